@@ -1,0 +1,1 @@
+"""Plain data and decisions; imports the standard library and pydantic, no torch."""

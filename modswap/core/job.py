@@ -1,0 +1,57 @@
+"""What a command was asked to do, before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from modswap.core.recipe import Recipe, TensorInput
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a checkpoint may build.
+
+    Args:
+        allow: Classes or functions, `package.module.Class` or `package.module.*`.
+        aliases: Classes that moved since the file was written, (old, new).
+        trust: Whether torch's full unpickler may run whatever the file holds.
+    """
+
+    allow: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The model that a command works on.
+
+    Args:
+        file: The checkpoint.
+        policy: What it may build.
+        factory: `package.module:callable` or `file.py:callable` from the command line, or None.
+        inputs: One dummy call from the command line; empty: the recipe's.
+    """
+
+    file: Path
+    policy: Policy = Policy()
+    factory: str | None = None
+    inputs: tuple[TensorInput, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A swap to be done or checked.
+
+    Args:
+        subject: The model.
+        recipe: What to swap.
+        out: Where to write; None for a check or a dry run.
+        force: Whether an existing `out` may be replaced.
+    """
+
+    subject: Subject
+    recipe: Recipe
+    out: Path | None = None
+    force: bool = False

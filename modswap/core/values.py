@@ -1,0 +1,113 @@
+"""What was seen of the values that go in and out of modules: shapes and types, no data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor without its data.
+
+    Args:
+        shape: Size of each axis.
+        dtype: Element type without the `torch.` prefix, such as `float32`.
+        device: Device as torch prints it, such as `cpu` or `cuda:0`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    def __str__(self) -> str:
+        dtype = "" if self.dtype == "float32" else f" {self.dtype}"
+        return f"({', '.join(map(str, self.shape))}){dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A tuple, list, dict or dataclass of values.
+
+    Args:
+        kind: Name of the container's class.
+        names: One name per item; indices as text for sequences.
+        items: The values, in order.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    items: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        if self.kind in {"tuple", "list"}:
+            inner = ", ".join(map(str, self.items))
+        else:
+            inner = ", ".join(f"{n}={v}" for n, v in zip(self.names, self.items, strict=True))
+        return f"{self.kind}[{inner}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Anything else: a number, a string, None, an object.
+
+    Args:
+        kind: Name of its class.
+        text: What it prints as, shortened.
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Value = TensorInfo | Group | Plain
+NONE = Plain("NoneType", "None")
+
+
+def tensors(value: Value) -> Iterator[TensorInfo]:
+    """Yield the tensors inside a value, depth first."""
+    if isinstance(value, TensorInfo):
+        yield value
+    elif isinstance(value, Group):
+        for item in value.items:
+            yield from tensors(item)
+
+
+def shapes(value: Value) -> list[list[int]]:
+    """Return the shape of every tensor inside a value, as lists for JSON."""
+    return [list(tensor.shape) for tensor in tensors(value)]
+
+
+def difference(before: Value, after: Value, place: str = "output") -> str | None:
+    """Return the first difference in structure, shape or dtype, or None.
+
+    Plain values count by their type and not by what they say.
+
+    Args:
+        before: The value as it was.
+        after: The value as it is.
+        place: Name of the value, put in front of the sentence.
+    """
+    if isinstance(before, TensorInfo) and isinstance(after, TensorInfo):
+        same = (before.shape, before.dtype) == (after.shape, after.dtype)
+    elif isinstance(before, Group) and isinstance(after, Group):
+        if (before.kind, before.names) == (after.kind, after.names):
+            return _difference_inside(before, after, place)
+        same = False
+    elif isinstance(before, Plain) and isinstance(after, Plain):
+        same = before.kind == after.kind
+    else:
+        same = False
+    return None if same else f"{place} was {before}, is now {after}"
+
+
+def _difference_inside(before: Group, after: Group, place: str) -> str | None:
+    for name, old, new in zip(before.names, before.items, after.items, strict=True):
+        inside = f"{place}[{name}]" if name.isdigit() else f"{place}.{name}"
+        found = difference(old, new, inside)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,215 @@
+"""Judging a swap: what the model gave before against what it gives after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from modswap.core.site import Call
+from modswap.core.values import Value, difference
+
+
+@dataclass(frozen=True, slots=True)
+class CaseKey:
+    """Which pass this was.
+
+    Args:
+        input: The dummy input in words, such as `(1, 3, 224, 224)`.
+        mode: `eval` or `train`.
+        dtype: Floating dtype of weights and inputs.
+    """
+
+    input: str
+    mode: str = "eval"
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.input} {self.mode} {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One forward pass of the whole model.
+
+    Args:
+        case: Which pass.
+        calls: Every call of every module by path (aliases left out), in the order they ended.
+        output: What the model gave back, or None if it raised.
+        finite: Whether every floating output was finite; None where there were no values.
+        error: What it raised, in one line, or empty.
+        raised_in: Path of the innermost module that raised.
+    """
+
+    case: CaseKey
+    calls: tuple[tuple[str, Call], ...] = ()
+    output: Value | None = None
+    finite: bool | None = None
+    error: str = ""
+    raised_in: str = ""
+
+    def by_path(self) -> Mapping[str, tuple[Call, ...]]:
+        """Return the calls of each module, in order."""
+        found: dict[str, list[Call]] = {}
+        for path, call in self.calls:
+            found.setdefault(path, []).append(call)
+        return {path: tuple(calls) for path, calls in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that does not hold.
+
+    Args:
+        path: Path of the module it concerns; empty for the whole model.
+        what: What does not hold, with both sides.
+        fix: What the user can do.
+    """
+
+    path: str
+    what: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One pass before and after, and whether it holds."""
+
+    key: CaseKey
+    before: Value | None
+    after: Value | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Return whether nothing was found."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the swap holds.
+
+    Args:
+        cases: One per pass.
+        finite: Whether all outputs were finite; None where no values were computed.
+    """
+
+    cases: tuple[Case, ...]
+    finite: bool | None
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Return everything that was found, in the order of the cases, each once."""
+        return tuple(dict.fromkeys(problem for case in self.cases for problem in case.problems))
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every case holds."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a check looks at: one case before and after the swap.
+
+    Args:
+        before: The pass of the model as it was.
+        after: The same pass after the swap.
+        swapped: Paths of the swapped sites.
+    """
+
+    before: Pass
+    after: Pass
+    swapped: tuple[str, ...]
+
+
+def runs(seen: Evidence) -> list[Problem]:
+    """Find an exception that the swapped model raises."""
+    if not seen.after.error:
+        return []
+    place = seen.after.raised_in
+    inside = any(place == path or place.startswith(f"{path}.") for path in seen.swapped)
+    fix = (
+        "the new module does not take what its site is given: change its args or its layout"
+        if inside
+        else "a module behind the swap does not take what it is now given"
+    )
+    return [Problem(place, f"the forward pass raised {seen.after.error}", fix)]
+
+
+def reached(seen: Evidence) -> list[Problem]:
+    """Find swapped sites that are called another number of times than before."""
+    if seen.after.error:
+        return []
+    old, new = seen.before.by_path(), seen.after.by_path()
+    return [
+        Problem(
+            path,
+            f"was called {len(old.get(path, ()))} times, is now called {len(new.get(path, ()))} times",
+            "an unseen module is not verified: give an input that reaches it",
+        )
+        for path in seen.swapped
+        if len(old.get(path, ())) != len(new.get(path, ())) or path not in new
+    ]
+
+
+def module_shapes(seen: Evidence) -> list[Problem]:
+    """Find the first module, in order of execution, whose output changed."""
+    old = seen.before.by_path()
+    turn: dict[str, int] = {}
+    for path, call in seen.after.calls:
+        index = turn.get(path, 0)
+        turn[path] = index + 1
+        inside = any(path.startswith(f"{site}.") for site in seen.swapped)
+        if not path or inside or path not in old or index >= len(old[path]):
+            continue
+        found = difference(old[path][index].output, call.output)
+        if found is not None:
+            fix = "set `adapt: true` on its rule, or choose args that keep its shape"
+            return [Problem(path, found, fix if path in seen.swapped else "")]
+    return []
+
+
+def model_output(seen: Evidence) -> list[Problem]:
+    """Find a difference in the structure, shapes or dtypes of the model's output."""
+    if seen.before.output is None or seen.after.output is None:
+        return []
+    found = difference(seen.before.output, seen.after.output, "the model's output")
+    return [Problem("", found)] if found else []
+
+
+def finite(seen: Evidence) -> list[Problem]:
+    """Find outputs that became infinite or NaN."""
+    if seen.after.finite is False and seen.before.finite is not False:
+        return [Problem("", "the model's output is not finite any more", "")]
+    return []
+
+
+CHECKS: tuple[Callable[[Evidence], list[Problem]], ...] = (
+    runs,
+    reached,
+    module_shapes,
+    model_output,
+    finite,
+)
+
+
+def judge(before: Sequence[Pass], after: Sequence[Pass], swapped: Sequence[str]) -> Verdict:
+    """Return whether every pass after the swap matches the one before.
+
+    Args:
+        before: Passes of the model as it was.
+        after: The same passes, in the same order, after the swap.
+        swapped: Paths of the swapped sites.
+    """
+    cases = tuple(
+        _judge_case(Evidence(old, new, tuple(swapped)))
+        for old, new in zip(before, after, strict=True)
+    )
+    values = [seen.finite for seen in after if seen.finite is not None]
+    return Verdict(cases, all(values) if values else None)
+
+
+def _judge_case(seen: Evidence) -> Case:
+    problems = tuple(problem for check in CHECKS for problem in check(seen))
+    return Case(seen.after.case, seen.before.output, seen.after.output, problems)
