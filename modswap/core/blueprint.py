@@ -1,7 +1,5 @@
 """How to make one new module: the decision, complete enough to make it again without a trace."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Every error that a user can cause: what is wrong, where, and what to do."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
@@ -23,7 +21,7 @@ class ModswapError(Exception):
         what: str,
         where: str = "",
         fix: str = "",
-        more: tuple[ModswapError, ...] = (),
+        more: "tuple[ModswapError, ...]" = (),
     ) -> None:
         # positional, so that the error survives pickling between processes
         super().__init__(what, where, fix, more)
@@ -33,7 +31,7 @@ class ModswapError(Exception):
         self.more = more
 
     @property
-    def all(self) -> tuple[ModswapError, ...]:
+    def all(self) -> "tuple[ModswapError, ...]":
         """Return this error and those reported with it, in order."""
         return (self, *(inner for error in self.more for inner in error.all))
 

@@ -1,7 +1,5 @@
 """What a command was asked to do, before anything is read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What was done: everything that a report may say, without a tensor in it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a recipe may say: one declaration for the check, the help text and the JSON Schema."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -72,7 +70,7 @@ class Integers(Part):
     integers: tuple[StrictInt, StrictInt] = Field(description="[low, high): high is not drawn")
 
     @model_validator(mode="after")
-    def _in_order(self) -> Integers:
+    def _in_order(self) -> "Integers":
         if self.integers[0] >= self.integers[1]:
             raise ValueError("low must be below high")
         return self
@@ -139,7 +137,8 @@ class Rule(Part):
         description="arguments of the new module; what is left out, or says auto, is observed",
     )
     adapt: StrictBool = Field(
-        False, description="true: a projection or pooling may be added where the output differs"
+        default=False,
+        description="true: a projection or pooling may be added where the output differs",
     )
     layout: Literal["auto", "NCHW", "NHWC", "NLC"] = Field(
         "auto", description="how the site's tensors lie"
@@ -148,7 +147,7 @@ class Rule(Part):
         "auto", description="the layout that a package.module:Class takes; auto: found by trying"
     )
     share: StrictBool = Field(
-        False, description="true: one new instance for all sites of this rule"
+        default=False, description="true: one new instance for all sites of this rule"
     )
     prefix: StrictStr | None = Field(
         None, description="put before the names of the new module's own layers"
@@ -191,7 +190,7 @@ class Recipe(Part):
         """Return where the recipe was read from."""
         return self._source
 
-    def read_from(self, source: Source) -> Recipe:
+    def read_from(self, source: Source) -> "Recipe":
         """Return the same recipe with the place it was read from."""
         copy = self.model_copy()
         copy._source = source  # noqa: SLF001 - of our own class

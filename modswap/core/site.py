@@ -1,7 +1,5 @@
 """A place in the model where a module sits, with everything that the trace saw there."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

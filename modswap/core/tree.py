@@ -1,7 +1,5 @@
 """A model's module tree as plain data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from modswap.core.site import Call

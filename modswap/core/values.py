@@ -1,7 +1,5 @@
 """What was seen of the values that go in and out of modules: shapes and types, no data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,7 +35,7 @@ class Group:
 
     kind: str
     names: tuple[str, ...]
-    items: tuple[Value, ...]
+    items: tuple["Value", ...]
 
     def __str__(self) -> str:
         if self.kind in {"tuple", "list"}:

@@ -1,7 +1,5 @@
 """Judging a swap: what the model gave before against what it gives after."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -142,14 +140,12 @@ def reached(seen: Evidence) -> list[Problem]:
     if seen.after.error:
         return []
     old, new = seen.before.by_path(), seen.after.by_path()
+    counts = {path: (len(old.get(path, ())), len(new.get(path, ()))) for path in seen.swapped}
+    fix = "an unseen module is not verified: give an input that reaches it"
     return [
-        Problem(
-            path,
-            f"was called {len(old.get(path, ()))} times, is now called {len(new.get(path, ()))} times",
-            "an unseen module is not verified: give an input that reaches it",
-        )
-        for path in seen.swapped
-        if len(old.get(path, ())) != len(new.get(path, ())) or path not in new
+        Problem(path, f"was called {was} times, is now called {now} times", fix)
+        for path, (was, now) in counts.items()
+        if was != now or now == 0
     ]
 
 
