@@ -7,6 +7,7 @@ from typing import Any
 
 from modswap.core.blueprint import Choice
 from modswap.core.errors import ModswapError
+from modswap.core.plan import Plan
 from modswap.core.site import Call, Layout
 from modswap.core.verdict import Verdict
 
@@ -100,6 +101,7 @@ class Outcome:
         command: `replace` or `check`.
         checkpoint: The file as the user gave it; empty for a model in memory.
         recipe: The recipe's name.
+        plan: Which rule selected which sites; None if it did not come to that.
         sites: What was swapped.
         verdict: Whether the swap holds; None if it did not come to that.
         ledger: What became of every tensor; None if nothing was swapped.
@@ -114,6 +116,7 @@ class Outcome:
     command: str
     checkpoint: str
     recipe: str
+    plan: Plan | None = None
     sites: tuple[SiteOutcome, ...] = ()
     verdict: Verdict | None = None
     ledger: Ledger | None = None

@@ -1,0 +1,75 @@
+"""Telling how a site's tensors lie from what was seen around it, never from sizes alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modswap.core.site import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Clue:
+    """A module of known convention that was seen at work.
+
+    Args:
+        path: Its path.
+        kind: Its class name.
+        layout: The layout that its kind takes; `NCL` for one-dimensional convolutions.
+        rank: Number of axes of the tensor that it was given.
+    """
+
+    path: str
+    kind: str
+    layout: str
+    rank: int
+
+
+def judge_layout(
+    path: str, rank: int, same_tensor: Sequence[Clue], all_clues: Sequence[Clue]
+) -> tuple[Layout | None, str]:
+    """Return the layout at a site and what told it.
+
+    A module of known convention that takes or gives the site's very own tensor decides. Without
+    one, the smallest module around the site decides whose parts all agree.
+
+    Args:
+        path: The site's path.
+        rank: Number of axes of its first input.
+        same_tensor: Modules that took the same tensor as the site, or gave it.
+        all_clues: Modules of known convention anywhere in the model.
+    """
+    if rank not in {3, 4}:
+        return None, f"a tensor of {rank} axes is neither a map nor tokens"
+    direct = [clue for clue in same_tensor if clue.rank == rank]
+    if direct:
+        return _decide(direct[:1], f"the same tensor goes through {direct[0].path!r}")
+    nearby = [clue for clue in all_clues if clue.rank == rank]
+    for around in _upwards(path):
+        inside = [clue for clue in nearby if _is_below(clue.path, around)]
+        if inside:
+            place = f"inside {around!r}" if around else "in the model"
+            return _decide(inside, f"{len(inside)} layers {place} take {rank}-D tensors")
+    return None, "no layer of known convention takes such tensors"
+
+
+def _decide(clues: Sequence[Clue], told_by: str) -> tuple[Layout | None, str]:
+    layouts = sorted({clue.layout for clue in clues})
+    kinds = ", ".join(sorted({clue.kind for clue in clues}))
+    reason = f"{told_by} ({kinds})"
+    match layouts:
+        case ["NCHW"]:
+            return "NCHW", reason
+        case ["NHWC"]:
+            return "NHWC", reason
+        case ["NLC"]:
+            return "NLC", reason
+    return None, f"{reason}, which say {' and '.join(layouts)}"
+
+
+def _upwards(path: str) -> list[str]:
+    """Return the path, its parent, and so on up to the model itself."""
+    segments = path.split(".")
+    return [".".join(segments[:end]) for end in range(len(segments), -1, -1)]
+
+
+def _is_below(path: str, around: str) -> bool:
+    return not around or path == around or path.startswith(f"{around}.")

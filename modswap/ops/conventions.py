@@ -1,0 +1,38 @@
+"""Which layout torch's own layers take: the ground on which layouts are told."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+_CHANNELS_SECOND = (
+    _ConvNd,
+    _BatchNorm,
+    _InstanceNorm,
+    nn.GroupNorm,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    nn.Upsample,
+    nn.PixelShuffle,
+    nn.PixelUnshuffle,
+)
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
+
+
+def convention(module: nn.Module, rank: int) -> str | None:
+    """Return the layout that a layer takes for a tensor of `rank` axes, or None if it is not known.
+
+    Args:
+        module: A layer.
+        rank: 4 for maps, 3 for tokens.
+    """
+    if isinstance(module, _CHANNELS_SECOND):
+        return {4: "NCHW", 3: "NCL"}.get(rank)
+    # a subclass may permute first, as channel-first layer norms do: the exact class only
+    if type(module) in _CHANNELS_LAST:
+        return {4: "NHWC", 3: "NLC"}.get(rank)
+    if isinstance(module, nn.MultiheadAttention) and rank == 3:
+        return "NLC" if module.batch_first else "LNC"
+    return None

@@ -1,0 +1,72 @@
+"""Running a model on fake tensors: shapes, dtypes and devices, but no data and no memory."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map
+
+# what only fake tensors raise: the model needs values to go on
+VALUES_NEEDED = (
+    "DataDependentOutputException",
+    "DynamicOutputShapeException",
+    "UnsupportedOperatorException",
+    "UnsupportedFakeTensorException",
+    "GuardOnDataDependentSymNode",
+    "NotImplementedError",
+    "UnsupportedMutationAliasingException",
+)
+
+
+@contextmanager
+def fake_values(
+    model: nn.Module, dtype: torch.dtype | None = None
+) -> Iterator[tuple[dict[str, torch.Tensor], Callable[[Any], Any]]]:
+    """Give fake stand-ins for a model's tensors, and a function that makes inputs fake.
+
+    No byte of the model's tensors is read. Tensors that the model makes or keeps outside its
+    parameters and buffers are let through.
+
+    Args:
+        model: The model.
+        dtype: Replaces the floating dtype of the stand-ins; None keeps it.
+    """
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    stand_ins: dict[int, torch.Tensor] = {}
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        # a tensor with two names keeps both: one stand-in
+        if id(tensor) not in stand_ins:
+            stand_in: torch.Tensor = mode.from_tensor(tensor)
+            if dtype is not None and tensor.is_floating_point():
+                stand_in = stand_in.to(dtype)
+            stand_ins[id(tensor)] = stand_in
+        return stand_ins[id(tensor)]
+
+    def fake_inputs(value: Any) -> Any:
+        as_fake = mode.from_tensor
+        return tree_map(lambda leaf: as_fake(leaf) if torch.is_tensor(leaf) else leaf, value)
+
+    try:
+        logger.setLevel(logging.CRITICAL)  # it logs a traceback for every error we catch
+        with mode:
+            named = {n: fake(p) for n, p in model.named_parameters(remove_duplicate=False)}
+            named.update({n: fake(b) for n, b in model.named_buffers(remove_duplicate=False)})
+            yield named, fake_inputs
+    finally:
+        logger.setLevel(level)
+
+
+def needs_values(error: BaseException | None) -> bool:
+    """Return whether an exception says that fake tensors do not suffice for this model."""
+    while error is not None:
+        if any(cls.__name__ in VALUES_NEEDED for cls in type(error).__mro__):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

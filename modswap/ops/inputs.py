@@ -1,0 +1,135 @@
+"""Making the dummy inputs that a recipe describes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from modswap.core.recipe import CallInput, Integers, TensorInput, Verify
+from modswap.core.verdict import CaseKey
+
+
+@dataclass(frozen=True, slots=True)
+class DummyCall:
+    """One call of the model: described, not yet made.
+
+    Args:
+        args: Positional inputs; a `TensorInput` stands for a tensor.
+        kwargs: Keyword inputs, likewise.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        given = [_text(value) for value in self.args]
+        given += [f"{name}={_text(value)}" for name, value in self.kwargs.items()]
+        return ", ".join(given)
+
+    def resized(self, size: tuple[int, int]) -> "DummyCall":
+        """Return the same call with every 4-D tensor at another (H, W)."""
+        return DummyCall(
+            tuple(_resized(value, size) for value in self.args),
+            {name: _resized(value, size) for name, value in self.kwargs.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One pass to be run: a call, a mode and a dtype."""
+
+    call: DummyCall
+    mode: str = "eval"
+    dtype: str | None = None
+
+    @property
+    def key(self) -> CaseKey:
+        """Return its name in a report."""
+        return CaseKey(str(self.call), self.mode, self.dtype or "float32")
+
+    def in_mode(self, mode: str) -> "Case":
+        """Return the same case in another mode."""
+        return replace(self, mode=mode)
+
+
+def calls_of(inputs: Sequence[TensorInput | CallInput]) -> tuple[DummyCall, ...]:
+    """Return the calls of a recipe's `inputs`."""
+    return tuple(
+        DummyCall((entry,), {})
+        if isinstance(entry, TensorInput)
+        else DummyCall(entry.args, entry.kwargs)
+        for entry in inputs
+    )
+
+
+def cases_of(calls: Sequence[DummyCall], verify: Verify) -> tuple[Case, ...]:
+    """Return every pass that a recipe asks for; those of its `inputs` come first.
+
+    Args:
+        calls: The dummy calls, as given.
+        verify: Modes, dtypes and further sizes.
+    """
+    resized = tuple(call.resized(size) for size in verify.sizes for call in calls)
+    return tuple(
+        Case(call, mode, None if dtype == "float32" else dtype)
+        for mode in verify.modes
+        for dtype in verify.dtypes
+        for call in (*calls, *resized)
+    )
+
+
+def make(value: Any, generator: torch.Generator, dtype: torch.dtype | None = None) -> Any:
+    """Return a live value: tensors made, containers walked, the rest as it is.
+
+    Args:
+        value: A `TensorInput`, a mapping with a `shape`, a container, or anything else.
+        generator: Where random values come from.
+        dtype: Replaces float32 where that was asked for; None keeps it.
+    """
+    if isinstance(value, Mapping) and "shape" in value:
+        return make(TensorInput.model_validate(dict(value)), generator, dtype)
+    if isinstance(value, TensorInput):
+        return _tensor(value, generator, dtype)
+    if isinstance(value, Mapping):
+        return {name: make(item, generator, dtype) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [make(item, generator, dtype) for item in value]
+    return value
+
+
+def _tensor(
+    wanted: TensorInput, generator: torch.Generator, dtype: torch.dtype | None
+) -> torch.Tensor:
+    kind: torch.dtype = getattr(torch, wanted.dtype)
+    if kind is torch.float32 and dtype is not None:
+        kind = dtype
+    shape = wanted.shape
+    match wanted.fill:
+        case Integers(integers=(low, high)):
+            return torch.randint(low, high, shape, generator=generator).to(kind)
+        case "zeros":
+            return torch.zeros(shape, dtype=kind)
+        case "ones":
+            return torch.ones(shape, dtype=kind)
+    if kind.is_floating_point:
+        return torch.randn(shape, generator=generator).to(kind)
+    # a normal value means little to an index: 0 is one that every embedding has
+    return torch.zeros(shape, dtype=kind)
+
+
+def _resized(value: Any, size: tuple[int, int]) -> Any:
+    if isinstance(value, Mapping) and "shape" in value:
+        value = TensorInput.model_validate(dict(value))
+    if isinstance(value, TensorInput) and len(value.shape) == 4:
+        return value.model_copy(update={"shape": (*value.shape[:2], *size)})
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping) and "shape" in value:
+        value = TensorInput.model_validate(dict(value))
+    if isinstance(value, TensorInput):
+        dtype = "" if value.dtype == "float32" else f" {value.dtype}"
+        return f"({', '.join(map(str, value.shape))}){dtype}"
+    return repr(value)

@@ -1,0 +1,267 @@
+"""From a file to a working model: whole, or built by a factory and filled with weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.code import import_object
+from modswap.core.errors import ModswapError, RecipeError, UnsafeError, UsageError
+from modswap.core.job import Policy, Subject
+from modswap.core.receipt import Receipt, SiteRecord, read_receipt
+from modswap.core.recipe import ModelSource, Recipe
+from modswap.io.formats import read
+from modswap.io.formats.container import Container
+from modswap.io.recipe import parse_recipe
+from modswap.ops.apply import Placement, swapped
+from modswap.ops.build import import_class, make_module
+from modswap.ops.describe import one_line
+
+SHOWN = 6  # names of a list that an error prints
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model with the file that it came from.
+
+    Args:
+        model: The model, in memory or mapped from the file.
+        container: Everything that the file holds.
+        receipt: The receipt of an earlier swap, if there is one inside.
+    """
+
+    model: nn.Module
+    container: Container
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """How to build a model for a file of weights.
+
+    Args:
+        build: Called without arguments.
+        name: What the user wrote.
+        where: Where the user wrote it.
+        error: The class of what is raised about it.
+    """
+
+    build: Callable[[], Any]
+    name: str
+    where: str
+    error: type[ModswapError]
+
+
+def load(subject: Subject, recipe: Recipe | None = None) -> Loaded:
+    """Return the model of a file.
+
+    Args:
+        subject: The file, what it may build, and a factory from the command line.
+        recipe: For its `model`, where the command line names none.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        UnsafeError: If it would have to build what is not allowed.
+        UsageError: If it holds weights and nobody says how to build the model.
+        RecipeError: If the factory fails or does not fit the weights.
+    """
+    container = read(subject.file, subject.policy)
+    where = str(subject.file)
+    receipt = read_receipt(container.receipt, where) if container.receipt else None
+    slot = container.slots[0]
+    if slot.kind == "module":
+        return Loaded(slot.value, container, receipt)
+    factory = _factory(subject, recipe)
+    model = call_factory(factory)
+    if receipt is not None and receipt.sites:
+        rebuild(model, receipt.sites, subject.policy, where)
+    elif container.recipe:
+        apply_embedded(model, container.recipe, subject.policy, where)
+    fill(model, slot.value, factory, where)
+    return Loaded(model, container, receipt)
+
+
+def _factory(subject: Subject, recipe: Recipe | None) -> Factory:
+    if subject.factory is not None:
+        return _imported(subject.factory, {}, str(Path.cwd()), "--model", UsageError)
+    source: ModelSource | None = recipe.model if recipe else None
+    if recipe is None or source is None:
+        raise UsageError(
+            "it holds weights without code",
+            str(subject.file),
+            "say how to build the model: `--model package.module:callable`, "
+            "or `model: {factory: …}` in the recipe",
+        )
+    where = recipe.at("model", "factory")
+    return _imported(source.factory, source.args, recipe.source.folder, where, RecipeError)
+
+
+def _imported(
+    name: str, args: Mapping[str, Any], folder: str, where: str, error: type[ModswapError]
+) -> Factory:
+    found = import_object(name, folder=folder, where=where)
+    if not callable(found):
+        raise error(f"{name!r} is {found!r:.60}, expected a callable", where, "name a function")
+    return Factory(lambda: found(**args), name, where, error)
+
+
+def call_factory(factory: Factory) -> nn.Module:
+    """Return the model that a factory builds.
+
+    Raises:
+        ModswapError: Of the factory's kind, if it raises or gives no model.
+    """
+    try:
+        model = factory.build()
+    except ModswapError:
+        raise
+    except Exception as error:
+        place = _last_line(error)
+        what = f"the factory {factory.name!r} raised {one_line(error)}{place}"
+        fix = "call it in a Python session to see why, or correct its args"
+        raise factory.error(what, factory.where, fix) from error
+    if not isinstance(model, nn.Module):
+        what = f"the factory {factory.name!r} gave {type(model).__name__}, expected an nn.Module"
+        raise factory.error(what, factory.where, "return the model")
+    return model
+
+
+def _last_line(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_code.co_filename == __file__:
+        return ""
+    return f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+
+
+def fill(
+    model: nn.Module, weights: Mapping[str, torch.Tensor], factory: Factory, where: str
+) -> None:
+    """Put a file's weights into a model, without a copy; ties stay ties.
+
+    Args:
+        model: The model, changed in place.
+        weights: Every tensor by name.
+        factory: What built the model.
+        where: The file.
+
+    Raises:
+        ModswapError: Of the factory's kind, naming what is missing, unexpected and mismatched.
+    """
+    wanted = model.state_dict(keep_vars=True)
+    tensors = {name: value for name, value in wanted.items() if torch.is_tensor(value)}
+    missing = [name for name in tensors if name not in weights]
+    unexpected = [name for name in weights if name not in wanted]
+    mismatched = [
+        f"{name} is {tuple(weights[name].shape)} in the file, {tuple(value.shape)} in the model"
+        for name, value in tensors.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "mismatched": mismatched}
+    wrong = [
+        f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if len(names)
+    ]
+    if wrong:
+        what = f"the model of {factory.name!r} does not fit the weights: {'; '.join(wrong)}"
+        fix = f"build the model that {Path(where).name} was saved from"
+        raise factory.error(what, factory.where, fix)
+    ties = _ties(tensors)
+    model.load_state_dict(weights, strict=False, assign=True)
+    _tie(model, ties, weights)
+
+
+def _some(names: list[str]) -> str:
+    more = f", … and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _ties(tensors: Mapping[str, torch.Tensor]) -> list[list[str]]:
+    """Return the groups of names that hold one tensor object."""
+    groups: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        groups.setdefault(id(tensor), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _tie(model: nn.Module, ties: list[list[str]], weights: Mapping[str, torch.Tensor]) -> None:
+    for first, *others in ties:
+        owner, _, leaf = first.rpartition(".")
+        tensor = getattr(model.get_submodule(owner), leaf)
+        for name in others:
+            if not _alike(weights[first], weights[name]):
+                continue  # the file holds two: keep both
+            owner, _, leaf = name.rpartition(".")
+            table = model.get_submodule(owner)
+            (table._parameters if leaf in table._parameters else table._buffers)[leaf] = tensor
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (a.data_ptr() == b.data_ptr() and a.shape == b.shape) or torch.equal(a, b)
+
+
+def rebuild(
+    model: nn.Module, sites: tuple[SiteRecord, ...], policy: Policy, where: str
+) -> None:
+    """Give a fresh model the structure that a receipt records, so that the weights fit it.
+
+    Args:
+        model: The model, changed in place.
+        sites: What the receipt says.
+        policy: A class outside modswap is imported only if the user allowed it.
+        where: The file.
+
+    Raises:
+        UnsafeError: If the receipt names classes that are not allowed.
+        MatchError: If the model has no such path.
+    """
+    classes = _classes([site.module for site in sites], policy, where)
+    placements: list[Placement] = [
+        (site.paths, make_module(site.blueprint(), classes.get(site.module), 0)) for site in sites
+    ]
+    with swapped(model, placements):
+        pass
+    for paths, module in placements:
+        module.train(model.training)
+        del paths
+
+
+def apply_embedded(model: nn.Module, text: str, policy: Policy, where: str) -> None:
+    """Apply the recipe found inside a file that has no receipt.
+
+    Raises:
+        UnsafeError: If it names classes that are not allowed.
+    """
+    from modswap.ops.replace import apply_recipe  # noqa: PLC0415 - it needs this file
+
+    recipe = parse_recipe(text, f"{where}:recipe", ".")
+    _classes([rule.with_ for rule in recipe.replace], policy, where)
+    apply_recipe(model, recipe)
+
+
+def _classes(names: list[str], policy: Policy, where: str) -> dict[str, type[nn.Module]]:
+    """Return the classes outside the catalogue that a file's own records name."""
+    foreign = sorted({name for name in names if ":" in name})
+    dotted = {name: name.replace(":", ".") for name in foreign}
+    refused = [name for name in foreign if not allowed(dotted[name], policy)]
+    if refused:
+        options = " ".join(f"--allow {dotted[name]}" for name in refused)
+        what = f"it was swapped with {', '.join(refused)}, which a file may not import by itself"
+        raise UnsafeError(what, where, f"allow it if you trust that code: {options}")
+    return {name: import_class(name, folder=".", where=where) for name in foreign}
+
+
+def allowed(name: str, policy: Policy) -> bool:
+    """Return whether the user named a class, itself or by `package.*`."""
+    return policy.trust or any(fnmatchcase(name, pattern) for pattern in policy.allow)
+
+
+def with_recipe(subject: Subject, recipe: Recipe) -> Subject:
+    """Return the subject with what the user's own recipe allows."""
+    policy = subject.policy
+    allow = tuple(dict.fromkeys((*policy.allow, *recipe.allow)))
+    return replace(subject, policy=replace(policy, allow=allow))

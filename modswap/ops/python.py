@@ -1,0 +1,117 @@
+"""The same steps for callers from Python: a model in memory instead of a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from modswap.core.job import Policy, Subject
+from modswap.core.outcome import Outcome, Written
+from modswap.core.recipe import Recipe
+from modswap.io.formats import blank, write
+from modswap.io.recipe import write_recipe
+from modswap.ops.apply import swapped
+from modswap.ops.load import load as load_file
+from modswap.ops.replace import effective, make_receipt
+from modswap.ops.swap import count_params, failure, prepare, site_outcomes, verified
+
+__all__ = ["apply_recipe", "load", "replace", "save"]
+
+
+def load(
+    file: str | Path,
+    model: str | None = None,
+    *,
+    allow: Sequence[str] = (),
+    alias: Sequence[tuple[str, str]] = (),
+    trust: bool = False,
+) -> nn.Module:
+    """Return the whole working model of a file, swapped or not.
+
+    Nothing in the file is executed, and only torch's own layers, modswap's and what `allow` names
+    are built.
+
+    Args:
+        file: A checkpoint of any format that modswap reads.
+        model: `package.module:callable` or `file.py:callable` that builds the model, for files
+            that hold weights without code; passed over where the file holds a whole module.
+        allow: Classes that a pickled file may build, `package.module.Class` or `package.*`.
+        alias: Classes that moved since the file was written, (old, new).
+        trust: Whether to run torch's full unpickler, which can execute any code in the file.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        UnsafeError: If it would have to build what is not allowed.
+        UsageError: If it holds weights and `model` is not given, or does not fit them.
+    """
+    policy = Policy(tuple(allow), tuple(alias), trust)
+    return load_file(Subject(Path(file), policy, model)).model
+
+
+def replace(model: nn.Module, recipe: Recipe) -> Outcome:
+    """Swap modules in a model in place and verify the swap.
+
+    Args:
+        model: The model, changed in place; if the swap does not hold it is as it was.
+        recipe: What to swap, with the dummy inputs that prove it.
+
+    Raises:
+        ModswapError: If the recipe or its input does not fit the model, or the swap does not hold.
+    """
+    prepared = prepare(model, recipe)
+    params = count_params(model)
+    with verified(model, prepared, lambda _: None) as verdict:
+        if not verdict.ok:
+            raise failure(verdict)
+    return Outcome(
+        command="replace",
+        checkpoint="",
+        recipe=recipe.source.name,
+        plan=prepared.plan,
+        sites=site_outcomes(prepared),
+        verdict=verdict,
+        ledger=None,
+        params_before=params,
+        params_after=count_params(model),
+        notes=prepared.notes,
+    )
+
+
+def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """Give a model the structure of a recipe, to load weights into; return the same model.
+
+    The sites are traced on fake tensors. Nothing is verified: the weights that follow decide.
+
+    Args:
+        model: A model as its factory builds it, changed in place.
+        recipe: What to swap.
+
+    Raises:
+        ModswapError: If the recipe or its input does not fit the model.
+    """
+    prepared = prepare(model, recipe, unreal=True)
+    with swapped(model, prepared.placements):
+        return model
+
+
+def save(
+    model: nn.Module, file: str | Path, *, recipe: Recipe | None = None, force: bool = False
+) -> Written:
+    """Write a model to a file; its ending picks the format.
+
+    `.safetensors` holds the weights; `.pt`, `.pth`, `.ckpt` and `.bin` hold the whole module.
+
+    Args:
+        model: The model.
+        file: Where to write.
+        recipe: The recipe that the model was swapped with; it travels inside the file.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
+    out = Path(file)
+    container, value = blank(model, out)
+    text = write_recipe(effective(recipe)) if recipe is not None else ""
+    receipt = make_receipt(None, text, source=None, earlier=None).text() if recipe else ""
+    return write(container, [value], out, recipe=text, receipt=receipt, force=force)

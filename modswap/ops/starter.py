@@ -1,0 +1,203 @@
+"""A first recipe for a file: the likely targets, their observed sizes, a rule that works."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from modswap.core.errors import ModswapError, UsageError
+from modswap.core.job import Subject
+from modswap.core.recipe import Recipe, TensorInput
+from modswap.core.site import Site, extent
+from modswap.core.values import TensorInfo, difference
+from modswap.io.recipe import parse_recipe
+from modswap.ops.inputs import Case, DummyCall
+from modswap.ops.load import Loaded, load
+from modswap.ops.swap import Progress, failure, prepare, silent, verified
+from modswap.ops.trace import Trace, sites_of, trace
+
+SIZES = (224, 256, 128, 64, 32, 512)  # tried in this order where no input is given
+NAMES = ("attention", "attn", "gate", "se", "cbam", "scse", "eca", "mixer")
+SHOWN = 12  # targets listed in the recipe
+TRIED = 12  # targets tried until one holds
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A site that a replacement could take.
+
+    Args:
+        site: The site.
+        likely: Whether its name or class says that it is an attention or a gate.
+    """
+
+    site: Site
+    likely: bool
+
+
+def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
+    """Return a commented recipe for a file, whose rule was tried and holds.
+
+    Args:
+        subject: The file; without `inputs` common image sizes are tried.
+        progress: Told what is being done.
+
+    Raises:
+        ModswapError: If the file cannot be loaded, no input fits, or no target holds.
+    """
+    progress(f"loading {subject.file}")
+    loaded = load(subject)
+    progress("looking for an input that fits")
+    one, call = _first_pass(loaded.model, subject)
+    targets = sorted(_targets(sites_of(loaded.model, (one,))), key=lambda t: not t.likely)
+    progress("trying a rule")
+    site = _working(loaded, subject, call, targets)
+    return _render(subject, call, site, targets)
+
+
+def _first_pass(model: nn.Module, subject: Subject) -> tuple[Trace, DummyCall]:
+    """Return the first pass that runs, and its input."""
+    calls = [DummyCall(subject.inputs, {})] if subject.inputs else list(_guesses(model))
+    failed: Trace | None = None
+    for call in calls:
+        one = trace(model, Case(call), unreal=True)
+        if one.cause is not None:
+            one = trace(model, Case(call))
+        if one.cause is None:
+            return one, call
+        failed = failed or one
+    tried = ", ".join(map(str, calls)) or "none, for no layer tells what an input looks like"
+    why = f"; the first was refused: {failed.seen.error}" if failed else ""
+    what = f"no dummy input fits; tried: {tried}{why}"
+    raise UsageError(what, str(subject.file), "give one: `--input 1,3,224,224`")
+
+
+def _guesses(model: nn.Module) -> Iterator[DummyCall]:
+    """Yield inputs that the model's first layer would take."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            channels = module.in_channels
+            shapes = [(1, channels, size, size) for size in SIZES]
+            yield from (DummyCall((TensorInput(shape=shape),), {}) for shape in shapes)
+            return
+        if isinstance(module, nn.Embedding):
+            tokens = TensorInput(shape=(1, 16), dtype="int64")
+            yield DummyCall((tokens,), {})
+            return
+        if isinstance(module, nn.Linear):
+            shapes_2 = [(1, 16, module.in_features), (1, module.in_features)]
+            yield from (DummyCall((TensorInput(shape=shape),), {}) for shape in shapes_2)
+            return
+
+
+def _targets(sites: Sequence[Site]) -> Iterator[Target]:
+    """Yield the sites that give back a map or tokens of the shape that they take."""
+    for site in sites:
+        if not site.calls or site.layout is None or site.input is None:
+            continue
+        output = site.output
+        if output is None or difference(site.input, output) is not None:
+            continue
+        if not isinstance(output, TensorInfo) or site.params == 0:
+            continue
+        name = f"{site.path.rpartition('.')[2]} {site.short_class}".lower()
+        yield Target(site, any(word in name for word in NAMES))
+
+
+def _working(
+    loaded: Loaded, subject: Subject, call: DummyCall, targets: Sequence[Target]
+) -> Site:
+    """Return the first target whose swap holds; the model is as it was afterwards."""
+    last: ModswapError | None = None
+    for target in targets[:TRIED]:
+        recipe = _recipe(subject, call, target.site)
+        try:
+            prepared = prepare(loaded.model, recipe, unreal=True)
+            with verified(loaded.model, prepared, silent) as verdict:
+                if verdict.ok:
+                    raise _Holds
+                last = failure(verdict)
+                raise last
+        except _Holds:
+            return target.site
+        except ModswapError as error:
+            last = error
+    what = f"none of {len(targets)} modules that keep their shape takes BiLevelRoutingAttention"
+    why = f"; the last try: {last.what}" if last else ""
+    raise UsageError(what + why, str(subject.file), "run `modswap tree --input …` to look around")
+
+
+class _Holds(Exception):  # noqa: N818 - not an error: it undoes a swap that holds
+    """The tried swap holds."""
+
+
+def _recipe(subject: Subject, call: DummyCall, site: Site) -> Recipe:
+    text = "\n".join([*_head(subject, call), *_rule(site)])
+    return parse_recipe(text, "the starter recipe", ".")
+
+
+def _head(subject: Subject, call: DummyCall) -> list[str]:
+    lines = ["version: 1"]
+    if subject.factory is not None:
+        lines += ["model:", f"  factory: {subject.factory}"]
+    lines.append("inputs:")
+    for value in call.args:
+        dtype = "" if value.dtype == "float32" else f", dtype: {value.dtype}"
+        lines.append(f"  - {{shape: {list(value.shape)}{dtype}}}")
+    return lines
+
+
+def _rule(site: Site) -> list[str]:
+    return [
+        "replace:",
+        f"  - match: {_quoted(site.path)}",
+        "    expect: 1",
+        "    with: BiLevelRoutingAttention",
+    ]
+
+
+def _quoted(path: str) -> str:
+    """Return a path as a pattern that selects it alone, in YAML's quotes."""
+    special = any(character in path for character in "*?[]{}")
+    return f'"{path}"' if not special else f"'re:{_escaped(path)}'"
+
+
+def _escaped(path: str) -> str:
+    return "".join(f"\\{c}" if c in "*?[]{}.+()^$|\\" else c for c in path)
+
+
+def _render(subject: Subject, call: DummyCall, site: Site, targets: Sequence[Target]) -> str:
+    """Return the recipe's text."""
+    name = subject.file.name
+    lines = [
+        f"# A first recipe for {name}. The rule below was tried on it and holds.",
+        f"#   modswap check {name} -c RECIPE                  # the dry run",
+        f"#   modswap replace {name} -c RECIPE -o OUT         # the swap",
+        "#",
+        "# Modules that keep the shape they are given, and could be replaced:",
+    ]
+    width = max(len(target.site.path) for target in targets[:SHOWN])
+    lines += [f"#   {t.site.path:<{width}}  {_seen(t.site)}" for t in targets[:SHOWN]]
+    if len(targets) > SHOWN:
+        lines.append(f"#   … and {len(targets) - SHOWN} more: modswap tree {name} --input …")
+    head = _head(subject, call)
+    rule = _rule(site)
+    lines += ["", *head, *rule]
+    lines += [
+        "    # args left out, or set to auto, are taken from the site; to choose:",
+        "    # args: {num_heads: 8, n_win: 7, topk: 4, auto_pad: true}",
+        "    # several modules at once: match: \"**.*_attention\", or a list of patterns",
+        "    # one new module for all of them: share: true",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _seen(site: Site) -> str:
+    seen = site.input
+    if seen is None or site.layout is None:
+        return site.short_class
+    sizes = extent(seen.shape, site.layout)
+    if sizes is None:
+        return site.short_class
+    size = f"{sizes.tokens} tokens" if sizes.height is None else f"{sizes.height}x{sizes.width}"
+    return f"{site.short_class}, {site.layout}, {sizes.channels} channels, {size}"

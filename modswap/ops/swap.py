@@ -1,0 +1,199 @@
+"""A swap in memory: trace, plan, build, apply, verify."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from modswap.core.errors import InputError, ShapeError, UsageError, together
+from modswap.core.outcome import SiteOutcome
+from modswap.core.plan import Plan, make_plan
+from modswap.core.recipe import Recipe
+from modswap.core.site import Site
+from modswap.core.verdict import Verdict, judge
+from modswap.ops.apply import Placement, swapped
+from modswap.ops.build import Built, build
+from modswap.ops.describe import class_name
+from modswap.ops.fake import needs_values
+from modswap.ops.inputs import Case, DummyCall, calls_of, cases_of
+from modswap.ops.trace import Trace, sites_of, trace
+
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that is decided and made before the model is touched.
+
+    Args:
+        cases: The passes that prove the swap.
+        before: What they showed of the model as it is.
+        plan: Which sites.
+        built: Every new module.
+        unreal: Whether the passes run on fake tensors.
+        seed: For inputs and whatever the model draws.
+        notes: Anything worth telling.
+    """
+
+    cases: tuple[Case, ...]
+    before: tuple[Trace, ...]
+    plan: Plan
+    built: tuple[Built, ...]
+    unreal: bool
+    seed: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def placements(self) -> list[Placement]:
+        """Return which module goes to which paths."""
+        return [(built.paths, built.module) for built in self.built]
+
+
+def prepare(
+    model: nn.Module,
+    recipe: Recipe,
+    calls: Sequence[DummyCall] = (),
+    *,
+    unreal: bool = False,
+    progress: Progress = silent,
+) -> Prepared:
+    """Trace a model, plan a recipe and build every new module; the model stays as it is.
+
+    Args:
+        model: The model.
+        recipe: What to swap.
+        calls: Dummy calls that take the place of the recipe's `inputs`; empty: the recipe's.
+        unreal: Whether to run on fake tensors, so that no weight is read.
+        progress: Told what is being done.
+
+    Raises:
+        UsageError: If there is no dummy input.
+        InputError: If the dummy input does not fit the model.
+        RecipeError: If a rule is wrong; MatchError, if it selects what it should not.
+        ShapeError: If a module cannot be fitted to its site.
+    """
+    calls = tuple(calls) or calls_of(recipe.inputs)
+    if not calls:
+        what = "there is no dummy input"
+        fix = "give one: `--input 1,3,224,224`, or `inputs:` in the recipe"
+        raise UsageError(what, recipe.source.name, fix)
+    cases = cases_of(calls, recipe.verify)
+    progress("reference pass")
+    before, unreal, notes = _reference(model, cases, seed=recipe.seed, unreal=unreal)
+    first = tuple(
+        one
+        for one, case in zip(before, cases, strict=True)
+        if (case.mode, case.dtype) == (cases[0].mode, cases[0].dtype)
+    )
+    progress("planning")
+    plan = make_plan(recipe, sites_of(model, first))
+    progress("building the new modules")
+    built = build(model, plan, recipe)
+    return Prepared(cases, before, plan, built, unreal, recipe.seed, notes)
+
+
+def _reference(
+    model: nn.Module, cases: Sequence[Case], *, seed: int, unreal: bool
+) -> tuple[tuple[Trace, ...], bool, tuple[str, ...]]:
+    """Return what each case shows, on real tensors if fake ones do not suffice."""
+    traces = tuple(trace(model, case, seed=seed, unreal=unreal) for case in cases)
+    failed = next((one for one in traces if one.cause is not None), None)
+    if failed is not None and unreal:
+        # fake tensors have limits of their own: only a real pass may accuse the input
+        reason = "the model's shapes depend on values" if needs_values(failed.cause) else ""
+        real, _, _ = _reference(model, cases, seed=seed, unreal=False)
+        why = reason or f"it cannot run on fake tensors ({failed.seen.error})"
+        return real, False, (f"the weights were read: {why}",)
+    if failed is not None:
+        raise refused(failed)
+    return traces, unreal, ()
+
+
+def refused(failed: Trace) -> InputError:
+    """Return the error for a dummy input that the model, as it is, does not take."""
+    seen = failed.seen
+    place = f" in {seen.raised_in!r}" if seen.raised_in else ""
+    what = f"the model refuses the dummy input {seen.case}{place}: {seen.error}"
+    return InputError(what, "inputs", "give an input that the model takes: `--input SHAPE`")
+
+
+@contextmanager
+def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterator[Verdict]:
+    """Swap, run every case again and judge; the old modules come back if the block raises.
+
+    Args:
+        model: The model, changed in place.
+        prepared: What goes in.
+        progress: Told what is being done.
+    """
+    paths = [built.sites[0].path for built in prepared.built]
+    with swapped(model, prepared.placements):
+        progress("verification pass")
+        after, before = _again(model, prepared)
+        yield judge([one.seen for one in before], [one.seen for one in after], paths)
+
+
+def _again(model: nn.Module, prepared: Prepared) -> tuple[tuple[Trace, ...], tuple[Trace, ...]]:
+    """Return what each case shows after the swap, and what to compare it with."""
+    cases, seed = prepared.cases, prepared.seed
+    after = tuple(trace(model, case, seed=seed, unreal=prepared.unreal) for case in cases)
+    if prepared.unreal and any(needs_values(one.cause) for one in after):
+        after = tuple(trace(model, case, seed=seed) for case in cases)
+    # an instance shared by several sites goes by the first of their paths
+    return after, tuple(_renamed(one, prepared.built) for one in prepared.before)
+
+
+def _renamed(one: Trace, built: Sequence[Built]) -> Trace:
+    names = {s.path: b.sites[0].path for b in built for s in b.sites[1:]}
+    if not names:
+        return one
+    calls = tuple((names.get(path, path), call) for path, call in one.seen.calls)
+    return replace(one, seen=replace(one.seen, calls=calls))
+
+
+def failure(verdict: Verdict) -> ShapeError:
+    """Return the error for a verdict that does not hold; the first divergence comes first."""
+    errors = [
+        ShapeError(problem.what, problem.path or "the model", problem.fix)
+        for problem in verdict.problems
+    ]
+    return together(errors)
+
+
+def site_outcomes(prepared: Prepared) -> tuple[SiteOutcome, ...]:
+    """Return what the report says of every site."""
+    return tuple(
+        _site_outcome(built, site) for built in prepared.built for site in built.sites
+    )
+
+
+def _site_outcome(built: Built, site: Site) -> SiteOutcome:
+    others = tuple(other.path for other in built.sites if other is not site)
+    return SiteOutcome(
+        path=site.path,
+        aliases=site.aliases,
+        rule=built.step.where,
+        old_class=site.class_name,
+        old_params=site.params,
+        new_class=class_name(built.module)
+        if ":" not in built.blueprint.module
+        else built.blueprint.module.replace(":", "."),
+        new_params=sum(p.numel() for p in built.module.parameters()),
+        args=built.blueprint.args,
+        calls=site.calls,
+        layout=built.blueprint.layout,
+        start=built.step.rule.start,
+        shared_with=others,
+        choices=built.blueprint.choices,
+        notes=built.notes,
+    )
+
+
+def count_params(model: nn.Module) -> int:
+    """Return the number of parameter elements, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,60 @@
+"""Keeping a model as it was across a forward pass."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+@contextmanager
+def untouched(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Run a block with every module in one mode; put everything back afterwards.
+
+    Put back are each module's own training flag and attributes, the values of buffers, Python's
+    and torch's random states. Flags are set on each module directly: a host's own `train()` may
+    do more than set one.
+
+    Args:
+        model: The model that the block runs.
+        training: The mode: True for training, False for evaluation.
+    """
+    modules = list(model.modules())
+    attributes = [_snapshot(module) for module in modules]
+    buffers = [(b, b._version, b.clone()) for b in model.buffers() if not b.is_inference()]
+    python_state = random.getstate()
+    try:
+        for module in modules:
+            module.training = training
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python_state)
+        for module, saved in zip(modules, attributes, strict=True):
+            _restore(module, saved)
+        with torch.no_grad():
+            for buffer, version, value in buffers:
+                if buffer._version != version:
+                    buffer.copy_(value)
+
+
+def _snapshot(module: nn.Module) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the attributes and the registered tensors and modules, one level deep."""
+    plain = dict(vars(module))
+    return plain, {name: dict(plain[name]) for name in _TABLES if name in plain}
+
+
+def _restore(module: nn.Module, saved: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
+    plain, tables = saved
+    now = vars(module)
+    if now.keys() != plain.keys() or any(now[name] is not plain[name] for name in plain):
+        now.clear()
+        now.update(plain)
+    for name, table in tables.items():
+        if now[name].keys() != table.keys() or any(now[name][k] is not table[k] for k in table):
+            now[name].clear()
+            now[name].update(table)
