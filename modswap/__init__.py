@@ -10,7 +10,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Outcome", "Recipe", "__version__", "apply_recipe", "load", "read_recipe", "replace", "save"]
+__all__ = [
+    "Outcome",
+    "Recipe",
+    "__version__",
+    "apply_recipe",
+    "load",
+    "read_recipe",
+    "replace",
+    "save",
+]
 
 _HOMES = {
     "Outcome": "modswap.core.outcome",

@@ -20,6 +20,7 @@ from modswap.io.recipe import parse_recipe
 from modswap.ops.apply import Placement, swapped
 from modswap.ops.build import import_class, make_module
 from modswap.ops.describe import one_line
+from modswap.ops.swap import apply_recipe
 
 SHOWN = 6  # names of a list that an error prints
 
@@ -163,9 +164,7 @@ def fill(
         if name in weights and weights[name].shape != value.shape
     ]
     found = {"missing": missing, "unexpected": unexpected, "mismatched": mismatched}
-    wrong = [
-        f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if len(names)
-    ]
+    wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if len(names)]
     if wrong:
         what = f"the model of {factory.name!r} does not fit the weights: {'; '.join(wrong)}"
         fix = f"build the model that {Path(where).name} was saved from"
@@ -204,9 +203,7 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     return (a.data_ptr() == b.data_ptr() and a.shape == b.shape) or torch.equal(a, b)
 
 
-def rebuild(
-    model: nn.Module, sites: tuple[SiteRecord, ...], policy: Policy, where: str
-) -> None:
+def rebuild(model: nn.Module, sites: tuple[SiteRecord, ...], policy: Policy, where: str) -> None:
     """Give a fresh model the structure that a receipt records, so that the weights fit it.
 
     Args:
@@ -236,8 +233,6 @@ def apply_embedded(model: nn.Module, text: str, policy: Policy, where: str) -> N
     Raises:
         UnsafeError: If it names classes that are not allowed.
     """
-    from modswap.ops.replace import apply_recipe  # noqa: PLC0415 - it needs this file
-
     recipe = parse_recipe(text, f"{where}:recipe", ".")
     _classes([rule.with_ for rule in recipe.replace], policy, where)
     apply_recipe(model, recipe)

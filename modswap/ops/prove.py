@@ -85,8 +85,7 @@ def _equal_parts(a: torch.Tensor, b: torch.Tensor) -> bool:
         a, b = a.coalesce(), b.coalesce()
         return same_bits(a.indices(), b.indices()) and same_bits(a.values(), b.values())
     if a.is_quantized:
-        scales = a.qscheme() == b.qscheme() and str(a.storage().dtype) == str(b.storage().dtype)
-        return scales and same_bits(a.int_repr(), b.int_repr())
+        return a.qscheme() == b.qscheme() and same_bits(a.int_repr(), b.int_repr())
     if a.is_nested:
         pairs = zip(a.unbind(), b.unbind(), strict=False)
         return a.size(0) == b.size(0) and all(same_bits(x, y) for x, y in pairs)

@@ -10,10 +10,9 @@ from modswap.core.outcome import Outcome, Written
 from modswap.core.recipe import Recipe
 from modswap.io.formats import blank, write
 from modswap.io.recipe import write_recipe
-from modswap.ops.apply import swapped
 from modswap.ops.load import load as load_file
-from modswap.ops.replace import effective, make_receipt
-from modswap.ops.swap import count_params, failure, prepare, site_outcomes, verified
+from modswap.ops.records import effective, make_receipt
+from modswap.ops.swap import apply_recipe, count_params, failure, prepare, site_outcomes, verified
 
 __all__ = ["apply_recipe", "load", "replace", "save"]
 
@@ -75,23 +74,6 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
         params_after=count_params(model),
         notes=prepared.notes,
     )
-
-
-def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:
-    """Give a model the structure of a recipe, to load weights into; return the same model.
-
-    The sites are traced on fake tensors. Nothing is verified: the weights that follow decide.
-
-    Args:
-        model: A model as its factory builds it, changed in place.
-        recipe: What to swap.
-
-    Raises:
-        ModswapError: If the recipe or its input does not fit the model.
-    """
-    prepared = prepare(model, recipe, unreal=True)
-    with swapped(model, prepared.placements):
-        return model
 
 
 def save(

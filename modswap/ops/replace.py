@@ -4,20 +4,15 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from modswap import __version__
 from modswap.core.errors import ModswapError
 from modswap.core.job import Job, Policy
 from modswap.core.outcome import Ledger, Outcome, Written
-from modswap.core.receipt import Receipt, SiteRecord, SourceRecord, record
-from modswap.core.recipe import Recipe
-from modswap.io.atomic import digest
 from modswap.io.formats import read, refuse_target, tensors, write
 from modswap.io.formats.container import Container, Slot
 from modswap.io.recipe import write_recipe
@@ -25,6 +20,7 @@ from modswap.ops.apply import swapped
 from modswap.ops.inputs import calls_of
 from modswap.ops.load import Loaded, load, with_recipe
 from modswap.ops.prove import Names, ledger
+from modswap.ops.records import effective, make_receipt
 from modswap.ops.swap import (
     Prepared,
     Progress,
@@ -87,9 +83,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     )
     try:
         with verified(loaded.model, prepared, progress) as verdict:
-            outcome = replace(
-                outcome, verdict=verdict, params_after=count_params(loaded.model)
-            )
+            outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
             if not verdict.ok:
                 raise failure(verdict)
             outcome = surgery.finish(outcome, prepared)
@@ -119,7 +113,7 @@ class _Surgery:
             found = self._expected(values, names)
             return replace(outcome, ledger=found, notes=notes)
         self.progress(f"writing {self.job.out}")
-        written = self._write(values, prepared)
+        written = self._write(self.job.out, values, prepared)
         self.progress("comparing every kept tensor with the file written")
         found = self._prove(written, names, prepared)
         return replace(outcome, ledger=found, written=written, notes=notes)
@@ -155,9 +149,8 @@ class _Surgery:
         where = str(self.container.file)
         return ledger(self.before, after, names, where=where, compare=False)
 
-    def _write(self, values: Sequence[Any], prepared: Prepared) -> Written:
+    def _write(self, out: Path, values: Sequence[Any], prepared: Prepared) -> Written:
         job = self.job
-        assert job.out is not None
         text = write_recipe(effective(job.recipe, job))
         receipt = make_receipt(
             prepared, text, source=self.container.file, earlier=self.loaded.receipt
@@ -165,7 +158,7 @@ class _Surgery:
         return write(
             self.container,
             values,
-            job.out,
+            out,
             recipe=text,
             receipt=receipt.text(),
             force=job.force,
@@ -235,46 +228,8 @@ def _left_behind(container: Container) -> tuple[str, ...]:
     )
 
 
-def effective(recipe: Recipe, job: Job | None = None) -> Recipe:
-    """Return the recipe as it was carried out, without what only its user may allow."""
-    update: dict[str, Any] = {"allow": (), "checkpoint": None}
-    if job is not None and job.subject.inputs:
-        update["inputs"] = job.subject.inputs
-    return recipe.model_copy(update=update).read_from(recipe.source)
-
-
-def make_receipt(
-    prepared: Prepared | None, text: str, *, source: Path | None, earlier: Receipt | None
-) -> Receipt:
-    """Return the receipt of a swap.
-
-    Args:
-        prepared: What went in; None if nothing is known of it.
-        text: The recipe as it is written beside the receipt.
-        source: The file that the swap started from.
-        earlier: The receipt of an earlier swap, whose modules may still be there.
-    """
-    new = [record(built.paths, built.blueprint) for built in prepared.built] if prepared else []
-    gone = tuple(path for site in new for path in site.paths)
-    kept = [site for site in (earlier.sites if earlier else ()) if not _covered(site, gone)]
-    return Receipt(
-        modswap=__version__,
-        torch=torch.__version__,
-        source=None
-        if source is None
-        else SourceRecord(name=source.name, nbytes=source.stat().st_size, sha256=digest(source)),
-        recipe_sha256=sha256(text.encode()).hexdigest(),
-        sites=(*kept, *new),
-    )
-
-
-def _covered(site: SiteRecord, gone: tuple[str, ...]) -> bool:
-    return all(any(p == g or p.startswith(f"{g}.") for g in gone) for p in site.paths)
-
-
 def _for_own_file(policy: Policy, prepared: Prepared) -> Policy:
     """Return the policy with the classes that the user's recipe put in."""
     foreign = [b.blueprint.module for b in prepared.built if ":" in b.blueprint.module]
     dotted = [f"{name.partition(':')[0].removesuffix('.py')}.*" for name in foreign]
     return replace(policy, allow=(*policy.allow, *dotted))
-

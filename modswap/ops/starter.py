@@ -11,6 +11,7 @@ from modswap.core.recipe import Recipe, TensorInput
 from modswap.core.site import Site, extent
 from modswap.core.values import TensorInfo, difference
 from modswap.io.recipe import parse_recipe
+from modswap.ops.apply import swapped
 from modswap.ops.inputs import Case, DummyCall
 from modswap.ops.load import Loaded, load
 from modswap.ops.swap import Progress, failure, prepare, silent, verified
@@ -104,31 +105,31 @@ def _targets(sites: Sequence[Site]) -> Iterator[Target]:
         yield Target(site, any(word in name for word in NAMES))
 
 
-def _working(
-    loaded: Loaded, subject: Subject, call: DummyCall, targets: Sequence[Target]
-) -> Site:
+def _working(loaded: Loaded, subject: Subject, call: DummyCall, targets: Sequence[Target]) -> Site:
     """Return the first target whose swap holds; the model is as it was afterwards."""
     last: ModswapError | None = None
     for target in targets[:TRIED]:
-        recipe = _recipe(subject, call, target.site)
-        try:
-            prepared = prepare(loaded.model, recipe, unreal=True)
-            with verified(loaded.model, prepared, silent) as verdict:
-                if verdict.ok:
-                    raise _Holds
-                last = failure(verdict)
-                raise last
-        except _Holds:
+        last = _tried(loaded.model, _recipe(subject, call, target.site))
+        if last is None:
             return target.site
-        except ModswapError as error:
-            last = error
     what = f"none of {len(targets)} modules that keep their shape takes BiLevelRoutingAttention"
     why = f"; the last try: {last.what}" if last else ""
     raise UsageError(what + why, str(subject.file), "run `modswap tree --input …` to look around")
 
 
-class _Holds(Exception):  # noqa: N818 - not an error: it undoes a swap that holds
-    """The tried swap holds."""
+def _tried(model: nn.Module, recipe: Recipe) -> ModswapError | None:
+    """Return why a recipe does not hold, or None; the model is as it was afterwards."""
+    old = dict(model.named_modules(remove_duplicate=False))
+    try:
+        prepared = prepare(model, recipe, unreal=True)
+        with verified(model, prepared, silent) as verdict:
+            pass
+    except ModswapError as error:
+        return error
+    with swapped(
+        model, [((path,), old[path]) for paths, _ in prepared.placements for path in paths]
+    ):
+        return None if verdict.ok else failure(verdict)
 
 
 def _recipe(subject: Subject, call: DummyCall, site: Site) -> Recipe:
@@ -186,7 +187,7 @@ def _render(subject: Subject, call: DummyCall, site: Site, targets: Sequence[Tar
     lines += [
         "    # args left out, or set to auto, are taken from the site; to choose:",
         "    # args: {num_heads: 8, n_win: 7, topk: 4, auto_pad: true}",
-        "    # several modules at once: match: \"**.*_attention\", or a list of patterns",
+        '    # several modules at once: match: "**.*_attention", or a list of patterns',
         "    # one new module for all of them: share: true",
     ]
     return "\n".join(lines) + "\n"

@@ -156,6 +156,23 @@ def _renamed(one: Trace, built: Sequence[Built]) -> Trace:
     return replace(one, seen=replace(one.seen, calls=calls))
 
 
+def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """Give a model the structure of a recipe, to load weights into; return the same model.
+
+    The sites are traced on fake tensors. Nothing is verified: the weights that follow decide.
+
+    Args:
+        model: A model as its factory builds it, changed in place.
+        recipe: What to swap.
+
+    Raises:
+        ModswapError: If the recipe or its input does not fit the model.
+    """
+    prepared = prepare(model, recipe, unreal=True)
+    with swapped(model, prepared.placements):
+        return model
+
+
 def failure(verdict: Verdict) -> ShapeError:
     """Return the error for a verdict that does not hold; the first divergence comes first."""
     errors = [
@@ -167,9 +184,7 @@ def failure(verdict: Verdict) -> ShapeError:
 
 def site_outcomes(prepared: Prepared) -> tuple[SiteOutcome, ...]:
     """Return what the report says of every site."""
-    return tuple(
-        _site_outcome(built, site) for built in prepared.built for site in built.sites
-    )
+    return tuple(_site_outcome(built, site) for built in prepared.built for site in built.sites)
 
 
 def _site_outcome(built: Built, site: Site) -> SiteOutcome:

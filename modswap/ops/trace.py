@@ -54,7 +54,12 @@ def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) 
     dtype: torch.dtype | None = getattr(torch, case.dtype) if case.dtype else None
     output: Any = None
     cause: BaseException | None = None
-    with untouched(model, training=case.mode == "train"), recorder.attached(), torch.no_grad():
+    training = case.mode == "train"
+    with (
+        untouched(model, training=training, unreal=unreal),
+        recorder.attached(),
+        torch.no_grad(),
+    ):
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         args = make(case.call.args, generator, dtype)
@@ -242,5 +247,3 @@ def _site(
 def _is_channels_last(tensor: torch.Tensor) -> bool:
     last = tensor.is_contiguous(memory_format=torch.channels_last)
     return last and not tensor.is_contiguous()
-
-

@@ -12,7 +12,7 @@ _TABLES = ("_parameters", "_buffers", "_modules")
 
 
 @contextmanager
-def untouched(model: nn.Module, *, training: bool) -> Iterator[None]:
+def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iterator[None]:
     """Run a block with every module in one mode; put everything back afterwards.
 
     Put back are each module's own training flag and attributes, the values of buffers, Python's
@@ -22,10 +22,12 @@ def untouched(model: nn.Module, *, training: bool) -> Iterator[None]:
     Args:
         model: The model that the block runs.
         training: The mode: True for training, False for evaluation.
+        unreal: Whether the block runs on stand-ins, so that no buffer needs a copy.
     """
     modules = list(model.modules())
     attributes = [_snapshot(module) for module in modules]
-    buffers = [(b, b._version, b.clone()) for b in model.buffers() if not b.is_inference()]
+    # version counters do not tell: batch norm's kernels write past them
+    buffers = [] if unreal else [(buffer, buffer.clone()) for buffer in model.buffers()]
     python_state = random.getstate()
     try:
         for module in modules:
@@ -37,8 +39,8 @@ def untouched(model: nn.Module, *, training: bool) -> Iterator[None]:
         for module, saved in zip(modules, attributes, strict=True):
             _restore(module, saved)
         with torch.no_grad():
-            for buffer, version, value in buffers:
-                if buffer._version != version:
+            for buffer, value in buffers:
+                if not buffer.is_inference():
                     buffer.copy_(value)
 
 

@@ -1,0 +1,36 @@
+"""What a receipt says, and that it comes back."""
+
+import pytest
+
+from modswap.core.blueprint import Adaptation, Blueprint
+from modswap.core.errors import CheckpointError
+from modswap.core.receipt import Receipt, read_receipt, record
+
+PLAIN = Blueprint("BiLevelRoutingAttention", {"dim": 8, "qk_scale": None}, "NCHW", "NCHW")
+ADAPTED = Blueprint(
+    "net.py:Mixer", {"dim": 8}, "NLC", "NHWC", ("mask",), Adaptation(8, 16, (2, 2), "tuple", 2)
+)
+
+
+@pytest.mark.parametrize("blueprint", [PLAIN, ADAPTED])
+def test_blueprint_comes_back_from_a_receipt(blueprint: Blueprint) -> None:
+    receipt = Receipt(modswap="1", torch="2", sites=(record(("a", "b"), blueprint),))
+
+    (site,) = read_receipt(receipt.text(), "net.pt").sites
+
+    assert site.paths == ("a", "b")
+    assert site.blueprint() == blueprint
+
+
+def test_receipt_of_a_later_version_is_read() -> None:
+    receipt = read_receipt('{"modswap": "9", "torch": "3", "novel": [1]}', "net.pt")
+
+    assert receipt.modswap == "9"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [("{", "its top"), ('{"modswap": 1, "torch": "2"}', "modswap")]
+)
+def test_damaged_receipt_names_the_file_and_the_place(text: str, place: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"^net\.pt: the receipt inside.*'{place}'"):
+        read_receipt(text, "net.pt")

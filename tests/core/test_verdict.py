@@ -1,0 +1,115 @@
+"""Judging what a model gave before against what it gives after."""
+
+from dataclasses import replace
+
+from modswap.core.site import Call
+from modswap.core.values import Group, TensorInfo, Value
+from modswap.core.verdict import CaseKey, Pass, Problem, judge
+
+X = TensorInfo((1, 8, 4, 4))
+Y = TensorInfo((1, 8, 2, 2))
+KEY = CaseKey("(1, 8, 4, 4)")
+
+
+def call(output: Value = X) -> Call:
+    return Call((X,), (), output)
+
+
+BEFORE = Pass(KEY, (("a", call()), ("gate.0", call()), ("gate", call()), ("head", call())), X, True)
+AFTER = replace(BEFORE, calls=(("a", call()), ("gate", call()), ("head", call())))
+
+
+def problems(after: Pass, before: Pass = BEFORE) -> tuple[Problem, ...]:
+    return judge([before], [after], ["gate"]).problems
+
+
+def test_same_shapes_hold() -> None:
+    verdict = judge([BEFORE], [AFTER], ["gate"])
+
+    assert verdict.ok
+    assert verdict.finite is True
+    assert verdict.cases[0].ok
+
+
+def test_first_module_whose_output_changed_is_named() -> None:
+    changed = (("a", call()), ("gate", call()), ("head", call(Y)), ("tail", call(Y)))
+    before = replace(BEFORE, calls=(*BEFORE.calls, ("tail", call())))
+
+    (first,) = problems(replace(AFTER, calls=changed), before)
+
+    assert first == Problem("head", "output was (1, 8, 4, 4), is now (1, 8, 2, 2)")
+
+
+def test_site_that_changed_its_own_shape_is_told_what_to_do() -> None:
+    (first,) = problems(replace(AFTER, calls=(("a", call()), ("gate", call(Y)))))
+
+    assert first.path == "gate"
+    assert "adapt: true" in first.fix
+
+
+def test_every_call_is_compared_with_the_same_call_before() -> None:
+    twice = replace(BEFORE, calls=(("gate", call()), ("gate", call(Y))))
+
+    assert judge([twice], [twice], ["gate"]).ok
+    wrong = replace(twice, calls=(("gate", call()), ("gate", call())))
+    assert problems(wrong, twice)[0].what == "output was (1, 8, 2, 2), is now (1, 8, 4, 4)"
+
+
+def test_site_that_is_not_reached_any_more_fails() -> None:
+    (first,) = problems(replace(AFTER, calls=(("a", call()),)))
+
+    assert first.what == "was called 1 times, is now called 0 times"
+
+
+def test_site_that_was_never_reached_fails() -> None:
+    unseen = replace(BEFORE, calls=(("a", call()),))
+
+    assert problems(unseen, unseen)[0].what == "was called 0 times, is now called 0 times"
+
+
+def test_exception_inside_the_site_blames_its_args() -> None:
+    raised = Pass(KEY, (), None, None, "ValueError: dim 8", "gate.qkv")
+
+    (first,) = problems(raised)
+
+    assert first.path == "gate.qkv"
+    assert first.what == "the forward pass raised ValueError: dim 8"
+    assert "does not take what its site is given" in first.fix
+
+
+def test_exception_behind_the_site_blames_what_follows() -> None:
+    (first,) = problems(Pass(KEY, (), None, None, "RuntimeError: size", "head"))
+
+    assert "a module behind the swap" in first.fix
+
+
+def test_model_output_of_another_structure_fails() -> None:
+    (first,) = problems(replace(AFTER, output=Group("tuple", ("0",), (X,))))
+
+    assert first.what == "the model's output was (1, 8, 4, 4), is now tuple[(1, 8, 4, 4)]"
+
+
+def test_output_that_became_infinite_fails() -> None:
+    verdict = judge([BEFORE], [replace(AFTER, finite=False)], ["gate"])
+
+    assert verdict.finite is False
+    assert verdict.problems[0].what == "the model's output is not finite any more"
+
+
+def test_output_that_was_not_finite_before_is_not_blamed_on_the_swap() -> None:
+    before = replace(BEFORE, finite=False)
+
+    assert not problems(replace(AFTER, finite=False), before)
+
+
+def test_pass_without_values_says_nothing_of_finite() -> None:
+    assert judge([BEFORE], [replace(AFTER, finite=None)], ["gate"]).finite is None
+
+
+def test_same_problem_in_two_cases_is_told_once() -> None:
+    broken = replace(AFTER, output=Y)
+    verdict = judge([BEFORE, BEFORE], [broken, broken], ["gate"])
+
+    assert len(verdict.problems) == 1
+    assert not verdict.ok
+    assert str(verdict.cases[0].key) == "(1, 8, 4, 4) eval float32"

@@ -1,0 +1,70 @@
+"""The ledger, and that it notices every change."""
+
+import pytest
+import torch
+
+from modswap.core.errors import CheckpointError
+from modswap.core.outcome import Amount
+from modswap.ops.prove import Names, ledger, same_bits
+
+GATE = Names(("gate.",))
+
+
+def test_ledger_counts_kept_fresh_and_dropped() -> None:
+    kept = torch.randn(3)
+    before = {"a": kept, "b": kept, "gate.w": torch.zeros(5)}
+    after = {"a": kept.clone(), "b": kept.clone(), "gate.q": torch.zeros(2), "gate.v": kept}
+
+    found = ledger(before, after, GATE, where="out.pt", compare=True)
+
+    assert found.kept == Amount(2, 12)
+    assert found.dropped == Amount(1, 20)
+    assert found.fresh == Amount(2, 20)
+    assert found.proved
+
+
+@pytest.mark.parametrize(
+    ("after", "what"),
+    [
+        ({"a": torch.tensor([1.0, 2.5])}, "a changed"),
+        ({"a": torch.tensor([1, 2])}, "a changed"),
+        ({}, "a is missing"),
+        ({"a": torch.tensor([1.0, 2.0]), "c": torch.zeros(1)}, "c is new"),
+    ],
+)
+def test_change_outside_the_swap_is_refused(after: dict[str, torch.Tensor], what: str) -> None:
+    before = {"a": torch.tensor([1.0, 2.0])}
+
+    with pytest.raises(CheckpointError, match=rf"^out\.pt: 1 tensors outside.*: {what}; report"):
+        ledger(before, after, GATE, where="out.pt", compare=True)
+
+
+def sparse(value: float) -> torch.Tensor:
+    return torch.sparse_coo_tensor(torch.tensor([[0, 2]]), torch.tensor([value, 1.0]), (4,))
+
+
+def bits(pattern: int) -> torch.Tensor:
+    return torch.tensor([pattern], dtype=torch.int32).view(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        (bits(0x7FC00001), bits(0x7FC00001), True),
+        (bits(0x7FC00001), bits(0x7FC00002), False),
+        (torch.tensor(0.0), torch.tensor(-0.0), False),
+        (torch.tensor(True), torch.tensor(True), True),
+        (torch.zeros(0, 3), torch.zeros(0, 3), True),
+        (torch.zeros(2, 3), torch.zeros(3, 2), False),
+        (torch.eye(3)[:, :2], torch.eye(3)[:, :2].contiguous(), True),
+        (torch.zeros(2, dtype=torch.complex64), torch.zeros(2, dtype=torch.complex64), True),
+        (torch.zeros(2).to(torch.float8_e4m3fn), torch.ones(2).to(torch.float8_e4m3fn), False),
+        (sparse(1.0), sparse(1.0), True),
+        (sparse(1.0), sparse(2.0), False),
+        (sparse(1.0), sparse(1.0).to_dense(), False),
+        (torch.eye(3).to_sparse_csr(), torch.eye(3).to_sparse_csr(), True),
+        (torch.zeros(2, device="meta"), torch.zeros(2, device="meta"), True),
+    ],
+)
+def test_bits_are_compared_and_not_values(a: torch.Tensor, b: torch.Tensor, same: bool) -> None:
+    assert same_bits(a, b) is same
