@@ -1,0 +1,51 @@
+"""The right name nearest to a wrong one."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+CUTOFF = 0.6  # difflib's own measure: 1 is equal, 0 has nothing in common
+POOL = 2000  # names that are compared in full; more are first narrowed by their last segment
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
+    """Return the known names nearest to a name or pattern, the best first.
+
+    Dotted paths are near if they are as a whole or in their last segment.
+
+    Args:
+        name: What was written; wildcards in it are passed over.
+        known: The right names.
+        count: How many to return at most.
+    """
+    names = list(dict.fromkeys(known))
+    plain = re.sub(r"[*?\\{}()\[\]^$|+]", "", name.removeprefix("re:")).strip(".")
+    if not plain:
+        return ()
+    last = plain.rpartition(".")[2]
+    if len(names) > POOL:
+        by_last: dict[str, list[str]] = {}
+        for known_name in names:
+            by_last.setdefault(known_name.rpartition(".")[2], []).append(known_name)
+        close = difflib.get_close_matches(last, by_last, n=5, cutoff=CUTOFF)
+        names = [known_name for segment in close for known_name in by_last[segment][:POOL]]
+    scored = [(_closeness(plain, last, known_name), known_name) for known_name in names]
+    good = sorted((pair for pair in scored if pair[0] >= CUTOFF), key=lambda pair: -pair[0])
+    return tuple(known_name for _, known_name in good[:count])
+
+
+def _closeness(plain: str, last: str, known: str) -> float:
+    known_last = known.rpartition(".")[2]
+    whole = difflib.SequenceMatcher(None, plain.lower(), known.lower()).ratio()
+    tail = difflib.SequenceMatcher(None, last.lower(), known_last.lower()).ratio()
+    return (whole + 2 * max(whole, tail)) / 3
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean 'x' or 'y'?`, or nothing if no known name is near."""
+    found = nearest(name, known)
+    if not found:
+        return ""
+    quoted = [repr(one) for one in found]
+    *first, final = quoted
+    return f"did you mean {', '.join(first)} or {final}?" if first else f"did you mean {final}?"
