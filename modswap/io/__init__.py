@@ -1,0 +1,1 @@
+"""Files in and out: recipes and checkpoints."""

@@ -1,0 +1,222 @@
+"""A checkpoint as it was read: what it holds, and where in it the models are."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from modswap.core.errors import CheckpointError
+
+# where training scripts keep the model, in the order in which it is looked for
+KEYS = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "ema",
+    "model_ema",
+    "ema_state_dict",
+    "state_dict_ema",
+    "ema_model",
+    "params_ema",
+)
+PREFIXES = ("module.", "_orig_mod.")
+OWN_KEY = "modswap"
+DEPTH = 32  # containers inside containers in which tensors are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in a checkpoint where a model or its weights sit.
+
+    Args:
+        keys: Keys from the payload down to it; empty when the payload itself is the model.
+        kind: Whether a whole module sits there, or weights by name.
+        value: The module, unwrapped, or the weights without their prefix.
+        prefix: What wrappers such as DataParallel put before every name; put back on writing.
+    """
+
+    keys: tuple[str, ...]
+    kind: Literal["module", "weights"]
+    value: Any
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Everything that a checkpoint holds.
+
+    Args:
+        format: Name of the row of the table of formats.
+        file: Where it was read from.
+        payload: What was in it.
+        slots: Where the model sits; the primary place first, then further copies such as averages.
+        metadata: The metadata of a safetensors file, modswap's own left out.
+        recipe: The recipe of an earlier swap, if there is one inside.
+        receipt: Its receipt.
+        notes: Anything worth telling.
+    """
+
+    format: str
+    file: Path
+    payload: Any
+    slots: tuple[Slot, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    recipe: str | None = None
+    receipt: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:
+    """Return where in a payload the model sits.
+
+    Raises:
+        CheckpointError: If it sits in none of the known places.
+    """
+    own = _slot((), payload)
+    if own is not None:
+        return (own,)
+    if not isinstance(payload, Mapping):
+        what = f"it holds {type(payload).__name__}, expected a model or its weights"
+        raise CheckpointError(what, str(file), "save the model or its state dict")
+    found = list(_inside(payload, ()))
+    if not found:
+        keys = ", ".join(map(repr, list(payload)[:12])) or "nothing"
+        what = f"no model under its keys ({keys}); looked for {', '.join(KEYS)}"
+        raise CheckpointError(what, str(file), "save the model under one of these keys")
+    primary = found[0]
+    return (primary, *(slot for slot in found[1:] if _same_model(primary, slot)))
+
+
+def _inside(payload: Mapping[Any, Any], keys: tuple[str, ...]) -> Iterator[Slot]:
+    for key in KEYS:
+        value = payload.get(key)
+        slot = _slot((*keys, key), value)
+        if slot is not None:
+            yield slot
+        elif isinstance(value, Mapping) and not keys:
+            yield from _inside(value, (*keys, key))
+
+
+def _slot(keys: tuple[str, ...], value: Any) -> Slot | None:
+    if isinstance(value, nn.Module):
+        module, prefix = unwrapped(value)
+        return Slot(keys, "module", module, prefix)
+    if is_weights(value):
+        prefix = common_prefix(list(value))
+        return Slot(keys, "weights", {n.removeprefix(prefix): t for n, t in value.items()}, prefix)
+    return None
+
+
+def is_weights(value: Any) -> bool:
+    """Return whether a value is a flat state dict: tensors by name, a few of other kinds."""
+    if not isinstance(value, Mapping) or not value:
+        return False
+    tensors = sum(isinstance(tensor, torch.Tensor) for tensor in value.values())
+    extra = [name for name, item in value.items() if not isinstance(item, torch.Tensor)]
+    named = all(isinstance(name, str) for name in value)
+    # what `get_extra_state` gives may be anything
+    return named and tensors > 0 and all(str(name).endswith("_extra_state") for name in extra)
+
+
+def unwrapped(module: nn.Module) -> tuple[nn.Module, str]:
+    """Return the module inside wrappers such as DataParallel, and the prefix of its names."""
+    prefix = ""
+    wrappers = {"DataParallel", "DistributedDataParallel", "OptimizedModule"}
+    while type(module).__name__ in wrappers and type(module).__module__.startswith("torch."):
+        name = "_orig_mod" if type(module).__name__ == "OptimizedModule" else "module"
+        prefix += f"{name}."
+        module = module.get_submodule(name)
+    return module, prefix
+
+
+def common_prefix(names: Sequence[str]) -> str:
+    """Return the wrapper prefix that every name has, `module._orig_mod.` and the like."""
+    prefix = ""
+    while True:
+        more = [p for p in PREFIXES if all(name.startswith(prefix + p) for name in names)]
+        if not more:
+            return prefix
+        prefix += more[0]
+
+
+def _same_model(primary: Slot, other: Slot) -> bool:
+    if primary.kind != other.kind:
+        return False
+    if primary.kind == "weights":
+        return list(primary.value) == list(other.value) or set(primary.value) == set(other.value)
+    return type(primary.value) is type(other.value) and _names(primary.value) == _names(other.value)
+
+
+def _names(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_modules(remove_duplicate=False)]
+
+
+def refilled(container: Container, values: Sequence[Any]) -> Any:
+    """Return the payload with new values in its slots; the old one is not changed.
+
+    Args:
+        container: What was read.
+        values: One per slot: the module that is there already, or weights without their prefix.
+    """
+    payload = container.payload
+    for slot, value in zip(container.slots, values, strict=True):
+        if slot.kind == "weights":
+            payload = _with(payload, slot.keys, lambda old, s=slot, v=value: _prefixed(old, v, s))
+    return payload
+
+
+def _with(payload: Any, keys: tuple[str, ...], change: Any) -> Any:
+    if not keys:
+        return change(payload)
+    copy = payload.copy()
+    copy[keys[0]] = _with(payload[keys[0]], keys[1:], change)
+    return copy
+
+
+def _prefixed(old: Any, weights: Mapping[str, Any], slot: Slot) -> Any:
+    new: dict[str, Any] = OrderedDict() if isinstance(old, OrderedDict) else {}
+    new.update({f"{slot.prefix}{name}": value for name, value in weights.items()})
+    metadata = getattr(old, "_metadata", None)
+    if metadata is not None:
+        vars(new)["_metadata"] = _versions(metadata, new)
+    return new
+
+
+def _versions(metadata: Mapping[str, Any], new: Mapping[str, Any]) -> Any:
+    """Return torch's version numbers for the modules that are still there."""
+    folders = {""}
+    for name in new:
+        segments = name.split(".")
+        folders.update(".".join(segments[:end]) for end in range(1, len(segments)))
+    return OrderedDict((path, value) for path, value in metadata.items() if path in folders)
+
+
+def named_tensors(payload: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield every tensor inside a payload under a dotted name, shared ones under each name."""
+    if isinstance(payload, torch.Tensor):
+        yield prefix.removesuffix("."), payload
+        return
+    if isinstance(payload, nn.Module):
+        held = dict(payload.named_parameters(remove_duplicate=False))
+        held.update(payload.named_buffers(remove_duplicate=False))
+        yield from ((f"{prefix}{name}", tensor) for name, tensor in held.items())
+        return
+    if depth < DEPTH:
+        for key, value in _items(payload):
+            yield from named_tensors(value, f"{prefix}{key}.", depth + 1)
+
+
+def _items(payload: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(payload, Mapping):
+        return payload.items()
+    return enumerate(payload) if isinstance(payload, (list, tuple)) else ()

@@ -1,0 +1,107 @@
+"""safetensors: named tensors and a dictionary of strings, nothing that could run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from modswap.core.errors import CheckpointError
+from modswap.core.job import Policy
+from modswap.io.formats.container import Container, find_slots
+from modswap.io.formats.format import Format, Records
+from modswap.io.formats.recognise import Look, header_of_safetensors, is_safetensors
+
+RECIPE, RECEIPT = "modswap.recipe", "modswap.receipt"
+
+
+def load(look: Look, policy: Policy) -> Container:
+    """Read a safetensors file, its tensors mapped and not copied; ties come back as ties."""
+    del policy  # nothing in such a file can run
+    header_of_safetensors(look)
+    weights: dict[str, torch.Tensor] = {}
+    try:
+        with safe_open(look.file, framework="pt", device="cpu") as opened:
+            metadata = dict(opened.metadata() or {})
+            for name in opened.keys():  # noqa: SIM118 - no dictionary
+                weights[name] = opened.get_tensor(name)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        what = f"it is damaged or cut short: {' '.join(str(error).split())[:160]}"
+        raise look.error(what, "save or download it again") from None
+    if not weights:
+        raise look.error("it holds no tensors", "save or download it again")
+    ties = {a: b for a, b in metadata.items() if a not in weights and b in weights}
+    weights.update({alias: weights[stored] for alias, stored in ties.items()})
+    recipe, receipt = metadata.pop(RECIPE, None), metadata.pop(RECEIPT, None)
+    kept = {name: text for name, text in metadata.items() if name not in ties}
+    slots = find_slots(weights, look.file)
+    return Container("safetensors", look.file, weights, slots, kept, recipe, receipt)
+
+
+def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
+    """Write named tensors; a tensor with several names is stored once.
+
+    The other names go into the metadata, as safetensors' own `save_model` has it.
+
+    Args:
+        payload: Tensors by name.
+        file: Where to write.
+        records: The recipe and the receipt.
+        metadata: The file's own metadata.
+
+    Raises:
+        CheckpointError: If a tensor is of a kind that the format has no room for.
+    """
+    stored, ties = _untied(payload, file)
+    own = {RECIPE: records.recipe, RECEIPT: records.receipt}
+    written = {**metadata, **{name: text for name, text in own.items() if text}, **ties}
+    try:
+        save_file(stored, file, metadata=written)
+    except SafetensorError as error:
+        if "os error" in str(error):
+            number = int("".join(filter(str.isdigit, str(error).rpartition("os error")[2])) or 0)
+            raise OSError(number, str(error)) from error
+        what = f"safetensors cannot hold it: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError(what, file.name, "name OUT.pt instead") from error
+
+
+def _untied(
+    payload: Mapping[str, Any], file: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors to store, and for every further name the one it is stored under."""
+    stored: dict[str, torch.Tensor] = {}
+    ties: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    storages: set[int] = set()
+    for name, value in payload.items():
+        if not isinstance(value, torch.Tensor):
+            what = f"{name!r} is {type(value).__name__}, and safetensors hold tensors only"
+            raise CheckpointError(what, file.name, "name OUT.pt instead")
+        if value.layout is not torch.strided or value.is_quantized or value.is_nested:
+            what = f"{name!r} is a {_kind(value)} tensor, which safetensors cannot hold"
+            raise CheckpointError(what, file.name, "name OUT.pt instead")
+        tensor = value.detach()
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and key in first:
+            ties[name] = first[key]
+            continue
+        first[key] = name
+        pointer = tensor.untyped_storage().data_ptr()
+        # views of one storage: the format takes whole, separate tensors
+        apart = tensor.contiguous() if pointer not in storages else tensor.clone().contiguous()
+        storages.add(pointer)
+        stored[name] = apart
+    return stored, ties
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    if tensor.is_quantized:
+        return "quantized"
+    return "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+
+
+SAFETENSORS = Format(
+    "safetensors", (".safetensors",), is_safetensors, load, save, weights_only=True
+)
