@@ -34,7 +34,9 @@ class SiteRecord(_Record):
         layout: How the site's tensors lie.
         wants: The layout that the module takes.
         ignores: Inputs that are dropped.
+        named: The keyword by which the site is given its map.
         adaptation: What was added after it.
+        keyword: Keyword by which the site is given its map.
     """
 
     paths: tuple[str, ...]
@@ -43,12 +45,21 @@ class SiteRecord(_Record):
     layout: Layout | None = None
     wants: Layout | None = None
     ignores: tuple[str, ...] = ()
+    named: str = ""
     adaptation: AdaptationRecord | None = None
 
     def blueprint(self) -> Blueprint:
         """Return how to make the module."""
         added = Adaptation(**self.adaptation.model_dump()) if self.adaptation else None
-        return Blueprint(self.module, self.args, self.layout, self.wants, self.ignores, added)
+        return Blueprint(
+            module=self.module,
+            args=self.args,
+            layout=self.layout,
+            wants=self.wants,
+            ignores=self.ignores,
+            named=self.named,
+            adaptation=added,
+        )
 
 
 class SourceRecord(_Record):
@@ -110,6 +121,7 @@ def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:
         layout=blueprint.layout,
         wants=blueprint.wants,
         ignores=blueprint.ignores,
+        named=blueprint.named,
         adaptation=None
         if added is None
         else AdaptationRecord(

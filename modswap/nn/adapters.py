@@ -1,0 +1,163 @@
+"""What goes around a new module whose layout, inputs or output are not those of its site."""
+
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from modswap.core.blueprint import Adaptation
+from modswap.core.site import Layout
+
+TO_NCHW = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
+FROM_NCHW = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 2, 3, 1)}
+
+
+class SiteAdapter(nn.Module):
+    """Give a module its site's map in the layout it takes, and the site what it gave before.
+
+    Shape:
+        Input as the site's `layout`: (N, C, H, W), (N, H, W, C) or (N, L, C) with L = H x W; the
+        first tensor among the inputs. The output likewise, with other channels and sizes if
+        `adaptation` says so. Same dtype and device.
+
+    Args:
+        module: The new module.
+        layout: How the site's map lies; None: no matter.
+        wants: How the module takes and gives it; None: no matter.
+        ignores: Names, or positions as text, of inputs that the module is not given.
+        adaptation: A projection, pooling or tuple around the output.
+
+    Raises:
+        ValueError: If only one of `layout` and `wants` is None; in the forward pass, if tokens make
+            no map, or an ignored input says something.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        layout: Layout | None,
+        wants: Layout | None,
+        ignores: tuple[str, ...] = (),
+        adaptation: Adaptation | None = None,
+    ) -> None:
+        super().__init__()
+        if (layout is None) != (wants is None):
+            raise ValueError(f"layout is {layout!r}, wants is {wants!r}: give both or none")
+        added = adaptation or Adaptation(0, 0)
+        self.module = module
+        self.layout = layout
+        self.wants = wants
+        self.ignores = ignores
+        # plain values, so that a file can hold the adapter without further classes
+        self.stride = added.stride
+        self.length = added.length if added.container else 0
+        self.project: nn.Conv2d | None = None
+        if added.in_channels != added.out_channels:
+            self.project = nn.Conv2d(added.in_channels, added.out_channels, 1)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the site gave: a tensor, or a tuple of one and None."""
+        named = {**{str(position): value for position, value in enumerate(args)}, **kwargs}
+        carrier = next((name for name, v in named.items() if isinstance(v, torch.Tensor)), None)
+        if carrier is None:
+            raise ValueError(f"expected a tensor among {len(named)} inputs, got none")
+        x: torch.Tensor = named[carrier]
+        size = self._size(x, [value for name, value in named.items() if name != carrier])
+        passed = self._without_ignored(named)
+        passed[carrier] = self._converted(x, size)
+        # the map goes first and by position: its keyword is the old module's
+        first = passed.pop(carrier)
+        others = [passed.pop(str(i)) for i in range(len(args)) if str(i) in passed]
+        output = self.module(first, *others, **passed)
+        if isinstance(output, tuple):
+            return (self._restored(output[0], x, size), *output[1:])
+        y = self._restored(output, x, size)
+        return (y, *[None] * (self.length - 1)) if self.length else y
+
+    def _size(self, x: torch.Tensor, others: list[Any]) -> tuple[int, int]:
+        """Return height and width of the map."""
+        if self.layout == "NCHW":
+            return x.shape[2], x.shape[3]
+        if self.layout == "NHWC":
+            return x.shape[1], x.shape[2]
+        if self.layout is None or (self.wants == "NLC" and self.stride == (1, 1)):
+            return x.shape[1] if x.ndim > 1 else 1, 1  # tokens stay a row
+        numbers = [number for value in others for number in _numbers(value)]
+        tokens = x.shape[1]
+        if len(numbers) >= 2 and numbers[0] * numbers[1] == tokens:
+            return numbers[0], numbers[1]
+        return _square(tokens)
+
+    def _without_ignored(self, named: dict[str, Any]) -> dict[str, Any]:
+        for name in self.ignores:
+            value = named.get(name)
+            if value is not None and value is not False and not _numbers(value):
+                which = f"input {name}" if name.isdigit() else repr(name)
+                kind = type(value).__name__
+                raise ValueError(f"{which} is not used here and must be None, got a {kind}")
+        return {name: value for name, value in named.items() if name not in self.ignores}
+
+    def _converted(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return a map of the site's layout in the one that the module takes."""
+        if self.layout is None or self.wants is None or self.layout == self.wants:
+            return x
+        return _from_nchw(_to_nchw(x, self.layout, size), self.wants).contiguous()
+
+    def _restored(self, y: torch.Tensor, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return the module's output as the site gave it, lying in memory as `x` does."""
+        changed = self.project is not None or self.stride != (1, 1)
+        if self.layout is None or self.wants is None or (self.layout == self.wants and not changed):
+            return y
+        if self.wants == "NLC" and y.shape[1] != size[0] * size[1]:
+            size = _square(y.shape[1])
+        y = _to_nchw(y, self.wants, size)
+        if self.stride != (1, 1):
+            # rounded up, as a strided convolution with padding does
+            y = F.avg_pool2d(y, self.stride, ceil_mode=True)
+        if self.project is not None:
+            y = self.project(y)
+        y = _from_nchw(y, self.layout)
+        if y.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            same = y.contiguous(memory_format=torch.channels_last)
+            return same if not x.is_contiguous() else y.contiguous()
+        return y.contiguous()
+
+    def extra_repr(self) -> str:
+        """Return what the submodules do not show."""
+        parts = [f"layout={self.layout!r}, wants={self.wants!r}"]
+        parts += [f"ignores={self.ignores}"] if self.ignores else []
+        parts += [f"stride={self.stride}"] if self.stride != (1, 1) else []
+        parts += [f"length={self.length}"] if self.length else []
+        return ", ".join(parts)
+
+
+def _to_nchw(x: torch.Tensor, layout: Layout, size: tuple[int, int]) -> torch.Tensor:
+    if layout == "NLC":
+        return x.unflatten(1, size).permute(TO_NCHW["NHWC"])  # (N, C, H, W)
+    return x.permute(TO_NCHW[layout])
+
+
+def _from_nchw(x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    if layout == "NLC":
+        return x.flatten(2).transpose(1, 2)  # (N, L, C)
+    return x.permute(FROM_NCHW[layout])
+
+
+def _numbers(value: Any) -> list[int]:
+    """Return a whole number, or the pair of them that a tuple holds."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [value]
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        inner = [number for item in value for number in _numbers(item)]
+        return inner if len(inner) == 2 else []
+    return []
+
+
+def _square(tokens: int) -> tuple[int, int]:
+    side = isqrt(tokens)
+    if side**2 != tokens:
+        raise ValueError(f"{tokens} tokens are no square, and no height and width are given")
+    return side, side

@@ -1,0 +1,317 @@
+"""The catalogue's row of bi-level routing attention: its options, and how they are observed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, gcd
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from modswap.core.blueprint import Blueprint, Choice
+from modswap.core.errors import ShapeError
+from modswap.core.site import Site
+from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
+from modswap.nn.fitting import Inputs, Size, judge_output, read_inputs
+from modswap.nn.replacement import Conflict, Options, Replacement
+
+HEAD_SIZE = 32  # channels of a head where that divides, as in the paper
+N_WIN = 7  # as published
+TOPK = 4  # as published
+PADDED = 1.3  # a padded map has at most so many times the pixels
+FEWEST = 3  # fewer windows on a side than this hardly route; padding comes first
+
+
+def _odd(value: int) -> int:
+    if value and value % 2 == 0:
+        raise ValueError
+    return value
+
+
+def _not_zero(value: float) -> float:
+    if value == 0:
+        raise ValueError
+    return value
+
+
+Size1 = Annotated[int, Field(ge=1)]
+
+
+class BiLevelRoutingAttentionOptions(Options):
+    """What a recipe may set."""
+
+    dim: Size1 | None = Field(None, description="channels of the map")
+    num_heads: Size1 | None = Field(None, description="attention heads; divides dim and qk_dim")
+    n_win: Size1 | None = Field(None, description="windows along each side")
+    qk_dim: Size1 | None = Field(
+        None, description="channels of queries and keys over all heads; auto: dim"
+    )
+    qk_scale: Annotated[float, AfterValidator(_not_zero)] | None = Field(
+        None,
+        description="factor of the logits; auto: qk_dim^-0.5",
+        json_schema_extra={"expected": "a number other than 0, or auto"},
+    )
+    kv_per_win: Size1 = Field(4, description="keys along each side of a window (ada_… modes)")
+    kv_downsample_ratio: Size1 = Field(4, description="pooling size (avgpool, maxpool)")
+    kv_downsample_kernel: Size1 | None = Field(None, description="read by no mode")
+    kv_downsample_mode: Literal["identity", "ada_avgpool", "ada_maxpool", "avgpool", "maxpool"] = (
+        Field("identity", description="how keys and values become fewer")
+    )
+    topk: Size1 | None = Field(
+        None, description="windows that each window attends to, up to n_win squared"
+    )
+    param_attention: Literal["qkvo", "qkv"] = Field(
+        "qkvo", description="which projections there are; qkv: none at the end"
+    )
+    param_routing: bool = Field(
+        default=False, description="a projection for the routing; needs diff_routing"
+    )
+    diff_routing: bool = Field(
+        default=False, description="gradients through the routing; needs soft_routing"
+    )
+    soft_routing: bool = Field(
+        default=False, description="multiply keys and values by the routing weights"
+    )
+    side_dwconv: Annotated[int, Field(ge=0), AfterValidator(_odd)] = Field(
+        3,
+        description="side of the depthwise convolution of the values, odd; 0: none",
+        json_schema_extra={"expected": "an odd number, or 0 for none"},
+    )
+    auto_pad: bool | None = Field(
+        None, description="fill up maps that n_win does not divide; auto: where it is needed"
+    )
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield the options that do not go together, whatever the site."""
+        if self.diff_routing and not self.soft_routing:
+            what = "diff_routing is true, soft_routing is false: no gradient would flow"
+            yield Conflict("diff_routing", what, "set `soft_routing: true` as well")
+        if self.param_routing and not self.diff_routing:
+            what = "param_routing is true, diff_routing is false: its weights would never train"
+            yield Conflict("param_routing", what, "set `diff_routing: true` as well")
+        for name, size in (("dim", self.dim), ("qk_dim", self.qk_dim)):
+            if size and self.num_heads and size % self.num_heads:
+                what = f"num_heads {self.num_heads} does not divide {name} {size}"
+                fix = f"set `num_heads: {_nearest_divisor(size, self.num_heads)}`"
+                yield Conflict("num_heads", what, fix)
+        if self.topk and self.n_win and self.topk > self.n_win**2:
+            what = f"topk is {self.topk}, but n_win {self.n_win} gives {self.n_win**2} windows"
+            yield Conflict("topk", what, f"set `topk: {self.n_win**2}` or less")
+
+
+def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> Blueprint:
+    """Return how to make the module for a site.
+
+    Args:
+        site: Where it goes.
+        options: What the recipe sets; what is None is taken from the site.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it cannot be fitted to the site.
+    """
+    inputs = read_inputs(site)
+    adaptation = judge_output(site, inputs, adapt=adapt)
+    dim = _dim(site, options, inputs)
+    heads = _heads(site, options, dim.value)
+    windows = _windows(site, options, inputs.sizes)
+    topk = _topk(site, options, windows[0].value)
+    wants = "NHWC" if inputs.layout == "NLC" else inputs.layout
+    layout = Choice("layout", wants, _layout_reason(site, inputs))
+    decided = [dim, heads, *windows, topk, layout]
+    args = options.model_dump() | {choice.name: choice.value for choice in decided}
+    if args["qk_dim"] is None:
+        args["qk_dim"] = dim.value
+        decided.append(Choice("qk_dim", dim.value, "as many as dim"))
+    return Blueprint(
+        module="BiLevelRoutingAttention",
+        args=args,
+        layout=inputs.layout,
+        wants=wants,
+        ignores=inputs.ignores,
+        adaptation=adaptation,
+        choices=tuple(choice for choice in decided if choice.reason),
+        keyword=inputs.keyword,
+    )
+
+
+def _given(name: str, value: Any) -> Choice:
+    # without a reason: the recipe set it, so there is nothing to report
+    return Choice(name, value, "")
+
+
+def _layout_reason(site: Site, inputs: Inputs) -> str:
+    why = f": {site.layout_reason}" if site.layout_reason else ""
+    if inputs.layout == "NLC":
+        return f"tokens become maps of {inputs.sizes[0]}, the site is NLC{why}"
+    return f"the site is {inputs.layout}{why}"
+
+
+def _dim(site: Site, options: BiLevelRoutingAttentionOptions, inputs: Inputs) -> Choice:
+    channels = inputs.sizes[0].channels
+    if options.dim is None:
+        return Choice("dim", channels, f"{channels} channels observed")
+    if options.dim != channels:
+        what = f"dim is {options.dim}, the site is given {channels} channels: {inputs.maps[0]}"
+        told = f" as {inputs.layout}; if it lies otherwise, set `layout:`"
+        raise ShapeError(what + told, site.path, "leave `dim` out")
+    return _given("dim", channels)
+
+
+def _heads(site: Site, options: BiLevelRoutingAttentionOptions, dim: int) -> Choice:
+    common = gcd(dim, options.qk_dim or dim)
+    if options.num_heads is None:
+        sizes = [dim // heads for heads in range(1, common + 1) if common % heads == 0]
+        size = min(sizes, key=lambda size: abs(size - HEAD_SIZE))
+        return Choice("num_heads", dim // size, f"{dim} channels, head size {size}")
+    if common % options.num_heads:
+        both = f"{dim} channels" if common == dim else f"dim {dim} and qk_dim {options.qk_dim}"
+        what = f"num_heads {options.num_heads} does not divide {both}"
+        near = _nearest_divisor(common, options.num_heads)
+        raise ShapeError(what, site.path, f"set `num_heads: {near}`, or leave it out")
+    return _given("num_heads", options.num_heads)
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+    return min(divisors, key=lambda divisor: abs(divisor - wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """A number of windows on a side, over all maps of a site.
+
+    Args:
+        n_win: The number.
+        sizes: The maps.
+    """
+
+    n_win: int
+    sizes: tuple[Size, ...]
+
+    @property
+    def divides(self) -> bool:
+        """Return whether it divides every side."""
+        return not any(s.height % self.n_win or s.width % self.n_win for s in self.sizes)
+
+    @property
+    def padded(self) -> float:
+        """Return how many times the pixels there are after padding, at worst."""
+        return max(
+            ceil(s.height / self.n_win) * ceil(s.width / self.n_win) * self.n_win**2
+            / (s.height * s.width)
+            for s in self.sizes
+        )  # fmt: skip
+
+    @property
+    def window(self) -> int:
+        """Return the smallest side of a window in pixels."""
+        return min(ceil(min(s.height, s.width) / self.n_win) for s in self.sizes)
+
+    def __str__(self) -> str:
+        return ", ".join(str(size) for size in dict.fromkeys(self.sizes))
+
+
+def _windows(
+    site: Site, options: BiLevelRoutingAttentionOptions, sizes: tuple[Size, ...]
+) -> tuple[Choice, Choice]:
+    """Return `n_win` and `auto_pad`."""
+    if options.n_win is None:
+        grid = _best_grid(site, options, sizes)
+        n_win = Choice("n_win", grid.n_win, _grid_reason(grid))
+    else:
+        grid = _Grid(options.n_win, sizes)
+        _check_grid(site, options, grid)
+        n_win = _given("n_win", options.n_win)
+    if options.auto_pad is not None:
+        return n_win, _given("auto_pad", options.auto_pad)
+    if grid.divides:
+        return n_win, Choice("auto_pad", False, f"n_win {grid.n_win} divides {grid}")  # noqa: FBT003 - the value
+    return n_win, Choice("auto_pad", True, f"n_win {grid.n_win} does not divide {grid}")  # noqa: FBT003
+
+
+def _pooling(options: BiLevelRoutingAttentionOptions) -> int:
+    """Return how many pixels a side of a window must have."""
+    pools = options.kv_downsample_mode in {"avgpool", "maxpool"}
+    return options.kv_downsample_ratio if pools else 1
+
+
+def _best_grid(
+    site: Site, options: BiLevelRoutingAttentionOptions, sizes: tuple[Size, ...]
+) -> _Grid:
+    most = min(N_WIN, *(min(size.height, size.width) for size in sizes))
+    grids = [_Grid(n_win, sizes) for n_win in range(most, 0, -1)]
+    grids = [grid for grid in grids if grid.window >= _pooling(options)]
+    if not grids:
+        raise _too_small(site, options, _Grid(1, sizes))
+    if options.topk is not None:
+        most_windows = grids[0].n_win ** 2
+        grids = [grid for grid in grids if grid.n_win**2 >= options.topk]
+        if not grids:
+            what = f"topk is {options.topk}, but maps of {_Grid(1, sizes)} have"
+            what += f" at most {most_windows} windows"
+            raise ShapeError(what, site.path, f"set `topk: {most_windows}` or less")
+    exact = [grid for grid in grids if grid.divides]
+    cheap = [grid for grid in grids if grid.padded <= PADDED]
+    if options.auto_pad is False:
+        cheap = []
+    if cheap and cheap[0].n_win == N_WIN:
+        return cheap[0]
+    best = [grid for grid in exact if grid.n_win >= FEWEST] or cheap or exact
+    if best:
+        return best[0]
+    what = f"topk {options.topk} needs more windows than divide {grids[0]}, and auto_pad is false"
+    raise ShapeError(what, site.path, "set `auto_pad: true`, or leave it out")
+
+
+def _grid_reason(grid: _Grid) -> str:
+    how = "divides it" if grid.divides else f"padding makes it {grid.padded - 1:.0%} larger"
+    return f"{grid} observed, {how}"
+
+
+def _check_grid(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid) -> None:
+    """Refuse a given `n_win` that the maps do not allow.
+
+    Raises:
+        ShapeError: If it does not divide them and must not be padded, or pools more than a window.
+    """
+    if options.auto_pad is False and not grid.divides:
+        what = f"n_win {grid.n_win} does not divide {grid}, and auto_pad is false"
+        raise ShapeError(what, site.path, "set `auto_pad: true`, or leave one of them out")
+    if grid.window < _pooling(options):
+        raise _too_small(site, options, grid)
+
+
+def _too_small(
+    site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid
+) -> ShapeError:
+    what = (
+        f"kv_downsample_ratio {options.kv_downsample_ratio} is larger than the windows: n_win "
+        f"{grid.n_win} cuts {grid} into windows with sides of {grid.window}"
+    )
+    return ShapeError(what, site.path, f"set `kv_downsample_ratio: {grid.window}` or less")
+
+
+def _topk(site: Site, options: BiLevelRoutingAttentionOptions, n_win: int) -> Choice:
+    windows = n_win**2
+    if options.topk is None:
+        topk = min(TOPK, windows)
+        return Choice("topk", topk, f"of {windows} windows" if windows > 1 else "the only window")
+    if options.topk > windows:
+        what = f"topk is {options.topk}, but n_win {n_win} gives {windows} windows"
+        raise ShapeError(what, site.path, f"set `topk: {windows}` or less")
+    return _given("topk", options.topk)
+
+
+ROW = Replacement(
+    name="BiLevelRoutingAttention",
+    summary="attention of every pixel to the few windows that matter to its own window",
+    source="Zhu et al., BiFormer, CVPR 2023, arXiv:2303.08810",
+    options=BiLevelRoutingAttentionOptions,
+    fit=fit,
+    module=BiLevelRoutingAttention,
+    example="""\
+- match: "**.attn"
+  with: BiLevelRoutingAttention
+  args: {n_win: 7, topk: 4}  # what is left out is taken from the site
+""",
+)
