@@ -51,7 +51,6 @@ class Blueprint:
         layout: How the site's tensors lie, where that matters.
         wants: The layout that the module takes; an adapter goes around it where it differs.
         ignores: Names (or positions as text) of inputs that are always None, or a map's sizes.
-        named: The keyword by which the site is given its map; empty if by position.
         adaptation: What has to be added after it, only if the rule says `adapt: true`.
         choices: What was chosen and why.
         keyword: Name of the keyword by which the site is given its map, empty where by position;
@@ -63,7 +62,6 @@ class Blueprint:
     layout: Layout | None = None
     wants: Layout | None = None
     ignores: tuple[str, ...] = ()
-    named: str = ""
     adaptation: Adaptation | None = None
     choices: tuple[Choice, ...] = field(default=(), compare=False)
     keyword: str = ""
@@ -72,4 +70,4 @@ class Blueprint:
     def fits(self) -> bool:
         """Return whether the module can stand at its site as it is, without an adapter."""
         laid = self.layout is None or self.wants is None or self.layout == self.wants
-        return laid and not self.ignores and not self.named and self.adaptation is None
+        return laid and not self.ignores and not self.keyword and self.adaptation is None

@@ -34,7 +34,7 @@ class SiteRecord(_Record):
         layout: How the site's tensors lie.
         wants: The layout that the module takes.
         ignores: Inputs that are dropped.
-        named: The keyword by which the site is given its map.
+        keyword: The keyword by which the site is given its map.
         adaptation: What was added after it.
         keyword: Keyword by which the site is given its map.
     """
@@ -45,7 +45,7 @@ class SiteRecord(_Record):
     layout: Layout | None = None
     wants: Layout | None = None
     ignores: tuple[str, ...] = ()
-    named: str = ""
+    keyword: str = ""
     adaptation: AdaptationRecord | None = None
 
     def blueprint(self) -> Blueprint:
@@ -57,7 +57,7 @@ class SiteRecord(_Record):
             layout=self.layout,
             wants=self.wants,
             ignores=self.ignores,
-            named=self.named,
+            keyword=self.keyword,
             adaptation=added,
         )
 
@@ -121,7 +121,7 @@ def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:
         layout=blueprint.layout,
         wants=blueprint.wants,
         ignores=blueprint.ignores,
-        named=blueprint.named,
+        keyword=blueprint.keyword,
         adaptation=None
         if added is None
         else AdaptationRecord(

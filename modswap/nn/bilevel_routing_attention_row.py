@@ -281,9 +281,7 @@ def _check_grid(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid
         raise _too_small(site, options, grid)
 
 
-def _too_small(
-    site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid
-) -> ShapeError:
+def _too_small(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid) -> ShapeError:
     what = (
         f"kv_downsample_ratio {options.kv_downsample_ratio} is larger than the windows: n_win "
         f"{grid.n_win} cuts {grid} into windows with sides of {grid.window}"
