@@ -1,6 +1,6 @@
 """Judging a swap: what the model gave before against what it gives after."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modswap.core.site import Call
@@ -26,12 +26,31 @@ class CaseKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """One call of one module, with where it came from.
+
+    Args:
+        path: The module's first path; its aliases are left out.
+        call: What it was given and gave back.
+        around: Paths of the modules that were running then, the outermost first.
+    """
+
+    path: str
+    call: Call
+    around: tuple[str, ...] = ()
+
+    def inside(self, sites: Container[str]) -> bool:
+        """Return whether it was called from inside one of these sites."""
+        return any(path in sites for path in self.around)
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """One forward pass of the whole model.
 
     Args:
         case: Which pass.
-        calls: Every call of every module by path (aliases left out), in the order they ended.
+        visits: Every call of every module, in the order they ended.
         output: What the model gave back, or None if it raised.
         finite: Whether every floating output was finite; None where there were no values.
         error: What it raised, in one line, or empty.
@@ -39,7 +58,7 @@ class Pass:
     """
 
     case: CaseKey
-    calls: tuple[tuple[str, Call], ...] = ()
+    visits: tuple[Visit, ...] = ()
     output: Value | None = None
     finite: bool | None = None
     error: str = ""
@@ -47,10 +66,14 @@ class Pass:
 
     def by_path(self) -> Mapping[str, tuple[Call, ...]]:
         """Return the calls of each module, in order."""
-        found: dict[str, list[Call]] = {}
-        for path, call in self.calls:
-            found.setdefault(path, []).append(call)
-        return {path: tuple(calls) for path, calls in found.items()}
+        return _by_path(self.visits)
+
+
+def _by_path(visits: Iterable[Visit]) -> Mapping[str, tuple[Call, ...]]:
+    found: dict[str, list[Call]] = {}
+    for visit in visits:
+        found.setdefault(visit.path, []).append(visit.call)
+    return {path: tuple(calls) for path, calls in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +174,18 @@ def reached(seen: Evidence) -> list[Problem]:
 
 def module_shapes(seen: Evidence) -> list[Problem]:
     """Find the first module, in order of execution, whose output changed."""
-    old = seen.before.by_path()
+    # a module that is also called from inside a site, as a shared activation is, has lost calls
+    old = _by_path(visit for visit in seen.before.visits if not visit.inside(seen.swapped))
     turn: dict[str, int] = {}
-    for path, call in seen.after.calls:
+    for visit in seen.after.visits:
+        path = visit.path
+        if visit.inside(seen.swapped):
+            continue
         index = turn.get(path, 0)
         turn[path] = index + 1
-        inside = any(path.startswith(f"{site}.") for site in seen.swapped)
-        if not path or inside or path not in old or index >= len(old[path]):
+        if not path or path not in old or index >= len(old[path]):
             continue
-        found = difference(old[path][index].output, call.output)
+        found = difference(old[path][index].output, visit.call.output)
         if found is not None:
             fix = "set `adapt: true` on its rule, or choose args that keep its shape"
             return [Problem(path, found, fix if path in seen.swapped else "")]

@@ -1,6 +1,6 @@
 """Making the dummy inputs that a recipe describes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,12 @@ class DummyCall:
         given = [_text(value) for value in self.args]
         given += [f"{name}={_text(value)}" for name, value in self.kwargs.items()]
         return ", ".join(given)
+
+    @property
+    def asks_for_half(self) -> bool:
+        """Return whether any of its tensors is of half precision."""
+        values = (*self.args, *self.kwargs.values())
+        return any(tensor.dtype in {"float16", "bfloat16"} for tensor in _declared(values))
 
     def resized(self, size: tuple[int, int]) -> "DummyCall":
         """Return the same call with every 4-D tensor at another (H, W)."""
@@ -116,6 +122,19 @@ def _tensor(
         return torch.randn(shape, generator=generator).to(kind)
     # a normal value means little to an index: 0 is one that every embedding has
     return torch.zeros(shape, dtype=kind)
+
+
+def _declared(values: Iterable[Any]) -> Iterator[TensorInput]:
+    """Yield every tensor that a call describes."""
+    for value in values:
+        if isinstance(value, TensorInput):
+            yield value
+        elif isinstance(value, Mapping) and "shape" in value:
+            yield TensorInput.model_validate(dict(value))
+        elif isinstance(value, Mapping):
+            yield from _declared(value.values())
+        elif isinstance(value, (list, tuple)):
+            yield from _declared(value)
 
 
 def _resized(value: Any, size: tuple[int, int]) -> Any:

@@ -152,8 +152,8 @@ def _renamed(one: Trace, built: Sequence[Built]) -> Trace:
     names = {s.path: b.sites[0].path for b in built for s in b.sites[1:]}
     if not names:
         return one
-    calls = tuple((names.get(path, path), call) for path, call in one.seen.calls)
-    return replace(one, seen=replace(one.seen, calls=calls))
+    visits = tuple(replace(v, path=names.get(v.path, v.path)) for v in one.seen.visits)
+    return replace(one, seen=replace(one.seen, visits=visits))
 
 
 def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import nn
 
 from modswap.core.layout import Clue, judge_layout
 from modswap.core.site import Call, Site
-from modswap.core.verdict import Pass
+from modswap.core.verdict import Pass, Visit
 from modswap.ops.conventions import convention
 from modswap.ops.describe import class_name, describe, dtype_name, live_tensors, one_line
 from modswap.ops.fake import fake_values
@@ -51,7 +51,7 @@ def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) 
         unreal: Whether to run on fake tensors, which have shapes and no data.
     """
     recorder = _Recorder(dict(_first_paths(model)))
-    dtype: torch.dtype | None = getattr(torch, case.dtype) if case.dtype else None
+    dtype = _dtype(model, case)
     output: Any = None
     cause: BaseException | None = None
     training = case.mode == "train"
@@ -71,7 +71,7 @@ def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) 
     finite = None if unreal or cause is not None else _all_finite(output)
     seen = Pass(
         case=case.key,
-        calls=tuple(recorder.calls),
+        visits=tuple(recorder.visits),
         output=None if cause is not None else describe(output),
         finite=finite,
         error="" if cause is None else one_line(cause),
@@ -79,6 +79,19 @@ def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) 
     )
     clues = {path: tuple(found) for path, found in recorder.same_tensor.items()}
     return Trace(seen, clues, tuple(recorder.clues), unreal, cause)
+
+
+def _dtype(model: nn.Module, case: Case) -> torch.dtype | None:
+    """Return the dtype to run in, or None for the model's own.
+
+    A model stored in half precision, as published checkpoints often are, runs in float32 unless its
+    input says otherwise.
+    """
+    if case.dtype is not None:
+        return getattr(torch, case.dtype)  # type: ignore[no-any-return] # by name
+    held = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    halves = bool(held) and held <= {torch.float16, torch.bfloat16}
+    return torch.float32 if halves and not case.call.asks_for_half else None
 
 
 def _run(
@@ -122,7 +135,7 @@ class _Recorder:
 
     def __init__(self, paths: Mapping[nn.Module, str]) -> None:
         self.paths = paths
-        self.calls: list[tuple[str, Call]] = []
+        self.visits: list[Visit] = []
         self.clues: list[Clue] = []
         self.same_tensor: dict[str, list[Clue]] = {}
         self._running: list[tuple[str, torch.Tensor | None]] = []
@@ -168,7 +181,8 @@ class _Recorder:
             pass  # a module inside raised and its caller caught that
         named = tuple((name, describe(value)) for name, value in kwargs.items())
         call = Call(tuple(describe(value) for value in args), named, describe(output))
-        self.calls.append((path, call))
+        around = tuple(outer for outer, _ in self._running)
+        self.visits.append(Visit(path, call, around))
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)
             if clue is not None:

@@ -8,7 +8,13 @@ from modswap.core.receipt import Receipt, read_receipt, record
 
 PLAIN = Blueprint("BiLevelRoutingAttention", {"dim": 8, "qk_scale": None}, "NCHW", "NCHW")
 ADAPTED = Blueprint(
-    "net.py:Mixer", {"dim": 8}, "NLC", "NHWC", ("mask",), Adaptation(8, 16, (2, 2), "tuple", 2), keyword="x"
+    "net.py:Mixer",
+    {"dim": 8},
+    "NLC",
+    "NHWC",
+    ("mask",),
+    Adaptation(8, 16, (2, 2), "tuple", 2),
+    keyword="x",
 )
 
 

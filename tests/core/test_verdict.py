@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from modswap.core.site import Call
 from modswap.core.values import Group, TensorInfo, Value
-from modswap.core.verdict import CaseKey, Pass, Problem, judge
+from modswap.core.verdict import CaseKey, Pass, Problem, Visit, judge
 
 X = TensorInfo((1, 8, 4, 4))
 Y = TensorInfo((1, 8, 2, 2))
@@ -15,8 +15,13 @@ def call(output: Value = X) -> Call:
     return Call((X,), (), output)
 
 
-BEFORE = Pass(KEY, (("a", call()), ("gate.0", call()), ("gate", call()), ("head", call())), X, True)
-AFTER = replace(BEFORE, calls=(("a", call()), ("gate", call()), ("head", call())))
+def visits(*outputs: tuple[str, Value]) -> tuple[Visit, ...]:
+    return tuple(Visit(path, call(output)) for path, output in outputs)
+
+
+INSIDE = Visit("gate.0", call(), ("gate",))
+BEFORE = Pass(KEY, (*visits(("a", X)), INSIDE, *visits(("gate", X), ("head", X))), X, True)
+AFTER = replace(BEFORE, visits=visits(("a", X), ("gate", X), ("head", X)))
 
 
 def problems(after: Pass, before: Pass = BEFORE) -> tuple[Problem, ...]:
@@ -32,37 +37,44 @@ def test_same_shapes_hold() -> None:
 
 
 def test_first_module_whose_output_changed_is_named() -> None:
-    changed = (("a", call()), ("gate", call()), ("head", call(Y)), ("tail", call(Y)))
-    before = replace(BEFORE, calls=(*BEFORE.calls, ("tail", call())))
+    changed = visits(("a", X), ("gate", X), ("head", Y), ("tail", Y))
+    before = replace(BEFORE, visits=(*BEFORE.visits, *visits(("tail", X))))
 
-    (first,) = problems(replace(AFTER, calls=changed), before)
+    (first,) = problems(replace(AFTER, visits=changed), before)
 
     assert first == Problem("head", "output was (1, 8, 4, 4), is now (1, 8, 2, 2)")
 
 
 def test_site_that_changed_its_own_shape_is_told_what_to_do() -> None:
-    (first,) = problems(replace(AFTER, calls=(("a", call()), ("gate", call(Y)))))
+    (first,) = problems(replace(AFTER, visits=visits(("a", X), ("gate", Y))))
 
     assert first.path == "gate"
     assert "adapt: true" in first.fix
 
 
 def test_every_call_is_compared_with_the_same_call_before() -> None:
-    twice = replace(BEFORE, calls=(("gate", call()), ("gate", call(Y))))
+    twice = replace(BEFORE, visits=visits(("gate", X), ("gate", Y)))
 
     assert judge([twice], [twice], ["gate"]).ok
-    wrong = replace(twice, calls=(("gate", call()), ("gate", call())))
+    wrong = replace(twice, visits=visits(("gate", X), ("gate", X)))
     assert problems(wrong, twice)[0].what == "output was (1, 8, 2, 2), is now (1, 8, 4, 4)"
 
 
+def test_module_shared_with_the_inside_of_a_site_is_compared_by_its_other_calls() -> None:
+    act = (Visit("act", call(Y), ("gate",)), Visit("act", call()))
+    before = replace(BEFORE, visits=(*act[:1], *visits(("gate", X)), *act[1:]))
+
+    assert not problems(replace(AFTER, visits=(*visits(("gate", X)), *act[1:])), before)
+
+
 def test_site_that_is_not_reached_any_more_fails() -> None:
-    (first,) = problems(replace(AFTER, calls=(("a", call()),)))
+    (first,) = problems(replace(AFTER, visits=visits(("a", X))))
 
     assert first.what == "was called 1 times, is now called 0 times"
 
 
 def test_site_that_was_never_reached_fails() -> None:
-    unseen = replace(BEFORE, calls=(("a", call()),))
+    unseen = replace(BEFORE, visits=visits(("a", X)))
 
     assert problems(unseen, unseen)[0].what == "was called 0 times, is now called 0 times"
 

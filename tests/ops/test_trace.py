@@ -156,6 +156,6 @@ def test_fake_pass_sees_the_same_shapes_without_values() -> None:
     model = TokenNet()
     real, fake = (trace(model, case(1, 3, 16, 16), unreal=unreal) for unreal in (False, True))
 
-    assert fake.seen.calls == real.seen.calls
+    assert fake.seen.visits == real.seen.visits
     assert fake.seen.output == real.seen.output
     assert (real.seen.finite, fake.seen.finite) == (True, None)
