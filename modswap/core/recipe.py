@@ -97,8 +97,7 @@ class ModelSource(Part):
     """How to build the model, for files that hold weights without code."""
 
     factory: StrictStr = Field(
-        description="package.module:callable, or file.py:callable relative to the recipe",
-        pattern=r"^[^:]+:[A-Za-z_][\w.]*$",
+        description="package.module:callable, or file.py:callable relative to the recipe"
     )
     args: dict[StrictStr, Any] = Field(
         default_factory=dict, description="keyword arguments of the factory"

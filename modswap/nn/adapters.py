@@ -112,7 +112,7 @@ class SiteAdapter(nn.Module):
         if self.layout is None or self.wants is None or (self.layout == self.wants and not changed):
             return y
         if self.wants == "NLC" and y.shape[1] != size[0] * size[1]:
-            size = _square(y.shape[1])
+            size = (y.shape[1], 1) if self.layout == "NLC" else _square(y.shape[1])
         y = _to_nchw(y, self.wants, size)
         if self.stride != (1, 1):
             # rounded up, as a strided convolution with padding does
@@ -136,7 +136,7 @@ class SiteAdapter(nn.Module):
 
 def _to_nchw(x: torch.Tensor, layout: Layout, size: tuple[int, int]) -> torch.Tensor:
     if layout == "NLC":
-        return x.unflatten(1, size).permute(TO_NCHW["NHWC"])  # (N, C, H, W)
+        return x.reshape(x.shape[0], *size, x.shape[2]).permute(TO_NCHW["NHWC"])  # (N, C, H, W)
     return x.permute(TO_NCHW[layout])
 
 

@@ -60,7 +60,7 @@ class BiLevelRoutingAttention(nn.Module):
             forward pass, if the input's shape does not fit.
     """
 
-    def __init__(  # noqa: PLR0913 - the published signature
+    def __init__(  # noqa: PLR0913, PLR0917 - the published signature
         self,
         dim: int,
         num_heads: int = 8,
@@ -89,10 +89,7 @@ class BiLevelRoutingAttention(nn.Module):
         )
         _check_choice("param_attention", param_attention, PARAM_ATTENTION_MODES)
         _check_choice("layout", layout, ("NHWC", "NCHW"))
-        if side_dwconv < 0 or (side_dwconv and side_dwconv % 2 == 0):
-            raise ValueError(f"side_dwconv must be odd, or 0 for none, got {side_dwconv}")
-        if qk_scale == 0:
-            raise ValueError("qk_scale must not be 0; None stands for qk_dim^-0.5")
+        _check_numbers(side_dwconv, qk_scale)
         self.dim = dim
         self.num_heads = num_heads
         self.n_win = n_win
@@ -142,7 +139,7 @@ class BiLevelRoutingAttention(nn.Module):
 
     def _attend(self, x: torch.Tensor) -> tuple[torch.Tensor, Routing, torch.Tensor]:
         """Return the attended map, the routing and the attention of a filled-up NHWC map."""
-        _, H, W, _ = x.shape
+        N, H, W, C = x.shape
         n, m = self.n_win, self.num_heads
         h, w = H // n, W // n
         windows = self._split(x)  # (N, P, h, w, C) with P = n_win²
@@ -157,9 +154,10 @@ class BiLevelRoutingAttention(nn.Module):
         logits = (q * self.scale) @ k.transpose(-2, -1)  # (N P, m, h w, topk keys)
         attention = logits.softmax(-1)
         out = (attention @ v).transpose(1, 2)  # (N P, h w, m, c)
-        out = self._join(out.reshape(-1, n * n, h, w, self.dim))  # (N, H, W, C)
+        out = self._join(out.reshape(N, n * n, h, w, C))  # (N, H, W, C)
         if self.lepe is not None:
-            out = out + self._convolve(kv[..., self.qk_dim :])
+            maps = self._join(kv[..., self.qk_dim :]).permute(0, 3, 1, 2)  # (N, C, H, W)
+            out = out + self.lepe(maps.contiguous()).permute(0, 2, 3, 1)  # (N, H, W, C)
         return self.wo(out), routing, attention
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
@@ -183,25 +181,18 @@ class BiLevelRoutingAttention(nn.Module):
             return kv.reshape(N, P, h * w, c)
         self._check_window(h, w)
         maps = kv.reshape(N * P, h, w, c).permute(0, 3, 1, 2)  # (N P, c, h, w)
-        pooled: torch.Tensor = self.kv_down(maps)  # (N P, c, h', w')
-        return pooled.flatten(2).transpose(1, 2).unflatten(0, (N, P))
+        pooled: torch.Tensor = self.kv_down(maps).flatten(2)  # (N P, c, keys)
+        return pooled.transpose(1, 2).reshape(N, P, pooled.shape[2], c)
 
     def _gather(self, kv: torch.Tensor, routing: Routing) -> torch.Tensor:
         """Return what each window is routed to: (N, P, keys, c) -> (N, P, topk, keys, c)."""
-        N, P, _, _ = kv.shape
+        N, P, L, c = kv.shape
         first = torch.arange(N, device=kv.device).view(N, 1, 1) * P
         rows = (routing.indices + first).flatten()  # (N P topk,), among all windows of the batch
-        chosen = kv.flatten(0, 1).index_select(0, rows).unflatten(0, (N, P, -1))
+        chosen = kv.flatten(0, 1).index_select(0, rows).reshape(N, P, self.topk, L, c)
         if self.soft_routing:
             return chosen * routing.weights[..., None, None]
         return chosen
-
-    def _convolve(self, v: torch.Tensor) -> torch.Tensor:
-        """Return the depthwise convolution of the values: (N, P, h, w, C) -> (N, H, W, C)."""
-        assert self.lepe is not None
-        maps = self._join(v).permute(0, 3, 1, 2).contiguous()  # (N, C, H, W)
-        local: torch.Tensor = self.lepe(maps)
-        return local.permute(0, 2, 3, 1)
 
     def _fill_up(self, x: torch.Tensor) -> torch.Tensor:
         """Return an NHWC map with zeros up to multiples of `n_win`, if `auto_pad` says so."""
@@ -219,9 +210,7 @@ class BiLevelRoutingAttention(nn.Module):
             return y.contiguous()
         y = y.permute(0, 3, 1, 2)  # (N, C, H, W)
         last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
-        return y.contiguous(
-            memory_format=torch.channels_last if last else torch.contiguous_format
-        )
+        return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
     def _check_input(self, x: torch.Tensor) -> None:
         shape = tuple(x.shape)
@@ -229,7 +218,9 @@ class BiLevelRoutingAttention(nn.Module):
             raise ValueError(f"expected a map of 4 axes, {self._axes()}, got {shape}")
         axis, other, name = (3, 1, "NCHW") if self.layout == "NHWC" else (1, 3, "NHWC")
         if shape[axis] != self.dim:
-            hint = f"; axis {other} is: is layout={name!r} meant?" if shape[other] == self.dim else ""
+            hint = (
+                f"; axis {other} is: is layout={name!r} meant?" if shape[other] == self.dim else ""
+            )
             raise ValueError(
                 f"expected {self._axes()}, got {shape}: axis {axis} has {shape[axis]} channels, "
                 f"dim is {self.dim}{hint}"
@@ -339,6 +330,13 @@ def _check_routing(topk: int, n_win: int, *, param_routing: bool, diff: bool, so
         )
     if param_routing and not diff:
         raise ValueError("param_routing=True needs diff_routing=True, got diff_routing=False")
+
+
+def _check_numbers(side_dwconv: int, qk_scale: float | None) -> None:
+    if side_dwconv < 0 or (side_dwconv and side_dwconv % 2 == 0):
+        raise ValueError(f"side_dwconv must be odd, or 0 for none, got {side_dwconv}")
+    if qk_scale == 0:
+        raise ValueError("qk_scale must not be 0; None stands for qk_dim^-0.5")
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

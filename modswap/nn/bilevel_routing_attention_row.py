@@ -110,7 +110,8 @@ def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> 
         ShapeError: If it cannot be fitted to the site.
     """
     inputs = read_inputs(site)
-    adaptation = judge_output(site, inputs, adapt=adapt)
+    kept = list(zip(inputs.maps, inputs.sizes, strict=True))
+    adaptation = judge_output(site, inputs.layout, kept, adapt=adapt)
     dim = _dim(site, options, inputs)
     heads = _heads(site, options, dim.value)
     windows = _windows(site, options, inputs.sizes)
@@ -304,6 +305,7 @@ ROW = Replacement(
     name="BiLevelRoutingAttention",
     summary="attention of every pixel to the few windows that matter to its own window",
     source="Zhu et al., BiFormer, CVPR 2023, arXiv:2303.08810",
+    shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
     options=BiLevelRoutingAttentionOptions,
     fit=fit,
     module=BiLevelRoutingAttention,

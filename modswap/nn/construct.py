@@ -1,7 +1,5 @@
 """Making the module that a blueprint describes."""
 
-from collections.abc import Callable
-
 from torch import nn
 
 from modswap.core.blueprint import Blueprint
@@ -19,15 +17,11 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
     Raises:
         ValueError: If the blueprint's module is neither in the catalogue nor given.
     """
-    make: Callable[..., nn.Module]
-    if cls is not None:
-        make = cls
-    elif blueprint.module in CATALOGUE:
-        make = CATALOGUE[blueprint.module].module
-    else:
+    if cls is None and blueprint.module not in CATALOGUE:
         raise ValueError(f"{blueprint.module!r} is not in the catalogue, and no class is given")
+    make = CATALOGUE[blueprint.module].module if cls is None else cls
     module = make(**blueprint.args)
-    if not _needs_adapter(blueprint):
+    if blueprint.fits:
         return module
     return SiteAdapter(
         module,
@@ -35,13 +29,4 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
         wants=blueprint.wants,
         ignores=blueprint.ignores,
         adaptation=blueprint.adaptation,
-    )
-
-
-def _needs_adapter(blueprint: Blueprint) -> bool:
-    return bool(
-        blueprint.layout != blueprint.wants
-        or blueprint.ignores
-        or blueprint.adaptation
-        or blueprint.keyword
     )

@@ -67,7 +67,7 @@ def _text(value: Any) -> str | None:
 def _read(look: Look, policy: Policy, *, mmap: bool) -> Any:
     allowed = [] if policy.trust else resolve(_wanted(look, mmap=mmap), policy, look.file)
     # indices outside a sparse tensor are not checked by default, and crash a later operation
-    checked = check_sparse_tensor_invariants(enable=True)  # type: ignore[no-untyped-call] # torch's
+    checked = check_sparse_tensor_invariants(enable=True)
     with torch.serialization.safe_globals([*allowed]), checked:
         try:
             # the one place where a pickle is read: weights_only builds what was allowed above and

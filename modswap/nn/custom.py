@@ -1,0 +1,190 @@
+"""Fitting a class that a recipe names as `package.module:Class` to a site."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.blueprint import Blueprint, Choice
+from modswap.core.errors import RecipeError, ShapeError, together
+from modswap.core.nearest import did_you_mean
+from modswap.core.site import Layout, Site, extent
+from modswap.nn.custom_layout import Trial, find_layout
+from modswap.nn.fitting import called, map_given, read_layout, tensor_inputs
+from modswap.nn.replacement import AUTO
+
+CHANNELS = {
+    *("dim", "channels", "in_channels", "in_planes", "inplanes", "in_chans", "in_dim", "c1"),
+    *("num_channels", "num_features", "embed_dim", "hidden_size", "d_model", "in_features"),
+}
+OUT_CHANNELS = {"out_channels", "out_planes", "out_dim", "c2", "out_features"}
+SIZES = {"height", "width", "input_resolution"}
+OBSERVED = CHANNELS | OUT_CHANNELS | SIZES
+
+
+def fit_custom(
+    site: Site,
+    cls: type[nn.Module],
+    reference: str,
+    args: Mapping[str, Any],
+    *,
+    adapt: bool,
+    wants: Layout | None,
+) -> Blueprint:
+    """Return how to make a module of the user's own class for a site.
+
+    Arguments that are left out or say `auto` are taken from the site where their name is a usual
+    one for channels or sizes.
+
+    Args:
+        site: Where it goes.
+        cls: The class.
+        reference: How the recipe names it.
+        args: Arguments as the recipe has them.
+        adapt: Whether a projection or pooling may be added.
+        wants: The layout that it takes; None: found by trying.
+
+    Raises:
+        RecipeError: If an argument is unknown, or needed and neither given nor observed.
+        ShapeError: If the class refuses its arguments, or cannot be fitted to the site.
+    """
+    called(site)
+    given = {name: v for name, v in args.items() if not isinstance(v, str) or v != AUTO}
+    asked = [name for name in args if name not in given]
+    parameters = _parameters(cls)
+    _check_arguments(site, reference, parameters, args)
+    names = [name for name, one in parameters.items() if one.default is one.empty]
+    observed = _Observed(site, reference)
+    choices = [
+        observed.choice(name) for name in dict.fromkeys((*asked, *names)) if name not in given
+    ]
+    complete = given | {choice.name: choice.value for choice in choices}
+    module = _constructed(site, cls, reference, complete)
+    found = find_layout(Trial(site, module, reference), wants, adapt=adapt)
+    if found.reason:
+        choices.append(Choice("wants", found.wants, found.reason))
+    return Blueprint(
+        module=reference,
+        args=complete,
+        layout=site.layout if found.wants else None,
+        wants=found.wants,
+        ignores=found.ignores,
+        adaptation=found.adaptation,
+        choices=tuple(choices),
+        keyword=found.keyword,
+    )
+
+
+def _parameters(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    """Return the constructor's parameters that can be given by name, and `**` if it takes more."""
+    try:
+        signature = inspect.signature(cls)
+    except (TypeError, ValueError):
+        return {"**": inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD, default=None)}
+    found: dict[str, inspect.Parameter] = {}
+    for name, one in signature.parameters.items():
+        if one.kind is one.VAR_KEYWORD:
+            found["**"] = one.replace(default=None)
+        elif one.kind not in {one.VAR_POSITIONAL, one.POSITIONAL_ONLY}:
+            found[name] = one
+    return found
+
+
+def _check_arguments(
+    site: Site,
+    reference: str,
+    parameters: Mapping[str, inspect.Parameter],
+    args: Mapping[str, Any],
+) -> None:
+    """Refuse arguments that are unknown, or missing and not observable, all at once."""
+    known = [name for name in parameters if name != "**"]
+    errors: list[RecipeError] = []
+    for name, value in args.items():
+        if name not in parameters and "**" not in parameters:
+            listed = f"it has {', '.join(known)}" if known else "it takes none"
+            fix = did_you_mean(name, known) or listed
+            errors.append(RecipeError(f"{reference} has no argument {name!r}", site.path, fix))
+        elif value == AUTO and name not in OBSERVED:
+            what = f"{name!r} of {reference} cannot be told from the site"
+            errors.append(RecipeError(what, site.path, f"give a value for `{name}` under `args`"))
+    for name in known:
+        needed = parameters[name].default is inspect.Parameter.empty
+        if needed and name not in args and name not in OBSERVED:
+            what = f"{reference} needs {name!r}, which is not given and cannot be told"
+            errors.append(RecipeError(what, site.path, f"set `{name}` under `args`"))
+    if errors:
+        raise together(errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What a site tells about the sizes that a constructor asks for.
+
+    Args:
+        site: The site.
+        reference: The class, for errors.
+    """
+
+    site: Site
+    reference: str
+
+    def choice(self, name: str) -> Choice:
+        """Return the observed value of an argument.
+
+        Raises:
+            ShapeError: If the site does not tell it.
+        """
+        if name in CHANNELS:
+            channels = self._channels()
+            return Choice(name, channels, f"{channels} channels observed")
+        if name in OUT_CHANNELS:
+            channels = self._out_channels()
+            return Choice(name, channels, f"{channels} output channels observed")
+        height, width = self._size(name)
+        value: Any = {"height": height, "width": width}.get(name, [height, width])
+        return Choice(name, value, f"{height}x{width} observed")
+
+    def _channels(self) -> int:
+        maps = tensor_inputs(self.site)
+        if all(len(tensor.shape) == 2 for tensor in maps):
+            return maps[0].shape[1]
+        _, sizes = read_layout(self.site, maps)
+        return sizes[0].channels
+
+    def _out_channels(self) -> int:
+        tensor, _ = map_given(self.site.calls[0].output)
+        if tensor is not None and len(tensor.shape) == 2:
+            return tensor.shape[1]
+        layout, _ = read_layout(self.site, tensor_inputs(self.site))
+        seen = extent(tensor.shape, layout) if tensor is not None else None
+        if seen is None:
+            what = f"its output {self.site.calls[0].output} does not tell its channels"
+            raise ShapeError(what, self.site.path, "set them under `args`")
+        return seen.channels
+
+    def _size(self, name: str) -> tuple[int, int]:
+        _, sizes = read_layout(self.site, tensor_inputs(self.site))
+        seen = {(size.height, size.width) for size in sizes}
+        height, width = next(iter(seen))
+        if len(seen) > 1 or height is None or width is None:
+            shown = ", ".join(map(str, tensor_inputs(self.site)))
+            what = f"{self.reference} needs {name!r}, and the site does not tell one: {shown}"
+            raise ShapeError(what, self.site.path, f"set `{name}` under `args`")
+        return height, width
+
+
+def _constructed(
+    site: Site, cls: type[nn.Module], reference: str, args: Mapping[str, Any]
+) -> nn.Module:
+    """Return a module to be tried; the random state outside is not touched."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return cls(**args).eval()
+    except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
+        shown = ", ".join(f"{name}={value!r}" for name, value in args.items())
+        text = " ".join(str(error).split())[:200]
+        what = f"{reference}({shown}) raised {type(error).__name__}: {text}"
+        raise ShapeError(what, site.path, "correct `args`") from None

@@ -1,0 +1,279 @@
+"""Finding out by trying which layout a class of the user's own takes."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import isqrt
+
+from torch import nn
+
+from modswap.core.blueprint import Adaptation
+from modswap.core.errors import ShapeError
+from modswap.core.site import LAYOUTS, Call, Layout, Site, extent
+from modswap.core.values import Plain, TensorInfo, Value
+from modswap.nn.adapters import SiteAdapter
+from modswap.nn.fitting import (
+    Size,
+    first_map,
+    is_off,
+    judge_output,
+    keyword_of,
+    map_given,
+    mismatch,
+    named_inputs,
+    read_layout,
+    tensor_inputs,
+)
+from modswap.nn.trial import RefusedError, give
+
+FACTORS = ((2, 1), (1, 2), (2, 4), (4, 2), (2, 3), (3, 2), (4, 6), (3, 5))
+PROBES = 4  # at most so many further sizes are tried
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is tried.
+
+    Args:
+        site: The site.
+        module: A module of the class, in evaluation mode.
+        reference: How the recipe names the class.
+    """
+
+    site: Site
+    module: nn.Module
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a module is put at its site.
+
+    Args:
+        wants: The layout that it takes; None where the site's is unknown and it takes what comes.
+        reason: What told it; empty where the recipe said so.
+        ignores: Inputs that it is not given.
+        keyword: Keyword that carries the map, where the module does not know it by that name.
+        adaptation: What has to be added behind it.
+    """
+
+    wants: Layout | None
+    reason: str = ""
+    ignores: tuple[str, ...] = ()
+    keyword: str = ""
+    adaptation: Adaptation | None = None
+
+
+def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Found:
+    """Return how a module is put at its site, having tried it on shapes alone.
+
+    A layout counts if the module runs on what the site was given, and gives what the site gave. As
+    a wrong layout can run unnoticed where channels, height and width are equal, sizes that differ
+    are tried as well.
+
+    Args:
+        trial: What is tried.
+        wants: The layout that the recipe names; None: found by trying.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it runs in no layout, if several run alike, or if it gives something else.
+    """
+    site = trial.site
+    found = Found(wants, "", _ignored(trial), _keyword(trial))
+    if site.layout is None and wants is None:
+        return _as_it_comes(trial, found)
+    layout, _ = read_layout(site, tensor_inputs(site))
+    candidates = [wants] if wants else [layout, *(one for one in LAYOUTS if one != layout)]
+    refusals: dict[Layout, ShapeError] = {}
+    running: list[Found] = []
+    for candidate in candidates:
+        try:
+            adaptation = _judge(trial, replace(found, wants=candidate), adapt=adapt)
+        except ShapeError as error:
+            refusals[candidate] = error
+            continue
+        running.append(replace(found, wants=candidate, adaptation=adaptation))
+    # what gives the site's output as it is goes before what needs something added
+    running.sort(key=lambda one: one.adaptation is not None)
+    if wants and running:
+        return running[0]
+    for one in running:
+        told = _telling(trial, one)
+        if told:
+            return replace(one, reason=told)
+    if len(running) == 1:
+        return replace(running[0], reason="the only layout in which it runs")
+    raise _undecided(trial, running, refusals)
+
+
+def _undecided(
+    trial: Trial, running: list[Found], refusals: dict[Layout, ShapeError]
+) -> ShapeError:
+    shapes = " and ".join(dict.fromkeys(str(tensor) for tensor in tensor_inputs(trial.site)))
+    if running:
+        names = " and ".join(str(one.wants) for one in running)
+        what = (
+            f"{trial.reference} runs on {shapes} as {names} alike, and on no size that would tell"
+        )
+        return ShapeError(what, trial.site.path, "set `wants:` in its rule")
+    tried = "; ".join(f"as {layout}: {error.what}" for layout, error in refusals.items())
+    first = next(iter(refusals.values()))
+    what = f"{trial.reference} does not take {shapes}: {tried}"
+    return ShapeError(what, trial.site.path, first.fix)
+
+
+def _as_it_comes(trial: Trial, found: Found) -> Found:
+    """Return how a module is put at a site of unknown layout: only as it is."""
+    for call in trial.site.calls:
+        output = _run(trial, found, call)
+        if output != call.output:
+            what = f"{trial.reference}: {mismatch(call, output)}"
+            raise ShapeError(what, trial.site.path, "set `layout:` in its rule, and `adapt: true`")
+    return found
+
+
+def _run(trial: Trial, found: Found, call: Call) -> Value:
+    """Return what the module gives at its site, in the site's layout."""
+    layout = trial.site.layout if found.wants else None
+    around = SiteAdapter(trial.module, layout=layout, wants=found.wants, ignores=found.ignores)
+    try:
+        return give(around, call, trial.site.dtype)
+    except RefusedError as error:
+        fix = "choose a class that takes it, or set `layout:` or `wants:` in its rule"
+        raise ShapeError(f"it raises {error}", trial.site.path, fix) from None
+
+
+def _judge(trial: Trial, found: Found, *, adapt: bool) -> Adaptation | None:
+    """Return what has to be added where the module runs in a layout.
+
+    Raises:
+        ShapeError: If it does not run, or gives what cannot be made into the site's output.
+    """
+    site = trial.site
+    layout, sizes = read_layout(site, tensor_inputs(site))
+    outputs = [_run(trial, found, call) for call in site.calls]
+    if all(call.output == output for call, output in zip(site.calls, outputs, strict=True)):
+        return None
+    given: list[tuple[TensorInfo, Size]] = []
+    for call, output, size in zip(site.calls, outputs, sizes, strict=True):
+        seen = extent(output.shape, layout) if isinstance(output, TensorInfo) else None
+        if seen is None or not isinstance(output, TensorInfo):
+            raise ShapeError(
+                mismatch(call, output), site.path, "choose a class that gives the same"
+            )
+        same = seen.tokens == size.tokens
+        height = seen.height or (size.height if same else None) or isqrt(seen.tokens)
+        given.append((output, Size(seen.channels, height, seen.tokens // height)))
+    return judge_output(site, layout, given, adapt=adapt)
+
+
+def _telling(trial: Trial, found: Found) -> str:
+    """Return what shows that a layout is the module's own, or nothing."""
+    site = trial.site
+    layout, _ = read_layout(site, tensor_inputs(site))
+    for tensor in tensor_inputs(site):
+        if _differ(tensor, layout):
+            return f"found by trying: it runs on {tensor} as {found.wants}"
+    for call in _probes(site, layout):
+        try:
+            output, _ = map_given(_run(trial, found, call))
+        except ShapeError:
+            continue
+        _, probe = first_map(site, call)
+        if output is not None and _is_like(site, layout, probe, output):
+            return f"found by trying: it runs on {probe} as {found.wants}"
+    return ""
+
+
+def _differ(tensor: TensorInfo, layout: Layout) -> bool:
+    """Return whether no side of a map is as long as its channels are many."""
+    seen = extent(tensor.shape, layout)
+    if seen is None:
+        return False
+    sides = {seen.height, seen.width} if seen.height else {seen.tokens, isqrt(seen.tokens)}
+    return seen.channels not in sides
+
+
+def _probes(site: Site, layout: Layout) -> Iterator[Call]:
+    """Yield the site's first call at sizes whose channels, height and width all differ."""
+    call = site.calls[0]
+    name, tensor = first_map(site, call)
+    made = 0
+    for tall, wide in FACTORS:
+        shape = list(tensor.shape)
+        first = 2 if layout == "NCHW" else 1
+        if layout == "NLC":
+            shape[1] *= (tall * wide) ** 2
+        else:
+            shape[first], shape[first + 1] = shape[first] * tall, shape[first + 1] * wide
+        probe = replace(tensor, shape=tuple(shape))
+        even = layout != "NLC" and shape[first] == shape[first + 1]
+        if _differ(probe, layout) and not even and made < PROBES:
+            made += 1
+            args = tuple(
+                probe if name == str(position) else value
+                for position, value in enumerate(call.args)
+            )
+            kwargs = tuple((key, probe if name == key else value) for key, value in call.kwargs)
+            yield Call(args, kwargs, call.output)
+
+
+def _is_like(site: Site, layout: Layout, probe: TensorInfo, output: TensorInfo) -> bool:
+    """Return whether the output at another size is to its input what the site's is."""
+    before, _ = map_given(site.calls[0].output)
+    _, given = first_map(site, site.calls[0])
+    if before is not None and before.shape == given.shape:
+        return output.shape == probe.shape
+    seen = extent(output.shape, layout)
+    wanted = extent(before.shape, layout) if before is not None else None
+    return seen is not None and wanted is not None and seen.channels == wanted.channels
+
+
+def _forward(trial: Trial) -> inspect.Signature | None:
+    try:
+        return inspect.signature(trial.module.forward)
+    except (TypeError, ValueError):
+        return None
+
+
+def _ignored(trial: Trial) -> tuple[str, ...]:
+    """Return the inputs that say nothing, if the module does not take the site's calls whole.
+
+    Raises:
+        ShapeError: If it does not take what is left either.
+    """
+    signature = _forward(trial)
+    calls = trial.site.calls
+    if signature is None or all(_binds(trial.site, signature, call, set()) for call in calls):
+        return ()
+    silent = {name for call in calls for name, value in named_inputs(call) if is_off(value)}
+    silent -= {first_map(trial.site, call)[0] for call in calls}
+    for call in calls:
+        told = {name for name, value in named_inputs(call) if not is_off(value)}
+        if silent & told or not _binds(trial.site, signature, call, silent):
+            what = f"{trial.reference} takes {signature}, the site is called as {call}"
+            fix = "choose a class whose forward takes what the site is given"
+            raise ShapeError(what, trial.site.path, fix)
+    return tuple(sorted(silent))
+
+
+def _binds(site: Site, signature: inspect.Signature, call: Call, without: set[str]) -> bool:
+    """Return whether a forward takes a call, its map by position, some inputs left out."""
+    carrier, _ = first_map(site, call)
+    named = [(name, v) for name, v in named_inputs(call) if name not in without | {carrier}]
+    by_position = [value for name, value in named if name.isdigit()]
+    by_name = {name: value for name, value in named if not name.isdigit()}
+    try:
+        signature.bind(Plain("", ""), *by_position, **by_name)
+    except TypeError:
+        return False
+    return True
+
+
+def _keyword(trial: Trial) -> str:
+    """Return the keyword that carries the map, if the module's first input has another name."""
+    keyword = keyword_of([first_map(trial.site, call) for call in trial.site.calls])
+    signature = _forward(trial)
+    names = list(signature.parameters) if signature else []
+    return "" if names[:1] == [keyword] else keyword

@@ -1,0 +1,292 @@
+"""Judging whether a module that keeps a map's shape can stand at a site; needs no torch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, isqrt
+from typing import NamedTuple
+
+from modswap.core.blueprint import Adaptation
+from modswap.core.errors import ShapeError
+from modswap.core.site import Call, Extent, Layout, Site, extent
+from modswap.core.values import NONE, Group, Plain, TensorInfo, Value, tensors
+
+CLASS_TOKENS = 8  # so many tokens more than a square are taken for class or register tokens
+
+
+class Size(NamedTuple):
+    """Channels, height and width of a map, whatever its layout."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a site is given, as a module that takes one map sees it.
+
+    Args:
+        layout: How the map lies.
+        sizes: Its size in every call.
+        maps: The tensor itself in every call.
+        ignores: Other inputs, by name or position, that carry nothing the module would need.
+        keyword: Keyword that carries the map; empty where it comes by position.
+    """
+
+    layout: Layout
+    sizes: tuple[Size, ...]
+    maps: tuple[TensorInfo, ...]
+    ignores: tuple[str, ...]
+    keyword: str
+
+
+def read_inputs(site: Site) -> Inputs:
+    """Return what a site is given in each of its calls.
+
+    Args:
+        site: The site.
+
+    Raises:
+        ShapeError: If it is never called, its layout is unknown, its channels differ between
+            calls, its tokens are no map, or it is given what cannot be dropped.
+    """
+    found = [first_map(site, call) for call in called(site)]
+    maps = tuple(tensor for _, tensor in found)
+    layout, extents = read_layout(site, maps)
+    sizes: list[Size] = []
+    ignores: dict[str, None] = {}
+    for call, (name, _), seen in zip(site.calls, found, extents, strict=True):
+        size = _size(site, call, seen)
+        sizes.append(size)
+        ignores |= dict.fromkeys(_droppable(site, call, name, size))
+    return Inputs(layout, tuple(sizes), maps, tuple(ignores), keyword_of(found))
+
+
+def called(site: Site) -> tuple[Call, ...]:
+    """Return the calls of a site.
+
+    Raises:
+        ShapeError: If there are none.
+    """
+    if not site.calls:
+        fix = "give an input that reaches it, or take it out of the rule"
+        raise ShapeError("the dummy forward never calls it", site.path, fix)
+    return site.calls
+
+
+def named_inputs(call: Call) -> Iterator[tuple[str, Value]]:
+    """Yield every input with its name, or its position as text."""
+    yield from ((str(position), value) for position, value in enumerate(call.args))
+    yield from call.kwargs
+
+
+def first_map(site: Site, call: Call) -> tuple[str, TensorInfo]:
+    """Return the name and the tensor of the first input that is a tensor.
+
+    Raises:
+        ShapeError: If there is none, or tensors come in a container before it.
+    """
+    for name, value in named_inputs(call):
+        if isinstance(value, TensorInfo):
+            return name, value
+        if any(True for _ in tensors(value)):
+            break
+    what = f"its first input is not a tensor: {call}"
+    raise ShapeError(what, site.path, "select a module that is given one map")
+
+
+def tensor_inputs(site: Site) -> tuple[TensorInfo, ...]:
+    """Return the first tensor input of every call.
+
+    Raises:
+        ShapeError: If a call has none.
+    """
+    return tuple(first_map(site, call)[1] for call in site.calls)
+
+
+def keyword_of(found: Sequence[tuple[str, TensorInfo]]) -> str:
+    """Return the keyword by which any call gives its map; empty if all give it by position."""
+    return next((name for name, _ in found if not name.isdigit()), "")
+
+
+def read_layout(site: Site, maps: Sequence[TensorInfo]) -> tuple[Layout, tuple[Extent, ...]]:
+    """Return the layout of a site, and the sizes of its maps in that layout.
+
+    Args:
+        site: The site.
+        maps: Its map in every call; at least one.
+
+    Raises:
+        ShapeError: If the layout is unknown or does not fit a map's rank, or calls differ in
+            channels.
+    """
+    told = [_told(site, tensor) for tensor in maps]
+    extents = tuple(size for _, size in told)
+    for size, call in zip(extents, site.calls, strict=True):
+        if size.channels != extents[0].channels:
+            what = f"its calls differ in channels: {site.calls[0]} and {call}"
+            raise ShapeError(what, site.path, "select a module that has one number of channels")
+    return told[0][0], extents
+
+
+def _told(site: Site, tensor: TensorInfo) -> tuple[Layout, Extent]:
+    fits = {4: "`layout: NCHW` or `layout: NHWC`", 3: "`layout: NLC`"}.get(len(tensor.shape))
+    if fits is None:
+        what = f"it is given {tensor}, expected a map of 4 axes or tokens of 3"
+        raise ShapeError(what, site.path, "select a module that is given a map or tokens")
+    why = f" ({site.layout_reason})" if site.layout_reason else ""
+    if site.layout is None:
+        what = f"cannot tell how {tensor} lies{why}"
+        raise ShapeError(what, site.path, f"set {fits} in its rule")
+    size = extent(tensor.shape, site.layout)
+    if size is None:
+        what = f"it is given {tensor}, which is not {site.layout}{why}"
+        raise ShapeError(what, site.path, f"set {fits} in its rule")
+    return site.layout, size
+
+
+def _size(site: Site, call: Call, seen: Extent) -> Size:
+    if seen.height is not None and seen.width is not None:
+        return Size(seen.channels, seen.height, seen.width)
+    numbers = [number for _, value in named_inputs(call) for number in _numbers(value)]
+    if len(numbers) == 2 and numbers[0] * numbers[1] == seen.tokens:
+        return Size(seen.channels, numbers[0], numbers[1])
+    side = isqrt(seen.tokens)
+    if side**2 != seen.tokens:
+        raise _no_square(site, call, seen.tokens)
+    return Size(seen.channels, side, side)
+
+
+def _no_square(site: Site, call: Call, tokens: int) -> ShapeError:
+    side = isqrt(tokens)
+    more = tokens - side**2
+    if more <= CLASS_TOKENS:
+        extra = "a class token" if more == 1 else "class or register tokens"
+        what = f"{tokens} tokens are no map: they look like {side}x{side} + {more} ({extra})"
+        return ShapeError(what, site.path, "select a module that is given the map's tokens alone")
+    what = f"{tokens} tokens are no square, and the call does not give H and W: {call}"
+    return ShapeError(what, site.path, "select a module that is given a map")
+
+
+def _numbers(value: Value) -> list[int]:
+    """Return a whole number, or the pair of them that a tuple holds."""
+    if isinstance(value, Plain) and value.kind == "int":
+        return [int(value.text)]
+    if isinstance(value, Group) and value.kind in {"tuple", "list", "Size"}:
+        inner = [number for item in value.items for number in _numbers(item)]
+        return inner if len(inner) == len(value.items) == 2 else []
+    return []
+
+
+def is_off(value: Value) -> bool:
+    """Return whether an input says nothing: None or false."""
+    return value == NONE or value == Plain("bool", "False")
+
+
+def _droppable(site: Site, call: Call, carrier: str, size: Size) -> list[str]:
+    """Return the names of all inputs but the map, if every one can be dropped."""
+    others = [(name, value) for name, value in named_inputs(call) if name != carrier]
+    numbers = [number for _, value in others for number in _numbers(value)]
+    sizes_given = numbers == [size.height, size.width]
+    for name, value in others:
+        if is_off(value) or (sizes_given and _numbers(value)):
+            continue
+        which = f"input {name}" if name.isdigit() else f"{name!r}"
+        what = f"it is also given {which}, {value}, which the new module does not take: {call}"
+        raise ShapeError(what, site.path, "select a module that is given the map alone")
+    return [name for name, _ in others]
+
+
+class Change(NamedTuple):
+    """What lies between the map that a module gives in one call and the output of its site.
+
+    Args:
+        needed: What has to be added behind the module; its stride is not yet chosen.
+        strides: The pooling windows that would do.
+    """
+
+    needed: Adaptation
+    strides: frozenset[tuple[int, int]]
+
+
+def judge_output(
+    site: Site, layout: Layout, given: Sequence[tuple[TensorInfo, Size]], *, adapt: bool
+) -> Adaptation | None:
+    """Return what has to be added behind a module for its site to give what it gave; None: nothing.
+
+    Args:
+        site: The site.
+        layout: How its map lies.
+        given: The map that the module gives, in the site's layout, and its size, in every call.
+        adapt: Whether something may be added.
+
+    Raises:
+        ShapeError: If something had to be added and may not be, or nothing suffices.
+    """
+    pairs = list(zip(site.calls, given, strict=True))
+    if all(call.output == tensor for call, (tensor, _) in pairs):
+        return None
+    changes: list[Change] = []
+    for call, (tensor, size) in pairs:
+        change = _change(call.output, tensor, size, layout)
+        if change is None:
+            fix = "no projection or pooling makes up for that: change `args` or `match`"
+            raise ShapeError(mismatch(call, tensor), site.path, fix)
+        changes.append(change)
+    if not adapt:
+        what = next(mismatch(call, tensor) for call, (tensor, _) in pairs if call.output != tensor)
+        raise ShapeError(what, site.path, "set `adapt: true` in its rule")
+    strides = frozenset.intersection(*(change.strides for change in changes))
+    if not strides or len({change.needed for change in changes}) > 1:
+        calls = " and ".join(dict.fromkeys(map(str, site.calls)))
+        fix = "select a module that changes its map in one way"
+        raise ShapeError(f"its calls differ in how they change it: {calls}", site.path, fix)
+    return replace(changes[0].needed, stride=min(strides))
+
+
+def mismatch(call: Call, given: Value) -> str:
+    """Return the sentence that names what a site gives and what the new module gives."""
+    taken = ", ".join(map(str, call.inputs))
+    return f"the site turns {taken} into {call.output}, the new module into {given}"
+
+
+def _change(output: Value, given: TensorInfo, size: Size, layout: Layout) -> Change | None:
+    """Return what lies between a module's map and its site's output; None if too much."""
+    tensor, length = map_given(output)
+    if tensor is None or tensor.dtype != given.dtype or tensor.shape[:1] != given.shape[:1]:
+        return None
+    seen = extent(tensor.shape, layout)
+    strides = _strides(size, tensor, layout)
+    if seen is None or not strides:
+        return None
+    container = "tuple" if length else ""
+    needed = Adaptation(size.channels, seen.channels, (1, 1), container, length)
+    return Change(needed, frozenset(strides))
+
+
+def map_given(output: Value) -> tuple[TensorInfo | None, int]:
+    """Return the map that a site gives, and the length of the tuple it comes in, 0 for none."""
+    if isinstance(output, TensorInfo):
+        return output, 0
+    if isinstance(output, Group) and output.kind == "tuple" and output.items:
+        first, *rest = output.items
+        if isinstance(first, TensorInfo) and all(value == NONE for value in rest):
+            return first, len(output.items)
+    return None, 0
+
+
+def _strides(size: Size, output: TensorInfo, layout: Layout) -> set[tuple[int, int]]:
+    """Return the pooling windows, rounding up, that bring a map to the size of an output."""
+    seen = extent(output.shape, layout)
+    if seen is None:
+        return set()
+    if seen.height is None or seen.width is None:
+        steps = range(1, max(size.height, size.width) + 1)
+        sizes = {step: ceil(size.height / step) * ceil(size.width / step) for step in steps}
+        return {(step, step) for step, tokens in sizes.items() if tokens == seen.tokens}
+    rows = [s for s in range(1, size.height + 1) if ceil(size.height / s) == seen.height]
+    columns = [s for s in range(1, size.width + 1) if ceil(size.width / s) == seen.width]
+    return {(row, column) for row in rows for column in columns}

@@ -1,0 +1,535 @@
+"""The main job on real files: what is swapped, written, proved and loaded again."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import modswap
+from modswap.core.errors import CheckpointError, InputError, ShapeError, UsageError
+from modswap.core.job import Job, Policy, Subject
+from modswap.core.outcome import Outcome
+from modswap.core.recipe import Recipe
+from modswap.io.recipe import parse_recipe
+from modswap.ops.replace import check_file, replace_file
+from tests.models import Detector, GatedNet, ManyCalls, SharedNet, Strided, Tied, TokenNet, gate
+
+ALLOW = ("tests.models.*",)
+FACTORY = "tests.models:build_gated"
+GATES = '"{space,channel}_attention"'
+
+
+def recipe(
+    match: str = GATES, shape: str = "[1, 3, 28, 28]", more: str = "", head: str = ""
+) -> Recipe:
+    text = f"""\
+version: 1
+{head}
+inputs: [{{shape: {shape}}}]
+replace:
+  - match: {match}
+    with: BiLevelRoutingAttention
+"""
+    indented = "".join(f"    {line}\n" for line in more.splitlines())
+    return parse_recipe(text + indented, "swap.yaml", ".")
+
+
+def job(file: Path, rules: Recipe, out: Path | None = None, factory: str | None = None) -> Job:
+    return Job(Subject(file, Policy(allow=ALLOW), factory), rules, out)
+
+
+def run(file: Path, rules: Recipe, factory: str | None = None) -> tuple[Outcome, Path]:
+    out = file.with_name(f"out{file.suffix}")
+    return replace_file(job(file, rules, out, factory)), out
+
+
+def seeded(model: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(1)
+    return model().eval()
+
+
+Writer = Callable[[nn.Module, Path], Any]
+CONTAINERS: dict[str, tuple[str, Writer, str | None]] = {
+    "whole module": ("net.pt", torch.save, None),
+    "state dict": ("net.pth", lambda m, f: torch.save(m.state_dict(), f), FACTORY),
+    "training": (
+        "net.ckpt",
+        lambda m, f: torch.save(
+            {"epoch": 3, "model_state_dict": m.state_dict(), "loss": [0.5], "best": {"top": 1}}, f
+        ),
+        FACTORY,
+    ),
+    "training with module": ("net.pt", lambda m, f: torch.save({"model": m, "epoch": 1}, f), None),
+    "safetensors": (
+        "net.safetensors",
+        lambda m, f: save_file(m.state_dict(), f, metadata={"author": "me"}),
+        FACTORY,
+    ),
+    "DataParallel": ("net.pt", lambda m, f: torch.save(nn.DataParallel(m), f), None),
+    "prefixed": (
+        "net.pt",
+        lambda m, f: torch.save({f"module.{n}": t for n, t in m.state_dict().items()}, f),
+        FACTORY,
+    ),
+    "compiled": (
+        "net.pt",
+        lambda m, f: torch.save({f"_orig_mod.{n}": t for n, t in m.state_dict().items()}, f),
+        FACTORY,
+    ),
+}
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["separate", "shared"])
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_swap_survives_every_container(kind: str, share: bool, tmp_path: Path) -> None:
+    name, write, factory = CONTAINERS[kind]
+    model = seeded(GatedNet)
+    write(model, tmp_path / name)
+
+    outcome, out = run(tmp_path / name, recipe(more=f"share: {str(share).lower()}"), factory)
+
+    assert outcome.error is None
+    assert outcome.ledger is not None
+    assert outcome.ledger.proved
+    assert (outcome.ledger.kept.tensors, outcome.ledger.dropped.tensors) == (4, 14)
+    assert outcome.ledger.fresh.tensors == 12
+    loaded = modswap.load(out, factory, allow=ALLOW)
+    loaded = loaded.module if isinstance(loaded, nn.DataParallel) else loaded
+    assert isinstance(loaded, GatedNet)
+    assert torch.equal(loaded.stem.weight, model.stem.weight)
+    assert type(loaded.space_attention).__name__ == "BiLevelRoutingAttention"
+    one = next(loaded.space_attention.parameters())
+    other = next(loaded.channel_attention.parameters())
+    assert (one.data_ptr() == other.data_ptr()) is share
+    assert torch.isfinite(loaded(torch.randn(2, 3, 28, 28))).all()
+
+
+def test_training_checkpoint_keeps_everything_else(tmp_path: Path) -> None:
+    model = seeded(GatedNet)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.randn(1, 3, 28, 28)).sum().backward()
+    optimizer.step()
+    state = {"epoch": 7, "net": model.state_dict(), "optimizer": optimizer.state_dict(), "lr": 0.1}
+    torch.save(state, tmp_path / "net.pt")
+
+    outcome, out = run(tmp_path / "net.pt", recipe(), FACTORY)
+
+    written = torch.load(out, weights_only=True)  # noqa: TID251 - another reader's view
+    assert [*written] == ["epoch", "net", "optimizer", "lr", "modswap"]
+    assert (written["epoch"], written["lr"]) == (7, 0.1)
+    for index, moments in state["optimizer"]["state"].items():  # type: ignore[index]
+        assert torch.equal(written["optimizer"]["state"][index]["exp_avg"], moments["exp_avg"])
+    assert any("'optimizer' was kept as it is" in note for note in outcome.notes)
+
+
+def test_average_of_the_model_is_swapped_as_well(tmp_path: Path) -> None:
+    model, average = seeded(GatedNet), GatedNet().half()
+    torch.save({"model": model.state_dict(), "ema": average.state_dict()}, tmp_path / "net.pt")
+
+    outcome, out = run(tmp_path / "net.pt", recipe(), FACTORY)
+
+    assert outcome.error is None
+    written = torch.load(out, weights_only=True)  # noqa: TID251
+    assert [*written["model"]] == [*written["ema"]]
+    assert torch.equal(written["ema"]["stem.weight"], average.stem.weight)
+    fresh = written["ema"]["space_attention.wo.weight"]
+    assert fresh.dtype == torch.float16
+    assert torch.equal(fresh, written["model"]["space_attention.wo.weight"].half())
+
+
+def test_average_held_as_a_module_is_swapped_as_well(tmp_path: Path) -> None:
+    torch.save({"model": None, "ema": seeded(GatedNet).half()}, tmp_path / "net.pt")
+
+    outcome, out = run(tmp_path / "net.pt", recipe())
+
+    assert outcome.error is None
+    loaded = modswap.load(out, allow=ALLOW)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float16}
+
+
+def test_recipe_and_receipt_travel_inside(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+
+    _, out = run(tmp_path / "net.pt", recipe())
+
+    with zipfile.ZipFile(out) as archive:
+        names = {name.partition("/")[2]: name for name in archive.namelist()}
+        text = archive.read(names["modswap/recipe.yaml"]).decode()
+        receipt = json.loads(archive.read(names["modswap/receipt.json"]))
+    assert parse_recipe(text, "inside", ".").replace[0].with_ == "BiLevelRoutingAttention"
+    assert receipt["source"]["name"] == "net.pt"
+    assert len(receipt["source"]["sha256"]) == 64
+    assert [site["paths"] for site in receipt["sites"]] == [
+        ["channel_attention"],
+        ["space_attention"],
+    ]
+
+
+def test_safetensors_keep_their_metadata_and_stay_plain(tmp_path: Path) -> None:
+    save_file(seeded(GatedNet).state_dict(), tmp_path / "a.safetensors", metadata={"by": "me"})
+
+    _, out = run(tmp_path / "a.safetensors", recipe(), FACTORY)
+
+    with safe_open(out, framework="pt") as opened:
+        metadata = opened.metadata()
+    assert metadata["by"] == "me"
+    assert {"modswap.recipe", "modswap.receipt"} <= metadata.keys()
+    assert "space_attention.qkv.qkv.weight" in load_file(out)
+
+
+def test_state_dict_stays_flat_for_other_programs(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet).state_dict(), tmp_path / "net.pt")
+
+    _, out = run(tmp_path / "net.pt", recipe(), FACTORY)
+
+    written = torch.load(out, weights_only=True)  # noqa: TID251
+    assert all(isinstance(value, torch.Tensor) for value in written.values())
+    assert "modswap" not in written
+    fresh = modswap.apply_recipe(GatedNet(), recipe())
+    fresh.load_state_dict(written)
+
+
+def test_written_file_loads_in_a_fresh_process(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    _, out = run(tmp_path / "net.pt", recipe())
+    program = (
+        "import sys, torch, modswap\n"
+        "model = modswap.load(sys.argv[1], allow=['tests.models.*'])\n"
+        "print(torch.isfinite(model(torch.ones(1, 3, 28, 28))).all().item())\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(out)],
+        capture_output=True, text=True, check=False, env=None,
+    )  # fmt: skip
+
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_same_job_writes_the_same_bytes(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    outs = [tmp_path / "one.pt", tmp_path / "two.pt"]
+
+    digests = set()
+    for out in outs:
+        torch.rand(3)  # the random state outside does not matter
+        written = replace_file(job(tmp_path / "net.pt", recipe(), out)).written
+        assert written is not None
+        digests.add(written.sha256)
+
+    assert len(digests) == 1
+
+
+def test_further_rule_does_not_change_what_another_draws(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    alone, both = tmp_path / "alone.pt", tmp_path / "both.pt"
+    replace_file(job(tmp_path / "net.pt", recipe("space_attention"), alone))
+    replace_file(job(tmp_path / "net.pt", recipe(), both))
+
+    states = [modswap.load(out, allow=ALLOW).state_dict() for out in (alone, both)]
+
+    name = "space_attention.wo.weight"
+    assert torch.equal(states[0][name], states[1][name])
+
+
+def test_second_swap_of_a_swapped_file_keeps_the_first(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet).state_dict(), tmp_path / "net.pt")
+    once, twice = tmp_path / "once.pt", tmp_path / "twice.pt"
+    replace_file(job(tmp_path / "net.pt", recipe("space_attention"), once, FACTORY))
+
+    outcome = replace_file(job(once, recipe("channel_attention"), twice, FACTORY))
+
+    assert outcome.error is None
+    loaded = modswap.load(twice, FACTORY)
+    kinds = {type(getattr(loaded, f"{name}_attention")).__name__ for name in ("space", "channel")}
+    assert kinds == {"BiLevelRoutingAttention"}
+
+
+def test_module_of_another_format_goes_over_as_weights(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    out = tmp_path / "net.safetensors"
+
+    outcome = replace_file(job(tmp_path / "net.pt", recipe(), out))
+
+    assert outcome.error is None
+    assert outcome.written is not None
+    assert outcome.written.format == "safetensors"
+    assert isinstance(modswap.load(out, FACTORY), GatedNet)
+
+
+def test_weights_go_over_from_safetensors_to_torch(tmp_path: Path) -> None:
+    save_file(seeded(GatedNet).state_dict(), tmp_path / "net.safetensors")
+    out = tmp_path / "net.pt"
+
+    outcome = replace_file(job(tmp_path / "net.safetensors", recipe(), out, FACTORY))
+
+    assert outcome.error is None
+    assert isinstance(modswap.load(out, FACTORY), GatedNet)
+
+
+def test_shared_module_gets_one_new_module_under_all_its_paths(tmp_path: Path) -> None:
+    torch.save(seeded(SharedNet), tmp_path / "net.pt")
+
+    outcome, out = run(tmp_path / "net.pt", recipe("second", "[1, 8, 14, 14]"))
+
+    assert outcome.error is None
+    (site,) = outcome.sites
+    assert (site.path, site.aliases) == ("first", ("second",))
+    assert len(site.calls) == 2
+    loaded = modswap.load(out, allow=ALLOW)
+    assert loaded.get_submodule("first") is loaded.get_submodule("second")
+
+
+def test_tie_survives_the_swap(tmp_path: Path) -> None:
+    torch.save(seeded(Tied), tmp_path / "net.pt")
+    rules = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 9], dtype: int64}]\n"
+        "replace: [{match: mixer, with: 'tests.models:ChannelsLastMixer', layout: NLC}]\n",
+        "swap.yaml",
+        ".",
+    )
+
+    outcome, out = run(tmp_path / "net.pt", rules)
+
+    assert outcome.error is None
+    loaded = modswap.load(out, allow=ALLOW)
+    assert isinstance(loaded, Tied)
+    assert loaded.head.weight is loaded.embed.weight
+
+
+def test_tie_survives_safetensors(tmp_path: Path) -> None:
+    model = seeded(Tied)
+    modswap.save(model, tmp_path / "net.safetensors")
+    rules = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 9], dtype: int64}]\n"
+        "replace: [{match: mixer, with: 'tests.models:ChannelsLastMixer', layout: NLC}]\n",
+        "swap.yaml",
+        ".",
+    )
+
+    outcome, out = run(tmp_path / "net.safetensors", rules, "tests.models:Tied")
+
+    assert outcome.error is None
+    loaded = modswap.load(out, "tests.models:Tied", allow=ALLOW)
+    assert isinstance(loaded, Tied)
+    assert loaded.head.weight is loaded.embed.weight
+    assert len(load_file(out)) == len(model.state_dict()) - 1
+
+
+def test_host_attributes_and_flags_are_carried_over(tmp_path: Path) -> None:
+    model = Detector()
+    model.requires_grad_(requires_grad=False)
+    model.block.train()
+    torch.save(model.to(torch.float64), tmp_path / "net.pt")
+
+    outcome, out = run(tmp_path / "net.pt", recipe("block", "[1, 3, 28, 28]\n, dtype: float64"))
+
+    assert outcome.error is None
+    block = modswap.load(out, allow=ALLOW).get_submodule("block")
+    assert (vars(block)["i"], vars(block)["f"], vars(block)["type"]) == (1, -1, "Sequential")
+    assert block.training
+    assert {(p.dtype, p.requires_grad) for p in block.parameters()} == {(torch.float64, False)}
+
+
+def test_memory_format_is_carried_over(tmp_path: Path) -> None:
+    model = seeded(GatedNet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    torch.save(model, tmp_path / "net.pt")
+
+    rules = recipe("stem", "[1, 3, 28, 28]", "with_: x")
+    rules = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 16, 8, 8]}]\n"
+        "replace: [{match: '0', with: 'torch.nn:Conv2d', args: {kernel_size: 3, padding: 1}}]\n",
+        "swap.yaml",
+        ".",
+    )
+    gate_file = tmp_path / "gate.pt"
+    torch.save(gate(16).to(memory_format=torch.channels_last), gate_file)  # type: ignore[call-overload]
+
+    outcome, out = run(gate_file, rules)
+
+    assert outcome.error is None
+    weight = modswap.load(out).get_submodule("0").get_parameter("weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+
+
+def test_tokens_are_laid_out_and_back(tmp_path: Path) -> None:
+    torch.save(seeded(TokenNet), tmp_path / "net.pt")
+
+    outcome, out = run(tmp_path / "net.pt", recipe("blocks.*.attn", "[1, 3, 16, 16]"))
+
+    assert outcome.error is None
+    assert {site.layout for site in outcome.sites} == {"NLC"}
+    assert modswap.load(out, allow=ALLOW)(torch.randn(2, 3, 32, 32)).shape == (2, 3)
+
+
+def test_class_token_is_refused_and_named(tmp_path: Path) -> None:
+    torch.save(TokenNet(class_token=True), tmp_path / "net.pt")
+
+    with pytest.raises(ShapeError, match=r"blocks\.0\.attn: .*17 tokens.*class"):
+        run(tmp_path / "net.pt", recipe("blocks.*.attn", "[1, 3, 16, 16]"))
+
+
+def test_site_with_a_stride_is_refused_without_adapt(tmp_path: Path) -> None:
+    torch.save(seeded(Strided), tmp_path / "net.pt")
+
+    with pytest.raises(ShapeError, match=r"\(1, 8, 14, 14\).*\(1, 16, 7, 7\).*adapt: true"):
+        run(tmp_path / "net.pt", recipe("down", "[1, 8, 14, 14]"))
+
+
+def test_site_with_a_stride_is_adapted_if_the_rule_says_so(tmp_path: Path) -> None:
+    torch.save(seeded(Strided), tmp_path / "net.pt")
+
+    outcome, out = run(tmp_path / "net.pt", recipe("down", "[1, 8, 14, 14]", "adapt: true"))
+
+    assert outcome.error is None
+    assert modswap.load(out, allow=ALLOW)(torch.randn(1, 8, 14, 14)).shape == (1, 4, 7, 7)
+
+
+def test_module_that_is_never_called_is_refused(tmp_path: Path) -> None:
+    torch.save(seeded(ManyCalls), tmp_path / "net.pt")
+
+    with pytest.raises(ShapeError, match=r"^unused: the dummy forward never calls it"):
+        run(tmp_path / "net.pt", recipe("unused", "[1, 4, 8, 8]"))
+
+
+def test_failed_verification_writes_nothing_and_names_the_first_module(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    rules = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\nreplace:\n"
+        "  - {match: head, with: 'torch.nn:Conv2d', args: {out_channels: 5, kernel_size: 1}}\n",
+        "swap.yaml",
+        ".",
+    )
+
+    outcome, out = run(tmp_path / "net.pt", rules)
+
+    assert isinstance(outcome.error, ShapeError)
+    assert outcome.error.where == "head"
+    assert outcome.error.what == "output was (1, 2, 14, 14), is now (1, 5, 14, 14)"
+    assert outcome.exit_code == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.pt"]
+    assert not out.exists()
+
+
+def test_model_in_memory_is_as_it_was_after_a_failure() -> None:
+    model = seeded(GatedNet)
+    before = dict(model.named_modules())
+    rules = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\nreplace:\n"
+        "  - {match: head, with: 'torch.nn:Conv2d', args: {out_channels: 5, kernel_size: 1}}\n",
+        "swap.yaml",
+        ".",
+    )
+
+    with pytest.raises(ShapeError):
+        modswap.replace(model, rules)
+
+    assert dict(model.named_modules()) == before
+
+
+def test_every_size_mode_and_dtype_is_run(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    verify = "verify: {sizes: [[30, 22]], modes: [eval, train], dtypes: [float32, bfloat16]}"
+
+    outcome = check_file(job(tmp_path / "net.pt", recipe(head=verify, shape="[2, 3, 28, 28]")))
+
+    assert outcome.error is None
+    assert outcome.verdict is not None
+    assert [str(case.key) for case in outcome.verdict.cases] == [
+        f"(2, 3, {size}) {mode} {dtype}"
+        for mode in ("eval", "train")
+        for dtype in ("float32", "bfloat16")
+        for size in ("28, 28", "30, 22")
+    ]
+
+
+def test_check_says_what_replace_says_and_reads_no_weight(tmp_path: Path) -> None:
+    model = seeded(GatedNet)
+    nn.init.constant_(model.get_parameter("head.weight"), float("nan"))  # would show if read
+    torch.save(model, tmp_path / "net.pt")
+    rules = recipe()
+
+    checked = check_file(job(tmp_path / "net.pt", rules))
+    replaced, _ = run(tmp_path / "net.pt", rules)
+
+    assert checked.ok
+    assert checked.verdict is not None
+    assert checked.verdict.finite is None
+    assert checked.sites == replaced.sites
+    assert checked.written is None
+    assert checked.ledger is not None
+    assert replaced.ledger is not None
+    assert (checked.ledger.kept, checked.ledger.fresh) == (
+        replaced.ledger.kept,
+        replaced.ledger.fresh,
+    )
+
+
+class ValueBound(nn.Module):
+    """Its shapes depend on values, so that fake tensors do not suffice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = gate(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count = 1 + int((x > 100).sum().item())
+        out: torch.Tensor = self.mix(x).repeat(count, 1, 1, 1)
+        return out
+
+
+def test_check_reads_weights_where_shapes_depend_on_values_and_says_so(tmp_path: Path) -> None:
+    from modswap.ops.swap import prepare
+
+    prepared = prepare(ValueBound(), recipe("mix", "[1, 4, 14, 14]"), unreal=True)
+
+    assert prepared.notes == ("the weights were read: the model's shapes depend on values",)
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "message"),
+    [
+        ("[1, 4, 28, 28]", InputError, r"refuses the dummy input \(1, 4, 28, 28\).* in 'stem'"),
+        ("[28]", InputError, r"refuses the dummy input \(28\)"),
+    ],
+)
+def test_input_that_the_model_refuses_is_told(
+    shape: str, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+
+    with pytest.raises(error, match=message):
+        check_file(job(tmp_path / "net.pt", recipe(shape=shape)))
+
+
+def test_recipe_without_inputs_is_told(tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    rules = recipe().model_copy(update={"inputs": ()})
+
+    with pytest.raises(UsageError, match="there is no dummy input; give one: `--input"):
+        check_file(job(tmp_path / "net.pt", rules))
+
+
+@pytest.mark.parametrize("name", ["net.pt", "link.pt"])
+def test_input_is_never_overwritten(name: str, tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    (tmp_path / "link.pt").hardlink_to(tmp_path / "net.pt")
+    before = (tmp_path / "net.pt").read_bytes()
+    wanted = Job(
+        Subject(tmp_path / "net.pt", Policy(allow=ALLOW)), recipe(), tmp_path / name, force=True
+    )
+
+    with pytest.raises(CheckpointError, match="it is the input itself"):
+        replace_file(wanted)
+
+    assert (tmp_path / "net.pt").read_bytes() == before
