@@ -188,6 +188,18 @@ class Keep(nn.Module):
         return x * self.gain
 
 
+class Moody(nn.Module):
+    """A 1x1 convolution that halves the map while it trains."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.conv(x)
+        return out[:, :, ::2, ::2] if self.training else out
+
+
 class ChannelsLastMixer(nn.Module):
     """A linear layer over the last axis: (N, H, W, C) -> (N, H, W, C)."""
 

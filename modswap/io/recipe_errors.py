@@ -168,7 +168,7 @@ _BOUNDS = {
     "too_short": "at least {min_length}",
     "string_too_short": "at least {min_length} characters",
     "too_long": "at most {max_length} values",
-    "value_error": "{error}",
+    "value_error": "that {error}",
     "missing": "more values",
 }
 

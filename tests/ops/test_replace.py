@@ -43,6 +43,14 @@ replace:
     return parse_recipe(text + indented, "swap.yaml", ".")
 
 
+MOODY = parse_recipe(
+    "version: 1\ninputs: [{shape: [2, 3, 28, 28]}]\nverify: {modes: [eval, train]}\n"
+    "replace: [{match: head, with: 'tests.models:Moody', args: {out_channels: 2}}]\n",
+    "swap.yaml",
+    ".",
+)
+
+
 def job(file: Path, rules: Recipe, out: Path | None = None, factory: str | None = None) -> Job:
     return Job(Subject(file, Policy(allow=ALLOW), factory), rules, out)
 
@@ -341,10 +349,6 @@ def test_host_attributes_and_flags_are_carried_over(tmp_path: Path) -> None:
 
 
 def test_memory_format_is_carried_over(tmp_path: Path) -> None:
-    model = seeded(GatedNet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    torch.save(model, tmp_path / "net.pt")
-
-    rules = recipe("stem", "[1, 3, 28, 28]", "with_: x")
     rules = parse_recipe(
         "version: 1\ninputs: [{shape: [1, 16, 8, 8]}]\n"
         "replace: [{match: '0', with: 'torch.nn:Conv2d', args: {kernel_size: 3, padding: 1}}]\n",
@@ -404,18 +408,12 @@ def test_module_that_is_never_called_is_refused(tmp_path: Path) -> None:
 
 def test_failed_verification_writes_nothing_and_names_the_first_module(tmp_path: Path) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")
-    rules = parse_recipe(
-        "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\nreplace:\n"
-        "  - {match: head, with: 'torch.nn:Conv2d', args: {out_channels: 5, kernel_size: 1}}\n",
-        "swap.yaml",
-        ".",
-    )
 
-    outcome, out = run(tmp_path / "net.pt", rules)
+    outcome, out = run(tmp_path / "net.pt", MOODY)
 
     assert isinstance(outcome.error, ShapeError)
     assert outcome.error.where == "head"
-    assert outcome.error.what == "output was (1, 2, 14, 14), is now (1, 5, 14, 14)"
+    assert outcome.error.what == "output was (2, 2, 14, 14), is now (2, 2, 7, 7)"
     assert outcome.exit_code == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.pt"]
     assert not out.exists()
@@ -424,15 +422,9 @@ def test_failed_verification_writes_nothing_and_names_the_first_module(tmp_path:
 def test_model_in_memory_is_as_it_was_after_a_failure() -> None:
     model = seeded(GatedNet)
     before = dict(model.named_modules())
-    rules = parse_recipe(
-        "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\nreplace:\n"
-        "  - {match: head, with: 'torch.nn:Conv2d', args: {out_channels: 5, kernel_size: 1}}\n",
-        "swap.yaml",
-        ".",
-    )
 
-    with pytest.raises(ShapeError):
-        modswap.replace(model, rules)
+    with pytest.raises(ShapeError, match=r"^head: output was"):
+        modswap.replace(model, MOODY)
 
     assert dict(model.named_modules()) == before
 

@@ -207,7 +207,7 @@ def named_tensors(payload: Any, prefix: str = "", depth: int = 0) -> Iterator[tu
         yield prefix.removesuffix("."), payload
         return
     if isinstance(payload, nn.Module):
-        held = dict(payload.named_parameters(remove_duplicate=False))
+        held: dict[str, Any] = dict(payload.named_parameters(remove_duplicate=False))
         held.update(payload.named_buffers(remove_duplicate=False))
         yield from ((f"{prefix}{name}", tensor) for name, tensor in held.items())
         return
