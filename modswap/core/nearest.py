@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 
 CUTOFF = 0.6  # difflib's own measure: 1 is equal, 0 has nothing in common
+SPREAD = 0.15  # how far behind the best a name may be
 POOL = 2000  # names that are compared in full; more are first narrowed by their last segment
 
 
@@ -30,7 +31,9 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
         close = difflib.get_close_matches(last, by_last, n=5, cutoff=CUTOFF)
         names = [known_name for segment in close for known_name in by_last[segment][:POOL]]
     scored = [(_closeness(plain, last, known_name), known_name) for known_name in names]
-    good = sorted((pair for pair in scored if pair[0] >= CUTOFF), key=lambda pair: -pair[0])
+    best = max((closeness for closeness, _ in scored), default=0.0)
+    least = max(CUTOFF, best - SPREAD)
+    good = sorted((pair for pair in scored if pair[0] >= least), key=lambda pair: -pair[0])
     return tuple(known_name for _, known_name in good[:count])
 
 

@@ -115,7 +115,7 @@ def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> 
     dim = _dim(site, options, inputs)
     heads = _heads(site, options, dim.value)
     windows = _windows(site, options, inputs.sizes)
-    topk = _topk(site, options, windows[0].value)
+    topk = _topk(options, windows[0].value)
     wants = "NHWC" if inputs.layout == "NLC" else inputs.layout
     layout = Choice("layout", wants, _layout_reason(site, inputs))
     decided = [dim, heads, *windows, topk, layout]
@@ -290,15 +290,12 @@ def _too_small(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid)
     return ShapeError(what, site.path, f"set `kv_downsample_ratio: {grid.window}` or less")
 
 
-def _topk(site: Site, options: BiLevelRoutingAttentionOptions, n_win: int) -> Choice:
+def _topk(options: BiLevelRoutingAttentionOptions, n_win: int) -> Choice:
+    if options.topk is not None:
+        return _given("topk", options.topk)
     windows = n_win**2
-    if options.topk is None:
-        topk = min(TOPK, windows)
-        return Choice("topk", topk, f"of {windows} windows" if windows > 1 else "the only window")
-    if options.topk > windows:
-        what = f"topk is {options.topk}, but n_win {n_win} gives {windows} windows"
-        raise ShapeError(what, site.path, f"set `topk: {windows}` or less")
-    return _given("topk", options.topk)
+    reason = f"of {windows} windows" if windows > 1 else "the only window"
+    return Choice("topk", min(TOPK, windows), reason)
 
 
 ROW = Replacement(

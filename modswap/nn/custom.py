@@ -54,13 +54,11 @@ def fit_custom(
     called(site)
     given = {name: v for name, v in args.items() if not isinstance(v, str) or v != AUTO}
     asked = [name for name in args if name not in given]
-    parameters = _parameters(cls)
-    _check_arguments(site, reference, parameters, args)
-    names = [name for name, one in parameters.items() if one.default is one.empty]
+    signature = _signature(cls)
+    _check_arguments(site, reference, signature, args)
     observed = _Observed(site, reference)
-    choices = [
-        observed.choice(name) for name in dict.fromkeys((*asked, *names)) if name not in given
-    ]
+    left_open = [name for name in dict.fromkeys((*asked, *signature.needed)) if name not in given]
+    choices = [observed.choice(name) for name in left_open]
     complete = given | {choice.name: choice.value for choice in choices}
     module = _constructed(site, cls, reference, complete)
     found = find_layout(Trial(site, module, reference), wants, adapt=adapt)
@@ -78,41 +76,51 @@ def fit_custom(
     )
 
 
-def _parameters(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    """Return the constructor's parameters that can be given by name, and `**` if it takes more."""
-    try:
-        signature = inspect.signature(cls)
-    except (TypeError, ValueError):
-        return {"**": inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD, default=None)}
-    found: dict[str, inspect.Parameter] = {}
-    for name, one in signature.parameters.items():
-        if one.kind is one.VAR_KEYWORD:
-            found["**"] = one.replace(default=None)
-        elif one.kind not in {one.VAR_POSITIONAL, one.POSITIONAL_ONLY}:
-            found[name] = one
-    return found
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """What a constructor takes by name.
+
+    Args:
+        known: Its parameters.
+        needed: Those without a default.
+        takes_more: Whether it takes any other name as well.
+    """
+
+    known: tuple[str, ...]
+    needed: tuple[str, ...]
+    takes_more: bool
+
+
+def _signature(cls: type[nn.Module]) -> _Signature:
+    if cls.__init__ is nn.Module.__init__:
+        return _Signature((), (), takes_more=False)
+    parameters = inspect.signature(cls).parameters
+    by_name = {
+        name: one
+        for name, one in parameters.items()
+        if one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}
+    }
+    needed = tuple(name for name, one in by_name.items() if one.default is one.empty)
+    takes_more = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    return _Signature(tuple(by_name), needed, takes_more)
 
 
 def _check_arguments(
-    site: Site,
-    reference: str,
-    parameters: Mapping[str, inspect.Parameter],
-    args: Mapping[str, Any],
+    site: Site, reference: str, signature: _Signature, args: Mapping[str, Any]
 ) -> None:
     """Refuse arguments that are unknown, or missing and not observable, all at once."""
-    known = [name for name in parameters if name != "**"]
+    known = signature.known
     errors: list[RecipeError] = []
     for name, value in args.items():
-        if name not in parameters and "**" not in parameters:
+        if name not in known and not signature.takes_more:
             listed = f"it has {', '.join(known)}" if known else "it takes none"
             fix = did_you_mean(name, known) or listed
             errors.append(RecipeError(f"{reference} has no argument {name!r}", site.path, fix))
         elif value == AUTO and name not in OBSERVED:
             what = f"{name!r} of {reference} cannot be told from the site"
             errors.append(RecipeError(what, site.path, f"give a value for `{name}` under `args`"))
-    for name in known:
-        needed = parameters[name].default is inspect.Parameter.empty
-        if needed and name not in args and name not in OBSERVED:
+    for name in signature.needed:
+        if name not in args and name not in OBSERVED:
             what = f"{reference} needs {name!r}, which is not given and cannot be told"
             errors.append(RecipeError(what, site.path, f"set `{name}` under `args`"))
     if errors:

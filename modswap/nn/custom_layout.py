@@ -188,11 +188,13 @@ def _telling(trial: Trial, found: Found) -> str:
 
 def _differ(tensor: TensorInfo, layout: Layout) -> bool:
     """Return whether no side of a map is as long as its channels are many."""
-    seen = extent(tensor.shape, layout)
-    if seen is None:
-        return False
-    sides = {seen.height, seen.width} if seen.height else {seen.tokens, isqrt(seen.tokens)}
-    return seen.channels not in sides
+    first, second, third, *_ = (*tensor.shape[1:], 0)
+    match layout:
+        case "NCHW":
+            return first not in {second, third}
+        case "NHWC":
+            return third not in {first, second}
+    return second not in {first, isqrt(first)}
 
 
 def _probes(site: Site, layout: Layout) -> Iterator[Call]:
@@ -230,22 +232,15 @@ def _is_like(site: Site, layout: Layout, probe: TensorInfo, output: TensorInfo) 
     return seen is not None and wanted is not None and seen.channels == wanted.channels
 
 
-def _forward(trial: Trial) -> inspect.Signature | None:
-    try:
-        return inspect.signature(trial.module.forward)
-    except (TypeError, ValueError):
-        return None
-
-
 def _ignored(trial: Trial) -> tuple[str, ...]:
     """Return the inputs that say nothing, if the module does not take the site's calls whole.
 
     Raises:
         ShapeError: If it does not take what is left either.
     """
-    signature = _forward(trial)
+    signature = inspect.signature(trial.module.forward)
     calls = trial.site.calls
-    if signature is None or all(_binds(trial.site, signature, call, set()) for call in calls):
+    if all(_binds(trial.site, signature, call, set()) for call in calls):
         return ()
     silent = {name for call in calls for name, value in named_inputs(call) if is_off(value)}
     silent -= {first_map(trial.site, call)[0] for call in calls}
@@ -274,6 +269,5 @@ def _binds(site: Site, signature: inspect.Signature, call: Call, without: set[st
 def _keyword(trial: Trial) -> str:
     """Return the keyword that carries the map, if the module's first input has another name."""
     keyword = keyword_of([first_map(trial.site, call) for call in trial.site.calls])
-    signature = _forward(trial)
-    names = list(signature.parameters) if signature else []
+    names = list(inspect.signature(trial.module.forward).parameters)
     return "" if names[:1] == [keyword] else keyword

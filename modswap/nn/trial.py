@@ -43,8 +43,8 @@ def give(module: nn.Module, call: Call, dtype: str) -> Value:
     Raises:
         RefusedError: If it raises, or an input of the call is an object that cannot be made up.
     """
-    named: torch.dtype = getattr(torch, dtype)
-    floating = named if named.is_floating_point else torch.get_default_dtype()
+    seen: torch.dtype = getattr(torch, dtype)
+    floating = seen if seen.is_floating_point else torch.get_default_dtype()
     # tried on the CPU, told as if on the site's own device
     device = next((t.device for value in call.inputs for t in tensors(value)), "cpu")
     try:

@@ -17,10 +17,21 @@ from tests.nn.routing_reference import Setting, routed_attention
 
 MODES = ["identity", "ada_avgpool", "ada_maxpool", "avgpool", "maxpool"]
 PUBLISHED = {
-    "num_heads": 8, "n_win": 7, "qk_dim": None, "qk_scale": None, "kv_per_win": 4,
-    "kv_downsample_ratio": 4, "kv_downsample_kernel": None, "kv_downsample_mode": "identity",
-    "topk": 4, "param_attention": "qkvo", "param_routing": False, "diff_routing": False,
-    "soft_routing": False, "side_dwconv": 3, "auto_pad": True,
+    "num_heads": 8,
+    "n_win": 7,
+    "qk_dim": None,
+    "qk_scale": None,
+    "kv_per_win": 4,
+    "kv_downsample_ratio": 4,
+    "kv_downsample_kernel": None,
+    "kv_downsample_mode": "identity",
+    "topk": 4,
+    "param_attention": "qkvo",
+    "param_routing": False,
+    "diff_routing": False,
+    "soft_routing": False,
+    "side_dwconv": 3,
+    "auto_pad": True,
 }
 
 
@@ -77,7 +88,6 @@ def test_layer_computes_its_equations_in_every_mode(mode: str, flags: dict[str, 
         Setting(topk=4),
         Setting(topk=1),
         Setting(n_win=1, topk=1),
-        Setting(n_win=3, topk=9, auto_pad=True),
         Setting(kv_downsample_mode="avgpool", kv_downsample_ratio=1),
         Setting(kv_downsample_mode="ada_avgpool", kv_per_win=3),
     ],
@@ -85,6 +95,11 @@ def test_layer_computes_its_equations_in_every_mode(mode: str, flags: dict[str, 
 )
 def test_layer_computes_its_equations_for_every_option(setting: Setting) -> None:
     compare(setting, 4, 8, "NHWC", seed=1)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_padding_takes_part_and_is_cut_off(layout: str) -> None:
+    compare(Setting(n_win=3, topk=9, auto_pad=True), 5, 8, layout, seed=2)
 
 
 @st.composite

@@ -1,0 +1,83 @@
+"""`modswap catalogue`: what can be swapped in."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modswap.cli import options
+from modswap.core.catalogue import CatalogueEntry, OptionEntry
+from modswap.core.errors import UsageError
+from modswap.core.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from modswap.nn.replacement import Replacement
+
+_WORDS = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "text"}
+
+
+def catalogue(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One of them.", show_default=False)
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORM", help="table, json or markdown.")
+    ] = "table",
+    no_color: options.NoColor = False,
+) -> None:
+    """List what can be swapped in; with NAME its options, shapes, paper, an example rule."""
+    session = options.session_of(context)
+    session.command, session.color = "catalogue", not no_color
+    options.check_format(session, form, ("table", "json", "markdown"))
+
+    from modswap.nn import CATALOGUE
+    from modswap.report import catalogue as report
+
+    if name is not None and name not in CATALOGUE:
+        near = did_you_mean(name, CATALOGUE) or "run `modswap catalogue` to list them"
+        raise UsageError(f"no module {name!r} in the catalogue", "catalogue", near)
+    names = list(CATALOGUE) if name is None else [name]
+    entries = [entry_of(CATALOGUE[one]) for one in names]
+    if session.format == "json":
+        session.emit(report.catalogue_json(entries))
+    elif session.format == "markdown":
+        session.emit(report.catalogue_page(entries))
+    elif name is None:
+        session.emit(report.catalogue_table(entries, session.page()))
+    else:
+        session.emit(report.catalogue_entry(entries[0], session.page()))
+
+
+def entry_of(row: "Replacement") -> CatalogueEntry:
+    """Return what is told of a row of the catalogue."""
+    options_ = tuple(_options(row.options.model_json_schema()))
+    return CatalogueEntry(row.name, row.summary, row.source, row.shapes, options_, row.example)
+
+
+def _options(schema: dict[str, Any]) -> Iterator[OptionEntry]:
+    for name, field in schema["properties"].items():
+        meaning = str(field.get("description", ""))
+        yield OptionEntry(name, _type(field), _default(field, meaning), meaning)
+
+
+def _type(field: dict[str, Any]) -> str:
+    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
+    return " or ".join(dict.fromkeys(_one_type(kind) for kind in kinds))
+
+
+def _one_type(kind: dict[str, Any]) -> str:
+    if "enum" in kind:
+        return ", ".join(map(str, kind["enum"]))
+    word = _WORDS.get(str(kind.get("type")), str(kind.get("type", "anything")))
+    for key, text in (("minimum", "at least"), ("exclusiveMinimum", "above")):
+        if key in kind:
+            word += f", {text} {kind[key]}"
+    return word
+
+
+def _default(field: dict[str, Any], meaning: str) -> str:
+    value = field.get("default")
+    if value is None:
+        return "null" if "null:" in meaning.lower() else "auto"
+    return str(value).lower() if isinstance(value, bool) else str(value)

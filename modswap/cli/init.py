@@ -1,0 +1,45 @@
+"""`modswap init`: a first recipe for a checkpoint."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modswap.cli import options
+from modswap.cli.session import write_text
+from modswap.core.errors import CheckpointError
+
+
+def init(
+    context: typer.Context,
+    file: options.File,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="RECIPE", help="Write it there.", show_default=False
+        ),
+    ] = None,
+    inputs: options.Input = None,
+    model: options.Model = None,
+    allow: options.Allow = None,
+    alias: options.Alias = None,
+    trust: options.Trust = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite RECIPE.")] = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write a starter recipe: likely targets, observed sizes, a rule that works."""
+    session = options.session_of(context)
+    session.command, session.checkpoint, session.verbose = "init", str(file), verbose
+    if output is not None and output.exists() and not force:
+        raise CheckpointError("it exists", str(output), "name another file, or add --force")
+    policy = options.policy_of(allow, alias, trust=trust)
+    subject = options.subject(file, inputs=inputs, model=model, policy=policy)
+
+    from modswap.ops.starter import starter_recipe
+
+    text = starter_recipe(subject, session.progress())
+    if output is None:
+        session.emit(text)
+        return
+    write_text(output, text)
+    session.emit(f"wrote {output}\n")

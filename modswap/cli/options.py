@@ -1,0 +1,143 @@
+"""Options that several commands share, and turning their text into plain data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from pydantic import ValidationError
+
+from modswap.cli.session import Session
+from modswap.core.errors import UsageError
+from modswap.core.job import Policy, Subject
+from modswap.core.nearest import did_you_mean
+from modswap.core.recipe import Dtype, TensorInput
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint.", show_default=False)]
+Input = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="SHAPE",
+        help="A dummy input, 1,3,224,224 or 1,3,224,224:float32; repeat it for several tensors.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="FACTORY",
+        help="package.module:callable or file.py:callable that builds the model, "
+        "for files that hold weights without code.",
+        show_default=False,
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="NAME",
+        help="A class that a pickled checkpoint may build, package.module.Class or package.*; "
+        "may be repeated.",
+        show_default=False,
+    ),
+]
+Alias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--alias",
+        metavar="OLD=NEW",
+        help="A class that moved since the file was written: __main__.Net=mynets.Net.",
+        show_default=False,
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Load by torch's full unpickler, which can run any code in the file; "
+        "for files of your own making.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite OUT. Never the input.")]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write the report there.", show_default=False),
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no report unless it fails.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Tell what is being done.")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
+Format = Annotated[str, typer.Option("--format", metavar="FORM", help="table or json.")]
+
+
+def session_of(context: typer.Context) -> Session:
+    """Return the run's session."""
+    session = context.obj
+    return session if isinstance(session, Session) else Session()
+
+
+def check_format(session: Session, name: str, known: Sequence[str]) -> None:
+    """Set the form of the report.
+
+    Raises:
+        UsageError: If there is none of this name.
+    """
+    if name not in known:
+        fix = did_you_mean(name, known) or f"use one of {', '.join(known)}"
+        raise UsageError(f"no report of the form {name!r}", "--format", fix)
+    session.format = name
+
+
+def subject(
+    file: Path,
+    *,
+    inputs: Sequence[str] | None = None,
+    model: str | None = None,
+    policy: Policy = Policy(),  # noqa: B008 - frozen
+) -> Subject:
+    """Return the model that a command works on.
+
+    Raises:
+        UsageError: If a dummy input is not one.
+    """
+    return Subject(file, policy, model, tuple(parse_shape(text) for text in inputs or ()))
+
+
+def policy_of(allow: Sequence[str] | None, alias: Sequence[str] | None, *, trust: bool) -> Policy:
+    """Return what a checkpoint may build.
+
+    Raises:
+        UsageError: If an alias has no `=`.
+    """
+    pairs = []
+    for text in alias or ():
+        old, equals, new = text.partition("=")
+        if not equals or not old or not new:
+            fix = "write --alias __main__.Net=mynets.Net"
+            raise UsageError(f"{text!r} is no OLD=NEW", "--alias", fix)
+        pairs.append((old, new))
+    return Policy(tuple(allow or ()), tuple(pairs), trust)
+
+
+def parse_shape(text: str) -> TensorInput:
+    """Return the dummy input that `1,3,224,224` or `1,3,224,224:float32` stands for.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    sizes, colon, dtype = text.partition(":")
+    fix = "write it as 1,3,224,224 or 1,3,224,224:float32"
+    try:
+        shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
+    except ValueError:
+        raise UsageError(f"{text!r} is no shape", "--input", fix) from None
+    known = get_args(Dtype)
+    if colon and dtype not in known:
+        fix = did_you_mean(dtype, known) or f"use one of {', '.join(known)}"
+        raise UsageError(f"no dtype {dtype!r}", "--input", fix)
+    try:
+        return TensorInput.model_validate({"shape": shape, "dtype": dtype or "float32"})
+    except ValidationError:
+        what = f"{text!r} has a size below 1"
+        raise UsageError(what, "--input", fix) from None

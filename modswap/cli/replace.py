@@ -1,0 +1,61 @@
+"""`modswap replace`: plan, swap, verify, write, report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modswap.cli import options
+from modswap.cli.outcomes import finish
+from modswap.core.errors import UsageError
+from modswap.core.job import Job
+
+
+def replace(
+    context: typer.Context,
+    file: options.File,
+    config: Annotated[
+        str,
+        typer.Option(
+            "-c", "--config", metavar="RECIPE", help="The recipe; - reads standard input.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="File to write; its ending picks the format.",
+            show_default=False,
+        ),
+    ] = None,
+    inputs: options.Input = None,
+    model: options.Model = None,
+    allow: options.Allow = None,
+    alias: options.Alias = None,
+    trust: options.Trust = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the writing.")] = False,
+    force: options.Force = False,
+    form: options.Format = "table",
+    report: options.Report = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> None:  # fmt: skip
+    """Swap modules in a checkpoint: plan, swap, verify, write, report."""
+    session = options.session_of(context)
+    session.command, session.checkpoint, session.recipe = "replace", str(file), config
+    session.report, session.quiet, session.verbose = report, quiet, verbose
+    session.color = not no_color
+    options.check_format(session, form, ("table", "json"))
+    if output is None and not dry_run:
+        fix = "add `-o OUT`, or --dry-run to write nothing"
+        raise UsageError("there is no file to write", "-o", fix)
+    policy = options.policy_of(allow, alias, trust=trust)
+    subject = options.subject(file, inputs=inputs, model=model, policy=policy)
+
+    from modswap.io.recipe import read_recipe
+    from modswap.ops.replace import replace_file
+
+    out = None if dry_run else output
+    job = Job(subject, read_recipe(config), out, force)
+    finish(session, [replace_file(job, session.progress())])

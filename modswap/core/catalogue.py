@@ -1,0 +1,41 @@
+"""What the catalogue tells of a replacement, as plain data."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class OptionEntry:
+    """One option of a replacement.
+
+    Args:
+        name: As a recipe's `args` names it.
+        type: In words, such as `integer, at least 1`.
+        default: Its default as YAML writes it; `auto` for what is observed.
+        meaning: One line.
+    """
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """One replacement.
+
+    Args:
+        name: As a recipe's `with` names it.
+        summary: What it does, in one line.
+        source: Paper, year, identifier.
+        shapes: What it takes and gives.
+        options: What a recipe may set.
+        example: A rule in YAML.
+    """
+
+    name: str
+    summary: str
+    source: str
+    shapes: str
+    options: tuple[OptionEntry, ...]
+    example: str

@@ -1,0 +1,82 @@
+"""Training the demonstration's network, and measuring it."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.ops.demo.data import CLASSES, Scenes
+from modswap.ops.demo.network import GatedUNetPlusPlus
+
+BATCH = 16
+RATE = 3e-3  # peak learning rate
+FOREGROUND = 3.0  # weight of a digit's pixel against one of the background
+
+
+def train(
+    network: nn.Module,
+    scenes: Scenes,
+    steps: int,
+    *,
+    parameters: Iterable[nn.Parameter] | None = None,
+    rate: float = RATE,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train a network in place; return the optimizer's state.
+
+    Args:
+        network: Changed in place; in evaluation mode afterwards.
+        scenes: What it learns.
+        steps: Batches of 16 scenes.
+        parameters: What is trained; None: everything.
+        rate: Peak learning rate.
+        progress: Told how far it is.
+    """
+    chosen = list(network.parameters() if parameters is None else parameters)
+    optimizer = torch.optim.AdamW(chosen, lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(steps, 2))
+    weight = torch.tensor([1.0] + [FOREGROUND] * (CLASSES - 1))
+    generator = torch.Generator().manual_seed(0)
+    network.train()
+    for step in range(steps):
+        batch = torch.randint(len(scenes.images), (BATCH,), generator=generator)
+        loss = nn.functional.cross_entropy(
+            network(scenes.images[batch]), scenes.labels[batch], weight
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 20 == 19:
+            progress(f"step {step + 1} of {steps}, loss {loss.item():.3f}")
+    network.eval()
+    return optimizer.state_dict()
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, scenes: Scenes) -> float:
+    """Return the share of the digits' pixels that get their own digit, from 0 to 1."""
+    network.eval()
+    right = total = 0
+    for images, labels in zip(scenes.images.split(64), scenes.labels.split(64), strict=True):
+        found = network(images).argmax(1)  # (N, H, W)
+        ink = labels > 0
+        right += int((found == labels)[ink].sum())
+        total += int(ink.sum())
+    return right / max(total, 1)
+
+
+def write_checkpoints(network: GatedUNetPlusPlus, optimizer: dict[str, Any], folder: Path) -> Path:
+    """Write the network as a whole module and as a training checkpoint; return the first.
+
+    Args:
+        network: The trained network.
+        optimizer: The optimizer's state.
+        folder: Where to write.
+    """
+    torch.save(network, folder / "unetpp.pt")
+    state = {"epoch": 1, "model_state_dict": network.state_dict(), "optimizer": optimizer}
+    torch.save(state, folder / "unetpp-training.pt")
+    return folder / "unetpp.pt"

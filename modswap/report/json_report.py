@@ -1,0 +1,117 @@
+"""The outcome as one JSON object, for programs."""
+
+import json
+from typing import Any
+
+from modswap import __version__
+from modswap.core.errors import ModswapError
+from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome
+from modswap.core.values import Value, shapes
+from modswap.core.verdict import Case, Verdict
+from modswap.report.page import Page
+
+
+def json_report(outcome: Outcome, page: Page) -> str:
+    """Return the outcome as JSON; the page does not matter."""
+    del page
+    return json.dumps(as_data(outcome), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_data(outcome: Outcome) -> dict[str, Any]:
+    """Return the outcome as plain data."""
+    written = outcome.written
+    return {
+        "modswap": __version__,
+        "command": outcome.command,
+        "checkpoint": outcome.checkpoint,
+        "recipe": outcome.recipe,
+        "ok": outcome.ok,
+        "sites": [_site(site) for site in outcome.sites],
+        "verify": _verify(outcome.verdict),
+        "ledger": _ledger(outcome.ledger),
+        "params": {"before": outcome.params_before, "after": outcome.params_after},
+        "output": None
+        if written is None
+        else {
+            "file": str(written.file),
+            "bytes": written.nbytes,
+            "sha256": written.sha256,
+            "format": written.format,
+        },
+        "notes": list(outcome.notes),
+        "seconds": round(outcome.seconds, 3),
+        "error": _error(outcome.error),
+    }
+
+
+def _site(site: SiteOutcome) -> dict[str, Any]:
+    return {
+        "path": site.path,
+        "aliases": list(site.aliases),
+        "rule": site.rule,
+        "old": {"class": site.old_class, "params": site.old_params},
+        "new": {"class": site.new_class, "params": site.new_params, "args": dict(site.args)},
+        "calls": [
+            {
+                "input": [shape for value in call.inputs for shape in shapes(value)],
+                "output": shapes(call.output),
+            }
+            for call in site.calls
+        ],
+        "layout": site.layout,
+        "start": site.start,
+        "shared_with": list(site.shared_with),
+        "chosen": [{"name": c.name, "value": c.value, "reason": c.reason} for c in site.choices],
+        "notes": list(site.notes),
+    }
+
+
+def _verify(verdict: Verdict | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    cases = [_case(case) for case in verdict.cases]
+    return {"cases": cases, "finite": verdict.finite, "ok": verdict.ok}
+
+
+def _case(case: Case) -> dict[str, Any]:
+    first = case.problems[0] if case.problems else None
+    return {
+        "input": case.key.input,
+        "mode": case.key.mode,
+        "dtype": case.key.dtype,
+        "before": _shapes(case.before),
+        "after": _shapes(case.after),
+        "ok": case.ok,
+        "error": None if first is None else f"{first.path or 'the model'}: {first.what}",
+    }
+
+
+def _shapes(value: Value | None) -> list[list[int]]:
+    return [] if value is None else shapes(value)
+
+
+def _ledger(ledger: Ledger | None) -> dict[str, Any] | None:
+    if ledger is None:
+        return None
+    return {
+        "kept": _amount(ledger.kept),
+        "mapped": _amount(ledger.mapped),
+        "fresh": _amount(ledger.fresh),
+        "dropped": _amount(ledger.dropped),
+        "proved": ledger.proved,
+    }
+
+
+def _amount(amount: Amount) -> dict[str, int]:
+    return {"tensors": amount.tensors, "bytes": amount.nbytes}
+
+
+def _error(error: ModswapError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    first, *more = [_one(one) for one in error.all]
+    return {**first, "more": more}
+
+
+def _one(error: ModswapError) -> dict[str, Any]:
+    return {"code": error.code, "where": error.where, "what": error.what, "fix": error.fix}

@@ -1,0 +1,53 @@
+"""What a report is written on, and words and numbers that reports share."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import StringIO
+
+from rich.console import Console, RenderableType
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a report is written on.
+
+    Args:
+        width: Columns.
+        color: Whether the reader shows colours.
+        verbose: Whether to tell more.
+    """
+
+    width: int = 100
+    color: bool = False
+    verbose: bool = False
+
+    def render(self, parts: Iterable[RenderableType]) -> str:
+        """Return parts as text, one below the other, without blanks at the ends of lines."""
+        stream = StringIO()
+        console = Console(
+            file=stream,
+            width=self.width,
+            force_terminal=self.color,
+            no_color=not self.color,
+            color_system="standard" if self.color else None,
+            highlight=False,
+            emoji=False,
+        )
+        for part in parts:
+            console.print(part)
+        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def human_bytes(count: int) -> str:
+    """Return a number of bytes for people, such as `4.2 MiB`."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def bare(class_name: str) -> str:
+    """Return a class name without its modules."""
+    return class_name.rsplit(".", 1)[-1]

@@ -1,0 +1,169 @@
+"""The outcome for people at a terminal."""
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from modswap.core.errors import ModswapError
+from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome
+from modswap.core.verdict import Verdict
+from modswap.report.page import Page, bare, human_bytes
+
+SHOWN_CALLS = 3
+
+
+def table_report(outcome: Outcome, page: Page) -> str:
+    """Return the outcome as tables and sentences."""
+    return page.render(_parts(outcome, page))
+
+
+def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
+    if outcome.sites:
+        yield _sites(outcome.sites)
+        yield from _chosen(outcome.sites)
+    for note in dict.fromkeys(outcome.notes):
+        yield Text.assemble(("note  ", "yellow"), note)
+    if outcome.verdict is not None:
+        yield from _verdict(outcome.verdict, page)
+    if outcome.ledger is not None and outcome.ok:
+        yield _ledger(outcome.ledger)
+    if outcome.sites and outcome.ok:
+        yield _totals(outcome)
+    if outcome.written is not None:
+        yield _written(outcome)
+    yield headline(outcome)
+
+
+def headline(outcome: Outcome) -> Text:
+    """Return the outcome in one line."""
+    sites = f"{len(outcome.sites)} site{'s' if len(outcome.sites) != 1 else ''}"
+    seconds = f" ({outcome.seconds:.1f} s)" if outcome.seconds else ""
+    if outcome.error is not None:
+        said = Text.assemble(("FAILED", "bold red"), f"  {outcome.checkpoint}{seconds}")
+        for error in outcome.error.all:
+            said.append_text(_error(error))
+        return said
+    if outcome.command == "check":
+        what = f"the swap of {sites} holds; nothing was written"
+    elif outcome.written is None:
+        what = f"the swap of {sites} holds; a dry run, nothing was written"
+    else:
+        what = f"{sites} swapped in {outcome.checkpoint}"
+    return Text.assemble(("OK", "bold green"), f"  {what}{seconds}")
+
+
+def _error(error: ModswapError) -> Text:
+    said = Text(f"\n  {error.where}: " if error.where else "\n  ")
+    said.append(error.what, "bold")
+    if error.fix:
+        said.append(f"\n    fix: {error.fix}")
+    return said
+
+
+def _sites(sites: Sequence[SiteOutcome]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("site", overflow="fold", ratio=3)
+    table.add_column("old → new", overflow="fold", ratio=3)
+    table.add_column("input → output", overflow="fold", ratio=3)
+    table.add_column("parameters", justify="right", overflow="fold")
+    for site in sites:
+        path = Text(site.path, "bold")
+        for alias in site.aliases:
+            path.append(f"\n= {alias}", "dim")
+        for other in site.shared_with:
+            path.append(f"\none instance with {other}", "dim")
+        change = Text(f"{bare(site.old_class)} → ")
+        change.append(bare(site.new_class), "green")
+        numbers = f"{site.old_params:,} → {site.new_params:,}"
+        table.add_row(path, change, _calls(site), numbers)
+    return table
+
+
+def _calls(site: SiteOutcome) -> Text:
+    lines = [f"{_inputs(call.inputs)} → {call.output}" for call in site.calls]
+    lines = list(dict.fromkeys(lines))
+    shown = lines[:SHOWN_CALLS]
+    if len(lines) > SHOWN_CALLS:
+        shown.append(f"… {len(lines) - SHOWN_CALLS} other shapes")
+    if len(site.calls) > 1:
+        shown.append(f"{len(site.calls)} calls")
+    if site.layout:
+        shown.append(site.layout)
+    return Text("\n".join(shown))
+
+
+def _inputs(values: Sequence[object]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
+    """Yield what was chosen and why, sites with the same choices together."""
+    groups: dict[tuple[tuple[str, str, str], ...], list[str]] = {}
+    for site in sites:
+        told = tuple((c.name, str(c.value), c.reason) for c in site.choices)
+        groups.setdefault(told, []).append(site.path)
+    for choices, paths in groups.items():
+        if not choices:
+            continue
+        yield Text.assemble(("chosen  ", "cyan"), ", ".join(paths))
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value, reason in choices:
+            table.add_row(f"{name}: {value}", Text(reason, "dim"))
+        yield Padding(table, (0, 0, 0, 2))
+    for site in sites:
+        for note in site.notes:
+            yield Text.assemble(("note  ", "yellow"), f"{site.path}: {note}")
+
+
+def _verdict(verdict: Verdict, page: Page) -> Iterator[RenderableType]:
+    for case in verdict.cases:
+        mark = ("holds ", "green") if case.ok else ("fails ", "bold red")
+        before = "raised" if case.before is None else str(case.before)
+        after = "raised" if case.after is None else str(case.after)
+        same = before == after
+        shown = before if same else f"{before} → {after}"
+        yield Text.assemble(mark, f"{case.key}: model output {shown}")
+    if verdict.finite is None:
+        yield Text("      shapes only: no values were computed", "dim")
+    del page
+
+
+def _ledger(ledger: Ledger) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("tensors")
+    table.add_column("count", justify="right")
+    table.add_column("size", justify="right")
+    table.add_column("")
+    kept = "compared with the file written: equal bit for bit" if ledger.proved else ""
+    rows: list[tuple[str, Amount, str]] = [
+        ("kept", ledger.kept, kept),
+        ("mapped", ledger.mapped, ""),
+        ("fresh", ledger.fresh, "newly initialised: train them before use"),
+        ("dropped", ledger.dropped, ""),
+    ]
+    for name, amount, remark in rows:
+        if amount.tensors or name != "mapped":
+            size = human_bytes(amount.nbytes)
+            table.add_row(name, f"{amount.tensors:,}", size, Text(remark, "dim"))
+    return table
+
+
+def _totals(outcome: Outcome) -> Text:
+    before, after = outcome.params_before, outcome.params_after
+    percent = f" ({100 * (after - before) / before:+.1f} %)" if before else ""
+    return Text(f"parameters  {before:,} → {after:,}{percent}")
+
+
+def _written(outcome: Outcome) -> Text:
+    written = outcome.written
+    if written is None:
+        return Text()
+    size = human_bytes(written.nbytes)
+    said = Text.assemble("written  ", (str(written.file), "bold"), f"  {size}, {written.format}")
+    return said.append(f"\n  sha256 {written.sha256}", "dim")

@@ -1,0 +1,87 @@
+"""The module tree, for people and for programs."""
+
+import json
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from modswap.core.tree import Tree, TreeRow
+from modswap.core.values import shapes
+from modswap.report.page import Page, bare, human_bytes
+
+
+def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
+    """Return the tree as a table.
+
+    Args:
+        tree: The tree.
+        rows: The rows of it to show.
+        page: What it is written on.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("path", overflow="fold")
+    table.add_column("class", overflow="fold")
+    if tree.traced:
+        table.add_column("input → output", overflow="fold")
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    for row in rows:
+        cells: list[str | Text] = [_path(row), bare(row.class_name) or "?"]
+        if tree.traced:
+            cells.append(_calls(row))
+        table.add_row(*cells, f"{row.params:,}", human_bytes(row.nbytes))
+    parts: list[Table | Text] = [table]
+    if len(rows) < len(tree.rows):
+        parts.append(Text(f"{len(rows)} of {len(tree.rows)} modules shown", "dim"))
+    parts += [Text.assemble(("note  ", "yellow"), note) for note in tree.notes]
+    return page.render(parts)
+
+
+def _path(row: TreeRow) -> Text:
+    text = Text(row.path or "(the model)", "bold" if row.path.count(".") == 0 else "")
+    if row.alias_of:
+        text.append(f"\n= {row.alias_of}", "dim")
+    return text
+
+
+def _calls(row: TreeRow) -> Text:
+    if not row.calls:
+        return Text("never called" if row.params else "", "yellow")
+    first = row.calls[0]
+    given = ", ".join(map(str, first.inputs))
+    more = f"\n{len(row.calls)} calls" if len(row.calls) > 1 else ""
+    return Text(f"{given} → {first.output}{more}")
+
+
+def tree_json(tree: Tree, rows: Sequence[TreeRow]) -> str:
+    """Return the tree as one JSON object.
+
+    Args:
+        tree: The tree.
+        rows: The rows of it to show.
+    """
+    data = {
+        "file": tree.file,
+        "format": tree.format,
+        "notes": list(tree.notes),
+        "modules": [
+            {
+                "path": row.path,
+                "class": row.class_name,
+                "params": row.params,
+                "bytes": row.nbytes,
+                "alias_of": row.alias_of or None,
+                "calls": [
+                    {
+                        "input": [shape for value in call.inputs for shape in shapes(value)],
+                        "output": shapes(call.output),
+                    }
+                    for call in row.calls
+                ],
+            }
+            for row in rows
+        ],
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

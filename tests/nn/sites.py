@@ -1,0 +1,33 @@
+"""Sites made by hand, as a trace would have seen them."""
+
+from modswap.core.site import Call, Layout, Site
+from modswap.core.values import Group, Plain, TensorInfo, Value
+
+NONE = Plain("NoneType", "None")
+
+
+def tensor(*shape: int, dtype: str = "float32") -> TensorInfo:
+    """Return a tensor of this shape."""
+    return TensorInfo(shape, dtype)
+
+
+def number(value: int) -> Plain:
+    """Return a whole number."""
+    return Plain("int", str(value))
+
+
+def group(*items: Value, kind: str = "tuple") -> Group:
+    """Return a tuple of values."""
+    return Group(kind, tuple(map(str, range(len(items)))), items)
+
+
+def call(*args: Value, output: Value | None = None, **kwargs: Value) -> Call:
+    """Return a call that gives back its first input, or what is said."""
+    inputs = (*args, *kwargs.values())
+    return Call(args, tuple(kwargs.items()), inputs[0] if output is None else output)
+
+
+def site(*calls: Call | TensorInfo, layout: Layout | None = "NCHW", reason: str = "") -> Site:
+    """Return a site at `stage.attn` with these calls; a tensor stands for a call that keeps it."""
+    made = tuple(one if isinstance(one, Call) else call(one) for one in calls)
+    return Site("stage.attn", "net.Attention", calls=made, layout=layout, layout_reason=reason)

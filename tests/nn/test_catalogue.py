@@ -1,0 +1,174 @@
+"""What every row of the catalogue promises."""
+
+import importlib
+import inspect
+import pickle
+import pkgutil
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import modswap.nn
+from modswap.core.site import LAYOUTS, Layout
+from modswap.core.values import TensorInfo
+from modswap.io.recipe import parse_recipe
+from modswap.nn import CATALOGUE, Replacement
+from modswap.nn.adapters import SiteAdapter
+from modswap.nn.construct import construct
+from modswap.nn.replacement import read_options
+from tests.nn.sites import site, tensor
+
+every_row = pytest.mark.parametrize("row", CATALOGUE.values(), ids=list(CATALOGUE))
+SHAPES: dict[Layout, tuple[int, ...]] = {
+    "NCHW": (2, 8, 6, 9),
+    "NHWC": (2, 6, 9, 8),
+    "NLC": (2, 36, 8),
+}
+
+
+def made(
+    row: Replacement, shape: tuple[int, ...], layout: Layout = "NCHW", dtype: str = "float32"
+) -> nn.Module:
+    place = replace(site(TensorInfo(shape, dtype), layout=layout), dtype=dtype)
+    blueprint = row.fit(place, read_options(row, {}, str), adapt=False)
+    return construct(blueprint).to(getattr(torch, dtype)).eval()
+
+
+def test_table_is_complete_against_the_folder() -> None:
+    found = set()
+    for info in pkgutil.iter_modules(modswap.nn.__path__):
+        module = importlib.import_module(f"modswap.nn.{info.name}")
+        for name, value in inspect.getmembers(module, inspect.isclass):
+            own = issubclass(value, nn.Module) and value.__module__ == module.__name__
+            if own and not name.startswith("_"):
+                found.add(value)
+
+    assert found - {SiteAdapter} == {row.module for row in CATALOGUE.values()}
+
+
+@every_row
+def test_row_goes_by_the_name_of_its_class(row: Replacement) -> None:
+    assert CATALOGUE[row.name] is row
+    assert row.module.__name__ == row.name
+    assert row.name in modswap.nn.__all__
+
+
+@every_row
+def test_options_are_the_arguments_of_the_class(row: Replacement) -> None:
+    arguments = set(inspect.signature(row.module).parameters)
+
+    assert set(row.options.model_fields) == arguments - {"layout"}
+    assert all(field.description for field in row.options.model_fields.values())
+
+
+@every_row
+def test_example_is_a_rule_that_reads(row: Replacement) -> None:
+    recipe = parse_recipe(f"version: 1\nreplace:\n{row.example}", "example", ".")
+
+    (rule,) = recipe.replace
+    assert rule.with_ == row.name
+    read_options(row, rule.args, str)
+
+
+@every_row
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_module_keeps_shape_dtype_and_device(row: Replacement, layout: Layout) -> None:
+    x = torch.randn(SHAPES[layout])
+
+    y = made(row, SHAPES[layout], layout)(x)
+
+    assert (y.shape, y.dtype, y.device) == (x.shape, x.dtype, x.device)
+
+
+@every_row
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_module_keeps_other_dtypes(row: Replacement, dtype: str) -> None:
+    x = torch.randn(SHAPES["NCHW"], dtype=getattr(torch, dtype))
+
+    assert made(row, SHAPES["NCHW"], dtype=dtype)(x).dtype is x.dtype
+
+
+@every_row
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_sample_is_independent_of_its_batch(row: Replacement, layout: Layout) -> None:
+    module = made(row, SHAPES[layout], layout, "float64")
+    x = torch.randn(SHAPES[layout], dtype=torch.float64)
+
+    alone = torch.cat([module(one[None]) for one in x])
+
+    torch.testing.assert_close(module(x), alone, rtol=1e-9, atol=1e-12)
+
+
+@every_row
+def test_gradients_are_finite_and_reach_every_parameter(row: Replacement) -> None:
+    module = made(row, SHAPES["NCHW"])
+    x = torch.randn(SHAPES["NCHW"], requires_grad=True)
+
+    module(x).square().mean().backward()
+
+    assert x.grad is not None
+    for gradient in (x.grad, *(parameter.grad for parameter in module.parameters())):
+        assert gradient is not None
+        assert torch.isfinite(gradient).all()
+
+
+@every_row
+def test_same_output_twice_in_evaluation(row: Replacement) -> None:
+    module = made(row, SHAPES["NCHW"])
+    x = torch.randn(SHAPES["NCHW"])
+
+    assert torch.equal(module(x), module(x))
+
+
+@every_row
+def test_state_dict_goes_round(row: Replacement) -> None:
+    module, other = made(row, SHAPES["NCHW"]), made(row, SHAPES["NCHW"])
+    x = torch.randn(SHAPES["NCHW"])
+
+    other.load_state_dict(module.state_dict())
+
+    assert torch.equal(module(x), other(x))
+
+
+@every_row
+@pytest.mark.parametrize("size", [(5, 7), (3, 3), (1, 1), (13, 2)])
+def test_odd_sizes_work_or_are_refused_in_words(row: Replacement, size: tuple[int, int]) -> None:
+    module = made(row, SHAPES["NCHW"])
+    x = torch.randn(1, 8, *size)
+
+    try:
+        y = module(x)
+    except ValueError as refusal:
+        text = str(refusal)
+    else:
+        text = f"{y.shape[2]}x{y.shape[3]}" if y.shape == x.shape else ""
+
+    assert any(str(side) in text for side in size), text
+
+
+@every_row
+def test_module_pickles(row: Replacement) -> None:
+    module = made(row, SHAPES["NLC"], "NLC")
+    x = torch.randn(SHAPES["NLC"])
+
+    assert torch.equal(pickle.loads(pickle.dumps(module))(x), module(x))
+
+
+@every_row
+def test_construction_follows_the_callers_random_state(row: Replacement) -> None:
+    torch.manual_seed(3)
+    first = made(row, SHAPES["NCHW"]).state_dict()
+    torch.manual_seed(3)
+    second = made(row, SHAPES["NCHW"]).state_dict()
+
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_unknown_name_without_a_class_is_refused() -> None:
+    row = CATALOGUE["BiLevelRoutingAttention"]
+    blueprint = row.fit(site(tensor(1, 8, 7, 7)), read_options(row, {}, str), adapt=False)
+
+    with pytest.raises(ValueError, match="'net:Gone' is not in the catalogue, and no class is"):
+        construct(replace(blueprint, module="net:Gone"))
