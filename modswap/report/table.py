@@ -10,6 +10,7 @@ from rich.text import Text
 
 from modswap.core.errors import ModswapError
 from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome
+from modswap.core.site import Call
 from modswap.core.verdict import Verdict
 from modswap.report.page import Page, bare, human_bytes
 
@@ -84,8 +85,7 @@ def _sites(sites: Sequence[SiteOutcome]) -> Table:
 
 
 def _calls(site: SiteOutcome) -> Text:
-    lines = [f"{_inputs(call.inputs)} → {call.output}" for call in site.calls]
-    lines = list(dict.fromkeys(lines))
+    lines = list(dict.fromkeys(map(_call, site.calls)))
     shown = lines[:SHOWN_CALLS]
     if len(lines) > SHOWN_CALLS:
         shown.append(f"… {len(lines) - SHOWN_CALLS} other shapes")
@@ -96,8 +96,9 @@ def _calls(site: SiteOutcome) -> Text:
     return Text("\n".join(shown))
 
 
-def _inputs(values: Sequence[object]) -> str:
-    return ", ".join(str(value) for value in values)
+def _call(call: Call) -> str:
+    given, got = ", ".join(map(str, call.inputs)), str(call.output)
+    return f"{given}, kept" if given == got else f"{given} → {got}"
 
 
 def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:

@@ -8,8 +8,7 @@ from torch.nn import functional
 from modswap.core.errors import UsageError
 
 CLASSES = 11  # background, then the digits 0 to 9
-SIZE = 64  # pixels along each side of a scene
-DIGITS_PER_SCENE = 3
+SIZE = 32  # pixels along each side of a scene
 INK = 0.35  # brightness from which a pixel belongs to a digit
 
 
@@ -65,14 +64,13 @@ def _scenes(
     gray = torch.zeros(count, SIZE, SIZE)
     labels = torch.zeros(count, SIZE, SIZE, dtype=torch.int64)
     for scene in range(count):
-        for _ in range(DIGITS_PER_SCENE):
-            which = int(_draw(len(digits), generator))
-            side = 20 + int(_draw(13, generator))
-            top, left = (int(_draw(SIZE - side, generator)) for _ in range(2))
-            drawn = functional.interpolate(digits[which][None, None], (side, side), mode="bilinear")
-            place = (scene, slice(top, top + side), slice(left, left + side))
-            gray[place] = torch.maximum(gray[place], drawn[0, 0])
-            labels[place] = torch.where(drawn[0, 0] > INK, names[which] + 1, labels[place])
+        which = int(_draw(len(digits), generator))
+        side = SIZE - int(_draw(7, generator))
+        top, left = (int(_draw(SIZE - side + 1, generator)) for _ in range(2))
+        drawn = functional.interpolate(digits[which][None, None], (side, side), mode="bilinear")
+        place = (scene, slice(top, top + side), slice(left, left + side))
+        gray[place] = drawn[0, 0]
+        labels[place] = torch.where(drawn[0, 0] > INK, names[which] + 1, 0)
     tint = 0.4 + 0.6 * torch.rand(count, 3, 1, 1, generator=generator)
     noise = 0.05 * torch.randn(count, 3, SIZE, SIZE, generator=generator)
     return Scenes(gray[:, None] * tint + noise, labels)

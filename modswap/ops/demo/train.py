@@ -10,8 +10,8 @@ from torch import nn
 from modswap.ops.demo.data import CLASSES, Scenes
 from modswap.ops.demo.network import GatedUNetPlusPlus
 
-BATCH = 16
-RATE = 3e-3  # peak learning rate
+BATCH = 32
+RATE = 6e-3  # peak learning rate
 FOREGROUND = 3.0  # weight of a digit's pixel against one of the background
 
 
@@ -29,7 +29,7 @@ def train(
     Args:
         network: Changed in place; in evaluation mode afterwards.
         scenes: What it learns.
-        steps: Batches of 16 scenes.
+        steps: Batches of 32 scenes.
         parameters: What is trained; None: everything.
         rate: Peak learning rate.
         progress: Told how far it is.

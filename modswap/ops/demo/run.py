@@ -1,0 +1,112 @@
+"""The demonstration, step by step: make a checkpoint, swap, measure, train the new modules."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from modswap.core.job import Job, Policy, Subject
+from modswap.core.outcome import Outcome
+from modswap.io.recipe import read_recipe
+from modswap.ops.demo.data import CLASSES, Scenes, make_scenes
+from modswap.ops.demo.network import build_network
+from modswap.ops.demo.train import accuracy, train, write_checkpoints
+from modswap.ops.python import load
+from modswap.ops.replace import replace_file
+
+Progress = Callable[[str], None]
+TRAIN, TEST = 3000, 400  # scenes
+HEAL_STEPS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A trained checkpoint.
+
+    Args:
+        file: The whole module.
+        accuracy: Share of the test digits' pixels that get their own digit.
+        seconds: How long it trained.
+        train: Scenes that it learned.
+        test: Scenes that it did not see.
+    """
+
+    file: Path
+    accuracy: float
+    seconds: float
+    train: Scenes
+    test: Scenes
+
+
+def make(folder: Path, *, width: int, steps: int, progress: Progress) -> Made:
+    """Train the network and write it.
+
+    Args:
+        folder: Where to write; made if it is missing.
+        width: Channels of its first stage.
+        steps: Training steps.
+        progress: Told how far it is.
+
+    Raises:
+        UsageError: If scikit-learn, which holds the images, is not installed.
+    """
+    progress("drawing scenes of handwritten digits")
+    learned, unseen = make_scenes(TRAIN, TEST)
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network(classes=CLASSES, base_width=width)
+        started = time.monotonic()
+        optimizer = train(network, learned, steps, progress=progress)
+    seconds = time.monotonic() - started
+    file = write_checkpoints(network, optimizer, folder)
+    return Made(file, accuracy(network, unseen), seconds, learned, unseen)
+
+
+def recipe_file() -> Path:
+    """Return the recipe that the demonstration swaps by, from the repository or the package."""
+    name = "unetpp_bra.yaml"
+    checkout = Path(__file__).parents[3] / "configs" / name
+    return checkout if checkout.is_file() else Path(__file__).with_name(name)
+
+
+def swap(made: Made, progress: Progress) -> Outcome:
+    """Swap both gates of the checkpoint.
+
+    Raises:
+        ModswapError: If the swap cannot be done.
+    """
+    out = made.file.with_name("unetpp-bra.pt")
+    job = Job(Subject(made.file, Policy()), read_recipe(recipe_file()), out, force=True)
+    return replace_file(job, progress)
+
+
+def measure(made: Made, outcome: Outcome, progress: Progress) -> tuple[float, float]:
+    """Return the accuracy of the swapped file as it is, and after its new modules were trained.
+
+    Args:
+        made: The checkpoint and its scenes.
+        outcome: The swap; its file is read again.
+        progress: Told how far it is.
+    """
+    if outcome.written is None:
+        return 0.0, 0.0
+    model = load(outcome.written.file)
+    fresh = accuracy(model, made.test)
+    train(
+        model,
+        made.train,
+        HEAL_STEPS,
+        parameters=new_parameters(model, outcome),
+        rate=2e-3,
+        progress=progress,
+    )
+    return fresh, accuracy(model, made.test)
+
+
+def new_parameters(model: nn.Module, outcome: Outcome) -> list[nn.Parameter]:
+    """Return the parameters of the new modules."""
+    return [p for site in outcome.sites for p in model.get_submodule(site.path).parameters()]
