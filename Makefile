@@ -1,0 +1,53 @@
+# Each target is the only command needed on a fresh clone: what it needs is set up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: help demo test lint bench hosts clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.done  ## train a network on real images, swap its gates, show what happened
+	$(BIN)/modswap demo
+
+test: $(VENV)/dev.done  ## run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/dev.done  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.done  ## time the main job
+	$(BIN)/python benchmarks/replace.py
+
+hosts: $(VENV)/hosts.done  ## add the libraries whose models tests/hosts swaps
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) modswap-demo dist build .mypy_cache .ruff_cache .pytest_cache .coverage
+
+$(VENV)/made.done: $(INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit("modswap needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	@# torch first and by its exact version: a plain range would fetch its CUDA packages
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@touch $@
+
+$(VENV)/demo.done: $(VENV)/made.done
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/dev.done: $(VENV)/made.done
+	$(PIP) --editable '.[dev,demo]'
+	@touch $@
+
+$(VENV)/hosts.done: $(VENV)/dev.done
+	@# the build of torchvision that PyPI has needs CUDA; its requirements are left out
+	$(PIP) --no-deps 'torchvision==0.28.0'
+	$(PIP) --editable '.[hosts]'
+	@touch $@
