@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from modswap.core.errors import RecipeError
-from modswap.core.nearest import did_you_mean
+from modswap.core.nearest import did_you_mean, file_near
 
 
 def split_reference(reference: str, where: str) -> tuple[str, str]:
@@ -60,8 +60,7 @@ def _importable(folder: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if entry in sys.path:
-            sys.path.remove(entry)
+        sys.path.remove(entry)
 
 
 def _load_module(name: str, where: str) -> ModuleType:
@@ -79,8 +78,7 @@ def _load_module(name: str, where: str) -> ModuleType:
 
 def _load_file(file: Path, where: str) -> ModuleType:
     if not file.is_file():
-        beside = [other.name for other in file.parent.glob("*.py")] if file.parent.is_dir() else []
-        fix = did_you_mean(file.name, beside) or "paths are relative to the recipe"
+        fix = file_near(file) or "paths are relative to the recipe"
         raise RecipeError(f"no file {str(file)!r}", where, fix)
     # one name per place, so that its classes can be pickled and it runs once
     digest = sha256(str(file.resolve()).encode()).hexdigest()[:8]
@@ -90,8 +88,7 @@ def _load_file(file: Path, where: str) -> ModuleType:
         return sys.modules[known]
     name = name or known
     spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise RecipeError(f"{str(file)!r} is no Python file", where, "name a .py file")
+    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = sys.modules[known] = module
     try:

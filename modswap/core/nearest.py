@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 CUTOFF = 0.6  # difflib's own measure: 1 is equal, 0 has nothing in common
 SPREAD = 0.15  # how far behind the best a name may be
@@ -52,3 +53,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     quoted = [repr(one) for one in found]
     *first, final = quoted
     return f"did you mean {', '.join(first)} or {final}?" if first else f"did you mean {final}?"
+
+
+def file_near(file: Path) -> str:
+    """Return `did you mean 'x'?` for the file of the same folder with the nearest name."""
+    folder = file.parent
+    beside = sorted(other.name for other in folder.iterdir()) if folder.is_dir() else []
+    # by the whole name: endings are alike in most files of a folder
+    close = difflib.get_close_matches(file.name, beside, n=1, cutoff=CUTOFF)
+    return f"did you mean {close[0]!r}?" if close else ""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from modswap.core.code import split_reference
 from modswap.core.conditions import check_condition
 from modswap.core.errors import CheckpointError, RecipeError, together
-from modswap.core.nearest import did_you_mean
+from modswap.core.nearest import file_near
 from modswap.core.patterns import check_pattern
 from modswap.core.recipe import CallInput, Place, Recipe, Source, TensorInput
 from modswap.io.recipe_errors import sentences
@@ -45,9 +45,7 @@ def _text(file: Path) -> str:
             raw = stream.read(MOST_BYTES + 1)
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
-        folder = file.parent
-        beside = [other.name for other in folder.glob("*.y*ml")] if folder.is_dir() else []
-        fix = did_you_mean(file.name, beside) or "check the name; `modswap init` writes one"
+        fix = file_near(file) or "check the name; `modswap init` writes one"
         raise CheckpointError("no such recipe", str(file), fix) from None
     except UnicodeDecodeError as error:
         what = f"it is no text: byte {error.start} is not UTF-8"
@@ -139,7 +137,7 @@ def _nested(value: Any, place: Place, source: Source) -> Iterator[RecipeError]:
             TensorInput.model_validate(value)
         except ValidationError as error:
             moved = Source(source.name, source.text, _moved(source, place), source.folder)
-            yield from sentences(error, value, moved)
+            yield from sentences(error, value, moved, TensorInput)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _nested(item, (*place, key), source)

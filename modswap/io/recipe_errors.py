@@ -46,13 +46,16 @@ _TYPES = {
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
-def sentences(error: ValidationError, data: Any, source: Source) -> list[RecipeError]:
+def sentences(
+    error: ValidationError, data: Any, source: Source, part: type[BaseModel] = Recipe
+) -> list[RecipeError]:
     """Return one error per mistake.
 
     Args:
         error: What pydantic found.
         data: What was read.
         source: For the places.
+        part: What the data is a part of.
     """
     found: dict[Place, RecipeError] = {}
     places: set[Place] = set()
@@ -61,7 +64,7 @@ def sentences(error: ValidationError, data: Any, source: Source) -> list[RecipeE
         if _other_branch(detail, data):
             continue
         places.add(place)
-        found.setdefault(place, _sentence(detail, place, data, source))
+        found.setdefault(place, _sentence(detail, place, data, source, part))
     # a list that is said to be too short because its items are wrong
     return [one for place, one in found.items() if not _only_follows(place, places, one)]
 
@@ -96,7 +99,8 @@ def _other_branch(detail: ErrorDetails, data: Any) -> bool:
         if loc[2] != meant.__name__:
             return True
     if "fill" in loc:
-        entry = _at(data, _place(detail, data)[: loc.index("fill") + 1])
+        place = _place(detail, data)
+        entry = _at(data, place[: place.index("fill") + 1])
         # the tag of the branch stands behind the key
         tag = str(loc[loc.index("fill") + 1]) if loc[-1] != "fill" else ""
         return isinstance(entry, Mapping) != ("Integers" in tag)
@@ -112,7 +116,9 @@ def _at(data: Any, place: Sequence[str | int]) -> Any:
     return data
 
 
-def _sentence(detail: ErrorDetails, place: Place, data: Any, source: Source) -> RecipeError:
+def _sentence(
+    detail: ErrorDetails, place: Place, data: Any, source: Source, part: type[BaseModel]
+) -> RecipeError:
     name = str(place[-1]) if place else "the recipe"
     match detail["type"]:
         case "missing" if not isinstance(_at(data, place), list):
@@ -121,7 +127,7 @@ def _sentence(detail: ErrorDetails, place: Place, data: Any, source: Source) -> 
                 f"{_owner(place[:-1])} needs {name!r}", source.at(*place[:-1]), known
             )
         case "extra_forbidden":
-            keys = list(_keys(place[:-1], data))
+            keys = list(_keys(place[:-1], data, part))
             near = did_you_mean(name, keys) or f"known here: {', '.join(keys)}"
             return RecipeError(f"unknown key {name!r}", source.at(*place), near)
     given = _at(data, place)
@@ -145,15 +151,14 @@ def _owner(place: Place) -> str:
     return "the rule" if place[0] == "replace" and len(place) == 2 else _named(place)
 
 
-def _keys(place: Place, data: Any) -> Iterator[str]:
+def _keys(place: Place, data: Any, part: type[BaseModel]) -> Iterator[str]:
     """Yield the keys that are known at a place."""
-    model: type[BaseModel] = Recipe
+    model = part
     names = [part for part in place if isinstance(part, str)]
     if names[:1] == ["inputs"] and "fill" not in names:
         entry = _at(data, place[:2])
         many = isinstance(entry, Mapping) and bool({"args", "kwargs"} & entry.keys())
-        deeper = len(place) > 2
-        model = CallInput if many and not deeper else TensorInput
+        model = CallInput if many else TensorInput
     elif names:
         model = _PARTS.get(names[-1], Recipe)
     for name, field in model.model_fields.items():

@@ -129,6 +129,8 @@ class _Reading:
                 self._fail("merge keys (`<<`) are not read", where, fix)
                 continue
             key = self._key(key_node)
+            if key is None:
+                continue
             if key in seen:
                 what = f"the key {key!r} is repeated; it stands at line {seen[key][0]} already"
                 self._fail(what, where, "keep one of them")
@@ -137,12 +139,12 @@ class _Reading:
             self.document.lines[(*place, key)] = seen[key]
             yield key, self.value(value_node, (*place, key))
 
-    def _key(self, node: yaml.Node) -> str:
+    def _key(self, node: yaml.Node) -> str | None:
         if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str":
             return str(node.value)
-        shown = str(node.value)[:40]
-        self._fail(f"the key {shown!r} is no text", self._where(node), "quote it")
-        return shown
+        shown = repr(node.value[:40]) if isinstance(node, yaml.ScalarNode) else "that begins here"
+        self._fail(f"the key {shown} is no text", self._where(node), "quote it")
+        return None
 
     def _scalar(self, node: yaml.Node) -> Any:
         kind = node.tag.rpartition(":")[2]

@@ -45,7 +45,6 @@ def sparse(value: float) -> torch.Tensor:
     return torch.sparse_coo_tensor(indices, values, (4,), check_invariants=True)
 
 
-
 def bits(pattern: int) -> torch.Tensor:
     return torch.tensor([pattern], dtype=torch.int32).view(torch.float32)
 

@@ -1,14 +1,13 @@
 """Telling what a file is from its content, and what to do about those that cannot be read."""
 
 import json
-import os
 import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from modswap.core.errors import CheckpointError
-from modswap.core.nearest import did_you_mean
+from modswap.core.nearest import file_near
 
 HEAD = 1024  # bytes that are looked at
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch's magic number as a pickled integer
@@ -65,10 +64,8 @@ def look_at(file: Path) -> Look:
 
 def _missing(file: Path, error: OSError) -> CheckpointError:
     if isinstance(error, FileNotFoundError):
-        folder = file.parent
-        beside = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - names are enough
-        near = did_you_mean(file.name, beside)
-        return CheckpointError("no such file", str(file), near or "check the name and the folder")
+        fix = file_near(file) or "check the name and the folder"
+        return CheckpointError("no such file", str(file), fix)
     what = f"it cannot be read: {error.strerror}"
     return CheckpointError(what, str(file), "check the name and its permissions")
 

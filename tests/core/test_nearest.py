@@ -1,0 +1,53 @@
+"""The right name nearest to a wrong one."""
+
+import time
+
+import pytest
+
+from modswap.core.nearest import did_you_mean, nearest
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("exlude", ["match", "exclude", "expect"], ("exclude",)),
+        ("blocks.*.atn", ["blocks.0.attn", "blocks.1.mlp"], ("blocks.0.attn",)),
+        ("space_atention", ["net.space_attention", "net.stem"], ("net.space_attention",)),
+        ("re:blocks\\.\\d\\.atn", ["blocks.0.attn"], ("blocks.0.attn",)),
+        ("zzz", ["match", "exclude"], ()),
+        ("**", ["a", "b"], ()),
+        ("", ["a"], ()),
+        ("a", [], ()),
+        ("Match", ["match"], ("match",)),
+    ],
+)
+def test_nearest_names_come_first(name: str, known: list[str], expected: tuple[str, ...]) -> None:
+    assert nearest(name, known) == expected
+
+
+def test_names_far_behind_the_best_are_left_out() -> None:
+    assert nearest("chek", ["check", "schema"]) == ("check",)
+
+
+def test_no_more_than_asked_for() -> None:
+    assert len(nearest("gate", [f"gate{i}" for i in range(9)], count=2)) == 2
+
+
+def test_hundred_thousand_paths_are_searched_by_their_last_segment() -> None:
+    paths = [f"blocks.{i}.layer{i % 7}" for i in range(100_000)] + ["blocks.7.attn"]
+    started = time.monotonic()
+
+    assert nearest("blocks.7.atn", paths)[0] == "blocks.7.attn"
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "sentence"),
+    [
+        ("sed", ["seed"], "did you mean 'seed'?"),
+        ("gate", ["gate1", "gate2"], "did you mean 'gate1' or 'gate2'?"),
+        ("x", ["seed"], ""),
+    ],
+)
+def test_question_names_what_may_be_meant(name: str, known: list[str], sentence: str) -> None:
+    assert did_you_mean(name, known) == sentence

@@ -1,0 +1,29 @@
+"""The JSON Schema and the page: both from the one declaration."""
+
+from pathlib import Path
+
+from modswap.core.schema import recipe_page, recipe_schema
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_page_in_docs_is_the_one_that_the_program_prints() -> None:
+    page = (DOCS / "recipe.md").read_text(encoding="utf-8")
+
+    assert page == recipe_page(), "write modswap.core.schema.recipe_page() to docs/recipe.md"
+
+
+def test_schema_names_the_keys_as_users_write_them() -> None:
+    schema = recipe_schema()
+    rule = schema["$defs"]["Rule"]
+
+    assert {"match", "with", "class", "where"} <= rule["properties"].keys()
+    assert rule["additionalProperties"] is False
+    assert rule["required"] == ["match", "with"]
+    assert schema["$schema"].endswith("2020-12/schema")
+
+
+def test_schema_takes_one_pattern_or_several() -> None:
+    match = recipe_schema()["$defs"]["Rule"]["properties"]["match"]
+
+    assert {kind["type"] for kind in match["anyOf"]} == {"string", "array"}

@@ -1,0 +1,51 @@
+"""What a site knows."""
+
+import pytest
+
+from modswap.core.site import Call, Extent, Layout, Site, extent
+from modswap.core.values import NONE, Group, TensorInfo
+
+X = TensorInfo((2, 8, 4, 6))
+Y = TensorInfo((2, 9))
+
+
+def test_first_tensor_is_found_among_all_inputs() -> None:
+    inside = Group("list", ("0",), (X,))
+    site = Site("a", "torch.nn.Conv2d", ("b",), (Call((NONE,), (("x", inside),), Y),))
+
+    assert site.input == X
+    assert site.output == Y
+    assert site.input_tensors == (X,)
+    assert site.paths == ("a", "b")
+    assert site.short_class == "Conv2d"
+    assert str(site.calls[0]) == "(None, x=list[(2, 8, 4, 6)]) -> (2, 9)"
+
+
+def test_site_that_was_never_called_has_neither_input_nor_output() -> None:
+    site = Site("a", "Conv2d")
+
+    assert site.input is None
+    assert site.output is None
+
+
+def test_call_without_tensors_has_no_input() -> None:
+    site = Site("a", "Conv2d", (), (Call((NONE,), (), Y),))
+
+    assert site.input is None
+    assert site.input_tensors == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "expected"),
+    [
+        ((2, 8, 4, 6), "NCHW", Extent(8, 4, 6, 24)),
+        ((2, 8, 4, 6), "NHWC", Extent(6, 8, 4, 32)),
+        ((2, 49, 8), "NLC", Extent(8, None, None, 49)),
+        ((2, 49, 8), "NCHW", None),
+        ((2, 8, 4, 6), "NLC", None),
+    ],
+)
+def test_extent_reads_a_shape_by_its_layout(
+    shape: tuple[int, ...], layout: Layout, expected: Extent | None
+) -> None:
+    assert extent(shape, layout) == expected
