@@ -79,7 +79,7 @@ def target_format(container: Container, out: Path) -> Format:
     """Return the format to write: the input's, unless the target's ending asks for another."""
     if out.suffix:
         return _by_ending(out)
-    return next((row for row in FORMATS if row.name == container.format and row.endings), TORCH)
+    return SAFETENSORS if container.format == SAFETENSORS.name else TORCH
 
 
 def write(

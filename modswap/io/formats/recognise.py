@@ -3,6 +3,7 @@
 import json
 import stat
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,16 +74,24 @@ def _missing(file: Path, error: OSError) -> CheckpointError:
 def _zip_names(look: Look) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(look.file) as archive:
-            names = tuple(entry.filename for entry in archive.infolist())
+            entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         what = f"it is damaged or cut short: no readable zip directory ({error})"
         raise look.error(what, "save or download it again") from None
-    double = sorted({name for name in names if names.count(name) > 1}) if len(names) < 5000 else []
-    if double or len(set(names)) != len(names):
-        shown = double[0] if double else "several"
-        what = f"two entries of its zip have one name: {shown!r}"
+    names = tuple(entry.filename for entry in entries)
+    double = [name for name, count in Counter(names).items() if count > 1]
+    if double:
+        what = f"two entries of its zip have one name: {double[0]!r}"
         raise look.error(what, "do not use it: programs would read different tensors")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) and _is_torch(names):
+        # mapped, compressed bytes would be taken for weights
+        what = "its tensors are compressed inside the zip, which torch.save does not do"
+        raise look.error(what, "load it where it was made and save it again")
     return names
+
+
+def _is_torch(names: tuple[str, ...]) -> bool:
+    return any(name.partition("/")[2] == "data.pkl" for name in names)
 
 
 def has_entry(look: Look, name: str) -> bool:

@@ -1,5 +1,6 @@
 """safetensors: named tensors and a dictionary of strings, nothing that could run."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from modswap.io.formats.format import Format, Records
 from modswap.io.formats.recognise import Look, header_of_safetensors, is_safetensors
 
 RECIPE, RECEIPT = "modswap.recipe", "modswap.receipt"
+_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 def load(look: Look, policy: Policy) -> Container:
@@ -59,10 +61,10 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
     written = {**metadata, **{name: text for name, text in own.items() if text}, **ties}
     try:
         save_file(stored, file, metadata=written)
-    except SafetensorError as error:
-        if "os error" in str(error):
-            number = int("".join(filter(str.isdigit, str(error).rpartition("os error")[2])) or 0)
-            raise OSError(number, str(error)) from error
+    except (SafetensorError, NotImplementedError) as error:
+        number = _OS_ERROR.search(str(error))
+        if number:
+            raise OSError(int(number[1]), str(error)) from error
         what = f"safetensors cannot hold it: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(what, file.name, "name OUT.pt instead") from error
 

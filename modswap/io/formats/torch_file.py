@@ -1,18 +1,20 @@
 """Files of `torch.save`, read by its safe unpickler only."""
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch.sparse import check_sparse_tensor_invariants
 
-from modswap.core.errors import CheckpointError, ModswapError
+from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.core.job import Policy
-from modswap.io.formats.allow import resolve
+from modswap.io.formats.allow import DANGEROUS, resolve
 from modswap.io.formats.container import OWN_KEY, Container, find_slots, is_weights
 from modswap.io.formats.format import Format, Records
 from modswap.io.formats.recognise import Look, is_torch_legacy, is_torch_zip
@@ -21,8 +23,8 @@ RECIPE, RECEIPT = "modswap/recipe.yaml", "modswap/receipt.json"
 TRUSTED = (
     "loaded by torch's full unpickler (--trust): any code in the file was run with your rights"
 )
-# no compiled module to guess at: what the file was made by is not known
-DAMAGED = "save or download it again"
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
+_WANTED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
 
 def load_zip(look: Look, policy: Policy) -> Container:
@@ -75,8 +77,6 @@ def _read(look: Look, policy: Policy, *, mmap: bool) -> Any:
             return torch.load(  # noqa: TID251
                 look.file, map_location="cpu", mmap=mmap, weights_only=not policy.trust
             )
-        except ModswapError:
-            raise
         except Exception as error:
             raise _explained(look, error) from error
 
@@ -91,25 +91,27 @@ def _wanted(look: Look, *, mmap: bool) -> list[str]:
         raise _explained(look, error) from error
 
 
-def _explained(look: Look, error: Exception) -> CheckpointError:
+def _explained(look: Look, error: Exception) -> ModswapError:
     """Return the error for whatever torch says about a file that it cannot read."""
-    text = " ".join(str(error).split())
-    if "Only persistent_load of storage is allowed" in text:
+    text = " ".join(_COLORS.sub("", str(error)).split())
+    text = text.rpartition("WeightsUnpickler error: ")[2]
+    wanted = _WANTED.search(text)
+    if wanted and wanted[1].split(".")[0] in DANGEROUS:
+        what = f"to load it, {wanted[1]} would have to be called, which can run any code"
+        return UnsafeError(what, str(look.file), "do not load it unless it is your own")
+    if wanted or "Only persistent_load of storage is allowed" in text:
         what = "it is a whole module in the format of before torch 1.6, which cannot be read safely"
         fix = "load it where it was made and save it again; a file of your own: --trust"
         return look.error(what, fix)
-    if isinstance(error, (AttributeError, ModuleNotFoundError, ImportError)):
+    if isinstance(error, (AttributeError, ImportError)):
         what = f"it needs code that is not here: {text[:200]}"
         return look.error(what, "install its package, or say where it is: --alias OLD=NEW")
-    if "mmap" in text or "not resizable" in text:
-        what = "its tensors are compressed inside the zip, which torch.save does not do"
-        return look.error(what, "load it where it was made and save it again")
-    if "Unsupported operand" in text or "Unsupported class" in text or "WeightsUnpickler" in text:
+    if isinstance(error, UnpicklingError):
         what = f"its pickle asks for what a safe reader does not do: {text[:160]}"
         fix = "save the state dict instead; a file of your own making: --trust"
         return look.error(what, fix)
     what = f"it is damaged or cut short: {type(error).__name__}: {text[:160]}"
-    return look.error(what, DAMAGED)
+    return look.error(what, "save or download it again")
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
