@@ -196,14 +196,14 @@ def model_output(seen: Evidence) -> list[Problem]:
     """Find a difference in the structure, shapes or dtypes of the model's output."""
     if seen.before.output is None or seen.after.output is None:
         return []
-    found = difference(seen.before.output, seen.after.output, "the model's output")
+    found = difference(seen.before.output, seen.after.output)
     return [Problem("", found)] if found else []
 
 
 def finite(seen: Evidence) -> list[Problem]:
     """Find outputs that became infinite or NaN."""
     if seen.after.finite is False and seen.before.finite is not False:
-        return [Problem("", "the model's output is not finite any more", "")]
+        return [Problem("", "output is not finite any more", "")]
     return []
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.errors import ModswapError
-from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome
+from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.site import Call
 from modswap.core.verdict import Verdict
 from modswap.report.page import Page, bare, human_bytes
@@ -35,7 +35,7 @@ def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
     if outcome.sites and outcome.ok:
         yield _totals(outcome)
     if outcome.written is not None:
-        yield _written(outcome)
+        yield _written(outcome.written)
     yield headline(outcome)
 
 
@@ -161,10 +161,7 @@ def _totals(outcome: Outcome) -> Text:
     return Text(f"parameters  {before:,} → {after:,}{percent}")
 
 
-def _written(outcome: Outcome) -> Text:
-    written = outcome.written
-    if written is None:
-        return Text()
+def _written(written: Written) -> Text:
     size = human_bytes(written.nbytes)
     said = Text.assemble("written  ", (str(written.file), "bold"), f"  {size}, {written.format}")
     return said.append(f"\n  sha256 {written.sha256}", "dim")

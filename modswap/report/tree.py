@@ -47,6 +47,8 @@ def _path(row: TreeRow) -> Text:
 
 
 def _calls(row: TreeRow) -> Text:
+    if row.alias_of:
+        return Text()
     if not row.calls:
         return Text("never called" if row.params else "", "yellow")
     first = row.calls[0]

@@ -98,14 +98,14 @@ def test_exception_behind_the_site_blames_what_follows() -> None:
 def test_model_output_of_another_structure_fails() -> None:
     (first,) = problems(replace(AFTER, output=Group("tuple", ("0",), (X,))))
 
-    assert first.what == "the model's output was (1, 8, 4, 4), is now tuple[(1, 8, 4, 4)]"
+    assert first.what == "output was (1, 8, 4, 4), is now tuple[(1, 8, 4, 4)]"
 
 
 def test_output_that_became_infinite_fails() -> None:
     verdict = judge([BEFORE], [replace(AFTER, finite=False)], ["gate"])
 
     assert verdict.finite is False
-    assert verdict.problems[0].what == "the model's output is not finite any more"
+    assert verdict.problems[0].what == "output is not finite any more"
 
 
 def test_output_that_was_not_finite_before_is_not_blamed_on_the_swap() -> None:

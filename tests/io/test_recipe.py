@@ -146,27 +146,43 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         "swap.yaml:4:6: unknown key 'shap'; did you mean 'shape'?",
         "swap.yaml:5:17: item 2 of 'shape' is -3, expected a number above 0; correct it",
         "swap.yaml:5:21: item 3 of 'shape' is 'x', expected a whole number; correct it",
-        ("swap.yaml:5:25: 'fill' is {'integers': [3, 1]}, expected that low must be below high; "
-        "correct it"),
-        ("swap.yaml:6:28: 'dtype' is 'floaty', expected float32, float64, float16, bfloat16, int64, "
-        "int32, int16, int8, uint8 or bool; did you mean 'float32', 'float64' or 'float16'?"),
-        ("swap.yaml:7:9: 'nocolon' does not say where to find it; write package.module:name or "
-        "file.py:name"),
+        (
+            "swap.yaml:5:25: 'fill' is {'integers': [3, 1]}, expected that low must be below high; "
+            "correct it"
+        ),
+        (
+            "swap.yaml:6:28: 'dtype' is 'floaty', expected float32, float64, float16, bfloat16, "
+            "int64, int32, int16, int8, uint8 or bool; did you mean 'float32', 'float64' or 'float16'?"
+        ),
+        (
+            "swap.yaml:7:9: 'nocolon' does not say where to find it; write package.module:name or "
+            "file.py:name"
+        ),
         "swap.yaml:9:5: 'a..b' has an empty segment; write a path such as 'blocks.*.attn'",
         "swap.yaml:10:5: unknown key 'matc'; did you mean 'match'?",
-        ("swap.yaml:11:15: '{a' opens a brace that it does not close; write `{a,b}` for one of "
-        "several"),
-        ("swap.yaml:12:5: 'with' is True, expected text; YAML reads on, off, yes and no as true and "
-        "false: quote it"),
+        (
+            "swap.yaml:11:15: '{a' opens a brace that it does not close; write `{a,b}` for one of "
+            "several"
+        ),
+        (
+            "swap.yaml:12:5: 'with' is True, expected text; YAML reads on, off, yes and no as true "
+            "and false: quote it"
+        ),
         "swap.yaml:13:5: 'expect' is 'many', expected a whole number; correct it",
-        ("swap.yaml:14:13: 'channels': expected a comparison such as '>=128' or '64..256', got "
-        "'>>3'; correct it"),
+        (
+            "swap.yaml:14:13: 'channels': expected a comparison such as '>=128' or '64..256', got "
+            "'>>3'; correct it"
+        ),
         "swap.yaml:14:30: unknown key 'heigth'; did you mean 'height'?",
         "swap.yaml:15:5: 'adapt' is 'maybe', expected true or false; correct it",
-        ("swap.yaml:18:5: the key 'with' is repeated; it stands at line 16 already; keep one of "
-        "them"),
-        ("swap.yaml:19:18: item 1 of 'modes' is 'evil', expected eval or train; did you mean "
-        "'eval'?"),
+        (
+            "swap.yaml:18:5: the key 'with' is repeated; it stands at line 16 already; keep one of "
+            "them"
+        ),
+        (
+            "swap.yaml:19:18: item 1 of 'modes' is 'evil', expected eval or train; did you mean "
+            "'eval'?"
+        ),
         "swap.yaml:19:33: item 1 of 'sizes' is [1], expected more values; correct it",
     ]
 

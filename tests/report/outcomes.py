@@ -1,0 +1,111 @@
+"""Outcomes made by hand, for reports."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from modswap.core.blueprint import Choice
+from modswap.core.errors import ShapeError, together
+from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
+from modswap.core.site import Call
+from modswap.core.values import NONE, Group, TensorInfo
+from modswap.core.verdict import Case, CaseKey, Problem, Verdict
+
+MAP = TensorInfo((1, 512, 14, 14))
+IMAGE = CaseKey("(1, 3, 224, 224)")
+LOGITS = TensorInfo((1, 2, 224, 224))
+CHOICES = (
+    Choice("dim", 512, "512 channels observed"),
+    Choice("layout", "NCHW", "the same tensor goes through 'space_attention.0' (Conv2d)"),
+)
+
+
+def site(path: str) -> SiteOutcome:
+    return SiteOutcome(
+        path=path,
+        aliases=(),
+        rule="configs/unetpp_bra.yaml:11:5",
+        old_class="torch.nn.modules.container.Sequential",
+        old_params=2_360_832,
+        new_class="modswap.nn.bilevel_routing_attention.BiLevelRoutingAttention",
+        new_params=1_055_744,
+        args={"dim": 512, "n_win": 7},
+        calls=(Call((MAP,), (), MAP),),
+        layout="NCHW",
+        choices=CHOICES,
+    )
+
+
+DONE = Outcome(
+    command="replace",
+    checkpoint="unetpp.pt",
+    recipe="configs/unetpp_bra.yaml",
+    sites=(site("channel_attention"), site("space_attention")),
+    verdict=Verdict((Case(IMAGE, LOGITS, LOGITS),), finite=True),
+    ledger=Ledger(
+        kept=Amount(182, 31_457_280),
+        fresh=Amount(12, 8_445_952),
+        dropped=Amount(14, 18_890_768),
+        proved=True,
+    ),
+    params_before=9_163_000,
+    params_after=6_552_824,
+    written=Written(Path("out.pt"), 39_000_000, "5f" * 32, "torch"),
+)
+
+CHECKED = replace(
+    DONE,
+    command="check",
+    verdict=Verdict((Case(IMAGE, LOGITS, LOGITS),), finite=None),
+    ledger=replace(DONE.ledger, proved=False) if DONE.ledger else None,
+    written=None,
+)
+
+SMALLER = TensorInfo((1, 512, 7, 7))
+PROBLEMS = (
+    Problem("head", "output was (1, 2, 224, 224), is now (1, 2, 112, 112)", "set `adapt: true`"),
+    Problem("", "output was (1, 2, 224, 224), is now (1, 2, 112, 112)"),
+)
+FAILED = replace(
+    DONE,
+    verdict=Verdict((Case(IMAGE, LOGITS, TensorInfo((1, 2, 112, 112)), PROBLEMS),), finite=True),
+    ledger=None,
+    written=None,
+    error=together([ShapeError(p.what, p.path or "the model", p.fix) for p in PROBLEMS]),
+)
+
+ODD = replace(
+    DONE,
+    checkpoint="a/very/long/folder/name/of/a/checkpoint.safetensors",
+    sites=(
+        replace(
+            site("backbone.stages.3.blocks.11.token_mixer.attention.self"),
+            aliases=("teacher.stages.3.blocks.11.token_mixer.attention.self",),
+            shared_with=("backbone.stages.2.attention",),
+            calls=tuple(
+                Call(
+                    (TensorInfo((1, n, 64), "bfloat16"),),
+                    (("mask", NONE),),
+                    Group("tuple", ("0", "1"), (TensorInfo((1, n, 64), "bfloat16"), NONE)),
+                )
+                for n in (49, 98, 147, 196)
+            ),
+            layout=None,
+            choices=(),
+            notes=("frozen, as the old module's parameters were",),
+        ),
+    ),
+    verdict=Verdict(
+        (
+            Case(IMAGE, LOGITS, LOGITS),
+            Case(CaseKey("(1, 3, 64, 64)", "train", "bfloat16"), LOGITS, None, PROBLEMS[:1]),
+        ),
+        finite=True,
+    ),
+    ledger=replace(DONE.ledger, mapped=Amount(3, 900)) if DONE.ledger else None,
+    params_before=0,
+    notes=("loaded by torch's full unpickler (--trust)",),
+    seconds=3.21,
+)
+
+DRY = replace(DONE, written=None)
+EARLY = Outcome("replace", "net.pt", "swap.yaml", error=ShapeError("what", "gate", "fix"))

@@ -1,0 +1,65 @@
+"""The tree and the catalogue as text."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from modswap.core.catalogue import CatalogueEntry, OptionEntry
+from modswap.core.site import Call
+from modswap.core.tree import Tree, TreeRow
+from modswap.core.values import TensorInfo
+from modswap.report.catalogue import (
+    catalogue_entry,
+    catalogue_json,
+    catalogue_page,
+    catalogue_table,
+)
+from modswap.report.page import Page
+from modswap.report.tree import tree_json, tree_table
+
+X = TensorInfo((1, 8, 4, 4))
+ROWS = (
+    TreeRow("", "nets.Net", 1200, 4800, calls=(Call((X,), (), X),)),
+    TreeRow("stem", "torch.nn.modules.conv.Conv2d", 1000, 4000, calls=(Call((X,), (), X),) * 2),
+    TreeRow("again", "torch.nn.modules.conv.Conv2d", 1000, 4000, alias_of="stem"),
+    TreeRow("unused", "torch.nn.modules.linear.Linear", 200, 800),
+    TreeRow("unused.act", "torch.nn.modules.activation.ReLU", 0, 0),
+)
+TRACED = Tree("net.pt", "torch", ROWS, traced=True)
+PLAIN = Tree("net.pt", "torch", ROWS, notes=("classes are unknown",))
+ENTRY = CatalogueEntry(
+    "Gate",
+    "rescales each channel",
+    "Somebody et al., 2018, arXiv:1709.01507",
+    "(N, C, H, W) → the same",
+    (OptionEntry("ratio", "integer, at least 1", "4", "how many times narrower"),),
+    "- match: a\n  with: Gate\n",
+)
+
+
+@pytest.mark.parametrize("tree", [TRACED, PLAIN], ids=["traced", "plain"])
+def test_tree_looks_as_expected(tree: Tree, golden: Callable[[str, str], None]) -> None:
+    golden(f"tree_{'traced' if tree.traced else 'plain'}.txt", tree_table(tree, ROWS, Page(80)))
+
+
+def test_tree_says_how_many_are_shown() -> None:
+    assert "2 of 5 modules shown" in tree_table(PLAIN, ROWS[:2], Page(80))
+
+
+def test_tree_as_json_has_every_row() -> None:
+    data = json.loads(tree_json(TRACED, ROWS))
+
+    assert [row["path"] for row in data["modules"]] == [row.path for row in ROWS]
+    assert data["modules"][2]["alias_of"] == "stem"
+    assert data["modules"][1]["calls"][0] == {"input": [[1, 8, 4, 4]], "output": [[1, 8, 4, 4]]}
+
+
+def test_catalogue_looks_as_expected(golden: Callable[[str, str], None]) -> None:
+    golden("catalogue.txt", catalogue_table([ENTRY], Page(80)))
+    golden("catalogue_entry.txt", catalogue_entry(ENTRY, Page(80)))
+    golden("catalogue.md", catalogue_page([ENTRY]))
+
+
+def test_catalogue_as_json_has_every_option() -> None:
+    assert json.loads(catalogue_json([ENTRY]))[0]["options"][0]["name"] == "ratio"
