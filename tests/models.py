@@ -224,4 +224,4 @@ class Detector(nn.Sequential):
             )
         )
         for index, layer in enumerate(self):
-            layer.i, layer.f, layer.type = index, -1, type(layer).__name__
+            vars(layer).update(i=index, f=-1, type=type(layer).__name__)

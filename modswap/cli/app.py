@@ -68,7 +68,7 @@ def run(args: Sequence[str]) -> int:
     """
     session = Session()
     try:
-        ended = make_app()(list(args), standalone_mode=False, obj=session)
+        ended = make_app()(list(args), prog_name="modswap", standalone_mode=False, obj=session)
         return ended if isinstance(ended, int) else 0
     except ModswapError as error:
         return _failed(session, error)

@@ -151,8 +151,9 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
             "correct it"
         ),
         (
-            "swap.yaml:6:28: 'dtype' is 'floaty', expected float32, float64, float16, bfloat16, "
-            "int64, int32, int16, int8, uint8 or bool; did you mean 'float32', 'float64' or 'float16'?"
+            "swap.yaml:6:28: 'dtype' is 'floaty', expected float32, float64, float16, "
+            "bfloat16, int64, int32, int16, int8, uint8 or bool; did you mean 'float32', "
+            "'float64' or 'float16'?"
         ),
         (
             "swap.yaml:7:9: 'nocolon' does not say where to find it; write package.module:name or "

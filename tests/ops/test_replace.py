@@ -113,7 +113,7 @@ def test_swap_survives_every_container(kind: str, share: bool, tmp_path: Path) -
     loaded = modswap.load(out, factory, allow=ALLOW)
     loaded = loaded.module if isinstance(loaded, nn.DataParallel) else loaded
     assert isinstance(loaded, GatedNet)
-    assert torch.equal(loaded.stem.weight, model.stem.weight)
+    assert torch.equal(loaded.stem.weight, model.get_parameter("stem.weight"))
     assert type(loaded.space_attention).__name__ == "BiLevelRoutingAttention"
     one = next(loaded.space_attention.parameters())
     other = next(loaded.channel_attention.parameters())
@@ -336,7 +336,7 @@ def test_tie_survives_safetensors(tmp_path: Path) -> None:
 def test_host_attributes_and_flags_are_carried_over(tmp_path: Path) -> None:
     model = Detector()
     model.requires_grad_(requires_grad=False)
-    model.block.train()
+    model.get_submodule("block").train()
     torch.save(model.to(torch.float64), tmp_path / "net.pt")
 
     outcome, out = run(tmp_path / "net.pt", recipe("block", "[1, 3, 28, 28]\n, dtype: float64"))

@@ -169,7 +169,7 @@ def main_net(folder: Path) -> Path:
     try:
         return saved(cls(), folder)
     finally:
-        del main.Net  # type: ignore[attr-defined]
+        del main.Net
 
 
 def test_class_of_a_script_is_explained(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_ordered_dictionary_stays_one_with_its_versions(tmp_path: Path) -> None:
     written = torch.load(rewritten(state, tmp_path), weights_only=True)  # noqa: TID251
 
     assert type(written) is OrderedDict
-    assert written._metadata["0"] == {"version": 2}
+    assert vars(written)["_metadata"]["0"] == {"version": 2}
 
 
 def test_training_dictionary_keeps_its_kind_and_order(tmp_path: Path) -> None:
