@@ -1,0 +1,52 @@
+"""The package as a whole: its public names, tables and sizes."""
+
+from pathlib import Path
+
+import pytest
+
+import modswap
+from modswap import nn
+from modswap.io import formats
+from modswap.nn import CATALOGUE
+from modswap.report import REPORTS
+
+PACKAGE = Path(modswap.__file__).parent
+MOST_LINES = 400
+
+
+def test_public_names_are_those_promised() -> None:
+    assert sorted(modswap.__all__) == dir(modswap)
+    assert {"load", "read_recipe", "replace", "apply_recipe", "save"} <= set(modswap.__all__)
+    for name in modswap.__all__:
+        assert getattr(modswap, name) is not None
+
+
+def test_name_that_is_not_public_is_refused() -> None:
+    with pytest.raises(AttributeError, match="module 'modswap' has no attribute 'laod'"):
+        _ = modswap.laod
+
+
+def test_modules_of_the_catalogue_are_public() -> None:
+    assert nn.BiLevelRoutingAttention is CATALOGUE["BiLevelRoutingAttention"].module
+
+
+def test_every_report_of_the_folder_is_in_the_table() -> None:
+    shared = {"__init__", "page", "tree", "catalogue"}
+    files = {file.stem.removesuffix("_report") for file in (PACKAGE / "report").glob("*.py")}
+
+    assert files - shared == set(REPORTS)
+
+
+def test_every_format_of_the_folder_is_in_the_table() -> None:
+    files = {file.stem for file in (PACKAGE / "io" / "formats").glob("*_file.py")}
+    homes = {row.load.__module__.rpartition(".")[2] for row in formats.FORMATS}
+
+    assert homes == files
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: f.name)
+def test_no_file_is_too_long_and_each_says_what_it_is_for(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+
+    assert len(lines) <= MOST_LINES
+    assert lines[0].startswith('"""')
