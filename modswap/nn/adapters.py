@@ -9,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.core.blueprint import Adaptation
 from modswap.core.site import Layout
+from modswap.nn.fitting import is_request
 
 TO_NCHW = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
 FROM_NCHW = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 2, 3, 1)}
@@ -94,7 +95,8 @@ class SiteAdapter(nn.Module):
     def _without_ignored(self, named: dict[str, Any]) -> dict[str, Any]:
         for name in self.ignores:
             value = named.get(name)
-            if value is not None and value is not False and not _numbers(value):
+            flag = value is None or value is False or (value is True and is_request(name))
+            if not flag and not _numbers(value):
                 which = f"input {name}" if name.isdigit() else repr(name)
                 kind = type(value).__name__
                 raise ValueError(f"{which} is not used here and must be None, got a {kind}")

@@ -77,7 +77,7 @@ class BiLevelRoutingAttentionOptions(Options):
         json_schema_extra={"expected": "an odd number, or 0 for none"},
     )
     auto_pad: bool | None = Field(
-        None, description="fill up maps that n_win does not divide; auto: where it is needed"
+        None, description="fill up maps that n_win does not divide; auto: true, for other sizes"
     )
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -225,9 +225,10 @@ def _windows(
         n_win = _given("n_win", options.n_win)
     if options.auto_pad is not None:
         return n_win, _given("auto_pad", options.auto_pad)
-    if grid.divides:
-        return n_win, Choice("auto_pad", False, f"n_win {grid.n_win} divides {grid}")  # noqa: FBT003 - the value
-    return n_win, Choice("auto_pad", True, f"n_win {grid.n_win} does not divide {grid}")  # noqa: FBT003
+    divides = "divides" if grid.divides else "does not divide"
+    # on in either case: most hosts take other sizes than those of the dummy input
+    reason = f"n_win {grid.n_win} {divides} {grid}, and other sizes stay possible"
+    return n_win, Choice("auto_pad", True, reason)  # noqa: FBT003 - the value
 
 
 def _pooling(options: BiLevelRoutingAttentionOptions) -> int:

@@ -186,6 +186,15 @@ def is_off(value: Value) -> bool:
     return value == NONE or value == Plain("bool", "False")
 
 
+def is_request(name: str) -> bool:
+    """Return whether an input's name says that it only asks for further outputs.
+
+    Such a flag may be dropped where the site's output, which is compared as a whole, did not have
+    them.
+    """
+    return name.startswith(("output_", "return_"))
+
+
 def _droppable(site: Site, call: Call, carrier: str, size: Size) -> list[str]:
     """Return the names of all inputs but the map, if every one can be dropped."""
     others = [(name, value) for name, value in named_inputs(call) if name != carrier]
@@ -193,6 +202,8 @@ def _droppable(site: Site, call: Call, carrier: str, size: Size) -> list[str]:
     sizes_given = numbers == [size.height, size.width]
     for name, value in others:
         if is_off(value) or (sizes_given and _numbers(value)):
+            continue
+        if is_request(name) and value == Plain("bool", "True"):
             continue
         which = f"input {name}" if name.isdigit() else f"{name!r}"
         what = f"it is also given {which}, {value}, which the new module does not take: {call}"

@@ -8,7 +8,19 @@ from typing import Any
 import torch
 from torch import nn
 
-_TABLES = ("_parameters", "_buffers", "_modules")
+# what is registered on a module; a host may register more during a pass, hooks above all
+_TABLES = (
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
 
 
 @contextmanager

@@ -108,6 +108,7 @@ class Restless(nn.Module):
         self.replaced = self.replaced + 1
         self.cache = x
         self.late = x
+        self.norm.register_forward_hook(lambda module, args, output: None)
         self.train()
         random.random()
         out: torch.Tensor = self.norm(nn.functional.dropout(x, training=True))
@@ -137,6 +138,7 @@ def test_pass_leaves_no_trace(mode: str, unreal: bool, dtype: str | None) -> Non
     assert [set(vars(module)) for module in model.modules()] == attributes
     assert restless.cache is None
     assert not any(module._forward_hooks for module in model.modules())
+    assert not any(module._forward_pre_hooks for module in model.modules())
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
 

@@ -1,0 +1,29 @@
+"""Making the host libraries importable beside a CPU build of torch."""
+
+import os
+
+# nothing may be fetched
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["YOLO_OFFLINE"] = "1"
+
+import torch
+
+_KEPT: list[torch.library.Library] = []
+
+
+def declare_torchvision_operators() -> None:
+    """Declare the two operators without which torchvision's CUDA build stops its own import.
+
+    Their code is not needed by the models that the tests build.
+    """
+    library = torch.library.Library("torchvision", "DEF")
+    try:
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    except RuntimeError:
+        return  # a build that works has declared them
+    _KEPT.append(library)
+
+
+if torch.version.cuda is None:
+    declare_torchvision_operators()
