@@ -1,0 +1,53 @@
+"""The README's example runs, and prints what it says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from modswap.cli.app import run
+from modswap.ops.demo.network import build_network
+
+ROOT = Path(__file__).parents[1]
+
+
+def without_what_varies(text: str) -> str:
+    """Return a report without digest, file size and seconds, which depend on the training."""
+    text = re.sub(r"sha256 [0-9a-f]{64}", "sha256 …", text)
+    text = re.sub(r"[\d.]+ KiB, torch", "… KiB, torch", text)
+    return re.sub(r"\([\d.]+ s\)", "(… s)", text)
+
+
+def test_example_prints_what_the_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = re.search(
+        r"```console\n\$ modswap (.*)\n([\s\S]*?)```", (ROOT / "README.md").read_text()
+    )
+    assert shown is not None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    Path("configs").symlink_to(ROOT / "configs")
+    Path("modswap-demo").mkdir()
+    torch.save(build_network(base_width=4).eval(), "modswap-demo/unetpp.pt")
+
+    code = run(shown[1].split())
+
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert without_what_varies(printed) == without_what_varies(shown[2])
+
+
+def test_commands_of_the_readme_are_targets_of_the_makefile() -> None:
+    named = set(re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert named == {"demo", "test"}
+    assert named <= targets
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
