@@ -109,17 +109,14 @@ def _other_branch(detail: ErrorDetails, data: Any) -> bool:
 
 def _at(data: Any, place: Sequence[str | int]) -> Any:
     for part in place:
-        if isinstance(data, Mapping):
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
+        data = data[part] if isinstance(data, list) else data.get(part)
     return data
 
 
 def _sentence(
     detail: ErrorDetails, place: Place, data: Any, source: Source, part: type[BaseModel]
 ) -> RecipeError:
-    name = str(place[-1]) if place else "the recipe"
+    name = str(place[-1])
     match detail["type"]:
         case "missing" if not isinstance(_at(data, place), list):
             known = f"add `{name}: …`"
@@ -137,11 +134,9 @@ def _sentence(
 
 
 def _named(place: Place) -> str:
-    if not place:
-        return "the recipe"
     last = place[-1]
     if isinstance(last, int):
-        return f"item {last + 1} of {place[-2]!r}" if len(place) > 1 else f"item {last + 1}"
+        return f"item {last + 1} of {place[-2]!r}"
     return repr(last)
 
 

@@ -226,6 +226,10 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         (SMALL + "verify: {sizes: [[1, 2, 3]]}\n", "item 1 of 'sizes' is [1, 2, 3], expected at m"),
         (SMALL + "model: {args: {}}\n", "'model' needs 'factory'"),
         (SMALL + "    start: preserve\n", "'start' is 'preserve', expected fresh; choose one"),
+        (
+            "version: 1\nreplace: [{match: a, with: B, where: {width: [3]}}]\n",
+            "'width' is [3], expected text",
+        ),
         ("[" * 99 + "]" * 99, "over 32 levels deep"),
         (SMALL + "inputs: [" + "1," * 30_000 + "]\n", "over 20,000 values"),
         (SMALL + "#" * 300_000, "over the 262,144 that a recipe may have"),

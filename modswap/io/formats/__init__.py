@@ -10,7 +10,7 @@ from torch import nn
 from modswap.core.errors import CheckpointError
 from modswap.core.job import Policy
 from modswap.core.outcome import Written
-from modswap.io.atomic import digest, exists, refused, replacing
+from modswap.io.atomic import digest, exists, replacing
 from modswap.io.formats.container import Container, Slot, named_tensors, refilled
 from modswap.io.formats.format import Format, Records
 from modswap.io.formats.recognise import foreign, look_at
@@ -110,10 +110,7 @@ def write(
     if row.weights_only and container.format != row.name:
         payload = _weights(values[0])
     with replacing(out, force=force) as temporary:
-        try:
-            row.save(payload, temporary, Records(recipe, receipt), dict(container.metadata))
-        except OSError as error:
-            raise refused(out, error) from error
+        row.save(payload, temporary, Records(recipe, receipt), dict(container.metadata))
     return Written(out, out.stat().st_size, digest(out), row.name)
 
 

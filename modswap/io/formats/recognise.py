@@ -1,6 +1,7 @@
 """Telling what a file is from its content, and what to do about those that cannot be read."""
 
 import json
+import os
 import stat
 import zipfile
 from collections import Counter
@@ -43,24 +44,23 @@ def look_at(file: Path) -> Look:
     """
     try:
         status = file.stat()
+        _refuse_odd(file, status)
+        with file.open("rb") as stream:
+            head = stream.read(HEAD)
     except OSError as error:
         raise _missing(file, error) from None
-    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
-    kind = next((name for test, name in kinds.items() if test(status.st_mode)), "")
-    if not kind and not stat.S_ISREG(status.st_mode):
-        kind = "a device"
+    look = Look(file, head, status.st_size)
+    return Look(file, head, status.st_size, _zip_names(look)) if head[:4] == b"PK\3\4" else look
+
+
+def _refuse_odd(file: Path, status: os.stat_result) -> None:
+    """Refuse what is no regular file with something in it, before it is opened."""
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISREG: ""}
+    kind = next((name for test, name in kinds.items() if test(status.st_mode)), "a device")
     if kind:
         raise CheckpointError(f"it is {kind}, expected a checkpoint file", str(file), "name a file")
     if status.st_size == 0:
         raise CheckpointError("it is empty", str(file), "save or download it again")
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(HEAD)
-    except OSError as error:
-        what = f"it cannot be read: {error.strerror}"
-        raise CheckpointError(what, str(file), "check its permissions") from None
-    look = Look(file, head, status.st_size)
-    return Look(file, head, status.st_size, _zip_names(look)) if head[:4] == b"PK\3\4" else look
 
 
 def _missing(file: Path, error: OSError) -> CheckpointError:
@@ -203,10 +203,9 @@ def header_of_safetensors(look: Look) -> dict[str, object]:
         return dict(pairs)
 
     try:
-        header: object = json.loads(text, object_pairs_hook=once)
+        # it begins with a brace, and so is an object if it is JSON
+        header: dict[str, object] = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         what = f"its header is damaged: {error}"
         raise look.error(what, "save or download it again") from None
-    if not isinstance(header, dict):
-        raise look.error("its header is no JSON object", "save or download it again")
     return header

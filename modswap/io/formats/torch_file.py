@@ -24,7 +24,7 @@ TRUSTED = (
     "loaded by torch's full unpickler (--trust): any code in the file was run with your rights"
 )
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
-_WANTED = re.compile(r"GLOBAL (\S+) was not an allowed global")
+_WANTED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
 def load_zip(look: Look, policy: Policy) -> Container:

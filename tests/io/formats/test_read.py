@@ -21,7 +21,7 @@ from torch import nn
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.job import Policy
 from modswap.io.formats import read, tensors
-from modswap.io.formats.container import Container
+from modswap.io.formats.container import Container, named_tensors
 from tests.models import GatedNet
 
 ALLOW = Policy(allow=("tests.models.*",))
@@ -56,6 +56,11 @@ WEIGHTS = {"a.weight": torch.ones(2), "b.bias": torch.zeros(3)}
         ),
         ({"model": WEIGHTS, "ema": {"other": torch.ones(1)}}, [(("model",), "weights", "")]),
         ({"model": WEIGHTS, "ema": nn.Linear(2, 2)}, [(("model",), "weights", "")]),
+        (
+            {"model": nn.Linear(2, 2), "ema": nn.Linear(2, 2)},
+            [(("model",), "module", ""), (("ema",), "module", "")],
+        ),
+        ({"model": nn.Linear(2, 2), "ema": nn.Bilinear(2, 2, 2)}, [(("model",), "module", "")]),
         ({f"module.{n}": t for n, t in WEIGHTS.items()}, [((), "weights", "module.")]),
         (
             {f"module._orig_mod.{n}": t for n, t in WEIGHTS.items()},
@@ -188,6 +193,33 @@ def test_class_that_moved_is_found_by_its_alias(tmp_path: Path) -> None:
 def test_allowed_class_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UnsafeError, match=r"'__main__.Net' is allowed but cannot be found"):
         read(main_net(tmp_path), Policy(allow=("__main__.*",)))
+
+
+def test_alias_that_is_no_dotted_name_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UnsafeError, match="a dotted name such as package"):
+        read(main_net(tmp_path), Policy(aliases=(("__main__.Net", "Net"),)))
+
+
+def test_allowed_package_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    policy = Policy(aliases=(("__main__.Net", "nosuchpackage.nets.Net"),))
+
+    with pytest.raises(UnsafeError, match="cannot be found: no module named 'nosuchpackage'"):
+        read(main_net(tmp_path), policy)
+
+
+def test_payload_that_holds_itself_ends() -> None:
+    payload: dict[str, Any] = {"a": torch.ones(1)}
+    payload["again"] = payload
+
+    assert next(iter(dict(named_tensors(payload)))) == "a"
+
+
+def test_hostile_legacy_file_is_refused_as_unsafe(tmp_path: Path) -> None:
+    payload = {"model": WEIGHTS, "x": Hostile(os.system, "true")}
+    torch.save(payload, tmp_path / "net.pt", _use_new_zipfile_serialization=False)
+
+    with pytest.raises(UnsafeError, match=r"posix\.system would have to be called"):
+        read(tmp_path / "net.pt", PLAIN)
 
 
 def test_file_does_not_get_a_module_imported(tmp_path: Path, monkeypatch: Any) -> None:

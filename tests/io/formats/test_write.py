@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections import OrderedDict
@@ -329,10 +330,42 @@ def test_what_the_system_refuses_is_told(tmp_path: Path) -> None:
     )
 
 
+def test_folder_that_went_away_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="it cannot be written: No such file or directory"):
+        fill(tmp_path / "gone" / "a.pt", b"1")
+
+
+def fill(out: Path, content: bytes) -> None:
+    with atomic.replacing(out, force=False) as temporary:
+        temporary.write_bytes(content)
+
+
+def test_full_disk_says_how_much_is_free(tmp_path: Path) -> None:
+    refused = atomic.refused(tmp_path / "x", OSError(errno.ENOSPC, "full"))
+
+    assert re.search(r"no space left to write it \([\d,]{4,} bytes free\)", refused.what)
+
+
 def test_free_space_of_a_folder_that_is_gone_is_nothing(tmp_path: Path) -> None:
     refused = atomic.refused(tmp_path / "gone" / "x", OSError(errno.ENOSPC, "full"))
 
     assert "(0 bytes free)" in refused.what
+
+
+def test_full_device_shows_in_both_formats(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        save_torch({"a": torch.ones(100_000)}, Path("/dev/full"), Records(), {})
+    with pytest.raises(OSError, match="No such file or directory"):
+        save_safetensors({"a": torch.ones(1)}, tmp_path / "none" / "x", Records(), {})
+
+
+def test_full_disk_behind_an_error_of_torch_is_found(tmp_path: Path) -> None:
+    class Wrapped:
+        def __reduce__(self) -> Any:
+            raise RuntimeError("write failed") from OSError(errno.ENOSPC, "No space left")
+
+    with pytest.raises(OSError, match="No space left"):
+        save_torch(Wrapped(), tmp_path / "x.pt", Records(), {})
 
 
 def test_error_of_the_zip_writer_counts_as_a_full_disk(tmp_path: Path) -> None:
