@@ -2,10 +2,13 @@
 
 import re
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 import modswap
 from modswap.cli.app import run
@@ -49,23 +52,39 @@ def test_recipe_runs_as_it_says(
     assert any(words[:2] == ["modswap", "replace"] for words in commands)
 
 
+FACTORY = "modswap.ops.demo.network:build_network"
+CONTAINERS: dict[str, tuple[str, Callable[[nn.Module, Path], object]]] = {
+    "module": ("net.pt", torch.save),
+    "weights": ("net.pth", lambda m, f: torch.save(m.state_dict(), f)),
+    "training": (
+        "net.ckpt",
+        lambda m, f: torch.save({"epoch": 3, "model_state_dict": m.state_dict()}, f),
+    ),
+    "safetensors": ("net.safetensors", lambda m, f: save_file(m.state_dict(), f)),
+}
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["separate", "shared"])
-def test_main_case_at_full_width(shared: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_main_case_at_full_width(kind: str, shared: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = build_network(classes=2).eval()
-    torch.save(model, tmp_path / "net.pt")
-    name = "unetpp_bra_shared.yaml" if shared else "unetpp_bra.yaml"
+    model = build_network().eval()
+    name, write = CONTAINERS[kind]
+    write(model, tmp_path / name)
+    recipe = CONFIGS / ("unetpp_bra_shared.yaml" if shared else "unetpp_bra.yaml")
+    out = tmp_path / f"out{(tmp_path / name).suffix}"
 
     code = run(
-        ["replace", str(tmp_path / "net.pt"), "-c", str(CONFIGS / name), "-o",
-         str(tmp_path / "out.pt"), "-q"]
+        ["replace", str(tmp_path / name), "-c", str(recipe), "-o", str(out), "-q",
+         "--model", FACTORY]
     )  # fmt: skip
 
     assert code == 0
-    loaded = modswap.load(tmp_path / "out.pt")
+    loaded = modswap.load(out, FACTORY).eval()
     gates = loaded.get_submodule("space_attention"), loaded.get_submodule("channel_attention")
-    assert (gates[0] is gates[1]) is shared
     assert {vars(gate)["dim"] for gate in gates} == {512}
+    one, other = (gate.get_parameter("wo.weight").data_ptr() for gate in gates)
+    assert (one == other) is shared
     with torch.no_grad():
         assert torch.isfinite(loaded(torch.randn(1, 3, 224, 224))).all()
     old, new = model.state_dict(), loaded.state_dict()

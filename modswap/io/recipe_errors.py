@@ -109,7 +109,7 @@ def _other_branch(detail: ErrorDetails, data: Any) -> bool:
 
 def _at(data: Any, place: Sequence[str | int]) -> Any:
     for part in place:
-        data = data[part] if isinstance(data, list) else data.get(part)
+        data = data.get(part) if isinstance(data, Mapping) else data[part]
     return data
 
 

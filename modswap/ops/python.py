@@ -11,8 +11,10 @@ from modswap.core.recipe import Recipe
 from modswap.io.formats import blank, write
 from modswap.io.recipe import write_recipe
 from modswap.ops.load import load as load_file
+from modswap.ops.prove import Names, ledger
 from modswap.ops.records import effective, make_receipt
 from modswap.ops.swap import apply_recipe, count_params, failure, prepare, site_outcomes, verified
+from modswap.ops.trace import named_tensors
 
 __all__ = ["apply_recipe", "load", "replace", "save"]
 
@@ -59,9 +61,12 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     """
     prepared = prepare(model, recipe)
     params = count_params(model)
+    before = named_tensors(model)
     with verified(model, prepared, lambda _: None) as verdict:
         if not verdict.ok:
             raise failure(verdict)
+        names = Names(tuple(f"{path}." for built in prepared.built for path in built.paths))
+        found = ledger(before, named_tensors(model), names, where="the model", compare=True)
     return Outcome(
         command="replace",
         checkpoint="",
@@ -69,7 +74,7 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
         plan=prepared.plan,
         sites=site_outcomes(prepared),
         verdict=verdict,
-        ledger=None,
+        ledger=found,
         params_before=params,
         params_after=count_params(model),
         notes=prepared.notes,

@@ -429,6 +429,33 @@ def test_model_in_memory_is_as_it_was_after_a_failure() -> None:
     assert dict(model.named_modules()) == before
 
 
+def test_model_in_memory_is_swapped_in_place_with_a_ledger() -> None:
+    model = seeded(GatedNet)
+
+    outcome = modswap.replace(model, recipe())
+
+    assert outcome.plan is not None
+    assert outcome.plan.paths == ("channel_attention", "space_attention")
+    assert outcome.verdict is not None
+    assert outcome.verdict.finite is True
+    assert outcome.ledger is not None
+    assert (outcome.ledger.kept.tensors, outcome.ledger.fresh.tensors) == (4, 12)
+    assert type(model.get_submodule("space_attention")).__name__ == "BiLevelRoutingAttention"
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors"])
+def test_model_saved_from_memory_comes_back(name: str, tmp_path: Path) -> None:
+    model = seeded(GatedNet)
+    modswap.replace(model, recipe())
+
+    written = modswap.save(model, tmp_path / name, recipe=recipe())
+
+    assert written.nbytes == (tmp_path / name).stat().st_size
+    loaded = modswap.load(tmp_path / name, FACTORY, allow=ALLOW)
+    x = torch.randn(1, 3, 28, 28)
+    torch.testing.assert_close(loaded.eval()(x), model(x), rtol=0, atol=0)
+
+
 def test_every_size_mode_and_dtype_is_run(tmp_path: Path) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")
     verify = "verify: {sizes: [[30, 22]], modes: [eval, train], dtypes: [float32, bfloat16]}"

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,44 +22,34 @@ FUNCTIONS = frozenset(
     for module in ("torch.nn.functional", "torch._C._nn", "torch")
     for name in _ACTIVATIONS
 )
-# packages whose functions run code or reach files: never offered for `--allow`
-DANGEROUS = frozenset(
-    (
-        "builtins",
-        "code",
-        "codeop",
-        "commands",
-        "ctypes",
-        "ftplib",
-        "http",
-        "importlib",
-        "io",
-        "marshal",
-        "multiprocessing",
-        "nt",
-        "os",
-        "pickle",
-        "pip",
-        "platform",
-        "posix",
-        "pty",
-        "pydoc",
-        "requests",
-        "runpy",
-        "shutil",
-        "signal",
-        "socket",
-        "subprocess",
-        "sys",
-        "tempfile",
-        "threading",
-        "urllib",
-        "webbrowser",
-        "_pickle",
-        "_posixsubprocess",
+# what runs code, imports it or reaches files: never offered for `--allow`
+DANGEROUS = (
+    "__builtin__", "_ctypes", "_frozen_importlib", "_io", "_pickle", "_posixsubprocess", "asyncio",
+    "atexit", "bdb", "builtins", "cloudpickle", "code", "codeop", "commands", "concurrent",
+    "copyreg", "ctypes", "dill", "distutils", "ensurepip", "ftplib", "gc", "http", "imp",
+    "importlib", "inspect", "io", "IPython", "joblib", "linecache", "logging.config", "marshal",
+    "multiprocessing", "nt", "numpy.distutils", "numpy.f2py", "numpy.load", "numpy.testing",
+    "operator", "os", "pandas.read_pickle", "pdb", "pickle", "pip", "pkgutil", "platform", "posix",
+    "posixpath", "profile", "pty", "pydoc", "requests", "runpy", "setuptools", "shelve", "shutil",
+    "signal", "site", "socket", "subprocess", "sys", "tempfile", "threading", "timeit", "torch.fx",
+    "torch.hub", "torch.jit", "torch.load", "torch.ops", "torch.package", "torch.serialization",
+    "torch.utils.cpp_extension", "trace", "types", "urllib", "venv", "webbrowser", "zipimport",
+)  # fmt: skip
+# builtins that hold data and call nothing; listed as any other class
+PLAIN = frozenset(
+    f"builtins.{name}"
+    for name in (
+        "Ellipsis", "bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list",
+        "object", "range", "set", "slice", "str", "tuple",
     )
-)
+)  # fmt: skip
 OURS = ("modswap.nn.", "modswap.ops.demo.")
+
+
+def runs_code(name: str) -> bool:
+    """Return whether a name from a file is known to run code when it is called."""
+    bare = f"{name.removeprefix('__main__.')}."
+    return name not in PLAIN and any(bare.startswith(f"{known}.") for known in DANGEROUS)
 
 
 def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any, str]]:
@@ -76,37 +66,76 @@ def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any
     Raises:
         UnsafeError: If any of them is not allowed; all are listed.
     """
-    found: list[tuple[Any, str]] = []
-    refused: list[str] = []
-    aliases = dict(policy.aliases)
-    for name in dict.fromkeys(wanted):
-        if name in aliases:
-            found.append((_named_by_user(aliases[name], file), name))
-        elif (known := _known(name)) is not None:
-            found.append((known, name))
-        elif any(fnmatchcase(name, pattern) for pattern in policy.allow):
-            found.append((_named_by_user(name, file), name))
-        else:
-            refused.append(name)
+    names = list(dict.fromkeys(wanted))
+    objects = {name: _allowed(name, policy, file) for name in names}
+    refused = [name for name in names if objects[name] is None]
     if refused:
         raise _unsafe(refused, file)
+    found = [(value, name) for name, value in objects.items()]
+    if "numpy.dtype" in objects:
+        # what a dtype is an instance of: the file does not name it, the unpickler asks for it
+        kinds = vars(sys.modules["numpy.dtypes"])
+        found += [(kinds[name], f"numpy.dtypes.{name}") for name in kinds["__all__"]]
     return found
 
 
-def _known(name: str) -> Any:
-    """Return a layer of torch or of modswap by its dotted name, or None."""
-    module_name, _, attribute = name.rpartition(".")
-    if name in FUNCTIONS:
-        return getattr(sys.modules.get(module_name), attribute, None)
-    if name.startswith("torch.nn."):
-        value = getattr(sys.modules.get(module_name), attribute, None)
-        # by its home, so that nothing which torch merely imports is let in
-        home = getattr(value, "__module__", "")
-        return value if isinstance(value, type) and str(home).startswith("torch.nn.") else None
-    if name.startswith(OURS):
-        value = _named_by_user(name, Path())
-        return value if isinstance(value, type) and issubclass(value, nn.Module) else None
+def _allowed(name: str, policy: Policy, file: Path) -> Any:
+    """Return the object of a name that may be built, or None."""
+    aliases = dict(policy.aliases)
+    if name in aliases:
+        return _named_by_user(aliases[name], file)
+    # a name that is no name would be taken for a place on the disk
+    if not all(segment.isidentifier() for segment in name.split(".")):
+        return None
+    known = _own(name, file) if name.startswith(OURS) else _of_torch(name)
+    if known is not None:
+        return known
+    if name in policy.allow:
+        return _named_by_user(name, file)
+    packages = [entry[:-1] for entry in policy.allow if entry.endswith(".*")]
+    if any(name.startswith(package) for package in packages) and not runs_code(name):
+        value = _named_by_user(name, file)
+        return value if _is_class_of(value, name.partition(".")[0]) else None
     return None
+
+
+def _is_class_of(value: Any, package: str) -> bool:
+    """Return whether a value is a class that a package defines itself.
+
+    A package also holds what it imported, `os.system` under `package.module.os`, and functions
+    that a file could call with arguments of its choice: those have to be named one by one.
+    """
+    home = str(getattr(value, "__module__", ""))
+    return isinstance(value, type) and home.partition(".")[0] == package
+
+
+def _of_torch(name: str) -> Any:
+    """Return a layer of torch, or a function that its layers keep, or None."""
+    module_name, _, attribute = name.rpartition(".")
+    value = getattr(sys.modules.get(module_name), attribute, None)
+    if name in FUNCTIONS:
+        return value
+    # by its home, so that nothing which torch merely imports is let in
+    home = str(getattr(value, "__module__", ""))
+    inside = name.startswith("torch.nn.") and home.startswith("torch.nn.")
+    return value if inside and isinstance(value, type) else None
+
+
+def _own(name: str, file: Path) -> Any:
+    """Return a layer of modswap, or None if it is something else.
+
+    Raises:
+        UnsafeError: If this version has no such layer.
+    """
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        value = getattr(import_module(module_name), attribute)
+    except (ImportError, AttributeError):
+        what = f"it was written by another version of modswap: this one has no {name!r}"
+        raise UnsafeError(what, str(file), "update modswap") from None
+    home = f"{getattr(value, '__module__', '')}."
+    layer = isinstance(value, type) and issubclass(value, nn.Module) and home.startswith(OURS)
+    return value if layer else None
 
 
 def _named_by_user(name: str, file: Path) -> Any:
@@ -130,19 +159,17 @@ def _named_by_user(name: str, file: Path) -> Any:
 
 
 def _unsafe(refused: Sequence[str], file: Path) -> UnsafeError:
-    dangerous = [name for name in refused if name.split(".")[0] in DANGEROUS]
-    others = [name for name in refused if name not in dangerous]
-    listed = ", ".join(refused)
+    dangerous = [name for name in refused if runs_code(name)]
     count = "1 name that is" if len(refused) == 1 else f"{len(refused)} names that are"
-    what = f"to load it, {count} not allowed would have to be built or called: {listed}"
+    what = f"to load it, {count} not allowed would have to be built or called: {', '.join(refused)}"
     if dangerous:
         fix = (
             f"do not load it unless it is your own: {', '.join(dangerous)} can run any code; "
             "for a file of your own making there is --trust"
         )
         return UnsafeError(what, str(file), fix)
-    options = " ".join(_option(name) for name in others)
-    fix = f"if you trust these classes, add {options} (or --allow package.* for a whole package)"
+    options = " ".join(_option(name) for name in refused)
+    fix = f"if you trust them, add {options} (--allow package.* admits the classes of a package)"
     return UnsafeError(what, str(file), fix)
 
 

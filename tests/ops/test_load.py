@@ -1,0 +1,215 @@
+"""From a file to a working model, and every way in which that fails."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import modswap
+from modswap.core.errors import CheckpointError, ModswapError, RecipeError, UnsafeError, UsageError
+from modswap.core.job import Job, Policy, Subject
+from modswap.core.receipt import Receipt, SiteRecord
+from modswap.io.recipe import parse_recipe
+from modswap.ops.load import load
+from modswap.ops.replace import check_file, replace_file
+from tests.models import GatedNet, Tied
+
+RULE = "replace: [{match: space_attention, with: BiLevelRoutingAttention}]\n"
+
+
+def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object] = dict) -> Path:
+    state = dict(GatedNet().state_dict())
+    change(state)
+    torch.save(state, folder / "net.pt")
+    return folder / "net.pt"
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("tests.models:build_failing", r"the factory '.*' raised KeyError: 'depth' at models\.py:"),
+        ("tests.models:build_nothing", r"gave int, expected an nn\.Module; return the model"),
+        ("tests.models:nothing", r"tests\.models has no 'nothing'"),
+        ("tests.models:NAMES", r"tests\.models has no 'NAMES'"),
+        ("torch:float32", r"'torch:float32' is torch\.float32, expected a callable"),
+        ("torch.nn:Linear", r"raised TypeError: Linear\.__init__\(\) missing 2 required"),
+        ("nosuchpackage:x", r"no module named 'nosuchpackage'"),
+        (
+            "tests.models:TokenNet",
+            (
+                r"does not fit the weights: 1\d missing \(patch\.weight, patch\.bias, .*, … and \d+ "
+                r"more\); 1\d unexpected \(stem\.weight.*1 mismatched \(head\.weight is "
+                r"\(2, 16, 1, 1\) in the file, \(3, 16\) in the model\); build the model that net\.pt"
+            ),
+        ),
+    ],
+)
+def test_factory_that_does_not_fit_is_told(factory: str, message: str, tmp_path: Path) -> None:
+    file = weights(tmp_path, lambda state: state.pop("head.bias"))
+
+    with pytest.raises(ModswapError, match=message) as raised:
+        load(Subject(file, factory=factory))
+
+    assert raised.value.where == "--model"
+    assert raised.value.code == 2
+
+
+def test_factory_of_a_recipe_is_blamed_at_its_line(tmp_path: Path) -> None:
+    recipe = parse_recipe(
+        f"version: 1\nmodel:\n  factory: tests.models:build_failing\n{RULE}", "swap.yaml", "."
+    )
+
+    with pytest.raises(RecipeError, match=r"^swap\.yaml:3:3: the factory"):
+        load(Subject(weights(tmp_path)), recipe)
+
+
+def test_factory_gets_its_arguments(tmp_path: Path) -> None:
+    recipe = parse_recipe(
+        "version: 1\nmodel: {factory: 'tests.models:build_gated', args: {channels: 16}}\n" + RULE,
+        "swap.yaml",
+        ".",
+    )
+
+    assert isinstance(load(Subject(weights(tmp_path)), recipe).model, GatedNet)
+
+
+def test_weights_without_a_factory_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="it holds weights without code; say how to build"):
+        load(Subject(weights(tmp_path)))
+
+
+def test_weights_are_those_of_the_file(tmp_path: Path) -> None:
+    file = weights(tmp_path, lambda state: state["stem.bias"].fill_(7))
+
+    model = modswap.load(file, "tests.models:build_gated")
+
+    assert torch.equal(model.get_parameter("stem.bias"), torch.full((16,), 7.0))
+
+
+def test_tie_of_the_factory_is_kept_if_the_file_agrees(tmp_path: Path) -> None:
+    model = Tied()
+    torch.save(model.state_dict(), tmp_path / "tied.pt")
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state["head.weight"] += 1
+    torch.save(state, tmp_path / "apart.pt")
+
+    tied = modswap.load(tmp_path / "tied.pt", "tests.models:Tied")
+    apart = modswap.load(tmp_path / "apart.pt", "tests.models:Tied")
+
+    assert isinstance(tied, Tied)
+    assert isinstance(apart, Tied)
+    assert tied.head.weight is tied.embed.weight
+    assert torch.equal(apart.head.weight, state["head.weight"])
+
+
+def custom(folder: Path) -> tuple[Path, Path]:
+    """Swap in a class from outside; return the file before and after."""
+    file, out = weights(folder), folder / "out.pt"
+    recipe = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"
+        "replace: [{match: '*_attention', with: 'tests.models:ChannelsLastMixer'}]\n",
+        "swap.yaml",
+        ".",
+    )
+    outcome = replace_file(Job(Subject(file, factory="tests.models:build_gated"), recipe, out))
+    assert outcome.error is None
+    assert {site.new_class for site in outcome.sites} == {"tests.models.ChannelsLastMixer"}
+    return file, out
+
+
+def test_class_that_a_file_names_is_imported_only_if_it_is_allowed(tmp_path: Path) -> None:
+    _, out = custom(tmp_path)
+
+    with pytest.raises(UnsafeError, match=r"--allow tests\.models\.ChannelsLastMixer"):
+        modswap.load(out, "tests.models:build_gated")
+    model = modswap.load(out, "tests.models:build_gated", allow=["tests.models.*"])
+
+    assert model(torch.randn(1, 3, 8, 8)).shape == (1, 2, 4, 4)
+
+
+def test_recipe_inside_a_file_without_a_receipt_is_applied(tmp_path: Path) -> None:
+    recipe = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"
+        "replace: [{match: head, with: 'tests.models:Moody', args: {out_channels: 2}}]\n",
+        "swap.yaml",
+        ".",
+    )
+    model = modswap.apply_recipe(GatedNet(), recipe)
+    modswap.save(model, tmp_path / "net.safetensors", recipe=recipe)
+
+    with pytest.raises(UnsafeError, match=r"--allow tests\.models\.Moody"):
+        modswap.load(tmp_path / "net.safetensors", "tests.models:build_gated")
+    allowed = ["tests.models.Moody"]
+    loaded = modswap.load(tmp_path / "net.safetensors", "tests.models:build_gated", allow=allowed)
+
+    assert type(loaded.get_submodule("head")).__name__ == "Moody"
+
+
+def test_receipt_that_does_not_fit_the_factory_is_told(tmp_path: Path) -> None:
+    site = SiteRecord(paths=("nowhere",), module="BiLevelRoutingAttention", args={"dim": 8})
+    receipt = Receipt(modswap="1", torch="2", sites=(site,)).text()
+    state = {"state_dict": GatedNet().state_dict(), "modswap": {"recipe": "", "receipt": receipt}}
+    torch.save(state, tmp_path / "net.pt")
+
+    with pytest.raises(ModswapError, match="no module 'nowhere' in GatedNet"):
+        modswap.load(tmp_path / "net.pt", "tests.models:build_gated")
+
+
+def test_damaged_receipt_is_told(tmp_path: Path) -> None:
+    state = {"state_dict": GatedNet().state_dict(), "modswap": {"receipt": "{"}}
+    torch.save(state, tmp_path / "net.pt")
+
+    with pytest.raises(CheckpointError, match="the receipt inside is damaged"):
+        modswap.load(tmp_path / "net.pt", "tests.models:build_gated")
+
+
+def test_factory_is_passed_over_where_the_file_holds_a_module(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "net.pt")
+
+    assert isinstance(modswap.load(tmp_path / "net.pt", "nosuch:thing"), nn.Linear)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("with: BiLevelRoutingAtention", "did you mean 'BiLevelRoutingAttention'?"),
+        ("with: Gizmo", "run `modswap catalogue` to list them"),
+        ("with: 'torch:float32'", "expected a class derived from torch.nn.Module"),
+        ("with: BiLevelRoutingAttention, prefix: att", "has no layers that a prefix could name"),
+        ("with: BiLevelRoutingAttention, args: {n_wim: 7}", "did you mean 'n_win'"),
+        ("with: BiLevelRoutingAttention, args: {topk: 99, n_win: 2}", "topk"),
+        ("with: BiLevelRoutingAttention, args: {dim: 99}", "dim"),
+        ("with: 'tests.models:Keep', args: {gian: 1}", "did you mean 'gain'?"),
+        ("with: BiLevelRoutingAttention, layout: NLC", "NLC"),
+    ],
+)
+def test_rule_that_cannot_be_built_is_told(rule: str, message: str, tmp_path: Path) -> None:
+    recipe = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"
+        f"replace: [{{match: space_attention, {rule}}}]\n",
+        "swap.yaml",
+        ".",
+    )
+    subject = Subject(weights(tmp_path), Policy(), "tests.models:build_gated")
+
+    with pytest.raises(ModswapError) as raised:
+        check_file(Job(subject, recipe))
+
+    assert message in str(raised.value)
+    assert raised.value.where
+
+
+def test_one_instance_for_sites_of_two_sizes_is_refused(tmp_path: Path) -> None:
+    recipe = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"
+        "replace: [{match: [stem, head], with: 'torch.nn:Conv2d', share: true, "
+        "args: {out_channels: auto, kernel_size: 1}}]\n",
+        "swap.yaml",
+        ".",
+    )
+    subject = Subject(weights(tmp_path), Policy(), "tests.models:build_gated")
+
+    with pytest.raises(ModswapError):
+        check_file(Job(subject, recipe))
