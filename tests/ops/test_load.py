@@ -39,9 +39,9 @@ def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object] = 
         (
             "tests.models:TokenNet",
             (
-                r"does not fit the weights: 1\d missing \(patch\.weight, patch\.bias, .*, … and \d+ "
-                r"more\); 1\d unexpected \(stem\.weight.*1 mismatched \(head\.weight is "
-                r"\(2, 16, 1, 1\) in the file, \(3, 16\) in the model\); build the model that net\.pt"
+                r"does not fit the weights: 1\d missing \(patch\.weight, patch\.bias, .*, … and "
+                r"\d+ more\); 1\d unexpected \(stem\.weight.*1 mismatched \(head\.weight is "
+                r"\(2, 16, 1, 1\) in the file, \(3, 16\) in the model\); build the model that net"
             ),
         ),
     ],
