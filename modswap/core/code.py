@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -101,15 +102,13 @@ def _load_file(file: Path, where: str) -> ModuleType:
 
 
 def _raised(name: str, where: str, error: BaseException) -> RecipeError:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
     text = " ".join(str(error).split())[:200]
     if isinstance(error, SyntaxError):
-        place = f" at {Path(error.filename or name).name}:{error.lineno}"
-    elif trace is not None and trace.tb_frame.f_code.co_filename != __file__:
-        place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        places = [f" at {Path(error.filename or name).name}:{error.lineno}"]
     else:
-        place = ""
-    what = f"importing {name!r} raised {type(error).__name__}: {text}{place}"
+        frames = traceback.extract_tb(error.__traceback__)
+        own = ("<frozen", __file__)
+        theirs = [frame for frame in frames if not frame.filename.startswith(own)]
+        places = [f" at {Path(frame.filename).name}:{frame.lineno}" for frame in theirs]
+    what = f"importing {name!r} raised {type(error).__name__}: {text}{''.join(places[-1:])}"
     return RecipeError(what, where, "import it in a Python session to see why")
