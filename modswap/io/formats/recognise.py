@@ -63,19 +63,11 @@ def _refuse_odd(file: Path, status: os.stat_result) -> None:
         raise CheckpointError("it is empty", str(file), "save or download it again")
 
 
-def kind_of(mode: int) -> str:
-    """Return what stands there if it is no ordinary file, or nothing."""
-    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
-    kind = next((name for test, name in kinds.items() if test(mode)), "")
-    return kind or ("" if stat.S_ISREG(mode) else "a device")
-
-
-def _missing(file: Path, error: OSError | ValueError) -> CheckpointError:
+def _missing(file: Path, error: OSError) -> CheckpointError:
     if isinstance(error, FileNotFoundError):
         fix = file_near(file) or "check the name and the folder"
         return CheckpointError("no such file", str(file), fix)
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    what = f"it cannot be read: {reason}"
+    what = f"it cannot be read: {error.strerror}"
     return CheckpointError(what, str(file), "check the name and its permissions")
 
 
@@ -146,24 +138,17 @@ def _foreign_zip(look: Look) -> tuple[str, str] | None:
     if any(name.endswith(".npy") for name in look.names):
         return "it is a NumPy archive", "load it with NumPy and save a state dict"
     if has_entry(look, "config.json") or "config.json" in look.names:
-        return "it is a Keras archive", _OTHER_FRAMEWORK
+        return "it is a Keras archive", "modswap works on PyTorch models"
     return "it is a zip, but none that torch.save wrote", "unpack it and name the checkpoint inside"
 
 
-_OTHER_FRAMEWORK = "modswap works on PyTorch models"
-_TENSORFLOW = "it belongs to a TensorFlow checkpoint"
-_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # the last bytes of TensorFlow's index files
 _HEADS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "it is a git-LFS pointer, not the file", "run `git lfs pull`"),
     (b"GGUF", "it is a GGUF file", "GGUF holds quantized weights: swap in the original model"),
-    (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file (Keras)", _OTHER_FRAMEWORK),
+    (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file (Keras)", "modswap works on PyTorch models"),
     (b"\x93NUMPY", "it is a NumPy array", "load it with NumPy and save a state dict"),
     (b"\x1f\x8b", "it is compressed (gzip)", "unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "it is compressed (7z)", "unpack it first"),
-    (b"\xfd7zXZ\0", "it is compressed (xz)", "unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "it is compressed (zstd)", "unpack it first"),
-    (b"BZh", "it is compressed (bzip2)", "unpack it first"),
-    (b"model_checkpoint_path:", _TENSORFLOW, _OTHER_FRAMEWORK),
 )  # fmt: skip
 
 
@@ -175,10 +160,6 @@ def _foreign_head(look: Look) -> tuple[str, str] | None:
     start = head.lstrip()[:64].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "it is a web page, not a checkpoint", "download the file itself, not its page"
-    if head[4:8] == b"TFL3":
-        return "it is a TensorFlow Lite model", _OTHER_FRAMEWORK
-    if _ends_with(look.file, _TABLE):
-        return _TENSORFLOW, _OTHER_FRAMEWORK
     if head[257:262] == b"ustar":
         return "it is a tar archive", "unpack it, or save the model again with a current torch"
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
@@ -187,12 +168,6 @@ def _foreign_head(look: Look) -> tuple[str, str] | None:
     if head[:1] == b"\x08" and (b"onnx" in head.lower() or b"pytorch" in head):
         return "it is an ONNX model", "swap in the PyTorch model, then export it again"
     return None
-
-
-def _ends_with(file: Path, tail: bytes) -> bool:
-    with file.open("rb") as stream:
-        stream.seek(-min(len(tail), file.stat().st_size), 2)
-        return stream.read() == tail
 
 
 def _is_text(head: bytes) -> bool:
