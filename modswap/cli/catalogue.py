@@ -26,7 +26,7 @@ def catalogue(
     ] = "table",
     no_color: options.NoColor = False,
 ) -> None:
-    """List what can be swapped in; with NAME its options, shapes, paper, an example rule."""
+    """List what can be swapped in; with NAME, all about one."""
     session = options.session_of(context)
     session.command, session.color = "catalogue", not no_color
     options.check_format(session, form, ("table", "json", "markdown"))

@@ -41,7 +41,7 @@ def check(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Check a swap: the same plan and verification, no weights read, nothing written."""
+    """Check a swap; no weights read, nothing written."""
     session = options.session_of(context)
     session.command, session.checkpoint = "check", str(files[0])
     session.report, session.quiet, session.verbose = report, quiet, verbose

@@ -27,7 +27,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite RECIPE.")] = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Write a starter recipe: likely targets, observed sizes, a rule that works."""
+    """Write a starter recipe, whose rule was tried."""
     session = options.session_of(context)
     session.command, session.checkpoint, session.verbose = "init", str(file), verbose
     if output is not None and output.exists() and not force:

@@ -41,7 +41,7 @@ def replace(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Swap modules in a checkpoint: plan, swap, verify, write, report."""
+    """Swap modules in a checkpoint by a recipe."""
     session = options.session_of(context)
     session.command, session.checkpoint, session.recipe = "replace", str(file), config
     session.report, session.quiet, session.verbose = report, quiet, verbose

@@ -32,7 +32,7 @@ def tree(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:
-    """Show the module tree: path, class, parameters, bytes; shapes with --input."""
+    """Show a checkpoint's module tree; shapes with --input."""
     session = options.session_of(context)
     session.command, session.checkpoint = "tree", str(file)
     session.report, session.verbose, session.color = report, verbose, not no_color

@@ -41,7 +41,7 @@ def judge_layout(
         return None, f"a tensor of {rank} axes is neither a map nor tokens"
     direct = [clue for clue in same_tensor if clue.rank == rank]
     if direct:
-        return _decide(direct[:1], f"the same tensor goes through {direct[0].path!r}")
+        return _decide(direct[:1], f"the same tensor goes through {_seen_from(path, direct[0])}")
     nearby = [clue for clue in all_clues if clue.rank == rank]
     for around in _upwards(path):
         inside = [clue for clue in nearby if _is_below(clue.path, around)]
@@ -63,6 +63,14 @@ def _decide(clues: Sequence[Clue], told_by: str) -> tuple[Layout | None, str]:
         case ["NLC"]:
             return "NLC", reason
     return None, f"{reason}, which say {' and '.join(layouts)}"
+
+
+def _seen_from(path: str, clue: Clue) -> str:
+    """Return where a clue is, told alike for sites that are alike."""
+    if clue.path == path:
+        return "it"
+    inside = clue.path.startswith(f"{path}.")
+    return f"its {clue.path[len(path) + 1 :]!r}" if inside else repr(clue.path)
 
 
 def _upwards(path: str) -> list[str]:

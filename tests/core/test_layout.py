@@ -13,8 +13,9 @@ SIGNAL = Clue("c.conv", "Conv1d", "NCL", 3)
 @pytest.mark.parametrize(
     ("path", "rank", "same", "clues", "layout", "reason"),
     [
-        ("a.conv", 4, [CONV], [], "NCHW", "the same tensor goes through 'a.conv' (Conv2d)"),
-        ("a", 4, [NORM, CONV], [CONV], "NHWC", "goes through 'a.norm' (LayerNorm)"),
+        ("a.conv", 4, [CONV], [], "NCHW", "the same tensor goes through it (Conv2d)"),
+        ("a", 4, [NORM, CONV], [CONV], "NHWC", "goes through its 'norm' (LayerNorm)"),
+        ("b", 4, [NORM], [], "NHWC", "goes through 'a.norm' (LayerNorm)"),
         ("a.gate", 4, [], [CONV, TOKENS], "NCHW", "1 layers inside 'a' take 4-D tensors (Conv2d)"),
         ("z", 4, [], [CONV, CONV], "NCHW", "2 layers in the model take 4-D tensors (Conv2d)"),
         ("b", 3, [CONV], [CONV, TOKENS], "NLC", "1 layers inside 'b' take 3-D tensors (Linear)"),
