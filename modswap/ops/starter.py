@@ -9,7 +9,7 @@ from modswap.core.errors import ModswapError, UsageError
 from modswap.core.job import Subject
 from modswap.core.recipe import Recipe, TensorInput
 from modswap.core.site import Site, extent
-from modswap.core.values import TensorInfo, difference
+from modswap.core.values import difference
 from modswap.io.recipe import parse_recipe
 from modswap.ops.apply import swapped
 from modswap.ops.inputs import Case, DummyCall
@@ -94,12 +94,11 @@ def _guesses(model: nn.Module) -> Iterator[DummyCall]:
 def _targets(sites: Sequence[Site]) -> Iterator[Target]:
     """Yield the sites that give back a map or tokens of the shape that they take."""
     for site in sites:
-        if not site.calls or site.layout is None or site.input is None:
+        seen, output = site.input, site.output
+        if seen is None or output is None or site.layout is None:
             continue
-        output = site.output
-        if output is None or difference(site.input, output) is not None:
-            continue
-        if not isinstance(output, TensorInfo) or site.params == 0:
+        # what a norm does cannot be done by an attention
+        if site.params == 0 or "Norm" in site.short_class or difference(seen, output) is not None:
             continue
         name = f"{site.path.rpartition('.')[2]} {site.short_class}".lower()
         yield Target(site, any(word in name for word in NAMES))

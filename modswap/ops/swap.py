@@ -12,6 +12,7 @@ from modswap.core.plan import Plan, make_plan
 from modswap.core.recipe import Recipe
 from modswap.core.site import Site
 from modswap.core.verdict import Verdict, judge
+from modswap.nn.adapters import SiteAdapter
 from modswap.ops.apply import Placement, swapped
 from modswap.ops.build import Built, build
 from modswap.ops.describe import class_name
@@ -195,9 +196,7 @@ def _site_outcome(built: Built, site: Site) -> SiteOutcome:
         rule=built.step.where,
         old_class=site.class_name,
         old_params=site.params,
-        new_class=class_name(built.module)
-        if ":" not in built.blueprint.module
-        else built.blueprint.module.replace(":", "."),
+        new_class=_new_class(built),
         new_params=sum(p.numel() for p in built.module.parameters()),
         args=built.blueprint.args,
         calls=site.calls,
@@ -205,8 +204,22 @@ def _site_outcome(built: Built, site: Site) -> SiteOutcome:
         start=built.step.rule.start,
         shared_with=others,
         choices=built.blueprint.choices,
-        notes=built.notes,
+        notes=(*_adapted(built.module), *built.notes),
     )
+
+
+def _new_class(built: Built) -> str:
+    """Return the class that the rule asked for; an adapter around it is told in a note."""
+    if ":" in built.blueprint.module:
+        return built.blueprint.module.replace(":", ".")
+    module = built.module
+    return class_name(module.module if isinstance(module, SiteAdapter) else module)
+
+
+def _adapted(module: nn.Module) -> tuple[str, ...]:
+    if not isinstance(module, SiteAdapter):
+        return ()
+    return (f"inside an adapter: {module.extra_repr()}",)
 
 
 def count_params(model: nn.Module) -> int:
