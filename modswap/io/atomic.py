@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,12 +31,15 @@ def replacing(out: Path, *, force: bool) -> Iterator[Path]:
     target = out.resolve()
     if target.exists() and not force:
         raise exists(out)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.modswap-part")
+    # of its own length, so that a long name beside it stays possible
+    temporary = target.with_name(f".modswap-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(_mode(target))
+        if target.exists() and not force:
+            raise exists(out)  # it appeared while this one was being written
         temporary.replace(target)
         _flush_folder(target.parent)
     except OSError as error:

@@ -1,5 +1,6 @@
 """Checkpoint formats: one table, and reading and writing by it."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from modswap.core.outcome import Written
 from modswap.io.atomic import digest, exists, replacing
 from modswap.io.formats.container import Container, Slot, named_tensors, refilled
 from modswap.io.formats.format import Format, Records
-from modswap.io.formats.recognise import foreign, look_at
+from modswap.io.formats.recognise import foreign, kind_of, look_at
 from modswap.io.formats.safetensors_file import SAFETENSORS
 from modswap.io.formats.torch_file import TORCH, TORCH_LEGACY
 
-__all__ = ["FORMATS", "blank", "read", "refuse_target", "tensors", "write"]
+__all__ = ["FORMATS", "blank", "left_out", "read", "refuse_target", "tensors", "write"]
 
 FORMATS: tuple[Format, ...] = (TORCH, TORCH_LEGACY, SAFETENSORS)
 ENDINGS = {ending: row for row in FORMATS for ending in row.endings}
@@ -42,8 +43,18 @@ def read(file: Path, policy: Policy) -> Container:
 
 
 def tensors(container: Container) -> dict[str, torch.Tensor]:
-    """Return every tensor of a checkpoint by a dotted name, the optimizer's included."""
-    return dict(named_tensors(container.payload))
+    """Return every tensor of a checkpoint by a dotted name, the optimizer's included.
+
+    Where two keys give one name, as 0 and "0" do, the later one has a number behind it.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in named_tensors(container.payload):
+        numbers = itertools.count(2)
+        unique = name
+        while unique in found:
+            unique = f"{name}#{next(numbers)}"
+        found[unique] = tensor
+    return found
 
 
 def refuse_target(source: Path, out: Path, *, force: bool) -> None:
@@ -52,18 +63,39 @@ def refuse_target(source: Path, out: Path, *, force: bool) -> None:
     Raises:
         CheckpointError: If it is the input, exists, or cannot be a file.
     """
-    if out.exists() and source.exists() and out.samefile(source):
+    there = _stands(out)
+    if there and source.exists() and out.samefile(source):
         fix = "name another file: the input is never overwritten"
         raise CheckpointError("it is the input itself", str(out), fix)
-    if out.is_dir():
-        raise CheckpointError("it is a folder", str(out), f"name a file, {out / source.name}")
+    kind = kind_of(out.stat().st_mode) if there else ""
+    if kind:
+        inside = f", {out / source.name}" if out.is_dir() else ""
+        raise CheckpointError(f"it is {kind}", str(out), f"name a file{inside}")
     if not out.resolve().parent.is_dir():
         what = f"there is no folder {str(out.parent)!r}"
         raise CheckpointError(what, str(out), "make it first")
-    if out.exists() and not force:
+    if there and not force:
         raise exists(out)
     if out.suffix:
         _by_ending(out)
+
+
+def _stands(out: Path) -> bool:
+    """Return whether anything stands at a place.
+
+    Raises:
+        CheckpointError: If it is no place at all, such as a link to itself or a name too long.
+    """
+    try:
+        out.resolve()
+        out.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        what = f"it cannot be written: {reason}"
+        raise CheckpointError(what, str(out), "name another file") from None
+    return True
 
 
 def _by_ending(out: Path) -> Format:
@@ -108,16 +140,35 @@ def write(
     row = target_format(container, out)
     payload = refilled(container, values)
     if row.weights_only and container.format != row.name:
-        payload = _weights(values[0])
+        payload = _weights(container.slots[0], values[0])
     with replacing(out, force=force) as temporary:
-        row.save(payload, temporary, Records(recipe, receipt), dict(container.metadata))
+        try:
+            row.save(payload, temporary, Records(recipe, receipt), dict(container.metadata))
+        except CheckpointError as error:
+            raise CheckpointError(error.what, str(out), error.fix) from error
     return Written(out, out.stat().st_size, digest(out), row.name)
 
 
-def _weights(value: Any) -> dict[str, Any]:
+def left_out(container: Container, out: Path) -> tuple[str, ...]:
+    """Return in words what a file will not hold because its format has no room for it."""
+    row = target_format(container, out)
+    if not row.weights_only or container.format == row.name:
+        return ()
+    primary = container.slots[0]
+    notes = []
+    if primary.kind == "module":
+        notes.append(f"{row.name} hold weights without code: the model's class loads them")
+    if primary.keys:
+        others = ", ".join(repr(key) for key in container.payload if key != primary.keys[0])
+        place = ".".join(primary.keys)
+        notes.append(f"only the weights of {place!r} are written; left out: {others or 'nothing'}")
+    return tuple(notes)
+
+
+def _weights(slot: Slot, value: Any) -> dict[str, Any]:
     """Return the primary model's weights, for a container that has no room for more."""
     if not isinstance(value, nn.Module):
-        return dict(value)
+        return {f"{slot.prefix}{name}": tensor for name, tensor in value.items()}
     return {name: t for name, t in value.state_dict().items() if torch.is_tensor(t)}
 
 
@@ -132,6 +183,7 @@ def blank(model: nn.Module, out: Path) -> tuple[Container, Any]:
         CheckpointError: If no format has this ending.
     """
     row = _by_ending(out) if out.suffix else TORCH
-    payload: Any = _weights(model) if row.weights_only else model
-    kind = Slot((), "weights", payload) if row.weights_only else Slot((), "module", model)
-    return Container(row.name, Path(), payload, (kind,)), payload
+    slot = Slot((), "module", model)
+    if row.weights_only:
+        slot = Slot((), "weights", _weights(slot, model))
+    return Container(row.name, Path(), slot.value, (slot,)), slot.value

@@ -17,39 +17,53 @@ _ACTIVATIONS = (
     "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax",
     "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "tanh",
 )  # fmt: skip
-FUNCTIONS = frozenset(
+_FUNCTIONS = frozenset(
     f"{module}.{name}"
     for module in ("torch.nn.functional", "torch._C._nn", "torch")
     for name in _ACTIVATIONS
 )
 # what runs code, imports it or reaches files: never offered for `--allow`
-DANGEROUS = (
-    "__builtin__", "_ctypes", "_frozen_importlib", "_io", "_pickle", "_posixsubprocess", "asyncio",
-    "atexit", "bdb", "builtins", "cloudpickle", "code", "codeop", "commands", "concurrent",
-    "copyreg", "ctypes", "dill", "distutils", "ensurepip", "ftplib", "gc", "http", "imp",
-    "importlib", "inspect", "io", "IPython", "joblib", "linecache", "logging.config", "marshal",
-    "multiprocessing", "nt", "numpy.distutils", "numpy.f2py", "numpy.load", "numpy.testing",
-    "operator", "os", "pandas.read_pickle", "pdb", "pickle", "pip", "pkgutil", "platform", "posix",
-    "posixpath", "profile", "pty", "pydoc", "requests", "runpy", "setuptools", "shelve", "shutil",
-    "signal", "site", "socket", "subprocess", "sys", "tempfile", "threading", "timeit", "torch.fx",
-    "torch.hub", "torch.jit", "torch.load", "torch.ops", "torch.package", "torch.serialization",
-    "torch.utils.cpp_extension", "trace", "types", "urllib", "venv", "webbrowser", "zipimport",
+_RUNS = (
+    "_ctypes", "_frozen_importlib", "_io", "_pickle", "_posixsubprocess", "asyncio", "atexit",
+    "bdb", "builtins", "cloudpickle", "code", "codeop", "commands", "concurrent", "ctypes", "dill",
+    "distutils", "ensurepip", "ftplib", "gc", "http", "imp", "importlib", "inspect", "io",
+    "joblib", "linecache", "logging.config", "marshal", "multiprocessing", "nt", "numpy.distutils",
+    "numpy.f2py", "numpy.load", "numpy.testing", "operator", "os", "pandas.read_pickle", "pdb",
+    "pickle", "pip", "pkgutil", "platform", "posix", "profile", "pty", "pydoc", "requests", "runpy",
+    "setuptools", "shelve", "shutil", "signal", "site", "socket", "subprocess", "sys", "tempfile",
+    "threading", "timeit", "torch.fx", "torch.hub", "torch.jit", "torch.load", "torch.ops",
+    "torch.package", "torch.serialization", "torch.utils.cpp_extension", "trace",
+    "types.CodeType", "types.FunctionType", "types.LambdaType", "types.MethodType", "urllib",
+    "venv", "webbrowser", "zipimport",
+)  # fmt: skip
+# modules that packages import, reached through them: `package.module.os.system`
+_INSIDE = (
+    "builtins", "ctypes", "importlib", "os", "pickle", "posix", "shutil", "subprocess", "sys",
+    "torch.hub", "torch.jit", "torch.load", "torch.ops", "torch.utils.cpp_extension",
 )  # fmt: skip
 # builtins that hold data and call nothing; listed as any other class
-PLAIN = frozenset(
+_PLAIN = frozenset(
     f"builtins.{name}"
     for name in (
         "Ellipsis", "bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list",
         "object", "range", "set", "slice", "str", "tuple",
     )
 )  # fmt: skip
-OURS = ("modswap.nn.", "modswap.ops.demo.")
+_OURS = ("modswap.nn.", "modswap.ops.demo.")
 
 
 def runs_code(name: str) -> bool:
     """Return whether a name from a file is known to run code when it is called."""
-    bare = f"{name.removeprefix('__main__.')}."
-    return name not in PLAIN and any(bare.startswith(f"{known}.") for known in DANGEROUS)
+    if name in _PLAIN:
+        return False
+    bare = f".{name.removeprefix('__main__.')}."
+    known = any(bare.startswith(f".{module}.") for module in _RUNS)
+    return known or any(f".{module}." in bare for module in _INSIDE) or not _is_name(name)
+
+
+def _is_name(name: str) -> bool:
+    """Return whether it is a dotted name; anything else might be a place on the disk."""
+    return all(segment.isidentifier() for segment in name.split("."))
 
 
 def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any, str]]:
@@ -72,7 +86,7 @@ def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any
     if refused:
         raise _unsafe(refused, file)
     found = [(value, name) for name, value in objects.items()]
-    if "numpy.dtype" in objects:
+    if "numpy.dtype" in objects and "numpy.dtypes" in sys.modules:
         # what a dtype is an instance of: the file does not name it, the unpickler asks for it
         kinds = vars(sys.modules["numpy.dtypes"])
         found += [(kinds[name], f"numpy.dtypes.{name}") for name in kinds["__all__"]]
@@ -84,10 +98,9 @@ def _allowed(name: str, policy: Policy, file: Path) -> Any:
     aliases = dict(policy.aliases)
     if name in aliases:
         return _named_by_user(aliases[name], file)
-    # a name that is no name would be taken for a place on the disk
-    if not all(segment.isidentifier() for segment in name.split(".")):
+    if not _is_name(name):
         return None
-    known = _own(name, file) if name.startswith(OURS) else _of_torch(name)
+    known = _own(name, file) if name.startswith(_OURS) else _of_torch(name)
     if known is not None:
         return known
     if name in policy.allow:
@@ -113,7 +126,7 @@ def _of_torch(name: str) -> Any:
     """Return a layer of torch, or a function that its layers keep, or None."""
     module_name, _, attribute = name.rpartition(".")
     value = getattr(sys.modules.get(module_name), attribute, None)
-    if name in FUNCTIONS:
+    if name in _FUNCTIONS:
         return value
     # by its home, so that nothing which torch merely imports is let in
     home = str(getattr(value, "__module__", ""))
@@ -134,7 +147,7 @@ def _own(name: str, file: Path) -> Any:
         what = f"it was written by another version of modswap: this one has no {name!r}"
         raise UnsafeError(what, str(file), "update modswap") from None
     home = f"{getattr(value, '__module__', '')}."
-    layer = isinstance(value, type) and issubclass(value, nn.Module) and home.startswith(OURS)
+    layer = isinstance(value, type) and issubclass(value, nn.Module) and home.startswith(_OURS)
     return value if layer else None
 
 

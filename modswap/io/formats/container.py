@@ -97,6 +97,19 @@ def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:
     return (primary, *(slot for slot in found[1:] if _same_model(primary, slot)))
 
 
+def passed_over(payload: Any, slots: Sequence[Slot]) -> tuple[str, ...]:
+    """Return in words which other models a payload holds; they are left as they are."""
+    if not slots[0].keys:
+        return ()
+    known = {slot.keys for slot in slots}
+    primary = ".".join(slots[0].keys)
+    return tuple(
+        f"{'.'.join(slot.keys)!r} holds another model than {primary!r} and is left as it is"
+        for slot in _inside(payload, ())
+        if slot.keys not in known
+    )
+
+
 def _inside(payload: Mapping[Any, Any], keys: tuple[str, ...]) -> Iterator[Slot]:
     for key in KEYS:
         value = payload.get(key)

@@ -47,7 +47,7 @@ def look_at(file: Path) -> Look:
         _refuse_odd(file, status)
         with file.open("rb") as stream:
             head = stream.read(HEAD)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
         raise _missing(file, error) from None
     look = Look(file, head, status.st_size)
     return Look(file, head, status.st_size, _zip_names(look)) if head[:4] == b"PK\3\4" else look
@@ -55,19 +55,25 @@ def look_at(file: Path) -> Look:
 
 def _refuse_odd(file: Path, status: os.stat_result) -> None:
     """Refuse what is no regular file with something in it, before it is opened."""
-    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISREG: ""}
-    kind = next((name for test, name in kinds.items() if test(status.st_mode)), "a device")
+    kind = kind_of(status.st_mode)
     if kind:
         raise CheckpointError(f"it is {kind}, expected a checkpoint file", str(file), "name a file")
     if status.st_size == 0:
         raise CheckpointError("it is empty", str(file), "save or download it again")
 
 
-def _missing(file: Path, error: OSError) -> CheckpointError:
+def kind_of(mode: int) -> str:
+    """Return what stands there if it is no regular file, or nothing."""
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISREG: ""}
+    return next((name for test, name in kinds.items() if test(mode)), "a device")
+
+
+def _missing(file: Path, error: OSError | ValueError) -> CheckpointError:
     if isinstance(error, FileNotFoundError):
         fix = file_near(file) or "check the name and the folder"
         return CheckpointError("no such file", str(file), fix)
-    what = f"it cannot be read: {error.strerror}"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    what = f"it cannot be read: {reason}"
     return CheckpointError(what, str(file), "check the name and its permissions")
 
 
@@ -138,17 +144,24 @@ def _foreign_zip(look: Look) -> tuple[str, str] | None:
     if any(name.endswith(".npy") for name in look.names):
         return "it is a NumPy archive", "load it with NumPy and save a state dict"
     if has_entry(look, "config.json") or "config.json" in look.names:
-        return "it is a Keras archive", "modswap works on PyTorch models"
+        return "it is a Keras archive", _OTHER_FRAMEWORK
     return "it is a zip, but none that torch.save wrote", "unpack it and name the checkpoint inside"
 
 
+_OTHER_FRAMEWORK = "modswap works on PyTorch models"
+_TENSORFLOW = "it belongs to a TensorFlow model"
+_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # the last bytes of TensorFlow's index files
 _HEADS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "it is a git-LFS pointer, not the file", "run `git lfs pull`"),
     (b"GGUF", "it is a GGUF file", "GGUF holds quantized weights: swap in the original model"),
-    (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file (Keras)", "modswap works on PyTorch models"),
+    (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file (Keras)", _OTHER_FRAMEWORK),
     (b"\x93NUMPY", "it is a NumPy array", "load it with NumPy and save a state dict"),
     (b"\x1f\x8b", "it is compressed (gzip)", "unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "it is compressed (7z)", "unpack it first"),
+    (b"\xfd7zXZ\0", "it is compressed (xz)", "unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed (zstd)", "unpack it first"),
+    (b"BZh", "it is compressed (bzip2)", "unpack it first"),
+    (b"model_checkpoint_path:", _TENSORFLOW, _OTHER_FRAMEWORK),
 )  # fmt: skip
 
 
@@ -160,6 +173,13 @@ def _foreign_head(look: Look) -> tuple[str, str] | None:
     start = head.lstrip()[:64].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "it is a web page, not a checkpoint", "download the file itself, not its page"
+    return _foreign_binary(look)
+
+
+def _foreign_binary(look: Look) -> tuple[str, str] | None:
+    head = look.head
+    if head[4:8] == b"TFL3" or _ends_with(look.file, _TABLE):
+        return _TENSORFLOW, _OTHER_FRAMEWORK
     if head[257:262] == b"ustar":
         return "it is a tar archive", "unpack it, or save the model again with a current torch"
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
@@ -168,6 +188,12 @@ def _foreign_head(look: Look) -> tuple[str, str] | None:
     if head[:1] == b"\x08" and (b"onnx" in head.lower() or b"pytorch" in head):
         return "it is an ONNX model", "swap in the PyTorch model, then export it again"
     return None
+
+
+def _ends_with(file: Path, tail: bytes) -> bool:
+    with file.open("rb") as stream:
+        stream.seek(-min(len(tail), file.stat().st_size), 2)
+        return stream.read() == tail
 
 
 def _is_text(head: bytes) -> bool:

@@ -1,7 +1,7 @@
 """Files of `torch.save`, read by its safe unpickler only."""
 
-import io
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch.sparse import check_sparse_tensor_invariants
 
-from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
+from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.job import Policy
-from modswap.io.formats.allow import DANGEROUS, resolve
-from modswap.io.formats.container import OWN_KEY, Container, find_slots, is_weights
+from modswap.io.formats.allow import resolve
+from modswap.io.formats.container import OWN_KEY, Container, find_slots, is_weights, passed_over
 from modswap.io.formats.format import Format, Records
 from modswap.io.formats.recognise import Look, is_torch_legacy, is_torch_zip
 
@@ -24,7 +24,12 @@ TRUSTED = (
     "loaded by torch's full unpickler (--trust): any code in the file was run with your rights"
 )
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
-_WANTED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
+_WANTED = re.compile(r"GLOBAL (\S+) was not an allowed global")
+_BLOCKED = re.compile(r"GLOBAL (\S+) whose module \S+ is blocked")
+_NEWER = re.compile(r"file with version (\d+), but the maximum supported version .*? is (\d+)")
+# how an old file refers to a module: a persistent id that begins with the word and a class
+_WHOLE_MODULE = re.compile(rb"\(X\x06\0\0\0module(?:q.|r....)c", re.DOTALL)
+_OPENING = 1 << 20
 
 
 def load_zip(look: Look, policy: Policy) -> Container:
@@ -51,14 +56,16 @@ def load_legacy(look: Look, policy: Policy) -> Container:
 def _container(name: str, payload: Any, look: Look, policy: Policy) -> Container:
     own = payload.get(OWN_KEY) if isinstance(payload, Mapping) else None
     records = own if isinstance(own, Mapping) else {}
+    slots = find_slots(payload, look.file)
+    trusted = (TRUSTED,) if policy.trust else ()
     return Container(
         format=name,
         file=look.file,
         payload=payload,
-        slots=find_slots(payload, look.file),
+        slots=slots,
         recipe=_text(records.get("recipe")),
         receipt=_text(records.get("receipt")),
-        notes=(TRUSTED,) if policy.trust else (),
+        notes=(*trusted, *passed_over(payload, slots)),
     )
 
 
@@ -67,51 +74,113 @@ def _text(value: Any) -> str | None:
 
 
 def _read(look: Look, policy: Policy, *, mmap: bool) -> Any:
-    allowed = [] if policy.trust else resolve(_wanted(look, mmap=mmap), policy, look.file)
+    if policy.trust:
+        return _unpickled(look, [], trust=True, mmap=mmap)
+    if mmap:
+        return _unpickled(look, resolve(_wanted(look), policy, look.file), mmap=True)
+    return _read_legacy(look, policy)
+
+
+def _read_legacy(look: Look, policy: Policy) -> Any:
+    """Read an old file; the unpickler tells its names one at a time, torch lists none."""
+    with look.file.open("rb") as stream:
+        if _WHOLE_MODULE.search(stream.read(_OPENING)):
+            raise _whole_module(look)
+    names: list[str] = []
+    while True:
+        allowed = resolve(names, policy, look.file)
+        try:
+            return _unpickled(look, allowed, mmap=False)
+        except _WantedError as error:
+            if error.name in names:
+                raise _asks(look, error.name) from error
+            names.append(error.name)
+
+
+class _WantedError(Exception):
+    """A name that the unpickler was not allowed to build."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _unpickled(
+    look: Look, allowed: list[tuple[Any, str]], *, mmap: bool, trust: bool = False
+) -> Any:
     # indices outside a sparse tensor are not checked by default, and crash a later operation
     checked = check_sparse_tensor_invariants(enable=True)
-    with torch.serialization.safe_globals([*allowed]), checked:
+    quiet = warnings.catch_warnings(action="ignore", category=UserWarning)
+    with torch.serialization.safe_globals([*allowed]), checked, quiet:
         try:
             # the one place where a pickle is read: weights_only builds what was allowed above and
             # nothing else, unless the user asked for the full unpickler
             return torch.load(  # noqa: TID251
-                look.file, map_location="cpu", mmap=mmap, weights_only=not policy.trust
+                look.file, map_location="cpu", mmap=mmap, weights_only=not trust
             )
         except Exception as error:
             raise _explained(look, error) from error
 
 
-def _wanted(look: Look, *, mmap: bool) -> list[str]:
+def _wanted(look: Look) -> list[str]:
     """Return every name that a file wants and torch does not allow by itself; builds nothing."""
-    if not mmap:
-        return []  # torch lists them for zip files only; the unpickler refuses what is not allowed
     try:
-        return torch.serialization.get_unsafe_globals_in_checkpoint(look.file)
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(look.file))
     except Exception as error:
         raise _explained(look, error) from error
 
 
-def _explained(look: Look, error: Exception) -> ModswapError:
+def _explained(look: Look, error: Exception) -> Exception:
     """Return the error for whatever torch says about a file that it cannot read."""
     text = " ".join(_COLORS.sub("", str(error)).split())
     text = text.rpartition("WeightsUnpickler error: ")[2]
-    wanted = _WANTED.search(text)
-    if wanted and wanted[1].split(".")[0] in DANGEROUS:
-        what = f"to load it, {wanted[1]} would have to be called, which can run any code"
-        return UnsafeError(what, str(look.file), "do not load it unless it is your own")
-    if wanted or "Only persistent_load of storage is allowed" in text:
-        what = "it is a whole module in the format of before torch 1.6, which cannot be read safely"
-        fix = "load it where it was made and save it again; a file of your own: --trust"
-        return look.error(what, fix)
+    if isinstance(error, UnpicklingError):
+        return _unpickling(look, text)
+    if newer := _NEWER.search(text):
+        what = f"it was written by a newer torch: file version {newer[1]}, this torch reads up to"
+        return look.error(f"{what} {newer[2]}", "update torch, or save it again with this one")
     if isinstance(error, (AttributeError, ImportError)):
         what = f"it needs code that is not here: {text[:200]}"
         return look.error(what, "install its package, or say where it is: --alias OLD=NEW")
-    if isinstance(error, UnpicklingError):
-        what = f"its pickle asks for what a safe reader does not do: {text[:160]}"
-        fix = "save the state dict instead; a file of your own making: --trust"
-        return look.error(what, fix)
     what = f"it is damaged or cut short: {type(error).__name__}: {text[:160]}"
     return look.error(what, "save or download it again")
+
+
+def _unpickling(look: Look, text: str) -> Exception:
+    """Return the error for what the safe unpickler refuses."""
+    if wanted := _WANTED.search(text):
+        return _WantedError(wanted[1])
+    if blocked := _BLOCKED.search(text):
+        what = f"to load it, {blocked[1]} would have to be called, which can run any code"
+        return UnsafeError(what, str(look.file), "do not load it unless it is your own")
+    if "Only persistent_load of storage is allowed" in text:
+        return _whole_module(look)
+    protocol = _protocol(look) if "Unsupported operand" in text else 2
+    if protocol > 3:
+        what = f"it was saved with pickle protocol {protocol}, a safe reader reads 2"
+        fix = "save it again without `pickle_protocol`; a file of your own making: --trust"
+        return look.error(what, fix)
+    return _asks(look, text[:160])
+
+
+def _whole_module(look: Look) -> CheckpointError:
+    what = "it is a whole module in the format of before torch 1.6, which cannot be read safely"
+    fix = "load it where it was made and save it again; a file of your own: --trust"
+    return look.error(what, fix)
+
+
+def _asks(look: Look, text: str) -> CheckpointError:
+    what = f"its pickle asks for what a safe reader does not do: {text}"
+    return look.error(what, "save the state dict instead; a file of your own making: --trust")
+
+
+def _protocol(look: Look) -> int:
+    """Return the protocol that a file's pickle says it has; the oldest say nothing."""
+    head = look.head
+    if look.names:
+        with zipfile.ZipFile(look.file) as archive:
+            head = archive.read(next(name for name in look.names if name.endswith("/data.pkl")))
+    return head[1] if head[:1] == b"\x80" and len(head) > 1 else 0
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
@@ -132,8 +201,8 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
         with file.open("wb") as stream:
             # through a stream: by name, torch would write the temporary name into the archive
             torch.save(payload, stream)
-    except (AttributeError, TypeError, RuntimeError, io.UnsupportedOperation) as error:
-        raise _unsaved(file, error) from error
+    except Exception as error:  # pickling runs the classes' own code, which may raise anything
+        raise _unsaved(error) from error
     if not inside:
         _append(file, records)
 
@@ -144,7 +213,7 @@ def _updated(payload: Any, own: Mapping[str, Any]) -> Any:
     return copy
 
 
-def _unsaved(file: Path, error: Exception) -> Exception:
+def _unsaved(error: Exception) -> Exception:
     """Return the error for what torch could not write; a full disk shows in its cause."""
     cause: BaseException | None = error
     while cause is not None:
@@ -155,7 +224,7 @@ def _unsaved(file: Path, error: Exception) -> Exception:
     if "unexpected pos" in text or "PytorchStreamWriter" in text or "inline_container" in text:
         return OSError(28, "No space left on device")
     what = f"torch cannot write it: {type(error).__name__}: {text[:200]}"
-    return CheckpointError(what, file.name, "write the weights instead: name OUT.safetensors")
+    return CheckpointError(what, fix="write the weights instead: name OUT.safetensors")
 
 
 def _append(file: Path, records: Records) -> None:

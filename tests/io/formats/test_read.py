@@ -105,10 +105,45 @@ def test_every_tensor_has_a_name(tmp_path: Path) -> None:
     }
 
 
+def test_two_keys_that_give_one_name_both_count(tmp_path: Path) -> None:
+    payload = {"model": WEIGHTS, "state": {0: torch.ones(1), "0": torch.zeros(2)}}
+
+    found = tensors(read(saved(payload, tmp_path), PLAIN))
+
+    assert found["state.0"].shape == (1,)
+    assert found["state.0#2"].shape == (2,)
+
+
+def test_another_model_in_the_file_is_told(tmp_path: Path) -> None:
+    payload = {"model": WEIGHTS, "ema": nn.Linear(2, 2), "epoch": 3}
+
+    notes = read(saved(payload, tmp_path), PLAIN).notes
+
+    assert notes == ("'ema' holds another model than 'model' and is left as it is",)
+
+
 def test_format_is_recognised_by_content(tmp_path: Path) -> None:
     save_file(WEIGHTS, tmp_path / "net.pt")
 
     assert read(tmp_path / "net.pt", PLAIN).format == "safetensors"
+
+
+def test_metadata_that_names_a_tensor_is_no_tie(tmp_path: Path) -> None:
+    save_file({"pt": torch.ones(2)}, tmp_path / "a.safetensors", metadata={"format": "pt"})
+
+    container = read(tmp_path / "a.safetensors", PLAIN)
+
+    assert list(container.payload) == ["pt"]
+    assert container.metadata == {"format": "pt"}
+
+
+def test_reading_leaves_the_file_alone_when_a_tensor_changes(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "a.safetensors")
+    for file in (saved(WEIGHTS, tmp_path), tmp_path / "a.safetensors"):
+        before = file.read_bytes()
+        for tensor in tensors(read(file, PLAIN)).values():
+            tensor.fill_(7)
+        assert file.read_bytes() == before
 
 
 def test_legacy_state_dict_is_read(tmp_path: Path) -> None:
@@ -363,6 +398,10 @@ def header(text: bytes, data: bytes = b"") -> bytes:
         (b"version https://git-lfs.github.com/spec/v1\noid", "git-LFS pointer", "git lfs pull"),
         (b"GGUF\x03\0\0\0", "it is a GGUF file", "original model"),
         (b"\x89HDF\r\n\x1a\n\0\0", "HDF5 file (Keras)", "PyTorch models"),
+        (b"model_checkpoint_path: 'x'\n", "belongs to a TensorFlow model", "PyTorch models"),
+        (b"\0" * 40 + bytes.fromhex("57fb808b247547db"), "TensorFlow", "PyTorch models"),
+        (b"\x1c\0\0\0TFL3\0\0", "belongs to a TensorFlow model", "PyTorch models"),
+        (b"\x28\xb5\x2f\xfd\0", "it is compressed (zstd)", "unpack it first"),
         (b"\x93NUMPY\1\0", "it is a NumPy array", "save a state dict"),
         (b"\x1f\x8b\x08\0", "it is compressed (gzip)", "unpack it first"),
         (tarred(), "it is a tar archive", "current torch"),
@@ -449,6 +488,63 @@ def test_checkpoint_without_a_model_is_told(payload: Any, what: str, tmp_path: P
         read(saved(payload, tmp_path), PLAIN)
 
     assert what in raised.value.what
+
+
+def with_record(name: str, data: bytes, file: Path) -> Path:
+    with zipfile.ZipFile(io.BytesIO(torch_bytes())) as old, zipfile.ZipFile(file, "w") as new:
+        for entry in old.infolist():
+            found = entry.filename == f"archive/{name}"
+            new.writestr(entry, data if found else old.read(entry))
+    return file
+
+
+def test_file_of_a_newer_torch_is_told(tmp_path: Path) -> None:
+    file = with_record("version", b"99\n", tmp_path / "net.pt")
+
+    with pytest.raises(CheckpointError, match=r"newer torch: file version 99, this torch reads up"):
+        read(file, PLAIN)
+
+
+def test_module_behind_a_persistent_name_is_told(tmp_path: Path) -> None:
+    reference = b"\x80\x02(X\x06\0\0\0moduleq\0ccollections\nOrderedDict\nq\1tQ."
+    file = with_record("data.pkl", reference, tmp_path / "net.pt")
+
+    with pytest.raises(CheckpointError, match="it is a whole module in the format of before"):
+        read(file, PLAIN)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_pickle_of_a_later_protocol_is_told(protocol: int, tmp_path: Path) -> None:
+    torch.save({"model": WEIGHTS}, tmp_path / "net.pt", pickle_protocol=protocol)
+
+    with pytest.raises(CheckpointError, match=f"it was saved with pickle protocol {protocol}"):
+        read(tmp_path / "net.pt", PLAIN)
+
+
+def test_pickle_of_protocol_3_is_read_without_a_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    torch.save({"model": WEIGHTS}, tmp_path / "net.pt", pickle_protocol=3)
+
+    assert read(tmp_path / "net.pt", PLAIN).slots[0].keys == ("model",)
+    assert not list(recwarn)
+
+
+def test_number_beyond_the_safe_reader_is_told(tmp_path: Path) -> None:
+    torch.save({"model": WEIGHTS, "big": 1 << 4000}, tmp_path / "net.pt")
+    torch.save(
+        {"model": WEIGHTS, "big": 1 << 4000},
+        tmp_path / "old.pt",
+        _use_new_zipfile_serialization=False,
+    )
+    for name in ("net.pt", "old.pt"):
+        with pytest.raises(CheckpointError, match="its pickle asks for what a safe reader does no"):
+            read(tmp_path / name, PLAIN)
+
+
+def test_place_that_is_none_is_told() -> None:
+    with pytest.raises(CheckpointError, match="it cannot be read: embedded null byte"):
+        read(Path("a\0b"), PLAIN)
 
 
 def test_pickle_of_an_old_protocol_is_told(tmp_path: Path) -> None:

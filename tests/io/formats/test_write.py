@@ -18,7 +18,7 @@ from torch import nn
 from modswap.core.errors import CheckpointError
 from modswap.core.job import Policy
 from modswap.io import atomic
-from modswap.io.formats import blank, read, refuse_target, tensors, write
+from modswap.io.formats import blank, left_out, read, refuse_target, tensors, write
 from modswap.io.formats.format import Records
 from modswap.io.formats.safetensors_file import save as save_safetensors
 from modswap.io.formats.torch_file import save as save_torch
@@ -39,6 +39,11 @@ ODD = {
     "flag": torch.tensor([True, False]),
     "long": torch.arange(5),
 }
+
+
+def saved(payload: Any, file: Path) -> Path:
+    torch.save(payload, file)
+    return file
 
 
 def rewritten(payload: Any, folder: Path, name: str = "net.pt", out: str = "out.pt") -> Path:
@@ -79,6 +84,112 @@ def test_training_dictionary_keeps_its_kind_and_order(tmp_path: Path) -> None:
     assert list(written) == ["epoch", "state_dict", "note", "modswap"]
     assert list(written["state_dict"]) == ["module.a"]
     assert written["modswap"] == {"recipe": "r: 1", "receipt": "{}"}
+
+
+def test_training_state_is_kept_bit_for_bit(tmp_path: Path) -> None:
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    payload = {"model": model, "optimizer": optimizer.state_dict(), "epoch": 3, "odd": ODD}
+    before = tensors(read(saved(payload, tmp_path / "in.pt"), PLAIN))
+
+    out = rewritten(payload, tmp_path)
+
+    after = tensors(read(out, PLAIN))
+    assert list(after) == list(before)
+    assert {"optimizer.state.0.exp_avg", "optimizer.state.1.step"} <= after.keys()
+    for name, tensor in before.items():
+        same = tensor.reshape(-1).view(torch.uint8), after[name].reshape(-1).view(torch.uint8)
+        assert torch.equal(*same), name
+    groups = read(out, PLAIN).payload["optimizer"]["param_groups"]
+    assert groups == payload["optimizer"]["param_groups"]  # type: ignore[index] # a dictionary
+
+
+def test_wrapped_module_stays_wrapped(tmp_path: Path) -> None:
+    written = read(rewritten(nn.DataParallel(nn.Linear(2, 2)), tmp_path), PLAIN)
+
+    assert type(written.payload) is nn.DataParallel
+
+
+def test_shared_module_is_stored_once_and_stays_shared(tmp_path: Path) -> None:
+    layer = nn.Linear(200, 200)
+
+    out = rewritten(nn.Sequential(layer, nn.ReLU(), layer), tmp_path)
+
+    model = read(out, PLAIN).payload
+    assert model[0] is model[2]
+    assert out.stat().st_size < 2 * 200 * 200 * 4
+
+
+def test_loaded_payload_is_not_changed_by_writing(tmp_path: Path) -> None:
+    container = read(saved({"model": {"a": torch.ones(1)}, "epoch": 1}, tmp_path / "in.pt"), PLAIN)
+
+    write(container, [{"b": torch.ones(2)}], tmp_path / "o.pt", recipe="r", receipt="", force=False)
+
+    assert list(container.payload) == ["model", "epoch"]
+    assert list(container.payload["model"]) == ["a"]
+    assert list(read(tmp_path / "o.pt", PLAIN).payload["model"]) == ["b"]
+
+
+@pytest.mark.parametrize("name", ["1.pt", "1.safetensors"])
+def test_same_swap_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
+    weights = {**ODD, **{f"tie{index}": ODD["long"] for index in range(9)}}
+    first = rewritten(weights, tmp_path, out=name)
+    (tmp_path / "sub").mkdir()
+
+    second = rewritten(weights, tmp_path / "sub", out=f"other{name}")
+
+    assert second.read_bytes() == first.read_bytes()
+
+
+def test_sorted_metadata_says_what_it_said(tmp_path: Path) -> None:
+    odd = {"z": '\x00\b\t\n\x1f\x7f"\\/', "ä": "日本 \u2028 🙂", "": "{}", "a": ""}
+
+    save_safetensors({"x": torch.ones(1)}, tmp_path / "a.safetensors", Records("r: 1"), odd)
+
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as opened:
+        assert opened.metadata() == {**odd, "modswap.recipe": "r: 1"}
+    text = (tmp_path / "a.safetensors").read_bytes()
+    assert text.index(b'"a"') < text.index(b'"modswap.recipe"') < text.index(b'"z"')
+
+
+@pytest.mark.parametrize(
+    ("payload", "notes"),
+    [
+        ({"a": torch.ones(1)}, []),
+        (nn.Linear(2, 2), ["safetensors hold weights without code"]),
+        (
+            {"model": {"a": torch.ones(1)}},
+            ["only the weights of 'model' are written; left out: no"],
+        ),
+        (
+            {"model": nn.Linear(2, 2), "epoch": 3, "optimizer": {}},
+            [
+                "safetensors hold weights",
+                "only the weights of 'model' are written; left out: 'epoch",
+            ],
+        ),
+    ],
+)
+def test_what_does_not_fit_into_safetensors_is_told(
+    payload: Any, notes: list[str], tmp_path: Path
+) -> None:
+    container = read(saved(payload, tmp_path / "in.pt"), PLAIN)
+
+    told = left_out(container, tmp_path / "out.safetensors")
+
+    assert len(told) == len(notes)
+    assert all(note.startswith(start) for note, start in zip(told, notes, strict=True))
+    assert left_out(container, tmp_path / "out.pt") == ()
+
+
+def test_prefix_of_a_wrapper_is_kept_in_safetensors(tmp_path: Path) -> None:
+    payload = {"state_dict": {"module.a": torch.ones(1)}}
+
+    out = rewritten(payload, tmp_path, out="out.safetensors")
+
+    assert list(read(out, PLAIN).payload) == ["module.a"]
 
 
 def test_records_are_found_again(tmp_path: Path) -> None:
@@ -125,6 +236,27 @@ def test_views_of_one_storage_become_whole_tensors_in_safetensors(tmp_path: Path
     assert all(torch.equal(found[name], tensor) for name, tensor in payload.items())
 
 
+def test_views_that_conjugate_or_negate_are_written_as_they_look(tmp_path: Path) -> None:
+    number = torch.tensor([1 + 2j])
+    payload = {"a": number, "b": number.conj(), "c": torch._neg_view(torch.ones(2))}
+
+    save_safetensors(payload, tmp_path / "a.safetensors", Records(), {})
+
+    found = tensors(read(tmp_path / "a.safetensors", PLAIN))
+    assert all(torch.equal(found[name], tensor) for name, tensor in payload.items())
+
+
+def test_tie_whose_name_the_metadata_has_is_stored_twice(tmp_path: Path) -> None:
+    tensor = torch.ones(2)
+    payload = {"a": tensor, "by": tensor, "modswap.recipe": tensor}
+
+    save_safetensors(payload, tmp_path / "a.safetensors", Records("r: 1"), {"by": "me"})
+
+    container = read(tmp_path / "a.safetensors", PLAIN)
+    assert list(container.payload) == list(payload)
+    assert (container.metadata["by"], container.recipe) == ("me", "r: 1")
+
+
 def test_metadata_of_safetensors_is_kept(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors", metadata={"by": "me"})
     container = read(tmp_path / "a.safetensors", PLAIN)
@@ -161,6 +293,36 @@ def test_tensor_that_safetensors_cannot_hold_is_named(
 def test_name_that_safetensors_cannot_hold_is_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="safetensors cannot hold it"):
         save_safetensors({"x": torch.ones(1, device="meta")}, tmp_path / "x", Records(), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("__metadata__", "a tensor is called '__metadata__'"), ("a\ud800", "surrogates not allowed")],
+)
+def test_name_with_another_meaning_is_told_with_the_target(
+    name: str, what: str, tmp_path: Path
+) -> None:
+    container = read(saved({"a": torch.ones(1)}, tmp_path / "in.pt"), PLAIN)
+    out = tmp_path / "o.safetensors"
+
+    with pytest.raises(CheckpointError, match=what) as raised:
+        write(container, [{name: torch.ones(1)}], out, recipe="", receipt="", force=False)
+
+    assert raised.value.where == str(out)
+    assert not out.exists()
+
+
+class Refuses(nn.Module):
+    def __reduce__(self) -> Any:
+        raise KeyError("its own")
+
+
+def test_whatever_a_class_raises_while_it_is_pickled_is_told(tmp_path: Path) -> None:
+    model = Refuses()
+
+    with pytest.raises(CheckpointError, match="torch cannot write it: KeyError: 'its own'"):
+        write(blank(model, tmp_path / "a.pt")[0], [model], tmp_path / "a.pt",
+              recipe="", receipt="", force=False)  # fmt: skip
 
 
 def test_what_torch_cannot_write_is_told(tmp_path: Path) -> None:
@@ -200,6 +362,27 @@ def test_targets_are_refused_before_any_work(tmp_path: Path) -> None:
         target(tmp_path, "link.pt", force=True)
     target(tmp_path, "there.pt", force=True)
     target(tmp_path, "new.pt")
+
+
+def test_place_that_is_no_file_is_refused_even_by_force(tmp_path: Path) -> None:
+    (tmp_path / "in.pt").write_bytes(b"1")
+    (tmp_path / "loop.pt").symlink_to("loop.pt")
+    os.mkfifo(tmp_path / "pipe.pt")
+
+    for name, message in {
+        "pipe.pt": "it is a pipe; name a file",
+        "/dev/null": "it is a device; name a file",
+        "loop.pt": "it cannot be written: Symlink loop|Too many levels",
+        "x" * 300 + ".pt": "it cannot be written: File name too long",
+        "a\0.pt": "it cannot be written: embedded null byte",
+        "in.pt/out.pt": "there is no folder",
+    }.items():
+        with pytest.raises(CheckpointError, match=message):
+            target(tmp_path, name, force=True)
+
+
+def test_longest_name_that_a_folder_takes_can_be_written(tmp_path: Path) -> None:
+    assert rewritten(ODD, tmp_path, out=f"{'x' * 252}.pt").exists()
 
 
 def test_no_ending_keeps_the_format(tmp_path: Path) -> None:
@@ -261,6 +444,23 @@ def test_file_that_appeared_meanwhile_is_not_overwritten(tmp_path: Path) -> None
         atomic.replacing(tmp_path / "out.pt", force=False),
     ):
         pass
+
+
+def appearing(out: Path) -> None:
+    """Write a file whose place another program takes in the meantime."""
+    with atomic.replacing(out, force=False) as temporary:
+        temporary.write_bytes(b"new")
+        out.write_bytes(b"theirs")
+
+
+def test_file_that_appears_during_the_writing_is_not_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "out.pt"
+
+    with pytest.raises(CheckpointError, match="it exists"):
+        appearing(out)
+
+    assert out.read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_symbolic_link_is_written_through(tmp_path: Path) -> None:
