@@ -13,7 +13,7 @@ from torch import nn
 from modswap.core.errors import ModswapError
 from modswap.core.job import Job, Policy
 from modswap.core.outcome import Ledger, Outcome, Written
-from modswap.io.formats import read, refuse_target, tensors, write
+from modswap.io.formats import left_out, read, refuse_target, tensors, write
 from modswap.io.formats.container import Container, Slot
 from modswap.io.recipe import write_recipe
 from modswap.ops.apply import swapped
@@ -108,7 +108,7 @@ class _Surgery:
         """Write the swapped model, read it back and prove what was kept; return the outcome."""
         names = Names(tuple(self._prefixes(prepared)))
         values = [self._value(slot, prepared) for slot in self.container.slots]
-        notes = (*outcome.notes, *_left_behind(self.container))
+        notes = (*outcome.notes, *self._left(self.job.out))
         if self.job.out is None:
             found = self._expected(values, names)
             return replace(outcome, ledger=found, notes=notes)
@@ -117,6 +117,10 @@ class _Surgery:
         self.progress("comparing every kept tensor with the file written")
         found = self._prove(written, names, prepared)
         return replace(outcome, ledger=found, written=written, notes=notes)
+
+    def _left(self, out: Path | None) -> tuple[str, ...]:
+        """Return what a file will not hold, or what it keeps that does not fit any more."""
+        return (left_out(self.container, out) if out else ()) or _left_behind(self.container)
 
     def _prefixes(self, prepared: Prepared) -> list[str]:
         paths = [path for built in prepared.built for path in built.paths]

@@ -271,6 +271,7 @@ def test_module_of_another_format_goes_over_as_weights(tmp_path: Path) -> None:
     assert outcome.error is None
     assert outcome.written is not None
     assert outcome.written.format == "safetensors"
+    assert outcome.notes == ("safetensors hold weights without code: the model's class loads them",)
     assert isinstance(modswap.load(out, FACTORY), GatedNet)
 
 
