@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +251,8 @@ def _classes(names: list[str], policy: Policy, where: str) -> dict[str, type[nn.
 
 def allowed(name: str, policy: Policy) -> bool:
     """Return whether the user named a class, itself or by `package.*`."""
-    return policy.trust or any(fnmatchcase(name, pattern) for pattern in policy.allow)
+    packages = tuple(entry[:-1] for entry in policy.allow if entry.endswith(".*"))
+    return policy.trust or name in policy.allow or name.startswith(packages)
 
 
 def with_recipe(subject: Subject, recipe: Recipe) -> Subject:

@@ -17,6 +17,7 @@ from modswap.io.formats import left_out, read, refuse_target, tensors, write
 from modswap.io.formats.container import Container, Slot
 from modswap.io.recipe import write_recipe
 from modswap.ops.apply import swapped
+from modswap.ops.describe import class_name
 from modswap.ops.inputs import calls_of
 from modswap.ops.load import Loaded, load, with_recipe
 from modswap.ops.prove import Names, ledger
@@ -234,6 +235,11 @@ def _left_behind(container: Container) -> tuple[str, ...]:
 
 def _for_own_file(policy: Policy, prepared: Prepared) -> Policy:
     """Return the policy with the classes that the user's recipe put in."""
-    foreign = [b.blueprint.module for b in prepared.built if ":" in b.blueprint.module]
-    dotted = [f"{name.partition(':')[0].removesuffix('.py')}.*" for name in foreign]
+    modules = [
+        module
+        for built in prepared.built
+        if ":" in built.blueprint.module
+        for module in built.module.modules()
+    ]
+    dotted = sorted({class_name(module) for module in modules})
     return replace(policy, allow=(*policy.allow, *dotted))

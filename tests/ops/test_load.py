@@ -124,6 +124,8 @@ def test_class_that_a_file_names_is_imported_only_if_it_is_allowed(tmp_path: Pat
 
     with pytest.raises(UnsafeError, match=r"--allow tests\.models\.ChannelsLastMixer"):
         modswap.load(out, "tests.models:build_gated")
+    with pytest.raises(UnsafeError):
+        modswap.load(out, "tests.models:build_gated", allow=["*"])
     model = modswap.load(out, "tests.models:build_gated", allow=["tests.models.*"])
 
     assert model(torch.randn(1, 3, 8, 8)).shape == (1, 2, 4, 4)

@@ -377,6 +377,26 @@ def test_tokens_are_laid_out_and_back(tmp_path: Path) -> None:
     assert modswap.load(out, allow=ALLOW)(torch.randn(2, 3, 32, 32)).shape == (2, 3)
 
 
+def test_class_of_a_file_in_another_folder_goes_into_a_whole_module(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "my_block.py").write_text(
+        "from torch import nn\n\n\nclass Inner(nn.Identity):\n    pass\n\n\n"
+        "class Block(nn.Sequential):\n    def __init__(self):\n        super().__init__(Inner())\n"
+    )
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    rules = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\n"
+        "replace: [{match: space_attention, with: 'sub/my_block.py:Block'}]\n",
+        "swap.yaml",
+        str(tmp_path),
+    )
+
+    outcome, _ = run(tmp_path / "net.pt", rules)
+
+    assert outcome.error is None
+    assert outcome.written is not None
+
+
 def test_class_token_is_refused_and_named(tmp_path: Path) -> None:
     torch.save(TokenNet(class_token=True), tmp_path / "net.pt")
 
