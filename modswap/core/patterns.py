@@ -1,12 +1,15 @@
 """The pattern language for module paths: globs over whole segments, or `re:`."""
 
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modswap.core.errors import RecipeError
 
 MOST = 1000  # alternatives that the braces of one pattern may multiply to
+MOST_TEXT = 100_000  # characters that they may have together
+LONGEST = 2000  # characters of one pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ def compile_pattern(text: str, where: str = "") -> Pattern:
     `*` stands for part or all of one segment, `?` for one character, `[ab]` for one of several, and
     none crosses a dot, so `layer.1` does not select `layer.10`. `**` stands for any number of
     segments, none included. `{a,b}` is one of its alternatives, which may hold dots. After `re:`
-    stands a regular expression that must match the whole path.
+    stands a regular expression that must match the whole path; how long that takes is up to it,
+    while a glob never takes longer than its length times the path's, squared.
 
     Args:
         text: The pattern.
@@ -47,35 +51,49 @@ def compile_pattern(text: str, where: str = "") -> Pattern:
         RecipeError: If it is no pattern.
     """
     if text.startswith("re:"):
-        try:
-            return Pattern(text, re.compile(text.removeprefix("re:")))
-        except (re.error, RecursionError, OverflowError) as error:
-            what = f"{text!r} is no regular expression: {error}"
-            raise RecipeError(what, where, "correct it after `re:`") from None
-    alternatives = list(_alternatives(text, where))
-    return Pattern(text, re.compile("|".join(_regex(one, text, where) for one in alternatives)))
+        return Pattern(text, _compiled(text.removeprefix("re:"), text, where))
+    if len(text) > LONGEST:
+        what = f"{text[:40]!r}… has {len(text):,} characters, over the {LONGEST:,} of a pattern"
+        raise RecipeError(what, where, "write a list of patterns")
+    alternatives = _alternatives(text, where)
+    return Pattern(
+        text, _compiled("|".join(_regex(one, text, where) for one in alternatives), text, where)
+    )
 
 
-def _alternatives(text: str, where: str) -> Iterator[str]:
-    """Yield the pattern with every choice of its braces."""
-    pending, count = [text], 0
+def _compiled(regex: str, text: str, where: str) -> re.Pattern[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python's plans for `[[` and the like
+            return re.compile(regex)
+    except (re.error, RecursionError, OverflowError) as error:
+        what = f"{text!r} is no regular expression: {error}"
+        fix = "correct it after `re:`"
+        if not text.startswith("re:"):
+            what, fix = f"{text!r} has a range that runs backwards", "write it as in `[0-9]`"
+        raise RecipeError(what, where, fix) from None
+
+
+def _alternatives(text: str, where: str) -> list[str]:
+    """Return the pattern with every choice of its braces."""
+    pending, done, size = [text], list[str](), 0
     while pending:
         current = pending.pop(0)
         opened = current.find("{")
         if opened < 0:
             if "}" in current:
                 raise RecipeError(f"{text!r} closes a brace that it did not open", where, _BRACES)
-            count += 1
-            if count > MOST:
-                what = f"{text[:60]!r} stands for over {MOST} patterns"
-                raise RecipeError(what, where, "write several patterns, or use `*`")
-            yield current
-            continue
-        parts, end = _split(current, opened, text, where)
-        pending[:0] = [current[:opened] + part + current[end + 1 :] for part in parts]
-        if len(pending) > MOST:
+            size += len(current)
+            done.append(current)
+        else:
+            parts, end = _split(current, opened, text, where)
+            pending[:0] = [current[:opened] + part + current[end + 1 :] for part in parts]
+        if len(pending) + len(done) > MOST or size > MOST_TEXT:
             what = f"{text[:60]!r} stands for over {MOST} patterns"
+            if size > MOST_TEXT:
+                what = f"{text[:60]!r} stands for patterns of over {MOST_TEXT:,} characters"
             raise RecipeError(what, where, "write several patterns, or use `*`")
+    return done
 
 
 _BRACES = "write `{a,b}` for one of several"
@@ -96,47 +114,75 @@ def _split(current: str, opened: int, text: str, where: str) -> tuple[list[str],
 
 
 def _regex(glob: str, text: str, where: str) -> str:
-    """Return the regular expression of a pattern without braces."""
+    """Return the regular expression of a pattern without braces.
+
+    What stands between two `**` is looked for at the first place that fits, and never again
+    (`(?>…)`): a later place could not help what follows, and trying them all would take forever.
+    """
     segments = glob.split(".")
     if not all(segments):
         what = f"{text!r} has an empty segment" if text else "the pattern is empty"
         raise RecipeError(what, where, "write a path such as 'blocks.*.attn'")
-    merged = [s for i, s in enumerate(segments) if s != "**" or i == 0 or segments[i - 1] != "**"]
-    if merged == ["**"]:
-        return r"[\s\S]+"
-    made = ""
-    for index, segment in enumerate(merged):
+    runs: list[list[str]] = [[]]
+    for segment in segments:
         if segment == "**":
-            last = index == len(merged) - 1
-            made += r"(?:\.[^.]+)*" if last else r"(?:[^.]+\.)*"
+            runs.append([])
         else:
-            made += _segment(segment)
-            following = merged[index + 1] if index + 1 < len(merged) else None
-            closes = following == "**" and index + 2 == len(merged)
-            made += "" if following is None or closes else r"\."
-    return made
+            runs[-1].append(segment)
+    first, *middle, last = runs if len(runs) > 1 else (runs[0], [])
+    if len(runs) == 1:
+        return _run(first)
+    made = f"{_run(first)}(?:\\.|\\Z)" if first else ""
+    made += "".join(rf"(?>(?:{_ANY}\.)*?{_run(run)}(?:\.|\Z))" for run in middle if run)
+    # after a `\Z` above nothing is left, and only an empty end can match
+    if not last:
+        return f"{made}(?:{_ANY}(?:\\.{_ANY})*)?" if made else f"{_ANY}(?:\\.{_ANY})*"
+    return rf"{made}(?:{_ANY}\.)*{_run(last)}"
+
+
+_ANY = "[^.]++"
+
+
+def _run(segments: Sequence[str]) -> str:
+    return r"\.".join(map(_segment, segments))
 
 
 def _segment(segment: str) -> str:
-    """Return the regular expression of one segment."""
-    made, index = "", 0
+    """Return the regular expression of one segment, which is never empty.
+
+    As between two `**`, what stands between two `*` is looked for once.
+    """
+    pieces, index = [""], 0
     while index < len(segment):
         character = segment[index]
         index += 1
+        closed = _closed(segment, index) if character == "[" else -1
         if character == "*":
-            made += "" if made.endswith("[^.]*") else "[^.]*"
+            pieces.append("")
         elif character == "?":
-            made += "[^.]"
-        elif character == "[" and "]" in segment[index + 1 :]:
-            closed = segment.index("]", index + 1)
-            inside = segment[index:closed]
-            negated = inside[0] in "!^"
-            chosen = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[1:] if negated else inside)
-            made += f"[{'^.' if negated else ''}{chosen}]"
+            pieces[-1] += "[^.]"
+        elif closed >= 0:
+            pieces[-1] += _one_of(segment[index:closed])
             index = closed + 1
         else:
-            made += re.escape(character)
-    return made
+            pieces[-1] += re.escape(character)
+    if len(pieces) == 1:
+        return pieces[0]
+    first, *middle, last = pieces
+    looked_for = "".join(f"(?>[^.]*?{piece})" for piece in middle if piece)
+    return rf"(?=[^.]){first}{looked_for}[^.]*{last}(?![^.])"
+
+
+def _closed(segment: str, start: int) -> int:
+    """Return where the bracket closes whose inside begins at `start`, or -1."""
+    negated = segment[start : start + 1] in {"!", "^"}
+    return segment.find("]", start + negated + 1)
+
+
+def _one_of(inside: str) -> str:
+    negated = inside[0] in "!^"
+    chosen = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[1:] if negated else inside)
+    return f"(?!\\.)[{'^' * negated}{chosen}]"
 
 
 def check_pattern(text: str, where: str) -> None:
