@@ -8,15 +8,20 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
-    PositiveInt,
     PrivateAttr,
     StrictBool,
     StrictInt,
     StrictStr,
+    Tag,
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+from modswap.core.conditions import check_condition
+from modswap.core.patterns import LONGEST
 
 Dtype = Literal[
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
@@ -28,11 +33,20 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[
-    tuple[StrictStr, ...],
-    BeforeValidator(_listed),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+def _one_or_more(least: int) -> WithJsonSchema:
+    name = {"type": "string", "maxLength": LONGEST}
+    return WithJsonSchema({"anyOf": [name, {"type": "array", "items": name, "minItems": least}]})
+
+
+_Listed = Annotated[
+    tuple[Annotated[StrictStr, Field(max_length=LONGEST)], ...], BeforeValidator(_listed)
 ]
+Names = Annotated[_Listed, _one_or_more(0)]
+# what names a file or a module: a system takes no more, and no NUL
+Text = Annotated[StrictStr, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+# torch holds whole numbers in 64 bits
+Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
+Positive = Annotated[StrictInt, Field(gt=0, lt=2**63)]
 Place = tuple[str | int, ...]
 
 
@@ -54,25 +68,27 @@ class Source:
 
     def at(self, *place: str | int) -> str:
         """Return `file:line:column` of a key, or of the nearest key around it."""
+        line, column = self.line(*place)
+        return f"{self.name}:{line}:{column}" if line else self.name
+
+    def line(self, *place: str | int) -> tuple[int, int]:
+        """Return line and column of a key, or of the nearest key around it; 0, 0 if unknown."""
         for end in range(len(place), -1, -1):
             if place[:end] in self.lines:
-                line, column = self.lines[place[:end]]
-                return f"{self.name}:{line}:{column}"
-        return self.name
+                return self.lines[place[:end]]
+        return (0, 0)
 
 
 class Part(BaseModel):
     """Base of every part of a recipe: unknown keys refused, nothing changes afterwards."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=()
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Integers(Part):
     """Whole numbers drawn evenly from `low` (included) to `high` (excluded)."""
 
-    integers: tuple[StrictInt, StrictInt] = Field(description="[low, high): high is not drawn")
+    integers: tuple[Integer, Integer] = Field(description="[low, high): high is not drawn")
 
     @model_validator(mode="after")
     def _in_order(self) -> "Integers":
@@ -81,12 +97,31 @@ class Integers(Part):
         return self
 
 
+def _kind_of_fill(value: Any) -> str:
+    return INTEGERS if isinstance(value, (Mapping, Integers)) else WORD
+
+
+def _kind_of_input(value: Any) -> str:
+    """Return which kind of entry is meant; nothing at all is a call without arguments."""
+    if isinstance(value, Mapping):
+        return CALL if not value or {"args", "kwargs"} & value.keys() else TENSOR
+    return CALL if isinstance(value, CallInput) else TENSOR
+
+
+# what pydantic puts between the keys of an error's place, where one of several kinds is meant
+TENSOR, CALL, INTEGERS, WORD = KINDS = ("<tensor>", "<call>", "<integers>", "<word>")
+Fill = Annotated[
+    Annotated[Literal["normal", "zeros", "ones"], Tag(WORD)] | Annotated[Integers, Tag(INTEGERS)],
+    Discriminator(_kind_of_fill),
+]
+
+
 class TensorInput(Part):
     """One tensor of the dummy input."""
 
-    shape: tuple[PositiveInt, ...] = Field(description="size of each axis, batch first")
+    shape: tuple[Positive, ...] = Field(description="size of each axis, batch first")
     dtype: Dtype = Field("float32", description="element type")
-    fill: Literal["normal", "zeros", "ones"] | Integers = Field(
+    fill: Fill = Field(
         "normal", description="what it holds: normal, zeros, ones or {integers: [low, high]}"
     )
 
@@ -98,19 +133,52 @@ class CallInput(Part):
     kwargs: dict[StrictStr, Any] = Field(default_factory=dict, description="by name, likewise")
 
 
+Input = Annotated[
+    Annotated[TensorInput, Tag(TENSOR)] | Annotated[CallInput, Tag(CALL)],
+    Discriminator(_kind_of_input),
+]
+
+
 class ModelSource(Part):
     """How to build the model, for files that hold weights without code."""
 
-    factory: StrictStr = Field(
-        description="package.module:callable, or file.py:callable relative to the recipe"
+    factory: Text = Field(
+        description="package.module:callable, or file.py:callable relative to the recipe",
+        json_schema_extra={"pattern": r"^[^\x00]+:[^\x00:]+$"},
     )
     args: dict[StrictStr, Any] = Field(
         default_factory=dict, description="keyword arguments of the factory"
     )
 
 
+def _comparison(value: Any) -> Any:
+    if value is None:
+        return value
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole or (isinstance(value, str) and value.isascii()):
+        try:
+            check_condition(value)
+        except ValueError:
+            pass
+        else:
+            return value
+    raise PydanticCustomError("comparison", "a number, or a comparison")
+
+
+_DIGITS = "[0-9]{1,18}"
+_COMPARED = rf"^\s*(?:(?:[<>=!]=|[<>])?\s*{_DIGITS}|{_DIGITS}\s*\.\.\s*{_DIGITS})\s*$"
 Comparison = Annotated[
-    StrictStr | StrictInt,
+    str | int | None,
+    BeforeValidator(_comparison),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": _COMPARED},
+                {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**18},
+                {"type": "null"},
+            ]
+        }
+    ),
     Field(description="a number, or a comparison such as '>=128'"),
 ]
 
@@ -118,24 +186,26 @@ Comparison = Annotated[
 class Conditions(Part):
     """What must hold for what the trace saw at a site."""
 
-    channels: Comparison | None = None
-    height: Comparison | None = None
-    width: Comparison | None = None
-    tokens: Comparison | None = None
-    calls: Comparison | None = None
+    channels: Comparison = None
+    height: Comparison = None
+    width: Comparison = None
+    tokens: Comparison = None
+    calls: Comparison = None
 
 
 class Rule(Part):
     """Which modules, and what goes in."""
 
-    match: Names = Field(description="a path pattern or a list of them", min_length=1)
+    match: Annotated[_Listed, Field(min_length=1), _one_or_more(1)] = Field(
+        description="a path pattern or a list of them"
+    )
     exclude: Names = Field((), description="patterns; each must exclude something")
     class_: Names = Field(
         (), alias="class", description="bare or dotted class name of the present module, or a list"
     )
     where: Conditions | None = Field(None, description="conditions on what the trace saw")
-    expect: PositiveInt | None = Field(None, description="how many sites this rule must select")
-    with_: StrictStr = Field(alias="with", description="a catalogue name, or package.module:Class")
+    expect: Positive | None = Field(None, description="how many sites this rule must select")
+    with_: Text = Field(alias="with", description="a catalogue name, or package.module:Class")
     args: dict[StrictStr, Any] = Field(
         default_factory=dict,
         description="arguments of the new module; what is left out, or says auto, is observed",
@@ -153,7 +223,7 @@ class Rule(Part):
     share: StrictBool = Field(
         default=False, description="true: one new instance for all sites of this rule"
     )
-    prefix: StrictStr | None = Field(
+    prefix: Text | None = Field(
         None, description="put before the names of the new module's own layers"
     )
     start: Literal["fresh"] = Field("fresh", description="how the new weights begin")
@@ -164,16 +234,25 @@ class Verify(Part):
 
     modes: tuple[Literal["eval", "train"], ...] = Field(("eval",), min_length=1)
     dtypes: tuple[FloatDtype, ...] = Field(("float32",), min_length=1)
-    sizes: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
+    sizes: tuple[tuple[Positive, Positive], ...] = Field(
         (), description="further input sizes (H, W), each run as well"
     )
+
+
+def _whole(value: Any) -> Any:
+    # `Literal[1]` alone takes true and 1.0 as well
+    if type(value) is not int:
+        raise PydanticKnownError("int_type")
+    return value
 
 
 class Recipe(Part):
     """A recipe for `modswap replace` and `modswap check`."""
 
-    version: Literal[1] = Field(description="of the recipe's own format")
-    checkpoint: StrictStr | None = Field(
+    version: Annotated[Literal[1], BeforeValidator(_whole)] = Field(
+        description="of the recipe's own format"
+    )
+    checkpoint: Text | None = Field(
         None, description="the file, relative to the recipe, for `modswap check swap.yaml`"
     )
     allow: Names = Field((), description="classes that a pickled checkpoint may build")
@@ -181,7 +260,7 @@ class Recipe(Part):
         0, description="for what is initialised afresh"
     )
     model: ModelSource | None = None
-    inputs: tuple[TensorInput | CallInput, ...] = Field(
+    inputs: tuple[Input, ...] = Field(
         (), description="the dummy forward pass; each entry is one call of the model"
     )
     replace: tuple[Rule, ...] = Field(min_length=1, description="the rules")

@@ -99,8 +99,9 @@ def _default(field: dict[str, Any]) -> str:
 
 
 def _type(field: dict[str, Any]) -> str:
-    if "anyOf" in field:
-        kinds = [_type(kind) for kind in field["anyOf"] if kind.get("type") != "null"]
+    kinds = field.get("anyOf", field.get("oneOf"))
+    if kinds:
+        kinds = [_type(kind) for kind in kinds if kind.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "$ref" in field:
         return f"`{field['$ref'].rpartition('/')[2]}`"

@@ -1,22 +1,25 @@
 """Recipes: YAML in, a checked `Recipe` out, with file, line and column in every error."""
 
+import re
 import stat
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import ValidationError
 
 from modswap.core.code import split_reference
-from modswap.core.conditions import check_condition
 from modswap.core.errors import CheckpointError, RecipeError, together
 from modswap.core.nearest import file_near
-from modswap.core.patterns import check_pattern
+from modswap.core.patterns import LONGEST, compile_pattern
 from modswap.core.recipe import CallInput, Place, Recipe, Source, TensorInput
-from modswap.io.recipe_errors import sentences
-from modswap.io.recipe_nodes import EXAMPLE, MOST_BYTES, read_document
+from modswap.io.recipe_errors import MOST, sentences
+from modswap.io.recipe_nodes import EXAMPLE, EXPONENT, MOST_BYTES, read_document, shown
+
+MOST_REGEX = 200_000  # characters of all patterns, each brace written out
 
 
 def read_recipe(source: str | Path) -> Recipe:
@@ -30,9 +33,21 @@ def read_recipe(source: str | Path) -> Recipe:
         RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
     """
     if str(source) == "-":
-        return parse_recipe(sys.stdin.read(MOST_BYTES + 1), "<stdin>", ".")
+        return parse_recipe(_typed(), "<stdin>", ".")
     file = Path(source)
     return parse_recipe(_text(file), str(source), str(file.parent))
+
+
+def _typed() -> str:
+    try:
+        return sys.stdin.read(MOST_BYTES + 1)
+    except UnicodeDecodeError as error:
+        raise _no_text(error, "<stdin>") from None
+
+
+def _no_text(error: UnicodeDecodeError, name: str) -> RecipeError:
+    what = f"it is no text: byte {error.start} is not UTF-8"
+    return RecipeError(what, name, "save it as UTF-8, or name the recipe")
 
 
 def _text(file: Path) -> str:
@@ -48,8 +63,7 @@ def _text(file: Path) -> str:
         fix = file_near(file) or "check the name; `modswap init` writes one"
         raise CheckpointError("no such recipe", str(file), fix) from None
     except UnicodeDecodeError as error:
-        what = f"it is no text: byte {error.start} is not UTF-8"
-        raise RecipeError(what, str(file), "save it as UTF-8, or name the recipe") from None
+        raise _no_text(error, str(file)) from None
     except OSError as error:
         what = f"it cannot be read: {error.strerror}"
         raise CheckpointError(what, str(file), "check its permissions") from None
@@ -69,18 +83,27 @@ def parse_recipe(text: str, name: str, folder: str) -> Recipe:
     document = read_document(text, name)
     source = Source(name, text, document.lines, folder)
     if not isinstance(document.data, dict):
-        kind = "a list" if isinstance(document.data, list) else f"{document.data!r:.40}"
+        kind = "a list" if isinstance(document.data, list) else shown(document.data)
         raise RecipeError(f"it holds {kind}, expected a mapping", source.at(), EXAMPLE)
-    errors = list(document.errors)
+    errors = document.errors
     recipe: Recipe | None = None
     try:
         recipe = Recipe.model_validate(document.data).read_from(source)
     except ValidationError as error:
-        errors += sentences(error, document.data, source)
-    errors += _beyond_types(document.data, source)
+        errors = {**sentences(error, document.data, source), **errors}
+    # what has the wrong type is told once
+    beyond = (one for one in _beyond_types(document.data, source) if one[0] not in errors)
+    errors = {**errors, **dict(islice(beyond, MOST + 1))}
     if errors or recipe is None:
-        raise together(sorted(errors, key=_by_line))
+        raise together(_first(sorted(errors.values(), key=_by_line)))
     return recipe
+
+
+def _first(errors: list[RecipeError]) -> list[RecipeError]:
+    if len(errors) <= MOST:
+        return errors
+    more = RecipeError("more mistakes follow", errors[MOST].where, "correct these first")
+    return [*errors[:MOST], more]
 
 
 def _by_line(error: RecipeError) -> tuple[int, ...]:
@@ -88,56 +111,58 @@ def _by_line(error: RecipeError) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers if number.isdigit())
 
 
-def _beyond_types(data: Any, source: Source) -> Iterator[RecipeError]:
-    """Yield what types alone do not show: bad patterns, comparisons, references, nested tensors."""
-    rules = data.get("replace")
-    for index, rule in enumerate(rules if isinstance(rules, list) else []):
-        if isinstance(rule, dict):
-            yield from _of_rule(rule, ("replace", index), source)
+def _beyond_types(data: Any, source: Source) -> Iterator[tuple[Place, RecipeError]]:
+    """Yield what types alone do not show: bad patterns and references, nested tensors."""
+    yield from _of_patterns(data, source)
     model = data.get("model")
     if isinstance(model, dict) and isinstance(model.get("factory"), str):
-        where = source.at("model", "factory")
-        yield from _raised(split_reference, model["factory"], where)
-    inputs = data.get("inputs")
-    for index, entry in enumerate(inputs if isinstance(inputs, list) else []):
+        try:
+            split_reference(model["factory"], source.at("model", "factory"))
+        except RecipeError as error:
+            yield ("model", "factory"), error
+    for index, entry in enumerate(_list(data.get("inputs"))):
         if isinstance(entry, dict):
             for key in CallInput.model_fields:
                 yield from _nested(entry.get(key), ("inputs", index, key), source)
 
 
-def _of_rule(rule: dict[str, Any], place: Place, source: Source) -> Iterator[RecipeError]:
-    for key in ("match", "exclude"):
-        patterns = rule.get(key)
-        listed = patterns if isinstance(patterns, list) else [patterns]
-        for index, pattern in enumerate(listed):
-            if isinstance(pattern, str):
-                where = source.at(*place, key, *([index] if patterns is listed else []))
-                yield from _raised(check_pattern, pattern, where)
-    conditions = rule.get("where")
-    for key, condition in (conditions if isinstance(conditions, dict) else {}).items():
-        if isinstance(condition, (str, int)) and not isinstance(condition, bool):
-            try:
-                check_condition(condition)
-            except ValueError as error:
-                where = source.at(*place, "where", key)
-                yield RecipeError(f"{key!r}: {error}", where, "correct it")
+def _of_patterns(data: dict[str, Any], source: Source) -> Iterator[tuple[Place, RecipeError]]:
+    room = MOST_REGEX
+    for place, pattern in _patterns(data):
+        try:
+            room -= len(compile_pattern(pattern, source.at(*place)).regex.pattern)
+        except RecipeError as error:
+            yield place, error
+        if room < 0:
+            what = "the patterns up to here stand for too much"
+            yield place, RecipeError(what, source.at(*place), "write fewer braces, or use `*`")
+            break
 
 
-def _raised(check: Any, value: str, where: str) -> Iterator[RecipeError]:
-    try:
-        check(value, where)
-    except RecipeError as error:
-        yield error
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
-def _nested(value: Any, place: Place, source: Source) -> Iterator[RecipeError]:
+def _patterns(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+    """Yield the patterns of all rules that are short enough to be looked at."""
+    for number, rule in enumerate(_list(data.get("replace"))):
+        for key in ("match", "exclude") if isinstance(rule, dict) else ():
+            if isinstance(rule.get(key), str):
+                listed: list[tuple[Place, Any]] = [((), rule[key])]
+            else:
+                listed = [((index,), item) for index, item in enumerate(_list(rule.get(key)))]
+            for place, pattern in listed:
+                if isinstance(pattern, str) and len(pattern) <= LONGEST:
+                    yield ("replace", number, key, *place), pattern
+
+
+def _nested(value: Any, place: Place, source: Source) -> Iterator[tuple[Place, RecipeError]]:
     """Yield what is wrong with the tensors inside `args` and `kwargs`."""
     if isinstance(value, dict) and "shape" in value:
         try:
             TensorInput.model_validate(value)
         except ValidationError as error:
-            moved = Source(source.name, source.text, _moved(source, place), source.folder)
-            yield from sentences(error, value, moved, TensorInput)
+            yield from sentences(error, value, source, TensorInput, place).items()
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _nested(item, (*place, key), source)
@@ -146,15 +171,38 @@ def _nested(value: Any, place: Place, source: Source) -> Iterator[RecipeError]:
             yield from _nested(item, (*place, index), source)
 
 
-def _moved(source: Source, place: Place) -> dict[Place, tuple[int, int]]:
-    """Return the lines below a place, as if it were the top."""
-    depth = len(place)
-    below = {key[depth:]: line for key, line in source.lines.items() if key[:depth] == place}
-    return below or {(): (1, 1)}
-
-
 def write_recipe(recipe: Recipe) -> str:
     """Return a recipe as YAML that reads back equal; what is left at its default is left out."""
-    data = recipe.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    # not as JSON, which has no infinity
+    data = _lists(recipe.model_dump(by_alias=True, exclude_defaults=True))
+    text = _dumped(data, allow_unicode=True)
+    # line breaks of Unicode that quotes do not keep, only escapes do
+    return _dumped(data, allow_unicode=False) if re.search("[\x85\u2028\u2029]", text) else text
+
+
+def _dumped(data: Any, *, allow_unicode: bool) -> str:
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=100
+    )
     return text
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "'" if EXPONENT.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML's own, with quotes around text that the reader would take for a number's mistake."""
+
+    yaml_representers: ClassVar[dict[Any, Any]] = {
+        **yaml.SafeDumper.yaml_representers,
+        str: _quoted,
+    }
+
+
+def _lists(value: Any) -> Any:
+    """Return plain data with a list for every tuple."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value

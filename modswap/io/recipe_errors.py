@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +11,7 @@ from pydantic_core import ErrorDetails
 from modswap.core.errors import RecipeError
 from modswap.core.nearest import did_you_mean
 from modswap.core.recipe import (
+    KINDS,
     CallInput,
     Conditions,
     Integers,
@@ -21,6 +23,9 @@ from modswap.core.recipe import (
     TensorInput,
     Verify,
 )
+from modswap.io.recipe_nodes import EXPONENT, shown, with_point
+
+MOST = 100  # mistakes that are told at once
 
 _PARTS: dict[str, type[BaseModel]] = {
     "replace": Rule,
@@ -43,68 +48,59 @@ _TYPES = {
     "model_attributes_type": "a mapping",
     "finite_number": "a finite number",
 }
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_LONGEST = 80  # characters of a name for which a near one is looked for
 
 
 def sentences(
-    error: ValidationError, data: Any, source: Source, part: type[BaseModel] = Recipe
-) -> list[RecipeError]:
-    """Return one error per mistake.
+    error: ValidationError,
+    data: Any,
+    source: Source,
+    part: type[BaseModel] = Recipe,
+    base: Place = (),
+) -> dict[Place, RecipeError]:
+    """Return one error per mistake, by its place in the recipe; of very many the first in line.
 
     Args:
         error: What pydantic found.
         data: What was read.
         source: For the places.
         part: What the data is a part of.
+        base: Place of the data in the recipe.
     """
-    found: dict[Place, RecipeError] = {}
-    places: set[Place] = set()
-    for detail in error.errors():
-        place = _place(detail, data)
-        if _other_branch(detail, data):
-            continue
-        places.add(place)
-        found.setdefault(place, _sentence(detail, place, data, source, part))
-    # a list that is said to be too short because its items are wrong
-    return [one for place, one in found.items() if not _only_follows(place, places, one)]
-
-
-def _only_follows(place: Place, places: set[Place], one: RecipeError) -> bool:
-    deeper = any(other[: len(place)] == place and len(other) > len(place) for other in places)
-    return deeper and "expected at least" in one.what
+    details: dict[Place, ErrorDetails] = {}
+    for detail in error.errors(include_url=False):
+        details.setdefault(_place(detail, data), detail)
+    above = {place[:end] for place in details for end in range(len(place))}
+    kept = [
+        (place, detail)
+        for place, detail in details.items()
+        # a list that is said to be too short because its items are wrong
+        if not (detail["type"] == "too_short" and place in above)
+    ]
+    kept.sort(key=lambda one: source.line(*base, *one[0]))
+    telling = _Telling(data, source, part, base)
+    return {(*base, *place): telling.sentence(detail, place) for place, detail in kept[: MOST + 1]}
 
 
 def _place(detail: ErrorDetails, data: Any) -> Place:
-    """Return an error's place in the data, without the names that pydantic puts between."""
+    """Return an error's place in the data, without what pydantic puts between."""
     place: list[str | int] = []
     current = data
+    labelled = False
     for part in detail["loc"]:
+        kinds = place[-1:] == ["fill"] or (place[:1] == ["inputs"] and len(place) == 2)
+        if part in KINDS and kinds and not labelled:
+            labelled = True
+            continue
         inside = isinstance(current, Mapping) and part in current
         counted = isinstance(current, list) and isinstance(part, int) and part < len(current)
         if inside or counted:
             place.append(part)
             current = current[part]
+            labelled = False
     if detail["type"] == "missing" and isinstance(current, Mapping):
         place.append(detail["loc"][-1])
     return tuple(place)
-
-
-def _other_branch(detail: ErrorDetails, data: Any) -> bool:
-    """Return whether an error is of the branch of a union that was not meant."""
-    loc = detail["loc"]
-    if len(loc) > 2 and loc[0] == "inputs" and isinstance(loc[1], int):
-        entry = data["inputs"][loc[1]]
-        many = isinstance(entry, Mapping) and bool({"args", "kwargs"} & entry.keys())
-        meant = CallInput if many else TensorInput
-        if loc[2] != meant.__name__:
-            return True
-    if "fill" in loc:
-        place = _place(detail, data)
-        entry = _at(data, place[: place.index("fill") + 1])
-        # the tag of the branch stands behind the key
-        tag = str(loc[loc.index("fill") + 1]) if loc[-1] != "fill" else ""
-        return isinstance(entry, Mapping) != ("Integers" in tag)
-    return False
 
 
 def _at(data: Any, place: Sequence[str | int]) -> Any:
@@ -113,31 +109,43 @@ def _at(data: Any, place: Sequence[str | int]) -> Any:
     return data
 
 
-def _sentence(
-    detail: ErrorDetails, place: Place, data: Any, source: Source, part: type[BaseModel]
-) -> RecipeError:
-    name = str(place[-1])
-    match detail["type"]:
-        case "missing" if not isinstance(_at(data, place), list):
-            known = f"add `{name}: …`"
-            return RecipeError(
-                f"{_owner(place[:-1])} needs {name!r}", source.at(*place[:-1]), known
-            )
-        case "extra_forbidden":
-            keys = list(_keys(place[:-1], data, part))
-            near = did_you_mean(name, keys) or f"known here: {', '.join(keys)}"
-            return RecipeError(f"unknown key {name!r}", source.at(*place), near)
-    given = _at(data, place)
-    shown = "empty" if given is None else f"{given!r:.60}"
-    what = f"{_named(place)} is {shown}, expected {_expected(detail)}"
-    return RecipeError(what, source.at(*place), _fix(detail, given))
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """What a sentence needs to know besides the mistake."""
+
+    data: Any
+    source: Source
+    part: type[BaseModel]
+    base: Place
+
+    def sentence(self, detail: ErrorDetails, place: Place) -> RecipeError:
+        """Return one mistake with its place and what to do."""
+        name = str(place[-1])
+        where = self.source.at(*self.base, *place)
+        given = _at(self.data, place)
+        match detail["type"]:
+            case "missing" if not isinstance(given, list):
+                where = self.source.at(*self.base, *place[:-1])
+                owner = _owner((*self.base, *place[:-1]))
+                return RecipeError(f"{owner} needs {name!r}", where, f"add `{name}: …`")
+            case "extra_forbidden":
+                keys = list(_keys(place[:-1], self.data, self.part))
+                near = _near(name, keys) or f"known here: {', '.join(keys)}"
+                return RecipeError(f"unknown key {shown(name)}", where, near)
+        value = "empty" if given is None else shown(given)
+        what = f"{_named(place)} is {value}, expected {_expected(detail)}"
+        return RecipeError(what, where, _fix(detail, given))
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    return did_you_mean(name, known) if len(name) <= _LONGEST else ""
 
 
 def _named(place: Place) -> str:
     last = place[-1]
     if isinstance(last, int):
-        return f"item {last + 1} of {place[-2]!r}"
-    return repr(last)
+        return f"item {last + 1} of {_named(place[:-1])}"
+    return shown(last)
 
 
 def _owner(place: Place) -> str:
@@ -170,6 +178,9 @@ _BOUNDS = {
     "too_long": "at most {max_length} values",
     "value_error": "that {error}",
     "missing": "more values",
+    "string_too_long": "at most {max_length:,} characters",
+    "string_pattern_mismatch": "text without a NUL character",
+    "comparison": "a number, or a comparison such as '>=128' or '64..256'",
 }
 
 
@@ -183,14 +194,16 @@ def _expected(detail: ErrorDetails) -> str:
 
 
 def _fix(detail: ErrorDetails, given: Any) -> str:
-    if isinstance(given, str) and _EXPONENT.fullmatch(given):
-        mantissa, _, exponent = given.lower().partition("e")
-        point = mantissa if "." in mantissa else f"{mantissa}.0"
-        sign = exponent if exponent[0] in "+-" else f"+{exponent}"
-        return f"YAML reads it as text: write {point}e{sign}"
+    whole = _TYPES.get(detail["type"]) == "a whole number"
+    if isinstance(given, str) and EXPONENT.fullmatch(given[:_LONGEST]):
+        return f"YAML reads it as text: write {with_point(given)}"
+    if whole and isinstance(given, str) and given[:_LONGEST].isdecimal():
+        return "take the quotes off"
+    if whole and isinstance(given, float) and given.is_integer() and abs(given) < 2**53:
+        return f"write {int(given)}"
     if isinstance(given, bool) and detail["type"] == "string_type":
         return "YAML reads on, off, yes and no as true and false: quote it"
     if detail["type"] == "literal_error" and isinstance(given, str):
         known = re.findall(r"'([^']+)'", str(detail.get("ctx", {}).get("expected", "")))
-        return did_you_mean(given, known) or "choose one of them"
+        return _near(given, known) or "choose one of them"
     return "correct it"

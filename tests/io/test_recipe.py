@@ -171,8 +171,8 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         ),
         "swap.yaml:13:5: 'expect' is 'many', expected a whole number; correct it",
         (
-            "swap.yaml:14:13: 'channels': expected a comparison such as '>=128' or '64..256', got "
-            "'>>3'; correct it"
+            "swap.yaml:14:13: 'channels' is '>>3', expected a number, or a comparison such as "
+            "'>=128' or '64..256'; correct it"
         ),
         "swap.yaml:14:30: unknown key 'heigth'; did you mean 'height'?",
         "swap.yaml:15:5: 'adapt' is 'maybe', expected true or false; correct it",
@@ -191,8 +191,8 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "swap.yaml: it is empty"),
-        ("# nothing\n", "swap.yaml: it is empty"),
+        ("", "swap.yaml:1:1: it is empty"),
+        ("# nothing\n", "swap.yaml:1:1: it is empty"),
         ("- a\n", "swap.yaml:1:1: it holds a list, expected a mapping"),
         ("hello\n", "swap.yaml:1:1: it holds 'hello', expected a mapping"),
         ("version: 1\n", "swap.yaml:1:1: the recipe needs 'replace'; add `replace: …`"),
@@ -213,7 +213,7 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         (SMALL + "seed: -1\n", "swap.yaml:5:1: 'seed' is -1, expected at least 0"),
         (SMALL + f"seed: {2**63}\n", "expected a number below 9223372036854775808"),
         (SMALL + "seed: 1.5\n", "'seed' is 1.5, expected a whole number"),
-        (SMALL + f"seed: {'9' * 10_000}\n", "is no number; correct it"),
+        (SMALL + f"seed: {'9' * 10_000}\n", "9… is too large a number; correct it"),
         (SMALL + "model: {<<: {a: 1}, factory: 'a:b'}\n", "merge keys (`<<`) are not read"),
         (SMALL + "inputs: [{shape: [1], fill: nromal}]\n", "did you mean 'normal'?"),
         (SMALL + "inputs: [{shape: [1], fill: {integer: [0, 1]}}]\n", "'fill' needs 'integers'"),
@@ -228,10 +228,32 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         (SMALL + "    start: preserve\n", "'start' is 'preserve', expected fresh; choose one"),
         (
             "version: 1\nreplace: [{match: a, with: B, where: {width: [3]}}]\n",
-            "'width' is [3], expected text",
+            "'width' is [3], expected a number, or a comparison such as '>=128'",
         ),
         ("[" * 99 + "]" * 99, "over 32 levels deep"),
         (SMALL + "inputs: [" + "1," * 30_000 + "]\n", "over 20,000 values"),
+        (SMALL + "seed: !!int ''\n", "swap.yaml:5:7: '' is no number; correct it"),
+        (SMALL + "    share: !!bool x\n", "swap.yaml:5:12: 'x' is no truth value; correct it"),
+        (SMALL + f"seed: 0x{'f' * 300}\n", "fff… is too large a number; correct it"),
+        (SMALL + "    args: {x: 1.0e+999}\n", "'1.0e+999' is too large a number; correct it"),
+        (SMALL + "    args: !!set {x}\n", "swap.yaml:5:11: the tag 'tag:yaml.org,2002:set' is not"),
+        (SMALL + "    args: !!seq x\n", "swap.yaml:5:11: the tag 'tag:yaml.org,2002:seq' is not"),
+        (SMALL + 'seed: "\\UFFFFFFFF"\n', "swap.yaml:5:10: it is no YAML: a number is too large"),
+        (f"%YAML 1.{'9' * 9000}\n---\n", "swap.yaml:1:9: it is no YAML: a number is too large"),
+        (SMALL + 'checkpoint: "\\ud800"\n', "5:13: '\\ud800' holds half a character; take it out"),
+        (SMALL + '    args: {"\\udc00": 1}\n', "5:12: '\\udc00' holds half a character; take it"),
+        (SMALL + 'checkpoint: "a\\0"\n', "'a\\x00', expected text without a NUL character"),
+        (SMALL + f"prefix: {'x' * 99_999}\n", "unknown key 'prefix'; known here: version"),
+        (SMALL + f"    prefix: {'x' * 99_999}\n", "xx…, expected at most 4,096 characters"),
+        (SMALL + f"? {'x' * 99_999}\n: 1\n", "unknown key 'xxx"),
+        (
+            SMALL + "inputs: [{args: [1], fill: {integers: [0, 1]}}]\n",
+            "unknown key 'fill'; known h",
+        ),
+        (
+            SMALL + "inputs: [{<tensor>: {<tensor>: 1}}]\n",
+            "unknown key '<tensor>'; known here: sha",
+        ),
         (SMALL + "#" * 300_000, "over the 262,144 that a recipe may have"),
     ],
 )
@@ -246,6 +268,36 @@ def test_aliases_are_followed() -> None:
     )
 
     assert recipe.replace[1].args == {"x": 1}
+
+
+def test_very_many_mistakes_are_told_up_to_a_hundred() -> None:
+    told = errors(SMALL + "".join(f"k{number}: 1\n" for number in range(500)))
+
+    assert len(told) == 101
+    assert told[99].startswith("swap.yaml:104:1: unknown key 'k99'")
+    assert told[100] == "swap.yaml:105:1: more mistakes follow; correct these first"
+
+
+def test_patterns_that_stand_for_too_much_are_refused() -> None:
+    patterns = ", ".join(["'{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}'"] * 4000)
+
+    told = errors(f"version: 1\nreplace:\n  - with: B\n    match: [{patterns}]\n")
+
+    assert told[0].endswith(
+        "the patterns up to here stand for too much; write fewer braces, or use `*`"
+    )
+
+
+def test_alias_of_a_long_text_is_refused_when_repeated() -> None:
+    bomb = f"    args: {{a: &a {'x' * 200_000}, b: [{','.join(['*a'] * 15_000)}]}}\n"
+
+    (error,) = errors(SMALL + bomb)
+
+    assert error.endswith("its aliases repeat too much; write it out without `*`")
+
+
+def test_alias_of_itself_is_refused() -> None:
+    assert "its aliases repeat too much" in errors(SMALL + "    args: {a: &a [*a]}\n")[0]
 
 
 def test_billion_laughs_are_refused_at_once() -> None:
@@ -278,6 +330,13 @@ def test_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(SMALL))
 
     assert read_recipe("-").source.name == "<stdin>"
+
+
+def test_standard_input_that_is_no_text_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\xff"), "utf-8"))
+
+    with pytest.raises(RecipeError, match=r"^<stdin>: it is no text: byte 2 is not UTF-8"):
+        read_recipe("-")
 
 
 def test_recipe_that_is_missing_names_the_nearest(tmp_path: Path) -> None:
