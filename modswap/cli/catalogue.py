@@ -52,7 +52,16 @@ def catalogue(
 def entry_of(row: "Replacement") -> CatalogueEntry:
     """Return what is told of a row of the catalogue."""
     options_ = tuple(_options(row.options.model_json_schema()))
-    return CatalogueEntry(row.name, row.summary, row.source, row.shapes, options_, row.example)
+    return CatalogueEntry(
+        row.name,
+        row.summary,
+        row.source,
+        row.shapes,
+        row.flops,
+        row.memory,
+        options_,
+        row.example,
+    )
 
 
 def _options(schema: dict[str, Any]) -> Iterator[OptionEntry]:

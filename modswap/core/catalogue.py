@@ -29,6 +29,8 @@ class CatalogueEntry:
         summary: What it does, in one line.
         source: Paper, year, identifier.
         shapes: What it takes and gives.
+        flops: Expression for the FLOPs of one sample.
+        memory: Expression for the bytes that one sample needs meanwhile.
         options: What a recipe may set.
         example: A rule in YAML.
     """
@@ -37,5 +39,7 @@ class CatalogueEntry:
     summary: str
     source: str
     shapes: str
+    flops: str
+    memory: str
     options: tuple[OptionEntry, ...]
     example: str

@@ -6,20 +6,43 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-KV_DOWNSAMPLE_MODES = ("identity", "ada_avgpool", "ada_maxpool", "avgpool", "maxpool")
+from modswap.nn.routed_attention import plain_shares, routed_attention
+from modswap.nn.routed_attention.arguments import (
+    check_choice,
+    check_numbers,
+    check_routing,
+    check_sizes,
+    depthwise,
+    pooling,
+)
+from modswap.nn.routed_attention.routing import (
+    Projection,
+    Router,
+    Routing,
+    full_precision,
+    window_means,
+)
+from modswap.nn.windows import filled_up, inside, join, join_onto, split
+
 PARAM_ATTENTION_MODES = ("qkvo", "qkv")
 
 
-class Routing(NamedTuple):
-    """Which windows each window attends to, the best first.
+class _Operands(NamedTuple):
+    """What routed attention takes, in the order in which it takes it."""
 
-    Args:
-        indices: Window numbers, row by row from the top left, (N, n_win², topk).
-        weights: Softmax over the selected windows' affinities, (N, n_win², topk).
-    """
+    q: torch.Tensor  # (N, P, h w, qk)
+    kv: torch.Tensor  # (N, P, K, qk + C)
+    indices: torch.Tensor  # (N, P, topk)
+    weights: torch.Tensor | None  # (N, P, topk)
+    key_mask: torch.Tensor | None  # (N, P, K)
 
-    indices: torch.Tensor
-    weights: torch.Tensor
+
+class _Attended(NamedTuple):
+    """A map (N, H, W, C), how its windows were routed, and what the attention took."""
+
+    y: torch.Tensor
+    routing: Routing
+    operands: _Operands
 
 
 class BiLevelRoutingAttention(nn.Module):
@@ -54,13 +77,19 @@ class BiLevelRoutingAttention(nn.Module):
         auto_pad: Whether H and W that `n_win` does not divide are filled up with zeros at the right
             and the bottom. Filled-up pixels take part like others; they are cut off in the end.
         layout: `NHWC` or `NCHW`, of input and output.
+        variant: `original`, or `refactored`: the authors' later class. Its windows have H / n_win
+            rows, rounded down, and as many of them as the map needs; maps are filled up, whatever
+            `auto_pad` says, after the projection; what was filled in has no part in the routing.
+            It has no other projections, pooling or soft routing, and other state-dict names.
+        mask_padding: Whether pixels that were filled up are left out of means, routing, attention
+            and convolution.
 
     Raises:
         ValueError: If an argument is out of its range or does not go with another one; in the
             forward pass, if the input's shape does not fit.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the published signature
+    def __init__(  # noqa: PLR0913, PLR0915, PLR0917 - the published signature
         self,
         dim: int,
         num_heads: int = 8,
@@ -80,16 +109,19 @@ class BiLevelRoutingAttention(nn.Module):
         auto_pad: bool = False,  # noqa: FBT001, FBT002
         *,
         layout: Literal["NHWC", "NCHW"] = "NHWC",
+        variant: Literal["original", "refactored"] = "original",
+        mask_padding: bool = False,
     ) -> None:
         super().__init__()
         qk_dim = dim if qk_dim is None else qk_dim
-        _check_sizes(dim=dim, num_heads=num_heads, n_win=n_win, qk_dim=qk_dim)
-        _check_routing(
+        check_sizes(dim=dim, num_heads=num_heads, n_win=n_win, qk_dim=qk_dim)
+        check_routing(
             topk, n_win, param_routing=param_routing, diff=diff_routing, soft=soft_routing
         )
-        _check_choice("param_attention", param_attention, PARAM_ATTENTION_MODES)
-        _check_choice("layout", layout, ("NHWC", "NCHW"))
-        _check_numbers(side_dwconv, qk_scale)
+        check_choice("param_attention", param_attention, PARAM_ATTENTION_MODES)
+        check_choice("layout", layout, ("NHWC", "NCHW"))
+        check_choice("variant", variant, ("original", "refactored"))
+        check_numbers(side_dwconv, qk_scale)
         self.dim = dim
         self.num_heads = num_heads
         self.n_win = n_win
@@ -106,12 +138,19 @@ class BiLevelRoutingAttention(nn.Module):
         self.soft_routing = soft_routing
         self.auto_pad = auto_pad
         self.layout = layout
+        self.variant = variant
+        self.mask_padding = mask_padding
         # made in the published order, so that one seed gives the same weights
-        self.lepe = _depthwise(dim, side_dwconv) if side_dwconv else None
-        self.router = _Router(qk_dim, self.scale, topk, projected=param_routing, diff=diff_routing)
-        self.qkv = _Projection(dim, qk_dim)
-        self.wo = nn.Linear(dim, dim) if param_attention == "qkvo" else nn.Identity()
-        self.kv_down = _pooling(kv_downsample_mode, kv_per_win, kv_downsample_ratio)
+        self.lepe = depthwise(dim, side_dwconv) if side_dwconv else None
+        self.router = Router(qk_dim, self.scale, topk, projected=param_routing, diff=diff_routing)
+        if variant == "original":
+            self.qkv = Projection(dim, qk_dim)
+            self.wo = nn.Linear(dim, dim) if param_attention == "qkvo" else nn.Identity()
+        else:
+            self._check_refactored()
+            self.qkv_linear = nn.Conv2d(dim, 3 * dim, 1)
+            self.output_linear = nn.Conv2d(dim, dim, 1)
+        self.kv_down = pooling(kv_downsample_mode, kv_per_win, kv_downsample_ratio)
 
     def forward(
         self, x: torch.Tensor, *, return_routing: bool = False, ret_attn_mask: bool = False
@@ -129,83 +168,139 @@ class BiLevelRoutingAttention(nn.Module):
         """
         self._check_input(x)
         # (N, H, W, C): a view, for cutting into windows copies anyway
-        tokens = x if self.layout == "NHWC" else x.permute(0, 2, 3, 1)
-        height, width = tokens.shape[1:3]
-        y, routing, attention = self._attend(self._fill_up(tokens))  # (N, H', W', C)
-        y = self._cut_off(y, height, width, x)  # as x
-        if ret_attn_mask:
-            return y, routing.weights, routing.indices, attention
-        return (y, routing) if return_routing else y
+        maps = x if self.layout == "NHWC" else x.permute(0, 2, 3, 1)
+        attend = self._original if self.variant == "original" else self._refactored
+        y, routing, operands = attend(maps)
+        y = self._laid_out(y, x)
+        if not ret_attn_mask:
+            return (y, routing) if return_routing else y
+        shares = plain_shares(*operands, heads=self.num_heads, scale=self.scale)
+        if self.variant == "original":
+            return y, routing.weights, routing.indices, shares
+        return y, shares.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
-    def _attend(self, x: torch.Tensor) -> tuple[torch.Tensor, Routing, torch.Tensor]:
-        """Return the attended map, the routing and the attention of a filled-up NHWC map."""
-        N, H, W, C = x.shape
-        n, m = self.n_win, self.num_heads
-        h, w = H // n, W // n
-        windows = self._split(x)  # (N, P, h, w, C) with P = n_win²
+    def _original(self, x: torch.Tensor) -> _Attended:
+        """Attend to a map (N, H, W, C), filled up before it is projected."""
+        _, height, width, _ = x.shape
+        n = self.n_win
+        x = filled_up(x, -height % n, -width % n)  # (N, H', W', C)
+        windows = split(x, n, n)  # (N, P, h, w, C) with P = n_win²
         q, kv = self.qkv(windows)  # (N, P, h, w, qk), (N, P, h, w, qk + C)
-        k_mean = kv[..., : self.qk_dim].mean((2, 3))  # (N, P, qk)
-        routing: Routing = self.router(q.mean((2, 3)), k_mean)  # (N, P, topk)
-        kept = self._pool(kv)  # (N, P, keys of a window, qk + C)
-        chosen = self._gather(kept, routing)  # (N, P, topk, keys of a window, qk + C)
-        k, v = chosen.flatten(2, 3).flatten(0, 1).split([self.qk_dim, self.dim], dim=-1)
-        q = q.flatten(2, 3).flatten(0, 1)  # (N P, h w, qk)
-        q, k, v = (t.unflatten(-1, (m, -1)).transpose(1, 2) for t in (q, k, v))  # (N P, m, …, c)
-        logits = (q * self.scale) @ k.transpose(-2, -1)  # (N P, m, h w, topk keys)
-        attention = logits.softmax(-1)
-        out = (attention @ v).transpose(1, 2)  # (N P, h w, m, c)
-        out = self._join(out.reshape(N, n * n, h, w, C))  # (N, H, W, C)
+        masked = self.mask_padding and x.shape[1:3] != (height, width)
+        valid = inside(height, width, (x.shape[1], x.shape[2]), n, n, x) if masked else None
+        q_mean, k_mean = self._means(windows, q, kv, valid, self.qkv.qkv)  # (N, P, qk)
+        routing: Routing = self.router(q_mean, k_mean, valid)  # (N, P, topk)
+        operands = self._operands(q, kv, routing, valid)
+        out = routed_attention(*operands, heads=self.num_heads, scale=self.scale)
+        out = out.unflatten(2, q.shape[2:4])  # (N, P, h, w, C)
+        if self.lepe is None:
+            y = join(out, n, n)[:, :height, :width]
+        elif masked:
+            maps = join(kv[..., self.qk_dim :], n, n)[:, :height, :width]
+            y = join(out, n, n)[:, :height, :width] + self._local(maps)
+        else:
+            maps = join(kv[..., self.qk_dim :], n, n)  # (N, H', W', C)
+            y = join_onto(self._local(maps), out, n, n)[:, :height, :width]
+        return _Attended(self.wo(y), routing, operands)
+
+    def _refactored(self, x: torch.Tensor) -> _Attended:
+        """Attend to a map (N, H, W, C) whose windows have H / n_win rows, rounded down.
+
+        It is filled up after it is projected; what was filled in has no part in the routing.
+        """
+        _, height, width, C = x.shape
+        h, w = height // self.n_win, width // self.n_win
+        bottom, right = -height % h, -width % w
+        rows, columns = (height + bottom) // h, (width + right) // w
+        qkv = self.qkv_linear(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (N, H, W, 3 C)
+        windows = split(filled_up(qkv, bottom, right), rows, columns)  # (N, P, h, w, 3 C)
+        q, kv = windows.tensor_split([C], dim=-1)
+        shape = (height + bottom, width + right)
+        filled = bottom or right
+        valid = inside(height, width, shape, rows, columns, x) if filled else None
+        pixels = split(filled_up(x, bottom, right), rows, columns)
+        q_mean, k_mean = self._means(pixels, q, kv, valid, self.qkv_linear)  # (N, P, C)
+        routing: Routing = self.router(q_mean, k_mean, None)  # (N, P, topk)
+        operands = self._operands(q, kv, routing, valid if self.mask_padding else None)
+        out = routed_attention(*operands, heads=self.num_heads, scale=self.scale)
+        y = join(out.unflatten(2, (h, w)), rows, columns)[:, :height, :width]  # (N, H, W, C)
         if self.lepe is not None:
-            maps = self._join(kv[..., self.qk_dim :]).permute(0, 3, 1, 2)  # (N, C, H, W)
-            out = out + self.lepe(maps.contiguous()).permute(0, 2, 3, 1)  # (N, H, W, C)
-        return self.wo(out), routing, attention
+            y = y + self._local(qkv[..., 2 * C :])
+        y = self.output_linear(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return _Attended(y, routing, operands)
 
-    def _split(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the windows of a map: (N, H, W, C) -> (N, P, h, w, C)."""
-        N, H, W, C = x.shape
-        n = self.n_win
-        x = x.reshape(N, n, H // n, n, W // n, C).transpose(2, 3)  # (N, n, n, h, w, C)
-        return x.reshape(N, n * n, H // n, W // n, C)
+    def _means(
+        self,
+        windows: torch.Tensor,
+        q: torch.Tensor,
+        kv: torch.Tensor,
+        valid: torch.Tensor | None,
+        projection: nn.Linear | nn.Conv2d,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the means of queries and keys over each window: (N, P, qk) twice.
 
-    def _join(self, windows: torch.Tensor) -> torch.Tensor:
-        """Return the map of windows: (N, P, h, w, C) -> (N, H, W, C)."""
-        N, _, h, w, C = windows.shape
-        n = self.n_win
-        x = windows.reshape(N, n, n, h, w, C).transpose(2, 3)  # (N, n, h, n, w, C)
-        return x.reshape(N, n * h, n * w, C)
+        In half precision they are projected from the pixels' means, in float32, so that the chosen
+        windows are those of the full-precision module.
+        """
+        if not self.diff_routing:
+            windows, q, kv = windows.detach(), q.detach(), kv.detach()
+        k = kv[..., : self.qk_dim]
+        if q.dtype not in {torch.float16, torch.bfloat16}:
+            return window_means(q, valid), window_means(k, valid)
+        if type(projection) not in {nn.Linear, nn.Conv2d}:  # wrapped by somebody
+            return window_means(q, valid).float(), window_means(k, valid).float()
+        weight, bias = projection.weight[: 2 * self.qk_dim], projection.bias
+        offset = None if bias is None else bias[: 2 * self.qk_dim].float()
+        with full_precision(q):
+            means = F.linear(
+                window_means(windows, valid).float(), weight.flatten(1).float(), offset
+            )
+        q_mean, k_mean = means.chunk(2, dim=-1)
+        return q_mean, k_mean
 
-    def _pool(self, kv: torch.Tensor) -> torch.Tensor:
-        """Return fewer keys and values: (N, P, h, w, c) -> (N, P, keys of a window, c)."""
-        N, P, h, w, c = kv.shape
+    def _operands(
+        self,
+        q: torch.Tensor,
+        kv: torch.Tensor,
+        routing: Routing,
+        valid: torch.Tensor | None,
+    ) -> _Operands:
+        """Return what routed attention takes: queries, fewer keys and values, routing, mask."""
+        kept, mask = self._pool(kv, valid)
+        weights = routing.weights.to(kv.dtype) if self.soft_routing else None
+        return _Operands(q.flatten(2, 3), kept, routing.indices, weights, mask)
+
+    def _pool(
+        self, kv: torch.Tensor, valid: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return fewer keys and values, (N, P, h, w, c) -> (N, P, K, c), and which take part."""
+        N, P, h, w, _ = kv.shape
         if self.kv_downsample_mode == "identity":
-            return kv.reshape(N, P, h * w, c)
+            mask = None if valid is None else valid.flatten(1).expand(N, P, h * w)
+            return kv.flatten(2, 3), mask
         self._check_window(h, w)
-        maps = kv.reshape(N * P, h, w, c).permute(0, 3, 1, 2)  # (N P, c, h, w)
-        pooled: torch.Tensor = self.kv_down(maps).flatten(2)  # (N P, c, keys)
-        return pooled.transpose(1, 2).reshape(N, P, pooled.shape[2], c)
+        maps = kv.flatten(0, 1).permute(0, 3, 1, 2)  # (N P, c, h, w)
+        if valid is None:
+            pooled = self.kv_down(maps)
+            mask = None
+        else:
+            real = valid.expand(N, P, h, w).reshape(N * P, 1, h, w)
+            share = self.kv_down(real.to(kv.dtype))  # (N P, 1, …), 0 where nothing takes part
+            largest = self.kv_downsample_mode.endswith("maxpool")
+            pooled = self.kv_down(maps.masked_fill(~real, float("-inf") if largest else 0))
+            pooled = (pooled if largest else pooled / share).masked_fill(share == 0, 0)
+            mask = (share > 0).reshape(N, P, -1)
+        return pooled.flatten(2).transpose(1, 2).unflatten(0, (N, P)), mask
 
-    def _gather(self, kv: torch.Tensor, routing: Routing) -> torch.Tensor:
-        """Return what each window is routed to: (N, P, keys, c) -> (N, P, topk, keys, c)."""
-        N, P, L, c = kv.shape
-        first = torch.arange(N, device=kv.device).view(N, 1, 1) * P
-        rows = (routing.indices + first).flatten()  # (N P topk,), among all windows of the batch
-        chosen = kv.flatten(0, 1).index_select(0, rows).reshape(N, P, self.topk, L, c)
-        if self.soft_routing:
-            return chosen * routing.weights[..., None, None]
-        return chosen
+    def _local(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the depthwise convolution of values: (N, H, W, C) -> the same."""
+        assert self.lepe is not None  # noqa: S101 - the callers ask
+        # channels lie last, which is how convolutions are fast
+        y: torch.Tensor = self.lepe(x.permute(0, 3, 1, 2))
+        return y.permute(0, 2, 3, 1)
 
-    def _fill_up(self, x: torch.Tensor) -> torch.Tensor:
-        """Return an NHWC map with zeros up to multiples of `n_win`, if `auto_pad` says so."""
-        right, bottom = -x.shape[2] % self.n_win, -x.shape[1] % self.n_win
-        if not right and not bottom:
-            return x
-        return F.pad(x, (0, 0, 0, right, 0, bottom))
-
-    def _cut_off(
-        self, y: torch.Tensor, height: int, width: int, like: torch.Tensor
-    ) -> torch.Tensor:
-        """Return an NHWC map without what was filled up, lying in memory as the input does."""
-        y = y[:, :height, :width]
+    def _laid_out(self, y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """Return an NHWC map in the module's layout, lying in memory as the input does."""
         if self.layout == "NHWC":
             return y.contiguous()
         y = y.permute(0, 3, 1, 2)  # (N, C, H, W)
@@ -225,13 +320,28 @@ class BiLevelRoutingAttention(nn.Module):
                 f"expected {self._axes()}, got {shape}: axis {axis} has {shape[axis]} channels, "
                 f"dim is {self.dim}{hint}"
             )
-        if self.auto_pad:
-            return
         height, width = shape[1:3] if self.layout == "NHWC" else shape[2:]
         for side, size in (("height", height), ("width", width)):
-            if size % self.n_win:
+            if self.variant == "refactored" and size < self.n_win:
+                raise ValueError(f"{side} {size} is below n_win {self.n_win}")
+            if self.variant == "original" and not self.auto_pad and size % self.n_win:
                 how = "is below" if size < self.n_win else "is not a multiple of"
                 raise ValueError(f"{side} {size} {how} n_win {self.n_win}, and auto_pad is false")
+
+    def _check_refactored(self) -> None:
+        fixed = {
+            "qk_dim": self.dim,
+            "kv_downsample_mode": "identity",
+            "param_attention": "qkvo",
+            "param_routing": False,
+            "diff_routing": False,
+            "soft_routing": False,
+        }
+        for name, value in fixed.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"variant 'refactored' has {name} {value!r} only, got {getattr(self, name)!r}"
+                )
 
     def _check_window(self, h: int, w: int) -> None:
         ratio = self.kv_downsample_ratio or 1
@@ -249,96 +359,3 @@ class BiLevelRoutingAttention(nn.Module):
             f"{self.dim}, num_heads={self.num_heads}, n_win={self.n_win}, topk={self.topk}, "
             f"auto_pad={self.auto_pad}, layout={self.layout!r}"
         )
-
-
-class _Router(nn.Module):
-    """Routing of windows to windows: (N, P, qk), (N, P, qk) -> `Routing` of (N, P, topk)."""
-
-    def __init__(
-        self, qk_dim: int, scale: float, topk: int, *, projected: bool, diff: bool
-    ) -> None:
-        super().__init__()
-        self.scale = scale
-        self.topk = topk
-        self.diff_routing = diff
-        self.emb = nn.Linear(qk_dim, qk_dim) if projected else nn.Identity()
-
-    def forward(self, query: torch.Tensor, key: torch.Tensor) -> Routing:
-        """Return the `topk` windows whose keys go best with each window's query."""
-        if not self.diff_routing:
-            query, key = query.detach(), key.detach()
-        query, key = self.emb(query), self.emb(key)  # (N, P, qk)
-        affinity = (query * self.scale) @ key.transpose(-2, -1)  # (N, P, P)
-        best, indices = affinity.topk(self.topk, dim=-1)  # (N, P, topk)
-        return Routing(indices, best.softmax(-1))
-
-
-class _Projection(nn.Module):
-    """Query, and key with value, from one linear map: (…, C) -> (…, qk), (…, qk + C)."""
-
-    def __init__(self, dim: int, qk_dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-        self.qk_dim = qk_dim
-        self.qkv = nn.Linear(dim, 2 * qk_dim + dim)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the query, and key and value side by side."""
-        q, kv = self.qkv(x).split([self.qk_dim, self.qk_dim + self.dim], dim=-1)
-        return q, kv
-
-
-def _depthwise(dim: int, side: int) -> nn.Conv2d:
-    return nn.Conv2d(dim, dim, side, padding=side // 2, groups=dim)
-
-
-def _pooling(mode: str, kv_per_win: int | None, ratio: int | None) -> nn.Module:
-    _check_choice("kv_downsample_mode", mode, KV_DOWNSAMPLE_MODES)
-    if mode == "identity":
-        return nn.Identity()
-    adaptive = mode.startswith("ada_")
-    name, size = ("kv_per_win", kv_per_win) if adaptive else ("kv_downsample_ratio", ratio)
-    if size is None or size < 1:
-        raise ValueError(f"{name} must be at least 1 in kv_downsample_mode {mode!r}, got {size}")
-    match mode:
-        case "ada_avgpool":
-            return nn.AdaptiveAvgPool2d(size)
-        case "ada_maxpool":
-            return nn.AdaptiveMaxPool2d(size)
-        case "avgpool":
-            return nn.AvgPool2d(size)
-    return nn.MaxPool2d(size)
-
-
-def _check_sizes(*, dim: int, num_heads: int, n_win: int, qk_dim: int) -> None:
-    sizes = {"dim": dim, "num_heads": num_heads, "n_win": n_win, "qk_dim": qk_dim}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-    for name in ("dim", "qk_dim"):
-        if sizes[name] % num_heads:
-            raise ValueError(f"{name} {sizes[name]} is not divisible by num_heads {num_heads}")
-
-
-def _check_routing(topk: int, n_win: int, *, param_routing: bool, diff: bool, soft: bool) -> None:
-    if not 1 <= topk <= n_win**2:
-        raise ValueError(f"topk must be from 1 to n_win² = {n_win**2} (n_win {n_win}), got {topk}")
-    if diff and not soft:
-        raise ValueError(
-            "diff_routing=True needs soft_routing=True, got soft_routing=False: "
-            "without the weights no gradient flows through the routing"
-        )
-    if param_routing and not diff:
-        raise ValueError("param_routing=True needs diff_routing=True, got diff_routing=False")
-
-
-def _check_numbers(side_dwconv: int, qk_scale: float | None) -> None:
-    if side_dwconv < 0 or (side_dwconv and side_dwconv % 2 == 0):
-        raise ValueError(f"side_dwconv must be odd, or 0 for none, got {side_dwconv}")
-    if qk_scale == 0:
-        raise ValueError("qk_scale must not be 0; None stands for qk_dim^-0.5")
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, gcd
-from typing import Annotated, Any, Literal
+from math import ceil
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -13,8 +13,8 @@ from modswap.core.site import Site
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.nn.fitting import Inputs, Size, judge_output, read_inputs
 from modswap.nn.replacement import Conflict, Options, Replacement
+from modswap.nn.sizing import channels_of, given, heads_of, nearest_divisor
 
-HEAD_SIZE = 32  # channels of a head where that divides, as in the paper
 N_WIN = 7  # as published
 TOPK = 4  # as published
 PADDED = 1.3  # a padded map has at most so many times the pixels
@@ -79,6 +79,12 @@ class BiLevelRoutingAttentionOptions(Options):
     auto_pad: bool | None = Field(
         None, description="fill up maps that n_win does not divide; auto: true, for other sizes"
     )
+    variant: Literal["original", "refactored"] = Field(
+        "original", description="refactored: the authors' later class, with its state-dict names"
+    )
+    mask_padding: bool = Field(
+        default=False, description="leave filled-up pixels out of means, routing and attention"
+    )
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield the options that do not go together, whatever the site."""
@@ -88,14 +94,29 @@ class BiLevelRoutingAttentionOptions(Options):
         if self.param_routing and not self.diff_routing:
             what = "param_routing is true, diff_routing is false: its weights would never train"
             yield Conflict("param_routing", what, "set `diff_routing: true` as well")
+        if self.variant == "refactored":
+            yield from self._not_refactored()
         for name, size in (("dim", self.dim), ("qk_dim", self.qk_dim)):
             if size and self.num_heads and size % self.num_heads:
                 what = f"num_heads {self.num_heads} does not divide {name} {size}"
-                fix = f"set `num_heads: {_nearest_divisor(size, self.num_heads)}`"
+                fix = f"set `num_heads: {nearest_divisor(size, self.num_heads)}`"
                 yield Conflict("num_heads", what, fix)
         if self.topk and self.n_win and self.topk > self.n_win**2:
             what = f"topk is {self.topk}, but n_win {self.n_win} gives {self.n_win**2} windows"
             yield Conflict("topk", what, f"set `topk: {self.n_win**2}` or less")
+
+    def _not_refactored(self) -> Iterator[Conflict]:
+        fixed = {
+            "qk_dim": self.qk_dim is None or self.qk_dim == self.dim,
+            "kv_downsample_mode": self.kv_downsample_mode == "identity",
+            "param_attention": self.param_attention == "qkvo",
+            "soft_routing": not self.soft_routing,
+            "auto_pad": self.auto_pad is not False,
+        }
+        for name, holds in fixed.items():
+            if not holds:
+                what = f"variant is refactored, which has no {name} but its own"
+                yield Conflict(name, what, f"leave `{name}` out, or take the original variant")
 
 
 def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> Blueprint:
@@ -112,8 +133,8 @@ def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> 
     inputs = read_inputs(site)
     kept = list(zip(inputs.maps, inputs.sizes, strict=True))
     adaptation = judge_output(site, inputs.layout, kept, adapt=adapt)
-    dim = _dim(site, options, inputs)
-    heads = _heads(site, options, dim.value)
+    dim = channels_of(site, inputs, "dim", options.dim)
+    heads = heads_of(site, "num_heads", options.num_heads, dim.value, options.qk_dim)
     windows = _windows(site, options, inputs.sizes)
     topk = _topk(options, windows[0].value)
     wants = "NHWC" if inputs.layout == "NLC" else inputs.layout
@@ -135,46 +156,11 @@ def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> 
     )
 
 
-def _given(name: str, value: Any) -> Choice:
-    # without a reason: the recipe set it, so there is nothing to report
-    return Choice(name, value, "")
-
-
 def _layout_reason(site: Site, inputs: Inputs) -> str:
     why = f": {site.layout_reason}" if site.layout_reason else ""
     if inputs.layout == "NLC":
         return f"tokens become maps of {inputs.sizes[0]}, the site is NLC{why}"
     return f"the site is {inputs.layout}{why}"
-
-
-def _dim(site: Site, options: BiLevelRoutingAttentionOptions, inputs: Inputs) -> Choice:
-    channels = inputs.sizes[0].channels
-    if options.dim is None:
-        return Choice("dim", channels, f"{channels} channels observed")
-    if options.dim != channels:
-        what = f"dim is {options.dim}, the site is given {channels} channels: {inputs.maps[0]}"
-        told = f" as {inputs.layout}; if it lies otherwise, set `layout:`"
-        raise ShapeError(what + told, site.path, "leave `dim` out")
-    return _given("dim", channels)
-
-
-def _heads(site: Site, options: BiLevelRoutingAttentionOptions, dim: int) -> Choice:
-    common = gcd(dim, options.qk_dim or dim)
-    if options.num_heads is None:
-        sizes = [dim // heads for heads in range(1, common + 1) if common % heads == 0]
-        size = min(sizes, key=lambda size: abs(size - HEAD_SIZE))
-        return Choice("num_heads", dim // size, f"{dim} channels, head size {size}")
-    if common % options.num_heads:
-        both = f"{dim} channels" if common == dim else f"dim {dim} and qk_dim {options.qk_dim}"
-        what = f"num_heads {options.num_heads} does not divide {both}"
-        near = _nearest_divisor(common, options.num_heads)
-        raise ShapeError(what, site.path, f"set `num_heads: {near}`, or leave it out")
-    return _given("num_heads", options.num_heads)
-
-
-def _nearest_divisor(number: int, wanted: int) -> int:
-    divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
-    return min(divisors, key=lambda divisor: abs(divisor - wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +208,9 @@ def _windows(
     else:
         grid = _Grid(options.n_win, sizes)
         _check_grid(site, options, grid)
-        n_win = _given("n_win", options.n_win)
+        n_win = given("n_win", options.n_win)
     if options.auto_pad is not None:
-        return n_win, _given("auto_pad", options.auto_pad)
+        return n_win, given("auto_pad", options.auto_pad)
     divides = "divides" if grid.divides else "does not divide"
     # on in either case: most hosts take other sizes than those of the dummy input
     reason = f"n_win {grid.n_win} {divides} {grid}, and other sizes stay possible"
@@ -279,6 +265,10 @@ def _check_grid(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid
     if options.auto_pad is False and not grid.divides:
         what = f"n_win {grid.n_win} does not divide {grid}, and auto_pad is false"
         raise ShapeError(what, site.path, "set `auto_pad: true`, or leave one of them out")
+    smallest = min(min(size.height, size.width) for size in grid.sizes)
+    if options.variant == "refactored" and smallest < grid.n_win:
+        what = f"n_win {grid.n_win} is above a side of {grid}, and variant is refactored"
+        raise ShapeError(what, site.path, f"set `n_win: {smallest}` or less")
     if grid.window < _pooling(options):
         raise _too_small(site, options, grid)
 
@@ -293,7 +283,7 @@ def _too_small(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid)
 
 def _topk(options: BiLevelRoutingAttentionOptions, n_win: int) -> Choice:
     if options.topk is not None:
-        return _given("topk", options.topk)
+        return given("topk", options.topk)
     windows = n_win**2
     reason = f"of {windows} windows" if windows > 1 else "the only window"
     return Choice("topk", min(TOPK, windows), reason)
@@ -307,6 +297,8 @@ ROW = Replacement(
     options=BiLevelRoutingAttentionOptions,
     fit=fit,
     module=BiLevelRoutingAttention,
+    flops="2*H*W*dim*(2*qk_dim + 2*dim + side_dwconv**2) + 2*topk*(H*W/n_win)**2*(qk_dim + dim)",
+    memory="itemsize*H*W*(2*qk_dim + 4*dim)",
     example="""\
 - match: "**.attn"
   with: BiLevelRoutingAttention

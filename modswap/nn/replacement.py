@@ -73,6 +73,10 @@ class Replacement:
         options: What a recipe may set.
         fit: Decides what the recipe leaves open.
         module: The class.
+        flops: Multiplications and additions for one sample, two for each pair of them: an
+            expression of H and W (or L) and the options, as Python reads it.
+        memory: Bytes that the forward pass needs for one sample beside input, output and weights,
+            at the worst moment without gradients: likewise, with `itemsize` bytes a number.
         example: A rule in YAML.
     """
 
@@ -83,6 +87,8 @@ class Replacement:
     options: type[Options]
     fit: Fit
     module: "Callable[..., nn.Module]"
+    flops: str
+    memory: str
     example: str
 
 

@@ -35,6 +35,8 @@ def _entry(entry: CatalogueEntry) -> Iterator[RenderableType]:
     yield Text.assemble((entry.name, "bold"), f"  {entry.summary}")
     yield Text.assemble(("source  ", "cyan"), entry.source)
     yield Text.assemble(("shapes  ", "cyan"), entry.shapes)
+    yield Text.assemble(("FLOPs   ", "cyan"), entry.flops, ("  a sample", "dim"))
+    yield Text.assemble(("memory  ", "cyan"), entry.memory, ("  bytes a sample, meanwhile", "dim"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("option", "type", "default", "meaning"):
         table.add_column(name, overflow="fold")
@@ -60,7 +62,9 @@ def catalogue_page(entries: Sequence[CatalogueEntry]) -> str:
     ]
     for entry in entries:
         lines += ["", f"## {entry.name}", "", f"{entry.summary}.", ""]
-        lines += [f"- Source: {entry.source}", f"- Shapes: {entry.shapes}", ""]
+        lines += [f"- Source: {entry.source}", f"- Shapes: {entry.shapes}"]
+        lines += [f"- FLOPs of a sample: `{entry.flops}`"]
+        lines += [f"- Memory of a sample, meanwhile, in bytes: `{entry.memory}`", ""]
         lines += ["| option | type | default | meaning |", "| --- | --- | --- | --- |"]
         lines += [
             f"| `{o.name}` | {o.type} | {o.default} | {o.meaning} |".replace("\n", " ")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modswap.core.blueprint import Adaptation, Blueprint
-from modswap.core.errors import ShapeError
+from modswap.core.errors import RecipeError, ShapeError
 from modswap.core.site import Layout, Site
 from modswap.nn import CATALOGUE
 from modswap.nn.construct import construct
@@ -42,6 +42,8 @@ def test_main_case_is_told_without_naming_dim_or_layout() -> None:
         "soft_routing": False,
         "side_dwconv": 3,
         "auto_pad": True,
+        "variant": "original",
+        "mask_padding": False,
         "layout": "NCHW",
     }
     assert {choice.name: choice.reason for choice in blueprint.choices} == {
@@ -239,3 +241,23 @@ def test_blueprint_makes_a_module_that_takes_the_site(size: tuple[int, int]) -> 
     module = construct(fit(site(tensor(2, 8, *size))))
 
     assert module(torch.randn(2, 8, *size)).shape == (2, 8, *size)
+
+
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        ({"qk_dim": 8, "dim": 16}, "qk_dim"),
+        ({"kv_downsample_mode": "avgpool"}, "kv_downsample_mode"),
+        ({"param_attention": "qkv"}, "param_attention"),
+        ({"soft_routing": True}, "soft_routing"),
+        ({"auto_pad": False}, "auto_pad"),
+    ],
+)
+def test_options_that_the_later_class_lacks_are_refused(args: dict[str, Any], option: str) -> None:
+    with pytest.raises(RecipeError, match=f"variant is refactored, which has no {option} but its"):
+        fit(site(tensor(1, 16, 14, 14)), {"variant": "refactored", **args})
+
+
+def test_more_windows_than_pixels_are_refused_for_the_later_class() -> None:
+    with pytest.raises(ShapeError, match="n_win 7 is above a side of 5x14, and variant is ref"):
+        fit(site(tensor(1, 16, 5, 14)), {"variant": "refactored", "n_win": 7})

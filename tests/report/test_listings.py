@@ -33,6 +33,8 @@ ENTRY = CatalogueEntry(
     "rescales each channel",
     "Somebody et al., 2018, arXiv:1709.01507",
     "(N, C, H, W) → the same",
+    "4*H*W*C",
+    "itemsize*H*W*C",
     (OptionEntry("ratio", "integer, at least 1", "4", "how many times narrower"),),
     "- match: a\n  with: Gate\n",
 )

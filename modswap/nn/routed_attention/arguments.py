@@ -1,0 +1,87 @@
+"""What the arguments of bi-level routing attention may be, and the layers that they ask for."""
+
+from torch import nn
+
+KV_DOWNSAMPLE_MODES = ("identity", "ada_avgpool", "ada_maxpool", "avgpool", "maxpool")
+
+
+def depthwise(dim: int, side: int) -> nn.Conv2d:
+    """Return the convolution of each channel by itself, which keeps the size of the map."""
+    return nn.Conv2d(dim, dim, side, padding=side // 2, groups=dim)
+
+
+def pooling(mode: str, kv_per_win: int | None, ratio: int | None) -> nn.Module:
+    """Return what makes the keys and values of a window, (N, c, h, w), fewer.
+
+    Raises:
+        ValueError: If there is no such mode, or its size is missing.
+    """
+    check_choice("kv_downsample_mode", mode, KV_DOWNSAMPLE_MODES)
+    if mode == "identity":
+        return nn.Identity()
+    adaptive = mode.startswith("ada_")
+    name, size = ("kv_per_win", kv_per_win) if adaptive else ("kv_downsample_ratio", ratio)
+    if size is None or size < 1:
+        raise ValueError(f"{name} must be at least 1 in kv_downsample_mode {mode!r}, got {size}")
+    match mode:
+        case "ada_avgpool":
+            return nn.AdaptiveAvgPool2d(size)
+        case "ada_maxpool":
+            return nn.AdaptiveMaxPool2d(size)
+        case "avgpool":
+            return nn.AvgPool2d(size)
+    return nn.MaxPool2d(size)
+
+
+def check_sizes(*, dim: int, num_heads: int, n_win: int, qk_dim: int) -> None:
+    """Refuse sizes below 1 and heads that do not divide the channels.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    sizes = {"dim": dim, "num_heads": num_heads, "n_win": n_win, "qk_dim": qk_dim}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+    for name in ("dim", "qk_dim"):
+        if sizes[name] % num_heads:
+            raise ValueError(f"{name} {sizes[name]} is not divisible by num_heads {num_heads}")
+
+
+def check_routing(topk: int, n_win: int, *, param_routing: bool, diff: bool, soft: bool) -> None:
+    """Refuse more windows than there are, and routing options that do not go together.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if not 1 <= topk <= n_win**2:
+        raise ValueError(f"topk must be from 1 to n_win² = {n_win**2} (n_win {n_win}), got {topk}")
+    if diff and not soft:
+        raise ValueError(
+            "diff_routing=True needs soft_routing=True, got soft_routing=False: "
+            "without the weights no gradient flows through the routing"
+        )
+    if param_routing and not diff:
+        raise ValueError("param_routing=True needs diff_routing=True, got diff_routing=False")
+
+
+def check_numbers(side_dwconv: int, qk_scale: float | None) -> None:
+    """Refuse an even side of the convolution, and a scale of 0.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if side_dwconv < 0 or (side_dwconv and side_dwconv % 2 == 0):
+        raise ValueError(f"side_dwconv must be odd, or 0 for none, got {side_dwconv}")
+    if qk_scale == 0:
+        raise ValueError("qk_scale must not be 0; None stands for qk_dim^-0.5")
+
+
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse what is none of the known values.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")

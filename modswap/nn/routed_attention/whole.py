@@ -1,0 +1,46 @@
+"""Routed attention over all windows at once, where that costs less than picking."""
+
+import torch
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from modswap.nn.routed_attention.plain import by_head
+
+FEWEST_QUERIES = 4  # windows of so few pixels are all overhead when they are picked
+MOST_KEYS = 256  # of all windows together, beyond which the mask costs more than the picking
+SHARE = 4  # at least one window in so many has to be routed to
+
+
+def pays_off(q: torch.Tensor, kv: torch.Tensor, indices: torch.Tensor) -> bool:
+    """Return whether attending to all windows, the others masked, is the faster way."""
+    windows, topk = q.shape[1], indices.shape[2]
+    if topk == windows:
+        return True
+    few = q.shape[2] <= FEWEST_QUERIES and windows * kv.shape[2] <= MOST_KEYS
+    return few and windows <= SHARE * topk and not q.is_cuda
+
+
+def attend_whole(
+    q: torch.Tensor,
+    kv: torch.Tensor,
+    indices: torch.Tensor,
+    key_mask: torch.Tensor | None,
+    *,
+    heads: int,
+    scale: float,
+) -> torch.Tensor:
+    """Return what `plain_attention` returns, without weights of the routing."""
+    N, P, L, c = q.shape
+    K = kv.shape[2]
+    k, v = kv[..., :c].flatten(1, 2), kv[..., c:].flatten(1, 2)  # (N, P K, c), (N, P K, C)
+    allowed = None if key_mask is None else key_mask.reshape(N, 1, 1, P * K)
+    if indices.shape[2] < P:
+        routed = torch.zeros(N, P, P, dtype=torch.bool, device=q.device).scatter(2, indices, True)  # noqa: FBT003 - the value
+        routed = routed[:, :, None, :, None].expand(N, P, L, P, K)
+        routed = routed.reshape(N, 1, P * L, P * K)
+        allowed = routed if allowed is None else routed & allowed
+    out = F.scaled_dot_product_attention(
+        by_head(q.flatten(1, 2), heads), by_head(k, heads), by_head(v, heads), allowed, scale=scale
+    )  # (N, heads, P L, C / heads)
+    if key_mask is not None and allowed is not None:
+        out = out.masked_fill(~allowed.any(-1, keepdim=True), 0)  # where a backend gives nan
+    return out.transpose(1, 2).reshape(N, P, L, -1)
