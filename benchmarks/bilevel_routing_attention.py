@@ -65,8 +65,8 @@ def other_class(published: str) -> Callable[..., nn.Module]:
 
         return PublishedOrder
     spec = importlib.util.spec_from_file_location("published", published)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"{published} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     made: Callable[..., nn.Module] = module.BiLevelRoutingAttention

@@ -12,6 +12,7 @@ from modswap.core.errors import ShapeError
 from modswap.core.site import Site
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.nn.fitting import Inputs, Size, judge_output, read_inputs
+from modswap.nn.option_types import AtLeast1
 from modswap.nn.replacement import Conflict, Options, Replacement
 from modswap.nn.sizing import channels_of, given, heads_of, nearest_divisor
 
@@ -33,16 +34,17 @@ def _not_zero(value: float) -> float:
     return value
 
 
-Size1 = Annotated[int, Field(ge=1)]
-
-
 class BiLevelRoutingAttentionOptions(Options):
     """What a recipe may set."""
 
-    dim: Size1 | None = Field(None, description="channels of the map")
-    num_heads: Size1 | None = Field(None, description="attention heads; divides dim and qk_dim")
-    n_win: Size1 | None = Field(None, description="windows along each side")
-    qk_dim: Size1 | None = Field(
+    dim: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
+    num_heads: AtLeast1 | None = Field(
+        None, description="attention heads; divides dim and qk_dim; auto: of about 32 channels"
+    )
+    n_win: AtLeast1 | None = Field(
+        None, description="windows along each side; auto: 7, or what suits the map"
+    )
+    qk_dim: AtLeast1 | None = Field(
         None, description="channels of queries and keys over all heads; auto: dim"
     )
     qk_scale: Annotated[float, AfterValidator(_not_zero)] | None = Field(
@@ -50,14 +52,15 @@ class BiLevelRoutingAttentionOptions(Options):
         description="factor of the logits; auto: qk_dim^-0.5",
         json_schema_extra={"expected": "a number other than 0, or auto"},
     )
-    kv_per_win: Size1 = Field(4, description="keys along each side of a window (ada_… modes)")
-    kv_downsample_ratio: Size1 = Field(4, description="pooling size (avgpool, maxpool)")
-    kv_downsample_kernel: Size1 | None = Field(None, description="read by no mode")
+    kv_per_win: AtLeast1 = Field(4, description="keys along each side of a window (ada_… modes)")
+    kv_downsample_ratio: AtLeast1 = Field(4, description="pooling size (avgpool, maxpool)")
+    kv_downsample_kernel: AtLeast1 | None = Field(None, description="read by no mode; auto: none")
     kv_downsample_mode: Literal["identity", "ada_avgpool", "ada_maxpool", "avgpool", "maxpool"] = (
         Field("identity", description="how keys and values become fewer")
     )
-    topk: Size1 | None = Field(
-        None, description="windows that each window attends to, up to n_win squared"
+    topk: AtLeast1 | None = Field(
+        None,
+        description="windows that each window attends to, up to n_win squared; auto: 4, or all",
     )
     param_attention: Literal["qkvo", "qkv"] = Field(
         "qkvo", description="which projections there are; qkv: none at the end"
@@ -289,6 +292,9 @@ def _topk(options: BiLevelRoutingAttentionOptions, n_win: int) -> Choice:
     return Choice("topk", min(TOPK, windows), reason)
 
 
+# pixels of the map that the windows cut
+_PADDED = "(-(-H//n_win))*(-(-W//n_win))*n_win**2"
+
 ROW = Replacement(
     name="BiLevelRoutingAttention",
     summary="attention of every pixel to the few windows that matter to its own window",
@@ -297,8 +303,9 @@ ROW = Replacement(
     options=BiLevelRoutingAttentionOptions,
     fit=fit,
     module=BiLevelRoutingAttention,
-    flops="2*H*W*dim*(2*qk_dim + 2*dim + side_dwconv**2) + 2*topk*(H*W/n_win)**2*(qk_dim + dim)",
-    memory="itemsize*H*W*(2*qk_dim + 4*dim)",
+    flops=f"2*{_PADDED}*dim*(2*qk_dim + dim + side_dwconv**2) + 2*H*W*dim**2"
+    f" + 2*n_win**4*qk_dim + 2*topk*({_PADDED})**2//n_win**2*(qk_dim + dim)",
+    memory=f"itemsize*{_PADDED}*(2*qk_dim + 4*dim)",
     example="""\
 - match: "**.attn"
   with: BiLevelRoutingAttention

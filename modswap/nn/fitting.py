@@ -43,11 +43,12 @@ class Inputs:
     keyword: str
 
 
-def read_inputs(site: Site) -> Inputs:
+def read_inputs(site: Site, *, any_length: bool = False) -> Inputs:
     """Return what a site is given in each of its calls.
 
     Args:
         site: The site.
+        any_length: Whether tokens that are no map will do; they count as a map of width 1.
 
     Raises:
         ShapeError: If it is never called, its layout is unknown, its channels differ between
@@ -59,7 +60,7 @@ def read_inputs(site: Site) -> Inputs:
     sizes: list[Size] = []
     ignores: dict[str, None] = {}
     for call, (name, _), seen in zip(site.calls, found, extents, strict=True):
-        size = _size(site, call, seen)
+        size = _size(site, call, seen, any_length=any_length)
         sizes.append(size)
         ignores |= dict.fromkeys(_droppable(site, call, name, size))
     return Inputs(layout, tuple(sizes), maps, tuple(ignores), keyword_of(found))
@@ -148,13 +149,15 @@ def _told(site: Site, tensor: TensorInfo) -> tuple[Layout, Extent]:
     return site.layout, size
 
 
-def _size(site: Site, call: Call, seen: Extent) -> Size:
+def _size(site: Site, call: Call, seen: Extent, *, any_length: bool) -> Size:
     if seen.height is not None and seen.width is not None:
         return Size(seen.channels, seen.height, seen.width)
     numbers = [number for _, value in named_inputs(call) for number in _numbers(value)]
     if len(numbers) == 2 and numbers[0] * numbers[1] == seen.tokens:
         return Size(seen.channels, numbers[0], numbers[1])
     side = isqrt(seen.tokens)
+    if side**2 != seen.tokens and any_length:
+        return Size(seen.channels, seen.tokens, 1)
     if side**2 != seen.tokens:
         raise _no_square(site, call, seen.tokens)
     return Size(seen.channels, side, side)

@@ -112,7 +112,9 @@ class _Fitter:
         self.recipe = recipe
         name = step.rule.with_
         where = self._at("with")
-        if step.rule.prefix is not None:
+        prefix = step.rule.prefix
+        named = name in CATALOGUE and "prefix" in CATALOGUE[name].options.model_fields
+        if prefix is not None and not named:
             what = f"{name} has no layers that a prefix could name"
             raise RecipeError(what, self._at("prefix"), "take `prefix` out")
         self.cls: type[nn.Module] | None = None
@@ -125,7 +127,12 @@ class _Fitter:
             raise RecipeError(f"no module {name!r} in the catalogue", where, fix)
         row = CATALOGUE[name]
         self.row = row
-        self.options = read_options(row, step.rule.args, lambda arg: self._at("args", arg))
+        args = dict(step.rule.args)
+        if prefix is not None and args.setdefault("prefix", prefix) != prefix:
+            what = f"prefix is {prefix!r} here, and {args['prefix']!r} in args"
+            raise RecipeError(what, self._at("prefix"), "keep one of them")
+        at = {"prefix": self._at("prefix")} if prefix is not None else {}
+        self.options = read_options(row, args, lambda arg: at.get(arg, self._at("args", arg)))
 
     def _at(self, *place: str) -> str:
         return self.recipe.at("replace", self.step.index, *place)

@@ -5,16 +5,20 @@ import inspect
 import pickle
 import pkgutil
 from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import modswap.nn
 from modswap.core.site import LAYOUTS, Layout
 from modswap.core.values import TensorInfo
 from modswap.io.recipe import parse_recipe
-from modswap.nn import CATALOGUE, Replacement
+from modswap.nn import CATALOGUE, ACmix, BiLevelRoutingAttention, Replacement
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.construct import construct
 from modswap.nn.replacement import read_options
@@ -46,6 +50,57 @@ def test_table_is_complete_against_the_folder() -> None:
                 found.add(value)
 
     assert found - {SiteAdapter} == {row.module for row in CATALOGUE.values()}
+
+
+SIZES = [(14, 14), (9, 12), (7, 20)]
+
+
+@every_row
+@pytest.mark.parametrize("size", SIZES)
+def test_flops_are_those_that_torch_counts(row: Replacement, size: tuple[int, int]) -> None:
+    H, W = size
+    place = site(TensorInfo((1, 64, H, W), "float32"), layout="NCHW")
+    blueprint = row.fit(place, read_options(row, {}, str), adapt=False)
+    module = construct(blueprint).eval()
+    given = dict(blueprint.args) | {"H": H, "W": W, "L": H * W, "min": min, "max": max}
+
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        if isinstance(module, ACmix | BiLevelRoutingAttention):
+            monkeyed = plainly(module)
+            monkeyed(torch.randn(1, 64, H, W))
+        else:
+            module(torch.randn(1, 64, H, W))
+
+    expected = eval(row.flops, {"__builtins__": {}}, given)
+    assert counter.get_total_flops() == expected
+
+
+def plainly(module: nn.Module) -> nn.Module:
+    """Return a module that attends the plain way, whose products torch can count."""
+    exporting = patch("torch.compiler.is_exporting", return_value=True)
+    forward = module.forward
+
+    def run(*args: Any) -> Any:
+        with exporting:
+            return forward(*args)
+
+    module.forward = run
+    return module
+
+
+@every_row
+def test_memory_is_an_expression_of_sizes_and_options(row: Replacement) -> None:
+    place = site(TensorInfo((1, 64, 14, 14), "float32"), layout="NCHW")
+    args = dict(row.fit(place, read_options(row, {}, str), adapt=False).args)
+    sizes = {"H": 14, "W": 14, "L": 196, "itemsize": 4, "min": min, "max": max}
+
+    assert 0 < eval(row.memory, {"__builtins__": {}}, args | sizes) < 4 * 14 * 14 * 64 * 100
+
+
+@every_row
+def test_what_is_observed_says_what_auto_means(row: Replacement) -> None:
+    for field in row.options.model_fields.values():
+        assert field.default is not None or "auto: " in str(field.description), field
 
 
 @every_row

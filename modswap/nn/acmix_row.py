@@ -1,0 +1,129 @@
+"""The catalogue's row of ACmix: its options, and how they are observed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from modswap.core.blueprint import Blueprint, Choice
+from modswap.core.errors import ShapeError
+from modswap.core.site import Site
+from modswap.nn.acmix import ACmix
+from modswap.nn.fitting import Size, read_inputs
+from modswap.nn.option_types import AtLeast1, Odd
+from modswap.nn.replacement import Conflict, Options, Replacement
+from modswap.nn.sizing import channels_of, given, nearest_divisor
+from modswap.nn.strided import other_size, out_channels_of, outputs_of, stride_of
+
+KERNEL_ATT = 7  # as published
+HEAD = 4  # as published
+
+
+ODD: dict[str, Any] = {"expected": "an odd number"}
+
+
+class ACmixOptions(Options):
+    """What a recipe may set."""
+
+    in_planes: AtLeast1 | None = Field(
+        None, description="channels of the input; auto: those observed"
+    )
+    out_planes: AtLeast1 | None = Field(
+        None, description="channels of the output; auto: those that the site gives"
+    )
+    kernel_att: Odd | None = Field(
+        None,
+        description="side of the window that a pixel attends to, odd; auto: 7, or what fits",
+        json_schema_extra={"expected": "an odd number, or auto"},
+    )
+    head: AtLeast1 | None = Field(
+        None, description="attention heads; divides out_planes; auto: 4, or the nearest divisor"
+    )
+    kernel_conv: Odd = Field(
+        3, description="side of the convolution's kernel, odd", json_schema_extra=ODD
+    )
+    stride: AtLeast1 | None = Field(
+        None, description="pixels of the input for each of the output; auto: as the site has it"
+    )
+    dilation: AtLeast1 = Field(1, description="pixels from one key of a window to the next")
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield the options that do not go together, whatever the site."""
+        if self.out_planes and self.head and self.out_planes % self.head:
+            what = f"head {self.head} does not divide out_planes {self.out_planes}"
+            yield Conflict(
+                "head", what, f"set `head: {nearest_divisor(self.out_planes, self.head)}`"
+            )
+
+
+def fit(site: Site, options: ACmixOptions, *, adapt: bool) -> Blueprint:
+    """Return how to make the module for a site.
+
+    Args:
+        site: Where it goes.
+        options: What the recipe sets; what is None is taken from the site.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it cannot be fitted to the site.
+    """
+    inputs = read_inputs(site)
+    seen = outputs_of(site, inputs.layout)
+    planes = channels_of(site, inputs, "in_planes", options.in_planes)
+    out = out_channels_of("out_planes", options.out_planes, planes, seen)
+    stride = stride_of(options.stride, inputs.sizes, seen)
+    kernel = _kernel_att(site, options, inputs.sizes)
+    head = _head(site, options, out.value)
+    choices = (planes, kernel, head)
+    return other_size("ACmix", site, inputs, options, choices, out=out, stride=stride, adapt=adapt)
+
+
+def _kernel_att(site: Site, options: ACmixOptions, sizes: tuple[Size, ...]) -> Choice:
+    least = min(sizes, key=lambda size: min(size.height, size.width))
+    most = 2 * ((min(least.height, least.width) - 1) // options.dilation) + 1
+    if options.kernel_att is None:
+        side = min(KERNEL_ATT, most)
+        reason = "as published" if side == KERNEL_ATT else f"the largest that fits a map of {least}"
+        return Choice("kernel_att", side, reason)
+    if options.kernel_att > most:
+        what = (
+            f"kernel_att {options.kernel_att} with dilation {options.dilation} reflects "
+            f"{options.kernel_att // 2 * options.dilation} pixels, the map is {least}"
+        )
+        raise ShapeError(what, site.path, f"set `kernel_att: {most}` or less, or leave it out")
+    return given("kernel_att", options.kernel_att)
+
+
+def _head(site: Site, options: ACmixOptions, planes: int) -> Choice:
+    near = nearest_divisor(planes, options.head or HEAD)
+    if options.head is None:
+        reason = "as published" if near == HEAD else f"{HEAD} does not divide {planes} channels"
+        return Choice("head", near, reason)
+    if planes % options.head:
+        what = f"head {options.head} does not divide out_planes {planes}"
+        raise ShapeError(what, site.path, f"set `head: {near}`, or leave it out")
+    return given("head", options.head)
+
+
+# pixels of the output
+_OUT = "((H + stride - 1)//stride)*((W + stride - 1)//stride)"
+
+ROW = Replacement(
+    name="ACmix",
+    summary="local self-attention and a convolution that share their projections",
+    source="Pan et al., On the Integration of Self-Attention and Convolution, CVPR 2022,"
+    " arXiv:2111.14556",
+    shapes="(N, in_planes, H, W) -> (N, out_planes, ceil(H / stride), ceil(W / stride))",
+    options=ACmixOptions,
+    fit=fit,
+    module=ACmix,
+    flops=f"6*H*W*in_planes*out_planes + 4*H*W*(out_planes//head)"
+    f" + 6*head*out_planes*kernel_conv**2*(kernel_conv**2 + {_OUT})"
+    f" + 4*{_OUT}*kernel_att**2*out_planes",
+    memory=f"itemsize*out_planes*(6*H*W + 4*{_OUT})",
+    example="""\
+- match: "layer4.*.conv2"
+  with: ACmix
+  args: {head: 8, kernel_att: 7}  # what is left out is taken from the site
+""",
+)

@@ -1,0 +1,119 @@
+"""The convolutional gate of attention networks: convolution, batch norm, ReLU."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from modswap.core.blueprint import Blueprint
+from modswap.core.site import Site
+from modswap.nn.fitting import read_inputs
+from modswap.nn.maps import check_map, check_positive
+from modswap.nn.option_types import AtLeast1, Odd
+from modswap.nn.replacement import Options, Replacement
+from modswap.nn.sizing import channels_of
+from modswap.nn.strided import other_size, out_channels_of, outputs_of, stride_of
+
+
+class ConvGate(nn.Module):
+    """Convolve, normalise over the batch, and cut off below zero.
+
+    The block that gates are made of since Ioffe and Szegedy, "Batch Normalization", ICML 2015,
+    arXiv:1502.03167.
+
+    Shape:
+        Input (N, in_channels, H, W), output (N, out_channels, H / stride, W / stride), rounded up;
+        same dtype and device.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output; None: as many.
+        kernel_size: Side of the kernel, odd.
+        stride: Pixels of the input for each of the output.
+
+    Raises:
+        ValueError: If a size is below 1 or `kernel_size` is even; in the forward pass, if the
+            input's shape does not fit.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        kernel_size: int = 3,
+        stride: int = 1,
+    ) -> None:
+        super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
+        check_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and at least 1, got {kernel_size}")
+        self.in_channels = in_channels
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2
+        )
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the gated map."""
+        check_map(x, self.in_channels)
+        y: torch.Tensor = self.relu(self.bn(self.conv(x)))
+        return y
+
+
+class ConvGateOptions(Options):
+    """What a recipe may set."""
+
+    in_channels: AtLeast1 | None = Field(
+        None, description="channels of the input; auto: as observed"
+    )
+    out_channels: AtLeast1 | None = Field(
+        None, description="channels of the output; auto: those that the site gives"
+    )
+    kernel_size: Odd = Field(
+        3,
+        description="side of the kernel, odd",
+        json_schema_extra={"expected": "an odd number"},
+    )
+    stride: AtLeast1 | None = Field(
+        None, description="pixels of the input for each of the output; auto: as the site has it"
+    )
+
+
+def fit(site: Site, options: ConvGateOptions, *, adapt: bool) -> Blueprint:
+    """Return how to make the module for a site.
+
+    Args:
+        site: Where it goes.
+        options: What the recipe sets; what is None is taken from the site.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it cannot be fitted to the site.
+    """
+    inputs = read_inputs(site)
+    channels = channels_of(site, inputs, "in_channels", options.in_channels)
+    seen = outputs_of(site, inputs.layout)
+    out = out_channels_of("out_channels", options.out_channels, channels, seen)
+    stride = stride_of(options.stride, inputs.sizes, seen)
+    return other_size(
+        "ConvGate", site, inputs, options, (channels,), out=out, stride=stride, adapt=adapt
+    )
+
+
+ROW = Replacement(
+    name="ConvGate",
+    summary="convolution, batch norm and ReLU, as gates are made of",
+    source="Ioffe and Szegedy, ICML 2015, arXiv:1502.03167",
+    shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> with other channels and sizes, if need be",
+    options=ConvGateOptions,
+    fit=fit,
+    module=ConvGate,
+    flops="2*(-(-H//stride))*(-(-W//stride))*kernel_size**2*in_channels*out_channels",
+    memory="itemsize*2*(-(-H//stride))*(-(-W//stride))*out_channels",
+    example="""\
+- match: "**.attn"
+  with: ConvGate
+  args: {kernel_size: 3}
+""",
+)

@@ -1,0 +1,102 @@
+"""Coordinate attention (Hou et al., 2021, arXiv:2103.02907)."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from modswap.core.blueprint import Blueprint
+from modswap.core.site import Site
+from modswap.nn.fitting import read_inputs
+from modswap.nn.maps import check_map, check_positive
+from modswap.nn.option_types import AtLeast1
+from modswap.nn.replacement import Options, Replacement
+from modswap.nn.sizing import channels_of, same_shape
+
+FEWEST = 8  # hidden channels at least, as the authors have it
+
+
+class CoordinateAttention(nn.Module):
+    """Rescale each value by two weights in (0, 1), one for its row and one for its column.
+
+    Hou, Zhou and Feng, "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021,
+    arXiv:2103.02907. Names as the authors': `conv1`, `bn1`, `conv_h`, `conv_w`.
+
+    Shape:
+        Input (N, inp, H, W), output the same; same dtype and device.
+
+    Args:
+        inp: Channels of the map.
+        reduction: How many times narrower the hidden layer is, which has at least 8 channels.
+
+    Raises:
+        ValueError: If a size is below 1; in the forward pass, if the input's shape does not fit.
+    """
+
+    def __init__(self, inp: int, reduction: int = 32) -> None:
+        super().__init__()
+        check_positive(inp=inp, reduction=reduction)
+        self.inp = inp
+        hidden = max(FEWEST, inp // reduction)
+        self.conv1 = nn.Conv2d(inp, hidden, 1)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.act = nn.Hardswish()
+        self.conv_h = nn.Conv2d(hidden, inp, 1)
+        self.conv_w = nn.Conv2d(hidden, inp, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the rescaled map."""
+        check_map(x, self.inp)
+        H, W = x.shape[2:]
+        rows = x.mean(3, keepdim=True)  # (N, C, H, 1)
+        columns = x.mean(2, keepdim=True).transpose(2, 3)  # (N, C, W, 1)
+        hidden = self.act(self.bn1(self.conv1(torch.cat([rows, columns], dim=2))))
+        by_row, by_column = hidden.split([H, W], dim=2)  # (N, hidden, H, 1), (N, hidden, W, 1)
+        row_weight: torch.Tensor = self.conv_h(by_row).sigmoid()  # (N, C, H, 1)
+        column_weight = self.conv_w(by_column.transpose(2, 3)).sigmoid()  # (N, C, 1, W)
+        rescaled: torch.Tensor = x * column_weight * row_weight
+        return rescaled
+
+
+class CoordinateAttentionOptions(Options):
+    """What a recipe may set."""
+
+    inp: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
+    reduction: AtLeast1 = Field(
+        32, description="how many times narrower the hidden layer is, of 8 channels at least"
+    )
+
+
+def fit(site: Site, options: CoordinateAttentionOptions, *, adapt: bool) -> Blueprint:
+    """Return how to make the module for a site.
+
+    Args:
+        site: Where it goes.
+        options: What the recipe sets; what is None is taken from the site.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it cannot be fitted to the site.
+    """
+    inputs = read_inputs(site)
+    channels = channels_of(site, inputs, "inp", options.inp)
+    return same_shape(
+        "CoordinateAttention", site, inputs, options, [channels], wants="NCHW", adapt=adapt
+    )
+
+
+ROW = Replacement(
+    name="CoordinateAttention",
+    summary="a weight for each row and for each column of each channel",
+    source="Hou et al., CVPR 2021, arXiv:2103.02907",
+    shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
+    options=CoordinateAttentionOptions,
+    fit=fit,
+    module=CoordinateAttention,
+    flops="4*(H + W)*inp*max(8, inp//reduction)",
+    memory="itemsize*(H*W*inp + 4*(H + W)*inp)",
+    example="""\
+- match: "**.attn"
+  with: CoordinateAttention
+  args: {reduction: 32}
+""",
+)

@@ -1,0 +1,106 @@
+"""Efficient channel attention (Wang et al., 2020, arXiv:1910.03151)."""
+
+from math import log2
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from modswap.core.blueprint import Blueprint, Choice
+from modswap.core.site import Site
+from modswap.nn.fitting import read_inputs
+from modswap.nn.maps import check_map, check_positive
+from modswap.nn.option_types import AtLeast1, Odd
+from modswap.nn.replacement import Options, Replacement
+from modswap.nn.sizing import channels_of, given, same_shape
+
+
+def adaptive_size(channel: int) -> int:
+    """Return the paper's size of the kernel for so many channels: odd, near (log2 C + 1) / 2."""
+    size = int(abs((log2(channel) + 1) / 2))
+    return size if size % 2 else size + 1
+
+
+class ECA(nn.Module):
+    """Rescale each channel by a weight in (0, 1) computed from its neighbours' means.
+
+    Wang, Wu, Zhu, Li, Zuo and Hu, "ECA-Net: Efficient Channel Attention for Deep Convolutional
+    Neural Networks", CVPR 2020, arXiv:1910.03151. Names as the authors': `conv.weight`.
+
+    Shape:
+        Input (N, channel, H, W), output the same; same dtype and device.
+
+    Args:
+        channel: Channels of the map.
+        k_size: Neighbouring channels that a weight is computed from, odd.
+
+    Raises:
+        ValueError: If a size is below 1 or `k_size` is even; in the forward pass, if the input's
+            shape does not fit.
+    """
+
+    def __init__(self, channel: int, k_size: int = 3) -> None:
+        super().__init__()
+        check_positive(channel=channel, k_size=k_size)
+        if k_size % 2 == 0:
+            raise ValueError(f"k_size must be odd, got {k_size}")
+        self.channel = channel
+        self.conv = nn.Conv1d(1, 1, k_size, padding=k_size // 2, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `x` with its channels rescaled."""
+        check_map(x, self.channel)
+        mean = x.mean((2, 3))  # (N, C)
+        weight: torch.Tensor = self.conv(mean[:, None])[:, 0].sigmoid()  # (N, C)
+        return x * weight[:, :, None, None]
+
+
+class ECAOptions(Options):
+    """What a recipe may set."""
+
+    channel: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
+    k_size: Odd | None = Field(
+        None,
+        description="channels that a weight is computed from, odd; auto: by the paper's rule",
+        json_schema_extra={"expected": "an odd number, or auto"},
+    )
+
+
+def fit(site: Site, options: ECAOptions, *, adapt: bool) -> Blueprint:
+    """Return how to make the module for a site.
+
+    Args:
+        site: Where it goes.
+        options: What the recipe sets; what is None is taken from the site.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it cannot be fitted to the site.
+    """
+    inputs = read_inputs(site)
+    channels = channels_of(site, inputs, "channel", options.channel)
+    if options.k_size is None:
+        size = Choice(
+            "k_size", adaptive_size(channels.value), f"by the paper's rule for {channels.value}"
+        )
+    else:
+        size = given("k_size", options.k_size)
+    return same_shape("ECA", site, inputs, options, [channels, size], wants="NCHW", adapt=adapt)
+
+
+ROW = Replacement(
+    name="ECA",
+    summary="a weight for each channel from its neighbours' means",
+    source="Wang et al., CVPR 2020, arXiv:1910.03151",
+    shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
+    options=ECAOptions,
+    fit=fit,
+    module=ECA,
+    flops="2*channel*k_size",
+    memory="itemsize*2*channel",
+    example="""\
+- match: "**.attn"
+  with: ECA
+  args: {k_size: 3}
+""",
+)

@@ -1,0 +1,24 @@
+"""Checks of maps that the small modules of the catalogue share."""
+
+import torch
+
+
+def check_map(x: torch.Tensor, channels: int) -> None:
+    """Refuse what is no map of so many channels, (N, C, H, W).
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"expected a map (N, {channels}, H, W), got {tuple(x.shape)}")
+
+
+def check_positive(**sizes: int) -> None:
+    """Refuse sizes below 1.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")

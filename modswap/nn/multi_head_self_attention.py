@@ -1,0 +1,118 @@
+"""Multi-head self-attention as in vision transformers (arXiv:1706.03762, arXiv:2010.11929)."""
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from modswap.core.blueprint import Blueprint
+from modswap.core.site import Site
+from modswap.nn.fitting import read_inputs
+from modswap.nn.maps import check_positive
+from modswap.nn.option_types import AtLeast1, Probability
+from modswap.nn.replacement import Options, Replacement
+from modswap.nn.sizing import channels_of, heads_of, same_shape
+
+
+class MultiHeadSelfAttention(nn.Module):
+    """Let every token gather from all tokens, by softmax attention.
+
+    Vaswani et al., "Attention Is All You Need", NIPS 2017, arXiv:1706.03762, as Dosovitskiy et
+    al., "An Image Is Worth 16x16 Words", ICLR 2021, arXiv:2010.11929, has it. Names as in timm:
+    `qkv.weight`, `proj.weight`, `proj.bias`.
+
+    Shape:
+        Input (N, L, dim), output the same; same dtype and device.
+
+    Args:
+        dim: Channels of a token.
+        num_heads: Attention heads; divides `dim`.
+        qkv_bias: Whether queries, keys and values have a bias.
+        attn_drop: Probability of dropping a share, in training.
+        proj_drop: Probability of dropping a value of the output, in training.
+
+    Raises:
+        ValueError: If a size is below 1 or `num_heads` does not divide `dim`; in the forward pass,
+            if the input's shape does not fit.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 8,
+        qkv_bias: bool = False,  # noqa: FBT001, FBT002 - as published
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_positive(dim=dim, num_heads=num_heads)
+        if dim % num_heads:
+            raise ValueError(f"dim {dim} is not divisible by num_heads {num_heads}")
+        self.dim = dim
+        self.num_heads = num_heads
+        self.attn_drop = attn_drop
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what each token gathers."""
+        if x.ndim != 3 or x.shape[2] != self.dim:
+            raise ValueError(f"expected (N, L, {self.dim}), got {tuple(x.shape)}")
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (N, L, 3, heads, head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (N, heads, L, head_dim)
+        dropped = self.attn_drop if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropped)
+        out: torch.Tensor = self.proj_drop(self.proj(y.transpose(1, 2).flatten(2)))
+        return out
+
+
+class MultiHeadSelfAttentionOptions(Options):
+    """What a recipe may set."""
+
+    dim: AtLeast1 | None = Field(None, description="channels of a token; auto: as observed")
+    num_heads: AtLeast1 | None = Field(
+        None, description="attention heads; auto: heads of about 32 channels"
+    )
+    qkv_bias: bool = Field(default=False, description="a bias for queries, keys and values")
+    attn_drop: Probability = Field(0.0, description="probability of dropping a share, in training")
+    proj_drop: Probability = Field(
+        0.0, description="probability of dropping an output, in training"
+    )
+
+
+def fit(site: Site, options: MultiHeadSelfAttentionOptions, *, adapt: bool) -> Blueprint:
+    """Return how to make the module for a site.
+
+    Args:
+        site: Where it goes.
+        options: What the recipe sets; what is None is taken from the site.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it cannot be fitted to the site.
+    """
+    inputs = read_inputs(site, any_length=True)
+    dim = channels_of(site, inputs, "dim", options.dim)
+    heads = heads_of(site, "num_heads", options.num_heads, dim.value)
+    return same_shape(
+        "MultiHeadSelfAttention", site, inputs, options, [dim, heads], wants="NLC", adapt=adapt
+    )
+
+
+ROW = Replacement(
+    name="MultiHeadSelfAttention",
+    summary="softmax attention of all tokens to all, as in vision transformers",
+    source="Vaswani et al., NIPS 2017, arXiv:1706.03762; ViT, ICLR 2021, arXiv:2010.11929",
+    shapes="(N, L, C), (N, C, H, W) or (N, H, W, C) -> the same",
+    options=MultiHeadSelfAttentionOptions,
+    fit=fit,
+    module=MultiHeadSelfAttention,
+    flops="8*L*dim**2 + 4*L**2*dim",
+    memory="itemsize*5*L*dim",
+    example="""\
+- match: "blocks.*.attn"
+  with: MultiHeadSelfAttention
+  args: {num_heads: 8, qkv_bias: true}
+""",
+)

@@ -1,0 +1,16 @@
+"""Ranges of options that several rows of the catalogue share."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError
+    return value
+
+
+AtLeast1 = Annotated[int, Field(ge=1)]
+Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+Probability = Annotated[float, Field(ge=0, lt=1)]

@@ -1,0 +1,94 @@
+"""Concurrent spatial and channel squeeze and excitation (Roy et al., 2018, arXiv:1803.02579)."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from modswap.core.blueprint import Blueprint
+from modswap.core.site import Site
+from modswap.nn.fitting import read_inputs
+from modswap.nn.maps import check_map, check_positive
+from modswap.nn.option_types import AtLeast1
+from modswap.nn.replacement import Options, Replacement
+from modswap.nn.sizing import channels_of, same_shape
+
+
+class SCSE(nn.Module):
+    """Add the map with its channels rescaled to the map with its pixels rescaled.
+
+    Roy, Navab and Wachinger, "Concurrent Spatial and Channel Squeeze & Excitation in Fully
+    Convolutional Networks", MICCAI 2018, arXiv:1803.02579. Names as in
+    segmentation-models-pytorch: `cSE.1`, `cSE.3`, `sSE.0`.
+
+    Shape:
+        Input (N, in_channels, H, W), output the same; same dtype and device.
+
+    Args:
+        in_channels: Channels of the map.
+        reduction: How many times narrower the hidden layer is, which has at least 1 channel.
+
+    Raises:
+        ValueError: If a size is below 1; in the forward pass, if the input's shape does not fit.
+    """
+
+    def __init__(self, in_channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        check_positive(in_channels=in_channels, reduction=reduction)
+        self.in_channels = in_channels
+        hidden = max(1, in_channels // reduction)
+        self.cSE = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(in_channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, in_channels, 1),
+            nn.Sigmoid(),
+        )
+        self.sSE = nn.Sequential(nn.Conv2d(in_channels, 1, 1), nn.Sigmoid())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the sum of both rescaled maps."""
+        check_map(x, self.in_channels)
+        channels: torch.Tensor = self.cSE(x)  # (N, C, 1, 1)
+        pixels: torch.Tensor = self.sSE(x)  # (N, 1, H, W)
+        return x * channels + x * pixels
+
+
+class SCSEOptions(Options):
+    """What a recipe may set."""
+
+    in_channels: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
+    reduction: AtLeast1 = Field(16, description="how many times narrower the hidden layer is")
+
+
+def fit(site: Site, options: SCSEOptions, *, adapt: bool) -> Blueprint:
+    """Return how to make the module for a site.
+
+    Args:
+        site: Where it goes.
+        options: What the recipe sets; what is None is taken from the site.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it cannot be fitted to the site.
+    """
+    inputs = read_inputs(site)
+    channels = channels_of(site, inputs, "in_channels", options.in_channels)
+    return same_shape("SCSE", site, inputs, options, [channels], wants="NCHW", adapt=adapt)
+
+
+ROW = Replacement(
+    name="SCSE",
+    summary="a weight for each channel and one for each pixel, side by side",
+    source="Roy et al., MICCAI 2018, arXiv:1803.02579",
+    shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
+    options=SCSEOptions,
+    fit=fit,
+    module=SCSE,
+    flops="4*in_channels*max(1, in_channels//reduction) + 2*H*W*in_channels",
+    memory="itemsize*H*W*(2*in_channels + 1)",
+    example="""\
+- match: "**.attn"
+  with: SCSE
+  args: {reduction: 16}
+""",
+)

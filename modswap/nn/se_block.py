@@ -1,0 +1,90 @@
+"""Squeeze-and-excitation (Hu et al., 2018, arXiv:1709.01507)."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from modswap.core.blueprint import Blueprint
+from modswap.core.site import Site
+from modswap.nn.fitting import read_inputs
+from modswap.nn.maps import check_map, check_positive
+from modswap.nn.option_types import AtLeast1
+from modswap.nn.replacement import Options, Replacement
+from modswap.nn.sizing import channels_of, same_shape
+
+
+class SEBlock(nn.Module):
+    """Rescale each channel by a weight in (0, 1) that is computed from all channels' means.
+
+    Hu, Shen and Sun, "Squeeze-and-Excitation Networks", CVPR 2018, arXiv:1709.01507. Names as in
+    the usual port to PyTorch: `fc.0.weight`, `fc.2.weight`.
+
+    Shape:
+        Input (N, channel, H, W), output the same; same dtype and device.
+
+    Args:
+        channel: Channels of the map.
+        reduction: How many times narrower the hidden layer is, which has at least 1 channel.
+
+    Raises:
+        ValueError: If a size is below 1; in the forward pass, if the input's shape does not fit.
+    """
+
+    def __init__(self, channel: int, reduction: int = 16) -> None:
+        super().__init__()
+        check_positive(channel=channel, reduction=reduction)
+        self.channel = channel
+        hidden = max(1, channel // reduction)
+        self.fc = nn.Sequential(
+            nn.Linear(channel, hidden, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channel, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `x` with its channels rescaled."""
+        check_map(x, self.channel)
+        weight: torch.Tensor = self.fc(x.mean((2, 3)))  # (N, C)
+        return x * weight[:, :, None, None]
+
+
+class SEBlockOptions(Options):
+    """What a recipe may set."""
+
+    channel: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
+    reduction: AtLeast1 = Field(16, description="how many times narrower the hidden layer is")
+
+
+def fit(site: Site, options: SEBlockOptions, *, adapt: bool) -> Blueprint:
+    """Return how to make the module for a site.
+
+    Args:
+        site: Where it goes.
+        options: What the recipe sets; what is None is taken from the site.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it cannot be fitted to the site.
+    """
+    inputs = read_inputs(site)
+    channels = channels_of(site, inputs, "channel", options.channel)
+    return same_shape("SEBlock", site, inputs, options, [channels], wants="NCHW", adapt=adapt)
+
+
+ROW = Replacement(
+    name="SEBlock",
+    summary="a weight for each channel from all channels' means",
+    source="Hu et al., CVPR 2018, arXiv:1709.01507",
+    shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
+    options=SEBlockOptions,
+    fit=fit,
+    module=SEBlock,
+    flops="4*channel*max(1, channel//reduction)",
+    memory="itemsize*(2*channel + max(1, channel//reduction))",
+    example="""\
+- match: "**.attn"
+  with: SEBlock
+  args: {reduction: 16}
+""",
+)

@@ -1,0 +1,204 @@
+"""Self-attention with a residual and a layer norm, its layers named by a prefix, as in Keras."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from modswap.core.blueprint import Blueprint, Choice
+from modswap.core.site import Site
+from modswap.nn.fitting import read_inputs
+from modswap.nn.maps import check_positive
+from modswap.nn.option_types import AtLeast1
+from modswap.nn.replacement import Conflict, Options, Replacement
+from modswap.nn.sizing import channels_of, given, heads_of, same_shape
+
+EPS = 1e-3  # of Keras' layer norm
+Layout = Literal["NLC", "NCHW", "NHWC"]
+
+
+class SelfAttention(nn.Module):
+    """Add to each token what it gathers from all others, and normalise.
+
+    The block that Keras users write from its layers: MultiHeadAttention (Vaswani et al., NIPS
+    2017, arXiv:1706.03762) with query, key and value the same, Add, LayerNormalization (Ba et al.,
+    2016, arXiv:1607.06450). The layers' names are `{prefix}_multi_head_attention`, `{prefix}_add`
+    and `{prefix}_layer_normalization`.
+
+    Shape:
+        Input (N, L, dim), output the same; maps as `layout` says, whose pixels are the tokens, row
+        by row. Same dtype and device.
+
+    Args:
+        dim: Channels of a token, E.
+        num_heads: Attention heads.
+        key_dim: Channels of one head, for queries, keys and values; None: dim / num_heads.
+        prefix: What the layers' names begin with.
+        mask: Whether a token sees only itself and those before it.
+        layout: `NLC`, `NCHW` or `NHWC`, of input and output.
+
+    Raises:
+        ValueError: If a size is below 1, `num_heads` does not divide `dim` and `key_dim` is None,
+            or `prefix` can be no part of a module's name; in the forward pass, if the input's
+            shape does not fit.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        key_dim: int | None = None,
+        *,
+        prefix: str = "att",
+        mask: bool = False,
+        layout: Layout = "NLC",
+    ) -> None:
+        super().__init__()
+        check_positive(dim=dim, num_heads=num_heads)
+        if key_dim is None and dim % num_heads:
+            raise ValueError(f"dim {dim} is not divisible by num_heads {num_heads}: give key_dim")
+        key_dim = dim // num_heads if key_dim is None else key_dim
+        check_positive(key_dim=key_dim)
+        if not prefix.isidentifier():
+            raise ValueError(f"prefix must be letters, digits and underscores, got {prefix!r}")
+        if layout not in {"NLC", "NCHW", "NHWC"}:
+            raise ValueError(f"layout must be 'NLC', 'NCHW' or 'NHWC', got {layout!r}")
+        self.dim = dim
+        self.prefix = prefix
+        self.layout = layout
+        self.add_module(
+            f"{prefix}_multi_head_attention",
+            _MultiHeadAttention(dim, num_heads, key_dim, mask=mask),
+        )
+        self.add_module(f"{prefix}_add", _Add())
+        self.add_module(f"{prefix}_layer_normalization", nn.LayerNorm(dim, eps=EPS))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the normalised sum of the tokens and what they gathered."""
+        tokens = self._tokens(x)  # (N, L, E)
+        gathered = self.get_submodule(f"{self.prefix}_multi_head_attention")(tokens)
+        added = self.get_submodule(f"{self.prefix}_add")(tokens, gathered)
+        y: torch.Tensor = self.get_submodule(f"{self.prefix}_layer_normalization")(added)
+        if self.layout == "NCHW":
+            return y.transpose(1, 2).reshape(x.shape)
+        return y.reshape(x.shape)
+
+    def _tokens(self, x: torch.Tensor) -> torch.Tensor:
+        axis = 1 if self.layout == "NCHW" else -1
+        if x.ndim != len(self.layout) or x.shape[axis] != self.dim:
+            shape = ", ".join(self.layout.replace("C", "E"))
+            raise ValueError(f"expected ({shape}) with E = {self.dim}, got {tuple(x.shape)}")
+        if self.layout == "NCHW":
+            return x.flatten(2).transpose(1, 2)
+        return x.flatten(1, -2)
+
+
+class _MultiHeadAttention(nn.Module):
+    """Softmax attention of all tokens to all, (N, L, E) -> the same."""
+
+    def __init__(self, dim: int, num_heads: int, key_dim: int, *, mask: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.mask = mask
+        self.query = nn.Linear(dim, num_heads * key_dim)
+        self.key = nn.Linear(dim, num_heads * key_dim)
+        self.value = nn.Linear(dim, num_heads * key_dim)
+        self.output = nn.Linear(num_heads * key_dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what each token gathers."""
+        q, k, v = (
+            t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, heads, L, key_dim)
+            for t in (self.query(x), self.key(x), self.value(x))
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.mask)
+        gathered: torch.Tensor = self.output(y.transpose(1, 2).flatten(2))
+        return gathered
+
+
+class _Add(nn.Module):
+    """The sum of two tensors of one shape, as a layer that has a name."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return the sum."""
+        return x + y
+
+
+class SelfAttentionOptions(Options):
+    """What a recipe may set."""
+
+    dim: AtLeast1 | None = Field(None, description="channels of a token; auto: as observed")
+    num_heads: AtLeast1 | None = Field(
+        None, description="attention heads; auto: heads of about 32 channels"
+    )
+    key_dim: AtLeast1 | None = Field(
+        None, description="channels of one head; auto: dim / num_heads"
+    )
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
+        "att",
+        description="what the layers' names begin with; the rule's own key `prefix` says the same",
+        json_schema_extra={"expected": "letters, digits and underscores"},
+    )
+    mask: bool = Field(default=False, description="a token sees only itself and those before it")
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield the options that do not go together, whatever the site."""
+        if self.dim and self.num_heads and not self.key_dim and self.dim % self.num_heads:
+            what = f"num_heads {self.num_heads} does not divide dim {self.dim}"
+            yield Conflict("num_heads", what, "set `key_dim` as well")
+
+
+def fit(site: Site, options: SelfAttentionOptions, *, adapt: bool) -> Blueprint:
+    """Return how to make the module for a site.
+
+    Args:
+        site: Where it goes.
+        options: What the recipe sets; what is None is taken from the site.
+        adapt: Whether a projection or pooling may be added.
+
+    Raises:
+        ShapeError: If it cannot be fitted to the site.
+    """
+    inputs = read_inputs(site, any_length=True)
+    dim = channels_of(site, inputs, "dim", options.dim)
+    if options.key_dim is None:
+        heads = heads_of(site, "num_heads", options.num_heads, dim.value)
+        size = Choice("key_dim", dim.value // heads.value, "dim / num_heads")
+    else:
+        size = given("key_dim", options.key_dim)
+        fewest = max(1, dim.value // size.value)
+        heads = (
+            Choice("num_heads", fewest, f"{dim.value} channels, head size {size.value}")
+            if options.num_heads is None
+            else given("num_heads", options.num_heads)
+        )
+    row_by_row = inputs.layout != "NLC" and options.mask
+    layout = Choice(
+        "layout", inputs.layout, "a pixel sees those before it, row by row" if row_by_row else ""
+    )
+    choices = [dim, heads, size, layout]
+    return same_shape(
+        "SelfAttention", site, inputs, options, choices, wants=inputs.layout, adapt=adapt
+    )
+
+
+ROW = Replacement(
+    name="SelfAttention",
+    summary="attention of all tokens to all, with residual and layer norm, named by a prefix",
+    source="Vaswani et al., NIPS 2017, arXiv:1706.03762; Keras' layers",
+    shapes="(N, L, C), (N, C, H, W) or (N, H, W, C) -> the same",
+    options=SelfAttentionOptions,
+    fit=fit,
+    module=SelfAttention,
+    flops="8*L*dim*num_heads*key_dim + 4*L**2*num_heads*key_dim",
+    memory="itemsize*(5*L*num_heads*key_dim + 2*L*dim)",
+    example="""\
+- match: "**.attn"
+  with: SelfAttention
+  args: {num_heads: 8, mask: false}
+  prefix: att
+""",
+)
