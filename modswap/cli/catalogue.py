@@ -57,6 +57,7 @@ def entry_of(row: "Replacement") -> CatalogueEntry:
         row.summary,
         row.source,
         row.shapes,
+        tuple(f"{name} = {term}" for name, term in row.terms.items()),
         row.flops,
         row.memory,
         options_,
@@ -71,6 +72,9 @@ def _options(schema: dict[str, Any]) -> Iterator[OptionEntry]:
 
 
 def _type(field: dict[str, Any]) -> str:
+    if "expected" in field:
+        words = str(field["expected"]).removesuffix(", or auto")
+        return words.removeprefix("a ").removeprefix("an ")
     kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
     return " or ".join(dict.fromkeys(_one_type(kind) for kind in kinds))
 

@@ -29,6 +29,7 @@ class CatalogueEntry:
         summary: What it does, in one line.
         source: Paper, year, identifier.
         shapes: What it takes and gives.
+        terms: Names that stand for an expression in the two that follow, as `name = expression`.
         flops: Expression for the FLOPs of one sample.
         memory: Expression for the bytes that one sample needs meanwhile.
         options: What a recipe may set.
@@ -39,6 +40,7 @@ class CatalogueEntry:
     summary: str
     source: str
     shapes: str
+    terms: tuple[str, ...]
     flops: str
     memory: str
     options: tuple[OptionEntry, ...]

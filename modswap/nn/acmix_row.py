@@ -105,9 +105,6 @@ def _head(site: Site, options: ACmixOptions, planes: int) -> Choice:
     return given("head", options.head)
 
 
-# pixels of the output
-_OUT = "((H + stride - 1)//stride)*((W + stride - 1)//stride)"
-
 ROW = Replacement(
     name="ACmix",
     summary="local self-attention and a convolution that share their projections",
@@ -117,10 +114,10 @@ ROW = Replacement(
     options=ACmixOptions,
     fit=fit,
     module=ACmix,
-    flops=f"6*H*W*in_planes*out_planes + 4*H*W*(out_planes//head)"
-    f" + 6*head*out_planes*kernel_conv**2*(kernel_conv**2 + {_OUT})"
-    f" + 4*{_OUT}*kernel_att**2*out_planes",
-    memory=f"itemsize*out_planes*(6*H*W + 4*{_OUT})",
+    terms={"P": "ceil(H/stride)*ceil(W/stride)"},
+    flops="6*H*W*in_planes*out_planes + 4*H*W*(out_planes//head)"
+    " + 6*head*out_planes*kernel_conv**2*(kernel_conv**2 + P) + 4*P*kernel_att**2*out_planes",
+    memory="itemsize*out_planes*(8*H*W + 4*P)",
     example="""\
 - match: "layer4.*.conv2"
   with: ACmix

@@ -292,9 +292,6 @@ def _topk(options: BiLevelRoutingAttentionOptions, n_win: int) -> Choice:
     return Choice("topk", min(TOPK, windows), reason)
 
 
-# pixels of the map that the windows cut
-_PADDED = "(-(-H//n_win))*(-(-W//n_win))*n_win**2"
-
 ROW = Replacement(
     name="BiLevelRoutingAttention",
     summary="attention of every pixel to the few windows that matter to its own window",
@@ -303,9 +300,10 @@ ROW = Replacement(
     options=BiLevelRoutingAttentionOptions,
     fit=fit,
     module=BiLevelRoutingAttention,
-    flops=f"2*{_PADDED}*dim*(2*qk_dim + dim + side_dwconv**2) + 2*H*W*dim**2"
-    f" + 2*n_win**4*qk_dim + 2*topk*({_PADDED})**2//n_win**2*(qk_dim + dim)",
-    memory=f"itemsize*{_PADDED}*(2*qk_dim + 4*dim)",
+    terms={"P": "ceil(H/n_win)*ceil(W/n_win)*n_win**2"},
+    flops="2*P*dim*(2*qk_dim + dim + side_dwconv**2) + 2*H*W*dim**2 + 2*n_win**4*qk_dim"
+    " + 2*topk*P**2//n_win**2*(qk_dim + dim)",
+    memory="itemsize*P*(2*qk_dim + 6*dim)",
     example="""\
 - match: "**.attn"
   with: BiLevelRoutingAttention

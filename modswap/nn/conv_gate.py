@@ -109,8 +109,9 @@ ROW = Replacement(
     options=ConvGateOptions,
     fit=fit,
     module=ConvGate,
-    flops="2*(-(-H//stride))*(-(-W//stride))*kernel_size**2*in_channels*out_channels",
-    memory="itemsize*2*(-(-H//stride))*(-(-W//stride))*out_channels",
+    terms={"P": "ceil(H/stride)*ceil(W/stride)"},
+    flops="2*P*kernel_size**2*in_channels*out_channels",
+    memory="itemsize*P*out_channels",
     example="""\
 - match: "**.attn"
   with: ConvGate

@@ -1,7 +1,8 @@
 """What a row of the catalogue holds, and reading the arguments that a recipe gives it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -61,6 +62,18 @@ class Fit(Protocol):
         """
 
 
+class Cost(NamedTuple):
+    """What a module costs for one sample.
+
+    Args:
+        flops: Multiplications and additions, two for each pair of them.
+        memory: Bytes beside input, output and weights, at the worst moment without gradients.
+    """
+
+    flops: int
+    memory: int
+
+
 @dataclass(frozen=True, slots=True)
 class Replacement:
     """A row of the catalogue.
@@ -74,10 +87,12 @@ class Replacement:
         fit: Decides what the recipe leaves open.
         module: The class.
         flops: Multiplications and additions for one sample, two for each pair of them: an
-            expression of H and W (or L) and the options, as Python reads it.
+            expression of H and W (or L = H*W), the options and the terms, as Python reads it.
         memory: Bytes that the forward pass needs for one sample beside input, output and weights,
             at the worst moment without gradients: likewise, with `itemsize` bytes a number.
+            Buffers of a fixed size, a megabyte or so, are left out.
         example: A rule in YAML.
+        terms: Expressions that both use, by name; `ceil` may stand in them.
     """
 
     name: str
@@ -90,6 +105,23 @@ class Replacement:
     flops: str
     memory: str
     example: str
+    terms: Mapping[str, str] = field(default_factory=dict)
+
+    def cost(self, args: Mapping[str, Any], height: int, width: int, itemsize: int = 4) -> "Cost":
+        """Return what the module costs for one sample.
+
+        Args:
+            args: Its arguments, all of them, as a blueprint has them.
+            height: Height of its map.
+            width: Width of its map.
+            itemsize: Bytes of a number.
+        """
+        known = {"H": height, "W": width, "L": height * width, "itemsize": itemsize, **args}
+        names = {"__builtins__": {}, "ceil": ceil, "max": max, "min": min}
+        for name, term in self.terms.items():
+            known[name] = eval(term, names, known)  # noqa: S307 - the row's own code
+        flops, memory = (eval(text, names, known) for text in (self.flops, self.memory))  # noqa: S307
+        return Cost(int(flops), int(memory))
 
 
 def read_options(row: Replacement, args: Mapping[str, Any], at: Callable[[str], str]) -> Options:

@@ -81,7 +81,7 @@ ROW = Replacement(
     fit=fit,
     module=SEBlock,
     flops="4*channel*max(1, channel//reduction)",
-    memory="itemsize*(2*channel + max(1, channel//reduction))",
+    memory="itemsize*(channel + max(1, channel//reduction))",
     example="""\
 - match: "**.attn"
   with: SEBlock

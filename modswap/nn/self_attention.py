@@ -194,7 +194,7 @@ ROW = Replacement(
     fit=fit,
     module=SelfAttention,
     flops="8*L*dim*num_heads*key_dim + 4*L**2*num_heads*key_dim",
-    memory="itemsize*(5*L*num_heads*key_dim + 2*L*dim)",
+    memory="itemsize*4*L*num_heads*key_dim",
     example="""\
 - match: "**.attn"
   with: SelfAttention

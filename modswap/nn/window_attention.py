@@ -201,8 +201,6 @@ def fit(site: Site, options: WindowAttentionOptions, *, adapt: bool) -> Blueprin
     return same_shape("WindowAttention", site, inputs, options, choices, wants=wants, adapt=adapt)
 
 
-_PADDED = "(-(-H//window_size))*(-(-W//window_size))*window_size**2"
-
 ROW = Replacement(
     name="WindowAttention",
     summary="attention within windows, shifted or not, with relative positions",
@@ -211,8 +209,9 @@ ROW = Replacement(
     options=WindowAttentionOptions,
     fit=fit,
     module=WindowAttention,
-    flops=f"{_PADDED}*(8*dim**2 + 4*window_size**2*dim)",
-    memory=f"itemsize*{_PADDED}*(5*dim + num_heads*window_size**2)",
+    terms={"P": "ceil(H/window_size)*ceil(W/window_size)*window_size**2"},
+    flops="P*(8*dim**2 + 4*window_size**2*dim)",
+    memory="itemsize*P*(5*dim + num_heads*window_size**2)",
     example="""\
 - match: "layers.*.blocks.*.attn"
   with: WindowAttention

@@ -33,10 +33,15 @@ def catalogue_entry(entry: CatalogueEntry, page: Page) -> str:
 
 def _entry(entry: CatalogueEntry) -> Iterator[RenderableType]:
     yield Text.assemble((entry.name, "bold"), f"  {entry.summary}")
-    yield Text.assemble(("source  ", "cyan"), entry.source)
-    yield Text.assemble(("shapes  ", "cyan"), entry.shapes)
-    yield Text.assemble(("FLOPs   ", "cyan"), entry.flops, ("  a sample", "dim"))
-    yield Text.assemble(("memory  ", "cyan"), entry.memory, ("  bytes a sample, meanwhile", "dim"))
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="cyan", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("source", entry.source)
+    facts.add_row("shapes", entry.shapes)
+    where = "".join(f"; {term}" for term in entry.terms)
+    facts.add_row("FLOPs", Text.assemble(entry.flops, (f" a sample{where}", "dim")))
+    facts.add_row("memory", Text.assemble(entry.memory, (" bytes a sample, meanwhile", "dim")))
+    yield facts
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("option", "type", "default", "meaning"):
         table.add_column(name, overflow="fold")
@@ -63,7 +68,8 @@ def catalogue_page(entries: Sequence[CatalogueEntry]) -> str:
     for entry in entries:
         lines += ["", f"## {entry.name}", "", f"{entry.summary}.", ""]
         lines += [f"- Source: {entry.source}", f"- Shapes: {entry.shapes}"]
-        lines += [f"- FLOPs of a sample: `{entry.flops}`"]
+        where = "".join(f", where `{term}`" for term in entry.terms)
+        lines += [f"- FLOPs of a sample: `{entry.flops}`{where}"]
         lines += [f"- Memory of a sample, meanwhile, in bytes: `{entry.memory}`", ""]
         lines += ["| option | type | default | meaning |", "| --- | --- | --- | --- |"]
         lines += [
