@@ -213,7 +213,7 @@ ROW = Replacement(
     flops="P*(8*dim**2 + 4*window_size**2*dim)",
     memory="itemsize*P*(5*dim + num_heads*window_size**2)",
     example="""\
-- match: "layers.*.blocks.*.attn"
+- match: "**.attn"
   with: WindowAttention
   args: {window_size: 7, shift_size: 3}
 """,

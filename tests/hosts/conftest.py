@@ -1,10 +1,14 @@
 """Making the host libraries importable beside a CPU build of torch."""
 
 import os
+import tempfile
 
 # nothing may be fetched
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["YOLO_OFFLINE"] = "1"
+# read when Keras is imported, which writes its settings into a home of its own
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-")
 
 import torch
 
