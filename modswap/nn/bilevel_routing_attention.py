@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from modswap.nn.maps import lying_as
 from modswap.nn.routed_attention import plain_shares, routed_attention
 from modswap.nn.routed_attention.arguments import (
     check_choice,
@@ -303,9 +304,7 @@ class BiLevelRoutingAttention(nn.Module):
         """Return an NHWC map in the module's layout, lying in memory as the input does."""
         if self.layout == "NHWC":
             return y.contiguous()
-        y = y.permute(0, 3, 1, 2)  # (N, C, H, W)
-        last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
-        return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        return lying_as(y.permute(0, 3, 1, 2), like)  # (N, C, H, W)
 
     def _check_input(self, x: torch.Tensor) -> None:
         shape = tuple(x.shape)

@@ -1,4 +1,4 @@
-"""Checks of maps that the small modules of the catalogue share."""
+"""What the modules of the catalogue share about maps."""
 
 import torch
 
@@ -22,3 +22,9 @@ def check_positive(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def lying_as(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return an NCHW map lying in memory as another does: channels last, or contiguous."""
+    last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
+    return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from modswap.core.blueprint import Blueprint, Choice
 from modswap.core.site import Site
 from modswap.nn.fitting import read_inputs
-from modswap.nn.maps import check_positive
+from modswap.nn.maps import check_positive, lying_as
 from modswap.nn.option_types import AtLeast1
 from modswap.nn.replacement import Conflict, Options, Replacement
 from modswap.nn.sizing import channels_of, given, heads_of, same_shape
@@ -83,7 +83,7 @@ class SelfAttention(nn.Module):
         added = self.get_submodule(f"{self.prefix}_add")(tokens, gathered)
         y: torch.Tensor = self.get_submodule(f"{self.prefix}_layer_normalization")(added)
         if self.layout == "NCHW":
-            return y.transpose(1, 2).reshape(x.shape)
+            return lying_as(y.transpose(1, 2).reshape(x.shape), x)
         return y.reshape(x.shape)
 
     def _tokens(self, x: torch.Tensor) -> torch.Tensor:

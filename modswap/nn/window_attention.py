@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from modswap.core.blueprint import Blueprint, Choice
 from modswap.core.site import Site
 from modswap.nn.fitting import read_inputs
-from modswap.nn.maps import check_positive
+from modswap.nn.maps import check_positive, lying_as
 from modswap.nn.option_types import AtLeast1, Probability
 from modswap.nn.replacement import Conflict, Options, Replacement
 from modswap.nn.sizing import channels_of, given, heads_of, same_shape
@@ -96,7 +96,7 @@ class WindowAttention(nn.Module):
             raise ValueError(f"expected a map {axes}, got {tuple(x.shape)}")
         if self.layout == "NHWC":
             return self._attend(x)
-        return self._attend(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+        return lying_as(self._attend(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), x)
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         """Return what each pixel of an NHWC map gathers."""
