@@ -1,5 +1,6 @@
 """What every row of the catalogue promises."""
 
+import copy
 import importlib
 import inspect
 import pickle
@@ -216,6 +217,62 @@ def test_odd_sizes_work_or_are_refused_in_words(row: Replacement, size: tuple[in
         text = f"{y.shape[2]}x{y.shape[3]}" if y.shape == x.shape else ""
 
     assert any(str(side) in text for side in size), text
+
+
+@every_row
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_module_runs_on_meta_as_it_does_on_a_device(row: Replacement, layout: Layout) -> None:
+    module, x = made(row, SHAPES[layout], layout), torch.randn(SHAPES[layout])
+
+    real, shape_only = module(x), copy.deepcopy(module).to("meta")(x.to("meta"))
+
+    assert shape_only.shape == real.shape
+    assert shape_only.stride() == real.stride()
+
+
+@every_row
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_module_compiles_as_one_graph(row: Replacement, layout: Layout) -> None:
+    module, x = made(row, SHAPES[layout], layout), torch.randn(SHAPES[layout])
+    given = [x.clone().requires_grad_() for _ in range(2)]
+    torch.compiler.reset()
+
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    outputs = [compiled(given[0]), module(given[1])]
+    for output in outputs:
+        output.square().sum().backward()
+
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(given[0].grad, given[1].grad, rtol=1e-4, atol=1e-4)
+
+
+@every_row
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_module_exports_for_any_batch(row: Replacement) -> None:
+    place = site(TensorInfo(SHAPES["NCHW"], "float32"), layout="NCHW")
+    blueprint = row.fit(place, read_options(row, {}, str), adapt=False)
+    layers = nn.Sequential(construct(blueprint), nn.Conv2d(8, 3, 1)).eval()
+    x, larger = torch.randn(SHAPES["NCHW"]), torch.randn(5, *SHAPES["NCHW"][1:])
+
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(layers, (x,), dynamic_shapes=({0: batch},))
+
+    found = program.module()(larger)
+    torch.testing.assert_close(found, layers(larger), rtol=1e-5, atol=1e-5)
+
+
+@every_row
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_module_traces(row: Replacement) -> None:
+    module, x = made(row, SHAPES["NCHW"]), torch.randn(SHAPES["NCHW"])
+
+    with torch.no_grad():
+        traced = torch.jit.trace(module, (x,))
+        other = torch.randn_like(x)
+
+        torch.testing.assert_close(traced(other), module(other), rtol=1e-5, atol=1e-5)
 
 
 @every_row
