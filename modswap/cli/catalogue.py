@@ -1,13 +1,14 @@
 """`modswap catalogue`: what can be swapped in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modswap.cli import options
+from modswap.cli.session import complain
 from modswap.core.catalogue import CatalogueEntry, OptionEntry
-from modswap.core.errors import UsageError
+from modswap.core.errors import RecipeError, UsageError
 from modswap.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def catalogue(
     if name is not None and name not in CATALOGUE:
         near = did_you_mean(name, CATALOGUE) or "run `modswap catalogue` to list them"
         raise UsageError(f"no module {name!r} in the catalogue", "catalogue", near)
-    names = list(CATALOGUE) if name is None else [name]
-    entries = [entry_of(CATALOGUE[one]) for one in names]
+    rows = _sound_rows(CATALOGUE) if name is None else [CATALOGUE[name]]
+    entries = [entry_of(row) for row in rows]
     if session.format == "json":
         session.emit(report.catalogue_json(entries))
     elif session.format == "markdown":
@@ -47,6 +48,17 @@ def catalogue(
         session.emit(report.catalogue_table(entries, session.page()))
     else:
         session.emit(report.catalogue_entry(entries[0], session.page()))
+
+
+def _sound_rows(rows: "Mapping[str, Replacement]") -> "list[Replacement]":
+    """Return the rows that can be imported, and complain of those of other packages that cannot."""
+    sound = []
+    for name in rows:
+        try:
+            sound.append(rows[name])
+        except RecipeError as error:
+            complain(error)
+    return sound
 
 
 def entry_of(row: "Replacement") -> CatalogueEntry:

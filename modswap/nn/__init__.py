@@ -13,6 +13,7 @@ from modswap.nn.coordinate_attention import ROW as COORDINATE_ATTENTION
 from modswap.nn.coordinate_attention import CoordinateAttention
 from modswap.nn.eca import ECA
 from modswap.nn.eca import ROW as ECA_ROW
+from modswap.nn.fitting import read_inputs
 from modswap.nn.multi_head_self_attention import ROW as MULTI_HEAD_SELF_ATTENTION
 from modswap.nn.multi_head_self_attention import MultiHeadSelfAttention
 from modswap.nn.replacement import Conflict, Options, Replacement
@@ -23,6 +24,7 @@ from modswap.nn.se_block import ROW as SE_BLOCK
 from modswap.nn.se_block import SEBlock
 from modswap.nn.self_attention import ROW as SELF_ATTENTION
 from modswap.nn.self_attention import SelfAttention
+from modswap.nn.sizing import channels_of, heads_of, same_shape
 from modswap.nn.window_attention import ROW as WINDOW_ATTENTION
 from modswap.nn.window_attention import WindowAttention
 
@@ -43,6 +45,10 @@ __all__ = [
     "SEBlock",
     "SelfAttention",
     "WindowAttention",
+    "channels_of",
+    "heads_of",
+    "read_inputs",
+    "same_shape",
 ]
 
 CATALOGUE = Catalogue(

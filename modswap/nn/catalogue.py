@@ -38,6 +38,12 @@ class Catalogue(Mapping[str, Replacement]):
     def __contains__(self, name: object) -> bool:
         return name in self._own or name in self._others
 
+    def reference(self, name: str) -> str:
+        """Return `package.module.object` of another package's row, not imported; empty for ours."""
+        if name in self._own or name not in self._others:
+            return ""
+        return self._others[name].value.replace(":", ".")
+
     def __getitem__(self, name: str) -> Replacement:
         """Return a row.
 

@@ -1,8 +1,9 @@
 """Making every new module before any goes in."""
 
 import dis
+import inspect
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from types import CodeType, FunctionType
 from typing import Any
@@ -112,27 +113,39 @@ class _Fitter:
         self.recipe = recipe
         name = step.rule.with_
         where = self._at("with")
-        prefix = step.rule.prefix
-        named = name in CATALOGUE and "prefix" in CATALOGUE[name].options.model_fields
-        if prefix is not None and not named:
-            what = f"{name} has no layers that a prefix could name"
-            raise RecipeError(what, self._at("prefix"), "take `prefix` out")
         self.cls: type[nn.Module] | None = None
         if ":" in name:
             self.cls = import_class(name, folder=recipe.source.folder, where=where)
+            self.args = self._named(inspect.signature(self.cls).parameters)
             return
         if name not in CATALOGUE:
             near = did_you_mean(name, CATALOGUE)
             fix = near or "run `modswap catalogue` to list them, or name a package.module:Class"
             raise RecipeError(f"no module {name!r} in the catalogue", where, fix)
-        row = CATALOGUE[name]
-        self.row = row
-        args = dict(step.rule.args)
-        if prefix is not None and args.setdefault("prefix", prefix) != prefix:
+        self.row = CATALOGUE[name]
+        self.args = self._named(self.row.options.model_fields)
+        at = {"prefix": self._at("prefix")} if step.rule.prefix is not None else {}
+        self.options = read_options(
+            self.row, self.args, lambda arg: at.get(arg, self._at("args", arg))
+        )
+
+    def _named(self, known: Container[str]) -> dict[str, Any]:
+        """Return the rule's arguments, with its prefix among them.
+
+        Raises:
+            RecipeError: If the module takes no prefix, or is given two.
+        """
+        prefix = self.step.rule.prefix
+        args = dict(self.step.rule.args)
+        if prefix is None:
+            return args
+        if "prefix" not in known:
+            what = f"{self.step.rule.with_} has no layers that a prefix could name"
+            raise RecipeError(what, self._at("prefix"), "take `prefix` out")
+        if args.setdefault("prefix", prefix) != prefix:
             what = f"prefix is {prefix!r} here, and {args['prefix']!r} in args"
             raise RecipeError(what, self._at("prefix"), "keep one of them")
-        at = {"prefix": self._at("prefix")} if prefix is not None else {}
-        self.options = read_options(row, args, lambda arg: at.get(arg, self._at("args", arg)))
+        return args
 
     def _at(self, *place: str) -> str:
         return self.recipe.at("replace", self.step.index, *place)
@@ -145,7 +158,7 @@ class _Fitter:
         if self.cls is None:
             return self.row.fit(site, self.options, adapt=rule.adapt)
         wants = None if rule.wants == "auto" else rule.wants
-        return fit_custom(site, self.cls, rule.with_, rule.args, adapt=rule.adapt, wants=wants)
+        return fit_custom(site, self.cls, rule.with_, self.args, adapt=rule.adapt, wants=wants)
 
 
 def import_class(reference: str, *, folder: str, where: str) -> type[nn.Module]:

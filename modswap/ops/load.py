@@ -16,6 +16,7 @@ from modswap.core.recipe import ModelSource, Recipe
 from modswap.io.formats import read
 from modswap.io.formats.container import Container
 from modswap.io.recipe import parse_recipe
+from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, swapped
 from modswap.ops.build import import_class, make_module
 from modswap.ops.describe import one_line
@@ -238,15 +239,19 @@ def apply_embedded(model: nn.Module, text: str, policy: Policy, where: str) -> N
 
 
 def _classes(names: list[str], policy: Policy, where: str) -> dict[str, type[nn.Module]]:
-    """Return the classes outside the catalogue that a file's own records name."""
-    foreign = sorted({name for name in names if ":" in name})
-    dotted = {name: name.replace(":", ".") for name in foreign}
-    refused = [name for name in foreign if not allowed(dotted[name], policy)]
+    """Return the classes outside the catalogue that a file's own records name.
+
+    Rows that other packages have put into the catalogue need to be allowed as well.
+    """
+    dotted = {name: name.replace(":", ".") for name in sorted(names) if ":" in name}
+    rows = {name: CATALOGUE.reference(name) for name in sorted(names) if CATALOGUE.reference(name)}
+    refused = [name for name, full in (dotted | rows).items() if not allowed(full, policy)]
     if refused:
-        options = " ".join(f"--allow {dotted[name]}" for name in refused)
         what = f"it was swapped with {', '.join(refused)}, which a file may not import by itself"
+        packages = {name: f"{full.rpartition('.')[0]}.*" for name, full in rows.items()}
+        options = " ".join(f"--allow {(dotted | packages)[name]}" for name in refused)
         raise UnsafeError(what, where, f"allow it if you trust that code: {options}")
-    return {name: import_class(name, folder=".", where=where) for name in foreign}
+    return {name: import_class(name, folder=".", where=where) for name in dotted}
 
 
 def allowed(name: str, policy: Policy) -> bool:

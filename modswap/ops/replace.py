@@ -16,6 +16,7 @@ from modswap.core.outcome import Ledger, Outcome, Written
 from modswap.io.formats import left_out, read, refuse_target, tensors, write
 from modswap.io.formats.container import Container, Slot
 from modswap.io.recipe import write_recipe
+from modswap.nn import CATALOGUE
 from modswap.ops.apply import swapped
 from modswap.ops.describe import class_name
 from modswap.ops.inputs import calls_of
@@ -234,11 +235,11 @@ def _left_behind(container: Container) -> tuple[str, ...]:
 
 
 def _for_own_file(policy: Policy, prepared: Prepared) -> Policy:
-    """Return the policy with the classes that the user's recipe put in."""
+    """Return the policy with the classes of others that the user's recipe put in."""
     modules = [
         module
         for built in prepared.built
-        if ":" in built.blueprint.module
+        if ":" in built.blueprint.module or CATALOGUE.reference(built.blueprint.module)
         for module in built.module.modules()
     ]
     dotted = sorted({class_name(module) for module in modules})
