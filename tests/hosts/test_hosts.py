@@ -12,6 +12,7 @@ import modswap
 from modswap.core.errors import ShapeError
 from modswap.core.job import Job, Policy, Subject
 from modswap.core.outcome import Outcome
+from modswap.core.patterns import compile_pattern
 from modswap.io.recipe import parse_recipe
 from modswap.ops.replace import check_file, replace_file
 from modswap.ops.tree import read_tree
@@ -91,6 +92,75 @@ def test_vit_of_timm_with_a_class_token_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ShapeError, match=r"197 tokens.*class token"):
         host.swap('  - {match: "blocks.0.attn", with: BiLevelRoutingAttention}\n', (1, 3, 224, 224))
+
+
+@torch.no_grad()
+def test_vit_of_timm_with_a_class_token_takes_attention_over_all_tokens(tmp_path: Path) -> None:
+    timm = only_in("timm")
+    model = timm.create_model("vit_tiny_patch16_224").eval()
+    host = Host(tmp_path, model, ["timm.*", "functools.partial"])
+    rule = '  - {match: "blocks.*.attn", with: MultiHeadSelfAttention, '
+    rule += "args: {num_heads: 3, qkv_bias: true}}\n"
+    x = torch.randn(2, 3, 224, 224)
+
+    outcome = host.swap(rule, (1, 3, 224, 224))
+
+    assert len(outcome.sites) == 12
+    swapped = host.load()
+    assert not torch.allclose(swapped(x), model(x))
+    for block in range(12):  # names and equations are the same
+        old = model.get_submodule(f"blocks.{block}.attn").state_dict()
+        swapped.get_submodule(f"blocks.{block}.attn.module").load_state_dict(old)
+    torch.testing.assert_close(swapped(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_layers_named_by_a_prefix_are_found_in_a_vit_of_timm(tmp_path: Path) -> None:
+    timm = only_in("timm")
+    model = timm.create_model("vit_tiny_patch16_224").eval()
+    host = Host(tmp_path, model, ["timm.*", "functools.partial"])
+    rule = '  - {match: "blocks.{0,1}.attn", with: SelfAttention, prefix: att}\n'
+
+    host.swap(rule, (1, 3, 224, 224))
+
+    tree = read_tree(Subject(host.out, host.policy))
+    layers = compile_pattern("**.att_*", "--match")
+    assert [row.path for row in tree.rows if layers.matches(row.path)] == [
+        f"blocks.{block}.attn.module.att_{layer}"  # behind what drops `attn_mask`
+        for block in (0, 1)
+        for layer in ("multi_head_attention", "add", "layer_normalization")
+    ]
+
+
+@torch.no_grad()
+def test_strided_convolutions_of_a_resnet_of_timm_become_acmix(tmp_path: Path) -> None:
+    timm = only_in("timm")
+    model = timm.create_model("resnet18").eval()
+    host = Host(tmp_path, model, ["timm.*", "functools.partial"])
+
+    host.swap('  - {match: "layer{3,4}.*.conv1", with: ACmix}\n', (1, 3, 96, 128))
+
+    swapped = host.load()
+    first = swapped.get_submodule("layer4.0.conv1")
+    assert (vars(first)["in_planes"], vars(first)["out_planes"]) == (256, 512)
+    assert vars(first)["stride"] == 2
+    assert swapped(torch.randn(2, 3, 96, 128)).shape == (2, 1000)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["CoordinateAttention", "CBAM", "ECA", "SEBlock", "ConvGate"])
+def test_gates_of_a_unet_of_segmentation_models(name: str, tmp_path: Path) -> None:
+    smp = only_in("segmentation_models_pytorch")
+    model = smp.Unet("resnet18", encoder_weights=None, decoder_attention_type="scse").eval()
+    host = Host(tmp_path, model, ["segmentation_models_pytorch.*", "torchvision.*"])
+
+    outcome = host.swap(
+        f'  - {{match: "decoder.blocks.{{0,1,2,3}}.attention{{1,2}}", with: {name}}}\n',
+        (1, 3, 64, 64),
+    )
+
+    assert len(outcome.sites) == 8
+    assert host.load()(torch.randn(1, 3, 96, 64)).shape == (1, 1, 96, 64)
 
 
 @torch.no_grad()
