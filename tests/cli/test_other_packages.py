@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -17,51 +18,8 @@ import torch
 from tests.models import GatedNet
 
 ROOT = Path(__file__).parents[2]
-SHARP = '''\
-"""A gate that sharpens its map."""
-
-import torch
-from pydantic import Field
-from torch import nn
-
-from modswap.nn import Options, Replacement, channels_of, read_inputs, same_shape
-
-
-class SharpGate(nn.Module):
-    """Add a depthwise convolution of a map to it, (N, channels, H, W) -> the same."""
-
-    def __init__(self, channels: int, side: int = 3) -> None:
-        super().__init__()
-        self.near = nn.Conv2d(channels, channels, side, padding=side // 2, groups=channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.near(x)
-
-
-class SharpGateOptions(Options):
-    channels: int | None = Field(None, description="channels of the map; auto: as observed")
-    side: int = Field(3, description="side of the kernel")
-
-
-def fit(site, options, *, adapt):
-    inputs = read_inputs(site)
-    channels = channels_of(site, inputs, "channels", options.channels)
-    return same_shape("SharpGate", site, inputs, options, [channels], wants="NCHW", adapt=adapt)
-
-
-ROW = Replacement(
-    name="SharpGate",
-    summary="a map and its own neighbourhood",
-    source="Anybody, 2026",
-    shapes="(N, C, H, W) -> the same",
-    options=SharpGateOptions,
-    fit=fit,
-    module=SharpGate,
-    flops="2*H*W*channels*side**2",
-    memory="itemsize*H*W*channels",
-    example="- match: gate\\n  with: SharpGate\\n",
-)
-'''
+# the guide's own example
+(SHARP,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 RECIPE = """\
 version: 1
 inputs: [{shape: [1, 3, 28, 28]}]
