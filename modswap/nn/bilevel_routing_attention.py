@@ -23,6 +23,7 @@ from modswap.nn.routed_attention.routing import (
     full_precision,
     window_means,
 )
+from modswap.nn.routed_attention.values import with_value_map
 from modswap.nn.windows import filled_up, inside, join, join_onto, split
 
 PARAM_ATTENTION_MODES = ("qkvo", "qkv")
@@ -39,11 +40,11 @@ class _Operands(NamedTuple):
 
 
 class _Attended(NamedTuple):
-    """A map (N, H, W, C), how its windows were routed, and what the attention took."""
+    """A map (N, H, W, C), how its windows were routed, and what attention took if to be kept."""
 
     y: torch.Tensor
     routing: Routing
-    operands: _Operands
+    operands: _Operands | None
 
 
 class BiLevelRoutingAttention(nn.Module):
@@ -170,17 +171,22 @@ class BiLevelRoutingAttention(nn.Module):
         self._check_input(x)
         # (N, H, W, C): a view, for cutting into windows copies anyway
         maps = x if self.layout == "NHWC" else x.permute(0, 2, 3, 1)
-        attend = self._original if self.variant == "original" else self._refactored
-        y, routing, operands = attend(maps)
+        # the projection comes when all that led to its input is gone
+        if self.variant == "original":
+            y, routing, operands = self._original(maps, keep=ret_attn_mask)
+            y = self.wo(y)
+        else:
+            y, routing, operands = self._refactored(maps, keep=ret_attn_mask)
+            y = self.output_linear(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         y = self._laid_out(y, x)
-        if not ret_attn_mask:
+        if operands is None:
             return (y, routing) if return_routing else y
         shares = plain_shares(*operands, heads=self.num_heads, scale=self.scale)
         if self.variant == "original":
             return y, routing.weights, routing.indices, shares
         return y, shares.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
-    def _original(self, x: torch.Tensor) -> _Attended:
+    def _original(self, x: torch.Tensor, *, keep: bool) -> _Attended:
         """Attend to a map (N, H, W, C), filled up before it is projected."""
         _, height, width, _ = x.shape
         n = self.n_win
@@ -190,21 +196,23 @@ class BiLevelRoutingAttention(nn.Module):
         masked = self.mask_padding and x.shape[1:3] != (height, width)
         valid = inside(height, width, (x.shape[1], x.shape[2]), n, n, x) if masked else None
         q_mean, k_mean = self._means(windows, q, kv, valid, self.qkv.qkv)  # (N, P, qk)
+        del windows
         routing: Routing = self.router(q_mean, k_mean, valid)  # (N, P, topk)
+        values = None  # (N, H', W', C)
+        if self.lepe is not None:
+            kv, values = with_value_map(kv, self.qk_dim, n, n)
         operands = self._operands(q, kv, routing, valid)
         out = routed_attention(*operands, heads=self.num_heads, scale=self.scale)
         out = out.unflatten(2, q.shape[2:4])  # (N, P, h, w, C)
-        if self.lepe is None:
+        if values is None:
             y = join(out, n, n)[:, :height, :width]
         elif masked:
-            maps = join(kv[..., self.qk_dim :], n, n)[:, :height, :width]
-            y = join(out, n, n)[:, :height, :width] + self._local(maps)
+            y = join(out, n, n)[:, :height, :width] + self._local(values[:, :height, :width])
         else:
-            maps = join(kv[..., self.qk_dim :], n, n)  # (N, H', W', C)
-            y = join_onto(self._local(maps), out, n, n)[:, :height, :width]
-        return _Attended(self.wo(y), routing, operands)
+            y = join_onto(self._local(values), out, n, n)[:, :height, :width]
+        return _Attended(y, routing, operands if keep else None)
 
-    def _refactored(self, x: torch.Tensor) -> _Attended:
+    def _refactored(self, x: torch.Tensor, *, keep: bool) -> _Attended:
         """Attend to a map (N, H, W, C) whose windows have H / n_win rows, rounded down.
 
         It is filled up after it is projected; what was filled in has no part in the routing.
@@ -227,8 +235,7 @@ class BiLevelRoutingAttention(nn.Module):
         y = join(out.unflatten(2, (h, w)), rows, columns)[:, :height, :width]  # (N, H, W, C)
         if self.lepe is not None:
             y = y + self._local(qkv[..., 2 * C :])
-        y = self.output_linear(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return _Attended(y, routing, operands)
+        return _Attended(y, routing, operands if keep else None)
 
     def _means(
         self,

@@ -27,23 +27,26 @@ def join(windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
         columns: Windows side by side.
     """
     N, _, h, w, C = windows.shape
-    return _in_place(windows, rows, columns).reshape(N, rows * h, columns * w, C)
+    return in_place(windows, rows, columns).reshape(N, rows * h, columns * w, C)
 
 
 def join_onto(x: torch.Tensor, windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """Return a map with that of windows added: (N, H, W, C), (N, P, h, w, C) -> (N, H, W, C).
 
     Args:
-        x: The map.
+        x: The map; written into where no gradients are asked for.
         windows: The windows, row by row.
         rows: Windows above one another.
         columns: Windows side by side.
     """
-    placed = _in_place(windows, rows, columns)  # (N, rows, h, columns, w, C)
+    placed = in_place(windows, rows, columns)  # (N, rows, h, columns, w, C)
+    if not (x.requires_grad or placed.requires_grad):
+        x.view(placed.shape).add_(placed)
+        return x
     return (x.reshape(placed.shape) + placed).reshape(x.shape)
 
 
-def _in_place(windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+def in_place(windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """Return a view: (N, P, h, w, C) -> (N, rows, h, columns, w, C)."""
     N, _, h, w, C = windows.shape
     return windows.view(N, rows, columns, h, w, C).transpose(2, 3)

@@ -29,14 +29,14 @@ class Picker:
         N, P, K, channels = kv.shape
         self.topk = indices.shape[2]
         self.keys, self.channels = K, channels
-        self.source = kv.reshape(N * P, K * channels)
+        self.source = kv.reshape(N * P, K, channels)
         self.rows = among_all(indices).flatten()  # (N P T,)
-        self.weights = None if weights is None else weights.reshape(-1, 1)  # (N P T, 1)
+        self.weights = None if weights is None else weights.reshape(-1, 1, 1)  # (N P T, 1, 1)
         self.mask = None if key_mask is None else key_mask.reshape(N * P, K)
         nbytes = self.topk * K * channels * kv.element_size()
         self.step = max(1, min(N * P, CHUNK_BYTES // nbytes))
         self.windows = N * P
-        self.buffer = kv.new_empty(self.step * self.topk, K * channels)
+        self.buffer = kv.new_empty(self.step * self.topk, K, channels)
 
     def chunks(self) -> Iterator[tuple[slice, slice]]:
         """Yield which windows, and which rows of what they pick, belong to each chunk."""
@@ -45,7 +45,7 @@ class Picker:
             yield slice(start, end), slice(start * self.topk, end * self.topk)
 
     def pick(self, rows: slice) -> torch.Tensor:
-        """Return what was picked: (windows T, K (c + C)), in the buffer."""
+        """Return what was picked: (windows T, K, c + C), in the buffer."""
         picked = self.buffer[: rows.stop - rows.start]
         return torch.index_select(self.source, 0, self.rows[rows], out=picked)
 
@@ -108,9 +108,10 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one operation
     N, P, L, c = q.shape
     dq = q.new_empty(N * P, L, heads, c // heads)
     picker = Picker(kv, indices, weights, key_mask)
-    dkv = torch.zeros_like(picker.source)
+    # rows are added to whole windows fastest where these lie as one
+    dkv = torch.zeros_like(picker.source, memory_format=torch.contiguous_format)
     dweights = q.new_empty(0 if weights is None else weights.numel())
-    back = torch.empty_like(picker.buffer)  # (chunk T, K (c + C))
+    back = torch.empty_like(picker.buffer)  # (chunk T, K, c + C)
     parts = [by_head(t.reshape(N * P, L, -1), heads) for t in (grad, q, out)]
     logs = lse.reshape(N * P, L, heads).transpose(1, 2)  # (N P, heads, L)
     for windows, rows in picker.chunks():
@@ -128,9 +129,9 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one operation
         keys.unflatten(-1, (heads, -1)).copy_(dk.transpose(1, 2))
         values.unflatten(-1, (heads, -1)).copy_(dv.transpose(1, 2))
         if factors is not None:
-            dweights[rows] = (returned * picked).sum(1)
+            dweights[rows] = (returned * picked).sum((1, 2))
             returned.mul_(factors)
-        dkv.index_add_(0, picker.rows[rows], returned)
+        dkv.flatten(1).index_add_(0, picker.rows[rows], returned.flatten(1))
     given = dweights if weights is None else dweights.view(weights.shape)
     return dq.view(q.shape), dkv.view(kv.shape), given
 

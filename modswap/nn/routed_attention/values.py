@@ -1,0 +1,55 @@
+"""The values of all windows put together as a map, beside the keys and values themselves."""
+
+from typing import Any
+
+import torch
+
+from modswap.nn.windows import in_place, join
+
+
+def with_value_map(
+    kv: torch.Tensor, qk_dim: int, rows: int, columns: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return keys and values as they are, and the map of the values.
+
+    Plain slicing would do; its gradient, though, is a copy of all of `kv` that is zero for the
+    keys, made only to be added up.
+
+    Shape:
+        (N, P, h, w, c + C) -> the same, (N, rows h, columns w, C); P = rows x columns.
+
+    Args:
+        kv: Keys and values of each window, side by side.
+        qk_dim: Channels of a key, c.
+        rows: Windows above one another.
+        columns: Windows side by side.
+    """
+    if not kv.requires_grad or torch.compiler.is_compiling():  # a compiler sees to that itself
+        return kv, join(kv[..., qk_dim:], rows, columns)
+    both: tuple[torch.Tensor, torch.Tensor]
+    both = _WithValueMap.apply(kv, qk_dim, rows, columns)  # type: ignore[no-untyped-call]
+    return both
+
+
+class _WithValueMap(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        kv: torch.Tensor, qk_dim: int, rows: int, columns: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return kv.view_as(kv), join(kv[..., qk_dim:], rows, columns)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        del output
+        _, ctx.qk_dim, ctx.rows, ctx.columns = inputs
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: torch.Tensor, map_grad: torch.Tensor
+    ) -> tuple[torch.Tensor, None, None, None]:
+        # nobody else holds it: what comes after a view, in the one place where this is used, is an
+        # operator that makes its gradients anew
+        grad = grad.clone() if torch.is_grad_enabled() or not grad.is_contiguous() else grad
+        values = in_place(grad, ctx.rows, ctx.columns)[..., ctx.qk_dim :]
+        values += map_grad.reshape(values.shape)
+        return grad, None, None, None
