@@ -11,6 +11,9 @@ from modswap.core.tree import Tree, TreeRow
 from modswap.core.values import shapes
 from modswap.report.page import Page, bare, human_bytes
 
+OTHERS = 62  # columns that the rest of the tree's table needs
+ROOM = 20  # columns that a path has at least
+
 
 def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
     """Return the tree as a table.
@@ -21,14 +24,16 @@ def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
         page: What it is written on.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("path", overflow="fold")
+    # paths are what is copied from here: classes and shapes are folded first
+    room = max(page.width - OTHERS, ROOM)
+    table.add_column("path", no_wrap=True)
     table.add_column("class", overflow="fold")
     if tree.traced:
         table.add_column("input → output", overflow="fold")
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     for row in rows:
-        cells: list[str | Text] = [_path(row), bare(row.class_name) or "?"]
+        cells: list[str | Text] = [_path(row, room), bare(row.class_name) or "?"]
         if tree.traced:
             cells.append(_calls(row))
         table.add_row(*cells, f"{row.params:,}", human_bytes(row.nbytes))
@@ -39,11 +44,25 @@ def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
     return page.render(parts)
 
 
-def _path(row: TreeRow) -> Text:
-    text = Text(row.path or "(the model)", "bold" if row.path.count(".") == 0 else "")
+def _path(row: TreeRow, room: int) -> Text:
+    shown = _folded(row.path, room) or "(the model)"
+    text = Text(shown, "bold" if row.path.count(".") == 0 else "")
     if row.alias_of:
-        text.append(f"\n= {row.alias_of}", "dim")
+        text.append("\n" + _folded(f"= {row.alias_of}", room), "dim")
     return text
+
+
+def _folded(path: str, room: int) -> str:
+    """Return a path in lines of so many columns, broken before dots where there are any."""
+    lines = [""]
+    for segment in path.split("."):
+        piece = f".{segment}" if lines != [""] else segment
+        if lines[-1] and len(lines[-1]) + len(piece) > room:
+            lines.append("")
+        lines[-1] += piece
+        while len(lines[-1]) > room:
+            lines[-1:] = [lines[-1][:room], lines[-1][room:]]
+    return "\n".join(lines)
 
 
 def _calls(row: TreeRow) -> Text:
