@@ -19,7 +19,6 @@ from modswap.cli.session import Session, complain
 from modswap.cli.tree import tree
 from modswap.core.errors import ModswapError, UsageError
 from modswap.core.nearest import did_you_mean
-from modswap.core.outcome import Outcome
 
 COMMANDS = (tree, init, replace, check, catalogue, schema, demo)
 BUG = 70
@@ -88,6 +87,7 @@ def run(args: Sequence[str]) -> int:
 def _failed(session: Session, error: ModswapError) -> int:
     complain(error)
     if session.format == "json" and session.command in {"replace", "check"}:
+        from modswap.core.outcome import Outcome
         from modswap.report import REPORTS
 
         outcome = Outcome(session.command, session.checkpoint, session.recipe, error=error)

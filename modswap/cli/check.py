@@ -8,7 +8,6 @@ import typer
 from modswap.cli import options
 from modswap.cli.outcomes import finish
 from modswap.core.errors import UsageError
-from modswap.core.job import Job
 
 RECIPES = (".yaml", ".yml")
 
@@ -51,6 +50,7 @@ def check(
     policy = options.policy_of(allow, alias, trust=trust)
 
     from modswap.core.errors import ModswapError
+    from modswap.core.job import Job
     from modswap.core.outcome import Outcome
     from modswap.io.recipe import read_recipe
     from modswap.ops.replace import check_file

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
-from pydantic import ValidationError
 
 from modswap.cli.session import Session
 from modswap.core.errors import UsageError
-from modswap.core.job import Policy, Subject
 from modswap.core.nearest import did_you_mean
-from modswap.core.recipe import Dtype, TensorInput
+
+if TYPE_CHECKING:
+    from modswap.core.job import Policy, Subject
+    from modswap.core.recipe import TensorInput
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint.", show_default=False)]
 Input = Annotated[
@@ -94,22 +95,27 @@ def subject(
     *,
     inputs: Sequence[str] | None = None,
     model: str | None = None,
-    policy: Policy = Policy(),  # noqa: B008 - frozen
-) -> Subject:
+    policy: "Policy | None" = None,
+) -> "Subject":
     """Return the model that a command works on.
 
     Raises:
         UsageError: If a dummy input is not one.
     """
-    return Subject(file, policy, model, tuple(parse_shape(text) for text in inputs or ()))
+    from modswap.core.job import Policy, Subject
+
+    shapes = tuple(parse_shape(text) for text in inputs or ())
+    return Subject(file, policy or Policy(), model, shapes)
 
 
-def policy_of(allow: Sequence[str] | None, alias: Sequence[str] | None, *, trust: bool) -> Policy:
+def policy_of(allow: Sequence[str] | None, alias: Sequence[str] | None, *, trust: bool) -> "Policy":
     """Return what a checkpoint may build.
 
     Raises:
         UsageError: If an alias has no `=`.
     """
+    from modswap.core.job import Policy
+
     pairs = []
     for text in alias or ():
         old, equals, new = text.partition("=")
@@ -120,12 +126,16 @@ def policy_of(allow: Sequence[str] | None, alias: Sequence[str] | None, *, trust
     return Policy(tuple(allow or ()), tuple(pairs), trust)
 
 
-def parse_shape(text: str) -> TensorInput:
+def parse_shape(text: str) -> "TensorInput":
     """Return the dummy input that `1,3,224,224` or `1,3,224,224:float32` stands for.
 
     Raises:
         UsageError: If it is none.
     """
+    from pydantic import ValidationError
+
+    from modswap.core.recipe import Dtype, TensorInput
+
     sizes, colon, dtype = text.partition(":")
     fix = "write it as 1,3,224,224 or 1,3,224,224:float32"
     try:
@@ -139,5 +149,6 @@ def parse_shape(text: str) -> TensorInput:
     try:
         return TensorInput.model_validate({"shape": shape, "dtype": dtype or "float32"})
     except ValidationError:
-        what = f"{text!r} has a size below 1"
+        wrong = "below 1" if min(shape) < 1 else "beyond what a tensor can have"
+        what = f"{text!r:.80} has a size {wrong}"
         raise UsageError(what, "--input", fix) from None

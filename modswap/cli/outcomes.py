@@ -1,15 +1,18 @@
 """Printing outcomes, and ending with their exit code."""
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from modswap.cli.session import Session, complain
-from modswap.core.outcome import Outcome
-from modswap.report import REPORTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modswap.core.outcome import Outcome
 
 
-def finish(session: Session, outcomes: Sequence[Outcome]) -> None:
+def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     """Print every outcome and end with the worst exit code.
 
     Refusals count more than unreadable files, those more than wrong calls, those more than a swap
@@ -18,6 +21,8 @@ def finish(session: Session, outcomes: Sequence[Outcome]) -> None:
     Raises:
         typer.Exit: With the exit code, if it is not 0.
     """
+    from modswap.report import REPORTS
+
     shown = [
         one for one in outcomes if not one.ok or not session.quiet or session.format != "table"
     ]

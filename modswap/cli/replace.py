@@ -8,7 +8,6 @@ import typer
 from modswap.cli import options
 from modswap.cli.outcomes import finish
 from modswap.core.errors import UsageError
-from modswap.core.job import Job
 
 
 def replace(
@@ -53,6 +52,7 @@ def replace(
     policy = options.policy_of(allow, alias, trust=trust)
     subject = options.subject(file, inputs=inputs, model=model, policy=policy)
 
+    from modswap.core.job import Job
     from modswap.io.recipe import read_recipe
     from modswap.ops.replace import replace_file
 

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modswap.core.errors import CheckpointError, ModswapError
-from modswap.report.page import Page
+
+if TYPE_CHECKING:
+    from modswap.report.page import Page
 
 Progress = Callable[[str], None]
 
@@ -37,8 +40,10 @@ class Session:
     verbose: bool = False
     color: bool = True
 
-    def page(self) -> Page:
+    def page(self) -> "Page":
         """Return what reports are written on."""
+        from modswap.report.page import Page
+
         terminal = sys.stdout.isatty() and self.report is None
         color = terminal and self.color and not os.environ.get("NO_COLOR")
         width = shutil.get_terminal_size((100, 24)).columns

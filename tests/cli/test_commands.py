@@ -277,6 +277,7 @@ def test_several_files_with_one_recipe_are_told(modswap: Command) -> None:
         (["tree", "net.pt"], 4, "--allow tests.models.GatedNet"),
         (["tree", "net.pt", "--input", "1,x"], 2, "error: --input: '1,x' is no shape\n  fix: wr"),
         (["tree", "net.pt", "--input", "1,0"], 2, "error: --input: '1,0' has a size below 1"),
+        (["tree", "net.pt", "--input", f"1,{2**63}"], 2, "has a size beyond what a tensor can"),
         (["tree", "net.pt", "--input", "1,3:flaot32"], 2, "did you mean 'float32'"),
         (["tree", "net.pt", "--input", "1,3:zz"], 2, "use one of float32, float64"),
         (["tree", "net.pt", "--alias", "a"], 2, "error: --alias: 'a' is no OLD=NEW"),
@@ -306,7 +307,6 @@ def test_bug_of_ours_ends_with_seventy_and_asks_for_a_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("modswap.core.schema.recipe_schema", lambda: 1 / 0)
-    monkeypatch.setattr("modswap.cli.schema.recipe_schema", lambda: 1 / 0)
 
     ran = modswap("schema")
 
@@ -433,6 +433,18 @@ def test_no_torch_is_imported_before_it_is_needed(args: list[str]) -> None:
     program = (
         "import sys\nfrom modswap.cli.app import run\n"
         f"run({args!r})\nassert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+
+    done = process("-c", program)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom modswap.cli.app import run\n"
+        "run(['--help'])\nheavy = {'torch', 'pydantic', 'rich', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
     )
 
     done = process("-c", program)
