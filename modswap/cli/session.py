@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modswap.core.errors import CheckpointError, ModswapError
+from modswap.core.printable import tame
 
 if TYPE_CHECKING:
     from modswap.report.page import Page
@@ -86,9 +87,9 @@ def complain(error: ModswapError) -> None:
     label = "\x1b[1;31merror\x1b[0m" if red else "error"
     for one in error.all:
         place = f"{one.where}: " if one.where else ""
-        sys.stderr.write(f"{label}: {place}{one.what}\n")
+        sys.stderr.write(f"{label}: {tame(place + one.what)}\n")
         if one.fix:
-            sys.stderr.write(f"  fix: {one.fix}\n")
+            sys.stderr.write(f"  fix: {tame(one.fix)}\n")
 
 
 def _say(text: str) -> None:

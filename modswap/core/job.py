@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modswap.core.recipe import Recipe, TensorInput
+if TYPE_CHECKING:
+    from modswap.core.recipe import Recipe, TensorInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Subject:
     file: Path
     policy: Policy = Policy()
     factory: str | None = None
-    inputs: tuple[TensorInput, ...] = ()
+    inputs: "tuple[TensorInput, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,6 @@ class Job:
     """
 
     subject: Subject
-    recipe: Recipe
+    recipe: "Recipe"
     out: Path | None = None
     force: bool = False

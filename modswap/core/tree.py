@@ -27,6 +27,21 @@ class TreeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A name that a file's pickle asks for, and that is not allowed without being asked.
+
+    Args:
+        name: Dotted name.
+        verdict: Why not, in words.
+        option: What on the command line admits it; empty where nothing but `--trust` does.
+    """
+
+    name: str
+    verdict: str
+    option: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tree:
     """The whole tree, in the order of `named_modules`, aliases included.
 
@@ -36,6 +51,7 @@ class Tree:
         rows: One per path; the first is the model itself.
         traced: Whether a dummy pass was run.
         notes: Anything else worth knowing.
+        wanted: Names that would have to be allowed for the file to be loaded.
     """
 
     file: str
@@ -43,3 +59,4 @@ class Tree:
     rows: tuple[TreeRow, ...]
     traced: bool = False
     notes: tuple[str, ...] = ()
+    wanted: tuple[Wanted, ...] = ()

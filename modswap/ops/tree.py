@@ -1,29 +1,17 @@
-"""Reading a checkpoint's module tree, with shapes where a dummy input is given."""
+"""Reading a checkpoint's module tree; without torch where nothing has to be built."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
-import torch
-from torch import nn
-
-from modswap.core.errors import UsageError
 from modswap.core.job import Subject
-from modswap.core.site import Call
-from modswap.core.tree import Tree, TreeRow
-from modswap.io.formats import read
-from modswap.io.formats.container import Container
-from modswap.ops.describe import class_name
-from modswap.ops.fake import needs_values
-from modswap.ops.inputs import Case, DummyCall
-from modswap.ops.load import load
-from modswap.ops.swap import Progress, refused, silent
-from modswap.ops.trace import Trace, trace
+from modswap.core.tree import Tree
+from modswap.io.outline import outline
 
 
-def read_tree(subject: Subject, progress: Progress = silent) -> Tree:
+def read_tree(subject: Subject, progress: Callable[[str], None] = lambda _: None) -> Tree:
     """Return the module tree of a file.
 
-    A file of weights without a factory gives the tree that its tensor names imply: paths,
-    parameters and bytes, classes unknown.
+    Without dummy inputs, factory or `trust` the file is read as data: neither its classes nor torch
+    are needed, and what would have to be allowed to load it is told. Else it is loaded.
 
     Args:
         subject: The file; its `inputs` ask for shapes.
@@ -35,79 +23,11 @@ def read_tree(subject: Subject, progress: Progress = silent) -> Tree:
         UsageError: If shapes are asked for and nobody says how to build the model.
         InputError: If the dummy input does not fit the model.
     """
-    progress(f"loading {subject.file}")
-    container = read(subject.file, subject.policy)
-    slot = container.slots[0]
-    if slot.kind == "weights" and subject.factory is None:
-        if subject.inputs:
-            what = "shapes need a model, and it holds weights without code"
-            fix = "say how to build the model: `--model package.module:callable`"
-            raise UsageError(what, str(subject.file), fix)
-        return _implied(container)
-    loaded = load(subject)
-    seen: Trace | None = None
-    if subject.inputs:
-        progress("dummy pass")
-        seen = _dummy_pass(loaded.model, DummyCall(subject.inputs, {}))
-    calls = seen.seen.by_path() if seen is not None else {}
-    rows = tuple(_rows(loaded.model, calls))
-    notes = (*container.notes, *_other_slots(container))
-    return Tree(str(subject.file), container.format, rows, seen is not None, notes)
+    if not (subject.inputs or subject.factory or subject.policy.trust):
+        progress(f"reading {subject.file}")
+        found = outline(subject.file)
+        if found is not None:
+            return found
+    from modswap.ops.built_tree import build_tree
 
-
-def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
-    """Return what one pass shows, on fake tensors where they suffice."""
-    one = trace(model, Case(call), unreal=True)
-    if one.cause is not None and (needs_values(one.cause) or not one.seen.raised_in):
-        one = trace(model, Case(call))
-    if one.cause is not None:
-        raise refused(one)
-    return one
-
-
-def _rows(model: nn.Module, calls: Mapping[str, tuple[Call, ...]]) -> list[TreeRow]:
-    first: dict[nn.Module, str] = {}
-    rows = []
-    for path, module in model.named_modules(remove_duplicate=False):
-        known = first.setdefault(module, path)
-        held = [*module.parameters(), *module.buffers()]
-        rows.append(
-            TreeRow(
-                path=path,
-                class_name=class_name(module),
-                params=sum(p.numel() for p in module.parameters()),
-                nbytes=sum(t.numel() * t.element_size() for t in held),
-                alias_of="" if known == path else known,
-                calls=calls.get(known, ()),
-            )
-        )
-    return rows
-
-
-def _other_slots(container: Container) -> tuple[str, ...]:
-    others = [".".join(slot.keys) for slot in container.slots[1:]]
-    if not others:
-        return ()
-    shown = ".".join(container.slots[0].keys)
-    return (f"shown is {shown!r}; the file also holds the model under {', '.join(others)}",)
-
-
-def _implied(container: Container) -> Tree:
-    """Return the tree that tensor names imply."""
-    weights: Mapping[str, torch.Tensor] = container.slots[0].value
-    sizes: dict[str, tuple[int, int]] = {"": (0, 0)}
-    for name, tensor in weights.items():
-        segments = name.split(".")[:-1]
-        count, nbytes = tensor.numel(), tensor.numel() * tensor.element_size()
-        for end in range(len(segments) + 1):
-            path = ".".join(segments[:end])
-            old = sizes.get(path, (0, 0))
-            sizes[path] = (old[0] + count, old[1] + nbytes)
-    rows = tuple(TreeRow(path, "", count, nbytes) for path, (count, nbytes) in sizes.items())
-    note = "the file holds weights without code: classes are unknown; name them with `--model`"
-    return Tree(
-        str(container.file),
-        container.format,
-        rows,
-        notes=(*container.notes, note, *_other_slots(container)),
-    )
+    return build_tree(subject, progress)

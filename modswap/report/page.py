@@ -6,6 +6,8 @@ from io import StringIO
 
 from rich.console import Console, RenderableType
 
+from modswap.core.printable import tame
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -35,7 +37,8 @@ class Page:
         )
         for part in parts:
             console.print(part)
-        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+        lines = tame(stream.getvalue()).split("\n")
+        return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 
 def human_bytes(count: int) -> str:

@@ -1,7 +1,8 @@
 """The module tree, for people and for programs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from rich import box
 from rich.table import Table
@@ -12,6 +13,7 @@ from modswap.core.values import shapes
 from modswap.report.page import Page, bare, human_bytes
 
 OTHERS = 62  # columns that the rest of the tree's table needs
+SHOWN = 12  # names in a note
 ROOM = 20  # columns that a path has at least
 
 
@@ -40,8 +42,26 @@ def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
     parts: list[Table | Text] = [table]
     if len(rows) < len(tree.rows):
         parts.append(Text(f"{len(rows)} of {len(tree.rows)} modules shown", "dim"))
-    parts += [Text.assemble(("note  ", "yellow"), note) for note in tree.notes]
+    parts += [Text.assemble(("note  ", "yellow"), note) for note in (*tree.notes, *_wanted(tree))]
     return page.render(parts)
+
+
+def _wanted(tree: Tree) -> Iterator[str]:
+    """Yield in words what would have to be allowed for the file to be loaded."""
+    dangerous = [one.name for one in tree.wanted if not one.option]
+    options = [one.option for one in tree.wanted if one.option]
+    if dangerous:
+        yield (
+            f"to load it, {_listed(dangerous)} would have to be called, which can run any code: "
+            "do not load it unless it is your own"
+        )
+    if options:
+        yield f"nothing was built; to load it, if you trust what it names: {_listed(options, ' ')}"
+
+
+def _listed(names: Sequence[str], between: str = ", ") -> str:
+    more = f"{between}… ({len(names)} in all)" if len(names) > SHOWN else ""
+    return between.join(names[:SHOWN]) + more
 
 
 def _path(row: TreeRow, room: int) -> Text:
@@ -87,6 +107,7 @@ def tree_json(tree: Tree, rows: Sequence[TreeRow]) -> str:
         "file": tree.file,
         "format": tree.format,
         "notes": list(tree.notes),
+        "wanted": [asdict(one) for one in tree.wanted],
         "modules": [
             {
                 "path": row.path,

@@ -185,7 +185,7 @@ def test_recipe_inside_a_file_allows_nothing(modswap: Command) -> None:
     Path("swap.yaml").write_text(RECIPE + "allow: tests.models.*\n")
     modswap("replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt")
 
-    assert modswap("tree", "out.pt").code == 4
+    assert modswap("tree", "out.pt", "--input", "1,3,28,28").code == 4
 
 
 def test_report_goes_to_a_file(modswap: Command) -> None:
@@ -274,7 +274,7 @@ def test_several_files_with_one_recipe_are_told(modswap: Command) -> None:
         (["replace", "nett.pt", "-c", "swap.yaml", "-o", "o.pt"], 3, "did you mean 'net.pt'?"),
         (["replace", "net.pt", "-c", "swap.yaml", "-o", "net.pt", "--force"], 3, "input itself"),
         (["replace", "net.pt", "-c", "swap.yaml", "-o", "swap.yaml"], 3, "it exists"),
-        (["tree", "net.pt"], 4, "--allow tests.models.GatedNet"),
+        (["tree", "net.pt", "--input", "1,3,8,8"], 4, "--allow tests.models.GatedNet"),
         (["tree", "net.pt", "--input", "1,x"], 2, "error: --input: '1,x' is no shape\n  fix: wr"),
         (["tree", "net.pt", "--input", "1,0"], 2, "error: --input: '1,0' has a size below 1"),
         (["tree", "net.pt", "--input", f"1,{2**63}"], 2, "has a size beyond what a tensor can"),
@@ -438,6 +438,21 @@ def test_no_torch_is_imported_before_it_is_needed(args: list[str]) -> None:
     done = process("-c", program)
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_names_from_a_file_do_nothing_to_the_terminal(modswap: Command, form: str) -> None:
+    model = nn.Sequential()
+    model.add_module("\x1b[2J\x07", nn.Linear(2, 2))
+    torch.save(model, "wild.pt")
+
+    told = modswap("tree", "wild.pt", "--format", form)
+    missed = modswap("tree", "wild.pt", "--match", "[2K")
+
+    assert told.code == 0
+    for text in (told.out, missed.err):
+        assert "\x1b" not in text
+        assert "\x07" not in text
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -14,9 +14,9 @@ from modswap.core.outcome import Written
 from modswap.io.atomic import digest, exists, replacing
 from modswap.io.formats.container import Container, Slot, named_tensors, refilled
 from modswap.io.formats.format import Format, Records
-from modswap.io.formats.recognise import foreign, kind_of, look_at
 from modswap.io.formats.safetensors_file import SAFETENSORS
 from modswap.io.formats.torch_file import TORCH, TORCH_LEGACY
+from modswap.io.recognise import foreign, kind_of, look_at
 
 __all__ = ["FORMATS", "blank", "left_out", "read", "refuse_target", "tensors", "write"]
 

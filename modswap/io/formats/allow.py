@@ -11,6 +11,7 @@ from torch import nn
 from modswap.core.code import import_object
 from modswap.core.errors import RecipeError, UnsafeError
 from modswap.core.job import Policy
+from modswap.io.names import is_name, runs_code
 
 # functions that torch's own layers keep as attributes; called, they compute and nothing else
 _ACTIVATIONS = (
@@ -22,48 +23,7 @@ _FUNCTIONS = frozenset(
     for module in ("torch.nn.functional", "torch._C._nn", "torch")
     for name in _ACTIVATIONS
 )
-# what runs code, imports it or reaches files: never offered for `--allow`
-_RUNS = (
-    "_ctypes", "_frozen_importlib", "_io", "_pickle", "_posixsubprocess", "asyncio", "atexit",
-    "bdb", "builtins", "cloudpickle", "code", "codeop", "commands", "concurrent", "ctypes", "dill",
-    "distutils", "ensurepip", "ftplib", "gc", "http", "imp", "importlib", "inspect", "io",
-    "joblib", "linecache", "logging.config", "marshal", "multiprocessing", "nt", "numpy.distutils",
-    "numpy.f2py", "numpy.load", "numpy.testing", "operator", "os", "pandas.read_pickle", "pdb",
-    "pickle", "pip", "pkgutil", "platform", "posix", "profile", "pty", "pydoc", "requests", "runpy",
-    "setuptools", "shelve", "shutil", "signal", "site", "socket", "subprocess", "sys", "tempfile",
-    "threading", "timeit", "torch.fx", "torch.hub", "torch.jit", "torch.load", "torch.ops",
-    "torch.package", "torch.serialization", "torch.utils.cpp_extension", "trace",
-    "types.CodeType", "types.FunctionType", "types.LambdaType", "types.MethodType", "urllib",
-    "venv", "webbrowser", "zipimport",
-)  # fmt: skip
-# modules that packages import, reached through them: `package.module.os.system`
-_INSIDE = (
-    "builtins", "ctypes", "importlib", "os", "pickle", "posix", "shutil", "subprocess", "sys",
-    "torch.hub", "torch.jit", "torch.load", "torch.ops", "torch.utils.cpp_extension",
-)  # fmt: skip
-# builtins that hold data and call nothing; listed as any other class
-_PLAIN = frozenset(
-    f"builtins.{name}"
-    for name in (
-        "Ellipsis", "bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list",
-        "object", "range", "set", "slice", "str", "tuple",
-    )
-)  # fmt: skip
 _OURS = ("modswap.nn.", "modswap.ops.demo.")
-
-
-def runs_code(name: str) -> bool:
-    """Return whether a name from a file is known to run code when it is called."""
-    if name in _PLAIN:
-        return False
-    bare = f".{name.removeprefix('__main__.')}."
-    known = any(bare.startswith(f".{module}.") for module in _RUNS)
-    return known or any(f".{module}." in bare for module in _INSIDE) or not _is_name(name)
-
-
-def _is_name(name: str) -> bool:
-    """Return whether it is a dotted name; anything else might be a place on the disk."""
-    return all(segment.isidentifier() for segment in name.split("."))
 
 
 def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any, str]]:
@@ -98,7 +58,7 @@ def _allowed(name: str, policy: Policy, file: Path) -> Any:
     aliases = dict(policy.aliases)
     if name in aliases:
         return _named_by_user(aliases[name], file)
-    if not _is_name(name):
+    if not is_name(name):
         return None
     known = _own(name, file) if name.startswith(_OURS) else _of_torch(name)
     if known is not None:

@@ -10,27 +10,8 @@ import torch
 from torch import nn
 
 from modswap.core.errors import CheckpointError
+from modswap.io.places import KEYS, common_prefix
 
-# where training scripts keep the model, in the order in which it is looked for
-KEYS = (
-    "model",
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "module",
-    "net",
-    "network",
-    "weights",
-    "params",
-    "ema",
-    "model_ema",
-    "ema_state_dict",
-    "state_dict_ema",
-    "ema_model",
-    "params_ema",
-)
-PREFIXES = ("module.", "_orig_mod.")
-OWN_KEY = "modswap"
 DEPTH = 32  # containers inside containers in which tensors are looked for
 
 
@@ -150,16 +131,6 @@ def unwrapped(module: nn.Module) -> tuple[nn.Module, str]:
         prefix += f"{name}."
         module = module.get_submodule(name)
     return module, prefix
-
-
-def common_prefix(names: Sequence[str]) -> str:
-    """Return the wrapper prefix that every name has, `module._orig_mod.` and the like."""
-    prefix = ""
-    while True:
-        more = [p for p in PREFIXES if all(name.startswith(prefix + p) for name in names)]
-        if not more:
-            return prefix
-        prefix += more[0]
 
 
 def _same_model(primary: Slot, other: Slot) -> bool:

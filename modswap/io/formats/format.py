@@ -7,7 +7,7 @@ from typing import Any
 
 from modswap.core.job import Policy
 from modswap.io.formats.container import Container
-from modswap.io.formats.recognise import Look
+from modswap.io.recognise import Look
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from modswap.core.errors import CheckpointError
 from modswap.core.job import Policy
 from modswap.io.formats.container import Container, find_slots
 from modswap.io.formats.format import Format, Records
-from modswap.io.formats.recognise import Look, header_of_safetensors, is_safetensors
+from modswap.io.recognise import Look, header_of_safetensors, is_safetensors
 
 RECIPE, RECEIPT = "modswap.recipe", "modswap.receipt"
 _OTHER = (RECIPE, RECEIPT, "format")  # metadata that are no ties, whatever tensors are called

@@ -15,9 +15,10 @@ from torch.sparse import check_sparse_tensor_invariants
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.job import Policy
 from modswap.io.formats.allow import resolve
-from modswap.io.formats.container import OWN_KEY, Container, find_slots, is_weights, passed_over
+from modswap.io.formats.container import Container, find_slots, is_weights, passed_over
 from modswap.io.formats.format import Format, Records
-from modswap.io.formats.recognise import Look, is_torch_legacy, is_torch_zip
+from modswap.io.places import OWN_KEY
+from modswap.io.recognise import Look, is_torch_legacy, is_torch_zip
 
 RECIPE, RECEIPT = "modswap/recipe.yaml", "modswap/receipt.json"
 TRUSTED = (

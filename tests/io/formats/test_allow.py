@@ -15,7 +15,8 @@ from torch import nn
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.job import Policy
 from modswap.io.formats import read
-from modswap.io.formats.allow import resolve, runs_code
+from modswap.io.formats.allow import resolve
+from modswap.io.names import runs_code
 
 PLAIN = Policy()
 WEIGHTS = {"a.weight": torch.ones(2), "b.bias": torch.zeros(3)}

@@ -1,0 +1,43 @@
+"""Judging the names that a pickle asks for, as text: nothing is imported."""
+
+# what runs code, imports it or reaches files: never offered for `--allow`
+_RUNS = (
+    "_ctypes", "_frozen_importlib", "_io", "_pickle", "_posixsubprocess", "asyncio", "atexit",
+    "bdb", "builtins", "cloudpickle", "code", "codeop", "commands", "concurrent", "ctypes", "dill",
+    "distutils", "ensurepip", "ftplib", "gc", "http", "imp", "importlib", "inspect", "io",
+    "joblib", "linecache", "logging.config", "marshal", "multiprocessing", "nt", "numpy.distutils",
+    "numpy.f2py", "numpy.load", "numpy.testing", "operator", "os", "pandas.read_pickle", "pdb",
+    "pickle", "pip", "pkgutil", "platform", "posix", "profile", "pty", "pydoc", "requests", "runpy",
+    "setuptools", "shelve", "shutil", "signal", "site", "socket", "subprocess", "sys", "tempfile",
+    "threading", "timeit", "torch.fx", "torch.hub", "torch.jit", "torch.load", "torch.ops",
+    "torch.package", "torch.serialization", "torch.utils.cpp_extension", "trace",
+    "types.CodeType", "types.FunctionType", "types.LambdaType", "types.MethodType", "urllib",
+    "venv", "webbrowser", "zipimport",
+)  # fmt: skip
+# modules that packages import, reached through them: `package.module.os.system`
+_INSIDE = (
+    "builtins", "ctypes", "importlib", "os", "pickle", "posix", "shutil", "subprocess", "sys",
+    "torch.hub", "torch.jit", "torch.load", "torch.ops", "torch.utils.cpp_extension",
+)  # fmt: skip
+# builtins that hold data and call nothing; listed as any other class
+_PLAIN = frozenset(
+    f"builtins.{name}"
+    for name in (
+        "Ellipsis", "bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list",
+        "object", "range", "set", "slice", "str", "tuple",
+    )
+)  # fmt: skip
+
+
+def runs_code(name: str) -> bool:
+    """Return whether a name from a file is known to run code when it is called."""
+    if name in _PLAIN:
+        return False
+    bare = f".{name.removeprefix('__main__.')}."
+    known = any(bare.startswith(f".{module}.") for module in _RUNS)
+    return known or any(f".{module}." in bare for module in _INSIDE) or not is_name(name)
+
+
+def is_name(name: str) -> bool:
+    """Return whether it is a dotted name; anything else might be a place on the disk."""
+    return all(segment.isidentifier() for segment in name.split("."))

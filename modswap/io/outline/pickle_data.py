@@ -1,0 +1,174 @@
+"""Reading a pickle as data: whatever it would build or call becomes a note of that.
+
+No name in it is imported, nothing is called, no state is set. Only what `torch.save` writes is
+understood: protocols 0 to 3, without the operations that reserve memory as a file says.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+LARGEST = 256 << 20  # bytes of a pickle
+MOST = 24_000_000  # operations and their arguments; each makes an object of a hundred bytes at most
+_BANNED = (
+    *("EXT1", "EXT2", "EXT4", "FRAME", "STACK_GLOBAL", "MEMOIZE", "NEWOBJ_EX", "BINUNICODE8"),
+    *("BINBYTES8", "SHORT_BINUNICODE", "EMPTY_SET", "ADDITEMS", "FROZENSET", "BYTEARRAY8"),
+    *("NEXT_BUFFER", "READONLY_BUFFER", "PERSID", "INST", "OBJ"),
+)
+_BANNED_CODES = {getattr(pickle, name)[0] for name in _BANNED}
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A class or function that a pickle names.
+
+    Args:
+        module: Its module.
+        attribute: Its name there.
+    """
+
+    module: str
+    attribute: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.attribute}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A storage, whose bytes lie beside the pickle.
+
+    Args:
+        kind: The class of the storage, which tells the dtype.
+        key: Name of its record.
+        count: Elements that it says it has.
+    """
+
+    kind: Name
+    key: str
+    count: int
+
+
+@dataclass(eq=False, slots=True)
+class Made:
+    """An object that a pickle would make.
+
+    Args:
+        how: By a call, or by `__new__`.
+        what: The class or function.
+        args: What it would be given.
+        state: What its attributes would be set to; None for nothing.
+        items: What would be put into it by key.
+        elements: What would be appended to it.
+    """
+
+    how: Literal["called", "new"]
+    what: Name
+    args: tuple[Any, ...]
+    state: Any = None
+    items: list[tuple[Any, Any]] = field(default_factory=list)
+    elements: list[Any] = field(default_factory=list)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items.append((key, value))
+
+    def append(self, value: Any) -> None:
+        """Note an element, as a list would."""
+        self.elements.append(value)
+
+    def extend(self, values: list[Any]) -> None:
+        """Note elements, as a list would."""
+        self.elements.extend(values)
+
+
+class UnreadableError(Exception):
+    """A pickle that is damaged, hostile, or of a kind that `torch.save` does not write."""
+
+
+def read_pickle(data: bytes) -> tuple[Any, tuple[Name, ...]]:
+    """Return what a pickle holds, as data, and every name in it in the order of the first use.
+
+    Raises:
+        UnreadableError: If it cannot be read so.
+    """
+    if len(data) > LARGEST:
+        raise UnreadableError(f"it has {len(data):,} bytes, {LARGEST:,} are read at most")
+    reader = _Reader(_Counted(data))
+    try:
+        value = reader.load()
+    except UnreadableError:
+        raise
+    except Exception as error:
+        # a damaged pickle raises anything: what lies on its stack is of any kind
+        raise UnreadableError(f"{type(error).__name__}: {error}"[:200]) from error
+    return value, tuple(reader.names.values())
+
+
+class _Counted(io.BytesIO):
+    """The bytes of a pickle, so many of whose parts may be read."""
+
+    left = MOST
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise UnreadableError(f"it has more than {MOST:,} parts")
+        return super().read(size)
+
+
+# the one in Python: its steps can be replaced, and it reserves nothing that a file asks for
+_Unpickler: Any = vars(pickle)["_Unpickler"]
+
+
+class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
+    stack: list[Any]
+    append: Callable[[Any], None]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        code: step for code, step in _Unpickler.dispatch.items() if code not in _BANNED_CODES
+    }
+
+    def __init__(self, stream: _Counted) -> None:
+        super().__init__(stream, encoding="utf-8", errors="surrogatepass")
+        self.names: dict[tuple[str, str], Name] = {}
+
+    def find_class(self, module: str, name: str) -> Name:
+        return self.names.setdefault((module, name), Name(module, name))
+
+    def persistent_load(self, pid: Any) -> Stored:
+        match pid:
+            case ("storage", Name() as kind, str() as key, str(), int() as count):
+                return Stored(kind, key, count)
+        raise UnreadableError(f"it refers to what is no storage: {pid!r:.80}")
+
+    def load_newobj(self) -> None:
+        args = self.stack.pop()
+        self.append(Made("new", _name(self.stack.pop()), _arguments(args)))
+
+    def load_reduce(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = Made("called", _name(self.stack[-1]), _arguments(args))
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        made = self.stack[-1]
+        if not isinstance(made, Made):
+            raise UnreadableError(f"it sets the state of {type(made).__name__}")
+        made.state = state
+
+    dispatch[pickle.NEWOBJ[0]] = load_newobj
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def _name(value: Any) -> Name:
+    if not isinstance(value, Name):
+        raise UnreadableError(f"it calls {type(value).__name__}, which is no name")
+    return value
+
+
+def _arguments(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, tuple):
+        raise UnreadableError(f"it gives {type(value).__name__} as arguments")
+    return value

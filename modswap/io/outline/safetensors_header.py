@@ -1,0 +1,41 @@
+"""The module tree that a safetensors file implies, from its header alone."""
+
+from typing import Any
+
+from modswap.core.tree import Tree
+from modswap.io.outline.implied import WEIGHTS, elements, implied_rows
+from modswap.io.places import common_prefix
+from modswap.io.recognise import Look, header_of_safetensors
+
+
+def safetensors_outline(look: Look) -> Tree | None:
+    """Return the tree of a safetensors file; None if its header is not what it should be.
+
+    Raises:
+        CheckpointError: If the header is damaged.
+    """
+    header = header_of_safetensors(look)
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    sizes = {name: _size(entry) for name, entry in entries.items()}
+    known = {name: size for name, size in sizes.items() if size is not None}
+    if not known or len(known) < len(sizes):
+        return None  # its own reader says what is wrong with it
+    ties = header.get("__metadata__")
+    if isinstance(ties, dict):  # other names of a tensor, as safetensors' `save_model` has them
+        known |= {
+            a: known[b]
+            for a, b in ties.items()
+            if isinstance(b, str) and b in known and a not in known
+        }
+    prefix = common_prefix(list(known))
+    rows = implied_rows({name.removeprefix(prefix): size for name, size in known.items()})
+    return Tree(str(look.file), "safetensors", rows, notes=(WEIGHTS,))
+
+
+def _size(entry: Any) -> tuple[int, int] | None:
+    """Return elements and bytes of a tensor."""
+    match entry:
+        case {"shape": list() as shape, "data_offsets": [int() as start, int() as end]}:
+            numel = elements(shape)
+            return None if numel is None or end < start else (numel, end - start)
+    return None

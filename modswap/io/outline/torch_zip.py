@@ -1,0 +1,251 @@
+"""The module tree of a zip of `torch.save`, from its pickle read as data."""
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+from modswap.core.tree import Tree, TreeRow, Wanted
+from modswap.io.names import is_name, runs_code
+from modswap.io.outline.implied import WEIGHTS, elements, implied_rows
+from modswap.io.outline.pickle_data import LARGEST, Made, Name, Stored, UnreadableError, read_pickle
+from modswap.io.places import KEYS, common_prefix
+from modswap.io.recognise import Look
+
+DEPTH = 200  # modules inside modules
+# names that every safe reader knows, or that build torch's own data
+_KNOWN = ("torch.nn.", "torch._utils._rebuild_", "collections.", "modswap.nn.", "modswap.ops.demo.")
+_BYTES = {
+    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
+    "Byte": 1, "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8, "QInt32": 4, "QInt8": 1,
+    "QUInt8": 1, "Untyped": 1,
+}  # fmt: skip
+_DTYPES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2,
+    "int8": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "bool": 1, "complex128": 16,
+    "complex64": 8, "complex32": 4,
+}  # fmt: skip
+
+
+class _Tensor(NamedTuple):
+    """What is known of a tensor without its bytes."""
+
+    numel: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A place in a payload where a model or its weights sit."""
+
+    keys: tuple[str, ...]
+    value: Any
+
+
+def torch_outline(look: Look) -> Tree | None:
+    """Return the tree of a file of `torch.save`; None if only torch can tell what it holds.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    try:
+        payload, names = read_pickle(_pickle_of(look))
+        found = list(_places(payload))
+        if not found:
+            return None
+        rows, notes = _rows_of(found[0].value)
+    except (UnreadableError, RecursionError):
+        return None  # torch's own reader says what is wrong with it
+    wanted = tuple(_judged(name) for name in names if not _known(name))
+    return Tree(str(look.file), "torch", rows, notes=(*notes, *_others(found)), wanted=wanted)
+
+
+def _pickle_of(look: Look) -> bytes:
+    name = next(name for name in look.names if name.partition("/")[2] == "data.pkl")
+    with zipfile.ZipFile(look.file) as archive:
+        if archive.getinfo(name).file_size > LARGEST:
+            raise UnreadableError("its pickle is too large")
+        try:
+            return archive.read(name)
+        except zipfile.BadZipFile as error:
+            what = f"it is damaged: {error}"
+            raise look.error(what, "save or download it again") from None
+
+
+def _known(name: Name) -> bool:
+    # what Python 2 called builtins is how protocol 2 writes them
+    dotted = str(name).replace("__builtin__.", "builtins.")
+    data = name.module in {"torch", "__builtin__", "builtins"} or dotted.startswith(_KNOWN)
+    return data and not runs_code(dotted)
+
+
+def _judged(name: Name) -> Wanted:
+    dotted = str(name)
+    if runs_code(dotted) or not is_name(dotted):
+        return Wanted(dotted, "can run any code", "")
+    if name.module == "__main__":
+        return Wanted(dotted, "moved", f"--alias {dotted}=yourmodule.{name.attribute}")
+    return Wanted(dotted, "not allowed by itself", f"--allow {dotted}")
+
+
+def _places(payload: Any) -> Iterator[_Found]:
+    """Yield where models sit, the primary place first."""
+    if _is_model(payload):
+        yield _Found((), payload)
+        return
+    top = _mapping(payload) or {}
+    for key in KEYS:
+        if _is_model(top.get(key)):
+            yield _Found((key,), top[key])
+        else:
+            inner = _mapping(top.get(key)) or {}
+            yield from (_Found((key, k), inner[k]) for k in KEYS if _is_model(inner.get(k)))
+
+
+def _is_model(value: Any) -> bool:
+    return _is_module(value) or _is_weights(value)
+
+
+def _is_module(value: Any) -> bool:
+    state = value.state if isinstance(value, Made) else None
+    return isinstance(state, dict) and {"_modules", "_parameters"} <= state.keys()
+
+
+def _is_weights(value: Any) -> bool:
+    entries = _mapping(value)
+    if not entries or not all(isinstance(name, str) for name in entries):
+        return False
+    tensors = [name for name, item in entries.items() if _tensor(item) is not None]
+    others = entries.keys() - set(tensors)
+    return bool(tensors) and all(name.endswith("_extra_state") for name in others)
+
+
+def _mapping(value: Any) -> Mapping[Any, Any] | None:
+    """Return the entries of a dictionary or an ordered one."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, Made) and str(value.what) == "collections.OrderedDict":
+        try:
+            return dict(value.items)
+        except TypeError:
+            return None  # keys that cannot be keys
+    return None
+
+
+def _tensor(value: Any) -> _Tensor | None:
+    """Return what is known of a tensor, or None if it is none."""
+    if not isinstance(value, Made) or value.how != "called":
+        return None
+    match str(value.what).removeprefix("torch._utils."), value.args:
+        case "_rebuild_parameter" | "_rebuild_parameter_with_state", (inner, *_):
+            return _tensor(inner)
+        case "_rebuild_tensor_v3", (Stored(), _, size, _, _, _, Name() as dtype, *_):
+            return _sized(size, _DTYPES.get(dtype.attribute, 1))
+        case (
+            "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor",
+            (Stored() as stored, _, size, *_),
+        ):
+            kind = stored.kind.attribute.removesuffix("Storage")
+            return _sized(size, _BYTES.get(kind, 1))
+        case "torch._tensor._rebuild_from_type_v2", (Name() as make, _, tuple() as args, *_):
+            return _tensor(Made("called", make, args))
+    return None
+
+
+def _sized(size: Any, itemsize: int) -> _Tensor | None:
+    if isinstance(size, Made) and str(size.what) == "torch.Size" and size.args:
+        size = tuple(size.args[0]) if isinstance(size.args[0], (list, tuple)) else None
+    numel = elements(size) if isinstance(size, tuple) else None
+    return None if numel is None else _Tensor(numel, numel * itemsize)
+
+
+def _rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
+    if _is_module(value):
+        return tuple(_walk(_unwrapped(value))), ()
+    entries = _mapping(value) or {}
+    named = {name: _tensor(item) for name, item in entries.items()}
+    prefix = common_prefix(list(named))
+    sizes = {name.removeprefix(prefix): t for name, t in named.items() if t is not None}
+    return implied_rows(sizes), (WEIGHTS,)
+
+
+def _unwrapped(module: Made) -> Made:
+    """Return the module inside wrappers such as DataParallel."""
+    inner = {"DataParallel": "module", "DistributedDataParallel": "module"}
+    inner["OptimizedModule"] = "_orig_mod"
+    while module.what.module.startswith("torch.") and module.what.attribute in inner:
+        name = inner.pop(module.what.attribute)  # each wrapper once: a file may hold a ring of them
+        child = _children(module).get(name)
+        if child is None:
+            break
+        module = child
+    return module
+
+
+def _children(module: Made) -> dict[str, Made]:
+    held = _mapping(module.state["_modules"]) or {}
+    named = ((name, child) for name, child in held.items() if isinstance(name, str))
+    return {name: child for name, child in named if _is_module(child)}
+
+
+def _own(module: Made, key: str) -> Iterator[tuple[int, _Tensor]]:
+    """Yield the tensors that a module holds itself, with what tells one object from another."""
+    for value in (_mapping(module.state.get(key)) or {}).values():
+        tensor = _tensor(value)
+        if tensor is not None:
+            yield id(value), tensor
+
+
+def _walk(model: Made) -> Iterator[TreeRow]:
+    first: dict[int, str] = {}
+    totals: dict[int, tuple[dict[int, _Tensor], dict[int, _Tensor]]] = {}
+    stack = [("", model, 0)]
+    _sum_up(model, totals)
+    while stack:
+        path, module, depth = stack.pop()
+        if depth > DEPTH:
+            raise UnreadableError("its modules are nested too deep")
+        known = first.setdefault(id(module), path)
+        parameters, buffers = totals[id(module)]
+        yield TreeRow(
+            path=path,
+            class_name=str(module.what),
+            params=sum(t.numel for t in parameters.values()),
+            nbytes=sum(t.nbytes for t in chain(parameters.values(), buffers.values())),
+            alias_of="" if known == path else known,
+        )
+        children = [
+            (f"{path}.{name}" if path else name, child, depth + 1)
+            for name, child in _children(module).items()
+        ]
+        stack += reversed(children)
+
+
+def _sum_up(model: Made, totals: dict[int, tuple[dict[int, _Tensor], dict[int, _Tensor]]]) -> None:
+    """Note the parameters and buffers of every module, those below it included, each once."""
+    stack: list[tuple[Made, bool]] = [(model, False)]
+    entered: set[int] = set()
+    while stack:
+        module, done = stack.pop()
+        key = id(module)
+        if done:
+            parameters, buffers = dict(_own(module, "_parameters")), dict(_own(module, "_buffers"))
+            for child in _children(module).values():
+                if id(child) not in totals:
+                    raise UnreadableError("a module of it contains itself")
+                parameters |= totals[id(child)][0]
+                buffers |= totals[id(child)][1]
+            totals[key] = (parameters, buffers)
+        elif key not in entered:
+            entered.add(key)
+            stack.append((module, True))
+            stack += [(child, False) for child in _children(module).values()]
+
+
+def _others(found: list[_Found]) -> tuple[str, ...]:
+    if len(found) < 2:
+        return ()
+    others = ", ".join(".".join(place.keys) for place in found[1:])
+    shown = ".".join(found[0].keys)
+    return (f"shown is {shown!r}; the file also holds the model under {others}",)

@@ -1,0 +1,34 @@
+"""Where a checkpoint keeps the model, and what wrappers put before its names."""
+
+from collections.abc import Sequence
+
+# where training scripts keep the model, in the order in which it is looked for
+KEYS = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "ema",
+    "model_ema",
+    "ema_state_dict",
+    "state_dict_ema",
+    "ema_model",
+    "params_ema",
+)
+PREFIXES = ("module.", "_orig_mod.")
+OWN_KEY = "modswap"
+
+
+def common_prefix(names: Sequence[str]) -> str:
+    """Return the wrapper prefix that every name has, `module._orig_mod.` and the like."""
+    prefix = ""
+    while True:
+        more = [p for p in PREFIXES if all(name.startswith(prefix + p) for name in names)]
+        if not more:
+            return prefix
+        prefix += more[0]
