@@ -61,6 +61,10 @@ Trust = Annotated[
         "for files of your own making.",
     ),
 ]
+NoChecksum = Annotated[
+    bool,
+    typer.Option("--no-checksum", help="Do not compare the file's bytes with its checksums."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite OUT. Never the input.")]
 Report = Annotated[
     Path | None,
@@ -108,7 +112,13 @@ def subject(
     return Subject(file, policy or Policy(), model, shapes)
 
 
-def policy_of(allow: Sequence[str] | None, alias: Sequence[str] | None, *, trust: bool) -> "Policy":
+def policy_of(
+    allow: Sequence[str] | None,
+    alias: Sequence[str] | None,
+    *,
+    trust: bool,
+    checksum: bool = True,
+) -> "Policy":
     """Return what a checkpoint may build.
 
     Raises:
@@ -123,7 +133,7 @@ def policy_of(allow: Sequence[str] | None, alias: Sequence[str] | None, *, trust
             fix = "write --alias __main__.Net=mynets.Net"
             raise UsageError(f"{text!r} is no OLD=NEW", "--alias", fix)
         pairs.append((old, new))
-    return Policy(tuple(allow or ()), tuple(pairs), trust)
+    return Policy(tuple(allow or ()), tuple(pairs), trust, checksum)
 
 
 def parse_shape(text: str) -> "TensorInput":

@@ -32,6 +32,7 @@ def replace(
     allow: options.Allow = None,
     alias: options.Alias = None,
     trust: options.Trust = False,
+    no_checksum: options.NoChecksum = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the writing.")] = False,
     force: options.Force = False,
     form: options.Format = "table",
@@ -49,7 +50,7 @@ def replace(
     if output is None and not dry_run:
         fix = "add `-o OUT`, or --dry-run to write nothing"
         raise UsageError("there is no file to write", "-o", fix)
-    policy = options.policy_of(allow, alias, trust=trust)
+    policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     subject = options.subject(file, inputs=inputs, model=model, policy=policy)
 
     from modswap.core.job import Job

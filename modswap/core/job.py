@@ -16,11 +16,13 @@ class Policy:
         allow: Classes or functions, `package.module.Class` or `package.module.*`.
         aliases: Classes that moved since the file was written, (old, new).
         trust: Whether torch's full unpickler may run whatever the file holds.
+        checksum: Whether a file's bytes are compared with its checksums before they are used.
     """
 
     allow: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     trust: bool = False
+    checksum: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from modswap.core.errors import ModswapError, RecipeError, UnsafeError, UsageErr
 from modswap.core.job import Policy, Subject
 from modswap.core.receipt import Receipt, SiteRecord, read_receipt
 from modswap.core.recipe import ModelSource, Recipe
+from modswap.io.checksums import compare_checksums
 from modswap.io.formats import read
 from modswap.io.formats.container import Container
 from modswap.io.recipe import parse_recipe
+from modswap.io.recognise import is_torch_zip, look_at
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, swapped
 from modswap.ops.build import import_class, make_module
@@ -84,6 +86,21 @@ def load(subject: Subject, recipe: Recipe | None = None) -> Loaded:
         apply_embedded(model, container.recipe, subject.policy, where)
     fill(model, slot.value, factory, where)
     return Loaded(model, container, receipt)
+
+
+def intact(subject: Subject) -> tuple[str, ...]:
+    """Compare a file's bytes with its checksums, where it has any; return what is worth telling.
+
+    Args:
+        subject: The file.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    if not subject.policy.checksum:
+        return ("its checksums were not compared (--no-checksum)",)
+    look = look_at(subject.file)
+    return compare_checksums(look) if is_torch_zip(look) else ()
 
 
 def _factory(subject: Subject, recipe: Recipe | None) -> Factory:

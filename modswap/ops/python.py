@@ -10,6 +10,7 @@ from modswap.core.outcome import Outcome, Written
 from modswap.core.recipe import Recipe
 from modswap.io.formats import blank, write
 from modswap.io.recipe import write_recipe
+from modswap.ops.load import intact
 from modswap.ops.load import load as load_file
 from modswap.ops.prove import Names, ledger
 from modswap.ops.records import effective, make_receipt
@@ -26,6 +27,7 @@ def load(
     allow: Sequence[str] = (),
     alias: Sequence[tuple[str, str]] = (),
     trust: bool = False,
+    checksum: bool = True,
 ) -> nn.Module:
     """Return the whole working model of a file, swapped or not.
 
@@ -39,14 +41,17 @@ def load(
         allow: Classes that a pickled file may build, `package.module.Class` or `package.*`.
         alias: Classes that moved since the file was written, (old, new).
         trust: Whether to run torch's full unpickler, which can execute any code in the file.
+        checksum: Whether to compare the file's bytes with its checksums, where it has any.
 
     Raises:
-        CheckpointError: If the file cannot be read.
+        CheckpointError: If the file cannot be read, or is damaged.
         UnsafeError: If it would have to build what is not allowed.
         UsageError: If it holds weights and `model` is not given, or does not fit them.
     """
-    policy = Policy(tuple(allow), tuple(alias), trust)
-    return load_file(Subject(Path(file), policy, model)).model
+    subject = Subject(Path(file), Policy(tuple(allow), tuple(alias), trust, checksum), model)
+    loaded = load_file(subject)
+    intact(subject)
+    return loaded.model
 
 
 def replace(model: nn.Module, recipe: Recipe) -> Outcome:

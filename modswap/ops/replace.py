@@ -20,7 +20,7 @@ from modswap.nn import CATALOGUE
 from modswap.ops.apply import swapped
 from modswap.ops.describe import class_name
 from modswap.ops.inputs import calls_of
-from modswap.ops.load import Loaded, load, with_recipe
+from modswap.ops.load import Loaded, intact, load, with_recipe
 from modswap.ops.prove import Names, ledger
 from modswap.ops.records import effective, make_receipt
 from modswap.ops.swap import (
@@ -69,6 +69,8 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
         refuse_target(subject.file, job.out, force=job.force)
     progress(f"loading {subject.file}")
     loaded = load(subject, recipe)
+    # `check` reads no weights
+    told = () if unreal else intact(subject)
     surgery = _Surgery(replace(job, subject=subject), loaded, progress)
     calls = calls_of(subject.inputs)
     prepared = prepare(loaded.model, recipe, calls, unreal=unreal, progress=progress)
@@ -81,7 +83,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
         sites=site_outcomes(prepared),
         params_before=params,
         params_after=params,
-        notes=(*loaded.container.notes, *prepared.notes),
+        notes=(*told, *loaded.container.notes, *prepared.notes),
     )
     try:
         with verified(loaded.model, prepared, progress) as verdict:

@@ -440,6 +440,22 @@ def test_no_torch_is_imported_before_it_is_needed(args: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_damaged_weights_are_refused_unless_asked_for(modswap: Command) -> None:
+    content = bytearray(Path("net.pt").read_bytes())
+    content[content.index(b"data/0") + 100] ^= 1
+    Path("net.pt").write_bytes(content)
+    command = ["replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt", *ALLOW]
+
+    checked = modswap("check", "net.pt", "-c", "swap.yaml", *ALLOW)
+    refused = modswap(*command)
+    done = modswap(*command, "--no-checksum")
+
+    assert (checked.code, refused.code, done.code) == (0, 3, 0)
+    assert "record 'net/data/0' is damaged" in refused.err
+    assert not {"out.pt"} - set(listing(Path()))
+    assert "its checksums were not compared" in done.out
+
+
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_names_from_a_file_do_nothing_to_the_terminal(modswap: Command, form: str) -> None:
     model = nn.Sequential()

@@ -1,0 +1,73 @@
+"""Damaged bytes that torch would read without a word."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import modswap
+from modswap.core.errors import CheckpointError
+from modswap.io.checksums import UNKNOWN, compare_checksums
+from modswap.io.recognise import look_at
+from tests.models import GatedNet
+
+ALLOW = ["tests.models.*"]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    torch.save(GatedNet(), tmp_path / "net.pt")
+    return tmp_path / "net.pt"
+
+
+def flip(file: Path, record: str, byte: int) -> None:
+    """Flip one bit of a record's bytes."""
+    with zipfile.ZipFile(file) as archive:
+        entry = next(e for e in archive.infolist() if e.filename.endswith(f"/{record}"))
+        data = archive.read(entry)
+    content = bytearray(file.read_bytes())
+    content[content.index(data, entry.header_offset) + byte] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("byte", [0, 7, -1])
+def test_flipped_bit_in_the_weights_is_an_error(file: Path, byte: int) -> None:
+    with zipfile.ZipFile(file) as archive:
+        size = archive.getinfo("net/data/0").file_size
+
+    flip(file, "data/0", byte % size)
+
+    assert isinstance(torch.load(file, weights_only=False), GatedNet)  # noqa: TID251 - as torch does
+    with pytest.raises(CheckpointError, match=r"net\.pt: its record 'net/data/0' is damaged: its"):
+        modswap.load(file, allow=ALLOW)
+    assert isinstance(modswap.load(file, allow=ALLOW, checksum=False), GatedNet)
+
+
+def test_sound_file_is_told_nothing_of(file: Path) -> None:
+    assert compare_checksums(look_at(file)) == ()
+
+
+def test_file_without_checksums_is_told(tmp_path: Path) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(GatedNet(), tmp_path / "net.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+
+    assert compare_checksums(look_at(tmp_path / "net.pt")) == (UNKNOWN,)
+    assert isinstance(modswap.load(tmp_path / "net.pt", allow=ALLOW), GatedNet)
+
+
+def test_entry_that_ends_beyond_the_file_is_an_error(file: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        entry = archive.infolist()[-1]
+    content = bytearray(file.read_bytes())
+    place = content.rindex(entry.filename.encode()) - 4  # where the directory says it begins
+    content[place : place + 4] = (len(content) - 10).to_bytes(4, "little")
+    file.write_bytes(content)
+
+    with pytest.raises(CheckpointError, match="is damaged"):
+        compare_checksums(look_at(file))
