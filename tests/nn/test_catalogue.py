@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -273,6 +274,25 @@ def test_module_traces(row: Replacement) -> None:
         other = torch.randn_like(x)
 
         torch.testing.assert_close(traced(other), module(other), rtol=1e-5, atol=1e-5)
+
+
+@every_row
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # of torch's own
+def test_function_transforms_see_through_the_module(row: Replacement) -> None:
+    module, x = made(row, SHAPES["NCHW"], dtype="float64"), torch.randn(3, 8, 6, 9).double()
+    weights = {name: value.detach() for name, value in module.named_parameters()}
+
+    def loss(weights: dict[str, torch.Tensor], one: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = functional_call(module, weights, (one[None],))
+        return y.square().sum()
+
+    found = vmap(grad(loss), (None, 0))(weights, x)
+
+    for index, one in enumerate(x):
+        module.zero_grad()
+        module(one[None]).square().sum().backward()
+        for name, value in module.named_parameters():
+            torch.testing.assert_close(found[name][index], value.grad, rtol=1e-8, atol=1e-10)
 
 
 @every_row

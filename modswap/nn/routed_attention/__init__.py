@@ -5,6 +5,7 @@ import torch
 from modswap.nn.routed_attention.picking import picking_attention
 from modswap.nn.routed_attention.plain import plain_attention, plain_shares
 from modswap.nn.routed_attention.whole import attend_whole, pays_off
+from modswap.nn.transforms import transformed
 
 __all__ = ["plain_attention", "plain_shares", "routed_attention"]
 
@@ -23,7 +24,8 @@ def routed_attention(  # noqa: PLR0913 - the operands of one operation
 
     The same as `plain_attention` by the way that suits device and sizes: all windows at once where
     all, or nearly all, are routed to; else window by window without keeping what was picked. While
-    a graph is exported, the plain way, which is made of torch's own operators alone.
+    a graph is exported, and under torch's function transforms, the plain way, which is made of
+    torch's own operators alone.
 
     Shape:
         As `plain_attention`.
@@ -38,7 +40,7 @@ def routed_attention(  # noqa: PLR0913 - the operands of one operation
         scale: Factor of the logits.
     """
     traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch's stubs forget it
-    if traced or torch.compiler.is_exporting():
+    if traced or torch.compiler.is_exporting() or transformed(q, kv):
         return plain_attention(q, kv, indices, weights, key_mask, heads=heads, scale=scale)
     if weights is None and pays_off(q, kv, indices):
         return attend_whole(q, kv, indices, key_mask, heads=heads, scale=scale)

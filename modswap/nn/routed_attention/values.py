@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from modswap.nn.transforms import transformed
 from modswap.nn.windows import in_place, join
 
 
@@ -24,7 +25,8 @@ def with_value_map(
         rows: Windows above one another.
         columns: Windows side by side.
     """
-    if not kv.requires_grad or torch.compiler.is_compiling():  # a compiler sees to that itself
+    # a compiler sees to that itself
+    if not kv.requires_grad or torch.compiler.is_compiling() or transformed(kv):
         return kv, join(kv[..., qk_dim:], rows, columns)
     both: tuple[torch.Tensor, torch.Tensor]
     both = _WithValueMap.apply(kv, qk_dim, rows, columns)  # type: ignore[no-untyped-call]
