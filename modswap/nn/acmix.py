@@ -8,7 +8,6 @@ from torch.nn.functional import linear
 
 from modswap.nn.acmix_passes import Mix, Terms, computable, mix, mix_plain, supported
 from modswap.nn.local_attention import Geometry
-from modswap.nn.transforms import transformed
 
 
 class ACmix(nn.Module):
@@ -140,7 +139,7 @@ class ACmix(nn.Module):
         geometry = Geometry(self.head, self.kernel_att, self.stride, self.dilation)
         dtype = torch.promote_types(terms.x.dtype, self.rate1.dtype)
         out: torch.Tensor
-        if self.kernel_att == 1 or not supported(terms) or transformed(*terms):
+        if self.kernel_att == 1 or not supported(terms):
             out = mix_plain(terms, geometry)
         elif torch.is_grad_enabled() and any(term.requires_grad for term in terms):
             out = Mix.apply(geometry, *computable(terms))  # type: ignore[no-untyped-call]

@@ -5,13 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import conv2d, pad, unfold
 
+from modswap.nn.half import imitated
 from modswap.nn.local_attention import KERNEL, Geometry, attend, attend_backward
+from modswap.nn.transforms import transformed
 
 CHUNK = 8 << 20  # bytes of the maps of the images that are worked on together: those stay in cache
-CHECKS = {
-    torch.bfloat16: "_is_mkldnn_bf16_supported",
-    torch.float16: "_is_mkldnn_fp16_supported",
-}
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -58,7 +56,7 @@ def supported(tensors: tuple[torch.Tensor, ...]) -> bool:
         not (torch.compiler.is_compiling() or torch.compiler.is_exporting())
         and all(type(t) in {torch.Tensor, torch.nn.Parameter} for t in tensors)
         and all(t.device.type == "cpu" and t.dtype is tensors[0].dtype for t in tensors)
-        and all(torch.func.debug_unwrap(t) is t for t in tensors)  # under vmap, grad, …
+        and not transformed(*tensors)
         and tensors[0].dtype in DTYPES
         and hasattr(torch.ops.aten, KERNEL)
         and hasattr(torch.ops.aten, f"{KERNEL}_backward")
@@ -67,8 +65,7 @@ def supported(tensors: tuple[torch.Tensor, ...]) -> bool:
 
 def computable(terms: Terms) -> Terms:
     """Return terms as float32 if this machine has no fast matrix products of their half dtype."""
-    name = CHECKS.get(terms.x.dtype)
-    if name is None or getattr(torch.ops.mkldnn, name, bool)():
+    if not imitated(terms.x.dtype, terms.x.device):
         return terms
     return Terms(*(term.float() for term in terms))
 

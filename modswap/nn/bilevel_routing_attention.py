@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from modswap.nn.half import slow_autocast
 from modswap.nn.maps import lying_as
 from modswap.nn.routed_attention import plain_shares, routed_attention
 from modswap.nn.routed_attention.arguments import (
@@ -169,6 +170,21 @@ class BiLevelRoutingAttention(nn.Module):
             ValueError: If the shape of `x` does not fit.
         """
         self._check_input(x)
+        low = slow_autocast(x)
+        if low is None or next(self.parameters()).dtype is not torch.float32:
+            return self._forward(x, return_routing=return_routing, ret_attn_mask=ret_attn_mask)
+        with full_precision(x):
+            given = self._forward(
+                x.float(), return_routing=return_routing, ret_attn_mask=ret_attn_mask
+            )
+        if isinstance(given, torch.Tensor):
+            return given.to(low)
+        return (given[0].to(low), *given[1:])
+
+    def _forward(
+        self, x: torch.Tensor, *, return_routing: bool, ret_attn_mask: bool
+    ) -> torch.Tensor | tuple[torch.Tensor, Routing] | tuple[torch.Tensor, ...]:
+        """Return what `forward` does, computed in the types that it is given."""
         # (N, H, W, C): a view, for cutting into windows copies anyway
         maps = x if self.layout == "NHWC" else x.permute(0, 2, 3, 1)
         # the projection comes when all that led to its input is gone

@@ -231,10 +231,15 @@ def layer() -> BiLevelRoutingAttention:
     return BiLevelRoutingAttention(16, 2, 4, topk=3, auto_pad=True)
 
 
+@pytest.mark.parametrize("imitated", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_routes_to_the_same_windows(
-    layer: BiLevelRoutingAttention, dtype: torch.dtype
+    layer: BiLevelRoutingAttention,
+    dtype: torch.dtype,
+    imitated: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("modswap.nn.half.IMITATED", {dtype} if imitated else set())
     x = torch.randn(4, 16, 16, 16)
     expected, routing = layer(x, return_routing=True)
     with torch.autocast("cpu", dtype=dtype):
