@@ -3,13 +3,14 @@
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import nn
 from torch.sparse import check_sparse_tensor_invariants
 
 from modswap.core.errors import CheckpointError, UnsafeError
@@ -17,6 +18,7 @@ from modswap.core.job import Policy
 from modswap.io.formats.allow import resolve
 from modswap.io.formats.container import Container, find_slots, is_weights, passed_over
 from modswap.io.formats.format import Format, Records
+from modswap.io.outline.screen import called_names
 from modswap.io.places import OWN_KEY
 from modswap.io.recognise import Look, is_torch_legacy, is_torch_zip
 
@@ -78,8 +80,24 @@ def _read(look: Look, policy: Policy, *, mmap: bool) -> Any:
     if policy.trust:
         return _unpickled(look, [], trust=True, mmap=mmap)
     if mmap:
-        return _unpickled(look, resolve(_wanted(look), policy, look.file), mmap=True)
+        called = called_names(look)
+        allowed = resolve(_wanted(look), policy, look.file)
+        _refuse_constructors(allowed, called, look)
+        return _unpickled(look, allowed, mmap=True)
     return _read_legacy(look, policy)
+
+
+def _refuse_constructors(allowed: list[tuple[Any, str]], called: Set[str], look: Look) -> None:
+    """Refuse to call layers, which a sound file makes without their constructors.
+
+    Raises:
+        UnsafeError: If a layer would be called.
+    """
+    for value, name in allowed:
+        if name in called and isinstance(value, type) and issubclass(value, nn.Module):
+            what = f"to load it, the constructor of {name} would be called"
+            fix = "do not load it unless it is your own; for a file of your own making: --trust"
+            raise UnsafeError(what, str(look.file), fix)
 
 
 def _read_legacy(look: Look, policy: Policy) -> Any:

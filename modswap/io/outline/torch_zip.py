@@ -28,11 +28,17 @@ _DTYPES = {
 }  # fmt: skip
 
 
-class _Tensor(NamedTuple):
+class Parts(NamedTuple):
     """What is known of a tensor without its bytes."""
 
     numel: int
-    nbytes: int
+    itemsize: int
+    stored: Any = None
+
+    @property
+    def nbytes(self) -> int:
+        """Return its bytes."""
+        return self.numel * self.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ def torch_outline(look: Look) -> Tree | None:
         CheckpointError: If it is damaged.
     """
     try:
-        payload, names = read_pickle(_pickle_of(look))
+        payload, names = payload_of(look)
         found = list(_places(payload))
         if not found:
             return None
@@ -61,13 +67,26 @@ def torch_outline(look: Look) -> Tree | None:
     return Tree(str(look.file), "torch", rows, notes=(*notes, *_others(found)), wanted=wanted)
 
 
+def payload_of(look: Look) -> tuple[Any, tuple[Name, ...]]:
+    """Return what the pickle of a torch zip holds, as data, and the names in it.
+
+    Raises:
+        UnreadableError: If it cannot be read so.
+        CheckpointError: If it is damaged.
+    """
+    return read_pickle(_pickle_of(look))
+
+
 def _pickle_of(look: Look) -> bytes:
     name = next(name for name in look.names if name.partition("/")[2] == "data.pkl")
     with zipfile.ZipFile(look.file) as archive:
-        if archive.getinfo(name).file_size > LARGEST:
+        entry = archive.getinfo(name)
+        if entry.file_size > LARGEST:
             raise UnreadableError("its pickle is too large")
+        if not entry.CRC:  # torch can be told to write none
+            entry.CRC = None  # type: ignore[assignment]
         try:
-            return archive.read(name)
+            return archive.read(entry)
         except zipfile.BadZipFile as error:
             what = f"it is damaged: {error}"
             raise look.error(what, "save or download it again") from None
@@ -116,7 +135,7 @@ def _is_weights(value: Any) -> bool:
     entries = _mapping(value)
     if not entries or not all(isinstance(name, str) for name in entries):
         return False
-    tensors = [name for name, item in entries.items() if _tensor(item) is not None]
+    tensors = [name for name, item in entries.items() if tensor_parts(item) is not None]
     others = entries.keys() - set(tensors)
     return bool(tensors) and all(name.endswith("_extra_state") for name in others)
 
@@ -133,40 +152,42 @@ def _mapping(value: Any) -> Mapping[Any, Any] | None:
     return None
 
 
-def _tensor(value: Any) -> _Tensor | None:
+def tensor_parts(value: Any) -> Parts | None:
     """Return what is known of a tensor, or None if it is none."""
     if not isinstance(value, Made) or value.how != "called":
         return None
     match str(value.what).removeprefix("torch._utils."), value.args:
         case "_rebuild_parameter" | "_rebuild_parameter_with_state", (inner, *_):
-            return _tensor(inner)
+            return tensor_parts(inner)
         case "_rebuild_tensor_v3", (Stored(), _, size, _, _, _, Name() as dtype, *_):
-            return _sized(size, _DTYPES.get(dtype.attribute, 1))
+            return _sized(size, _DTYPES.get(dtype.attribute, 1), value.args[0])
         case (
             "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor",
             (Stored() as stored, _, size, *_),
         ):
             kind = stored.kind.attribute.removesuffix("Storage")
-            return _sized(size, _BYTES.get(kind, 1))
+            return _sized(size, _BYTES.get(kind, 1), stored)
         case "torch._tensor._rebuild_from_type_v2", (Name() as make, _, tuple() as args, *_):
-            return _tensor(Made("called", make, args))
+            return tensor_parts(Made("called", make, args))
     return None
 
 
-def _sized(size: Any, itemsize: int) -> _Tensor | None:
+def _sized(size: Any, itemsize: int, stored: Stored) -> Parts | None:
     if isinstance(size, Made) and str(size.what) == "torch.Size" and size.args:
         size = tuple(size.args[0]) if isinstance(size.args[0], (list, tuple)) else None
     numel = elements(size) if isinstance(size, tuple) else None
-    return None if numel is None else _Tensor(numel, numel * itemsize)
+    return None if numel is None else Parts(numel, itemsize, stored)
 
 
 def _rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
     if _is_module(value):
         return tuple(_walk(_unwrapped(value))), ()
     entries = _mapping(value) or {}
-    named = {name: _tensor(item) for name, item in entries.items()}
+    named = {name: tensor_parts(item) for name, item in entries.items()}
     prefix = common_prefix(list(named))
-    sizes = {name.removeprefix(prefix): t for name, t in named.items() if t is not None}
+    sizes = {
+        name.removeprefix(prefix): (t.numel, t.nbytes) for name, t in named.items() if t is not None
+    }
     return implied_rows(sizes), (WEIGHTS,)
 
 
@@ -189,17 +210,17 @@ def _children(module: Made) -> dict[str, Made]:
     return {name: child for name, child in named if _is_module(child)}
 
 
-def _own(module: Made, key: str) -> Iterator[tuple[int, _Tensor]]:
+def _own(module: Made, key: str) -> Iterator[tuple[int, Parts]]:
     """Yield the tensors that a module holds itself, with what tells one object from another."""
     for value in (_mapping(module.state.get(key)) or {}).values():
-        tensor = _tensor(value)
+        tensor = tensor_parts(value)
         if tensor is not None:
             yield id(value), tensor
 
 
 def _walk(model: Made) -> Iterator[TreeRow]:
     first: dict[int, str] = {}
-    totals: dict[int, tuple[dict[int, _Tensor], dict[int, _Tensor]]] = {}
+    totals: dict[int, tuple[dict[int, Parts], dict[int, Parts]]] = {}
     stack = [("", model, 0)]
     _sum_up(model, totals)
     while stack:
@@ -222,7 +243,7 @@ def _walk(model: Made) -> Iterator[TreeRow]:
         stack += reversed(children)
 
 
-def _sum_up(model: Made, totals: dict[int, tuple[dict[int, _Tensor], dict[int, _Tensor]]]) -> None:
+def _sum_up(model: Made, totals: dict[int, tuple[dict[int, Parts], dict[int, Parts]]]) -> None:
     """Note the parameters and buffers of every module, those below it included, each once."""
     stack: list[tuple[Made, bool]] = [(model, False)]
     entered: set[int] = set()
