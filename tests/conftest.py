@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+# the same examples each time, for a verdict on a change; elsewhere new ones are tried
+hypothesis.settings.register_profile("ci", derandomize=True)
 GOLDEN = Path(__file__).parent / "golden"
 
 
