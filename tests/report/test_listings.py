@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from modswap.core.catalogue import CatalogueEntry, OptionEntry
 from modswap.core.site import Call
-from modswap.core.tree import Tree, TreeRow
+from modswap.core.tree import Tree, TreeRow, Wanted
 from modswap.core.values import TensorInfo
 from modswap.report.catalogue import (
     catalogue_entry,
@@ -44,6 +45,39 @@ ENTRY = CatalogueEntry(
 @pytest.mark.parametrize("tree", [TRACED, PLAIN], ids=["traced", "plain"])
 def test_tree_looks_as_expected(tree: Tree, golden: Callable[[str, str], None]) -> None:
     golden(f"tree_{'traced' if tree.traced else 'plain'}.txt", tree_table(tree, ROWS, Page(80)))
+
+
+LONG = TreeRow("encoder.layers.a_very_long_segment_indeed.attention", "nets.Attn", 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (80, ["encoder.layers", ".a_very_long_segment", "_indeed.attention"]),
+        (130, ["encoder.layers.a_very_long_segment_indeed.attention"]),
+    ],
+)
+def test_long_paths_break_before_dots(width: int, lines: list[str]) -> None:
+    shown = tree_table(TRACED, [LONG], Page(width)).splitlines()[2:]
+
+    assert [line.split()[0] for line in shown[: len(lines)]] == lines
+
+
+def test_tree_tells_what_would_have_to_be_allowed() -> None:
+    asked = [Wanted(f"nets.N{i}", "not allowed by itself", f"--allow nets.N{i}") for i in range(14)]
+    wild = Wanted("os.system", "can run any code", "")
+    tree = replace(PLAIN, wanted=(*asked, wild))
+
+    text = " ".join(tree_table(tree, ROWS, Page(100)).split())
+
+    assert "to load it, os.system would have to be called, which can run any code" in text
+    assert "to load it, if you trust what it names: --allow nets.N0 --allow nets.N1 " in text
+    assert "--allow nets.N11 … (14 in all)" in text
+    assert json.loads(tree_json(tree, ROWS))["wanted"][14] == {
+        "name": "os.system",
+        "verdict": "can run any code",
+        "option": "",
+    }
 
 
 def test_tree_says_how_many_are_shown() -> None:
