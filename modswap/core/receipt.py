@@ -63,11 +63,17 @@ class SiteRecord(_Record):
 
 
 class SourceRecord(_Record):
-    """The file that the swap started from."""
+    """The file that the swap started from.
+
+    Args:
+        name: Its name, without a folder.
+        nbytes: Its size.
+        sha256: Its digest in hexadecimal; empty for a file too large to be read once more.
+    """
 
     name: str
     nbytes: int
-    sha256: str
+    sha256: str = ""
 
 
 class Receipt(_Record):

@@ -5,21 +5,28 @@ import hashlib
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from modswap.core.errors import CheckpointError
 
+if sys.platform != "win32":
+    import fcntl
+
+_BEGIN, _END = ".modswap-", ".part"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def replacing(out: Path, *, force: bool) -> Iterator[Path]:
-    """Give a temporary file beside `out`; put it in the place of `out` if the block succeeds.
+    """Give an empty file beside `out`; put it in the place of `out` if the block succeeds.
 
     What was written is flushed to the disk first. If the block raises, whatever it was, the
-    temporary file is removed and `out` is as it was. A symbolic link is written through.
+    temporary file is removed and `out` is as it was; if the process is killed, the next one that
+    writes into this folder removes it. A symbolic link is written through.
 
     Args:
         out: The file to be written.
@@ -31,22 +38,73 @@ def replacing(out: Path, *, force: bool) -> Iterator[Path]:
     target = out.resolve()
     if target.exists() and not force:
         raise exists(out)
-    # of its own length, so that a long name beside it stays possible
-    temporary = target.with_name(f".modswap-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(_mode(target))
-        if target.exists() and not force:
-            raise exists(out)  # it appeared while this one was being written
-        temporary.replace(target)
-        _flush_folder(target.parent)
+        with _temporary(target.parent) as temporary:
+            yield temporary
+            _flush(temporary)
+            temporary.chmod(_mode(target))
+            _put(temporary, target, out, force=force)
+            _flush(target.parent)
     except OSError as error:
         raise refused(out, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """Give a new file, locked for as long as the block runs, and remove what is left of it."""
+    remove_litter(folder)
+    file, held = _created(folder)
+    with held:
+        try:
+            yield file
+        finally:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def _created(folder: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        # of its own length, so that a long name beside it stays possible
+        file = folder / f"{_BEGIN}{os.getpid()}-{secrets.token_hex(4)}{_END}"
+        held = file.open("xb")
+        lock(held.fileno())
+        if os.fstat(held.fileno()).st_nlink:
+            return file, held
+        held.close()  # another process took it for litter before it was locked
+
+
+def remove_litter(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder; living ones hold locks on theirs."""
+    for file in folder.glob(f"{_BEGIN}*{_END}"):
+        with suppress(OSError), file.open("rb") as held:
+            if lock(held.fileno()):
+                file.unlink()
+
+
+def lock(descriptor: int) -> bool:
+    """Lock a file until it is closed; return False if another process holds a lock on it."""
+    if sys.platform == "win32":
+        return False  # a file that is open cannot be removed there
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _put(temporary: Path, target: Path, out: Path, *, force: bool) -> None:
+    """Put a file in its place, at once; without force only if nothing is there."""
+    if force:
+        temporary.replace(target)
+        return
+    try:
+        os.link(temporary, target)  # unlike a rename it fails where there is something
+    except FileExistsError:
+        raise exists(out) from None  # it appeared while this one was being written
+    except OSError:
+        if target.exists():
+            raise exists(out) from None
+        temporary.replace(target)  # a file system without links
 
 
 def exists(out: Path) -> CheckpointError:
@@ -81,13 +139,16 @@ def _mode(target: Path) -> int:
     return 0o666 & ~mask
 
 
-def _flush_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every file system lets a folder be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _flush(place: Path) -> None:
+    """Have a file or a folder put on the disk."""
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not place.is_dir():
+            raise  # not every file system can do it with folders
+    finally:
+        os.close(descriptor)
 
 
 def digest(file: Path) -> str:

@@ -7,15 +7,28 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from modswap.io.extent import Extent
 from modswap.io.recognise import Look
+from modswap.io.watching import damaged
 
 UNKNOWN = "it was written without checksums: a damaged byte in its weights would not be noticed"
 _BLOCK = 4 << 20
 _LOCAL = 30  # bytes of a zip entry's own header, before its name
 
 
-def compare_checksums(look: Look) -> tuple[str, ...]:
-    """Compare every record of a torch zip with its checksum; return what is worth telling.
+def without_checksums(look: Look) -> bool:
+    """Return whether a torch zip was written without checksums.
+
+    Args:
+        look: The file.
+    """
+    with zipfile.ZipFile(look.file) as archive:
+        data = [e for e in archive.infolist() if "/data/" in e.filename and e.file_size]
+    return bool(data) and not any(entry.CRC for entry in data)
+
+
+def compare_checksums(look: Look) -> None:
+    """Compare every record of a torch zip with its checksum, if it has any.
 
     Args:
         look: The file.
@@ -23,21 +36,16 @@ def compare_checksums(look: Look) -> tuple[str, ...]:
     Raises:
         CheckpointError: If a record is damaged.
     """
+    if without_checksums(look):
+        return
     with zipfile.ZipFile(look.file) as archive:
         entries = [entry for entry in archive.infolist() if entry.file_size]
-    data = [entry for entry in entries if "/data/" in entry.filename]
-    if data and not any(entry.CRC for entry in data):
-        return (UNKNOWN,)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # zlib lets go of the interpreter
         sums = pool.map(lambda entry: _checksum(look.file, entry), entries)
         for entry, found in zip(entries, sums, strict=True):
             if found != entry.CRC:
-                what = (
-                    f"its record {entry.filename!r} is damaged: its checksum is {entry.CRC:08x}, "
-                    f"that of its bytes {found:08x}"
-                )
-                raise look.error(what, "save or download it again; at your own risk: --no-checksum")
-    return ()
+                extent = Extent(entry.file_size, look.file, crc=entry.CRC, name=entry.filename)
+                raise damaged(extent, found)
 
 
 def _checksum(file: Path, entry: zipfile.ZipInfo) -> int:

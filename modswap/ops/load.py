@@ -13,7 +13,7 @@ from modswap.core.errors import ModswapError, RecipeError, UnsafeError, UsageErr
 from modswap.core.job import Policy, Subject
 from modswap.core.receipt import Receipt, SiteRecord, read_receipt
 from modswap.core.recipe import ModelSource, Recipe
-from modswap.io.checksums import compare_checksums
+from modswap.io.checksums import UNKNOWN, compare_checksums, without_checksums
 from modswap.io.formats import read
 from modswap.io.formats.container import Container
 from modswap.io.recipe import parse_recipe
@@ -97,10 +97,18 @@ def intact(subject: Subject) -> tuple[str, ...]:
     Raises:
         CheckpointError: If it is damaged.
     """
+    look = look_at(subject.file)
+    if subject.policy.checksum and is_torch_zip(look):
+        compare_checksums(look)
+    return checksum_notes(subject)
+
+
+def checksum_notes(subject: Subject) -> tuple[str, ...]:
+    """Return what is worth telling of a file's checksums."""
     if not subject.policy.checksum:
         return ("its checksums were not compared (--no-checksum)",)
     look = look_at(subject.file)
-    return compare_checksums(look) if is_torch_zip(look) else ()
+    return (UNKNOWN,) if is_torch_zip(look) and without_checksums(look) else ()
 
 
 def _factory(subject: Subject, recipe: Recipe | None) -> Factory:

@@ -1,33 +1,18 @@
-"""The ledger: what became of every tensor, proved on the file as it was written."""
+"""The ledger of tensors in memory, and comparing them bit for bit."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
 
 import torch
 
-from modswap.core.errors import CheckpointError
-from modswap.core.outcome import Amount, Ledger
+from modswap.core.ledger import Changes, ledger
+from modswap.core.outcome import Ledger
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Which tensor names of a file a swap may change.
-
-    Args:
-        prefixes: Prefixes of names, each ending in a dot, that belong to swapped modules.
-    """
-
-    prefixes: tuple[str, ...]
-
-    def covers(self, name: str) -> bool:
-        """Return whether a tensor belongs to a swapped module."""
-        return name.startswith(self.prefixes)
-
-
-def ledger(
+def tensor_ledger(
     before: Mapping[str, torch.Tensor],
     after: Mapping[str, torch.Tensor],
-    swapped: Names,
+    changes: Changes,
     *,
     where: str,
     compare: bool,
@@ -37,30 +22,23 @@ def ledger(
     Args:
         before: Every tensor of the file as it was, by name.
         after: Every tensor of the file as it was written (or would be).
-        swapped: Which names may change.
+        changes: What may change.
         where: The written file.
         compare: Whether to compare the bits of every kept tensor; else only names and shapes.
 
     Raises:
         CheckpointError: If a tensor that the plan does not name is missing, new or changed.
     """
-    kept = [name for name in before if name in after and not swapped.covers(name)]
-    dropped = [name for name in before if swapped.covers(name)]
-    fresh = [name for name in after if swapped.covers(name)]
-    wrong = [f"{name} is missing" for name in before if name not in after and name not in dropped]
-    wrong += [f"{name} is new" for name in after if name not in before and name not in fresh]
-    for name in kept:
-        if not (same_bits if compare else same_kind)(before[name], after[name]):
-            wrong.append(f"{name} changed")
-    if wrong:
-        what = f"{len(wrong)} tensors outside the swap did not survive: {'; '.join(wrong[:6])}"
-        raise CheckpointError(what, where, "report this: the file should not be used")
-    return Ledger(
-        kept=_amount(before[name] for name in kept),
-        fresh=_amount(after[name] for name in fresh),
-        dropped=_amount(before[name] for name in dropped),
-        proved=compare,
-    )
+    same = same_bits if compare else same_kind
+    found = ledger(before, after, changes, same=same, size=_size, where=where)
+    return replace(found, proved=compare)
+
+
+def _size(tensor: torch.Tensor) -> tuple[Hashable, int]:
+    strided = tensor.layout is torch.strided and not tensor.is_meta
+    pointer = tensor.data_ptr() if strided and tensor.numel() else id(tensor)
+    key = (pointer, tensor.numel(), tuple(tensor.shape))
+    return key, tensor.numel() * tensor.element_size()
 
 
 def same_kind(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -90,16 +68,3 @@ def _equal_parts(a: torch.Tensor, b: torch.Tensor) -> bool:
         pairs = zip(a.unbind(), b.unbind(), strict=False)
         return a.size(0) == b.size(0) and all(same_bits(x, y) for x, y in pairs)
     return same_bits(a.to_dense(), b.to_dense())
-
-
-def _amount(tensors: Iterable[torch.Tensor]) -> Amount:
-    """Count tensors by name and their bytes, bytes under two names once."""
-    count = 0
-    seen: dict[tuple[int, int, tuple[int, ...]], int] = {}
-    for tensor in tensors:
-        count += 1
-        strided = tensor.layout is torch.strided and not tensor.is_meta
-        pointer = tensor.data_ptr() if strided and tensor.numel() else id(tensor)
-        key = (pointer, tensor.numel(), tuple(tensor.shape))
-        seen[key] = tensor.numel() * tensor.element_size()
-    return Amount(count, sum(seen.values()))

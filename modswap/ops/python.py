@@ -6,13 +6,14 @@ from pathlib import Path
 from torch import nn
 
 from modswap.core.job import Policy, Subject
+from modswap.core.ledger import Changes
 from modswap.core.outcome import Outcome, Written
 from modswap.core.recipe import Recipe
 from modswap.io.formats import blank, write
 from modswap.io.recipe import write_recipe
 from modswap.ops.load import intact
 from modswap.ops.load import load as load_file
-from modswap.ops.prove import Names, ledger
+from modswap.ops.prove import tensor_ledger
 from modswap.ops.records import effective, make_receipt
 from modswap.ops.swap import apply_recipe, count_params, failure, prepare, site_outcomes, verified
 from modswap.ops.trace import named_tensors
@@ -70,8 +71,9 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     with verified(model, prepared, lambda _: None) as verdict:
         if not verdict.ok:
             raise failure(verdict)
-        names = Names(tuple(f"{path}." for built in prepared.built for path in built.paths))
-        found = ledger(before, named_tensors(model), names, where="the model", compare=True)
+        gone = Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))
+        after = named_tensors(model)
+        found = tensor_ledger(before, after, gone, where="the model", compare=True)
     return Outcome(
         command="replace",
         checkpoint="",

@@ -13,6 +13,8 @@ from modswap.core.recipe import Recipe
 from modswap.io.atomic import digest
 from modswap.ops.swap import Prepared
 
+_READ = 256 << 20  # bytes of a source that are read once more for its digest
+
 
 def effective(recipe: Recipe, job: Job | None = None) -> Recipe:
     """Return the recipe as it was carried out, without what only its user may allow."""
@@ -39,11 +41,16 @@ def make_receipt(
     return Receipt(
         modswap=__version__,
         torch=torch.__version__,
-        source=None
-        if source is None
-        else SourceRecord(name=source.name, nbytes=source.stat().st_size, sha256=digest(source)),
+        source=_source(source) if source is not None else None,
         recipe_sha256=sha256(text.encode()).hexdigest(),
         sites=(*kept, *new),
+    )
+
+
+def _source(file: Path) -> SourceRecord:
+    nbytes = file.stat().st_size
+    return SourceRecord(
+        name=file.name, nbytes=nbytes, sha256=digest(file) if nbytes <= _READ else ""
     )
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from modswap.core.errors import CheckpointError
+from modswap.core.ledger import Changes
 from modswap.core.outcome import Amount
-from modswap.ops.prove import Names, ledger, same_bits
+from modswap.ops.prove import same_bits, tensor_ledger
 
-GATE = Names(("gate.",))
+GATE = Changes(("gate.",))
 
 
 def test_ledger_counts_kept_fresh_and_dropped() -> None:
@@ -15,7 +16,7 @@ def test_ledger_counts_kept_fresh_and_dropped() -> None:
     before = {"a": kept, "b": kept, "gate.w": torch.zeros(5)}
     after = {"a": kept.clone(), "b": kept.clone(), "gate.q": torch.zeros(2), "gate.v": kept}
 
-    found = ledger(before, after, GATE, where="out.pt", compare=True)
+    found = tensor_ledger(before, after, GATE, where="out.pt", compare=True)
 
     assert found.kept == Amount(2, 12)
     assert found.dropped == Amount(1, 20)
@@ -36,7 +37,7 @@ def test_change_outside_the_swap_is_refused(after: dict[str, torch.Tensor], what
     before = {"a": torch.tensor([1.0, 2.0])}
 
     with pytest.raises(CheckpointError, match=rf"^out\.pt: 1 tensors outside.*: {what}; report"):
-        ledger(before, after, GATE, where="out.pt", compare=True)
+        tensor_ledger(before, after, GATE, where="out.pt", compare=True)
 
 
 def sparse(value: float) -> torch.Tensor:

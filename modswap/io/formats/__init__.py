@@ -1,7 +1,7 @@
 """Checkpoint formats: one table, and reading and writing by it."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,24 @@ from modswap.core.job import Policy
 from modswap.core.outcome import Written
 from modswap.io.atomic import digest, exists, replacing
 from modswap.io.formats.container import Container, Slot, named_tensors, refilled
-from modswap.io.formats.format import Format, Records
+from modswap.io.formats.format import Format, Swap
 from modswap.io.formats.safetensors_file import SAFETENSORS
 from modswap.io.formats.torch_file import TORCH, TORCH_LEGACY
+from modswap.io.outline.pickle_data import UnreadableError
 from modswap.io.recognise import foreign, kind_of, look_at
+from modswap.io.surgery.edit import Mark, Records, Rewriting
 
-__all__ = ["FORMATS", "blank", "left_out", "read", "refuse_target", "tensors", "write"]
+__all__ = [
+    "FORMATS",
+    "blank",
+    "left_out",
+    "read",
+    "refuse_target",
+    "rewrite",
+    "rewriting",
+    "tensors",
+    "write",
+]
 
 FORMATS: tuple[Format, ...] = (TORCH, TORCH_LEGACY, SAFETENSORS)
 ENDINGS = {ending: row for row in FORMATS for ending in row.endings}
@@ -147,6 +159,66 @@ def write(
         except CheckpointError as error:
             raise CheckpointError(error.what, str(out), error.fix) from error
     return Written(out, out.stat().st_size, digest(out), row.name)
+
+
+def rewriting(
+    container: Container, swaps: Sequence[Swap], out: Path | None, policy: Policy
+) -> Rewriting | None:
+    """Prepare the same file with other modules in it, its own tensors copied and never loaded.
+
+    Args:
+        container: What was read.
+        swaps: What goes in.
+        out: Where it will be written; None for a dry run.
+        policy: What the file may name.
+
+    Returns:
+        None if another format is to be written, or the file cannot be read as data.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+        UnsafeError: If it names what can run code.
+    """
+    row = next(row for row in FORMATS if row.name == container.format)
+    target = target_format(container, out) if out is not None else row
+    if target is not row and row.endings:
+        return None
+    if target.weights_only and row is not target:
+        return None
+    try:
+        return row.rewrite(container, swaps, policy)
+    except UnreadableError:
+        return None
+
+
+def rewrite(
+    source: Path,
+    prepared: Rewriting,
+    out: Path,
+    records: Records,
+    *,
+    force: bool,
+    checksums: bool,
+) -> tuple[Written, Mapping[str, Mark]]:
+    """Write what was prepared; return that, and every tensor as it is in the file.
+
+    Args:
+        source: The file that it was made from.
+        prepared: What to write.
+        out: Where to write.
+        records: The recipe and the receipt.
+        force: Whether `out` may exist.
+        checksums: Whether the source's bytes are compared with its checksums.
+
+    Raises:
+        CheckpointError: If it cannot be written, or the source is damaged; an existing file is as
+            it was.
+    """
+    refuse_target(source, out, force=force)
+    with replacing(out, force=force) as temporary:
+        done = prepared.write(temporary, records, checksums=checksums)
+    name = (_by_ending(out) if out.suffix else TORCH).name
+    return Written(out, out.stat().st_size, done.sha256, name), done.tensors
 
 
 def left_out(container: Container, out: Path) -> tuple[str, ...]:

@@ -1,26 +1,35 @@
 """What a row of the table of formats holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from modswap.core.job import Policy
-from modswap.io.formats.container import Container
+from modswap.io.formats.container import Container, Slot
 from modswap.io.recognise import Look
+from modswap.io.surgery.edit import Records, Rewriting
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """modswap's own records, to travel inside a file.
+class Swap:
+    """New modules for one slot of a checkpoint.
 
     Args:
-        recipe: The recipe as it was carried out; empty for none.
-        receipt: The receipt as JSON; empty for none.
+        slot: The place.
+        modules: Each with the paths that it goes to, in the dtype of the place.
     """
 
-    recipe: str = ""
-    receipt: str = ""
+    slot: Slot
+    modules: tuple[tuple[tuple[str, ...], nn.Module], ...]
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Return what the names of tensors begin with that belong to what is replaced."""
+        place = "".join(f"{key}." for key in self.slot.keys) + self.slot.prefix
+        return tuple(f"{place}{path}." for paths, _ in self.modules for path in paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class Format:
         recognise: Whether a file is of this format, by its content.
         load: Reads a file.
         save: Writes a payload to a file: payload, file, records, metadata.
+        rewrite: Prepares the same file with other modules in it, read as data; raises
+            `UnreadableError` where it cannot, and the payload is saved instead.
         weights_only: Whether it can hold nothing but named tensors.
     """
 
@@ -41,4 +52,5 @@ class Format:
     recognise: Callable[[Look], bool]
     load: Callable[[Look, Policy], Container]
     save: Callable[[Any, Path, Records, dict[str, str]], None]
+    rewrite: Callable[[Container, Sequence[Swap], Policy], Rewriting]
     weights_only: bool = False

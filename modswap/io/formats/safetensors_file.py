@@ -1,24 +1,37 @@
 """safetensors: named tensors and a dictionary of strings, nothing that could run."""
 
+import ctypes
 import json
-import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 
 from modswap.core.errors import CheckpointError
 from modswap.core.job import Policy
 from modswap.io.formats.container import Container, find_slots
-from modswap.io.formats.format import Format, Records
-from modswap.io.recognise import Look, header_of_safetensors, is_safetensors
+from modswap.io.formats.format import Format, Swap
+from modswap.io.recognise import Look, header_of_safetensors, is_safetensors, look_at
+from modswap.io.surgery.edit import Records, Rewriting
+from modswap.io.surgery.named import (
+    ITEMS,
+    OTHER,
+    RECEIPT,
+    RECIPE,
+    Added,
+    Header,
+    NamedRewriting,
+    write_named,
+)
 
-RECIPE, RECEIPT = "modswap.recipe", "modswap.receipt"
-_OTHER = (RECIPE, RECEIPT, "format")  # metadata that are no ties, whatever tensors are called
-_OS_ERROR = re.compile(r"os error (\d+)")
+_DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+    torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 
 
 def load(look: Look, policy: Policy) -> Container:
@@ -37,7 +50,7 @@ def load(look: Look, policy: Policy) -> Container:
     if not weights:
         raise look.error("it holds no tensors", "save or download it again")
     ties = {
-        a: b for a, b in metadata.items() if a not in weights and b in weights and a not in _OTHER
+        a: b for a, b in metadata.items() if a not in weights and b in weights and a not in OTHER
     }
     weights.update({alias: weights[stored] for alias, stored in ties.items()})
     recipe, receipt = metadata.pop(RECIPE, None), metadata.pop(RECEIPT, None)
@@ -53,41 +66,69 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
 
     Args:
         payload: Tensors by name.
-        file: Where to write.
+        file: An empty file.
         records: The recipe and the receipt.
         metadata: The file's own metadata.
 
     Raises:
         CheckpointError: If a tensor is of a kind that the format has no room for.
     """
-    stored, ties = _untied(payload, {*metadata, *_OTHER})
+    added, ties = pack(payload, {*metadata, *OTHER})
     own = {RECIPE: records.recipe, RECEIPT: records.receipt}
     written = {**metadata, **{name: text for name, text in own.items() if text}, **ties}
+    # the order that safetensors' own writer has: tensors that need the strictest alignment first
+    ordered = sorted(added.items(), key=lambda item: (-ITEMS.get(item[1].dtype, 1), item[0]))
+    tensors = {name: tensor.stored for name, tensor in ordered}
+    write_named(Header(tensors, dict(sorted(written.items()))), file)
+
+
+def rewrite(container: Container, swaps: Sequence[Swap], policy: Policy) -> Rewriting:
+    """Prepare the same file with other tensors in it.
+
+    Raises:
+        CheckpointError: If a tensor is of a kind that the format has no room for.
+    """
+    del policy
+    (swap,) = swaps
+    weights = {
+        f"{swap.slot.prefix}{path}.{name}": tensor
+        for paths, module in swap.modules
+        for path in paths
+        for name, tensor in module.state_dict().items()
+    }
+    added, ties = pack(weights, {*container.metadata, *OTHER})
+    return NamedRewriting(look_at(container.file), swap.prefixes, added, ties)
+
+
+def pack(payload: Mapping[str, Any], taken: Set[str]) -> tuple[dict[str, Added], dict[str, str]]:
+    """Return tensors as they are stored, and for each further name the one it is stored under.
+
+    Args:
+        payload: Tensors by name.
+        taken: Names that no tie can have, since the metadata have them.
+
+    Raises:
+        CheckpointError: If a tensor is of a kind that the format has no room for.
+    """
+    stored, ties = _untied(payload, taken)
+    return {name: _added(name, tensor) for name, tensor in stored.items()}, ties
+
+
+def _added(name: str, tensor: torch.Tensor) -> Added:
+    dtype = _DTYPES.get(tensor.dtype)
     try:
-        save_file(stored, file, metadata=written)
-    except (SafetensorError, NotImplementedError, ValueError) as error:
-        number = _OS_ERROR.search(str(error))
-        if number:
-            raise OSError(int(number[1]), str(error)) from error
-        what = f"safetensors cannot hold it: {' '.join(str(error).split())[:200]}"
+        if dtype is None:  # a rare one: its own writer knows how it is called and packed
+            data = memoryview(serialized({"x": tensor}))
+            length = int.from_bytes(data[:8], "little")
+            entry = json.loads(bytes(data[8 : 8 + length]))["x"]
+            return Added(entry["dtype"], tuple(entry["shape"]), data[8 + length :])
+        nbytes = tensor.numel() * tensor.element_size()
+        array = (ctypes.c_char * nbytes).from_address(tensor.data_ptr() if nbytes else 0)
+    except (SafetensorError, NotImplementedError, KeyError, ValueError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:200]
+        what = f"safetensors cannot hold {name!r}: {type(error).__name__}: {text}"
         raise CheckpointError(what, fix="name OUT.pt instead") from error
-    _sort_metadata(file)
-
-
-def _sort_metadata(file: Path) -> None:
-    """Put the metadata in order, which its writer shuffles: the same swap gives the same bytes."""
-    with file.open("rb+") as stream:
-        header = stream.read(int.from_bytes(stream.read(8), "little"))
-        metadata = json.loads(header).get("__metadata__", {})
-        # the same items in another order take as many bytes
-        stream.seek(8)
-        stream.write(
-            header.replace(_compact(metadata), _compact(dict(sorted(metadata.items()))), 1)
-        )
-
-
-def _compact(metadata: dict[str, str]) -> bytes:
-    return json.dumps(metadata, separators=(",", ":"), ensure_ascii=False).encode()
+    return Added(dtype, tuple(tensor.shape), memoryview(array).cast("B"), tensor)
 
 
 def _untied(
@@ -108,11 +149,16 @@ def _untied(
         if not isinstance(value, torch.Tensor):
             what = f"{name!r} is {type(value).__name__}, and safetensors hold tensors only"
             raise CheckpointError(what, fix="name OUT.pt instead")
-        if value.layout is not torch.strided or value.is_quantized or value.is_nested:
+        if (
+            value.layout is not torch.strided
+            or value.is_quantized
+            or value.is_nested
+            or value.is_meta
+        ):
             what = f"{name!r} is a {_kind(value)} tensor, which safetensors cannot hold"
             raise CheckpointError(what, fix="name OUT.pt instead")
         # views that conjugate or negate their storage: the format takes what they show
-        tensor = value.detach().resolve_conj().resolve_neg()
+        tensor = value.detach().cpu().resolve_conj().resolve_neg()
         key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if tensor.numel() and key in first and name not in taken:
             ties[name] = first[key]
@@ -129,9 +175,11 @@ def _untied(
 def _kind(tensor: torch.Tensor) -> str:
     if tensor.is_quantized:
         return "quantized"
+    if tensor.is_meta:
+        return "meta"
     return "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
 
 
 SAFETENSORS = Format(
-    "safetensors", (".safetensors",), is_safetensors, load, save, weights_only=True
+    "safetensors", (".safetensors",), is_safetensors, load, save, rewrite, weights_only=True
 )

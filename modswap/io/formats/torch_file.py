@@ -3,8 +3,9 @@
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,12 +18,14 @@ from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.job import Policy
 from modswap.io.formats.allow import resolve
 from modswap.io.formats.container import Container, find_slots, is_weights, passed_over
-from modswap.io.formats.format import Format, Records
+from modswap.io.formats.format import Format, Swap
 from modswap.io.outline.screen import called_names
 from modswap.io.places import OWN_KEY
-from modswap.io.recognise import Look, is_torch_legacy, is_torch_zip
+from modswap.io.recognise import Look, is_torch_legacy, is_torch_zip, look_at
+from modswap.io.surgery.edit import Graft, Records, Rewriting
+from modswap.io.surgery.opened import open_legacy, open_zip
+from modswap.io.surgery.zipped import RECEIPT, RECIPE, ZipRewriting
 
-RECIPE, RECEIPT = "modswap/recipe.yaml", "modswap/receipt.json"
 TRUSTED = (
     "loaded by torch's full unpickler (--trust): any code in the file was run with your rights"
 )
@@ -202,6 +205,41 @@ def _protocol(look: Look) -> int:
     return head[1] if head[:1] == b"\x80" and len(head) > 1 else 0
 
 
+def rewrite_zip(container: Container, swaps: Sequence[Swap], policy: Policy) -> Rewriting:
+    """Prepare the same file with other modules in it.
+
+    Raises:
+        UnreadableError: If its pickle cannot be read as data.
+        CheckpointError: If it is damaged.
+    """
+    opened = open_zip(look_at(container.file))
+    return ZipRewriting(opened, [_graft(swap) for swap in swaps], trust=policy.trust)
+
+
+def rewrite_legacy(container: Container, swaps: Sequence[Swap], policy: Policy) -> Rewriting:
+    """Prepare an old file with other modules in it, as a zip.
+
+    Raises:
+        UnreadableError: If its pickle cannot be read as data.
+        CheckpointError: If it is damaged.
+    """
+    opened = open_legacy(look_at(container.file))
+    return ZipRewriting(opened, [_graft(swap) for swap in swaps], trust=policy.trust)
+
+
+def _graft(swap: Swap) -> Graft:
+    """Return new modules as data."""
+    modules = [module for _, module in swap.modules]
+    whole = swap.slot.kind == "module"
+    stream = BytesIO()
+    try:
+        torch.save(modules if whole else [module.state_dict() for module in modules], stream)
+    except Exception as error:  # pickling runs the classes' own code, which may raise anything
+        raise _unsaved(error) from error
+    paths = tuple(paths for paths, _ in swap.modules)
+    return Graft(swap.slot.keys, swap.slot.prefix, paths, stream.getvalue())
+
+
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
     """Write a payload as a zip of `torch.save`, with modswap's records in it.
 
@@ -256,5 +294,5 @@ def _append(file: Path, records: Records) -> None:
                 archive.writestr(zipfile.ZipInfo(f"{root}/{name}", (1980, 1, 1, 0, 0, 0)), text)
 
 
-TORCH = Format("torch", (".pt", ".pth", ".ckpt", ".bin"), is_torch_zip, load_zip, save)
-TORCH_LEGACY = Format("torch (legacy)", (), is_torch_legacy, load_legacy, save)
+TORCH = Format("torch", (".pt", ".pth", ".ckpt", ".bin"), is_torch_zip, load_zip, save, rewrite_zip)
+TORCH_LEGACY = Format("torch (legacy)", (), is_torch_legacy, load_legacy, save, rewrite_legacy)

@@ -8,7 +8,7 @@ import io
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal
 
 LARGEST = 256 << 20  # bytes of a pickle
 MOST = 24_000_000  # operations and their arguments; each makes an object of a hundred bytes at most
@@ -44,11 +44,15 @@ class Stored:
         kind: The class of the storage, which tells the dtype.
         key: Name of its record.
         count: Elements that it says it has.
+        location: The device that it was on.
+        home: Tells the storages of one file from those of another.
     """
 
     kind: Name
     key: str
     count: int
+    location: str = "cpu"
+    home: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -87,35 +91,69 @@ class UnreadableError(Exception):
     """A pickle that is damaged, hostile, or of a kind that `torch.save` does not write."""
 
 
-def read_pickle(data: bytes) -> tuple[Any, tuple[Name, ...]]:
+def read_pickle(
+    data: bytes, home: int = 0, location: str | None = None
+) -> tuple[Any, tuple[Name, ...]]:
     """Return what a pickle holds, as data, and every name in it in the order of the first use.
+
+    Args:
+        data: The pickle.
+        home: The `home` of its storages.
+        location: Takes the place of their own; None for none.
 
     Raises:
         UnreadableError: If it cannot be read so.
     """
-    if len(data) > LARGEST:
-        raise UnreadableError(f"it has {len(data):,} bytes, {LARGEST:,} are read at most")
-    reader = _Reader(_Counted(data))
+    (value,), names = read_pickles(io.BytesIO(data), 1, home=home, location=location)
+    return value, names
+
+
+def read_pickles(
+    stream: BinaryIO, count: int, *, home: int = 0, location: str | None = None
+) -> tuple[list[Any], tuple[Name, ...]]:
+    """Return what pickles hold that follow one another, and every name in them.
+
+    Args:
+        stream: Where the first begins; left behind the last.
+        count: How many.
+        home: The `home` of their storages.
+        location: Takes the place of their own; None for none.
+
+    Raises:
+        UnreadableError: If one cannot be read.
+    """
+    counted = _Counted(stream)
+    names: dict[tuple[str, str], Name] = {}
     try:
-        value = reader.load()
+        values = [_Reader(counted, names, home, location).load() for _ in range(count)]
     except UnreadableError:
         raise
     except Exception as error:
         # a damaged pickle raises anything: what lies on its stack is of any kind
         raise UnreadableError(f"{type(error).__name__}: {error}"[:200]) from error
-    return value, tuple(reader.names.values())
+    return values, tuple(names.values())
 
 
-class _Counted(io.BytesIO):
-    """The bytes of a pickle, so many of whose parts may be read."""
+class _Counted:
+    """A stream of pickles, so many of whose parts and bytes may be read."""
 
-    left = MOST
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.parts = MOST
+        self.nbytes = LARGEST
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        self.left -= 1
-        if self.left < 0:
-            raise UnreadableError(f"it has more than {MOST:,} parts")
-        return super().read(size)
+    def read(self, size: int) -> bytes:
+        return self._count(self.stream.read(min(size, self.nbytes + 1)))
+
+    def readline(self) -> bytes:
+        return self._count(self.stream.readline(self.nbytes + 1))
+
+    def _count(self, data: bytes) -> bytes:
+        self.parts -= 1
+        self.nbytes -= len(data)
+        if self.parts < 0 or self.nbytes < 0:
+            raise UnreadableError(f"it has more than {MOST:,} parts or {LARGEST:,} bytes")
+        return data
 
 
 # the one in Python: its steps can be replaced, and it reserves nothing that a file asks for
@@ -129,17 +167,34 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
         code: step for code, step in _Unpickler.dispatch.items() if code not in _BANNED_CODES
     }
 
-    def __init__(self, stream: _Counted) -> None:
+    def __init__(
+        self,
+        stream: _Counted,
+        names: dict[tuple[str, str], Name],
+        home: int,
+        location: str | None,
+    ) -> None:
         super().__init__(stream, encoding="utf-8", errors="surrogatepass")
-        self.names: dict[tuple[str, str], Name] = {}
+        self.names = names
+        self.home = home
+        self.location = location
 
     def find_class(self, module: str, name: str) -> Name:
         return self.names.setdefault((module, name), Name(module, name))
 
     def persistent_load(self, pid: Any) -> Stored:
         match pid:
-            case ("storage", Name() as kind, str() as key, str(), int() as count):
-                return Stored(kind, key, count)
+            case (
+                "storage",
+                Name() as kind,
+                str() as key,
+                str() as location,
+                int() as count,
+                *view,
+            ) if (
+                view in ([], [None])  # old files have a sixth part
+            ):
+                return Stored(kind, key, count, self.location or location, self.home)
         raise UnreadableError(f"it refers to what is no storage: {pid!r:.80}")
 
     def load_newobj(self) -> None:

@@ -16,7 +16,7 @@ from modswap.io.recognise import Look
 DEPTH = 200  # modules inside modules
 # names that every safe reader knows, or that build torch's own data
 _KNOWN = ("torch.nn.", "torch._utils._rebuild_", "collections.", "modswap.nn.", "modswap.ops.demo.")
-_BYTES = {
+ITEM_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
     "Byte": 1, "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8, "QInt32": 4, "QInt8": 1,
     "QUInt8": 1, "Untyped": 1,
@@ -57,7 +57,7 @@ def torch_outline(look: Look) -> Tree | None:
     """
     try:
         payload, names = payload_of(look)
-        found = list(_places(payload))
+        found = list(places(payload))
         if not found:
             return None
         rows, notes = _rows_of(found[0].value)
@@ -108,31 +108,33 @@ def _judged(name: Name) -> Wanted:
     return Wanted(dotted, "not allowed by itself", f"--allow {dotted}")
 
 
-def _places(payload: Any) -> Iterator[_Found]:
+def places(payload: Any) -> Iterator[_Found]:
     """Yield where models sit, the primary place first."""
     if _is_model(payload):
         yield _Found((), payload)
         return
-    top = _mapping(payload) or {}
+    top = mapping(payload) or {}
     for key in KEYS:
         if _is_model(top.get(key)):
             yield _Found((key,), top[key])
         else:
-            inner = _mapping(top.get(key)) or {}
+            inner = mapping(top.get(key)) or {}
             yield from (_Found((key, k), inner[k]) for k in KEYS if _is_model(inner.get(k)))
 
 
 def _is_model(value: Any) -> bool:
-    return _is_module(value) or _is_weights(value)
+    return is_module(value) or is_weights(value)
 
 
-def _is_module(value: Any) -> bool:
+def is_module(value: Any) -> bool:
+    """Return whether a value is a module: it would be made, and has the tables of one."""
     state = value.state if isinstance(value, Made) else None
     return isinstance(state, dict) and {"_modules", "_parameters"} <= state.keys()
 
 
-def _is_weights(value: Any) -> bool:
-    entries = _mapping(value)
+def is_weights(value: Any) -> bool:
+    """Return whether a value is a flat state dict: tensors by name, a few of other kinds."""
+    entries = mapping(value)
     if not entries or not all(isinstance(name, str) for name in entries):
         return False
     tensors = [name for name, item in entries.items() if tensor_parts(item) is not None]
@@ -140,7 +142,7 @@ def _is_weights(value: Any) -> bool:
     return bool(tensors) and all(name.endswith("_extra_state") for name in others)
 
 
-def _mapping(value: Any) -> Mapping[Any, Any] | None:
+def mapping(value: Any) -> Mapping[Any, Any] | None:
     """Return the entries of a dictionary or an ordered one."""
     if isinstance(value, dict):
         return value
@@ -166,7 +168,7 @@ def tensor_parts(value: Any) -> Parts | None:
             (Stored() as stored, _, size, *_),
         ):
             kind = stored.kind.attribute.removesuffix("Storage")
-            return _sized(size, _BYTES.get(kind, 1), stored)
+            return _sized(size, ITEM_BYTES.get(kind, 1), stored)
         case "torch._tensor._rebuild_from_type_v2", (Name() as make, _, tuple() as args, *_):
             return tensor_parts(Made("called", make, args))
     return None
@@ -180,9 +182,9 @@ def _sized(size: Any, itemsize: int, stored: Stored) -> Parts | None:
 
 
 def _rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
-    if _is_module(value):
-        return tuple(_walk(_unwrapped(value))), ()
-    entries = _mapping(value) or {}
+    if is_module(value):
+        return tuple(_walk(unwrapped(value))), ()
+    entries = mapping(value) or {}
     named = {name: tensor_parts(item) for name, item in entries.items()}
     prefix = common_prefix(list(named))
     sizes = {
@@ -191,7 +193,7 @@ def _rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
     return implied_rows(sizes), (WEIGHTS,)
 
 
-def _unwrapped(module: Made) -> Made:
+def unwrapped(module: Made) -> Made:
     """Return the module inside wrappers such as DataParallel."""
     inner = {"DataParallel": "module", "DistributedDataParallel": "module"}
     inner["OptimizedModule"] = "_orig_mod"
@@ -205,14 +207,14 @@ def _unwrapped(module: Made) -> Made:
 
 
 def _children(module: Made) -> dict[str, Made]:
-    held = _mapping(module.state["_modules"]) or {}
+    held = mapping(module.state["_modules"]) or {}
     named = ((name, child) for name, child in held.items() if isinstance(name, str))
-    return {name: child for name, child in named if _is_module(child)}
+    return {name: child for name, child in named if is_module(child)}
 
 
 def _own(module: Made, key: str) -> Iterator[tuple[int, Parts]]:
     """Yield the tensors that a module holds itself, with what tells one object from another."""
-    for value in (_mapping(module.state.get(key)) or {}).values():
+    for value in (mapping(module.state.get(key)) or {}).values():
         tensor = tensor_parts(value)
         if tensor is not None:
             yield id(value), tensor

@@ -19,9 +19,9 @@ from modswap.core.errors import CheckpointError
 from modswap.core.job import Policy
 from modswap.io import atomic
 from modswap.io.formats import blank, left_out, read, refuse_target, tensors, write
-from modswap.io.formats.format import Records
 from modswap.io.formats.safetensors_file import save as save_safetensors
 from modswap.io.formats.torch_file import save as save_torch
+from modswap.io.surgery.edit import Records
 
 PLAIN = Policy()
 
@@ -291,7 +291,7 @@ def test_tensor_that_safetensors_cannot_hold_is_named(
 
 
 def test_name_that_safetensors_cannot_hold_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="safetensors cannot hold it"):
+    with pytest.raises(CheckpointError, match="is a meta tensor, which safetensors"):
         save_safetensors({"x": torch.ones(1, device="meta")}, tmp_path / "x", Records(), {})
 
 
