@@ -1,7 +1,7 @@
 """What was seen of the values that go in and out of modules: shapes and types, no data."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +109,12 @@ def _difference_inside(before: Group, after: Group, place: str) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def placed(value: Value, device: str) -> Value:
+    """Return a value with all its tensors on a device."""
+    if isinstance(value, TensorInfo):
+        return replace(value, device=device)
+    if isinstance(value, Group):
+        return replace(value, items=tuple(placed(item, device) for item in value.items))
+    return value

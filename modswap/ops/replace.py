@@ -8,7 +8,7 @@ from modswap.core.job import Job
 from modswap.core.outcome import Outcome
 from modswap.io.formats import refuse_target
 from modswap.ops.inputs import calls_of
-from modswap.ops.load import load, with_recipe
+from modswap.ops.load import Loaded, load, with_recipe
 from modswap.ops.surgery import Surgery
 from modswap.ops.swap import (
     Progress,
@@ -19,6 +19,9 @@ from modswap.ops.swap import (
     site_outcomes,
     verified,
 )
+from modswap.ops.trace import named_tensors
+
+RUN = 256 << 20  # bytes of weights that a pass reads; larger models run on shapes alone
 
 
 def replace_file(job: Job, progress: Progress = silent) -> Outcome:
@@ -56,6 +59,8 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     progress(f"loading {subject.file}")
     loaded = load(subject, recipe)
     surgery = Surgery(replace(job, subject=subject), loaded, progress, unread=unreal)
+    large = () if unreal else _too_large(loaded)
+    unreal = unreal or bool(large)
     calls = calls_of(subject.inputs)
     prepared = prepare(loaded.model, recipe, calls, unreal=unreal, progress=progress)
     params = count_params(loaded.model)
@@ -67,7 +72,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
         sites=site_outcomes(prepared),
         params_before=params,
         params_after=params,
-        notes=(*loaded.container.notes, *prepared.notes),
+        notes=(*loaded.container.notes, *large, *prepared.notes),
     )
     try:
         with verified(loaded.model, prepared, progress) as verdict:
@@ -78,3 +83,12 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     except ModswapError as error:
         outcome = replace(outcome, error=error)
     return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _too_large(loaded: Loaded) -> tuple[str, ...]:
+    """Return in words that a model is too large to be run on its weights; empty if it is not."""
+    held = {id(t): t.nbytes for t in named_tensors(loaded.model).values()}
+    nbytes = sum(held.values())
+    if nbytes <= RUN:
+        return ()
+    return (f"the passes ran on shapes alone: reading {nbytes / 2**30:.1f} GiB would take memory",)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,11 @@ from torch import nn
 
 from modswap.core.layout import Clue, judge_layout
 from modswap.core.site import Call, Site
+from modswap.core.values import placed
 from modswap.core.verdict import Pass, Visit
 from modswap.ops.conventions import convention
 from modswap.ops.describe import class_name, describe, dtype_name, live_tensors, one_line
-from modswap.ops.fake import fake_values
+from modswap.ops.fake import StandIns, fake_values, meta_values
 from modswap.ops.inputs import Case, make
 from modswap.ops.untouched import untouched
 
@@ -48,8 +49,17 @@ def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) 
         model: The model.
         case: Input, mode and dtype.
         seed: For the dummy input and for what the model draws.
-        unreal: Whether to run on fake tensors, which have shapes and no data.
+        unreal: Whether to run on tensors that have shapes and no data.
     """
+    if not unreal:
+        return _trace(model, case, seed, None)
+    one = _trace(model, case, seed, meta_values)
+    # what fails there may be a limit of the meta device; fake tensors have fewer, and tell more
+    return one if one.cause is None else _trace(model, case, seed, fake_values)
+
+
+def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) -> Trace:
+    unreal = stand_ins is not None
     recorder = _Recorder(dict(_first_paths(model)))
     dtype = _dtype(model, case)
     output: Any = None
@@ -65,20 +75,35 @@ def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) 
         args = make(case.call.args, generator, dtype)
         kwargs = make(case.call.kwargs, generator, dtype)
         try:
-            output = _run(model, args, kwargs, dtype=dtype, unreal=unreal)
+            output = _run(model, args, kwargs, dtype=dtype, stand_ins=stand_ins)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             cause = error
+    described = None if cause is not None else describe(output)
+    if stand_ins is meta_values:
+        device = next((str(p.device) for p in model.parameters()), "cpu")
+        recorder.visits = [_placed(visit, device) for visit in recorder.visits]
+        described = None if described is None else placed(described, device)
     finite = None if unreal or cause is not None else _all_finite(output)
     seen = Pass(
         case=case.key,
         visits=tuple(recorder.visits),
-        output=None if cause is not None else describe(output),
+        output=described,
         finite=finite,
         error="" if cause is None else one_line(cause),
         raised_in=recorder.innermost() if cause is not None else "",
     )
     clues = {path: tuple(found) for path, found in recorder.same_tensor.items()}
     return Trace(seen, clues, tuple(recorder.clues), unreal, cause)
+
+
+def _placed(visit: Visit, device: str) -> Visit:
+    """Return a call as it would have been on a device."""
+    call = Call(
+        tuple(placed(value, device) for value in visit.call.args),
+        tuple((name, placed(value, device)) for name, value in visit.call.kwargs),
+        placed(visit.call.output, device),
+    )
+    return replace(visit, call=call)
 
 
 def _dtype(model: nn.Module, case: Case) -> torch.dtype | None:
@@ -95,12 +120,17 @@ def _dtype(model: nn.Module, case: Case) -> torch.dtype | None:
 
 
 def _run(
-    model: nn.Module, args: Any, kwargs: Any, *, dtype: torch.dtype | None, unreal: bool
+    model: nn.Module,
+    args: Any,
+    kwargs: Any,
+    *,
+    dtype: torch.dtype | None,
+    stand_ins: StandIns | None,
 ) -> Any:
-    """Return the model's output, its tensors replaced by fake or cast ones where asked."""
-    if unreal:
-        with fake_values(model, dtype) as (tensors, fake):
-            inputs, named = fake(args), fake(kwargs)
+    """Return the model's output, its tensors replaced by stand-ins or cast ones where asked."""
+    if stand_ins is not None:
+        with stand_ins(model, dtype) as (tensors, moved):
+            inputs, named = moved(args), moved(kwargs)
             return torch.func.functional_call(model, tensors, tuple(inputs), named)
     if dtype is not None:
         cast = {name: _cast(tensor, dtype) for name, tensor in named_tensors(model).items()}
