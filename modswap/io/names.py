@@ -10,7 +10,9 @@ _RUNS = (
     "pickle", "pip", "pkgutil", "platform", "posix", "profile", "pty", "pydoc", "requests", "runpy",
     "setuptools", "shelve", "shutil", "signal", "site", "socket", "subprocess", "sys", "tempfile",
     "threading", "timeit", "torch.fx", "torch.hub", "torch.jit", "torch.load", "torch.ops",
-    "torch.package", "torch.serialization", "torch.utils.cpp_extension", "trace",
+    "torch._dynamo", "torch._inductor", "torch.distributed.rpc", "torch.multiprocessing",
+    "torch.package", "torch.serialization", "torch.storage._load_from_bytes",
+    "torch.utils._config_module", "torch.utils.collect_env", "torch.utils.cpp_extension", "trace",
     "types.CodeType", "types.FunctionType", "types.LambdaType", "types.MethodType", "urllib",
     "venv", "webbrowser", "zipimport",
 )  # fmt: skip
@@ -26,7 +28,7 @@ _PLAIN = frozenset(
         "Ellipsis", "bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list",
         "object", "range", "set", "slice", "str", "tuple",
     )
-)  # fmt: skip
+) | {"torch.serialization._get_layout"}  # fmt: skip
 
 
 def runs_code(name: str) -> bool:

@@ -22,10 +22,12 @@ KEYS = (
 )
 PREFIXES = ("module.", "_orig_mod.")
 OWN_KEY = "modswap"
+COUNTER = "n_averaged"  # what torch's AveragedModel keeps beside the model
 
 
 def common_prefix(names: Sequence[str]) -> str:
     """Return the wrapper prefix that every name has, `module._orig_mod.` and the like."""
+    names = [name for name in names if name != COUNTER] or names
     prefix = ""
     while True:
         more = [p for p in PREFIXES if all(name.startswith(prefix + p) for name in names)]

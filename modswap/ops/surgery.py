@@ -11,13 +11,15 @@ from torch import nn
 
 from modswap.core.job import Job, Policy
 from modswap.core.ledger import Changes, ledger
+from modswap.core.optimizer import Parameter
 from modswap.core.outcome import Ledger, Outcome, Written
 from modswap.io import formats
 from modswap.io.formats import left_out, read, tensors
 from modswap.io.formats.container import Container, Slot
-from modswap.io.formats.format import Swap
+from modswap.io.formats.format import Swap, Swaps
 from modswap.io.recipe import write_recipe
 from modswap.io.surgery.edit import Mark, Records, Rewriting
+from modswap.io.surgery.optimizers import Parameters
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import swapped
 from modswap.ops.describe import class_name
@@ -46,29 +48,29 @@ class Surgery:
         # the old modules' tensors stay reachable here: they are what the ledger calls dropped
         self.before = tensors(loaded.container)
         self.persistent = set(loaded.model.state_dict())
+        self.parameters = _parameters(loaded.model)
 
     def finish(self, outcome: Outcome, prepared: Prepared) -> Outcome:
         """Write the swapped model, read it back and prove what was kept; return the outcome."""
-        swaps = [self._swap(slot, prepared) for slot in self.container.slots]
+        swaps = self._swaps(prepared)
         policy = _for_own_file(self.job.subject.policy, prepared)
         rewriting = formats.rewriting(self.container, swaps, self.job.out, policy)
-        outcome = replace(outcome, notes=(*outcome.notes, *self._left(self.job.out)))
         if self.job.out is None or rewriting is None:
             checked = () if self.unread else intact(self.job.subject)
             outcome = replace(outcome, notes=(*checked, *outcome.notes))
         if rewriting is None:
+            outcome = replace(outcome, notes=(*outcome.notes, *self._left(self.job.out)))
             return self._saved(outcome, swaps, prepared)
-        changes = Changes(tuple(prefix for swap in swaps for prefix in swap.prefixes))
+        outcome = replace(outcome, notes=(*outcome.notes, *rewriting.notes))
         if self.job.out is None:
             where = str(self.container.file)
-            return replace(outcome, ledger=_ledger(rewriting, rewriting.after, changes, where))
-        return self._rewritten(outcome, rewriting, changes, self.job.out, prepared)
+            return replace(outcome, ledger=_ledger(rewriting, rewriting.after, where))
+        return self._rewritten(outcome, rewriting, self.job.out, prepared)
 
     def _rewritten(
         self,
         outcome: Outcome,
         rewriting: Rewriting,
-        changes: Changes,
         out: Path,
         prepared: Prepared,
     ) -> Outcome:
@@ -83,15 +85,15 @@ class Surgery:
             force=job.force,
             checksums=job.subject.policy.checksum,
         )
-        found = _ledger(rewriting, after, changes, str(out))
+        found = _ledger(rewriting, after, str(out))
         told = checksum_notes(job.subject)
         notes = (*told, *outcome.notes)
         return replace(outcome, ledger=replace(found, proved=True), written=written, notes=notes)
 
-    def _saved(self, outcome: Outcome, swaps: Sequence[Swap], prepared: Prepared) -> Outcome:
+    def _saved(self, outcome: Outcome, swaps: Swaps, prepared: Prepared) -> Outcome:
         """Write the model by its format's own writer, and compare what was written."""
         values = [self._value(slot, prepared) for slot in self.container.slots]
-        changes = Changes(tuple(prefix for swap in swaps for prefix in swap.prefixes))
+        changes = Changes(tuple(prefix for swap in swaps.slots for prefix in swap.prefixes))
         if self.job.out is None:
             return replace(outcome, ledger=self._expected(values, changes))
         self.progress(f"writing {self.job.out}")
@@ -114,6 +116,13 @@ class Surgery:
             prepared, text, source=self.container.file, earlier=self.loaded.receipt
         )
         return Records(text, receipt.text())
+
+    def _swaps(self, prepared: Prepared) -> Swaps:
+        """Return everything that goes in."""
+        slots = tuple(self._swap(slot, prepared) for slot in self.container.slots)
+        swapped = tuple(f"{path}." for built in prepared.built for path in built.paths)
+        after = _parameters(self.loaded.model)
+        return Swaps(slots, Parameters(self.parameters, after, swapped))
 
     def _swap(self, slot: Slot, prepared: Prepared) -> Swap:
         """Return the new modules for one slot, in its dtype."""
@@ -190,6 +199,14 @@ def _cast_like(value: Any, weights: Mapping[str, Any]) -> Any:
     return value.to(floating.dtype)
 
 
+def _parameters(model: nn.Module) -> tuple[Parameter, ...]:
+    """Return a model's parameters in its order, shared ones once."""
+    return tuple(
+        Parameter(name, tuple(parameter.shape), parameter.requires_grad)
+        for name, parameter in model.named_parameters()
+    )
+
+
 def _follow(other: nn.Module, prepared: Prepared) -> None:
     """Put copies of the new modules into a second copy of the model, such as its average."""
     floating = next((p.dtype for p in other.parameters() if p.is_floating_point()), None)
@@ -211,13 +228,11 @@ def _floating(slot: Slot) -> torch.dtype | None:
     return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
 
 
-def _ledger(
-    rewriting: Rewriting, after: Mapping[str, Mark], changes: Changes, where: str
-) -> Ledger:
+def _ledger(rewriting: Rewriting, after: Mapping[str, Mark], where: str) -> Ledger:
     return ledger(
         rewriting.before,
         after,
-        changes,
+        rewriting.changes,
         same=lambda a, b: a.content == b.content,
         size=lambda mark: (mark.place, mark.nbytes),
         where=where,

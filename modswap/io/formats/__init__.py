@@ -13,7 +13,7 @@ from modswap.core.job import Policy
 from modswap.core.outcome import Written
 from modswap.io.atomic import digest, exists, replacing
 from modswap.io.formats.container import Container, Slot, named_tensors, refilled
-from modswap.io.formats.format import Format, Swap
+from modswap.io.formats.format import Format, Swaps
 from modswap.io.formats.safetensors_file import SAFETENSORS
 from modswap.io.formats.torch_file import TORCH, TORCH_LEGACY
 from modswap.io.outline.pickle_data import UnreadableError
@@ -162,7 +162,7 @@ def write(
 
 
 def rewriting(
-    container: Container, swaps: Sequence[Swap], out: Path | None, policy: Policy
+    container: Container, swaps: Swaps, out: Path | None, policy: Policy
 ) -> Rewriting | None:
     """Prepare the same file with other modules in it, its own tensors copied and never loaded.
 

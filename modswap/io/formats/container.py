@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from modswap.core.errors import CheckpointError
-from modswap.io.places import KEYS, common_prefix
+from modswap.io.places import COUNTER, KEYS, common_prefix
 
 DEPTH = 32  # containers inside containers in which tensors are looked for
 
@@ -137,7 +137,7 @@ def _same_model(primary: Slot, other: Slot) -> bool:
     if primary.kind != other.kind:
         return False
     if primary.kind == "weights":
-        return list(primary.value) == list(other.value) or set(primary.value) == set(other.value)
+        return set(primary.value) - {COUNTER} == set(other.value) - {COUNTER}
     return type(primary.value) is type(other.value) and _names(primary.value) == _names(other.value)
 
 
@@ -169,6 +169,8 @@ def _with(payload: Any, keys: tuple[str, ...], change: Any) -> Any:
 
 def _prefixed(old: Any, weights: Mapping[str, Any], slot: Slot) -> Any:
     new: dict[str, Any] = OrderedDict() if isinstance(old, OrderedDict) else {}
+    if COUNTER in old:
+        new[COUNTER] = old[COUNTER]
     new.update({f"{slot.prefix}{name}": value for name, value in weights.items()})
     metadata = getattr(old, "_metadata", None)
     if metadata is not None:

@@ -1,6 +1,6 @@
 """What a row of the table of formats holds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from modswap.core.job import Policy
 from modswap.io.formats.container import Container, Slot
 from modswap.io.recognise import Look
 from modswap.io.surgery.edit import Records, Rewriting
+from modswap.io.surgery.optimizers import Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,19 @@ class Swap:
 
 
 @dataclass(frozen=True, slots=True)
+class Swaps:
+    """Everything that goes into a checkpoint.
+
+    Args:
+        slots: What goes into each of its slots.
+        parameters: The model's, before and after.
+    """
+
+    slots: tuple[Swap, ...]
+    parameters: Parameters
+
+
+@dataclass(frozen=True, slots=True)
 class Format:
     """A checkpoint format.
 
@@ -52,5 +66,5 @@ class Format:
     recognise: Callable[[Look], bool]
     load: Callable[[Look, Policy], Container]
     save: Callable[[Any, Path, Records, dict[str, str]], None]
-    rewrite: Callable[[Container, Sequence[Swap], Policy], Rewriting]
+    rewrite: Callable[[Container, Swaps, Policy], Rewriting]
     weights_only: bool = False

@@ -2,7 +2,7 @@
 
 import ctypes
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors.torch import save as serialized
 from modswap.core.errors import CheckpointError
 from modswap.core.job import Policy
 from modswap.io.formats.container import Container, find_slots
-from modswap.io.formats.format import Format, Swap
+from modswap.io.formats.format import Format, Swaps
 from modswap.io.recognise import Look, header_of_safetensors, is_safetensors, look_at
 from modswap.io.surgery.edit import Records, Rewriting
 from modswap.io.surgery.named import (
@@ -82,14 +82,14 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
     write_named(Header(tensors, dict(sorted(written.items()))), file)
 
 
-def rewrite(container: Container, swaps: Sequence[Swap], policy: Policy) -> Rewriting:
+def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     """Prepare the same file with other tensors in it.
 
     Raises:
         CheckpointError: If a tensor is of a kind that the format has no room for.
     """
     del policy
-    (swap,) = swaps
+    (swap,) = swaps.slots
     weights = {
         f"{swap.slot.prefix}{path}.{name}": tensor
         for paths, module in swap.modules

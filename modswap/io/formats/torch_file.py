@@ -3,7 +3,7 @@
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,7 @@ from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.job import Policy
 from modswap.io.formats.allow import resolve
 from modswap.io.formats.container import Container, find_slots, is_weights, passed_over
-from modswap.io.formats.format import Format, Swap
+from modswap.io.formats.format import Format, Swap, Swaps
 from modswap.io.outline.screen import called_names
 from modswap.io.places import OWN_KEY
 from modswap.io.recognise import Look, is_torch_legacy, is_torch_zip, look_at
@@ -205,7 +205,7 @@ def _protocol(look: Look) -> int:
     return head[1] if head[:1] == b"\x80" and len(head) > 1 else 0
 
 
-def rewrite_zip(container: Container, swaps: Sequence[Swap], policy: Policy) -> Rewriting:
+def rewrite_zip(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     """Prepare the same file with other modules in it.
 
     Raises:
@@ -213,10 +213,12 @@ def rewrite_zip(container: Container, swaps: Sequence[Swap], policy: Policy) -> 
         CheckpointError: If it is damaged.
     """
     opened = open_zip(look_at(container.file))
-    return ZipRewriting(opened, [_graft(swap) for swap in swaps], trust=policy.trust)
+    return ZipRewriting(
+        opened, [_graft(swap) for swap in swaps.slots], swaps.parameters, trust=policy.trust
+    )
 
 
-def rewrite_legacy(container: Container, swaps: Sequence[Swap], policy: Policy) -> Rewriting:
+def rewrite_legacy(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     """Prepare an old file with other modules in it, as a zip.
 
     Raises:
@@ -224,7 +226,9 @@ def rewrite_legacy(container: Container, swaps: Sequence[Swap], policy: Policy) 
         CheckpointError: If it is damaged.
     """
     opened = open_legacy(look_at(container.file))
-    return ZipRewriting(opened, [_graft(swap) for swap in swaps], trust=policy.trust)
+    return ZipRewriting(
+        opened, [_graft(swap) for swap in swaps.slots], swaps.parameters, trust=policy.trust
+    )
 
 
 def _graft(swap: Swap) -> Graft:

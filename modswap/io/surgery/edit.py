@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from modswap.core.ledger import Changes
+
 
 @dataclass(frozen=True, slots=True)
 class Graft:
@@ -21,6 +23,12 @@ class Graft:
     prefix: str
     paths: tuple[tuple[str, ...], ...]
     packed: bytes
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Return what the names of tensors begin with that belong to what is replaced."""
+        place = "".join(f"{key}." for key in self.keys) + self.prefix
+        return tuple(f"{place}{path}." for paths in self.paths for path in paths)
 
 
 class Mark(NamedTuple):
@@ -61,6 +69,16 @@ class Rewriting(Protocol):
     @property
     def after(self) -> Mapping[str, Mark]:
         """Return every tensor of the file as it would be."""
+        ...
+
+    @property
+    def changes(self) -> Changes:
+        """Return which tensors it changes."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is worth telling, a sentence each."""
         ...
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> "Rewritten":

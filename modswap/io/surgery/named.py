@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modswap.core.errors import CheckpointError
+from modswap.core.ledger import Changes
 from modswap.io.copying import Sink
 from modswap.io.extent import Extent, in_memory
 from modswap.io.recognise import Look, header_of_safetensors
@@ -133,6 +134,8 @@ class NamedRewriting:
         self.header = _merged(old, gone, new, ties)
         self.before = dict(marks(old))
         self.after = dict(marks(self.header))
+        self.changes = Changes(gone)
+        self.notes: tuple[str, ...] = ()
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
         """Write the file into an empty one, and read its header again.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modswap.core.errors import UnsafeError
+from modswap.core.ledger import Changes
 from modswap.io.archive import lay_out, read_archive
 from modswap.io.copying import Sink
 from modswap.io.extent import Extent, in_memory
@@ -16,6 +17,7 @@ from modswap.io.places import OWN_KEY
 from modswap.io.surgery.edit import Graft, Records, Rewritten
 from modswap.io.surgery.marks import marks
 from modswap.io.surgery.opened import DATA, PICKLE, Opened, content, storages
+from modswap.io.surgery.optimizers import Parameters, remap
 from modswap.io.surgery.payload import put_module, put_weights, set_item, value_at
 
 RECIPE, RECEIPT = "modswap/recipe.yaml", "modswap/receipt.json"
@@ -29,6 +31,7 @@ class ZipRewriting:
     Args:
         opened: The file as it is; its payload is changed.
         grafts: What goes in.
+        parameters: The model's, for its optimizers.
         trust: Whether names in it that can run code are written again.
 
     Raises:
@@ -37,7 +40,14 @@ class ZipRewriting:
         CheckpointError: If a tensor's record is not there, or of another size.
     """
 
-    def __init__(self, opened: Opened, grafts: Sequence[Graft], *, trust: bool = False) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        grafts: Sequence[Graft],
+        parameters: Parameters,
+        *,
+        trust: bool = False,
+    ) -> None:
         if not trust:
             _refuse_code(opened)
         self.opened = opened
@@ -46,7 +56,15 @@ class ZipRewriting:
         self.before = dict(marks(self.payload, self.extent_of))
         for graft in grafts:
             self._put(graft)
+        done = remap(self.payload, parameters)
         self.after = dict(marks(self.payload, self.extent_of))
+        self.notes = tuple(done.notes)
+        left = tuple(done.left)
+        self.changes = Changes(
+            tuple(prefix for graft in grafts for prefix in graft.prefixes),
+            done.renamed,
+            frozenset(name for name in self.before if name.startswith(left)),
+        )
 
     def extent_of(self, stored: Stored) -> Extent:
         """Return where a storage's bytes lie.

@@ -1,0 +1,240 @@
+"""Which parameter each entry of an optimizer's state belongs to, before and after a swap.
+
+An optimizer's state dict numbers parameters over its groups and rarely names them. Loaded into an
+optimizer over other parameters it does not fail where counts agree: it trains on with the moments
+of others. So every assignment is checked against the shapes of the moments, and given up in doubt.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+Shape = tuple[int, ...]
+Kind = Literal["bias", "vector", "matrix"]
+KINDS: tuple[Kind, ...] = ("bias", "vector", "matrix")
+_MOST = 4  # groups whose members are told apart by kind
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a model.
+
+    Args:
+        name: Dotted name.
+        shape: Its sides.
+        trainable: Whether it requires a gradient.
+    """
+
+    name: str
+    shape: Shape
+    trainable: bool = True
+
+    @property
+    def kind(self) -> Kind:
+        """Return what training scripts tell parameters apart by."""
+        if self.name.rpartition(".")[2] == "bias":
+            return "bias"
+        return "matrix" if len(self.shape) > 1 else "vector"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of an optimizer.
+
+    Args:
+        ids: Its parameters' numbers, or their names.
+        names: Their names where they were kept, else empty.
+    """
+
+    ids: tuple[int | str, ...]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Regrouped:
+    """An optimizer's groups after a swap.
+
+    Args:
+        groups: The names in each group, in order.
+        ids: For each kept name the number that it had.
+        fresh: Names that have no state yet.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    ids: Mapping[str, int | str]
+    fresh: tuple[str, ...]
+
+
+def regroup(
+    groups: Sequence[Group],
+    moments: Mapping[int | str, Sequence[Shape]],
+    before: Sequence[Parameter],
+    after: Sequence[Parameter],
+    swapped: tuple[str, ...],
+) -> Regrouped | None:
+    """Return the groups of an optimizer over the parameters after a swap.
+
+    Args:
+        groups: Its groups.
+        moments: Shapes of the tensors that it keeps for each parameter.
+        before: The model's parameters before the swap, in its order.
+        after: Those after it.
+        swapped: Beginnings of the names that belong to swapped modules, each ending in a dot.
+
+    Returns:
+        None if it cannot be told for certain which state belongs to which parameter.
+    """
+    owned = _owned(groups, moments, before)
+    if owned is None:
+        return None
+    names, only_trainable = owned
+    now = [p for p in after if p.trainable or not only_trainable]
+    # a new parameter may have an old one's name and shape, but never its moments
+    fresh = [p for p in now if p.name.startswith(swapped)]
+    kept = {name for group in names for name in group if not name.startswith(swapped)}
+    place = _Places(names, before)
+    members: list[set[str]] = [{n for n in group if n in kept} for group in names]
+    for parameter in fresh:
+        members[place.of(parameter)].add(parameter.name)
+    order = [p.name for p in now]
+    ids = {
+        name: number
+        for group, held in zip(groups, names, strict=True)
+        for number, name in zip(group.ids, held, strict=True)
+        if name in kept
+    }
+    ordered = [
+        _in_order(order, [n for n in held if n in kept], group)
+        for held, group in zip(names, members, strict=True)
+    ]
+    return Regrouped(tuple(ordered), ids, tuple(p.name for p in fresh))
+
+
+def _in_order(order: Sequence[str], kept: Sequence[str], members: set[str]) -> tuple[str, ...]:
+    """Return a group's names in the order of the model, if the kept ones are in it already."""
+    model = [name for name in order if name in members]
+    if [name for name in model if name in kept] == list(kept):
+        return tuple(model)
+    return (*kept, *(name for name in model if name not in kept))
+
+
+def _owned(
+    groups: Sequence[Group],
+    moments: Mapping[int | str, Sequence[Shape]],
+    before: Sequence[Parameter],
+) -> tuple[list[list[str]], bool] | None:
+    """Return the names in each group, and whether only trainable parameters were given to it."""
+    shapes = {parameter.name: parameter.shape for parameter in before}
+    named = _named(groups)
+    if named is not None:
+        bare = _bare(named, shapes)
+        fits = bare is not None and _fits(groups, bare, moments, shapes)
+        return (bare, False) if bare is not None and fits else None
+    trainable = [parameter for parameter in before if parameter.trainable]
+    for given, only in ((list(before), False), (trainable, True)):
+        found = {
+            tuple(map(tuple, names)): names
+            for names in _candidates([len(group.ids) for group in groups], given)
+            if _fits(groups, names, moments, shapes)
+        }
+        if len(found) == 1:
+            return next(iter(found.values())), only and len(trainable) < len(before)
+        if found:
+            return None  # more than one way
+    return None
+
+
+def _named(groups: Sequence[Group]) -> list[list[str]] | None:
+    """Return the names in each group where the optimizer kept them."""
+    names = []
+    for group in groups:
+        held = group.names or tuple(number for number in group.ids if isinstance(number, str))
+        if len(held) != len(group.ids):
+            return None
+        names.append(list(held))
+    return names
+
+
+def _bare(names: list[list[str]], known: Mapping[str, Shape]) -> list[list[str]] | None:
+    """Return names without what a wrapper put before them; None if they are not the model's."""
+    flat = [name for group in names for name in group]
+    if all(name in known for name in flat):
+        return names
+    first = flat[0] if flat else ""
+    for known_name in known:
+        if first.endswith(f".{known_name}"):
+            prefix = first.removesuffix(known_name)
+            if all(n.startswith(prefix) and n.removeprefix(prefix) in known for n in flat):
+                return [[name.removeprefix(prefix) for name in group] for group in names]
+    return None
+
+
+def _candidates(sizes: Sequence[int], given: Sequence[Parameter]) -> Iterator[list[list[str]]]:
+    """Yield the ways in which training scripts put a model's parameters into groups of sizes."""
+    if sum(sizes) != len(given):
+        return
+    order = [parameter.name for parameter in given]
+    cut, start = [], 0
+    for size in sizes:
+        cut.append(order[start : start + size])
+        start += size
+    yield cut
+    if not 1 < len(sizes) <= _MOST:
+        return
+    for places in product(range(len(sizes)), repeat=len(KINDS)):
+        by_kind = dict(zip(KINDS, places, strict=True))
+        split: list[list[str]] = [[] for _ in sizes]
+        for parameter in given:
+            split[by_kind[parameter.kind]].append(parameter.name)
+        if [len(group) for group in split] == list(sizes):
+            yield split
+
+
+def _fits(
+    groups: Sequence[Group],
+    names: Sequence[Sequence[str]],
+    moments: Mapping[int | str, Sequence[Shape]],
+    shapes: Mapping[str, Shape],
+) -> bool:
+    """Return whether all that an optimizer keeps has the shape of its parameter."""
+    return all(
+        _is_of(shape, shapes[name])
+        for group, held in zip(groups, names, strict=True)
+        for number, name in zip(group.ids, held, strict=True)
+        for shape in moments.get(number, ())
+    )
+
+
+def _is_of(shape: Shape, parameter: Shape) -> bool:
+    """Return whether a moment may be one of a parameter: whole, one number, or factored."""
+    rows, last = parameter[:-1], parameter[-1:]
+    factored = (rows, (*rows, 1), (*parameter[:-2], *last), (*parameter[:-2], 1, *last))
+    return shape in {(), (1,), parameter} or (len(parameter) > 1 and shape in factored)
+
+
+class _Places:
+    """Finding the group of a new parameter."""
+
+    def __init__(self, names: Sequence[Sequence[str]], before: Sequence[Parameter]) -> None:
+        self.group = {name: place for place, group in enumerate(names) for name in group}
+        self.before = [p for p in before if p.name in self.group]
+
+    def of(self, new: Parameter) -> int:
+        """Return the group in which parameters of its kind and place were."""
+        alike = self._most("", (new.kind,))
+        if len(alike) == 1:
+            return next(iter(alike))
+        segments = new.name.split(".")
+        for end in range(len(segments) - 1, -1, -1):
+            near = "".join(f"{segment}." for segment in segments[:end])
+            for kinds in ((new.kind,), KINDS):
+                found = self._most(near, kinds)
+                if found:
+                    return found.most_common(1)[0][0]
+        return 0
+
+    def _most(self, near: str, kinds: Sequence[Kind]) -> Counter[int]:
+        chosen = (p for p in self.before if p.kind in kinds and p.name.startswith(near))
+        return Counter(self.group[p.name] for p in chosen)
