@@ -33,6 +33,14 @@ def replace(
     alias: options.Alias = None,
     trust: options.Trust = False,
     no_checksum: options.NoChecksum = False,
+    no_forward: Annotated[
+        bool,
+        typer.Option(
+            "--no-forward",
+            help="Build and run nothing of the file: its classes need not be importable. "
+            "That the new modules fit is not verified then.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the writing.")] = False,
     force: options.Force = False,
     form: options.Format = "table",
@@ -55,8 +63,11 @@ def replace(
 
     from modswap.core.job import Job
     from modswap.io.recipe import read_recipe
-    from modswap.ops.replace import replace_file
 
     out = None if dry_run else output
     job = Job(subject, read_recipe(config), out, force)
-    finish(session, [replace_file(job, session.progress())])
+    if no_forward:
+        from modswap.ops.unbuilt import replace_unbuilt as run
+    else:
+        from modswap.ops.replace import replace_file as run
+    finish(session, [run(job, session.progress())])

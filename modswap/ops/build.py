@@ -3,7 +3,7 @@
 import dis
 import inspect
 import zlib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import CodeType, FunctionType
 from typing import Any
@@ -78,7 +78,7 @@ def _fit(step: Step, recipe: Recipe) -> list[tuple[tuple[Site, ...], Blueprint]]
     """Return the sites of each new module, with how it is to be made."""
     errors: list[ModswapError] = []
     fitted: list[tuple[Site, Blueprint]] = []
-    fit = _Fitter(step, recipe)
+    fit = Fitter(step, recipe)
     for site in step.sites:
         try:
             fitted.append((site, fit(site)))
@@ -105,7 +105,7 @@ def _tell(blueprint: Blueprint) -> str:
     return f"{blueprint.module}({args})"
 
 
-class _Fitter:
+class Fitter:
     """What one rule puts in, ready to be fitted to each of its sites."""
 
     def __init__(self, step: Step, recipe: Recipe) -> None:
@@ -177,16 +177,36 @@ def import_class(reference: str, *, folder: str, where: str) -> type[nn.Module]:
 def _make(
     model: nn.Module, step: Step, sites: tuple[Site, ...], blueprint: Blueprint, recipe: Recipe
 ) -> Built:
+    module = new_module(step, sites, blueprint, recipe)
+    old = model.get_submodule(sites[0].path)
+    notes = take_over(module, sites[0], host_attributes(old))
+    hooks = sum(len(getattr(old, name, ())) for name in ("_forward_hooks", "_forward_pre_hooks"))
+    if hooks:
+        notes = (*notes, f"{hooks} forward hooks of the old module were left behind")
+    return Built(step, sites, blueprint, module, notes)
+
+
+def new_module(
+    step: Step, sites: tuple[Site, ...], blueprint: Blueprint, recipe: Recipe
+) -> nn.Module:
+    """Return a new module as a recipe's seed initialises it.
+
+    Args:
+        step: The rule's step.
+        sites: Where it goes; the first path is part of the seed.
+        blueprint: How to make it.
+        recipe: For the seed, and for files relative to it.
+
+    Raises:
+        RecipeError: If its class cannot be imported.
+    """
     cls = None
     if ":" in blueprint.module:
         where = recipe.at("replace", step.index, "with")
         cls = import_class(blueprint.module, folder=recipe.source.folder, where=where)
     # a seed of its own for each path: a further rule does not change what this one draws
     seed = (recipe.seed + zlib.crc32(sites[0].path.encode())) % 2**63
-    module = make_module(blueprint, cls, seed)
-    old = model.get_submodule(sites[0].path)
-    notes = _inherit(module, old, sites[0])
-    return Built(step, sites, blueprint, module, notes)
+    return make_module(blueprint, cls, seed)
 
 
 def make_module(blueprint: Blueprint, cls: type[nn.Module] | None, seed: int) -> nn.Module:
@@ -196,8 +216,14 @@ def make_module(blueprint: Blueprint, cls: type[nn.Module] | None, seed: int) ->
         return construct(blueprint, cls)
 
 
-def _inherit(module: nn.Module, old: nn.Module, site: Site) -> tuple[str, ...]:
-    """Give a new module what its site had; return what is worth telling."""
+def take_over(module: nn.Module, site: Site, carried: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give a new module what its site had; return what is worth telling.
+
+    Args:
+        module: The new module, changed in place.
+        site: For device, dtype, memory format, mode and whether it trains.
+        carried: Plain attributes that the host put on the old module.
+    """
     notes: list[str] = []
     dtype: torch.dtype = getattr(torch, site.dtype)
     module.to(device=site.device, dtype=dtype if dtype.is_floating_point else None)
@@ -207,15 +233,10 @@ def _inherit(module: nn.Module, old: nn.Module, site: Site) -> tuple[str, ...]:
     if not site.trainable:
         module.requires_grad_(requires_grad=False)
         notes.append("frozen, as the old module's parameters were")
-    carried = host_attributes(old)
-    for name, value in carried.items():
-        if name not in vars(module):
-            vars(module)[name] = value
+    new = {name: value for name, value in carried.items() if name not in vars(module)}
+    vars(module).update(new)
     if carried:
         notes.append(f"carried over what the host put on it: {', '.join(sorted(carried))}")
-    hooks = sum(len(getattr(old, name, ())) for name in ("_forward_hooks", "_forward_pre_hooks"))
-    if hooks:
-        notes.append(f"{hooks} forward hooks of the old module were left behind")
     return tuple(notes)
 
 
@@ -225,7 +246,7 @@ def host_attributes(module: nn.Module) -> dict[str, Any]:
     A host framework puts them on from outside, such as the indices by which a detector routes
     its layers.
     """
-    own = set(vars(nn.Module())) | _assigned(type(module).__mro__)
+    own = set(vars(nn.Module())) | assigned(type(module).__mro__)
     return {
         name: value
         for name, value in vars(module).items()
@@ -235,8 +256,8 @@ def host_attributes(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def _assigned(classes: Sequence[type]) -> set[str]:
-    """Return the attribute names that the classes' functions assign."""
+def assigned(classes: Sequence[type]) -> set[str]:
+    """Return the attribute names that classes have, or that their functions assign."""
     names: set[str] = set()
     for cls in classes:
         if cls in {object, nn.Module}:

@@ -13,6 +13,7 @@ from modswap.core.job import Job, Policy
 from modswap.core.ledger import Changes, ledger
 from modswap.core.optimizer import Parameter
 from modswap.core.outcome import Ledger, Outcome, Written
+from modswap.core.receipt import Receipt
 from modswap.io import formats
 from modswap.io.formats import left_out, read, tensors
 from modswap.io.formats.container import Container, Slot
@@ -64,31 +65,9 @@ class Surgery:
         outcome = replace(outcome, notes=(*outcome.notes, *rewriting.notes))
         if self.job.out is None:
             where = str(self.container.file)
-            return replace(outcome, ledger=_ledger(rewriting, rewriting.after, where))
-        return self._rewritten(outcome, rewriting, self.job.out, prepared)
-
-    def _rewritten(
-        self,
-        outcome: Outcome,
-        rewriting: Rewriting,
-        out: Path,
-        prepared: Prepared,
-    ) -> Outcome:
-        """Copy the file with the new modules in it; every copy is compared on the way."""
-        job = self.job
-        self.progress(f"writing {out}")
-        written, after = formats.rewrite(
-            self.container.file,
-            rewriting,
-            out,
-            self._records(prepared),
-            force=job.force,
-            checksums=job.subject.policy.checksum,
-        )
-        found = _ledger(rewriting, after, str(out))
-        told = checksum_notes(job.subject)
-        notes = (*told, *outcome.notes)
-        return replace(outcome, ledger=replace(found, proved=True), written=written, notes=notes)
+            return replace(outcome, ledger=data_ledger(rewriting, rewriting.after, where))
+        self.progress(f"writing {self.job.out}")
+        return rewritten(outcome, rewriting, self.job, self.job.out, self._records(prepared))
 
     def _saved(self, outcome: Outcome, swaps: Swaps, prepared: Prepared) -> Outcome:
         """Write the model by its format's own writer, and compare what was written."""
@@ -111,11 +90,7 @@ class Surgery:
         return replace(outcome, ledger=found, written=written)
 
     def _records(self, prepared: Prepared) -> Records:
-        text = write_recipe(effective(self.job.recipe, self.job))
-        receipt = make_receipt(
-            prepared, text, source=self.container.file, earlier=self.loaded.receipt
-        )
-        return Records(text, receipt.text())
+        return records_of(self.job, prepared, self.container.file, self.loaded.receipt)
 
     def _swaps(self, prepared: Prepared) -> Swaps:
         """Return everything that goes in."""
@@ -128,7 +103,7 @@ class Surgery:
         """Return the new modules for one slot, in its dtype."""
         own = slot.kind == "module" and slot.value is self.loaded.model
         dtype = None if own else _floating(slot)
-        modules = tuple((built.paths, _copied(built.module, dtype)) for built in prepared.built)
+        modules = tuple((built.paths, copied(built.module, dtype)) for built in prepared.built)
         return Swap(slot, modules)
 
     def _left(self, out: Path | None) -> tuple[str, ...]:
@@ -175,6 +150,37 @@ class Surgery:
         return tensor_ledger(before, after, changes, where=str(written.file), compare=True)
 
 
+def rewritten(
+    outcome: Outcome, rewriting: Rewriting, job: Job, out: Path, records: Records
+) -> Outcome:
+    """Copy a file with new modules in it, every copy compared on the way; return the outcome.
+
+    Args:
+        outcome: What is known so far.
+        rewriting: What to write.
+        job: What it is made from, and whether `out` may exist.
+        out: Where to write.
+        records: The recipe and the receipt.
+
+    Raises:
+        CheckpointError: If it cannot be written, or a record of the source is damaged.
+    """
+    source, checksums = job.subject.file, job.subject.policy.checksum
+    written, after = formats.rewrite(
+        source, rewriting, out, records, force=job.force, checksums=checksums
+    )
+    found = replace(data_ledger(rewriting, after, str(out)), proved=True)
+    notes = (*checksum_notes(job.subject), *outcome.notes)
+    return replace(outcome, ledger=found, written=written, notes=notes)
+
+
+def records_of(job: Job, prepared: Prepared, source: Path, earlier: Receipt | None) -> Records:
+    """Return the recipe and the receipt that travel with a written file."""
+    text = write_recipe(effective(job.recipe, job))
+    receipt = make_receipt(prepared, text, source=source, earlier=earlier)
+    return Records(text, receipt.text())
+
+
 def _inside(slot: Slot) -> str:
     """Return what a slot's tensor names begin with."""
     return "".join(f"{key}." for key in slot.keys) + slot.prefix
@@ -210,12 +216,12 @@ def _parameters(model: nn.Module) -> tuple[Parameter, ...]:
 def _follow(other: nn.Module, prepared: Prepared) -> None:
     """Put copies of the new modules into a second copy of the model, such as its average."""
     floating = next((p.dtype for p in other.parameters() if p.is_floating_point()), None)
-    placements = [(built.paths, _copied(built.module, floating)) for built in prepared.built]
+    placements = [(built.paths, copied(built.module, floating)) for built in prepared.built]
     with swapped(other, placements):
         pass
 
 
-def _copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+def copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     """Return a module in a dtype; itself if it is in it already."""
     floating = {t.dtype for t in module.state_dict().values() if t.is_floating_point()}
     return module if dtype is None or floating <= {dtype} else copy.deepcopy(module).to(dtype)
@@ -228,7 +234,8 @@ def _floating(slot: Slot) -> torch.dtype | None:
     return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
 
 
-def _ledger(rewriting: Rewriting, after: Mapping[str, Mark], where: str) -> Ledger:
+def data_ledger(rewriting: Rewriting, after: Mapping[str, Mark], where: str) -> Ledger:
+    """Return what became of every tensor of a file that was read as data."""
     return ledger(
         rewriting.before,
         after,

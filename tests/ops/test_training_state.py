@@ -125,7 +125,7 @@ def test_state_under_names_keeps_its_names(tmp_path: Path) -> None:
     model = GatedNet()
     state = stepped(model, torch.optim.Adam(model.parameters())).state_dict()
     names = [f"module.{name}" for name, _ in model.named_parameters()]
-    by_name = {
+    by_name: dict[str, Any] = {
         "state": {names[number]: entry for number, entry in state["state"].items()},
         "param_groups": [{**state["param_groups"][0], "params": names}],
     }

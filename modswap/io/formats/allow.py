@@ -142,7 +142,10 @@ def _unsafe(refused: Sequence[str], file: Path) -> UnsafeError:
         )
         return UnsafeError(what, str(file), fix)
     options = " ".join(_option(name) for name in refused)
-    fix = f"if you trust them, add {options} (--allow package.* admits the classes of a package)"
+    fix = (
+        f"if you trust them, add {options} (--allow package.* admits the classes of a package); "
+        "`replace --no-forward` swaps without building anything of the file"
+    )
     return UnsafeError(what, str(file), fix)
 
 

@@ -182,7 +182,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
     def find_class(self, module: str, name: str) -> Name:
         return self.names.setdefault((module, name), Name(module, name))
 
-    def persistent_load(self, pid: Any) -> Stored:
+    def persistent_load(self, pid: Any) -> Stored | Name:
         match pid:
             case (
                 "storage",
@@ -195,6 +195,8 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
                 view in ([], [None])  # old files have a sixth part
             ):
                 return Stored(kind, key, count, self.location or location, self.home)
+            case ("module", Name() as kind, *_):
+                return kind  # how files of before torch 1.6 name the class of a module
         raise UnreadableError(f"it refers to what is no storage: {pid!r:.80}")
 
     def load_newobj(self) -> None:

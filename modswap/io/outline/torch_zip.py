@@ -42,8 +42,13 @@ class Parts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A place in a payload where a model or its weights sit."""
+class Found:
+    """A place in a payload where a model or its weights sit.
+
+    Args:
+        keys: Keys from the payload down to it.
+        value: What sits there.
+    """
 
     keys: tuple[str, ...]
     value: Any
@@ -60,7 +65,7 @@ def torch_outline(look: Look) -> Tree | None:
         found = list(places(payload))
         if not found:
             return None
-        rows, notes = _rows_of(found[0].value)
+        rows, notes = rows_of(found[0].value)
     except (UnreadableError, RecursionError):
         return None  # torch's own reader says what is wrong with it
     wanted = tuple(_judged(name) for name in names if not _known(name))
@@ -108,18 +113,18 @@ def _judged(name: Name) -> Wanted:
     return Wanted(dotted, "not allowed by itself", f"--allow {dotted}")
 
 
-def places(payload: Any) -> Iterator[_Found]:
+def places(payload: Any) -> Iterator[Found]:
     """Yield where models sit, the primary place first."""
     if _is_model(payload):
-        yield _Found((), payload)
+        yield Found((), payload)
         return
     top = mapping(payload) or {}
     for key in KEYS:
         if _is_model(top.get(key)):
-            yield _Found((key,), top[key])
+            yield Found((key,), top[key])
         else:
             inner = mapping(top.get(key)) or {}
-            yield from (_Found((key, k), inner[k]) for k in KEYS if _is_model(inner.get(k)))
+            yield from (Found((key, k), inner[k]) for k in KEYS if _is_model(inner.get(k)))
 
 
 def _is_model(value: Any) -> bool:
@@ -181,7 +186,12 @@ def _sized(size: Any, itemsize: int, stored: Stored) -> Parts | None:
     return None if numel is None else Parts(numel, itemsize, stored)
 
 
-def _rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
+def rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
+    """Return the rows of a model's tree, and what is worth telling of them.
+
+    Raises:
+        UnreadableError: If a module contains itself, or they are nested too deep.
+    """
     if is_module(value):
         return tuple(_walk(unwrapped(value))), ()
     entries = mapping(value) or {}
@@ -195,21 +205,35 @@ def _rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
 
 def unwrapped(module: Made) -> Made:
     """Return the module inside wrappers such as DataParallel."""
+    return without_wrappers(module)[0]
+
+
+def without_wrappers(module: Made) -> tuple[Made, str]:
+    """Return the module inside wrappers such as DataParallel, and the prefix of its names."""
     inner = {"DataParallel": "module", "DistributedDataParallel": "module"}
     inner["OptimizedModule"] = "_orig_mod"
+    prefix = ""
     while module.what.module.startswith("torch.") and module.what.attribute in inner:
         name = inner.pop(module.what.attribute)  # each wrapper once: a file may hold a ring of them
-        child = _children(module).get(name)
+        child = children(module).get(name)
         if child is None:
             break
         module = child
-    return module
+        prefix += f"{name}."
+    return module, prefix
 
 
-def _children(module: Made) -> dict[str, Made]:
+def children(module: Made) -> dict[str, Made]:
+    """Return the modules that a module holds itself, by name."""
     held = mapping(module.state["_modules"]) or {}
     named = ((name, child) for name, child in held.items() if isinstance(name, str))
     return {name: child for name, child in named if is_module(child)}
+
+
+def parameters_of(module: Made) -> dict[str, Made]:
+    """Return the parameters that a module holds itself, by name."""
+    table = mapping(module.state.get("_parameters")) or {}
+    return {name: value for name, value in table.items() if tensor_parts(value) is not None}
 
 
 def _own(module: Made, key: str) -> Iterator[tuple[int, Parts]]:
@@ -238,11 +262,11 @@ def _walk(model: Made) -> Iterator[TreeRow]:
             nbytes=sum(t.nbytes for t in chain(parameters.values(), buffers.values())),
             alias_of="" if known == path else known,
         )
-        children = [
+        below = [
             (f"{path}.{name}" if path else name, child, depth + 1)
-            for name, child in _children(module).items()
+            for name, child in children(module).items()
         ]
-        stack += reversed(children)
+        stack += reversed(below)
 
 
 def _sum_up(model: Made, totals: dict[int, tuple[dict[int, Parts], dict[int, Parts]]]) -> None:
@@ -254,7 +278,7 @@ def _sum_up(model: Made, totals: dict[int, tuple[dict[int, Parts], dict[int, Par
         key = id(module)
         if done:
             parameters, buffers = dict(_own(module, "_parameters")), dict(_own(module, "_buffers"))
-            for child in _children(module).values():
+            for child in children(module).values():
                 if id(child) not in totals:
                     raise UnreadableError("a module of it contains itself")
                 parameters |= totals[id(child)][0]
@@ -263,10 +287,10 @@ def _sum_up(model: Made, totals: dict[int, tuple[dict[int, Parts], dict[int, Par
         elif key not in entered:
             entered.add(key)
             stack.append((module, True))
-            stack += [(child, False) for child in _children(module).values()]
+            stack += [(child, False) for child in children(module).values()]
 
 
-def _others(found: list[_Found]) -> tuple[str, ...]:
+def _others(found: list[Found]) -> tuple[str, ...]:
     if len(found) < 2:
         return ()
     others = ", ".join(".".join(place.keys) for place in found[1:])
