@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -66,6 +67,8 @@ def run(args: Sequence[str]) -> int:
         args: The arguments behind `modswap`.
     """
     session = Session()
+    # torch works without NumPy, and says at its import that it is not there
+    warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
     try:
         ended = make_app()(list(args), prog_name="modswap", standalone_mode=False, obj=session)
         return ended if isinstance(ended, int) else 0

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modswap.core.blueprint import Choice
 from modswap.core.errors import ModswapError
-from modswap.core.plan import Plan
 from modswap.core.site import Call, Layout
 from modswap.core.verdict import Verdict
+
+if TYPE_CHECKING:  # it knows recipes, whose reader takes a tenth of a second to import
+    from modswap.core.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Outcome:
     command: str
     checkpoint: str
     recipe: str
-    plan: Plan | None = None
+    plan: "Plan | None" = None
     sites: tuple[SiteOutcome, ...] = ()
     verdict: Verdict | None = None
     ledger: Ledger | None = None
