@@ -56,7 +56,7 @@ def test_yolo_checkpoint_is_trained_on(name: str, tmp_path: Path) -> None:
     def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         given = model.train()(torch.randn(2, 3, 160, 160))
         maps = given if isinstance(given, list) else list(given.values())
-        sum(m.square().mean() for m in maps if torch.is_tensor(m)).backward()
+        torch.stack([m.square().mean() for m in maps if torch.is_tensor(m)]).sum().backward()
         optimizer.step()
 
     model = tasks.DetectionModel("yolov8n.yaml", verbose=False)
