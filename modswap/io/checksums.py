@@ -5,6 +5,7 @@ import struct
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from modswap.io.extent import Extent
@@ -49,14 +50,27 @@ def compare_checksums(look: Look) -> None:
 
 
 def _checksum(file: Path, entry: zipfile.ZipInfo) -> int:
-    """Return the CRC-32 of an entry's bytes, read block by block."""
-    with file.open("rb", buffering=0) as stream:
+    """Return the CRC-32 of an entry's bytes."""
+    with file.open("rb") as stream:
         stream.seek(entry.header_offset)
         header = stream.read(_LOCAL).ljust(_LOCAL, b"\0")  # cut short, it sums up to something else
-        name, extra = struct.unpack("<HH", header[26:])
-        stream.seek(name + extra, os.SEEK_CUR)
-        left, crc = entry.file_size, 0
-        while left and (block := stream.read(min(left, _BLOCK))):
+    name, extra = struct.unpack("<HH", header[26:])
+    return _sum(file, entry.header_offset + _LOCAL + name + extra, entry.file_size)
+
+
+def _sum(file: Path, start: int, nbytes: int) -> int:
+    """Return the CRC-32 of bytes, read block by block."""
+    crc = 0
+    with file.open("rb", buffering=0) as stream:
+        stream.seek(start)
+        while nbytes and (block := stream.read(min(nbytes, _BLOCK))):
             crc = zlib.crc32(block, crc)
-            left -= len(block)
+            nbytes -= len(block)
     return crc
+
+
+def with_checksum(extent: Extent) -> Extent:
+    """Return an extent of a file with its checksum, read from its bytes where it has none."""
+    if extent.file is None or extent.crc is not None:
+        return extent
+    return replace(extent, crc=_sum(extent.file, extent.start, extent.nbytes))

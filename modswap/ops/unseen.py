@@ -12,9 +12,9 @@ from modswap.core.values import TensorInfo
 from modswap.io.surgery.survey import Ward
 from modswap.nn.replacement import Options, Replacement
 
-# sides that no real site has, and that everything divides; a choice that differs between them
-# was made by the size of a map that nobody knows
-_SIDES = (5040, 10080)
+# sides of made-up maps: one that most numbers divide, one that only powers of 2 do, a prime, a
+# small one; a choice that differs between them was made by the size of a map that nobody knows
+_SIDES = (5040, 4096, 5003, 30)
 _PROBE = 7560  # channels
 _TOLD = "as the old module's own layers have it"
 _ANY = "whatever the size of the map"
@@ -39,9 +39,12 @@ def fit_unseen(ward: Ward, rule: Rule, row: Replacement, options: Options) -> Bl
     """
     layout = _layout(ward, rule)
     channels = _channels(ward, rule, row)
-    fitted = [row.fit(_made_up(ward.site, layout, channels, side), options, adapt=False)
-              for side in _SIDES]  # fmt: skip
-    open_ = [name for name, value in fitted[0].args.items() if fitted[1].args[name] != value]
+    fitted = [
+        row.fit(_made_up(ward.site, layout, channels, side), options, adapt=False)
+        for side in _SIDES
+    ]
+    first, *others = (one.args for one in fitted)
+    open_ = [name for name in first if any(other[name] != first[name] for other in others)]
     if open_:
         what = f"{', '.join(open_)} would follow from the size of its map, which is not known"
         raise ShapeError(what, ward.site.path, f"set `{open_[0]}` in the rule's args")

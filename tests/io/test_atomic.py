@@ -130,13 +130,14 @@ def test_lock_of_another_is_noticed(tmp_path: Path) -> None:
 def test_two_writers_without_force_make_one_file(tmp_path: Path) -> None:
     out = tmp_path / "out"
 
-    with (
-        pytest.raises(CheckpointError, match="it exists"),
-        replacing(out, force=False) as late,
-    ):
-        with replacing(out, force=False) as early:
-            early.write_bytes(b"early")
-        late.write_bytes(b"late")
+    def write(content: str, meanwhile: str = "") -> None:
+        with replacing(out, force=False) as file:
+            if meanwhile:
+                write(meanwhile)
+            file.write_text(content)
+
+    with pytest.raises(CheckpointError, match="it exists"):
+        write("late", "early")
 
     assert out.read_bytes() == b"early"
     assert litter(tmp_path) == []
@@ -153,7 +154,7 @@ def test_file_system_without_links_is_written_to(
             out.write_bytes(b"early")
         raise OSError(errno.EPERM, "no links")
 
-    monkeypatch.setattr(atomic.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
 
     if there:
         with (
@@ -179,7 +180,7 @@ def test_flush_that_fails_matters_for_files_only(
             raise OSError(errno.EIO, "no")
         flush(descriptor)
 
-    monkeypatch.setattr(atomic.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     out = tmp_path / "out"
 
     if folder:

@@ -8,8 +8,11 @@ import torch
 
 import modswap
 from modswap.core.errors import CheckpointError
-from modswap.io.checksums import compare_checksums, without_checksums
+from modswap.core.job import Job, Policy, Subject
+from modswap.io.checksums import UNKNOWN, compare_checksums, without_checksums
+from modswap.io.recipe import parse_recipe
 from modswap.io.recognise import look_at
+from modswap.ops.replace import replace_file
 from tests.models import GatedNet
 
 ALLOW = ["tests.models.*"]
@@ -73,3 +76,25 @@ def test_entry_that_ends_beyond_the_file_is_an_error(file: Path) -> None:
 
     with pytest.raises(CheckpointError, match="is damaged"):
         compare_checksums(look_at(file))
+
+
+def test_swap_gives_checksums_to_a_file_without_them(tmp_path: Path) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(GatedNet(), tmp_path / "net.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    recipe = parse_recipe(
+        "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\n"
+        "replace: [{match: space_attention, with: SEBlock}]\n",
+        "swap.yaml",
+        ".",
+    )
+    subject = Subject(tmp_path / "net.pt", Policy(allow=tuple(ALLOW)))
+
+    outcome = replace_file(Job(subject, recipe, tmp_path / "out.pt"))
+
+    assert UNKNOWN in outcome.notes
+    assert not without_checksums(look_at(tmp_path / "out.pt"))
+    compare_checksums(look_at(tmp_path / "out.pt"))

@@ -3,14 +3,13 @@
 import errno
 import os
 import zlib
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from modswap.core.errors import CheckpointError
-from modswap.io import copying, watching
+from modswap.io import watching
 from modswap.io.copying import WAYS, Sink, Way, by_hand
 from modswap.io.extent import Extent, in_memory
 
@@ -98,13 +97,15 @@ def test_source_that_ends_too_early_is_named(source: Path, tmp_path: Path) -> No
         sink.copy(piece(source, zlib.crc32(b""), end=len(DATA) + 1))
 
 
-def test_damaged_source_is_told_from_a_damaged_copy(source: Path, tmp_path: Path) -> None:
-    with (
-        pytest.raises(CheckpointError, match=r"source: its record 'net/data/0' is damaged: its"),
-        Sink(tmp_path / "out", 0) as sink,
-    ):
-        sink.copy(piece(source, 1))
+def copied(out: Path, extent: Extent, ways: tuple[Way, ...] = WAYS) -> None:
+    with Sink(out, 0, ways=ways) as sink:
+        sink.copy(extent)
         sink.finish()
+
+
+def test_damaged_source_is_told_from_a_damaged_copy(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"source: its record 'net/data/0' is damaged: its"):
+        copied(tmp_path / "out", piece(source, 1))
 
 
 def spoiling(target: int, source: int, start: int, count: int) -> int:
@@ -117,12 +118,8 @@ def spoiling(target: int, source: int, start: int, count: int) -> int:
 def test_copy_that_is_not_what_was_there_is_noticed(
     crc: int | None, source: Path, tmp_path: Path
 ) -> None:
-    with (
-        pytest.raises(CheckpointError, match=r"the disk did not keep what was copied of net/data"),
-        Sink(tmp_path / "out", 0, ways=(spoiling,)) as sink,
-    ):
-        sink.copy(piece(source, crc))
-        sink.finish()
+    with pytest.raises(CheckpointError, match=r"the disk did not keep what was copied of net/da"):
+        copied(tmp_path / "out", piece(source, crc), (spoiling,))
 
 
 def test_disk_without_room_says_so_before_anything_is_written(tmp_path: Path) -> None:
@@ -143,14 +140,13 @@ def test_file_system_that_cannot_reserve_is_written_to(
     def refuse(*given: int) -> None:
         raise OSError(number, "no")
 
-    monkeypatch.setattr(copying.os, "posix_fallocate", refuse)
-    attempt: Callable[[], Sink] = lambda: Sink(tmp_path / "out", 10)  # noqa: E731 - tried below
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
 
     if told:
         with pytest.raises(OSError, match="no"):
-            attempt()
+            Sink(tmp_path / "out", 10)
         return
-    with attempt() as sink:
+    with Sink(tmp_path / "out", 10) as sink:
         sink.write(b"x")
         sink.finish()
     assert (tmp_path / "out").read_bytes() == b"x"
@@ -161,7 +157,7 @@ def test_long_file_is_flushed_on_the_way(
 ) -> None:
     monkeypatch.setattr(watching, "_FLUSH", 1 << 20)
     flushed: list[int] = []
-    monkeypatch.setattr(watching.os, "fdatasync", flushed.append)
+    monkeypatch.setattr(os, "fdatasync", flushed.append)
 
     with Sink(tmp_path / "out", 0) as sink:
         for _ in range(3):

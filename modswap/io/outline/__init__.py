@@ -5,7 +5,7 @@ from pathlib import Path
 from modswap.core.tree import Tree
 from modswap.io.outline.safetensors_header import safetensors_outline
 from modswap.io.outline.torch_zip import torch_outline
-from modswap.io.recognise import is_safetensors, is_torch_zip, look_at
+from modswap.io.recognise import is_safetensors, is_torch_legacy, is_torch_zip, look_at
 
 
 def outline(file: Path) -> Tree | None:
@@ -18,7 +18,7 @@ def outline(file: Path) -> Tree | None:
         CheckpointError: If there is no such file, or it is damaged.
     """
     look = look_at(file)
-    if is_torch_zip(look):
+    if is_torch_zip(look) or is_torch_legacy(look):
         return torch_outline(look)
     if is_safetensors(look):
         return safetensors_outline(look)

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 from modswap.core.tree import Tree, TreeRow, Wanted
 from modswap.io.names import is_name, runs_code
 from modswap.io.outline.implied import WEIGHTS, elements, implied_rows
-from modswap.io.outline.pickle_data import LARGEST, Made, Name, Stored, UnreadableError, read_pickle
+from modswap.io.outline.pickle_data import (
+    LARGEST,
+    Made,
+    Name,
+    Stored,
+    UnreadableError,
+    read_pickle,
+    read_pickles,
+)
 from modswap.io.places import KEYS, common_prefix
 from modswap.io.recognise import Look
 
@@ -69,17 +77,22 @@ def torch_outline(look: Look) -> Tree | None:
     except (UnreadableError, RecursionError):
         return None  # torch's own reader says what is wrong with it
     wanted = tuple(_judged(name) for name in names if not _known(name))
-    return Tree(str(look.file), "torch", rows, notes=(*notes, *_others(found)), wanted=wanted)
+    kind = "torch" if look.names else "torch (legacy)"
+    return Tree(str(look.file), kind, rows, notes=(*notes, *_others(found)), wanted=wanted)
 
 
 def payload_of(look: Look) -> tuple[Any, tuple[Name, ...]]:
-    """Return what the pickle of a torch zip holds, as data, and the names in it.
+    """Return what the pickle of a torch file holds, as data, and the names in it.
 
     Raises:
         UnreadableError: If it cannot be read so.
         CheckpointError: If it is damaged.
     """
-    return read_pickle(_pickle_of(look))
+    if look.names:
+        return read_pickle(_pickle_of(look))
+    with look.file.open("rb") as stream:  # magic number, version and system come before it
+        (*_, payload), names = read_pickles(stream, 4)
+    return payload, names
 
 
 def _pickle_of(look: Look) -> bytes:

@@ -1,12 +1,14 @@
 """Rewriting a file of `torch.save`: its pickle as data, its records by copy."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from modswap.core.errors import UnsafeError
 from modswap.core.ledger import Changes
 from modswap.io.archive import lay_out, read_archive
+from modswap.io.checksums import with_checksum
 from modswap.io.copying import Sink
 from modswap.io.extent import Extent, in_memory
 from modswap.io.names import runs_code
@@ -114,7 +116,10 @@ class ZipRewriting:
         Raises:
             CheckpointError: If a record is damaged.
         """
-        layout = lay_out(self.opened.archive.root, self._laid(records))
+        with ThreadPoolExecutor() as pool:  # reading lets go of the interpreter
+            laid = self._laid(records)
+            summed = dict(zip(laid, pool.map(with_checksum, laid.values()), strict=True))
+        layout = lay_out(self.opened.archive.root, summed)
         with Sink(out, layout.nbytes, checksums=checksums) as sink:
             layout.write(sink)
             sha256 = sink.finish()
