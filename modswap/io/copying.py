@@ -109,7 +109,7 @@ class Sink:
         if extent.file is None:
             self.write(extent.data)
             return
-        arrival = Arrival(self.position, extent)
+        arrival = Arrival(self.position, extent, extent.file)
         self.arrivals.append(arrival)
         self._queue.put(arrival)
         source = self._source(extent.file)

@@ -4,6 +4,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 from threading import Condition
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,7 @@ class Arrival(NamedTuple):
 
     start: int
     extent: Extent
+    file: Path
 
 
 class Front:
@@ -108,7 +110,7 @@ def check_behind(
 
 
 def _compare_checksum(descriptor: int, front: Front, arrival: Arrival) -> None:
-    start, extent = arrival
+    start, extent, _ = arrival
     crc, count = 0, 0
     for block in _blocks(descriptor, front, start, start + extent.nbytes):
         crc = zlib.crc32(block, crc)
@@ -119,17 +121,15 @@ def _compare_checksum(descriptor: int, front: Front, arrival: Arrival) -> None:
 
 
 def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> None:
-    start, extent = arrival
-    if extent.file is None:
-        return
-    source = os.open(extent.file, os.O_RDONLY)
+    start, extent, file = arrival
+    source = os.open(file, os.O_RDONLY)
     try:
         position = extent.start
         for block in _blocks(descriptor, front, start, start + extent.nbytes):
             # equal bytes compare at the speed of memory, equal views item by item
             if os.pread(source, len(block), position) != block.tobytes():
                 what = f"the disk did not keep what was copied of {extent.name or 'a tensor'}"
-                raise CheckpointError(what, str(extent.file), "write to another disk")
+                raise CheckpointError(what, str(file), "write to another disk")
             position += len(block)
     finally:
         os.close(source)

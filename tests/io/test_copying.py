@@ -44,7 +44,7 @@ def test_every_way_gives_the_same_bytes(
     expected = b"head" + DATA[1000:2_500_000] + b"tail"
     assert out.read_bytes() == expected
     assert digest == sha256(expected).hexdigest()
-    assert [(arrival.start, arrival.extent) for arrival in sink.arrivals] == [(4, extent)]
+    assert [(start, found) for start, found, _ in sink.arrivals] == [(4, extent)]
 
 
 def refusing(number: int) -> Way:

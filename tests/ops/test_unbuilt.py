@@ -321,7 +321,8 @@ def test_shared_instance_goes_to_every_site_and_is_stored_once(tmp_path: Path) -
 
     swap(
         tmp_path / "net.pt",
-        "\n  - {match: '{space,channel}_attention', with: BiLevelRoutingAttention, share: true, args: {n_win: 7}}",
+        "\n  - {match: '{space,channel}_attention', with: BiLevelRoutingAttention, share: true, "
+        "args: {n_win: 7}}",
         tmp_path / "out.pt",
     )
 

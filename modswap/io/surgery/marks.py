@@ -46,5 +46,5 @@ def _content(value: Any, extent_of: Callable[[Stored], Extent], depth: int = 0) 
         case Made():
             parts = (value.how, value.what, value.args, value.state, value.items, value.elements)
         case _:
-            return type(value), value
+            return type(value), repr(value)  # a NaN is no other
     return tuple(_content(part, extent_of, depth + 1) for part in parts)

@@ -186,12 +186,15 @@ def _merged(
 ) -> Header:
     """Return the header with what comes in the place of what goes."""
     names = dict(old.ties)
-    kept = {name: tensor for name, tensor in old.tensors.items() if not name.startswith(gone)}
     left = {alias: name for alias, name in names.items() if not alias.startswith(gone)}
-    for alias, name in list(left.items()):
-        if name not in kept:  # what it is stored under goes: it takes its place
-            kept[alias] = old.tensors[name]
-            left = {a: alias if n == name else n for a, n in left.items() if a != alias}
+    # of what goes itself, the first of its other names takes the place
+    heirs = {name: alias for alias, name in reversed(left.items()) if name.startswith(gone)}
+    kept = {
+        heirs.get(name, name): tensor
+        for name, tensor in old.tensors.items()
+        if not name.startswith(gone) or name in heirs
+    }
+    left = {a: heirs.get(n, n) for a, n in left.items() if a not in kept}
     others = {name: text for name, text in old.metadata.items() if name not in names}
     return Header(dict(_aligned(kept, new)), {**others, **left, **ties})
 

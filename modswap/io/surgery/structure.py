@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from modswap.core.optimizer import Parameter
 from modswap.core.site import Layout
 from modswap.io.outline.pickle_data import Made
-from modswap.io.outline.torch_zip import children, mapping, parameters_of, tensor_parts
+from modswap.io.outline.torch_zip import children, parameters_of, tensor_parts
 
 # layers of torch by what they call their channels, on the way in and on the way out
 _MAPS = {
@@ -158,8 +158,3 @@ def _tensors(module: Made) -> Iterator[tuple[str, Made]]:
     yield from parameters_of(module).items()
     for child in children(module).values():
         yield from _tensors(child)
-
-
-def held(value: Any) -> Mapping[Any, Any]:
-    """Return the entries of a dictionary or an ordered one; nothing for anything else."""
-    return mapping(value) or {}

@@ -257,11 +257,20 @@ def test_flipped_bit_in_the_pickle_is_told(tmp_path: Path) -> None:
         outline(file)
 
 
-def test_legacy_file_is_left_to_torch(tmp_path: Path) -> None:
+def test_legacy_file_is_read_as_data(tmp_path: Path) -> None:
     file = tmp_path / "net.pt"
-    torch.save({"w": torch.ones(2)}, file, _use_new_zipfile_serialization=False)
+    torch.save({"a.w": torch.ones(2)}, file, _use_new_zipfile_serialization=False)
 
-    assert outline(file) is None
+    tree = outline(file)
+
+    assert tree is not None
+    assert [(row.path, row.params) for row in tree.rows] == [("", 2), ("a", 2)]
+
+
+def test_file_of_another_kind_is_left_to_those_who_name_it(tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_text("no checkpoint")
+
+    assert outline(tmp_path / "net.pt") is None
 
 
 class Canary:

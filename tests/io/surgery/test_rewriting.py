@@ -1,0 +1,351 @@
+"""Files changed as data: odd containers, odd tensors, damage."""
+
+import json
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import modswap
+from modswap.core.errors import CheckpointError
+from modswap.core.job import Job, Policy, Subject
+from modswap.core.outcome import Outcome
+from modswap.io.outline.pickle_data import Made, Name, UnreadableError
+from modswap.io.recipe import parse_recipe
+from modswap.io.recognise import look_at
+from modswap.io.surgery.opened import open_legacy, open_zip
+from modswap.io.surgery.payload import put_module, value_at
+from modswap.io.surgery.survey import survey
+from modswap.ops.replace import replace_file
+from modswap.ops.unbuilt import replace_unbuilt
+from tests.models import GatedNet
+
+FACTORY = "tests.models:build_gated"
+RULE = "{match: space_attention, with: SEBlock, layout: NCHW, args: {channel: 16}}"
+
+
+def job(file: Path, rule: str = RULE, *, trust: bool = False, out: str = "") -> Job:
+    text = f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\nreplace: [{rule}]\n"
+    recipe = parse_recipe(text, "swap.yaml", ".")
+    policy = Policy(allow=("tests.models.*",), trust=trust)
+    target = file.with_name(out or f"out-{file.name}")
+    return Job(Subject(file, policy, FACTORY), recipe, target)
+
+
+def swap(file: Path, rule: str = RULE, *, trust: bool = False, out: str = "") -> Outcome:
+    outcome = replace_file(job(file, rule, trust=trust, out=out))
+    assert outcome.error is None, outcome.error
+    assert outcome.ledger is not None
+    assert outcome.ledger.proved
+    return outcome
+
+
+def read(file: Path) -> Any:
+    return torch.load(file, weights_only=False)  # noqa: TID251 - as other readers do
+
+
+def stepped(model: nn.Module, parameters: list[nn.Parameter]) -> dict[str, Any]:
+    optimizer = torch.optim.Adam(parameters)
+    model(torch.randn(2, 3, 28, 28)).square().mean().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+def test_ordered_dictionaries_keep_their_order(tmp_path: Path) -> None:
+    model = GatedNet()
+    held = list(model.parameters())
+    state = OrderedDict(stepped(model, held))
+    odd = OrderedDict(stepped(model, held[:3]))
+    payload = OrderedDict(epoch=1, model=model.state_dict(), good=state, odd=odd, last="x")
+    torch.save(payload, tmp_path / "net.pt")
+
+    swap(tmp_path / "net.pt")
+
+    written = read(tmp_path / "out-net.pt")
+    assert type(written) is OrderedDict
+    assert [*written] == ["epoch", "model", "good", "last", "modswap"]
+    assert [*written["good"]] == [*state]
+
+
+def test_modules_that_torch_kept_in_ordered_dictionaries_are_swapped(tmp_path: Path) -> None:
+    model = GatedNet()
+    vars(model)["_modules"] = OrderedDict(model._modules)
+    torch.save(model, tmp_path / "net.pt")
+
+    swap(tmp_path / "net.pt")
+
+    written = read(tmp_path / "out-net.pt")
+    assert [*written._modules] == [*model._modules]
+    assert type(written.space_attention).__name__ == "SEBlock"
+
+
+class Dotted(nn.Module):
+    """A module under a name with a dot in it: (N, 16, H, W) -> the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(16, 16, 1))
+        self._modules["a.b"] = nn.Sequential(OrderedDict(gate=nn.Conv2d(16, 16, 1)))
+
+
+def test_names_with_dots_are_found(tmp_path: Path) -> None:
+    torch.save(Dotted(), tmp_path / "net.pt")
+
+    outcome = replace_unbuilt(
+        job(tmp_path / "net.pt", "{match: 'a.b.gate', with: SEBlock}", trust=True)
+    )
+
+    assert outcome.error is None
+    written = zipfile.ZipFile(tmp_path / "out-net.pt").read("net/data.pkl")
+    assert b"SEBlock" in written
+
+
+def test_path_that_is_not_there_is_an_error() -> None:
+    model = Made("new", Name("torch.nn", "Module"), (), {"_modules": {}, "_parameters": {}})
+
+    with pytest.raises(UnreadableError, match="it has no module 'a'"):
+        put_module(model, "a", model)
+    with pytest.raises(UnreadableError, match=r"it holds nothing under 'a\.b'"):
+        value_at({"a": 3}, ("a", "b"))
+
+
+def test_new_weights_come_beside_their_neighbours(tmp_path: Path) -> None:
+    class Plain(GatedNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.space_attention = nn.Identity()  # type: ignore[assignment] # which has no weights
+
+    (tmp_path / "plain.py").write_text(
+        "from torch import nn\nfrom tests.models import GatedNet\n"
+        "def build():\n    net = GatedNet()\n    net.space_attention = nn.Identity()\n"
+        "    return net\n"
+        "def inside():\n    net = nn.Sequential(GatedNet())\n"
+        "    net[0].space_attention = nn.Identity()\n    return net\n"
+    )
+    for name, weights, match in (
+        ("build", Plain().state_dict(), "space_attention"),
+        ("inside", nn.Sequential(Plain()).state_dict(), "0.space_attention"),
+    ):
+        file = tmp_path / f"{name}.pt"
+        torch.save({**weights}, file)
+        work = job(file, f"{{match: {match}, with: SEBlock}}")
+        subject = Subject(file, work.subject.policy, f"{tmp_path}/plain.py:{name}")
+
+        outcome = replace_file(Job(subject, work.recipe, work.out))
+
+        assert outcome.error is None
+        names = [*read(tmp_path / f"out-{name}.pt")]
+        assert sum("space_attention" in n for n in names) == 2
+        assert {n for n in names if "space" not in n} == set(weights)
+
+
+class Labelled(nn.Module):
+    """Parameters with attributes, and tensors of kinds that are rare."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(16, 16, 1)
+        self.kept = nn.Parameter(torch.ones(2))
+        self.kept.label = {"deep": [[[[[[[[[["far"]]]]]]]]]], "nan": float("nan")}  # type: ignore[attr-defined]
+        self.register_buffer("empty", torch.zeros(0, 3))
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
+        self.register_buffer("part", torch.arange(10)[2:4])
+
+
+def test_odd_tensors_are_kept(tmp_path: Path) -> None:
+    torch.save(Labelled(), tmp_path / "net.pt")
+
+    outcome = replace_unbuilt(job(tmp_path / "net.pt", "{match: gate, with: SEBlock}", trust=True))
+
+    assert outcome.error is None
+    assert outcome.ledger is not None
+    assert outcome.ledger.kept.tensors == 4
+    written = read(tmp_path / "out-net.pt")
+    assert written.kept.label["deep"] == Labelled().kept.label["deep"]  # type: ignore[attr-defined]
+    assert torch.equal(written.sparse.to_dense(), torch.eye(3))
+    assert torch.equal(written.part, torch.arange(10)[2:4])
+    assert not hasattr(written.gate, "_hooks")
+
+
+def test_quantized_parameters_have_no_known_shape_and_do_no_harm(tmp_path: Path) -> None:
+    payload = {"model": GatedNet(), "other": nn.ReLU(), "model_ema": GatedNet().state_dict()}
+    torch.save(payload, tmp_path / "net.pt")
+
+    found = survey(look_at(tmp_path / "net.pt"))
+
+    assert [place.keys for place in found.places] == [("model",)]
+
+
+def test_averages_under_their_own_names_are_swapped_unbuilt(tmp_path: Path) -> None:
+    weights = GatedNet().state_dict()
+    average = {"n_averaged": torch.tensor(3), **{f"module.{n}": t for n, t in weights.items()}}
+    torch.save({"state_dict": weights, "ema": average}, tmp_path / "net.pt")
+
+    outcome = replace_unbuilt(job(tmp_path / "net.pt"))
+
+    assert outcome.error is None
+    written = read(tmp_path / "out-net.pt")
+    assert "module.space_attention.fc.0.weight" in written["ema"] or any(
+        name.startswith("module.space_attention.") for name in written["ema"]
+    )
+    assert written["ema"]["n_averaged"] == 3
+
+
+def test_pickle_of_a_newer_protocol_is_written_by_torch_if_trusted(tmp_path: Path) -> None:
+    weights = GatedNet().state_dict()
+    average = {"n_averaged": torch.tensor(3), **{f"module.{n}": t for n, t in weights.items()}}
+    payload = {"model": GatedNet(), "state": {"param_groups": [], "state": {}}}
+    torch.save(payload, tmp_path / "net.pt", pickle_protocol=4)
+    torch.save({"model": weights, "ema": average}, tmp_path / "ema.pt", pickle_protocol=4)
+
+    first = swap(tmp_path / "net.pt", trust=True)
+    swap(tmp_path / "ema.pt", trust=True)
+
+    assert any("'state' was kept as it is" in note for note in first.notes)
+    assert type(read(tmp_path / "out-net.pt")["model"].space_attention).__name__ == "SEBlock"
+    written = read(tmp_path / "out-ema.pt")["ema"]
+    assert written["n_averaged"] == 3
+    assert any(name.startswith("module.space_attention.") for name in written)
+
+
+def test_dry_run_of_what_torch_would_write(tmp_path: Path) -> None:
+    torch.save({"model": GatedNet()}, tmp_path / "net.pt", pickle_protocol=4)
+    work = job(tmp_path / "net.pt", trust=True)
+
+    outcome = replace_file(Job(work.subject, work.recipe, None))
+
+    assert outcome.ledger is not None
+    assert outcome.ledger.fresh.tensors == 2
+
+
+def test_old_file_goes_over_to_safetensors(tmp_path: Path) -> None:
+    weights = GatedNet().state_dict()
+    torch.save(weights, tmp_path / "net.pt", _use_new_zipfile_serialization=False)
+
+    swap(tmp_path / "net.pt", out="out.safetensors")
+
+    loaded = modswap.load(tmp_path / "out.safetensors", FACTORY)
+    assert torch.equal(loaded.get_parameter("head.weight"), weights["head.weight"])
+
+
+def test_old_files_of_other_machines_and_makers_are_not_read_as_data(tmp_path: Path) -> None:
+    file = tmp_path / "net.pt"
+    torch.save({"a.w": torch.ones(2)}, file, _use_new_zipfile_serialization=False)
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"little_endian\x94\x88", b"little_endian\x94\x89", 1))
+    if file.read_bytes() == content:
+        place = content.index(b"little_endian") + len(b"little_endian")
+        place = content.index(b"\x88", place)
+        file.write_bytes(content[:place] + b"\x89" + content[place + 1 :])
+
+    with pytest.raises(UnreadableError, match="the order of another kind of machine"):
+        open_legacy(look_at(file))
+
+    file.write_bytes(content[: content.rindex(b"\x80\x02")] + b"\x80\x02K\x01.")
+    with pytest.raises(UnreadableError, match="it does not say which storages follow"):
+        open_legacy(look_at(file))
+
+
+def test_zip_of_another_kind_of_machine_is_not_read_as_data(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "net.pt")
+    content = (tmp_path / "net.pt").read_bytes()
+    (tmp_path / "net.pt").write_bytes(content.replace(b"little", b"bigger"))
+
+    with pytest.raises(UnreadableError, match="the order of another kind of machine"):
+        open_zip(look_at(tmp_path / "net.pt"))
+
+
+def repacked(source: Path, out: Path, change: dict[str, bytes | None]) -> None:
+    """Copy a zip with other contents in some of its records; None leaves one out."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            data = change.get(name.partition("/")[2], old.read(name))
+            if data is not None:
+                new.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"data/0": None}, "a tensor's record '0' is missing"),
+        ({"data/0": b"short"}, r"its record 'net/data/0' has 5 bytes, expected"),
+    ],
+)
+def test_records_that_do_not_fit_are_refused(
+    change: dict[str, bytes | None], what: str, tmp_path: Path
+) -> None:
+    torch.save(GatedNet(), tmp_path / "net.pt")
+    repacked(tmp_path / "net.pt", tmp_path / "bad.pt", change)
+
+    outcome = replace_unbuilt(job(tmp_path / "bad.pt"))
+
+    assert isinstance(outcome.error, CheckpointError)
+    with pytest.raises(CheckpointError, match=what):
+        raise outcome.error
+    assert not (tmp_path / "out-bad.pt").exists()
+
+
+def test_ties_of_safetensors_survive_the_loss_of_the_name_they_were_stored_under(
+    tmp_path: Path,
+) -> None:
+    weights = dict(GatedNet().state_dict())
+    shared = weights["space_attention.0.weight"]
+    ties = {"other.weight": "space_attention.0.weight", "third.weight": "space_attention.0.weight"}
+    numbers = {"codes": torch.arange(5, dtype=torch.uint8), "wide": torch.ones(3).double()}
+    save_file({**weights, **numbers}, tmp_path / "net.safetensors", metadata=ties)
+
+    outcome = replace_unbuilt(job(tmp_path / "net.safetensors"))
+
+    assert outcome.error is None
+    with safe_open(tmp_path / "out-net.safetensors", "pt") as opened:
+        assert opened.metadata()["third.weight"] == "other.weight"
+        assert torch.equal(opened.get_tensor("other.weight"), shared)
+        assert torch.equal(opened.get_tensor("codes"), numbers["codes"])
+    content = (tmp_path / "out-net.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    entries = json.loads(content[8 : 8 + length])
+    sizes = {"F64": 8, "F32": 4, "I64": 8, "U8": 1}
+    starts = [(sizes[e["dtype"]], e["data_offsets"][0]) for n, e in entries.items() if n[0] != "_"]
+    assert all(start % size == 0 for size, start in starts)
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_tensors_that_safetensors_has_no_name_for_are_told(tmp_path: Path) -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("x", torch.zeros(2, dtype=torch.complex32))
+
+    with pytest.raises(CheckpointError, match="safetensors cannot hold 'x'"):
+        modswap.save(Half(), tmp_path / "net.safetensors")
+
+
+def test_rare_dtypes_are_written_by_their_names(tmp_path: Path) -> None:
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("x", torch.ones(2).to(torch.float8_e4m3fn))
+            self.register_buffer("y", torch.ones(2, dtype=torch.complex64))
+
+    modswap.save(Small(), tmp_path / "net.safetensors")
+
+    with safe_open(tmp_path / "net.safetensors", "pt") as opened:
+        assert opened.get_tensor("x").dtype is torch.float8_e4m3fn
+        assert torch.equal(opened.get_tensor("y"), torch.ones(2, dtype=torch.complex64))
+
+
+def test_module_that_no_pickle_can_hold_is_told(tmp_path: Path) -> None:
+    torch.save(GatedNet(), tmp_path / "net.pt")
+    work = job(tmp_path / "net.pt", "{match: space_attention, with: 'tests.models:Unpicklable'}")
+
+    outcome = replace_file(work)
+
+    assert isinstance(outcome.error, CheckpointError)
+    assert "torch cannot write it" in outcome.error.what
