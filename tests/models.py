@@ -232,8 +232,7 @@ class Unpicklable(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.function = lambda x: x
+        self.function = lambda: None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.function(x)
-        return out
+        return x.clone()

@@ -36,7 +36,7 @@ def called_names(look: Look) -> frozenset[str]:
     except UnreadableError:
         return frozenset()  # the unpickler says what is wrong with it
     calls: set[str] = set()
-    for value in _everything(payload):
+    for value in everything(payload):
         if not isinstance(value, Made):
             continue
         if value.how == "called":
@@ -49,7 +49,7 @@ def called_names(look: Look) -> frozenset[str]:
     return frozenset(calls)
 
 
-def _everything(payload: Any) -> Iterator[Any]:
+def everything(payload: Any) -> Iterator[Any]:
     """Yield everything in a payload, each object once."""
     seen: set[int] = set()
     stack = [payload]
@@ -112,7 +112,7 @@ def _check_tensor(made: Made, look: Look) -> None:
 def _check_rings(payload: Any, look: Look) -> None:
     """Refuse modules that contain themselves, on which every walk of a model would end badly."""
     done: set[int] = set()
-    for value in _everything(payload):
+    for value in everything(payload):
         if isinstance(value, Made) and id(value) not in done and _holds_itself(value, done):
             what = f"a {value.what} of it contains itself"
             raise CheckpointError(what, str(look.file), "save the model again without the ring")

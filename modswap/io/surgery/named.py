@@ -188,7 +188,8 @@ def _merged(
     names = dict(old.ties)
     left = {alias: name for alias, name in names.items() if not alias.startswith(gone)}
     # of what goes itself, the first of its other names takes the place
-    heirs = {name: alias for alias, name in reversed(left.items()) if name.startswith(gone)}
+    others_first = sorted(left.items(), reverse=True)  # metadata have no order
+    heirs = {name: alias for alias, name in others_first if name.startswith(gone)}
     kept = {
         heirs.get(name, name): tensor
         for name, tensor in old.tensors.items()

@@ -8,9 +8,9 @@ from typing import Any
 from modswap.io.archive import Archive, read_archive
 from modswap.io.extent import Extent, in_memory
 from modswap.io.outline.pickle_data import Name, Stored, UnreadableError, read_pickle, read_pickles
-from modswap.io.outline.torch_zip import ITEM_BYTES, tensor_parts
+from modswap.io.outline.screen import everything
+from modswap.io.outline.torch_zip import ITEM_BYTES
 from modswap.io.recognise import Look
-from modswap.io.surgery.payload import named_tensors
 
 _COUNT = struct.Struct("<q")
 PICKLE, DATA = "data.pkl", "data/"
@@ -71,7 +71,8 @@ def open_legacy(look: Look) -> Opened:
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise UnreadableError("its bytes are in the order of another kind of machine")
         start = stream.tell()
-    kinds = {stored.key: stored.kind.attribute for stored in storages(payload)}
+    found = (value for value in everything(payload) if isinstance(value, Stored))
+    kinds = {stored.key: stored.kind.attribute for stored in found}
     records = dict(_behind(look, start, keys, kinds))
     order, version = in_memory(b"little", "byteorder"), in_memory(b"3\n", "version")
     archive = Archive("archive", {"byteorder": order, **records, "version": version})
@@ -97,11 +98,3 @@ def _behind(
                 raise look.error("it is cut short", "save or download it again")
             yield f"{DATA}{key}", Extent(nbytes, look.file, start, name=f"storage {key}")
             start += nbytes
-
-
-def storages(value: Any) -> Iterator[Stored]:
-    """Yield the storages of every tensor in a value."""
-    for _, tensor in named_tensors(value):
-        parts = tensor_parts(tensor)
-        if parts is not None and isinstance(parts.stored, Stored):
-            yield parts.stored

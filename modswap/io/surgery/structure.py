@@ -148,13 +148,7 @@ def _parameter(name: str, value: Made) -> Parameter:
 
 def dtypes_of(module: Made) -> Iterator[str]:
     """Yield the storage kinds of a module's parameters, `Half` and the like, its own first."""
-    for _, tensor in _tensors(module):
-        parts = tensor_parts(tensor)
-        if parts is not None and parts.stored is not None:
-            yield parts.stored.kind.attribute.removesuffix("Storage")
-
-
-def _tensors(module: Made) -> Iterator[tuple[str, Made]]:
-    yield from parameters_of(module).items()
+    known = filter(None, map(tensor_parts, parameters_of(module).values()))
+    yield from (parts.stored.kind.attribute.removesuffix("Storage") for parts in known)
     for child in children(module).values():
-        yield from _tensors(child)
+        yield from dtypes_of(child)

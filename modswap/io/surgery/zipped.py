@@ -14,11 +14,12 @@ from modswap.io.extent import Extent, in_memory
 from modswap.io.names import runs_code
 from modswap.io.outline.pickle_data import Name, Stored, read_pickle
 from modswap.io.outline.pickle_writing import write_pickle
+from modswap.io.outline.screen import everything
 from modswap.io.outline.torch_zip import ITEM_BYTES, is_module, is_weights, mapping, unwrapped
 from modswap.io.places import OWN_KEY
 from modswap.io.surgery.edit import Graft, Records, Rewritten
 from modswap.io.surgery.marks import marks
-from modswap.io.surgery.opened import DATA, PICKLE, Opened, content, storages
+from modswap.io.surgery.opened import DATA, PICKLE, Opened, content
 from modswap.io.surgery.optimizers import Parameters, remap
 from modswap.io.surgery.payload import put_module, put_weights, set_item, value_at
 
@@ -87,7 +88,8 @@ class ZipRewriting:
 
     def _put(self, graft: Graft) -> None:
         target = value_at(self.payload, graft.keys)
-        location = next((s.location for s in storages(target)), "cpu")
+        there = (value for value in everything(target) if isinstance(value, Stored))
+        location = next((stored.location for stored in there), "cpu")
         archive = read_archive(graft.packed)
         data = content(archive.records[PICKLE])
         packed, _ = read_pickle(data, len(self._homes), location)

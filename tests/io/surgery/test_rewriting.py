@@ -21,7 +21,7 @@ from modswap.io.outline.pickle_data import Made, Name, UnreadableError
 from modswap.io.recipe import parse_recipe
 from modswap.io.recognise import look_at
 from modswap.io.surgery.opened import open_legacy, open_zip
-from modswap.io.surgery.payload import put_module, value_at
+from modswap.io.surgery.payload import put_module, put_weights, value_at
 from modswap.io.surgery.survey import survey
 from modswap.ops.replace import replace_file
 from modswap.ops.unbuilt import replace_unbuilt
@@ -144,6 +144,14 @@ def test_new_weights_come_beside_their_neighbours(tmp_path: Path) -> None:
         names = [*read(tmp_path / f"out-{name}.pt")]
         assert sum("space_attention" in n for n in names) == 2
         assert {n for n in names if "space" not in n} == set(weights)
+
+
+def test_nearest_names_are_those_that_share_the_most() -> None:
+    held = {"a.x": 1, "z": 2}
+
+    put_weights(held, ["a.b.gate."], {"a.b.gate.w": 3}, {})
+
+    assert [*held] == ["a.x", "a.b.gate.w", "z"]
 
 
 class Labelled(nn.Module):
@@ -349,3 +357,49 @@ def test_module_that_no_pickle_can_hold_is_told(tmp_path: Path) -> None:
 
     assert isinstance(outcome.error, CheckpointError)
     assert "torch cannot write it" in outcome.error.what
+
+
+def test_optimizer_that_has_not_stepped_yet_is_renumbered(tmp_path: Path) -> None:
+    model = GatedNet()
+    state = torch.optim.Adam(model.parameters()).state_dict()
+    torch.save({"model": model.state_dict(), "optimizer": state}, tmp_path / "net.pt")
+
+    swap(tmp_path / "net.pt")
+
+    swapped = modswap.load(tmp_path / "out-net.pt", FACTORY)
+    torch.optim.Adam(swapped.parameters()).load_state_dict(
+        read(tmp_path / "out-net.pt")["optimizer"]
+    )
+
+
+def test_shared_storages_are_written_once(tmp_path: Path) -> None:
+    weights = GatedNet().state_dict()
+    weights["head.bias"] = weights["stem.bias"][:2]
+    extra = {"old": {"a": weights["head.weight"], "sparse": torch.eye(2).to_sparse()}}
+    torch.save({"model": weights, **extra}, tmp_path / "net.pt")
+    torch.save({"model": weights, **extra}, tmp_path / "old.pt",
+               _use_new_zipfile_serialization=False)  # fmt: skip
+
+    for name in ("net", "old"):
+        swap(tmp_path / f"{name}.pt")
+
+        written = read(tmp_path / f"out-{name}.pt")
+        pointers = [t.data_ptr() for t in (written["model"]["head.weight"], written["old"]["a"])]
+        assert pointers[0] == pointers[1]
+
+
+def test_deep_boxes_are_kept_unopened(tmp_path: Path) -> None:
+    deep: Any = torch.ones(1)
+    for _ in range(60):
+        deep = [deep]
+    weights = OrderedDict(GatedNet().state_dict())
+    vars(weights)["mine"] = "kept"
+    torch.save({"model": weights, "deep": deep}, tmp_path / "net.pt")
+
+    swap(tmp_path / "net.pt")
+
+    written = read(tmp_path / "out-net.pt")
+    assert written["model"].mine == "kept"
+    for _ in range(60):
+        (deep,), (written["deep"],) = deep, written["deep"]
+    assert torch.equal(written["deep"], deep)
