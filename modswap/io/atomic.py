@@ -4,12 +4,12 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from modswap.core.errors import CheckpointError
 
@@ -21,7 +21,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(out: Path, *, force: bool) -> Iterator[Path]:
+def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]:
     """Give an empty file beside `out`; put it in the place of `out` if the block succeeds.
 
     What was written is flushed to the disk first. If the block raises, whatever it was, the
@@ -31,6 +31,7 @@ def replacing(out: Path, *, force: bool) -> Iterator[Path]:
     Args:
         out: The file to be written.
         force: Whether it may exist.
+        folder: Whether it is to be a folder.
 
     Raises:
         CheckpointError: If it cannot be written.
@@ -39,46 +40,79 @@ def replacing(out: Path, *, force: bool) -> Iterator[Path]:
     if target.exists() and not force:
         raise exists(out)
     try:
-        with _temporary(target.parent) as temporary:
+        with _temporary(target.parent, folder=folder) as temporary:
             yield temporary
-            _flush(temporary)
-            temporary.chmod(_mode(target))
-            _put(temporary, target, out, force=force)
+            if folder:
+                _put_folder(temporary, target)
+            else:
+                _flush(temporary)
+                temporary.chmod(_mode(target))
+                _put(temporary, target, out, force=force)
             _flush(target.parent)
     except OSError as error:
         raise refused(out, error) from error
 
 
 @contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """Give a new file, locked for as long as the block runs, and remove what is left of it."""
-    remove_litter(folder)
-    file, held = _created(folder)
-    with held:
-        try:
-            yield file
-        finally:
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+def _temporary(parent: Path, *, folder: bool) -> Iterator[Path]:
+    """Give a new file or folder, locked while the block runs, and remove what is left of it."""
+    remove_litter(parent)
+    place, held = _created(parent, folder=folder)
+    try:
+        yield place
+    finally:
+        _remove(place)
+        os.close(held)
 
 
-def _created(folder: Path) -> tuple[Path, BinaryIO]:
+def _created(parent: Path, *, folder: bool) -> tuple[Path, int]:
     while True:
-        # of its own length, so that a long name beside it stays possible
-        file = folder / f"{_BEGIN}{os.getpid()}-{secrets.token_hex(4)}{_END}"
-        held = file.open("xb")
-        lock(held.fileno())
-        if os.fstat(held.fileno()).st_nlink:
-            return file, held
-        held.close()  # another process took it for litter before it was locked
+        place = _name(parent)
+        if folder:
+            place.mkdir()
+        else:
+            place.touch(exist_ok=False)
+        held = os.open(place, os.O_RDONLY)
+        lock(held)
+        if os.fstat(held).st_nlink:
+            return place, held
+        os.close(held)  # another process took it for litter before it was locked
 
 
-def remove_litter(folder: Path) -> None:
+def _name(parent: Path) -> Path:
+    # of its own length, so that a long name beside it stays possible
+    return parent / f"{_BEGIN}{os.getpid()}-{secrets.token_hex(4)}{_END}"
+
+
+def remove_litter(parent: Path) -> None:
     """Remove what writers that were killed left in a folder; living ones hold locks on theirs."""
-    for file in folder.glob(f"{_BEGIN}*{_END}"):
-        with suppress(OSError), file.open("rb") as held:
-            if lock(held.fileno()):
-                file.unlink()
+    for place in parent.glob(f"{_BEGIN}*{_END}"):
+        with suppress(OSError):
+            held = os.open(place, os.O_RDONLY)
+            if lock(held):
+                _remove(place)
+            os.close(held)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            place.unlink(missing_ok=True)
+
+
+def _put_folder(temporary: Path, target: Path) -> None:
+    """Put a folder in its place; one that stands there goes, once the new one is on the disk."""
+    for place in (*temporary.rglob("*"), temporary):
+        _flush(place)
+    if not target.exists():
+        temporary.rename(target)
+        return
+    old = _name(target.parent)
+    target.rename(old)
+    temporary.rename(target)
+    _remove(old)
 
 
 def lock(descriptor: int) -> bool:

@@ -23,7 +23,7 @@ class Look:
         file: The file.
         head: Its first bytes.
         size: Its size in bytes.
-        names: Names of the entries if it is a zip; empty otherwise.
+        names: Names of the entries if it is a zip or a folder; empty otherwise.
     """
 
     file: Path
@@ -44,6 +44,8 @@ def look_at(file: Path) -> Look:
     """
     try:
         status = file.stat()
+        if stat.S_ISDIR(status.st_mode):
+            return Look(file, b"", 0, tuple(sorted(entry.name for entry in file.iterdir())))
         _refuse_odd(file, status)
         with file.open("rb") as stream:
             head = stream.read(HEAD)
@@ -123,6 +125,9 @@ def is_safetensors(look: Look) -> bool:
 
 def foreign(look: Look) -> CheckpointError:
     """Return the error for a file of another kind, with what to do instead."""
+    if not look.head:
+        what = "it is a folder, and none of its files is an index of weights or weights themselves"
+        return look.error(what, "name the checkpoint inside")
     named = _foreign_zip(look) if look.names else _foreign_head(look)
     if named is not None:
         return look.error(*named)

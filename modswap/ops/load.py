@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from modswap.core.code import import_object
-from modswap.core.errors import ModswapError, RecipeError, UnsafeError, UsageError
+from modswap.core.errors import CheckpointError, ModswapError, RecipeError, UnsafeError, UsageError
 from modswap.core.job import Policy, Subject
 from modswap.core.receipt import Receipt, SiteRecord, read_receipt
 from modswap.core.recipe import ModelSource, Recipe
@@ -22,8 +22,13 @@ from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, swapped
 from modswap.ops.build import import_class, make_module
 from modswap.ops.describe import one_line
+from modswap.ops.pretrained import CONFIG, pretrained
 from modswap.ops.swap import apply_recipe
 
+REBUILT = (
+    "`from_pretrained` builds the model of config.json, and so loses the swap: load the written "
+    "folder with `modswap.load(FOLDER)`"
+)
 SHOWN = 6  # names of a list that an error prints
 
 
@@ -79,12 +84,16 @@ def load(subject: Subject, recipe: Recipe | None = None) -> Loaded:
     if slot.kind == "module":
         return Loaded(slot.value, container, receipt)
     factory = _factory(subject, recipe)
+    if factory is None:
+        factory = _pretrained(subject.file)
     model = call_factory(factory)
     if receipt is not None and receipt.sites:
         rebuild(model, receipt.sites, subject.policy, where)
     elif container.recipe:
         apply_embedded(model, container.recipe, subject.policy, where)
     fill(model, slot.value, factory, where)
+    if factory.name == CONFIG:
+        container = replace(container, notes=(*container.notes, REBUILT))
     return Loaded(model, container, receipt)
 
 
@@ -111,17 +120,29 @@ def checksum_notes(subject: Subject) -> tuple[str, ...]:
     return (UNKNOWN,) if is_torch_zip(look) and without_checksums(look) else ()
 
 
-def _factory(subject: Subject, recipe: Recipe | None) -> Factory:
+def _pretrained(file: Path) -> Factory:
+    """Return the factory of a folder whose config.json names a library's class.
+
+    Raises:
+        UsageError: If it does not, and nobody says how to build the model.
+    """
+    build = pretrained(file)
+    if build is None:
+        raise UsageError(
+            "it holds weights without code",
+            str(file),
+            "say how to build the model: `--model package.module:callable`, "
+            "or `model: {factory: …}` in the recipe",
+        )
+    return Factory(build, CONFIG, str(file / CONFIG), CheckpointError)
+
+
+def _factory(subject: Subject, recipe: Recipe | None) -> Factory | None:
     if subject.factory is not None:
         return _imported(subject.factory, {}, str(Path.cwd()), "--model", UsageError)
     source: ModelSource | None = recipe.model if recipe else None
     if recipe is None or source is None:
-        raise UsageError(
-            "it holds weights without code",
-            str(subject.file),
-            "say how to build the model: `--model package.module:callable`, "
-            "or `model: {factory: …}` in the recipe",
-        )
+        return None
     where = recipe.at("model", "factory")
     return _imported(source.factory, source.args, recipe.source.folder, where, RecipeError)
 

@@ -48,6 +48,9 @@ def make_receipt(
 
 
 def _source(file: Path) -> SourceRecord:
+    if file.is_dir():
+        nbytes = sum(one.stat().st_size for one in file.rglob("*") if one.is_file())
+        return SourceRecord(name=file.name, nbytes=nbytes)
     nbytes = file.stat().st_size
     return SourceRecord(
         name=file.name, nbytes=nbytes, sha256=digest(file) if nbytes <= _READ else ""

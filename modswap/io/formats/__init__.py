@@ -13,6 +13,7 @@ from modswap.core.job import Policy
 from modswap.core.outcome import Written
 from modswap.io.atomic import digest, exists, replacing
 from modswap.io.formats.container import Container, Slot, named_tensors, refilled
+from modswap.io.formats.folder import FOLDER
 from modswap.io.formats.format import Format, Swaps
 from modswap.io.formats.safetensors_file import SAFETENSORS
 from modswap.io.formats.torch_file import TORCH, TORCH_LEGACY
@@ -32,7 +33,7 @@ __all__ = [
     "write",
 ]
 
-FORMATS: tuple[Format, ...] = (TORCH, TORCH_LEGACY, SAFETENSORS)
+FORMATS: tuple[Format, ...] = (TORCH, TORCH_LEGACY, SAFETENSORS, FOLDER)
 ENDINGS = {ending: row for row in FORMATS for ending in row.endings}
 
 
@@ -80,7 +81,9 @@ def refuse_target(source: Path, out: Path, *, force: bool) -> None:
         fix = "name another file: the input is never overwritten"
         raise CheckpointError("it is the input itself", str(out), fix)
     kind = kind_of(out.stat().st_mode) if there else ""
-    if kind:
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise CheckpointError("it is inside the input", str(out), "name another folder")
+    if kind and not (source.is_dir() and out.is_dir() and out.suffix.lower() not in ENDINGS):
         inside = f", {out / source.name}" if out.is_dir() else ""
         raise CheckpointError(f"it is {kind}", str(out), f"name a file{inside}")
     if not out.resolve().parent.is_dir():
@@ -88,7 +91,7 @@ def refuse_target(source: Path, out: Path, *, force: bool) -> None:
         raise CheckpointError(what, str(out), "make it first")
     if there and not force:
         raise exists(out)
-    if out.suffix:
+    if out.suffix and not source.is_dir():
         _by_ending(out)
 
 
@@ -121,6 +124,8 @@ def _by_ending(out: Path) -> Format:
 
 def target_format(container: Container, out: Path) -> Format:
     """Return the format to write: the input's, unless the target's ending asks for another."""
+    if container.format == FOLDER.name and out.suffix.lower() not in ENDINGS:
+        return FOLDER
     if out.suffix:
         return _by_ending(out)
     return SAFETENSORS if container.format == SAFETENSORS.name else TORCH
@@ -181,9 +186,7 @@ def rewriting(
     """
     row = next(row for row in FORMATS if row.name == container.format)
     target = target_format(container, out) if out is not None else row
-    if target is not row and row.endings:
-        return None
-    if target.weights_only and row is not target:
+    if target is not row and not (row is TORCH_LEGACY and target is TORCH):
         return None
     try:
         return row.rewrite(container, swaps, policy)
@@ -215,8 +218,11 @@ def rewrite(
             it was.
     """
     refuse_target(source, out, force=force)
-    with replacing(out, force=force) as temporary:
+    with replacing(out, force=force, folder=source.is_dir()) as temporary:
         done = prepared.write(temporary, records, checksums=checksums)
+    if source.is_dir():
+        nbytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+        return Written(out, nbytes, done.sha256, FOLDER.name), done.tensors
     name = (_by_ending(out) if out.suffix else TORCH).name
     return Written(out, out.stat().st_size, done.sha256, name), done.tensors
 

@@ -21,16 +21,19 @@ class Swap:
     Args:
         slot: The place.
         modules: Each with the paths that it goes to, in the dtype of the place.
+        more: Beginnings of further names that go.
     """
 
     slot: Slot
     modules: tuple[tuple[tuple[str, ...], nn.Module], ...]
+    more: tuple[str, ...] = ()
 
     @property
     def prefixes(self) -> tuple[str, ...]:
         """Return what the names of tensors begin with that belong to what is replaced."""
         place = "".join(f"{key}." for key in self.slot.keys) + self.slot.prefix
-        return tuple(f"{place}{path}." for paths, _ in self.modules for path in paths)
+        own = tuple(f"{place}{path}." for paths, _ in self.modules for path in paths)
+        return (*own, *self.more)
 
 
 @dataclass(frozen=True, slots=True)

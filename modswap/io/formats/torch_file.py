@@ -241,7 +241,7 @@ def _graft(swap: Swap) -> Graft:
     except Exception as error:  # pickling runs the classes' own code, which may raise anything
         raise _unsaved(error) from error
     paths = tuple(paths for paths, _ in swap.modules)
-    return Graft(swap.slot.keys, swap.slot.prefix, paths, stream.getvalue())
+    return Graft(swap.slot.keys, swap.slot.prefix, paths, stream.getvalue(), swap.more)
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:

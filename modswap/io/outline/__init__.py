@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from modswap.core.tree import Tree
+from modswap.io.outline.folder import folder_outline
 from modswap.io.outline.safetensors_header import safetensors_outline
 from modswap.io.outline.torch_zip import torch_outline
 from modswap.io.recognise import is_safetensors, is_torch_legacy, is_torch_zip, look_at
+from modswap.io.shards import is_folder
 
 
 def outline(file: Path) -> Tree | None:
@@ -20,6 +22,8 @@ def outline(file: Path) -> Tree | None:
     look = look_at(file)
     if is_torch_zip(look) or is_torch_legacy(look):
         return torch_outline(look)
+    if is_folder(look):
+        return folder_outline(look)
     if is_safetensors(look):
         return safetensors_outline(look)
     return None

@@ -14,12 +14,26 @@ def safetensors_outline(look: Look) -> Tree | None:
     Raises:
         CheckpointError: If the header is damaged.
     """
+    known = tensor_sizes(look)
+    if known is None:
+        return None  # its own reader says what is wrong with it
+    prefix = common_prefix(list(known))
+    rows = implied_rows({name.removeprefix(prefix): size for name, size in known.items()})
+    return Tree(str(look.file), "safetensors", rows, notes=(WEIGHTS,))
+
+
+def tensor_sizes(look: Look) -> dict[str, tuple[int, int]] | None:
+    """Return elements and bytes of every tensor; None if the header is not what it should be.
+
+    Raises:
+        CheckpointError: If the header is damaged.
+    """
     header = header_of_safetensors(look)
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
     sizes = {name: _size(entry) for name, entry in entries.items()}
     known = {name: size for name, size in sizes.items() if size is not None}
     if not known or len(known) < len(sizes):
-        return None  # its own reader says what is wrong with it
+        return None
     ties = header.get("__metadata__")
     if isinstance(ties, dict):  # other names of a tensor, as safetensors' `save_model` has them
         known |= {
@@ -27,9 +41,7 @@ def safetensors_outline(look: Look) -> Tree | None:
             for a, b in ties.items()
             if isinstance(b, str) and b in known and a not in known
         }
-    prefix = common_prefix(list(known))
-    rows = implied_rows({name.removeprefix(prefix): size for name, size in known.items()})
-    return Tree(str(look.file), "safetensors", rows, notes=(WEIGHTS,))
+    return known
 
 
 def _size(entry: Any) -> tuple[int, int] | None:

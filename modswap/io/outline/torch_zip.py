@@ -207,13 +207,17 @@ def rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
     """
     if is_module(value):
         return tuple(_walk(unwrapped(value))), ()
-    entries = mapping(value) or {}
-    named = {name: tensor_parts(item) for name, item in entries.items()}
-    prefix = common_prefix(list(named))
-    sizes = {
-        name.removeprefix(prefix): (t.numel, t.nbytes) for name, t in named.items() if t is not None
-    }
-    return implied_rows(sizes), (WEIGHTS,)
+    sizes = weight_sizes(value)
+    prefix = common_prefix(list(sizes))
+    return implied_rows({name.removeprefix(prefix): size for name, size in sizes.items()}), (
+        WEIGHTS,
+    )
+
+
+def weight_sizes(value: Any) -> dict[str, tuple[int, int]]:
+    """Return elements and bytes of every tensor of a state dict."""
+    named = {name: tensor_parts(item) for name, item in (mapping(value) or {}).items()}
+    return {name: (t.numel, t.nbytes) for name, t in named.items() if t is not None}
 
 
 def unwrapped(module: Made) -> Made:

@@ -17,12 +17,14 @@ class Graft:
         prefix: What wrappers put before every name there.
         paths: For each new module the paths that it goes to.
         packed: The modules, or their state dicts, as a list in a zip of `torch.save`.
+        more: Beginnings of further names that go from a state dict.
     """
 
     keys: tuple[str, ...]
     prefix: str
     paths: tuple[tuple[str, ...], ...]
     packed: bytes
+    more: tuple[str, ...] = ()
 
     @property
     def prefixes(self) -> tuple[str, ...]:

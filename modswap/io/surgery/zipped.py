@@ -100,6 +100,8 @@ class ZipRewriting:
                 for path in paths:
                     put_module(model, path, module)
             return
+        for prefix in graft.more:
+            put_weights(target, [prefix], {}, {})
         for paths, weights in zip(graft.paths, packed, strict=True):
             for path in paths:
                 place = f"{graft.prefix}{path}"

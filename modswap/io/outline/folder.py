@@ -1,0 +1,28 @@
+"""The module tree that a folder of weights implies, from the headers of its files."""
+
+from modswap.core.tree import Tree
+from modswap.io.outline.implied import WEIGHTS, implied_rows
+from modswap.io.outline.pickle_data import UnreadableError
+from modswap.io.outline.safetensors_header import tensor_sizes
+from modswap.io.outline.torch_zip import payload_of, weight_sizes
+from modswap.io.places import common_prefix
+from modswap.io.recognise import Look, is_safetensors
+from modswap.io.shards import read_shards
+
+
+def folder_outline(look: Look) -> Tree | None:
+    """Return the tree of a folder; None if a file in it cannot be read as data.
+
+    Raises:
+        CheckpointError: If its index or a file is damaged.
+    """
+    known: dict[str, tuple[int, int]] = {}
+    for shard in read_shards(look).looks.values():
+        try:
+            held = tensor_sizes(shard) if is_safetensors(shard) else None
+            known |= weight_sizes(payload_of(shard)[0]) if held is None else held
+        except (UnreadableError, RecursionError):
+            return None  # its own reader says what is wrong with it
+    prefix = common_prefix(list(known))
+    rows = implied_rows({name.removeprefix(prefix): size for name, size in known.items()})
+    return Tree(str(look.file), "folder", rows, notes=(WEIGHTS,))
