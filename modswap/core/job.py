@@ -17,12 +17,15 @@ class Policy:
         aliases: Classes that moved since the file was written, (old, new).
         trust: Whether torch's full unpickler may run whatever the file holds.
         checksum: Whether a file's bytes are compared with its checksums before they are used.
+        most: Bytes of weights that are read where they cannot be mapped; of more only the shapes
+            are known. None for all of them.
     """
 
     allow: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     trust: bool = False
     checksum: bool = True
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, replace
+from io import BytesIO, RawIOBase
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from modswap.io.copying import Sink
 from modswap.io.extent import Extent
@@ -42,12 +42,86 @@ def read_archive(source: Path | bytes) -> Archive:
         source: A file, or the zip itself; its directory was looked at already.
     """
     if isinstance(source, bytes):
-        return _archive(BytesIO(source), None, memoryview(source))
+        return _archive(BytesIO(source), None, memoryview(source))[0]
     with source.open("rb") as stream:
-        return _archive(stream, source, memoryview(b""))
+        return _archive(stream, source, memoryview(b""))[0]
 
 
-def _archive(stream: IO[bytes], file: Path | None, held: memoryview) -> Archive:
+class Window(RawIOBase):
+    """A part of a file, read as if it were one.
+
+    Args:
+        stream: The file.
+        start: Where the part begins.
+        nbytes: How long it is.
+    """
+
+    def __init__(self, stream: IO[bytes], start: int, nbytes: int) -> None:
+        super().__init__()
+        self.stream = stream
+        self.start = start
+        self.nbytes = nbytes
+        self.place = 0
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that it can be read from anywhere."""
+        return True
+
+    def tell(self) -> int:
+        """Return where it is read next."""
+        return self.place
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Set where it is read next."""
+        self.place = max(0, offset + (0, self.place, self.nbytes)[whence])
+        return self.place
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the bytes at that place, so many or as many as are left."""
+        left = max(0, self.nbytes - self.place)
+        count = left if size is None or size < 0 else min(size, left)
+        self.stream.seek(self.start + self.place)
+        data = self.stream.read(count)
+        self.place += len(data)
+        return data
+
+
+def read_inner_archive(file: Path, start: int, nbytes: int) -> Archive:
+    """Return where the records of a torch zip lie that is a part of a file.
+
+    Args:
+        file: The file.
+        start: Where the zip begins.
+        nbytes: How long it is.
+
+    Raises:
+        ValueError: If it is damaged, or its records are compressed, lie outside it, or share a
+            name.
+    """
+    with file.open("rb") as stream:
+        # zipfile asks for what a stream of this kind has
+        window = cast("IO[bytes]", Window(stream, start, nbytes))
+        try:
+            found, entries = _archive(window, file, memoryview(b""))
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as error:
+            raise ValueError(str(error)) from None
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    inside = all(extent.start + extent.nbytes <= nbytes for extent in found.records.values())
+    if len(found.records) < len(entries) or not (stored and inside):
+        raise ValueError("it is no zip as torch.save writes it")
+    records = {
+        name: replace(extent, start=start + extent.start) for name, extent in found.records.items()
+    }
+    return Archive(found.root, records)
+
+
+def _archive(
+    stream: IO[bytes], file: Path | None, held: memoryview
+) -> tuple[Archive, list[zipfile.ZipInfo]]:
     records = {}
     root = ""
     with zipfile.ZipFile(stream) as archive:
@@ -63,7 +137,7 @@ def _archive(stream: IO[bytes], file: Path | None, held: memoryview) -> Archive:
         # torch can be told to write no checksums; nothing at all has the checksum 0
         crc = entry.CRC if entry.CRC or not size else None
         records[name] = Extent(size, file, start, data, crc, entry.filename)
-    return Archive(root, records)
+    return Archive(root, records), entries
 
 
 @dataclass(frozen=True, slots=True)

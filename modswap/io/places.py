@@ -19,6 +19,7 @@ KEYS = (
     "state_dict_ema",
     "ema_model",
     "params_ema",
+    "app",
 )
 PREFIXES = ("module.", "_orig_mod.")
 OWN_KEY = "modswap"

@@ -2,11 +2,12 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from modswap.core.errors import ModswapError
-from modswap.core.job import Job
+from modswap.core.job import Job, Subject
 from modswap.core.outcome import Outcome
-from modswap.io.formats import refuse_target
+from modswap.io.formats import ENDINGS, refuse_target
 from modswap.ops.inputs import calls_of
 from modswap.ops.load import Loaded, load, with_recipe
 from modswap.ops.surgery import Surgery
@@ -57,7 +58,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     if job.out is not None:
         refuse_target(subject.file, job.out, force=job.force)
     progress(f"loading {subject.file}")
-    loaded = load(subject, recipe)
+    loaded = load(_bounded(subject, job.out, unreal=unreal), recipe)
     surgery = Surgery(replace(job, subject=subject), loaded, progress, unread=unreal)
     large = () if unreal else _too_large(loaded)
     unreal = unreal or bool(large)
@@ -83,6 +84,13 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     except ModswapError as error:
         outcome = replace(outcome, error=error)
     return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _bounded(subject: Subject, out: Path | None, *, unreal: bool) -> Subject:
+    """Return the subject with a bound to the weights that are read where they cannot be mapped."""
+    if out is not None and out.suffix.lower() in ENDINGS:
+        return subject  # what is written in another format has to be read
+    return replace(subject, policy=replace(subject.policy, most=0 if unreal else RUN))
 
 
 def _too_large(loaded: Loaded) -> tuple[str, ...]:

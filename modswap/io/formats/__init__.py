@@ -13,6 +13,7 @@ from modswap.core.job import Policy
 from modswap.core.outcome import Written
 from modswap.io.atomic import digest, exists, replacing
 from modswap.io.formats.container import Container, Slot, named_tensors, refilled
+from modswap.io.formats.distributed import DISTRIBUTED
 from modswap.io.formats.folder import FOLDER
 from modswap.io.formats.format import Format, Swaps
 from modswap.io.formats.safetensors_file import SAFETENSORS
@@ -22,6 +23,7 @@ from modswap.io.recognise import foreign, kind_of, look_at
 from modswap.io.surgery.edit import Mark, Records, Rewriting
 
 __all__ = [
+    "ENDINGS",
     "FORMATS",
     "blank",
     "left_out",
@@ -33,7 +35,7 @@ __all__ = [
     "write",
 ]
 
-FORMATS: tuple[Format, ...] = (TORCH, TORCH_LEGACY, SAFETENSORS, FOLDER)
+FORMATS: tuple[Format, ...] = (TORCH, TORCH_LEGACY, SAFETENSORS, DISTRIBUTED, FOLDER)
 ENDINGS = {ending: row for row in FORMATS for ending in row.endings}
 
 
@@ -122,10 +124,16 @@ def _by_ending(out: Path) -> Format:
     return row
 
 
+def row_of(container: Container) -> Format:
+    """Return the row of the format that a checkpoint was read from."""
+    return next(row for row in FORMATS if row.name == container.format)
+
+
 def target_format(container: Container, out: Path) -> Format:
     """Return the format to write: the input's, unless the target's ending asks for another."""
-    if container.format == FOLDER.name and out.suffix.lower() not in ENDINGS:
-        return FOLDER
+    own = row_of(container)
+    if own.folder and out.suffix.lower() not in ENDINGS:
+        return own
     if out.suffix:
         return _by_ending(out)
     return SAFETENSORS if container.format == SAFETENSORS.name else TORCH
@@ -184,7 +192,7 @@ def rewriting(
         CheckpointError: If the file is damaged.
         UnsafeError: If it names what can run code.
     """
-    row = next(row for row in FORMATS if row.name == container.format)
+    row = row_of(container)
     target = target_format(container, out) if out is not None else row
     if target is not row and not (row is TORCH_LEGACY and target is TORCH):
         return None
@@ -222,7 +230,9 @@ def rewrite(
         done = prepared.write(temporary, records, checksums=checksums)
     if source.is_dir():
         nbytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-        return Written(out, nbytes, done.sha256, FOLDER.name), done.tensors
+        look = look_at(out)
+        name = next(row.name for row in FORMATS if row.recognise(look))
+        return Written(out, nbytes, done.sha256, name), done.tensors
     name = (_by_ending(out) if out.suffix else TORCH).name
     return Written(out, out.stat().st_size, done.sha256, name), done.tensors
 
@@ -230,6 +240,8 @@ def rewrite(
 def left_out(container: Container, out: Path) -> tuple[str, ...]:
     """Return in words what a file will not hold because its format has no room for it."""
     row = target_format(container, out)
+    if container.format == DISTRIBUTED.name and row is not DISTRIBUTED:
+        return ("only the models' weights are written, not what else the folder holds",)
     if not row.weights_only or container.format == row.name:
         return ()
     primary = container.slots[0]

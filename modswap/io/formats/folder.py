@@ -95,4 +95,4 @@ def _homes(shards: Shards, swap: Swap) -> list[str]:
     return homes
 
 
-FOLDER = Format("folder", (), is_folder, load, save, rewrite, weights_only=True)
+FOLDER = Format("folder", (), is_folder, load, save, rewrite, weights_only=True, folder=True)

@@ -62,6 +62,7 @@ class Format:
         rewrite: Prepares the same file with other modules in it, read as data; raises
             `UnreadableError` where it cannot, and the payload is saved instead.
         weights_only: Whether it can hold nothing but named tensors.
+        folder: Whether it is a folder.
     """
 
     name: str
@@ -71,3 +72,4 @@ class Format:
     save: Callable[[Any, Path, Records, dict[str, str]], None]
     rewrite: Callable[[Container, Swaps, Policy], Rewriting]
     weights_only: bool = False
+    folder: bool = False

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from modswap.core.tree import Tree
+from modswap.io.outline.distributed import distributed_outline
+from modswap.io.outline.distributed_metadata import is_distributed
 from modswap.io.outline.folder import folder_outline
 from modswap.io.outline.safetensors_header import safetensors_outline
 from modswap.io.outline.torch_zip import torch_outline
@@ -22,6 +24,8 @@ def outline(file: Path) -> Tree | None:
     look = look_at(file)
     if is_torch_zip(look) or is_torch_legacy(look):
         return torch_outline(look)
+    if is_distributed(look):
+        return distributed_outline(look)
     if is_folder(look):
         return folder_outline(look)
     if is_safetensors(look):

@@ -18,6 +18,8 @@ _BANNED = (
     *("NEXT_BUFFER", "READONLY_BUFFER", "PERSID", "INST", "OBJ"),
 )
 _BANNED_CODES = {getattr(pickle, name)[0] for name in _BANNED}
+_MODERN = ("FRAME", "STACK_GLOBAL", "MEMOIZE", "SHORT_BINUNICODE", "BINUNICODE8")
+_MODERN_CODES = {getattr(pickle, name)[0] for name in _MODERN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,12 @@ def read_pickle(
 
 
 def read_pickles(
-    stream: BinaryIO, count: int, *, home: int = 0, location: str | None = None
+    stream: BinaryIO,
+    count: int,
+    *,
+    home: int = 0,
+    location: str | None = None,
+    modern: bool = False,
 ) -> tuple[list[Any], tuple[Name, ...]]:
     """Return what pickles hold that follow one another, and every name in them.
 
@@ -118,14 +125,16 @@ def read_pickles(
         count: How many.
         home: The `home` of their storages.
         location: Takes the place of their own; None for none.
+        modern: Whether they may be of protocol 4, which `torch.save` does not write.
 
     Raises:
         UnreadableError: If one cannot be read.
     """
     counted = _Counted(stream)
     names: dict[tuple[str, str], Name] = {}
+    reader = _ModernReader if modern else _Reader
     try:
-        values = [_Reader(counted, names, home, location).load() for _ in range(count)]
+        values = [reader(counted, names, home, location).load() for _ in range(count)]
     except UnreadableError:
         raise
     except Exception as error:
@@ -217,6 +226,20 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.BUILD[0]] = load_build
+
+
+class _ModernReader(_Reader):
+    """A reader of protocol 4, as Python's own pickle writes it."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **_Reader.dispatch,
+        **{code: _Unpickler.dispatch[code] for code in _MODERN_CODES},
+    }
+
+    def load_frame(self) -> None:
+        self.read(8)  # its length; what is in it is read and counted as if it were not framed
+
+    dispatch[pickle.FRAME[0]] = load_frame
 
 
 def _name(value: Any) -> Name:

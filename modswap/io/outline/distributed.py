@@ -1,0 +1,34 @@
+"""The module tree that a distributed checkpoint implies, from its metadata."""
+
+from typing import Any
+
+from modswap.core.tree import Tree
+from modswap.io.outline.distributed_metadata import Item, read_distributed
+from modswap.io.outline.implied import WEIGHTS, implied_rows
+from modswap.io.places import KEYS, common_prefix
+from modswap.io.recognise import Look
+
+
+def distributed_outline(look: Look) -> Tree:
+    """Return the tree of a distributed checkpoint.
+
+    Raises:
+        CheckpointError: If its metadata are damaged.
+        UnsafeError: If they would build what such metadata are not made of.
+    """
+    items = list(read_distributed(look.file).tensors)
+    keys = _place(items)
+    named = {str(item.keys[-1]): item for item in items if item.keys[:-1] == keys}
+    prefix = common_prefix(list(named))
+    sizes = {n.removeprefix(prefix): (item.numel, item.nbytes) for n, item in named.items()}
+    return Tree(str(look.file), "distributed", implied_rows(sizes), notes=(WEIGHTS,))
+
+
+def _place(items: list[Item]) -> tuple[Any, ...]:
+    """Return the keys down to the model's weights."""
+    held = {item.keys[:-1] for item in items}
+    for key in KEYS:
+        for keys in ((key,), *((key, inner) for inner in KEYS)):
+            if keys in held:
+                return keys
+    return ()
