@@ -236,3 +236,21 @@ class Unpicklable(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.clone()
+
+
+class Counting(nn.Module):
+    """Gives back what it is given, and keeps a state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return what is kept beside the tensors."""
+        return {"seen": 0}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Take what was kept."""

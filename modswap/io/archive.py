@@ -110,8 +110,10 @@ def read_inner_archive(file: Path, start: int, nbytes: int) -> Archive:
         except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as error:
             raise ValueError(str(error)) from None
     stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    inside = all(extent.start + extent.nbytes <= nbytes for extent in found.records.values())
-    if len(found.records) < len(entries) or not (stored and inside):
+    order = sorted(found.records.values(), key=lambda extent: extent.start)
+    starts = [*(extent.start for extent in order[1:]), nbytes]
+    apart = all(e.start + e.nbytes <= s for e, s in zip(order, starts, strict=False))
+    if len(found.records) < len(entries) or not (stored and apart):
         raise ValueError("it is no zip as torch.save writes it")
     records = {
         name: replace(extent, start=start + extent.start) for name, extent in found.records.items()

@@ -223,7 +223,8 @@ def _follow(other: nn.Module, prepared: Prepared) -> None:
 
 def copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     """Return a module in a dtype; itself if it is in it already."""
-    floating = {t.dtype for t in module.state_dict().values() if t.is_floating_point()}
+    tensors = (value for value in module.state_dict().values() if torch.is_tensor(value))
+    floating = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
     return module if dtype is None or floating <= {dtype} else copy.deepcopy(module).to(dtype)
 
 

@@ -24,7 +24,7 @@ from modswap.io.outline.distributed_metadata import (
     is_distributed,
     read_distributed,
 )
-from modswap.io.outline.pickle_data import Made, Stored, UnreadableError, read_pickle
+from modswap.io.outline.pickle_data import Made, Name, Stored, UnreadableError, read_pickle
 from modswap.io.recognise import Look
 from modswap.io.shards import records_in
 from modswap.io.surgery.distributed import DistributedRewriting, Fresh
@@ -144,11 +144,10 @@ def read_tensor(source: Distributed, item: Item) -> torch.Tensor:
 def _part(source: Distributed, item: Item, chunk: Chunk) -> torch.Tensor:
     archive = read_inner_archive(source.folder / chunk.file, chunk.start, chunk.nbytes)
     value, _ = read_pickle(content(archive.records[PICKLE]))
-    while isinstance(value, Made) and value.args and isinstance(value.args[0], Made):
-        value = value.args[0]  # a parameter
     match value:
         case Made(
-            args=(Stored() as stored, int() as offset, tuple() as size, tuple() as strides, *_)
+            what=Name("torch._utils", "_rebuild_tensor_v2"),
+            args=(Stored() as stored, int() as offset, tuple() as size, tuple() as strides, *_),
         ):
             pass
         case _:

@@ -200,10 +200,8 @@ def _sides(value: Any) -> tuple[int, ...]:
     """Return the sides of a shape, or an offset."""
     match value:
         case Made(what=Name("torch", "Size"), args=(tuple() | list() as sides,)):
-            if elements(tuple(sides)) is not None:
+            if elements(sides) is not None:
                 return tuple(sides)
-        case Made(what=Name("torch", "Size"), args=()):
-            return ()
     raise UnreadableError("it has no shape where one belongs")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import prod
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from modswap.io.outline.distributed_metadata import (
     Item,
 )
 from modswap.io.outline.distributed_metadata import read_distributed as read
-from modswap.io.outline.pickle_data import Made, Name, Stored
+from modswap.io.outline.pickle_data import Made, Name
 from modswap.io.outline.pickle_writing import write_pickle
 from modswap.io.shards import RECORDS, other_files
 from modswap.io.surgery.edit import Mark, Records, Rewritten
@@ -109,7 +110,7 @@ class DistributedRewriting:
         own = next(n for n in map(_OWN.format, range(len(digests) + 1)) if n not in digests)
         places = self._put_fresh(out / own, digests)
         texts = {
-            METADATA: write_pickle(self._metadata(moved, own, places), _no_storage),
+            METADATA: write_pickle(self._metadata(moved, own, places), attrgetter("key")),
             RECORDS: _json({"recipe": records.recipe, "receipt": records.receipt}),
         }
         for name, data in texts.items():
@@ -254,14 +255,10 @@ def _pieces(file: Path, chunk: Chunk) -> Iterator[Extent]:
     except ValueError:
         records = {}.values()
     for record in sorted((r for r in records if r.nbytes), key=lambda r: r.start):
-        if record.start < place:  # records that lie in one another
-            continue
-        if record.start > place:
-            yield Extent(record.start - place, file, place)
+        yield Extent(record.start - place, file, place)
         yield replace(record, name=f"{file.name}: {record.name}")
         place = record.start + record.nbytes
-    if end > place:
-        yield Extent(end - place, file, place)
+    yield Extent(end - place, file, place)
 
 
 def _copy_between(sink: Sink, file: Path, start: int, end: int) -> None:
@@ -280,10 +277,6 @@ def _with(made: Made, update: Mapping[str, Any]) -> Made:
 
 def _size(sides: tuple[int, ...]) -> Made:
     return Made("called", SIZE, (sides,))
-
-
-def _no_storage(stored: Stored) -> str:
-    return stored.key
 
 
 def _json(value: object) -> bytes:

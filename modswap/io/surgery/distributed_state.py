@@ -71,10 +71,14 @@ class _Optimizer:
 
     @property
     def name(self) -> str:
-        return ".".join(map(str, self.root))
+        return _dotted(self.root)
 
     def keys(self, *below: str) -> Keys:
         return (*self.root, ".".join(below)) if self.flat else (*self.root, *below)
+
+
+def _dotted(keys: Keys) -> str:
+    return ".".join(map(str, keys))
 
 
 def keep(source: Distributed, parameters: Parameters) -> Kept:
@@ -154,7 +158,7 @@ def _value(item: Item | None, source: Distributed) -> Any:
         archive = read_inner_archive(source.folder / chunk.file, chunk.start, chunk.nbytes)
         return read_pickle(content(archive.records[PICKLE]))[0]
     except (ValueError, KeyError, UnreadableError):
-        return None
+        return None  # what its own program will say more about
 
 
 def _bytes(item: Item, source: Distributed) -> bytes:
@@ -165,7 +169,6 @@ def _bytes(item: Item, source: Distributed) -> bytes:
 def _leave_out(optimizer: _Optimizer, done: Kept) -> None:
     tables = (*optimizer.state.values(), *optimizer.groups.values())
     done.gone += [item.name for entries in tables for item in entries.values()]
-    done.prefixes.append(f"{optimizer.name}.")
     done.notes.append(
         f"{optimizer.name!r} was left out: which of its state belongs to which parameter cannot "
         "be told for certain; build a fresh optimizer before training on"
@@ -204,9 +207,9 @@ class _Refilled:
         started = [name for name in self.changed.fresh if self._start(name)]
         if not self.optimizer.flat:
             self._put_groups()
-        left = f"; {len(self.changed.fresh)} new ones start from zeros, as in a fresh optimizer"
-        if len(started) < len(self.changed.fresh):
-            left = f"; {len(self.changed.fresh)} new ones have none yet"
+        rest = len(self.changed.fresh) - len(started)
+        left = f"; {len(started)} new ones start from zeros, as in a fresh optimizer"
+        left += f"; {rest} new ones have none yet" if rest else ""
         self.done.notes.append(
             f"{self.optimizer.name!r} was remapped by name: the state of "
             f"{len(self.optimizer.state) - len(dropped)} parameters kept, of {len(dropped)} "
@@ -216,43 +219,44 @@ class _Refilled:
     def _start(self, name: str) -> bool:
         """Give a new parameter what a fresh optimizer would, in the form of a kept one's."""
         like = self._like(name)
-        if like is None:
-            return False
         full = f"{self.prefix}{name}"
         optimizer, done = self.optimizer, self.done
-        for key, item in optimizer.state[like].items():
-            shape = item.shape if key == "step" else self._shape(item, like, name)
-            keys = optimizer.keys("state", full, key)
-            dotted = ".".join(map(str, keys))
-            if item.dtype and shape is not None:
-                done.zeros.append(Zeros(dotted, keys, item.dtype, shape))
-            elif type(_value(item, self.source)) in {int, float}:
-                done.values.append(Value(dotted, keys, 0))
-            else:
-                return False
+        entries = optimizer.state[like].items() if like is not None else ()
+        moments = [self._moment(key, item, str(like), name) for key, item in entries]
+        known = [moment for moment in moments if moment is not None]
+        if like is None or len(known) < len(moments):
+            return False
+        done.zeros += [moment for moment in known if isinstance(moment, Zeros)]
+        done.values += [moment for moment in known if isinstance(moment, Value)]
         done.prefixes.append(f"{optimizer.name}.state.{full}.".removeprefix("."))
-        if optimizer.flat:
-            for key, item in optimizer.groups.get(like, {}).items():
-                keys = optimizer.keys("param_groups", full, key)
-                packed = _bytes(item, self.source)
-                done.values.append(Value(".".join(map(str, keys)), keys, packed=packed))
+        settings = optimizer.groups.get(like, {}) if optimizer.flat else {}
+        for key, item in settings.items():
+            keys = optimizer.keys("param_groups", full, key)
+            done.values.append(Value(_dotted(keys), keys, packed=_bytes(item, self.source)))
         return True
 
-    def _like(self, name: str) -> str | None:
-        """Return a kept parameter with state from the group of a new one, best of its kind."""
-        group = next(group for group in self.changed.groups if name in group)
-        known = [n for n in group if n in self.changed.ids]
-        held = [n for n in known if str(self.changed.ids[n]) in self.optimizer.state]
-        sides = len(self.shapes[name])
-        best = min(held, key=lambda n: abs(len(self.old[n]) - sides), default=None)
-        return None if best is None else str(self.changed.ids[best])
+    def _moment(self, key: str, item: Item, like: str, name: str) -> Zeros | Value | None:
+        """Return what a fresh optimizer would keep under a key; None if it does not follow."""
+        keys = self.optimizer.keys("state", f"{self.prefix}{name}", key)
+        if item.dtype:
+            old = self.old[like.removeprefix(self.prefix)]
+            shape = self.shapes[name] if item.shape == old and key != "step" else item.shape
+            follows = item.shape == old or item.shape in {(), (1,)}
+            return Zeros(_dotted(keys), keys, item.dtype, shape) if follows else None
+        number = type(_value(item, self.source)) in {int, float}
+        return Value(_dotted(keys), keys, 0) if number else None
 
-    def _shape(self, item: Item, like: str, name: str) -> Shape | None:
-        """Return the shape of a new parameter's moment; None if it does not follow."""
-        bare = like.removeprefix(self.prefix)
-        if item.shape == self.old[bare]:
-            return self.shapes[name]
-        return item.shape if item.shape in {(), (1,)} else None
+    def _like(self, name: str) -> str | None:
+        """Return a kept parameter with state of a new one's group and kind."""
+        group = next(group for group in self.changed.groups if name in group)
+        new = self.shapes[name]
+        held = (
+            number
+            for n, number in ((n, str(self.changed.ids.get(n))) for n in group)
+            # factored optimizers keep something else of matrices than of vectors
+            if number in self.optimizer.state and (len(self.old[n]) > 1) == (len(new) > 1)
+        )
+        return next(held, None)
 
     def _put_groups(self) -> None:
         numbers = sorted(self.optimizer.groups, key=int)
