@@ -3,13 +3,15 @@
 import json
 import os
 import stat
+import struct
 import zipfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modswap.core.errors import CheckpointError
 from modswap.core.nearest import file_near
+from modswap.io.zip_directory import flaw
 
 HEAD = 1024  # bytes that are looked at
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch's magic number as a pickled integer
@@ -24,12 +26,14 @@ class Look:
         head: Its first bytes.
         size: Its size in bytes.
         names: Names of the entries if it is a zip or a folder; empty otherwise.
+        sizes: Bytes of each entry of a zip.
     """
 
     file: Path
     head: bytes
     size: int
     names: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
 
     def error(self, what: str, fix: str) -> CheckpointError:
         """Return an error about this file."""
@@ -52,7 +56,7 @@ def look_at(file: Path) -> Look:
     except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
         raise _missing(file, error) from None
     look = Look(file, head, status.st_size)
-    return Look(file, head, status.st_size, _zip_names(look)) if head[:4] == b"PK\3\4" else look
+    return _zip(look) if head[:4] == b"PK\3\4" else look
 
 
 def _refuse_odd(file: Path, status: os.stat_result) -> None:
@@ -79,11 +83,12 @@ def _missing(file: Path, error: OSError | ValueError) -> CheckpointError:
     return CheckpointError(what, str(file), "check the name and its permissions")
 
 
-def _zip_names(look: Look) -> tuple[str, ...]:
+def _zip(look: Look) -> Look:
+    """Return the look at a zip, with its entries; one of torch has to be sound."""
     try:
         with zipfile.ZipFile(look.file) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
         what = f"it is damaged or cut short: no readable zip directory ({error})"
         raise look.error(what, "save or download it again") from None
     names = tuple(entry.filename for entry in entries)
@@ -91,11 +96,9 @@ def _zip_names(look: Look) -> tuple[str, ...]:
     if double:
         what = f"two entries of its zip have one name: {double[0]!r}"
         raise look.error(what, "do not use it: programs would read different tensors")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) and _is_torch(names):
-        # mapped, compressed bytes would be taken for weights
-        what = "its tensors are compressed inside the zip, which torch.save does not do"
-        raise look.error(what, "load it where it was made and save it again")
-    return names
+    if _is_torch(names) and (found := flaw(look.file, look.size, entries)):
+        raise look.error(*found)
+    return replace(look, names=names, sizes=tuple(entry.file_size for entry in entries))
 
 
 def _is_torch(names: tuple[str, ...]) -> bool:

@@ -105,7 +105,7 @@ def _pickle_of(look: Look) -> bytes:
             entry.CRC = None  # type: ignore[assignment]
         try:
             return archive.read(entry)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, OSError, EOFError) as error:
             what = f"it is damaged: {error}"
             raise look.error(what, "save or download it again") from None
 

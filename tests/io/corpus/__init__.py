@@ -2,5 +2,6 @@
 
 from tests.io.corpus.case import Case
 from tests.io.corpus.foreign import CASES as FOREIGN
+from tests.io.corpus.zips import CASES as ZIPS
 
-CASES: tuple[Case, ...] = (*FOREIGN,)
+CASES: tuple[Case, ...] = (*FOREIGN, *ZIPS)

@@ -1,0 +1,87 @@
+"""Whether a zip can be read in one way only: Python's reader and torch's must see the same file.
+
+What is looked through with one is loaded with the other, so whatever they could take in two ways is
+refused: bytes around the zip, entries that overlap, sizes and places beyond the file.
+"""
+
+import re
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import ZIP_STORED, ZipInfo
+
+
+_END, _LOCATOR = struct.Struct("<4sHHHHIIH"), struct.Struct("<4sIQI")
+_WIDE = struct.Struct("<4sQHHIIQQQQ")
+_HEADER = 30  # bytes of an entry's own header, before its name
+_ENCRYPTED, _UTF_8 = 0x1 | 0x40, 0x800
+_UNSAFE = re.compile(r"^/|(^|/)\.\.?(/|$)|\x00")
+_AGAIN, _UNSOUND = "save or download it again", "do not use it: programs would read different tensors"
+
+
+def flaw(file: Path, size: int, entries: Sequence[ZipInfo]) -> tuple[str, str] | None:
+    """Return what is wrong with a torch zip and what to do, or None.
+
+    Args:
+        file: The file.
+        size: Its bytes.
+        entries: What Python reads in its directory.
+    """
+    return _end_flaw(file, size, len(entries)) or _name_flaw(entries) or _place_flaw(size, entries)
+
+
+def _end_flaw(file: Path, size: int, count: int) -> tuple[str, str] | None:
+    """Return what is wrong with what follows the entries."""
+    length = _WIDE.size + _LOCATOR.size + _END.size
+    with file.open("rb") as stream:
+        stream.seek(max(size - length, 0))
+        tail = stream.read().rjust(length, b"\0")
+    mark, *_, said, listed, start, comment = _END.unpack(tail[-_END.size :])
+    if mark != b"PK\5\6" or comment:
+        return "bytes follow the end of its zip", _UNSOUND
+    end = size - _END.size
+    locator, _, place, _ = _LOCATOR.unpack(tail[_WIDE.size : -_END.size])
+    if locator == b"PK\6\7":
+        end = size - length
+        wide, *_, said, listed, start = _WIDE.unpack(tail[: _WIDE.size])
+        if place != end or wide != b"PK\6\6":
+            return "it is damaged: the end of its zip is not where it should be", _AGAIN
+    if start + listed != end:
+        return "it is damaged: its zip's directory is not where it should be", _AGAIN
+    if said != count:
+        return f"it is damaged: its zip says {said:,} entries and lists {count:,}", _AGAIN
+    return None
+
+
+def _name_flaw(entries: Sequence[ZipInfo]) -> tuple[str, str] | None:
+    for entry in entries:
+        # Python cuts a name at a zero byte, and keeps how it stood
+        if _UNSAFE.search(entry.orig_filename):
+            return f"an entry of its zip has an unsafe name: {entry.orig_filename!r}", (
+                "do not use it: it was not made by torch.save"
+            )
+    roots = sorted({entry.filename.partition("/")[0] for entry in entries})
+    if len(roots) > 1:
+        return f"its zip holds more than one folder: {roots[0]!r} and {roots[1]!r}", _UNSOUND
+    return None
+
+
+def _place_flaw(size: int, entries: Sequence[ZipInfo]) -> tuple[str, str] | None:
+    previous, reached = "", 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        name = repr(entry.filename)
+        if entry.flag_bits & _ENCRYPTED:
+            return f"an entry of its zip is encrypted: {name}", _AGAIN
+        if entry.compress_type != ZIP_STORED:
+            # mapped, compressed bytes would be taken for weights
+            what = "its tensors are compressed inside the zip, which torch.save does not do"
+            return what, "load it where it was made and save it again"
+        if entry.compress_size != entry.file_size:
+            return f"it is damaged: its zip gives {name} two sizes", _AGAIN
+        if entry.header_offset < reached:
+            return f"two entries of its zip overlap: {previous} and {name}", _UNSOUND
+        named = len(entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF_8 else "cp437"))
+        previous, reached = name, entry.header_offset + _HEADER + named + entry.file_size
+        if reached > size:
+            return f"it is cut short: {name} of its zip ends beyond the file", _AGAIN
+    return None

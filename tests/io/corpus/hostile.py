@@ -1,0 +1,212 @@
+"""Pickles inside sound zips that ask for more than a checkpoint may."""
+
+from tests.io.corpus.case import Case
+from tests.io.corpus.raw import (
+    bare,
+    call,
+    item,
+    name_,
+    new,
+    number,
+    pickled,
+    pushed,
+    storage,
+    tensor,
+    text,
+    torch_zip,
+)
+
+TOUCH = "touch canary"
+SEEN = {"tree": 0}  # read as data, nothing of it is built
+ASKS = "its pickle asks for what a safe reader does not do"
+UNSAFE = "to load it,"
+
+
+def runs(name: str, code: bytes, says: str = "can run any code", *, tree: int = 0) -> Case:
+    """Return the case of a value, beside a sound model, that would run something."""
+    return Case(name, pickled(item(code)), says, 4, {"tree": tree})
+
+
+def state(**attributes: object) -> bytes:
+    """Return what sets further attributes of the module on the stack."""
+    return pushed(dict(attributes)) + b"b"
+
+
+def whole(code: bytes) -> bytes:
+    """Return a sound module's file whose pickle goes on."""
+    return pickled(code, "module")
+
+
+def _linear(size: int) -> bytes:
+    return call("torch.nn.modules.linear", "Linear", size, size)
+
+
+RELU = name_("torch.nn.functional", "relu")
+ORDERED = b"ccollections\nOrderedDict\n)R"
+
+RUN = (
+    runs("os.system", call("os", "system", TOUCH)),
+    runs("posix.system", call("posix", "system", TOUCH)),
+    runs("subprocess", call("subprocess", "getoutput", TOUCH)),
+    runs("builtins.eval", call("builtins", "eval", "open('canary', 'w')")),
+    runs("builtins.exec of Python 2", call("__builtin__", "eval", "open('canary', 'w')")),
+    runs("open", call("io", "open", "canary", "w")),
+    runs("pathlib", call("pathlib", "Path.touch", "canary")),
+    runs("getattr chain", call("builtins", "getattr", name_("os", "system"), "__call__")),
+    runs("import", call("importlib", "import_module", "antigravity")),
+    runs("runpy", call("runpy", "run_path", "canary.py")),
+    runs("torch.load", call("torch", "load", "net.pt")),
+    runs("torch.hub", call("torch.hub", "load", "x/y", "z"), UNSAFE),
+    runs("torch.jit", call("torch.jit", "load", "net.pt"), UNSAFE),
+    runs("torch.storage from bytes", call("torch.storage", "_load_from_bytes", "x"), UNSAFE),
+    runs("fx module", call("torch.fx.graph_module", "reduce_graph_module", {}, ""), UNSAFE),
+    runs("shelve", call("shelve", "open", "canary"), UNSAFE),
+    runs("pickle.loads", call("pickle", "loads", "cos\nsystem\n."), UNSAFE),
+    runs("numpy's own runner", call("numpy.testing._private.utils", "runstring", "1", {}), UNSAFE),
+    runs("name with a dot", call("torch", "os.system", TOUCH), UNSAFE),
+    runs("name inside torch that torch imported", call("torch.nn.modules.module", "warnings"),
+         UNSAFE),
+    runs("function of modswap", call("modswap.nn.construct", "construct"), UNSAFE),
+    runs("class that is here and not allowed", call("tests.models", "Keep"), UNSAFE),
+    runs("name with escapes", call("\x1b[31mred", "x"), UNSAFE),
+    runs("name that is empty", call("", ""), "error"),
+    runs("name that is very long", call("a" * 10_000, "b" * 10_000), UNSAFE),
+    runs("name that turns text around", call("\u202egnp", "x"), UNSAFE),
+)
+
+TAKE = (
+    runs("bytearray of 8 GiB", call("builtins", "bytearray", 8 << 30), "reserves memory"),
+    runs("bytearray of Python 2", call("__builtin__", "bytearray", 8 << 30), "error"),
+    runs("bytearray without its constructor", new("builtins", "bytearray", 8 << 30), "error"),
+    runs("tensor of 8 GiB", call("torch", "FloatTensor", 1 << 31), "reserves memory"),
+    runs("tensor of a size", call("torch", "Tensor", call("torch", "Size", (1 << 33,))), "error"),
+    runs("tensor made anew", new("torch", "FloatTensor", 1 << 33), "error"),
+    runs("storage of 8 GiB", call("torch", "UntypedStorage", 1 << 33), "reserves memory"),
+    runs("storage made anew", new("torch", "UntypedStorage", 1 << 33), "error"),
+    runs("layer of 10 GB", _linear(50_000), "the constructor of torch.nn.modules.linear.Linear"),
+    runs("layer behind a set", b"\x8f0" + _linear(50_000), "error"),
+    runs("layer behind a state set twice", ORDERED + pushed({}) + b"b" + pushed({}) + b"b0"
+         + _linear(50_000), "error"),
+    runs("layer behind a memo that nothing fills", b"N0" + _linear(50_000) + b"0" + storage()
+         + b"}b", "error"),
+    runs("counter of a long text", call("collections", "Counter", "x" * 1000) + b"0"
+         + call("builtins", "bytearray", 1 << 33), "reserves memory"),
+)
+
+SHAPES = tuple(
+    Case(f"tensor with {what}", pickled(item(code)), says, code_, {"tree": 0, **codes})
+    for what, code, says, code_, codes in (
+        ("a million million elements on one", tensor((10**12,), (0,)), "more memory", 3, {}),
+        ("a stride beyond its storage", tensor((8,), (1 << 20,)), "error", 3, {}),
+        ("an offset beyond its storage", tensor((8,), (1,), 1 << 40), "error", 3, {}),
+        ("an offset below nought", tensor((8,), (1,), -4), "error", 3, {}),
+        ("a stride below nought", tensor((8,), (-1,)), "error", 3, {}),
+        ("a size below nought", tensor((-8,), (1,)), "error", 3, {}),
+        ("a size that overflows", tensor((1 << 62, 8), (1, 1)), "error", 3, {}),
+        ("a size beyond all numbers", tensor((1 << 70,), (1,)), "error", 3, {}),
+        ("a size that is text", tensor("8", (1,)), "error", 3, {}),
+        ("fewer strides than sizes", tensor((8, 3), (1,)), "error", 3, {}),
+        ("a thousand axes", tensor((1,) * 1000, (1,) * 1000), "error", 3, {"check": 0, "load": 0}),
+        ("a storage that is not there", tensor(stored=storage("99")), "error", 3, {}),
+        ("a storage that is elsewhere", tensor(stored=storage("../version")), "error", 3, {}),
+        ("a storage of no name", tensor(stored=storage("")), "error", 3, {}),
+        ("a storage larger than its record", tensor(stored=storage("1", 1 << 30)), "error", 3, {}),
+        ("a storage smaller than nothing", tensor(stored=storage("1", -1)), "error", 3, {}),
+        ("a storage of a text", tensor(stored=storage("1", "216")), "error", 3, {}),
+        ("a storage of a float", tensor(stored=storage("1", b"G?\xf0\0\0\0\0\0\0")), "error", 3, {}),
+        ("no storage", tensor(stored=b"N"), "error", 3, {}),
+        ("a storage of another dtype", tensor(stored=storage("1", 8, "DoubleStorage")), "error", 3,
+         {}),
+    )
+)  # fmt: skip
+
+MODULES = (
+    Case("planted forward", whole(state(forward=RELU)), "error", 4, SEEN),
+    Case("planted call", whole(state(_call_impl=RELU)), "error", 4, SEEN),
+    Case("planted train", whole(state(train=RELU)), "error", 4, SEEN),
+    Case("planted state_dict", whole(state(state_dict=RELU)), "error", 4, SEEN),
+    Case("planted class", whole(state(__class__=name_("torch.nn", "Module"))), "error", 4, SEEN),
+    Case("module made and nothing more", bare(new("torch.nn.modules.linear", "Linear") + b"."),
+         "error"),
+    Case("module with empty tables", bare(new("torch.nn.modules.linear", "Linear") + pushed(
+        {"_modules": {}, "_parameters": {}, "_buffers": {}, "training": False}) + b"b."), "error"),
+    Case("module that holds itself", bare(new("torch.nn.modules.container", "Sequential")
+         + b"q\1" + pushed({"_parameters": {}, "_buffers": {}, "_modules": {"0": b"h\1"}}) + b"b."),
+         "error"),
+    *(
+        Case(f"module whose {table} is {what}", bare(new("torch.nn.modules.container", "Sequential")
+             + pushed({"_parameters": {}, "_buffers": {}, "_modules": {}, "training": False,
+                       table: value}) + b"b."), "error")
+        for table in ("_modules", "_parameters", "_buffers", "_forward_hooks", "training",
+                      "_non_persistent_buffers_set")
+        for what, value in (("a list", [1]), ("a number", 7), ("a table of numbers", {1: 2}),
+                            ("a table of texts", {"a": "b"}))
+    ),
+    Case("hook of a file", bare(new("torch.nn.modules.container", "Sequential") + pushed(
+        {"_parameters": {}, "_buffers": {}, "_modules": {}, "training": False,
+         "_forward_pre_hooks": {0: name_("torch.nn.functional", "relu")}}) + b"b."), "error"),
+    Case("dictionary with planted items", pickled(item(ORDERED + pushed({"items": 5}) + b"b")),
+         "error"),
+    Case("weights with planted items",
+         pickled(text("model") + ORDERED + b"(" + text("a") + tensor() + b"u" + pushed(
+             {"items": 5, "copy": 6, "values": 7, "keys": 8, "get": 9}) + b"bs"), "error"),
+    Case("tensor with planted attributes", pickled(item(tensor() + pushed({"shape": 5}) + b"b")),
+         "error"),
+    Case("tensor that is set", pickled(item(new("torch", "FloatTensor") + pushed(
+        (storage("1", 8), 0, (10**12,), (0,))) + b"b")), "error"),
+    Case("sparse rows with bad places", pickled(item(call(
+        "torch._utils", "_rebuild_sparse_tensor", name_("torch", "sparse_csr"),
+        (tensor((2,), (1,)), tensor((2,), (1,)), tensor((2,), (1,)), (2, 2))))), "error", 3, SEEN),
+    Case("own rebuilding", pickled(item(call(
+        "torch._tensor", "_rebuild_from_type_v2", RELU, name_("torch", "Tensor"), (tensor(),), {}
+    ))), "would be called to make a tensor", 4, SEEN),
+)  # fmt: skip
+
+DEEP = b"]" * 100_000 + b"a" * 99_999
+TUPLES = b")" + b"\x85" * 100_000
+LAUGHS = b"(" + text("lol") * 10 + b"lq\1" + b"".join(b"(" + b"h\1" * 10 + b"tq\1" for _ in range(9))
+OPCODES = (
+    Case("nothing but a number", bare(b"\x80\2K\1."), "it holds int"),
+    Case("nothing but a text", bare(text("x") + b"."), "it holds str"),
+    Case("empty dictionary", bare(b"}."), "no model under its keys"),
+    Case("list that holds itself", bare(b"]q\1h\1a."), "it holds list"),
+    Case("dictionary that holds itself", pickled(b"q\xff" + item(b"h\xff")), "error"),
+    Case("nested lists", pickled(item(DEEP)), "error"),
+    Case("nested tuples", pickled(item(TUPLES)), "error"),
+    Case("nested dictionaries", pickled(item(b"}" * 3000 + (text("a") + b"}s") * 0 + b"0" * 2999)),
+         "error"),
+    Case("billion laughs", pickled(item(LAUGHS)), "error"),
+    Case("key that is a list", pickled(b"]Ns"), "error"),
+    Case("key that is a tensor", pickled(tensor() + b"Ns"), "error"),
+    Case("keys that are numbers", bare(b"}(K\1K\2K\3" + tensor() + b"u."), "error"),
+    Case("empty stack", bare(b"."), "error"),
+    Case("mark that nothing closes", bare(b"(((((."), "error"),
+    Case("memo that nothing filled", bare(b"h\7."), "error"),
+    Case("far place in the memo", bare(b"}r\xff\xff\xff\xff0j\xff\xff\xff\xff."), "error"),
+    Case("text longer than the file", bare(b"X\xff\xff\xff\xff."), "error"),
+    Case("text that is no UTF-8", bare(b"X\1\0\0\0\xff."), "error"),
+    Case("long number", bare(b"\x8b\0\0\0\x7f."), ASKS),
+    Case("long number of less than nothing", bare(b"\x8b\xff\xff\xff\xff."), ASKS),
+    Case("number in digits", bare(b"L" + b"9" * 100_000 + b"L\n."), ASKS),
+    Case("extension", bare(b"\x82\1."), ASKS),
+    Case("far extension", bare(b"\x84\xff\xff\xff\x7f."), ASKS),
+    Case("INST", bare(b"(S'touch canary'\nios\nsystem\n."), ASKS),
+    Case("OBJ", bare(b"(cos\nsystem\nS'touch canary'\no."), "error", 4),
+    Case("STACK_GLOBAL", bare(b"\x80\4" + b"\x8c\2os\x8c\6system\x93\x8c\1x\x85R."), "error"),
+    Case("frame of 2**63 bytes", bare(b"\x80\4\x95\xff\xff\xff\xff\xff\xff\xff\x7f."), "protocol 4"),
+    Case("bytes of 2**40", bare(b"\x80\4\x8e\0\0\0\0\0\1\0\0."), "protocol 4"),
+    Case("buffer out of band", bare(b"\x80\5\x97."), "protocol 5"),
+    Case("protocol 0", bare(b"(dp0\nS'model'\np1\nI1\ns."), ASKS),
+    Case("protocol 200", bare(b"\x80\xc8}."), "error"),
+    Case("persistent number", bare(b"K\7Q."), "error"),
+    Case("persistent text", bare(b"P../../etc/passwd\n."), ASKS),
+    Case("persistent module", bare(pushed(("module", b"ccollections\nOrderedDict\n", "", ""))
+         + b"Q."), "a whole module in the format of before"),
+    Case("call of a number", bare(b"K\1)R."), "error"),
+    Case("state of a number", bare(b"K\1}b."), "error"),
+    Case("pickle of 3 MB of marks", bare(b"(" * 3_000_000 + b"."), "error"),
+    Case("pickle of 3 MB of Nones", bare(b"N" * 3_000_000 + b"."), "it holds NoneType"),
+)  # fmt: skip
+
+CASES = (*RUN, *TAKE, *SHAPES, *MODULES, *OPCODES)
+_ = number, torch_zip
