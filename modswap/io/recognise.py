@@ -92,9 +92,11 @@ def _zip(look: Look) -> Look:
         what = f"it is damaged or cut short: no readable zip directory ({error})"
         raise look.error(what, "save or download it again") from None
     names = tuple(entry.filename for entry in entries)
-    double = [name for name, count in Counter(names).items() if count > 1]
-    if double:
-        what = f"two entries of its zip have one name: {double[0]!r}"
+    # torch looks its records up without regard to capitals
+    counts = Counter(name.lower() for name in names)
+    double = next((name for name in names if counts[name.lower()] > 1), None)
+    if double is not None:
+        what = f"two entries of its zip have one name: {double!r}"
         raise look.error(what, "do not use it: programs would read different tensors")
     if _is_torch(names) and (found := flaw(look.file, look.size, entries)):
         raise look.error(*found)

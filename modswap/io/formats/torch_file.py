@@ -19,6 +19,8 @@ from modswap.core.job import Policy
 from modswap.io.formats.allow import resolve
 from modswap.io.formats.container import Container, find_slots, is_weights, passed_over
 from modswap.io.formats.format import Format, Swap, Swaps
+from modswap.io.formats.sound import refuse_half_made
+from modswap.io.outline.pickle_data import UnreadableError
 from modswap.io.outline.screen import called_names
 from modswap.io.places import OWN_KEY
 from modswap.io.recognise import Look, is_torch_legacy, is_torch_zip, look_at
@@ -60,6 +62,7 @@ def load_legacy(look: Look, policy: Policy) -> Container:
 
 
 def _container(name: str, payload: Any, look: Look, policy: Policy) -> Container:
+    refuse_half_made(payload, look)
     own = payload.get(OWN_KEY) if isinstance(payload, Mapping) else None
     records = own if isinstance(own, Mapping) else {}
     slots = find_slots(payload, look.file)
@@ -82,12 +85,33 @@ def _text(value: Any) -> str | None:
 def _read(look: Look, policy: Policy, *, mmap: bool) -> Any:
     if policy.trust:
         return _unpickled(look, [], trust=True, mmap=mmap)
-    if mmap:
+    if not mmap:
+        _refuse_whole_legacy(look)
+    try:
         called = called_names(look)
+    except UnreadableError as error:
+        raise _unread(look, error) from error
+    if mmap:
         allowed = resolve(_wanted(look), policy, look.file)
         _refuse_constructors(allowed, called, look)
         return _unpickled(look, allowed, mmap=True)
-    return _read_legacy(look, policy)
+    return _read_legacy(look, policy, called)
+
+
+def _refuse_whole_legacy(look: Look) -> None:
+    with look.file.open("rb") as stream:
+        if _WHOLE_MODULE.search(stream.read(_OPENING)):
+            raise _whole_module(look)
+
+
+def _unread(look: Look, error: UnreadableError) -> Exception:
+    """Return the error for a pickle that could not be looked through, and so is not loaded."""
+    try:
+        if look.names:
+            _wanted(look)  # says what is wrong with it, and builds nothing
+    except CheckpointError as told:
+        return told
+    return _unpickling(look, str(error))
 
 
 def _refuse_constructors(allowed: list[tuple[Any, str]], called: Set[str], look: Look) -> None:
@@ -103,14 +127,12 @@ def _refuse_constructors(allowed: list[tuple[Any, str]], called: Set[str], look:
             raise UnsafeError(what, str(look.file), fix)
 
 
-def _read_legacy(look: Look, policy: Policy) -> Any:
+def _read_legacy(look: Look, policy: Policy, called: Set[str]) -> Any:
     """Read an old file; the unpickler tells its names one at a time, torch lists none."""
-    with look.file.open("rb") as stream:
-        if _WHOLE_MODULE.search(stream.read(_OPENING)):
-            raise _whole_module(look)
     names: list[str] = []
     while True:
         allowed = resolve(names, policy, look.file)
+        _refuse_constructors(allowed, called, look)
         try:
             return _unpickled(look, allowed, mmap=False)
         except _WantedError as error:

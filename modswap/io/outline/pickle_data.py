@@ -221,6 +221,8 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
         made = self.stack[-1]
         if not isinstance(made, Made):
             raise UnreadableError(f"it sets the state of {type(made).__name__}")
+        if made.state is not None:
+            raise UnreadableError(f"it sets the state of a {made.what} twice")
         made.state = state
 
     dispatch[pickle.NEWOBJ[0]] = load_newobj

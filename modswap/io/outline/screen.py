@@ -5,48 +5,79 @@ allowed class runs its constructor, which may take all memory; an attribute may 
 """
 
 import re
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+from torch import nn
+
 from modswap.core.errors import CheckpointError, UnsafeError
-from modswap.io.outline.pickle_data import Made, Name, Stored, UnreadableError
-from modswap.io.outline.torch_zip import payload_of, tensor_parts
+from modswap.io.outline.pickle_data import Made, Name, Stored, read_pickles
+from modswap.io.outline.torch_zip import ITEM_BYTES, payload_of, tensor_parts
 from modswap.io.recognise import Look
 
-# methods of every module; a sound file keeps none of them as an attribute of one
-_METHODS = {"forward", "__call__", "_call_impl", "_wrapped_call_impl"}
+
+def _methods(kind: type) -> frozenset[str]:
+    return frozenset(name for name in dir(kind) if callable(getattr(kind, name)))
+
+
+# what a sound file keeps no attribute of; hosts give modules a text called `type`
+_MODULE = _methods(nn.Module) - {"type"}
+_TENSOR = _methods(torch.Tensor) | {"shape", "dtype", "data", "grad", "device", "layout"}
+_HELD = {"collections.OrderedDict": _methods(OrderedDict), "collections.Counter": _methods(Counter)}
 _RESERVES = re.compile(r"(builtins|__builtin__)\.bytearray|torch\.(\w+\.)*\w*(Tensor|Storage)")
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.nn.parameter.")
+_LEGACY_PICKLES = 5  # magic number, version, system, payload, keys of the storages
 _SPARE = 4 << 30  # bytes that tensors may say they have beyond what the file holds
 _FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
+_AGAIN = "save or download it again"
 
 
 def called_names(look: Look) -> frozenset[str]:
-    """Return every name that a torch zip would call; refuse what no sound file asks for.
+    """Return every name that a torch file would call; refuse what no sound file asks for.
 
     Args:
         look: The file.
 
     Raises:
+        UnreadableError: If it cannot be read as data, and so not be looked through.
         UnsafeError: If it reserves memory, shadows a method, or calls an object of its own.
-        CheckpointError: If a tensor cannot be, or a module contains itself.
+        CheckpointError: If a tensor cannot be, or something contains itself.
     """
-    try:
-        payload, _ = payload_of(look)
-    except UnreadableError:
-        return frozenset()  # the unpickler says what is wrong with it
+    payload = _all_of(look)
     calls: set[str] = set()
+    sizes = dict(zip(look.names, look.sizes, strict=True))
+    root = look.names[0].partition("/")[0] if look.names else ""
     for value in everything(payload):
+        if isinstance(value, Stored):
+            _check_storage(value, sizes.get(f"{root}/data/{value.key}"), look)
         if not isinstance(value, Made):
             continue
         if value.how == "called":
             calls.add(str(value.what))
-            _check_call(value, look)
             _check_tensor(value, look)
-        if isinstance(value.state, dict):
-            _check_state(value, look)
+        _check_call(value, look)
+        _check_state(value, look)
     _check_rings(payload, look)
     return frozenset(calls)
+
+
+def _all_of(look: Look) -> Any:
+    if look.names:
+        return payload_of(look)[0]
+    with look.file.open("rb") as stream:
+        return read_pickles(stream, _LEGACY_PICKLES)[0]
+
+
+def _check_storage(stored: Stored, held: int | None, look: Look) -> None:
+    """Refuse a storage of another size than its record, beyond which others would be read."""
+    nbytes = stored.count * ITEM_BYTES.get(stored.kind.attribute.removesuffix("Storage"), 1)
+    if held is None if look.names else 0 <= nbytes <= look.size:
+        return  # torch says which record is missing, and an old file has none
+    if nbytes != held:
+        what = f"it is damaged: its storage {stored.key!r:.40} has {held or 0:,} bytes"
+        raise look.error(f"{what}, expected {nbytes:,}", _AGAIN)
 
 
 def everything(payload: Any) -> Iterator[Any]:
@@ -76,7 +107,7 @@ def _inside(value: Any) -> Iterator[Any]:
 
 def _check_call(made: Made, look: Look) -> None:
     name = str(made.what)
-    if _RESERVES.fullmatch(name) and any(isinstance(arg, int) for arg in made.args):
+    if _RESERVES.fullmatch(name) and any(isinstance(arg, (int, tuple, Made)) for arg in made.args):
         what = f"to load it, {name}({made.args[0]!r:.24}) would be called, which reserves memory"
         raise UnsafeError(what, str(look.file), _FIX)
     if name.endswith("._rebuild_from_type_v2") and made.args:
@@ -90,10 +121,24 @@ def _check_call(made: Made, look: Look) -> None:
 
 
 def _check_state(made: Made, look: Look) -> None:
-    planted = sorted(_METHODS & {key for key in made.state if isinstance(key, str)})
-    if planted and "_modules" in made.state:
-        what = f"it puts an attribute {planted[0]!r} into a {made.what}, in place of the method"
-        raise UnsafeError(what, str(look.file), _FIX)
+    """Refuse attributes that would take the place of a method."""
+    name, state, taken = str(made.what), made.state, _HELD.get(str(made.what), frozenset())
+    if name.endswith(("._rebuild_from_type_v2", "._rebuild_parameter_with_state")):
+        state, taken = made.args[-1] if made.args else None, _TENSOR
+    elif state is not None and (_RESERVES.fullmatch(name) or "._rebuild_" in name):
+        what = f"it sets what {name} makes, as no torch since 0.4 does"
+        raise look.error(what, "save it again with a current torch")
+    elif isinstance(state, dict) and ("_modules" in state or name.startswith("torch.nn.")):
+        taken = _MODULE
+    for one in state if isinstance(state, tuple) else (state,):
+        planted = sorted(taken & {k for k in one if isinstance(k, str)}) if _is_dict(one) else []
+        if planted:
+            what = f"it puts an attribute {planted[0]!r} into a {made.what}, in place of the method"
+            raise UnsafeError(what, str(look.file), _FIX)
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _check_tensor(made: Made, look: Look) -> None:
@@ -110,34 +155,42 @@ def _check_tensor(made: Made, look: Look) -> None:
 
 
 def _check_rings(payload: Any, look: Look) -> None:
-    """Refuse modules that contain themselves, on which every walk of a model would end badly."""
+    """Refuse what contains itself, on which every walk of a model would end badly."""
     done: set[int] = set()
     for value in everything(payload):
-        if isinstance(value, Made) and id(value) not in done and _holds_itself(value, done):
-            what = f"a {value.what} of it contains itself"
-            raise CheckpointError(what, str(look.file), "save the model again without the ring")
+        if isinstance(value, (Made, dict, list)) and _holds_itself(value, done):
+            what = f"a {value.what if isinstance(value, Made) else type(value).__name__}"
+            fix = "save the model again without the ring"
+            raise CheckpointError(f"{what} of it contains itself", str(look.file), fix)
 
 
-def _holds_itself(start: Made, done: set[int]) -> bool:
+def _holds_itself(start: Any, done: set[int]) -> bool:
     above: set[int] = set()
-    stack: list[tuple[Made, bool]] = [(start, False)]
+    stack: list[tuple[Any, bool]] = [(start, False)]
     while stack:
-        made, left = stack.pop()
+        value, left = stack.pop()
         if left:
-            above.discard(id(made))
-            done.add(id(made))
+            above.discard(id(value))
+            done.add(id(value))
             continue
-        if id(made) in above:
+        if id(value) in above:
             return True
-        if id(made) in done:
+        if id(value) in done:
             continue
-        above.add(id(made))
-        stack.append((made, True))
-        stack += [(child, False) for child in _modules(made)]
+        above.add(id(value))
+        stack.append((value, True))
+        stack += [(one, False) for one in _held(value) if isinstance(one, (Made, dict, list, tuple))]
     return False
 
 
-def _modules(made: Made) -> Iterator[Made]:
-    held = made.state.get("_modules") if isinstance(made.state, dict) else None
-    pairs = held.items() if isinstance(held, dict) else getattr(held, "items", ())
-    yield from (value for _, value in pairs if isinstance(value, Made))
+def _held(value: Any) -> Iterator[Any]:
+    """Yield what a container holds; of a module its modules, and no other attributes."""
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, (list, tuple)):
+        yield from value
+    else:
+        yield from (item for _, item in value.items)
+        yield from value.elements
+        if isinstance(value.state, dict):
+            yield value.state.get("_modules")

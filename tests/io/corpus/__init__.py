@@ -2,6 +2,7 @@
 
 from tests.io.corpus.case import Case
 from tests.io.corpus.foreign import CASES as FOREIGN
+from tests.io.corpus.hostile import CASES as HOSTILE
 from tests.io.corpus.zips import CASES as ZIPS
 
-CASES: tuple[Case, ...] = (*FOREIGN, *ZIPS)
+CASES: tuple[Case, ...] = (*FOREIGN, *HOSTILE, *ZIPS)

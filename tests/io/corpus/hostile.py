@@ -22,19 +22,25 @@ ASKS = "its pickle asks for what a safe reader does not do"
 UNSAFE = "to load it,"
 
 
-def runs(name: str, code: bytes, says: str = "can run any code", *, tree: int = 0) -> Case:
+def runs(
+    name: str, value: bytes, says: str = "can run any code", *, code: int = 4, tree: int = 0
+) -> Case:
     """Return the case of a value, beside a sound model, that would run something."""
-    return Case(name, pickled(item(code)), says, 4, {"tree": tree})
+    return Case(name, pickled(item(value)), says, code, {"tree": tree})
 
 
-def state(**attributes: object) -> bytes:
-    """Return what sets further attributes of the module on the stack."""
-    return pushed(dict(attributes)) + b"b"
+def both(*values: bytes) -> bytes:
+    """Return what pushes a list of values."""
+    return b"](" + b"".join(values) + b"e"
 
 
-def whole(code: bytes) -> bytes:
-    """Return a sound module's file whose pickle goes on."""
-    return pickled(code, "module")
+def whole(**attributes: object) -> bytes:
+    """Return a file of a module that has everything, and these attributes."""
+    tables = ("_modules", "_parameters", "_buffers")
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    state = {**dict.fromkeys(tables, {}), **dict.fromkeys(hooks, ORDERED), "training": False}
+    code = new("torch.nn.modules.container", "Sequential") + b"q\1"
+    return bare(code + pushed({**state, **attributes}) + b"b.")
 
 
 def _linear(size: int) -> bytes:
@@ -51,7 +57,7 @@ RUN = (
     runs("builtins.eval", call("builtins", "eval", "open('canary', 'w')")),
     runs("builtins.exec of Python 2", call("__builtin__", "eval", "open('canary', 'w')")),
     runs("open", call("io", "open", "canary", "w")),
-    runs("pathlib", call("pathlib", "Path.touch", "canary")),
+    runs("pathlib", call("pathlib", "Path.touch", "canary"), UNSAFE),
     runs("getattr chain", call("builtins", "getattr", name_("os", "system"), "__call__")),
     runs("import", call("importlib", "import_module", "antigravity")),
     runs("runpy", call("runpy", "run_path", "canary.py")),
@@ -84,13 +90,11 @@ TAKE = (
     runs("storage of 8 GiB", call("torch", "UntypedStorage", 1 << 33), "reserves memory"),
     runs("storage made anew", new("torch", "UntypedStorage", 1 << 33), "error"),
     runs("layer of 10 GB", _linear(50_000), "the constructor of torch.nn.modules.linear.Linear"),
-    runs("layer behind a set", b"\x8f0" + _linear(50_000), "error"),
-    runs("layer behind a state set twice", ORDERED + pushed({}) + b"b" + pushed({}) + b"b0"
-         + _linear(50_000), "error"),
-    runs("layer behind a memo that nothing fills", b"N0" + _linear(50_000) + b"0" + storage()
-         + b"}b", "error"),
-    runs("counter of a long text", call("collections", "Counter", "x" * 1000) + b"0"
-         + call("builtins", "bytearray", 1 << 33), "reserves memory"),
+    runs("layer behind a set", both(b"\x8f", _linear(50_000)), ASKS, code=3, tree=3),
+    runs("layer behind a state set twice", both(ORDERED + pushed({}) + b"b" + pushed({}) + b"b",
+                                               _linear(50_000)), ASKS, code=3, tree=3),
+    runs("counter of a long text", both(call("collections", "Counter", "x" * 1000),
+                                           call("builtins", "bytearray", 1 << 33)), "reserves memory"),
 )
 
 SHAPES = tuple(
@@ -106,78 +110,86 @@ SHAPES = tuple(
         ("a size beyond all numbers", tensor((1 << 70,), (1,)), "error", 3, {}),
         ("a size that is text", tensor("8", (1,)), "error", 3, {}),
         ("fewer strides than sizes", tensor((8, 3), (1,)), "error", 3, {}),
-        ("a thousand axes", tensor((1,) * 1000, (1,) * 1000), "error", 3, {"check": 0, "load": 0}),
+        ("a thousand axes", tensor((1,) * 1000, (1,) * 1000), "", 0, {}),
         ("a storage that is not there", tensor(stored=storage("99")), "error", 3, {}),
         ("a storage that is elsewhere", tensor(stored=storage("../version")), "error", 3, {}),
         ("a storage of no name", tensor(stored=storage("")), "error", 3, {}),
         ("a storage larger than its record", tensor(stored=storage("1", 1 << 30)), "error", 3, {}),
         ("a storage smaller than nothing", tensor(stored=storage("1", -1)), "error", 3, {}),
-        ("a storage of a text", tensor(stored=storage("1", "216")), "error", 3, {}),
-        ("a storage of a float", tensor(stored=storage("1", b"G?\xf0\0\0\0\0\0\0")), "error", 3, {}),
+        ("a storage of a text", tensor(stored=storage("1", "216")), ASKS, 3, {"tree": 3}),
+        ("a storage of a float", tensor(stored=storage("1", b"G?\xf0\0\0\0\0\0\0")), ASKS, 3,
+         {"tree": 3}),
         ("no storage", tensor(stored=b"N"), "error", 3, {}),
         ("a storage of another dtype", tensor(stored=storage("1", 8, "DoubleStorage")), "error", 3,
          {}),
     )
 )  # fmt: skip
 
+PLANTED = "in place of the method"
+HALF = "is half made"
+SEQUENTIAL = name_("torch.nn.modules.container", "Sequential")
 MODULES = (
-    Case("planted forward", whole(state(forward=RELU)), "error", 4, SEEN),
-    Case("planted call", whole(state(_call_impl=RELU)), "error", 4, SEEN),
-    Case("planted train", whole(state(train=RELU)), "error", 4, SEEN),
-    Case("planted state_dict", whole(state(state_dict=RELU)), "error", 4, SEEN),
-    Case("planted class", whole(state(__class__=name_("torch.nn", "Module"))), "error", 4, SEEN),
-    Case("module made and nothing more", bare(new("torch.nn.modules.linear", "Linear") + b"."),
-         "error"),
-    Case("module with empty tables", bare(new("torch.nn.modules.linear", "Linear") + pushed(
-        {"_modules": {}, "_parameters": {}, "_buffers": {}, "training": False}) + b"b."), "error"),
-    Case("module that holds itself", bare(new("torch.nn.modules.container", "Sequential")
-         + b"q\1" + pushed({"_parameters": {}, "_buffers": {}, "_modules": {"0": b"h\1"}}) + b"b."),
-         "error"),
     *(
-        Case(f"module whose {table} is {what}", bare(new("torch.nn.modules.container", "Sequential")
-             + pushed({"_parameters": {}, "_buffers": {}, "_modules": {}, "training": False,
-                       table: value}) + b"b."), "error")
-        for table in ("_modules", "_parameters", "_buffers", "_forward_hooks", "training",
-                      "_non_persistent_buffers_set")
+        Case(f"planted {key}", whole(**{key: value}), PLANTED, 4, SEEN)
+        for key, value in (("forward", RELU), ("_call_impl", RELU), ("train", RELU), ("eval", 5),
+                           ("state_dict", RELU), ("__class__", SEQUENTIAL), ("to", None))
+    ),
+    Case("forward planted later", pickled(pushed({"forward": RELU}) + b"b", "module"), ASKS),
+    Case("module made and nothing more", bare(SEQUENTIAL + b")\x81."), HALF),
+    Case("module without hooks", bare(SEQUENTIAL + b")\x81" + pushed(
+        {"_modules": {}, "_parameters": {}, "_buffers": {}, "training": False}) + b"b."), HALF, 3,
+         SEEN),
+    Case("module that holds itself", whole(_modules={"0": b"h\1"}), "contains itself"),
+    Case("module that is kept by its child", whole(_modules={"0": SEQUENTIAL + b")\x81" + pushed(
+        {"_modules": {"0": b"h\1"}}) + b"b"}), "contains itself", 3, SEEN),
+    *(
+        Case(f"module whose {table} is {what}", whole(**{table: value}), "error", 3, SEEN)
+        for table in ("_modules", "_parameters", "_buffers", "_forward_hooks", "training")
         for what, value in (("a list", [1]), ("a number", 7), ("a table of numbers", {1: 2}),
                             ("a table of texts", {"a": "b"}))
     ),
-    Case("hook of a file", bare(new("torch.nn.modules.container", "Sequential") + pushed(
-        {"_parameters": {}, "_buffers": {}, "_modules": {}, "training": False,
-         "_forward_pre_hooks": {0: name_("torch.nn.functional", "relu")}}) + b"b."), "error"),
+    Case("module whose table of buffers to leave out is a list",
+         whole(_non_persistent_buffers_set=[1]), HALF, 3, SEEN),
+    Case("hook that is a number", whole(_forward_hooks=ORDERED + b"K\0K\7s"), HALF, 3, SEEN),
+    Case("hook that is a function", whole(_forward_pre_hooks=ORDERED + b"K\0" + RELU + b"s"),
+         "error", 2, {"tree": 0, "load": 0}),
     Case("dictionary with planted items", pickled(item(ORDERED + pushed({"items": 5}) + b"b")),
-         "error"),
+         PLANTED, 4, SEEN),
     Case("weights with planted items",
          pickled(text("model") + ORDERED + b"(" + text("a") + tensor() + b"u" + pushed(
-             {"items": 5, "copy": 6, "values": 7, "keys": 8, "get": 9}) + b"bs"), "error"),
+             {"items": 5, "copy": 6, "values": 7, "keys": 8, "get": 9}) + b"bs"), PLANTED, 4, SEEN),
     Case("tensor with planted attributes", pickled(item(tensor() + pushed({"shape": 5}) + b"b")),
-         "error"),
+         "as no torch since 0.4 does", 3, SEEN),
+    Case("parameter with planted attributes", pickled(item(call(
+        "torch._utils", "_rebuild_parameter_with_state", tensor(), True, ORDERED, {"numel": 5}))),
+         PLANTED, 4, SEEN),
     Case("tensor that is set", pickled(item(new("torch", "FloatTensor") + pushed(
-        (storage("1", 8), 0, (10**12,), (0,))) + b"b")), "error"),
+        (storage("1", 8), 0, (10**12,), (0,))) + b"b")),
+         "as no torch since 0.4 does", 3, SEEN),
     Case("sparse rows with bad places", pickled(item(call(
-        "torch._utils", "_rebuild_sparse_tensor", name_("torch", "sparse_csr"),
+        "torch._utils", "_rebuild_sparse_tensor", call("torch.serialization", "_get_layout", "torch.sparse_csr"),
         (tensor((2,), (1,)), tensor((2,), (1,)), tensor((2,), (1,)), (2, 2))))), "error", 3, SEEN),
     Case("own rebuilding", pickled(item(call(
         "torch._tensor", "_rebuild_from_type_v2", RELU, name_("torch", "Tensor"), (tensor(),), {}
     ))), "would be called to make a tensor", 4, SEEN),
 )  # fmt: skip
 
-DEEP = b"]" * 100_000 + b"a" * 99_999
-TUPLES = b")" + b"\x85" * 100_000
+DEEP = b"]" * 30_000 + b"a" * 29_999
+TUPLES = b")" + b"\x85" * 30_000
 LAUGHS = b"(" + text("lol") * 10 + b"lq\1" + b"".join(b"(" + b"h\1" * 10 + b"tq\1" for _ in range(9))
 OPCODES = (
     Case("nothing but a number", bare(b"\x80\2K\1."), "it holds int"),
     Case("nothing but a text", bare(text("x") + b"."), "it holds str"),
     Case("empty dictionary", bare(b"}."), "no model under its keys"),
-    Case("list that holds itself", bare(b"]q\1h\1a."), "it holds list"),
-    Case("dictionary that holds itself", pickled(b"q\xff" + item(b"h\xff")), "error"),
-    Case("nested lists", pickled(item(DEEP)), "error"),
-    Case("nested tuples", pickled(item(TUPLES)), "error"),
-    Case("nested dictionaries", pickled(item(b"}" * 3000 + (text("a") + b"}s") * 0 + b"0" * 2999)),
-         "error"),
+    Case("list that holds itself", bare(b"]q\1h\1a."), "contains itself"),
+    Case("dictionary that holds itself", pickled(b"q\xff" + item(b"h\xff")), "contains itself", 3, SEEN),
+    Case("nested lists", pickled(item(DEEP)), "", 0),
+    Case("nested tuples", pickled(item(TUPLES)), "", 0),
+    Case("nested dictionaries", pickled(item(b"}" + (text("a") + b"}") * 3000 + b"s" * 3000)),
+         "", 0),
     Case("billion laughs", pickled(item(LAUGHS)), "error"),
     Case("key that is a list", pickled(b"]Ns"), "error"),
-    Case("key that is a tensor", pickled(tensor() + b"Ns"), "error"),
+    Case("key that is a tensor", pickled(tensor() + b"Ns"), "", 0),
     Case("keys that are numbers", bare(b"}(K\1K\2K\3" + tensor() + b"u."), "error"),
     Case("empty stack", bare(b"."), "error"),
     Case("mark that nothing closes", bare(b"(((((."), "error"),
@@ -191,7 +203,7 @@ OPCODES = (
     Case("extension", bare(b"\x82\1."), ASKS),
     Case("far extension", bare(b"\x84\xff\xff\xff\x7f."), ASKS),
     Case("INST", bare(b"(S'touch canary'\nios\nsystem\n."), ASKS),
-    Case("OBJ", bare(b"(cos\nsystem\nS'touch canary'\no."), "error", 4),
+    Case("OBJ", bare(b"(cos\nsystem\nX\1\0\0\0xo."), ASKS),
     Case("STACK_GLOBAL", bare(b"\x80\4" + b"\x8c\2os\x8c\6system\x93\x8c\1x\x85R."), "error"),
     Case("frame of 2**63 bytes", bare(b"\x80\4\x95\xff\xff\xff\xff\xff\xff\xff\x7f."), "protocol 4"),
     Case("bytes of 2**40", bare(b"\x80\4\x8e\0\0\0\0\0\1\0\0."), "protocol 4"),
@@ -204,8 +216,8 @@ OPCODES = (
          + b"Q."), "a whole module in the format of before"),
     Case("call of a number", bare(b"K\1)R."), "error"),
     Case("state of a number", bare(b"K\1}b."), "error"),
-    Case("pickle of 3 MB of marks", bare(b"(" * 3_000_000 + b"."), "error"),
-    Case("pickle of 3 MB of Nones", bare(b"N" * 3_000_000 + b"."), "it holds NoneType"),
+    Case("pickle of 300 kB of marks", bare(b"(" * 300_000 + b"."), "error"),
+    Case("pickle of 300 kB of Nones", bare(b"N" * 300_000 + b"."), "it holds NoneType"),
 )  # fmt: skip
 
 CASES = (*RUN, *TAKE, *SHAPES, *MODULES, *OPCODES)

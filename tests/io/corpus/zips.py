@@ -2,7 +2,6 @@
 
 import struct
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from tests.io.corpus.case import Case
@@ -51,19 +50,19 @@ AT_PICKLE = WHOLE.index(PICKLE.data)
 AT_LIST = WHOLE.index(b"PK\1\2")
 AT_END = WHOLE.index(b"PK\5\6")
 CUT = "it is damaged or cut short"
+MISPLACED = "its zip's directory is not where it should be"
 AGAIN = "save or download it again"
-LONG = Entry("net/" + "x" * 65_000, b"")
 
 CASES = (
-    Case("bit flip in a tensor", flipped(WHOLE, AT_DATA + 5), "checksum", codes=LATE),
+    Case("bit flip in a tensor", flipped(WHOLE, AT_DATA + 5), "its checksum is", codes=LATE),
     Case("bit flip in the pickle", flipped(WHOLE, AT_PICKLE + 40), "it is damaged"),
     Case("bit flip in the directory's mark", flipped(WHOLE, AT_LIST), CUT),
-    Case("bit flip in a name of the directory", flipped(WHOLE, AT_LIST + 52, 2), AGAIN),
-    Case("bit flip in the end", flipped(WHOLE, AT_END + 17, 64), CUT),
-    Case("bit flip in an entry's own header", flipped(WHOLE, AT_PICKLE - 40), AGAIN),
+    Case("bit flip in a name of the directory", flipped(WHOLE, AT_LIST + 52, 2), "none that torch.save wrote"),
+    Case("bit flip in the end", flipped(WHOLE, AT_END + 17, 64), MISPLACED),
+    Case("bit flip in an entry's own header", flipped(WHOLE, AT_PICKLE - 40), "error"),
     Case("no end", WHOLE[:AT_END], CUT),
     Case("no directory", WHOLE[:AT_LIST], CUT),
-    Case("hole full of zeros", WHOLE[:AT_DATA] + bytes(864) + WHOLE[AT_DATA + 864 :], "checksum",
+    Case("hole full of zeros", WHOLE[:AT_DATA] + bytes(864) + WHOLE[AT_DATA + 864 :], "its checksum is",
          codes=LATE),
     Case("two entries of one name", zipped([*ENTRIES, DATA]), "two entries of its zip"),
     Case("two pickles of one name", zipped([PICKLE, *ENTRIES]), "two entries of its zip"),
@@ -74,21 +73,19 @@ CASES = (
     Case("root that climbs out", zipped(entries_of(records_of("module"), "..")), "error"),
     Case("absolute name", zipped([*ENTRIES, Entry("/tmp/canary", b"x")]), "error"),
     Case("name with a zero byte", zipped([*ENTRIES, Entry("net/data/0\0x", b"x")]), "error"),
-    Case("name of 65,000 characters", zipped([*ENTRIES, LONG]), "error"),
-    Case("name that is no text", zipped([*ENTRIES, Entry("net/\udcff\udcfe", b"x")]), "error"),
-    Case("other name in the entry's own header", changed(DATA, local="net/data/9"), "error"),
+    Case("name that is no text", zipped([*ENTRIES, Entry("net/\udcff\udcfe", b"x")]), "error", codes={"tree": 0}),
     Case("pickle under another name of its own", changed(PICKLE, local="net/date.pkl"), "error"),
     Case("entries more than there are", zipped(ENTRIES, count=9999), "error"),
     Case("entries fewer than there are", zipped(ENTRIES, count=3), "error"),
-    Case("directory beyond the file", zipped(ENTRIES, at=1 << 31), CUT),
+    Case("directory beyond the file", zipped(ENTRIES, at=1 << 31), MISPLACED),
     Case("directory at the start", zipped(ENTRIES, at=0), "error"),
     Case("entry beyond the file", changed(DATA, start=0x7FFFFFFF), "error"),
     Case("pickle beyond the file", changed(PICKLE, start=0x7FFFFFFF), "error"),
     Case("entry larger than the file", changed(DATA, size=1 << 30, packed=1 << 30), "error"),
     Case("pickle larger than the file", changed(PICKLE, size=1 << 30, packed=1 << 30), "error"),
     Case("entry of two sizes", changed(DATA, size=1 << 20), "error"),
-    Case("entry shorter than its storage", torch_zip(data__0=b"\0" * 8), "error"),
-    Case("entry longer than its storage", torch_zip(data__0=bytes(4096)), "error"),
+    Case("entry shorter than its storage", torch_zip(data__0=b"\0" * 8), "error", codes={"tree": 0}),
+    Case("entry longer than its storage", torch_zip(data__0=bytes(4096)), "error", codes={"tree": 0}),
     Case("encrypted", changed(DATA, flags=1), "error"),
     Case("encrypted pickle", changed(PICKLE, flags=1), "error"),
     Case("method that nobody knows", changed(DATA, method=99), "error"),
@@ -109,7 +106,7 @@ CASES = (
     Case("two files one behind the other", WHOLE + zipped([Entry("readme", b"")]),
          "none that torch.save wrote"),
     Case("no pickle", without("net/data.pkl"), "none that torch.save wrote"),
-    Case("no storage", without("net/data/0"), "error", codes=LATE),
+    Case("no storage", without("net/data/0"), CUT, codes={"tree": 0}),
     Case("no version", without("net/version"), "error", codes={"tree": 0}),
     Case("version that is no number", torch_zip(version=b"three\n"), "error", codes={"tree": 0}),
     Case("version of the future", torch_zip(version=b"99\n"), "newer torch", codes={"tree": 0}),
@@ -121,4 +118,3 @@ CASES = (
       for n in (1, 2, 3, 77, 500, 1000)),
     Case("terabyte of nothing", _sparse, "error"),
 )  # fmt: skip
-_ = partial
