@@ -34,12 +34,14 @@ class Ran:
     Args:
         code: The exit code; None if the process died or had to be stopped.
         err: What it wrote on standard error, or how it died.
+        out: What it wrote on standard output.
         seconds: How long it took.
         grown: Bytes of memory that it took at its peak, beyond what it had.
     """
 
     code: int | None
     err: str
+    out: str = ""
     seconds: float = 0
     grown: int = 0
 
@@ -64,7 +66,7 @@ class Worker:
         answer = self._answer(process, seconds)
         if answer is not None:
             return Ran(**answer)
-        return Ran(None, self._end(process, seconds), seconds)
+        return Ran(None, self._end(process, seconds), seconds=seconds)
 
     def close(self) -> None:
         """End the process."""
@@ -157,12 +159,13 @@ def _measured(args: Sequence[str], folder: str) -> dict[str, Any]:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before, begin = _memory("VmRSS"), time.monotonic()
-    err = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = _run(args)
     taken = time.monotonic() - begin
     grown = max(_memory("VmHWM") - before, 0)
-    return {"code": code, "err": err.getvalue(), "seconds": taken, "grown": grown}
+    said = {"err": err.getvalue(), "out": out.getvalue()}
+    return {"code": code, **said, "seconds": taken, "grown": grown}
 
 
 def _warm_up() -> None:

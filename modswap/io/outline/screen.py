@@ -47,11 +47,10 @@ def called_names(look: Look) -> frozenset[str]:
     """
     payload = _all_of(look)
     calls: set[str] = set()
-    sizes = dict(zip(look.names, look.sizes, strict=True))
-    root = look.names[0].partition("/")[0] if look.names else ""
+    sizes = _sizes(look, payload)
     for value in everything(payload):
         if isinstance(value, Stored):
-            _check_storage(value, sizes.get(f"{root}/data/{value.key}"), look)
+            _check_storage(value, sizes.get(value.key), look)
         if not isinstance(value, Made):
             continue
         if value.how == "called":
@@ -70,13 +69,24 @@ def _all_of(look: Look) -> Any:
         return read_pickles(stream, _LEGACY_PICKLES)[0]
 
 
+def _sizes(look: Look, payload: Any) -> dict[str, int]:
+    """Return the bytes that storages may have, by their keys."""
+    if look.names:
+        sized = zip(look.names, look.sizes, strict=True)
+        return {name.partition("/data/")[2]: size for name, size in sized}
+    keys = payload[-1] if isinstance(payload[-1], list) else []
+    return {key: look.size for key in keys if isinstance(key, str)}
+
+
 def _check_storage(stored: Stored, held: int | None, look: Look) -> None:
     """Refuse a storage of another size than its record, beyond which others would be read."""
     nbytes = stored.count * ITEM_BYTES.get(stored.kind.attribute.removesuffix("Storage"), 1)
-    if held is None if look.names else 0 <= nbytes <= look.size:
-        return  # torch says which record is missing, and an old file has none
-    if nbytes != held:
-        what = f"it is damaged: its storage {stored.key!r:.40} has {held or 0:,} bytes"
+    if held is None:
+        what = f"it is damaged: there is no record of its storage {stored.key!r:.40}"
+        raise look.error(what, _AGAIN)
+    # an old file says the size again before the bytes, and torch compares them
+    if nbytes != held if look.names else not 0 <= nbytes <= held:
+        what = f"it is damaged: its storage {stored.key!r:.40} has {held:,} bytes"
         raise look.error(f"{what}, expected {nbytes:,}", _AGAIN)
 
 
