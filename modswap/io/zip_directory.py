@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipInfo
 
-
 _END, _LOCATOR = struct.Struct("<4sHHHHIIH"), struct.Struct("<4sIQI")
 _WIDE = struct.Struct("<4sQHHIIQQQQ")
 _HEADER = 30  # bytes of an entry's own header, before its name
 _ENCRYPTED, _UTF_8 = 0x1 | 0x40, 0x800
 _UNSAFE = re.compile(r"^/|(^|/)\.\.?(/|$)|\x00")
-_AGAIN, _UNSOUND = "save or download it again", "do not use it: programs would read different tensors"
+_AGAIN, _UNSOUND = (
+    "save or download it again",
+    "do not use it: programs would read different tensors",
+)
 
 
 def flaw(file: Path, size: int, entries: Sequence[ZipInfo]) -> tuple[str, str] | None:

@@ -22,6 +22,7 @@ from modswap.nn import CATALOGUE
 from modswap.nn.construct import construct
 from modswap.nn.custom import fit_custom
 from modswap.nn.replacement import read_options
+from modswap.ops.describe import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ def new_module(
         recipe: For the seed, and for files relative to it.
 
     Raises:
-        RecipeError: If its class cannot be imported.
+        RecipeError: If its class cannot be imported, or it takes more memory than there is.
     """
     cls = None
     if ":" in blueprint.module:
@@ -206,7 +207,12 @@ def new_module(
         cls = import_class(blueprint.module, folder=recipe.source.folder, where=where)
     # a seed of its own for each path: a further rule does not change what this one draws
     seed = (recipe.seed + zlib.crc32(sites[0].path.encode())) % 2**63
-    return make_module(blueprint, cls, seed)
+    try:
+        return make_module(blueprint, cls, seed)
+    except (RuntimeError, MemoryError) as error:
+        what = f"{blueprint.module} cannot be made: {one_line(error, 160)}"
+        where = recipe.at("replace", step.index, "args")
+        raise RecipeError(what, where, "ask for a smaller one") from error
 
 
 def make_module(blueprint: Blueprint, cls: type[nn.Module] | None, seed: int) -> nn.Module:

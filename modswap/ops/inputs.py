@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from modswap.core.errors import InputError
 from modswap.core.recipe import CallInput, Integers, TensorInput, Verify
 from modswap.core.verdict import CaseKey
+from modswap.ops.describe import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,16 @@ def make(value: Any, generator: torch.Generator, dtype: torch.dtype | None = Non
 
 
 def _tensor(
+    wanted: TensorInput, generator: torch.Generator, dtype: torch.dtype | None
+) -> torch.Tensor:
+    try:
+        return _filled(wanted, generator, dtype)
+    except (RuntimeError, MemoryError) as error:
+        what = f"the input {_text(wanted)} cannot be made: {one_line(error, 120)}"
+        raise InputError(what, fix="give a smaller one") from error
+
+
+def _filled(
     wanted: TensorInput, generator: torch.Generator, dtype: torch.dtype | None
 ) -> torch.Tensor:
     kind: torch.dtype = getattr(torch, wanted.dtype)

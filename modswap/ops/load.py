@@ -1,5 +1,6 @@
 """From a file to a working model: whole, or built by a factory and filled with weights."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from modswap.core.blueprint import Blueprint
 from modswap.core.code import import_object
 from modswap.core.errors import CheckpointError, ModswapError, RecipeError, UnsafeError, UsageError
 from modswap.core.job import Policy, Subject
@@ -88,7 +90,7 @@ def load(subject: Subject, recipe: Recipe | None = None) -> Loaded:
         factory = _pretrained(subject.file)
     model = call_factory(factory)
     if receipt is not None and receipt.sites:
-        rebuild(model, receipt.sites, subject.policy, where)
+        rebuild(model, receipt.sites, slot.value, subject.policy, where)
     elif container.recipe:
         apply_embedded(model, container.recipe, subject.policy, where)
     fill(model, slot.value, factory, where)
@@ -249,28 +251,74 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     return (a.data_ptr() == b.data_ptr() and a.shape == b.shape) or torch.equal(a, b)
 
 
-def rebuild(model: nn.Module, sites: tuple[SiteRecord, ...], policy: Policy, where: str) -> None:
+def rebuild(
+    model: nn.Module,
+    sites: tuple[SiteRecord, ...],
+    weights: Mapping[str, torch.Tensor],
+    policy: Policy,
+    where: str,
+) -> None:
     """Give a fresh model the structure that a receipt records, so that the weights fit it.
 
     Args:
         model: The model, changed in place.
         sites: What the receipt says.
+        weights: What the new modules will be filled with.
         policy: A class outside modswap is imported only if the user allowed it.
         where: The file.
 
     Raises:
         UnsafeError: If the receipt names classes that are not allowed.
         MatchError: If the model has no such path.
+        CheckpointError: If the receipt cannot be carried out.
     """
     classes = _classes([site.module for site in sites], policy, where)
-    placements: list[Placement] = [
-        (site.paths, make_module(site.blueprint(), classes.get(site.module), 0)) for site in sites
-    ]
+    counts = Counter(path for site in sites for path in site.paths)
+    if double := next((path for path, count in counts.items() if count > 1), None):
+        raise _unfit(where, f"two of its modules have the path {double!r:.60}")
+    room = sum(tensor.numel() for tensor in weights.values())
+    placements: list[Placement] = []
+    for site in sites:
+        module = _recorded(site, classes.get(site.module), room, where)
+        room -= _elements(module)
+        placements.append((site.paths, module))
     with swapped(model, placements):
         pass
     for paths, module in placements:
         module.train(model.training)
         del paths
+
+
+def _recorded(site: SiteRecord, cls: type[nn.Module] | None, room: int, where: str) -> nn.Module:
+    """Return a module that a receipt tells of, if the file holds as many weights as it has."""
+    blueprint = site.blueprint()
+    try:
+        if cls is None:  # without memory first: a receipt may say any size
+            _refuse_more(blueprint, room, where)
+        return make_module(blueprint, cls, 0)
+    except ModswapError:
+        raise
+    except Exception as error:  # the arguments are the file's, the constructor anyone's
+        what = f"{site.module[:60]!r} cannot be made: {one_line(error)}"
+        raise _unfit(where, what) from error
+
+
+def _refuse_more(blueprint: Blueprint, room: int, where: str) -> None:
+    """Refuse a module of the catalogue with more weights than there are."""
+    with torch.device("meta"):
+        elements = _elements(make_module(blueprint, None, 0))
+    if elements > room:
+        what = f"{blueprint.module} would have {elements:,} weights, more than the file"
+        raise _unfit(where, what)
+
+
+def _elements(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in module.state_dict().values() if torch.is_tensor(tensor))
+
+
+def _unfit(where: str, what: str) -> CheckpointError:
+    fix = "write the file again with `modswap replace`"
+    return CheckpointError(f"the receipt inside cannot be carried out: {what}", where, fix)
 
 
 def apply_embedded(model: nn.Module, text: str, policy: Policy, where: str) -> None:

@@ -74,7 +74,7 @@ def test_entry_that_ends_beyond_the_file_is_an_error(file: Path) -> None:
     content[place : place + 4] = (len(content) - 10).to_bytes(4, "little")
     file.write_bytes(content)
 
-    with pytest.raises(CheckpointError, match="it is cut short: .* ends beyond the file"):
+    with pytest.raises(CheckpointError, match=r"it is cut short: .* ends beyond the file"):
         compare_checksums(look_at(file))
 
 

@@ -148,7 +148,7 @@ def _load(file: str) -> int:
     except ModswapError as error:
         complain(error)
         return error.code
-    except Exception:  # as the command does
+    except Exception:  # noqa: BLE001 - as the command does
         traceback.print_exc()
         return 70
     return 0

@@ -72,5 +72,3 @@ def _wrong(module: nn.Module) -> str:
     if not isinstance(held.get("_non_persistent_buffers_set", set()), set):
         return "no set '_non_persistent_buffers_set'"
     return ""
-
-

@@ -44,16 +44,25 @@ def load_zip(look: Look, policy: Policy) -> Container:
     """Read a zip file of `torch.save`, its tensors mapped and not copied."""
     payload = _read(look, policy, mmap=True)
     container = _container("torch", payload, look, policy)
-    with zipfile.ZipFile(look.file) as archive:
-        found = {
-            record: archive.read(name).decode("utf-8", "replace")
-            for name in archive.namelist()
-            for record in (RECIPE, RECEIPT)
-            if name.endswith(f"/{record}")
-        }
+    found = _records(look)
     if found:
         container = replace(container, recipe=found.get(RECIPE), receipt=found.get(RECEIPT))
     return container
+
+
+def _records(look: Look) -> dict[str, str]:
+    """Return modswap's records in a zip."""
+    try:
+        with zipfile.ZipFile(look.file) as archive:
+            return {
+                record: archive.read(name).decode("utf-8", "replace")
+                for name in archive.namelist()
+                for record in (RECIPE, RECEIPT)
+                if name.endswith(f"/{record}")
+            }
+    except (zipfile.BadZipFile, EOFError) as error:
+        what = f"it is damaged: {error}"
+        raise look.error(what, "save or download it again") from None
 
 
 def load_legacy(look: Look, policy: Policy) -> Container:

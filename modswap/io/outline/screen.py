@@ -47,10 +47,10 @@ def called_names(look: Look) -> frozenset[str]:
     """
     payload = _all_of(look)
     calls: set[str] = set()
-    sizes = _sizes(look, payload)
+    storages: list[Stored] = []
     for value in everything(payload):
         if isinstance(value, Stored):
-            _check_storage(value, sizes.get(value.key), look)
+            storages.append(value)
         if not isinstance(value, Made):
             continue
         if value.how == "called":
@@ -59,6 +59,9 @@ def called_names(look: Look) -> frozenset[str]:
         _check_call(value, look)
         _check_state(value, look)
     _check_rings(payload, look)
+    sizes = _sizes(look, payload)
+    for stored in storages:
+        _check_storage(stored, sizes.get(stored.key), look)
     return frozenset(calls)
 
 
@@ -81,6 +84,8 @@ def _sizes(look: Look, payload: Any) -> dict[str, int]:
 def _check_storage(stored: Stored, held: int | None, look: Look) -> None:
     """Refuse a storage of another size than its record, beyond which others would be read."""
     nbytes = stored.count * ITEM_BYTES.get(stored.kind.attribute.removesuffix("Storage"), 1)
+    if held is None and look.names:
+        return  # torch says which record is missing
     if held is None:
         what = f"it is damaged: there is no record of its storage {stored.key!r:.40}"
         raise look.error(what, _AGAIN)
@@ -189,7 +194,9 @@ def _holds_itself(start: Any, done: set[int]) -> bool:
             continue
         above.add(id(value))
         stack.append((value, True))
-        stack += [(one, False) for one in _held(value) if isinstance(one, (Made, dict, list, tuple))]
+        stack += [
+            (one, False) for one in _held(value) if isinstance(one, (Made, dict, list, tuple))
+        ]
     return False
 
 

@@ -1,8 +1,14 @@
 """Bad inputs, each with how every command has to end on it."""
 
+from tests.io.corpus import foreign, hostile, legacy, recipes, records, safetensors_files, zips
 from tests.io.corpus.case import Case
-from tests.io.corpus.foreign import CASES as FOREIGN
-from tests.io.corpus.hostile import CASES as HOSTILE
-from tests.io.corpus.zips import CASES as ZIPS
 
-CASES: tuple[Case, ...] = (*FOREIGN, *HOSTILE, *ZIPS)
+CASES: tuple[Case, ...] = (
+    *foreign.CASES,
+    *zips.CASES,
+    *hostile.CASES,
+    *legacy.CASES,
+    *safetensors_files.CASES,
+    *records.CASES,
+    *recipes.CASES,
+)

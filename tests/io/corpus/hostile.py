@@ -7,13 +7,11 @@ from tests.io.corpus.raw import (
     item,
     name_,
     new,
-    number,
     pickled,
     pushed,
     storage,
     tensor,
     text,
-    torch_zip,
 )
 
 TOUCH = "touch canary"
@@ -38,7 +36,7 @@ def whole(**attributes: object) -> bytes:
     """Return a file of a module that has everything, and these attributes."""
     tables = ("_modules", "_parameters", "_buffers")
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-    state = {**dict.fromkeys(tables, {}), **dict.fromkeys(hooks, ORDERED), "training": False}
+    state = {**{table: {} for table in tables}, **dict.fromkeys(hooks, ORDERED), "training": False}
     code = new("torch.nn.modules.container", "Sequential") + b"q\1"
     return bare(code + pushed({**state, **attributes}) + b"b.")
 
@@ -70,8 +68,9 @@ RUN = (
     runs("pickle.loads", call("pickle", "loads", "cos\nsystem\n."), UNSAFE),
     runs("numpy's own runner", call("numpy.testing._private.utils", "runstring", "1", {}), UNSAFE),
     runs("name with a dot", call("torch", "os.system", TOUCH), UNSAFE),
-    runs("name inside torch that torch imported", call("torch.nn.modules.module", "warnings"),
-         UNSAFE),
+    runs(
+        "name inside torch that torch imported", call("torch.nn.modules.module", "warnings"), UNSAFE
+    ),
     runs("function of modswap", call("modswap.nn.construct", "construct"), UNSAFE),
     runs("class that is here and not allowed", call("tests.models", "Keep"), UNSAFE),
     runs("name with escapes", call("\x1b[31mred", "x"), UNSAFE),
@@ -91,10 +90,18 @@ TAKE = (
     runs("storage made anew", new("torch", "UntypedStorage", 1 << 33), "error"),
     runs("layer of 10 GB", _linear(50_000), "the constructor of torch.nn.modules.linear.Linear"),
     runs("layer behind a set", both(b"\x8f", _linear(50_000)), ASKS, code=3, tree=3),
-    runs("layer behind a state set twice", both(ORDERED + pushed({}) + b"b" + pushed({}) + b"b",
-                                               _linear(50_000)), ASKS, code=3, tree=3),
-    runs("counter of a long text", both(call("collections", "Counter", "x" * 1000),
-                                           call("builtins", "bytearray", 1 << 33)), "reserves memory"),
+    runs(
+        "layer behind a state set twice",
+        both(ORDERED + pushed({}) + b"b" + pushed({}) + b"b", _linear(50_000)),
+        ASKS,
+        code=3,
+        tree=3,
+    ),
+    runs(
+        "counter of a long text",
+        both(call("collections", "Counter", "x" * 1000), call("builtins", "bytearray", 1 << 33)),
+        "reserves memory",
+    ),
 )
 
 SHAPES = tuple(
@@ -117,13 +124,23 @@ SHAPES = tuple(
         ("a storage larger than its record", tensor(stored=storage("1", 1 << 30)), "error", 3, {}),
         ("a storage smaller than nothing", tensor(stored=storage("1", -1)), "error", 3, {}),
         ("a storage of a text", tensor(stored=storage("1", "216")), ASKS, 3, {"tree": 3}),
-        ("a storage of a float", tensor(stored=storage("1", b"G?\xf0\0\0\0\0\0\0")), ASKS, 3,
-         {"tree": 3}),
+        (
+            "a storage of a float",
+            tensor(stored=storage("1", b"G?\xf0\0\0\0\0\0\0")),
+            ASKS,
+            3,
+            {"tree": 3},
+        ),
         ("no storage", tensor(stored=b"N"), "error", 3, {}),
-        ("a storage of another dtype", tensor(stored=storage("1", 8, "DoubleStorage")), "error", 3,
-         {}),
+        (
+            "a storage of another dtype",
+            tensor(stored=storage("1", 8, "DoubleStorage")),
+            "error",
+            3,
+            {},
+        ),
     )
-)  # fmt: skip
+)
 
 PLANTED = "in place of the method"
 HALF = "is half made"
@@ -131,62 +148,178 @@ SEQUENTIAL = name_("torch.nn.modules.container", "Sequential")
 MODULES = (
     *(
         Case(f"planted {key}", whole(**{key: value}), PLANTED, 4, SEEN)
-        for key, value in (("forward", RELU), ("_call_impl", RELU), ("train", RELU), ("eval", 5),
-                           ("state_dict", RELU), ("__class__", SEQUENTIAL), ("to", None))
+        for key, value in (
+            ("forward", RELU),
+            ("_call_impl", RELU),
+            ("train", RELU),
+            ("eval", 5),
+            ("state_dict", RELU),
+            ("__class__", SEQUENTIAL),
+            ("to", None),
+        )
     ),
     Case("forward planted later", pickled(pushed({"forward": RELU}) + b"b", "module"), ASKS),
     Case("module made and nothing more", bare(SEQUENTIAL + b")\x81."), HALF),
-    Case("module without hooks", bare(SEQUENTIAL + b")\x81" + pushed(
-        {"_modules": {}, "_parameters": {}, "_buffers": {}, "training": False}) + b"b."), HALF, 3,
-         SEEN),
+    Case(
+        "module without hooks",
+        bare(
+            SEQUENTIAL
+            + b")\x81"
+            + pushed({"_modules": {}, "_parameters": {}, "_buffers": {}, "training": False})
+            + b"b."
+        ),
+        HALF,
+        3,
+        SEEN,
+    ),
     Case("module that holds itself", whole(_modules={"0": b"h\1"}), "contains itself"),
-    Case("module that is kept by its child", whole(_modules={"0": SEQUENTIAL + b")\x81" + pushed(
-        {"_modules": {"0": b"h\1"}}) + b"b"}), "contains itself", 3, SEEN),
+    Case(
+        "module that is kept by its child",
+        whole(_modules={"0": SEQUENTIAL + b")\x81" + pushed({"_modules": {"0": b"h\1"}}) + b"b"}),
+        "contains itself",
+        3,
+        SEEN,
+    ),
     *(
         Case(f"module whose {table} is {what}", whole(**{table: value}), "error", 3, SEEN)
         for table in ("_modules", "_parameters", "_buffers", "_forward_hooks", "training")
-        for what, value in (("a list", [1]), ("a number", 7), ("a table of numbers", {1: 2}),
-                            ("a table of texts", {"a": "b"}))
+        for what, value in (
+            ("a list", [1]),
+            ("a number", 7),
+            ("a table of numbers", {1: 2}),
+            ("a table of texts", {"a": "b"}),
+        )
     ),
-    Case("module whose table of buffers to leave out is a list",
-         whole(_non_persistent_buffers_set=[1]), HALF, 3, SEEN),
+    Case(
+        "module whose table of buffers to leave out is a list",
+        whole(_non_persistent_buffers_set=[1]),
+        HALF,
+        3,
+        SEEN,
+    ),
     Case("hook that is a number", whole(_forward_hooks=ORDERED + b"K\0K\7s"), HALF, 3, SEEN),
-    Case("hook that is a function", whole(_forward_pre_hooks=ORDERED + b"K\0" + RELU + b"s"),
-         "error", 2, {"tree": 0, "load": 0}),
-    Case("dictionary with planted items", pickled(item(ORDERED + pushed({"items": 5}) + b"b")),
-         PLANTED, 4, SEEN),
-    Case("weights with planted items",
-         pickled(text("model") + ORDERED + b"(" + text("a") + tensor() + b"u" + pushed(
-             {"items": 5, "copy": 6, "values": 7, "keys": 8, "get": 9}) + b"bs"), PLANTED, 4, SEEN),
-    Case("tensor with planted attributes", pickled(item(tensor() + pushed({"shape": 5}) + b"b")),
-         "as no torch since 0.4 does", 3, SEEN),
-    Case("parameter with planted attributes", pickled(item(call(
-        "torch._utils", "_rebuild_parameter_with_state", tensor(), True, ORDERED, {"numel": 5}))),
-         PLANTED, 4, SEEN),
-    Case("tensor that is set", pickled(item(new("torch", "FloatTensor") + pushed(
-        (storage("1", 8), 0, (10**12,), (0,))) + b"b")),
-         "as no torch since 0.4 does", 3, SEEN),
-    Case("sparse rows with bad places", pickled(item(call(
-        "torch._utils", "_rebuild_sparse_tensor", call("torch.serialization", "_get_layout", "torch.sparse_csr"),
-        (tensor((2,), (1,)), tensor((2,), (1,)), tensor((2,), (1,)), (2, 2))))), "error", 3, SEEN),
-    Case("own rebuilding", pickled(item(call(
-        "torch._tensor", "_rebuild_from_type_v2", RELU, name_("torch", "Tensor"), (tensor(),), {}
-    ))), "would be called to make a tensor", 4, SEEN),
-)  # fmt: skip
+    Case(
+        "hook that is a function",
+        whole(_forward_pre_hooks=ORDERED + b"K\0" + RELU + b"s"),
+        "error",
+        2,
+        {"tree": 0, "load": 0},
+    ),
+    Case(
+        "dictionary with planted items",
+        pickled(item(ORDERED + pushed({"items": 5}) + b"b")),
+        PLANTED,
+        4,
+        SEEN,
+    ),
+    Case(
+        "weights with planted items",
+        pickled(
+            text("model")
+            + ORDERED
+            + b"("
+            + text("a")
+            + tensor()
+            + b"u"
+            + pushed({"items": 5, "copy": 6, "values": 7, "keys": 8, "get": 9})
+            + b"bs"
+        ),
+        PLANTED,
+        4,
+        SEEN,
+    ),
+    Case(
+        "tensor with planted attributes",
+        pickled(item(tensor() + pushed({"shape": 5}) + b"b")),
+        "as no torch since 0.4 does",
+        3,
+        SEEN,
+    ),
+    Case(
+        "parameter with planted attributes",
+        pickled(
+            item(
+                call(
+                    "torch._utils",
+                    "_rebuild_parameter_with_state",
+                    tensor(),
+                    True,
+                    ORDERED,
+                    {"numel": 5},
+                )
+            )
+        ),
+        PLANTED,
+        4,
+        SEEN,
+    ),
+    Case(
+        "tensor that is set",
+        pickled(
+            item(new("torch", "FloatTensor") + pushed((storage("1", 8), 0, (10**12,), (0,))) + b"b")
+        ),
+        "as no torch since 0.4 does",
+        3,
+        SEEN,
+    ),
+    Case(
+        "sparse rows with bad places",
+        pickled(
+            item(
+                call(
+                    "torch._utils",
+                    "_rebuild_sparse_tensor",
+                    call("torch.serialization", "_get_layout", "torch.sparse_csr"),
+                    (tensor((2,), (1,)), tensor((2,), (1,)), tensor((2,), (1,)), (2, 2)),
+                )
+            )
+        ),
+        "error",
+        3,
+        SEEN,
+    ),
+    Case(
+        "own rebuilding",
+        pickled(
+            item(
+                call(
+                    "torch._tensor",
+                    "_rebuild_from_type_v2",
+                    RELU,
+                    name_("torch", "Tensor"),
+                    (tensor(),),
+                    {},
+                )
+            )
+        ),
+        "would be called to make a tensor",
+        4,
+        SEEN,
+    ),
+)
 
 DEEP = b"]" * 30_000 + b"a" * 29_999
 TUPLES = b")" + b"\x85" * 30_000
-LAUGHS = b"(" + text("lol") * 10 + b"lq\1" + b"".join(b"(" + b"h\1" * 10 + b"tq\1" for _ in range(9))
+LAUGHS = (
+    b"(" + text("lol") * 10 + b"lq\1" + b"".join(b"(" + b"h\1" * 10 + b"tq\1" for _ in range(9))
+)
 OPCODES = (
     Case("nothing but a number", bare(b"\x80\2K\1."), "it holds int"),
     Case("nothing but a text", bare(text("x") + b"."), "it holds str"),
     Case("empty dictionary", bare(b"}."), "no model under its keys"),
     Case("list that holds itself", bare(b"]q\1h\1a."), "contains itself"),
-    Case("dictionary that holds itself", pickled(b"q\xff" + item(b"h\xff")), "contains itself", 3, SEEN),
+    Case(
+        "dictionary that holds itself",
+        pickled(b"q\xff" + item(b"h\xff")),
+        "contains itself",
+        3,
+        SEEN,
+    ),
     Case("nested lists", pickled(item(DEEP)), "", 0),
     Case("nested tuples", pickled(item(TUPLES)), "", 0),
-    Case("nested dictionaries", pickled(item(b"}" + (text("a") + b"}") * 3000 + b"s" * 3000)),
-         "", 0),
+    Case(
+        "nested dictionaries", pickled(item(b"}" + (text("a") + b"}") * 3000 + b"s" * 3000)), "", 0
+    ),
     Case("billion laughs", pickled(item(LAUGHS)), "error"),
     Case("key that is a list", pickled(b"]Ns"), "error"),
     Case("key that is a tensor", pickled(tensor() + b"Ns"), "", 0),
@@ -205,20 +338,24 @@ OPCODES = (
     Case("INST", bare(b"(S'touch canary'\nios\nsystem\n."), ASKS),
     Case("OBJ", bare(b"(cos\nsystem\nX\1\0\0\0xo."), ASKS),
     Case("STACK_GLOBAL", bare(b"\x80\4" + b"\x8c\2os\x8c\6system\x93\x8c\1x\x85R."), "error"),
-    Case("frame of 2**63 bytes", bare(b"\x80\4\x95\xff\xff\xff\xff\xff\xff\xff\x7f."), "protocol 4"),
+    Case(
+        "frame of 2**63 bytes", bare(b"\x80\4\x95\xff\xff\xff\xff\xff\xff\xff\x7f."), "protocol 4"
+    ),
     Case("bytes of 2**40", bare(b"\x80\4\x8e\0\0\0\0\0\1\0\0."), "protocol 4"),
     Case("buffer out of band", bare(b"\x80\5\x97."), "protocol 5"),
     Case("protocol 0", bare(b"(dp0\nS'model'\np1\nI1\ns."), ASKS),
     Case("protocol 200", bare(b"\x80\xc8}."), "error"),
     Case("persistent number", bare(b"K\7Q."), "error"),
     Case("persistent text", bare(b"P../../etc/passwd\n."), ASKS),
-    Case("persistent module", bare(pushed(("module", b"ccollections\nOrderedDict\n", "", ""))
-         + b"Q."), "a whole module in the format of before"),
+    Case(
+        "persistent module",
+        bare(pushed(("module", b"ccollections\nOrderedDict\n", "", "")) + b"Q."),
+        "a whole module in the format of before",
+    ),
     Case("call of a number", bare(b"K\1)R."), "error"),
     Case("state of a number", bare(b"K\1}b."), "error"),
     Case("pickle of 300 kB of marks", bare(b"(" * 300_000 + b"."), "error"),
     Case("pickle of 300 kB of Nones", bare(b"N" * 300_000 + b"."), "it holds NoneType"),
-)  # fmt: skip
+)
 
 CASES = (*RUN, *TAKE, *SHAPES, *MODULES, *OPCODES)
-_ = number, torch_zip

@@ -152,10 +152,8 @@ def pushed(value: Any) -> bytes:
     match value:
         case bytes():
             return value
-        case bool():
-            return b"\x88" if value else b"\x89"
-        case None:
-            return b"N"
+        case bool() | None:
+            return {True: b"\x88", False: b"\x89", None: b"N"}[value]
         case int():
             return number(value)
         case str():
