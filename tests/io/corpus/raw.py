@@ -95,7 +95,12 @@ def records_of(what: str) -> dict[str, bytes]:
     }
     stream = io.BytesIO()
     torch.save(payloads[what], stream)
-    with zipfile.ZipFile(stream) as archive:
+    return records_in(stream.getvalue())
+
+
+def records_in(content: bytes) -> dict[str, bytes]:
+    """Return the records of a torch zip, by name."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
 
 
