@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint bench hosts clean
+.PHONY: help demo test lint fuzz bench hosts clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ lint: $(VENV)/dev.done  ## format, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(VENV)/dev.done  ## change sound files at random for MINUTES=5, keep those that trip a command
+	$(BIN)/python -m tests.io.fuzzing --minutes $(or $(MINUTES),5)
 
 bench: $(VENV)/dev.done  ## time the main job
 	$(BIN)/python benchmarks/replace.py

@@ -43,3 +43,8 @@ def runs_code(name: str) -> bool:
 def is_name(name: str) -> bool:
     """Return whether it is a dotted name; anything else might be a place on the disk."""
     return all(segment.isidentifier() for segment in name.split("."))
+
+
+def key_text(key: object) -> str:
+    """Return a key of a dictionary as part of a name; one that is no plain value may not print."""
+    return str(key) if isinstance(key, (str, int, float, type(None))) else "<key>"

@@ -167,26 +167,28 @@ def reworked(code: bytes, dice: random.Random) -> bytes:
     """Return a pickle of sound operations in an unsound order."""
     parts = list(_cut(code))
     for _ in range(dice.choice((1, 1, 2, 3, 8))):
-        at, other = dice.randrange(1, len(parts)), dice.randrange(1, len(parts))
-        match dice.randrange(7):
-            case 0:
-                del parts[at]
-            case 1:
-                parts.insert(at, parts[other])
-            case 2:
-                parts[at], parts[other] = parts[other], parts[at]
-            case 3:
-                parts.insert(at, dice.choice(PIECES))
-            case 4:
-                parts[at] = dice.choice(PIECES)
-            case 5:
-                parts[at:at] = parts[other : other + dice.randrange(40)]
-            case _:
-                names = [i for i, part in enumerate(parts) if part[:1] in b"cXKMJ"]
-                parts[dice.choice(names)] = dice.choice(PIECES)
-        if len(parts) < 3:
-            break
+        _rework(parts, dice)
     return b"".join(parts)
+
+
+def _rework(parts: list[bytes], dice: random.Random) -> None:
+    at, other = dice.randrange(1, len(parts)), dice.randrange(1, len(parts))
+    match dice.randrange(7):
+        case 0 if len(parts) > 3:
+            del parts[at]
+        case 1:
+            parts.insert(at, parts[other])
+        case 2:
+            parts[at], parts[other] = parts[other], parts[at]
+        case 3:
+            parts.insert(at, dice.choice(PIECES))
+        case 4:
+            parts[at:at] = parts[other : other + dice.randrange(40)]
+        case 5:  # names, texts and numbers
+            words = [n for n, part in enumerate(parts) if part[:1] in b"cXKMJ"]
+            parts[dice.choice(words or [at])] = dice.choice(PIECES)
+        case _:
+            parts[at] = dice.choice(PIECES)
 
 
 def _pickle(dice: random.Random) -> tuple[str, bytes]:
@@ -335,10 +337,10 @@ def broken(one: Fuzzed, worker: Worker) -> str:
         if one.command == "replace" and ran.code == 0:
             expected.add("out.pt")
         left = {file.name for file in folder.iterdir()} ^ expected
-    return _verdict(ran, sorted(left))
+    return verdict(ran, sorted(left))
 
 
-def _verdict(ran: Ran, left: Sequence[str]) -> str:
+def verdict(ran: Ran, left: Sequence[str]) -> str:
     if ran.code not in CODES or "Traceback" in ran.err:
         return f"it ended with {ran.code}: {ran.err[-3000:]}"
     if ran.code and not (ran.err or ran.out):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from modswap.core.errors import CheckpointError
+from modswap.io.names import key_text
 from modswap.io.places import COUNTER, KEYS, common_prefix
 
 DEPTH = 32  # containers inside containers in which tensors are looked for
@@ -71,7 +72,7 @@ def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:
         raise CheckpointError(what, str(file), "save the model or its state dict")
     found = list(_inside(payload, ()))
     if not found:
-        keys = ", ".join(map(repr, list(payload)[:12])) or "nothing"
+        keys = ", ".join(repr(key_text(key))[:80] for key in list(payload)[:12]) or "nothing"
         what = f"no model under its keys ({keys}); looked for {', '.join(KEYS)}"
         raise CheckpointError(what, str(file), "save the model under one of these keys")
     primary = found[0]
@@ -199,7 +200,7 @@ def named_tensors(payload: Any, prefix: str = "", depth: int = 0) -> Iterator[tu
         return
     if depth < DEPTH:
         for key, value in _items(payload):
-            yield from named_tensors(value, f"{prefix}{key}.", depth + 1)
+            yield from named_tensors(value, f"{prefix}{key_text(key)}.", depth + 1)
 
 
 def _items(payload: Any) -> Iterable[tuple[Any, Any]]:

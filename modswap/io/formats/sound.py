@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from modswap.io.names import key_text
 from modswap.io.recognise import Look
 
 # a file may say anything of a module's attributes; torch checks none of them
@@ -15,7 +16,9 @@ _HELD: Mapping[str, tuple[type, ...]] = {
     "_parameters": (torch.Tensor, type(None)),
     "_buffers": (torch.Tensor, type(None)),
 }
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+_ALWAYS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # older files lack others
+_HOOKS = tuple(name for name, held in vars(nn.Module()).items() if isinstance(held, OrderedDict))
+_FLAGS = ("_with_kwargs", "_always_called")  # of tables that tell more about other hooks
 
 
 def refuse_half_made(payload: Any, look: Look) -> None:
@@ -51,7 +54,9 @@ def _modules(payload: Any) -> Iterator[tuple[str, nn.Module]]:
             below = value.items()
         elif isinstance(value, (list, tuple)):
             below = enumerate(value)
-        stack += [(f"{path}.{key}" if path else str(key), item) for key, item in below]
+        stack += [
+            (f"{path}.{key_text(key)}" if path else key_text(key), item) for key, item in below
+        ]
 
 
 def _wrong(module: nn.Module) -> str:
@@ -64,8 +69,9 @@ def _wrong(module: nn.Module) -> str:
         if not all(isinstance(k, str) and isinstance(v, kinds) for k, v in entries.items()):
             return f"its table {table!r} holds what it cannot"
     for table in _HOOKS:
-        hooks = held.get(table)
-        if not isinstance(hooks, OrderedDict) or not all(map(callable, hooks.values())):
+        hooks: Any = held.get(table, None if table in _ALWAYS else OrderedDict())
+        sound = isinstance(hooks, OrderedDict)
+        if not sound or not (table.endswith(_FLAGS) or all(map(callable, hooks.values()))):
             return f"no table {table!r}"
     if not isinstance(held.get("training"), bool):
         return "no flag 'training'"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from modswap.core.optimizer import Group, Parameter, Regrouped, Shape, regroup
+from modswap.io.names import key_text
 from modswap.io.outline.pickle_data import Made
 from modswap.io.outline.torch_zip import is_module, mapping
 from modswap.io.surgery.payload import is_tensor, remove_item, set_item
@@ -73,7 +74,7 @@ def _optimizers(value: Any, name: str, depth: int) -> Iterator[_Found]:
         return
     pairs = enumerate(value) if isinstance(value, list) else (mapping(value) or {}).items()
     for key, item in list(pairs):
-        place = f"{name}.{key}" if name else str(key)
+        place = f"{name}.{key_text(key)}" if name else key_text(key)
         held = mapping(item)
         if held is not None and {"state", "param_groups"} <= held.keys():
             yield _Found(place, value, key, item)

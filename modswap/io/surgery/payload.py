@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from modswap.io.names import key_text
 from modswap.io.outline.pickle_data import Made, UnreadableError
 from modswap.io.outline.torch_zip import is_module, mapping
 
@@ -139,7 +140,10 @@ def named_tensors(payload: Any) -> Iterator[tuple[str, Made]]:
         if is_tensor(value):
             yield name, value
         elif depth < DEPTH * (10 if is_module(value) else 1):
-            inside = [(f"{name}.{key}" if name else str(key), v) for key, v in _inside(value)]
+            inside = [
+                (f"{name}.{key_text(key)}" if name else key_text(key), v)
+                for key, v in _inside(value)
+            ]
             stack += [(key, v, depth + 1) for key, v in reversed(inside)]
 
 

@@ -197,6 +197,14 @@ MODULES = (
         3,
         SEEN,
     ),
+    Case(
+        "module whose later hooks are a class",
+        whole(_forward_hooks_with_kwargs=name_("collections", "OrderedDict")),
+        HALF,
+        3,
+        SEEN,
+    ),
+    Case("key that is a module", pickled(SEQUENTIAL + b")\x81Ns"), HALF, 0),
     Case("hook that is a number", whole(_forward_hooks=ORDERED + b"K\0K\7s"), HALF, 3, SEEN),
     Case(
         "hook that is a function",
