@@ -350,32 +350,45 @@ def verdict(ran: Ran, left: Sequence[str]) -> str:
     return f"it left or took away {', '.join(left)}" if left else ""
 
 
+def search(minutes: float, seed: str, keep: Path, worker: Worker) -> int:
+    """Try changed files until the time is over; return how many break the promise.
+
+    Args:
+        minutes: How long.
+        seed: Gives the same files again.
+        keep: A folder for those that break it.
+        worker: Runs the commands.
+    """
+    say = sys.stdout.write
+    say(f"seed {seed}\n")
+    end, tried, found = time.monotonic() + 60 * minutes, 0, 0
+    while time.monotonic() < end:
+        kind, number = list(KINDS)[tried % len(KINDS)], f"{seed}:{tried}"
+        one = fuzzed(kind, number)
+        tried += 1
+        wrong = broken(one, worker)
+        if wrong:
+            found += 1
+            keep.mkdir(exist_ok=True)
+            kept = keep / f"{kind}-{tried}-{one.command}-{one.file}"
+            kept.write_bytes(one.content)
+            say(f"{kept}, which is fuzzed({kind!r}, {number!r}): {wrong}\n")
+    say(f"{tried} tried, {found} broke the promise\n")
+    return found
+
+
 def main(args: Sequence[str]) -> int:
-    """Try changed files until the time is over; keep those that break the promise."""
+    """Search for as long as the command line says."""
     parser = argparse.ArgumentParser(prog="fuzzing")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", default=str(time.time_ns()))
     parser.add_argument("--keep", type=Path, default=Path("fuzz-found"))
     given = parser.parse_args(args)
-    say = sys.stdout.write
-    say(f"seed {given.seed}\n")
-    end = time.monotonic() + 60 * given.minutes
-    worker, tried, found = Worker(), 0, 0
-    while time.monotonic() < end:
-        kind = list(KINDS)[tried % len(KINDS)]
-        seed = f"{given.seed}:{tried}"
-        one = fuzzed(kind, seed)
-        tried += 1
-        wrong = broken(one, worker)
-        if wrong:
-            found += 1
-            given.keep.mkdir(exist_ok=True)
-            kept = given.keep / f"{kind}-{tried}-{one.command}-{one.file}"
-            kept.write_bytes(one.content)
-            say(f"{kept} ({kind!r}, {seed!r}): {wrong}\n")
-    worker.close()
-    say(f"{tried} tried, {found} broke the promise\n")
-    return 1 if found else 0
+    worker = Worker()
+    try:
+        return 1 if search(given.minutes, given.seed, given.keep, worker) else 0
+    finally:
+        worker.close()
 
 
 if __name__ == "__main__":

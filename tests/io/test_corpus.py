@@ -1,6 +1,5 @@
 """Every bad input is refused by every command: in words, in time, in bounds, and unexecuted."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,6 @@ from tests.io.worker import Worker
 
 SECONDS = 10
 MEMORY = 256 << 20  # bytes
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    shared = Worker()
-    yield shared
-    shared.close()
 
 
 def listing(folder: Path) -> list[tuple[str, int]]:
