@@ -1,0 +1,62 @@
+"""What `modswap.load` says of hostile files, in this process: the corpus without its commands."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import modswap
+from modswap.core.errors import ModswapError
+from modswap.core.job import Policy
+from modswap.io.formats import read, tensors
+from tests.io.corpus import hostile, legacy, records
+from tests.io.corpus.case import FACTORY, Case
+
+CASES = [
+    case
+    for case in (*hostile.MODULES, *hostile.TAKE, *hostile.SHAPES, *legacy.CASES, *records.CASES)
+    if case.codes.get("load", case.code)
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_hostile_file_is_refused_with_the_code_of_its_kind(case: Case, tmp_path: Path) -> None:
+    case.write(tmp_path)
+
+    with pytest.raises(ModswapError) as raised:
+        modswap.load(tmp_path / case.file, model=FACTORY)
+
+    assert raised.value.code == case.codes.get("load", case.code)
+    assert case.says in f"error: {raised.value.what} {raised.value.fix}"
+
+
+def test_module_of_an_older_torch_lacks_tables_and_is_read(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    for name in (
+        "_forward_hooks_with_kwargs",
+        "_backward_pre_hooks",
+        "_non_persistent_buffers_set",
+    ):
+        del vars(model)[name]
+    torch.save(model, tmp_path / "net.pt")
+
+    assert isinstance(modswap.load(tmp_path / "net.pt"), nn.Linear)
+
+
+def test_module_under_two_names_is_looked_through_once(tmp_path: Path) -> None:
+    shared = nn.Linear(2, 2)
+    torch.save({"model": nn.Sequential(shared, shared), "more": [shared]}, tmp_path / "net.pt")
+
+    model = modswap.load(tmp_path / "net.pt")
+
+    assert model.get_submodule("0") is model.get_submodule("1")
+
+
+def test_key_that_is_no_plain_value_gets_a_name(tmp_path: Path) -> None:
+    payload = {"model": {"a": torch.ones(1)}, "by shape": {(2, 3): torch.ones(2)}}
+    torch.save(payload, tmp_path / "net.pt")
+
+    found = read(tmp_path / "net.pt", Policy())
+
+    assert set(tensors(found)) == {"model.a", "by shape.<key>"}
