@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modswap.io.archive import ALIGNMENT, PAGE, lay_out, read_archive
+from modswap.io.archive import ALIGNMENT, PAGE, lay_out, read_archive, read_inner_archive
 from modswap.io.copying import Sink
 from modswap.io.extent import Extent, in_memory
 
@@ -110,3 +110,11 @@ def test_zip_of_many_records_is_listed_in_wide_numbers(tmp_path: Path) -> None:
     write(records, tmp_path / "out.pt")
 
     assert len(read_archive(tmp_path / "out.pt").records) == 70_000
+
+
+def test_zip_inside_a_file_that_is_compressed_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/data.pkl", b"x" * 100)
+
+    with pytest.raises(ValueError, match="no zip as torch"):
+        read_inner_archive(tmp_path / "a.zip", 0, (tmp_path / "a.zip").stat().st_size)
