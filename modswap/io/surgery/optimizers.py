@@ -171,4 +171,5 @@ def _numbers(changed: Regrouped) -> dict[str, tuple[int, int | str]]:
 def _rename(old: str, new: str, entry: Any, done: Remapped) -> None:
     tensors = [key for key, value in (mapping(entry) or {}).items() if is_tensor(value)]
     if old != new:
-        done.renamed.update({f"{old}{key}": f"{new}{key}" for key in tensors})
+        texts = [key_text(key) for key in tensors]
+        done.renamed.update({f"{old}{text}": f"{new}{text}" for text in texts})
