@@ -11,6 +11,7 @@ from modswap.core.outcome import Outcome, Written
 from modswap.core.recipe import Recipe
 from modswap.io.formats import blank, write
 from modswap.io.recipe import write_recipe
+from modswap.io.surgery.edit import Records
 from modswap.ops.load import intact
 from modswap.ops.load import load as load_file
 from modswap.ops.prove import tensor_ledger
@@ -108,4 +109,4 @@ def save(
     container, value = blank(model, out)
     text = write_recipe(effective(recipe)) if recipe is not None else ""
     receipt = make_receipt(None, text, source=None, earlier=None).text() if recipe else ""
-    return write(container, [value], out, recipe=text, receipt=receipt, force=force)
+    return write(container, [value], out, records=Records(text, receipt), force=force)

@@ -12,7 +12,7 @@ from torch import nn
 from modswap.core.job import Job, Policy
 from modswap.core.ledger import Changes, ledger
 from modswap.core.optimizer import Parameter
-from modswap.core.outcome import Ledger, Outcome, Written
+from modswap.core.outcome import Ledger, Outcome
 from modswap.core.receipt import Receipt
 from modswap.io import formats
 from modswap.io.formats import left_out, read, tensors
@@ -77,17 +77,16 @@ class Surgery:
             return replace(outcome, ledger=self._expected(values, changes))
         self.progress(f"writing {self.job.out}")
         records = self._records(prepared)
+        found: list[Ledger] = []
         written = formats.write(
             self.container,
             values,
             self.job.out,
-            recipe=records.recipe,
-            receipt=records.receipt,
+            records=records,
             force=self.job.force,
+            accept=lambda file: found.append(self._prove(file, changes, prepared)),
         )
-        self.progress("comparing every kept tensor with the file written")
-        found = self._prove(written, changes, prepared)
-        return replace(outcome, ledger=found, written=written)
+        return replace(outcome, ledger=found[0], written=written)
 
     def _records(self, prepared: Prepared) -> Records:
         return records_of(self.job, prepared, self.container.file, self.loaded.receipt)
@@ -137,17 +136,19 @@ class Surgery:
         where = str(self.container.file)
         return tensor_ledger(self.before, after, changes, where=where, compare=False)
 
-    def _prove(self, written: Written, changes: Changes, prepared: Prepared) -> Ledger:
-        container = read(written.file, _for_own_file(self.job.subject.policy, prepared))
+    def _prove(self, file: Path, changes: Changes, prepared: Prepared) -> Ledger:
+        """Read a file that was written, and compare every kept tensor with what it was."""
+        self.progress("comparing every kept tensor with the file written")
+        container = read(file, _for_own_file(self.job.subject.policy, prepared))
         after = tensors(container)
         before = self.before
         old, new = _inside(self.container.slots[0]), _inside(container.slots[0])
-        if written.format != self.container.format or old != new:
+        if container.format != self.container.format or old != new:
             # another container: only the weights went over, under their own names
             before = _below(before, old, self.persistent)
             after = _below(after, new, None)
             changes = Changes(tuple(f"{p}." for b in prepared.built for p in b.paths))
-        return tensor_ledger(before, after, changes, where=str(written.file), compare=True)
+        return tensor_ledger(before, after, changes, where=str(self.job.out), compare=True)
 
 
 def rewritten(
@@ -166,12 +167,16 @@ def rewritten(
         CheckpointError: If it cannot be written, or a record of the source is damaged.
     """
     source, checksums = job.subject.file, job.subject.policy.checksum
-    written, after = formats.rewrite(
-        source, rewriting, out, records, force=job.force, checksums=checksums
-    )
-    found = replace(data_ledger(rewriting, after, str(out)), proved=True)
+    found: list[Ledger] = []
+
+    def put(file: Path) -> str:
+        done = rewriting.write(file, records, checksums=checksums)
+        found.append(replace(data_ledger(rewriting, done.tensors, str(out)), proved=True))
+        return done.sha256
+
+    written = formats.rewrite(source, out, put, force=job.force)
     notes = (*checksum_notes(job.subject), *outcome.notes)
-    return replace(outcome, ledger=found, written=written, notes=notes)
+    return replace(outcome, ledger=found[0], written=written, notes=notes)
 
 
 def records_of(job: Job, prepared: Prepared, source: Path, earlier: Receipt | None) -> Records:

@@ -571,3 +571,26 @@ def test_input_is_never_overwritten(name: str, tmp_path: Path) -> None:
         replace_file(wanted)
 
     assert (tmp_path / "net.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "proof"), [("a.pt", "data_ledger"), ("a.safetensors", "tensor_ledger")]
+)
+def test_file_that_fails_its_proof_is_never_put_in_place(
+    name: str, proof: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    (tmp_path / name).write_bytes(b"old")
+
+    def fails(*args: Any, **more: Any) -> Any:
+        raise CheckpointError("a tensor outside the swap did not survive", "x", "report this")
+
+    monkeypatch.setattr(f"modswap.ops.surgery.{proof}", fails)
+    asked = Job(
+        Subject(tmp_path / "net.pt", Policy(allow=ALLOW)), recipe(), tmp_path / name, force=True
+    )
+
+    assert isinstance(replace_file(asked).error, CheckpointError)
+
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["net.pt", name])

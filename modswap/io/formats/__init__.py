@@ -1,7 +1,7 @@
 """Checkpoint formats: one table, and reading and writing by it."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from modswap.io.formats.safetensors_file import SAFETENSORS
 from modswap.io.formats.torch_file import TORCH, TORCH_LEGACY
 from modswap.io.outline.pickle_data import UnreadableError
 from modswap.io.recognise import foreign, kind_of, look_at
-from modswap.io.surgery.edit import Mark, Records, Rewriting
+from modswap.io.surgery.edit import Records, Rewriting
 
 __all__ = [
     "ENDINGS",
@@ -144,9 +144,9 @@ def write(
     values: Sequence[Any],
     out: Path,
     *,
-    recipe: str,
-    receipt: str,
+    records: Records,
     force: bool,
+    accept: Callable[[Path], None] = lambda _: None,
 ) -> Written:
     """Write a checkpoint with new values in its slots and everything else as it was.
 
@@ -154,9 +154,9 @@ def write(
         container: What was read.
         values: One per slot: the module, changed in place, or weights without their prefix.
         out: Where to write; its ending picks the format where it differs from the input's.
-        recipe: The recipe, to travel inside; empty for none.
-        receipt: The receipt, likewise.
+        records: The recipe and the receipt, to travel inside.
         force: Whether `out` may exist.
+        accept: Looks at the file before it is put in its place, and raises what is wrong with it.
 
     Raises:
         CheckpointError: If it cannot be written; an existing file is as it was.
@@ -168,9 +168,10 @@ def write(
         payload = _weights(container.slots[0], values[0])
     with replacing(out, force=force) as temporary:
         try:
-            row.save(payload, temporary, Records(recipe, receipt), dict(container.metadata))
+            row.save(payload, temporary, records, dict(container.metadata))
         except CheckpointError as error:
             raise CheckpointError(error.what, str(out), error.fix) from error
+        accept(temporary)
     return Written(out, out.stat().st_size, digest(out), row.name)
 
 
@@ -202,24 +203,14 @@ def rewriting(
         return None
 
 
-def rewrite(
-    source: Path,
-    prepared: Rewriting,
-    out: Path,
-    records: Records,
-    *,
-    force: bool,
-    checksums: bool,
-) -> tuple[Written, Mapping[str, Mark]]:
-    """Write what was prepared; return that, and every tensor as it is in the file.
+def rewrite(source: Path, out: Path, put: Callable[[Path], str], *, force: bool) -> Written:
+    """Put a rewritten file or folder in its place.
 
     Args:
-        source: The file that it was made from.
-        prepared: What to write.
+        source: What it was made from.
         out: Where to write.
-        records: The recipe and the receipt.
+        put: Writes it into an empty one, looks at what was written, and returns its SHA-256.
         force: Whether `out` may exist.
-        checksums: Whether the source's bytes are compared with its checksums.
 
     Raises:
         CheckpointError: If it cannot be written, or the source is damaged; an existing file is as
@@ -227,14 +218,14 @@ def rewrite(
     """
     refuse_target(source, out, force=force)
     with replacing(out, force=force, folder=source.is_dir()) as temporary:
-        done = prepared.write(temporary, records, checksums=checksums)
+        sha256 = put(temporary)
     if source.is_dir():
         nbytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
         look = look_at(out)
         name = next(row.name for row in FORMATS if row.recognise(look))
-        return Written(out, nbytes, done.sha256, name), done.tensors
+        return Written(out, nbytes, sha256, name)
     name = (_by_ending(out) if out.suffix else TORCH).name
-    return Written(out, out.stat().st_size, done.sha256, name), done.tensors
+    return Written(out, out.stat().st_size, sha256, name)
 
 
 def left_out(container: Container, out: Path) -> tuple[str, ...]:

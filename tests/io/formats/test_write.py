@@ -50,7 +50,7 @@ def rewritten(payload: Any, folder: Path, name: str = "net.pt", out: str = "out.
     torch.save(payload, folder / name)
     container = read(folder / name, PLAIN)
     values = [slot.value for slot in container.slots]
-    write(container, values, folder / out, recipe="r: 1", receipt="{}", force=False)
+    write(container, values, folder / out, records=Records("r: 1", "{}"), force=False)
     return folder / out
 
 
@@ -125,7 +125,9 @@ def test_shared_module_is_stored_once_and_stays_shared(tmp_path: Path) -> None:
 def test_loaded_payload_is_not_changed_by_writing(tmp_path: Path) -> None:
     container = read(saved({"model": {"a": torch.ones(1)}, "epoch": 1}, tmp_path / "in.pt"), PLAIN)
 
-    write(container, [{"b": torch.ones(2)}], tmp_path / "o.pt", recipe="r", receipt="", force=False)
+    write(
+        container, [{"b": torch.ones(2)}], tmp_path / "o.pt", records=Records("r", ""), force=False
+    )
 
     assert list(container.payload) == ["model", "epoch"]
     assert list(container.payload["model"]) == ["a"]
@@ -204,7 +206,7 @@ def test_old_records_are_replaced(tmp_path: Path) -> None:
     container = read(first, PLAIN)
 
     values = [slot.value for slot in container.slots]
-    write(container, values, tmp_path / "2.pt", recipe="r: 2", receipt="{}", force=False)
+    write(container, values, tmp_path / "2.pt", records=Records("r: 2", "{}"), force=False)
 
     assert read(tmp_path / "2.pt", PLAIN).recipe == "r: 2"
 
@@ -262,7 +264,7 @@ def test_metadata_of_safetensors_is_kept(tmp_path: Path) -> None:
     container = read(tmp_path / "a.safetensors", PLAIN)
 
     out = tmp_path / "b.safetensors"
-    write(container, [container.slots[0].value], out, recipe="r", receipt="{}", force=False)
+    write(container, [container.slots[0].value], out, records=Records("r", "{}"), force=False)
 
     with safe_open(out, framework="pt") as opened:
         assert opened.metadata()["by"] == "me"
@@ -306,7 +308,7 @@ def test_name_with_another_meaning_is_told_with_the_target(
     out = tmp_path / "o.safetensors"
 
     with pytest.raises(CheckpointError, match=what) as raised:
-        write(container, [{name: torch.ones(1)}], out, recipe="", receipt="", force=False)
+        write(container, [{name: torch.ones(1)}], out, records=Records(), force=False)
 
     assert raised.value.where == str(out)
     assert not out.exists()
@@ -322,7 +324,7 @@ def test_whatever_a_class_raises_while_it_is_pickled_is_told(tmp_path: Path) -> 
 
     with pytest.raises(CheckpointError, match="torch cannot write it: KeyError: 'its own'"):
         write(blank(model, tmp_path / "a.pt")[0], [model], tmp_path / "a.pt",
-              recipe="", receipt="", force=False)  # fmt: skip
+              records=Records(), force=False)  # fmt: skip
 
 
 def test_what_torch_cannot_write_is_told(tmp_path: Path) -> None:
@@ -331,7 +333,7 @@ def test_what_torch_cannot_write_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"torch cannot write it: .*; write the weights"):
         write(blank(model, tmp_path / "a.pt")[0], [model], tmp_path / "a.pt",
-              recipe="", receipt="", force=False)  # fmt: skip
+              records=Records(), force=False)  # fmt: skip
 
     assert list(tmp_path.iterdir()) == []
 
@@ -390,7 +392,7 @@ def test_no_ending_keeps_the_format(tmp_path: Path) -> None:
     container = read(tmp_path / "a.safetensors", PLAIN)
 
     written = write(
-        container, [container.slots[0].value], tmp_path / "b", recipe="", receipt="", force=False
+        container, [container.slots[0].value], tmp_path / "b", records=Records(), force=False
     )
 
     assert written.format == "safetensors"
@@ -401,7 +403,7 @@ def test_legacy_file_is_written_as_a_zip(tmp_path: Path) -> None:
     container = read(tmp_path / "a.pt", PLAIN)
 
     written = write(
-        container, [container.slots[0].value], tmp_path / "b", recipe="", receipt="", force=False
+        container, [container.slots[0].value], tmp_path / "b", records=Records(), force=False
     )
 
     assert written.format == "torch"
@@ -411,7 +413,7 @@ def test_model_from_memory_is_written_by_its_ending(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     for name, kind in (("a.pt", "module"), ("a", "module"), ("a.safetensors", "weights")):
         container, value = blank(model, tmp_path / name)
-        write(container, [value], tmp_path / name, recipe="", receipt="", force=True)
+        write(container, [value], tmp_path / name, records=Records(), force=True)
         assert read(tmp_path / name, PLAIN).slots[0].kind == kind
 
 
@@ -495,12 +497,13 @@ from pathlib import Path
 from modswap.core.errors import CheckpointError
 from modswap.core.job import Policy
 from modswap.io.formats import read, write
+from modswap.io.surgery.edit import Records
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 source, out = Path(sys.argv[1]), Path(sys.argv[2])
 container = read(source, Policy())
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 try:
-    write(container, [container.slots[0].value], out, recipe="", receipt="", force=True)
+    write(container, [container.slots[0].value], out, records=Records(), force=True)
 except CheckpointError as error:
     print(error.code, error)
 """
