@@ -139,7 +139,9 @@ def foreign(look: Look) -> CheckpointError:
     if _is_text(look.head):
         first = look.head.splitlines()[0][:60].decode("utf-8", "replace")
         what = f"it is a text file that begins {first!r}, expected a checkpoint"
-        return look.error(what, "name the checkpoint itself")
+        index = look.file.name.endswith(".index.json")
+        fix = f"name its folder, {look.file.parent}" if index else "name the checkpoint itself"
+        return look.error(what, fix)
     what = f"it is of no known format (it begins {look.head[:8].hex(' ')})"
     return look.error(what, "modswap reads what torch.save and safetensors write")
 

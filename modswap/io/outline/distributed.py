@@ -16,12 +16,16 @@ def distributed_outline(look: Look) -> Tree:
         CheckpointError: If its metadata are damaged.
         UnsafeError: If they would build what such metadata are not made of.
     """
-    items = list(read_distributed(look.file).tensors)
-    keys = _place(items)
-    named = {str(item.keys[-1]): item for item in items if item.keys[:-1] == keys}
+    _, named = model_items(list(read_distributed(look.file).tensors))
     prefix = common_prefix(list(named))
     sizes = {n.removeprefix(prefix): (item.numel, item.nbytes) for n, item in named.items()}
     return Tree(str(look.file), "distributed", implied_rows(sizes), notes=(WEIGHTS,))
+
+
+def model_items(items: list[Item]) -> tuple[tuple[Any, ...], dict[str, Item]]:
+    """Return the keys down to the model's weights, and the items of those by name."""
+    keys = _place(items)
+    return keys, {str(item.keys[-1]): item for item in items if item.keys[:-1] == keys}
 
 
 def _place(items: list[Item]) -> tuple[Any, ...]:

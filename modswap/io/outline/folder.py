@@ -16,13 +16,24 @@ def folder_outline(look: Look) -> Tree | None:
     Raises:
         CheckpointError: If its index or a file is damaged.
     """
-    known: dict[str, tuple[int, int]] = {}
-    for shard in read_shards(look).looks.values():
-        try:
-            held = tensor_sizes(shard) if is_safetensors(shard) else None
-            known |= weight_sizes(payload_of(shard)[0]) if held is None else held
-        except (UnreadableError, RecursionError):
-            return None  # its own reader says what is wrong with it
+    try:
+        known = folder_sizes(look)
+    except (UnreadableError, RecursionError):
+        return None  # its own reader says what is wrong with it
     prefix = common_prefix(list(known))
     rows = implied_rows({name.removeprefix(prefix): size for name, size in known.items()})
     return Tree(str(look.file), "folder", rows, notes=(WEIGHTS,))
+
+
+def folder_sizes(look: Look) -> dict[str, tuple[int, int]]:
+    """Return elements and bytes of every tensor in a folder.
+
+    Raises:
+        UnreadableError: If a pickle in it cannot be read as data.
+        CheckpointError: If its index or a file is damaged.
+    """
+    known: dict[str, tuple[int, int]] = {}
+    for shard in read_shards(look).looks.values():
+        held = tensor_sizes(shard) if is_safetensors(shard) else None
+        known |= weight_sizes(payload_of(shard)[0]) if held is None else held
+    return known

@@ -7,6 +7,9 @@ from typing import Any, Literal
 from modswap.core.optimizer import Parameter
 from modswap.core.site import Site
 from modswap.core.tree import TreeRow
+from modswap.io.outline.distributed import model_items
+from modswap.io.outline.distributed_metadata import is_distributed, read_distributed
+from modswap.io.outline.folder import folder_sizes
 from modswap.io.outline.implied import elements, implied_rows
 from modswap.io.outline.pickle_data import Made, UnreadableError
 from modswap.io.outline.torch_zip import (
@@ -22,6 +25,7 @@ from modswap.io.outline.torch_zip import (
 )
 from modswap.io.places import COUNTER, OWN_KEY, common_prefix
 from modswap.io.recognise import Look, foreign, is_safetensors, is_torch_legacy, is_torch_zip
+from modswap.io.shards import is_folder, read_shards, records_in
 from modswap.io.surgery.named import OTHER, read_header
 from modswap.io.surgery.named import RECEIPT as NAMED_RECEIPT
 from modswap.io.surgery.opened import Opened, content, open_legacy, open_zip
@@ -103,7 +107,11 @@ def survey(look: Look) -> Survey:
     """
     if is_safetensors(look):
         return _named(look)
+    if is_distributed(look):
+        return _distributed(look)
     try:
+        if is_folder(look):
+            return _folder(look)
         if is_torch_zip(look):
             return _pickled(look, "torch", open_zip(look))
         if is_torch_legacy(look):
@@ -128,6 +136,42 @@ def _named(look: Look) -> Survey:
     wards = tuple(_ward(row, dtype or "float32") for row in rows if row.path)
     total = next((row.params for row in rows), 0)
     return Survey("safetensors", (place,), wards, (), total, metadata, receipt)
+
+
+def _folder(look: Look) -> Survey:
+    shards = read_shards(look)
+    sizes = folder_sizes(look)
+    # one file of it tells the dtype of all
+    first = survey(next(iter(shards.looks.values()))).places[0]
+    receipt = records_in(look.file).get("receipt")
+    return _weights("folder", (), sizes, first.dtype, receipt)
+
+
+def _distributed(look: Look) -> Survey:
+    source = read_distributed(look.file)
+    keys, items = model_items(list(source.tensors))
+    if not items:
+        what = "no model or weights are found in it"
+        raise look.error(what, "run `modswap tree` on it to see what it holds")
+    sizes = {name: (item.numel, item.nbytes) for name, item in items.items()}
+    known = (item.dtype for item in items.values() if item.dtype in _DTYPES.values())
+    receipt = records_in(look.file).get("receipt")
+    return _weights("distributed", keys, sizes, next(known, "float32"), receipt)
+
+
+def _weights(
+    name: str,
+    keys: tuple[str, ...],
+    sizes: Mapping[str, tuple[int, int]],
+    dtype: str,
+    receipt: str | None,
+) -> Survey:
+    """Return what is known of weights by their names and sizes."""
+    prefix = common_prefix(list(sizes))
+    rows = implied_rows({name.removeprefix(prefix): size for name, size in sizes.items()})
+    wards = tuple(_ward(row, dtype) for row in rows if row.path)
+    place = Place(keys, "weights", prefix, dtype)
+    return Survey(name, (place,), wards, (), rows[0].params, receipt=receipt)
 
 
 def _ward(row: TreeRow, dtype: str) -> Ward:

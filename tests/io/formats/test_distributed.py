@@ -26,6 +26,7 @@ from modswap.io.recipe import parse_recipe
 from modswap.io.surgery.edit import Records
 from modswap.ops.replace import check_file, replace_file
 from modswap.ops.tree import read_tree
+from modswap.ops.unbuilt import replace_unbuilt
 from tests.models import GatedNet
 
 dcp: Any = torch.distributed.checkpoint
@@ -676,3 +677,24 @@ def test_unreadable_metadata_are_told(single: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "read_bytes", refuse)  # tests may run as root, who may read all
     with pytest.raises(CheckpointError, match="Permission denied"):
         read_distributed(single)
+
+
+def test_checkpoint_is_swapped_without_its_models_code(saved: Path, tmp_path: Path) -> None:
+    rules = "{match: space_attention, with: SEBlock, layout: NCHW, args: {channel: 16}}"
+    asked = parse_recipe(f"version: 1\nreplace: [{rules}]\n", "swap.yaml", ".")
+
+    outcome = replace_unbuilt(Job(Subject(saved / "nested"), asked, tmp_path / "out"))
+
+    assert outcome.error is None
+    model = modswap.load(tmp_path / "out", model=FACTORY)
+    assert torch.equal(
+        model.state_dict()["stem.weight"], loaded(saved / "nested")["app.model.stem.weight"]
+    )
+
+
+def test_checkpoint_without_a_model_is_told_without_a_pass(tmp_path: Path) -> None:
+    dcp.save({"things": {"a": torch.ones(3)}}, checkpoint_id=tmp_path / "ck", no_dist=True)
+    asked = parse_recipe("version: 1\nreplace: [{match: a, with: SEBlock}]\n", "swap.yaml", ".")
+
+    with pytest.raises(CheckpointError, match="no model or weights"):
+        replace_unbuilt(Job(Subject(tmp_path / "ck"), asked, None))

@@ -24,6 +24,7 @@ from modswap.io import atomic
 from modswap.io.recipe import parse_recipe
 from modswap.ops.replace import check_file, replace_file
 from modswap.ops.tree import read_tree
+from modswap.ops.unbuilt import replace_unbuilt
 from tests.models import GatedNet
 
 FACTORY = "tests.models:build_gated"
@@ -342,3 +343,31 @@ def test_killed_writer_of_a_folder_leaves_litter_that_the_next_removes(tmp_path:
     with atomic.replacing(tmp_path / "next", force=False) as file:
         file.write_text("x")
     assert [p.name for p in tmp_path.iterdir()] == ["next"]
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_folder_is_swapped_without_its_models_code(kind: str, tmp_path: Path) -> None:
+    weights = GatedNet().half().state_dict()
+    write_folder(tmp_path / "in", kind, weights)
+    rules = "{match: space_attention, with: SEBlock, layout: NCHW, args: {channel: 16}}"
+    asked = parse_recipe(f"version: 1\nreplace: [{rules}]\n", "swap.yaml", ".")
+
+    outcome = replace_unbuilt(Job(Subject(tmp_path / "in"), asked, tmp_path / "out"))
+
+    assert outcome.error is None
+    model = modswap.load(tmp_path / "out", model=FACTORY)
+    kept = {name: tensor for name, tensor in weights.items() if "space_attention" not in name}
+    for name, tensor in kept.items():
+        assert torch.equal(model.state_dict()[name], tensor)
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float16}
+    again = replace_unbuilt(Job(Subject(tmp_path / "out"), asked, tmp_path / "twice"))
+    assert again.error is None
+
+
+def test_index_of_a_folder_is_no_checkpoint_and_names_its_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", "safetensors", GatedNet().state_dict())
+
+    with pytest.raises(CheckpointError) as caught:
+        modswap.load(tmp_path / "in" / "model.safetensors.index.json", model=FACTORY)
+
+    assert caught.value.fix == f"name its folder, {tmp_path / 'in'}"
