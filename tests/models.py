@@ -254,3 +254,48 @@ class Counting(nn.Module):
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Take what was kept."""
+
+
+class KeywordGate(nn.Module):
+    """A gate that is called by keyword: (N, C, H, W), g likewise -> (N, C, H, W)."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor, *, g: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return x * torch.tanh(self.weight * g) * scale
+
+
+class OneBatch(nn.Module):
+    """Runs at a batch of two alone: (2, C, H, W) -> (2, C, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight
+
+
+class EvenBatch(nn.Module):
+    """Runs at batches of two, four, six …: (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pairs = x.reshape(x.shape[0] // 2, 2, *x.shape[1:])
+        return (pairs * self.weight).reshape(x.shape)
+
+
+class ByValue(nn.Module):
+    """Does what its values say, which no graph can hold: (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight if float(x.sum()) > 0 else x - self.weight

@@ -122,6 +122,12 @@ def is_torch_legacy(look: Look) -> bool:
     return look.head[:1] == b"\x80" and LEGACY_MAGIC in look.head[:32]
 
 
+def is_exported(look: Look) -> bool:
+    """Return whether a file is what `torch.export.save` writes, or wrote before version 2.8."""
+    old = "serialized_exported_program.json"
+    return has_entry(look, "models/model.json") or old in look.names
+
+
 def is_safetensors(look: Look) -> bool:
     """Return whether a file begins as safetensors do: a length and a JSON object."""
     length = int.from_bytes(look.head[:8], "little")

@@ -18,6 +18,7 @@ from modswap.core.nearest import did_you_mean
 from modswap.core.plan import Plan, Step
 from modswap.core.recipe import Recipe
 from modswap.core.site import Site
+from modswap.io.exporting import is_stand_in
 from modswap.nn import CATALOGUE
 from modswap.nn.construct import construct
 from modswap.nn.custom import fit_custom
@@ -252,6 +253,8 @@ def host_attributes(module: nn.Module) -> dict[str, Any]:
     A host framework puts them on from outside, such as the indices by which a detector routes
     its layers.
     """
+    if is_stand_in(module):
+        return {}  # what torch put there belongs to its graph
     own = set(vars(nn.Module())) | assigned(type(module).__mro__)
     return {
         name: value

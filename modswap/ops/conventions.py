@@ -5,6 +5,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from modswap.io.exporting import is_stand_in
+from modswap.ops.describe import class_name
+
 _CHANNELS_SECOND = (
     _ConvNd,
     _BatchNorm,
@@ -28,11 +31,21 @@ def convention(module: nn.Module, rank: int) -> str | None:
         module: A layer.
         rank: 4 for maps, 3 for tokens.
     """
-    if isinstance(module, _CHANNELS_SECOND):
+    cls = layer_class(module)
+    if issubclass(cls, _CHANNELS_SECOND):
         return {4: "NCHW", 3: "NCL"}.get(rank)
     # a subclass may permute first, as channel-first layer norms do: the exact class only
-    if type(module) in _CHANNELS_LAST:
+    if cls in _CHANNELS_LAST:
         return {4: "NHWC", 3: "NLC"}.get(rank)
     if isinstance(module, nn.MultiheadAttention) and rank == 3:
         return "NLC" if module.batch_first else "LNC"
     return None
+
+
+def layer_class(module: nn.Module) -> type:
+    """Return a layer's class; of a graph that torch made of one of its own layers, that one's."""
+    package, _, name = class_name(module).rpartition(".")
+    if is_stand_in(module) and package.startswith("torch.nn."):
+        found = getattr(nn, name, None)
+        return found if isinstance(found, type) else nn.Module
+    return type(module)

@@ -61,8 +61,10 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def class_name(value: object) -> str:
-    """Return the dotted name of a value's class."""
+    """Return the dotted name of a value's class; a graph goes by the class that it was made of."""
     cls = type(value)
+    if cls.__module__ == "torch.export.unflatten":
+        return str(value.type_name() or "torch.nn.modules.module.Module")  # type: ignore[attr-defined] # all of them have it
     return f"{cls.__module__}.{cls.__qualname__}"
 
 

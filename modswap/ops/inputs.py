@@ -91,7 +91,8 @@ def make(value: Any, generator: torch.Generator, dtype: torch.dtype | None = Non
     """Return a live value: tensors made, containers walked, the rest as it is.
 
     Args:
-        value: A `TensorInput`, a mapping with a `shape`, a container, or anything else.
+        value: A `TensorInput`, a mapping with a `shape`, a container, or anything else, such as a
+            tensor that an archive brings along.
         generator: Where random values come from.
         dtype: Replaces float32 where that was asked for; None keeps it.
     """
@@ -99,6 +100,9 @@ def make(value: Any, generator: torch.Generator, dtype: torch.dtype | None = Non
         return make(TensorInput.model_validate(dict(value)), generator, dtype)
     if isinstance(value, TensorInput):
         return _tensor(value, generator, dtype)
+    if isinstance(value, torch.Tensor):
+        cast = dtype if value.dtype is torch.float32 else None
+        return value.detach().to(cast, copy=True)  # the model may write into it
     if isinstance(value, Mapping):
         return {name: make(item, generator, dtype) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -141,6 +145,8 @@ def _declared(values: Iterable[Any]) -> Iterator[TensorInput]:
     for value in values:
         if isinstance(value, TensorInput):
             yield value
+        elif isinstance(value, torch.Tensor):
+            yield _like(value)
         elif isinstance(value, Mapping) and "shape" in value:
             yield TensorInput.model_validate(dict(value))
         elif isinstance(value, Mapping):
@@ -150,6 +156,8 @@ def _declared(values: Iterable[Any]) -> Iterator[TensorInput]:
 
 
 def _resized(value: Any, size: tuple[int, int]) -> Any:
+    if isinstance(value, torch.Tensor) and value.ndim == 4:
+        value = _like(value)
     if isinstance(value, Mapping) and "shape" in value:
         value = TensorInput.model_validate(dict(value))
     if isinstance(value, TensorInput) and len(value.shape) == 4:
@@ -157,7 +165,15 @@ def _resized(value: Any, size: tuple[int, int]) -> Any:
     return value
 
 
+def _like(tensor: torch.Tensor) -> TensorInput:
+    """Return the description of an input of a live tensor's shape and dtype."""
+    dtype: Any = str(tensor.dtype).removeprefix("torch.")
+    return TensorInput.model_construct(shape=tuple(tensor.shape), dtype=dtype, fill="normal")
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        value = _like(value)
     if isinstance(value, Mapping) and "shape" in value:
         value = TensorInput.model_validate(dict(value))
     if isinstance(value, TensorInput):

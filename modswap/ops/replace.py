@@ -8,6 +8,7 @@ from modswap.core.errors import ModswapError
 from modswap.core.job import Job, Subject
 from modswap.core.outcome import Outcome
 from modswap.io.formats import ENDINGS, refuse_target
+from modswap.ops.exported import example_calls
 from modswap.ops.inputs import calls_of
 from modswap.ops.load import Loaded, load, with_recipe
 from modswap.ops.surgery import Surgery
@@ -62,7 +63,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     surgery = Surgery(replace(job, subject=subject), loaded, progress, unread=unreal)
     large = () if unreal else _too_large(loaded)
     unreal = unreal or bool(large)
-    calls = calls_of(subject.inputs)
+    calls = calls_of(subject.inputs) or (() if recipe.inputs else example_calls(loaded.model))
     prepared = prepare(loaded.model, recipe, calls, unreal=unreal, progress=progress)
     params = count_params(loaded.model)
     outcome = Outcome(

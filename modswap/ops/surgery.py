@@ -23,6 +23,7 @@ from modswap.io.surgery.edit import Mark, Records, Rewriting
 from modswap.io.surgery.optimizers import Parameters
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import swapped
+from modswap.ops.archive import is_archive, write_archive
 from modswap.ops.describe import class_name
 from modswap.ops.load import Loaded, checksum_notes, intact
 from modswap.ops.prove import tensor_ledger
@@ -61,6 +62,8 @@ class Surgery:
             outcome = replace(outcome, notes=(*checked, *outcome.notes))
         if rewriting is None:
             outcome = replace(outcome, notes=(*outcome.notes, *self._left(self.job.out)))
+            if is_archive(self.container, self.job.out):
+                return self._archived(outcome, prepared)
             return self._saved(outcome, swaps, prepared)
         outcome = replace(outcome, notes=(*outcome.notes, *rewriting.notes))
         if self.job.out is None:
@@ -87,6 +90,16 @@ class Surgery:
             accept=lambda file: found.append(self._prove(file, changes, prepared)),
         )
         return replace(outcome, ledger=found[0], written=written)
+
+    def _archived(self, outcome: Outcome, prepared: Prepared) -> Outcome:
+        """Export the swapped model, write it and compare what was written."""
+        slot = self.container.slots[0]
+        held = _below(self.before, _inside(slot), None)
+        if not is_archive(self.container, None):
+            held = {name: tensor for name, tensor in held.items() if name in self.persistent}
+        self.progress("exporting the swapped model")
+        records = self._records(prepared)
+        return write_archive(self.job, self.loaded, held, prepared, records, outcome)
 
     def _records(self, prepared: Prepared) -> Records:
         return records_of(self.job, prepared, self.container.file, self.loaded.receipt)

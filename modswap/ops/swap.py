@@ -16,6 +16,7 @@ from modswap.nn.adapters import SiteAdapter
 from modswap.ops.apply import Placement, swapped
 from modswap.ops.build import Built, build
 from modswap.ops.describe import class_name
+from modswap.ops.exported import check_calls
 from modswap.ops.fake import needs_values
 from modswap.ops.inputs import Case, DummyCall, calls_of, cases_of
 from modswap.ops.trace import Trace, sites_of, trace
@@ -76,7 +77,7 @@ def prepare(
         UsageError: If there is no dummy input.
         InputError: If the dummy input does not fit the model.
         RecipeError: If a rule is wrong; MatchError, if it selects what it should not.
-        ShapeError: If a module cannot be fitted to its site.
+        ShapeError: If a module cannot be fitted to its site, or it is not known how it is called.
     """
     calls = tuple(calls) or calls_of(recipe.inputs)
     if not calls:
@@ -93,6 +94,7 @@ def prepare(
     )
     progress("planning")
     plan = make_plan(recipe, sites_of(model, first))
+    notes += check_calls(model, plan)
     progress("building the new modules")
     built = build(model, plan, recipe)
     return Prepared(cases, before, plan, built, unreal, recipe.seed, notes)

@@ -14,6 +14,7 @@ from modswap.core.outcome import Written
 from modswap.io.atomic import digest, exists, replacing
 from modswap.io.formats.container import Container, Slot, named_tensors, refilled
 from modswap.io.formats.distributed import DISTRIBUTED
+from modswap.io.formats.exported import EXPORTED
 from modswap.io.formats.folder import FOLDER
 from modswap.io.formats.format import Format, Swaps
 from modswap.io.formats.safetensors_file import SAFETENSORS
@@ -35,7 +36,9 @@ __all__ = [
     "write",
 ]
 
-FORMATS: tuple[Format, ...] = (TORCH, TORCH_LEGACY, SAFETENSORS, DISTRIBUTED, FOLDER)
+FORMATS: tuple[Format, ...] = (
+    TORCH, TORCH_LEGACY, SAFETENSORS, EXPORTED, DISTRIBUTED, FOLDER,
+)  # fmt: skip
 ENDINGS = {ending: row for row in FORMATS for ending in row.endings}
 
 
@@ -164,7 +167,7 @@ def write(
     refuse_target(container.file, out, force=force)
     row = target_format(container, out)
     payload = refilled(container, values)
-    if row.weights_only and container.format != row.name:
+    if _weights_alone(container, row):
         payload = _weights(container.slots[0], values[0])
     with replacing(out, force=force) as temporary:
         try:
@@ -233,17 +236,24 @@ def left_out(container: Container, out: Path) -> tuple[str, ...]:
     row = target_format(container, out)
     if container.format == DISTRIBUTED.name and row is not DISTRIBUTED:
         return ("only the models' weights are written, not what else the folder holds",)
-    if not row.weights_only or container.format == row.name:
+    if not _weights_alone(container, row):
         return ()
     primary = container.slots[0]
     notes = []
     if primary.kind == "module":
-        notes.append(f"{row.name} hold weights without code: the model's class loads them")
+        hold = f"{row.name} hold" if row.weights_only else "it holds"
+        notes.append(f"{hold} weights without code: the model's class loads them")
     if primary.keys:
         others = ", ".join(repr(key) for key in container.payload if key != primary.keys[0])
         place = ".".join(primary.keys)
         notes.append(f"only the weights of {place!r} are written; left out: {others or 'nothing'}")
     return tuple(notes)
+
+
+def _weights_alone(container: Container, row: Format) -> bool:
+    """Return whether nothing but the primary model's weights goes over to a format."""
+    # what torch makes of a graph cannot be pickled
+    return container.format != row.name and (row.weights_only or container.format == EXPORTED.name)
 
 
 def _weights(slot: Slot, value: Any) -> dict[str, Any]:

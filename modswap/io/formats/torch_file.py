@@ -270,7 +270,7 @@ def _graft(swap: Swap) -> Graft:
     try:
         torch.save(modules if whole else [module.state_dict() for module in modules], stream)
     except Exception as error:  # pickling runs the classes' own code, which may raise anything
-        raise _unsaved(error) from error
+        raise unsaved(error) from error
     paths = tuple(paths for paths, _ in swap.modules)
     return Graft(swap.slot.keys, swap.slot.prefix, paths, stream.getvalue(), swap.more)
 
@@ -294,7 +294,7 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
             # through a stream: by name, torch would write the temporary name into the archive
             torch.save(payload, stream)
     except Exception as error:  # pickling runs the classes' own code, which may raise anything
-        raise _unsaved(error) from error
+        raise unsaved(error) from error
     if not inside:
         _append(file, records)
 
@@ -305,7 +305,7 @@ def _updated(payload: Any, own: Mapping[str, Any]) -> Any:
     return copy
 
 
-def _unsaved(error: Exception) -> Exception:
+def unsaved(error: Exception) -> Exception:
     """Return the error for what torch could not write; a full disk shows in its cause."""
     cause: BaseException | None = error
     while cause is not None:

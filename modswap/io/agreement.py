@@ -1,0 +1,58 @@
+"""Whether two modules compute the same."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+CLOSE = 1e-4  # of the largest value: kernels may add in another order
+
+
+def distance(a: nn.Module, b: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
+    """Return how far the outputs of two modules are apart; 0 if no further than rounding explains.
+
+    Both are as they were afterwards, and so is torch's random state.
+
+    Args:
+        a: A module.
+        b: Another.
+        args: Positional inputs.
+        kwargs: Inputs by keyword.
+    """
+    found = []
+    for module in (a, b):
+        with _kept(module), torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            output = tree_leaves(module(*args, **kwargs))
+            found.append([leaf for leaf in output if isinstance(leaf, torch.Tensor)])
+    if len(found[0]) != len(found[1]):
+        return float("inf")
+    return max((_apart(*pair) for pair in zip(*found, strict=True)), default=0.0)
+
+
+@contextmanager
+def _kept(module: nn.Module) -> Iterator[None]:
+    """Put a module's buffers back after a block."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
+
+
+def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return float("inf")
+    if a.numel() == 0:
+        return 0.0
+    x, y = (tensor.to(torch.complex128 if a.is_complex() else torch.float64) for tensor in (a, b))
+    eps = torch.finfo(a.dtype).eps if a.is_floating_point() or a.is_complex() else 0.0
+    step = max(CLOSE, 4 * eps) * max(1.0, float(x.abs().nan_to_num(0.0, 0.0).max()))
+    if torch.allclose(x, y, rtol=0, atol=step if eps else 0.0, equal_nan=True):
+        return 0.0
+    return float((x - y).abs().nan_to_num(float("inf")).max())

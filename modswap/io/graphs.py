@@ -1,0 +1,107 @@
+"""Mending the graph of an exported program, so that its modules stand alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+PLAIN = {None, tuple, list, dict}  # of what inputs and outputs may be made in any process
+
+
+def own_sizes(graph: Any) -> None:
+    """Let every module of a graph read sizes off its own tensors.
+
+    torch reads a size that may vary once, off the model's input, and hands it, or that input, on to
+    each module that uses it, besides what the module's own code was given.
+
+    Args:
+        graph: A program's graph, changed in place.
+    """
+    latest: dict[str, list[Any]] = {}
+    for node in list(graph.nodes):
+        for size in [one for one in node.all_input_nodes if _symbol(one) is not None]:
+            source = _source(_symbol(size), [*node.all_input_nodes, *latest.get(_home(node), [])])
+            if _home(size) != _home(node) and source is not None:
+                node.replace_input_with(size, _read(graph, node, size, source))
+        if isinstance(node.meta.get("val"), torch.Tensor):
+            latest.setdefault(_home(node), []).insert(0, node)
+
+
+def _symbol(node: Any) -> Any:
+    """Return the size that a node gives, as an expression; None if it gives something else."""
+    value = node.meta.get("val")
+    return value.node.expr if isinstance(value, torch.SymInt) else None
+
+
+def _home(node: Any) -> str:
+    """Return the path of the module that a node belongs to."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def _source(symbol: Any, nodes: list[Any]) -> tuple[Any, int] | None:
+    """Return the first of some tensors that has an axis of this size, and the axis."""
+    for node in nodes:
+        for axis, size in _axes(node.meta.get("val")):
+            if isinstance(size, torch.SymInt) and size.node.expr == symbol:
+                return node, axis
+    return None
+
+
+def _axes(value: Any) -> Iterator[tuple[int, Any]]:
+    if isinstance(value, torch.Tensor):
+        yield from enumerate(value.shape)
+
+
+def _read(graph: Any, user: Any, size: Any, source: tuple[Any, int]) -> Any:
+    """Put a node before another one, and into its module, that reads a size off a tensor."""
+    with graph.inserting_before(user):
+        node = graph.call_function(torch.ops.aten.sym_size.int, source)
+    node.meta = {**user.meta, "val": size.meta["val"]}
+    return node
+
+
+def plain_signatures(program: Any) -> None:
+    """Forget call signatures that could not be read again.
+
+    Those are of modules that do nothing, and those that name classes of others, with what is inside
+    these modules.
+
+    Args:
+        program: What was exported, changed in place.
+    """
+    stacks = [node.meta.get("nn_module_stack") or {} for node in program.graph.nodes]
+    working = {_bare(path) for stack in stacks for path, _ in stack.values()}
+    signed = [e for e in program.module_call_graph if e.fqn and e.signature is not None]
+    foreign = [e for e in signed if not _plain(e.signature.in_spec, e.signature.out_spec)]
+    lost = tuple(f"{_bare(entry.fqn)}." for entry in foreign)
+    for entry in signed:
+        path = _bare(entry.fqn)
+        if f"{path}.".startswith(lost) or path not in working:
+            entry.signature = None
+
+
+def _bare(path: str) -> str:
+    """Return a path without the numbers that torch gives to later calls."""
+    return ".".join(segment.partition("@")[0] for segment in path.split("."))
+
+
+def unsign(program: Any) -> None:
+    """Forget every call signature but the model's own.
+
+    Args:
+        program: What was exported, changed in place.
+    """
+    for entry in program.module_call_graph:
+        if entry.fqn:
+            entry.signature = None
+
+
+def _plain(*specs: Any) -> bool:
+    return all(spec.type in PLAIN and _plain(*spec.children()) for spec in specs)
+
+
+def given(signature: Any) -> int:
+    """Return how many inputs a call signature has, those by keyword included."""
+    args, kwargs = signature.in_spec.children()
+    return int(args.num_children + kwargs.num_children)
