@@ -1,11 +1,15 @@
 """Time whole commands on a large file against copying it; prints ratios and peak memory.
 
-    python benchmarks/io.py [--gib 4] [--rounds 3] [--folder FOLDER]
+    python benchmarks/io.py [--gib 4] [--rounds 3] [--folder FOLDER] [--brainsurgery COMMAND]
 
 The file is a convolutional stem with a 512-channel gate before linear layers, as a whole module and
 as safetensors. Every command is a process of its own, its peak resident memory as the system counts
 it; commands take turns, so that a slow spell of the disk meets all of them. Copies are flushed to
-the disk, as modswap's files are. torch.load and torch.save run in one process, without a swap.
+the disk, as modswap's files are. The start-up is the same command on a small file. torch.load and
+torch.save run in one process, without a swap.
+
+BrainSurgery changes tensors of a safetensors file by name. With its command's place, it and modswap
+do a job that both can do: write the file without the gate's tensors (modswap: by an Identity).
 """
 
 import argparse
@@ -34,6 +38,15 @@ replace:
 SAVE_AGAIN = (
     "import sys, torch; torch.save(torch.load(sys.argv[1], weights_only=False), sys.argv[2])"
 )
+DROP = """\
+version: 1
+replace: [{match: space_attention, with: "torch.nn:Identity", layout: NCHW, wants: NCHW}]
+"""
+DROP_PLAN = """\
+inputs: ["model::{0}"]
+transforms: [{{delete: {{target: "space_attention[.].*"}}}}]
+output: {{path: "{1}", format: safetensors, shard: none}}
+"""
 COPY = "cp {0} {1} && sync {1}"
 
 
@@ -61,7 +74,7 @@ def empty() -> "nn.Module":
     from torch import nn
 
     side = 4096
-    layers = int(float(os.environ["GIB"]) * 16)
+    layers = 0 if os.environ.get("SMALL") else int(float(os.environ["GIB"]) * 16)
     with torch.device("meta"):
         return nn.Sequential(
             OrderedDict(
@@ -76,10 +89,13 @@ def empty() -> "nn.Module":
 
 
 def make(folder: Path) -> None:
-    """Write the two files."""
+    """Write the two files, and beside them the same without the linear layers: the start-up."""
     import torch
     from safetensors.torch import save_file
 
+    os.environ["SMALL"] = "1"
+    torch.save(empty().to_empty(device="cpu"), folder / "small.pt")
+    del os.environ["SMALL"]
     model = empty().to_empty(device="cpu")
     some = torch.randn(1 << 20)
     for parameter in model.parameters():
@@ -90,8 +106,8 @@ def make(folder: Path) -> None:
     save_file(model.state_dict(), folder / "net.safetensors")
 
 
-def commands(folder: Path) -> dict[str, Sequence[str]]:
-    """Return what is timed, by what the table calls it."""
+def commands(folder: Path, peer: str | None) -> dict[str, Sequence[str]]:
+    """Return what is timed, by what the table calls it; `peer` is BrainSurgery's command."""
     tool = str(Path(sys.executable).with_name("modswap"))
     recipe = str(folder / "swap.yaml")
     found: dict[str, Sequence[str]] = {"help": [tool, "--help"]}
@@ -109,6 +125,19 @@ def commands(folder: Path) -> dict[str, Sequence[str]]:
             found[f"{name}: check"] = [tool, "check", file, "-c", recipe, "--quiet", *model]
         found[f"{name}: replace --no-forward"] = [*swap, "-c", str(blind), "--no-forward"]
         found[f"{name}: tree"] = [tool, "tree", file]
+    small = [tool, "replace", str(folder / "small.pt"), "-o", str(folder / "out-small.pt")]
+    found["start-up: replace"] = [*small, "--quiet", "-c", recipe]
+    found["start-up: replace --no-forward"] = [
+        *small, "--force", "--quiet", "-c", str(blind), "--no-forward",
+    ]  # fmt: skip
+    if peer is not None:
+        file, out = folder / "net.safetensors", folder / "out-net.safetensors"
+        plan = folder / "drop-plan.yaml"
+        plan.write_text(DROP_PLAN.format(file, out))
+        drop = ["-c", str(folder / "drop.yaml"), "--no-forward", "--quiet", "-o", str(out)]
+        found["net.safetensors: drop, modswap"] = [tool, "replace", str(file), *drop]
+        peer_plan = f"{peer} cli --no-summarize {plan} && sync {out}"
+        found["net.safetensors: drop, BrainSurgery"] = ["sh", "-c", peer_plan]
     again = str(folder / "out-net.pt")
     found["net.pt: torch.load, torch.save"] = [
         sys.executable, "-c", SAVE_AGAIN, str(folder / "net.pt"), again,
@@ -122,6 +151,7 @@ def main() -> None:
     parser.add_argument("--gib", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--brainsurgery", metavar="COMMAND", default=None)
     parser.add_argument("--make", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     os.environ.setdefault("GIB", str(given.gib))
@@ -134,9 +164,10 @@ def main() -> None:
         (folder / "swap.yaml").write_text(RECIPE)
         blind = RECIPE.replace("args: {", "layout: NCHW\n    args: {dim: 512, ")
         (folder / "blind.yaml").write_text(blind)
-        table: dict[str, list[Ran]] = {title: [] for title in commands(folder)}
+        (folder / "drop.yaml").write_text(DROP)
+        table: dict[str, list[Ran]] = {title: [] for title in commands(folder, given.brainsurgery)}
         for _ in range(given.rounds):
-            for title, command in commands(folder).items():
+            for title, command in commands(folder, given.brainsurgery).items():
                 for old in folder.glob("out-*"):
                     old.unlink()
                 table[title].append(run(command))
@@ -154,6 +185,11 @@ def show(table: dict[str, list[Ran]], gib: float) -> None:
         shown = f"{statistics.median(ratios):6.2f} x cp" if ratios else " " * 11
         peak = max(one.peak for one in runs)
         write(f"{title:40} {seconds:8.2f} s {shown} {peak:8.0f} MiB\n")
+        start = table.get(f"start-up: {title.partition(': ')[2]}", ())
+        pairs = zip(runs, start, copies, strict=False)
+        bare = [(one.seconds - s.seconds) / copy.seconds for one, s, copy in pairs]
+        if bare:
+            write(f"{'  without the start-up':40} {'':10} {statistics.median(bare):6.2f} x cp\n")
 
 
 if __name__ == "__main__":
