@@ -35,6 +35,15 @@ class DummyCall:
         values = (*self.args, *self.kwargs.values())
         return any(tensor.dtype in {"float16", "bfloat16"} for tensor in _declared(values))
 
+    def described(self) -> "DummyCall":
+        """Return the same call with a description in the place of every live tensor."""
+
+        def words(value: Any) -> Any:
+            return _like(value) if isinstance(value, torch.Tensor) else value
+
+        kwargs = {name: words(value) for name, value in self.kwargs.items()}
+        return DummyCall(tuple(map(words, self.args)), kwargs)
+
     def resized(self, size: tuple[int, int]) -> "DummyCall":
         """Return the same call with every 4-D tensor at another (H, W)."""
         return DummyCall(

@@ -12,6 +12,7 @@ from modswap.core.site import Site, extent
 from modswap.core.values import difference
 from modswap.io.recipe import parse_recipe
 from modswap.ops.apply import swapped
+from modswap.ops.exported import example_calls
 from modswap.ops.inputs import Case, DummyCall
 from modswap.ops.load import Loaded, load
 from modswap.ops.swap import Progress, failure, prepare, silent, verified
@@ -58,7 +59,8 @@ def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
 
 def _first_pass(model: nn.Module, subject: Subject) -> tuple[Trace, DummyCall]:
     """Return the first pass that runs, and its input."""
-    calls = [DummyCall(subject.inputs, {})] if subject.inputs else list(_guesses(model))
+    own = [call.described() for call in example_calls(model)]
+    calls = [DummyCall(subject.inputs, {})] if subject.inputs else [*own, *_guesses(model)]
     failed: Trace | None = None
     for call in calls:
         one = trace(model, Case(call), unreal=True)

@@ -18,6 +18,7 @@ from modswap.core.outcome import Outcome
 from modswap.io.agreement import distance
 from modswap.io.recipe import parse_recipe
 from modswap.ops.replace import check_file, replace_file
+from modswap.ops.starter import starter_recipe
 from tests.models import GatedNet
 
 TRUST = Policy(trust=True)
@@ -496,3 +497,13 @@ def test_written_archive_is_compared_before_it_takes_its_place(
     assert isinstance(outcome.error, ShapeError)
     assert "0.5 apart" in outcome.error.what
     assert not (tmp_path / "out.pt2").exists()
+
+
+def test_starter_recipe_takes_the_example_inputs_of_an_archive(tmp_path: Path) -> None:
+    file = archive(tmp_path / "net.pt2", seeded(GatedNet))
+
+    text = starter_recipe(Subject(file, TRUST))
+
+    assert "shape: [2, 3, 28, 28]" in text
+    recipe = parse_recipe(text, "swap.yaml", ".")
+    assert replace_file(Job(Subject(file, TRUST), recipe, tmp_path / "out.pt2")).error is None
