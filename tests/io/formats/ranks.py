@@ -105,4 +105,5 @@ if __name__ == "__main__":
         save(Path(sys.argv[2]))
     else:
         load(*map(Path, sys.argv[2:5]))
+    dist.barrier()  # nobody leaves while another still asks for something
     dist.destroy_process_group()
