@@ -34,6 +34,7 @@ def check(
     allow: options.Allow = None,
     alias: options.Alias = None,
     trust: options.Trust = False,
+    thorough: options.Thorough = False,
     form: options.Format = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -64,7 +65,7 @@ def check(
             checkpoint = file or _own_checkpoint(recipe.checkpoint, name, recipe.source.folder)
             session.checkpoint = str(checkpoint)
             subject = options.subject(checkpoint, inputs=inputs, model=model, policy=policy)
-            outcomes.append(check_file(Job(subject, recipe), session.progress()))
+            outcomes.append(check_file(Job(subject, recipe, thorough=thorough), session.progress()))
         except ModswapError as error:
             if len(pairs) == 1:
                 raise

@@ -65,6 +65,10 @@ NoChecksum = Annotated[
     bool,
     typer.Option("--no-checksum", help="Do not compare the file's bytes with its checksums."),
 ]
+Thorough = Annotated[
+    bool,
+    typer.Option("--thorough", help="Examine everything, whatever time it takes."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite OUT. Never the input.")]
 Report = Annotated[
     Path | None,

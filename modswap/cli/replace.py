@@ -43,6 +43,7 @@ def replace(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the writing.")] = False,
     force: options.Force = False,
+    thorough: options.Thorough = False,
     form: options.Format = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -65,7 +66,7 @@ def replace(
     from modswap.io.recipe import read_recipe
 
     out = None if dry_run else output
-    job = Job(subject, read_recipe(config), out, force)
+    job = Job(subject, read_recipe(config), out, force, thorough=thorough)
     if no_forward:
         from modswap.ops.unbuilt import replace_unbuilt as run
     else:

@@ -54,9 +54,11 @@ class Job:
         recipe: What to swap.
         out: Where to write; None for a check or a dry run.
         force: Whether an existing `out` may be replaced.
+        thorough: Whether everything is examined, as `verify.thorough` in the recipe says.
     """
 
     subject: Subject
     recipe: "Recipe"
     out: Path | None = None
     force: bool = False
+    thorough: bool = False

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from modswap.core.recipe import (
     CallInput,
     Conditions,
+    Limits,
     ModelSource,
     Recipe,
     Rule,
@@ -22,7 +23,8 @@ PARTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("An entry of `inputs`: a call", "for models that take several arguments", CallInput),
     ("An entry of `replace`", "a rule", Rule),
     ("`where` of a rule", "each a number, `>=128`, `<=64`, `!=1` or a range `64..256`", Conditions),
-    ("`verify`", "which passes prove that the swap holds", Verify),
+    ("`verify`", "which passes and examinations prove that the swap holds", Verify),
+    ("`limits` of `verify`", "beyond one of them the check fails", Limits),
 )
 
 INTRODUCTION = """\
@@ -93,7 +95,7 @@ def _default(field: dict[str, Any]) -> str:
     value = field.get("default")
     if isinstance(value, bool):
         return str(value).lower()
-    if value is None or value in ([], {}):
+    if value is None or value in ([], {}) or isinstance(value, dict):
         return "-"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from modswap.core.finding import Finding
 from modswap.core.site import Call
 from modswap.core.values import Value, difference
 
@@ -113,15 +114,23 @@ class Verdict:
     Args:
         cases: One per pass.
         finite: Whether all outputs were finite; None where no values were computed.
+        findings: What the examinations found.
     """
 
     cases: tuple[Case, ...]
     finite: bool | None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Return everything that was found, in the order of the cases, each once."""
-        return tuple(dict.fromkeys(problem for case in self.cases for problem in case.problems))
+        """Return everything that does not hold, that of the cases first, each once."""
+        failed = [
+            Problem(found.path, found.what, found.fix)
+            for found in self.findings
+            if found.status == "failed"
+        ]
+        cases = (problem for case in self.cases for problem in case.problems)
+        return tuple(dict.fromkeys((*cases, *failed)))
 
     @property
     def ok(self) -> bool:

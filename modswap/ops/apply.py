@@ -33,6 +33,16 @@ def swapped(model: nn.Module, placements: Sequence[Placement]) -> Iterator[None]
         raise
 
 
+def module_at(model: nn.Module, path: str) -> nn.Module:
+    """Return the module of a path, whose names may contain dots.
+
+    Raises:
+        MatchError: If there is no such path.
+    """
+    parent, name = parent_of(model, path)
+    return parent._modules[name]  # type: ignore[return-value] # an empty slot has no path
+
+
 def parent_of(model: nn.Module, path: str) -> tuple[nn.Module, str]:
     """Return the module that holds a path, and the name under which it does.
 

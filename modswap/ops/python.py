@@ -69,7 +69,8 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     prepared = prepare(model, recipe)
     params = count_params(model)
     before = named_tensors(model)
-    with verified(model, prepared, lambda _: None) as verdict:
+    with verified(model, prepared, lambda _: None) as standing:
+        verdict = standing.verdict
         if not verdict.ok:
             raise failure(verdict)
         gone = Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))

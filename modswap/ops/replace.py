@@ -8,6 +8,8 @@ from modswap.core.errors import ModswapError
 from modswap.core.job import Job, Subject
 from modswap.core.outcome import Outcome
 from modswap.io.formats import ENDINGS, refuse_target
+from modswap.ops.examinations import EXAMINATIONS
+from modswap.ops.examine import Bench, examined
 from modswap.ops.exported import example_calls
 from modswap.ops.inputs import calls_of
 from modswap.ops.load import Loaded, load, with_recipe
@@ -77,7 +79,18 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
         notes=(*loaded.container.notes, *large, *prepared.notes),
     )
     try:
-        with verified(loaded.model, prepared, progress) as verdict:
+        with verified(loaded.model, prepared, progress) as standing:
+            bench = Bench(
+                loaded.model,
+                prepared,
+                standing.after,
+                standing.old,
+                recipe,
+                subject,
+                thorough=job.thorough or recipe.verify.thorough,
+                progress=progress,
+            )
+            verdict = examined(standing.verdict, bench, EXAMINATIONS)
             outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
             if not verdict.ok:
                 raise failure(verdict)

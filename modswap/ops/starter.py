@@ -123,14 +123,14 @@ def _tried(model: nn.Module, recipe: Recipe) -> ModswapError | None:
     old = dict(model.named_modules(remove_duplicate=False))
     try:
         prepared = prepare(model, recipe, unreal=True)
-        with verified(model, prepared, silent) as verdict:
+        with verified(model, prepared, silent) as standing:
             pass
     except ModswapError as error:
         return error
     with swapped(
         model, [((path,), old[path]) for paths, _ in prepared.placements for path in paths]
     ):
-        return None if verdict.ok else failure(verdict)
+        return None if standing.verdict.ok else failure(standing.verdict)
 
 
 def _recipe(subject: Subject, call: DummyCall, site: Site) -> Recipe:

@@ -1,6 +1,6 @@
 """A swap in memory: trace, plan, build, apply, verify."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from modswap.core.recipe import Recipe
 from modswap.core.site import Site
 from modswap.core.verdict import Verdict, judge
 from modswap.nn.adapters import SiteAdapter
-from modswap.ops.apply import Placement, swapped
+from modswap.ops.apply import Placement, module_at, swapped
 from modswap.ops.build import Built, build
 from modswap.ops.describe import class_name
 from modswap.ops.exported import check_calls
@@ -125,8 +125,23 @@ def refused(failed: Trace) -> InputError:
     return InputError(what, "inputs", "give an input that the model takes: `--input SHAPE`")
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A swap that stands, judged by its passes.
+
+    Args:
+        verdict: Whether it holds.
+        after: What each case shows now.
+        old: The modules that were taken out, by the path of their site.
+    """
+
+    verdict: Verdict
+    after: tuple[Trace, ...]
+    old: Mapping[str, nn.Module]
+
+
 @contextmanager
-def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterator[Verdict]:
+def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterator[Verified]:
     """Swap, run every case again and judge; the old modules come back if the block raises.
 
     Args:
@@ -135,10 +150,13 @@ def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterat
         progress: Told what is being done.
     """
     paths = [built.sites[0].path for built in prepared.built]
+    sites = [site.path for built in prepared.built for site in built.sites]
+    old = {path: module_at(model, path) for path in sites}
     with swapped(model, prepared.placements):
         progress("verification pass")
         after, before = _again(model, prepared)
-        yield judge([one.seen for one in before], [one.seen for one in after], paths)
+        verdict = judge([one.seen for one in before], [one.seen for one in after], paths)
+        yield Verified(verdict, after, old)
 
 
 def _again(model: nn.Module, prepared: Prepared) -> tuple[tuple[Trace, ...], tuple[Trace, ...]]:

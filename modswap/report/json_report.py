@@ -5,6 +5,7 @@ from typing import Any
 
 from modswap import __version__
 from modswap.core.errors import ModswapError
+from modswap.core.finding import Finding
 from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome
 from modswap.core.values import Value, shapes
 from modswap.core.verdict import Case, Verdict
@@ -70,7 +71,23 @@ def _verify(verdict: Verdict | None) -> dict[str, Any] | None:
     if verdict is None:
         return None
     cases = [_case(case) for case in verdict.cases]
-    return {"cases": cases, "finite": verdict.finite, "ok": verdict.ok}
+    return {
+        "cases": cases,
+        "checks": [_finding(found) for found in verdict.findings],
+        "finite": verdict.finite,
+        "ok": verdict.ok,
+    }
+
+
+def _finding(found: Finding) -> dict[str, Any]:
+    return {
+        "check": found.check,
+        "path": found.path,
+        "status": found.status,
+        "what": found.what,
+        "fix": found.fix,
+        "data": dict(found.data),
+    }
 
 
 def _case(case: Case) -> dict[str, Any]:

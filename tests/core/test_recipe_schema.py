@@ -15,13 +15,14 @@ from modswap.core.recipe import Recipe
 from modswap.core.schema import recipe_schema
 
 SCHEMA = recipe_schema()
-TYPES: dict[str, type] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "boolean": bool,
-    "integer": int,
-    "null": type(None),
+TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "null": (type(None),),
 }
 VALID: dict[str, Any] = {
     "version": 1,
@@ -39,7 +40,17 @@ VALID: dict[str, Any] = {
         {"match": "a", "where": {"channels": ">=128", "height": 7}, "expect": 2, "with": "X"},
         {"match": "a", "with": "X", "adapt": True, "layout": "NLC", "prefix": "p"},
     ],
-    "verify": {"modes": ["eval"], "dtypes": ["bfloat16"], "sizes": [[6, 8]]},
+    "verify": {
+        "modes": ["eval"],
+        "dtypes": ["bfloat16"],
+        "sizes": [[6, 8]],
+        "batches": [1, 4],
+        "precisions": ["autocast"],
+        "formats": ["contiguous"],
+        "skip": ["sizes"],
+        "export": ["onnx"],
+        "limits": {"max_params": 9, "max_memory": "8GiB", "min_kept": 0.5, "max_drift": 0},
+    },
 }
 ODD: list[Any] = [
     *(None, True, False, 0, 1, -1, 3, 1.0, 2.5, 10**18),
@@ -73,13 +84,13 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
     return (
         ("anyOf" not in schema or any(fits(value, one) for one in schema["anyOf"]))
         and ("oneOf" not in schema or sum(fits(value, one) for one in schema["oneOf"]) == 1)
-        and ("type" not in schema or type(value) is TYPES[schema["type"]])
+        and ("type" not in schema or type(value) in TYPES[schema["type"]])
         and value == schema.get("const", value)
         and value in schema.get("enum", [value])
         and (type(value) is not dict or fits_object(value, schema))
         and (type(value) is not list or fits_array(value, schema))
         and (type(value) is not str or fits_text(value, schema))
-        and (type(value) is not int or fits_number(value, schema))
+        and (type(value) not in (int, float) or fits_number(value, schema))
     )
 
 
@@ -88,9 +99,12 @@ def fits_text(value: str, schema: dict[str, Any]) -> bool:
     return short and re.search(schema.get("pattern", ""), value) is not None
 
 
-def fits_number(value: int, schema: dict[str, Any]) -> bool:
-    least = schema.get("minimum", schema.get("exclusiveMinimum", value - 1) + 1)
-    return bool(least <= value < schema.get("exclusiveMaximum", value + 1))
+def fits_number(value: float, schema: dict[str, Any]) -> bool:
+    return bool(
+        schema.get("minimum", value) <= value <= schema.get("maximum", value)
+        and schema.get("exclusiveMinimum", value - 1) < value
+        and value < schema.get("exclusiveMaximum", value + 1)
+    )
 
 
 def fits_object(value: dict[str, Any], schema: dict[str, Any]) -> bool:
@@ -157,7 +171,7 @@ def test_check_of_these_tests_knows_every_word_of_the_schema() -> None:
         "$schema", "$defs", "$ref", "title", "description", "default", "type", "const", "enum",
         "anyOf", "oneOf", "properties", "required", "additionalProperties", "items", "prefixItems",
         "minItems", "maxItems", "maxLength", "pattern", "minimum", "exclusiveMinimum",
-        "exclusiveMaximum",
+        "exclusiveMaximum", "maximum",
     }  # fmt: skip
 
 
