@@ -118,3 +118,12 @@ def placed(value: Value, device: str) -> Value:
     if isinstance(value, Group):
         return replace(value, items=tuple(placed(item, device) for item in value.items))
     return value
+
+
+def of_any_precision(value: Value) -> Value:
+    """Return a value in which all floating dtypes are one."""
+    if isinstance(value, TensorInfo):
+        return replace(value, dtype="float32") if "float" in value.dtype else value
+    if isinstance(value, Group):
+        return replace(value, items=tuple(of_any_precision(item) for item in value.items))
+    return value

@@ -1,6 +1,10 @@
-"""The examinations of a swap: one table."""
+"""The examinations of a swap: one table, in the order in which they are made."""
 
 from modswap.ops.examine import Examination
+from modswap.ops.matrix import matrix
+from modswap.ops.reached import reached
 
-EXAMINATIONS: tuple[Examination, ...] = ()
-NAMES = tuple(row.name for row in EXAMINATIONS)
+EXAMINATIONS: tuple[Examination, ...] = (
+    Examination("matrix", matrix),
+    Examination("reached", reached),
+)

@@ -30,10 +30,14 @@ class DummyCall:
         return ", ".join(given)
 
     @property
+    def tensors(self) -> tuple[TensorInput, ...]:
+        """Return every tensor that it describes."""
+        return tuple(_declared((*self.args, *self.kwargs.values())))
+
+    @property
     def asks_for_half(self) -> bool:
         """Return whether any of its tensors is of half precision."""
-        values = (*self.args, *self.kwargs.values())
-        return any(tensor.dtype in {"float16", "bfloat16"} for tensor in _declared(values))
+        return any(tensor.dtype in {"float16", "bfloat16"} for tensor in self.tensors)
 
     def described(self) -> "DummyCall":
         """Return the same call with a description in the place of every live tensor."""
@@ -43,6 +47,16 @@ class DummyCall:
 
         kwargs = {name: words(value) for name, value in self.kwargs.items()}
         return DummyCall(tuple(map(words, self.args)), kwargs)
+
+    def with_batch(self, size: int) -> "DummyCall | None":
+        """Return the same call at another batch size; None if its tensors have no common one."""
+        found = self.tensors
+        if len({tensor.shape[:1] for tensor in found}) != 1 or not found[0].shape:
+            return None
+        return DummyCall(
+            tuple(_batched(value, size) for value in self.args),
+            {name: _batched(value, size) for name, value in self.kwargs.items()},
+        )
 
     def resized(self, size: tuple[int, int]) -> "DummyCall":
         """Return the same call with every 4-D tensor at another (H, W)."""
@@ -54,16 +68,28 @@ class DummyCall:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One pass to be run: a call, a mode and a dtype."""
+    """One pass to be run.
+
+    Args:
+        call: What the model is given.
+        mode: `eval` or `train`.
+        dtype: Floating dtype of weights and inputs; None for the model's own.
+        autocast: Whether it runs under autocast to bfloat16.
+        channels_last: Whether 4-D inputs lie in channels_last memory format.
+    """
 
     call: DummyCall
     mode: str = "eval"
     dtype: str | None = None
+    autocast: bool = False
+    channels_last: bool = False
 
     @property
     def key(self) -> CaseKey:
         """Return its name in a report."""
-        return CaseKey(str(self.call), self.mode, self.dtype or "float32")
+        dtype = "autocast" if self.autocast else self.dtype or "float32"
+        last = ", channels_last" if self.channels_last else ""
+        return CaseKey(f"{self.call}{last}", self.mode, dtype)
 
     def in_mode(self, mode: str) -> "Case":
         """Return the same case in another mode."""
@@ -162,6 +188,20 @@ def _declared(values: Iterable[Any]) -> Iterator[TensorInput]:
             yield from _declared(value.values())
         elif isinstance(value, (list, tuple)):
             yield from _declared(value)
+
+
+def _batched(value: Any, size: int) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = _like(value)
+    if isinstance(value, Mapping) and "shape" in value:
+        value = TensorInput.model_validate(dict(value))
+    if isinstance(value, TensorInput):
+        return value.model_copy(update={"shape": (size, *value.shape[1:])})
+    if isinstance(value, Mapping):
+        return {name: _batched(item, size) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_batched(item, size) for item in value]
+    return value
 
 
 def _resized(value: Any, size: tuple[int, int]) -> Any:

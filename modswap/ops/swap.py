@@ -166,10 +166,11 @@ def _again(model: nn.Module, prepared: Prepared) -> tuple[tuple[Trace, ...], tup
     if prepared.unreal and any(needs_values(one.cause) for one in after):
         after = tuple(trace(model, case, seed=seed) for case in cases)
     # an instance shared by several sites goes by the first of their paths
-    return after, tuple(_renamed(one, prepared.built) for one in prepared.before)
+    return after, tuple(renamed(one, prepared.built) for one in prepared.before)
 
 
-def _renamed(one: Trace, built: Sequence[Built]) -> Trace:
+def renamed(one: Trace, built: Sequence[Built]) -> Trace:
+    """Return what a pass showed, sites that share a new module all by the first one's path."""
     names = {s.path: b.sites[0].path for b in built for s in b.sites[1:]}
     if not names:
         return one

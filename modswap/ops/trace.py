@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from modswap.core.layout import Clue, judge_layout
 from modswap.core.site import Call, Site
@@ -53,6 +54,8 @@ def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) 
     """
     if not unreal:
         return _trace(model, case, seed, None)
+    if case.autocast:  # which passes over tensors on the meta device
+        return _trace(model, case, seed, fake_values)
     one = _trace(model, case, seed, meta_values)
     # what fails there may be a limit of the meta device; fake tensors have fewer, and tell more
     return one if one.cause is None else _trace(model, case, seed, fake_values)
@@ -72,10 +75,12 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
     ):
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        args = make(case.call.args, generator, dtype)
-        kwargs = make(case.call.kwargs, generator, dtype)
+        args, kwargs = make([case.call.args, case.call.kwargs], generator, dtype)
+        if case.channels_last:
+            args, kwargs = tree_map(_channels_last, (args, kwargs))
         try:
-            output = _run(model, args, kwargs, dtype=dtype, stand_ins=stand_ins)
+            with torch.autocast("cpu", torch.bfloat16, enabled=case.autocast):
+                output = _run(model, args, kwargs, dtype=dtype, stand_ins=stand_ins)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             cause = error
     described = None if cause is not None else describe(output)
@@ -104,6 +109,12 @@ def _placed(visit: Visit, device: str) -> Visit:
         placed(visit.call.output, device),
     )
     return replace(visit, call=call)
+
+
+def _channels_last(value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.ndim == 4:
+        return value.contiguous(memory_format=torch.channels_last)
+    return value
 
 
 def _dtype(model: nn.Module, case: Case) -> torch.dtype | None:

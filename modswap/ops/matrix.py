@@ -1,0 +1,122 @@
+"""Passes beyond those that were asked for: other batches, modes, precisions, memory formats."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+from modswap.core.finding import Finding
+from modswap.core.recipe import Verify
+from modswap.core.values import of_any_precision
+from modswap.core.verdict import Pass, judge
+from modswap.ops.examine import Bench
+from modswap.ops.inputs import Case
+from modswap.ops.swap import renamed
+from modswap.ops.trace import Trace, trace
+
+
+def matrix(bench: Bench) -> Iterator[Finding]:
+    """Compare every module's shapes in every case, on tensors without data.
+
+    A case in which the original itself does not run says nothing, and is passed over.
+
+    Args:
+        bench: The swap.
+    """
+    cases = variants(bench.prepared.cases, bench.recipe.verify, thorough=bench.thorough)
+    with bench.original():
+        before = [_shown(bench, case) for case in cases]
+    pairs = [(case, old) for case, old in zip(cases, before, strict=True) if old.cause is None]
+    left = [str(case.key) for case, old in zip(cases, before, strict=True) if old.cause]
+    failed = False
+    for case, old in pairs:
+        for found in _compared(bench, case, old):
+            failed = True
+            yield found
+    data = {"cases": [str(case.key) for case, _ in pairs], "not run by the original": left}
+    if not failed and pairs:
+        what = f"{len(pairs)} further cases hold"
+        yield Finding("matrix", "", "passed", what, data=data)
+    if left:
+        what = f"the original itself does not run in {len(left)} cases: {'; '.join(left[:4])}"
+        yield Finding("matrix", "", "skipped", what, data=data)
+
+
+def _shown(bench: Bench, case: Case) -> Trace:
+    return trace(bench.model, case, seed=bench.prepared.seed, unreal=True)
+
+
+def _compared(bench: Bench, case: Case, before: Trace) -> Iterator[Finding]:
+    after = _shown(bench, case)
+    paths = [built.sites[0].path for built in bench.prepared.built]
+    old, new = renamed(before, bench.prepared.built).seen, after.seen
+    if case.autocast:  # which chooses dtypes operation by operation
+        old, new = _of_any_precision(old), _of_any_precision(new)
+    for problem in judge([old], [new], paths).problems:
+        what = f"{problem.what} (with {case.key})"
+        yield Finding("matrix", problem.path, "failed", what, problem.fix)
+
+
+def _of_any_precision(seen: Pass) -> Pass:
+    visits = tuple(
+        replace(visit, call=replace(visit.call, output=of_any_precision(visit.call.output)))
+        for visit in seen.visits
+    )
+    output = None if seen.output is None else of_any_precision(seen.output)
+    return replace(seen, visits=visits, output=output)
+
+
+def variants(cases: tuple[Case, ...], verify: Verify, *, thorough: bool) -> tuple[Case, ...]:
+    """Return the cases that are run beside those asked for: each axis alone, or their product.
+
+    Args:
+        cases: Those asked for.
+        verify: What the recipe chooses.
+        thorough: Whether every combination is run.
+    """
+    asked = {str(case.key) for case in cases}
+    calls = dict.fromkeys(str(case.call) for case in cases)
+    firsts = [next(case for case in cases if str(case.call) == call) for call in calls]
+    bases = [replace(case, mode="eval", dtype=None) for case in firsts]
+    found = (
+        case
+        for base in (bases if thorough else bases[:1])
+        for case in (_product(base, verify) if thorough else _alone(base, verify))
+    )
+    named = {str(case.key): case for case in found}
+    return tuple(case for key, case in named.items() if key not in asked)
+
+
+def _alone(base: Case, verify: Verify) -> Iterator[Case]:
+    """Yield cases that differ from one in a single way."""
+    yield from _batches(base, verify)
+    yield base.in_mode("train")
+    for precision in verify.precisions:
+        yield _in_precision(base, precision)
+    if "channels_last" in verify.formats and _has_maps(base):
+        yield replace(base, channels_last=True)
+
+
+def _product(base: Case, verify: Verify) -> Iterator[Case]:
+    batches = [base, *_batches(base, verify)]
+    formats = [False, "channels_last" in verify.formats and _has_maps(base)]
+    for case, mode, precision, last in product(
+        batches, ("eval", "train"), verify.precisions, formats
+    ):
+        yield replace(_in_precision(case, precision), mode=mode, channels_last=last)
+
+
+def _batches(base: Case, verify: Verify) -> Iterator[Case]:
+    for size in verify.batches:
+        call = base.call.with_batch(size)
+        if call is not None:
+            yield replace(base, call=call)
+
+
+def _in_precision(case: Case, precision: str) -> Case:
+    if precision == "autocast":
+        return replace(case, autocast=True)
+    return case if precision == "float32" else replace(case, dtype=precision)
+
+
+def _has_maps(case: Case) -> bool:
+    return any(len(tensor.shape) == 4 for tensor in case.call.tensors)

@@ -1,0 +1,111 @@
+"""Whether a swapped module runs when nothing watches it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.finding import Finding
+from modswap.ops.describe import one_line
+from modswap.ops.examine import Bench
+from modswap.ops.fake import fake_values
+from modswap.ops.inputs import Case, make
+from modswap.ops.untouched import untouched
+
+_WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"
+_FASTER = (
+    "torch's own encoder layers read an attention's weights past its forward in evaluation mode: "
+    "turn that off by `torch.backends.mha.set_fastpath_enabled(False)`, "
+    "or swap the layer around it"
+)
+
+
+def reached(bench: Bench) -> Iterator[Finding]:
+    """Count how often each site runs in evaluation, before and after, without a hook anywhere.
+
+    Some models take another way where a module has hooks, so that a check that hooks it changes
+    what it checks.
+
+    Args:
+        bench: The swap.
+    """
+    case = bench.prepared.cases[0].in_mode("eval")
+    sites = list(bench.sites)
+    with bench.original() as model:
+        before = _counts(model, {path: old for path, old, _ in sites}, case, bench)
+    after = _counts(bench.model, {path: new for path, _, new in sites}, case, bench)
+    watched = bench.after[0].seen.by_path()
+    for built in bench.prepared.built:
+        first = built.sites[0].path
+        for site in built.sites:
+            # an instance that sits at several sites counts all its calls at each of them
+            paths = {other.path for other in built.sites}
+            told = _Told(
+                sum(before[path] for path in paths) if isinstance(before, Counter) else before,
+                after[first] if isinstance(after, Counter) else after,
+                len(watched.get(first, ())),
+            )
+            yield told.finding(site.path)
+
+
+class _Told:
+    """How often a site ran: before, now, and now while hooks watch; or what was raised."""
+
+    def __init__(self, before: int | str, after: int | str, watched: int) -> None:
+        self.before = before
+        self.after = after
+        self.watched = watched
+
+    def finding(self, path: str) -> Finding:
+        """Return what is to be said of it."""
+        if isinstance(self.before, str):
+            what = f"the original does not run without data: {self.before}"
+            return Finding("reached", path, "skipped", what)
+        if isinstance(self.after, str):
+            what = f"without hooks the forward pass raised {self.after}"
+            return Finding("reached", path, "failed", what, _FASTER)
+        data = {"before": self.before, "after": self.after, "watched": self.watched}
+        if not self.after and self.watched:
+            return Finding("reached", path, "failed", _WATCHED, _FASTER, data)
+        if self.before and self.before != self.after:
+            what = f"without hooks it was called {self.before} times, is now {self.after} times"
+            return Finding("reached", path, "failed", what, "look at how its parent calls it", data)
+        return Finding("reached", path, "passed", data=data)
+
+
+def _counts(
+    model: nn.Module, modules: Mapping[str, nn.Module], case: Case, bench: Bench
+) -> Counter[str] | str:
+    """Return how often each module runs in one pass, or what the pass raised."""
+    counts: Counter[str] = Counter()
+    unreal = bench.prepared.unreal
+    with untouched(model, training=False, unreal=unreal), torch.no_grad():
+        for path, module in modules.items():
+            vars(module)["forward"] = _counting(module.forward, path, counts)
+        torch.manual_seed(bench.prepared.seed)
+        generator = torch.Generator().manual_seed(bench.prepared.seed)
+        args, kwargs = make([case.call.args, case.call.kwargs], generator)
+        try:
+            _run(model, args, kwargs, unreal=unreal)
+        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+            return one_line(error)
+    return counts
+
+
+def _counting(forward: Callable[..., Any], path: str, counts: Counter[str]) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        counts[path] += 1
+        return forward(*args, **kwargs)
+
+    return counted
+
+
+def _run(model: nn.Module, args: Any, kwargs: Any, *, unreal: bool) -> None:
+    if not unreal:
+        model(*args, **kwargs)
+        return
+    # not on the meta device: fast paths look at devices
+    with fake_values(model) as (tensors, moved):
+        torch.func.functional_call(model, tensors, tuple(moved(args)), moved(kwargs))

@@ -1,0 +1,241 @@
+"""Examinations of a swap that shapes of one pass would let through."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.finding import Finding
+from modswap.core.verdict import Verdict
+from modswap.io.recipe import parse_recipe
+from modswap.ops.examinations import EXAMINATIONS
+from modswap.ops.examine import Bench, Examination, examined
+from modswap.ops.swap import prepare, verified
+from tests.models import EvenBatch, GatedNet, OneBatch
+
+__all__ = ["EvenBatch", "OneBatch"]
+
+
+class Doubling(nn.MultiheadAttention):
+    """An attention whose values torch's fast path would take, and not its forward."""
+
+    def __init__(self, embed_dim: int = 16, num_heads: int = 4) -> None:
+        super().__init__(embed_dim, num_heads, batch_first=True)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output, weights = super().forward(*args, **kwargs)
+        return output * 2, weights
+
+
+class Encoder(nn.Module):
+    """A stem and torch's own encoder layer: (N, L, 16) -> (N, L, 16)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(16, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(self.stem(x))
+        return out
+
+
+class Halved(nn.Module):
+    """Calls its gate twice, unless that says that once is enough: (N, 8, H, W) -> the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        once: bool = getattr(self.gate, "once", False) and not self.gate._forward_hooks
+        y: torch.Tensor = self.gate(x)
+        return y if once else self.gate(y)
+
+
+class Once(nn.Module):
+    """A gate that says that once is enough: (N, 8, H, W) -> the same."""
+
+    once = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.proj(x)
+        return out
+
+
+class Watched(nn.Module):
+    """Raises where nothing watches a gate of some classes: (N, 8, H, W) -> the same."""
+
+    trusted: tuple[type[nn.Module], ...] = (nn.Conv2d,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not isinstance(self.gate, self.trusted) and not self.gate._forward_hooks:
+            raise RuntimeError("nobody watches")
+        y: torch.Tensor = self.gate(x)
+        return y
+
+
+class WatchedAlways(Watched):
+    """Raises where nothing watches its gate."""
+
+    trusted = ()
+
+
+class FullPrecision(nn.Module):
+    """Mixes dtypes as soon as its input is not float32: (N, C, H, W) -> the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.grid = torch.eye(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nchw,cd->ndhw", x, self.grid.to(x.device)) * self.weight
+
+
+def examine(
+    model: nn.Module, rule: str, shape: str, *, unreal: bool = True, more: str = ""
+) -> Verdict:
+    """Return the verdict on one rule; the model is given back as it was."""
+    text = f"version: 1\ninputs: [{{shape: {shape}}}]\nreplace: [{rule}]\n{more}"
+    recipe = parse_recipe(text, "swap.yaml", ".")
+    prepared = prepare(model, recipe, unreal=unreal)
+    with verified(model, prepared, lambda _: None) as standing:
+        thorough = recipe.verify.thorough
+        bench = Bench(model, prepared, standing.after, standing.old, recipe, thorough=thorough)
+        modules = dict(model.named_modules())
+        rows = [row for row in EXAMINATIONS if row.name in {"matrix", "reached"}]
+        verdict = examined(standing.verdict, bench, rows)
+        assert dict(model.named_modules()) == modules
+    return verdict
+
+
+def failed(verdict: Verdict, check: str) -> list[Finding]:
+    return [f for f in verdict.findings if f.check == check and f.status == "failed"]
+
+
+def rule(match: str, name: str) -> str:
+    return f"{{match: {match}, with: 'tests.ops.test_examine:{name}', layout: NCHW, wants: NCHW}}"
+
+
+def test_fast_path_around_a_swapped_attention_is_found_and_hooks_do_not_hide_it() -> None:
+    encoder = (
+        "{match: layer.self_attn, with: 'tests.ops.test_examine:Doubling', layout: NLC, wants: NLC}"
+    )
+    for unreal in (True, False):
+        verdict = examine(Encoder().eval(), encoder, "[2, 5, 16]", unreal=unreal)
+
+        found = failed(verdict, "reached")
+        assert [one.path for one in found] == ["layer.self_attn"]
+        assert "only while hooks watch it" in found[0].what
+        assert "set_fastpath_enabled" in found[0].fix
+        assert not verdict.ok
+
+
+def test_sound_swap_is_reached() -> None:
+    verdict = examine(GatedNet().eval(), "{match: '*_attention', with: SEBlock}", "[2, 3, 28, 28]")
+
+    assert verdict.ok
+    reached = [found for found in verdict.findings if found.check == "reached"]
+    assert {found.path for found in reached} == {"space_attention", "channel_attention"}
+    assert all(found.data["before"] == found.data["after"] == 1 for found in reached)
+
+
+def test_shared_instance_counts_the_calls_of_all_its_sites() -> None:
+    one = "{match: '*_attention', with: SEBlock, share: true}"
+
+    assert examine(GatedNet().eval(), one, "[2, 3, 28, 28]").ok
+
+
+def test_module_that_is_called_less_often_without_hooks_is_found() -> None:
+    found = failed(examine(Halved().eval(), rule("gate", "Once"), "[2, 8, 6, 6]"), "reached")
+
+    assert "called 2 times, is now 1 times" in found[0].what
+
+
+def test_module_that_needs_hooks_is_found() -> None:
+    found = failed(examine(Watched().eval(), rule("gate", "Once"), "[2, 8, 6, 6]"), "reached")
+
+    assert "without hooks the forward pass raised RuntimeError: nobody watches" in found[0].what
+
+
+def test_original_that_needs_hooks_is_told() -> None:
+    verdict = examine(WatchedAlways().eval(), "{match: gate, with: SEBlock}", "[2, 8, 6, 6]")
+
+    assert verdict.ok
+    skipped = [one for one in verdict.findings if one.check == "reached"]
+    assert [one.status for one in skipped] == ["skipped"]
+
+
+def test_batch_that_only_one_number_fits_is_found_by_the_matrix() -> None:
+    model = GatedNet().eval()
+    swap = "{match: space_attention, with: 'tests.models:OneBatch', layout: NCHW, wants: NCHW}"
+
+    found = failed(examine(model, swap, "[2, 3, 28, 28]"), "matrix")
+
+    assert any("(3, 3, 28, 28)" in one.what for one in found)
+
+
+def test_even_batches_alone_are_found() -> None:
+    swap = "{match: space_attention, with: 'tests.models:EvenBatch', layout: NCHW, wants: NCHW}"
+
+    found = failed(examine(GatedNet().eval(), swap, "[2, 3, 28, 28]"), "matrix")
+
+    assert {one.path for one in found} == {"space_attention"}
+    assert any("(1, 3, 28, 28)" in one.what for one in found)
+
+
+def test_lost_precision_is_found_and_one_that_the_original_lacks_is_not() -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)).eval()
+    found = failed(examine(model, rule("'1'", "FullPrecision"), "[2, 8, 6, 6]"), "matrix")
+    assert any("bfloat16" in one.what for one in found)
+
+    without = nn.Sequential(FullPrecision(), nn.Conv2d(8, 8, 1)).eval()
+    verdict = examine(without, "{match: '1', with: SEBlock}", "[2, 8, 6, 6]")
+    assert verdict.ok
+    skipped = [one for one in verdict.findings if one.status == "skipped"]
+    assert "the original itself does not run in" in skipped[0].what
+    assert "bfloat16" in skipped[0].what
+
+
+def test_thorough_matrix_is_the_product() -> None:
+    swap = "{match: space_attention, with: SEBlock}"
+    more = "verify: {thorough: true, batches: [1, 4], precisions: [float32, bfloat16]}\n"
+
+    verdict = examine(GatedNet().eval(), swap, "[2, 3, 28, 28]", more=more)
+
+    cases = verdict.findings[0].data["cases"]
+    assert "(4, 3, 28, 28), channels_last train bfloat16" in cases
+    assert len(cases) == len(set(cases)) == 3 * 2 * 2 * 2 - 1
+
+
+def test_skipped_and_thorough_rows_are_left_out_and_broken_ones_told() -> None:
+    def broken(bench: Bench) -> list[Finding]:
+        raise ZeroDivisionError("no sites")
+
+    model = GatedNet().eval()
+    text = (
+        "version: 1\ninputs: [{shape: [2, 3, 28, 28]}]\nverify: {skip: [matrix]}\n"
+        "replace: [{match: space_attention, with: SEBlock}]\n"
+    )
+    recipe = parse_recipe(text, "swap.yaml", ".")
+    prepared = prepare(model, recipe, unreal=True)
+    with verified(model, prepared, lambda _: None) as standing:
+        bench = Bench(model, prepared, standing.after, standing.old, recipe)
+        rows = [
+            Examination("matrix", broken),
+            Examination("sizes", broken, thorough=True),
+            Examination("cost", broken),
+        ]
+        verdict = examined(standing.verdict, bench, rows)
+
+    assert [(one.check, one.status) for one in verdict.findings] == [("cost", "skipped")]
+    assert "ZeroDivisionError: no sites" in verdict.findings[0].what
