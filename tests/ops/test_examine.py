@@ -206,6 +206,17 @@ def test_lost_precision_is_found_and_one_that_the_original_lacks_is_not() -> Non
     assert "bfloat16" in skipped[0].what
 
 
+def test_module_that_needs_values_is_not_blamed_for_having_none() -> None:
+    swap = "{match: space_attention, with: 'tests.models:ByValue', layout: NCHW, wants: NCHW}"
+
+    verdict = examine(GatedNet().eval(), swap, "[2, 3, 28, 28]", unreal=False)
+
+    assert verdict.ok
+    told = [one for one in verdict.findings if one.check == "matrix"]
+    assert [(one.path, one.status) for one in told] == [("space_attention", "skipped")]
+    assert "needs values" in told[0].what
+
+
 def test_thorough_matrix_is_the_product() -> None:
     swap = "{match: space_attention, with: SEBlock}"
     more = "verify: {thorough: true, batches: [1, 4], precisions: [float32, bfloat16]}\n"
