@@ -15,7 +15,6 @@ from modswap.core.recipe import (
     CallInput,
     Conditions,
     Integers,
-    Limits,
     ModelSource,
     Place,
     Recipe,
@@ -32,7 +31,6 @@ _PARTS: dict[str, type[BaseModel]] = {
     "replace": Rule,
     "where": Conditions,
     "verify": Verify,
-    "limits": Limits,
     "model": ModelSource,
     "fill": Integers,
 }

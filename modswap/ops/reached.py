@@ -72,7 +72,8 @@ class _Told:
         if self.before and self.before != self.after:
             what = f"without hooks it was called {self.before} times, is now {self.after} times"
             return Finding("reached", path, "failed", what, "look at how its parent calls it", data)
-        return Finding("reached", path, "passed", data=data)
+        more = "" if self.before else "it runs now; the original went around it in evaluation"
+        return Finding("reached", path, "passed", more, data=data)
 
 
 def _counts(

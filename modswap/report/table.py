@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.errors import ModswapError
+from modswap.core.finding import Finding
 from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.site import Call
 from modswap.core.verdict import Verdict
@@ -132,7 +133,19 @@ def _verdict(verdict: Verdict, page: Page) -> Iterator[RenderableType]:
         yield Text.assemble(mark, f"{case.key}: model output {shown}")
     if verdict.finite is None:
         yield Text("      shapes only: no values were computed", "dim")
+    for found in verdict.findings:
+        yield from _finding(found)
     del page
+
+
+_MARKS = {"passed": ("holds ", "green"), "skipped": ("      ", "")}
+
+
+def _finding(found: Finding) -> Iterator[Text]:
+    """Yield a line for what an examination has to tell; what it found wrong is among the errors."""
+    if found.what and found.status != "failed":
+        place = f" {found.path}" if found.path else ""
+        yield Text.assemble(_MARKS[found.status], f"{found.check}{place}: {found.what}")
 
 
 def _ledger(ledger: Ledger) -> Table:

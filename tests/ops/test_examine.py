@@ -243,10 +243,31 @@ def test_skipped_and_thorough_rows_are_left_out_and_broken_ones_told() -> None:
         bench = Bench(model, prepared, standing.after, standing.old, recipe)
         rows = [
             Examination("matrix", broken),
-            Examination("sizes", broken, thorough=True),
-            Examination("cost", broken),
+            Examination("matrix", broken, thorough=True),
+            Examination("reached", broken),
         ]
         verdict = examined(standing.verdict, bench, rows)
 
-    assert [(one.check, one.status) for one in verdict.findings] == [("cost", "skipped")]
+    assert [(one.check, one.status) for one in verdict.findings] == [("reached", "skipped")]
     assert "ZeroDivisionError: no sites" in verdict.findings[0].what
+
+
+class Deaf(nn.Module):
+    """Goes around its gate where no hook is there and it is a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate: nn.Module = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.gate, nn.Conv2d) and not self.gate._forward_hooks:
+            return nn.functional.conv2d(x, self.gate.weight, self.gate.bias)
+        y: torch.Tensor = self.gate(x)
+        return y
+
+
+def test_site_that_the_original_went_around_is_told() -> None:
+    verdict = examine(Deaf().eval(), "{match: gate, with: SEBlock}", "[2, 8, 6, 6]")
+
+    assert verdict.ok
+    assert any("the original went around it" in found.what for found in verdict.findings)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from modswap.core.blueprint import Choice
 from modswap.core.errors import ShapeError, together
+from modswap.core.finding import Finding
 from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.site import Call
 from modswap.core.values import NONE, Group, TensorInfo
@@ -16,6 +17,12 @@ LOGITS = TensorInfo((1, 2, 224, 224))
 CHOICES = (
     Choice("dim", 512, "512 channels observed"),
     Choice("layout", "NCHW", "the same tensor goes through 'space_attention.0' (Conv2d)"),
+)
+FINDINGS = (
+    Finding("matrix", "", "passed", "7 further cases hold", data={"cases": ["(2, 3, 224, 224)"]}),
+    Finding("matrix", "", "skipped", "the original itself does not run in 1 cases: float16"),
+    Finding("reached", "space_attention", "passed", data={"before": 1, "after": 1}),
+    Finding("reached", "channel_attention", "passed", "it runs now"),
 )
 
 
@@ -55,7 +62,7 @@ DONE = Outcome(
 CHECKED = replace(
     DONE,
     command="check",
-    verdict=Verdict((Case(IMAGE, LOGITS, LOGITS),), finite=None),
+    verdict=Verdict((Case(IMAGE, LOGITS, LOGITS),), finite=None, findings=FINDINGS),
     ledger=replace(DONE.ledger, proved=False) if DONE.ledger else None,
     written=None,
 )
