@@ -1,5 +1,6 @@
 """The examinations of a swap: one table, in the order in which they are made."""
 
+from modswap.ops.alone import rows
 from modswap.ops.examine import Examination
 from modswap.ops.matrix import matrix
 from modswap.ops.reached import reached
@@ -7,4 +8,5 @@ from modswap.ops.reached import reached
 EXAMINATIONS: tuple[Examination, ...] = (
     Examination("matrix", matrix),
     Examination("reached", reached),
+    *rows(),
 )

@@ -1,0 +1,238 @@
+"""Rehearsals of every site, and of a small model as a whole; each is made once for all checks."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import nn
+
+from modswap.core.finding import CheckName, Finding
+from modswap.core.site import Call, Site
+from modswap.core.values import tensors
+from modswap.ops.behaviour import CHECKS
+from modswap.ops.describe import live_tensors, one_line
+from modswap.ops.examine import Bench, Examination
+from modswap.ops.rehearsal import (
+    Inputs,
+    Rehearsal,
+    UnfitError,
+    copied,
+    enlarged,
+    largest,
+    make_inputs,
+    perform,
+    positional,
+    seeded,
+    stand_ins,
+)
+from modswap.ops.trace import trace
+
+MOST = 64 << 20  # bytes of one tensor of a call, and of the weights of a model run as a whole
+WEIGHTS = 256 << 20  # bytes of the weights of a site's two modules
+SECONDS = 0.5  # of one run; more is only for `thorough`
+WHOLE: tuple[CheckName, ...] = ("independence", "finite")
+Same = dict[str, list[tuple[int, ...]]]
+
+
+def rows() -> tuple[Examination, ...]:
+    """Return a row for each check; the first that is wanted does the work for all."""
+    return tuple(Examination(name, partial(rehearsed, name)) for name in CHECKS)
+
+
+def rehearsed(name: CheckName, bench: Bench) -> Iterator[Finding]:
+    """Yield what all wanted checks find, if this one is the first of them.
+
+    Args:
+        name: A row of `CHECKS`.
+        bench: What stands.
+    """
+    wanted = [one for one in CHECKS if one not in bench.recipe.verify.skip]
+    if wanted[:1] != [name]:
+        return
+    around = stand_ins(bench.model, *bench.old.values())
+    same = _same_tensors(bench)
+    sites = {site.path: site for built in bench.prepared.built for site in built.sites}
+    for path, old, new in bench.sites:
+        seen = partial(_richest, sites[path], same.get(path, []))
+        make = partial(_site, bench, path, (old, new), around, seen)
+        yield from _checked(make, path, wanted)
+    whole = [one for one in WHOLE if one in wanted]
+    if whole:
+        yield from _checked(partial(_whole, bench), "", whole)
+
+
+def _checked(
+    make: Callable[[], Rehearsal], path: str, wanted: Iterable[CheckName]
+) -> list[Finding]:
+    """Return a finding for each check, skipped where the rehearsal cannot be made or run."""
+    with seeded(0):
+        try:
+            on: Rehearsal | None = make()
+            reason = ""
+        except Exception as error:  # noqa: BLE001 - a module's own code may raise anything
+            on, reason = None, _reason(error)
+        if on is None:
+            return [Finding(name, path, "skipped", reason) for name in wanted]
+        return [_one(name, on) for name in wanted]
+
+
+def _one(name: CheckName, on: Rehearsal) -> Finding:
+    try:
+        return CHECKS[name](on)
+    except Exception as error:  # noqa: BLE001 - as above
+        return Finding(name, on.path, "skipped", _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    told = str(error) if isinstance(error, UnfitError) else one_line(error)
+    return f"it cannot be run alone: {told}"
+
+
+def _richest(site: Site, same: Sequence[tuple[int, ...]]) -> tuple[Call, tuple[int, ...]]:
+    """Return the first of the calls with the most tensors, and which of these are the same."""
+    if not site.calls:
+        raise UnfitError("no pass reached it")
+    counts = [sum(1 for value in call.inputs for _ in tensors(value)) for call in site.calls]
+    index = counts.index(max(counts))
+    return site.calls[index], same[index] if index < len(same) else ()
+
+
+def _same_tensors(bench: Bench) -> Same:
+    """Return for each call of each site which of its tensors are one object.
+
+    A pass of the original is run for it, if any site was given several tensors.
+    """
+    built = bench.prepared.built
+    several = any(
+        sum(1 for value in call.inputs for _ in tensors(value)) > 1
+        for one in built
+        for site in one.sites
+        for call in site.calls
+    )
+    found: Same = {}
+    if not several:
+        return found
+    prepared = bench.prepared
+    with bench.original() as model:
+        handles = [
+            old.register_forward_pre_hook(partial(_note, found, path), with_kwargs=True)
+            for path, old in bench.old.items()
+        ]
+        try:
+            first = prepared.cases[0]
+            for case in prepared.cases:
+                if (case.mode, case.dtype) == (first.mode, first.dtype):
+                    trace(model, case, seed=prepared.seed, unreal=prepared.unreal)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return found
+
+
+def _note(found: Same, path: str, _: nn.Module, args: object, kwargs: object) -> None:
+    given = live_tensors([args, kwargs])
+    firsts = tuple(next(i for i, one in enumerate(given) if one is other) for other in given)
+    found.setdefault(path, []).append(firsts)
+
+
+def _site(
+    bench: Bench,
+    path: str,
+    modules: tuple[nn.Module, nn.Module],
+    around: dict[int, torch.Tensor],
+    seen: Callable[[], tuple[Call, tuple[int, ...]]],
+) -> Rehearsal:
+    call, same = seen()
+    _bounded(modules, call, thorough=bench.thorough)
+    olds, news = (copied(module, around) for module in modules)
+    axis = 1 if getattr(modules[0], "batch_first", True) is False else 0
+    batch = _batch(bench)
+    held = next((t.shape for value in call.inputs for t in tensors(value)), ())
+    if batch is None or held[axis : axis + 1] != (batch,):
+        batch = 0
+    names = positional(modules[0], len(call.args))
+    return _rehearsal(bench, Rehearsal(path, olds, news, _none(call), axis, batch), names, same)
+
+
+def _none(call: Call) -> Inputs:
+    return Inputs(call, (), (), (), ())
+
+
+def _rehearsal(
+    bench: Bench, on: Rehearsal, names: tuple[str, ...], same: Sequence[int]
+) -> Rehearsal:
+    """Return a rehearsal on a batch of two or more, where the original takes that."""
+    seen = make_inputs(on.inputs.call, names, same)
+    plain = Rehearsal(on.path, on.old, on.new, seen, on.axis, on.batch)
+    if on.batch != 1:
+        return _tried(bench, plain)
+    larger = make_inputs(enlarged(on.inputs.call, on.axis, 1, 2), names, same)
+    grown = Rehearsal(on.path, on.old, on.new, larger, on.axis, 2)
+    if not _takes(on.old, larger, on.axis):
+        return _tried(bench, plain)
+    try:
+        return _tried(bench, grown)
+    except UnfitError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the new module's own code
+        _tried(bench, plain)
+        return Rehearsal(on.path, on.old, on.new, seen, on.axis, 2, one_line(error))
+
+
+def _takes(module: nn.Module, inputs: Inputs, axis: int) -> bool:
+    """Return whether a module gives two samples for two."""
+    try:
+        outputs = perform(module, inputs)
+    except Exception:  # noqa: BLE001 - it may well depend on a batch of one
+        return False
+    return bool(outputs) and outputs[0].shape[axis : axis + 1] == (2,)
+
+
+def _tried(bench: Bench, on: Rehearsal) -> Rehearsal:
+    """Return a rehearsal that both modules can do, in time."""
+    for module in (on.old, on.new):
+        started = time.perf_counter()
+        perform(module, on.inputs)
+        seconds = time.perf_counter() - started
+        if seconds > SECONDS and not bench.thorough:
+            raise UnfitError(f"one run takes {seconds:.1f} s, `--thorough` takes that time")
+    return on
+
+
+def _batch(bench: Bench) -> int | None:
+    call = _model_call(bench)
+    first = next((t for value in call.inputs for t in tensors(value)), None) if call else None
+    return first.shape[0] if first is not None and first.shape else None
+
+
+def _model_call(bench: Bench) -> Call | None:
+    calls = bench.prepared.before[0].seen.by_path().get("", ())
+    return calls[0] if calls else None
+
+
+def _bounded(modules: Sequence[nn.Module], call: Call, *, thorough: bool) -> None:
+    """Refuse what takes more memory or time than an examination should."""
+    if largest(call) > MOST // 2:
+        raise UnfitError(f"its tensors are larger than {MOST >> 21} MiB")
+    nbytes = sum(4 * p.numel() for module in modules for p in module.parameters())
+    if nbytes > WEIGHTS and not thorough:
+        raise UnfitError(f"its weights are {nbytes >> 20} MiB, at most {WEIGHTS >> 20} are drawn")
+
+
+def _whole(bench: Bench) -> Rehearsal:
+    call = _model_call(bench)
+    if call is None:
+        raise UnfitError("the model did not run")
+    nbytes = sum(4 * p.numel() for p in bench.model.parameters())
+    if nbytes > MOST:
+        raise UnfitError(f"the model's weights are {nbytes >> 20} MiB, at most 64 are drawn")
+    _bounded((bench.model,), call, thorough=True)
+    around = stand_ins(bench.model, *bench.old.values())
+    new = copied(bench.model, around)
+    with bench.original() as model:
+        old = copied(model, around)
+    names = positional(bench.model, len(call.args))
+    same: tuple[int, ...] = ()
+    on = Rehearsal("", old, new, _none(call), 0, _batch(bench) or 0)
+    return _rehearsal(bench, on, names, same)

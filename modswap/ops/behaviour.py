@@ -1,0 +1,196 @@
+"""How a new module behaves alone: gradients, samples, chance, what it writes."""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.dependence import Moves
+from modswap.core.finding import CheckName, Finding
+from modswap.ops.dependence import along, dependence, strength
+from modswap.ops.describe import live_tensors, one_line
+from modswap.ops.rehearsal import Inputs, Rehearsal, perform, seeded, set_mode
+
+Gradients = Mapping[str, torch.Tensor | None]
+
+
+def finite(on: Rehearsal) -> Finding:
+    """Find outputs that are not finite where the original's are."""
+    if not _all_finite(perform(on.old, on.inputs)):
+        what = "the original's output is not finite either, on random weights"
+        return Finding("finite", on.path, "skipped", what)
+    if _all_finite(perform(on.new, on.inputs)):
+        return Finding("finite", on.path, "passed")
+    what = "the output is not finite for normal inputs, as the original's was"
+    return Finding("finite", on.path, "failed", what, "look for a division or a logarithm by zero")
+
+
+def determinism(on: Rehearsal) -> Finding:
+    """Find outputs that differ from call to call in evaluation mode, as the original's do not."""
+    old, new = (
+        strength(perform(one, on.inputs), perform(one, on.inputs, seed=1), lambda t: t)
+        for one in (on.old, on.new)
+    )
+    if not Moves("chance", old, new).gained:
+        return Finding("determinism", on.path, "passed")
+    what = "in evaluation mode the same input gives another output each time, as it did not before"
+    fix = "draw only where `self.training` says so"
+    return Finding("determinism", on.path, "failed", what, fix, {"change": new})
+
+
+def independence(on: Rehearsal) -> Finding:
+    """Find samples of a batch that change one another's output, as they did not before."""
+    if on.refused:
+        what = f"a batch of {on.batch} is refused, which the original takes: {on.refused}"
+        return Finding("independence", on.path, "failed", what, "let it take any batch")
+    if on.batch < 2:
+        what = "no axis is known to be the batch, or the original takes a single sample only"
+        return Finding("independence", on.path, "skipped", what)
+    old, new = (_mixing(one, on) for one in (on.old, on.new))
+    if not Moves("a sample", old, new).gained:
+        return Finding("independence", on.path, "passed")
+    what = "sample 0 of a batch changes the output of other samples, as it did not before"
+    fix = "look for an operation over the batch axis; a layout that is not the site's does it too"
+    return Finding("independence", on.path, "failed", what, fix, {"change": new})
+
+
+def _mixing(module: nn.Module, on: Rehearsal) -> float:
+    leaves = on.inputs.leaves
+    for index in sorted(set(on.inputs.same)):
+        leaf = on.inputs.leaves[index]
+        if leaf.is_floating_point() and leaf.shape[on.axis : on.axis + 1] == (on.batch,):
+            changed = on.inputs.changed(index, slice(0, 1), on.axis)
+            leaves = tuple(
+                new if first == index else kept
+                for new, kept, first in zip(changed, leaves, on.inputs.same, strict=True)
+            )
+    base, now = perform(module, on.inputs), perform(module, on.inputs, leaves)
+    batched = [
+        pair
+        for pair in zip(base, now, strict=True)
+        if pair[0].shape[on.axis : on.axis + 1] == (on.batch,)
+    ]
+    others = along(on.axis, slice(1, None))
+    return strength([a for a, _ in batched], [b for _, b in batched], others)
+
+
+def untouched(on: Rehearsal) -> Finding:
+    """Find what an evaluation forward writes: parameters, buffers, flags, the random state."""
+    before = set(_written(on.old, on.inputs))
+    written = [name for name in _written(on.new, on.inputs) if name not in before]
+    kinds = [name for name in written if name.startswith("the ") or not before]
+    if not kinds:
+        return Finding("untouched", on.path, "passed")
+    what = f"a forward pass in evaluation mode changes {', '.join(kinds)}, as none did before"
+    fix = "write only where `self.training` says so"
+    return Finding("untouched", on.path, "failed", what, fix, {"changed": kinds})
+
+
+def _written(module: nn.Module, inputs: Inputs) -> list[str]:
+    """Return in words what one forward pass changes."""
+    set_mode(module, training=False)
+    held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    was = {name: tensor.detach().clone() for name, tensor in held.items()}
+    leaves = [leaf.clone() for leaf in inputs.leaves]
+    with seeded(0), torch.no_grad():
+        states = torch.get_rng_state(), random.getstate()
+        args, kwargs = inputs.live(leaves)
+        module(*args, **kwargs)
+        drawn = not torch.equal(states[0], torch.get_rng_state()) or states[1] != random.getstate()
+    now = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    changed = [
+        f"{name!r}"
+        for name, tensor in was.items()
+        if name not in now
+        or tensor.shape != now[name].shape
+        or not torch.equal(tensor.nan_to_num(), now[name].nan_to_num())
+    ]
+    with torch.no_grad():
+        for name, tensor in was.items():
+            if name in now and tensor.shape == now[name].shape:
+                now[name].copy_(tensor)
+    flags = any(inner.training for inner in module.modules())
+    words = ["the training flag"] if flags else []
+    return [*changed, *words, *(["the global random state"] if drawn else [])]
+
+
+def gradients(on: Rehearsal) -> Finding:
+    """Find parameters without a gradient, gradients that are NaN, and inputs cut off."""
+    old = _backward(on.old, on.inputs)
+    try:
+        new = _backward(on.new, on.inputs)
+    except Exception as error:  # noqa: BLE001 - the module's own code may raise anything
+        what = f"it raises in training mode, as the original does not: {one_line(error)}"
+        status = "failed" if on.batch > 1 else "skipped"
+        return Finding("gradients", on.path, status, what)  # type: ignore[arg-type] # one of two
+    without = [name for name, grad in new[0].items() if grad is None]
+    if without:
+        what = f"no gradient reaches {_names(without)}: distributed training dies of it"
+        fix = "remove what the forward pass does not use, or give it `requires_grad=False`"
+        return Finding("gradients", on.path, "failed", what, fix, {"without": without})
+    broken = [n for part in new for n, g in part.items() if g is not None and not _all_finite([g])]
+    if broken and all(_all_finite(live_tensors(list(part.values()))) for part in old):
+        what = f"the gradient of {_names(broken)} is not finite, as the original's were"
+        return Finding("gradients", on.path, "failed", what, "", {"broken": broken})
+    cut = [name for name, grad in old[1].items() if _flows(grad) and not _flows(new[1][name])]
+    if cut:
+        what = (
+            f"no gradient reaches the input {_names(cut)} any more: what lies before is not trained"
+        )
+        fix = "look for `detach`, `no_grad` or rounding in the new module"
+        return Finding("gradients", on.path, "failed", what, fix, {"cut": cut})
+    return Finding("gradients", on.path, "passed", data={"parameters": len(new[0])})
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more
+
+
+def _flows(grad: torch.Tensor | None) -> bool:
+    return grad is not None and bool(grad.abs().max() > 0)
+
+
+def _backward(module: nn.Module, inputs: Inputs) -> tuple[Gradients, Gradients]:
+    """Return the gradients of parameters and of inputs after one step in training mode."""
+    set_mode(module, training=True)
+    module.zero_grad(set_to_none=True)
+    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    floating = [leaf.is_floating_point() for leaf in inputs.leaves]
+    sources = [
+        leaf.clone().requires_grad_(wanted)
+        for leaf, wanted in zip(inputs.leaves, floating, strict=True)
+    ]
+    with seeded(0), torch.enable_grad():
+        # a module may write into its input, which no leaf allows
+        args, kwargs = inputs.live([one * 1 if one.requires_grad else one for one in sources])
+        outputs = live_tensors(module(*args, **kwargs))
+        losses = [(y * torch.randn_like(y)).sum() for y in outputs if y.requires_grad]
+        if losses:
+            torch.stack([loss.float() for loss in losses]).sum().backward()
+    for name, buffer in module.named_buffers():
+        if name in kept and kept[name].shape == buffer.shape:
+            buffer.data.copy_(kept[name])
+    trained = {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
+    given: dict[str, torch.Tensor | None] = {}
+    for label, source in zip(inputs.labels, sources, strict=True):
+        if source.grad is not None or label not in given:
+            given[label] = source.grad
+    module.zero_grad(set_to_none=True)
+    return trained, given
+
+
+def _all_finite(outputs: list[Any]) -> bool:
+    return all(bool(torch.isfinite(one).all()) for one in outputs)
+
+
+CHECKS: Mapping[CheckName, Callable[[Rehearsal], Finding]] = {
+    "gradients": gradients,
+    "dependence": dependence,
+    "independence": independence,
+    "determinism": determinism,
+    "finite": finite,
+    "untouched": untouched,
+}

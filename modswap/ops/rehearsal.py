@@ -1,0 +1,323 @@
+"""Running a site's old and new module alone, on small real tensors and random weights."""
+
+import ast
+import copy
+import inspect
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.site import Call
+from modswap.core.values import Group, Plain, TensorInfo, Value, tensors
+from modswap.ops.describe import live_tensors
+
+SMALL = 1 << 20  # bytes of a buffer that is structure, such as an index table
+HALVES = {"float16", "bfloat16"}
+
+
+class UnfitError(Exception):
+    """A module cannot be run alone; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A call, ready to be made with other tensors.
+
+    Args:
+        call: As it was seen, or with a larger batch.
+        names: Name of each positional input.
+        leaves: A tensor for each in the call, in order.
+        labels: What each is called; tensors that the model gives twice are one.
+        same: For each leaf the index of the first one that is the same tensor.
+    """
+
+    call: Call
+    names: tuple[str, ...]
+    leaves: tuple[torch.Tensor, ...]
+    labels: tuple[str, ...]
+    same: tuple[int, ...]
+
+    def live(self, leaves: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
+        """Return positional and keyword inputs made of these tensors."""
+        rest = iter(leaves)
+        args = [_live(value, rest) for value in self.call.args]
+        return args, {name: _live(value, rest) for name, value in self.call.kwargs}
+
+    def changed(self, index: int, part: slice, axis: int = 0) -> tuple[torch.Tensor, ...]:
+        """Return the leaves, one of them (and what is the same tensor) with other values.
+
+        Args:
+            index: Which leaf.
+            part: Where along the axis.
+            axis: Of the leaf.
+        """
+        was = self.leaves[index]
+        leaf = other_values(was, self.labels[index])
+        if was.ndim:
+            where = (slice(None),) * axis + (part,)
+            drawn, leaf = leaf, was.clone()
+            leaf[where] = drawn[where]
+        shared = self.same[index]
+        return tuple(
+            leaf if first == shared else one
+            for one, first in zip(self.leaves, self.same, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A site's two modules with random weights, and a call for them.
+
+    Args:
+        path: Path of the site; empty for the whole model.
+        old: Copy of the module that was taken out.
+        new: Copy of the one that went in.
+        inputs: What they are called with.
+        axis: Axis of the batch.
+        batch: Its size; 0 where the first axis is not the batch.
+        refused: What the new module raised on a larger batch than was seen, or empty.
+    """
+
+    path: str
+    old: nn.Module
+    new: nn.Module
+    inputs: Inputs
+    axis: int = 0
+    batch: int = 0
+    refused: str = ""
+
+
+def perform(
+    module: nn.Module, inputs: Inputs, leaves: Sequence[torch.Tensor] | None = None, seed: int = 0
+) -> list[torch.Tensor]:
+    """Return the floating tensors that a module gives in evaluation mode.
+
+    Tensors that it only passes on are left out. The random state is put back.
+
+    Args:
+        module: The module.
+        inputs: The call.
+        leaves: Takes the place of its tensors.
+        seed: For what the module draws.
+    """
+    fresh = [leaf.clone() for leaf in (inputs.leaves if leaves is None else leaves)]
+    set_mode(module, training=False)
+    with seeded(seed), torch.no_grad():
+        args, kwargs = inputs.live(fresh)
+        outputs = live_tensors(module(*args, **kwargs))
+    given = {id(leaf) for leaf in fresh}
+    return [one for one in outputs if one.is_floating_point() and id(one) not in given]
+
+
+def set_mode(module: nn.Module, *, training: bool) -> None:
+    """Set the flag of every module: a host's own `train()` may do more."""
+    for inner in module.modules():
+        inner.training = training
+
+
+class seeded:  # noqa: N801 - a context, as torch's own are
+    """Draw from a seed for the time of a block; the random states are put back."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.python = random.getstate()
+        self.torch = torch.get_rng_state()
+        random.seed(self.seed)
+        torch.default_generator.manual_seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        random.setstate(self.python)
+        torch.set_rng_state(self.torch)
+
+
+def positional(module: nn.Module, count: int) -> tuple[str, ...]:
+    """Return what a module's forward calls its first positional inputs."""
+    try:
+        known = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):
+        known = []
+    kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    names = [parameter.name for parameter in known if parameter.kind in kinds]
+    return tuple(names[i] if i < len(names) else f"input {i}" for i in range(count))
+
+
+def make_inputs(call: Call, names: tuple[str, ...], same: Sequence[int] = ()) -> Inputs:
+    """Return a call with random tensors in it.
+
+    Args:
+        call: What was seen.
+        names: Name of each positional input.
+        same: For each tensor the index of the first one that is the same object.
+
+    Raises:
+        UnfitError: If something in it is known by its class only.
+    """
+    kwargs = tuple(name for name, _ in call.kwargs)
+    labelled = [
+        one
+        for name, value in zip((*names, *kwargs), call.inputs, strict=True)
+        for one in _labelled(name, value)
+    ]
+    firsts = tuple(same) if len(same) == len(labelled) else tuple(range(len(labelled)))
+    made = [_made(info, label) for label, info in labelled]
+    leaves = tuple(made[first] for first in firsts)
+    texts = [label for label, _ in labelled]
+    labels = tuple(
+        " = ".join(text for text, other in zip(texts, firsts, strict=True) if other == one)
+        for one in firsts
+    )
+    inputs = Inputs(call, names, leaves, labels, firsts)
+    inputs.live(leaves)
+    return inputs
+
+
+def enlarged(call: Call, axis: int, batch: int, to: int) -> Call:
+    """Return a call whose tensors have a larger batch.
+
+    Args:
+        call: What was seen.
+        axis: Axis of the batch.
+        batch: Its size there; tensors with another size along the axis stay.
+        to: The new size.
+    """
+
+    def grown(value: Value) -> Value:
+        if isinstance(value, Group):
+            return replace(value, items=tuple(map(grown, value.items)))
+        if not isinstance(value, TensorInfo) or value.shape[axis : axis + 1] != (batch,):
+            return value
+        return replace(value, shape=(*value.shape[:axis], to, *value.shape[axis + 1 :]))
+
+    kwargs = tuple((name, grown(value)) for name, value in call.kwargs)
+    return Call(tuple(map(grown, call.args)), kwargs, call.output)
+
+
+def largest(call: Call) -> int:
+    """Return the bytes of the largest tensor in a call, at four a number."""
+    values = (*call.inputs, call.output)
+    sizes = [torch.Size(t.shape).numel() for value in values for t in tensors(value)]
+    return 4 * max(sizes, default=0)
+
+
+def _labelled(name: str, value: Value) -> Iterator[tuple[str, TensorInfo]]:
+    if isinstance(value, TensorInfo):
+        yield name, value
+    elif isinstance(value, Group):
+        for key, item in zip(value.names, value.items, strict=True):
+            yield from _labelled(f"{name}[{key}]", item)
+
+
+def _live(value: Value, leaves: Iterator[torch.Tensor]) -> Any:
+    if isinstance(value, TensorInfo):
+        return next(leaves)
+    if isinstance(value, Plain):
+        return _plain(value)
+    items = [_live(item, leaves) for item in value.items]
+    if value.kind in {"dict", "OrderedDict"}:
+        keys = [int(name) if name.isdigit() else name for name in value.names]
+        return dict(zip(keys, items, strict=True))
+    if value.kind not in {"tuple", "list", "Size"}:
+        raise UnfitError(f"it is given a {value.kind}, which cannot be made from what was seen")
+    return items if value.kind == "list" else tuple(items)
+
+
+def _plain(value: Plain) -> Any:
+    if value.kind in {"int", "bool", "str", "NoneType", "float"}:
+        try:
+            return float(value.text) if value.kind == "float" else ast.literal_eval(value.text)
+        except (ValueError, SyntaxError):
+            pass  # shortened
+    raise UnfitError(f"it is given a {value.kind}, which cannot be made from what was seen")
+
+
+def _made(info: TensorInfo, label: str) -> torch.Tensor:
+    dtype: torch.dtype = getattr(torch, "float32" if info.dtype in HALVES else info.dtype)
+    return other_values(torch.empty(info.shape, dtype=dtype), label)
+
+
+def other_values(like: torch.Tensor, label: str) -> torch.Tensor:
+    """Return random values of a tensor's shape and dtype, as an input of this name takes them.
+
+    Masks and whole numbers are 0 and 1: along the last axis the first is always 0 and the second
+    1, so that no row is masked as a whole, whatever 1 means.
+    """
+    masks = "mask" in label.lower() or like.dtype is torch.bool
+    if (like.is_floating_point() or like.is_complex()) and not masks:
+        return torch.randn(like.shape, dtype=like.dtype)
+    if like.numel() == 1 and not like.is_floating_point() and like.item() in {0, 1}:
+        return 1 - like if like.dtype is not torch.bool else ~like
+    drawn = torch.randint(0, 2, like.shape)
+    if like.ndim and like.shape[-1] > 2:
+        drawn[..., 0], drawn[..., 1] = 0, 1
+    return drawn.to(like.dtype)
+
+
+def copied(module: nn.Module, around: Mapping[int, torch.Tensor]) -> nn.Module:
+    """Return a copy on the CPU with random weights; none of the module's own is read.
+
+    Small buffers are structure, such as index tables and masks, and are copied.
+
+    Args:
+        module: The module.
+        around: Stand-ins for the tensors of the model around it, by identity.
+
+    Raises:
+        UnfitError: If it has a buffer that can neither be copied nor drawn.
+    """
+    memo: dict[int, Any] = dict(around)
+    for inner in module.modules():
+        for name, parameter in inner.named_parameters(recurse=False):
+            drawn = _weights(name, parameter)
+            memo[id(parameter)] = nn.Parameter(drawn, requires_grad=parameter.requires_grad)
+        held = {n: t for n, t in vars(inner).items() if isinstance(t, torch.Tensor)}
+        for name, buffer in (*inner.named_buffers(recurse=False), *held.items()):
+            memo[id(buffer)] = _structure(name, buffer)
+    # a stray reference to a parent must not copy the model's weights
+    result: nn.Module = copy.deepcopy(module, memo)
+    return result
+
+
+def stand_ins(*modules: nn.Module) -> dict[int, torch.Tensor]:
+    """Return an empty tensor for each of the modules' own, by its identity."""
+    return {
+        id(tensor): torch.empty_like(tensor, device="meta")
+        for module in modules
+        for tensor in (*module.parameters(), *module.buffers())
+    }
+
+
+def _dtype(tensor: torch.Tensor) -> torch.dtype:
+    narrow = tensor.is_floating_point() and tensor.element_size() < 4
+    return torch.float32 if narrow else tensor.dtype
+
+
+def _weights(name: str, parameter: torch.Tensor) -> torch.Tensor:
+    if isinstance(parameter, nn.UninitializedParameter):
+        raise UnfitError(f"its parameter {name!r} has no shape yet")
+    dtype = _dtype(parameter)
+    if not (dtype.is_floating_point or dtype.is_complex):
+        return _structure(name, parameter)
+    drawn = torch.randn(parameter.shape, dtype=dtype)
+    if parameter.ndim >= 2:
+        return drawn.mul_(max(1, parameter[0].numel()) ** -0.5)
+    scales = name.endswith(("weight", "gamma", "scale"))
+    return drawn.mul_(0.1).add_(1 if scales else 0)
+
+
+def _structure(name: str, buffer: torch.Tensor) -> torch.Tensor:
+    dtype = _dtype(buffer)
+    if name.endswith("running_var"):
+        return torch.ones(buffer.shape, dtype=dtype)
+    if name.endswith(("running_mean", "num_batches_tracked")):
+        return torch.zeros(buffer.shape, dtype=dtype)
+    if buffer.nbytes < SMALL and buffer.device.type != "meta":
+        return buffer.detach().to("cpu", dtype, copy=True)
+    if dtype.is_floating_point:
+        return torch.randn(buffer.shape, dtype=dtype)
+    raise UnfitError(f"its buffer {name!r} holds {buffer.nbytes} bytes that are not read")
