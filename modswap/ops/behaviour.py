@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from modswap.core.dependence import Moves
+from modswap.core.dependence import CLEAR, Moves
 from modswap.core.finding import CheckName, Finding
-from modswap.ops.dependence import along, dependence, strength
+from modswap.ops.dependence import along, argument, dependence, strength
 from modswap.ops.describe import live_tensors, one_line
 from modswap.ops.rehearsal import Inputs, Rehearsal, perform, seeded, set_mode
 
@@ -78,9 +78,10 @@ def _mixing(module: nn.Module, on: Rehearsal) -> float:
 
 def untouched(on: Rehearsal) -> Finding:
     """Find what an evaluation forward writes: parameters, buffers, flags, the random state."""
-    before = set(_written(on.old, on.inputs))
+    before = _written(on.old, on.inputs)
+    stateful = any(name.startswith("'") for name in before)  # then other names may be written
     written = [name for name in _written(on.new, on.inputs) if name not in before]
-    kinds = [name for name in written if name.startswith("the ") or not before]
+    kinds = [name for name in written if not (stateful and name.startswith("'"))]
     if not kinds:
         return Finding("untouched", on.path, "passed")
     what = f"a forward pass in evaluation mode changes {', '.join(kinds)}, as none did before"
@@ -134,14 +135,19 @@ def gradients(on: Rehearsal) -> Finding:
     if broken and all(_all_finite(live_tensors(list(part.values()))) for part in old):
         what = f"the gradient of {_names(broken)} is not finite, as the original's were"
         return Finding("gradients", on.path, "failed", what, "", {"broken": broken})
-    cut = [name for name, grad in old[1].items() if _flows(grad) and not _flows(new[1][name])]
+    cut = _cut_off(on, old[1], new[1])
     if cut:
-        what = (
-            f"no gradient reaches the input {_names(cut)} any more: what lies before is not trained"
-        )
+        what = f"the input {_names(cut)} moves the output, and no gradient reaches it any more"
         fix = "look for `detach`, `no_grad` or rounding in the new module"
         return Finding("gradients", on.path, "failed", what, fix, {"cut": cut})
     return Finding("gradients", on.path, "passed", data={"parameters": len(new[0])})
+
+
+def _cut_off(on: Rehearsal, old: Gradients, new: Gradients) -> list[str]:
+    """Return the inputs that lost their gradient; what the module ignores is told elsewhere."""
+    cut = [name for name, grad in old.items() if _flows(grad) and not _flows(new[name])]
+    labels = on.inputs.labels
+    return [name for name in cut if argument(on, labels.index(name)).new > CLEAR]
 
 
 def _names(names: list[str]) -> str:

@@ -19,7 +19,7 @@ def dependence(on: Rehearsal) -> Finding:
     Args:
         on: A site's modules and a call for them.
     """
-    moves = [_argument(on, index) for index in sorted(set(on.inputs.same))]
+    moves = [argument(on, index) for index in sorted(set(on.inputs.same))]
     gone = ignored(moves)
     if gone:
         names = ", ".join(map(repr, gone))
@@ -59,7 +59,13 @@ def along(axis: int, part: slice) -> Part:
     return lambda tensor: tensor[(slice(None),) * axis + (part,)] if tensor.ndim > axis else tensor
 
 
-def _argument(on: Rehearsal, index: int) -> Moves:
+def argument(on: Rehearsal, index: int) -> Moves:
+    """Return how far the outputs move with one input.
+
+    Args:
+        on: A site's modules and a call for them.
+        index: Which of the call's tensors.
+    """
     inputs = on.inputs
     changes = [inputs.changed(index, slice(None)) for _ in range(PROBES)]
     old, new = (_moved(module, inputs, changes, lambda t: t) for module in (on.old, on.new))

@@ -1,0 +1,475 @@
+"""What shapes cannot show: each fault is found at its site, and a sound swap passes."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from modswap.core.finding import Finding
+from modswap.core.recipe import Recipe
+from modswap.io.recipe import parse_recipe
+from modswap.nn import CATALOGUE
+from modswap.ops.examinations import EXAMINATIONS
+from modswap.ops.examine import Bench, examined
+from modswap.ops.swap import prepare, verified
+from tests.models import GatedNet, SharedNet, TokenNet
+
+DIM = 16
+
+
+class Wrap(nn.Module):
+    """A model of one block after a layer: what the site is given is made by `call`."""
+
+    def __init__(self, block: nn.Module, call: Callable[..., Any] | None = None) -> None:
+        super().__init__()
+        self.stem = nn.Linear(DIM, DIM)
+        self.block = block
+        self.call = call or (lambda block, x: block(x))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.call(self.block, self.stem(x))
+        result: torch.Tensor = out[0] if isinstance(out, tuple) else out
+        return result
+
+
+class Masked(nn.Module):
+    """Attention with a mask of keys: (N, L, E), (N, L) -> (N, L, E)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Linear(DIM, DIM)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        bias = mask[:, None, :] if mask.is_floating_point() else (~mask[:, None, :]).float() * -1e4
+        weights = (x @ x.transpose(1, 2) / 4 + bias).softmax(-1)
+        out: torch.Tensor = self.proj(weights @ x)
+        return out
+
+
+class Maskless(nn.Module):
+    """Takes the mask and does nothing with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Linear(DIM, DIM)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.proj(x)
+        return out
+
+
+class Cached(nn.Module):
+    """Attends to a cache of keys and values: (N, L, E), cache -> (N, L, E)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Linear(DIM, DIM)
+
+    def forward(self, x: torch.Tensor, *, cache: dict[str, torch.Tensor]) -> torch.Tensor:
+        k, v = torch.cat([cache["k"], x], 1), torch.cat([cache["v"], x], 1)
+        out: torch.Tensor = self.proj((x @ k.transpose(1, 2) / 4).softmax(-1) @ v)
+        return out
+
+
+class Cacheless(nn.Module):
+    """Takes the cache and does nothing with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Linear(DIM, DIM)
+
+    def forward(self, x: torch.Tensor, *, cache: dict[str, torch.Tensor]) -> torch.Tensor:
+        out: torch.Tensor = self.proj(x)
+        return out
+
+
+class Causal(nn.Module):
+    """Attention to what lies before: (N, L, E) -> (N, L, E)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Linear(DIM, DIM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.proj(
+            nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+        )
+        return out
+
+
+class Mixes(nn.Module):
+    """Subtracts the mean over the batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean(0, keepdim=True)
+
+
+class OneOnly(nn.Module):
+    """Takes one sample at a time."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(1, x.shape[1], DIM)
+
+
+class Draws(nn.Module):
+    """Adds noise in every mode."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.randn_like(x)
+
+
+class DrawsUnused(nn.Module):
+    """Draws from Python's generator what it does not use."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        random.random()
+        return x * 2
+
+
+class Counts(nn.Module):
+    """Writes a buffer in every mode."""
+
+    seen: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen += 1
+        return x * 2
+
+
+class Unused(nn.Module):
+    """Has a layer that the forward pass forgets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Linear(DIM, DIM)
+        self.forgotten = nn.Linear(DIM, DIM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.used(x)
+        return out
+
+
+class Detached(nn.Module):
+    """Cuts its input off."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.detach() * 2
+
+
+class NotFinite(nn.Module):
+    """The logarithm of negative numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.log()
+
+
+class NotFiniteBack(nn.Module):
+    """A finite output, whose gradient is not: the root's slope at zero."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + (x - x.detach()).abs().sqrt()
+
+
+class TrainingDies(nn.Module):
+    """Raises in training mode."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise RuntimeError("no training here")
+        return x * 2
+
+
+class Switches(nn.Module):
+    """Sets its own flag."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.training = True
+        return x * 2
+
+
+class Pair(nn.Module):
+    """Multi-head attention of another make, which takes all that torch's takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(DIM, 2, batch_first=True)
+
+    def forward(self, query: Any, key: Any, value: Any, **options: Any) -> Any:
+        return self.inner(query, key, value, **options)
+
+
+class PairOfQuery(nn.Module):
+    """Takes keys, values and masks, and uses the query alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(DIM, DIM)
+
+    def forward(self, query: Any, key: Any, value: Any, **options: Any) -> Any:
+        return self.inner(query), None
+
+
+def recipe(with_: str, match: str = "block", shape: str = "[1, 6, 16]", more: str = "") -> Recipe:
+    text = (
+        f"version: 1\ninputs: [{{shape: {shape}}}]\n"
+        f'replace:\n  - {{match: "{match}", with: "{with_}"{more}}}\n'
+    )
+    return parse_recipe(text, "swap.yaml", ".")
+
+
+def examine(model: nn.Module, wanted: Recipe, *, unreal: bool = True) -> list[Finding]:
+    prepared = prepare(model, wanted, unreal=unreal)
+    with verified(model, prepared, lambda _: None) as standing:
+        assert standing.verdict.ok, standing.verdict.problems
+        bench = Bench(model, prepared, standing.after, standing.old, wanted)
+        found = examined(standing.verdict, bench, EXAMINATIONS).findings
+    mine = ["gradients", "independence", "determinism", "finite", "untouched", "dependence"]
+    return [one for one in found if one.check in mine]
+
+
+def failed(found: list[Finding]) -> list[tuple[str, str]]:
+    return [(one.check, one.path) for one in found if one.status == "failed"]
+
+
+def here(cls: type[nn.Module]) -> str:
+    return f"tests.ops.test_behaviour:{cls.__name__}"
+
+
+def with_mask(dtype: torch.dtype) -> Callable[..., Any]:
+    return lambda block, x: block(x, torch.ones(x.shape[:2], dtype=dtype, device=x.device))
+
+
+def with_cache(block: nn.Module, x: torch.Tensor) -> Any:
+    return block(x, cache={"k": x[:, :3] * 2, "v": x[:, :3] * 3})
+
+
+def attended(block: nn.Module, x: torch.Tensor) -> Any:
+    padding = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+    mask = torch.zeros(x.shape[1], x.shape[1], device=x.device)
+    return block(x, x, x, key_padding_mask=padding.float(), attn_mask=mask, need_weights=False)
+
+
+def crossed(block: nn.Module, x: torch.Tensor) -> Any:
+    return block(x, x * 2, x * 3, need_weights=False)
+
+
+@pytest.mark.parametrize("unreal", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_a_mask_that_the_new_module_ignores_is_named(dtype: torch.dtype, unreal: bool) -> None:
+    model = Wrap(Masked(), with_mask(dtype))
+
+    found = examine(model, recipe(here(Maskless)), unreal=unreal)
+
+    (fault,) = [one for one in found if one.status == "failed"]
+    assert (fault.check, fault.path, fault.data) == ("dependence", "block", {"ignored": ["mask"]})
+    assert "ignores 'mask'" in fault.what
+
+
+def test_a_cache_that_the_new_module_ignores_is_named() -> None:
+    found = examine(Wrap(Cached(), with_cache), recipe(here(Cacheless)))
+
+    (fault,) = [one for one in found if one.status == "failed"]
+    assert fault.data == {"ignored": ["cache[k]", "cache[v]"]}
+
+
+@pytest.mark.parametrize(
+    ("block", "call"),
+    [(Masked, with_mask(torch.bool)), (Masked, with_mask(torch.float32)), (Cached, with_cache)],
+)
+def test_the_same_module_again_is_sound(
+    block: Callable[[], nn.Module], call: Callable[..., Any]
+) -> None:
+    found = examine(Wrap(block(), call), recipe(here(block)))  # type: ignore[arg-type] # they are classes
+
+    assert {one.status for one in found if one.path} == {"passed"}
+
+
+def test_masks_of_multi_head_attention_are_named_when_ignored() -> None:
+    model = Wrap(nn.MultiheadAttention(DIM, 2, batch_first=True), attended)
+
+    found = examine(model, recipe(here(PairOfQuery)))
+
+    (fault,) = [one for one in found if one.status == "failed"]
+    assert fault.data == {"ignored": ["key_padding_mask", "attn_mask"]}
+
+
+@pytest.mark.parametrize("call", [attended, crossed])
+def test_multi_head_attention_of_another_make_is_sound(call: Callable[..., Any]) -> None:
+    model = Wrap(nn.MultiheadAttention(DIM, 2, batch_first=True), call)
+
+    found = examine(model, recipe(here(Pair)))
+
+    assert {one.status for one in found if one.path} == {"passed"}
+
+
+def test_keys_and_values_that_are_not_the_query_are_missed() -> None:
+    model = Wrap(nn.MultiheadAttention(DIM, 2, batch_first=True), crossed)
+
+    found = examine(model, recipe(here(PairOfQuery)))
+
+    (fault,) = [one for one in found if one.status == "failed"]
+    assert fault.data == {"ignored": ["key", "value"]}
+
+
+def test_causality_that_is_lost_is_told_with_its_tokens() -> None:
+    found = examine(Wrap(Causal()), recipe("SelfAttention", more=", args: {mask: false}"))
+
+    (fault,) = [one for one in found if one.status == "failed"]
+    assert (fault.check, fault.path) == ("dependence", "block")
+    assert fault.what.startswith("causality is lost: token 5 changes output 4")
+
+
+def test_causality_that_is_kept_passes() -> None:
+    found = examine(Wrap(Causal()), recipe("SelfAttention", more=", args: {mask: true}"))
+
+    assert {one.status for one in found} == {"passed"}
+
+
+@pytest.mark.parametrize(
+    ("new", "checks", "what"),
+    [
+        (Mixes, ["independence"], "sample 0 of a batch changes the output of other samples"),
+        (OneOnly, ["independence"], "a batch of 2 is refused"),
+        (Draws, ["determinism", "untouched"], "gives another output each time"),
+        (DrawsUnused, ["untouched"], "changes the global random state"),
+        (Counts, ["untouched"], "changes 'seen'"),
+        (Switches, ["untouched"], "changes the training flag"),
+        (Unused, ["gradients"], "no gradient reaches 'forgotten.weight', 'forgotten.bias'"),
+        (Detached, ["gradients"], "the input 'input' moves the output, and no gradient reaches it"),
+        (NotFinite, ["finite"], "the output is not finite"),
+        (NotFiniteBack, ["gradients"], "the gradient of 'input' is not finite"),
+        (TrainingDies, ["gradients"], "it raises in training mode"),
+    ],
+)
+def test_fault_of_a_module_alone_is_found(
+    new: type[nn.Module], checks: list[str], what: str
+) -> None:
+    found = examine(Wrap(nn.Linear(DIM, DIM)), recipe(here(new)))
+
+    at_site = [one for one in found if one.path and one.status == "failed"]
+    assert set(checks) <= {one.check for one in at_site}
+    assert any(what in one.what for one in at_site)
+
+
+def test_a_model_that_mixes_samples_as_a_whole_is_told() -> None:
+    found = examine(Wrap(nn.Linear(DIM, DIM)), recipe(here(Mixes)))
+
+    assert ("independence", "") in failed(found)
+
+
+def test_a_skipped_check_leaves_the_others() -> None:
+    text = (
+        "version: 1\ninputs: [{shape: [1, 6, 16]}]\nverify: {skip: [gradients, independence]}\n"
+        f'replace:\n  - {{match: block, with: "{here(Mixes)}"}}\n'
+    )
+
+    found = examine(Wrap(nn.Linear(DIM, DIM)), parse_recipe(text, "swap.yaml", "."))
+
+    assert {one.check for one in found} == {"dependence", "determinism", "finite", "untouched"}
+
+
+class Table(nn.Module):
+    """Has an index table of two MiB."""
+
+    table: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(1 << 18, dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+
+def test_a_site_that_cannot_be_run_alone_is_skipped_with_the_reason() -> None:
+    found = examine(Wrap(Table()), recipe(here(Mixes)))
+
+    at_site = [one for one in found if one.path]
+    assert {one.status for one in at_site} == {"skipped"}
+    assert "its buffer 'table' holds 2097152 bytes that are not read" in at_site[0].what
+
+
+def test_a_site_of_large_tensors_is_skipped_with_the_reason() -> None:
+    model = Wrap(nn.Linear(DIM, DIM))
+
+    found = examine(model, recipe(here(Mixes), shape="[1, 800000, 16]"))
+
+    assert {one.status for one in found} == {"skipped"}
+    assert "its tensors are larger than 32 MiB" in found[0].what
+
+
+def test_the_model_is_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = Wrap(Masked(), with_mask(torch.bool)).train()
+    wanted = recipe(here(Maskless))
+    prepared = prepare(model, wanted)
+    with verified(model, prepared, lambda _: None) as standing:
+        bench = Bench(model, prepared, standing.after, standing.old, wanted)
+        modules = dict(model.named_modules())
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        drawn = torch.get_rng_state(), random.getstate()
+
+        examined(standing.verdict, bench, EXAMINATIONS)
+
+        assert dict(model.named_modules()) == modules
+        assert all(torch.equal(state[name], now) for name, now in model.state_dict().items())
+        assert (torch.equal(drawn[0], torch.get_rng_state()), random.getstate()) == (True, drawn[1])
+        everything = [*model.modules(), *standing.old.values()]
+        assert all(one.training and not one._forward_pre_hooks for one in everything)
+        assert all(p.grad is None for p in model.parameters())
+
+
+def two_convolutions() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3, padding=1))
+
+
+SITES: list[tuple[Callable[[], nn.Module], str, str]] = [
+    (GatedNet, "{space,channel}_attention", "[1, 3, 32, 32]"),
+    (TokenNet, "blocks.*.attn", "[1, 3, 32, 32]"),
+    (SharedNet, "first", "[1, 8, 14, 14]"),
+    (two_convolutions, "1", "[2, 3, 16, 16]"),
+]
+
+
+@pytest.mark.parametrize("site", range(len(SITES)))
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_no_row_of_the_catalogue_raises_an_alarm(name: str, site: int) -> None:
+    build, match, shape = SITES[site]
+    torch.manual_seed(0)
+
+    found = examine(build(), recipe(name, match, shape))
+
+    assert [(one.check, one.path, one.what) for one in found if one.status != "passed"] == []
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_no_row_replaced_by_another_of_itself_raises_an_alarm(name: str) -> None:
+    torch.manual_seed(0)
+    model = GatedNet()
+    wanted = recipe(name, "space_attention", "[1, 3, 32, 32]")
+    examine(model, wanted)
+    again = recipe(name, "space_attention", "[1, 3, 32, 32]", ", layout: NCHW")
+
+    found = examine(model, again)
+
+    assert [(one.check, one.path, one.what) for one in found if one.status != "passed"] == []
+
+
+def test_time_is_bounded() -> None:
+    class Slow(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.device.type != "meta":
+                time.sleep(0.6)
+            return x * 2
+
+    found = examine(Wrap(Slow()), recipe(here(Mixes)))
+
+    assert "one run takes" in found[0].what
