@@ -31,6 +31,7 @@ from modswap.ops.trace import trace
 MOST = 64 << 20  # bytes of one tensor of a call, and of the weights of a model run as a whole
 WEIGHTS = 256 << 20  # bytes of the weights of a site's two modules
 SECONDS = 0.5  # of one run; more is only for `thorough`
+MACS = 100_000_000  # of one run of a whole model
 WHOLE: tuple[CheckName, ...] = ("independence", "finite")
 Same = dict[str, list[tuple[int, ...]]]
 
@@ -86,7 +87,7 @@ def _one(name: CheckName, on: Rehearsal) -> Finding:
 
 def _reason(error: Exception) -> str:
     told = str(error) if isinstance(error, UnfitError) else one_line(error)
-    return f"it cannot be run alone: {told}"
+    return f"it was not run by itself: {told}"
 
 
 def _richest(site: Site, same: Sequence[tuple[int, ...]]) -> tuple[Call, tuple[int, ...]]:
@@ -169,7 +170,7 @@ def _rehearsal(
         return _tried(bench, plain)
     larger = make_inputs(enlarged(on.inputs.call, on.axis, 1, 2), names, same)
     grown = Rehearsal(on.path, on.old, on.new, larger, on.axis, 2)
-    if not _takes(on.old, larger, on.axis):
+    if not _takes(bench, on.old, larger, on.axis):
         return _tried(bench, plain)
     try:
         return _tried(bench, grown)
@@ -180,10 +181,12 @@ def _rehearsal(
         return Rehearsal(on.path, on.old, on.new, seen, on.axis, 2, one_line(error))
 
 
-def _takes(module: nn.Module, inputs: Inputs, axis: int) -> bool:
+def _takes(bench: Bench, module: nn.Module, inputs: Inputs, axis: int) -> bool:
     """Return whether a module gives two samples for two."""
     try:
-        outputs = perform(module, inputs)
+        outputs = _timed(bench, module, inputs)
+    except UnfitError:
+        raise
     except Exception:  # noqa: BLE001 - it may well depend on a batch of one
         return False
     return bool(outputs) and outputs[0].shape[axis : axis + 1] == (2,)
@@ -192,12 +195,31 @@ def _takes(module: nn.Module, inputs: Inputs, axis: int) -> bool:
 def _tried(bench: Bench, on: Rehearsal) -> Rehearsal:
     """Return a rehearsal that both modules can do, in time."""
     for module in (on.old, on.new):
-        started = time.perf_counter()
-        perform(module, on.inputs)
-        seconds = time.perf_counter() - started
-        if seconds > SECONDS and not bench.thorough:
-            raise UnfitError(f"one run takes {seconds:.1f} s, `--thorough` takes that time")
+        _timed(bench, module, on.inputs)
     return on
+
+
+def _timed(bench: Bench, module: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
+    started = time.perf_counter()
+    outputs = perform(module, inputs)
+    seconds = time.perf_counter() - started
+    if seconds > SECONDS and not bench.thorough:
+        raise UnfitError(f"one run takes {seconds:.1f} s, `--thorough` takes that time")
+    return outputs
+
+
+def _macs(bench: Bench) -> int:
+    """Return about how many multiplications the layers of the original do in one run."""
+    macs = 0
+    with bench.original() as model:
+        modules = dict(model.named_modules())
+        for visit in bench.prepared.before[0].seen.visits:
+            given = next(tensors(visit.call.output), None)
+            held = modules[visit.path].parameters(recurse=False) if given is not None else ()
+            for weight in held:
+                if given is not None and weight.ndim > 1:
+                    macs += torch.Size(given.shape).numel() * weight[0].numel()
+    return macs
 
 
 def _batch(bench: Bench) -> int | None:
@@ -227,6 +249,9 @@ def _whole(bench: Bench) -> Rehearsal:
     nbytes = sum(4 * p.numel() for p in bench.model.parameters())
     if nbytes > MOST:
         raise UnfitError(f"the model's weights are {nbytes >> 20} MiB, at most 64 are drawn")
+    macs = _macs(bench)
+    if macs > MACS and not bench.thorough:
+        raise UnfitError(f"a run takes {macs:.1e} multiplications, `--thorough` takes that time")
     _bounded((bench.model,), call, thorough=True)
     around = stand_ins(bench.model, *bench.old.values())
     new = copied(bench.model, around)

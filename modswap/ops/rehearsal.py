@@ -5,7 +5,7 @@ import copy
 import inspect
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ class Inputs:
         leaves: A tensor for each in the call, in order.
         labels: What each is called; tensors that the model gives twice are one.
         same: For each leaf the index of the first one that is the same tensor.
+        given: What modules gave for it, by their identity: each is asked once.
     """
 
     call: Call
@@ -40,6 +41,7 @@ class Inputs:
     leaves: tuple[torch.Tensor, ...]
     labels: tuple[str, ...]
     same: tuple[int, ...]
+    given: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
     def live(self, leaves: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
         """Return positional and keyword inputs made of these tensors."""
@@ -96,7 +98,7 @@ def perform(
 ) -> list[torch.Tensor]:
     """Return the floating tensors that a module gives in evaluation mode.
 
-    Tensors that it only passes on are left out. The random state is put back.
+    Tensors that it only passes on are left out, if it gives others. The random state is put back.
 
     Args:
         module: The module.
@@ -104,13 +106,25 @@ def perform(
         leaves: Takes the place of its tensors.
         seed: For what the module draws.
     """
-    fresh = [leaf.clone() for leaf in (inputs.leaves if leaves is None else leaves)]
+    if leaves is not None or seed:
+        return _performed(module, inputs, inputs.leaves if leaves is None else leaves, seed)
+    if id(module) not in inputs.given:
+        inputs.given[id(module)] = _performed(module, inputs, inputs.leaves, seed)
+    return inputs.given[id(module)]
+
+
+def _performed(
+    module: nn.Module, inputs: Inputs, leaves: Sequence[torch.Tensor], seed: int
+) -> list[torch.Tensor]:
+    fresh = [leaf.clone() for leaf in leaves]
     set_mode(module, training=False)
     with seeded(seed), torch.no_grad():
         args, kwargs = inputs.live(fresh)
         outputs = live_tensors(module(*args, **kwargs))
     given = {id(leaf) for leaf in fresh}
-    return [one for one in outputs if one.is_floating_point() and id(one) not in given]
+    floating = [one for one in outputs if one.is_floating_point()]
+    # what gives back nothing else, as a dropout does, is told by what it passes on
+    return [one for one in floating if id(one) not in given] or floating
 
 
 def set_mode(module: nn.Module, *, training: bool) -> None:

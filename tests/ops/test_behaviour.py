@@ -365,6 +365,23 @@ def test_a_model_that_mixes_samples_as_a_whole_is_told() -> None:
     assert ("independence", "") in failed(found)
 
 
+def test_samples_are_told_apart_where_the_original_passes_its_input_on() -> None:
+    mixed = examine(Wrap(nn.Dropout()), recipe(here(Mixes)))
+    sound = examine(Wrap(nn.Identity()), recipe("SelfAttention"))
+
+    assert ("independence", "block") in failed(mixed)
+    assert {one.status for one in sound} == {"passed"}
+
+
+def test_a_model_that_takes_long_is_not_run_as_a_whole() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 512, 3), nn.Conv2d(512, 512, 3), nn.Identity())
+
+    found = examine(model, recipe("SEBlock", "2", "[1, 3, 24, 24]"))
+
+    (told, *_) = [one for one in found if not one.path]
+    assert (told.status, "a run takes 9.5e+08 multiplications" in told.what) == ("skipped", True)
+
+
 def test_a_skipped_check_leaves_the_others() -> None:
     text = (
         "version: 1\ninputs: [{shape: [1, 6, 16]}]\nverify: {skip: [gradients, independence]}\n"
