@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["passed", "failed", "skipped"]
-CheckName = Literal["matrix", "reached"]
+CheckName = Literal[
+    "matrix",
+    "reached",
+    "gradients",
+    "independence",
+    "determinism",
+    "finite",
+    "untouched",
+    "dependence",
+]
 
 
 @dataclass(frozen=True, slots=True)
