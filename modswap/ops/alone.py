@@ -72,7 +72,7 @@ def _checked(
             on: Rehearsal | None = make()
             reason = ""
         except Exception as error:  # noqa: BLE001 - a module's own code may raise anything
-            on, reason = None, _reason(error)
+            on, reason = None, _reason(error, path)
         if on is None:
             return [Finding(name, path, "skipped", reason) for name in wanted]
         return [_one(name, on) for name in wanted]
@@ -82,12 +82,13 @@ def _one(name: CheckName, on: Rehearsal) -> Finding:
     try:
         return CHECKS[name](on)
     except Exception as error:  # noqa: BLE001 - as above
-        return Finding(name, on.path, "skipped", _reason(error))
+        return Finding(name, on.path, "skipped", _reason(error, on.path))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: str) -> str:
     told = str(error) if isinstance(error, UnfitError) else one_line(error)
-    return f"it was not run by itself: {told}"
+    what = "it was not run by itself" if path else "the model was not run as a whole"
+    return f"{what}: {told}"
 
 
 def _richest(site: Site, same: Sequence[tuple[int, ...]]) -> tuple[Call, tuple[int, ...]]:

@@ -133,19 +133,22 @@ def _verdict(verdict: Verdict, page: Page) -> Iterator[RenderableType]:
         yield Text.assemble(mark, f"{case.key}: model output {shown}")
     if verdict.finite is None:
         yield Text("      shapes only: no values were computed", "dim")
-    for found in verdict.findings:
-        yield from _finding(found)
+    yield from _findings(verdict.findings)
     del page
 
 
 _MARKS = {"passed": ("holds ", "green"), "skipped": ("      ", "")}
 
 
-def _finding(found: Finding) -> Iterator[Text]:
-    """Yield a line for what an examination has to tell; what it found wrong is among the errors."""
-    if found.what and found.status != "failed":
-        place = f" {found.path}" if found.path else ""
-        yield Text.assemble(_MARKS[found.status], f"{found.check}{place}: {found.what}")
+def _findings(findings: Sequence[Finding]) -> Iterator[Text]:
+    """Yield what examinations have to tell; what they found wrong is among the errors."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for found in findings:
+        if found.what and found.status != "failed":
+            groups.setdefault((found.status, found.path, found.what), []).append(found.check)
+    for (status, path, what), checks in groups.items():
+        place = f" {path}" if path else ""
+        yield Text.assemble(_MARKS[status], f"{', '.join(checks)}{place}: {what}")
 
 
 def _ledger(ledger: Ledger) -> Table:
