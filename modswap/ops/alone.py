@@ -1,6 +1,7 @@
 """Rehearsals of every site, and of a small model as a whole; each is made once for all checks."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
@@ -67,7 +68,8 @@ def _checked(
     make: Callable[[], Rehearsal], path: str, wanted: Iterable[CheckName]
 ) -> list[Finding]:
     """Return a finding for each check, skipped where the rehearsal cannot be made or run."""
-    with seeded(0):
+    # what a module warns of here it warns of in the passes as well
+    with seeded(0), warnings.catch_warnings(action="ignore"):
         try:
             on: Rehearsal | None = make()
             reason = ""
