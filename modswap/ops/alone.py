@@ -1,16 +1,17 @@
 """Rehearsals of every site, and of a small model as a whole; each is made once for all checks."""
 
-import time
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import nn
 
 from modswap.core.finding import CheckName, Finding
-from modswap.core.site import Call, Site
-from modswap.core.values import tensors
+from modswap.core.site import Call, Site, extent
+from modswap.core.values import Value, tensors
 from modswap.ops.behaviour import CHECKS
 from modswap.ops.describe import live_tensors, one_line
 from modswap.ops.examine import Bench, Examination
@@ -25,14 +26,17 @@ from modswap.ops.rehearsal import (
     perform,
     positional,
     seeded,
+    shrunk,
     stand_ins,
 )
 from modswap.ops.trace import trace
 
 MOST = 64 << 20  # bytes of one tensor of a call, and of the weights of a model run as a whole
 WEIGHTS = 256 << 20  # bytes of the weights of a site's two modules
-SECONDS = 0.5  # of one run; more is only for `thorough`
-MACS = 100_000_000  # of one run of a whole model
+# multiplications of one run, of all sites together and of the whole model; a clock would let the
+# same check find other things on a busy machine
+WORK = 5_000_000_000
+MACS = 100_000_000
 WHOLE: tuple[CheckName, ...] = ("independence", "finite")
 Same = dict[str, list[tuple[int, ...]]]
 
@@ -55,13 +59,36 @@ def rehearsed(name: CheckName, bench: Bench) -> Iterator[Finding]:
     around = stand_ins(bench.model, *bench.old.values())
     same = _same_tensors(bench)
     sites = {site.path: site for built in bench.prepared.built for site in built.sites}
+    done = 0
     for path, old, new in bench.sites:
-        seen = partial(_richest, sites[path], same.get(path, []))
-        make = partial(_site, bench, path, (old, new), around, seen)
+        done += _work(sites[path], (old, new))
+        make: Callable[[], Rehearsal] = partial(
+            _site, bench, sites[path], (old, new), around, same.get(path, [])
+        )
+        if done > WORK and not bench.thorough:
+            make = _too_much
         yield from _checked(make, path, wanted)
     whole = [one for one in WHOLE if one in wanted]
     if whole:
         yield from _checked(partial(_whole, bench), "", whole)
+
+
+def _too_much() -> Rehearsal:
+    raise UnfitError("it, and those before it, would take long; `--thorough` takes that time")
+
+
+def _work(site: Site, modules: Sequence[nn.Module]) -> int:
+    """Return about how many multiplications a site's modules do in one run each."""
+    seen = next((t for value in _small_inputs(site) for t in tensors(value)), None)
+    if seen is None:
+        return 0
+    held = extent(seen.shape, site.layout) if site.layout else None
+    places = held.tokens * seen.shape[0] if held else math.prod(seen.shape[:-1])
+    return places * sum(p.numel() for module in modules for p in module.parameters())
+
+
+def _small_inputs(site: Site) -> tuple[Value, ...]:
+    return shrunk(site.calls[0], site.layout).inputs if site.calls else ()
 
 
 def _checked(
@@ -142,73 +169,71 @@ def _note(found: Same, path: str, _: nn.Module, args: object, kwargs: object) ->
 
 def _site(
     bench: Bench,
-    path: str,
+    site: Site,
     modules: tuple[nn.Module, nn.Module],
     around: dict[int, torch.Tensor],
-    seen: Callable[[], tuple[Call, tuple[int, ...]]],
+    same: list[tuple[int, ...]],
 ) -> Rehearsal:
-    call, same = seen()
+    call, shared = _richest(site, same)
     _bounded(modules, call, thorough=bench.thorough)
-    olds, news = (copied(module, around) for module in modules)
+    old, new = (copied(module, around) for module in modules)
     axis = 1 if getattr(modules[0], "batch_first", True) is False else 0
+    names = positional(modules[0], len(call.args))
+
+    def made(one: Call) -> Rehearsal:
+        on = Rehearsal(site.path, old, new, _none(one), axis, _site_batch(bench, one, axis))
+        return _rehearsal(on, names, shared)
+
+    small = shrunk(call, site.layout)
+    if small != call:
+        try:
+            return made(small)
+        except Exception:  # noqa: BLE001 - one of the two may take the size that was seen alone
+            return made(call)
+    return made(call)
+
+
+def _site_batch(bench: Bench, call: Call, axis: int) -> int:
+    """Return the size of the batch, if a site's first tensor has the model's; else 0."""
     batch = _batch(bench)
     held = next((t.shape for value in call.inputs for t in tensors(value)), ())
-    if batch is None or held[axis : axis + 1] != (batch,):
-        batch = 0
-    names = positional(modules[0], len(call.args))
-    return _rehearsal(bench, Rehearsal(path, olds, news, _none(call), axis, batch), names, same)
+    return batch if batch is not None and held[axis : axis + 1] == (batch,) else 0
 
 
 def _none(call: Call) -> Inputs:
     return Inputs(call, (), (), (), ())
 
 
-def _rehearsal(
-    bench: Bench, on: Rehearsal, names: tuple[str, ...], same: Sequence[int]
-) -> Rehearsal:
+def _rehearsal(on: Rehearsal, names: tuple[str, ...], same: Sequence[int]) -> Rehearsal:
     """Return a rehearsal on a batch of two or more, where the original takes that."""
     seen = make_inputs(on.inputs.call, names, same)
-    plain = Rehearsal(on.path, on.old, on.new, seen, on.axis, on.batch)
+    plain = replace(on, inputs=seen)
     if on.batch != 1:
-        return _tried(bench, plain)
+        return _tried(plain)
     larger = make_inputs(enlarged(on.inputs.call, on.axis, 1, 2), names, same)
-    grown = Rehearsal(on.path, on.old, on.new, larger, on.axis, 2)
-    if not _takes(bench, on.old, larger, on.axis):
-        return _tried(bench, plain)
+    if not _takes(on.old, larger, on.axis):
+        return _tried(plain)
     try:
-        return _tried(bench, grown)
-    except UnfitError:
-        raise
+        return _tried(replace(on, inputs=larger, batch=2))
     except Exception as error:  # noqa: BLE001 - the new module's own code
-        _tried(bench, plain)
-        return Rehearsal(on.path, on.old, on.new, seen, on.axis, 2, one_line(error))
+        _tried(plain)
+        return replace(plain, batch=2, refused=one_line(error))
 
 
-def _takes(bench: Bench, module: nn.Module, inputs: Inputs, axis: int) -> bool:
+def _takes(module: nn.Module, inputs: Inputs, axis: int) -> bool:
     """Return whether a module gives two samples for two."""
     try:
-        outputs = _timed(bench, module, inputs)
-    except UnfitError:
-        raise
+        outputs = perform(module, inputs)
     except Exception:  # noqa: BLE001 - it may well depend on a batch of one
         return False
     return bool(outputs) and outputs[0].shape[axis : axis + 1] == (2,)
 
 
-def _tried(bench: Bench, on: Rehearsal) -> Rehearsal:
-    """Return a rehearsal that both modules can do, in time."""
+def _tried(on: Rehearsal) -> Rehearsal:
+    """Return a rehearsal that both modules can do."""
     for module in (on.old, on.new):
-        _timed(bench, module, on.inputs)
+        perform(module, on.inputs)
     return on
-
-
-def _timed(bench: Bench, module: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
-    started = time.perf_counter()
-    outputs = perform(module, inputs)
-    seconds = time.perf_counter() - started
-    if seconds > SECONDS and not bench.thorough:
-        raise UnfitError(f"one run takes {seconds:.1f} s, `--thorough` takes that time")
-    return outputs
 
 
 def _macs(bench: Bench) -> int:
@@ -263,4 +288,4 @@ def _whole(bench: Bench) -> Rehearsal:
     names = positional(bench.model, len(call.args))
     same: tuple[int, ...] = ()
     on = Rehearsal("", old, new, _none(call), 0, _batch(bench) or 0)
-    return _rehearsal(bench, on, names, same)
+    return _rehearsal(on, names, same)

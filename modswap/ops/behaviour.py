@@ -118,36 +118,49 @@ def _written(module: nn.Module, inputs: Inputs) -> list[str]:
 
 
 def gradients(on: Rehearsal) -> Finding:
-    """Find parameters without a gradient, gradients that are NaN, and inputs cut off."""
-    old = _backward(on.old, on.inputs)
+    """Find parameters without a gradient, gradients that are NaN, and inputs cut off.
+
+    The original goes backward only where that decides: it may take as much memory again.
+    """
     try:
-        new = _backward(on.new, on.inputs)
+        trained, given = _backward(on.new, on.inputs)
     except Exception as error:  # noqa: BLE001 - the module's own code may raise anything
+        _backward(on.old, on.inputs)
         what = f"it raises in training mode, as the original does not: {one_line(error)}"
         status = "failed" if on.batch > 1 else "skipped"
         return Finding("gradients", on.path, status, what)  # type: ignore[arg-type] # one of two
-    without = [name for name, grad in new[0].items() if grad is None]
+    without = [name for name, grad in trained.items() if grad is None]
     if without:
         what = f"no gradient reaches {_names(without)}: distributed training dies of it"
         fix = "remove what the forward pass does not use, or give it `requires_grad=False`"
         return Finding("gradients", on.path, "failed", what, fix, {"without": without})
-    broken = [n for part in new for n, g in part.items() if g is not None and not _all_finite([g])]
+    both = (trained, given)
+    broken = [n for part in both for n, g in part.items() if g is not None and not _all_finite([g])]
+    stopped = [name for name, grad in given.items() if not _flows(grad)]
+    if broken or stopped:
+        return _beside_the_old(on, broken, stopped)
+    return _passed(on, trained)
+
+
+def _passed(on: Rehearsal, trained: Gradients) -> Finding:
+    return Finding("gradients", on.path, "passed", data={"parameters": len(trained)})
+
+
+def _beside_the_old(on: Rehearsal, broken: list[str], stopped: list[str]) -> Finding:
+    """Return whether gradients that are not finite, or do not flow, are so since the swap."""
+    old = _backward(on.old, on.inputs)
     if broken and all(_all_finite(live_tensors(list(part.values()))) for part in old):
         what = f"the gradient of {_names(broken)} is not finite, as the original's were"
         return Finding("gradients", on.path, "failed", what, "", {"broken": broken})
-    cut = _cut_off(on, old[1], new[1])
+    # what the module ignores altogether is told elsewhere
+    labels = on.inputs.labels
+    flowed = [name for name in stopped if _flows(old[1].get(name))]
+    cut = [name for name in flowed if argument(on, labels.index(name)).new > CLEAR]
     if cut:
         what = f"the input {_names(cut)} moves the output, and no gradient reaches it any more"
         fix = "look for `detach`, `no_grad` or rounding in the new module"
         return Finding("gradients", on.path, "failed", what, fix, {"cut": cut})
-    return Finding("gradients", on.path, "passed", data={"parameters": len(new[0])})
-
-
-def _cut_off(on: Rehearsal, old: Gradients, new: Gradients) -> list[str]:
-    """Return the inputs that lost their gradient; what the module ignores is told elsewhere."""
-    cut = [name for name, grad in old.items() if _flows(grad) and not _flows(new[name])]
-    labels = on.inputs.labels
-    return [name for name in cut if argument(on, labels.index(name)).new > CLEAR]
+    return _passed(on, dict(on.new.named_parameters()))
 
 
 def _names(names: list[str]) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from modswap.core.site import Call
+from modswap.core.site import Call, Layout
 from modswap.core.values import Group, Plain, TensorInfo, Value, tensors
 from modswap.ops.describe import live_tensors
 
 SMALL = 1 << 20  # bytes of a buffer that is structure, such as an index table
+PLACES = 256  # of a map that is small
 HALVES = {"float16", "bfloat16"}
 
 
@@ -210,6 +211,32 @@ def enlarged(call: Call, axis: int, batch: int, to: int) -> Call:
 
     kwargs = tuple((name, grown(value)) for name, value in call.kwargs)
     return Call(tuple(map(grown, call.args)), kwargs, call.output)
+
+
+def shrunk(call: Call, layout: Layout | None) -> Call:
+    """Return a call whose maps are halved until they are small; tokens stay as they are.
+
+    Args:
+        call: What was seen.
+        layout: How its maps lie.
+    """
+    axes = {"NCHW": (2, 3), "NHWC": (1, 2)}.get(layout or "")
+    if axes is None:
+        return call
+
+    def halved(value: Value) -> Value:
+        if isinstance(value, Group):
+            return replace(value, items=tuple(map(halved, value.items)))
+        if not isinstance(value, TensorInfo) or len(value.shape) != 4:
+            return value
+        sides = [value.shape[axis] for axis in axes]
+        while all(side % 2 == 0 for side in sides) and sides[0] * sides[1] > PLACES:
+            sides = [side // 2 for side in sides]
+        sizes = dict(zip(axes, sides, strict=True))
+        return replace(value, shape=tuple(sizes.get(a, n) for a, n in enumerate(value.shape)))
+
+    kwargs = tuple((name, halved(value)) for name, value in call.kwargs)
+    return Call(tuple(map(halved, call.args)), kwargs, call.output)
 
 
 def largest(call: Call) -> int:

@@ -1,7 +1,6 @@
 """What shapes cannot show: each fault is found at its site, and a sound swap passes."""
 
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +10,13 @@ from torch import nn
 
 from modswap.core.finding import Finding
 from modswap.core.recipe import Recipe
+from modswap.core.site import Call
+from modswap.core.values import NONE, Group, TensorInfo
 from modswap.io.recipe import parse_recipe
 from modswap.nn import CATALOGUE
 from modswap.ops.examinations import EXAMINATIONS
 from modswap.ops.examine import Bench, examined
+from modswap.ops.rehearsal import shrunk
 from modswap.ops.swap import prepare, verified
 from tests.models import GatedNet, SharedNet, TokenNet
 
@@ -480,13 +482,33 @@ def test_no_row_replaced_by_another_of_itself_raises_an_alarm(name: str) -> None
     assert [(one.check, one.path, one.what) for one in found if one.status != "passed"] == []
 
 
-def test_time_is_bounded() -> None:
-    class Slow(nn.Module):
+def test_time_is_bounded_by_work_and_not_by_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1))
+    swap = recipe("SEBlock", "[12]", "[1, 3, 16, 16]")
+    monkeypatch.setattr("modswap.ops.alone.WORK", 30_000)
+
+    found = examine(wide, swap)
+
+    skipped = {one.path for one in found if "those before it" in one.what}
+    assert skipped == {"2"}
+
+
+def test_large_maps_are_rehearsed_small_unless_a_module_takes_their_size_alone() -> None:
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, 64, 64))
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if x.device.type != "meta":
-                time.sleep(0.6)
-            return x * 2
+            return x * self.weight
 
-    found = examine(Wrap(Slow()), recipe(here(Mixes)))
+    seen = Call((TensorInfo((1, 8, 64, 64)), TensorInfo((1, 8))), (), TensorInfo((1, 8, 64, 64)))
+    assert str(shrunk(seen, "NCHW").args[0]) == "(1, 8, 16, 16)"
+    assert shrunk(seen, None) == seen
+    pair = Call((Group("list", ("0",), (TensorInfo((1, 64, 64, 8)),)),), (), NONE)
+    assert str(shrunk(pair, "NHWC").args[0]) == "list[(1, 16, 16, 8)]"
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Sized(), nn.Conv2d(3, 3, 1))
 
-    assert "one run takes" in found[0].what
+    found = examine(model, recipe("SEBlock", "1", "[1, 3, 64, 64]", ", layout: NCHW"))
+
+    assert [one.what for one in found if one.path == "1" and one.status != "passed"] == []
