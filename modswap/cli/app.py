@@ -14,6 +14,7 @@ from modswap.cli.catalogue import catalogue
 from modswap.cli.check import check
 from modswap.cli.demo import demo
 from modswap.cli.init import init
+from modswap.cli.outcomes import publish, says_errors
 from modswap.cli.replace import replace
 from modswap.cli.schema import schema
 from modswap.cli.session import Session, complain
@@ -88,13 +89,19 @@ def run(args: Sequence[str]) -> int:
 
 
 def _failed(session: Session, error: ModswapError) -> int:
-    complain(error)
-    if session.format == "json" and session.command in {"replace", "check"}:
+    """Tell of an error that no outcome holds; programs that read the report find it there."""
+    reported = session.format != "table" and session.command in {"replace", "check"}
+    if not reported or says_errors(session):
+        complain(error)
+    if reported:
         from modswap.core.outcome import Outcome
-        from modswap.report import REPORTS
 
         outcome = Outcome(session.command, session.checkpoint, session.recipe, error=error)
-        session.emit(REPORTS["json"](outcome, session.page()))
+        try:
+            publish(session, [outcome])
+        except ModswapError as unwritten:
+            if (unwritten.what, unwritten.where) != (error.what, error.where):
+                complain(unwritten)
     return error.code
 
 

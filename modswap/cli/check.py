@@ -35,7 +35,7 @@ def check(
     alias: options.Alias = None,
     trust: options.Trust = False,
     thorough: options.Thorough = False,
-    form: options.Format = "table",
+    form: options.ReportFormat = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -46,7 +46,7 @@ def check(
     session.command, session.checkpoint = "check", str(files[0])
     session.report, session.quiet, session.verbose = report, quiet, verbose
     session.color = not no_color
-    options.check_format(session, form, ("table", "json"))
+    options.check_report(session, form)
     pairs = _pairs(files, config)
     policy = options.policy_of(allow, alias, trust=trust)
 

@@ -78,6 +78,10 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no report unle
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Tell what is being done.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
 Format = Annotated[str, typer.Option("--format", metavar="FORM", help="table or json.")]
+ReportFormat = Annotated[
+    str,
+    typer.Option("--format", metavar="FORM", help="table, json, junit, sarif or github."),
+]
 
 
 def session_of(context: typer.Context) -> Session:
@@ -96,6 +100,17 @@ def check_format(session: Session, name: str, known: Sequence[str]) -> None:
         fix = did_you_mean(name, known) or f"use one of {', '.join(known)}"
         raise UsageError(f"no report of the form {name!r}", "--format", fix)
     session.format = name
+
+
+def check_report(session: Session, name: str) -> None:
+    """Set the form of a report on outcomes.
+
+    Raises:
+        UsageError: If there is none of this name.
+    """
+    from modswap.report import REPORTS
+
+    check_format(session, name, tuple(REPORTS))
 
 
 def subject(

@@ -1,15 +1,20 @@
 """Printing outcomes, and ending with their exit code."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from modswap.cli.session import Session, complain
+from modswap.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modswap.core.outcome import Outcome
+
+SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
@@ -21,24 +26,53 @@ def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     Raises:
         typer.Exit: With the exit code, if it is not 0.
     """
-    from modswap.report import REPORTS
-
-    shown = [
-        one for one in outcomes if not one.ok or not session.quiet or session.format != "table"
-    ]
-    texts = [REPORTS[session.format](one, session.page()) for one in shown]
-    if session.format == "json" and len(outcomes) > 1:
-        inner = ",\n".join(text.rstrip("\n") for text in texts)
-        texts = [f"[\n{inner}\n]\n"]
-    if texts:
-        session.emit("\n".join(texts))
-    if session.format != "table" or session.report is not None:
+    publish(session, outcomes)
+    if says_errors(session):
         for one in outcomes:
             if one.error is not None:
                 complain(one.error)
-    if len(outcomes) > 1 and session.format == "table" and not session.quiet:
-        good = sum(one.ok for one in outcomes)
-        session.emit(f"\n{good} of {len(outcomes)} recipes hold\n")
     worst = max(one.exit_code for one in outcomes)
     if worst:
         raise typer.Exit(worst)
+
+
+def publish(session: Session, outcomes: "Sequence[Outcome]") -> None:
+    """Print the report on outcomes, and add the summary of a GitHub job where there is one.
+
+    Raises:
+        CheckpointError: If a file cannot be written.
+    """
+    from modswap.report import REPORTS
+
+    table = session.format == "table"
+    shown = [one for one in outcomes if not (table and session.quiet and one.ok)]
+    text = REPORTS[session.format](shown, session.page()) if shown else ""
+    if len(outcomes) > 1 and table and not session.quiet:
+        good = sum(one.ok for one in outcomes)
+        text += f"\n{good} of {len(outcomes)} recipes hold\n"
+    if text:
+        session.emit(text)
+    summary = os.environ.get(SUMMARY)
+    if session.format == "github" and summary:
+        _summarise(Path(summary), outcomes)
+
+
+def says_errors(session: Session) -> bool:
+    """Return whether errors are said on standard error as well.
+
+    A table on the screen says them itself. So do GitHub's annotations, where standard error is
+    read for commands just as standard output is.
+    """
+    return session.report is not None or session.format not in {"table", "github"}
+
+
+def _summarise(file: Path, outcomes: "Sequence[Outcome]") -> None:
+    from modswap.report.github import github_summary
+
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(f"{github_summary(outcomes)}\n")  # a blank line ends the last table
+    except OSError as error:
+        reason = error.strerror or str(error)
+        what = f"the summary cannot be written: {reason}"
+        raise CheckpointError(what, str(file), f"unset {SUMMARY}") from error

@@ -44,7 +44,7 @@ def replace(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the writing.")] = False,
     force: options.Force = False,
     thorough: options.Thorough = False,
-    form: options.Format = "table",
+    form: options.ReportFormat = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -55,7 +55,7 @@ def replace(
     session.command, session.checkpoint, session.recipe = "replace", str(file), config
     session.report, session.quiet, session.verbose = report, quiet, verbose
     session.color = not no_color
-    options.check_format(session, form, ("table", "json"))
+    options.check_report(session, form)
     if output is None and not dry_run:
         fix = "add `-o OUT`, or --dry-run to write nothing"
         raise UsageError("there is no file to write", "-o", fix)

@@ -1,15 +1,21 @@
 """Outcomes as text: one table of reports."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from modswap.core.outcome import Outcome
+from modswap.report.github import github_report
 from modswap.report.json_report import json_report
+from modswap.report.junit import junit_report
 from modswap.report.page import Page
+from modswap.report.sarif import sarif_report
 from modswap.report.table import table_report
 
 __all__ = ["REPORTS", "Page"]
 
-REPORTS: Mapping[str, Callable[[Outcome, Page], str]] = {
+REPORTS: Mapping[str, Callable[[Sequence[Outcome], Page], str]] = {
     "table": table_report,
     "json": json_report,
+    "junit": junit_report,
+    "sarif": sarif_report,
+    "github": github_report,
 }

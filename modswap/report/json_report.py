@@ -1,6 +1,7 @@
-"""The outcome as one JSON object, for programs."""
+"""The outcome as one JSON object, several as a list, for programs."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from modswap import __version__
@@ -12,10 +13,11 @@ from modswap.core.verdict import Case, Verdict
 from modswap.report.page import Page
 
 
-def json_report(outcome: Outcome, page: Page) -> str:
-    """Return the outcome as JSON; the page does not matter."""
+def json_report(outcomes: Sequence[Outcome], page: Page) -> str:
+    """Return one outcome as a JSON object, others as a list; the page does not matter."""
     del page
-    return json.dumps(as_data(outcome), indent=2, ensure_ascii=False) + "\n"
+    data = [as_data(outcome) for outcome in outcomes]
+    return json.dumps(data[0] if len(data) == 1 else data, indent=2, ensure_ascii=False) + "\n"
 
 
 def as_data(outcome: Outcome) -> dict[str, Any]:

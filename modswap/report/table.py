@@ -9,18 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.errors import ModswapError
-from modswap.core.finding import Finding
 from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.site import Call
-from modswap.core.verdict import Verdict
 from modswap.report.page import Page, bare, human_bytes
+from modswap.report.verification import verification
 
 SHOWN_CALLS = 3
 
 
-def table_report(outcome: Outcome, page: Page) -> str:
-    """Return the outcome as tables and sentences."""
-    return page.render(_parts(outcome, page))
+def table_report(outcomes: Sequence[Outcome], page: Page) -> str:
+    """Return outcomes as tables and sentences, a blank line between them."""
+    return "\n".join(page.render(_parts(outcome, page)) for outcome in outcomes)
 
 
 def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
@@ -30,7 +29,7 @@ def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
     for note in dict.fromkeys(outcome.notes):
         yield Text.assemble(("note  ", "yellow"), note)
     if outcome.verdict is not None:
-        yield from _verdict(outcome.verdict, page)
+        yield from verification(outcome.verdict, outcome.error, page)
     if outcome.ledger is not None and outcome.ok:
         yield _ledger(outcome.ledger)
     if outcome.sites and outcome.ok:
@@ -121,34 +120,6 @@ def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
     for site in sites:
         for note in site.notes:
             yield Text.assemble(("note  ", "yellow"), f"{site.path}: {note}")
-
-
-def _verdict(verdict: Verdict, page: Page) -> Iterator[RenderableType]:
-    for case in verdict.cases:
-        mark = ("holds ", "green") if case.ok else ("fails ", "bold red")
-        before = "raised" if case.before is None else str(case.before)
-        after = "raised" if case.after is None else str(case.after)
-        same = before == after
-        shown = before if same else f"{before} → {after}"
-        yield Text.assemble(mark, f"{case.key}: model output {shown}")
-    if verdict.finite is None:
-        yield Text("      shapes only: no values were computed", "dim")
-    yield from _findings(verdict.findings)
-    del page
-
-
-_MARKS = {"passed": ("holds ", "green"), "skipped": ("      ", "")}
-
-
-def _findings(findings: Sequence[Finding]) -> Iterator[Text]:
-    """Yield what examinations have to tell; what they found wrong is among the errors."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for found in findings:
-        if found.what and found.status != "failed":
-            groups.setdefault((found.status, found.path, found.what), []).append(found.check)
-    for (status, path, what), checks in groups.items():
-        place = f" {path}" if path else ""
-        yield Text.assemble(_MARKS[status], f"{', '.join(checks)}{place}: {what}")
 
 
 def _ledger(ledger: Ledger) -> Table:

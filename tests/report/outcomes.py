@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from modswap.core.blueprint import Choice
-from modswap.core.errors import ShapeError, together
+from modswap.core.errors import MatchError, RecipeError, ShapeError, UnsafeError, together
 from modswap.core.finding import Finding
 from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.site import Call
@@ -116,3 +116,89 @@ ODD = replace(
 
 DRY = replace(DONE, written=None)
 EARLY = Outcome("replace", "net.pt", "swap.yaml", error=ShapeError("what", "gate", "fix"))
+
+FINDINGS = (
+    Finding("reached", "channel_attention", "passed"),
+    Finding("reached", "space_attention", "passed"),
+    Finding("gradients", "channel_attention", "passed"),
+    Finding(
+        "gradients",
+        "space_attention",
+        "failed",
+        "12 of 12 parameters had gradients, now 11 of 12 have",
+        "set `topk` above 0 in its args",
+    ),
+    Finding("finite", "channel_attention", "skipped", "weights were not read"),
+    Finding("finite", "space_attention", "skipped", "weights were not read"),
+    Finding("cost", "", "passed", "1.2 → 0.9 GFLOPs of one pass", data={"flops": 900_000_000}),
+    Finding("matrix", "", "passed"),
+    Finding("matrix", "", "passed"),
+)
+EXAMINED = replace(
+    CHECKED,
+    sites=(
+        site("channel_attention"),
+        replace(site("space_attention"), rule="configs/unetpp_bra.yaml:15:5"),
+    ),
+    verdict=Verdict((Case(IMAGE, LOGITS, LOGITS),), finite=None, findings=FINDINGS),
+    ledger=None,
+    error=ShapeError(FINDINGS[3].what, FINDINGS[3].path, FINDINGS[3].fix),
+    seconds=1.5,
+)
+HELD = replace(
+    CHECKED,
+    verdict=Verdict(
+        (Case(IMAGE, LOGITS, LOGITS),),
+        finite=None,
+        findings=tuple(one for one in FINDINGS if one.status != "failed"),
+    ),
+)
+
+
+def passes(count: int) -> tuple[Case, ...]:
+    shapes = [TensorInfo((1 + n % 3, 2, 32 * (1 + n), 64)) for n in range(count)]
+    modes = ("eval", "train")
+    return tuple(
+        Case(CaseKey(f"({s.shape[0]}, 3, {s.shape[2]}, 64)", modes[n % 2]), s, s)
+        for n, s in enumerate(shapes)
+    )
+
+
+PAIR = Group("tuple", ("0", "1"), (LOGITS, NONE))
+MANY = replace(
+    CHECKED,
+    verdict=Verdict((*passes(30), Case(CaseKey("(1, 3, 8, 8)"), PAIR, PAIR)), finite=None),
+)
+MISMATCHED = replace(
+    EARLY,
+    checkpoint="net.pt",
+    error=together(
+        [
+            MatchError("no module matches 'blocks.*.atn'", "swap.yaml:4:5", "run `modswap tree`"),
+            RecipeError("'nwin' is no argument of ECA", "swap.yaml:9:12", "use n_win"),
+        ]
+    ),
+)
+REFUSED = Outcome("check", "net.pt", "-", error=UnsafeError("os.system may run", "net.pt", "no"))
+
+# what a checkpoint or a recipe of somebody else's may put into names and sentences
+WILD = (
+    "a]]><b>&\"'%0A%\n::error file=x::y\r\n##[set-env name=z]|`c`[l](http://www.x)"
+    "{0}\x00\x1b[31m\x1b]0;t\x07\ud800\uffff\u202e\u2028@team\t<script>*_~$x$ \\"
+)
+NASTY = replace(
+    EXAMINED,
+    checkpoint=WILD,
+    recipe=WILD,
+    sites=(replace(site(WILD), rule=f"{WILD}:7:5", new_class=WILD),),
+    verdict=Verdict(
+        (Case(CaseKey(WILD), LOGITS, None, (Problem(WILD, WILD, WILD),)),),
+        finite=None,
+        findings=(
+            Finding("gradients", WILD, "failed", WILD, WILD),
+            Finding("finite", WILD, "skipped", WILD),
+            Finding("cost", WILD, "passed", WILD),
+        ),
+    ),
+    error=together([ShapeError(WILD, WILD, WILD), UnsafeError(f"stop {WILD}", WILD, WILD)]),
+)

@@ -3,10 +3,14 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from modswap.core.finding import Finding
 from modswap.core.outcome import Outcome
+from modswap.core.values import Group, Plain, TensorInfo
+from modswap.core.verdict import Case, CaseKey, Verdict
 from modswap.report import REPORTS
 from modswap.report.json_report import as_data
 from modswap.report.page import Page, human_bytes
@@ -19,13 +23,16 @@ CASES = {
     "odd": outcomes.ODD,
     "dry": outcomes.DRY,
     "early": outcomes.EARLY,
+    "examined": outcomes.EXAMINED,
+    "held": outcomes.HELD,
+    "many": outcomes.MANY,
 }
 
 
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", CASES)
 def test_table_looks_as_expected(name: str, width: int, golden: Callable[[str, str], None]) -> None:
-    text = REPORTS["table"](CASES[name], Page(width))
+    text = REPORTS["table"]([CASES[name]], Page(width))
 
     golden(f"{name}_{width}.txt", text)
     assert max(map(len, text.splitlines())) <= width
@@ -33,13 +40,13 @@ def test_table_looks_as_expected(name: str, width: int, golden: Callable[[str, s
 
 @pytest.mark.parametrize("name", CASES)
 def test_json_looks_as_promised(name: str, golden: Callable[[str, str], None]) -> None:
-    text = REPORTS["json"](CASES[name], Page())
+    text = REPORTS["json"]([CASES[name]], Page())
 
     golden(f"{name}.json", re.sub(r'"modswap": "[^"]+"', '"modswap": "X"', text))
 
 
 def test_json_has_the_keys_of_the_contract() -> None:
-    data = json.loads(REPORTS["json"](outcomes.DONE, Page()))
+    data = json.loads(REPORTS["json"]([outcomes.DONE], Page()))
 
     assert {"modswap", "command", "checkpoint", "recipe", "ok", "sites"} <= data.keys()
     assert {"verify", "ledger", "params", "output", "error"} <= data.keys()
@@ -68,7 +75,7 @@ def test_every_error_is_in_json() -> None:
 
 @pytest.mark.parametrize("outcome", [outcomes.DONE, outcomes.CHECKED], ids=["done", "checked"])
 def test_numbers_of_the_table_add_up(outcome: Outcome) -> None:
-    text = REPORTS["table"](outcome, Page(120))
+    text = REPORTS["table"]([outcome], Page(120))
 
     pairs = re.findall(r"([\d,]+) → ([\d,]+)$", text, re.MULTILINE)
     change = sum(int(new.replace(",", "")) - int(old.replace(",", "")) for old, new in pairs)
@@ -77,9 +84,104 @@ def test_numbers_of_the_table_add_up(outcome: Outcome) -> None:
     assert f"{outcome.params_before:,} → {outcome.params_after:,}" in text
 
 
+def test_many_passes_take_a_line_for_each_form_of_output() -> None:
+    text = REPORTS["table"]([outcomes.MANY], Page(100))
+    lines = [line for line in text.splitlines() if line.startswith("holds ")]
+
+    assert len(lines) == 2
+    assert lines[0].startswith("holds 30 passes eval, train float32 of (1, 3, 32, 64)")
+    assert "27 more: model output (*, 2, *, 64)" in " ".join(text.split())
+    assert lines[1] == "holds (1, 3, 8, 8) eval float32: model output tuple[(1, 2, 224, 224), None]"
+
+
+def test_many_passes_are_all_shown_to_those_who_ask() -> None:
+    text = REPORTS["table"]([outcomes.MANY], Page(100, verbose=True))
+
+    assert sum(line.startswith("holds ") for line in text.splitlines()) == 31
+
+
+def test_passes_that_fail_are_shown_one_by_one_among_many() -> None:
+    bad = Case(CaseKey("(9, 3, 9, 9)"), outcomes.LOGITS, None, outcomes.PROBLEMS[:1])
+    verdict = Verdict((*outcomes.passes(9), bad, bad), finite=None)
+
+    text = REPORTS["table"]([replace(outcomes.FAILED, verdict=verdict)], Page(100))
+
+    assert sum(line.startswith("holds ") for line in text.splitlines()) == 1
+    assert (
+        text.count("fails (9, 3, 9, 9) eval float32: model output (1, 2, 224, 224) → raised") == 2
+    )
+
+
+def test_passes_over_few_inputs_are_summed_up_with_all_of_them() -> None:
+    [case] = outcomes.passes(1)
+    keys = [CaseKey("(1, 3, 32, 64)", m, d) for m in ("eval", "train") for d in ("f", "h", "b")]
+    verdict = Verdict(tuple(replace(case, key=key) for key in keys), finite=True)
+
+    text = REPORTS["table"]([replace(outcomes.DONE, verdict=verdict)], Page(120))
+
+    assert (
+        "holds 6 passes eval, train f, h, b of (1, 3, 32, 64): model output (1, 2, 32, 64)" in text
+    )
+
+
+def test_outputs_that_are_nested_are_summed_up_by_their_parts() -> None:
+    values = [
+        Group("dict", ("a", "b"), (TensorInfo((n, 2)), Plain("int", str(n)))) for n in range(1, 6)
+    ]
+    cases = tuple(Case(CaseKey(str(v)), v, v) for v in values)
+
+    text = REPORTS["table"](
+        [replace(outcomes.CHECKED, verdict=Verdict(cases, finite=True))], Page(200)
+    )
+
+    assert "5 passes eval float32 of" in text
+    assert "model output dict[(*, 2), *]" in text
+
+
+def test_findings_take_a_line_for_each_check_and_failures_are_told_once() -> None:
+    text = REPORTS["table"]([outcomes.EXAMINED], Page(100))
+
+    assert "holds reached: 2 sites\n" in text
+    assert "fails gradients: 1 of 2 sites\n      space_attention\n" in text
+    assert "skipped finite, 2 sites: weights were not read\n" in text
+    assert "holds cost: the model; 1.2 → 0.9 GFLOPs of one pass\n" in text
+    assert "holds matrix: 2 passes\n" in text
+    assert text.count("now 11 of 12 have") == 1
+    assert text.count("fix: set `topk` above 0") == 1
+
+
+def test_failures_are_told_in_full_where_no_error_tells_them() -> None:
+    alone = Finding("limits", "", "failed", "2 parameters, at most 1", "raise max_params")
+    plain = Finding("sizes", "", "failed", "(1, 3, 9, 9) raised")
+    verdict = Verdict((), finite=True, findings=(alone, plain, Finding("export", "", "skipped")))
+
+    text = REPORTS["table"]([replace(outcomes.DONE, verdict=verdict)], Page(100))
+
+    assert "fails limits: the model\n      the model: 2 parameters, at most 1\n" in text
+    assert "        fix: raise max_params\n" in text
+    assert "      the model: (1, 3, 9, 9) raised\nskipped export, the model\n" in text
+
+
+def test_findings_that_hold_are_all_shown_to_those_who_ask() -> None:
+    text = REPORTS["table"]([outcomes.HELD], Page(100, verbose=True))
+
+    assert "      channel_attention: holds\n" in text
+    assert "      the model: 1.2 → 0.9 GFLOPs of one pass\n" in text
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_several_outcomes_are_one_report(form: str) -> None:
+    text = REPORTS[form]([outcomes.CHECKED, outcomes.FAILED], Page(100))
+
+    if form == "json":
+        assert [one["ok"] for one in json.loads(text)] == [True, False]
+    else:
+        assert text.index("\nOK  ") < text.index("\n\nsite ") < text.index("\nFAILED  ")
+
+
 def test_colour_is_for_those_who_show_it() -> None:
-    assert "\x1b[" in REPORTS["table"](outcomes.DONE, Page(100, color=True))
-    assert "\x1b[" not in REPORTS["table"](outcomes.DONE, Page(100))
+    assert "\x1b[" in REPORTS["table"]([outcomes.DONE], Page(100, color=True))
+    assert "\x1b[" not in REPORTS["table"]([outcomes.DONE], Page(100))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""Outcomes for GitHub Actions: annotations in the log, and a summary of the job in Markdown."""
+
+from collections.abc import Iterator, Sequence
+
+from modswap.core.outcome import Outcome
+from modswap.report.checks import (
+    ABOUT,
+    Check,
+    Fault,
+    Place,
+    checks_of,
+    counts_of,
+    faults_of,
+    file_name,
+    one_line,
+)
+from modswap.report.page import Page, bare
+
+MOST_ROWS = 200  # a summary may hold 1 MiB; whoever reads more than this wants the JSON
+_DATA = "%\r\n"  # what ends a command, or stands for it
+_PROPERTY = "%\r\n:,"
+_MARKS = str.maketrans(
+    {
+        **{mark: f"\\{mark}" for mark in "*_[]~"},
+        **{mark: f"&#{ord(mark)};" for mark in "&<>\\`|@#!$"},
+    }
+)
+
+
+def github_report(outcomes: Sequence[Outcome], page: Page) -> str:
+    """Return a workflow command for each thing that does not hold, and a line on each outcome.
+
+    No line that a file could have written is read as a command by the runner.
+
+    Args:
+        outcomes: What to tell.
+        page: Passed over.
+    """
+    del page
+    lines = []
+    for outcome in outcomes:
+        lines += [_command(fault) for fault in faults_of(outcome)]
+        lines.append(_quiet(f"{_mark(outcome)}: {_title(outcome)}: {_counted(outcome)}"))
+    return "\n".join(lines) + "\n"
+
+
+def github_summary(outcomes: Sequence[Outcome]) -> str:
+    """Return the summary of a job, in Markdown."""
+    lines = (line for outcome in outcomes for line in _summary(outcome))
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _command(fault: Fault) -> str:
+    keys = {}
+    if fault.place is not None:
+        keys["file"] = file_name(fault.place)
+        keys |= {"line": str(fault.place.line)} if fault.place.line else {}
+        keys |= {"col": str(fault.place.column)} if fault.place.column else {}
+    keys["title"] = one_line(f"modswap {fault.check}: {fault.about}")
+    shown = ",".join(f"{key}={_escaped(value, _PROPERTY)}" for key, value in keys.items())
+    return f"::error {shown}::{_escaped(fault.text, _DATA)}"
+
+
+def _escaped(text: str, wild: str) -> str:
+    return "".join(f"%{ord(char):02X}" if char in wild else char for char in text)
+
+
+def _quiet(line: str) -> str:
+    # `::` opens a command at the start of a line alone, `##[` anywhere
+    return line.replace("##[", "## [")
+
+
+def _mark(outcome: Outcome) -> str:
+    return "holds" if outcome.ok else "FAILED"
+
+
+def _title(outcome: Outcome) -> str:
+    names = [one_line(name) for name in (outcome.recipe, outcome.checkpoint) if name]
+    return f"modswap {outcome.command} {', '.join(names)}".rstrip()
+
+
+def _counted(outcome: Outcome) -> str:
+    counts = counts_of(checks_of(outcome))
+    shown = [f"{count} {status}" for status, count in counts.items() if count]
+    return ", ".join(shown) or "nothing was checked"
+
+
+def _summary(outcome: Outcome) -> Iterator[str]:
+    checks = checks_of(outcome)
+    yield f"### {'✅' if outcome.ok else '❌'} {_markdown(_title(outcome))}"
+    yield ""
+    yield f"{_counted(outcome)}."
+    yield ""
+    yield from _table(
+        ("module", "what does not hold", "fix", "where"),
+        [(fault.about, fault.what, fault.fix, _where(fault.place)) for fault in faults_of(outcome)],
+    )
+    yield from _table(
+        ("site", "old → new", "parameters", "rule"),
+        [
+            (
+                site.path,
+                f"{bare(site.old_class)} → {bare(site.new_class)}",
+                f"{site.old_params:,} → {site.new_params:,}",
+                site.rule,
+            )
+            for site in outcome.sites
+        ],
+    )
+    yield from _table(("check", "holds", "failed", "skipped", "what is checked"), _rows(checks))
+
+
+def _rows(checks: Sequence[Check]) -> list[tuple[str, ...]]:
+    rows = []
+    for name in dict.fromkeys(check.name for check in checks):
+        counts = counts_of([check for check in checks if check.name == name])
+        rows.append((name, *(str(count) for count in counts.values()), ABOUT[name]))
+    return rows
+
+
+def _where(place: Place | None) -> str:
+    if place is None:
+        return ""
+    numbers = (str(number) for number in (place.line, place.column) if number)
+    return ":".join((file_name(place), *numbers))
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield f"| {' | '.join(names)} |"
+    yield f"|{' --- |' * len(names)}"
+    for row in rows[:MOST_ROWS]:
+        yield f"| {' | '.join(map(_markdown, row))} |"
+    yield ""
+    if len(rows) > MOST_ROWS:
+        yield f"… and {len(rows) - MOST_ROWS} more."
+        yield ""
+
+
+def _markdown(text: str) -> str:
+    """Return a text that Markdown shows as it is: no HTML, no marks, links or mentions."""
+    shown = one_line(text).translate(_MARKS)
+    return shown.replace("www.", "www&#46;").replace("://", "&#58;//")

@@ -1,0 +1,88 @@
+"""Outcomes as SARIF 2.1.0, which code hosts show beside the recipe's lines."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote
+
+from modswap import __version__
+from modswap.core.outcome import Outcome
+from modswap.report.checks import ABOUT, Fault, Place, faults_of, one_line, plain
+from modswap.report.page import Page
+
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+RULES = tuple(ABOUT)
+
+
+def sarif_report(outcomes: Sequence[Outcome], page: Page) -> str:
+    """Return one run with a result for each thing that does not hold; the page does not matter."""
+    del page
+    faults = dict.fromkeys(fault for outcome in outcomes for fault in faults_of(outcome))
+    run = {
+        "tool": {
+            "driver": {
+                "name": "modswap",
+                "version": __version__,
+                "rules": [_rule(name) for name in RULES],
+            }
+        },
+        "invocations": [
+            {
+                "executionSuccessful": outcome.exit_code <= 1,
+                "exitCode": outcome.exit_code,
+                "properties": {"checkpoint": plain(outcome.checkpoint)},
+            }
+            for outcome in outcomes
+        ],
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(fault) for fault in faults],
+    }
+    log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
+
+
+def _rule(name: str) -> dict[str, Any]:
+    about = ABOUT[name]
+    return {
+        "id": name,
+        "shortDescription": {"text": about[:1].upper() + about[1:] + "."},
+        "defaultConfiguration": {"level": "error"},
+    }
+
+
+def _result(fault: Fault) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "ruleId": fault.check,
+        "ruleIndex": RULES.index(fault.check),
+        "level": "error",
+        "message": {"text": _message(fault.text)},
+    }
+    location: dict[str, Any] = {}
+    if fault.place is not None:
+        location["physicalLocation"] = _physical(fault.place)
+    if fault.path:
+        location["logicalLocations"] = [{"fullyQualifiedName": fault.path, "kind": "module"}]
+    if location:
+        found["locations"] = [location]
+    return found
+
+
+def _physical(place: Place) -> dict[str, Any]:
+    found: dict[str, Any] = {"artifactLocation": {"uri": _uri(place.file)}}
+    if place.line:
+        found["region"] = {"startLine": place.line}
+        if place.column:
+            found["region"]["startColumn"] = place.column
+    return found
+
+
+def _uri(file: str) -> str:
+    path = PurePath(one_line(file))
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix())
+
+
+def _message(text: str) -> str:
+    """Return a text in which a reader of SARIF finds neither links nor placeholders."""
+    return re.sub(r"\{(\d+)\}", r"{{\1}}", text).replace("](", r"\](")

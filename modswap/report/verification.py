@@ -1,0 +1,158 @@
+"""What the passes and the examinations showed, for people: few lines where all is well."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from modswap.core.errors import ModswapError
+from modswap.core.finding import Finding
+from modswap.core.values import Group, TensorInfo, Value
+from modswap.core.verdict import Case, Verdict
+from modswap.report.page import Page
+
+SHOWN_CASES = 4
+SHOWN_INPUTS = 3
+GOOD, BAD = ("holds ", "green"), ("fails ", "bold red")
+
+
+def verification(
+    verdict: Verdict, error: ModswapError | None, page: Page
+) -> Iterator[RenderableType]:
+    """Yield lines on the passes, then on the examinations.
+
+    Args:
+        verdict: What was found.
+        error: What the report tells in full elsewhere.
+        page: Where it is `verbose`, nothing is summed up.
+    """
+    good = [case for case in verdict.cases if case.ok]
+    if page.verbose or len(good) <= SHOWN_CASES:
+        yield from map(_case, verdict.cases)
+    else:
+        yield from _summed(good)
+        yield from (_case(case) for case in verdict.cases if not case.ok)
+    if verdict.finite is None:
+        yield Text("      shapes only: no values were computed", "dim")
+    told = () if error is None else tuple(one.what for one in error.all)
+    groups: dict[str, list[Finding]] = {}
+    for found in verdict.findings:
+        groups.setdefault(found.check, []).append(found)
+    yield from _held(groups, page)
+    yield from _failures(groups, told)
+    yield from _skipped(groups)
+
+
+def _case(case: Case) -> Text:
+    before = "raised" if case.before is None else str(case.before)
+    after = "raised" if case.after is None else str(case.after)
+    shown = before if before == after else f"{before} → {after}"
+    return Text.assemble(GOOD if case.ok else BAD, f"{case.key}: model output {shown}")
+
+
+def _summed(cases: Sequence[Case]) -> Iterator[Text]:
+    """Yield a line for all passes whose outputs differ in sizes alone."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(_form(case.after), []).append(case)
+    for group in groups.values():
+        if len(group) == 1:
+            yield _case(group[0])
+            continue
+        keys = [case.key for case in group]
+        inputs = list(dict.fromkeys(key.input for key in keys))
+        shown = inputs[:SHOWN_INPUTS]
+        if len(inputs) > SHOWN_INPUTS:
+            shown.append(f"{len(inputs) - SHOWN_INPUTS} more")
+        sorts = (dict.fromkeys(key.mode for key in keys), dict.fromkeys(key.dtype for key in keys))
+        how = " ".join(", ".join(sort) for sort in sorts)
+        outputs = [case.after for case in group if case.after is not None]
+        what = f"{len(group)} passes {how} of {', '.join(shown)}: model output {_common(outputs)}"
+        yield Text.assemble(GOOD, what)
+
+
+def _form(value: Value | None) -> str:
+    """Return how a value is built, without sizes and dtypes."""
+    if isinstance(value, TensorInfo):
+        return f"({len(value.shape)})"
+    if isinstance(value, Group):
+        inner = (f"{n}={_form(v)}" for n, v in zip(value.names, value.items, strict=True))
+        return f"{value.kind}[{', '.join(inner)}]"
+    return "other"
+
+
+def _common(values: Sequence[Value]) -> str:
+    """Return values of one form as one, with a star for what differs."""
+    first = values[0]
+    if isinstance(first, TensorInfo):
+        axes = zip(*(value.shape for value in values if isinstance(value, TensorInfo)), strict=True)
+        return f"({', '.join(str(axis[0]) if len({*axis}) == 1 else '*' for axis in axes)})"
+    if isinstance(first, Group):
+        columns = zip(*(value.items for value in values if isinstance(value, Group)), strict=True)
+        return f"{first.kind}[{', '.join(map(_common, columns))}]"
+    return str(first) if len({*map(str, values)}) == 1 else "*"
+
+
+def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]:
+    """Yield what holds, examinations of the same places on one line."""
+    lines: dict[str, list[str]] = {}
+    for name, group in groups.items():
+        good = [found for found in group if found.status == "passed"]
+        if not good or any(found.status == "failed" for found in group):
+            continue
+        remark = good[0].what if len(good) == 1 and not page.verbose else ""
+        lines.setdefault(_places(good) + (f"; {remark}" if remark else ""), []).append(name)
+    for said, names in lines.items():
+        yield Text.assemble(GOOD, f"{', '.join(names)}: {said}")
+        for name in names if page.verbose else ():
+            for found in groups[name]:
+                if found.status == "passed":
+                    what = f"{name}: {found.what}" if found.what else name
+                    yield Text(f"      {found.path or 'the model'}: {what}", "dim")
+
+
+def _failures(groups: Mapping[str, Sequence[Finding]], told: Sequence[str]) -> Iterator[Text]:
+    """Yield what fails, each examination on lines of its own."""
+    for name, group in groups.items():
+        failed = [found for found in group if found.status == "failed"]
+        if failed:
+            good = [found for found in group if found.status == "passed"]
+            yield Text.assemble(BAD, f"{name}: {_counted(good, failed)}")
+        for found in failed:
+            yield _failed(found, in_full=found.what not in told)
+
+
+def _skipped(groups: Mapping[str, Sequence[Finding]]) -> Iterator[Text]:
+    """Yield what is not known and why, examinations with the same reason on one line."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for name, group in groups.items():
+        alike: dict[str, list[Finding]] = {}
+        for found in group:
+            if found.status == "skipped":
+                alike.setdefault(found.what, []).append(found)
+        for reason, found_at in alike.items():
+            reasons.setdefault((_places(found_at), reason), []).append(name)
+    for (places, reason), names in reasons.items():
+        why = f": {reason}" if reason else ""
+        yield Text(f"skipped {', '.join(names)}, {places}{why}", "dim")
+
+
+def _failed(found: Finding, *, in_full: bool) -> Text:
+    """Return a failure; what the end of the report tells anyway is not told twice."""
+    said = Text(f"      {found.path or 'the model'}")
+    if in_full:
+        said.append(": ").append(found.what, "bold")
+        if found.fix:
+            said.append(f"\n        fix: {found.fix}")
+    return said
+
+
+def _counted(good: Sequence[Finding], failed: Sequence[Finding]) -> str:
+    whole = _places([*good, *failed])
+    return f"{len(good)} of {whole}" if failed and len(good) + len(failed) > 1 else whole
+
+
+def _places(found: Sequence[Finding]) -> str:
+    if len(found) == 1:
+        return found[0].path or "the model"
+    return f"{len(found)} {'sites' if all(one.path for one in found) else 'passes'}"
