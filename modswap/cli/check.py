@@ -62,7 +62,7 @@ def check(
         session.checkpoint = str(file or "")
         try:
             recipe = read_recipe(name)
-            checkpoint = file or _own_checkpoint(recipe.checkpoint, name, recipe.source.folder)
+            checkpoint = file or own_checkpoint(recipe.checkpoint, name, recipe.source.folder)
             session.checkpoint = str(checkpoint)
             subject = options.subject(checkpoint, inputs=inputs, model=model, policy=policy)
             outcomes.append(check_file(Job(subject, recipe, thorough=thorough), session.progress()))
@@ -90,7 +90,17 @@ def _pairs(files: list[Path], config: str | None) -> list[tuple[Path | None, str
     return [(None, str(file)) for file in files]
 
 
-def _own_checkpoint(checkpoint: str | None, name: str, folder: str) -> Path:
+def own_checkpoint(checkpoint: str | None, name: str, folder: str) -> Path:
+    """Return the file that a recipe names.
+
+    Args:
+        checkpoint: What the recipe says, if it says it.
+        name: The recipe.
+        folder: Where the recipe lies.
+
+    Raises:
+        UsageError: If it names none.
+    """
     if checkpoint is None:
         fix = f"add `checkpoint: …` to it, or call `modswap check FILE -c {name}`"
         raise UsageError("the recipe names no checkpoint", name, fix)

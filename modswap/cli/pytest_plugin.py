@@ -1,0 +1,72 @@
+"""A fixture of pytest that checks a recipe: `modswap_check("swap.yaml")`.
+
+pytest imports this file at every start where modswap is installed, so it imports nothing of modswap
+before a test asks for a check.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from modswap.core.outcome import Outcome
+
+
+class Checking(Protocol):
+    """What the fixture gives."""
+
+    def __call__(
+        self, recipe: str | Path, checkpoint: str | Path | None = None, *, thorough: bool = False
+    ) -> "Outcome":
+        """Check a swap as `modswap check` does, and fail the test if it does not hold.
+
+        Args:
+            recipe: A file, relative to the folder of the test, else to the working directory.
+            checkpoint: The file to be swapped, likewise; None for the one that the recipe names.
+            thorough: Whether everything is examined, whatever time it takes.
+        """
+
+
+@pytest.fixture
+def modswap_check(request: pytest.FixtureRequest) -> Checking:
+    """Return a function that asserts that a recipe's swap holds, and returns the outcome."""
+
+    def check(
+        recipe: str | Path, checkpoint: str | Path | None = None, *, thorough: bool = False
+    ) -> "Outcome":
+        from modswap.core.errors import ModswapError
+
+        folder = request.path.parent
+        model = None if checkpoint is None else _near(folder, checkpoint)
+        try:
+            outcome = _outcome(_near(folder, recipe), model, thorough=thorough)
+        except ModswapError as error:
+            pytest.fail(f"modswap check {recipe}\n{error}", pytrace=False)
+        if not outcome.ok:
+            pytest.fail(f"modswap check {recipe}\n{_told(outcome)}", pytrace=False)
+        return outcome
+
+    return check
+
+
+def _near(folder: Path, name: str | Path) -> Path:
+    near = folder / name
+    return near if near.exists() else Path(name)
+
+
+def _outcome(recipe: Path, checkpoint: Path | None, *, thorough: bool) -> "Outcome":
+    from modswap.cli.check import own_checkpoint
+    from modswap.core.job import Job, Subject
+    from modswap.io.recipe import read_recipe
+    from modswap.ops.replace import check_file
+
+    read = read_recipe(str(recipe))
+    file = checkpoint or own_checkpoint(read.checkpoint, str(recipe), read.source.folder)
+    return check_file(Job(Subject(file), read, thorough=thorough))
+
+
+def _told(outcome: "Outcome") -> str:
+    from modswap.report import REPORTS, Page
+
+    return REPORTS["table"]([outcome], Page())
