@@ -172,6 +172,10 @@ def test_error_and_report_that_cannot_be_written_are_both_told(modswap: Command)
     assert "error: no/such/x.txt: it cannot be written" in ran.err
 
 
+def test_nothing_is_printed_for_those_who_want_quiet(modswap: Command) -> None:
+    assert modswap("check", "good.yaml", "good.yaml", "--quiet") == Ran(0, "", "")
+
+
 def test_report_file_of_several_recipes_holds_all_of_it(modswap: Command) -> None:
     modswap("check", "good.yaml", "lost.yaml", "--report", "report.txt")
 
