@@ -273,6 +273,7 @@ def test_plugin_fails_tests_of_swaps_that_do_not_hold(project: Path) -> None:
     assert "lost.yaml:5:5: no module matches 'one'" in done.out
     assert "the recipe names no checkpoint" in done.out
     assert "Traceback" not in done.out
+    assert "During handling" not in done.out
 
 
 def test_plugin_costs_nothing_before_it_is_used(project: Path) -> None:

@@ -42,7 +42,8 @@ def modswap_check(request: pytest.FixtureRequest) -> Checking:
         try:
             outcome = _outcome(_near(folder, recipe), model, thorough=thorough)
         except ModswapError as error:
-            pytest.fail(f"modswap check {recipe}\n{error}", pytrace=False)
+            said = f"modswap check {recipe}\n{error}"
+            raise pytest.fail.Exception(said, pytrace=False) from None
         if not outcome.ok:
             pytest.fail(f"modswap check {recipe}\n{_told(outcome)}", pytrace=False)
         return outcome
