@@ -14,6 +14,11 @@ CheckName = Literal[
     "finite",
     "untouched",
     "dependence",
+    "sizes",
+    "cost",
+    "limits",
+    "survival",
+    "export",
 ]
 
 

@@ -230,6 +230,30 @@ class Rule(Part):
     start: Literal["fresh"] = Field("fresh", description="how the new weights begin")
 
 
+MEMORY = r"^\s*[0-9]{1,9}(?:\.[0-9]{1,3})?\s*(?:B|[KMGT]i?B)\s*$"
+
+
+class Limits(Part):
+    """What the swapped model may cost or change; beyond it the check fails."""
+
+    max_params: Positive | None = Field(None, description="parameters of the swapped model")
+    max_flops: Positive | None = Field(
+        None, description="floating-point operations of one pass over the first input"
+    )
+    max_memory: Annotated[StrictStr, Field(pattern=MEMORY)] | Positive | None = Field(
+        None, description="predicted peak memory of a training step: bytes, or 8GiB"
+    )
+    max_latency: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="measured milliseconds of one pass over the first input"
+    )
+    min_kept: Annotated[float, Field(strict=True, ge=0, le=1)] | None = Field(
+        None, description="share of the model's weights that stay as they were, 0 to 1"
+    )
+    max_drift: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="how far outputs may move, relative to their size, in a real pass"
+    )
+
+
 class Verify(Part):
     """Which passes and examinations prove that the swap holds."""
 
@@ -252,6 +276,10 @@ class Verify(Part):
         default=False, description="true: all that can be examined, whatever time it takes"
     )
     skip: tuple[CheckName, ...] = Field((), description="examinations to leave out")
+    export: tuple[Literal["torchscript", "onnx", "pt2", "compile"], ...] = Field(
+        (), description="ways in which the swapped model is exported, and compared with itself"
+    )
+    limits: Limits = Field(default_factory=Limits, description="what must not be exceeded")
 
 
 def _whole(value: Any) -> Any:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from modswap.core.recipe import (
     CallInput,
     Conditions,
+    Limits,
     ModelSource,
     Recipe,
     Rule,
@@ -23,6 +24,7 @@ PARTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("An entry of `replace`", "a rule", Rule),
     ("`where` of a rule", "each a number, `>=128`, `<=64`, `!=1` or a range `64..256`", Conditions),
     ("`verify`", "which passes and examinations prove that the swap holds", Verify),
+    ("`limits` of `verify`", "beyond one of them the check fails", Limits),
 )
 
 INTRODUCTION = """\

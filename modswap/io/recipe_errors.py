@@ -15,6 +15,7 @@ from modswap.core.recipe import (
     CallInput,
     Conditions,
     Integers,
+    Limits,
     ModelSource,
     Place,
     Recipe,
@@ -31,6 +32,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "replace": Rule,
     "where": Conditions,
     "verify": Verify,
+    "limits": Limits,
     "model": ModelSource,
     "fill": Integers,
 }

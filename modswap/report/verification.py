@@ -101,14 +101,15 @@ def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]
         if not good or any(found.status == "failed" for found in group):
             continue
         remark = good[0].what if len(good) == 1 and not page.verbose else ""
-        lines.setdefault(_places(good) + (f"; {remark}" if remark else ""), []).append(name)
+        where = good[0].path if remark else _places(good)
+        lines.setdefault("; ".join(filter(None, (where, remark))), []).append(name)
     for said, names in lines.items():
         yield Text.assemble(GOOD, f"{', '.join(names)}: {said}")
         for name in names if page.verbose else ():
             for found in groups[name]:
                 if found.status == "passed":
-                    what = f"{name}: {found.what}" if found.what else name
-                    yield Text(f"      {found.path or 'the model'}: {what}", "dim")
+                    place = found.path or "the model"
+                    yield Text(f"      {name}, {place}: {found.what or 'holds'}", "dim")
 
 
 def _failures(groups: Mapping[str, Sequence[Finding]], told: Sequence[str]) -> Iterator[Text]:

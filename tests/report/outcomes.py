@@ -18,7 +18,7 @@ CHOICES = (
     Choice("dim", 512, "512 channels observed"),
     Choice("layout", "NCHW", "the same tensor goes through 'space_attention.0' (Conv2d)"),
 )
-FINDINGS = (
+FINDINGS: tuple[Finding, ...] = (
     Finding("matrix", "", "passed", "7 further cases hold", data={"cases": ["(2, 3, 224, 224)"]}),
     Finding("matrix", "", "skipped", "the original itself does not run in 1 cases: float16"),
     Finding("reached", "space_attention", "passed", data={"before": 1, "after": 1}),
@@ -117,7 +117,7 @@ ODD = replace(
 DRY = replace(DONE, written=None)
 EARLY = Outcome("replace", "net.pt", "swap.yaml", error=ShapeError("what", "gate", "fix"))
 
-FINDINGS = (
+FINDINGS: tuple[Finding, ...] = (
     Finding("reached", "channel_attention", "passed"),
     Finding("reached", "space_attention", "passed"),
     Finding("gradients", "channel_attention", "passed"),

@@ -144,7 +144,7 @@ def test_findings_take_a_line_for_each_check_and_failures_are_told_once() -> Non
     assert "holds reached: 2 sites\n" in text
     assert "fails gradients: 1 of 2 sites\n      space_attention\n" in text
     assert "skipped finite, 2 sites: weights were not read\n" in text
-    assert "holds cost: the model; 1.2 → 0.9 GFLOPs of one pass\n" in text
+    assert "holds cost: 1.2 → 0.9 GFLOPs of one pass\n" in text
     assert "holds matrix: 2 passes\n" in text
     assert text.count("now 11 of 12 have") == 1
     assert text.count("fix: set `topk` above 0") == 1
@@ -165,8 +165,8 @@ def test_failures_are_told_in_full_where_no_error_tells_them() -> None:
 def test_findings_that_hold_are_all_shown_to_those_who_ask() -> None:
     text = REPORTS["table"]([outcomes.HELD], Page(100, verbose=True))
 
-    assert "      channel_attention: holds\n" in text
-    assert "      the model: 1.2 → 0.9 GFLOPs of one pass\n" in text
+    assert "      reached, channel_attention: holds\n" in text
+    assert "      cost, the model: 1.2 → 0.9 GFLOPs of one pass\n" in text
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
