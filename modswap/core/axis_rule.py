@@ -1,0 +1,131 @@
+"""Which sizes of one axis are taken, as a rule fitted to sizes that were tried."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import gcd
+
+LARGEST = 1024  # of the moduli that are thought of
+
+
+@dataclass(frozen=True, slots=True)
+class AxisRule:
+    """Sizes of one axis: remainders by a modulus, between two bounds.
+
+    Args:
+        modulus: What the remainders are taken by; 1 where all sizes between the bounds will do.
+        residues: The remainders that are taken, ascending.
+        low: Smallest size that is taken; None if nothing smaller of these remainders was refused.
+        high: Largest size that is taken, likewise.
+    """
+
+    modulus: int = 1
+    residues: tuple[int, ...] = (0,)
+    low: int | None = None
+    high: int | None = None
+
+    def takes(self, size: int) -> bool:
+        """Return whether the rule lets a size through."""
+        above = self.low is None or size >= self.low
+        below = self.high is None or size <= self.high
+        return above and below and size % self.modulus in self.residues
+
+    @property
+    def single(self) -> bool:
+        """Return whether it takes one size, give or take what strides drop."""
+        if self.low is None or self.high is None:
+            return False
+        return self.modulus == 1 and self.high - self.low < max(1, self.low // 2)
+
+    def __str__(self) -> str:
+        parts = [part for part in (self._remainders(), self._bounds()) if part]
+        return ", ".join(parts) or "any"
+
+    def _remainders(self) -> str:
+        if self.modulus == 1:
+            return ""
+        if self.residues == (0,):
+            return f"divisible by {self.modulus}"
+        if (self.modulus, self.residues) == (2, (1,)):
+            return "odd"
+        if len(self.residues) == 1:
+            return f"{self.residues[0]} more than a multiple of {self.modulus}"
+        return f"with a remainder of {_listed(self.residues)} by {self.modulus}"
+
+    def _bounds(self) -> str:
+        if self.low is not None and self.high is not None:
+            one = self.low == self.high
+            return f"exactly {self.low}" if one else f"from {self.low} to {self.high}"
+        if self.low is not None:
+            return f"at least {self.low}"
+        return "" if self.high is None else f"at most {self.high}"
+
+
+ANY = AxisRule()
+
+
+def fit_axis(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
+    """Return the simplest rule that takes all of some sizes and none of some others.
+
+    Bounds alone come first, then one remainder, then several. Several are told only if every
+    remainder was tried, over at least one whole period.
+
+    Args:
+        good: Sizes that are taken, at least one.
+        bad: Sizes that are not.
+    """
+    found = (_bounded(m, good, bad) for m in chain((1,), _steps(good)))
+    rule = next((rule for rule in found if rule is not None), None)
+    return rule or _periodic(good, bad)
+
+
+def _steps(good: Collection[int]) -> Iterator[int]:
+    """Yield the moduli by which all sizes that are taken leave one remainder."""
+    first, *others = sorted(good)
+    step = gcd(*(size - first for size in others))
+    yield from divisors(step)[1:]
+
+
+def _periodic(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
+    span = max(good) - min(good)
+    known = (*good, *bad)
+    for modulus in range(2, min(span, LARGEST) + 1):
+        rule = _bounded(modulus, good, bad)
+        if rule is None or len({size % modulus for size in known}) < modulus:
+            continue
+        if (rule.low, rule.high) == (None, None) or 2 * modulus <= span:
+            return rule
+    return None
+
+
+def _bounded(modulus: int, good: Collection[int], bad: Collection[int]) -> AxisRule | None:
+    """Return the rule of a modulus with the bounds it needs, or None if none will do."""
+    residues = tuple(sorted({size % modulus for size in good}))
+    least, most = min(good), max(good)
+    against = [size for size in bad if size % modulus in residues]
+    if any(least <= size <= most for size in against):
+        return None
+    low = least if any(size < least for size in against) else None
+    high = most if any(size > most for size in against) else None
+    return AxisRule(modulus, residues, low, high)
+
+
+def divisors(number: int) -> list[int]:
+    """Return the divisors of a number up to `LARGEST`, ascending; of 0 only 1."""
+    return [d for d in range(1, min(number, LARGEST) + 1) if number % d == 0] or [1]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Return ascending numbers in words, neighbours as a range: 0, 3 to 6 or 13."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = [
+        word
+        for run in runs
+        for word in (map(str, run) if len(run) < 3 else [f"{run[0]} to {run[-1]}"])
+    ]
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
