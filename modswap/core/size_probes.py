@@ -133,7 +133,7 @@ def _grid(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
 
 def _lines(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
     """Yield every size of a range along each axis, and along the diagonal."""
-    end = min(max(LEAST, 2 * max(first)), max(MOST, max(first))) + 1
+    end = min(max(LEAST, 2 * max(first)), max(MOST, *first)) + 1
     steps = [[other - side for other in range(1, end)] for side in first]
     yield from _each_axis(first, steps)
     yield from ((side,) * len(first) for side in range(1, end))

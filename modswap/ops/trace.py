@@ -64,7 +64,7 @@ def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) 
 def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) -> Trace:
     unreal = stand_ins is not None
     recorder = _Recorder(dict(_first_paths(model)))
-    dtype = _dtype(model, case)
+    dtype = pass_dtype(model, case)
     output: Any = None
     cause: BaseException | None = None
     training = case.mode == "train"
@@ -117,11 +117,15 @@ def _channels_last(value: Any) -> Any:
     return value
 
 
-def _dtype(model: nn.Module, case: Case) -> torch.dtype | None:
+def pass_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
     """Return the dtype to run in, or None for the model's own.
 
     A model stored in half precision, as published checkpoints often are, runs in float32 unless its
     input says otherwise.
+
+    Args:
+        model: The model.
+        case: The pass.
     """
     if case.dtype is not None:
         return getattr(torch, case.dtype)  # type: ignore[no-any-return] # by name

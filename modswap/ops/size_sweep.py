@@ -1,0 +1,166 @@
+"""Running a model before and after a swap at many input sizes, on tensors without data."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from modswap.core.coupling import Size
+from modswap.core.size_probes import sizes_to_try
+from modswap.core.values import Value, difference, tensors
+from modswap.ops.describe import describe, one_line
+from modswap.ops.examine import Bench
+from modswap.ops.fake import StandIns, fake_values, meta_values, needs_values
+from modswap.ops.inputs import Case, DummyCall
+from modswap.ops.trace import pass_dtype
+from modswap.ops.untouched import untouched
+from modswap.ops.varied import Varied, stand_ins, varied
+
+BUDGET = 2.0  # seconds
+THOROUGH = 30.0
+Around = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What was seen at every size that was tried.
+
+    Args:
+        way: How the call was varied.
+        swapped: Whether the swapped model took a size, giving what the original gave.
+        original: Whether the original took it.
+        told: For sizes at which the outputs differ, in what.
+    """
+
+    way: Varied
+    swapped: Mapping[Size, bool]
+    original: Mapping[Size, bool]
+    told: Mapping[Size, str]
+
+    @property
+    def refused(self) -> list[Size]:
+        """Return the sizes that the original took and the swapped model refuses."""
+        return [size for size, ok in self.swapped.items() if not ok and self.original[size]]
+
+
+class NoSweepError(Exception):
+    """Raised where no sizes can be tried; says why."""
+
+
+def sweep(bench: Bench) -> Sweep:
+    """Return which sizes the swapped model and the original take.
+
+    Sizes are tried by how much they tell, until all that matter were tried or time is up.
+
+    Args:
+        bench: The model; as it was afterwards.
+
+    Raises:
+        NoSweepError: If its input has no size to vary, or it cannot run without data.
+    """
+    case = bench.prepared.cases[0]
+    ways = list(varied(case.call))
+    if not ways:
+        raise NoSweepError("the dummy input has neither a map nor a sequence")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said once for each size otherwise
+        pair = _pair(bench, case)
+        way = next((way for way in ways if pair.varies(way)), ways[0])
+        return _swept(pair, way, THOROUGH if bench.thorough else BUDGET)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The model before and after, run on the same stand-ins."""
+
+    bench: Bench
+    case: Case
+    values: StandIns
+
+    def after(self, call: DummyCall) -> Value | BaseException:
+        return self._output(call, nullcontext)
+
+    def before(self, call: DummyCall) -> Value | BaseException:
+        return self._output(call, self.bench.original)
+
+    def varies(self, way: Varied) -> bool:
+        """Return whether the original takes another size as well."""
+        (side, *_) = way.first
+        others = (side + 1, side - 1, 2 * side, 3 * side)
+        calls = (way.at((other, *way.first[1:])) for other in others if other)
+        return any(not isinstance(self.before(call), BaseException) for call in calls)
+
+    def _output(self, call: DummyCall, around: Around) -> Value | BaseException:
+        model: nn.Module = self.bench.model
+        with around():
+            dtype = pass_dtype(model, self.case)
+            training = self.case.mode == "train"
+            with untouched(model, training=training, unreal=True), torch.no_grad():
+                try:
+                    with self.values(model, dtype) as (named, moved):
+                        device = "meta" if self.values is meta_values else "cpu"
+                        made = stand_ins(call, dtype, device)
+                        args, kwargs = moved(made.args), moved(made.kwargs)
+                        out = torch.func.functional_call(model, named, tuple(args), kwargs)
+                        return describe(out)
+                except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+                    return error
+
+
+def _pair(bench: Bench, case: Case) -> _Pair:
+    """Return the pair on stand-ins with which both run at the size that they were given.
+
+    Raises:
+        NoSweepError: If there are none.
+    """
+    error: BaseException | None = None
+    for values in (meta_values, fake_values):
+        pair = _Pair(bench, case, values)
+        seen = (pair.before(case.call), pair.after(case.call))
+        error = next((one for one in seen if isinstance(one, BaseException)), None)
+        if error is None:
+            return pair
+    why = "its shapes depend on values" if needs_values(error) else "it needs data to run"
+    raise NoSweepError(f"{why}: {one_line(error or RuntimeError(), 120)}")
+
+
+def _swept(pair: _Pair, way: Varied, budget: float) -> Sweep:
+    swapped: dict[Size, bool] = {}
+    original: dict[Size, bool] = {}
+    told: dict[Size, str] = {}
+    until = time.monotonic() + budget
+    last = 0.0
+    for size in _with_first(way.first, swapped):
+        started = time.monotonic()
+        if size != way.first and started + last > until:
+            break
+        call = way.at(size)
+        before, after = pair.before(call), pair.after(call)
+        last = time.monotonic() - started
+        if any(isinstance(one, BaseException) and needs_values(one) for one in (before, after)):
+            continue
+        original[size] = _taken(before)
+        swapped[size] = _taken(after)
+        if isinstance(after, BaseException) or isinstance(before, BaseException):
+            continue
+        differs = difference(before, after) if original[size] else None
+        if differs is not None:
+            swapped[size] = False
+            told[size] = differs
+    return Sweep(way, swapped, original, told)
+
+
+def _with_first(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
+    yield first
+    yield from sizes_to_try(first, probes)
+
+
+def _taken(output: Value | BaseException) -> bool:
+    """Return whether a pass gave something; kernels refuse most empty maps that meta lets pass."""
+    if isinstance(output, BaseException):
+        return False
+    return all(0 not in tensor.shape for tensor in tensors(output))
