@@ -1,11 +1,11 @@
 """Which sizes of one axis are taken, as a rule fitted to sizes that were tried."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from math import gcd
 
 LARGEST = 1024  # of the moduli that are thought of
+RUNS = 2  # of remainders in one rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +17,19 @@ class AxisRule:
         residues: The remainders that are taken, ascending.
         low: Smallest size that is taken; None if nothing smaller of these remainders was refused.
         high: Largest size that is taken, likewise.
+        one: Whether 1 is taken besides, as where one pixel is broadcast to many.
     """
 
     modulus: int = 1
     residues: tuple[int, ...] = (0,)
     low: int | None = None
     high: int | None = None
+    one: bool = False
 
     def takes(self, size: int) -> bool:
         """Return whether the rule lets a size through."""
+        if self.one and size == 1:
+            return True
         above = self.low is None or size >= self.low
         below = self.high is None or size <= self.high
         return above and below and size % self.modulus in self.residues
@@ -38,7 +42,8 @@ class AxisRule:
         return self.modulus == 1 and self.high - self.low < max(1, self.low // 2)
 
     def __str__(self) -> str:
-        parts = [part for part in (self._remainders(), self._bounds()) if part]
+        parts = [self._remainders(), self._bounds(), "or 1" if self.one else ""]
+        parts = [part for part in parts if part]
         return ", ".join(parts) or "any"
 
     def _remainders(self) -> str:
@@ -74,16 +79,32 @@ def fit_axis(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
         good: Sizes that are taken, at least one.
         bad: Sizes that are not.
     """
-    found = (_bounded(m, good, bad) for m in chain((1,), _steps(good)))
-    rule = next((rule for rule in found if rule is not None), None)
-    return rule or _periodic(good, bad)
+    for fit in (_interval, _stepped, _periodic):
+        rule = fit(good, bad) or _besides_one(fit, good, bad)
+        if rule is not None:
+            return rule
+    return None
 
 
-def _steps(good: Collection[int]) -> Iterator[int]:
-    """Yield the moduli by which all sizes that are taken leave one remainder."""
+Fit = Callable[[Collection[int], Collection[int]], AxisRule | None]
+
+
+def _besides_one(fit: Fit, good: Collection[int], bad: Collection[int]) -> AxisRule | None:
+    others = [size for size in good if size > 1]
+    rule = fit(others, bad) if 0 < len(others) < len(good) else None
+    return None if rule is None else replace(rule, one=True)
+
+
+def _interval(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
+    return _bounded(1, good, bad)
+
+
+def _stepped(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
+    """Return the rule of the smallest step by which all that is taken leaves one remainder."""
     first, *others = sorted(good)
     step = gcd(*(size - first for size in others))
-    yield from divisors(step)[1:]
+    found = (_bounded(modulus, good, bad) for modulus in divisors(step)[1:])
+    return next((rule for rule in found if rule is not None), None)
 
 
 def _periodic(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
@@ -93,6 +114,8 @@ def _periodic(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
         rule = _bounded(modulus, good, bad)
         if rule is None or len({size % modulus for size in known}) < modulus:
             continue
+        if len(_runs(rule.residues)) > RUNS:
+            return None
         if (rule.low, rule.high) == (None, None) or 2 * modulus <= span:
             return rule
     return None
@@ -117,15 +140,21 @@ def divisors(number: int) -> list[int]:
 
 def _listed(numbers: Sequence[int]) -> str:
     """Return ascending numbers in words, neighbours as a range: 0, 3 to 6 or 13."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
+    runs = _runs(numbers)
     words = [
         word
         for run in runs
         for word in (map(str, run) if len(run) < 3 else [f"{run[0]} to {run[-1]}"])
     ]
     return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def _runs(numbers: Sequence[int]) -> list[list[int]]:
+    """Return ascending numbers with neighbours together."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs

@@ -36,13 +36,13 @@ class Coupling:
 
     Args:
         kind: `same`: as many cells in height as in width; `product`: their product is `value`;
-            `multiple`: their product is a multiple of it; `square`: their product is the square of
-            a multiple of it.
+            `broadcast`: it is `value`, or 1, which is added to anything; `multiple`: it is a
+            multiple of `value`; `square`: it is the square of a multiple of `value`.
         value: See there.
         cells: How the cells of height and width are counted.
     """
 
-    kind: Literal["same", "product", "multiple", "square"]
+    kind: Literal["same", "product", "broadcast", "multiple", "square"]
     value: int
     cells: tuple[Cell, Cell]
 
@@ -57,6 +57,8 @@ class Coupling:
                 return high == wide
             case "product":
                 return area == self.value
+            case "broadcast":
+                return area in {1, self.value}
             case "multiple":
                 return area % self.value == 0
         return _root(area) % self.value == 0 and _root(area) > 0
@@ -68,6 +70,8 @@ class Coupling:
                 return f"{high} = {wide}"
             case "product":
                 return f"{high} x {wide} = {self.value}"
+            case "broadcast":
+                return f"{high} x {wide} = {self.value} or 1"
             case "multiple":
                 return f"{high} x {wide} divisible by {self.value}"
         what = "a square" if self.value == 1 else f"the square of a multiple of {self.value}"
@@ -94,7 +98,7 @@ def couplings(probes: Mapping[Size, bool]) -> Iterator[Coupling]:
         for cells in pairs:
             counts = [(cells[0].of(high), cells[1].of(wide)) for high, wide in good]
             if min(map(min, counts)) > 0:
-                yield from (Coupling(name, n, cells) for name, n in kind(counts))  # type: ignore[arg-type] # one of the four
+                yield from (Coupling(name, n, cells) for name, n in kind(counts))  # type: ignore[arg-type] # one of these names
 
 
 def _same(counts: Sequence[Size]) -> Iterator[tuple[str, int]]:
@@ -106,6 +110,8 @@ def _product(counts: Sequence[Size]) -> Iterator[tuple[str, int]]:
     areas = {high * wide for high, wide in counts}
     if len(areas) == 1:
         yield "product", areas.pop()
+    elif len(areas) == 2 and 1 in areas:
+        yield "broadcast", max(areas)
 
 
 def _multiple(counts: Sequence[Size]) -> Iterator[tuple[str, int]]:
@@ -136,6 +142,15 @@ def _cells(probes: Mapping[Size, bool], axis: int) -> list[Cell]:
     if start is None or end is None:
         return [Cell()]
     step = end - start + 1
+    if step == 1:
+        common = gcd(*(size[axis] for size, ok in probes.items() if ok))
+        whole = [Cell(common)] if common > 1 else []
+        return [*_offset(1, start), *whole]
+    return _offset(step, start)
+
+
+def _offset(step: int, start: int) -> list[Cell]:
+    """Return the cells of a step that begin at a size."""
     offsets = [-start % step + step * reach for reach in range(-REACH, REACH + 1)]
     return [Cell(step, offset) for offset in sorted(offsets, key=abs) if start + offset > 0]
 

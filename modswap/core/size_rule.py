@@ -10,6 +10,7 @@ from modswap.core.coupling import Coupling, Size, couplings
 
 SHOWN = 8  # sizes in a list
 ENOUGH = 12  # sizes tried; fewer make no rule
+FIXED = {"product", "broadcast"}
 PLENTY = 24  # no rule that ties both sides rests on fewer
 
 
@@ -33,7 +34,7 @@ class SizeRule:
     @property
     def single(self) -> bool:
         """Return whether it takes one size or one area, give or take what strides drop."""
-        if self.coupling is not None and self.coupling.kind == "product":
+        if self.coupling is not None and self.coupling.kind in FIXED:
             return True
         return all(rule.single for rule in self.axes)
 
@@ -43,7 +44,7 @@ class SizeRule:
             return apart
         if apart != "any":
             return f"{apart}, with {self.coupling}"
-        return f"{self.coupling} alone" if self.coupling.kind == "product" else str(self.coupling)
+        return f"{self.coupling} alone" if self.coupling.kind in FIXED else str(self.coupling)
 
     def _apart(self) -> str:
         if set(self.axes) == {ANY}:

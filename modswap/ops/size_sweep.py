@@ -51,13 +51,14 @@ class NoSweepError(Exception):
     """Raised where no sizes can be tried; says why."""
 
 
-def sweep(bench: Bench) -> Sweep:
+def sweep(bench: Bench, budget: float | None = None) -> Sweep:
     """Return which sizes the swapped model and the original take.
 
     Sizes are tried by how much they tell, until all that matter were tried or time is up.
 
     Args:
         bench: The model; as it was afterwards.
+        budget: Seconds for all sizes but the first; None for as many as the bench allows.
 
     Raises:
         NoSweepError: If its input has no size to vary, or it cannot run without data.
@@ -70,7 +71,8 @@ def sweep(bench: Bench) -> Sweep:
         warnings.simplefilter("ignore")  # said once for each size otherwise
         pair = _pair(bench, case)
         way = next((way for way in ways if pair.varies(way)), ways[0])
-        return _swept(pair, way, THOROUGH if bench.thorough else BUDGET)
+        allowed = THOROUGH if bench.thorough else BUDGET
+        return _swept(pair, way, allowed if budget is None else budget)
 
 
 @dataclass(frozen=True, slots=True)
