@@ -73,7 +73,7 @@ def fit_axis(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
     """Return the simplest rule that takes all of some sizes and none of some others.
 
     Bounds alone come first, then one remainder, then several. Several are told only if every
-    remainder was tried, over at least one whole period.
+    remainder was tried, over two whole periods.
 
     Args:
         good: Sizes that are taken, at least one.
@@ -110,7 +110,8 @@ def _stepped(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
 def _periodic(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
     span = max(good) - min(good)
     known = (*good, *bad)
-    for modulus in range(2, min(span, LARGEST) + 1):
+    most = min(span, (max(known) - min(known)) // 2, LARGEST)
+    for modulus in range(2, most + 1):
         rule = _bounded(modulus, good, bad)
         if rule is None or len({size % modulus for size in known}) < modulus:
             continue
