@@ -16,6 +16,7 @@ from modswap.ops.describe import describe, one_line
 from modswap.ops.examine import Bench
 from modswap.ops.fake import StandIns, fake_values, meta_values, needs_values
 from modswap.ops.inputs import Case, DummyCall
+from modswap.ops.shortcuts import Shortcuts
 from modswap.ops.trace import pass_dtype
 from modswap.ops.untouched import untouched
 from modswap.ops.varied import Varied, stand_ins, varied
@@ -107,7 +108,8 @@ class _Pair:
                         device = "meta" if self.values is meta_values else "cpu"
                         made = stand_ins(call, dtype, device)
                         args, kwargs = moved(made.args), moved(made.kwargs)
-                        out = torch.func.functional_call(model, named, tuple(args), kwargs)
+                        with Shortcuts():
+                            out = torch.func.functional_call(model, named, tuple(args), kwargs)
                         return describe(out)
                 except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
                     return error

@@ -1,0 +1,63 @@
+"""Shapes that are told without computing are those that computing gives."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from modswap.ops.shortcuts import Shortcuts
+
+Call = Callable[[torch.Tensor], torch.Tensor]
+CALLS: dict[str, Call] = {
+    "batch norm": lambda x: functional.batch_norm(x, torch.zeros(4), torch.ones(4)),
+    "batch norm in training": lambda x: functional.batch_norm(x, None, None, training=True),
+    "by position": lambda x: functional.batch_norm(x, None, None, None, None, True),
+    "layer norm of pixels": lambda x: functional.layer_norm(x, (6, 6)),
+    "layer norm": lambda x: functional.layer_norm(x, (6,), torch.ones(6), torch.zeros(6)),
+    "linear": lambda x: functional.linear(x, torch.zeros(3, 6), torch.zeros(3)),
+    "linear of one": lambda x: functional.linear(x, torch.zeros(6)),
+    "linear of another dtype": lambda x: functional.linear(x, torch.zeros(3, 6).double()),
+    "bilinear": lambda x: functional.interpolate(x, scale_factor=0.5, mode="bilinear"),
+    "bicubic": lambda x: functional.interpolate(
+        x, (5, 7), mode="bicubic", align_corners=True, antialias=True
+    ),
+    "recomputed": lambda x: functional.interpolate(
+        x, scale_factor=1.7, mode="bilinear", recompute_scale_factor=True
+    ),
+    "nearest": lambda x: functional.interpolate(x, scale_factor=2.0),
+    "linear upsampling": lambda x: functional.interpolate(x.flatten(2), scale_factor=2.0),
+    "modules": lambda x: nn.Upsample(scale_factor=2, mode="bilinear")(
+        nn.BatchNorm2d(4).eval()(nn.Conv2d(4, 4, 1)(x))
+    ),
+}
+SHAPES = [(1, 4, 6, 6), (2, 4, 5, 6), (1, 3, 6, 6), (1, 4, 1, 1), (3, 4, 9, 7), (4, 6)]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", CALLS)
+def test_shape_is_what_is_computed_and_so_is_a_refusal(
+    name: str, shape: tuple[int, ...], last: bool
+) -> None:
+    call = CALLS[name]
+    x = torch.randn(shape)
+    if last and x.ndim == 4:
+        x = x.to(memory_format=torch.channels_last)
+
+    def seen(x: torch.Tensor) -> tuple[tuple[int, ...], torch.dtype, tuple[int, ...]] | str:
+        try:
+            out = call(x)
+        except (RuntimeError, ValueError, IndexError, NotImplementedError):
+            return "refused"
+        # kernels refuse empty maps, and meta does not always
+        return "refused" if 0 in out.shape else (tuple(out.shape), out.dtype, out.stride())
+
+    with torch.device("meta"):
+        computed = seen(x.to("meta"))
+        with Shortcuts():
+            told = seen(x.to("meta"))
+
+    assert told == computed
