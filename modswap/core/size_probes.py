@@ -8,7 +8,8 @@ from modswap.core.axis_rule import divisors
 from modswap.core.coupling import Size, cell_pairs
 from modswap.core.size_rule import SizeRule, fit_rule
 
-NEAR = 40  # sizes to either side of the first that are tried one by one
+NEXT = 8  # sizes to either side of the first that are tried one by one
+NEAR = 40  # so many where these are not as a plain rule says
 LEAST = 64  # every side up to this, or to twice the first, is tried in the end
 MOST = 448
 FAR = 8  # times the first size: beyond it nothing is tried
@@ -16,22 +17,43 @@ GRID = 48
 PAIRS = 96
 
 Stage = Callable[[Size, Mapping[Size, bool]], Iterable[Size]]
+Settled = Callable[[SizeRule | None], bool]
 
 
-def sizes_to_try(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
+def sizes_to_try(
+    first: Size, probes: Mapping[Size, bool], *, thorough: bool = False
+) -> Iterator[Size]:
     """Yield sizes by how much they tell, each once; what was seen so far leads to the next ones.
 
     Args:
         first: The size that the others start from, (H, W) or (L,).
         probes: Sizes that were tried, and whether they were taken; filled in by the caller while
             the sizes come. A size that is not filled in is not yielded again.
+        thorough: Whether sizes are tried one by one even if a rule explains all there were.
     """
     seen = {first}
-    for stage in _STAGES:
+    for stage, settled in _STAGES:
+        if not thorough and settled(fit_rule(probes)):
+            continue
         for size in stage(first, probes):
             if size not in seen and min(size) > 0:
                 seen.add(size)
                 yield size
+
+
+def _never(_: SizeRule | None) -> bool:
+    return False
+
+
+def _known(rule: SizeRule | None) -> bool:
+    return rule is not None
+
+
+def _plain(rule: SizeRule | None) -> bool:
+    """Return whether a rule asks for one remainder and no more."""
+    if rule is None or rule.coupling is not None:
+        return False
+    return all(axis.high is None and len(axis.residues) == 1 for axis in rule.axes)
 
 
 def _opening(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
@@ -49,10 +71,19 @@ def _opening(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
     yield from _each_axis(first, steps)
 
 
+def _next_to(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
+    """Yield every size next to the first, one axis at a time."""
+    return _around(first, NEXT)
+
+
 def _near(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
-    """Yield every size close by, one axis at a time."""
-    steps = [by for distance in range(1, NEAR + 1) for by in (distance, -distance)]
-    yield from _each_axis(first, [steps] * len(first))
+    """Yield every size close by, likewise."""
+    return _around(first, NEAR)
+
+
+def _around(first: Size, reach: int) -> Iterator[Size]:
+    steps = [by for distance in range(1, reach + 1) for by in (distance, -distance)]
+    return _each_axis(first, [steps] * len(first))
 
 
 def _each_axis(first: Size, steps: Iterable[Sequence[int]]) -> Iterator[Size]:
@@ -96,7 +127,8 @@ def _coupled(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
     if len(first) == 1 or not _may_be_coupled(fit_rule(probes)):
         return
     side = min(first)
-    yield from ((side + by, side + by) for by in range(-8, 9))
+    alike = [side + by for by in range(-8, 9)] + divisors(side)
+    yield from ((other, other) for other in alike)
     yield from islice(dict.fromkeys(_same_area(first, probes)), PAIRS)
 
 
@@ -139,8 +171,19 @@ def _lines(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
     yield from ((side,) * len(first) for side in range(1, end))
 
 
-_STAGES: tuple[Stage, ...] = (_opening, _ends, _near, _ends, _grid, _coupled, _lines, _grid)
-"""The stages; after all sides were tried, their pairs are drawn anew."""
+_STAGES: tuple[tuple[Stage, Settled], ...] = (
+    (_opening, _never),
+    (_ends, _never),
+    (_next_to, _never),
+    (_near, _plain),
+    (_ends, _never),
+    (_grid, _never),
+    (_coupled, _never),
+    (_near, _plain),
+    (_lines, _known),
+    (_grid, _known),
+)
+"""The stages, each with the rules that make it needless."""
 
 
 def span_in_words(probes: Iterable[Size]) -> str:

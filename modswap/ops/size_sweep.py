@@ -1,5 +1,6 @@
 """Running a model before and after a swap at many input sizes, on tensors without data."""
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -138,14 +139,14 @@ def _swept(pair: _Pair, way: Varied, budget: float) -> Sweep:
     told: dict[Size, str] = {}
     until = time.monotonic() + budget
     last = 0.0
-    for size in _with_first(way.first, swapped):
+    for size in _with_first(way.first, swapped, thorough=pair.bench.thorough):
         started = time.monotonic()
         if size != way.first and started + last > until:
             break
         call = way.at(size)
         before, after = pair.before(call), pair.after(call)
         last = time.monotonic() - started
-        if any(isinstance(one, BaseException) and needs_values(one) for one in (before, after)):
+        if _unsettled(before) or _unsettled(after):
             continue
         original[size] = _taken(before)
         swapped[size] = _taken(after)
@@ -158,9 +159,16 @@ def _swept(pair: _Pair, way: Varied, budget: float) -> Sweep:
     return Sweep(way, swapped, original, told)
 
 
-def _with_first(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
+def _with_first(first: Size, probes: Mapping[Size, bool], *, thorough: bool) -> Iterator[Size]:
     yield first
-    yield from sizes_to_try(first, probes)
+    yield from sizes_to_try(first, probes, thorough=thorough)
+
+
+def _unsettled(output: Value | BaseException) -> bool:
+    """Return whether a pass was refused for want of values, and not because of its size."""
+    if not isinstance(output, BaseException):
+        return False
+    return needs_values(output) or re.search(r"\bmeta\b", str(output)) is not None
 
 
 def _taken(output: Value | BaseException) -> bool:

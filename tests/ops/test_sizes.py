@@ -19,6 +19,7 @@ from modswap.ops.inputs import DummyCall
 from modswap.ops.size_sweep import sweep
 from modswap.ops.sizes import examine_sizes
 from modswap.ops.swap import prepare, verified
+from modswap.ops.varied import declared, stand_ins, varied
 from tests.models import GatedNet
 
 
@@ -281,7 +282,7 @@ def test_stricter_rule_passes_with_both_rules_the_place_and_the_option() -> None
     assert finding.fix.startswith("set `auto_pad: true` in the rule at swap.yaml:3:")
     assert finding.data["rule"] == "H and W divisible by 4"
     assert finding.data["original"] == "any"
-    assert finding.data["probes"] > 100
+    assert finding.data["probes"] > 50
     assert [16, 16] in finding.data["accepted"]
 
 
@@ -404,3 +405,31 @@ def test_sweep_without_time_knows_the_first_size_alone() -> None:
         seen = sweep(made, budget=0)
 
     assert (seen.swapped, seen.original) == ({(16, 16): True}, {(16, 16): True})
+
+
+def test_size_that_shapes_alone_do_not_settle_is_left_out() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if x.shape[2] % 2 and x.sum() > 0 else x
+
+    with bench(Keeps(Odd()), SAME, 1, 4, 16, 16) as made:
+        seen = sweep(made)
+
+    assert {high % 2 for high, _ in seen.swapped} == {0}
+
+
+def test_all_that_a_call_holds_is_looked_at() -> None:
+    tokens, image = torch.zeros(1, 77), {"shape": [1, 4, 8, 12]}
+    call = DummyCall((3, [tokens, {"map": image}]), {"low": torch.zeros(1, 4, 4, 6), "flag": True})
+
+    (way,) = varied(call)
+    made = stand_ins(way.at((16, 18)), torch.float16, "meta")
+
+    assert way.first == (8, 12)
+    assert [t.shape for t in declared((made.args, made.kwargs))] == [
+        (1, 77),
+        (1, 4, 16, 18),
+        (1, 4, 8, 9),
+    ]
+    assert made.args[1][0].dtype is torch.float16
+    assert (made.args[0], made.kwargs["flag"]) == (3, True)
