@@ -3,9 +3,9 @@
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -63,7 +63,8 @@ def sweep(bench: Bench, budget: float | None = None) -> Sweep:
         budget: Seconds for all sizes but the first; None for as many as the bench allows.
 
     Raises:
-        NoSweepError: If its input has no size to vary, or it cannot run without data.
+        NoSweepError: If its input has no size to vary, it cannot run without data, or there is no
+            time for another size.
     """
     case = bench.prepared.cases[0]
     ways = list(varied(case.call))
@@ -72,18 +73,20 @@ def sweep(bench: Bench, budget: float | None = None) -> Sweep:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said once for each size otherwise
         pair = _pair(bench, case)
-        way = next((way for way in ways if pair.varies(way)), ways[0])
+        # of a map one way is all there is
+        way = next((way for way in ways[:-1] if pair.varies(way)), ways[-1])
         allowed = THOROUGH if bench.thorough else BUDGET
         return _swept(pair, way, allowed if budget is None else budget)
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """The model before and after, run on the same stand-ins."""
+    """The model before and after, run on the same stand-ins, and what both took together."""
 
     bench: Bench
     case: Case
     values: StandIns
+    seconds: float = 0.0
 
     def after(self, call: DummyCall) -> Value | BaseException:
         return self._output(call, nullcontext)
@@ -125,23 +128,25 @@ def _pair(bench: Bench, case: Case) -> _Pair:
     error: BaseException | None = None
     for values in (meta_values, fake_values):
         pair = _Pair(bench, case, values)
-        seen = (pair.before(case.call), pair.after(case.call))
-        error = next((one for one in seen if isinstance(one, BaseException)), None)
+        before = pair.before(case.call)  # the first pass imports what later ones share
+        started = time.monotonic()
+        after = pair.after(case.call)
+        seconds = 2 * (time.monotonic() - started)
+        error = next((one for one in (before, after) if isinstance(one, BaseException)), None)
         if error is None:
-            return pair
+            return replace(pair, seconds=seconds)
     why = "its shapes depend on values" if needs_values(error) else "it needs data to run"
     raise NoSweepError(f"{why}: {one_line(error or RuntimeError(), 120)}")
 
 
 def _swept(pair: _Pair, way: Varied, budget: float) -> Sweep:
-    swapped: dict[Size, bool] = {}
-    original: dict[Size, bool] = {}
+    swapped, original = {way.first: True}, {way.first: True}
     told: dict[Size, str] = {}
     until = time.monotonic() + budget
-    last = 0.0
-    for size in _with_first(way.first, swapped, thorough=pair.bench.thorough):
+    last = pair.seconds
+    for size in sizes_to_try(way.first, swapped, thorough=pair.bench.thorough):
         started = time.monotonic()
-        if size != way.first and started + last > until:
+        if started + last > until:
             break
         call = way.at(size)
         before, after = pair.before(call), pair.after(call)
@@ -156,12 +161,9 @@ def _swept(pair: _Pair, way: Varied, budget: float) -> Sweep:
         if differs is not None:
             swapped[size] = False
             told[size] = differs
+    if len(swapped) == 1:
+        raise NoSweepError("there was no time to try another one")
     return Sweep(way, swapped, original, told)
-
-
-def _with_first(first: Size, probes: Mapping[Size, bool], *, thorough: bool) -> Iterator[Size]:
-    yield first
-    yield from sizes_to_try(first, probes, thorough=thorough)
 
 
 def _unsettled(output: Value | BaseException) -> bool:

@@ -16,7 +16,7 @@ from modswap.io.recipe import parse_recipe
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.ops.examine import Bench
 from modswap.ops.inputs import DummyCall
-from modswap.ops.size_sweep import sweep
+from modswap.ops.size_sweep import NoSweepError, sweep
 from modswap.ops.sizes import examine_sizes
 from modswap.ops.swap import prepare, verified
 from modswap.ops.varied import declared, stand_ins, varied
@@ -400,11 +400,12 @@ def test_sweep_leaves_the_model_as_it_was() -> None:
     assert seen.refused == []
 
 
-def test_sweep_without_time_knows_the_first_size_alone() -> None:
-    with bench(Keeps(), BRA % "false", 1, 4, 16, 16) as made:
-        seen = sweep(made, budget=0)
-
-    assert (seen.swapped, seen.original) == ({(16, 16): True}, {(16, 16): True})
+def test_sweep_without_time_tells_nothing() -> None:
+    with (
+        bench(Keeps(), BRA % "false", 1, 4, 16, 16) as made,
+        pytest.raises(NoSweepError, match=r"^there was no time to try another one$"),
+    ):
+        sweep(made, budget=0)
 
 
 def test_size_that_shapes_alone_do_not_settle_is_left_out() -> None:
