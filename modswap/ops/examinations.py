@@ -4,9 +4,11 @@ from modswap.ops.alone import rows
 from modswap.ops.examine import Examination
 from modswap.ops.matrix import matrix
 from modswap.ops.reached import reached
+from modswap.ops.sizes import SIZES
 
 EXAMINATIONS: tuple[Examination, ...] = (
     Examination("matrix", matrix),
     Examination("reached", reached),
     *rows(),
+    SIZES,
 )

@@ -1,11 +1,11 @@
 """Running a model before and after a swap at many input sizes, on tensors without data."""
 
 import re
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import nn
@@ -22,8 +22,9 @@ from modswap.ops.trace import pass_dtype
 from modswap.ops.untouched import untouched
 from modswap.ops.varied import Varied, stand_ins, varied
 
-BUDGET = 2.0  # seconds
-THOROUGH = 30.0
+# calls of modules over all sizes; a clock would let a busy machine try fewer sizes and say less
+CALLS = 40_000
+THOROUGH = 15 * CALLS
 Around = Callable[[], AbstractContextManager[object]]
 
 
@@ -53,18 +54,18 @@ class NoSweepError(Exception):
     """Raised where no sizes can be tried; says why."""
 
 
-def sweep(bench: Bench, budget: float | None = None) -> Sweep:
+def sweep(bench: Bench, budget: int | None = None) -> Sweep:
     """Return which sizes the swapped model and the original take.
 
-    Sizes are tried by how much they tell, until all that matter were tried or time is up.
+    Sizes are tried by how much they tell, until all that matter were tried or there were enough.
 
     Args:
         bench: The model; as it was afterwards.
-        budget: Seconds for all sizes but the first; None for as many as the bench allows.
+        budget: Calls of modules at all sizes but the first; None for as many as the bench allows.
 
     Raises:
-        NoSweepError: If its input has no size to vary, it cannot run without data, or there is no
-            time for another size.
+        NoSweepError: If its input has no size to vary, it cannot run without data, or the model is
+            too large to be run twice more.
     """
     case = bench.prepared.cases[0]
     ways = list(varied(case.call))
@@ -75,7 +76,7 @@ def sweep(bench: Bench, budget: float | None = None) -> Sweep:
         pair = _pair(bench, case)
         # of a map one way is all there is
         way = next((way for way in ways[:-1] if pair.varies(way)), ways[-1])
-        allowed = THOROUGH if bench.thorough else BUDGET
+        allowed = THOROUGH if bench.thorough else CALLS
         return _swept(pair, way, allowed if budget is None else budget)
 
 
@@ -86,7 +87,6 @@ class _Pair:
     bench: Bench
     case: Case
     values: StandIns
-    seconds: float = 0.0
 
     def after(self, call: DummyCall) -> Value | BaseException:
         return self._output(call, nullcontext)
@@ -128,29 +128,21 @@ def _pair(bench: Bench, case: Case) -> _Pair:
     error: BaseException | None = None
     for values in (meta_values, fake_values):
         pair = _Pair(bench, case, values)
-        before = pair.before(case.call)  # the first pass imports what later ones share
-        started = time.monotonic()
-        after = pair.after(case.call)
-        seconds = 2 * (time.monotonic() - started)
-        error = next((one for one in (before, after) if isinstance(one, BaseException)), None)
+        outputs = (pair.before(case.call), pair.after(case.call))
+        error = next((one for one in outputs if isinstance(one, BaseException)), None)
         if error is None:
-            return replace(pair, seconds=seconds)
+            return pair
     why = "its shapes depend on values" if needs_values(error) else "it needs data to run"
     raise NoSweepError(f"{why}: {one_line(error or RuntimeError(), 120)}")
 
 
-def _swept(pair: _Pair, way: Varied, budget: float) -> Sweep:
+def _swept(pair: _Pair, way: Varied, budget: int) -> Sweep:
     swapped, original = {way.first: True}, {way.first: True}
     told: dict[Size, str] = {}
-    until = time.monotonic() + budget
-    last = pair.seconds
-    for size in sizes_to_try(way.first, swapped, thorough=pair.bench.thorough):
-        started = time.monotonic()
-        if started + last > until:
-            break
+    most = budget // (2 * sum(1 for _ in pair.bench.model.modules()))
+    for size in islice(sizes_to_try(way.first, swapped, thorough=pair.bench.thorough), most):
         call = way.at(size)
         before, after = pair.before(call), pair.after(call)
-        last = time.monotonic() - started
         if _unsettled(before) or _unsettled(after):
             continue
         original[size] = _taken(before)
@@ -162,7 +154,7 @@ def _swept(pair: _Pair, way: Varied, budget: float) -> Sweep:
             swapped[size] = False
             told[size] = differs
     if len(swapped) == 1:
-        raise NoSweepError("there was no time to try another one")
+        raise NoSweepError("the model is large; `--thorough` tries other sizes")
     return Sweep(way, swapped, original, told)
 
 
