@@ -80,7 +80,9 @@ def _fitted(
     bad = [s for s, ok in probes.items() if not ok and (coupling is None or coupling.takes(s))]
     taken = [frozenset(sides) for sides in zip(*good, strict=True)]
     refused = [_to_blame(bad, taken, axis) for axis in range(len(taken))]
-    alike = fit_axis(frozenset().union(*taken), frozenset().union(*refused))
+    # where both sides follow one rule, a square is refused for its side
+    squares = frozenset(size[0] for size in bad if len({*size}) == 1)
+    alike = fit_axis(frozenset().union(*taken), squares.union(*refused))
     apart = [fit_axis(*sides) for sides in zip(taken, refused, strict=True)]
     thought_of = [[alike] * len(taken), apart]
     if coupling is not None:

@@ -154,6 +154,9 @@ def _counted(good: Sequence[Finding], failed: Sequence[Finding]) -> str:
 
 
 def _places(found: Sequence[Finding]) -> str:
-    if len(found) == 1:
-        return found[0].path or "the model"
-    return f"{len(found)} {'sites' if all(one.path for one in found) else 'passes'}"
+    """Return where something was found: a path, a number of sites, the model."""
+    paths = [one.path for one in found if one.path]
+    sites = f"{len(paths)} sites" if len(paths) > 1 else "".join(paths)
+    passes = len(found) - len(paths)
+    whole = "" if not passes else "the model" if passes == 1 or paths else f"{passes} passes"
+    return " and ".join(filter(None, (sites, whole)))

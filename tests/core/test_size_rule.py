@@ -201,3 +201,12 @@ def test_words_of_sizes() -> None:
     assert size_in_words((224, 192)) == "224 x 192"
     assert size_in_words((77,)) == "77"
     assert span_in_words([(224, 192), (3, 448)]) == "3 to 448"
+
+
+def test_squares_alone_tell_of_a_side_that_is_too_small() -> None:
+    wide = {(side, 64): True for side in range(8, 65)}
+    squares = {(side, side): side >= 8 for side in (64, *range(1, 64))}
+
+    rule = fit_rule({**squares, **wide})
+
+    assert str(rule) == "H and W at least 8"
