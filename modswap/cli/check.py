@@ -35,6 +35,7 @@ def check(
     alias: options.Alias = None,
     trust: options.Trust = False,
     thorough: options.Thorough = False,
+    max_memory: options.MaxMemory = None,
     form: options.ReportFormat = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -49,6 +50,7 @@ def check(
     options.check_report(session, form)
     pairs = _pairs(files, config)
     policy = options.policy_of(allow, alias, trust=trust)
+    most = options.memory_of(max_memory)
 
     from modswap.core.errors import ModswapError
     from modswap.core.job import Job
@@ -65,7 +67,8 @@ def check(
             checkpoint = file or own_checkpoint(recipe.checkpoint, name, recipe.source.folder)
             session.checkpoint = str(checkpoint)
             subject = options.subject(checkpoint, inputs=inputs, model=model, policy=policy)
-            outcomes.append(check_file(Job(subject, recipe, thorough=thorough), session.progress()))
+            job = Job(subject, recipe, thorough=thorough, max_memory=most)
+            outcomes.append(check_file(job, session.progress()))
         except ModswapError as error:
             if len(pairs) == 1:
                 raise

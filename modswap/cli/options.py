@@ -69,6 +69,16 @@ Thorough = Annotated[
     bool,
     typer.Option("--thorough", help="Examine everything, whatever time it takes."),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Most memory that a dummy pass may take, 8GiB or 500MB; it is foretold from shapes, "
+        "before anything is allocated.",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite OUT. Never the input.")]
 Report = Annotated[
     Path | None,
@@ -181,3 +191,17 @@ def parse_shape(text: str) -> "TensorInput":
         wrong = "below 1" if min(shape) < 1 else "beyond what a tensor can have"
         what = f"{text!r:.80} has a size {wrong}"
         raise UsageError(what, "--input", fix) from None
+
+
+def memory_of(text: str | None) -> int | None:
+    """Return the bytes that `--max-memory` says.
+
+    Raises:
+        UsageError: If it is no size.
+    """
+    from modswap.core.cost import parse_size
+
+    try:
+        return None if text is None else parse_size(text)
+    except ValueError as error:
+        raise UsageError(str(error), "--max-memory", "write it as 8GiB or 500MB") from None

@@ -44,6 +44,7 @@ def replace(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the writing.")] = False,
     force: options.Force = False,
     thorough: options.Thorough = False,
+    max_memory: options.MaxMemory = None,
     form: options.ReportFormat = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -61,12 +62,13 @@ def replace(
         raise UsageError("there is no file to write", "-o", fix)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     subject = options.subject(file, inputs=inputs, model=model, policy=policy)
+    most = options.memory_of(max_memory)
 
     from modswap.core.job import Job
     from modswap.io.recipe import read_recipe
 
     out = None if dry_run else output
-    job = Job(subject, read_recipe(config), out, force, thorough=thorough)
+    job = Job(subject, read_recipe(config), out, force, thorough=thorough, max_memory=most)
     if no_forward:
         from modswap.ops.unbuilt import replace_unbuilt as run
     else:

@@ -55,6 +55,7 @@ class Job:
         out: Where to write; None for a check or a dry run.
         force: Whether an existing `out` may be replaced.
         thorough: Whether everything is examined, as `verify.thorough` in the recipe says.
+        max_memory: Bytes that a dummy pass may take by prediction; None: what the machine has.
     """
 
     subject: Subject
@@ -62,3 +63,4 @@ class Job:
     out: Path | None = None
     force: bool = False
     thorough: bool = False
+    max_memory: int | None = None

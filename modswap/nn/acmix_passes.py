@@ -55,7 +55,9 @@ def supported(tensors: tuple[torch.Tensor, ...]) -> bool:
     return (
         not (torch.compiler.is_compiling() or torch.compiler.is_exporting())
         and all(type(t) in {torch.Tensor, torch.nn.Parameter} for t in tensors)
-        and all(t.device.type == "cpu" and t.dtype is tensors[0].dtype for t in tensors)
+        # on tensors without data as well: what the tiles cost is foretold there
+        and all(t.device.type in {"cpu", "meta"} for t in tensors)
+        and all(t.dtype is tensors[0].dtype for t in tensors)
         and not transformed(*tensors)
         and tensors[0].dtype in DTYPES
         and hasattr(torch.ops.aten, KERNEL)

@@ -122,13 +122,13 @@ def cases_of(calls: Sequence[DummyCall], verify: Verify) -> tuple[Case, ...]:
     )
 
 
-def make(value: Any, generator: torch.Generator, dtype: torch.dtype | None = None) -> Any:
+def make(value: Any, generator: torch.Generator | None, dtype: torch.dtype | None = None) -> Any:
     """Return a live value: tensors made, containers walked, the rest as it is.
 
     Args:
         value: A `TensorInput`, a mapping with a `shape`, a container, or anything else, such as a
             tensor that an archive brings along.
-        generator: Where random values come from.
+        generator: Where random values come from; None for torch's own, wherever it is.
         dtype: Replaces float32 where that was asked for; None keeps it.
     """
     if isinstance(value, Mapping) and "shape" in value:
@@ -146,7 +146,7 @@ def make(value: Any, generator: torch.Generator, dtype: torch.dtype | None = Non
 
 
 def _tensor(
-    wanted: TensorInput, generator: torch.Generator, dtype: torch.dtype | None
+    wanted: TensorInput, generator: torch.Generator | None, dtype: torch.dtype | None
 ) -> torch.Tensor:
     try:
         return _filled(wanted, generator, dtype)
@@ -156,7 +156,7 @@ def _tensor(
 
 
 def _filled(
-    wanted: TensorInput, generator: torch.Generator, dtype: torch.dtype | None
+    wanted: TensorInput, generator: torch.Generator | None, dtype: torch.dtype | None
 ) -> torch.Tensor:
     kind: torch.dtype = getattr(torch, wanted.dtype)
     if kind is torch.float32 and dtype is not None:

@@ -11,8 +11,9 @@ from modswap.io.formats import ENDINGS, refuse_target
 from modswap.ops.examinations import EXAMINATIONS
 from modswap.ops.examine import Bench, examined
 from modswap.ops.exported import example_calls
-from modswap.ops.inputs import calls_of
+from modswap.ops.inputs import calls_of, cases_of
 from modswap.ops.load import Loaded, load, with_recipe
+from modswap.ops.memory import RUN, bounds_of, check_memory, check_swapped_memory
 from modswap.ops.surgery import Surgery
 from modswap.ops.swap import (
     Progress,
@@ -24,8 +25,6 @@ from modswap.ops.swap import (
     verified,
 )
 from modswap.ops.trace import named_tensors
-
-RUN = 256 << 20  # bytes of weights that a pass reads; larger models run on shapes alone
 
 
 def replace_file(job: Job, progress: Progress = silent) -> Outcome:
@@ -66,6 +65,9 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     large = () if unreal else _too_large(loaded)
     unreal = unreal or bool(large)
     calls = calls_of(subject.inputs) or (() if recipe.inputs else example_calls(loaded.model))
+    bounds = bounds_of(job, unreal=unreal)
+    first = cases_of(calls or calls_of(recipe.inputs), recipe.verify)
+    check_memory(loaded.model, first, bounds, seed=recipe.seed)
     prepared = prepare(loaded.model, recipe, calls, unreal=unreal, progress=progress)
     params = count_params(loaded.model)
     outcome = Outcome(
@@ -79,6 +81,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
         notes=(*loaded.container.notes, *large, *prepared.notes),
     )
     try:
+        check_swapped_memory(loaded.model, prepared, bounds)
         with verified(loaded.model, prepared, progress) as standing:
             bench = Bench(
                 loaded.model,

@@ -80,7 +80,7 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
             args, kwargs = tree_map(_channels_last, (args, kwargs))
         try:
             with torch.autocast("cpu", torch.bfloat16, enabled=case.autocast):
-                output = _run(model, args, kwargs, dtype=dtype, stand_ins=stand_ins)
+                output = run_model(model, args, kwargs, dtype=dtype, stand_ins=stand_ins)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             cause = error
     described = None if cause is not None else describe(output)
@@ -134,7 +134,7 @@ def pass_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
     return torch.float32 if halves and not case.call.asks_for_half else None
 
 
-def _run(
+def run_model(
     model: nn.Module,
     args: Any,
     kwargs: Any,
@@ -142,7 +142,15 @@ def _run(
     dtype: torch.dtype | None,
     stand_ins: StandIns | None,
 ) -> Any:
-    """Return the model's output, its tensors replaced by stand-ins or cast ones where asked."""
+    """Return the model's output, its tensors replaced by stand-ins or cast ones where asked.
+
+    Args:
+        model: The model.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        dtype: What floating tensors are cast to; None for nothing.
+        stand_ins: Makes tensors without data; None to run on the model's own.
+    """
     if stand_ins is not None:
         with stand_ins(model, dtype) as (tensors, moved):
             inputs, named = moved(args), moved(kwargs)
