@@ -123,7 +123,7 @@ def _empty_output(terms: Terms, geometry: Geometry) -> torch.Tensor:
     last = terms.x.is_contiguous(memory_format=torch.channels_last)
     last = last and not terms.x.is_contiguous()
     order = torch.channels_last if last else torch.contiguous_format
-    return torch.empty(size, dtype=terms.x.dtype, memory_format=order)
+    return torch.empty(size, dtype=terms.x.dtype, device=terms.x.device, memory_format=order)
 
 
 def mix(terms: Terms, geometry: Geometry) -> torch.Tensor:

@@ -279,9 +279,9 @@ def attend(
         geometry: What is attended to.
         keep: Whether the logsumexp is needed; it is not filled in otherwise.
     """
-    out = torch.empty(q.shape, dtype=q.dtype)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     wide = torch.promote_types(q.dtype, torch.float32)
-    logsumexp = torch.empty(*q.shape[:-1], 1, dtype=wide)
+    logsumexp = torch.empty(*q.shape[:-1], 1, dtype=wide, device=q.device)
     for strips in plan(k.shape[1], k.shape[2], k.shape[4], geometry, wide):
         queries = _cut(q, strips.queries)
         held = [_cut(t, strips.keys) for t in (k, v)]

@@ -268,7 +268,7 @@ def _site(module: nn.Module, given: Any, dtype: torch.dtype | None) -> Cost:
 
 
 def _alone(
-    module: nn.Module, given: Given, *, dtype: torch.dtype | None, gradients: bool = False
+    module: nn.Module, dtype: torch.dtype | None, given: Given, *, gradients: bool = False
 ) -> Meter:
     def made(leaf: Any) -> Any:
         if not isinstance(leaf, _Shape):

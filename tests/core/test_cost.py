@@ -40,7 +40,7 @@ def test_what_is_no_size_is_refused_with_its_text(text: str) -> None:
     ("nbytes", "text"),
     [
         (0, "0 B"),
-        (1023, "1023 B"),
+        (1000, "1000 B"),
         (1536, "1.5 KiB"),
         (150 << 20, "150 MiB"),
         (1 << 51, "2048 TiB"),
