@@ -254,10 +254,10 @@ def _site(module: nn.Module, given: Any, dtype: torch.dtype | None) -> Cost:
     """Return what the calls of a module cost, one after another."""
     if not given:
         raise ValueError("the pass does not reach it")
-    runs = [
-        (_alone(module, one, dtype), _alone(module, one, dtype, gradients=True)) for one in given
+    found = [
+        _cost(module, _alone(module, dtype, one), _alone(module, dtype, one, gradients=True))
+        for one in given
     ]
-    found = [_cost(module, *pair) for pair in runs]
     return Cost(
         params=found[0].params,
         flops=sum(one.flops for one in found),

@@ -60,6 +60,7 @@ class Meter(TorchDispatchMode):
         self.saved: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
         self._held: set[int] = set()
+        self._kinds: set[str] = set()
         self._formulas = _formulas()
 
     def hold(self, tensors: Iterable[torch.Tensor], *, saved: bool = True) -> None:
@@ -70,6 +71,8 @@ class Meter(TorchDispatchMode):
             saved: Whether they count as activations where autograd keeps them.
         """
         for tensor in tensors:
+            # tables that a module makes on the CPU while its pass has no data are not part of it
+            self._kinds.add(tensor.untyped_storage().device.type)
             self._count(tensor)
             if not saved:
                 self._held.add(id(tensor.untyped_storage()))
@@ -111,6 +114,8 @@ class Meter(TorchDispatchMode):
 
     def _count(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
+        if storage.device.type not in self._kinds:
+            return
         key, nbytes = id(storage), storage.nbytes()
         if key not in self._sizes:
             weakref.finalize(storage, self._freed, key).atexit = False

@@ -19,7 +19,8 @@ from modswap.nn.acmix import ACmix
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.ops.cost import costs_of, real_costs
 from modswap.ops.inputs import Case, DummyCall
-from modswap.ops.memory import available
+from modswap.ops.latency import unread
+from modswap.ops.memory import RUN, available
 from modswap.ops.replace import check_file, replace_file
 from tests.models import GatedNet, ManyCalls, SharedNet, Strided, TokenNet
 
@@ -87,7 +88,7 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _attention(q: torch.Size, k: torch.Size, v: torch.Size, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(q, k, v)
+    return int(sdpa_flop_count(q, k, v))
 
 
 def _routing(q: torch.Size, kv: torch.Size, indices: torch.Size, *_: Any, **__: Any) -> int:
@@ -129,3 +130,182 @@ def test_prediction_is_within_a_seventh_of_the_same_count_on_real_tensors(name: 
     assert found.peak_inference == pytest.approx(real.peak_inference, rel=0.15)
     assert found.peak_training == pytest.approx(real.peak_training, rel=0.15)
     assert found.activation_bytes == pytest.approx(real.activation_bytes, rel=0.15)
+
+
+def recipe(match: str = '"{space,channel}_attention"', more: str = "") -> Recipe:
+    text = f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\n{more}\nreplace:\n"
+    text += f"  - {{match: {match}, with: BiLevelRoutingAttention}}\n"
+    return parse_recipe(text, "swap.yaml", ".")
+
+
+def job(tmp_path: Path, rules: Recipe, max_memory: int | None = None) -> Job:
+    file = tmp_path / "net.pt"
+    torch.save(seeded(GatedNet), file)
+    return Job(Subject(file, Policy(allow=ALLOW)), rules, max_memory=max_memory)
+
+
+def findings(outcome: Outcome, check: str) -> list[Finding]:
+    assert outcome.verdict is not None
+    return [found for found in outcome.verdict.findings if found.check == check]
+
+
+def test_check_tells_the_cost_of_the_model_and_of_each_site(tmp_path: Path) -> None:
+    outcome = check_file(job(tmp_path, recipe()))
+
+    model, *sites = findings(outcome, "cost")
+    assert [site.path for site in sites] == ["channel_attention", "space_attention"]
+    assert {found.status for found in (model, *sites)} == {"passed"}
+    assert model.data["before"]["params"] == outcome.params_before
+    assert model.data["after"]["params"] == outcome.params_after
+    before = sum(site.data["before"]["flops"] for site in sites)
+    # what is left are stem and head
+    assert model.data["before"]["flops"] - before == 2 * 14 * 14 * 16 * (27 + 2)
+    assert model.what.startswith("FLOPs ")
+
+
+def test_shared_site_and_several_calls_are_counted_each() -> None:
+    shared = seeded(SharedNet)
+    many = seeded(ManyCalls)
+
+    once = costs_of(shared, case_of((1, 8, 8, 8)), {"first": shared.get_submodule("first")})
+    calls = costs_of(many, case_of((1, 4, 8, 8)), {"mix": many.get_submodule("mix")})
+
+    assert once.sites["first"].flops == once.model.flops == 2 * (2 * 64 * 8 * 8 * 9)
+    assert calls.sites["mix"].flops == 2 * (64 + 16) * 4 * 4 * 9
+
+
+def test_module_that_the_pass_does_not_reach_has_no_cost() -> None:
+    model = seeded(ManyCalls)
+
+    found = costs_of(model, case_of((1, 4, 8, 8)), {"unused": model.get_submodule("unused")})
+
+    assert found.unknown == {"unused": "ValueError: the pass does not reach it"}
+
+
+def test_counting_leaves_the_model_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = GatedNet().eval()
+    model.space_attention.train()
+    model.stem.weight.requires_grad_(False)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    random = torch.get_rng_state()
+
+    costs_of(model, case_of((2, 3, 28, 28)), {"stem": model.get_submodule("stem")})
+
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert [name for name, m in model.named_modules() if m.training] == [
+        name for name, _ in model.named_modules() if name.startswith("space_attention")
+    ]
+    assert not model.stem.weight.requires_grad
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_frozen_layers_need_no_gradients() -> None:
+    model = seeded(GatedNet)
+    whole = costs_of(model, case_of((1, 3, 28, 28))).model
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("head"))
+
+    partly = costs_of(model, case_of((1, 3, 28, 28))).model
+
+    assert partly.activation_bytes < whole.activation_bytes
+    assert partly.peak_training < whole.peak_training
+
+
+def test_model_that_refuses_one_value_in_training_is_counted_in_evaluation_mode() -> None:
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3)).eval()
+
+    assert costs_of(model, case_of((1, 3, 8, 8))).model.peak_training > 0
+
+
+LIMITS = {
+    "max_params": ("1000000", "10"),
+    "max_flops": ("1000000000", "10"),
+    "max_memory": ("1GiB", "100KB"),
+    "max_latency": ("100000.0", "0.000001"),
+    "min_kept": ("0.05", "0.99"),
+    "max_drift": ("100.0", "0.0"),
+}
+
+
+@pytest.mark.parametrize("command", [check_file, replace_file])
+@pytest.mark.parametrize("name", LIMITS)
+def test_limit_passes_and_fails(
+    name: str, command: Callable[[Job], Outcome], tmp_path: Path
+) -> None:
+    loose, tight = LIMITS[name]
+
+    held = command(job(tmp_path, recipe(more=f"verify: {{limits: {{{name}: {loose}}}}}")))
+    broken = command(job(tmp_path, recipe(more=f"verify: {{limits: {{{name}: {tight}}}}}")))
+
+    assert held.ok
+    assert [found.status for found in findings(held, "limits")] == ["passed"]
+    assert isinstance(broken.error, ShapeError)
+    assert f"verify.limits.{name}" in broken.error.what
+    assert broken.error.fix
+
+
+def test_real_pass_is_made_only_where_the_weights_are_there_and_few() -> None:
+    small, large = GatedNet(), nn.Module()
+    large.register_buffer("table", torch.empty(RUN // 4 + 1))  # no page of it is touched
+
+    assert unread(small, unreal=True) == ""
+    assert unread(large, unreal=False) == ""
+    assert unread(large, unreal=True) == "a real pass would read 256 MiB of weights"
+    assert "the weights were not read" in unread(small.to("meta"), unreal=True)
+
+
+@pytest.mark.parametrize("command", [check_file, replace_file])
+def test_too_large_an_input_is_refused_before_anything_is_allocated(
+    command: Callable[[Job], Outcome], tmp_path: Path
+) -> None:
+    text = "version: 1\ninputs: [{shape: [16000, 3, 2240, 2240]}]\nreplace:\n"
+    text += '  - {match: "*_attention", with: BiLevelRoutingAttention}\n'
+
+    with pytest.raises(ShapeError, match=r"would take .* TiB, --max-memory is") as caught:
+        command(job(tmp_path, parse_recipe(text, "swap.yaml", "."), max_memory=1 << 30))
+
+    assert (caught.value.where, caught.value.code) == ("inputs", 1)
+
+
+def test_pass_beyond_this_machine_is_refused_without_being_asked(tmp_path: Path) -> None:
+    text = "version: 1\ninputs: [{shape: [16000, 3, 2240, 2240]}]\nreplace:\n"
+    text += '  - {match: "*_attention", with: BiLevelRoutingAttention}\n'
+
+    with pytest.raises(ShapeError, match="the memory free on this machine is") as caught:
+        replace_file(job(tmp_path, parse_recipe(text, "swap.yaml", ".")))
+
+    assert "modswap check" in caught.value.fix
+
+
+def test_site_that_takes_most_is_named(tmp_path: Path) -> None:
+    before = costs_of(seeded(GatedNet), case_of((1, 3, 28, 28))).model.peak_inference
+
+    outcome = check_file(job(tmp_path, recipe("space_attention"), max_memory=before + 1))
+
+    assert isinstance(outcome.error, ShapeError)
+    assert outcome.error.where == "space_attention"
+    assert "this site alone" in outcome.error.what
+    assert "raise --max-memory" in outcome.error.fix
+
+
+def test_memory_is_the_least_of_group_and_machine(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 100 kB\nMemAvailable: 80 kB\n")
+    old = tmp_path / "old" / "memory"
+    old.mkdir(parents=True)
+    for name, text in {
+        "memory.limit_in_bytes": "70000", "memory.usage_in_bytes": "30000",
+        "memory.stat": "cache 5\ntotal_inactive_file 2000",
+    }.items():  # fmt: skip
+        (old / name).write_text(text)
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "memory.max").write_text("max\n")
+    (new / "memory.current").write_text("30000\n")
+
+    assert available(tmp_path / "old", meminfo) == 42000
+    assert available(new, meminfo) == 80 * 1024
+    assert (available(new, tmp_path / "none") or 0) > 0
