@@ -17,7 +17,7 @@ from modswap.ops.examine import Bench
 from modswap.ops.fake import StandIns, fake_values, meta_values
 from modswap.ops.inputs import Case, make
 from modswap.ops.meter import LikeCpu, Meter
-from modswap.ops.trace import dtype_of, named_tensors
+from modswap.ops.trace import named_tensors, pass_dtype
 from modswap.ops.untouched import untouched
 
 
@@ -86,7 +86,7 @@ def costs_of(
         watched: Modules whose own cost is wanted, by path.
         seed: For what the model draws.
     """
-    dtype = dtype_of(model, case)
+    dtype = pass_dtype(model, case)
     given: dict[str, list[Given]] = {}
     inference = run_unreal(model, case, dtype=dtype, seed=seed, given=(given, watched or {}))
     training = run_unreal(model, case, dtype=dtype, seed=seed, training=True)
@@ -108,7 +108,7 @@ def peak_of(model: nn.Module, case: Case, *, seed: int = 0) -> int:
         case: The pass.
         seed: For what the model draws.
     """
-    return run_unreal(model, case, dtype=dtype_of(model, case), seed=seed).peak
+    return run_unreal(model, case, dtype=pass_dtype(model, case), seed=seed).peak
 
 
 def _cost(module: nn.Module, inference: Meter, training: Meter) -> Cost:

@@ -15,7 +15,7 @@ from modswap.ops.describe import live_tensors
 from modswap.ops.examine import Bench
 from modswap.ops.inputs import Case, make
 from modswap.ops.memory import RUN
-from modswap.ops.trace import dtype_of, named_tensors, run_model
+from modswap.ops.trace import named_tensors, pass_dtype, run_model
 from modswap.ops.untouched import untouched
 
 ROUNDS = 7
@@ -94,7 +94,7 @@ def _ready(
     model: nn.Module, case: Case, seed: int
 ) -> Iterator[tuple[Any, Any, torch.dtype | None]]:
     """Give inputs and dtype of a real pass; the model is as it was afterwards."""
-    dtype = dtype_of(model, case)
+    dtype = pass_dtype(model, case)
     with untouched(model, training=case.mode == "train"), torch.no_grad():
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)

@@ -204,9 +204,9 @@ def test_words_of_sizes() -> None:
 
 
 def test_squares_alone_tell_of_a_side_that_is_too_small() -> None:
-    wide = {(side, 64): True for side in range(8, 65)}
-    squares = {(side, side): side >= 8 for side in (64, *range(1, 64))}
+    probes: dict[tuple[int, ...], bool] = {(s, s): s >= 8 for s in (64, *range(1, 64))}
+    probes.update({(side, 64): True for side in range(8, 65)})
 
-    rule = fit_rule({**squares, **wide})
+    rule = fit_rule(probes)
 
     assert str(rule) == "H and W at least 8"
