@@ -100,9 +100,7 @@ def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]
         good = [found for found in group if found.status == "passed"]
         if not good or any(found.status == "failed" for found in group):
             continue
-        remark = good[0].what if len(good) == 1 and not page.verbose else ""
-        where = good[0].path if remark else _places(good)
-        lines.setdefault("; ".join(filter(None, (where, remark))), []).append(name)
+        lines.setdefault(_remark(good, page) or _places(good), []).append(name)
     for said, names in lines.items():
         yield Text.assemble(GOOD, f"{', '.join(names)}: {said}")
         for name in names if page.verbose else ():
@@ -110,6 +108,14 @@ def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]
                 if found.status == "passed":
                     place = found.path or "the model"
                     yield Text(f"      {name}, {place}: {found.what or 'holds'}", "dim")
+
+
+def _remark(good: Sequence[Finding], page: Page) -> str:
+    """Return what there is to tell of the whole model, or of the only site; nothing of others."""
+    whole = good if len(good) == 1 else [found for found in good if not found.path]
+    if page.verbose or len(whole) != 1 or not whole[0].what:
+        return ""
+    return "; ".join(filter(None, (whole[0].path, whole[0].what)))
 
 
 def _failures(groups: Mapping[str, Sequence[Finding]], told: Sequence[str]) -> Iterator[Text]:
