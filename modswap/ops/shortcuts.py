@@ -11,10 +11,11 @@ Tensor = torch.Tensor
 
 
 class Shortcuts(TorchFunctionMode):
-    """A mode in which norms, linear layers and upsampling give a tensor of the right shape.
+    """A mode in which common layers give a tensor of the right shape, dtype and strides.
 
     On meta tensors torch runs these in many small steps, some in Python: milliseconds each. What
-    they refuse, they refuse as before. Values are lost: it is for tensors that have none.
+    they refuse, they refuse as before. Values are lost, and running statistics are not updated: it
+    is for tensors without data. Not for autocast, which chooses dtypes in layers that this skips.
     """
 
     def __torch_function__(
@@ -31,18 +32,66 @@ class Shortcuts(TorchFunctionMode):
         return func(*args, **named) if found is None else found
 
 
-def _batch_norm(
-    x: Tensor, mean: Tensor | None = None, *args: Any, training: bool = False, **_: Any
-) -> Tensor | None:
-    in_training = training or any(arg is True for arg in args)
-    if in_training or mean is None or x.ndim < 2 or x.shape[1] != len(mean):
+def _like(x: Tensor) -> Tensor | None:
+    """Return a tensor like one that lies in memory without gaps, in either order; else None."""
+    if not x.is_floating_point() or type(x) is not Tensor:
         return None
-    return torch.empty_like(x)
+    plain = x.is_contiguous() or (
+        x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    )
+    return torch.empty_like(x) if plain else None
 
 
-def _layer_norm(x: Tensor, shape: Sequence[int], *_: Any, **__: Any) -> Tensor | None:
-    fits = tuple(x.shape[-len(shape) :]) == tuple(shape)
-    return x.new_empty(x.shape) if fits else None
+def _unary(x: Tensor, *args: Any, **named: Any) -> Tensor | None:
+    if named.get("inplace") or any(arg is True for arg in args) or named.get("out") is not None:
+        return None
+    return _like(x)
+
+
+def _binary(x: Any, y: Any, *args: Any, **named: Any) -> Tensor | None:
+    """Return what adding or multiplying gives, if both lie in memory alike or one is a number."""
+    if args or named or not isinstance(x, Tensor):
+        return None
+    if isinstance(y, int | float):
+        return _like(x)
+    if type(y) is not Tensor or (x.shape, x.dtype, x.stride()) != (y.shape, y.dtype, y.stride()):
+        return None
+    return _like(x)
+
+
+def _batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,  # noqa: FBT001, FBT002 - torch's signature
+    *_: Any,
+    **__: Any,
+) -> Tensor | None:
+    tensors = (running_mean, running_var, weight, bias)
+    if x.ndim < 2 or not (training or running_mean is not None):
+        return None
+    if any(t is not None and (len(t) != x.shape[1] or t.dtype != x.dtype) for t in tensors):
+        return None
+    if training and x.numel() <= x.shape[1]:
+        return None  # one value for a channel: it is refused
+    return _like(x)
+
+
+def _layer_norm(
+    x: Tensor,
+    shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *_: Any,
+    **__: Any,
+) -> Tensor | None:
+    if tuple(x.shape[-len(shape) :]) != tuple(shape):
+        return None
+    if any(t is not None and t.dtype != x.dtype for t in (weight, bias)):
+        return None
+    return x.new_empty(x.shape)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
@@ -74,4 +123,9 @@ _TABLE: Mapping[Callable[..., Any], Callable[..., Tensor | None]] = {
     functional.layer_norm: _layer_norm,
     functional.linear: _linear,
     functional.interpolate: _interpolate,
+    **dict.fromkeys((functional.relu, functional.silu, torch.relu, torch.sigmoid), _unary),
+    **dict.fromkeys((functional.hardswish, functional.leaky_relu, Tensor.sigmoid), _unary),
+    functional.gelu: _unary,
+    **dict.fromkeys((torch.add, torch.mul, Tensor.add, Tensor.mul), _binary),
+    **dict.fromkeys((Tensor.__add__, Tensor.__mul__, Tensor.__radd__, Tensor.__rmul__), _binary),
 }

@@ -1,7 +1,7 @@
 """One forward pass of the model, with every module's calls written down."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from modswap.ops.conventions import convention
 from modswap.ops.describe import class_name, describe, dtype_name, live_tensors, one_line
 from modswap.ops.fake import StandIns, fake_values, meta_values
 from modswap.ops.inputs import Case, make
+from modswap.ops.shortcuts import Shortcuts
 from modswap.ops.untouched import untouched
 
 
@@ -40,7 +41,9 @@ class Trace:
     cause: BaseException | None = None
 
 
-def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) -> Trace:
+def trace(
+    model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False, quick: bool = False
+) -> Trace:
     """Run the model once and return what every module was given and gave back.
 
     The model is as it was afterwards: flags, buffers, attributes, hooks and random state. An
@@ -51,12 +54,15 @@ def trace(model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False) 
         case: Input, mode and dtype.
         seed: For the dummy input and for what the model draws.
         unreal: Whether to run on tensors that have shapes and no data.
+        quick: Whether common layers may then tell their shapes without torch's own steps; what
+            fails is run again with them.
     """
     if not unreal:
         return _trace(model, case, seed, None)
     if case.autocast:  # which passes over tensors on the meta device
         return _trace(model, case, seed, fake_values)
-    one = _trace(model, case, seed, meta_values)
+    with Shortcuts() if quick else nullcontext():
+        one = _trace(model, case, seed, meta_values)
     # what fails there may be a limit of the meta device; fake tensors have fewer, and tell more
     return one if one.cause is None else _trace(model, case, seed, fake_values)
 

@@ -14,6 +14,26 @@ CALLS: dict[str, Call] = {
     "batch norm": lambda x: functional.batch_norm(x, torch.zeros(4), torch.ones(4)),
     "batch norm in training": lambda x: functional.batch_norm(x, None, None, training=True),
     "by position": lambda x: functional.batch_norm(x, None, None, None, None, True),
+    "batch norm in training with statistics": lambda x: functional.batch_norm(
+        x, torch.zeros(4), torch.ones(4), torch.ones(4), torch.zeros(4), training=True
+    ),
+    "batch norm of other statistics": lambda x: functional.batch_norm(
+        x, torch.zeros(4), torch.ones(3), torch.ones(4).double(), torch.zeros(4)
+    ),
+    "relu": functional.relu,
+    "relu in place": lambda x: functional.relu(x, inplace=True),
+    "silu": functional.silu,
+    "gelu": lambda x: functional.gelu(x, approximate="tanh"),
+    "leaky relu of a part": lambda x: functional.leaky_relu(x[..., ::2], 0.1),
+    "relu of turned pixels": lambda x: torch.relu(x.transpose(-1, -2)),
+    "sigmoid of numbers": lambda x: torch.sigmoid(x.long()),
+    "sum": lambda x: x + functional.relu(x),
+    "sum with a number": lambda x: 1 + x * 0.5,
+    "sum with a row": lambda x: x + torch.zeros(6),
+    "sum with another dtype": lambda x: x + x.double(),
+    "sum with a number of another kind": lambda x: x.half() + 2j,
+    "gated": lambda x: x * torch.sigmoid(x.mean((-1, -2), keepdim=True)),
+    "added twice": lambda x: torch.add(x, x, alpha=2),
     "layer norm of pixels": lambda x: functional.layer_norm(x, (6, 6)),
     "layer norm": lambda x: functional.layer_norm(x, (6,), torch.ones(6), torch.zeros(6)),
     "linear": lambda x: functional.linear(x, torch.zeros(3, 6), torch.zeros(3)),
