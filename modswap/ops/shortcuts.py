@@ -39,7 +39,7 @@ def _like(x: Tensor) -> Tensor | None:
     plain = x.is_contiguous() or (
         x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
     )
-    return torch.empty_like(x) if plain else None
+    return x.new_empty_strided(x.shape, x.stride()) if plain else None
 
 
 def _unary(x: Tensor, *args: Any, **named: Any) -> Tensor | None:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import torch
@@ -59,16 +60,22 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
 def _snapshot(module: nn.Module) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return the attributes and the registered tensors and modules, one level deep."""
     plain = dict(vars(module))
-    return plain, {name: dict(plain[name]) for name in _TABLES if name in plain}
+    # most tables are empty, and a large model has thousands of them
+    return plain, {name: dict(held) for name in _TABLES if (held := plain.get(name))}
 
 
 def _restore(module: nn.Module, saved: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
     plain, tables = saved
     now = vars(module)
-    if now.keys() != plain.keys() or any(now[name] is not plain[name] for name in plain):
+    _put_back(now, plain)
+    for name in _TABLES:
+        held, table = now.get(name), tables.get(name)
+        if held or table:
+            _put_back(now[name], table or {})
+
+
+def _put_back(now: dict[str, Any], then: dict[str, Any]) -> None:
+    same = len(now) == len(then) and all(map(is_, now.values(), then.values()))
+    if not same or now.keys() != then.keys():
         now.clear()
-        now.update(plain)
-    for name, table in tables.items():
-        if now[name].keys() != table.keys() or any(now[name][k] is not table[k] for k in table):
-            now[name].clear()
-            now[name].update(table)
+        now.update(then)
