@@ -1,13 +1,21 @@
 """`modswap check`: the dry run for CI, without reading weights."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modswap.cli import options
+from modswap.cli import locking, options
 from modswap.cli.outcomes import finish
+from modswap.cli.session import Session
 from modswap.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modswap.core.outcome import Outcome
+    from modswap.ops.many import Request
 
 RECIPES = (".yaml", ".yml")
 
@@ -35,6 +43,22 @@ def check(
     alias: options.Alias = None,
     trust: options.Trust = False,
     thorough: options.Thorough = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j", "--jobs", metavar="N", min=1, help="How many recipes are checked at once.",
+            show_default=False,
+        ),
+    ] = None,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", help="Change a recipe that fails, where a small change makes it hold."
+        ),
+    ] = False,
+    lock: locking.Lock = False,
+    locked: locking.Locked = False,
+    lock_file: locking.LockFile = None,
     max_memory: options.MaxMemory = None,
     form: options.ReportFormat = "table",
     report: options.Report = None,
@@ -49,33 +73,46 @@ def check(
     session.color = not no_color
     options.check_report(session, form)
     pairs = _pairs(files, config)
+    if fix and config == "-":
+        raise UsageError("standard input cannot be fixed", "--fix", "put the recipe into a file")
     policy = options.policy_of(allow, alias, trust=trust)
+    keeping = locking.locking_of(lock_file, write=lock, hold=locked)
     most = options.memory_of(max_memory)
+    shapes = tuple(options.parse_shape(text) for text in inputs or ())
 
-    from modswap.core.errors import ModswapError
-    from modswap.core.job import Job
-    from modswap.core.outcome import Outcome
-    from modswap.io.recipe import read_recipe
-    from modswap.ops.replace import check_file
+    from modswap.ops.many import Request
 
-    outcomes = []
-    for file, name in pairs:
-        session.recipe = name
-        session.checkpoint = str(file or "")
-        try:
-            recipe = read_recipe(name)
-            checkpoint = file or own_checkpoint(recipe.checkpoint, name, recipe.source.folder)
-            session.checkpoint = str(checkpoint)
-            subject = options.subject(checkpoint, inputs=inputs, model=model, policy=policy)
-            job = Job(subject, recipe, thorough=thorough, max_memory=most)
-            outcomes.append(check_file(job, session.progress()))
-        except ModswapError as error:
-            if len(pairs) == 1:
-                raise
-            # one recipe of several: the others are checked all the same
-            failed = Outcome("check", session.checkpoint, name, error=error)
-            outcomes.append(failed)
-    finish(session, outcomes)
+    requests = [
+        Request(name, file, policy, model, shapes, thorough=thorough, fix=fix, max_memory=most)
+        for file, name in pairs
+    ]
+    entries = keeping.entries([request.recipe for request in requests])
+    outcomes = _outcomes(session, requests, jobs, alone=not entries)
+    for outcome in outcomes:
+        if outcome.fixed:
+            sys.stderr.write(f"fixed: {outcome.fixed}\n")
+    finish(session, keeping.settle(outcomes, entries, quiet=quiet))
+
+
+def _outcomes(
+    session: Session, requests: "Sequence[Request]", jobs: int | None, *, alone: bool
+) -> list["Outcome"]:
+    """Return what became of every request; of one alone, what stops its check is raised."""
+    from modswap.ops.many import check_many, check_one, cores, job_of
+
+    if len(requests) > 1:
+        return list(check_many(requests, jobs or cores(), session.progress()))
+    (request,) = requests
+    if not alone:
+        return [check_one(request, session.progress())]
+    session.recipe = request.recipe
+    session.checkpoint = str(request.file or "")
+    job = job_of(request)
+    session.checkpoint = str(job.subject.file)
+
+    from modswap.ops.remedy import check_and_mend
+
+    return [check_and_mend(job, session.progress(), fix=request.fix)]
 
 
 def _pairs(files: list[Path], config: str | None) -> list[tuple[Path | None, str]]:
@@ -91,20 +128,3 @@ def _pairs(files: list[Path], config: str | None) -> list[tuple[Path | None, str
         fix = f"add the recipe: modswap check {others[0]} -c RECIPE"
         raise UsageError(f"{str(others[0])!r} is no recipe, and -c is missing", "check", fix)
     return [(None, str(file)) for file in files]
-
-
-def own_checkpoint(checkpoint: str | None, name: str, folder: str) -> Path:
-    """Return the file that a recipe names.
-
-    Args:
-        checkpoint: What the recipe says, if it says it.
-        name: The recipe.
-        folder: Where the recipe lies.
-
-    Raises:
-        UsageError: If it names none.
-    """
-    if checkpoint is None:
-        fix = f"add `checkpoint: …` to it, or call `modswap check FILE -c {name}`"
-        raise UsageError("the recipe names no checkpoint", name, fix)
-    return Path(folder, checkpoint)

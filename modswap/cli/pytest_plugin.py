@@ -57,14 +57,10 @@ def _near(folder: Path, name: str | Path) -> Path:
 
 
 def _outcome(recipe: Path, checkpoint: Path | None, *, thorough: bool) -> "Outcome":
-    from modswap.cli.check import own_checkpoint
-    from modswap.core.job import Job, Subject
-    from modswap.io.recipe import read_recipe
+    from modswap.ops.many import Request, job_of
     from modswap.ops.replace import check_file
 
-    read = read_recipe(str(recipe))
-    file = checkpoint or own_checkpoint(read.checkpoint, str(recipe), read.source.folder)
-    return check_file(Job(Subject(file), read, thorough=thorough))
+    return check_file(job_of(Request(str(recipe), checkpoint, thorough=thorough)))
 
 
 def _told(outcome: "Outcome") -> str:

@@ -73,6 +73,12 @@ class ShapeError(ModswapError):
     code = 1
 
 
+class DriftError(ModswapError):
+    """Something is not as the lock file says that it was."""
+
+    code = 1
+
+
 class CheckpointError(ModswapError):
     """A file cannot be read or written."""
 

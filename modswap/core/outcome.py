@@ -113,6 +113,7 @@ class Outcome:
         notes: Anything else worth knowing, a sentence each.
         error: What stopped it, or None.
         seconds: Wall time.
+        fixed: What `--fix` changed in the recipe for it to hold, and where; empty for nothing.
     """
 
     command: str
@@ -128,6 +129,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     error: ModswapError | None = None
     seconds: float = field(default=0.0, compare=False)
+    fixed: str = ""
 
     @property
     def ok(self) -> bool:

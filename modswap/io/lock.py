@@ -1,0 +1,134 @@
+"""Lock files, and what a checkpoint is known by."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from modswap.core.errors import CheckpointError, UsageError
+from modswap.core.lock import Entry, Fingerprint, Lock
+from modswap.io.atomic import digest, replacing
+
+WHOLE = 256 << 20  # bytes of a checkpoint that are read whole; of more only the structure
+_PIECES, _PIECE, _HEAD = 256, 64 << 10, 8 << 20
+_ANEW = "write it: `modswap check RECIPE --lock`"
+
+
+def read_lock(file: Path) -> Lock:
+    """Return a lock file's content.
+
+    Raises:
+        UsageError: If there is none, or it is damaged.
+    """
+    try:
+        return Lock.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise UsageError("there is no lock file", str(file), _ANEW) from None
+    except OSError as error:
+        what = f"the lock file cannot be read: {error.strerror}"
+        raise UsageError(what, str(file), "check its permissions") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "its top"
+        what = f"it is no lock file: at {place!r}: {first['msg'].lower()}"
+        raise UsageError(what, str(file), f"remove it, and {_ANEW}") from None
+
+
+def write_lock(file: Path, entries: Mapping[str, Entry]) -> None:
+    """Write entries into a lock file, whole; those of other recipes stay.
+
+    Raises:
+        UsageError: If a file that is no lock file is there.
+        CheckpointError: If it cannot be written.
+    """
+    kept = read_lock(file).recipes if file.exists() else {}
+    lock = Lock(recipes={**kept, **entries})
+    with replacing(file, force=True) as temporary:
+        temporary.write_text(lock.text(), encoding="utf-8")
+
+
+def key_of(name: str | Path, lock: Path) -> str:
+    """Return a file's path as a lock file names it: relative to the lock's folder."""
+    folder = lock.resolve().parent
+    try:
+        return Path(os.path.relpath(Path(name).resolve(), folder)).as_posix()
+    except ValueError:  # pragma: no cover - another drive of Windows
+        return Path(name).resolve().as_posix()
+
+
+def digest_of_recipe(name: str) -> str:
+    """Return the SHA-256 of a recipe's text in hexadecimal.
+
+    Raises:
+        UsageError: If it came by standard input.
+        CheckpointError: If it cannot be read.
+    """
+    if name == "-":
+        fix = "put the recipe into a file"
+        raise UsageError("standard input cannot be locked", "--lock", fix)
+    try:
+        return digest(Path(name))
+    except OSError as error:
+        raise _unreadable(Path(name), error) from None
+
+
+def fingerprint(file: Path, name: str, whole: int = WHOLE) -> Fingerprint:
+    """Return what a checkpoint is known by; in seconds, however large it is.
+
+    Args:
+        file: A file or a folder.
+        name: What it is called.
+        whole: Bytes up to which every one is read.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
+    try:
+        parts = [file] if not file.is_dir() else sorted(p for p in file.rglob("*") if p.is_file())
+        nbytes = sum(part.stat().st_size for part in parts)
+        read = digest if nbytes <= whole else _structure
+        if parts == [file]:
+            found = read(file)
+        else:
+            lines = [f"{part.relative_to(file).as_posix()}\0{read(part)}\n" for part in parts]
+            found = hashlib.sha256("".join(lines).encode()).hexdigest()
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    kind = "sha256" if read is digest else "structure"
+    return Fingerprint(name=name, nbytes=nbytes, kind=kind, digest=found)
+
+
+def _structure(file: Path) -> str:
+    if file.stat().st_size <= _HEAD:
+        return digest(file)
+    with file.open("rb") as stream:
+        is_zip = stream.read(4) == b"PK\3\4"
+    if is_zip:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+            lines = [f"{e.filename}\0{e.file_size}\0{e.CRC}\n" for e in entries]
+            return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+        except zipfile.BadZipFile:
+            pass
+    return _pieces(file)
+
+
+def _pieces(file: Path) -> str:
+    """Return the digest of a file's head and of pieces all over it, its end among them."""
+    size = file.stat().st_size
+    found = hashlib.sha256(str(size).encode())
+    with file.open("rb") as stream:
+        found.update(stream.read(_HEAD))  # of safetensors: names, shapes, dtypes
+        for number in range(1, _PIECES + 1):
+            stream.seek((size - _PIECE) * number // _PIECES)
+            found.update(stream.read(_PIECE))
+    return found.hexdigest()
+
+
+def _unreadable(file: Path, error: OSError) -> CheckpointError:
+    what = f"it cannot be read: {error.strerror or error}"
+    return CheckpointError(what, str(file), "check its name and its permissions")

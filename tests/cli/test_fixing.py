@@ -1,0 +1,181 @@
+"""What would pass, and `modswap check --fix`, by the real command."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from modswap.cli.app import run
+from modswap.core.job import Job, Policy, Subject
+from modswap.io.recipe import read_recipe
+from modswap.ops.remedy import Budget, find_remedy
+from modswap.ops.replace import check_file
+from tests.models import ManyCalls, Strided, build_gated
+
+Check = Callable[..., tuple[int, str, str]]
+STRIDED = """\
+version: 1  # of the recipe
+checkpoint: net.pt
+allow: tests.models.*
+inputs: [{shape: [1, 8, 28, 28]}]
+replace:
+  # the stage that halves the map
+  - match: down
+    with: SEBlock  # cheap
+"""
+
+
+def gated(rule: str) -> str:
+    return (
+        "version: 1\ncheckpoint: net.pt\nallow: tests.models.*\n"
+        f"inputs: [{{shape: [1, 3, 28, 28]}}]\nreplace:\n  - {rule}\n"
+    )
+
+
+@pytest.fixture
+def check(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Check:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def call(
+        *args: str, model: nn.Module | None = None, recipe: str = STRIDED
+    ) -> tuple[int, str, str]:
+        torch.manual_seed(0)
+        torch.save(model or Strided(), "net.pt")
+        Path("swap.yaml").write_text(recipe)
+        code = run(["check", *args])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_failure_says_what_would_pass_and_leaves_the_recipe_alone(check: Check) -> None:
+    check("swap.yaml")  # the first check of a process takes long, and then nothing is offered
+
+    code, _, err = check("swap.yaml")
+
+    assert code == 1
+    assert "; would pass with: adapt: true (swap.yaml:9)\n" in err
+    assert Path("swap.yaml").read_text() == STRIDED
+
+
+def test_fix_changes_one_line_says_so_and_checks_again(check: Check) -> None:
+    code, out, err = check("swap.yaml", "--fix")
+
+    assert (code, err) == (0, "fixed: adapt: true (swap.yaml:9)\n")
+    assert "the swap of 1 site holds" in out
+    assert Path("swap.yaml").read_text() == STRIDED + "    adapt: true\n"
+
+
+def test_fix_of_what_holds_changes_nothing(check: Check) -> None:
+    sound = STRIDED + "    adapt: true\n"
+
+    assert check("swap.yaml", "--fix", recipe=sound)[::2] == (0, "")
+    assert Path("swap.yaml").read_text() == sound
+
+
+BRA = "with: BiLevelRoutingAttention"
+GATES = '"{space,channel}_attention"'
+
+
+@pytest.mark.parametrize(
+    ("rule", "fixed"),
+    [
+        (f"{{match: spase_attention, {BRA}}}", "match: space_attention (swap.yaml:6)"),
+        (f"{{match: {GATES}, expect: 3, {BRA}}}", "expect: 2 (swap.yaml:6)"),
+        (f"{{match: {GATES}, {BRA}, args: {{num_heads: 5}}}}", "num_heads: 4 (swap.yaml:6)"),
+        (
+            f"{{match: {GATES}, {BRA}, args: {{n_win: 5, auto_pad: false}}}}",
+            "auto_pad: true (swap.yaml:6)",
+        ),
+        (f"{{match: {GATES}, {BRA}, args: {{n_win: 2, topk: 9}}}}", "topk: 4 (swap.yaml:6)"),
+        (f"{{match: {GATES}, {BRA}, args: {{dim: 8}}}}", "dim: auto (swap.yaml:6)"),
+        (
+            f"{{match: {GATES}, {BRA}, args: {{num_heads: 5, dim: 8}}}}",
+            "num_heads: 4 (swap.yaml:6), dim: auto (swap.yaml:6)",
+        ),
+    ],
+)
+def test_smallest_change_that_passes_is_made(check: Check, rule: str, fixed: str) -> None:
+    code, _, err = check("swap.yaml", "--fix", model=build_gated(), recipe=gated(rule))
+
+    assert (code, err) == (0, f"fixed: {fixed}\n")
+    assert run(["check", "swap.yaml", "-q"]) == 0
+
+
+def test_site_that_is_never_called_is_left_out(check: Check) -> None:
+    recipe = STRIDED.replace("match: down", 'match: ["unused", "mix.conv"]').replace(
+        "8, 28", "4, 28"
+    )
+
+    code, _, err = check("swap.yaml", "--fix", model=ManyCalls(), recipe=recipe)
+
+    assert (code, err) == (0, "fixed: exclude: [unused] (swap.yaml:9)\n")
+
+
+def test_where_nothing_helps_that_is_said(check: Check) -> None:
+    recipe = gated(f"{{match: zzz, {BRA}}}")
+
+    code, _, err = check("swap.yaml", "--fix", model=build_gated(), recipe=recipe)
+
+    assert code == 2
+    assert "no module matches 'zzz'" in err
+    assert "; no small change was found to pass" in err
+    assert Path("swap.yaml").read_text() == recipe
+
+
+def test_what_no_recipe_mends_is_told_as_it_is(check: Check) -> None:
+    code, _, err = check("swap.yaml", "--fix", recipe=STRIDED.replace("tests.models.*", "a.B"))
+
+    assert code == 4
+    assert "pass" not in err
+
+
+def test_verification_that_fails_is_mended_too(check: Check) -> None:
+    rule = "{match: head, with: 'tests.models:Moody', args: {out_channels: 2}}"
+    recipe = gated(rule).replace("[1, 3", "[2, 3") + "verify: {modes: [train]}\n"
+
+    code, out, _ = check("swap.yaml", "--fix", model=build_gated(), recipe=recipe)
+
+    assert code == 1
+    assert "no small change was found to pass" in out
+
+
+def test_several_recipes_are_fixed_each_in_its_process(check: Check) -> None:
+    Path("two.yaml").write_text(STRIDED)
+
+    code, out, err = check("swap.yaml", "two.yaml", "--fix")
+
+    assert code == 0
+    assert "2 of 2 recipes hold" in out
+    assert err == "fixed: adapt: true (swap.yaml:9)\nfixed: adapt: true (two.yaml:9)\n"
+
+
+def test_standard_input_cannot_be_fixed(check: Check) -> None:
+    code, _, err = check("net.pt", "-c", "-", "--fix")
+
+    assert code == 2
+    assert "standard input cannot be fixed" in err
+
+
+@pytest.mark.parametrize(
+    ("budget", "found"),
+    [(Budget(100, 9), True), (Budget(100, 0), False), (Budget(0.5, 9), False)],
+)
+def test_search_ends_with_its_budget(check: Check, budget: Budget, found: bool) -> None:
+    check("swap.yaml")
+    recipe = read_recipe("swap.yaml")
+    job = Job(Subject(Path("net.pt"), Policy(allow=("tests.models.*",))), recipe)
+    with pytest.raises(Exception, match="adapt") as failed:
+        check_file(job)
+
+    remedy = find_remedy(job, failed.value, 1.0, budget)  # type: ignore[arg-type] # it is one of ours
+
+    assert (remedy is not None) == found
