@@ -30,7 +30,7 @@ def distance(a: nn.Module, b: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
             found.append([leaf for leaf in output if isinstance(leaf, torch.Tensor)])
     if len(found[0]) != len(found[1]):
         return float("inf")
-    return max((_apart(*pair) for pair in zip(*found, strict=True)), default=0.0)
+    return max((apart(*pair) for pair in zip(*found, strict=True)), default=0.0)
 
 
 @contextmanager
@@ -45,7 +45,8 @@ def _kept(module: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
+def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return how far two tensors are apart; 0 if no further than rounding explains."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return float("inf")
     if a.numel() == 0:
@@ -56,3 +57,10 @@ def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
     if torch.allclose(x, y, rtol=0, atol=step if eps else 0.0, equal_nan=True):
         return 0.0
     return float((x - y).abs().nan_to_num(float("inf")).max())
+
+
+def deviation(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return the largest difference of two tensors of one shape, however small; NaN equals NaN."""
+    x, y = (tensor.to(torch.complex128) for tensor in (a, b))
+    same = (x == y) | (x.isnan() & y.isnan())
+    return float((x - y).abs().masked_fill(same, 0.0).max()) if a.numel() else 0.0

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from torch import nn
 
@@ -30,6 +31,9 @@ class Bench:
         recipe: What was asked for; `recipe.verify` chooses.
         subject: The file; None for a model in memory.
         thorough: Whether time does not matter.
+        keys: The keys of the file's outermost mapping; empty if it is none.
+        write: Writes the swapped model into a folder as the command will, and returns the file;
+            None where nothing is to be written.
         progress: Told what is being done.
     """
 
@@ -40,6 +44,8 @@ class Bench:
     recipe: Recipe
     subject: Subject | None = None
     thorough: bool = False
+    keys: Sequence[str] = ()
+    write: Callable[[Path], Path] | None = None
     progress: Progress = field(default=silent)
 
     @property

@@ -10,7 +10,7 @@ from torch import nn
 from modswap.core.finding import Finding
 from modswap.ops.describe import one_line
 from modswap.ops.examine import Bench
-from modswap.ops.fake import fake_values
+from modswap.ops.fake import fake_values, needs_values
 from modswap.ops.inputs import Case, make
 from modswap.ops.untouched import untouched
 
@@ -53,18 +53,21 @@ def reached(bench: Bench) -> Iterator[Finding]:
 class _Told:
     """How often a site ran: before, now, and now while hooks watch; or what was raised."""
 
-    def __init__(self, before: int | str, after: int | str, watched: int) -> None:
+    def __init__(self, before: int | Exception, after: int | Exception, watched: int) -> None:
         self.before = before
         self.after = after
         self.watched = watched
 
     def finding(self, path: str) -> Finding:
         """Return what is to be said of it."""
-        if isinstance(self.before, str):
-            what = f"the original does not run without data: {self.before}"
+        if isinstance(self.before, Exception):
+            what = f"the original does not run without data: {one_line(self.before)}"
             return Finding("reached", path, "skipped", what)
-        if isinstance(self.after, str):
-            what = f"without hooks the forward pass raised {self.after}"
+        if isinstance(self.after, Exception):
+            if needs_values(self.after):
+                what = f"what went in needs values, and none are computed: {one_line(self.after)}"
+                return Finding("reached", path, "skipped", what)
+            what = f"without hooks the forward pass raised {one_line(self.after)}"
             return Finding("reached", path, "failed", what, _FASTER)
         data = {"before": self.before, "after": self.after, "watched": self.watched}
         if not self.after and self.watched:
@@ -78,7 +81,7 @@ class _Told:
 
 def _counts(
     model: nn.Module, modules: Mapping[str, nn.Module], case: Case, bench: Bench
-) -> Counter[str] | str:
+) -> Counter[str] | Exception:
     """Return how often each module runs in one pass, or what the pass raised."""
     counts: Counter[str] = Counter()
     unreal = bench.prepared.unreal
@@ -91,7 +94,7 @@ def _counts(
         try:
             _run(model, args, kwargs, unreal=unreal)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
-            return one_line(error)
+            return error
     return counts
 
 

@@ -1,6 +1,7 @@
 """The main job and its dry run: a file in, a changed file out, with proof."""
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from modswap.ops.load import Loaded, load, with_recipe
 from modswap.ops.memory import RUN, bounds_of, check_memory, check_swapped_memory
 from modswap.ops.surgery import Surgery
 from modswap.ops.swap import (
+    Prepared,
     Progress,
     count_params,
     failure,
@@ -91,6 +93,8 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
                 recipe,
                 subject,
                 thorough=job.thorough or recipe.verify.thorough,
+                keys=_keys(loaded),
+                write=_writing(surgery, outcome, prepared),
                 progress=progress,
             )
             verdict = examined(standing.verdict, bench, EXAMINATIONS)
@@ -101,6 +105,21 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     except ModswapError as error:
         outcome = replace(outcome, error=error)
     return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _keys(loaded: Loaded) -> tuple[str, ...]:
+    """Return the keys of a file's outermost mapping."""
+    payload = loaded.container.payload
+    return tuple(map(str, payload)) if isinstance(payload, Mapping) else ()
+
+
+def _writing(
+    surgery: Surgery, outcome: Outcome, prepared: Prepared
+) -> Callable[[Path], Path] | None:
+    """Return what writes the swapped model into a folder; None for a dry run."""
+    if surgery.job.out is None:
+        return None
+    return lambda folder: surgery.write_copy(folder, outcome, prepared)
 
 
 def _bounded(subject: Subject, out: Path | None, *, unreal: bool) -> Subject:

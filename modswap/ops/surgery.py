@@ -55,7 +55,7 @@ class Surgery:
     def finish(self, outcome: Outcome, prepared: Prepared) -> Outcome:
         """Write the swapped model, read it back and prove what was kept; return the outcome."""
         swaps = self._swaps(prepared)
-        policy = _for_own_file(self.job.subject.policy, prepared)
+        policy = for_own_file(self.job.subject.policy, prepared)
         rewriting = formats.rewriting(self.container, swaps, self.job.out, policy)
         if self.job.out is None or rewriting is None:
             checked = () if self.unread else intact(self.job.subject)
@@ -103,6 +103,23 @@ class Surgery:
 
     def _records(self, prepared: Prepared) -> Records:
         return records_of(self.job, prepared, self.container.file, self.loaded.receipt)
+
+    def write_copy(self, folder: Path, outcome: Outcome, prepared: Prepared) -> Path:
+        """Write the swapped model into another folder, as `finish` does; return the file.
+
+        Args:
+            folder: Where; the name is that of the target.
+            outcome: What is known so far.
+            prepared: What went in.
+
+        Raises:
+            ModswapError: As `finish`.
+        """
+        out = folder / (self.job.out or self.container.file).name
+        other = copy.copy(self)
+        other.job = replace(self.job, out=out)
+        other.finish(outcome, prepared)
+        return out
 
     def _swaps(self, prepared: Prepared) -> Swaps:
         """Return everything that goes in."""
@@ -152,7 +169,7 @@ class Surgery:
     def _prove(self, file: Path, changes: Changes, prepared: Prepared) -> Ledger:
         """Read a file that was written, and compare every kept tensor with what it was."""
         self.progress("comparing every kept tensor with the file written")
-        container = read(file, _for_own_file(self.job.subject.policy, prepared))
+        container = read(file, for_own_file(self.job.subject.policy, prepared))
         after = tensors(container)
         before = self.before
         old, new = _inside(self.container.slots[0]), _inside(container.slots[0])
@@ -282,8 +299,13 @@ def _left_behind(container: Container) -> tuple[str, ...]:
     )
 
 
-def _for_own_file(policy: Policy, prepared: Prepared) -> Policy:
-    """Return the policy with the classes of others that the user's recipe put in."""
+def for_own_file(policy: Policy, prepared: Prepared) -> Policy:
+    """Return the policy with the classes of others that the user's recipe put in.
+
+    Args:
+        policy: What a file may build.
+        prepared: What went in.
+    """
     modules = [
         module
         for built in prepared.built

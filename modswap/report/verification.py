@@ -103,11 +103,21 @@ def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]
         lines.setdefault(_remark(good, page) or _places(good), []).append(name)
     for said, names in lines.items():
         yield Text.assemble(GOOD, f"{', '.join(names)}: {said}")
+        for line in _advice(groups, names):
+            yield Text(f"        {line}", no_wrap=True, overflow="fold")
         for name in names if page.verbose else ():
             for found in groups[name]:
                 if found.status == "passed":
                     place = found.path or "the model"
                     yield Text(f"      {name}, {place}: {found.what or 'holds'}", "dim")
+
+
+def _advice(groups: Mapping[str, Sequence[Finding]], names: Sequence[str]) -> Iterator[str]:
+    """Yield the lines with which what holds goes on to hold."""
+    for name in names:
+        for found in groups[name]:
+            if found.status == "passed":
+                yield from found.fix.splitlines()
 
 
 def _remark(good: Sequence[Finding], page: Page) -> str:
