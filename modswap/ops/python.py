@@ -12,6 +12,8 @@ from modswap.core.recipe import Recipe
 from modswap.io.formats import blank, write
 from modswap.io.recipe import write_recipe
 from modswap.io.surgery.edit import Records
+from modswap.ops.examinations import EXAMINATIONS
+from modswap.ops.examine import Bench, examined
 from modswap.ops.load import intact
 from modswap.ops.load import load as load_file
 from modswap.ops.prove import tensor_ledger
@@ -57,7 +59,7 @@ def load(
 
 
 def replace(model: nn.Module, recipe: Recipe) -> Outcome:
-    """Swap modules in a model in place and verify the swap.
+    """Swap modules in a model in place, verify the swap and examine it as `verify` says.
 
     Args:
         model: The model, changed in place; if the swap does not hold it is as it was.
@@ -70,7 +72,9 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     params = count_params(model)
     before = named_tensors(model)
     with verified(model, prepared, lambda _: None) as standing:
-        verdict = standing.verdict
+        thorough = recipe.verify.thorough
+        bench = Bench(model, prepared, standing.after, standing.old, recipe, thorough=thorough)
+        verdict = examined(standing.verdict, bench, EXAMINATIONS)
         if not verdict.ok:
             raise failure(verdict)
         gone = Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+import modswap
+from modswap.core.errors import ShapeError
 from modswap.core.finding import Finding
 from modswap.core.recipe import Recipe
 from modswap.core.site import Call
@@ -333,6 +335,20 @@ def test_causality_that_is_kept_passes() -> None:
     found = examine(Wrap(Causal()), recipe("SelfAttention", more=", args: {mask: true}"))
 
     assert {one.status for one in found} == {"passed"}
+
+
+def test_model_in_memory_is_examined_and_as_it_was_after_a_failure() -> None:
+    model = Wrap(Causal())
+    before = dict(model.named_modules())
+    wanted = recipe(here(Unused))
+
+    with pytest.raises(ShapeError, match="no gradient reaches 'forgotten"):
+        modswap.replace(model, wanted)
+
+    assert dict(model.named_modules()) == before
+    verify = wanted.verify.model_copy(update={"skip": ("gradients",)})
+    modswap.replace(model, wanted.model_copy(update={"verify": verify}))
+    assert isinstance(model.block, Unused)
 
 
 @pytest.mark.parametrize(
