@@ -56,7 +56,8 @@ def ledger(
     kept = [n for n in before if n in after and n not in dropped and n not in changes.renamed]
     fresh = [n for n in after if changes.covers(n)]
     known = {*kept, *moved}
-    wrong = [f"{n} is missing" for n in before if n not in dropped | set(moved.values()) | known]
+    accounted = {*dropped, *moved.values(), *known}
+    wrong = [f"{n} is missing" for n in before if n not in accounted]
     wrong += [f"{n} is new" for n in after if n not in known and not changes.covers(n)]
     wrong += [f"{n} changed" for n in kept if not same(before[n], after[n])]
     wrong += [f"{old} changed" for new, old in moved.items() if not same(before[old], after[new])]

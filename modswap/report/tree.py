@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from modswap.core.printable import tame
 from modswap.core.tree import Tree, TreeRow
 from modswap.core.values import shapes
 from modswap.report.page import Page, bare, human_bytes
@@ -15,6 +16,7 @@ from modswap.report.page import Page, bare, human_bytes
 OTHERS = 62  # columns that the rest of the tree's table needs
 SHOWN = 12  # names in a note
 ROOM = 20  # columns that a path has at least
+LONG = 1000  # rows: beyond it they are not folded, which would take a second for every 2,000
 
 
 def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
@@ -25,6 +27,37 @@ def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
         rows: The rows of it to show.
         page: What it is written on.
     """
+    parts: list[Table | Text] = [] if len(rows) > LONG else [_folding(tree, rows, page)]
+    if len(rows) < len(tree.rows):
+        parts.append(Text(f"{len(rows)} of {len(tree.rows)} modules shown", "dim"))
+    parts += [Text.assemble(("note  ", "yellow"), note) for note in (*tree.notes, *_wanted(tree))]
+    lines = _lines(tree, rows) if len(rows) > LONG else ""
+    return lines + (page.render(parts) if parts else "")
+
+
+def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
+    """Return a long table, a line for a row, whatever its width."""
+    head = ["path", "class", *(["input → output"] if tree.traced else []), "parameters", "size"]
+    cells = [head]
+    for row in rows:
+        path = f"{row.path or '(the model)'}{f' = {row.alias_of}' if row.alias_of else ''}"
+        calls = [_calls(row).plain.replace("\n", ", ")] if tree.traced else []
+        numbers = (f"{row.params:,}", human_bytes(row.nbytes))
+        cells.append([tame(path), tame(bare(row.class_name)) or "?", *calls, *numbers])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    left = len(head) - 2
+    return "".join(
+        "   ".join(
+            text.ljust(width) if place < left else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        + "\n"
+        for row in cells
+    )
+
+
+def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
+    """Return a table that folds what the page has no room for."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     # paths are what is copied from here: classes and shapes are folded first
     room = max(page.width - OTHERS, ROOM)
@@ -39,11 +72,7 @@ def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
         if tree.traced:
             cells.append(_calls(row))
         table.add_row(*cells, f"{row.params:,}", human_bytes(row.nbytes))
-    parts: list[Table | Text] = [table]
-    if len(rows) < len(tree.rows):
-        parts.append(Text(f"{len(rows)} of {len(tree.rows)} modules shown", "dim"))
-    parts += [Text.assemble(("note  ", "yellow"), note) for note in (*tree.notes, *_wanted(tree))]
-    return page.render(parts)
+    return table
 
 
 def _wanted(tree: Tree) -> Iterator[str]:

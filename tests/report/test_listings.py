@@ -63,6 +63,19 @@ def test_long_paths_break_before_dots(width: int, lines: list[str]) -> None:
     assert [line.split()[0] for line in shown[: len(lines)]] == lines
 
 
+def test_many_rows_take_a_line_each_whatever_the_width() -> None:
+    many = [*ROWS, *(replace(LONG, path=f"{LONG.path}.{n}") for n in range(1000))]
+    tree = replace(TRACED, rows=(*many, LONG))
+
+    lines = tree_table(tree, many, Page(80)).splitlines()
+
+    assert lines[0].split() == ["path", "class", "input", "→", "output", "parameters", "size"]
+    shown = [line.split()[0] for line in lines[1 : len(many) + 1]]
+    assert shown == [row.path or "(the" for row in many]
+    assert lines[len(many) + 1 :][0] == f"{len(many)} of {len(many) + 1} modules shown"
+    assert len({len(line) for line in lines[: len(many) + 1]}) == 1
+
+
 def test_tree_tells_what_would_have_to_be_allowed() -> None:
     asked = [Wanted(f"nets.N{i}", "not allowed by itself", f"--allow nets.N{i}") for i in range(14)]
     wild = Wanted("os.system", "can run any code", "")

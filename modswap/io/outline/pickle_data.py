@@ -4,14 +4,18 @@ No name in it is imported, nothing is called, no state is set. Only what `torch.
 understood: protocols 0 to 3, without the operations that reserve memory as a file says.
 """
 
+import gc
 import io
 import pickle
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, Literal
 
 LARGEST = 256 << 20  # bytes of a pickle
-MOST = 24_000_000  # operations and their arguments; each makes an object of a hundred bytes at most
+MOST = 16_000_000  # operations; each makes an object of a hundred bytes at most
+SMALL = 8  # bytes of an argument that count with its operation
 _BANNED = (
     *("EXT1", "EXT2", "EXT4", "FRAME", "STACK_GLOBAL", "MEMOIZE", "NEWOBJ_EX", "BINUNICODE8"),
     *("BINBYTES8", "SHORT_BINUNICODE", "EMPTY_SET", "ADDITEMS", "FROZENSET", "BYTEARRAY8"),
@@ -66,27 +70,35 @@ class Made:
         what: The class or function.
         args: What it would be given.
         state: What its attributes would be set to; None for nothing.
-        items: What would be put into it by key.
-        elements: What would be appended to it.
+        items: What would be put into it by key; a list where there is any.
+        elements: What would be appended to it, likewise.
     """
 
     how: Literal["called", "new"]
     what: Name
     args: tuple[Any, ...]
     state: Any = None
-    items: list[tuple[Any, Any]] = field(default_factory=list)
-    elements: list[Any] = field(default_factory=list)
+    items: Sequence[tuple[Any, Any]] = ()
+    elements: Sequence[Any] = ()
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.items.append((key, value))
+        self.items = _more(self.items, [(key, value)])
 
     def append(self, value: Any) -> None:
         """Note an element, as a list would."""
-        self.elements.append(value)
+        self.elements = _more(self.elements, [value])
 
     def extend(self, values: list[Any]) -> None:
         """Note elements, as a list would."""
-        self.elements.extend(values)
+        self.elements = _more(self.elements, values)
+
+
+def _more(held: Sequence[Any], values: list[Any]) -> list[Any]:
+    """Return a list with more in it; most objects hold nothing, and have no list of their own."""
+    if not isinstance(held, list):
+        return list(values)
+    held += values
+    return held
 
 
 class UnreadableError(Exception):
@@ -130,11 +142,12 @@ def read_pickles(
     Raises:
         UnreadableError: If one cannot be read.
     """
-    counted = _Counted(stream)
+    bounds = _Bounds()
     names: dict[tuple[str, str], Name] = {}
     reader = _ModernReader if modern else _Reader
     try:
-        values = [reader(counted, names, home, location).load() for _ in range(count)]
+        with _uncollected():
+            values = [reader(stream, bounds, names, home, location).load() for _ in range(count)]
     except UnreadableError:
         raise
     except Exception as error:
@@ -143,50 +156,100 @@ def read_pickles(
     return values, tuple(names.values())
 
 
-class _Counted:
-    """A stream of pickles, so many of whose parts and bytes may be read."""
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector away from what a block makes: millions of objects, no garbage."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
-        self.parts = MOST
-        self.nbytes = LARGEST
 
-    def read(self, size: int) -> bytes:
-        return self._count(self.stream.read(min(size, self.nbytes + 1)))
+@dataclass(slots=True)
+class _Bounds:
+    """How many operations and bytes are left to pickles that follow one another."""
 
-    def readline(self) -> bytes:
-        return self._count(self.stream.readline(self.nbytes + 1))
+    operations: int = field(default_factory=lambda: MOST)
+    nbytes: int = field(default_factory=lambda: LARGEST)
 
-    def _count(self, data: bytes) -> bytes:
-        self.parts -= 1
-        self.nbytes -= len(data)
-        if self.parts < 0 or self.nbytes < 0:
+    def take(self, operations: int, nbytes: int) -> None:
+        """Take some of both.
+
+        Raises:
+            UnreadableError: If there are not so many.
+        """
+        self.operations -= operations
+        self.nbytes -= nbytes
+        if self.operations < 0 or self.nbytes < 0:
             raise UnreadableError(f"it has more than {MOST:,} parts or {LARGEST:,} bytes")
-        return data
 
 
 # the one in Python: its steps can be replaced, and it reserves nothing that a file asks for
 _Unpickler: Any = vars(pickle)["_Unpickler"]
+_NUMBER = struct.Struct("<I")
+_Stop: Any = vars(pickle)["_Stop"]
 
 
 class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
+    metastack: list[list[Any]]
     stack: list[Any]
     append: Callable[[Any], None]
+    proto: int
+    memo: dict[int, Any]
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         code: step for code, step in _Unpickler.dispatch.items() if code not in _BANNED_CODES
     }
 
     def __init__(
         self,
-        stream: _Counted,
+        stream: BinaryIO,
+        bounds: _Bounds,
         names: dict[tuple[str, str], Name],
         home: int,
         location: str | None,
     ) -> None:
         super().__init__(stream, encoding="utf-8", errors="surrogatepass")
+        self.stream = stream
+        self.bounds = bounds
         self.names = names
         self.home = home
         self.location = location
+
+    def load(self) -> Any:
+        """Return what the pickle holds; its steps are pickle's own, the loop is a quicker one."""
+        self.metastack, self.stack, self.proto = [], [], 0
+        self.append = self.stack.append
+        code, dispatch = self.stream.read, self.dispatch
+        most, left = min(self.bounds.operations, self.bounds.nbytes), 0
+        try:
+            for left in range(most, -1, -1):  # noqa: B007 - how many were not made
+                operation = code(1)
+                if not operation:
+                    raise EOFError("it has no end")
+                dispatch[operation[0]](self)
+        except _Stop as stop:
+            self.bounds.take(most - left + 1, most - left + 1)
+            return stop.value
+        self.bounds.take(most + 1, most + 1)
+        raise AssertionError  # pragma: no cover - there were not so many
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes, or those that are left."""
+        if size > SMALL:
+            self.bounds.take(0, size)
+        data = self.stream.read(size)
+        if len(data) < size:
+            raise EOFError("it ends within an argument")
+        return data
+
+    def readline(self) -> bytes:
+        """Return what is left of a line."""
+        line = self.stream.readline(self.bounds.nbytes + 1)
+        self.bounds.take(0, len(line))
+        return line
 
     def find_class(self, module: str, name: str) -> Name:
         return self.names.setdefault((module, name), Name(module, name))
@@ -225,6 +288,23 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
             raise UnreadableError(f"it sets the state of a {made.what} twice")
         made.state = state
 
+    # most steps of a pickle are these
+    def load_binget(self) -> None:
+        self.append(self.memo[self.stream.read(1)[0]])
+
+    def load_long_binget(self) -> None:
+        self.append(self.memo[_NUMBER.unpack(self.stream.read(4))[0]])
+
+    def load_binput(self) -> None:
+        self.memo[self.stream.read(1)[0]] = self.stack[-1]
+
+    def load_long_binput(self) -> None:
+        self.memo[_NUMBER.unpack(self.stream.read(4))[0]] = self.stack[-1]
+
+    dispatch[pickle.BINGET[0]] = load_binget
+    dispatch[pickle.LONG_BINGET[0]] = load_long_binget
+    dispatch[pickle.BINPUT[0]] = load_binput
+    dispatch[pickle.LONG_BINPUT[0]] = load_long_binput
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.BUILD[0]] = load_build

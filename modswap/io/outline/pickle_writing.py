@@ -2,7 +2,7 @@
 
 import pickle
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,7 +164,7 @@ class _Writer:
         self._set(made.items)
         self._appended(made.elements)
 
-    def _appended(self, items: list[Any]) -> None:
+    def _appended(self, items: Sequence[Any]) -> None:
         if items:
             self._later([_Code(pickle.MARK), *items, _Code(pickle.APPENDS)])
 

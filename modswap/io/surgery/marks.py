@@ -4,11 +4,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from modswap.io.extent import Extent
-from modswap.io.outline.pickle_data import Made, Stored
+from modswap.io.outline.pickle_data import Made, Name, Stored
 from modswap.io.outline.torch_zip import tensor_parts
 from modswap.io.surgery.edit import Mark
 from modswap.io.surgery.payload import named_tensors
 
+_PLAIN = {int, bool, str, type(None), Name}
 _DEPTH = 8  # levels of what a tensor is made of
 
 
@@ -33,18 +34,19 @@ def _place(extent: Extent) -> Hashable:
 
 def _content(value: Any, extent_of: Callable[[Stored], Extent], depth: int = 0) -> Hashable:
     """Return what two tensors have in common if and only if they are the same."""
+    if type(value) in _PLAIN:
+        return type(value), value
     if isinstance(value, Stored):
         return value.kind, value.location, _place(extent_of(value))
     if depth > _DEPTH:
         return id(type(value))  # an attribute of a tensor may hold anything, the model itself too
-    parts: Iterable[Any]
-    match value:
-        case tuple() | list():
-            parts = value
-        case dict():
-            parts = value.items()
-        case Made():
-            parts = (value.how, value.what, value.args, value.state, value.items, value.elements)
-        case _:
-            return type(value), repr(value)  # a NaN is no other
-    return tuple(_content(part, extent_of, depth + 1) for part in parts)
+    if isinstance(value, Made):
+        # what holds nothing more is told by its class and arguments alone
+        more = (value.state, value.items, value.elements)
+        told = (value.how, value.what, _content(value.args, extent_of, depth + 1))
+        rest = more if any(part is not None and part != () for part in more) else ()
+        return (*told, *(_content(part, extent_of, depth + 1) for part in rest))
+    if isinstance(value, tuple | list | dict):
+        parts: Iterable[Any] = value.items() if isinstance(value, dict) else value
+        return tuple([_content(part, extent_of, depth + 1) for part in parts])
+    return type(value), repr(value)  # a NaN is no other

@@ -63,7 +63,7 @@ def set_item(held: Any, key: Any, value: Any) -> None:
     if places:
         held.items[places[-1]] = (key, value)
     else:
-        held.items.append((key, value))
+        held[key] = value
 
 
 def remove_item(held: Any, key: Any) -> None:
@@ -71,7 +71,7 @@ def remove_item(held: Any, key: Any) -> None:
     if isinstance(held, dict):
         del held[key]
     else:
-        held.items[:] = [pair for pair in held.items if pair[0] != key]
+        held.items = [pair for pair in held.items if pair[0] != key]
 
 
 def put_weights(
@@ -112,7 +112,7 @@ def _refill(held: Any, pairs: list[tuple[Any, Any]]) -> None:
         held.clear()
         held.update(pairs)
     else:
-        held.items[:] = pairs
+        held.items = pairs
 
 
 def _set_versions(held: Any, gone: tuple[str, ...], versions: Mapping[str, Any]) -> None:
