@@ -12,9 +12,13 @@ class ModswapError(Exception):
         where: Recipe line (`swap.yaml:7:5`), module path or file.
         fix: One thing that the user can do.
         more: Further errors found in the same step, in order.
+
+    `rule` is set to the recipe line of the rule that a module's error comes from, where it is
+    known: reports point at it.
     """
 
     code: ClassVar[int] = 70
+    rule: str = ""
 
     def __init__(
         self,

@@ -68,6 +68,8 @@ def build(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Built, ...]:
         try:
             fitted = _fit(step, recipe)
         except ModswapError as error:
+            for one in error.all:
+                one.rule = step.where
             errors.append(error)
             continue
         made += [_make(model, step, sites, blueprint, recipe) for sites, blueprint in fitted]

@@ -207,6 +207,6 @@ def _stopped(outcome: Outcome) -> Iterator[Check]:
             continue
         name = next(kind for cls, kind in _KINDS if isinstance(error, cls))
         about = plain(error.where) or plain(outcome.checkpoint) or MODEL
-        place = place_of(error.where, outcome)
+        place = place_of(error.rule or error.where, outcome)
         fault = Fault(name, about, "", plain(error.what), plain(error.fix), place)
         yield Check(name, about, "failed", broken=error.code != 1, faults=(fault,))

@@ -124,6 +124,17 @@ def test_github_annotates_and_adds_to_the_summary(
     assert summary.count("### ❌") == 2
 
 
+def test_module_that_cannot_be_fitted_stands_at_its_rule(modswap: Command) -> None:
+    args = "{in_channels: 5, out_channels: 2, kernel_size: 1}"
+    second = f"  - {{match: head, with: 'torch.nn:Conv2d', args: {args}}}\n"
+    Path("two.yaml").write_text(GOOD + second)
+
+    ran = modswap("check", "two.yaml", "--format", "github")
+
+    assert ran.code == 1
+    assert ran.out.startswith(f"::error file=two.yaml,line={GOOD.count(chr(10)) + 1},")
+
+
 def test_github_works_without_a_summary(modswap: Command) -> None:
     ran = modswap("check", "good.yaml", "--format", "github")
 
