@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from modswap.cli.app import run
+from modswap.core.recipe import Limits
+from modswap.io.recipe import parse_recipe
 from modswap.ops.demo.network import build_network
+from modswap.ops.examinations import EXAMINATIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,3 +54,16 @@ def test_links_of_the_documents_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_page_on_verification_names_every_examination_and_its_recipe_is_one() -> None:
+    page = (ROOT / "docs/verification.md").read_text(encoding="utf-8")
+    (part,) = re.findall(r"```yaml\n([\s\S]*?)```", page)
+    head = "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\nreplace: [{match: a, with: CBAM}]\n"
+
+    limits = parse_recipe(head + part, "swap.yaml", ".").verify.limits
+
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [
+        *dict.fromkeys(row.name for row in EXAMINATIONS)
+    ]
+    assert limits.model_fields_set == set(Limits.model_fields)
