@@ -77,6 +77,10 @@ class ShapeError(ModswapError):
     code = 1
 
 
+class UnreachedError(ShapeError):
+    """The dummy forward never calls a module that a rule selects."""
+
+
 class DriftError(ModswapError):
     """Something is not as the lock file says that it was."""
 

@@ -51,6 +51,8 @@ class Site:
         training: Its own training flag before the trace.
         trainable: Whether any parameter asks for a gradient; true when it has none.
         channels_last: Whether its 4-D parameters lie in channels_last memory format.
+        grids: Heights and widths of the maps that were seen before it, of as many samples and
+            channels as the tokens that it is given; empty where it is given no tokens.
     """
 
     path: str
@@ -66,6 +68,7 @@ class Site:
     training: bool = False
     trainable: bool = True
     channels_last: bool = False
+    grids: tuple[tuple[int, int], ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:

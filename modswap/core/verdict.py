@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from modswap.core.finding import Finding
 from modswap.core.site import Call
-from modswap.core.values import Value, difference
+from modswap.core.values import TensorInfo, Value, difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,14 @@ class Visit:
         path: The module's first path; its aliases are left out.
         call: What it was given and gave back.
         around: Paths of the modules that were running then, the outermost first.
+        lies: How the map that it gave lies in memory: `contiguous`, `channels_last` or `other`;
+            empty where it gave none, or one that lies in both ways.
     """
 
     path: str
     call: Call
     around: tuple[str, ...] = ()
+    lies: str = ""
 
     def inside(self, sites: Container[str]) -> bool:
         """Return whether it was called from inside one of these sites."""
@@ -181,6 +184,27 @@ def reached(seen: Evidence) -> list[Problem]:
     ]
 
 
+def lost_format(before: Pass, after: Pass, swapped: Container[str]) -> str | None:
+    """Return the first module that gave maps in channels_last, and gives them otherwise; or None.
+
+    Args:
+        before: A pass before the swap.
+        after: The same pass after it.
+        swapped: Paths of the swapped sites.
+    """
+    then: dict[str, list[str]] = {}
+    for visit in before.visits:
+        if not visit.inside(swapped):
+            then.setdefault(visit.path, []).append(visit.lies)
+    for visit in after.visits:
+        was = then.get(visit.path)
+        if visit.inside(swapped) or not was:
+            continue
+        if was.pop(0) == "channels_last" and visit.lies not in {"", "channels_last"}:
+            return visit.path
+    return None
+
+
 def module_shapes(seen: Evidence) -> list[Problem]:
     """Find the first module, in order of execution, whose output changed."""
     # a module that is also called from inside a site, as a shared activation is, has lost calls
@@ -196,9 +220,18 @@ def module_shapes(seen: Evidence) -> list[Problem]:
             continue
         found = difference(old[path][index].output, visit.call.output)
         if found is not None:
-            fix = "set `adapt: true` on its rule, or choose args that keep its shape"
+            fix = _fix_of(old[path][index].output, visit.call.output)
             return [Problem(path, found, fix if path in seen.swapped else "")]
     return []
+
+
+def _fix_of(before: Value, after: Value) -> str:
+    """Return what makes up for another output of a site."""
+    if isinstance(before, TensorInfo) and isinstance(after, TensorInfo):
+        old, new = before.shape, after.shape
+        if old[:1] != new[:1] and sorted(old) == sorted(new):
+            return "its axes are in another order: give the batch first, as it was given"
+    return "set `adapt: true` on its rule, or choose args that keep its shape"
 
 
 def model_output(seen: Evidence) -> list[Problem]:
@@ -217,9 +250,9 @@ def finite(seen: Evidence) -> list[Problem]:
 
 
 CHECKS: tuple[Callable[[Evidence], list[Problem]], ...] = (
+    module_shapes,  # what diverged goes before what was raised for it
     runs,
     reached,
-    module_shapes,
     model_output,
     finite,
 )

@@ -1,7 +1,7 @@
 """Finding out by trying which layout a class of the user's own takes."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from modswap.core.blueprint import Adaptation
 from modswap.core.errors import ShapeError
-from modswap.core.site import LAYOUTS, Call, Layout, Site, extent
+from modswap.core.site import LAYOUTS, Call, Extent, Layout, Site, extent
 from modswap.core.values import Plain, TensorInfo, Value
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.fitting import (
@@ -23,11 +23,17 @@ from modswap.nn.fitting import (
     named_inputs,
     read_layout,
     tensor_inputs,
+    token_grid,
+    token_row,
 )
 from modswap.nn.trial import RefusedError, give
 
 FACTORS = ((2, 1), (1, 2), (2, 4), (4, 2), (2, 3), (3, 2), (4, 6), (3, 5))
 PROBES = 4  # at most so many further sizes are tried
+
+
+class NotRunError(ShapeError):
+    """The module does not run on what its site is given, in some layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +123,14 @@ def _undecided(
             f"{trial.reference} runs on {shapes} as {names} alike, and on no size that would tell"
         )
         return ShapeError(what, trial.site.path, "set `wants:` in its rule")
-    tried = "; ".join(f"as {layout}: {error.what}" for layout, error in refusals.items())
-    first = next(iter(refusals.values()))
+    # where it ran in some layout, what the others refuse does not matter
+    ran = {one: error for one, error in refusals.items() if not isinstance(error, NotRunError)}
+    told = ran or refusals
+    reasons: dict[str, list[str]] = {}
+    for layout, error in told.items():
+        reasons.setdefault(error.what, []).append(layout)
+    tried = "; ".join(f"as {' or '.join(names)}: {what}" for what, names in reasons.items())
+    first = next(iter(told.values()))
     what = f"{trial.reference} does not take {shapes}: {tried}"
     return ShapeError(what, trial.site.path, first.fix)
 
@@ -141,7 +153,7 @@ def _run(trial: Trial, found: Found, call: Call) -> Value:
         return give(around, call, trial.site.dtype)
     except RefusedError as error:
         fix = "choose a class that takes it, or set `layout:` or `wants:` in its rule"
-        raise ShapeError(f"it raises {error}", trial.site.path, fix) from None
+        raise NotRunError(f"it raises {error}", trial.site.path, fix) from None
 
 
 def _judge(trial: Trial, found: Found, *, adapt: bool) -> Adaptation | None:
@@ -152,6 +164,8 @@ def _judge(trial: Trial, found: Found, *, adapt: bool) -> Adaptation | None:
     """
     site = trial.site
     layout, sizes = read_layout(site, tensor_inputs(site))
+    if layout == "NLC" and found.wants != "NLC":
+        _check_grids(site, sizes)
     outputs = [_run(trial, found, call) for call in site.calls]
     if all(call.output == output for call, output in zip(site.calls, outputs, strict=True)):
         return None
@@ -163,9 +177,17 @@ def _judge(trial: Trial, found: Found, *, adapt: bool) -> Adaptation | None:
                 mismatch(call, output), site.path, "choose a class that gives the same"
             )
         same = seen.tokens == size.tokens
-        height = seen.height or (size.height if same else None) or isqrt(seen.tokens)
+        height = seen.height or (size.height if same else None) or token_row(seen.tokens)[0]
         given.append((output, Size(seen.channels, height, seen.tokens // height)))
     return judge_output(site, layout, given, adapt=adapt)
+
+
+def _check_grids(site: Site, sizes: Sequence[Extent]) -> None:
+    for call, size in zip(site.calls, sizes, strict=True):
+        try:
+            token_grid(site, call, size.tokens)
+        except ShapeError as error:
+            raise NotRunError(error.what, error.where, error.fix) from None
 
 
 def _telling(trial: Trial, found: Found) -> str:

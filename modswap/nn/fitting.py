@@ -6,7 +6,7 @@ from math import ceil, isqrt
 from typing import NamedTuple
 
 from modswap.core.blueprint import Adaptation
-from modswap.core.errors import ShapeError
+from modswap.core.errors import ShapeError, UnreachedError
 from modswap.core.site import Call, Extent, Layout, Site, extent
 from modswap.core.values import NONE, Group, Plain, TensorInfo, Value, tensors
 
@@ -70,11 +70,11 @@ def called(site: Site) -> tuple[Call, ...]:
     """Return the calls of a site.
 
     Raises:
-        ShapeError: If there are none.
+        UnreachedError: If there are none.
     """
     if not site.calls:
         fix = "give an input that reaches it, or take it out of the rule"
-        raise ShapeError("the dummy forward never calls it", site.path, fix)
+        raise UnreachedError("the dummy forward never calls it", site.path, fix)
     return site.calls
 
 
@@ -152,26 +152,63 @@ def _told(site: Site, tensor: TensorInfo) -> tuple[Layout, Extent]:
 def _size(site: Site, call: Call, seen: Extent, *, any_length: bool) -> Size:
     if seen.height is not None and seen.width is not None:
         return Size(seen.channels, seen.height, seen.width)
-    numbers = [number for _, value in named_inputs(call) for number in _numbers(value)]
-    if len(numbers) == 2 and numbers[0] * numbers[1] == seen.tokens:
-        return Size(seen.channels, numbers[0], numbers[1])
-    side = isqrt(seen.tokens)
-    if side**2 != seen.tokens and any_length:
-        return Size(seen.channels, seen.tokens, 1)
-    if side**2 != seen.tokens:
-        raise _no_square(site, call, seen.tokens)
-    return Size(seen.channels, side, side)
+    told = _given_size(call, seen.tokens)
+    if told is None and any_length:
+        return Size(seen.channels, *token_row(seen.tokens))
+    return Size(seen.channels, *(told or token_grid(site, call, seen.tokens)))
 
 
-def _no_square(site: Site, call: Call, tokens: int) -> ShapeError:
+def token_row(tokens: int) -> tuple[int, int]:
+    """Return height and width of tokens that need not be a map: a square, or a row of width 1."""
     side = isqrt(tokens)
-    more = tokens - side**2
-    if more <= CLASS_TOKENS:
-        extra = "a class token" if more == 1 else "class or register tokens"
-        what = f"{tokens} tokens are no map: they look like {side}x{side} + {more} ({extra})"
-        return ShapeError(what, site.path, "select a module that is given the map's tokens alone")
-    what = f"{tokens} tokens are no square, and the call does not give H and W: {call}"
-    return ShapeError(what, site.path, "select a module that is given a map")
+    return (side, side) if side**2 == tokens else (tokens, 1)
+
+
+def _given_size(call: Call, tokens: int) -> tuple[int, int] | None:
+    """Return the height and width that a call says beside its tokens."""
+    numbers = [number for _, value in named_inputs(call) for number in _numbers(value)]
+    if len(numbers) == 2 and numbers[0] * numbers[1] == tokens:
+        return numbers[0], numbers[1]
+    return None
+
+
+def token_grid(site: Site, call: Call, tokens: int) -> tuple[int, int]:
+    """Return height and width of the map that a site's tokens make.
+
+    The call says them, or the map is square, unless the tokens were seen to come from another.
+
+    Args:
+        site: The site.
+        call: What it is given.
+        tokens: How many.
+
+    Raises:
+        ShapeError: If they make no map, or not the one that they come from.
+    """
+    told = _given_size(call, tokens)
+    side = isqrt(tokens)
+    square = (side, side)
+    if told is not None or (side**2 == tokens and square in site.grids):
+        return told or square
+    for height, width in site.grids:
+        if height * width == tokens:
+            what = f"{tokens} tokens are a map of {height}x{width}, which the call does not say"
+            fix = "give an input whose map is square, or select a module that is given H and W"
+            raise ShapeError(f"{what}: {call}", site.path, fix)
+    for height, width in (*site.grids, square):
+        if 0 < tokens - height * width <= CLASS_TOKENS:
+            raise _class_tokens(site, tokens, height, width)
+    if side**2 != tokens:
+        what = f"{tokens} tokens are no square, and the call does not give H and W: {call}"
+        raise ShapeError(what, site.path, "select a module that is given a map")
+    return square
+
+
+def _class_tokens(site: Site, tokens: int, height: int, width: int) -> ShapeError:
+    more = tokens - height * width
+    extra = "a class token" if more == 1 else "class or register tokens"
+    what = f"{tokens} tokens are no map: they look like {height}x{width} + {more} ({extra})"
+    return ShapeError(what, site.path, "select a module that is given the map's tokens alone")
 
 
 def _numbers(value: Value) -> list[int]:

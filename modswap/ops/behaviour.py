@@ -11,9 +11,19 @@ from modswap.core.dependence import CLEAR, Moves
 from modswap.core.finding import CheckName, Finding
 from modswap.ops.dependence import along, argument, dependence, strength
 from modswap.ops.describe import live_tensors, one_line
-from modswap.ops.rehearsal import Inputs, Rehearsal, perform, seeded, set_mode
+from modswap.ops.rehearsal import Inputs, Rehearsal, perform, put_back, seeded, set_mode
 
 Gradients = Mapping[str, torch.Tensor | None]
+
+
+def breaks(on: Rehearsal) -> bool:
+    """Return whether the new module's output is not finite, and the original's is.
+
+    Args:
+        on: A site's modules and a call for them.
+    """
+    old, new = (_all_finite(perform(one, on.inputs)) for one in (on.old, on.new))
+    return old and not new
 
 
 def finite(on: Rehearsal) -> Finding:
@@ -21,9 +31,9 @@ def finite(on: Rehearsal) -> Finding:
     if not _all_finite(perform(on.old, on.inputs)):
         what = "the original's output is not finite either, on random weights"
         return Finding("finite", on.path, "skipped", what)
-    if _all_finite(perform(on.new, on.inputs)):
+    if not breaks(on):
         return Finding("finite", on.path, "passed")
-    what = "the output is not finite for normal inputs, as the original's was"
+    what = "the output is not finite for normal inputs; the original's was"
     return Finding("finite", on.path, "failed", what, "look for a division or a logarithm by zero")
 
 
@@ -108,10 +118,7 @@ def _written(module: nn.Module, inputs: Inputs) -> list[str]:
         or tensor.shape != now[name].shape
         or not torch.equal(tensor.nan_to_num(), now[name].nan_to_num())
     ]
-    with torch.no_grad():
-        for name, tensor in was.items():
-            if name in now and tensor.shape == now[name].shape:
-                now[name].copy_(tensor)
+    put_back(now, was)
     flags = any(inner.training for inner in module.modules())
     words = ["the training flag"] if flags else []
     return [*changed, *words, *(["the global random state"] if drawn else [])]
@@ -150,8 +157,9 @@ def _beside_the_old(on: Rehearsal, broken: list[str], stopped: list[str]) -> Fin
     """Return whether gradients that are not finite, or do not flow, are so since the swap."""
     old = _backward(on.old, on.inputs)
     if broken and all(_all_finite(live_tensors(list(part.values()))) for part in old):
-        what = f"the gradient of {_names(broken)} is not finite, as the original's were"
-        return Finding("gradients", on.path, "failed", what, "", {"broken": broken})
+        what = f"the gradient of {_names(broken)} is not finite; the original's were"
+        fix = "look for a root, a logarithm or a division at zero, also where `where` takes neither"
+        return Finding("gradients", on.path, "failed", what, fix, {"broken": broken})
     # what the module ignores altogether is told elsewhere
     labels = on.inputs.labels
     flowed = [name for name in stopped if _flows(old[1].get(name))]
@@ -189,9 +197,7 @@ def _backward(module: nn.Module, inputs: Inputs) -> tuple[Gradients, Gradients]:
         losses = [(y * torch.randn_like(y)).sum() for y in outputs if y.requires_grad]
         if losses:
             torch.stack([loss.float() for loss in losses]).sum().backward()
-    for name, buffer in module.named_buffers():
-        if name in kept and kept[name].shape == buffer.shape:
-            buffer.data.copy_(kept[name])
+    put_back(dict(module.named_buffers()), kept)
     trained = {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
     given: dict[str, torch.Tensor | None] = {}
     for label, source in zip(inputs.labels, sources, strict=True):

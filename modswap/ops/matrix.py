@@ -1,13 +1,14 @@
 """Passes beyond those that were asked for: other batches, modes, precisions, memory formats."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
+from typing import Any, NamedTuple
 
 from modswap.core.finding import Finding
 from modswap.core.recipe import Verify
 from modswap.core.values import of_any_precision
-from modswap.core.verdict import Pass, judge
+from modswap.core.verdict import Pass, judge, lost_format
 from modswap.ops.examine import Bench
 from modswap.ops.fake import needs_values
 from modswap.ops.inputs import Case
@@ -28,39 +29,72 @@ def matrix(bench: Bench) -> Iterator[Finding]:
         before = [_shown(bench, case) for case in cases]
     pairs = [(case, old) for case, old in zip(cases, before, strict=True) if old.cause is None]
     left = [str(case.key) for case, old in zip(cases, before, strict=True) if old.cause]
-    failed = False  # or not known
-    for case, old in pairs:
-        for found in _compared(bench, case, old):
-            failed = True
-            yield found
-            if found.status == "skipped":
-                return
     data = {"cases": [str(case.key) for case, _ in pairs], "not run by the original": left}
-    if not failed and pairs:
-        what = f"{len(pairs)} further cases hold"
-        yield Finding("matrix", "", "passed", what, data=data)
+    runs: list[_Run] = []
+    for case, old in pairs:
+        runs.append(_Run(case, old, _shown(bench, case)))
+        if needs_values(runs[-1].after.cause):
+            break  # it will be so in all of them
+    yield from _judged(bench, runs, data)
     if left:
         what = f"the original itself does not run in {len(left)} cases: {'; '.join(left[:4])}"
         yield Finding("matrix", "", "skipped", what, data=data)
+
+
+class _Run(NamedTuple):
+    """One case, and what the original and the swapped model showed in it."""
+
+    case: Case
+    before: Trace
+    after: Trace
+
+
+def _judged(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what the runs show; cases that fail at the same module are told once."""
+    alike: dict[str, list[list[Finding]]] = {}
+    for run in runs:
+        seen = run.after.seen
+        if needs_values(run.after.cause):
+            what = f"what went in needs values, and none are computed: {seen.error}"
+            yield Finding("matrix", seen.raised_in, "skipped", f"{what} (with {run.case.key})")
+            return
+        found = _compared(bench, run)
+        if found:
+            alike.setdefault(found[0].path, []).append(found)
+    for (first, *others), *more in alike.values():
+        again = f", and likewise in {len(more)} further cases" if more else ""
+        yield replace(first, what=first.what + again)
+        yield from others
+    if runs and not alike:
+        yield Finding("matrix", "", "passed", f"{len(runs)} further cases hold", data=data)
+    yield from islice(_slower(bench, runs), 1)
 
 
 def _shown(bench: Bench, case: Case) -> Trace:
     return trace(bench.model, case, seed=bench.prepared.seed, unreal=True, quick=True)
 
 
-def _compared(bench: Bench, case: Case, before: Trace) -> Iterator[Finding]:
-    after = _shown(bench, case)
-    if needs_values(after.cause):
-        what = f"what went in needs values, and none are computed: {after.seen.error}"
-        yield Finding("matrix", after.seen.raised_in, "skipped", f"{what} (with {case.key})")
-        return
+def _compared(bench: Bench, run: _Run) -> list[Finding]:
     paths = [built.sites[0].path for built in bench.prepared.built]
-    old, new = renamed(before, bench.prepared.built).seen, after.seen
-    if case.autocast:  # which chooses dtypes operation by operation
+    old, new = renamed(run.before, bench.prepared.built).seen, run.after.seen
+    if run.case.autocast:  # which chooses dtypes operation by operation
         old, new = _of_any_precision(old), _of_any_precision(new)
-    for problem in judge([old], [new], paths).problems:
-        what = f"{problem.what} (with {case.key})"
-        yield Finding("matrix", problem.path, "failed", what, problem.fix)
+    return [
+        Finding("matrix", one.path, "failed", f"{one.what} (with {run.case.key})", one.fix)
+        for one in judge([old], [new], paths).problems
+    ]
+
+
+def _slower(bench: Bench, runs: Iterable[_Run]) -> Iterator[Finding]:
+    """Yield where channels_last is lost: no error, but what follows has to copy or is slower."""
+    paths = {built.sites[0].path for built in bench.prepared.built}
+    fix = "end its forward with `.contiguous(memory_format=torch.channels_last)` if that went in"
+    for case, before, after in runs:
+        lost = lost_format(renamed(before, bench.prepared.built).seen, after.seen, paths)
+        if case.channels_last and lost is not None:
+            what = f"channels_last is lost: what it gives is laid out anew (with {case.key})"
+            data = {"memory_format": "lost", "case": str(case.key)}
+            yield Finding("matrix", lost, "passed", what, fix, data)
 
 
 def _of_any_precision(seen: Pass) -> Pass:

@@ -119,13 +119,31 @@ def _performed(
 ) -> list[torch.Tensor]:
     fresh = [leaf.clone() for leaf in leaves]
     set_mode(module, training=False)
+    # what it writes must not change what it gives next: that it writes is told by itself
+    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with seeded(seed), torch.no_grad():
         args, kwargs = inputs.live(fresh)
         outputs = live_tensors(module(*args, **kwargs))
     given = {id(leaf) for leaf in fresh}
     floating = [one for one in outputs if one.is_floating_point()]
     # what gives back nothing else, as a dropout does, is told by what it passes on
-    return [one for one in floating if id(one) not in given] or floating
+    told = [one for one in floating if id(one) not in given] or floating
+    told = [one.clone() for one in told] if kept else told  # it may be a part of a buffer
+    put_back(dict(module.named_buffers()), kept)
+    return told
+
+
+def put_back(now: Mapping[str, torch.Tensor], was: Mapping[str, torch.Tensor]) -> None:
+    """Give tensors the values that they had; those of another shape stay.
+
+    Args:
+        now: Tensors by name, written to.
+        was: What they held.
+    """
+    with torch.no_grad():
+        for name, value in was.items():
+            if name in now and now[name].shape == value.shape:
+                now[name].copy_(value)
 
 
 def set_mode(module: nn.Module, *, training: bool) -> None:

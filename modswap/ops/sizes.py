@@ -7,6 +7,7 @@ from modswap.core.coupling import Size
 from modswap.core.finding import Finding
 from modswap.core.size_probes import span_in_words
 from modswap.core.size_rule import SizeRule, fit_rule, in_words, size_in_words
+from modswap.ops.build import Built
 from modswap.ops.examine import Bench, Examination
 from modswap.ops.inputs import Case
 from modswap.ops.size_sweep import NoSweepError, Sweep, sweep
@@ -52,8 +53,10 @@ def _judged(bench: Bench, seen: Sweep) -> Finding:
     at = f"; {size_in_words(first)} is refused{f' in {where!r}' if where else ''}: {why}"
     what = f"it takes {words}; the original took {before} ({span}){at}"
     fix = _fix(bench, where) or f"resize inputs to what it takes: {words}"
-    lost = _single(now) and not _single(then)
-    return Finding("sizes", "", "failed" if lost else "passed", what, fix, data)
+    if _single(now) and not _single(then):
+        path = where if _site_of(bench, where) else ""
+        return Finding("sizes", path, "failed", what, fix, data)
+    return Finding("sizes", "", "passed", what, fix, data)
 
 
 def _single(rule: SizeRule | None) -> bool:
@@ -76,9 +79,16 @@ def _refusal(bench: Bench, seen: Sweep, size: Size) -> tuple[str, str]:
 
 def _fix(bench: Bench, where: str) -> str:
     """Return which option of the site that refuses a size would let it pass, or an empty text."""
-    for built in bench.prepared.built:
-        args: Mapping[str, Any] = built.blueprint.args
-        inside = any(f"{where}.".startswith(f"{path}.") for path in built.paths)
-        if inside and args.get("auto_pad") is False:
-            return f"set `auto_pad: true` in the rule at {built.step.where}"
+    built = _site_of(bench, where)
+    args: Mapping[str, Any] = built.blueprint.args if built else {}
+    if built and args.get("auto_pad") is False:
+        return f"set `auto_pad: true` in the rule at {built.step.where}"
     return ""
+
+
+def _site_of(bench: Bench, where: str) -> Built | None:
+    """Return what went in at the site that a path lies in; None if it lies in none."""
+    for built in bench.prepared.built:
+        if any(f"{where}.".startswith(f"{path}.") for path in built.paths):
+            return built
+    return None

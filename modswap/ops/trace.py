@@ -17,6 +17,7 @@ from modswap.core.verdict import Pass, Visit
 from modswap.ops.conventions import convention
 from modswap.ops.describe import class_name, describe, dtype_name, live_tensors, one_line
 from modswap.ops.fake import StandIns, fake_values, meta_values
+from modswap.ops.grids import grids_of, maps_of
 from modswap.ops.inputs import Case, make
 from modswap.ops.shortcuts import Shortcuts
 from modswap.ops.untouched import untouched
@@ -59,7 +60,8 @@ def trace(
     """
     if not unreal:
         return _trace(model, case, seed, None)
-    if case.autocast:  # which passes over tensors on the meta device
+    # autocast passes over tensors on the meta device, and convolutions forget there how they lie
+    if case.autocast or case.channels_last:
         return _trace(model, case, seed, fake_values)
     with Shortcuts() if quick else nullcontext():
         one = _trace(model, case, seed, meta_values)
@@ -241,7 +243,7 @@ class _Recorder:
         named = tuple((name, describe(value)) for name, value in kwargs.items())
         call = Call(tuple(describe(value) for value in args), named, describe(output))
         around = tuple(outer for outer, _ in self._running)
-        self.visits.append(Visit(path, call, around))
+        self.visits.append(Visit(path, call, around, _lies(output)))
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)
             if clue is not None:
@@ -271,11 +273,13 @@ def sites_of(model: nn.Module, traces: tuple[Trace, ...]) -> tuple[Site, ...]:
     for one in traces:
         for path, given in one.same_tensor.items():
             same.setdefault(path, []).extend(given)
-    return tuple(
+    maps = [maps_of(one.seen.visits, one.clues) for one in traces]
+    sites = (
         _site(path, module, aliases[module], tuple(calls.get(path, ())), same.get(path, []), clues)
         for module, path in _first_paths(model)
         if path
     )
+    return tuple(replace(site, grids=grids_of(site, maps)) for site in sites)
 
 
 def _aliases(model: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
@@ -320,3 +324,13 @@ def _site(
 def _is_channels_last(tensor: torch.Tensor) -> bool:
     last = tensor.is_contiguous(memory_format=torch.channels_last)
     return last and not tensor.is_contiguous()
+
+
+def _lies(output: Any) -> str:
+    """Return how a map lies in memory; empty for anything else, and what lies in both ways."""
+    if not isinstance(output, torch.Tensor) or output.ndim != 4:
+        return ""
+    last = output.is_contiguous(memory_format=torch.channels_last)
+    if output.is_contiguous():
+        return "" if last else "contiguous"
+    return "channels_last" if last else "other"

@@ -44,6 +44,7 @@ _KINDS: tuple[tuple[type[ModswapError], str], ...] = (
     (errors.MatchError, "match"),
     (errors.RecipeError, "recipe"),
     (errors.InputError, "input"),
+    (errors.UnreachedError, "reached"),
     (errors.ShapeError, "fit"),
     (errors.CheckpointError, "checkpoint"),
     (errors.UnsafeError, "safety"),
@@ -108,6 +109,11 @@ class Check:
     broken: bool = False
     reason: str = ""
     faults: tuple[Fault, ...] = ()
+
+
+def kind_of(error: ModswapError) -> str:
+    """Return what an error shows not to hold, a key of `ABOUT`."""
+    return next(kind for cls, kind in _KINDS if isinstance(error, cls))
 
 
 def plain(text: str) -> str:
@@ -205,7 +211,7 @@ def _stopped(outcome: Outcome) -> Iterator[Check]:
     for error in outcome.error.all if outcome.error is not None else ():
         if (error.where, error.what) in said:
             continue
-        name = next(kind for cls, kind in _KINDS if isinstance(error, cls))
+        name = kind_of(error)
         about = plain(error.where) or plain(outcome.checkpoint) or MODEL
         place = place_of(error.rule or error.where, outcome)
         fault = Fault(name, about, "", plain(error.what), plain(error.fix), place)

@@ -10,6 +10,7 @@ from modswap.core.finding import Finding
 from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome
 from modswap.core.values import Value, shapes
 from modswap.core.verdict import Case, Verdict
+from modswap.report.checks import kind_of
 from modswap.report.page import Page
 
 
@@ -133,4 +134,10 @@ def _error(error: ModswapError | None) -> dict[str, Any] | None:
 
 
 def _one(error: ModswapError) -> dict[str, Any]:
-    return {"code": error.code, "where": error.where, "what": error.what, "fix": error.fix}
+    return {
+        "check": kind_of(error),
+        "code": error.code,
+        "where": error.where,
+        "what": error.what,
+        "fix": error.fix,
+    }

@@ -116,7 +116,9 @@ def _advice(groups: Mapping[str, Sequence[Finding]], names: Sequence[str]) -> It
     """Yield the lines with which what holds goes on to hold."""
     for name in names:
         for found in groups[name]:
-            if found.status == "passed":
+            if found.status == "passed" and found.fix:
+                if found.path:
+                    yield f"{found.path}: {found.what}"
                 yield from found.fix.splitlines()
 
 
