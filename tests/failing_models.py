@@ -258,15 +258,6 @@ class Cacheless(CausalAttention):
         return super().forward(x)
 
 
-class Uncausal(CausalAttention):
-    """Attention of all to all."""
-
-    def forward(self, x: torch.Tensor, cache: Any = None) -> torch.Tensor:
-        q, k, v = self.qkv(x).chunk(3, -1)
-        out: torch.Tensor = self.proj(F.scaled_dot_product_attention(q, k, v))
-        return out
-
-
 class StrictlyBefore(CausalAttention):
     """Lets a token see those before it alone: the first sees none, and its softmax is NaN."""
 
@@ -351,18 +342,18 @@ class DropsAlways(nn.Module):
         return F.dropout(self.conv(x), 0.5)
 
 
-class Ema(nn.Module):
-    """Follows the mean of what it sees, in evaluation as well."""
+class Observer(nn.Module):
+    """Notes the largest value that it sees, in evaluation as well, as a quantiser's does."""
 
-    mean: torch.Tensor
+    largest: torch.Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("largest", torch.zeros(()))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.mean.mul_(0.9).add_(0.1 * x.detach().mean((0, 2, 3))[:, None, None])
-        return x - self.mean
+        self.largest.copy_(torch.maximum(self.largest, x.detach().amax()))
+        return x * 2
 
 
 class GridConv(nn.Module):
@@ -377,25 +368,30 @@ class GridConv(nn.Module):
         return out
 
 
-class OwnGrid(GridConv):
-    """Lays out tokens as a square by itself: (N, L, E) -> the same, what is over left as it is."""
+class Quadratic(nn.Module):
+    """Attention of all pixels to all that holds the whole matrix: (N, C, H, W) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        side = int(x.shape[1] ** 0.5)
-        on_map, rest = x[:, : side * side], x[:, side * side :]
-        grid = on_map.transpose(1, 2).unflatten(2, (side, side))
-        return torch.cat([self.conv(grid).flatten(2).transpose(1, 2), rest], 1)
+        q, k, v = self.qkv(x).flatten(2).chunk(3, 1)  # each (N, C, H * W)
+        weights = (q.transpose(1, 2) @ k).softmax(-1)
+        out: torch.Tensor = v @ weights.transpose(1, 2)
+        return out.reshape(x.shape)
 
 
 class Contiguous(nn.Module):
-    """A 1x1 convolution as a product, which gives a contiguous map whatever it is given."""
+    """A 1x1 convolution as a product, which lays out its map anew whatever it is given."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.mix = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.mix(x.movedim(1, -1)).movedim(-1, 1).contiguous()
+        out: torch.Tensor = self.mix(x.movedim(1, -1))
+        return out.movedim(-1, 1).contiguous()
 
 
 KEPT: dict[str, nn.Module] = {}
@@ -406,12 +402,15 @@ def kept_model(**options: Any) -> nn.Module:
     return KEPT["model"]
 
 
-def state_of(model: nn.Module) -> Mapping[str, Any]:
-    """Return what a check must leave: flags, attributes, hooks, values, gradients."""
+def state_of(model: nn.Module, without: str) -> Mapping[str, Any]:
+    """Return what a check must leave, but at one site: flags, attributes, hooks, values."""
+    modules = {path: m for path, m in model.named_modules() if not path.startswith(without)}
+    tensors = {n: t for n, t in model.state_dict().items() if not n.startswith(without)}
     return {
-        "flags": {path: module.training for path, module in model.named_modules()},
-        "names": {path: sorted(vars(module)) for path, module in model.named_modules()},
-        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
-        "values": {name: tensor.tolist() for name, tensor in model.state_dict().items()},
-        "gradients": [parameter.grad is None for parameter in model.parameters()],
+        "flags": {path: module.training for path, module in modules.items()},
+        "names": {path: sorted(vars(module)) for path, module in modules.items()},
+        "note": vars(model)["note"],
+        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules.values()],
+        "values": {name: tensor.tolist() for name, tensor in tensors.items()},
+        "gradients": [p.grad is None for m in modules.values() for p in m.parameters(False)],
     }

@@ -81,6 +81,10 @@ class UnreachedError(ShapeError):
     """The dummy forward never calls a module that a rule selects."""
 
 
+class LimitError(ShapeError):
+    """A pass would take more than it may."""
+
+
 class DriftError(ModswapError):
     """Something is not as the lock file says that it was."""
 

@@ -7,6 +7,7 @@ from torch.nn.functional import conv2d, pad, unfold
 
 from modswap.nn.half import imitated
 from modswap.nn.local_attention import KERNEL, Geometry, attend, attend_backward
+from modswap.nn.maps import lying_as
 from modswap.nn.transforms import transformed
 
 CHUNK = 8 << 20  # bytes of the maps of the images that are worked on together: those stay in cache
@@ -99,8 +100,7 @@ def mix_plain(terms: Terms, geometry: Geometry) -> torch.Tensor:
     mixed = mixed.reshape(N, 3 * C, H, W)
     side = kernel.shape[-1] // 2
     convolved = conv2d(mixed, kernel, stride=geometry.stride, padding=side, groups=D)
-    out: torch.Tensor = rate * attended + convolved
-    return out
+    return lying_as(rate * attended + convolved, x)
 
 
 def _unfold(pixels: torch.Tensor, geometry: Geometry) -> torch.Tensor:

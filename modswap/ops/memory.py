@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from modswap.core.cost import parse_size, size_text, too_much
-from modswap.core.errors import ShapeError
+from modswap.core.errors import LimitError
 from modswap.core.job import Job
 from modswap.ops.apply import module_at, swapped
 from modswap.ops.cost import costs_of, peak_of
@@ -62,10 +62,10 @@ def check_memory(
         seed: For what the model draws.
 
     Raises:
-        ShapeError: If one would take more.
+        LimitError: If one would take more.
     """
     for _, what, source in _beyond(model, cases, bounds, seed):
-        raise ShapeError(f"{what}, before anything is swapped", "inputs", _fix(source))
+        raise LimitError(f"{what}, before anything is swapped", "inputs", _fix(source))
 
 
 def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[Bound]) -> None:
@@ -77,7 +77,7 @@ def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[
         bounds: What they may take.
 
     Raises:
-        ShapeError: If one would take more; it names the site that takes most by itself.
+        LimitError: If one would take more; it names the site that takes most by itself.
     """
     if not bounds:
         return
@@ -91,7 +91,7 @@ def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[
                 default=("the model", 0),
             )
             most = f", this site alone {size_text(share)}" if share else ""
-            raise ShapeError(what + most, path, f"choose cheaper `args` for it, {_fix(source)}")
+            raise LimitError(what + most, path, f"choose cheaper `args` for it, {_fix(source)}")
 
 
 def _fix(source: str) -> str:

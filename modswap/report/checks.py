@@ -10,7 +10,7 @@ from modswap.core.errors import ModswapError
 from modswap.core.finding import Status
 from modswap.core.outcome import Outcome
 from modswap.core.printable import tame
-from modswap.core.verdict import Case
+from modswap.core.verdict import Case, Verdict
 
 MODEL = "the model"
 ABOUT: Mapping[str, str] = {
@@ -45,6 +45,7 @@ _KINDS: tuple[tuple[type[ModswapError], str], ...] = (
     (errors.RecipeError, "recipe"),
     (errors.InputError, "input"),
     (errors.UnreachedError, "reached"),
+    (errors.LimitError, "limits"),
     (errors.ShapeError, "fit"),
     (errors.CheckpointError, "checkpoint"),
     (errors.UnsafeError, "safety"),
@@ -111,8 +112,20 @@ class Check:
     faults: tuple[Fault, ...] = ()
 
 
-def kind_of(error: ModswapError) -> str:
-    """Return what an error shows not to hold, a key of `ABOUT`."""
+def kind_of(error: ModswapError, verdict: Verdict | None) -> str:
+    """Return what an error shows not to hold, a key of `ABOUT`.
+
+    Args:
+        error: One error, without those reported with it.
+        verdict: What the command found; None if it was stopped before.
+    """
+    said = (error.where, error.what)
+    for found in () if verdict is None else verdict.findings:
+        if found.status == "failed" and said == (found.path or MODEL, found.what):
+            return found.check
+    for case in () if verdict is None else verdict.cases:
+        if any(said == (problem.path or MODEL, problem.what) for problem in case.problems):
+            return "pass"
     return next(kind for cls, kind in _KINDS if isinstance(error, cls))
 
 
@@ -206,12 +219,13 @@ def _fault(check: str, path: str, what: str, fix: str, outcome: Outcome) -> Faul
 
 def _stopped(outcome: Outcome) -> Iterator[Check]:
     """Yield the errors that the verdict does not tell of."""
-    told = set() if outcome.verdict is None else set(outcome.verdict.problems)
+    verdict = outcome.verdict
+    told = set() if verdict is None else set(verdict.problems)
     said = {(problem.path or MODEL, problem.what) for problem in told}
     for error in outcome.error.all if outcome.error is not None else ():
         if (error.where, error.what) in said:
             continue
-        name = kind_of(error)
+        name = kind_of(error, verdict)
         about = plain(error.where) or plain(outcome.checkpoint) or MODEL
         place = place_of(error.rule or error.where, outcome)
         fault = Fault(name, about, "", plain(error.what), plain(error.fix), place)

@@ -44,7 +44,7 @@ def as_data(outcome: Outcome) -> dict[str, Any]:
         },
         "notes": list(outcome.notes),
         "seconds": round(outcome.seconds, 3),
-        "error": _error(outcome.error),
+        "error": _error(outcome.error, outcome.verdict),
     }
 
 
@@ -126,16 +126,16 @@ def _amount(amount: Amount) -> dict[str, int]:
     return {"tensors": amount.tensors, "bytes": amount.nbytes}
 
 
-def _error(error: ModswapError | None) -> dict[str, Any] | None:
+def _error(error: ModswapError | None, verdict: Verdict | None) -> dict[str, Any] | None:
     if error is None:
         return None
-    first, *more = [_one(one) for one in error.all]
+    first, *more = [_one(one, verdict) for one in error.all]
     return {**first, "more": more}
 
 
-def _one(error: ModswapError) -> dict[str, Any]:
+def _one(error: ModswapError, verdict: Verdict | None) -> dict[str, Any]:
     return {
-        "check": kind_of(error),
+        "check": kind_of(error, verdict),
         "code": error.code,
         "where": error.where,
         "what": error.what,
