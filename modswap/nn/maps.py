@@ -2,6 +2,8 @@
 
 import torch
 
+from modswap.nn.transforms import transformed
+
 
 def check_map(x: torch.Tensor, channels: int) -> None:
     """Refuse what is no map of so many channels, (N, C, H, W).
@@ -26,5 +28,7 @@ def check_positive(**sizes: int) -> None:
 
 def lying_as(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Return an NCHW map lying in memory as another does: channels last, or contiguous."""
+    if transformed(y, like):
+        return y  # which nothing can be asked how it lies
     last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -1,5 +1,6 @@
 """Passes beyond those that were asked for: other batches, modes, precisions, memory formats."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, product
@@ -50,8 +51,8 @@ class _Run(NamedTuple):
 
 
 def _judged(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what the runs show; cases that fail at the same module are told once."""
-    alike: dict[str, list[list[Finding]]] = {}
+    """Yield what the runs show; cases that fail alike are told once."""
+    alike: dict[tuple[str, str], list[list[Finding]]] = {}
     for run in runs:
         seen = run.after.seen
         if needs_values(run.after.cause):
@@ -60,7 +61,8 @@ def _judged(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> Iter
             return
         found = _compared(bench, run)
         if found:
-            alike.setdefault(found[0].path, []).append(found)
+            words = re.sub(r"\d+", "", found[0].what.rpartition(" (with ")[0])  # sizes apart
+            alike.setdefault((found[0].path, words), []).append(found)
     for (first, *others), *more in alike.values():
         again = f", and likewise in {len(more)} further cases" if more else ""
         yield replace(first, what=first.what + again)
