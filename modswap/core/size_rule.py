@@ -55,7 +55,7 @@ class SizeRule:
         return " and ".join(f"{n} {rule}" for n, rule in zip(names, self.axes, strict=True))
 
 
-def fit_rule(probes: Mapping[Size, bool]) -> SizeRule | None:
+def fit_rule(probes: Mapping[Size, bool], like: SizeRule | None = None) -> SizeRule | None:
     """Return the simplest rule that explains every size that was tried, or None.
 
     None is given too where too few were tried.
@@ -63,18 +63,24 @@ def fit_rule(probes: Mapping[Size, bool]) -> SizeRule | None:
     Args:
         probes: Sizes that were tried, (H, W) or (L,), and whether they were taken. The first one
             is where the others start from; it was taken.
+        like: What is asked of each axis elsewhere, as of a part of what was tried; where a rule
+            that ties both sides needs more, it is thought of first.
     """
     good = [size for size, ok in probes.items() if ok]
     if len(probes) < ENOUGH or not next(iter(probes.values())):
         return None
     tied = len(good[0]) == 2 and len(probes) >= PLENTY
     ties: Iterable[Coupling | None] = chain((None,), couplings(probes) if tied else ())
-    found = (_fitted(probes, good, coupling) for coupling in ties)
+    first = () if like is None else like.axes
+    found = (_fitted(probes, good, coupling, first) for coupling in ties)
     return next((rule for rule in found if rule is not None), None)
 
 
 def _fitted(
-    probes: Mapping[Size, bool], good: Sequence[Size], coupling: Coupling | None
+    probes: Mapping[Size, bool],
+    good: Sequence[Size],
+    coupling: Coupling | None,
+    like: tuple[AxisRule, ...] = (),
 ) -> SizeRule | None:
     """Return the rule with this coupling that explains every probe, or None."""
     bad = [s for s, ok in probes.items() if not ok and (coupling is None or coupling.takes(s))]
@@ -89,6 +95,9 @@ def _fitted(
         # both sides change together, so that often neither alone is to blame
         steps = divisors(gcd(*chain.from_iterable(taken)))[1:]
         thought_of += [[AxisRule(step)] * len(taken) for step in steps]
+        # several remainders beside a tie explain whatever was tried
+        plain = [one for one in thought_of if all(a is None or len(a.residues) == 1 for a in one)]
+        thought_of = [list(like), *plain]
     for axes in thought_of:
         rule = SizeRule(tuple(axis for axis in axes if axis is not None), coupling)
         if len(rule.axes) == len(taken) and explains(rule, probes):

@@ -38,7 +38,8 @@ def matrix(bench: Bench) -> Iterator[Finding]:
             break  # it will be so in all of them
     yield from _judged(bench, runs, data)
     if left:
-        what = f"the original itself does not run in {len(left)} cases: {'; '.join(left[:4])}"
+        count = "1 case" if len(left) == 1 else f"{len(left)} cases"
+        what = f"the original itself does not run in {count}: {'; '.join(left[:4])}"
         yield Finding("matrix", "", "skipped", what, data=data)
 
 
@@ -64,7 +65,8 @@ def _judged(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> Iter
             words = re.sub(r"\d+", "", found[0].what.rpartition(" (with ")[0])  # sizes apart
             alike.setdefault((found[0].path, words), []).append(found)
     for (first, *others), *more in alike.values():
-        again = f", and likewise in {len(more)} further cases" if more else ""
+        count = "1 further case" if len(more) == 1 else f"{len(more)} further cases"
+        again = f", and likewise in {count}" if more else ""
         yield replace(first, what=first.what + again)
         yield from others
     if runs and not alike:

@@ -12,6 +12,7 @@ from modswap.ops.describe import one_line
 from modswap.ops.examine import Bench
 from modswap.ops.fake import fake_values, needs_values
 from modswap.ops.inputs import Case, make
+from modswap.ops.latency import unread
 from modswap.ops.untouched import untouched
 
 _WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"
@@ -33,9 +34,19 @@ def reached(bench: Bench) -> Iterator[Finding]:
     """
     case = bench.prepared.cases[0].in_mode("eval")
     sites = list(bench.sites)
+    unreal = bench.prepared.unreal
     with bench.original() as model:
-        before = _counts(model, {path: old for path, old, _ in sites}, case, bench)
-    after = _counts(bench.model, {path: new for path, _, new in sites}, case, bench)
+        olds = {path: old for path, old, _ in sites}
+        before = _counts(model, olds, case, bench, unreal=unreal)
+        if (
+            isinstance(before, Exception)
+            and needs_values(before)
+            and not unread(model, unreal=True)
+        ):
+            unreal = False
+            before = _counts(model, olds, case, bench, unreal=unreal)
+    news = {path: new for path, _, new in sites}
+    after = _counts(bench.model, news, case, bench, unreal=unreal)
     watched = bench.after[0].seen.by_path()
     for built in bench.prepared.built:
         first = built.sites[0].path
@@ -61,7 +72,8 @@ class _Told:
     def finding(self, path: str) -> Finding:
         """Return what is to be said of it."""
         if isinstance(self.before, Exception):
-            what = f"the original does not run without data: {one_line(self.before)}"
+            why = "needs values" if needs_values(self.before) else "does not run without data"
+            what = f"the original {why}, and none were computed: {one_line(self.before)}"
             return Finding("reached", path, "skipped", what)
         if isinstance(self.after, Exception):
             if needs_values(self.after):
@@ -80,11 +92,10 @@ class _Told:
 
 
 def _counts(
-    model: nn.Module, modules: Mapping[str, nn.Module], case: Case, bench: Bench
+    model: nn.Module, modules: Mapping[str, nn.Module], case: Case, bench: Bench, *, unreal: bool
 ) -> Counter[str] | Exception:
     """Return how often each module runs in one pass, or what the pass raised."""
     counts: Counter[str] = Counter()
-    unreal = bench.prepared.unreal
     with untouched(model, training=False, unreal=unreal), torch.no_grad():
         for path, module in modules.items():
             vars(module)["forward"] = _counting(module.forward, path, counts)

@@ -36,7 +36,8 @@ SIZES = Examination("sizes", examine_sizes)
 
 
 def _judged(bench: Bench, seen: Sweep) -> Finding:
-    now, then = fit_rule(seen.swapped), fit_rule(seen.original)
+    then = fit_rule(seen.original)
+    now = fit_rule(seen.swapped, then)
     words, before = in_words(now, seen.swapped), in_words(then, seen.original)
     span = f"{len(seen.swapped)} sizes tried, of {span_in_words(seen.swapped)}"
     data = {

@@ -60,9 +60,12 @@ def trace(
     """
     if not unreal:
         return _trace(model, case, seed, None)
-    # autocast passes over tensors on the meta device, and convolutions forget there how they lie
-    if case.autocast or case.channels_last:
+    if case.autocast:  # which passes over tensors on the meta device
         return _trace(model, case, seed, fake_values)
+    if case.channels_last:  # convolutions forget on the meta device how their input lies
+        one = _trace(model, case, seed, fake_values)
+        if one.cause is None:
+            return one
     with Shortcuts() if quick else nullcontext():
         one = _trace(model, case, seed, meta_values)
     # what fails there may be a limit of the meta device; fake tensors have fewer, and tell more
@@ -110,13 +113,13 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
 
 
 def _placed(visit: Visit, device: str) -> Visit:
-    """Return a call as it would have been on a device."""
+    """Return a call as it would have been on a device; how its output lies is not known."""
     call = Call(
         tuple(placed(value, device) for value in visit.call.args),
         tuple((name, placed(value, device)) for name, value in visit.call.kwargs),
         placed(visit.call.output, device),
     )
-    return replace(visit, call=call)
+    return replace(visit, call=call, lies="")
 
 
 def _channels_last(value: Any) -> Any:
