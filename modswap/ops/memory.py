@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from modswap.core.cost import parse_size, size_text, too_much
-from modswap.core.errors import LimitError
+from modswap.core.errors import InputError, LimitError
 from modswap.core.job import Job
 from modswap.ops.apply import module_at, swapped
 from modswap.ops.cost import costs_of, peak_of
@@ -17,6 +17,7 @@ from modswap.ops.inputs import Case
 from modswap.ops.swap import Prepared
 
 RUN = 256 << 20  # bytes of weights that a pass reads; larger models run on shapes alone
+FREE = "the memory free on this machine"
 GROUP = Path("/sys/fs/cgroup")
 
 
@@ -43,7 +44,7 @@ def bounds_of(job: Job, *, unreal: bool) -> tuple[Bound, ...]:
     given = (
         ("--max-memory", job.max_memory),
         ("verify.limits.max_memory", None if limit is None else parse_size(limit)),
-        ("the memory free on this machine", None if unreal else available()),
+        (FREE, None if unreal else available()),
     )
     return tuple(Bound(nbytes, source) for source, nbytes in given if nbytes is not None)
 
@@ -62,9 +63,12 @@ def check_memory(
         seed: For what the model draws.
 
     Raises:
-        LimitError: If one would take more.
+        InputError: If one would take more than the machine has.
+        LimitError: If one would take more than was allowed.
     """
     for _, what, source in _beyond(model, cases, bounds, seed):
+        if source == FREE:
+            raise InputError(f"the input cannot be made: {what}", "inputs", _fix(source))
         raise LimitError(f"{what}, before anything is swapped", "inputs", _fix(source))
 
 
@@ -95,7 +99,7 @@ def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[
 
 
 def _fix(source: str) -> str:
-    if source.startswith("the memory"):
+    if source == FREE:
         return "give a smaller input, or run `modswap check`, which allocates nothing"
     return f"give a smaller input, or raise {source}"
 

@@ -110,7 +110,8 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
 def _keys(loaded: Loaded) -> tuple[str, ...]:
     """Return the keys of a file's outermost mapping."""
     payload = loaded.container.payload
-    return tuple(map(str, payload)) if isinstance(payload, Mapping) else ()
+    names = payload if isinstance(payload, Mapping) else ()
+    return tuple(name for name in names if isinstance(name, str))
 
 
 def _writing(

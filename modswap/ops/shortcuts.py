@@ -36,10 +36,20 @@ def _like(x: Tensor) -> Tensor | None:
     """Return a tensor like one that lies in memory without gaps, in either order; else None."""
     if not x.is_floating_point() or type(x) is not Tensor:
         return None
-    plain = x.is_contiguous() or (
-        x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    )
+    # compared with what torch writes, as strides of axes of one place may be anything
+    orders = (range(x.ndim), (0, 2, 3, 1)) if x.ndim == 4 else (range(x.ndim),)
+    plain = x.stride() in [_strides(x.shape, order) for order in orders]
     return x.new_empty_strided(x.shape, x.stride()) if plain else None
+
+
+def _strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a tensor without gaps whose axes lie in an order, the last nearest."""
+    found = [1] * len(shape)
+    step = 1
+    for axis in reversed(order):
+        found[axis] = step
+        step *= max(shape[axis], 1)
+    return tuple(found)
 
 
 def _unary(x: Tensor, *args: Any, **named: Any) -> Tensor | None:
