@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 from modswap.core.errors import MatchError, ModswapError, RecipeError, ShapeError
@@ -25,6 +26,7 @@ _COUNT, _QUOTED = re.compile(r"(\d+) modules? match"), re.compile(r"'([^']+)'")
 _CLASS = re.compile(r"set `class` to (\S+)")
 _NEVER = ("never calls it", "is now called 0 times")
 _PLAIN = re.compile(r"[\w.-]+")
+ALIKE = 0.8  # of two names, one of which is the other mistyped
 _SCALARS: Mapping[str, Any] = {"true": True, "false": False}
 
 
@@ -73,7 +75,21 @@ def candidates(error: ModswapError, recipe: Recipe) -> tuple[Edit, ...]:
         if isinstance(one, MENDED):
             for place in _places(one, recipe):
                 found |= dict.fromkeys(_of_rule(one, place, recipe))
-    return tuple(edit for edit in found if json.loads(edit.value) != _value(recipe, edit.place))
+    return tuple(edit for edit in found if _mends(edit, _value(recipe, edit.place)))
+
+
+def _mends(edit: Edit, present: Any) -> bool:
+    """Return whether an edit changes anything, and leaves it to the user which modules are meant.
+
+    `expect` is the user's own guard; in `match` only a slip of the pen is corrected.
+    """
+    value = json.loads(edit.value)
+    if edit.place[2:3] == ("expect",):
+        return False
+    if edit.place[2:3] == ("match",):
+        plain = isinstance(present, str) and not set("*?[{") & set(present)
+        return plain and SequenceMatcher(None, present, str(value)).ratio() >= ALIKE
+    return bool(value != present)
 
 
 def _places(error: ModswapError, recipe: Recipe) -> list[Place]:

@@ -44,12 +44,14 @@ def headline(outcome: Outcome) -> Text:
     sites = f"{len(outcome.sites)} site{'s' if len(outcome.sites) != 1 else ''}"
     seconds = f" ({outcome.seconds:.1f} s)" if outcome.seconds else ""
     if outcome.error is not None:
-        said = Text.assemble(("FAILED", "bold red"), f"  {outcome.checkpoint}{seconds}")
+        about = ", ".join(filter(None, (outcome.recipe, outcome.checkpoint)))
+        said = Text.assemble(("FAILED", "bold red"), f"  {about}{seconds}")
         for error in outcome.error.all:
             said.append_text(_error(error))
         return said
     if outcome.command == "check":
-        what = f"the swap of {sites} holds; nothing was written"
+        by = f" by {outcome.recipe}" if outcome.recipe else ""
+        what = f"the swap of {sites}{by} holds; nothing was written"
     elif outcome.written is None:
         what = f"the swap of {sites} holds; a dry run, nothing was written"
     else:

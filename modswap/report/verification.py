@@ -138,7 +138,8 @@ def _failures(groups: Mapping[str, Sequence[Finding]], told: Sequence[str]) -> I
             good = [found for found in group if found.status == "passed"]
             yield Text.assemble(BAD, f"{name}: {_counted(good, failed)}")
         for found in failed:
-            yield _failed(found, in_full=found.what not in told)
+            if found.what not in told:  # else the end of the report tells it
+                yield _failed(found)
 
 
 def _skipped(groups: Mapping[str, Sequence[Finding]]) -> Iterator[Text]:
@@ -156,13 +157,10 @@ def _skipped(groups: Mapping[str, Sequence[Finding]]) -> Iterator[Text]:
         yield Text(f"skipped {', '.join(names)}, {places}{why}", "dim")
 
 
-def _failed(found: Finding, *, in_full: bool) -> Text:
-    """Return a failure; what the end of the report tells anyway is not told twice."""
-    said = Text(f"      {found.path or 'the model'}")
-    if in_full:
-        said.append(": ").append(found.what, "bold")
-        if found.fix:
-            said.append(f"\n        fix: {found.fix}")
+def _failed(found: Finding) -> Text:
+    said = Text(f"      {found.path or 'the model'}: ").append(found.what, "bold")
+    if found.fix:
+        said.append(f"\n        fix: {found.fix}")
     return said
 
 

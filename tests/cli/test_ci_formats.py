@@ -194,5 +194,5 @@ def test_report_file_of_several_recipes_holds_all_of_it(modswap: Command) -> Non
     modswap("check", "good.yaml", "lost.yaml", "--report", "report.txt")
 
     text = Path("report.txt").read_text()
-    assert "OK  the swap of 1 site holds" in text
+    assert "OK  the swap of 1 site by good.yaml holds" in text
     assert text.endswith("\n1 of 2 recipes hold\n")

@@ -89,7 +89,7 @@ def test_check_writes_nothing(modswap: Command) -> None:
     ran = modswap("check", "net.pt", "-c", "swap.yaml", *ALLOW)
 
     assert ran.code == 0, ran.err
-    assert "the swap of 2 sites holds; nothing was written" in ran.out
+    assert "the swap of 2 sites by swap.yaml holds; nothing was written" in ran.out
     assert "no values were computed" in ran.out
 
 
@@ -135,7 +135,7 @@ def test_failed_table_says_what_and_where(modswap: Command) -> None:
     ran = modswap("check", "net.pt", "-c", "moody.yaml", *ALLOW)
 
     assert ran.code == 1
-    assert "FAILED  net.pt" in ran.out
+    assert "FAILED  moody.yaml, net.pt" in ran.out
     assert "head: output was" in ran.out
 
 

@@ -70,7 +70,7 @@ def test_fix_changes_one_line_says_so_and_checks_again(check: Check) -> None:
     code, out, err = check("swap.yaml", "--fix")
 
     assert (code, err) == (0, "fixed: adapt: true (swap.yaml:9)\n")
-    assert "the swap of 1 site holds" in out
+    assert "the swap of 1 site by swap.yaml holds" in out
     assert Path("swap.yaml").read_text() == STRIDED + "    adapt: true\n"
 
 
@@ -89,7 +89,6 @@ GATES = '"{space,channel}_attention"'
     ("rule", "fixed"),
     [
         (f"{{match: spase_attention, {BRA}}}", "match: space_attention (swap.yaml:6)"),
-        (f"{{match: {GATES}, expect: 3, {BRA}}}", "expect: 2 (swap.yaml:6)"),
         (f"{{match: {GATES}, {BRA}, args: {{num_heads: 5}}}}", "num_heads: 4 (swap.yaml:6)"),
         (
             f"{{match: {GATES}, {BRA}, args: {{n_win: 5, auto_pad: false}}}}",
@@ -118,6 +117,19 @@ def test_site_that_is_never_called_is_left_out(check: Check) -> None:
     code, _, err = check("swap.yaml", "--fix", model=ManyCalls(), recipe=recipe)
 
     assert (code, err) == (0, "fixed: exclude: [unused] (swap.yaml:9)\n")
+
+
+@pytest.mark.parametrize("match", ["space_*x", "space"])
+def test_what_is_meant_is_left_to_the_user(check: Check, match: str) -> None:
+    wrong = gated(f"{{match: {GATES}, expect: 3, {BRA}}}")
+    other = gated(f"{{match: '{match}', {BRA}}}")
+
+    for recipe in (wrong, other):
+        code, _, err = check("swap.yaml", "--fix", model=build_gated(), recipe=recipe)
+
+        assert code == 2
+        assert "fixed:" not in err
+        assert Path("swap.yaml").read_text() == recipe
 
 
 def test_where_nothing_helps_that_is_said(check: Check) -> None:

@@ -68,11 +68,11 @@ def words(error: ModswapError) -> list[str]:
         ),
         (
             MatchError("3 modules match, expected 2: a", "swap.yaml:5:5", "correct `expect`"),
-            ["0 expect: 3"],
+            [],  # the user's own guard
         ),
         (
             MatchError("no module", "swap.yaml:3:5", "did you mean 'gates', 'g' or 'a-[b'?"),
-            ["0 match: gates", "0 match: g", '0 match: "a-[b"'],
+            ["0 match: gates"],  # the others are other names
         ),
         (MatchError("no module", "swap.yaml:8:14", "did you mean 'heads'?"), ["1 match: heads"]),
         (MatchError("w", "swap.yaml:3:5", "set `class` to Conv2d"), ["0 class: Conv2d"]),

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from modswap.core.errors import ShapeError
+from modswap.core.errors import InputError, ShapeError
 from modswap.core.finding import Finding
 from modswap.core.job import Job, Policy, Subject
 from modswap.core.outcome import Outcome
@@ -274,7 +274,7 @@ def test_pass_beyond_this_machine_is_refused_without_being_asked(tmp_path: Path)
     text = "version: 1\ninputs: [{shape: [16000, 3, 2240, 2240]}]\nreplace:\n"
     text += '  - {match: "*_attention", with: BiLevelRoutingAttention}\n'
 
-    with pytest.raises(ShapeError, match="the memory free on this machine is") as caught:
+    with pytest.raises(InputError, match="the memory free on this machine is") as caught:
         replace_file(job(tmp_path, parse_recipe(text, "swap.yaml", ".")))
 
     assert "modswap check" in caught.value.fix
