@@ -153,7 +153,9 @@ def _judged(name: str, limit: float, value: float | None, why: str) -> Finding:
 def _said(name: str, value: float) -> str:
     if name == "memory":
         return size_text(int(value))
-    return f"{value:,}" if name in {"params", "flops"} else f"{value:.3g}"
+    if name in {"params", "flops"}:
+        return f"{value:,}"
+    return f"{value:.3g}" if name != "kept" else f"{value:.6g}"  # mostly near 1
 
 
 def too_much(nbytes: int, limit: int, source: str, case: str) -> str:
