@@ -1,5 +1,6 @@
 """Every recipe in configs/ does what its first lines say."""
 
+import json
 import re
 import runpy
 from collections.abc import Callable
@@ -50,6 +51,32 @@ def test_recipe_runs_as_it_says(
             assert run(words) == 0, capsys.readouterr().err
 
     assert any(words[:2] == ["modswap", "replace"] for words in commands)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda f: f.name)
+def test_recipe_raises_no_alarm(
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(CONFIGS)
+    makes, *_, (_, _, file, *_) = [
+        words for words in commands_of(recipe) if words[1] not in {"check", "tree"}
+    ]
+    if makes[0] == "python":
+        runpy.run_path(makes[1], run_name="__main__")
+    else:
+        demo_checkpoint()
+
+    code = run(["check", file, "-c", f"configs/{recipe.name}", "--format", "json"])
+
+    verify = json.loads(capsys.readouterr().out)["verify"]
+    told = [found for found in verify["checks"] if found["status"] != "passed"]
+    assert (code, verify["ok"]) == (0, True)
+    assert [one["what"] for one in told if "`--thorough` takes that time" not in one["what"]] == []
+    assert [one["path"] for one in verify["checks"] if "memory_format" in one["data"]] == []
 
 
 FACTORY = "modswap.ops.demo.network:build_network"

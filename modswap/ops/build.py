@@ -242,11 +242,15 @@ def take_over(module: nn.Module, site: Site, carried: Mapping[str, Any]) -> tupl
     if not site.trainable:
         module.requires_grad_(requires_grad=False)
         notes.append("frozen, as the old module's parameters were")
-    new = {name: value for name, value in carried.items() if name not in vars(module)}
-    vars(module).update(new)
+    carry_over(module, carried)
     if carried:
         notes.append(f"carried over what the host put on it: {', '.join(sorted(carried))}")
     return tuple(notes)
+
+
+def carry_over(module: nn.Module, carried: Mapping[str, Any]) -> None:
+    """Put plain attributes on a new module, where it has none of their names."""
+    vars(module).update({n: value for n, value in carried.items() if n not in vars(module)})
 
 
 def host_attributes(module: nn.Module) -> dict[str, Any]:

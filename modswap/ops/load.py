@@ -22,7 +22,7 @@ from modswap.io.recipe import parse_recipe
 from modswap.io.recognise import is_torch_zip, look_at
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, swapped
-from modswap.ops.build import import_class, make_module
+from modswap.ops.build import carry_over, host_attributes, import_class, make_module
 from modswap.ops.describe import one_line
 from modswap.ops.pretrained import CONFIG, pretrained
 from modswap.ops.swap import apply_recipe
@@ -278,9 +278,13 @@ def rebuild(
         raise _unfit(where, f"two of its modules have the path {double!r:.60}")
     room = sum(tensor.numel() for tensor in weights.values())
     placements: list[Placement] = []
+    old = dict(model.named_modules(remove_duplicate=False))
     for site in sites:
         module = _recorded(site, classes.get(site.module), room, where)
         room -= _elements(module)
+        for path in site.paths[:1]:
+            if path in old:  # it may lie in a new module
+                carry_over(module, host_attributes(old[path]))
         placements.append((site.paths, module))
     with swapped(model, placements):
         pass

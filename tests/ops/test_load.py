@@ -14,7 +14,7 @@ from modswap.core.receipt import Receipt, SiteRecord
 from modswap.io.recipe import parse_recipe
 from modswap.ops.load import load
 from modswap.ops.replace import check_file, replace_file
-from tests.models import GatedNet, Tied
+from tests.models import Detector, GatedNet, Tied
 
 RULE = "replace: [{match: space_attention, with: BiLevelRoutingAttention}]\n"
 
@@ -215,3 +215,23 @@ def test_one_instance_for_sites_of_two_sizes_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ModswapError):
         check_file(Job(subject, recipe))
+
+
+def test_what_a_host_put_on_a_module_is_there_again_in_a_model_that_is_built_anew(
+    tmp_path: Path,
+) -> None:
+    torch.save(Detector().state_dict(), tmp_path / "net.pt")
+    factory = "tests.models:Detector"
+    rule = "replace: [{match: block, with: SEBlock, layout: NCHW}]\n"
+    text = f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\n{rule}"
+    job = Job(
+        Subject(tmp_path / "net.pt", Policy(), factory),
+        parse_recipe(text, "swap.yaml", "."),
+        tmp_path / "out.pt",
+    )
+    assert replace_file(job).error is None
+
+    block = modswap.load(tmp_path / "out.pt", factory).get_submodule("block")
+
+    assert type(block).__name__ == "SEBlock"
+    assert (vars(block)["i"], vars(block)["f"], vars(block)["type"]) == (1, -1, "Sequential")
