@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
+
 from modswap.core.site import Call
 from modswap.core.values import Group, TensorInfo, Value
-from modswap.core.verdict import CaseKey, Pass, Problem, Visit, judge
+from modswap.core.verdict import CaseKey, Pass, Problem, Visit, judge, lost_format
 
 X = TensorInfo((1, 8, 4, 4))
 Y = TensorInfo((1, 8, 2, 2))
@@ -125,3 +127,48 @@ def test_same_problem_in_two_cases_is_told_once() -> None:
     assert len(verdict.problems) == 1
     assert not verdict.ok
     assert str(verdict.cases[0].key) == "(1, 8, 4, 4) eval float32"
+
+
+def test_site_that_gives_another_order_of_axes_is_told_to_give_the_batch_first() -> None:
+    turned = visits(("a", X), ("gate", TensorInfo((8, 1, 4, 4))))
+
+    (first,) = problems(replace(AFTER, visits=turned))
+
+    assert first.fix == "its axes are in another order: give the batch first, as it was given"
+
+
+def test_what_diverged_is_told_before_what_was_raised_for_it() -> None:
+    raised = Pass(KEY, visits(("gate", Y)), None, None, "RuntimeError: size", "head")
+
+    assert [one.path for one in problems(raised)] == ["gate", "head"]
+
+
+def lying(*ways: tuple[str, str]) -> Pass:
+    """Return a pass in which modules give maps that lie in some way."""
+    return Pass(KEY, tuple(Visit(path, call(), (), lies) for path, lies in ways), X)
+
+
+LAST = lying(("a", "channels_last"), ("gate", "channels_last"), ("head", "channels_last"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lost"),
+    [
+        (LAST, LAST, None),
+        (LAST, lying(("a", "channels_last"), ("gate", "contiguous"), ("head", "other")), "gate"),
+        (LAST, lying(("gate", ""), ("head", "other")), "head"),
+        (lying(("gate", "contiguous")), lying(("gate", "other")), None),
+        (lying(("gate", "")), lying(("gate", "contiguous")), None),
+        (LAST, lying(("gate", "channels_last"), ("gate", "contiguous"), ("new", "other")), None),
+    ],
+)
+def test_first_module_that_loses_channels_last_is_named(
+    before: Pass, after: Pass, lost: str | None
+) -> None:
+    assert lost_format(before, after, {"gate"}) == lost
+
+
+def test_memory_formats_inside_a_site_do_not_matter() -> None:
+    inner = Visit("gate.0", call(), ("gate",), "contiguous")
+
+    assert lost_format(LAST, replace(LAST, visits=(inner, *LAST.visits)), {"gate"}) is None

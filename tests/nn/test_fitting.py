@@ -1,5 +1,7 @@
 """Tests of what is judged from a site alone: its inputs, and what has to follow a module."""
 
+from dataclasses import replace
+
 import pytest
 
 from modswap.core.blueprint import Adaptation
@@ -40,6 +42,35 @@ def test_height_and_width_of_tokens_come_from_the_call(one: Call, ignores: tuple
 
     assert inputs.sizes == (Size(8, 4, 6),)
     assert inputs.ignores == ignores
+
+
+GRIDS = [
+    (16, ((4, 4), (2, 8)), "4x4"),
+    (16, ((2, 8),), "16 tokens are a map of 2x8, which the call does not say"),
+    (15, ((3, 5),), "15 tokens are a map of 3x5, which the call does not say"),
+    (16, ((3, 5),), r"they look like 3x5 \+ 1 \(a class token\)"),
+    (16, ((40, 40), (1, 4)), "4x4"),
+    (20, ((4, 4),), r"they look like 4x4 \+ 4 \(class or register tokens\)"),
+]
+
+
+@pytest.mark.parametrize(("tokens", "grids", "told"), GRIDS)
+def test_tokens_are_laid_out_as_the_map_that_they_were_seen_to_come_from(
+    tokens: int, grids: tuple[tuple[int, int], ...], told: str
+) -> None:
+    place = replace(site(tensor(1, tokens, 8), layout="NLC"), grids=grids)
+
+    if told == "4x4":
+        assert read_inputs(place).sizes == (Size(8, 4, 4),)
+        return
+    with pytest.raises(ShapeError, match=told):
+        read_inputs(place)
+
+
+def test_tokens_that_need_not_be_a_map_are_a_row() -> None:
+    place = replace(site(tensor(1, 17, 8), layout="NLC"), grids=((4, 4),))
+
+    assert read_inputs(place, any_length=True).sizes == (Size(8, 17, 1),)
 
 
 def test_inputs_that_say_nothing_in_any_call_are_dropped() -> None:

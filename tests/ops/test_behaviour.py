@@ -145,7 +145,7 @@ class Counts(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.seen += 1
-        return x * 2
+        return x * self.seen
 
 
 class Unused(nn.Module):
@@ -375,6 +375,19 @@ def test_fault_of_a_module_alone_is_found(
     at_site = [one for one in found if one.path and one.status == "failed"]
     assert set(checks) <= {one.check for one in at_site}
     assert any(what in one.what for one in at_site)
+
+
+@pytest.mark.parametrize(
+    ("new", "told"),
+    [
+        (Counts, {"untouched"}),
+        (NotFinite, {"finite"}),
+    ],
+)
+def test_one_fault_is_told_by_one_check(new: type[nn.Module], told: set[str]) -> None:
+    found = examine(Wrap(nn.Linear(DIM, DIM)), recipe(here(new)))
+
+    assert {one.check for one in found if one.status == "failed"} == told
 
 
 def test_a_model_that_mixes_samples_as_a_whole_is_told() -> None:

@@ -175,6 +175,43 @@ def test_original_that_needs_hooks_is_told() -> None:
     assert [one.status for one in skipped] == ["skipped"]
 
 
+class Constant(nn.Module):
+    """Reads a number from a tensor that is no buffer: (N, 8, H, W) -> the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = torch.tensor([2.0, 3.0])
+        self.gate = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.gate(x)
+        return y * float(self.scales[1])
+
+
+def test_model_that_needs_values_is_run_on_its_own_to_see_what_is_reached() -> None:
+    verdict = examine(Constant().eval(), "{match: gate, with: SEBlock}", "[2, 8, 6, 6]")
+
+    (found,) = [one for one in verdict.findings if one.check == "reached"]
+    assert (found.status, found.data["before"], found.data["after"]) == ("passed", 1, 1)
+
+
+def test_cases_that_fail_alike_are_told_once() -> None:
+    turned = "{match: gate, with: 'tests.ops.test_examine:Turned', layout: NCHW, wants: NCHW}"
+
+    found = failed(examine(Deaf().eval(), turned, "[8, 8, 6, 6]"), "matrix")
+
+    (told,) = [one.what for one in found if one.path == "gate"]
+    assert told.startswith("output was (1, 8, 6, 6), is now (8, 1, 6, 6) (with (1, 8, 6, 6) eval")
+    assert told.endswith("), and likewise in 2 further cases")
+
+
+class Turned(nn.Module):
+    """Gives channels first and samples second: (N, C, H, W) -> (C, N, H, W)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.transpose(0, 1) * 2
+
+
 def test_batch_that_only_one_number_fits_is_found_by_the_matrix() -> None:
     model = GatedNet().eval()
     swap = "{match: space_attention, with: 'tests.models:OneBatch', layout: NCHW, wants: NCHW}"
