@@ -8,7 +8,7 @@ from torch.nn.functional import conv2d, pad, unfold
 from modswap.nn.half import imitated
 from modswap.nn.local_attention import KERNEL, Geometry, attend, attend_backward
 from modswap.nn.maps import lying_as
-from modswap.nn.transforms import transformed
+from modswap.nn.transforms import recorded, transformed
 
 CHUNK = 8 << 20  # bytes of the maps of the images that are worked on together: those stay in cache
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -54,7 +54,7 @@ class Kept(NamedTuple):
 def supported(tensors: tuple[torch.Tensor, ...]) -> bool:
     """Return whether the tiles' kernel is there for these tensors, and they are plain ones."""
     return (
-        not (torch.compiler.is_compiling() or torch.compiler.is_exporting())
+        not (torch.compiler.is_compiling() or recorded())
         and all(type(t) in {torch.Tensor, torch.nn.Parameter} for t in tensors)
         # on tensors without data as well: what the tiles cost is foretold there
         and all(t.device.type in {"cpu", "meta"} for t in tensors)

@@ -1,6 +1,16 @@
-"""Telling when torch's function transforms are at work."""
+"""Telling when torch's tracers and function transforms are at work."""
 
 import torch
+
+
+def recorded() -> bool:
+    """Return whether what runs is written down once, for inputs of other sizes as well.
+
+    So it is by `torch.jit.trace`, `torch.export` and `torch.onnx.export`, not by `torch.compile`,
+    which writes it down anew.
+    """
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch's stubs forget it
+    return traced or torch.compiler.is_exporting()
 
 
 def transformed(*tensors: torch.Tensor) -> bool:

@@ -5,7 +5,7 @@ import torch
 from modswap.nn.routed_attention.picking import picking_attention
 from modswap.nn.routed_attention.plain import plain_attention, plain_shares
 from modswap.nn.routed_attention.whole import attend_whole, pays_off
-from modswap.nn.transforms import transformed
+from modswap.nn.transforms import recorded, transformed
 
 __all__ = ["plain_attention", "plain_shares", "routed_attention"]
 
@@ -39,8 +39,7 @@ def routed_attention(  # noqa: PLR0913 - the operands of one operation
         heads: Attention heads.
         scale: Factor of the logits.
     """
-    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch's stubs forget it
-    if traced or torch.compiler.is_exporting() or transformed(q, kv):
+    if recorded() or transformed(q, kv):
         return plain_attention(q, kv, indices, weights, key_mask, heads=heads, scale=scale)
     if weights is None and pays_off(q, kv, indices):
         return attend_whole(q, kv, indices, key_mask, heads=heads, scale=scale)
