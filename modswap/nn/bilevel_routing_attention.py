@@ -9,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from modswap.nn.half import slow_autocast
 from modswap.nn.maps import lying_as
 from modswap.nn.routed_attention import plain_shares, routed_attention
+from modswap.nn.routed_attention.adaptive import adaptive_pool
 from modswap.nn.routed_attention.arguments import (
     check_choice,
     check_numbers,
@@ -25,7 +26,8 @@ from modswap.nn.routed_attention.routing import (
     window_means,
 )
 from modswap.nn.routed_attention.values import with_value_map
-from modswap.nn.windows import filled_up, inside, join, join_onto, split
+from modswap.nn.transforms import recorded
+from modswap.nn.windows import count_windows, cut_off, filled_up, inside, join, join_onto, split
 
 PARAM_ATTENTION_MODES = ("qkvo", "qkv")
 
@@ -206,11 +208,12 @@ class BiLevelRoutingAttention(nn.Module):
         """Attend to a map (N, H, W, C), filled up before it is projected."""
         _, height, width, _ = x.shape
         n = self.n_win
-        x = filled_up(x, -height % n, -width % n)  # (N, H', W', C)
+        full = (count_windows(height, n) * n, count_windows(width, n) * n)
+        x = filled_up(x, *full) if self.auto_pad else x  # (N, H', W', C)
         windows = split(x, n, n)  # (N, P, h, w, C) with P = n_win²
-        q, kv = self.qkv(windows)  # (N, P, h, w, qk), (N, P, h, w, qk + C)
-        masked = self.mask_padding and x.shape[1:3] != (height, width)
-        valid = inside(height, width, (x.shape[1], x.shape[2]), n, n, x) if masked else None
+        q, kv = _copied(*self.qkv(windows))  # (N, P, h, w, qk), (N, P, h, w, qk + C)
+        masked = self.mask_padding and self.auto_pad and (recorded() or full != (height, width))
+        valid = inside(height, width, full, n, n, x) if masked else None
         q_mean, k_mean = self._means(windows, q, kv, valid, self.qkv.qkv)  # (N, P, qk)
         del windows
         routing: Routing = self.router(q_mean, k_mean, valid)  # (N, P, topk)
@@ -221,11 +224,12 @@ class BiLevelRoutingAttention(nn.Module):
         out = routed_attention(*operands, heads=self.num_heads, scale=self.scale)
         out = out.unflatten(2, q.shape[2:4])  # (N, P, h, w, C)
         if values is None:
-            y = join(out, n, n)[:, :height, :width]
+            y = cut_off(join(out, n, n), height, width)
         elif masked:
-            y = join(out, n, n)[:, :height, :width] + self._local(values[:, :height, :width])
+            y = cut_off(join(out, n, n), height, width)
+            y = y + self._local(cut_off(values, height, width))
         else:
-            y = join_onto(self._local(values), out, n, n)[:, :height, :width]
+            y = cut_off(join_onto(self._local(values), out, n, n), height, width)
         return _Attended(y, routing, operands if keep else None)
 
     def _refactored(self, x: torch.Tensor, *, keep: bool) -> _Attended:
@@ -235,20 +239,20 @@ class BiLevelRoutingAttention(nn.Module):
         """
         _, height, width, C = x.shape
         h, w = height // self.n_win, width // self.n_win
-        bottom, right = -height % h, -width % w
-        rows, columns = (height + bottom) // h, (width + right) // w
+        rows, columns = count_windows(height, h), count_windows(width, w)
+        full = (rows * h, columns * w)
         qkv = self.qkv_linear(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (N, H, W, 3 C)
-        windows = split(filled_up(qkv, bottom, right), rows, columns)  # (N, P, h, w, 3 C)
+        windows = split(filled_up(qkv, *full), rows, columns)  # (N, P, h, w, 3 C)
         q, kv = windows.tensor_split([C], dim=-1)
-        shape = (height + bottom, width + right)
-        filled = bottom or right
-        valid = inside(height, width, shape, rows, columns, x) if filled else None
-        pixels = split(filled_up(x, bottom, right), rows, columns)
+        q, kv = _copied(q, kv)
+        filled = recorded() or full != (height, width)
+        valid = inside(height, width, full, rows, columns, x) if filled else None
+        pixels = split(filled_up(x, *full), rows, columns)
         q_mean, k_mean = self._means(pixels, q, kv, valid, self.qkv_linear)  # (N, P, C)
         routing: Routing = self.router(q_mean, k_mean, None)  # (N, P, topk)
         operands = self._operands(q, kv, routing, valid if self.mask_padding else None)
         out = routed_attention(*operands, heads=self.num_heads, scale=self.scale)
-        y = join(out.unflatten(2, (h, w)), rows, columns)[:, :height, :width]  # (N, H, W, C)
+        y = cut_off(join(out.unflatten(2, (h, w)), rows, columns), height, width)  # (N, H, W, C)
         if self.lepe is not None:
             y = y + self._local(qkv[..., 2 * C :])
         return _Attended(y, routing, operands if keep else None)
@@ -300,21 +304,29 @@ class BiLevelRoutingAttention(nn.Module):
         """Return fewer keys and values, (N, P, h, w, c) -> (N, P, K, c), and which take part."""
         N, P, h, w, _ = kv.shape
         if self.kv_downsample_mode == "identity":
-            mask = None if valid is None else valid.flatten(1).expand(N, P, h * w)
+            mask = None if valid is None else _for_each(valid.flatten(1), N)
             return kv.flatten(2, 3), mask
         self._check_window(h, w)
         maps = kv.flatten(0, 1).permute(0, 3, 1, 2)  # (N P, c, h, w)
         if valid is None:
-            pooled = self.kv_down(maps)
+            pooled = self._fewer(maps)
             mask = None
         else:
             real = valid.expand(N, P, h, w).reshape(N * P, 1, h, w)
-            share = self.kv_down(real.to(kv.dtype))  # (N P, 1, …), 0 where nothing takes part
+            share = self._fewer(real.to(kv.dtype))  # (N P, 1, …), 0 where nothing takes part
             largest = self.kv_downsample_mode.endswith("maxpool")
-            pooled = self.kv_down(maps.masked_fill(~real, float("-inf") if largest else 0))
+            pooled = self._fewer(maps.masked_fill(~real, float("-inf") if largest else 0))
             pooled = (pooled if largest else pooled / share).masked_fill(share == 0, 0)
             mask = (share > 0).reshape(N, P, -1)
         return pooled.flatten(2).transpose(1, 2).unflatten(0, (N, P)), mask
+
+    def _fewer(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return pooled maps, (N, c, h, w) -> (N, c, h', w')."""
+        if recorded() and self.kv_per_win and self.kv_downsample_mode.startswith("ada_"):
+            largest = self.kv_downsample_mode == "ada_maxpool"
+            return adaptive_pool(maps, self.kv_per_win, largest=largest)
+        pooled: torch.Tensor = self.kv_down(maps)
+        return pooled
 
     def _local(self, x: torch.Tensor) -> torch.Tensor:
         """Return the depthwise convolution of values: (N, H, W, C) -> the same."""
@@ -381,3 +393,15 @@ class BiLevelRoutingAttention(nn.Module):
             f"{self.dim}, num_heads={self.num_heads}, n_win={self.n_win}, topk={self.topk}, "
             f"auto_pad={self.auto_pad}, layout={self.layout!r}"
         )
+
+
+def _copied(q: torch.Tensor, kv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return parts of one tensor, in a graph as tensors of their own."""
+    # a graph that flattens a part is held to how its sizes compared
+    return (q.contiguous(), kv.contiguous()) if recorded() else (q, kv)
+
+
+def _for_each(mask: torch.Tensor, number: int) -> torch.Tensor:
+    """Return a mask for each of a number of samples: (P, K) -> (N, P, K)."""
+    # a graph that flattens an expanded mask is held to a batch of several
+    return mask.repeat(number, 1, 1) if recorded() else mask.expand(number, *mask.shape)

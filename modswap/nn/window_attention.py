@@ -15,7 +15,7 @@ from modswap.nn.maps import check_positive, lying_as
 from modswap.nn.option_types import AtLeast1, Probability
 from modswap.nn.replacement import Conflict, Options, Replacement
 from modswap.nn.sizing import channels_of, given, heads_of, same_shape
-from modswap.nn.windows import filled_up, join, split
+from modswap.nn.windows import count_windows, cut_off, filled_up, join, split
 
 WINDOW_SIZE = 7  # as published
 FORBIDDEN = -100.0  # what the authors add to logits between pixels that are no neighbours
@@ -102,8 +102,8 @@ class WindowAttention(nn.Module):
         """Return what each pixel of an NHWC map gathers."""
         N, H, W, _ = x.shape
         side, shift = self.window_size, self.shift_size
-        x = filled_up(x, -H % side, -W % side)  # (N, H', W', C)
-        rows, columns = x.shape[1] // side, x.shape[2] // side
+        rows, columns = count_windows(H, side), count_windows(W, side)
+        x = filled_up(x, rows * side, columns * side)  # (N, H', W', C)
         if shift:
             x = x.roll((-shift, -shift), (1, 2))
         windows = split(x, rows, columns).flatten(0, 1).flatten(1, 2)  # (N P, L, C)
@@ -120,7 +120,7 @@ class WindowAttention(nn.Module):
         y = join(y.view(N, rows * columns, side, side, self.dim), rows, columns)
         if shift:
             y = y.roll((shift, shift), (1, 2))
-        out: torch.Tensor = self.proj_drop(y[:, :H, :W].contiguous())
+        out: torch.Tensor = self.proj_drop(cut_off(y, H, W).contiguous())
         return out
 
     def _bias(self) -> torch.Tensor:

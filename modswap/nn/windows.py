@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from modswap.nn.transforms import recorded
+
 
 def split(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """Return the windows of a map, row by row: (N, H, W, C) -> (N, P, H / rows, W / columns, C).
@@ -71,6 +73,21 @@ def inside(
     return split(real[None, :, :, None], rows, columns)[0, ..., 0]
 
 
-def filled_up(x: torch.Tensor, bottom: int, right: int) -> torch.Tensor:
-    """Return an NHWC map with zeros below and to the right."""
-    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
+def count_windows(size: int, side: int) -> int:
+    """Return how many windows of a side cover a size, written so that torch can simplify it."""
+    return (size + side - 1) // side
+
+
+def filled_up(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return an NHWC map with zeros below and to the right, up to a size."""
+    bottom, right = height - x.shape[1], width - x.shape[2]
+    # a graph runs at sizes that need none and at those that do
+    return F.pad(x, (0, 0, 0, right, 0, bottom)) if recorded() or bottom or right else x
+
+
+def cut_off(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return an NHWC map without what lies below and to the right of a size."""
+    if not recorded():
+        return x[:, :height, :width]
+    # a graph is held to whether its slice was contiguous; what padding gives always is
+    return F.pad(x, (0, 0, 0, width - x.shape[2], 0, height - x.shape[1]))

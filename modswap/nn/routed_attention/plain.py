@@ -85,7 +85,7 @@ def _picked(
 def among_all(indices: torch.Tensor) -> torch.Tensor:
     """Return window numbers counted over the whole batch: (N, P, T) -> the same."""
     N, P, _ = indices.shape
-    return indices + torch.arange(0, N * P, P, device=indices.device).view(N, 1, 1)
+    return indices + torch.arange(N, device=indices.device).view(N, 1, 1) * P
 
 
 def by_head(x: torch.Tensor, heads: int) -> torch.Tensor:
