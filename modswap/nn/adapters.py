@@ -152,14 +152,32 @@ def _numbers(value: Any) -> list[int]:
     """Return a whole number, or the pair of them that a tuple holds."""
     if isinstance(value, int) and not isinstance(value, bool):
         return [value]
+    if isinstance(value, torch.SymInt) or _is_traced_size(value):
+        return [value]
     if isinstance(value, (tuple, list)) and len(value) == 2:
         inner = [number for item in value for number in _numbers(item)]
         return inner if len(inner) == 2 else []
     return []
 
 
+def _is_traced_size(value: Any) -> bool:
+    """Return whether a value is a number to a model that `torch.jit.trace` runs."""
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch's stubs forget it
+    return traced and isinstance(value, torch.Tensor) and value.ndim == 0
+
+
+def _root(size: Any) -> Any:
+    """Return the whole part of a square root; of other numbers of tokens, too, in a graph."""
+    # torch has no ONNX for a size's square root: a number there, so a graph for so many tokens
+    if isinstance(size, torch.SymInt) and not torch.onnx.is_in_onnx_export():
+        return torch.sym_int(torch.sym_sqrt(size))
+    if isinstance(size, torch.Tensor):
+        return size.double().sqrt().long()
+    return isqrt(size)
+
+
 def _square(tokens: int) -> tuple[int, int]:
-    side = isqrt(tokens)
+    side = _root(tokens)
     if side**2 != tokens:
         raise ValueError(f"{tokens} tokens are no square, and no height and width are given")
     return side, side
