@@ -1,7 +1,7 @@
 """Judging a swap: what the model gave before against what it gives after."""
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modswap.core.finding import Finding
 from modswap.core.site import Call
@@ -35,13 +35,13 @@ class Visit:
         call: What it was given and gave back.
         around: Paths of the modules that were running then, the outermost first.
         lies: How the map that it gave lies in memory: `contiguous`, `channels_last` or `other`;
-            empty where it gave none, or one that lies in both ways.
+            empty where it gave none, one that lies in both ways, or where it is not known.
     """
 
     path: str
     call: Call
     around: tuple[str, ...] = ()
-    lies: str = ""
+    lies: str = field(default="", compare=False)
 
     def inside(self, sites: Container[str]) -> bool:
         """Return whether it was called from inside one of these sites."""
