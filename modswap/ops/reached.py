@@ -17,7 +17,7 @@ from modswap.ops.untouched import untouched
 
 _WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"
 _FASTER = (
-    "torch's own encoder layers read an attention's weights past its forward in evaluation mode: "
+    "torch's own encoder layers read the weights past a forward in evaluation mode: "
     "turn that off by `torch.backends.mha.set_fastpath_enabled(False)`, "
     "or swap the layer around it"
 )
@@ -57,6 +57,7 @@ def reached(bench: Bench) -> Iterator[Finding]:
                 sum(before[path] for path in paths) if isinstance(before, Counter) else before,
                 after[first] if isinstance(after, Counter) else after,
                 len(watched.get(first, ())),
+                same=type(olds[site.path]) is type(built.module),
             )
             yield told.finding(site.path)
 
@@ -64,10 +65,13 @@ def reached(bench: Bench) -> Iterator[Finding]:
 class _Told:
     """How often a site ran: before, now, and now while hooks watch; or what was raised."""
 
-    def __init__(self, before: int | Exception, after: int | Exception, watched: int) -> None:
+    def __init__(
+        self, before: int | Exception, after: int | Exception, watched: int, *, same: bool
+    ) -> None:
         self.before = before
         self.after = after
         self.watched = watched
+        self.same = same  # of the old module's class
 
     def finding(self, path: str) -> Finding:
         """Return what is to be said of it."""
@@ -81,13 +85,19 @@ class _Told:
                 return Finding("reached", path, "skipped", what)
             what = f"without hooks the forward pass raised {one_line(self.after)}"
             return Finding("reached", path, "failed", what, _FASTER)
-        data = {"before": self.before, "after": self.after, "watched": self.watched}
-        if not self.after and self.watched:
+        return self._counted(path, self.before, self.after)
+
+    def _counted(self, path: str, before: int, after: int) -> Finding:
+        data = {"before": before, "after": after, "watched": self.watched}
+        if self.same and not before and not after:
+            what = "as before, the model goes around its forward in evaluation"
+            return Finding("reached", path, "passed", what, data=data)
+        if not after and self.watched:
             return Finding("reached", path, "failed", _WATCHED, _FASTER, data)
-        if self.before and self.before != self.after:
-            what = f"without hooks it was called {self.before} times, is now {self.after} times"
+        if before and before != after:
+            what = f"without hooks it was called {before} times, is now {after} times"
             return Finding("reached", path, "failed", what, "look at how its parent calls it", data)
-        more = "" if self.before else "it runs now; the original went around it in evaluation"
+        more = "" if before else "it runs now; the original went around it in evaluation"
         return Finding("reached", path, "passed", more, data=data)
 
 

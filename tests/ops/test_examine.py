@@ -140,6 +140,18 @@ def test_fast_path_around_a_swapped_attention_is_found_and_hooks_do_not_hide_it(
         assert not verdict.ok
 
 
+def test_fast_path_around_another_layer_of_the_same_class_is_no_alarm() -> None:
+    layer = (
+        "{match: layer.linear1, with: 'torch.nn:Linear', args: {in_features: 16, out_features: 32}}"
+    )
+
+    verdict = examine(Encoder().eval(), layer, "[2, 5, 16]")
+
+    assert verdict.ok
+    (found,) = [one for one in verdict.findings if one.check == "reached"]
+    assert found.what == "as before, the model goes around its forward in evaluation"
+
+
 def test_sound_swap_is_reached() -> None:
     verdict = examine(GatedNet().eval(), "{match: '*_attention', with: SEBlock}", "[2, 3, 28, 28]")
 
