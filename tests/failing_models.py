@@ -1,5 +1,6 @@
 """Small models of public shape, and modules whose swap into them fails in one named way."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -414,3 +415,17 @@ def state_of(model: nn.Module, without: str) -> Mapping[str, Any]:
         "values": {name: tensor.tolist() for name, tensor in tensors.items()},
         "gradients": [p.grad is None for m in modules.values() for p in m.parameters(False)],
     }
+
+
+class Loud(nn.Module):
+    """Prints whenever it is built or run, as code under development does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+        sys.stdout.write("building\n")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sys.stdout.write("running\n")
+        y: torch.Tensor = self.conv(x)
+        return y

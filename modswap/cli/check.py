@@ -8,7 +8,7 @@ import typer
 
 from modswap.cli import locking, options
 from modswap.cli.outcomes import finish
-from modswap.cli.session import Session
+from modswap.cli.session import Progress, Session
 from modswap.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def check(
         for file, name in pairs
     ]
     entries = keeping.entries([request.recipe for request in requests])
-    outcomes = _outcomes(session, requests, jobs, alone=not entries)
+    with session.guarded() as progress:
+        outcomes = _outcomes(session, requests, jobs, progress, alone=not entries)
     for outcome in outcomes:
         if outcome.fixed:
             sys.stderr.write(f"fixed: {outcome.fixed}\n")
@@ -95,16 +96,21 @@ def check(
 
 
 def _outcomes(
-    session: Session, requests: "Sequence[Request]", jobs: int | None, *, alone: bool
+    session: Session,
+    requests: "Sequence[Request]",
+    jobs: int | None,
+    progress: Progress,
+    *,
+    alone: bool,
 ) -> list["Outcome"]:
     """Return what became of every request; of one alone, what stops its check is raised."""
     from modswap.ops.many import check_many, check_one, cores, job_of
 
     if len(requests) > 1:
-        return list(check_many(requests, jobs or cores(), session.progress()))
+        return list(check_many(requests, jobs or cores(), progress))
     (request,) = requests
     if not alone:
-        return [check_one(request, session.progress())]
+        return [check_one(request, progress)]
     session.recipe = request.recipe
     session.checkpoint = str(request.file or "")
     job = job_of(request)
@@ -112,7 +118,7 @@ def _outcomes(
 
     from modswap.ops.remedy import check_and_mend
 
-    return [check_and_mend(job, session.progress(), fix=request.fix)]
+    return [check_and_mend(job, progress, fix=request.fix)]
 
 
 def _pairs(files: list[Path], config: str | None) -> list[tuple[Path | None, str]]:

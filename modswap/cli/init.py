@@ -37,7 +37,8 @@ def init(
 
     from modswap.ops.starter import starter_recipe
 
-    text = starter_recipe(subject, session.progress())
+    with session.guarded() as progress:
+        text = starter_recipe(subject, progress)
     if output is None:
         session.emit(text)
         return

@@ -73,4 +73,6 @@ def replace(
         from modswap.ops.unbuilt import replace_unbuilt as run
     else:
         from modswap.ops.replace import replace_file as run
-    finish(session, [run(job, session.progress())])
+    with session.guarded() as progress:
+        outcome = run(job, progress)
+    finish(session, [outcome])

@@ -1,9 +1,11 @@
 """One run of the command: what it is about, where it prints, how it ends."""
 
+import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +57,18 @@ class Session:
         shown = self.verbose or (sys.stderr.isatty() and not self.quiet)
         return _say if shown else _hush
 
+    @contextmanager
+    def guarded(self) -> Iterator[Progress]:
+        """Keep what a model's own code prints out of the report; yields what is told of progress.
+
+        Raises:
+            CheckpointError: If the report's file has no folder, before any work is done.
+        """
+        if self.report is not None:
+            _with_folder(self.report)
+        with redirect_stdout(sys.stderr):
+            yield self.progress()
+
     def emit(self, text: str) -> None:
         """Write a report where it was asked for.
 
@@ -68,12 +82,19 @@ class Session:
         write_text(self.report, text)
 
 
+def _with_folder(file: Path) -> None:
+    if not file.absolute().parent.is_dir():
+        what = f"it cannot be written: {os.strerror(errno.ENOENT)}"
+        raise CheckpointError(what, str(file), "make its folder first")
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a text file, whole.
 
     Raises:
         CheckpointError: If it cannot be written.
     """
+    _with_folder(file)
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -44,7 +44,8 @@ def tree(
     from modswap.ops.tree import read_tree
     from modswap.report.tree import tree_json, tree_table
 
-    found = read_tree(subject, session.progress())
+    with session.guarded() as progress:
+        found = read_tree(subject, progress)
     rows = [
         row
         for row in found.rows

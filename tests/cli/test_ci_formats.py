@@ -177,13 +177,14 @@ def test_report_that_cannot_be_written_is_told_once(modswap: Command) -> None:
 
 
 def test_error_and_report_that_cannot_be_written_are_both_told(modswap: Command) -> None:
-    where = ["--format", "github", "--report", "no/such/x.txt"]
+    Path("taken").mkdir()
+    where = ["--format", "github", "--report", "taken"]
 
     ran = modswap("check", "gone.pt", "-c", "good.yaml", *where)
 
     assert ran.code == 3
     assert "error: gone.pt: " in ran.err
-    assert "error: no/such/x.txt: it cannot be written" in ran.err
+    assert "error: taken: it cannot be written" in ran.err
 
 
 def test_nothing_is_printed_for_those_who_want_quiet(modswap: Command) -> None:
@@ -196,3 +197,23 @@ def test_report_file_of_several_recipes_holds_all_of_it(modswap: Command) -> Non
     text = Path("report.txt").read_text()
     assert "OK  the swap of 1 site by good.yaml holds" in text
     assert text.endswith("\n1 of 2 recipes hold\n")
+
+
+def test_what_a_module_prints_stays_out_of_the_report(modswap: Command) -> None:
+    loud = "{match: space_attention, with: 'tests.failing_models:Loud', args: {channels: 16}}"
+    Path("loud.yaml").write_text(f"{HEAD}replace: [{loud}]\n")
+
+    ran = modswap("check", "loud.yaml", "--format", "json")
+
+    assert json.loads(ran.out)["ok"] is True, ran
+    assert "running\n" in ran.err
+
+
+def test_report_without_a_folder_is_told_before_any_work(modswap: Command) -> None:
+    Path("net.pt").unlink()
+
+    ran = modswap("check", "good.yaml", "--report", "none/report.json")
+
+    assert ran.code == 3
+    assert "none/report.json: it cannot be written" in ran.err
+    assert "net.pt" not in ran.err
