@@ -26,7 +26,7 @@ from modswap.nn.routed_attention.routing import (
     window_means,
 )
 from modswap.nn.routed_attention.values import with_value_map
-from modswap.nn.transforms import recorded
+from modswap.nn.transforms import for_each, own_tensors, recorded
 from modswap.nn.windows import count_windows, cut_off, filled_up, inside, join, join_onto, split
 
 PARAM_ATTENTION_MODES = ("qkvo", "qkv")
@@ -211,7 +211,7 @@ class BiLevelRoutingAttention(nn.Module):
         full = (count_windows(height, n) * n, count_windows(width, n) * n)
         x = filled_up(x, *full) if self.auto_pad else x  # (N, H', W', C)
         windows = split(x, n, n)  # (N, P, h, w, C) with P = n_win²
-        q, kv = _copied(*self.qkv(windows))  # (N, P, h, w, qk), (N, P, h, w, qk + C)
+        q, kv = own_tensors(*self.qkv(windows))  # (N, P, h, w, qk), (N, P, h, w, qk + C)
         masked = self.mask_padding and self.auto_pad and (recorded() or full != (height, width))
         valid = inside(height, width, full, n, n, x) if masked else None
         q_mean, k_mean = self._means(windows, q, kv, valid, self.qkv.qkv)  # (N, P, qk)
@@ -244,7 +244,7 @@ class BiLevelRoutingAttention(nn.Module):
         qkv = self.qkv_linear(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (N, H, W, 3 C)
         windows = split(filled_up(qkv, *full), rows, columns)  # (N, P, h, w, 3 C)
         q, kv = windows.tensor_split([C], dim=-1)
-        q, kv = _copied(q, kv)
+        q, kv = own_tensors(q, kv)
         filled = recorded() or full != (height, width)
         valid = inside(height, width, full, rows, columns, x) if filled else None
         pixels = split(filled_up(x, *full), rows, columns)
@@ -304,7 +304,7 @@ class BiLevelRoutingAttention(nn.Module):
         """Return fewer keys and values, (N, P, h, w, c) -> (N, P, K, c), and which take part."""
         N, P, h, w, _ = kv.shape
         if self.kv_downsample_mode == "identity":
-            mask = None if valid is None else _for_each(valid.flatten(1), N)
+            mask = None if valid is None else for_each(valid.flatten(1), N)
             return kv.flatten(2, 3), mask
         self._check_window(h, w)
         maps = kv.flatten(0, 1).permute(0, 3, 1, 2)  # (N P, c, h, w)
@@ -393,15 +393,3 @@ class BiLevelRoutingAttention(nn.Module):
             f"{self.dim}, num_heads={self.num_heads}, n_win={self.n_win}, topk={self.topk}, "
             f"auto_pad={self.auto_pad}, layout={self.layout!r}"
         )
-
-
-def _copied(q: torch.Tensor, kv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return parts of one tensor, in a graph as tensors of their own."""
-    # a graph that flattens a part is held to how its sizes compared
-    return (q.contiguous(), kv.contiguous()) if recorded() else (q, kv)
-
-
-def _for_each(mask: torch.Tensor, number: int) -> torch.Tensor:
-    """Return a mask for each of a number of samples: (P, K) -> (N, P, K)."""
-    # a graph that flattens an expanded mask is held to a batch of several
-    return mask.repeat(number, 1, 1) if recorded() else mask.expand(number, *mask.shape)

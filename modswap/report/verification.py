@@ -107,9 +107,8 @@ def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]
             yield Text(f"        {line}", no_wrap=True, overflow="fold")
         for name in names if page.verbose else ():
             for found in groups[name]:
-                if found.status == "passed":
-                    place = found.path or "the model"
-                    yield Text(f"      {name}, {place}: {found.what or 'holds'}", "dim")
+                if found.status == "passed" and found.what:
+                    yield Text(f"      {name}, {found.path or 'the model'}: {found.what}", "dim")
 
 
 def _advice(groups: Mapping[str, Sequence[Finding]], names: Sequence[str]) -> Iterator[str]:
