@@ -75,6 +75,9 @@ def check(
     pairs = _pairs(files, config)
     if fix and config == "-":
         raise UsageError("standard input cannot be fixed", "--fix", "put the recipe into a file")
+    if fix and locked:
+        what = "--fix and --locked exclude each other: what is fixed is not what was locked"
+        raise UsageError(what, "check", "fix first, then write the lock anew with --lock")
     policy = options.policy_of(allow, alias, trust=trust)
     keeping = locking.locking_of(lock_file, write=lock, hold=locked)
     most = options.memory_of(max_memory)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 from modswap.core.finding import Finding
@@ -135,7 +136,9 @@ def judge_limits(
 
 def _judged(name: str, limit: float, value: float | None, why: str) -> Finding:
     words, change = _WORDS[name]
-    data = {"limit": limit, "value": value, "of": name}
+    # infinity is no number in JSON
+    told = value if value is None or isfinite(value) else None
+    data = {"limit": limit, "value": told, "of": name}
     if value is None:
         return Finding("limits", "", "skipped", f"{words}: {why}", data=data)
     least = name == "kept"

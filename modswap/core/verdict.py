@@ -1,6 +1,6 @@
 """Judging a swap: what the model gave before against what it gives after."""
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modswap.core.finding import Finding
@@ -153,7 +153,7 @@ class Evidence:
 
     before: Pass
     after: Pass
-    swapped: tuple[str, ...]
+    swapped: Collection[str]
 
 
 def runs(seen: Evidence) -> list[Problem]:
@@ -266,8 +266,9 @@ def judge(before: Sequence[Pass], after: Sequence[Pass], swapped: Sequence[str])
         after: The same passes, in the same order, after the swap.
         swapped: Paths of the swapped sites.
     """
+    paths = dict.fromkeys(swapped)  # in their order, and found at once
     cases = tuple(
-        _judge_case(Evidence(old, new, tuple(swapped)))
+        _judge_case(Evidence(old, new, paths.keys()))
         for old, new in zip(before, after, strict=True)
     )
     values = [seen.finite for seen in after if seen.finite is not None]

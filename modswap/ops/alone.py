@@ -9,12 +9,15 @@ from functools import partial
 import torch
 from torch import nn
 
+from modswap.core.cost import size_text
 from modswap.core.finding import CheckName, Finding
 from modswap.core.site import Call, Site, extent
 from modswap.core.values import Value, tensors
 from modswap.ops.behaviour import CHECKS, breaks
+from modswap.ops.cost import metered
 from modswap.ops.describe import live_tensors, one_line
 from modswap.ops.examine import Bench, Examination
+from modswap.ops.fake import meta_values
 from modswap.ops.rehearsal import (
     Inputs,
     Rehearsal,
@@ -30,6 +33,7 @@ from modswap.ops.rehearsal import (
     stand_ins,
 )
 from modswap.ops.trace import trace
+from modswap.ops.untouched import untouched
 
 MOST = 64 << 20  # bytes of one tensor of a call, and of the weights of a model run as a whole
 WEIGHTS = 256 << 20  # bytes of the weights of a site's two modules
@@ -37,7 +41,9 @@ WEIGHTS = 256 << 20  # bytes of the weights of a site's two modules
 # same check find other things on a busy machine
 WORK = 5_000_000_000
 MACS = 100_000_000
+PEAK = 256 << 20  # bytes of one run of a site and back
 WHOLE: tuple[CheckName, ...] = ("independence", "finite")
+_BROKEN = "on real values it raises, as the original does not"
 COMPARED: tuple[CheckName, ...] = ("gradients", "dependence", "independence", "determinism")
 Same = dict[str, list[tuple[int, ...]]]
 
@@ -60,7 +66,7 @@ def rehearsed(name: CheckName, bench: Bench) -> Iterator[Finding]:
     around = stand_ins(bench.model, *bench.old.values())
     same = _same_tensors(bench)
     sites = {site.path: site for built in bench.prepared.built for site in built.sites}
-    done = 0
+    done, broken = 0, False
     for path, old, new in bench.sites:
         done += _work(sites[path], (old, new))
         make: Callable[[], Rehearsal] = partial(
@@ -68,10 +74,18 @@ def rehearsed(name: CheckName, bench: Bench) -> Iterator[Finding]:
         )
         if done > WORK and not bench.thorough:
             make = _too_much
-        yield from _checked(make, path, wanted)
+        found = _checked(make, path, wanted)
+        broken = broken or any(_BROKEN in one.what for one in found)
+        yield from found
     whole = [one for one in WHOLE if one in wanted]
-    if whole:
+    if whole and broken:  # which is told at its site
+        yield from (Finding(name, "", "skipped", "a site fails on real values") for name in whole)
+    elif whole:
         yield from _checked(partial(_whole, bench), "", whole)
+
+
+class _BrokenError(Exception):
+    """The new module raises where the original does not; says what."""
 
 
 def _too_much() -> Rehearsal:
@@ -101,11 +115,27 @@ def _checked(
         try:
             on: Rehearsal | None = make()
             reason = ""
+        except _BrokenError as error:
+            return _broken(str(error), path, list(wanted))
         except Exception as error:  # noqa: BLE001 - a module's own code may raise anything
             on, reason = None, _reason(error, path)
         if on is None:
             return [Finding(name, path, "skipped", reason) for name in wanted]
         return [_one(name, on) for name in wanted]
+
+
+def _broken(error: str, path: str, wanted: Sequence[CheckName]) -> list[Finding]:
+    """Return a failure, under the name of the check of outputs if that is wanted, and skips."""
+    what = f"{_BROKEN}: {error}"
+    fix = "shapes alone pass: run its forward on a random tensor to see why"
+    first: CheckName = "finite" if "finite" in wanted else wanted[0]
+    rest = "it does not run on real values"
+    return [
+        Finding(name, path, "failed", what, fix)
+        if name == first
+        else Finding(name, path, "skipped", rest)
+        for name in wanted
+    ]
 
 
 def _one(name: CheckName, on: Rehearsal) -> Finding:
@@ -186,7 +216,7 @@ def _site(
 
     def made(one: Call) -> Rehearsal:
         on = Rehearsal(site.path, old, new, _none(one), axis, _site_batch(bench, one, axis))
-        return _rehearsal(on, names, shared)
+        return _rehearsal(on, names, shared, thorough=bench.thorough)
 
     small = shrunk(call, site.layout)
     if small != call:
@@ -208,10 +238,15 @@ def _none(call: Call) -> Inputs:
     return Inputs(call, (), (), (), ())
 
 
-def _rehearsal(on: Rehearsal, names: tuple[str, ...], same: Sequence[int]) -> Rehearsal:
+def _rehearsal(
+    on: Rehearsal, names: tuple[str, ...], same: Sequence[int], *, thorough: bool
+) -> Rehearsal:
     """Return a rehearsal on a batch of two or more, where the original takes that."""
     seen = make_inputs(on.inputs.call, names, same)
     plain = replace(on, inputs=seen)
+    if not thorough:
+        for module in (on.old, on.new):
+            _light(module, seen)
     if on.batch != 1:
         return _tried(plain)
     larger = make_inputs(enlarged(on.inputs.call, on.axis, 1, 2), names, same)
@@ -235,9 +270,31 @@ def _takes(module: nn.Module, inputs: Inputs, axis: int) -> bool:
 
 def _tried(on: Rehearsal) -> Rehearsal:
     """Return a rehearsal that both modules can do."""
-    for module in (on.old, on.new):
-        perform(module, on.inputs)
+    perform(on.old, on.inputs)
+    try:
+        perform(on.new, on.inputs)
+    except UnfitError:
+        raise
+    except Exception as error:
+        raise _BrokenError(one_line(error)) from error
     return on
+
+
+def _light(module: nn.Module, inputs: Inputs) -> None:
+    """Refuse a run that would take much memory, as foretold on tensors without data."""
+    try:
+        with (
+            untouched(module, training=False, unreal=True),
+            meta_values(module) as (named, moved),
+            torch.no_grad(),
+        ):
+            leaves = [leaf.to("meta") for leaf in inputs.leaves]
+            args, kwargs = moved(inputs.live(leaves))
+            peak = metered(module, named, args, kwargs, gradients=False).peak
+    except Exception:  # noqa: BLE001 - what cannot be foretold is let through
+        return
+    if peak > PEAK:
+        raise UnfitError(f"a run takes {size_text(peak)}, `--thorough` takes that memory")
 
 
 def _macs(bench: Bench) -> int:
@@ -280,7 +337,9 @@ def _whole(bench: Bench) -> Rehearsal:
         raise UnfitError("the model did not run")
     nbytes = sum(4 * p.numel() for p in bench.model.parameters())
     if nbytes > MOST:
-        raise UnfitError(f"the model's weights are {nbytes >> 20} MiB, at most 64 are drawn")
+        raise UnfitError(
+            f"the model's weights are {nbytes >> 20} MiB, at most {MOST >> 20} are drawn"
+        )
     macs = _macs(bench)
     if macs > MACS and not bench.thorough:
         raise UnfitError(f"a run takes {macs:.1e} multiplications, `--thorough` takes that time")
@@ -292,4 +351,4 @@ def _whole(bench: Bench) -> Rehearsal:
     names = positional(bench.model, len(call.args))
     same: tuple[int, ...] = ()
     on = Rehearsal("", old, new, _none(call), 0, _batch(bench) or 0)
-    return _rehearsal(on, names, same)
+    return _rehearsal(on, names, same, thorough=bench.thorough)

@@ -107,11 +107,12 @@ def examined(verdict: Verdict, bench: Bench, rows: Sequence[Examination]) -> Ver
     return replace(verdict, findings=tuple(found))
 
 
-def _findings(row: Examination, bench: Bench) -> list[Finding]:
+def _findings(row: Examination, bench: Bench) -> Iterator[Finding]:
+    """Yield what a row finds; what it found before it fails counts all the same."""
     try:
-        return list(row.run(bench))
+        yield from row.run(bench)
     except ModswapError:
         raise
     except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
         what = f"it could not be examined: {one_line(error)}"
-        return [Finding(row.name, "", "skipped", what)]
+        yield Finding(row.name, "", "skipped", what)

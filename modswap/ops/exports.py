@@ -93,12 +93,27 @@ def exports(bench: Bench) -> Iterator[Finding]:
         yield from (_skipped(way, large) for way in ways)
         return
     subject = _subject(bench)
+    if not subject.inputs:
+        yield from _refused(ways, bench)
+        return
     if _drawn(subject):
         yield from (_skipped(way, "its outputs are drawn anew each time") for way in ways)
         return
     for way in ways:
         bench.progress(f"exporting: {way}")
         yield _examined(way, subject, bench)
+
+
+def _refused(ways: Sequence[str], bench: Bench) -> Iterator[Finding]:
+    """Yield what to say of a model that takes none of its inputs in evaluation."""
+    with bench.original():
+        original = _subject(bench)
+    for way in ways:
+        if original.inputs:
+            what = f"{way}: in evaluation it refuses every input, the original takes them"
+            yield Finding("export", "", "failed", what, FIX.format(way=way), {"way": way})
+        else:
+            yield _skipped(way, "in evaluation it refuses the inputs, as the original does")
 
 
 def _examined(way: str, subject: Subject, bench: Bench) -> Finding:
@@ -146,7 +161,6 @@ def _skipped(way: str, why: str, fix: str = "") -> Finding:
 
 
 def _data(way: str, tried: Tried) -> dict[str, Any]:
-    # infinity is no number in JSON
     return {"way": way, "apart": dict(tried.apart), "failed": dict(tried.why)}
 
 
@@ -220,6 +234,8 @@ def _drawn(subject: Subject) -> bool:
 
 def _tried(way: str, subject: Subject) -> Tried:
     """Return how a model fares when it is exported in a way."""
+    if not subject.inputs:
+        return Tried()
     shapes = [tuple(t.shape for t in one.tensors) for one in subject.inputs]
     example = next((i for i, one in enumerate(subject.inputs) if "batch" in one.name), 0)
     axes = _varying(shapes) if way in SIZED else ((),)

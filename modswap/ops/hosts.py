@@ -20,11 +20,13 @@ class Seen:
         model: The swapped model.
         subject: The file; None for a model in memory.
         keys: The keys of the file's outermost mapping.
+        factory: What builds the model, for files that hold weights without code; empty for none.
     """
 
     model: nn.Module
     subject: Subject | None
     keys: Sequence[str]
+    factory: str = ""
 
     @property
     def out(self) -> str:
@@ -43,22 +45,29 @@ class Seen:
     def loading(self) -> str:
         """Return the call that gives back the swapped model."""
         given = [repr(self.out)]
-        if self.subject and self.subject.factory:
-            given.append(repr(self.subject.factory))
+        if self.factory:
+            given.append(repr(self.factory))
         if self.subject and self.subject.policy.allow:
             given.append(f"allow={list(self.subject.policy.allow)!r}")
+        if self.subject and self.subject.policy.aliases:
+            given.append(f"alias={list(self.subject.policy.aliases)!r}")
+        if self.subject and self.subject.policy.trust:
+            given.append("trust=True")
         return f"modswap.load({', '.join(given)})"
 
 
-def host_notes(model: nn.Module, subject: Subject | None, keys: Sequence[str]) -> Iterator[Finding]:
+def host_notes(
+    model: nn.Module, subject: Subject | None, keys: Sequence[str], factory: str = ""
+) -> Iterator[Finding]:
     """Tell where the model's own library would build it without the swap, and how to keep it.
 
     Args:
         model: The swapped model.
         subject: The file; None for a model in memory.
         keys: The keys of the file's outermost mapping; empty if it is none.
+        factory: What builds the model, by the command or the recipe; empty for none.
     """
-    seen = Seen(model, subject, keys)
+    seen = Seen(model, subject, keys, factory)
     for applies, note in NOTES:
         if applies(seen):
             what, lines = note(seen)

@@ -71,7 +71,8 @@ def drift(bench: Bench) -> float:
     after = [_outputs(bench.model, case, seed) for case in cases]
     with bench.original() as model:
         before = [_outputs(model, case, seed) for case in cases]
-    return max(_distance(old, new) for old, new in zip(before, after, strict=True))
+    found = [_distance(old, new) for old, new in zip(before, after, strict=True)]
+    return math.inf if any(map(math.isnan, found)) else max(found)
 
 
 def _outputs(model: nn.Module, case: Case, seed: int) -> list[torch.Tensor]:
@@ -82,6 +83,8 @@ def _outputs(model: nn.Module, case: Case, seed: int) -> list[torch.Tensor]:
 
 
 def _distance(before: list[torch.Tensor], after: list[torch.Tensor]) -> float:
+    if len(before) != len(after):
+        return math.inf
     apart = sum(float((n - o).square().sum()) for o, n in zip(before, after, strict=True))
     size = sum(float(old.square().sum()) for old in before)
     if size == 0:

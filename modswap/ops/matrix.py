@@ -31,11 +31,7 @@ def matrix(bench: Bench) -> Iterator[Finding]:
     pairs = [(case, old) for case, old in zip(cases, before, strict=True) if old.cause is None]
     left = [str(case.key) for case, old in zip(cases, before, strict=True) if old.cause]
     data = {"cases": [str(case.key) for case, _ in pairs], "not run by the original": left}
-    runs: list[_Run] = []
-    for case, old in pairs:
-        runs.append(_Run(case, old, _shown(bench, case)))
-        if needs_values(runs[-1].after.cause):
-            break  # it will be so in all of them
+    runs = [_Run(case, old, _shown(bench, case)) for case, old in pairs]
     yield from _judged(bench, runs, data)
     if left:
         count = "1 case" if len(left) == 1 else f"{len(left)} cases"
@@ -54,12 +50,8 @@ class _Run(NamedTuple):
 def _judged(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what the runs show; cases that fail alike are told once."""
     alike: dict[tuple[str, str], list[list[Finding]]] = {}
-    for run in runs:
-        seen = run.after.seen
-        if needs_values(run.after.cause):
-            what = f"what went in needs values, and none are computed: {seen.error}"
-            yield Finding("matrix", seen.raised_in, "skipped", f"{what} (with {run.case.key})")
-            return
+    shown = [run for run in runs if not needs_values(run.after.cause)]
+    for run in shown:
         found = _compared(bench, run)
         if found:
             words = re.sub(r"\d+", "", found[0].what.rpartition(" (with ")[0])  # sizes apart
@@ -69,8 +61,14 @@ def _judged(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> Iter
         again = f", and likewise in {count}" if more else ""
         yield replace(first, what=first.what + again)
         yield from others
-    if runs and not alike:
-        yield Finding("matrix", "", "passed", f"{len(runs)} further cases hold", data=data)
+    if shown and not alike:
+        yield Finding("matrix", "", "passed", f"{len(shown)} further cases hold", data=data)
+    unseen = [run for run in runs if needs_values(run.after.cause)]
+    if unseen:
+        seen = unseen[0].after.seen
+        count = "1 case" if len(unseen) == 1 else f"{len(unseen)} cases"
+        what = f"what went in needs values, and none are computed: {seen.error} (in {count})"
+        yield Finding("matrix", seen.raised_in, "skipped", what)
     yield from islice(_slower(bench, runs), 1)
 
 
@@ -79,8 +77,10 @@ def _shown(bench: Bench, case: Case) -> Trace:
 
 
 def _compared(bench: Bench, run: _Run) -> list[Finding]:
-    paths = [built.sites[0].path for built in bench.prepared.built]
     old, new = renamed(run.before, bench.prepared.built).seen, run.after.seen
+    called = old.by_path()  # in one mode a site may lie idle, before as after
+    sites = (built.sites[0].path for built in bench.prepared.built)
+    paths = [path for path in sites if path in called]
     if run.case.autocast:  # which chooses dtypes operation by operation
         old, new = _of_any_precision(old), _of_any_precision(new)
     return [

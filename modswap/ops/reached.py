@@ -47,7 +47,8 @@ def reached(bench: Bench) -> Iterator[Finding]:
             before = _counts(model, olds, case, bench, unreal=unreal)
     news = {path: new for path, _, new in sites}
     after = _counts(bench.model, news, case, bench, unreal=unreal)
-    watched = bench.after[0].seen.by_path()
+    cases = zip(bench.prepared.cases, bench.after, strict=True)
+    watched = next((one.seen.by_path() for at, one in cases if at.mode == case.mode), {})
     for built in bench.prepared.built:
         first = built.sites[0].path
         for site in built.sites:
@@ -89,7 +90,7 @@ class _Told:
 
     def _counted(self, path: str, before: int, after: int) -> Finding:
         data = {"before": before, "after": after, "watched": self.watched}
-        if self.same and not before and not after:
+        if not before and not after and (self.same or not self.watched):
             what = "as before, the model goes around its forward in evaluation"
             return Finding("reached", path, "passed", what, data=data)
         if not after and self.watched:

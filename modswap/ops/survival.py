@@ -64,7 +64,7 @@ def survival(bench: Bench) -> Iterator[Finding]:
     Args:
         bench: What to examine.
     """
-    yield from host_notes(bench.model, bench.subject, bench.keys)
+    yield from host_notes(bench.model, bench.subject, bench.keys, _named_factory(bench))
     if bench.thorough and bench.subject is not None:
         yield _reloaded(bench, bench.subject)
 
@@ -170,6 +170,13 @@ def _loading(bench: Bench, subject: Subject, file: Path, folder: Path) -> Mappin
         # an archive of torch.export was written here, by torch
         "trust": policy.trust or file.suffix.lower() == ".pt2",
     }
+
+
+def _named_factory(bench: Bench) -> str:
+    """Return what the command or the recipe names to build the model; empty for neither."""
+    if bench.subject is not None and bench.subject.factory is not None:
+        return bench.subject.factory
+    return bench.recipe.model.factory if bench.recipe.model is not None else ""
 
 
 def _factory(bench: Bench, subject: Subject, folder: Path) -> str | None:

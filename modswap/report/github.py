@@ -16,7 +16,9 @@ from modswap.report.checks import (
 )
 from modswap.report.page import Page, bare
 
-MOST_ROWS = 200  # a summary may hold 1 MiB; whoever reads more than this wants the JSON
+# whoever reads more than this wants the JSON; GitHub drops a step's summary of more than 1 MiB
+MOST_ROWS = 200
+MOST_BYTES = 900_000
 _DATA = "%\r\n"  # what ends a command, or stands for it
 _PROPERTY = "%\r\n:,"
 _MARKS = str.maketrans(
@@ -46,8 +48,16 @@ def github_report(outcomes: Sequence[Outcome], page: Page) -> str:
 
 def github_summary(outcomes: Sequence[Outcome]) -> str:
     """Return the summary of a job, in Markdown."""
-    lines = (line for outcome in outcomes for line in _summary(outcome))
-    return "\n".join(lines).rstrip("\n") + "\n"
+    told: list[str] = []
+    left = MOST_BYTES
+    for number, outcome in enumerate(outcomes):
+        text = "\n".join(_summary(outcome))
+        left -= len(text.encode())
+        if left < 0:
+            told.append(f"… and {len(outcomes) - number} more: see the log, or the JSON.")
+            break
+        told.append(text)
+    return "\n".join(told).rstrip("\n") + "\n"
 
 
 def _command(fault: Fault) -> str:

@@ -18,7 +18,12 @@ def json_report(outcomes: Sequence[Outcome], page: Page) -> str:
     """Return one outcome as a JSON object, others as a list; the page does not matter."""
     del page
     data = [as_data(outcome) for outcome in outcomes]
-    return json.dumps(data[0] if len(data) == 1 else data, indent=2, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(
+            data[0] if len(data) == 1 else data, indent=2, ensure_ascii=False, allow_nan=False
+        )
+        + "\n"
+    )
 
 
 def as_data(outcome: Outcome) -> dict[str, Any]:

@@ -541,3 +541,46 @@ def test_large_maps_are_rehearsed_small_unless_a_module_takes_their_size_alone()
     found = examine(model, recipe("SEBlock", "1", "[1, 3, 64, 64]", ", layout: NCHW"))
 
     assert [one.what for one in found if one.path == "1" and one.status != "passed"] == []
+
+
+class RaisesOnValues(nn.Module):
+    """Reads behind the end, which tensors without data do not notice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., torch.arange(x.shape[-1]) + 1] * self.weight
+
+
+class Dense(nn.Module):
+    """Compares every place of a map with every other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(6, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = x.flatten(2)
+        shares = (flat.transpose(1, 2) @ flat).softmax(-1)
+        y: torch.Tensor = (flat @ shares).reshape(x.shape)
+        return y * self.weight
+
+
+def test_module_that_raises_on_real_values_alone_is_found_once() -> None:
+    found = examine(Wrap(Causal()), recipe(here(RaisesOnValues)))
+
+    (fault,) = [one for one in found if one.status == "failed"]
+    assert (fault.check, fault.path) == ("finite", "block")
+    assert "on real values it raises, as the original does not: IndexError" in fault.what
+
+
+def test_run_that_would_take_much_memory_is_left_out() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1))
+    wanted = recipe(here(Dense), "1", "[1, 3, 91, 91]", ", layout: NCHW, wants: NCHW")
+
+    told = {one.what for one in examine(model, wanted) if one.path == "1"}
+
+    assert len(told) == 1
+    assert "it was not run by itself: a run takes" in told.pop()

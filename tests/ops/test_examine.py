@@ -1,6 +1,7 @@
 """Examinations of a swap that shapes of one pass would let through."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from modswap.core.finding import Finding
 from modswap.core.verdict import Verdict
 from modswap.io.recipe import parse_recipe
 from modswap.ops.examinations import EXAMINATIONS
-from modswap.ops.examine import Bench, Examination, examined
+from modswap.ops.examine import Bench, Examination, _findings, examined
 from modswap.ops.swap import prepare, verified
 from tests.models import EvenBatch, GatedNet, OneBatch
 
@@ -320,3 +321,38 @@ def test_site_that_the_original_went_around_is_told() -> None:
 
     assert verdict.ok
     assert any("the original went around it" in found.what for found in verdict.findings)
+
+
+def test_failures_that_were_found_before_a_row_breaks_count() -> None:
+    def breaks(_: Bench) -> Iterator[Finding]:
+        yield Finding("sizes", "", "failed", "seen")
+        raise RuntimeError("later")
+
+    found = list(_findings(Examination("sizes", breaks), cast("Bench", None)))
+
+    assert [(one.status, one.what) for one in found] == [
+        ("failed", "seen"),
+        ("skipped", "it could not be examined: RuntimeError: later"),
+    ]
+
+
+class TrainedBranch(nn.Module):
+    """A branch that runs in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.aux = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.stem(x)
+        return y + self.aux(y) if self.training else y
+
+
+def test_branch_that_runs_in_training_alone_raises_no_alarm() -> None:
+    args = "{in_channels: 4, out_channels: 4, kernel_size: 1}"
+    swap = f"{{match: aux, with: 'torch.nn:Conv2d', args: {args}}}"
+
+    verdict = examine(TrainedBranch(), swap, "[2, 3, 8, 8]", more="verify: {modes: [train]}")
+
+    assert verdict.ok, verdict.problems

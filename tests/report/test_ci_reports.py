@@ -334,3 +334,13 @@ def test_no_control_character_comes_through(form: str) -> None:
 
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff\uffff]", text)
     text.encode()
+
+
+def test_summary_stays_below_what_github_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = github_summary([outcomes.FAILED])
+    monkeypatch.setattr("modswap.report.github.MOST_BYTES", 2 * len(one.encode()) + 10)
+
+    text = github_summary([outcomes.FAILED] * 5)
+
+    assert text.count("### ❌") == 2
+    assert text.endswith("\n… and 3 more: see the log, or the JSON.\n")
