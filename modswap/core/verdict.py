@@ -231,6 +231,8 @@ def _fix_of(before: Value, after: Value) -> str:
         old, new = before.shape, after.shape
         if old[:1] != new[:1] and sorted(old) == sorted(new):
             return "its axes are in another order: give the batch first, as it was given"
+        if old == new:
+            return f"it gives {after.dtype}: end its forward with `.to(x.dtype)`"
     return "set `adapt: true` on its rule, or choose args that keep its shape"
 
 

@@ -137,6 +137,24 @@ def test_site_that_gives_another_order_of_axes_is_told_to_give_the_batch_first()
     assert first.fix == "its axes are in another order: give the batch first, as it was given"
 
 
+def test_site_that_gives_another_dtype_is_told_to_keep_it() -> None:
+    half = TensorInfo(X.shape, "bfloat16")
+    before = replace(BEFORE, visits=visits(("a", half), ("gate", half), ("head", half)))
+
+    (first, *_) = problems(replace(AFTER, visits=visits(("a", half), ("gate", X))), before)
+
+    assert first.fix == "it gives float32: end its forward with `.to(x.dtype)`"
+
+
+def test_site_that_gives_another_container_is_told_to_adapt() -> None:
+    pair = Group("tuple", ("0", "1"), (X, X))
+    before = replace(BEFORE, visits=visits(("a", X), ("gate", pair), ("head", X)))
+
+    (first, *_) = problems(replace(AFTER, visits=visits(("a", X), ("gate", X))), before)
+
+    assert first.fix.startswith("set `adapt: true` on its rule")
+
+
 def test_what_diverged_is_told_before_what_was_raised_for_it() -> None:
     raised = Pass(KEY, visits(("gate", Y)), None, None, "RuntimeError: size", "head")
 

@@ -114,7 +114,7 @@ def spoiling(target: int, source: int, start: int, count: int) -> int:
     return os.write(target, data)
 
 
-@pytest.mark.parametrize("crc", [None, zlib.crc32(DATA[1000:2_500_000])])
+@pytest.mark.parametrize("crc", [None, zlib.crc32(DATA[1000:2_500_000])], ids=["unknown", "known"])
 def test_copy_that_is_not_what_was_there_is_noticed(
     crc: int | None, source: Path, tmp_path: Path
 ) -> None:

@@ -162,6 +162,17 @@ def test_failures_are_told_in_full_where_no_error_tells_them() -> None:
     assert "      the model: (1, 3, 9, 9) raised\nskipped export, the model\n" in text
 
 
+def test_lines_that_keep_a_swap_stand_below_what_they_are_for() -> None:
+    lost = Finding("matrix", "gate", "passed", "channels_last is lost", "end with `.contiguous()`")
+    whole = Finding("survival", "", "passed", "`train()` loses it", "import modswap\nmodel = 1")
+    verdict = Verdict((), finite=True, findings=(lost, Finding("matrix", "", "passed"), whole))
+
+    text = REPORTS["table"]([replace(outcomes.DONE, verdict=verdict)], Page(100))
+
+    assert "        gate: channels_last is lost\n        end with `.contiguous()`\n" in text
+    assert "survival: `train()` loses it\n        import modswap\n        model = 1\n" in text
+
+
 def test_what_is_told_of_findings_that_hold_is_shown_to_those_who_ask() -> None:
     text = REPORTS["table"]([outcomes.HELD], Page(100, verbose=True))
 

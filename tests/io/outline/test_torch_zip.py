@@ -1,5 +1,6 @@
 """Trees read as data, against those of the same files loaded by torch."""
 
+import gc
 import os
 import pickle
 import subprocess
@@ -18,6 +19,7 @@ from modswap.core.errors import CheckpointError
 from modswap.core.job import Policy, Subject
 from modswap.core.tree import Tree, Wanted
 from modswap.io.outline import outline
+from modswap.io.outline.pickle_data import read_pickle
 from modswap.ops.built_tree import build_tree
 from modswap.ops.demo.network import build_network
 from tests.models import GatedNet
@@ -299,3 +301,14 @@ def test_nothing_is_executed_and_torch_is_not_imported(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "would have to be called, which can run any code" in " ".join(done.stdout.split())
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collector_is_left_as_it_was(*, enabled: bool) -> None:
+    (gc.enable if enabled else gc.disable)()
+    try:
+        read_pickle(b"].")
+
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
