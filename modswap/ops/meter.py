@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from modswap.nn.routed_attention import chunks
+from modswap.ops.shortcuts import like
 
 _FLASH = "_scaled_dot_product_flash_attention_for_cpu"  # private: it may be missing one day
 
@@ -39,6 +40,11 @@ def _routed_backward(*args: Any) -> Any:
     return chunks.backward(*tensors, heads=heads, scale=scale)
 
 
+_aten = torch.ops.aten
+_PLACE_BY_PLACE = {
+    *(_aten.relu.default, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default),
+    *(_aten.add.Tensor, _aten.mul.Tensor, _aten.threshold_backward.default),
+}
 # operators of ours that hide their steps; run step by step, so that their workspace is seen
 _OPENED: Mapping[str, Callable[..., Any]] = {
     "modswap::routed_attention": _routed,
@@ -104,7 +110,8 @@ class Meter(TorchDispatchMode):
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        out = func(*args, **kwargs)
+        out = _alike(func, args)
+        out = func(*args, **kwargs) if out is None else out
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
         for leaf in tree_leaves(out):
@@ -125,6 +132,22 @@ class Meter(TorchDispatchMode):
 
     def _freed(self, key: int) -> None:
         self.live -= self._sizes.pop(key)
+
+
+def _alike(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """Return what an operator of one place after another gives for tensors that lie alike.
+
+    Torch's own way on the meta device takes ten times as long. None for anything else.
+    """
+    if func not in _PLACE_BY_PLACE:
+        return None
+    first, *rest = (arg for arg in args if isinstance(arg, torch.Tensor))
+    same = (first.shape, first.dtype, first.stride())
+    if first.device.type != "meta" or any(
+        (other.shape, other.dtype, other.stride()) != same for other in rest
+    ):
+        return None
+    return like(first)
 
 
 class LikeCpu(TorchFunctionMode):

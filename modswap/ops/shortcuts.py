@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 Tensor = torch.Tensor
+_WITHOUT_DATA = {Tensor, FakeTensor}
 
 
 class Shortcuts(TorchFunctionMode):
@@ -32,9 +34,9 @@ class Shortcuts(TorchFunctionMode):
         return func(*args, **named) if found is None else found
 
 
-def _like(x: Tensor) -> Tensor | None:
+def like(x: Tensor) -> Tensor | None:
     """Return a tensor like one that lies in memory without gaps, in either order; else None."""
-    if not x.is_floating_point() or type(x) is not Tensor:
+    if not x.is_floating_point() or type(x) not in _WITHOUT_DATA:
         return None
     # compared with what torch writes, as strides of axes of one place may be anything
     orders = (range(x.ndim), (0, 2, 3, 1)) if x.ndim == 4 else (range(x.ndim),)
@@ -55,7 +57,7 @@ def _strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
 def _unary(x: Tensor, *args: Any, **named: Any) -> Tensor | None:
     if named.get("inplace") or any(arg is True for arg in args) or named.get("out") is not None:
         return None
-    return _like(x)
+    return like(x)
 
 
 def _binary(x: Any, y: Any, *args: Any, **named: Any) -> Tensor | None:
@@ -63,10 +65,10 @@ def _binary(x: Any, y: Any, *args: Any, **named: Any) -> Tensor | None:
     if args or named or not isinstance(x, Tensor):
         return None
     if isinstance(y, int | float):
-        return _like(x)
-    if type(y) is not Tensor or (x.shape, x.dtype, x.stride()) != (y.shape, y.dtype, y.stride()):
+        return like(x)
+    if type(y) is not type(x) or (x.shape, x.dtype, x.stride()) != (y.shape, y.dtype, y.stride()):
         return None
-    return _like(x)
+    return like(x)
 
 
 def _batch_norm(
@@ -86,7 +88,7 @@ def _batch_norm(
         return None
     if training and x.numel() <= x.shape[1]:
         return None  # one value for a channel: it is refused
-    return _like(x)
+    return like(x)
 
 
 def _layer_norm(

@@ -23,8 +23,8 @@ from modswap.ops.untouched import untouched
 from modswap.ops.varied import Varied, stand_ins, varied
 
 # calls of modules over all sizes; a clock would let a busy machine try fewer sizes and say less
-CALLS = 24_000
-THOROUGH = 25 * CALLS
+CALLS = 20_000
+THOROUGH = 30 * CALLS
 Around = Callable[[], AbstractContextManager[object]]
 
 

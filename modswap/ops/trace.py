@@ -63,7 +63,8 @@ def trace(
     if case.autocast:  # which passes over tensors on the meta device
         return _trace(model, case, seed, fake_values)
     if case.channels_last:  # convolutions forget on the meta device how their input lies
-        one = _trace(model, case, seed, fake_values)
+        with Shortcuts() if quick else nullcontext():
+            one = _trace(model, case, seed, fake_values)
         if one.cause is None:
             return one
     with Shortcuts() if quick else nullcontext():
