@@ -11,6 +11,7 @@ from modswap.core.recipe import Limits
 from modswap.io.recipe import parse_recipe
 from modswap.ops.demo.network import build_network
 from modswap.ops.examinations import EXAMINATIONS
+from tests.models import build_gated
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,3 +68,26 @@ def test_page_on_verification_names_every_examination_and_its_recipe_is_one() ->
         *dict.fromkeys(row.name for row in EXAMINATIONS)
     ]
     assert limits.model_fields_set == set(Limits.model_fields)
+
+
+def test_python_of_the_readme_runs_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = re.search(r"```python\n(import modswap[\s\S]*?)```", (ROOT / "README.md").read_text())
+    assert shown is not None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("mynets").mkdir()
+    Path("mynets/unet.py").write_text("from tests.models import build_gated as build\n")
+    Path("swap.yaml").write_text(
+        "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\n"
+        "replace: [{match: space_attention, with: BiLevelRoutingAttention}]\n"
+    )
+    model = build_gated().eval()
+    known = {"model": model}
+
+    exec(shown[1], known)
+
+    x = torch.randn(1, 3, 28, 28)
+    assert known["model"] is not model
+    torch.testing.assert_close(known["model"].eval()(x), model(x), rtol=0, atol=0)

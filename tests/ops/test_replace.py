@@ -463,16 +463,35 @@ def test_model_in_memory_is_swapped_in_place_with_a_ledger() -> None:
 
 
 @pytest.mark.parametrize("name", ["net.pt", "net.safetensors"])
-def test_model_saved_from_memory_comes_back(name: str, tmp_path: Path) -> None:
+def test_model_saved_from_memory_comes_back(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a path without a folder, as most people write it
     model = seeded(GatedNet)
     modswap.replace(model, recipe())
 
-    written = modswap.save(model, tmp_path / name, recipe=recipe())
+    written = modswap.save(model, name, recipe=recipe())
 
-    assert written.nbytes == (tmp_path / name).stat().st_size
-    loaded = modswap.load(tmp_path / name, FACTORY, allow=ALLOW)
+    assert written.nbytes == Path(name).stat().st_size
+    loaded = modswap.load(name, FACTORY, allow=ALLOW)
     x = torch.randn(1, 3, 28, 28)
     torch.testing.assert_close(loaded.eval()(x), model(x), rtol=0, atol=0)
+
+
+def test_model_is_not_saved_over_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    modswap.save(nn.Linear(2, 2), "net.pt")
+
+    with pytest.raises(CheckpointError, match="it exists"):
+        modswap.save(nn.Linear(3, 3), "net.pt")
+    with pytest.raises(CheckpointError, match=r"it is a folder; name a file$"):
+        modswap.save(nn.Linear(3, 3), ".")
+
+    assert modswap.load("net.pt").weight.shape == (2, 2)
+    modswap.save(nn.Linear(3, 3), "net.pt", force=True)
+    assert modswap.load("net.pt").weight.shape == (3, 3)
 
 
 def test_every_size_mode_and_dtype_is_run(tmp_path: Path) -> None:

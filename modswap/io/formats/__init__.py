@@ -12,7 +12,13 @@ from modswap.core.errors import CheckpointError
 from modswap.core.job import Policy
 from modswap.core.outcome import Written
 from modswap.io.atomic import digest, exists, replacing
-from modswap.io.formats.container import Container, Slot, named_tensors, refilled
+from modswap.io.formats.container import (
+    NO_FILE,
+    Container,
+    Slot,
+    named_tensors,
+    refilled,
+)
 from modswap.io.formats.distributed import DISTRIBUTED
 from modswap.io.formats.exported import EXPORTED
 from modswap.io.formats.folder import FOLDER
@@ -78,25 +84,32 @@ def tensors(container: Container) -> dict[str, torch.Tensor]:
 def refuse_target(source: Path, out: Path, *, force: bool) -> None:
     """Refuse a target before any work is done.
 
+    Args:
+        source: The input; `NO_FILE` for what came from none.
+        out: Where to write.
+        force: Whether it may exist.
+
     Raises:
         CheckpointError: If it is the input, exists, or cannot be a file.
     """
     there = _stands(out)
-    if there and source.exists() and out.samefile(source):
+    given = source != NO_FILE
+    folder = given and source.is_dir()
+    if there and given and source.exists() and out.samefile(source):
         fix = "name another file: the input is never overwritten"
         raise CheckpointError("it is the input itself", str(out), fix)
     kind = kind_of(out.stat().st_mode) if there else ""
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+    if folder and out.resolve().is_relative_to(source.resolve()):
         raise CheckpointError("it is inside the input", str(out), "name another folder")
-    if kind and not (source.is_dir() and out.is_dir() and out.suffix.lower() not in ENDINGS):
-        inside = f", {out / source.name}" if out.is_dir() else ""
+    if kind and not (folder and out.is_dir() and out.suffix.lower() not in ENDINGS):
+        inside = f", {out / source.name}" if out.is_dir() and given else ""
         raise CheckpointError(f"it is {kind}", str(out), f"name a file{inside}")
     if not out.resolve().parent.is_dir():
         what = f"there is no folder {str(out.parent)!r}"
         raise CheckpointError(what, str(out), "make it first")
     if there and not force:
         raise exists(out)
-    if out.suffix and not source.is_dir():
+    if out.suffix and not folder:
         _by_ending(out)
 
 
@@ -277,4 +290,4 @@ def blank(model: nn.Module, out: Path) -> tuple[Container, Any]:
     slot = Slot((), "module", model)
     if row.weights_only:
         slot = Slot((), "weights", _weights(slot, model))
-    return Container(row.name, Path(), slot.value, (slot,)), slot.value
+    return Container(row.name, NO_FILE, slot.value, (slot,)), slot.value

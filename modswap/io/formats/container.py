@@ -13,6 +13,8 @@ from modswap.core.errors import CheckpointError
 from modswap.io.names import key_text
 from modswap.io.places import COUNTER, KEYS, common_prefix
 
+NO_FILE = Path()
+
 DEPTH = 32  # containers inside containers in which tensors are looked for
 
 
@@ -39,7 +41,7 @@ class Container:
 
     Args:
         format: Name of the row of the table of formats.
-        file: Where it was read from.
+        file: Where it was read from; `NO_FILE` for what came from none.
         payload: What was in it.
         slots: Where the model sits; the primary place first, then further copies such as averages.
         metadata: The metadata of a safetensors file, modswap's own left out.
