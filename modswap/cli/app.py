@@ -17,7 +17,7 @@ from modswap.cli.init import init
 from modswap.cli.outcomes import publish, says_errors
 from modswap.cli.replace import replace
 from modswap.cli.schema import schema
-from modswap.cli.session import Session, complain
+from modswap.cli.session import Session
 from modswap.cli.tree import tree
 from modswap.core.errors import ModswapError, UsageError
 from modswap.core.nearest import did_you_mean
@@ -67,7 +67,7 @@ def run(args: Sequence[str]) -> int:
     Args:
         args: The arguments behind `modswap`.
     """
-    session = Session()
+    session = Session(color="--no-color" not in args)  # what the parser refuses is told as well
     # torch works without NumPy, and says at its import that it is not there
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
     try:
@@ -92,7 +92,7 @@ def _failed(session: Session, error: ModswapError) -> int:
     """Tell of an error that no outcome holds; programs that read the report find it there."""
     reported = session.format != "table" and session.command in {"replace", "check"}
     if not reported or says_errors(session):
-        complain(error)
+        session.complain(error)
     if reported:
         from modswap.core.outcome import Outcome
 
@@ -101,7 +101,7 @@ def _failed(session: Session, error: ModswapError) -> int:
             publish(session, [outcome])
         except ModswapError as unwritten:
             if (unwritten.what, unwritten.where) != (error.what, error.where):
-                complain(unwritten)
+                session.complain(unwritten)
     return error.code
 
 
@@ -123,8 +123,7 @@ def _usage(session: Session, error: Any, args: Sequence[str]) -> int:
         near = did_you_mean(named, [command_.__name__ for command_ in COMMANDS])
         message = f"no such command: {named}"
     fix = near or f"see `{command} --help`"
-    del session
-    complain(UsageError(message, "", fix))
+    session.complain(UsageError(message, "", fix))
     return 2
 
 

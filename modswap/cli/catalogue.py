@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modswap.cli import options
-from modswap.cli.session import complain
+from modswap.cli.session import Session
 from modswap.core.catalogue import CatalogueEntry, OptionEntry
 from modswap.core.errors import RecipeError, UsageError
 from modswap.core.nearest import did_you_mean
@@ -25,39 +25,43 @@ def catalogue(
     form: Annotated[
         str, typer.Option("--format", metavar="FORM", help="table, json or markdown.")
     ] = "table",
+    report: options.Report = None,
+    quiet: options.Hush = False,
+    verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:
     """List what can be swapped in; with NAME, all about one."""
     session = options.session_of(context)
-    session.command, session.color = "catalogue", not no_color
+    session.command, session.report = "catalogue", report
+    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
     options.check_format(session, form, ("table", "json", "markdown"))
 
     from modswap.nn import CATALOGUE
-    from modswap.report import catalogue as report
+    from modswap.report import catalogue as pages
 
     if name is not None and name not in CATALOGUE:
         near = did_you_mean(name, CATALOGUE) or "run `modswap catalogue` to list them"
         raise UsageError(f"no module {name!r} in the catalogue", "catalogue", near)
-    rows = _sound_rows(CATALOGUE) if name is None else [CATALOGUE[name]]
+    rows = _sound_rows(CATALOGUE, session) if name is None else [CATALOGUE[name]]
     entries = [entry_of(row) for row in rows]
     if session.format == "json":
-        session.emit(report.catalogue_json(entries))
+        session.emit(pages.catalogue_json(entries))
     elif session.format == "markdown":
-        session.emit(report.catalogue_page(entries))
+        session.emit(pages.catalogue_page(entries))
     elif name is None:
-        session.emit(report.catalogue_table(entries, session.page()))
+        session.emit(pages.catalogue_table(entries, session.page()))
     else:
-        session.emit(report.catalogue_entry(entries[0], session.page()))
+        session.emit(pages.catalogue_entry(entries[0], session.page()))
 
 
-def _sound_rows(rows: "Mapping[str, Replacement]") -> "list[Replacement]":
+def _sound_rows(rows: "Mapping[str, Replacement]", session: Session) -> "list[Replacement]":
     """Return the rows that can be imported, and complain of those of other packages that cannot."""
     sound = []
     for name in rows:
         try:
             sound.append(rows[name])
         except RecipeError as error:
-            complain(error)
+            session.complain(error)
     return sound
 
 

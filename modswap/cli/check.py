@@ -69,8 +69,8 @@ def check(
     """Check a swap; no weights read, nothing written."""
     session = options.session_of(context)
     session.command, session.checkpoint = "check", str(files[0])
-    session.report, session.quiet, session.verbose = report, quiet, verbose
-    session.color = not no_color
+    session.report = report
+    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
     options.check_report(session, form)
     pairs = _pairs(files, config)
     if fix and config == "-":

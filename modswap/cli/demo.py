@@ -18,12 +18,14 @@ def demo(
         int, typer.Option("--width", min=2, help="Channels of the first stage; deeper ones double.")
     ] = 4,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps.")] = 360,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
     """Make a real checkpoint, swap its gates, verify, show."""
     session = options.session_of(context)
-    session.command, session.checkpoint, session.color = "demo", str(folder), not no_color
-    session.verbose = True
+    session.command, session.checkpoint = "demo", str(folder)
+    session.show(quiet=quiet, verbose=verbose or not quiet, no_color=no_color)
 
     from modswap.core.job import Subject
     from modswap.ops.demo import run

@@ -25,11 +25,14 @@ def init(
     alias: options.Alias = None,
     trust: options.Trust = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite RECIPE.")] = False,
+    quiet: options.Hush = False,
     verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
 ) -> None:
     """Write a starter recipe, whose rule was tried."""
     session = options.session_of(context)
-    session.command, session.checkpoint, session.verbose = "init", str(file), verbose
+    session.command, session.checkpoint = "init", str(file)
+    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
     if output is not None and output.exists() and not force:
         raise CheckpointError("it exists", str(output), "name another file, or add --force")
     policy = options.policy_of(allow, alias, trust=trust)
@@ -43,4 +46,5 @@ def init(
         session.emit(text)
         return
     write_text(output, text)
-    session.emit(f"wrote {output}\n")
+    if not quiet:
+        session.emit(f"wrote {output}\n")

@@ -85,6 +85,7 @@ Report = Annotated[
     typer.Option("--report", metavar="FILE", help="Write the report there.", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no report unless it fails.")]
+Hush = Annotated[bool, typer.Option("-q", "--quiet", help="Tell the result alone.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Tell what is being done.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
 Format = Annotated[str, typer.Option("--format", metavar="FORM", help="table or json.")]

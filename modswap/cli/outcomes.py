@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from modswap.cli.session import Session, complain
+from modswap.cli.session import Session
 from modswap.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     if says_errors(session):
         for one in outcomes:
             if one.error is not None:
-                complain(one.error)
+                session.complain(one.error)
     worst = max(one.exit_code for one in outcomes)
     if worst:
         raise typer.Exit(worst)

@@ -54,8 +54,8 @@ def replace(
     """Swap modules in a checkpoint by a recipe."""
     session = options.session_of(context)
     session.command, session.checkpoint, session.recipe = "replace", str(file), config
-    session.report, session.quiet, session.verbose = report, quiet, verbose
-    session.color = not no_color
+    session.report = report
+    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
     options.check_report(session, form)
     if output is None and not dry_run:
         fix = "add `-o OUT`, or --dry-run to write nothing"

@@ -69,6 +69,20 @@ class Session:
         with redirect_stdout(sys.stderr):
             yield self.progress()
 
+    def show(self, *, quiet: bool, verbose: bool, no_color: bool) -> None:
+        """Keep how much is to be told, and whether in colours."""
+        self.quiet, self.verbose, self.color = quiet, verbose, not no_color
+
+    def complain(self, error: ModswapError) -> None:
+        """Print an error, and those that came with it, on standard error."""
+        red = sys.stderr.isatty() and self.color and not os.environ.get("NO_COLOR")
+        label = "\x1b[1;31merror\x1b[0m" if red else "error"
+        for one in error.all:
+            place = f"{one.where}: " if one.where else ""
+            sys.stderr.write(f"{label}: {tame(place + one.what)}\n")
+            if one.fix:
+                sys.stderr.write(f"  fix: {tame(one.fix)}\n")
+
     def emit(self, text: str) -> None:
         """Write a report where it was asked for.
 
@@ -100,17 +114,6 @@ def write_text(file: Path, text: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise CheckpointError(f"it cannot be written: {reason}", str(file), "check it") from error
-
-
-def complain(error: ModswapError) -> None:
-    """Print an error, and those that came with it, on standard error."""
-    red = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    label = "\x1b[1;31merror\x1b[0m" if red else "error"
-    for one in error.all:
-        place = f"{one.where}: " if one.where else ""
-        sys.stderr.write(f"{label}: {tame(place + one.what)}\n")
-        if one.fix:
-            sys.stderr.write(f"  fix: {tame(one.fix)}\n")
 
 
 def _say(text: str) -> None:

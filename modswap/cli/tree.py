@@ -29,13 +29,15 @@ def tree(
     trust: options.Trust = False,
     form: options.Format = "table",
     report: options.Report = None,
+    quiet: options.Hush = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:
     """Show a checkpoint's module tree; shapes with --input."""
     session = options.session_of(context)
     session.command, session.checkpoint = "tree", str(file)
-    session.report, session.verbose, session.color = report, verbose, not no_color
+    session.report = report
+    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
     options.check_format(session, form, ("table", "json"))
     policy = options.policy_of(allow, alias, trust=trust)
     subject = options.subject(file, inputs=inputs, model=model, policy=policy)

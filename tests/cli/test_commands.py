@@ -208,6 +208,32 @@ def test_quiet_says_nothing_when_all_is_well(modswap: Command) -> None:
     assert modswap("check", "net.pt", "-c", "swap.yaml", "-q", *ALLOW) == Ran(0, "", "")
 
 
+@pytest.mark.parametrize("command", [one.__name__ for one in COMMANDS])
+@pytest.mark.parametrize("option", ["-q", "--quiet", "-v", "--verbose", "--no-color"])
+def test_every_command_takes(modswap: Command, command: str, option: str) -> None:
+    subjects = {
+        "tree": ["net.pt"],
+        "init": ["net.pt", "--input", "1,3,28,28", *ALLOW],
+        "replace": ["net.pt", "-c", "swap.yaml", "--dry-run", *ALLOW],
+        "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
+        "demo": ["--width", "2", "--steps", "1"],
+    }
+
+    ran = modswap(command, *subjects.get(command, ()), option)
+
+    assert ran.code == 0, ran.err
+    assert bool(ran.out) == (command not in {"replace", "check"} or option not in {"-q", "--quiet"})
+
+
+@pytest.mark.parametrize("command", ["catalogue", "schema"])
+def test_what_is_printed_can_go_to_a_file(modswap: Command, command: str) -> None:
+    printed = modswap(command)
+    written = modswap(command, "--report", "there.txt")
+
+    assert (written.code, written.out) == (0, "")
+    assert Path("there.txt").read_text() == printed.out
+
+
 def test_verbose_tells_what_is_being_done(modswap: Command) -> None:
     ran = modswap("check", "net.pt", "-c", "swap.yaml", "-v", *ALLOW)
 

@@ -139,14 +139,14 @@ def _run(args: Sequence[str]) -> int:
 
 def _load(file: str) -> int:
     import modswap
-    from modswap.cli.session import complain
+    from modswap.cli.session import Session
     from modswap.core.errors import ModswapError
     from tests.io.corpus.case import FACTORY
 
     try:
         modswap.load(file, model=FACTORY)
     except ModswapError as error:
-        complain(error)
+        Session().complain(error)
         return error.code
     except Exception:  # noqa: BLE001 - as the command does
         traceback.print_exc()
