@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 PATIENCE = 10.0  # seconds in which a process that closed its pipe has to end
+GRACE = 2.0  # seconds in which one that is asked to end may end what it started itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ def check_many(requests: Sequence[Request], jobs: int, progress: Progress) -> tu
     """Check recipes in several processes at once; return the outcomes in the order given.
 
     A recipe whose process dies has failed, and the others go on. If this raises, whatever it is,
-    no process is left.
+    no process is left, and none of their temporary files.
 
     Args:
         requests: What to check.
@@ -111,11 +114,12 @@ def check_many(requests: Sequence[Request], jobs: int, progress: Progress) -> tu
     Raises:
         RuntimeError: If a process met a bug of ours, with its traceback.
     """
-    crew = _Crew(requests, min(jobs, len(requests)), progress)
-    try:
-        return crew.outcomes()
-    finally:
-        crew.dismiss()
+    with TemporaryDirectory(prefix="modswap-", ignore_cleanup_errors=True) as scratch:
+        crew = _Crew(requests, min(jobs, len(requests)), progress, scratch)
+        try:
+            return crew.outcomes()
+        finally:
+            crew.dismiss()
 
 
 def cores() -> int:
@@ -128,13 +132,13 @@ def cores() -> int:
 class _Worker:
     """One process, which checks one recipe after the other."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, scratch: str) -> None:
         # not forked: the state of a process with threads cannot be copied
         context = get_context("spawn")
         self.folder = folder
         self.turn = -1  # number of the request that it works on; -1 for none
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, threads))
+        self.process = context.Process(target=_serve, args=(theirs, threads, scratch))
         with _no_main():
             self.process.start()
         theirs.close()  # so that the pipe ends with the process
@@ -156,12 +160,14 @@ class _Worker:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"its process was ended by {name}"
 
-    def kill(self) -> None:
-        """Have the process end at once."""
-        self.process.kill()
+    def stop(self) -> None:
+        """Ask the process to end, and whatever it started."""
+        self.process.terminate()
 
-    def bury(self) -> None:
-        """Wait until it has ended."""
+    def bury(self, grace: float = GRACE) -> None:
+        """Wait until it has ended; it is ended if that takes longer than `grace` seconds."""
+        self.process.join(grace)
+        self.process.kill()
         self.process.join()
         self.pipe.close()
 
@@ -169,8 +175,11 @@ class _Worker:
 class _Crew:
     """Processes at work on requests."""
 
-    def __init__(self, requests: Sequence[Request], size: int, progress: Progress) -> None:
+    def __init__(
+        self, requests: Sequence[Request], size: int, progress: Progress, scratch: str
+    ) -> None:
         self._requests = requests
+        self._scratch = scratch
         self._size = size
         self._progress = progress
         self._threads = max(1, cores() // size)
@@ -191,7 +200,7 @@ class _Crew:
     def _employ(self) -> None:
         turn = self._waiting.pop(0)
         with _interrupts_kept_from_children():  # until it is known, so that it can be ended
-            worker = _Worker(self._requests[turn].folder, self._threads)
+            worker = _Worker(self._requests[turn].folder, self._threads, self._scratch)
             self._workers.append(worker)
         worker.ask(turn, self._requests[turn])
 
@@ -239,13 +248,12 @@ class _Crew:
 
     def _release(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        worker.kill()
-        worker.bury()
+        worker.bury(grace=0.0)  # it does nothing now
 
     def dismiss(self) -> None:
         """End all processes at once."""
         for worker in self._workers:
-            worker.kill()
+            worker.stop()
         for worker in self._workers:
             worker.bury()
 
@@ -281,15 +289,23 @@ def _no_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _serve(pipe: "Connection[Any, Any]", threads: int) -> None:
+def _serve(pipe: "Connection[Any, Any]", threads: int, scratch: str) -> None:
     """Answer requests until there are no more; runs in a process of its own."""
     Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _leave)
+    tempfile.tempdir = scratch
     sys.stdout = sys.stderr  # what a model's code prints is no report
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
     with suppress(EOFError, OSError):  # whoever asked has gone
         _limit(threads)
         while True:
             pipe.send(_answer(pipe.recv(), pipe))
+
+
+def _leave(number: int, frame: object) -> None:
+    """End this process; on the way out it ends what it started and removes what it wrote."""
+    del frame
+    raise SystemExit(128 + number)
 
 
 def _end_with_parent() -> None:

@@ -44,6 +44,10 @@ class Slow(Keep):
         open(f"{os.getpid()}.pid", "w").close()
         time.sleep(60)
         return x
+
+class LateInAnotherProcess(Keep):
+    def forward(self, x):
+        return x if "modswap.ops.many" in sys.modules else Slow.forward(self, x)
 """
 SLOW = RECIPE.replace("BiLevelRoutingAttention", "'code.py:Slow', layout: NCHW, wants: NCHW")
 
@@ -177,6 +181,30 @@ def test_interruption_ends_all_processes_at_once(folder: Path) -> None:
     assert child.returncode == 130
     assert time.monotonic() - asked < 10
     assert said == ""
+    for file in folder.glob("*.pid"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.stem), 0)
+
+
+def test_interruption_leaves_no_process_of_a_process_and_no_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    late = SLOW.replace("Slow", "LateInAnotherProcess")
+    for name in ("one", "two"):
+        Path(f"{name}.yaml").write_text(late)
+    child = command("check", "one.yaml", "two.yaml", "--jobs", "2", "--thorough", cwd=folder)
+    while not list(folder.glob("*.pid")):  # the file of one is being loaded elsewhere
+        assert child.poll() is None
+        time.sleep(0.05)
+
+    os.killpg(child.pid, signal.SIGINT)
+    child.communicate(timeout=30)
+
+    assert child.returncode == 130
+    assert list(scratch.iterdir()) == []
     for file in folder.glob("*.pid"):
         with pytest.raises(ProcessLookupError):
             os.kill(int(file.stem), 0)
