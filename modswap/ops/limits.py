@@ -1,8 +1,9 @@
 """Where a swapped model stands against the limits of its recipe."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 
-from modswap.core.cost import judge_limits, limits_of
+from modswap.core.cost import Cost, judge_limits, limits_of
 from modswap.core.errors import ModswapError
 from modswap.core.finding import Finding
 from modswap.ops.cost import costs_of
@@ -19,11 +20,12 @@ def limits(bench: Bench) -> Iterator[Finding]:
         bench: What is examined.
     """
     asked = bench.recipe.verify.limits
+    measures = _Measures(bench)
     known: dict[str, float] = {}
     unknown: dict[str, str] = {}
     for name in limits_of(asked):
         try:
-            value = _MEASURES[name](bench)
+            value = measures.of(name)
         except ModswapError:
             raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
@@ -36,45 +38,43 @@ def limits(bench: Bench) -> Iterator[Finding]:
     yield from judge_limits(asked, known, unknown)
 
 
-def _params(bench: Bench) -> float:
-    return count_params(bench.model)
+class _Measures:
+    """What a swapped model is measured by, each as a number or as why there is none."""
 
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._ways: Mapping[str, Callable[[], float | str]] = {
+            "params": lambda: count_params(bench.model),
+            "flops": lambda: self._cost.flops,
+            "memory": lambda: self._cost.peak_training,
+            "latency": self._latency,
+            "kept": self._kept,
+            "drift": self._drift,
+        }
 
-def _flops(bench: Bench) -> float:
-    return costs_of(bench.model, bench.prepared.cases[0], seed=bench.prepared.seed).model.flops
+    def of(self, name: str) -> float | str:
+        """Return what a limit's name stands for."""
+        return self._ways[name]()
 
+    @cached_property
+    def _cost(self) -> Cost:
+        prepared = self._bench.prepared
+        return costs_of(self._bench.model, prepared.cases[0], seed=prepared.seed).model
 
-def _memory(bench: Bench) -> float:
-    case, seed = bench.prepared.cases[0], bench.prepared.seed
-    return costs_of(bench.model, case, seed=seed).model.peak_training
+    def _kept(self) -> float:
+        """Return which share of the original model's parameters is in the swapped one too."""
+        now = {id(parameter) for parameter in self._bench.model.parameters()}
+        with self._bench.original() as model:
+            before = list(model.parameters())
+        total = sum(parameter.numel() for parameter in before)
+        kept = sum(parameter.numel() for parameter in before if id(parameter) in now)
+        return kept / total if total else 1.0
 
+    def _latency(self) -> float | str:
+        model, prepared = self._bench.model, self._bench.prepared
+        reason = unread(model, unreal=prepared.unreal)
+        return reason or latency(model, prepared.cases[0], seed=prepared.seed)
 
-def _kept(bench: Bench) -> float:
-    """Return which share of the original model's parameters is in the swapped one too."""
-    now = {id(parameter) for parameter in bench.model.parameters()}
-    with bench.original() as model:
-        before = list(model.parameters())
-    total = sum(parameter.numel() for parameter in before)
-    kept = sum(parameter.numel() for parameter in before if id(parameter) in now)
-    return kept / total if total else 1.0
-
-
-def _latency(bench: Bench) -> float | str:
-    reason = unread(bench.model, unreal=bench.prepared.unreal)
-    return reason or latency(bench.model, bench.prepared.cases[0], seed=bench.prepared.seed)
-
-
-def _drift(bench: Bench) -> float | str:
-    reason = unread(bench.model, unreal=bench.prepared.unreal)
-    return reason or drift(bench)
-
-
-# a number, or why there is none
-_MEASURES: Mapping[str, Callable[[Bench], float | str]] = {
-    "params": _params,
-    "flops": _flops,
-    "memory": _memory,
-    "latency": _latency,
-    "kept": _kept,
-    "drift": _drift,
-}
+    def _drift(self) -> float | str:
+        reason = unread(self._bench.model, unreal=self._bench.prepared.unreal)
+        return reason or drift(self._bench)
