@@ -10,9 +10,7 @@ def main() -> None:
     """Run the command and end with its exit code."""
     # a model of a thousand modules is many objects and no garbage: looking less often saves seconds
     gc.set_threshold(20_000, 10, 10)
-    code = run(sys.argv[1:])
-    gc.freeze()  # the interpreter's end looks for garbage as well
-    sys.exit(code)
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from modswap.core.errors import CheckpointError
 from modswap.io.extent import Extent
 from modswap.io.watching import Arrival, Front, check_behind, digest_behind, flush_behind
 
-_PIECE = 32 << 20  # bytes that are copied at once
+_PIECE = 4 << 20  # bytes that are copied at once
 _BLOCK = 1 << 20  # bytes that are copied at once by hand
 # what a file system or a kernel says that cannot copy in one of the ways
 _UNABLE = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)

@@ -14,7 +14,7 @@ from modswap.io.extent import Extent
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-_BLOCK = 1 << 20  # bytes that are read at once
+_BLOCK = 1 << 18  # bytes that are read at once: they stay in the processor's cache
 _FLUSH = 256 << 20  # bytes after which the disk is told to begin
 
 
