@@ -27,10 +27,10 @@ from modswap.ops.rehearsal import (
     largest,
     make_inputs,
     perform,
+    placeholders,
     positional,
     seeded,
     shrunk,
-    stand_ins,
 )
 from modswap.ops.trace import trace
 from modswap.ops.untouched import untouched
@@ -63,7 +63,7 @@ def rehearsed(name: CheckName, bench: Bench) -> Iterator[Finding]:
     wanted = [one for one in CHECKS if one not in bench.recipe.verify.skip]
     if wanted[:1] != [name]:
         return
-    around = stand_ins(bench.model, *bench.old.values())
+    around = placeholders(bench.model, *bench.old.values())
     same = _same_tensors(bench)
     sites = {site.path: site for built in bench.prepared.built for site in built.sites}
     done, broken = 0, False
@@ -344,7 +344,7 @@ def _whole(bench: Bench) -> Rehearsal:
     if macs > MACS and not bench.thorough:
         raise UnfitError(f"a run takes {macs:.1e} multiplications, `--thorough` takes that time")
     _bounded((bench.model,), call, thorough=True)
-    around = stand_ins(bench.model, *bench.old.values())
+    around = placeholders(bench.model, *bench.old.values())
     new = copied(bench.model, around)
     with bench.original() as model:
         old = copied(model, around)

@@ -130,9 +130,9 @@ def gradients(on: Rehearsal) -> Finding:
     The original goes backward only where that decides: it may take as much memory again.
     """
     try:
-        trained, given = _backward(on.new, on.inputs)
+        trained, given = _gradients(on.new, on.inputs)
     except Exception as error:  # noqa: BLE001 - the module's own code may raise anything
-        _backward(on.old, on.inputs)
+        _gradients(on.old, on.inputs)
         what = f"it raises in training mode, as the original does not: {one_line(error)}"
         status = "failed" if on.batch > 1 else "skipped"
         return Finding("gradients", on.path, status, what)  # type: ignore[arg-type] # one of two
@@ -155,7 +155,7 @@ def _passed(on: Rehearsal, trained: Gradients) -> Finding:
 
 def _beside_the_old(on: Rehearsal, broken: list[str], stopped: list[str]) -> Finding:
     """Return whether gradients that are not finite, or do not flow, are so since the swap."""
-    old = _backward(on.old, on.inputs)
+    old = _gradients(on.old, on.inputs)
     if broken and all(_all_finite(live_tensors(list(part.values()))) for part in old):
         what = f"the gradient of {_names(broken)} is not finite; the original's were"
         fix = "look for a root, a logarithm or a division at zero, also where `where` takes neither"
@@ -180,7 +180,7 @@ def _flows(grad: torch.Tensor | None) -> bool:
     return grad is not None and bool(grad.abs().max() > 0)
 
 
-def _backward(module: nn.Module, inputs: Inputs) -> tuple[Gradients, Gradients]:
+def _gradients(module: nn.Module, inputs: Inputs) -> tuple[Gradients, Gradients]:
     """Return the gradients of parameters and of inputs after one step in training mode."""
     set_mode(module, training=True)
     module.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ from torch import nn
 
 from modswap.io.agreement import apart, deviation
 from modswap.ops.inputs import Case, make
+from modswap.ops.rehearsal import copied, seeded
 from modswap.ops.trace import pass_dtype
 
 SMALL = 256 << 20  # bytes of a model that is copied for an examination
@@ -16,8 +17,11 @@ SMALL = 256 << 20  # bytes of a model that is copied for an examination
 
 def nbytes_of(model: nn.Module) -> int:
     """Return the bytes of a model's parameters and buffers, shared ones once."""
-    held = [*model.parameters(), *model.buffers()]
-    return sum(t.numel() * t.element_size() for t in held)
+    return sum(tensor.nbytes for tensor in _held(model))
+
+
+def _held(model: nn.Module) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def too_large(model: nn.Module) -> str:
@@ -35,34 +39,20 @@ def copied_model(model: nn.Module, *, unreal: bool, seed: int = 0) -> nn.Module:
         model: The model; it is as it was afterwards.
         unreal: Whether to make up its weights, so that those of the model are not read.
         seed: For the weights that are made up.
+
+    Raises:
+        UnfitError: If a large buffer of whole numbers would have to be made up.
     """
-    memo: dict[int, Any] = {}
     if unreal:
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in model.parameters():
-            memo[id(parameter)] = nn.Parameter(
-                _made_up(parameter, generator), requires_grad=parameter.requires_grad
-            )
-        for buffer in model.buffers():
-            memo[id(buffer)] = _made_up(buffer, generator)
-    twin = copy.deepcopy(model, memo)
+        with seeded(seed):
+            twin = copied(model, {})
+        for own, made in zip(_held(model), _held(twin), strict=True):
+            made.data = made.data.to(own.dtype)
+    else:
+        twin = copy.deepcopy(model)
     for module in twin.modules():  # a host's own `eval` may do more
         module.training = False
     return twin
-
-
-def _made_up(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return values that a model can run on: small weights, scales and variances about 1."""
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        # an index of the model's own making has to be right
-        return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
-    values = torch.randn(tensor.shape, generator=generator)
-    if tensor.ndim > 1:
-        values /= max(1, tensor[0].numel()) ** 0.5
-    else:
-        values = 1 + 0.1 * values.tanh()
-    made: torch.Tensor = torch.empty_like(tensor, device="cpu").copy_(values)
-    return made
 
 
 def in_float32(model: nn.Module, case: Case) -> tuple[nn.Module, torch.dtype | None]:
@@ -85,7 +75,7 @@ def live_call(
     return args, dict(make(case.call.kwargs, generator, dtype))
 
 
-def difference(
+def outputs_differ(
     expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor], there: str = "in Python"
 ) -> tuple[str, float]:
     """Return in words how outputs differ, empty if they do not, and how far they are apart.

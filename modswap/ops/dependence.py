@@ -94,7 +94,7 @@ def _leak(on: Rehearsal) -> tuple[int, int, int] | None:
     for axis, length in enumerate(main.shape):
         sequence = length >= 3 and base[0].shape[axis] == length
         if sequence and axis != on.axis and _is_causal(on, axis, length):
-            found = _backward(on, axis, length)
+            found = _looks_ahead(on, axis, length)
             if found is not None:
                 return axis, *found
     return None
@@ -109,7 +109,7 @@ def _is_causal(on: Rehearsal, axis: int, length: int) -> bool:
     return is_causal(back, _moved(on.old, on.inputs, earlier, along(axis, slice(1, None))))
 
 
-def _backward(on: Rehearsal, axis: int, length: int) -> tuple[int, int] | None:
+def _looks_ahead(on: Rehearsal, axis: int, length: int) -> tuple[int, int] | None:
     base = perform(on.new, on.inputs)
     for token in sorted({length // 2, length - 1, 1}, reverse=True):
         now = perform(on.new, on.inputs, _tokens(on.inputs, axis, slice(token, token + 1)))

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten
 
 from modswap.core.finding import Finding
 from modswap.io.exporting import quiet
-from modswap.ops.copies import copied_model, difference, in_float32, live_call, too_large
+from modswap.ops.copies import copied_model, in_float32, live_call, outputs_differ, too_large
 from modswap.ops.examine import Bench
 from modswap.ops.export_ways import WAYS, Axes, Flat, Tensors, missing
 from modswap.ops.inputs import Case
@@ -47,7 +47,7 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class Twin:
     """A copy of a model, and what it gives for every input.
 
     Args:
@@ -92,22 +92,22 @@ def exports(bench: Bench) -> Iterator[Finding]:
     if large:
         yield from (_skipped(way, large) for way in ways)
         return
-    subject = _subject(bench)
-    if not subject.inputs:
+    twin = _twin(bench)
+    if not twin.inputs:
         yield from _refused(ways, bench)
         return
-    if _drawn(subject):
+    if _drawn(twin):
         yield from (_skipped(way, "its outputs are drawn anew each time") for way in ways)
         return
     for way in ways:
         bench.progress(f"exporting: {way}")
-        yield _examined(way, subject, bench)
+        yield _examined(way, twin, bench)
 
 
 def _refused(ways: Sequence[str], bench: Bench) -> Iterator[Finding]:
     """Yield what to say of a model that takes none of its inputs in evaluation."""
     with bench.original():
-        original = _subject(bench)
+        original = _twin(bench)
     for way in ways:
         if original.inputs:
             what = f"{way}: in evaluation it refuses every input, the original takes them"
@@ -116,18 +116,18 @@ def _refused(ways: Sequence[str], bench: Bench) -> Iterator[Finding]:
             yield _skipped(way, "in evaluation it refuses the inputs, as the original does")
 
 
-def _examined(way: str, subject: Subject, bench: Bench) -> Finding:
+def _examined(way: str, twin: Twin, bench: Bench) -> Finding:
     lacking = missing(way)
     if lacking:
         what = f"{', '.join(lacking)}: not installed"
         return _skipped(way, what, "pip install onnx onnxscript onnxruntime")
     try:
         with _bounded(SECONDS):
-            swapped = _tried(way, subject)
+            swapped = _tried(way, twin)
             if not swapped.why:
-                return _passed(way, swapped, heard(swapped.warned, subject.model.model))
+                return _passed(way, swapped, heard(swapped.warned, twin.model.model))
             with bench.original():
-                original = _subject(bench)
+                original = _twin(bench)
             return _judged(way, swapped, _tried(way, original))
     except TookTooLongError:
         return _skipped(way, f"it took longer than {SECONDS:.0f} s")
@@ -164,7 +164,7 @@ def _data(way: str, tried: Tried) -> dict[str, Any]:
     return {"way": way, "apart": dict(tried.apart), "failed": dict(tried.why)}
 
 
-def _subject(bench: Bench) -> Subject:
+def _twin(bench: Bench) -> Twin:
     """Return a copy of the model as it stands, with all that it gives."""
     prepared = bench.prepared
     case = prepared.cases[0]
@@ -177,7 +177,7 @@ def _subject(bench: Bench) -> Subject:
         for one in _inputs(model, prepared.cases, prepared.seed, dtype)
         if (given := _given(model, one.tensors)) is not None
     ]
-    return Subject(model, tuple(one for one, _ in found), tuple(given for _, given in found))
+    return Twin(model, tuple(one for one, _ in found), tuple(given for _, given in found))
 
 
 def _inputs(
@@ -222,65 +222,65 @@ def _given(model: Flat, tensors: Tensors) -> Tensors | None:
         return None
 
 
-def _drawn(subject: Subject) -> bool:
+def _drawn(twin: Twin) -> bool:
     """Return whether the model gives something else each time."""
-    if not subject.inputs:
+    if not twin.inputs:
         return False
     with _alone():
         torch.manual_seed(1)
-        again = subject.model(*(tensor.clone() for tensor in subject.inputs[0].tensors))
-        return difference(subject.outputs[0], again)[0] != ""
+        again = twin.model(*(tensor.clone() for tensor in twin.inputs[0].tensors))
+        return outputs_differ(twin.outputs[0], again)[0] != ""
 
 
-def _tried(way: str, subject: Subject) -> Tried:
+def _tried(way: str, twin: Twin) -> Tried:
     """Return how a model fares when it is exported in a way."""
-    if not subject.inputs:
+    if not twin.inputs:
         return Tried()
-    shapes = [tuple(t.shape for t in one.tensors) for one in subject.inputs]
-    example = next((i for i, one in enumerate(subject.inputs) if "batch" in one.name), 0)
+    shapes = [tuple(t.shape for t in one.tensors) for one in twin.inputs]
+    example = next((i for i, one in enumerate(twin.inputs) if "batch" in one.name), 0)
     axes = _varying(shapes) if way in SIZED else ((),)
     tried = Tried()
-    _run(way, subject, range(len(shapes)), example if any(axes) else 0, axes, tried)
-    dummy = subject.inputs[0].name
+    _run(way, twin, range(len(shapes)), example if any(axes) else 0, axes, tried)
+    dummy = twin.inputs[0].name
     if way in SIZED and any(axes) and dummy in tried.why:
         fixed = tuple(() for _ in shapes[0])
         alike = [i for i, shape in enumerate(shapes) if shape == shapes[0]]
-        _run(way, subject, alike, 0, fixed, tried)
+        _run(way, twin, alike, 0, fixed, tried)
     return tried
 
 
 def _run(
     way: str,
-    subject: Subject,
+    twin: Twin,
     which: Sequence[int],
     example: int,
     axes: Axes,
     tried: Tried,
 ) -> None:
     """Export a model and run it on some of its inputs, what is found added to what was tried."""
-    names = [subject.inputs[i].name for i in which]
+    names = [twin.inputs[i].name for i in which]
     with _alone():
         try:
-            given = tuple(t.clone() for t in subject.inputs[example].tensors)
-            run = WAYS[way](subject.model, given, axes, tried.warned)
+            given = tuple(t.clone() for t in twin.inputs[example].tensors)
+            run = WAYS[way](twin.model, given, axes, tried.warned)
         except Exception as error:  # noqa: BLE001 - torch raises whatever its tracers lack
-            tried.why.update(dict.fromkeys(names, reason(error, subject.model.model)))
+            tried.why.update(dict.fromkeys(names, reason(error, twin.model.model)))
             return
         for i, name in zip(which, names, strict=True):
-            why, distance = _compared(run, subject, i)
+            why, distance = _compared(run, twin, i)
             if why:
-                tried.why[name] = why + heard(tried.warned, subject.model.model)
+                tried.why[name] = why + heard(tried.warned, twin.model.model)
             else:
                 tried.apart[name] = distance
                 tried.why.pop(name, None)
 
 
-def _compared(run: Any, subject: Subject, i: int) -> tuple[str, float]:
+def _compared(run: Any, twin: Twin, i: int) -> tuple[str, float]:
     try:
-        outputs = run(tuple(t.clone() for t in subject.inputs[i].tensors))
+        outputs = run(tuple(t.clone() for t in twin.inputs[i].tensors))
     except Exception as error:  # noqa: BLE001 - as above
-        return reason(error, subject.model.model), 0.0
-    return difference(subject.outputs[i], outputs)
+        return reason(error, twin.model.model), 0.0
+    return outputs_differ(twin.outputs[i], outputs)
 
 
 def _varying(shapes: Sequence[tuple[torch.Size, ...]]) -> Axes:

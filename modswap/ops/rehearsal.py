@@ -342,7 +342,7 @@ def copied(module: nn.Module, around: Mapping[int, torch.Tensor]) -> nn.Module:
     return result
 
 
-def stand_ins(*modules: nn.Module) -> dict[int, torch.Tensor]:
+def placeholders(*modules: nn.Module) -> dict[int, torch.Tensor]:
     """Return an empty tensor for each of the modules' own, by its identity."""
     return {
         id(tensor): torch.empty_like(tensor, device="meta")

@@ -20,7 +20,7 @@ from modswap.ops.inputs import Case, DummyCall
 from modswap.ops.shortcuts import Shortcuts
 from modswap.ops.trace import pass_dtype
 from modswap.ops.untouched import untouched
-from modswap.ops.varied import Varied, stand_ins, varied
+from modswap.ops.varied import Varied, varied, without_data
 
 # calls of modules over all sizes; a clock would let a busy machine try fewer sizes and say less
 CALLS = 20_000
@@ -110,7 +110,7 @@ class _Pair:
                 try:
                     with self.values(model, dtype) as (named, moved):
                         device = "meta" if self.values is meta_values else "cpu"
-                        made = stand_ins(call, dtype, device)
+                        made = without_data(call, dtype, device)
                         args, kwargs = moved(made.args), moved(made.kwargs)
                         with Shortcuts():
                             out = torch.func.functional_call(model, named, tuple(args), kwargs)

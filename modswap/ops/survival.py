@@ -19,7 +19,7 @@ from modswap.core.job import Subject
 from modswap.io.formats import blank, write
 from modswap.io.recipe import write_recipe
 from modswap.io.surgery.edit import Records
-from modswap.ops.copies import copied_model, difference, in_float32, live_call, too_large
+from modswap.ops.copies import copied_model, in_float32, live_call, outputs_differ, too_large
 from modswap.ops.describe import live_tensors
 from modswap.ops.examine import Bench
 from modswap.ops.hosts import host_notes
@@ -96,7 +96,7 @@ def _reloaded(bench: Bench, subject: Subject) -> Finding:
 
 
 def _compared(expected: list[torch.Tensor], got: list[torch.Tensor], suffix: str) -> Finding:
-    words, apart = difference(expected, got, "in memory")
+    words, apart = outputs_differ(expected, got, "in memory")
     if not words:
         what = f"loaded in a fresh process it computes the same, at most {apart:.2g} apart"
         return Finding("survival", "", "passed", what, data={"apart": apart, "suffix": suffix})

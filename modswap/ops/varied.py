@@ -72,7 +72,7 @@ def varied(call: DummyCall) -> Iterator[Varied]:
             return
 
 
-def stand_ins(call: DummyCall, dtype: torch.dtype | None, device: str) -> DummyCall:
+def without_data(call: DummyCall, dtype: torch.dtype | None, device: str) -> DummyCall:
     """Return a call with tensors that were not filled.
 
     Args:

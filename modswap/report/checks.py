@@ -135,7 +135,7 @@ def plain(text: str) -> str:
     return re.sub("[\x1b\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", lines)
 
 
-def one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """Return a text on one line, without control characters."""
     return re.sub("\n+", " ", plain(text))
 
@@ -195,7 +195,7 @@ def place_of(where: str, outcome: Outcome) -> Place | None:
 
 def file_name(place: Place) -> str:
     """Return a place's file as reports write it, with slashes."""
-    return one_line(PurePath(place.file).as_posix())
+    return on_one_line(PurePath(place.file).as_posix())
 
 
 def _unnamed(name: str) -> bool:

@@ -12,7 +12,7 @@ from modswap.report.checks import (
     counts_of,
     faults_of,
     file_name,
-    one_line,
+    on_one_line,
 )
 from modswap.report.page import Page, bare
 
@@ -66,7 +66,7 @@ def _command(fault: Fault) -> str:
         keys["file"] = file_name(fault.place)
         keys |= {"line": str(fault.place.line)} if fault.place.line else {}
         keys |= {"col": str(fault.place.column)} if fault.place.column else {}
-    keys["title"] = one_line(f"modswap {fault.check}: {fault.about}")
+    keys["title"] = on_one_line(f"modswap {fault.check}: {fault.about}")
     shown = ",".join(f"{key}={_escaped(value, _PROPERTY)}" for key, value in keys.items())
     return f"::error {shown}::{_escaped(fault.text, _DATA)}"
 
@@ -85,7 +85,7 @@ def _mark(outcome: Outcome) -> str:
 
 
 def _title(outcome: Outcome) -> str:
-    names = [one_line(name) for name in (outcome.recipe, outcome.checkpoint) if name]
+    names = [on_one_line(name) for name in (outcome.recipe, outcome.checkpoint) if name]
     return f"modswap {outcome.command} {', '.join(names)}".rstrip()
 
 
@@ -150,5 +150,5 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 def _markdown(text: str) -> str:
     """Return a text that Markdown shows as it is: no HTML, no marks, links or mentions."""
-    shown = one_line(text).translate(_MARKS)
+    shown = on_one_line(text).translate(_MARKS)
     return shown.replace("www.", "www&#46;").replace("://", "&#58;//")

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from modswap import __version__
 from modswap.core.outcome import Outcome
-from modswap.report.checks import Check, checks_of, counts_of, file_name, one_line
+from modswap.report.checks import Check, checks_of, counts_of, file_name, on_one_line
 from modswap.report.page import Page, bare
 
 
@@ -27,7 +27,7 @@ def _suite(outcome: Outcome) -> ElementTree.Element:
     checks = checks_of(outcome)
     counts = counts_of(checks)
     broken = sum(check.broken for check in checks)
-    names = [one_line(name) for name in (outcome.recipe, outcome.checkpoint) if name]
+    names = [on_one_line(name) for name in (outcome.recipe, outcome.checkpoint) if name]
     suite = ElementTree.Element(
         "testsuite",
         name=f"modswap {outcome.command}: {', '.join(names)}",
@@ -59,13 +59,13 @@ def _properties(outcome: Outcome) -> ElementTree.Element:
         facts[f"site.{site.path}"] = f"{change} ({site.rule})"
     found = ElementTree.Element("properties")
     for name, value in facts.items():
-        ElementTree.SubElement(found, "property", name=one_line(name), value=one_line(value))
+        ElementTree.SubElement(found, "property", name=on_one_line(name), value=on_one_line(value))
     return found
 
 
 def _case(check: Check, turn: int) -> ElementTree.Element:
     """Return a test case; servers take two of one name for one test, so later ones say so."""
-    name = one_line(check.subject) + (f" #{turn}" if turn > 1 else "")
+    name = on_one_line(check.subject) + (f" #{turn}" if turn > 1 else "")
     case = ElementTree.Element("testcase", classname=f"modswap.{check.name}", name=name)
     place = next((fault.place for fault in check.faults if fault.place is not None), None)
     if place is not None:
@@ -73,13 +73,13 @@ def _case(check: Check, turn: int) -> ElementTree.Element:
     if place is not None and place.line:
         case.set("line", str(place.line))
     if check.status == "skipped":
-        ElementTree.SubElement(case, "skipped", message=one_line(check.reason))
+        ElementTree.SubElement(case, "skipped", message=on_one_line(check.reason))
     elif check.faults:
         first, *more = check.faults
         others = f" (and {len(more)} more)" if more else ""
         tag = "error" if check.broken else "failure"
         told = ElementTree.SubElement(case, tag, type=first.check)
-        told.set("message", one_line(f"{first.about}: {first.what}{others}"))
+        told.set("message", on_one_line(f"{first.about}: {first.what}{others}"))
         told.text = "\n".join(fault.text for fault in check.faults)
     elif check.reason:
         ElementTree.SubElement(case, "system-out").text = check.reason

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from modswap import __version__
 from modswap.core.outcome import Outcome
-from modswap.report.checks import ABOUT, Fault, Place, faults_of, one_line, plain
+from modswap.report.checks import ABOUT, Fault, Place, faults_of, on_one_line, plain
 from modswap.report.page import Page
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -79,7 +79,7 @@ def _physical(place: Place) -> dict[str, Any]:
 
 
 def _uri(file: str) -> str:
-    path = PurePath(one_line(file))
+    path = PurePath(on_one_line(file))
     return path.as_uri() if path.is_absolute() else quote(path.as_posix())
 
 

@@ -19,7 +19,7 @@ from modswap.ops.inputs import DummyCall
 from modswap.ops.size_sweep import NoSweepError, sweep
 from modswap.ops.sizes import examine_sizes
 from modswap.ops.swap import prepare, verified
-from modswap.ops.varied import declared, stand_ins, varied
+from modswap.ops.varied import declared, varied, without_data
 from tests.models import GatedNet
 
 
@@ -424,7 +424,7 @@ def test_all_that_a_call_holds_is_looked_at() -> None:
     call = DummyCall((3, [tokens, {"map": image}]), {"low": torch.zeros(1, 4, 4, 6), "flag": True})
 
     (way,) = varied(call)
-    made = stand_ins(way.at((16, 18)), torch.float16, "meta")
+    made = without_data(way.at((16, 18)), torch.float16, "meta")
 
     assert way.first == (8, 12)
     assert [t.shape for t in declared((made.args, made.kwargs))] == [
