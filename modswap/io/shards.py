@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modswap.io.recognise import Look, is_safetensors, is_torch_zip, look_at
+from modswap.io.recognise import (
+    Look,
+    header_of_safetensors,
+    is_safetensors,
+    is_torch_zip,
+    look_at,
+)
 
 RECORDS = "modswap.json"
 INDEX = ".index.json"
@@ -106,10 +112,25 @@ def other_files(folder: Path) -> Iterator[Path]:
 
 
 def records_in(folder: Path) -> dict[str, str]:
-    """Return modswap's own records in a folder: the recipe and the receipt, if they are there."""
+    """Return modswap's own records in a folder: the recipe and the receipt, if they are there.
+
+    Where the folder has none, those of its one safetensors file count: it was swapped by itself.
+
+    Raises:
+        CheckpointError: If that file's header is damaged.
+    """
     try:
         found = json.loads((folder / RECORDS).read_bytes())
     except (OSError, ValueError, RecursionError):
-        return {}
+        found = _records_of_the_one(look_at(folder))
     held = found if isinstance(found, dict) else {}
     return {name: text for name, text in held.items() if isinstance(text, str) and text}
+
+
+def _records_of_the_one(look: Look) -> dict[str, Any]:
+    name = _chosen(look)
+    if name not in _SINGLE or not name.endswith(".safetensors"):
+        return {}
+    metadata = header_of_safetensors(_shard(look, name)).get("__metadata__")
+    known = metadata if isinstance(metadata, dict) else {}
+    return {record: known.get(f"modswap.{record}") for record in ("recipe", "receipt")}

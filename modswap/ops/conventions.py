@@ -5,6 +5,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from modswap.core.site import LAYOUTS
 from modswap.io.exporting import is_stand_in
 from modswap.ops.describe import class_name
 
@@ -32,6 +33,9 @@ def convention(module: nn.Module, rank: int) -> str | None:
         rank: 4 for maps, 3 for tokens.
     """
     cls = layer_class(module)
+    if cls.__module__.startswith("modswap.nn."):
+        own = getattr(module, "layout", None)  # of a module that was swapped in before
+        return own if own in LAYOUTS and len(own) == rank else None
     if issubclass(cls, _CHANNELS_SECOND):
         return {4: "NCHW", 3: "NCL"}.get(rank)
     # a subclass may permute first, as channel-first layer norms do: the exact class only

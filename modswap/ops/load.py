@@ -215,7 +215,7 @@ def fill(
     wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if len(names)]
     if wrong:
         what = f"the model of {factory.name!r} does not fit the weights: {'; '.join(wrong)}"
-        fix = f"build the model that {Path(where).name} was saved from"
+        fix = f"build the model that {Path(where).absolute().name} was saved from"
         raise factory.error(what, factory.where, fix)
     ties = _ties(tensors)
     model.load_state_dict(weights, strict=False, assign=True)

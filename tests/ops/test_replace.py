@@ -478,6 +478,21 @@ def test_model_saved_from_memory_comes_back(
     torch.testing.assert_close(loaded.eval()(x), model(x), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("first", ["BiLevelRoutingAttention", "SelfAttention", "CBAM"])
+def test_what_was_swapped_in_is_swapped_again(first: str, tmp_path: Path) -> None:
+    torch.save(seeded(GatedNet), tmp_path / "net.pt")
+    text = "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\nreplace: [{match: %s, with: %s}]\n"
+    once = parse_recipe(text % (GATES, first), "swap.yaml", ".")
+    assert replace_file(job(tmp_path / "net.pt", once, tmp_path / "once.pt")).error is None
+
+    again = parse_recipe(text % (GATES, "ACmix"), "swap.yaml", ".")
+    outcome = replace_file(job(tmp_path / "once.pt", again, tmp_path / "twice.pt"))
+
+    assert outcome.error is None
+    loaded = modswap.load(tmp_path / "twice.pt", allow=ALLOW)
+    assert type(loaded.get_submodule("space_attention")).__name__ == "ACmix"
+
+
 def test_model_is_not_saved_over_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

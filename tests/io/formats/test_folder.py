@@ -121,6 +121,36 @@ def test_second_swap_and_check_of_a_swapped_folder(tmp_path: Path) -> None:
         assert type(loaded.get_submodule(name)).__name__ == "SEBlock"
 
 
+@pytest.mark.parametrize("again", ["built", "unbuilt"])
+def test_swapped_file_in_a_folder_tells_of_its_swap(again: str, tmp_path: Path) -> None:
+    save_file(GatedNet().state_dict(), tmp_path / "net.safetensors")
+    folder = tmp_path / "net"
+    folder.mkdir()
+    swap(tmp_path / "net.safetensors", folder / "model.safetensors")
+    rules = "{match: channel_attention, with: SEBlock, layout: NCHW, args: {channel: 16}}"
+
+    if again == "built":
+        swap(folder, tmp_path / "twice", rules)
+    else:
+        text = f"version: 1\nreplace: [{rules}]\n"
+        asked = parse_recipe(text, "swap.yaml", ".")
+        assert replace_unbuilt(Job(Subject(folder), asked, tmp_path / "twice")).error is None
+
+    loaded = modswap.load(tmp_path / "twice", FACTORY)
+    for name in ("space_attention", "channel_attention"):
+        assert type(loaded.get_submodule(name)).__name__ == "SEBlock"
+
+
+def test_wrong_factory_for_the_working_folder_is_told_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "net", "safetensors", GatedNet().state_dict())
+    monkeypatch.chdir(tmp_path / "net")
+
+    with pytest.raises(ModswapError, match="build the model that net was saved from"):
+        modswap.load(".", "torch.nn:Identity")
+
+
 def test_one_file_beside_a_config_is_a_folder_too(tmp_path: Path) -> None:
     folder = tmp_path / "net"
     folder.mkdir()
