@@ -14,40 +14,58 @@ class Clue:
         path: Its path.
         kind: Its class name.
         layout: The layout that its kind takes; `NCL` for one-dimensional convolutions.
-        rank: Number of axes of the tensor that it was given.
+        shape: The tensor that it was given, or gave.
     """
 
     path: str
     kind: str
     layout: str
-    rank: int
+    shape: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        """Return the number of axes of its tensor."""
+        return len(self.shape)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Return whether a tensor that lies like its own has as many channels as that.
+
+        Windows that were cut out of a map may have as many axes as the map, and lie otherwise.
+        """
+        axis = self.layout.index("C")
+        return len(shape) == self.rank and shape[axis] == self.shape[axis]
 
 
 def judge_layout(
-    path: str, rank: int, same_tensor: Sequence[Clue], all_clues: Sequence[Clue]
+    path: str, shape: tuple[int, ...], same_tensor: Sequence[Clue], all_clues: Sequence[Clue]
 ) -> tuple[Layout | None, str]:
     """Return the layout at a site and what told it.
 
     A module of known convention that takes or gives the site's very own tensor decides. Without
-    one, the smallest module around the site decides whose parts all agree.
+    one, the smallest module around the site decides that has parts with as many channels, if these
+    agree; and if no part of the model has as many, all of them together.
 
     Args:
         path: The site's path.
-        rank: Number of axes of its first input.
+        shape: Shape of its first input.
         same_tensor: Modules that took the same tensor as the site, or gave it.
         all_clues: Modules of known convention anywhere in the model.
     """
+    rank = len(shape)
     if rank not in {3, 4}:
         return None, f"a tensor of {rank} axes is neither a map nor tokens"
     direct = [clue for clue in same_tensor if clue.rank == rank]
     if direct:
         return _decide(direct[:1], f"the same tensor goes through {_seen_from(path, direct[0])}")
     nearby = [clue for clue in all_clues if clue.rank == rank]
+    fitting = [clue for clue in nearby if clue.fits(shape)]
     for around in _upwards(path):
-        inside = [clue for clue in nearby if _is_below(clue.path, around)]
+        inside = [clue for clue in fitting if _is_below(clue.path, around)]
         if inside:
             place = f"inside {around!r}" if around else "in the model"
-            return _decide(inside, f"{len(inside)} layers {place} take {rank}-D tensors")
+            return _decide(inside, f"{len(inside)} layers {place} take {rank}-D tensors like it")
+    if nearby:
+        return _decide(nearby, f"{len(nearby)} layers in the model take {rank}-D tensors")
     return None, "no layer of known convention takes such tensors"
 
 

@@ -41,6 +41,16 @@ def sizes_to_try(
                 yield size
 
 
+def ends_to_try(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
+    """Yield sizes that close in on the smallest and the largest taken, as `sizes_to_try` does.
+
+    Args:
+        first: The size that the others start from.
+        probes: Sizes that were tried, filled in while the sizes come; those are not yielded again.
+    """
+    return (size for size in _ends(first, probes) if size not in probes and min(size) > 0)
+
+
 def _never(_: SizeRule | None) -> bool:
     return False
 

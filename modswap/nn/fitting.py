@@ -152,7 +152,7 @@ def _told(site: Site, tensor: TensorInfo) -> tuple[Layout, Extent]:
 def _size(site: Site, call: Call, seen: Extent, *, any_length: bool) -> Size:
     if seen.height is not None and seen.width is not None:
         return Size(seen.channels, seen.height, seen.width)
-    told = _given_size(call, seen.tokens)
+    told = given_size(call, seen.tokens)
     if told is None and any_length:
         return Size(seen.channels, *token_row(seen.tokens))
     return Size(seen.channels, *(told or token_grid(site, call, seen.tokens)))
@@ -164,7 +164,7 @@ def token_row(tokens: int) -> tuple[int, int]:
     return (side, side) if side**2 == tokens else (tokens, 1)
 
 
-def _given_size(call: Call, tokens: int) -> tuple[int, int] | None:
+def given_size(call: Call, tokens: int) -> tuple[int, int] | None:
     """Return the height and width that a call says beside its tokens."""
     numbers = [number for _, value in named_inputs(call) for number in _numbers(value)]
     if len(numbers) == 2 and numbers[0] * numbers[1] == tokens:
@@ -185,7 +185,7 @@ def token_grid(site: Site, call: Call, tokens: int) -> tuple[int, int]:
     Raises:
         ShapeError: If they make no map, or not the one that they come from.
     """
-    told = _given_size(call, tokens)
+    told = given_size(call, tokens)
     side = isqrt(tokens)
     square = (side, side)
     if told is not None or (side**2 == tokens and square in site.grids):

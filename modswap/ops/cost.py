@@ -14,7 +14,7 @@ from modswap.core.cost import Cost, cost_finding
 from modswap.core.finding import Finding
 from modswap.ops.describe import live_tensors, one_line
 from modswap.ops.examine import Bench
-from modswap.ops.fake import StandIns, fake_values, meta_values
+from modswap.ops.fake import StandIns, fake_values, meta_values, plain_attention
 from modswap.ops.inputs import Case, make
 from modswap.ops.meter import LikeCpu, Meter
 from modswap.ops.trace import named_tensors, pass_dtype
@@ -166,7 +166,11 @@ def _unreal(  # noqa: PLR0913 - one pass
 ) -> Meter:
     calls, watched = given or ({}, {})
     calls.clear()
-    with untouched(model, training=mode, unreal=True), stand_ins(model, dtype) as made:
+    with (
+        untouched(model, training=mode, unreal=True),
+        plain_attention(),
+        stand_ins(model, dtype) as made,
+    ):
         tensors, moved = made
         torch.manual_seed(seed)
         # made without data: not even the input is allocated

@@ -29,14 +29,21 @@ def matrix(bench: Bench) -> Iterator[Finding]:
     with bench.original():
         before = [_shown(bench, case) for case in cases]
     pairs = [(case, old) for case, old in zip(cases, before, strict=True) if old.cause is None]
-    left = [str(case.key) for case, old in zip(cases, before, strict=True) if old.cause]
-    data = {"cases": [str(case.key) for case, _ in pairs], "not run by the original": left}
+    failed = [(str(case.key), old.cause) for case, old in zip(cases, before, strict=True)]
+    left = [key for key, cause in failed if cause is not None and not needs_values(cause)]
+    unknown = [key for key, cause in failed if needs_values(cause)]
+    data = {
+        "cases": [str(case.key) for case, _ in pairs],
+        "not run by the original": left,
+        "unknown": unknown,
+    }
     runs = [_Run(case, old, _shown(bench, case)) for case, old in pairs]
     yield from _judged(bench, runs, data)
-    if left:
-        count = "1 case" if len(left) == 1 else f"{len(left)} cases"
-        what = f"the original itself does not run in {count}: {'; '.join(left[:4])}"
-        yield Finding("matrix", "", "skipped", what, data=data)
+    for keys, why in ((left, "does not run"), (unknown, "needs values to run, and has none,")):
+        if keys:
+            count = "1 case" if len(keys) == 1 else f"{len(keys)} cases"
+            what = f"the original itself {why} in {count}: {'; '.join(keys[:4])}"
+            yield Finding("matrix", "", "skipped", what, data=data)
 
 
 class _Run(NamedTuple):

@@ -130,7 +130,42 @@ def _interpolate(  # noqa: PLR0913, PLR0917 - torch's signature
     )
 
 
-_TABLE: Mapping[Callable[..., Any], Callable[..., Tensor | None]] = {
+def _recurrent(x: Tensor, *args: Any) -> tuple[Tensor, Tensor] | None:
+    """Return what a GRU or a plain recurrent layer gives; torch goes through it step by step."""
+    if len(args) != 8 or not isinstance(args[0], Tensor):
+        return None
+    output = _sequence(x, args[0], args)
+    return None if output is None else (output, args[0].new_empty(args[0].shape))
+
+
+def _lstm(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor] | None:
+    if len(args) != 8 or not isinstance(args[0], tuple):
+        return None
+    hidden, cell = args[0]
+    output = _sequence(x, hidden, args)
+    if output is None:
+        return None
+    return output, hidden.new_empty(hidden.shape), cell.new_empty(cell.shape)
+
+
+def _sequence(x: Tensor, hidden: Tensor, args: tuple[Any, ...]) -> Tensor | None:
+    """Return the outputs of all steps: torch's arguments behind the input, the state told apart."""
+    _, weights, _, layers, _, _, both_ways, batch_first = args
+    # of a packed sequence the batch sizes come second, and the weights later
+    if not isinstance(weights, list) or x.ndim != 3 or 0 in x.shape:
+        return None
+    ways = 2 if both_ways else 1
+    batch = x.shape[0 if batch_first else 1]
+    if x.shape[2] != weights[0].shape[1] or {x.dtype} != {w.dtype for w in (hidden, *weights)}:
+        return None
+    if tuple(hidden.shape[:2]) != (layers * ways, batch):
+        return None
+    steps = x.shape[1 if batch_first else 0]
+    output = x.new_empty((steps, batch, ways * hidden.shape[2]))
+    return output.transpose(0, 1) if batch_first else output
+
+
+_TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {
     functional.batch_norm: _batch_norm,
     functional.layer_norm: _layer_norm,
     functional.linear: _linear,
@@ -138,6 +173,8 @@ _TABLE: Mapping[Callable[..., Any], Callable[..., Tensor | None]] = {
     **dict.fromkeys((functional.relu, functional.silu, torch.relu, torch.sigmoid), _unary),
     **dict.fromkeys((functional.hardswish, functional.leaky_relu, Tensor.sigmoid), _unary),
     functional.gelu: _unary,
+    **dict.fromkeys((torch.gru, torch.rnn_tanh, torch.rnn_relu), _recurrent),
+    torch.lstm: _lstm,
     **dict.fromkeys((torch.add, torch.mul, Tensor.add, Tensor.mul), _binary),
     **dict.fromkeys((Tensor.__add__, Tensor.__mul__, Tensor.__radd__, Tensor.__rmul__), _binary),
 }

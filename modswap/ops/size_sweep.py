@@ -5,20 +5,24 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 from torch import nn
 
 from modswap.core.coupling import Size
-from modswap.core.size_probes import sizes_to_try
+from modswap.core.errors import ShapeError
+from modswap.core.site import Site
+from modswap.core.size_probes import ends_to_try, sizes_to_try
 from modswap.core.values import Value, difference, tensors
+from modswap.nn.fitting import given_size, token_grid
+from modswap.ops.build import Built
 from modswap.ops.describe import describe, one_line
 from modswap.ops.examine import Bench
-from modswap.ops.fake import StandIns, fake_values, meta_values, needs_values
+from modswap.ops.fake import StandIns, fake_values, meta_values, needs_values, plain_attention
 from modswap.ops.inputs import Case, DummyCall
 from modswap.ops.shortcuts import Shortcuts
-from modswap.ops.trace import pass_dtype
+from modswap.ops.trace import pass_dtype, sites_of, trace
 from modswap.ops.untouched import untouched
 from modswap.ops.varied import Varied, varied, without_data
 
@@ -101,6 +105,20 @@ class _Pair:
         calls = (way.at((other, *way.first[1:])) for other in others if other)
         return any(not isinstance(self.before(call), BaseException) for call in calls)
 
+    def misplaced(self, call: DummyCall) -> str | None:
+        """Return where tokens are laid out as another map than the one that they come from."""
+        first = call.tensors[0].shape
+        if len(first) != 4 or first[2] == first[3]:
+            return None
+        laid = [site for one in self.bench.prepared.built if _lays_out(one) for site in one.sites]
+        if not laid:
+            return None
+        with self.bench.original() as model:
+            again = Case(call, self.case.mode, self.case.dtype)
+            seen = trace(model, again, seed=self.bench.prepared.seed, unreal=True, quick=True)
+            sites = {site.path: site for site in sites_of(model, (seen,))}
+        return next(filter(None, (_misplaced(sites[site.path]) for site in laid)), None)
+
     def _output(self, call: DummyCall, around: Around) -> Value | BaseException:
         model: nn.Module = self.bench.model
         with around():
@@ -108,7 +126,7 @@ class _Pair:
             training = self.case.mode == "train"
             with untouched(model, training=training, unreal=True), torch.no_grad():
                 try:
-                    with self.values(model, dtype) as (named, moved):
+                    with plain_attention(), self.values(model, dtype) as (named, moved):
                         device = "meta" if self.values is meta_values else "cpu"
                         made = without_data(call, dtype, device)
                         args, kwargs = moved(made.args), moved(made.kwargs)
@@ -140,7 +158,10 @@ def _swept(pair: _Pair, way: Varied, budget: int) -> Sweep:
     swapped, original = {way.first: True}, {way.first: True}
     told: dict[Size, str] = {}
     most = budget // (2 * sum(1 for _ in pair.bench.model.modules()))
-    for size in islice(sizes_to_try(way.first, swapped, thorough=pair.bench.thorough), most):
+    for size in chain(
+        islice(sizes_to_try(way.first, swapped, thorough=pair.bench.thorough), most),
+        islice(ends_to_try(way.first, original), most // 4),  # which lie elsewhere
+    ):
         call = way.at(size)
         before, after = pair.before(call), pair.after(call)
         if _unsettled(before) or _unsettled(after):
@@ -149,13 +170,31 @@ def _swept(pair: _Pair, way: Varied, budget: int) -> Sweep:
         swapped[size] = _taken(after)
         if isinstance(after, BaseException) or isinstance(before, BaseException):
             continue
-        differs = difference(before, after) if original[size] else None
+        differs = difference(before, after) or pair.misplaced(call) if original[size] else None
         if differs is not None:
             swapped[size] = False
             told[size] = differs
     if len(swapped) == 1:
         raise NoSweepError("the model is large; `--thorough` tries other sizes")
     return Sweep(way, swapped, original, told)
+
+
+def _lays_out(built: Built) -> bool:
+    """Return whether a module is given a map that an adapter makes of tokens."""
+    return built.blueprint.layout == "NLC" and built.blueprint.wants in {"NCHW", "NHWC"}
+
+
+def _misplaced(site: Site) -> str | None:
+    for call in site.calls:
+        tokens = site.input.shape[1] if site.input is not None else 0
+        try:
+            high, wide = token_grid(site, call, tokens)
+        except ShapeError as error:
+            return f"{site.path}: {error.what}"
+        if not site.grids and given_size(call, tokens) is None:
+            what = f"{tokens} tokens are laid out as a map of {high}x{wide}, and the input is none"
+            return f"{site.path}: {what}"
+    return None
 
 
 def _unsettled(output: Value | BaseException) -> bool:

@@ -1,5 +1,6 @@
 """A first recipe for a file: the likely targets, their observed sizes, a rule that works."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -102,8 +103,13 @@ def _targets(sites: Sequence[Site]) -> Iterator[Target]:
         # what a norm does cannot be done by an attention
         if site.params == 0 or "Norm" in site.short_class or difference(seen, output) is not None:
             continue
-        name = f"{site.path.rpartition('.')[2]} {site.short_class}".lower()
-        yield Target(site, any(word in name for word in NAMES))
+        words = _words(f"{site.path.rpartition('.')[2]} {site.short_class}")
+        yield Target(site, not words.isdisjoint(NAMES))
+
+
+def _words(name: str) -> set[str]:
+    """Return the words that a name is made of: `self_attn SEBlock` is self, attn, se, block."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
 
 
 def _working(loaded: Loaded, subject: Subject, call: DummyCall, targets: Sequence[Target]) -> Site:

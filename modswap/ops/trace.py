@@ -16,7 +16,7 @@ from modswap.core.values import placed
 from modswap.core.verdict import Pass, Visit
 from modswap.ops.conventions import convention
 from modswap.ops.describe import class_name, describe, dtype_name, live_tensors, one_line
-from modswap.ops.fake import StandIns, fake_values, meta_values
+from modswap.ops.fake import StandIns, fake_values, meta_values, plain_attention
 from modswap.ops.grids import grids_of, maps_of
 from modswap.ops.inputs import Case, make
 from modswap.ops.shortcuts import Shortcuts
@@ -164,7 +164,7 @@ def run_model(
         stand_ins: Makes tensors without data; None to run on the model's own.
     """
     if stand_ins is not None:
-        with stand_ins(model, dtype) as (tensors, moved):
+        with plain_attention(), stand_ins(model, dtype) as (tensors, moved):
             inputs, named = moved(args), moved(kwargs)
             return torch.func.functional_call(model, tensors, tuple(inputs), named)
     if dtype is not None:
@@ -257,7 +257,9 @@ class _Recorder:
     @staticmethod
     def _clue(path: str, module: nn.Module, tensor: torch.Tensor) -> Clue | None:
         layout = convention(module, tensor.ndim)
-        return None if layout is None else Clue(path, type(module).__name__, layout, tensor.ndim)
+        if layout is None:
+            return None
+        return Clue(path, type(module).__name__, layout, tuple(tensor.shape))
 
 
 def sites_of(model: nn.Module, traces: tuple[Trace, ...]) -> tuple[Site, ...]:
@@ -304,7 +306,7 @@ def _site(
     parameters = list(module.parameters())
     floating = next((p for p in parameters if p.is_floating_point()), None)
     seen = Site(path, class_name(module), aliases, calls).input
-    layout, reason = judge_layout(path, len(seen.shape), same, clues) if seen else (None, "")
+    layout, reason = judge_layout(path, seen.shape, same, clues) if seen else (None, "")
     maps = [p for p in parameters if p.ndim == 4]
     dtype = dtype_name(floating.dtype) if floating is not None else (seen.dtype if seen else "")
     device = str(floating.device) if floating is not None else (seen.device if seen else "cpu")

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,13 +24,16 @@ _TABLES = (
 )
 
 
+_TORCHS_OWN = frozenset(vars(nn.Module()))  # attributes of every module
+
+
 @contextmanager
 def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iterator[None]:
     """Run a block with every module in one mode; put everything back afterwards.
 
-    Put back are each module's own training flag and attributes, the values of buffers, Python's
-    and torch's random states. Flags are set on each module directly: a host's own `train()` may
-    do more than set one.
+    Put back are each module's own training flag and attributes, what these hold if they are dicts,
+    lists or sets, the values of buffers, Python's and torch's random states. Flags are set on each
+    module directly: a host's own `train()` may do more than set one.
 
     Args:
         model: The model that the block runs.
@@ -57,24 +60,49 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
                     buffer.copy_(value)
 
 
-def _snapshot(module: nn.Module) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the attributes and the registered tensors and modules, one level deep."""
+class _Saved(NamedTuple):
+    """What a module holds: attributes, what is registered, what its own dicts, lists, sets hold."""
+
+    plain: dict[str, Any]
+    tables: dict[str, dict[str, Any]]
+    dicts: list[tuple[dict[Any, Any], dict[Any, Any]]]
+    lists: list[tuple[list[Any], list[Any]]]
+    sets: list[tuple[set[Any], set[Any]]]
+
+
+def _snapshot(module: nn.Module) -> _Saved:
     plain = dict(vars(module))
     # most tables are empty, and a large model has thousands of them
-    return plain, {name: dict(held) for name in _TABLES if (held := plain.get(name))}
+    tables = {name: dict(held) for name in _TABLES if (held := plain.get(name))}
+    own = [value for name, value in plain.items() if name not in _TORCHS_OWN]
+    return _Saved(
+        plain,
+        tables,
+        [(one, dict(one)) for one in own if isinstance(one, dict)],  # a cache by size, for one
+        [(one, list(one)) for one in own if isinstance(one, list)],
+        [(one, set(one)) for one in own if isinstance(one, set)],
+    )
 
 
-def _restore(module: nn.Module, saved: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
-    plain, tables = saved
+def _restore(module: nn.Module, saved: _Saved) -> None:
     now = vars(module)
-    _put_back(now, plain)
+    _put_back(now, saved.plain)
     for name in _TABLES:
-        held, table = now.get(name), tables.get(name)
+        held, table = now.get(name), saved.tables.get(name)
         if held or table:
             _put_back(now[name], table or {})
+    for one, then in saved.dicts:
+        _put_back(one, then)
+    for row, before in saved.lists:
+        if len(row) != len(before) or not all(map(is_, row, before)):
+            row[:] = before
+    for group, members in saved.sets:
+        if group != members:
+            group.clear()
+            group.update(members)
 
 
-def _put_back(now: dict[str, Any], then: dict[str, Any]) -> None:
+def _put_back(now: dict[Any, Any], then: dict[Any, Any]) -> None:
     same = len(now) == len(then) and all(map(is_, now.values(), then.values()))
     if not same or now.keys() != then.keys():
         now.clear()

@@ -4,31 +4,44 @@ import pytest
 
 from modswap.core.layout import Clue, judge_layout
 
-CONV = Clue("a.conv", "Conv2d", "NCHW", 4)
-NORM = Clue("a.norm", "LayerNorm", "NHWC", 4)
-TOKENS = Clue("b.proj", "Linear", "NLC", 3)
-SIGNAL = Clue("c.conv", "Conv1d", "NCL", 3)
+CONV = Clue("a.conv", "Conv2d", "NCHW", (1, 8, 5, 6))
+NORM = Clue("a.norm", "LayerNorm", "NHWC", (1, 5, 6, 8))
+TOKENS = Clue("b.proj", "Linear", "NLC", (1, 30, 8))
+SIGNAL = Clue("c.conv", "Conv1d", "NCL", (1, 8, 30))
+
+
+MAP, ROW = (1, 8, 5, 6), (1, 30, 8)
+WINDOWS = Clue("a.windows.proj", "Linear", "NHWC", (30, 1, 1, 8))
 
 
 @pytest.mark.parametrize(
-    ("path", "rank", "same", "clues", "layout", "reason"),
+    ("path", "shape", "same", "clues", "layout", "reason"),
     [
-        ("a.conv", 4, [CONV], [], "NCHW", "the same tensor goes through it (Conv2d)"),
-        ("a", 4, [NORM, CONV], [CONV], "NHWC", "goes through its 'norm' (LayerNorm)"),
-        ("b", 4, [NORM], [], "NHWC", "goes through 'a.norm' (LayerNorm)"),
-        ("a.gate", 4, [], [CONV, TOKENS], "NCHW", "1 layers inside 'a' take 4-D tensors (Conv2d)"),
-        ("z", 4, [], [CONV, CONV], "NCHW", "2 layers in the model take 4-D tensors (Conv2d)"),
-        ("b", 3, [CONV], [CONV, TOKENS], "NLC", "1 layers inside 'b' take 3-D tensors (Linear)"),
-        ("a.gate", 4, [], [CONV, NORM], None, "(Conv2d, LayerNorm), which say NCHW and NHWC"),
-        ("c", 3, [], [SIGNAL], None, "which say NCL"),
-        ("a", 4, [], [TOKENS], None, "no layer of known convention takes such tensors"),
-        ("a", 2, [CONV], [CONV], None, "a tensor of 2 axes is neither a map nor tokens"),
+        ("a.conv", MAP, [CONV], [], "NCHW", "the same tensor goes through it (Conv2d)"),
+        ("a", MAP, [NORM, CONV], [CONV], "NHWC", "goes through its 'norm' (LayerNorm)"),
+        ("b", MAP, [NORM], [], "NHWC", "goes through 'a.norm' (LayerNorm)"),
+        ("a.gate", MAP, [], [CONV, TOKENS], "NCHW", "1 layers inside 'a' take 4-D tensors like it"),
+        ("z", MAP, [], [CONV, CONV], "NCHW", "2 layers in the model take 4-D tensors like it"),
+        ("b", ROW, [CONV], [CONV, TOKENS], "NLC", "1 layers inside 'b' take 3-D tensors like it"),
+        ("a.gate", (1, 8, 8, 8), [], [CONV, NORM], None, "which say NCHW and NHWC"),
+        # windows of as many axes as the map that they are cut from
+        ("a.windows", MAP, [], [WINDOWS, CONV], "NCHW", "inside 'a'"),
+        ("a.windows", (1, 4, 7, 7), [], [WINDOWS, CONV], None, "in the model take 4-D tensors"),
+        ("z", (1, 4, 7, 7), [], [CONV], "NCHW", "1 layers in the model take 4-D tensors (Conv2d)"),
+        ("c", (1, 8, 30), [], [SIGNAL], None, "which say NCL"),
+        ("a", MAP, [], [TOKENS], None, "no layer of known convention takes such tensors"),
+        ("a", (1, 8), [CONV], [CONV], None, "a tensor of 2 axes is neither a map nor tokens"),
     ],
 )
 def test_layout_is_told_with_its_reason(
-    path: str, rank: int, same: list[Clue], clues: list[Clue], layout: str | None, reason: str
+    path: str,
+    shape: tuple[int, ...],
+    same: list[Clue],
+    clues: list[Clue],
+    layout: str | None,
+    reason: str,
 ) -> None:
-    told, why = judge_layout(path, rank, same, clues)
+    told, why = judge_layout(path, shape, same, clues)
 
     assert told == layout
     assert reason in why

@@ -1,11 +1,13 @@
 """Shapes that are told without computing are those that computing gives."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 from modswap.ops.shortcuts import Shortcuts
 
@@ -81,3 +83,45 @@ def test_shape_is_what_is_computed_and_so_is_a_refusal(
             told = seen(x.to("meta"))
 
     assert told == computed
+
+
+@pytest.mark.parametrize("layer", [nn.GRU, nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("shape", [(3, 5, 4), (1, 1, 4), (3, 0, 4), (5, 4), (3, 5, 6)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"batch_first": True, "bidirectional": True, "num_layers": 2}, {"nonlinearity": "relu"}],
+    ids=str,
+)
+def test_recurrent_layer_tells_the_shapes_that_it_computes(
+    layer: Callable[..., nn.Module], shape: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    if "nonlinearity" in options and layer is not nn.RNN:
+        return
+    with torch.device("meta"):
+        module = layer(4, 3, **options)
+        x = torch.randn(shape)
+
+        def seen() -> Any:
+            try:
+                out = module(x)
+            except (RuntimeError, ValueError):
+                return "refused"
+            return [(t.shape, t.dtype, t.stride()) for t in tree_leaves(out)]
+
+        computed = seen()
+        with Shortcuts():
+            assert seen() == computed
+
+
+def test_packed_sequence_and_projection_go_their_own_way() -> None:
+    with torch.device("meta"), Shortcuts():
+        projected, (hidden, cell) = nn.LSTM(4, 3, proj_size=2, bidirectional=True)(
+            torch.randn(5, 2, 4)
+        )
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 2, 4), torch.tensor([5, 3]))
+    module = nn.GRU(4, 3)
+    with Shortcuts():
+        output, _ = module(packed)
+
+    assert [tuple(t.shape) for t in (projected, hidden, cell)] == [(5, 2, 4), (2, 2, 2), (2, 2, 3)]
+    torch.testing.assert_close(output.data, module(packed)[0].data)

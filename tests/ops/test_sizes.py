@@ -286,6 +286,44 @@ def test_stricter_rule_passes_with_both_rules_the_place_and_the_option() -> None
     assert [16, 16] in finding.data["accepted"]
 
 
+class Patches(nn.Module):
+    """Patches of 4 x 4 as tokens, whose layer the swap is about, put back into a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(4, 8, 4, stride=4)
+        self.norm = nn.LayerNorm(8)
+        self.attention = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.embed(x)
+        tokens: torch.Tensor = self.attention(self.norm(maps.flatten(2).transpose(1, 2)))
+        return tokens.transpose(1, 2).reshape(maps.shape)
+
+
+def test_rectangle_whose_tokens_are_a_square_number_is_no_size_that_is_taken() -> None:
+    rule = "{match: attention, with: BiLevelRoutingAttention, args: {n_win: 1, topk: 1}}"
+
+    with bench(Patches(), rule, 1, 4, 32, 32) as made:
+        seen = sweep(made)
+        (found,) = examine_sizes(made)
+
+    assert found.status == "passed"
+    assert found.data["rule"] == "H and W at least 4, with floor(H / 4) = floor(W / 4)"
+    assert (seen.swapped[16, 64], seen.original[16, 64]) == (False, True)
+    what = "attention: 64 tokens are a map of 4x16, which the call does not say"
+    assert seen.told[16, 64].startswith(what)
+
+
+def test_ends_of_the_original_are_closed_in_on_as_well() -> None:
+    model = Keeps(nn.MaxPool2d(5, stride=1), stem=nn.Conv2d(4, 4, 3))
+    rule = "{match: gate, with: BiLevelRoutingAttention, args: {n_win: 7, topk: 2}}"
+
+    found = examined(model, rule, 1, 4, 58, 58)
+
+    assert found.data["original"] == "H and W at least 7"
+
+
 def test_option_lifts_the_rule() -> None:
     finding = examined(Keeps(), BRA % "true", 1, 4, 16, 16)
 

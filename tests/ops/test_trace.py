@@ -161,3 +161,45 @@ def test_fake_pass_sees_the_same_shapes_without_values() -> None:
     assert fake.seen.visits == real.seen.visits
     assert fake.seen.output == real.seen.output
     assert (real.seen.finite, fake.seen.finite) == (True, None)
+
+
+class Caching(nn.Module):
+    """A table by size, a list and a set of what it saw, none of them a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: dict[tuple[int, ...], torch.Tensor] = {}
+        self.seen: list[int] = [3]
+        self.sizes: set[int] = set()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = tuple(x.shape[2:])
+        self.seen.append(size[0])
+        self.sizes.add(size[0])
+        if size not in self.tables:
+            self.tables[size] = torch.zeros(size, device=x.device)
+        return x + self.tables[size]
+
+
+@pytest.mark.parametrize("unreal", [False, True])
+def test_what_a_module_keeps_in_its_own_tables_is_put_back(unreal: bool) -> None:
+    caching = Caching()
+    tables = caching.tables
+
+    seen = trace(nn.Sequential(nn.Conv2d(3, 3, 1), caching), case(1, 3, 8, 8), unreal=unreal)
+
+    assert seen.cause is None
+    assert caching.tables is tables
+    assert (tables, caching.seen, caching.sizes) == ({}, [3], set())
+
+
+def test_padding_mask_of_an_encoder_is_traced_without_its_fast_path() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    mask = TensorInput(shape=(2, 5), dtype="bool", fill="zeros")
+    call = DummyCall((TensorInput(shape=(2, 5, 8)),), {"src_key_padding_mask": mask})
+
+    seen = trace(model, Case(call), unreal=True)
+
+    assert seen.cause is None
+    assert torch.backends.mha.get_fastpath_enabled()
