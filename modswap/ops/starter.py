@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from torch import nn
 
@@ -23,6 +24,11 @@ SIZES = (224, 256, 128, 64, 32, 512)  # tried in this order where no input is gi
 NAMES = ("attention", "attn", "gate", "se", "cbam", "scse", "eca", "mixer")
 SHOWN = 12  # targets listed in the recipe
 TRIED = 12  # targets tried until one holds
+# what is tried, and which of its arguments a reader may want to set
+MODULES = {
+    "BiLevelRoutingAttention": "{num_heads: 8, n_win: 7, topk: 4, auto_pad: true}",
+    "MultiHeadSelfAttention": "{num_heads: 8}",  # where a class token makes no map
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +60,8 @@ def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
     one, call = _first_pass(loaded.model, subject)
     targets = sorted(_targets(sites_of(loaded.model, (one,))), key=lambda t: not t.likely)
     progress("trying a rule")
-    site = _working(loaded, subject, call, targets)
-    return _render(subject, call, site, targets)
+    site, module = _working(loaded, subject, call, targets)
+    return _render(subject, call, site, module, targets)
 
 
 def _first_pass(model: nn.Module, subject: Subject) -> tuple[Trace, DummyCall]:
@@ -112,15 +118,22 @@ def _words(name: str) -> set[str]:
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
 
 
-def _working(loaded: Loaded, subject: Subject, call: DummyCall, targets: Sequence[Target]) -> Site:
-    """Return the first target whose swap holds; the model is as it was afterwards."""
-    last: ModswapError | None = None
-    for target in targets[:TRIED]:
-        last = _tried(loaded.model, _recipe(subject, call, target.site))
-        if last is None:
-            return target.site
-    what = f"none of {len(targets)} modules that keep their shape takes BiLevelRoutingAttention"
-    why = f"; the last try: {last.what}" if last else ""
+def _working(
+    loaded: Loaded, subject: Subject, call: DummyCall, targets: Sequence[Target]
+) -> tuple[Site, str]:
+    """Return the first target whose swap holds, and for what; the model is as it was afterwards."""
+    first: ModswapError | None = None
+    likely = [target.site for target in targets if target.likely]
+    others = [target.site for target in targets if not target.likely]
+    for sites, module in product((likely[:TRIED], others[:TRIED]), MODULES):
+        for site in sites:
+            error = _tried(loaded.model, _recipe(subject, call, site, module))
+            if error is None:
+                return site, module
+            first = first or error
+    names = " or ".join(MODULES)
+    what = f"none of {len(targets)} modules that keep their shape takes {names}"
+    why = f"; the first try: {first.what}" if first else ""
     raise UsageError(what + why, str(subject.file), "run `modswap tree --input …` to look around")
 
 
@@ -139,8 +152,8 @@ def _tried(model: nn.Module, recipe: Recipe) -> ModswapError | None:
         return None if standing.verdict.ok else failure(standing.verdict)
 
 
-def _recipe(subject: Subject, call: DummyCall, site: Site) -> Recipe:
-    text = "\n".join([*_head(subject, call), *_rule(site)])
+def _recipe(subject: Subject, call: DummyCall, site: Site, module: str) -> Recipe:
+    text = "\n".join([*_head(subject, call), *_rule(site, module)])
     return parse_recipe(text, "the starter recipe", ".")
 
 
@@ -155,12 +168,12 @@ def _head(subject: Subject, call: DummyCall) -> list[str]:
     return lines
 
 
-def _rule(site: Site) -> list[str]:
+def _rule(site: Site, module: str) -> list[str]:
     return [
         "replace:",
         f"  - match: {_quoted(site.path)}",
         "    expect: 1",
-        "    with: BiLevelRoutingAttention",
+        f"    with: {module}",
     ]
 
 
@@ -174,7 +187,9 @@ def _escaped(path: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]{}.+()^$|\\" else c for c in path)
 
 
-def _render(subject: Subject, call: DummyCall, site: Site, targets: Sequence[Target]) -> str:
+def _render(
+    subject: Subject, call: DummyCall, site: Site, module: str, targets: Sequence[Target]
+) -> str:
     """Return the recipe's text."""
     name = subject.file.name
     lines = [
@@ -189,11 +204,11 @@ def _render(subject: Subject, call: DummyCall, site: Site, targets: Sequence[Tar
     if len(targets) > SHOWN:
         lines.append(f"#   … and {len(targets) - SHOWN} more: modswap tree {name} --input …")
     head = _head(subject, call)
-    rule = _rule(site)
+    rule = _rule(site, module)
     lines += ["", *head, *rule]
     lines += [
         "    # args left out, or set to auto, are taken from the site; to choose:",
-        "    # args: {num_heads: 8, n_win: 7, topk: 4, auto_pad: true}",
+        f"    # args: {MODULES[module]}",
         '    # several modules at once: match: "**.*_attention", or a list of patterns',
         "    # one new module for all of them: share: true",
     ]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -400,6 +401,33 @@ def test_starter_recipe_is_printed_without_a_file(modswap: Command) -> None:
 
     assert ran.code == 0, ran.err
     assert "factory: tests.models:build_gated" in ran.out
+
+
+def test_starter_recipe_takes_what_its_name_says_to_be_an_attention(modswap: Command) -> None:
+    parts = OrderedDict(
+        stem=nn.Conv2d(3, 16, 3, padding=1),
+        dense=nn.Sequential(nn.Conv2d(16, 16, 1)),  # no `se`, and neither is its class
+        attn=nn.Sequential(nn.Conv2d(16, 16, 1)),
+    )
+    torch.save(nn.Sequential(parts), "parts.pt")
+
+    ran = modswap("init", "parts.pt", "--input", "1,3,28,28")
+
+    assert ran.code == 0, ran.err
+    assert '- match: "attn"' in ran.out
+
+
+def test_starter_recipe_for_tokens_that_make_no_map(modswap: Command) -> None:
+    parts = OrderedDict(
+        norm=nn.LayerNorm(16), attn=nn.Sequential(nn.Linear(16, 16)), head=nn.Linear(16, 2)
+    )
+    torch.save(nn.Sequential(parts), "tokens.pt")
+
+    ran = modswap("init", "tokens.pt", "--input", "1,50,16", "-o", "first.yaml")
+
+    assert ran.code == 0, ran.err
+    assert "with: MultiHeadSelfAttention" in Path("first.yaml").read_text()
+    assert modswap("check", "tokens.pt", "-c", "first.yaml").code == 0
 
 
 def test_starter_recipe_needs_an_input_that_fits(modswap: Command) -> None:
