@@ -62,10 +62,11 @@ def judge_layout(
     for around in _upwards(path):
         inside = [clue for clue in fitting if _is_below(clue.path, around)]
         if inside:
-            place = f"inside {around!r}" if around else "in the model"
-            return _decide(inside, f"{len(inside)} layers {place} take {rank}-D tensors like it")
+            many = f"{len(inside)} layers" if len(inside) > 1 else "a layer"
+            told_by = f"{many} {_place(path, around)} took {rank}-D tensors like it"
+            return _decide(inside, told_by)
     if nearby:
-        return _decide(nearby, f"{len(nearby)} layers in the model take {rank}-D tensors")
+        return _decide(nearby, f"all layers of the model that took {rank}-D tensors")
     return None, "no layer of known convention takes such tensors"
 
 
@@ -89,6 +90,15 @@ def _seen_from(path: str, clue: Clue) -> str:
         return "it"
     inside = clue.path.startswith(f"{path}.")
     return f"its {clue.path[len(path) + 1 :]!r}" if inside else repr(clue.path)
+
+
+def _place(path: str, around: str) -> str:
+    """Return where layers are, told alike for sites that are alike."""
+    if around == path:
+        return "inside it"
+    if around == path.rpartition(".")[0]:
+        return "beside it"
+    return f"inside {around!r}" if around else "in the model"
 
 
 def _upwards(path: str) -> list[str]:

@@ -240,7 +240,17 @@ def _new_class(built: Built) -> str:
 def _adapted(module: nn.Module) -> tuple[str, ...]:
     if not isinstance(module, SiteAdapter):
         return ()
-    return (f"inside an adapter: {module.extra_repr()}",)
+    told = []
+    if module.layout != module.wants:
+        told.append(f"turns {module.layout} into {module.wants} and back")
+    if module.stride != (1, 1):
+        told.append(f"pools by {module.stride[0]}x{module.stride[1]}")
+    if module.project is not None:
+        into = module.project.out_channels
+        told.append(f"projects {module.project.in_channels} channels to {into}")
+    if module.length:
+        told.append(f"gives a tuple of {module.length}, all None but the first")
+    return (f"an adapter around it {', '.join(told)}",) if told else ()
 
 
 def count_params(model: nn.Module) -> int:

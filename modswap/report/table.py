@@ -15,6 +15,7 @@ from modswap.report.page import Page, bare, human_bytes
 from modswap.report.verification import verification
 
 SHOWN_CALLS = 3
+SHOWN_SITES = 4  # that a note is about
 
 
 def table_report(outcomes: Sequence[Outcome], page: Page) -> str:
@@ -119,9 +120,14 @@ def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
         for name, value, reason in choices:
             table.add_row(f"{name}: {value}", Text(reason, "dim"))
         yield Padding(table, (0, 0, 0, 2))
+    alike: dict[str, list[str]] = {}
     for site in sites:
         for note in site.notes:
-            yield Text.assemble(("note  ", "yellow"), f"{site.path}: {note}")
+            alike.setdefault(note, []).append(site.path)
+    for note, paths in alike.items():
+        who = ", ".join(paths[:SHOWN_SITES])
+        more = f" and {len(paths) - SHOWN_SITES} more" if len(paths) > SHOWN_SITES else ""
+        yield Text.assemble(("note  ", "yellow"), f"{who}{more}: {note}")
 
 
 def _ledger(ledger: Ledger) -> Table:
