@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 # a machine that is busy makes them slowly, which is no fault of theirs
 SLOW = (hypothesis.HealthCheck.too_slow,)
 hypothesis.settings.register_profile("ci", derandomize=True, suppress_health_check=SLOW)
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: threads would wait for theirs
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 GOLDEN = Path(__file__).parent / "golden"
 
 
