@@ -1,6 +1,6 @@
 """Judging whether a module that keeps a map's shape can stand at a site; needs no torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isqrt
 from typing import NamedTuple
@@ -34,6 +34,7 @@ class Inputs:
         maps: The tensor itself in every call.
         ignores: Other inputs, by name or position, that carry nothing the module would need.
         keyword: Keyword that carries the map; empty where it comes by position.
+        repeats: Other inputs, likewise, that were the map's very tensor in every call.
     """
 
     layout: Layout
@@ -41,6 +42,7 @@ class Inputs:
     maps: tuple[TensorInfo, ...]
     ignores: tuple[str, ...]
     keyword: str
+    repeats: tuple[str, ...] = ()
 
 
 def read_inputs(site: Site, *, any_length: bool = False) -> Inputs:
@@ -59,11 +61,12 @@ def read_inputs(site: Site, *, any_length: bool = False) -> Inputs:
     layout, extents = read_layout(site, maps)
     sizes: list[Size] = []
     ignores: dict[str, None] = {}
+    repeats = repeated(site, [name for name, _ in found])
     for call, (name, _), seen in zip(site.calls, found, extents, strict=True):
         size = _size(site, call, seen, any_length=any_length)
         sizes.append(size)
-        ignores |= dict.fromkeys(_droppable(site, call, name, size))
-    return Inputs(layout, tuple(sizes), maps, tuple(ignores), keyword_of(found))
+        ignores |= dict.fromkeys(_droppable(site, call, (name, *repeats), size))
+    return Inputs(layout, tuple(sizes), maps, tuple(ignores), keyword_of(found), repeats)
 
 
 def called(site: Site) -> tuple[Call, ...]:
@@ -78,25 +81,30 @@ def called(site: Site) -> tuple[Call, ...]:
     return site.calls
 
 
-def named_inputs(call: Call) -> Iterator[tuple[str, Value]]:
-    """Yield every input with its name, or its position as text."""
-    yield from ((str(position), value) for position, value in enumerate(call.args))
-    yield from call.kwargs
-
-
 def first_map(site: Site, call: Call) -> tuple[str, TensorInfo]:
     """Return the name and the tensor of the first input that is a tensor.
 
     Raises:
         ShapeError: If there is none, or tensors come in a container before it.
     """
-    for name, value in named_inputs(call):
+    for name, value in call.named:
         if isinstance(value, TensorInfo):
             return name, value
         if any(True for _ in tensors(value)):
             break
     what = f"its first input is not a tensor: {call}"
     raise ShapeError(what, site.path, "select a module that is given one map")
+
+
+def repeated(site: Site, carriers: Sequence[str]) -> tuple[str, ...]:
+    """Return the other inputs that were the map's very tensor in every call.
+
+    Args:
+        site: The site.
+        carriers: Name of the map in each call, or its position as text.
+    """
+    again = [call.repeats(name) for call, name in zip(site.calls, carriers, strict=True)]
+    return tuple(name for name in again[0] if all(name in names for names in again))
 
 
 def tensor_inputs(site: Site) -> tuple[TensorInfo, ...]:
@@ -166,7 +174,7 @@ def token_row(tokens: int) -> tuple[int, int]:
 
 def _given_size(call: Call, tokens: int) -> tuple[int, int] | None:
     """Return the height and width that a call says beside its tokens."""
-    numbers = [number for _, value in named_inputs(call) for number in _numbers(value)]
+    numbers = [number for _, value in call.named for number in _numbers(value)]
     if len(numbers) == 2 and numbers[0] * numbers[1] == tokens:
         return numbers[0], numbers[1]
     return None
@@ -235,9 +243,9 @@ def is_request(name: str) -> bool:
     return name.startswith(("output_", "return_"))
 
 
-def _droppable(site: Site, call: Call, carrier: str, size: Size) -> list[str]:
+def _droppable(site: Site, call: Call, carriers: Sequence[str], size: Size) -> list[str]:
     """Return the names of all inputs but the map, if every one can be dropped."""
-    others = [(name, value) for name, value in named_inputs(call) if name != carrier]
+    others = [(name, value) for name, value in call.named if name not in carriers]
     numbers = [number for _, value in others for number in _numbers(value)]
     sizes_given = numbers == [size.height, size.width]
     for name, value in others:
@@ -247,8 +255,28 @@ def _droppable(site: Site, call: Call, carrier: str, size: Size) -> list[str]:
             continue
         which = f"input {name}" if name.isdigit() else f"{name!r}"
         what = f"it is also given {which}, {value}, which the new module does not take: {call}"
+        what += told_apart(call, carriers[0], name)
         raise ShapeError(what, site.path, "select a module that is given the map alone")
     return [name for name, _ in others]
+
+
+def told_apart(call: Call, carrier: str, name: str) -> str:
+    """Return in words why an input is not dropped as the map's very tensor; empty if no map.
+
+    Args:
+        call: A call of the site.
+        carrier: Name of its map, or its position as text.
+        name: Name of the other input, likewise.
+    """
+    named = dict(call.named)
+    first, other = named[carrier], named[name]
+    if not isinstance(first, TensorInfo) or not isinstance(other, TensorInfo):
+        return ""
+    if name in call.repeats(carrier):
+        return "; it is the same tensor as the first here, and not in every call"
+    if len(first.shape) != len(other.shape) or first.dtype != other.dtype:
+        return ""
+    return "; it is another tensor than the first, as in cross-attention"
 
 
 class Change(NamedTuple):

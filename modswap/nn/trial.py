@@ -53,8 +53,7 @@ def give(module: nn.Module, call: Call, dtype: str) -> Value:
                 return _described(_on_fakes(module, call, floating), device)
             except VALUES_NEEDED:
                 # its shapes depend on values: only a real pass can tell them
-                inputs = [_made(value) for value in call.args]
-                named = {name: _made(value) for name, value in call.kwargs}
+                inputs, named = _inputs(call)
                 return _described(module.to(floating)(*inputs, **named), device)
     except RefusedError:
         raise
@@ -69,8 +68,7 @@ def _on_fakes(module: nn.Module, call: Call, dtype: torch.dtype) -> Any:
         tensors.update(module.named_buffers(remove_duplicate=False))
         fakes = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
         cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in fakes.items()}
-        inputs = tuple(_made(value) for value in call.args)
-        named = {name: _made(value) for name, value in call.kwargs}
+        inputs, named = _inputs(call)
         return torch.func.functional_call(module, cast, inputs, named)
 
 
@@ -86,17 +84,26 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _made(value: Value) -> Any:
-    """Return a live value of the kind that was seen."""
+def _inputs(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return live inputs of the kinds that were seen; tensors that were one object are one."""
+    infos = [info for value in call.inputs for info in tensors(value)]
+    made = [torch.zeros(info.shape, dtype=getattr(torch, info.dtype)) for info in infos]
+    rest = iter([made[first] for first in call.firsts])
+    args = tuple(_made(value, rest) for value in call.args)
+    return args, {name: _made(value, rest) for name, value in call.kwargs}
+
+
+def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
+    """Return a live value of the kind that was seen; its tensors are the next of some."""
     if isinstance(value, TensorInfo):
-        return torch.zeros(value.shape, dtype=getattr(torch, value.dtype))
+        return next(rest)
     if isinstance(value, Plain):
         try:
             return literal_eval(value.text)
         except (ValueError, SyntaxError):
             what = f"an input of class {value.kind} cannot be made up"
             raise RefusedError(what) from None
-    items = [_made(item) for item in value.items]
+    items = [_made(item, rest) for item in value.items]
     if value.kind in {"tuple", "Size"}:
         return tuple(items)
     if value.kind == "list":

@@ -115,10 +115,11 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
 
 def _placed(visit: Visit, device: str) -> Visit:
     """Return a call as it would have been on a device; how its output lies is not known."""
-    call = Call(
-        tuple(placed(value, device) for value in visit.call.args),
-        tuple((name, placed(value, device)) for name, value in visit.call.kwargs),
-        placed(visit.call.output, device),
+    call = replace(
+        visit.call,
+        args=tuple(placed(value, device) for value in visit.call.args),
+        kwargs=tuple((name, placed(value, device)) for name, value in visit.call.kwargs),
+        output=placed(visit.call.output, device),
     )
     return replace(visit, call=call, lies="")
 
@@ -245,7 +246,8 @@ class _Recorder:
         while self._running and self._running.pop()[0] != path:
             pass  # a module inside raised and its caller caught that
         named = tuple((name, describe(value)) for name, value in kwargs.items())
-        call = Call(tuple(describe(value) for value in args), named, describe(output))
+        inputs = tuple(describe(value) for value in args)
+        call = Call(inputs, named, describe(output), _same((*args, *kwargs.values())))
         around = tuple(outer for outer, _ in self._running)
         self.visits.append(Visit(path, call, around, _lies(output)))
         if isinstance(output, torch.Tensor):
@@ -328,6 +330,14 @@ def _site(
 def _is_channels_last(tensor: torch.Tensor) -> bool:
     last = tensor.is_contiguous(memory_format=torch.channels_last)
     return last and not tensor.is_contiguous()
+
+
+def _same(inputs: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return for each tensor the index of the first that is the same; empty if all differ."""
+    given = [tensor for value in inputs for tensor in live_tensors(value)]
+    seen: dict[int, int] = {}
+    firsts = tuple(seen.setdefault(id(tensor), index) for index, tensor in enumerate(given))
+    return firsts if len(seen) < len(given) else ()
 
 
 def _lies(output: Any) -> str:
