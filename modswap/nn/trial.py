@@ -63,13 +63,24 @@ def give(module: nn.Module, call: Call, dtype: str) -> Value:
 
 
 def _on_fakes(module: nn.Module, call: Call, dtype: torch.dtype) -> Any:
-    with _quiet(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    with _quiet(), plain_attention(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         tensors: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
         tensors.update(module.named_buffers(remove_duplicate=False))
         fakes = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
         cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in fakes.items()}
         inputs, named = _inputs(call)
         return torch.func.functional_call(module, cast, inputs, named)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Keep torch's attention from its fast kernel, which without data gives other outputs."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
 
 
 @contextmanager

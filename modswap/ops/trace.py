@@ -14,6 +14,7 @@ from modswap.core.layout import Clue, judge_layout
 from modswap.core.site import Call, Site
 from modswap.core.values import placed
 from modswap.core.verdict import Pass, Visit
+from modswap.nn.trial import plain_attention
 from modswap.ops.conventions import convention
 from modswap.ops.describe import class_name, describe, dtype_name, live_tensors, one_line
 from modswap.ops.fake import StandIns, fake_values, meta_values
@@ -83,6 +84,7 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
     with (
         untouched(model, training=training, unreal=unreal),
         recorder.attached(),
+        plain_attention() if unreal else nullcontext(),
         torch.no_grad(),
     ):
         torch.manual_seed(seed)

@@ -12,6 +12,9 @@ from modswap.core.errors import ModswapError
 from modswap.core.recipe import Recipe
 from modswap.io.recipe import parse_recipe
 from modswap.nn.adapters import SiteAdapter
+from modswap.ops.examinations import EXAMINATIONS
+from modswap.ops.examine import Bench, examined
+from modswap.ops.swap import prepare, verified
 
 DIM = 16
 
@@ -72,6 +75,19 @@ class Mixed(nn.Module):
         return x
 
 
+class Pixels(nn.Module):
+    """Attention over the pixels of a map: (N, 3, H, W) -> (N, H W, 16)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, DIM, 1)
+        self.block = Block()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.block(self.stem(x).flatten(2).transpose(1, 2))
+        return out
+
+
 class Own(nn.Module):
     """A class of the user's own that takes tokens alone: (N, L, C) -> the same."""
 
@@ -128,6 +144,27 @@ def test_key_and_value_that_are_the_query_are_dropped(name: str, tmp_path: Path)
     for suffix, factory in (("pt", None), ("safetensors", f"{HERE}:Net")):
         loaded = modswap.load(tmp_path / f"out.{suffix}", factory, allow=[f"{HERE}.*"])
         assert torch.equal(loaded.eval()(x), model(x))
+
+
+@pytest.mark.parametrize("unreal", [False, True])
+def test_swap_holds_in_every_memory_format_of_a_map(unreal: bool) -> None:
+    text = """
+version: 1
+inputs: [{shape: [2, 3, 4, 4]}]
+replace: [{match: block.attn, with: SelfAttention, adapt: true}]
+"""
+    model = Pixels().eval()
+    wanted = parse_recipe(text, "swap.yaml", ".")
+    prepared = prepare(model, wanted, unreal=unreal)
+
+    with verified(model, prepared, lambda _: None) as standing:
+        bench = Bench(model, prepared, standing.after, standing.old, wanted)
+        verdict = examined(standing.verdict, bench, EXAMINATIONS)
+
+    assert verdict.ok, verdict.problems
+    by_check = {one.check: one.status for one in verdict.findings if one.path != ""}
+    assert {by_check[name] for name in ("dependence", "independence", "reached")} == {"passed"}
+    assert [one.status for one in verdict.findings if one.check == "matrix"] == ["passed"]
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,25 @@ def test_fake_pass_sees_the_same_shapes_without_values() -> None:
     assert fake.seen.visits == real.seen.visits
     assert fake.seen.output == real.seen.output
     assert (real.seen.finite, fake.seen.finite) == (True, None)
+
+
+class Attending(nn.Module):
+    """Gives its attention one tensor thrice, and then two of one shape: (N, L, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.attn(x, x, value=x)[0]
+        y: torch.Tensor = self.attn(x, x + 1, value=x)[0]
+        return y
+
+
+@pytest.mark.parametrize("unreal", [False, True])
+def test_call_tells_which_of_its_tensors_are_one_object(unreal: bool) -> None:
+    model = Attending().eval()
+
+    seen = trace(model, case(1, 5, 8), unreal=unreal).seen
+
+    assert [call.same for call in seen.by_path()["attn"]] == [(0, 0, 0), (0, 1, 0)]
