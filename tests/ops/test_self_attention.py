@@ -133,8 +133,9 @@ def test_key_and_value_that_are_the_query_are_dropped(name: str, tmp_path: Path)
         modswap.save(model, tmp_path / f"out.{suffix}", recipe=swap)
 
     assert outcome.ok
-    first, second = (block.attn for block in model.blocks)  # type: ignore[union-attr] # not a tensor
+    first, second = model.blocks[0].attn, model.blocks[1].attn
     assert isinstance(first, SiteAdapter)
+    assert isinstance(second, SiteAdapter)
     assert (first.repeats, second.repeats) == (("1", "2"), ("key", "value"))
     tokens = torch.randn(2, 9, DIM)
     y, none = first(tokens, tokens, tokens, attn_mask=None, need_weights=False)
@@ -147,7 +148,7 @@ def test_key_and_value_that_are_the_query_are_dropped(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("unreal", [False, True])
-def test_swap_holds_in_every_memory_format_of_a_map(unreal: bool) -> None:
+def test_swap_stands_every_examination(unreal: bool) -> None:
     text = """
 version: 1
 inputs: [{shape: [2, 3, 4, 4]}]

@@ -183,3 +183,21 @@ def test_call_tells_which_of_its_tensors_are_one_object(unreal: bool) -> None:
     seen = trace(model, case(1, 5, 8), unreal=unreal).seen
 
     assert [call.same for call in seen.by_path()["attn"]] == [(0, 0, 0), (0, 1, 0)]
+
+
+class OffMeta(Attending):
+    """Refuses torch's meta device, and asks for no weights: (N, L, 8)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type == "meta":
+            raise RuntimeError("not on this device")
+        y: torch.Tensor = self.attn(x, x, x, need_weights=False)[0]
+        return y
+
+
+@pytest.mark.parametrize("unreal", [False, True])
+def test_attention_without_data_gives_what_it_gives_with_data(unreal: bool) -> None:
+    seen = trace(OffMeta().eval(), case(1, 5, 8), unreal=unreal).seen
+
+    assert str(seen.by_path()["attn"][0].output) == "tuple[(1, 5, 8), None]"
+    assert torch.backends.mha.get_fastpath_enabled()
