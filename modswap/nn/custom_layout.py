@@ -11,9 +11,11 @@ from modswap.core.blueprint import Adaptation
 from modswap.core.errors import ShapeError
 from modswap.core.site import LAYOUTS, Call, Extent, Layout, Site, extent
 from modswap.core.values import Plain, TensorInfo, Value
+from modswap.core.verdict import structure_fix
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.fitting import (
     Size,
+    cache_fix,
     first_map,
     is_off,
     judge_output,
@@ -145,7 +147,10 @@ def _as_it_comes(trial: Trial, found: Found) -> Found:
         output = _run(trial, found, call)
         if output != call.output:
             what = f"{trial.reference}: {mismatch(call, output)}"
-            raise ShapeError(what, trial.site.path, "set `layout:` in its rule, and `adapt: true`")
+            fix = structure_fix(call.output, output) or (
+                "set `layout:` in its rule, and `adapt: true`"
+            )
+            raise ShapeError(what, trial.site.path, fix)
     return found
 
 
@@ -163,7 +168,7 @@ def _run(trial: Trial, found: Found, call: Call) -> Value:
         return give(around, call, trial.site.dtype)
     except RefusedError as error:
         fix = "choose a class that takes it, or set `layout:` or `wants:` in its rule"
-        raise NotRunError(f"it raises {error}", trial.site.path, fix) from None
+        raise NotRunError(error.what, trial.site.path, error.fix or fix) from None
 
 
 def _judge(trial: Trial, found: Found, *, adapt: bool) -> Adaptation | None:
@@ -183,9 +188,8 @@ def _judge(trial: Trial, found: Found, *, adapt: bool) -> Adaptation | None:
     for call, output, size in zip(site.calls, outputs, sizes, strict=True):
         seen = extent(output.shape, layout) if isinstance(output, TensorInfo) else None
         if seen is None or not isinstance(output, TensorInfo):
-            raise ShapeError(
-                mismatch(call, output), site.path, "choose a class that gives the same"
-            )
+            fix = structure_fix(call.output, output) or "choose a class that gives the same"
+            raise ShapeError(mismatch(call, output), site.path, fix)
         same = seen.tokens == size.tokens
         height = seen.height or (size.height if same else None) or token_row(seen.tokens)[0]
         given.append((output, Size(seen.channels, height, seen.tokens // height)))
@@ -287,7 +291,8 @@ def _dropped(trial: Trial) -> tuple[tuple[str, ...], tuple[str, ...]]:
     others = [name for name, _ in call.named if name != carrier and name not in again]
     apart = next(filter(None, (told_apart(call, carrier, name) for name in others)), "")
     what = f"{trial.reference} takes {signature}, the site is called as {call}{apart}"
-    fix = "choose a class whose forward takes what the site is given"
+    cached = next(filter(None, map(cache_fix, call.inputs)), "")
+    fix = cached or "choose a class whose forward takes what the site is given"
     raise ShapeError(what, trial.site.path, fix)
 
 

@@ -9,6 +9,7 @@ from modswap.core.blueprint import Adaptation
 from modswap.core.errors import ShapeError, UnreachedError
 from modswap.core.site import Call, Extent, Layout, Site, extent
 from modswap.core.values import NONE, Group, Plain, TensorInfo, Value, tensors
+from modswap.core.verdict import structure_fix
 
 CLASS_TOKENS = 8  # so many tokens more than a square are taken for class or register tokens
 
@@ -256,8 +257,16 @@ def _droppable(site: Site, call: Call, carriers: Sequence[str], size: Size) -> l
         which = f"input {name}" if name.isdigit() else f"{name!r}"
         what = f"it is also given {which}, {value}, which the new module does not take: {call}"
         what += told_apart(call, carriers[0], name)
-        raise ShapeError(what, site.path, "select a module that is given the map alone")
+        fix = cache_fix(value) or "select a module that is given the map alone"
+        raise ShapeError(what, site.path, fix)
     return [name for name, _ in others]
+
+
+def cache_fix(value: Value) -> str:
+    """Return how a model is kept from giving a cache of keys and values; empty for others."""
+    if isinstance(value, TensorInfo) or "Cache" not in value.kind:
+        return ""
+    return "add `{use_cache: false}` to the kwargs of the dummy input, under `inputs` of the recipe"
 
 
 def told_apart(call: Call, carrier: str, name: str) -> str:
@@ -312,7 +321,8 @@ def judge_output(
     for call, (tensor, size) in pairs:
         change = _change(call.output, tensor, size, layout)
         if change is None:
-            fix = "no projection or pooling makes up for that: change `args` or `match`"
+            other = structure_fix(call.output, tensor) or "change `args` or `match`"
+            fix = f"no projection or pooling makes up for that: {other}"
             raise ShapeError(mismatch(call, tensor), site.path, fix)
         changes.append(change)
     if not adapt:

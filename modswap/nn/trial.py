@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import (
 
 from modswap.core.site import Call
 from modswap.core.values import Group, Plain, TensorInfo, Value, tensors
+from modswap.nn.fitting import cache_fix
 
 VALUES_NEEDED = (
     DataDependentOutputException,
@@ -29,7 +30,20 @@ VALUES_NEEDED = (
 
 
 class RefusedError(Exception):
-    """A module raised when it was tried, or its inputs cannot be made up."""
+    """A module raised when it was tried, or its inputs cannot be made up.
+
+    Args:
+        what: What was refused.
+        fix: What the user can do, where that is known.
+    """
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what, fix)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return self.what
 
 
 def give(module: nn.Module, call: Call, dtype: str) -> Value:
@@ -59,7 +73,7 @@ def give(module: nn.Module, call: Call, dtype: str) -> Value:
         raise
     except Exception as error:  # noqa: BLE001 - a module of the user's may raise anything
         text = " ".join(str(error).split())[:200]
-        raise RefusedError(f"{type(error).__name__}: {text}") from None
+        raise RefusedError(f"it raises {type(error).__name__}: {text}") from None
 
 
 def _on_fakes(module: nn.Module, call: Call, dtype: torch.dtype) -> Any:
@@ -113,7 +127,7 @@ def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
             return literal_eval(value.text)
         except (ValueError, SyntaxError):
             what = f"an input of class {value.kind} cannot be made up"
-            raise RefusedError(what) from None
+            raise RefusedError(what, cache_fix(value)) from None
     items = [_made(item, rest) for item in value.items]
     if value.kind in {"tuple", "Size"}:
         return tuple(items)
@@ -121,7 +135,7 @@ def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
         return items
     if value.kind in {"dict", "OrderedDict"}:
         return dict(zip(value.names, items, strict=True))
-    raise RefusedError(f"an input of class {value.kind} cannot be made up")
+    raise RefusedError(f"an input of class {value.kind} cannot be made up", cache_fix(value))
 
 
 def _described(value: Any, device: str) -> Value:

@@ -111,8 +111,18 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
         error="" if cause is None else one_line(cause),
         raised_in=recorder.innermost() if cause is not None else "",
     )
+    missing, missing_at = _missing(cause, recorder.paths)
+    seen = replace(seen, missing=missing, missing_at=missing_at)
     clues = {path: tuple(found) for path, found in recorder.same_tensor.items()}
     return Trace(seen, clues, tuple(recorder.clues), unreal, cause)
+
+
+def _missing(cause: BaseException | None, paths: Mapping[nn.Module, str]) -> tuple[str, str]:
+    """Return the attribute that a module was asked for and has not, and the module's path."""
+    if not isinstance(cause, AttributeError) or not isinstance(cause.obj, nn.Module):
+        return "", ""
+    path = paths.get(cause.obj)
+    return ("", "") if path is None else (str(cause.name), path)
 
 
 def _placed(visit: Visit, device: str) -> Visit:

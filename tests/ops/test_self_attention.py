@@ -221,3 +221,43 @@ def test_class_of_ones_own_that_takes_all_three_is_given_them() -> None:
 
     assert isinstance(model.attn, SiteAdapter)
     assert (model.attn.repeats, model.attn.ignores) == ((), ("need_weights",))
+
+
+class Encoder(nn.Module):
+    """A stem and torch's own encoder, which reads its layers' attributes: (N, L, 16)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(DIM, DIM)
+        layer = nn.TransformerEncoderLayer(DIM, 4, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.encoder(self.stem(x))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("match", "attribute", "path"),
+    [
+        ("**.self_attn", "batch_first", "encoder.layers.0.self_attn"),
+        ("encoder.layers.*", "self_attn", "encoder.layers.0"),
+    ],
+)
+def test_host_that_reads_the_replaced_module_is_told_with_the_attribute(
+    match: str, attribute: str, path: str
+) -> None:
+    with pytest.raises(ModswapError) as error:
+        modswap.replace(Encoder().eval(), recipe("SelfAttention", match))
+
+    text = str(error.value)
+    assert f"object has no attribute '{attribute}'; the module around reads `.{attribute}`" in text
+    assert f"keep '{path}' out with `exclude`" in text
+
+
+def test_host_keeps_running_where_the_module_that_it_reads_is_excluded() -> None:
+    model = Encoder().eval()
+    excluded = ", adapt: true, exclude: encoder.layers.0"
+
+    assert modswap.replace(model, recipe("SelfAttention", "encoder.layers.*", excluded)).ok
+    assert isinstance(model.encoder.layers[1], SiteAdapter)

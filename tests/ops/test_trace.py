@@ -201,3 +201,21 @@ def test_attention_without_data_gives_what_it_gives_with_data(unreal: bool) -> N
 
     assert str(seen.by_path()["attn"][0].output) == "tuple[(1, 5, 8), None]"
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Reading(nn.Module):
+    """Reads an attribute that its layer has not: (N, L, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.inner[0](x) * self.inner[0].scale
+        return y
+
+
+def test_attribute_that_a_module_has_not_is_told_with_its_path() -> None:
+    seen = trace(Reading(), case(1, 5, 8)).seen
+
+    assert (seen.missing, seen.missing_at, seen.raised_in) == ("scale", "inner.0", "")
