@@ -55,6 +55,8 @@ class Blueprint:
         choices: What was chosen and why.
         keyword: Name of the keyword by which the site is given its map, empty where by position;
             the new module is given it by position then.
+        repeats: Names (or positions as text) of inputs that were the map's very tensor in every
+            call, as key and value of self-attention are; the new module is not given them.
     """
 
     module: str
@@ -65,9 +67,11 @@ class Blueprint:
     adaptation: Adaptation | None = None
     choices: tuple[Choice, ...] = field(default=(), compare=False)
     keyword: str = ""
+    repeats: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
         """Return whether the module can stand at its site as it is, without an adapter."""
         laid = self.layout is None or self.wants is None or self.layout == self.wants
-        return laid and not self.ignores and not self.keyword and self.adaptation is None
+        dropped = self.ignores or self.keyword or self.repeats
+        return laid and not dropped and self.adaptation is None

@@ -36,7 +36,7 @@ class SiteRecord(_Record):
         ignores: Inputs that are dropped.
         keyword: The keyword by which the site is given its map.
         adaptation: What was added after it.
-        keyword: Keyword by which the site is given its map.
+        repeats: Inputs that are the map's very tensor, and are dropped.
     """
 
     paths: tuple[str, ...]
@@ -46,6 +46,7 @@ class SiteRecord(_Record):
     wants: Layout | None = None
     ignores: tuple[str, ...] = ()
     keyword: str = ""
+    repeats: tuple[str, ...] = ()
     adaptation: AdaptationRecord | None = None
 
     def blueprint(self) -> Blueprint:
@@ -58,6 +59,7 @@ class SiteRecord(_Record):
             wants=self.wants,
             ignores=self.ignores,
             keyword=self.keyword,
+            repeats=self.repeats,
             adaptation=added,
         )
 
@@ -128,6 +130,7 @@ def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:
         wants=blueprint.wants,
         ignores=blueprint.ignores,
         keyword=blueprint.keyword,
+        repeats=blueprint.repeats,
         adaptation=None
         if added is None
         else AdaptationRecord(

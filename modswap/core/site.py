@@ -17,11 +17,39 @@ class Call:
         args: Positional inputs.
         kwargs: Keyword inputs by name, in the order given.
         output: What the module gave back.
+        same: For each tensor among the inputs, in order, the index of the first one that is the
+            very same object; empty where all of them are different ones.
     """
 
     args: tuple[Value, ...]
     kwargs: tuple[tuple[str, Value], ...]
     output: Value
+    same: tuple[int, ...] = ()
+
+    @property
+    def named(self) -> tuple[tuple[str, Value], ...]:
+        """Return every input with its name, or its position as text."""
+        by_position = ((str(position), value) for position, value in enumerate(self.args))
+        return (*by_position, *self.kwargs)
+
+    @property
+    def firsts(self) -> tuple[int, ...]:
+        """Return for each tensor the index of the first one that is the same object."""
+        return self.same or tuple(range(sum(1 for value in self.inputs for _ in tensors(value))))
+
+    def repeats(self, name: str) -> tuple[str, ...]:
+        """Return the names of the other inputs that are the very tensor that one input is.
+
+        Args:
+            name: Name of an input that is a tensor, or its position as text.
+        """
+        firsts = iter(self.firsts)
+        found: dict[str, int] = {}
+        for one, value in self.named:
+            places = [next(firsts) for _ in tensors(value)]
+            if isinstance(value, TensorInfo):
+                found[one] = places[0]
+        return tuple(one for one, first in found.items() if one != name and first == found[name])
 
     @property
     def inputs(self) -> tuple[Value, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from modswap.core.finding import Finding
 from modswap.core.site import Call
-from modswap.core.values import TensorInfo, Value, difference
+from modswap.core.values import NONE, Group, TensorInfo, Value, difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ class Pass:
         finite: Whether every floating output was finite; None where there were no values.
         error: What it raised, in one line, or empty.
         raised_in: Path of the innermost module that raised.
+        missing: Attribute that it raised for not finding at a module, or empty.
+        missing_at: Path of that module.
     """
 
     case: CaseKey
@@ -67,6 +69,8 @@ class Pass:
     finite: bool | None = None
     error: str = ""
     raised_in: str = ""
+    missing: str = ""
+    missing_at: str = ""
 
     def by_path(self) -> Mapping[str, tuple[Call, ...]]:
         """Return the calls of each module, in order."""
@@ -162,11 +166,16 @@ def runs(seen: Evidence) -> list[Problem]:
         return []
     place = seen.after.raised_in
     inside = any(place == path or place.startswith(f"{path}.") for path in seen.swapped)
-    fix = (
-        "the new module does not take what its site is given: change its args or its layout"
-        if inside
-        else "a module behind the swap does not take what it is now given"
-    )
+    if inside:
+        fix = "the new module does not take what its site is given: change its args or its layout"
+    elif seen.after.missing and seen.after.missing_at in seen.swapped:
+        fix = (
+            f"the module around reads `.{seen.after.missing}` of the module that was replaced: "
+            f"keep {seen.after.missing_at!r} out with `exclude`, "
+            "or swap in a class that has it and takes the site's calls as they are"
+        )
+    else:
+        fix = "a module behind the swap does not take what it is now given"
     return [Problem(place, f"the forward pass raised {seen.after.error}", fix)]
 
 
@@ -233,7 +242,29 @@ def _fix_of(before: Value, after: Value) -> str:
             return "its axes are in another order: give the batch first, as it was given"
         if old == new:
             return f"it gives {after.dtype}: end its forward with `.to(x.dtype)`"
-    return "set `adapt: true` on its rule, or choose args that keep its shape"
+    return structure_fix(before, after) or (
+        "set `adapt: true` on its rule, or choose args that keep its shape"
+    )
+
+
+def structure_fix(before: Value, after: Value) -> str:
+    """Return what to do where a module gives a container that nothing behind it can make right.
+
+    Args:
+        before: What the site gave.
+        after: What the new module gives in its place.
+
+    Returns:
+        Advice that names both; empty where both are tensors, or the site gave a tensor and then
+        None, which an adapter adds.
+    """
+    wanted: Value = before
+    if isinstance(before, Group) and before.kind == "tuple" and before.items:
+        first, *rest = before.items
+        wanted = first if all(value == NONE for value in rest) else before
+    if isinstance(after, TensorInfo) and isinstance(wanted, TensorInfo):
+        return ""
+    return f"choose a class that gives {before}, as the replaced one does, and not {after}"
 
 
 def model_output(seen: Evidence) -> list[Problem]:

@@ -29,11 +29,15 @@ class SiteAdapter(nn.Module):
         wants: How the module takes and gives it; None: no matter.
         ignores: Names, or positions as text, of inputs that the module is not given.
         adaptation: A projection, pooling or tuple around the output.
+        repeats: Names, or positions as text, of inputs that are the map's very tensor, as key and
+            value of self-attention are; the module is not given them.
 
     Raises:
         ValueError: If only one of `layout` and `wants` is None; in the forward pass, if tokens make
-            no map, or an ignored input says something.
+            no map, an ignored input says something, or a repeated one is another tensor.
     """
+
+    repeats: tuple[str, ...] = ()  # of adapters that were pickled before there were any
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class SiteAdapter(nn.Module):
         wants: Layout | None,
         ignores: tuple[str, ...] = (),
         adaptation: Adaptation | None = None,
+        repeats: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         if (layout is None) != (wants is None):
@@ -52,6 +57,7 @@ class SiteAdapter(nn.Module):
         self.layout = layout
         self.wants = wants
         self.ignores = ignores
+        self.repeats = repeats
         # plain values, so that a file can hold the adapter without further classes
         self.stride = added.stride
         self.length = added.length if added.container else 0
@@ -62,12 +68,13 @@ class SiteAdapter(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the site gave: a tensor, or a tuple of one and None."""
         named = {**{str(position): value for position, value in enumerate(args)}, **kwargs}
-        carrier = next((name for name, v in named.items() if isinstance(v, torch.Tensor)), None)
+        given = [name for name, value in named.items() if isinstance(value, torch.Tensor)]
+        carrier = next((name for name in given if name not in self.repeats), None)
         if carrier is None:
             raise ValueError(f"expected a tensor among {len(named)} inputs, got none")
         x: torch.Tensor = named[carrier]
         size = self._size(x, [value for name, value in named.items() if name != carrier])
-        passed = self._without_ignored(named)
+        passed = self._without_ignored(self._without_repeats(named, carrier))
         passed[carrier] = self._converted(x, size)
         # the map goes first and by position: its keyword is the old module's
         first = passed.pop(carrier)
@@ -91,6 +98,19 @@ class SiteAdapter(nn.Module):
         if len(numbers) >= 2 and numbers[0] * numbers[1] == tokens:
             return numbers[0], numbers[1]
         return _square(tokens)
+
+    def _without_repeats(self, named: dict[str, Any], carrier: str) -> dict[str, Any]:
+        for name in self.repeats:
+            value = named.get(name)
+            if value is named[carrier]:
+                continue
+            which = f"input {name}" if name.isdigit() else repr(name)
+            first = f"input {carrier}" if carrier.isdigit() else repr(carrier)
+            what = "is another tensor" if isinstance(value, torch.Tensor) else f"is {value!r:.40}"
+            raise ValueError(
+                f"{which} must be the very tensor that {first} is, as in self-attention, and {what}"
+            )
+        return {name: value for name, value in named.items() if name not in self.repeats}
 
     def _without_ignored(self, named: dict[str, Any]) -> dict[str, Any]:
         for name in self.ignores:
@@ -131,6 +151,7 @@ class SiteAdapter(nn.Module):
         """Return what the submodules do not show."""
         parts = [f"layout={self.layout!r}, wants={self.wants!r}"]
         parts += [f"ignores={self.ignores}"] if self.ignores else []
+        parts += [f"repeats={self.repeats}"] if self.repeats else []
         parts += [f"stride={self.stride}"] if self.stride != (1, 1) else []
         parts += [f"length={self.length}"] if self.length else []
         return ", ".join(parts)

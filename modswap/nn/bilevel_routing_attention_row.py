@@ -156,6 +156,7 @@ def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> 
         adaptation=adaptation,
         choices=tuple(choice for choice in decided if choice.reason),
         keyword=inputs.keyword,
+        repeats=inputs.repeats,
     )
 
 

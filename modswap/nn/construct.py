@@ -28,5 +28,6 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
         layout=blueprint.layout,
         wants=blueprint.wants,
         ignores=blueprint.ignores,
+        repeats=blueprint.repeats,
         adaptation=blueprint.adaptation,
     )

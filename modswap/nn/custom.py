@@ -73,6 +73,7 @@ def fit_custom(
         adaptation=found.adaptation,
         choices=tuple(choices),
         keyword=found.keyword,
+        repeats=found.repeats,
     )
 
 

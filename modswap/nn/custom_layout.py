@@ -11,20 +11,23 @@ from modswap.core.blueprint import Adaptation
 from modswap.core.errors import ShapeError
 from modswap.core.site import LAYOUTS, Call, Extent, Layout, Site, extent
 from modswap.core.values import Plain, TensorInfo, Value
+from modswap.core.verdict import structure_fix
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.fitting import (
     Size,
+    cache_fix,
     first_map,
     is_off,
     judge_output,
     keyword_of,
     map_given,
     mismatch,
-    named_inputs,
     read_layout,
+    repeated,
     tensor_inputs,
     token_grid,
     token_row,
+    told_apart,
 )
 from modswap.nn.trial import RefusedError, give
 
@@ -58,7 +61,8 @@ class Found:
     Args:
         wants: The layout that it takes; None where the site's is unknown and it takes what comes.
         reason: What told it; empty where the recipe said so.
-        ignores: Inputs that it is not given.
+        ignores: Inputs that say nothing, and that it is not given.
+        repeats: Inputs that are the map's very tensor, likewise.
         keyword: Keyword that carries the map, where the module does not know it by that name.
         adaptation: What has to be added behind it.
     """
@@ -68,6 +72,7 @@ class Found:
     ignores: tuple[str, ...] = ()
     keyword: str = ""
     adaptation: Adaptation | None = None
+    repeats: tuple[str, ...] = ()
 
 
 def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Found:
@@ -86,7 +91,8 @@ def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Found:
         ShapeError: If it runs in no layout, if several run alike, or if it gives something else.
     """
     site = trial.site
-    found = Found(wants, "", _ignored(trial), _keyword(trial))
+    ignores, repeats = _dropped(trial)
+    found = Found(wants, "", ignores, _keyword(trial), repeats=repeats)
     if site.layout is None and wants is None:
         return _as_it_comes(trial, found)
     layout, _ = read_layout(site, tensor_inputs(site))
@@ -141,19 +147,28 @@ def _as_it_comes(trial: Trial, found: Found) -> Found:
         output = _run(trial, found, call)
         if output != call.output:
             what = f"{trial.reference}: {mismatch(call, output)}"
-            raise ShapeError(what, trial.site.path, "set `layout:` in its rule, and `adapt: true`")
+            fix = structure_fix(call.output, output) or (
+                "set `layout:` in its rule, and `adapt: true`"
+            )
+            raise ShapeError(what, trial.site.path, fix)
     return found
 
 
 def _run(trial: Trial, found: Found, call: Call) -> Value:
     """Return what the module gives at its site, in the site's layout."""
     layout = trial.site.layout if found.wants else None
-    around = SiteAdapter(trial.module, layout=layout, wants=found.wants, ignores=found.ignores)
+    around = SiteAdapter(
+        trial.module,
+        layout=layout,
+        wants=found.wants,
+        ignores=found.ignores,
+        repeats=found.repeats,
+    )
     try:
         return give(around, call, trial.site.dtype)
     except RefusedError as error:
         fix = "choose a class that takes it, or set `layout:` or `wants:` in its rule"
-        raise NotRunError(f"it raises {error}", trial.site.path, fix) from None
+        raise NotRunError(error.what, trial.site.path, error.fix or fix) from None
 
 
 def _judge(trial: Trial, found: Found, *, adapt: bool) -> Adaptation | None:
@@ -173,9 +188,8 @@ def _judge(trial: Trial, found: Found, *, adapt: bool) -> Adaptation | None:
     for call, output, size in zip(site.calls, outputs, sizes, strict=True):
         seen = extent(output.shape, layout) if isinstance(output, TensorInfo) else None
         if seen is None or not isinstance(output, TensorInfo):
-            raise ShapeError(
-                mismatch(call, output), site.path, "choose a class that gives the same"
-            )
+            fix = structure_fix(call.output, output) or "choose a class that gives the same"
+            raise ShapeError(mismatch(call, output), site.path, fix)
         same = seen.tokens == size.tokens
         height = seen.height or (size.height if same else None) or token_row(seen.tokens)[0]
         given.append((output, Size(seen.channels, height, seen.tokens // height)))
@@ -232,15 +246,16 @@ def _probes(site: Site, layout: Layout) -> Iterator[Call]:
         else:
             shape[first], shape[first + 1] = shape[first] * tall, shape[first + 1] * wide
         probe = replace(tensor, shape=tuple(shape))
+        probed = {name, *call.repeats(name)}
         even = layout != "NLC" and shape[first] == shape[first + 1]
         if _differ(probe, layout) and not even and made < PROBES:
             made += 1
             args = tuple(
-                probe if name == str(position) else value
+                probe if str(position) in probed else value
                 for position, value in enumerate(call.args)
             )
-            kwargs = tuple((key, probe if name == key else value) for key, value in call.kwargs)
-            yield Call(args, kwargs, call.output)
+            kwargs = tuple((key, probe if key in probed else value) for key, value in call.kwargs)
+            yield replace(call, args=args, kwargs=kwargs)
 
 
 def _is_like(site: Site, layout: Layout, probe: TensorInfo, output: TensorInfo) -> bool:
@@ -254,31 +269,37 @@ def _is_like(site: Site, layout: Layout, probe: TensorInfo, output: TensorInfo) 
     return seen is not None and wanted is not None and seen.channels == wanted.channels
 
 
-def _ignored(trial: Trial) -> tuple[str, ...]:
-    """Return the inputs that say nothing, if the module does not take the site's calls whole.
+def _dropped(trial: Trial) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return inputs that say nothing, and repeat the map, unless the module takes them all.
 
     Raises:
         ShapeError: If it does not take what is left either.
     """
     signature = inspect.signature(trial.module.forward)
-    calls = trial.site.calls
-    if all(_binds(trial.site, signature, call, set()) for call in calls):
-        return ()
-    silent = {name for call in calls for name, value in named_inputs(call) if is_off(value)}
-    silent -= {first_map(trial.site, call)[0] for call in calls}
-    for call in calls:
-        told = {name for name, value in named_inputs(call) if not is_off(value)}
-        if silent & told or not _binds(trial.site, signature, call, silent):
-            what = f"{trial.reference} takes {signature}, the site is called as {call}"
-            fix = "choose a class whose forward takes what the site is given"
-            raise ShapeError(what, trial.site.path, fix)
-    return tuple(sorted(silent))
+    site, calls = trial.site, trial.site.calls
+    carriers = [first_map(site, call)[0] for call in calls]
+    silent = {n for call in calls for n, value in call.named if is_off(value)} - {*carriers}
+    told = {n for call in calls for n, value in call.named if not is_off(value)}
+    again = repeated(site, carriers)
+    ways: list[tuple[set[str], tuple[str, ...]]] = [(set(), ()), (silent, ()), (silent, again)]
+    for ignores, repeats in ways:
+        without = {*ignores, *repeats}
+        if not ignores & told and all(_binds(site, signature, call, without) for call in calls):
+            return tuple(sorted(ignores)), repeats
+    call = next(call for call in calls if not _binds(site, signature, call, set()))
+    carrier, _ = first_map(site, call)
+    others = [name for name, _ in call.named if name != carrier and name not in again]
+    apart = next(filter(None, (told_apart(call, carrier, name) for name in others)), "")
+    what = f"{trial.reference} takes {signature}, the site is called as {call}{apart}"
+    cached = next(filter(None, map(cache_fix, call.inputs)), "")
+    fix = cached or "choose a class whose forward takes what the site is given"
+    raise ShapeError(what, trial.site.path, fix)
 
 
 def _binds(site: Site, signature: inspect.Signature, call: Call, without: set[str]) -> bool:
     """Return whether a forward takes a call, its map by position, some inputs left out."""
     carrier, _ = first_map(site, call)
-    named = [(name, v) for name, v in named_inputs(call) if name not in without | {carrier}]
+    named = [(name, v) for name, v in call.named if name not in without | {carrier}]
     by_position = [value for name, value in named if name.isdigit()]
     by_name = {name: value for name, value in named if not name.isdigit()}
     try:

@@ -1,6 +1,6 @@
 """Judging whether a module that keeps a map's shape can stand at a site; needs no torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isqrt
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from modswap.core.blueprint import Adaptation
 from modswap.core.errors import ShapeError, UnreachedError
 from modswap.core.site import Call, Extent, Layout, Site, extent
 from modswap.core.values import NONE, Group, Plain, TensorInfo, Value, tensors
+from modswap.core.verdict import structure_fix
 
 CLASS_TOKENS = 8  # so many tokens more than a square are taken for class or register tokens
 
@@ -34,6 +35,7 @@ class Inputs:
         maps: The tensor itself in every call.
         ignores: Other inputs, by name or position, that carry nothing the module would need.
         keyword: Keyword that carries the map; empty where it comes by position.
+        repeats: Other inputs, likewise, that were the map's very tensor in every call.
     """
 
     layout: Layout
@@ -41,6 +43,7 @@ class Inputs:
     maps: tuple[TensorInfo, ...]
     ignores: tuple[str, ...]
     keyword: str
+    repeats: tuple[str, ...] = ()
 
 
 def read_inputs(site: Site, *, any_length: bool = False) -> Inputs:
@@ -59,11 +62,12 @@ def read_inputs(site: Site, *, any_length: bool = False) -> Inputs:
     layout, extents = read_layout(site, maps)
     sizes: list[Size] = []
     ignores: dict[str, None] = {}
+    repeats = repeated(site, [name for name, _ in found])
     for call, (name, _), seen in zip(site.calls, found, extents, strict=True):
         size = _size(site, call, seen, any_length=any_length)
         sizes.append(size)
-        ignores |= dict.fromkeys(_droppable(site, call, name, size))
-    return Inputs(layout, tuple(sizes), maps, tuple(ignores), keyword_of(found))
+        ignores |= dict.fromkeys(_droppable(site, call, (name, *repeats), size))
+    return Inputs(layout, tuple(sizes), maps, tuple(ignores), keyword_of(found), repeats)
 
 
 def called(site: Site) -> tuple[Call, ...]:
@@ -78,25 +82,30 @@ def called(site: Site) -> tuple[Call, ...]:
     return site.calls
 
 
-def named_inputs(call: Call) -> Iterator[tuple[str, Value]]:
-    """Yield every input with its name, or its position as text."""
-    yield from ((str(position), value) for position, value in enumerate(call.args))
-    yield from call.kwargs
-
-
 def first_map(site: Site, call: Call) -> tuple[str, TensorInfo]:
     """Return the name and the tensor of the first input that is a tensor.
 
     Raises:
         ShapeError: If there is none, or tensors come in a container before it.
     """
-    for name, value in named_inputs(call):
+    for name, value in call.named:
         if isinstance(value, TensorInfo):
             return name, value
         if any(True for _ in tensors(value)):
             break
     what = f"its first input is not a tensor: {call}"
     raise ShapeError(what, site.path, "select a module that is given one map")
+
+
+def repeated(site: Site, carriers: Sequence[str]) -> tuple[str, ...]:
+    """Return the other inputs that were the map's very tensor in every call.
+
+    Args:
+        site: The site.
+        carriers: Name of the map in each call, or its position as text.
+    """
+    again = [call.repeats(name) for call, name in zip(site.calls, carriers, strict=True)]
+    return tuple(name for name in again[0] if all(name in names for names in again))
 
 
 def tensor_inputs(site: Site) -> tuple[TensorInfo, ...]:
@@ -166,7 +175,7 @@ def token_row(tokens: int) -> tuple[int, int]:
 
 def given_size(call: Call, tokens: int) -> tuple[int, int] | None:
     """Return the height and width that a call says beside its tokens."""
-    numbers = [number for _, value in named_inputs(call) for number in _numbers(value)]
+    numbers = [number for _, value in call.named for number in _numbers(value)]
     if len(numbers) == 2 and numbers[0] * numbers[1] == tokens:
         return numbers[0], numbers[1]
     return None
@@ -235,9 +244,9 @@ def is_request(name: str) -> bool:
     return name.startswith(("output_", "return_"))
 
 
-def _droppable(site: Site, call: Call, carrier: str, size: Size) -> list[str]:
+def _droppable(site: Site, call: Call, carriers: Sequence[str], size: Size) -> list[str]:
     """Return the names of all inputs but the map, if every one can be dropped."""
-    others = [(name, value) for name, value in named_inputs(call) if name != carrier]
+    others = [(name, value) for name, value in call.named if name not in carriers]
     numbers = [number for _, value in others for number in _numbers(value)]
     sizes_given = numbers == [size.height, size.width]
     for name, value in others:
@@ -247,8 +256,36 @@ def _droppable(site: Site, call: Call, carrier: str, size: Size) -> list[str]:
             continue
         which = f"input {name}" if name.isdigit() else f"{name!r}"
         what = f"it is also given {which}, {value}, which the new module does not take: {call}"
-        raise ShapeError(what, site.path, "select a module that is given the map alone")
+        what += told_apart(call, carriers[0], name)
+        fix = cache_fix(value) or "select a module that is given the map alone"
+        raise ShapeError(what, site.path, fix)
     return [name for name, _ in others]
+
+
+def cache_fix(value: Value) -> str:
+    """Return how a model is kept from giving a cache of keys and values; empty for others."""
+    if isinstance(value, TensorInfo) or "Cache" not in value.kind:
+        return ""
+    return "add `{use_cache: false}` to the kwargs of the dummy input, under `inputs` of the recipe"
+
+
+def told_apart(call: Call, carrier: str, name: str) -> str:
+    """Return in words why an input is not dropped as the map's very tensor; empty if no map.
+
+    Args:
+        call: A call of the site.
+        carrier: Name of its map, or its position as text.
+        name: Name of the other input, likewise.
+    """
+    named = dict(call.named)
+    first, other = named[carrier], named[name]
+    if not isinstance(first, TensorInfo) or not isinstance(other, TensorInfo):
+        return ""
+    if name in call.repeats(carrier):
+        return "; it is the same tensor as the first here, and not in every call"
+    if len(first.shape) != len(other.shape) or first.dtype != other.dtype:
+        return ""
+    return "; it is another tensor than the first, as in cross-attention"
 
 
 class Change(NamedTuple):
@@ -284,7 +321,8 @@ def judge_output(
     for call, (tensor, size) in pairs:
         change = _change(call.output, tensor, size, layout)
         if change is None:
-            fix = "no projection or pooling makes up for that: change `args` or `match`"
+            other = structure_fix(call.output, tensor) or "change `args` or `match`"
+            fix = f"no projection or pooling makes up for that: {other}"
             raise ShapeError(mismatch(call, tensor), site.path, fix)
         changes.append(change)
     if not adapt:

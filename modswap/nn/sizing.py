@@ -109,4 +109,5 @@ def same_shape(  # noqa: PLR0913 - what a blueprint is made of
         adaptation=judge_output(site, inputs.layout, kept, adapt=adapt),
         choices=tuple(choice for choice in choices if choice.reason),
         keyword=inputs.keyword,
+        repeats=inputs.repeats,
     )

@@ -114,6 +114,7 @@ def other_size(  # noqa: PLR0913 - what a blueprint is made of
         adaptation=judge_output(site, inputs.layout, made, adapt=adapt),
         choices=tuple(choice for choice in decided if choice.reason),
         keyword=inputs.keyword,
+        repeats=inputs.repeats,
     )
 
 

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import (
 
 from modswap.core.site import Call
 from modswap.core.values import Group, Plain, TensorInfo, Value, tensors
+from modswap.nn.fitting import cache_fix
 
 VALUES_NEEDED = (
     DataDependentOutputException,
@@ -29,7 +30,20 @@ VALUES_NEEDED = (
 
 
 class RefusedError(Exception):
-    """A module raised when it was tried, or its inputs cannot be made up."""
+    """A module raised when it was tried, or its inputs cannot be made up.
+
+    Args:
+        what: What was refused.
+        fix: What the user can do, where that is known.
+    """
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what, fix)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return self.what
 
 
 def give(module: nn.Module, call: Call, dtype: str) -> Value:
@@ -53,25 +67,34 @@ def give(module: nn.Module, call: Call, dtype: str) -> Value:
                 return _described(_on_fakes(module, call, floating), device)
             except VALUES_NEEDED:
                 # its shapes depend on values: only a real pass can tell them
-                inputs = [_made(value) for value in call.args]
-                named = {name: _made(value) for name, value in call.kwargs}
+                inputs, named = _inputs(call)
                 return _described(module.to(floating)(*inputs, **named), device)
     except RefusedError:
         raise
     except Exception as error:  # noqa: BLE001 - a module of the user's may raise anything
         text = " ".join(str(error).split())[:200]
-        raise RefusedError(f"{type(error).__name__}: {text}") from None
+        raise RefusedError(f"it raises {type(error).__name__}: {text}") from None
 
 
 def _on_fakes(module: nn.Module, call: Call, dtype: torch.dtype) -> Any:
-    with _quiet(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    with _quiet(), plain_attention(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         tensors: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
         tensors.update(module.named_buffers(remove_duplicate=False))
         fakes = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
         cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in fakes.items()}
-        inputs = tuple(_made(value) for value in call.args)
-        named = {name: _made(value) for name, value in call.kwargs}
+        inputs, named = _inputs(call)
         return torch.func.functional_call(module, cast, inputs, named)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Keep torch's attention from its fast kernel, which without data gives other outputs."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
 
 
 @contextmanager
@@ -86,24 +109,33 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _made(value: Value) -> Any:
-    """Return a live value of the kind that was seen."""
+def _inputs(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return live inputs of the kinds that were seen; tensors that were one object are one."""
+    infos = [info for value in call.inputs for info in tensors(value)]
+    made = [torch.zeros(info.shape, dtype=getattr(torch, info.dtype)) for info in infos]
+    rest = iter([made[first] for first in call.firsts])
+    args = tuple(_made(value, rest) for value in call.args)
+    return args, {name: _made(value, rest) for name, value in call.kwargs}
+
+
+def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
+    """Return a live value of the kind that was seen; its tensors are the next of some."""
     if isinstance(value, TensorInfo):
-        return torch.zeros(value.shape, dtype=getattr(torch, value.dtype))
+        return next(rest)
     if isinstance(value, Plain):
         try:
             return literal_eval(value.text)
         except (ValueError, SyntaxError):
             what = f"an input of class {value.kind} cannot be made up"
-            raise RefusedError(what) from None
-    items = [_made(item) for item in value.items]
+            raise RefusedError(what, cache_fix(value)) from None
+    items = [_made(item, rest) for item in value.items]
     if value.kind in {"tuple", "Size"}:
         return tuple(items)
     if value.kind == "list":
         return items
     if value.kind in {"dict", "OrderedDict"}:
         return dict(zip(value.names, items, strict=True))
-    raise RefusedError(f"an input of class {value.kind} cannot be made up")
+    raise RefusedError(f"an input of class {value.kind} cannot be made up", cache_fix(value))
 
 
 def _described(value: Any, device: str) -> Value:

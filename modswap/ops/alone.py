@@ -15,7 +15,7 @@ from modswap.core.site import Call, Site, extent
 from modswap.core.values import Value, tensors
 from modswap.ops.behaviour import CHECKS, breaks
 from modswap.ops.cost import metered
-from modswap.ops.describe import live_tensors, one_line
+from modswap.ops.describe import one_line
 from modswap.ops.examine import Bench, Examination
 from modswap.ops.fake import meta_values
 from modswap.ops.rehearsal import (
@@ -32,7 +32,6 @@ from modswap.ops.rehearsal import (
     seeded,
     shrunk,
 )
-from modswap.ops.trace import trace
 from modswap.ops.untouched import untouched
 
 MOST = 64 << 20  # bytes of one tensor of a call, and of the weights of a model run as a whole
@@ -45,7 +44,6 @@ PEAK = 256 << 20  # bytes of one run of a site and back
 WHOLE: tuple[CheckName, ...] = ("independence", "finite")
 _BROKEN = "on real values it raises, as the original does not"
 COMPARED: tuple[CheckName, ...] = ("gradients", "dependence", "independence", "determinism")
-Same = dict[str, list[tuple[int, ...]]]
 
 
 def rows() -> tuple[Examination, ...]:
@@ -64,14 +62,11 @@ def rehearsed(name: CheckName, bench: Bench) -> Iterator[Finding]:
     if wanted[:1] != [name]:
         return
     around = placeholders(bench.model, *bench.old.values())
-    same = _same_tensors(bench)
     sites = {site.path: site for built in bench.prepared.built for site in built.sites}
     done, broken = 0, False
     for path, old, new in bench.sites:
         done += _work(sites[path], (old, new))
-        make: Callable[[], Rehearsal] = partial(
-            _site, bench, sites[path], (old, new), around, same.get(path, [])
-        )
+        make: Callable[[], Rehearsal] = partial(_site, bench, sites[path], (old, new), around)
         if done > WORK and not bench.thorough:
             make = _too_much
         found = _checked(make, path, wanted)
@@ -154,51 +149,12 @@ def _reason(error: Exception, path: str) -> str:
     return f"{what}: {told}"
 
 
-def _richest(site: Site, same: Sequence[tuple[int, ...]]) -> tuple[Call, tuple[int, ...]]:
-    """Return the first of the calls with the most tensors, and which of these are the same."""
+def _richest(site: Site) -> Call:
+    """Return the first of the calls with the most tensors."""
     if not site.calls:
         raise UnfitError("no pass reached it")
     counts = [sum(1 for value in call.inputs for _ in tensors(value)) for call in site.calls]
-    index = counts.index(max(counts))
-    return site.calls[index], same[index] if index < len(same) else ()
-
-
-def _same_tensors(bench: Bench) -> Same:
-    """Return for each call of each site which of its tensors are one object.
-
-    A pass of the original is run for it, if any site was given several tensors.
-    """
-    built = bench.prepared.built
-    several = any(
-        sum(1 for value in call.inputs for _ in tensors(value)) > 1
-        for one in built
-        for site in one.sites
-        for call in site.calls
-    )
-    found: Same = {}
-    if not several:
-        return found
-    prepared = bench.prepared
-    with bench.original() as model:
-        handles = [
-            old.register_forward_pre_hook(partial(_note, found, path), with_kwargs=True)
-            for path, old in bench.old.items()
-        ]
-        try:
-            first = prepared.cases[0]
-            for case in prepared.cases:
-                if (case.mode, case.dtype) == (first.mode, first.dtype):
-                    trace(model, case, seed=prepared.seed, unreal=prepared.unreal)
-        finally:
-            for handle in handles:
-                handle.remove()
-    return found
-
-
-def _note(found: Same, path: str, _: nn.Module, args: object, kwargs: object) -> None:
-    given = live_tensors([args, kwargs])
-    firsts = tuple(next(i for i, one in enumerate(given) if one is other) for other in given)
-    found.setdefault(path, []).append(firsts)
+    return site.calls[counts.index(max(counts))]
 
 
 def _site(
@@ -206,9 +162,8 @@ def _site(
     site: Site,
     modules: tuple[nn.Module, nn.Module],
     around: dict[int, torch.Tensor],
-    same: list[tuple[int, ...]],
 ) -> Rehearsal:
-    call, shared = _richest(site, same)
+    call = _richest(site)
     _bounded(modules, call, thorough=bench.thorough)
     old, new = (copied(module, around) for module in modules)
     axis = 1 if getattr(modules[0], "batch_first", True) is False else 0
@@ -216,7 +171,7 @@ def _site(
 
     def made(one: Call) -> Rehearsal:
         on = Rehearsal(site.path, old, new, _none(one), axis, _site_batch(bench, one, axis))
-        return _rehearsal(on, names, shared, thorough=bench.thorough)
+        return _rehearsal(on, names, thorough=bench.thorough)
 
     small = shrunk(call, site.layout)
     if small != call:
@@ -238,18 +193,16 @@ def _none(call: Call) -> Inputs:
     return Inputs(call, (), (), (), ())
 
 
-def _rehearsal(
-    on: Rehearsal, names: tuple[str, ...], same: Sequence[int], *, thorough: bool
-) -> Rehearsal:
+def _rehearsal(on: Rehearsal, names: tuple[str, ...], *, thorough: bool) -> Rehearsal:
     """Return a rehearsal on a batch of two or more, where the original takes that."""
-    seen = make_inputs(on.inputs.call, names, same)
+    seen = make_inputs(on.inputs.call, names)
     plain = replace(on, inputs=seen)
     if not thorough:
         for module in (on.old, on.new):
             _light(module, seen)
     if on.batch != 1:
         return _tried(plain)
-    larger = make_inputs(enlarged(on.inputs.call, on.axis, 1, 2), names, same)
+    larger = make_inputs(enlarged(on.inputs.call, on.axis, 1, 2), names)
     if not _takes(on.old, larger, on.axis):
         return _tried(plain)
     try:
@@ -288,8 +241,8 @@ def _light(module: nn.Module, inputs: Inputs) -> None:
             meta_values(module) as (named, moved),
             torch.no_grad(),
         ):
-            leaves = [leaf.to("meta") for leaf in inputs.leaves]
-            args, kwargs = moved(inputs.live(leaves))
+            leaves = moved(list(inputs.leaves))
+            args, kwargs = inputs.live(leaves)  # on that device, those that are one still one
             peak = metered(module, named, args, kwargs, gradients=False).peak
     except Exception:  # noqa: BLE001 - what cannot be foretold is let through
         return
@@ -349,6 +302,5 @@ def _whole(bench: Bench) -> Rehearsal:
     with bench.original() as model:
         old = copied(model, around)
     names = positional(bench.model, len(call.args))
-    same: tuple[int, ...] = ()
     on = Rehearsal("", old, new, _none(call), 0, _batch(bench) or 0)
-    return _rehearsal(on, names, same, thorough=bench.thorough)
+    return _rehearsal(on, names, thorough=bench.thorough)

@@ -12,9 +12,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from modswap.core.cost import Cost, cost_finding
 from modswap.core.finding import Finding
+from modswap.nn.trial import plain_attention
 from modswap.ops.describe import live_tensors, one_line
 from modswap.ops.examine import Bench
-from modswap.ops.fake import StandIns, fake_values, meta_values, plain_attention
+from modswap.ops.fake import StandIns, fake_values, meta_values
 from modswap.ops.inputs import Case, make
 from modswap.ops.meter import LikeCpu, Meter
 from modswap.ops.trace import named_tensors, pass_dtype

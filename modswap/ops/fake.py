@@ -29,20 +29,6 @@ StandIns = Callable[
 
 
 @contextmanager
-def plain_attention() -> Iterator[None]:
-    """Keep torch's attention layers from their fast path, which not every stand-in can go.
-
-    It gives the same, but what it leaves out of its output depends on devices and hooks.
-    """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
 def meta_values(
     model: nn.Module, dtype: torch.dtype | None = None
 ) -> Iterator[tuple[dict[str, torch.Tensor], Callable[[Any], Any]]]:

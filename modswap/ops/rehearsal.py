@@ -46,7 +46,7 @@ class Inputs:
 
     def live(self, leaves: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
         """Return positional and keyword inputs made of these tensors."""
-        rest = iter(leaves)
+        rest = iter([leaves[first] for first in self.same])
         args = [_live(value, rest) for value in self.call.args]
         return args, {name: _live(value, rest) for name, value in self.call.kwargs}
 
@@ -180,13 +180,12 @@ def positional(module: nn.Module, count: int) -> tuple[str, ...]:
     return tuple(names[i] if i < len(names) else f"input {i}" for i in range(count))
 
 
-def make_inputs(call: Call, names: tuple[str, ...], same: Sequence[int] = ()) -> Inputs:
+def make_inputs(call: Call, names: tuple[str, ...]) -> Inputs:
     """Return a call with random tensors in it.
 
     Args:
         call: What was seen.
         names: Name of each positional input.
-        same: For each tensor the index of the first one that is the same object.
 
     Raises:
         UnfitError: If something in it is known by its class only.
@@ -197,7 +196,7 @@ def make_inputs(call: Call, names: tuple[str, ...], same: Sequence[int] = ()) ->
         for name, value in zip((*names, *kwargs), call.inputs, strict=True)
         for one in _labelled(name, value)
     ]
-    firsts = tuple(same) if len(same) == len(labelled) else tuple(range(len(labelled)))
+    firsts = call.firsts
     made = [_made(info, label) for label, info in labelled]
     leaves = tuple(made[first] for first in firsts)
     texts = [label for label, _ in labelled]
@@ -228,7 +227,7 @@ def enlarged(call: Call, axis: int, batch: int, to: int) -> Call:
         return replace(value, shape=(*value.shape[:axis], to, *value.shape[axis + 1 :]))
 
     kwargs = tuple((name, grown(value)) for name, value in call.kwargs)
-    return Call(tuple(map(grown, call.args)), kwargs, call.output)
+    return replace(call, args=tuple(map(grown, call.args)), kwargs=kwargs)
 
 
 def shrunk(call: Call, layout: Layout | None) -> Call:
@@ -254,7 +253,7 @@ def shrunk(call: Call, layout: Layout | None) -> Call:
         return replace(value, shape=tuple(sizes.get(a, n) for a, n in enumerate(value.shape)))
 
     kwargs = tuple((name, halved(value)) for name, value in call.kwargs)
-    return Call(tuple(map(halved, call.args)), kwargs, call.output)
+    return replace(call, args=tuple(map(halved, call.args)), kwargs=kwargs)
 
 
 def largest(call: Call) -> int:

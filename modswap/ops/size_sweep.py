@@ -16,10 +16,11 @@ from modswap.core.site import Site
 from modswap.core.size_probes import ends_to_try, sizes_to_try
 from modswap.core.values import Value, difference, tensors
 from modswap.nn.fitting import given_size, token_grid
+from modswap.nn.trial import plain_attention
 from modswap.ops.build import Built
 from modswap.ops.describe import describe, one_line
 from modswap.ops.examine import Bench
-from modswap.ops.fake import StandIns, fake_values, meta_values, needs_values, plain_attention
+from modswap.ops.fake import StandIns, fake_values, meta_values, needs_values
 from modswap.ops.inputs import Case, DummyCall
 from modswap.ops.shortcuts import Shortcuts
 from modswap.ops.trace import pass_dtype, sites_of, trace

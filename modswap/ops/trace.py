@@ -14,9 +14,10 @@ from modswap.core.layout import Clue, judge_layout
 from modswap.core.site import Call, Site
 from modswap.core.values import placed
 from modswap.core.verdict import Pass, Visit
+from modswap.nn.trial import plain_attention
 from modswap.ops.conventions import convention
 from modswap.ops.describe import class_name, describe, dtype_name, live_tensors, one_line
-from modswap.ops.fake import StandIns, fake_values, meta_values, plain_attention
+from modswap.ops.fake import StandIns, fake_values, meta_values
 from modswap.ops.grids import grids_of, maps_of
 from modswap.ops.inputs import Case, make
 from modswap.ops.shortcuts import Shortcuts
@@ -83,6 +84,7 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
     with (
         untouched(model, training=training, unreal=unreal),
         recorder.attached(),
+        plain_attention() if unreal else nullcontext(),
         torch.no_grad(),
     ):
         torch.manual_seed(seed)
@@ -109,16 +111,27 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
         error="" if cause is None else one_line(cause),
         raised_in=recorder.innermost() if cause is not None else "",
     )
+    missing, missing_at = _missing(cause, recorder.paths)
+    seen = replace(seen, missing=missing, missing_at=missing_at)
     clues = {path: tuple(found) for path, found in recorder.same_tensor.items()}
     return Trace(seen, clues, tuple(recorder.clues), unreal, cause)
 
 
+def _missing(cause: BaseException | None, paths: Mapping[nn.Module, str]) -> tuple[str, str]:
+    """Return the attribute that a module was asked for and has not, and the module's path."""
+    if not isinstance(cause, AttributeError) or not isinstance(cause.obj, nn.Module):
+        return "", ""
+    path = paths.get(cause.obj)
+    return ("", "") if path is None else (str(cause.name), path)
+
+
 def _placed(visit: Visit, device: str) -> Visit:
     """Return a call as it would have been on a device; how its output lies is not known."""
-    call = Call(
-        tuple(placed(value, device) for value in visit.call.args),
-        tuple((name, placed(value, device)) for name, value in visit.call.kwargs),
-        placed(visit.call.output, device),
+    call = replace(
+        visit.call,
+        args=tuple(placed(value, device) for value in visit.call.args),
+        kwargs=tuple((name, placed(value, device)) for name, value in visit.call.kwargs),
+        output=placed(visit.call.output, device),
     )
     return replace(visit, call=call, lies="")
 
@@ -164,7 +177,7 @@ def run_model(
         stand_ins: Makes tensors without data; None to run on the model's own.
     """
     if stand_ins is not None:
-        with plain_attention(), stand_ins(model, dtype) as (tensors, moved):
+        with stand_ins(model, dtype) as (tensors, moved):
             inputs, named = moved(args), moved(kwargs)
             return torch.func.functional_call(model, tensors, tuple(inputs), named)
     if dtype is not None:
@@ -245,7 +258,8 @@ class _Recorder:
         while self._running and self._running.pop()[0] != path:
             pass  # a module inside raised and its caller caught that
         named = tuple((name, describe(value)) for name, value in kwargs.items())
-        call = Call(tuple(describe(value) for value in args), named, describe(output))
+        inputs = tuple(describe(value) for value in args)
+        call = Call(inputs, named, describe(output), _same((*args, *kwargs.values())))
         around = tuple(outer for outer, _ in self._running)
         self.visits.append(Visit(path, call, around, _lies(output)))
         if isinstance(output, torch.Tensor):
@@ -330,6 +344,14 @@ def _site(
 def _is_channels_last(tensor: torch.Tensor) -> bool:
     last = tensor.is_contiguous(memory_format=torch.channels_last)
     return last and not tensor.is_contiguous()
+
+
+def _same(inputs: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return for each tensor the index of the first that is the same; empty if all differ."""
+    given = [tensor for value in inputs for tensor in live_tensors(value)]
+    seen: dict[int, int] = {}
+    firsts = tuple(seen.setdefault(id(tensor), index) for index, tensor in enumerate(given))
+    return firsts if len(seen) < len(given) else ()
 
 
 def _lies(output: Any) -> str:

@@ -15,6 +15,7 @@ ADAPTED = Blueprint(
     ("mask",),
     Adaptation(8, 16, (2, 2), "tuple", 2),
     keyword="x",
+    repeats=("key", "value"),
 )
 
 

@@ -49,3 +49,18 @@ def test_extent_reads_a_shape_by_its_layout(
     shape: tuple[int, ...], layout: Layout, expected: Extent | None
 ) -> None:
     assert extent(shape, layout) == expected
+
+
+def test_tensors_that_are_one_object_are_told_by_name() -> None:
+    pair = Group("tuple", ("0", "1"), (X, X))
+    call = Call((X, NONE, pair, X), (("key", X), ("value", Y)), Y, (0, 1, 0, 0, 0, 5))
+
+    assert call.repeats("0") == ("3", "key")
+    assert call.repeats("value") == ()
+
+
+def test_tensors_that_all_differ_repeat_nothing() -> None:
+    call = Call((X, X), (("key", X),), Y)
+
+    assert call.firsts == (0, 1, 2)
+    assert call.repeats("0") == ()

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from modswap.core.site import Call
-from modswap.core.values import Group, TensorInfo, Value
+from modswap.core.values import NONE, Group, TensorInfo, Value
 from modswap.core.verdict import CaseKey, Pass, Problem, Visit, judge, lost_format
 
 X = TensorInfo((1, 8, 4, 4))
 Y = TensorInfo((1, 8, 2, 2))
+STATES = Group("tuple", ("0", "1"), (X, Group("tuple", ("0", "1"), (Y, Y))))
 KEY = CaseKey("(1, 8, 4, 4)")
 
 
@@ -91,6 +92,25 @@ def test_exception_inside_the_site_blames_its_args() -> None:
     assert "does not take what its site is given" in first.fix
 
 
+def test_attribute_of_the_replaced_module_that_its_parent_reads_is_named() -> None:
+    error = "AttributeError: 'SiteAdapter' object has no attribute 'batch_first'"
+
+    (first,) = problems(Pass(KEY, (), None, None, error, "", "batch_first", "gate"))
+
+    assert first.what == f"the forward pass raised {error}"
+    assert first.fix.startswith(
+        "the module around reads `.batch_first` of the module that was replaced: "
+        "keep 'gate' out with `exclude`, or swap in a class that has it"
+    )
+
+
+@pytest.mark.parametrize(("place", "at"), [("gate", "gate"), ("head", "head")])
+def test_attribute_that_is_missing_elsewhere_is_told_as_before(place: str, at: str) -> None:
+    (first,) = problems(Pass(KEY, (), None, None, "AttributeError: x", place, "x", at))
+
+    assert "does not take what" in first.fix
+
+
 def test_exception_behind_the_site_blames_what_follows() -> None:
     (first,) = problems(Pass(KEY, (), None, None, "RuntimeError: size", "head"))
 
@@ -147,12 +167,26 @@ def test_site_that_gives_another_dtype_is_told_to_keep_it() -> None:
 
 
 def test_site_that_gives_another_container_is_told_to_adapt() -> None:
-    pair = Group("tuple", ("0", "1"), (X, X))
+    pair = Group("tuple", ("0", "1"), (X, NONE))
     before = replace(BEFORE, visits=visits(("a", X), ("gate", pair), ("head", X)))
 
     (first, *_) = problems(replace(AFTER, visits=visits(("a", X), ("gate", X))), before)
 
     assert first.fix.startswith("set `adapt: true` on its rule")
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [(STATES, X), (X, STATES), (STATES, Group("tuple", ("0", "1"), (X, X)))]
+)
+def test_another_structure_is_told_to_need_a_class_that_gives_the_same(
+    was: Value, now: Value
+) -> None:
+    before = replace(BEFORE, visits=visits(("a", X), ("gate", was), ("head", X)))
+
+    (first, *_) = problems(replace(AFTER, visits=visits(("a", X), ("gate", now))), before)
+
+    wanted = f"choose a class that gives {was}, as the replaced one does, and not {now}"
+    assert first.fix == wanted
 
 
 def test_what_diverged_is_told_before_what_was_raised_for_it() -> None:

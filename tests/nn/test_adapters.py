@@ -107,6 +107,42 @@ def test_ignored_input_that_says_something_is_refused(
         adapter(torch.randn(1, 2, 3, 3), *args[1:], **kwargs)
 
 
+def test_inputs_that_repeat_the_map_are_not_given_to_the_module() -> None:
+    inner = Recorder()
+    around = SiteAdapter(inner, layout=None, wants=None, ignores=("mask",), repeats=("key", "2"))
+    x = torch.randn(2, 3)
+
+    around(x, 4, x, key=x, mask=None)
+
+    assert inner.seen[0] is x
+    assert inner.seen[1:] == ((4,), {})
+
+
+def test_map_is_found_where_what_repeats_it_comes_first() -> None:
+    around = SiteAdapter(nn.Identity(), layout=None, wants=None, repeats=("key",))
+    x = torch.randn(2, 3)
+
+    assert around(key=x, query=x) is x
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [(torch.ones(2, 3), "is another tensor"), (None, "is None"), (1, "is 1")]
+)
+def test_repeated_input_that_is_not_the_map_is_refused(key: Any, told: str) -> None:
+    around = SiteAdapter(Recorder(), layout=None, wants=None, repeats=("key",))
+    message = f"'key' must be the very tensor that input 0 is, as in self-attention, and {told}"
+
+    with pytest.raises(ValueError, match=message):
+        around(torch.ones(2, 3), key=key)
+
+
+def test_adapter_that_was_pickled_before_inputs_could_repeat_still_runs() -> None:
+    around = SiteAdapter(nn.Identity(), layout="NCHW", wants="NHWC")
+    del around.__dict__["repeats"]
+
+    assert around(torch.ones(1, 2, 3, 4)).shape == (1, 2, 3, 4)
+
+
 def test_call_without_a_tensor_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a tensor among 1 inputs, got none"):
         SiteAdapter(Recorder(), layout=None, wants=None)(None)
@@ -213,6 +249,7 @@ def test_adapter_pickles_and_loads_safely_with_plain_attributes() -> None:
         layout="NCHW",
         wants="NHWC",
         ignores=("mask",),
+        repeats=("key",),
         adaptation=Adaptation(3, 5, (2, 2), "tuple", 2),
     )
     x = torch.randn(1, 3, 4, 4)
@@ -224,14 +261,17 @@ def test_adapter_pickles_and_loads_safely_with_plain_attributes() -> None:
     with torch.serialization.safe_globals([SiteAdapter, nn.Linear, nn.Conv2d]):
         loaded = torch.load(file, weights_only=True)  # noqa: TID251 - the adapter's own promise
 
-    assert torch.equal(copy(x)[0], adapter(x)[0])
-    assert torch.equal(loaded(x)[0], adapter(x)[0])
+    assert torch.equal(copy(x, key=x)[0], adapter(x, key=x)[0])
+    assert torch.equal(loaded(x, key=x)[0], adapter(x, key=x)[0])
 
 
 def test_repr_says_what_is_done() -> None:
     adapter = SiteAdapter(
         nn.Identity(), layout="NLC", wants="NHWC", ignores=("mask",),
-        adaptation=Adaptation(3, 3, (2, 2), "tuple", 2),
+        repeats=("1",), adaptation=Adaptation(3, 3, (2, 2), "tuple", 2),
     )  # fmt: skip
 
-    assert "layout='NLC', wants='NHWC', ignores=('mask',), stride=(2, 2), length=2" in repr(adapter)
+    assert (
+        "layout='NLC', wants='NHWC', ignores=('mask',), repeats=('1',), stride=(2, 2), length=2"
+        in repr(adapter)
+    )

@@ -1,5 +1,7 @@
 """Tests of fitting classes of the user's own."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -258,13 +260,13 @@ def test_class_that_takes_any_argument_gets_what_is_given() -> None:
             site(call(tensor(1, 8, 4, 6), state=Plain("Cache", "<Cache>"))),
             Open,
             {},
-            "net:Open takes",
+            "net:Open takes .*; add `{use_cache: false}` to the kwargs of the dummy input",
         ),
         (
             site(call(tensor(1, 8, 4, 6), Plain("Cache", "<Cache>"))),
             Second,
             {},
-            "an input of class Cache cannot be made up",
+            "NLC: an input of class Cache cannot be made up; add `{use_cache: false}` to the ",
         ),
         (
             site(call(tensor(1, 8, 4, 6), output=tensor(1, 8))),
@@ -415,3 +417,17 @@ def test_trying_leaves_the_random_state_alone() -> None:
     fit(site(tensor(1, 8, 4, 6)), Second)
 
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_layers_that_keep_other_states_are_told_to_give_the_same() -> None:
+    states = group(tensor(1, 2, 16), tensor(1, 2, 16))
+    place = site(call(tensor(2, 9, 16), output=group(tensor(2, 9, 16), states)), layout="NLC")
+    args = {"input_size": 16, "hidden_size": 16, "batch_first": True}
+    wanted = re.escape(f"; choose a class that gives {place.calls[0].output}, as the replaced one ")
+
+    with pytest.raises(ShapeError, match=rf"{wanted}does, and not tuple\[\(2, 9, 16\), \(1, 2, 1"):
+        fit(place, nn.GRU, args, adapt=True)
+    with pytest.raises(ShapeError, match=wanted):
+        fit(replace(place, layout=None), nn.GRU, args)
+    with pytest.raises(ShapeError, match=r"makes up for that: choose a class that gives tuple\["):
+        fit(place, nn.Linear, {"in_features": 16, "out_features": 16}, adapt=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from modswap.core.blueprint import Adaptation
 from modswap.core.site import Layout
 from modswap.core.values import TensorInfo
 from modswap.nn import (
@@ -270,6 +271,36 @@ def test_height_and_width_that_a_host_tells_are_those_of_each_call(way: str) -> 
     run = exported(way, module, EVEN, (0, 2, 3))
 
     assert_same(run, module, MAPS)
+
+
+class Attending(nn.Module):
+    """Gives its attention query, key and value, which are one: (N, L, C) -> the same."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x * 2
+        out: torch.Tensor = self.attention(tokens, tokens, value=tokens, need_weights=False)[0]
+        return out
+
+
+@pytest.mark.parametrize("way", ["torchscript", "pt2", "compile", onnx])
+def test_key_and_value_that_are_the_query_are_one_tensor_in_a_graph_too(way: str) -> None:
+    around = SiteAdapter(
+        SelfAttention(8, 2),
+        layout="NLC",
+        wants="NLC",
+        ignores=("need_weights",),
+        repeats=("1", "value"),
+        adaptation=Adaptation(8, 8, (1, 1), "tuple", 2),
+    )
+    module = Attending(around).eval()
+
+    run = exported(way, module, (2, 256, 8), (0, 1))
+
+    assert_same(run, module, TOKENS)
 
 
 @pytest.mark.parametrize("largest", [False, True])

@@ -115,6 +115,10 @@ def test_map_that_comes_by_keyword_is_found() -> None:
             site(call(tensor(1, 4, 8, 8), tensor(1, 8))),
             r"also given input 1, \(1, 8\), .* not take: \(\(1, 4, 8, 8\), \(1, 8\)\) -> ",
         ),
+        (
+            site(call(tensor(1, 4, 8, 8), past=Plain("DynamicCache", "<DynamicCache>"))),
+            "also given 'past', <Dynamic.*; add `{use_cache: false}` to the kwargs of the dummy in",
+        ),
         (site(call(tensor(1, 4, 8, 8), size=number(8))), "also given 'size', 8, which"),
         (site(call(tensor(1, 4, 8, 8), number(8), number(9))), "also given input 1, 8, which"),
         (site(call(group(tensor(1, 4, 8, 8)))), r"first input is not a tensor: \(tuple\["),

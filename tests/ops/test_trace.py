@@ -203,3 +203,61 @@ def test_padding_mask_of_an_encoder_is_traced_without_its_fast_path() -> None:
 
     assert seen.cause is None
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Attending(nn.Module):
+    """Gives its attention one tensor thrice, and then two of one shape: (N, L, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.attn(x, x, value=x)[0]
+        y: torch.Tensor = self.attn(x, x + 1, value=x)[0]
+        return y
+
+
+@pytest.mark.parametrize("unreal", [False, True])
+def test_call_tells_which_of_its_tensors_are_one_object(unreal: bool) -> None:
+    model = Attending().eval()
+
+    seen = trace(model, case(1, 5, 8), unreal=unreal).seen
+
+    assert [call.same for call in seen.by_path()["attn"]] == [(0, 0, 0), (0, 1, 0)]
+
+
+class OffMeta(Attending):
+    """Refuses torch's meta device, and asks for no weights: (N, L, 8)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type == "meta":
+            raise RuntimeError("not on this device")
+        y: torch.Tensor = self.attn(x, x, x, need_weights=False)[0]
+        return y
+
+
+@pytest.mark.parametrize("unreal", [False, True])
+def test_attention_without_data_gives_what_it_gives_with_data(unreal: bool) -> None:
+    seen = trace(OffMeta().eval(), case(1, 5, 8), unreal=unreal).seen
+
+    assert str(seen.by_path()["attn"][0].output) == "tuple[(1, 5, 8), None]"
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Reading(nn.Module):
+    """Reads an attribute that its layer has not: (N, L, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.inner[0](x) * self.inner[0].scale
+        return y
+
+
+def test_attribute_that_a_module_has_not_is_told_with_its_path() -> None:
+    seen = trace(Reading(), case(1, 5, 8)).seen
+
+    assert (seen.missing, seen.missing_at, seen.raised_in) == ("scale", "inner.0", "")
