@@ -9,8 +9,9 @@ from torch import nn
 
 from modswap.core.dependence import CLEAR, Moves
 from modswap.core.finding import CheckName, Finding
-from modswap.ops.dependence import along, argument, dependence, strength
+from modswap.ops.dependence import argument, dependence
 from modswap.ops.describe import live_tensors, one_line
+from modswap.ops.moved import along, strength
 from modswap.ops.rehearsal import Inputs, Rehearsal, perform, put_back, seeded, set_mode
 
 Gradients = Mapping[str, torch.Tensor | None]
