@@ -139,6 +139,43 @@ class Bert(nn.Module):
         return out
 
 
+class Optional(nn.Module):
+    """Gives its attention what a call may leave out: (N, L) -> (N, L, E)."""
+
+    def __init__(self, words: int = 11) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(words, DIM)
+        self.by_place = Attention()
+        self.by_name = Attention()
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.embed(tokens)
+        out: torch.Tensor = x + self.by_name(x + self.by_place(x, mask), mask=mask)
+        return out
+
+
+class Sized(nn.Module):
+    """Tells its attention height and width, and asks for no more: (N, L) -> (N, L, E)."""
+
+    def __init__(self, words: int = 11) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(words, DIM)
+        self.attn = SizedAttention()
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.attn(self.embed(tokens), 2, 3, output_attentions=False)
+        return out
+
+
+class SizedAttention(Attention):
+    """Attention that is told height and width."""
+
+    def forward(  # type: ignore[override] # it is called so
+        self, x: torch.Tensor, height: int, width: int, output_attentions: bool
+    ) -> torch.Tensor:
+        return super().forward(x)
+
+
 class FeedForward(Block):
     """A block with a layer that treats each token alone behind its attention."""
 

@@ -23,8 +23,10 @@ from tests.failing_models import (
     DeepGpt,
     Gpt,
     LeNet,
+    Optional,
     Pretrained,
     Restless,
+    Sized,
     TextEncoder,
     UNet,
     Vit,
@@ -451,6 +453,28 @@ def test_memory_format_that_the_original_loses_is_not_told(check: Checking) -> N
     model.space_attention = Contiguous(16)  # type: ignore[assignment] # a gate as well
 
     assert check(model, f"{GATE}, {ours('Contiguous')}", MAP, "{}").noted == []
+
+
+@pytest.mark.parametrize("path", ["by_place", "by_name"])
+def test_input_that_is_not_passed_on_is_told_once_at_its_site(path: str, check: Checking) -> None:
+    model = Optional().eval()
+
+    told = check(model, f"match: {path}, with: SelfAttention", WORDS, "{}")
+    plain = check(model, f"match: {path}, {ours('Attention')}", WORDS, "{}")
+
+    notes = [
+        [one for site in ran.data["sites"] for one in site["notes"] if "passed on" in one]
+        for ran in (told, plain)
+    ]
+    assert notes == [["mask is not passed on: a call that sets it is refused"], []]
+    assert (told.code, plain.code) == (0, 0)
+
+
+def test_sizes_and_requests_that_are_not_passed_on_are_not_told(check: Checking) -> None:
+    ran = check(Sized().eval(), "match: attn, with: SelfAttention", WORDS, "{}")
+
+    assert (ran.code, ran.noted) == (0, [])
+    assert not any("not passed on" in one for one in ran.data["sites"][0]["notes"])
 
 
 # -- what a check leaves as it was

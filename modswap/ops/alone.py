@@ -84,15 +84,15 @@ def rehearsed(name: CheckName, bench: Bench) -> Iterator[Finding]:
 def _of_the_whole(
     bench: Bench, wanted: Sequence[CheckName], told: Sequence[Finding]
 ) -> Iterator[Finding]:
-    """Yield what is found in the whole model, but what its sites tell."""
+    """Yield what is found of the model as a whole; what a site fails is told there alone."""
     whole = [one for one in WHOLE if one in wanted]
-    reason = "a site fails on real values"
-    passed_over = list(whole) if any(_BROKEN in one.what for one in told) else []
-    if not passed_over and any((one.check, one.status) == ("dependence", "failed") for one in told):
-        reason = "a site fails it"
-        passed_over = [one for one in whole if one == "dependence"]
-    yield from (Finding(name, "", "skipped", reason) for name in passed_over)
-    rest = [one for one in whole if one not in passed_over]
+    reasons: dict[CheckName, str] = {}
+    if any(one.check == "dependence" and one.status == "failed" for one in told):
+        reasons = {"dependence": "a site fails it"}
+    if any(_BROKEN in one.what for one in told):
+        reasons = dict.fromkeys(whole, "a site fails on real values")
+    yield from (Finding(one, "", "skipped", reasons[one]) for one in whole if one in reasons)
+    rest = [one for one in whole if one not in reasons]
     if rest:
         yield from _checked(partial(_whole, bench), "", rest)
 

@@ -136,8 +136,8 @@ def _overwritten(inputs: Inputs, leaves: Sequence[torch.Tensor]) -> list[str]:
     written = {
         f"{_INPUT}{label!r}": None
         for label, was, now in zip(inputs.labels, inputs.leaves, leaves, strict=True)
-        # the version tells of values that are written and the same, as a rectifier's may be
-        if now._version or not torch.equal(was, now)
+        # the version, which has no public name, tells of values that stay as they were as well
+        if now._version or not torch.equal(was, now)  # noqa: SLF001
     }
     return list(written)
 

@@ -33,7 +33,8 @@ def _ignoring(on: Rehearsal, moves: Sequence[Moves]) -> Finding | None:
     names = ", ".join(map(repr, gone))
     new = "new module" if on.path else "swapped model"
     what = f"the {new} ignores {names}, on which the original's output depends"
-    fix = "choose a module that takes it, or leave this site out with `exclude`"
+    site = "this site" if on.path else "the site that passes it on"
+    fix = f"choose a module that takes it, or leave {site} out with `exclude`"
     return Finding("dependence", on.path, "failed", what, fix, {"ignored": list(gone)})
 
 

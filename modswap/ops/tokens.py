@@ -22,12 +22,12 @@ class Row(NamedTuple):
     """The tokens of a call.
 
     Args:
-        index: Which of its tensors holds them.
+        leaf: Index of the tensor that holds them.
         axis: Axis that they lie along.
         length: How many.
     """
 
-    index: int
+    leaf: int
     axis: int
     length: int
 
@@ -187,9 +187,9 @@ def _striped(first: int, mask: torch.Tensor) -> torch.Tensor:
 
 def _tokens(inputs: Inputs, row: Row, part: slice) -> tuple[torch.Tensor, ...]:
     """Return the leaves with other tokens, also in floating ones that are shaped alike."""
-    main = inputs.leaves[row.index]
+    main = inputs.leaves[row.leaf]
     if not main.is_floating_point():
-        return inputs.changed(row.index, part, row.axis, flip=True)
+        return inputs.changed(row.leaf, part, row.axis, flip=True)
     leaves = inputs.leaves
     for index in sorted(set(inputs.same)):
         one = inputs.leaves[index]
