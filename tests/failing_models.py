@@ -139,7 +139,7 @@ class Bert(nn.Module):
         return out
 
 
-class Optional(nn.Module):
+class OptionalMask(nn.Module):
     """Gives its attention what a call may leave out: (N, L) -> (N, L, E)."""
 
     def __init__(self, words: int = 11) -> None:

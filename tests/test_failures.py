@@ -23,7 +23,7 @@ from tests.failing_models import (
     DeepGpt,
     Gpt,
     LeNet,
-    Optional,
+    OptionalMask,
     Pretrained,
     Restless,
     Sized,
@@ -457,7 +457,7 @@ def test_memory_format_that_the_original_loses_is_not_told(check: Checking) -> N
 
 @pytest.mark.parametrize("path", ["by_place", "by_name"])
 def test_input_that_is_not_passed_on_is_told_once_at_its_site(path: str, check: Checking) -> None:
-    model = Optional().eval()
+    model = OptionalMask().eval()
 
     told = check(model, f"match: {path}, with: SelfAttention", WORDS, "{}")
     plain = check(model, f"match: {path}, {ours('Attention')}", WORDS, "{}")
