@@ -139,6 +139,80 @@ class Bert(nn.Module):
         return out
 
 
+class OptionalMask(nn.Module):
+    """Gives its attention what a call may leave out: (N, L) -> (N, L, E)."""
+
+    def __init__(self, words: int = 11) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(words, DIM)
+        self.by_place = Attention()
+        self.by_name = Attention()
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.embed(tokens)
+        out: torch.Tensor = x + self.by_name(x + self.by_place(x, mask), mask=mask)
+        return out
+
+
+class Sized(nn.Module):
+    """Tells its attention height and width, and asks for no more: (N, L) -> (N, L, E)."""
+
+    def __init__(self, words: int = 11) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(words, DIM)
+        self.attn = SizedAttention()
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.attn(self.embed(tokens), 2, 3, output_attentions=False)
+        return out
+
+
+class SizedAttention(Attention):
+    """Attention that is told height and width."""
+
+    def forward(  # type: ignore[override] # it is called so
+        self, x: torch.Tensor, height: int, width: int, output_attentions: bool
+    ) -> torch.Tensor:
+        return super().forward(x)
+
+
+class FeedForward(Block):
+    """A block with a layer that treats each token alone behind its attention."""
+
+    def __init__(self, attn: nn.Module) -> None:
+        super().__init__(attn)
+        self.mlp = nn.Sequential(nn.Linear(DIM, DIM), nn.GELU(), nn.Linear(DIM, DIM))
+
+    def forward(self, x: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
+        x = super().forward(x, *more, **named)
+        out: torch.Tensor = x + self.mlp(x)
+        return out
+
+
+class DeepGpt(Gpt):
+    """Causal, with layers that treat each token alone: (N, L) of indices -> (N, L, words)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(FeedForward(CausalAttention()) for _ in range(2))
+
+
+class DeepBert(Bert):
+    """Sees no padding, with a layer that treats each token alone: (N, L), (N, L) -> (N, L, E)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = FeedForward(Attention())
+
+
+class BertClassifier(DeepBert):
+    """Classifies by the mean of the tokens that are seen: (N, L), (N, L) -> (N, E)."""
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        seen = mask[..., None].float()
+        return (super().forward(tokens, mask) * seen).sum(1) / seen.sum(1).clamp(min=1)
+
+
 class LeNet(nn.Module):
     """Convolutions and a classifier, which any size reaches or one: (N, 1, H, W) -> (N, 3)."""
 
@@ -252,6 +326,18 @@ class Maskless(Attention):
         return super().forward(x)
 
 
+class PerToken(nn.Module):
+    """Treats each token alone: (N, L, E) -> (N, L, E)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Linear(DIM, DIM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.proj(x)
+        return out
+
+
 class Cacheless(CausalAttention):
     """Takes a cache and forgets it."""
 
@@ -355,6 +441,26 @@ class Observer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.largest.copy_(torch.maximum(self.largest, x.detach().amax()))
         return x * 2
+
+
+class WritesInput(nn.Module):
+    """Starts with a rectifier that writes into the map it is given."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.inner(x)
+        return out
+
+
+class WritesWithin(WritesInput):
+    """Writes into what it made itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.inner = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True))
 
 
 class GridConv(nn.Module):

@@ -17,11 +17,16 @@ from tests.failing_models import (
     KEPT,
     Bare,
     Bert,
+    BertClassifier,
     Contiguous,
+    DeepBert,
+    DeepGpt,
     Gpt,
     LeNet,
+    OptionalMask,
     Pretrained,
     Restless,
+    Sized,
     TextEncoder,
     UNet,
     Vit,
@@ -215,6 +220,36 @@ ROWS = (
         inputs=WORDS,
     ),
     Row(
+        name="causality lost in the whole model alone",
+        build=DeepGpt,
+        bad="match: 'blocks.*.mlp', with: SelfAttention",
+        sound="match: 'blocks.*.mlp', with: SelfAttention, args: {mask: true}",
+        check="dependence",
+        path="the model",
+        reason="^causality is lost: token 5 changes output 4",
+        inputs=WORDS,
+    ),
+    Row(
+        name="padding that is seen",
+        build=DeepBert,
+        bad="match: block.mlp, with: SelfAttention",
+        sound=f"match: block.mlp, {ours('PerToken')}",
+        check="dependence",
+        path="the model",
+        reason=r"^the mask is lost: token 1 is masked and changes output \d, as it did not before$",
+        inputs=MASKED,
+    ),
+    Row(
+        name="padding that is seen by a classifier",
+        build=BertClassifier,
+        bad="match: block.mlp, with: SelfAttention",
+        sound=f"match: block.mlp, {ours('PerToken')}",
+        check="dependence",
+        path="the model",
+        reason="^the mask is lost: token 1 is masked and changes the output, as it did not before$",
+        inputs=MASKED,
+    ),
+    Row(
         name="chance in evaluation",
         build=GatedNet,
         bad=f"{GATE}, {ours('DropsAlways')}",
@@ -241,6 +276,15 @@ ROWS = (
         check="untouched",
         path="space_attention",
         reason="a forward pass in evaluation mode changes 'largest'",
+    ),
+    Row(
+        name="an input that is written into",
+        build=GatedNet,
+        bad=f"{GATE}, {ours('WritesInput')}, wants: NCHW",
+        sound=f"{GATE}, {ours('WritesWithin')}, wants: NCHW",
+        check="untouched",
+        path="space_attention",
+        reason="a forward pass in evaluation mode changes its input 'input', as none did before",
     ),
     Row(
         name="a class token beside a square",
@@ -409,6 +453,28 @@ def test_memory_format_that_the_original_loses_is_not_told(check: Checking) -> N
     model.space_attention = Contiguous(16)  # type: ignore[assignment] # a gate as well
 
     assert check(model, f"{GATE}, {ours('Contiguous')}", MAP, "{}").noted == []
+
+
+@pytest.mark.parametrize("path", ["by_place", "by_name"])
+def test_input_that_is_not_passed_on_is_told_once_at_its_site(path: str, check: Checking) -> None:
+    model = OptionalMask().eval()
+
+    told = check(model, f"match: {path}, with: SelfAttention", WORDS, "{}")
+    plain = check(model, f"match: {path}, {ours('Attention')}", WORDS, "{}")
+
+    notes = [
+        [one for site in ran.data["sites"] for one in site["notes"] if "passed on" in one]
+        for ran in (told, plain)
+    ]
+    assert notes == [["mask is not passed on: a call that sets it is refused"], []]
+    assert (told.code, plain.code) == (0, 0)
+
+
+def test_sizes_and_requests_that_are_not_passed_on_are_not_told(check: Checking) -> None:
+    ran = check(Sized().eval(), "match: attn, with: SelfAttention", WORDS, "{}")
+
+    assert (ran.code, ran.noted) == (0, [])
+    assert not any("not passed on" in one for one in ran.data["sites"][0]["notes"])
 
 
 # -- what a check leaves as it was

@@ -41,7 +41,7 @@ WEIGHTS = 256 << 20  # bytes of the weights of a site's two modules
 WORK = 5_000_000_000
 MACS = 100_000_000
 PEAK = 256 << 20  # bytes of one run of a site and back
-WHOLE: tuple[CheckName, ...] = ("independence", "finite")
+WHOLE: tuple[CheckName, ...] = ("dependence", "independence", "finite")
 _BROKEN = "on real values it raises, as the original does not"
 COMPARED: tuple[CheckName, ...] = ("gradients", "dependence", "independence", "determinism")
 
@@ -63,20 +63,33 @@ def rehearsed(name: CheckName, bench: Bench) -> Iterator[Finding]:
         return
     around = placeholders(bench.model, *bench.old.values())
     sites = {site.path: site for built in bench.prepared.built for site in built.sites}
-    done, broken = 0, False
+    done = 0
+    told: list[Finding] = []
     for path, old, new in bench.sites:
         done += _work(sites[path], (old, new))
         make: Callable[[], Rehearsal] = partial(_site, bench, sites[path], (old, new), around)
         if done > WORK and not bench.thorough:
             make = _too_much
         found = _checked(make, path, wanted)
-        broken = broken or any(_BROKEN in one.what for one in found)
+        told += found
         yield from found
+    yield from _of_the_whole(bench, wanted, told)
+
+
+def _of_the_whole(
+    bench: Bench, wanted: Sequence[CheckName], told: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Yield what is found of the model as a whole; what a site fails is told there alone."""
     whole = [one for one in WHOLE if one in wanted]
-    if whole and broken:  # which is told at its site
-        yield from (Finding(name, "", "skipped", "a site fails on real values") for name in whole)
-    elif whole:
-        yield from _checked(partial(_whole, bench), "", whole)
+    reasons: dict[CheckName, str] = {}
+    if any(one.check == "dependence" and one.status == "failed" for one in told):
+        reasons = {"dependence": "a site fails it"}
+    if any(_BROKEN in one.what for one in told):
+        reasons = dict.fromkeys(whole, "a site fails on real values")
+    yield from (Finding(one, "", "skipped", reasons[one]) for one in whole if one in reasons)
+    rest = [one for one in whole if one not in reasons]
+    if rest:
+        yield from _checked(partial(_whole, bench), "", rest)
 
 
 class _BrokenError(Exception):

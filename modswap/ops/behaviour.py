@@ -1,7 +1,7 @@
 """How a new module behaves alone: gradients, samples, chance, what it writes."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,11 +9,14 @@ from torch import nn
 
 from modswap.core.dependence import CLEAR, Moves
 from modswap.core.finding import CheckName, Finding
-from modswap.ops.dependence import along, argument, dependence, strength
+from modswap.ops.dependence import argument, dependence
 from modswap.ops.describe import live_tensors, one_line
+from modswap.ops.moved import along, strength
 from modswap.ops.rehearsal import Inputs, Rehearsal, perform, put_back, seeded, set_mode
 
 Gradients = Mapping[str, torch.Tensor | None]
+_INPUT = "its input "
+_IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it, away"
 
 
 def breaks(on: Rehearsal) -> bool:
@@ -87,7 +90,7 @@ def _mixing(module: nn.Module, on: Rehearsal) -> float:
 
 
 def untouched(on: Rehearsal) -> Finding:
-    """Find what an evaluation forward writes: parameters, buffers, flags, the random state."""
+    """Find what an evaluation forward writes: its inputs, buffers, flags, the random state."""
     before = _written(on.old, on.inputs)
     stateful = any(name.startswith("'") for name in before)  # then other names may be written
     written = [name for name in _written(on.new, on.inputs) if name not in before]
@@ -95,7 +98,10 @@ def untouched(on: Rehearsal) -> Finding:
     if not kinds:
         return Finding("untouched", on.path, "passed")
     what = f"a forward pass in evaluation mode changes {', '.join(kinds)}, as none did before"
-    fix = "write only where `self.training` says so"
+    inputs = [name for name in kinds if name.startswith(_INPUT)]
+    fixes = [_IN_PLACE] if inputs else []
+    fixes += ["write only where `self.training` says so"] if len(inputs) < len(kinds) else []
+    fix = "; ".join(fixes)
     return Finding("untouched", on.path, "failed", what, fix, {"changed": kinds})
 
 
@@ -121,7 +127,19 @@ def _written(module: nn.Module, inputs: Inputs) -> list[str]:
     put_back(now, was)
     flags = any(inner.training for inner in module.modules())
     words = ["the training flag"] if flags else []
-    return [*changed, *words, *(["the global random state"] if drawn else [])]
+    words += ["the global random state"] if drawn else []
+    return [*changed, *_overwritten(inputs, leaves), *words]
+
+
+def _overwritten(inputs: Inputs, leaves: Sequence[torch.Tensor]) -> list[str]:
+    """Return in words which tensors of a call, made anew for it, were written into."""
+    written = {
+        f"{_INPUT}{label!r}": None
+        for label, was, now in zip(inputs.labels, inputs.leaves, leaves, strict=True)
+        # the version, which has no public name, tells of values that stay as they were as well
+        if now._version or not torch.equal(was, now)  # noqa: SLF001
+    }
+    return list(written)
 
 
 def gradients(on: Rehearsal) -> Finding:

@@ -22,8 +22,10 @@ from modswap.io.exporting import is_stand_in
 from modswap.nn import CATALOGUE
 from modswap.nn.construct import construct
 from modswap.nn.custom import fit_custom
+from modswap.nn.fitting import is_off, is_request, named_inputs
 from modswap.nn.replacement import read_options
 from modswap.ops.describe import one_line
+from modswap.ops.rehearsal import positional
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,29 @@ def _make(
     hooks = sum(len(getattr(old, name, ())) for name in ("_forward_hooks", "_forward_pre_hooks"))
     if hooks:
         notes = (*notes, f"{hooks} forward hooks of the old module were left behind")
+    notes = (*notes, *_not_passed_on(old, sites, blueprint.ignores))
     return Built(step, sites, blueprint, module, notes)
+
+
+def _not_passed_on(
+    old: nn.Module, sites: Sequence[Site], ignores: Sequence[str]
+) -> tuple[str, ...]:
+    """Return a note on inputs that were None or false, and that no later call may set."""
+    given = [
+        (name, value) for site in sites for call in site.calls for name, value in named_inputs(call)
+    ]
+    off = [
+        name
+        for name in ignores
+        if not is_request(name) and any(one == name and is_off(value) for one, value in given)
+    ]
+    if not off:
+        return ()
+    names = positional(old, 1 + max((int(name) for name in off if name.isdigit()), default=-1))
+    told = dict.fromkeys(names[int(name)] if name.isdigit() else name for name in off)
+    which = "it" if len(told) == 1 else "one"
+    verb = "is" if len(told) == 1 else "are"
+    return (f"{', '.join(told)} {verb} not passed on: a call that sets {which} is refused",)
 
 
 def new_module(

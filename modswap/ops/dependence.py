@@ -1,62 +1,64 @@
-"""What a module's output depends on: its inputs, its samples, the tokens behind."""
+"""What a module's output depends on: its inputs, the tokens behind, the tokens that are masked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import torch
-from torch import nn
-
-from modswap.core.dependence import CLEAR, Moves, ignored, is_causal
+from modswap.core.dependence import Moves, ignored
 from modswap.core.finding import Finding
-from modswap.ops.rehearsal import Inputs, Rehearsal, perform
+from modswap.ops.moved import moved
+from modswap.ops.rehearsal import Rehearsal
+from modswap.ops.tokens import seen_from_before, seen_through_mask
 
 PROBES = 3  # a discrete choice may miss one change
-Part = Callable[[torch.Tensor], torch.Tensor]
 
 
 def dependence(on: Rehearsal) -> Finding:
-    """Find inputs that the new module ignores, and an order of tokens that it breaks.
+    """Find inputs that are ignored, an order of tokens that is broken, masks that hide no more.
 
     Args:
-        on: A site's modules and a call for them.
+        on: A site's modules, or the whole model before and after, and a call for them.
     """
     moves = [argument(on, index) for index in sorted(set(on.inputs.same))]
+    return (
+        _ignoring(on, moves)
+        or _anticipating(on)
+        or _unmasking(on)
+        or Finding("dependence", on.path, "passed", data={"inputs": [m.cause for m in moves]})
+    )
+
+
+def _ignoring(on: Rehearsal, moves: Sequence[Moves]) -> Finding | None:
     gone = ignored(moves)
-    if gone:
-        names = ", ".join(map(repr, gone))
-        what = f"the new module ignores {names}, on which the original's output depends"
-        fix = "choose a module that takes it, or leave this site out with `exclude`"
-        return Finding("dependence", on.path, "failed", what, fix, {"ignored": list(gone)})
-    leak = _leak(on)
-    if leak is not None:
-        axis, token, output = leak
-        what = f"causality is lost: token {token} changes output {output}, which lies before it"
-        fix = "choose a module that masks what lies behind, such as SelfAttention with `mask: true`"
-        data = {"axis": axis, "token": token, "output": output}
-        return Finding("dependence", on.path, "failed", what, fix, data)
-    return Finding("dependence", on.path, "passed", data={"inputs": [m.cause for m in moves]})
+    if not gone:
+        return None
+    names = ", ".join(map(repr, gone))
+    new = "new module" if on.path else "swapped model"
+    what = f"the {new} ignores {names}, on which the original's output depends"
+    site = "this site" if on.path else "the site that passes it on"
+    fix = f"choose a module that takes it, or leave {site} out with `exclude`"
+    return Finding("dependence", on.path, "failed", what, fix, {"ignored": list(gone)})
 
 
-def strength(base: Sequence[torch.Tensor], now: Sequence[torch.Tensor], part: Part) -> float:
-    """Return the largest change among outputs, relative to their size; 0 where it is NaN.
-
-    Args:
-        base: Outputs.
-        now: The same after a change.
-        part: Takes from each what is compared.
-    """
-    found = [0.0]
-    for one, other in zip(base, now, strict=False):
-        if one.shape != other.shape or not one.numel():
-            continue
-        change = (part(other) - part(one)).abs()
-        size = one.abs().max() + torch.finfo(one.dtype).tiny
-        found.append(float(change.max() / size) if change.numel() else 0.0)
-    return max(value for value in found if value == value)  # noqa: PLR0124 - not NaN
+def _anticipating(on: Rehearsal) -> Finding | None:
+    seen = seen_from_before(on)
+    if seen is None:
+        return None
+    what = (
+        f"causality is lost: token {seen.token} changes output {seen.output}, which lies before it"
+    )
+    fix = "choose a module that masks what lies behind, such as SelfAttention with `mask: true`"
+    return Finding("dependence", on.path, "failed", what, fix, seen._asdict())
 
 
-def along(axis: int, part: slice) -> Part:
-    """Return what takes a part of a tensor along an axis."""
-    return lambda tensor: tensor[(slice(None),) * axis + (part,)] if tensor.ndim > axis else tensor
+def _unmasking(on: Rehearsal) -> Finding | None:
+    seen = seen_through_mask(on)
+    if seen is None:
+        return None
+    output = "the output" if seen.output is None else f"output {seen.output}"
+    what = (
+        f"the mask is lost: token {seen.token} is masked and changes {output}, as it did not before"
+    )
+    fix = "choose a module that takes the mask, or one that treats each token alone"
+    return Finding("dependence", on.path, "failed", what, fix, seen._asdict())
 
 
 def argument(on: Rehearsal, index: int) -> Moves:
@@ -68,67 +70,5 @@ def argument(on: Rehearsal, index: int) -> Moves:
     """
     inputs = on.inputs
     changes = [inputs.changed(index, slice(None)) for _ in range(PROBES)]
-    old, new = (_moved(module, inputs, changes, lambda t: t) for module in (on.old, on.new))
+    old, new = (moved(module, inputs, changes, lambda t: t) for module in (on.old, on.new))
     return Moves(inputs.labels[index], old, new)
-
-
-def _moved(
-    module: nn.Module, inputs: Inputs, changes: Sequence[Sequence[torch.Tensor]], part: Part
-) -> float:
-    """Return how far a module's outputs move, by the first change that moves them clearly."""
-    base = perform(module, inputs)
-    most = 0.0
-    for leaves in changes:
-        most = max(most, strength(base, perform(module, inputs, leaves), part))
-        if most > CLEAR:
-            break
-    return most
-
-
-def _leak(on: Rehearsal) -> tuple[int, int, int] | None:
-    """Return the axis, a token and an earlier output that it changes in the new module alone."""
-    base = perform(on.old, on.inputs)
-    main = next((leaf for leaf in on.inputs.leaves if leaf.is_floating_point()), None)
-    if main is None or main.ndim != 3 or not base or base[0].ndim != 3:
-        return None
-    for axis, length in enumerate(main.shape):
-        sequence = length >= 3 and base[0].shape[axis] == length
-        if sequence and axis != on.axis and _is_causal(on, axis, length):
-            found = _looks_ahead(on, axis, length)
-            if found is not None:
-                return axis, *found
-    return None
-
-
-def _is_causal(on: Rehearsal, axis: int, length: int) -> bool:
-    back = []
-    for cut in {1, length // 2}:
-        later = [_tokens(on.inputs, axis, slice(cut, None))]
-        back.append(_moved(on.old, on.inputs, later, along(axis, slice(0, cut))))
-    earlier = [_tokens(on.inputs, axis, slice(0, 1))]
-    return is_causal(back, _moved(on.old, on.inputs, earlier, along(axis, slice(1, None))))
-
-
-def _looks_ahead(on: Rehearsal, axis: int, length: int) -> tuple[int, int] | None:
-    base = perform(on.new, on.inputs)
-    for token in sorted({length // 2, length - 1, 1}, reverse=True):
-        now = perform(on.new, on.inputs, _tokens(on.inputs, axis, slice(token, token + 1)))
-        for output in range(token - 1, -1, -1):
-            if strength(base, now, along(axis, slice(output, output + 1))) > CLEAR:
-                return token, output
-    return None
-
-
-def _tokens(inputs: Inputs, axis: int, part: slice) -> tuple[torch.Tensor, ...]:
-    """Return the leaves with other tokens in all that are shaped as the first one."""
-    main = next(leaf for leaf in inputs.leaves if leaf.is_floating_point())
-    leaves = inputs.leaves
-    for index in sorted(set(inputs.same)):
-        one = inputs.leaves[index]
-        if one.shape == main.shape and one.is_floating_point():
-            changed = inputs.changed(index, part, axis)
-            leaves = tuple(
-                new if first == index else kept
-                for new, kept, first in zip(changed, leaves, inputs.same, strict=True)
-            )
-    return leaves

@@ -50,16 +50,19 @@ class Inputs:
         args = [_live(value, rest) for value in self.call.args]
         return args, {name: _live(value, rest) for name, value in self.call.kwargs}
 
-    def changed(self, index: int, part: slice, axis: int = 0) -> tuple[torch.Tensor, ...]:
+    def changed(
+        self, index: int, part: slice, axis: int = 0, *, flip: bool = False
+    ) -> tuple[torch.Tensor, ...]:
         """Return the leaves, one of them (and what is the same tensor) with other values.
 
         Args:
             index: Which leaf.
             part: Where along the axis.
             axis: Of the leaf.
+            flip: Whether 0 becomes 1 and 1 becomes 0: what is drawn may be the same.
         """
         was = self.leaves[index]
-        leaf = other_values(was, self.labels[index])
+        leaf = 1 - was if flip else other_values(was, self.labels[index])
         if was.ndim:
             where = (slice(None),) * axis + (part,)
             drawn, leaf = leaf, was.clone()
@@ -305,8 +308,7 @@ def other_values(like: torch.Tensor, label: str) -> torch.Tensor:
     Masks and whole numbers are 0 and 1: along the last axis the first is always 0 and the second
     1, so that no row is masked as a whole, whatever 1 means.
     """
-    masks = "mask" in label.lower() or like.dtype is torch.bool
-    if (like.is_floating_point() or like.is_complex()) and not masks:
+    if (like.is_floating_point() or like.is_complex()) and not is_mask(like, label):
         return torch.randn(like.shape, dtype=like.dtype)
     if like.numel() == 1 and not like.is_floating_point() and like.item() in {0, 1}:
         return 1 - like if like.dtype is not torch.bool else ~like
@@ -314,6 +316,11 @@ def other_values(like: torch.Tensor, label: str) -> torch.Tensor:
     if like.ndim and like.shape[-1] > 2:
         drawn[..., 0], drawn[..., 1] = 0, 1
     return drawn.to(like.dtype)
+
+
+def is_mask(like: torch.Tensor, label: str) -> bool:
+    """Return whether an input tells what is hidden, by its name or its dtype."""
+    return "mask" in label.lower() or like.dtype is torch.bool
 
 
 def copied(module: nn.Module, around: Mapping[int, torch.Tensor]) -> nn.Module:

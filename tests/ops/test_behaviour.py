@@ -66,6 +66,15 @@ class Maskless(nn.Module):
         return out
 
 
+class Scales(Maskless):
+    """Scales its output by the mask, which hides no key."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = (x @ x.transpose(1, 2) / 4).softmax(-1)
+        out: torch.Tensor = self.proj(weights @ x) * (1 + mask[..., None].float())
+        return out
+
+
 class Cached(nn.Module):
     """Attends to a cache of keys and values: (N, L, E), cache -> (N, L, E)."""
 
@@ -146,6 +155,34 @@ class Counts(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.seen += 1
         return x * self.seen
+
+
+class Overwrites(nn.Module):
+    """Doubles its input in place."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(2)
+
+
+class OverwritesNothing(nn.Module):
+    """Writes into its input what stands there."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp_(-1e9, 1e9) * 2
+
+
+class CountsInto(nn.Module):
+    """Writes a buffer and its input."""
+
+    seen: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen += 1
+        return x.mul_(2) * 3
 
 
 class Unused(nn.Module):
@@ -277,6 +314,38 @@ def test_a_mask_that_the_new_module_ignores_is_named(dtype: torch.dtype, unreal:
     assert "ignores 'mask'" in fault.what
 
 
+def test_a_mask_that_moves_the_output_and_hides_nothing_is_lost() -> None:
+    found = examine(Wrap(Masked(), with_mask(torch.bool)), recipe(here(Scales)))
+
+    (fault,) = [one for one in found if one.status == "failed"]
+    assert (fault.check, fault.path) == ("dependence", "block")
+    assert fault.what.startswith("the mask is lost: token 1 is masked and changes output")
+
+
+@pytest.mark.parametrize(
+    ("new", "changed", "fix"),
+    [
+        (Overwrites, ["its input 'input'"], "take `inplace=True`"),
+        (OverwritesNothing, ["its input 'input'"], "take `inplace=True`"),
+        (CountsInto, ["'seen'", "its input 'input'"], "away; write only where `self.training`"),
+    ],
+)
+def test_an_input_that_is_written_into_is_told(
+    new: type[nn.Module], changed: list[str], fix: str
+) -> None:
+    found = examine(Wrap(nn.Linear(DIM, DIM)), recipe(here(new)))
+
+    (fault,) = [one for one in found if one.status == "failed"]
+    assert (fault.check, fault.path, fault.data) == ("untouched", "block", {"changed": changed})
+    assert fix in fault.fix
+
+
+def test_an_input_that_the_original_wrote_into_as_well_is_sound() -> None:
+    found = examine(Wrap(Overwrites()), recipe(here(OverwritesNothing)))
+
+    assert failed(found) == []
+
+
 def test_a_cache_that_the_new_module_ignores_is_named() -> None:
     found = examine(Wrap(Cached(), with_cache), recipe(here(Cacheless)))
 
@@ -335,6 +404,134 @@ def test_causality_that_is_kept_passes() -> None:
     found = examine(Wrap(Causal()), recipe("SelfAttention", more=", args: {mask: true}"))
 
     assert {one.status for one in found} == {"passed"}
+
+
+class Words(nn.Module):
+    """Blocks over words with a mask of what is seen, or of what is hidden: (N, L), (N, L)."""
+
+    def __init__(self, attention: nn.Module, *, hides: bool = False) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(7, DIM)
+        self.attention = attention
+        self.block = nn.Linear(DIM, DIM)
+        self.hides = hides
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        x = self.embed(tokens)
+        seen = ~mask.bool() if self.hides else mask.bool()
+        out: torch.Tensor = self.block(x + self.attention(x, seen))
+        return out
+
+
+class Padded(nn.Module):
+    """Attention to keys that are seen; where there is none, to all: (N, L, E) -> (N, L, E)."""
+
+    def __init__(self, *, causal: bool = False) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def forward(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        shown = seen[:, None, :].expand(-1, x.shape[1], -1)
+        shown = shown.tril() if self.causal else shown
+        scores = (x @ x.transpose(1, 2) / 4).masked_fill(~shown, -1e30)
+        return scores.softmax(-1) @ x
+
+
+class Pairs(nn.Module):
+    """Lets each token see itself and the next: (N, L, E) -> (N, L, E)."""
+
+    def forward(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        return x + x.roll(-1, 1)
+
+
+def words(
+    attention: nn.Module, with_: str, *, hides: bool = False, more: str = ""
+) -> list[Finding]:
+    fill = "zeros" if hides else "ones"
+    text = (
+        "version: 1\ninputs: [{args: [{shape: [2, 6], dtype: int64}, "
+        f"{{shape: [2, 6], dtype: bool, fill: {fill}}}]}}]\n"
+        f'replace:\n  - {{match: block, with: "{with_}"{more}}}\n'
+    )
+    torch.manual_seed(0)
+    return examine(Words(attention, hides=hides), parse_recipe(text, "swap.yaml", "."))
+
+
+CAUSAL_ARGS = ", args: {mask: true}"
+LINEAR_ARGS = f", args: {{in_features: {DIM}, out_features: {DIM}}}"
+
+
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize(
+    ("causal", "more", "what"),
+    [
+        (False, "", "the mask is lost: token 1 is masked and changes output"),
+        (True, "", "causality is lost: token 5 changes output 4"),
+        (True, CAUSAL_ARGS, "the mask is lost: token 1 is masked and changes output"),
+    ],
+)
+def test_a_model_as_a_whole_loses_its_mask_or_its_causality(
+    causal: bool, more: str, what: str, hides: bool
+) -> None:
+    found = words(Padded(causal=causal), "SelfAttention", hides=hides, more=more)
+
+    (fault,) = [one for one in found if one.status == "failed"]
+    assert (fault.check, fault.path) == ("dependence", "")
+    assert fault.what.startswith(what)
+
+
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_layer_of_each_token_keeps_masks_and_causality(causal: bool, hides: bool) -> None:
+    found = words(Padded(causal=causal), "torch.nn:Linear", hides=hides, more=LINEAR_ARGS)
+
+    assert {one.status for one in found} == {"passed"}
+
+
+def test_tokens_that_mixed_before_are_no_order_and_unused_masks_hide_nothing() -> None:
+    found = words(Pairs(), "SelfAttention")
+
+    assert {one.status for one in found} == {"passed"}
+
+
+class Halves(nn.Module):
+    """Joins words with a style: (N, L), (N, L, E / 2) -> (N, L, E)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(7, DIM // 2)
+        self.block = nn.Linear(DIM, DIM)
+
+    def forward(self, tokens: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.block(torch.cat([self.embed(tokens), style], -1))
+        return out
+
+
+class FirstHalf(nn.Module):
+    """Looks at the first half of the channels alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[..., : DIM // 2] * 2, x[..., : DIM // 2]], -1)
+
+
+def test_an_input_that_the_swapped_model_ignores_is_told_of_the_whole() -> None:
+    text = (
+        "version: 1\ninputs: [{args: [{shape: [2, 6], dtype: int64}, {shape: [2, 6, 8]}]}]\n"
+        f'replace:\n  - {{match: block, with: "{here(FirstHalf)}"}}\n'
+    )
+
+    found = examine(Halves(), parse_recipe(text, "swap.yaml", "."))
+
+    (fault,) = [one for one in found if one.check == "dependence" and one.status == "failed"]
+    assert (fault.path, fault.data) == ("", {"ignored": ["style"]})
+    assert fault.what.startswith("the swapped model ignores 'style'")
+
+
+def test_a_site_that_loses_its_mask_is_not_told_again_of_the_whole() -> None:
+    found = examine(Wrap(Masked(), with_mask(torch.bool)), recipe(here(Maskless)))
+
+    whole = [(one.status, one.what) for one in found if (one.check, one.path) == ("dependence", "")]
+    assert whole == [("skipped", "a site fails it")]
 
 
 def test_model_in_memory_is_examined_and_as_it_was_after_a_failure() -> None:

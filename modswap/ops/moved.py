@@ -1,0 +1,54 @@
+"""How far the outputs of a module move when something that it is given is changed."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from modswap.core.dependence import CLEAR
+from modswap.ops.rehearsal import Inputs, perform
+
+Part = Callable[[torch.Tensor], torch.Tensor]
+
+
+def strength(base: Sequence[torch.Tensor], now: Sequence[torch.Tensor], part: Part) -> float:
+    """Return the largest change among outputs, relative to their size; 0 where it is NaN.
+
+    Args:
+        base: Outputs.
+        now: The same after a change.
+        part: Takes from each what is compared.
+    """
+    found = [0.0]
+    for one, other in zip(base, now, strict=False):
+        if one.shape != other.shape or not one.numel():
+            continue
+        change = (part(other) - part(one)).abs()
+        size = one.abs().max() + torch.finfo(one.dtype).tiny
+        found.append(float(change.max() / size) if change.numel() else 0.0)
+    return max(value for value in found if value == value)  # noqa: PLR0124 - not NaN
+
+
+def along(axis: int, part: slice) -> Part:
+    """Return what takes a part of a tensor along an axis."""
+    return lambda tensor: tensor[(slice(None),) * axis + (part,)] if tensor.ndim > axis else tensor
+
+
+def moved(
+    module: nn.Module, inputs: Inputs, changes: Sequence[Sequence[torch.Tensor]], part: Part
+) -> float:
+    """Return how far a module's outputs move, by the first change that moves them clearly.
+
+    Args:
+        module: The module.
+        inputs: The call.
+        changes: Tensors for it, in place of its own.
+        part: Takes from each output what is compared.
+    """
+    base = perform(module, inputs)
+    most = 0.0
+    for leaves in changes:
+        most = max(most, strength(base, perform(module, inputs, leaves), part))
+        if most > CLEAR:
+            break
+    return most
