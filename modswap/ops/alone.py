@@ -18,6 +18,7 @@ from modswap.ops.cost import metered
 from modswap.ops.describe import one_line
 from modswap.ops.examine import Bench, Examination
 from modswap.ops.fake import meta_values
+from modswap.ops.overwritten import judged
 from modswap.ops.rehearsal import (
     Inputs,
     Rehearsal,
@@ -70,7 +71,10 @@ def rehearsed(name: CheckName, bench: Bench) -> Iterator[Finding]:
         make: Callable[[], Rehearsal] = partial(_site, bench, sites[path], (old, new), around)
         if done > WORK and not bench.thorough:
             make = _too_much
-        found = _checked(make, path, wanted)
+        found = [
+            judged(bench, one) if one.check == "untouched" else one
+            for one in _checked(make, path, wanted)
+        ]
         told += found
         yield from found
     yield from _of_the_whole(bench, wanted, told)

@@ -15,8 +15,8 @@ from modswap.ops.moved import along, strength
 from modswap.ops.rehearsal import Inputs, Rehearsal, perform, put_back, seeded, set_mode
 
 Gradients = Mapping[str, torch.Tensor | None]
-_INPUT = "its input "
-_IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it, away"
+WRITES = "its input "
+IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it, away"
 
 
 def breaks(on: Rehearsal) -> bool:
@@ -98,8 +98,8 @@ def untouched(on: Rehearsal) -> Finding:
     if not kinds:
         return Finding("untouched", on.path, "passed")
     what = f"a forward pass in evaluation mode changes {', '.join(kinds)}, as none did before"
-    inputs = [name for name in kinds if name.startswith(_INPUT)]
-    fixes = [_IN_PLACE] if inputs else []
+    inputs = [name for name in kinds if name.startswith(WRITES)]
+    fixes = [IN_PLACE] if inputs else []
     fixes += ["write only where `self.training` says so"] if len(inputs) < len(kinds) else []
     fix = "; ".join(fixes)
     return Finding("untouched", on.path, "failed", what, fix, {"changed": kinds})
@@ -134,7 +134,7 @@ def _written(module: nn.Module, inputs: Inputs) -> list[str]:
 def _overwritten(inputs: Inputs, leaves: Sequence[torch.Tensor]) -> list[str]:
     """Return in words which tensors of a call, made anew for it, were written into."""
     written = {
-        f"{_INPUT}{label!r}": None
+        f"{WRITES}{label!r}": None
         for label, was, now in zip(inputs.labels, inputs.leaves, leaves, strict=True)
         # the version, which has no public name, tells of values that stay as they were as well
         if now._version or not torch.equal(was, now)  # noqa: SLF001

@@ -22,7 +22,7 @@ from modswap.io.exporting import is_stand_in
 from modswap.nn import CATALOGUE
 from modswap.nn.construct import construct
 from modswap.nn.custom import fit_custom
-from modswap.nn.fitting import is_off, is_request, named_inputs
+from modswap.nn.fitting import is_off, is_request
 from modswap.nn.replacement import read_options
 from modswap.ops.describe import one_line
 from modswap.ops.rehearsal import positional
@@ -197,9 +197,7 @@ def _not_passed_on(
     old: nn.Module, sites: Sequence[Site], ignores: Sequence[str]
 ) -> tuple[str, ...]:
     """Return a note on inputs that were None or false, and that no later call may set."""
-    given = [
-        (name, value) for site in sites for call in site.calls for name, value in named_inputs(call)
-    ]
+    given = [(name, value) for site in sites for call in site.calls for name, value in call.named]
     off = [
         name
         for name in ignores

@@ -1,6 +1,7 @@
 """What shapes cannot show: each fault is found at its site, and a sound swap passes."""
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -333,11 +334,36 @@ def test_a_mask_that_moves_the_output_and_hides_nothing_is_lost() -> None:
 def test_an_input_that_is_written_into_is_told(
     new: type[nn.Module], changed: list[str], fix: str
 ) -> None:
-    found = examine(Wrap(nn.Linear(DIM, DIM)), recipe(here(new)))
+    model = Wrap(nn.Linear(DIM, DIM), lambda block, x: x + block(x))
+
+    found = examine(model, recipe(here(new)))
 
     (fault,) = [one for one in found if one.status == "failed"]
     assert (fault.check, fault.path, fault.data) == ("untouched", "block", {"changed": changed})
     assert fix in fault.fix
+
+
+def needed_to_go_backward(block: nn.Module, x: torch.Tensor) -> Any:
+    return block(x.sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("model", "harm"),
+    [
+        (Wrap(nn.Linear(DIM, DIM), needed_to_go_backward), "training raises"),
+        (nn.Sequential(OrderedDict(block=nn.Linear(DIM, DIM))), "the model's own input"),
+        (Wrap(nn.Linear(DIM, DIM), lambda block, x: x * block(x)), "reads it again (mul)"),
+        (Wrap(nn.Linear(DIM, DIM)), ""),
+        (Wrap(nn.Linear(DIM, DIM), lambda block, x: block(x.relu()) + 1), "training raises"),
+    ],
+    ids=["backward", "caller", "read again", "nothing", "backward of relu"],
+)
+def test_writing_into_an_input_fails_only_where_that_does_harm(model: nn.Module, harm: str) -> None:
+    found = examine(model, recipe(here(Overwrites)))
+
+    (told,) = [one for one in found if one.check == "untouched"]
+    assert told.status == ("failed" if harm else "passed")
+    assert (harm or "which nothing reads afterwards") in told.what
 
 
 def test_an_input_that_the_original_wrote_into_as_well_is_sound() -> None:

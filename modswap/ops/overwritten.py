@@ -1,0 +1,176 @@
+"""Whether it matters that a new module writes into its input: who reads that afterwards."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from modswap.core.finding import Finding
+from modswap.nn.trial import plain_attention
+from modswap.ops.behaviour import IN_PLACE, WRITES
+from modswap.ops.describe import live_tensors, one_line
+from modswap.ops.examine import Bench
+from modswap.ops.fake import meta_values
+from modswap.ops.inputs import make
+from modswap.ops.trace import pass_dtype
+from modswap.ops.untouched import untouched
+
+_SAYS = "modified by an inplace operation"  # torch, of what backward needed
+
+
+def judged(bench: Bench, found: Finding) -> Finding:
+    """Return a finding of `untouched`, which fails on a site's input only where that does harm.
+
+    Args:
+        bench: The swap.
+        found: What the site's module was found to write, run by itself.
+    """
+    changed: Sequence[str] = found.data.get("changed", ())
+    if found.status != "failed" or not all(name.startswith(WRITES) for name in changed):
+        return found
+    new = next(module for path, _, module in bench.sites if path == found.path)
+    try:
+        harm = _harm(bench, new)
+    except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
+        what = f"it writes into {', '.join(changed)}; who reads that is not known: "
+        return replace(found, status="passed", what=what + one_line(error, 120), fix=IN_PLACE)
+    if harm:
+        return replace(found, what=f"{found.what}: {harm}")
+    what = f"it writes into {', '.join(changed)}, which nothing reads afterwards"
+    return replace(found, status="passed", what=what, fix="")
+
+
+def _harm(bench: Bench, new: nn.Module) -> str:
+    """Return in words what a write into a module's input breaks; empty if nothing."""
+    last: Exception | None = None
+    for training in (True, False):  # batch norm, for one, refuses a single value in training
+        try:
+            return _run(bench, new, training=training)
+        except Exception as error:  # noqa: BLE001 - as above
+            last = error
+    raise last or RuntimeError
+
+
+def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
+    with _prepared(bench, training=training) as call:
+        readers = _Readers()
+        with readers, readers.behind(new):
+            call()
+        if readers.of_the_caller(call.given):
+            return "it is the model's own input, which whoever calls it may use again"
+        if readers.found:
+            return f"the model reads it again ({readers.found})"
+        wanted = [tensor for tensor in live_tensors(call()) if tensor.requires_grad]
+        try:
+            torch.autograd.backward(wanted, [torch.ones_like(tensor) for tensor in wanted])
+        except RuntimeError as error:
+            if _SAYS not in str(error):
+                raise
+            return "the layer before it needs it to go backward, and training raises"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a model on tensors without data.
+
+    Args:
+        model: The model.
+        leaves: What takes the place of its parameters and buffers.
+        given: Its inputs, positional and by keyword.
+    """
+
+    model: nn.Module
+    leaves: dict[str, torch.Tensor]
+    given: tuple[Any, Any]
+
+    def __call__(self) -> Any:
+        args, kwargs = self.given
+        return torch.func.functional_call(self.model, self.leaves, tuple(args), kwargs)
+
+
+@contextmanager
+def _prepared(bench: Bench, *, training: bool) -> Iterator[_Call]:
+    model, case = bench.model, bench.prepared.cases[0]
+    dtype = pass_dtype(model, case)
+    trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    with (
+        untouched(model, training=training, unreal=True),
+        plain_attention(),
+        meta_values(model, dtype) as (named, moved),
+        torch.enable_grad(),
+    ):
+        args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
+        leaves = {name: _leaf(tensor, trained=name in trained) for name, tensor in named.items()}
+        yield _Call(model, leaves, (args, kwargs))
+
+
+def _leaf(tensor: torch.Tensor, *, trained: bool) -> torch.Tensor:
+    return tensor.detach().requires_grad_(tensor.is_floating_point() and trained)
+
+
+class _Readers(TorchDispatchMode):
+    """Gives a module copies of its inputs, and looks for what reads these when it has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # of torch
+        self.found = ""
+        self._given: set[int] = set()
+        self._watched: set[int] = set()
+
+    def of_the_caller(self, value: Any) -> bool:
+        """Return whether the module was given a tensor that is in a value."""
+        return bool(self._watched & _storages(value))
+
+    @contextmanager
+    def behind(self, module: nn.Module) -> Iterator[None]:
+        """Watch what a module is given, from its end on, for the time of a block."""
+        handles = [
+            module.register_forward_pre_hook(self._before, with_kwargs=True),
+            module.register_forward_hook(self._after),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _before(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
+        self._given = _storages((args, kwargs))
+        return tree_map(
+            lambda leaf: leaf.clone() if torch.is_tensor(leaf) else leaf, (args, kwargs)
+        )
+
+    def _after(self, _: nn.Module, args: Any, output: Any) -> None:
+        del args, output
+        self._watched |= self._given
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation, and note it if it reads what is watched."""
+        if self._watched and not self.found and self._watched & _storages((args, kwargs)):
+            self.found = str(func).removeprefix("aten.").partition(".")[0].rstrip("_")
+        return func(*args, **(kwargs or {}))
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _storages(value: Any) -> set[int]:
+    """Return the storages of all tensors in a value, by a number for each."""
+    return {
+        leaf.untyped_storage()._cdata  # noqa: SLF001 - the only name of a storage without data
+        for leaf in tree_leaves(value)
+        if isinstance(leaf, torch.Tensor)
+    }
