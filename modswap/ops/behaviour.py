@@ -12,7 +12,8 @@ from modswap.core.finding import CheckName, Finding
 from modswap.ops.dependence import argument, dependence
 from modswap.ops.describe import live_tensors, one_line
 from modswap.ops.moved import along, strength
-from modswap.ops.rehearsal import Inputs, Rehearsal, perform, put_back, seeded, set_mode
+from modswap.ops.rehearsal import Inputs, Rehearsal, is_mask, perform, put_back, seeded, set_mode
+from modswap.ops.tokens import WHOLE_NUMBERS
 
 Gradients = Mapping[str, torch.Tensor | None]
 WRITES = "its input "
@@ -73,8 +74,10 @@ def _mixing(module: nn.Module, on: Rehearsal) -> float:
     leaves = on.inputs.leaves
     for index in sorted(set(on.inputs.same)):
         leaf = on.inputs.leaves[index]
-        if leaf.is_floating_point() and leaf.shape[on.axis : on.axis + 1] == (on.batch,):
-            changed = on.inputs.changed(index, slice(0, 1), on.axis)
+        whole = leaf.dtype in WHOLE_NUMBERS and not is_mask(leaf, on.inputs.labels[index])
+        told = leaf.is_floating_point() or whole
+        if told and leaf.shape[on.axis : on.axis + 1] == (on.batch,):
+            changed = on.inputs.changed(index, slice(0, 1), on.axis, flip=whole)
             leaves = tuple(
                 new if first == index else kept
                 for new, kept, first in zip(changed, leaves, on.inputs.same, strict=True)

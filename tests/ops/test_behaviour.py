@@ -115,6 +115,26 @@ class Causal(nn.Module):
         return out
 
 
+class MixesSecond(nn.Module):
+    """Adds the mean over the second axis, which is a batch where tokens come first."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x.mean(1, keepdim=True)
+
+
+class TokensFirst(nn.Module):
+    """A block between an embedding of whole numbers and a head: (N, L) -> (N, L, E)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(8, DIM)
+        self.block = nn.Linear(DIM, DIM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.block(self.embed(x).transpose(0, 1))
+        return out.transpose(0, 1)
+
+
 class Mixes(nn.Module):
     """Subtracts the mean over the batch."""
 
@@ -807,3 +827,19 @@ def test_run_that_would_take_much_memory_is_left_out() -> None:
 
     assert len(told) == 1
     assert "it was not run by itself: a run takes" in told.pop()
+
+
+@pytest.mark.parametrize(("new", "status"), [(MixesSecond, "failed"), (nn.Tanh, "passed")])
+def test_samples_of_whole_numbers_that_mix_are_found_in_the_model(
+    new: type[nn.Module], status: str
+) -> None:
+    name = f"torch.nn:{new.__name__}" if new is nn.Tanh else here(new)
+    text = (
+        "version: 1\ninputs: [{shape: [3, 5], dtype: int64, fill: {integers: [0, 8]}}]\n"
+        f"replace: [{{match: block, with: '{name}'}}]\n"
+    )
+
+    found = examine(TokensFirst(), parse_recipe(text, "swap.yaml", "."))
+
+    (told,) = [one for one in found if (one.check, one.path) == ("independence", "")]
+    assert told.status == status
