@@ -443,6 +443,21 @@ class Observer(nn.Module):
         return x * 2
 
 
+class Residual(nn.Module):
+    """Adds what a gate gives to what it is given: (N, 3, H, W) -> (N, 2, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.space_attention = nn.Conv2d(8, 8, 1)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        out: torch.Tensor = self.head(x + self.space_attention(x))
+        return out
+
+
 class WritesInput(nn.Module):
     """Starts with a rectifier that writes into the map it is given."""
 

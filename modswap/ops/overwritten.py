@@ -120,6 +120,7 @@ class _Readers(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of torch
         self.found = ""
+        self._kept: list[Any] = []  # else a later tensor may be given the place of one of them
         self._given: set[int] = set()
         self._watched: set[int] = set()
 
@@ -141,6 +142,7 @@ class _Readers(TorchDispatchMode):
                 handle.remove()
 
     def _before(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
+        self._kept.append((args, kwargs))
         self._given = _storages((args, kwargs))
         return tree_map(
             lambda leaf: leaf.clone() if torch.is_tensor(leaf) else leaf, (args, kwargs)

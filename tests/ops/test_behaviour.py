@@ -374,9 +374,11 @@ def needed_to_go_backward(block: nn.Module, x: torch.Tensor) -> Any:
         (nn.Sequential(OrderedDict(block=nn.Linear(DIM, DIM))), "the model's own input"),
         (Wrap(nn.Linear(DIM, DIM), lambda block, x: x * block(x)), "reads it again (mul)"),
         (Wrap(nn.Linear(DIM, DIM)), ""),
+        # what it is given is let go, and others are made in its place
+        (Wrap(nn.Linear(DIM, DIM), lambda block, x: (block(x * 1) + 1) * x.cos().sin()), ""),
         (Wrap(nn.Linear(DIM, DIM), lambda block, x: block(x.relu()) + 1), "training raises"),
     ],
-    ids=["backward", "caller", "read again", "nothing", "backward of relu"],
+    ids=["backward", "caller", "read again", "nothing", "let go", "backward of relu"],
 )
 def test_writing_into_an_input_fails_only_where_that_does_harm(model: nn.Module, harm: str) -> None:
     found = examine(model, recipe(here(Overwrites)))
