@@ -25,6 +25,7 @@ _TABLES = (
 
 
 _TORCHS_OWN = frozenset(vars(nn.Module()))  # attributes of every module
+_HOLDERS = (dict, list, set)
 
 
 @contextmanager
@@ -65,22 +66,25 @@ class _Saved(NamedTuple):
 
     plain: dict[str, Any]
     tables: dict[str, dict[str, Any]]
-    dicts: list[tuple[dict[Any, Any], dict[Any, Any]]]
-    lists: list[tuple[list[Any], list[Any]]]
-    sets: list[tuple[set[Any], set[Any]]]
+    dicts: tuple[tuple[dict[Any, Any], dict[Any, Any]], ...] = ()
+    lists: tuple[tuple[list[Any], list[Any]], ...] = ()
+    sets: tuple[tuple[set[Any], set[Any]], ...] = ()
 
 
 def _snapshot(module: nn.Module) -> _Saved:
     plain = dict(vars(module))
     # most tables are empty, and a large model has thousands of them
     tables = {name: dict(held) for name in _TABLES if (held := plain.get(name))}
-    own = [value for name, value in plain.items() if name not in _TORCHS_OWN]
+    # a cache by size, for one
+    own = [v for name in plain.keys() - _TORCHS_OWN if isinstance(v := plain[name], _HOLDERS)]
+    if not own:
+        return _Saved(plain, tables)
     return _Saved(
         plain,
         tables,
-        [(one, dict(one)) for one in own if isinstance(one, dict)],  # a cache by size, for one
-        [(one, list(one)) for one in own if isinstance(one, list)],
-        [(one, set(one)) for one in own if isinstance(one, set)],
+        tuple((one, dict(one)) for one in own if isinstance(one, dict)),
+        tuple((one, list(one)) for one in own if isinstance(one, list)),
+        tuple((one, set(one)) for one in own if isinstance(one, set)),
     )
 
 
