@@ -33,7 +33,7 @@ class Moves:
 
 
 def is_causal(backward: Iterable[float], forward: float) -> bool:
-    """Return whether tokens of the original see those before them, and none behind.
+    """Return whether tokens of the original see earlier ones, and no later ones.
 
     A module that treats each token alone has no order that could be lost.
 

@@ -71,17 +71,20 @@ def independence(on: Rehearsal) -> Finding:
 
 
 def _mixing(module: nn.Module, on: Rehearsal) -> float:
-    leaves = on.inputs.leaves
-    for index in sorted(set(on.inputs.same)):
-        leaf = on.inputs.leaves[index]
-        whole = leaf.dtype in WHOLE_NUMBERS and not is_mask(leaf, on.inputs.labels[index])
-        told = leaf.is_floating_point() or whole
-        if told and leaf.shape[on.axis : on.axis + 1] == (on.batch,):
-            changed = on.inputs.changed(index, slice(0, 1), on.axis, flip=whole)
-            leaves = tuple(
-                new if first == index else kept
-                for new, kept, first in zip(changed, leaves, on.inputs.same, strict=True)
-            )
+    inputs = on.inputs
+    batched_leaves = [
+        index
+        for index in sorted(set(inputs.same))
+        if inputs.leaves[index].shape[on.axis : on.axis + 1] == (on.batch,)
+    ]
+    whole = [
+        index
+        for index in batched_leaves
+        if inputs.leaves[index].dtype in WHOLE_NUMBERS
+        and not is_mask(inputs.leaves[index], inputs.labels[index])
+    ]
+    told = [i for i in batched_leaves if i in whole or inputs.leaves[i].is_floating_point()]
+    leaves = inputs.changed_together(told, slice(0, 1), on.axis, flip=whole)
     base, now = perform(module, on.inputs), perform(module, on.inputs, leaves)
     batched = [
         pair

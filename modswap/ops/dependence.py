@@ -1,4 +1,4 @@
-"""What a module's output depends on: its inputs, the tokens behind, the tokens that are masked."""
+"""What a module's output depends on: its inputs, later tokens, tokens that are masked."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def _anticipating(on: Rehearsal) -> Finding | None:
     what = (
         f"causality is lost: token {seen.token} changes output {seen.output}, which lies before it"
     )
-    fix = "choose a module that masks what lies behind, such as SelfAttention with `mask: true`"
+    fix = "choose a module that masks later tokens, such as SelfAttention with `mask: true`"
     return Finding("dependence", on.path, "failed", what, fix, seen._asdict())
 
 

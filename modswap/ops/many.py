@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -164,9 +165,8 @@ class _Worker:
         """Ask the process to end, and whatever it started."""
         self.process.terminate()
 
-    def bury(self, grace: float = GRACE) -> None:
-        """Wait until it has ended; it is ended if that takes longer than `grace` seconds."""
-        self.process.join(grace)
+    def bury(self) -> None:
+        """Have the process end at once, and wait for it."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
@@ -248,14 +248,19 @@ class _Crew:
 
     def _release(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        worker.bury(grace=0.0)  # it does nothing now
+        worker.bury()
 
     def dismiss(self) -> None:
         """End all processes at once."""
-        for worker in self._workers:
-            worker.stop()
-        for worker in self._workers:
-            worker.bury()
+        until = time.monotonic() + GRACE
+        try:
+            for worker in self._workers:
+                worker.stop()
+            for worker in self._workers:
+                worker.process.join(max(0.0, until - time.monotonic()))
+        finally:  # a second Ctrl-C ends the wait, and no process is left all the same
+            for worker in self._workers:
+                worker.bury()
 
 
 @contextmanager
@@ -293,7 +298,7 @@ def _serve(pipe: "Connection[Any, Any]", threads: int, scratch: str) -> None:
     """Answer requests until there are no more; runs in a process of its own."""
     Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, _leave)
-    tempfile.tempdir = scratch
+    tempfile.tempdir = os.environ["TMPDIR"] = scratch  # for what it starts as well
     sys.stdout = sys.stderr  # what a model's code prints is no report
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
     with suppress(EOFError, OSError):  # whoever asked has gone

@@ -99,6 +99,8 @@ class Meter(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # a question, such as for the device, which has no parts
+            return func(*args, **kwargs)
         opened = _OPENED.get(func.name())
         if opened is not None:
             with self:

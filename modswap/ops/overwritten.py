@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -121,12 +121,12 @@ class _Readers(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call] # of torch
         self.found = ""
         self._kept: list[Any] = []  # else a later tensor may be given the place of one of them
-        self._given: set[int] = set()
-        self._watched: set[int] = set()
+        self._given: list[_Place] = []
+        self._watched: list[_Place] = []
 
     def of_the_caller(self, value: Any) -> bool:
         """Return whether the module was given a tensor that is in a value."""
-        return bool(self._watched & _storages(value))
+        return _meet(self._watched, _places(value))
 
     @contextmanager
     def behind(self, module: nn.Module) -> Iterator[None]:
@@ -143,14 +143,19 @@ class _Readers(TorchDispatchMode):
 
     def _before(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
         self._kept.append((args, kwargs))
-        self._given = _storages((args, kwargs))
-        return tree_map(
-            lambda leaf: leaf.clone() if torch.is_tensor(leaf) else leaf, (args, kwargs)
-        )
+        self._given = _places((args, kwargs))
+        copies: dict[int, torch.Tensor] = {}  # a tensor that is given twice stays one
+
+        def copy(leaf: Any) -> Any:
+            if not isinstance(leaf, torch.Tensor):
+                return leaf
+            return copies.setdefault(id(leaf), leaf.clone())
+
+        return tree_map(copy, (args, kwargs))
 
     def _after(self, _: nn.Module, args: Any, output: Any) -> None:
         del args, output
-        self._watched |= self._given
+        self._watched += self._given
 
     def __torch_dispatch__(
         self,
@@ -160,19 +165,37 @@ class _Readers(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation, and note it if it reads what is watched."""
-        if self._watched and not self.found and self._watched & _storages((args, kwargs)):
+        reads = self._watched and not self.found and not getattr(func, "is_view", False)
+        if reads and _meet(self._watched, _places((args, kwargs))):
             self.found = str(func).removeprefix("aten.").partition(".")[0].rstrip("_")
         return func(*args, **(kwargs or {}))
 
 
-def _copy(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+class _Place(NamedTuple):
+    """Bytes of a storage that a tensor spans."""
+
+    storage: int
+    start: int
+    end: int
+
+    def meets(self, other: "_Place") -> bool:
+        """Return whether another tensor spans some of them too."""
+        same = self.storage == other.storage
+        return same and self.start < other.end and other.start < self.end
 
 
-def _storages(value: Any) -> set[int]:
-    """Return the storages of all tensors in a value, by a number for each."""
-    return {
-        leaf.untyped_storage()._cdata  # noqa: SLF001 - the only name of a storage without data
-        for leaf in tree_leaves(value)
-        if isinstance(leaf, torch.Tensor)
-    }
+def _places(value: Any) -> list[_Place]:
+    """Return where all tensors in a value lie."""
+    return [_place(leaf) for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _place(tensor: torch.Tensor) -> _Place:
+    storage = tensor.untyped_storage()._cdata  # noqa: SLF001 - its only name without data
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    span = 1 + sum((side - 1) * step for side, step in steps) if tensor.numel() else 0
+    size, start = tensor.element_size(), int(tensor.storage_offset())
+    return _Place(storage, start * size, (start + span) * size)
+
+
+def _meet(some: Sequence[_Place], others: Sequence[_Place]) -> bool:
+    return any(one.meets(other) for one in some for other in others)

@@ -4,7 +4,7 @@ import ast
 import copy
 import inspect
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,6 +72,26 @@ class Inputs:
             leaf if first == shared else one
             for one, first in zip(self.leaves, self.same, strict=True)
         )
+
+    def changed_together(
+        self, indices: Collection[int], part: slice, axis: int = 0, *, flip: Collection[int] = ()
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the leaves, several of them with other values.
+
+        Args:
+            indices: Which leaves, each the first of those that are the same tensor.
+            part: Where along the axis.
+            axis: Of each leaf.
+            flip: Which of them are flipped, as by `changed`.
+        """
+        leaves = self.leaves
+        for index in indices:
+            changed = self.changed(index, part, axis, flip=index in flip)
+            leaves = tuple(
+                new if first == index else kept
+                for new, kept, first in zip(changed, leaves, self.same, strict=True)
+            )
+        return leaves
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,5 +188,6 @@ def _offered(error: ModswapError, remedy: Remedy | None, *, fix: bool) -> Modswa
     if remedy is None and not (fix and isinstance(error, MENDED)):
         return error
     told = f"would pass with: {remedy.words}" if remedy else "no small change was found to pass"
-    advice = f"{error.fix}; {told}" if error.fix else told
+    advised = error.fix if error.fix.endswith("?") else f"{error.fix};"
+    advice = f"{advised} {told}" if error.fix else told
     return type(error)(error.what, error.where, advice, error.more)

@@ -1,4 +1,4 @@
-"""Which tokens a module's output sees: those behind, and those that a mask hides."""
+"""Which tokens a module's output sees: later ones, and those that a mask hides."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -126,9 +126,16 @@ def _ahead(on: Rehearsal, row: Row) -> Seen | None:
     for token in sorted({row.length // 2, row.length - 1, 1}, reverse=True):
         now = perform(on.new, on.inputs, _tokens(on.inputs, row, slice(token, token + 1)))
         for output in range(token - 1, -1, -1):
-            if strength(base[:1], now[:1], along(row.axis, slice(output, output + 1))) > CLEAR:
+            part = along(row.axis, slice(output, output + 1))
+            moves = strength(base[:1], now[:1], part) > CLEAR
+            if moves and not _moved_before(on, row, token, part):
                 return Seen(row.axis, token, output)
     return None
+
+
+def _moved_before(on: Rehearsal, row: Row, token: int, part: Part) -> bool:
+    """Return whether a token moves a part of the old module's output as well."""
+    return _change(on.old, on, row, slice(token, token + 1), part) > STILL
 
 
 def _others(module: nn.Module, on: Rehearsal, row: Row) -> float:
@@ -190,13 +197,9 @@ def _tokens(inputs: Inputs, row: Row, part: slice) -> tuple[torch.Tensor, ...]:
     main = inputs.leaves[row.leaf]
     if not main.is_floating_point():
         return inputs.changed(row.leaf, part, row.axis, flip=True)
-    leaves = inputs.leaves
-    for index in sorted(set(inputs.same)):
-        one = inputs.leaves[index]
-        if one.shape == main.shape and one.is_floating_point():
-            changed = inputs.changed(index, part, row.axis)
-            leaves = tuple(
-                new if first == index else kept
-                for new, kept, first in zip(changed, leaves, inputs.same, strict=True)
-            )
-    return leaves
+    alike = [
+        index
+        for index in sorted(set(inputs.same))
+        if inputs.leaves[index].shape == main.shape and inputs.leaves[index].is_floating_point()
+    ]
+    return inputs.changed_together(alike, part, row.axis)

@@ -363,6 +363,11 @@ def test_an_input_that_is_written_into_is_told(
     assert fix in fault.fix
 
 
+def halves(block: nn.Module, x: torch.Tensor) -> Any:
+    first, second = x[..., : DIM // 2], x[..., DIM // 2 :]
+    return torch.cat([first * 1, block(second) * 2], -1)
+
+
 def needed_to_go_backward(block: nn.Module, x: torch.Tensor) -> Any:
     return block(x.sigmoid())
 
@@ -377,8 +382,19 @@ def needed_to_go_backward(block: nn.Module, x: torch.Tensor) -> Any:
         # what it is given is let go, and others are made in its place
         (Wrap(nn.Linear(DIM, DIM), lambda block, x: (block(x * 1) + 1) * x.cos().sin()), ""),
         (Wrap(nn.Linear(DIM, DIM), lambda block, x: block(x.relu()) + 1), "training raises"),
+        (Wrap(nn.Linear(DIM // 2, DIM // 2), halves), ""),
+        (Wrap(nn.Linear(DIM, DIM), lambda block, x: (block(x) + 1, x.view(-1))), ""),
     ],
-    ids=["backward", "caller", "read again", "nothing", "let go", "backward of relu"],
+    ids=[
+        "backward",
+        "caller",
+        "read again",
+        "nothing",
+        "let go",
+        "backward of relu",
+        "other half",
+        "view",
+    ],
 )
 def test_writing_into_an_input_fails_only_where_that_does_harm(model: nn.Module, harm: str) -> None:
     found = examine(model, recipe(here(Overwrites)))
@@ -829,6 +845,25 @@ def test_run_that_would_take_much_memory_is_left_out() -> None:
 
     assert len(told) == 1
     assert "it was not run by itself: a run takes" in told.pop()
+
+
+class Prefix(nn.Module):
+    """Attention in which the first token sees itself, and all others see all."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
+        seen[0, 1:] = False
+        return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=seen)
+
+
+class SamePrefix(Prefix):
+    """The same under another name."""
+
+
+def test_what_the_original_saw_of_later_tokens_is_no_causality_that_is_lost() -> None:
+    found = examine(Wrap(Prefix()), recipe(here(SamePrefix)))
+
+    assert failed(found) == []
 
 
 @pytest.mark.parametrize(("new", "status"), [(MixesSecond, "failed"), (nn.Tanh, "passed")])

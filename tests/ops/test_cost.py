@@ -202,6 +202,32 @@ def test_counting_leaves_the_model_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), random)
 
 
+class WithTable(nn.Module):
+    """A convolution and a tensor that is no buffer, which meta tensors do not go with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.table = torch.ones(4, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.conv(x)
+        return out * self.table
+
+
+def test_training_is_counted_on_fake_tensors_where_meta_tensors_do_not_go() -> None:
+    plain = WithTable()
+    plain.register_buffer("held", plain.table)
+    vars(plain).pop("table")
+    plain.forward = lambda x: plain.conv(x) * plain.held  # type: ignore[method-assign] # the same
+
+    found = costs_of(WithTable(), case_of((2, 3, 8, 8))).model
+
+    expected = costs_of(plain, case_of((2, 3, 8, 8))).model
+    assert (found.flops, found.params) == (expected.flops, expected.params)
+    assert found.peak_training > found.peak_inference > 0
+
+
 def test_frozen_layers_need_no_gradients() -> None:
     model = seeded(GatedNet)
     whole = costs_of(model, case_of((1, 3, 28, 28))).model

@@ -82,7 +82,7 @@ CASES = (
     Case("two roots", zipped([*ENTRIES, *entries_of(records_of("weights"), "other")]), "error"),
     Case("name that climbs out", zipped([*ENTRIES, Entry("../canary", b"x")]), "error"),
     Case("root that climbs out", zipped(entries_of(records_of("module"), "..")), "error"),
-    Case("absolute name", zipped([*ENTRIES, Entry("/tmp/canary", b"x")]), "error"),
+    Case("absolute name", zipped([*ENTRIES, Entry("/canary", b"x")]), "error"),
     Case("name with a zero byte", zipped([*ENTRIES, Entry("net/data/0\0x", b"x")]), "error"),
     Case(
         "name that is no text",
