@@ -25,7 +25,6 @@ from modswap.ops.rehearsal import (
     UnfitError,
     copied,
     enlarged,
-    largest,
     make_inputs,
     perform,
     placeholders,
@@ -292,9 +291,16 @@ def _model_call(bench: Bench) -> Call | None:
     return calls[0] if calls else None
 
 
+def _largest(call: Call) -> int:
+    """Return the bytes of the largest tensor in a call, at four a number."""
+    values = (*call.inputs, call.output)
+    sizes = [torch.Size(t.shape).numel() for value in values for t in tensors(value)]
+    return 4 * max(sizes, default=0)
+
+
 def _bounded(modules: Sequence[nn.Module], call: Call, *, thorough: bool) -> None:
     """Refuse what takes more memory or time than an examination should."""
-    if largest(call) > MOST // 2:
+    if _largest(call) > MOST // 2:
         raise UnfitError(f"its tensors are larger than {MOST >> 21} MiB")
     nbytes = sum(4 * p.numel() for module in modules for p in module.parameters())
     if nbytes > WEIGHTS and not thorough:

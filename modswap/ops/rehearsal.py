@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from modswap.core.site import Call, Layout
-from modswap.core.values import Group, Plain, TensorInfo, Value, tensors
+from modswap.core.values import Group, Plain, TensorInfo, Value
 from modswap.ops.describe import live_tensors
 
 SMALL = 1 << 20  # bytes of a buffer that is structure, such as an index table
@@ -76,14 +76,7 @@ class Inputs:
     def changed_together(
         self, indices: Collection[int], part: slice, axis: int = 0, *, flip: Collection[int] = ()
     ) -> tuple[torch.Tensor, ...]:
-        """Return the leaves, several of them with other values.
-
-        Args:
-            indices: Which leaves, each the first of those that are the same tensor.
-            part: Where along the axis.
-            axis: Of each leaf.
-            flip: Which of them are flipped, as by `changed`.
-        """
+        """Return the leaves, several of them changed, those in `flip` as by `changed`."""
         leaves = self.leaves
         for index in indices:
             changed = self.changed(index, part, axis, flip=index in flip)
@@ -277,13 +270,6 @@ def shrunk(call: Call, layout: Layout | None) -> Call:
 
     kwargs = tuple((name, halved(value)) for name, value in call.kwargs)
     return replace(call, args=tuple(map(halved, call.args)), kwargs=kwargs)
-
-
-def largest(call: Call) -> int:
-    """Return the bytes of the largest tensor in a call, at four a number."""
-    values = (*call.inputs, call.output)
-    sizes = [torch.Size(t.shape).numel() for value in values for t in tensors(value)]
-    return 4 * max(sizes, default=0)
 
 
 def _labelled(name: str, value: Value) -> Iterator[tuple[str, TensorInfo]]:
