@@ -20,12 +20,12 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from modswap.core.cost import size_text
-from modswap.core.recipe import TensorInput
+from modswap.core.asked.recipe import TensorInput
+from modswap.core.decided.cost import size_text
 from modswap.nn.acmix import ACmix
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
-from modswap.ops.cost import costs_of, real_costs
-from modswap.ops.inputs import Case, DummyCall
+from modswap.ops.measure.cost import costs_of, real_costs
+from modswap.ops.run.inputs import Case, DummyCall
 
 WAYS = ("inference", "training")
 KIBIBYTE = 1024

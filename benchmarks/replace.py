@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from modswap.core.job import Job, Subject
-from modswap.io.recipe import read_recipe
+from modswap.core.asked.job import Job, Subject
+from modswap.io.recipe.reader import read_recipe
 from modswap.ops.demo.network import build_network
-from modswap.ops.replace import check_file, replace_file
+from modswap.ops.jobs.replace import check_file, replace_file
 
 RUNS = 5
 RECIPE = Path(__file__).parents[1] / "configs" / "unetpp_bra.yaml"

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from modswap.core.outcome import Outcome
-    from modswap.core.recipe import Recipe
-    from modswap.io.recipe import read_recipe
-    from modswap.ops.python import apply_recipe, load, replace, save
+from modswap.core.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from modswap.core.asked.recipe import Recipe
+    from modswap.core.kept.outcome import Outcome
+    from modswap.io.recipe.reader import read_recipe
+    from modswap.ops.api import apply_recipe, load, replace, save
 
 __all__ = [
     "Outcome",
@@ -22,13 +22,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Outcome": "modswap.core.outcome",
-    "Recipe": "modswap.core.recipe",
-    "read_recipe": "modswap.io.recipe",
-    "apply_recipe": "modswap.ops.python",
-    "load": "modswap.ops.python",
-    "replace": "modswap.ops.python",
-    "save": "modswap.ops.python",
+    "Outcome": "modswap.core.kept.outcome",
+    "Recipe": "modswap.core.asked.recipe",
+    "read_recipe": "modswap.io.recipe.reader",
+    "apply_recipe": "modswap.ops.api",
+    "load": "modswap.ops.api",
+    "replace": "modswap.ops.api",
+    "save": "modswap.ops.api",
 }
 
 

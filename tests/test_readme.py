@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from modswap.cli.app import run
-from modswap.core.recipe import Limits
-from modswap.io.recipe import parse_recipe
+from modswap.core.asked.recipe import Limits
+from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.demo.network import build_network
-from modswap.ops.examinations import EXAMINATIONS
+from modswap.ops.examine.table import EXAMINATIONS
 from tests.models import build_gated
 
 ROOT = Path(__file__).parents[1]

@@ -9,18 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from modswap import __version__
-from modswap.cli.catalogue import catalogue
-from modswap.cli.check import check
-from modswap.cli.demo import demo
-from modswap.cli.init import init
+from modswap.cli.commands.catalogue import catalogue
+from modswap.cli.commands.check import check
+from modswap.cli.commands.demo import demo
+from modswap.cli.commands.init import init
+from modswap.cli.commands.replace import replace
+from modswap.cli.commands.schema import schema
+from modswap.cli.commands.tree import tree
 from modswap.cli.outcomes import publish, says_errors
-from modswap.cli.replace import replace
-from modswap.cli.schema import schema
 from modswap.cli.session import Session
-from modswap.cli.tree import tree
 from modswap.core.errors import ModswapError, UsageError
-from modswap.core.nearest import did_you_mean
+from modswap.core.version import __version__
+from modswap.core.words.nearest import did_you_mean
 
 COMMANDS = (tree, init, replace, check, catalogue, schema, demo)
 BUG = 70
@@ -94,7 +94,7 @@ def _failed(session: Session, error: ModswapError) -> int:
     if not reported or says_errors(session):
         session.complain(error)
     if reported:
-        from modswap.core.outcome import Outcome
+        from modswap.core.kept.outcome import Outcome
 
         outcome = Outcome(session.command, session.checkpoint, session.recipe, error=error)
         try:

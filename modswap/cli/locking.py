@@ -12,8 +12,8 @@ from modswap.core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modswap.core.lock import Entry
-    from modswap.core.outcome import Outcome
+    from modswap.core.kept.lock import Entry
+    from modswap.core.kept.outcome import Outcome
 
 LOCK = Path("modswap.lock")
 Lock = Annotated[
@@ -50,7 +50,7 @@ class Locking:
         Raises:
             UsageError: If there is no lock file, or it has no entry for one of them.
         """
-        from modswap.ops.lock import locked_entries
+        from modswap.ops.jobs.lock import locked_entries
 
         return locked_entries(recipes, self.file) if self.hold else ()
 
@@ -64,7 +64,7 @@ class Locking:
             entries: What they are held to.
             quiet: Whether nothing is told.
         """
-        from modswap.ops.lock import held, lock
+        from modswap.ops.jobs.lock import held, lock
 
         if self.hold:
             pairs = zip(outcomes, entries, strict=True)

@@ -8,11 +8,11 @@ import typer
 
 from modswap.cli.session import Session
 from modswap.core.errors import UsageError
-from modswap.core.nearest import did_you_mean
+from modswap.core.words.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from modswap.core.job import Policy, Subject
-    from modswap.core.recipe import TensorInput
+    from modswap.core.asked.job import Policy, Subject
+    from modswap.core.asked.recipe import TensorInput
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint.", show_default=False)]
 Input = Annotated[
@@ -136,7 +136,7 @@ def subject(
     Raises:
         UsageError: If a dummy input is not one.
     """
-    from modswap.core.job import Policy, Subject
+    from modswap.core.asked.job import Policy, Subject
 
     shapes = tuple(parse_shape(text) for text in inputs or ())
     return Subject(file, policy or Policy(), model, shapes)
@@ -154,7 +154,7 @@ def policy_of(
     Raises:
         UsageError: If an alias has no `=`.
     """
-    from modswap.core.job import Policy
+    from modswap.core.asked.job import Policy
 
     pairs = []
     for text in alias or ():
@@ -174,7 +174,7 @@ def parse_shape(text: str) -> "TensorInput":
     """
     from pydantic import ValidationError
 
-    from modswap.core.recipe import Dtype, TensorInput
+    from modswap.core.asked.recipe import Dtype, TensorInput
 
     sizes, colon, dtype = text.partition(":")
     fix = "write it as 1,3,224,224 or 1,3,224,224:float32"
@@ -200,7 +200,7 @@ def memory_of(text: str | None) -> int | None:
     Raises:
         UsageError: If it is no size.
     """
-    from modswap.core.cost import parse_size
+    from modswap.core.decided.cost import parse_size
 
     try:
         return None if text is None else parse_size(text)

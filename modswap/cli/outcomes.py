@@ -12,7 +12,7 @@ from modswap.core.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modswap.core.outcome import Outcome
+    from modswap.core.kept.outcome import Outcome
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 

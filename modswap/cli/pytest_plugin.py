@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from modswap.core.outcome import Outcome
+    from modswap.core.kept.outcome import Outcome
 
 
 class Checking(Protocol):
@@ -57,8 +57,8 @@ def _near(folder: Path, name: str | Path) -> Path:
 
 
 def _outcome(recipe: Path, checkpoint: Path | None, *, thorough: bool) -> "Outcome":
-    from modswap.ops.many import Request, job_of
-    from modswap.ops.replace import check_file
+    from modswap.ops.jobs.replace import check_file
+    from modswap.ops.jobs.workers import Request, job_of
 
     return check_file(job_of(Request(str(recipe), checkpoint, thorough=thorough)))
 

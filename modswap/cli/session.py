@@ -4,19 +4,18 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modswap.core.errors import CheckpointError, ModswapError
-from modswap.core.printable import tame
+from modswap.core.progress import Progress
+from modswap.core.words.printable import tame
 
 if TYPE_CHECKING:
     from modswap.report.page import Page
-
-Progress = Callable[[str], None]
 
 
 @dataclass(slots=True)

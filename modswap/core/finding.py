@@ -27,7 +27,7 @@ class Finding:
     """What one examination found at one place.
 
     Args:
-        check: Name of the examination, a row of `modswap.ops.examinations`.
+        check: Name of the examination, a row of `modswap.ops.examine.table`.
         path: Path of the site or module that it concerns; empty for the whole model.
         status: `failed` ends with exit code 1; `skipped` says in `what` why nothing is known.
         what: What was found, with both sides; empty where there is nothing to tell.

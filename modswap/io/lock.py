@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modswap.core.errors import CheckpointError, UsageError
-from modswap.core.lock import Entry, Fingerprint, Lock
-from modswap.io.atomic import digest, replacing
+from modswap.core.kept.lock import Entry, Fingerprint, Lock
+from modswap.io.raw.atomic import digest, replacing
 
 WHOLE = 256 << 20  # bytes of a checkpoint that are read whole; of more only the structure
 _PIECES, _PIECE, _HEAD = 256, 64 << 10, 8 << 20

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from modswap.nn.acmix_passes import Mix, Terms, computable, mix, mix_plain, supported
-from modswap.nn.local_attention import Geometry
+from modswap.nn.kernels.acmix import Mix, Terms, computable, mix, mix_plain, supported
+from modswap.nn.kernels.local_attention import Geometry
 
 
 class ACmix(nn.Module):

@@ -5,15 +5,15 @@ from typing import Any
 
 from pydantic import Field
 
-from modswap.core.blueprint import Blueprint, Choice
+from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
-from modswap.core.site import Site
+from modswap.core.seen.site import Site
 from modswap.nn.acmix import ACmix
-from modswap.nn.fitting import Size, read_inputs
-from modswap.nn.option_types import AtLeast1, Odd
-from modswap.nn.replacement import Conflict, Options, Replacement
-from modswap.nn.sizing import channels_of, given, nearest_divisor
-from modswap.nn.strided import other_size, out_channels_of, outputs_of, stride_of
+from modswap.nn.catalogue.option_types import AtLeast1, Odd
+from modswap.nn.catalogue.row import Conflict, Options, Replacement
+from modswap.nn.fit.inputs import Size, read_inputs
+from modswap.nn.fit.sizes import channels_of, given, nearest_divisor
+from modswap.nn.fit.stride import other_size, out_channels_of, outputs_of, stride_of
 
 KERNEL_ATT = 7  # as published
 HEAD = 4  # as published

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.core.blueprint import Adaptation
-from modswap.core.site import Layout
-from modswap.nn.fitting import is_request
+from modswap.core.decided.blueprint import Adaptation
+from modswap.core.seen.site import Layout
+from modswap.nn.fit.inputs import is_request
 
 TO_NCHW = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
 FROM_NCHW = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 2, 3, 1)}

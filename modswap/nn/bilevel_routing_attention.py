@@ -6,8 +6,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.nn.half import slow_autocast
-from modswap.nn.maps import lying_as
+from modswap.nn.kernels.half_precision import slow_autocast
+from modswap.nn.kernels.maps import lying_as
+from modswap.nn.kernels.tracing import for_each, own_tensors, recorded
+from modswap.nn.kernels.windows import (
+    count_windows,
+    cut_off,
+    filled_up,
+    inside,
+    join,
+    join_onto,
+    split,
+)
 from modswap.nn.routed_attention import plain_shares, routed_attention
 from modswap.nn.routed_attention.adaptive import adaptive_pool
 from modswap.nn.routed_attention.arguments import (
@@ -26,8 +36,6 @@ from modswap.nn.routed_attention.routing import (
     window_means,
 )
 from modswap.nn.routed_attention.values import with_value_map
-from modswap.nn.transforms import for_each, own_tensors, recorded
-from modswap.nn.windows import count_windows, cut_off, filled_up, inside, join, join_onto, split
 
 PARAM_ATTENTION_MODES = ("qkvo", "qkv")
 

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from modswap.core.blueprint import Blueprint, Choice
+from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
-from modswap.core.site import Site
+from modswap.core.seen.site import Site
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
-from modswap.nn.fitting import Inputs, Size, judge_output, read_inputs
-from modswap.nn.option_types import AtLeast1
-from modswap.nn.replacement import Conflict, Options, Replacement
-from modswap.nn.sizing import channels_of, given, heads_of, nearest_divisor
+from modswap.nn.catalogue.option_types import AtLeast1
+from modswap.nn.catalogue.row import Conflict, Options, Replacement
+from modswap.nn.fit.inputs import Inputs, Size, judge_output, read_inputs
+from modswap.nn.fit.sizes import channels_of, given, heads_of, nearest_divisor
 
 N_WIN = 7  # as published
 TOPK = 4  # as published

@@ -4,13 +4,13 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from modswap.core.blueprint import Blueprint
-from modswap.core.site import Site
-from modswap.nn.fitting import read_inputs
-from modswap.nn.maps import check_map, check_positive
-from modswap.nn.option_types import AtLeast1
-from modswap.nn.replacement import Options, Replacement
-from modswap.nn.sizing import channels_of, same_shape
+from modswap.core.decided.blueprint import Blueprint
+from modswap.core.seen.site import Site
+from modswap.nn.catalogue.option_types import AtLeast1
+from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.fit.inputs import read_inputs
+from modswap.nn.fit.sizes import channels_of, same_shape
+from modswap.nn.kernels.maps import check_map, check_positive
 
 
 class CBAM(nn.Module):

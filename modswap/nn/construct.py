@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from modswap.core.blueprint import Blueprint
+from modswap.core.decided.blueprint import Blueprint
 from modswap.nn import CATALOGUE
 from modswap.nn.adapters import SiteAdapter
 

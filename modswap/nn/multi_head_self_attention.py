@@ -5,13 +5,13 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.core.blueprint import Blueprint
-from modswap.core.site import Site
-from modswap.nn.fitting import read_inputs
-from modswap.nn.maps import check_positive
-from modswap.nn.option_types import AtLeast1, Probability
-from modswap.nn.replacement import Options, Replacement
-from modswap.nn.sizing import channels_of, heads_of, same_shape
+from modswap.core.decided.blueprint import Blueprint
+from modswap.core.seen.site import Site
+from modswap.nn.catalogue.option_types import AtLeast1, Probability
+from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.fit.inputs import read_inputs
+from modswap.nn.fit.sizes import channels_of, heads_of, same_shape
+from modswap.nn.kernels.maps import check_positive
 
 
 class MultiHeadSelfAttention(nn.Module):

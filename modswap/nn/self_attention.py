@@ -8,13 +8,13 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.core.blueprint import Blueprint, Choice
-from modswap.core.site import Site
-from modswap.nn.fitting import read_inputs
-from modswap.nn.maps import check_positive, lying_as
-from modswap.nn.option_types import AtLeast1
-from modswap.nn.replacement import Conflict, Options, Replacement
-from modswap.nn.sizing import channels_of, given, heads_of, same_shape
+from modswap.core.decided.blueprint import Blueprint, Choice
+from modswap.core.seen.site import Site
+from modswap.nn.catalogue.option_types import AtLeast1
+from modswap.nn.catalogue.row import Conflict, Options, Replacement
+from modswap.nn.fit.inputs import read_inputs
+from modswap.nn.fit.sizes import channels_of, given, heads_of, same_shape
+from modswap.nn.kernels.maps import check_positive, lying_as
 
 EPS = 1e-3  # of Keras' layer norm
 Layout = Literal["NLC", "NCHW", "NHWC"]

@@ -8,14 +8,14 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.core.blueprint import Blueprint, Choice
-from modswap.core.site import Site
-from modswap.nn.fitting import read_inputs
-from modswap.nn.maps import check_positive, lying_as
-from modswap.nn.option_types import AtLeast1, Probability
-from modswap.nn.replacement import Conflict, Options, Replacement
-from modswap.nn.sizing import channels_of, given, heads_of, same_shape
-from modswap.nn.windows import count_windows, cut_off, filled_up, join, split
+from modswap.core.decided.blueprint import Blueprint, Choice
+from modswap.core.seen.site import Site
+from modswap.nn.catalogue.option_types import AtLeast1, Probability
+from modswap.nn.catalogue.row import Conflict, Options, Replacement
+from modswap.nn.fit.inputs import read_inputs
+from modswap.nn.fit.sizes import channels_of, given, heads_of, same_shape
+from modswap.nn.kernels.maps import check_positive, lying_as
+from modswap.nn.kernels.windows import count_windows, cut_off, filled_up, join, split
 
 WINDOW_SIZE = 7  # as published
 FORBIDDEN = -100.0  # what the authors add to logits between pixels that are no neighbours

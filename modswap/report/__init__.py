@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from modswap.core.outcome import Outcome
+from modswap.core.kept.outcome import Outcome
 from modswap.report.github import github_report
 from modswap.report.json_report import json_report
 from modswap.report.junit import junit_report

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from modswap.core.catalogue import CatalogueEntry
+from modswap.core.asked.catalogue import CatalogueEntry
 from modswap.report.page import Page
 
 

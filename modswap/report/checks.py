@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from modswap.core import errors
+from modswap.core.decided.verdict import Case, Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.finding import Status
-from modswap.core.outcome import Outcome
-from modswap.core.printable import tame
-from modswap.core.verdict import Case, Verdict
+from modswap.core.kept.outcome import Outcome
+from modswap.core.words.printable import tame
 
 MODEL = "the model"
 ABOUT: Mapping[str, str] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from modswap.core.outcome import Outcome
+from modswap.core.kept.outcome import Outcome
 from modswap.report.checks import (
     ABOUT,
     Check,

@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from modswap import __version__
+from modswap.core.decided.verdict import Case, Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.finding import Finding
-from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome
-from modswap.core.values import Value, shapes
-from modswap.core.verdict import Case, Verdict
+from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome
+from modswap.core.seen.values import Value, shapes
+from modswap.core.version import __version__
 from modswap.report.checks import kind_of
 from modswap.report.page import Page
 

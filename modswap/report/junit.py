@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from modswap import __version__
-from modswap.core.outcome import Outcome
+from modswap.core.kept.outcome import Outcome
+from modswap.core.version import __version__
 from modswap.report.checks import Check, checks_of, counts_of, file_name, on_one_line
 from modswap.report.page import Page, bare
 

@@ -6,7 +6,7 @@ from io import StringIO
 
 from rich.console import Console, RenderableType
 
-from modswap.core.printable import tame
+from modswap.core.words.printable import tame
 
 
 @dataclass(frozen=True, slots=True)

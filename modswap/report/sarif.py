@@ -7,8 +7,8 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from modswap import __version__
-from modswap.core.outcome import Outcome
+from modswap.core.kept.outcome import Outcome
+from modswap.core.version import __version__
 from modswap.report.checks import ABOUT, Fault, Place, faults_of, on_one_line, plain
 from modswap.report.page import Page
 

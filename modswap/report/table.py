@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.errors import ModswapError
-from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
-from modswap.core.site import Call
+from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
+from modswap.core.seen.site import Call
 from modswap.report.page import Page, bare, human_bytes
 from modswap.report.verification import verification
 

@@ -8,9 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from modswap.core.printable import tame
-from modswap.core.tree import Tree, TreeRow
-from modswap.core.values import shapes
+from modswap.core.seen.tree import Tree, TreeRow
+from modswap.core.seen.values import shapes
+from modswap.core.words.printable import tame
 from modswap.report.page import Page, bare, human_bytes
 
 OTHERS = 62  # columns that the rest of the tree's table needs

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from modswap.core.decided.verdict import Case, Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.finding import Finding
-from modswap.core.values import Group, TensorInfo, Value
-from modswap.core.verdict import Case, Verdict
+from modswap.core.seen.values import Group, TensorInfo, Value
 from modswap.report.page import Page
 
 SHOWN_CASES = 4

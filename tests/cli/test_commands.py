@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modswap.cli.app import COMMANDS, run
-from modswap.core.schema import recipe_schema
+from modswap.core.asked.schema import recipe_schema
 from tests.models import GatedNet, build_gated
 
 RECIPE = """\
@@ -335,7 +335,7 @@ def test_bug_of_ours_ends_with_seventy_and_asks_for_a_report(
     modswap: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("modswap.core.schema.recipe_schema", lambda: 1 / 0)
+    monkeypatch.setattr("modswap.core.asked.schema.recipe_schema", lambda: 1 / 0)
 
     ran = modswap("schema")
 

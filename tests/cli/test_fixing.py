@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from modswap.cli.app import run
-from modswap.core.job import Job, Policy, Subject
-from modswap.io.recipe import read_recipe
-from modswap.ops.remedy import Budget, find_remedy
-from modswap.ops.replace import check_file
+from modswap.core.asked.job import Job, Policy, Subject
+from modswap.io.recipe.reader import read_recipe
+from modswap.ops.jobs.repair import Budget, find_remedy
+from modswap.ops.jobs.replace import check_file
 from tests.models import ManyCalls, Strided, build_gated
 
 Check = Callable[..., tuple[int, str, str]]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modswap.core.axis_rule import AxisRule, divisors, fit_axis
+from modswap.core.sizes.one_axis import AxisRule, divisors, fit_axis
 
 TRIED = range(1, 100)
 SIDES = st.sets(st.integers(1, 300), min_size=1, max_size=40)

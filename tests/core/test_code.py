@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modswap.core.code import import_object, split_reference
+from modswap.core.asked.import_name import import_object, split_reference
 from modswap.core.errors import RecipeError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modswap.core.conditions import check_condition, holds
+from modswap.core.asked.conditions import check_condition, holds
 
 
 @pytest.mark.parametrize(

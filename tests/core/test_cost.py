@@ -2,7 +2,8 @@
 
 import pytest
 
-from modswap.core.cost import (
+from modswap.core.asked.recipe import Limits
+from modswap.core.decided.cost import (
     Cost,
     compared,
     cost_finding,
@@ -13,7 +14,6 @@ from modswap.core.cost import (
     size_text,
     too_much,
 )
-from modswap.core.recipe import Limits
 
 OLD = Cost(1000, 1_200_000_000, 12 << 20, 20 << 20, 80 << 20)
 NEW = Cost(900, 900_000_000, 9 << 20, 20 << 20, 60 << 20)

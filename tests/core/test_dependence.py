@@ -2,7 +2,7 @@
 
 import pytest
 
-from modswap.core.dependence import Moves, ignored, is_causal
+from modswap.core.decided.dependence import Moves, ignored, is_causal
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modswap.core.layout import Clue, judge_layout
+from modswap.core.seen.layout import Clue, judge_layout
 
 CONV = Clue("a.conv", "Conv2d", "NCHW", (1, 8, 5, 6))
 NORM = Clue("a.norm", "LayerNorm", "NHWC", (1, 5, 6, 8))

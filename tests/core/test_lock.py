@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from modswap.core.blueprint import Choice
-from modswap.core.lock import Entry, Fingerprint, Lock, SiteLock, drifts, entry_of
-from modswap.core.outcome import Outcome, SiteOutcome
+from modswap.core.decided.blueprint import Choice
+from modswap.core.kept.lock import Entry, Fingerprint, Lock, SiteLock, drifts, entry_of
+from modswap.core.kept.outcome import Outcome, SiteOutcome
 
 MARK = Fingerprint(name="net.pt", nbytes=1000, kind="sha256", digest="ab" * 32)
 SITE = SiteLock(old="a.Gate", new="b.BRA", layout="NCHW", args={"dim": 512}, chosen={"topk": 4})

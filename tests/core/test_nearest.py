@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from modswap.core.nearest import did_you_mean, nearest
+from modswap.core.words.nearest import did_you_mean, nearest
 
 
 @pytest.mark.parametrize(

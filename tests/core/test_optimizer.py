@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from modswap.core.optimizer import Group, Parameter, regroup
+from modswap.core.decided.optimizer import Group, Parameter, regroup
 
 BEFORE = (
     Parameter("stem.weight", (8, 3)),

@@ -1,7 +1,7 @@
 """What an outcome says of itself."""
 
 from modswap.core.errors import CheckpointError
-from modswap.core.outcome import Outcome
+from modswap.core.kept.outcome import Outcome
 
 
 def test_outcome_without_an_error_ends_with_zero() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modswap.core.asked.patterns import check_pattern, compile_pattern, matches
 from modswap.core.errors import RecipeError
-from modswap.core.patterns import check_pattern, compile_pattern, matches
 
 SEGMENT = st.text("abcxyz0123_", min_size=1, max_size=6)
 PATHS = st.lists(SEGMENT, min_size=1, max_size=6).map(".".join)

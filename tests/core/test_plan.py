@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from modswap.core.asked.recipe import Recipe, Source
+from modswap.core.decided.plan import is_class, make_plan
 from modswap.core.errors import MatchError
-from modswap.core.plan import is_class, make_plan
-from modswap.core.recipe import Recipe, Source
-from modswap.core.site import Call, Layout, Site
-from modswap.core.values import TensorInfo
+from modswap.core.seen.site import Call, Layout, Site
+from modswap.core.seen.values import TensorInfo
 
 CONV = "torch.nn.modules.conv.Conv2d"
 

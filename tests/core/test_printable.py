@@ -2,7 +2,7 @@
 
 import pytest
 
-from modswap.core.printable import tame
+from modswap.core.words.printable import tame
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from modswap.core.blueprint import Adaptation, Blueprint
+from modswap.core.decided.blueprint import Adaptation, Blueprint
 from modswap.core.errors import CheckpointError
-from modswap.core.receipt import Receipt, read_receipt, record
+from modswap.core.kept.receipt import Receipt, read_receipt, record
 
 PLAIN = Blueprint("BiLevelRoutingAttention", {"dim": 8, "qk_scale": None}, "NCHW", "NCHW")
 ADAPTED = Blueprint(

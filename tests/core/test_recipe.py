@@ -1,6 +1,6 @@
 """What a recipe knows of itself."""
 
-from modswap.core.recipe import Recipe
+from modswap.core.asked.recipe import Recipe
 
 
 def test_recipe_made_in_python_has_a_place_all_the_same() -> None:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from modswap.core.code import split_reference
+from modswap.core.asked.import_name import split_reference
+from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.schema import recipe_schema
 from modswap.core.errors import RecipeError
-from modswap.core.recipe import Recipe
-from modswap.core.schema import recipe_schema
 
 SCHEMA = recipe_schema()
 TYPES: dict[str, tuple[type, ...]] = {

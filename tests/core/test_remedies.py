@@ -2,6 +2,7 @@
 
 import pytest
 
+from modswap.core.decided.remedies import candidates
 from modswap.core.errors import (
     CheckpointError,
     MatchError,
@@ -10,8 +11,7 @@ from modswap.core.errors import (
     ShapeError,
     together,
 )
-from modswap.core.remedies import candidates
-from modswap.io.recipe import parse_recipe
+from modswap.io.recipe.reader import parse_recipe
 
 RECIPE = """\
 version: 1

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from modswap.core.schema import recipe_page, recipe_schema
+from modswap.core.asked.schema import recipe_page, recipe_schema
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -10,7 +10,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_page_in_docs_is_the_one_that_the_program_prints() -> None:
     page = (DOCS / "recipe.md").read_text(encoding="utf-8")
 
-    assert page == recipe_page(), "write modswap.core.schema.recipe_page() to docs/recipe.md"
+    assert page == recipe_page(), "write modswap.core.asked.schema.recipe_page() to docs/recipe.md"
 
 
 def test_schema_names_the_keys_as_users_write_them() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from modswap.core.site import Call, Extent, Layout, Site, extent
-from modswap.core.values import NONE, Group, TensorInfo
+from modswap.core.seen.site import Call, Extent, Layout, Site, extent
+from modswap.core.seen.values import NONE, Group, TensorInfo
 
 X = TensorInfo((2, 8, 4, 6))
 Y = TensorInfo((2, 9))

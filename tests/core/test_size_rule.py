@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modswap.core.coupling import Size
-from modswap.core.size_probes import sizes_to_try, span_in_words
-from modswap.core.size_rule import explains, fit_rule, in_words, size_in_words
+from modswap.core.sizes.probes import sizes_to_try, span_in_words
+from modswap.core.sizes.rule import explains, fit_rule, in_words, size_in_words
+from modswap.core.sizes.two_axes import Size
 
 Takes = Callable[..., bool]
 

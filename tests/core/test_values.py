@@ -2,7 +2,16 @@
 
 import pytest
 
-from modswap.core.values import NONE, Group, Plain, TensorInfo, Value, difference, shapes, tensors
+from modswap.core.seen.values import (
+    NONE,
+    Group,
+    Plain,
+    TensorInfo,
+    Value,
+    difference,
+    shapes,
+    tensors,
+)
 
 A, B = TensorInfo((1, 2)), TensorInfo((1, 3))
 HALF = TensorInfo((1, 2), "float16")

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from modswap.core.site import Call
-from modswap.core.values import NONE, Group, TensorInfo, Value
-from modswap.core.verdict import CaseKey, Pass, Problem, Visit, judge, lost_format
+from modswap.core.decided.verdict import CaseKey, Pass, Problem, Visit, judge, lost_format
+from modswap.core.seen.site import Call
+from modswap.core.seen.values import NONE, Group, TensorInfo, Value
 
 X = TensorInfo((1, 8, 4, 4))
 Y = TensorInfo((1, 8, 2, 2))

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 import modswap
+from modswap.core.asked.job import Job, Subject
 from modswap.core.errors import CheckpointError, UsageError
-from modswap.core.job import Job, Subject
-from modswap.io.recipe import parse_recipe
-from modswap.ops.replace import check_file, replace_file
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace import check_file, replace_file
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 

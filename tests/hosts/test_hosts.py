@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 import modswap
+from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.asked.patterns import compile_pattern
 from modswap.core.errors import ShapeError
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.core.patterns import compile_pattern
-from modswap.io.recipe import parse_recipe
-from modswap.ops.replace import check_file, replace_file
-from modswap.ops.tree import read_tree
+from modswap.core.kept.outcome import Outcome
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace import check_file, replace_file
+from modswap.ops.jobs.tree import read_tree
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.finding import Finding
-from modswap.core.job import Job, Policy, Subject
-from modswap.io.recipe import parse_recipe
-from modswap.ops.replace import check_file, replace_file
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace import check_file, replace_file
 from tests.models import GatedNet
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own

@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import modswap
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.io.recipe import parse_recipe
-from modswap.ops.replace import replace_file
+from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.kept.outcome import Outcome
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace import replace_file
 from tests.models import GatedNet
 
 if TYPE_CHECKING:

@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from modswap.io.archive import ALIGNMENT, PAGE, lay_out, read_archive, read_inner_archive
-from modswap.io.copying import Sink
-from modswap.io.extent import Extent, in_memory
+from modswap.io.raw.copying import Sink
+from modswap.io.raw.extent import Extent, in_memory
+from modswap.io.raw.torch_zip_layout import (
+    ALIGNMENT,
+    PAGE,
+    lay_out,
+    read_archive,
+    read_inner_archive,
+)
 
 
 def write(records: dict[str, Extent], out: Path) -> None:

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from modswap.core.errors import CheckpointError
-from modswap.io import atomic
-from modswap.io.atomic import lock, replacing
+from modswap.io.raw import atomic
+from modswap.io.raw.atomic import lock, replacing
 
 KILLS = 200
 WORKER = """
 import sys
 from pathlib import Path
-from modswap.io.atomic import replacing
-from modswap.io.recognise import look_at
-from modswap.io.surgery.edit import Records
-from modswap.io.surgery.named import NamedRewriting
+from modswap.io.raw.atomic import replacing
+from modswap.io.recognise.look import look_at
+from modswap.io.rewriting import Records
+from modswap.io.formats.safetensors.rewrite import NamedRewriting
 
 source, out = map(Path, sys.argv[1:])
 rewriting = NamedRewriting(look_at(source), ("gate.",), {}, {})

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import modswap
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError
-from modswap.core.job import Job, Policy, Subject
-from modswap.io.checksums import UNKNOWN, compare_checksums, without_checksums
-from modswap.io.recipe import parse_recipe
-from modswap.io.recognise import look_at
-from modswap.ops.replace import replace_file
+from modswap.io.raw.checksums import UNKNOWN, compare_checksums, without_checksums
+from modswap.io.recipe.reader import parse_recipe
+from modswap.io.recognise.look import look_at
+from modswap.ops.jobs.replace import replace_file
 from tests.models import GatedNet
 
 ALLOW = ["tests.models.*"]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from modswap.core.errors import CheckpointError
-from modswap.io import watching
-from modswap.io.copying import WAYS, Sink, Way, by_hand
-from modswap.io.extent import Extent, in_memory
+from modswap.io.raw import watching
+from modswap.io.raw.copying import WAYS, Sink, Way, by_hand
+from modswap.io.raw.extent import Extent, in_memory
 
 DATA = os.urandom(3 << 20)
 

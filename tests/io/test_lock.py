@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modswap.core.errors import CheckpointError, UsageError
-from modswap.core.lock import Entry, Fingerprint
+from modswap.core.kept.lock import Entry, Fingerprint
 from modswap.io import lock
 from modswap.io.lock import digest_of_recipe, fingerprint, key_of, read_lock, write_lock
 

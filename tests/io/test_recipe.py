@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modswap.core.asked.recipe import CallInput, TensorInput
 from modswap.core.errors import CheckpointError, ModswapError, RecipeError
-from modswap.core.recipe import CallInput, TensorInput
-from modswap.io.recipe import parse_recipe, read_recipe, write_recipe
+from modswap.io.recipe.reader import parse_recipe, read_recipe, write_recipe
 
 SMALL = "version: 1\nreplace:\n  - match: a\n    with: B\n"
 FULL = """\

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
+from modswap.core.asked.recipe import Place
+from modswap.core.decided.remedies import Edit
 from modswap.core.errors import CheckpointError, RecipeError
-from modswap.core.recipe import Place
-from modswap.core.remedies import Edit
-from modswap.io.recipe_edit import edited, rewrite
+from modswap.io.recipe.edit import edited, rewrite
 
 BLOCK = """\
 # mine

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modswap.core.asked.recipe import Recipe
 from modswap.core.errors import RecipeError
-from modswap.core.recipe import Recipe
-from modswap.io.recipe import parse_recipe, write_recipe
+from modswap.io.recipe.reader import parse_recipe, write_recipe
 
 VALID: dict[str, Any] = {
     "version": 1,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from modswap.core.errors import RecipeError
-from modswap.io.recipe import parse_recipe, write_recipe
+from modswap.io.recipe.reader import parse_recipe, write_recipe
 
 SMALL = "version: 1\nreplace:\n  - match: a\n    with: B\n"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modswap.core.errors import CheckpointError
-from modswap.io.recognise import look_at
+from modswap.io.recognise.look import look_at
 from tests.io.corpus.raw import Entry, entries_of, records_of, zipped
 
 ENTRIES = entries_of(records_of("module"))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from modswap.nn import BiLevelRoutingAttention
-from modswap.nn.windows import join, split
+from modswap.nn.kernels.windows import join, split
 
 
 class PublishedOrder(BiLevelRoutingAttention):

@@ -1,7 +1,7 @@
 """Sites made by hand, as a trace would have seen them."""
 
-from modswap.core.site import Call, Layout, Site
-from modswap.core.values import Group, Plain, TensorInfo, Value
+from modswap.core.seen.site import Call, Layout, Site
+from modswap.core.seen.values import Group, Plain, TensorInfo, Value
 
 NONE = Plain("NoneType", "None")
 

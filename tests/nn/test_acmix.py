@@ -13,9 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim
 
 from modswap.nn import acmix as layer
-from modswap.nn import acmix_passes
 from modswap.nn.acmix import ACmix
-from modswap.nn.local_attention import Geometry, multiplicity
+from modswap.nn.kernels import acmix as acmix_passes
+from modswap.nn.kernels.local_attention import Geometry, multiplicity
 from tests.nn import acmix_reference
 
 

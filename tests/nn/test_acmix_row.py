@@ -9,13 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from modswap.core.errors import ModswapError
-from modswap.core.site import Layout
-from modswap.core.values import TensorInfo
-from modswap.io.recipe import parse_recipe
+from modswap.core.seen.site import Layout
+from modswap.core.seen.values import TensorInfo
+from modswap.io.recipe.reader import parse_recipe
 from modswap.nn import acmix as layer
 from modswap.nn.acmix import ACmix
 from modswap.nn.acmix_row import ROW
-from modswap.nn.replacement import read_options
+from modswap.nn.catalogue.row import read_options
 from tests.nn.sites import call, site, tensor
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from modswap.core.blueprint import Adaptation
-from modswap.core.site import LAYOUTS, Layout
+from modswap.core.decided.blueprint import Adaptation
+from modswap.core.seen.site import LAYOUTS, Layout
 from modswap.nn.adapters import SiteAdapter
 
 

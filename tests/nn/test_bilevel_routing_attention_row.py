@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modswap.core.blueprint import Adaptation, Blueprint
+from modswap.core.decided.blueprint import Adaptation, Blueprint
 from modswap.core.errors import RecipeError, ShapeError
-from modswap.core.site import Layout, Site
+from modswap.core.seen.site import Layout, Site
 from modswap.nn import CATALOGUE
+from modswap.nn.catalogue.row import read_options
 from modswap.nn.construct import construct
-from modswap.nn.replacement import read_options
 from tests.nn.sites import NONE, call, group, site, tensor
 
 ROW = CATALOGUE["BiLevelRoutingAttention"]

@@ -239,7 +239,9 @@ def test_half_precision_routes_to_the_same_windows(
     imitated: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("modswap.nn.half.IMITATED", {dtype} if imitated else set())
+    monkeypatch.setattr(
+        "modswap.nn.kernels.half_precision.IMITATED", {dtype} if imitated else set()
+    )
     x = torch.randn(4, 16, 16, 16)
     expected, routing = layer(x, return_routing=True)
     with torch.autocast("cpu", dtype=dtype):

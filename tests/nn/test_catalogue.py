@@ -19,13 +19,13 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import modswap.nn
-from modswap.core.site import LAYOUTS, Layout
-from modswap.core.values import TensorInfo
-from modswap.io.recipe import parse_recipe
+from modswap.core.seen.site import LAYOUTS, Layout
+from modswap.core.seen.values import TensorInfo
+from modswap.io.recipe.reader import parse_recipe
 from modswap.nn import CATALOGUE, ACmix, BiLevelRoutingAttention, Replacement
 from modswap.nn.adapters import SiteAdapter
+from modswap.nn.catalogue.row import read_options
 from modswap.nn.construct import construct
-from modswap.nn.replacement import read_options
 from tests.nn.sites import site, tensor
 
 every_row = pytest.mark.parametrize("row", CATALOGUE.values(), ids=list(CATALOGUE))

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from modswap.core.blueprint import Adaptation, Blueprint
+from modswap.core.decided.blueprint import Adaptation, Blueprint
 from modswap.core.errors import ModswapError, RecipeError, ShapeError
-from modswap.core.site import Layout, Site
-from modswap.core.values import Group, Plain
+from modswap.core.seen.site import Layout, Site
+from modswap.core.seen.values import Group, Plain
 from modswap.nn.construct import construct
-from modswap.nn.custom import fit_custom
+from modswap.nn.custom.fit import fit_custom
 from tests.nn.sites import NONE, call, group, number, site, tensor
 
 

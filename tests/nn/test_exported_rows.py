@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from modswap.core.blueprint import Adaptation
-from modswap.core.site import Layout
-from modswap.core.values import TensorInfo
+from modswap.core.decided.blueprint import Adaptation
+from modswap.core.seen.site import Layout
+from modswap.core.seen.values import TensorInfo
 from modswap.nn import (
     CATALOGUE,
     ACmix,
@@ -22,12 +22,12 @@ from modswap.nn import (
     WindowAttention,
 )
 from modswap.nn.adapters import SiteAdapter
+from modswap.nn.catalogue.row import read_options
 from modswap.nn.construct import construct
-from modswap.nn.replacement import read_options
+from modswap.nn.kernels.tracing import recorded
+from modswap.nn.kernels.windows import cut_off, filled_up
 from modswap.nn.routed_attention.adaptive import adaptive_pool
-from modswap.nn.transforms import recorded
-from modswap.nn.windows import cut_off, filled_up
-from modswap.ops.export_ways import WAYS, Flat
+from modswap.ops.examine.exporting.ways import WAYS, Flat
 from tests.nn.sites import site
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporters' own

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from modswap.core.blueprint import Adaptation
+from modswap.core.decided.blueprint import Adaptation
 from modswap.core.errors import ShapeError
-from modswap.core.site import Call, Layout, Site
-from modswap.core.values import Plain, TensorInfo
-from modswap.nn.fitting import Size, judge_output, read_inputs
+from modswap.core.seen.site import Call, Layout, Site
+from modswap.core.seen.values import Plain, TensorInfo
+from modswap.nn.fit.inputs import Size, judge_output, read_inputs
 from tests.nn.sites import NONE, call, group, number, site, tensor
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from modswap.core.errors import RecipeError
 from modswap.nn import CATALOGUE
-from modswap.nn.replacement import Options, expectation, read_options
+from modswap.nn.catalogue.row import Options, expectation, read_options
 
 ROW = CATALOGUE["BiLevelRoutingAttention"]
 

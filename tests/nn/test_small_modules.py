@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.core.errors import ModswapError
-from modswap.core.site import Layout
-from modswap.core.values import TensorInfo
+from modswap.core.seen.site import Layout
+from modswap.core.seen.values import TensorInfo
 from modswap.nn import (
     CATALOGUE,
     CBAM,
@@ -25,8 +25,8 @@ from modswap.nn import (
     SelfAttention,
     WindowAttention,
 )
+from modswap.nn.catalogue.row import read_options
 from modswap.nn.eca import adaptive_size
-from modswap.nn.replacement import read_options
 from tests.nn.sites import call, site, tensor
 
 State = dict[str, torch.Tensor]

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 import modswap
+from modswap.core.asked.recipe import Recipe
 from modswap.core.errors import ShapeError
 from modswap.core.finding import Finding
-from modswap.core.recipe import Recipe
-from modswap.core.site import Call
-from modswap.core.values import NONE, Group, TensorInfo
-from modswap.io.recipe import parse_recipe
+from modswap.core.seen.site import Call
+from modswap.core.seen.values import NONE, Group, TensorInfo
+from modswap.io.recipe.reader import parse_recipe
 from modswap.nn import CATALOGUE
-from modswap.ops.examinations import EXAMINATIONS
-from modswap.ops.examine import Bench, examined
-from modswap.ops.rehearsal import shrunk
+from modswap.ops.examine.alone.inputs import shrunk
+from modswap.ops.examine.bench import Bench, examined
+from modswap.ops.examine.table import EXAMINATIONS
 from modswap.ops.swap import prepare, verified
 from tests.models import GatedNet, SharedNet, TokenNet
 
@@ -775,7 +775,7 @@ def test_no_row_replaced_by_another_of_itself_raises_an_alarm(name: str) -> None
 def test_time_is_bounded_by_work_and_not_by_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     wide = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1))
     swap = recipe("SEBlock", "[12]", "[1, 3, 16, 16]")
-    monkeypatch.setattr("modswap.ops.alone.WORK", 30_000)
+    monkeypatch.setattr("modswap.ops.examine.alone.sites.WORK", 30_000)
 
     found = examine(wide, swap)
 

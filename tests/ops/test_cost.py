@@ -9,19 +9,19 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.asked.recipe import Recipe, TensorInput
 from modswap.core.errors import InputError, ShapeError
 from modswap.core.finding import Finding
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.core.recipe import Recipe, TensorInput
-from modswap.io.recipe import parse_recipe
+from modswap.core.kept.outcome import Outcome
+from modswap.io.recipe.reader import parse_recipe
 from modswap.nn.acmix import ACmix
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
-from modswap.ops.cost import costs_of, real_costs
-from modswap.ops.inputs import Case, DummyCall
-from modswap.ops.latency import unread
-from modswap.ops.memory import RUN, available
-from modswap.ops.replace import check_file, replace_file
+from modswap.ops.jobs.replace import check_file, replace_file
+from modswap.ops.measure.cost import costs_of, real_costs
+from modswap.ops.measure.memory import RUN, available
+from modswap.ops.measure.timing import unread
+from modswap.ops.run.inputs import Case, DummyCall
 from tests.models import GatedNet, ManyCalls, SharedNet, Strided, TokenNet
 
 # of switching oneDNN off, which runs an LSTM as one operator that no counter knows

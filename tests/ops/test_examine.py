@@ -6,11 +6,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from modswap.core.decided.verdict import Verdict
 from modswap.core.finding import Finding
-from modswap.core.verdict import Verdict
-from modswap.io.recipe import parse_recipe
-from modswap.ops.examinations import EXAMINATIONS
-from modswap.ops.examine import Bench, Examination, _findings, examined
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.examine.bench import Bench, Examination, _findings, examined
+from modswap.ops.examine.table import EXAMINATIONS
 from modswap.ops.swap import prepare, verified
 from tests.models import EvenBatch, GatedNet, OneBatch
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.finding import Finding
-from modswap.core.job import Job, Policy, Subject
-from modswap.io.recipe import parse_recipe
-from modswap.ops import exports as under_test
-from modswap.ops.examine import Bench
-from modswap.ops.exports import exports
-from modswap.ops.replace import check_file, replace_file
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.examine import export as under_test
+from modswap.ops.examine.bench import Bench
+from modswap.ops.examine.export import exports
+from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.swap import prepare, verified
 from tests.models import ByValue, GatedNet
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from modswap.core.recipe import Recipe, TensorInput, Verify
-from modswap.ops.inputs import Case, DummyCall, calls_of, cases_of, make
+from modswap.core.asked.recipe import Recipe, TensorInput, Verify
+from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of, make
 
 
 def generator() -> torch.Generator:

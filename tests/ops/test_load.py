@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import modswap
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, RecipeError, UnsafeError, UsageError
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.receipt import Receipt, SiteRecord
-from modswap.io.recipe import parse_recipe
-from modswap.ops.load import load
-from modswap.ops.replace import check_file, replace_file
+from modswap.core.kept.receipt import Receipt, SiteRecord
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace import check_file, replace_file
+from modswap.ops.reopen import load
 from tests.models import Detector, GatedNet, Tied
 
 RULE = "replace: [{match: space_attention, with: BiLevelRoutingAttention}]\n"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from modswap.core.errors import CheckpointError, ModswapError, ShapeError, together
-from modswap.ops.many import Request, check_many, check_one
+from modswap.ops.jobs.workers import Request, check_many, check_one
 from tests.models import build_gated
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ class Slow(Keep):
 
 class LateInAnotherProcess(Keep):
     def forward(self, x):
-        return x if "modswap.ops.many" in sys.modules else Slow.forward(self, x)
+        return x if "modswap.ops.jobs.workers" in sys.modules else Slow.forward(self, x)
 """
 SLOW = RECIPE.replace("BiLevelRoutingAttention", "'code.py:Slow', layout: NCHW, wants: NCHW")
 

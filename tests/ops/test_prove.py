@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from modswap.core.errors import CheckpointError
-from modswap.core.ledger import Changes
-from modswap.core.outcome import Amount
-from modswap.ops.prove import same_bits, tensor_ledger
+from modswap.core.kept.ledger import Changes
+from modswap.core.kept.outcome import Amount
+from modswap.ops.write.prove import same_bits, tensor_ledger
 
 GATE = Changes(("gate.",))
 

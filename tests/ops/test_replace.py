@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import modswap
+from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.asked.recipe import Recipe
 from modswap.core.errors import CheckpointError, InputError, ShapeError, UsageError
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.core.recipe import Recipe
-from modswap.io.recipe import parse_recipe
-from modswap.ops.replace import check_file, replace_file
+from modswap.core.kept.outcome import Outcome
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace import check_file, replace_file
 from tests.models import Detector, GatedNet, ManyCalls, SharedNet, Strided, Tied, TokenNet, gate
 
 ALLOW = ("tests.models.*",)
@@ -619,7 +619,7 @@ def test_file_that_fails_its_proof_is_never_put_in_place(
     def fails(*args: Any, **more: Any) -> Any:
         raise CheckpointError("a tensor outside the swap did not survive", "x", "report this")
 
-    monkeypatch.setattr(f"modswap.ops.surgery.{proof}", fails)
+    monkeypatch.setattr(f"modswap.ops.write.writer.{proof}", fails)
     asked = Job(
         Subject(tmp_path / "net.pt", Policy(allow=ALLOW)), recipe(), tmp_path / name, force=True
     )

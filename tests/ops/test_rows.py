@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import modswap
-from modswap.io.recipe import parse_recipe
+from modswap.io.recipe.reader import parse_recipe
 from modswap.nn import CATALOGUE
 from tests.models import GatedNet
 

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import modswap
+from modswap.core.asked.recipe import Recipe
 from modswap.core.errors import ModswapError
-from modswap.core.recipe import Recipe
-from modswap.io.recipe import parse_recipe
+from modswap.io.recipe.reader import parse_recipe
 from modswap.nn.adapters import SiteAdapter
-from modswap.ops.examinations import EXAMINATIONS
-from modswap.ops.examine import Bench, examined
+from modswap.ops.examine.bench import Bench, examined
+from modswap.ops.examine.table import EXAMINATIONS
 from modswap.ops.swap import prepare, verified
 
 DIM = 16

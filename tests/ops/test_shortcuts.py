@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
-from modswap.ops.shortcuts import Shortcuts
+from modswap.ops.run.shape_shortcuts import Shortcuts
 
 Call = Callable[[torch.Tensor], torch.Tensor]
 CALLS: dict[str, Call] = {

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
+from modswap.core.asked.recipe import TensorInput
 from modswap.core.finding import Finding
-from modswap.core.recipe import TensorInput
-from modswap.core.size_rule import SizeRule, fit_rule
-from modswap.io.recipe import parse_recipe
+from modswap.core.sizes.rule import SizeRule, fit_rule
+from modswap.io.recipe.reader import parse_recipe
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
-from modswap.ops.examine import Bench
-from modswap.ops.inputs import DummyCall
-from modswap.ops.size_sweep import NoSweepError, sweep
-from modswap.ops.sizes import examine_sizes
+from modswap.ops.examine.bench import Bench
+from modswap.ops.examine.sizes import examine_sizes
+from modswap.ops.examine.sizing.calls import declared, varied, without_data
+from modswap.ops.examine.sizing.sweep import NoSweepError, sweep
+from modswap.ops.run.inputs import DummyCall
 from modswap.ops.swap import prepare, verified
-from modswap.ops.varied import declared, varied, without_data
 from tests.models import GatedNet
 
 

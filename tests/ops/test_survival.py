@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.finding import Finding
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.io.recipe import parse_recipe
-from modswap.ops.replace import check_file, replace_file
+from modswap.core.kept.outcome import Outcome
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace import check_file, replace_file
 from tests.models import GatedNet
 
 HERE = __name__

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from modswap.core.recipe import TensorInput
-from modswap.core.site import Site
-from modswap.ops.inputs import Case, DummyCall
-from modswap.ops.trace import sites_of, trace
+from modswap.core.asked.recipe import TensorInput
+from modswap.core.seen.site import Site
+from modswap.ops.run.inputs import Case, DummyCall
+from modswap.ops.trace.passes import trace
+from modswap.ops.trace.sites import sites_of
 from tests.models import GatedNet, ManyCalls, PairNet, SharedNet, TokenNet
 
 

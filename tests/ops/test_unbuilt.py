@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import modswap
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, RecipeError, ShapeError, UnsafeError
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.io.recipe import parse_recipe
-from modswap.ops.tree import read_tree
-from modswap.ops.unbuilt import replace_unbuilt
+from modswap.core.kept.outcome import Outcome
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace_as_data import replace_unbuilt
+from modswap.ops.jobs.tree import read_tree
 from tests.models import GatedNet, Keep, SharedNet, Tied
 
 GONE = """

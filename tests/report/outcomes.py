@@ -3,13 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from modswap.core.blueprint import Choice
+from modswap.core.decided.blueprint import Choice
+from modswap.core.decided.verdict import Case, CaseKey, Problem, Verdict
 from modswap.core.errors import MatchError, RecipeError, ShapeError, UnsafeError, together
 from modswap.core.finding import Finding
-from modswap.core.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
-from modswap.core.site import Call
-from modswap.core.values import NONE, Group, TensorInfo
-from modswap.core.verdict import Case, CaseKey, Problem, Verdict
+from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
+from modswap.core.seen.site import Call
+from modswap.core.seen.values import NONE, Group, TensorInfo
 
 MAP = TensorInfo((1, 512, 14, 14))
 IMAGE = CaseKey("(1, 3, 224, 224)")

@@ -13,10 +13,10 @@ import sarif_pydantic
 from junitparser import Error, Failure, JUnitXml, Skipped
 from markdown_it import MarkdownIt
 
+from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ModswapError, UsageError
 from modswap.core.finding import CheckName
-from modswap.core.outcome import Outcome
-from modswap.core.verdict import Verdict
+from modswap.core.kept.outcome import Outcome
 from modswap.report import REPORTS
 from modswap.report.checks import ABOUT, Place, checks_of, faults_of, place_of
 from modswap.report.github import MOST_ROWS, github_summary

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from modswap.core.catalogue import CatalogueEntry, OptionEntry
-from modswap.core.site import Call
-from modswap.core.tree import Tree, TreeRow, Wanted
-from modswap.core.values import TensorInfo
+from modswap.core.asked.catalogue import CatalogueEntry, OptionEntry
+from modswap.core.seen.site import Call
+from modswap.core.seen.tree import Tree, TreeRow, Wanted
+from modswap.core.seen.values import TensorInfo
 from modswap.report.catalogue import (
     catalogue_entry,
     catalogue_json,

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from modswap.core.decided.verdict import Case, CaseKey, Verdict
 from modswap.core.finding import Finding
-from modswap.core.outcome import Outcome
-from modswap.core.values import Group, Plain, TensorInfo
-from modswap.core.verdict import Case, CaseKey, Verdict
+from modswap.core.kept.outcome import Outcome
+from modswap.core.seen.values import Group, Plain, TensorInfo
 from modswap.report import REPORTS
 from modswap.report.json_report import as_data
 from modswap.report.page import Page, human_bytes

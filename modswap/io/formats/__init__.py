@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
-from modswap.core.job import Policy
-from modswap.core.outcome import Written
-from modswap.io.atomic import digest, exists, replacing
+from modswap.core.kept.outcome import Written
 from modswap.io.formats.container import (
     NO_FILE,
     Container,
@@ -19,15 +18,16 @@ from modswap.io.formats.container import (
     named_tensors,
     refilled,
 )
-from modswap.io.formats.distributed import DISTRIBUTED
-from modswap.io.formats.exported import EXPORTED
-from modswap.io.formats.folder import FOLDER
+from modswap.io.formats.distributed.load import DISTRIBUTED
+from modswap.io.formats.exported.load import EXPORTED
+from modswap.io.formats.folder.load import FOLDER
 from modswap.io.formats.format import Format, Swaps
-from modswap.io.formats.safetensors_file import SAFETENSORS
-from modswap.io.formats.torch_file import TORCH, TORCH_LEGACY
-from modswap.io.outline.pickle_data import UnreadableError
-from modswap.io.recognise import foreign, kind_of, look_at
-from modswap.io.surgery.edit import Records, Rewriting
+from modswap.io.formats.safetensors.load import SAFETENSORS
+from modswap.io.formats.torch.load import TORCH, TORCH_LEGACY
+from modswap.io.pickled.data import UnreadableError
+from modswap.io.raw.atomic import digest, exists, replacing
+from modswap.io.recognise.look import foreign, kind_of, look_at
+from modswap.io.rewriting import Records, Rewriting
 
 __all__ = [
     "ENDINGS",

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from modswap.core.errors import CheckpointError
-from modswap.io.names import key_text
-from modswap.io.places import COUNTER, KEYS, common_prefix
+from modswap.io.pickled.names import key_text
+from modswap.io.recognise.model_places import COUNTER, KEYS, common_prefix
 
 NO_FILE = Path()
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from modswap.core.job import Policy
+from modswap.core.asked.job import Policy
 from modswap.io.formats.container import Container, Slot
-from modswap.io.recognise import Look
-from modswap.io.surgery.edit import Records, Rewriting
-from modswap.io.surgery.optimizers import Parameters
+from modswap.io.pickled.optimizers import Parameters
+from modswap.io.recognise.look import Look
+from modswap.io.rewriting import Records, Rewriting
 
 
 @dataclass(frozen=True, slots=True)

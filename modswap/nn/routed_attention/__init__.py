@@ -2,10 +2,10 @@
 
 import torch
 
+from modswap.nn.kernels.tracing import recorded, transformed
 from modswap.nn.routed_attention.picking import picking_attention
 from modswap.nn.routed_attention.plain import plain_attention, plain_shares
 from modswap.nn.routed_attention.whole import attend_whole, pays_off
-from modswap.nn.transforms import recorded, transformed
 
 __all__ = ["plain_attention", "plain_shares", "routed_attention"]
 

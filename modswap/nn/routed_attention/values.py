@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from modswap.nn.transforms import transformed
-from modswap.nn.windows import in_place, join
+from modswap.nn.kernels.tracing import transformed
+from modswap.nn.kernels.windows import in_place, join
 
 
 def with_value_map(

@@ -1,23 +1,22 @@
 """The demonstration, step by step: make a checkpoint, swap, measure, train the new modules."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.io.recipe import read_recipe
+from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.kept.outcome import Outcome
+from modswap.core.progress import Progress
+from modswap.io.recipe.reader import read_recipe
+from modswap.ops.api import load
 from modswap.ops.demo.data import CLASSES, Scenes, make_scenes
 from modswap.ops.demo.network import build_network
 from modswap.ops.demo.train import accuracy, train, write_checkpoints
-from modswap.ops.python import load
-from modswap.ops.replace import replace_file
+from modswap.ops.jobs.replace import replace_file
 
-Progress = Callable[[str], None]
 TRAIN, TEST = 3000, 400  # scenes
 HEAL_STEPS = 60
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, UnsafeError
-from modswap.core.job import Policy
 from modswap.io.formats import read
-from modswap.io.formats.allow import resolve
-from modswap.io.names import runs_code
+from modswap.io.formats.torch.allow import resolve
+from modswap.io.pickled.names import runs_code
 
 PLAIN = Policy()
 WEIGHTS = {"a.weight": torch.ones(2), "b.bias": torch.zeros(3)}
@@ -102,7 +102,7 @@ def test_file_beside_the_checkpoint_is_not_run(
     assert not Path("canary").exists()
 
 
-@pytest.mark.parametrize("name", ["modswap.nn.nosuch.Net", "modswap.nn.custom.NoSuch"])
+@pytest.mark.parametrize("name", ["modswap.nn.nosuch.Net", "modswap.nn.custom.fit.NoSuch"])
 def test_layer_of_another_version_is_told(name: str, tmp_path: Path) -> None:
     with pytest.raises(UnsafeError, match="written by another version of modswap") as raised:
         resolve([name], PLAIN, tmp_path / "net.pt")
@@ -199,7 +199,7 @@ def test_name_that_stays_refused_ends_the_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = legacy({"model": WEIGHTS, "args": argparse.Namespace(lr=1)}, tmp_path)
-    monkeypatch.setattr("modswap.io.formats.torch_file.resolve", lambda *_: [])
+    monkeypatch.setattr("modswap.io.formats.torch.load.resolve", lambda *_: [])
 
     with pytest.raises(CheckpointError, match=r"safe reader does not do: argparse\.Namespace"):
         read(file, PLAIN)

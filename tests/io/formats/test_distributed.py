@@ -16,17 +16,17 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
 import modswap
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.io.archive import Window, read_inner_archive
-from modswap.io.formats.distributed import DISTRIBUTED
-from modswap.io.outline.distributed_metadata import read_distributed
-from modswap.io.recipe import parse_recipe
-from modswap.io.surgery.edit import Records
-from modswap.ops.replace import check_file, replace_file
-from modswap.ops.tree import read_tree
-from modswap.ops.unbuilt import replace_unbuilt
+from modswap.core.kept.outcome import Outcome
+from modswap.io.formats.distributed.load import DISTRIBUTED
+from modswap.io.formats.distributed.metadata import read_distributed
+from modswap.io.raw.torch_zip_layout import Window, read_inner_archive
+from modswap.io.recipe.reader import parse_recipe
+from modswap.io.rewriting import Records
+from modswap.ops.jobs.replace import check_file, replace_file
+from modswap.ops.jobs.replace_as_data import replace_unbuilt
+from modswap.ops.jobs.tree import read_tree
 from tests.models import GatedNet
 
 dcp: Any = torch.distributed.checkpoint

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 import modswap
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, ShapeError, UnsafeError
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.io.agreement import distance
-from modswap.io.recipe import parse_recipe
-from modswap.ops.replace import check_file, replace_file
-from modswap.ops.starter import starter_recipe
+from modswap.core.kept.outcome import Outcome
+from modswap.io.formats.exported.agreement import distance
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace import check_file, replace_file
+from modswap.ops.jobs.starter_recipe import starter_recipe
 from tests.models import GatedNet
 
 TRUST = Policy(trust=True)
@@ -462,7 +462,7 @@ def test_archive_that_unflattens_to_something_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))
-    monkeypatch.setattr("modswap.io.formats.exported.distance", lambda *_: 0.5)
+    monkeypatch.setattr("modswap.io.formats.exported.load.distance", lambda *_: 0.5)
 
     with pytest.raises(CheckpointError, match=r"0\.5 apart"):
         modswap.load(file, trust=True)
@@ -492,7 +492,7 @@ def test_written_archive_is_compared_before_it_takes_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))
-    monkeypatch.setattr("modswap.ops.archive.distance", lambda *_: 0.5)
+    monkeypatch.setattr("modswap.ops.write.exported_program.distance", lambda *_: 0.5)
 
     outcome = swap(file, tmp_path / "out.pt2")
 

@@ -17,14 +17,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import modswap
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, UsageError
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.io import atomic
-from modswap.io.recipe import parse_recipe
-from modswap.ops.replace import check_file, replace_file
-from modswap.ops.tree import read_tree
-from modswap.ops.unbuilt import replace_unbuilt
+from modswap.core.kept.outcome import Outcome
+from modswap.io.raw import atomic
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.replace import check_file, replace_file
+from modswap.ops.jobs.replace_as_data import replace_unbuilt
+from modswap.ops.jobs.tree import read_tree
 from tests.models import GatedNet
 
 FACTORY = "tests.models:build_gated"
@@ -352,7 +352,7 @@ def test_damage_found_on_the_way_leaves_nothing(tmp_path: Path) -> None:
 
 def test_killed_writer_of_a_folder_leaves_litter_that_the_next_removes(tmp_path: Path) -> None:
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom modswap.io.atomic import replacing\n"
+        "import sys, time\nfrom pathlib import Path\nfrom modswap.io.raw.atomic import replacing\n"
         "with replacing(Path(sys.argv[1]), force=False, folder=True) as folder:\n"
         "    (folder / 'part').write_text('x')\n"
         "    print('there', flush=True)\n    time.sleep(60)\n"

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, UnsafeError
-from modswap.core.job import Policy
 from modswap.io.formats import read, tensors
 from modswap.io.formats.container import Container, named_tensors
 from tests.models import GatedNet
@@ -307,7 +307,7 @@ def test_name_that_runs_code_is_not_offered_for_permission(tmp_path: Path) -> No
     "name", ["torch.nn.modules.module.warnings", "torch.nn.functional.boolean"]
 )
 def test_name_inside_torch_that_is_no_layer_is_refused(name: str, tmp_path: Path) -> None:
-    from modswap.io.formats.allow import resolve
+    from modswap.io.formats.torch.allow import resolve
 
     with pytest.raises(UnsafeError, match=name):
         resolve([name], PLAIN, tmp_path)
@@ -322,7 +322,7 @@ def test_our_own_layers_need_no_permission(tmp_path: Path) -> None:
 
 
 def test_our_own_package_has_other_things_that_stay_refused(tmp_path: Path) -> None:
-    from modswap.io.formats.allow import resolve
+    from modswap.io.formats.torch.allow import resolve
 
     with pytest.raises(UnsafeError, match=r"modswap\.nn\.construct\.construct"):
         resolve(["modswap.nn.construct.construct"], PLAIN, tmp_path)

@@ -15,13 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
-from modswap.core.job import Policy
-from modswap.io import atomic
 from modswap.io.formats import blank, left_out, read, refuse_target, tensors, write
-from modswap.io.formats.safetensors_file import save as save_safetensors
-from modswap.io.formats.torch_file import save as save_torch
-from modswap.io.surgery.edit import Records
+from modswap.io.formats.safetensors.load import save as save_safetensors
+from modswap.io.formats.torch.load import save as save_torch
+from modswap.io.raw import atomic
+from modswap.io.rewriting import Records
 
 PLAIN = Policy()
 
@@ -495,9 +495,9 @@ FULL_DISK = """
 import resource, signal, sys, torch
 from pathlib import Path
 from modswap.core.errors import CheckpointError
-from modswap.core.job import Policy
+from modswap.core.asked.job import Policy
 from modswap.io.formats import read, write
-from modswap.io.surgery.edit import Records
+from modswap.io.rewriting import Records
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 source, out = Path(sys.argv[1]), Path(sys.argv[2])
 container = read(source, Policy())

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from modswap.io.outline.pickle_data import Made, Name, UnreadableError, read_pickle
-from modswap.io.outline.pickle_writing import write_pickle
+from modswap.io.pickled.data import Made, Name, UnreadableError, read_pickle
+from modswap.io.pickled.writing import write_pickle
 from tests.models import GatedNet, SharedNet, Tied
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file, save_model
 
-from modswap.core.job import Policy, Subject
-from modswap.io.outline import outline
-from modswap.ops.built_tree import build_tree
+from modswap.core.asked.job import Policy, Subject
+from modswap.io.formats.outline import outline
+from modswap.ops.jobs.built_tree import build_tree
 from tests.io.outline.test_torch_zip import tied
 from tests.models import GatedNet
 

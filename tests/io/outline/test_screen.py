@@ -10,8 +10,8 @@ from torch import nn
 
 import modswap
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
-from modswap.io.outline.screen import called_names
-from modswap.io.recognise import look_at
+from modswap.io.formats.torch.screen import called_names
+from modswap.io.recognise.look import look_at
 from tests.io.outline.test_torch_zip import module, tensor, with_pickle
 from tests.models import GatedNet
 

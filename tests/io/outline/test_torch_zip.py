@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import nn
 
+from modswap.core.asked.job import Policy, Subject
 from modswap.core.errors import CheckpointError
-from modswap.core.job import Policy, Subject
-from modswap.core.tree import Tree, Wanted
-from modswap.io.outline import outline
-from modswap.io.outline.pickle_data import read_pickle
-from modswap.ops.built_tree import build_tree
+from modswap.core.seen.tree import Tree, Wanted
+from modswap.io.formats.outline import outline
+from modswap.io.pickled.data import read_pickle
 from modswap.ops.demo.network import build_network
+from modswap.ops.jobs.built_tree import build_tree
 from tests.models import GatedNet
 
 
@@ -232,7 +232,7 @@ def test_tensors_of_every_make_are_counted(
 def test_pickle_that_is_too_long_is_left_to_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modswap.io.outline.torch_zip.LARGEST", 10)
+    monkeypatch.setattr("modswap.io.pickled.outline.LARGEST", 10)
     file = with_pickle(tmp_path, module() + b".")
 
     assert outline(file) is None
@@ -240,7 +240,7 @@ def test_pickle_that_is_too_long_is_left_to_torch(
 
 @pytest.mark.parametrize("limit", ["LARGEST", "MOST"])
 def test_pickle_of_too_many_parts_is_refused(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modswap.io.outline import pickle_data
+    from modswap.io.pickled import data as pickle_data
 
     monkeypatch.setattr(pickle_data, limit, 100)
 

@@ -14,17 +14,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 import modswap
+from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError
-from modswap.core.job import Job, Policy, Subject
-from modswap.core.outcome import Outcome
-from modswap.io.outline.pickle_data import Made, Name, UnreadableError
-from modswap.io.recipe import parse_recipe
-from modswap.io.recognise import look_at
-from modswap.io.surgery.opened import open_legacy, open_zip
-from modswap.io.surgery.payload import put_module, put_weights, value_at
-from modswap.io.surgery.survey import survey
-from modswap.ops.replace import replace_file
-from modswap.ops.unbuilt import replace_unbuilt
+from modswap.core.kept.outcome import Outcome
+from modswap.io.formats.survey import survey
+from modswap.io.pickled.data import Made, Name, UnreadableError
+from modswap.io.pickled.edit import put_module, put_weights, value_at
+from modswap.io.pickled.opened import open_legacy, open_zip
+from modswap.io.recipe.reader import parse_recipe
+from modswap.io.recognise.look import look_at
+from modswap.ops.jobs.replace import replace_file
+from modswap.ops.jobs.replace_as_data import replace_unbuilt
 from tests.models import GatedNet
 
 FACTORY = "tests.models:build_gated"

@@ -1,0 +1,140 @@
+"""`modswap check`: the dry run for CI, without reading weights."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modswap.cli import locking, options
+from modswap.cli.outcomes import finish
+from modswap.cli.session import Session
+from modswap.core.errors import UsageError
+from modswap.core.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modswap.core.kept.outcome import Outcome
+    from modswap.ops.jobs.workers import Request
+
+RECIPES = (".yaml", ".yml")
+
+
+def check(
+    context: typer.Context,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE | RECIPE.yaml…",
+            help="The checkpoint; or recipes that name their own.",
+            show_default=False,
+        ),
+    ],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "-c", "--config", metavar="RECIPE", help="The recipe; - reads standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    inputs: options.Input = None,
+    model: options.Model = None,
+    allow: options.Allow = None,
+    alias: options.Alias = None,
+    trust: options.Trust = False,
+    thorough: options.Thorough = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j", "--jobs", metavar="N", min=1, help="How many recipes are checked at once.",
+            show_default=False,
+        ),
+    ] = None,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", help="Change a recipe that fails, where a small change makes it hold."
+        ),
+    ] = False,
+    lock: locking.Lock = False,
+    locked: locking.Locked = False,
+    lock_file: locking.LockFile = None,
+    max_memory: options.MaxMemory = None,
+    form: options.ReportFormat = "table",
+    report: options.Report = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> None:  # fmt: skip
+    """Check a swap; no weights read, nothing written."""
+    session = options.session_of(context)
+    session.command, session.checkpoint = "check", str(files[0])
+    session.report = report
+    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    options.check_report(session, form)
+    pairs = _pairs(files, config)
+    if fix and config == "-":
+        raise UsageError("standard input cannot be fixed", "--fix", "put the recipe into a file")
+    if fix and locked:
+        what = "--fix and --locked exclude each other: what is fixed is not what was locked"
+        raise UsageError(what, "check", "fix first, then write the lock anew with --lock")
+    policy = options.policy_of(allow, alias, trust=trust)
+    keeping = locking.locking_of(lock_file, write=lock, hold=locked)
+    most = options.memory_of(max_memory)
+    shapes = tuple(options.parse_shape(text) for text in inputs or ())
+
+    from modswap.ops.jobs.workers import Request
+
+    requests = [
+        Request(name, file, policy, model, shapes, thorough=thorough, fix=fix, max_memory=most)
+        for file, name in pairs
+    ]
+    entries = keeping.entries([request.recipe for request in requests])
+    with session.guarded() as progress:
+        outcomes = _outcomes(session, requests, jobs, progress, alone=not entries)
+    for outcome in outcomes:
+        if outcome.fixed:
+            sys.stderr.write(f"fixed: {outcome.fixed}\n")
+    finish(session, keeping.settle(outcomes, entries, quiet=quiet))
+
+
+def _outcomes(
+    session: Session,
+    requests: "Sequence[Request]",
+    jobs: int | None,
+    progress: Progress,
+    *,
+    alone: bool,
+) -> list["Outcome"]:
+    """Return what became of every request; of one alone, what stops its check is raised."""
+    from modswap.ops.jobs.workers import check_many, check_one, cores, job_of
+
+    if len(requests) > 1:
+        return list(check_many(requests, jobs or cores(), progress))
+    (request,) = requests
+    if not alone:
+        return [check_one(request, progress)]
+    session.recipe = request.recipe
+    session.checkpoint = str(request.file or "")
+    job = job_of(request)
+    session.checkpoint = str(job.subject.file)
+
+    from modswap.ops.jobs.repair import check_and_mend
+
+    return [check_and_mend(job, progress, fix=request.fix)]
+
+
+def _pairs(files: list[Path], config: str | None) -> list[tuple[Path | None, str]]:
+    """Return what is checked with what; None stands for the recipe's own checkpoint."""
+    if config is not None:
+        if len(files) > 1:
+            what = f"{len(files)} files and one recipe"
+            fix = "check one file with -c, or name recipes that name their own checkpoint"
+            raise UsageError(what, "check", fix)
+        return [(files[0], config)]
+    others = [file for file in files if file.suffix.lower() not in RECIPES]
+    if others:
+        fix = f"add the recipe: modswap check {others[0]} -c RECIPE"
+        raise UsageError(f"{str(others[0])!r} is no recipe, and -c is missing", "check", fix)
+    return [(None, str(file)) for file in files]

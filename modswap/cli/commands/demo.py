@@ -1,0 +1,62 @@
+"""`modswap demo`: the main job on a checkpoint that it makes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modswap.cli import options
+from modswap.cli.outcomes import finish
+
+
+def demo(
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(metavar="[FOLDER]", help="Where the files go.")
+    ] = Path("modswap-demo"),
+    width: Annotated[
+        int, typer.Option("--width", min=2, help="Channels of the first stage; deeper ones double.")
+    ] = 4,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps.")] = 360,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> None:  # fmt: skip
+    """Make a real checkpoint, swap its gates, verify, show."""
+    session = options.session_of(context)
+    session.command, session.checkpoint = "demo", str(folder)
+    session.show(quiet=quiet, verbose=verbose or not quiet, no_color=no_color)
+
+    from modswap.core.asked.job import Subject
+    from modswap.ops.demo import run
+    from modswap.ops.jobs.tree import read_tree
+    from modswap.report.tree import tree_table
+
+    progress = session.progress()
+    session.emit(f"1. Train a UNet++ of width {width} on handwritten digits ({steps} steps)\n")
+    made = run.make(folder, width=width, steps=steps, progress=progress)
+    session.emit(
+        f"   {made.file}: {100 * made.accuracy:.1f} % of the digits' pixels right on unseen scenes,"
+        f" after {made.seconds:.0f} s\n\n2. modswap tree {made.file} --depth 1\n\n"
+    )
+    found = read_tree(Subject(made.file), lambda _: None)
+    rows = [row for row in found.rows if row.path.count(".") == 0]
+    session.emit(tree_table(found, rows, session.page()))
+    out = made.file.with_name("unetpp-bra.pt")
+    session.emit(f"\n3. modswap replace {made.file} -c {_shown(run.recipe_file())} -o {out}\n\n")
+    outcome = run.swap(made, progress)
+    finish(session, [outcome])
+    session.emit("\n4. What it costs, and what can be done\n")
+    fresh, trained = run.measure(made, outcome, progress)
+    session.emit(
+        f"   before the swap                        {100 * made.accuracy:5.1f} %\n"
+        f"   swapped, the new modules as they begin {100 * fresh:5.1f} %\n"
+        f"   the new modules alone trained, {run.HEAL_STEPS} steps {100 * trained:5.1f} %\n"
+        "   A fresh module knows nothing yet: train it (alone first, then the whole model).\n"
+    )
+
+
+def _shown(file: Path) -> str:
+    """Return a file relative to the working folder where that is shorter."""
+    here = Path.cwd()
+    return str(file.relative_to(here)) if file.is_relative_to(here) else file.name

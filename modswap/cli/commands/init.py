@@ -1,0 +1,50 @@
+"""`modswap init`: a first recipe for a checkpoint."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modswap.cli import options
+from modswap.cli.session import write_text
+from modswap.core.errors import CheckpointError
+
+
+def init(
+    context: typer.Context,
+    file: options.File,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="RECIPE", help="Write it there.", show_default=False
+        ),
+    ] = None,
+    inputs: options.Input = None,
+    model: options.Model = None,
+    allow: options.Allow = None,
+    alias: options.Alias = None,
+    trust: options.Trust = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite RECIPE.")] = False,
+    quiet: options.Hush = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> None:
+    """Write a starter recipe, whose rule was tried."""
+    session = options.session_of(context)
+    session.command, session.checkpoint = "init", str(file)
+    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    if output is not None and output.exists() and not force:
+        raise CheckpointError("it exists", str(output), "name another file, or add --force")
+    policy = options.policy_of(allow, alias, trust=trust)
+    subject = options.subject(file, inputs=inputs, model=model, policy=policy)
+
+    from modswap.ops.jobs.starter_recipe import starter_recipe
+
+    with session.guarded() as progress:
+        text = starter_recipe(subject, progress)
+    if output is None:
+        session.emit(text)
+        return
+    write_text(output, text)
+    if not quiet:
+        session.emit(f"wrote {output}\n")

@@ -1,0 +1,23 @@
+"""`modswap schema`: the recipe's JSON Schema."""
+
+import json
+
+import typer
+
+from modswap.cli import options
+
+
+def schema(
+    context: typer.Context,
+    report: options.Report = None,
+    quiet: options.Hush = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> None:
+    """Print the recipe's JSON Schema, for editors."""
+    from modswap.core.asked.schema import recipe_schema
+
+    session = options.session_of(context)
+    session.command, session.report = "schema", report
+    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    session.emit(json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,69 @@
+"""`modswap tree`: the module tree of a checkpoint."""
+
+from typing import Annotated
+
+import typer
+
+from modswap.cli import options
+from modswap.core.asked.patterns import compile_pattern
+from modswap.core.errors import UsageError
+from modswap.core.seen.tree import Tree, TreeRow
+from modswap.core.words.nearest import did_you_mean
+
+
+def tree(
+    context: typer.Context,
+    file: options.File,
+    inputs: options.Input = None,
+    match: Annotated[
+        str | None,
+        typer.Option("--match", metavar="PATTERN", help="Only these paths.", show_default=False),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option("--depth", min=0, help="Only so many levels.", show_default=False),
+    ] = None,
+    model: options.Model = None,
+    allow: options.Allow = None,
+    alias: options.Alias = None,
+    trust: options.Trust = False,
+    form: options.Format = "table",
+    report: options.Report = None,
+    quiet: options.Hush = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> None:
+    """Show a checkpoint's module tree; shapes with --input."""
+    session = options.session_of(context)
+    session.command, session.checkpoint = "tree", str(file)
+    session.report = report
+    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    options.check_format(session, form, ("table", "json"))
+    policy = options.policy_of(allow, alias, trust=trust)
+    subject = options.subject(file, inputs=inputs, model=model, policy=policy)
+    pattern = compile_pattern(match, "--match") if match is not None else None
+
+    from modswap.ops.jobs.tree import read_tree
+    from modswap.report.tree import tree_json, tree_table
+
+    with session.guarded() as progress:
+        found = read_tree(subject, progress)
+    rows = [
+        row
+        for row in found.rows
+        if (pattern is None or (row.path and pattern.matches(row.path)))
+        and (depth is None or _level(row) <= depth)
+    ]
+    if not rows:
+        raise _nothing(found, str(match))
+    as_json = session.format == "json"
+    session.emit(tree_json(found, rows) if as_json else tree_table(found, rows, session.page()))
+
+
+def _level(row: TreeRow) -> int:
+    return row.path.count(".") + 1 if row.path else 0
+
+
+def _nothing(found: Tree, match: str) -> UsageError:
+    near = did_you_mean(match, [row.path for row in found.rows if row.path])
+    return UsageError(f"no module matches {match!r}", "--match", near or "leave --match out")

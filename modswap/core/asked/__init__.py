@@ -1,0 +1,1 @@
+"""Records of what the user asked for: recipes, patterns, conditions, jobs."""

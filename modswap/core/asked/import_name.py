@@ -1,0 +1,114 @@
+"""Importing the code that a user named: `package.module:name` or `file.py:name`."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+
+from modswap.core.errors import RecipeError
+from modswap.core.words.nearest import did_you_mean, file_near
+
+
+def split_reference(reference: str, where: str) -> tuple[str, str]:
+    """Return the module or file, and the name in it.
+
+    Raises:
+        RecipeError: If there is no colon, or nothing on one side of it.
+    """
+    module, colon, name = reference.rpartition(":")
+    if not colon or not module or not name:
+        what = f"{reference!r} does not say where to find it"
+        raise RecipeError(what, where, "write package.module:name or file.py:name")
+    return module, name
+
+
+def import_object(reference: str, *, folder: str, where: str) -> object:
+    """Return what a reference names, importing its module as the user asked.
+
+    Args:
+        reference: `package.module:name` or `file.py:name`; the name may be dotted.
+        folder: Where a relative file is looked for, and modules beside it are found.
+        where: Who asked, for errors.
+
+    Raises:
+        RecipeError: If there is no such file, module or name, or its code raises.
+    """
+    module_name, name = split_reference(reference, where)
+    with _importable(folder):
+        if module_name.endswith(".py"):
+            module = _load_file(Path(folder, module_name), where)
+        else:
+            module = _load_module(module_name, where)
+    found: object = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = did_you_mean(part, [known for known in dir(found) if not known.startswith("_")])
+            raise RecipeError(f"{module_name} has no {name!r}", where, near or "correct the name")
+        found = getattr(found, part)
+    return found
+
+
+@contextmanager
+def _importable(folder: str) -> Iterator[None]:
+    """Let modules beside the recipe be imported for the time of a block."""
+    entry = str(Path(folder).resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)
+
+
+def _load_module(name: str, where: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if name == missing or name.startswith(f"{missing}."):
+            what = f"no module named {missing!r}"
+            raise RecipeError(what, where, "install it, or correct the name") from None
+        raise _raised(name, where, error) from error
+    except Exception as error:
+        raise _raised(name, where, error) from error
+
+
+def _load_file(file: Path, where: str) -> ModuleType:
+    if not file.is_file():
+        fix = file_near(file) or "paths are relative to the recipe"
+        raise RecipeError(f"no file {str(file)!r}", where, fix)
+    # one name per place, so that its classes can be pickled and it runs once
+    digest = sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    name = file.stem if file.stem.isidentifier() and file.stem not in sys.modules else ""
+    known = f"modswap_file_{digest}"
+    if known in sys.modules:
+        return sys.modules[known]
+    name = name or known
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = sys.modules[known] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[known]
+        sys.modules.pop(name, None)
+        raise _raised(file.name, where, error) from error
+    return module
+
+
+def _raised(name: str, where: str, error: BaseException) -> RecipeError:
+    text = " ".join(str(error).split())[:200]
+    if isinstance(error, SyntaxError):
+        places = [f" at {Path(error.filename or name).name}:{error.lineno}"]
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = ("<frozen", __file__)
+        theirs = [frame for frame in frames if not frame.filename.startswith(own)]
+        places = [f" at {Path(frame.filename).name}:{frame.lineno}" for frame in theirs]
+    what = f"importing {name!r} raised {type(error).__name__}: {text}{''.join(places[-1:])}"
+    return RecipeError(what, where, "import it in a Python session to see why")

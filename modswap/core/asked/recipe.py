@@ -1,0 +1,327 @@
+"""What a recipe may say: one declaration for the check, the help text and the JSON Schema."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+from modswap.core.asked.conditions import check_condition
+from modswap.core.asked.patterns import LONGEST
+from modswap.core.finding import CheckName
+
+Dtype = Literal[
+    "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
+]  # fmt: skip
+FloatDtype = Literal["float32", "float64", "float16", "bfloat16"]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _one_or_more(least: int) -> WithJsonSchema:
+    name = {"type": "string", "maxLength": LONGEST}
+    return WithJsonSchema({"anyOf": [name, {"type": "array", "items": name, "minItems": least}]})
+
+
+_Listed = Annotated[
+    tuple[Annotated[StrictStr, Field(max_length=LONGEST)], ...], BeforeValidator(_listed)
+]
+Names = Annotated[_Listed, _one_or_more(0)]
+# what names a file or a module: a system takes no more, and no NUL
+Text = Annotated[StrictStr, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+# torch holds whole numbers in 64 bits
+Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
+Positive = Annotated[StrictInt, Field(gt=0, lt=2**63)]
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a recipe was read from, so that errors can name file, line and column.
+
+    Args:
+        name: File name as the user gave it, or `<stdin>`.
+        text: The recipe's text.
+        lines: Line and column, counted from 1, of every key and list item.
+        folder: Folder against which the recipe's own file names are resolved.
+    """
+
+    name: str = "<recipe>"
+    text: str = ""
+    lines: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
+    folder: str = "."
+
+    def at(self, *place: str | int) -> str:
+        """Return `file:line:column` of a key, or of the nearest key around it."""
+        line, column = self.line(*place)
+        return f"{self.name}:{line}:{column}" if line else self.name
+
+    def line(self, *place: str | int) -> tuple[int, int]:
+        """Return line and column of a key, or of the nearest key around it; 0, 0 if unknown."""
+        for end in range(len(place), -1, -1):
+            if place[:end] in self.lines:
+                return self.lines[place[:end]]
+        return (0, 0)
+
+
+class Part(BaseModel):
+    """Base of every part of a recipe: unknown keys refused, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Integers(Part):
+    """Whole numbers drawn evenly from `low` (included) to `high` (excluded)."""
+
+    integers: tuple[Integer, Integer] = Field(description="[low, high): high is not drawn")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Integers":
+        if self.integers[0] >= self.integers[1]:
+            raise ValueError("low must be below high")
+        return self
+
+
+def _kind_of_fill(value: Any) -> str:
+    return INTEGERS if isinstance(value, (Mapping, Integers)) else WORD
+
+
+def _kind_of_input(value: Any) -> str:
+    """Return which kind of entry is meant; nothing at all is a call without arguments."""
+    if isinstance(value, Mapping):
+        return CALL if not value or {"args", "kwargs"} & value.keys() else TENSOR
+    return CALL if isinstance(value, CallInput) else TENSOR
+
+
+# what pydantic puts between the keys of an error's place, where one of several kinds is meant
+TENSOR, CALL, INTEGERS, WORD = KINDS = ("<tensor>", "<call>", "<integers>", "<word>")
+Fill = Annotated[
+    Annotated[Literal["normal", "zeros", "ones"], Tag(WORD)] | Annotated[Integers, Tag(INTEGERS)],
+    Discriminator(_kind_of_fill),
+]
+
+
+class TensorInput(Part):
+    """One tensor of the dummy input."""
+
+    shape: tuple[Positive, ...] = Field(description="size of each axis, batch first")
+    dtype: Dtype = Field("float32", description="element type")
+    fill: Fill = Field(
+        "normal", description="what it holds: normal, zeros, ones or {integers: [low, high]}"
+    )
+
+
+class CallInput(Part):
+    """One call of the model with several arguments."""
+
+    args: tuple[Any, ...] = Field((), description="positional: tensors, numbers, strings, lists")
+    kwargs: dict[StrictStr, Any] = Field(default_factory=dict, description="by name, likewise")
+
+
+Input = Annotated[
+    Annotated[TensorInput, Tag(TENSOR)] | Annotated[CallInput, Tag(CALL)],
+    Discriminator(_kind_of_input),
+]
+
+
+class ModelSource(Part):
+    """How to build the model, for files that hold weights without code."""
+
+    factory: Text = Field(
+        description="package.module:callable, or file.py:callable relative to the recipe",
+        json_schema_extra={"pattern": r"^[^\x00]+:[^\x00:]+$"},
+    )
+    args: dict[StrictStr, Any] = Field(
+        default_factory=dict, description="keyword arguments of the factory"
+    )
+
+
+def _comparison(value: Any) -> Any:
+    if value is None:
+        return value
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole or (isinstance(value, str) and value.isascii()):
+        try:
+            check_condition(value)
+        except ValueError:
+            pass
+        else:
+            return value
+    raise PydanticCustomError("comparison", "a number, or a comparison")
+
+
+_DIGITS = "[0-9]{1,18}"
+_COMPARED = rf"^\s*(?:(?:[<>=!]=|[<>])?\s*{_DIGITS}|{_DIGITS}\s*\.\.\s*{_DIGITS})\s*$"
+Comparison = Annotated[
+    str | int | None,
+    BeforeValidator(_comparison),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": _COMPARED},
+                {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**18},
+                {"type": "null"},
+            ]
+        }
+    ),
+    Field(description="a number, or a comparison such as '>=128'"),
+]
+
+
+class Conditions(Part):
+    """What must hold for what the trace saw at a site."""
+
+    channels: Comparison = None
+    height: Comparison = None
+    width: Comparison = None
+    tokens: Comparison = None
+    calls: Comparison = None
+
+
+class Rule(Part):
+    """Which modules, and what goes in."""
+
+    match: Annotated[_Listed, Field(min_length=1), _one_or_more(1)] = Field(
+        description="a path pattern or a list of them"
+    )
+    exclude: Names = Field((), description="patterns; each must exclude something")
+    class_: Names = Field(
+        (), alias="class", description="bare or dotted class name of the present module, or a list"
+    )
+    where: Conditions | None = Field(None, description="conditions on what the trace saw")
+    expect: Positive | None = Field(None, description="how many sites this rule must select")
+    with_: Text = Field(alias="with", description="a catalogue name, or package.module:Class")
+    args: dict[StrictStr, Any] = Field(
+        default_factory=dict,
+        description="arguments of the new module; what is left out, or says auto, is observed",
+    )
+    adapt: StrictBool = Field(
+        default=False,
+        description="true: a projection or pooling may be added where the output differs",
+    )
+    layout: Literal["auto", "NCHW", "NHWC", "NLC"] = Field(
+        "auto", description="how the site's tensors lie"
+    )
+    wants: Literal["auto", "NCHW", "NHWC", "NLC"] = Field(
+        "auto", description="the layout that a package.module:Class takes; auto: found by trying"
+    )
+    share: StrictBool = Field(
+        default=False, description="true: one new instance for all sites of this rule"
+    )
+    prefix: Text | None = Field(
+        None, description="put before the names of the new module's own layers"
+    )
+    start: Literal["fresh"] = Field("fresh", description="how the new weights begin")
+
+
+MEMORY = r"^\s*[0-9]{1,9}(?:\.[0-9]{1,3})?\s*(?:B|[KMGT]i?B)\s*$"
+
+
+class Limits(Part):
+    """What the swapped model may cost or change; beyond it the check fails."""
+
+    max_params: Positive | None = Field(None, description="parameters of the swapped model")
+    max_flops: Positive | None = Field(
+        None, description="floating-point operations of one pass over the first input"
+    )
+    max_memory: Annotated[StrictStr, Field(pattern=MEMORY)] | Positive | None = Field(
+        None, description="predicted peak memory of a training step: bytes, or 8GiB"
+    )
+    max_latency: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="measured milliseconds of one pass over the first input"
+    )
+    min_kept: Annotated[float, Field(strict=True, ge=0, le=1)] | None = Field(
+        None, description="share of the model's weights that stay as they were, 0 to 1"
+    )
+    max_drift: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="how far outputs may move, relative to their size, in a real pass"
+    )
+
+
+class Verify(Part):
+    """Which passes and examinations prove that the swap holds."""
+
+    modes: tuple[Literal["eval", "train"], ...] = Field(("eval",), min_length=1)
+    dtypes: tuple[FloatDtype, ...] = Field(("float32",), min_length=1)
+    sizes: tuple[tuple[Positive, Positive], ...] = Field(
+        (), description="further input sizes (H, W), each run as well"
+    )
+    batches: tuple[Positive, ...] = Field(
+        (1, 2, 3), description="batch sizes at which shapes are compared as well"
+    )
+    precisions: tuple[Literal["float32", "bfloat16", "float16", "autocast"], ...] = Field(
+        ("float32", "bfloat16", "float16", "autocast"),
+        description="dtypes in which shapes are compared as well, where the original runs in them",
+    )
+    formats: tuple[Literal["contiguous", "channels_last"], ...] = Field(
+        ("contiguous", "channels_last"), description="memory formats of 4-D inputs, likewise"
+    )
+    thorough: StrictBool = Field(
+        default=False, description="true: all that can be examined, whatever time it takes"
+    )
+    skip: tuple[CheckName, ...] = Field((), description="examinations to leave out")
+    export: tuple[Literal["torchscript", "onnx", "pt2", "compile"], ...] = Field(
+        (), description="ways in which the swapped model is exported, and compared with itself"
+    )
+    limits: Limits = Field(default_factory=Limits, description="what must not be exceeded")
+
+
+def _whole(value: Any) -> Any:
+    # `Literal[1]` alone takes true and 1.0 as well
+    if type(value) is not int:
+        raise PydanticKnownError("int_type")
+    return value
+
+
+class Recipe(Part):
+    """A recipe for `modswap replace` and `modswap check`."""
+
+    version: Annotated[Literal[1], BeforeValidator(_whole)] = Field(
+        description="of the recipe's own format"
+    )
+    checkpoint: Text | None = Field(
+        None, description="the file, relative to the recipe, for `modswap check swap.yaml`"
+    )
+    allow: Names = Field((), description="classes that a pickled checkpoint may build")
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = Field(
+        0, description="for what is initialised afresh"
+    )
+    model: ModelSource | None = None
+    inputs: tuple[Input, ...] = Field(
+        (), description="the dummy forward pass; each entry is one call of the model"
+    )
+    replace: tuple[Rule, ...] = Field(min_length=1, description="the rules")
+    verify: Verify = Field(default_factory=Verify)
+
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    @property
+    def source(self) -> Source:
+        """Return where the recipe was read from."""
+        return self._source
+
+    def read_from(self, source: Source) -> "Recipe":
+        """Return the same recipe with the place it was read from."""
+        copy = self.model_copy()
+        copy._source = source  # noqa: SLF001 - of our own class
+        return copy
+
+    def at(self, *place: str | int) -> str:
+        """Return `file:line:column` of a key, or of the nearest key around it."""
+        return self._source.at(*place)

@@ -1,0 +1,1 @@
+"""Decisions about a swap as plain data: plan, blueprints, verdict, costs, remedies."""

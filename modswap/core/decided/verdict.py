@@ -1,0 +1,313 @@
+"""Judging a swap: what the model gave before against what it gives after."""
+
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from modswap.core.finding import Finding
+from modswap.core.seen.site import Call
+from modswap.core.seen.values import NONE, Group, TensorInfo, Value, difference
+
+
+@dataclass(frozen=True, slots=True)
+class CaseKey:
+    """Which pass this was.
+
+    Args:
+        input: The dummy input in words, such as `(1, 3, 224, 224)`.
+        mode: `eval` or `train`.
+        dtype: Floating dtype of weights and inputs.
+    """
+
+    input: str
+    mode: str = "eval"
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.input} {self.mode} {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One call of one module, with where it came from.
+
+    Args:
+        path: The module's first path; its aliases are left out.
+        call: What it was given and gave back.
+        around: Paths of the modules that were running then, the outermost first.
+        lies: How the map that it gave lies in memory: `contiguous`, `channels_last` or `other`;
+            empty where it gave none, one that lies in both ways, or where it is not known.
+    """
+
+    path: str
+    call: Call
+    around: tuple[str, ...] = ()
+    lies: str = field(default="", compare=False)
+
+    def inside(self, sites: Container[str]) -> bool:
+        """Return whether it was called from inside one of these sites."""
+        return any(path in sites for path in self.around)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One forward pass of the whole model.
+
+    Args:
+        case: Which pass.
+        visits: Every call of every module, in the order they ended.
+        output: What the model gave back, or None if it raised.
+        finite: Whether every floating output was finite; None where there were no values.
+        error: What it raised, in one line, or empty.
+        raised_in: Path of the innermost module that raised.
+        missing: Attribute that it raised for not finding at a module, or empty.
+        missing_at: Path of that module.
+    """
+
+    case: CaseKey
+    visits: tuple[Visit, ...] = ()
+    output: Value | None = None
+    finite: bool | None = None
+    error: str = ""
+    raised_in: str = ""
+    missing: str = ""
+    missing_at: str = ""
+
+    def by_path(self) -> Mapping[str, tuple[Call, ...]]:
+        """Return the calls of each module, in order."""
+        return _by_path(self.visits)
+
+
+def _by_path(visits: Iterable[Visit]) -> Mapping[str, tuple[Call, ...]]:
+    found: dict[str, list[Call]] = {}
+    for visit in visits:
+        found.setdefault(visit.path, []).append(visit.call)
+    return {path: tuple(calls) for path, calls in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that does not hold.
+
+    Args:
+        path: Path of the module it concerns; empty for the whole model.
+        what: What does not hold, with both sides.
+        fix: What the user can do.
+    """
+
+    path: str
+    what: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One pass before and after, and whether it holds."""
+
+    key: CaseKey
+    before: Value | None
+    after: Value | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Return whether nothing was found."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the swap holds.
+
+    Args:
+        cases: One per pass.
+        finite: Whether all outputs were finite; None where no values were computed.
+        findings: What the examinations found.
+    """
+
+    cases: tuple[Case, ...]
+    finite: bool | None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Return everything that does not hold, that of the cases first, each once."""
+        failed = [
+            Problem(found.path, found.what, found.fix)
+            for found in self.findings
+            if found.status == "failed"
+        ]
+        cases = (problem for case in self.cases for problem in case.problems)
+        return tuple(dict.fromkeys((*cases, *failed)))
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every case holds."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a check looks at: one case before and after the swap.
+
+    Args:
+        before: The pass of the model as it was.
+        after: The same pass after the swap.
+        swapped: Paths of the swapped sites.
+    """
+
+    before: Pass
+    after: Pass
+    swapped: Collection[str]
+
+
+def runs(seen: Evidence) -> list[Problem]:
+    """Find an exception that the swapped model raises."""
+    if not seen.after.error:
+        return []
+    place = seen.after.raised_in
+    inside = any(place == path or place.startswith(f"{path}.") for path in seen.swapped)
+    if inside:
+        fix = "the new module does not take what its site is given: change its args or its layout"
+    elif seen.after.missing and seen.after.missing_at in seen.swapped:
+        fix = (
+            f"the module around reads `.{seen.after.missing}` of the module that was replaced: "
+            f"keep {seen.after.missing_at!r} out with `exclude`, "
+            "or swap in a class that has it and takes the site's calls as they are"
+        )
+    else:
+        fix = "a module behind the swap does not take what it is now given"
+    return [Problem(place, f"the forward pass raised {seen.after.error}", fix)]
+
+
+def reached(seen: Evidence) -> list[Problem]:
+    """Find swapped sites that are called another number of times than before."""
+    if seen.after.error:
+        return []
+    old, new = seen.before.by_path(), seen.after.by_path()
+    counts = {path: (len(old.get(path, ())), len(new.get(path, ()))) for path in seen.swapped}
+    fix = "an unseen module is not verified: give an input that reaches it"
+    return [
+        Problem(path, f"was called {was} times, is now called {now} times", fix)
+        for path, (was, now) in counts.items()
+        if was != now or now == 0
+    ]
+
+
+def lost_format(before: Pass, after: Pass, swapped: Container[str]) -> str | None:
+    """Return the first module that gave maps in channels_last, and gives them otherwise; or None.
+
+    Args:
+        before: A pass before the swap.
+        after: The same pass after it.
+        swapped: Paths of the swapped sites.
+    """
+    then: dict[str, list[str]] = {}
+    for visit in before.visits:
+        if not visit.inside(swapped):
+            then.setdefault(visit.path, []).append(visit.lies)
+    for visit in after.visits:
+        was = then.get(visit.path)
+        if visit.inside(swapped) or not was:
+            continue
+        if was.pop(0) == "channels_last" and visit.lies not in {"", "channels_last"}:
+            return visit.path
+    return None
+
+
+def module_shapes(seen: Evidence) -> list[Problem]:
+    """Find the first module, in order of execution, whose output changed."""
+    # a module that is also called from inside a site, as a shared activation is, has lost calls
+    old = _by_path(visit for visit in seen.before.visits if not visit.inside(seen.swapped))
+    turn: dict[str, int] = {}
+    for visit in seen.after.visits:
+        path = visit.path
+        if visit.inside(seen.swapped):
+            continue
+        index = turn.get(path, 0)
+        turn[path] = index + 1
+        if not path or path not in old or index >= len(old[path]):
+            continue
+        found = difference(old[path][index].output, visit.call.output)
+        if found is not None:
+            fix = _fix_of(old[path][index].output, visit.call.output)
+            return [Problem(path, found, fix if path in seen.swapped else "")]
+    return []
+
+
+def _fix_of(before: Value, after: Value) -> str:
+    """Return what makes up for another output of a site."""
+    if isinstance(before, TensorInfo) and isinstance(after, TensorInfo):
+        old, new = before.shape, after.shape
+        if old[:1] != new[:1] and sorted(old) == sorted(new):
+            return "its axes are in another order: give the batch first, as it was given"
+        if old == new:
+            return f"it gives {after.dtype}: end its forward with `.to(x.dtype)`"
+    return structure_fix(before, after) or (
+        "set `adapt: true` on its rule, or choose args that keep its shape"
+    )
+
+
+def structure_fix(before: Value, after: Value) -> str:
+    """Return what to do where a module gives a container that nothing behind it can make right.
+
+    Args:
+        before: What the site gave.
+        after: What the new module gives in its place.
+
+    Returns:
+        Advice that names both; empty where both are tensors, or the site gave a tensor and then
+        None, which an adapter adds.
+    """
+    wanted: Value = before
+    if isinstance(before, Group) and before.kind == "tuple" and before.items:
+        first, *rest = before.items
+        wanted = first if all(value == NONE for value in rest) else before
+    if isinstance(after, TensorInfo) and isinstance(wanted, TensorInfo):
+        return ""
+    return f"choose a class that gives {before}, as the replaced one does, and not {after}"
+
+
+def model_output(seen: Evidence) -> list[Problem]:
+    """Find a difference in the structure, shapes or dtypes of the model's output."""
+    if seen.before.output is None or seen.after.output is None:
+        return []
+    found = difference(seen.before.output, seen.after.output)
+    return [Problem("", found)] if found else []
+
+
+def finite(seen: Evidence) -> list[Problem]:
+    """Find outputs that became infinite or NaN."""
+    if seen.after.finite is False and seen.before.finite is not False:
+        return [Problem("", "output is not finite any more", "")]
+    return []
+
+
+CHECKS: tuple[Callable[[Evidence], list[Problem]], ...] = (
+    module_shapes,  # what diverged goes before what was raised for it
+    runs,
+    reached,
+    model_output,
+    finite,
+)
+
+
+def judge(before: Sequence[Pass], after: Sequence[Pass], swapped: Sequence[str]) -> Verdict:
+    """Return whether every pass after the swap matches the one before.
+
+    Args:
+        before: Passes of the model as it was.
+        after: The same passes, in the same order, after the swap.
+        swapped: Paths of the swapped sites.
+    """
+    paths = dict.fromkeys(swapped)  # in their order, and found at once
+    cases = tuple(
+        _judge_case(Evidence(old, new, paths.keys()))
+        for old, new in zip(before, after, strict=True)
+    )
+    values = [seen.finite for seen in after if seen.finite is not None]
+    return Verdict(cases, all(values) if values else None)
+
+
+def _judge_case(seen: Evidence) -> Case:
+    problems = tuple(problem for check in CHECKS for problem in check(seen))
+    return Case(seen.after.case, seen.before.output, seen.after.output, problems)

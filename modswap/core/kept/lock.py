@@ -1,0 +1,166 @@
+"""What a lock file holds of a check, and what drifted since."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from modswap.core.errors import DriftError
+from modswap.core.kept.outcome import Outcome, SiteOutcome
+
+
+class _Record(BaseModel):
+    # later versions may add keys: what is not known is passed over
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Fingerprint(_Record):
+    """What a checkpoint is known by.
+
+    Args:
+        name: Its file or folder, relative to the lock file.
+        nbytes: Its size.
+        kind: `sha256` of every byte; or, of what is too large for that, `structure`: names, sizes
+            and checksums of a zip's records, or the head and 256 pieces of another file.
+        digest: SHA-256 of that, in hexadecimal.
+    """
+
+    name: str
+    nbytes: int
+    kind: Literal["sha256", "structure"]
+    digest: str
+
+
+class SiteLock(_Record):
+    """What was decided at one site.
+
+    Args:
+        old: Class of what was there.
+        new: Class of what came in.
+        layout: How the site's tensors lie.
+        args: Every constructor argument of the new module.
+        chosen: What the recipe left open, and the value chosen.
+    """
+
+    old: str
+    new: str
+    layout: str | None = None
+    args: dict[str, Any] = Field(default_factory=dict)
+    chosen: dict[str, Any] = Field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what may drift, by name."""
+        told = {"class": self.old, "new class": self.new, "site layout": self.layout}
+        return {**told, **self.chosen, **self.args}
+
+
+class Entry(_Record):
+    """One recipe as it was checked.
+
+    Args:
+        recipe: SHA-256 of its text in hexadecimal.
+        checkpoint: The file.
+        versions: Of modswap, torch and python.
+        sites: What was decided, by the path of the site.
+    """
+
+    recipe: str
+    checkpoint: Fingerprint
+    versions: dict[str, str] = Field(default_factory=dict)
+    sites: dict[str, SiteLock] = Field(default_factory=dict)
+
+
+class Lock(_Record):
+    """A lock file: an entry for each recipe, by its path relative to the lock file."""
+
+    version: Literal[1] = 1
+    recipes: dict[str, Entry] = Field(default_factory=dict)
+
+    def text(self) -> str:
+        """Return it as it is written; the same for the same content."""
+        return json.dumps(self.model_dump(), indent=2, sort_keys=True) + "\n"
+
+
+def entry_of(
+    outcome: Outcome, recipe: str, checkpoint: Fingerprint, versions: Mapping[str, str]
+) -> Entry:
+    """Return what a lock holds of an outcome.
+
+    Args:
+        outcome: What the check found.
+        recipe: SHA-256 of the recipe's text.
+        checkpoint: What the checkpoint is known by.
+        versions: Of modswap, torch and python.
+    """
+    sites = {site.path: _site(site) for site in outcome.sites}
+    return Entry(recipe=recipe, checkpoint=checkpoint, versions=dict(versions), sites=sites)
+
+
+def _site(site: SiteOutcome) -> SiteLock:
+    chosen = {choice.name: choice.value for choice in site.choices}
+    return SiteLock(
+        old=site.old_class,
+        new=site.new_class,
+        layout=site.layout,
+        args=_plain(site.args),
+        chosen=_plain(chosen),
+    )
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as they are once they were written and read."""
+    read: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
+    return read
+
+
+def drifts(then: Entry, now: Entry, name: str) -> tuple[DriftError, ...]:
+    """Return everything that is not as it was, one error each.
+
+    Args:
+        then: As it was locked.
+        now: As it is; without sites if the check did not come to that.
+        name: The recipe, for errors.
+    """
+    fix = f"if that is meant, lock it anew: `modswap check {name} --lock`"
+    return tuple(DriftError(what, name, fix) for what in dict.fromkeys(_drifted(then, now)))
+
+
+def _drifted(then: Entry, now: Entry) -> Iterator[str]:
+    if then.recipe != now.recipe:
+        yield f"recipe was {then.recipe[:12]}, is {now.recipe[:12]}"
+    old, new = then.checkpoint, now.checkpoint
+    if (old.kind, old.digest, old.nbytes) != (new.kind, new.digest, new.nbytes):
+        yield f"checkpoint was {_shown(old)}, is {_shown(new)}"
+    for what, was, is_ in _compared(then.versions, now.versions):
+        yield f"{what} version was {was}, is {is_}"
+    if now.sites:
+        yield from _sites(then.sites, now.sites)
+
+
+def _shown(mark: Fingerprint) -> str:
+    return f"{mark.name} ({mark.nbytes:,} bytes, {mark.kind} {mark.digest[:12]})"
+
+
+def _sites(then: Mapping[str, SiteLock], now: Mapping[str, SiteLock]) -> Iterator[str]:
+    for path in then:
+        if path not in now:
+            yield f"{path} was swapped, is not any more"
+    for path, site in now.items():
+        if path not in then:
+            yield f"{path} was not swapped, is now"
+            continue
+        for what, was, is_ in _compared(then[path].facts(), site.facts()):
+            yield f"{what} of {path} was {was}, is {is_}"
+
+
+def _compared(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what differs, with both sides as JSON has them; so a number is no truth value."""
+    for name in dict.fromkeys((*then, *now)):
+        was, is_ = (_text(side[name]) if name in side else "not set" for side in (then, now))
+        if was != is_:
+            yield name, was, is_
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,142 @@
+"""What was done: everything that a report may say, without a tensor in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modswap.core.decided.blueprint import Choice
+from modswap.core.decided.verdict import Verdict
+from modswap.core.errors import ModswapError
+from modswap.core.seen.site import Call, Layout
+
+if TYPE_CHECKING:  # it knows recipes, whose reader takes a tenth of a second to import
+    from modswap.core.decided.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class SiteOutcome:
+    """One swapped site.
+
+    Args:
+        path: Dotted name of the module.
+        aliases: Its other paths, those of other sites that share the instance left out.
+        rule: Where the rule stands, `swap.yaml:7:5`.
+        old_class: Dotted class name of what was there.
+        old_params: Parameter elements of what was there.
+        new_class: Dotted class name of what is there now.
+        new_params: Parameter elements of what is there now.
+        args: Every constructor argument of the new module.
+        calls: What the reference pass saw there.
+        layout: How the site's tensors lie.
+        start: How the new weights began.
+        shared_with: Paths of the other sites that hold the same instance.
+        choices: What the recipe left open, what was chosen and why.
+        notes: Anything else worth knowing, a sentence each.
+    """
+
+    path: str
+    aliases: tuple[str, ...]
+    rule: str
+    old_class: str
+    old_params: int
+    new_class: str
+    new_params: int
+    args: Mapping[str, Any]
+    calls: tuple[Call, ...]
+    layout: Layout | None
+    start: str = "fresh"
+    shared_with: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A number of tensors and their size in bytes."""
+
+    tensors: int = 0
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What became of every tensor of the file.
+
+    Args:
+        kept: Bit for bit as they were, under the same name.
+        mapped: Bit for bit as they were, under another name.
+        fresh: New.
+        dropped: No longer there.
+        proved: Whether the kept ones were compared with the written file.
+    """
+
+    kept: Amount = Amount()
+    mapped: Amount = Amount()
+    fresh: Amount = Amount()
+    dropped: Amount = Amount()
+    proved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that was written.
+
+    Args:
+        file: Where.
+        nbytes: Its size.
+        sha256: Its digest in hexadecimal.
+        format: Name of the row of the table of formats.
+    """
+
+    file: Path
+    nbytes: int
+    sha256: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of `replace` or `check`, for reports and for callers from Python.
+
+    Args:
+        command: `replace` or `check`.
+        checkpoint: The file as the user gave it; empty for a model in memory.
+        recipe: The recipe's name.
+        plan: Which rule selected which sites; None if it did not come to that.
+        sites: What was swapped.
+        verdict: Whether the swap holds; None if it did not come to that.
+        ledger: What became of every tensor; None if nothing was swapped.
+        params_before: Parameter elements of the model before.
+        params_after: Parameter elements of the model after.
+        written: The written file; None for a dry run.
+        notes: Anything else worth knowing, a sentence each.
+        error: What stopped it, or None.
+        seconds: Wall time.
+        fixed: What `--fix` changed in the recipe for it to hold, and where; empty for nothing.
+    """
+
+    command: str
+    checkpoint: str
+    recipe: str
+    plan: "Plan | None" = None
+    sites: tuple[SiteOutcome, ...] = ()
+    verdict: Verdict | None = None
+    ledger: Ledger | None = None
+    params_before: int = 0
+    params_after: int = 0
+    written: Written | None = None
+    notes: tuple[str, ...] = ()
+    error: ModswapError | None = None
+    seconds: float = field(default=0.0, compare=False)
+    fixed: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Return whether everything holds."""
+        return self.error is None
+
+    @property
+    def exit_code(self) -> int:
+        """Return the code that the command ends with."""
+        return 0 if self.error is None else self.error.code

@@ -1,0 +1,143 @@
+"""The record that travels with a written file: what was swapped, and by what."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from modswap.core.decided.blueprint import Adaptation, Blueprint
+from modswap.core.errors import CheckpointError
+from modswap.core.seen.site import Layout
+
+
+class _Record(BaseModel):
+    # later versions may add keys: what is not known is passed over, never executed
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class AdaptationRecord(_Record):
+    """An `Adaptation` as it is written."""
+
+    in_channels: int
+    out_channels: int
+    stride: tuple[int, int] = (1, 1)
+    container: str = ""
+    length: int = 0
+
+
+class SiteRecord(_Record):
+    """One new module, complete enough to make it again without a trace.
+
+    Args:
+        paths: The paths that hold it; several where it is shared.
+        module: Catalogue name or `package.module:Class`.
+        args: Every constructor argument.
+        layout: How the site's tensors lie.
+        wants: The layout that the module takes.
+        ignores: Inputs that are dropped.
+        keyword: The keyword by which the site is given its map.
+        adaptation: What was added after it.
+        repeats: Inputs that are the map's very tensor, and are dropped.
+    """
+
+    paths: tuple[str, ...]
+    module: str
+    args: dict[str, Any]
+    layout: Layout | None = None
+    wants: Layout | None = None
+    ignores: tuple[str, ...] = ()
+    keyword: str = ""
+    repeats: tuple[str, ...] = ()
+    adaptation: AdaptationRecord | None = None
+
+    def blueprint(self) -> Blueprint:
+        """Return how to make the module."""
+        added = Adaptation(**self.adaptation.model_dump()) if self.adaptation else None
+        return Blueprint(
+            module=self.module,
+            args=self.args,
+            layout=self.layout,
+            wants=self.wants,
+            ignores=self.ignores,
+            keyword=self.keyword,
+            repeats=self.repeats,
+            adaptation=added,
+        )
+
+
+class SourceRecord(_Record):
+    """The file that the swap started from.
+
+    Args:
+        name: Its name, without a folder.
+        nbytes: Its size.
+        sha256: Its digest in hexadecimal; empty for a file too large to be read once more.
+    """
+
+    name: str
+    nbytes: int
+    sha256: str = ""
+
+
+class Receipt(_Record):
+    """What was done to a file, by which versions.
+
+    Args:
+        modswap: Version of modswap.
+        torch: Version of torch.
+        source: The file that the swap started from; None for a model in memory.
+        recipe_sha256: Digest of the recipe's text as it is written beside the receipt.
+        sites: Every new module in the file, those of earlier swaps included.
+    """
+
+    modswap: str
+    torch: str
+    source: SourceRecord | None = None
+    recipe_sha256: str = ""
+    sites: tuple[SiteRecord, ...] = ()
+
+    def text(self) -> str:
+        """Return the receipt as it is written into a file."""
+        return self.model_dump_json(indent=1)
+
+
+def read_receipt(text: str, where: str) -> Receipt:
+    """Return the receipt found inside a file.
+
+    Args:
+        text: JSON.
+        where: The file.
+
+    Raises:
+        CheckpointError: If it is no receipt.
+    """
+    try:
+        return Receipt.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "its top"
+        what = f"the receipt inside is damaged at {place!r}: {first['msg'].lower()}"
+        raise CheckpointError(what, where, "write the file again with `modswap replace`") from None
+
+
+def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:
+    """Return how a blueprint is written into a receipt."""
+    added = blueprint.adaptation
+    return SiteRecord(
+        paths=paths,
+        module=blueprint.module,
+        args=dict(blueprint.args),
+        layout=blueprint.layout,
+        wants=blueprint.wants,
+        ignores=blueprint.ignores,
+        keyword=blueprint.keyword,
+        repeats=blueprint.repeats,
+        adaptation=None
+        if added is None
+        else AdaptationRecord(
+            in_channels=added.in_channels,
+            out_channels=added.out_channels,
+            stride=added.stride,
+            container=added.container,
+            length=added.length,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Records of what a pass saw: values, calls, sites, layouts, module trees."""

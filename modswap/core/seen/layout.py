@@ -1,0 +1,111 @@
+"""Telling how a site's tensors lie from what was seen around it, never from sizes alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modswap.core.seen.site import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Clue:
+    """A module of known convention that was seen at work.
+
+    Args:
+        path: Its path.
+        kind: Its class name.
+        layout: The layout that its kind takes; `NCL` for one-dimensional convolutions.
+        shape: The tensor that it was given, or gave.
+    """
+
+    path: str
+    kind: str
+    layout: str
+    shape: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        """Return the number of axes of its tensor."""
+        return len(self.shape)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Return whether a tensor that lies like its own has as many channels as that.
+
+        Windows that were cut out of a map may have as many axes as the map, and lie otherwise.
+        """
+        axis = self.layout.index("C")
+        return len(shape) == self.rank and shape[axis] == self.shape[axis]
+
+
+def judge_layout(
+    path: str, shape: tuple[int, ...], same_tensor: Sequence[Clue], all_clues: Sequence[Clue]
+) -> tuple[Layout | None, str]:
+    """Return the layout at a site and what told it.
+
+    A module of known convention that takes or gives the site's very own tensor decides. Without
+    one, the smallest module around the site decides that has parts with as many channels, if these
+    agree; and if no part of the model has as many, all of them together.
+
+    Args:
+        path: The site's path.
+        shape: Shape of its first input.
+        same_tensor: Modules that took the same tensor as the site, or gave it.
+        all_clues: Modules of known convention anywhere in the model.
+    """
+    rank = len(shape)
+    if rank not in {3, 4}:
+        return None, f"a tensor of {rank} axes is neither a map nor tokens"
+    direct = [clue for clue in same_tensor if clue.rank == rank]
+    if direct:
+        return _decide(direct[:1], f"the same tensor goes through {_seen_from(path, direct[0])}")
+    nearby = [clue for clue in all_clues if clue.rank == rank]
+    fitting = [clue for clue in nearby if clue.fits(shape)]
+    for around in _upwards(path):
+        inside = [clue for clue in fitting if _is_below(clue.path, around)]
+        if inside:
+            many = f"{len(inside)} layers" if len(inside) > 1 else "a layer"
+            told_by = f"{many} {_place(path, around)} took {rank}-D tensors like it"
+            return _decide(inside, told_by)
+    if nearby:
+        return _decide(nearby, f"all layers of the model that took {rank}-D tensors")
+    return None, "no layer of known convention takes such tensors"
+
+
+def _decide(clues: Sequence[Clue], told_by: str) -> tuple[Layout | None, str]:
+    layouts = sorted({clue.layout for clue in clues})
+    kinds = ", ".join(sorted({clue.kind for clue in clues}))
+    reason = f"{told_by} ({kinds})"
+    match layouts:
+        case ["NCHW"]:
+            return "NCHW", reason
+        case ["NHWC"]:
+            return "NHWC", reason
+        case ["NLC"]:
+            return "NLC", reason
+    return None, f"{reason}, which say {' and '.join(layouts)}"
+
+
+def _seen_from(path: str, clue: Clue) -> str:
+    """Return where a clue is, told alike for sites that are alike."""
+    if clue.path == path:
+        return "it"
+    inside = clue.path.startswith(f"{path}.")
+    return f"its {clue.path[len(path) + 1 :]!r}" if inside else repr(clue.path)
+
+
+def _place(path: str, around: str) -> str:
+    """Return where layers are, told alike for sites that are alike."""
+    if around == path:
+        return "inside it"
+    if around == path.rpartition(".")[0]:
+        return "beside it"
+    return f"inside {around!r}" if around else "in the model"
+
+
+def _upwards(path: str) -> list[str]:
+    """Return the path, its parent, and so on up to the model itself."""
+    segments = path.split(".")
+    return [".".join(segments[:end]) for end in range(len(segments), -1, -1)]
+
+
+def _is_below(path: str, around: str) -> bool:
+    return not around or path == around or path.startswith(f"{around}.")

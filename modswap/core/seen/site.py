@@ -1,0 +1,162 @@
+"""A place in the model where a module sits, with everything that the trace saw there."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from modswap.core.seen.values import TensorInfo, Value, tensors
+
+Layout = Literal["NCHW", "NHWC", "NLC"]
+LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC", "NLC")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a module.
+
+    Args:
+        args: Positional inputs.
+        kwargs: Keyword inputs by name, in the order given.
+        output: What the module gave back.
+        same: For each tensor among the inputs, in order, the index of the first one that is the
+            very same object; empty where all of them are different ones.
+    """
+
+    args: tuple[Value, ...]
+    kwargs: tuple[tuple[str, Value], ...]
+    output: Value
+    same: tuple[int, ...] = ()
+
+    @property
+    def named(self) -> tuple[tuple[str, Value], ...]:
+        """Return every input with its name, or its position as text."""
+        by_position = ((str(position), value) for position, value in enumerate(self.args))
+        return (*by_position, *self.kwargs)
+
+    @property
+    def firsts(self) -> tuple[int, ...]:
+        """Return for each tensor the index of the first one that is the same object."""
+        return self.same or tuple(range(sum(1 for value in self.inputs for _ in tensors(value))))
+
+    def repeats(self, name: str) -> tuple[str, ...]:
+        """Return the names of the other inputs that are the very tensor that one input is.
+
+        Args:
+            name: Name of an input that is a tensor, or its position as text.
+        """
+        firsts = iter(self.firsts)
+        found: dict[str, int] = {}
+        for one, value in self.named:
+            places = [next(firsts) for _ in tensors(value)]
+            if isinstance(value, TensorInfo):
+                found[one] = places[0]
+        return tuple(one for one, first in found.items() if one != name and first == found[name])
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """Return all inputs, positional ones first."""
+        return (*self.args, *(value for _, value in self.kwargs))
+
+    def __str__(self) -> str:
+        given = [*map(str, self.args), *(f"{name}={value}" for name, value in self.kwargs)]
+        return f"({', '.join(given)}) -> {self.output}"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A module path with its class, calls, layout, device and dtype.
+
+    Args:
+        path: Dotted name of the module.
+        class_name: Dotted class name, such as `torch.nn.modules.conv.Conv2d`.
+        aliases: Other paths of the same module object.
+        calls: Every call that the trace saw, in order; empty if it was never reached.
+        layout: How its maps or tokens lie, where that could be told.
+        layout_reason: What told it, or why it could not be told.
+        params: Number of parameter elements, shared ones once.
+        nbytes: Bytes of its parameters and buffers.
+        dtype: Floating dtype of its parameters, else of its first input.
+        device: Device of its parameters, else of its first input.
+        training: Its own training flag before the trace.
+        trainable: Whether any parameter asks for a gradient; true when it has none.
+        channels_last: Whether its 4-D parameters lie in channels_last memory format.
+        grids: Heights and widths of the maps that were seen before it, of as many samples and
+            channels as the tokens that it is given; empty where it is given no tokens.
+    """
+
+    path: str
+    class_name: str
+    aliases: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = ()
+    layout: Layout | None = None
+    layout_reason: str = ""
+    params: int = 0
+    nbytes: int = 0
+    dtype: str = "float32"
+    device: str = "cpu"
+    training: bool = False
+    trainable: bool = True
+    channels_last: bool = False
+    grids: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the path and its aliases."""
+        return (self.path, *self.aliases)
+
+    @property
+    def short_class(self) -> str:
+        """Return the bare class name."""
+        return self.class_name.rsplit(".", 1)[-1]
+
+    @property
+    def input(self) -> TensorInfo | None:
+        """Return the first tensor of the first call, or None."""
+        for call in self.calls:
+            for value in call.inputs:
+                for tensor in tensors(value):
+                    return tensor
+        return None
+
+    @property
+    def output(self) -> Value | None:
+        """Return what the first call gave back, or None."""
+        return self.calls[0].output if self.calls else None
+
+    @property
+    def input_tensors(self) -> tuple[TensorInfo, ...]:
+        """Return the first tensor of every call."""
+        firsts = (next((t for v in call.inputs for t in tensors(v)), None) for call in self.calls)
+        return tuple(tensor for tensor in firsts if tensor is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The sizes of a map or of a row of tokens, whatever its layout.
+
+    Args:
+        channels: C or E.
+        height: H, or None for tokens.
+        width: W, or None for tokens.
+        tokens: L, or H x W for a map.
+    """
+
+    channels: int
+    height: int | None
+    width: int | None
+    tokens: int
+
+
+def extent(shape: tuple[int, ...], layout: Layout) -> Extent | None:
+    """Return the sizes of a tensor of this shape and layout, or None if the rank does not fit.
+
+    Args:
+        shape: (N, C, H, W), (N, H, W, C) or (N, L, C) as `layout` says.
+        layout: How the tensor lies.
+    """
+    if layout == "NLC" and len(shape) == 3:
+        return Extent(shape[2], None, None, shape[1])
+    if layout == "NCHW" and len(shape) == 4:
+        return Extent(shape[1], shape[2], shape[3], shape[2] * shape[3])
+    if layout == "NHWC" and len(shape) == 4:
+        return Extent(shape[3], shape[1], shape[2], shape[1] * shape[2])
+    return None

@@ -1,0 +1,149 @@
+"""Which input sizes a model takes, as a rule that explains every size that was tried."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import gcd
+
+from modswap.core.sizes.one_axis import ANY, AxisRule, divisors, fit_axis
+from modswap.core.sizes.two_axes import Coupling, Size, couplings
+
+SHOWN = 8  # sizes in a list
+ENOUGH = 12  # sizes tried; fewer make no rule
+FIXED = {"product", "broadcast"}
+PLENTY = 24  # no rule that ties both sides rests on fewer
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRule:
+    """A rule for the sizes (H, W) of an input, or for its length (L,).
+
+    Args:
+        axes: What is asked of each axis by itself.
+        coupling: What is asked of both sides at once, or None.
+    """
+
+    axes: tuple[AxisRule, ...]
+    coupling: Coupling | None = None
+
+    def takes(self, size: Size) -> bool:
+        """Return whether the rule lets a size through."""
+        apart = all(rule.takes(side) for rule, side in zip(self.axes, size, strict=True))
+        return apart and (self.coupling is None or self.coupling.takes(size))
+
+    @property
+    def single(self) -> bool:
+        """Return whether it takes one size or one area, give or take what strides drop."""
+        if self.coupling is not None and self.coupling.kind in FIXED:
+            return True
+        return all(rule.single for rule in self.axes)
+
+    def __str__(self) -> str:
+        apart = self._apart()
+        if self.coupling is None:
+            return apart
+        if apart != "any":
+            return f"{apart}, with {self.coupling}"
+        return f"{self.coupling} alone" if self.coupling.kind in FIXED else str(self.coupling)
+
+    def _apart(self) -> str:
+        if set(self.axes) == {ANY}:
+            return "any"
+        names = ("H", "W") if len(self.axes) == 2 else ("L",)
+        if len(set(self.axes)) == 1:
+            return f"{' and '.join(names)} {self.axes[0]}"
+        return " and ".join(f"{n} {rule}" for n, rule in zip(names, self.axes, strict=True))
+
+
+def fit_rule(probes: Mapping[Size, bool], like: SizeRule | None = None) -> SizeRule | None:
+    """Return the simplest rule that explains every size that was tried, or None.
+
+    None is given too where too few were tried.
+
+    Args:
+        probes: Sizes that were tried, (H, W) or (L,), and whether they were taken. The first one
+            is where the others start from; it was taken.
+        like: What is asked of each axis elsewhere, as of a part of what was tried; where a rule
+            that ties both sides needs more, it is thought of first.
+    """
+    good = [size for size, ok in probes.items() if ok]
+    if len(probes) < ENOUGH or not next(iter(probes.values())):
+        return None
+    tied = len(good[0]) == 2 and len(probes) >= PLENTY
+    ties: Iterable[Coupling | None] = chain((None,), couplings(probes) if tied else ())
+    first = () if like is None else like.axes
+    found = (_fitted(probes, good, coupling, first) for coupling in ties)
+    return next((rule for rule in found if rule is not None), None)
+
+
+def _fitted(
+    probes: Mapping[Size, bool],
+    good: Sequence[Size],
+    coupling: Coupling | None,
+    like: tuple[AxisRule, ...] = (),
+) -> SizeRule | None:
+    """Return the rule with this coupling that explains every probe, or None."""
+    bad = [s for s, ok in probes.items() if not ok and (coupling is None or coupling.takes(s))]
+    taken = [frozenset(sides) for sides in zip(*good, strict=True)]
+    refused = [_to_blame(bad, taken, axis) for axis in range(len(taken))]
+    # where both sides follow one rule, a square is refused for its side
+    squares = frozenset(size[0] for size in bad if len({*size}) == 1)
+    alike = fit_axis(frozenset().union(*taken), squares.union(*refused))
+    apart = [fit_axis(*sides) for sides in zip(taken, refused, strict=True)]
+    thought_of = [[alike] * len(taken), apart]
+    if coupling is not None:
+        # both sides change together, so that often neither alone is to blame
+        steps = divisors(gcd(*chain.from_iterable(taken)))[1:]
+        thought_of += [[AxisRule(step)] * len(taken) for step in steps]
+        # several remainders beside a tie explain whatever was tried
+        plain = [one for one in thought_of if all(a is None or len(a.residues) == 1 for a in one)]
+        thought_of = [list(like), *plain]
+    for axes in thought_of:
+        rule = SizeRule(tuple(axis for axis in axes if axis is not None), coupling)
+        if len(rule.axes) == len(taken) and explains(rule, probes):
+            return rule
+    return None
+
+
+def _to_blame(bad: Sequence[Size], taken: Sequence[frozenset[int]], axis: int) -> frozenset[int]:
+    """Return the sides of one axis that were refused where every other side is known to do."""
+    return frozenset(
+        size[axis]
+        for size in bad
+        if size[axis] not in taken[axis]
+        and all(side in taken[i] for i, side in enumerate(size) if i != axis)
+    )
+
+
+def explains(rule: SizeRule, probes: Mapping[Size, bool]) -> bool:
+    """Return whether a rule says of every size what was seen.
+
+    Args:
+        rule: The rule.
+        probes: Sizes that were tried, and whether they were taken.
+    """
+    return all(rule.takes(size) is ok for size, ok in probes.items())
+
+
+def in_words(rule: SizeRule | None, probes: Mapping[Size, bool]) -> str:
+    """Return a rule, or a list of sizes that were seen to work where there is none.
+
+    Args:
+        rule: What `fit_rule` gave.
+        probes: What it was given.
+    """
+    if rule is not None:
+        return str(rule)
+    good = sorted(size for size, ok in probes.items() if ok)
+    if len(good) in {0, len(probes)}:
+        return f"{'all' if good else 'none'} of the sizes tried"
+    listed = ", ".join(size_in_words(size) for size in good[:SHOWN])
+    more = ", …" if len(good) > SHOWN else ""
+    few = len(probes) < ENOUGH
+    why = "too few were tried for a rule" if few else "no simple rule explains all that were tried"
+    return f"sizes such as {listed}{more} ({why})"
+
+
+def size_in_words(size: Size) -> str:
+    """Return `224 x 224` for (224, 224)."""
+    return " x ".join(map(str, size))

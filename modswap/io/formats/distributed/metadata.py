@@ -1,0 +1,308 @@
+"""Folders of `torch.distributed.checkpoint`: what their metadata say, read as data."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.io.pickled.data import LARGEST, Made, Name, UnreadableError, read_pickles
+from modswap.io.recognise.implied_tree import elements
+from modswap.io.recognise.look import Look
+
+METADATA = ".metadata"
+_CHECKPOINT = "torch.distributed.checkpoint."
+TENSOR = Name(f"{_CHECKPOINT}metadata", "TensorStorageMetadata")
+CHUNK = Name(f"{_CHECKPOINT}metadata", "ChunkStorageMetadata")
+SIZE = Name("torch", "Size")
+_KNOWN = {
+    *(f"{_CHECKPOINT}metadata.{name}" for name in (
+        "Metadata", "TensorStorageMetadata", "BytesStorageMetadata", "TensorProperties",
+        "ChunkStorageMetadata", "MetadataIndex", "StorageMeta", "_MEM_FORMAT_ENCODING",
+    )),
+    f"{_CHECKPOINT}filesystem._StorageInfo",
+    "torch.Size", "torch.device", "torch.serialization._get_layout",
+    *(f"pathlib.{local}{name}" for local in ("", "_local.") for name in (
+        "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath",
+    )),
+    "collections.OrderedDict",
+}  # fmt: skip
+# the dtypes of torch with the bytes of an item
+DTYPES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2,
+    "int8": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "bool": 1, "complex128": 16,
+    "complex64": 8, "complex32": 4, "float8_e4m3fn": 1, "float8_e4m3fnuz": 1, "float8_e5m2": 1,
+    "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
+}  # fmt: skip
+_PAIRS = 512  # chunks of a tensor that are compared with one another
+_AGAIN = "save it again where it was made"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of a tensor, or an object that is no tensor, as one rank wrote it.
+
+    Args:
+        offsets: Where in the tensor it begins.
+        sizes: Its sides.
+        file: The file that holds it, below the folder.
+        start: Where in the file it begins.
+        nbytes: What it takes there.
+        index: Its entry in the metadata: the key, and where it lies.
+    """
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    file: str
+    start: int
+    nbytes: int
+    index: tuple[Made, Made]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A tensor of a distributed checkpoint, or an object that is none.
+
+    Args:
+        name: Its dotted name.
+        keys: Keys from the outside to it.
+        dtype: As torch calls it; empty if it is no tensor.
+        shape: Its sides.
+        chunks: Where its parts lie.
+    """
+
+    name: str
+    keys: tuple[str | int, ...]
+    dtype: str
+    shape: tuple[int, ...]
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def numel(self) -> int:
+        """Return how many elements it has."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of its elements."""
+        return self.numel * DTYPES.get(self.dtype, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Distributed:
+    """A distributed checkpoint.
+
+    Args:
+        folder: Where it lies.
+        items: What it holds, by name.
+        metadata: Its metadata, as data.
+    """
+
+    folder: Path
+    items: Mapping[str, Item]
+    metadata: Made
+
+    @property
+    def tensors(self) -> Iterator[Item]:
+        """Yield the items that are tensors."""
+        return (item for item in self.items.values() if item.dtype)
+
+
+def is_distributed(look: Look) -> bool:
+    """Return whether it is a folder of `torch.distributed.checkpoint`."""
+    return METADATA in look.names and not look.head and look.file.is_dir()
+
+
+def read_distributed(folder: Path) -> Distributed:
+    """Return what a folder of `torch.distributed.checkpoint` holds; nothing in it is executed.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        CheckpointError: If its metadata are damaged, or disagree with its files.
+        UnsafeError: If they would build what such metadata are not made of.
+    """
+    try:
+        metadata, names = _parsed(folder / METADATA)
+        _screen(names, folder)
+        state = _state(metadata, Name(f"{_CHECKPOINT}metadata", "Metadata"))
+        places = dict(_places(state["storage_data"]))
+        planner = state.get("planner_data")
+        keys = planner if isinstance(planner, dict) else {}
+        files = _Files(folder)
+        items = {
+            _text(name): _item(name, value, keys.get(name, (name,)), places, files)
+            for name, value in _entries(state["state_dict_metadata"])
+        }
+    except (UnreadableError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
+        what = f"its {METADATA} cannot be read: {_told(error)}"
+        raise CheckpointError(what, str(folder), _AGAIN) from None
+    return Distributed(folder, items, metadata)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "it cannot be opened"
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)[:300]
+
+
+def _parsed(file: Path) -> tuple[Made, tuple[Name, ...]]:
+    if not file.is_file() or file.stat().st_size > LARGEST:
+        raise UnreadableError("it is no file of a size that metadata have")
+    (value,), names = read_pickles(io.BytesIO(file.read_bytes()), 1, modern=True)
+    return value, names
+
+
+def _screen(names: tuple[Name, ...], folder: Path) -> None:
+    """Refuse metadata that name anything but what they are made of.
+
+    Raises:
+        UnsafeError: If they do; nothing admits it, as nothing of the kind belongs there.
+    """
+    dtypes = {f"torch.{name}" for name in DTYPES}
+    odd = [str(name) for name in names if str(name) not in _KNOWN | dtypes]
+    if odd:
+        what = f"its {METADATA} would build {', '.join(odd[:6])}, which no such file is made of"
+        fix = (
+            "do not load it with torch either, which would run it; save it again where it was made"
+        )
+        raise UnsafeError(what, str(folder), fix)
+
+
+def _state(value: Any, what: Name) -> dict[str, Any]:
+    """Return the attributes of an object of a class."""
+    if isinstance(value, Made) and value.what == what and isinstance(value.state, dict):
+        return value.state
+    raise UnreadableError(f"it has {_kind(value)} where a {what.attribute} belongs")
+
+
+def _kind(value: Any) -> str:
+    return str(value.what) if isinstance(value, Made) else type(value).__name__
+
+
+def _entries(value: Any) -> Iterator[tuple[Any, Any]]:
+    if not isinstance(value, dict):
+        raise UnreadableError(f"it has {_kind(value)} where a dictionary belongs")
+    yield from value.items()
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise UnreadableError(f"it has {_kind(value)} where a name belongs")
+    return value
+
+
+def _sides(value: Any) -> tuple[int, ...]:
+    """Return the sides of a shape, or an offset."""
+    match value:
+        case Made(what=Name("torch", "Size"), args=(tuple() | list() as sides,)):
+            if elements(sides) is not None:
+                return tuple(sides)
+    raise UnreadableError("it has no shape where one belongs")
+
+
+def _places(value: Any) -> Iterator[tuple[tuple[str, tuple[int, ...]], tuple[Made, Made]]]:
+    """Yield where each chunk lies, by name and offset."""
+    for index, info in _entries(value):
+        state = _state(index, Name(f"{_CHECKPOINT}metadata", "MetadataIndex"))
+        offset = state.get("offset")
+        yield (_text(state["fqn"]), _sides(offset) if offset is not None else ()), (index, info)
+
+
+class _Files:
+    """The files of a folder, with their sizes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sizes: dict[str, int] = {}
+
+    def size(self, name: str) -> int:
+        """Return the size of a file that metadata name."""
+        if name not in self.sizes:
+            if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
+                raise UnreadableError(f"it names a file outside the folder: {name!r:.80}")
+            if not (self.folder / name).is_file():
+                raise UnreadableError(f"the file {name!r:.80} that it names is not there")
+            self.sizes[name] = (self.folder / name).stat().st_size
+        return self.sizes[name]
+
+
+def _item(
+    name: str,
+    value: Any,
+    keys: Any,
+    places: Mapping[tuple[str, tuple[int, ...]], tuple[Made, Made]],
+    files: _Files,
+) -> Item:
+    if not isinstance(keys, tuple) or not keys or any(type(k) not in {str, int} for k in keys):
+        raise UnreadableError(f"it does not say where {name!r:.80} belongs")
+    if _kind(value) == f"{_CHECKPOINT}metadata.BytesStorageMetadata":
+        return Item(name, keys, "", (), (_chunk(name, (), (), places, files),))
+    state = _state(value, TENSOR)
+    dtype, shape = _dtype(state["properties"], name), _sides(state["size"])
+    if not isinstance(state["chunks"], list):
+        raise UnreadableError(f"it does not say where {name!r:.80} lies")
+    parts = [_state(chunk, CHUNK) for chunk in state["chunks"]]
+    chunks = tuple(
+        _chunk(name, _sides(part["offsets"]), _sides(part["sizes"]), places, files)
+        for part in parts
+    )
+    _check_tiles(name, shape, chunks)
+    return Item(name, keys, dtype, shape, chunks)
+
+
+def _dtype(properties: Any, name: str) -> str:
+    state = properties.state if isinstance(properties, Made) else None
+    found = state.get("dtype") if isinstance(state, dict) else (state or (None,))[0]
+    if not isinstance(found, Name) or found.attribute not in DTYPES:
+        raise UnreadableError(f"it gives {name!r:.80} no dtype that is known")
+    return found.attribute
+
+
+def _chunk(
+    name: str,
+    offsets: tuple[int, ...],
+    sizes: tuple[int, ...],
+    places: Mapping[tuple[str, tuple[int, ...]], tuple[Made, Made]],
+    files: _Files,
+) -> Chunk:
+    found = places.get((name, offsets))
+    if found is None:
+        raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
+    info = _state(found[1], Name(f"{_CHECKPOINT}filesystem", "_StorageInfo"))
+    if info.get("transform_descriptors"):
+        raise UnreadableError(f"{name!r:.80} is compressed, or changed in another way")
+    file, start, nbytes = _text(info["relative_path"]), info["offset"], info["length"]
+    if type(start) is not int or type(nbytes) is not int or start < 0 or nbytes < 0:
+        raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
+    if start + nbytes > files.size(file):
+        raise UnreadableError(f"{name!r:.80} reaches beyond the end of {file!r}")
+    return Chunk(offsets, sizes, file, start, nbytes, found)
+
+
+def _check_tiles(name: str, shape: tuple[int, ...], chunks: tuple[Chunk, ...]) -> None:
+    """Refuse chunks that do not make up the tensor, each of its elements once."""
+    ends = [tuple(o + s for o, s in zip(c.offsets, c.sizes, strict=False)) for c in chunks]
+    inside = all(
+        len(c.offsets) == len(c.sizes) == len(shape)
+        and all(e <= side for e, side in zip(end, shape, strict=True))
+        for c, end in zip(chunks, ends, strict=True)
+    )
+    whole = inside and sum(prod(c.sizes) for c in chunks) == prod(shape)
+    filled = [c for c in chunks if prod(c.sizes)][: _PAIRS + 1]
+    apart = len({c.offsets for c in filled}) == len(filled)
+    if len(filled) <= _PAIRS:
+        apart = not any(_overlap(a, b) for a, b in combinations(filled, 2))
+    if not (whole and apart):
+        raise UnreadableError(f"the parts of {name!r:.80} do not make it up, each element once")
+
+
+def _overlap(a: Chunk, b: Chunk) -> bool:
+    return all(
+        x < y + t and y < x + s
+        for x, s, y, t in zip(a.offsets, a.sizes, b.offsets, b.sizes, strict=True)
+    )

@@ -1,0 +1,267 @@
+"""The optimizers of a distributed checkpoint, kept by name, over the parameters of a swap."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from modswap.core.decided.optimizer import Group, Regrouped, Shape, regroup
+from modswap.io.formats.distributed.metadata import Distributed, Item
+from modswap.io.pickled.data import UnreadableError, read_pickle
+from modswap.io.pickled.opened import PICKLE, content
+from modswap.io.pickled.optimizers import Parameters
+from modswap.io.raw.extent import Extent
+from modswap.io.raw.torch_zip_layout import read_inner_archive
+
+Keys = tuple[str | int, ...]
+_SMALL = 1 << 20  # bytes of an object that is read
+
+
+class Zeros(NamedTuple):
+    """A tensor of zeros that comes in."""
+
+    name: str
+    keys: Keys
+    dtype: str
+    shape: Shape
+
+
+class Value(NamedTuple):
+    """An object that comes in: itself, or as `torch.save` packed it."""
+
+    name: str
+    keys: Keys
+    value: Any = None
+    packed: bytes = b""
+
+
+@dataclass(slots=True)
+class Kept:
+    """What becomes of the optimizers.
+
+    Args:
+        gone: Names that go.
+        zeros: Moments of new parameters.
+        values: Objects that come, in the place of others too.
+        prefixes: Beginnings of the names of new moments.
+        notes: A sentence for each optimizer.
+    """
+
+    gone: list[str] = field(default_factory=list)
+    zeros: list[Zeros] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
+    prefixes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Optimizer:
+    """An optimizer's entries.
+
+    Args:
+        root: Keys down to it.
+        flat: Whether the keys below it are joined by dots to one.
+        state: Its items by parameter and key.
+        groups: Its settings: by the number of the group or by parameter, and key.
+    """
+
+    root: Keys
+    flat: bool
+    state: dict[str, dict[str, Item]] = field(default_factory=dict)
+    groups: dict[str, dict[str, Item]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return _dotted(self.root)
+
+    def keys(self, *below: str) -> Keys:
+        return (*self.root, ".".join(below)) if self.flat else (*self.root, *below)
+
+
+def _dotted(keys: Keys) -> str:
+    return ".".join(map(str, keys))
+
+
+def keep(source: Distributed, parameters: Parameters) -> Kept:
+    """Return what becomes of the optimizers of a checkpoint when modules are swapped.
+
+    One that cannot be told to belong to the model's parameters is left out, and that is said.
+
+    Args:
+        source: The checkpoint.
+        parameters: The model's parameters.
+    """
+    done = Kept()
+    for optimizer in _optimizers(source.items.values()):
+        groups = _groups(optimizer, source)
+        moments: dict[int | str, list[Shape]] = {
+            name: [item.shape for item in entries.values() if item.dtype]
+            for name, entries in optimizer.state.items()
+        }
+        changed = None
+        if groups and moments.keys() <= {number for group in groups for number in group.ids}:
+            changed = regroup(
+                groups, moments, parameters.before, parameters.after, parameters.swapped
+            )
+        if changed is None:
+            _leave_out(optimizer, done)
+        else:
+            _Refilled(optimizer, changed, parameters, source, done).fill()
+    return done
+
+
+def _optimizers(items: Iterable[Item]) -> Iterator[_Optimizer]:
+    found: dict[Keys, _Optimizer] = {}
+    for item in items:
+        for root, flat, part, name, key in _parsed(item.keys):
+            optimizer = found.setdefault(root, _Optimizer(root, flat))
+            table = optimizer.state if part == "state" else optimizer.groups
+            table.setdefault(name, {})[key] = item
+    yield from (optimizer for optimizer in found.values() if optimizer.state and optimizer.groups)
+
+
+def _parsed(keys: Keys) -> Iterator[tuple[Keys, bool, str, str, str]]:
+    """Yield optimizer, whether it is flat, part of it, parameter or group, and key of an entry."""
+    match keys:
+        case (*root, ("state" | "param_groups") as part, (str() | int()) as name, str() as key):
+            yield tuple(root), False, part, str(name), key
+        case (*root, "param_groups"):  # all groups as one object
+            yield tuple(root), False, "param_groups", "", ""
+        case (*root, str() as last) if last.startswith(("state.", "param_groups.")):
+            table, _, rest = last.partition(".")
+            name, _, key = rest.rpartition(".")
+            yield tuple(root), True, table, name, key
+
+
+def _groups(optimizer: _Optimizer, source: Distributed) -> list[Group]:
+    """Return an optimizer's groups; empty if they are not named."""
+    if optimizer.flat:
+        return [Group(tuple(dict.fromkeys((*optimizer.groups, *optimizer.state))))]
+    groups = []
+    for number, entries in sorted(optimizer.groups.items(), key=_number):
+        names = _value(entries.get("params"), source) if number else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return []
+        groups.append(Group(tuple(names)))
+    return groups
+
+
+def _number(entry: tuple[str, object]) -> int:
+    return int(entry[0]) if entry[0].isdecimal() else -1
+
+
+def _value(item: Item | None, source: Distributed) -> Any:
+    """Return an object that is no tensor, read as data; None if it cannot be."""
+    if item is None or item.dtype or item.chunks[0].nbytes > _SMALL:
+        return None
+    chunk = item.chunks[0]
+    try:
+        archive = read_inner_archive(source.folder / chunk.file, chunk.start, chunk.nbytes)
+        return read_pickle(content(archive.records[PICKLE]))[0]
+    except (ValueError, KeyError, UnreadableError):
+        return None  # what its own program will say more about
+
+
+def _bytes(item: Item, source: Distributed) -> bytes:
+    chunk = item.chunks[0]
+    return content(Extent(chunk.nbytes, source.folder / chunk.file, chunk.start))
+
+
+def _leave_out(optimizer: _Optimizer, done: Kept) -> None:
+    tables = (*optimizer.state.values(), *optimizer.groups.values())
+    done.gone += [item.name for entries in tables for item in entries.values()]
+    done.notes.append(
+        f"{optimizer.name!r} was left out: which of its state belongs to which parameter cannot "
+        "be told for certain; build a fresh optimizer before training on"
+    )
+
+
+class _Refilled:
+    """An optimizer that gets the parameters after a swap."""
+
+    def __init__(
+        self,
+        optimizer: _Optimizer,
+        changed: Regrouped,
+        parameters: Parameters,
+        source: Distributed,
+        done: Kept,
+    ) -> None:
+        self.optimizer = optimizer
+        self.changed = changed
+        self.source = source
+        self.done = done
+        self.shapes = {p.name: p.shape for p in (*parameters.before, *parameters.after)}
+        self.old = {p.name: p.shape for p in parameters.before}
+        # by name, where every name may have something before it
+        ids = changed.ids.items()
+        self.prefix = next((str(number).removesuffix(name) for name, number in ids), "")
+
+    def fill(self) -> None:
+        """Drop what belongs to old parameters, and give new ones a start."""
+        kept = {str(number) for number in self.changed.ids.values()}
+        dropped = [name for name in self.optimizer.state if name not in kept]
+        tables = [self.optimizer.state[name] for name in dropped]
+        if self.optimizer.flat:
+            tables += [held for name, held in self.optimizer.groups.items() if name not in kept]
+        self.done.gone += [item.name for entries in tables for item in entries.values()]
+        started = [name for name in self.changed.fresh if self._start(name)]
+        if not self.optimizer.flat:
+            self._put_groups()
+        rest = len(self.changed.fresh) - len(started)
+        left = f"; {len(started)} new ones start from zeros, as in a fresh optimizer"
+        left += f"; {rest} new ones have none yet" if rest else ""
+        self.done.notes.append(
+            f"{self.optimizer.name!r} was remapped by name: the state of "
+            f"{len(self.optimizer.state) - len(dropped)} parameters kept, of {len(dropped)} "
+            f"dropped{left}"
+        )
+
+    def _start(self, name: str) -> bool:
+        """Give a new parameter what a fresh optimizer would, in the form of a kept one's."""
+        like = self._like(name)
+        full = f"{self.prefix}{name}"
+        optimizer, done = self.optimizer, self.done
+        entries = optimizer.state[like].items() if like is not None else ()
+        moments = [self._moment(key, item, str(like), name) for key, item in entries]
+        known = [moment for moment in moments if moment is not None]
+        if like is None or len(known) < len(moments):
+            return False
+        done.zeros += [moment for moment in known if isinstance(moment, Zeros)]
+        done.values += [moment for moment in known if isinstance(moment, Value)]
+        done.prefixes.append(f"{optimizer.name}.state.{full}.".removeprefix("."))
+        settings = optimizer.groups.get(like, {}) if optimizer.flat else {}
+        for key, item in settings.items():
+            keys = optimizer.keys("param_groups", full, key)
+            done.values.append(Value(_dotted(keys), keys, packed=_bytes(item, self.source)))
+        return True
+
+    def _moment(self, key: str, item: Item, like: str, name: str) -> Zeros | Value | None:
+        """Return what a fresh optimizer would keep under a key; None if it does not follow."""
+        keys = self.optimizer.keys("state", f"{self.prefix}{name}", key)
+        if item.dtype:
+            old = self.old[like.removeprefix(self.prefix)]
+            shape = self.shapes[name] if item.shape == old and key != "step" else item.shape
+            follows = item.shape == old or item.shape in {(), (1,)}
+            return Zeros(_dotted(keys), keys, item.dtype, shape) if follows else None
+        number = type(_value(item, self.source)) in {int, float}
+        return Value(_dotted(keys), keys, 0) if number else None
+
+    def _like(self, name: str) -> str | None:
+        """Return a kept parameter with state of a new one's group and kind."""
+        group = next(group for group in self.changed.groups if name in group)
+        new = self.shapes[name]
+        held = (
+            number
+            for n, number in ((n, str(self.changed.ids.get(n))) for n in group)
+            # factored optimizers keep something else of matrices than of vectors
+            if number in self.optimizer.state and (len(self.old[n]) > 1) == (len(new) > 1)
+        )
+        return next(held, None)
+
+    def _put_groups(self) -> None:
+        numbers = sorted(self.optimizer.groups, key=int)
+        for number, names in zip(numbers, self.changed.groups, strict=True):
+            item = self.optimizer.groups[number]["params"]
+            held = [f"{self.prefix}{name}" for name in names]
+            self.done.gone.append(item.name)
+            self.done.values.append(Value(item.name, item.keys, held))

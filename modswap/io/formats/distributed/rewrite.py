@@ -1,0 +1,283 @@
+"""Rewriting a folder of `torch.distributed.checkpoint`: its ranks' files by copy, and one more."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from math import prod
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from modswap.core.kept.ledger import Changes
+from modswap.io.formats.distributed.metadata import (
+    CHUNK,
+    DTYPES,
+    METADATA,
+    SIZE,
+    TENSOR,
+    Chunk,
+    Distributed,
+    Item,
+)
+from modswap.io.formats.distributed.metadata import read_distributed as read
+from modswap.io.pickled.data import Made, Name
+from modswap.io.pickled.writing import write_pickle
+from modswap.io.raw.copying import Sink
+from modswap.io.raw.extent import Extent
+from modswap.io.raw.folder_files import RECORDS, other_files
+from modswap.io.raw.torch_zip_layout import read_inner_archive
+from modswap.io.rewriting import Mark, Records, Rewritten
+
+_OWN = "__modswap_{}.distcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Something that comes in.
+
+    Args:
+        name: Its dotted name.
+        keys: Keys from the outside to it.
+        data: The zip of `torch.save` that holds it.
+        dtype: As torch calls it; empty if it is no tensor.
+        shape: Its sides.
+    """
+
+    name: str
+    keys: tuple[str | int, ...]
+    data: bytes
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+
+
+class DistributedRewriting:
+    """A distributed checkpoint that is to be written with other tensors in it.
+
+    Args:
+        source: The checkpoint as it is.
+        gone: Names that go.
+        fresh: What comes; a name may go and come again.
+        changes: What the ledger has to know of that.
+        notes: What is worth telling.
+    """
+
+    def __init__(
+        self,
+        source: Distributed,
+        gone: Iterable[str],
+        fresh: Sequence[Fresh],
+        changes: Changes,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.source = source
+        self.gone = frozenset(gone)
+        self.fresh = fresh
+        self.changes = changes
+        self.notes = notes
+        self.before = dict(marks(source, {}))
+        self.after = {n: mark for n, mark in self.before.items() if n not in self.gone}
+        for new in fresh:
+            if new.dtype:
+                place, nbytes = (None, new.name), prod(new.shape) * DTYPES[new.dtype]
+                self.after[new.name] = Mark((new.dtype, new.shape, place), place, nbytes)
+
+    def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
+        """Write the folder into an empty one, and read its metadata again.
+
+        Args:
+            out: The empty folder.
+            records: The recipe and the receipt.
+            checksums: Whether copies are compared with the checksums of their sources.
+
+        Raises:
+            CheckpointError: If a record is damaged.
+        """
+        source = self.source
+        chunks = _by_file(source.items.values())
+        kept = _by_file(item for item in source.items.values() if item.name not in self.gone)
+        moved: dict[tuple[str, int], int] = {}  # file and place there → new place
+        copies: dict[tuple[str, int], Extent] = {}
+        digests: dict[str, str] = {}
+        for file in other_files(source.folder):
+            name = str(file)
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            if name in {METADATA, RECORDS} or (name in chunks and name not in kept):
+                continue
+            parts = kept[name] if len(kept.get(name, ())) < len(chunks.get(name, ())) else None
+            digests[name] = self._copied(name, out, parts, moved, copies, checksums=checksums)
+        own = next(n for n in map(_OWN.format, range(len(digests) + 1)) if n not in digests)
+        places = self._put_fresh(out / own, digests)
+        texts = {
+            METADATA: write_pickle(self._metadata(moved, own, places), attrgetter("key")),
+            RECORDS: _json({"recipe": records.recipe, "receipt": records.receipt}),
+        }
+        for name, data in texts.items():
+            (out / name).write_bytes(data)
+            digests[name] = sha256(data).hexdigest()
+        lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+        return Rewritten(sha256(lines.encode()).hexdigest(), dict(marks(read(out), copies)))
+
+    def _copied(
+        self,
+        name: str,
+        out: Path,
+        parts: Sequence[Chunk] | None,
+        moved: dict[tuple[str, int], int],
+        copies: dict[tuple[str, int], Extent],
+        *,
+        checksums: bool,
+    ) -> str:
+        """Copy a file, or parts of it; note where each part is now; return the SHA-256."""
+        source = self.source.folder / name
+        nbytes = source.stat().st_size if parts is None else sum(part.nbytes for part in parts)
+        known = _by_file(self.source.items.values()).get(name, ()) if parts is None else parts
+        with Sink(out / name, nbytes, checksums=checksums) as sink:
+            for part in known:
+                if (name, part.start) in moved:  # two of them lie in one place
+                    continue
+                if parts is None:
+                    _copy_between(sink, source, sink.position, part.start)
+                place = sink.position if parts is not None else part.start
+                moved[name, part.start] = place
+                copies[name, place] = Extent(part.nbytes, source, part.start)
+                if place == sink.position:
+                    for extent in _pieces(source, part):
+                        sink.copy(extent)
+            if parts is None:
+                _copy_between(sink, source, sink.position, nbytes)
+            return sink.finish()
+
+    def _put_fresh(self, file: Path, digests: dict[str, str]) -> dict[str, int]:
+        """Write what comes into a file of its own; return where each begins."""
+        places: dict[str, int] = {}
+        if not self.fresh:
+            return places
+        with Sink(file, sum(len(new.data) for new in self.fresh)) as sink:
+            for new in self.fresh:
+                places[new.name] = sink.position
+                sink.write(new.data)
+            digests[file.name] = sink.finish()
+        return places
+
+    def _metadata(
+        self, moved: Mapping[tuple[str, int], int], own: str, places: Mapping[str, int]
+    ) -> Made:
+        """Return the metadata of the new folder."""
+        old = self.source.metadata
+        state = dict(old.state)
+        tensors = {n: v for n, v in state["state_dict_metadata"].items() if n not in self.gone}
+        planner = state.get("planner_data")
+        keys = {n: v for n, v in (planner or {}).items() if n not in self.gone}
+        kept = [item for item in self.source.items.values() if item.name not in self.gone]
+        storage: dict[Any, Any] = dict(
+            _moved(chunk, moved) for item in kept for chunk in item.chunks
+        )
+        form = _Form(self.source)
+        for new in self.fresh:
+            tensors[new.name] = form.described(new)
+            keys[new.name] = new.keys
+            index, info = form.placed(new, own, places[new.name])
+            storage[index] = info
+        state |= {"state_dict_metadata": tensors, "storage_data": storage}
+        if isinstance(planner, dict):
+            state["planner_data"] = keys
+        return Made(old.how, old.what, old.args, state)
+
+
+class _Form:
+    """How the metadata of a checkpoint describe things, for describing more."""
+
+    def __init__(self, source: Distributed) -> None:
+        state = source.metadata.state
+        self.tensor = next(v for v in state["state_dict_metadata"].values() if v.what == TENSOR)
+        self.index, self.info = next(
+            chunk.index for item in source.items.values() for chunk in item.chunks
+        )
+
+    def described(self, new: Fresh) -> Made:
+        """Return the entry of the state dict."""
+        if not new.dtype:
+            return Made("new", Name(TENSOR.module, "BytesStorageMetadata"), (), {})
+        whole = {"offsets": _size((0,) * len(new.shape)), "sizes": _size(new.shape)}
+        properties = self.tensor.state["properties"]
+        dtype = Name("torch", new.dtype)
+        old = properties.state  # a dictionary, or a tuple that begins with it
+        state = {**old, "dtype": dtype} if isinstance(old, dict) else (dtype, *old[1:])
+        inside = {
+            **self.tensor.state,
+            "properties": Made(properties.how, properties.what, properties.args, state),
+            "size": _size(new.shape),
+            "chunks": [Made("new", CHUNK, (), whole)],
+        }
+        return Made(self.tensor.how, TENSOR, self.tensor.args, inside)
+
+    def placed(self, new: Fresh, file: str, start: int) -> tuple[Made, Made]:
+        """Return the entry of the storages."""
+        state: dict[str, Any] = {"fqn": new.name, "index": None}
+        if new.dtype:
+            state = {"fqn": new.name, "offset": _size((0,) * len(new.shape)), "index": 0}
+        index = Made(self.index.how, self.index.what, self.index.args, state)
+        place = {"relative_path": file, "offset": start, "length": len(new.data)}
+        return index, _with(self.info, place)
+
+
+def marks(source: Distributed, copies: Mapping[tuple[str, int], Extent]) -> Iterator[Any]:
+    """Yield a mark for every tensor; what was copied bears that of what it is a copy of."""
+    for item in source.tensors:
+        places = tuple(_place(source, chunk, copies) for chunk in item.chunks)
+        parts = tuple((c.offsets, c.sizes) for c in item.chunks)
+        yield item.name, Mark((item.dtype, item.shape, parts, places), places, item.nbytes)
+
+
+def _place(source: Distributed, chunk: Chunk, copies: Mapping[tuple[str, int], Extent]) -> Any:
+    origin = copies.get((chunk.file, chunk.start))
+    if origin is None:
+        return source.folder / chunk.file, chunk.start, chunk.nbytes
+    return origin.file, origin.start, chunk.nbytes
+
+
+def _by_file(items: Iterable[Item]) -> dict[str, list[Chunk]]:
+    """Return the chunks of each file, from front to back."""
+    found: dict[str, list[Chunk]] = defaultdict(list)
+    for item in items:
+        for chunk in item.chunks:
+            found[chunk.file].append(chunk)
+    return {name: sorted(chunks, key=lambda c: c.start) for name, chunks in found.items()}
+
+
+def _pieces(file: Path, chunk: Chunk) -> Iterator[Extent]:
+    """Yield a part of a file in such pieces that checksums of records apply to some of them."""
+    place, end = chunk.start, chunk.start + chunk.nbytes
+    try:
+        records = read_inner_archive(file, chunk.start, chunk.nbytes).records.values()
+    except ValueError:
+        records = {}.values()
+    for record in sorted((r for r in records if r.nbytes), key=lambda r: r.start):
+        yield Extent(record.start - place, file, place)
+        yield replace(record, name=f"{file.name}: {record.name}")
+        place = record.start + record.nbytes
+    yield Extent(end - place, file, place)
+
+
+def _copy_between(sink: Sink, file: Path, start: int, end: int) -> None:
+    if end > start:
+        sink.copy(Extent(end - start, file, start))
+
+
+def _moved(chunk: Chunk, moved: Mapping[tuple[str, int], int]) -> tuple[Made, Made]:
+    index, info = chunk.index
+    return index, _with(info, {"offset": moved[chunk.file, chunk.start]})
+
+
+def _with(made: Made, update: Mapping[str, Any]) -> Made:
+    return Made(made.how, made.what, made.args, {**made.state, **update})
+
+
+def _size(sides: tuple[int, ...]) -> Made:
+    return Made("called", SIZE, (sides,))
+
+
+def _json(value: object) -> bytes:
+    return f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode()

@@ -1,0 +1,377 @@
+"""How a model was exported, and exporting it the same way again."""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any, Protocol, cast
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map, tree_unflatten
+
+from modswap.core.errors import ShapeError
+from modswap.io.formats.exported.graphs import given, own_sizes, plain_signatures, unsign
+
+ATTRIBUTE = "modswap_export"  # where a model bears its `Export`
+_UNFLATTEN = "torch.export.unflatten"
+
+
+class Program(Protocol):
+    """What `torch.export.export` gives, as far as it is needed here."""
+
+    graph: Any
+    graph_signature: Any
+    module_call_graph: Any
+    range_constraints: Any
+    example_inputs: Any
+    call_spec: Any
+
+    def module(self) -> nn.Module:
+        """Return a callable module."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """How a model is exported.
+
+    Args:
+        args: Positional example inputs.
+        kwargs: Example inputs by keyword.
+        names: The names of the positional inputs.
+        shapes: For each name what torch calls dynamic shapes; empty: every size is fixed.
+        signed: Paths of the modules whose call signatures the archive holds, and for each how many
+            inputs it has.
+        sizes: What sizes each input may have, in words.
+        extra: The archive's extra files, modswap's own left out.
+        training: Whether it was exported in training mode.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    names: tuple[str, ...]
+    shapes: Mapping[str, Any] = field(default_factory=dict)
+    signed: Mapping[str, int] = field(default_factory=dict)
+    sizes: tuple[str, ...] = ()
+    extra: Mapping[str, str] = field(default_factory=dict)
+    training: bool = False
+
+
+def export_of(model: nn.Module) -> Export | None:
+    """Return how a model was exported; None if it came from no archive."""
+    found = vars(model).get(ATTRIBUTE)
+    return found if isinstance(found, Export) else None
+
+
+def is_stand_in(module: nn.Module) -> bool:
+    """Return whether torch made a module from a graph, in the place of one of the model's own."""
+    return type(module).__module__ == _UNFLATTEN
+
+
+def unflattened(program: Program, extra: Mapping[str, str]) -> nn.Module:
+    """Return an archive's program as a module with the tree that was exported.
+
+    Args:
+        program: What the archive holds.
+        extra: Its extra files.
+    """
+    with quiet():
+        own_sizes(program.graph)
+        model = _unflatten(program)
+    if model is None:
+        # signatures can be at odds with a graph that uses a value inside a module and outside it
+        unsign(program)
+        with quiet():
+            model = torch.export.unflatten(cast("Any", program))
+    found = _export(program, extra)
+    names = (*found.names, *found.kwargs)
+    vars(model)["flat_args_adapter"] = _Inputs(names, program.call_spec.in_spec.num_leaves)
+    # torch prints to standard output before it adapts inputs for the first time
+    vars(model)["adapted"] = True
+    for module in model.modules():
+        module.training = found.training
+    vars(model)[ATTRIBUTE] = found
+    return model
+
+
+def _unflatten(program: Program) -> nn.Module | None:
+    try:
+        return torch.export.unflatten(cast("Any", program))
+    except Exception:  # noqa: BLE001 - torch raises whatever its graphs' nodes lack
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What torch asks when it is given inputs of another structure."""
+
+    names: tuple[str, ...]
+    leaves: int
+
+    def adapt(self, *_: Any, **__: Any) -> list[Any]:
+        """Refuse them."""
+        raise TypeError(f"it was exported for the inputs ({', '.join(self.names)})")
+
+    def get_flat_arg_paths(self) -> list[str]:
+        """Return what error messages call the inputs."""
+        return list(self.names) if len(self.names) == self.leaves else []
+
+
+def _export(program: Program, extra: Mapping[str, str]) -> Export:
+    args, kwargs = program.example_inputs or ((), {})
+    root, *others = program.module_call_graph
+    known = root.signature.forward_arg_names or ()
+    names = tuple(known[: len(args)]) if len(known) >= len(args) else ()
+    names = names or tuple(f"arg{number}" for number in range(len(args)))
+    spec = program.call_spec.in_spec
+    shapes: Mapping[str, Any] = {}
+    if program.example_inputs and program.range_constraints:
+        dims = _Dims(program.range_constraints)
+        leaves = [dims.of(value) for value in _input_values(program)]
+        in_args, in_kwargs = tree_unflatten(leaves, spec)
+        shapes = {**dict(zip(names, in_args, strict=True)), **in_kwargs}
+    return Export(
+        args=tuple(args),
+        kwargs=dict(kwargs),
+        names=names,
+        shapes=shapes,
+        signed={one.fqn: given(one.signature) for one in others if one.signature is not None},
+        sizes=_sizes(program),
+        extra=extra,
+        training=_trains(program),
+    )
+
+
+def _input_values(program: Program) -> list[Any]:
+    """Return for every input what the graph knows of it: a tensor without data, or a constant."""
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    wanted = [s.arg for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
+    found = (nodes.get(getattr(arg, "name", "")) for arg in wanted)
+    return [None if node is None else node.meta.get("val") for node in found]
+
+
+class _Dims:
+    """torch's dimensions for the symbols of a program, one for each."""
+
+    def __init__(self, ranges: Mapping[Any, Any]) -> None:
+        self._dims = {str(one): _dim(str(one), r) for one, r in ranges.items() if one.is_Symbol}
+
+    def of(self, value: Any) -> dict[int, Any] | None:
+        """Return the dynamic axes of an input; None if there is none."""
+        if not isinstance(value, torch.Tensor):
+            return None
+        axes = {axis: self._size(size) for axis, size in enumerate(value.shape)}
+        return {axis: dim for axis, dim in axes.items() if dim is not None} or None
+
+    def _size(self, size: Any) -> Any:
+        """Return the dimension for a size: a multiple of a symbol and a summand, or a number."""
+        if isinstance(size, int):
+            return None
+        expression = size.node.expr
+        symbols = list(expression.free_symbols)
+        factor = expression.diff(symbols[0])
+        if len(symbols) > 1 or not factor.is_Integer or str(symbols[0]) not in self._dims:
+            return torch.export.Dim.AUTO
+        dim = self._dims[str(symbols[0])]
+        summand = int(expression.subs(symbols[0], 0))
+        dim = dim if factor == 1 else int(factor) * dim
+        return dim + summand if summand else dim
+
+
+def _dim(name: str, allowed: Any) -> Any:
+    low, high = (int(end) if _finite(end) else None for end in (allowed.lower, allowed.upper))
+    return torch.export.Dim(name, min=low, max=high)
+
+
+def _finite(end: Any) -> bool:
+    return isinstance(end, int) or bool(getattr(end, "is_Integer", False))
+
+
+def _sizes(program: Program) -> tuple[str, ...]:
+    """Return in words what sizes each input may have; symbols go by their ranges."""
+    ranges = {str(symbol): str(found) for symbol, found in program.range_constraints.items()}
+    words = []
+    for value in _input_values(program):
+        if not isinstance(value, torch.Tensor):
+            words.append(type(value).__name__)
+            continue
+        sizes = [_size_in_words(size, ranges) for size in value.shape]
+        words.append(f"({', '.join(sizes)})")
+    return tuple(words)
+
+
+def _size_in_words(size: Any, ranges: Mapping[str, str]) -> str:
+    if isinstance(size, int):
+        return str(size)
+    text = str(size.node.expr)
+    for symbol, found in ranges.items():
+        text = text.replace(symbol, found.replace("VR", "").replace("int_oo", "…"))
+    return text
+
+
+def _trains(program: Program) -> bool:
+    """Return whether dropout or batch norm in a graph works as in training."""
+    flags = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
+    places = ((node, flags.get(str(node.target))) for node in program.graph.nodes)
+    return any(place and len(n.args) > place and n.args[place] is True for n, place in places)
+
+
+def export(model: nn.Module, how: Export) -> tuple[Program, tuple[str, ...]]:
+    """Export a model; return the program, and what is worth telling of it.
+
+    Call signatures are kept for the modules that had them and for those that torch did not make
+    from a graph, so that these can be swapped once more.
+
+    Args:
+        model: The model.
+        how: In which way.
+
+    Raises:
+        ShapeError: If it does not run at every size that is asked for.
+    """
+    modules = {path: module for path, module in model.named_modules() if path}
+    keep = tuple(path for path, m in modules.items() if path in how.signed or not is_stand_in(m))
+    with quiet(), _in_mode(model, training=how.training), _named_inputs(model, how):
+        program, notes = _first_that_goes(model, how, keep)
+    _name_classes(program, model)
+    plain_signatures(program)
+    if how.sizes and _sizes(program) != how.sizes:
+        was, now = ", ".join(how.sizes), ", ".join(_sizes(program))
+        notes += (f"the archive took inputs of {was}, the written one takes {now}",)
+    return program, notes
+
+
+def _first_that_goes(
+    model: nn.Module, how: Export, keep: tuple[str, ...]
+) -> tuple[Program, tuple[str, ...]]:
+    """Export as it was; else without call signatures; else with what torch makes of the sizes."""
+    # whatever torch raises: it tells of signatures or of shapes
+    with suppress(Exception):
+        return _exported(model, how.args, how.kwargs, how.shapes, keep), ()
+    try:
+        return _exported(model, how.args, how.kwargs, how.shapes, ()), (UNSIGNED,)
+    except Exception as error:
+        program = _as_torch_likes(model, how, keep)
+        if program is None:
+            raise _refused(error) from error
+        return program, (UNCHECKED,)
+
+
+def _as_torch_likes(model: nn.Module, how: Export, keep: tuple[str, ...]) -> Program | None:
+    """Export with whatever sizes torch can leave open; None if these are fewer than there were."""
+    shapes = tree_map(lambda dim: None if dim is None else torch.export.Dim.AUTO, how.shapes)
+    try:
+        program = _exported(model, how.args, how.kwargs, shapes, keep)
+    except Exception:  # noqa: BLE001 - the error that is told is the one before
+        return None
+    return program if _open(_sizes(program)) == _open(how.sizes) else None
+
+
+def _open(sizes: tuple[str, ...]) -> list[int]:
+    """Return how many axes of each input may vary."""
+    return [size.count("[") for size in sizes]
+
+
+UNSIGNED = (
+    "torch could not record how the modules are called: "
+    "what goes in later has to take one tensor and no more"
+)
+UNCHECKED = (
+    "torch cannot tell that every size holds that the archive took: "
+    "the written one refuses some of them when it is run"
+)
+
+
+def _refused(error: Exception) -> ShapeError:
+    text = " ".join(str(error).split())[:600]
+    what = f"torch.export refuses the swapped model: {type(error).__name__}: {text}"
+    fix = (
+        "choose a module that runs at every size of the archive, "
+        "or swap in the eager model and export that with the sizes that hold"
+    )
+    return ShapeError(what, "the model", fix)
+
+
+def _exported(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    shapes: Mapping[str, Any],
+    keep: tuple[str, ...],
+) -> Program:
+    program = torch.export.export(
+        model,
+        args,
+        dict(kwargs),
+        dynamic_shapes=dict(shapes) or None,
+        preserve_module_call_signature=keep,
+    )
+    return cast("Program", program)
+
+
+def _name_classes(program: Program, model: nn.Module) -> None:
+    """Write into a program's graph the classes that stand-ins stand for."""
+    names = {
+        path: module.type_name()
+        for path, module in model.named_modules(remove_duplicate=False)
+        if is_stand_in(module) and callable(module.type_name)
+    }
+    for node in program.graph.nodes:
+        stack = node.meta.get("nn_module_stack")
+        if stack:
+            node.meta["nn_module_stack"] = {
+                key: (path, names.get(path.split("@")[0]) or kind)
+                for key, (path, kind) in stack.items()
+            }
+
+
+@contextmanager
+def _in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Set every module's training flag for the time of a block."""
+    before = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in before:
+            module.training = training
+        yield
+    finally:
+        for module, flag in before:
+            module.training = flag
+
+
+@contextmanager
+def _named_inputs(model: nn.Module, how: Export) -> Iterator[None]:
+    """Give the inputs of a module that torch made their names back, for the time of a block."""
+    if not is_stand_in(model):
+        yield
+        return
+    forward = model.forward
+
+    def named(*args: Any, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    parameter = inspect.Parameter
+    vars(named)["__signature__"] = inspect.Signature(
+        [parameter(name, parameter.POSITIONAL_OR_KEYWORD) for name in how.names]
+        + [parameter(name, parameter.KEYWORD_ONLY) for name in how.kwargs]
+    )
+    vars(model)["forward"] = named
+    try:
+        yield
+    finally:
+        del vars(model)["forward"]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch's warnings, its log and what it prints to itself for the time of a block."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(StringIO()):
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,1 @@
+"""Folders of weights, one file or shards with an index."""

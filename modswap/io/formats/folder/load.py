@@ -1,0 +1,99 @@
+"""Folders of weights, sharded or not, as `save_pretrained` writes them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modswap.core.asked.job import Policy
+from modswap.core.errors import CheckpointError
+from modswap.io.formats.container import Container, find_slots
+from modswap.io.formats.folder.rewrite import FolderRewriting
+from modswap.io.formats.folder.shards import Shards, is_folder, read_shards, records_in
+from modswap.io.formats.format import Format, Swap, Swaps
+from modswap.io.formats.safetensors import load as safetensors_file
+from modswap.io.formats.torch import load as torch_file
+from modswap.io.pickled.optimizers import Parameters
+from modswap.io.recognise.look import Look, is_safetensors, look_at
+from modswap.io.rewriting import Records, Rewriting
+
+
+def load(look: Look, policy: Policy) -> Container:
+    """Read a folder's weights, mapped and not copied.
+
+    Raises:
+        CheckpointError: If a shard is damaged, or index and shards disagree.
+        UnsafeError: If a shard would have to build what is not allowed.
+    """
+    shards = read_shards(look)
+    weights: dict[str, torch.Tensor] = {}
+    for name, shard in shards.looks.items():
+        held = _row(shard).load(shard, policy).payload
+        _check(name, held, weights, look)
+        missing = [n for n, place in shards.places.items() if place == name and n not in held]
+        if missing:
+            what = f"{missing[0]!r} is not in {name!r}, where its index has it"
+            raise look.error(what, "save or download it again")
+        weights.update(held)
+    own = records_in(look.file)
+    slots = find_slots(weights, look.file)
+    return Container("folder", look.file, weights, slots, {}, own.get("recipe"), own.get("receipt"))
+
+
+def _check(name: str, held: Any, known: Any, look: Look) -> None:
+    if not isinstance(held, dict) or not all(torch.is_tensor(value) for value in held.values()):
+        raise look.error(f"its file {name!r} holds more than named tensors", "name that file")
+    double = next((tensor for tensor in held if tensor in known), None)
+    if double is not None:
+        raise look.error(f"two of its files hold {double!r}", "save or download it again")
+
+
+def _row(shard: Look) -> Format:
+    return safetensors_file.SAFETENSORS if is_safetensors(shard) else torch_file.TORCH
+
+
+def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
+    """Refuse to write a folder anew: one is only made from another.
+
+    Raises:
+        CheckpointError: Always.
+    """
+    del payload, records, metadata
+    what = "its files cannot be read as data, so that the folder cannot be written again"
+    raise CheckpointError(what, str(file), "name OUT.safetensors")
+
+
+def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
+    """Prepare the same folder with other tensors in it.
+
+    Raises:
+        UnreadableError: If a pickle in it cannot be read as data.
+        CheckpointError: If a shard is damaged.
+    """
+    shards = read_shards(look_at(container.file))
+    (swap,) = swaps.slots
+    homes = _homes(shards, swap)
+
+    def prepare(name: str) -> Rewriting:
+        shard = shards.looks[name]
+        inside = tuple(m for m, home in zip(swap.modules, homes, strict=True) if home == name)
+        # the old tensors of a module may lie in several files; the new ones lie in the first
+        part = Swap(swap.slot, inside, swap.prefixes)
+        one = Container("", shard.file, None, (swap.slot,))
+        return _row(shard).rewrite(one, Swaps((part,), Parameters((), (), ())), policy)
+
+    return FolderRewriting(shards, prepare, swap.prefixes)
+
+
+def _homes(shards: Shards, swap: Swap) -> list[str]:
+    """Return the file that each new module goes to: that of the first tensor it replaces."""
+    last = list(shards.looks)[-1]
+    homes = []
+    for paths, _ in swap.modules:
+        gone = tuple(f"{swap.slot.prefix}{path}." for path in paths)
+        found = (place for name, place in shards.places.items() if name.startswith(gone))
+        homes.append(next(found, last))
+    return homes
+
+
+FOLDER = Format("folder", (), is_folder, load, save, rewrite, weights_only=True, folder=True)

@@ -1,0 +1,125 @@
+"""Folders of weights, as Hugging Face's libraries write them: an index, shards, and other files."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modswap.io.raw.folder_files import own_records, texts
+from modswap.io.recognise.look import (
+    Look,
+    header_of_safetensors,
+    is_safetensors,
+    is_torch_zip,
+    look_at,
+)
+
+INDEX = ".index.json"
+_LARGEST = 256 << 20  # bytes of an index
+# files of weights that stand alone
+_SINGLE = (
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """The files of a folder that hold its weights.
+
+    Args:
+        folder: The folder.
+        index: Name of the index; empty where one file holds everything.
+        head: What the index holds beside the map of names.
+        looks: Every file of weights, by its name.
+        places: The file of every tensor, by its name; empty without an index.
+    """
+
+    folder: Path
+    index: str
+    head: Mapping[str, Any]
+    looks: Mapping[str, Look]
+    places: Mapping[str, str]
+
+
+def is_folder(look: Look) -> bool:
+    """Return whether it is a folder with weights in it that can be read."""
+    return look.file.is_dir() and _chosen(look) is not None
+
+
+def _chosen(look: Look) -> str | None:
+    """Return the index, or the file of weights, that a folder is read by."""
+    known = [name for name in look.names if name.endswith(INDEX) or name in _SINGLE]
+    # safetensors before pickles, shards before a single file
+    return min(
+        known, key=lambda n: ("safetensors" not in n, not n.endswith(INDEX), n), default=None
+    )
+
+
+def read_shards(look: Look) -> Shards:
+    """Return the files that hold the weights of a folder that was recognised.
+
+    Raises:
+        CheckpointError: If the index is damaged, or a file that it names is not there.
+    """
+    name = _chosen(look) or ""
+    if not name.endswith(INDEX):
+        return Shards(look.file, "", {}, {name: _shard(look, name)}, {})
+    index = _index(look, name)
+    places = index.pop("weight_map")
+    shards = dict.fromkeys(places.values())
+    return Shards(look.file, name, index, {n: _shard(look, n) for n in shards}, places)
+
+
+def _index(look: Look, name: str) -> dict[str, Any]:
+    file = look.file / name
+    try:
+        if file.stat().st_size > _LARGEST:
+            raise look.error(f"its index {name!r} is too large", "check that it is one")
+        index = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        what = f"its index {name!r} cannot be read: {error}"
+        raise look.error(what, "save or download it again") from None
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
+        places = {}
+    if not places:
+        what = f"its index {name!r} has no `weight_map` from names to files"
+        raise look.error(what, "save or download it again")
+    outside = [n for n in places.values() if n in {"", ".", ".."} or "/" in n or "\\" in n]
+    if outside:
+        what = f"its index {name!r} names a file outside the folder: {outside[0]!r:.80}"
+        raise look.error(what, "do not use it: it was tampered with")
+    return dict(index)
+
+
+def _shard(look: Look, name: str) -> Look:
+    found = look_at(look.file / name)
+    if is_safetensors(found) or is_torch_zip(found):
+        return found
+    what = f"its file {name!r} holds no weights that could be read"
+    raise look.error(what, "save or download it again")
+
+
+def records_in(folder: Path) -> dict[str, str]:
+    """Return modswap's own records in a folder: the recipe and the receipt, if they are there.
+
+    Where the folder has none, those of its one safetensors file count: it was swapped by itself.
+
+    Raises:
+        CheckpointError: If that file's header is damaged.
+    """
+    held = own_records(folder)
+    return texts(_records_of_the_one(look_at(folder))) if held is None else held
+
+
+def _records_of_the_one(look: Look) -> dict[str, Any]:
+    name = _chosen(look)
+    if name not in _SINGLE or not name.endswith(".safetensors"):
+        return {}
+    metadata = header_of_safetensors(_shard(look, name)).get("__metadata__")
+    known = metadata if isinstance(metadata, dict) else {}
+    return {record: known.get(f"modswap.{record}") for record in ("recipe", "receipt")}

@@ -1,0 +1,1 @@
+"""Files of `torch.save`: zips, and those from before torch 1.6."""

@@ -1,0 +1,155 @@
+"""What a pickled checkpoint may build: torch's layers, modswap's, and what the user named."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from modswap.core.asked.import_name import import_object
+from modswap.core.asked.job import Policy
+from modswap.core.errors import RecipeError, UnsafeError
+from modswap.io.pickled.names import is_name, runs_code
+
+# functions that torch's own layers keep as attributes; called, they compute and nothing else
+_ACTIVATIONS = (
+    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax",
+    "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+)  # fmt: skip
+_FUNCTIONS = frozenset(
+    f"{module}.{name}"
+    for module in ("torch.nn.functional", "torch._C._nn", "torch")
+    for name in _ACTIVATIONS
+)
+_OURS = ("modswap.nn.", "modswap.ops.demo.")
+
+
+def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any, str]]:
+    """Return the object for every name that a file wants, for torch's safe unpickler.
+
+    A name is looked up among modules that are imported already, or imported if the user named it;
+    never because a file does.
+
+    Args:
+        wanted: Dotted names found in the file.
+        policy: What the user allows.
+        file: The file, for errors.
+
+    Raises:
+        UnsafeError: If any of them is not allowed; all are listed.
+    """
+    names = list(dict.fromkeys(wanted))
+    objects = {name: _allowed(name, policy, file) for name in names}
+    refused = [name for name in names if objects[name] is None]
+    if refused:
+        raise _unsafe(refused, file)
+    found = [(value, name) for name, value in objects.items()]
+    if "numpy.dtype" in objects and "numpy.dtypes" in sys.modules:
+        # what a dtype is an instance of: the file does not name it, the unpickler asks for it
+        kinds = vars(sys.modules["numpy.dtypes"])
+        found += [(kinds[name], f"numpy.dtypes.{name}") for name in kinds["__all__"]]
+    return found
+
+
+def _allowed(name: str, policy: Policy, file: Path) -> Any:
+    """Return the object of a name that may be built, or None."""
+    aliases = dict(policy.aliases)
+    if name in aliases:
+        return _named_by_user(aliases[name], file)
+    if not is_name(name):
+        return None
+    known = _own(name, file) if name.startswith(_OURS) else _of_torch(name)
+    if known is not None:
+        return known
+    if name in policy.allow:
+        return _named_by_user(name, file)
+    packages = [entry[:-1] for entry in policy.allow if entry.endswith(".*")]
+    if any(name.startswith(package) for package in packages) and not runs_code(name):
+        value = _named_by_user(name, file)
+        return value if _is_class_of(value, name.partition(".")[0]) else None
+    return None
+
+
+def _is_class_of(value: Any, package: str) -> bool:
+    """Return whether a value is a class that a package defines itself.
+
+    A package also holds what it imported, `os.system` under `package.module.os`, and functions
+    that a file could call with arguments of its choice: those have to be named one by one.
+    """
+    home = str(getattr(value, "__module__", ""))
+    return isinstance(value, type) and home.partition(".")[0] == package
+
+
+def _of_torch(name: str) -> Any:
+    """Return a layer of torch, or a function that its layers keep, or None."""
+    module_name, _, attribute = name.rpartition(".")
+    value = getattr(sys.modules.get(module_name), attribute, None)
+    if name in _FUNCTIONS:
+        return value
+    # by its home, so that nothing which torch merely imports is let in
+    home = str(getattr(value, "__module__", ""))
+    inside = name.startswith("torch.nn.") and home.startswith("torch.nn.")
+    return value if inside and isinstance(value, type) else None
+
+
+def _own(name: str, file: Path) -> Any:
+    """Return a layer of modswap, or None if it is something else.
+
+    Raises:
+        UnsafeError: If this version has no such layer.
+    """
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        value = getattr(import_module(module_name), attribute)
+    except (ImportError, AttributeError):
+        what = f"it was written by another version of modswap: this one has no {name!r}"
+        raise UnsafeError(what, str(file), "update modswap") from None
+    home = f"{getattr(value, '__module__', '')}."
+    layer = isinstance(value, type) and issubclass(value, nn.Module) and home.startswith(_OURS)
+    return value if layer else None
+
+
+def _named_by_user(name: str, file: Path) -> Any:
+    """Import an object by its dotted name; the last segments may be nested classes."""
+    segments = name.split(".")
+    error: RecipeError | None = None
+    for end in range(len(segments) - 1, 0, -1):
+        reference = f"{'.'.join(segments[:end])}:{'.'.join(segments[end:])}"
+        try:
+            return import_object(reference, folder=".", where=str(file))
+        except RecipeError as raised:
+            error = error or raised
+            if "no module named" not in raised.what:
+                break
+    what = f"{name!r} is allowed but cannot be found"
+    detail = (
+        f": {error.what}" if error else ": a dotted name such as package.module.Class is needed"
+    )
+    fix = "install its package, or say where it is now: --alias OLD=NEW"
+    raise UnsafeError(what + detail, str(file), fix)
+
+
+def _unsafe(refused: Sequence[str], file: Path) -> UnsafeError:
+    dangerous = [name for name in refused if runs_code(name)]
+    count = "1 name that is" if len(refused) == 1 else f"{len(refused)} names that are"
+    what = f"to load it, {count} not allowed would have to be built or called: {', '.join(refused)}"
+    if dangerous:
+        fix = (
+            f"do not load it unless it is your own: {', '.join(dangerous)} can run any code; "
+            "for a file of your own making there is --trust"
+        )
+        return UnsafeError(what, str(file), fix)
+    options = " ".join(_option(name) for name in refused)
+    fix = (
+        f"if you trust them, add {options} (--allow package.* admits the classes of a package); "
+        "`replace --no-forward` swaps without building anything of the file"
+    )
+    return UnsafeError(what, str(file), fix)
+
+
+def _option(name: str) -> str:
+    if name.startswith("__main__."):
+        return f"--alias {name}=yourmodule.{name.removeprefix('__main__.')}"
+    return f"--allow {name}"

@@ -1,0 +1,333 @@
+"""Files of `torch.save`, read by its safe unpickler only."""
+
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping, Set
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+from torch.sparse import check_sparse_tensor_invariants
+
+from modswap.core.asked.job import Policy
+from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.io.formats.container import Container, find_slots, is_weights, passed_over
+from modswap.io.formats.format import Format, Swap, Swaps
+from modswap.io.formats.torch.allow import resolve
+from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE, ZipRewriting
+from modswap.io.formats.torch.screen import called_names
+from modswap.io.formats.torch.sound import refuse_half_made
+from modswap.io.pickled.data import UnreadableError
+from modswap.io.pickled.opened import open_legacy, open_zip
+from modswap.io.recognise.look import Look, is_torch_legacy, is_torch_zip, look_at
+from modswap.io.recognise.model_places import OWN_KEY
+from modswap.io.rewriting import Graft, Records, Rewriting
+
+TRUSTED = (
+    "loaded by torch's full unpickler (--trust): any code in the file was run with your rights"
+)
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
+_WANTED = re.compile(r"GLOBAL (\S+) was not an allowed global")
+_BLOCKED = re.compile(r"GLOBAL (\S+) whose module \S+ is blocked")
+_NEWER = re.compile(r"file with version (\d+), but the maximum supported version .*? is (\d+)")
+# how an old file refers to a module: a persistent id that begins with the word and a class
+_WHOLE_MODULE = re.compile(rb"\(X\x06\0\0\0module(?:q.|r....)c", re.DOTALL)
+_OPENING = 1 << 20
+
+
+def load_zip(look: Look, policy: Policy) -> Container:
+    """Read a zip file of `torch.save`, its tensors mapped and not copied."""
+    payload = _read(look, policy, mmap=True)
+    container = _container("torch", payload, look, policy)
+    found = _records(look)
+    if found:
+        container = replace(container, recipe=found.get(RECIPE), receipt=found.get(RECEIPT))
+    return container
+
+
+def _records(look: Look) -> dict[str, str]:
+    """Return modswap's records in a zip."""
+    try:
+        with zipfile.ZipFile(look.file) as archive:
+            return {
+                record: archive.read(name).decode("utf-8", "replace")
+                for name in archive.namelist()
+                for record in (RECIPE, RECEIPT)
+                if name.endswith(f"/{record}")
+            }
+    except (zipfile.BadZipFile, EOFError) as error:
+        what = f"it is damaged: {error}"
+        raise look.error(what, "save or download it again") from None
+
+
+def load_legacy(look: Look, policy: Policy) -> Container:
+    """Read a file of `torch.save` from before version 1.6, into memory."""
+    return _container("torch (legacy)", _read(look, policy, mmap=False), look, policy)
+
+
+def _container(name: str, payload: Any, look: Look, policy: Policy) -> Container:
+    refuse_half_made(payload, look)
+    own = payload.get(OWN_KEY) if isinstance(payload, Mapping) else None
+    records = own if isinstance(own, Mapping) else {}
+    slots = find_slots(payload, look.file)
+    trusted = (TRUSTED,) if policy.trust else ()
+    return Container(
+        format=name,
+        file=look.file,
+        payload=payload,
+        slots=slots,
+        recipe=_text(records.get("recipe")),
+        receipt=_text(records.get("receipt")),
+        notes=(*trusted, *passed_over(payload, slots)),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _read(look: Look, policy: Policy, *, mmap: bool) -> Any:
+    if policy.trust:
+        return _unpickled(look, [], trust=True, mmap=mmap)
+    if not mmap:
+        _refuse_whole_legacy(look)
+    try:
+        called = called_names(look)
+    except UnreadableError as error:
+        raise _unread(look, error) from error
+    if mmap:
+        allowed = resolve(_wanted(look), policy, look.file)
+        _refuse_constructors(allowed, called, look)
+        return _unpickled(look, allowed, mmap=True)
+    return _read_legacy(look, policy, called)
+
+
+def _refuse_whole_legacy(look: Look) -> None:
+    with look.file.open("rb") as stream:
+        if _WHOLE_MODULE.search(stream.read(_OPENING)):
+            raise _whole_module(look)
+
+
+def _unread(look: Look, error: UnreadableError) -> Exception:
+    """Return the error for a pickle that could not be looked through, and so is not loaded."""
+    try:
+        if look.names:
+            _wanted(look)  # says what is wrong with it, and builds nothing
+    except CheckpointError as told:
+        return told
+    return _unpickling(look, str(error))
+
+
+def _refuse_constructors(allowed: list[tuple[Any, str]], called: Set[str], look: Look) -> None:
+    """Refuse to call layers, which a sound file makes without their constructors.
+
+    Raises:
+        UnsafeError: If a layer would be called.
+    """
+    for value, name in allowed:
+        if name in called and isinstance(value, type) and issubclass(value, nn.Module):
+            what = f"to load it, the constructor of {name} would be called"
+            fix = "do not load it unless it is your own; for a file of your own making: --trust"
+            raise UnsafeError(what, str(look.file), fix)
+
+
+def _read_legacy(look: Look, policy: Policy, called: Set[str]) -> Any:
+    """Read an old file; the unpickler tells its names one at a time, torch lists none."""
+    names: list[str] = []
+    while True:
+        allowed = resolve(names, policy, look.file)
+        _refuse_constructors(allowed, called, look)
+        try:
+            return _unpickled(look, allowed, mmap=False)
+        except _WantedError as error:
+            if error.name in names:
+                raise _asks(look, error.name) from error
+            names.append(error.name)
+
+
+class _WantedError(Exception):
+    """A name that the unpickler was not allowed to build."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _unpickled(
+    look: Look, allowed: list[tuple[Any, str]], *, mmap: bool, trust: bool = False
+) -> Any:
+    # indices outside a sparse tensor are not checked by default, and crash a later operation
+    checked = check_sparse_tensor_invariants(enable=True)
+    quiet = warnings.catch_warnings(action="ignore", category=UserWarning)
+    with torch.serialization.safe_globals([*allowed]), checked, quiet:
+        try:
+            # the one place where a pickle is read: weights_only builds what was allowed above and
+            # nothing else, unless the user asked for the full unpickler
+            return torch.load(  # noqa: TID251
+                look.file, map_location="cpu", mmap=mmap, weights_only=not trust
+            )
+        except Exception as error:
+            raise _explained(look, error) from error
+
+
+def _wanted(look: Look) -> list[str]:
+    """Return every name that a file wants and torch does not allow by itself; builds nothing."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(look.file))
+    except Exception as error:
+        raise _explained(look, error) from error
+
+
+def _explained(look: Look, error: Exception) -> Exception:
+    """Return the error for whatever torch says about a file that it cannot read."""
+    text = " ".join(_COLORS.sub("", str(error)).split())
+    text = text.rpartition("WeightsUnpickler error: ")[2]
+    if isinstance(error, UnpicklingError):
+        return _unpickling(look, text)
+    if newer := _NEWER.search(text):
+        what = f"it was written by a newer torch: file version {newer[1]}, this torch reads up to"
+        return look.error(f"{what} {newer[2]}", "update torch, or save it again with this one")
+    if isinstance(error, (AttributeError, ImportError)):
+        what = f"it needs code that is not here: {text[:200]}"
+        return look.error(what, "install its package, or say where it is: --alias OLD=NEW")
+    what = f"it is damaged or cut short: {type(error).__name__}: {text[:160]}"
+    return look.error(what, "save or download it again")
+
+
+def _unpickling(look: Look, text: str) -> Exception:
+    """Return the error for what the safe unpickler refuses."""
+    if wanted := _WANTED.search(text):
+        return _WantedError(wanted[1])
+    if blocked := _BLOCKED.search(text):
+        what = f"to load it, {blocked[1]} would have to be called, which can run any code"
+        return UnsafeError(what, str(look.file), "do not load it unless it is your own")
+    if "Only persistent_load of storage is allowed" in text:
+        return _whole_module(look)
+    protocol = _protocol(look) if "Unsupported operand" in text else 2
+    if protocol > 3:
+        what = f"it was saved with pickle protocol {protocol}, a safe reader reads 2"
+        fix = "save it again without `pickle_protocol`; a file of your own making: --trust"
+        return look.error(what, fix)
+    return _asks(look, text[:160])
+
+
+def _whole_module(look: Look) -> CheckpointError:
+    what = "it is a whole module in the format of before torch 1.6, which cannot be read safely"
+    fix = "load it where it was made and save it again; a file of your own: --trust"
+    return look.error(what, fix)
+
+
+def _asks(look: Look, text: str) -> CheckpointError:
+    what = f"its pickle asks for what a safe reader does not do: {text}"
+    return look.error(what, "save the state dict instead; a file of your own making: --trust")
+
+
+def _protocol(look: Look) -> int:
+    """Return the protocol that a file's pickle says it has; the oldest say nothing."""
+    head = look.head
+    if look.names:
+        with zipfile.ZipFile(look.file) as archive:
+            head = archive.read(next(name for name in look.names if name.endswith("/data.pkl")))
+    return head[1] if head[:1] == b"\x80" and len(head) > 1 else 0
+
+
+def rewrite_zip(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
+    """Prepare the same file with other modules in it.
+
+    Raises:
+        UnreadableError: If its pickle cannot be read as data.
+        CheckpointError: If it is damaged.
+    """
+    opened = open_zip(look_at(container.file))
+    return ZipRewriting(
+        opened, [_graft(swap) for swap in swaps.slots], swaps.parameters, trust=policy.trust
+    )
+
+
+def rewrite_legacy(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
+    """Prepare an old file with other modules in it, as a zip.
+
+    Raises:
+        UnreadableError: If its pickle cannot be read as data.
+        CheckpointError: If it is damaged.
+    """
+    opened = open_legacy(look_at(container.file))
+    return ZipRewriting(
+        opened, [_graft(swap) for swap in swaps.slots], swaps.parameters, trust=policy.trust
+    )
+
+
+def _graft(swap: Swap) -> Graft:
+    """Return new modules as data."""
+    modules = [module for _, module in swap.modules]
+    whole = swap.slot.kind == "module"
+    stream = BytesIO()
+    try:
+        torch.save(modules if whole else [module.state_dict() for module in modules], stream)
+    except Exception as error:  # pickling runs the classes' own code, which may raise anything
+        raise unsaved(error) from error
+    paths = tuple(paths for paths, _ in swap.modules)
+    return Graft(swap.slot.keys, swap.slot.prefix, paths, stream.getvalue(), swap.more)
+
+
+def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
+    """Write a payload as a zip of `torch.save`, with modswap's records in it.
+
+    Args:
+        payload: A module, a state dict or a training dictionary.
+        file: Where to write.
+        records: The recipe and the receipt.
+        metadata: Passed over: this format has none.
+    """
+    del metadata
+    inside = isinstance(payload, Mapping) and not is_weights(payload)
+    if inside and (records.recipe or records.receipt):
+        own = {OWN_KEY: {"recipe": records.recipe, "receipt": records.receipt}}
+        payload = {**payload, **own} if type(payload) is dict else _updated(payload, own)
+    try:
+        with file.open("wb") as stream:
+            # through a stream: by name, torch would write the temporary name into the archive
+            torch.save(payload, stream)
+    except Exception as error:  # pickling runs the classes' own code, which may raise anything
+        raise unsaved(error) from error
+    if not inside:
+        _append(file, records)
+
+
+def _updated(payload: Any, own: Mapping[str, Any]) -> Any:
+    copy = payload.copy()
+    copy.update(own)
+    return copy
+
+
+def unsaved(error: Exception) -> Exception:
+    """Return the error for what torch could not write; a full disk shows in its cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(error).split())
+    if "unexpected pos" in text or "PytorchStreamWriter" in text or "inline_container" in text:
+        return OSError(28, "No space left on device")
+    what = f"torch cannot write it: {type(error).__name__}: {text[:200]}"
+    return CheckpointError(what, fix="write the weights instead: name OUT.safetensors")
+
+
+def _append(file: Path, records: Records) -> None:
+    """Add modswap's records to the archive, where other readers pass them over."""
+    with zipfile.ZipFile(file, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        for name, text in ((RECIPE, records.recipe), (RECEIPT, records.receipt)):
+            if text:
+                # a fixed date: the same swap gives the same bytes
+                archive.writestr(zipfile.ZipInfo(f"{root}/{name}", (1980, 1, 1, 0, 0, 0)), text)
+
+
+TORCH = Format("torch", (".pt", ".pth", ".ckpt", ".bin"), is_torch_zip, load_zip, save, rewrite_zip)
+TORCH_LEGACY = Format("torch (legacy)", (), is_torch_legacy, load_legacy, save, rewrite_legacy)

@@ -1,0 +1,185 @@
+"""Looking through a pickle, as data, for what no sound file asks of a safe unpickler.
+
+An allow-list says which classes may be built; what is built of them is another matter. A call of an
+allowed class runs its constructor, which may take all memory; an attribute may shadow a method.
+"""
+
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.io.pickled.data import Made, Name, Stored, read_pickles
+from modswap.io.pickled.outline import ITEM_BYTES, payload_of, tensor_parts
+from modswap.io.pickled.walk import everything, is_dict
+from modswap.io.recognise.look import Look
+
+
+def _methods(kind: type) -> frozenset[str]:
+    return frozenset(name for name in dir(kind) if callable(getattr(kind, name)))
+
+
+# what a sound file keeps no attribute of; hosts give modules a text called `type`
+_MODULE = _methods(nn.Module) - {"type"}
+_TENSOR = _methods(torch.Tensor) | {"shape", "dtype", "data", "grad", "device", "layout"}
+_HELD = {"collections.OrderedDict": _methods(OrderedDict), "collections.Counter": _methods(Counter)}
+_RESERVES = re.compile(r"(builtins|__builtin__)\.bytearray|torch\.(\w+\.)*\w*(Tensor|Storage)")
+_REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.nn.parameter.")
+_LEGACY_PICKLES = 5  # magic number, version, system, payload, keys of the storages
+_SPARE = 4 << 30  # bytes that tensors may say they have beyond what the file holds
+_FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
+_AGAIN = "save or download it again"
+
+
+def called_names(look: Look) -> frozenset[str]:
+    """Return every name that a torch file would call; refuse what no sound file asks for.
+
+    Args:
+        look: The file.
+
+    Raises:
+        UnreadableError: If it cannot be read as data, and so not be looked through.
+        UnsafeError: If it reserves memory, shadows a method, or calls an object of its own.
+        CheckpointError: If a tensor cannot be, or something contains itself.
+    """
+    payload = _all_of(look)
+    calls: set[str] = set()
+    storages: list[Stored] = []
+    for value in everything(payload):
+        if isinstance(value, Stored):
+            storages.append(value)
+        if not isinstance(value, Made):
+            continue
+        if value.how == "called":
+            calls.add(str(value.what))
+            _check_tensor(value, look)
+        _check_call(value, look)
+        _check_state(value, look)
+    _check_rings(payload, look)
+    sizes = _sizes(look, payload)
+    for stored in storages:
+        _check_storage(stored, sizes.get(stored.key), look)
+    return frozenset(calls)
+
+
+def _all_of(look: Look) -> Any:
+    if look.names:
+        return payload_of(look)[0]
+    with look.file.open("rb") as stream:
+        return read_pickles(stream, _LEGACY_PICKLES)[0]
+
+
+def _sizes(look: Look, payload: Any) -> dict[str, int]:
+    """Return the bytes that storages may have, by their keys."""
+    if look.names:
+        sized = zip(look.names, look.sizes, strict=True)
+        return {name.partition("/data/")[2]: size for name, size in sized}
+    keys = payload[-1] if isinstance(payload[-1], list) else []
+    return {key: look.size for key in keys if isinstance(key, str)}
+
+
+def _check_storage(stored: Stored, held: int | None, look: Look) -> None:
+    """Refuse a storage of another size than its record, beyond which others would be read."""
+    nbytes = stored.count * ITEM_BYTES.get(stored.kind.attribute.removesuffix("Storage"), 1)
+    if held is None and look.names:
+        return  # torch says which record is missing
+    if held is None:
+        what = f"it is damaged: there is no record of its storage {stored.key!r:.40}"
+        raise look.error(what, _AGAIN)
+    # an old file says the size again before the bytes, and torch compares them
+    if nbytes != held if look.names else not 0 <= nbytes <= held:
+        what = f"it is damaged: its storage {stored.key!r:.40} has {held:,} bytes"
+        raise look.error(f"{what}, expected {nbytes:,}", _AGAIN)
+
+
+def _check_call(made: Made, look: Look) -> None:
+    name = str(made.what)
+    if _RESERVES.fullmatch(name) and any(isinstance(arg, (int, tuple, Made)) for arg in made.args):
+        what = f"to load it, {name}({made.args[0]!r:.24}) would be called, which reserves memory"
+        raise UnsafeError(what, str(look.file), _FIX)
+    if name.endswith("._rebuild_from_type_v2") and made.args:
+        make = made.args[0]
+        if not isinstance(make, Name) or not str(make).startswith(_REBUILDS):
+            shown = make if isinstance(make, Name) else f"an object of {type(make).__name__}"
+            if isinstance(make, Made):
+                shown = f"a {make.what} of its own"
+            what = f"to load it, {shown} would be called to make a tensor"
+            raise UnsafeError(what, str(look.file), _FIX)
+
+
+def _check_state(made: Made, look: Look) -> None:
+    """Refuse attributes that would take the place of a method."""
+    name, state, taken = str(made.what), made.state, _HELD.get(str(made.what), frozenset())
+    if name.endswith(("._rebuild_from_type_v2", "._rebuild_parameter_with_state")):
+        state, taken = made.args[-1] if made.args else None, _TENSOR
+    elif state is not None and (_RESERVES.fullmatch(name) or "._rebuild_" in name):
+        what = f"it sets what {name} makes, as no torch since 0.4 does"
+        raise look.error(what, "save it again with a current torch")
+    elif isinstance(state, dict) and ("_modules" in state or name.startswith("torch.nn.")):
+        taken = _MODULE
+    for one in state if isinstance(state, tuple) else (state,):
+        planted = sorted(taken & {k for k in one if isinstance(k, str)}) if is_dict(one) else []
+        if planted:
+            what = f"it puts an attribute {planted[0]!r} into a {made.what}, in place of the method"
+            raise UnsafeError(what, str(look.file), _FIX)
+
+
+def _check_tensor(made: Made, look: Look) -> None:
+    parts = tensor_parts(made)
+    if parts is None or not isinstance(parts.stored, Stored):
+        return
+    held = parts.stored.count * parts.itemsize
+    if parts.nbytes > max(held, 0) + _SPARE:
+        what = (
+            f"a tensor of it has {parts.numel:,} elements on a storage of {parts.stored.count:,}: "
+            "used, it would take more memory than the file can account for"
+        )
+        raise CheckpointError(what, str(look.file), "save it again without expanded tensors")
+
+
+def _check_rings(payload: Any, look: Look) -> None:
+    """Refuse what contains itself, on which every walk of a model would end badly."""
+    done: set[int] = set()
+    for value in everything(payload):
+        if isinstance(value, (Made, dict, list)) and _holds_itself(value, done):
+            what = f"a {value.what if isinstance(value, Made) else type(value).__name__}"
+            fix = "save the model again without the ring"
+            raise CheckpointError(f"{what} of it contains itself", str(look.file), fix)
+
+
+def _holds_itself(start: Any, done: set[int]) -> bool:
+    above: set[int] = set()
+    stack: list[tuple[Any, bool]] = [(start, False)]
+    while stack:
+        value, left = stack.pop()
+        if left:
+            above.discard(id(value))
+            done.add(id(value))
+            continue
+        if id(value) in above:
+            return True
+        if id(value) in done:
+            continue
+        above.add(id(value))
+        stack.append((value, True))
+        stack += [
+            (one, False) for one in _held(value) if isinstance(one, (Made, dict, list, tuple))
+        ]
+    return False
+
+
+def _held(value: Any) -> Iterator[Any]:
+    """Yield what a container holds; of a module its modules, and no other attributes."""
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, (list, tuple)):
+        yield from value
+    else:
+        yield from (item for _, item in value.items)
+        yield from value.elements
+        if isinstance(value.state, dict):
+            yield value.state.get("_modules")

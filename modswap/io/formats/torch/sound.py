@@ -1,0 +1,80 @@
+"""Whether the modules of a file are whole: every table that torch relies on, of the right kind."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.io.pickled.names import key_text
+from modswap.io.recognise.look import Look
+
+# a file may say anything of a module's attributes; torch checks none of them
+_HELD: Mapping[str, tuple[type, ...]] = {
+    "_modules": (nn.Module, type(None)),
+    "_parameters": (torch.Tensor, type(None)),
+    "_buffers": (torch.Tensor, type(None)),
+}
+_ALWAYS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # older files lack others
+_HOOKS = tuple(name for name, held in vars(nn.Module()).items() if isinstance(held, OrderedDict))
+_FLAGS = ("_with_kwargs", "_always_called")  # of tables that tell more about other hooks
+
+
+def refuse_half_made(payload: Any, look: Look) -> None:
+    """Refuse a file with a module in it that has not all that a module has.
+
+    Args:
+        payload: What was in the file; nothing in it contains itself.
+        look: The file.
+
+    Raises:
+        CheckpointError: If there is one.
+    """
+    for path, module in _modules(payload):
+        wrong = _wrong(module)
+        if wrong:
+            what = f"its module {path or 'at the top'} ({type(module).__name__}) is half made"
+            raise look.error(f"{what}: {wrong}", "save it again where it was made")
+
+
+def _modules(payload: Any) -> Iterator[tuple[str, nn.Module]]:
+    seen: set[int] = set()
+    stack: list[tuple[str, Any]] = [("", payload)]
+    while stack:
+        path, value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        below: Any = ()
+        if isinstance(value, nn.Module):
+            yield path, value
+            below = vars(value)["_modules"].items()
+        elif isinstance(value, Mapping):
+            below = value.items()
+        elif isinstance(value, (list, tuple)):
+            below = enumerate(value)
+        stack += [
+            (f"{path}.{key_text(key)}" if path else key_text(key), item) for key, item in below
+        ]
+
+
+def _wrong(module: nn.Module) -> str:
+    """Return what a module lacks, or nothing."""
+    held = vars(module)
+    for table, kinds in _HELD.items():
+        entries = held.get(table)
+        if not isinstance(entries, dict):
+            return f"no table {table!r}"
+        if not all(isinstance(k, str) and isinstance(v, kinds) for k, v in entries.items()):
+            return f"its table {table!r} holds what it cannot"
+    for table in _HOOKS:
+        hooks: Any = held.get(table, None if table in _ALWAYS else OrderedDict())
+        sound = isinstance(hooks, OrderedDict)
+        if not sound or not (table.endswith(_FLAGS) or all(map(callable, hooks.values()))):
+            return f"no table {table!r}"
+    if not isinstance(held.get("training"), bool):
+        return "no flag 'training'"
+    if not isinstance(held.get("_non_persistent_buffers_set", set()), set):
+        return "no set '_non_persistent_buffers_set'"
+    return ""

@@ -1,0 +1,1 @@
+"""Pickles read and written as data; no class that they name is imported."""

@@ -1,0 +1,195 @@
+"""Writing a pickle from what `pickle_data` reads: nothing is imported, nothing is called."""
+
+import pickle
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modswap.io.pickled.data import Made, Name, Stored, UnreadableError
+
+_PROTOCOL = 2
+_LARGEST_BININT = 1 << 31
+_TUPLES = {1: pickle.TUPLE1, 2: pickle.TUPLE2, 3: pickle.TUPLE3}
+
+
+def write_pickle(value: Any, key_of: Callable[[Stored], str], protocol: int = _PROTOCOL) -> bytes:
+    """Return the pickle that reads as a value: what was one object in it is one again.
+
+    Args:
+        value: As `read_pickle` returns it.
+        key_of: Gives the name of the record that a storage will have.
+        protocol: The pickle protocol to be announced, 2 or 3.
+
+    Raises:
+        UnreadableError: If it holds what no such pickle can.
+    """
+    return _Writer(key_of).written(value, max(protocol, _PROTOCOL))
+
+
+class _Code(bytes):
+    """Operations to be written when their turn comes."""
+
+
+@dataclass(slots=True)
+class _Remember:
+    """That what was just written is to be known by a number from here on."""
+
+    value: Any
+
+
+@dataclass(slots=True)
+class _Fill:
+    """That the contents of an object come next."""
+
+    made: Made
+
+
+class _Writer:
+    """A pickle in the making. What is to be written waits on a stack: nothing nests in Python."""
+
+    def __init__(self, key_of: Callable[[Stored], str]) -> None:
+        self.key_of = key_of
+        self.out = bytearray()
+        self.numbers: dict[Any, int] = {}
+        self.waiting: list[Any] = []
+        self.kept: list[Any] = []  # an object that is gone could lend its id to another
+
+    def written(self, value: Any, protocol: int) -> bytes:
+        self.out += pickle.PROTO + bytes([protocol])
+        self.waiting.append(value)
+        while self.waiting:
+            item = self.waiting.pop()
+            kind = type(item)
+            if kind is _Code:
+                self.out += item
+            elif kind is _Remember:
+                self._remember(item)
+            else:
+                self._write(item, kind)
+        return bytes(self.out + pickle.STOP)
+
+    def _write(self, item: Any, kind: type) -> None:
+        known = self.numbers.get(item if kind is Name else id(item))
+        if known is not None:
+            self.out += _numbered(pickle.BINGET, pickle.LONG_BINGET, known)
+            return
+        step = _STEPS.get(kind)
+        if step is None:
+            raise UnreadableError(f"it holds {kind.__name__}, which cannot be written")
+        step(self, item)
+
+    def _put(self, item: Any) -> None:
+        self.numbers[item if type(item) is Name else id(item)] = number = len(self.numbers)
+        self.kept.append(item)
+        self.out += _numbered(pickle.BINPUT, pickle.LONG_BINPUT, number)
+
+    def _remember(self, item: _Remember) -> None:
+        number = self.numbers.get(id(item.value))
+        if number is None:
+            self._put(item.value)
+        else:  # it was inside itself, and is known by now
+            self.out += pickle.POP + _numbered(pickle.BINGET, pickle.LONG_BINGET, number)
+
+    def _later(self, items: Iterable[Any]) -> None:
+        self.waiting += reversed(list(items))
+
+    def write_none(self, item: None) -> None:
+        del item
+        self.out += pickle.NONE
+
+    def write_bool(self, item: bool) -> None:  # noqa: FBT001 - a value
+        self.out += pickle.NEWTRUE if item else pickle.NEWFALSE
+
+    def write_int(self, item: int) -> None:
+        if -_LARGEST_BININT <= item < _LARGEST_BININT:
+            small = pickle.BININT1 + struct.pack("<B", item) if 0 <= item < 256 else b""
+            self.out += small or pickle.BININT + struct.pack("<i", item)
+            return
+        data = pickle.encode_long(item)
+        short = len(data) < 256
+        head = pickle.LONG1 + bytes([len(data)]) if short else b""
+        self.out += (head or pickle.LONG4 + struct.pack("<i", len(data))) + data
+
+    def write_float(self, item: float) -> None:
+        self.out += pickle.BINFLOAT + struct.pack(">d", item)
+
+    def write_str(self, item: str) -> None:
+        data = item.encode("utf-8", "surrogatepass")
+        self.out += pickle.BINUNICODE + struct.pack("<I", len(data)) + data
+        self._put(item)
+
+    def write_bytes(self, item: bytes) -> None:
+        small = len(item) < 256
+        head = pickle.SHORT_BINBYTES + bytes([len(item)]) if small else b""
+        self.out += (head or pickle.BINBYTES + struct.pack("<I", len(item))) + item
+        self._put(item)
+
+    def write_tuple(self, item: tuple[Any, ...]) -> None:
+        if not item:
+            self.out += pickle.EMPTY_TUPLE
+            return
+        short = _TUPLES.get(len(item))
+        self.out += b"" if short else pickle.MARK
+        self._later([*item, _Code(short or pickle.TUPLE), _Remember(item)])
+
+    def write_list(self, item: list[Any]) -> None:
+        self.out += pickle.EMPTY_LIST
+        self._put(item)
+        self._appended(item)
+
+    def write_dict(self, item: dict[Any, Any]) -> None:
+        self.out += pickle.EMPTY_DICT
+        self._put(item)
+        self._set(item.items())
+
+    def write_name(self, item: Name) -> None:
+        text = f"{item.module}\n{item.attribute}\n"
+        self.out += pickle.GLOBAL + text.encode("utf-8", "surrogatepass")
+        self._put(item)
+
+    def write_stored(self, item: Stored) -> None:
+        pid = ("storage", item.kind, self.key_of(item), item.location, item.count)
+        self._later([pid, _Code(pickle.BINPERSID)])
+
+    def write_made(self, item: Made) -> None:
+        code = pickle.REDUCE if item.how == "called" else pickle.NEWOBJ
+        parts: list[Any] = [item.what, item.args, _Code(code), _Remember(item)]
+        self._later([*parts, _Fill(item)])
+
+    def write_fill(self, item: _Fill) -> None:
+        made = item.made
+        if made.state is not None:
+            self._later([made.state, _Code(pickle.BUILD)])
+        self._set(made.items)
+        self._appended(made.elements)
+
+    def _appended(self, items: Sequence[Any]) -> None:
+        if items:
+            self._later([_Code(pickle.MARK), *items, _Code(pickle.APPENDS)])
+
+    def _set(self, items: Iterable[tuple[Any, Any]]) -> None:
+        flat = [part for pair in items for part in pair]
+        if flat:
+            self._later([_Code(pickle.MARK), *flat, _Code(pickle.SETITEMS)])
+
+
+def _numbered(short: bytes, long: bytes, number: int) -> bytes:
+    return short + bytes([number]) if number < 256 else long + struct.pack("<I", number)
+
+
+_STEPS: dict[type, Callable[[_Writer, Any], None]] = {
+    type(None): _Writer.write_none,
+    bool: _Writer.write_bool,
+    int: _Writer.write_int,
+    float: _Writer.write_float,
+    str: _Writer.write_str,
+    bytes: _Writer.write_bytes,
+    tuple: _Writer.write_tuple,
+    list: _Writer.write_list,
+    dict: _Writer.write_dict,
+    Name: _Writer.write_name,
+    Stored: _Writer.write_stored,
+    Made: _Writer.write_made,
+    _Fill: _Writer.write_fill,
+}

@@ -1,0 +1,145 @@
+"""Reading behind the writer of a file: its digest, and whether every copy is what it should be."""
+
+import os
+import zlib
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from threading import Condition
+from typing import TYPE_CHECKING, NamedTuple
+
+from modswap.core.errors import CheckpointError
+from modswap.io.raw.extent import Extent
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
+
+_BLOCK = 1 << 18  # bytes that are read at once: they stay in the processor's cache
+_FLUSH = 256 << 20  # bytes after which the disk is told to begin
+
+
+class Arrival(NamedTuple):
+    """An extent of another file, and where in the new one its copy begins."""
+
+    start: int
+    extent: Extent
+    file: Path
+
+
+class Front:
+    """How far a file has been written."""
+
+    def __init__(self) -> None:
+        self._condition = Condition()
+        self._reached = 0
+        self._ended = False
+
+    def advance(self, count: int) -> None:
+        """Tell of bytes that were written."""
+        with self._condition:
+            self._reached += count
+            self._condition.notify_all()
+
+    def end(self) -> None:
+        """Tell that no more will come."""
+        with self._condition:
+            self._ended = True
+            self._condition.notify_all()
+
+    def beyond(self, position: int) -> int:
+        """Wait for bytes beyond a position; return how many there are, no more at the end."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._reached > position or self._ended)
+            return self._reached
+
+
+def _blocks(descriptor: int, front: Front, start: int, end: int | None) -> Iterator[memoryview]:
+    """Yield what is written between two positions as it comes; each block lasts until the next."""
+    buffer = memoryview(bytearray(_BLOCK))
+    position = start
+    while end is None or position < end:
+        ready = front.beyond(position)
+        if ready <= position:
+            return
+        until = ready if end is None else min(ready, end)
+        while position < until:
+            count = os.preadv(descriptor, [buffer[: min(_BLOCK, until - position)]], position)
+            position += count
+            yield buffer[:count]
+
+
+def digest_behind(descriptor: int, front: Front) -> str:
+    """Return the SHA-256 of a file in hexadecimal, read while it is written."""
+    digest = sha256()
+    for block in _blocks(descriptor, front, 0, None):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def flush_behind(descriptor: int, front: Front) -> None:
+    """Have a file put on the disk while it is written, so that little is left to do at its end."""
+    done = 0
+    while (reached := front.beyond(done + _FLUSH)) > done + _FLUSH:
+        os.fdatasync(descriptor)
+        done = reached
+
+
+def check_behind(
+    descriptor: int,
+    front: Front,
+    arrivals: "SimpleQueue[Arrival | None]",
+    *,
+    checksums: bool,
+) -> None:
+    """Compare copies with their checksums, or with their sources, while a file is written.
+
+    Args:
+        descriptor: The file.
+        front: How far it is written.
+        arrivals: What is copied into it, in order; None ends it.
+        checksums: Whether the checksums that came with the sources are to be relied on.
+
+    Raises:
+        CheckpointError: If one differs.
+    """
+    while (arrival := arrivals.get()) is not None:
+        if arrival.extent.crc is None or not checksums:
+            _compare_bytes(descriptor, front, arrival)
+        else:
+            _compare_checksum(descriptor, front, arrival)
+
+
+def _compare_checksum(descriptor: int, front: Front, arrival: Arrival) -> None:
+    start, extent, _ = arrival
+    crc, count = 0, 0
+    for block in _blocks(descriptor, front, start, start + extent.nbytes):
+        crc = zlib.crc32(block, crc)
+        count += len(block)
+    if count == extent.nbytes and crc != extent.crc:
+        _compare_bytes(descriptor, front, arrival)  # was it the copy?
+        raise damaged(extent, crc)
+
+
+def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> None:
+    start, extent, file = arrival
+    source = os.open(file, os.O_RDONLY)
+    try:
+        position = extent.start
+        for block in _blocks(descriptor, front, start, start + extent.nbytes):
+            # equal bytes compare at the speed of memory, equal views item by item
+            if os.pread(source, len(block), position) != block.tobytes():
+                what = f"the disk did not keep what was copied of {extent.name or 'a tensor'}"
+                raise CheckpointError(what, str(file), "write to another disk")
+            position += len(block)
+    finally:
+        os.close(source)
+
+
+def damaged(extent: Extent, found: int) -> CheckpointError:
+    """Return the error for bytes that are not what their checksum says."""
+    what = (
+        f"its record {extent.name!r} is damaged: its checksum is {extent.crc:08x}, "
+        f"that of its bytes {found:08x}"
+    )
+    fix = "save or download it again; at your own risk: --no-checksum"
+    return CheckpointError(what, str(extent.file), fix)

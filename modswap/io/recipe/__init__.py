@@ -1,0 +1,1 @@
+"""Recipes: YAML read with the place of every key, and edited line by line."""

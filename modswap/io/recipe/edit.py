@@ -1,0 +1,103 @@
+"""Changing one value in a recipe's text: comments and all other lines stay as they are."""
+
+from pathlib import Path
+
+import yaml
+
+from modswap.core.decided.remedies import Edit
+from modswap.core.errors import CheckpointError, RecipeError
+from modswap.io.raw.atomic import replacing
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def edited(text: str, edit: Edit) -> str:
+    """Return a recipe's text with a key set to a value; it is added if it is not there.
+
+    Args:
+        text: YAML that was read as a recipe.
+        edit: Where, and to what.
+
+    Raises:
+        RecipeError: If the text has aliases (`*x`): one place would stand for several.
+    """
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+        raise RecipeError("it has aliases", "", "write it out without `*`")
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert node is not None  # noqa: S101 - it was read as a recipe
+    place: list[str | int] = list(edit.place)
+    while place:
+        inner = _child(node, place[0])
+        if inner is None:
+            return _added(text, node, _nested(place, edit.written))  # type: ignore[arg-type] # only a mapping lacks a key
+        node = inner
+        del place[0]
+    start, end = node.start_mark.index, _end(text, node)
+    # an empty value stands right behind the colon
+    blank = " " if start == end and text[start - 1 : start] == ":" else ""
+    return f"{text[:start]}{blank}{edit.written}{text[end:]}"
+
+
+def _child(node: yaml.Node, key: str | int) -> yaml.Node | None:
+    """Return the value at a key or position; None if there is none."""
+    if isinstance(node, yaml.MappingNode):
+        found: yaml.Node | None = next((v for k, v in node.value if k.value == key), None)
+        return found
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+        item: yaml.Node = node.value[key]
+        return item
+    return node  # one name where a list could stand
+
+
+def _nested(place: list[str | int], written: str) -> str:
+    key, *rest = place
+    return f"{key}: {{{_nested(rest, written)}}}" if rest else f"{key}: {written}"
+
+
+def _added(text: str, node: yaml.MappingNode, line: str) -> str:
+    """Return the text with a line more in a mapping."""
+    if node.flow_style:
+        if not node.value:
+            place = node.start_mark.index + 1
+            return f"{text[:place]}{line}{text[place:]}"
+        place = _end(text, node.value[-1][1])
+        return f"{text[:place]}, {line}{text[place:]}"
+    first = node.value[0][0]
+    end = _end(text, node.value[-1][1])
+    place = text.find("\n", end)
+    place = len(text) if place < 0 else place
+    newline = "\r\n" if text[:place].endswith("\r") else "\n"
+    place -= len(newline) - 1
+    return f"{text[:place]}{newline}{' ' * first.start_mark.column}{line}{text[place:]}"
+
+
+def _end(text: str, node: yaml.Node) -> int:
+    """Return where a node's own text ends; YAML counts blank lines and comments behind it in."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
+        last = node.value[-1]
+        return _end(text, last[1] if isinstance(last, tuple) else last)
+    start, end = node.start_mark.index, node.end_mark.index
+    return start + len(text[start:end].rstrip())
+
+
+def rewrite(file: Path, before: str, after: str) -> None:
+    """Write a recipe's new text in the place of the old one, whole.
+
+    Args:
+        file: The recipe.
+        before: The text as it was read; without the mark that some editors begin a file with.
+        after: The new text.
+
+    Raises:
+        CheckpointError: If the file holds another text by now, or cannot be written.
+    """
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        what = f"it cannot be read again: {error.strerror}"
+        raise CheckpointError(what, str(file), "check its permissions") from None
+    mark = _BOM if raw.startswith(_BOM) else b""
+    if raw != mark + before.encode():
+        raise CheckpointError("it was changed meanwhile", str(file), "try again")
+    with replacing(file, force=True) as temporary:
+        temporary.write_bytes(mark + after.encode())

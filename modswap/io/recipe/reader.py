@@ -1,0 +1,208 @@
+"""Recipes: YAML in, a checked `Recipe` out, with file, line and column in every error."""
+
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import ValidationError
+
+from modswap.core.asked.import_name import split_reference
+from modswap.core.asked.patterns import LONGEST, compile_pattern
+from modswap.core.asked.recipe import CallInput, Place, Recipe, Source, TensorInput
+from modswap.core.errors import CheckpointError, RecipeError, together
+from modswap.core.words.nearest import file_near
+from modswap.io.recipe.errors import MOST, sentences
+from modswap.io.recipe.nodes import EXAMPLE, EXPONENT, MOST_BYTES, read_document, shown
+
+MOST_REGEX = 200_000  # characters of all patterns, each brace written out
+
+
+def read_recipe(source: str | Path) -> Recipe:
+    """Return the recipe of a file.
+
+    Args:
+        source: A file name, or `-` for standard input.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
+    """
+    if str(source) == "-":
+        return parse_recipe(_typed(), "<stdin>", ".")
+    file = Path(source)
+    return parse_recipe(_text(file), str(source), str(file.parent))
+
+
+def _typed() -> str:
+    try:
+        return sys.stdin.read(MOST_BYTES + 1)
+    except UnicodeDecodeError as error:
+        raise _no_text(error, "<stdin>") from None
+
+
+def _no_text(error: UnicodeDecodeError, name: str) -> RecipeError:
+    what = f"it is no text: byte {error.start} is not UTF-8"
+    return RecipeError(what, name, "save it as UTF-8, or name the recipe")
+
+
+def _text(file: Path) -> str:
+    try:
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise CheckpointError(f"it is {kind}, expected a recipe", str(file), "name a YAML file")
+        with file.open("rb") as stream:
+            raw = stream.read(MOST_BYTES + 1)
+        return raw.decode("utf-8-sig")
+    except FileNotFoundError:
+        fix = file_near(file) or "check the name; `modswap init` writes one"
+        raise CheckpointError("no such recipe", str(file), fix) from None
+    except UnicodeDecodeError as error:
+        raise _no_text(error, str(file)) from None
+    except OSError as error:
+        what = f"it cannot be read: {error.strerror}"
+        raise CheckpointError(what, str(file), "check its permissions") from None
+
+
+def parse_recipe(text: str, name: str, folder: str) -> Recipe:
+    """Return the recipe of a text.
+
+    Args:
+        text: YAML.
+        name: Name of its file, for errors.
+        folder: Folder against which the recipe's own file names are resolved.
+
+    Raises:
+        RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
+    """
+    document = read_document(text, name)
+    source = Source(name, text, document.lines, folder)
+    if not isinstance(document.data, dict):
+        kind = "a list" if isinstance(document.data, list) else shown(document.data)
+        raise RecipeError(f"it holds {kind}, expected a mapping", source.at(), EXAMPLE)
+    errors = document.errors
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(document.data).read_from(source)
+    except ValidationError as error:
+        errors = {**sentences(error, document.data, source), **errors}
+    # what has the wrong type is told once
+    beyond = (one for one in _beyond_types(document.data, source) if one[0] not in errors)
+    errors = {**errors, **dict(islice(beyond, MOST + 1))}
+    if errors or recipe is None:
+        raise together(_first(sorted(errors.values(), key=_by_line)))
+    return recipe
+
+
+def _first(errors: list[RecipeError]) -> list[RecipeError]:
+    if len(errors) <= MOST:
+        return errors
+    more = RecipeError("more mistakes follow", errors[MOST].where, "correct these first")
+    return [*errors[:MOST], more]
+
+
+def _by_line(error: RecipeError) -> tuple[int, ...]:
+    numbers = error.where.rsplit(":", 2)[1:]
+    return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def _beyond_types(data: Any, source: Source) -> Iterator[tuple[Place, RecipeError]]:
+    """Yield what types alone do not show: bad patterns and references, nested tensors."""
+    yield from _of_patterns(data, source)
+    model = data.get("model")
+    if isinstance(model, dict) and isinstance(model.get("factory"), str):
+        try:
+            split_reference(model["factory"], source.at("model", "factory"))
+        except RecipeError as error:
+            yield ("model", "factory"), error
+    for index, entry in enumerate(_list(data.get("inputs"))):
+        if isinstance(entry, dict):
+            for key in CallInput.model_fields:
+                yield from _nested(entry.get(key), ("inputs", index, key), source)
+
+
+def _of_patterns(data: dict[str, Any], source: Source) -> Iterator[tuple[Place, RecipeError]]:
+    room = MOST_REGEX
+    for place, pattern in _patterns(data):
+        try:
+            room -= len(compile_pattern(pattern, source.at(*place)).regex.pattern)
+        except RecipeError as error:
+            yield place, error
+        if room < 0:
+            what = "the patterns up to here stand for too much"
+            yield place, RecipeError(what, source.at(*place), "write fewer braces, or use `*`")
+            break
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _patterns(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+    """Yield the patterns of all rules that are short enough to be looked at."""
+    for number, rule in enumerate(_list(data.get("replace"))):
+        for key in ("match", "exclude") if isinstance(rule, dict) else ():
+            if isinstance(rule.get(key), str):
+                listed: list[tuple[Place, Any]] = [((), rule[key])]
+            else:
+                listed = [((index,), item) for index, item in enumerate(_list(rule.get(key)))]
+            for place, pattern in listed:
+                if isinstance(pattern, str) and len(pattern) <= LONGEST:
+                    yield ("replace", number, key, *place), pattern
+
+
+def _nested(value: Any, place: Place, source: Source) -> Iterator[tuple[Place, RecipeError]]:
+    """Yield what is wrong with the tensors inside `args` and `kwargs`."""
+    if isinstance(value, dict) and "shape" in value:
+        try:
+            TensorInput.model_validate(value)
+        except ValidationError as error:
+            yield from sentences(error, value, source, TensorInput, place).items()
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _nested(item, (*place, key), source)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _nested(item, (*place, index), source)
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Return a recipe as YAML that reads back equal; what is left at its default is left out."""
+    # not as JSON, which has no infinity
+    data = _lists(recipe.model_dump(by_alias=True, exclude_defaults=True))
+    text = _dumped(data, allow_unicode=True)
+    # line breaks of Unicode that quotes do not keep, only escapes do
+    return _dumped(data, allow_unicode=False) if re.search("[\x85\u2028\u2029]", text) else text
+
+
+def _dumped(data: Any, *, allow_unicode: bool) -> str:
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=100
+    )
+    return text
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "'" if EXPONENT.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML's own, with quotes around text that the reader would take for a number's mistake."""
+
+    yaml_representers: ClassVar[dict[Any, Any]] = {
+        **yaml.SafeDumper.yaml_representers,
+        str: _quoted,
+    }
+
+
+def _lists(value: Any) -> Any:
+    """Return plain data with a list for every tuple."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value

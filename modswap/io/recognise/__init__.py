@@ -1,0 +1,1 @@
+"""The kind of a checkpoint, found from its bytes and keys."""

@@ -1,0 +1,255 @@
+"""Telling what a file is from its content, and what to do about those that cannot be read."""
+
+import json
+import os
+import stat
+import struct
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modswap.core.errors import CheckpointError
+from modswap.core.words.nearest import file_near
+from modswap.io.recognise.zip_directory import flaw
+
+HEAD = 1024  # bytes that are looked at
+LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch's magic number as a pickled integer
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A first look at a file.
+
+    Args:
+        file: The file.
+        head: Its first bytes.
+        size: Its size in bytes.
+        names: Names of the entries if it is a zip or a folder; empty otherwise.
+        sizes: Bytes of each entry of a zip.
+    """
+
+    file: Path
+    head: bytes
+    size: int
+    names: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    def error(self, what: str, fix: str) -> CheckpointError:
+        """Return an error about this file."""
+        return CheckpointError(what, str(self.file), fix)
+
+
+def look_at(file: Path) -> Look:
+    """Return a first look at a file; it is never opened if that could hang.
+
+    Raises:
+        CheckpointError: If there is no such file, or it is none that can be read.
+    """
+    try:
+        status = file.stat()
+        if stat.S_ISDIR(status.st_mode):
+            return Look(file, b"", 0, tuple(sorted(entry.name for entry in file.iterdir())))
+        _refuse_odd(file, status)
+        with file.open("rb") as stream:
+            head = stream.read(HEAD)
+    except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
+        raise _missing(file, error) from None
+    look = Look(file, head, status.st_size)
+    return _zip(look) if head[:4] == b"PK\3\4" else look
+
+
+def _refuse_odd(file: Path, status: os.stat_result) -> None:
+    """Refuse what is no regular file with something in it, before it is opened."""
+    kind = kind_of(status.st_mode)
+    if kind:
+        raise CheckpointError(f"it is {kind}, expected a checkpoint file", str(file), "name a file")
+    if status.st_size == 0:
+        raise CheckpointError("it is empty", str(file), "save or download it again")
+
+
+def kind_of(mode: int) -> str:
+    """Return what stands there if it is no regular file, or nothing."""
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISREG: ""}
+    return next((name for test, name in kinds.items() if test(mode)), "a device")
+
+
+def _missing(file: Path, error: OSError | ValueError) -> CheckpointError:
+    if isinstance(error, FileNotFoundError):
+        fix = file_near(file) or "check the name and the folder"
+        return CheckpointError("no such file", str(file), fix)
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    what = f"it cannot be read: {reason}"
+    return CheckpointError(what, str(file), "check the name and its permissions")
+
+
+def _zip(look: Look) -> Look:
+    """Return the look at a zip, with its entries; one of torch has to be sound."""
+    try:
+        with zipfile.ZipFile(look.file) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+        what = f"it is damaged or cut short: no readable zip directory ({error})"
+        raise look.error(what, "save or download it again") from None
+    names = tuple(entry.filename for entry in entries)
+    # torch looks its records up without regard to capitals
+    counts = Counter(name.lower() for name in names)
+    double = next((name for name in names if counts[name.lower()] > 1), None)
+    if double is not None:
+        what = f"two entries of its zip have one name: {double!r}"
+        raise look.error(what, "do not use it: programs would read different tensors")
+    if _is_torch(names) and (found := flaw(look.file, look.size, entries)):
+        raise look.error(*found)
+    return replace(look, names=names, sizes=tuple(entry.file_size for entry in entries))
+
+
+def _is_torch(names: tuple[str, ...]) -> bool:
+    return any(name.partition("/")[2] == "data.pkl" for name in names)
+
+
+def has_entry(look: Look, name: str) -> bool:
+    """Return whether a zip holds an entry of this name below its root folder."""
+    return any(entry.partition("/")[2] == name for entry in look.names)
+
+
+def is_torch_zip(look: Look) -> bool:
+    """Return whether a file is what `torch.save` writes."""
+    return has_entry(look, "data.pkl") and not has_entry(look, "constants.pkl")
+
+
+def is_torch_legacy(look: Look) -> bool:
+    """Return whether a file is what `torch.save` wrote before version 1.6."""
+    return look.head[:1] == b"\x80" and LEGACY_MAGIC in look.head[:32]
+
+
+def is_exported(look: Look) -> bool:
+    """Return whether a file is what `torch.export.save` writes, or wrote before version 2.8."""
+    old = "serialized_exported_program.json"
+    return has_entry(look, "models/model.json") or old in look.names
+
+
+def is_safetensors(look: Look) -> bool:
+    """Return whether a file begins as safetensors do: a length and a JSON object."""
+    length = int.from_bytes(look.head[:8], "little")
+    return look.size > 8 and look.head[8:9] == b"{" and 2 <= length <= 100_000_000
+
+
+def foreign(look: Look) -> CheckpointError:
+    """Return the error for a file of another kind, with what to do instead."""
+    if not look.head:
+        what = "it is a folder, and none of its files is an index of weights or weights themselves"
+        return look.error(what, "name the checkpoint inside")
+    named = _foreign_zip(look) if look.names else _foreign_head(look)
+    if named is not None:
+        return look.error(*named)
+    if _is_text(look.head):
+        first = look.head.splitlines()[0][:60].decode("utf-8", "replace")
+        what = f"it is a text file that begins {first!r}, expected a checkpoint"
+        index = look.file.name.endswith(".index.json")
+        fix = f"name its folder, {look.file.parent}" if index else "name the checkpoint itself"
+        return look.error(what, fix)
+    what = f"it is of no known format (it begins {look.head[:8].hex(' ')})"
+    return look.error(what, "modswap reads what torch.save and safetensors write")
+
+
+def _foreign_zip(look: Look) -> tuple[str, str] | None:
+    if has_entry(look, "constants.pkl"):
+        fix = "TorchScript has no modules to swap: swap in the eager model, then script it"
+        return "it is a TorchScript archive", fix
+    if has_entry(look, "archive_format") or any("/models/" in f"/{n}" for n in look.names):
+        fix = "torch executes such files on loading: swap in the eager model, then export it"
+        return "it is a torch.export archive (.pt2)", fix
+    if any(name.endswith(".npy") for name in look.names):
+        return "it is a NumPy archive", "load it with NumPy and save a state dict"
+    if has_entry(look, "config.json") or "config.json" in look.names:
+        return "it is a Keras archive", _OTHER_FRAMEWORK
+    return "it is a zip, but none that torch.save wrote", "unpack it and name the checkpoint inside"
+
+
+_OTHER_FRAMEWORK = "modswap works on PyTorch models"
+_TENSORFLOW = "it belongs to a TensorFlow model"
+_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # the last bytes of TensorFlow's index files
+_HEADS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "it is a git-LFS pointer, not the file", "run `git lfs pull`"),
+    (b"GGUF", "it is a GGUF file", "GGUF holds quantized weights: swap in the original model"),
+    (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file (Keras)", _OTHER_FRAMEWORK),
+    (b"\x93NUMPY", "it is a NumPy array", "load it with NumPy and save a state dict"),
+    (b"\x1f\x8b", "it is compressed (gzip)", "unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "it is compressed (7z)", "unpack it first"),
+    (b"\xfd7zXZ\0", "it is compressed (xz)", "unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed (zstd)", "unpack it first"),
+    (b"BZh", "it is compressed (bzip2)", "unpack it first"),
+    (b"model_checkpoint_path:", _TENSORFLOW, _OTHER_FRAMEWORK),
+)  # fmt: skip
+
+
+def _foreign_head(look: Look) -> tuple[str, str] | None:
+    head = look.head
+    for magic, what, fix in _HEADS:
+        if head.startswith(magic):
+            return what, fix
+    start = head.lstrip()[:64].lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return "it is a web page, not a checkpoint", "download the file itself, not its page"
+    return _foreign_binary(look)
+
+
+def _foreign_binary(look: Look) -> tuple[str, str] | None:
+    head = look.head
+    if head[4:8] == b"TFL3" or _ends_with(look.file, _TABLE):
+        return _TENSORFLOW, _OTHER_FRAMEWORK
+    if head[257:262] == b"ustar":
+        return "it is a tar archive", "unpack it, or save the model again with a current torch"
+    if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
+        fix = "load it where it was made and save it with torch.save"
+        return f"it is a pickle (protocol {head[1]}) that torch.save did not write", fix
+    if head[:1] == b"\x08" and (b"onnx" in head.lower() or b"pytorch" in head):
+        return "it is an ONNX model", "swap in the PyTorch model, then export it again"
+    return None
+
+
+def _ends_with(file: Path, tail: bytes) -> bool:
+    with file.open("rb") as stream:
+        stream.seek(-min(len(tail), file.stat().st_size), 2)
+        return stream.read() == tail
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(character.isprintable() or character.isspace() for character in text)
+
+
+def header_of_safetensors(look: Look) -> dict[str, object]:
+    """Return the header of a safetensors file.
+
+    Raises:
+        CheckpointError: If it is damaged, cut short, or names a tensor twice.
+    """
+    length = int.from_bytes(look.head[:8], "little")
+    if length + 8 > look.size:
+        what = f"it is cut short: its header takes {length:,} bytes, the file has {look.size:,}"
+        raise look.error(what, "save or download it again")
+    with look.file.open("rb") as stream:
+        stream.seek(8)
+        text = stream.read(length)
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) != len(names):
+            double = next(name for name in names if names.count(name) > 1)
+            what = f"its header names {double!r} twice"
+            raise look.error(what, "do not use it: programs would read different tensors")
+        return dict(pairs)
+
+    try:
+        # it begins with a brace, and so is an object if it is JSON
+        header: dict[str, object] = json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        what = f"its header is damaged: {error}"
+        raise look.error(what, "save or download it again") from None
+    return header

@@ -1,0 +1,17 @@
+"""Choose the kernels that torch's attention takes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Keep torch's attention from its fast kernel, which without data gives other outputs."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)

@@ -1,0 +1,1 @@
+"""The table of replacement modules, and the record of a row."""

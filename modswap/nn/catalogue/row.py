@@ -1,0 +1,204 @@
+"""What a row of the catalogue holds, and reading the arguments that a recipe gives it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from modswap.core.asked.recipe import Rule
+from modswap.core.decided.blueprint import Blueprint
+from modswap.core.errors import RecipeError, together
+from modswap.core.seen.site import Site
+from modswap.core.words.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+AUTO = "auto"
+
+
+class Conflict(NamedTuple):
+    """Two options that do not go together.
+
+    Args:
+        option: The one to be named with its line.
+        what: What is wrong, with both values.
+        fix: What the user can do.
+    """
+
+    option: str
+    what: str
+    fix: str
+
+
+class Options(BaseModel):
+    """Base of what a recipe may set; None stands for what is observed at the site."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield the options that do not go together, whatever the site."""
+        yield from ()
+
+
+class Fit(Protocol):
+    """The decision how a module is made for a site; needs no torch."""
+
+    def __call__(self, site: Site, options: Any, *, adapt: bool) -> Blueprint:
+        """Return how to make the module.
+
+        Args:
+            site: Where it goes.
+            options: What the recipe sets, of the row's own class.
+            adapt: Whether a projection or pooling may be added.
+
+        Raises:
+            ShapeError: If it cannot be fitted to the site.
+        """
+
+
+class Cost(NamedTuple):
+    """What a module costs for one sample.
+
+    Args:
+        flops: Multiplications and additions, two for each pair of them.
+        memory: Bytes beside input, output and weights, at the worst moment without gradients.
+    """
+
+    flops: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A row of the catalogue.
+
+    Args:
+        name: What a recipe calls it; the class's own name.
+        summary: What it is, in one line.
+        source: Paper, year and identifier.
+        shapes: What it takes and gives.
+        options: What a recipe may set.
+        fit: Decides what the recipe leaves open.
+        module: The class.
+        flops: Multiplications and additions for one sample, two for each pair of them: an
+            expression of H and W (or L = H*W), the options and the terms, as Python reads it.
+        memory: Bytes that the forward pass needs for one sample beside input, output and weights,
+            at the worst moment without gradients: likewise, with `itemsize` bytes a number.
+            Buffers of a fixed size, a megabyte or so, are left out.
+        example: A rule in YAML.
+        terms: Expressions that both use, by name; `ceil` may stand in them.
+    """
+
+    name: str
+    summary: str
+    source: str
+    shapes: str
+    options: type[Options]
+    fit: Fit
+    module: "Callable[..., nn.Module]"
+    flops: str
+    memory: str
+    example: str
+    terms: Mapping[str, str] = field(default_factory=dict)
+
+    def cost(self, args: Mapping[str, Any], height: int, width: int, itemsize: int = 4) -> "Cost":
+        """Return what the module costs for one sample.
+
+        Args:
+            args: Its arguments, all of them, as a blueprint has them.
+            height: Height of its map.
+            width: Width of its map.
+            itemsize: Bytes of a number.
+        """
+        known = {"H": height, "W": width, "L": height * width, "itemsize": itemsize, **args}
+        names = {"__builtins__": {}, "ceil": ceil, "max": max, "min": min}
+        for name, term in self.terms.items():
+            known[name] = eval(term, names, known)  # noqa: S307 - the row's own code
+        flops, memory = (eval(text, names, known) for text in (self.flops, self.memory))  # noqa: S307
+        return Cost(int(flops), int(memory))
+
+
+def read_options(row: Replacement, args: Mapping[str, Any], at: Callable[[str], str]) -> Options:
+    """Return a rule's arguments as the row's options; those that say `auto` are left open.
+
+    Args:
+        row: The row.
+        args: Arguments as the recipe has them.
+        at: Gives `file:line:column` of an argument.
+
+    Raises:
+        RecipeError: If an argument is unknown or wrong, or two do not go together; all at once.
+    """
+    known = row.options.model_fields
+    given = {name: v for name, v in args.items() if name not in known or not _is_auto(v)}
+    errors: dict[str, RecipeError] = {}
+    try:
+        options = row.options.model_validate(given)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            name = str(problem["loc"][0])
+            errors.setdefault(name, _sentence(row, name, problem, given[name], at(name)))
+        sound = {name: value for name, value in given.items() if name not in errors}
+        options = row.options.model_validate(sound)
+    for conflict in options.conflicts():
+        if conflict.option not in errors:
+            wrong = RecipeError(conflict.what, at(conflict.option), conflict.fix)
+            errors[conflict.option] = wrong
+    if errors:
+        # in the order of the recipe
+        order = [*args, *errors]
+        raise together([errors[name] for name in sorted(errors, key=order.index)])
+    return options
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == AUTO
+
+
+def _sentence(
+    row: Replacement, name: str, problem: ErrorDetails, value: Any, where: str
+) -> RecipeError:
+    known = list(row.options.model_fields)
+    if problem["type"] == "extra_forbidden":
+        what = f"{row.name} has no argument {name!r}"
+        if name in _rule_keys():
+            return RecipeError(what, where, f"`{name}` belongs to the rule, beside `args`")
+        return RecipeError(what, where, did_you_mean(name, known) or f"it has {', '.join(known)}")
+    schema = row.options.model_json_schema()["properties"][name]
+    what = f"{name} is {value!r:.80}, expected {expectation(schema)}"
+    near = did_you_mean(value, _choices(schema)) if isinstance(value, str) else ""
+    return RecipeError(what, where, near or f"correct `{name}`, or leave it out")
+
+
+def _rule_keys() -> list[str]:
+    return [field.alias or name for name, field in Rule.model_fields.items()]
+
+
+def _choices(schema: Mapping[str, Any]) -> list[str]:
+    inner = [choice for part in schema.get("anyOf", ()) for choice in _choices(part)]
+    return [*schema.get("enum", ()), *inner]
+
+
+def expectation(schema: Mapping[str, Any]) -> str:
+    """Return in words what an option takes.
+
+    Args:
+        schema: The option's part of the JSON Schema.
+    """
+    if "expected" in schema:
+        return str(schema["expected"])
+    if "anyOf" in schema:
+        parts = [expectation(part) for part in schema["anyOf"] if part.get("type") != "null"]
+        return " or ".join([*parts, AUTO])
+    if "enum" in schema:
+        *first, last = map(repr, schema["enum"])
+        return f"{', '.join(first)} or {last}" if first else last
+    words = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
+    kind = words.get(schema.get("type", ""), "a value")
+    return f"{kind} of at least {schema['minimum']}" if "minimum" in schema else kind

@@ -1,0 +1,71 @@
+"""The table of what can be swapped in: our own rows, then those of other packages."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+
+from modswap.core.errors import RecipeError
+from modswap.nn.catalogue.row import Replacement
+
+GROUP = "modswap.modules"
+
+
+class Catalogue(Mapping[str, Replacement]):
+    """Rows by name. A row of another package is imported when it is asked for, not before.
+
+    Other packages name their rows in the entry-point group `modswap.modules`: the entry's name is
+    the row's, its object a `Replacement`. A name of ours cannot be taken by them.
+
+    Args:
+        rows: Our own rows.
+    """
+
+    def __init__(self, rows: Sequence[Replacement]) -> None:
+        self._own = {row.name: row for row in rows}
+
+    @cached_property
+    def _others(self) -> dict[str, EntryPoint]:
+        found = {entry.name: entry for entry in entry_points(group=GROUP)}
+        return {name: found[name] for name in sorted(found) if name not in self._own}
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        yield from self._others
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._others)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._others
+
+    def reference(self, name: str) -> str:
+        """Return `package.module.object` of another package's row, not imported; empty for ours."""
+        if name in self._own or name not in self._others:
+            return ""
+        return self._others[name].value.replace(":", ".")
+
+    def __getitem__(self, name: str) -> Replacement:
+        """Return a row.
+
+        Raises:
+            RecipeError: If another package's row cannot be imported, or is none.
+        """
+        if name in self._own:
+            return self._own[name]
+        return _imported(self._others[name])
+
+
+def _imported(entry: EntryPoint) -> Replacement:
+    package = entry.dist.name if entry.dist else "a package"
+    where = f"{package}: {entry.name} = {entry.value}"
+    try:
+        row = entry.load()
+    except Exception as error:
+        # whatever the code of another package raises
+        what = f"the row {entry.name!r} cannot be imported: {type(error).__name__}: {error}"
+        raise RecipeError(what, where, f"mend or uninstall {package}") from error
+    if not isinstance(row, Replacement) or row.name != entry.name:
+        shown = f"a row named {row.name!r}" if isinstance(row, Replacement) else f"{row!r:.60}"
+        what = f"the entry point {entry.name!r} gives {shown}, expected the row of that name"
+        raise RecipeError(what, where, "name a modswap.nn.Replacement of the entry's own name")
+    return row

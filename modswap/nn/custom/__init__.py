@@ -1,0 +1,1 @@
+"""Fit a class that a recipe names by trying it on shapes."""

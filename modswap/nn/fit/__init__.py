@@ -1,0 +1,1 @@
+"""Fit a catalogue module to a site: inputs, outputs, sizes, strides."""

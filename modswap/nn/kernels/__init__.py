@@ -1,0 +1,1 @@
+"""Fast forward and backward passes behind the layers."""

@@ -1,0 +1,253 @@
+"""ACmix's output from its weights: the plain way, or in tiles with a backward pass of its own."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import conv2d, pad, unfold
+
+from modswap.nn.kernels.half_precision import imitated
+from modswap.nn.kernels.local_attention import KERNEL, Geometry, attend, attend_backward
+from modswap.nn.kernels.maps import lying_as
+from modswap.nn.kernels.tracing import recorded, transformed
+
+CHUNK = 8 << 20  # bytes of the maps of the images that are worked on together: those stay in cache
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+class Terms(NamedTuple):
+    """What ACmix computes with, apart from its geometry.
+
+    Args:
+        x: The map, (N, in_planes, H, W).
+        projection: Weights of queries, keys and values below each other, (3 * C, in_planes).
+        bias: Their biases, (3 * C).
+        position: Position of each pixel, (H * W, head_dim).
+        kernel: Weights of the convolution of queries, keys and values, channels of a position in a
+            head together, scaled by its rate: (C, 3 * heads, kernel_conv, kernel_conv).
+        rate: Factor of the attention, (1).
+    """
+
+    x: torch.Tensor
+    projection: torch.Tensor
+    bias: torch.Tensor
+    position: torch.Tensor
+    kernel: torch.Tensor
+    rate: torch.Tensor
+
+
+class Kept(NamedTuple):
+    """What the backward pass needs of a chunk of images.
+
+    Args:
+        qkv: Queries, keys less their positions and values, (N, H, W, 3 * C).
+        mixed: Channels for the convolution, (N, 3 * C, H, W).
+        attended: Output of the attention, (N, H', W', heads, head_dim).
+        logsumexp: Of each query's logits, (N, H', W', heads, 1).
+    """
+
+    qkv: torch.Tensor
+    mixed: torch.Tensor
+    attended: torch.Tensor
+    logsumexp: torch.Tensor
+
+
+def supported(tensors: tuple[torch.Tensor, ...]) -> bool:
+    """Return whether the tiles' kernel is there for these tensors, and they are plain ones."""
+    return (
+        not (torch.compiler.is_compiling() or recorded())
+        and all(type(t) in {torch.Tensor, torch.nn.Parameter} for t in tensors)
+        # on tensors without data as well: what the tiles cost is foretold there
+        and all(t.device.type in {"cpu", "meta"} for t in tensors)
+        and all(t.dtype is tensors[0].dtype for t in tensors)
+        and not transformed(*tensors)
+        and tensors[0].dtype in DTYPES
+        and hasattr(torch.ops.aten, KERNEL)
+        and hasattr(torch.ops.aten, f"{KERNEL}_backward")
+    )
+
+
+def computable(terms: Terms) -> Terms:
+    """Return terms as float32 if this machine has no fast matrix products of their half dtype."""
+    if not imitated(terms.x.dtype, terms.x.device):
+        return terms
+    return Terms(*(term.float() for term in terms))
+
+
+def mix_plain(terms: Terms, geometry: Geometry) -> torch.Tensor:
+    """Return ACmix's output by differentiable operations, windows unfolded.
+
+    Args:
+        terms: What it is computed from.
+        geometry: What is attended to and convolved.
+    """
+    x, projection, bias, position, kernel, rate = terms
+    N, _, H, W = x.shape
+    C, D = len(kernel), position.shape[1]
+    heads, window = geometry.heads, geometry.kernel**2
+    out_size = ((H - 1) // geometry.stride + 1, (W - 1) // geometry.stride + 1)
+    qkv = conv2d(x, projection[:, :, None, None], bias)  # (N, 3 * C, H, W)
+    q, k, v = qkv.view(N, 3, heads, D, H, W).unbind(1)  # each (N, heads, D, H, W)
+    # q (k + p_query - p_key): the query's own position adds the same to all its logits
+    k = k - position.t().view(D, H, W)
+    near = [_unfold(t.reshape(N, C, H, W), geometry) for t in (k, v)]
+    k, v = (t.view(N, heads, D, window, -1).permute(0, 1, 4, 2, 3) for t in near)
+    asked = q[..., :: geometry.stride, :: geometry.stride]  # (N, heads, D, H', W')
+    asked = asked.flatten(3).transpose(2, 3)[..., None, :]  # (N, heads, L', 1, D)
+    weights = (asked @ k * D**-0.5).softmax(-1)  # (N, heads, L', 1, window)
+    attended = (weights @ v.transpose(3, 4)).squeeze(3)  # (N, heads, L', D)
+    attended = attended.transpose(2, 3).reshape(N, C, *out_size)
+    mixed = qkv.view(N, 3 * heads, D, H, W).transpose(1, 2)  # (N, D, 3 * heads, H, W)
+    mixed = mixed.reshape(N, 3 * C, H, W)
+    side = kernel.shape[-1] // 2
+    convolved = conv2d(mixed, kernel, stride=geometry.stride, padding=side, groups=D)
+    return lying_as(rate * attended + convolved, x)
+
+
+def _unfold(pixels: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    """Return every query's window, (N, C * kernel ** 2, L')."""
+    padded = pad(pixels, [geometry.padding] * 4, mode="reflect")
+    return unfold(padded, geometry.kernel, dilation=geometry.dilation, stride=geometry.stride)
+
+
+def _chunks(terms: Terms) -> list[slice]:
+    """Return which images are worked on together."""
+    N, _, H, W = terms.x.shape
+    size = (len(terms.projection) * 2 + terms.x.shape[1]) * H * W * terms.x.element_size()
+    step = max(1, CHUNK // max(1, size))
+    return [slice(start, min(start + step, N)) for start in range(0, N, step)]
+
+
+def _empty_output(terms: Terms, geometry: Geometry) -> torch.Tensor:
+    N, _, H, W = terms.x.shape
+    size = (N, len(terms.kernel), -(-H // geometry.stride), -(-W // geometry.stride))
+    last = terms.x.is_contiguous(memory_format=torch.channels_last)
+    last = last and not terms.x.is_contiguous()
+    order = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(size, dtype=terms.x.dtype, device=terms.x.device, memory_format=order)
+
+
+def mix(terms: Terms, geometry: Geometry) -> torch.Tensor:
+    """Return ACmix's output, in tiles; keeps nothing for a backward pass.
+
+    Args:
+        terms: What it is computed from.
+        geometry: What is attended to and convolved.
+    """
+    out = _empty_output(terms, geometry)
+    for images in _chunks(terms):
+        _mix_chunk(terms._replace(x=terms.x[images]), geometry, out[images], keep=False)
+    return out
+
+
+def _mix_chunk(terms: Terms, geometry: Geometry, out: torch.Tensor, *, keep: bool) -> Kept:
+    """Write the output of some images, and return what its backward pass needs."""
+    x, projection, bias, position, kernel, rate = terms
+    N, _, H, W = x.shape
+    D, s = position.shape[1], geometry.stride
+    qkv = x.new_empty(N, H, W, len(bias))
+    for image, pixels in zip(x, qkv, strict=True):
+        torch.addmm(bias, image.flatten(1).t(), projection.t(), out=pixels.flatten(0, 1))
+    by_head = qkv.view(N, H, W, 3 * geometry.heads, D)
+    # a copy in any case, for the keys change below
+    mixed = by_head.transpose(3, 4).clone(memory_format=torch.contiguous_format)
+    mixed = mixed.flatten(3).permute(0, 3, 1, 2)  # (N, D * 3 * heads, H, W)
+    q, k, v = by_head.chunk(3, 3)  # each (N, H, W, heads, D)
+    k.sub_(position.view(H, W, 1, D))
+    attended, logsumexp = attend(q[:, ::s, ::s], k, v, geometry, keep=keep)
+    side = kernel.shape[-1] // 2
+    convolved = conv2d(mixed, kernel, stride=s, padding=side, groups=D).permute(0, 2, 3, 1)
+    convolved.addcmul_(attended.flatten(3), rate)  # (N, H', W', C)
+    for into, pixels in zip(out, convolved, strict=True):
+        # as matrices, for which there is a fast transposition
+        into.flatten(1).copy_(pixels.flatten(0, 1).t())
+    return Kept(qkv, mixed, attended, logsumexp)
+
+
+class Mix(torch.autograd.Function):
+    """ACmix's output, with a backward pass that computes the attention's weights again."""
+
+    @staticmethod
+    def forward(ctx: Any, geometry: Geometry, *tensors: torch.Tensor) -> torch.Tensor:
+        """Return the output."""
+        terms = Terms(*tensors)
+        out = _empty_output(terms, geometry)
+        kept: list[torch.Tensor] = []
+        for images in _chunks(terms):
+            chunk = terms._replace(x=terms.x[images])
+            kept += _mix_chunk(chunk, geometry, out[images], keep=True)
+        ctx.geometry = geometry
+        ctx.save_for_backward(*tensors, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of the terms; differentiable if autograd says so."""
+        (gradient,) = gradients
+        saved = ctx.saved_tensors
+        terms, kept = Terms(*saved[:6]), saved[6:]
+        if torch.is_grad_enabled():
+            return (None, *_open_gradients(gradient, terms, ctx.geometry))
+        zeros = [torch.zeros_like(term) for term in terms[1:]]
+        results = Terms(torch.empty_like(terms.x), *zeros)
+        for number, images in enumerate(_chunks(terms)):
+            part = Kept(*kept[4 * number : 4 * number + 4])
+            chunk = terms._replace(x=terms.x[images])
+            into = results._replace(x=results.x[images])
+            _chunk_backward(gradient[images], chunk, part, into, ctx.geometry)
+        return (None, *results)
+
+
+def _open_gradients(
+    gradient: torch.Tensor, terms: Terms, geometry: Geometry
+) -> list[torch.Tensor | None]:
+    """Return the gradients that the terms need, themselves differentiable."""
+    needed = [term for term in terms if term.requires_grad]
+    found = torch.autograd.grad(
+        mix_plain(terms, geometry), needed, gradient, create_graph=True, materialize_grads=True
+    )
+    left = iter(found)
+    return [next(left) if term.requires_grad else None for term in terms]
+
+
+def _chunk_backward(
+    gradient: torch.Tensor, terms: Terms, kept: Kept, into: Terms, geometry: Geometry
+) -> None:
+    """Write the gradient of some images, and add to those of the other terms."""
+    x, projection, _, _, kernel, rate = terms
+    heads, s = geometry.heads, geometry.stride
+    pixels = torch.empty_like(kept.attended).flatten(3)  # (N, H', W', C)
+    for row, image in zip(pixels, gradient, strict=True):
+        row.flatten(0, 1).copy_(image.flatten(1).t())
+    side = kernel.shape[-1] // 2
+    d_mixed, d_kernel, _ = torch.ops.aten.convolution_backward(
+        *(pixels.permute(0, 3, 1, 2), kept.mixed, kernel),
+        bias_sizes=None,
+        stride=[s, s],
+        padding=[side, side],
+        dilation=[1, 1],
+        transposed=False,
+        output_padding=[0, 0],
+        groups=kept.attended.shape[4],
+        output_mask=[True, True, False],
+    )
+    into.kernel.add_(d_kernel)
+    by_head = pixels.view_as(kept.attended)  # (N, H', W', heads, D)
+    into.rate.add_(torch.dot(pixels.flatten(), kept.attended.flatten()))
+    d_qkv = torch.empty_like(kept.qkv)
+    dq, dk, dv = d_qkv.unflatten(3, (3 * heads, -1)).chunk(3, 3)  # each (N, H, W, heads, D)
+    for zero in (dk, dv) if s == 1 else (dq, dk, dv):
+        zero.zero_()
+    q, k, v = kept.qkv.unflatten(3, (3 * heads, -1)).chunk(3, 3)
+    inputs, outputs = (q[:, ::s, ::s], k, v), (dq[:, ::s, ::s], dk, dv)
+    results = (kept.attended, kept.logsumexp)
+    attend_backward(by_head.mul_(rate), inputs, results, outputs, geometry)
+    into.position.sub_(dk.sum((0, 3)).flatten(0, 1))
+    mixed = d_mixed.permute(0, 2, 3, 1).unflatten(3, (-1, 3 * heads))  # (N, H, W, D, 3 * heads)
+    d_qkv.unflatten(3, (3 * heads, -1)).add_(mixed.transpose(3, 4))
+    into.bias.add_(d_qkv.sum((0, 1, 2)))
+    for image, d_image, rows in zip(x, into.x, d_qkv.flatten(1, 2), strict=True):
+        into.projection.addmm_(rows.t(), image.flatten(1).t())
+        if d_image.is_contiguous():
+            torch.mm(projection.t(), rows.t(), out=d_image.flatten(1))
+        else:
+            d_image.copy_((projection.t() @ rows.t()).view_as(d_image))

@@ -1,0 +1,93 @@
+"""Cutting a map into windows and putting it together again."""
+
+import torch
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from modswap.nn.kernels.tracing import recorded
+
+
+def split(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Return the windows of a map, row by row: (N, H, W, C) -> (N, P, H / rows, W / columns, C).
+
+    Args:
+        x: The map.
+        rows: Windows above one another; divides H.
+        columns: Windows side by side; divides W. P = rows x columns.
+    """
+    N, H, W, C = x.shape
+    h, w = H // rows, W // columns
+    x = x.reshape(N, rows, h, columns, w, C).transpose(2, 3)  # (N, rows, columns, h, w, C)
+    return x.reshape(N, rows * columns, h, w, C)
+
+
+def join(windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Return the map of windows: (N, P, h, w, C) -> (N, rows h, columns w, C).
+
+    Args:
+        windows: The windows, row by row.
+        rows: Windows above one another.
+        columns: Windows side by side.
+    """
+    N, _, h, w, C = windows.shape
+    return in_place(windows, rows, columns).reshape(N, rows * h, columns * w, C)
+
+
+def join_onto(x: torch.Tensor, windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Return a map with that of windows added: (N, H, W, C), (N, P, h, w, C) -> (N, H, W, C).
+
+    Args:
+        x: The map; written into where no gradients are asked for.
+        windows: The windows, row by row.
+        rows: Windows above one another.
+        columns: Windows side by side.
+    """
+    placed = in_place(windows, rows, columns)  # (N, rows, h, columns, w, C)
+    if not (x.requires_grad or placed.requires_grad):
+        x.view(placed.shape).add_(placed)
+        return x
+    return (x.reshape(placed.shape) + placed).reshape(x.shape)
+
+
+def in_place(windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Return a view: (N, P, h, w, C) -> (N, rows, h, columns, w, C)."""
+    N, _, h, w, C = windows.shape
+    return windows.view(N, rows, columns, h, w, C).transpose(2, 3)
+
+
+def inside(
+    height: int, width: int, shape: tuple[int, int], rows: int, columns: int, like: torch.Tensor
+) -> torch.Tensor:
+    """Return which pixels of the windows lie in a map that was filled up: (P, h, w), bool.
+
+    Args:
+        height: Rows of pixels before it was filled up.
+        width: Columns likewise.
+        shape: Both, afterwards.
+        rows: Windows above one another.
+        columns: Windows side by side.
+        like: For the device.
+    """
+    down = torch.arange(shape[0], device=like.device) < height
+    right = torch.arange(shape[1], device=like.device) < width
+    real = down[:, None] & right  # (H, W)
+    return split(real[None, :, :, None], rows, columns)[0, ..., 0]
+
+
+def count_windows(size: int, side: int) -> int:
+    """Return how many windows of a side cover a size, written so that torch can simplify it."""
+    return (size + side - 1) // side
+
+
+def filled_up(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return an NHWC map with zeros below and to the right, up to a size."""
+    bottom, right = height - x.shape[1], width - x.shape[2]
+    # a graph runs at sizes that need none and at those that do
+    return F.pad(x, (0, 0, 0, right, 0, bottom)) if recorded() or bottom or right else x
+
+
+def cut_off(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return an NHWC map without what lies below and to the right of a size."""
+    if not recorded():
+        return x[:, :height, :width]
+    # a graph is held to whether its slice was contiguous; what padding gives always is
+    return F.pad(x, (0, 0, 0, width - x.shape[2], 0, height - x.shape[1]))

@@ -1,0 +1,118 @@
+"""The same steps for callers from Python: a model in memory instead of a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from modswap.core.asked.job import Policy, Subject
+from modswap.core.asked.recipe import Recipe
+from modswap.core.kept.ledger import Changes
+from modswap.core.kept.outcome import Outcome, Written
+from modswap.io.formats import blank, write
+from modswap.io.recipe.reader import write_recipe
+from modswap.io.rewriting import Records
+from modswap.ops.examine.bench import Bench, examined
+from modswap.ops.examine.table import EXAMINATIONS
+from modswap.ops.load.checksums import intact
+from modswap.ops.outcomes import count_params, failure, site_outcomes
+from modswap.ops.reopen import load as load_file
+from modswap.ops.run.forward import named_tensors
+from modswap.ops.swap import apply_recipe, prepare, verified
+from modswap.ops.write.prove import tensor_ledger
+from modswap.ops.write.receipt import effective, make_receipt
+
+__all__ = ["apply_recipe", "load", "replace", "save"]
+
+
+def load(
+    file: str | Path,
+    model: str | None = None,
+    *,
+    allow: Sequence[str] = (),
+    alias: Sequence[tuple[str, str]] = (),
+    trust: bool = False,
+    checksum: bool = True,
+) -> nn.Module:
+    """Return the whole working model of a file, swapped or not.
+
+    Nothing in the file is executed, and only torch's own layers, modswap's and what `allow` names
+    are built.
+
+    Args:
+        file: A checkpoint of any format that modswap reads.
+        model: `package.module:callable` or `file.py:callable` that builds the model, for files
+            that hold weights without code; passed over where the file holds a whole module.
+        allow: Classes that a pickled file may build, `package.module.Class` or `package.*`.
+        alias: Classes that moved since the file was written, (old, new).
+        trust: Whether to run torch's full unpickler, which can execute any code in the file.
+        checksum: Whether to compare the file's bytes with its checksums, where it has any.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or is damaged.
+        UnsafeError: If it would have to build what is not allowed.
+        UsageError: If it holds weights and `model` is not given, or does not fit them.
+    """
+    subject = Subject(Path(file), Policy(tuple(allow), tuple(alias), trust, checksum), model)
+    loaded = load_file(subject)
+    intact(subject)
+    return loaded.model
+
+
+def replace(model: nn.Module, recipe: Recipe) -> Outcome:
+    """Swap modules in a model in place, verify the swap and examine it as `verify` says.
+
+    Args:
+        model: The model, changed in place; if the swap does not hold it is as it was.
+        recipe: What to swap, with the dummy inputs that prove it.
+
+    Raises:
+        ModswapError: If the recipe or its input does not fit the model, or the swap does not hold.
+    """
+    prepared = prepare(model, recipe)
+    params = count_params(model)
+    before = named_tensors(model)
+    with verified(model, prepared, lambda _: None) as standing:
+        thorough = recipe.verify.thorough
+        bench = Bench(model, prepared, standing.after, standing.old, recipe, thorough=thorough)
+        verdict = examined(standing.verdict, bench, EXAMINATIONS)
+        if not verdict.ok:
+            raise failure(verdict)
+        gone = Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))
+        after = named_tensors(model)
+        found = tensor_ledger(before, after, gone, where="the model", compare=True)
+    return Outcome(
+        command="replace",
+        checkpoint="",
+        recipe=recipe.source.name,
+        plan=prepared.plan,
+        sites=site_outcomes(prepared),
+        verdict=verdict,
+        ledger=found,
+        params_before=params,
+        params_after=count_params(model),
+        notes=prepared.notes,
+    )
+
+
+def save(
+    model: nn.Module, file: str | Path, *, recipe: Recipe | None = None, force: bool = False
+) -> Written:
+    """Write a model to a file; its ending picks the format.
+
+    `.safetensors` holds the weights; `.pt`, `.pth`, `.ckpt` and `.bin` hold the whole module.
+
+    Args:
+        model: The model.
+        file: Where to write.
+        recipe: The recipe that the model was swapped with; it travels inside the file.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
+    out = Path(file)
+    container, value = blank(model, out)
+    text = write_recipe(effective(recipe)) if recipe is not None else ""
+    receipt = make_receipt(None, text, source=None, earlier=None).text() if recipe else ""
+    return write(container, [value], out, records=Records(text, receipt), force=force)

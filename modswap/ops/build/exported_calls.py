@@ -1,0 +1,75 @@
+"""Models that torch.export made a graph of: their example inputs, and how modules are called."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from modswap.core.decided.plan import Plan
+from modswap.core.errors import ShapeError, together
+from modswap.core.seen.site import Site
+from modswap.core.seen.values import TensorInfo
+from modswap.io.formats.exported.program import export_of, is_stand_in
+
+
+def check_calls(model: nn.Module, plan: Plan) -> tuple[str, ...]:
+    """Refuse sites of which an archive does not tell how they are called; return what to tell.
+
+    Where it holds no call signature of a module, torch calls whatever sits there with the tensors
+    that the graph needs, in an order of its own, without keywords and constants.
+
+    Args:
+        model: The model.
+        plan: Which sites.
+
+    Raises:
+        ShapeError: If a site takes more than one tensor, or gives back another thing than one.
+    """
+    how = export_of(model)
+    if how is None:
+        return ()
+    paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
+    sites = [
+        site
+        for step in plan.steps
+        for site in step.sites
+        if is_stand_in(model.get_submodule(site.path))
+    ]
+    refused = [one for site in sites if (one := _refusal(site, paths, how.signed)) is not None]
+    if refused:
+        raise together(refused)
+    return tuple(
+        f"the archive does not say how {site.path!r} is called: the new module is given its one "
+        "tensor, without any keywords or constants that the old one may have had"
+        for site in sites
+        if site.path not in how.signed
+    )
+
+
+def _refusal(site: Site, paths: set[str], signed: Mapping[str, int]) -> ShapeError | None:
+    if site.path in signed:
+        return _handed_more(site, signed[site.path])
+    fix = (
+        "export the eager model again with "
+        f"`preserve_module_call_signature=({site.path!r},)`, or swap in the eager model"
+    )
+    several = sorted(path for path in paths if path.startswith(f"{site.path}@"))
+    if several or "@" in site.path:
+        what = "it is called several times, and the archive holds a graph of its own for each call"
+        return ShapeError(what, site.path, fix)
+    for call in site.calls:
+        if len(call.inputs) != 1 or not isinstance(call.output, TensorInfo):
+            what = (
+                "the archive does not say in which order and by which names it is given its "
+                f"inputs, nor which constants: the graph has {call}"
+            )
+            return ShapeError(what, site.path, fix)
+    return None
+
+
+def _handed_more(site: Site, count: int) -> ShapeError | None:
+    """Return the error for a site to which the graph hands more than its own inputs."""
+    more = next((call for call in site.calls if len(call.inputs) != count), None)
+    if more is None:
+        return None
+    what = f"its code was given {count} inputs, the graph hands it others besides: {more}"
+    return ShapeError(what, site.path, "swap in the eager model, and export that")

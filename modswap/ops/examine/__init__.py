@@ -1,0 +1,1 @@
+"""Examine a swap beyond its shapes: one file an examination."""

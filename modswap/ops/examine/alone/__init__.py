@@ -1,0 +1,1 @@
+"""Run a site's old and new module alone, on small random tensors."""

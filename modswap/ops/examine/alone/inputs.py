@@ -1,0 +1,211 @@
+"""Running a site's old and new module alone, on small real tensors and random weights."""
+
+import ast
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from modswap.core.seen.site import Call, Layout
+from modswap.core.seen.values import Group, Plain, TensorInfo, Value
+from modswap.ops.run.random_weights import UnfitError
+
+PLACES = 256  # of a map that is small
+HALVES = {"float16", "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A call, ready to be made with other tensors.
+
+    Args:
+        call: As it was seen, or with a larger batch.
+        names: Name of each positional input.
+        leaves: A tensor for each in the call, in order.
+        labels: What each is called; tensors that the model gives twice are one.
+        same: For each leaf the index of the first one that is the same tensor.
+        given: What modules gave for it, by their identity: each is asked once.
+    """
+
+    call: Call
+    names: tuple[str, ...]
+    leaves: tuple[torch.Tensor, ...]
+    labels: tuple[str, ...]
+    same: tuple[int, ...]
+    given: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+
+    def live(self, leaves: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
+        """Return positional and keyword inputs made of these tensors."""
+        rest = iter([leaves[first] for first in self.same])
+        args = [_live(value, rest) for value in self.call.args]
+        return args, {name: _live(value, rest) for name, value in self.call.kwargs}
+
+    def changed(
+        self, index: int, part: slice, axis: int = 0, *, flip: bool = False
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the leaves, one of them (and what is the same tensor) with other values.
+
+        Args:
+            index: Which leaf.
+            part: Where along the axis.
+            axis: Of the leaf.
+            flip: Whether 0 becomes 1 and 1 becomes 0: what is drawn may be the same.
+        """
+        was = self.leaves[index]
+        leaf = 1 - was if flip else other_values(was, self.labels[index])
+        if was.ndim:
+            where = (slice(None),) * axis + (part,)
+            drawn, leaf = leaf, was.clone()
+            leaf[where] = drawn[where]
+        shared = self.same[index]
+        return tuple(
+            leaf if first == shared else one
+            for one, first in zip(self.leaves, self.same, strict=True)
+        )
+
+    def changed_together(
+        self, indices: Collection[int], part: slice, axis: int = 0, *, flip: Collection[int] = ()
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the leaves, several of them changed, those in `flip` as by `changed`."""
+        leaves = self.leaves
+        for index in indices:
+            changed = self.changed(index, part, axis, flip=index in flip)
+            leaves = tuple(
+                new if first == index else kept
+                for new, kept, first in zip(changed, leaves, self.same, strict=True)
+            )
+        return leaves
+
+
+def make_inputs(call: Call, names: tuple[str, ...]) -> Inputs:
+    """Return a call with random tensors in it.
+
+    Args:
+        call: What was seen.
+        names: Name of each positional input.
+
+    Raises:
+        UnfitError: If something in it is known by its class only.
+    """
+    kwargs = tuple(name for name, _ in call.kwargs)
+    labelled = [
+        one
+        for name, value in zip((*names, *kwargs), call.inputs, strict=True)
+        for one in _labelled(name, value)
+    ]
+    firsts = call.firsts
+    made = [_made(info, label) for label, info in labelled]
+    leaves = tuple(made[first] for first in firsts)
+    texts = [label for label, _ in labelled]
+    labels = tuple(
+        " = ".join(text for text, other in zip(texts, firsts, strict=True) if other == one)
+        for one in firsts
+    )
+    inputs = Inputs(call, names, leaves, labels, firsts)
+    inputs.live(leaves)
+    return inputs
+
+
+def enlarged(call: Call, axis: int, batch: int, to: int) -> Call:
+    """Return a call whose tensors have a larger batch.
+
+    Args:
+        call: What was seen.
+        axis: Axis of the batch.
+        batch: Its size there; tensors with another size along the axis stay.
+        to: The new size.
+    """
+
+    def grown(value: Value) -> Value:
+        if isinstance(value, Group):
+            return replace(value, items=tuple(map(grown, value.items)))
+        if not isinstance(value, TensorInfo) or value.shape[axis : axis + 1] != (batch,):
+            return value
+        return replace(value, shape=(*value.shape[:axis], to, *value.shape[axis + 1 :]))
+
+    kwargs = tuple((name, grown(value)) for name, value in call.kwargs)
+    return replace(call, args=tuple(map(grown, call.args)), kwargs=kwargs)
+
+
+def shrunk(call: Call, layout: Layout | None) -> Call:
+    """Return a call whose maps are halved until they are small; tokens stay as they are.
+
+    Args:
+        call: What was seen.
+        layout: How its maps lie.
+    """
+    axes = {"NCHW": (2, 3), "NHWC": (1, 2)}.get(layout or "")
+    if axes is None:
+        return call
+
+    def halved(value: Value) -> Value:
+        if isinstance(value, Group):
+            return replace(value, items=tuple(map(halved, value.items)))
+        if not isinstance(value, TensorInfo) or len(value.shape) != 4:
+            return value
+        sides = [value.shape[axis] for axis in axes]
+        while all(side % 2 == 0 for side in sides) and sides[0] * sides[1] > PLACES:
+            sides = [side // 2 for side in sides]
+        sizes = dict(zip(axes, sides, strict=True))
+        return replace(value, shape=tuple(sizes.get(a, n) for a, n in enumerate(value.shape)))
+
+    kwargs = tuple((name, halved(value)) for name, value in call.kwargs)
+    return replace(call, args=tuple(map(halved, call.args)), kwargs=kwargs)
+
+
+def _labelled(name: str, value: Value) -> Iterator[tuple[str, TensorInfo]]:
+    if isinstance(value, TensorInfo):
+        yield name, value
+    elif isinstance(value, Group):
+        for key, item in zip(value.names, value.items, strict=True):
+            yield from _labelled(f"{name}[{key}]", item)
+
+
+def _live(value: Value, leaves: Iterator[torch.Tensor]) -> Any:
+    if isinstance(value, TensorInfo):
+        return next(leaves)
+    if isinstance(value, Plain):
+        return _plain(value)
+    items = [_live(item, leaves) for item in value.items]
+    if value.kind in {"dict", "OrderedDict"}:
+        keys = [int(name) if name.isdigit() else name for name in value.names]
+        return dict(zip(keys, items, strict=True))
+    if value.kind not in {"tuple", "list", "Size"}:
+        raise UnfitError(f"it is given a {value.kind}, which cannot be made from what was seen")
+    return items if value.kind == "list" else tuple(items)
+
+
+def _plain(value: Plain) -> Any:
+    if value.kind in {"int", "bool", "str", "NoneType", "float"}:
+        try:
+            return float(value.text) if value.kind == "float" else ast.literal_eval(value.text)
+        except (ValueError, SyntaxError):
+            pass  # shortened
+    raise UnfitError(f"it is given a {value.kind}, which cannot be made from what was seen")
+
+
+def _made(info: TensorInfo, label: str) -> torch.Tensor:
+    dtype: torch.dtype = getattr(torch, "float32" if info.dtype in HALVES else info.dtype)
+    return other_values(torch.empty(info.shape, dtype=dtype), label)
+
+
+def other_values(like: torch.Tensor, label: str) -> torch.Tensor:
+    """Return random values of a tensor's shape and dtype, as an input of this name takes them.
+
+    Masks and whole numbers are 0 and 1: along the last axis the first is always 0 and the second
+    1, so that no row is masked as a whole, whatever 1 means.
+    """
+    if (like.is_floating_point() or like.is_complex()) and not is_mask(like, label):
+        return torch.randn(like.shape, dtype=like.dtype)
+    if like.numel() == 1 and not like.is_floating_point() and like.item() in {0, 1}:
+        return 1 - like if like.dtype is not torch.bool else ~like
+    drawn = torch.randint(0, 2, like.shape)
+    if like.ndim and like.shape[-1] > 2:
+        drawn[..., 0], drawn[..., 1] = 0, 1
+    return drawn.to(like.dtype)
+
+
+def is_mask(like: torch.Tensor, label: str) -> bool:
+    """Return whether an input tells what is hidden, by its name or its dtype."""
+    return "mask" in label.lower() or like.dtype is torch.bool

@@ -1,0 +1,201 @@
+"""Whether it matters that a new module writes into its input: who reads that afterwards."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from modswap.core.finding import Finding
+from modswap.nn.attention_backend import plain_attention
+from modswap.ops.examine.bench import Bench
+from modswap.ops.examine.untouched import IN_PLACE, WRITES
+from modswap.ops.run.describe import live_tensors, one_line
+from modswap.ops.run.forward import pass_dtype
+from modswap.ops.run.inputs import make
+from modswap.ops.run.isolation import untouched
+from modswap.ops.run.stand_ins import meta_values
+
+_SAYS = "modified by an inplace operation"  # torch, of what backward needed
+
+
+def judged(bench: Bench, found: Finding) -> Finding:
+    """Return a finding of `untouched`, which fails on a site's input only where that does harm.
+
+    Args:
+        bench: The swap.
+        found: What the site's module was found to write, run by itself.
+    """
+    changed: Sequence[str] = found.data.get("changed", ())
+    if found.status != "failed" or not all(name.startswith(WRITES) for name in changed):
+        return found
+    new = next(module for path, _, module in bench.sites if path == found.path)
+    try:
+        harm = _harm(bench, new)
+    except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
+        what = f"it writes into {', '.join(changed)}; who reads that is not known: "
+        return replace(found, status="passed", what=what + one_line(error, 120), fix=IN_PLACE)
+    if harm:
+        return replace(found, what=f"{found.what}: {harm}")
+    what = f"it writes into {', '.join(changed)}, which nothing reads afterwards"
+    return replace(found, status="passed", what=what, fix="")
+
+
+def _harm(bench: Bench, new: nn.Module) -> str:
+    """Return in words what a write into a module's input breaks; empty if nothing."""
+    last: Exception | None = None
+    for training in (True, False):  # batch norm, for one, refuses a single value in training
+        try:
+            return _run(bench, new, training=training)
+        except Exception as error:  # noqa: BLE001 - as above
+            last = error
+    raise last or RuntimeError
+
+
+def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
+    with _prepared(bench, training=training) as call:
+        readers = _Readers()
+        with readers, readers.behind(new):
+            call()
+        if readers.of_the_caller(call.given):
+            return "it is the model's own input, which whoever calls it may use again"
+        if readers.found:
+            return f"the model reads it again ({readers.found})"
+        wanted = [tensor for tensor in live_tensors(call()) if tensor.requires_grad]
+        try:
+            torch.autograd.backward(wanted, [torch.ones_like(tensor) for tensor in wanted])
+        except RuntimeError as error:
+            if _SAYS not in str(error):
+                raise
+            return "the layer before it needs it to go backward, and training raises"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a model on tensors without data.
+
+    Args:
+        model: The model.
+        leaves: What takes the place of its parameters and buffers.
+        given: Its inputs, positional and by keyword.
+    """
+
+    model: nn.Module
+    leaves: dict[str, torch.Tensor]
+    given: tuple[Any, Any]
+
+    def __call__(self) -> Any:
+        args, kwargs = self.given
+        return torch.func.functional_call(self.model, self.leaves, tuple(args), kwargs)
+
+
+@contextmanager
+def _prepared(bench: Bench, *, training: bool) -> Iterator[_Call]:
+    model, case = bench.model, bench.prepared.cases[0]
+    dtype = pass_dtype(model, case)
+    trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    with (
+        untouched(model, training=training, unreal=True),
+        plain_attention(),
+        meta_values(model, dtype) as (named, moved),
+        torch.enable_grad(),
+    ):
+        args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
+        leaves = {name: _leaf(tensor, trained=name in trained) for name, tensor in named.items()}
+        yield _Call(model, leaves, (args, kwargs))
+
+
+def _leaf(tensor: torch.Tensor, *, trained: bool) -> torch.Tensor:
+    return tensor.detach().requires_grad_(tensor.is_floating_point() and trained)
+
+
+class _Readers(TorchDispatchMode):
+    """Gives a module copies of its inputs, and looks for what reads these when it has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # of torch
+        self.found = ""
+        self._kept: list[Any] = []  # else a later tensor may be given the place of one of them
+        self._given: list[_Place] = []
+        self._watched: list[_Place] = []
+
+    def of_the_caller(self, value: Any) -> bool:
+        """Return whether the module was given a tensor that is in a value."""
+        return _meet(self._watched, _places(value))
+
+    @contextmanager
+    def behind(self, module: nn.Module) -> Iterator[None]:
+        """Watch what a module is given, from its end on, for the time of a block."""
+        handles = [
+            module.register_forward_pre_hook(self._before, with_kwargs=True),
+            module.register_forward_hook(self._after),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _before(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
+        self._kept.append((args, kwargs))
+        self._given = _places((args, kwargs))
+        copies: dict[int, torch.Tensor] = {}  # a tensor that is given twice stays one
+
+        def copy(leaf: Any) -> Any:
+            if not isinstance(leaf, torch.Tensor):
+                return leaf
+            return copies.setdefault(id(leaf), leaf.clone())
+
+        return tree_map(copy, (args, kwargs))
+
+    def _after(self, _: nn.Module, args: Any, output: Any) -> None:
+        del args, output
+        self._watched += self._given
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation, and note it if it reads what is watched."""
+        reads = self._watched and not self.found and not getattr(func, "is_view", False)
+        if reads and _meet(self._watched, _places((args, kwargs))):
+            self.found = str(func).removeprefix("aten.").partition(".")[0].rstrip("_")
+        return func(*args, **(kwargs or {}))
+
+
+class _Place(NamedTuple):
+    """Bytes of a storage that a tensor spans."""
+
+    storage: int
+    start: int
+    end: int
+
+    def meets(self, other: "_Place") -> bool:
+        """Return whether another tensor spans some of them too."""
+        same = self.storage == other.storage
+        return same and self.start < other.end and other.start < self.end
+
+
+def _places(value: Any) -> list[_Place]:
+    """Return where all tensors in a value lie."""
+    return [_place(leaf) for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _place(tensor: torch.Tensor) -> _Place:
+    storage = tensor.untyped_storage()._cdata  # noqa: SLF001 - its only name without data
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    span = 1 + sum((side - 1) * step for side, step in steps) if tensor.numel() else 0
+    size, start = tensor.element_size(), int(tensor.storage_offset())
+    return _Place(storage, start * size, (start + span) * size)
+
+
+def _meet(some: Sequence[_Place], others: Sequence[_Place]) -> bool:
+    return any(one.meets(other) for one in some for other in others)

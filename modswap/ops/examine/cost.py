@@ -1,0 +1,27 @@
+"""Examine what a swap costs: FLOPs, parameters, memory."""
+
+from collections.abc import Iterator
+
+from modswap.core.decided.cost import cost_finding
+from modswap.core.finding import Finding
+from modswap.ops.examine.bench import Bench
+from modswap.ops.measure.cost import costs_of
+
+
+def costs(bench: Bench) -> Iterator[Finding]:
+    """Yield what the model costs before and after, and every site by itself.
+
+    Args:
+        bench: What is examined.
+    """
+    case, seed = bench.prepared.cases[0], bench.prepared.seed
+    after = costs_of(bench.model, case, {p: new for p, _, new in bench.sites}, seed=seed)
+    with bench.original() as model:
+        before = costs_of(model, case, {p: old for p, old, _ in bench.sites}, seed=seed)
+    yield cost_finding("", before.model, after.model)
+    for path, _, _ in bench.sites:
+        reason = before.unknown.get(path) or after.unknown.get(path)
+        if reason is not None:
+            yield Finding("cost", path, "skipped", f"it cannot run by itself: {reason}")
+        else:
+            yield cost_finding(path, before.sites[path], after.sites[path])

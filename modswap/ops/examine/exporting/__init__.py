@@ -1,0 +1,1 @@
+"""Export a swapped model in several ways, and read torch's messages."""

@@ -1,0 +1,155 @@
+"""The ways in which a model is exported: each gives what runs the exported model."""
+
+import shutil
+import sysconfig
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.jit._trace import TracerWarning
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from modswap.ops.examine.exporting.messages import Warned
+from modswap.ops.run.describe import live_tensors
+
+Tensors = tuple[torch.Tensor, ...]
+Run = Callable[[Tensors], Sequence[torch.Tensor]]
+Axes = tuple[tuple[int, ...], ...]  # for each input the axes whose size may vary
+NEEDED = {"onnx": ("onnx", "onnxscript")}
+
+
+class Flat(nn.Module):
+    """A model that is given its tensors alone and gives back a tuple of them.
+
+    Args:
+        model: The model.
+        args: A call of it; what in it is no tensor stays as it is.
+        kwargs: Its keywords.
+    """
+
+    def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.leaves, self.structure = tree_flatten((args, kwargs))
+        self.places = [i for i, leaf in enumerate(self.leaves) if torch.is_tensor(leaf)]
+        self.leaves = [None if torch.is_tensor(leaf) else leaf for leaf in self.leaves]
+        self.training = False
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        """Return the tensors that the model gives, depth first."""
+        leaves = list(self.leaves)
+        for place, tensor in zip(self.places, tensors, strict=True):
+            leaves[place] = tensor
+        args, kwargs = tree_unflatten(leaves, self.structure)
+        return tuple(live_tensors(self.model(*args, **kwargs)))
+
+
+def missing(way: str) -> tuple[str, ...]:
+    """Return the packages that a way needs and that are not installed."""
+    return tuple(name for name in NEEDED.get(way, ()) if find_spec(name) is None)
+
+
+def torchscript(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
+    """Trace a model; torch writes down what runs, with whatever sizes become constants.
+
+    Args:
+        model: The model.
+        example: Its inputs.
+        axes: Unused: a trace has no word for them.
+        heard: Told what torch warns of, in the model's code.
+    """
+    del axes
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", category=TracerWarning)
+        traced: Any = torch.jit.trace(model, example, check_trace=False, strict=False)
+    heard += [(w.filename, w.lineno, str(w.message).partition(".")[0]) for w in caught]
+    stored = BytesIO()
+    torch.jit.save(traced, stored)
+    stored.seek(0)
+    loaded = torch.jit.load(stored)
+    return lambda tensors: cast("Sequence[torch.Tensor]", loaded(*tensors))
+
+
+def pt2(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
+    """Export a model by `torch.export`, the sizes of some axes left open."""
+    del heard
+    program = torch.export.export(model, example, dynamic_shapes=_open(axes))
+    module = program.module()
+    return lambda tensors: cast("Sequence[torch.Tensor]", module(*tensors))
+
+
+def onnx(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
+    """Export a model to ONNX, and run it by onnxruntime, else by ONNX's own reference."""
+    del heard
+    program: Any = torch.onnx.export(
+        model, example, dynamo=True, dynamic_shapes=_open(axes), verbose=False
+    )
+    proto = program.model_proto
+    names = [value.name for value in proto.graph.input]
+    run = _onnx_session(proto)
+
+    def called(tensors: Tensors) -> list[torch.Tensor]:
+        # inputs that the graph does not use are left out of it
+        given = {name: t.numpy() for name, t in zip(names, tensors, strict=False)}
+        return [torch.as_tensor(value) for value in run(given)]
+
+    return called
+
+
+def _onnx_session(proto: Any) -> Callable[[dict[str, Any]], Sequence[Any]]:
+    if find_spec("onnxruntime") is None:
+        from onnx.reference import ReferenceEvaluator
+
+        evaluator: Any = ReferenceEvaluator(proto)
+        return lambda given: cast("Sequence[Any]", evaluator.run(None, given))
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return lambda given: cast("Sequence[Any]", session.run(None, given))
+
+
+def compiled(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
+    """Compile a model; torch compiles again for sizes that are new to it."""
+    del axes, heard
+    from torch._inductor import config
+
+    torch.compiler.reset()  # it counts how often a class's forward was compiled before
+    run: Any = torch.compile(model, backend="inductor" if _compiler() else "aot_eager")
+
+    def called(tensors: Tensors) -> Sequence[torch.Tensor]:
+        with config.patch(compile_threads=1):  # no processes that stay behind
+            return cast("Sequence[torch.Tensor]", run(*tensors))
+
+    called(example)
+    return called
+
+
+def _compiler() -> bool:
+    """Return whether there is a C++ compiler for what torch makes of a model."""
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return header.is_file() and any(map(shutil.which, ("g++", "clang++", "c++")))
+
+
+def _open(axes: Axes) -> tuple[tuple[dict[int, Any], ...]] | None:
+    """Return what torch calls dynamic shapes; None where every size is fixed."""
+    if not any(axes):
+        return None
+    return (tuple(dict.fromkeys(one, torch.export.Dim.AUTO) for one in axes),)
+
+
+WAYS: dict[str, Callable[[Flat, Tensors, Axes, list[Warned]], Run]] = {
+    "torchscript": torchscript,
+    "onnx": onnx,
+    "pt2": pt2,
+    "compile": compiled,
+}

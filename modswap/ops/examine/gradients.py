@@ -1,0 +1,99 @@
+"""Examine gradients: parameters without one, values that are not finite, inputs cut off."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from modswap.core.decided.dependence import CLEAR
+from modswap.core.finding import Finding
+from modswap.ops.examine.alone.inputs import Inputs
+from modswap.ops.examine.alone.movement import argument
+from modswap.ops.examine.alone.pair import Rehearsal
+from modswap.ops.run.describe import all_finite, live_tensors, one_line
+from modswap.ops.run.isolation import put_back, seeded, set_mode
+
+Gradients = Mapping[str, torch.Tensor | None]
+
+
+def gradients(on: Rehearsal) -> Finding:
+    """Find parameters without a gradient, gradients that are NaN, and inputs cut off.
+
+    The original goes backward only where that decides: it may take as much memory again.
+    """
+    try:
+        trained, given = _gradients(on.new, on.inputs)
+    except Exception as error:  # noqa: BLE001 - the module's own code may raise anything
+        _gradients(on.old, on.inputs)
+        what = f"it raises in training mode, as the original does not: {one_line(error)}"
+        status = "failed" if on.batch > 1 else "skipped"
+        return Finding("gradients", on.path, status, what)  # type: ignore[arg-type] # one of two
+    without = [name for name, grad in trained.items() if grad is None]
+    if without:
+        what = f"no gradient reaches {_names(without)}: distributed training dies of it"
+        fix = "remove what the forward pass does not use, or give it `requires_grad=False`"
+        return Finding("gradients", on.path, "failed", what, fix, {"without": without})
+    both = (trained, given)
+    broken = [n for part in both for n, g in part.items() if g is not None and not all_finite([g])]
+    stopped = [name for name, grad in given.items() if not _flows(grad)]
+    if broken or stopped:
+        return _beside_the_old(on, broken, stopped)
+    return _passed(on, trained)
+
+
+def _passed(on: Rehearsal, trained: Gradients) -> Finding:
+    return Finding("gradients", on.path, "passed", data={"parameters": len(trained)})
+
+
+def _beside_the_old(on: Rehearsal, broken: list[str], stopped: list[str]) -> Finding:
+    """Return whether gradients that are not finite, or do not flow, are so since the swap."""
+    old = _gradients(on.old, on.inputs)
+    if broken and all(all_finite(live_tensors(list(part.values()))) for part in old):
+        what = f"the gradient of {_names(broken)} is not finite; the original's were"
+        fix = "look for a root, a logarithm or a division at zero, also where `where` takes neither"
+        return Finding("gradients", on.path, "failed", what, fix, {"broken": broken})
+    # what the module ignores altogether is told elsewhere
+    labels = on.inputs.labels
+    flowed = [name for name in stopped if _flows(old[1].get(name))]
+    cut = [name for name in flowed if argument(on, labels.index(name)).new > CLEAR]
+    if cut:
+        what = f"the input {_names(cut)} moves the output, and no gradient reaches it any more"
+        fix = "look for `detach`, `no_grad` or rounding in the new module"
+        return Finding("gradients", on.path, "failed", what, fix, {"cut": cut})
+    return _passed(on, dict(on.new.named_parameters()))
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more
+
+
+def _flows(grad: torch.Tensor | None) -> bool:
+    return grad is not None and bool(grad.abs().max() > 0)
+
+
+def _gradients(module: nn.Module, inputs: Inputs) -> tuple[Gradients, Gradients]:
+    """Return the gradients of parameters and of inputs after one step in training mode."""
+    set_mode(module, training=True)
+    module.zero_grad(set_to_none=True)
+    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    floating = [leaf.is_floating_point() for leaf in inputs.leaves]
+    sources = [
+        leaf.clone().requires_grad_(wanted)
+        for leaf, wanted in zip(inputs.leaves, floating, strict=True)
+    ]
+    with seeded(0), torch.enable_grad():
+        # a module may write into its input, which no leaf allows
+        args, kwargs = inputs.live([one * 1 if one.requires_grad else one for one in sources])
+        outputs = live_tensors(module(*args, **kwargs))
+        losses = [(y * torch.randn_like(y)).sum() for y in outputs if y.requires_grad]
+        if losses:
+            torch.stack([loss.float() for loss in losses]).sum().backward()
+    put_back(dict(module.named_buffers()), kept)
+    trained = {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
+    given: dict[str, torch.Tensor | None] = {}
+    for label, source in zip(inputs.labels, sources, strict=True):
+        if source.grad is not None or label not in given:
+            given[label] = source.grad
+    module.zero_grad(set_to_none=True)
+    return trained, given

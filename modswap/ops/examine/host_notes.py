@@ -1,0 +1,155 @@
+"""Libraries that build a model from its configuration, where a swap is lost, and what keeps it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from modswap.core.asked.job import Subject
+from modswap.core.finding import Finding
+from modswap.ops.load.hub_folder import CONFIG
+
+LIGHTNING = ("pytorch_lightning", "lightning")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a note is made of.
+
+    Args:
+        model: The swapped model.
+        subject: The file; None for a model in memory.
+        keys: The keys of the file's outermost mapping.
+        factory: What builds the model, for files that hold weights without code; empty for none.
+    """
+
+    model: nn.Module
+    subject: Subject | None
+    keys: Sequence[str]
+    factory: str = ""
+
+    @property
+    def out(self) -> str:
+        """Return what the examples call the written file."""
+        return f"out{self.subject.file.suffix}" if self.subject else "FILE"
+
+    @property
+    def folder(self) -> bool:
+        """Return whether it is a folder with a configuration."""
+        return self.subject is not None and (self.subject.file / CONFIG).is_file()
+
+    def of(self, *packages: str) -> bool:
+        """Return whether the model's class is one of a library's, or derived from one."""
+        return any(cls.__module__.split(".")[0] in packages for cls in type(self.model).__mro__)
+
+    def loading(self) -> str:
+        """Return the call that gives back the swapped model."""
+        given = [repr(self.out)]
+        if self.factory:
+            given.append(repr(self.factory))
+        if self.subject and self.subject.policy.allow:
+            given.append(f"allow={list(self.subject.policy.allow)!r}")
+        if self.subject and self.subject.policy.aliases:
+            given.append(f"alias={list(self.subject.policy.aliases)!r}")
+        if self.subject and self.subject.policy.trust:
+            given.append("trust=True")
+        return f"modswap.load({', '.join(given)})"
+
+
+def host_notes(
+    model: nn.Module, subject: Subject | None, keys: Sequence[str], factory: str = ""
+) -> Iterator[Finding]:
+    """Tell where the model's own library would build it without the swap, and how to keep it.
+
+    Args:
+        model: The swapped model.
+        subject: The file; None for a model in memory.
+        keys: The keys of the file's outermost mapping; empty if it is none.
+        factory: What builds the model, by the command or the recipe; empty for none.
+    """
+    seen = Seen(model, subject, keys, factory)
+    for applies, note in NOTES:
+        if applies(seen):
+            what, lines = note(seen)
+            data = {"host": type(model).__module__.split(".")[0]}
+            yield Finding("survival", "", "passed", what, "\n".join(lines), data)
+            return
+
+
+Note = tuple[str, tuple[str, ...]]
+
+
+def _ultralytics(seen: Seen) -> Note:
+    what = (
+        "`YOLO(...).train()` builds the model anew from its YAML and would lose the swap; "
+        "loading it and predicting with it keep it"
+    )
+    if "ema" in seen.keys or "model" in seen.keys:
+        return what, (
+            "from ultralytics import YOLO",
+            f"yolo = YOLO({seen.out!r})",
+            "class Keeping(yolo.task_map[yolo.task]['trainer']):",
+            "    def get_model(self, cfg=None, weights=None, verbose=True):",
+            "        return weights",
+            "yolo.train(data='data.yaml', trainer=Keeping)",
+        )
+    yaml = vars(seen.model).get("yaml")
+    name = yaml.get("yaml_file", "model.yaml") if isinstance(yaml, dict) else "model.yaml"
+    return what, (
+        "import modswap",
+        "from ultralytics import YOLO",
+        f"yolo = YOLO({str(name)!r})",
+        "class Keeping(yolo.task_map[yolo.task]['trainer']):",
+        "    def get_model(self, cfg=None, weights=None, verbose=True):",
+        f"        return {seen.loading()}",
+        "yolo.train(data='data.yaml', trainer=Keeping)",
+    )
+
+
+def _folder(seen: Seen) -> Note:
+    what = (
+        f"`from_pretrained` and `create_model` build the model of {CONFIG} "
+        "and would lose the swap, or refuse its weights"
+    )
+    return what, ("import modswap", f"model = {seen.loading()}")
+
+
+def _lightning(seen: Seen) -> Note:
+    what = (
+        "`load_from_checkpoint` builds the model by its class, whose own modules the swapped "
+        "weights do not fit"
+    )
+    fit = f"trainer.fit(task, data, ckpt_path={seen.out!r}, weights_only=False)"
+    if seen.of(*LIGHTNING):
+        return what, ("import modswap", f"task = {seen.loading()}", fit)
+    return what, (
+        "import modswap",
+        f"model = {seen.loading()}",
+        "for name, child in model.named_children():",
+        "    task.add_module(name, child)  # of your LightningModule, before it is trained",
+        fit,
+    )
+
+
+def _configured(seen: Seen) -> Note:
+    cls = type(seen.model)
+    way = next(name for name in REBUILDERS if callable(getattr(cls, name, None)))
+    what = f"`{cls.__name__}.{way}` builds the model from its configuration and would lose the swap"
+    return what, ("import modswap", f"model = {seen.loading()}")
+
+
+REBUILDERS = ("from_pretrained", "from_config")
+
+
+def _rebuilds(seen: Seen) -> bool:
+    cls = type(seen.model)
+    own = not cls.__module__.startswith("torch.")
+    return own and any(callable(getattr(cls, name, None)) for name in REBUILDERS)
+
+
+NOTES: tuple[tuple[Callable[[Seen], bool], Callable[[Seen], Note]], ...] = (
+    (lambda seen: seen.of("ultralytics"), _ultralytics),
+    (lambda seen: seen.folder, _folder),
+    (lambda seen: seen.of(*LIGHTNING) or "pytorch-lightning_version" in seen.keys, _lightning),
+    (_rebuilds, _configured),
+)

@@ -1,0 +1,120 @@
+"""Where a swapped model stands against the limits of its recipe."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from modswap.core.decided.cost import Cost, judge_limits, limits_of
+from modswap.core.errors import ModswapError
+from modswap.core.finding import Finding
+from modswap.ops.examine.bench import Bench
+from modswap.ops.measure.cost import costs_of
+from modswap.ops.measure.timing import latency, unread
+from modswap.ops.outcomes import count_params
+from modswap.ops.run.describe import live_tensors, one_line
+from modswap.ops.run.forward import ready, run_model
+from modswap.ops.run.inputs import Case
+
+
+def limits(bench: Bench) -> Iterator[Finding]:
+    """Yield a finding for each limit that the recipe sets.
+
+    Args:
+        bench: What is examined.
+    """
+    asked = bench.recipe.verify.limits
+    measures = _Measures(bench)
+    known: dict[str, float] = {}
+    unknown: dict[str, str] = {}
+    for name in limits_of(asked):
+        try:
+            value = measures.of(name)
+        except ModswapError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+            unknown[name] = one_line(error, 120)
+            continue
+        if isinstance(value, str):
+            unknown[name] = value
+        else:
+            known[name] = value
+    yield from judge_limits(asked, known, unknown)
+
+
+class _Measures:
+    """What a swapped model is measured by, each as a number or as why there is none."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._ways: Mapping[str, Callable[[], float | str]] = {
+            "params": lambda: count_params(bench.model),
+            "flops": lambda: self._cost.flops,
+            "memory": lambda: self._cost.peak_training,
+            "latency": self._latency,
+            "kept": self._kept,
+            "drift": self._drift,
+        }
+
+    def of(self, name: str) -> float | str:
+        """Return what a limit's name stands for."""
+        return self._ways[name]()
+
+    @cached_property
+    def _cost(self) -> Cost:
+        prepared = self._bench.prepared
+        return costs_of(self._bench.model, prepared.cases[0], seed=prepared.seed).model
+
+    def _kept(self) -> float:
+        """Return which share of the original model's parameters is in the swapped one too."""
+        now = {id(parameter) for parameter in self._bench.model.parameters()}
+        with self._bench.original() as model:
+            before = list(model.parameters())
+        total = sum(parameter.numel() for parameter in before)
+        kept = sum(parameter.numel() for parameter in before if id(parameter) in now)
+        return kept / total if total else 1.0
+
+    def _latency(self) -> float | str:
+        model, prepared = self._bench.model, self._bench.prepared
+        reason = unread(model, unreal=prepared.unreal)
+        return reason or latency(model, prepared.cases[0], seed=prepared.seed)
+
+    def _drift(self) -> float | str:
+        reason = unread(self._bench.model, unreal=self._bench.prepared.unreal)
+        return reason or drift(self._bench)
+
+
+def drift(bench: Bench) -> float:
+    """Return how far the outputs of the swapped model are from those of the original.
+
+    It is the norm of the difference over the norm of what was there, over all floating outputs of
+    all passes; the worst pass counts.
+
+    Args:
+        bench: Both models.
+    """
+    cases, seed = bench.prepared.cases, bench.prepared.seed
+    after = [_outputs(bench.model, case, seed) for case in cases]
+    with bench.original() as model:
+        before = [_outputs(model, case, seed) for case in cases]
+    found = [_distance(old, new) for old, new in zip(before, after, strict=True)]
+    return math.inf if any(map(math.isnan, found)) else max(found)
+
+
+def _outputs(model: nn.Module, case: Case, seed: int) -> list[torch.Tensor]:
+    with ready(model, case, seed) as (args, kwargs, dtype):
+        output = run_model(model, args, kwargs, dtype=dtype, stand_ins=None)
+        floating = [tensor for tensor in live_tensors(output) if tensor.is_floating_point()]
+        return [tensor.double().clone() for tensor in floating]
+
+
+def _distance(before: list[torch.Tensor], after: list[torch.Tensor]) -> float:
+    if len(before) != len(after):
+        return math.inf
+    apart = sum(float((n - o).square().sum()) for o, n in zip(before, after, strict=True))
+    size = sum(float(old.square().sum()) for old in before)
+    if size == 0:
+        return 0.0 if apart == 0 else math.inf
+    return math.sqrt(apart / size)

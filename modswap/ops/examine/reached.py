@@ -1,0 +1,137 @@
+"""Whether a swapped module runs when nothing watches it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.finding import Finding
+from modswap.ops.examine.bench import Bench
+from modswap.ops.measure.timing import unread
+from modswap.ops.run.describe import one_line
+from modswap.ops.run.inputs import Case, make
+from modswap.ops.run.isolation import untouched
+from modswap.ops.run.stand_ins import fake_values, needs_values
+
+_WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"
+_FASTER = (
+    "torch's own encoder layers read the weights past a forward in evaluation mode: "
+    "turn that off by `torch.backends.mha.set_fastpath_enabled(False)`, "
+    "or swap the layer around it"
+)
+
+
+def reached(bench: Bench) -> Iterator[Finding]:
+    """Count how often each site runs in evaluation, before and after, without a hook anywhere.
+
+    Some models take another way where a module has hooks, so that a check that hooks it changes
+    what it checks.
+
+    Args:
+        bench: The swap.
+    """
+    case = bench.prepared.cases[0].in_mode("eval")
+    sites = list(bench.sites)
+    unreal = bench.prepared.unreal
+    with bench.original() as model:
+        olds = {path: old for path, old, _ in sites}
+        before = _counts(model, olds, case, bench, unreal=unreal)
+        if (
+            isinstance(before, Exception)
+            and needs_values(before)
+            and not unread(model, unreal=True)
+        ):
+            unreal = False
+            before = _counts(model, olds, case, bench, unreal=unreal)
+    news = {path: new for path, _, new in sites}
+    after = _counts(bench.model, news, case, bench, unreal=unreal)
+    cases = zip(bench.prepared.cases, bench.after, strict=True)
+    watched = next((one.seen.by_path() for at, one in cases if at.mode == case.mode), {})
+    for built in bench.prepared.built:
+        first = built.sites[0].path
+        for site in built.sites:
+            # an instance that sits at several sites counts all its calls at each of them
+            paths = {other.path for other in built.sites}
+            told = _Told(
+                sum(before[path] for path in paths) if isinstance(before, Counter) else before,
+                after[first] if isinstance(after, Counter) else after,
+                len(watched.get(first, ())),
+                same=type(olds[site.path]) is type(built.module),
+            )
+            yield told.finding(site.path)
+
+
+class _Told:
+    """How often a site ran: before, now, and now while hooks watch; or what was raised."""
+
+    def __init__(
+        self, before: int | Exception, after: int | Exception, watched: int, *, same: bool
+    ) -> None:
+        self.before = before
+        self.after = after
+        self.watched = watched
+        self.same = same  # of the old module's class
+
+    def finding(self, path: str) -> Finding:
+        """Return what is to be said of it."""
+        if isinstance(self.before, Exception):
+            why = "needs values" if needs_values(self.before) else "does not run without data"
+            what = f"the original {why}, and none were computed: {one_line(self.before)}"
+            return Finding("reached", path, "skipped", what)
+        if isinstance(self.after, Exception):
+            if needs_values(self.after):
+                what = f"what went in needs values, and none are computed: {one_line(self.after)}"
+                return Finding("reached", path, "skipped", what)
+            what = f"without hooks the forward pass raised {one_line(self.after)}"
+            return Finding("reached", path, "failed", what, _FASTER)
+        return self._counted(path, self.before, self.after)
+
+    def _counted(self, path: str, before: int, after: int) -> Finding:
+        data = {"before": before, "after": after, "watched": self.watched}
+        if not before and not after and (self.same or not self.watched):
+            what = "as before, the model goes around its forward in evaluation"
+            return Finding("reached", path, "passed", what, data=data)
+        if not after and self.watched:
+            return Finding("reached", path, "failed", _WATCHED, _FASTER, data)
+        if before and before != after:
+            what = f"without hooks it was called {before} times, is now {after} times"
+            return Finding("reached", path, "failed", what, "look at how its parent calls it", data)
+        more = "" if before else "it runs now; the original went around it in evaluation"
+        return Finding("reached", path, "passed", more, data=data)
+
+
+def _counts(
+    model: nn.Module, modules: Mapping[str, nn.Module], case: Case, bench: Bench, *, unreal: bool
+) -> Counter[str] | Exception:
+    """Return how often each module runs in one pass, or what the pass raised."""
+    counts: Counter[str] = Counter()
+    with untouched(model, training=False, unreal=unreal), torch.no_grad():
+        for path, module in modules.items():
+            vars(module)["forward"] = _counting(module.forward, path, counts)
+        torch.manual_seed(bench.prepared.seed)
+        generator = torch.Generator().manual_seed(bench.prepared.seed)
+        args, kwargs = make([case.call.args, case.call.kwargs], generator)
+        try:
+            _run(model, args, kwargs, unreal=unreal)
+        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+            return error
+    return counts
+
+
+def _counting(forward: Callable[..., Any], path: str, counts: Counter[str]) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        counts[path] += 1
+        return forward(*args, **kwargs)
+
+    return counted
+
+
+def _run(model: nn.Module, args: Any, kwargs: Any, *, unreal: bool) -> None:
+    if not unreal:
+        model(*args, **kwargs)
+        return
+    # not on the meta device: fast paths look at devices
+    with fake_values(model) as (tensors, moved):
+        torch.func.functional_call(model, tensors, tuple(moved(args)), moved(kwargs))

@@ -1,0 +1,95 @@
+"""Which input sizes the swapped model takes, as a rule, beside what the original took."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modswap.core.finding import Finding
+from modswap.core.sizes.probes import span_in_words
+from modswap.core.sizes.rule import SizeRule, fit_rule, in_words, size_in_words
+from modswap.core.sizes.two_axes import Size
+from modswap.ops.build.fit import Built
+from modswap.ops.examine.bench import Bench, Examination
+from modswap.ops.examine.sizing.sweep import NoSweepError, Sweep, sweep
+from modswap.ops.run.inputs import Case
+from modswap.ops.trace.passes import trace
+
+KEPT = 64  # sizes in a report's data
+
+
+def examine_sizes(bench: Bench) -> Iterator[Finding]:
+    """Yield which sizes the swapped model takes, and whether the original took more.
+
+    It fails where one size or one area is left of many. A rule that is merely stricter is told.
+
+    Args:
+        bench: What is examined.
+    """
+    try:
+        seen = sweep(bench)
+    except NoSweepError as error:
+        yield Finding("sizes", "", "skipped", f"which sizes it takes is not known: {error}")
+        return
+    yield _judged(bench, seen)
+
+
+SIZES = Examination("sizes", examine_sizes)
+
+
+def _judged(bench: Bench, seen: Sweep) -> Finding:
+    then = fit_rule(seen.original)
+    now = fit_rule(seen.swapped, then)
+    words, before = in_words(now, seen.swapped), in_words(then, seen.original)
+    span = f"{len(seen.swapped)} sizes tried, of {span_in_words(seen.swapped)}"
+    data = {
+        "rule": words,
+        "original": before,
+        "probes": len(seen.swapped),
+        "accepted": _accepted(seen.swapped),
+    }
+    if not seen.refused:
+        more = "" if words == before else f"; the original took {before}"
+        return Finding("sizes", "", "passed", f"it takes {words}{more} ({span})", data=data)
+    first = seen.refused[0]
+    where, why = _refusal(bench, seen, first)
+    at = f"; {size_in_words(first)} is refused{f' in {where!r}' if where else ''}: {why}"
+    what = f"it takes {words}; the original took {before} ({span}){at}"
+    fix = _fix(bench, where) or f"resize inputs to what it takes: {words}"
+    if _single(now) and not _single(then):
+        path = where if _site_of(bench, where) else ""
+        return Finding("sizes", path, "failed", what, fix, data)
+    return Finding("sizes", "", "passed", what, fix, data)
+
+
+def _single(rule: SizeRule | None) -> bool:
+    return rule is not None and rule.single
+
+
+def _accepted(probes: Mapping[Size, bool]) -> list[list[int]]:
+    return [list(size) for size in sorted(s for s, ok in probes.items() if ok)[:KEPT]]
+
+
+def _refusal(bench: Bench, seen: Sweep, size: Size) -> tuple[str, str]:
+    """Return the innermost module that refuses a size, and what it says."""
+    if size in seen.told:
+        return "", seen.told[size]
+    first = bench.prepared.cases[0]
+    case = Case(seen.way.at(size), first.mode, first.dtype)
+    again = trace(bench.model, case, seed=bench.prepared.seed, unreal=True).seen
+    return again.raised_in, again.error or "it gives an empty output"
+
+
+def _fix(bench: Bench, where: str) -> str:
+    """Return which option of the site that refuses a size would let it pass, or an empty text."""
+    built = _site_of(bench, where)
+    args: Mapping[str, Any] = built.blueprint.args if built else {}
+    if built and args.get("auto_pad") is False:
+        return f"set `auto_pad: true` in the rule at {built.step.where}"
+    return ""
+
+
+def _site_of(bench: Bench, where: str) -> Built | None:
+    """Return what went in at the site that a path lies in; None if it lies in none."""
+    for built in bench.prepared.built:
+        if any(f"{where}.".startswith(f"{path}.") for path in built.paths):
+            return built
+    return None

@@ -1,0 +1,1 @@
+"""Try input sizes: the sweep and its calls."""

@@ -1,0 +1,118 @@
+"""A dummy call whose tensors can be given other sizes: by height and width, or by length."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from modswap.core.asked.recipe import TensorInput
+from modswap.core.sizes.two_axes import Size
+from modswap.ops.run.inputs import DummyCall
+
+WHOLE = {"int32", "int64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Varied:
+    """A call and the size in it that is varied.
+
+    Args:
+        call: The call.
+        first: That size, (H, W) or (L,), as the call has it.
+        axis: Axis of the length; 2 for a map, whose width follows.
+    """
+
+    call: DummyCall
+    first: Size
+    axis: int = 2
+
+    def at(self, size: Size) -> DummyCall:
+        """Return the call at another size.
+
+        All maps follow, those of another size in proportion. What has the length follows as well.
+
+        Args:
+            size: As `first`.
+        """
+
+        def resized(tensor: TensorInput) -> TensorInput:
+            shape = self._shape(tensor.shape, size)
+            return tensor.model_copy(update={"shape": shape})
+
+        args = tuple(_changed(value, resized) for value in self.call.args)
+        return DummyCall(args, {n: _changed(v, resized) for n, v in self.call.kwargs.items()})
+
+    def _shape(self, shape: tuple[int, ...], size: Size) -> tuple[int, ...]:
+        if len(self.first) == 2:
+            if len(shape) != 4:
+                return shape
+            sides = zip(shape[2:], size, self.first, strict=True)
+            return (*shape[:2], *(max(1, side * new // old) for side, new, old in sides))
+        axes = {2: (1,), 3: (self.axis,), 4: (2, 3)}.get(len(shape), ())
+        (old,), (new,) = self.first, size
+        return tuple(
+            new if axis in axes and side == old else side for axis, side in enumerate(shape)
+        )
+
+
+def varied(call: DummyCall) -> Iterator[Varied]:
+    """Yield the ways to vary a call's size, the likeliest first; none where it has no such axis.
+
+    Args:
+        call: The call; its first tensor that is a map, a sequence or a list of indices decides.
+    """
+    for tensor in declared((call.args, call.kwargs)):
+        shape = tensor.shape
+        if len(shape) == 4:
+            yield Varied(call, shape[2:])
+            return
+        if len(shape) == 3 or (len(shape) == 2 and tensor.dtype in WHOLE):
+            yield from (Varied(call, (shape[axis],), axis) for axis in range(1, len(shape)))
+            return
+
+
+def without_data(call: DummyCall, dtype: torch.dtype | None, device: str) -> DummyCall:
+    """Return a call with tensors that were not filled.
+
+    Args:
+        call: The call.
+        dtype: Replaces float32; None keeps it.
+        device: Where they are made.
+    """
+
+    def made(tensor: TensorInput) -> torch.Tensor:
+        kind: torch.dtype = getattr(torch, tensor.dtype)
+        kind = dtype if dtype is not None and kind is torch.float32 else kind
+        return torch.empty(tensor.shape, dtype=kind, device=device)
+
+    args = tuple(_changed(value, made) for value in call.args)
+    return DummyCall(args, {name: _changed(value, made) for name, value in call.kwargs.items()})
+
+
+def declared(value: Any) -> list[TensorInput]:
+    """Return every tensor that a value describes, in order.
+
+    Args:
+        value: What a call is given: descriptions, live tensors, containers of them.
+    """
+    found: list[TensorInput] = []
+    _changed(value, found.append)
+    return found
+
+
+def _changed(value: Any, change: Callable[[TensorInput], Any]) -> Any:
+    """Return a value with every tensor in it changed, as `run.inputs.make` walks it."""
+    if isinstance(value, torch.Tensor):
+        kind: Any = str(value.dtype).removeprefix("torch.")
+        shape = tuple(value.shape)
+        value = TensorInput.model_construct(shape=shape, dtype=kind, fill="normal")
+    if isinstance(value, Mapping) and "shape" in value:
+        value = TensorInput.model_validate(dict(value))
+    if isinstance(value, TensorInput):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: _changed(item, change) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_changed(item, change) for item in value]
+    return value

@@ -1,0 +1,214 @@
+"""Running a model before and after a swap at many input sizes, on tensors without data."""
+
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import torch
+from torch import nn
+
+from modswap.core.errors import ShapeError
+from modswap.core.seen.site import Site
+from modswap.core.seen.values import Value, difference, tensors
+from modswap.core.sizes.probes import ends_to_try, sizes_to_try
+from modswap.core.sizes.two_axes import Size
+from modswap.nn.attention_backend import plain_attention
+from modswap.nn.fit.inputs import given_size, token_grid
+from modswap.ops.build.fit import Built
+from modswap.ops.examine.bench import Bench
+from modswap.ops.examine.sizing.calls import Varied, varied, without_data
+from modswap.ops.run.describe import describe, one_line
+from modswap.ops.run.forward import pass_dtype
+from modswap.ops.run.inputs import Case, DummyCall
+from modswap.ops.run.isolation import untouched
+from modswap.ops.run.shape_shortcuts import Shortcuts
+from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values, needs_values
+from modswap.ops.trace.passes import trace
+from modswap.ops.trace.sites import sites_of
+
+# calls of modules over all sizes; a clock would let a busy machine try fewer sizes and say less
+CALLS = 20_000
+THOROUGH = 30 * CALLS
+Around = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What was seen at every size that was tried.
+
+    Args:
+        way: How the call was varied.
+        swapped: Whether the swapped model took a size, giving what the original gave.
+        original: Whether the original took it.
+        told: For sizes at which the outputs differ, in what.
+    """
+
+    way: Varied
+    swapped: Mapping[Size, bool]
+    original: Mapping[Size, bool]
+    told: Mapping[Size, str]
+
+    @property
+    def refused(self) -> list[Size]:
+        """Return the sizes that the original took and the swapped model refuses."""
+        return [size for size, ok in self.swapped.items() if not ok and self.original[size]]
+
+
+class NoSweepError(Exception):
+    """Raised where no sizes can be tried; says why."""
+
+
+def sweep(bench: Bench, budget: int | None = None) -> Sweep:
+    """Return which sizes the swapped model and the original take.
+
+    Sizes are tried by how much they tell, until all that matter were tried or there were enough.
+
+    Args:
+        bench: The model; as it was afterwards.
+        budget: Calls of modules at all sizes but the first; None for as many as the bench allows.
+
+    Raises:
+        NoSweepError: If its input has no size to vary, it cannot run without data, or the model is
+            too large to be run twice more.
+    """
+    case = bench.prepared.cases[0]
+    ways = list(varied(case.call))
+    if not ways:
+        raise NoSweepError("the dummy input has neither a map nor a sequence")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said once for each size otherwise
+        pair = _pair(bench, case)
+        # of a map one way is all there is
+        way = next((way for way in ways[:-1] if pair.varies(way)), ways[-1])
+        allowed = THOROUGH if bench.thorough else CALLS
+        return _swept(pair, way, allowed if budget is None else budget)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The model before and after, run on the same stand-ins, and what both took together."""
+
+    bench: Bench
+    case: Case
+    values: StandIns
+
+    def after(self, call: DummyCall) -> Value | BaseException:
+        return self._output(call, nullcontext)
+
+    def before(self, call: DummyCall) -> Value | BaseException:
+        return self._output(call, self.bench.original)
+
+    def varies(self, way: Varied) -> bool:
+        """Return whether the original takes another size as well."""
+        (side, *_) = way.first
+        others = (side + 1, side - 1, 2 * side, 3 * side)
+        calls = (way.at((other, *way.first[1:])) for other in others if other)
+        return any(not isinstance(self.before(call), BaseException) for call in calls)
+
+    def misplaced(self, call: DummyCall) -> str | None:
+        """Return where tokens are laid out as another map than the one that they come from."""
+        first = call.tensors[0].shape
+        if len(first) != 4 or first[2] == first[3]:
+            return None
+        laid = [site for one in self.bench.prepared.built if _lays_out(one) for site in one.sites]
+        if not laid:
+            return None
+        with self.bench.original() as model:
+            again = Case(call, self.case.mode, self.case.dtype)
+            seen = trace(model, again, seed=self.bench.prepared.seed, unreal=True, quick=True)
+            sites = {site.path: site for site in sites_of(model, (seen,))}
+        return next(filter(None, (_misplaced(sites[site.path]) for site in laid)), None)
+
+    def _output(self, call: DummyCall, around: Around) -> Value | BaseException:
+        model: nn.Module = self.bench.model
+        with around():
+            dtype = pass_dtype(model, self.case)
+            training = self.case.mode == "train"
+            with untouched(model, training=training, unreal=True), torch.no_grad():
+                try:
+                    with plain_attention(), self.values(model, dtype) as (named, moved):
+                        device = "meta" if self.values is meta_values else "cpu"
+                        made = without_data(call, dtype, device)
+                        args, kwargs = moved(made.args), moved(made.kwargs)
+                        with Shortcuts():
+                            out = torch.func.functional_call(model, named, tuple(args), kwargs)
+                        return describe(out)
+                except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+                    return error
+
+
+def _pair(bench: Bench, case: Case) -> _Pair:
+    """Return the pair on stand-ins with which both run at the size that they were given.
+
+    Raises:
+        NoSweepError: If there are none.
+    """
+    error: BaseException | None = None
+    for values in (meta_values, fake_values):
+        pair = _Pair(bench, case, values)
+        outputs = (pair.before(case.call), pair.after(case.call))
+        error = next((one for one in outputs if isinstance(one, BaseException)), None)
+        if error is None:
+            return pair
+    why = "its shapes depend on values" if needs_values(error) else "it needs data to run"
+    raise NoSweepError(f"{why}: {one_line(error or RuntimeError(), 120)}")
+
+
+def _swept(pair: _Pair, way: Varied, budget: int) -> Sweep:
+    swapped, original = {way.first: True}, {way.first: True}
+    told: dict[Size, str] = {}
+    most = budget // (2 * sum(1 for _ in pair.bench.model.modules()))
+    for size in chain(
+        islice(sizes_to_try(way.first, swapped, thorough=pair.bench.thorough), most),
+        islice(ends_to_try(way.first, original), most // 4),  # which lie elsewhere
+    ):
+        call = way.at(size)
+        before, after = pair.before(call), pair.after(call)
+        if _unsettled(before) or _unsettled(after):
+            continue
+        original[size] = _taken(before)
+        swapped[size] = _taken(after)
+        if isinstance(after, BaseException) or isinstance(before, BaseException):
+            continue
+        differs = difference(before, after) or pair.misplaced(call) if original[size] else None
+        if differs is not None:
+            swapped[size] = False
+            told[size] = differs
+    if len(swapped) == 1:
+        raise NoSweepError("the model is large; `--thorough` tries other sizes")
+    return Sweep(way, swapped, original, told)
+
+
+def _lays_out(built: Built) -> bool:
+    """Return whether a module is given a map that an adapter makes of tokens."""
+    return built.blueprint.layout == "NLC" and built.blueprint.wants in {"NCHW", "NHWC"}
+
+
+def _misplaced(site: Site) -> str | None:
+    for call in site.calls:
+        tokens = site.input.shape[1] if site.input is not None else 0
+        try:
+            high, wide = token_grid(site, call, tokens)
+        except ShapeError as error:
+            return f"{site.path}: {error.what}"
+        if not site.grids and given_size(call, tokens) is None:
+            what = f"{tokens} tokens are laid out as a map of {high}x{wide}, and the input is none"
+            return f"{site.path}: {what}"
+    return None
+
+
+def _unsettled(output: Value | BaseException) -> bool:
+    """Return whether a pass was refused for want of values, and not because of its size."""
+    if not isinstance(output, BaseException):
+        return False
+    return needs_values(output) or re.search(r"\bmeta\b", str(output)) is not None
+
+
+def _taken(output: Value | BaseException) -> bool:
+    """Return whether a pass gave something; kernels refuse most empty maps that meta lets pass."""
+    if isinstance(output, BaseException):
+        return False
+    return all(0 not in tensor.shape for tensor in tensors(output))

@@ -1,0 +1,202 @@
+"""The examination `survival`: whether the swap is still there once the file is loaded elsewhere."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from modswap.core.asked.job import Subject
+from modswap.core.errors import CheckpointError
+from modswap.core.finding import Finding
+from modswap.io.formats import blank, write
+from modswap.io.recipe.reader import write_recipe
+from modswap.io.rewriting import Records
+from modswap.ops.examine.bench import Bench
+from modswap.ops.examine.host_notes import host_notes
+from modswap.ops.run.describe import live_tensors
+from modswap.ops.run.forward import pass_dtype
+from modswap.ops.run.isolation import untouched
+from modswap.ops.run.model_copy import (
+    copied_model,
+    in_float32,
+    live_call,
+    outputs_differ,
+    too_large,
+)
+from modswap.ops.write.receipt import effective, make_receipt
+from modswap.ops.write.writer import for_own_file
+
+SECONDS = 600.0  # for a process that imports torch and runs the model once
+CHILD = """\
+import json, sys
+import torch
+from safetensors.torch import save_file
+import modswap
+from modswap.ops.run.describe import live_tensors
+told = json.load(open(sys.argv[1]))
+model = modswap.load(**told["load"])
+args, kwargs = torch.load(told["inputs"], weights_only=True)
+for module in model.modules():
+    module.training = False
+if told["dtype"]:
+    model = model.to(getattr(torch, told["dtype"]))
+torch.manual_seed(0)
+with torch.no_grad():
+    given = live_tensors(model(*args, **kwargs))
+save_file({str(n): t.contiguous().clone() for n, t in enumerate(given)}, told["outputs"])
+"""
+FACTORY = """\
+from modswap.core.asked.import_name import import_object
+def build():
+    return import_object({name!r}, folder={folder!r}, where="the recipe")(**{args!r})
+"""
+
+
+def survival(bench: Bench) -> Iterator[Finding]:
+    """Tell where the host library would lose the swap; if thorough, load what is written.
+
+    The file is loaded by `modswap.load` in a process that knows nothing of this one, and its
+    outputs are compared with those in memory. In `check`, and for files that cannot be written
+    again, a file is made up that holds a copy of the model.
+
+    Args:
+        bench: What to examine.
+    """
+    yield from host_notes(bench.model, bench.subject, bench.keys, _named_factory(bench))
+    if bench.thorough and bench.subject is not None:
+        yield _reloaded(bench, bench.subject)
+
+
+def _reloaded(bench: Bench, subject: Subject) -> Finding:
+    large = too_large(bench.model)
+    if large:
+        return Finding("survival", "", "skipped", large)
+    with tempfile.TemporaryDirectory(prefix="modswap-") as place:
+        folder = Path(place)
+        try:
+            file, model = _written(bench, subject, folder)
+        except CheckpointError as error:
+            if bench.write is not None:
+                raise
+            return Finding("survival", "", "skipped", f"no copy can be written: {error.what}")
+        expected = _outputs(bench, model, folder)
+        try:
+            why = _in_child(bench, subject, file, folder)
+        except subprocess.TimeoutExpired:
+            return Finding("survival", "", "skipped", f"loading took longer than {SECONDS:.0f} s")
+        if why:
+            what = f"the written file cannot be loaded and run in a fresh process: {why}"
+            fix = "load it with `modswap.load` to see why; its classes have to be importable there"
+            return Finding("survival", "", "failed", what, fix)
+        got = list(load_file(folder / "outputs.safetensors").items())
+    tensors = [tensor for _, tensor in sorted(got, key=lambda one: int(one[0]))]
+    return _compared(expected, tensors, file.suffix)
+
+
+def _compared(expected: list[torch.Tensor], got: list[torch.Tensor], suffix: str) -> Finding:
+    words, apart = outputs_differ(expected, got, "in memory")
+    if not words:
+        what = f"loaded in a fresh process it computes the same, at most {apart:.2g} apart"
+        return Finding("survival", "", "passed", what, data={"apart": apart, "suffix": suffix})
+    what = f"loaded in a fresh process, {words}"
+    fix = "what it computes with is not in its parameters and buffers: make it a buffer"
+    return Finding("survival", "", "failed", what, fix)
+
+
+def _written(bench: Bench, subject: Subject, folder: Path) -> tuple[Path, nn.Module]:
+    """Return a file that holds the swapped model, and the model that it has to agree with."""
+    prepared = bench.prepared
+    if bench.write is not None and not prepared.unreal:
+        return bench.write(folder), bench.model
+    model = copied_model(bench.model, unreal=prepared.unreal, seed=prepared.seed)
+    factory = subject.factory or bench.recipe.model
+    out = folder / ("swapped.safetensors" if factory else "swapped.pt")
+    container, value = blank(model, out)
+    text = write_recipe(effective(bench.recipe))
+    receipt = make_receipt(prepared, text, source=None, earlier=None)
+    write(container, [value], out, records=Records(text, receipt.text()), force=False)
+    return out, model
+
+
+def _outputs(bench: Bench, model: nn.Module, folder: Path) -> list[torch.Tensor]:
+    """Return what the model in memory gives, and leave its inputs for the other process."""
+    case = bench.prepared.cases[0]
+    dtype = pass_dtype(model, case)
+    args, kwargs = live_call(case, bench.prepared.seed, dtype)
+    torch.save((args, kwargs), folder / "inputs.pt")
+    if dtype is not None:
+        model, _ = in_float32(copied_model(model, unreal=False), case)
+    with untouched(model, training=False), torch.no_grad():
+        torch.manual_seed(0)
+        return [tensor.clone() for tensor in live_tensors(model(*args, **kwargs))]
+
+
+def _in_child(bench: Bench, subject: Subject, file: Path, folder: Path) -> str:
+    """Load the file and run it in a process of its own; return what went wrong there."""
+    dtype = pass_dtype(bench.model, bench.prepared.cases[0])
+    told = {
+        "load": _loading(bench, subject, file, folder),
+        "inputs": str(folder / "inputs.pt"),
+        "outputs": str(folder / "outputs.safetensors"),
+        "dtype": str(dtype).removeprefix("torch.") if dtype is not None else "",
+    }
+    (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
+    paths = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(  # noqa: S603 - this very interpreter, and code of our own
+        [sys.executable, "-c", CHILD, str(folder / "told.json")],
+        cwd=bench.recipe.source.folder or ".",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=SECONDS,
+        check=False,
+    )
+    lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+    last = lines[-1].replace(f"{folder}{os.sep}", "").removeprefix("modswap.core.errors.")
+    return last if done.returncode else ""
+
+
+def _loading(bench: Bench, subject: Subject, file: Path, folder: Path) -> Mapping[str, Any]:
+    """Return what `modswap.load` is given: what the command was given, as far as it counts."""
+    policy = for_own_file(subject.policy, bench.prepared)
+    return {
+        "file": str(file),
+        "model": _factory(bench, subject, folder),
+        "allow": policy.allow,
+        "alias": policy.aliases,
+        # an archive of torch.export was written here, by torch
+        "trust": policy.trust or file.suffix.lower() == ".pt2",
+    }
+
+
+def _named_factory(bench: Bench) -> str:
+    """Return what the command or the recipe names to build the model; empty for neither."""
+    if bench.subject is not None and bench.subject.factory is not None:
+        return bench.subject.factory
+    return bench.recipe.model.factory if bench.recipe.model is not None else ""
+
+
+def _factory(bench: Bench, subject: Subject, folder: Path) -> str | None:
+    """Return a reference to what builds the model; the recipe's own arguments are put in."""
+    if subject.factory is not None:
+        module, colon, name = subject.factory.rpartition(":")
+        return f"{Path(module).resolve() if module.endswith('.py') else module}{colon}{name}"
+    source = bench.recipe.model
+    if source is None:
+        return None
+    text = FACTORY.format(
+        name=source.factory,
+        folder=str(Path(bench.recipe.source.folder).resolve()),
+        args=dict(source.args),
+    )
+    (folder / "factory.py").write_text(text, encoding="utf-8")
+    return f"{folder / 'factory.py'}:build"

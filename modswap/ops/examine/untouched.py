@@ -1,0 +1,70 @@
+"""Examine what an evaluation forward writes: inputs, buffers, flags, the random state."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from modswap.core.finding import Finding
+from modswap.ops.examine.alone.inputs import Inputs
+from modswap.ops.examine.alone.pair import Rehearsal
+from modswap.ops.run.isolation import put_back, seeded, set_mode
+
+WRITES = "its input "
+
+
+IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it, away"
+
+
+def untouched(on: Rehearsal) -> Finding:
+    """Find what an evaluation forward writes: its inputs, buffers, flags, the random state."""
+    before = _written(on.old, on.inputs)
+    stateful = any(name.startswith("'") for name in before)  # then other names may be written
+    written = [name for name in _written(on.new, on.inputs) if name not in before]
+    kinds = [name for name in written if not (stateful and name.startswith("'"))]
+    if not kinds:
+        return Finding("untouched", on.path, "passed")
+    what = f"a forward pass in evaluation mode changes {', '.join(kinds)}, as none did before"
+    inputs = [name for name in kinds if name.startswith(WRITES)]
+    fixes = [IN_PLACE] if inputs else []
+    fixes += ["write only where `self.training` says so"] if len(inputs) < len(kinds) else []
+    fix = "; ".join(fixes)
+    return Finding("untouched", on.path, "failed", what, fix, {"changed": kinds})
+
+
+def _written(module: nn.Module, inputs: Inputs) -> list[str]:
+    """Return in words what one forward pass changes."""
+    set_mode(module, training=False)
+    held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    was = {name: tensor.detach().clone() for name, tensor in held.items()}
+    leaves = [leaf.clone() for leaf in inputs.leaves]
+    with seeded(0), torch.no_grad():
+        states = torch.get_rng_state(), random.getstate()
+        args, kwargs = inputs.live(leaves)
+        module(*args, **kwargs)
+        drawn = not torch.equal(states[0], torch.get_rng_state()) or states[1] != random.getstate()
+    now = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    changed = [
+        f"{name!r}"
+        for name, tensor in was.items()
+        if name not in now
+        or tensor.shape != now[name].shape
+        or not torch.equal(tensor.nan_to_num(), now[name].nan_to_num())
+    ]
+    put_back(now, was)
+    flags = any(inner.training for inner in module.modules())
+    words = ["the training flag"] if flags else []
+    words += ["the global random state"] if drawn else []
+    return [*changed, *_overwritten(inputs, leaves), *words]
+
+
+def _overwritten(inputs: Inputs, leaves: Sequence[torch.Tensor]) -> list[str]:
+    """Return in words which tensors of a call, made anew for it, were written into."""
+    written = {
+        f"{WRITES}{label!r}": None
+        for label, was, now in zip(inputs.labels, inputs.leaves, leaves, strict=True)
+        # the version, which has no public name, tells of values that stay as they were as well
+        if now._version or not torch.equal(was, now)  # noqa: SLF001
+    }
+    return list(written)

@@ -1,0 +1,1 @@
+"""The commands' jobs: replace, check, repair, lock, tree, starter recipe."""

@@ -1,0 +1,107 @@
+"""The module tree of a checkpoint that is loaded, with shapes where a dummy input is given."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from modswap.core.asked.job import Subject
+from modswap.core.errors import UsageError
+from modswap.core.progress import Progress
+from modswap.core.seen.site import Call
+from modswap.core.seen.tree import Tree, TreeRow
+from modswap.io.formats import read
+from modswap.io.formats.container import Container
+from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
+from modswap.ops.reopen import load
+from modswap.ops.run.describe import class_name
+from modswap.ops.run.inputs import Case, DummyCall
+from modswap.ops.run.stand_ins import needs_values
+from modswap.ops.swap import refused
+from modswap.ops.trace.passes import Trace, trace
+
+
+def build_tree(subject: Subject, progress: Progress) -> Tree:
+    """Return the module tree of a file, by loading it.
+
+    A file of weights without a factory gives the tree that its tensor names imply: paths,
+    parameters and bytes, classes unknown.
+
+    Args:
+        subject: The file; its `inputs` ask for shapes.
+        progress: Told what is being done.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        UnsafeError: If it would have to build what is not allowed.
+        UsageError: If shapes are asked for and nobody says how to build the model.
+        InputError: If the dummy input does not fit the model.
+    """
+    progress(f"loading {subject.file}")
+    container = read(subject.file, subject.policy)
+    slot = container.slots[0]
+    if slot.kind == "weights" and subject.factory is None:
+        if subject.inputs:
+            what = "shapes need a model, and it holds weights without code"
+            fix = "say how to build the model: `--model package.module:callable`"
+            raise UsageError(what, str(subject.file), fix)
+        return _implied(container)
+    loaded = load(subject)
+    seen: Trace | None = None
+    if subject.inputs:
+        progress("dummy pass")
+        seen = _dummy_pass(loaded.model, DummyCall(subject.inputs, {}))
+    calls = seen.seen.by_path() if seen is not None else {}
+    rows = tuple(_rows(loaded.model, calls))
+    notes = (*container.notes, *_other_slots(container))
+    return Tree(str(subject.file), container.format, rows, seen is not None, notes)
+
+
+def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
+    """Return what one pass shows, on fake tensors where they suffice."""
+    one = trace(model, Case(call), unreal=True)
+    if one.cause is not None and (needs_values(one.cause) or not one.seen.raised_in):
+        one = trace(model, Case(call))
+    if one.cause is not None:
+        raise refused(one)
+    return one
+
+
+def _rows(model: nn.Module, calls: Mapping[str, tuple[Call, ...]]) -> list[TreeRow]:
+    first: dict[nn.Module, str] = {}
+    rows = []
+    for path, module in model.named_modules(remove_duplicate=False):
+        known = first.setdefault(module, path)
+        held = [*module.parameters(), *module.buffers()]
+        rows.append(
+            TreeRow(
+                path=path,
+                class_name=class_name(module),
+                params=sum(p.numel() for p in module.parameters()),
+                nbytes=sum(t.numel() * t.element_size() for t in held),
+                alias_of="" if known == path else known,
+                calls=calls.get(known, ()),
+            )
+        )
+    return rows
+
+
+def _other_slots(container: Container) -> tuple[str, ...]:
+    others = [".".join(slot.keys) for slot in container.slots[1:]]
+    if not others:
+        return ()
+    shown = ".".join(container.slots[0].keys)
+    return (f"shown is {shown!r}; the file also holds the model under {', '.join(others)}",)
+
+
+def _implied(container: Container) -> Tree:
+    """Return the tree that tensor names imply."""
+    weights: Mapping[str, torch.Tensor] = container.slots[0].value
+    sizes = {name: (t.numel(), t.numel() * t.element_size()) for name, t in weights.items()}
+    rows = implied_rows(sizes)
+    return Tree(
+        str(container.file),
+        container.format,
+        rows,
+        notes=(*container.notes, WEIGHTS, *_other_slots(container)),
+    )

@@ -1,0 +1,132 @@
+"""The main job and its dry run: a file in, a changed file out, with proof."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from modswap.core.asked.job import Job, Subject
+from modswap.core.errors import ModswapError
+from modswap.core.kept.outcome import Outcome
+from modswap.core.progress import Progress, silent
+from modswap.io.formats import ENDINGS, refuse_target
+from modswap.ops.examine.bench import Bench, examined
+from modswap.ops.examine.table import EXAMINATIONS
+from modswap.ops.load.allowed import with_recipe
+from modswap.ops.measure.memory import RUN, bounds_of, check_memory, check_swapped_memory
+from modswap.ops.outcomes import count_params, failure, site_outcomes
+from modswap.ops.reopen import Loaded, load
+from modswap.ops.run.forward import named_tensors
+from modswap.ops.run.inputs import calls_of, cases_of, example_calls
+from modswap.ops.swap import Prepared, prepare, verified
+from modswap.ops.write.writer import Surgery
+
+
+def replace_file(job: Job, progress: Progress = silent) -> Outcome:
+    """Swap modules in a file: plan, swap, verify, write, prove.
+
+    Args:
+        job: What to do. Without `out` nothing is written.
+        progress: Told what is being done.
+
+    Raises:
+        ModswapError: For whatever stops it before the verification; what the verification finds
+            is in the outcome's `error`.
+    """
+    return _run(job, "replace", progress, unreal=False)
+
+
+def check_file(job: Job, progress: Progress = silent) -> Outcome:
+    """Do all of `replace_file` but the writing, without reading the weights.
+
+    Args:
+        job: What to check; its `out` is passed over.
+        progress: Told what is being done.
+
+    Raises:
+        ModswapError: As `replace_file`.
+    """
+    return _run(replace(job, out=None), "check", progress, unreal=True)
+
+
+def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome:
+    started = time.monotonic()
+    recipe, subject = job.recipe, with_recipe(job.subject, job.recipe)
+    if job.out is not None:
+        refuse_target(subject.file, job.out, force=job.force)
+    progress(f"loading {subject.file}")
+    loaded = load(_bounded(subject, job.out, unreal=unreal), recipe)
+    surgery = Surgery(replace(job, subject=subject), loaded, progress, unread=unreal)
+    large = () if unreal else _too_large(loaded)
+    unreal = unreal or bool(large)
+    calls = calls_of(subject.inputs) or (() if recipe.inputs else example_calls(loaded.model))
+    bounds = bounds_of(job, unreal=unreal)
+    first = cases_of(calls or calls_of(recipe.inputs), recipe.verify)
+    check_memory(loaded.model, first, bounds, seed=recipe.seed)
+    prepared = prepare(loaded.model, recipe, calls, unreal=unreal, progress=progress)
+    params = count_params(loaded.model)
+    outcome = Outcome(
+        command=command,
+        checkpoint=str(job.subject.file),
+        recipe=recipe.source.name,
+        plan=prepared.plan,
+        sites=site_outcomes(prepared),
+        params_before=params,
+        params_after=params,
+        notes=(*loaded.container.notes, *large, *prepared.notes),
+    )
+    try:
+        check_swapped_memory(loaded.model, prepared, bounds)
+        with verified(loaded.model, prepared, progress) as standing:
+            bench = Bench(
+                loaded.model,
+                prepared,
+                standing.after,
+                standing.old,
+                recipe,
+                subject,
+                thorough=job.thorough or recipe.verify.thorough,
+                keys=_keys(loaded),
+                write=_writing(surgery, outcome, prepared),
+                progress=progress,
+            )
+            verdict = examined(standing.verdict, bench, EXAMINATIONS)
+            outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
+            if not verdict.ok:
+                raise failure(verdict)
+            outcome = surgery.finish(outcome, prepared)
+    except ModswapError as error:
+        outcome = replace(outcome, error=error)
+    return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _keys(loaded: Loaded) -> tuple[str, ...]:
+    """Return the keys of a file's outermost mapping."""
+    payload = loaded.container.payload
+    names = payload if isinstance(payload, Mapping) else ()
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def _writing(
+    surgery: Surgery, outcome: Outcome, prepared: Prepared
+) -> Callable[[Path], Path] | None:
+    """Return what writes the swapped model into a folder; None for a dry run."""
+    if surgery.job.out is None:
+        return None
+    return lambda folder: surgery.write_copy(folder, outcome, prepared)
+
+
+def _bounded(subject: Subject, out: Path | None, *, unreal: bool) -> Subject:
+    """Return the subject with a bound to the weights that are read where they cannot be mapped."""
+    if out is not None and out.suffix.lower() in ENDINGS:
+        return subject  # what is written in another format has to be read
+    return replace(subject, policy=replace(subject.policy, most=0 if unreal else RUN))
+
+
+def _too_large(loaded: Loaded) -> tuple[str, ...]:
+    """Return in words that a model is too large to be run on its weights; empty if it is not."""
+    held = {id(t): t.nbytes for t in named_tensors(loaded.model).values()}
+    nbytes = sum(held.values())
+    if nbytes <= RUN:
+        return ()
+    return (f"the passes ran on shapes alone: reading {nbytes / 2**30:.1f} GiB would take memory",)

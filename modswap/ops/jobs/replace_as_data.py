@@ -1,0 +1,213 @@
+"""A swap that builds nothing of the file: its pickle is changed as data, no pass is run."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.asked.job import Job
+from modswap.core.decided.blueprint import Blueprint
+from modswap.core.decided.optimizer import Parameter
+from modswap.core.decided.plan import Plan, Step, make_plan
+from modswap.core.errors import CheckpointError, ModswapError, RecipeError, together
+from modswap.core.kept.outcome import Outcome
+from modswap.core.kept.receipt import read_receipt
+from modswap.core.progress import Progress, silent
+from modswap.core.seen.site import Site
+from modswap.io.formats import refuse_target, rewriting
+from modswap.io.formats.container import Container, Slot
+from modswap.io.formats.format import Swap, Swaps
+from modswap.io.formats.survey import Place, Survey, Ward, survey
+from modswap.io.pickled.optimizers import Parameters
+from modswap.io.recognise.look import look_at
+from modswap.io.rewriting import Rewriting
+from modswap.ops.build.fit import Built, Fitter
+from modswap.ops.build.fit_from_layers import custom, fit_unseen
+from modswap.ops.build.make import new_module
+from modswap.ops.build.take_over import assigned, take_over
+from modswap.ops.outcomes import count_params, site_outcomes
+from modswap.ops.run.describe import one_line
+from modswap.ops.swap import Prepared
+from modswap.ops.write.rewrite import data_ledger, records_of, rewritten
+from modswap.ops.write.writer import copied
+
+NOT_RUN = (
+    "nothing was built or run (--no-forward): that the new modules fit is not verified; "
+    "check it where the model's code is"
+)
+
+
+def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
+    """Swap modules in a file whose classes need not be importable.
+
+    Sizes come from the recipe, or from what torch's own layers in the file say of themselves.
+
+    Args:
+        job: What to do. Without `out` nothing is written.
+        progress: Told what is being done.
+
+    Raises:
+        ModswapError: For whatever stops it.
+    """
+    started = time.monotonic()
+    if job.out is not None:
+        refuse_target(job.subject.file, job.out, force=job.force)
+    progress(f"reading {job.subject.file}")
+    found = survey(look_at(job.subject.file))
+    plan = make_plan(job.recipe, [ward.site for ward in found.wards])
+    built = _built(plan, found, job)
+    prepared = _prepared(plan, built, job)
+    outcome = Outcome(
+        command="replace",
+        checkpoint=str(job.subject.file),
+        recipe=job.recipe.source.name,
+        plan=prepared.plan,
+        sites=site_outcomes(prepared),
+        params_before=found.params,
+        params_after=found.params + _growth(built),
+        notes=(NOT_RUN,),
+    )
+    try:
+        outcome = _finish(job, found, prepared, outcome, progress)
+    except ModswapError as error:
+        outcome = replace(outcome, error=error)
+    return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _finish(
+    job: Job, found: Survey, prepared: Prepared, outcome: Outcome, progress: Progress
+) -> Outcome:
+    prepared_file = _rewriting(job, found, prepared)
+    outcome = replace(outcome, notes=(*outcome.notes, *prepared_file.notes))
+    if job.out is None:
+        where = str(job.subject.file)
+        return replace(outcome, ledger=data_ledger(prepared_file, prepared_file.after, where))
+    where = str(job.subject.file)
+    earlier = read_receipt(found.receipt, where) if found.receipt else None
+    progress(f"writing {job.out}")
+    records = records_of(job, prepared, job.subject.file, earlier)
+    return rewritten(outcome, prepared_file, job, job.out, records)
+
+
+def _prepared(plan: Plan, built: tuple[Built, ...], job: Job) -> Prepared:
+    return Prepared((), (), plan, built, unreal=True, seed=job.recipe.seed)
+
+
+def _built(plan: Plan, found: Survey, job: Job) -> tuple[Built, ...]:
+    """Return every new module.
+
+    Raises:
+        ModswapError: If a rule selects what it should not, or leaves open what only a pass shows.
+    """
+    wards = {ward.site.path: ward for ward in found.wards}
+    errors: list[ModswapError] = []
+    built: list[Built] = []
+    for step in plan.steps:
+        try:
+            fitter = Fitter(step, job.recipe)
+            built += _of_step(step, fitter, wards, job)
+        except ModswapError as error:
+            errors.append(error)
+    if errors:
+        raise together(errors)
+    return tuple(built)
+
+
+def _of_step(step: Step, fitter: Fitter, wards: Mapping[str, Ward], job: Job) -> list[Built]:
+    errors: list[ModswapError] = []
+    fitted: list[tuple[Site, Blueprint]] = []
+    for site in step.sites:
+        try:
+            fitted.append((site, _fit(wards[site.path], step, fitter)))
+        except ModswapError as error:
+            errors.append(error)
+    if errors:
+        raise together(errors)
+    if step.rule.share:
+        return [_one(step, step.sites, fitted[0][1], wards, job)]
+    return [_one(step, (site,), blueprint, wards, job) for site, blueprint in fitted]
+
+
+def _fit(ward: Ward, step: Step, fitter: Fitter) -> Blueprint:
+    if fitter.cls is not None:
+        return custom(step.rule)
+    return fit_unseen(ward, step.rule, fitter.row, fitter.options)
+
+
+def _one(
+    step: Step,
+    sites: tuple[Site, ...],
+    blueprint: Blueprint,
+    wards: Mapping[str, Ward],
+    job: Job,
+) -> Built:
+    where = job.recipe.at("replace", step.index, "args")
+    try:
+        module = new_module(step, sites, blueprint, job.recipe)
+    except ModswapError:
+        raise
+    except Exception as error:
+        what = f"{step.rule.with_} refused its args for {sites[0].path!r}: {one_line(error)}"
+        raise RecipeError(what, where, "give every argument that it needs") from error
+    notes = take_over(module, sites[0], _carried(module, wards[sites[0].path].attributes))
+    return Built(step, sites, blueprint, module, notes)
+
+
+def _carried(module: nn.Module, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that the new module's own class knows nothing of."""
+    own = assigned(type(module).__mro__)
+    return {n: v for n, v in attributes.items() if n not in own and n not in vars(module)}
+
+
+def _growth(built: Sequence[Built]) -> int:
+    new = sum(count_params(one.module) for one in built)
+    return new - sum(site.params for one in built for site in one.sites)
+
+
+def _rewriting(job: Job, found: Survey, prepared: Prepared) -> Rewriting:
+    slots = tuple(Slot(place.keys, place.kind, None, place.prefix) for place in found.places)
+    swaps = tuple(
+        _swap(slot, place, prepared) for slot, place in zip(slots, found.places, strict=True)
+    )
+    container = Container(found.format, job.subject.file, None, slots, found.metadata)
+    parameters = _parameters(found, prepared)
+    done = rewriting(container, Swaps(swaps, parameters), job.out, job.subject.policy)
+    if done is None:
+        what = "it cannot be rewritten as data in another format"
+        raise CheckpointError(what, str(job.subject.file), "give OUT the ending that the file has")
+    return done
+
+
+def _swap(slot: Slot, place: Place, prepared: Prepared) -> Swap:
+    dtype = getattr(torch, place.dtype)
+    return Swap(slot, tuple((one.paths, copied(one.module, dtype)) for one in prepared.built))
+
+
+def _parameters(found: Survey, prepared: Prepared) -> Parameters:
+    """Return the model's parameters before and after."""
+    swapped = {path: one.module for one in prepared.built for path in one.paths}
+    prefixes = tuple(f"{path}." for path in swapped)
+    own: dict[str, list[Parameter]] = {}
+    for parameter in found.parameters:
+        own.setdefault(parameter.name.rpartition(".")[0], []).append(parameter)
+    after = own.get("", [])
+    done: set[int] = set()
+    for ward in found.wards:
+        path = ward.site.path
+        module = swapped.get(path)
+        if module is not None and id(module) not in done:
+            done.add(id(module))
+            after = [*after, *_of(module, path)]
+        elif not f"{path}.".startswith(prefixes):
+            after = [*after, *own.get(path, ())]
+    return Parameters(found.parameters, after, prefixes)
+
+
+def _of(module: nn.Module, path: str) -> list[Parameter]:
+    return [
+        Parameter(f"{path}.{name}", tuple(p.shape), p.requires_grad)
+        for name, p in module.named_parameters()
+    ]

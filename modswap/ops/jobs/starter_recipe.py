@@ -1,0 +1,228 @@
+"""A first recipe for a file: the likely targets, their observed sizes, a rule that works."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from torch import nn
+
+from modswap.core.asked.job import Subject
+from modswap.core.asked.recipe import Recipe, TensorInput
+from modswap.core.errors import ModswapError, UsageError
+from modswap.core.progress import Progress, silent
+from modswap.core.seen.site import Site, extent
+from modswap.core.seen.values import difference
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.apply import swapped
+from modswap.ops.outcomes import failure
+from modswap.ops.reopen import Loaded, load
+from modswap.ops.run.inputs import Case, DummyCall, example_calls
+from modswap.ops.swap import prepare, verified
+from modswap.ops.trace.passes import Trace, trace
+from modswap.ops.trace.sites import sites_of
+
+SIZES = (224, 256, 128, 64, 32, 512)  # tried in this order where no input is given
+NAMES = ("attention", "attn", "gate", "se", "cbam", "scse", "eca", "mixer")
+SHOWN = 12  # targets listed in the recipe
+TRIED = 12  # targets tried until one holds
+# what is tried, and which of its arguments a reader may want to set
+MODULES = {
+    "BiLevelRoutingAttention": "{num_heads: 8, n_win: 7, topk: 4, auto_pad: true}",
+    "MultiHeadSelfAttention": "{num_heads: 8}",  # where a class token makes no map
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A site that a replacement could take.
+
+    Args:
+        site: The site.
+        likely: Whether its name or class says that it is an attention or a gate.
+    """
+
+    site: Site
+    likely: bool
+
+
+def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
+    """Return a commented recipe for a file, whose rule was tried and holds.
+
+    Args:
+        subject: The file; without `inputs` common image sizes are tried.
+        progress: Told what is being done.
+
+    Raises:
+        ModswapError: If the file cannot be loaded, no input fits, or no target holds.
+    """
+    progress(f"loading {subject.file}")
+    loaded = load(subject)
+    progress("looking for an input that fits")
+    one, call = _first_pass(loaded.model, subject)
+    targets = sorted(_targets(sites_of(loaded.model, (one,))), key=lambda t: not t.likely)
+    progress("trying a rule")
+    site, module = _working(loaded, subject, call, targets)
+    return _render(subject, call, site, module, targets)
+
+
+def _first_pass(model: nn.Module, subject: Subject) -> tuple[Trace, DummyCall]:
+    """Return the first pass that runs, and its input."""
+    own = [call.described() for call in example_calls(model)]
+    calls = [DummyCall(subject.inputs, {})] if subject.inputs else [*own, *_guesses(model)]
+    failed: Trace | None = None
+    for call in calls:
+        one = trace(model, Case(call), unreal=True)
+        if one.cause is not None:
+            one = trace(model, Case(call))
+        if one.cause is None:
+            return one, call
+        failed = failed or one
+    tried = ", ".join(map(str, calls)) or "none, for no layer tells what an input looks like"
+    why = f"; the first was refused: {failed.seen.error}" if failed else ""
+    what = f"no dummy input fits; tried: {tried}{why}"
+    raise UsageError(what, str(subject.file), "give one: `--input 1,3,224,224`")
+
+
+def _guesses(model: nn.Module) -> Iterator[DummyCall]:
+    """Yield inputs that the model's first layer would take."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            channels = module.in_channels
+            shapes = [(1, channels, size, size) for size in SIZES]
+            yield from (DummyCall((TensorInput(shape=shape),), {}) for shape in shapes)
+            return
+        if isinstance(module, nn.Embedding):
+            tokens = TensorInput(shape=(1, 16), dtype="int64")
+            yield DummyCall((tokens,), {})
+            return
+        if isinstance(module, nn.Linear):
+            shapes_2 = [(1, 16, module.in_features), (1, module.in_features)]
+            yield from (DummyCall((TensorInput(shape=shape),), {}) for shape in shapes_2)
+            return
+
+
+def _targets(sites: Sequence[Site]) -> Iterator[Target]:
+    """Yield the sites that give back a map or tokens of the shape that they take."""
+    for site in sites:
+        seen, output = site.input, site.output
+        if seen is None or output is None or site.layout is None:
+            continue
+        # what a norm does cannot be done by an attention
+        if site.params == 0 or "Norm" in site.short_class or difference(seen, output) is not None:
+            continue
+        words = _words(f"{site.path.rpartition('.')[2]} {site.short_class}")
+        yield Target(site, not words.isdisjoint(NAMES))
+
+
+def _words(name: str) -> set[str]:
+    """Return the words that a name is made of: `self_attn SEBlock` is self, attn, se, block."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+
+
+def _working(
+    loaded: Loaded, subject: Subject, call: DummyCall, targets: Sequence[Target]
+) -> tuple[Site, str]:
+    """Return the first target whose swap holds, and for what; the model is as it was afterwards."""
+    first: ModswapError | None = None
+    likely = [target.site for target in targets if target.likely]
+    others = [target.site for target in targets if not target.likely]
+    for sites, module in product((likely[:TRIED], others[:TRIED]), MODULES):
+        for site in sites:
+            error = _tried(loaded.model, _recipe(subject, call, site, module))
+            if error is None:
+                return site, module
+            first = first or error
+    names = " or ".join(MODULES)
+    what = f"none of {len(targets)} modules that keep their shape takes {names}"
+    why = f"; the first try: {first.what}" if first else ""
+    raise UsageError(what + why, str(subject.file), "run `modswap tree --input …` to look around")
+
+
+def _tried(model: nn.Module, recipe: Recipe) -> ModswapError | None:
+    """Return why a recipe does not hold, or None; the model is as it was afterwards."""
+    old = dict(model.named_modules(remove_duplicate=False))
+    try:
+        prepared = prepare(model, recipe, unreal=True)
+        with verified(model, prepared, silent) as standing:
+            pass
+    except ModswapError as error:
+        return error
+    with swapped(
+        model, [((path,), old[path]) for paths, _ in prepared.placements for path in paths]
+    ):
+        return None if standing.verdict.ok else failure(standing.verdict)
+
+
+def _recipe(subject: Subject, call: DummyCall, site: Site, module: str) -> Recipe:
+    text = "\n".join([*_head(subject, call), *_rule(site, module)])
+    return parse_recipe(text, "the starter recipe", ".")
+
+
+def _head(subject: Subject, call: DummyCall) -> list[str]:
+    lines = ["version: 1"]
+    if subject.factory is not None:
+        lines += ["model:", f"  factory: {subject.factory}"]
+    lines.append("inputs:")
+    for value in call.args:
+        dtype = "" if value.dtype == "float32" else f", dtype: {value.dtype}"
+        lines.append(f"  - {{shape: {list(value.shape)}{dtype}}}")
+    return lines
+
+
+def _rule(site: Site, module: str) -> list[str]:
+    return [
+        "replace:",
+        f"  - match: {_quoted(site.path)}",
+        "    expect: 1",
+        f"    with: {module}",
+    ]
+
+
+def _quoted(path: str) -> str:
+    """Return a path as a pattern that selects it alone, in YAML's quotes."""
+    special = any(character in path for character in "*?[]{}")
+    return f'"{path}"' if not special else f"'re:{_escaped(path)}'"
+
+
+def _escaped(path: str) -> str:
+    return "".join(f"\\{c}" if c in "*?[]{}.+()^$|\\" else c for c in path)
+
+
+def _render(
+    subject: Subject, call: DummyCall, site: Site, module: str, targets: Sequence[Target]
+) -> str:
+    """Return the recipe's text."""
+    name = subject.file.name
+    lines = [
+        f"# A first recipe for {name}. The rule below was tried on it and holds.",
+        f"#   modswap check {name} -c RECIPE                  # the dry run",
+        f"#   modswap replace {name} -c RECIPE -o OUT         # the swap",
+        "#",
+        "# Modules that keep the shape they are given, and could be replaced:",
+    ]
+    width = max(len(target.site.path) for target in targets[:SHOWN])
+    lines += [f"#   {t.site.path:<{width}}  {_seen(t.site)}" for t in targets[:SHOWN]]
+    if len(targets) > SHOWN:
+        lines.append(f"#   … and {len(targets) - SHOWN} more: modswap tree {name} --input …")
+    head = _head(subject, call)
+    rule = _rule(site, module)
+    lines += ["", *head, *rule]
+    lines += [
+        "    # args left out, or set to auto, are taken from the site; to choose:",
+        f"    # args: {MODULES[module]}",
+        '    # several modules at once: match: "**.*_attention", or a list of patterns',
+        "    # one new module for all of them: share: true",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _seen(site: Site) -> str:
+    seen = site.input
+    if seen is None or site.layout is None:
+        return site.short_class
+    sizes = extent(seen.shape, site.layout)
+    if sizes is None:
+        return site.short_class
+    size = f"{sizes.tokens} tokens" if sizes.height is None else f"{sizes.height}x{sizes.width}"
+    return f"{site.short_class}, {site.layout}, {sizes.channels} channels, {size}"

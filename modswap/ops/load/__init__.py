@@ -1,0 +1,1 @@
+"""Load the weights and model of a checkpoint."""

@@ -1,0 +1,19 @@
+"""Tell which classes the user allowed a file to build."""
+
+from dataclasses import replace
+
+from modswap.core.asked.job import Policy, Subject
+from modswap.core.asked.recipe import Recipe
+
+
+def allowed(name: str, policy: Policy) -> bool:
+    """Return whether the user named a class, itself or by `package.*`."""
+    packages = tuple(entry[:-1] for entry in policy.allow if entry.endswith(".*"))
+    return policy.trust or name in policy.allow or name.startswith(packages)
+
+
+def with_recipe(subject: Subject, recipe: Recipe) -> Subject:
+    """Return the subject with what the user's own recipe allows."""
+    policy = subject.policy
+    allow = tuple(dict.fromkeys((*policy.allow, *recipe.allow)))
+    return replace(subject, policy=replace(policy, allow=allow))

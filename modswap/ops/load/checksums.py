@@ -1,0 +1,28 @@
+"""Compare a checkpoint's bytes with its checksums."""
+
+from modswap.core.asked.job import Subject
+from modswap.io.raw.checksums import UNKNOWN, compare_checksums, without_checksums
+from modswap.io.recognise.look import is_torch_zip, look_at
+
+
+def intact(subject: Subject) -> tuple[str, ...]:
+    """Compare a file's bytes with its checksums, where it has any; return what is worth telling.
+
+    Args:
+        subject: The file.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    look = look_at(subject.file)
+    if subject.policy.checksum and is_torch_zip(look):
+        compare_checksums(look)
+    return checksum_notes(subject)
+
+
+def checksum_notes(subject: Subject) -> tuple[str, ...]:
+    """Return what is worth telling of a file's checksums."""
+    if not subject.policy.checksum:
+        return ("its checksums were not compared (--no-checksum)",)
+    look = look_at(subject.file)
+    return (UNKNOWN,) if is_torch_zip(look) and without_checksums(look) else ()

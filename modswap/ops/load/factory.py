@@ -1,0 +1,77 @@
+"""Build a model by the factory that the user names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from modswap.core.asked.import_name import import_object
+from modswap.core.errors import ModswapError
+from modswap.ops.run.describe import one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """How to build a model for a file of weights.
+
+    Args:
+        build: Called without arguments.
+        name: What the user wrote.
+        where: Where the user wrote it.
+        error: The class of what is raised about it.
+    """
+
+    build: Callable[[], Any]
+    name: str
+    where: str
+    error: type[ModswapError]
+
+
+def imported_factory(
+    name: str, args: Mapping[str, Any], folder: str, where: str, error: type[ModswapError]
+) -> Factory:
+    """Return the factory that a user named.
+
+    Args:
+        name: `package.module:callable` or `file.py:callable`.
+        args: Keyword arguments of the call.
+        folder: Where a relative file is looked for.
+        where: Who named it.
+        error: The class of what is raised about it.
+    """
+    found = import_object(name, folder=folder, where=where)
+    if not callable(found):
+        raise error(f"{name!r} is {found!r:.60}, expected a callable", where, "name a function")
+    return Factory(lambda: found(**args), name, where, error)
+
+
+def call_factory(factory: Factory) -> nn.Module:
+    """Return the model that a factory builds.
+
+    Raises:
+        ModswapError: Of the factory's kind, if it raises or gives no model.
+    """
+    try:
+        model = factory.build()
+    except ModswapError:
+        raise
+    except Exception as error:
+        place = _last_line(error)
+        what = f"the factory {factory.name!r} raised {one_line(error)}{place}"
+        fix = "call it in a Python session to see why, or correct its args"
+        raise factory.error(what, factory.where, fix) from error
+    if not isinstance(model, nn.Module):
+        what = f"the factory {factory.name!r} gave {type(model).__name__}, expected an nn.Module"
+        raise factory.error(what, factory.where, "return the model")
+    return model
+
+
+def _last_line(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_code.co_filename == __file__:
+        return ""
+    return f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -1,0 +1,1 @@
+"""Measure FLOPs, memory and time of a model."""

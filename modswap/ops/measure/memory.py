@@ -1,0 +1,182 @@
+"""Foretelling whether a dummy pass fits into memory, before anything of it is allocated."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from modswap.core.asked.job import Job
+from modswap.core.decided.cost import parse_size, size_text, too_much
+from modswap.core.errors import InputError, LimitError
+from modswap.ops.apply import module_at, swapped
+from modswap.ops.measure.cost import costs_of, peak_of
+from modswap.ops.run.inputs import Case
+from modswap.ops.swap import Prepared
+
+RUN = 256 << 20  # bytes of weights that a pass reads; larger models run on shapes alone
+FREE = "the memory free on this machine"
+GROUP = Path("/sys/fs/cgroup")
+
+
+class Bound(NamedTuple):
+    """What a dummy pass may take.
+
+    Args:
+        nbytes: So much.
+        source: Who says so.
+    """
+
+    nbytes: int
+    source: str
+
+
+def bounds_of(job: Job, *, unreal: bool) -> tuple[Bound, ...]:
+    """Return what the dummy passes of a job may take, what was asked for first.
+
+    Args:
+        job: Its option and its recipe's limit count, whether anything is allocated or not.
+        unreal: Whether the passes allocate nothing, so that the machine does not matter.
+    """
+    limit = job.recipe.verify.limits.max_memory
+    given = (
+        ("--max-memory", job.max_memory),
+        ("verify.limits.max_memory", None if limit is None else parse_size(limit)),
+        (FREE, None if unreal else available()),
+    )
+    return tuple(Bound(nbytes, source) for source, nbytes in given if nbytes is not None)
+
+
+def check_memory(
+    model: nn.Module, cases: Sequence[Case], bounds: Sequence[Bound], *, seed: int = 0
+) -> None:
+    """Refuse a dummy pass of a model, as it is, that would take too much; nothing is allocated.
+
+    A pass that cannot run without data is let through: what it takes is not known.
+
+    Args:
+        model: The model.
+        cases: Its passes.
+        bounds: What they may take.
+        seed: For what the model draws.
+
+    Raises:
+        InputError: If one would take more than the machine has.
+        LimitError: If one would take more than was allowed.
+    """
+    for _, what, source in _beyond(model, cases, bounds, seed):
+        if source == FREE:
+            raise InputError(f"the input cannot be made: {what}", "inputs", _fix(source))
+        raise LimitError(f"{what}, before anything is swapped", "inputs", _fix(source))
+
+
+def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[Bound]) -> None:
+    """Refuse a dummy pass of a model, its new modules in place, that would take too much.
+
+    Args:
+        model: The model; it is as it was afterwards.
+        prepared: What goes in, and the passes.
+        bounds: What they may take.
+
+    Raises:
+        LimitError: If one would take more; it names the site that takes most by itself.
+    """
+    if not bounds:
+        return
+    with _for_now(model, prepared):
+        for case, what, source in _beyond(model, prepared.cases, bounds, prepared.seed):
+            watched = {s.path: b.module for b in prepared.built for s in b.sites}
+            sites = costs_of(model, case, watched, seed=prepared.seed).sites
+            path, share = max(
+                ((path, cost.peak_inference) for path, cost in sites.items()),
+                key=lambda pair: pair[1],
+                default=("the model", 0),
+            )
+            most = f", this site alone {size_text(share)}" if share else ""
+            raise LimitError(what + most, path, f"choose cheaper `args` for it, {_fix(source)}")
+
+
+def _fix(source: str) -> str:
+    if source == FREE:
+        return "give a smaller input, or run `modswap check`, which allocates nothing"
+    return f"give a smaller input, or raise {source}"
+
+
+def _beyond(
+    model: nn.Module, cases: Sequence[Case], bounds: Sequence[Bound], seed: int
+) -> Iterator[tuple[Case, str, str]]:
+    """Yield the passes that take too much, in words, and whose bound it is."""
+    for case in cases if bounds else ():
+        try:
+            peak = peak_of(model, case, seed=seed)
+        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+            del error  # the pass itself will tell
+            continue
+        for bound in bounds:
+            if peak > bound.nbytes:
+                yield case, too_much(peak, bound.nbytes, bound.source, str(case.key)), bound.source
+
+
+@contextmanager
+def _for_now(model: nn.Module, prepared: Prepared) -> Iterator[None]:
+    """Put the new modules in for the time of a block."""
+    paths = [path for built in prepared.built for path in built.paths]
+    old = [((path,), module_at(model, path)) for path in paths]
+    try:
+        with swapped(model, prepared.placements):
+            yield
+    finally:
+        with swapped(model, old):
+            pass
+
+
+def available(group: Path = GROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return the bytes of memory that a process may still take, or None if nothing tells.
+
+    Args:
+        group: Folder of the control group.
+        meminfo: What the system says of its memory.
+    """
+    found = [nbytes for nbytes in (_free_in(group), _free_of(meminfo)) if nbytes is not None]
+    return min(found, default=None)
+
+
+def _free_in(group: Path) -> int | None:
+    """Return what a control group of either version leaves."""
+    names = (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
+    )
+    for limit, usage, stat, cached in names:
+        most, used = _number(group / limit), _number(group / usage)
+        if most is not None and used is not None:
+            # files that are cached make room when it is asked for
+            return most - used + (_number(group / stat, cached) or 0)
+    return None
+
+
+def _free_of(meminfo: Path) -> int | None:
+    free = _number(meminfo, "MemAvailable:")
+    if free is not None:
+        return free * 1024
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # a system without these names
+        return None
+
+
+def _number(file: Path, name: str = "") -> int | None:
+    """Return the number in a file, or that behind a name in its lines."""
+    try:
+        lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return None
+    words = [line[1:] if name else line for line in lines if not name or line[:1] == [name]]
+    return int(words[0][0]) if words and words[0] and words[0][0].isdigit() else None

@@ -1,0 +1,218 @@
+"""Counting what a pass computes and holds, on tensors with or without data."""
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch.nn import functional as F  # noqa: N812 - its usual name
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from modswap.nn.routed_attention import chunks
+from modswap.ops.run.shape_shortcuts import like
+
+_FLASH = "_scaled_dot_product_flash_attention_for_cpu"  # private: it may be missing one day
+
+
+def _sdpa(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+def _formulas() -> Mapping[Any, Callable[..., int]]:
+    """Return what operators compute, by packet; torch's table leaves its own CPU attention out."""
+    flash = getattr(torch.ops.aten, _FLASH, None)
+    return flop_registry if flash is None else {**flop_registry, flash: _sdpa}
+
+
+def _routed(*args: Any) -> Any:
+    *tensors, heads, scale = args
+    return chunks.forward(*tensors, heads=heads, scale=scale)
+
+
+def _routed_backward(*args: Any) -> Any:
+    *tensors, heads, scale = args
+    return chunks.backward(*tensors, heads=heads, scale=scale)
+
+
+_aten = torch.ops.aten
+_PLACE_BY_PLACE = {
+    *(_aten.relu.default, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default),
+    *(_aten.add.Tensor, _aten.mul.Tensor, _aten.threshold_backward.default),
+}
+# operators of ours that hide their steps; run step by step, so that their workspace is seen
+_OPENED: Mapping[str, Callable[..., Any]] = {
+    "modswap::routed_attention": _routed,
+    "modswap::routed_attention_backward": _routed_backward,
+}
+
+
+class Meter(TorchDispatchMode):
+    """Counts operations, and the storages that live at the same time, each once.
+
+    A kernel's own workspace is not seen, nor what the allocator rounds up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch's own
+        self.flops = 0
+        self.live = 0
+        self.peak = 0
+        self.saved: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
+        self._held: set[int] = set()
+        self._kinds: set[str] = set()
+        self._formulas = _formulas()
+
+    def hold(self, tensors: Iterable[torch.Tensor], *, saved: bool = True) -> None:
+        """Count tensors that were there before.
+
+        Args:
+            tensors: Weights or inputs.
+            saved: Whether they count as activations where autograd keeps them.
+        """
+        for tensor in tensors:
+            # tables that a module makes on the CPU while its pass has no data are not part of it
+            self._kinds.add(tensor.untyped_storage().device.type)
+            self._count(tensor)
+            if not saved:
+                self._held.add(id(tensor.untyped_storage()))
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Count what autograd keeps for the backward pass in a block."""
+        with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor):
+            yield
+
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if id(storage) not in self._held:
+            self.saved[id(storage)] = storage.nbytes()
+        return tensor.detach()  # a tensor that keeps itself would never be freed
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.namespace == "prim":  # a question, such as for the device, which has no parts
+            return func(*args, **kwargs)
+        opened = _OPENED.get(func.name())
+        if opened is not None:
+            with self:
+                return opened(*args, **kwargs)
+        formula = self._formulas.get(func.overloadpacket)
+        if formula is None:
+            with self:
+                # what torch itself takes apart is counted by its parts
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = _alike(func, args)
+        out = func(*args, **kwargs) if out is None else out
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=out)
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                self._count(leaf)
+        return out
+
+    def _count(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage.device.type not in self._kinds:
+            return
+        key, nbytes = id(storage), storage.nbytes()
+        if key not in self._sizes:
+            weakref.finalize(storage, self._freed, key).atexit = False
+        self.live += nbytes - self._sizes.get(key, 0)
+        self._sizes[key] = nbytes
+        self.peak = max(self.peak, self.live)
+
+    def _freed(self, key: int) -> None:
+        self.live -= self._sizes.pop(key)
+
+
+def _alike(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """Return what an operator of one place after another gives for tensors that lie alike.
+
+    Torch's own way on the meta device takes ten times as long. None for anything else.
+    """
+    if func not in _PLACE_BY_PLACE:
+        return None
+    first, *rest = (arg for arg in args if isinstance(arg, torch.Tensor))
+    same = (first.shape, first.dtype, first.stride())
+    if first.device.type != "meta" or any(
+        (other.shape, other.dtype, other.stride()) != same for other in rest
+    ):
+        return None
+    return like(first)
+
+
+class LikeCpu(TorchFunctionMode):
+    """Has attention on meta tensors take the kernel that it would take on the CPU."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention and _takes_flash(*args, **kwargs):
+            return _flash(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            with self:
+                return _open_heads()(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+@lru_cache(maxsize=1)
+def _open_heads() -> Callable[..., Any]:
+    """Return torch's multi-head attention without its question for modes, which hides its steps."""
+    function = F.multi_head_attention_forward
+    names = {**function.__globals__, "has_torch_function": lambda _: False}
+    opened = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+    opened.__kwdefaults__ = function.__kwdefaults__
+    return opened
+
+
+def _takes_flash(  # noqa: PLR0913, PLR0917 - torch's own signature
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,  # noqa: FBT001, FBT002
+    scale: float | None = None,
+    enable_gqa: bool = False,  # noqa: FBT001, FBT002
+) -> bool:
+    """Return whether the CPU has a kernel that keeps no weights for these, as torch decides."""
+    del is_causal, scale
+    tensors = (query, key, value)
+    if not hasattr(torch.ops.aten, _FLASH) or any(t.device.type != "meta" for t in tensors):
+        return False
+    if dropout_p or enable_gqa or query.dtype is torch.float16:
+        return False
+    if attn_mask is not None and (attn_mask.requires_grad or attn_mask.ndim not in {2, 4}):
+        return False
+    same = query.shape[-1] == value.shape[-1] == key.shape[-1]
+    return same and all(t.ndim == 4 and t.stride(-1) == 1 for t in tensors)
+
+
+def _flash(  # noqa: PLR0913, PLR0917 - torch's own signature
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,  # noqa: FBT001, FBT002
+    scale: float | None = None,
+    enable_gqa: bool = False,  # noqa: FBT001, FBT002
+) -> Any:
+    del enable_gqa
+    mask = attn_mask
+    if mask is not None and mask.dtype is torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, float("-inf"))
+    flash = getattr(torch.ops.aten, _FLASH)
+    return flash(query, key, value, dropout_p, is_causal, attn_mask=mask, scale=scale)[0]

@@ -1,0 +1,75 @@
+"""Tell of a swap in the records that reports print."""
+
+from torch import nn
+
+from modswap.core.decided.verdict import Verdict
+from modswap.core.errors import ShapeError, together
+from modswap.core.kept.outcome import SiteOutcome
+from modswap.core.seen.site import Site
+from modswap.nn.adapters import SiteAdapter
+from modswap.ops.build.fit import Built
+from modswap.ops.run.describe import class_name
+from modswap.ops.swap import Prepared
+
+
+def failure(verdict: Verdict) -> ShapeError:
+    """Return the error for a verdict that does not hold; the first divergence comes first."""
+    errors = [
+        ShapeError(problem.what, problem.path or "the model", problem.fix)
+        for problem in verdict.problems
+    ]
+    return together(errors)
+
+
+def site_outcomes(prepared: Prepared) -> tuple[SiteOutcome, ...]:
+    """Return what the report says of every site."""
+    return tuple(_site_outcome(built, site) for built in prepared.built for site in built.sites)
+
+
+def _site_outcome(built: Built, site: Site) -> SiteOutcome:
+    others = tuple(other.path for other in built.sites if other is not site)
+    return SiteOutcome(
+        path=site.path,
+        aliases=site.aliases,
+        rule=built.step.where,
+        old_class=site.class_name,
+        old_params=site.params,
+        new_class=_new_class(built),
+        new_params=sum(p.numel() for p in built.module.parameters()),
+        args=built.blueprint.args,
+        calls=site.calls,
+        layout=built.blueprint.layout,
+        start=built.step.rule.start,
+        shared_with=others,
+        choices=built.blueprint.choices,
+        notes=(*_adapted(built.module), *built.notes),
+    )
+
+
+def _new_class(built: Built) -> str:
+    """Return the class that the rule asked for; an adapter around it is told in a note."""
+    if ":" in built.blueprint.module:
+        return built.blueprint.module.replace(":", ".")
+    module = built.module
+    return class_name(module.module if isinstance(module, SiteAdapter) else module)
+
+
+def _adapted(module: nn.Module) -> tuple[str, ...]:
+    if not isinstance(module, SiteAdapter):
+        return ()
+    told = []
+    if module.layout != module.wants:
+        told.append(f"turns {module.layout} into {module.wants} and back")
+    if module.stride != (1, 1):
+        told.append(f"pools by {module.stride[0]}x{module.stride[1]}")
+    if module.project is not None:
+        into = module.project.out_channels
+        told.append(f"projects {module.project.in_channels} channels to {into}")
+    if module.length:
+        told.append(f"gives a tuple of {module.length}, all None but the first")
+    return (f"an adapter around it {', '.join(told)}",) if told else ()
+
+
+def count_params(model: nn.Module) -> int:
+    """Return the number of parameter elements, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

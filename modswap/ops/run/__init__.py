@@ -1,0 +1,1 @@
+"""Run a model without a trace: inputs, stand-ins, isolation, copies."""

@@ -1,0 +1,80 @@
+"""Run a model's forward pass, on its own tensors or on stand-ins."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.ops.run.inputs import Case, make
+from modswap.ops.run.isolation import untouched
+from modswap.ops.run.stand_ins import StandIns
+
+
+def pass_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
+    """Return the dtype to run in, or None for the model's own.
+
+    A model stored in half precision, as published checkpoints often are, runs in float32 unless its
+    input says otherwise.
+
+    Args:
+        model: The model.
+        case: The pass.
+    """
+    if case.dtype is not None:
+        return getattr(torch, case.dtype)  # type: ignore[no-any-return] # by name
+    held = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    halves = bool(held) and held <= {torch.float16, torch.bfloat16}
+    return torch.float32 if halves and not case.call.asks_for_half else None
+
+
+def run_model(
+    model: nn.Module,
+    args: Any,
+    kwargs: Any,
+    *,
+    dtype: torch.dtype | None,
+    stand_ins: StandIns | None,
+) -> Any:
+    """Return the model's output, its tensors replaced by stand-ins or cast ones where asked.
+
+    Args:
+        model: The model.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        dtype: What floating tensors are cast to; None for nothing.
+        stand_ins: Makes tensors without data; None to run on the model's own.
+    """
+    if stand_ins is not None:
+        with stand_ins(model, dtype) as (tensors, moved):
+            inputs, named = moved(args), moved(kwargs)
+            return torch.func.functional_call(model, tensors, tuple(inputs), named)
+    if dtype is not None:
+        cast = {name: _cast(tensor, dtype) for name, tensor in named_tensors(model).items()}
+        return torch.func.functional_call(model, cast, tuple(args), kwargs)
+    return model(*args, **kwargs)
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    # a copy even where the dtype is right: buffers may be written during the pass
+    return tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+
+
+def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return every parameter and buffer by every name it has."""
+    found: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    found.update(model.named_buffers(remove_duplicate=False))
+    return found
+
+
+@contextmanager
+def ready(model: nn.Module, case: Case, seed: int) -> Iterator[tuple[Any, Any, torch.dtype | None]]:
+    """Give inputs and dtype of a real pass; the model is as it was afterwards."""
+    dtype = pass_dtype(model, case)
+    with untouched(model, training=case.mode == "train"), torch.no_grad():
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        args = make(case.call.args, generator, dtype)
+        kwargs = make(case.call.kwargs, generator, dtype)
+        yield args, kwargs, dtype

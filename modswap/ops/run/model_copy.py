@@ -1,0 +1,97 @@
+"""A copy of a model that may be changed, exported and run, its weights made up where need be."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.io.formats.exported.agreement import apart, deviation
+from modswap.ops.run.forward import pass_dtype
+from modswap.ops.run.inputs import Case, make
+from modswap.ops.run.isolation import seeded
+from modswap.ops.run.random_weights import copied
+
+SMALL = 256 << 20  # bytes of a model that is copied for an examination
+
+
+def nbytes_of(model: nn.Module) -> int:
+    """Return the bytes of a model's parameters and buffers, shared ones once."""
+    return sum(tensor.nbytes for tensor in _held(model))
+
+
+def _held(model: nn.Module) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def too_large(model: nn.Module) -> str:
+    """Return in words that a model is too large to be copied; empty if it is not."""
+    nbytes = nbytes_of(model)
+    if nbytes <= SMALL:
+        return ""
+    return f"its weights take {nbytes / 2**20:,.0f} MiB: models up to {SMALL >> 20} MiB are copied"
+
+
+def copied_model(model: nn.Module, *, unreal: bool, seed: int = 0) -> nn.Module:
+    """Return a copy in evaluation mode that shares no tensor with the model.
+
+    Args:
+        model: The model; it is as it was afterwards.
+        unreal: Whether to make up its weights, so that those of the model are not read.
+        seed: For the weights that are made up.
+
+    Raises:
+        UnfitError: If a large buffer of whole numbers would have to be made up.
+    """
+    if unreal:
+        with seeded(seed):
+            twin = copied(model, {})
+        for own, made in zip(_held(model), _held(twin), strict=True):
+            made.data = made.data.to(own.dtype)
+    else:
+        twin = copy.deepcopy(model)
+    for module in twin.modules():  # a host's own `eval` may do more
+        module.training = False
+    return twin
+
+
+def in_float32(model: nn.Module, case: Case) -> tuple[nn.Module, torch.dtype | None]:
+    """Return a copy in the dtype that passes run in, and the dtype of its inputs.
+
+    Args:
+        model: A copy, changed in place.
+        case: The pass; its own dtype goes before that of the model.
+    """
+    dtype = pass_dtype(model, case)
+    return (model if dtype is None else model.to(dtype)), dtype
+
+
+def live_call(
+    case: Case, seed: int, dtype: torch.dtype | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the inputs of a case, made."""
+    generator = torch.Generator().manual_seed(seed)
+    args = tuple(make(case.call.args, generator, dtype))
+    return args, dict(make(case.call.kwargs, generator, dtype))
+
+
+def outputs_differ(
+    expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor], there: str = "in Python"
+) -> tuple[str, float]:
+    """Return in words how outputs differ, empty if they do not, and how far they are apart.
+
+    Args:
+        expected: What the model gives.
+        got: What it gives elsewhere.
+        there: Where the model stands.
+    """
+    if len(expected) != len(got):
+        return f"it gives {len(got)} tensors, {len(expected)} {there}", 0.0
+    for a, b in zip(expected, got, strict=True):
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            was, now = (f"{tuple(t.shape)} {str(t.dtype)[6:]}" for t in (a, b))
+            return f"it gives {now}, {was} {there}", 0.0
+    if furthest := max(map(apart, expected, got), default=0.0):
+        return f"it computes something else: outputs are {furthest:.3g} apart", 0.0
+    return "", max(map(deviation, expected, got), default=0.0)

@@ -1,0 +1,79 @@
+"""Copy a module with random weights, so that none of its own is read."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+SMALL = 1 << 20  # bytes of a buffer that is structure, such as an index table
+
+
+class UnfitError(Exception):
+    """A module cannot be run alone; says why."""
+
+
+def copied(module: nn.Module, around: Mapping[int, torch.Tensor]) -> nn.Module:
+    """Return a copy on the CPU with random weights; none of the module's own is read.
+
+    Small buffers are structure, such as index tables and masks, and are copied.
+
+    Args:
+        module: The module.
+        around: Stand-ins for the tensors of the model around it, by identity.
+
+    Raises:
+        UnfitError: If it has a buffer that can neither be copied nor drawn.
+    """
+    memo: dict[int, Any] = dict(around)
+    for inner in module.modules():
+        for name, parameter in inner.named_parameters(recurse=False):
+            drawn = _weights(name, parameter)
+            memo[id(parameter)] = nn.Parameter(drawn, requires_grad=parameter.requires_grad)
+        held = {n: t for n, t in vars(inner).items() if isinstance(t, torch.Tensor)}
+        for name, buffer in (*inner.named_buffers(recurse=False), *held.items()):
+            memo[id(buffer)] = _structure(name, buffer)
+    # a stray reference to a parent must not copy the model's weights
+    result: nn.Module = copy.deepcopy(module, memo)
+    return result
+
+
+def placeholders(*modules: nn.Module) -> dict[int, torch.Tensor]:
+    """Return an empty tensor for each of the modules' own, by its identity."""
+    return {
+        id(tensor): torch.empty_like(tensor, device="meta")
+        for module in modules
+        for tensor in (*module.parameters(), *module.buffers())
+    }
+
+
+def _dtype(tensor: torch.Tensor) -> torch.dtype:
+    narrow = tensor.is_floating_point() and tensor.element_size() < 4
+    return torch.float32 if narrow else tensor.dtype
+
+
+def _weights(name: str, parameter: torch.Tensor) -> torch.Tensor:
+    if isinstance(parameter, nn.UninitializedParameter):
+        raise UnfitError(f"its parameter {name!r} has no shape yet")
+    dtype = _dtype(parameter)
+    if not (dtype.is_floating_point or dtype.is_complex):
+        return _structure(name, parameter)
+    drawn = torch.randn(parameter.shape, dtype=dtype)
+    if parameter.ndim >= 2:
+        return drawn.mul_(max(1, parameter[0].numel()) ** -0.5)
+    scales = name.endswith(("weight", "gamma", "scale"))
+    return drawn.mul_(0.1).add_(1 if scales else 0)
+
+
+def _structure(name: str, buffer: torch.Tensor) -> torch.Tensor:
+    dtype = _dtype(buffer)
+    if name.endswith("running_var"):
+        return torch.ones(buffer.shape, dtype=dtype)
+    if name.endswith(("running_mean", "num_batches_tracked")):
+        return torch.zeros(buffer.shape, dtype=dtype)
+    if buffer.nbytes < SMALL and buffer.device.type != "meta":
+        return buffer.detach().to("cpu", dtype, copy=True)
+    if dtype.is_floating_point:
+        return torch.randn(buffer.shape, dtype=dtype)
+    raise UnfitError(f"its buffer {name!r} holds {buffer.nbytes} bytes that are not read")

@@ -1,0 +1,1 @@
+"""Trace a forward pass: every module's calls, layouts and token grids."""

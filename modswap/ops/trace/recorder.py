@@ -1,0 +1,101 @@
+"""Record every module's calls during a forward pass, by hooks."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.decided.verdict import Visit
+from modswap.core.seen.layout import Clue
+from modswap.core.seen.site import Call
+from modswap.ops.run.describe import describe, live_tensors
+from modswap.ops.trace.layer_layouts import convention
+
+
+class Recorder:
+    """Hooks on every module; lives for one pass."""
+
+    def __init__(self, paths: Mapping[nn.Module, str]) -> None:
+        self.paths = paths
+        self.visits: list[Visit] = []
+        self.clues: list[Clue] = []
+        self.same_tensor: dict[str, list[Clue]] = {}
+        self._running: list[tuple[str, torch.Tensor | None]] = []
+        self._givers: list[tuple[torch.Tensor, Clue]] = []
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hook every module for the time of a block."""
+        handles = []
+        try:
+            for module, path in self.paths.items():
+                before: Callable[..., None] = partial(self._before, path)
+                after: Callable[..., None] = partial(self._after, path)
+                handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+                handles.append(module.register_forward_hook(after, with_kwargs=True))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._givers.clear()
+
+    def innermost(self) -> str:
+        """Return the path of the module that was running last."""
+        return self._running[-1][0] if self._running else ""
+
+    def _before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        first = next(iter(live_tensors([args, kwargs])), None)
+        self._running.append((path, first))
+        if first is None:
+            return
+        clue = self._clue(path, module, first)
+        if clue is not None:
+            self.clues.append(clue)
+            for around, tensor in self._running:
+                if tensor is first:
+                    self.same_tensor.setdefault(around, []).append(clue)
+        given = next((giver for tensor, giver in self._givers if tensor is first), None)
+        if given is not None and clue is None:
+            self.same_tensor.setdefault(path, []).append(given)
+
+    def _after(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        while self._running and self._running.pop()[0] != path:
+            pass  # a module inside raised and its caller caught that
+        named = tuple((name, describe(value)) for name, value in kwargs.items())
+        inputs = tuple(describe(value) for value in args)
+        call = Call(inputs, named, describe(output), _same((*args, *kwargs.values())))
+        around = tuple(outer for outer, _ in self._running)
+        self.visits.append(Visit(path, call, around, _lies(output)))
+        if isinstance(output, torch.Tensor):
+            clue = self._clue(path, module, output)
+            if clue is not None:
+                # only the latest few: a consumer follows its producer closely
+                self._givers = [*self._givers[-7:], (output, clue)]
+
+    @staticmethod
+    def _clue(path: str, module: nn.Module, tensor: torch.Tensor) -> Clue | None:
+        layout = convention(module, tensor.ndim)
+        if layout is None:
+            return None
+        return Clue(path, type(module).__name__, layout, tuple(tensor.shape))
+
+
+def _same(inputs: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return for each tensor the index of the first that is the same; empty if all differ."""
+    given = [tensor for value in inputs for tensor in live_tensors(value)]
+    seen: dict[int, int] = {}
+    firsts = tuple(seen.setdefault(id(tensor), index) for index, tensor in enumerate(given))
+    return firsts if len(seen) < len(given) else ()
+
+
+def _lies(output: Any) -> str:
+    """Return how a map lies in memory; empty for anything else, and what lies in both ways."""
+    if not isinstance(output, torch.Tensor) or output.ndim != 4:
+        return ""
+    last = output.is_contiguous(memory_format=torch.channels_last)
+    if output.is_contiguous():
+        return "" if last else "contiguous"
+    return "channels_last" if last else "other"

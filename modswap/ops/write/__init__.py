@@ -1,0 +1,1 @@
+"""Write the swapped model and prove what stayed."""

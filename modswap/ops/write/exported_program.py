@@ -1,0 +1,152 @@
+"""Writing a swapped model as an archive of torch.export, compared with the model in memory."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from modswap.core.asked.job import Job
+from modswap.core.errors import ShapeError
+from modswap.core.kept.ledger import Changes
+from modswap.core.kept.outcome import Outcome
+from modswap.io import formats
+from modswap.io.formats.container import Container
+from modswap.io.formats.exported.agreement import distance
+from modswap.io.formats.exported.load import EXPORTED, packed
+from modswap.io.formats.exported.program import Export, Program, export, export_of
+from modswap.io.rewriting import Records
+from modswap.ops.reopen import Loaded
+from modswap.ops.run.describe import live_tensors
+from modswap.ops.run.forward import named_tensors
+from modswap.ops.run.inputs import Case, make
+from modswap.ops.swap import Prepared
+from modswap.ops.write.prove import tensor_ledger
+
+
+def is_archive(container: Container, out: Path | None) -> bool:
+    """Return whether a checkpoint is, or becomes, an archive of torch.export."""
+    if out is None:
+        return container.format == EXPORTED.name
+    return formats.target_format(container, out) is EXPORTED
+
+
+def write_archive(
+    job: Job,
+    loaded: Loaded,
+    before: Mapping[str, torch.Tensor],
+    prepared: Prepared,
+    records: Records,
+    outcome: Outcome,
+) -> Outcome:
+    """Export a swapped model, write it, read it again and compare; return the outcome.
+
+    Args:
+        job: What to do; without `out` the model is exported and nothing is written.
+        loaded: The file, its model swapped.
+        before: Every tensor of the model as it was.
+        prepared: What went in.
+        records: The recipe and the receipt.
+        outcome: What is known so far.
+
+    Raises:
+        ShapeError: If torch cannot export it as it was, or what was written computes something
+            else.
+        CheckpointError: If it cannot be written.
+    """
+    model = loaded.model
+    how, program, notes = _program(model, prepared)
+    outcome = replace(outcome, notes=(*outcome.notes, *notes))
+    changes = Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))
+    # of other files, what is not in the state dict comes from code and not from the file
+    archived = is_archive(loaded.container, None)
+    after = named_tensors(model) if archived else dict(model.state_dict(keep_vars=True))
+    if job.out is None:
+        where = str(job.subject.file)
+        found = tensor_ledger(before, after, changes, where=where, compare=False)
+        return replace(outcome, ledger=found)
+    wanted = before.keys() | after.keys()
+    ledgers = []
+
+    def proved(file: Path) -> None:
+        # it was written here: reading it runs nothing of anyone else's
+        own = formats.read(file, replace(job.subject.policy, trust=True)).slots[0].value
+        held = {name: tensor for name, tensor in named_tensors(own).items() if name in wanted}
+        ledgers.append(tensor_ledger(before, held, changes, where=str(job.out), compare=True))
+        if not (prepared.unreal or how.training):
+            _same(model, own, how, str(job.out))
+
+    written = formats.write(
+        packed(loaded.container, program, how),
+        [program],
+        job.out,
+        records=records,
+        force=job.force,
+        accept=proved,
+    )
+    return replace(outcome, ledger=ledgers[0], written=written)
+
+
+def _same(model: nn.Module, own: nn.Module, how: Export, where: str) -> None:
+    """Refuse an archive that computes something else than the model does."""
+    apart = distance(model, own, how.args, how.kwargs)
+    if apart:
+        what = f"the exported model computes something else: outputs are {apart:.3g} apart"
+        raise ShapeError(what, where, "swap in the eager model, and export that; and report this")
+
+
+def _program(model: nn.Module, prepared: Prepared) -> tuple[Export, Program, tuple[str, ...]]:
+    """Export a model as it was exported before, or by its first dummy call."""
+    how = export_of(model)
+    if how is None or not (how.args or how.kwargs):
+        return _first_time(model, prepared)
+    program, notes = export(model, how)
+    return how, program, notes
+
+
+def _first_time(model: nn.Module, prepared: Prepared) -> tuple[Export, Program, tuple[str, ...]]:
+    """Export a model for evaluation by its first dummy call, its batch size open if that goes."""
+    how = _by_call(model, prepared.cases[0], prepared.seed)
+    batched = _batched(how)
+    if batched is not None:
+        try:
+            program, notes = export(model, batched)
+        except ShapeError:
+            pass
+        else:
+            return batched, program, ("exported for evaluation, at any batch size", *notes)
+    program, notes = export(model, how)
+    fixed = f"exported for evaluation, for inputs of {prepared.cases[0].call} and no other sizes"
+    return how, program, (fixed, *notes)
+
+
+def _by_call(model: nn.Module, case: Case, seed: int) -> Export:
+    generator = torch.Generator().manual_seed(seed)
+    held = (p.dtype for p in model.parameters() if p.is_floating_point())
+    dtype = next(held, None)
+    args = make(case.call.args, generator, dtype)
+    kwargs = make(case.call.kwargs, generator, dtype)
+    names = tuple(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
+    return Export(tuple(args), kwargs, names[: len(args)])
+
+
+def _batched(how: Export) -> Export | None:
+    """Return the same export with the first axis of every tensor open, if they have one size."""
+    tensors = live_tensors([how.args, how.kwargs])
+    if not tensors or {t.shape[0] if t.ndim else 0 for t in tensors} != {len(tensors[0])}:
+        return None
+    # torch takes a size of one for a constant
+    double = len(tensors[0]) == 1
+
+    def grown(value: Any) -> Any:
+        return torch.cat([value, value]) if double and torch.is_tensor(value) else value
+
+    batch = torch.export.Dim("batch")
+    args, kwargs = tree_map(grown, how.args), tree_map(grown, dict(how.kwargs))
+    inputs = {**dict(zip(how.names, args, strict=True)), **kwargs}
+    shapes = tree_map(lambda value: {0: batch} if torch.is_tensor(value) else None, inputs)
+    return Export(args, kwargs, how.names, shapes)

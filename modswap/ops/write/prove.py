@@ -1,0 +1,70 @@
+"""The ledger of tensors in memory, and comparing them bit for bit."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+
+import torch
+
+from modswap.core.kept.ledger import Changes, ledger
+from modswap.core.kept.outcome import Ledger
+
+
+def tensor_ledger(
+    before: Mapping[str, torch.Tensor],
+    after: Mapping[str, torch.Tensor],
+    changes: Changes,
+    *,
+    where: str,
+    compare: bool,
+) -> Ledger:
+    """Return what became of every tensor.
+
+    Args:
+        before: Every tensor of the file as it was, by name.
+        after: Every tensor of the file as it was written (or would be).
+        changes: What may change.
+        where: The written file.
+        compare: Whether to compare the bits of every kept tensor; else only names and shapes.
+
+    Raises:
+        CheckpointError: If a tensor that the plan does not name is missing, new or changed.
+    """
+    same = same_bits if compare else same_kind
+    found = ledger(before, after, changes, same=same, size=_size, where=where)
+    return replace(found, proved=compare)
+
+
+def _size(tensor: torch.Tensor) -> tuple[Hashable, int]:
+    strided = tensor.layout is torch.strided and not tensor.is_meta
+    pointer = tensor.data_ptr() if strided and tensor.numel() else id(tensor)
+    key = (pointer, tensor.numel(), tuple(tensor.shape))
+    return key, tensor.numel() * tensor.element_size()
+
+
+def same_kind(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Return whether two tensors have the same shape and dtype."""
+    return a.shape == b.shape and a.dtype == b.dtype
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Return whether two tensors are equal bit for bit, NaNs included."""
+    if not same_kind(a, b) or a.layout != b.layout:
+        return False
+    if a.layout is not torch.strided or a.is_quantized or a.is_nested or a.is_meta:
+        return a.is_meta or _equal_parts(a, b)
+    if a.numel() == 0:
+        return True
+    flat = [t.detach().resolve_conj().resolve_neg().contiguous().view(-1) for t in (a, b)]
+    return torch.equal(flat[0].view(torch.uint8), flat[1].view(torch.uint8))
+
+
+def _equal_parts(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.is_sparse:
+        a, b = a.coalesce(), b.coalesce()
+        return same_bits(a.indices(), b.indices()) and same_bits(a.values(), b.values())
+    if a.is_quantized:
+        return a.qscheme() == b.qscheme() and same_bits(a.int_repr(), b.int_repr())
+    if a.is_nested:
+        pairs = zip(a.unbind(), b.unbind(), strict=False)
+        return a.size(0) == b.size(0) and all(same_bits(x, y) for x, y in pairs)
+    return same_bits(a.to_dense(), b.to_dense())

@@ -1,0 +1,61 @@
+"""What travels with a written file: the recipe as it was carried out, and the receipt."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modswap.core.asked.job import Job
+from modswap.core.asked.recipe import Recipe
+from modswap.core.kept.receipt import Receipt, SiteRecord, SourceRecord, record
+from modswap.core.version import __version__
+from modswap.io.raw.atomic import digest
+from modswap.ops.swap import Prepared
+
+_READ = 256 << 20  # bytes of a source that are read once more for its digest
+
+
+def effective(recipe: Recipe, job: Job | None = None) -> Recipe:
+    """Return the recipe as it was carried out, without what only its user may allow."""
+    update: dict[str, Any] = {"allow": (), "checkpoint": None}
+    if job is not None and job.subject.inputs:
+        update["inputs"] = job.subject.inputs
+    return recipe.model_copy(update=update).read_from(recipe.source)
+
+
+def make_receipt(
+    prepared: Prepared | None, text: str, *, source: Path | None, earlier: Receipt | None
+) -> Receipt:
+    """Return the receipt of a swap.
+
+    Args:
+        prepared: What went in; None if nothing is known of it.
+        text: The recipe as it is written beside the receipt.
+        source: The file that the swap started from.
+        earlier: The receipt of an earlier swap, whose modules may still be there.
+    """
+    new = [record(built.paths, built.blueprint) for built in prepared.built] if prepared else []
+    gone = tuple(path for site in new for path in site.paths)
+    kept = [site for site in (earlier.sites if earlier else ()) if not _covered(site, gone)]
+    return Receipt(
+        modswap=__version__,
+        torch=torch.__version__,
+        source=_source(source) if source is not None else None,
+        recipe_sha256=sha256(text.encode()).hexdigest(),
+        sites=(*kept, *new),
+    )
+
+
+def _source(file: Path) -> SourceRecord:
+    if file.is_dir():
+        nbytes = sum(one.stat().st_size for one in file.rglob("*") if one.is_file())
+        return SourceRecord(name=file.name, nbytes=nbytes)
+    nbytes = file.stat().st_size
+    return SourceRecord(
+        name=file.name, nbytes=nbytes, sha256=digest(file) if nbytes <= _READ else ""
+    )
+
+
+def _covered(site: SiteRecord, gone: tuple[str, ...]) -> bool:
+    return all(any(p == g or p.startswith(f"{g}.") for g in gone) for p in site.paths)

@@ -1,0 +1,269 @@
+"""From a verified swap to a file: rewritten by copy where that can be, saved anew elsewhere."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.asked.job import Job, Policy
+from modswap.core.decided.optimizer import Parameter
+from modswap.core.kept.ledger import Changes
+from modswap.core.kept.outcome import Ledger, Outcome
+from modswap.core.progress import Progress
+from modswap.io import formats
+from modswap.io.formats import left_out, read, tensors
+from modswap.io.formats.container import Container, Slot
+from modswap.io.formats.format import Swap, Swaps
+from modswap.io.pickled.optimizers import Parameters
+from modswap.io.rewriting import Records
+from modswap.nn import CATALOGUE
+from modswap.ops.apply import swapped
+from modswap.ops.load.checksums import intact
+from modswap.ops.reopen import Loaded
+from modswap.ops.run.describe import class_name
+from modswap.ops.swap import Prepared
+from modswap.ops.write.exported_program import is_archive, write_archive
+from modswap.ops.write.prove import tensor_ledger
+from modswap.ops.write.rewrite import data_ledger, records_of, rewritten
+
+
+class Surgery:
+    """What has to be known of a file before its model is touched, and what is written after.
+
+    Args:
+        job: What to do.
+        loaded: The file.
+        progress: Told what is being done.
+        unread: Whether its weights are not to be read.
+    """
+
+    def __init__(self, job: Job, loaded: Loaded, progress: Progress, *, unread: bool) -> None:
+        self.job = job
+        self.loaded = loaded
+        self.container = loaded.container
+        self.progress = progress
+        self.unread = unread
+        # the old modules' tensors stay reachable here: they are what the ledger calls dropped
+        self.before = tensors(loaded.container)
+        self.persistent = set(loaded.model.state_dict())
+        self.parameters = _parameters(loaded.model)
+
+    def finish(self, outcome: Outcome, prepared: Prepared) -> Outcome:
+        """Write the swapped model, read it back and prove what was kept; return the outcome."""
+        swaps = self._swaps(prepared)
+        policy = for_own_file(self.job.subject.policy, prepared)
+        rewriting = formats.rewriting(self.container, swaps, self.job.out, policy)
+        if self.job.out is None or rewriting is None:
+            checked = () if self.unread else intact(self.job.subject)
+            outcome = replace(outcome, notes=(*checked, *outcome.notes))
+        if rewriting is None:
+            outcome = replace(outcome, notes=(*outcome.notes, *self._left(self.job.out)))
+            if is_archive(self.container, self.job.out):
+                return self._archived(outcome, prepared)
+            return self._saved(outcome, swaps, prepared)
+        outcome = replace(outcome, notes=(*outcome.notes, *rewriting.notes))
+        if self.job.out is None:
+            where = str(self.container.file)
+            return replace(outcome, ledger=data_ledger(rewriting, rewriting.after, where))
+        self.progress(f"writing {self.job.out}")
+        return rewritten(outcome, rewriting, self.job, self.job.out, self._records(prepared))
+
+    def _saved(self, outcome: Outcome, swaps: Swaps, prepared: Prepared) -> Outcome:
+        """Write the model by its format's own writer, and compare what was written."""
+        values = [self._value(slot, prepared) for slot in self.container.slots]
+        changes = Changes(tuple(prefix for swap in swaps.slots for prefix in swap.prefixes))
+        if self.job.out is None:
+            return replace(outcome, ledger=self._expected(values, changes))
+        self.progress(f"writing {self.job.out}")
+        records = self._records(prepared)
+        found: list[Ledger] = []
+        written = formats.write(
+            self.container,
+            values,
+            self.job.out,
+            records=records,
+            force=self.job.force,
+            accept=lambda file: found.append(self._prove(file, changes, prepared)),
+        )
+        return replace(outcome, ledger=found[0], written=written)
+
+    def _archived(self, outcome: Outcome, prepared: Prepared) -> Outcome:
+        """Export the swapped model, write it and compare what was written."""
+        slot = self.container.slots[0]
+        held = _below(self.before, _inside(slot), None)
+        if not is_archive(self.container, None):
+            held = {name: tensor for name, tensor in held.items() if name in self.persistent}
+        self.progress("exporting the swapped model")
+        records = self._records(prepared)
+        return write_archive(self.job, self.loaded, held, prepared, records, outcome)
+
+    def _records(self, prepared: Prepared) -> Records:
+        return records_of(self.job, prepared, self.container.file, self.loaded.receipt)
+
+    def write_copy(self, folder: Path, outcome: Outcome, prepared: Prepared) -> Path:
+        """Write the swapped model into another folder, as `finish` does; return the file.
+
+        Args:
+            folder: Where; the name is that of the target.
+            outcome: What is known so far.
+            prepared: What went in.
+
+        Raises:
+            ModswapError: As `finish`.
+        """
+        out = folder / (self.job.out or self.container.file).name
+        other = copy.copy(self)
+        other.job = replace(self.job, out=out)
+        other.finish(outcome, prepared)
+        return out
+
+    def _swaps(self, prepared: Prepared) -> Swaps:
+        """Return everything that goes in."""
+        slots = tuple(self._swap(slot, prepared) for slot in self.container.slots)
+        swapped = tuple(f"{path}." for built in prepared.built for path in built.paths)
+        after = _parameters(self.loaded.model)
+        return Swaps(slots, Parameters(self.parameters, after, swapped))
+
+    def _swap(self, slot: Slot, prepared: Prepared) -> Swap:
+        """Return the new modules for one slot, in its dtype."""
+        own = slot.kind == "module" and slot.value is self.loaded.model
+        dtype = None if own else _floating(slot)
+        modules = tuple((built.paths, copied(built.module, dtype)) for built in prepared.built)
+        return Swap(slot, modules)
+
+    def _left(self, out: Path | None) -> tuple[str, ...]:
+        """Return what a file will not hold, or what it keeps that does not fit any more."""
+        return (left_out(self.container, out) if out else ()) or _left_behind(self.container)
+
+    def _value(self, slot: Slot, prepared: Prepared) -> Any:
+        """Return what goes into a slot: the module changed in place, or the new weights."""
+        model = self.loaded.model
+        if slot.kind == "module":
+            if slot.value is not model:
+                _follow(slot.value, prepared)
+            return slot.value
+        covered = Changes(tuple(f"{p}." for built in prepared.built for p in built.paths))
+        return {
+            name: slot.value[name]
+            if name in slot.value and not covered.covers(name)
+            else _cast_like(value, slot.value)
+            for name, value in model.state_dict().items()
+        }
+
+    def _expected(self, values: Sequence[Any], changes: Changes) -> Ledger:
+        """Return the ledger of the file that would be written."""
+        after = {} if _all_weights(self.container) else tensors(self.container)
+        for name, tensor in self.before.items():
+            if not changes.covers(name):
+                after.setdefault(name, tensor)
+        for slot, value in zip(self.container.slots, values, strict=True):
+            if slot.kind == "weights":
+                after.update({f"{_inside(slot)}{name}": t for name, t in value.items()})
+        where = str(self.container.file)
+        return tensor_ledger(self.before, after, changes, where=where, compare=False)
+
+    def _prove(self, file: Path, changes: Changes, prepared: Prepared) -> Ledger:
+        """Read a file that was written, and compare every kept tensor with what it was."""
+        self.progress("comparing every kept tensor with the file written")
+        container = read(file, for_own_file(self.job.subject.policy, prepared))
+        after = tensors(container)
+        before = self.before
+        old, new = _inside(self.container.slots[0]), _inside(container.slots[0])
+        if container.format != self.container.format or old != new:
+            # another container: only the weights went over, under their own names
+            before = _below(before, old, self.persistent)
+            after = _below(after, new, None)
+            changes = Changes(tuple(f"{p}." for b in prepared.built for p in b.paths))
+        return tensor_ledger(before, after, changes, where=str(self.job.out), compare=True)
+
+
+def _inside(slot: Slot) -> str:
+    """Return what a slot's tensor names begin with."""
+    return "".join(f"{key}." for key in slot.keys) + slot.prefix
+
+
+def _below(
+    named: Mapping[str, torch.Tensor], prefix: str, only: set[str] | None
+) -> dict[str, torch.Tensor]:
+    bare = {n.removeprefix(prefix): t for n, t in named.items() if n.startswith(prefix)}
+    return {name: t for name, t in bare.items() if only is None or name in only}
+
+
+def _all_weights(container: Container) -> bool:
+    return all(slot.kind == "weights" for slot in container.slots)
+
+
+def _cast_like(value: Any, weights: Mapping[str, Any]) -> Any:
+    """Return a new tensor in the dtype of a slot's other floating tensors."""
+    floating = next((t for t in weights.values() if t.is_floating_point()), None)
+    if floating is None or not torch.is_tensor(value) or not value.is_floating_point():
+        return value
+    return value.to(floating.dtype)
+
+
+def _parameters(model: nn.Module) -> tuple[Parameter, ...]:
+    """Return a model's parameters in its order, shared ones once."""
+    return tuple(
+        Parameter(name, tuple(parameter.shape), parameter.requires_grad)
+        for name, parameter in model.named_parameters()
+    )
+
+
+def _follow(other: nn.Module, prepared: Prepared) -> None:
+    """Put copies of the new modules into a second copy of the model, such as its average."""
+    floating = next((p.dtype for p in other.parameters() if p.is_floating_point()), None)
+    placements = [(built.paths, copied(built.module, floating)) for built in prepared.built]
+    with swapped(other, placements):
+        pass
+
+
+def copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """Return a module in a dtype; itself if it is in it already."""
+    tensors = (value for value in module.state_dict().values() if torch.is_tensor(value))
+    floating = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return module if dtype is None or floating <= {dtype} else copy.deepcopy(module).to(dtype)
+
+
+def _floating(slot: Slot) -> torch.dtype | None:
+    """Return the dtype of a slot's first floating tensor."""
+    held = slot.value.parameters() if slot.kind == "module" else slot.value.values()
+    tensors = (value for value in held if torch.is_tensor(value))
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
+
+
+def _left_behind(container: Container) -> tuple[str, ...]:
+    """Return what in a training checkpoint does not fit the swapped model any more."""
+    payload = container.payload
+    if not isinstance(payload, Mapping):
+        return ()
+    stale = [
+        key
+        for key, value in payload.items()
+        if isinstance(value, Mapping) and {"state", "param_groups"} <= value.keys()
+    ]
+    return tuple(
+        f"{key!r} was kept as it is; its state belongs to the old parameters: "
+        "build a fresh optimizer before training on"
+        for key in stale
+    )
+
+
+def for_own_file(policy: Policy, prepared: Prepared) -> Policy:
+    """Return the policy with the classes of others that the user's recipe put in.
+
+    Args:
+        policy: What a file may build.
+        prepared: What went in.
+    """
+    modules = [
+        module
+        for built in prepared.built
+        if ":" in built.blueprint.module or CATALOGUE.reference(built.blueprint.module)
+        for module in built.module.modules()
+    ]
+    dotted = sorted({class_name(module) for module in modules})
+    return replace(policy, allow=(*policy.allow, *dotted))
