@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, is_tensor, nn
 
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
@@ -66,12 +65,12 @@ def read(file: Path, policy: Policy) -> Container:
     raise foreign(look)
 
 
-def tensors(container: Container) -> dict[str, torch.Tensor]:
+def tensors(container: Container) -> dict[str, Tensor]:
     """Return every tensor of a checkpoint by a dotted name, the optimizer's included.
 
     Where two keys give one name, as 0 and "0" do, the later one has a number behind it.
     """
-    found: dict[str, torch.Tensor] = {}
+    found: dict[str, Tensor] = {}
     for name, tensor in named_tensors(container.payload):
         numbers = itertools.count(2)
         unique = name
@@ -273,7 +272,7 @@ def _weights(slot: Slot, value: Any) -> dict[str, Any]:
     """Return the primary model's weights, for a container that has no room for more."""
     if not isinstance(value, nn.Module):
         return {f"{slot.prefix}{name}": tensor for name, tensor in value.items()}
-    return {name: t for name, t in value.state_dict().items() if torch.is_tensor(t)}
+    return {name: t for name, t in value.state_dict().items() if is_tensor(t)}
 
 
 def blank(model: nn.Module, out: Path) -> tuple[Container, Any]:

@@ -41,7 +41,7 @@ replace:
     with: BiLevelRoutingAttention
     args: {num_heads: 4, n_win: 7}
 """
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 FORMS = ("nested", "flat")
 SWAPPED = "space_attention."
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from modswap.core.asked.schema import recipe_page, recipe_schema
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_page_in_docs_is_the_one_that_the_program_prints() -> None:

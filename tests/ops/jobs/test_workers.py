@@ -16,7 +16,7 @@ from modswap.core.errors import CheckpointError, ModswapError, ShapeError, toget
 from modswap.ops.jobs.workers import Request, check_many, check_one
 from tests.models import build_gated
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RECIPE = """\
 version: 1
 checkpoint: net.pt
