@@ -12,7 +12,7 @@ import modswap
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.io.formats.torch.screen import called_names
 from modswap.io.recognise.look import look_at
-from tests.io.outline.test_torch_zip import module, tensor, with_pickle
+from tests.io.pickled.test_outline import module, tensor, with_pickle
 from tests.models import GatedNet
 
 LINEAR = b"ctorch.nn.modules.linear\nLinear\n"
