@@ -1,0 +1,1 @@
+"""Build every new module before any goes in."""

@@ -1,0 +1,63 @@
+"""Make a new module under the recipe's seed."""
+
+import zlib
+
+import torch
+from torch import nn
+
+from modswap.core.asked.import_name import import_object
+from modswap.core.asked.recipe import Recipe
+from modswap.core.decided.blueprint import Blueprint
+from modswap.core.decided.plan import Step
+from modswap.core.errors import RecipeError
+from modswap.core.seen.site import Site
+from modswap.nn.construct import construct
+from modswap.ops.run.describe import one_line
+
+
+def import_class(reference: str, *, folder: str, where: str) -> type[nn.Module]:
+    """Return the module class that a user named.
+
+    Raises:
+        RecipeError: If it cannot be imported or is no `torch.nn.Module`.
+    """
+    found = import_object(reference, folder=folder, where=where)
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        what = f"{reference!r} is {found!r:.80}, expected a class derived from torch.nn.Module"
+        raise RecipeError(what, where, "name the class itself")
+    return found
+
+
+def new_module(
+    step: Step, sites: tuple[Site, ...], blueprint: Blueprint, recipe: Recipe
+) -> nn.Module:
+    """Return a new module as a recipe's seed initialises it.
+
+    Args:
+        step: The rule's step.
+        sites: Where it goes; the first path is part of the seed.
+        blueprint: How to make it.
+        recipe: For the seed, and for files relative to it.
+
+    Raises:
+        RecipeError: If its class cannot be imported, or it takes more memory than there is.
+    """
+    cls = None
+    if ":" in blueprint.module:
+        where = recipe.at("replace", step.index, "with")
+        cls = import_class(blueprint.module, folder=recipe.source.folder, where=where)
+    # a seed of its own for each path: a further rule does not change what this one draws
+    seed = (recipe.seed + zlib.crc32(sites[0].path.encode())) % 2**63
+    try:
+        return make_module(blueprint, cls, seed)
+    except (RuntimeError, MemoryError) as error:
+        what = f"{blueprint.module} cannot be made: {one_line(error, 160)}"
+        where = recipe.at("replace", step.index, "args")
+        raise RecipeError(what, where, "ask for a smaller one") from error
+
+
+def make_module(blueprint: Blueprint, cls: type[nn.Module] | None, seed: int) -> nn.Module:
+    """Return a freshly initialised module; the random state outside is not touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return construct(blueprint, cls)

@@ -1,0 +1,84 @@
+"""Give a new module what its site had: device, dtype, mode, plain attributes."""
+
+import dis
+from collections.abc import Mapping, Sequence
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.seen.site import Site
+from modswap.io.formats.exported.program import is_stand_in
+
+
+def take_over(module: nn.Module, site: Site, carried: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give a new module what its site had; return what is worth telling.
+
+    Args:
+        module: The new module, changed in place.
+        site: For device, dtype, memory format, mode and whether it trains.
+        carried: Plain attributes that the host put on the old module.
+    """
+    notes: list[str] = []
+    dtype: torch.dtype = getattr(torch, site.dtype)
+    module.to(device=site.device, dtype=dtype if dtype.is_floating_point else None)
+    if site.channels_last:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs forget it
+    module.train(site.training)
+    if not site.trainable:
+        module.requires_grad_(requires_grad=False)
+        notes.append("frozen, as the old module's parameters were")
+    carry_over(module, carried)
+    if carried:
+        notes.append(f"carried over what the host put on it: {', '.join(sorted(carried))}")
+    return tuple(notes)
+
+
+def carry_over(module: nn.Module, carried: Mapping[str, Any]) -> None:
+    """Put plain attributes on a new module, where it has none of their names."""
+    vars(module).update({n: value for n, value in carried.items() if n not in vars(module)})
+
+
+def host_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the plain attributes that no code of the module's own class could have set.
+
+    A host framework puts them on from outside, such as the indices by which a detector routes
+    its layers.
+    """
+    if is_stand_in(module):
+        return {}  # what torch put there belongs to its graph
+    own = set(vars(nn.Module())) | assigned(type(module).__mro__)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name not in own
+        and not name.startswith("__")
+        and not isinstance(value, (torch.Tensor, nn.Module))
+    }
+
+
+def assigned(classes: Sequence[type]) -> set[str]:
+    """Return the attribute names that classes have, or that their functions assign."""
+    names: set[str] = set()
+    for cls in classes:
+        if cls in {object, nn.Module}:
+            continue
+        names.update(vars(cls))
+        names.update(getattr(cls, "__annotations__", ()))
+        for member in vars(cls).values():
+            function = getattr(member, "__func__", member)
+            if isinstance(function, FunctionType):
+                names |= _stored(function.__code__)
+    return names
+
+
+def _stored(code: CodeType) -> set[str]:
+    names = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _stored(constant)
+    # an attribute set by its name in a string, as in setattr(self, "bias", …)
+    if "setattr" in code.co_names:
+        names |= {text for text in code.co_consts if isinstance(text, str)}
+    return names
