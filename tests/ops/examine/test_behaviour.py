@@ -302,7 +302,7 @@ def failed(found: list[Finding]) -> list[tuple[str, str]]:
 
 
 def here(cls: type[nn.Module]) -> str:
-    return f"tests.ops.test_behaviour:{cls.__name__}"
+    return f"tests.ops.examine.test_behaviour:{cls.__name__}"
 
 
 def with_mask(dtype: torch.dtype) -> Callable[..., Any]:

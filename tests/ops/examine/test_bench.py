@@ -124,12 +124,12 @@ def failed(verdict: Verdict, check: str) -> list[Finding]:
 
 
 def rule(match: str, name: str) -> str:
-    return f"{{match: {match}, with: 'tests.ops.test_examine:{name}', layout: NCHW, wants: NCHW}}"
+    return f"{{match: {match}, with: 'tests.ops.examine.test_bench:{name}', layout: NCHW, wants: NCHW}}"
 
 
 def test_fast_path_around_a_swapped_attention_is_found_and_hooks_do_not_hide_it() -> None:
     encoder = (
-        "{match: layer.self_attn, with: 'tests.ops.test_examine:Doubling', layout: NLC, wants: NLC}"
+        "{match: layer.self_attn, with: 'tests.ops.examine.test_bench:Doubling', layout: NLC, wants: NLC}"
     )
     for unreal in (True, False):
         verdict = examine(Encoder().eval(), encoder, "[2, 5, 16]", unreal=unreal)
@@ -209,7 +209,7 @@ def test_model_that_needs_values_is_run_on_its_own_to_see_what_is_reached() -> N
 
 
 def test_cases_that_fail_alike_are_told_once() -> None:
-    turned = "{match: gate, with: 'tests.ops.test_examine:Turned', layout: NCHW, wants: NCHW}"
+    turned = "{match: gate, with: 'tests.ops.examine.test_bench:Turned', layout: NCHW, wants: NCHW}"
 
     found = failed(examine(Deaf().eval(), turned, "[8, 8, 6, 6]"), "matrix")
 

@@ -608,7 +608,7 @@ def test_input_is_never_overwritten(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "proof"), [("a.pt", "data_ledger"), ("a.safetensors", "tensor_ledger")]
+    ("name", "proof"), [("a.pt", "rewrite.data_ledger"), ("a.safetensors", "writer.tensor_ledger")]
 )
 def test_file_that_fails_its_proof_is_never_put_in_place(
     name: str, proof: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -619,7 +619,7 @@ def test_file_that_fails_its_proof_is_never_put_in_place(
     def fails(*args: Any, **more: Any) -> Any:
         raise CheckpointError("a tensor outside the swap did not survive", "x", "report this")
 
-    monkeypatch.setattr(f"modswap.ops.write.writer.{proof}", fails)
+    monkeypatch.setattr(f"modswap.ops.write.{proof}", fails)
     asked = Job(
         Subject(tmp_path / "net.pt", Policy(allow=ALLOW)), recipe(), tmp_path / name, force=True
     )
