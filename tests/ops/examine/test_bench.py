@@ -128,9 +128,7 @@ def rule(match: str, name: str) -> str:
 
 
 def test_fast_path_around_a_swapped_attention_is_found_and_hooks_do_not_hide_it() -> None:
-    encoder = (
-        "{match: layer.self_attn, with: 'tests.ops.examine.test_bench:Doubling', layout: NLC, wants: NLC}"
-    )
+    encoder = "{match: layer.self_attn, with: 'tests.ops.examine.test_bench:Doubling', layout: NLC, wants: NLC}"
     for unreal in (True, False):
         verdict = examine(Encoder().eval(), encoder, "[2, 5, 16]", unreal=unreal)
 
