@@ -14,7 +14,7 @@ from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.finding import Finding
 from modswap.core.progress import Progress, silent
-from modswap.ops.apply import swapped
+from modswap.ops.apply import temporarily
 from modswap.ops.examine import table
 from modswap.ops.run.describe import one_line
 from modswap.ops.swap import Prepared
@@ -69,12 +69,8 @@ class Bench:
         """Run a block with the old modules in place; yield the model."""
         built = self.prepared.built
         olds = [(site.paths, self.old[site.path]) for each in built for site in each.sites]
-        try:
-            with swapped(self.model, olds):
-                yield self.model
-        finally:
-            with swapped(self.model, self.prepared.placements):
-                pass
+        with temporarily(self.model, olds):
+            yield self.model
 
 
 def examined(
