@@ -9,7 +9,7 @@ from modswap.io.pickled.data import Instance
 from modswap.io.pickled.edit import remove_item, set_item
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.values import is_module, is_tensor, mapping
-from modswap.io.pickled.walk import Entry, named_entries
+from modswap.io.pickled.walk import NamedValue, named_entries
 
 _EMPTY: Mapping[str, Any] = {"state": {}, "param_groups": []}  # no optimizer loads it
 _MAX_DEPTH = 3  # containers inside containers in which optimizers are looked for
@@ -59,20 +59,20 @@ def remap(payload: Any, parameters: Parameters) -> Remapped:
     )
 
 
-def _optimizers(payload: Any) -> Iterator[Entry]:
-    def enter(entry: Entry) -> bool:
+def _optimizers(payload: Any) -> Iterator[NamedValue]:
+    def enter(entry: NamedValue) -> bool:
         closed = isinstance(entry.value, tuple) or is_module(entry.value) or _is_optimizer(entry)
         return entry.depth <= _MAX_DEPTH and not closed
 
     yield from filter(_is_optimizer, named_entries(payload, enter))
 
 
-def _is_optimizer(entry: Entry) -> bool:
+def _is_optimizer(entry: NamedValue) -> bool:
     held = mapping(entry.value) if entry.depth else None
     return held is not None and {"state", "param_groups"} <= held.keys()
 
 
-def _changed(entry: Entry, parameters: Parameters) -> Remapped:
+def _changed(entry: NamedValue, parameters: Parameters) -> Remapped:
     regrouped = _regrouped(entry.value, parameters)
     return _left_out(entry) if regrouped is None else _refilled(entry, regrouped)
 
@@ -122,7 +122,7 @@ def _shape(tensor: Instance) -> Shape:
     return (-1,)  # no parameter has this shape
 
 
-def _left_out(entry: Entry) -> Remapped:
+def _left_out(entry: NamedValue) -> Remapped:
     if isinstance(entry.holder, list):
         entry.holder[entry.key] = dict(_EMPTY)  # the others keep their places
         if all(value == _EMPTY for value in entry.holder):
@@ -140,7 +140,7 @@ def left_out_note(name: str) -> str:
     )
 
 
-def _refilled(entry: Entry, regrouped: Regrouped) -> Remapped:
+def _refilled(entry: NamedValue, regrouped: Regrouped) -> Remapped:
     held = mapping(entry.value) or {}
     state: Mapping[Any, Any] = mapping(held["state"]) or {}
     numbers = _numbers(regrouped)

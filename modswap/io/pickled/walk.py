@@ -13,7 +13,7 @@ _MAX_TENSOR_DEPTH = 320  # where modules are among the containers
 _PLAIN = (str, int, float, bytes, type(None))
 
 
-class Entry(NamedTuple):
+class NamedValue(NamedTuple):
     """A value inside a payload.
 
     Args:
@@ -67,14 +67,14 @@ def entries(value: Any) -> Iterable[tuple[Any, Any]]:
     return (mapping(value) or {}).items()
 
 
-def named_entries(payload: Any, enter: Callable[[Entry], bool]) -> Iterator[Entry]:
+def named_entries(payload: Any, enter: Callable[[NamedValue], bool]) -> Iterator[NamedValue]:
     """Yield a payload and the values in it, in order; shared ones under each of their names.
 
     Args:
         payload: The payload.
         enter: Returns whether to walk into a value.
     """
-    stack = [Entry("", payload)]
+    stack = [NamedValue("", payload)]
     while stack:
         entry = stack.pop()
         yield entry
@@ -82,7 +82,7 @@ def named_entries(payload: Any, enter: Callable[[Entry], bool]) -> Iterator[Entr
             _, holder, depth, _, _ = entry
             prefix = f"{entry.name}." if entry.name else ""
             inside = [
-                Entry(f"{prefix}{key_text(key)}", value, depth + 1, holder, key)
+                NamedValue(f"{prefix}{key_text(key)}", value, depth + 1, holder, key)
                 for key, value in entries(holder)
             ]
             stack += reversed(inside)
@@ -91,7 +91,7 @@ def named_entries(payload: Any, enter: Callable[[Entry], bool]) -> Iterator[Entr
 def named_tensors(payload: Any) -> Iterator[tuple[str, Instance]]:
     """Yield the tensors of a payload by their dotted names, shared ones under each name."""
 
-    def enter(entry: Entry) -> bool:
+    def enter(entry: NamedValue) -> bool:
         most = _MAX_TENSOR_DEPTH if is_module(entry.value) else MAX_DEPTH
         return entry.depth < most and not is_tensor(entry.value)
 
@@ -130,12 +130,13 @@ def container_in_itself(payload: Any) -> Any:
     """Return a container that holds itself at any depth; None if there is none."""
     done: set[int] = set()
     for value in everything(payload):
-        if isinstance(value, (Instance, dict, list)) and _holds_itself(value, done):
-            return value
+        ring = _ring(value, done) if isinstance(value, (Instance, dict, list)) else None
+        if ring is not None:
+            return ring
     return None
 
 
-def _holds_itself(start: Any, done: set[int]) -> bool:
+def _ring(start: Any, done: set[int]) -> Any:
     above: set[int] = set()
     stack: list[tuple[Any, bool]] = [(start, False)]
     while stack:
@@ -144,12 +145,12 @@ def _holds_itself(start: Any, done: set[int]) -> bool:
             above.discard(id(value))
             done.add(id(value))
         elif id(value) in above:
-            return True
+            return value
         elif id(value) not in done:
             above.add(id(value))
             stack.append((value, True))
             stack += ((part, False) for part in _containers(value))
-    return False
+    return None
 
 
 def _containers(value: Any) -> Iterator[Any]:
