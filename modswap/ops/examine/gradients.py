@@ -11,7 +11,8 @@ from modswap.ops.examine.alone.inputs import Inputs
 from modswap.ops.examine.alone.movement import argument
 from modswap.ops.examine.alone.pair import Rehearsal
 from modswap.ops.run.describe import all_finite, live_tensors, one_line
-from modswap.ops.run.isolation import put_back, seeded, set_mode
+from modswap.ops.run.isolation import put_back, set_mode
+from modswap.seeds import seeded
 
 Gradients = Mapping[str, torch.Tensor | None]
 

@@ -9,7 +9,8 @@ from torch import nn
 from modswap.core.finding import Finding
 from modswap.ops.examine.alone.inputs import Inputs
 from modswap.ops.examine.alone.pair import Rehearsal
-from modswap.ops.run.isolation import put_back, seeded, set_mode
+from modswap.ops.run.isolation import put_back, set_mode
+from modswap.seeds import seeded
 
 WRITES = "its input "
 

@@ -21,9 +21,10 @@ from modswap.ops.examine.bench import Bench, Examination
 from modswap.ops.examine.finite import breaks
 from modswap.ops.measure.cost import metered
 from modswap.ops.run.describe import one_line, positional
-from modswap.ops.run.isolation import seeded, untouched
+from modswap.ops.run.isolation import untouched
 from modswap.ops.run.random_weights import UnfitError, copied, placeholders
 from modswap.ops.run.stand_ins import meta_values
+from modswap.seeds import seeded
 
 MOST = 64 << 20  # bytes of one tensor of a call, and of the weights of a model run as a whole
 WEIGHTS = 256 << 20  # bytes of the weights of a site's two modules
