@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from modswap.core.decided.dependence import CLEAR, Change
-from modswap.ops.examine.alone.inputs import Inputs
+from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.pair import Pair, outputs_of
 
 Part = Callable[[torch.Tensor], torch.Tensor]
@@ -54,7 +54,7 @@ def change_by_input(pair: Pair, index: int) -> Change:
 
 
 def _largest(
-    module: nn.Module, inputs: Inputs, variants: Sequence[Sequence[torch.Tensor]]
+    module: nn.Module, inputs: CallInputs, variants: Sequence[Sequence[torch.Tensor]]
 ) -> float:
     """Return the largest change that variants of a call make, up to the first clear one."""
     before = outputs_of(module, inputs)
