@@ -18,7 +18,6 @@ from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.exporting.messages import Warned, heard, reason
 from modswap.ops.examine.exporting.ways import WAYS, Axes, Flat, Tensors, missing
 from modswap.ops.run.inputs import Case
-from modswap.ops.run.isolation import seeded
 from modswap.ops.run.model_copy import (
     copied_model,
     in_float32,
@@ -26,6 +25,7 @@ from modswap.ops.run.model_copy import (
     outputs_differ,
     too_large,
 )
+from modswap.seeds import seeded
 
 TIMEOUT_SECONDS = 180.0  # for one way, the original included
 SIZED = ("pt2", "onnx")  # ways that take the axes whose sizes may vary

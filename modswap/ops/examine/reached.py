@@ -12,8 +12,9 @@ from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.timing import unread
 from modswap.ops.run.describe import one_line
 from modswap.ops.run.inputs import Case, make
-from modswap.ops.run.isolation import seeded, untouched
+from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import fake_values, needs_values
+from modswap.seeds import seeded
 
 _WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"
 _FASTER = (
@@ -103,14 +104,14 @@ def _counts(
 ) -> Counter[str] | Exception:
     """Return how often each module runs in one pass, or the exception of the pass."""
     counts: Counter[str] = Counter()
-    with untouched(model, training=False, unreal=unreal), torch.no_grad():
+    seed = bench.prepared.seed
+    with untouched(model, training=False, unreal=unreal), seeded(seed), torch.no_grad():
         for path, module in modules.items():
             vars(module)["forward"] = _counting(module.forward, path, counts)
-        generator = torch.Generator().manual_seed(bench.prepared.seed)
+        generator = torch.Generator().manual_seed(seed)
         args, kwargs = make([case.call.args, case.call.kwargs], generator)
         try:
-            with seeded(bench.prepared.seed):
-                _run(model, args, kwargs, unreal=unreal)
+            _run(model, args, kwargs, unreal=unreal)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             return error
     return counts

@@ -23,7 +23,7 @@ from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.reloading.host_notes import host_notes
 from modswap.ops.run.describe import live_tensors
 from modswap.ops.run.forward import pass_dtype
-from modswap.ops.run.isolation import seeded, untouched
+from modswap.ops.run.isolation import untouched
 from modswap.ops.run.model_copy import (
     copied_model,
     in_float32,
@@ -33,6 +33,7 @@ from modswap.ops.run.model_copy import (
 )
 from modswap.ops.write.receipt import effective, make_receipt
 from modswap.ops.write.writer import for_own_file
+from modswap.seeds import seeded
 
 TIMEOUT_SECONDS = 600.0  # of a process that imports torch and runs the model once
 CHILD = """\
@@ -41,7 +42,7 @@ import torch
 from safetensors.torch import save_file
 import modswap
 from modswap.ops.run.describe import live_tensors
-from modswap.ops.run.isolation import seeded
+from modswap.seeds import seeded
 asked = json.load(open(sys.argv[1]))
 model = modswap.load(**asked["load"])
 args, kwargs = torch.load(asked["inputs"], weights_only=True)

@@ -16,8 +16,9 @@ from modswap.ops.measure.meter import LikeCpu, Meter
 from modswap.ops.run.describe import live_tensors, one_line
 from modswap.ops.run.forward import named_tensors, pass_dtype
 from modswap.ops.run.inputs import Case, make
-from modswap.ops.run.isolation import seeded, untouched
+from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
+from modswap.seeds import seeded
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Copies by the kernel: what arrives is what was there, and what is not is noticed."""
+"""Copies by the kernel: what arrives is what was there, and what is not is noticed.
+
+Covers: byte_range, watching.
+"""
 
 import errno
 import os

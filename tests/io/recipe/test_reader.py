@@ -1,4 +1,7 @@
-"""Recipes: what is read, and every mistake with its place."""
+"""Recipes: what is read, and every mistake with its place.
+
+Covers: errors, nodes.
+"""
 
 import contextlib
 import io

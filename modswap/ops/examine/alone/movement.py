@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from modswap.core.decided.dependence import CLEAR, Change
+from modswap.core.decided.dependence import CLEAR, InputChange
 from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.pair import Pair, outputs_of
 
@@ -40,7 +40,7 @@ def along(axis: int, part: slice) -> Part:
     return lambda tensor: tensor[(slice(None),) * axis + (part,)] if tensor.ndim > axis else tensor
 
 
-def change_by_input(pair: Pair, index: int) -> Change:
+def change_by_input(pair: Pair, index: int) -> InputChange:
     """Return how far the outputs change with one input.
 
     Args:
@@ -50,7 +50,7 @@ def change_by_input(pair: Pair, index: int) -> Change:
     inputs = pair.inputs
     variants = [inputs.changed(index, slice(None)) for _ in range(TRIES)]
     old, new = (_largest(module, inputs, variants) for module in (pair.old, pair.new))
-    return Change(inputs.labels[index], old, new)
+    return InputChange(inputs.labels[index], old, new)
 
 
 def _largest(
