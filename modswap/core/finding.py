@@ -1,4 +1,4 @@
-"""What an examination of a swap found, whether a report may call it a failure or not."""
+"""The record of a check of the swap: it passed, failed or was skipped, and why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,22 +22,30 @@ CheckName = Literal[
 ]
 
 
+THE_MODEL = "the model"
+Settings = tuple[tuple[str, Any], ...]
+ADAPT: Settings = (("adapt", True),)
+HERE = ""  # in a setting: the key that the error is about
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one examination found at one place.
+    """The result of a check at a place: a pass, or an examination of a module or of the model.
 
     Args:
-        check: Name of the examination, a row of `modswap.ops.examine.table`.
+        check: `pass`, or the name of an examination, a row of `modswap.ops.examine.table`.
         path: Path of the site or module that it concerns; empty for the whole model.
         status: `failed` ends with exit code 1; `skipped` says in `what` why nothing is known.
-        what: What was found, with both sides; empty where there is nothing to tell.
-        fix: What the user can do.
+        what: The result in words, with both sides; empty where there is nothing to add.
+        fix: A step that the user can take.
         data: Numbers and names behind it, as JSON can hold them.
+        settings: Keys of the rule, or of its `args`, with values that could mend a failure.
     """
 
-    check: CheckName
+    check: str
     path: str
     status: Status
     what: str = ""
     fix: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    settings: Settings = ()

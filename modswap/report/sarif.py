@@ -54,16 +54,18 @@ def _rule(name: str) -> dict[str, Any]:
 
 def _result(fault: Fault) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "ruleId": fault.check,
-        "ruleIndex": RULES.index(fault.check),
+        "ruleId": fault.finding.check,
+        "ruleIndex": RULES.index(fault.finding.check),
         "level": "error",
         "message": {"text": _message(fault.text)},
     }
     location: dict[str, Any] = {}
     if fault.place is not None:
         location["physicalLocation"] = _physical(fault.place)
-    if fault.path:
-        location["logicalLocations"] = [{"fullyQualifiedName": fault.path, "kind": "module"}]
+    if fault.finding.path:
+        location["logicalLocations"] = [
+            {"fullyQualifiedName": fault.finding.path, "kind": "module"}
+        ]
     if location:
         found["locations"] = [location]
     return found

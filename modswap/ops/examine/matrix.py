@@ -91,7 +91,7 @@ def _compared(bench: Bench, run: _Run) -> list[Finding]:
     if run.case.autocast:  # which chooses dtypes operation by operation
         old, new = _of_any_precision(old), _of_any_precision(new)
     return [
-        Finding("matrix", one.path, "failed", f"{one.what} (with {run.case.key})", one.fix)
+        replace(one, check="matrix", what=f"{one.what} (with {run.case.key})")
         for one in judge([old], [new], paths).problems
     ]
 

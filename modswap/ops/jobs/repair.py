@@ -11,7 +11,6 @@ from modswap.core.asked.job import Job
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.remedies import MENDED, Edit, candidates
 from modswap.core.errors import ModswapError, RecipeError
-from modswap.core.finding import CheckName
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
 from modswap.io.recipe.edit import edited, rewrite
@@ -59,7 +58,7 @@ class _Attempt:
 
 
 def find_remedy(
-    job: Job, error: ModswapError, cost: float, budget: Budget, broken: Sequence[CheckName] = ()
+    job: Job, error: ModswapError, cost: float, budget: Budget, broken: Sequence[str] = ()
 ) -> Remedy | None:
     """Return the smallest change that was found to pass, or None.
 
@@ -109,7 +108,7 @@ def _next(attempt: _Attempt, seen: set[frozenset[Edit]]) -> list[_Attempt]:
     return found
 
 
-def _only(job: Job, wanted: Sequence[CheckName]) -> Job:
+def _only(job: Job, wanted: Sequence[str]) -> Job:
     """Return a check with few examinations."""
     skip = tuple(row.name for row in EXAMINATIONS if row.name not in wanted)
     verify = job.recipe.verify
@@ -168,7 +167,7 @@ def _sought(
     progress: Progress,
     *,
     fix: bool,
-    broken: Sequence[CheckName] = (),
+    broken: Sequence[str] = (),
 ) -> Remedy | None:
     budget = FIX if fix else OFFER
     if isinstance(error, MENDED) and cost <= budget.seconds:
@@ -190,4 +189,4 @@ def _offered(error: ModswapError, remedy: Remedy | None, *, fix: bool) -> Modswa
     told = f"would pass with: {remedy.words}" if remedy else "no small change was found to pass"
     advised = error.fix if error.fix.endswith("?") else f"{error.fix};"
     advice = f"{advised} {told}" if error.fix else told
-    return type(error)(error.what, error.where, advice, error.more)
+    return error.with_fix(advice)
