@@ -5,23 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["passed", "failed", "skipped"]
-CheckName = Literal[
-    "matrix",
-    "reached",
-    "gradients",
-    "independence",
-    "determinism",
-    "finite",
-    "untouched",
-    "dependence",
-    "sizes",
-    "cost",
-    "limits",
-    "survival",
-    "export",
-]
-
-
 THE_MODEL = "the model"
 Settings = tuple[tuple[str, Any], ...]
 ADAPT: Settings = (("adapt", True),)
@@ -35,11 +18,12 @@ class Finding:
     Args:
         check: `pass`, or the name of an examination, a row of `modswap.ops.examine.table`.
         path: Path of the site or module that it concerns; empty for the whole model.
-        status: `failed` ends with exit code 1; `skipped` says in `what` why nothing is known.
-        what: The result in words, with both sides; empty where there is nothing to add.
+        status: `failed` ends with exit code 1; `skipped` gives the reason in `what`.
+        what: The observation, with both sides; empty where there is nothing to report.
         fix: A step that the user can take.
         data: Numbers and names behind it, as JSON can hold them.
         settings: Keys of the rule, or of its `args`, with values that could mend a failure.
+        about: Sentence of the examination's row, for reports.
     """
 
     check: str
@@ -49,3 +33,4 @@ class Finding:
     fix: str = ""
     data: Mapping[str, Any] = field(default_factory=dict, hash=False)
     settings: Settings = ()
+    about: str = field(default="", compare=False)

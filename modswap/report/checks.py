@@ -1,7 +1,7 @@
 """An outcome as a list of checks with places in the recipe: what reports for CI share."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -10,22 +10,11 @@ from modswap.core.finding import THE_MODEL, Finding, Status
 from modswap.core.kept.outcome import Outcome
 from modswap.core.words.printable import tame
 
-ABOUT: Mapping[str, str] = {
+ABOUT: Mapping[str, str] = {  # the sentences of examinations are in their findings
     "pass": "a forward pass of the swapped model gives what it gave before: no exception, every "
     "site reached as often, the same structure, shapes and dtypes",
-    "matrix": "shapes hold at other batch sizes, precisions and memory formats",
-    "reached": "every new module is run as often as the old one was, where nothing watches it",
-    "gradients": "gradients reach the new parameters, and what lies before them, and are finite",
-    "independence": "samples of one batch do not change each other's outputs",
-    "determinism": "the same input gives the same output twice",
-    "finite": "new modules run on real values, and what they give is finite",
-    "untouched": "a call in evaluation leaves buffers, flags, hooks and random state as they were",
-    "dependence": "the output still depends on the input as it did",
-    "sizes": "which input sizes the model takes, and whether the original took more",
-    "cost": "parameters, operations and memory, before and after",
+    "reached": "the dummy input reaches every module that a rule selects",
     "limits": "the limits that the recipe sets are kept",
-    "survival": "the swapped model survives being copied, saved and loaded",
-    "export": "the swapped model can be exported, and gives the same there",
     "usage": "the command was called as it can be",
     "recipe": "the recipe is one, and its modules can be given what it asks for",
     "match": "every rule selects what it should, and nothing else",
@@ -76,7 +65,7 @@ class Check:
     """A line of a report for CI: a pass, an examination at a place, or an error.
 
     Args:
-        name: A key of `ABOUT`.
+        name: A key of `ABOUT`, or the name of an examination.
         subject: The pass, or the path of the module.
         status: `failed` has faults; `skipped` has a reason.
         broken: Whether a step before the verification failed, and not the swap.
@@ -90,6 +79,26 @@ class Check:
     broken: bool = False
     reason: str = ""
     faults: tuple[Fault, ...] = ()
+
+
+def sentences_of(outcomes: Iterable[Outcome]) -> Mapping[str, str]:
+    """Return for each name of a check a sentence that holds where the check passes."""
+    findings = [
+        found for outcome in outcomes for found in (*_errors_findings(outcome), *_findings(outcome))
+    ]
+    named = {found.check: found.about or ABOUT.get(found.check, found.check) for found in findings}
+    return {**ABOUT, **named}
+
+
+def _findings(outcome: Outcome) -> tuple[Finding, ...]:
+    return () if outcome.verdict is None else outcome.verdict.findings
+
+
+def _errors_findings(outcome: Outcome) -> Iterator[Finding]:
+    """Yield the findings that errors repeat, which a verdict need not come with."""
+    for error in () if outcome.error is None else outcome.error.all:
+        if error.finding is not None:
+            yield error.finding
 
 
 def plain(text: str) -> str:
@@ -106,10 +115,9 @@ def on_one_line(text: str) -> str:
 def checks_of(outcome: Outcome) -> tuple[Check, ...]:
     """Return all passes and examinations, then the errors that stopped the command."""
     cases = () if outcome.verdict is None else outcome.verdict.cases
-    findings = () if outcome.verdict is None else outcome.verdict.findings
     return (
         *(_pass(case, outcome) for case in cases),
-        *(_examination(found, outcome) for found in findings),
+        *(_examination(found, outcome) for found in _findings(outcome)),
         *_stopped(outcome),
     )
 

@@ -14,9 +14,9 @@ from modswap.core.errors import ModswapError, RecipeError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
 from modswap.io.recipe.edit import edited, rewrite
-from modswap.io.recipe.reader import parse_recipe, read_recipe
-from modswap.ops.examine.table import EXAMINATIONS
+from modswap.ops.examine.table import examination_names
 from modswap.ops.jobs.replace import check_file
+from modswap.ops.recipes import parse_recipe, read_recipe
 
 MOST_EDITS = 3
 
@@ -110,7 +110,7 @@ def _next(attempt: _Attempt, seen: set[frozenset[Edit]]) -> list[_Attempt]:
 
 def _only(job: Job, wanted: Sequence[str]) -> Job:
     """Return a check with few examinations."""
-    skip = tuple(row.name for row in EXAMINATIONS if row.name not in wanted)
+    skip = tuple(name for name in examination_names() if name not in wanted)
     verify = job.recipe.verify
     verify = verify.model_copy(update={"skip": (*verify.skip, *skip), "thorough": False})
     return replace(job, recipe=job.recipe.model_copy(update={"verify": verify}), thorough=False)
