@@ -17,12 +17,13 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.kept.receipt import read_receipt
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
-from modswap.io.formats import refuse_target, rewriting
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.format import Swap, Swaps
-from modswap.io.formats.survey import Place, Survey, Ward, survey
+from modswap.io.formats.outline import survey
+from modswap.io.formats.survey import FileSite, ModelPlace, Survey
+from modswap.io.formats.target import refuse_target
+from modswap.io.formats.writing import prepare_rewriting
 from modswap.io.pickled.optimizers import Parameters
-from modswap.io.recognise.look import look_at
 from modswap.io.rewriting import Rewriting
 from modswap.ops.build.fit import Built, Fitter
 from modswap.ops.build.fit_from_layers import custom, fit_unseen
@@ -56,8 +57,8 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
     if job.out is not None:
         refuse_target(job.subject.file, job.out, force=job.force)
     progress(f"reading {job.subject.file}")
-    found = survey(look_at(job.subject.file))
-    plan = make_plan(job.recipe, [ward.site for ward in found.wards])
+    found = survey(job.subject.file)
+    plan = make_plan(job.recipe, [one.site for one in found.sites])
     built = _built(plan, found, job)
     prepared = _prepared(plan, built, job)
     outcome = Outcome(
@@ -102,13 +103,13 @@ def _built(plan: Plan, found: Survey, job: Job) -> tuple[Built, ...]:
     Raises:
         ModswapError: If a rule selects what it should not, or leaves open what only a pass shows.
     """
-    wards = {ward.site.path: ward for ward in found.wards}
+    known = {one.site.path: one for one in found.sites}
     errors: list[ModswapError] = []
     built: list[Built] = []
     for step in plan.steps:
         try:
             fitter = Fitter(step, job.recipe)
-            built += _of_step(step, fitter, wards, job)
+            built += _of_step(step, fitter, known, job)
         except ModswapError as error:
             errors.append(error)
     if errors:
@@ -116,32 +117,32 @@ def _built(plan: Plan, found: Survey, job: Job) -> tuple[Built, ...]:
     return tuple(built)
 
 
-def _of_step(step: Step, fitter: Fitter, wards: Mapping[str, Ward], job: Job) -> list[Built]:
+def _of_step(step: Step, fitter: Fitter, known: Mapping[str, FileSite], job: Job) -> list[Built]:
     errors: list[ModswapError] = []
     fitted: list[tuple[Site, Blueprint]] = []
     for site in step.sites:
         try:
-            fitted.append((site, _fit(wards[site.path], step, fitter)))
+            fitted.append((site, _fit(known[site.path], step, fitter)))
         except ModswapError as error:
             errors.append(error)
     if errors:
         raise together(errors)
     if step.rule.share:
-        return [_one(step, step.sites, fitted[0][1], wards, job)]
-    return [_one(step, (site,), blueprint, wards, job) for site, blueprint in fitted]
+        return [_one(step, step.sites, fitted[0][1], known, job)]
+    return [_one(step, (site,), blueprint, known, job) for site, blueprint in fitted]
 
 
-def _fit(ward: Ward, step: Step, fitter: Fitter) -> Blueprint:
+def _fit(site: FileSite, step: Step, fitter: Fitter) -> Blueprint:
     if fitter.cls is not None:
         return custom(step.rule)
-    return fit_unseen(ward, step.rule, fitter.row, fitter.options)
+    return fit_unseen(site, step.rule, fitter.row, fitter.options)
 
 
 def _one(
     step: Step,
     sites: tuple[Site, ...],
     blueprint: Blueprint,
-    wards: Mapping[str, Ward],
+    known: Mapping[str, FileSite],
     job: Job,
 ) -> Built:
     where = job.recipe.at("replace", step.index, "args")
@@ -152,7 +153,7 @@ def _one(
     except Exception as error:
         what = f"{step.rule.with_} refused its args for {sites[0].path!r}: {one_line(error)}"
         raise RecipeError(what, where, "give every argument that it needs") from error
-    notes = take_over(module, sites[0], _carried(module, wards[sites[0].path].attributes))
+    notes = take_over(module, sites[0], _carried(module, known[sites[0].path].attributes))
     return Built(step, sites, blueprint, module, notes)
 
 
@@ -174,14 +175,14 @@ def _rewriting(job: Job, found: Survey, prepared: Prepared) -> Rewriting:
     )
     container = Container(found.format, job.subject.file, None, slots, found.metadata)
     parameters = _parameters(found, prepared)
-    done = rewriting(container, Swaps(swaps, parameters), job.out, job.subject.policy)
+    done = prepare_rewriting(container, Swaps(swaps, parameters), job.out, job.subject.policy)
     if done is None:
         what = "it cannot be rewritten as data in another format"
         raise CheckpointError(what, str(job.subject.file), "give OUT the ending that the file has")
     return done
 
 
-def _swap(slot: Slot, place: Place, prepared: Prepared) -> Swap:
+def _swap(slot: Slot, place: ModelPlace, prepared: Prepared) -> Swap:
     dtype = getattr(torch, place.dtype)
     return Swap(slot, tuple((one.paths, copied(one.module, dtype)) for one in prepared.built))
 
@@ -195,8 +196,8 @@ def _parameters(found: Survey, prepared: Prepared) -> Parameters:
         own.setdefault(parameter.name.rpartition(".")[0], []).append(parameter)
     after = own.get("", [])
     done: set[int] = set()
-    for ward in found.wards:
-        path = ward.site.path
+    for one in found.sites:
+        path = one.site.path
         module = swapped.get(path)
         if module is not None and id(module) not in done:
             done.add(id(module))

@@ -19,12 +19,11 @@ from modswap.io.formats.distributed.metadata import (
     Chunk,
     Distributed,
     Item,
-    is_distributed,
     read_distributed,
 )
 from modswap.io.formats.distributed.optimizer_state import keep
 from modswap.io.formats.distributed.rewrite import DistributedRewriting, Fresh
-from modswap.io.formats.format import Format, Swap, Swaps
+from modswap.io.formats.format import Swap, Swaps
 from modswap.io.pickled.data import Made, Name, Stored, UnreadableError, read_pickle
 from modswap.io.pickled.opened import DATA, PICKLE, content
 from modswap.io.raw.folder_files import own_records
@@ -218,6 +217,3 @@ def _packed(value: Any) -> bytes:
     stream = BytesIO()
     torch.save(value, stream)
     return stream.getvalue()
-
-
-DISTRIBUTED = Format("distributed", (), is_distributed, load, save, rewrite, folder=True)

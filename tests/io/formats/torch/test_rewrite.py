@@ -17,7 +17,7 @@ import modswap
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.outcome import Outcome
-from modswap.io.formats.survey import survey
+from modswap.io.formats.outline import survey
 from modswap.io.pickled.data import Made, Name, UnreadableError
 from modswap.io.pickled.edit import put_module, put_weights, value_at
 from modswap.io.pickled.opened import open_legacy, open_zip
@@ -186,7 +186,7 @@ def test_quantized_parameters_have_no_known_shape_and_do_no_harm(tmp_path: Path)
     payload = {"model": GatedNet(), "other": nn.ReLU(), "model_ema": GatedNet().state_dict()}
     torch.save(payload, tmp_path / "net.pt")
 
-    found = survey(look_at(tmp_path / "net.pt"))
+    found = survey(tmp_path / "net.pt")
 
     assert [place.keys for place in found.places] == [("model",)]
 
