@@ -20,8 +20,10 @@ hypothesis.settings.register_profile("quick", max_examples=50, **PATIENT)
 hypothesis.settings.register_profile("ci", max_examples=50, derandomize=True, **PATIENT)
 hypothesis.settings.register_profile("thorough", max_examples=500, **PATIENT)
 hypothesis.settings.load_profile("quick")
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: threads would wait for theirs
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# tests and the processes that they start share the cores: threads would wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# those processes need not compile the package again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 GOLDEN = Path(__file__).parent / "golden"
 MAX_WORKERS = 8  # a worker holds up to 1.5 GB
 SLOWEST = 10  # tests that a summary names

@@ -1,4 +1,4 @@
-"""The package as a whole: its public names, tables and sizes."""
+"""The package as a whole: its public names and tables."""
 
 from dataclasses import fields
 from importlib import import_module
@@ -14,7 +14,6 @@ from modswap.nn import CATALOGUE
 from modswap.report import REPORTS
 
 PACKAGE = Path(modswap.__file__).parent
-MOST_LINES = 400
 
 
 def test_public_names_are_those_promised() -> None:
@@ -59,11 +58,3 @@ def test_every_function_of_a_format_is_there(row: Format) -> None:
     members = (getattr(row, field.name) for field in fields(row))
 
     assert all(callable(member.function) for member in members if isinstance(member, Lazy))
-
-
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: f.name)
-def test_no_file_is_too_long_and_each_says_what_it_is_for(file: Path) -> None:
-    lines = file.read_text(encoding="utf-8").splitlines()
-
-    assert len(lines) <= MOST_LINES
-    assert lines[0].startswith('"""')

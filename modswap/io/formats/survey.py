@@ -20,7 +20,7 @@ EMPTY = ("no model or weights are found in it", "run `modswap tree` on it to see
 
 
 @dataclass(frozen=True, slots=True)
-class ModelPlace:
+class FilePlace:
     """The place of a model or its weights in a file.
 
     Args:
@@ -66,7 +66,7 @@ class Survey:
     """
 
     format: str
-    places: tuple[ModelPlace, ...]
+    places: tuple[FilePlace, ...]
     sites: tuple[FileSite, ...]
     parameters: tuple[Parameter, ...] = ()
     params: int = 0
@@ -107,7 +107,7 @@ class WeightSizes:
             FileSite(Site(r.path, r.class_name, params=r.params, nbytes=r.nbytes, dtype=self.dtype))
             for r in rows
         )
-        place = ModelPlace(self.keys, "weights", prefix, self.dtype)
+        place = FilePlace(self.keys, "weights", prefix, self.dtype)
         return Survey(self.format, (place,), sites, (), root.params, metadata or {}, receipt)
 
     def _rows(self) -> tuple[str, tuple[Any, ...]]:

@@ -12,7 +12,6 @@ from modswap.core.progress import Progress, silent
 from modswap.io.formats.choice import has_known_ending
 from modswap.io.formats.target import refuse_target
 from modswap.ops.examine.bench import Bench, examined
-from modswap.ops.examine.table import EXAMINATIONS
 from modswap.ops.load.allowed import with_recipe
 from modswap.ops.load.model import Loaded
 from modswap.ops.measure.memory import RUN, bounds_of, check_memory, check_swapped_memory
@@ -92,7 +91,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
                 write=_writing(writer, outcome, prepared),
                 progress=progress,
             )
-            verdict = examined(standing.verdict, bench, EXAMINATIONS)
+            verdict = examined(standing.verdict, bench)
             outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
             if not verdict.ok:
                 raise failure(verdict)

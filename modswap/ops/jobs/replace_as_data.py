@@ -20,7 +20,7 @@ from modswap.core.seen.site import Site
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.format import Swap, Swaps
 from modswap.io.formats.outline import survey
-from modswap.io.formats.survey import FileSite, ModelPlace, Survey
+from modswap.io.formats.survey import FilePlace, FileSite, Survey
 from modswap.io.formats.target import refuse_target
 from modswap.io.formats.writing import prepare_rewriting
 from modswap.io.pickled.optimizers import Parameters
@@ -182,7 +182,7 @@ def _rewriting(job: Job, found: Survey, prepared: Prepared) -> Rewriting:
     return done
 
 
-def _swap(slot: Slot, place: ModelPlace, prepared: Prepared) -> Swap:
+def _swap(slot: Slot, place: FilePlace, prepared: Prepared) -> Swap:
     dtype = getattr(torch, place.dtype)
     return Swap(slot, tuple((one.paths, copied(one.module, dtype)) for one in prepared.built))
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from modswap.core.seen.site import Site
 from modswap.core.seen.tree import TreeRow
-from modswap.io.formats.survey import DTYPES, EMPTY, FileSite, ModelPlace, Survey, WeightSizes
+from modswap.io.formats.survey import DTYPES, EMPTY, FilePlace, FileSite, Survey, WeightSizes
 from modswap.io.formats.torch.rewrite import RECEIPT
-from modswap.io.pickled.data import Made
+from modswap.io.pickled.data import Instance
 from modswap.io.pickled.modules import dtypes_of, host_attributes, named_parameters, sizes_of
 from modswap.io.pickled.opened import Opened, content, open_legacy, open_zip
 from modswap.io.pickled.outline import (
-    Found,
+    ModelPlace,
     children,
     is_module,
     mapping,
@@ -73,7 +73,7 @@ def _receipt(opened: Opened) -> str | None:
     return text if isinstance(text, str) and text else None
 
 
-def _same(first: Found, other: Found) -> bool:
+def _same(first: ModelPlace, other: ModelPlace) -> bool:
     """Return whether a further place holds the same model, such as its average."""
     if is_module(first.value) != is_module(other.value):
         return False
@@ -82,7 +82,7 @@ def _same(first: Found, other: Found) -> bool:
     return _bare(first.value) == _bare(other.value)
 
 
-def _paths(module: Made) -> list[tuple[str, str]]:
+def _paths(module: Instance) -> list[tuple[str, str]]:
     return [(row.path, row.class_name) for row in rows_of(module)[0]]
 
 
@@ -92,21 +92,21 @@ def _bare(weights: Any) -> set[str]:
     return {name.removeprefix(prefix) for name in names} - {COUNTER}
 
 
-def _place(found: Found) -> ModelPlace:
+def _place(found: ModelPlace) -> FilePlace:
     if is_module(found.value):
         model, prefix = without_wrappers(found.value)
-        return ModelPlace(found.keys, "module", prefix, _dtype(dtypes_of(model)))
+        return FilePlace(found.keys, "module", prefix, _dtype(dtypes_of(model)))
     named = mapping(found.value) or {}
     parts = [tensor_parts(value) for value in named.values()]
     kinds = [p.stored.kind.attribute.removesuffix("Storage") for p in parts if p and p.stored]
-    return ModelPlace(found.keys, "weights", common_prefix(list(named)), _dtype(iter(kinds)))
+    return FilePlace(found.keys, "weights", common_prefix(list(named)), _dtype(iter(kinds)))
 
 
 def _dtype(kinds: Iterator[str]) -> str:
     return next((DTYPES[kind] for kind in kinds if kind in DTYPES), "float32")
 
 
-def _sites(model: Made, rows: Sequence[TreeRow]) -> Iterator[FileSite]:
+def _sites(model: Instance, rows: Sequence[TreeRow]) -> Iterator[FileSite]:
     """Yield every module below the model, a shared one once."""
     modules = dict(_modules(model))
     dtype = _dtype(dtypes_of(model))
@@ -118,7 +118,7 @@ def _sites(model: Made, rows: Sequence[TreeRow]) -> Iterator[FileSite]:
             yield _site(row, modules[row.path], tuple(aliases[row.path]), dtype)
 
 
-def _site(row: TreeRow, module: Made, aliases: tuple[str, ...], dtype: str) -> FileSite:
+def _site(row: TreeRow, module: Instance, aliases: tuple[str, ...], dtype: str) -> FileSite:
     parameters = list(named_parameters(module))
     sizes = sizes_of(module)
     site = Site(
@@ -135,7 +135,7 @@ def _site(row: TreeRow, module: Made, aliases: tuple[str, ...], dtype: str) -> F
     return FileSite(site, sizes, host_attributes(module))
 
 
-def _modules(model: Made) -> Iterator[tuple[str, Made]]:
+def _modules(model: Instance) -> Iterator[tuple[str, Instance]]:
     stack = [("", model)]
     while stack:
         path, module = stack.pop()
