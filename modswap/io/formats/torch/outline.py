@@ -11,18 +11,9 @@ from modswap.io.formats.torch.rewrite import RECEIPT
 from modswap.io.pickled.data import Instance
 from modswap.io.pickled.modules import dtypes_of, host_attributes, named_parameters, sizes_of
 from modswap.io.pickled.opened import Opened, content, open_legacy, open_zip
-from modswap.io.pickled.outline import (
-    ModelPlace,
-    children,
-    is_module,
-    mapping,
-    places,
-    rows_of,
-    tensor_parts,
-    unwrapped,
-    weight_sizes,
-    without_wrappers,
-)
+from modswap.io.pickled.outline import FoundModel, places, rows_of, weight_sizes
+from modswap.io.pickled.values import is_module, mapping, tensor_parts, without_wrappers
+from modswap.io.pickled.walk import named_modules
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import COUNTER, OWN_KEY, common_prefix
 
@@ -57,7 +48,7 @@ def _survey(opened: Opened, name: str) -> Survey:
     if not is_module(first.value):
         weights = WeightSizes(name, weight_sizes(first.value), held[0].dtype)
         return replace(weights.survey(receipt), places=held)
-    model = unwrapped(first.value)
+    model, _ = without_wrappers(first.value)
     rows, _ = rows_of(model)
     parameters = tuple(named_parameters(model))
     sites = tuple(_sites(model, rows))
@@ -73,7 +64,7 @@ def _receipt(opened: Opened) -> str | None:
     return text if isinstance(text, str) and text else None
 
 
-def _same(first: ModelPlace, other: ModelPlace) -> bool:
+def _same(first: FoundModel, other: FoundModel) -> bool:
     """Return whether a further place holds the same model, such as its average."""
     if is_module(first.value) != is_module(other.value):
         return False
@@ -92,13 +83,12 @@ def _bare(weights: Any) -> set[str]:
     return {name.removeprefix(prefix) for name in names} - {COUNTER}
 
 
-def _place(found: ModelPlace) -> FilePlace:
+def _place(found: FoundModel) -> FilePlace:
     if is_module(found.value):
         model, prefix = without_wrappers(found.value)
         return FilePlace(found.keys, "module", prefix, _dtype(dtypes_of(model)))
     named = mapping(found.value) or {}
-    parts = [tensor_parts(value) for value in named.values()]
-    kinds = [p.stored.kind.attribute.removesuffix("Storage") for p in parts if p and p.stored]
+    kinds = [parts.stored.dtype for parts in map(tensor_parts, named.values()) if parts]
     return FilePlace(found.keys, "weights", common_prefix(list(named)), _dtype(iter(kinds)))
 
 
@@ -108,7 +98,7 @@ def _dtype(kinds: Iterator[str]) -> str:
 
 def _sites(model: Instance, rows: Sequence[TreeRow]) -> Iterator[FileSite]:
     """Yield every module below the model, a shared one once."""
-    modules = dict(_modules(model))
+    modules = dict(named_modules(model))
     dtype = _dtype(dtypes_of(model))
     aliases: dict[str, list[str]] = {}
     for row in rows:
@@ -133,12 +123,3 @@ def _site(row: TreeRow, module: Instance, aliases: tuple[str, ...], dtype: str) 
         trainable=not parameters or any(p.trainable for p in parameters),
     )
     return FileSite(site, sizes, host_attributes(module))
-
-
-def _modules(model: Instance) -> Iterator[tuple[str, Instance]]:
-    stack = [("", model)]
-    while stack:
-        path, module = stack.pop()
-        yield path, module
-        below = [(f"{path}.{n}" if path else n, child) for n, child in children(module).items()]
-        stack += reversed(below)
