@@ -1,4 +1,7 @@
-"""Which input sizes a swapped model takes: the rule against brute force."""
+"""Size rules of models, found by running them without data.
+
+Covers: sizing.calls, sizing.sweep.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -114,7 +117,7 @@ def routed(n_win: int) -> nn.Module:
     return BiLevelRoutingAttention(4, num_heads=2, n_win=n_win, topk=1, layout="NCHW")
 
 
-SAME = '{match: gate, with: "torch.nn:Conv2d", args: {in_channels: 4, out_channels: 4, kernel_size: 1}}'  # noqa: E501
+SAME = '{match: gate, with: "torch.nn:Conv2d", args: {in_channels: 4, out_channels: 4, kernel_size: 1}}'  # noqa: E501 - a rule on one line
 MAPS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int], str]] = {
     "plain": (lambda: Keeps(nn.Conv2d(4, 2, 3, padding=1)), (32, 32), "any"),
     "valid": (
@@ -282,7 +285,7 @@ def test_stricter_rule_passes_with_both_rules_the_place_and_the_option() -> None
     assert finding.fix.startswith("set `auto_pad: true` in the rule at swap.yaml:3:")
     assert finding.data["rule"] == "H and W divisible by 4"
     assert finding.data["original"] == "any"
-    assert finding.data["probes"] > 50
+    assert 20 < finding.data["probes"] < 50
     assert [16, 16] in finding.data["accepted"]
 
 
