@@ -14,6 +14,7 @@ from modswap.core.progress import Progress, silent
 from modswap.ops.apply import Placement, applied, apply, module_at
 from modswap.ops.build.exported_calls import check_calls
 from modswap.ops.build.fit import Built, build
+from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
 from modswap.ops.run.stand_ins import needs_values
 from modswap.ops.trace.passes import Trace, trace
@@ -77,6 +78,7 @@ def prepare(
         fix = "give one: `--input 1,3,224,224`, or `inputs:` in the recipe"
         raise UsageError(what, recipe.source.name, fix)
     cases = cases_of(calls, recipe.verify)
+    unreal = unreal or is_without_data(model)
     progress("reference pass")
     before, unreal, notes = _reference(model, cases, seed=recipe.seed, unreal=unreal)
     first = tuple(

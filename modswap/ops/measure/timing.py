@@ -7,6 +7,7 @@ from torch import nn
 
 from modswap.core.decided.cost import size_text
 from modswap.ops.measure.memory import RUN
+from modswap.ops.run.devices import devices_of, synchronize
 from modswap.ops.run.forward import named_tensors, ready, run_model
 from modswap.ops.run.inputs import Case
 
@@ -39,11 +40,13 @@ def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
         seed: For input and model.
     """
     with ready(model, case, seed) as (args, kwargs, dtype):
-        taken = []
+        taken, devices = [], devices_of(model)
         end = time.perf_counter() + SECONDS
         for number in range(ROUNDS + 1):
+            synchronize(devices)
             started = time.perf_counter()
             run_model(model, args, kwargs, dtype=dtype, stand_ins=None)
+            synchronize(devices)
             taken.append(time.perf_counter() - started)
             if number and time.perf_counter() > end:
                 break

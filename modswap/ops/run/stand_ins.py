@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map
+
+from modswap.ops.run.leaves import map_tensors
 
 # what only fake tensors raise: the model needs values to go on
 VALUES_NEEDED = (
@@ -51,7 +52,7 @@ def meta_values(
         return stand_ins[id(tensor)]
 
     def moved(value: Any) -> Any:
-        return tree_map(lambda leaf: leaf.to("meta") if torch.is_tensor(leaf) else leaf, value)
+        return map_tensors(lambda tensor: tensor.to("meta"), value)
 
     with torch.device("meta"):
         named = {n: meta(p) for n, p in model.named_parameters(remove_duplicate=False)}
@@ -87,8 +88,7 @@ def fake_values(
         return stand_ins[id(tensor)]
 
     def fake_inputs(value: Any) -> Any:
-        as_fake = mode.from_tensor
-        return tree_map(lambda leaf: as_fake(leaf) if torch.is_tensor(leaf) else leaf, value)
+        return map_tensors(mode.from_tensor, value)
 
     try:
         logger.setLevel(logging.CRITICAL)  # it logs a traceback for every error we catch
