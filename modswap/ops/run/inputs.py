@@ -73,8 +73,8 @@ class DummyCall:
         def walked(value: Any) -> Any:
             return map_leaves(changed, value, _is_description)
 
-        kwargs = {name: walked(value) for name, value in self.kwargs.items()}
-        return DummyCall(tuple(map(walked, self.args)), kwargs)
+        args = tuple(map(walked, self.args))
+        return DummyCall(args, {name: walked(value) for name, value in self.kwargs.items()})
 
     def live(
         self, seed: int, dtype: torch.dtype | None = None, device: torch.device | None = None

@@ -1,4 +1,4 @@
-"""Running a model on tensors that have shapes, dtypes and strides, but no data and no memory."""
+"""Make tensors that have shapes, dtypes and strides, but no data, to run a model on."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from modswap.ops.run.leaves import map_tensors
 
-# what only fake tensors raise: the model needs values to go on
+# exceptions of fake tensors alone: the model needs values to go on
 VALUES_NEEDED = (
     "DataDependentOutputException",
     "DynamicOutputShapeException",
@@ -101,7 +101,7 @@ def fake_values(
 
 
 def _made_fake(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
-    """Return a fake tensor that lies as another does; plain ones are made anew: it is quicker."""
+    """Return a fake tensor with the strides of another; making plain ones anew is quicker."""
     if type(tensor) in {torch.Tensor, nn.Parameter} and tensor.layout is torch.strided:
         device = tensor.device
         if device.type != "meta":
