@@ -27,7 +27,7 @@ def lacks_memory(error: BaseException) -> bool:
 
 @contextmanager
 def enough_memory(file: Path) -> Iterator[None]:
-    """Raise the error for a lack of memory, whatever error of a reader or writer it came as.
+    """Turn any error that a lack of memory caused in a reader or a writer into one error.
 
     Args:
         file: The file that the block reads or writes.

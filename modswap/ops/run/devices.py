@@ -33,4 +33,4 @@ def synchronize(devices: Iterable[torch.device]) -> None:
     """Wait until devices have done their work; the CPU and the meta device never lag behind."""
     for device in devices:
         if device.type not in {CPU.type, "meta"}:
-            torch.get_device_module(device.type).synchronize(device)
+            torch.accelerator.synchronize(device)

@@ -17,7 +17,7 @@ from modswap.ops.run.leaves import map_leaves
 
 @dataclass(frozen=True, slots=True)
 class DummyCall:
-    """One call of the model: descriptions of its inputs, from which live ones are made.
+    """A call of the model, as descriptions from which live inputs are made.
 
     Args:
         args: Positional inputs; a `TensorInput` stands for a tensor.
@@ -94,7 +94,7 @@ class DummyCall:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One pass: a call of the model, with mode and precision.
+    """A pass over the model: its call, mode and precision.
 
     Args:
         call: The inputs.

@@ -85,7 +85,7 @@ def test_autocast_is_that_of_the_device(device: str, kind: str) -> None:
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
     """Return the devices that were waited for, none of which is here."""
     found: list[torch.device] = []
-    monkeypatch.setattr(torch.cuda, "synchronize", found.append)
+    monkeypatch.setattr(torch.accelerator, "synchronize", found.append)
     return found
 
 
