@@ -1,6 +1,6 @@
-"""The one mutation: putting new modules where the old ones were, all or none."""
+"""Put new modules where the old ones are: for good, undone on an error, or for a block."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import nn
@@ -10,27 +10,54 @@ from modswap.core.errors import MatchError
 Placement = tuple[tuple[str, ...], nn.Module]
 
 
-@contextmanager
-def swapped(model: nn.Module, placements: Sequence[Placement]) -> Iterator[None]:
-    """Put modules in; if the block raises, put the old ones back.
+def apply(model: nn.Module, placements: Sequence[Placement]) -> Callable[[], None]:
+    """Put modules into a model, all or none; return a function that puts the old ones back.
 
     Args:
         model: The model, changed in place.
-        placements: For each new module the paths that it goes to, aliases included.
+        placements: Each new module with the paths where it goes, aliases included.
+
+    Raises:
+        MatchError: If the model has no such path; the model is as it was.
     """
-    undo: list[tuple[nn.Module, str, nn.Module]] = []
+    replaced: list[tuple[nn.Module, str, nn.Module]] = []
+
+    def undo() -> None:
+        for parent, name, old in reversed(replaced):
+            parent._modules[name] = old
+
     try:
         for paths, module in placements:
             for path in paths:
                 parent, name = parent_of(model, path)
-                undo.append((parent, name, parent._modules[name]))  # type: ignore[arg-type] # an empty slot has no path, so there is a module
-                # not setattr: a host may have given the parent one of its own
+                replaced.append((parent, name, parent._modules[name]))  # type: ignore[arg-type] # an empty slot has no path, so there is a module
+                # not setattr: a host may define a `__setattr__` of its own
                 parent._modules[name] = module
+    except BaseException:
+        undo()
+        raise
+    return undo
+
+
+@contextmanager
+def applied(model: nn.Module, placements: Sequence[Placement]) -> Iterator[None]:
+    """Put modules into a model for good; put the old ones back only if the block raises."""
+    undo = apply(model, placements)
+    try:
         yield
     except BaseException:
-        for parent, name, old in reversed(undo):
-            parent._modules[name] = old
+        undo()
         raise
+
+
+@contextmanager
+def temporarily(model: nn.Module, placements: Sequence[Placement]) -> Iterator[None]:
+    """Put modules into a model for the time of a block; the old ones always come back."""
+    undo = apply(model, placements)
+    try:
+        yield
+    finally:
+        undo()
 
 
 def module_at(model: nn.Module, path: str) -> nn.Module:
@@ -44,9 +71,7 @@ def module_at(model: nn.Module, path: str) -> nn.Module:
 
 
 def parent_of(model: nn.Module, path: str) -> tuple[nn.Module, str]:
-    """Return the module that holds a path, and the name under which it does.
-
-    Names that contain dots are found too.
+    """Return the parent module of a path, and the child's name in it, which may contain dots.
 
     Raises:
         MatchError: If there is no such path.

@@ -17,7 +17,7 @@ from modswap.io.formats import read
 from modswap.io.formats.container import Container
 from modswap.io.recipe.reader import parse_recipe
 from modswap.nn import CATALOGUE
-from modswap.ops.apply import Placement, swapped
+from modswap.ops.apply import Placement, apply
 from modswap.ops.build.make import import_class, make_module
 from modswap.ops.build.take_over import carry_over, host_attributes
 from modswap.ops.load.allowed import allowed
@@ -143,8 +143,7 @@ def rebuild(
             if path in old:  # it may lie in a new module
                 carry_over(module, host_attributes(old[path]))
         placements.append((site.paths, module))
-    with swapped(model, placements):
-        pass
+    apply(model, placements)
     for paths, module in placements:
         module.train(model.training)
         del paths

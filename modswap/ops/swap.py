@@ -11,7 +11,7 @@ from modswap.core.decided.plan import Plan, make_plan
 from modswap.core.decided.verdict import Verdict, judge
 from modswap.core.errors import InputError, UsageError
 from modswap.core.progress import Progress, silent
-from modswap.ops.apply import Placement, module_at, swapped
+from modswap.ops.apply import Placement, applied, apply, module_at
 from modswap.ops.build.exported_calls import check_calls
 from modswap.ops.build.fit import Built, build
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
@@ -144,7 +144,7 @@ def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterat
     paths = [built.sites[0].path for built in prepared.built]
     sites = [site.path for built in prepared.built for site in built.sites]
     old = {path: module_at(model, path) for path in sites}
-    with swapped(model, prepared.placements):
+    with applied(model, prepared.placements):
         progress("verification pass")
         after, before = _again(model, prepared)
         verdict = judge([one.seen for one in before], [one.seen for one in after], paths)
@@ -183,5 +183,5 @@ def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:
         ModswapError: If the recipe or its input does not fit the model.
     """
     prepared = prepare(model, recipe, unreal=True)
-    with swapped(model, prepared.placements):
-        return model
+    apply(model, prepared.placements)
+    return model

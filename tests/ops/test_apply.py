@@ -1,48 +1,77 @@
-"""Putting modules in, and taking them out again."""
+"""New modules put into a model: for good, undone on an error, or for a block."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 from torch import nn
 
 from modswap.core.errors import MatchError
-from modswap.ops.apply import parent_of, swapped
+from modswap.ops.apply import applied, apply, parent_of, temporarily
 from tests.models import GatedNet, SharedNet
 
+TWO = [(("stem",), nn.Identity()), (("channel_attention.1",), nn.Identity())]
+LAST_IS_WRONG = [(("stem",), nn.Identity()), (("nowhere",), nn.Identity())]
+Context = Callable[..., AbstractContextManager[None]]
 
-def test_new_module_goes_to_every_path() -> None:
+
+def test_new_module_goes_to_every_path_and_stays() -> None:
     model, new = SharedNet(), nn.Identity()
 
-    with swapped(model, [(("first", "second"), new)]):
-        pass
+    apply(model, [(("first", "second"), new)])
 
     assert list(model.children()) == [new]
     assert list(model._modules) == ["first", "second"]
 
 
-def interrupted(model: GatedNet) -> None:
-    """Swap two modules, and be interrupted."""
-    placements = [(("stem",), nn.Identity()), (("channel_attention.1",), nn.Identity())]
-    with swapped(model, placements):
-        assert isinstance(model._modules["stem"], nn.Identity)
-        raise KeyboardInterrupt
-
-
-def test_old_modules_come_back_in_place_if_the_block_raises() -> None:
+def test_apply_returns_what_undoes_it() -> None:
     model = GatedNet()
     old = list(model.named_modules())
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted(model)
+    undo = apply(model, TWO)
+    undo()
 
     assert list(model.named_modules()) == old
 
 
-def test_old_modules_come_back_if_a_path_is_wrong() -> None:
+def test_applied_modules_stay_after_the_block() -> None:
+    model = GatedNet()
+
+    with applied(model, TWO):
+        pass
+
+    assert model._modules["stem"] is TWO[0][1]
+
+
+def test_temporary_modules_are_in_for_the_block_only() -> None:
+    model = GatedNet()
+    old = list(model.named_modules())
+
+    with temporarily(model, TWO):
+        assert model._modules["stem"] is TWO[0][1]
+
+    assert list(model.named_modules()) == old
+
+
+@pytest.mark.parametrize("context", [applied, temporarily])
+def test_old_modules_come_back_in_place_if_the_block_raises(context: Context) -> None:
+    model = GatedNet()
+    old = list(model.named_modules())
+
+    with pytest.raises(KeyboardInterrupt), context(model, TWO):
+        raise KeyboardInterrupt
+
+    assert list(model.named_modules()) == old
+
+
+@pytest.mark.parametrize("context", [applied, temporarily])
+def test_old_modules_come_back_if_a_path_is_wrong(context: Context) -> None:
     model = GatedNet()
     old = list(model.named_modules())
 
     with (
         pytest.raises(MatchError, match=r"^nowhere: no module 'nowhere' in GatedNet"),
-        swapped(model, [(("stem",), nn.Identity()), (("nowhere",), nn.Identity())]),
+        context(model, LAST_IS_WRONG),
     ):
         pass
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from modswap.core.asked.recipe import Rule
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import ShapeError
-from modswap.core.asked.recipe import Rule
 from modswap.core.seen.site import Call, Layout, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.io.formats.survey import Ward

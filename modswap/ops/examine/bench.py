@@ -13,7 +13,7 @@ from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.finding import CheckName, Finding
 from modswap.core.progress import Progress, silent
-from modswap.ops.apply import swapped
+from modswap.ops.apply import temporarily
 from modswap.ops.run.describe import one_line
 from modswap.ops.swap import Prepared
 from modswap.ops.trace.passes import Trace
@@ -63,12 +63,8 @@ class Bench:
         """Put the old modules back for the time of a block, and give the model."""
         built = self.prepared.built
         olds = [(site.paths, self.old[site.path]) for one in built for site in one.sites]
-        try:
-            with swapped(self.model, olds):
-                yield self.model
-        finally:
-            with swapped(self.model, self.prepared.placements):
-                pass
+        with temporarily(self.model, olds):
+            yield self.model
 
 
 @dataclass(frozen=True, slots=True)

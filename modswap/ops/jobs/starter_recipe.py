@@ -14,7 +14,7 @@ from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site, extent
 from modswap.core.seen.values import difference
 from modswap.io.recipe.reader import parse_recipe
-from modswap.ops.apply import swapped
+from modswap.ops.apply import apply
 from modswap.ops.outcomes import failure
 from modswap.ops.reopen import Loaded, load
 from modswap.ops.run.inputs import Case, DummyCall, example_calls
@@ -148,10 +148,8 @@ def _tried(model: nn.Module, recipe: Recipe) -> ModswapError | None:
             pass
     except ModswapError as error:
         return error
-    with swapped(
-        model, [((path,), old[path]) for paths, _ in prepared.placements for path in paths]
-    ):
-        return None if standing.verdict.ok else failure(standing.verdict)
+    apply(model, [((path,), old[path]) for paths, _ in prepared.placements for path in paths])
+    return None if standing.verdict.ok else failure(standing.verdict)
 
 
 def _recipe(subject: Subject, call: DummyCall, site: Site, module: str) -> Recipe:

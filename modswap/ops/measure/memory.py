@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from torch import nn
 from modswap.core.asked.job import Job
 from modswap.core.decided.cost import parse_size, size_text, too_much
 from modswap.core.errors import InputError, LimitError
-from modswap.ops.apply import module_at, swapped
+from modswap.ops.apply import temporarily
 from modswap.ops.measure.cost import costs_of, peak_of
 from modswap.ops.run.inputs import Case
 from modswap.ops.swap import Prepared
@@ -85,7 +84,7 @@ def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[
     """
     if not bounds:
         return
-    with _for_now(model, prepared):
+    with temporarily(model, prepared.placements):
         for case, what, source in _beyond(model, prepared.cases, bounds, prepared.seed):
             watched = {s.path: b.module for b in prepared.built for s in b.sites}
             sites = costs_of(model, case, watched, seed=prepared.seed).sites
@@ -117,19 +116,6 @@ def _beyond(
         for bound in bounds:
             if peak > bound.nbytes:
                 yield case, too_much(peak, bound.nbytes, bound.source, str(case.key)), bound.source
-
-
-@contextmanager
-def _for_now(model: nn.Module, prepared: Prepared) -> Iterator[None]:
-    """Put the new modules in for the time of a block."""
-    paths = [path for built in prepared.built for path in built.paths]
-    old = [((path,), module_at(model, path)) for path in paths]
-    try:
-        with swapped(model, prepared.placements):
-            yield
-    finally:
-        with swapped(model, old):
-            pass
 
 
 def available(group: Path = GROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:

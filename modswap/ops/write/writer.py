@@ -21,7 +21,7 @@ from modswap.io.formats.format import Swap, Swaps
 from modswap.io.pickled.optimizers import Parameters
 from modswap.io.rewriting import Records
 from modswap.nn import CATALOGUE
-from modswap.ops.apply import swapped
+from modswap.ops.apply import apply
 from modswap.ops.load.checksums import intact
 from modswap.ops.reopen import Loaded
 from modswap.ops.run.describe import class_name
@@ -217,8 +217,7 @@ def _follow(other: nn.Module, prepared: Prepared) -> None:
     """Put copies of the new modules into a second copy of the model, such as its average."""
     floating = next((p.dtype for p in other.parameters() if p.is_floating_point()), None)
     placements = [(built.paths, copied(built.module, floating)) for built in prepared.built]
-    with swapped(other, placements):
-        pass
+    apply(other, placements)
 
 
 def copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:

@@ -124,13 +124,11 @@ def failed(verdict: Verdict, check: str) -> list[Finding]:
 
 
 def rule(match: str, name: str) -> str:
-    return f"{{match: {match}, with: 'tests.ops.examine.test_bench:{name}', layout: NCHW, wants: NCHW}}"
+    return f"{{match: {match}, with: '{__name__}:{name}', layout: NCHW, wants: NCHW}}"
 
 
 def test_fast_path_around_a_swapped_attention_is_found_and_hooks_do_not_hide_it() -> None:
-    encoder = (
-        "{match: layer.self_attn, with: 'tests.ops.examine.test_bench:Doubling', layout: NLC, wants: NLC}"
-    )
+    encoder = f"{{match: layer.self_attn, with: '{__name__}:Doubling', layout: NLC, wants: NLC}}"
     for unreal in (True, False):
         verdict = examine(Encoder().eval(), encoder, "[2, 5, 16]", unreal=unreal)
 
