@@ -103,6 +103,13 @@ class UnsafeError(ModswapError):
     code = 4
 
 
+class BugError(ModswapError):
+    """modswap itself went wrong; `traceback` shows where."""
+
+    code = 70
+    traceback: str = ""
+
+
 E = TypeVar("E", bound=ModswapError)
 
 

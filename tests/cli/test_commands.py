@@ -304,12 +304,16 @@ def test_several_files_with_one_recipe_are_told(modswap: Command) -> None:
         (["replace", "net.pt", "-c", "swap.yaml", "-o", "net.pt", "--force"], 3, "input itself"),
         (["replace", "net.pt", "-c", "swap.yaml", "-o", "swap.yaml"], 3, "it exists"),
         (["tree", "net.pt", "--input", "1,3,8,8"], 4, "--allow tests.models.GatedNet"),
-        (["tree", "net.pt", "--input", "1,x"], 2, "error: --input: '1,x' is no shape\n  fix: wr"),
+        (
+            ["tree", "net.pt", "--input", "1,x"],
+            2,
+            "error: --input: '1,x' is not a shape\n  fix: wr",
+        ),
         (["tree", "net.pt", "--input", "1,0"], 2, "error: --input: '1,0' has a size below 1"),
         (["tree", "net.pt", "--input", f"1,{2**63}"], 2, "has a size beyond what a tensor can"),
         (["tree", "net.pt", "--input", "1,3:flaot32"], 2, "did you mean 'float32'"),
         (["tree", "net.pt", "--input", "1,3:zz"], 2, "use one of float32, float64"),
-        (["tree", "net.pt", "--alias", "a"], 2, "error: --alias: 'a' is no OLD=NEW"),
+        (["tree", "net.pt", "--alias", "a"], 2, "error: --alias: 'a' is not OLD=NEW"),
         (["tree", "net.pt", "--match", "a..b"], 2, "error: --match: 'a..b' has an empty segment"),
         (["tree", "net.pt", *ALLOW, "--match", "stm"], 2, "did you mean 'stem'?"),
         (["tree", "net.pt", *ALLOW, "--match", "zzz"], 2, "fix: leave --match out"),
@@ -442,7 +446,7 @@ def test_starter_recipe_needs_an_input_that_fits(modswap: Command) -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (nn.Sequential(nn.Flatten(), nn.ReLU()), "no layer tells what an input looks like"),
+        (nn.Sequential(nn.Flatten(), nn.ReLU()), "no layer shows the shape of an input"),
         (nn.Sequential(nn.Conv2d(3, 4, 1)), "none of 0 modules that keep their shape"),
     ],
     ids=["no layer", "no target"],

@@ -10,8 +10,9 @@ from torch import nn
 
 from modswap.cli.app import run
 from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.errors import ShapeError
 from modswap.io.recipe.reader import read_recipe
-from modswap.ops.jobs.repair import Budget, find_remedy
+from modswap.ops.jobs.repair import Budget, Failed, find_remedy
 from modswap.ops.jobs.replace import check_file
 from tests.models import ManyCalls, Strided, build_gated
 
@@ -185,9 +186,9 @@ def test_search_ends_with_its_budget(check: Check, budget: Budget, found: bool) 
     check("swap.yaml")
     recipe = read_recipe("swap.yaml")
     job = Job(Subject(Path("net.pt"), Policy(allow=("tests.models.*",))), recipe)
-    with pytest.raises(Exception, match="adapt") as failed:
+    with pytest.raises(ShapeError, match="adapt") as failed:
         check_file(job)
 
-    remedy = find_remedy(job, failed.value, 1.0, budget)  # type: ignore[arg-type] # it is one of ours
+    remedy = find_remedy(job, Failed(failed.value, 1.0), budget)
 
     assert (remedy is not None) == found

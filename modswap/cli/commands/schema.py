@@ -17,7 +17,5 @@ def schema(
     """Print the recipe's JSON Schema, for editors."""
     from modswap.core.asked.schema import recipe_schema
 
-    session = options.session_of(context)
-    session.command, session.report = "schema", report
-    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    session = options.begin(context, report=report, quiet=quiet, verbose=verbose, no_color=no_color)
     session.emit(json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n")

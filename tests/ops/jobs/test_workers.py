@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from modswap.core.errors import CheckpointError, ModswapError, ShapeError, together
-from modswap.ops.jobs.workers import Request, check_many, check_one
+from modswap.cli.app import run
+from modswap.core.errors import BugError, CheckpointError, ModswapError, ShapeError, together
+from modswap.core.kept.outcome import Outcome
+from modswap.ops.jobs.check import Request, check_many, check_one
 from tests.models import build_gated
 
 ROOT = Path(__file__).parents[3]
@@ -124,11 +126,34 @@ def test_modules_of_one_name_in_two_folders_stay_apart(folder: Path) -> None:
     assert [one.sites[0].args["dim"] for one in done] == [16, 8]
 
 
-def test_bug_in_a_process_is_raised_here(folder: Path) -> None:
-    broken = Request("good.yaml", policy=3)  # type: ignore[arg-type] # as a bug of ours would
+def test_bug_in_one_check_is_the_outcome_of_its_recipe_alone(folder: Path) -> None:
+    broken = Request("bad.yaml", policy=3)  # type: ignore[arg-type] # as a bug of ours would
 
-    with pytest.raises(RuntimeError, match=r"while good.yaml was checked\nTraceback"):
-        check_many([broken, broken], 2, lambda text: None)
+    done = check_many([broken, Request("good.yaml"), broken], 2, lambda text: None)
+
+    assert [one.exit_code for one in done] == [70, 0, 70]
+    bug = done[0].error
+    assert isinstance(bug, BugError)
+    assert bug.where == "bad.yaml"
+    assert bug.what.startswith("a bug of modswap: AttributeError: ")
+    assert bug.fix == "report it with the traceback, the command and the recipe"
+    assert bug.traceback.startswith("Traceback")
+
+
+def test_command_prints_the_traceback_of_a_bug_beside_the_report_of_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = BugError("a bug of modswap: KeyError: 'x'", "bad.yaml", "report it")
+    bug.traceback = "Traceback (most recent call last):\n  …\n"
+    outcomes = (Outcome("check", "", "bad.yaml", error=bug), Outcome("check", "", "good.yaml"))
+    monkeypatch.setattr("modswap.ops.jobs.check.check_many", lambda *args: outcomes)
+
+    code = run(["check", "bad.yaml", "good.yaml"])
+
+    out, err = capsys.readouterr()
+    assert code == 70
+    assert "1 of 2 recipes hold" in out
+    assert err == f"error: bad.yaml: {bug.what}\n  fix: report it\n{bug.traceback}"
 
 
 def test_errors_travel_with_all_that_they_say() -> None:
