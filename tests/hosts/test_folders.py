@@ -14,7 +14,7 @@ from modswap.core.errors import CheckpointError, UsageError
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the libraries' own
 
 
 def only_in(library: str) -> Any:

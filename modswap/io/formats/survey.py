@@ -14,7 +14,7 @@ from modswap.io.formats.folder.shards import is_folder, read_shards, records_in
 from modswap.io.formats.safetensors.rewrite import OTHER, read_header
 from modswap.io.formats.safetensors.rewrite import RECEIPT as NAMED_RECEIPT
 from modswap.io.formats.torch.rewrite import RECEIPT
-from modswap.io.pickled.data import Made, UnreadableError
+from modswap.io.pickled.data import Instance, UnreadableError
 from modswap.io.pickled.modules import (
     Sizes,
     dtypes_of,
@@ -24,7 +24,7 @@ from modswap.io.pickled.modules import (
 )
 from modswap.io.pickled.opened import Opened, content, open_legacy, open_zip
 from modswap.io.pickled.outline import (
-    Found,
+    ModelPlace,
     children,
     is_module,
     mapping,
@@ -207,7 +207,7 @@ def _receipt(opened: Opened) -> str | None:
     return text if isinstance(text, str) and text else None
 
 
-def _same(first: Found, other: Found) -> bool:
+def _same(first: ModelPlace, other: ModelPlace) -> bool:
     """Return whether a further place holds the same model, such as its average."""
     if is_module(first.value) != is_module(other.value):
         return False
@@ -216,7 +216,7 @@ def _same(first: Found, other: Found) -> bool:
     return _bare(first.value) == _bare(other.value)
 
 
-def _paths(module: Made) -> list[tuple[str, str]]:
+def _paths(module: Instance) -> list[tuple[str, str]]:
     return [(row.path, row.class_name) for row in rows_of(module)[0]]
 
 
@@ -226,7 +226,7 @@ def _bare(weights: Any) -> set[str]:
     return {name.removeprefix(prefix) for name in names} - {COUNTER}
 
 
-def _place(found: Found) -> Place:
+def _place(found: ModelPlace) -> Place:
     if is_module(found.value):
         model, prefix = without_wrappers(found.value)
         return Place(found.keys, "module", prefix, _dtype(dtypes_of(model)))
@@ -240,7 +240,7 @@ def _dtype(kinds: Iterator[str]) -> str:
     return next((_DTYPES[kind] for kind in kinds if kind in _DTYPES), "float32")
 
 
-def _wards(model: Made, rows: Sequence[TreeRow]) -> Iterator[Ward]:
+def _wards(model: Instance, rows: Sequence[TreeRow]) -> Iterator[Ward]:
     made = dict(_modules(model))
     whole = _dtype(dtypes_of(model))
     aliases: dict[str, list[str]] = {}
@@ -270,7 +270,7 @@ def _wards(model: Made, rows: Sequence[TreeRow]) -> Iterator[Ward]:
         )
 
 
-def _modules(model: Made) -> Iterator[tuple[str, Made]]:
+def _modules(model: Instance) -> Iterator[tuple[str, Instance]]:
     stack = [("", model)]
     while stack:
         path, module = stack.pop()

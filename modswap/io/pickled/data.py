@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, Literal
 
-LARGEST = 256 << 20  # bytes of a pickle
-MOST = 16_000_000  # operations; each makes an object of a hundred bytes at most
+MAX_PICKLE_BYTES = 256 << 20  # bytes of a pickle
+MAX_OPERATIONS = 16_000_000  # operations; each makes an object of a hundred bytes at most
 SMALL = 8  # bytes of an argument that count with its operation
 _BANNED = (
     *("EXT1", "EXT2", "EXT4", "FRAME", "STACK_GLOBAL", "MEMOIZE", "NEWOBJ_EX", "BINUNICODE8"),
@@ -43,7 +43,7 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class Storage:
     """A storage, whose bytes lie beside the pickle.
 
     Args:
@@ -62,7 +62,7 @@ class Stored:
 
 
 @dataclass(eq=False, slots=True)
-class Made:
+class Instance:
     """An object that a pickle would make.
 
     Args:
@@ -172,8 +172,8 @@ def _uncollected() -> Iterator[None]:
 class _Bounds:
     """How many operations and bytes are left to pickles that follow one another."""
 
-    operations: int = field(default_factory=lambda: MOST)
-    nbytes: int = field(default_factory=lambda: LARGEST)
+    operations: int = field(default_factory=lambda: MAX_OPERATIONS)
+    nbytes: int = field(default_factory=lambda: MAX_PICKLE_BYTES)
 
     def take(self, operations: int, nbytes: int) -> None:
         """Take some of both.
@@ -184,7 +184,9 @@ class _Bounds:
         self.operations -= operations
         self.nbytes -= nbytes
         if self.operations < 0 or self.nbytes < 0:
-            raise UnreadableError(f"it has more than {MOST:,} parts or {LARGEST:,} bytes")
+            raise UnreadableError(
+                f"it has more than {MAX_OPERATIONS:,} parts or {MAX_PICKLE_BYTES:,} bytes"
+            )
 
 
 # the one in Python: its steps can be replaced, and it reserves nothing that a file asks for
@@ -254,7 +256,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
     def find_class(self, module: str, name: str) -> Name:
         return self.names.setdefault((module, name), Name(module, name))
 
-    def persistent_load(self, pid: Any) -> Stored | Name:
+    def persistent_load(self, pid: Any) -> Storage | Name:
         match pid:
             case (
                 "storage",
@@ -266,23 +268,23 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
             ) if (
                 view in ([], [None])  # old files have a sixth part
             ):
-                return Stored(kind, key, count, self.location or location, self.home)
+                return Storage(kind, key, count, self.location or location, self.home)
             case ("module", Name() as kind, *_):
                 return kind  # how files of before torch 1.6 name the class of a module
         raise UnreadableError(f"it refers to what is no storage: {pid!r:.80}")
 
     def load_newobj(self) -> None:
         args = self.stack.pop()
-        self.append(Made("new", _name(self.stack.pop()), _arguments(args)))
+        self.append(Instance("new", _name(self.stack.pop()), _arguments(args)))
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
-        self.stack[-1] = Made("called", _name(self.stack[-1]), _arguments(args))
+        self.stack[-1] = Instance("called", _name(self.stack[-1]), _arguments(args))
 
     def load_build(self) -> None:
         state = self.stack.pop()
         made = self.stack[-1]
-        if not isinstance(made, Made):
+        if not isinstance(made, Instance):
             raise UnreadableError(f"it sets the state of {type(made).__name__}")
         if made.state is not None:
             raise UnreadableError(f"it sets the state of a {made.what} twice")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modswap.io.pickled.data import Made, UnreadableError
+from modswap.io.pickled.data import Instance, UnreadableError
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.outline import is_module, mapping
 
@@ -25,7 +25,7 @@ def value_at(payload: Any, keys: Sequence[str]) -> Any:
     return payload
 
 
-def put_module(model: Made, path: str, module: Made) -> None:
+def put_module(model: Instance, path: str, module: Instance) -> None:
     """Put a module in the place of another one.
 
     Args:
@@ -40,7 +40,7 @@ def put_module(model: Made, path: str, module: Made) -> None:
     set_item(parent.state["_modules"], name, module)
 
 
-def _parent_of(model: Made, path: str) -> tuple[Made, str]:
+def _parent_of(model: Instance, path: str) -> tuple[Instance, str]:
     """Return the module that holds a path, and the name under which it does."""
     segments = path.split(".")
     held = mapping(model.state["_modules"]) or {}
@@ -128,11 +128,11 @@ def _set_versions(held: Any, gone: tuple[str, ...], versions: Mapping[str, Any])
 
 def is_tensor(value: Any) -> bool:
     """Return whether a value is a tensor or a parameter, of whatever kind."""
-    called = isinstance(value, Made) and value.how == "called"
+    called = isinstance(value, Instance) and value.how == "called"
     return called and str(value.what).startswith(_REBUILDS)
 
 
-def named_tensors(payload: Any) -> Iterator[tuple[str, Made]]:
+def named_tensors(payload: Any) -> Iterator[tuple[str, Instance]]:
     """Yield every tensor inside a payload under a dotted name, shared ones under each name."""
     stack: list[tuple[str, Any, int]] = [("", payload, 0)]
     while stack:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from modswap.core.decided.optimizer import Parameter
 from modswap.core.seen.site import Layout
-from modswap.io.pickled.data import Made
+from modswap.io.pickled.data import Instance
 from modswap.io.pickled.outline import children, parameters_of, tensor_parts
 
 # layers of torch by what they call their channels, on the way in and on the way out
@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
     keeps: bool = True
 
 
-def sizes_of(module: Made) -> Sizes | None:
+def sizes_of(module: Instance) -> Sizes | None:
     """Return what a module's own layers tell of its sizes.
 
     Only torch's own layers are taken at their word, and rows of them: what a class of somebody
@@ -62,7 +62,7 @@ def sizes_of(module: Made) -> Sizes | None:
     return None
 
 
-def _in_a_row(layers: list[Made]) -> Sizes | None:
+def _in_a_row(layers: list[Instance]) -> Sizes | None:
     found: list[Sizes] = []
     for layer in layers:
         known = layer.what.module.startswith("torch.nn.")
@@ -100,7 +100,7 @@ def _keeps(state: Mapping[str, Any]) -> bool:
     return all(2 * p == d * (k - 1) for k, d, p in pairs)
 
 
-def host_attributes(module: Made) -> dict[str, Any]:
+def host_attributes(module: Instance) -> dict[str, Any]:
     """Return the plain attributes of a module, among them what a host framework put on it.
 
     Which of them its own class set cannot be told without its code: all are taken.
@@ -122,7 +122,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def named_parameters(model: Made) -> Iterator[Parameter]:
+def named_parameters(model: Instance) -> Iterator[Parameter]:
     """Yield a model's parameters as torch's `named_parameters` does, shared ones once."""
     seen: set[int] = set()
     stack = [("", model)]
@@ -139,14 +139,14 @@ def named_parameters(model: Made) -> Iterator[Parameter]:
         stack += reversed(below)
 
 
-def _parameter(name: str, value: Made) -> Parameter:
+def _parameter(name: str, value: Instance) -> Parameter:
     inner = value.args[0] if value.args else None
-    shape = inner.args[2] if isinstance(inner, Made) and len(inner.args) > 2 else ()
+    shape = inner.args[2] if isinstance(inner, Instance) and len(inner.args) > 2 else ()
     trainable = len(value.args) < 2 or bool(value.args[1])
     return Parameter(name, shape if isinstance(shape, tuple) else (-1,), trainable)
 
 
-def dtypes_of(module: Made) -> Iterator[str]:
+def dtypes_of(module: Instance) -> Iterator[str]:
     """Yield the storage kinds of a module's parameters, `Half` and the like, its own first."""
     known = filter(None, map(tensor_parts, parameters_of(module).values()))
     yield from (parts.stored.kind.attribute.removesuffix("Storage") for parts in known)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from modswap.io.pickled.data import Name, Stored, UnreadableError, read_pickle, read_pickles
+from modswap.io.pickled.data import Name, Storage, UnreadableError, read_pickle, read_pickles
 from modswap.io.pickled.outline import ITEM_BYTES
 from modswap.io.pickled.walk import everything
-from modswap.io.raw.extent import Extent, in_memory
+from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.torch_zip_layout import Archive, read_archive
 from modswap.io.recognise.look import Look
 
@@ -51,7 +51,7 @@ def open_zip(look: Look) -> Opened:
     return Opened(look, payload, names, archive, protocol)
 
 
-def content(extent: Extent) -> bytes:
+def content(extent: ByteRange) -> bytes:
     """Return the bytes of an extent."""
     if extent.file is None:
         return bytes(extent.data)
@@ -71,7 +71,7 @@ def open_legacy(look: Look) -> Opened:
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise UnreadableError("its bytes are in the order of another kind of machine")
         start = stream.tell()
-    found = (value for value in everything(payload) if isinstance(value, Stored))
+    found = (value for value in everything(payload) if isinstance(value, Storage))
     kinds = {stored.key: stored.kind.attribute for stored in found}
     records = dict(_behind(look, start, keys, kinds))
     order, version = in_memory(b"little", "byteorder"), in_memory(b"3\n", "version")
@@ -81,7 +81,7 @@ def open_legacy(look: Look) -> Opened:
 
 def _behind(
     look: Look, start: int, keys: Any, kinds: dict[str, str]
-) -> Iterator[tuple[str, Extent]]:
+) -> Iterator[tuple[str, ByteRange]]:
     """Yield the storages behind the pickles of an old file: a count of items, and the items."""
     if not isinstance(keys, list):
         raise UnreadableError("it does not say which storages follow")
@@ -96,5 +96,5 @@ def _behind(
             start += _COUNT.size
             if nbytes < 0 or start + nbytes > look.size:
                 raise look.error("it is cut short", "save or download it again")
-            yield f"{DATA}{key}", Extent(nbytes, look.file, start, name=f"storage {key}")
+            yield f"{DATA}{key}", ByteRange(nbytes, look.file, start, name=f"storage {key}")
             start += nbytes

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from modswap.core.decided.optimizer import Group, Parameter, Regrouped, Shape, regroup
-from modswap.io.pickled.data import Made
+from modswap.io.pickled.data import Instance
 from modswap.io.pickled.edit import is_tensor, remove_item, set_item
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.outline import is_module, mapping
@@ -111,11 +111,11 @@ def _shapes(entry: Any) -> list[Shape]:
     return [_shape(tensor) for tensor in tensors]
 
 
-def _shape(tensor: Made) -> Shape:
+def _shape(tensor: Instance) -> Shape:
     match tensor.args:
         case (_, _, tuple() as size, *_):
             return size
-        case (Made() as inner, *_):
+        case (Instance() as inner, *_):
             return _shape(inner)
     return (-1,)  # of a kind that no parameter has
 

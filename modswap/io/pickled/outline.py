@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from modswap.core.seen.tree import Tree, TreeRow, Wanted
 from modswap.io.pickled.data import (
-    LARGEST,
-    Made,
+    MAX_PICKLE_BYTES,
+    Instance,
     Name,
-    Stored,
+    Storage,
     UnreadableError,
     read_pickle,
     read_pickles,
@@ -50,7 +50,7 @@ class Parts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ModelPlace:
     """A place in a payload where a model or its weights sit.
 
     Args:
@@ -99,7 +99,7 @@ def _pickle_of(look: Look) -> bytes:
     name = next(name for name in look.names if name.partition("/")[2] == "data.pkl")
     with zipfile.ZipFile(look.file) as archive:
         entry = archive.getinfo(name)
-        if entry.file_size > LARGEST:
+        if entry.file_size > MAX_PICKLE_BYTES:
             raise UnreadableError("its pickle is too large")
         if not entry.CRC:  # torch can be told to write none
             entry.CRC = None  # type: ignore[assignment]
@@ -126,18 +126,18 @@ def _judged(name: Name) -> Wanted:
     return Wanted(dotted, "not allowed by itself", f"--allow {dotted}")
 
 
-def places(payload: Any) -> Iterator[Found]:
+def places(payload: Any) -> Iterator[ModelPlace]:
     """Yield where models sit, the primary place first."""
     if _is_model(payload):
-        yield Found((), payload)
+        yield ModelPlace((), payload)
         return
     top = mapping(payload) or {}
     for key in KEYS:
         if _is_model(top.get(key)):
-            yield Found((key,), top[key])
+            yield ModelPlace((key,), top[key])
         else:
             inner = mapping(top.get(key)) or {}
-            yield from (Found((key, k), inner[k]) for k in KEYS if _is_model(inner.get(k)))
+            yield from (ModelPlace((key, k), inner[k]) for k in KEYS if _is_model(inner.get(k)))
 
 
 def _is_model(value: Any) -> bool:
@@ -146,7 +146,7 @@ def _is_model(value: Any) -> bool:
 
 def is_module(value: Any) -> bool:
     """Return whether a value is a module: it would be made, and has the tables of one."""
-    state = value.state if isinstance(value, Made) else None
+    state = value.state if isinstance(value, Instance) else None
     return isinstance(state, dict) and {"_modules", "_parameters"} <= state.keys()
 
 
@@ -164,7 +164,7 @@ def mapping(value: Any) -> Mapping[Any, Any] | None:
     """Return the entries of a dictionary or an ordered one."""
     if isinstance(value, dict):
         return value
-    if isinstance(value, Made) and str(value.what) == "collections.OrderedDict":
+    if isinstance(value, Instance) and str(value.what) == "collections.OrderedDict":
         try:
             return dict(value.items)
         except TypeError:
@@ -174,26 +174,26 @@ def mapping(value: Any) -> Mapping[Any, Any] | None:
 
 def tensor_parts(value: Any) -> Parts | None:
     """Return what is known of a tensor, or None if it is none."""
-    if not isinstance(value, Made) or value.how != "called":
+    if not isinstance(value, Instance) or value.how != "called":
         return None
     match str(value.what).removeprefix("torch._utils."), value.args:
         case "_rebuild_parameter" | "_rebuild_parameter_with_state", (inner, *_):
             return tensor_parts(inner)
-        case "_rebuild_tensor_v3", (Stored(), _, size, _, _, _, Name() as dtype, *_):
+        case "_rebuild_tensor_v3", (Storage(), _, size, _, _, _, Name() as dtype, *_):
             return _sized(size, _DTYPES.get(dtype.attribute, 1), value.args[0])
         case (
             "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor",
-            (Stored() as stored, _, size, *_),
+            (Storage() as stored, _, size, *_),
         ):
             kind = stored.kind.attribute.removesuffix("Storage")
             return _sized(size, ITEM_BYTES.get(kind, 1), stored)
         case "torch._tensor._rebuild_from_type_v2", (Name() as make, _, tuple() as args, *_):
-            return tensor_parts(Made("called", make, args))
+            return tensor_parts(Instance("called", make, args))
     return None
 
 
-def _sized(size: Any, itemsize: int, stored: Stored) -> Parts | None:
-    if isinstance(size, Made) and str(size.what) == "torch.Size" and size.args:
+def _sized(size: Any, itemsize: int, stored: Storage) -> Parts | None:
+    if isinstance(size, Instance) and str(size.what) == "torch.Size" and size.args:
         size = tuple(size.args[0]) if isinstance(size.args[0], (list, tuple)) else None
     numel = elements(size) if isinstance(size, tuple) else None
     return None if numel is None else Parts(numel, itemsize, stored)
@@ -220,12 +220,12 @@ def weight_sizes(value: Any) -> dict[str, tuple[int, int]]:
     return {name: (t.numel, t.nbytes) for name, t in named.items() if t is not None}
 
 
-def unwrapped(module: Made) -> Made:
+def unwrapped(module: Instance) -> Instance:
     """Return the module inside wrappers such as DataParallel."""
     return without_wrappers(module)[0]
 
 
-def without_wrappers(module: Made) -> tuple[Made, str]:
+def without_wrappers(module: Instance) -> tuple[Instance, str]:
     """Return the module inside wrappers such as DataParallel, and the prefix of its names."""
     inner = {"DataParallel": "module", "DistributedDataParallel": "module"}
     inner["OptimizedModule"] = "_orig_mod"
@@ -240,20 +240,20 @@ def without_wrappers(module: Made) -> tuple[Made, str]:
     return module, prefix
 
 
-def children(module: Made) -> dict[str, Made]:
+def children(module: Instance) -> dict[str, Instance]:
     """Return the modules that a module holds itself, by name."""
     held = mapping(module.state["_modules"]) or {}
     named = ((name, child) for name, child in held.items() if isinstance(name, str))
     return {name: child for name, child in named if is_module(child)}
 
 
-def parameters_of(module: Made) -> dict[str, Made]:
+def parameters_of(module: Instance) -> dict[str, Instance]:
     """Return the parameters that a module holds itself, by name."""
     table = mapping(module.state.get("_parameters")) or {}
     return {name: value for name, value in table.items() if tensor_parts(value) is not None}
 
 
-def _own(module: Made, key: str) -> Iterator[tuple[int, Parts]]:
+def _own(module: Instance, key: str) -> Iterator[tuple[int, Parts]]:
     """Yield the tensors that a module holds itself, with what tells one object from another."""
     for value in (mapping(module.state.get(key)) or {}).values():
         tensor = tensor_parts(value)
@@ -261,7 +261,7 @@ def _own(module: Made, key: str) -> Iterator[tuple[int, Parts]]:
             yield id(value), tensor
 
 
-def _walk(model: Made) -> Iterator[TreeRow]:
+def _walk(model: Instance) -> Iterator[TreeRow]:
     first: dict[int, str] = {}
     totals: dict[int, tuple[dict[int, Parts], dict[int, Parts]]] = {}
     stack = [("", model, 0)]
@@ -286,9 +286,9 @@ def _walk(model: Made) -> Iterator[TreeRow]:
         stack += reversed(below)
 
 
-def _sum_up(model: Made, totals: dict[int, tuple[dict[int, Parts], dict[int, Parts]]]) -> None:
+def _sum_up(model: Instance, totals: dict[int, tuple[dict[int, Parts], dict[int, Parts]]]) -> None:
     """Note the parameters and buffers of every module, those below it included, each once."""
-    stack: list[tuple[Made, bool]] = [(model, False)]
+    stack: list[tuple[Instance, bool]] = [(model, False)]
     entered: set[int] = set()
     while stack:
         module, done = stack.pop()
@@ -307,7 +307,7 @@ def _sum_up(model: Made, totals: dict[int, tuple[dict[int, Parts], dict[int, Par
             stack += [(child, False) for child in children(module).values()]
 
 
-def _others(found: list[Found]) -> tuple[str, ...]:
+def _others(found: list[ModelPlace]) -> tuple[str, ...]:
     if len(found) < 2:
         return ()
     others = ", ".join(".".join(place.keys) for place in found[1:])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from modswap.io.pickled.data import Made
+from modswap.io.pickled.data import Instance
 
 
 def everything(payload: Any) -> Iterator[Any]:
@@ -25,7 +25,7 @@ def _inside(value: Any) -> Iterator[Any]:
     elif isinstance(value, dict):
         yield from value
         yield from value.values()
-    elif isinstance(value, Made):
+    elif isinstance(value, Instance):
         yield from (value.what, value.args, value.state, value.elements)
         for key, item in value.items:
             yield from (key, item)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modswap.io.pickled.data import Made, Name, Stored, UnreadableError
+from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
 
 _PROTOCOL = 2
 _LARGEST_BININT = 1 << 31
 _TUPLES = {1: pickle.TUPLE1, 2: pickle.TUPLE2, 3: pickle.TUPLE3}
 
 
-def write_pickle(value: Any, key_of: Callable[[Stored], str], protocol: int = _PROTOCOL) -> bytes:
+def write_pickle(value: Any, key_of: Callable[[Storage], str], protocol: int = _PROTOCOL) -> bytes:
     """Return the pickle that reads as a value: what was one object in it is one again.
 
     Args:
@@ -42,13 +42,13 @@ class _Remember:
 class _Fill:
     """That the contents of an object come next."""
 
-    made: Made
+    made: Instance
 
 
 class _Writer:
     """A pickle in the making. What is to be written waits on a stack: nothing nests in Python."""
 
-    def __init__(self, key_of: Callable[[Stored], str]) -> None:
+    def __init__(self, key_of: Callable[[Storage], str]) -> None:
         self.key_of = key_of
         self.out = bytearray()
         self.numbers: dict[Any, int] = {}
@@ -148,11 +148,11 @@ class _Writer:
         self.out += pickle.GLOBAL + text.encode("utf-8", "surrogatepass")
         self._put(item)
 
-    def write_stored(self, item: Stored) -> None:
+    def write_stored(self, item: Storage) -> None:
         pid = ("storage", item.kind, self.key_of(item), item.location, item.count)
         self._later([pid, _Code(pickle.BINPERSID)])
 
-    def write_made(self, item: Made) -> None:
+    def write_made(self, item: Instance) -> None:
         code = pickle.REDUCE if item.how == "called" else pickle.NEWOBJ
         parts: list[Any] = [item.what, item.args, _Code(code), _Remember(item)]
         self._later([*parts, _Fill(item)])
@@ -189,7 +189,7 @@ _STEPS: dict[type, Callable[[_Writer, Any], None]] = {
     list: _Writer.write_list,
     dict: _Writer.write_dict,
     Name: _Writer.write_name,
-    Stored: _Writer.write_stored,
-    Made: _Writer.write_made,
+    Storage: _Writer.write_stored,
+    Instance: _Writer.write_made,
     _Fill: _Writer.write_fill,
 }

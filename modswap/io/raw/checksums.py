@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from modswap.io.raw.extent import Extent
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.watching import damaged
 from modswap.io.recognise.look import Look
 
@@ -45,7 +45,7 @@ def compare_checksums(look: Look) -> None:
         sums = pool.map(lambda entry: _checksum(look.file, entry), entries)
         for entry, found in zip(entries, sums, strict=True):
             if found != entry.CRC:
-                extent = Extent(entry.file_size, look.file, crc=entry.CRC, name=entry.filename)
+                extent = ByteRange(entry.file_size, look.file, crc=entry.CRC, name=entry.filename)
                 raise damaged(extent, found)
 
 
@@ -69,7 +69,7 @@ def _sum(file: Path, start: int, nbytes: int) -> int:
     return crc
 
 
-def with_checksum(extent: Extent) -> Extent:
+def with_checksum(extent: ByteRange) -> ByteRange:
     """Return an extent of a file with its checksum, read from its bytes where it has none."""
     if extent.file is None or extent.crc is not None:
         return extent

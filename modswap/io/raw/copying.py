@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from types import TracebackType
 
 from modswap.core.errors import CheckpointError
-from modswap.io.raw.extent import Extent
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.watching import Arrival, Front, check_behind, digest_behind, flush_behind
 
 _PIECE = 4 << 20  # bytes that are copied at once
@@ -100,7 +100,7 @@ class Sink:
             self._moved(count)
             view = view[count:]
 
-    def copy(self, extent: Extent) -> None:
+    def copy(self, extent: ByteRange) -> None:
         """Write an extent.
 
         Raises:

@@ -9,8 +9,8 @@ from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, cast
 
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.extent import Extent
 
 ALIGNMENT = 64  # bytes, as torch has it
 PAGE = 4096  # bytes; file systems share blocks that begin at such places in both files
@@ -32,7 +32,7 @@ class Archive:
     """
 
     root: str
-    records: Mapping[str, Extent]
+    records: Mapping[str, ByteRange]
 
 
 def read_archive(source: Path | bytes) -> Archive:
@@ -138,7 +138,7 @@ def _archive(
         data = held[start : start + size] if file is None else b""
         # torch can be told to write no checksums; nothing at all has the checksum 0
         crc = entry.CRC if entry.CRC or not size else None
-        records[name] = Extent(size, file, start, data, crc, entry.filename)
+        records[name] = ByteRange(size, file, start, data, crc, entry.filename)
     return Archive(root, records), entries
 
 
@@ -147,7 +147,7 @@ class _Entry:
     """A record of a zip that is to be written."""
 
     name: bytes
-    extent: Extent
+    extent: ByteRange
     crc: int
     start: int  # of its header
 
@@ -177,7 +177,7 @@ class _Entry:
         return _CENTRAL.pack(*fixed, shown, shown, *lengths) + self.name + extra
 
 
-def _alignment(extent: Extent) -> int:
+def _alignment(extent: ByteRange) -> int:
     paged = extent.file is not None and extent.nbytes >= PAGE and extent.start % PAGE == 0
     return PAGE if paged else ALIGNMENT
 
@@ -204,7 +204,7 @@ class Layout:
         sink.write(self.directory)
 
 
-def lay_out(root: str, records: Mapping[str, Extent]) -> Layout:
+def lay_out(root: str, records: Mapping[str, ByteRange]) -> Layout:
     """Return where records will lie in a zip.
 
     Args:
@@ -219,7 +219,7 @@ def lay_out(root: str, records: Mapping[str, Extent]) -> Layout:
     return Layout(entries, directory, end + len(directory))
 
 
-def _entries(root: str, records: Mapping[str, Extent]) -> Iterator[_Entry]:
+def _entries(root: str, records: Mapping[str, ByteRange]) -> Iterator[_Entry]:
     start = 0
     for name, extent in records.items():
         crc = zlib.crc32(extent.data) if extent.file is None else extent.crc or 0

@@ -9,7 +9,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, NamedTuple
 
 from modswap.core.errors import CheckpointError
-from modswap.io.raw.extent import Extent
+from modswap.io.raw.byte_range import ByteRange
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
@@ -22,7 +22,7 @@ class Arrival(NamedTuple):
     """An extent of another file, and where in the new one its copy begins."""
 
     start: int
-    extent: Extent
+    extent: ByteRange
     file: Path
 
 
@@ -135,7 +135,7 @@ def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> None:
         os.close(source)
 
 
-def damaged(extent: Extent, found: int) -> CheckpointError:
+def damaged(extent: ByteRange, found: int) -> CheckpointError:
     """Return the error for bytes that are not what their checksum says."""
     what = (
         f"its record {extent.name!r} is damaged: its checksum is {extent.crc:08x}, "

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from modswap.io.pickled.data import Made, Name, UnreadableError, read_pickle
+from modswap.io.pickled.data import Instance, Name, UnreadableError, read_pickle
 from modswap.io.pickled.writing import write_pickle
 from tests.models import GatedNet, SharedNet, Tied
 
@@ -178,12 +178,12 @@ def test_plain_data_come_back(value: Any) -> None:
 
 def test_object_that_holds_itself_in_what_it_is_made_of_is_written_once() -> None:
     held: list[Any] = []
-    made = Made("called", Name("builtins", "list"), (held,))
+    made = Instance("called", Name("builtins", "list"), (held,))
     held.append(made)
 
     back, _ = read_pickle(write_pickle(made, str))
 
-    assert isinstance(back, Made)
+    assert isinstance(back, Instance)
 
 
 def test_what_no_such_pickle_can_hold_is_refused() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.extent import Extent, in_memory
 from modswap.io.raw.torch_zip_layout import (
     ALIGNMENT,
     PAGE,
@@ -19,7 +19,7 @@ from modswap.io.raw.torch_zip_layout import (
 )
 
 
-def write(records: dict[str, Extent], out: Path) -> None:
+def write(records: dict[str, ByteRange], out: Path) -> None:
     layout = lay_out("net", records)
     with Sink(out, layout.nbytes) as sink:
         layout.write(sink)
@@ -54,8 +54,8 @@ def test_records_at_pages_stay_at_pages(tmp_path: Path) -> None:
     source.write_bytes(bytes(3 * PAGE))
     crc = zlib.crc32(bytes(PAGE))
     records = {
-        "data/0": Extent(PAGE, source, PAGE, crc=crc),
-        "data/1": Extent(PAGE, source, 64, crc=crc),
+        "data/0": ByteRange(PAGE, source, PAGE, crc=crc),
+        "data/1": ByteRange(PAGE, source, 64, crc=crc),
     }
 
     write(records, tmp_path / "out.pt")
@@ -80,7 +80,7 @@ def test_zip_beyond_four_gib_is_listed_in_wide_numbers(tmp_path: Path) -> None:
     size = (4 << 30) + 17
     with source.open("wb") as stream:
         stream.truncate(size)
-    records = {"data/0": Extent(size, source), "data/1": in_memory(b"end")}
+    records = {"data/0": ByteRange(size, source), "data/1": in_memory(b"end")}
     layout = lay_out("net", records)
 
     class Sparse(io.BytesIO):
@@ -94,7 +94,7 @@ def test_zip_beyond_four_gib_is_listed_in_wide_numbers(tmp_path: Path) -> None:
             self.position += len(data)
             return len(data)
 
-        def copy(self, extent: Extent) -> None:
+        def copy(self, extent: ByteRange) -> None:
             if extent.file is None:
                 self.write(extent.data)
             else:

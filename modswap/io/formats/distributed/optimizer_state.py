@@ -9,7 +9,7 @@ from modswap.io.formats.distributed.metadata import Distributed, Item
 from modswap.io.pickled.data import UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
 from modswap.io.pickled.optimizers import Parameters
-from modswap.io.raw.extent import Extent
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 
 Keys = tuple[str | int, ...]
@@ -163,7 +163,7 @@ def _value(item: Item | None, source: Distributed) -> Any:
 
 def _bytes(item: Item, source: Distributed) -> bytes:
     chunk = item.chunks[0]
-    return content(Extent(chunk.nbytes, source.folder / chunk.file, chunk.start))
+    return content(ByteRange(chunk.nbytes, source.folder / chunk.file, chunk.start))
 
 
 def _leave_out(optimizer: _Optimizer, done: Kept) -> None:

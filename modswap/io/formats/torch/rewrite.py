@@ -7,7 +7,7 @@ from typing import Any
 
 from modswap.core.errors import UnsafeError
 from modswap.core.kept.ledger import Changes
-from modswap.io.pickled.data import Name, Stored, read_pickle
+from modswap.io.pickled.data import Name, Storage, read_pickle
 from modswap.io.pickled.edit import put_module, put_weights, set_item, value_at
 from modswap.io.pickled.marks import marks
 from modswap.io.pickled.names import runs_code
@@ -16,9 +16,9 @@ from modswap.io.pickled.optimizers import Parameters, remap
 from modswap.io.pickled.outline import ITEM_BYTES, is_module, is_weights, mapping, unwrapped
 from modswap.io.pickled.walk import everything
 from modswap.io.pickled.writing import write_pickle
+from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.checksums import with_checksum
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.extent import Extent, in_memory
 from modswap.io.raw.torch_zip_layout import lay_out, read_archive
 from modswap.io.recognise.model_places import OWN_KEY
 from modswap.io.rewriting import Graft, Records, Rewritten
@@ -69,7 +69,7 @@ class ZipRewriting:
             frozenset(name for name in self.before if name.startswith(left)),
         )
 
-    def extent_of(self, stored: Stored) -> Extent:
+    def extent_of(self, stored: Storage) -> ByteRange:
         """Return where a storage's bytes lie.
 
         Raises:
@@ -88,7 +88,7 @@ class ZipRewriting:
 
     def _put(self, graft: Graft) -> None:
         target = value_at(self.payload, graft.keys)
-        there = (value for value in everything(target) if isinstance(value, Stored))
+        there = (value for value in everything(target) if isinstance(value, Storage))
         location = next((stored.location for stored in there), "cpu")
         archive = read_archive(graft.packed)
         data = content(archive.records[PICKLE])
@@ -131,13 +131,13 @@ class ZipRewriting:
         written = read_archive(out)
         payload, _ = read_pickle(content(written.records[PICKLE]))
 
-        def copied(stored: Stored) -> Extent:
+        def copied(stored: Storage) -> ByteRange:
             extent = written.records[f"{DATA}{stored.key}"]
             return copies.get(extent.start, extent)
 
         return Rewritten(sha256, dict(marks(payload, copied)))
 
-    def _laid(self, records: Records) -> dict[str, Extent]:
+    def _laid(self, records: Records) -> dict[str, ByteRange]:
         """Return what the new zip holds, in order."""
         old = self.opened.archive.records
         inside = not is_module(self.payload) and not is_weights(self.payload)
@@ -147,9 +147,9 @@ class ZipRewriting:
             set_item(self.payload, OWN_KEY, value)
             own = {}
         numbers: dict[tuple[int, str], str] = {}
-        storages: dict[str, Extent] = {}
+        storages: dict[str, ByteRange] = {}
 
-        def key_of(stored: Stored) -> str:
+        def key_of(stored: Storage) -> str:
             known = numbers.get((stored.home, stored.key))
             if known is None:
                 known = numbers[stored.home, stored.key] = str(len(numbers))

@@ -18,7 +18,7 @@ from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.outcome import Outcome
 from modswap.io.formats.survey import survey
-from modswap.io.pickled.data import Made, Name, UnreadableError
+from modswap.io.pickled.data import Instance, Name, UnreadableError
 from modswap.io.pickled.edit import put_module, put_weights, value_at
 from modswap.io.pickled.opened import open_legacy, open_zip
 from modswap.io.recipe.reader import parse_recipe
@@ -108,7 +108,7 @@ def test_names_with_dots_are_found(tmp_path: Path) -> None:
 
 
 def test_path_that_is_not_there_is_an_error() -> None:
-    model = Made("new", Name("torch.nn", "Module"), (), {"_modules": {}, "_parameters": {}})
+    model = Instance("new", Name("torch.nn", "Module"), (), {"_modules": {}, "_parameters": {}})
 
     with pytest.raises(UnreadableError, match="it has no module 'a'"):
         put_module(model, "a", model)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class ByteRange:
     """Bytes that are to be copied somewhere.
 
     Args:
@@ -25,6 +25,6 @@ class Extent:
     name: str = ""
 
 
-def in_memory(data: bytes | memoryview, name: str = "") -> Extent:
+def in_memory(data: bytes | memoryview, name: str = "") -> ByteRange:
     """Return bytes in memory as an extent."""
-    return Extent(len(data), data=data, name=name)
+    return ByteRange(len(data), data=data, name=name)
