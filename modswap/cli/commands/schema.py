@@ -16,6 +16,9 @@ def schema(
 ) -> None:
     """Print the recipe's JSON Schema, for editors."""
     from modswap.core.asked.schema import recipe_schema
+    from modswap.ops.examine.table import examination_names
 
     session = options.begin(context, report=report, quiet=quiet, verbose=verbose, no_color=no_color)
-    session.emit(json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n")
+    session.emit(
+        json.dumps(recipe_schema(examination_names()), indent=2, ensure_ascii=False) + "\n"
+    )

@@ -3,7 +3,7 @@
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,20 +22,21 @@ from modswap.io.recipe.nodes import EXAMPLE, EXPONENT, MOST_BYTES, read_document
 MOST_REGEX = 200_000  # characters of all patterns, each brace written out
 
 
-def read_recipe(source: str | Path) -> Recipe:
+def read_recipe(source: str | Path, examinations: Collection[str] | None = None) -> Recipe:
     """Return the recipe of a file.
 
     Args:
         source: A file name, or `-` for standard input.
+        examinations: The names that `verify.skip` takes; None to accept any.
 
     Raises:
         CheckpointError: If the file cannot be read.
         RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
     """
     if str(source) == "-":
-        return parse_recipe(_typed(), "<stdin>", ".")
+        return parse_recipe(_typed(), "<stdin>", ".", examinations)
     file = Path(source)
-    return parse_recipe(_text(file), str(source), str(file.parent))
+    return parse_recipe(_text(file), str(source), str(file.parent), examinations)
 
 
 def _typed() -> str:
@@ -69,13 +70,16 @@ def _text(file: Path) -> str:
         raise CheckpointError(what, str(file), "check its permissions") from None
 
 
-def parse_recipe(text: str, name: str, folder: str) -> Recipe:
+def parse_recipe(
+    text: str, name: str, folder: str, examinations: Collection[str] | None = None
+) -> Recipe:
     """Return the recipe of a text.
 
     Args:
         text: YAML.
         name: Name of its file, for errors.
         folder: Folder against which the recipe's own file names are resolved.
+        examinations: The names that `verify.skip` takes; None to accept any.
 
     Raises:
         RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
@@ -88,7 +92,8 @@ def parse_recipe(text: str, name: str, folder: str) -> Recipe:
     errors = document.errors
     recipe: Recipe | None = None
     try:
-        recipe = Recipe.model_validate(document.data).read_from(source)
+        context = {"examinations": examinations}
+        recipe = Recipe.model_validate(document.data, context=context).read_from(source)
     except ValidationError as error:
         errors = {**sentences(error, document.data, source), **errors}
     # what has the wrong type is told once

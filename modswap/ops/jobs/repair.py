@@ -12,13 +12,12 @@ from modswap.core.asked.job import Job
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.remedies import MENDED, Edit, candidates
 from modswap.core.errors import ModswapError, RecipeError
-from modswap.core.finding import CheckName
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
 from modswap.io.recipe.edit import edited, rewrite
-from modswap.io.recipe.reader import parse_recipe, read_recipe
-from modswap.ops.examine.table import EXAMINATIONS
+from modswap.ops.examine.table import examination_names
 from modswap.ops.jobs.replace import check_file
+from modswap.ops.recipes import parse_recipe, read_recipe
 
 MAX_EDITS = 3
 
@@ -66,7 +65,7 @@ class Failed:
 
     error: ModswapError
     seconds: float
-    broken: tuple[CheckName, ...] = ()
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +123,9 @@ def _edited(attempt: _Attempt, seen: set[frozenset[Edit]]) -> list[_Attempt]:
     return attempts
 
 
-def _limited(job: Job, wanted: Sequence[CheckName]) -> Job:
+def _limited(job: Job, wanted: Sequence[str]) -> Job:
     """Return a check that runs only some examinations."""
-    skip = tuple(row.name for row in EXAMINATIONS if row.name not in wanted)
+    skip = tuple(name for name in examination_names() if name not in wanted)
     verify = job.recipe.verify
     verify = verify.model_copy(update={"skip": (*verify.skip, *skip), "thorough": False})
     return replace(job, recipe=job.recipe.model_copy(update={"verify": verify}), thorough=False)
