@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modswap.cli.app import COMMANDS, run
+from modswap.cli.commands.demo import demo
 from modswap.core.asked.schema import recipe_schema
 from modswap.ops.examine.table import examination_names
-from tests.models import GatedNet, build_gated
+from tests.models import QUICK, GatedNet, build_gated
 
 RECIPE = """\
 version: 1
@@ -29,6 +30,7 @@ replace:
   - match: "{space,channel}_attention"
     with: BiLevelRoutingAttention
 """
+QUICKLY = RECIPE + QUICK
 ALLOW = ["--allow", "tests.models.*"]
 
 
@@ -55,7 +57,7 @@ def modswap(
     torch.manual_seed(0)
     torch.save(GatedNet().eval(), "net.pt")
     save_file(GatedNet().state_dict(), "net.safetensors")
-    Path("swap.yaml").write_text(RECIPE)
+    Path("swap.yaml").write_text(QUICKLY)
 
     def call(*args: str) -> Ran:
         code = run(args)
@@ -69,6 +71,8 @@ def modswap(
 
 
 def test_replace_writes_and_reports(modswap: Command) -> None:
+    Path("swap.yaml").write_text(RECIPE)
+
     ran = modswap("replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt", *ALLOW)
 
     assert ran.code == 0, ran.err
@@ -172,19 +176,19 @@ def test_input_of_the_command_line_replaces_the_recipes(modswap: Command) -> Non
 def test_recipe_of_standard_input_is_read(
     modswap: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(RECIPE))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(QUICKLY))
 
     assert modswap("check", "net.pt", "-c", "-", *ALLOW).code == 0
 
 
 def test_recipe_may_allow_what_its_user_wrote(modswap: Command) -> None:
-    Path("swap.yaml").write_text(RECIPE + "allow: tests.models.*\n")
+    Path("swap.yaml").write_text(QUICKLY + "allow: tests.models.*\n")
 
     assert modswap("check", "net.pt", "-c", "swap.yaml").code == 0
 
 
 def test_recipe_inside_a_file_allows_nothing(modswap: Command) -> None:
-    Path("swap.yaml").write_text(RECIPE + "allow: tests.models.*\n")
+    Path("swap.yaml").write_text(QUICKLY + "allow: tests.models.*\n")
     modswap("replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt")
 
     assert modswap("tree", "out.pt", "--input", "1,3,28,28").code == 4
@@ -210,17 +214,14 @@ def test_quiet_says_nothing_when_all_is_well(modswap: Command) -> None:
     assert modswap("check", "net.pt", "-c", "swap.yaml", "-q", *ALLOW) == Ran(0, "", "")
 
 
-@pytest.mark.parametrize("command", [one.__name__ for one in COMMANDS])
+@pytest.mark.parametrize("command", [one.__name__ for one in COMMANDS if one is not demo])
 @pytest.mark.parametrize("options", ["-q --no-color", "--quiet", "-v", "--verbose"])
 def test_every_command_takes(modswap: Command, command: str, options: str) -> None:
-    if command == "demo" and not options.startswith("-q"):
-        return  # it trains a network
     subjects = {
         "tree": ["net.pt"],
         "init": ["net.pt", "--input", "1,3,28,28", *ALLOW],
         "replace": ["net.pt", "-c", "swap.yaml", "--dry-run", *ALLOW],
         "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
-        "demo": ["--width", "2", "--steps", "1"],
     }
 
     ran = modswap(command, *subjects.get(command, ()), *options.split())
@@ -248,9 +249,10 @@ def test_verbose_tells_what_is_being_done(modswap: Command) -> None:
 # -- several recipes
 
 
+@pytest.mark.slow
 def test_recipes_name_their_own_checkpoint(modswap: Command) -> None:
     for name in ("one", "two"):
-        Path(f"{name}.yaml").write_text(RECIPE + "checkpoint: net.pt\nallow: tests.models.*\n")
+        Path(f"{name}.yaml").write_text(QUICKLY + "checkpoint: net.pt\nallow: tests.models.*\n")
 
     ran = modswap("check", "one.yaml", "two.yaml")
 
@@ -259,8 +261,8 @@ def test_recipes_name_their_own_checkpoint(modswap: Command) -> None:
 
 
 def test_one_wrong_recipe_of_several_does_not_stop_the_others(modswap: Command) -> None:
-    Path("one.yaml").write_text(RECIPE + "checkpoint: nett.pt\n")
-    Path("two.yaml").write_text(RECIPE + "checkpoint: net.pt\nallow: tests.models.*\n")
+    Path("one.yaml").write_text(QUICKLY + "checkpoint: nett.pt\n")
+    Path("two.yaml").write_text(QUICKLY + "checkpoint: net.pt\nallow: tests.models.*\n")
 
     ran = modswap("check", "one.yaml", "two.yaml", "--format", "json")
 

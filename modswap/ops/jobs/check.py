@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import BugError, CheckpointError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
-from modswap.ops.jobs.workers import Event, Task, Workers
+from modswap.ops.jobs.workers import Event, Task, Workers, cores
 
 if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe, TensorInput
@@ -96,7 +97,8 @@ def check_many(requests: Sequence[Request], jobs: int, progress: Progress) -> tu
     # Python imports a module once: `nets.py` of one folder would be used for that of another
     tasks = [Task(one, str(Path(one.recipe).resolve().parent)) for one in requests]
     outcomes: dict[int, Outcome] = {}
-    with Workers(check_one, tasks, size) as workers:
+    work = partial(_check_in_worker, max(1, cores() // size))
+    with Workers(work, tasks, size) as workers:
         for event in workers.events():
             request = requests[event.task]
             if event.kind == "progress":
@@ -108,6 +110,13 @@ def check_many(requests: Sequence[Request], jobs: int, progress: Progress) -> tu
                 checkpoint = str(request.file or "")
                 outcomes[event.task] = Outcome("check", checkpoint, request.recipe, error=error)
     return tuple(outcomes[index] for index in range(len(requests)))
+
+
+def _check_in_worker(threads: int, request: Request, progress: Progress) -> Outcome:
+    import torch
+
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
+    return check_one(request, progress)
 
 
 def _bug(request: Request, event: Event) -> BugError:

@@ -108,10 +108,8 @@ class Workers:
 
     def _start_worker(self) -> None:
         task = self._waiting.pop(0)
-        threads = max(1, cores() // self._size)
         with _interrupts_blocked():  # until the list holds the worker, so that it can be stopped
-            arguments = (self._work, threads, self._scratch.name)
-            worker = _Worker(self._tasks[task].group, arguments)
+            worker = _Worker(self._tasks[task].group, self._work, self._scratch.name)
             self._workers.append(worker)
         worker.send(task, self._tasks[task].argument)
 
@@ -145,13 +143,13 @@ class Workers:
 class _Worker:
     """A process that runs one task after the other."""
 
-    def __init__(self, group: str, arguments: tuple[Work, int, str]) -> None:
+    def __init__(self, group: str, work: Work, scratch: str) -> None:
         # not forked: the state of a process with threads cannot be copied
         context = get_context("spawn")
         self.group = group
         self.task = -1  # index of the task that it runs
         self.pipe, child_end = context.Pipe()
-        self.process = context.Process(target=_serve, args=(child_end, *arguments))
+        self.process = context.Process(target=_serve, args=(child_end, work, scratch))
         with _main_module_hidden():
             self.process.start()
         child_end.close()  # so that the pipe ends with the process
@@ -218,7 +216,7 @@ def _main_module_hidden() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _serve(pipe: "Connection[Any, Any]", work: Work, threads: int, scratch: str) -> None:
+def _serve(pipe: "Connection[Any, Any]", work: Work, scratch: str) -> None:
     """Run the tasks that come through a pipe until it is closed; runs in a worker process."""
     Thread(target=_exit_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, _exit_on_signal)
@@ -226,7 +224,6 @@ def _serve(pipe: "Connection[Any, Any]", work: Work, threads: int, scratch: str)
     sys.stdout = sys.stderr  # lines that a model's code prints do not belong in the report
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
     with suppress(EOFError, OSError):  # the process that started this one has gone
-        _limit_threads(threads)
         while True:
             pipe.send(_run(work, pipe.recv(), pipe))
 
@@ -250,9 +247,3 @@ def _exit_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-def _limit_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(min(threads, torch.get_num_threads()))

@@ -76,7 +76,7 @@ def test_demo_runs_to_its_end(
     monkeypatch.setattr("modswap.ops.demo.run.TEST", 8)
     monkeypatch.setattr("modswap.ops.demo.run.HEAL_STEPS", 2)
 
-    code = run(["demo", "--width", "2", "--steps", "3"])
+    code = run(["demo", "--width", "2", "--steps", "3", "--no-color"])
 
     said = capsys.readouterr().out
     assert code == 0
@@ -88,3 +88,19 @@ def test_demo_runs_to_its_end(
         "unetpp.pt",
     ]
     assert run(["tree", "modswap-demo/unetpp-training.pt", "--depth", "1"]) == 0
+
+
+@needs_images
+@pytest.mark.slow
+def test_quiet_demo_prints_its_steps_without_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("TRAIN", 40), ("TEST", 8), ("HEAL_STEPS", 2)):
+        monkeypatch.setattr(f"modswap.ops.demo.run.{name}", value)
+
+    code = run(["demo", str(tmp_path / "here"), "--width", "2", "--steps", "1", "-q"])
+
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "before the swap" in said
+    assert "OK  2 sites swapped" not in said
