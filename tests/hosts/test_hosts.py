@@ -1,4 +1,4 @@
-"""Models that nobody here wrote: tree, check, replace, load."""
+"""Tests on models of host libraries: tree, check, replace, load."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +52,7 @@ def only_in(library: str) -> Any:
     return pytest.importorskip(library, reason=f"{library} is not installed (extra: hosts)")
 
 
+@pytest.mark.ci
 @torch.no_grad()
 def test_unet_of_segmentation_models_with_scse_gates(tmp_path: Path) -> None:
     smp = only_in("segmentation_models_pytorch")

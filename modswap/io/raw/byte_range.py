@@ -1,4 +1,4 @@
-"""Where bytes lie: in a file, or in memory."""
+"""The place of bytes in a file or in memory."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes that are to be copied somewhere.
+    """Bytes in a file or in memory.
 
     Args:
-        nbytes: How many.
+        nbytes: Their number.
         file: The file that holds them; None for memory.
-        start: Where in the file they begin.
+        start: The offset of the first byte in the file.
         data: The bytes themselves, where they are in memory.
-        crc: Their CRC-32 as the file has it; None if it has none that could be relied on.
-        name: What they are, for errors.
+        crc: Their CRC-32 as stored in the file; None if there is none to rely on.
+        name: The name of the record or tensor, for errors.
     """
 
     nbytes: int
@@ -26,5 +26,5 @@ class ByteRange:
 
 
 def in_memory(data: bytes | memoryview, name: str = "") -> ByteRange:
-    """Return bytes in memory as an extent."""
+    """Return the range of bytes in memory."""
     return ByteRange(len(data), data=data, name=name)

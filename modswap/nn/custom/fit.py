@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from modswap.core.decided.blueprint import Blueprint, Choice
@@ -15,6 +14,7 @@ from modswap.core.words.nearest import did_you_mean
 from modswap.nn.catalogue.row import AUTO
 from modswap.nn.custom.layout import Trial, find_layout
 from modswap.nn.fit.inputs import called, map_given, read_layout, tensor_inputs
+from modswap.seeds import kept_random_state
 
 CHANNELS = {
     *("dim", "channels", "in_channels", "in_planes", "inplanes", "in_chans", "in_dim", "c1"),
@@ -190,7 +190,7 @@ def _constructed(
 ) -> nn.Module:
     """Return a module to be tried; the random state outside is not touched."""
     try:
-        with torch.random.fork_rng(devices=[]):
+        with kept_random_state():
             return cls(**args).eval()
     except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
         shown = ", ".join(f"{name}={value!r}" for name, value in args.items())

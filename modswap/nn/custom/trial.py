@@ -20,6 +20,7 @@ from modswap.core.seen.site import Call
 from modswap.core.seen.values import Group, Plain, TensorInfo, Value, tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fit.inputs import cache_fix
+from modswap.seeds import kept_random_state
 
 VALUES_NEEDED = (
     DataDependentOutputException,
@@ -63,7 +64,7 @@ def give(module: nn.Module, call: Call, dtype: str) -> Value:
     # tried on the CPU, told as if on the site's own device
     device = next((t.device for value in call.inputs for t in tensors(value)), "cpu")
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), kept_random_state():
             try:
                 return _described(_on_fakes(module, call, floating), device)
             except VALUES_NEEDED:

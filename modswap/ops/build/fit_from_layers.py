@@ -1,4 +1,4 @@
-"""Fitting a module to a site that no forward pass has shown: what is not known may not matter."""
+"""Fit a module to a site from the sizes of its own layers, without a forward pass."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -11,6 +11,7 @@ from modswap.core.seen.site import Call, Layout, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.io.formats.survey import Ward
 from modswap.nn.catalogue.row import Options, Replacement
+from modswap.ops.build.fit import Fitter
 
 # sides of made-up maps: one that most numbers divide, one that only powers of 2 do, a prime, a
 # small one; a choice that differs between them was made by the size of a map that nobody knows
@@ -25,18 +26,26 @@ _SHAPES: dict[Layout, Callable[[int, int], tuple[int, ...]]] = {
 }
 
 
-def fit_unseen(ward: Ward, rule: Rule, row: Replacement, options: Options) -> Blueprint:
-    """Return how to make a module for a site of which only its own layers are known.
+def fit_from_layers(ward: Ward, fitter: Fitter) -> Blueprint:
+    """Return the blueprint for a site of which only its own layers are known.
 
     Args:
-        ward: The site.
-        rule: The rule.
-        row: What goes in.
-        options: What the rule sets.
+        ward: The site, with the sizes that its layers state.
+        fitter: The rule and the module that it names. A class of the user's own is given the
+            rule's arguments as they are.
 
     Raises:
         ShapeError: If the rule leaves open what only a forward pass could show.
     """
+    rule = fitter.step.rule
+    if fitter.cls is not None:
+        layout = None if rule.layout == "auto" else rule.layout
+        wants = None if rule.wants == "auto" else rule.wants
+        return Blueprint(rule.with_, fitter.args, layout, wants)
+    return _fit_row(ward, rule, fitter.row, fitter.options)
+
+
+def _fit_row(ward: Ward, rule: Rule, row: Replacement, options: Options) -> Blueprint:
     layout = _layout(ward, rule)
     channels = _channels(ward, rule, row)
     fitted = [
@@ -104,10 +113,3 @@ def _made_up(site: Site, layout: Layout, channels: int, side: int) -> Site:
     """Return a site as if it had been seen to keep a map of this size."""
     seen = TensorInfo(_SHAPES[layout](channels, side), site.dtype)
     return replace(site, calls=(Call((seen,), (), seen),), layout=layout)
-
-
-def custom(rule: Rule) -> Blueprint:
-    """Return how to make a module of the user's own; the rule has to give all its arguments."""
-    layout = None if rule.layout == "auto" else rule.layout
-    wants = None if rule.wants == "auto" else rule.wants
-    return Blueprint(rule.with_, dict(rule.args), layout, wants)

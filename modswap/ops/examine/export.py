@@ -25,6 +25,7 @@ from modswap.ops.run.model_copy import (
     outputs_differ,
     too_large,
 )
+from modswap.seeds import seeded
 
 SECONDS = 180.0  # for one way, the original included
 SIZED = ("pt2", "onnx")  # ways that are told which sizes may vary
@@ -232,8 +233,7 @@ def _drawn(twin: Twin) -> bool:
     """Return whether the model gives something else each time."""
     if not twin.inputs:
         return False
-    with _alone():
-        torch.manual_seed(1)
+    with _alone(), seeded(1):
         again = twin.model(*(tensor.clone() for tensor in twin.inputs[0].tensors))
         return outputs_differ(twin.outputs[0], again)[0] != ""
 
@@ -301,8 +301,7 @@ def _varying(shapes: Sequence[tuple[torch.Size, ...]]) -> Axes:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Run a block without gradients, without a word, and without a trace in the random state."""
-    with quiet(), redirect_stderr(StringIO()), torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+    with quiet(), redirect_stderr(StringIO()), seeded(0), torch.no_grad():
         yield
 
 

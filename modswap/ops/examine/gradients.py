@@ -13,7 +13,8 @@ from modswap.ops.examine.alone.pair import Pair
 from modswap.ops.examine.alone.sites import finding_of, pairs
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.describe import all_finite, live_tensors, one_line
-from modswap.ops.run.isolation import put_back, seeded, set_mode
+from modswap.ops.run.isolation import put_back, set_mode
+from modswap.seeds import seeded
 
 Gradients = Mapping[str, torch.Tensor | None]
 

@@ -14,6 +14,7 @@ from modswap.ops.run.describe import one_line
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import fake_values, needs_values
+from modswap.seeds import seeded
 
 _WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"
 _FASTER = (
@@ -107,11 +108,11 @@ def _counts(
 ) -> Counter[str] | Exception:
     """Return how often each module runs in one pass, or what the pass raised."""
     counts: Counter[str] = Counter()
-    with untouched(model, training=False, unreal=unreal), torch.no_grad():
+    seed = bench.prepared.seed
+    with untouched(model, training=False, unreal=unreal), seeded(seed), torch.no_grad():
         for path, module in modules.items():
             vars(module)["forward"] = _counting(module.forward, path, counts)
-        torch.manual_seed(bench.prepared.seed)
-        generator = torch.Generator().manual_seed(bench.prepared.seed)
+        generator = torch.Generator().manual_seed(seed)
         args, kwargs = make([case.call.args, case.call.kwargs], generator)
         try:
             _run(model, args, kwargs, unreal=unreal)

@@ -33,6 +33,7 @@ from modswap.ops.run.model_copy import (
 )
 from modswap.ops.write.receipt import effective, make_receipt
 from modswap.ops.write.writer import for_own_file
+from modswap.seeds import seeded
 
 SECONDS = 600.0  # for a process that imports torch and runs the model once
 CHILD = """\
@@ -41,6 +42,7 @@ import torch
 from safetensors.torch import save_file
 import modswap
 from modswap.ops.run.describe import live_tensors
+from modswap.seeds import seeded
 told = json.load(open(sys.argv[1]))
 model = modswap.load(**told["load"])
 args, kwargs = torch.load(told["inputs"], weights_only=True)
@@ -48,8 +50,7 @@ for module in model.modules():
     module.training = False
 if told["dtype"]:
     model = model.to(getattr(torch, told["dtype"]))
-torch.manual_seed(0)
-with torch.no_grad():
+with seeded(0), torch.no_grad():
     given = live_tensors(model(*args, **kwargs))
 save_file({str(n): t.contiguous().clone() for n, t in enumerate(given)}, told["outputs"])
 """
@@ -134,8 +135,7 @@ def _outputs(bench: Bench, model: nn.Module, folder: Path) -> list[torch.Tensor]
     torch.save((args, kwargs), folder / "inputs.pt")
     if dtype is not None:
         model, _ = in_float32(copied_model(model, unreal=False), case)
-    with untouched(model, training=False), torch.no_grad():
-        torch.manual_seed(0)
+    with untouched(model, training=False), seeded(0), torch.no_grad():
         return [tensor.clone() for tensor in live_tensors(model(*args, **kwargs))]
 
 

@@ -12,7 +12,8 @@ from modswap.ops.examine.alone.pair import Pair
 from modswap.ops.examine.alone.readers import IN_PLACE, WRITES, without_harmless_writes
 from modswap.ops.examine.alone.sites import finding_of, pairs
 from modswap.ops.examine.bench import Bench
-from modswap.ops.run.isolation import put_back, seeded, set_mode
+from modswap.ops.run.isolation import put_back, set_mode
+from modswap.seeds import seeded
 
 
 def untouched(bench: Bench) -> Iterator[Finding]:

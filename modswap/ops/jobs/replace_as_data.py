@@ -1,18 +1,18 @@
 """A swap that builds nothing of the file: its pickle is changed as data, no pass is run."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
 
 from modswap.core.asked.job import Job
+from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.optimizer import Parameter
 from modswap.core.decided.plan import Plan, Step, make_plan
-from modswap.core.errors import CheckpointError, ModswapError, RecipeError, together
+from modswap.core.errors import CheckpointError, ModswapError, RecipeError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.kept.receipt import read_receipt
 from modswap.core.progress import Progress, silent
@@ -20,14 +20,14 @@ from modswap.core.seen.site import Site
 from modswap.io.formats import refuse_target, rewriting
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.format import Swap, Swaps
-from modswap.io.formats.survey import Place, Survey, Ward, survey
+from modswap.io.formats.survey import Place, Survey, survey
 from modswap.io.pickled.optimizers import Parameters
 from modswap.io.recognise.look import look_at
 from modswap.io.rewriting import Rewriting
-from modswap.ops.build.fit import Built, Fitter
-from modswap.ops.build.fit_from_layers import custom, fit_unseen
+from modswap.ops.build.fit import Built, Fitter, build_plan
+from modswap.ops.build.fit_from_layers import fit_from_layers
 from modswap.ops.build.make import new_module
-from modswap.ops.build.take_over import assigned, take_over
+from modswap.ops.build.take_over import take_over, unknown_attributes
 from modswap.ops.outcomes import count_params, site_outcomes
 from modswap.ops.run.describe import one_line
 from modswap.ops.swap import Prepared
@@ -100,66 +100,34 @@ def _built(plan: Plan, found: Survey, job: Job) -> tuple[Built, ...]:
     """Return every new module.
 
     Raises:
-        ModswapError: If a rule selects what it should not, or leaves open what only a pass shows.
+        ModswapError: If a rule is wrong, or needs a size that only a forward pass shows.
     """
     wards = {ward.site.path: ward for ward in found.wards}
-    errors: list[ModswapError] = []
-    built: list[Built] = []
-    for step in plan.steps:
-        try:
-            fitter = Fitter(step, job.recipe)
-            built += _of_step(step, fitter, wards, job)
-        except ModswapError as error:
-            errors.append(error)
-    if errors:
-        raise together(errors)
-    return tuple(built)
+
+    def fit(fitter: Fitter, site: Site) -> Blueprint:
+        return fit_from_layers(wards[site.path], fitter)
+
+    def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
+        ward = wards[sites[0].path]
+        module = _new_module(step, sites, blueprint, job.recipe)
+        attributes = unknown_attributes(module, ward.site.class_name, ward.attributes)
+        return Built(step, sites, blueprint, module, take_over(module, sites[0], attributes))
+
+    return build_plan(plan, job.recipe, fit, make)
 
 
-def _of_step(step: Step, fitter: Fitter, wards: Mapping[str, Ward], job: Job) -> list[Built]:
-    errors: list[ModswapError] = []
-    fitted: list[tuple[Site, Blueprint]] = []
-    for site in step.sites:
-        try:
-            fitted.append((site, _fit(wards[site.path], step, fitter)))
-        except ModswapError as error:
-            errors.append(error)
-    if errors:
-        raise together(errors)
-    if step.rule.share:
-        return [_one(step, step.sites, fitted[0][1], wards, job)]
-    return [_one(step, (site,), blueprint, wards, job) for site, blueprint in fitted]
-
-
-def _fit(ward: Ward, step: Step, fitter: Fitter) -> Blueprint:
-    if fitter.cls is not None:
-        return custom(step.rule)
-    return fit_unseen(ward, step.rule, fitter.row, fitter.options)
-
-
-def _one(
-    step: Step,
-    sites: tuple[Site, ...],
-    blueprint: Blueprint,
-    wards: Mapping[str, Ward],
-    job: Job,
-) -> Built:
-    where = job.recipe.at("replace", step.index, "args")
+def _new_module(
+    step: Step, sites: tuple[Site, ...], blueprint: Blueprint, recipe: Recipe
+) -> nn.Module:
+    """Return a new module, made of arguments that no forward pass has checked."""
     try:
-        module = new_module(step, sites, blueprint, job.recipe)
+        return new_module(step, sites, blueprint, recipe)
     except ModswapError:
         raise
     except Exception as error:
         what = f"{step.rule.with_} refused its args for {sites[0].path!r}: {one_line(error)}"
+        where = recipe.at("replace", step.index, "args")
         raise RecipeError(what, where, "give every argument that it needs") from error
-    notes = take_over(module, sites[0], _carried(module, wards[sites[0].path].attributes))
-    return Built(step, sites, blueprint, module, notes)
-
-
-def _carried(module: nn.Module, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that the new module's own class knows nothing of."""
-    own = assigned(type(module).__mro__)
-    return {n: v for n, v in attributes.items() if n not in own and n not in vars(module)}
 
 
 def _growth(built: Sequence[Built]) -> int:

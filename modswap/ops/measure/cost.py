@@ -18,6 +18,7 @@ from modswap.ops.run.forward import named_tensors, pass_dtype
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
+from modswap.seeds import seeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +149,11 @@ def _unreal(  # noqa: PLR0913 - one pass
     calls.clear()
     with (
         untouched(model, training=mode, unreal=True),
+        seeded(seed),
         plain_attention(),
         stand_ins(model, dtype) as made,
     ):
         tensors, moved = made
-        torch.manual_seed(seed)
         # made without data: not even the input is allocated
         args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
         _asking(model, tensors, gradients=gradients)

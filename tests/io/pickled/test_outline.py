@@ -1,4 +1,7 @@
-"""Trees read as data, against those of the same files loaded by torch."""
+"""Trees read as data, against those of the same files loaded by torch.
+
+Covers: data, names.
+"""
 
 import gc
 import os

@@ -1,4 +1,7 @@
-"""Copies by the kernel: what arrives is what was there, and what is not is noticed."""
+"""Copies by the kernel: what arrives is what was there, and what is not is noticed.
+
+Covers: byte_range, watching.
+"""
 
 import errno
 import os
@@ -157,7 +160,7 @@ def test_file_system_that_cannot_reserve_is_written_to(
 def test_long_file_is_flushed_on_the_way(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "_FLUSH", 1 << 20)
+    monkeypatch.setattr(watching, "_FLUSH_BYTES", 1 << 20)
     flushed: list[int] = []
     monkeypatch.setattr(os, "fdatasync", flushed.append)
 

@@ -11,8 +11,8 @@ import torch
 from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.copying import Sink
 from modswap.io.raw.torch_zip_layout import (
-    ALIGNMENT,
-    PAGE,
+    ALIGNMENT_BYTES,
+    PAGE_BYTES,
     lay_out,
     read_archive,
     read_inner_archive,
@@ -46,23 +46,23 @@ def test_copied_zip_is_read_by_others(file: Path, tmp_path: Path) -> None:
         back = torch.load(out, weights_only=True, mmap=mmap)  # noqa: TID251 - another reader's view
         assert torch.equal(back["a"], torch.arange(5000.0))
     starts = [extent.start for extent in read_archive(out).records.values()]
-    assert all(start % ALIGNMENT == 0 for start in starts)
+    assert all(start % ALIGNMENT_BYTES == 0 for start in starts)
 
 
 def test_records_at_pages_stay_at_pages(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    source.write_bytes(bytes(3 * PAGE))
-    crc = zlib.crc32(bytes(PAGE))
+    source.write_bytes(bytes(3 * PAGE_BYTES))
+    crc = zlib.crc32(bytes(PAGE_BYTES))
     records = {
-        "data/0": ByteRange(PAGE, source, PAGE, crc=crc),
-        "data/1": ByteRange(PAGE, source, 64, crc=crc),
+        "data/0": ByteRange(PAGE_BYTES, source, PAGE_BYTES, crc=crc),
+        "data/1": ByteRange(PAGE_BYTES, source, 64, crc=crc),
     }
 
     write(records, tmp_path / "out.pt")
 
     aligned, other = (e.start for e in read_archive(tmp_path / "out.pt").records.values())
-    assert aligned % PAGE == 0
-    assert other % PAGE != 0
+    assert aligned % PAGE_BYTES == 0
+    assert other % PAGE_BYTES != 0
 
 
 def test_zip_in_memory_is_read(file: Path) -> None:

@@ -220,7 +220,10 @@ def test_nothing_is_exported_unless_the_recipe_asks() -> None:
     assert findings(GatedNet(), "") == []
 
 
-def test_compiled_model_is_compared() -> None:
+@pytest.mark.parametrize("compiler", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_compiled_model_is_compared(compiler: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiler:
+        monkeypatch.setattr("modswap.ops.examine.exporting.ways._compiler", lambda: False)
     (found,) = findings(activation(), "compile", f"{__name__}:Halved", shape="[1, 2, 4, 4]")
 
     assert found.status == "passed"

@@ -282,7 +282,7 @@ def test_stricter_rule_passes_with_both_rules_the_place_and_the_option() -> None
     assert finding.fix.startswith("set `auto_pad: true` in the rule at swap.yaml:3:")
     assert finding.data["rule"] == "H and W divisible by 4"
     assert finding.data["original"] == "any"
-    assert finding.data["probes"] > 50
+    assert 20 < finding.data["probes"] < 50
     assert [16, 16] in finding.data["accepted"]
 
 

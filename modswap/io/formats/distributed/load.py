@@ -26,7 +26,8 @@ from modswap.io.formats.distributed.optimizer_state import keep
 from modswap.io.formats.distributed.rewrite import DistributedRewriting, Fresh
 from modswap.io.formats.format import Format, Swap, Swaps
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError, read_pickle
-from modswap.io.pickled.opened import DATA, PICKLE, content
+from modswap.io.pickled.opened import PICKLE, content
+from modswap.io.pickled.storages import DATA
 from modswap.io.raw.folder_files import own_records
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 from modswap.io.recognise.look import Look

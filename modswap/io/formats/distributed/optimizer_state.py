@@ -8,7 +8,7 @@ from modswap.core.decided.optimizer import Group, Regrouped, Shape, regroup
 from modswap.io.formats.distributed.metadata import Distributed, Item
 from modswap.io.pickled.data import UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
-from modswap.io.pickled.optimizers import Parameters
+from modswap.io.pickled.optimizers import Parameters, left_out_note
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 
@@ -169,10 +169,7 @@ def _bytes(item: Item, source: Distributed) -> bytes:
 def _leave_out(optimizer: _Optimizer, done: Kept) -> None:
     tables = (*optimizer.state.values(), *optimizer.groups.values())
     done.gone += [item.name for entries in tables for item in entries.values()]
-    done.notes.append(
-        f"{optimizer.name!r} was left out: which of its state belongs to which parameter cannot "
-        "be told for certain; build a fresh optimizer before training on"
-    )
+    done.notes.append(left_out_note(optimizer.name))
 
 
 class _Refilled:

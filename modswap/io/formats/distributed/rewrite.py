@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import prod
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,7 @@ class DistributedRewriting:
         own = next(n for n in map(_OWN.format, range(len(digests) + 1)) if n not in digests)
         places = self._put_fresh(out / own, digests)
         texts = {
-            METADATA: write_pickle(self._metadata(moved, own, places), attrgetter("key")),
+            METADATA: write_pickle(self._metadata(moved, own, places))[0],
             RECORDS: _json({"recipe": records.recipe, "receipt": records.receipt}),
         }
         for name, data in texts.items():

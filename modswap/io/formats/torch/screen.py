@@ -6,7 +6,6 @@ allowed class runs its constructor, which may take all memory; an attribute may 
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,8 +13,9 @@ from torch import nn
 
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.pickled.data import Instance, Name, Storage, read_pickles
-from modswap.io.pickled.outline import ITEM_BYTES, payload_of, tensor_parts
-from modswap.io.pickled.walk import everything, is_dict
+from modswap.io.pickled.outline import payload_of
+from modswap.io.pickled.values import tensor_parts
+from modswap.io.pickled.walk import container_in_itself, everything
 from modswap.io.recognise.look import Look
 
 
@@ -84,7 +84,7 @@ def _sizes(look: Look, payload: Any) -> dict[str, int]:
 
 def _check_storage(stored: Storage, held: int | None, look: Look) -> None:
     """Refuse a storage of another size than its record, beyond which others would be read."""
-    nbytes = stored.count * ITEM_BYTES.get(stored.kind.attribute.removesuffix("Storage"), 1)
+    nbytes = stored.nbytes
     if held is None and look.names:
         return  # torch says which record is missing
     if held is None:
@@ -123,8 +123,9 @@ def _check_state(made: Instance, look: Look) -> None:
         raise look.error(what, "save it again with a current torch")
     elif isinstance(state, dict) and ("_modules" in state or name.startswith("torch.nn.")):
         taken = _MODULE
-    for one in state if isinstance(state, tuple) else (state,):
-        planted = sorted(taken & {k for k in one if isinstance(k, str)}) if is_dict(one) else []
+    states = state if isinstance(state, tuple) else (state,)
+    for held in (held for held in states if isinstance(held, dict)):
+        planted = sorted(taken & {key for key in held if isinstance(key, str)})
         if planted:
             what = f"it puts an attribute {planted[0]!r} into a {made.what}, in place of the method"
             raise UnsafeError(what, str(look.file), _FIX)
@@ -132,7 +133,7 @@ def _check_state(made: Instance, look: Look) -> None:
 
 def _check_tensor(made: Instance, look: Look) -> None:
     parts = tensor_parts(made)
-    if parts is None or not isinstance(parts.stored, Storage):
+    if parts is None:
         return
     held = parts.stored.count * parts.itemsize
     if parts.nbytes > max(held, 0) + _SPARE:
@@ -144,44 +145,9 @@ def _check_tensor(made: Instance, look: Look) -> None:
 
 
 def _check_rings(payload: Any, look: Look) -> None:
-    """Refuse what contains itself, on which every walk of a model would end badly."""
-    done: set[int] = set()
-    for value in everything(payload):
-        if isinstance(value, (Instance, dict, list)) and _holds_itself(value, done):
-            what = f"a {value.what if isinstance(value, Instance) else type(value).__name__}"
-            fix = "save the model again without the ring"
-            raise CheckpointError(f"{what} of it contains itself", str(look.file), fix)
-
-
-def _holds_itself(start: Any, done: set[int]) -> bool:
-    above: set[int] = set()
-    stack: list[tuple[Any, bool]] = [(start, False)]
-    while stack:
-        value, left = stack.pop()
-        if left:
-            above.discard(id(value))
-            done.add(id(value))
-            continue
-        if id(value) in above:
-            return True
-        if id(value) in done:
-            continue
-        above.add(id(value))
-        stack.append((value, True))
-        stack += [
-            (one, False) for one in _held(value) if isinstance(one, (Instance, dict, list, tuple))
-        ]
-    return False
-
-
-def _held(value: Any) -> Iterator[Any]:
-    """Yield what a container holds; of a module its modules, and no other attributes."""
-    if isinstance(value, dict):
-        yield from value.values()
-    elif isinstance(value, (list, tuple)):
-        yield from value
-    else:
-        yield from (item for _, item in value.items)
-        yield from value.elements
-        if isinstance(value.state, dict):
-            yield value.state.get("_modules")
+    """Refuse a container that holds itself, on which every walk of a model would end badly."""
+    ring = container_in_itself(payload)
+    if ring is not None:
+        what = f"a {ring.what if isinstance(ring, Instance) else type(ring).__name__}"
+        fix = "save the model again without the ring"
+        raise CheckpointError(f"{what} of it contains itself", str(look.file), fix)

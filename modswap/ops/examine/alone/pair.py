@@ -8,7 +8,8 @@ from torch import nn
 
 from modswap.ops.examine.alone.inputs import Inputs
 from modswap.ops.run.describe import all_finite, live_tensors
-from modswap.ops.run.isolation import put_back, seeded, set_mode
+from modswap.ops.run.isolation import put_back, set_mode
+from modswap.seeds import seeded
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from modswap.ops.examine.alone.inputs import Inputs, enlarged, make_inputs, shru
 from modswap.ops.examine.alone.pair import NoPair, Pair, loses_finite, outputs_of
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.describe import one_line, positional
-from modswap.ops.run.isolation import seeded
 from modswap.ops.run.random_weights import UnfitError, copied, placeholders
+from modswap.seeds import seeded
 
 KEPT_BYTES = 256 << 20  # weights of pairs that are kept; larger ones are made for each examination
 PAIR_SEED, CHECK_SEED = 0, 1  # apart: a changed input must not be drawn as the first one was

@@ -18,9 +18,6 @@ from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.outcome import Outcome
 from modswap.io.formats.survey import survey
-from modswap.io.pickled.data import Instance, Name, UnreadableError
-from modswap.io.pickled.edit import put_module, put_weights, value_at
-from modswap.io.pickled.opened import open_legacy, open_zip
 from modswap.io.recipe.reader import parse_recipe
 from modswap.io.recognise.look import look_at
 from modswap.ops.jobs.replace import replace_file
@@ -107,15 +104,6 @@ def test_names_with_dots_are_found(tmp_path: Path) -> None:
     assert b"SEBlock" in written
 
 
-def test_path_that_is_not_there_is_an_error() -> None:
-    model = Instance("new", Name("torch.nn", "Module"), (), {"_modules": {}, "_parameters": {}})
-
-    with pytest.raises(UnreadableError, match="it has no module 'a'"):
-        put_module(model, "a", model)
-    with pytest.raises(UnreadableError, match=r"it holds nothing under 'a\.b'"):
-        value_at({"a": 3}, ("a", "b"))
-
-
 def test_new_weights_come_beside_their_neighbours(tmp_path: Path) -> None:
     class Plain(GatedNet):
         def __init__(self) -> None:
@@ -144,14 +132,6 @@ def test_new_weights_come_beside_their_neighbours(tmp_path: Path) -> None:
         names = [*read(tmp_path / f"out-{name}.pt")]
         assert sum("space_attention" in n for n in names) == 2
         assert {n for n in names if "space" not in n} == set(weights)
-
-
-def test_nearest_names_are_those_that_share_the_most() -> None:
-    held = {"a.x": 1, "z": 2}
-
-    put_weights(held, ["a.b.gate."], {"a.b.gate.w": 3}, {})
-
-    assert [*held] == ["a.x", "a.b.gate.w", "z"]
 
 
 class Labelled(nn.Module):
@@ -241,33 +221,6 @@ def test_old_file_goes_over_to_safetensors(tmp_path: Path) -> None:
 
     loaded = modswap.load(tmp_path / "out.safetensors", FACTORY)
     assert torch.equal(loaded.get_parameter("head.weight"), weights["head.weight"])
-
-
-def test_old_files_of_other_machines_and_makers_are_not_read_as_data(tmp_path: Path) -> None:
-    file = tmp_path / "net.pt"
-    torch.save({"a.w": torch.ones(2)}, file, _use_new_zipfile_serialization=False)
-    content = file.read_bytes()
-    file.write_bytes(content.replace(b"little_endian\x94\x88", b"little_endian\x94\x89", 1))
-    if file.read_bytes() == content:
-        place = content.index(b"little_endian") + len(b"little_endian")
-        place = content.index(b"\x88", place)
-        file.write_bytes(content[:place] + b"\x89" + content[place + 1 :])
-
-    with pytest.raises(UnreadableError, match="the order of another kind of machine"):
-        open_legacy(look_at(file))
-
-    file.write_bytes(content[: content.rindex(b"\x80\x02")] + b"\x80\x02K\x01.")
-    with pytest.raises(UnreadableError, match="it does not say which storages follow"):
-        open_legacy(look_at(file))
-
-
-def test_zip_of_another_kind_of_machine_is_not_read_as_data(tmp_path: Path) -> None:
-    torch.save({"w": torch.ones(2)}, tmp_path / "net.pt")
-    content = (tmp_path / "net.pt").read_bytes()
-    (tmp_path / "net.pt").write_bytes(content.replace(b"little", b"bigger"))
-
-    with pytest.raises(UnreadableError, match="the order of another kind of machine"):
-        open_zip(look_at(tmp_path / "net.pt"))
 
 
 def repacked(source: Path, out: Path, change: dict[str, bytes | None]) -> None:
