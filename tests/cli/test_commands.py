@@ -1,4 +1,8 @@
-"""The real command: exit codes, standard output and error, files."""
+"""The real command: exit codes, standard output and error, files.
+
+Covers: app, options, outcomes, session, commands.catalogue, commands.check, commands.demo,
+commands.init, commands.replace, commands.schema, commands.tree.
+"""
 
 import io
 import json
@@ -7,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -246,6 +249,22 @@ def test_verbose_tells_what_is_being_done(modswap: Command) -> None:
     assert "… verification pass" in ran.err
 
 
+@pytest.mark.slow
+def test_quiet_demo_prints_its_steps_without_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    for name, value in (("TRAIN", 40), ("TEST", 8), ("HEAL_STEPS", 2)):
+        monkeypatch.setattr(f"modswap.ops.demo.run.{name}", value)
+
+    code = run(["demo", str(tmp_path / "here"), "--width", "2", "--steps", "1", "-q"])
+
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "before the swap" in said
+    assert "OK  2 sites swapped" not in said
+
+
 # -- several recipes
 
 
@@ -412,55 +431,11 @@ def test_starter_recipe_is_printed_without_a_file(modswap: Command) -> None:
     assert "factory: tests.models:build_gated" in ran.out
 
 
-def test_starter_recipe_takes_what_its_name_says_to_be_an_attention(modswap: Command) -> None:
-    parts = OrderedDict(
-        stem=nn.Conv2d(3, 16, 3, padding=1),
-        dense=nn.Sequential(nn.Conv2d(16, 16, 1)),  # no `se`, and neither is its class
-        attn=nn.Sequential(nn.Conv2d(16, 16, 1)),
-    )
-    torch.save(nn.Sequential(parts), "parts.pt")
-
-    ran = modswap("init", "parts.pt", "--input", "1,3,28,28")
-
-    assert ran.code == 0, ran.err
-    assert '- match: "attn"' in ran.out
-
-
-def test_starter_recipe_for_tokens_that_make_no_map(modswap: Command) -> None:
-    parts = OrderedDict(
-        norm=nn.LayerNorm(16), attn=nn.Sequential(nn.Linear(16, 16)), head=nn.Linear(16, 2)
-    )
-    torch.save(nn.Sequential(parts), "tokens.pt")
-
-    ran = modswap("init", "tokens.pt", "--input", "1,50,16", "-o", "first.yaml")
-
-    assert ran.code == 0, ran.err
-    assert "with: MultiHeadSelfAttention" in Path("first.yaml").read_text()
-    assert modswap("check", "tokens.pt", "-c", "first.yaml").code == 0
-
-
 def test_starter_recipe_needs_an_input_that_fits(modswap: Command) -> None:
     ran = modswap("init", "net.pt", "--input", "1,5,8,8", *ALLOW)
 
     assert ran.code == 2
     assert "no dummy input fits; tried: (1, 5, 8, 8)" in ran.err
-
-
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [
-        (nn.Sequential(nn.Flatten(), nn.ReLU()), "no layer shows the shape of an input"),
-        (nn.Sequential(nn.Conv2d(3, 4, 1)), "none of 0 modules that keep their shape"),
-    ],
-    ids=["no layer", "no target"],
-)
-def test_file_without_targets_is_told(modswap: Command, model: nn.Module, said: str) -> None:
-    torch.save(model, "odd.pt")
-
-    ran = modswap("init", "odd.pt")
-
-    assert ran.code == 2
-    assert said in ran.err
 
 
 def test_catalogue_lists_and_tells(modswap: Command) -> None:

@@ -1,4 +1,7 @@
-"""The demonstration: its network, its images, and the whole of it, small."""
+"""The demonstration: its network, its images, and a small run of it.
+
+Covers: data, network, run, train.
+"""
 
 import sys
 from importlib.util import find_spec
@@ -88,19 +91,3 @@ def test_demo_runs_to_its_end(
         "unetpp.pt",
     ]
     assert run(["tree", "modswap-demo/unetpp-training.pt", "--depth", "1"]) == 0
-
-
-@needs_images
-@pytest.mark.slow
-def test_quiet_demo_prints_its_steps_without_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in (("TRAIN", 40), ("TEST", 8), ("HEAL_STEPS", 2)):
-        monkeypatch.setattr(f"modswap.ops.demo.run.{name}", value)
-
-    code = run(["demo", str(tmp_path / "here"), "--width", "2", "--steps", "1", "-q"])
-
-    said = capsys.readouterr().out
-    assert code == 0
-    assert "before the swap" in said
-    assert "OK  2 sites swapped" not in said

@@ -118,8 +118,7 @@ def test_modules_of_one_name_in_two_folders_stay_apart(folder: Path) -> None:
     for name, channels in (("one", 16), ("two", 8)):
         Path(name).mkdir()
         Path(name, "nets.py").write_text(
-            "from tests.models import build_gated\n"
-            f"def build():\n return build_gated({channels})\n"
+            f"from tests.models import build_gated\ndef build():\n return build_gated({channels})\n"
         )
         torch.save(build_gated(channels).state_dict(), f"{name}/net.pt")
         Path(name, "swap.yaml").write_text(QUICKLY + "model: {factory: 'nets:build'}\n")

@@ -1,4 +1,4 @@
-"""What would pass, and `modswap check --fix`, by the real command."""
+"""Advice that would pass, and `modswap check --fix`, by the real command."""
 
 import sys
 from collections.abc import Callable
