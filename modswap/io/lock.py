@@ -34,7 +34,7 @@ def read_lock(file: Path) -> Lock:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "its top"
-        what = f"it is no lock file: at {place!r}: {first['msg'].lower()}"
+        what = f"it is not a lock file: at {place!r}: {first['msg'].lower()}"
         raise UsageError(what, str(file), f"remove it, and {_ANEW}") from None
 
 

@@ -25,22 +25,20 @@ def lacks_memory(error: BaseException) -> bool:
     return False
 
 
-def no_memory(file: Path | str = "") -> CheckpointError:
-    """Return the error for a file that takes more memory than there is."""
-    what = "there is not enough memory for it"
-    return CheckpointError(
-        what, str(file), "close other programs, or use a machine with more memory"
-    )
-
-
 @contextmanager
 def enough_memory(file: Path) -> Iterator[None]:
-    """Raise the error of this file if the block runs out of memory.
+    """Turn any error that a lack of memory caused in a reader or a writer into one error.
+
+    Args:
+        file: The file that the block reads or writes.
 
     Raises:
-        CheckpointError: If it does.
+        CheckpointError: If the block runs out of memory.
     """
     try:
         yield
-    except MemoryError as error:
-        raise no_memory(file) from error
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        fix = "close other programs, or use a machine with more memory"
+        raise CheckpointError("there is not enough memory for it", str(file), fix) from error

@@ -48,7 +48,7 @@ def _typed() -> str:
 
 
 def _no_text(error: UnicodeDecodeError, name: str) -> RecipeError:
-    what = f"it is no text: byte {error.start} is not UTF-8"
+    what = f"it is not text: byte {error.start} is not UTF-8"
     return RecipeError(what, name, "save it as UTF-8, or name the recipe")
 
 

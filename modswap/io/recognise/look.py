@@ -151,7 +151,7 @@ def foreign(look: Look) -> CheckpointError:
         fix = f"name its folder, {look.file.parent}" if index else "name the checkpoint itself"
         return look.error(what, fix)
     what = f"it is of no known format (it begins {look.head[:8].hex(' ')})"
-    return look.error(what, "modswap reads what torch.save and safetensors write")
+    return look.error(what, "modswap reads files of torch.save and of safetensors")
 
 
 def _foreign_zip(look: Look) -> tuple[str, str] | None:

@@ -12,7 +12,13 @@ from modswap.core.progress import Progress, silent
 from modswap.io.formats import ENDINGS, refuse_target
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.allowed import with_recipe
-from modswap.ops.measure.memory import RUN, Bound, bounds_of, check_memory, check_swapped_memory
+from modswap.ops.measure.memory import (
+    MAX_READ_BYTES,
+    Bound,
+    bounds_of,
+    check_memory,
+    check_swapped_memory,
+)
 from modswap.ops.outcomes import count_params, failure, site_outcomes
 from modswap.ops.reopen import Loaded, load
 from modswap.ops.run.forward import named_tensors
@@ -133,13 +139,13 @@ def _bounded(subject: Subject, out: Path | None, *, unreal: bool) -> Subject:
     """Return the subject with a bound on the weights to read where the file cannot be mapped."""
     if out is not None and out.suffix.lower() in ENDINGS:
         return subject  # to write another format, all weights are read
-    return replace(subject, policy=replace(subject.policy, most=0 if unreal else RUN))
+    return replace(subject, policy=replace(subject.policy, most=0 if unreal else MAX_READ_BYTES))
 
 
 def _too_large(loaded: Loaded) -> tuple[str, ...]:
     """Return a note if a model is too large to run on its weights, else nothing."""
     held = {id(t): t.nbytes for t in named_tensors(loaded.model).values()}
     nbytes = sum(held.values())
-    if nbytes <= RUN:
+    if nbytes <= MAX_READ_BYTES:
         return ()
     return (f"the passes ran on shapes alone: reading {nbytes / 2**30:.1f} GiB would take memory",)

@@ -1,4 +1,7 @@
-"""Inputs that are ignored, causality and masks that are lost (dependence, alone/tokens)."""
+"""Inputs that are ignored, causality and masks that are lost.
+
+Covers: alone.tokens.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,7 @@
-"""Exporting the swapped model, and comparing what was exported with it."""
+"""Swapped models that are exported and compared.
+
+Covers: exporting.ways, exporting.messages.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -209,7 +212,7 @@ def test_large_model_is_skipped_with_its_size() -> None:
 
 
 def test_way_that_takes_too_long_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(under_test, "SECONDS", 0.001)
+    monkeypatch.setattr(under_test, "TIMEOUT_SECONDS", 0.001)
 
     (found,) = findings(GatedNet(), "pt2")
 

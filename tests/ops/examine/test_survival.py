@@ -1,4 +1,7 @@
-"""Loading the written file in a fresh process, and what host libraries would lose."""
+"""Files that are loaded in a fresh process, and notes on host libraries.
+
+Covers: reloading.host_notes.
+"""
 
 import os
 import sys

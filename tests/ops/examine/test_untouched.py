@@ -1,4 +1,7 @@
-"""Writes of a new module into inputs, buffers, flags (untouched, alone/readers)."""
+"""Writes of a new module into inputs, buffers and flags.
+
+Covers: alone.readers.
+"""
 
 import random
 from collections import OrderedDict

@@ -1,4 +1,7 @@
-"""Pairs of an old and a new module run alone (sites, pair, inputs, bounds, movement)."""
+"""Pairs of an old and a new module run alone.
+
+Covers: pair, inputs, bounds, movement.
+"""
 
 import random
 from collections.abc import Callable
