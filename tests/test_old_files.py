@@ -15,7 +15,7 @@ import modswap
 from modswap.cli.app import run
 from modswap.core.asked.job import Policy
 from modswap.core.kept.receipt import read_receipt
-from modswap.io.formats import read
+from modswap.io.formats.reading import read
 from modswap.io.recipe.reader import parse_recipe
 
 FOLDER = Path(__file__).parent / "fixtures" / "before_the_rebuild"

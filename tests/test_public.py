@@ -3,6 +3,8 @@
 Covers: __main__.
 """
 
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import modswap
 from modswap import nn
 from modswap.__main__ import main
 from modswap.io import formats
+from modswap.io.formats.format import Format, Lazy
 from modswap.nn import CATALOGUE
 from modswap.report import REPORTS
 
@@ -54,6 +57,19 @@ def test_every_report_of_the_folder_is_in_the_table() -> None:
 def test_every_format_of_the_folder_is_in_the_table() -> None:
     folder = PACKAGE / "io" / "formats"
     folders = {file.parent.name for file in folder.glob("*/__init__.py")}
-    homes = {row.load.__module__.split(".")[3] for row in formats.FORMATS}
+    rows = {
+        name: value
+        for name in folders
+        for value in vars(import_module(f"modswap.io.formats.{name}")).values()
+        if isinstance(value, Format)
+    }
 
-    assert homes == folders
+    assert rows.keys() == folders
+    assert set(rows.values()) <= set(formats.FORMATS)
+
+
+@pytest.mark.parametrize("row", formats.FORMATS, ids=lambda row: row.name)
+def test_every_function_of_a_format_is_there(row: Format) -> None:
+    members = (getattr(row, field.name) for field in fields(row))
+
+    assert all(callable(member.function) for member in members if isinstance(member, Lazy))

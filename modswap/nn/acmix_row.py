@@ -51,9 +51,8 @@ class ACmixOptions(Options):
         """Yield the options that do not go together, whatever the site."""
         if self.out_planes and self.head and self.out_planes % self.head:
             what = f"head {self.head} does not divide out_planes {self.out_planes}"
-            yield Conflict(
-                "head", what, f"set `head: {nearest_divisor(self.out_planes, self.head)}`"
-            )
+            near = nearest_divisor(self.out_planes, self.head)
+            yield Conflict("head", what, f"set `head: {near}`", (("head", near),))
 
 
 def fit(site: Site, options: ACmixOptions, *, adapt: bool) -> Blueprint:
@@ -90,7 +89,9 @@ def _kernel_att(site: Site, options: ACmixOptions, sizes: tuple[Size, ...]) -> C
             f"kernel_att {options.kernel_att} with dilation {options.dilation} reflects "
             f"{options.kernel_att // 2 * options.dilation} pixels, the map is {least}"
         )
-        raise ShapeError(what, site.path, f"set `kernel_att: {most}` or less, or leave it out")
+        fix = f"set `kernel_att: {most}` or less, or leave it out"
+        settings = (("kernel_att", most), ("kernel_att", "auto"))
+        raise ShapeError(what, site.path, fix, settings=settings)
     return given("kernel_att", options.kernel_att)
 
 
@@ -101,7 +102,8 @@ def _head(site: Site, options: ACmixOptions, planes: int) -> Choice:
         return Choice("head", near, reason)
     if planes % options.head:
         what = f"head {options.head} does not divide out_planes {planes}"
-        raise ShapeError(what, site.path, f"set `head: {near}`, or leave it out")
+        fix = f"set `head: {near}`, or leave it out"
+        raise ShapeError(what, site.path, fix, settings=(("head", near), ("head", "auto")))
     return given("head", options.head)
 
 

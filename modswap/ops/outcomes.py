@@ -14,11 +14,7 @@ from modswap.ops.swap import Prepared
 
 def failure(verdict: Verdict) -> ShapeError:
     """Return the error for a verdict that does not hold; the first divergence comes first."""
-    errors = [
-        ShapeError(problem.what, problem.path or "the model", problem.fix)
-        for problem in verdict.problems
-    ]
-    return together(errors)
+    return together([ShapeError.of(problem) for problem in verdict.problems])
 
 
 def site_outcomes(prepared: Prepared) -> tuple[SiteOutcome, ...]:

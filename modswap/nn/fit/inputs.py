@@ -8,6 +8,7 @@ from typing import NamedTuple
 from modswap.core.decided.blueprint import Adaptation
 from modswap.core.decided.verdict import structure_fix
 from modswap.core.errors import ShapeError, UnreachedError
+from modswap.core.finding import ADAPT
 from modswap.core.seen.site import Call, Extent, Layout, Site, extent
 from modswap.core.seen.values import NONE, Group, Plain, TensorInfo, Value, tensors
 
@@ -78,7 +79,8 @@ def called(site: Site) -> tuple[Call, ...]:
     """
     if not site.calls:
         fix = "give an input that reaches it, or take it out of the rule"
-        raise UnreachedError("the dummy forward never calls it", site.path, fix)
+        settings = (("exclude", site.path),)
+        raise UnreachedError("the dummy forward never calls it", site.path, fix, settings=settings)
     return site.calls
 
 
@@ -327,7 +329,7 @@ def judge_output(
         changes.append(change)
     if not adapt:
         what = next(mismatch(call, tensor) for call, (tensor, _) in pairs if call.output != tensor)
-        raise ShapeError(what, site.path, "set `adapt: true` in its rule")
+        raise ShapeError(what, site.path, "set `adapt: true` in its rule", settings=ADAPT)
     strides = frozenset.intersection(*(change.strides for change in changes))
     if not strides or len({change.needed for change in changes}) > 1:
         calls = " and ".join(dict.fromkeys(map(str, site.calls)))

@@ -37,7 +37,7 @@ def channels_of(site: Site, inputs: Inputs, name: str, wanted: int | None) -> Ch
     if wanted != channels:
         what = f"{name} is {wanted}, the site is given {channels} channels: {inputs.maps[0]}"
         told = f" as {inputs.layout}; if it lies otherwise, set `layout:`"
-        raise ShapeError(what + told, site.path, f"leave `{name}` out")
+        raise ShapeError(what + told, site.path, f"leave `{name}` out", settings=((name, "auto"),))
     return given(name, channels)
 
 
@@ -65,7 +65,8 @@ def heads_of(
         both = f"{dim} channels" if common == dim else f"dim {dim} and qk_dim {qk_dim}"
         what = f"{name} {wanted} does not divide {both}"
         near = nearest_divisor(common, wanted)
-        raise ShapeError(what, site.path, f"set `{name}: {near}`, or leave it out")
+        fix = f"set `{name}: {near}`, or leave it out"
+        raise ShapeError(what, site.path, fix, settings=((name, near), (name, "auto")))
     return given(name, wanted)
 
 

@@ -11,8 +11,9 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.errors import ModswapError, RecipeError, together
+from modswap.core.finding import HERE
 from modswap.core.seen.site import Site
-from modswap.core.words.nearest import did_you_mean
+from modswap.core.words.nearest import in_question, nearest
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.custom.fit import fit_custom
@@ -156,9 +157,13 @@ class Fitter:
             self.args = self._named(inspect.signature(self.cls).parameters)
             return
         if name not in CATALOGUE:
-            near = did_you_mean(name, CATALOGUE)
-            fix = near or "run `modswap catalogue` to list them, or name a package.module:Class"
-            raise RecipeError(f"no module {name!r} in the catalogue", where, fix)
+            near = nearest(name, CATALOGUE)
+            fix = in_question(near) or (
+                "run `modswap catalogue` to list them, or name a package.module:Class"
+            )
+            settings = tuple((HERE, known) for known in near)
+            what = f"no module {name!r} in the catalogue"
+            raise RecipeError(what, where, fix, settings=settings)
         self.row = CATALOGUE[name]
         self.args = self._named(self.row.options.model_fields)
         at = {"prefix": self._at("prefix")} if step.rule.prefix is not None else {}

@@ -16,7 +16,7 @@ from torch import nn
 from modswap.core.asked.job import Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.finding import Finding
-from modswap.io.formats import blank, write
+from modswap.io.formats.writing import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.ops.examine.bench import Bench

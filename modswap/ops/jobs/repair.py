@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -193,6 +192,4 @@ def _with_advice(error: ModswapError, remedy: Remedy | None, *, fix: bool) -> Mo
     advice = f"would pass with: {remedy.words}" if remedy else "no small change was found to pass"
     if error.fix:
         advice = f"{error.fix}{'' if error.fix.endswith('?') else ';'} {advice}"
-    advised = copy(error)
-    advised.fix = advice
-    return advised
+    return error.with_fix(advice)

@@ -9,9 +9,11 @@ from modswap.core.asked.job import Job, Subject
 from modswap.core.errors import ModswapError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress, silent
-from modswap.io.formats import ENDINGS, refuse_target
+from modswap.io.formats.choice import has_known_ending
+from modswap.io.formats.target import refuse_target
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.allowed import with_recipe
+from modswap.ops.load.model import Loaded
 from modswap.ops.measure.memory import (
     MAX_READ_BYTES,
     Bound,
@@ -20,11 +22,11 @@ from modswap.ops.measure.memory import (
     check_swapped_memory,
 )
 from modswap.ops.outcomes import count_params, failure, site_outcomes
-from modswap.ops.reopen import Loaded, load
+from modswap.ops.reopen import reopen
 from modswap.ops.run.forward import named_tensors
 from modswap.ops.run.inputs import calls_of, cases_of, example_calls
 from modswap.ops.swap import Prepared, prepare, verified
-from modswap.ops.write.writer import Surgery
+from modswap.ops.write.writer import Writer
 
 
 def replace_file(job: Job, progress: Progress = silent) -> Outcome:
@@ -60,11 +62,11 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     if job.out is not None:
         refuse_target(subject.file, job.out, force=job.force)
     progress(f"loading {subject.file}")
-    loaded = load(_bounded(subject, job.out, unreal=unreal), job.recipe)
-    surgery = Surgery(replace(job, subject=subject), loaded, progress, unread=unreal)
+    loaded = reopen(_bounded(subject, job.out, unreal=unreal), job.recipe)
+    writer = Writer(replace(job, subject=subject), loaded, progress, unread=unreal)
     large = () if unreal else _too_large(loaded)
     bounds = bounds_of(job, unreal=unreal or bool(large))
-    prepared = _prepared(surgery, bounds, unreal=unreal or bool(large))
+    prepared = _prepared(writer, bounds, unreal=unreal or bool(large))
     params = count_params(loaded.model)
     outcome = Outcome(
         command=command,
@@ -76,28 +78,28 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
         params_after=params,
         notes=(*loaded.container.notes, *large, *prepared.notes),
     )
-    outcome = _swapped(surgery, prepared, outcome, bounds)
+    outcome = _swapped(writer, prepared, outcome, bounds)
     return replace(outcome, seconds=time.monotonic() - started)
 
 
-def _prepared(surgery: Surgery, bounds: Sequence[Bound], *, unreal: bool) -> Prepared:
+def _prepared(writer: Writer, bounds: Sequence[Bound], *, unreal: bool) -> Prepared:
     """Run the reference passes, if they fit into memory, and build the new modules."""
-    model, recipe = surgery.loaded.model, surgery.job.recipe
-    given = calls_of(surgery.job.subject.inputs)
+    model, recipe = writer.loaded.model, writer.job.recipe
+    given = calls_of(writer.job.subject.inputs)
     calls = given or (() if recipe.inputs else example_calls(model))
     first = cases_of(calls or calls_of(recipe.inputs), recipe.verify)
     check_memory(model, first, bounds, seed=recipe.seed)
-    return prepare(model, recipe, calls, unreal=unreal, progress=surgery.progress)
+    return prepare(model, recipe, calls, unreal=unreal, progress=writer.progress)
 
 
 def _swapped(
-    surgery: Surgery, prepared: Prepared, outcome: Outcome, bounds: Sequence[Bound]
+    writer: Writer, prepared: Prepared, outcome: Outcome, bounds: Sequence[Bound]
 ) -> Outcome:
     """Swap, verify, examine and write; an error that stops it is the outcome's `error`."""
-    job, loaded = surgery.job, surgery.loaded
+    job, loaded = writer.job, writer.loaded
     try:
         check_swapped_memory(loaded.model, prepared, bounds)
-        with verified(loaded.model, prepared, surgery.progress) as standing:
+        with verified(loaded.model, prepared, writer.progress) as standing:
             bench = Bench(
                 loaded.model,
                 prepared,
@@ -107,14 +109,14 @@ def _swapped(
                 job.subject,
                 thorough=job.thorough or job.recipe.verify.thorough,
                 keys=_keys(loaded),
-                write=_copy_writer(surgery, outcome, prepared),
-                progress=surgery.progress,
+                write=_copy_writer(writer, outcome, prepared),
+                progress=writer.progress,
             )
             verdict = examined(standing.verdict, bench)
             outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
             if not verdict.ok:
                 raise failure(verdict)
-            return surgery.finish(outcome, prepared)
+            return writer.finish(outcome, prepared)
     except ModswapError as error:
         return replace(outcome, error=error)
 
@@ -127,17 +129,17 @@ def _keys(loaded: Loaded) -> tuple[str, ...]:
 
 
 def _copy_writer(
-    surgery: Surgery, outcome: Outcome, prepared: Prepared
+    writer: Writer, outcome: Outcome, prepared: Prepared
 ) -> Callable[[Path], Path] | None:
     """Return a function that writes the swapped model into a folder; None for a dry run."""
-    if surgery.job.out is None:
+    if writer.job.out is None:
         return None
-    return lambda folder: surgery.write_copy(folder, outcome, prepared)
+    return lambda folder: writer.write_copy(folder, outcome, prepared)
 
 
 def _bounded(subject: Subject, out: Path | None, *, unreal: bool) -> Subject:
     """Return the subject with a bound on the weights to read where the file cannot be mapped."""
-    if out is not None and out.suffix.lower() in ENDINGS:
+    if out is not None and has_known_ending(out):
         return subject  # to write another format, all weights are read
     return replace(subject, policy=replace(subject.policy, most=0 if unreal else MAX_READ_BYTES))
 

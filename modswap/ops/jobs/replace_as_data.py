@@ -17,12 +17,13 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.kept.receipt import read_receipt
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
-from modswap.io.formats import refuse_target, rewriting
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.format import Swap, Swaps
-from modswap.io.formats.survey import Place, Survey, survey
+from modswap.io.formats.outline import survey
+from modswap.io.formats.survey import FilePlace, Survey
+from modswap.io.formats.target import refuse_target
+from modswap.io.formats.writing import prepare_rewriting
 from modswap.io.pickled.optimizers import Parameters
-from modswap.io.recognise.look import look_at
 from modswap.io.rewriting import Rewriting
 from modswap.ops.build.fit import Built, Fitter, build_plan
 from modswap.ops.build.fit_from_layers import fit_from_layers
@@ -56,8 +57,8 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
     if job.out is not None:
         refuse_target(job.subject.file, job.out, force=job.force)
     progress(f"reading {job.subject.file}")
-    found = survey(look_at(job.subject.file))
-    plan = make_plan(job.recipe, [ward.site for ward in found.wards])
+    found = survey(job.subject.file)
+    plan = make_plan(job.recipe, [one.site for one in found.sites])
     built = _built(plan, found, job)
     prepared = _prepared(plan, built, job)
     outcome = Outcome(
@@ -102,15 +103,15 @@ def _built(plan: Plan, found: Survey, job: Job) -> tuple[Built, ...]:
     Raises:
         ModswapError: If a rule is wrong, or needs a size that only a forward pass shows.
     """
-    wards = {ward.site.path: ward for ward in found.wards}
+    known = {one.site.path: one for one in found.sites}
 
     def fit(fitter: Fitter, site: Site) -> Blueprint:
-        return fit_from_layers(wards[site.path], fitter)
+        return fit_from_layers(known[site.path], fitter)
 
     def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
-        ward = wards[sites[0].path]
+        old = known[sites[0].path]
         module = _new_module(step, sites, blueprint, job.recipe)
-        attributes = unknown_attributes(module, ward.site.class_name, ward.attributes)
+        attributes = unknown_attributes(module, old.site.class_name, old.attributes)
         return Built(step, sites, blueprint, module, take_over(module, sites[0], attributes))
 
     return build_plan(plan, job.recipe, fit, make)
@@ -142,14 +143,14 @@ def _rewriting(job: Job, found: Survey, prepared: Prepared) -> Rewriting:
     )
     container = Container(found.format, job.subject.file, None, slots, found.metadata)
     parameters = _parameters(found, prepared)
-    done = rewriting(container, Swaps(swaps, parameters), job.out, job.subject.policy)
+    done = prepare_rewriting(container, Swaps(swaps, parameters), job.out, job.subject.policy)
     if done is None:
         what = "it cannot be rewritten as data in another format"
         raise CheckpointError(what, str(job.subject.file), "give OUT the ending that the file has")
     return done
 
 
-def _swap(slot: Slot, place: Place, prepared: Prepared) -> Swap:
+def _swap(slot: Slot, place: FilePlace, prepared: Prepared) -> Swap:
     dtype = getattr(torch, place.dtype)
     return Swap(slot, tuple((one.paths, copied(one.module, dtype)) for one in prepared.built))
 
@@ -163,8 +164,8 @@ def _parameters(found: Survey, prepared: Prepared) -> Parameters:
         own.setdefault(parameter.name.rpartition(".")[0], []).append(parameter)
     after = own.get("", [])
     done: set[int] = set()
-    for ward in found.wards:
-        path = ward.site.path
+    for one in found.sites:
+        path = one.site.path
         module = swapped.get(path)
         if module is not None and id(module) not in done:
             done.add(id(module))

@@ -17,9 +17,8 @@ import modswap
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.outcome import Outcome
-from modswap.io.formats.survey import survey
+from modswap.io.formats.outline import survey
 from modswap.io.recipe.reader import parse_recipe
-from modswap.io.recognise.look import look_at
 from modswap.ops.jobs.replace import replace_file
 from modswap.ops.jobs.replace_as_data import replace_unbuilt
 from tests.models import GatedNet
@@ -166,7 +165,7 @@ def test_quantized_parameters_have_no_known_shape_and_do_no_harm(tmp_path: Path)
     payload = {"model": GatedNet(), "other": nn.ReLU(), "model_ema": GatedNet().state_dict()}
     torch.save(payload, tmp_path / "net.pt")
 
-    found = survey(look_at(tmp_path / "net.pt"))
+    found = survey(tmp_path / "net.pt")
 
     assert [place.keys for place in found.places] == [("model",)]
 
