@@ -100,7 +100,7 @@ def _differences(bench: Bench, run: _Run) -> list[Finding]:
     if run.case.autocast:  # which chooses dtypes operation by operation
         old, new = _of_any_precision(old), _of_any_precision(new)
     return [
-        Finding("matrix", problem.path, "failed", problem.what + _with(run), problem.fix)
+        replace(problem, check="matrix", what=problem.what + _with(run))
         for problem in judge([old], [new], paths).problems
     ]
 
