@@ -40,7 +40,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ParameterGroup:
     """A group of an optimizer.
 
     Args:
@@ -68,7 +68,7 @@ class Regrouped:
 
 
 def regroup(
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     moments: Mapping[int | str, Sequence[Shape]],
     before: Sequence[Parameter],
     after: Sequence[Parameter],
@@ -121,7 +121,7 @@ def _in_order(order: Sequence[str], kept: Sequence[str], members: set[str]) -> t
 
 
 def _owned(
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     moments: Mapping[int | str, Sequence[Shape]],
     before: Sequence[Parameter],
 ) -> tuple[list[list[str]], bool] | None:
@@ -146,7 +146,7 @@ def _owned(
     return None
 
 
-def _named(groups: Sequence[Group]) -> list[list[str]] | None:
+def _named(groups: Sequence[ParameterGroup]) -> list[list[str]] | None:
     """Return the names in each group where the optimizer kept them."""
     names = []
     for group in groups:
@@ -193,7 +193,7 @@ def _candidates(sizes: Sequence[int], given: Sequence[Parameter]) -> Iterator[li
 
 
 def _fits(
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     names: Sequence[Sequence[str]],
     moments: Mapping[int | str, Sequence[Shape]],
     shapes: Mapping[str, Shape],

@@ -225,7 +225,8 @@ def _not_passed_on(
     off = [name for name in ignores if name in was_off and not is_request(name)]
     if not off:
         return ()
-    names = positional(old, 1 + max((int(name) for name in off if name.isdigit()), default=-1))
-    shown = dict.fromkeys(names[int(name)] if name.isdigit() else name for name in off)
+    count = 1 + max((int(name) for name in off if name.isdigit()), default=-1)
+    names = {str(index): name for index, name in enumerate(positional(old, count))}
+    shown = dict.fromkeys(names.get(name, name) for name in off)
     verb, which = ("is", "it") if len(shown) == 1 else ("are", "one")
     return (f"{', '.join(shown)} {verb} not passed on: a call that sets {which} is refused",)

@@ -7,16 +7,17 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from modswap.core.decided.cost import Cost, judge_limits, limits_of
+from modswap.core.decided.cost import PassCost, judge_limits, limits_of
 from modswap.core.errors import ModswapError
 from modswap.core.finding import Finding
 from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.cost import costs_of
 from modswap.ops.measure.timing import latency, unread
 from modswap.ops.outcomes import count_params
-from modswap.ops.run.describe import live_tensors, one_line
+from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case
+from modswap.ops.run.leaves import live_tensors
 
 
 def limits(bench: Bench) -> Iterator[Finding]:
@@ -59,7 +60,7 @@ class _Measures:
         return self._ways[name]()
 
     @cached_property
-    def _cost(self) -> Cost:
+    def _cost(self) -> PassCost:
         prepared = self._bench.prepared
         return costs_of(self._bench.model, prepared.cases[0], seed=prepared.seed).model
 

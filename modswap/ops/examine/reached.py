@@ -1,7 +1,7 @@
 """Compare how often sites run where no hook watches them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from modswap.core.finding import Finding
 from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.timing import unread
 from modswap.ops.run.describe import one_line
-from modswap.ops.run.inputs import Case, make
+from modswap.ops.run.devices import device_of
+from modswap.ops.run.forward import input_dtype
+from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import fake_values, needs_values
 from modswap.seeds import seeded
@@ -40,8 +42,7 @@ def reached(bench: Bench) -> Iterator[Finding]:
             unreal = False
             before = _counts(model, olds, case, bench, unreal=unreal)
     after = _counts(bench.model, news, case, bench, unreal=unreal)
-    cases = zip(bench.prepared.cases, bench.after, strict=True)
-    watched = next((trace.seen.by_path() for at, trace in cases if at.mode == case.mode), {})
+    watched = _calls_in(bench, case.mode)
     for built in bench.prepared.built:
         paths = [site.path for site in built.sites]
         first = paths[0]
@@ -54,6 +55,12 @@ def reached(bench: Bench) -> Iterator[Finding]:
                 same_class=type(olds[path]) is type(built.module),
             )
             yield runs.finding(path)
+
+
+def _calls_in(bench: Bench, mode: str) -> Mapping[str, Sequence[Any]]:
+    """Return the calls of each module in the first pass of a mode after the swap."""
+    passes = zip(bench.prepared.cases, bench.after, strict=True)
+    return next((trace.seen.by_path() for case, trace in passes if case.mode == mode), {})
 
 
 def _raised(counts: Counter[str] | Exception) -> Exception | None:
@@ -108,8 +115,7 @@ def _counts(
     with untouched(model, training=False, unreal=unreal), seeded(seed), torch.no_grad():
         for path, module in modules.items():
             vars(module)["forward"] = _counting(module.forward, path, counts)
-        generator = torch.Generator().manual_seed(seed)
-        args, kwargs = make([case.call.args, case.call.kwargs], generator)
+        args, kwargs = case.call.live(seed, input_dtype(model, case), device_of(model))
         try:
             _run(model, args, kwargs, unreal=unreal)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything

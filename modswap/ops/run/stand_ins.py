@@ -1,4 +1,4 @@
-"""Running a model on tensors that have shapes, dtypes and strides, but no data and no memory."""
+"""Make tensors that have shapes, dtypes and strides, but no data, to run a model on."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map
 
-# what only fake tensors raise: the model needs values to go on
+from modswap.ops.run.leaves import map_tensors
+
+# exceptions of fake tensors alone: the model needs values to go on
 VALUES_NEEDED = (
     "DataDependentOutputException",
     "DynamicOutputShapeException",
@@ -51,7 +52,7 @@ def meta_values(
         return stand_ins[id(tensor)]
 
     def moved(value: Any) -> Any:
-        return tree_map(lambda leaf: leaf.to("meta") if torch.is_tensor(leaf) else leaf, value)
+        return map_tensors(lambda tensor: tensor.to("meta"), value)
 
     with torch.device("meta"):
         named = {n: meta(p) for n, p in model.named_parameters(remove_duplicate=False)}
@@ -87,8 +88,7 @@ def fake_values(
         return stand_ins[id(tensor)]
 
     def fake_inputs(value: Any) -> Any:
-        as_fake = mode.from_tensor
-        return tree_map(lambda leaf: as_fake(leaf) if torch.is_tensor(leaf) else leaf, value)
+        return map_tensors(mode.from_tensor, value)
 
     try:
         logger.setLevel(logging.CRITICAL)  # it logs a traceback for every error we catch
@@ -101,7 +101,7 @@ def fake_values(
 
 
 def _made_fake(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
-    """Return a fake tensor that lies as another does; plain ones are made anew: it is quicker."""
+    """Return a fake tensor with the strides of another; making plain ones anew is quicker."""
     if type(tensor) in {torch.Tensor, nn.Parameter} and tensor.layout is torch.strided:
         device = tensor.device
         if device.type != "meta":
