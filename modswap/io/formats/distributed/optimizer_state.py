@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from modswap.core.decided.optimizer import Group, Regrouped, Shape, regroup
+from modswap.core.decided.optimizer import ParameterGroup, Regrouped, Shape, regroup
 from modswap.io.formats.distributed.metadata import Distributed, Item
 from modswap.io.pickled.data import UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
@@ -132,16 +132,16 @@ def _parsed(keys: Keys) -> Iterator[tuple[Keys, bool, str, str, str]]:
             yield tuple(root), True, table, name, key
 
 
-def _groups(optimizer: _Optimizer, source: Distributed) -> list[Group]:
+def _groups(optimizer: _Optimizer, source: Distributed) -> list[ParameterGroup]:
     """Return an optimizer's groups; empty if they are not named."""
     if optimizer.flat:
-        return [Group(tuple(dict.fromkeys((*optimizer.groups, *optimizer.state))))]
+        return [ParameterGroup(tuple(dict.fromkeys((*optimizer.groups, *optimizer.state))))]
     groups = []
     for number, entries in sorted(optimizer.groups.items(), key=_number):
         names = _value(entries.get("params"), source) if number else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return []
-        groups.append(Group(tuple(names)))
+        groups.append(ParameterGroup(tuple(names)))
     return groups
 
 
