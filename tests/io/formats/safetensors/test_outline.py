@@ -8,7 +8,7 @@ from safetensors.torch import save_file, save_model
 
 from modswap.core.asked.job import Policy, Subject
 from modswap.io.formats.outline import outline
-from modswap.ops.jobs.built_tree import build_tree
+from modswap.ops.jobs.model_tree import build_tree
 from tests.io.pickled.test_outline import tied
 from tests.models import GatedNet
 
