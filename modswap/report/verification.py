@@ -7,7 +7,7 @@ from rich.text import Text
 
 from modswap.core.decided.verdict import CaseVerdict, Verdict
 from modswap.core.errors import ModswapError
-from modswap.core.finding import Finding
+from modswap.core.finding import THE_MODEL, Finding
 from modswap.core.seen.values import Group, TensorInfo, Value
 from modswap.report.page import Page
 
@@ -105,10 +105,16 @@ def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]
         yield Text.assemble(GOOD, f"{', '.join(names)}: {said}")
         for line in _advice(groups, names):
             yield Text(f"        {line}", no_wrap=True, overflow="fold")
-        for name in names if page.verbose else ():
-            for found in groups[name]:
-                if found.status == "passed" and found.what:
-                    yield Text(f"      {name}, {found.path or 'the model'}: {found.what}", "dim")
+        if page.verbose:
+            yield from _remarks(groups, names)
+
+
+def _remarks(groups: Mapping[str, Sequence[Finding]], names: Sequence[str]) -> Iterator[Text]:
+    """Yield the words of every finding that passed."""
+    for name in names:
+        for found in groups[name]:
+            if found.status == "passed" and found.what:
+                yield Text(f"      {name}, {found.path or THE_MODEL}: {found.what}", "dim")
 
 
 def _advice(groups: Mapping[str, Sequence[Finding]], names: Sequence[str]) -> Iterator[str]:
@@ -159,7 +165,7 @@ def _skipped(groups: Mapping[str, Sequence[Finding]]) -> Iterator[Text]:
 
 
 def _failed(found: Finding) -> Text:
-    said = Text(f"      {found.path or 'the model'}: ").append(found.what, "bold")
+    said = Text(f"      {found.path or THE_MODEL}: ").append(found.what, "bold")
     if found.fix:
         said.append(f"\n        fix: {found.fix}")
     return said

@@ -1,4 +1,7 @@
-"""Reports: what they look like, and that their numbers add up."""
+"""Reports for people and programs: their look, numbers summed.
+
+Covers: json_report, page, table, verification.
+"""
 
 import json
 import re
