@@ -342,7 +342,7 @@ REFUSED = [
     (lambda: SEBlock(0), "channel must be at least 1, got 0"),
     (lambda: ECA(8, 4), "k_size must be odd, got 4"),
     (lambda: CBAM(8, 0), "reduction_ratio must be at least 1, got 0"),
-    (lambda: ConvGate(8, kernel_size=2), "kernel_size must be odd and at least 1, got 2"),
+    (lambda: ConvGate(8, kernel_size=2), "kernel_size must be odd, got 2"),
     (lambda: ConvGate(8, stride=0), "stride must be at least 1, got 0"),
     (lambda: MultiHeadSelfAttention(8, 3), "dim 8 is not divisible by num_heads 3"),
     (lambda: WindowAttention(8, 3), "dim 8 is not divisible by num_heads 3"),

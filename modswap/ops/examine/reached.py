@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from modswap.core.finding import Finding
+from modswap.nn.fake_tensors import needs_values
 from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.timing import unread
 from modswap.ops.run.describe import one_line
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.stand_ins import fake_values, needs_values
+from modswap.ops.run.stand_ins import fake_values
 
 _WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"
 _FASTER = (
