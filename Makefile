@@ -5,16 +5,22 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint fuzz bench hosts clean
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: help demo test test-all lint fuzz bench hosts clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo.done  ## train a network on real images, swap its gates, show what happened
 	$(BIN)/modswap demo
 
-test: $(VENV)/dev.done  ## run all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/dev.done  ## run the quick tests, in at most 5 minutes on 2 cores
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-all: $(VENV)/hosts.done  ## run all tests with all hosts, then fuzz for MINUTES=5; keep a summary
+	$(PYTEST) -m '' --hypothesis-profile=thorough --summary benchmarks/results/test-all.txt $(PYTEST_ARGS)
+	$(BIN)/python -m tests.io.fuzzing --minutes $(or $(MINUTES),5)
 
 lint: $(VENV)/dev.done  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -7,8 +7,8 @@ from modswap.core.version import __version__
 if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe
     from modswap.core.kept.outcome import Outcome
-    from modswap.io.recipe.reader import read_recipe
     from modswap.ops.api import apply_recipe, load, replace, save
+    from modswap.ops.recipes import read_recipe
 
 __all__ = [
     "Outcome",
@@ -24,7 +24,7 @@ __all__ = [
 _HOMES = {
     "Outcome": "modswap.core.kept.outcome",
     "Recipe": "modswap.core.asked.recipe",
-    "read_recipe": "modswap.io.recipe.reader",
+    "read_recipe": "modswap.ops.recipes",
     "apply_recipe": "modswap.ops.api",
     "load": "modswap.ops.api",
     "replace": "modswap.ops.api",

@@ -1,23 +1,80 @@
-"""What all tests share."""
+"""Fixtures and settings that all tests share."""
 
 import os
-from collections.abc import Callable
+import platform
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-# the same examples each time, for a verdict on a change; elsewhere new ones are tried
-# a machine that is busy makes them slowly, which is no fault of theirs
-SLOW = (hypothesis.HealthCheck.too_slow,)
-hypothesis.settings.register_profile("ci", derandomize=True, suppress_health_check=SLOW)
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: threads would wait for theirs
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# a busy machine makes examples slowly, which is no fault of theirs
+PATIENT: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+}
+hypothesis.settings.register_profile("quick", max_examples=50, **PATIENT)
+# the same examples each time, for a verdict on a change; other profiles try new ones
+hypothesis.settings.register_profile("ci", max_examples=50, derandomize=True, **PATIENT)
+hypothesis.settings.register_profile("thorough", max_examples=500, **PATIENT)
+hypothesis.settings.load_profile("quick")
+# tests and the processes that they start share the cores: threads would wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# those processes need not compile the package again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 GOLDEN = Path(__file__).parent / "golden"
+MAX_WORKERS = 8  # a worker holds up to 1.5 GB
+SLOWEST = 10  # tests that a summary names
+STARTED = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the expected reports anew")
+    parser.addoption("--summary", type=Path, help="write counts, seconds and slowest tests there")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the workers of `-n auto`: one for each core that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, MAX_WORKERS)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[STARTED] = time.monotonic()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Write the file that `--summary` names."""
+    file: Path | None = config.getoption("--summary")
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        wall = time.monotonic() - config.stash[STARTED]
+        workers = config.getoption("numprocesses", None) or 1
+        on = f"{workers} processes, Python {platform.python_version()}, {platform.machine()}"
+        file.write_text(summary(terminalreporter.stats, wall, on), encoding="utf-8")
+
+
+def summary(reports: Mapping[str, list[Any]], wall: float, on: str) -> str:
+    """Return the counts of tests, the seconds they took and the slowest of them."""
+    seconds: dict[str, float] = {}
+    for report in (one for some in reports.values() for one in some if hasattr(one, "duration")):
+        seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
+    slowest = sorted(seconds.items(), key=lambda item: -item[1])[:SLOWEST]
+    kinds = [kind for kind in ("passed", "skipped", "failed", "error") if reports.get(kind)]
+    counts = ", ".join(f"{len(reports[kind])} {kind}" for kind in kinds)
+    return "\n".join(
+        (
+            f"{counts} in {wall:.0f} s, {on}",
+            "",
+            "slowest tests, in seconds with their fixtures:",
+            *(f"{duration:8.1f}  {name}" for name, duration in slowest),
+            "",
+        )
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The package as a whole: its public names, tables and sizes."""
+"""The package as a whole: its public names and tables."""
 
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from modswap.nn import CATALOGUE
 from modswap.report import REPORTS
 
 PACKAGE = Path(modswap.__file__).parent
-MOST_LINES = 400
 
 
 def test_public_names_are_those_promised() -> None:
@@ -43,11 +42,3 @@ def test_every_format_of_the_folder_is_in_the_table() -> None:
     homes = {row.load.__module__.split(".")[3] for row in formats.FORMATS}
 
     assert homes == folders
-
-
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: f.name)
-def test_no_file_is_too_long_and_each_says_what_it_is_for(file: Path) -> None:
-    lines = file.read_text(encoding="utf-8").splitlines()
-
-    assert len(lines) <= MOST_LINES
-    assert lines[0].startswith('"""')

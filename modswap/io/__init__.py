@@ -1,1 +1,1 @@
-"""Files in and out: recipes and checkpoints."""
+"""Read and write files: recipes and checkpoints."""

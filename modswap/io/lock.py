@@ -1,4 +1,4 @@
-"""Lock files, and what a checkpoint is known by."""
+"""Read and write lock files, and compute the fingerprints of checkpoints in them."""
 
 import hashlib
 import os
@@ -12,13 +12,13 @@ from modswap.core.errors import CheckpointError, UsageError
 from modswap.core.kept.lock import Entry, Fingerprint, Lock
 from modswap.io.raw.atomic import digest, replacing
 
-WHOLE = 256 << 20  # bytes of a checkpoint that are read whole; of more only the structure
-_PIECES, _PIECE, _HEAD = 256, 64 << 10, 8 << 20
+MAX_WHOLE_BYTES = 256 << 20  # of a larger checkpoint only the structure is read
+_PIECES, _PIECE_BYTES, _HEAD_BYTES = 256, 64 << 10, 8 << 20
 _ANEW = "write it: `modswap check RECIPE --lock`"
 
 
 def read_lock(file: Path) -> Lock:
-    """Return a lock file's content.
+    """Return the content of a lock file.
 
     Raises:
         UsageError: If there is none, or it is damaged.
@@ -38,10 +38,10 @@ def read_lock(file: Path) -> Lock:
 
 
 def write_lock(file: Path, entries: Mapping[str, Entry]) -> None:
-    """Write entries into a lock file, whole; those of other recipes stay.
+    """Write entries into a lock file as a whole; the entries of other recipes stay.
 
     Raises:
-        UsageError: If a file that is no lock file is there.
+        UsageError: If the existing file is no lock file.
         CheckpointError: If it cannot be written.
     """
     kept = read_lock(file).recipes if file.exists() else {}
@@ -51,7 +51,7 @@ def write_lock(file: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def key_of(name: str | Path, lock: Path) -> str:
-    """Return a file's path as a lock file names it: relative to the lock's folder."""
+    """Return the path of a file relative to the folder of a lock file."""
     folder = lock.resolve().parent
     try:
         return Path(os.path.relpath(Path(name).resolve(), folder)).as_posix()
@@ -63,7 +63,7 @@ def digest_of_recipe(name: str) -> str:
     """Return the SHA-256 of a recipe's text in hexadecimal.
 
     Raises:
-        UsageError: If it came by standard input.
+        UsageError: If it is read from standard input.
         CheckpointError: If it cannot be read.
     """
     if name == "-":
@@ -75,13 +75,13 @@ def digest_of_recipe(name: str) -> str:
         raise _unreadable(Path(name), error) from None
 
 
-def fingerprint(file: Path, name: str, whole: int = WHOLE) -> Fingerprint:
-    """Return what a checkpoint is known by; in seconds, however large it is.
+def fingerprint(file: Path, name: str, whole: int = MAX_WHOLE_BYTES) -> Fingerprint:
+    """Return the fingerprint of a checkpoint; it takes seconds for a file of any size.
 
     Args:
         file: A file or a folder.
-        name: What it is called.
-        whole: Bytes up to which every one is read.
+        name: Its name in the lock file.
+        whole: The size in bytes up to which all bytes are read.
 
     Raises:
         CheckpointError: If it cannot be read.
@@ -102,7 +102,7 @@ def fingerprint(file: Path, name: str, whole: int = WHOLE) -> Fingerprint:
 
 
 def _structure(file: Path) -> str:
-    if file.stat().st_size <= _HEAD:
+    if file.stat().st_size <= _HEAD_BYTES:
         return digest(file)
     with file.open("rb") as stream:
         is_zip = stream.read(4) == b"PK\3\4"
@@ -118,14 +118,14 @@ def _structure(file: Path) -> str:
 
 
 def _pieces(file: Path) -> str:
-    """Return the digest of a file's head and of pieces all over it, its end among them."""
+    """Return the digest of the head of a file and of pieces at equal distances, to its end."""
     size = file.stat().st_size
     found = hashlib.sha256(str(size).encode())
     with file.open("rb") as stream:
-        found.update(stream.read(_HEAD))  # of safetensors: names, shapes, dtypes
+        found.update(stream.read(_HEAD_BYTES))  # in safetensors files: names, shapes, dtypes
         for number in range(1, _PIECES + 1):
-            stream.seek((size - _PIECE) * number // _PIECES)
-            found.update(stream.read(_PIECE))
+            stream.seek((size - _PIECE_BYTES) * number // _PIECES)
+            found.update(stream.read(_PIECE_BYTES))
     return found.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What is to change in a checkpoint, as plain data."""
+"""The changes of a checkpoint and the tensors in it, as plain data."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ class Graft:
 
     Args:
         keys: Keys from the payload down to the model or its weights.
-        prefix: What wrappers put before every name there.
-        paths: For each new module the paths that it goes to.
+        prefix: The prefix that wrappers put before every name there.
+        paths: For each new module its paths.
         packed: The modules, or their state dicts, as a list in a zip of `torch.save`.
-        more: Beginnings of further names that go from a state dict.
+        more: Beginnings of further tensor names to remove from a state dict.
     """
 
     keys: tuple[str, ...]
@@ -28,17 +28,17 @@ class Graft:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """Return what the names of tensors begin with that belong to what is replaced."""
+        """Return the beginnings of the names of all tensors of the old modules."""
         place = "".join(f"{key}." for key in self.keys) + self.prefix
         return tuple(f"{place}{path}." for paths in self.paths for path in paths)
 
 
 class Mark(NamedTuple):
-    """A tensor, known by where its bytes lie and how they are read.
+    """The identity of a tensor, without its bytes.
 
     Args:
-        content: Equal for two tensors if, and only if, all that is known of them is equal.
-        place: Where its bytes lie.
+        content: Equal for two tensors if, and only if, bytes, shape and dtype are the same.
+        place: The file and offset of its bytes.
         nbytes: Their number.
     """
 
@@ -49,10 +49,10 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """modswap's own records, to travel inside a file.
+    """The records of modswap that are written into a file.
 
     Args:
-        recipe: The recipe as it was carried out; empty for none.
+        recipe: The recipe as it was applied; empty for none.
         receipt: The receipt as JSON; empty for none.
     """
 
@@ -61,30 +61,30 @@ class Records:
 
 
 class Rewriting(Protocol):
-    """A file that is to be written: everything is decided, nothing is on the disk."""
+    """A prepared file: everything is decided, nothing is written yet."""
 
     @property
     def before(self) -> Mapping[str, Mark]:
-        """Return every tensor of the file as it is."""
+        """Return every tensor of the old file."""
         ...
 
     @property
     def after(self) -> Mapping[str, Mark]:
-        """Return every tensor of the file as it would be."""
+        """Return every tensor of the new file."""
         ...
 
     @property
     def changes(self) -> Changes:
-        """Return which tensors it changes."""
+        """Return the tensors that change."""
         ...
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what is worth telling, a sentence each."""
+        """Return notes for the report."""
         ...
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> "Rewritten":
-        """Write the file into an empty one."""
+        """Write the new file over an empty one."""
         ...
 
 
@@ -94,7 +94,7 @@ class Rewritten:
 
     Args:
         sha256: Its digest in hexadecimal.
-        tensors: Every tensor in it; what was copied bears the mark of what it is a copy of.
+        tensors: Every tensor in it; a copied tensor has the mark of its original.
     """
 
     sha256: str

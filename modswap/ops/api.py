@@ -13,7 +13,6 @@ from modswap.io.formats import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.ops.examine.bench import Bench, examined
-from modswap.ops.examine.table import EXAMINATIONS
 from modswap.ops.load.checksums import intact
 from modswap.ops.outcomes import count_params, failure, site_outcomes
 from modswap.ops.reopen import load as load_file
@@ -75,7 +74,7 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     with verified(model, prepared, lambda _: None) as standing:
         thorough = recipe.verify.thorough
         bench = Bench(model, prepared, standing.after, standing.old, recipe, thorough=thorough)
-        verdict = examined(standing.verdict, bench, EXAMINATIONS)
+        verdict = examined(standing.verdict, bench)
         if not verdict.ok:
             raise failure(verdict)
         gone = Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))

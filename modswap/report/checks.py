@@ -1,7 +1,7 @@
 """An outcome as a list of checks with places in the recipe: what reports for CI share."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -13,22 +13,11 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.words.printable import tame
 
 MODEL = "the model"
-ABOUT: Mapping[str, str] = {
+ABOUT: Mapping[str, str] = {  # the sentences of examinations are in their findings
     "pass": "a forward pass of the swapped model gives what it gave before: no exception, every "
     "site reached as often, the same structure, shapes and dtypes",
-    "matrix": "shapes hold at other batch sizes, precisions and memory formats",
-    "reached": "every new module is run as often as the old one was, where nothing watches it",
-    "gradients": "gradients reach the new parameters, and what lies before them, and are finite",
-    "independence": "samples of one batch do not change each other's outputs",
-    "determinism": "the same input gives the same output twice",
-    "finite": "new modules run on real values, and what they give is finite",
-    "untouched": "a call in evaluation leaves buffers, flags, hooks and random state as they were",
-    "dependence": "the output still depends on the input as it did",
-    "sizes": "which input sizes the model takes, and whether the original took more",
-    "cost": "parameters, operations and memory, before and after",
+    "reached": "the dummy input reaches every module that a rule selects",
     "limits": "the limits that the recipe sets are kept",
-    "survival": "the swapped model survives being copied, saved and loaded",
-    "export": "the swapped model can be exported, and gives the same there",
     "usage": "the command was called as it can be",
     "recipe": "the recipe is one, and its modules can be given what it asks for",
     "match": "every rule selects what it should, and nothing else",
@@ -70,7 +59,7 @@ class Fault:
     """One thing that does not hold.
 
     Args:
-        check: A key of `ABOUT`.
+        check: A key of `ABOUT`, or the name of an examination.
         about: Path of the module, or what else it concerns, in words.
         path: Path of the module that it concerns; empty for anything else.
         what: What does not hold, with both sides.
@@ -96,7 +85,7 @@ class Check:
     """One thing that was checked.
 
     Args:
-        name: A key of `ABOUT`.
+        name: A key of `ABOUT`, or the name of an examination.
         subject: What was checked: a pass or a module's path.
         status: `failed` has faults; `skipped` has a reason.
         broken: Whether it is not the swap that failed, but what had to be done before.
@@ -110,6 +99,17 @@ class Check:
     broken: bool = False
     reason: str = ""
     faults: tuple[Fault, ...] = ()
+
+
+def sentences_of(outcomes: Iterable[Outcome]) -> Mapping[str, str]:
+    """Return for each name of a check what holds where it passes: a sentence."""
+    examined = {
+        found.check: found.about or ABOUT.get(found.check, found.check)
+        for outcome in outcomes
+        if outcome.verdict is not None
+        for found in outcome.verdict.findings
+    }
+    return {**ABOUT, **examined}
 
 
 def kind_of(error: ModswapError, verdict: Verdict | None) -> str:

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from modswap.core.kept.outcome import Outcome
 from modswap.report.checks import (
-    ABOUT,
-    Check,
     Fault,
     Place,
     checks_of,
@@ -13,6 +11,7 @@ from modswap.report.checks import (
     faults_of,
     file_name,
     on_one_line,
+    sentences_of,
 )
 from modswap.report.page import Page, bare
 
@@ -96,7 +95,6 @@ def _counted(outcome: Outcome) -> str:
 
 
 def _summary(outcome: Outcome) -> Iterator[str]:
-    checks = checks_of(outcome)
     yield f"### {'✅' if outcome.ok else '❌'} {_markdown(_title(outcome))}"
     yield ""
     yield f"{_counted(outcome)}."
@@ -117,14 +115,15 @@ def _summary(outcome: Outcome) -> Iterator[str]:
             for site in outcome.sites
         ],
     )
-    yield from _table(("check", "holds", "failed", "skipped", "what is checked"), _rows(checks))
+    yield from _table(("check", "holds", "failed", "skipped", "what is checked"), _rows(outcome))
 
 
-def _rows(checks: Sequence[Check]) -> list[tuple[str, ...]]:
+def _rows(outcome: Outcome) -> list[tuple[str, ...]]:
     rows = []
+    checks, sentences = checks_of(outcome), sentences_of([outcome])
     for name in dict.fromkeys(check.name for check in checks):
         counts = counts_of([check for check in checks if check.name == name])
-        rows.append((name, *(str(count) for count in counts.values()), ABOUT[name]))
+        rows.append((name, *(str(count) for count in counts.values()), sentences[name]))
     return rows
 
 

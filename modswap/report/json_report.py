@@ -90,6 +90,7 @@ def _verify(verdict: Verdict | None) -> dict[str, Any] | None:
 def _finding(found: Finding) -> dict[str, Any]:
     return {
         "check": found.check,
+        "about": found.about,
         "path": found.path,
         "status": found.status,
         "what": found.what,

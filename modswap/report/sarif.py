@@ -9,23 +9,24 @@ from urllib.parse import quote
 
 from modswap.core.kept.outcome import Outcome
 from modswap.core.version import __version__
-from modswap.report.checks import ABOUT, Fault, Place, faults_of, on_one_line, plain
+from modswap.report.checks import Fault, Place, faults_of, on_one_line, plain, sentences_of
 from modswap.report.page import Page
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-RULES = tuple(ABOUT)
 
 
 def sarif_report(outcomes: Sequence[Outcome], page: Page) -> str:
     """Return one run with a result for each thing that does not hold; the page does not matter."""
     del page
     faults = dict.fromkeys(fault for outcome in outcomes for fault in faults_of(outcome))
+    rules = sentences_of(outcomes)
+    numbers = {name: number for number, name in enumerate(rules)}
     run = {
         "tool": {
             "driver": {
                 "name": "modswap",
                 "version": __version__,
-                "rules": [_rule(name) for name in RULES],
+                "rules": [_rule(name, about) for name, about in rules.items()],
             }
         },
         "invocations": [
@@ -37,14 +38,13 @@ def sarif_report(outcomes: Sequence[Outcome], page: Page) -> str:
             for outcome in outcomes
         ],
         "columnKind": "unicodeCodePoints",
-        "results": [_result(fault) for fault in faults],
+        "results": [_result(fault, numbers[fault.check]) for fault in faults],
     }
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
 
 
-def _rule(name: str) -> dict[str, Any]:
-    about = ABOUT[name]
+def _rule(name: str, about: str) -> dict[str, Any]:
     return {
         "id": name,
         "shortDescription": {"text": about[:1].upper() + about[1:] + "."},
@@ -52,10 +52,10 @@ def _rule(name: str) -> dict[str, Any]:
     }
 
 
-def _result(fault: Fault) -> dict[str, Any]:
+def _result(fault: Fault, rule: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "ruleId": fault.check,
-        "ruleIndex": RULES.index(fault.check),
+        "ruleIndex": rule,
         "level": "error",
         "message": {"text": _message(fault.text)},
     }

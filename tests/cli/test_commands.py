@@ -19,6 +19,7 @@ from torch import nn
 
 from modswap.cli.app import COMMANDS, run
 from modswap.core.asked.schema import recipe_schema
+from modswap.ops.examine.table import examination_names
 from tests.models import GatedNet, build_gated
 
 RECIPE = """\
@@ -335,7 +336,7 @@ def test_bug_of_ours_ends_with_seventy_and_asks_for_a_report(
     modswap: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("modswap.core.asked.schema.recipe_schema", lambda: 1 / 0)
+    monkeypatch.setattr("modswap.core.asked.schema.recipe_schema", lambda _: 1 / 0)
 
     ran = modswap("schema")
 
@@ -472,7 +473,7 @@ def test_catalogue_page_in_docs_is_the_one_that_the_program_prints(modswap: Comm
 
 
 def test_schema_is_json(modswap: Command) -> None:
-    assert json.loads(modswap("schema").out) == recipe_schema()
+    assert json.loads(modswap("schema").out) == recipe_schema(examination_names())
 
 
 # -- as a process of its own

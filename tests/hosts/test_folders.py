@@ -14,7 +14,7 @@ from modswap.core.errors import CheckpointError, UsageError
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the libraries' own
 
 
 def only_in(library: str) -> Any:
@@ -52,6 +52,7 @@ def test_sharded_convnext_of_transformers(tmp_path: Path) -> None:
             assert torch.equal(loaded.state_dict()[name], tensor)
 
 
+@pytest.mark.ci
 def test_folder_of_timm(tmp_path: Path) -> None:
     timm = only_in("timm")
     folder = tmp_path / "net"

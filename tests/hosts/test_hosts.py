@@ -1,4 +1,4 @@
-"""Models that nobody here wrote: tree, check, replace, load."""
+"""Tests on models of host libraries: tree, check, replace, load."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.tree import read_tree
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the libraries' own
 
 
 class Host:
@@ -52,6 +52,7 @@ def only_in(library: str) -> Any:
     return pytest.importorskip(library, reason=f"{library} is not installed (extra: hosts)")
 
 
+@pytest.mark.ci
 @torch.no_grad()
 def test_unet_of_segmentation_models_with_scse_gates(tmp_path: Path) -> None:
     smp = only_in("segmentation_models_pytorch")

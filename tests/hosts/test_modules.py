@@ -18,7 +18,11 @@ from modswap.nn import (
     WindowAttention,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ci,
+    pytest.mark.filterwarnings("ignore"),
+]  # the libraries' own
 
 CHANNELS = [8, 24, 64]
 sizes = pytest.mark.parametrize("size", [(1, 1), (7, 5), (14, 14)])

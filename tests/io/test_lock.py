@@ -103,7 +103,7 @@ def test_missing_file_is_told() -> None:
         fingerprint(Path("none.pt"), "none.pt")
 
 
-@pytest.mark.parametrize("whole", [lock.WHOLE, 0])
+@pytest.mark.parametrize("whole", [lock.MAX_WHOLE_BYTES, 0])
 def test_folder_is_known_by_names_and_contents(whole: int) -> None:
     folder = Path("net")
     Path(folder, "inner").mkdir(parents=True)

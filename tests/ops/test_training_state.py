@@ -179,7 +179,7 @@ def test_optimizer_that_cannot_be_told_apart_is_left_out(groups: Groups, tmp_pat
 
     written = torch.load(out, weights_only=True)  # noqa: TID251 - another reader's view
     assert [*written] == ["model", "epoch", "modswap"]
-    assert outcome.notes[-1].startswith("'optimizer' was left out: which of its state belongs")
+    assert outcome.notes[-1].startswith("'optimizer' was left out: its state cannot be assigned")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from modswap.core.decided.blueprint import Choice
 from modswap.core.decided.verdict import Case, CaseKey, Problem, Verdict
@@ -10,6 +11,7 @@ from modswap.core.finding import Finding
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.seen.site import Call
 from modswap.core.seen.values import NONE, Group, TensorInfo
+from modswap.ops.examine.table import EXAMINATIONS
 
 MAP = TensorInfo((1, 512, 14, 14))
 IMAGE = CaseKey("(1, 3, 224, 224)")
@@ -18,11 +20,19 @@ CHOICES = (
     Choice("dim", 512, "512 channels observed"),
     Choice("layout", "NCHW", "the same tensor goes through 'space_attention.0' (Conv2d)"),
 )
+
+
+def finding(check: str, *rest: Any, **named: Any) -> Finding:
+    """Return a finding with the sentence of its examination, as the bench adds it."""
+    about = next(row.about for row in EXAMINATIONS if row.name == check)
+    return replace(Finding(check, *rest, **named), about=about)
+
+
 FEW_FINDINGS: tuple[Finding, ...] = (
-    Finding("matrix", "", "passed", "7 further cases hold", data={"cases": ["(2, 3, 224, 224)"]}),
-    Finding("matrix", "", "skipped", "the original itself does not run in 1 cases: float16"),
-    Finding("reached", "space_attention", "passed", data={"before": 1, "after": 1}),
-    Finding("reached", "channel_attention", "passed", "it runs now"),
+    finding("matrix", "", "passed", "7 further cases hold", data={"cases": ["(2, 3, 224, 224)"]}),
+    finding("matrix", "", "skipped", "the original itself does not run in 1 cases: float16"),
+    finding("reached", "space_attention", "passed", data={"before": 1, "after": 1}),
+    finding("reached", "channel_attention", "passed", "it runs now"),
 )
 
 
@@ -118,9 +128,9 @@ DRY = replace(DONE, written=None)
 EARLY = Outcome("replace", "net.pt", "swap.yaml", error=ShapeError("what", "gate", "fix"))
 
 FINDINGS: tuple[Finding, ...] = (
-    Finding("reached", "channel_attention", "passed"),
-    Finding("reached", "space_attention", "passed"),
-    Finding("gradients", "channel_attention", "passed"),
+    finding("reached", "channel_attention", "passed"),
+    finding("reached", "space_attention", "passed"),
+    finding("gradients", "channel_attention", "passed"),
     Finding(
         "gradients",
         "space_attention",
@@ -128,11 +138,11 @@ FINDINGS: tuple[Finding, ...] = (
         "12 of 12 parameters had gradients, now 11 of 12 have",
         "set `topk` above 0 in its args",
     ),
-    Finding("finite", "channel_attention", "skipped", "weights were not read"),
-    Finding("finite", "space_attention", "skipped", "weights were not read"),
-    Finding("cost", "", "passed", "1.2 → 0.9 GFLOPs of one pass", data={"flops": 900_000_000}),
-    Finding("matrix", "", "passed"),
-    Finding("matrix", "", "passed"),
+    finding("finite", "channel_attention", "skipped", "weights were not read"),
+    finding("finite", "space_attention", "skipped", "weights were not read"),
+    finding("cost", "", "passed", "1.2 → 0.9 GFLOPs of one pass", data={"flops": 900_000_000}),
+    finding("matrix", "", "passed"),
+    finding("matrix", "", "passed"),
 )
 EXAMINED = replace(
     CHECKED,
@@ -195,9 +205,9 @@ NASTY = replace(
         (Case(CaseKey(WILD), LOGITS, None, (Problem(WILD, WILD, WILD),)),),
         finite=None,
         findings=(
-            Finding("gradients", WILD, "failed", WILD, WILD),
-            Finding("finite", WILD, "skipped", WILD),
-            Finding("cost", WILD, "passed", WILD),
+            finding("gradients", WILD, "failed", WILD, WILD),
+            finding("finite", WILD, "skipped", WILD),
+            finding("cost", WILD, "passed", WILD),
         ),
     ),
     error=together([ShapeError(WILD, WILD, WILD), UnsafeError(f"stop {WILD}", WILD, WILD)]),

@@ -65,7 +65,7 @@ def replace(
     most = options.memory_of(max_memory)
 
     from modswap.core.asked.job import Job
-    from modswap.io.recipe.reader import read_recipe
+    from modswap.ops.recipes import read_recipe
 
     out = None if dry_run else output
     job = Job(subject, read_recipe(config), out, force, thorough=thorough, max_memory=most)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,6 +16,7 @@ from pydantic import (
     StrictInt,
     StrictStr,
     Tag,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -22,7 +24,6 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from modswap.core.asked.conditions import check_condition
 from modswap.core.asked.patterns import LONGEST
-from modswap.core.finding import CheckName
 
 Dtype = Literal[
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
@@ -254,6 +255,18 @@ class Limits(Part):
     )
 
 
+def _known_examination(name: str, info: ValidationInfo) -> str:
+    known = (info.context or {}).get("examinations")
+    if known is None or name in known:
+        return name
+    *names, last = (f"'{each}'" for each in known)
+    expected = f"{', '.join(names)} or {last}" if names else last
+    raise PydanticKnownError("literal_error", {"expected": expected})
+
+
+Examined = Annotated[StrictStr, Field(max_length=LONGEST), AfterValidator(_known_examination)]
+
+
 class Verify(Part):
     """Which passes and examinations prove that the swap holds."""
 
@@ -275,7 +288,7 @@ class Verify(Part):
     thorough: StrictBool = Field(
         default=False, description="true: all that can be examined, whatever time it takes"
     )
-    skip: tuple[CheckName, ...] = Field((), description="examinations to leave out")
+    skip: tuple[Examined, ...] = Field((), description="examinations to leave out")
     export: tuple[Literal["torchscript", "onnx", "pt2", "compile"], ...] = Field(
         (), description="ways in which the swapped model is exported, and compared with itself"
     )

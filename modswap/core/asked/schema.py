@@ -1,6 +1,6 @@
 """The recipe's JSON Schema and its reference page, both from the one declaration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -65,26 +65,42 @@ A module with several paths is selected by any of them, and gets the new module 
 """
 
 
-def recipe_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a recipe."""
+def recipe_schema(examinations: Sequence[str]) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a recipe.
+
+    Args:
+        examinations: The names that `verify.skip` takes.
+    """
     schema = Recipe.model_json_schema(by_alias=True)
+    _enumerate(schema["$defs"]["Verify"], examinations)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "modswap recipe"
     return schema
 
 
-def recipe_page() -> str:
-    """Return the reference page of the recipe, in Markdown."""
+def _enumerate(verify: dict[str, Any], examinations: Sequence[str]) -> None:
+    """List the names that `skip` takes in the schema of `verify`."""
+    verify["properties"]["skip"]["items"] = {"type": "string", "enum": list(examinations)}
+
+
+def recipe_page(examinations: Sequence[str]) -> str:
+    """Return the reference page of the recipe, in Markdown.
+
+    Args:
+        examinations: The names that `verify.skip` takes.
+    """
     lines = [INTRODUCTION.rstrip()]
     for title, meaning, part in PARTS:
         lines += ["", f"## {title}", "", f"{meaning[:1].upper()}{meaning[1:]}.", ""]
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-        lines += _rows(part)
+        schema = part.model_json_schema(by_alias=True)
+        if part is Verify:
+            _enumerate(schema, examinations)
+        lines += _rows(schema)
     return "\n".join(lines) + "\n"
 
 
-def _rows(part: type[BaseModel]) -> Iterator[str]:
-    schema = part.model_json_schema(by_alias=True)
+def _rows(schema: dict[str, Any]) -> Iterator[str]:
     required = set(schema.get("required", ()))
     for key, field in schema["properties"].items():
         default = "required" if key in required else _default(field)

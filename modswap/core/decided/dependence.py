@@ -1,4 +1,4 @@
-"""Deciding what a swap changed in what depends on what."""
+"""Compare which outputs depend on which inputs, before and after a swap."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ STILL = 1e-6  # below it nothing changed
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
-    """How far two modules' outputs move when the same thing is changed.
+class Change:
+    """The change of the outputs of two modules when the same input is changed.
 
     Args:
-        cause: What was changed, in words.
+        cause: Name of the input.
         old: Largest change of the original's outputs, relative to their size.
         new: The same of the new module.
     """
@@ -23,12 +23,12 @@ class Moves:
 
     @property
     def lost(self) -> bool:
-        """Return whether it moved the original, and does not move the new module."""
+        """Return whether the input changed the original, and does not change the new module."""
         return self.old > CLEAR and self.new <= STILL
 
     @property
     def gained(self) -> bool:
-        """Return whether it moves the new module, and never moved the original."""
+        """Return whether the input changes the new module, and never changed the original."""
         return self.old <= STILL and self.new > CLEAR
 
 
@@ -38,12 +38,12 @@ def is_causal(backward: Iterable[float], forward: float) -> bool:
     A module that treats each token alone has no order that could be lost.
 
     Args:
-        backward: How far the outputs of earlier tokens move with later inputs.
-        forward: How far those of later tokens move with earlier inputs.
+        backward: Changes of the outputs of earlier tokens with later inputs.
+        forward: Change of the outputs of later tokens with earlier inputs.
     """
-    return all(one <= STILL for one in backward) and forward > CLEAR
+    return all(change <= STILL for change in backward) and forward > CLEAR
 
 
-def ignored(moves: Iterable[Moves]) -> tuple[str, ...]:
-    """Return the inputs that moved the original and do not move the new module."""
-    return tuple(one.cause for one in moves if one.lost)
+def ignored(changes: Iterable[Change]) -> tuple[str, ...]:
+    """Return the inputs that changed the original and do not change the new module."""
+    return tuple(change.cause for change in changes if change.lost)

@@ -1,11 +1,11 @@
-"""Which sizes of one axis are taken, as a rule fitted to sizes that were tried."""
+"""Fit a rule for the sizes of one axis to sizes that were tried."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 
-LARGEST = 1024  # of the moduli that are thought of
-RUNS = 2  # of remainders in one rule
+MAX_MODULUS = 1024
+MAX_RUNS = 2  # of remainders in one rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,10 +13,10 @@ class AxisRule:
     """Sizes of one axis: remainders by a modulus, between two bounds.
 
     Args:
-        modulus: What the remainders are taken by; 1 where all sizes between the bounds will do.
+        modulus: Divisor of the remainders; 1 where all sizes between the bounds are taken.
         residues: The remainders that are taken, ascending.
         low: Smallest size that is taken; None if nothing smaller of these remainders was refused.
-        high: Largest size that is taken, likewise.
+        high: Largest size that is taken; None if nothing larger of these remainders was refused.
         one: Whether 1 is taken besides, as where one pixel is broadcast to many.
     """
 
@@ -110,12 +110,12 @@ def _stepped(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
 def _periodic(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
     span = max(good) - min(good)
     known = (*good, *bad)
-    most = min(span, (max(known) - min(known)) // 2, LARGEST)
+    most = min(span, (max(known) - min(known)) // 2, MAX_MODULUS)
     for modulus in range(2, most + 1):
         rule = _bounded(modulus, good, bad)
         if rule is None or len({size % modulus for size in known}) < modulus:
             continue
-        if len(_runs(rule.residues)) > RUNS:
+        if len(_runs(rule.residues)) > MAX_RUNS:
             return None
         if (rule.low, rule.high) == (None, None) or 2 * modulus <= span:
             return rule
@@ -135,8 +135,8 @@ def _bounded(modulus: int, good: Collection[int], bad: Collection[int]) -> AxisR
 
 
 def divisors(number: int) -> list[int]:
-    """Return the divisors of a number up to `LARGEST`, ascending; of 0 only 1."""
-    return [d for d in range(1, min(number, LARGEST) + 1) if number % d == 0] or [1]
+    """Return the divisors of a number up to `MAX_MODULUS`, ascending; of 0 only 1."""
+    return [d for d in range(1, min(number, MAX_MODULUS) + 1) if number % d == 0] or [1]
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -1,20 +1,21 @@
-"""Which input sizes are worth trying, so that a rule for all of them can be told."""
+"""Choose the input sizes to try, so that a rule for all of them can be found."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
+from math import gcd
 from random import Random
 
-from modswap.core.sizes.one_axis import divisors
+from modswap.core.sizes.one_axis import AxisRule, divisors
 from modswap.core.sizes.rule import SizeRule, fit_rule
 from modswap.core.sizes.two_axes import Size, cell_pairs
 
+USUAL_STEP = 32  # of networks that halve a map five times
 NEXT = 8  # sizes to either side of the first that are tried one by one
-NEAR = 40  # so many where these are not as a plain rule says
-LEAST = 64  # every side up to this, or to twice the first, is tried in the end
-MOST = 448
-FAR = 8  # times the first size: beyond it nothing is tried
-GRID = 48
-PAIRS = 96
+NEAR = 40  # the same, where the nearer ones follow no plain rule
+MIN_LINE, MAX_LINE = 64, 448  # every side up to twice the first, within these, is tried at last
+FAR = 8  # largest size tried, in first sizes
+GRID_PAIRS = 48
+AREA_PAIRS = 96
 
 Stage = Callable[[Size, Mapping[Size, bool]], Iterable[Size]]
 Settled = Callable[[SizeRule | None], bool]
@@ -23,16 +24,16 @@ Settled = Callable[[SizeRule | None], bool]
 def sizes_to_try(
     first: Size, probes: Mapping[Size, bool], *, thorough: bool = False
 ) -> Iterator[Size]:
-    """Yield sizes by how much they tell, each once; what was seen so far leads to the next ones.
+    """Yield sizes, each once, the most informative first; each choice depends on the results.
 
     Args:
         first: The size that the others start from, (H, W) or (L,).
-        probes: Sizes that were tried, and whether they were taken; filled in by the caller while
-            the sizes come. A size that is not filled in is not yielded again.
-        thorough: Whether sizes are tried one by one even if a rule explains all there were.
+        probes: Results: whether the model takes a size. The caller fills them in while the sizes
+            come. A size that is not filled in is not yielded again.
+        thorough: Whether sizes are tried one by one even if a rule explains all results.
     """
     seen = {first}
-    for stage, settled in _STAGES:
+    for stage, settled in (*((stage, _never) for stage in _FEW), *_MANY):
         if not thorough and settled(fit_rule(probes)):
             continue
         for size in stage(first, probes):
@@ -41,14 +42,15 @@ def sizes_to_try(
                 yield size
 
 
-def ends_to_try(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
-    """Yield sizes that close in on the smallest and the largest taken, as `sizes_to_try` does.
+def few_sizes_to_try(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
+    """Yield the sizes that a plain rule needs, as `sizes_to_try` does, less those of `probes`.
 
     Args:
         first: The size that the others start from.
-        probes: Sizes that were tried, filled in while the sizes come; those are not yielded again.
+        probes: Results, filled in while the sizes come.
     """
-    return (size for size in _ends(first, probes) if size not in probes and min(size) > 0)
+    sizes = (size for stage in _FEW for size in stage(first, probes))
+    return (size for size in sizes if size not in probes and min(size) > 0)
 
 
 def _never(_: SizeRule | None) -> bool:
@@ -67,18 +69,77 @@ def _plain(rule: SizeRule | None) -> bool:
 
 
 def _opening(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
-    """Yield the few sizes that tell most."""
-    yield tuple(side + 1 for side in first)
-    yield tuple(2 * side for side in first)
-    yield tuple(side + 32 for side in first)
-    yield from (_moved(first, axis, first[axis]) for axis in range(len(first)))
+    """Yield sizes that are far apart, and of which rules for both sides at once refuse some."""
+    yield from (tuple(side + 1 for side in first), tuple(2 * side for side in first))
     yield tuple(side // 2 for side in first)
     if len(first) == 2:
         high, wide = first
         yield from ((2 * high, wide // 2), (high // 2, 2 * wide), (wide, high))
         yield (high + 2, wide - 3)
-    steps = ([*divisors(side), 3 * side] for side in first)
-    yield from _each_axis(first, steps)
+
+
+def _steps(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
+    """Yield sizes that narrow down the smallest step between sizes that are taken."""
+    step = 0
+    for candidate in (1, USUAL_STEP, gcd(*first)):
+        size = tuple(side + candidate for side in first)
+        yield size
+        if probes.get(size):
+            step = candidate
+            break
+    if step and len(first) > 1:
+        step = yield from _smaller(first, (0, 1), step, probes)
+    for axis, side in enumerate(first):
+        yield _moved(first, axis, step or side)
+        if probes.get(_moved(first, axis, step or side)):
+            yield from _smaller(first, (axis,), step or side, probes)
+
+
+def _smaller(
+    first: Size, axes: Sequence[int], step: int, probes: Mapping[Size, bool]
+) -> Generator[Size, None, int]:
+    """Yield the first size moved by a step, divided by its primes while the size is taken."""
+    primes = [d for d in divisors(step)[1:] if len(divisors(d)) == 2]
+    for prime in primes:
+        while step % prime == 0:
+            size = tuple(side + (step // prime) * (i in axes) for i, side in enumerate(first))
+            yield size
+            if not probes.get(size):
+                break
+            step //= prime
+    return step
+
+
+def _doubts(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
+    """Yield sizes that a plain rule gets wrong where the model follows another one."""
+    steps = _gaps(first, probes)
+    if 0 in steps:  # one size, or one area
+        return
+    # refused by a rule of more remainders, or for both sides at once
+    yield from (_shifted(first, moves, steps) for moves in WHOLE_STEPS)
+    if max(steps) == 1:
+        yield from (_shifted(first, moves, steps) for moves in SINGLE_STEPS)
+        return
+    # taken by a rule of more remainders, and by one for the area
+    parts = (by for by in PARTS if any(by % step for step in steps))
+    yield from (tuple(side + by for side in first) for by in parts)
+    yield (1,) * len(first)  # one place may be broadcast to many
+    if len(first) == 2 and steps[0] ** 2 <= FAR * max(first):
+        yield (steps[0] ** 2, first[1] + 1)
+
+
+WHOLE_STEPS = ((1, -1), (-1, 2), (3, 1), (2, 5))
+SINGLE_STEPS = ((-2, 3), (-3, -5), (4, 7), (5, -7), (6, -6), (-8, 8))
+PARTS = (-1, 2, 3, 5, -2, -3)  # of a step
+
+
+def _shifted(size: Size, moves: Sequence[int], steps: Sequence[int]) -> Size:
+    return tuple(side + by * step for side, by, step in zip(size, moves, steps, strict=False))
+
+
+def _divided(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
+    """Yield a size with each divisor of its sides added, one axis at a time."""
+    yield from _each_axis(first, ([*divisors(side), 3 * side] for side in first))
 
 
 def _next_to(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
@@ -110,26 +171,56 @@ def _moved(size: Size, axis: int, by: int) -> Size:
 def _ends(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
     """Yield sizes that close in on the smallest and the largest of each axis."""
     rule = fit_rule(probes)
-    if rule is None or rule.coupling is not None:
+    if rule is not None and rule.coupling is not None:
         return
-    for axis, side in enumerate(first):
-        for direction in (range(side, 0, -1), range(side, FAR * side + 1)):
-            like = rule.axes[axis]
-            sides = [s for s in direction if s % like.modulus in like.residues]
-            yield from _closing_in([_moved(first, axis, s - side) for s in sides], probes)
+    axes = rule.axes if rule is not None else _stepped(first, probes)
+    for down in (True, False):
+        last = 0
+        for axis, side in enumerate(first):
+            sides = range(side, 0, -1) if down else range(side, FAR * side + 1)
+            like = axes[axis]
+            line = [
+                _moved(first, axis, other - side)
+                for other in sides
+                if other % like.modulus in like.residues
+            ]
+            last = yield from _closing_in(line, probes, last)
 
 
-def _closing_in(line: Sequence[Size], probes: Mapping[Size, bool]) -> Iterator[Size]:
-    """Yield sizes of a line whose first is taken, until the last one taken is known."""
+def _stepped(first: Size, probes: Mapping[Size, bool]) -> tuple[AxisRule, ...]:
+    """Return for each axis the rule of the step between the sides that are taken."""
+    steps = [step or FAR * side for step, side in zip(_gaps(first, probes), first, strict=True)]
+    pairs = zip(steps, first, strict=True)
+    return tuple(AxisRule(step, (side % step,)) for step, side in pairs)
+
+
+def _gaps(first: Size, probes: Mapping[Size, bool]) -> list[int]:
+    """Return for each axis the step between the sides that are taken; 0 if there is one side."""
+    taken = [size for size, ok in probes.items() if ok]
+    return [gcd(*(size[axis] - side for size in taken)) for axis, side in enumerate(first)]
+
+
+def _closing_in(
+    line: Sequence[Size], probes: Mapping[Size, bool], guess: int
+) -> Generator[Size, None, int]:
+    """Yield sizes of a line whose first is taken, until the last one taken is known.
+
+    Args:
+        line: Sizes along an axis.
+        probes: Results, filled in while the sizes come.
+        guess: Index that may be the last; 0 for none.
+    """
     near, far = 0, len(line) - 1
     yield line[far]
-    while far - near > 1 and not probes.get(line[far], True):
-        middle = (near + far) // 2
-        yield line[middle]
-        if not probes.get(line[middle], False):
-            far = middle
-            continue
-        near = middle
+    if probes.get(line[far], True):
+        return 0
+    guesses = [guess, guess + 1] if guess < far else []
+    while far - near > 1:
+        middle = guesses.pop(0) if guesses else (near + far) // 2
+        if near < middle < far:
+            yield line[middle]
+            near, far = (middle, far) if probes.get(line[middle], False) else (near, middle)
+    return near
 
 
 def _coupled(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
@@ -139,7 +230,7 @@ def _coupled(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
     side = min(first)
     alike = [side + by for by in range(-8, 9)] + divisors(side)
     yield from ((other, other) for other in alike)
-    yield from islice(dict.fromkeys(_same_area(first, probes)), PAIRS)
+    yield from islice(dict.fromkeys(_same_area(first, probes)), AREA_PAIRS)
 
 
 def _may_be_coupled(rule: SizeRule | None) -> bool:
@@ -168,32 +259,34 @@ def _grid(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
     draw = Random(0)  # noqa: S311 - not for secrets
     tried = [sorted({size[axis] for size in probes}) for axis in (0, 1)]
     taken = [sorted({size[axis] for size, ok in probes.items() if ok}) for axis in (0, 1)]
-    for _ in range(GRID // 2):
+    for _ in range(GRID_PAIRS // 2):
         yield tuple(draw.choice(sides) for sides in taken)
         yield tuple(draw.choice(sides) for sides in tried)
 
 
 def _lines(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
     """Yield every size of a range along each axis, and along the diagonal."""
-    end = min(max(LEAST, 2 * max(first)), max(MOST, *first)) + 1
+    end = min(max(MIN_LINE, 2 * max(first)), max(MAX_LINE, *first)) + 1
     steps = [[other - side for other in range(1, end)] for side in first]
     yield from _each_axis(first, steps)
     yield from ((side,) * len(first) for side in range(1, end))
 
 
-_STAGES: tuple[tuple[Stage, Settled], ...] = (
-    (_opening, _never),
-    (_ends, _never),
-    (_next_to, _never),
+_FEW: tuple[Stage, ...] = (_opening, _steps, _ends, _doubts)
+"""The stages after which a plain rule is known."""
+
+_MANY: tuple[tuple[Stage, Settled], ...] = (
+    (_divided, _plain),
+    (_next_to, _plain),
     (_near, _plain),
-    (_ends, _never),
-    (_grid, _never),
-    (_coupled, _never),
+    (_ends, _plain),
+    (_grid, _plain),
+    (_coupled, _plain),
     (_near, _plain),
     (_lines, _known),
     (_grid, _known),
 )
-"""The stages, each with the rules that make it needless."""
+"""The stages of other rules, each with the rules that make it needless."""
 
 
 def span_in_words(probes: Iterable[Size]) -> str:

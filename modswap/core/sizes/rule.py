@@ -1,4 +1,4 @@
-"""Which input sizes a model takes, as a rule that explains every size that was tried."""
+"""Fit a rule for the input sizes that a model takes, which explains every size that was tried."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from math import gcd
 from modswap.core.sizes.one_axis import ANY, AxisRule, divisors, fit_axis
 from modswap.core.sizes.two_axes import Coupling, Size, couplings
 
-SHOWN = 8  # sizes in a list
-ENOUGH = 12  # sizes tried; fewer make no rule
+SHOWN_SIZES = 8
+MIN_SIZES = 12  # that a rule rests on
 FIXED = {"product", "broadcast"}
-PLENTY = 24  # no rule that ties both sides rests on fewer
+MIN_COUPLED_SIZES = 24  # that a rule for both sides at once rests on
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class SizeRule:
     """A rule for the sizes (H, W) of an input, or for its length (L,).
 
     Args:
-        axes: What is asked of each axis by itself.
-        coupling: What is asked of both sides at once, or None.
+        axes: The rule of each axis alone.
+        coupling: The condition on both sides at once, or None.
     """
 
     axes: tuple[AxisRule, ...]
@@ -58,18 +58,18 @@ class SizeRule:
 def fit_rule(probes: Mapping[Size, bool], like: SizeRule | None = None) -> SizeRule | None:
     """Return the simplest rule that explains every size that was tried, or None.
 
-    None is given too where too few were tried.
+    Fewer than `MIN_SIZES` make no rule.
 
     Args:
         probes: Sizes that were tried, (H, W) or (L,), and whether they were taken. The first one
             is where the others start from; it was taken.
-        like: What is asked of each axis elsewhere, as of a part of what was tried; where a rule
-            that ties both sides needs more, it is thought of first.
+        like: A rule of the same sizes, such as the original's; its axes are tried first beside a
+            coupling.
     """
     good = [size for size, ok in probes.items() if ok]
-    if len(probes) < ENOUGH or not next(iter(probes.values())):
+    if len(probes) < MIN_SIZES or not next(iter(probes.values())):
         return None
-    tied = len(good[0]) == 2 and len(probes) >= PLENTY
+    tied = len(good[0]) == 2 and len(probes) >= MIN_COUPLED_SIZES
     ties: Iterable[Coupling | None] = chain((None,), couplings(probes) if tied else ())
     first = () if like is None else like.axes
     found = (_fitted(probes, good, coupling, first) for coupling in ties)
@@ -85,24 +85,36 @@ def _fitted(
     """Return the rule with this coupling that explains every probe, or None."""
     bad = [s for s, ok in probes.items() if not ok and (coupling is None or coupling.takes(s))]
     taken = [frozenset(sides) for sides in zip(*good, strict=True)]
+    candidates = _axes(taken, bad)
+    if coupling is not None:
+        candidates = [like, *_beside_coupling(taken, candidates)]
+    for axes in candidates:
+        rule = SizeRule(axes, coupling)
+        if len(axes) == len(taken) and explains(rule, probes):
+            return rule
+    return None
+
+
+def _axes(taken: Sequence[frozenset[int]], bad: Sequence[Size]) -> list[tuple[AxisRule, ...]]:
+    """Return one rule for all axes, then a rule for each, where they can be fitted."""
     refused = [_to_blame(bad, taken, axis) for axis in range(len(taken))]
     # where both sides follow one rule, a square is refused for its side
     squares = frozenset(size[0] for size in bad if len({*size}) == 1)
     alike = fit_axis(frozenset().union(*taken), squares.union(*refused))
     apart = [fit_axis(*sides) for sides in zip(taken, refused, strict=True)]
-    thought_of = [[alike] * len(taken), apart]
-    if coupling is not None:
-        # both sides change together, so that often neither alone is to blame
-        steps = divisors(gcd(*chain.from_iterable(taken)))[1:]
-        thought_of += [[AxisRule(step)] * len(taken) for step in steps]
-        # several remainders beside a tie explain whatever was tried
-        plain = [one for one in thought_of if all(a is None or len(a.residues) == 1 for a in one)]
-        thought_of = [list(like), *plain]
-    for axes in thought_of:
-        rule = SizeRule(tuple(axis for axis in axes if axis is not None), coupling)
-        if len(rule.axes) == len(taken) and explains(rule, probes):
-            return rule
-    return None
+    found = ((alike,) * len(taken), tuple(apart))
+    return [tuple(axis for axis in axes if axis is not None) for axes in found]
+
+
+def _beside_coupling(
+    taken: Sequence[frozenset[int]], candidates: Sequence[tuple[AxisRule, ...]]
+) -> list[tuple[AxisRule, ...]]:
+    """Return the rules of axes that are tried beside a coupling."""
+    # several remainders beside a coupling explain any probes
+    plain = [axes for axes in candidates if all(len(axis.residues) == 1 for axis in axes)]
+    # both sides change together, so that often neither alone is to blame
+    steps = divisors(gcd(*chain.from_iterable(taken)))[1:]
+    return plain + [(AxisRule(step),) * len(taken) for step in steps]
 
 
 def _to_blame(bad: Sequence[Size], taken: Sequence[frozenset[int]], axis: int) -> frozenset[int]:
@@ -137,9 +149,9 @@ def in_words(rule: SizeRule | None, probes: Mapping[Size, bool]) -> str:
     good = sorted(size for size, ok in probes.items() if ok)
     if len(good) in {0, len(probes)}:
         return f"{'all' if good else 'none'} of the sizes tried"
-    listed = ", ".join(size_in_words(size) for size in good[:SHOWN])
-    more = ", …" if len(good) > SHOWN else ""
-    few = len(probes) < ENOUGH
+    listed = ", ".join(size_in_words(size) for size in good[:SHOWN_SIZES])
+    more = ", …" if len(good) > SHOWN_SIZES else ""
+    few = len(probes) < MIN_SIZES
     why = "too few were tried for a rule" if few else "no simple rule explains all that were tried"
     return f"sizes such as {listed}{more} ({why})"
 

@@ -9,12 +9,12 @@ from typing import Literal
 from modswap.core.sizes.one_axis import divisors
 
 Size = tuple[int, ...]
-REACH = 6  # offsets of a cell that are thought of, in steps to either side
+MAX_OFFSET_STEPS = 6  # of a cell, to either side
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What strides and kernels leave of an axis: floor((size + offset) / step)."""
+    """The cells that strides and kernels make of an axis: floor((size + offset) / step)."""
 
     step: int = 1
     offset: int = 0
@@ -126,7 +126,7 @@ def _square(counts: Sequence[Size]) -> Iterator[tuple[str, int]]:
 
 
 def cell_pairs(probes: Mapping[Size, bool]) -> Iterator[tuple[Cell, Cell]]:
-    """Yield how cells may be counted, by the runs of sizes around the first that are taken alike.
+    """Yield the cells that explain the runs of sizes around the first that are taken alike.
 
     Args:
         probes: Sizes (H, W) that were tried, and whether they were taken; the first one was.
@@ -151,7 +151,9 @@ def _cells(probes: Mapping[Size, bool], axis: int) -> list[Cell]:
 
 def _offset(step: int, start: int) -> list[Cell]:
     """Return the cells of a step that begin at a size."""
-    offsets = [-start % step + step * reach for reach in range(-REACH, REACH + 1)]
+    offsets = [
+        -start % step + step * reach for reach in range(-MAX_OFFSET_STEPS, MAX_OFFSET_STEPS + 1)
+    ]
     return [Cell(step, offset) for offset in sorted(offsets, key=abs) if start + offset > 0]
 
 

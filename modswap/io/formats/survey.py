@@ -14,7 +14,7 @@ from modswap.io.formats.folder.shards import is_folder, read_shards, records_in
 from modswap.io.formats.safetensors.rewrite import OTHER, read_header
 from modswap.io.formats.safetensors.rewrite import RECEIPT as NAMED_RECEIPT
 from modswap.io.formats.torch.rewrite import RECEIPT
-from modswap.io.pickled.data import Made, UnreadableError
+from modswap.io.pickled.data import Instance, UnreadableError
 from modswap.io.pickled.modules import (
     Sizes,
     dtypes_of,
@@ -23,17 +23,9 @@ from modswap.io.pickled.modules import (
     sizes_of,
 )
 from modswap.io.pickled.opened import Opened, content, open_legacy, open_zip
-from modswap.io.pickled.outline import (
-    Found,
-    children,
-    is_module,
-    mapping,
-    places,
-    rows_of,
-    tensor_parts,
-    unwrapped,
-    without_wrappers,
-)
+from modswap.io.pickled.outline import FoundModel, places, rows_of
+from modswap.io.pickled.values import is_module, mapping, tensor_parts, without_wrappers
+from modswap.io.pickled.walk import named_modules
 from modswap.io.recognise.implied_tree import elements, implied_rows
 from modswap.io.recognise.look import Look, foreign, is_safetensors, is_torch_legacy, is_torch_zip
 from modswap.io.recognise.model_places import COUNTER, OWN_KEY, common_prefix
@@ -193,7 +185,7 @@ def _pickled(look: Look, name: str, opened: Opened) -> Survey:
     if not is_module(first.value):
         wards = tuple(_ward(row, kept[0].dtype) for row in rows if row.path)
         return Survey(name, kept, wards, (), total, receipt=receipt)
-    model = unwrapped(first.value)
+    model, _ = without_wrappers(first.value)
     parameters = tuple(named_parameters(model))
     return Survey(name, kept, tuple(_wards(model, rows)), parameters, total, receipt=receipt)
 
@@ -207,7 +199,7 @@ def _receipt(opened: Opened) -> str | None:
     return text if isinstance(text, str) and text else None
 
 
-def _same(first: Found, other: Found) -> bool:
+def _same(first: FoundModel, other: FoundModel) -> bool:
     """Return whether a further place holds the same model, such as its average."""
     if is_module(first.value) != is_module(other.value):
         return False
@@ -216,7 +208,7 @@ def _same(first: Found, other: Found) -> bool:
     return _bare(first.value) == _bare(other.value)
 
 
-def _paths(module: Made) -> list[tuple[str, str]]:
+def _paths(module: Instance) -> list[tuple[str, str]]:
     return [(row.path, row.class_name) for row in rows_of(module)[0]]
 
 
@@ -226,13 +218,12 @@ def _bare(weights: Any) -> set[str]:
     return {name.removeprefix(prefix) for name in names} - {COUNTER}
 
 
-def _place(found: Found) -> Place:
+def _place(found: FoundModel) -> Place:
     if is_module(found.value):
         model, prefix = without_wrappers(found.value)
         return Place(found.keys, "module", prefix, _dtype(dtypes_of(model)))
     named = mapping(found.value) or {}
-    parts = [tensor_parts(value) for value in named.values()]
-    kinds = [p.stored.kind.attribute.removesuffix("Storage") for p in parts if p and p.stored]
+    kinds = [parts.stored.dtype for parts in map(tensor_parts, named.values()) if parts]
     return Place(found.keys, "weights", common_prefix(list(named)), _dtype(iter(kinds)))
 
 
@@ -240,8 +231,8 @@ def _dtype(kinds: Iterator[str]) -> str:
     return next((_DTYPES[kind] for kind in kinds if kind in _DTYPES), "float32")
 
 
-def _wards(model: Made, rows: Sequence[TreeRow]) -> Iterator[Ward]:
-    made = dict(_modules(model))
+def _wards(model: Instance, rows: Sequence[TreeRow]) -> Iterator[Ward]:
+    made = dict(named_modules(model))
     whole = _dtype(dtypes_of(model))
     aliases: dict[str, list[str]] = {}
     for row in rows:
@@ -268,12 +259,3 @@ def _wards(model: Made, rows: Sequence[TreeRow]) -> Iterator[Ward]:
             sizes,
             host_attributes(module),
         )
-
-
-def _modules(model: Made) -> Iterator[tuple[str, Made]]:
-    stack = [("", model)]
-    while stack:
-        path, module = stack.pop()
-        yield path, module
-        below = [(f"{path}.{n}" if path else n, child) for n, child in children(module).items()]
-        stack += reversed(below)

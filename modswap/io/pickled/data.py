@@ -1,7 +1,7 @@
-"""Reading a pickle as data: whatever it would build or call becomes a note of that.
+"""Read a pickle as data: each object that it would build or call becomes an `Instance`.
 
-No name in it is imported, nothing is called, no state is set. Only what `torch.save` writes is
-understood: protocols 0 to 3, without the operations that reserve memory as a file says.
+No name in it is imported, nothing is called, no state is set. The operations of `torch.save` are
+read: protocols 0 to 3, without the operations that reserve as much memory as a file says.
 """
 
 import gc
@@ -13,9 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, Literal
 
-LARGEST = 256 << 20  # bytes of a pickle
-MOST = 16_000_000  # operations; each makes an object of a hundred bytes at most
-SMALL = 8  # bytes of an argument that count with its operation
+MAX_PICKLE_BYTES = 256 << 20
+MAX_OPERATIONS = 16_000_000  # each makes an object of a hundred bytes at most
+_SMALL_BYTES = 8  # arguments up to this size count with their operation
+_ITEM_BYTES = {
+    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
+    "Byte": 1, "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8, "QInt32": 4, "QInt8": 1,
+    "QUInt8": 1, "Untyped": 1,
+}  # fmt: skip
 _BANNED = (
     *("EXT1", "EXT2", "EXT4", "FRAME", "STACK_GLOBAL", "MEMOIZE", "NEWOBJ_EX", "BINUNICODE8"),
     *("BINBYTES8", "SHORT_BINUNICODE", "EMPTY_SET", "ADDITEMS", "FROZENSET", "BYTEARRAY8"),
@@ -43,15 +48,15 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A storage, whose bytes lie beside the pickle.
+class Storage:
+    """A storage, whose bytes are beside the pickle.
 
     Args:
-        kind: The class of the storage, which tells the dtype.
+        kind: The class of the storage, such as `torch.FloatStorage`.
         key: Name of its record.
-        count: Elements that it says it has.
+        count: The number of its elements, as the pickle says.
         location: The device that it was on.
-        home: Tells the storages of one file from those of another.
+        home: Number of the file that holds the record, where a payload refers to several.
     """
 
     kind: Name
@@ -60,18 +65,33 @@ class Stored:
     location: str = "cpu"
     home: int = 0
 
+    @property
+    def dtype(self) -> str:
+        """Return the dtype as the class of the storage names it: `Float`, `Half` and so on."""
+        return self.kind.attribute.removesuffix("Storage")
+
+    @property
+    def itemsize(self) -> int:
+        """Return the bytes of an element."""
+        return _ITEM_BYTES.get(self.dtype, 1)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of all elements."""
+        return self.count * self.itemsize
+
 
 @dataclass(eq=False, slots=True)
-class Made:
+class Instance:
     """An object that a pickle would make.
 
     Args:
         how: By a call, or by `__new__`.
         what: The class or function.
-        args: What it would be given.
-        state: What its attributes would be set to; None for nothing.
-        items: What would be put into it by key; a list where there is any.
-        elements: What would be appended to it, likewise.
+        args: Its arguments.
+        state: The state that its attributes would be set to; None for none.
+        items: Keys and values that would be put into it; a list where there are any.
+        elements: Elements that would be appended to it; a list where there are any.
     """
 
     how: Literal["called", "new"]
@@ -85,16 +105,16 @@ class Made:
         self.items = _more(self.items, [(key, value)])
 
     def append(self, value: Any) -> None:
-        """Note an element, as a list would."""
+        """Add an element, as a list does."""
         self.elements = _more(self.elements, [value])
 
     def extend(self, values: list[Any]) -> None:
-        """Note elements, as a list would."""
+        """Add elements, as a list does."""
         self.elements = _more(self.elements, values)
 
 
 def _more(held: Sequence[Any], values: list[Any]) -> list[Any]:
-    """Return a list with more in it; most objects hold nothing, and have no list of their own."""
+    """Return a list with values added; most objects hold nothing, and have no list of their own."""
     if not isinstance(held, list):
         return list(values)
     held += values
@@ -102,21 +122,21 @@ def _more(held: Sequence[Any], values: list[Any]) -> list[Any]:
 
 
 class UnreadableError(Exception):
-    """A pickle that is damaged, hostile, or of a kind that `torch.save` does not write."""
+    """A pickle is damaged, hostile, or of a kind that `torch.save` does not write."""
 
 
 def read_pickle(
     data: bytes, home: int = 0, location: str | None = None
 ) -> tuple[Any, tuple[Name, ...]]:
-    """Return what a pickle holds, as data, and every name in it in the order of the first use.
+    """Return the value of a pickle as data, and every name in it in the order of the first use.
 
     Args:
         data: The pickle.
         home: The `home` of its storages.
-        location: Takes the place of their own; None for none.
+        location: Replaces the location of its storages; None keeps it.
 
     Raises:
-        UnreadableError: If it cannot be read so.
+        UnreadableError: If it cannot be read as data.
     """
     (value,), names = read_pickles(io.BytesIO(data), 1, home=home, location=location)
     return value, names
@@ -130,17 +150,17 @@ def read_pickles(
     location: str | None = None,
     modern: bool = False,
 ) -> tuple[list[Any], tuple[Name, ...]]:
-    """Return what pickles hold that follow one another, and every name in them.
+    """Return the values of consecutive pickles, and every name in them.
 
     Args:
-        stream: Where the first begins; left behind the last.
-        count: How many.
+        stream: A stream at the start of the first pickle; afterwards at the end of the last.
+        count: The number of pickles.
         home: The `home` of their storages.
-        location: Takes the place of their own; None for none.
+        location: Replaces the location of their storages; None keeps it.
         modern: Whether they may be of protocol 4, which `torch.save` does not write.
 
     Raises:
-        UnreadableError: If one cannot be read.
+        UnreadableError: If a pickle cannot be read as data.
     """
     bounds = _Bounds()
     names: dict[tuple[str, str], Name] = {}
@@ -148,17 +168,17 @@ def read_pickles(
     try:
         with _uncollected():
             values = [reader(stream, bounds, names, home, location).load() for _ in range(count)]
-    except UnreadableError:
+    except (UnreadableError, MemoryError):
         raise
     except Exception as error:
-        # a damaged pickle raises anything: what lies on its stack is of any kind
+        # a damaged pickle raises anything: its stack holds values of any type
         raise UnreadableError(f"{type(error).__name__}: {error}"[:200]) from error
     return values, tuple(names.values())
 
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector away from what a block makes: millions of objects, no garbage."""
+    """Turn the garbage collector off: a pickle makes millions of objects and no garbage."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -170,30 +190,32 @@ def _uncollected() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Bounds:
-    """How many operations and bytes are left to pickles that follow one another."""
+    """The operations and bytes that consecutive pickles may still use."""
 
-    operations: int = field(default_factory=lambda: MOST)
-    nbytes: int = field(default_factory=lambda: LARGEST)
+    operations: int = field(default_factory=lambda: MAX_OPERATIONS)
+    nbytes: int = field(default_factory=lambda: MAX_PICKLE_BYTES)
 
     def take(self, operations: int, nbytes: int) -> None:
-        """Take some of both.
+        """Use some of both.
 
         Raises:
-            UnreadableError: If there are not so many.
+            UnreadableError: If fewer are left.
         """
         self.operations -= operations
         self.nbytes -= nbytes
         if self.operations < 0 or self.nbytes < 0:
-            raise UnreadableError(f"it has more than {MOST:,} parts or {LARGEST:,} bytes")
+            raise UnreadableError(
+                f"it has more than {MAX_OPERATIONS:,} parts or {MAX_PICKLE_BYTES:,} bytes"
+            )
 
 
-# the one in Python: its steps can be replaced, and it reserves nothing that a file asks for
+# the pickle module in Python: its steps can be replaced, and it reserves no memory in advance
 _Unpickler: Any = vars(pickle)["_Unpickler"]
 _NUMBER = struct.Struct("<I")
 _Stop: Any = vars(pickle)["_Stop"]
 
 
-class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
+class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known type
     metastack: list[list[Any]]
     stack: list[Any]
     append: Callable[[Any], None]
@@ -219,13 +241,13 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
         self.location = location
 
     def load(self) -> Any:
-        """Return what the pickle holds; its steps are pickle's own, the loop is a quicker one."""
+        """Return the value of the pickle; the steps are pickle's own, the loop is faster."""
         self.metastack, self.stack, self.proto = [], [], 0
         self.append = self.stack.append
         code, dispatch = self.stream.read, self.dispatch
         most, left = min(self.bounds.operations, self.bounds.nbytes), 0
         try:
-            for left in range(most, -1, -1):  # noqa: B007 - how many were not made
+            for left in range(most, -1, -1):  # noqa: B007 - the operations left are counted after the loop
                 operation = code(1)
                 if not operation:
                     raise EOFError("it has no end")
@@ -234,11 +256,15 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
             self.bounds.take(most - left + 1, most - left + 1)
             return stop.value
         self.bounds.take(most + 1, most + 1)
-        raise AssertionError  # pragma: no cover - there were not so many
+        raise AssertionError  # pragma: no cover - `take` raises
 
     def read(self, size: int) -> bytes:
-        """Return so many bytes, or those that are left."""
-        if size > SMALL:
+        """Return `size` bytes.
+
+        Raises:
+            EOFError: If fewer are left.
+        """
+        if size > _SMALL_BYTES:
             self.bounds.take(0, size)
         data = self.stream.read(size)
         if len(data) < size:
@@ -246,7 +272,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
         return data
 
     def readline(self) -> bytes:
-        """Return what is left of a line."""
+        """Return the rest of a line."""
         line = self.stream.readline(self.bounds.nbytes + 1)
         self.bounds.take(0, len(line))
         return line
@@ -254,7 +280,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
     def find_class(self, module: str, name: str) -> Name:
         return self.names.setdefault((module, name), Name(module, name))
 
-    def persistent_load(self, pid: Any) -> Stored | Name:
+    def persistent_load(self, pid: Any) -> Storage | Name:
         match pid:
             case (
                 "storage",
@@ -266,29 +292,29 @@ class _Reader(_Unpickler):  # type: ignore[misc] # of no known type
             ) if (
                 view in ([], [None])  # old files have a sixth part
             ):
-                return Stored(kind, key, count, self.location or location, self.home)
+                return Storage(kind, key, count, self.location or location, self.home)
             case ("module", Name() as kind, *_):
-                return kind  # how files of before torch 1.6 name the class of a module
-        raise UnreadableError(f"it refers to what is no storage: {pid!r:.80}")
+                return kind  # files from before torch 1.6 name the class of a module so
+        raise UnreadableError(f"it refers to something that is no storage: {pid!r:.80}")
 
     def load_newobj(self) -> None:
         args = self.stack.pop()
-        self.append(Made("new", _name(self.stack.pop()), _arguments(args)))
+        self.append(Instance("new", _name(self.stack.pop()), _arguments(args)))
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
-        self.stack[-1] = Made("called", _name(self.stack[-1]), _arguments(args))
+        self.stack[-1] = Instance("called", _name(self.stack[-1]), _arguments(args))
 
     def load_build(self) -> None:
         state = self.stack.pop()
         made = self.stack[-1]
-        if not isinstance(made, Made):
+        if not isinstance(made, Instance):
             raise UnreadableError(f"it sets the state of {type(made).__name__}")
         if made.state is not None:
             raise UnreadableError(f"it sets the state of a {made.what} twice")
         made.state = state
 
-    # most steps of a pickle are these
+    # most operations of a pickle are among these four
     def load_binget(self) -> None:
         self.append(self.memo[self.stream.read(1)[0]])
 
@@ -319,7 +345,7 @@ class _ModernReader(_Reader):
     }
 
     def load_frame(self) -> None:
-        self.read(8)  # its length; what is in it is read and counted as if it were not framed
+        self.read(8)  # the length; the content is read and counted as without a frame
 
     dispatch[pickle.FRAME[0]] = load_frame
 

@@ -1,21 +1,17 @@
-"""Putting modules and weights into a payload that was read as data."""
+"""Put modules and weights into a payload that was read as data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modswap.io.pickled.data import Made, UnreadableError
-from modswap.io.pickled.names import key_text
-from modswap.io.pickled.outline import is_module, mapping
-
-DEPTH = 32  # containers inside containers in which tensors are looked for
-_REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_from_type_v2")
+from modswap.io.pickled.data import Instance, UnreadableError
+from modswap.io.pickled.values import is_module, mapping
 
 
 def value_at(payload: Any, keys: Sequence[str]) -> Any:
-    """Return what lies under keys.
+    """Return the value under a sequence of keys.
 
     Raises:
-        UnreadableError: If there is nothing.
+        UnreadableError: If there is no such value.
     """
     for key in keys:
         held = mapping(payload)
@@ -25,13 +21,13 @@ def value_at(payload: Any, keys: Sequence[str]) -> Any:
     return payload
 
 
-def put_module(model: Made, path: str, module: Made) -> None:
-    """Put a module in the place of another one.
+def put_module(model: Instance, path: str, module: Instance) -> None:
+    """Replace a module of a model.
 
     Args:
         model: The model, changed in place.
-        path: Dotted path of what is replaced.
-        module: What goes in.
+        path: Dotted path of the old module.
+        module: The new module.
 
     Raises:
         UnreadableError: If there is no such path.
@@ -40,8 +36,8 @@ def put_module(model: Made, path: str, module: Made) -> None:
     set_item(parent.state["_modules"], name, module)
 
 
-def _parent_of(model: Made, path: str) -> tuple[Made, str]:
-    """Return the module that holds a path, and the name under which it does."""
+def _parent_of(model: Instance, path: str) -> tuple[Instance, str]:
+    """Return the module that holds the module of a path, and its name there."""
     segments = path.split(".")
     held = mapping(model.state["_modules"]) or {}
     for end in range(1, len(segments) + 1):
@@ -55,7 +51,7 @@ def _parent_of(model: Made, path: str) -> tuple[Made, str]:
 
 
 def set_item(held: Any, key: Any, value: Any) -> None:
-    """Set an item of a dictionary or an ordered one, in its present place if it has one."""
+    """Set an item of a dictionary or an ordered dictionary; an old key keeps its place."""
     if isinstance(held, dict):
         held[key] = value
         return
@@ -67,7 +63,7 @@ def set_item(held: Any, key: Any, value: Any) -> None:
 
 
 def remove_item(held: Any, key: Any) -> None:
-    """Remove an item of a dictionary or an ordered one."""
+    """Remove an item of a dictionary or an ordered dictionary."""
     if isinstance(held, dict):
         del held[key]
     else:
@@ -77,12 +73,12 @@ def remove_item(held: Any, key: Any) -> None:
 def put_weights(
     held: Any, removed: Sequence[str], added: Mapping[str, Any], versions: Mapping[str, Any]
 ) -> None:
-    """Exchange tensors of a state dict; the new ones come where the first old one was.
+    """Replace tensors of a state dict; the new ones take the place of the first old one.
 
     Args:
         held: The state dict, changed in place.
-        removed: Beginnings of the names that go, each ending in a dot.
-        added: What comes, by name.
+        removed: Beginnings of the names to remove, each ending in a dot.
+        added: The new tensors by name.
         versions: Version numbers of the new layers, by path.
     """
     pairs = list((mapping(held) or {}).items())
@@ -97,7 +93,7 @@ def put_weights(
 
 
 def _neighbour(names: Sequence[str], prefix: str) -> int:
-    """Return the place behind the names that share the most with a prefix."""
+    """Return the place after the names that share the longest beginning with a prefix."""
     segments = prefix.split(".")[:-1]
     for end in range(len(segments) - 1, 0, -1):
         near = f"{'.'.join(segments[:end])}."
@@ -124,34 +120,3 @@ def _set_versions(held: Any, gone: tuple[str, ...], versions: Mapping[str, Any])
         return
     kept = [(path, value) for path, value in old.items() if not f"{path}.".startswith(gone)]
     _refill(state["_metadata"], [*kept, *versions.items()])
-
-
-def is_tensor(value: Any) -> bool:
-    """Return whether a value is a tensor or a parameter, of whatever kind."""
-    called = isinstance(value, Made) and value.how == "called"
-    return called and str(value.what).startswith(_REBUILDS)
-
-
-def named_tensors(payload: Any) -> Iterator[tuple[str, Made]]:
-    """Yield every tensor inside a payload under a dotted name, shared ones under each name."""
-    stack: list[tuple[str, Any, int]] = [("", payload, 0)]
-    while stack:
-        name, value, depth = stack.pop()
-        if is_tensor(value):
-            yield name, value
-        elif depth < DEPTH * (10 if is_module(value) else 1):
-            inside = [
-                (f"{name}.{key_text(key)}" if name else key_text(key), v)
-                for key, v in _inside(value)
-            ]
-            stack += [(key, v, depth + 1) for key, v in reversed(inside)]
-
-
-def _inside(value: Any) -> Iterator[tuple[Any, Any]]:
-    if is_module(value):
-        for table in ("_parameters", "_buffers", "_modules"):
-            yield from (mapping(value.state.get(table)) or {}).items()
-    elif isinstance(value, (list, tuple)):
-        yield from enumerate(value)
-    else:
-        yield from (mapping(value) or {}).items()

@@ -1,52 +1,60 @@
-"""Telling tensors apart by where their bytes lie and how they are read."""
+"""Compare tensors by the places of their bytes and by their sizes, without reading the bytes."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-from modswap.io.pickled.data import Made, Name, Stored
-from modswap.io.pickled.edit import named_tensors
-from modswap.io.pickled.outline import tensor_parts
-from modswap.io.raw.extent import Extent
+from modswap.io.pickled.data import Instance, Name, Storage
+from modswap.io.pickled.storages import Storages
+from modswap.io.pickled.values import tensor_parts
+from modswap.io.pickled.walk import named_tensors
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.rewriting import Mark
 
 _PLAIN = {int, bool, str, type(None), Name}
-_DEPTH = 8  # levels of what a tensor is made of
+_MAX_DEPTH = 8  # containers inside containers in the arguments and attributes of a tensor
 
 
-def marks(payload: Any, extent_of: Callable[[Stored], Extent]) -> Iterator[tuple[str, Mark]]:
-    """Yield a mark for every tensor of a payload; of two with one name the later has a number."""
+def marks(payload: Any, storages: Storages) -> Iterator[tuple[str, Mark]]:
+    """Yield a mark for every tensor of a payload; a repeated name gets a number.
+
+    Raises:
+        CheckpointError: If the record of a tensor is missing, or of another size.
+    """
     seen: dict[str, int] = {}
     for name, value in named_tensors(payload):
         number = seen[name] = seen.get(name, 0) + 1
-        parts = tensor_parts(value)
-        nbytes = parts.nbytes if parts is not None else 0
-        stored = parts.stored if parts is not None else None
-        place = _place(extent_of(stored)) if isinstance(stored, Stored) else id(value)
+        tensor = tensor_parts(value)
+        place = id(value) if tensor is None else _place(storages.find(tensor.stored))
+        nbytes = 0 if tensor is None else tensor.nbytes
         text = name if number == 1 else f"{name}#{number}"
-        yield text, Mark(_content(value, extent_of), (place, nbytes), nbytes)
+        yield text, Mark(_content(value, storages), (place, nbytes), nbytes)
 
 
-def _place(extent: Extent) -> Hashable:
-    if not extent.nbytes:
+def _place(held: ByteRange) -> Hashable:
+    if not held.nbytes:
         return None
-    return extent.file, extent.start if extent.file else id(extent.data), extent.nbytes
+    return held.file, held.start if held.file else id(held.data), held.nbytes
 
 
-def _content(value: Any, extent_of: Callable[[Stored], Extent], depth: int = 0) -> Hashable:
-    """Return what two tensors have in common if and only if they are the same."""
-    if type(value) in _PLAIN:
-        return type(value), value
-    if isinstance(value, Stored):
-        return value.kind, value.location, _place(extent_of(value))
-    if depth > _DEPTH:
-        return id(type(value))  # an attribute of a tensor may hold anything, the model itself too
-    if isinstance(value, Made):
-        # what holds nothing more is told by its class and arguments alone
-        more = (value.state, value.items, value.elements)
-        told = (value.how, value.what, _content(value.args, extent_of, depth + 1))
-        rest = more if any(part is not None and part != () for part in more) else ()
-        return (*told, *(_content(part, extent_of, depth + 1) for part in rest))
-    if isinstance(value, tuple | list | dict):
+def _content(value: Any, storages: Storages, depth: int = 0) -> Hashable:
+    """Return a value that is equal for two tensors if, and only if, the tensors are the same."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind, value
+    if kind is Storage:
+        return value.kind, value.location, _place(storages.find(value))
+    if depth > _MAX_DEPTH:
+        return id(kind)  # an attribute of a tensor may hold anything, even the model
+    if kind is Instance:
+        inside = [value.args, *_rest(value)]
+        return value.how, value.what, *(_content(part, storages, depth + 1) for part in inside)
+    if isinstance(value, (tuple, list, dict)):
         parts: Iterable[Any] = value.items() if isinstance(value, dict) else value
-        return tuple([_content(part, extent_of, depth + 1) for part in parts])
-    return type(value), repr(value)  # a NaN is no other
+        return kind, *[_content(part, storages, depth + 1) for part in parts]
+    return kind, repr(value)  # by its text: a NaN equals no other
+
+
+def _rest(made: Instance) -> tuple[Any, ...]:
+    """Return the state and contents of an object; nothing where it has neither, as most have."""
+    rest = (made.state, made.items, made.elements)
+    return rest if rest != (None, (), ()) else ()

@@ -1,30 +1,30 @@
-"""Reading what `torch.save` wrote as data, with where its records lie."""
+"""Read a file of `torch.save` as data, with the places of its records."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modswap.io.pickled.data import Name, Stored, UnreadableError, read_pickle, read_pickles
-from modswap.io.pickled.outline import ITEM_BYTES
+from modswap.io.pickled.data import Name, Storage, UnreadableError, read_pickle, read_pickles
+from modswap.io.pickled.storages import DATA
 from modswap.io.pickled.walk import everything
-from modswap.io.raw.extent import Extent, in_memory
+from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.torch_zip_layout import Archive, read_archive
 from modswap.io.recognise.look import Look
 
 _COUNT = struct.Struct("<q")
-PICKLE, DATA = "data.pkl", "data/"
+PICKLE = "data.pkl"
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A checkpoint read as data.
+    """A file of `torch.save`, read as data.
 
     Args:
         look: The file.
-        payload: What it holds; changed by surgery.
+        payload: Its payload; a rewrite changes it.
         names: Every name in its pickle.
-        archive: Where its records lie.
+        archive: The places of its records.
         protocol: The protocol of its pickle.
     """
 
@@ -39,7 +39,7 @@ def open_zip(look: Look) -> Opened:
     """Return a file of `torch.save`, read as data.
 
     Raises:
-        UnreadableError: If it cannot be read so.
+        UnreadableError: If it cannot be read as data.
     """
     archive = read_archive(look.file)
     order = archive.records.get("byteorder")
@@ -51,38 +51,40 @@ def open_zip(look: Look) -> Opened:
     return Opened(look, payload, names, archive, protocol)
 
 
-def content(extent: Extent) -> bytes:
-    """Return the bytes of an extent."""
-    if extent.file is None:
-        return bytes(extent.data)
-    with extent.file.open("rb") as stream:
-        stream.seek(extent.start)
-        return stream.read(extent.nbytes)
+def content(held: ByteRange) -> bytes:
+    """Return the bytes of a range."""
+    if held.file is None:
+        return bytes(held.data)
+    with held.file.open("rb") as stream:
+        stream.seek(held.start)
+        return stream.read(held.nbytes)
 
 
 def open_legacy(look: Look) -> Opened:
-    """Return a file of `torch.save` from before version 1.6, read as data; as a zip it is written.
+    """Return a file of `torch.save` from before version 1.6, read as data.
+
+    It is given as an archive, as which it will be written.
 
     Raises:
-        UnreadableError: If it cannot be read so.
+        UnreadableError: If it cannot be read as data.
     """
     with look.file.open("rb") as stream:
         (_, _, system, payload, keys), names = read_pickles(stream, 5)
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise UnreadableError("its bytes are in the order of another kind of machine")
         start = stream.tell()
-    found = (value for value in everything(payload) if isinstance(value, Stored))
-    kinds = {stored.key: stored.kind.attribute for stored in found}
-    records = dict(_behind(look, start, keys, kinds))
+    found = (value for value in everything(payload) if isinstance(value, Storage))
+    itemsizes = {storage.key: storage.itemsize for storage in found}
+    records = dict(_records(look, start, keys, itemsizes))
     order, version = in_memory(b"little", "byteorder"), in_memory(b"3\n", "version")
     archive = Archive("archive", {"byteorder": order, **records, "version": version})
     return Opened(look, payload, names, archive)
 
 
-def _behind(
-    look: Look, start: int, keys: Any, kinds: dict[str, str]
-) -> Iterator[tuple[str, Extent]]:
-    """Yield the storages behind the pickles of an old file: a count of items, and the items."""
+def _records(
+    look: Look, start: int, keys: Any, itemsizes: Mapping[str, int]
+) -> Iterator[tuple[str, ByteRange]]:
+    """Yield the storages after the pickles of an old file: a count of items, then the items."""
     if not isinstance(keys, list):
         raise UnreadableError("it does not say which storages follow")
     with look.file.open("rb") as stream:
@@ -91,10 +93,9 @@ def _behind(
             head = stream.read(_COUNT.size)
             if len(head) < _COUNT.size:
                 raise look.error("it is cut short", "save or download it again")
-            kind = kinds.get(key, "").removesuffix("Storage")
-            nbytes = _COUNT.unpack(head)[0] * ITEM_BYTES.get(kind, 1)
+            nbytes = _COUNT.unpack(head)[0] * itemsizes.get(key, 1)
             start += _COUNT.size
             if nbytes < 0 or start + nbytes > look.size:
                 raise look.error("it is cut short", "save or download it again")
-            yield f"{DATA}{key}", Extent(nbytes, look.file, start, name=f"storage {key}")
+            yield f"{DATA}{key}", ByteRange(nbytes, look.file, start, name=f"storage {key}")
             start += nbytes

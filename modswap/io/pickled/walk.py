@@ -1,36 +1,164 @@
-"""Walk over everything that a pickle, read as data, holds."""
+"""Walk through the values of a pickle read as data, on a stack of its own: no file is too deep."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
-from modswap.io.pickled.data import Made
+from modswap.io.pickled.data import Instance, UnreadableError
+from modswap.io.pickled.names import key_text
+from modswap.io.pickled.values import children, is_module, is_tensor, mapping, table
+
+MAX_DEPTH = 32  # containers inside containers in which tensors are looked for
+MAX_MODULE_DEPTH = 200  # modules inside modules
+_MAX_TENSOR_DEPTH = 320  # where modules are among the containers
+_PLAIN = (str, int, float, bytes, type(None))
+
+
+class NamedValue(NamedTuple):
+    """A value inside a payload.
+
+    Args:
+        name: Its dotted name.
+        value: The value.
+        depth: The number of containers around it.
+        holder: The container around it; None for the payload itself.
+        key: Its key in the container.
+    """
+
+    name: str
+    value: Any
+    depth: int = 0
+    holder: Any = None
+    key: Any = None
 
 
 def everything(payload: Any) -> Iterator[Any]:
-    """Yield everything in a payload, each object once."""
+    """Yield every value in a payload but numbers and texts, each object once."""
     seen: set[int] = set()
     stack = [payload]
     while stack:
         value = stack.pop()
-        if isinstance(value, (str, int, float, bytes, type(None))) or id(value) in seen:
+        if isinstance(value, _PLAIN) or id(value) in seen:
             continue
         seen.add(id(value))
         yield value
-        stack += _inside(value)
+        stack += parts(value)
 
 
-def _inside(value: Any) -> Iterator[Any]:
+def parts(value: Any) -> Iterator[Any]:
+    """Yield the values that a value holds directly, keys included."""
     if isinstance(value, (list, tuple)):
         yield from value
     elif isinstance(value, dict):
         yield from value
         yield from value.values()
-    elif isinstance(value, Made):
+    elif isinstance(value, Instance):
         yield from (value.what, value.args, value.state, value.elements)
         for key, item in value.items:
             yield from (key, item)
 
 
-def is_dict(value: Any) -> bool:
-    """Return whether a value of a pickle is a plain dictionary."""
-    return isinstance(value, dict)
+def entries(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the keys and values of a list, tuple or dictionary; of a module, of its tables."""
+    if is_module(value):
+        tables = ("_parameters", "_buffers", "_modules")
+        return (pair for name in tables for pair in table(value, name).items())
+    if isinstance(value, (list, tuple)):
+        return enumerate(value)
+    return (mapping(value) or {}).items()
+
+
+def named_entries(payload: Any, enter: Callable[[NamedValue], bool]) -> Iterator[NamedValue]:
+    """Yield a payload and the values in it, in order; shared ones under each of their names.
+
+    Args:
+        payload: The payload.
+        enter: Returns whether to walk into a value.
+    """
+    stack = [NamedValue("", payload)]
+    while stack:
+        entry = stack.pop()
+        yield entry
+        if enter(entry):
+            _, holder, depth, _, _ = entry
+            prefix = f"{entry.name}." if entry.name else ""
+            inside = [
+                NamedValue(f"{prefix}{key_text(key)}", value, depth + 1, holder, key)
+                for key, value in entries(holder)
+            ]
+            stack += reversed(inside)
+
+
+def named_tensors(payload: Any) -> Iterator[tuple[str, Instance]]:
+    """Yield the tensors of a payload by their dotted names, shared ones under each name."""
+
+    def enter(entry: NamedValue) -> bool:
+        most = _MAX_TENSOR_DEPTH if is_module(entry.value) else MAX_DEPTH
+        return entry.depth < most and not is_tensor(entry.value)
+
+    for entry in named_entries(payload, enter):
+        if is_tensor(entry.value):
+            yield entry.name, entry.value
+
+
+def named_modules(model: Instance) -> Iterator[tuple[str, Instance]]:
+    """Yield a model and its modules by their dotted paths, shared ones under each path.
+
+    Raises:
+        UnreadableError: If modules are nested too deep.
+    """
+    stack = [("", model, 0)]
+    while stack:
+        path, module, depth = stack.pop()
+        if depth > MAX_MODULE_DEPTH:
+            raise UnreadableError("its modules are nested too deep")
+        yield path, module
+        below = [
+            (f"{path}.{name}" if path else name, child, depth + 1)
+            for name, child in children(module).items()
+        ]
+        stack += reversed(below)
+
+
+def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
+    """Return whether a value is a number, text or None, or a list or tuple of such values."""
+    if isinstance(value, (list, tuple)):
+        return depth > 0 and all(is_plain(item, depth - 1) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def container_in_itself(payload: Any) -> Any:
+    """Return a container that holds itself at any depth; None if there is none."""
+    done: set[int] = set()
+    for value in everything(payload):
+        ring = _ring(value, done) if isinstance(value, (Instance, dict, list)) else None
+        if ring is not None:
+            return ring
+    return None
+
+
+def _ring(start: Any, done: set[int]) -> Any:
+    above: set[int] = set()
+    stack: list[tuple[Any, bool]] = [(start, False)]
+    while stack:
+        value, left = stack.pop()
+        if left:
+            above.discard(id(value))
+            done.add(id(value))
+        elif id(value) in above:
+            return value
+        elif id(value) not in done:
+            above.add(id(value))
+            stack.append((value, True))
+            stack += ((part, False) for part in _containers(value))
+    return None
+
+
+def _containers(value: Any) -> Iterator[Any]:
+    """Yield the containers in a container; of a module its modules, and no other attributes."""
+    inside: Iterable[Any] = value
+    if isinstance(value, dict):
+        inside = value.values()
+    elif isinstance(value, Instance):
+        modules = value.state.get("_modules") if isinstance(value.state, dict) else None
+        inside = (*(item for _, item in value.items), *value.elements, modules)
+    yield from (part for part in inside if isinstance(part, (Instance, dict, list, tuple)))

@@ -1,4 +1,4 @@
-"""Writing a pickle from what `pickle_data` reads: nothing is imported, nothing is called."""
+"""Write a pickle from values that were read as data; nothing is imported, nothing is called."""
 
 import pickle
 import struct
@@ -6,54 +6,57 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modswap.io.pickled.data import Made, Name, Stored, UnreadableError
+from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
 
 _PROTOCOL = 2
 _LARGEST_BININT = 1 << 31
 _TUPLES = {1: pickle.TUPLE1, 2: pickle.TUPLE2, 3: pickle.TUPLE3}
 
 
-def write_pickle(value: Any, key_of: Callable[[Stored], str], protocol: int = _PROTOCOL) -> bytes:
-    """Return the pickle that reads as a value: what was one object in it is one again.
+def write_pickle(value: Any, protocol: int = _PROTOCOL) -> tuple[bytes, tuple[Storage, ...]]:
+    """Return the pickle of a value, and its storages: the n-th has the key `str(n)` in the pickle.
+
+    An object that a value holds at several places is written once.
 
     Args:
-        value: As `read_pickle` returns it.
-        key_of: Gives the name of the record that a storage will have.
+        value: A value as `read_pickle` returns it.
         protocol: The pickle protocol to be announced, 2 or 3.
 
     Raises:
-        UnreadableError: If it holds what no such pickle can.
+        UnreadableError: If it holds a value that no such pickle can hold.
     """
-    return _Writer(key_of).written(value, max(protocol, _PROTOCOL))
+    writer = _Writer()
+    data = writer.written(value, max(protocol, _PROTOCOL))
+    return data, tuple(storage for _, storage in writer.storages.values())
 
 
 class _Code(bytes):
-    """Operations to be written when their turn comes."""
+    """Operations that wait to be written."""
 
 
 @dataclass(slots=True)
 class _Remember:
-    """That what was just written is to be known by a number from here on."""
+    """A mark after a written object: it gets a number, by which it is written from then on."""
 
     value: Any
 
 
 @dataclass(slots=True)
 class _Fill:
-    """That the contents of an object come next."""
+    """A mark after a written object: its state and contents come next."""
 
-    made: Made
+    made: Instance
 
 
 class _Writer:
-    """A pickle in the making. What is to be written waits on a stack: nothing nests in Python."""
+    """Write a pickle; values wait on a stack, so that deep ones do not nest in Python."""
 
-    def __init__(self, key_of: Callable[[Stored], str]) -> None:
-        self.key_of = key_of
+    def __init__(self) -> None:
+        self.storages: dict[tuple[int, str], tuple[str, Storage]] = {}
         self.out = bytearray()
         self.numbers: dict[Any, int] = {}
         self.waiting: list[Any] = []
-        self.kept: list[Any] = []  # an object that is gone could lend its id to another
+        self.kept: list[Any] = []  # while an object is kept, no other gets its id
 
     def written(self, value: Any, protocol: int) -> bytes:
         self.out += pickle.PROTO + bytes([protocol])
@@ -88,7 +91,7 @@ class _Writer:
         number = self.numbers.get(id(item.value))
         if number is None:
             self._put(item.value)
-        else:  # it was inside itself, and is known by now
+        else:  # it was inside itself, and has a number already
             self.out += pickle.POP + _numbered(pickle.BINGET, pickle.LONG_BINGET, number)
 
     def _later(self, items: Iterable[Any]) -> None:
@@ -98,7 +101,7 @@ class _Writer:
         del item
         self.out += pickle.NONE
 
-    def write_bool(self, item: bool) -> None:  # noqa: FBT001 - a value
+    def write_bool(self, item: bool) -> None:  # noqa: FBT001 - the value to write
         self.out += pickle.NEWTRUE if item else pickle.NEWFALSE
 
     def write_int(self, item: int) -> None:
@@ -148,11 +151,12 @@ class _Writer:
         self.out += pickle.GLOBAL + text.encode("utf-8", "surrogatepass")
         self._put(item)
 
-    def write_stored(self, item: Stored) -> None:
-        pid = ("storage", item.kind, self.key_of(item), item.location, item.count)
+    def write_storage(self, item: Storage) -> None:
+        key, _ = self.storages.setdefault((item.home, item.key), (str(len(self.storages)), item))
+        pid = ("storage", item.kind, key, item.location, item.count)
         self._later([pid, _Code(pickle.BINPERSID)])
 
-    def write_made(self, item: Made) -> None:
+    def write_made(self, item: Instance) -> None:
         code = pickle.REDUCE if item.how == "called" else pickle.NEWOBJ
         parts: list[Any] = [item.what, item.args, _Code(code), _Remember(item)]
         self._later([*parts, _Fill(item)])
@@ -189,7 +193,7 @@ _STEPS: dict[type, Callable[[_Writer, Any], None]] = {
     list: _Writer.write_list,
     dict: _Writer.write_dict,
     Name: _Writer.write_name,
-    Stored: _Writer.write_stored,
-    Made: _Writer.write_made,
+    Storage: _Writer.write_storage,
+    Instance: _Writer.write_made,
     _Fill: _Writer.write_fill,
 }

@@ -1,1 +1,1 @@
-"""Bytes on disk: atomic files, kernel copies, checksums, the layout of a torch zip."""
+"""Bytes on the disk: atomic writes, copies by the kernel, checksums, the layout of a torch zip."""

@@ -1,4 +1,4 @@
-"""A whole new file or the old one, never a piece of either."""
+"""Replace a file or a folder as a whole, so that no other program ever sees half of it."""
 
 import errno
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modswap.core.errors import CheckpointError
 
-if sys.platform != "win32":  # pragma: no branch - what stands for it is not there
+if sys.platform != "win32":  # pragma: no branch - Windows has no such module
     import fcntl
 
 _BEGIN, _END = ".modswap-", ".part"
@@ -22,16 +22,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]:
-    """Give an empty file beside `out`; put it in the place of `out` if the block succeeds.
+    """Yield an empty file beside `out`, and move it to `out` if the block succeeds.
 
-    What was written is flushed to the disk first. If the block raises, whatever it was, the
-    temporary file is removed and `out` is as it was; if the process is killed, the next one that
-    writes into this folder removes it. A symbolic link is written through.
+    The temporary file is flushed to the disk before it is moved. If the block raises, the temporary
+    file is removed and `out` is unchanged; if the process is killed, the next process that writes
+    into this folder removes it. A symbolic link at `out` stays, and its target is replaced.
 
     Args:
         out: The file to be written.
         force: Whether it may exist.
-        folder: Whether it is to be a folder.
+        folder: Whether to make a folder.
 
     Raises:
         CheckpointError: If it cannot be written.
@@ -55,7 +55,7 @@ def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]
 
 @contextmanager
 def _temporary(parent: Path, *, folder: bool) -> Iterator[Path]:
-    """Give a new file or folder, locked while the block runs, and remove what is left of it."""
+    """Yield a new file or folder, locked meanwhile; remove it at the end if it was not moved."""
     remove_litter(parent)
     place, held = _created(parent, folder=folder)
     try:
@@ -76,16 +76,16 @@ def _created(parent: Path, *, folder: bool) -> tuple[Path, int]:
         lock(held)
         if os.fstat(held).st_nlink:
             return place, held
-        os.close(held)  # another process took it for litter before it was locked
+        os.close(held)  # another process removed it as litter before it was locked
 
 
 def _name(parent: Path) -> Path:
-    # of its own length, so that a long name beside it stays possible
+    # of a fixed length: with a part of the target's name it could become too long
     return parent / f"{_BEGIN}{os.getpid()}-{secrets.token_hex(4)}{_END}"
 
 
 def remove_litter(parent: Path) -> None:
-    """Remove what writers that were killed left in a folder; living ones hold locks on theirs."""
+    """Remove the temporary files of killed processes; a running one holds a lock on its own."""
     for place in parent.glob(f"{_BEGIN}*{_END}"):
         with suppress(OSError):
             held = os.open(place, os.O_RDONLY)
@@ -103,7 +103,7 @@ def _remove(place: Path) -> None:
 
 
 def _put_folder(temporary: Path, target: Path) -> None:
-    """Put a folder in its place; one that stands there goes, once the new one is on the disk."""
+    """Move a folder to its target; an old folder there is removed after the new one is flushed."""
     for place in (*temporary.rglob("*"), temporary):
         _flush(place)
     if not target.exists():
@@ -116,9 +116,9 @@ def _put_folder(temporary: Path, target: Path) -> None:
 
 
 def lock(descriptor: int) -> bool:
-    """Lock a file until it is closed; return False if another process holds a lock on it."""
-    if sys.platform == "win32":  # pragma: no cover - none of the tests runs there
-        return False  # a file that is open cannot be removed there
+    """Lock a file until it is closed; return False if another process has locked it."""
+    if sys.platform == "win32":  # pragma: no cover - the tests do not run on Windows
+        return False  # Windows removes no open file
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -127,27 +127,27 @@ def lock(descriptor: int) -> bool:
 
 
 def _put(temporary: Path, target: Path, out: Path, *, force: bool) -> None:
-    """Put a file in its place, at once; without force only if nothing is there."""
+    """Move a file to its target in one step; without `force` only if the target does not exist."""
     if force:
         temporary.replace(target)
         return
     try:
-        os.link(temporary, target)  # unlike a rename it fails where there is something
+        os.link(temporary, target)  # unlike a rename, it fails if the target exists
     except FileExistsError:
-        raise exists(out) from None  # it appeared while this one was being written
+        raise exists(out) from None  # another process wrote it meanwhile
     except OSError:
         if target.exists():
             raise exists(out) from None
-        temporary.replace(target)  # a file system without links
+        temporary.replace(target)  # the file system has no hard links
 
 
 def exists(out: Path) -> CheckpointError:
-    """Return the error for a target that is there already."""
+    """Return the error for a target that exists."""
     return CheckpointError("it exists", str(out), "name another file, or add --force")
 
 
 def refused(out: Path, error: OSError) -> CheckpointError:
-    """Return the error for what the operating system refuses."""
+    """Return the error for a write that the operating system refused."""
     if error.errno in FULL:
         free = _free(out.parent)
         what = f"no space left to write it ({free:,} bytes free)"
@@ -165,7 +165,7 @@ def _free(folder: Path) -> int:
 
 
 def _mode(target: Path) -> int:
-    """Return the permissions of the file that is replaced, or of any new file."""
+    """Return the permissions of the replaced file, or those of a new file."""
     with suppress(OSError):
         return stat.S_IMODE(target.stat().st_mode)
     mask = os.umask(0)
@@ -174,13 +174,13 @@ def _mode(target: Path) -> int:
 
 
 def _flush(place: Path) -> None:
-    """Have a file or a folder put on the disk."""
+    """Flush a file or a folder to the disk."""
     descriptor = os.open(place, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:
         if not place.is_dir():
-            raise  # not every file system can do it with folders
+            raise  # some file systems cannot flush folders
     finally:
         os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""Writing a file from pieces of other files, copied by the kernel and checked on arrival."""
+"""Write a file from ranges of other files, copied by the kernel and checked meanwhile."""
 
 import errno
 import os
@@ -10,48 +10,48 @@ from queue import SimpleQueue
 from types import TracebackType
 
 from modswap.core.errors import CheckpointError
-from modswap.io.raw.extent import Extent
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.watching import Arrival, Front, check_behind, digest_behind, flush_behind
 
-_PIECE = 4 << 20  # bytes that are copied at once
-_BLOCK = 1 << 20  # bytes that are copied at once by hand
-# what a file system or a kernel says that cannot copy in one of the ways
+_COPIED_BYTES = 4 << 20  # copied at once by the kernel
+_BLOCK_BYTES = 1 << 20  # copied at once through memory
+# errors of a file system or a kernel that does not support a way of copying
 _UNABLE = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 
 Way = Callable[[int, int, int, int], int]  # target, source, start, count → bytes copied
 
 
 def by_hand(target: int, source: int, start: int, count: int) -> int:
-    """Copy through this program's memory."""
-    return os.write(target, os.pread(source, min(count, _BLOCK), start))
+    """Copy through the memory of this process."""
+    return os.write(target, os.pread(source, min(count, _BLOCK_BYTES), start))
 
 
 WAYS: tuple[Way, ...] = (by_hand,)
-if sys.platform == "linux":  # pragma: no branch - elsewhere there is one way
+if sys.platform == "linux":  # pragma: no branch - other systems have one way
 
     def by_range(target: int, source: int, start: int, count: int) -> int:
-        """Copy inside the kernel, which shares the blocks where the file system can."""
+        """Copy inside the kernel; file systems that can share the blocks."""
         return os.copy_file_range(source, target, count, offset_src=start)
 
     def by_send(target: int, source: int, start: int, count: int) -> int:
-        """Copy inside the kernel, from one file system to another too."""
+        """Copy inside the kernel, also between file systems."""
         return os.sendfile(target, source, start, count)
 
     WAYS = (by_range, by_send, by_hand)
 
 
 class Sink:
-    """A new file, written from front to back, its digest and its copies checked meanwhile.
+    """A new file that is written from front to back, while threads check it and hash it.
 
     Args:
-        file: An empty file, or none yet.
-        nbytes: How long it will be; that much is reserved at once.
-        checksums: Whether copies are compared with the checksums of their sources; where not, and
-            where there are none, they are compared with the sources themselves.
-        ways: How to copy, the best way first.
+        file: The path; an empty file may exist there.
+        nbytes: The final size, which is reserved on the disk at once.
+        checksums: Whether copies are compared with the checksums of their sources; else, and for
+            sources without checksums, they are compared with the bytes of the sources.
+        ways: The ways to copy, the best first.
 
     Raises:
-        OSError: If the disk has no room for it, or for whatever else the system refuses.
+        OSError: If the disk has no room, or the system refuses to write.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Sink:
         except OSError:
             os.close(self._target)
             raise
-        # they wait for one another: each needs a thread of its own
+        # each waits for the writer: with fewer threads one would block the others
         self._pool = ThreadPoolExecutor(3)
         submit, target, front = self._pool.submit, self._target, self._front
         self._digest: Future[str] = submit(digest_behind, target, front)
@@ -96,15 +96,15 @@ class Sink:
         """Write bytes."""
         view = memoryview(data)
         while len(view):
-            count = os.write(self._target, view[:_PIECE])
+            count = os.write(self._target, view[:_COPIED_BYTES])
             self._moved(count)
             view = view[count:]
 
-    def copy(self, extent: Extent) -> None:
-        """Write an extent.
+    def copy(self, extent: ByteRange) -> None:
+        """Copy a range of bytes.
 
         Raises:
-            CheckpointError: If its file ends before it does.
+            CheckpointError: If its file ends too early.
         """
         if extent.file is None:
             self.write(extent.data)
@@ -115,7 +115,7 @@ class Sink:
         source = self._source(extent.file)
         start, left = extent.start, extent.nbytes
         while left:
-            count = self._copied(source, start, min(left, _PIECE))
+            count = self._copied(source, start, min(left, _COPIED_BYTES))
             if not count:
                 what = f"it is cut short: {extent.name or 'a tensor'!r} reaches beyond its end"
                 raise CheckpointError(what, str(extent.file), "save or download it again")
@@ -123,10 +123,10 @@ class Sink:
             start, left = start + count, left - count
 
     def finish(self) -> str:
-        """Wait for the checks; return the file's SHA-256 in hexadecimal.
+        """Wait for the checks; return the SHA-256 of the file in hexadecimal.
 
         Raises:
-            CheckpointError: If a copy is not what its checksum or its source says.
+            CheckpointError: If a copy differs from its source or its checksum.
         """
         self._end()
         self._checked.result()
@@ -158,13 +158,14 @@ class Sink:
 
 
 def _reserve(target: int, nbytes: int) -> None:
-    """Have the file system keep room for a file, so that a full disk is known before the work.
+    """Reserve room for a file on the disk, so that a full disk is noticed before the work.
 
     Raises:
-        OSError: If there is none.
+        OSError: If there is no room.
     """
     room = os.fstatvfs(target)
-    if nbytes > room.f_bavail * room.f_frsize:  # to try would fill the disk before it failed
+    # else the attempt would fill the disk before it fails
+    if nbytes > room.f_bavail * room.f_frsize:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if not nbytes or sys.platform == "darwin":
         return

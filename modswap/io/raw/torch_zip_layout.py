@@ -1,4 +1,4 @@
-"""The zip that `torch.save` writes: its records as extents, and laying out a new one."""
+"""Find the records in a zip of `torch.save`, and lay out a new zip."""
 
 import struct
 import zipfile
@@ -9,11 +9,11 @@ from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, cast
 
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.extent import Extent
 
-ALIGNMENT = 64  # bytes, as torch has it
-PAGE = 4096  # bytes; file systems share blocks that begin at such places in both files
+ALIGNMENT_BYTES = 64  # as torch aligns records
+PAGE_BYTES = 4096  # file systems share blocks that are aligned so in both files
 _LOCAL, _CENTRAL = struct.Struct("<IHHHHHIIIHH"), struct.Struct("<IHHHHHHIIIHHHHHII")
 _END = struct.Struct("<IHHHHIIH")
 _END_64, _LOCATOR = struct.Struct("<IQHHIIQQQQ"), struct.Struct("<IIQI")
@@ -28,18 +28,18 @@ class Archive:
 
     Args:
         root: The folder inside the zip that holds everything.
-        records: Where each record lies, by its name below the root, in the order of the zip.
+        records: The bytes of each record by its name below the root, in the order of the zip.
     """
 
     root: str
-    records: Mapping[str, Extent]
+    records: Mapping[str, ByteRange]
 
 
 def read_archive(source: Path | bytes) -> Archive:
-    """Return where the records of a torch zip lie.
+    """Return the records of a torch zip.
 
     Args:
-        source: A file, or the zip itself; its directory was looked at already.
+        source: The file, or the bytes of the zip; its directory was checked before.
     """
     if isinstance(source, bytes):
         return _archive(BytesIO(source), None, memoryview(source))[0]
@@ -48,12 +48,12 @@ def read_archive(source: Path | bytes) -> Archive:
 
 
 class Window(RawIOBase):
-    """A part of a file, read as if it were one.
+    """A part of a file, as a stream of its own.
 
     Args:
         stream: The file.
-        start: Where the part begins.
-        nbytes: How long it is.
+        start: The offset of the part.
+        nbytes: The length of the part.
     """
 
     def __init__(self, stream: IO[bytes], start: int, nbytes: int) -> None:
@@ -64,24 +64,24 @@ class Window(RawIOBase):
         self.place = 0
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Return that it can be read from anywhere."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Return where it is read next."""
+        """Return the position of the next read."""
         return self.place
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Set where it is read next."""
+        """Set the position of the next read, and return it."""
         self.place = max(0, offset + (0, self.place, self.nbytes)[whence])
         return self.place
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return the bytes at that place, so many or as many as are left."""
+        """Return the next `size` bytes, or all that are left."""
         left = max(0, self.nbytes - self.place)
         count = left if size is None or size < 0 else min(size, left)
         self.stream.seek(self.start + self.place)
@@ -91,34 +91,36 @@ class Window(RawIOBase):
 
 
 def read_inner_archive(file: Path, start: int, nbytes: int) -> Archive:
-    """Return where the records of a torch zip lie that is a part of a file.
+    """Return the records of a torch zip that is a part of a file.
 
     Args:
         file: The file.
-        start: Where the zip begins.
-        nbytes: How long it is.
+        start: The offset of the zip.
+        nbytes: The length of the zip.
 
     Raises:
-        ValueError: If it is damaged, or its records are compressed, lie outside it, or share a
-            name.
+        ValueError: If it is damaged, or its records are compressed, overlap, reach beyond its end,
+            or share a name.
     """
     with file.open("rb") as stream:
-        # zipfile asks for what a stream of this kind has
+        # zipfile calls these methods of a stream and no others
         window = cast("IO[bytes]", Window(stream, start, nbytes))
         try:
             found, entries = _archive(window, file, memoryview(b""))
         except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as error:
             raise ValueError(str(error)) from None
     stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    order = sorted(found.records.values(), key=lambda extent: extent.start)
-    starts = [*(extent.start for extent in order[1:]), nbytes]
-    apart = all(e.start + e.nbytes <= s for e, s in zip(order, starts, strict=False))
-    if len(found.records) < len(entries) or not (stored and apart):
+    if not stored or len(found.records) < len(entries) or _overlap(found.records, nbytes):
         raise ValueError("it is no zip as torch.save writes it")
-    records = {
-        name: replace(extent, start=start + extent.start) for name, extent in found.records.items()
-    }
+    records = {n: replace(held, start=start + held.start) for n, held in found.records.items()}
     return Archive(found.root, records)
+
+
+def _overlap(records: Mapping[str, ByteRange], end: int) -> bool:
+    """Return whether a record reaches into the next one, or beyond the end."""
+    order = sorted(records.values(), key=lambda held: held.start)
+    starts = [*(held.start for held in order[1:]), end]
+    return any(held.start + held.nbytes > s for held, s in zip(order, starts, strict=False))
 
 
 def _archive(
@@ -138,22 +140,22 @@ def _archive(
         data = held[start : start + size] if file is None else b""
         # torch can be told to write no checksums; nothing at all has the checksum 0
         crc = entry.CRC if entry.CRC or not size else None
-        records[name] = Extent(size, file, start, data, crc, entry.filename)
+        records[name] = ByteRange(size, file, start, data, crc, entry.filename)
     return Archive(root, records), entries
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A record of a zip that is to be written."""
+    """A record of a new zip."""
 
     name: bytes
-    extent: Extent
+    extent: ByteRange
     crc: int
-    start: int  # of its header
+    start: int  # offset of the header
 
     @property
     def header(self) -> bytes:
-        """Return what precedes the bytes, which begin at an aligned place."""
+        """Return the header before the bytes; its padding aligns them."""
         size = self.extent.nbytes
         large = size >= _FULL_32
         extra = struct.pack("<HHQQ", 1, 16, size, size) if large else b""
@@ -166,7 +168,7 @@ class _Entry:
 
     @property
     def listed(self) -> bytes:
-        """Return its line in the directory."""
+        """Return its entry in the directory."""
         size, start = self.extent.nbytes, self.start
         wide = [n for n in (size, size, start) if n >= _FULL_32]
         extra = struct.pack(f"<HH{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
@@ -177,19 +179,19 @@ class _Entry:
         return _CENTRAL.pack(*fixed, shown, shown, *lengths) + self.name + extra
 
 
-def _alignment(extent: Extent) -> int:
-    paged = extent.file is not None and extent.nbytes >= PAGE and extent.start % PAGE == 0
-    return PAGE if paged else ALIGNMENT
+def _alignment(extent: ByteRange) -> int:
+    whole = extent.file is not None and extent.nbytes >= PAGE_BYTES
+    return PAGE_BYTES if whole and extent.start % PAGE_BYTES == 0 else ALIGNMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything in a new zip will lie.
+    """The records and the directory of a new zip.
 
     Args:
-        entries: Its records.
-        directory: What follows them.
-        nbytes: The size of the whole.
+        entries: The records.
+        directory: The bytes after them.
+        nbytes: The size of the zip.
     """
 
     entries: tuple[_Entry, ...]
@@ -204,12 +206,12 @@ class Layout:
         sink.write(self.directory)
 
 
-def lay_out(root: str, records: Mapping[str, Extent]) -> Layout:
-    """Return where records will lie in a zip.
+def lay_out(root: str, records: Mapping[str, ByteRange]) -> Layout:
+    """Return the layout of a new zip.
 
     Args:
         root: The folder inside the zip.
-        records: By their name below the root.
+        records: The records by their names below the root.
     """
     entries = tuple(_entries(root, records))
     last = entries[-1]
@@ -219,7 +221,7 @@ def lay_out(root: str, records: Mapping[str, Extent]) -> Layout:
     return Layout(entries, directory, end + len(directory))
 
 
-def _entries(root: str, records: Mapping[str, Extent]) -> Iterator[_Entry]:
+def _entries(root: str, records: Mapping[str, ByteRange]) -> Iterator[_Entry]:
     start = 0
     for name, extent in records.items():
         crc = zlib.crc32(extent.data) if extent.file is None else extent.crc or 0
@@ -229,7 +231,7 @@ def _entries(root: str, records: Mapping[str, Extent]) -> Iterator[_Entry]:
 
 
 def _closing(count: int, nbytes: int, start: int) -> bytes:
-    """Return what ends a zip whose directory has `count` lines and begins at `start`."""
+    """Return the end of a zip whose directory has `count` entries and begins at `start`."""
     shown = min(count, _FULL_16)
     end = _END.pack(0x06054B50, 0, 0, shown, shown, min(nbytes, _FULL_32), min(start, _FULL_32), 0)
     if count < _FULL_16 and start + nbytes < _FULL_32:

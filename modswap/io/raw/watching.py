@@ -1,4 +1,4 @@
-"""Reading behind the writer of a file: its digest, and whether every copy is what it should be."""
+"""Read a file while it is written: compute its digest and check every copy in it."""
 
 import os
 import zlib
@@ -9,25 +9,25 @@ from threading import Condition
 from typing import TYPE_CHECKING, NamedTuple
 
 from modswap.core.errors import CheckpointError
-from modswap.io.raw.extent import Extent
+from modswap.io.raw.byte_range import ByteRange
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-_BLOCK = 1 << 18  # bytes that are read at once: they stay in the processor's cache
-_FLUSH = 256 << 20  # bytes after which the disk is told to begin
+_BLOCK_BYTES = 1 << 18  # read at once; they stay in the processor's cache
+_FLUSH_BYTES = 256 << 20  # written between two flushes
 
 
 class Arrival(NamedTuple):
-    """An extent of another file, and where in the new one its copy begins."""
+    """A range of another file, and the offset of its copy in the new file."""
 
     start: int
-    extent: Extent
+    extent: ByteRange
     file: Path
 
 
 class Front:
-    """How far a file has been written."""
+    """The number of bytes written so far; readers wait for more."""
 
     def __init__(self) -> None:
         self._condition = Condition()
@@ -35,27 +35,27 @@ class Front:
         self._ended = False
 
     def advance(self, count: int) -> None:
-        """Tell of bytes that were written."""
+        """Add bytes that were written."""
         with self._condition:
             self._reached += count
             self._condition.notify_all()
 
     def end(self) -> None:
-        """Tell that no more will come."""
+        """Announce the end of the file."""
         with self._condition:
             self._ended = True
             self._condition.notify_all()
 
     def beyond(self, position: int) -> int:
-        """Wait for bytes beyond a position; return how many there are, no more at the end."""
+        """Wait for bytes beyond a position, or for the end; return the number of bytes written."""
         with self._condition:
             self._condition.wait_for(lambda: self._reached > position or self._ended)
             return self._reached
 
 
 def _blocks(descriptor: int, front: Front, start: int, end: int | None) -> Iterator[memoryview]:
-    """Yield what is written between two positions as it comes; each block lasts until the next."""
-    buffer = memoryview(bytearray(_BLOCK))
+    """Yield the bytes between two positions as they are written; a block is reused by the next."""
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
     position = start
     while end is None or position < end:
         ready = front.beyond(position)
@@ -63,7 +63,7 @@ def _blocks(descriptor: int, front: Front, start: int, end: int | None) -> Itera
             return
         until = ready if end is None else min(ready, end)
         while position < until:
-            count = os.preadv(descriptor, [buffer[: min(_BLOCK, until - position)]], position)
+            count = os.preadv(descriptor, [buffer[: min(_BLOCK_BYTES, until - position)]], position)
             position += count
             yield buffer[:count]
 
@@ -77,9 +77,9 @@ def digest_behind(descriptor: int, front: Front) -> str:
 
 
 def flush_behind(descriptor: int, front: Front) -> None:
-    """Have a file put on the disk while it is written, so that little is left to do at its end."""
+    """Flush a file to the disk while it is written, so that little is left at its end."""
     done = 0
-    while (reached := front.beyond(done + _FLUSH)) > done + _FLUSH:
+    while (reached := front.beyond(done + _FLUSH_BYTES)) > done + _FLUSH_BYTES:
         os.fdatasync(descriptor)
         done = reached
 
@@ -95,12 +95,12 @@ def check_behind(
 
     Args:
         descriptor: The file.
-        front: How far it is written.
-        arrivals: What is copied into it, in order; None ends it.
-        checksums: Whether the checksums that came with the sources are to be relied on.
+        front: The number of bytes written.
+        arrivals: The copies in order; None ends them.
+        checksums: Whether to compare with the checksums of the sources.
 
     Raises:
-        CheckpointError: If one differs.
+        CheckpointError: If a copy differs.
     """
     while (arrival := arrivals.get()) is not None:
         if arrival.extent.crc is None or not checksums:
@@ -116,7 +116,7 @@ def _compare_checksum(descriptor: int, front: Front, arrival: Arrival) -> None:
         crc = zlib.crc32(block, crc)
         count += len(block)
     if count == extent.nbytes and crc != extent.crc:
-        _compare_bytes(descriptor, front, arrival)  # was it the copy?
+        _compare_bytes(descriptor, front, arrival)  # raises if the copy differs, and not the source
         raise damaged(extent, crc)
 
 
@@ -126,7 +126,7 @@ def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> None:
     try:
         position = extent.start
         for block in _blocks(descriptor, front, start, start + extent.nbytes):
-            # equal bytes compare at the speed of memory, equal views item by item
+            # bytes are compared at the speed of memory, views item by item
             if os.pread(source, len(block), position) != block.tobytes():
                 what = f"the disk did not keep what was copied of {extent.name or 'a tensor'}"
                 raise CheckpointError(what, str(file), "write to another disk")
@@ -135,8 +135,8 @@ def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> None:
         os.close(source)
 
 
-def damaged(extent: Extent, found: int) -> CheckpointError:
-    """Return the error for bytes that are not what their checksum says."""
+def damaged(extent: ByteRange, found: int) -> CheckpointError:
+    """Return the error for bytes with another checksum than their record."""
     what = (
         f"its record {extent.name!r} is damaged: its checksum is {extent.crc:08x}, "
         f"that of its bytes {found:08x}"

@@ -1,4 +1,4 @@
-"""Changing one value in a recipe's text: comments and all other lines stay as they are."""
+"""Change a value in the text of a recipe; comments and all other lines stay the same."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def edited(text: str, edit: Edit) -> str:
-    """Return a recipe's text with a key set to a value; it is added if it is not there.
+    """Return the text of a recipe with a key set to a value; a missing key is added.
 
     Args:
         text: YAML that was read as a recipe.
-        edit: Where, and to what.
+        edit: The place of the key, and its value.
 
     Raises:
-        RecipeError: If the text has aliases (`*x`): one place would stand for several.
+        RecipeError: If the text has aliases (`*x`), where one place means several.
     """
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
         raise RecipeError("it has aliases", "", "write it out without `*`")
     node = yaml.compose(text, Loader=yaml.SafeLoader)
-    assert node is not None  # noqa: S101 - it was read as a recipe
+    assert node is not None  # noqa: S101 - it was read as a recipe before
     place: list[str | int] = list(edit.place)
     while place:
         inner = _child(node, place[0])
@@ -33,7 +33,7 @@ def edited(text: str, edit: Edit) -> str:
         node = inner
         del place[0]
     start, end = node.start_mark.index, _end(text, node)
-    # an empty value stands right behind the colon
+    # an empty value begins directly after the colon
     blank = " " if start == end and text[start - 1 : start] == ":" else ""
     return f"{text[:start]}{blank}{edit.written}{text[end:]}"
 
@@ -46,7 +46,7 @@ def _child(node: yaml.Node, key: str | int) -> yaml.Node | None:
     if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
         item: yaml.Node = node.value[key]
         return item
-    return node  # one name where a list could stand
+    return node  # a single name is allowed in place of a list
 
 
 def _nested(place: list[str | int], written: str) -> str:
@@ -55,7 +55,7 @@ def _nested(place: list[str | int], written: str) -> str:
 
 
 def _added(text: str, node: yaml.MappingNode, line: str) -> str:
-    """Return the text with a line more in a mapping."""
+    """Return the text with a line added to a mapping."""
     if node.flow_style:
         if not node.value:
             place = node.start_mark.index + 1
@@ -72,7 +72,7 @@ def _added(text: str, node: yaml.MappingNode, line: str) -> str:
 
 
 def _end(text: str, node: yaml.Node) -> int:
-    """Return where a node's own text ends; YAML counts blank lines and comments behind it in."""
+    """Return the end of a node's text, without the blank lines and comments that YAML includes."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(last, tuple) else last)
@@ -81,15 +81,15 @@ def _end(text: str, node: yaml.Node) -> int:
 
 
 def rewrite(file: Path, before: str, after: str) -> None:
-    """Write a recipe's new text in the place of the old one, whole.
+    """Replace the text of a recipe.
 
     Args:
         file: The recipe.
-        before: The text as it was read; without the mark that some editors begin a file with.
+        before: The text as it was read, without a byte order mark.
         after: The new text.
 
     Raises:
-        CheckpointError: If the file holds another text by now, or cannot be written.
+        CheckpointError: If the file has changed since it was read, or cannot be written.
     """
     try:
         raw = file.read_bytes()

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a recipe, in sentences with a place."""
+"""Turn the mistakes that pydantic finds in a recipe into errors with line and advice."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from modswap.core.errors import RecipeError
 from modswap.core.words.nearest import did_you_mean
 from modswap.io.recipe.nodes import EXPONENT, shown, with_point
 
-MOST = 100  # mistakes that are told at once
+MAX_MISTAKES = 100  # in one report
 
 _PARTS: dict[str, type[BaseModel]] = {
     "replace": Rule,
@@ -50,7 +50,7 @@ _TYPES = {
     "model_attributes_type": "a mapping",
     "finite_number": "a finite number",
 }
-_LONGEST = 80  # characters of a name for which a near one is looked for
+_MAX_NAME_CHARACTERS = 80  # for longer names no similar one is searched
 
 
 def sentences(
@@ -60,13 +60,13 @@ def sentences(
     part: type[BaseModel] = Recipe,
     base: Place = (),
 ) -> dict[Place, RecipeError]:
-    """Return one error per mistake, by its place in the recipe; of very many the first in line.
+    """Return one error for each mistake, by its place in the recipe, at most `MAX_MISTAKES` + 1.
 
     Args:
-        error: What pydantic found.
-        data: What was read.
-        source: For the places.
-        part: What the data is a part of.
+        error: The mistakes that pydantic found.
+        data: The data of the recipe, or of a part of it.
+        source: The recipe's text, for line numbers.
+        part: The model of the data.
         base: Place of the data in the recipe.
     """
     details: dict[Place, ErrorDetails] = {}
@@ -76,33 +76,42 @@ def sentences(
     kept = [
         (place, detail)
         for place, detail in details.items()
-        # a list that is said to be too short because its items are wrong
+        # pydantic calls a list too short if its items are wrong
         if not (detail["type"] == "too_short" and place in above)
     ]
     kept.sort(key=lambda one: source.line(*base, *one[0]))
-    telling = _Telling(data, source, part, base)
-    return {(*base, *place): telling.sentence(detail, place) for place, detail in kept[: MOST + 1]}
+    made = _Sentences(data, source, part, base)
+    return {
+        (*base, *place): made.sentence(detail, place) for place, detail in kept[: MAX_MISTAKES + 1]
+    }
 
 
 def _place(detail: ErrorDetails, data: Any) -> Place:
-    """Return an error's place in the data, without what pydantic puts between."""
+    """Return the place of a mistake in the data, without the labels that pydantic inserts."""
     place: list[str | int] = []
     current = data
     labelled = False
     for part in detail["loc"]:
-        kinds = place[-1:] == ["fill"] or (place[:1] == ["inputs"] and len(place) == 2)
-        if part in KINDS and kinds and not labelled:
+        if not labelled and part in KINDS and _has_kinds(place):
             labelled = True
-            continue
-        inside = isinstance(current, Mapping) and part in current
-        counted = isinstance(current, list) and isinstance(part, int) and part < len(current)
-        if inside or counted:
+        elif _holds(current, part):
             place.append(part)
             current = current[part]
             labelled = False
     if detail["type"] == "missing" and isinstance(current, Mapping):
         place.append(detail["loc"][-1])
     return tuple(place)
+
+
+def _has_kinds(place: Sequence[str | int]) -> bool:
+    """Return whether values of several kinds are allowed at a place; pydantic labels the kind."""
+    return place[-1:] == ["fill"] or (place[:1] == ["inputs"] and len(place) == 2)
+
+
+def _holds(value: Any, key: str | int) -> bool:
+    if isinstance(value, Mapping):
+        return key in value
+    return isinstance(value, list) and isinstance(key, int) and key < len(value)
 
 
 def _at(data: Any, place: Sequence[str | int]) -> Any:
@@ -112,8 +121,8 @@ def _at(data: Any, place: Sequence[str | int]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Telling:
-    """What a sentence needs to know besides the mistake."""
+class _Sentences:
+    """The data of a recipe and its source, from which the sentences about mistakes are made."""
 
     data: Any
     source: Source
@@ -121,7 +130,7 @@ class _Telling:
     base: Place
 
     def sentence(self, detail: ErrorDetails, place: Place) -> RecipeError:
-        """Return one mistake with its place and what to do."""
+        """Return the error for a mistake, with its place and advice."""
         name = str(place[-1])
         where = self.source.at(*self.base, *place)
         given = _at(self.data, place)
@@ -140,7 +149,7 @@ class _Telling:
 
 
 def _near(name: str, known: Sequence[str]) -> str:
-    return did_you_mean(name, known) if len(name) <= _LONGEST else ""
+    return did_you_mean(name, known) if len(name) <= _MAX_NAME_CHARACTERS else ""
 
 
 def _named(place: Place) -> str:
@@ -157,7 +166,7 @@ def _owner(place: Place) -> str:
 
 
 def _keys(place: Place, data: Any, part: type[BaseModel]) -> Iterator[str]:
-    """Yield the keys that are known at a place."""
+    """Yield the valid keys at a place."""
     model = part
     names = [part for part in place if isinstance(part, str)]
     if names[:1] == ["inputs"] and "fill" not in names:
@@ -170,7 +179,7 @@ def _keys(place: Place, data: Any, part: type[BaseModel]) -> Iterator[str]:
         yield field.alias or name
 
 
-# what is asked for, by pydantic's kind of error; the braces are filled from its context
+# the expected value for each of pydantic's kinds of error; its context fills the braces
 _BOUNDS = {
     "greater_than": "a number above {gt}",
     "greater_than_equal": "at least {ge}",
@@ -196,16 +205,23 @@ def _expected(detail: ErrorDetails) -> str:
 
 
 def _fix(detail: ErrorDetails, given: Any) -> str:
+    """Return the advice for a mistake."""
     whole = _TYPES.get(detail["type"]) == "a whole number"
-    if isinstance(given, str) and EXPONENT.fullmatch(given[:_LONGEST]):
-        return f"YAML reads it as text: write {with_point(given)}"
-    if whole and isinstance(given, str) and given[:_LONGEST].isdecimal():
-        return "take the quotes off"
+    if isinstance(given, str):
+        return _fix_of_text(detail, given, whole=whole)
     if whole and isinstance(given, float) and given.is_integer() and abs(given) < 2**53:
         return f"write {int(given)}"
     if isinstance(given, bool) and detail["type"] == "string_type":
         return "YAML reads on, off, yes and no as true and false: quote it"
-    if detail["type"] == "literal_error" and isinstance(given, str):
+    return "correct it"
+
+
+def _fix_of_text(detail: ErrorDetails, given: str, *, whole: bool) -> str:
+    if EXPONENT.fullmatch(given[:_MAX_NAME_CHARACTERS]):
+        return f"YAML reads it as text: write {with_point(given)}"
+    if whole and given[:_MAX_NAME_CHARACTERS].isdecimal():
+        return "take the quotes off"
+    if detail["type"] == "literal_error":
         known = re.findall(r"'([^']+)'", str(detail.get("ctx", {}).get("expected", "")))
         return _near(given, known) or "choose one of them"
     return "correct it"

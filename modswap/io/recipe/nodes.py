@@ -1,4 +1,4 @@
-"""YAML as plain data with the place of every key, within bounds that no bomb can pass."""
+"""Read YAML as plain data with the line and column of every key, within fixed bounds."""
 
 import math
 import re
@@ -13,10 +13,10 @@ from yaml.constructor import SafeConstructor
 from modswap.core.asked.recipe import Place
 from modswap.core.errors import RecipeError
 
-MOST_BYTES = 256 * 1024
-MOST_NODES = 20_000
-MOST_DEPTH = 32
-MOST_DIGITS = 400  # of a number: no float holds more
+MAX_CHARACTERS = 256 * 1024  # of a recipe
+_MAX_VALUES = 20_000
+_MAX_DEPTH = 32
+_MAX_DIGITS = 400  # of a number; no float has more
 EXAMPLE = "see docs/recipe.md for an example"
 EXPONENT = re.compile(r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
 _TAG = "tag:yaml.org,2002:"
@@ -25,12 +25,12 @@ _SCALARS = frozenset(("null", "bool", "int", "float", "str", "timestamp", "value
 
 @dataclass(slots=True)
 class Document:
-    """A YAML document as it was read.
+    """A YAML document as plain data.
 
     Args:
-        data: Plain data.
+        data: The data.
         lines: Line and column, counted from 1, of every key and list item.
-        errors: What is wrong with it as YAML, by a key's place or, where there is none, its line.
+        errors: The errors in the YAML, by the place of the key, or by the line where it has none.
     """
 
     data: Any = None
@@ -39,34 +39,36 @@ class Document:
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error shows it, at a cost that does not grow with its size."""
+    """Return a value as an error message shows it, shortened before it is formatted."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 80
     short.maxlevel, short.maxlist, short.maxdict = 3, 10, 10
-    # its own cut drops the middle of a text, this one the end
+    # `Repr` would drop the middle of a text; this drops its end
     text = short.repr(value if not isinstance(value, str) else value[:70])
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def with_point(number: str) -> str:
-    """Return a number with an exponent as YAML 1.1 wants it: `1e-6` as `1.0e-6`."""
+    """Return a number with an exponent in the form of YAML 1.1: `1e-6` as `1.0e-6`."""
     mantissa, _, exponent = number.lower().partition("e")
     point = mantissa if "." in mantissa else f"{mantissa}.0"
     return f"{point}e{exponent if exponent[0] in '+-' else f'+{exponent}'}"
 
 
 def read_document(text: str, name: str) -> Document:
-    """Return the one document of a YAML text.
+    """Return the document of a YAML text.
 
     Args:
         text: The text.
         name: Name of the file, for errors.
 
     Raises:
-        RecipeError: If it is no YAML, holds several documents, or is out of bounds.
+        RecipeError: If it is no YAML, holds several documents, or exceeds a bound.
     """
-    if len(text) > MOST_BYTES:
-        what = f"it has {len(text):,} characters, over the {MOST_BYTES:,} that a recipe may have"
+    if len(text) > MAX_CHARACTERS:
+        what = (
+            f"it has {len(text):,} characters, over the {MAX_CHARACTERS:,} that a recipe may have"
+        )
         raise RecipeError(what, f"{name}:1:1", "is this the recipe?")
     try:
         root = _Composer(text, name).root()
@@ -81,7 +83,7 @@ def read_document(text: str, name: str) -> Document:
 
 
 class _Composer(yaml.SafeLoader):
-    """YAML's own composer, which stops where a document goes out of bounds."""
+    """The composer of PyYAML with bounds: it stops at the first value beyond one."""
 
     def __init__(self, text: str, name: str) -> None:
         super().__init__(text)
@@ -89,27 +91,27 @@ class _Composer(yaml.SafeLoader):
         self._documents = self._depth = self._nodes = 0
 
     def root(self) -> yaml.Node | None:
-        """Return the top node of the one document; None if there is no document."""
+        """Return the top node of the document; None if there is no document."""
         try:
             return self.get_single_node()
         except (ValueError, OverflowError):
-            # of the scanner: a character past the last one, a version of thousands of digits
+            # raised for escapes beyond Unicode, and for versions of thousands of digits
             where = _placed(self.get_mark(), self._file)
             raise RecipeError("it is no YAML: a number is too large", where, "correct it") from None
 
     def get_event(self) -> Any:
         """Return the next event; refuse several documents, deep nesting and too many nodes."""
-        event: Any = super().get_event()  # type: ignore[no-untyped-call] # of PyYAML
+        event: Any = super().get_event()  # type: ignore[no-untyped-call] # PyYAML has no types here
         self._nodes += 1
         self._documents += isinstance(event, yaml.DocumentStartEvent)
         self._depth += isinstance(event, yaml.CollectionStartEvent)
         self._depth -= isinstance(event, yaml.CollectionEndEvent)
         if self._documents > 1:
             what, fix = "a second document begins here", "keep one recipe in a file: take `---` out"
-        elif self._depth > MOST_DEPTH:
-            what, fix = f"over {MOST_DEPTH} levels deep", "is this the recipe?"
-        elif self._nodes > MOST_NODES:
-            what, fix = f"over {MOST_NODES:,} values", "is this the recipe?"
+        elif self._depth > _MAX_DEPTH:
+            what, fix = f"over {_MAX_DEPTH} levels deep", "is this the recipe?"
+        elif self._nodes > _MAX_VALUES:
+            what, fix = f"over {_MAX_VALUES:,} values", "is this the recipe?"
         else:
             return event
         raise RecipeError(what, _placed(event.start_mark, self._file), fix)
@@ -130,7 +132,7 @@ def _explained(error: yaml.YAMLError, text: str, name: str) -> RecipeError:
     line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
     if "\t" in line[: mark.column + 1]:
         return RecipeError("a tab where YAML takes spaces", place, "indent with spaces")
-    said = " ".join(part for part in (error.context, error.problem) if part)  # type: ignore[attr-defined] # marked errors have both
+    said = " ".join(part for part in (error.context, error.problem) if part)  # type: ignore[attr-defined] # errors with a mark have both
     return RecipeError(f"it is no YAML: {said:.160}", place, "check quotes, colons and indentation")
 
 
@@ -139,7 +141,7 @@ def _position(node: yaml.Node) -> tuple[int, int]:
 
 
 class _Reading:
-    """Composed nodes on their way to plain data."""
+    """Turn composed nodes into plain data."""
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
@@ -149,9 +151,9 @@ class _Reading:
         self._constructor = SafeConstructor()
 
     def value(self, node: yaml.Node, place: Place) -> Any:
-        """Return the plain data of a node; what is wrong goes into the document's errors."""
+        """Return the plain data of a node; add mistakes to the errors of the document."""
         self._spend(node)
-        if len(place) > MOST_DEPTH:
+        if len(place) > _MAX_DEPTH:
             raise self._bomb(node)
         kind = node.tag.removeprefix(_TAG)
         if isinstance(node, yaml.MappingNode) and kind == "map":
@@ -164,10 +166,10 @@ class _Reading:
         return None
 
     def _spend(self, node: yaml.Node) -> None:
-        """Count a node and its text, each time that an alias repeats it."""
+        """Count a node and its text, once for each alias that repeats it."""
         self._count += 1
         self._size += len(node.value) if isinstance(node, yaml.ScalarNode) else 0
-        if self._count > MOST_NODES or self._size > MOST_BYTES:
+        if self._count > _MAX_VALUES or self._size > MAX_CHARACTERS:
             raise self._bomb(node)
 
     def _bomb(self, node: yaml.Node) -> RecipeError:
@@ -191,7 +193,7 @@ class _Reading:
                 continue
             if key in seen:
                 line = seen[key][0]
-                what = f"the key {shown(key)} is repeated; it stands at line {line} already"
+                what = f"the key {shown(key)} is repeated; it is at line {line} already"
                 self._fail(what, key_node, "keep one of them")
                 continue
             seen[key] = _position(key_node)
@@ -225,8 +227,8 @@ class _Reading:
         return node.style is None and "!" not in written
 
     def _constructed(self, node: yaml.ScalarNode, kind: str, place: Place) -> Any:
-        """Return a number that a float could hold, or a truth value."""
-        if len(node.value) <= MOST_DIGITS:
+        """Return a truth value, or a number that a float can hold."""
+        if len(node.value) <= _MAX_DIGITS:
             try:
                 value = getattr(self._constructor, f"construct_yaml_{kind}")(node)
                 if not math.isinf(value) or "inf" in node.value.lower():
@@ -241,7 +243,7 @@ class _Reading:
         return None
 
     def _characters(self, node: yaml.ScalarNode, place: Place) -> str | None:
-        """Return a text; escapes of two halves, as JSON writes them, become one character."""
+        """Return a text; two halves of a character, as JSON escapes them, become one character."""
         try:
             return str(node.value.encode("utf-16", "surrogatepass").decode("utf-16"))
         except UnicodeDecodeError:

@@ -1,9 +1,9 @@
-"""Recipes: YAML in, a checked `Recipe` out, with file, line and column in every error."""
+"""Read and write recipes; every error has file, line and column."""
 
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,31 +16,32 @@ from modswap.core.asked.patterns import LONGEST, compile_pattern
 from modswap.core.asked.recipe import CallInput, Place, Recipe, Source, TensorInput
 from modswap.core.errors import CheckpointError, RecipeError, together
 from modswap.core.words.nearest import file_near
-from modswap.io.recipe.errors import MOST, sentences
-from modswap.io.recipe.nodes import EXAMPLE, EXPONENT, MOST_BYTES, read_document, shown
+from modswap.io.recipe.errors import MAX_MISTAKES, sentences
+from modswap.io.recipe.nodes import EXAMPLE, EXPONENT, MAX_CHARACTERS, read_document, shown
 
-MOST_REGEX = 200_000  # characters of all patterns, each brace written out
+_MAX_PATTERN_CHARACTERS = 200_000  # of all patterns, with every brace expanded
 
 
-def read_recipe(source: str | Path) -> Recipe:
+def read_recipe(source: str | Path, examinations: Collection[str] | None = None) -> Recipe:
     """Return the recipe of a file.
 
     Args:
         source: A file name, or `-` for standard input.
+        examinations: The names that `verify.skip` takes; None to accept any.
 
     Raises:
         CheckpointError: If the file cannot be read.
-        RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
+        RecipeError: If the recipe is wrong; it carries all mistakes in the order of their lines.
     """
     if str(source) == "-":
-        return parse_recipe(_typed(), "<stdin>", ".")
+        return parse_recipe(_typed(), "<stdin>", ".", examinations)
     file = Path(source)
-    return parse_recipe(_text(file), str(source), str(file.parent))
+    return parse_recipe(_text(file), str(source), str(file.parent), examinations)
 
 
 def _typed() -> str:
     try:
-        return sys.stdin.read(MOST_BYTES + 1)
+        return sys.stdin.read(MAX_CHARACTERS + 1)
     except UnicodeDecodeError as error:
         raise _no_text(error, "<stdin>") from None
 
@@ -57,7 +58,7 @@ def _text(file: Path) -> str:
             kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
             raise CheckpointError(f"it is {kind}, expected a recipe", str(file), "name a YAML file")
         with file.open("rb") as stream:
-            raw = stream.read(MOST_BYTES + 1)
+            raw = stream.read(MAX_CHARACTERS + 1)
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
         fix = file_near(file) or "check the name; `modswap init` writes one"
@@ -69,16 +70,19 @@ def _text(file: Path) -> str:
         raise CheckpointError(what, str(file), "check its permissions") from None
 
 
-def parse_recipe(text: str, name: str, folder: str) -> Recipe:
+def parse_recipe(
+    text: str, name: str, folder: str, examinations: Collection[str] | None = None
+) -> Recipe:
     """Return the recipe of a text.
 
     Args:
         text: YAML.
         name: Name of its file, for errors.
         folder: Folder against which the recipe's own file names are resolved.
+        examinations: The names that `verify.skip` takes; None to accept any.
 
     Raises:
-        RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
+        RecipeError: If the recipe is wrong; it carries all mistakes in the order of their lines.
     """
     document = read_document(text, name)
     source = Source(name, text, document.lines, folder)
@@ -88,22 +92,23 @@ def parse_recipe(text: str, name: str, folder: str) -> Recipe:
     errors = document.errors
     recipe: Recipe | None = None
     try:
-        recipe = Recipe.model_validate(document.data).read_from(source)
+        context = {"examinations": examinations}
+        recipe = Recipe.model_validate(document.data, context=context).read_from(source)
     except ValidationError as error:
         errors = {**sentences(error, document.data, source), **errors}
-    # what has the wrong type is told once
-    beyond = (one for one in _beyond_types(document.data, source) if one[0] not in errors)
-    errors = {**errors, **dict(islice(beyond, MOST + 1))}
+    # a value of the wrong type is reported once
+    beyond = (found for found in _beyond_types(document.data, source) if found[0] not in errors)
+    errors = {**errors, **dict(islice(beyond, MAX_MISTAKES + 1))}
     if errors or recipe is None:
         raise together(_first(sorted(errors.values(), key=_by_line)))
     return recipe
 
 
 def _first(errors: list[RecipeError]) -> list[RecipeError]:
-    if len(errors) <= MOST:
+    if len(errors) <= MAX_MISTAKES:
         return errors
-    more = RecipeError("more mistakes follow", errors[MOST].where, "correct these first")
-    return [*errors[:MOST], more]
+    more = RecipeError("more mistakes follow", errors[MAX_MISTAKES].where, "correct these first")
+    return [*errors[:MAX_MISTAKES], more]
 
 
 def _by_line(error: RecipeError) -> tuple[int, ...]:
@@ -112,7 +117,7 @@ def _by_line(error: RecipeError) -> tuple[int, ...]:
 
 
 def _beyond_types(data: Any, source: Source) -> Iterator[tuple[Place, RecipeError]]:
-    """Yield what types alone do not show: bad patterns and references, nested tensors."""
+    """Yield the mistakes that types do not show: bad patterns and references, nested tensors."""
     yield from _of_patterns(data, source)
     model = data.get("model")
     if isinstance(model, dict) and isinstance(model.get("factory"), str):
@@ -127,7 +132,7 @@ def _beyond_types(data: Any, source: Source) -> Iterator[tuple[Place, RecipeErro
 
 
 def _of_patterns(data: dict[str, Any], source: Source) -> Iterator[tuple[Place, RecipeError]]:
-    room = MOST_REGEX
+    room = _MAX_PATTERN_CHARACTERS
     for place, pattern in _patterns(data):
         try:
             room -= len(compile_pattern(pattern, source.at(*place)).regex.pattern)
@@ -144,20 +149,24 @@ def _list(value: Any) -> list[Any]:
 
 
 def _patterns(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-    """Yield the patterns of all rules that are short enough to be looked at."""
+    """Yield the patterns of all rules that are short enough to be compiled."""
     for number, rule in enumerate(_list(data.get("replace"))):
         for key in ("match", "exclude") if isinstance(rule, dict) else ():
-            if isinstance(rule.get(key), str):
-                listed: list[tuple[Place, Any]] = [((), rule[key])]
-            else:
-                listed = [((index,), item) for index, item in enumerate(_list(rule.get(key)))]
-            for place, pattern in listed:
+            for place, pattern in _one_or_more(rule.get(key)):
                 if isinstance(pattern, str) and len(pattern) <= LONGEST:
                     yield ("replace", number, key, *place), pattern
 
 
+def _one_or_more(value: Any) -> Iterator[tuple[Place, Any]]:
+    """Yield the items of a list with their places in it, or a single value."""
+    if isinstance(value, list):
+        yield from (((index,), item) for index, item in enumerate(value))
+    else:
+        yield (), value
+
+
 def _nested(value: Any, place: Place, source: Source) -> Iterator[tuple[Place, RecipeError]]:
-    """Yield what is wrong with the tensors inside `args` and `kwargs`."""
+    """Yield the mistakes in the tensors inside `args` and `kwargs`."""
     if isinstance(value, dict) and "shape" in value:
         try:
             TensorInput.model_validate(value)
@@ -172,11 +181,11 @@ def _nested(value: Any, place: Place, source: Source) -> Iterator[tuple[Place, R
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """Return a recipe as YAML that reads back equal; what is left at its default is left out."""
-    # not as JSON, which has no infinity
+    """Return a recipe as YAML that reads back equal; values at their defaults are left out."""
+    # not in JSON mode, which has no infinity
     data = _lists(recipe.model_dump(by_alias=True, exclude_defaults=True))
     text = _dumped(data, allow_unicode=True)
-    # line breaks of Unicode that quotes do not keep, only escapes do
+    # quotes do not keep these line breaks of Unicode, escapes do
     return _dumped(data, allow_unicode=False) if re.search("[\x85\u2028\u2029]", text) else text
 
 
@@ -193,7 +202,7 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML's own, with quotes around text that the reader would take for a number's mistake."""
+    """The dumper of PyYAML, which also quotes text that looks like a mistyped number."""
 
     yaml_representers: ClassVar[dict[Any, Any]] = {
         **yaml.SafeDumper.yaml_representers,

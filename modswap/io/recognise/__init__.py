@@ -1,1 +1,1 @@
-"""The kind of a checkpoint, found from its bytes and keys."""
+"""Recognise the format of a checkpoint from its bytes and keys."""

@@ -1,4 +1,4 @@
-"""The tree that tensor names imply, for files that hold weights without code."""
+"""Derive a module tree from tensor names, for files that hold weights without code."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -7,18 +7,18 @@ from typing import Any
 from modswap.core.seen.tree import TreeRow
 
 WEIGHTS = "the file holds weights without code: classes are unknown; name them with `--model`"
-AXES = 64  # as many as torch allows
-SIDE = 1 << 63
+_MAX_AXES = 64  # as torch allows
+_MAX_SIDE = 1 << 63
 
 
 def elements(shape: Sequence[Any]) -> int | None:
-    """Return how many elements a tensor of this shape has; None if no tensor can have it."""
-    sides = all(type(side) is int and 0 <= side < SIDE for side in shape)
-    return prod(shape) if sides and len(shape) <= AXES else None
+    """Return the number of elements of a shape; None if no tensor can have this shape."""
+    sides = all(type(side) is int and 0 <= side < _MAX_SIDE for side in shape)
+    return prod(shape) if sides and len(shape) <= _MAX_AXES else None
 
 
 def implied_rows(tensors: Mapping[str, tuple[int, int]]) -> tuple[TreeRow, ...]:
-    """Return a row for every dotted beginning of a name: paths, elements and bytes.
+    """Return a row with elements and bytes for every dotted beginning of a tensor name.
 
     Args:
         tensors: Elements and bytes of each tensor, by name.

@@ -1,4 +1,4 @@
-"""Telling what a file is from its content, and what to do about those that cannot be read."""
+"""Recognise the format of a file from its content, and name the formats that are not read."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from modswap.core.errors import CheckpointError
 from modswap.core.words.nearest import file_near
 from modswap.io.recognise.zip_directory import flaw
 
-HEAD = 1024  # bytes that are looked at
-LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch's magic number as a pickled integer
+_HEAD_BYTES = 1024
+_LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch's number, pickled
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A first look at a file.
+    """The first bytes of a file or folder, and the names in it.
 
     Args:
         file: The file.
-        head: Its first bytes.
+        head: Its first bytes; empty for a folder.
         size: Its size in bytes.
         names: Names of the entries if it is a zip or a folder; empty otherwise.
         sizes: Bytes of each entry of a zip.
@@ -41,10 +41,10 @@ class Look:
 
 
 def look_at(file: Path) -> Look:
-    """Return a first look at a file; it is never opened if that could hang.
+    """Return a look at a file; a pipe or device, on which reading could hang, is not opened.
 
     Raises:
-        CheckpointError: If there is no such file, or it is none that can be read.
+        CheckpointError: If there is no such file, or it cannot be read.
     """
     try:
         status = file.stat()
@@ -52,15 +52,15 @@ def look_at(file: Path) -> Look:
             return Look(file, b"", 0, tuple(sorted(entry.name for entry in file.iterdir())))
         _refuse_odd(file, status)
         with file.open("rb") as stream:
-            head = stream.read(HEAD)
-    except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
+            head = stream.read(_HEAD_BYTES)
+    except (OSError, ValueError) as error:  # a zero byte in the name raises a ValueError
         raise _missing(file, error) from None
     look = Look(file, head, status.st_size)
     return _zip(look) if head[:4] == b"PK\3\4" else look
 
 
 def _refuse_odd(file: Path, status: os.stat_result) -> None:
-    """Refuse what is no regular file with something in it, before it is opened."""
+    """Refuse an empty file and anything that is no regular file, before it is opened."""
     kind = kind_of(status.st_mode)
     if kind:
         raise CheckpointError(f"it is {kind}, expected a checkpoint file", str(file), "name a file")
@@ -69,7 +69,7 @@ def _refuse_odd(file: Path, status: os.stat_result) -> None:
 
 
 def kind_of(mode: int) -> str:
-    """Return what stands there if it is no regular file, or nothing."""
+    """Return the kind of a path that is no regular file; an empty text for a regular file."""
     kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISREG: ""}
     return next((name for test, name in kinds.items() if test(mode)), "a device")
 
@@ -84,7 +84,7 @@ def _missing(file: Path, error: OSError | ValueError) -> CheckpointError:
 
 
 def _zip(look: Look) -> Look:
-    """Return the look at a zip, with its entries; one of torch has to be sound."""
+    """Return the look at a zip with its entries; refuse a torch zip with a flaw."""
     try:
         with zipfile.ZipFile(look.file) as archive:
             entries = archive.infolist()
@@ -92,7 +92,7 @@ def _zip(look: Look) -> Look:
         what = f"it is damaged or cut short: no readable zip directory ({error})"
         raise look.error(what, "save or download it again") from None
     names = tuple(entry.filename for entry in entries)
-    # torch looks its records up without regard to capitals
+    # torch ignores upper and lower case in names
     counts = Counter(name.lower() for name in names)
     double = next((name for name in names if counts[name.lower()] > 1), None)
     if double is not None:
@@ -113,29 +113,29 @@ def has_entry(look: Look, name: str) -> bool:
 
 
 def is_torch_zip(look: Look) -> bool:
-    """Return whether a file is what `torch.save` writes."""
+    """Return whether a file was written by `torch.save`."""
     return has_entry(look, "data.pkl") and not has_entry(look, "constants.pkl")
 
 
 def is_torch_legacy(look: Look) -> bool:
-    """Return whether a file is what `torch.save` wrote before version 1.6."""
-    return look.head[:1] == b"\x80" and LEGACY_MAGIC in look.head[:32]
+    """Return whether a file was written by `torch.save` before version 1.6."""
+    return look.head[:1] == b"\x80" and _LEGACY_MAGIC in look.head[:32]
 
 
 def is_exported(look: Look) -> bool:
-    """Return whether a file is what `torch.export.save` writes, or wrote before version 2.8."""
+    """Return whether a file was written by `torch.export.save`, in any version."""
     old = "serialized_exported_program.json"
     return has_entry(look, "models/model.json") or old in look.names
 
 
 def is_safetensors(look: Look) -> bool:
-    """Return whether a file begins as safetensors do: a length and a JSON object."""
+    """Return whether a file begins as safetensors files do: a length and a JSON object."""
     length = int.from_bytes(look.head[:8], "little")
     return look.size > 8 and look.head[8:9] == b"{" and 2 <= length <= 100_000_000
 
 
 def foreign(look: Look) -> CheckpointError:
-    """Return the error for a file of another kind, with what to do instead."""
+    """Return the error for a file of a format that is not read, with advice."""
     if not look.head:
         what = "it is a folder, and none of its files is an index of weights or weights themselves"
         return look.error(what, "name the checkpoint inside")
@@ -168,7 +168,7 @@ def _foreign_zip(look: Look) -> tuple[str, str] | None:
 
 _OTHER_FRAMEWORK = "modswap works on PyTorch models"
 _TENSORFLOW = "it belongs to a TensorFlow model"
-_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # the last bytes of TensorFlow's index files
+_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of TensorFlow's index files
 _HEADS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "it is a git-LFS pointer, not the file", "run `git lfs pull`"),
     (b"GGUF", "it is a GGUF file", "GGUF holds quantized weights: swap in the original model"),
@@ -247,7 +247,7 @@ def header_of_safetensors(look: Look) -> dict[str, object]:
         return dict(pairs)
 
     try:
-        # it begins with a brace, and so is an object if it is JSON
+        # the file begins with a brace: valid JSON is an object
         header: dict[str, object] = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         what = f"its header is damaged: {error}"

@@ -1,8 +1,8 @@
-"""Where a checkpoint keeps the model, and what wrappers put before its names."""
+"""The keys under which checkpoints keep the model, and the prefixes of wrappers."""
 
 from collections.abc import Sequence
 
-# where training scripts keep the model, in the order in which it is looked for
+# keys of training scripts, in the order in which they are tried
 KEYS = (
     "model",
     "state_dict",
@@ -21,17 +21,17 @@ KEYS = (
     "params_ema",
     "app",
 )
-PREFIXES = ("module.", "_orig_mod.")
+_PREFIXES = ("module.", "_orig_mod.")
 OWN_KEY = "modswap"
-COUNTER = "n_averaged"  # what torch's AveragedModel keeps beside the model
+COUNTER = "n_averaged"  # an entry of torch's AveragedModel beside the model
 
 
 def common_prefix(names: Sequence[str]) -> str:
-    """Return the wrapper prefix that every name has, `module._orig_mod.` and the like."""
+    """Return the wrapper prefix that all names share, such as `module._orig_mod.`."""
     names = [name for name in names if name != COUNTER] or names
     prefix = ""
     while True:
-        more = [p for p in PREFIXES if all(name.startswith(prefix + p) for name in names)]
+        more = [p for p in _PREFIXES if all(name.startswith(prefix + p) for name in names)]
         if not more:
             return prefix
         prefix += more[0]

@@ -1,7 +1,7 @@
-"""Whether a zip can be read in one way only: Python's reader and torch's must see the same file.
+"""Refuse a zip that two readers could read in two ways.
 
-What is looked through with one is loaded with the other, so whatever they could take in two ways is
-refused: bytes around the zip, entries that overlap, sizes and places beyond the file.
+A file is checked with Python's reader and loaded with torch's. Both must see the same entries, so
+these are refused: bytes around the zip, entries that overlap, sizes and offsets beyond the file.
 """
 
 import re
@@ -12,7 +12,7 @@ from zipfile import ZIP_STORED, ZipInfo
 
 _END, _LOCATOR = struct.Struct("<4sHHHHIIH"), struct.Struct("<4sIQI")
 _WIDE = struct.Struct("<4sQHHIIQQQQ")
-_HEADER = 30  # bytes of an entry's own header, before its name
+_HEADER_BYTES = 30  # of an entry, before its name
 _ENCRYPTED, _UTF_8 = 0x1 | 0x40, 0x800
 _UNSAFE = re.compile(r"^/|(^|/)\.\.?(/|$)|\x00")
 _AGAIN, _UNSOUND = (
@@ -22,18 +22,18 @@ _AGAIN, _UNSOUND = (
 
 
 def flaw(file: Path, size: int, entries: Sequence[ZipInfo]) -> tuple[str, str] | None:
-    """Return what is wrong with a torch zip and what to do, or None.
+    """Return the flaw of a torch zip and advice; None for a sound zip.
 
     Args:
         file: The file.
         size: Its bytes.
-        entries: What Python reads in its directory.
+        entries: The entries of its directory, as Python reads them.
     """
     return _end_flaw(file, size, len(entries)) or _name_flaw(entries) or _place_flaw(size, entries)
 
 
 def _end_flaw(file: Path, size: int, count: int) -> tuple[str, str] | None:
-    """Return what is wrong with what follows the entries."""
+    """Return the flaw of the end of a zip, after its entries."""
     length = _WIDE.size + _LOCATOR.size + _END.size
     with file.open("rb") as stream:
         stream.seek(max(size - length, 0))
@@ -57,7 +57,7 @@ def _end_flaw(file: Path, size: int, count: int) -> tuple[str, str] | None:
 
 def _name_flaw(entries: Sequence[ZipInfo]) -> tuple[str, str] | None:
     for entry in entries:
-        # Python cuts a name at a zero byte, and keeps how it stood
+        # Python cuts a name at a zero byte, and keeps the original
         if _UNSAFE.search(entry.orig_filename):
             return f"an entry of its zip has an unsafe name: {entry.orig_filename!r}", (
                 "do not use it: it was not made by torch.save"
@@ -75,7 +75,7 @@ def _place_flaw(size: int, entries: Sequence[ZipInfo]) -> tuple[str, str] | None
         if entry.flag_bits & _ENCRYPTED:
             return f"an entry of its zip is encrypted: {name}", _AGAIN
         if entry.compress_type != ZIP_STORED:
-            # mapped, compressed bytes would be taken for weights
+            # a reader that maps the file takes compressed bytes for weights
             what = "its tensors are compressed inside the zip, which torch.save does not do"
             return what, "load it where it was made and save it again"
         if entry.compress_size != entry.file_size:
@@ -83,7 +83,7 @@ def _place_flaw(size: int, entries: Sequence[ZipInfo]) -> tuple[str, str] | None
         if entry.header_offset < reached:
             return f"two entries of its zip overlap: {previous} and {name}", _UNSOUND
         named = len(entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF_8 else "cp437"))
-        previous, reached = name, entry.header_offset + _HEADER + named + entry.file_size
+        previous, reached = name, entry.header_offset + _HEADER_BYTES + named + entry.file_size
         if reached > size:
             return f"it is cut short: {name} of its zip ends beyond the file", _AGAIN
     return None

@@ -10,12 +10,12 @@ from torch import nn
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
-from modswap.io.recipe.reader import read_recipe
 from modswap.ops.api import load
 from modswap.ops.demo.data import CLASSES, Scenes, make_scenes
 from modswap.ops.demo.network import build_network
 from modswap.ops.demo.train import accuracy, train, write_checkpoints
 from modswap.ops.jobs.replace import replace_file
+from modswap.ops.recipes import read_recipe
 
 TRAIN, TEST = 3000, 400  # scenes
 HEAL_STEPS = 60

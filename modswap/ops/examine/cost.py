@@ -1,4 +1,4 @@
-"""Examine what a swap costs: FLOPs, parameters, memory."""
+"""Compare FLOPs, parameters and memory before and after a swap."""
 
 from collections.abc import Iterator
 
@@ -8,12 +8,8 @@ from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.cost import costs_of
 
 
-def costs(bench: Bench) -> Iterator[Finding]:
-    """Yield what the model costs before and after, and every site by itself.
-
-    Args:
-        bench: What is examined.
-    """
+def cost(bench: Bench) -> Iterator[Finding]:
+    """Yield the cost of the model before and after, then that of each site alone."""
     case, seed = bench.prepared.cases[0], bench.prepared.seed
     after = costs_of(bench.model, case, {p: new for p, _, new in bench.sites}, seed=seed)
     with bench.original() as model:

@@ -1,54 +1,65 @@
-"""What a module's output depends on: its inputs, later tokens, tokens that are masked."""
+"""Examine whether outputs still depend on the inputs, and on no later or masked tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from modswap.core.decided.dependence import Moves, ignored
+from modswap.core.decided.dependence import Change, ignored
 from modswap.core.finding import Finding
-from modswap.ops.examine.alone.movement import argument
-from modswap.ops.examine.alone.pair import Rehearsal
+from modswap.ops.examine.alone.movement import change_by_input
+from modswap.ops.examine.alone.pair import Pair
+from modswap.ops.examine.alone.sites import finding_of, pairs, whole_model
 from modswap.ops.examine.alone.tokens import seen_from_before, seen_through_mask
+from modswap.ops.examine.bench import Bench
 
 
-def dependence(on: Rehearsal) -> Finding:
-    """Find inputs that are ignored, an order of tokens that is broken, masks that hide no more.
+def dependence(bench: Bench) -> Iterator[Finding]:
+    """Find inputs that are ignored, an order of tokens that is broken, masks that hide no more."""
+    failed = False
+    for pair in pairs(bench):
+        found = finding_of("dependence", pair, _of_pair, bench)
+        failed = failed or found.status == "failed"
+        yield found
+    if failed:  # the whole model would only repeat it
+        yield Finding("dependence", "", "skipped", "a site fails it")
+    else:
+        yield finding_of("dependence", whole_model(bench), _of_pair, bench)
 
-    Args:
-        on: A site's modules, or the whole model before and after, and a call for them.
-    """
-    moves = [argument(on, index) for index in sorted(set(on.inputs.same))]
+
+def _of_pair(pair: Pair) -> Finding:
+    changes = [change_by_input(pair, index) for index in sorted(set(pair.inputs.same))]
+    data = {"inputs": [change.cause for change in changes]}
     return (
-        _ignoring(on, moves)
-        or _anticipating(on)
-        or _unmasking(on)
-        or Finding("dependence", on.path, "passed", data={"inputs": [m.cause for m in moves]})
+        _ignored_input(pair, changes)
+        or _lost_causality(pair)
+        or _lost_mask(pair)
+        or Finding("dependence", pair.path, "passed", data=data)
     )
 
 
-def _ignoring(on: Rehearsal, moves: Sequence[Moves]) -> Finding | None:
-    gone = ignored(moves)
+def _ignored_input(pair: Pair, changes: Sequence[Change]) -> Finding | None:
+    gone = ignored(changes)
     if not gone:
         return None
     names = ", ".join(map(repr, gone))
-    new = "new module" if on.path else "swapped model"
+    new = "new module" if pair.path else "swapped model"
     what = f"the {new} ignores {names}, on which the original's output depends"
-    site = "this site" if on.path else "the site that passes it on"
+    site = "this site" if pair.path else "the site that passes it on"
     fix = f"choose a module that takes it, or leave {site} out with `exclude`"
-    return Finding("dependence", on.path, "failed", what, fix, {"ignored": list(gone)})
+    return Finding("dependence", pair.path, "failed", what, fix, {"ignored": list(gone)})
 
 
-def _anticipating(on: Rehearsal) -> Finding | None:
-    seen = seen_from_before(on)
+def _lost_causality(pair: Pair) -> Finding | None:
+    seen = seen_from_before(pair)
     if seen is None:
         return None
     what = (
         f"causality is lost: token {seen.token} changes output {seen.output}, which lies before it"
     )
     fix = "choose a module that masks later tokens, such as SelfAttention with `mask: true`"
-    return Finding("dependence", on.path, "failed", what, fix, seen._asdict())
+    return Finding("dependence", pair.path, "failed", what, fix, seen._asdict())
 
 
-def _unmasking(on: Rehearsal) -> Finding | None:
-    seen = seen_through_mask(on)
+def _lost_mask(pair: Pair) -> Finding | None:
+    seen = seen_through_mask(pair)
     if seen is None:
         return None
     output = "the output" if seen.output is None else f"output {seen.output}"
@@ -56,4 +67,4 @@ def _unmasking(on: Rehearsal) -> Finding | None:
         f"the mask is lost: token {seen.token} is masked and changes {output}, as it did not before"
     )
     fix = "choose a module that takes the mask, or one that treats each token alone"
-    return Finding("dependence", on.path, "failed", what, fix, seen._asdict())
+    return Finding("dependence", pair.path, "failed", what, fix, seen._asdict())

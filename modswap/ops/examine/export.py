@@ -82,7 +82,7 @@ class Tried:
     warned: list[Warned] = field(default_factory=list)
 
 
-def exports(bench: Bench) -> Iterator[Finding]:
+def export(bench: Bench) -> Iterator[Finding]:
     """Export a copy of the swapped model in every way that the recipe names, and compare it.
 
     Where it fails, the original is exported as well: the swap is to blame only for what the

@@ -1,66 +1,73 @@
 """Examine gradients: parameters without one, values that are not finite, inputs cut off."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
 
 from modswap.core.decided.dependence import CLEAR
-from modswap.core.finding import Finding
+from modswap.core.finding import Finding, Status
 from modswap.ops.examine.alone.inputs import Inputs
-from modswap.ops.examine.alone.movement import argument
-from modswap.ops.examine.alone.pair import Rehearsal
+from modswap.ops.examine.alone.movement import change_by_input
+from modswap.ops.examine.alone.pair import Pair
+from modswap.ops.examine.alone.sites import finding_of, pairs
+from modswap.ops.examine.bench import Bench
 from modswap.ops.run.describe import all_finite, live_tensors, one_line
 from modswap.ops.run.isolation import put_back, seeded, set_mode
 
 Gradients = Mapping[str, torch.Tensor | None]
 
 
-def gradients(on: Rehearsal) -> Finding:
+def gradients(bench: Bench) -> Iterator[Finding]:
     """Find parameters without a gradient, gradients that are NaN, and inputs cut off.
 
-    The original goes backward only where that decides: it may take as much memory again.
+    The original runs backward only where that decides: it may take as much memory again.
     """
+    for pair in pairs(bench):
+        yield finding_of("gradients", pair, _of_pair, bench)
+
+
+def _of_pair(pair: Pair) -> Finding:
     try:
-        trained, given = _gradients(on.new, on.inputs)
+        trained, given = _gradients(pair.new, pair.inputs)
     except Exception as error:  # noqa: BLE001 - the module's own code may raise anything
-        _gradients(on.old, on.inputs)
+        _gradients(pair.old, pair.inputs)
         what = f"it raises in training mode, as the original does not: {one_line(error)}"
-        status = "failed" if on.batch > 1 else "skipped"
-        return Finding("gradients", on.path, status, what)  # type: ignore[arg-type] # one of two
+        status: Status = "failed" if pair.batch > 1 else "skipped"
+        return Finding("gradients", pair.path, status, what)
     without = [name for name, grad in trained.items() if grad is None]
     if without:
         what = f"no gradient reaches {_names(without)}: distributed training dies of it"
         fix = "remove what the forward pass does not use, or give it `requires_grad=False`"
-        return Finding("gradients", on.path, "failed", what, fix, {"without": without})
+        return Finding("gradients", pair.path, "failed", what, fix, {"without": without})
     both = (trained, given)
     broken = [n for part in both for n, g in part.items() if g is not None and not all_finite([g])]
     stopped = [name for name, grad in given.items() if not _flows(grad)]
     if broken or stopped:
-        return _beside_the_old(on, broken, stopped)
-    return _passed(on, trained)
+        return _beside_the_old(pair, broken, stopped)
+    return _passed(pair, trained)
 
 
-def _passed(on: Rehearsal, trained: Gradients) -> Finding:
-    return Finding("gradients", on.path, "passed", data={"parameters": len(trained)})
+def _passed(pair: Pair, trained: Gradients) -> Finding:
+    return Finding("gradients", pair.path, "passed", data={"parameters": len(trained)})
 
 
-def _beside_the_old(on: Rehearsal, broken: list[str], stopped: list[str]) -> Finding:
-    """Return whether gradients that are not finite, or do not flow, are so since the swap."""
-    old = _gradients(on.old, on.inputs)
+def _beside_the_old(pair: Pair, broken: list[str], stopped: list[str]) -> Finding:
+    """Compare gradients that are not finite, or do not flow, with those of the original."""
+    old = _gradients(pair.old, pair.inputs)
     if broken and all(all_finite(live_tensors(list(part.values()))) for part in old):
         what = f"the gradient of {_names(broken)} is not finite; the original's were"
         fix = "look for a root, a logarithm or a division at zero, also where `where` takes neither"
-        return Finding("gradients", on.path, "failed", what, fix, {"broken": broken})
-    # what the module ignores altogether is told elsewhere
-    labels = on.inputs.labels
+        return Finding("gradients", pair.path, "failed", what, fix, {"broken": broken})
+    # `dependence` reports inputs that the module ignores altogether
+    labels = pair.inputs.labels
     flowed = [name for name in stopped if _flows(old[1].get(name))]
-    cut = [name for name in flowed if argument(on, labels.index(name)).new > CLEAR]
+    cut = [name for name in flowed if change_by_input(pair, labels.index(name)).new > CLEAR]
     if cut:
         what = f"the input {_names(cut)} moves the output, and no gradient reaches it any more"
         fix = "look for `detach`, `no_grad` or rounding in the new module"
-        return Finding("gradients", on.path, "failed", what, fix, {"cut": cut})
-    return _passed(on, dict(on.new.named_parameters()))
+        return Finding("gradients", pair.path, "failed", what, fix, {"cut": cut})
+    return _passed(pair, dict(pair.new.named_parameters()))
 
 
 def _names(names: list[str]) -> str:
@@ -84,7 +91,7 @@ def _gradients(module: nn.Module, inputs: Inputs) -> tuple[Gradients, Gradients]
     ]
     with seeded(0), torch.enable_grad():
         # a module may write into its input, which no leaf allows
-        args, kwargs = inputs.live([one * 1 if one.requires_grad else one for one in sources])
+        args, kwargs = inputs.live([leaf * 1 if leaf.requires_grad else leaf for leaf in sources])
         outputs = live_tensors(module(*args, **kwargs))
         losses = [(y * torch.randn_like(y)).sum() for y in outputs if y.requires_grad]
         if losses:

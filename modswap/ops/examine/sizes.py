@@ -8,7 +8,7 @@ from modswap.core.sizes.probes import span_in_words
 from modswap.core.sizes.rule import SizeRule, fit_rule, in_words, size_in_words
 from modswap.core.sizes.two_axes import Size
 from modswap.ops.build.fit import Built
-from modswap.ops.examine.bench import Bench, Examination
+from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.sizing.sweep import NoSweepError, Sweep, sweep
 from modswap.ops.run.inputs import Case
 from modswap.ops.trace.passes import trace
@@ -16,7 +16,7 @@ from modswap.ops.trace.passes import trace
 KEPT = 64  # sizes in a report's data
 
 
-def examine_sizes(bench: Bench) -> Iterator[Finding]:
+def sizes(bench: Bench) -> Iterator[Finding]:
     """Yield which sizes the swapped model takes, and whether the original took more.
 
     It fails where one size or one area is left of many. A rule that is merely stricter is told.
@@ -30,9 +30,6 @@ def examine_sizes(bench: Bench) -> Iterator[Finding]:
         yield Finding("sizes", "", "skipped", f"which sizes it takes is not known: {error}")
         return
     yield _judged(bench, seen)
-
-
-SIZES = Examination("sizes", examine_sizes)
 
 
 def _judged(bench: Bench, seen: Sweep) -> Finding:

@@ -20,7 +20,7 @@ from modswap.io.formats import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.ops.examine.bench import Bench
-from modswap.ops.examine.host_notes import host_notes
+from modswap.ops.examine.reloading.host_notes import host_notes
 from modswap.ops.run.describe import live_tensors
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.isolation import untouched

@@ -1,22 +1,80 @@
 """The examinations of a swap: one table, in the order in which they are made."""
 
-from modswap.ops.examine.alone.sites import rows
-from modswap.ops.examine.bench import Examination
-from modswap.ops.examine.cost import costs
-from modswap.ops.examine.export import exports
-from modswap.ops.examine.limits import limits
-from modswap.ops.examine.matrix import matrix
-from modswap.ops.examine.reached import reached
-from modswap.ops.examine.sizes import SIZES
-from modswap.ops.examine.survival import survival
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:  # the bench imports torch; recipes and help are read without
+    from collections.abc import Callable, Iterable
+
+    from modswap.core.finding import Finding
+    from modswap.ops.examine.bench import Bench
+
+Kind = Literal["passes", "pairs", "measurement", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One examination.
+
+    Args:
+        name: Name in reports and in `verify.skip` of a recipe.
+        kind: `passes` runs the whole model; `pairs` runs the old and the new module of each site
+            alone; `measurement` counts or times; `file` writes and reads the model.
+        about: What holds where the examination passes, for reports: a sentence without its capital
+            and full stop.
+        function: `package.module:function`, which takes a `Bench` and yields at least one finding
+            for each site, or for the model; empty for the function `name` in the file `name` of
+            this folder.
+    """
+
+    name: str
+    kind: Kind
+    about: str
+    function: str = ""
+
+    def load(self) -> "Callable[[Bench], Iterable[Finding]]":
+        """Return the function, its module imported."""
+        module, _, name = (self.function or f"{__package__}.{self.name}:{self.name}").partition(":")
+        function: Any = getattr(import_module(module), name)
+        return function  # type: ignore[no-any-return] # known by its name only
+
 
 EXAMINATIONS: tuple[Examination, ...] = (
-    Examination("matrix", matrix),
-    Examination("reached", reached),
-    *rows(),
-    SIZES,
-    Examination("cost", costs),
-    Examination("limits", limits),
-    Examination("export", exports),
-    Examination("survival", survival),
+    Examination(
+        "matrix", "passes", "shapes hold at other batch sizes, precisions and memory formats"
+    ),
+    Examination(
+        "reached",
+        "passes",
+        "every new module is run as often as the old one was, where nothing watches it",
+    ),
+    Examination(
+        "gradients",
+        "pairs",
+        "gradients reach the new parameters, and what lies before them, and are finite",
+    ),
+    Examination("dependence", "pairs", "the output still depends on the input as it did"),
+    Examination("independence", "pairs", "samples of one batch do not change each other's outputs"),
+    Examination("determinism", "pairs", "the same input gives the same output twice"),
+    Examination("finite", "pairs", "new modules run on real values, and their outputs are finite"),
+    Examination(
+        "untouched",
+        "pairs",
+        "a call in evaluation leaves buffers, flags, hooks and random state as they were",
+    ),
+    Examination(
+        "sizes",
+        "passes",
+        "which input sizes the model takes, and whether the original took more",
+    ),
+    Examination("cost", "measurement", "parameters, operations and memory, before and after"),
+    Examination("limits", "measurement", "the limits that the recipe sets are kept"),
+    Examination("export", "file", "the swapped model can be exported, and gives the same there"),
+    Examination("survival", "file", "the swapped model survives being copied, saved and loaded"),
 )
+
+
+def examination_names() -> tuple[str, ...]:
+    """Return the names of all examinations, in the order of the table."""
+    return tuple(row.name for row in EXAMINATIONS)

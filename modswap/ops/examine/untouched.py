@@ -1,40 +1,44 @@
-"""Examine what an evaluation forward writes: inputs, buffers, flags, the random state."""
+"""Examine writes of a forward in evaluation: to inputs, buffers, flags, the random state."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
 from modswap.core.finding import Finding
 from modswap.ops.examine.alone.inputs import Inputs
-from modswap.ops.examine.alone.pair import Rehearsal
+from modswap.ops.examine.alone.pair import Pair
+from modswap.ops.examine.alone.readers import IN_PLACE, WRITES, without_harmless_writes
+from modswap.ops.examine.alone.sites import finding_of, pairs
+from modswap.ops.examine.bench import Bench
 from modswap.ops.run.isolation import put_back, seeded, set_mode
 
-WRITES = "its input "
+
+def untouched(bench: Bench) -> Iterator[Finding]:
+    """Find inputs, buffers, flags and random states that new modules write in evaluation."""
+    for pair in pairs(bench):
+        found = finding_of("untouched", pair, _of_pair, bench, compares=False)
+        yield without_harmless_writes(bench, found)
 
 
-IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it, away"
-
-
-def untouched(on: Rehearsal) -> Finding:
-    """Find what an evaluation forward writes: its inputs, buffers, flags, the random state."""
-    before = _written(on.old, on.inputs)
+def _of_pair(pair: Pair) -> Finding:
+    before = _written(pair.old, pair.inputs)
     stateful = any(name.startswith("'") for name in before)  # then other names may be written
-    written = [name for name in _written(on.new, on.inputs) if name not in before]
+    written = [name for name in _written(pair.new, pair.inputs) if name not in before]
     kinds = [name for name in written if not (stateful and name.startswith("'"))]
     if not kinds:
-        return Finding("untouched", on.path, "passed")
+        return Finding("untouched", pair.path, "passed")
     what = f"a forward pass in evaluation mode changes {', '.join(kinds)}, as none did before"
     inputs = [name for name in kinds if name.startswith(WRITES)]
     fixes = [IN_PLACE] if inputs else []
     fixes += ["write only where `self.training` says so"] if len(inputs) < len(kinds) else []
     fix = "; ".join(fixes)
-    return Finding("untouched", on.path, "failed", what, fix, {"changed": kinds})
+    return Finding("untouched", pair.path, "failed", what, fix, {"changed": kinds})
 
 
 def _written(module: nn.Module, inputs: Inputs) -> list[str]:
-    """Return in words what one forward pass changes."""
+    """Return names of all that one forward pass changes."""
     set_mode(module, training=False)
     held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     was = {name: tensor.detach().clone() for name, tensor in held.items()}
@@ -60,11 +64,11 @@ def _written(module: nn.Module, inputs: Inputs) -> list[str]:
 
 
 def _overwritten(inputs: Inputs, leaves: Sequence[torch.Tensor]) -> list[str]:
-    """Return in words which tensors of a call, made anew for it, were written into."""
+    """Return names of the tensors of a call, made anew for it, that were written into."""
     written = {
         f"{WRITES}{label!r}": None
         for label, was, now in zip(inputs.labels, inputs.leaves, leaves, strict=True)
-        # the version, which has no public name, tells of values that stay as they were as well
+        # the version, which has no public name, counts writes of the same values as well
         if now._version or not torch.equal(was, now)  # noqa: SLF001
     }
     return list(written)

@@ -11,13 +11,12 @@ from modswap.core.asked.job import Job
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.remedies import MENDED, Edit, candidates
 from modswap.core.errors import ModswapError, RecipeError
-from modswap.core.finding import CheckName
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
 from modswap.io.recipe.edit import edited, rewrite
-from modswap.io.recipe.reader import parse_recipe, read_recipe
-from modswap.ops.examine.table import EXAMINATIONS
+from modswap.ops.examine.table import examination_names
 from modswap.ops.jobs.replace import check_file
+from modswap.ops.recipes import parse_recipe, read_recipe
 
 MOST_EDITS = 3
 
@@ -59,7 +58,7 @@ class _Attempt:
 
 
 def find_remedy(
-    job: Job, error: ModswapError, cost: float, budget: Budget, broken: Sequence[CheckName] = ()
+    job: Job, error: ModswapError, cost: float, budget: Budget, broken: Sequence[str] = ()
 ) -> Remedy | None:
     """Return the smallest change that was found to pass, or None.
 
@@ -109,9 +108,9 @@ def _next(attempt: _Attempt, seen: set[frozenset[Edit]]) -> list[_Attempt]:
     return found
 
 
-def _only(job: Job, wanted: Sequence[CheckName]) -> Job:
+def _only(job: Job, wanted: Sequence[str]) -> Job:
     """Return a check with few examinations."""
-    skip = tuple(row.name for row in EXAMINATIONS if row.name not in wanted)
+    skip = tuple(name for name in examination_names() if name not in wanted)
     verify = job.recipe.verify
     verify = verify.model_copy(update={"skip": (*verify.skip, *skip), "thorough": False})
     return replace(job, recipe=job.recipe.model_copy(update={"verify": verify}), thorough=False)
@@ -168,7 +167,7 @@ def _sought(
     progress: Progress,
     *,
     fix: bool,
-    broken: Sequence[CheckName] = (),
+    broken: Sequence[str] = (),
 ) -> Remedy | None:
     budget = FIX if fix else OFFER
     if isinstance(error, MENDED) and cost <= budget.seconds:

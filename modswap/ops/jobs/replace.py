@@ -11,7 +11,6 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress, silent
 from modswap.io.formats import ENDINGS, refuse_target
 from modswap.ops.examine.bench import Bench, examined
-from modswap.ops.examine.table import EXAMINATIONS
 from modswap.ops.load.allowed import with_recipe
 from modswap.ops.measure.memory import RUN, bounds_of, check_memory, check_swapped_memory
 from modswap.ops.outcomes import count_params, failure, site_outcomes
@@ -90,7 +89,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
                 write=_writing(surgery, outcome, prepared),
                 progress=progress,
             )
-            verdict = examined(standing.verdict, bench, EXAMINATIONS)
+            verdict = examined(standing.verdict, bench)
             outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
             if not verdict.ok:
                 raise failure(verdict)

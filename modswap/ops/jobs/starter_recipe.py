@@ -13,9 +13,9 @@ from modswap.core.errors import ModswapError, UsageError
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site, extent
 from modswap.core.seen.values import difference
-from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.apply import apply
 from modswap.ops.outcomes import failure
+from modswap.ops.recipes import parse_recipe
 from modswap.ops.reopen import Loaded, load
 from modswap.ops.run.inputs import Case, DummyCall, example_calls
 from modswap.ops.swap import prepare, verified

@@ -67,7 +67,7 @@ def job_of(request: Request) -> Job:
         ModswapError: If the recipe cannot be read, is wrong, or names no checkpoint where the
             request does not either.
     """
-    from modswap.io.recipe.reader import read_recipe
+    from modswap.ops.recipes import read_recipe
 
     recipe = read_recipe(request.recipe)
     file = request.file or _own_checkpoint(recipe)

@@ -13,8 +13,9 @@ from modswap.core.asked.import_name import split_reference
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.schema import recipe_schema
 from modswap.core.errors import RecipeError
+from modswap.ops.examine.table import examination_names
 
-SCHEMA = recipe_schema()
+SCHEMA = recipe_schema(examination_names())
 TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -127,7 +128,8 @@ def fits_array(value: list[Any], schema: dict[str, Any]) -> bool:
 def is_read(data: Any) -> bool:
     """Return whether data are a recipe, the order of `low` and `high` aside."""
     try:
-        model = Recipe.model_validate(data).model
+        context = {"examinations": examination_names()}
+        model = Recipe.model_validate(data, context=context).model
         if model is not None:
             split_reference(model.factory, "")
     except RecipeError:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from modswap.core.asked.schema import recipe_page, recipe_schema
+from modswap.ops.examine.table import examination_names
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -10,11 +11,11 @@ DOCS = Path(__file__).parents[3] / "docs"
 def test_page_in_docs_is_the_one_that_the_program_prints() -> None:
     page = (DOCS / "recipe.md").read_text(encoding="utf-8")
 
-    assert page == recipe_page(), "write modswap.core.asked.schema.recipe_page() to docs/recipe.md"
+    assert page == recipe_page(examination_names()), "write recipe_page(…) to docs/recipe.md"
 
 
 def test_schema_names_the_keys_as_users_write_them() -> None:
-    schema = recipe_schema()
+    schema = recipe_schema(examination_names())
     rule = schema["$defs"]["Rule"]
 
     assert {"match", "with", "class", "where"} <= rule["properties"].keys()
@@ -24,6 +25,6 @@ def test_schema_names_the_keys_as_users_write_them() -> None:
 
 
 def test_schema_takes_one_pattern_or_several() -> None:
-    match = recipe_schema()["$defs"]["Rule"]["properties"]["match"]
+    match = recipe_schema(examination_names())["$defs"]["Rule"]["properties"]["match"]
 
     assert {kind["type"] for kind in match["anyOf"]} == {"string", "array"}

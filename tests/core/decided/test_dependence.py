@@ -2,7 +2,7 @@
 
 import pytest
 
-from modswap.core.decided.dependence import Moves, ignored, is_causal
+from modswap.core.decided.dependence import Change, ignored, is_causal
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ from modswap.core.decided.dependence import Moves, ignored, is_causal
 def test_only_what_is_clear_on_both_sides_is_lost_or_gained(
     old: float, new: float, lost: bool, gained: bool
 ) -> None:
-    moves = Moves("mask", old, new)
+    moves = Change("mask", old, new)
 
     assert (moves.lost, moves.gained) == (lost, gained)
 
 
 def test_ignored_inputs_are_those_that_moved_the_original_alone() -> None:
-    moves = [Moves("x", 0.5, 0.3), Moves("mask", 0.5, 0.0), Moves("cache", 0.0, 0.0)]
+    moves = [Change("x", 0.5, 0.3), Change("mask", 0.5, 0.0), Change("cache", 0.0, 0.0)]
 
     assert ignored(moves) == ("mask",)
 

@@ -1,4 +1,7 @@
-"""Trees read as data, against those of the same files loaded by torch."""
+"""Trees read as data, against those of the same files loaded by torch.
+
+Covers: data, names.
+"""
 
 import gc
 import os
@@ -232,13 +235,13 @@ def test_tensors_of_every_make_are_counted(
 def test_pickle_that_is_too_long_is_left_to_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modswap.io.pickled.outline.LARGEST", 10)
+    monkeypatch.setattr("modswap.io.pickled.outline.MAX_PICKLE_BYTES", 10)
     file = with_pickle(tmp_path, module() + b".")
 
     assert outline(file) is None
 
 
-@pytest.mark.parametrize("limit", ["LARGEST", "MOST"])
+@pytest.mark.parametrize("limit", ["MAX_PICKLE_BYTES", "MAX_OPERATIONS"])
 def test_pickle_of_too_many_parts_is_refused(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from modswap.io.pickled import data as pickle_data
 

@@ -10,8 +10,8 @@ import pytest
 
 from modswap.core.errors import CheckpointError
 from modswap.io.raw import watching
+from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.copying import WAYS, Sink, Way, by_hand
-from modswap.io.raw.extent import Extent, in_memory
 
 DATA = os.urandom(3 << 20)
 
@@ -23,8 +23,10 @@ def source(tmp_path: Path) -> Path:
     return file
 
 
-def piece(source: Path, crc: int | None = None, start: int = 1000, end: int = 2_500_000) -> Extent:
-    return Extent(end - start, source, start, crc=crc, name="net/data/0")
+def piece(
+    source: Path, crc: int | None = None, start: int = 1000, end: int = 2_500_000
+) -> ByteRange:
+    return ByteRange(end - start, source, start, crc=crc, name="net/data/0")
 
 
 @pytest.mark.parametrize("way", WAYS, ids=[way.__name__ for way in WAYS])
@@ -81,7 +83,7 @@ def test_copy_from_another_file_system_arrives(tmp_path: Path) -> None:
     file.write_bytes(DATA)
     try:
         with Sink(tmp_path / "out", len(DATA)) as sink:
-            sink.copy(Extent(len(DATA), file))
+            sink.copy(ByteRange(len(DATA), file))
             sink.finish()
     finally:
         file.unlink()
@@ -97,7 +99,7 @@ def test_source_that_ends_too_early_is_named(source: Path, tmp_path: Path) -> No
         sink.copy(piece(source, zlib.crc32(b""), end=len(DATA) + 1))
 
 
-def copied(out: Path, extent: Extent, ways: tuple[Way, ...] = WAYS) -> None:
+def copied(out: Path, extent: ByteRange, ways: tuple[Way, ...] = WAYS) -> None:
     with Sink(out, 0, ways=ways) as sink:
         sink.copy(extent)
         sink.finish()
@@ -155,13 +157,13 @@ def test_file_system_that_cannot_reserve_is_written_to(
 def test_long_file_is_flushed_on_the_way(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "_FLUSH", 1 << 20)
+    monkeypatch.setattr(watching, "_FLUSH_BYTES", 1 << 20)
     flushed: list[int] = []
     monkeypatch.setattr(os, "fdatasync", flushed.append)
 
     with Sink(tmp_path / "out", 0) as sink:
         for _ in range(3):
-            sink.copy(Extent(len(DATA), source))
+            sink.copy(ByteRange(len(DATA), source))
         sink.finish()
 
     assert flushed

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.extent import Extent, in_memory
 from modswap.io.raw.torch_zip_layout import (
-    ALIGNMENT,
-    PAGE,
+    ALIGNMENT_BYTES,
+    PAGE_BYTES,
     lay_out,
     read_archive,
     read_inner_archive,
 )
 
 
-def write(records: dict[str, Extent], out: Path) -> None:
+def write(records: dict[str, ByteRange], out: Path) -> None:
     layout = lay_out("net", records)
     with Sink(out, layout.nbytes) as sink:
         layout.write(sink)
@@ -46,23 +46,23 @@ def test_copied_zip_is_read_by_others(file: Path, tmp_path: Path) -> None:
         back = torch.load(out, weights_only=True, mmap=mmap)  # noqa: TID251 - another reader's view
         assert torch.equal(back["a"], torch.arange(5000.0))
     starts = [extent.start for extent in read_archive(out).records.values()]
-    assert all(start % ALIGNMENT == 0 for start in starts)
+    assert all(start % ALIGNMENT_BYTES == 0 for start in starts)
 
 
 def test_records_at_pages_stay_at_pages(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    source.write_bytes(bytes(3 * PAGE))
-    crc = zlib.crc32(bytes(PAGE))
+    source.write_bytes(bytes(3 * PAGE_BYTES))
+    crc = zlib.crc32(bytes(PAGE_BYTES))
     records = {
-        "data/0": Extent(PAGE, source, PAGE, crc=crc),
-        "data/1": Extent(PAGE, source, 64, crc=crc),
+        "data/0": ByteRange(PAGE_BYTES, source, PAGE_BYTES, crc=crc),
+        "data/1": ByteRange(PAGE_BYTES, source, 64, crc=crc),
     }
 
     write(records, tmp_path / "out.pt")
 
     aligned, other = (e.start for e in read_archive(tmp_path / "out.pt").records.values())
-    assert aligned % PAGE == 0
-    assert other % PAGE != 0
+    assert aligned % PAGE_BYTES == 0
+    assert other % PAGE_BYTES != 0
 
 
 def test_zip_in_memory_is_read(file: Path) -> None:
@@ -80,7 +80,7 @@ def test_zip_beyond_four_gib_is_listed_in_wide_numbers(tmp_path: Path) -> None:
     size = (4 << 30) + 17
     with source.open("wb") as stream:
         stream.truncate(size)
-    records = {"data/0": Extent(size, source), "data/1": in_memory(b"end")}
+    records = {"data/0": ByteRange(size, source), "data/1": in_memory(b"end")}
     layout = lay_out("net", records)
 
     class Sparse(io.BytesIO):
@@ -94,7 +94,7 @@ def test_zip_beyond_four_gib_is_listed_in_wide_numbers(tmp_path: Path) -> None:
             self.position += len(data)
             return len(data)
 
-        def copy(self, extent: Extent) -> None:
+        def copy(self, extent: ByteRange) -> None:
             if extent.file is None:
                 self.write(extent.data)
             else:

@@ -185,10 +185,7 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         ),
         "swap.yaml:14:30: unknown key 'heigth'; did you mean 'height'?",
         "swap.yaml:15:5: 'adapt' is 'maybe', expected true or false; correct it",
-        (
-            "swap.yaml:18:5: the key 'with' is repeated; it stands at line 16 already; keep one of "
-            "them"
-        ),
+        ("swap.yaml:18:5: the key 'with' is repeated; it is at line 16 already; keep one of them"),
         (
             "swap.yaml:19:18: item 1 of 'modes' is 'evil', expected eval or train; did you mean "
             "'eval'?"

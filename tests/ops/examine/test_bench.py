@@ -9,8 +9,8 @@ from torch import nn
 from modswap.core.decided.verdict import Verdict
 from modswap.core.finding import Finding
 from modswap.io.recipe.reader import parse_recipe
-from modswap.ops.examine.bench import Bench, Examination, _findings, examined
-from modswap.ops.examine.table import EXAMINATIONS
+from modswap.ops.examine.bench import Bench, _findings, examined
+from modswap.ops.examine.table import EXAMINATIONS, Examination
 from modswap.ops.swap import prepare, verified
 from tests.models import EvenBatch, GatedNet, OneBatch
 
@@ -207,7 +207,7 @@ def test_model_that_needs_values_is_run_on_its_own_to_see_what_is_reached() -> N
 
 
 def test_cases_that_fail_alike_are_told_once() -> None:
-    turned = "{match: gate, with: 'tests.ops.examine.test_bench:Turned', layout: NCHW, wants: NCHW}"
+    turned = f"{{match: gate, with: '{__name__}:Turned', layout: NCHW, wants: NCHW}}"
 
     found = failed(examine(Deaf().eval(), turned, "[8, 8, 6, 6]"), "matrix")
 
@@ -276,10 +276,16 @@ def test_thorough_matrix_is_the_product() -> None:
     assert len(cases) == len(set(cases)) == 3 * 2 * 2 * 2 - 1
 
 
-def test_skipped_and_thorough_rows_are_left_out_and_broken_ones_told() -> None:
-    def broken(bench: Bench) -> list[Finding]:
-        raise ZeroDivisionError("no sites")
+def without_sites(bench: Bench) -> list[Finding]:
+    raise ZeroDivisionError("no sites")
 
+
+def breaks_later(bench: Bench) -> Iterator[Finding]:
+    yield Finding("sizes", "", "failed", "seen")
+    raise RuntimeError("later")
+
+
+def test_rows_that_a_recipe_skips_are_left_out_and_exceptions_of_others_are_reported() -> None:
     model = GatedNet().eval()
     text = (
         "version: 1\ninputs: [{shape: [2, 3, 28, 28]}]\nverify: {skip: [matrix]}\n"
@@ -287,13 +293,12 @@ def test_skipped_and_thorough_rows_are_left_out_and_broken_ones_told() -> None:
     )
     recipe = parse_recipe(text, "swap.yaml", ".")
     prepared = prepare(model, recipe, unreal=True)
+    rows = [
+        Examination(name, "passes", "", f"{__name__}:without_sites")
+        for name in ("matrix", "reached")
+    ]
     with verified(model, prepared, lambda _: None) as standing:
         bench = Bench(model, prepared, standing.after, standing.old, recipe)
-        rows = [
-            Examination("matrix", broken),
-            Examination("matrix", broken, thorough=True),
-            Examination("reached", broken),
-        ]
         verdict = examined(standing.verdict, bench, rows)
 
     assert [(one.check, one.status) for one in verdict.findings] == [("reached", "skipped")]
@@ -322,11 +327,9 @@ def test_site_that_the_original_went_around_is_told() -> None:
 
 
 def test_failures_that_were_found_before_a_row_breaks_count() -> None:
-    def breaks(_: Bench) -> Iterator[Finding]:
-        yield Finding("sizes", "", "failed", "seen")
-        raise RuntimeError("later")
+    row = Examination("sizes", "passes", "", f"{__name__}:breaks_later")
 
-    found = list(_findings(Examination("sizes", breaks), cast("Bench", None)))
+    found = list(_findings(row, cast("Bench", None)))
 
     assert [(one.status, one.what) for one in found] == [
         ("failed", "seen"),

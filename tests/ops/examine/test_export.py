@@ -14,7 +14,7 @@ from modswap.core.finding import Finding
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.examine import export as under_test
 from modswap.ops.examine.bench import Bench
-from modswap.ops.examine.export import exports
+from modswap.ops.examine.export import export
 from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.swap import prepare, verified
 from tests.models import ByValue, GatedNet
@@ -59,7 +59,7 @@ def findings(
     with verified(model, prepared, lambda _: None) as standing:
         assert standing.verdict.ok
         bench = Bench(model, prepared, standing.after, standing.old, recipe)
-        return list(exports(bench))
+        return list(export(bench))
 
 
 def activation() -> nn.Module:

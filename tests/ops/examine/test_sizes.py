@@ -15,7 +15,7 @@ from modswap.core.sizes.rule import SizeRule, fit_rule
 from modswap.io.recipe.reader import parse_recipe
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.ops.examine.bench import Bench
-from modswap.ops.examine.sizes import examine_sizes
+from modswap.ops.examine.sizes import sizes
 from modswap.ops.examine.sizing.calls import declared, varied, without_data
 from modswap.ops.examine.sizing.sweep import NoSweepError, sweep
 from modswap.ops.run.inputs import DummyCall
@@ -39,7 +39,7 @@ def bench(
 
 def examined(model: nn.Module, replace: str, *shape: int) -> Finding:
     with bench(model, replace, *shape) as made:
-        (finding,) = examine_sizes(made)
+        (finding,) = sizes(made)
     return finding
 
 
@@ -209,7 +209,7 @@ def test_length_of_a_sequence_has_its_rule(indices: bool, group: int, words: str
     rule = '{match: gate, with: "torch.nn:Linear", args: {in_features: 8, out_features: 8}}'
 
     with bench(model, rule, calls=(DummyCall((given,), {"mask": mask}),)) as made:
-        (finding,) = examine_sizes(made)
+        (finding,) = sizes(made)
 
     assert (finding.status, finding.data["rule"]) == ("passed", words)
     assert finding.data["original"] == words
@@ -282,7 +282,7 @@ def test_stricter_rule_passes_with_both_rules_the_place_and_the_option() -> None
     assert finding.fix.startswith("set `auto_pad: true` in the rule at swap.yaml:3:")
     assert finding.data["rule"] == "H and W divisible by 4"
     assert finding.data["original"] == "any"
-    assert finding.data["probes"] > 50
+    assert 20 < finding.data["probes"] < 50
     assert [16, 16] in finding.data["accepted"]
 
 
@@ -306,7 +306,7 @@ def test_rectangle_whose_tokens_are_a_square_number_is_no_size_that_is_taken() -
 
     with bench(Patches(), rule, 1, 4, 32, 32) as made:
         seen = sweep(made)
-        (found,) = examine_sizes(made)
+        (found,) = sizes(made)
 
     assert found.status == "passed"
     assert found.data["rule"] == "H and W at least 4, with floor(H / 4) = floor(W / 4)"

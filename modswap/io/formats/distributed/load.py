@@ -25,8 +25,9 @@ from modswap.io.formats.distributed.metadata import (
 from modswap.io.formats.distributed.optimizer_state import keep
 from modswap.io.formats.distributed.rewrite import DistributedRewriting, Fresh
 from modswap.io.formats.format import Format, Swap, Swaps
-from modswap.io.pickled.data import Made, Name, Stored, UnreadableError, read_pickle
-from modswap.io.pickled.opened import DATA, PICKLE, content
+from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError, read_pickle
+from modswap.io.pickled.opened import PICKLE, content
+from modswap.io.pickled.storages import DATA
 from modswap.io.raw.folder_files import own_records
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 from modswap.io.recognise.look import Look
@@ -145,9 +146,9 @@ def _part(source: Distributed, item: Item, chunk: Chunk) -> torch.Tensor:
     archive = read_inner_archive(source.folder / chunk.file, chunk.start, chunk.nbytes)
     value, _ = read_pickle(content(archive.records[PICKLE]))
     match value:
-        case Made(
+        case Instance(
             what=Name("torch._utils", "_rebuild_tensor_v2"),
-            args=(Stored() as stored, int() as offset, tuple() as size, tuple() as strides, *_),
+            args=(Storage() as stored, int() as offset, tuple() as size, tuple() as strides, *_),
         ):
             pass
         case _:

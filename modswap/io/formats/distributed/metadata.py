@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modswap.core.errors import CheckpointError, UnsafeError
-from modswap.io.pickled.data import LARGEST, Made, Name, UnreadableError, read_pickles
+from modswap.io.pickled.data import MAX_PICKLE_BYTES, Instance, Name, UnreadableError, read_pickles
 from modswap.io.recognise.implied_tree import elements
 from modswap.io.recognise.look import Look
 
@@ -59,7 +59,7 @@ class Chunk:
     file: str
     start: int
     nbytes: int
-    index: tuple[Made, Made]
+    index: tuple[Instance, Instance]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Distributed:
 
     folder: Path
     items: Mapping[str, Item]
-    metadata: Made
+    metadata: Instance
 
     @property
     def tensors(self) -> Iterator[Item]:
@@ -150,8 +150,8 @@ def _told(error: Exception) -> str:
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)[:300]
 
 
-def _parsed(file: Path) -> tuple[Made, tuple[Name, ...]]:
-    if not file.is_file() or file.stat().st_size > LARGEST:
+def _parsed(file: Path) -> tuple[Instance, tuple[Name, ...]]:
+    if not file.is_file() or file.stat().st_size > MAX_PICKLE_BYTES:
         raise UnreadableError("it is no file of a size that metadata have")
     (value,), names = read_pickles(io.BytesIO(file.read_bytes()), 1, modern=True)
     return value, names
@@ -175,13 +175,13 @@ def _screen(names: tuple[Name, ...], folder: Path) -> None:
 
 def _state(value: Any, what: Name) -> dict[str, Any]:
     """Return the attributes of an object of a class."""
-    if isinstance(value, Made) and value.what == what and isinstance(value.state, dict):
+    if isinstance(value, Instance) and value.what == what and isinstance(value.state, dict):
         return value.state
     raise UnreadableError(f"it has {_kind(value)} where a {what.attribute} belongs")
 
 
 def _kind(value: Any) -> str:
-    return str(value.what) if isinstance(value, Made) else type(value).__name__
+    return str(value.what) if isinstance(value, Instance) else type(value).__name__
 
 
 def _entries(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -199,13 +199,13 @@ def _text(value: Any) -> str:
 def _sides(value: Any) -> tuple[int, ...]:
     """Return the sides of a shape, or an offset."""
     match value:
-        case Made(what=Name("torch", "Size"), args=(tuple() | list() as sides,)):
+        case Instance(what=Name("torch", "Size"), args=(tuple() | list() as sides,)):
             if elements(sides) is not None:
                 return tuple(sides)
     raise UnreadableError("it has no shape where one belongs")
 
 
-def _places(value: Any) -> Iterator[tuple[tuple[str, tuple[int, ...]], tuple[Made, Made]]]:
+def _places(value: Any) -> Iterator[tuple[tuple[str, tuple[int, ...]], tuple[Instance, Instance]]]:
     """Yield where each chunk lies, by name and offset."""
     for index, info in _entries(value):
         state = _state(index, Name(f"{_CHECKPOINT}metadata", "MetadataIndex"))
@@ -235,7 +235,7 @@ def _item(
     name: str,
     value: Any,
     keys: Any,
-    places: Mapping[tuple[str, tuple[int, ...]], tuple[Made, Made]],
+    places: Mapping[tuple[str, tuple[int, ...]], tuple[Instance, Instance]],
     files: _Files,
 ) -> Item:
     if not isinstance(keys, tuple) or not keys or any(type(k) not in {str, int} for k in keys):
@@ -256,7 +256,7 @@ def _item(
 
 
 def _dtype(properties: Any, name: str) -> str:
-    state = properties.state if isinstance(properties, Made) else None
+    state = properties.state if isinstance(properties, Instance) else None
     found = state.get("dtype") if isinstance(state, dict) else (state or (None,))[0]
     if not isinstance(found, Name) or found.attribute not in DTYPES:
         raise UnreadableError(f"it gives {name!r:.80} no dtype that is known")
@@ -267,7 +267,7 @@ def _chunk(
     name: str,
     offsets: tuple[int, ...],
     sizes: tuple[int, ...],
-    places: Mapping[tuple[str, tuple[int, ...]], tuple[Made, Made]],
+    places: Mapping[tuple[str, tuple[int, ...]], tuple[Instance, Instance]],
     files: _Files,
 ) -> Chunk:
     found = places.get((name, offsets))

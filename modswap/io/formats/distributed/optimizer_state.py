@@ -8,8 +8,8 @@ from modswap.core.decided.optimizer import Group, Regrouped, Shape, regroup
 from modswap.io.formats.distributed.metadata import Distributed, Item
 from modswap.io.pickled.data import UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
-from modswap.io.pickled.optimizers import Parameters
-from modswap.io.raw.extent import Extent
+from modswap.io.pickled.optimizers import Parameters, left_out_note
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 
 Keys = tuple[str | int, ...]
@@ -163,16 +163,13 @@ def _value(item: Item | None, source: Distributed) -> Any:
 
 def _bytes(item: Item, source: Distributed) -> bytes:
     chunk = item.chunks[0]
-    return content(Extent(chunk.nbytes, source.folder / chunk.file, chunk.start))
+    return content(ByteRange(chunk.nbytes, source.folder / chunk.file, chunk.start))
 
 
 def _leave_out(optimizer: _Optimizer, done: Kept) -> None:
     tables = (*optimizer.state.values(), *optimizer.groups.values())
     done.gone += [item.name for entries in tables for item in entries.values()]
-    done.notes.append(
-        f"{optimizer.name!r} was left out: which of its state belongs to which parameter cannot "
-        "be told for certain; build a fresh optimizer before training on"
-    )
+    done.notes.append(left_out_note(optimizer.name))
 
 
 class _Refilled:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import prod
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from modswap.io.formats.distributed.metadata import (
     Item,
 )
 from modswap.io.formats.distributed.metadata import read_distributed as read
-from modswap.io.pickled.data import Made, Name
+from modswap.io.pickled.data import Instance, Name
 from modswap.io.pickled.writing import write_pickle
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.extent import Extent
 from modswap.io.raw.folder_files import RECORDS, other_files
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 from modswap.io.rewriting import Mark, Records, Rewritten
@@ -98,7 +97,7 @@ class DistributedRewriting:
         chunks = _by_file(source.items.values())
         kept = _by_file(item for item in source.items.values() if item.name not in self.gone)
         moved: dict[tuple[str, int], int] = {}  # file and place there → new place
-        copies: dict[tuple[str, int], Extent] = {}
+        copies: dict[tuple[str, int], ByteRange] = {}
         digests: dict[str, str] = {}
         for file in other_files(source.folder):
             name = str(file)
@@ -110,7 +109,7 @@ class DistributedRewriting:
         own = next(n for n in map(_OWN.format, range(len(digests) + 1)) if n not in digests)
         places = self._put_fresh(out / own, digests)
         texts = {
-            METADATA: write_pickle(self._metadata(moved, own, places), attrgetter("key")),
+            METADATA: write_pickle(self._metadata(moved, own, places))[0],
             RECORDS: _json({"recipe": records.recipe, "receipt": records.receipt}),
         }
         for name, data in texts.items():
@@ -125,7 +124,7 @@ class DistributedRewriting:
         out: Path,
         parts: Sequence[Chunk] | None,
         moved: dict[tuple[str, int], int],
-        copies: dict[tuple[str, int], Extent],
+        copies: dict[tuple[str, int], ByteRange],
         *,
         checksums: bool,
     ) -> str:
@@ -141,7 +140,7 @@ class DistributedRewriting:
                     _copy_between(sink, source, sink.position, part.start)
                 place = sink.position if parts is not None else part.start
                 moved[name, part.start] = place
-                copies[name, place] = Extent(part.nbytes, source, part.start)
+                copies[name, place] = ByteRange(part.nbytes, source, part.start)
                 if place == sink.position:
                     for extent in _pieces(source, part):
                         sink.copy(extent)
@@ -163,7 +162,7 @@ class DistributedRewriting:
 
     def _metadata(
         self, moved: Mapping[tuple[str, int], int], own: str, places: Mapping[str, int]
-    ) -> Made:
+    ) -> Instance:
         """Return the metadata of the new folder."""
         old = self.source.metadata
         state = dict(old.state)
@@ -183,7 +182,7 @@ class DistributedRewriting:
         state |= {"state_dict_metadata": tensors, "storage_data": storage}
         if isinstance(planner, dict):
             state["planner_data"] = keys
-        return Made(old.how, old.what, old.args, state)
+        return Instance(old.how, old.what, old.args, state)
 
 
 class _Form:
@@ -196,10 +195,10 @@ class _Form:
             chunk.index for item in source.items.values() for chunk in item.chunks
         )
 
-    def described(self, new: Fresh) -> Made:
+    def described(self, new: Fresh) -> Instance:
         """Return the entry of the state dict."""
         if not new.dtype:
-            return Made("new", Name(TENSOR.module, "BytesStorageMetadata"), (), {})
+            return Instance("new", Name(TENSOR.module, "BytesStorageMetadata"), (), {})
         whole = {"offsets": _size((0,) * len(new.shape)), "sizes": _size(new.shape)}
         properties = self.tensor.state["properties"]
         dtype = Name("torch", new.dtype)
@@ -207,23 +206,23 @@ class _Form:
         state = {**old, "dtype": dtype} if isinstance(old, dict) else (dtype, *old[1:])
         inside = {
             **self.tensor.state,
-            "properties": Made(properties.how, properties.what, properties.args, state),
+            "properties": Instance(properties.how, properties.what, properties.args, state),
             "size": _size(new.shape),
-            "chunks": [Made("new", CHUNK, (), whole)],
+            "chunks": [Instance("new", CHUNK, (), whole)],
         }
-        return Made(self.tensor.how, TENSOR, self.tensor.args, inside)
+        return Instance(self.tensor.how, TENSOR, self.tensor.args, inside)
 
-    def placed(self, new: Fresh, file: str, start: int) -> tuple[Made, Made]:
+    def placed(self, new: Fresh, file: str, start: int) -> tuple[Instance, Instance]:
         """Return the entry of the storages."""
         state: dict[str, Any] = {"fqn": new.name, "index": None}
         if new.dtype:
             state = {"fqn": new.name, "offset": _size((0,) * len(new.shape)), "index": 0}
-        index = Made(self.index.how, self.index.what, self.index.args, state)
+        index = Instance(self.index.how, self.index.what, self.index.args, state)
         place = {"relative_path": file, "offset": start, "length": len(new.data)}
         return index, _with(self.info, place)
 
 
-def marks(source: Distributed, copies: Mapping[tuple[str, int], Extent]) -> Iterator[Any]:
+def marks(source: Distributed, copies: Mapping[tuple[str, int], ByteRange]) -> Iterator[Any]:
     """Yield a mark for every tensor; what was copied bears that of what it is a copy of."""
     for item in source.tensors:
         places = tuple(_place(source, chunk, copies) for chunk in item.chunks)
@@ -231,7 +230,7 @@ def marks(source: Distributed, copies: Mapping[tuple[str, int], Extent]) -> Iter
         yield item.name, Mark((item.dtype, item.shape, parts, places), places, item.nbytes)
 
 
-def _place(source: Distributed, chunk: Chunk, copies: Mapping[tuple[str, int], Extent]) -> Any:
+def _place(source: Distributed, chunk: Chunk, copies: Mapping[tuple[str, int], ByteRange]) -> Any:
     origin = copies.get((chunk.file, chunk.start))
     if origin is None:
         return source.folder / chunk.file, chunk.start, chunk.nbytes
@@ -247,7 +246,7 @@ def _by_file(items: Iterable[Item]) -> dict[str, list[Chunk]]:
     return {name: sorted(chunks, key=lambda c: c.start) for name, chunks in found.items()}
 
 
-def _pieces(file: Path, chunk: Chunk) -> Iterator[Extent]:
+def _pieces(file: Path, chunk: Chunk) -> Iterator[ByteRange]:
     """Yield a part of a file in such pieces that checksums of records apply to some of them."""
     place, end = chunk.start, chunk.start + chunk.nbytes
     try:
@@ -255,28 +254,28 @@ def _pieces(file: Path, chunk: Chunk) -> Iterator[Extent]:
     except ValueError:
         records = {}.values()
     for record in sorted((r for r in records if r.nbytes), key=lambda r: r.start):
-        yield Extent(record.start - place, file, place)
+        yield ByteRange(record.start - place, file, place)
         yield replace(record, name=f"{file.name}: {record.name}")
         place = record.start + record.nbytes
-    yield Extent(end - place, file, place)
+    yield ByteRange(end - place, file, place)
 
 
 def _copy_between(sink: Sink, file: Path, start: int, end: int) -> None:
     if end > start:
-        sink.copy(Extent(end - start, file, start))
+        sink.copy(ByteRange(end - start, file, start))
 
 
-def _moved(chunk: Chunk, moved: Mapping[tuple[str, int], int]) -> tuple[Made, Made]:
+def _moved(chunk: Chunk, moved: Mapping[tuple[str, int], int]) -> tuple[Instance, Instance]:
     index, info = chunk.index
     return index, _with(info, {"offset": moved[chunk.file, chunk.start]})
 
 
-def _with(made: Made, update: Mapping[str, Any]) -> Made:
-    return Made(made.how, made.what, made.args, {**made.state, **update})
+def _with(made: Instance, update: Mapping[str, Any]) -> Instance:
+    return Instance(made.how, made.what, made.args, {**made.state, **update})
 
 
-def _size(sides: tuple[int, ...]) -> Made:
-    return Made("called", SIZE, (sides,))
+def _size(sides: tuple[int, ...]) -> Instance:
+    return Instance("called", SIZE, (sides,))
 
 
 def _json(value: object) -> bytes:

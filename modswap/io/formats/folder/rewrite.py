@@ -7,8 +7,8 @@ from pathlib import Path
 
 from modswap.core.kept.ledger import Changes
 from modswap.io.formats.folder.shards import Shards
+from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.extent import Extent
 from modswap.io.raw.folder_files import RECORDS, other_files
 from modswap.io.rewriting import Mark, Records, Rewriting, Rewritten
 
@@ -86,5 +86,5 @@ def _copied(source: Path, out: Path) -> str:
     """Copy a whole file, compared on the way; return its SHA-256."""
     nbytes = source.stat().st_size
     with Sink(out, nbytes) as sink:
-        sink.copy(Extent(nbytes, source.resolve(), name=source.name))
+        sink.copy(ByteRange(nbytes, source.resolve(), name=source.name))
         return sink.finish()

@@ -8,8 +8,8 @@ from typing import Any
 
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.ledger import Changes
+from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.extent import Extent, in_memory
 from modswap.io.recognise.look import Look, header_of_safetensors
 from modswap.io.rewriting import Mark, Records, Rewritten
 
@@ -33,7 +33,7 @@ class Stored:
 
     dtype: str
     shape: tuple[int, ...]
-    extent: Extent
+    extent: ByteRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _header(entries: Mapping[str, Any], start: int, file: Path) -> Header:
         name: Stored(
             entry["dtype"],
             tuple(entry["shape"]),
-            Extent(
+            ByteRange(
                 entry["data_offsets"][1] - entry["data_offsets"][0],
                 file,
                 start + entry["data_offsets"][0],
@@ -160,7 +160,7 @@ class NamedRewriting:
         return Header(self.header.tensors, dict(sorted(metadata.items())))
 
 
-def write_named(header: Header, out: Path) -> tuple[str, dict[int, Extent]]:
+def write_named(header: Header, out: Path) -> tuple[str, dict[int, ByteRange]]:
     """Write a safetensors file into an empty one.
 
     Args:
@@ -228,7 +228,9 @@ def _encoded(header: Header) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def marks(header: Header, copies: Mapping[int, Extent] | None = None) -> Iterator[tuple[str, Mark]]:
+def marks(
+    header: Header, copies: Mapping[int, ByteRange] | None = None
+) -> Iterator[tuple[str, Mark]]:
     """Yield a mark for every tensor, under each of its names."""
     stored = dict(_marks(header.tensors, copies or {}))
     yield from stored.items()
@@ -236,7 +238,7 @@ def marks(header: Header, copies: Mapping[int, Extent] | None = None) -> Iterato
 
 
 def _marks(
-    tensors: Mapping[str, Stored], copies: Mapping[int, Extent]
+    tensors: Mapping[str, Stored], copies: Mapping[int, ByteRange]
 ) -> Iterator[tuple[str, Mark]]:
     for name, tensor in tensors.items():
         extent = copies.get(tensor.extent.start, tensor.extent)

@@ -7,19 +7,21 @@ from typing import Any
 
 from modswap.core.errors import UnsafeError
 from modswap.core.kept.ledger import Changes
-from modswap.io.pickled.data import Name, Stored, read_pickle
+from modswap.io.pickled.data import Instance, Name, Storage, read_pickle
 from modswap.io.pickled.edit import put_module, put_weights, set_item, value_at
 from modswap.io.pickled.marks import marks
 from modswap.io.pickled.names import runs_code
-from modswap.io.pickled.opened import DATA, PICKLE, Opened, content
+from modswap.io.pickled.opened import PICKLE, Opened, content
 from modswap.io.pickled.optimizers import Parameters, remap
-from modswap.io.pickled.outline import ITEM_BYTES, is_module, is_weights, mapping, unwrapped
+from modswap.io.pickled.storages import DATA, Storages
+from modswap.io.pickled.values import is_module, is_weights, mapping, without_wrappers
 from modswap.io.pickled.walk import everything
 from modswap.io.pickled.writing import write_pickle
+from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.checksums import with_checksum
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.extent import Extent, in_memory
 from modswap.io.raw.torch_zip_layout import lay_out, read_archive
+from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import OWN_KEY
 from modswap.io.rewriting import Graft, Records, Rewritten
 
@@ -55,59 +57,30 @@ class ZipRewriting:
             _refuse_code(opened)
         self.opened = opened
         self.payload = opened.payload
-        self._homes = [opened.archive]
-        self.before = dict(marks(self.payload, self.extent_of))
+        self._storages = Storages(opened.look, opened.archive.records)
+        self.before = dict(marks(self.payload, self._storages))
         for graft in grafts:
             self._put(graft)
         done = remap(self.payload, parameters)
-        self.after = dict(marks(self.payload, self.extent_of))
-        self.notes = tuple(done.notes)
-        left = tuple(done.left)
+        self.after = dict(marks(self.payload, self._storages))
+        self.notes = done.notes
         self.changes = Changes(
             tuple(prefix for graft in grafts for prefix in graft.prefixes),
             done.renamed,
-            frozenset(name for name in self.before if name.startswith(left)),
+            frozenset(name for name in self.before if name.startswith(done.left)),
         )
-
-    def extent_of(self, stored: Stored) -> Extent:
-        """Return where a storage's bytes lie.
-
-        Raises:
-            CheckpointError: If there is no such record, or it is of another size.
-        """
-        extent = self._homes[stored.home].records.get(f"{DATA}{stored.key}")
-        if extent is None:
-            what = f"a tensor's record {stored.key!r:.40} is missing"
-            raise self.opened.look.error(what, "save or download it again")
-        kind = stored.kind.attribute.removesuffix("Storage")
-        expected = stored.count * ITEM_BYTES.get(kind, 1)
-        if extent.nbytes != expected:
-            what = f"its record {extent.name!r} has {extent.nbytes:,} bytes, expected {expected:,}"
-            raise self.opened.look.error(what, "save or download it again")
-        return extent
 
     def _put(self, graft: Graft) -> None:
         target = value_at(self.payload, graft.keys)
-        there = (value for value in everything(target) if isinstance(value, Stored))
-        location = next((stored.location for stored in there), "cpu")
+        there = (value for value in everything(target) if isinstance(value, Storage))
+        location = next((storage.location for storage in there), "cpu")
         archive = read_archive(graft.packed)
-        data = content(archive.records[PICKLE])
-        packed, _ = read_pickle(data, len(self._homes), location)
-        self._homes.append(archive)
+        home = self._storages.add(archive.records)
+        packed, _ = read_pickle(content(archive.records[PICKLE]), home, location)
         if is_module(target):
-            model = unwrapped(target)
-            for paths, module in zip(graft.paths, packed, strict=True):
-                for path in paths:
-                    put_module(model, path, module)
-            return
-        for prefix in graft.more:
-            put_weights(target, [prefix], {}, {})
-        for paths, weights in zip(graft.paths, packed, strict=True):
-            for path in paths:
-                place = f"{graft.prefix}{path}"
-                named = mapping(weights) or {}
-                added = {f"{place}.{name}": value for name, value in named.items()}
-                put_weights(target, [f"{place}."], added, _versions(weights, place))
+            _put_modules(target, graft, packed)
+        else:
+            _put_weights(target, graft, packed)
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
         """Write the file into an empty one, and read it again.
@@ -128,16 +101,12 @@ class ZipRewriting:
             layout.write(sink)
             sha256 = sink.finish()
         copies = {arrival.start: arrival.extent for arrival in sink.arrivals}
-        written = read_archive(out)
-        payload, _ = read_pickle(content(written.records[PICKLE]))
+        written = read_archive(out).records
+        payload, _ = read_pickle(content(written[PICKLE]))
+        origins = {name: copies.get(held.start, held) for name, held in written.items()}
+        return Rewritten(sha256, dict(marks(payload, Storages(Look(out, b"", 0), origins))))
 
-        def copied(stored: Stored) -> Extent:
-            extent = written.records[f"{DATA}{stored.key}"]
-            return copies.get(extent.start, extent)
-
-        return Rewritten(sha256, dict(marks(payload, copied)))
-
-    def _laid(self, records: Records) -> dict[str, Extent]:
+    def _laid(self, records: Records) -> dict[str, ByteRange]:
         """Return what the new zip holds, in order."""
         old = self.opened.archive.records
         inside = not is_module(self.payload) and not is_weights(self.payload)
@@ -146,17 +115,8 @@ class ZipRewriting:
             value = {"recipe": records.recipe, "receipt": records.receipt}
             set_item(self.payload, OWN_KEY, value)
             own = {}
-        numbers: dict[tuple[int, str], str] = {}
-        storages: dict[str, Extent] = {}
-
-        def key_of(stored: Stored) -> str:
-            known = numbers.get((stored.home, stored.key))
-            if known is None:
-                known = numbers[stored.home, stored.key] = str(len(numbers))
-                storages[f"{DATA}{known}"] = self.extent_of(stored)
-            return known
-
-        pickle = write_pickle(self.payload, key_of, self.opened.protocol)
+        pickle, stored = write_pickle(self.payload, self.opened.protocol)
+        storages = {f"{DATA}{n}": self._storages.find(each) for n, each in enumerate(stored)}
         others = {
             name: extent
             for name, extent in old.items()
@@ -170,6 +130,24 @@ class ZipRewriting:
             **{name: extent for name, extent in others.items() if name == "version"},
             **{name: in_memory(text.encode(), name) for name, text in kept.items()},
         }
+
+
+def _put_modules(target: Instance, graft: Graft, packed: Sequence[Any]) -> None:
+    model, _ = without_wrappers(target)
+    for paths, module in zip(graft.paths, packed, strict=True):
+        for path in paths:
+            put_module(model, path, module)
+
+
+def _put_weights(target: Any, graft: Graft, packed: Sequence[Any]) -> None:
+    for prefix in graft.more:
+        put_weights(target, [prefix], {}, {})
+    for paths, weights in zip(graft.paths, packed, strict=True):
+        named = mapping(weights) or {}
+        for path in paths:
+            place = f"{graft.prefix}{path}"
+            added = {f"{place}.{name}": value for name, value in named.items()}
+            put_weights(target, [f"{place}."], added, _versions(weights, place))
 
 
 def _refuse_code(opened: Opened) -> None:

@@ -6,16 +6,16 @@ allowed class runs its constructor, which may take all memory; an attribute may 
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from modswap.core.errors import CheckpointError, UnsafeError
-from modswap.io.pickled.data import Made, Name, Stored, read_pickles
-from modswap.io.pickled.outline import ITEM_BYTES, payload_of, tensor_parts
-from modswap.io.pickled.walk import everything, is_dict
+from modswap.io.pickled.data import Instance, Name, Storage, read_pickles
+from modswap.io.pickled.outline import payload_of
+from modswap.io.pickled.values import tensor_parts
+from modswap.io.pickled.walk import container_in_itself, everything
 from modswap.io.recognise.look import Look
 
 
@@ -48,11 +48,11 @@ def called_names(look: Look) -> frozenset[str]:
     """
     payload = _all_of(look)
     calls: set[str] = set()
-    storages: list[Stored] = []
+    storages: list[Storage] = []
     for value in everything(payload):
-        if isinstance(value, Stored):
+        if isinstance(value, Storage):
             storages.append(value)
-        if not isinstance(value, Made):
+        if not isinstance(value, Instance):
             continue
         if value.how == "called":
             calls.add(str(value.what))
@@ -82,9 +82,9 @@ def _sizes(look: Look, payload: Any) -> dict[str, int]:
     return {key: look.size for key in keys if isinstance(key, str)}
 
 
-def _check_storage(stored: Stored, held: int | None, look: Look) -> None:
+def _check_storage(stored: Storage, held: int | None, look: Look) -> None:
     """Refuse a storage of another size than its record, beyond which others would be read."""
-    nbytes = stored.count * ITEM_BYTES.get(stored.kind.attribute.removesuffix("Storage"), 1)
+    nbytes = stored.nbytes
     if held is None and look.names:
         return  # torch says which record is missing
     if held is None:
@@ -96,22 +96,24 @@ def _check_storage(stored: Stored, held: int | None, look: Look) -> None:
         raise look.error(f"{what}, expected {nbytes:,}", _AGAIN)
 
 
-def _check_call(made: Made, look: Look) -> None:
+def _check_call(made: Instance, look: Look) -> None:
     name = str(made.what)
-    if _RESERVES.fullmatch(name) and any(isinstance(arg, (int, tuple, Made)) for arg in made.args):
+    if _RESERVES.fullmatch(name) and any(
+        isinstance(arg, (int, tuple, Instance)) for arg in made.args
+    ):
         what = f"to load it, {name}({made.args[0]!r:.24}) would be called, which reserves memory"
         raise UnsafeError(what, str(look.file), _FIX)
     if name.endswith("._rebuild_from_type_v2") and made.args:
         make = made.args[0]
         if not isinstance(make, Name) or not str(make).startswith(_REBUILDS):
             shown = make if isinstance(make, Name) else f"an object of {type(make).__name__}"
-            if isinstance(make, Made):
+            if isinstance(make, Instance):
                 shown = f"a {make.what} of its own"
             what = f"to load it, {shown} would be called to make a tensor"
             raise UnsafeError(what, str(look.file), _FIX)
 
 
-def _check_state(made: Made, look: Look) -> None:
+def _check_state(made: Instance, look: Look) -> None:
     """Refuse attributes that would take the place of a method."""
     name, state, taken = str(made.what), made.state, _HELD.get(str(made.what), frozenset())
     if name.endswith(("._rebuild_from_type_v2", "._rebuild_parameter_with_state")):
@@ -121,16 +123,17 @@ def _check_state(made: Made, look: Look) -> None:
         raise look.error(what, "save it again with a current torch")
     elif isinstance(state, dict) and ("_modules" in state or name.startswith("torch.nn.")):
         taken = _MODULE
-    for one in state if isinstance(state, tuple) else (state,):
-        planted = sorted(taken & {k for k in one if isinstance(k, str)}) if is_dict(one) else []
+    states = state if isinstance(state, tuple) else (state,)
+    for held in (held for held in states if isinstance(held, dict)):
+        planted = sorted(taken & {key for key in held if isinstance(key, str)})
         if planted:
             what = f"it puts an attribute {planted[0]!r} into a {made.what}, in place of the method"
             raise UnsafeError(what, str(look.file), _FIX)
 
 
-def _check_tensor(made: Made, look: Look) -> None:
+def _check_tensor(made: Instance, look: Look) -> None:
     parts = tensor_parts(made)
-    if parts is None or not isinstance(parts.stored, Stored):
+    if parts is None:
         return
     held = parts.stored.count * parts.itemsize
     if parts.nbytes > max(held, 0) + _SPARE:
@@ -142,44 +145,9 @@ def _check_tensor(made: Made, look: Look) -> None:
 
 
 def _check_rings(payload: Any, look: Look) -> None:
-    """Refuse what contains itself, on which every walk of a model would end badly."""
-    done: set[int] = set()
-    for value in everything(payload):
-        if isinstance(value, (Made, dict, list)) and _holds_itself(value, done):
-            what = f"a {value.what if isinstance(value, Made) else type(value).__name__}"
-            fix = "save the model again without the ring"
-            raise CheckpointError(f"{what} of it contains itself", str(look.file), fix)
-
-
-def _holds_itself(start: Any, done: set[int]) -> bool:
-    above: set[int] = set()
-    stack: list[tuple[Any, bool]] = [(start, False)]
-    while stack:
-        value, left = stack.pop()
-        if left:
-            above.discard(id(value))
-            done.add(id(value))
-            continue
-        if id(value) in above:
-            return True
-        if id(value) in done:
-            continue
-        above.add(id(value))
-        stack.append((value, True))
-        stack += [
-            (one, False) for one in _held(value) if isinstance(one, (Made, dict, list, tuple))
-        ]
-    return False
-
-
-def _held(value: Any) -> Iterator[Any]:
-    """Yield what a container holds; of a module its modules, and no other attributes."""
-    if isinstance(value, dict):
-        yield from value.values()
-    elif isinstance(value, (list, tuple)):
-        yield from value
-    else:
-        yield from (item for _, item in value.items)
-        yield from value.elements
-        if isinstance(value.state, dict):
-            yield value.state.get("_modules")
+    """Refuse a container that holds itself, on which every walk of a model would end badly."""
+    ring = container_in_itself(payload)
+    if ring is not None:
+        what = f"a {ring.what if isinstance(ring, Instance) else type(ring).__name__}"
+        fix = "save the model again without the ring"
+        raise CheckpointError(f"{what} of it contains itself", str(look.file), fix)

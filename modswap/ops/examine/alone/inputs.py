@@ -1,4 +1,4 @@
-"""Running a site's old and new module alone, on small real tensors and random weights."""
+"""Make the call of a site again, with random tensors in place of those that were seen."""
 
 import ast
 from collections.abc import Collection, Iterator, Sequence
@@ -11,21 +11,21 @@ from modswap.core.seen.site import Call, Layout
 from modswap.core.seen.values import Group, Plain, TensorInfo, Value
 from modswap.ops.run.random_weights import UnfitError
 
-PLACES = 256  # of a map that is small
+MAX_PLACES = 256  # of a small map
 HALVES = {"float16", "bfloat16"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Inputs:
-    """A call, ready to be made with other tensors.
+    """The tensors of a call, which can be made with others in their place.
 
     Args:
-        call: As it was seen, or with a larger batch.
+        call: The call that was seen, or that with a larger batch.
         names: Name of each positional input.
         leaves: A tensor for each in the call, in order.
-        labels: What each is called; tensors that the model gives twice are one.
+        labels: Name of each leaf; tensors that the model passes twice are one.
         same: For each leaf the index of the first one that is the same tensor.
-        given: What modules gave for it, by their identity: each is asked once.
+        outputs: Outputs of the modules that were run on it, by the identity of the module.
     """
 
     call: Call
@@ -33,7 +33,7 @@ class Inputs:
     leaves: tuple[torch.Tensor, ...]
     labels: tuple[str, ...]
     same: tuple[int, ...]
-    given: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    outputs: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
     def live(self, leaves: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
         """Return positional and keyword inputs made of these tensors."""
@@ -50,7 +50,7 @@ class Inputs:
             index: Which leaf.
             part: Where along the axis.
             axis: Of the leaf.
-            flip: Whether 0 becomes 1 and 1 becomes 0: what is drawn may be the same.
+            flip: Whether 0 becomes 1 and 1 becomes 0, as drawn numbers may be the same.
         """
         was = self.leaves[index]
         leaf = 1 - was if flip else other_values(was, self.labels[index])
@@ -82,7 +82,7 @@ def make_inputs(call: Call, names: tuple[str, ...]) -> Inputs:
     """Return a call with random tensors in it.
 
     Args:
-        call: What was seen.
+        call: The call that was seen.
         names: Name of each positional input.
 
     Raises:
@@ -111,7 +111,7 @@ def enlarged(call: Call, axis: int, batch: int, to: int) -> Call:
     """Return a call whose tensors have a larger batch.
 
     Args:
-        call: What was seen.
+        call: The call that was seen.
         axis: Axis of the batch.
         batch: Its size there; tensors with another size along the axis stay.
         to: The new size.
@@ -132,8 +132,8 @@ def shrunk(call: Call, layout: Layout | None) -> Call:
     """Return a call whose maps are halved until they are small; tokens stay as they are.
 
     Args:
-        call: What was seen.
-        layout: How its maps lie.
+        call: The call that was seen.
+        layout: The layout of its maps.
     """
     axes = {"NCHW": (2, 3), "NHWC": (1, 2)}.get(layout or "")
     if axes is None:
@@ -145,7 +145,7 @@ def shrunk(call: Call, layout: Layout | None) -> Call:
         if not isinstance(value, TensorInfo) or len(value.shape) != 4:
             return value
         sides = [value.shape[axis] for axis in axes]
-        while all(side % 2 == 0 for side in sides) and sides[0] * sides[1] > PLACES:
+        while all(side % 2 == 0 for side in sides) and sides[0] * sides[1] > MAX_PLACES:
             sides = [side // 2 for side in sides]
         sizes = dict(zip(axes, sides, strict=True))
         return replace(value, shape=tuple(sizes.get(a, n) for a, n in enumerate(value.shape)))
@@ -207,5 +207,5 @@ def other_values(like: torch.Tensor, label: str) -> torch.Tensor:
 
 
 def is_mask(like: torch.Tensor, label: str) -> bool:
-    """Return whether an input tells what is hidden, by its name or its dtype."""
+    """Return whether an input is a mask, by its name or its dtype."""
     return "mask" in label.lower() or like.dtype is torch.bool

@@ -1,71 +1,66 @@
-"""How far the outputs of a module move when something that it is given is changed."""
+"""Relative change of the outputs of a module when an input is changed."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
-from modswap.core.decided.dependence import CLEAR, Moves
+from modswap.core.decided.dependence import CLEAR, Change
 from modswap.ops.examine.alone.inputs import Inputs
-from modswap.ops.examine.alone.pair import Rehearsal, perform
+from modswap.ops.examine.alone.pair import Pair, outputs_of
 
 Part = Callable[[torch.Tensor], torch.Tensor]
+TRIES = 3  # a discrete choice may miss one change
 
 
-def strength(base: Sequence[torch.Tensor], now: Sequence[torch.Tensor], part: Part) -> float:
+def relative_change(
+    before: Sequence[torch.Tensor],
+    after: Sequence[torch.Tensor],
+    part: Part = lambda tensor: tensor,
+) -> float:
     """Return the largest change among outputs, relative to their size; 0 where it is NaN.
 
     Args:
-        base: Outputs.
-        now: The same after a change.
-        part: Takes from each what is compared.
+        before: Outputs.
+        after: The same outputs after a change of the inputs.
+        part: Takes from each output the part that is compared; all of it by default.
     """
     found = [0.0]
-    for one, other in zip(base, now, strict=False):
-        if one.shape != other.shape or not one.numel():
+    for old, new in zip(before, after, strict=False):
+        if old.shape != new.shape or not old.numel():
             continue
-        change = (part(other) - part(one)).abs()
-        size = one.abs().max() + torch.finfo(one.dtype).tiny
+        change = (part(new) - part(old)).abs()
+        size = old.abs().max() + torch.finfo(old.dtype).tiny
         found.append(float(change.max() / size) if change.numel() else 0.0)
     return max(value for value in found if value == value)  # noqa: PLR0124 - not NaN
 
 
 def along(axis: int, part: slice) -> Part:
-    """Return what takes a part of a tensor along an axis."""
+    """Return the function that takes a part of a tensor along an axis."""
     return lambda tensor: tensor[(slice(None),) * axis + (part,)] if tensor.ndim > axis else tensor
 
 
-def moved(
-    module: nn.Module, inputs: Inputs, changes: Sequence[Sequence[torch.Tensor]], part: Part
-) -> float:
-    """Return how far a module's outputs move, by the first change that moves them clearly.
+def change_by_input(pair: Pair, index: int) -> Change:
+    """Return how far the outputs change with one input.
 
     Args:
-        module: The module.
-        inputs: The call.
-        changes: Tensors for it, in place of its own.
-        part: Takes from each output what is compared.
+        pair: The modules of a site and a call for them.
+        index: Number of the tensor among those of the call.
     """
-    base = perform(module, inputs)
+    inputs = pair.inputs
+    variants = [inputs.changed(index, slice(None)) for _ in range(TRIES)]
+    old, new = (_largest(module, inputs, variants) for module in (pair.old, pair.new))
+    return Change(inputs.labels[index], old, new)
+
+
+def _largest(
+    module: nn.Module, inputs: Inputs, variants: Sequence[Sequence[torch.Tensor]]
+) -> float:
+    """Return the largest change that variants of a call make, up to the first clear one."""
+    before = outputs_of(module, inputs)
     most = 0.0
-    for leaves in changes:
-        most = max(most, strength(base, perform(module, inputs, leaves), part))
+    for leaves in variants:
+        most = max(most, relative_change(before, outputs_of(module, inputs, leaves)))
         if most > CLEAR:
             break
     return most
-
-
-PROBES = 3  # a discrete choice may miss one change
-
-
-def argument(on: Rehearsal, index: int) -> Moves:
-    """Return how far the outputs move with one input.
-
-    Args:
-        on: A site's modules and a call for them.
-        index: Which of the call's tensors.
-    """
-    inputs = on.inputs
-    changes = [inputs.changed(index, slice(None)) for _ in range(PROBES)]
-    old, new = (moved(module, inputs, changes, lambda t: t) for module in (on.old, on.new))
-    return Moves(inputs.labels[index], old, new)

@@ -1,4 +1,4 @@
-"""Run a site's old and new module on the same inputs."""
+"""The old and the new module of a site, with random weights, and a call for both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,67 +7,89 @@ import torch
 from torch import nn
 
 from modswap.ops.examine.alone.inputs import Inputs
-from modswap.ops.run.describe import live_tensors
+from modswap.ops.run.describe import all_finite, live_tensors
 from modswap.ops.run.isolation import put_back, seeded, set_mode
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """A site's two modules with random weights, and a call for them.
+class Pair:
+    """The two modules of a site with random weights, and a call for them.
 
     Args:
-        path: Path of the site; empty for the whole model.
+        path: Path of the site; empty for the whole model, before and after the swap.
         old: Copy of the module that was taken out.
-        new: Copy of the one that went in.
-        inputs: What they are called with.
-        axis: Axis of the batch.
-        batch: Its size; 0 where the first axis is not the batch.
-        refused: What the new module raised on a larger batch than was seen, or empty.
+        new: Copy of the module that took its place.
+        inputs: The call.
+        batch_axis: Axis of the batch.
+        batch: Size of the batch; 0 where that axis is not the batch.
+        refused: Message of the new module for a larger batch than was seen, or empty.
     """
 
     path: str
     old: nn.Module
     new: nn.Module
     inputs: Inputs
-    axis: int = 0
+    batch_axis: int = 0
     batch: int = 0
     refused: str = ""
 
 
-def perform(
+@dataclass(frozen=True, slots=True)
+class NoPair:
+    """A site whose modules do not run alone.
+
+    Args:
+        path: Path of the site; empty for the whole model.
+        reason: Why no examination is made there.
+        raised: Message of the new module on real values that the old one takes; empty if the
+            modules were not run.
+    """
+
+    path: str
+    reason: str
+    raised: str = ""
+
+
+def outputs_of(
     module: nn.Module, inputs: Inputs, leaves: Sequence[torch.Tensor] | None = None, seed: int = 0
 ) -> list[torch.Tensor]:
-    """Return the floating tensors that a module gives in evaluation mode.
+    """Return the floating outputs of a module in evaluation mode; buffers and seeds are restored.
 
-    Tensors that it only passes on are left out, if it gives others. The random state is put back.
+    Inputs that the module returns unchanged are left out, if it returns other tensors as well.
 
     Args:
         module: The module.
-        inputs: The call.
-        leaves: Takes the place of its tensors.
+        inputs: The call; it keeps the outputs of each module for its own tensors.
+        leaves: Tensors in place of those of the call.
         seed: For what the module draws.
     """
     if leaves is not None or seed:
-        return _performed(module, inputs, inputs.leaves if leaves is None else leaves, seed)
-    if id(module) not in inputs.given:
-        inputs.given[id(module)] = _performed(module, inputs, inputs.leaves, seed)
-    return inputs.given[id(module)]
+        return _run(module, inputs, inputs.leaves if leaves is None else leaves, seed)
+    if id(module) not in inputs.outputs:
+        inputs.outputs[id(module)] = _run(module, inputs, inputs.leaves, seed)
+    return inputs.outputs[id(module)]
 
 
-def _performed(
+def _run(
     module: nn.Module, inputs: Inputs, leaves: Sequence[torch.Tensor], seed: int
 ) -> list[torch.Tensor]:
     fresh = [leaf.clone() for leaf in leaves]
     set_mode(module, training=False)
-    # what it writes must not change what it gives next: that it writes is told by itself
-    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    # restored after each run, which must not change the next; `untouched` reports the writes
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with seeded(seed), torch.no_grad():
         args, kwargs = inputs.live(fresh)
         outputs = live_tensors(module(*args, **kwargs))
-    given = {id(leaf) for leaf in fresh}
-    floating = [one for one in outputs if one.is_floating_point()]
-    # what gives back nothing else, as a dropout does, is told by what it passes on
-    told = [one for one in floating if id(one) not in given] or floating
-    told = [one.clone() for one in told] if kept else told  # it may be a part of a buffer
-    put_back(dict(module.named_buffers()), kept)
-    return told
+    passed_on = {id(leaf) for leaf in fresh}
+    floating = [tensor for tensor in outputs if tensor.is_floating_point()]
+    # a dropout, for one, returns nothing but its input
+    found = [tensor for tensor in floating if id(tensor) not in passed_on] or floating
+    found = [tensor.clone() for tensor in found] if buffers else found  # may be parts of buffers
+    put_back(dict(module.named_buffers()), buffers)
+    return found
+
+
+def loses_finite(pair: Pair) -> bool:
+    """Return whether the output of the new module is not finite where that of the old one is."""
+    old, new = (all_finite(outputs_of(each, pair.inputs)) for each in (pair.old, pair.new))
+    return old and not new

@@ -1,4 +1,4 @@
-"""Whether it matters that a new module writes into its input: who reads that afterwards."""
+"""Find readers of an input after a new module wrote into it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,22 +13,23 @@ from torch.utils._pytree import tree_leaves, tree_map
 from modswap.core.finding import Finding
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.examine.bench import Bench
-from modswap.ops.examine.untouched import IN_PLACE, WRITES
 from modswap.ops.run.describe import live_tensors, one_line
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import make
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import meta_values
 
-_SAYS = "modified by an inplace operation"  # torch, of what backward needed
+WRITES = "its input "  # begins the name of an input that is written into
+IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it, away"
+_TORCH_SAYS = "modified by an inplace operation"  # of a tensor that backward needs
 
 
-def judged(bench: Bench, found: Finding) -> Finding:
-    """Return a finding of `untouched`, which fails on a site's input only where that does harm.
+def without_harmless_writes(bench: Bench, found: Finding) -> Finding:
+    """Return a finding of `untouched`, passed where nothing reads the written input afterwards.
 
     Args:
         bench: The swap.
-        found: What the site's module was found to write, run by itself.
+        found: The finding of the new module run alone.
     """
     changed: Sequence[str] = found.data.get("changed", ())
     if found.status != "failed" or not all(name.startswith(WRITES) for name in changed):
@@ -46,7 +47,7 @@ def judged(bench: Bench, found: Finding) -> Finding:
 
 
 def _harm(bench: Bench, new: nn.Module) -> str:
-    """Return in words what a write into a module's input breaks; empty if nothing."""
+    """Return the harm of a write into the input of a module, in words; empty for none."""
     last: Exception | None = None
     for training in (True, False):  # batch norm, for one, refuses a single value in training
         try:
@@ -69,7 +70,7 @@ def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
         try:
             torch.autograd.backward(wanted, [torch.ones_like(tensor) for tensor in wanted])
         except RuntimeError as error:
-            if _SAYS not in str(error):
+            if _TORCH_SAYS not in str(error):
                 raise
             return "the layer before it needs it to go backward, and training raises"
     return ""
@@ -81,7 +82,7 @@ class _Call:
 
     Args:
         model: The model.
-        leaves: What takes the place of its parameters and buffers.
+        leaves: Stand-ins for its parameters and buffers.
         given: Its inputs, positional and by keyword.
     """
 
@@ -115,22 +116,22 @@ def _leaf(tensor: torch.Tensor, *, trained: bool) -> torch.Tensor:
 
 
 class _Readers(TorchDispatchMode):
-    """Gives a module copies of its inputs, and looks for what reads these when it has ended."""
+    """Give a module copies of its inputs, and note the first reader of those after its end."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of torch
         self.found = ""
         self._kept: list[Any] = []  # else a later tensor may be given the place of one of them
-        self._given: list[_Place] = []
-        self._watched: list[_Place] = []
+        self._given: list[_Span] = []
+        self._watched: list[_Span] = []
 
     def of_the_caller(self, value: Any) -> bool:
         """Return whether the module was given a tensor that is in a value."""
-        return _meet(self._watched, _places(value))
+        return _meet(self._watched, _spans(value))
 
     @contextmanager
     def behind(self, module: nn.Module) -> Iterator[None]:
-        """Watch what a module is given, from its end on, for the time of a block."""
+        """Watch the inputs of a module, from its end on, for the time of a block."""
         handles = [
             module.register_forward_pre_hook(self._before, with_kwargs=True),
             module.register_forward_hook(self._after),
@@ -143,7 +144,7 @@ class _Readers(TorchDispatchMode):
 
     def _before(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
         self._kept.append((args, kwargs))
-        self._given = _places((args, kwargs))
+        self._given = _spans((args, kwargs))
         copies: dict[int, torch.Tensor] = {}  # a tensor that is given twice stays one
 
         def copy(leaf: Any) -> Any:
@@ -164,38 +165,38 @@ class _Readers(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, and note it if it reads what is watched."""
+        """Run an operation, and note it if it reads a watched tensor."""
         reads = self._watched and not self.found and not getattr(func, "is_view", False)
-        if reads and _meet(self._watched, _places((args, kwargs))):
+        if reads and _meet(self._watched, _spans((args, kwargs))):
             self.found = str(func).removeprefix("aten.").partition(".")[0].rstrip("_")
         return func(*args, **(kwargs or {}))
 
 
-class _Place(NamedTuple):
+class _Span(NamedTuple):
     """Bytes of a storage that a tensor spans."""
 
     storage: int
     start: int
     end: int
 
-    def meets(self, other: "_Place") -> bool:
+    def meets(self, other: "_Span") -> bool:
         """Return whether another tensor spans some of them too."""
         same = self.storage == other.storage
         return same and self.start < other.end and other.start < self.end
 
 
-def _places(value: Any) -> list[_Place]:
-    """Return where all tensors in a value lie."""
-    return [_place(leaf) for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+def _spans(value: Any) -> list[_Span]:
+    """Return the bytes that all tensors in a value span."""
+    return [_span(leaf) for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def _place(tensor: torch.Tensor) -> _Place:
+def _span(tensor: torch.Tensor) -> _Span:
     storage = tensor.untyped_storage()._cdata  # noqa: SLF001 - its only name without data
     steps = zip(tensor.shape, tensor.stride(), strict=True)
-    span = 1 + sum((side - 1) * step for side, step in steps) if tensor.numel() else 0
+    length = 1 + sum((side - 1) * step for side, step in steps) if tensor.numel() else 0
     size, start = tensor.element_size(), int(tensor.storage_offset())
-    return _Place(storage, start * size, (start + span) * size)
+    return _Span(storage, start * size, (start + length) * size)
 
 
-def _meet(some: Sequence[_Place], others: Sequence[_Place]) -> bool:
-    return any(one.meets(other) for one in some for other in others)
+def _meet(some: Sequence[_Span], others: Sequence[_Span]) -> bool:
+    return any(span.meets(other) for span in some for other in others)

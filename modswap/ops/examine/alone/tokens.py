@@ -1,4 +1,4 @@
-"""Which tokens a module's output sees: later ones, and those that a mask hides."""
+"""Find outputs that depend on later tokens, or on tokens that a mask hides."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,12 +10,11 @@ from torch import nn
 
 from modswap.core.decided.dependence import CLEAR, STILL, is_causal
 from modswap.ops.examine.alone.inputs import Inputs, is_mask
-from modswap.ops.examine.alone.movement import Part, along, strength
-from modswap.ops.examine.alone.pair import Rehearsal, perform
+from modswap.ops.examine.alone.movement import Part, along, relative_change
+from modswap.ops.examine.alone.pair import Pair, outputs_of
 
-FEWEST = 3  # tokens that make a sequence
-PROBED = 1  # the token that masks hide: a class token, the first, is seen in other ways
-
+MIN_TOKENS = 3  # of a sequence
+MASKED_TOKEN = 1  # index; the first may be a class token, which is seen in other ways
 WHOLE_NUMBERS = {torch.int64, torch.int32}
 
 
@@ -24,8 +23,8 @@ class Row(NamedTuple):
 
     Args:
         leaf: Index of the tensor that holds them.
-        axis: Axis that they lie along.
-        length: How many.
+        axis: Axis of the tokens in it.
+        length: Number of tokens.
     """
 
     leaf: int
@@ -47,15 +46,15 @@ class Seen(NamedTuple):
     output: int | None
 
 
-def seen_from_before(on: Rehearsal) -> Seen | None:
+def seen_from_before(pair: Pair) -> Seen | None:
     """Return a token that changes an earlier output of the new module, where the old is causal.
 
     Args:
-        on: A site's modules, or two models, and a call for them.
+        pair: The modules of a site, or two models, and a call for them.
     """
-    # an output that a mask hides everything from may see all: without one it may be causal
-    for each in (on, _masked(on, torch.ones_like), _masked(on, torch.zeros_like)):
-        outputs = perform(each.old, each.inputs) if each is not None else []
+    # where a mask hides all tokens the output may see all: other masks may show causality
+    for each in (pair, _masked(pair, torch.ones_like), _masked(pair, torch.zeros_like)):
+        outputs = outputs_of(each.old, each.inputs) if each is not None else []
         if each is None or not outputs or not bool(torch.isfinite(outputs[0]).all()):
             continue
         for row in _rows(each):
@@ -64,28 +63,28 @@ def seen_from_before(on: Rehearsal) -> Seen | None:
     return None
 
 
-def seen_through_mask(on: Rehearsal) -> Seen | None:
+def seen_through_mask(pair: Pair) -> Seen | None:
     """Return a token that a mask hides from other outputs of the old module and not of the new.
 
     Args:
-        on: A site's modules, or two models, and a call for them.
+        pair: The modules of a site, or two models, and a call for them.
     """
-    for row in _rows(on):
-        if not any(leaf.shape[-1:] == (row.length,) for leaf in _masks(on.inputs)):
+    for row in _rows(pair):
+        if not any(leaf.shape[-1:] == (row.length,) for leaf in _masks(pair.inputs)):
             continue
-        phases = [_masked(on, partial(_striped, first)) for first in (0, 1)]
-        both = [(one, _others(one.old, one, row)) for one in phases if one is not None]
+        phases = [_masked(pair, partial(_striped, first)) for first in (0, 1)]
+        both = [(each, _others(each.old, each, row)) for each in phases if each is not None]
         # hidden by the mask, and not for another reason: seen where the mask is the other one
         if max(change for _, change in both) > CLEAR:
-            for one, change in both:
-                if change <= STILL and _others(one.new, one, row) > CLEAR:
-                    return _through(one, row)
+            for each, change in both:
+                if change <= STILL and _others(each.new, each, row) > CLEAR:
+                    return _through(each, row)
     return None
 
 
-def _rows(on: Rehearsal) -> Iterator[Row]:
-    """Yield what holds tokens: a floating (N, L, C), whole numbers (N, L); N may be elsewhere."""
-    inputs = on.inputs
+def _rows(pair: Pair) -> Iterator[Row]:
+    """Yield the tokens of floating (N, L, C) and of whole numbers (N, L); N may be elsewhere."""
+    inputs = pair.inputs
     kinds = [
         (index, leaf)
         for index, leaf in enumerate(inputs.leaves)
@@ -96,7 +95,7 @@ def _rows(on: Rehearsal) -> Iterator[Row]:
     whole = [(i, leaf) for i, leaf in kinds if leaf.ndim == 2 and leaf.dtype in WHOLE_NUMBERS]
     for index, leaf in (*floating, *whole):
         for axis, length in enumerate(leaf.shape):
-            if length >= FEWEST and axis != on.axis:
+            if length >= MIN_TOKENS and axis != pair.batch_axis:
                 yield Row(index, axis, length)
 
 
@@ -104,68 +103,68 @@ def _per_token(outputs: list[torch.Tensor], row: Row) -> bool:
     return outputs[0].shape[row.axis : row.axis + 1] == (row.length,)
 
 
-def _change(module: nn.Module, on: Rehearsal, row: Row, tokens: slice, part: Part) -> float:
-    """Return how far a part of the first output moves with some tokens."""
-    base = perform(module, on.inputs)
-    now = perform(module, on.inputs, _tokens(on.inputs, row, tokens))
-    return strength(base[:1], now[:1], part)
+def _change(module: nn.Module, pair: Pair, row: Row, tokens: slice, part: Part) -> float:
+    """Return how far a part of the first output changes with some tokens."""
+    base = outputs_of(module, pair.inputs)
+    now = outputs_of(module, pair.inputs, _tokens(pair.inputs, row, tokens))
+    return relative_change(base[:1], now[:1], part)
 
 
-def _is_causal(on: Rehearsal, row: Row) -> bool:
+def _is_causal(pair: Pair, row: Row) -> bool:
     back = []
     for cut in sorted({1, row.length // 2}):
         part = along(row.axis, slice(0, cut))
-        back.append(_change(on.old, on, row, slice(cut, None), part))
+        back.append(_change(pair.old, pair, row, slice(cut, None), part))
         if back[-1] > STILL:
             return False
-    forward = _change(on.old, on, row, slice(0, 1), along(row.axis, slice(1, None)))
+    forward = _change(pair.old, pair, row, slice(0, 1), along(row.axis, slice(1, None)))
     return is_causal(back, forward)
 
 
-def _ahead(on: Rehearsal, row: Row) -> Seen | None:
-    base = perform(on.new, on.inputs)
+def _ahead(pair: Pair, row: Row) -> Seen | None:
+    base = outputs_of(pair.new, pair.inputs)
     for token in sorted({row.length // 2, row.length - 1, 1}, reverse=True):
-        now = perform(on.new, on.inputs, _tokens(on.inputs, row, slice(token, token + 1)))
+        now = outputs_of(pair.new, pair.inputs, _tokens(pair.inputs, row, slice(token, token + 1)))
         for output in range(token - 1, -1, -1):
             part = along(row.axis, slice(output, output + 1))
-            moves = strength(base[:1], now[:1], part) > CLEAR
-            if moves and not _moved_before(on, row, token, part):
+            changes = relative_change(base[:1], now[:1], part) > CLEAR
+            if changes and not _changed_before(pair, row, token, part):
                 return Seen(row.axis, token, output)
     return None
 
 
-def _moved_before(on: Rehearsal, row: Row, token: int, part: Part) -> bool:
-    """Return whether a token moves a part of the old module's output as well."""
-    return _change(on.old, on, row, slice(token, token + 1), part) > STILL
+def _changed_before(pair: Pair, row: Row, token: int, part: Part) -> bool:
+    """Return whether a token changes a part of the old module's output as well."""
+    return _change(pair.old, pair, row, slice(token, token + 1), part) > STILL
 
 
-def _others(module: nn.Module, on: Rehearsal, row: Row) -> float:
-    """Return how far the outputs of later tokens, or those not of tokens, move with one.
+def _others(module: nn.Module, pair: Pair, row: Row) -> float:
+    """Return how far the outputs of later tokens, or those not of tokens, change with one.
 
     The first output is left out: of a causal module a mask may hide everything from it.
     """
-    outputs = perform(module, on.inputs)
+    outputs = outputs_of(module, pair.inputs)
     if not outputs or not bool(torch.isfinite(outputs[0]).all()):
         return 0.0
-    later = along(row.axis, slice(PROBED + 1, None))
+    later = along(row.axis, slice(MASKED_TOKEN + 1, None))
     part: Part = later if _per_token(outputs, row) else lambda tensor: tensor
-    return _change(module, on, row, slice(PROBED, PROBED + 1), part)
+    return _change(module, pair, row, slice(MASKED_TOKEN, MASKED_TOKEN + 1), part)
 
 
-def _through(on: Rehearsal, row: Row) -> Seen:
-    if not _per_token(perform(on.new, on.inputs), row):
-        return Seen(row.axis, PROBED, None)
+def _through(pair: Pair, row: Row) -> Seen:
+    if not _per_token(outputs_of(pair.new, pair.inputs), row):
+        return Seen(row.axis, MASKED_TOKEN, None)
     changes = {
         output: _change(
-            on.new,
-            on,
+            pair.new,
+            pair,
             row,
-            slice(PROBED, PROBED + 1),
+            slice(MASKED_TOKEN, MASKED_TOKEN + 1),
             along(row.axis, slice(output, output + 1)),
         )
-        for output in range(PROBED + 1, row.length)
+        for output in range(MASKED_TOKEN + 1, row.length)
     }
-    return Seen(row.axis, PROBED, max(changes, key=lambda output: changes[output]))
+    return Seen(row.axis, MASKED_TOKEN, max(changes, key=lambda output: changes[output]))
 
 
 def _masks(inputs: Inputs) -> list[torch.Tensor]:
@@ -173,16 +172,16 @@ def _masks(inputs: Inputs) -> list[torch.Tensor]:
     return [leaf for leaf, label in pairs if is_mask(leaf, label)]
 
 
-def _masked(on: Rehearsal, made: Callable[[torch.Tensor], torch.Tensor]) -> Rehearsal | None:
-    """Return a rehearsal with other masks; None if it has none."""
-    inputs = on.inputs
+def _masked(pair: Pair, made: Callable[[torch.Tensor], torch.Tensor]) -> Pair | None:
+    """Return a pair with other masks; None if it has none."""
+    inputs = pair.inputs
     if not _masks(inputs):
         return None
     leaves = tuple(
         made(leaf) if is_mask(leaf, label) else leaf
         for leaf, label in zip(inputs.leaves, inputs.labels, strict=True)
     )
-    return replace(on, inputs=replace(inputs, leaves=leaves, given={}))
+    return replace(pair, inputs=replace(inputs, leaves=leaves, outputs={}))
 
 
 def _striped(first: int, mask: torch.Tensor) -> torch.Tensor:
@@ -194,7 +193,7 @@ def _striped(first: int, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _tokens(inputs: Inputs, row: Row, part: slice) -> tuple[torch.Tensor, ...]:
-    """Return the leaves with other tokens, also in floating ones that are shaped alike."""
+    """Return the leaves with other tokens, also in floating ones of the same shape."""
     main = inputs.leaves[row.leaf]
     if not main.is_floating_point():
         return inputs.changed(row.leaf, part, row.axis, flip=True)

@@ -13,7 +13,7 @@ from torch import nn
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Site
 from modswap.core.seen.values import Value, difference, tensors
-from modswap.core.sizes.probes import ends_to_try, sizes_to_try
+from modswap.core.sizes.probes import few_sizes_to_try, sizes_to_try
 from modswap.core.sizes.two_axes import Size
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import needs_values
@@ -164,7 +164,7 @@ def _swept(pair: _Pair, way: Varied, budget: int) -> Sweep:
     most = budget // (2 * sum(1 for _ in pair.bench.model.modules()))
     for size in chain(
         islice(sizes_to_try(way.first, swapped, thorough=pair.bench.thorough), most),
-        islice(ends_to_try(way.first, original), most // 4),  # which lie elsewhere
+        islice(few_sizes_to_try(way.first, original), most // 4),  # which lie elsewhere
     ):
         call = way.at(size)
         before, after = pair.before(call), pair.after(call)

@@ -18,8 +18,7 @@ from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.outcome import Outcome
 from modswap.io.formats.survey import survey
-from modswap.io.pickled.data import Made, Name, UnreadableError
-from modswap.io.pickled.edit import put_module, put_weights, value_at
+from modswap.io.pickled.data import UnreadableError
 from modswap.io.pickled.opened import open_legacy, open_zip
 from modswap.io.recipe.reader import parse_recipe
 from modswap.io.recognise.look import look_at
@@ -107,15 +106,6 @@ def test_names_with_dots_are_found(tmp_path: Path) -> None:
     assert b"SEBlock" in written
 
 
-def test_path_that_is_not_there_is_an_error() -> None:
-    model = Made("new", Name("torch.nn", "Module"), (), {"_modules": {}, "_parameters": {}})
-
-    with pytest.raises(UnreadableError, match="it has no module 'a'"):
-        put_module(model, "a", model)
-    with pytest.raises(UnreadableError, match=r"it holds nothing under 'a\.b'"):
-        value_at({"a": 3}, ("a", "b"))
-
-
 def test_new_weights_come_beside_their_neighbours(tmp_path: Path) -> None:
     class Plain(GatedNet):
         def __init__(self) -> None:
@@ -144,14 +134,6 @@ def test_new_weights_come_beside_their_neighbours(tmp_path: Path) -> None:
         names = [*read(tmp_path / f"out-{name}.pt")]
         assert sum("space_attention" in n for n in names) == 2
         assert {n for n in names if "space" not in n} == set(weights)
-
-
-def test_nearest_names_are_those_that_share_the_most() -> None:
-    held = {"a.x": 1, "z": 2}
-
-    put_weights(held, ["a.b.gate."], {"a.b.gate.w": 3}, {})
-
-    assert [*held] == ["a.x", "a.b.gate.w", "z"]
 
 
 class Labelled(nn.Module):

@@ -1,0 +1,119 @@
+"""Recognise dictionaries, tensors and modules among the values of a pickle read as data."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from modswap.io.pickled.data import Instance, Name, Storage
+from modswap.io.recognise.implied_tree import elements
+
+_REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_from_type_v2")
+_DTYPE_BYTES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2,
+    "int8": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "bool": 1, "complex128": 16,
+    "complex64": 8, "complex32": 4,
+}  # fmt: skip
+
+
+def mapping(value: Any) -> Mapping[Any, Any] | None:
+    """Return the entries of a dictionary or an ordered dictionary; None for other values."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, Instance) and str(value.what) == "collections.OrderedDict":
+        try:
+            return dict(value.items)
+        except TypeError:
+            return None  # a list cannot be a key
+    return None
+
+
+class TensorParts(NamedTuple):
+    """The size and the storage of a tensor."""
+
+    numel: int
+    itemsize: int
+    stored: Storage
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of its elements."""
+        return self.numel * self.itemsize
+
+
+def is_tensor(value: Any) -> bool:
+    """Return whether a value is a tensor or a parameter of any kind."""
+    called = isinstance(value, Instance) and value.how == "called"
+    return called and str(value.what).startswith(_REBUILDS)
+
+
+def tensor_parts(value: Any) -> TensorParts | None:
+    """Return the size and the storage of a tensor; None for other values."""
+    if not isinstance(value, Instance) or value.how != "called":
+        return None
+    match str(value.what).removeprefix("torch._utils."), value.args:
+        case "_rebuild_parameter" | "_rebuild_parameter_with_state", (inner, *_):
+            return tensor_parts(inner)
+        case "_rebuild_tensor_v3", (Storage() as stored, _, size, _, _, _, Name() as dtype, *_):
+            return _sized(size, _DTYPE_BYTES.get(dtype.attribute, 1), stored)
+        case (
+            "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor",
+            (Storage() as stored, _, size, *_),
+        ):
+            return _sized(size, stored.itemsize, stored)
+        case "torch._tensor._rebuild_from_type_v2", (Name() as make, _, tuple() as args, *_):
+            return tensor_parts(Instance("called", make, args))
+    return None
+
+
+def _sized(size: Any, itemsize: int, stored: Storage) -> TensorParts | None:
+    if isinstance(size, Instance) and str(size.what) == "torch.Size" and size.args:
+        size = tuple(size.args[0]) if isinstance(size.args[0], (list, tuple)) else None
+    numel = elements(size) if isinstance(size, tuple) else None
+    return None if numel is None else TensorParts(numel, itemsize, stored)
+
+
+def is_weights(value: Any) -> bool:
+    """Return whether a value is a flat state dict: named tensors and, at most, extra states."""
+    entries = mapping(value)
+    if not entries or not all(isinstance(name, str) for name in entries):
+        return False
+    tensors = [name for name, item in entries.items() if tensor_parts(item) is not None]
+    others = entries.keys() - set(tensors)
+    return bool(tensors) and all(name.endswith("_extra_state") for name in others)
+
+
+def is_module(value: Any) -> bool:
+    """Return whether a value is a module: an object with a module's tables."""
+    state = value.state if isinstance(value, Instance) else None
+    return isinstance(state, dict) and {"_modules", "_parameters"} <= state.keys()
+
+
+def table(module: Instance, name: str) -> Mapping[Any, Any]:
+    """Return a table of a module, such as `_buffers`; empty where the module has none."""
+    return mapping(module.state.get(name)) or {}
+
+
+def children(module: Instance) -> dict[str, Instance]:
+    """Return the direct submodules of a module, by name."""
+    named = ((name, child) for name, child in table(module, "_modules").items())
+    return {name: child for name, child in named if isinstance(name, str) and is_module(child)}
+
+
+def parameters_of(module: Instance) -> dict[str, Instance]:
+    """Return the parameters that a module holds itself, by name."""
+    held = table(module, "_parameters").items()
+    return {name: value for name, value in held if tensor_parts(value) is not None}
+
+
+def without_wrappers(module: Instance) -> tuple[Instance, str]:
+    """Return the module inside wrappers such as DataParallel, and the prefix of its names."""
+    inner = {"DataParallel": "module", "DistributedDataParallel": "module"}
+    inner["OptimizedModule"] = "_orig_mod"
+    prefix = ""
+    while module.what.module.startswith("torch.") and module.what.attribute in inner:
+        name = inner.pop(module.what.attribute)  # each wrapper once: a file may hold a ring of them
+        child = children(module).get(name)
+        if child is None:
+            break
+        module = child
+        prefix += f"{name}."
+    return module, prefix

@@ -1,0 +1,1 @@
+"""Load a written file elsewhere: in a fresh process, and by the library of the model."""

@@ -1,0 +1,34 @@
+"""Read recipes of the user, whose `verify.skip` may name the examinations that there are."""
+
+from pathlib import Path
+
+from modswap.core.asked.recipe import Recipe
+from modswap.io.recipe import reader
+from modswap.ops.examine.table import examination_names
+
+
+def read_recipe(source: str | Path) -> Recipe:
+    """Return the recipe of a file.
+
+    Args:
+        source: A file name, or `-` for standard input.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
+    """
+    return reader.read_recipe(source, examination_names())
+
+
+def parse_recipe(text: str, name: str, folder: str) -> Recipe:
+    """Return the recipe of a text.
+
+    Args:
+        text: YAML.
+        name: Name of its file, for errors.
+        folder: Folder against which the recipe's own file names are resolved.
+
+    Raises:
+        RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
+    """
+    return reader.parse_recipe(text, name, folder, examination_names())
