@@ -1,5 +1,7 @@
 """The package as a whole: its public names and tables."""
 
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 import modswap
 from modswap import nn
 from modswap.io import formats
+from modswap.io.formats.format import Format, Lazy
 from modswap.nn import CATALOGUE
 from modswap.report import REPORTS
 
@@ -39,6 +42,19 @@ def test_every_report_of_the_folder_is_in_the_table() -> None:
 def test_every_format_of_the_folder_is_in_the_table() -> None:
     folder = PACKAGE / "io" / "formats"
     folders = {file.parent.name for file in folder.glob("*/__init__.py")}
-    homes = {row.load.__module__.split(".")[3] for row in formats.FORMATS}
+    rows = {
+        name: value
+        for name in folders
+        for value in vars(import_module(f"modswap.io.formats.{name}")).values()
+        if isinstance(value, Format)
+    }
 
-    assert homes == folders
+    assert rows.keys() == folders
+    assert set(rows.values()) <= set(formats.FORMATS)
+
+
+@pytest.mark.parametrize("row", formats.FORMATS, ids=lambda row: row.name)
+def test_every_function_of_a_format_is_there(row: Format) -> None:
+    members = (getattr(row, field.name) for field in fields(row))
+
+    assert all(callable(member.function) for member in members if isinstance(member, Lazy))

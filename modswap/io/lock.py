@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from modswap.core.errors import CheckpointError, UsageError
+from modswap.core.errors import UsageError
 from modswap.core.kept.lock import Entry, Fingerprint, Lock
 from modswap.io.raw.atomic import digest, replacing
+from modswap.io.recognise.look import unreadable
 
 MAX_WHOLE_BYTES = 256 << 20  # of a larger checkpoint only the structure is read
 _PIECES, _PIECE_BYTES, _HEAD_BYTES = 256, 64 << 10, 8 << 20
@@ -33,7 +34,7 @@ def read_lock(file: Path) -> Lock:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "its top"
-        what = f"it is no lock file: at {place!r}: {first['msg'].lower()}"
+        what = f"it is not a lock file: at {place!r}: {first['msg'].lower()}"
         raise UsageError(what, str(file), f"remove it, and {_ANEW}") from None
 
 
@@ -72,7 +73,7 @@ def digest_of_recipe(name: str) -> str:
     try:
         return digest(Path(name))
     except OSError as error:
-        raise _unreadable(Path(name), error) from None
+        raise unreadable(Path(name), error) from None
 
 
 def fingerprint(file: Path, name: str, whole: int = MAX_WHOLE_BYTES) -> Fingerprint:
@@ -96,7 +97,7 @@ def fingerprint(file: Path, name: str, whole: int = MAX_WHOLE_BYTES) -> Fingerpr
             lines = [f"{part.relative_to(file).as_posix()}\0{read(part)}\n" for part in parts]
             found = hashlib.sha256("".join(lines).encode()).hexdigest()
     except OSError as error:
-        raise _unreadable(file, error) from None
+        raise unreadable(file, error) from None
     kind = "sha256" if read is digest else "structure"
     return Fingerprint(name=name, nbytes=nbytes, kind=kind, digest=found)
 
@@ -127,8 +128,3 @@ def _pieces(file: Path) -> str:
             stream.seek((size - _PIECE_BYTES) * number // _PIECES)
             found.update(stream.read(_PIECE_BYTES))
     return found.hexdigest()
-
-
-def _unreadable(file: Path, error: OSError) -> CheckpointError:
-    what = f"it cannot be read: {error.strerror or error}"
-    return CheckpointError(what, str(file), "check its name and its permissions")

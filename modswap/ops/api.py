@@ -7,18 +7,17 @@ from torch import nn
 
 from modswap.core.asked.job import Policy, Subject
 from modswap.core.asked.recipe import Recipe
-from modswap.core.kept.ledger import Changes
 from modswap.core.kept.outcome import Outcome, Written
-from modswap.io.formats import blank, write
+from modswap.io.formats.writing import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.checksums import intact
 from modswap.ops.outcomes import count_params, failure, site_outcomes
-from modswap.ops.reopen import load as load_file
+from modswap.ops.reopen import reopen
 from modswap.ops.run.forward import named_tensors
 from modswap.ops.swap import apply_recipe, prepare, verified
-from modswap.ops.write.prove import tensor_ledger
+from modswap.ops.write.prove import model_changes, tensor_ledger
 from modswap.ops.write.receipt import effective, make_receipt
 
 __all__ = ["apply_recipe", "load", "replace", "save"]
@@ -53,7 +52,7 @@ def load(
         UsageError: If it holds weights and `model` is not given, or does not fit them.
     """
     subject = Subject(Path(file), Policy(tuple(allow), tuple(alias), trust, checksum), model)
-    loaded = load_file(subject)
+    loaded = reopen(subject)
     intact(subject)
     return loaded.model
 
@@ -77,9 +76,10 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
         verdict = examined(standing.verdict, bench)
         if not verdict.ok:
             raise failure(verdict)
-        gone = Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))
         after = named_tensors(model)
-        found = tensor_ledger(before, after, gone, where="the model", compare=True)
+        found = tensor_ledger(
+            before, after, model_changes(prepared), where="the model", compare=True
+        )
     return Outcome(
         command="replace",
         checkpoint="",

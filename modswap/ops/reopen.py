@@ -1,133 +1,68 @@
-"""From a file to a working model: whole, or built by a factory and filled with weights."""
+"""Open a file again that was swapped: give a fresh model the structure that the file records."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
 from modswap.core.asked.job import Policy, Subject
-from modswap.core.asked.recipe import ModelSource, Recipe
+from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
-from modswap.core.errors import CheckpointError, ModswapError, RecipeError, UnsafeError, UsageError
-from modswap.core.kept.receipt import Receipt, SiteRecord, read_receipt
-from modswap.io.formats import read
-from modswap.io.formats.container import Container
+from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
+from modswap.core.kept.receipt import SiteRecord
 from modswap.io.recipe.reader import parse_recipe
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, apply
 from modswap.ops.build.make import import_class, make_module
 from modswap.ops.build.take_over import carry_over, host_attributes
 from modswap.ops.load.allowed import allowed
-from modswap.ops.load.factory import Factory, call_factory, imported_factory
-from modswap.ops.load.fill import fill
-from modswap.ops.load.hub_folder import CONFIG, pretrained
+from modswap.ops.load.model import Loaded, load
 from modswap.ops.run.describe import one_line
 from modswap.ops.swap import apply_recipe
 
-REBUILT = (
-    "`from_pretrained` builds the model of config.json, and so loses the swap: load the written "
-    "folder with `modswap.load(FOLDER)`"
-)
 
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model with the file that it came from.
+def reopen(subject: Subject, recipe: Recipe | None = None) -> Loaded:
+    """Return the model of a file, swapped as the receipt or the recipe inside the file says.
 
     Args:
-        model: The model, in memory or mapped from the file.
-        container: Everything that the file holds.
-        receipt: The receipt of an earlier swap, if there is one inside.
-    """
-
-    model: nn.Module
-    container: Container
-    receipt: Receipt | None = None
-
-
-def load(subject: Subject, recipe: Recipe | None = None) -> Loaded:
-    """Return the model of a file.
-
-    Args:
-        subject: The file, what it may build, and a factory from the command line.
+        subject: The file, the classes that it may build, and a factory from the command line.
         recipe: For its `model`, where the command line names none.
 
     Raises:
-        CheckpointError: If the file cannot be read.
-        UnsafeError: If it would have to build what is not allowed.
-        UsageError: If it holds weights and nobody says how to build the model.
-        RecipeError: If the factory fails or does not fit the weights.
+        ModswapError: As `load`.
+        UnsafeError: If the file's records name classes that are not allowed.
+        MatchError: If the model has no module at a path of the receipt.
+        CheckpointError: If the receipt cannot be carried out.
     """
-    container = read(subject.file, subject.policy)
-    where = str(subject.file)
-    receipt = read_receipt(container.receipt, where) if container.receipt else None
-    slot = container.slots[0]
-    if slot.kind == "module":
-        return Loaded(slot.value, container, receipt)
-    factory = _factory(subject, recipe)
-    if factory is None:
-        factory = _pretrained(subject.file)
-    model = call_factory(factory)
-    if receipt is not None and receipt.sites:
-        rebuild(model, receipt.sites, slot.value, subject.policy, where)
-    elif container.recipe:
-        apply_embedded(model, container.recipe, subject.policy, where)
-    fill(model, slot.value, factory, where)
-    if factory.name == CONFIG:
-        container = replace(container, notes=(*container.notes, REBUILT))
-    return Loaded(model, container, receipt)
+    where, policy = str(subject.file), subject.policy
+
+    def restructure(loaded: Loaded) -> None:
+        receipt, text = loaded.receipt, loaded.container.recipe
+        if receipt is not None and receipt.sites:
+            weights = loaded.container.slots[0].value
+            _apply_receipt(loaded.model, receipt.sites, weights, policy, where)
+        elif text:
+            _apply_embedded(loaded.model, text, policy, where)
+
+    return load(subject, recipe, restructure=restructure)
 
 
-def _pretrained(file: Path) -> Factory:
-    """Return the factory of a folder whose config.json names a library's class.
-
-    Raises:
-        UsageError: If it does not, and nobody says how to build the model.
-    """
-    build = pretrained(file)
-    if build is None:
-        raise UsageError(
-            "it holds weights without code",
-            str(file),
-            "say how to build the model: `--model package.module:callable`, "
-            "or `model: {factory: …}` in the recipe",
-        )
-    return Factory(build, CONFIG, str(file / CONFIG), CheckpointError)
-
-
-def _factory(subject: Subject, recipe: Recipe | None) -> Factory | None:
-    if subject.factory is not None:
-        return imported_factory(subject.factory, {}, str(Path.cwd()), "--model", UsageError)
-    source: ModelSource | None = recipe.model if recipe else None
-    if recipe is None or source is None:
-        return None
-    where = recipe.at("model", "factory")
-    return imported_factory(source.factory, source.args, recipe.source.folder, where, RecipeError)
-
-
-def rebuild(
+def _apply_receipt(
     model: nn.Module,
-    sites: tuple[SiteRecord, ...],
+    sites: Sequence[SiteRecord],
     weights: Mapping[str, torch.Tensor],
     policy: Policy,
     where: str,
 ) -> None:
-    """Give a fresh model the structure that a receipt records, so that the weights fit it.
+    """Put the modules that a receipt records into a model, in place.
 
     Args:
-        model: The model, changed in place.
-        sites: What the receipt says.
-        weights: What the new modules will be filled with.
+        model: The model.
+        sites: The sites of the receipt.
+        weights: The file's weights; the new modules may not have more than these.
         policy: A class outside modswap is imported only if the user allowed it.
         where: The file.
-
-    Raises:
-        UnsafeError: If the receipt names classes that are not allowed.
-        MatchError: If the model has no such path.
-        CheckpointError: If the receipt cannot be carried out.
     """
     classes = _classes([site.module for site in sites], policy, where)
     counts = Counter(path for site in sites for path in site.paths)
@@ -139,21 +74,19 @@ def rebuild(
     for site in sites:
         module = _recorded(site, classes.get(site.module), room, where)
         room -= _elements(module)
-        for path in site.paths[:1]:
-            if path in old:  # it may lie in a new module
-                carry_over(module, host_attributes(old[path]))
+        if site.paths and site.paths[0] in old:  # else the path is inside another new module
+            carry_over(module, host_attributes(old[site.paths[0]]))
         placements.append((site.paths, module))
     apply(model, placements)
-    for paths, module in placements:
+    for _, module in placements:
         module.train(model.training)
-        del paths
 
 
 def _recorded(site: SiteRecord, cls: type[nn.Module] | None, room: int, where: str) -> nn.Module:
-    """Return a module that a receipt tells of, if the file holds as many weights as it has."""
+    """Return the module that a receipt records, if the file holds as many weights as it has."""
     blueprint = site.blueprint()
     try:
-        if cls is None:  # without memory first: a receipt may say any size
+        if cls is None:  # without memory first: a receipt may name any size
             _refuse_more(blueprint, room, where)
         return make_module(blueprint, cls, 0)
     except ModswapError:
@@ -164,7 +97,7 @@ def _recorded(site: SiteRecord, cls: type[nn.Module] | None, room: int, where: s
 
 
 def _refuse_more(blueprint: Blueprint, room: int, where: str) -> None:
-    """Refuse a module of the catalogue with more weights than there are."""
+    """Refuse a module of the catalogue with more weights than the file has left."""
     with torch.device("meta"):
         elements = _elements(make_module(blueprint, None, 0))
     if elements > room:
@@ -181,18 +114,14 @@ def _unfit(where: str, what: str) -> CheckpointError:
     return CheckpointError(f"the receipt inside cannot be carried out: {what}", where, fix)
 
 
-def apply_embedded(model: nn.Module, text: str, policy: Policy, where: str) -> None:
-    """Apply the recipe found inside a file that has no receipt.
-
-    Raises:
-        UnsafeError: If it names classes that are not allowed.
-    """
+def _apply_embedded(model: nn.Module, text: str, policy: Policy, where: str) -> None:
+    """Apply the recipe inside a file that has no receipt."""
     recipe = parse_recipe(text, f"{where}:recipe", ".")
     _classes([rule.with_ for rule in recipe.replace], policy, where)
     apply_recipe(model, recipe)
 
 
-def _classes(names: list[str], policy: Policy, where: str) -> dict[str, type[nn.Module]]:
+def _classes(names: Sequence[str], policy: Policy, where: str) -> dict[str, type[nn.Module]]:
     """Return the classes outside the catalogue that a file's own records name.
 
     Rows that other packages have put into the catalogue need to be allowed as well.

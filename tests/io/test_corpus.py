@@ -1,5 +1,6 @@
 """Every bad input is refused by every command: in words, in time, in bounds, and unexecuted."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,11 @@ def listing(folder: Path) -> list[tuple[str, int]]:
     return sorted((str(file), file.lstat().st_mtime_ns) for file in folder.rglob("*"))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bad_input_is_refused(case: Case, worker: Worker, tmp_path: Path) -> None:
-    case.write(tmp_path)
-    before = listing(tmp_path)
-    for command in case.commands:
-        ran = worker.run(case.args(command), tmp_path, seconds=SECONDS)
+def check(case: Case, commands: Sequence[str], worker: Worker, folder: Path) -> None:
+    case.write(folder)
+    before = listing(folder)
+    for command in commands:
+        ran = worker.run(case.args(command), folder, seconds=SECONDS)
 
         assert ran.code == case.codes.get(command, case.code), f"{command}: {ran}"
         said = ran.err or " ".join(ran.out.split())  # a report says it on standard output
@@ -30,8 +30,20 @@ def test_bad_input_is_refused(case: Case, worker: Worker, tmp_path: Path) -> Non
         assert ran.code == 0 or case.says in said, f"{command}: {ran}"
         assert ran.grown < MEMORY, f"{command} took {ran.grown >> 20} MiB"
         if ran.code == 0:
-            (tmp_path / "out.pt").unlink(missing_ok=True)
-        assert listing(tmp_path) == before, command
+            (folder / "out.pt").unlink(missing_ok=True)
+        assert listing(folder) == before, command
+
+
+@pytest.mark.parametrize(("number", "case"), [*enumerate(CASES)], ids=[case.name for case in CASES])
+def test_bad_input_is_refused(number: int, case: Case, worker: Worker, tmp_path: Path) -> None:
+    """Try one command, in turn; all of them take longer."""
+    check(case, [case.commands[number % len(case.commands)]], worker, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_is_refused_by_every_command(case: Case, worker: Worker, tmp_path: Path) -> None:
+    check(case, case.commands, worker, tmp_path)
 
 
 def test_every_bad_input_has_a_name_of_its_own() -> None:

@@ -4,19 +4,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.io.corpus.raw import records_of, torch_zip
+from tests.io.corpus.raw import records_of
 from tests.io.fuzzing import KINDS, broken, fuzzed, operations, search, verdict
 from tests.io.worker import Ran, Worker
 
+QUICK = {"pickle": 30, "directory": 20, "legacy": 15, "safetensors": 15, "recipe": 15}
 TRIES = {"pickle": 300, "directory": 200, "legacy": 150, "safetensors": 150, "recipe": 150}
+
+
+def check(kind: str, numbers: range, worker: Worker) -> None:
+    for number in numbers:
+        one = fuzzed(kind, f"ci:{number}")
+
+        assert not broken(one, worker), f"fuzzed({kind!r}, 'ci:{number}') with {one.command}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_changed_file_is_read_or_refused(kind: str, worker: Worker) -> None:
-    for number in range(TRIES[kind]):
-        one = fuzzed(kind, f"ci:{number}")
+    check(kind, range(QUICK[kind]), worker)
 
-        assert not broken(one, worker), f"fuzzed({kind!r}, 'ci:{number}') with {one.command}"
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_changed_files_are_read_or_refused(kind: str, worker: Worker) -> None:
+    check(kind, range(QUICK[kind], TRIES[kind]), worker)
 
 
 def test_same_seed_gives_the_same_file() -> None:
@@ -34,18 +45,29 @@ def test_pickle_is_cut_into_all_of_its_operations() -> None:
     assert len(parts) > 100
 
 
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "it died (-9)"),
+        ("import time; time.sleep(60)", "took over 0.2 s"),
+    ],
+)
 def test_process_that_dies_or_hangs_is_told_and_the_next_run_has_another(
-    worker: Worker, tmp_path: Path
+    source: str, what: str, tmp_path: Path
 ) -> None:
-    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    hang = "import time; time.sleep(60)"
-    for source, what in ((kill, "it died (-9)"), (hang, "took over 1 s")):
-        (tmp_path / "nets.py").write_text(source)
-        (tmp_path / "net.pt").write_bytes(torch_zip("weights"))
-        ran = worker.run(["tree", "net.pt", "--model", "nets.py:build"], tmp_path, seconds=1)
+    (tmp_path / "bad.py").write_text(source)
+    (tmp_path / "good.py").write_text("")
+    worker = Worker(warm=False)
+    try:
+        seconds = 60 if "died" in what else 0.2
+        ran = worker.run(["python", "bad.py"], tmp_path, seconds=seconds)
+        after = worker.run(["python", "good.py"], tmp_path, seconds=60)
+    finally:
+        worker.close()
 
-        assert ran.code is None
-        assert what in ran.err
+    assert ran.code is None
+    assert what in ran.err
+    assert after.code == 0
 
 
 @pytest.mark.parametrize(

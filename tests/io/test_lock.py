@@ -40,8 +40,11 @@ def test_lock_reads_back_and_keeps_the_entries_of_others() -> None:
     ("text", "said"),
     [
         (None, "l.lock: there is no lock file; write it: `modswap check RECIPE --lock`"),
-        ("{", "l.lock: it is no lock file: at 'its top': invalid json"),
-        ('{"version": 2}', "l.lock: it is no lock file: at 'version': input should be 1; remove"),
+        ("{", "l.lock: it is not a lock file: at 'its top': invalid json"),
+        (
+            '{"version": 2}',
+            "l.lock: it is not a lock file: at 'version': input should be 1; rem",
+        ),
         ('{"recipes": {"a": {}}}', "at 'recipes.a.recipe': field required"),
     ],
 )
@@ -65,7 +68,7 @@ def test_folder_is_no_lock_file() -> None:
 def test_damaged_lock_is_not_written_over() -> None:
     Path("l.lock").write_text("notes of mine")
 
-    with pytest.raises(UsageError, match="it is no lock file"):
+    with pytest.raises(UsageError, match="it is not a lock file"):
         write_lock(Path("l.lock"), {"a": entry("1")})
 
     assert Path("l.lock").read_text() == "notes of mine"

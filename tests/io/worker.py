@@ -11,6 +11,7 @@ import io
 import json
 import os
 import resource
+import runpy
 import select
 import subprocess
 import sys
@@ -47,9 +48,14 @@ class Ran:
 
 
 class Worker:
-    """A process for runs of the command; it starts at the first one."""
+    """A process for runs of the command; it starts at the first one.
 
-    def __init__(self) -> None:
+    Args:
+        warm: Whether it imports torch and runs every command once before it is measured.
+    """
+
+    def __init__(self, *, warm: bool = True) -> None:
+        self._warm = warm
         self._process: subprocess.Popen[bytes] | None = None
         self._log: Any = None
 
@@ -57,7 +63,7 @@ class Worker:
         """Run the command in a folder.
 
         Args:
-            args: Its arguments; `load FILE` stands for `modswap.load(FILE)`.
+            args: Its arguments; `load FILE` means `modswap.load(FILE)`, `python FILE` runs a file.
             folder: Where it runs.
             seconds: After which it is stopped.
         """
@@ -80,7 +86,7 @@ class Worker:
         if self._process is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.io.worker"],
+                [sys.executable, "-m", "tests.io.worker", *(["warm"] if self._warm else [])],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
                 stdin=subprocess.PIPE,
@@ -132,6 +138,9 @@ def _memory(key: str) -> int:
 
 
 def _run(args: Sequence[str]) -> int:
+    if args[0] == "python":
+        runpy.run_path(args[1])
+        return 0
     from modswap.cli.app import run
 
     return _load(args[1]) if args[0] == "load" else run(args)
@@ -188,7 +197,8 @@ def _warm_up() -> None:
 def main(answers: BinaryIO) -> None:
     """Answer questions until there are none."""
     faulthandler.enable()
-    _warm_up()
+    if "warm" in sys.argv:
+        _warm_up()
     gc.freeze()  # what was imported is not looked through for each run
     addresses = _memory("VmSize") + LIMIT
     resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))

@@ -13,7 +13,7 @@ from modswap.core.errors import CheckpointError, ModswapError, RecipeError, Unsa
 from modswap.core.kept.receipt import Receipt, SiteRecord
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
-from modswap.ops.reopen import load
+from modswap.ops.reopen import reopen
 from tests.models import Detector, GatedNet, Tied
 
 RULE = "replace: [{match: space_attention, with: BiLevelRoutingAttention}]\n"
@@ -50,7 +50,7 @@ def test_factory_that_does_not_fit_is_told(factory: str, message: str, tmp_path:
     file = weights(tmp_path, lambda state: state.pop("head.bias"))
 
     with pytest.raises(ModswapError, match=message) as raised:
-        load(Subject(file, factory=factory))
+        reopen(Subject(file, factory=factory))
 
     assert raised.value.where == "--model"
     assert raised.value.code == 2
@@ -62,7 +62,7 @@ def test_factory_of_a_recipe_is_blamed_at_its_line(tmp_path: Path) -> None:
     )
 
     with pytest.raises(RecipeError, match=r"^swap\.yaml:3:3: the factory"):
-        load(Subject(weights(tmp_path)), recipe)
+        reopen(Subject(weights(tmp_path)), recipe)
 
 
 def test_factory_gets_its_arguments(tmp_path: Path) -> None:
@@ -72,12 +72,12 @@ def test_factory_gets_its_arguments(tmp_path: Path) -> None:
         ".",
     )
 
-    assert isinstance(load(Subject(weights(tmp_path)), recipe).model, GatedNet)
+    assert isinstance(reopen(Subject(weights(tmp_path)), recipe).model, GatedNet)
 
 
 def test_weights_without_a_factory_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it holds weights without code; say how to build"):
-        load(Subject(weights(tmp_path)))
+        reopen(Subject(weights(tmp_path)))
 
 
 def test_weights_are_those_of_the_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ STILL = 1e-6  # below it nothing changed
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class InputChange:
     """The change of the outputs of two modules when the same input is changed.
 
     Args:
@@ -44,6 +44,6 @@ def is_causal(backward: Iterable[float], forward: float) -> bool:
     return all(change <= STILL for change in backward) and forward > CLEAR
 
 
-def ignored(changes: Iterable[Change]) -> tuple[str, ...]:
+def ignored(changes: Iterable[InputChange]) -> tuple[str, ...]:
     """Return the inputs that changed the original and do not change the new module."""
     return tuple(change.cause for change in changes if change.lost)

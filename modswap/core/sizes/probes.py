@@ -148,7 +148,7 @@ def _next_to(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
 
 
 def _near(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
-    """Yield every size close by, likewise."""
+    """Yield every size near the first, one axis at a time."""
     return _around(first, NEAR)
 
 
@@ -224,7 +224,7 @@ def _closing_in(
 
 
 def _coupled(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
-    """Yield sizes of which only a rule for both sides at once takes some."""
+    """Yield sizes that only a rule for both sides at once takes."""
     if len(first) == 1 or not _may_be_coupled(fit_rule(probes)):
         return
     side = min(first)

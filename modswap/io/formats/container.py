@@ -13,8 +13,6 @@ from modswap.core.errors import CheckpointError
 from modswap.io.pickled.names import key_text
 from modswap.io.recognise.model_places import COUNTER, KEYS, common_prefix
 
-NO_FILE = Path()
-
 DEPTH = 32  # containers inside containers in which tensors are looked for
 
 
@@ -34,6 +32,11 @@ class Slot:
     value: Any
     prefix: str = ""
 
+    @property
+    def beginning(self) -> str:
+        """Return the beginning of the names of the slot's tensors in the payload."""
+        return "".join(f"{key}." for key in self.keys) + self.prefix
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -41,7 +44,7 @@ class Container:
 
     Args:
         format: Name of the row of the table of formats.
-        file: Where it was read from; `NO_FILE` for what came from none.
+        file: Where it was read from; `NO_FILE` for a model that came from no file.
         payload: What was in it.
         slots: Where the model sits; the primary place first, then further copies such as averages.
         metadata: The metadata of a safetensors file, modswap's own left out.

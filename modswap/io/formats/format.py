@@ -1,17 +1,22 @@
-"""What a row of the table of formats holds."""
+"""The row of a checkpoint format, and the new modules that a format puts into a file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from modswap.core.asked.job import Policy
-from modswap.io.formats.container import Container, Slot
+from modswap.core.seen.tree import Tree
 from modswap.io.pickled.optimizers import Parameters
 from modswap.io.recognise.look import Look
 from modswap.io.rewriting import Records, Rewriting
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from modswap.core.asked.job import Policy
+    from modswap.io.formats.container import Container, Slot
+    from modswap.io.formats.survey import Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,30 +24,30 @@ class Swap:
     """New modules for one slot of a checkpoint.
 
     Args:
-        slot: The place.
-        modules: Each with the paths that it goes to, in the dtype of the place.
-        more: Beginnings of further names that go.
+        slot: The slot.
+        modules: Each module with its paths, in the dtype of the slot.
+        more: Beginnings of further tensor names to remove.
     """
 
-    slot: Slot
-    modules: tuple[tuple[tuple[str, ...], nn.Module], ...]
+    slot: "Slot"
+    modules: "tuple[tuple[tuple[str, ...], nn.Module], ...]"
     more: tuple[str, ...] = ()
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """Return what the names of tensors begin with that belong to what is replaced."""
-        place = "".join(f"{key}." for key in self.slot.keys) + self.slot.prefix
+        """Return the beginnings of the names of all tensors that are removed."""
+        place = self.slot.beginning
         own = tuple(f"{place}{path}." for paths, _ in self.modules for path in paths)
         return (*own, *self.more)
 
 
 @dataclass(frozen=True, slots=True)
 class Swaps:
-    """Everything that goes into a checkpoint.
+    """The new modules of every slot of a checkpoint.
 
     Args:
-        slots: What goes into each of its slots.
-        parameters: The model's, before and after.
+        slots: The new modules of each slot.
+        parameters: The model's parameters, before and after.
     """
 
     slots: tuple[Swap, ...]
@@ -50,26 +55,70 @@ class Swaps:
 
 
 @dataclass(frozen=True, slots=True)
+class Lazy:
+    """A function that is imported when it is first called.
+
+    Reading and writing need torch; recognising and outlining do not, and the table serves both.
+
+    Args:
+        target: `package.module:function`.
+    """
+
+    target: str
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the function."""
+        return self.function(*args)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """Return the function."""
+        module, _, name = self.target.partition(":")
+        found: Callable[..., Any] = getattr(import_module(module), name)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Format:
-    """A checkpoint format.
+    """A checkpoint format: all that the rest of the program knows of it.
 
     Args:
         name: As reports print it.
-        endings: File name endings that ask for it; empty if it is never written.
-        recognise: Whether a file is of this format, by its content.
-        load: Reads a file.
-        save: Writes a payload to a file: payload, file, records, metadata.
-        rewrite: Prepares the same file with other modules in it, read as data; raises
-            `UnreadableError` where it cannot, and the payload is saved instead.
+        recognise: Return whether a file is of this format, by its content.
+        load: Read a file.
+        save: Write a payload to a file, with modswap's records and the file's own metadata.
+        outline: Return the module tree of a file read as data, without torch; None where only
+            `load` can tell what the file holds. A format without `outline` is always loaded.
+        survey: Return the places, sites and sizes of a file read as data, without torch; raise
+            `UnreadableError` where the file cannot be read as data.
+        rewrite: Prepare the same file with other modules in it, read as data; raise
+            `UnreadableError` where this cannot be done, and the payload is saved instead.
+        endings: File name endings that ask for it; empty if only files of it are written as it.
+        writes_as: Name of the format that a file of it is written in, where OUT has no ending;
+            its own where empty.
         weights_only: Whether it can hold nothing but named tensors.
         folder: Whether it is a folder.
+        checksums: Whether it is a zip whose records have checksums.
+        traced: Whether it holds a graph, for which a swapped model has to be exported again.
+        left_out: The note for what it holds and other formats do not; empty for nothing.
     """
 
     name: str
-    endings: tuple[str, ...]
     recognise: Callable[[Look], bool]
-    load: Callable[[Look, Policy], Container]
+    load: "Callable[[Look, Policy], Container]"
     save: Callable[[Any, Path, Records, dict[str, str]], None]
-    rewrite: Callable[[Container, Swaps, Policy], Rewriting]
+    outline: Callable[[Look], Tree | None] | None = None
+    survey: "Callable[[Look], Survey] | None" = None
+    rewrite: "Callable[[Container, Swaps, Policy], Rewriting] | None" = None
+    endings: tuple[str, ...] = ()
+    writes_as: str = ""
     weights_only: bool = False
     folder: bool = False
+    checksums: bool = False
+    traced: bool = False
+    left_out: str = ""
+
+    @property
+    def code_free(self) -> bool:
+        """Return whether modules in it can be swapped without building anything of the file."""
+        return self.survey is not None and self.rewrite is not None

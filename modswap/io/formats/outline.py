@@ -1,19 +1,17 @@
-"""What a checkpoint holds, read as data: without torch, and without the classes that it names."""
+"""Return the module tree or the sites of a checkpoint read as data, without torch."""
 
 from pathlib import Path
 
 from modswap.core.seen.tree import Tree
-from modswap.io.formats.distributed.metadata import is_distributed
-from modswap.io.formats.distributed.outline import distributed_outline
-from modswap.io.formats.folder.outline import folder_outline
-from modswap.io.formats.folder.shards import is_folder
-from modswap.io.formats.safetensors.outline import safetensors_outline
-from modswap.io.pickled.outline import torch_outline
-from modswap.io.recognise.look import is_safetensors, is_torch_legacy, is_torch_zip, look_at
+from modswap.io import formats
+from modswap.io.formats.choice import recognised
+from modswap.io.formats.survey import Survey
+from modswap.io.pickled.data import UnreadableError
+from modswap.io.recognise.look import foreign, look_at
 
 
 def outline(file: Path) -> Tree | None:
-    """Return the module tree of a file; None if it is of a kind that only torch can read.
+    """Return the module tree of a file; None if only its format's reader can tell.
 
     Args:
         file: The file.
@@ -22,12 +20,22 @@ def outline(file: Path) -> Tree | None:
         CheckpointError: If there is no such file, or it is damaged.
     """
     look = look_at(file)
-    if is_torch_zip(look) or is_torch_legacy(look):
-        return torch_outline(look)
-    if is_distributed(look):
-        return distributed_outline(look)
-    if is_folder(look):
-        return folder_outline(look)
-    if is_safetensors(look):
-        return safetensors_outline(look)
-    return None
+    row = next((row for row in formats.FORMATS if row.recognise(look)), None)
+    return row.outline(look) if row is not None and row.outline is not None else None
+
+
+def survey(file: Path) -> Survey:
+    """Return the places, sites and sizes of a file; nothing of it is built.
+
+    Raises:
+        CheckpointError: If it is damaged, or of a format that cannot be read as data.
+    """
+    look = look_at(file)
+    row = recognised(look)
+    if row.survey is None or not row.code_free:
+        raise foreign(look)
+    try:
+        return row.survey(look)
+    except (UnreadableError, RecursionError) as error:
+        what = f"its pickle cannot be read as data: {error}"
+        raise look.error(what, "save it again with a current torch") from None

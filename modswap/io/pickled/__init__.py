@@ -1,1 +1,1 @@
-"""Pickles read and written as data; no class that they name is imported."""
+"""Read and write pickles as data; no class that they name is imported."""

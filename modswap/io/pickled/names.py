@@ -1,6 +1,6 @@
-"""Judging the names that a pickle asks for, as text: nothing is imported."""
+"""Judge the names in a pickle as text; nothing is imported."""
 
-# what runs code, imports it or reaches files: never offered for `--allow`
+# modules and names that run code, import it or reach files: never offered for `--allow`
 _RUNS = (
     "_ctypes", "_frozen_importlib", "_io", "_pickle", "_posixsubprocess", "asyncio", "atexit",
     "bdb", "builtins", "cloudpickle", "code", "codeop", "commands", "concurrent", "ctypes", "dill",
@@ -16,12 +16,12 @@ _RUNS = (
     "types.CodeType", "types.FunctionType", "types.LambdaType", "types.MethodType", "urllib",
     "venv", "webbrowser", "zipimport",
 )  # fmt: skip
-# modules that packages import, reached through them: `package.module.os.system`
+# modules that packages import and so contain: `package.module.os.system`
 _INSIDE = (
     "builtins", "ctypes", "importlib", "os", "pickle", "posix", "shutil", "subprocess", "sys",
     "torch.hub", "torch.jit", "torch.load", "torch.ops", "torch.utils.cpp_extension",
 )  # fmt: skip
-# builtins that hold data and call nothing; listed as any other class
+# builtins that hold data and call nothing: treated as any other class
 _PLAIN = frozenset(
     f"builtins.{name}"
     for name in (
@@ -41,10 +41,10 @@ def runs_code(name: str) -> bool:
 
 
 def is_name(name: str) -> bool:
-    """Return whether it is a dotted name; anything else might be a place on the disk."""
+    """Return whether it is a dotted name; any other text might be a path on the disk."""
     return all(segment.isidentifier() for segment in name.split("."))
 
 
 def key_text(key: object) -> str:
-    """Return a key of a dictionary as part of a name; one that is no plain value may not print."""
+    """Return a key of a dictionary as part of a name; printing an object as key could fail."""
     return str(key) if isinstance(key, (str, int, float, type(None))) else "<key>"

@@ -7,7 +7,7 @@ from typing import Any
 
 from modswap.io.pickled.data import Name, Storage, UnreadableError, read_pickle, read_pickles
 from modswap.io.pickled.storages import DATA
-from modswap.io.pickled.walk import everything
+from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.torch_zip_layout import Archive, read_archive
 from modswap.io.recognise.look import Look
@@ -47,8 +47,15 @@ def open_zip(look: Look) -> Opened:
         raise UnreadableError("its bytes are in the order of another kind of machine")
     data = content(archive.records[PICKLE])
     payload, names = read_pickle(data)
+    _refuse_flaw(payload)
     protocol = data[1] if data[:1] == b"\x80" else 2
     return Opened(look, payload, names, archive, protocol)
+
+
+def _refuse_flaw(payload: Any) -> None:
+    flaw = nesting_flaw(payload)
+    if flaw is not None:
+        raise UnreadableError(flaw[0])
 
 
 def content(held: ByteRange) -> bytes:
@@ -73,6 +80,7 @@ def open_legacy(look: Look) -> Opened:
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise UnreadableError("its bytes are in the order of another kind of machine")
         start = stream.tell()
+    _refuse_flaw(payload)
     found = (value for value in everything(payload) if isinstance(value, Storage))
     itemsizes = {storage.key: storage.itemsize for storage in found}
     records = dict(_records(look, start, keys, itemsizes))

@@ -79,16 +79,18 @@ def _changed(entry: NamedValue, parameters: Parameters) -> Remapped:
 
 def _regrouped(optimizer: Any, parameters: Parameters) -> Regrouped | None:
     held = mapping(optimizer) or {}
-    state, groups = mapping(held["state"]), held["param_groups"]
-    if state is None or not isinstance(groups, list):
-        return None
-    known = [group for group in map(_group, groups) if group is not None]
-    if len(known) < len(groups) or not known:
+    state, groups = mapping(held["state"]), _groups(held["param_groups"])
+    known = {number for group in groups for number in group.ids}
+    if state is None or not groups or not state.keys() <= known:
         return None
     moments = {number: _shapes(entry) for number, entry in state.items()}
-    if not moments.keys() <= {number for group in known for number in group.ids}:
-        return None
-    return regroup(known, moments, parameters.before, parameters.after, parameters.swapped)
+    return regroup(groups, moments, parameters.before, parameters.after, parameters.swapped)
+
+
+def _groups(value: Any) -> list[Group]:
+    """Return the groups of an optimizer; none where one of them is not in the form of torch."""
+    groups = [_group(group) for group in value] if isinstance(value, list) else []
+    return [] if None in groups else [group for group in groups if group is not None]
 
 
 def _group(value: Any) -> Group | None:
@@ -145,11 +147,8 @@ def _refilled(entry: NamedValue, regrouped: Regrouped) -> Remapped:
     state: Mapping[Any, Any] = mapping(held["state"]) or {}
     numbers = _numbers(regrouped)
     # the new number of each old one whose state is kept, in the order of the groups
-    kept = {
-        regrouped.ids[name]: number
-        for name, number in numbers.items()
-        if name in regrouped.ids and regrouped.ids[name] in state
-    }
+    moved = {regrouped.ids.get(name): number for name, number in numbers.items()}
+    kept = {old: new for old, new in moved.items() if old in state}
     set_item(entry.value, "state", {new: state[old] for old, new in kept.items()})
     for group, names in zip(held["param_groups"], regrouped.groups, strict=True):
         set_item(group, "params", [numbers[name] for name in names])

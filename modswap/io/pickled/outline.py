@@ -86,7 +86,7 @@ def _pickle_of(look: Look) -> bytes:
         entry = archive.getinfo(name)
         if entry.file_size > MAX_PICKLE_BYTES:
             raise UnreadableError("its pickle is too large")
-        if not entry.CRC:  # torch can be told to write none
+        if not entry.CRC:  # torch has an option to write none
             entry.CRC = None  # type: ignore[assignment] # zipfile then compares none
         try:
             return archive.read(entry)

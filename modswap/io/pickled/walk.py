@@ -1,5 +1,6 @@
 """Walk through the values of a pickle read as data, on a stack of its own: no file is too deep."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from modswap.io.pickled.values import children, is_module, is_tensor, mapping, t
 
 MAX_DEPTH = 32  # containers inside containers in which tensors are looked for
 MAX_MODULE_DEPTH = 200  # modules inside modules
+MAX_PATHS = 200_000  # of shared modules and containers, each counted under each of its names
 _MAX_TENSOR_DEPTH = 320  # where modules are among the containers
 _PLAIN = (str, int, float, bytes, type(None))
 
@@ -104,13 +106,17 @@ def named_modules(model: Instance) -> Iterator[tuple[str, Instance]]:
     """Yield a model and its modules by their dotted paths, shared ones under each path.
 
     Raises:
-        UnreadableError: If modules are nested too deep.
+        UnreadableError: If modules are nested too deep, or have too many paths.
     """
     stack = [("", model, 0)]
+    count = 0
     while stack:
         path, module, depth = stack.pop()
+        count += 1
         if depth > MAX_MODULE_DEPTH:
             raise UnreadableError("its modules are nested too deep")
+        if count > MAX_PATHS:
+            raise UnreadableError(f"its modules have over {MAX_PATHS:,} paths")
         yield path, module
         below = [
             (f"{path}.{name}" if path else name, child, depth + 1)
@@ -126,27 +132,39 @@ def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def container_in_itself(payload: Any) -> Any:
-    """Return a container that holds itself at any depth; None if there is none."""
-    done: set[int] = set()
+def nesting_flaw(payload: Any) -> tuple[str, str] | None:
+    """Return the flaw of nested containers on which later walks would not end, and advice.
+
+    A container may hold itself. Or containers are shared so often, level by level, that their paths
+    are far more than they are: each level may double them.
+    """
+    paths: dict[int, int] = {}
     for value in everything(payload):
-        ring = _ring(value, done) if isinstance(value, (Instance, dict, list)) else None
+        if not isinstance(value, (Instance, dict, list)) or id(value) in paths:
+            continue
+        ring = _count_paths(value, paths)
         if ring is not None:
-            return ring
+            what = f"a {ring.what if isinstance(ring, Instance) else type(ring).__name__}"
+            return f"{what} of it contains itself", "save the model again without the ring"
+        if paths[id(value)] > len(paths) + MAX_PATHS:
+            what = f"its shared modules, lists and dictionaries have over {MAX_PATHS:,} paths"
+            return what, "save the model again with fewer names for each module"
     return None
 
 
-def _ring(start: Any, done: set[int]) -> Any:
+def _count_paths(start: Any, paths: dict[int, int]) -> Any:
+    """Add the number of paths below each container to `paths`; return one that holds itself."""
     above: set[int] = set()
     stack: list[tuple[Any, bool]] = [(start, False)]
     while stack:
         value, left = stack.pop()
         if left:
             above.discard(id(value))
-            done.add(id(value))
+            count = 1 + sum(paths[id(part)] for part in _containers(value))
+            paths[id(value)] = min(count, sys.maxsize)  # a file could make it any size
         elif id(value) in above:
             return value
-        elif id(value) not in done:
+        elif id(value) not in paths:
             above.add(id(value))
             stack.append((value, True))
             stack += ((part, False) for part in _containers(value))

@@ -1,27 +1,25 @@
 """Compare the bytes of a torch zip with its checksums; torch does not."""
 
 import os
-import struct
-import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from modswap.io.raw.byte_range import ByteRange
+from modswap.io.raw.torch_zip_layout import read_archive
 from modswap.io.raw.watching import damaged
 from modswap.io.recognise.look import Look
 
 UNKNOWN = "it was written without checksums: a damaged byte in its weights would not be noticed"
 _BLOCK_BYTES = 4 << 20
-_HEADER_BYTES = 30  # of a zip entry, before its name
 
 
 def without_checksums(look: Look) -> bool:
     """Return whether a torch zip was written without checksums."""
-    with zipfile.ZipFile(look.file) as archive:
-        data = [e for e in archive.infolist() if "/data/" in e.filename and e.file_size]
-    return bool(data) and not any(entry.CRC for entry in data)
+    records = read_archive(look.file).records.items()
+    weights = [held for name, held in records if name.startswith("data/") and held.nbytes]
+    return bool(weights) and all(held.crc is None for held in weights)
 
 
 def compare_checksums(look: Look) -> None:
@@ -32,24 +30,12 @@ def compare_checksums(look: Look) -> None:
     """
     if without_checksums(look):
         return
-    with zipfile.ZipFile(look.file) as archive:
-        entries = [entry for entry in archive.infolist() if entry.file_size]
+    records = [held for held in read_archive(look.file).records.values() if held.nbytes]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # zlib releases the lock of the interpreter
-        sums = pool.map(lambda entry: _checksum(look.file, entry), entries)
-        for entry, found in zip(entries, sums, strict=True):
-            if found != entry.CRC:
-                held = ByteRange(entry.file_size, look.file, crc=entry.CRC, name=entry.filename)
-                raise damaged(held, found)
-
-
-def _checksum(file: Path, entry: zipfile.ZipInfo) -> int:
-    """Return the CRC-32 of an entry's bytes."""
-    with file.open("rb") as stream:
-        stream.seek(entry.header_offset)
-        # padded: the checksum of a file that is cut short differs anyway
-        header = stream.read(_HEADER_BYTES).ljust(_HEADER_BYTES, b"\0")
-    name, extra = struct.unpack("<HH", header[26:])
-    return _sum(file, entry.header_offset + _HEADER_BYTES + name + extra, entry.file_size)
+        sums = pool.map(lambda held: _sum(look.file, held.start, held.nbytes), records)
+        for held, found in zip(records, sums, strict=True):
+            if found != (held.crc or 0):
+                raise damaged(replace(held, crc=held.crc or 0), found)
 
 
 def _sum(file: Path, start: int, nbytes: int) -> int:

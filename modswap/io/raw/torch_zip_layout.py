@@ -138,7 +138,7 @@ def _archive(
         start = entry.header_offset + _LOCAL.size + named + extra
         size = entry.file_size
         data = held[start : start + size] if file is None else b""
-        # torch can be told to write no checksums; nothing at all has the checksum 0
+        # torch has an option to write no checksums; no bytes at all have the checksum 0
         crc = entry.CRC if entry.CRC or not size else None
         records[name] = ByteRange(size, file, start, data, crc, entry.filename)
     return Archive(root, records), entries

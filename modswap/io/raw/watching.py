@@ -128,7 +128,7 @@ def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> None:
         for block in _blocks(descriptor, front, start, start + extent.nbytes):
             # bytes are compared at the speed of memory, views item by item
             if os.pread(source, len(block), position) != block.tobytes():
-                what = f"the disk did not keep what was copied of {extent.name or 'a tensor'}"
+                what = f"the disk changed the bytes that were copied of {extent.name or 'a tensor'}"
                 raise CheckpointError(what, str(file), "write to another disk")
             position += len(block)
     finally:

@@ -1,1 +1,1 @@
-"""Recipes: YAML read with the place of every key, and edited line by line."""
+"""Read recipes in YAML with the place of every key, and edit them line by line."""

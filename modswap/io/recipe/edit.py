@@ -7,6 +7,7 @@ import yaml
 from modswap.core.decided.remedies import Edit
 from modswap.core.errors import CheckpointError, RecipeError
 from modswap.io.raw.atomic import replacing
+from modswap.io.recognise.look import unreadable
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -94,8 +95,7 @@ def rewrite(file: Path, before: str, after: str) -> None:
     try:
         raw = file.read_bytes()
     except OSError as error:
-        what = f"it cannot be read again: {error.strerror}"
-        raise CheckpointError(what, str(file), "check its permissions") from None
+        raise unreadable(file, error) from None
     mark = _BOM if raw.startswith(_BOM) else b""
     if raw != mark + before.encode():
         raise CheckpointError("it was changed meanwhile", str(file), "try again")

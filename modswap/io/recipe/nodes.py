@@ -63,7 +63,7 @@ def read_document(text: str, name: str) -> Document:
         name: Name of the file, for errors.
 
     Raises:
-        RecipeError: If it is no YAML, holds several documents, or exceeds a bound.
+        RecipeError: If it is not YAML, holds several documents, or exceeds a bound.
     """
     if len(text) > MAX_CHARACTERS:
         what = (
@@ -97,7 +97,9 @@ class _Composer(yaml.SafeLoader):
         except (ValueError, OverflowError):
             # raised for escapes beyond Unicode, and for versions of thousands of digits
             where = _placed(self.get_mark(), self._file)
-            raise RecipeError("it is no YAML: a number is too large", where, "correct it") from None
+            raise RecipeError(
+                "it is not YAML: a number is too large", where, "correct it"
+            ) from None
 
     def get_event(self) -> Any:
         """Return the next event; refuse several documents, deep nesting and too many nodes."""
@@ -133,7 +135,9 @@ def _explained(error: yaml.YAMLError, text: str, name: str) -> RecipeError:
     if "\t" in line[: mark.column + 1]:
         return RecipeError("a tab where YAML takes spaces", place, "indent with spaces")
     said = " ".join(part for part in (error.context, error.problem) if part)  # type: ignore[attr-defined] # errors with a mark have both
-    return RecipeError(f"it is no YAML: {said:.160}", place, "check quotes, colons and indentation")
+    return RecipeError(
+        f"it is not YAML: {said:.160}", place, "check quotes, colons and indentation"
+    )
 
 
 def _position(node: yaml.Node) -> tuple[int, int]:
@@ -204,7 +208,7 @@ class _Reading:
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str":
             return self._characters(node, ())
         what = shown(node.value) if isinstance(node, yaml.ScalarNode) else "that begins here"
-        self._fail(f"the key {what} is no text", node, "quote it")
+        self._fail(f"the key {what} is not text", node, "quote it")
         return None
 
     def _scalar(self, node: yaml.ScalarNode, kind: str, place: Place) -> Any:
@@ -237,7 +241,7 @@ class _Reading:
                 pass
             except (ValueError, IndexError, KeyError):
                 what = "truth value" if kind == "bool" else "number"
-                self._fail(f"{shown(node.value)} is no {what}", node, "correct it", place)
+                self._fail(f"{shown(node.value)} is not a {what}", node, "correct it", place)
                 return None
         self._fail(f"{shown(node.value)} is too large a number", node, "correct it", place)
         return None

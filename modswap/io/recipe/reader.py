@@ -18,6 +18,7 @@ from modswap.core.errors import CheckpointError, RecipeError, together
 from modswap.core.words.nearest import file_near
 from modswap.io.recipe.errors import MAX_MISTAKES, sentences
 from modswap.io.recipe.nodes import EXAMPLE, EXPONENT, MAX_CHARACTERS, read_document, shown
+from modswap.io.recognise.look import unreadable
 
 _MAX_PATTERN_CHARACTERS = 200_000  # of all patterns, with every brace expanded
 
@@ -47,7 +48,7 @@ def _typed() -> str:
 
 
 def _no_text(error: UnicodeDecodeError, name: str) -> RecipeError:
-    what = f"it is no text: byte {error.start} is not UTF-8"
+    what = f"it is not text: byte {error.start} is not UTF-8"
     return RecipeError(what, name, "save it as UTF-8, or name the recipe")
 
 
@@ -66,8 +67,7 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError as error:
         raise _no_text(error, str(file)) from None
     except OSError as error:
-        what = f"it cannot be read: {error.strerror}"
-        raise CheckpointError(what, str(file), "check its permissions") from None
+        raise unreadable(file, error) from None
 
 
 def parse_recipe(

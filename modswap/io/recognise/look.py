@@ -78,7 +78,12 @@ def _missing(file: Path, error: OSError | ValueError) -> CheckpointError:
     if isinstance(error, FileNotFoundError):
         fix = file_near(file) or "check the name and the folder"
         return CheckpointError("no such file", str(file), fix)
-    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return unreadable(file, error)
+
+
+def unreadable(file: Path, error: OSError | ValueError) -> CheckpointError:
+    """Return the error for a file that the operating system refuses to read."""
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
     what = f"it cannot be read: {reason}"
     return CheckpointError(what, str(file), "check the name and its permissions")
 
@@ -98,13 +103,10 @@ def _zip(look: Look) -> Look:
     if double is not None:
         what = f"two entries of its zip have one name: {double!r}"
         raise look.error(what, "do not use it: programs would read different tensors")
-    if _is_torch(names) and (found := flaw(look.file, look.size, entries)):
+    look = replace(look, names=names, sizes=tuple(entry.file_size for entry in entries))
+    if has_entry(look, "data.pkl") and (found := flaw(look.file, look.size, entries)):
         raise look.error(*found)
-    return replace(look, names=names, sizes=tuple(entry.file_size for entry in entries))
-
-
-def _is_torch(names: tuple[str, ...]) -> bool:
-    return any(name.partition("/")[2] == "data.pkl" for name in names)
+    return look
 
 
 def has_entry(look: Look, name: str) -> bool:
@@ -149,7 +151,7 @@ def foreign(look: Look) -> CheckpointError:
         fix = f"name its folder, {look.file.parent}" if index else "name the checkpoint itself"
         return look.error(what, fix)
     what = f"it is of no known format (it begins {look.head[:8].hex(' ')})"
-    return look.error(what, "modswap reads what torch.save and safetensors write")
+    return look.error(what, "modswap reads files of torch.save and of safetensors")
 
 
 def _foreign_zip(look: Look) -> tuple[str, str] | None:

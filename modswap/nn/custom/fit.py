@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from modswap.core.decided.blueprint import Blueprint, Choice
@@ -16,6 +15,7 @@ from modswap.nn.catalogue.row import is_auto
 from modswap.nn.custom.layout import Trial, find_layout
 from modswap.nn.fit.inputs import called, read_layout, tensor_inputs
 from modswap.nn.fit.outputs import map_given
+from modswap.seeds import kept_random_state
 
 CHANNELS = {
     *("dim", "channels", "in_channels", "in_planes", "inplanes", "in_chans", "in_dim", "c1"),
@@ -209,7 +209,7 @@ def _constructed(
 ) -> nn.Module:
     """Return a module for the trial, without a change of the global random state."""
     try:
-        with torch.random.fork_rng(devices=[]):
+        with kept_random_state():
             return cls(**args).eval()
     except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
         shown = ", ".join(f"{name}={value!r}" for name, value in args.items())

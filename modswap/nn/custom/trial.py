@@ -12,6 +12,7 @@ from modswap.core.seen.values import Group, Plain, TensorInfo, Value, tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import fake_mode, needs_values
 from modswap.nn.fit.inputs import cache_fix
+from modswap.seeds import kept_random_state
 
 
 class RefusedError(Exception):
@@ -47,7 +48,7 @@ def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
     # the trial runs on the CPU, and its outputs are noted on the site's own device
     device = next((t.device for value in call.inputs for t in tensors(value)), "cpu")
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), kept_random_state():
             try:
                 return _described(_on_fakes(module, call, floating), device)
             except Exception as error:

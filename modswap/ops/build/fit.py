@@ -1,7 +1,7 @@
-"""Making every new module before any goes in."""
+"""Fit a rule to its sites, and make every new module before any goes in."""
 
 import inspect
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,14 +24,14 @@ from modswap.ops.run.describe import positional
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One new module and where it goes.
+    """A new module and the sites where it goes.
 
     Args:
         step: The rule's step.
         sites: The sites that it takes; several where the rule says `share: true`.
-        blueprint: How it was made.
+        blueprint: Class and arguments that it was made of.
         module: The module, on its site's device, in its dtype and mode.
-        notes: What was carried over or left behind, a sentence each.
+        notes: Sentences on attributes and hooks that were carried over or left behind.
     """
 
     step: Step
@@ -46,67 +46,104 @@ class Built:
         return tuple(path for site in self.sites for path in site.paths)
 
 
+Fit = Callable[["Fitter", Site], Blueprint]
+Make = Callable[[Step, tuple[Site, ...], Blueprint], Built]
+
+
 def build(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Built, ...]:
     """Return every new module that a plan asks for; the model is not touched.
 
     Args:
         model: The model, from which device, dtype, flags and plain attributes are taken over.
-        plan: Which sites.
+        plan: The sites of each rule.
         recipe: For the seed, and for files relative to it.
 
     Raises:
         RecipeError: If a rule's `with` or `args` are wrong.
         ShapeError: If a module cannot be fitted to its site.
     """
+
+    def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
+        return _make(model, step, sites, blueprint, recipe)
+
+    return build_plan(plan, recipe, Fitter.fit, make)
+
+
+def build_plan(plan: Plan, recipe: Recipe, fit: Fit, make: Make) -> tuple[Built, ...]:
+    """Return the new modules of all steps, or raise the errors of all steps together.
+
+    Args:
+        plan: The sites of each rule.
+        recipe: The recipe, for the places that errors name.
+        fit: Returns the blueprint for one site.
+        make: Makes the module of a blueprint.
+
+    Raises:
+        ModswapError: As `fit` and `make` raise it; RecipeError, if a rule cannot be carried out.
+    """
     errors: list[ModswapError] = []
-    made: list[Built] = []
+    built: list[Built] = []
     for step in plan.steps:
         try:
-            fitted = _fit(step, recipe)
+            fitted = fit_step(step, recipe, fit)
+            built += [make(step, sites, blueprint) for sites, blueprint in fitted]
         except ModswapError as error:
             for one in error.all:
                 one.rule = step.where
             errors.append(error)
-            continue
-        made += [_make(model, step, sites, blueprint, recipe) for sites, blueprint in fitted]
     if errors:
         raise together(errors)
-    return tuple(made)
+    return tuple(built)
 
 
-def _fit(step: Step, recipe: Recipe) -> list[tuple[tuple[Site, ...], Blueprint]]:
-    """Return the sites of each new module, with how it is to be made."""
+def fit_step(step: Step, recipe: Recipe, fit: Fit) -> list[tuple[tuple[Site, ...], Blueprint]]:
+    """Return the sites of each new module of a rule, with the blueprint of the module.
+
+    Raises:
+        RecipeError: If the rule is wrong, or its one shared module cannot fit all sites.
+        ShapeError: If a module cannot be fitted to its site; all sites are tried first.
+    """
     errors: list[ModswapError] = []
     fitted: list[tuple[Site, Blueprint]] = []
-    fit = Fitter(step, recipe)
+    fitter = Fitter(step, recipe)
     for site in step.sites:
         try:
-            fitted.append((site, fit(site)))
+            fitted.append((site, fit(fitter, site)))
         except RecipeError:
-            raise  # of the rule, and so the same at every site
+            raise  # the rule is wrong, so the error is the same at every site
         except ModswapError as error:
             errors.append(error)
     if errors:
         raise together(errors)
     if not step.rule.share:
         return [((site,), blueprint) for site, blueprint in fitted]
+    return [_shared(fitted, recipe.at("replace", step.index, "share"))]
+
+
+def _shared(
+    fitted: Sequence[tuple[Site, Blueprint]], where: str
+) -> tuple[tuple[Site, ...], Blueprint]:
+    """Return all sites with their common blueprint."""
     (first, blueprint), *others = fitted
     for site, other in others:
         if other != blueprint:
-            where = recipe.at("replace", step.index, "share")
-            what = f"{site.path} needs {_tell(other)}, {first.path} {_tell(blueprint)}"
+            what = f"{site.path} needs {_text(other)}, {first.path} {_text(blueprint)}"
             fix = "set the differing args, or use one rule for each size"
             raise RecipeError(f"one shared instance cannot fit both: {what}", where, fix)
-    return [(tuple(site for site, _ in fitted), blueprint)]
+    return tuple(site for site, _ in fitted), blueprint
 
 
-def _tell(blueprint: Blueprint) -> str:
+def _text(blueprint: Blueprint) -> str:
     args = ", ".join(f"{name}={value}" for name, value in blueprint.args.items())
     return f"{blueprint.module}({args})"
 
 
 class Fitter:
-    """What one rule puts in, ready to be fitted to each of its sites."""
+    """The class or catalogue row that a rule names, with its arguments checked.
+
+    Raises:
+        RecipeError: If the rule's `with`, `args` or `prefix` are wrong.
+    """
 
     def __init__(self, step: Step, recipe: Recipe) -> None:
         self.step = step
@@ -150,8 +187,8 @@ class Fitter:
     def _at(self, *place: str) -> str:
         return self.recipe.at("replace", self.step.index, *place)
 
-    def __call__(self, site: Site) -> Blueprint:
-        """Return how to make the module for a site."""
+    def fit(self, site: Site) -> Blueprint:
+        """Return the blueprint of the new module for a site that a pass has shown."""
         rule = self.step.rule
         if rule.layout != "auto":
             site = replace(site, layout=rule.layout, layout_reason="set by the rule")
@@ -179,15 +216,11 @@ def _not_passed_on(
 ) -> tuple[str, ...]:
     """Return a note on inputs that were None or false, and that no later call may set."""
     given = [(name, value) for site in sites for call in site.calls for name, value in call.named]
-    off = [
-        name
-        for name in ignores
-        if not is_request(name) and any(one == name and is_off(value) for one, value in given)
-    ]
+    was_off = {name for name, value in given if is_off(value)}
+    off = [name for name in ignores if name in was_off and not is_request(name)]
     if not off:
         return ()
     names = positional(old, 1 + max((int(name) for name in off if name.isdigit()), default=-1))
-    told = dict.fromkeys(names[int(name)] if name.isdigit() else name for name in off)
-    which = "it" if len(told) == 1 else "one"
-    verb = "is" if len(told) == 1 else "are"
-    return (f"{', '.join(told)} {verb} not passed on: a call that sets {which} is refused",)
+    shown = dict.fromkeys(names[int(name)] if name.isdigit() else name for name in off)
+    verb, which = ("is", "it") if len(shown) == 1 else ("are", "one")
+    return (f"{', '.join(shown)} {verb} not passed on: a call that sets {which} is refused",)

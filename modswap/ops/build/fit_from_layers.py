@@ -1,4 +1,4 @@
-"""Fitting a module to a site that no forward pass has shown: what is not known may not matter."""
+"""Fit a module to a site from the sizes of its own layers, without a forward pass."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -9,8 +9,9 @@ from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Call, Layout, Site
 from modswap.core.seen.values import TensorInfo
-from modswap.io.formats.survey import Ward
+from modswap.io.formats.survey import FileSite
 from modswap.nn.catalogue.row import Options, Replacement
+from modswap.ops.build.fit import Fitter
 
 # sides of made-up maps: one that most numbers divide, one that only powers of 2 do, a prime, a
 # small one; a choice that differs between them was made by the size of a map that nobody knows
@@ -25,29 +26,37 @@ _SHAPES: dict[Layout, Callable[[int, int], tuple[int, ...]]] = {
 }
 
 
-def fit_unseen(ward: Ward, rule: Rule, row: Replacement, options: Options) -> Blueprint:
-    """Return how to make a module for a site of which only its own layers are known.
+def fit_from_layers(known: FileSite, fitter: Fitter) -> Blueprint:
+    """Return the blueprint for a site of which only its own layers are known.
 
     Args:
-        ward: The site.
-        rule: The rule.
-        row: What goes in.
-        options: What the rule sets.
+        known: The site, with the sizes that its layers state.
+        fitter: The rule and the module that it names. A class of the user's own is given the
+            rule's arguments as they are.
 
     Raises:
         ShapeError: If the rule leaves open what only a forward pass could show.
     """
-    layout = _layout(ward, rule)
-    channels = _channels(ward, rule, row)
+    rule = fitter.step.rule
+    if fitter.cls is not None:
+        layout = None if rule.layout == "auto" else rule.layout
+        wants = None if rule.wants == "auto" else rule.wants
+        return Blueprint(rule.with_, fitter.args, layout, wants)
+    return _fit_row(known, rule, fitter.row, fitter.options)
+
+
+def _fit_row(known: FileSite, rule: Rule, row: Replacement, options: Options) -> Blueprint:
+    layout = _layout(known, rule)
+    channels = _channels(known, rule, row)
     fitted = [
-        row.fit(_made_up(ward.site, layout, channels, side), options, adapt=False)
+        row.fit(_made_up(known.site, layout, channels, side), options, adapt=False)
         for side in _SIDES
     ]
     first, *others = (one.args for one in fitted)
     open_ = [name for name in first if any(other[name] != first[name] for other in others)]
     if open_:
         what = f"{', '.join(open_)} would follow from the size of its map, which is not known"
-        raise ShapeError(what, ward.site.path, f"set `{open_[0]}` in the rule's args")
+        raise ShapeError(what, known.site.path, f"set `{open_[0]}` in the rule's args")
     named = set(_channel_options(row))
     # what a made-up map led to is the same for every map, or would have been refused
     choices = [
@@ -59,33 +68,33 @@ def fit_unseen(ward: Ward, rule: Rule, row: Replacement, options: Options) -> Bl
     return replace(fitted[0], choices=tuple(choices))
 
 
-def _layout(ward: Ward, rule: Rule) -> Layout:
+def _layout(known: FileSite, rule: Rule) -> Layout:
     if rule.layout != "auto":
         return rule.layout
-    if ward.site.layout is not None:
-        return ward.site.layout
+    if known.site.layout is not None:
+        return known.site.layout
     what = "how its tensors lie cannot be told without a forward pass"
-    raise ShapeError(what, ward.site.path, "set `layout: NCHW`, NHWC or NLC in the rule")
+    raise ShapeError(what, known.site.path, "set `layout: NCHW`, NHWC or NLC in the rule")
 
 
-def _channels(ward: Ward, rule: Rule, row: Replacement) -> int:
+def _channels(known: FileSite, rule: Rule, row: Replacement) -> int:
     names = list(_channel_options(row))
     given = next((rule.args[name] for name in names if isinstance(rule.args.get(name), int)), None)
-    sizes = ward.sizes
+    sizes = known.sizes
     if sizes is not None and (sizes.channels != sizes.gives or not sizes.keeps):
         what = f"it changes its map ({sizes.channels} to {sizes.gives} channels)"
         if sizes.channels == sizes.gives:
             what = "it changes the size of its map"
         fix = "only a swap with a forward pass can adapt to that: leave --no-forward out"
-        raise ShapeError(what, ward.site.path, fix)
+        raise ShapeError(what, known.site.path, fix)
     if sizes is not None:
         return sizes.channels
     if given is not None:
         return int(given)
     what = (
-        f"its channels cannot be told from a {ward.site.short_class or 'module of no known class'}"
+        f"its channels cannot be told from a {known.site.short_class or 'module of no known class'}"
     )
-    raise ShapeError(what, ward.site.path, f"set `{names[0]}` in the rule's args")
+    raise ShapeError(what, known.site.path, f"set `{names[0]}` in the rule's args")
 
 
 def _channel_options(row: Replacement) -> Iterator[str]:
@@ -104,10 +113,3 @@ def _made_up(site: Site, layout: Layout, channels: int, side: int) -> Site:
     """Return a site as if it had been seen to keep a map of this size."""
     seen = TensorInfo(_SHAPES[layout](channels, side), site.dtype)
     return replace(site, calls=(Call((seen,), (), seen),), layout=layout)
-
-
-def custom(rule: Rule) -> Blueprint:
-    """Return how to make a module of the user's own; the rule has to give all its arguments."""
-    layout = None if rule.layout == "auto" else rule.layout
-    wants = None if rule.wants == "auto" else rule.wants
-    return Blueprint(rule.with_, dict(rule.args), layout, wants)

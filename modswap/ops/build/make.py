@@ -2,7 +2,6 @@
 
 import zlib
 
-import torch
 from torch import nn
 
 from modswap.core.asked.import_name import import_object
@@ -13,6 +12,7 @@ from modswap.core.errors import RecipeError
 from modswap.core.seen.site import Site
 from modswap.nn.construct import construct
 from modswap.ops.run.describe import one_line
+from modswap.seeds import seeded
 
 
 def import_class(reference: str, *, folder: str, where: str) -> type[nn.Module]:
@@ -58,6 +58,5 @@ def new_module(
 
 def make_module(blueprint: Blueprint, cls: type[nn.Module] | None, seed: int) -> nn.Module:
     """Return a freshly initialised module; the random state outside is not touched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return construct(blueprint, cls)

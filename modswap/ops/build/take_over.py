@@ -1,6 +1,7 @@
 """Give a new module what its site had: device, dtype, mode, plain attributes."""
 
 import dis
+import sys
 from collections.abc import Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any
@@ -56,6 +57,27 @@ def host_attributes(module: nn.Module) -> dict[str, Any]:
         and not name.startswith("__")
         and not isinstance(value, (torch.Tensor, nn.Module))
     }
+
+
+def unknown_attributes(
+    module: nn.Module, class_name: str, attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the attributes in a file that neither the old nor the new module's class sets.
+
+    The old class is looked at only if it is torch's or modswap's own and imported already; of any
+    other class the file does not say which attributes it sets.
+
+    Args:
+        module: The new module.
+        class_name: Dotted name of the old module's class.
+        attributes: Plain attributes of the old module, as the file holds them.
+    """
+    own = set(vars(module)) | assigned(type(module).__mro__)
+    package, _, name = class_name.rpartition(".")
+    if package.startswith(("torch.nn.", "modswap.nn.")):
+        old = getattr(sys.modules.get(package), name, None)
+        own |= assigned(old.__mro__) if isinstance(old, type) else set()
+    return {name: value for name, value in attributes.items() if name not in own}
 
 
 def assigned(classes: Sequence[type]) -> set[str]:

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from modswap.core.asked.job import Job, Policy, Subject
@@ -16,6 +15,7 @@ from modswap.ops.demo.network import build_network
 from modswap.ops.demo.train import accuracy, train, write_checkpoints
 from modswap.ops.jobs.replace import replace_file
 from modswap.ops.recipes import read_recipe
+from modswap.seeds import seeded
 
 TRAIN, TEST = 3000, 400  # scenes
 HEAL_STEPS = 60
@@ -55,8 +55,7 @@ def make(folder: Path, *, width: int, steps: int, progress: Progress) -> Made:
     progress("drawing scenes of handwritten digits")
     learned, unseen = make_scenes(TRAIN, TEST)
     folder.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         network = build_network(classes=CLASSES, base_width=width)
         started = time.monotonic()
         optimizer = train(network, learned, steps, progress=progress)

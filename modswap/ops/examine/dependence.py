@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from modswap.core.decided.dependence import Change, ignored
+from modswap.core.decided.dependence import InputChange, ignored
 from modswap.core.finding import Finding
 from modswap.ops.examine.alone.movement import change_by_input
 from modswap.ops.examine.alone.pair import Pair
@@ -35,7 +35,7 @@ def _of_pair(pair: Pair) -> Finding:
     )
 
 
-def _ignored_input(pair: Pair, changes: Sequence[Change]) -> Finding | None:
+def _ignored_input(pair: Pair, changes: Sequence[InputChange]) -> Finding | None:
     gone = ignored(changes)
     if not gone:
         return None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from modswap.core.decided.dependence import Change
+from modswap.core.decided.dependence import InputChange
 from modswap.core.finding import Finding
 from modswap.ops.examine.alone.movement import relative_change
 from modswap.ops.examine.alone.pair import Pair, outputs_of
@@ -21,7 +21,7 @@ def _of_pair(pair: Pair) -> Finding:
         relative_change(outputs_of(module, pair.inputs), outputs_of(module, pair.inputs, seed=1))
         for module in (pair.old, pair.new)
     )
-    if not Change("seed", old, new).gained:
+    if not InputChange("seed", old, new).gained:
         return Finding("determinism", pair.path, "passed")
     what = "in evaluation mode the same input gives another output each time, as it did not before"
     fix = "draw only where `self.training` says so"

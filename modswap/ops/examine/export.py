@@ -1,4 +1,4 @@
-"""The examination `export`: whether the swapped model computes the same once it is exported."""
+"""Export a copy of the swapped model, and compare the outputs of both."""
 
 import signal
 import threading
@@ -25,9 +25,11 @@ from modswap.ops.run.model_copy import (
     outputs_differ,
     too_large,
 )
+from modswap.seeds import seeded
 
-SECONDS = 180.0  # for one way, the original included
-SIZED = ("pt2", "onnx")  # ways that are told which sizes may vary
+TIMEOUT_SECONDS = 180.0  # for one way, the original included
+SIZED = ("pt2", "onnx")  # ways that take the axes whose sizes may vary
+BATCH = "a batch of "
 SIZES = "export it anew for each size that it is run at, or "
 FIX = (
     "choose a module that can be exported so, change its args, "
@@ -36,15 +38,15 @@ FIX = (
 
 
 class TookTooLongError(BaseException):
-    """The time is up; torch's own handlers do not catch it."""
+    """Raised when the time is up; torch's own handlers do not catch it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One set of tensors that the exported model is run on.
+    """A set of tensors that the exported model is run on.
 
     Args:
-        name: What a report calls it.
+        name: Name in reports.
         tensors: The tensors.
     """
 
@@ -54,12 +56,12 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A copy of a model, and what it gives for every input.
+    """A copy of a model, and its outputs for every input.
 
     Args:
         model: The copy.
-        inputs: What it is run on; those that it refuses itself are left out.
-        outputs: What it gives.
+        inputs: The inputs that the copy takes.
+        outputs: Its outputs for each of them.
     """
 
     model: Flat
@@ -69,12 +71,12 @@ class Twin:
 
 @dataclass(slots=True)
 class Tried:
-    """What became of one way.
+    """The results of an export.
 
     Args:
-        apart: For each input that agrees, the largest difference of an output.
+        apart: For each input with the same outputs, the largest difference.
         why: For each other input, the reason.
-        warned: What torch warned of.
+        warned: The warnings of torch.
     """
 
     apart: dict[str, float] = field(default_factory=dict)
@@ -85,11 +87,8 @@ class Tried:
 def export(bench: Bench) -> Iterator[Finding]:
     """Export a copy of the swapped model in every way that the recipe names, and compare it.
 
-    Where it fails, the original is exported as well: the swap is to blame only for what the
-    original could do. No compiler's message reaches the terminal.
-
-    Args:
-        bench: What to examine.
+    Where that fails, the original is exported as well: the examination fails only where the export
+    of the original holds. No message of a compiler reaches the terminal.
     """
     ways = bench.recipe.verify.export
     if not ways:
@@ -111,7 +110,7 @@ def export(bench: Bench) -> Iterator[Finding]:
 
 
 def _refused(ways: Sequence[str], bench: Bench) -> Iterator[Finding]:
-    """Yield what to say of a model that takes none of its inputs in evaluation."""
+    """Yield the findings of a model that takes none of its inputs in evaluation."""
     with bench.original():
         original = _twin(bench)
     for way in ways:
@@ -128,7 +127,7 @@ def _examined(way: str, twin: Twin, bench: Bench) -> Finding:
         what = f"{', '.join(lacking)}: not installed"
         return _skipped(way, what, "pip install onnx onnxscript onnxruntime")
     try:
-        with _bounded(SECONDS):
+        with _bounded(TIMEOUT_SECONDS):
             swapped = _tried(way, twin)
             if not swapped.why:
                 return _passed(way, swapped, heard(swapped.warned, twin.model.model))
@@ -136,11 +135,11 @@ def _examined(way: str, twin: Twin, bench: Bench) -> Finding:
                 original = _twin(bench)
             return _judged(way, swapped, _tried(way, original))
     except TookTooLongError:
-        return _skipped(way, f"it took longer than {SECONDS:.0f} s")
+        return _skipped(way, f"it took longer than {TIMEOUT_SECONDS:.0f} s")
 
 
 def _judged(way: str, swapped: Tried, original: Tried) -> Finding:
-    """Return the finding for a way that does not hold at every input."""
+    """Return the finding of a way that does not hold at every input."""
     worse = {name: why for name, why in swapped.why.items() if name in original.apart}
     if worse:
         name, why = next(iter(worse.items()))
@@ -171,7 +170,7 @@ def _data(way: str, tried: Tried) -> dict[str, Any]:
 
 
 def _twin(bench: Bench) -> Twin:
-    """Return a copy of the model as it stands, with all that it gives."""
+    """Return a copy of the model, with its outputs for all inputs."""
     prepared = bench.prepared
     case = prepared.cases[0]
     twin = copied_model(bench.model, unreal=prepared.unreal, seed=prepared.seed)
@@ -179,11 +178,11 @@ def _twin(bench: Bench) -> Twin:
     args, kwargs = live_call(case, prepared.seed, dtype)
     model = Flat(twin, args, kwargs)
     found = [
-        (one, given)
-        for one in _inputs(model, prepared.cases, prepared.seed, dtype)
-        if (given := _given(model, one.tensors)) is not None
+        (each, outputs)
+        for each in _inputs(model, prepared.cases, prepared.seed, dtype)
+        if (outputs := _outputs(model, each.tensors)) is not None
     ]
-    return Twin(model, tuple(one for one, _ in found), tuple(given for _, given in found))
+    return Twin(model, tuple(each for each, _ in found), tuple(outputs for _, outputs in found))
 
 
 def _inputs(
@@ -196,13 +195,18 @@ def _inputs(
         return
     yield Input(str(first.call), tensors)
     yield Input(f"{first.call} of other values", tuple(map(_negated, tensors)))
-    if tensors and len({t.shape[:1] for t in tensors}) == 1 and tensors[0].ndim:
-        count = 2 * len(tensors[0])
-        yield Input(f"a batch of {count}", tuple(torch.cat([t, _negated(t)]) for t in tensors))
-    for name, case in {str(one.call): one for one in reversed(cases)}.items():
+    if _has_batch(tensors):
+        twice = tuple(torch.cat([tensor, _negated(tensor)]) for tensor in tensors)
+        yield Input(f"{BATCH}{len(twice[0])}", twice)
+    for name, case in {str(case.call): case for case in reversed(cases)}.items():
         other = _tensors(model, live_call(case, seed, dtype))
         if name != str(first.call) and other is not None:
             yield Input(name, other)
+
+
+def _has_batch(tensors: Tensors) -> bool:
+    """Return whether all tensors have a first axis, of one size."""
+    return len({tensor.shape[:1] for tensor in tensors}) == 1 and tensors[0].ndim > 0
 
 
 def _negated(tensor: torch.Tensor) -> torch.Tensor:
@@ -210,7 +214,7 @@ def _negated(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _tensors(model: Flat, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensors | None:
-    """Return the tensors of a call; None if it has another form than the one that is exported."""
+    """Return the tensors of a call; None if its form is not that of the exported call."""
     leaves, structure = tree_flatten(call)
     constants = [None if torch.is_tensor(leaf) else leaf for leaf in leaves]
     if structure != model.structure or constants != model.leaves:
@@ -218,10 +222,10 @@ def _tensors(model: Flat, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Tenso
     return tuple(leaf for leaf in leaves if torch.is_tensor(leaf))
 
 
-def _given(model: Flat, tensors: Tensors) -> Tensors | None:
-    """Return what a model gives; None if it refuses the input."""
+def _outputs(model: Flat, tensors: Tensors) -> Tensors | None:
+    """Return the outputs of a model; None if it refuses the input."""
     try:
-        with _alone():
+        with _isolated():
             outputs: Tensors = model(*(tensor.clone() for tensor in tensors))
             return tuple(output.clone() for output in outputs)
     except Exception:  # noqa: BLE001 - a model's own code may raise anything
@@ -229,26 +233,25 @@ def _given(model: Flat, tensors: Tensors) -> Tensors | None:
 
 
 def _drawn(twin: Twin) -> bool:
-    """Return whether the model gives something else each time."""
+    """Return whether the outputs of the model differ from call to call."""
     if not twin.inputs:
         return False
-    with _alone():
-        torch.manual_seed(1)
+    with _isolated(seed=1):
         again = twin.model(*(tensor.clone() for tensor in twin.inputs[0].tensors))
         return outputs_differ(twin.outputs[0], again)[0] != ""
 
 
 def _tried(way: str, twin: Twin) -> Tried:
-    """Return how a model fares when it is exported in a way."""
-    if not twin.inputs:
-        return Tried()
-    shapes = [tuple(t.shape for t in one.tensors) for one in twin.inputs]
-    example = next((i for i, one in enumerate(twin.inputs) if "batch" in one.name), 0)
-    axes = _varying(shapes) if way in SIZED else ((),)
+    """Return the results of a model that is exported in a way."""
     tried = Tried()
-    _run(way, twin, range(len(shapes)), example if any(axes) else 0, axes, tried)
-    dummy = twin.inputs[0].name
-    if way in SIZED and any(axes) and dummy in tried.why:
+    if not twin.inputs:
+        return tried
+    shapes = [tuple(tensor.shape for tensor in each.tensors) for each in twin.inputs]
+    axes = _varying(shapes) if way in SIZED else ((),)
+    batches = (i for i, each in enumerate(twin.inputs) if each.name.startswith(BATCH))
+    example = next(batches, 0) if any(axes) else 0
+    _run(way, twin, range(len(shapes)), example, axes, tried)
+    if any(axes) and twin.inputs[0].name in tried.why:
         fixed = tuple(() for _ in shapes[0])
         alike = [i for i, shape in enumerate(shapes) if shape == shapes[0]]
         _run(way, twin, alike, 0, fixed, tried)
@@ -263,12 +266,12 @@ def _run(
     axes: Axes,
     tried: Tried,
 ) -> None:
-    """Export a model and run it on some of its inputs, what is found added to what was tried."""
+    """Export a model, run it on some of its inputs, and add the results to those of the way."""
     names = [twin.inputs[i].name for i in which]
-    with _alone():
+    with _isolated():
         try:
-            given = tuple(t.clone() for t in twin.inputs[example].tensors)
-            run = WAYS[way](twin.model, given, axes, tried.warned)
+            tensors = tuple(tensor.clone() for tensor in twin.inputs[example].tensors)
+            run = WAYS[way](twin.model, tensors, axes, tried.warned)
         except Exception as error:  # noqa: BLE001 - torch raises whatever its tracers lack
             tried.why.update(dict.fromkeys(names, reason(error, twin.model.model)))
             return
@@ -299,10 +302,9 @@ def _varying(shapes: Sequence[tuple[torch.Size, ...]]) -> Axes:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Run a block without gradients, without a word, and without a trace in the random state."""
-    with quiet(), redirect_stderr(StringIO()), torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+def _isolated(seed: int = 0) -> Iterator[None]:
+    """Run a block without gradients and output, from a seed; the random states are restored."""
+    with quiet(), redirect_stderr(StringIO()), seeded(seed), torch.no_grad():
         yield
 
 

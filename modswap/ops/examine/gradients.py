@@ -7,13 +7,14 @@ from torch import nn
 
 from modswap.core.decided.dependence import CLEAR
 from modswap.core.finding import Finding, Status
-from modswap.ops.examine.alone.inputs import Inputs
+from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.movement import change_by_input
 from modswap.ops.examine.alone.pair import Pair
 from modswap.ops.examine.alone.sites import finding_of, pairs
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.describe import all_finite, live_tensors, one_line
-from modswap.ops.run.isolation import put_back, seeded, set_mode
+from modswap.ops.run.isolation import put_back, set_mode
+from modswap.seeds import seeded
 
 Gradients = Mapping[str, torch.Tensor | None]
 
@@ -36,12 +37,19 @@ def _of_pair(pair: Pair) -> Finding:
         status: Status = "failed" if pair.batch > 1 else "skipped"
         return Finding("gradients", pair.path, status, what)
     without = [name for name, grad in trained.items() if grad is None]
-    if without:
-        what = f"no gradient reaches {_names(without)}: distributed training dies of it"
-        fix = "remove what the forward pass does not use, or give it `requires_grad=False`"
-        return Finding("gradients", pair.path, "failed", what, fix, {"without": without})
-    both = (trained, given)
-    broken = [n for part in both for n, g in part.items() if g is not None and not all_finite([g])]
+    return _missing(pair, without) if without else _compared(pair, trained, given)
+
+
+def _missing(pair: Pair, without: list[str]) -> Finding:
+    what = f"no gradient reaches {_names(without)}: distributed training dies of it"
+    fix = "remove what the forward pass does not use, or give it `requires_grad=False`"
+    return Finding("gradients", pair.path, "failed", what, fix, {"without": without})
+
+
+def _compared(pair: Pair, trained: Gradients, given: Gradients) -> Finding:
+    """Compare gradients with those of the original, where they do not flow or are not finite."""
+    known = [(name, grad) for part in (trained, given) for name, grad in part.items()]
+    broken = [name for name, grad in known if grad is not None and not all_finite([grad])]
     stopped = [name for name, grad in given.items() if not _flows(grad)]
     if broken or stopped:
         return _beside_the_old(pair, broken, stopped)
@@ -79,23 +87,23 @@ def _flows(grad: torch.Tensor | None) -> bool:
     return grad is not None and bool(grad.abs().max() > 0)
 
 
-def _gradients(module: nn.Module, inputs: Inputs) -> tuple[Gradients, Gradients]:
+def _backward(outputs: list[torch.Tensor]) -> None:
+    """Run backward from random weights of all outputs."""
+    losses = [(y * torch.randn_like(y)).sum().float() for y in outputs if y.requires_grad]
+    if losses:
+        torch.stack(losses).sum().backward()
+
+
+def _gradients(module: nn.Module, inputs: CallInputs) -> tuple[Gradients, Gradients]:
     """Return the gradients of parameters and of inputs after one step in training mode."""
     set_mode(module, training=True)
     module.zero_grad(set_to_none=True)
     kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    floating = [leaf.is_floating_point() for leaf in inputs.leaves]
-    sources = [
-        leaf.clone().requires_grad_(wanted)
-        for leaf, wanted in zip(inputs.leaves, floating, strict=True)
-    ]
+    sources = [leaf.clone().requires_grad_(leaf.is_floating_point()) for leaf in inputs.leaves]
     with seeded(0), torch.enable_grad():
         # a module may write into its input, which no leaf allows
         args, kwargs = inputs.live([leaf * 1 if leaf.requires_grad else leaf for leaf in sources])
-        outputs = live_tensors(module(*args, **kwargs))
-        losses = [(y * torch.randn_like(y)).sum() for y in outputs if y.requires_grad]
-        if losses:
-            torch.stack([loss.float() for loss in losses]).sum().backward()
+        _backward(live_tensors(module(*args, **kwargs)))
     put_back(dict(module.named_buffers()), kept)
     trained = {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
     given: dict[str, torch.Tensor | None] = {}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from modswap.core.decided.dependence import Change
+from modswap.core.decided.dependence import InputChange
 from modswap.core.finding import Finding
 from modswap.ops.examine.alone.inputs import is_mask
 from modswap.ops.examine.alone.movement import along, relative_change
@@ -29,7 +29,7 @@ def _of_pair(pair: Pair) -> Finding:
         what = "no axis is known to be the batch, or the original takes a single sample only"
         return Finding("independence", pair.path, "skipped", what)
     old, new = (_change_of_others(module, pair) for module in (pair.old, pair.new))
-    if not Change("sample 0", old, new).gained:
+    if not InputChange("sample 0", old, new).gained:
         return Finding("independence", pair.path, "passed")
     what = "sample 0 of a batch changes the output of other samples, as it did not before"
     fix = "look for an operation over the batch axis; a layout that is not the site's does it too"

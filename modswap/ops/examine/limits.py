@@ -1,4 +1,4 @@
-"""Where a swapped model stands against the limits of its recipe."""
+"""Compare a swapped model with the limits of its recipe."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +20,7 @@ from modswap.ops.run.inputs import Case
 
 
 def limits(bench: Bench) -> Iterator[Finding]:
-    """Yield a finding for each limit that the recipe sets.
-
-    Args:
-        bench: What is examined.
-    """
+    """Yield a finding for each limit that the recipe sets."""
     asked = bench.recipe.verify.limits
     measures = _Measures(bench)
     known: dict[str, float] = {}
@@ -45,7 +41,7 @@ def limits(bench: Bench) -> Iterator[Finding]:
 
 
 class _Measures:
-    """What a swapped model is measured by, each as a number or as why there is none."""
+    """Measures of a swapped model, each a number, or the reason why it is unknown."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -59,7 +55,7 @@ class _Measures:
         }
 
     def of(self, name: str) -> float | str:
-        """Return what a limit's name stands for."""
+        """Return the measure of a limit's name."""
         return self._ways[name]()
 
     @cached_property
@@ -68,7 +64,7 @@ class _Measures:
         return costs_of(self._bench.model, prepared.cases[0], seed=prepared.seed).model
 
     def _kept(self) -> float:
-        """Return which share of the original model's parameters is in the swapped one too."""
+        """Return the share of the original's parameters that the swapped model kept."""
         now = {id(parameter) for parameter in self._bench.model.parameters()}
         with self._bench.original() as model:
             before = list(model.parameters())
@@ -89,11 +85,8 @@ class _Measures:
 def drift(bench: Bench) -> float:
     """Return how far the outputs of the swapped model are from those of the original.
 
-    It is the norm of the difference over the norm of what was there, over all floating outputs of
-    all passes; the worst pass counts.
-
-    Args:
-        bench: Both models.
+    The distance is the norm of the difference over the norm of the original's outputs, over all
+    floating outputs; the largest of all passes counts.
     """
     cases, seed = bench.prepared.cases, bench.prepared.seed
     after = [_outputs(bench.model, case, seed) for case in cases]

@@ -1,4 +1,4 @@
-"""Passes beyond those that were asked for: other batches, modes, precisions, memory formats."""
+"""Compare shapes in other batches, modes, precisions and memory formats than the recipe's."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,87 +18,96 @@ from modswap.ops.trace.passes import Trace, trace
 
 
 def matrix(bench: Bench) -> Iterator[Finding]:
-    """Compare every module's shapes in every case, on tensors without data.
+    """Compare the shapes of every module in every case, on tensors without data.
 
-    A case in which the original itself does not run says nothing, and is passed over.
-
-    Args:
-        bench: The swap.
+    Cases in which the original itself does not run are reported as skipped.
     """
     cases = variants(bench.prepared.cases, bench.recipe.verify, thorough=bench.thorough)
     with bench.original():
-        before = [_shown(bench, case) for case in cases]
-    pairs = [(case, old) for case, old in zip(cases, before, strict=True) if old.cause is None]
-    failed = [(str(case.key), old.cause) for case, old in zip(cases, before, strict=True)]
-    left = [key for key, cause in failed if cause is not None and not needs_values(cause)]
-    unknown = [key for key, cause in failed if needs_values(cause)]
-    data = {
-        "cases": [str(case.key) for case, _ in pairs],
-        "not run by the original": left,
-        "unknown": unknown,
-    }
-    runs = [_Run(case, old, _shown(bench, case)) for case, old in pairs]
-    yield from _judged(bench, runs, data)
+        before = [(case, _traced(bench, case)) for case in cases]
+    held = [(case, trace) for case, trace in before if trace.cause is None]
+    refused = [(str(case.key), needs_values(trace.cause)) for case, trace in before if trace.cause]
+    left = [key for key, unknown in refused if not unknown]
+    unknown = [key for key, unknown in refused if unknown]
+    keys = [str(case.key) for case, _ in held]
+    data = {"cases": keys, "not run by the original": left, "unknown": unknown}
+    yield from _compared(bench, [_Run(case, old, _traced(bench, case)) for case, old in held], data)
     for keys, why in ((left, "does not run"), (unknown, "needs values to run, and has none,")):
         if keys:
-            count = "1 case" if len(keys) == 1 else f"{len(keys)} cases"
-            what = f"the original itself {why} in {count}: {'; '.join(keys[:4])}"
+            what = f"the original itself {why} in {_count(keys, 'case')}: {'; '.join(keys[:4])}"
             yield Finding("matrix", "", "skipped", what, data=data)
 
 
+def _count(items: Sequence[Any], noun: str) -> str:
+    """Return a number of items in words: 1 case, 2 cases."""
+    return f"1 {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
+
+
 class _Run(NamedTuple):
-    """One case, and what the original and the swapped model showed in it."""
+    """A case, and its traces of the original and of the swapped model."""
 
     case: Case
     before: Trace
     after: Trace
 
 
-def _judged(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what the runs show; cases that fail alike are told once."""
-    alike: dict[tuple[str, str], list[list[Finding]]] = {}
-    shown = [run for run in runs if not needs_values(run.after.cause)]
-    for run in shown:
-        found = _compared(bench, run)
-        if found:
-            words = re.sub(r"\d+", "", found[0].what.rpartition(" (with ")[0])  # sizes apart
-            alike.setdefault((found[0].path, words), []).append(found)
-    for (first, *others), *more in alike.values():
-        count = "1 further case" if len(more) == 1 else f"{len(more)} further cases"
-        again = f", and likewise in {count}" if more else ""
-        yield replace(first, what=first.what + again)
-        yield from others
-    if shown and not alike:
-        yield Finding("matrix", "", "passed", f"{len(shown)} further cases hold", data=data)
-    unseen = [run for run in runs if needs_values(run.after.cause)]
-    if unseen:
-        seen = unseen[0].after.seen
-        count = "1 case" if len(unseen) == 1 else f"{len(unseen)} cases"
+def _compared(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what differs in the runs, or that nothing does, and what could not be run."""
+    known = [run for run in runs if not needs_values(run.after.cause)]
+    failures = list(_failures(bench, known))
+    yield from failures
+    if known and not failures:
+        yield Finding("matrix", "", "passed", f"{len(known)} further cases hold", data=data)
+    unknown = [run for run in runs if needs_values(run.after.cause)]
+    if unknown:
+        seen = unknown[0].after.seen
+        count = _count(unknown, "case")
         what = f"what went in needs values, and none are computed: {seen.error} (in {count})"
         yield Finding("matrix", seen.raised_in, "skipped", what)
     yield from islice(_slower(bench, runs), 1)
 
 
-def _shown(bench: Bench, case: Case) -> Trace:
+def _failures(bench: Bench, runs: Sequence[_Run]) -> Iterator[Finding]:
+    """Yield the differences of each run; cases that differ in the same way are reported once."""
+    alike: dict[tuple[str, str], list[list[Finding]]] = {}
+    for run in runs:
+        found = _differences(bench, run)
+        if found:
+            alike.setdefault(_way(found[0], run), []).append(found)
+    for (first, *others), *more in alike.values():
+        again = f", and likewise in {_count(more, 'further case')}" if more else ""
+        yield replace(first, what=first.what + again)
+        yield from others
+
+
+def _way(found: Finding, run: _Run) -> tuple[str, str]:
+    """Return the place and the words of a difference, without its sizes and its case."""
+    return found.path, re.sub(r"\d+", "", found.what.removesuffix(_with(run)))
+
+
+def _with(run: _Run) -> str:
+    return f" (with {run.case.key})"
+
+
+def _traced(bench: Bench, case: Case) -> Trace:
     return trace(bench.model, case, seed=bench.prepared.seed, unreal=True, quick=True)
 
 
-def _compared(bench: Bench, run: _Run) -> list[Finding]:
+def _differences(bench: Bench, run: _Run) -> list[Finding]:
     old, new = renamed(run.before, bench.prepared.built).seen, run.after.seen
-    called = old.by_path()  # in one mode a site may lie idle, before as after
-    sites = (built.sites[0].path for built in bench.prepared.built)
-    paths = [path for path in sites if path in called]
+    called = old.by_path()  # a site may be idle in one mode, before and after
+    paths = [path for path in _paths(bench) if path in called]
     if run.case.autocast:  # which chooses dtypes operation by operation
         old, new = _of_any_precision(old), _of_any_precision(new)
     return [
-        Finding("matrix", one.path, "failed", f"{one.what} (with {run.case.key})", one.fix)
-        for one in judge([old], [new], paths).problems
+        Finding("matrix", problem.path, "failed", problem.what + _with(run), problem.fix)
+        for problem in judge([old], [new], paths).problems
     ]
 
 
 def _slower(bench: Bench, runs: Iterable[_Run]) -> Iterator[Finding]:
-    """Yield where channels_last is lost: no error, but what follows has to copy or is slower."""
-    paths = {built.sites[0].path for built in bench.prepared.built}
+    """Yield where channels_last is lost: no error, but later modules copy maps or are slower."""
+    paths = set(_paths(bench))
     fix = "end its forward with `.contiguous(memory_format=torch.channels_last)` if that went in"
     for case, before, after in runs:
         lost = lost_format(renamed(before, bench.prepared.built).seen, after.seen, paths)
@@ -106,6 +115,10 @@ def _slower(bench: Bench, runs: Iterable[_Run]) -> Iterator[Finding]:
             what = f"channels_last is lost: what it gives is laid out anew (with {case.key})"
             data = {"memory_format": "lost", "case": str(case.key)}
             yield Finding("matrix", lost, "passed", what, fix, data)
+
+
+def _paths(bench: Bench) -> list[str]:
+    return [built.sites[0].path for built in bench.prepared.built]
 
 
 def _of_any_precision(seen: Pass) -> Pass:
@@ -118,28 +131,25 @@ def _of_any_precision(seen: Pass) -> Pass:
 
 
 def variants(cases: tuple[Case, ...], verify: Verify, *, thorough: bool) -> tuple[Case, ...]:
-    """Return the cases that are run beside those asked for: each axis alone, or their product.
+    """Return the cases that are run beside those of the recipe: each axis alone, or their product.
 
     Args:
-        cases: Those asked for.
-        verify: What the recipe chooses.
+        cases: The cases of the recipe.
+        verify: The choices of the recipe.
         thorough: Whether every combination is run.
     """
     asked = {str(case.key) for case in cases}
+    firsts = {str(case.call): case for case in reversed(cases)}  # of each call, in any order
     calls = dict.fromkeys(str(case.call) for case in cases)
-    firsts = [next(case for case in cases if str(case.call) == call) for call in calls]
-    bases = [replace(case, mode="eval", dtype=None) for case in firsts]
-    found = (
-        case
-        for base in (bases if thorough else bases[:1])
-        for case in (_product(base, verify) if thorough else _alone(base, verify))
-    )
+    bases = [replace(firsts[call], mode="eval", dtype=None) for call in calls]
+    vary = _product if thorough else _alone
+    found = (case for base in bases[: None if thorough else 1] for case in vary(base, verify))
     named = {str(case.key): case for case in found}
     return tuple(case for key, case in named.items() if key not in asked)
 
 
 def _alone(base: Case, verify: Verify) -> Iterator[Case]:
-    """Yield cases that differ from one in a single way."""
+    """Yield cases that differ from a case in a single way."""
     yield from _batches(base, verify)
     yield base.in_mode("train")
     for precision in verify.precisions:

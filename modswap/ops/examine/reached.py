@@ -1,4 +1,4 @@
-"""Whether a swapped module runs when nothing watches it."""
+"""Compare how often sites run where no hook watches them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +15,7 @@ from modswap.ops.run.describe import one_line
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import fake_values
+from modswap.seeds import seeded
 
 _WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"
 _FASTER = (
@@ -25,58 +26,54 @@ _FASTER = (
 
 
 def reached(bench: Bench) -> Iterator[Finding]:
-    """Count how often each site runs in evaluation, before and after, without a hook anywhere.
+    """Count the runs of each site in evaluation, before and after, without a hook anywhere.
 
-    Some models take another way where a module has hooks, so that a check that hooks it changes
-    what it checks.
-
-    Args:
-        bench: The swap.
+    Some models take another way where a module has hooks, so that a check by hooks changes the
+    model that it checks.
     """
     case = bench.prepared.cases[0].in_mode("eval")
-    sites = list(bench.sites)
+    olds = {path: old for path, old, _ in bench.sites}
+    news = {path: new for path, _, new in bench.sites}
     unreal = bench.prepared.unreal
     with bench.original() as model:
-        olds = {path: old for path, old, _ in sites}
         before = _counts(model, olds, case, bench, unreal=unreal)
-        if (
-            isinstance(before, Exception)
-            and needs_values(before)
-            and not unread(model, unreal=True)
-        ):
+        if needs_values(_raised(before)) and not unread(model, unreal=True):
             unreal = False
             before = _counts(model, olds, case, bench, unreal=unreal)
-    news = {path: new for path, _, new in sites}
     after = _counts(bench.model, news, case, bench, unreal=unreal)
     cases = zip(bench.prepared.cases, bench.after, strict=True)
-    watched = next((one.seen.by_path() for at, one in cases if at.mode == case.mode), {})
+    watched = next((trace.seen.by_path() for at, trace in cases if at.mode == case.mode), {})
     for built in bench.prepared.built:
-        first = built.sites[0].path
-        for site in built.sites:
-            # an instance that sits at several sites counts all its calls at each of them
-            paths = {other.path for other in built.sites}
-            told = _Told(
-                sum(before[path] for path in paths) if isinstance(before, Counter) else before,
+        paths = [site.path for site in built.sites]
+        first = paths[0]
+        for path in paths:
+            # an instance at several sites counts all its calls at each of them
+            runs = _Runs(
+                sum(before[each] for each in paths) if isinstance(before, Counter) else before,
                 after[first] if isinstance(after, Counter) else after,
                 len(watched.get(first, ())),
-                same=type(olds[site.path]) is type(built.module),
+                same_class=type(olds[path]) is type(built.module),
             )
-            yield told.finding(site.path)
+            yield runs.finding(path)
 
 
-class _Told:
-    """How often a site ran: before, now, and now while hooks watch; or what was raised."""
+def _raised(counts: Counter[str] | Exception) -> Exception | None:
+    return counts if isinstance(counts, Exception) else None
+
+
+class _Runs:
+    """The numbers of runs of a site: before, now, and now with hooks; or exceptions."""
 
     def __init__(
-        self, before: int | Exception, after: int | Exception, watched: int, *, same: bool
+        self, before: int | Exception, after: int | Exception, watched: int, *, same_class: bool
     ) -> None:
         self.before = before
         self.after = after
         self.watched = watched
-        self.same = same  # of the old module's class
+        self.same_class = same_class  # old and new module are of one class
 
     def finding(self, path: str) -> Finding:
-        """Return what is to be said of it."""
+        """Return the finding for a site of these numbers."""
         if isinstance(self.before, Exception):
             why = "needs values" if needs_values(self.before) else "does not run without data"
             what = f"the original {why}, and none were computed: {one_line(self.before)}"
@@ -91,7 +88,7 @@ class _Told:
 
     def _counted(self, path: str, before: int, after: int) -> Finding:
         data = {"before": before, "after": after, "watched": self.watched}
-        if not before and not after and (self.same or not self.watched):
+        if not (before or after) and (self.same_class or not self.watched):
             what = "as before, the model goes around its forward in evaluation"
             return Finding("reached", path, "passed", what, data=data)
         if not after and self.watched:
@@ -106,13 +103,13 @@ class _Told:
 def _counts(
     model: nn.Module, modules: Mapping[str, nn.Module], case: Case, bench: Bench, *, unreal: bool
 ) -> Counter[str] | Exception:
-    """Return how often each module runs in one pass, or what the pass raised."""
+    """Return how often each module runs in one pass, or the exception of the pass."""
     counts: Counter[str] = Counter()
-    with untouched(model, training=False, unreal=unreal), torch.no_grad():
+    seed = bench.prepared.seed
+    with untouched(model, training=False, unreal=unreal), seeded(seed), torch.no_grad():
         for path, module in modules.items():
             vars(module)["forward"] = _counting(module.forward, path, counts)
-        torch.manual_seed(bench.prepared.seed)
-        generator = torch.Generator().manual_seed(bench.prepared.seed)
+        generator = torch.Generator().manual_seed(seed)
         args, kwargs = make([case.call.args, case.call.kwargs], generator)
         try:
             _run(model, args, kwargs, unreal=unreal)

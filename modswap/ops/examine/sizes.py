@@ -1,4 +1,4 @@
-"""Which input sizes the swapped model takes, as a rule, beside what the original took."""
+"""Find the rule of the input sizes that the swapped model takes, beside that of the original."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,16 +13,13 @@ from modswap.ops.examine.sizing.sweep import NoSweepError, Sweep, sweep
 from modswap.ops.run.inputs import Case
 from modswap.ops.trace.passes import trace
 
-KEPT = 64  # sizes in a report's data
+MAX_ACCEPTED = 64  # sizes in the data of a report
 
 
 def sizes(bench: Bench) -> Iterator[Finding]:
-    """Yield which sizes the swapped model takes, and whether the original took more.
+    """Yield the rule of the sizes that the swapped model takes, and that of the original.
 
-    It fails where one size or one area is left of many. A rule that is merely stricter is told.
-
-    Args:
-        bench: What is examined.
+    It fails where one size or one area is left of many; a rule that is only stricter passes.
     """
     try:
         seen = sweep(bench)
@@ -62,11 +59,11 @@ def _single(rule: SizeRule | None) -> bool:
 
 
 def _accepted(probes: Mapping[Size, bool]) -> list[list[int]]:
-    return [list(size) for size in sorted(s for s, ok in probes.items() if ok)[:KEPT]]
+    return [list(size) for size in sorted(s for s, ok in probes.items() if ok)[:MAX_ACCEPTED]]
 
 
 def _refusal(bench: Bench, seen: Sweep, size: Size) -> tuple[str, str]:
-    """Return the innermost module that refuses a size, and what it says."""
+    """Return the innermost module that refuses a size, and its message."""
     if size in seen.told:
         return "", seen.told[size]
     first = bench.prepared.cases[0]
@@ -85,7 +82,7 @@ def _fix(bench: Bench, where: str) -> str:
 
 
 def _site_of(bench: Bench, where: str) -> Built | None:
-    """Return what went in at the site that a path lies in; None if it lies in none."""
+    """Return the new module of the site that a path is inside; None if there is none."""
     for built in bench.prepared.built:
         if any(f"{where}.".startswith(f"{path}.") for path in built.paths):
             return built

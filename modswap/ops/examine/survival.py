@@ -1,4 +1,4 @@
-"""The examination `survival`: whether the swap is still there once the file is loaded elsewhere."""
+"""Load the written file in a fresh process, and compare the outputs with those in memory."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from torch import nn
 from modswap.core.asked.job import Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.finding import Finding
-from modswap.io.formats import blank, write
+from modswap.io.formats.writing import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.ops.examine.bench import Bench
@@ -33,25 +33,26 @@ from modswap.ops.run.model_copy import (
 )
 from modswap.ops.write.receipt import effective, make_receipt
 from modswap.ops.write.writer import for_own_file
+from modswap.seeds import seeded
 
-SECONDS = 600.0  # for a process that imports torch and runs the model once
+TIMEOUT_SECONDS = 600.0  # of a process that imports torch and runs the model once
 CHILD = """\
 import json, sys
 import torch
 from safetensors.torch import save_file
 import modswap
 from modswap.ops.run.describe import live_tensors
-told = json.load(open(sys.argv[1]))
-model = modswap.load(**told["load"])
-args, kwargs = torch.load(told["inputs"], weights_only=True)
+from modswap.seeds import seeded
+asked = json.load(open(sys.argv[1]))
+model = modswap.load(**asked["load"])
+args, kwargs = torch.load(asked["inputs"], weights_only=True)
 for module in model.modules():
     module.training = False
-if told["dtype"]:
-    model = model.to(getattr(torch, told["dtype"]))
-torch.manual_seed(0)
-with torch.no_grad():
-    given = live_tensors(model(*args, **kwargs))
-save_file({str(n): t.contiguous().clone() for n, t in enumerate(given)}, told["outputs"])
+if asked["dtype"]:
+    model = model.to(getattr(torch, asked["dtype"]))
+with seeded(0), torch.no_grad():
+    outputs = live_tensors(model(*args, **kwargs))
+save_file({str(n): t.contiguous().clone() for n, t in enumerate(outputs)}, asked["outputs"])
 """
 FACTORY = """\
 from modswap.core.asked.import_name import import_object
@@ -61,14 +62,11 @@ def build():
 
 
 def survival(bench: Bench) -> Iterator[Finding]:
-    """Tell where the host library would lose the swap; if thorough, load what is written.
+    """Yield where the host library would lose the swap; if thorough, load the written file.
 
     The file is loaded by `modswap.load` in a process that knows nothing of this one, and its
     outputs are compared with those in memory. In `check`, and for files that cannot be written
-    again, a file is made up that holds a copy of the model.
-
-    Args:
-        bench: What to examine.
+    again, a copy of the model is written instead.
     """
     yield from host_notes(bench.model, bench.subject, bench.keys, _named_factory(bench))
     if bench.thorough and bench.subject is not None:
@@ -91,7 +89,9 @@ def _reloaded(bench: Bench, subject: Subject) -> Finding:
         try:
             why = _in_child(bench, subject, file, folder)
         except subprocess.TimeoutExpired:
-            return Finding("survival", "", "skipped", f"loading took longer than {SECONDS:.0f} s")
+            return Finding(
+                "survival", "", "skipped", f"loading took longer than {TIMEOUT_SECONDS:.0f} s"
+            )
         if why:
             what = f"the written file cannot be loaded and run in a fresh process: {why}"
             fix = "load it with `modswap.load` to see why; its classes have to be importable there"
@@ -107,7 +107,7 @@ def _compared(expected: list[torch.Tensor], got: list[torch.Tensor], suffix: str
         what = f"loaded in a fresh process it computes the same, at most {apart:.2g} apart"
         return Finding("survival", "", "passed", what, data={"apart": apart, "suffix": suffix})
     what = f"loaded in a fresh process, {words}"
-    fix = "what it computes with is not in its parameters and buffers: make it a buffer"
+    fix = "it computes with values outside its parameters and buffers: make them a buffer"
     return Finding("survival", "", "failed", what, fix)
 
 
@@ -127,37 +127,36 @@ def _written(bench: Bench, subject: Subject, folder: Path) -> tuple[Path, nn.Mod
 
 
 def _outputs(bench: Bench, model: nn.Module, folder: Path) -> list[torch.Tensor]:
-    """Return what the model in memory gives, and leave its inputs for the other process."""
+    """Return the outputs of the model in memory, and write its inputs for the other process."""
     case = bench.prepared.cases[0]
     dtype = pass_dtype(model, case)
     args, kwargs = live_call(case, bench.prepared.seed, dtype)
     torch.save((args, kwargs), folder / "inputs.pt")
     if dtype is not None:
         model, _ = in_float32(copied_model(model, unreal=False), case)
-    with untouched(model, training=False), torch.no_grad():
-        torch.manual_seed(0)
+    with untouched(model, training=False), seeded(0), torch.no_grad():
         return [tensor.clone() for tensor in live_tensors(model(*args, **kwargs))]
 
 
 def _in_child(bench: Bench, subject: Subject, file: Path, folder: Path) -> str:
-    """Load the file and run it in a process of its own; return what went wrong there."""
+    """Load the file and run it in a process of its own; return the error there, or empty."""
     dtype = pass_dtype(bench.model, bench.prepared.cases[0])
-    told = {
+    asked = {
         "load": _loading(bench, subject, file, folder),
         "inputs": str(folder / "inputs.pt"),
         "outputs": str(folder / "outputs.safetensors"),
         "dtype": str(dtype).removeprefix("torch.") if dtype is not None else "",
     }
-    (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
+    (folder / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
     paths = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(  # noqa: S603 - this very interpreter, and code of our own
-        [sys.executable, "-c", CHILD, str(folder / "told.json")],
+        [sys.executable, "-c", CHILD, str(folder / "asked.json")],
         cwd=bench.recipe.source.folder or ".",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=SECONDS,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
@@ -166,7 +165,7 @@ def _in_child(bench: Bench, subject: Subject, file: Path, folder: Path) -> str:
 
 
 def _loading(bench: Bench, subject: Subject, file: Path, folder: Path) -> Mapping[str, Any]:
-    """Return what `modswap.load` is given: what the command was given, as far as it counts."""
+    """Return the arguments of `modswap.load`, from those of the command."""
     policy = for_own_file(subject.policy, bench.prepared)
     return {
         "file": str(file),
@@ -179,14 +178,14 @@ def _loading(bench: Bench, subject: Subject, file: Path, folder: Path) -> Mappin
 
 
 def _named_factory(bench: Bench) -> str:
-    """Return what the command or the recipe names to build the model; empty for neither."""
+    """Return the factory that the command or the recipe names; empty for neither."""
     if bench.subject is not None and bench.subject.factory is not None:
         return bench.subject.factory
     return bench.recipe.model.factory if bench.recipe.model is not None else ""
 
 
 def _factory(bench: Bench, subject: Subject, folder: Path) -> str | None:
-    """Return a reference to what builds the model; the recipe's own arguments are put in."""
+    """Return a reference to the factory, the recipe's arguments bound to it."""
     if subject.factory is not None:
         module, colon, name = subject.factory.rpartition(":")
         return f"{Path(module).resolve() if module.endswith('.py') else module}{colon}{name}"

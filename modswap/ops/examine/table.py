@@ -15,7 +15,7 @@ Kind = Literal["passes", "pairs", "measurement", "file"]
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """One examination.
+    """A row: an examination, and what reports and recipes need to know of it.
 
     Args:
         name: Name in reports and in `verify.skip` of a recipe.

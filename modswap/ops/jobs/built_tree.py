@@ -10,11 +10,11 @@ from modswap.core.errors import UsageError
 from modswap.core.progress import Progress
 from modswap.core.seen.site import Call
 from modswap.core.seen.tree import Tree, TreeRow
-from modswap.io.formats import read
 from modswap.io.formats.container import Container
+from modswap.io.formats.reading import read
 from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
 from modswap.nn.fake_tensors import needs_values
-from modswap.ops.reopen import load
+from modswap.ops.reopen import reopen
 from modswap.ops.run.describe import class_name
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.swap import refused
@@ -46,7 +46,7 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
             fix = "say how to build the model: `--model package.module:callable`"
             raise UsageError(what, str(subject.file), fix)
         return _implied(container)
-    loaded = load(subject)
+    loaded = reopen(subject)
     seen: Trace | None = None
     if subject.inputs:
         progress("dummy pass")

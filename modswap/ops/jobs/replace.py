@@ -9,16 +9,18 @@ from modswap.core.asked.job import Job, Subject
 from modswap.core.errors import ModswapError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress, silent
-from modswap.io.formats import ENDINGS, refuse_target
+from modswap.io.formats.choice import has_known_ending
+from modswap.io.formats.target import refuse_target
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.allowed import with_recipe
-from modswap.ops.measure.memory import RUN, bounds_of, check_memory, check_swapped_memory
+from modswap.ops.load.model import Loaded
+from modswap.ops.measure.memory import MAX_READ_BYTES, bounds_of, check_memory, check_swapped_memory
 from modswap.ops.outcomes import count_params, failure, site_outcomes
-from modswap.ops.reopen import Loaded, load
+from modswap.ops.reopen import reopen
 from modswap.ops.run.forward import named_tensors
 from modswap.ops.run.inputs import calls_of, cases_of, example_calls
 from modswap.ops.swap import Prepared, prepare, verified
-from modswap.ops.write.writer import Surgery
+from modswap.ops.write.writer import Writer
 
 
 def replace_file(job: Job, progress: Progress = silent) -> Outcome:
@@ -54,8 +56,8 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     if job.out is not None:
         refuse_target(subject.file, job.out, force=job.force)
     progress(f"loading {subject.file}")
-    loaded = load(_bounded(subject, job.out, unreal=unreal), recipe)
-    surgery = Surgery(replace(job, subject=subject), loaded, progress, unread=unreal)
+    loaded = reopen(_bounded(subject, job.out, unreal=unreal), recipe)
+    writer = Writer(replace(job, subject=subject), loaded, progress, unread=unreal)
     large = () if unreal else _too_large(loaded)
     unreal = unreal or bool(large)
     calls = calls_of(subject.inputs) or (() if recipe.inputs else example_calls(loaded.model))
@@ -86,14 +88,14 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
                 subject,
                 thorough=job.thorough or recipe.verify.thorough,
                 keys=_keys(loaded),
-                write=_writing(surgery, outcome, prepared),
+                write=_writing(writer, outcome, prepared),
                 progress=progress,
             )
             verdict = examined(standing.verdict, bench)
             outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
             if not verdict.ok:
                 raise failure(verdict)
-            outcome = surgery.finish(outcome, prepared)
+            outcome = writer.finish(outcome, prepared)
     except ModswapError as error:
         outcome = replace(outcome, error=error)
     return replace(outcome, seconds=time.monotonic() - started)
@@ -106,26 +108,24 @@ def _keys(loaded: Loaded) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str))
 
 
-def _writing(
-    surgery: Surgery, outcome: Outcome, prepared: Prepared
-) -> Callable[[Path], Path] | None:
+def _writing(writer: Writer, outcome: Outcome, prepared: Prepared) -> Callable[[Path], Path] | None:
     """Return what writes the swapped model into a folder; None for a dry run."""
-    if surgery.job.out is None:
+    if writer.job.out is None:
         return None
-    return lambda folder: surgery.write_copy(folder, outcome, prepared)
+    return lambda folder: writer.write_copy(folder, outcome, prepared)
 
 
 def _bounded(subject: Subject, out: Path | None, *, unreal: bool) -> Subject:
     """Return the subject with a bound to the weights that are read where they cannot be mapped."""
-    if out is not None and out.suffix.lower() in ENDINGS:
+    if out is not None and has_known_ending(out):
         return subject  # what is written in another format has to be read
-    return replace(subject, policy=replace(subject.policy, most=0 if unreal else RUN))
+    return replace(subject, policy=replace(subject.policy, most=0 if unreal else MAX_READ_BYTES))
 
 
 def _too_large(loaded: Loaded) -> tuple[str, ...]:
     """Return in words that a model is too large to be run on its weights; empty if it is not."""
     held = {id(t): t.nbytes for t in named_tensors(loaded.model).values()}
     nbytes = sum(held.values())
-    if nbytes <= RUN:
+    if nbytes <= MAX_READ_BYTES:
         return ()
     return (f"the passes ran on shapes alone: reading {nbytes / 2**30:.1f} GiB would take memory",)

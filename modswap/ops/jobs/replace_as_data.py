@@ -1,33 +1,34 @@
 """A swap that builds nothing of the file: its pickle is changed as data, no pass is run."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
 
 from modswap.core.asked.job import Job
+from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.optimizer import Parameter
 from modswap.core.decided.plan import Plan, Step, make_plan
-from modswap.core.errors import CheckpointError, ModswapError, RecipeError, together
+from modswap.core.errors import CheckpointError, ModswapError, RecipeError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.kept.receipt import read_receipt
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
-from modswap.io.formats import refuse_target, rewriting
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.format import Swap, Swaps
-from modswap.io.formats.survey import Place, Survey, Ward, survey
+from modswap.io.formats.outline import survey
+from modswap.io.formats.survey import FilePlace, Survey
+from modswap.io.formats.target import refuse_target
+from modswap.io.formats.writing import prepare_rewriting
 from modswap.io.pickled.optimizers import Parameters
-from modswap.io.recognise.look import look_at
 from modswap.io.rewriting import Rewriting
-from modswap.ops.build.fit import Built, Fitter
-from modswap.ops.build.fit_from_layers import custom, fit_unseen
+from modswap.ops.build.fit import Built, Fitter, build_plan
+from modswap.ops.build.fit_from_layers import fit_from_layers
 from modswap.ops.build.make import new_module
-from modswap.ops.build.take_over import assigned, take_over
+from modswap.ops.build.take_over import take_over, unknown_attributes
 from modswap.ops.outcomes import count_params, site_outcomes
 from modswap.ops.run.describe import one_line
 from modswap.ops.swap import Prepared
@@ -56,8 +57,8 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
     if job.out is not None:
         refuse_target(job.subject.file, job.out, force=job.force)
     progress(f"reading {job.subject.file}")
-    found = survey(look_at(job.subject.file))
-    plan = make_plan(job.recipe, [ward.site for ward in found.wards])
+    found = survey(job.subject.file)
+    plan = make_plan(job.recipe, [one.site for one in found.sites])
     built = _built(plan, found, job)
     prepared = _prepared(plan, built, job)
     outcome = Outcome(
@@ -100,66 +101,34 @@ def _built(plan: Plan, found: Survey, job: Job) -> tuple[Built, ...]:
     """Return every new module.
 
     Raises:
-        ModswapError: If a rule selects what it should not, or leaves open what only a pass shows.
+        ModswapError: If a rule is wrong, or needs a size that only a forward pass shows.
     """
-    wards = {ward.site.path: ward for ward in found.wards}
-    errors: list[ModswapError] = []
-    built: list[Built] = []
-    for step in plan.steps:
-        try:
-            fitter = Fitter(step, job.recipe)
-            built += _of_step(step, fitter, wards, job)
-        except ModswapError as error:
-            errors.append(error)
-    if errors:
-        raise together(errors)
-    return tuple(built)
+    known = {one.site.path: one for one in found.sites}
+
+    def fit(fitter: Fitter, site: Site) -> Blueprint:
+        return fit_from_layers(known[site.path], fitter)
+
+    def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
+        old = known[sites[0].path]
+        module = _new_module(step, sites, blueprint, job.recipe)
+        attributes = unknown_attributes(module, old.site.class_name, old.attributes)
+        return Built(step, sites, blueprint, module, take_over(module, sites[0], attributes))
+
+    return build_plan(plan, job.recipe, fit, make)
 
 
-def _of_step(step: Step, fitter: Fitter, wards: Mapping[str, Ward], job: Job) -> list[Built]:
-    errors: list[ModswapError] = []
-    fitted: list[tuple[Site, Blueprint]] = []
-    for site in step.sites:
-        try:
-            fitted.append((site, _fit(wards[site.path], step, fitter)))
-        except ModswapError as error:
-            errors.append(error)
-    if errors:
-        raise together(errors)
-    if step.rule.share:
-        return [_one(step, step.sites, fitted[0][1], wards, job)]
-    return [_one(step, (site,), blueprint, wards, job) for site, blueprint in fitted]
-
-
-def _fit(ward: Ward, step: Step, fitter: Fitter) -> Blueprint:
-    if fitter.cls is not None:
-        return custom(step.rule)
-    return fit_unseen(ward, step.rule, fitter.row, fitter.options)
-
-
-def _one(
-    step: Step,
-    sites: tuple[Site, ...],
-    blueprint: Blueprint,
-    wards: Mapping[str, Ward],
-    job: Job,
-) -> Built:
-    where = job.recipe.at("replace", step.index, "args")
+def _new_module(
+    step: Step, sites: tuple[Site, ...], blueprint: Blueprint, recipe: Recipe
+) -> nn.Module:
+    """Return a new module, made of arguments that no forward pass has checked."""
     try:
-        module = new_module(step, sites, blueprint, job.recipe)
+        return new_module(step, sites, blueprint, recipe)
     except ModswapError:
         raise
     except Exception as error:
         what = f"{step.rule.with_} refused its args for {sites[0].path!r}: {one_line(error)}"
+        where = recipe.at("replace", step.index, "args")
         raise RecipeError(what, where, "give every argument that it needs") from error
-    notes = take_over(module, sites[0], _carried(module, wards[sites[0].path].attributes))
-    return Built(step, sites, blueprint, module, notes)
-
-
-def _carried(module: nn.Module, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that the new module's own class knows nothing of."""
-    own = assigned(type(module).__mro__)
-    return {n: v for n, v in attributes.items() if n not in own and n not in vars(module)}
 
 
 def _growth(built: Sequence[Built]) -> int:
@@ -174,14 +143,14 @@ def _rewriting(job: Job, found: Survey, prepared: Prepared) -> Rewriting:
     )
     container = Container(found.format, job.subject.file, None, slots, found.metadata)
     parameters = _parameters(found, prepared)
-    done = rewriting(container, Swaps(swaps, parameters), job.out, job.subject.policy)
+    done = prepare_rewriting(container, Swaps(swaps, parameters), job.out, job.subject.policy)
     if done is None:
         what = "it cannot be rewritten as data in another format"
         raise CheckpointError(what, str(job.subject.file), "give OUT the ending that the file has")
     return done
 
 
-def _swap(slot: Slot, place: Place, prepared: Prepared) -> Swap:
+def _swap(slot: Slot, place: FilePlace, prepared: Prepared) -> Swap:
     dtype = getattr(torch, place.dtype)
     return Swap(slot, tuple((one.paths, copied(one.module, dtype)) for one in prepared.built))
 
@@ -195,8 +164,8 @@ def _parameters(found: Survey, prepared: Prepared) -> Parameters:
         own.setdefault(parameter.name.rpartition(".")[0], []).append(parameter)
     after = own.get("", [])
     done: set[int] = set()
-    for ward in found.wards:
-        path = ward.site.path
+    for one in found.sites:
+        path = one.site.path
         module = swapped.get(path)
         if module is not None and id(module) not in done:
             done.add(id(module))

@@ -14,9 +14,10 @@ from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site, extent
 from modswap.core.seen.values import difference
 from modswap.ops.apply import apply
+from modswap.ops.load.model import Loaded
 from modswap.ops.outcomes import failure
 from modswap.ops.recipes import parse_recipe
-from modswap.ops.reopen import Loaded, load
+from modswap.ops.reopen import reopen
 from modswap.ops.run.inputs import Case, DummyCall, example_calls
 from modswap.ops.swap import prepare, verified
 from modswap.ops.trace.passes import Trace, trace
@@ -57,7 +58,7 @@ def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
         ModswapError: If the file cannot be loaded, no input fits, or no target holds.
     """
     progress(f"loading {subject.file}")
-    loaded = load(subject)
+    loaded = reopen(subject)
     progress("looking for an input that fits")
     one, call = _first_pass(loaded.model, subject)
     targets = sorted(_targets(sites_of(loaded.model, (one,))), key=lambda t: not t.likely)

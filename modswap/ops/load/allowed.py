@@ -1,4 +1,4 @@
-"""Tell which classes the user allowed a file to build."""
+"""The classes that the user allows a file to build."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ def allowed(name: str, policy: Policy) -> bool:
 
 
 def with_recipe(subject: Subject, recipe: Recipe) -> Subject:
-    """Return the subject with what the user's own recipe allows."""
+    """Return the subject with the classes that the user's own recipe allows."""
     policy = subject.policy
     allow = tuple(dict.fromkeys((*policy.allow, *recipe.allow)))
     return replace(subject, policy=replace(policy, allow=allow))

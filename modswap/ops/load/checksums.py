@@ -1,12 +1,13 @@
 """Compare a checkpoint's bytes with its checksums."""
 
 from modswap.core.asked.job import Subject
+from modswap.io.formats.choice import recognised
 from modswap.io.raw.checksums import UNKNOWN, compare_checksums, without_checksums
-from modswap.io.recognise.look import is_torch_zip, look_at
+from modswap.io.recognise.look import look_at
 
 
 def intact(subject: Subject) -> tuple[str, ...]:
-    """Compare a file's bytes with its checksums, where it has any; return what is worth telling.
+    """Compare a file's bytes with its checksums, where it has any; return the notes on them.
 
     Args:
         subject: The file.
@@ -15,14 +16,14 @@ def intact(subject: Subject) -> tuple[str, ...]:
         CheckpointError: If it is damaged.
     """
     look = look_at(subject.file)
-    if subject.policy.checksum and is_torch_zip(look):
+    if subject.policy.checksum and recognised(look).checksums:
         compare_checksums(look)
     return checksum_notes(subject)
 
 
 def checksum_notes(subject: Subject) -> tuple[str, ...]:
-    """Return what is worth telling of a file's checksums."""
+    """Return the notes on a file's checksums."""
     if not subject.policy.checksum:
         return ("its checksums were not compared (--no-checksum)",)
     look = look_at(subject.file)
-    return (UNKNOWN,) if is_torch_zip(look) and without_checksums(look) else ()
+    return (UNKNOWN,) if recognised(look).checksums and without_checksums(look) else ()

@@ -1,6 +1,6 @@
-"""What a model and its swapped sites cost, found on tensors without data."""
+"""Count the cost of a model and of its swapped sites, on tensors without data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,11 +18,12 @@ from modswap.ops.run.forward import named_tensors, pass_dtype
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
+from modswap.seeds import seeded
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What stands for a tensor that a module was given."""
+    """The shape, strides and dtype of a tensor that a module was given."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -31,7 +32,7 @@ class _Shape:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One call of a module: its arguments, shapes in place of tensors."""
+    """A call of a module: its arguments, shapes in place of tensors."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -39,7 +40,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a model costs, and what some of its modules do by themselves.
+    """The cost of a model, and that of some of its modules alone.
 
     Args:
         model: The model.
@@ -52,13 +53,16 @@ class Costs:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
+Calls = dict[str, list[Given]]
+
+
 def costs_of(
     model: nn.Module, case: Case, watched: Mapping[str, nn.Module] | None = None, *, seed: int = 0
 ) -> Costs:
-    """Return what a pass over a model costs. No weight is read, the model is as it was.
+    """Return the cost of a pass over a model. No weight is read, the model stays as it is.
 
-    Attention is counted as on the CPU, whatever device the weights are on. A site by itself is
-    charged with its input and output as well.
+    Attention is counted as on the CPU, whatever device the weights are on. A site alone is charged
+    with its input and output as well.
 
     Args:
         model: The model.
@@ -66,15 +70,14 @@ def costs_of(
         watched: Modules whose own cost is wanted, by path.
         seed: For what the model draws.
     """
-    dtype = pass_dtype(model, case)
-    given: dict[str, list[Given]] = {}
-    inference = run_unreal(model, case, dtype=dtype, seed=seed, given=(given, watched or {}))
-    training = run_unreal(model, case, dtype=dtype, seed=seed, training=True)
+    run = _Pass(model, case, pass_dtype(model, case), seed)
+    inference, calls = run.counted(watched=watched or {})
+    training, _ = run.counted(gradients=True)
     sites: dict[str, Cost] = {}
     unknown: dict[str, str] = {}
     for path, module in (watched or {}).items():
         try:
-            sites[path] = _site(module, given.get(path, ()), dtype)
+            sites[path] = _site(module, calls.get(path, ()), run.dtype)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             unknown[path] = one_line(error, 120)
     return Costs(_cost(model, inference, training), sites, unknown)
@@ -88,7 +91,8 @@ def peak_of(model: nn.Module, case: Case, *, seed: int = 0) -> int:
         case: The pass.
         seed: For what the model draws.
     """
-    return run_unreal(model, case, dtype=pass_dtype(model, case), seed=seed).peak
+    meter, _ = _Pass(model, case, pass_dtype(model, case), seed).counted()
+    return meter.peak
 
 
 def _cost(module: nn.Module, inference: Meter, training: Meter) -> Cost:
@@ -101,63 +105,66 @@ def _cost(module: nn.Module, inference: Meter, training: Meter) -> Cost:
     )
 
 
-def run_unreal(
-    model: nn.Module,
-    case: Case,
-    *,
-    dtype: torch.dtype | None,
-    seed: int = 0,
-    training: bool = False,
-    given: tuple[dict[str, list[Given]], Mapping[str, nn.Module]] | None = None,
-) -> Meter:
-    """Return what a meter counted in a pass on the meta device, or on fake tensors if that fails.
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A pass that is counted on tensors without data.
 
     Args:
         model: The model.
         case: Input and mode.
         dtype: Floating dtype of stand-ins and inputs; None for their own.
         seed: For what the model draws.
-        training: Whether to run backward as well, in training mode if the model runs in it.
-        given: Where to write the calls of modules, and these modules by path.
     """
-    run = partial(_unreal, model, case, dtype, seed, given)
-    modes = (True, False) if training else (case.mode == "train",)
-    # batch norm, for one, refuses a single value in training mode
-    tries = [(values, mode) for values in (meta_values, fake_values) for mode in modes]
-    for values, mode in tries[:-1]:
-        try:
-            return run(values, mode=mode, gradients=training)
-        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
-            del error
-    values, mode = tries[-1]
-    return run(values, mode=mode, gradients=training)
 
+    model: nn.Module
+    case: Case
+    dtype: torch.dtype | None
+    seed: int
 
-def _unreal(  # noqa: PLR0913 - one pass
-    model: nn.Module,
-    case: Case,
-    dtype: torch.dtype | None,
-    seed: int,
-    given: tuple[dict[str, list[Given]], Mapping[str, nn.Module]] | None,
-    stand_ins: StandIns,
-    *,
-    mode: bool,
-    gradients: bool,
-) -> Meter:
-    calls, watched = given or ({}, {})
-    calls.clear()
-    with (
-        untouched(model, training=mode, unreal=True),
-        plain_attention(),
-        stand_ins(model, dtype) as made,
-    ):
-        tensors, moved = made
-        torch.manual_seed(seed)
-        # made without data: not even the input is allocated
-        args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
-        _asking(model, tensors, gradients=gradients)
-        with _noted(calls, watched):
-            return metered(model, tensors, args, kwargs, gradients=gradients)
+    def counted(
+        self, *, gradients: bool = False, watched: Mapping[str, nn.Module] | None = None
+    ) -> tuple[Meter, Calls]:
+        """Return the meter of the pass, and the calls of watched modules.
+
+        The pass runs on the meta device, or on fake tensors if that fails.
+
+        Args:
+            gradients: Whether to run backward as well, in training mode if the model runs in it.
+            watched: Modules whose calls are recorded, by path.
+        """
+        # batch norm, for one, refuses a single value in training mode
+        modes = (True, False) if gradients else (self.case.mode == "train",)
+        *firsts, last = ((values, mode) for values in (meta_values, fake_values) for mode in modes)
+        for stand_ins, training in firsts:
+            try:
+                return self._run(stand_ins, watched or {}, training=training, gradients=gradients)
+            except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+                del error
+        stand_ins, training = last
+        return self._run(stand_ins, watched or {}, training=training, gradients=gradients)
+
+    def _run(
+        self,
+        stand_ins: StandIns,
+        watched: Mapping[str, nn.Module],
+        *,
+        training: bool,
+        gradients: bool,
+    ) -> tuple[Meter, Calls]:
+        model, call, calls = self.model, self.case.call, Calls()
+        with (
+            untouched(model, training=training, unreal=True),
+            seeded(self.seed),
+            plain_attention(),
+            stand_ins(model, self.dtype) as (tensors, moved),
+        ):
+            # made without data: not even the input is allocated
+            args, kwargs = (
+                moved(make(each, None, self.dtype)) for each in (call.args, call.kwargs)
+            )
+            _require_gradients(model, tensors, gradients=gradients)
+            with _recorded(calls, watched):
+                return metered(model, tensors, args, kwargs, gradients=gradients), calls
 
 
 def metered(
@@ -168,11 +175,11 @@ def metered(
     *,
     gradients: bool,
 ) -> Meter:
-    """Return what a meter counted in one pass over a model.
+    """Return the meter of one pass over a model.
 
     Args:
         model: The model.
-        tensors: What takes the place of its parameters and buffers; real or without data.
+        tensors: Stand-ins for its parameters and buffers; real or without data.
         args: Positional inputs.
         kwargs: Keyword inputs.
         gradients: Whether to keep activations and to run backward from gradients of the outputs.
@@ -193,8 +200,10 @@ def metered(
     return meter
 
 
-def _asking(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, gradients: bool) -> None:
-    """Have stand-ins ask for gradients where their parameters do; all of them if none does."""
+def _require_gradients(
+    model: nn.Module, tensors: Mapping[str, torch.Tensor], *, gradients: bool
+) -> None:
+    """Make stand-ins require gradients where their parameters do; all of them if none does."""
     if not gradients:
         return
     named = dict(model.named_parameters(remove_duplicate=False))
@@ -205,8 +214,8 @@ def _asking(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, gradients:
 
 
 @contextmanager
-def _noted(calls: dict[str, list[Given]], watched: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Write down the arguments of modules, as tensors without data of their own."""
+def _recorded(calls: Calls, watched: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Record the arguments of modules in a block, shapes in place of tensors."""
 
     def note(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         del module
@@ -234,20 +243,20 @@ def _emptied(value: Any) -> Any:
     return tree_map(empty, value)
 
 
-def _site(module: nn.Module, given: Any, dtype: torch.dtype | None) -> Cost:
-    """Return what the calls of a module cost, one after another."""
-    if not given:
+def _site(module: nn.Module, calls: Sequence[Given], dtype: torch.dtype | None) -> Cost:
+    """Return the cost of the calls of a module, one after another."""
+    if not calls:
         raise ValueError("the pass does not reach it")
     found = [
-        _cost(module, _alone(module, dtype, one), _alone(module, dtype, one, gradients=True))
-        for one in given
+        _cost(module, _alone(module, dtype, call), _alone(module, dtype, call, gradients=True))
+        for call in calls
     ]
     return Cost(
         params=found[0].params,
-        flops=sum(one.flops for one in found),
-        activation_bytes=sum(one.activation_bytes for one in found),
-        peak_inference=max(one.peak_inference for one in found),
-        peak_training=max(one.peak_training for one in found),
+        flops=sum(cost.flops for cost in found),
+        activation_bytes=sum(cost.activation_bytes for cost in found),
+        peak_inference=max(cost.peak_inference for cost in found),
+        peak_training=max(cost.peak_training for cost in found),
     )
 
 
@@ -260,17 +269,17 @@ def _alone(
         tensor = torch.empty_strided(leaf.shape, leaf.stride, dtype=leaf.dtype, device="meta")
         if not (gradients and leaf.dtype.is_floating_point):
             return tensor
-        # not the leaf itself: what works in place refuses that
+        # not the leaf itself: operations in place refuse leaves
         return tensor.requires_grad_().clone()
 
     with untouched(module, training=False, unreal=True), meta_values(module, dtype) as (tensors, _):
-        _asking(module, tensors, gradients=gradients)
+        _require_gradients(module, tensors, gradients=gradients)
         args, kwargs = tree_map(made, (given.args, given.kwargs))
         return metered(module, tensors, args, kwargs, gradients=gradients)
 
 
 def real_costs(model: nn.Module, args: tuple[Any, ...]) -> Cost:
-    """Return the same numbers counted on a real pass, which allocates; for comparing.
+    """Return the same numbers counted on a real pass, which allocates memory, to compare them.
 
     Args:
         model: The model; its gradients are dropped.

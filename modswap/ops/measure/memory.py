@@ -1,4 +1,4 @@
-"""Foretelling whether a dummy pass fits into memory, before anything of it is allocated."""
+"""Predict whether a dummy pass fits into memory, before anything of it is allocated."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,17 @@ from modswap.ops.measure.cost import costs_of, peak_of
 from modswap.ops.run.inputs import Case
 from modswap.ops.swap import Prepared
 
-RUN = 256 << 20  # bytes of weights that a pass reads; larger models run on shapes alone
+MAX_READ_BYTES = 256 << 20  # weights that a pass reads; larger models run on shapes alone
 FREE = "the memory free on this machine"
 GROUP = Path("/sys/fs/cgroup")
 
 
 class Bound(NamedTuple):
-    """What a dummy pass may take.
+    """A bound to the memory of a dummy pass.
 
     Args:
-        nbytes: So much.
-        source: Who says so.
+        nbytes: The bound.
+        source: The option, the recipe's key or the machine that sets it.
     """
 
     nbytes: int
@@ -33,10 +33,10 @@ class Bound(NamedTuple):
 
 
 def bounds_of(job: Job, *, unreal: bool) -> tuple[Bound, ...]:
-    """Return what the dummy passes of a job may take, what was asked for first.
+    """Return the bounds to the memory of the dummy passes of a job, the option first.
 
     Args:
-        job: Its option and its recipe's limit count, whether anything is allocated or not.
+        job: The job, with its option and its recipe's limit.
         unreal: Whether the passes allocate nothing, so that the machine does not matter.
     """
     limit = job.recipe.verify.limits.max_memory
@@ -53,12 +53,12 @@ def check_memory(
 ) -> None:
     """Refuse a dummy pass of a model, as it is, that would take too much; nothing is allocated.
 
-    A pass that cannot run without data is let through: what it takes is not known.
+    A pass that cannot run without data is let through: its memory is not known.
 
     Args:
         model: The model.
         cases: Its passes.
-        bounds: What they may take.
+        bounds: The bounds.
         seed: For what the model draws.
 
     Raises:
@@ -75,9 +75,9 @@ def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[
     """Refuse a dummy pass of a model, its new modules in place, that would take too much.
 
     Args:
-        model: The model; it is as it was afterwards.
-        prepared: What goes in, and the passes.
-        bounds: What they may take.
+        model: The model, which stays as it is.
+        prepared: The new modules, and the passes.
+        bounds: The bounds.
 
     Raises:
         LimitError: If one would take more; it names the site that takes most by itself.
@@ -106,12 +106,12 @@ def _fix(source: str) -> str:
 def _beyond(
     model: nn.Module, cases: Sequence[Case], bounds: Sequence[Bound], seed: int
 ) -> Iterator[tuple[Case, str, str]]:
-    """Yield the passes that take too much, in words, and whose bound it is."""
+    """Yield the passes that take too much, in words, with the source of the bound."""
     for case in cases if bounds else ():
         try:
             peak = peak_of(model, case, seed=seed)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
-            del error  # the pass itself will tell
+            del error  # the pass itself reports it
             continue
         for bound in bounds:
             if peak > bound.nbytes:
@@ -119,18 +119,18 @@ def _beyond(
 
 
 def available(group: Path = GROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return the bytes of memory that a process may still take, or None if nothing tells.
+    """Return the bytes of memory that a process may still take, or None if they are unknown.
 
     Args:
         group: Folder of the control group.
-        meminfo: What the system says of its memory.
+        meminfo: The file of the system on its memory.
     """
     found = [nbytes for nbytes in (_free_in(group), _free_of(meminfo)) if nbytes is not None]
     return min(found, default=None)
 
 
 def _free_in(group: Path) -> int | None:
-    """Return what a control group of either version leaves."""
+    """Return the free bytes of a control group of either version."""
     names = (
         ("memory.max", "memory.current", "memory.stat", "inactive_file"),
         (
@@ -143,7 +143,7 @@ def _free_in(group: Path) -> int | None:
     for limit, usage, stat, cached in names:
         most, used = _number(group / limit), _number(group / usage)
         if most is not None and used is not None:
-            # files that are cached make room when it is asked for
+            # cached files make room when memory is needed
             return most - used + (_number(group / stat, cached) or 0)
     return None
 

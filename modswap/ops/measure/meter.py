@@ -1,4 +1,4 @@
-"""Counting what a pass computes and holds, on tensors with or without data."""
+"""Count the operations and the memory of a pass, on tensors with or without data."""
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ def _sdpa(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
 
 
 def _formulas() -> Mapping[Any, Callable[..., int]]:
-    """Return what operators compute, by packet; torch's table leaves its own CPU attention out."""
+    """Return the operations of operators, by packet; torch leaves its own CPU attention out."""
     flash = getattr(torch.ops.aten, _FLASH, None)
     return flop_registry if flash is None else {**flop_registry, flash: _sdpa}
 
@@ -41,7 +41,7 @@ def _routed_backward(*args: Any) -> Any:
 
 
 _aten = torch.ops.aten
-_PLACE_BY_PLACE = {
+_ELEMENTWISE = {
     *(_aten.relu.default, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default),
     *(_aten.add.Tensor, _aten.mul.Tensor, _aten.threshold_backward.default),
 }
@@ -53,9 +53,9 @@ _OPENED: Mapping[str, Callable[..., Any]] = {
 
 
 class Meter(TorchDispatchMode):
-    """Counts operations, and the storages that live at the same time, each once.
+    """Count operations, and the storages that live at the same time, each once.
 
-    A kernel's own workspace is not seen, nor what the allocator rounds up.
+    The workspace of kernels is not counted, nor what the allocator rounds up.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Meter(TorchDispatchMode):
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Count what autograd keeps for the backward pass in a block."""
+        """Count the tensors that autograd keeps for the backward pass in a block."""
         with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor):
             yield
 
@@ -112,7 +112,7 @@ class Meter(TorchDispatchMode):
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        out = _alike(func, args)
+        out = _elementwise(func, args)
         out = func(*args, **kwargs) if out is None else out
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
@@ -136,12 +136,12 @@ class Meter(TorchDispatchMode):
         self.live -= self._sizes.pop(key)
 
 
-def _alike(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """Return what an operator of one place after another gives for tensors that lie alike.
+def _elementwise(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """Return the output of an elementwise operator on tensors of the same strides.
 
     Torch's own way on the meta device takes ten times as long. None for anything else.
     """
-    if func not in _PLACE_BY_PLACE:
+    if func not in _ELEMENTWISE:
         return None
     first, *rest = (arg for arg in args if isinstance(arg, torch.Tensor))
     same = (first.shape, first.dtype, first.stride())
@@ -153,7 +153,7 @@ def _alike(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
 
 
 class LikeCpu(TorchFunctionMode):
-    """Has attention on meta tensors take the kernel that it would take on the CPU."""
+    """Make attention on meta tensors take the kernel that it would take on the CPU."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -169,7 +169,7 @@ class LikeCpu(TorchFunctionMode):
 
 @lru_cache(maxsize=1)
 def _open_heads() -> Callable[..., Any]:
-    """Return torch's multi-head attention without its question for modes, which hides its steps."""
+    """Return torch's multi-head attention without its check for modes, which hides its steps."""
     function = F.multi_head_attention_forward
     names = {**function.__globals__, "has_torch_function": lambda _: False}
     opened = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
@@ -183,11 +183,11 @@ def _takes_flash(  # noqa: PLR0913, PLR0917 - torch's own signature
     value: torch.Tensor,
     attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002
+    is_causal: bool = False,  # noqa: FBT001, FBT002 - torch's signature
     scale: float | None = None,
-    enable_gqa: bool = False,  # noqa: FBT001, FBT002
+    enable_gqa: bool = False,  # noqa: FBT001, FBT002 - torch's signature
 ) -> bool:
-    """Return whether the CPU has a kernel that keeps no weights for these, as torch decides."""
+    """Return whether the CPU has a kernel that keeps no attention weights for these tensors."""
     del is_causal, scale
     tensors = (query, key, value)
     if not hasattr(torch.ops.aten, _FLASH) or any(t.device.type != "meta" for t in tensors):
@@ -206,9 +206,9 @@ def _flash(  # noqa: PLR0913, PLR0917 - torch's own signature
     value: torch.Tensor,
     attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002
+    is_causal: bool = False,  # noqa: FBT001, FBT002 - torch's signature
     scale: float | None = None,
-    enable_gqa: bool = False,  # noqa: FBT001, FBT002
+    enable_gqa: bool = False,  # noqa: FBT001, FBT002 - torch's signature
 ) -> Any:
     del enable_gqa
     mask = attn_mask

@@ -1,21 +1,23 @@
-"""What only real passes tell: how long one takes, and how far the outputs move."""
+"""Time real passes over a model, on its own device."""
 
 import statistics
 import time
 
+import torch
 from torch import nn
 
 from modswap.core.decided.cost import size_text
-from modswap.ops.measure.memory import RUN
+from modswap.ops.measure.memory import MAX_READ_BYTES
 from modswap.ops.run.forward import named_tensors, ready, run_model
 from modswap.ops.run.inputs import Case
 
 ROUNDS = 7
-SECONDS = 3.0  # after which no further pass is timed
+TIMEOUT_SECONDS = 3.0  # after which no further pass is timed
+SYNCHRONOUS = {"cpu", "meta"}  # devices whose work is done when a call returns
 
 
 def unread(model: nn.Module, *, unreal: bool) -> str:
-    """Return why no real pass is run over a model; empty if one may be.
+    """Return why no real pass is run over a model; empty if a pass may run.
 
     Args:
         model: The model.
@@ -25,7 +27,7 @@ def unread(model: nn.Module, *, unreal: bool) -> str:
     if any(tensor.is_meta for tensor in held.values()):
         return "the weights were not read: `modswap replace` reads them"
     nbytes = sum(tensor.nbytes for tensor in held.values())
-    if unreal and nbytes > RUN:
+    if unreal and nbytes > MAX_READ_BYTES:
         return f"a real pass would read {size_text(nbytes)} of weights"
     return ""
 
@@ -33,18 +35,29 @@ def unread(model: nn.Module, *, unreal: bool) -> str:
 def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
     """Return the milliseconds that a pass takes: the median of several, after one to warm up.
 
+    The clock is read when the devices of the model have done all their work.
+
     Args:
         model: The model, on the device on which it is to be timed.
         case: The pass.
         seed: For input and model.
     """
+    devices = {tensor.device for tensor in named_tensors(model).values()}
     with ready(model, case, seed) as (args, kwargs, dtype):
-        taken = []
-        end = time.perf_counter() + SECONDS
+        seconds = []
+        end = time.perf_counter() + TIMEOUT_SECONDS
         for number in range(ROUNDS + 1):
-            started = time.perf_counter()
+            started = _clock(devices)
             run_model(model, args, kwargs, dtype=dtype, stand_ins=None)
-            taken.append(time.perf_counter() - started)
+            seconds.append(_clock(devices) - started)
             if number and time.perf_counter() > end:
                 break
-    return 1000 * statistics.median(taken[1:])
+    return 1000 * statistics.median(seconds[1:])
+
+
+def _clock(devices: set[torch.device]) -> float:
+    """Return the time in seconds at which the work of all devices is done."""
+    for device in devices:
+        if device.type not in SYNCHRONOUS:
+            torch.accelerator.synchronize(device)
+    return time.perf_counter()

@@ -10,6 +10,7 @@ from torch import nn
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import StandIns
+from modswap.seeds import seeded
 
 
 def pass_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
@@ -72,8 +73,7 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 def ready(model: nn.Module, case: Case, seed: int) -> Iterator[tuple[Any, Any, torch.dtype | None]]:
     """Give inputs and dtype of a real pass; the model is as it was afterwards."""
     dtype = pass_dtype(model, case)
-    with untouched(model, training=case.mode == "train"), torch.no_grad():
-        torch.manual_seed(seed)
+    with untouched(model, training=case.mode == "train"), seeded(seed), torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
         args = make(case.call.args, generator, dtype)
         kwargs = make(case.call.kwargs, generator, dtype)

@@ -1,6 +1,5 @@
 """Keeping a model as it was across a forward pass."""
 
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import is_
@@ -8,6 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+
+from modswap.seeds import kept_random_state
 
 # what is registered on a module; a host may register more during a pass, hooks above all
 _TABLES = (
@@ -33,7 +34,7 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
     """Run a block with every module in one mode; put everything back afterwards.
 
     Put back are each module's own training flag and attributes, what these hold if they are dicts,
-    lists or sets, the values of buffers, Python's and torch's random states. Flags are set on each
+    lists or sets, the values of buffers, the random states. Flags are set on each
     module directly: a host's own `train()` may do more than set one.
 
     Args:
@@ -45,14 +46,12 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
     attributes = [_snapshot(module) for module in modules]
     # version counters do not tell: batch norm's kernels write past them
     buffers = [] if unreal else [(buffer, buffer.clone()) for buffer in model.buffers()]
-    python_state = random.getstate()
     try:
         for module in modules:
             module.training = training
-        with torch.random.fork_rng(devices=[]):
+        with kept_random_state():
             yield
     finally:
-        random.setstate(python_state)
         for module, saved in zip(modules, attributes, strict=True):
             _restore(module, saved)
         with torch.no_grad():
@@ -130,20 +129,3 @@ def set_mode(module: nn.Module, *, training: bool) -> None:
     """Set the flag of every module: a host's own `train()` may do more."""
     for inner in module.modules():
         inner.training = training
-
-
-class seeded:  # noqa: N801 - a context, as torch's own are
-    """Draw from a seed for the time of a block; the random states are put back."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        self.python = random.getstate()
-        self.torch = torch.get_rng_state()
-        random.seed(self.seed)
-        torch.default_generator.manual_seed(self.seed)
-
-    def __exit__(self, *_: object) -> None:
-        random.setstate(self.python)
-        torch.set_rng_state(self.torch)

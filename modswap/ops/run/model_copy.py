@@ -10,8 +10,8 @@ from torch import nn
 from modswap.io.formats.exported.agreement import apart, deviation
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, make
-from modswap.ops.run.isolation import seeded
 from modswap.ops.run.random_weights import copied
+from modswap.seeds import seeded
 
 SMALL = 256 << 20  # bytes of a model that is copied for an examination
 

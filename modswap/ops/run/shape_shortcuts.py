@@ -1,4 +1,4 @@
-"""Quick answers to what takes long on tensors without data, though its shapes are plain."""
+"""Return the outputs of common layers on tensors without data, by their shapes alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _WITHOUT_DATA = {Tensor, FakeTensor}
 
 
 class Shortcuts(TorchFunctionMode):
-    """A mode in which common layers give a tensor of the right shape, dtype and strides.
+    """A mode in which common layers return a tensor of the right shape, dtype and strides.
 
     On meta tensors torch runs these in many small steps, some in Python: milliseconds each. What
     they refuse, they refuse as before. Values are lost, and running statistics are not updated: it
@@ -27,7 +27,7 @@ class Shortcuts(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return what a function gives, or a tensor of that shape."""
+        """Return the output of a function, or a tensor of its shape."""
         named = kwargs or {}
         quick = _TABLE.get(func)
         found = None if quick is None else quick(*args, **named)
@@ -35,7 +35,7 @@ class Shortcuts(TorchFunctionMode):
 
 
 def like(x: Tensor) -> Tensor | None:
-    """Return a tensor like one that lies in memory without gaps, in either order; else None."""
+    """Return a tensor of the strides of another; None if those have gaps or another order."""
     if not x.is_floating_point() or type(x) not in _WITHOUT_DATA:
         return None
     # compared with what torch writes, as strides of axes of one place may be anything
@@ -61,7 +61,7 @@ def _unary(x: Tensor, *args: Any, **named: Any) -> Tensor | None:
 
 
 def _binary(x: Any, y: Any, *args: Any, **named: Any) -> Tensor | None:
-    """Return what adding or multiplying gives, if both lie in memory alike or one is a number."""
+    """Return the sum or product of two tensors of the same strides, or of a tensor and a number."""
     if args or named or not isinstance(x, Tensor):
         return None
     if isinstance(y, int | float):
@@ -131,7 +131,7 @@ def _interpolate(  # noqa: PLR0913, PLR0917 - torch's signature
 
 
 def _recurrent(x: Tensor, *args: Any) -> tuple[Tensor, Tensor] | None:
-    """Return what a GRU or a plain recurrent layer gives; torch goes through it step by step."""
+    """Return the outputs of a GRU or a plain recurrent layer, which torch runs step by step."""
     if len(args) != 8 or not isinstance(args[0], Tensor):
         return None
     output = _sequence(x, args[0], args)
@@ -149,7 +149,7 @@ def _lstm(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor] | None:
 
 
 def _sequence(x: Tensor, hidden: Tensor, args: tuple[Any, ...]) -> Tensor | None:
-    """Return the outputs of all steps: torch's arguments behind the input, the state told apart."""
+    """Return the outputs of all steps; the arguments are those of torch behind the input."""
     _, weights, _, layers, _, _, both_ways, batch_first = args
     # of a packed sequence the batch sizes come second, and the weights later
     if not isinstance(weights, list) or x.ndim != 3 or 0 in x.shape:

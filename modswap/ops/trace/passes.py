@@ -20,6 +20,7 @@ from modswap.ops.run.isolation import untouched
 from modswap.ops.run.shape_shortcuts import Shortcuts
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.ops.trace.recorder import Recorder
+from modswap.seeds import seeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,9 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
         untouched(model, training=training, unreal=unreal),
         recorder.attached(),
         plain_attention() if unreal else nullcontext(),
+        seeded(seed),
         torch.no_grad(),
     ):
-        torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         args, kwargs = make([case.call.args, case.call.kwargs], generator, dtype)
         if case.channels_last:

@@ -1,4 +1,4 @@
-"""Writing a swapped model as an archive of torch.export, compared with the model in memory."""
+"""Write a swapped model as an archive of torch.export, compared with the model in memory."""
 
 import inspect
 from collections.abc import Mapping
@@ -12,27 +12,20 @@ from torch.utils._pytree import tree_map
 
 from modswap.core.asked.job import Job
 from modswap.core.errors import ShapeError
-from modswap.core.kept.ledger import Changes
 from modswap.core.kept.outcome import Outcome
-from modswap.io import formats
-from modswap.io.formats.container import Container
+from modswap.io.formats.choice import format_named
 from modswap.io.formats.exported.agreement import distance
-from modswap.io.formats.exported.load import EXPORTED, packed
+from modswap.io.formats.exported.load import packed
 from modswap.io.formats.exported.program import Export, Program, export, export_of
+from modswap.io.formats.reading import read
+from modswap.io.formats.writing import write
 from modswap.io.rewriting import Records
-from modswap.ops.reopen import Loaded
+from modswap.ops.load.model import Loaded
 from modswap.ops.run.describe import live_tensors
 from modswap.ops.run.forward import named_tensors
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.swap import Prepared
-from modswap.ops.write.prove import tensor_ledger
-
-
-def is_archive(container: Container, out: Path | None) -> bool:
-    """Return whether a checkpoint is, or becomes, an archive of torch.export."""
-    if out is None:
-        return container.format == EXPORTED.name
-    return formats.target_format(container, out) is EXPORTED
+from modswap.ops.write.prove import model_changes, tensor_ledger
 
 
 def write_archive(
@@ -46,25 +39,25 @@ def write_archive(
     """Export a swapped model, write it, read it again and compare; return the outcome.
 
     Args:
-        job: What to do; without `out` the model is exported and nothing is written.
+        job: The job; without `out` the model is exported and nothing is written.
         loaded: The file, its model swapped.
         before: Every tensor of the model as it was.
-        prepared: What went in.
+        prepared: The swap.
         records: The recipe and the receipt.
-        outcome: What is known so far.
+        outcome: The outcome so far.
 
     Raises:
-        ShapeError: If torch cannot export it as it was, or what was written computes something
+        ShapeError: If torch cannot export it as it was, or the written archive computes something
             else.
         CheckpointError: If it cannot be written.
     """
     model = loaded.model
     how, program, notes = _program(model, prepared)
     outcome = replace(outcome, notes=(*outcome.notes, *notes))
-    changes = Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))
-    # of other files, what is not in the state dict comes from code and not from the file
-    archived = is_archive(loaded.container, None)
-    after = named_tensors(model) if archived else dict(model.state_dict(keep_vars=True))
+    changes = model_changes(prepared)
+    # in other formats a tensor outside the state dict comes from code and not from the file
+    traced = format_named(loaded.container.format).traced
+    after = named_tensors(model) if traced else dict(model.state_dict(keep_vars=True))
     if job.out is None:
         where = str(job.subject.file)
         found = tensor_ledger(before, after, changes, where=where, compare=False)
@@ -73,14 +66,14 @@ def write_archive(
     ledgers = []
 
     def proved(file: Path) -> None:
-        # it was written here: reading it runs nothing of anyone else's
-        own = formats.read(file, replace(job.subject.policy, trust=True)).slots[0].value
+        # this file was just written here: reading it runs no code of anyone else's
+        own = read(file, replace(job.subject.policy, trust=True)).slots[0].value
         held = {name: tensor for name, tensor in named_tensors(own).items() if name in wanted}
         ledgers.append(tensor_ledger(before, held, changes, where=str(job.out), compare=True))
         if not (prepared.unreal or how.training):
             _same(model, own, how, str(job.out))
 
-    written = formats.write(
+    written = write(
         packed(loaded.container, program, how),
         [program],
         job.out,

@@ -1,4 +1,4 @@
-"""The ledger of tensors in memory, and comparing them bit for bit."""
+"""Compare tensors in memory bit for bit, and return the ledger of a swap."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
@@ -7,6 +7,12 @@ import torch
 
 from modswap.core.kept.ledger import Changes, ledger
 from modswap.core.kept.outcome import Ledger
+from modswap.ops.swap import Prepared
+
+
+def model_changes(prepared: Prepared) -> Changes:
+    """Return the tensors of a model that a swap may change, by the paths of the new modules."""
+    return Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))
 
 
 def tensor_ledger(
@@ -17,12 +23,12 @@ def tensor_ledger(
     where: str,
     compare: bool,
 ) -> Ledger:
-    """Return what became of every tensor.
+    """Return the ledger of tensors in memory: kept, mapped, fresh and dropped.
 
     Args:
         before: Every tensor of the file as it was, by name.
         after: Every tensor of the file as it was written (or would be).
-        changes: What may change.
+        changes: The tensors that may change.
         where: The written file.
         compare: Whether to compare the bits of every kept tensor; else only names and shapes.
 
@@ -50,8 +56,10 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Return whether two tensors are equal bit for bit, NaNs included."""
     if not same_kind(a, b) or a.layout != b.layout:
         return False
-    if a.layout is not torch.strided or a.is_quantized or a.is_nested or a.is_meta:
-        return a.is_meta or _equal_parts(a, b)
+    if a.is_meta:
+        return True
+    if a.layout is not torch.strided or a.is_quantized or a.is_nested:
+        return _equal_parts(a, b)
     if a.numel() == 0:
         return True
     flat = [t.detach().resolve_conj().resolve_neg().contiguous().view(-1) for t in (a, b)]

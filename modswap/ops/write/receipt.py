@@ -1,4 +1,4 @@
-"""What travels with a written file: the recipe as it was carried out, and the receipt."""
+"""Return the records that travel inside a written file: the recipe carried out, and the receipt."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -13,11 +13,11 @@ from modswap.core.version import __version__
 from modswap.io.raw.atomic import digest
 from modswap.ops.swap import Prepared
 
-_READ = 256 << 20  # bytes of a source that are read once more for its digest
+_DIGEST_BYTES = 256 << 20  # of a larger source no digest is taken, since it is read once more
 
 
 def effective(recipe: Recipe, job: Job | None = None) -> Recipe:
-    """Return the recipe as it was carried out, without what only its user may allow."""
+    """Return the recipe as it was carried out, without `allow`, which only a user may say."""
     update: dict[str, Any] = {"allow": (), "checkpoint": None}
     if job is not None and job.subject.inputs:
         update["inputs"] = job.subject.inputs
@@ -30,7 +30,7 @@ def make_receipt(
     """Return the receipt of a swap.
 
     Args:
-        prepared: What went in; None if nothing is known of it.
+        prepared: The swap; None if nothing is known of it.
         text: The recipe as it is written beside the receipt.
         source: The file that the swap started from.
         earlier: The receipt of an earlier swap, whose modules may still be there.
@@ -53,7 +53,7 @@ def _source(file: Path) -> SourceRecord:
         return SourceRecord(name=file.name, nbytes=nbytes)
     nbytes = file.stat().st_size
     return SourceRecord(
-        name=file.name, nbytes=nbytes, sha256=digest(file) if nbytes <= _READ else ""
+        name=file.name, nbytes=nbytes, sha256=digest(file) if nbytes <= _DIGEST_BYTES else ""
     )
 
 

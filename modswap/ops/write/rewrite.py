@@ -8,7 +8,7 @@ from modswap.core.asked.job import Job
 from modswap.core.kept.ledger import ledger
 from modswap.core.kept.outcome import Ledger, Outcome
 from modswap.core.kept.receipt import Receipt
-from modswap.io import formats
+from modswap.io.formats.writing import write_rewriting
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Mark, Records, Rewriting
 from modswap.ops.load.checksums import checksum_notes
@@ -22,9 +22,9 @@ def rewritten(
     """Copy a file with new modules in it, every copy compared on the way; return the outcome.
 
     Args:
-        outcome: What is known so far.
-        rewriting: What to write.
-        job: What it is made from, and whether `out` may exist.
+        outcome: The outcome so far.
+        rewriting: The prepared file.
+        job: The source file, and whether `out` may exist.
         out: Where to write.
         records: The recipe and the receipt.
 
@@ -39,7 +39,7 @@ def rewritten(
         found.append(replace(data_ledger(rewriting, done.tensors, str(out)), proved=True))
         return done.sha256
 
-    written = formats.rewrite(source, out, put, force=job.force)
+    written = write_rewriting(source, out, put, force=job.force)
     notes = (*checksum_notes(job.subject), *outcome.notes)
     return replace(outcome, ledger=found[0], written=written, notes=notes)
 
@@ -52,7 +52,7 @@ def records_of(job: Job, prepared: Prepared, source: Path, earlier: Receipt | No
 
 
 def data_ledger(rewriting: Rewriting, after: Mapping[str, Mark], where: str) -> Ledger:
-    """Return what became of every tensor of a file that was read as data."""
+    """Return the ledger of a file that was read as data."""
     return ledger(
         rewriting.before,
         after,

@@ -1,4 +1,4 @@
-"""From a verified swap to a file: rewritten by copy where that can be, saved anew elsewhere."""
+"""Write a verified swap to a file: rewritten by copy where that is possible, else saved anew."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -14,30 +14,31 @@ from modswap.core.decided.optimizer import Parameter
 from modswap.core.kept.ledger import Changes
 from modswap.core.kept.outcome import Ledger, Outcome
 from modswap.core.progress import Progress
-from modswap.io import formats
-from modswap.io.formats import left_out, read, tensors
+from modswap.io.formats.choice import format_named, target_format
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.format import Swap, Swaps
+from modswap.io.formats.reading import read, tensors
+from modswap.io.formats.writing import left_out, prepare_rewriting, write
 from modswap.io.pickled.optimizers import Parameters
 from modswap.io.rewriting import Records
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import apply
 from modswap.ops.load.checksums import intact
-from modswap.ops.reopen import Loaded
+from modswap.ops.load.model import Loaded
 from modswap.ops.run.describe import class_name
 from modswap.ops.swap import Prepared
-from modswap.ops.write.exported_program import is_archive, write_archive
-from modswap.ops.write.prove import tensor_ledger
+from modswap.ops.write.exported_program import write_archive
+from modswap.ops.write.prove import model_changes, tensor_ledger
 from modswap.ops.write.rewrite import data_ledger, records_of, rewritten
 
 
-class Surgery:
-    """What has to be known of a file before its model is touched, and what is written after.
+class Writer:
+    """Write the file of a swap, made before the model is changed: its tensors are noted then.
 
     Args:
-        job: What to do.
-        loaded: The file.
-        progress: Told what is being done.
+        job: The job.
+        loaded: The file, its model not swapped yet.
+        progress: Called with each step.
         unread: Whether its weights are not to be read.
     """
 
@@ -47,7 +48,7 @@ class Surgery:
         self.container = loaded.container
         self.progress = progress
         self.unread = unread
-        # the old modules' tensors stay reachable here: they are what the ledger calls dropped
+        # keeps the old modules' tensors in memory, which the ledger counts as dropped
         self.before = tensors(loaded.container)
         self.persistent = set(loaded.model.state_dict())
         self.parameters = _parameters(loaded.model)
@@ -56,13 +57,13 @@ class Surgery:
         """Write the swapped model, read it back and prove what was kept; return the outcome."""
         swaps = self._swaps(prepared)
         policy = for_own_file(self.job.subject.policy, prepared)
-        rewriting = formats.rewriting(self.container, swaps, self.job.out, policy)
+        rewriting = prepare_rewriting(self.container, swaps, self.job.out, policy)
         if self.job.out is None or rewriting is None:
             checked = () if self.unread else intact(self.job.subject)
             outcome = replace(outcome, notes=(*checked, *outcome.notes))
         if rewriting is None:
             outcome = replace(outcome, notes=(*outcome.notes, *self._left(self.job.out)))
-            if is_archive(self.container, self.job.out):
+            if target_format(self.container.format, self.job.out).traced:
                 return self._archived(outcome, prepared)
             return self._saved(outcome, swaps, prepared)
         outcome = replace(outcome, notes=(*outcome.notes, *rewriting.notes))
@@ -81,7 +82,7 @@ class Surgery:
         self.progress(f"writing {self.job.out}")
         records = self._records(prepared)
         found: list[Ledger] = []
-        written = formats.write(
+        written = write(
             self.container,
             values,
             self.job.out,
@@ -94,8 +95,8 @@ class Surgery:
     def _archived(self, outcome: Outcome, prepared: Prepared) -> Outcome:
         """Export the swapped model, write it and compare what was written."""
         slot = self.container.slots[0]
-        held = _below(self.before, _inside(slot), None)
-        if not is_archive(self.container, None):
+        held = _below(self.before, slot.beginning, None)
+        if not format_named(self.container.format).traced:
             held = {name: tensor for name, tensor in held.items() if name in self.persistent}
         self.progress("exporting the swapped model")
         records = self._records(prepared)
@@ -108,9 +109,9 @@ class Surgery:
         """Write the swapped model into another folder, as `finish` does; return the file.
 
         Args:
-            folder: Where; the name is that of the target.
-            outcome: What is known so far.
-            prepared: What went in.
+            folder: The folder; the file's name is that of the target.
+            outcome: The outcome so far.
+            prepared: The swap.
 
         Raises:
             ModswapError: As `finish`.
@@ -122,7 +123,7 @@ class Surgery:
         return out
 
     def _swaps(self, prepared: Prepared) -> Swaps:
-        """Return everything that goes in."""
+        """Return the new modules of every slot."""
         slots = tuple(self._swap(slot, prepared) for slot in self.container.slots)
         swapped = tuple(f"{path}." for built in prepared.built for path in built.paths)
         after = _parameters(self.loaded.model)
@@ -136,17 +137,17 @@ class Surgery:
         return Swap(slot, modules)
 
     def _left(self, out: Path | None) -> tuple[str, ...]:
-        """Return what a file will not hold, or what it keeps that does not fit any more."""
+        """Return a note for each part that is left out, or that is kept and no longer fits."""
         return (left_out(self.container, out) if out else ()) or _left_behind(self.container)
 
     def _value(self, slot: Slot, prepared: Prepared) -> Any:
-        """Return what goes into a slot: the module changed in place, or the new weights."""
+        """Return the new value of a slot: the module changed in place, or the new weights."""
         model = self.loaded.model
         if slot.kind == "module":
             if slot.value is not model:
                 _follow(slot.value, prepared)
             return slot.value
-        covered = Changes(tuple(f"{p}." for built in prepared.built for p in built.paths))
+        covered = model_changes(prepared)
         return {
             name: slot.value[name]
             if name in slot.value and not covered.covers(name)
@@ -162,28 +163,23 @@ class Surgery:
                 after.setdefault(name, tensor)
         for slot, value in zip(self.container.slots, values, strict=True):
             if slot.kind == "weights":
-                after.update({f"{_inside(slot)}{name}": t for name, t in value.items()})
+                after.update({f"{slot.beginning}{name}": t for name, t in value.items()})
         where = str(self.container.file)
         return tensor_ledger(self.before, after, changes, where=where, compare=False)
 
     def _prove(self, file: Path, changes: Changes, prepared: Prepared) -> Ledger:
-        """Read a file that was written, and compare every kept tensor with what it was."""
+        """Read the written file, and compare every kept tensor with the one before the swap."""
         self.progress("comparing every kept tensor with the file written")
         container = read(file, for_own_file(self.job.subject.policy, prepared))
         after = tensors(container)
         before = self.before
-        old, new = _inside(self.container.slots[0]), _inside(container.slots[0])
+        old, new = self.container.slots[0].beginning, container.slots[0].beginning
         if container.format != self.container.format or old != new:
             # another container: only the weights went over, under their own names
             before = _below(before, old, self.persistent)
             after = _below(after, new, None)
-            changes = Changes(tuple(f"{p}." for b in prepared.built for p in b.paths))
+            changes = model_changes(prepared)
         return tensor_ledger(before, after, changes, where=str(self.job.out), compare=True)
-
-
-def _inside(slot: Slot) -> str:
-    """Return what a slot's tensor names begin with."""
-    return "".join(f"{key}." for key in slot.keys) + slot.prefix
 
 
 def _below(
@@ -235,7 +231,7 @@ def _floating(slot: Slot) -> torch.dtype | None:
 
 
 def _left_behind(container: Container) -> tuple[str, ...]:
-    """Return what in a training checkpoint does not fit the swapped model any more."""
+    """Return a note for each optimizer of a training checkpoint, which no longer fits the model."""
     payload = container.payload
     if not isinstance(payload, Mapping):
         return ()
@@ -255,8 +251,8 @@ def for_own_file(policy: Policy, prepared: Prepared) -> Policy:
     """Return the policy with the classes of others that the user's recipe put in.
 
     Args:
-        policy: What a file may build.
-        prepared: What went in.
+        policy: The classes that a file may build.
+        prepared: The swap.
     """
     modules = [
         module

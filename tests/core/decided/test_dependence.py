@@ -2,7 +2,7 @@
 
 import pytest
 
-from modswap.core.decided.dependence import Change, ignored, is_causal
+from modswap.core.decided.dependence import InputChange, ignored, is_causal
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,17 @@ from modswap.core.decided.dependence import Change, ignored, is_causal
 def test_only_what_is_clear_on_both_sides_is_lost_or_gained(
     old: float, new: float, lost: bool, gained: bool
 ) -> None:
-    moves = Change("mask", old, new)
+    moves = InputChange("mask", old, new)
 
     assert (moves.lost, moves.gained) == (lost, gained)
 
 
 def test_ignored_inputs_are_those_that_moved_the_original_alone() -> None:
-    moves = [Change("x", 0.5, 0.3), Change("mask", 0.5, 0.0), Change("cache", 0.0, 0.0)]
+    moves = [
+        InputChange("x", 0.5, 0.3),
+        InputChange("mask", 0.5, 0.0),
+        InputChange("cache", 0.0, 0.0),
+    ]
 
     assert ignored(moves) == ("mask",)
 

@@ -1,4 +1,7 @@
-"""Rules for sizes: the words, that no probe contradicts them, and that the probes suffice."""
+"""Rules for sizes: the words, that no probe contradicts them, and that the probes suffice.
+
+Covers: probes, two_axes.
+"""
 
 from collections.abc import Callable
 from itertools import product

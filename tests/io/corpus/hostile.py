@@ -1,6 +1,11 @@
 """Pickles inside sound zips that ask for more than a checkpoint may."""
 
-from tests.io.corpus.case import Case
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tests.io.corpus.case import FILE, Case
 from tests.io.corpus.raw import (
     bare,
     call,
@@ -39,6 +44,14 @@ def whole(**attributes: object) -> bytes:
     state = {**{table: {} for table in tables}, **dict.fromkeys(hooks, ORDERED), "training": False}
     code = new("torch.nn.modules.container", "Sequential") + b"q\1"
     return bare(code + pushed({**state, **attributes}) + b"b.")
+
+
+def _doubled(folder: Path) -> None:
+    """Write a module that is under 2**40 paths."""
+    module = nn.Sequential()
+    for _ in range(40):
+        module = nn.Sequential(module, module)
+    torch.save(module, folder / FILE)
 
 
 def _linear(size: int) -> bytes:
@@ -173,6 +186,7 @@ MODULES = (
         SEEN,
     ),
     Case("module that holds itself", whole(_modules={"0": b"h\1"}), "contains itself"),
+    Case("modules that double at every level", _doubled, "have over 200,000 paths"),
     Case(
         "module that is kept by its child",
         whole(_modules={"0": SEQUENTIAL + b")\x81" + pushed({"_modules": {"0": b"h\1"}}) + b"b"}),

@@ -120,7 +120,7 @@ CASES = (
     *(
         Case(f"recipe inside {name}", recorded(RECIPE, text), says, code, TREE)
         for name, text, says, code in (
-            ("that is no YAML", "a: [", "it is no YAML", 2),
+            ("that is no YAML", "a: [", "it is not YAML", 2),
             ("that is no UTF-8", b"\xff\xfe", "error", 2),
             ("that imports", recipe("os:system"), "may not import by itself", 4),
             ("that imports a file", recipe("canary.py:Net"), "may not import by itself", 4),

@@ -20,8 +20,8 @@ from torch import nn
 
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, UnsafeError
-from modswap.io.formats import read, tensors
 from modswap.io.formats.container import Container, named_tensors
+from modswap.io.formats.reading import read, tensors
 from tests.models import GatedNet
 
 ALLOW = Policy(allow=("tests.models.*",))

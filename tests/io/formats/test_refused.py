@@ -9,7 +9,7 @@ from torch import nn
 import modswap
 from modswap.core.asked.job import Policy
 from modswap.core.errors import ModswapError
-from modswap.io.formats import read, tensors
+from modswap.io.formats.reading import read, tensors
 from tests.io.corpus import hostile, legacy, records
 from tests.io.corpus.case import FACTORY, Case
 

@@ -17,9 +17,11 @@ from torch import nn
 
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
-from modswap.io.formats import blank, left_out, read, refuse_target, tensors, write
-from modswap.io.formats.safetensors.load import save as save_safetensors
-from modswap.io.formats.torch.load import save as save_torch
+from modswap.io.formats.reading import read, tensors
+from modswap.io.formats.safetensors.save import save as save_safetensors
+from modswap.io.formats.target import refuse_target
+from modswap.io.formats.torch.save import save as save_torch
+from modswap.io.formats.writing import blank, left_out, write
 from modswap.io.raw import atomic
 from modswap.io.rewriting import Records
 
@@ -496,7 +498,8 @@ import resource, signal, sys, torch
 from pathlib import Path
 from modswap.core.errors import CheckpointError
 from modswap.core.asked.job import Policy
-from modswap.io.formats import read, write
+from modswap.io.formats.reading import read
+from modswap.io.formats.writing import write
 from modswap.io.rewriting import Records
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 source, out = Path(sys.argv[1]), Path(sys.argv[2])

@@ -10,11 +10,11 @@ import pytest
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
 from modswap.io.pickled.values import is_weights, mapping, tensor_parts, without_wrappers
 from modswap.io.pickled.walk import (
-    container_in_itself,
     everything,
     is_plain,
     named_modules,
     named_tensors,
+    nesting_flaw,
 )
 
 STORAGE = Storage(Name("torch", "HalfStorage"), "0", 6)
@@ -121,17 +121,39 @@ def test_container_that_holds_itself_is_found() -> None:
     ring["up"] = [(ring,)]
     shared = [1]
 
-    assert container_in_itself({"a": shared, "b": [shared, shared]}) is None
-    assert container_in_itself({"a": {"b": ring}}) is ring
+    assert nesting_flaw({"a": shared, "b": [shared, shared]}) is None
+    flaw = nesting_flaw([{"a": ring}])
+    assert flaw == ("a dict of it contains itself", "save the model again without the ring")
 
 
 def test_module_may_hold_itself_in_other_attributes_than_its_modules() -> None:
     model = module()
     model.state["parent"] = model
-    assert container_in_itself(model) is None
+    assert nesting_flaw(model) is None
 
     model.state["_modules"] = {"a": model}
-    assert container_in_itself(model) is not None
+    flaw = nesting_flaw(model)
+    assert flaw is not None
+    assert flaw[0] == "a nets.Net of it contains itself"
+
+
+def test_containers_that_double_their_paths_at_each_level_are_a_flaw() -> None:
+    value: Any = [1]
+    model = module()
+    for _ in range(60):
+        value = {"a": value, "b": [value]}
+        model = module(a=model, b=model)
+
+    for payload in (value, model):
+        flaw = nesting_flaw(payload)
+        assert flaw is not None
+        assert "have over 200,000 paths" in flaw[0]
+    with pytest.raises(UnreadableError, match="its modules have over 200,000 paths"):
+        sum(1 for _ in named_modules(model))
+
+
+def test_many_containers_without_sharing_are_sound() -> None:
+    assert nesting_flaw([[n] for n in range(300_000)]) is None
 
 
 def test_ordered_dictionary_is_a_mapping_unless_its_keys_are_none() -> None:

@@ -1,43 +1,60 @@
-"""A whole new file or the old one: kills, races, links, and what they leave behind."""
+"""Files are replaced as a whole: kills, races, links, full disks, and no litter after them."""
 
 import errno
 import os
-import random
+import resource
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from modswap.cli.app import run
 from modswap.core.errors import CheckpointError
 from modswap.io.raw import atomic
 from modswap.io.raw.atomic import lock, replacing
 
-KILLS = 200
-WORKER = """
-import sys
+WRITER = """
+import os, signal, sys
 from pathlib import Path
+from modswap.io.formats.safetensors.rewrite import NamedRewriting
+from modswap.io.raw import copying
 from modswap.io.raw.atomic import replacing
 from modswap.io.recognise.look import look_at
 from modswap.io.rewriting import Records
-from modswap.io.formats.safetensors.rewrite import NamedRewriting
 
 source, out = map(Path, sys.argv[1:])
 rewriting = NamedRewriting(look_at(source), ("gate.",), {}, {})
+STEPS = (
+    "open", "write", "copy_file_range", "posix_fallocate", "fdatasync", "ftruncate", "fsync",
+    "chmod", "replace", "link", "unlink", "close",
+)
+left = 0
+
+def dying(step):
+    def call(*args, **options):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(*args, **options)
+    return call
+
+for name in STEPS:
+    setattr(os, name, dying(getattr(os, name)))
 for line in sys.stdin:
-    import os
     child = os.fork()
     if not child:
+        left = int(line)
         with replacing(out, force=True) as file:
-            rewriting.write(file, Records(recipe=line.strip()), checksums=True)
+            rewriting.write(file, Records(recipe="turn " + line.strip()), checksums=True)
         os._exit(0)
-    print(child, flush=True)
-    os.waitpid(child, 0)
-    print("gone", flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+SIDE = 1 << 16
 
 
 def litter(folder: Path) -> list[Path]:
@@ -48,46 +65,51 @@ def write_source(file: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    tensors = {f"layer.{n}": torch.randn(1 << 18) for n in range(4)}
+    tensors = {f"layer.{n}": torch.randn(SIDE) for n in range(4)}
     save_file({**tensors, "gate.weight": torch.ones(3)}, file)
 
 
-def test_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
-    from safetensors import safe_open
-
+def test_writer_killed_before_any_of_its_steps_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path,
+) -> None:
     source, out = tmp_path / "net.safetensors", tmp_path / "out.safetensors"
     write_source(source)
     out.write_bytes(b"old")
-    chance = random.Random(0)
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(source), str(out)],
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(source), str(out)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    whole = 0
-    for turn in range(KILLS):
-        worker.stdin.write(f"turn {turn}\n")
-        worker.stdin.flush()
-        child = int(worker.stdout.readline())
-        time.sleep(chance.uniform(0, 0.06))
-        with suppress(ProcessLookupError):  # it was done already
-            os.kill(child, signal.SIGKILL)
-        assert worker.stdout.readline() == "gone\n"
-        if out.read_bytes() == b"old":
-            continue
-        with safe_open(out, "pt") as opened:
-            whole += opened.metadata()["modswap.recipe"] == f"turn {turn}"
-            assert set(opened.keys()) == {f"layer.{n}" for n in range(4)}
-            assert all(len(opened.get_tensor(name)) == 1 << 18 for name in opened.keys())  # noqa: SIM118
-    worker.stdin.close()
-    worker.wait()
-    worker.stdout.close()
+    assert writer.stdin is not None
+    assert writer.stdout is not None
+    codes: list[int] = []
+    written: list[str] = []
+    while 0 not in codes:
+        writer.stdin.write(f"{len(codes) + 1}\n")
+        writer.stdin.flush()
+        codes.append(int(writer.stdout.readline()))
+        written.append(recipe_in(out))
+    writer.communicate()
 
-    assert 0 < whole < KILLS  # some were in time, some were not
+    assert set(codes[:-1]) == {-signal.SIGKILL}
+    assert written[0] == "old"
+    assert written[-1] == f"turn {len(codes)}"
+    assert len(codes) > 10
     with replacing(tmp_path / "next", force=False) as file:
         file.write_bytes(b"x")
     assert litter(tmp_path) == []
+
+
+def recipe_in(out: Path) -> str:
+    """Return the recipe in a whole file, or "old"."""
+    from safetensors import safe_open
+
+    if out.read_bytes() == b"old":
+        return "old"
+    with safe_open(out, "pt") as opened:
+        assert set(opened.keys()) == {f"layer.{n}" for n in range(4)}
+        assert all(len(opened.get_tensor(name)) == SIDE for name in sorted(opened.keys()))
+        recipe: str = opened.metadata()["modswap.recipe"]
+    return recipe
 
 
 def test_litter_of_living_writers_is_left_alone(tmp_path: Path) -> None:
@@ -176,7 +198,7 @@ def test_flush_that_fails_matters_for_files_only(
     flush = os.fsync
 
     def refuse(descriptor: int) -> None:
-        if os.path.isdir(f"/proc/self/fd/{descriptor}") == folder:  # noqa: PTH112 - a link to a place
+        if os.path.isdir(f"/proc/self/fd/{descriptor}") == folder:  # noqa: PTH112 - a link to the open file
             raise OSError(errno.EIO, "no")
         flush(descriptor)
 
@@ -196,26 +218,27 @@ def test_flush_that_fails_matters_for_files_only(
     assert not out.exists()
 
 
-def test_full_disk_is_told_with_what_is_free(tmp_path: Path) -> None:
+def test_full_disk_is_told_with_what_is_free(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, out = tmp_path / "net.safetensors", tmp_path / "out.safetensors"
     write_source(source)
     out.write_bytes(b"old")
-    program = (
-        "import resource, signal, sys; from modswap.cli.app import run\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
-        "sys.exit(run(sys.argv[1:]))\n"
-    )
-    (tmp_path / "swap.yaml").write_text(
+    recipe = tmp_path / "swap.yaml"
+    recipe.write_text(
         "version: 1\nreplace: [{match: gate, with: SEBlock, layout: NCHW, args: {channel: 64}}]\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "replace", str(source), "-c", str(tmp_path / "swap.yaml"),
-         "-o", str(out), "--force", "--no-forward"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    old, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, most))
+    try:
+        args = ["replace", source, "-c", recipe, "-o", out, "--force", "--no-forward"]
+        code = run([str(arg) for arg in args])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (old, most))
+        signal.signal(signal.SIGXFSZ, ignored)
 
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert "no space left to write it (" in " ".join(done.stdout.split())
+    assert code == 3
+    assert "no space left to write it (" in " ".join(capsys.readouterr().out.split())
     assert out.read_bytes() == b"old"
     assert litter(tmp_path) == []

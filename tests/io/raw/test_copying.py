@@ -1,4 +1,7 @@
-"""Copies by the kernel: what arrives is what was there, and what is not is noticed."""
+"""Copies by the kernel: what arrives is what was there, and what is not is noticed.
+
+Covers: byte_range, watching.
+"""
 
 import errno
 import os
@@ -120,7 +123,9 @@ def spoiling(target: int, source: int, start: int, count: int) -> int:
 def test_copy_that_is_not_what_was_there_is_noticed(
     crc: int | None, source: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"the disk did not keep what was copied of net/da"):
+    with pytest.raises(
+        CheckpointError, match=r"the disk changed the bytes that were copied of net"
+    ):
         copied(tmp_path / "out", piece(source, crc), (spoiling,))
 
 

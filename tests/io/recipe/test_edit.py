@@ -103,5 +103,5 @@ def test_recipe_that_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_recipe_that_is_gone_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="it cannot be read again: No such file"):
+    with pytest.raises(CheckpointError, match="it cannot be read: No such file"):
         rewrite(tmp_path / "none.yaml", "", "")

@@ -1,4 +1,7 @@
-"""Recipes: what is read, and every mistake with its place."""
+"""Recipes: what is read, and every mistake with its place.
+
+Covers: errors, nodes.
+"""
 
 import contextlib
 import io
@@ -208,11 +211,11 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         ("version: 1\nreplace:\n", "swap.yaml:2:1: 'replace' is empty, expected a list"),
         (SMALL + "---\nversion: 1\n", "swap.yaml:5:1: a second document begins here; keep one"),
         ("version: 1\nreplace:\n\t- a\n", "swap.yaml:3:1: a tab where YAML takes spaces"),
-        ("version: [1\n", "swap.yaml:2:1: it is no YAML: while parsing a flow sequence"),
-        ("a: 'b\n", "it is no YAML: while scanning a quoted scalar"),
+        ("version: [1\n", "swap.yaml:2:1: it is not YAML: while parsing a flow sequence"),
+        ("a: 'b\n", "it is not YAML: while scanning a quoted scalar"),
         ("version: \x00\n", "swap.yaml:1:1: it holds a character that YAML does not allow"),
-        (SMALL + "? [1]\n: 2\n", "swap.yaml:5:3: the key that begins here is no text"),
-        (SMALL + "3: 2\n", "swap.yaml:5:1: the key '3' is no text; quote it"),
+        (SMALL + "? [1]\n: 2\n", "swap.yaml:5:3: the key that begins here is not text"),
+        (SMALL + "3: 2\n", "swap.yaml:5:1: the key '3' is not text; quote it"),
         (SMALL + "seed: !!python/name:os.system ''\n", "is not read; take it out"),
         (SMALL + "seed: 1e6\n", "'seed' is '1e6', expected a whole number; YAML reads it as text"),
         (SMALL + "seed: 1e6\n", "write 1.0e+6"),
@@ -238,14 +241,14 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         ),
         ("[" * 99 + "]" * 99, "over 32 levels deep"),
         (SMALL + "inputs: [" + "1," * 30_000 + "]\n", "over 20,000 values"),
-        (SMALL + "seed: !!int ''\n", "swap.yaml:5:7: '' is no number; correct it"),
-        (SMALL + "    share: !!bool x\n", "swap.yaml:5:12: 'x' is no truth value; correct it"),
+        (SMALL + "seed: !!int ''\n", "swap.yaml:5:7: '' is not a number; correct it"),
+        (SMALL + "    share: !!bool x\n", "swap.yaml:5:12: 'x' is not a truth value; correct it"),
         (SMALL + f"seed: 0x{'f' * 300}\n", "fff… is too large a number; correct it"),
         (SMALL + "    args: {x: 1.0e+999}\n", "'1.0e+999' is too large a number; correct it"),
         (SMALL + "    args: !!set {x}\n", "swap.yaml:5:11: the tag 'tag:yaml.org,2002:set' is not"),
         (SMALL + "    args: !!seq x\n", "swap.yaml:5:11: the tag 'tag:yaml.org,2002:seq' is not"),
-        (SMALL + 'seed: "\\UFFFFFFFF"\n', "swap.yaml:5:10: it is no YAML: a number is too large"),
-        (f"%YAML 1.{'9' * 9000}\n---\n", "swap.yaml:1:9: it is no YAML: a number is too large"),
+        (SMALL + 'seed: "\\UFFFFFFFF"\n', "swap.yaml:5:10: it is not YAML: a number is too large"),
+        (f"%YAML 1.{'9' * 9000}\n---\n", "swap.yaml:1:9: it is not YAML: a number is too large"),
         (SMALL + 'checkpoint: "\\ud800"\n', "5:13: '\\ud800' holds half a character; take it out"),
         (SMALL + '    args: {"\\udc00": 1}\n', "5:12: '\\udc00' holds half a character; take it"),
         (SMALL + 'checkpoint: "a\\0"\n', "'a\\x00', expected text without a NUL character"),
@@ -341,7 +344,7 @@ def test_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_standard_input_that_is_no_text_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\xff"), "utf-8"))
 
-    with pytest.raises(RecipeError, match=r"^<stdin>: it is no text: byte 2 is not UTF-8"):
+    with pytest.raises(RecipeError, match=r"^<stdin>: it is not text: byte 2 is not UTF-8"):
         read_recipe("-")
 
 
@@ -371,7 +374,7 @@ def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_binary_file_is_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "net.pt").write_bytes(b"PK\x03\x04\xff\xfe")
 
-    with pytest.raises(RecipeError, match=r"it is no text: byte 4 is not UTF-8"):
+    with pytest.raises(RecipeError, match=r"it is not text: byte 4 is not UTF-8"):
         read_recipe(tmp_path / "net.pt")
 
 

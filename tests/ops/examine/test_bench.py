@@ -1,4 +1,7 @@
-"""Examinations of a swap that shapes of one pass would let through."""
+"""Examinations that run the whole model, and how the bench runs all.
+
+Covers: matrix, reached.
+"""
 
 from collections.abc import Iterator
 from typing import Any, cast

@@ -1,4 +1,7 @@
-"""Exporting the swapped model, and comparing what was exported with it."""
+"""Swapped models that are exported and compared.
+
+Covers: exporting.ways, exporting.messages.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -209,7 +212,7 @@ def test_large_model_is_skipped_with_its_size() -> None:
 
 
 def test_way_that_takes_too_long_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(under_test, "SECONDS", 0.001)
+    monkeypatch.setattr(under_test, "TIMEOUT_SECONDS", 0.001)
 
     (found,) = findings(GatedNet(), "pt2")
 
@@ -220,7 +223,10 @@ def test_nothing_is_exported_unless_the_recipe_asks() -> None:
     assert findings(GatedNet(), "") == []
 
 
-def test_compiled_model_is_compared() -> None:
+@pytest.mark.parametrize("compiler", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_compiled_model_is_compared(compiler: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiler:
+        monkeypatch.setattr("modswap.ops.examine.exporting.ways._compiler", lambda: False)
     (found,) = findings(activation(), "compile", f"{__name__}:Halved", shape="[1, 2, 4, 4]")
 
     assert found.status == "passed"

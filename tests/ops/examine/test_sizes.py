@@ -1,4 +1,7 @@
-"""Which input sizes a swapped model takes: the rule against brute force."""
+"""Size rules of models, found by running them without data.
+
+Covers: sizing.calls, sizing.sweep.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -114,7 +117,7 @@ def routed(n_win: int) -> nn.Module:
     return BiLevelRoutingAttention(4, num_heads=2, n_win=n_win, topk=1, layout="NCHW")
 
 
-SAME = '{match: gate, with: "torch.nn:Conv2d", args: {in_channels: 4, out_channels: 4, kernel_size: 1}}'  # noqa: E501
+SAME = '{match: gate, with: "torch.nn:Conv2d", args: {in_channels: 4, out_channels: 4, kernel_size: 1}}'  # noqa: E501 - a rule on one line
 MAPS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int], str]] = {
     "plain": (lambda: Keeps(nn.Conv2d(4, 2, 3, padding=1)), (32, 32), "any"),
     "valid": (

@@ -1,4 +1,7 @@
-"""Loading the written file in a fresh process, and what host libraries would lose."""
+"""Files that are loaded in a fresh process, and notes on host libraries.
+
+Covers: reloading.host_notes.
+"""
 
 import os
 import sys
@@ -17,10 +20,12 @@ from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.finding import Finding
 from modswap.core.kept.outcome import Outcome
 from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.examine.table import examination_names
 from modswap.ops.jobs.replace import check_file, replace_file
 from tests.models import GatedNet
 
 HERE = __name__
+OTHERS = ", ".join(row for row in examination_names() if row != "survival")
 ALLOW = ("tests.models.*", f"{HERE}.*")
 
 
@@ -57,7 +62,8 @@ def swap(
     head: str = "",
 ) -> Outcome:
     text = (
-        f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\nverify: {{thorough: {thorough}}}\n{head}"
+        f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\n{head}"
+        f"verify: {{thorough: {thorough}, skip: [{OTHERS}]}}\n"
         f"replace: [{{match: space_attention, with: '{module}'}}]\n"
     )
     recipe = parse_recipe(text.replace("True", "true").replace("False", "false"), "swap.yaml", ".")
@@ -70,7 +76,6 @@ def survival(outcome: Outcome) -> list[Finding]:
     return [one for one in outcome.verdict.findings if one.check == "survival"]
 
 
-COMMANDS = pytest.mark.parametrize("command", [check_file, replace_file])
 CONTAINERS: dict[str, Callable[[nn.Module, Path], Any]] = {
     "net.pt": torch.save,
     "net.pth": lambda model, file: torch.save(model.state_dict(), file),
@@ -79,13 +84,21 @@ CONTAINERS: dict[str, Callable[[nn.Module, Path], Any]] = {
 }
 
 
-@COMMANDS
-@pytest.mark.parametrize("name", CONTAINERS)
+CASES = [(command, name) for command in (check_file, replace_file) for name in CONTAINERS]
+QUICK = [(replace_file, "net.pt"), (check_file, "net.safetensors")]  # each starts a process
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
+)
 def test_sound_swap_computes_the_same_in_a_fresh_process(
-    command: Callable[[Job], Outcome], name: str, tmp_path: Path
+    command: Callable[[Job], Outcome], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     CONTAINERS[name](GatedNet().eval(), tmp_path / name)
-    before = sorted(Path(tempfile.gettempdir()).glob("modswap-*"))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
 
     outcome = swap(command, tmp_path / name, factory="tests.models:build_gated")
 
@@ -94,7 +107,7 @@ def test_sound_swap_computes_the_same_in_a_fresh_process(
     assert (found.status, found.path) == ("passed", "")
     assert found.data["apart"] < 1e-5
     assert found.what.startswith("loaded in a fresh process it computes the same, at most ")
-    assert sorted(Path(tempfile.gettempdir()).glob("modswap-*")) == before
+    assert list(scratch.iterdir()) == []
     assert (tmp_path / f"out{Path(name).suffix}").exists() is (command is replace_file)
 
 
@@ -108,7 +121,9 @@ def test_factory_with_arguments_of_the_recipe_is_called_there(tmp_path: Path) ->
     assert [one.status for one in survival(outcome)] == ["passed"]
 
 
-@COMMANDS
+@pytest.mark.parametrize(
+    "command", [replace_file, pytest.param(check_file, marks=pytest.mark.slow)]
+)
 def test_swap_that_computes_something_else_elsewhere_fails(
     command: Callable[[Job], Outcome], tmp_path: Path
 ) -> None:
@@ -167,7 +182,7 @@ def test_nothing_is_said_of_a_plain_model_unless_it_is_thorough(tmp_path: Path) 
 
 def test_large_model_is_not_copied(tmp_path: Path) -> None:
     model = GatedNet()
-    model.ballast = nn.Parameter(torch.empty(70_000_000))
+    model.ballast = nn.Parameter(torch.empty(1).expand(70_000_000))  # one number in memory
     torch.save(model, tmp_path / "net.pt")
 
     (found,) = survival(swap(check_file, tmp_path / "net.pt"))

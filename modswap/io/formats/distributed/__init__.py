@@ -1,1 +1,17 @@
 """Folders of `torch.distributed.checkpoint`."""
+
+from modswap.io.formats.distributed.metadata import is_distributed
+from modswap.io.formats.distributed.outline import distributed_outline, distributed_survey
+from modswap.io.formats.format import Format, Lazy
+
+DISTRIBUTED = Format(
+    name="distributed",
+    recognise=is_distributed,
+    load=Lazy(f"{__name__}.load:load"),
+    save=Lazy(f"{__name__}.load:save"),
+    outline=distributed_outline,
+    survey=distributed_survey,
+    rewrite=Lazy(f"{__name__}.load:rewrite"),
+    folder=True,
+    left_out="only the models' weights are written, not the folder's other contents",
+)

@@ -19,12 +19,11 @@ from modswap.io.formats.distributed.metadata import (
     Chunk,
     Distributed,
     Item,
-    is_distributed,
     read_distributed,
 )
 from modswap.io.formats.distributed.optimizer_state import keep
 from modswap.io.formats.distributed.rewrite import DistributedRewriting, Fresh
-from modswap.io.formats.format import Format, Swap, Swaps
+from modswap.io.formats.format import Swap, Swaps
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
 from modswap.io.pickled.storages import DATA
@@ -219,6 +218,3 @@ def _packed(value: Any) -> bytes:
     stream = BytesIO()
     torch.save(value, stream)
     return stream.getvalue()
-
-
-DISTRIBUTED = Format("distributed", (), is_distributed, load, save, rewrite, folder=True)

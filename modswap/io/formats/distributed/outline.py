@@ -1,12 +1,13 @@
-"""The module tree that a distributed checkpoint implies, from its metadata."""
+"""The module tree and the sites that a distributed checkpoint implies, from its metadata."""
 
 from typing import Any
 
 from modswap.core.seen.tree import Tree
 from modswap.io.formats.distributed.metadata import Item, read_distributed
-from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
+from modswap.io.formats.survey import DTYPES, EMPTY, Survey, WeightSizes
+from modswap.io.raw.folder_files import own_records
 from modswap.io.recognise.look import Look
-from modswap.io.recognise.model_places import KEYS, common_prefix
+from modswap.io.recognise.model_places import KEYS
 
 
 def distributed_outline(look: Look) -> Tree:
@@ -14,18 +15,31 @@ def distributed_outline(look: Look) -> Tree:
 
     Raises:
         CheckpointError: If its metadata are damaged.
-        UnsafeError: If they would build what such metadata are not made of.
+        UnsafeError: If the metadata name classes that do not belong in such metadata.
     """
-    _, named = model_items(list(read_distributed(look.file).tensors))
-    prefix = common_prefix(list(named))
-    sizes = {n.removeprefix(prefix): (item.numel, item.nbytes) for n, item in named.items()}
-    return Tree(str(look.file), "distributed", implied_rows(sizes), notes=(WEIGHTS,))
+    return _weights(look).tree(look.file)
 
 
-def model_items(items: list[Item]) -> tuple[tuple[Any, ...], dict[str, Item]]:
-    """Return the keys down to the model's weights, and the items of those by name."""
+def distributed_survey(look: Look) -> Survey:
+    """Return the sites of a distributed checkpoint.
+
+    Raises:
+        CheckpointError: If its metadata are damaged, or it holds no model.
+        UnsafeError: If the metadata name classes that do not belong in such metadata.
+    """
+    found = _weights(look)
+    if not found.sizes:
+        raise look.error(*EMPTY)
+    return found.survey((own_records(look.file) or {}).get("receipt"))
+
+
+def _weights(look: Look) -> WeightSizes:
+    items = list(read_distributed(look.file).tensors)
     keys = _place(items)
-    return keys, {str(item.keys[-1]): item for item in items if item.keys[:-1] == keys}
+    named = {str(item.keys[-1]): item for item in items if item.keys[:-1] == keys}
+    sizes = {name: (item.numel, item.nbytes) for name, item in named.items()}
+    dtypes = (item.dtype for item in named.values() if item.dtype in DTYPES.values())
+    return WeightSizes("distributed", sizes, next(dtypes, "float32"), keys)
 
 
 def _place(items: list[Item]) -> tuple[Any, ...]:

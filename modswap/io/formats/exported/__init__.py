@@ -1,1 +1,15 @@
-"""Archives of `torch.export` (`.pt2`)."""
+"""Archives of `torch.export`."""
+
+from modswap.io.formats.format import Format, Lazy
+from modswap.io.formats.torch import TORCH
+from modswap.io.recognise.look import is_exported
+
+EXPORTED = Format(
+    name="torch.export",
+    recognise=is_exported,
+    load=Lazy(f"{__name__}.load:load"),
+    save=Lazy(f"{__name__}.load:save"),
+    endings=(".pt2",),
+    writes_as=TORCH.name,
+    traced=True,
+)

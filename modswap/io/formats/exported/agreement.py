@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from modswap.seeds import seeded
+
 CLOSE = 1e-4  # of the largest value: kernels may add in another order
 
 
@@ -24,8 +26,7 @@ def distance(a: nn.Module, b: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
     """
     found = []
     for module in (a, b):
-        with _kept(module), torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
+        with _kept(module), seeded(0), torch.no_grad():
             output = tree_leaves(module(*args, **kwargs))
             found.append([leaf for leaf in output if isinstance(leaf, torch.Tensor)])
     if len(found[0]) != len(found[1]):

@@ -10,6 +10,7 @@ from torch import nn
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.formats.container import Container, Slot
+from modswap.io.formats.exported import EXPORTED
 from modswap.io.formats.exported.agreement import distance
 from modswap.io.formats.exported.program import (
     Export,
@@ -19,14 +20,11 @@ from modswap.io.formats.exported.program import (
     quiet,
     unflattened,
 )
-from modswap.io.formats.format import Format, Swaps
-from modswap.io.formats.torch.load import unsaved
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE
-from modswap.io.pickled.data import UnreadableError
-from modswap.io.recognise.look import Look, is_exported
-from modswap.io.rewriting import Records, Rewriting
+from modswap.io.formats.torch.save import unsaved
+from modswap.io.recognise.look import Look
+from modswap.io.rewriting import Records
 
-NAME = "torch.export"
 TRUSTED = (
     "loaded by torch.export.load (--trust): its sample inputs were unpickled in full, and any code "
     "in them was run with your rights"
@@ -67,7 +65,7 @@ def load(look: Look, policy: Policy) -> Container:
         )
         raise look.error(what, "swap in the eager model, and export that")
     return Container(
-        format=NAME,
+        format=EXPORTED.name,
         file=look.file,
         payload=model,
         slots=(Slot((), "module", model),),
@@ -144,17 +142,4 @@ def packed(container: Container, program: Program, how: Export) -> Container:
         how: How it was exported.
     """
     slot = Slot((), "module", program)
-    return Container(NAME, container.file, (program, how), (slot,))
-
-
-def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
-    """Refuse to change an archive as data: a graph has to be traced again.
-
-    Raises:
-        UnreadableError: Always.
-    """
-    del container, swaps, policy
-    raise UnreadableError("a graph is no data")
-
-
-EXPORTED = Format(NAME, (".pt2",), is_exported, load, save, rewrite)
+    return Container(EXPORTED.name, container.file, (program, how), (slot,))

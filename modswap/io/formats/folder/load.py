@@ -9,10 +9,12 @@ from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
 from modswap.io.formats.container import Container, find_slots
 from modswap.io.formats.folder.rewrite import FolderRewriting
-from modswap.io.formats.folder.shards import Shards, is_folder, read_shards, records_in
-from modswap.io.formats.format import Format, Swap, Swaps
-from modswap.io.formats.safetensors import load as safetensors_file
-from modswap.io.formats.torch import load as torch_file
+from modswap.io.formats.folder.shards import Shards, read_shards, records_in
+from modswap.io.formats.format import Swap, Swaps
+from modswap.io.formats.safetensors.load import load as load_safetensors
+from modswap.io.formats.safetensors.save import rewrite as rewrite_safetensors
+from modswap.io.formats.torch.load import load_zip
+from modswap.io.formats.torch.save import rewrite_zip
 from modswap.io.pickled.optimizers import Parameters
 from modswap.io.recognise.look import Look, is_safetensors, look_at
 from modswap.io.rewriting import Records, Rewriting
@@ -28,7 +30,7 @@ def load(look: Look, policy: Policy) -> Container:
     shards = read_shards(look)
     weights: dict[str, torch.Tensor] = {}
     for name, shard in shards.looks.items():
-        held = _row(shard).load(shard, policy).payload
+        held = (load_safetensors if is_safetensors(shard) else load_zip)(shard, policy).payload
         _check(name, held, weights, look)
         missing = [n for n, place in shards.places.items() if place == name and n not in held]
         if missing:
@@ -46,10 +48,6 @@ def _check(name: str, held: Any, known: Any, look: Look) -> None:
     double = next((tensor for tensor in held if tensor in known), None)
     if double is not None:
         raise look.error(f"two of its files hold {double!r}", "save or download it again")
-
-
-def _row(shard: Look) -> Format:
-    return safetensors_file.SAFETENSORS if is_safetensors(shard) else torch_file.TORCH
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
@@ -80,7 +78,8 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
         # the old tensors of a module may lie in several files; the new ones lie in the first
         part = Swap(swap.slot, inside, swap.prefixes)
         one = Container("", shard.file, None, (swap.slot,))
-        return _row(shard).rewrite(one, Swaps((part,), Parameters((), (), ())), policy)
+        rewritten = rewrite_safetensors if is_safetensors(shard) else rewrite_zip
+        return rewritten(one, Swaps((part,), Parameters((), (), ())), policy)
 
     return FolderRewriting(shards, prepare, swap.prefixes)
 
@@ -94,6 +93,3 @@ def _homes(shards: Shards, swap: Swap) -> list[str]:
         found = (place for name, place in shards.places.items() if name.startswith(gone))
         homes.append(next(found, last))
     return homes
-
-
-FOLDER = Format("folder", (), is_folder, load, save, rewrite, weights_only=True, folder=True)

@@ -1,13 +1,13 @@
-"""The module tree that a folder of weights implies, from the headers of its files."""
+"""The module tree and the sites that a folder of weights implies, from the headers of its files."""
 
 from modswap.core.seen.tree import Tree
-from modswap.io.formats.folder.shards import read_shards
-from modswap.io.formats.safetensors.outline import tensor_sizes
+from modswap.io.formats.folder.shards import read_shards, records_in
+from modswap.io.formats.safetensors.outline import safetensors_survey, tensor_sizes
+from modswap.io.formats.survey import Survey, WeightSizes
+from modswap.io.formats.torch.outline import survey_zip
 from modswap.io.pickled.data import UnreadableError
 from modswap.io.pickled.outline import payload_of, weight_sizes
-from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
 from modswap.io.recognise.look import Look, is_safetensors
-from modswap.io.recognise.model_places import common_prefix
 
 
 def folder_outline(look: Look) -> Tree | None:
@@ -17,21 +17,26 @@ def folder_outline(look: Look) -> Tree | None:
         CheckpointError: If its index or a file is damaged.
     """
     try:
-        known = folder_sizes(look)
+        return WeightSizes("folder", _sizes(look)).tree(look.file)
     except (UnreadableError, RecursionError):
-        return None  # its own reader says what is wrong with it
-    prefix = common_prefix(list(known))
-    rows = implied_rows({name.removeprefix(prefix): size for name, size in known.items()})
-    return Tree(str(look.file), "folder", rows, notes=(WEIGHTS,))
+        return None  # `load` names the fault
 
 
-def folder_sizes(look: Look) -> dict[str, tuple[int, int]]:
-    """Return elements and bytes of every tensor in a folder.
+def folder_survey(look: Look) -> Survey:
+    """Return the sites of a folder.
 
     Raises:
         UnreadableError: If a pickle in it cannot be read as data.
         CheckpointError: If its index or a file is damaged.
     """
+    shard = next(iter(read_shards(look).looks.values()))  # all of its files have one dtype
+    first = (safetensors_survey if is_safetensors(shard) else survey_zip)(shard).places[0]
+    sizes = WeightSizes("folder", _sizes(look), first.dtype)
+    return sizes.survey(records_in(look.file).get("receipt"))
+
+
+def _sizes(look: Look) -> dict[str, tuple[int, int]]:
+    """Return elements and bytes of every tensor in a folder."""
     known: dict[str, tuple[int, int]] = {}
     for shard in read_shards(look).looks.values():
         held = tensor_sizes(shard) if is_safetensors(shard) else None

@@ -1,185 +1,32 @@
 """safetensors: named tensors and a dictionary of strings, nothing that could run."""
 
-import ctypes
-import json
-from collections.abc import Mapping, Set
-from pathlib import Path
-from typing import Any
-
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialized
 
 from modswap.core.asked.job import Policy
-from modswap.core.errors import CheckpointError
 from modswap.io.formats.container import Container, find_slots
-from modswap.io.formats.format import Format, Swaps
 from modswap.io.formats.safetensors.rewrite import (
-    ITEMS,
-    OTHER,
     RECEIPT,
     RECIPE,
-    Added,
-    Header,
-    NamedRewriting,
-    write_named,
+    read_header,
 )
-from modswap.io.recognise.look import Look, header_of_safetensors, is_safetensors, look_at
-from modswap.io.rewriting import Records, Rewriting
-
-_DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
-    torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
+from modswap.io.recognise.look import Look, header_of_safetensors
 
 
 def load(look: Look, policy: Policy) -> Container:
     """Read a safetensors file, its tensors mapped and not copied; ties come back as ties."""
     del policy  # nothing in such a file can run
     header_of_safetensors(look)
-    weights: dict[str, torch.Tensor] = {}
     try:
         with safe_open(look.file, framework="pt", device="cpu") as opened:
-            metadata = dict(opened.metadata() or {})
-            for name in opened.keys():  # noqa: SIM118 - no dictionary
-                weights[name] = opened.get_tensor(name)
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no dictionary
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         what = f"it is damaged or cut short: {' '.join(str(error).split())[:160]}"
         raise look.error(what, "save or download it again") from None
     if not weights:
         raise look.error("it holds no tensors", "save or download it again")
-    ties = {
-        a: b for a, b in metadata.items() if a not in weights and b in weights and a not in OTHER
-    }
-    weights.update({alias: weights[stored] for alias, stored in ties.items()})
-    recipe, receipt = metadata.pop(RECIPE, None), metadata.pop(RECEIPT, None)
-    kept = {name: text for name, text in metadata.items() if name not in ties}
+    header = read_header(look)
+    weights |= {alias: weights[name] for alias, name in header.ties.items()}
+    own = {name: text for name, text in header.metadata.items() if name not in header.ties}
+    recipe, receipt = own.pop(RECIPE, None), own.pop(RECEIPT, None)
     slots = find_slots(weights, look.file)
-    return Container("safetensors", look.file, weights, slots, kept, recipe, receipt)
-
-
-def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
-    """Write named tensors; a tensor with several names is stored once.
-
-    The other names go into the metadata, as safetensors' own `save_model` has it.
-
-    Args:
-        payload: Tensors by name.
-        file: An empty file.
-        records: The recipe and the receipt.
-        metadata: The file's own metadata.
-
-    Raises:
-        CheckpointError: If a tensor is of a kind that the format has no room for.
-    """
-    added, ties = pack(payload, {*metadata, *OTHER})
-    own = {RECIPE: records.recipe, RECEIPT: records.receipt}
-    written = {**metadata, **{name: text for name, text in own.items() if text}, **ties}
-    # the order that safetensors' own writer has: tensors that need the strictest alignment first
-    ordered = sorted(added.items(), key=lambda item: (-ITEMS.get(item[1].dtype, 1), item[0]))
-    tensors = {name: tensor.stored for name, tensor in ordered}
-    write_named(Header(tensors, dict(sorted(written.items()))), file)
-
-
-def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
-    """Prepare the same file with other tensors in it.
-
-    Raises:
-        CheckpointError: If a tensor is of a kind that the format has no room for.
-    """
-    del policy
-    (swap,) = swaps.slots
-    weights = {
-        f"{swap.slot.prefix}{path}.{name}": tensor
-        for paths, module in swap.modules
-        for path in paths
-        for name, tensor in module.state_dict().items()
-    }
-    added, ties = pack(weights, {*container.metadata, *OTHER})
-    return NamedRewriting(look_at(container.file), swap.prefixes, added, ties)
-
-
-def pack(payload: Mapping[str, Any], taken: Set[str]) -> tuple[dict[str, Added], dict[str, str]]:
-    """Return tensors as they are stored, and for each further name the one it is stored under.
-
-    Args:
-        payload: Tensors by name.
-        taken: Names that no tie can have, since the metadata have them.
-
-    Raises:
-        CheckpointError: If a tensor is of a kind that the format has no room for.
-    """
-    stored, ties = _untied(payload, taken)
-    return {name: _added(name, tensor) for name, tensor in stored.items()}, ties
-
-
-def _added(name: str, tensor: torch.Tensor) -> Added:
-    dtype = _DTYPES.get(tensor.dtype)
-    try:
-        if dtype is None:  # a rare one: its own writer knows how it is called and packed
-            data = memoryview(serialized({"x": tensor}))
-            length = int.from_bytes(data[:8], "little")
-            entry = json.loads(bytes(data[8 : 8 + length]))["x"]
-            return Added(entry["dtype"], tuple(entry["shape"]), data[8 + length :])
-        nbytes = tensor.numel() * tensor.element_size()
-        array = (ctypes.c_char * nbytes).from_address(tensor.data_ptr() if nbytes else 0)
-    except (SafetensorError, NotImplementedError, KeyError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:200]
-        what = f"safetensors cannot hold {name!r}: {type(error).__name__}: {text}"
-        raise CheckpointError(what, fix="name OUT.pt instead") from error
-    return Added(dtype, tuple(tensor.shape), memoryview(array).cast("B"), tensor)
-
-
-def _untied(
-    payload: Mapping[str, Any], taken: Set[str]
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return the tensors to store, and for every further name the one it is stored under.
-
-    A further name that the metadata has `taken` already is stored as a tensor of its own.
-    """
-    stored: dict[str, torch.Tensor] = {}
-    ties: dict[str, str] = {}
-    first: dict[tuple[Any, ...], str] = {}
-    storages: set[int] = set()
-    for name, value in payload.items():
-        if name == "__metadata__":
-            what = f"a tensor is called {name!r}, which means something else to safetensors"
-            raise CheckpointError(what, fix="name OUT.pt instead")
-        if not isinstance(value, torch.Tensor):
-            what = f"{name!r} is {type(value).__name__}, and safetensors hold tensors only"
-            raise CheckpointError(what, fix="name OUT.pt instead")
-        if (
-            value.layout is not torch.strided
-            or value.is_quantized
-            or value.is_nested
-            or value.is_meta
-        ):
-            what = f"{name!r} is a {_kind(value)} tensor, which safetensors cannot hold"
-            raise CheckpointError(what, fix="name OUT.pt instead")
-        # views that conjugate or negate their storage: the format takes what they show
-        tensor = value.detach().cpu().resolve_conj().resolve_neg()
-        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if tensor.numel() and key in first and name not in taken:
-            ties[name] = first[key]
-            continue
-        first[key] = name
-        pointer = tensor.untyped_storage().data_ptr()
-        # views of one storage: the format takes whole, separate tensors
-        apart = tensor.contiguous() if pointer not in storages else tensor.clone().contiguous()
-        storages.add(pointer)
-        stored[name] = apart
-    return stored, ties
-
-
-def _kind(tensor: torch.Tensor) -> str:
-    if tensor.is_quantized:
-        return "quantized"
-    if tensor.is_meta:
-        return "meta"
-    return "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
-
-
-SAFETENSORS = Format(
-    "safetensors", (".safetensors",), is_safetensors, load, save, rewrite, weights_only=True
-)
+    return Container("safetensors", look.file, weights, slots, own, recipe, receipt)

@@ -1,53 +1,69 @@
-"""The module tree that a safetensors file implies, from its header alone."""
+"""The module tree and the sites that a safetensors file implies, from its header alone."""
 
 from typing import Any
 
 from modswap.core.seen.tree import Tree
-from modswap.io.recognise.implied_tree import WEIGHTS, elements, implied_rows
+from modswap.io.formats.safetensors.rewrite import METADATA, OTHER, RECEIPT, read_header
+from modswap.io.formats.survey import DTYPES, Survey, WeightSizes
+from modswap.io.recognise.implied_tree import elements
 from modswap.io.recognise.look import Look, header_of_safetensors
-from modswap.io.recognise.model_places import common_prefix
 
 
 def safetensors_outline(look: Look) -> Tree | None:
-    """Return the tree of a safetensors file; None if its header is not what it should be.
+    """Return the tree of a safetensors file; None if its header is malformed.
+
+    Raises:
+        CheckpointError: If the header is damaged.
+    """
+    known = tensor_sizes(look)  # where it is malformed, `load` names the fault
+    return None if known is None else WeightSizes("safetensors", known).tree(look.file)
+
+
+def safetensors_survey(look: Look) -> Survey:
+    """Return the sites of a safetensors file.
 
     Raises:
         CheckpointError: If the header is damaged.
     """
     known = tensor_sizes(look)
     if known is None:
-        return None  # its own reader says what is wrong with it
-    prefix = common_prefix(list(known))
-    rows = implied_rows({name.removeprefix(prefix): size for name, size in known.items()})
-    return Tree(str(look.file), "safetensors", rows, notes=(WEIGHTS,))
+        what = "its header is damaged: an entry is no tensor, or no string"
+        raise look.error(what, "save or download it again")
+    header = read_header(look)
+    dtypes = (DTYPES[t.dtype] for t in header.tensors.values() if t.dtype in DTYPES)
+    own = {name: text for name, text in header.metadata.items() if name not in header.ties}
+    metadata = {name: text for name, text in own.items() if name not in OTHER or name == "format"}
+    found = WeightSizes("safetensors", known, next(dtypes, "float32"))
+    return found.survey(own.get(RECEIPT), metadata)
 
 
 def tensor_sizes(look: Look) -> dict[str, tuple[int, int]] | None:
-    """Return elements and bytes of every tensor; None if the header is not what it should be.
+    """Return elements and bytes of every tensor; None if the header is malformed.
 
     Raises:
         CheckpointError: If the header is damaged.
     """
-    header = header_of_safetensors(look)
-    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    entries = header_of_safetensors(look)
+    strings = entries.pop(METADATA, {})
     sizes = {name: _size(entry) for name, entry in entries.items()}
     known = {name: size for name, size in sizes.items() if size is not None}
-    if not known or len(known) < len(sizes):
+    if not known or len(known) < len(sizes) or not _are_strings(strings):
         return None
-    ties = header.get("__metadata__")
-    if isinstance(ties, dict):  # other names of a tensor, as safetensors' `save_model` has them
-        known |= {
-            a: known[b]
-            for a, b in ties.items()
-            if isinstance(b, str) and b in known and a not in known
-        }
-    return known
+    return known | {alias: known[name] for alias, name in read_header(look).ties.items()}
+
+
+def _are_strings(metadata: Any) -> bool:
+    return isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
 
 
 def _size(entry: Any) -> tuple[int, int] | None:
     """Return elements and bytes of a tensor."""
     match entry:
-        case {"shape": list() as shape, "data_offsets": [int() as start, int() as end]}:
+        case {
+            "dtype": str(),
+            "shape": list() as shape,
+            "data_offsets": [int() as start, int() as end],
+        }:
             numel = elements(shape)
             return None if numel is None or end < start else (numel, end - start)
     return None

@@ -1,1 +1,28 @@
 """Files of `torch.save`: zips, and those from before torch 1.6."""
+
+from modswap.io.formats.format import Format, Lazy
+from modswap.io.formats.torch.outline import survey_legacy, survey_zip
+from modswap.io.pickled.outline import torch_outline
+from modswap.io.recognise.look import is_torch_legacy, is_torch_zip
+
+TORCH = Format(
+    name="torch",
+    recognise=is_torch_zip,
+    load=Lazy(f"{__name__}.load:load_zip"),
+    save=Lazy(f"{__name__}.save:save"),
+    outline=torch_outline,
+    survey=survey_zip,
+    rewrite=Lazy(f"{__name__}.save:rewrite_zip"),
+    endings=(".pt", ".pth", ".ckpt", ".bin"),
+    checksums=True,
+)
+TORCH_LEGACY = Format(
+    name="torch (legacy)",
+    recognise=is_torch_legacy,
+    load=Lazy(f"{__name__}.load:load_legacy"),
+    save=TORCH.save,
+    outline=torch_outline,
+    survey=survey_legacy,
+    rewrite=Lazy(f"{__name__}.save:rewrite_legacy"),
+    writes_as=TORCH.name,
+)

@@ -15,7 +15,7 @@ from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.pickled.data import Instance, Name, Storage, read_pickles
 from modswap.io.pickled.outline import payload_of
 from modswap.io.pickled.values import tensor_parts
-from modswap.io.pickled.walk import container_in_itself, everything
+from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.recognise.look import Look
 
 
@@ -59,7 +59,8 @@ def called_names(look: Look) -> frozenset[str]:
             _check_tensor(value, look)
         _check_call(value, look)
         _check_state(value, look)
-    _check_rings(payload, look)
+    if flaw := nesting_flaw(payload):
+        raise look.error(*flaw)
     sizes = _sizes(look, payload)
     for stored in storages:
         _check_storage(stored, sizes.get(stored.key), look)
@@ -142,12 +143,3 @@ def _check_tensor(made: Instance, look: Look) -> None:
             "used, it would take more memory than the file can account for"
         )
         raise CheckpointError(what, str(look.file), "save it again without expanded tensors")
-
-
-def _check_rings(payload: Any, look: Look) -> None:
-    """Refuse a container that holds itself, on which every walk of a model would end badly."""
-    ring = container_in_itself(payload)
-    if ring is not None:
-        what = f"a {ring.what if isinstance(ring, Instance) else type(ring).__name__}"
-        fix = "save the model again without the ring"
-        raise CheckpointError(f"{what} of it contains itself", str(look.file), fix)

@@ -9,7 +9,7 @@ from torch import nn
 from modswap.core.decided.cost import size_text
 from modswap.core.seen.site import Call, Site, extent
 from modswap.core.seen.values import tensors
-from modswap.ops.examine.alone.inputs import Inputs, shrunk
+from modswap.ops.examine.alone.inputs import CallInputs, shrunk
 from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.cost import metered
 from modswap.ops.run.isolation import untouched
@@ -57,7 +57,7 @@ def check_model(bench: Bench) -> None:
         raise UnfitError(f"a run takes {macs:.1e} multiplications, `--thorough` takes that time")
 
 
-def check_peak(module: nn.Module, inputs: Inputs) -> None:
+def check_peak(module: nn.Module, inputs: CallInputs) -> None:
     """Refuse a run that would take much memory, as measured on tensors without data.
 
     Raises:

@@ -16,7 +16,7 @@ HALVES = {"float16", "bfloat16"}
 
 
 @dataclass(slots=True, eq=False)
-class Inputs:
+class CallInputs:
     """The tensors of a call, which can be made with others in their place.
 
     Args:
@@ -78,7 +78,7 @@ class Inputs:
         return leaves
 
 
-def make_inputs(call: Call, names: tuple[str, ...]) -> Inputs:
+def make_inputs(call: Call, names: tuple[str, ...]) -> CallInputs:
     """Return a call with random tensors in it.
 
     Args:
@@ -102,7 +102,7 @@ def make_inputs(call: Call, names: tuple[str, ...]) -> Inputs:
         " = ".join(text for text, other in zip(texts, firsts, strict=True) if other == one)
         for one in firsts
     )
-    inputs = Inputs(call, names, leaves, labels, firsts)
+    inputs = CallInputs(call, names, leaves, labels, firsts)
     inputs.live(leaves)
     return inputs
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from modswap.core.decided.dependence import CLEAR, Change
-from modswap.ops.examine.alone.inputs import Inputs
+from modswap.core.decided.dependence import CLEAR, InputChange
+from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.pair import Pair, outputs_of
 
 Part = Callable[[torch.Tensor], torch.Tensor]
@@ -40,7 +40,7 @@ def along(axis: int, part: slice) -> Part:
     return lambda tensor: tensor[(slice(None),) * axis + (part,)] if tensor.ndim > axis else tensor
 
 
-def change_by_input(pair: Pair, index: int) -> Change:
+def change_by_input(pair: Pair, index: int) -> InputChange:
     """Return how far the outputs change with one input.
 
     Args:
@@ -50,11 +50,11 @@ def change_by_input(pair: Pair, index: int) -> Change:
     inputs = pair.inputs
     variants = [inputs.changed(index, slice(None)) for _ in range(TRIES)]
     old, new = (_largest(module, inputs, variants) for module in (pair.old, pair.new))
-    return Change(inputs.labels[index], old, new)
+    return InputChange(inputs.labels[index], old, new)
 
 
 def _largest(
-    module: nn.Module, inputs: Inputs, variants: Sequence[Sequence[torch.Tensor]]
+    module: nn.Module, inputs: CallInputs, variants: Sequence[Sequence[torch.Tensor]]
 ) -> float:
     """Return the largest change that variants of a call make, up to the first clear one."""
     before = outputs_of(module, inputs)

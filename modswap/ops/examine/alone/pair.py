@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from modswap.ops.examine.alone.inputs import Inputs
+from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.run.describe import all_finite, live_tensors
-from modswap.ops.run.isolation import put_back, seeded, set_mode
+from modswap.ops.run.isolation import put_back, set_mode
+from modswap.seeds import seeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Pair:
     path: str
     old: nn.Module
     new: nn.Module
-    inputs: Inputs
+    inputs: CallInputs
     batch_axis: int = 0
     batch: int = 0
     refused: str = ""
@@ -51,11 +52,14 @@ class NoPair:
 
 
 def outputs_of(
-    module: nn.Module, inputs: Inputs, leaves: Sequence[torch.Tensor] | None = None, seed: int = 0
+    module: nn.Module,
+    inputs: CallInputs,
+    leaves: Sequence[torch.Tensor] | None = None,
+    seed: int = 0,
 ) -> list[torch.Tensor]:
     """Return the floating outputs of a module in evaluation mode; buffers and seeds are restored.
 
-    Inputs that the module returns unchanged are left out, if it returns other tensors as well.
+    CallInputs that the module returns unchanged are left out, if it returns other tensors as well.
 
     Args:
         module: The module.
@@ -71,7 +75,7 @@ def outputs_of(
 
 
 def _run(
-    module: nn.Module, inputs: Inputs, leaves: Sequence[torch.Tensor], seed: int
+    module: nn.Module, inputs: CallInputs, leaves: Sequence[torch.Tensor], seed: int
 ) -> list[torch.Tensor]:
     fresh = [leaf.clone() for leaf in leaves]
     set_mode(module, training=False)

@@ -77,7 +77,7 @@ def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _ModelCall:
     """A call of a model on tensors without data.
 
     Args:
@@ -96,7 +96,7 @@ class _Call:
 
 
 @contextmanager
-def _prepared(bench: Bench, *, training: bool) -> Iterator[_Call]:
+def _prepared(bench: Bench, *, training: bool) -> Iterator[_ModelCall]:
     model, case = bench.model, bench.prepared.cases[0]
     dtype = pass_dtype(model, case)
     trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
@@ -108,7 +108,7 @@ def _prepared(bench: Bench, *, training: bool) -> Iterator[_Call]:
     ):
         args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
         leaves = {name: _leaf(tensor, trained=name in trained) for name, tensor in named.items()}
-        yield _Call(model, leaves, (args, kwargs))
+        yield _ModelCall(model, leaves, (args, kwargs))
 
 
 def _leaf(tensor: torch.Tensor, *, trained: bool) -> torch.Tensor:

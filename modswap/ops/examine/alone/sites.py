@@ -12,12 +12,12 @@ from modswap.core.finding import Finding
 from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import tensors
 from modswap.ops.examine.alone import bounds
-from modswap.ops.examine.alone.inputs import Inputs, enlarged, make_inputs, shrunk
+from modswap.ops.examine.alone.inputs import CallInputs, enlarged, make_inputs, shrunk
 from modswap.ops.examine.alone.pair import NoPair, Pair, loses_finite, outputs_of
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.describe import one_line, positional
-from modswap.ops.run.isolation import seeded
 from modswap.ops.run.random_weights import UnfitError, copied, placeholders
+from modswap.seeds import seeded
 
 KEPT_BYTES = 256 << 20  # weights of pairs that are kept; larger ones are made for each examination
 PAIR_SEED, CHECK_SEED = 0, 1  # apart: a changed input must not be drawn as the first one was
@@ -177,8 +177,8 @@ def _site_batch(bench: Bench, call: Call, axis: int) -> int:
     return batch if batch and _first_shape(call)[axis : axis + 1] == (batch,) else 0
 
 
-def _no_inputs(call: Call) -> Inputs:
-    return Inputs(call, (), (), (), ())
+def _no_inputs(call: Call) -> CallInputs:
+    return CallInputs(call, (), (), (), ())
 
 
 def _enlarged(pair: Pair, names: tuple[str, ...], *, thorough: bool) -> Pair:
@@ -198,7 +198,7 @@ def _enlarged(pair: Pair, names: tuple[str, ...], *, thorough: bool) -> Pair:
         return replace(_tried(as_seen), batch=2, refused=one_line(error))
 
 
-def _takes_two(module: nn.Module, inputs: Inputs, axis: int) -> bool:
+def _takes_two(module: nn.Module, inputs: CallInputs, axis: int) -> bool:
     """Return whether a module returns two samples for two."""
     try:
         outputs: list[torch.Tensor] = outputs_of(module, inputs)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from modswap.core.decided.dependence import CLEAR, STILL, is_causal
-from modswap.ops.examine.alone.inputs import Inputs, is_mask
+from modswap.ops.examine.alone.inputs import CallInputs, is_mask
 from modswap.ops.examine.alone.movement import Part, along, relative_change
 from modswap.ops.examine.alone.pair import Pair, outputs_of
 
@@ -32,7 +32,7 @@ class Row(NamedTuple):
     length: int
 
 
-class Seen(NamedTuple):
+class Leak(NamedTuple):
     """A token that changes an output that it must not change.
 
     Args:
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
     output: int | None
 
 
-def seen_from_before(pair: Pair) -> Seen | None:
+def seen_from_before(pair: Pair) -> Leak | None:
     """Return a token that changes an earlier output of the new module, where the old is causal.
 
     Args:
@@ -63,7 +63,7 @@ def seen_from_before(pair: Pair) -> Seen | None:
     return None
 
 
-def seen_through_mask(pair: Pair) -> Seen | None:
+def seen_through_mask(pair: Pair) -> Leak | None:
     """Return a token that a mask hides from other outputs of the old module and not of the new.
 
     Args:
@@ -121,7 +121,7 @@ def _is_causal(pair: Pair, row: Row) -> bool:
     return is_causal(back, forward)
 
 
-def _ahead(pair: Pair, row: Row) -> Seen | None:
+def _ahead(pair: Pair, row: Row) -> Leak | None:
     base = outputs_of(pair.new, pair.inputs)
     for token in sorted({row.length // 2, row.length - 1, 1}, reverse=True):
         now = outputs_of(pair.new, pair.inputs, _tokens(pair.inputs, row, slice(token, token + 1)))
@@ -129,7 +129,7 @@ def _ahead(pair: Pair, row: Row) -> Seen | None:
             part = along(row.axis, slice(output, output + 1))
             changes = relative_change(base[:1], now[:1], part) > CLEAR
             if changes and not _changed_before(pair, row, token, part):
-                return Seen(row.axis, token, output)
+                return Leak(row.axis, token, output)
     return None
 
 
@@ -151,9 +151,9 @@ def _others(module: nn.Module, pair: Pair, row: Row) -> float:
     return _change(module, pair, row, slice(MASKED_TOKEN, MASKED_TOKEN + 1), part)
 
 
-def _through(pair: Pair, row: Row) -> Seen:
+def _through(pair: Pair, row: Row) -> Leak:
     if not _per_token(outputs_of(pair.new, pair.inputs), row):
-        return Seen(row.axis, MASKED_TOKEN, None)
+        return Leak(row.axis, MASKED_TOKEN, None)
     changes = {
         output: _change(
             pair.new,
@@ -164,10 +164,10 @@ def _through(pair: Pair, row: Row) -> Seen:
         )
         for output in range(MASKED_TOKEN + 1, row.length)
     }
-    return Seen(row.axis, MASKED_TOKEN, max(changes, key=lambda output: changes[output]))
+    return Leak(row.axis, MASKED_TOKEN, max(changes, key=lambda output: changes[output]))
 
 
-def _masks(inputs: Inputs) -> list[torch.Tensor]:
+def _masks(inputs: CallInputs) -> list[torch.Tensor]:
     pairs = zip(inputs.leaves, inputs.labels, strict=True)
     return [leaf for leaf, label in pairs if is_mask(leaf, label)]
 
@@ -192,7 +192,7 @@ def _striped(first: int, mask: torch.Tensor) -> torch.Tensor:
     return row.to(mask.dtype).expand(mask.shape).clone()
 
 
-def _tokens(inputs: Inputs, row: Row, part: slice) -> tuple[torch.Tensor, ...]:
+def _tokens(inputs: CallInputs, row: Row, part: slice) -> tuple[torch.Tensor, ...]:
     """Return the leaves with other tokens, also in floating ones of the same shape."""
     main = inputs.leaves[row.leaf]
     if not main.is_floating_point():

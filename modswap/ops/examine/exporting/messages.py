@@ -1,4 +1,4 @@
-"""What torch says of a model that it cannot trace, in one line with the module that it means."""
+"""Read torch's messages on a model that it cannot trace: one line, with the module."""
 
 import re
 import traceback
@@ -11,14 +11,14 @@ from torch import nn
 Warned = tuple[str, int, str]  # file, line, text
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 FRAME = re.compile(r'File "([^"]+)", line ([0-9]+), in forward')
-LENGTH = 200  # characters of what torch says
+MAX_LENGTH = 200  # characters of a message
 
 
 def reason(error: BaseException, model: nn.Module) -> str:
-    """Return in one line what torch says, with the module and the line that it comes from.
+    """Return the message of an exception in one line, with its module and line of code.
 
     Args:
-        error: What was raised.
+        error: The exception.
         model: Whose modules to look for.
     """
     cause = error
@@ -28,15 +28,15 @@ def reason(error: BaseException, model: nn.Module) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """Return the first line of what was raised; of TorchScript the last, the cause."""
+    """Return the first line of a message; of TorchScript the last, which is the cause."""
     text = COLOURS.sub("", str(error)).strip()
     lines = [line.strip() for line in text.splitlines()] or [""]
     if len(lines) > 1 and "TorchScript interpreter" in lines[0]:
-        return f"TorchScript: {lines[-1]}"[:LENGTH]
+        return f"TorchScript: {lines[-1]}"[:MAX_LENGTH]
     if lines[0].startswith("[ONNXRuntimeError]"):
         said = lines[0].rpartition("Status Message: ")[2].rpartition("was false. ")[2]
-        return f"onnxruntime: {said}"[:LENGTH]
-    return f"{type(error).__name__}: {lines[0]}"[:LENGTH].rstrip(": ")
+        return f"onnxruntime: {said}"[:MAX_LENGTH]
+    return f"{type(error).__name__}: {lines[0]}"[:MAX_LENGTH].rstrip(": ")
 
 
 def _place(error: BaseException, model: nn.Module) -> str:
@@ -54,7 +54,7 @@ def _place(error: BaseException, model: nn.Module) -> str:
 
 
 def heard(warned: Sequence[Warned], model: nn.Module) -> str:
-    """Return the first warning that a tracer gave, with the module that it comes from.
+    """Return the first warning of a tracer, with its module.
 
     Args:
         warned: All of them.

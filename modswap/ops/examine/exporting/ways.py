@@ -1,4 +1,4 @@
-"""The ways in which a model is exported: each gives what runs the exported model."""
+"""The ways to export a model; each returns the function that runs the exported model."""
 
 import shutil
 import sysconfig
@@ -24,11 +24,11 @@ NEEDED = {"onnx": ("onnx", "onnxscript")}
 
 
 class Flat(nn.Module):
-    """A model that is given its tensors alone and gives back a tuple of them.
+    """A model that takes tensors alone and returns a tuple of tensors.
 
     Args:
         model: The model.
-        args: A call of it; what in it is no tensor stays as it is.
+        args: A call of it, whose values other than tensors are kept.
         kwargs: Its keywords.
     """
 
@@ -41,7 +41,7 @@ class Flat(nn.Module):
         self.training = False
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        """Return the tensors that the model gives, depth first."""
+        """Return the output tensors of the model, depth first."""
         leaves = list(self.leaves)
         for place, tensor in zip(self.places, tensors, strict=True):
             leaves[place] = tensor
@@ -55,13 +55,13 @@ def missing(way: str) -> tuple[str, ...]:
 
 
 def torchscript(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
-    """Trace a model; torch writes down what runs, with whatever sizes become constants.
+    """Trace a model: torch records the operations of one run, and some sizes as constants.
 
     Args:
         model: The model.
         example: Its inputs.
-        axes: Unused: a trace has no word for them.
-        heard: Told what torch warns of, in the model's code.
+        axes: Unused: a trace knows no varying axes.
+        heard: Receives the warnings of torch on the model's code.
     """
     del axes
     with warnings.catch_warnings(record=True) as caught:
@@ -135,16 +135,16 @@ def compiled(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> 
 
 
 def _compiler() -> bool:
-    """Return whether there is a C++ compiler for what torch makes of a model."""
+    """Return whether there is a C++ compiler for the code that torch generates."""
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
     return header.is_file() and any(map(shutil.which, ("g++", "clang++", "c++")))
 
 
 def _open(axes: Axes) -> tuple[tuple[dict[int, Any], ...]] | None:
-    """Return what torch calls dynamic shapes; None where every size is fixed."""
+    """Return the dynamic shapes of torch.export; None where every size is fixed."""
     if not any(axes):
         return None
-    return (tuple(dict.fromkeys(one, torch.export.Dim.AUTO) for one in axes),)
+    return (tuple(dict.fromkeys(each, torch.export.Dim.AUTO) for each in axes),)
 
 
 WAYS: dict[str, Callable[[Flat, Tensors, Axes, list[Warned]], Run]] = {

@@ -1,4 +1,4 @@
-"""Libraries that build a model from its configuration, where a swap is lost, and what keeps it."""
+"""Notes on libraries that build a model from its configuration, and lose a swap so."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ LIGHTNING = ("pytorch_lightning", "lightning")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a note is made of.
+class Host:
+    """A swapped model and its file, for a note on its library.
 
     Args:
         model: The swapped model.
         subject: The file; None for a model in memory.
         keys: The keys of the file's outermost mapping.
-        factory: What builds the model, for files that hold weights without code; empty for none.
+        factory: The factory of files that hold weights without code; empty for none.
     """
 
     model: nn.Module
@@ -30,7 +30,7 @@ class Seen:
 
     @property
     def out(self) -> str:
-        """Return what the examples call the written file."""
+        """Return the name of the written file in examples."""
         return f"out{self.subject.file.suffix}" if self.subject else "FILE"
 
     @property
@@ -43,7 +43,7 @@ class Seen:
         return any(cls.__module__.split(".")[0] in packages for cls in type(self.model).__mro__)
 
     def loading(self) -> str:
-        """Return the call that gives back the swapped model."""
+        """Return the call that loads the swapped model."""
         given = [repr(self.out)]
         if self.factory:
             given.append(repr(self.factory))
@@ -59,18 +59,18 @@ class Seen:
 def host_notes(
     model: nn.Module, subject: Subject | None, keys: Sequence[str], factory: str = ""
 ) -> Iterator[Finding]:
-    """Tell where the model's own library would build it without the swap, and how to keep it.
+    """Yield where the model's own library would build it without the swap, and how to keep it.
 
     Args:
         model: The swapped model.
         subject: The file; None for a model in memory.
         keys: The keys of the file's outermost mapping; empty if it is none.
-        factory: What builds the model, by the command or the recipe; empty for none.
+        factory: The factory of the command or the recipe; empty for none.
     """
-    seen = Seen(model, subject, keys, factory)
+    host = Host(model, subject, keys, factory)
     for applies, note in NOTES:
-        if applies(seen):
-            what, lines = note(seen)
+        if applies(host):
+            what, lines = note(host)
             data = {"host": type(model).__module__.split(".")[0]}
             yield Finding("survival", "", "passed", what, "\n".join(lines), data)
             return
@@ -79,21 +79,21 @@ def host_notes(
 Note = tuple[str, tuple[str, ...]]
 
 
-def _ultralytics(seen: Seen) -> Note:
+def _ultralytics(host: Host) -> Note:
     what = (
         "`YOLO(...).train()` builds the model anew from its YAML and would lose the swap; "
         "loading it and predicting with it keep it"
     )
-    if "ema" in seen.keys or "model" in seen.keys:
+    if "ema" in host.keys or "model" in host.keys:
         return what, (
             "from ultralytics import YOLO",
-            f"yolo = YOLO({seen.out!r})",
+            f"yolo = YOLO({host.out!r})",
             "class Keeping(yolo.task_map[yolo.task]['trainer']):",
             "    def get_model(self, cfg=None, weights=None, verbose=True):",
             "        return weights",
             "yolo.train(data='data.yaml', trainer=Keeping)",
         )
-    yaml = vars(seen.model).get("yaml")
+    yaml = vars(host.model).get("yaml")
     name = yaml.get("yaml_file", "model.yaml") if isinstance(yaml, dict) else "model.yaml"
     return what, (
         "import modswap",
@@ -101,55 +101,55 @@ def _ultralytics(seen: Seen) -> Note:
         f"yolo = YOLO({str(name)!r})",
         "class Keeping(yolo.task_map[yolo.task]['trainer']):",
         "    def get_model(self, cfg=None, weights=None, verbose=True):",
-        f"        return {seen.loading()}",
+        f"        return {host.loading()}",
         "yolo.train(data='data.yaml', trainer=Keeping)",
     )
 
 
-def _folder(seen: Seen) -> Note:
+def _folder(host: Host) -> Note:
     what = (
         f"`from_pretrained` and `create_model` build the model of {CONFIG} "
         "and would lose the swap, or refuse its weights"
     )
-    return what, ("import modswap", f"model = {seen.loading()}")
+    return what, ("import modswap", f"model = {host.loading()}")
 
 
-def _lightning(seen: Seen) -> Note:
+def _lightning(host: Host) -> Note:
     what = (
         "`load_from_checkpoint` builds the model by its class, whose own modules the swapped "
         "weights do not fit"
     )
-    fit = f"trainer.fit(task, data, ckpt_path={seen.out!r}, weights_only=False)"
-    if seen.of(*LIGHTNING):
-        return what, ("import modswap", f"task = {seen.loading()}", fit)
+    fit = f"trainer.fit(task, data, ckpt_path={host.out!r}, weights_only=False)"
+    if host.of(*LIGHTNING):
+        return what, ("import modswap", f"task = {host.loading()}", fit)
     return what, (
         "import modswap",
-        f"model = {seen.loading()}",
+        f"model = {host.loading()}",
         "for name, child in model.named_children():",
         "    task.add_module(name, child)  # of your LightningModule, before it is trained",
         fit,
     )
 
 
-def _configured(seen: Seen) -> Note:
-    cls = type(seen.model)
+def _configured(host: Host) -> Note:
+    cls = type(host.model)
     way = next(name for name in REBUILDERS if callable(getattr(cls, name, None)))
     what = f"`{cls.__name__}.{way}` builds the model from its configuration and would lose the swap"
-    return what, ("import modswap", f"model = {seen.loading()}")
+    return what, ("import modswap", f"model = {host.loading()}")
 
 
 REBUILDERS = ("from_pretrained", "from_config")
 
 
-def _rebuilds(seen: Seen) -> bool:
-    cls = type(seen.model)
+def _rebuilds(host: Host) -> bool:
+    cls = type(host.model)
     own = not cls.__module__.startswith("torch.")
     return own and any(callable(getattr(cls, name, None)) for name in REBUILDERS)
 
 
-NOTES: tuple[tuple[Callable[[Seen], bool], Callable[[Seen], Note]], ...] = (
-    (lambda seen: seen.of("ultralytics"), _ultralytics),
-    (lambda seen: seen.folder, _folder),
-    (lambda seen: seen.of(*LIGHTNING) or "pytorch-lightning_version" in seen.keys, _lightning),
+NOTES: tuple[tuple[Callable[[Host], bool], Callable[[Host], Note]], ...] = (
+    (lambda host: host.of("ultralytics"), _ultralytics),
+    (lambda host: host.folder, _folder),
+    (lambda host: host.of(*LIGHTNING) or "pytorch-lightning_version" in host.keys, _lightning),
     (_rebuilds, _configured),
 )

@@ -1,4 +1,4 @@
-"""A dummy call whose tensors can be given other sizes: by height and width, or by length."""
+"""Change the sizes of the tensors of a dummy call: by height and width, or by length."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from modswap.core.asked.recipe import TensorInput
 from modswap.core.sizes.two_axes import Size
 from modswap.ops.run.inputs import DummyCall
 
-WHOLE = {"int32", "int64"}
+WHOLE_NUMBERS = {"int32", "int64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Varied:
 
 
 def varied(call: DummyCall) -> Iterator[Varied]:
-    """Yield the ways to vary a call's size, the likeliest first; none where it has no such axis.
+    """Yield the ways to vary the size of a call, the likeliest first; none without such an axis.
 
     Args:
         call: The call; its first tensor that is a map, a sequence or a list of indices decides.
@@ -67,7 +67,7 @@ def varied(call: DummyCall) -> Iterator[Varied]:
         if len(shape) == 4:
             yield Varied(call, shape[2:])
             return
-        if len(shape) == 3 or (len(shape) == 2 and tensor.dtype in WHOLE):
+        if len(shape) == 3 or (len(shape) == 2 and tensor.dtype in WHOLE_NUMBERS):
             yield from (Varied(call, (shape[axis],), axis) for axis in range(1, len(shape)))
             return
 

@@ -1,4 +1,4 @@
-"""Running a model before and after a swap at many input sizes, on tensors without data."""
+"""Run a model before and after a swap at many input sizes, on tensors without data."""
 
 import re
 import warnings
@@ -30,21 +30,21 @@ from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.ops.trace.passes import trace
 from modswap.ops.trace.sites import sites_of
 
-# calls of modules over all sizes; a clock would let a busy machine try fewer sizes and say less
-CALLS = 20_000
-THOROUGH = 30 * CALLS
+# calls of modules over all sizes; with a clock a busy machine would try fewer sizes
+MAX_CALLS = 20_000
+MAX_THOROUGH_CALLS = 30 * MAX_CALLS
 Around = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What was seen at every size that was tried.
+    """The results at every size that was tried.
 
     Args:
         way: How the call was varied.
-        swapped: Whether the swapped model took a size, giving what the original gave.
+        swapped: Whether the swapped model took a size, with the outputs of the original.
         original: Whether the original took it.
-        told: For sizes at which the outputs differ, in what.
+        told: The difference, for sizes at which the outputs differ.
     """
 
     way: Varied
@@ -59,16 +59,16 @@ class Sweep:
 
 
 class NoSweepError(Exception):
-    """Raised where no sizes can be tried; says why."""
+    """Raised where no sizes can be tried, with the reason."""
 
 
 def sweep(bench: Bench, budget: int | None = None) -> Sweep:
     """Return which sizes the swapped model and the original take.
 
-    Sizes are tried by how much they tell, until all that matter were tried or there were enough.
+    The most informative sizes are tried first, until a rule is known or the budget is used.
 
     Args:
-        bench: The model; as it was afterwards.
+        bench: The swapped model, which stays as it is.
         budget: Calls of modules at all sizes but the first; None for as many as the bench allows.
 
     Raises:
@@ -80,17 +80,17 @@ def sweep(bench: Bench, budget: int | None = None) -> Sweep:
     if not ways:
         raise NoSweepError("the dummy input has neither a map nor a sequence")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said once for each size otherwise
+        warnings.simplefilter("ignore")  # given once for each size otherwise
         pair = _pair(bench, case)
         # of a map one way is all there is
         way = next((way for way in ways[:-1] if pair.varies(way)), ways[-1])
-        allowed = THOROUGH if bench.thorough else CALLS
+        allowed = MAX_THOROUGH_CALLS if bench.thorough else MAX_CALLS
         return _swept(pair, way, allowed if budget is None else budget)
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
-    """The model before and after, run on the same stand-ins, and what both took together."""
+class _Models:
+    """The model before and after the swap, run on the same stand-ins."""
 
     bench: Bench
     case: Case
@@ -109,8 +109,16 @@ class _Pair:
         calls = (way.at((other, *way.first[1:])) for other in others if other)
         return any(not isinstance(self.before(call), BaseException) for call in calls)
 
+    def differ(
+        self, call: DummyCall, before: Value | BaseException, after: Value | BaseException
+    ) -> str | None:
+        """Return the difference of two outputs of a call; None if one of them is an exception."""
+        if isinstance(before, BaseException) or isinstance(after, BaseException):
+            return None
+        return difference(before, after) or self.misplaced(call)
+
     def misplaced(self, call: DummyCall) -> str | None:
-        """Return where tokens are laid out as another map than the one that they come from."""
+        """Return the site whose tokens are made a map of another shape than they come from."""
         first = call.tensors[0].shape
         if len(first) != 4 or first[2] == first[3]:
             return None
@@ -141,7 +149,7 @@ class _Pair:
                     return error
 
 
-def _pair(bench: Bench, case: Case) -> _Pair:
+def _pair(bench: Bench, case: Case) -> _Models:
     """Return the pair on stand-ins with which both run at the size that they were given.
 
     Raises:
@@ -149,7 +157,7 @@ def _pair(bench: Bench, case: Case) -> _Pair:
     """
     error: BaseException | None = None
     for values in (meta_values, fake_values):
-        pair = _Pair(bench, case, values)
+        pair = _Models(bench, case, values)
         outputs = (pair.before(case.call), pair.after(case.call))
         error = next((one for one in outputs if isinstance(one, BaseException)), None)
         if error is None:
@@ -158,23 +166,20 @@ def _pair(bench: Bench, case: Case) -> _Pair:
     raise NoSweepError(f"{why}: {one_line(error or RuntimeError(), 120)}")
 
 
-def _swept(pair: _Pair, way: Varied, budget: int) -> Sweep:
+def _swept(pair: _Models, way: Varied, budget: int) -> Sweep:
     swapped, original = {way.first: True}, {way.first: True}
     told: dict[Size, str] = {}
     most = budget // (2 * sum(1 for _ in pair.bench.model.modules()))
     for size in chain(
         islice(sizes_to_try(way.first, swapped, thorough=pair.bench.thorough), most),
-        islice(few_sizes_to_try(way.first, original), most // 4),  # which lie elsewhere
+        islice(few_sizes_to_try(way.first, original), most // 4),  # its rule may be another
     ):
         call = way.at(size)
         before, after = pair.before(call), pair.after(call)
         if _unsettled(before) or _unsettled(after):
             continue
-        original[size] = _taken(before)
-        swapped[size] = _taken(after)
-        if isinstance(after, BaseException) or isinstance(before, BaseException):
-            continue
-        differs = difference(before, after) or pair.misplaced(call) if original[size] else None
+        original[size], swapped[size] = _taken(before), _taken(after)
+        differs = pair.differ(call, before, after) if original[size] else None
         if differs is not None:
             swapped[size] = False
             told[size] = differs
@@ -184,7 +189,7 @@ def _swept(pair: _Pair, way: Varied, budget: int) -> Sweep:
 
 
 def _lays_out(built: Built) -> bool:
-    """Return whether a module is given a map that an adapter makes of tokens."""
+    """Return whether an adapter makes a map of tokens for a module."""
     return built.blueprint.layout == "NLC" and built.blueprint.wants in {"NCHW", "NHWC"}
 
 
@@ -202,14 +207,14 @@ def _misplaced(site: Site) -> str | None:
 
 
 def _unsettled(output: Value | BaseException) -> bool:
-    """Return whether a pass was refused for want of values, and not because of its size."""
+    """Return whether a pass failed because it needs values, and not because of its size."""
     if not isinstance(output, BaseException):
         return False
     return needs_values(output) or re.search(r"\bmeta\b", str(output)) is not None
 
 
 def _taken(output: Value | BaseException) -> bool:
-    """Return whether a pass gave something; kernels refuse most empty maps that meta lets pass."""
+    """Return whether a pass gave outputs; kernels refuse most empty maps that meta lets pass."""
     if isinstance(output, BaseException):
         return False
     return all(0 not in tensor.shape for tensor in tensors(output))

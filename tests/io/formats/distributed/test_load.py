@@ -19,7 +19,7 @@ import modswap
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.core.kept.outcome import Outcome
-from modswap.io.formats.distributed.load import DISTRIBUTED
+from modswap.io.formats.distributed import DISTRIBUTED
 from modswap.io.formats.distributed.metadata import read_distributed
 from modswap.io.raw.torch_zip_layout import Window, read_inner_archive
 from modswap.io.recipe.reader import parse_recipe
@@ -211,7 +211,7 @@ def test_swapped_checkpoint_is_swapped_again(single: Path, tmp_path: Path) -> No
 def test_weights_are_written_to_a_file(saved: Path, tmp_path: Path, name: str) -> None:
     outcome = swap(saved / "nested", tmp_path / name)
 
-    assert "only the models' weights are written, not what else the folder holds" in outcome.notes
+    assert "only the models' weights are written, not the folder's other contents" in outcome.notes
     model = modswap.load(tmp_path / name, model=FACTORY)
     weights = loaded(saved / "nested")
     assert torch.equal(model.get_parameter("stem.weight"), weights["app.model.stem.weight"])

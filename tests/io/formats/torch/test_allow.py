@@ -14,7 +14,7 @@ from torch import nn
 
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, UnsafeError
-from modswap.io.formats import read
+from modswap.io.formats.reading import read
 from modswap.io.formats.torch.allow import resolve
 from modswap.io.pickled.names import runs_code
 

@@ -17,11 +17,8 @@ import modswap
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.outcome import Outcome
-from modswap.io.formats.survey import survey
-from modswap.io.pickled.data import UnreadableError
-from modswap.io.pickled.opened import open_legacy, open_zip
+from modswap.io.formats.outline import survey
 from modswap.io.recipe.reader import parse_recipe
-from modswap.io.recognise.look import look_at
 from modswap.ops.jobs.replace import replace_file
 from modswap.ops.jobs.replace_as_data import replace_unbuilt
 from tests.models import GatedNet
@@ -168,7 +165,7 @@ def test_quantized_parameters_have_no_known_shape_and_do_no_harm(tmp_path: Path)
     payload = {"model": GatedNet(), "other": nn.ReLU(), "model_ema": GatedNet().state_dict()}
     torch.save(payload, tmp_path / "net.pt")
 
-    found = survey(look_at(tmp_path / "net.pt"))
+    found = survey(tmp_path / "net.pt")
 
     assert [place.keys for place in found.places] == [("model",)]
 
@@ -223,33 +220,6 @@ def test_old_file_goes_over_to_safetensors(tmp_path: Path) -> None:
 
     loaded = modswap.load(tmp_path / "out.safetensors", FACTORY)
     assert torch.equal(loaded.get_parameter("head.weight"), weights["head.weight"])
-
-
-def test_old_files_of_other_machines_and_makers_are_not_read_as_data(tmp_path: Path) -> None:
-    file = tmp_path / "net.pt"
-    torch.save({"a.w": torch.ones(2)}, file, _use_new_zipfile_serialization=False)
-    content = file.read_bytes()
-    file.write_bytes(content.replace(b"little_endian\x94\x88", b"little_endian\x94\x89", 1))
-    if file.read_bytes() == content:
-        place = content.index(b"little_endian") + len(b"little_endian")
-        place = content.index(b"\x88", place)
-        file.write_bytes(content[:place] + b"\x89" + content[place + 1 :])
-
-    with pytest.raises(UnreadableError, match="the order of another kind of machine"):
-        open_legacy(look_at(file))
-
-    file.write_bytes(content[: content.rindex(b"\x80\x02")] + b"\x80\x02K\x01.")
-    with pytest.raises(UnreadableError, match="it does not say which storages follow"):
-        open_legacy(look_at(file))
-
-
-def test_zip_of_another_kind_of_machine_is_not_read_as_data(tmp_path: Path) -> None:
-    torch.save({"w": torch.ones(2)}, tmp_path / "net.pt")
-    content = (tmp_path / "net.pt").read_bytes()
-    (tmp_path / "net.pt").write_bytes(content.replace(b"little", b"bigger"))
-
-    with pytest.raises(UnreadableError, match="the order of another kind of machine"):
-        open_zip(look_at(tmp_path / "net.pt"))
 
 
 def repacked(source: Path, out: Path, change: dict[str, bytes | None]) -> None:

@@ -1,0 +1,111 @@
+"""Write files of `torch.save`, anew or with other modules in them."""
+
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modswap.core.asked.job import Policy
+from modswap.core.errors import CheckpointError
+from modswap.io.formats.container import Container, is_weights
+from modswap.io.formats.format import Swap, Swaps
+from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE, ZipRewriting
+from modswap.io.pickled.opened import Opened, open_legacy, open_zip
+from modswap.io.recognise.look import look_at
+from modswap.io.recognise.model_places import OWN_KEY
+from modswap.io.rewriting import Graft, Records, Rewriting
+
+
+def rewrite_zip(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
+    """Prepare the same file with other modules in it.
+
+    Raises:
+        UnreadableError: If its pickle cannot be read as data.
+        CheckpointError: If it is damaged.
+    """
+    return _rewriting(open_zip(look_at(container.file)), swaps, policy)
+
+
+def rewrite_legacy(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
+    """Prepare an old file with other modules in it, as a zip.
+
+    Raises:
+        UnreadableError: If its pickle cannot be read as data.
+        CheckpointError: If it is damaged.
+    """
+    return _rewriting(open_legacy(look_at(container.file)), swaps, policy)
+
+
+def _rewriting(opened: Opened, swaps: Swaps, policy: Policy) -> Rewriting:
+    grafts = [_graft(swap) for swap in swaps.slots]
+    return ZipRewriting(opened, grafts, swaps.parameters, trust=policy.trust)
+
+
+def _graft(swap: Swap) -> Graft:
+    """Return new modules as data."""
+    modules = [module for _, module in swap.modules]
+    whole = swap.slot.kind == "module"
+    stream = BytesIO()
+    try:
+        torch.save(modules if whole else [module.state_dict() for module in modules], stream)
+    except Exception as error:  # pickling runs the classes' own code, which may raise anything
+        raise unsaved(error) from error
+    paths = tuple(paths for paths, _ in swap.modules)
+    return Graft(swap.slot.keys, swap.slot.prefix, paths, stream.getvalue(), swap.more)
+
+
+def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
+    """Write a payload as a zip of `torch.save`, with modswap's records in it.
+
+    Args:
+        payload: A module, a state dict or a training dictionary.
+        file: Where to write.
+        records: The recipe and the receipt.
+        metadata: Passed over: this format has none.
+    """
+    del metadata
+    inside = isinstance(payload, Mapping) and not is_weights(payload)
+    if inside and (records.recipe or records.receipt):
+        own = {OWN_KEY: {"recipe": records.recipe, "receipt": records.receipt}}
+        payload = {**payload, **own} if type(payload) is dict else _updated(payload, own)
+    try:
+        with file.open("wb") as stream:
+            # through a stream: by name, torch would write the temporary name into the archive
+            torch.save(payload, stream)
+    except Exception as error:  # pickling runs the classes' own code, which may raise anything
+        raise unsaved(error) from error
+    if not inside:
+        _append(file, records)
+
+
+def _updated(payload: Any, own: Mapping[str, Any]) -> Any:
+    copy = payload.copy()
+    copy.update(own)
+    return copy
+
+
+def unsaved(error: Exception) -> Exception:
+    """Return the error for what torch could not write; a full disk shows in its cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(error).split())
+    if "unexpected pos" in text or "PytorchStreamWriter" in text or "inline_container" in text:
+        return OSError(28, "No space left on device")
+    what = f"torch cannot write it: {type(error).__name__}: {text[:200]}"
+    return CheckpointError(what, fix="write the weights instead: name OUT.safetensors")
+
+
+def _append(file: Path, records: Records) -> None:
+    """Add modswap's records to the archive, where other readers pass them over."""
+    with zipfile.ZipFile(file, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        for name, text in ((RECIPE, records.recipe), (RECEIPT, records.receipt)):
+            if text:
+                # a fixed date: the same swap gives the same bytes
+                archive.writestr(zipfile.ZipInfo(f"{root}/{name}", (1980, 1, 1, 0, 0, 0)), text)

@@ -1,0 +1,100 @@
+"""Load the model of a file: a whole module, or a factory's model filled with the file's weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from modswap.core.asked.job import Subject
+from modswap.core.asked.recipe import Recipe
+from modswap.core.errors import CheckpointError, RecipeError, UsageError
+from modswap.core.kept.receipt import Receipt, read_receipt
+from modswap.io.formats.container import Container
+from modswap.io.formats.reading import read
+from modswap.ops.load.factory import Factory, call_factory, imported_factory
+from modswap.ops.load.fill import fill
+from modswap.ops.load.hub_folder import CONFIG, pretrained
+
+REBUILT = (
+    "`from_pretrained` builds the model of config.json, and so loses the swap: load the written "
+    "folder with `modswap.load(FOLDER)`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model with the file that it came from.
+
+    Args:
+        model: The model, in memory or mapped from the file.
+        container: Everything that the file holds.
+        receipt: The receipt of an earlier swap, if there is one inside.
+    """
+
+    model: nn.Module
+    container: Container
+    receipt: Receipt | None = None
+
+
+def load(
+    subject: Subject,
+    recipe: Recipe | None = None,
+    *,
+    restructure: Callable[[Loaded], None] = lambda _: None,
+) -> Loaded:
+    """Return the model of a file.
+
+    Args:
+        subject: The file, the classes that it may build, and a factory from the command line.
+        recipe: For its `model`, where the command line names none.
+        restructure: Gives a model that a factory built the structure of the file, in place, before
+            the weights go into it.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        UnsafeError: If it would have to build a class that is not allowed.
+        UsageError: If it holds weights and nobody says how to build the model.
+        RecipeError: If the factory fails or does not fit the weights.
+    """
+    container = read(subject.file, subject.policy)
+    where = str(subject.file)
+    receipt = read_receipt(container.receipt, where) if container.receipt else None
+    slot = container.slots[0]
+    if slot.kind == "module":
+        return Loaded(slot.value, container, receipt)
+    factory = _named_factory(subject, recipe) or _factory_of_folder(subject.file)
+    if factory.name == CONFIG:
+        container = replace(container, notes=(*container.notes, REBUILT))
+    loaded = Loaded(call_factory(factory), container, receipt)
+    restructure(loaded)
+    fill(loaded.model, slot.value, factory, where)
+    return loaded
+
+
+def _named_factory(subject: Subject, recipe: Recipe | None) -> Factory | None:
+    """Return the factory that the command line or the recipe names."""
+    if subject.factory is not None:
+        return imported_factory(subject.factory, {}, str(Path.cwd()), "--model", UsageError)
+    if recipe is None or recipe.model is None:
+        return None
+    where = recipe.at("model", "factory")
+    source, folder = recipe.model, recipe.source.folder
+    return imported_factory(source.factory, source.args, folder, where, RecipeError)
+
+
+def _factory_of_folder(file: Path) -> Factory:
+    """Return the factory of a folder whose config.json names a library's class.
+
+    Raises:
+        UsageError: If there is none, and so nobody says how to build the model.
+    """
+    build = pretrained(file)
+    if build is None:
+        raise UsageError(
+            "it holds weights without code",
+            str(file),
+            "say how to build the model: `--model package.module:callable`, "
+            "or `model: {factory: …}` in the recipe",
+        )
+    return Factory(build, CONFIG, str(file / CONFIG), CheckpointError)
