@@ -1,4 +1,7 @@
-"""ACmix: the numbers of the paper's steps, in tiles and the plain way, whatever its options."""
+"""ACmix: the numbers of the paper's steps, in tiles and the plain way, whatever its options.
+
+Covers: kernels.acmix, kernels.local_attention, kernels.maps, kernels.half_precision.
+"""
 
 import copy
 import pickle

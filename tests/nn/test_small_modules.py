@@ -1,4 +1,8 @@
-"""The small modules of the catalogue against their papers' equations, written out in float64."""
+"""The small modules of the catalogue against their papers' equations, written out in float64.
+
+Covers: se_block, eca, cbam, scse, conv_gate, coordinate_attention, multi_head_self_attention,
+self_attention, window_attention.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any, cast

@@ -1,4 +1,7 @@
-"""Tests of fitting classes of the user's own."""
+"""Tests of fitting classes of the user's own.
+
+Covers: layout, trial.
+"""
 
 import re
 from dataclasses import replace
