@@ -1,23 +1,32 @@
-"""Every error that a user can cause: what is wrong, where, and what to do."""
+"""Errors that a user can cause: the fault, its place, and a fix."""
 
+import copy
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self, TypeVar
+
+from modswap.core.finding import THE_MODEL, Finding, Settings
 
 
 class ModswapError(Exception):
-    """Base of every error that a user can cause.
+    """Base of all errors that a user can cause.
 
     Args:
-        what: What is wrong, with the value and what was expected; lower case, no full stop.
+        what: The fault, with the value and what was expected; lower case, no full stop.
         where: Recipe line (`swap.yaml:7:5`), module path or file.
-        fix: One thing that the user can do.
+        fix: A step that the user can take.
         more: Further errors found in the same step, in order.
+        settings: Keys of the rule, or of its `args`, with values that could mend the fault.
 
-    `rule` is set to the recipe line of the rule that a module's error comes from, where it is
-    known: reports point at it.
+    Attributes:
+        check: Name of the check that does not hold, a row of the reports for CI.
+        finding: The finding of the verdict that the error repeats, or None.
+        rule: Recipe line of the rule that a module's error comes from, or empty: reports point
+            at it.
     """
 
     code: ClassVar[int] = 70
+    check: str = "other"
+    finding: Finding | None = None
     rule: str = ""
 
     def __init__(
@@ -26,6 +35,8 @@ class ModswapError(Exception):
         where: str = "",
         fix: str = "",
         more: "tuple[ModswapError, ...]" = (),
+        *,
+        settings: Settings = (),
     ) -> None:
         # positional, so that the error survives pickling between processes
         super().__init__(what, where, fix, more)
@@ -33,11 +44,33 @@ class ModswapError(Exception):
         self.where = where
         self.fix = fix
         self.more = more
+        self.settings = settings
+
+    @classmethod
+    def of(cls, finding: Finding) -> Self:
+        """Return the error for a finding that failed, under the name of the finding's check."""
+        where = finding.path or THE_MODEL
+        error = cls(finding.what, where, finding.fix, settings=finding.settings)
+        error.check = finding.check
+        error.finding = finding
+        return error
 
     @property
     def all(self) -> "tuple[ModswapError, ...]":
         """Return this error and those reported with it, in order."""
         return (self, *(inner for error in self.more for inner in error.all))
+
+    def with_fix(self, fix: str) -> Self:
+        """Return a copy of the error with another fix."""
+        changed = copy.copy(self)
+        changed.fix = fix
+        return changed
+
+    def with_more(self, errors: "Sequence[ModswapError]") -> Self:
+        """Return a copy of the error that carries further ones behind its own."""
+        changed = copy.copy(self)
+        changed.more = (*self.more, *errors)
+        return changed
 
     def __str__(self) -> str:
         return "\n".join(error.line() for error in self.all)
@@ -53,54 +86,67 @@ class UsageError(ModswapError):
     """The call is wrong: an option, an argument or a combination of them."""
 
     code = 2
+    check = "usage"
 
 
 class RecipeError(ModswapError):
-    """The recipe is wrong, or asks for what its module cannot be given."""
+    """The recipe is wrong, or asks for something that its module cannot be given."""
 
     code = 2
+    check = "recipe"
 
 
 class MatchError(RecipeError):
-    """A rule selects nothing, too much, or what another rule selects."""
+    """A rule selects nothing, too much, or a module that another rule selects."""
+
+    check = "match"
 
 
 class InputError(ModswapError):
     """The dummy input does not fit the model as it was before the swap."""
 
     code = 2
+    check = "input"
 
 
 class ShapeError(ModswapError):
     """A shape, dtype, layout or value does not hold after the swap."""
 
     code = 1
+    check = "fit"
 
 
 class UnreachedError(ShapeError):
     """The dummy forward never calls a module that a rule selects."""
 
+    check = "reached"
+
 
 class LimitError(ShapeError):
-    """A pass would take more than it may."""
+    """A pass would take more memory than it may."""
+
+    check = "limits"
 
 
 class DriftError(ModswapError):
-    """Something is not as the lock file says that it was."""
+    """The check gives something else than the lock file says."""
 
     code = 1
+    check = "lock"
 
 
 class CheckpointError(ModswapError):
     """A file cannot be read or written."""
 
     code = 3
+    check = "checkpoint"
 
 
 class UnsafeError(ModswapError):
-    """A file would have to build or run what was not allowed."""
+    """A file would have to build or run an object that was not allowed."""
 
     code = 4
+    check = "safety"
 
 
 E = TypeVar("E", bound=ModswapError)
@@ -113,6 +159,4 @@ def together(errors: Sequence[E]) -> E:
         errors: At least one error.
     """
     first, *rest = errors
-    if not rest:
-        return first
-    return type(first)(first.what, first.where, first.fix, (*first.more, *rest))
+    return first.with_more(rest) if rest else first

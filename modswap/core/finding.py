@@ -1,23 +1,28 @@
-"""The result of an examination at one place of a swapped model."""
+"""The record of a check of the swap: it passed, failed or was skipped, and why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["passed", "failed", "skipped"]
+THE_MODEL = "the model"
+Settings = tuple[tuple[str, Any], ...]
+ADAPT: Settings = (("adapt", True),)
+HERE = ""  # in a setting: the key that the error is about
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one examination at one place.
+    """The result of a check at a place: a pass, or an examination of a module or of the model.
 
     Args:
-        check: Name of the examination, a row of `modswap.ops.examine.table`.
+        check: `pass`, or the name of an examination, a row of `modswap.ops.examine.table`.
         path: Path of the site or module that it concerns; empty for the whole model.
         status: `failed` ends with exit code 1; `skipped` gives the reason in `what`.
         what: The observation, with both sides; empty where there is nothing to report.
-        fix: What the user can do.
+        fix: A step that the user can take.
         data: Numbers and names behind it, as JSON can hold them.
+        settings: Keys of the rule, or of its `args`, with values that could mend a failure.
         about: Sentence of the examination's row, for reports.
     """
 
@@ -26,5 +31,6 @@ class Finding:
     status: Status
     what: str = ""
     fix: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
-    about: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    settings: Settings = ()
+    about: str = field(default="", compare=False)

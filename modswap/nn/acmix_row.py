@@ -49,9 +49,8 @@ class ACmixOptions(Options):
         """Yield the pairs of options that exclude each other at every site."""
         if self.out_planes and self.head and self.out_planes % self.head:
             what = f"head {self.head} does not divide out_planes {self.out_planes}"
-            yield Conflict(
-                "head", what, f"set `head: {nearest_divisor(self.out_planes, self.head)}`"
-            )
+            near = nearest_divisor(self.out_planes, self.head)
+            yield Conflict("head", what, f"set `head: {near}`", (("head", near),))
 
 
 def fit(site: Site, options: ACmixOptions, *, adapt: bool) -> Blueprint:
@@ -75,7 +74,9 @@ def _kernel_att(site: Site, options: ACmixOptions, sizes: tuple[Size, ...]) -> C
             f"kernel_att {options.kernel_att} with dilation {options.dilation} reflects "
             f"{options.kernel_att // 2 * options.dilation} pixels, the map is {least}"
         )
-        raise ShapeError(what, site.path, f"set `kernel_att: {most}` or less, or leave it out")
+        fix = f"set `kernel_att: {most}` or less, or leave it out"
+        settings = (("kernel_att", most), ("kernel_att", "auto"))
+        raise ShapeError(what, site.path, fix, settings=settings)
     side = min(KERNEL_ATT, most)
     reason = "as published" if side == KERNEL_ATT else f"the largest that fits a map of {least}"
     return choose("kernel_att", options.kernel_att, side, reason)
@@ -85,7 +86,8 @@ def _head(site: Site, options: ACmixOptions, planes: int) -> Choice:
     near = nearest_divisor(planes, options.head or HEAD)
     if options.head is not None and planes % options.head:
         what = f"head {options.head} does not divide out_planes {planes}"
-        raise ShapeError(what, site.path, f"set `head: {near}`, or leave it out")
+        fix = f"set `head: {near}`, or leave it out"
+        raise ShapeError(what, site.path, fix, settings=(("head", near), ("head", "auto")))
     reason = "as published" if near == HEAD else f"{HEAD} does not divide {planes} channels"
     return choose("head", options.head, near, reason)
 

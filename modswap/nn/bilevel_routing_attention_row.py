@@ -91,19 +91,23 @@ class BiLevelRoutingAttentionOptions(Options):
         for name, size in (("dim", self.dim), ("qk_dim", self.qk_dim)):
             if size and self.num_heads and size % self.num_heads:
                 what = f"num_heads {self.num_heads} does not divide {name} {size}"
-                fix = f"set `num_heads: {nearest_divisor(size, self.num_heads)}`"
-                yield Conflict("num_heads", what, fix)
+                heads = nearest_divisor(size, self.num_heads)
+                fix = f"set `num_heads: {heads}`"
+                yield Conflict("num_heads", what, fix, (("num_heads", heads),))
         if self.topk and self.n_win and self.topk > self.n_win**2:
             what = f"topk is {self.topk}, but n_win {self.n_win} gives {self.n_win**2} windows"
-            yield Conflict("topk", what, f"set `topk: {self.n_win**2}` or less")
+            fix = f"set `topk: {self.n_win**2}` or less"
+            yield Conflict("topk", what, fix, (("topk", self.n_win**2),))
 
     def _routing_conflicts(self) -> Iterator[Conflict]:
         if self.diff_routing and not self.soft_routing:
             what = "diff_routing is true, soft_routing is false: no gradient would flow"
-            yield Conflict("diff_routing", what, "set `soft_routing: true` as well")
+            settings = (("soft_routing", True),)
+            yield Conflict("diff_routing", what, "set `soft_routing: true` as well", settings)
         if self.param_routing and not self.diff_routing:
             what = "param_routing is true, diff_routing is false: its weights would never train"
-            yield Conflict("param_routing", what, "set `diff_routing: true` as well")
+            settings = (("diff_routing", True),)
+            yield Conflict("param_routing", what, "set `diff_routing: true` as well", settings)
 
     def _refactored_conflicts(self) -> Iterator[Conflict]:
         fixed = {
@@ -116,7 +120,8 @@ class BiLevelRoutingAttentionOptions(Options):
         for name, holds in fixed.items():
             if not holds:
                 what = f"variant is refactored, which has a fixed {name}"
-                yield Conflict(name, what, f"leave `{name}` out, or take the original variant")
+                fix = f"leave `{name}` out, or take the original variant"
+                yield Conflict(name, what, fix, ((name, "auto"),))
 
 
 def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> Blueprint:
@@ -214,7 +219,8 @@ def _best_grid(
     if best:
         return best[0]
     what = f"topk {options.topk} needs more windows than divide {grids[0]}, and auto_pad is false"
-    raise ShapeError(what, site.path, "set `auto_pad: true`, or leave it out")
+    fix = "set `auto_pad: true`, or leave it out"
+    raise ShapeError(what, site.path, fix, settings=(("auto_pad", True), ("auto_pad", "auto")))
 
 
 def _possible_grids(
@@ -234,7 +240,8 @@ def _possible_grids(
     if not routed:
         windows = grids[0].n_win ** 2
         what = f"topk is {options.topk}, but maps of {grids[0]} have at most {windows} windows"
-        raise ShapeError(what, site.path, f"set `topk: {windows}` or less")
+        fix = f"set `topk: {windows}` or less"
+        raise ShapeError(what, site.path, fix, settings=(("topk", windows),))
     return routed
 
 
@@ -251,11 +258,13 @@ def _check_grid(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid
     """
     if options.auto_pad is False and not grid.divides:
         what = f"n_win {grid.n_win} does not divide {grid}, and auto_pad is false"
-        raise ShapeError(what, site.path, "set `auto_pad: true`, or leave one of them out")
+        fix = "set `auto_pad: true`, or leave one of them out"
+        raise ShapeError(what, site.path, fix, settings=(("auto_pad", True),))
     smallest = min(min(size.height, size.width) for size in grid.sizes)
     if options.variant == "refactored" and smallest < grid.n_win:
         what = f"n_win {grid.n_win} is above a side of {grid}, and variant is refactored"
-        raise ShapeError(what, site.path, f"set `n_win: {smallest}` or less")
+        fix = f"set `n_win: {smallest}` or less"
+        raise ShapeError(what, site.path, fix, settings=(("n_win", smallest),))
     if grid.window < _min_window(options):
         raise _too_small(site, options, grid)
 
@@ -265,7 +274,8 @@ def _too_small(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid)
         f"kv_downsample_ratio {options.kv_downsample_ratio} is larger than the windows: n_win "
         f"{grid.n_win} cuts {grid} into windows with sides of {grid.window}"
     )
-    return ShapeError(what, site.path, f"set `kv_downsample_ratio: {grid.window}` or less")
+    fix = f"set `kv_downsample_ratio: {grid.window}` or less"
+    return ShapeError(what, site.path, fix, settings=(("kv_downsample_ratio", grid.window),))
 
 
 def _topk(options: BiLevelRoutingAttentionOptions, n_win: int) -> Choice:

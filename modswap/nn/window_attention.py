@@ -171,7 +171,9 @@ class WindowAttentionOptions(Options):
         """Yield the pairs of options that exclude each other at every site."""
         if self.window_size and self.shift_size >= self.window_size:
             what = f"shift_size is {self.shift_size}, window_size {self.window_size}"
-            yield Conflict("shift_size", what, f"set `shift_size: {self.window_size // 2}`")
+            half = self.window_size // 2
+            fix = f"set `shift_size: {half}`"
+            yield Conflict("shift_size", what, fix, (("shift_size", half),))
 
 
 def fit(site: Site, options: WindowAttentionOptions, *, adapt: bool) -> Blueprint:

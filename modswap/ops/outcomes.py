@@ -1,4 +1,4 @@
-"""Tell of a swap in the records that reports print."""
+"""Make the records of a swap that reports print."""
 
 from torch import nn
 
@@ -13,16 +13,12 @@ from modswap.ops.swap import Prepared
 
 
 def failure(verdict: Verdict) -> ShapeError:
-    """Return the error for a verdict that does not hold; the first divergence comes first."""
-    errors = [
-        ShapeError(problem.what, problem.path or "the model", problem.fix)
-        for problem in verdict.problems
-    ]
-    return together(errors)
+    """Return the error for a verdict that does not hold, the first divergence first."""
+    return together([ShapeError.of(problem) for problem in verdict.problems])
 
 
 def site_outcomes(prepared: Prepared) -> tuple[SiteOutcome, ...]:
-    """Return what the report says of every site."""
+    """Return the record of every site, for the report."""
     return tuple(_site_outcome(built, site) for built in prepared.built for site in built.sites)
 
 
@@ -47,7 +43,7 @@ def _site_outcome(built: Built, site: Site) -> SiteOutcome:
 
 
 def _new_class(built: Built) -> str:
-    """Return the class that the rule asked for; an adapter around it is told in a note."""
+    """Return the class that the rule names, without the adapter around it."""
     if ":" in built.blueprint.module:
         return built.blueprint.module.replace(":", ".")
     module = built.module
@@ -57,17 +53,17 @@ def _new_class(built: Built) -> str:
 def _adapted(module: nn.Module) -> tuple[str, ...]:
     if not isinstance(module, SiteAdapter):
         return ()
-    told = []
+    parts = []
     if module.layout != module.wants:
-        told.append(f"turns {module.layout} into {module.wants} and back")
+        parts.append(f"turns {module.layout} into {module.wants} and back")
     if module.stride != (1, 1):
-        told.append(f"pools by {module.stride[0]}x{module.stride[1]}")
+        parts.append(f"pools by {module.stride[0]}x{module.stride[1]}")
     if module.project is not None:
         into = module.project.out_channels
-        told.append(f"projects {module.project.in_channels} channels to {into}")
+        parts.append(f"projects {module.project.in_channels} channels to {into}")
     if module.length:
-        told.append(f"gives a tuple of {module.length}, all None but the first")
-    return (f"an adapter around it {', '.join(told)}",) if told else ()
+        parts.append(f"gives a tuple of {module.length}, all None but the first")
+    return (f"an adapter around it {', '.join(parts)}",) if parts else ()
 
 
 def count_params(model: nn.Module) -> int:

@@ -15,6 +15,7 @@ from modswap.nn.fake_tensors import needs_values
 from modswap.ops.apply import Placement, applied, apply, module_at
 from modswap.ops.build.exported_calls import check_calls
 from modswap.ops.build.fit import Built, build
+from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
 from modswap.ops.trace.passes import Trace, trace
 from modswap.ops.trace.sites import sites_of
@@ -25,13 +26,13 @@ class Prepared:
     """Everything that is decided and made before the model is touched.
 
     Args:
-        cases: The passes that prove the swap.
-        before: What they showed of the model as it is.
-        plan: Which sites.
+        cases: The passes that verify the swap.
+        before: Their traces of the model as it is.
+        plan: The sites of each rule.
         built: Every new module.
-        unreal: Whether the passes run on fake tensors.
-        seed: For inputs and whatever the model draws.
-        notes: Anything worth telling.
+        unreal: Whether the passes run on tensors without data.
+        seed: For inputs and for random numbers that the model draws.
+        notes: Sentences for the report.
     """
 
     cases: tuple[Case, ...]
@@ -44,7 +45,7 @@ class Prepared:
 
     @property
     def placements(self) -> list[Placement]:
-        """Return which module goes to which paths."""
+        """Return each new module with its paths."""
         return [(built.paths, built.module) for built in self.built]
 
 
@@ -60,10 +61,10 @@ def prepare(
 
     Args:
         model: The model.
-        recipe: What to swap.
+        recipe: The rules.
         calls: Dummy calls that take the place of the recipe's `inputs`; empty: the recipe's.
         unreal: Whether to run on fake tensors, so that no weight is read.
-        progress: Told what is being done.
+        progress: Called with a line for each step.
 
     Raises:
         UsageError: If there is no dummy input.
@@ -77,6 +78,7 @@ def prepare(
         fix = "give one: `--input 1,3,224,224`, or `inputs:` in the recipe"
         raise UsageError(what, recipe.source.name, fix)
     cases = cases_of(calls, recipe.verify)
+    unreal = unreal or is_without_data(model)
     progress("reference pass")
     before, unreal, notes = _reference(model, cases, seed=recipe.seed, unreal=unreal)
     first = tuple(
@@ -95,7 +97,7 @@ def prepare(
 def _reference(
     model: nn.Module, cases: Sequence[Case], *, seed: int, unreal: bool
 ) -> tuple[tuple[Trace, ...], bool, tuple[str, ...]]:
-    """Return what each case shows, on real tensors if fake ones do not suffice."""
+    """Return the trace of each case, on real tensors if those without data do not suffice."""
     traces = tuple(trace(model, case, seed=seed, unreal=unreal) for case in cases)
     failed = next((one for one in traces if one.cause is not None), None)
     if failed is not None and unreal:
@@ -119,12 +121,12 @@ def refused(failed: Trace) -> InputError:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A swap that stands, judged by its passes.
+    """A swap in place, with the verdict of its passes.
 
     Args:
-        verdict: Whether it holds.
-        after: What each case shows now.
-        old: The modules that were taken out, by the path of their site.
+        verdict: The result of comparing the passes.
+        after: The trace of each case with the new modules.
+        old: The old modules, by the path of their site.
     """
 
     verdict: Verdict
@@ -138,8 +140,8 @@ def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterat
 
     Args:
         model: The model, changed in place.
-        prepared: What goes in.
-        progress: Told what is being done.
+        prepared: The new modules and their sites.
+        progress: Called with a line for each step.
     """
     paths = [built.sites[0].path for built in prepared.built]
     sites = [site.path for built in prepared.built for site in built.sites]
@@ -152,17 +154,17 @@ def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterat
 
 
 def _again(model: nn.Module, prepared: Prepared) -> tuple[tuple[Trace, ...], tuple[Trace, ...]]:
-    """Return what each case shows after the swap, and what to compare it with."""
+    """Return the traces after the swap, and those before it, to compare them with."""
     cases, seed = prepared.cases, prepared.seed
     after = tuple(trace(model, case, seed=seed, unreal=prepared.unreal) for case in cases)
     if prepared.unreal and any(needs_values(one.cause) for one in after):
         after = tuple(trace(model, case, seed=seed) for case in cases)
-    # an instance shared by several sites goes by the first of their paths
+    # an instance shared by several sites has the name of the first of their paths
     return after, tuple(renamed(one, prepared.built) for one in prepared.before)
 
 
 def renamed(one: Trace, built: Sequence[Built]) -> Trace:
-    """Return what a pass showed, sites that share a new module all by the first one's path."""
+    """Return a trace in which sites that share a new module have the first site's path."""
     names = {s.path: b.sites[0].path for b in built for s in b.sites[1:]}
     if not names:
         return one
@@ -177,7 +179,7 @@ def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:
 
     Args:
         model: A model as its factory builds it, changed in place.
-        recipe: What to swap.
+        recipe: The rules.
 
     Raises:
         ModswapError: If the recipe or its input does not fit the model.

@@ -5,14 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from modswap.core import errors
-from modswap.core.decided.verdict import Case, Verdict
-from modswap.core.errors import ModswapError
-from modswap.core.finding import Status
+from modswap.core.decided.verdict import Case
+from modswap.core.finding import THE_MODEL, Finding, Status
 from modswap.core.kept.outcome import Outcome
 from modswap.core.words.printable import tame
 
-MODEL = "the model"
 ABOUT: Mapping[str, str] = {  # the sentences of examinations are in their findings
     "pass": "a forward pass of the swapped model gives what it gave before: no exception, every "
     "site reached as often, the same structure, shapes and dtypes",
@@ -25,21 +22,9 @@ ABOUT: Mapping[str, str] = {  # the sentences of examinations are in their findi
     "fit": "the new modules fit their sites",
     "checkpoint": "the file can be read, and the output written",
     "safety": "loading the file builds and runs nothing that was not allowed",
-    "other": "nothing else went wrong",
+    "lock": "recipe, file, versions and sites are those of the lock file",
+    "other": "no error of another kind",
 }
-# the first that fits, so subclasses come before their bases
-_KINDS: tuple[tuple[type[ModswapError], str], ...] = (
-    (errors.UsageError, "usage"),
-    (errors.MatchError, "match"),
-    (errors.RecipeError, "recipe"),
-    (errors.InputError, "input"),
-    (errors.UnreachedError, "reached"),
-    (errors.LimitError, "limits"),
-    (errors.ShapeError, "fit"),
-    (errors.CheckpointError, "checkpoint"),
-    (errors.UnsafeError, "safety"),
-    (ModswapError, "other"),
-)
 _PLACE = re.compile(
     r"(?P<file>.+?):(?P<line>[1-9]\d{0,8})(?::(?P<column>[1-9]\d{0,8}))?", re.DOTALL
 )
@@ -56,41 +41,36 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that does not hold.
+    """A failed finding as reports for CI show it.
 
     Args:
-        check: A key of `ABOUT`, or the name of an examination.
-        about: Path of the module, or what else it concerns, in words.
-        path: Path of the module that it concerns; empty for anything else.
-        what: What does not hold, with both sides.
-        fix: What the user can do.
-        place: Where in the recipe; None if there is none.
+        finding: The finding, in characters that any format can hold.
+        about: Path of the module, or another subject in words.
+        place: Its place in the recipe; None if there is none.
     """
 
-    check: str
+    finding: Finding
     about: str
-    path: str
-    what: str
-    fix: str
     place: Place | None
 
     @property
     def text(self) -> str:
-        """Return it in a sentence or two, on lines of their own."""
-        return f"{self.about}: {self.what}" + (f"\nfix: {self.fix}" if self.fix else "")
+        """Return the fault in a sentence or two, on lines of their own."""
+        fix = f"\nfix: {self.finding.fix}" if self.finding.fix else ""
+        return f"{self.about}: {self.finding.what}{fix}"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked.
+    """A line of a report for CI: a pass, an examination at a place, or an error.
 
     Args:
         name: A key of `ABOUT`, or the name of an examination.
-        subject: What was checked: a pass or a module's path.
+        subject: The pass, or the path of the module.
         status: `failed` has faults; `skipped` has a reason.
-        broken: Whether it is not the swap that failed, but what had to be done before.
+        broken: Whether a step before the verification failed, and not the swap.
         reason: Why nothing is known.
-        faults: What does not hold.
+        faults: The faults of a check that failed.
     """
 
     name: str
@@ -102,31 +82,23 @@ class Check:
 
 
 def sentences_of(outcomes: Iterable[Outcome]) -> Mapping[str, str]:
-    """Return for each name of a check what holds where it passes: a sentence."""
-    examined = {
-        found.check: found.about or ABOUT.get(found.check, found.check)
-        for outcome in outcomes
-        if outcome.verdict is not None
-        for found in outcome.verdict.findings
-    }
-    return {**ABOUT, **examined}
+    """Return for each name of a check a sentence that holds where the check passes."""
+    findings = [
+        found for outcome in outcomes for found in (*_errors_findings(outcome), *_findings(outcome))
+    ]
+    named = {found.check: found.about or ABOUT.get(found.check, found.check) for found in findings}
+    return {**ABOUT, **named}
 
 
-def kind_of(error: ModswapError, verdict: Verdict | None) -> str:
-    """Return what an error shows not to hold, a key of `ABOUT`.
+def _findings(outcome: Outcome) -> tuple[Finding, ...]:
+    return () if outcome.verdict is None else outcome.verdict.findings
 
-    Args:
-        error: One error, without those reported with it.
-        verdict: What the command found; None if it was stopped before.
-    """
-    said = (error.where, error.what)
-    for found in () if verdict is None else verdict.findings:
-        if found.status == "failed" and said == (found.path or MODEL, found.what):
-            return found.check
-    for case in () if verdict is None else verdict.cases:
-        if any(said == (problem.path or MODEL, problem.what) for problem in case.problems):
-            return "pass"
-    return next(kind for cls, kind in _KINDS if isinstance(error, cls))
+
+def _errors_findings(outcome: Outcome) -> Iterator[Finding]:
+    """Yield the findings that errors repeat, which a verdict need not come with."""
+    for error in () if outcome.error is None else outcome.error.all:
+        if error.finding is not None:
+            yield error.finding
 
 
 def plain(text: str) -> str:
@@ -141,24 +113,13 @@ def on_one_line(text: str) -> str:
 
 
 def checks_of(outcome: Outcome) -> tuple[Check, ...]:
-    """Return everything that was checked: passes, examinations, then what stopped the command."""
-    verdict = outcome.verdict
-    found: list[Check] = []
-    if verdict is not None:
-        found += [_pass(case, outcome) for case in verdict.cases]
-        found += [
-            Check(
-                one.check,
-                plain(one.path) or MODEL,
-                one.status,
-                reason=plain(one.what),
-                faults=(_fault(one.check, one.path, one.what, one.fix, outcome),)
-                if one.status == "failed"
-                else (),
-            )
-            for one in verdict.findings
-        ]
-    return (*found, *_stopped(outcome))
+    """Return all passes and examinations, then the errors that stopped the command."""
+    cases = () if outcome.verdict is None else outcome.verdict.cases
+    return (
+        *(_pass(case, outcome) for case in cases),
+        *(_examination(found, outcome) for found in _findings(outcome)),
+        *_stopped(outcome),
+    )
 
 
 def faults_of(outcome: Outcome) -> tuple[Fault, ...]:
@@ -207,26 +168,29 @@ def _inside(path: str, sites: Sequence[str]) -> bool:
 
 
 def _pass(case: Case, outcome: Outcome) -> Check:
-    faults = tuple(_fault("pass", p.path, p.what, p.fix, outcome) for p in case.problems)
-    status: Status = "passed" if case.ok else "failed"
-    return Check("pass", plain(str(case.key)), status, faults=faults)
+    faults = tuple(_fault(found, outcome) for found in case.problems)
+    return Check("pass", plain(str(case.key)), "failed" if faults else "passed", faults=faults)
 
 
-def _fault(check: str, path: str, what: str, fix: str, outcome: Outcome) -> Fault:
-    place = place_of(path, outcome)
-    return Fault(check, plain(path) or MODEL, plain(path), plain(what), plain(fix), place)
+def _examination(found: Finding, outcome: Outcome) -> Check:
+    subject = plain(found.path) or THE_MODEL
+    faults = (_fault(found, outcome),) if found.status == "failed" else ()
+    return Check(found.check, subject, found.status, reason=plain(found.what), faults=faults)
+
+
+def _fault(found: Finding, outcome: Outcome) -> Fault:
+    shown = Finding(
+        found.check, plain(found.path), found.status, plain(found.what), plain(found.fix)
+    )
+    return Fault(shown, shown.path or THE_MODEL, place_of(found.path, outcome))
 
 
 def _stopped(outcome: Outcome) -> Iterator[Check]:
-    """Yield the errors that the verdict does not tell of."""
-    verdict = outcome.verdict
-    told = set() if verdict is None else set(verdict.problems)
-    said = {(problem.path or MODEL, problem.what) for problem in told}
+    """Yield the errors that repeat no finding of the verdict."""
+    known = set() if outcome.verdict is None else set(outcome.verdict.problems)
     for error in outcome.error.all if outcome.error is not None else ():
-        if (error.where, error.what) in said:
-            continue
-        name = kind_of(error, verdict)
-        about = plain(error.where) or plain(outcome.checkpoint) or MODEL
-        place = place_of(error.rule or error.where, outcome)
-        fault = Fault(name, about, "", plain(error.what), plain(error.fix), place)
-        yield Check(name, about, "failed", broken=error.code != 1, faults=(fault,))
+        if error.finding not in known:
+            about = plain(error.where) or plain(outcome.checkpoint) or THE_MODEL
+            finding = Finding(error.check, "", "failed", plain(error.what), plain(error.fix))
+            fault = Fault(finding, about, place_of(error.rule or error.where, outcome))
+            yield Check(error.check, about, "failed", broken=error.code != 1, faults=(fault,))

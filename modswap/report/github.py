@@ -65,7 +65,7 @@ def _command(fault: Fault) -> str:
         keys["file"] = file_name(fault.place)
         keys |= {"line": str(fault.place.line)} if fault.place.line else {}
         keys |= {"col": str(fault.place.column)} if fault.place.column else {}
-    keys["title"] = on_one_line(f"modswap {fault.check}: {fault.about}")
+    keys["title"] = on_one_line(f"modswap {fault.finding.check}: {fault.about}")
     shown = ",".join(f"{key}={_escaped(value, _PROPERTY)}" for key, value in keys.items())
     return f"::error {shown}::{_escaped(fault.text, _DATA)}"
 
@@ -101,7 +101,10 @@ def _summary(outcome: Outcome) -> Iterator[str]:
     yield ""
     yield from _table(
         ("module", "what does not hold", "fix", "where"),
-        [(fault.about, fault.what, fault.fix, _where(fault.place)) for fault in faults_of(outcome)],
+        [
+            (fault.about, fault.finding.what, fault.finding.fix, _where(fault.place))
+            for fault in faults_of(outcome)
+        ],
     )
     yield from _table(
         ("site", "old → new", "parameters", "rule"),

@@ -6,11 +6,10 @@ from typing import Any
 
 from modswap.core.decided.verdict import Case, Verdict
 from modswap.core.errors import ModswapError
-from modswap.core.finding import Finding
+from modswap.core.finding import THE_MODEL, Finding
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome
 from modswap.core.seen.values import Value, shapes
 from modswap.core.version import __version__
-from modswap.report.checks import kind_of
 from modswap.report.page import Page
 
 
@@ -49,7 +48,7 @@ def as_data(outcome: Outcome) -> dict[str, Any]:
         },
         "notes": list(outcome.notes),
         "seconds": round(outcome.seconds, 3),
-        "error": _error(outcome.error, outcome.verdict),
+        "error": _error(outcome.error),
     }
 
 
@@ -108,7 +107,7 @@ def _case(case: Case) -> dict[str, Any]:
         "before": _shapes(case.before),
         "after": _shapes(case.after),
         "ok": case.ok,
-        "error": None if first is None else f"{first.path or 'the model'}: {first.what}",
+        "error": None if first is None else f"{first.path or THE_MODEL}: {first.what}",
     }
 
 
@@ -132,16 +131,16 @@ def _amount(amount: Amount) -> dict[str, int]:
     return {"tensors": amount.tensors, "bytes": amount.nbytes}
 
 
-def _error(error: ModswapError | None, verdict: Verdict | None) -> dict[str, Any] | None:
+def _error(error: ModswapError | None) -> dict[str, Any] | None:
     if error is None:
         return None
-    first, *more = [_one(one, verdict) for one in error.all]
+    first, *more = [_alone(each) for each in error.all]
     return {**first, "more": more}
 
 
-def _one(error: ModswapError, verdict: Verdict | None) -> dict[str, Any]:
+def _alone(error: ModswapError) -> dict[str, Any]:
     return {
-        "check": kind_of(error, verdict),
+        "check": error.check,
         "code": error.code,
         "where": error.where,
         "what": error.what,

@@ -78,8 +78,8 @@ def _case(check: Check, turn: int) -> ElementTree.Element:
         first, *more = check.faults
         others = f" (and {len(more)} more)" if more else ""
         tag = "error" if check.broken else "failure"
-        told = ElementTree.SubElement(case, tag, type=first.check)
-        told.set("message", on_one_line(f"{first.about}: {first.what}{others}"))
+        told = ElementTree.SubElement(case, tag, type=first.finding.check)
+        told.set("message", on_one_line(f"{first.about}: {first.finding.what}{others}"))
         told.text = "\n".join(fault.text for fault in check.faults)
     elif check.reason:
         ElementTree.SubElement(case, "system-out").text = check.reason

@@ -38,7 +38,7 @@ def sarif_report(outcomes: Sequence[Outcome], page: Page) -> str:
             for outcome in outcomes
         ],
         "columnKind": "unicodeCodePoints",
-        "results": [_result(fault, numbers[fault.check]) for fault in faults],
+        "results": [_result(fault, numbers[fault.finding.check]) for fault in faults],
     }
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
@@ -54,7 +54,7 @@ def _rule(name: str, about: str) -> dict[str, Any]:
 
 def _result(fault: Fault, rule: int) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "ruleId": fault.check,
+        "ruleId": fault.finding.check,
         "ruleIndex": rule,
         "level": "error",
         "message": {"text": _message(fault.text)},
@@ -62,8 +62,10 @@ def _result(fault: Fault, rule: int) -> dict[str, Any]:
     location: dict[str, Any] = {}
     if fault.place is not None:
         location["physicalLocation"] = _physical(fault.place)
-    if fault.path:
-        location["logicalLocations"] = [{"fullyQualifiedName": fault.path, "kind": "module"}]
+    if fault.finding.path:
+        location["logicalLocations"] = [
+            {"fullyQualifiedName": fault.finding.path, "kind": "module"}
+        ]
     if location:
         found["locations"] = [location]
     return found

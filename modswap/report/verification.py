@@ -34,12 +34,12 @@ def verification(
         yield from (_case(case) for case in verdict.cases if not case.ok)
     if verdict.finite is None:
         yield Text("      shapes only: no values were computed", "dim")
-    told = () if error is None else tuple(one.what for one in error.all)
+    listed = () if error is None else tuple(each.finding for each in error.all)
     groups: dict[str, list[Finding]] = {}
     for found in verdict.findings:
         groups.setdefault(found.check, []).append(found)
     yield from _held(groups, page)
-    yield from _failures(groups, told)
+    yield from _failures(groups, listed)
     yield from _skipped(groups)
 
 
@@ -129,7 +129,9 @@ def _remark(good: Sequence[Finding], page: Page) -> str:
     return "; ".join(filter(None, (whole[0].path, whole[0].what)))
 
 
-def _failures(groups: Mapping[str, Sequence[Finding]], told: Sequence[str]) -> Iterator[Text]:
+def _failures(
+    groups: Mapping[str, Sequence[Finding]], listed: Sequence[Finding | None]
+) -> Iterator[Text]:
     """Yield what fails, each examination on lines of its own."""
     for name, group in groups.items():
         failed = [found for found in group if found.status == "failed"]
@@ -137,7 +139,7 @@ def _failures(groups: Mapping[str, Sequence[Finding]], told: Sequence[str]) -> I
             good = [found for found in group if found.status == "passed"]
             yield Text.assemble(BAD, f"{name}: {_counted(good, failed)}")
         for found in failed:
-            if found.what not in told:  # else the end of the report tells it
+            if found not in listed:  # else it is at the end of the report
                 yield _failed(found)
 
 

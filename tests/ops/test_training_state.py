@@ -15,11 +15,12 @@ from modswap.core.kept.outcome import Outcome
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import replace_file
 from tests.models import GatedNet
+from tests.recipes import UNEXAMINED
 
 ALLOW = ("tests.models.*",)
 FACTORY = "tests.models:build_gated"
 RECIPE = parse_recipe(
-    "version: 1\ninputs: [{shape: [2, 3, 28, 28]}]\n"
+    f"version: 1\ninputs: [{{shape: [2, 3, 28, 28]}}]\n{UNEXAMINED}\n"
     "replace: [{match: space_attention, with: BiLevelRoutingAttention}]\n",
     "swap.yaml",
     ".",
@@ -63,6 +64,14 @@ def by_part(model: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
+OPTIMIZERS: dict[str, Callable[[Iterable[Any]], torch.optim.Optimizer]] = {
+    "AdamW": lambda groups: torch.optim.AdamW(groups, lr=1e-3),
+    "SGD": lambda groups: torch.optim.SGD(groups, lr=1e-3, momentum=0.9),
+    "Adafactor": lambda groups: torch.optim.Adafactor(groups, lr=1e-3),
+}
+QUICK = ((one, "AdamW"), (named, "AdamW"), (decayed, "Adafactor"), (by_kind, "SGD"))
+
+
 def stepped(model: nn.Module, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     optimizer.zero_grad()
     model(torch.randn(2, 3, 28, 28)).square().mean().backward()
@@ -84,15 +93,13 @@ def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dic
     }
 
 
-@pytest.mark.parametrize("groups", [one, named, decayed, by_kind, by_part])
 @pytest.mark.parametrize(
-    "make",
+    ("groups", "make"),
     [
-        lambda groups: torch.optim.AdamW(groups, lr=1e-3),
-        lambda groups: torch.optim.SGD(groups, lr=1e-3, momentum=0.9),
-        lambda groups: torch.optim.Adafactor(groups, lr=1e-3),
+        pytest.param(groups, make, marks=() if (groups, name) in QUICK else pytest.mark.slow)
+        for groups in (one, named, decayed, by_kind, by_part)
+        for name, make in OPTIMIZERS.items()
     ],
-    ids=["AdamW", "SGD", "Adafactor"],
 )
 def test_moments_stay_with_their_parameters(
     groups: Groups, make: Callable[[Iterable[Any]], torch.optim.Optimizer], tmp_path: Path

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modswap.core.decided.blueprint import Choice
-from modswap.core.decided.verdict import Case, CaseKey, Problem, Verdict
+from modswap.core.decided.verdict import Case, CaseKey, Verdict
 from modswap.core.errors import MatchError, RecipeError, ShapeError, UnsafeError, together
 from modswap.core.finding import Finding
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
@@ -79,15 +79,21 @@ CHECKED = replace(
 
 SMALLER = TensorInfo((1, 512, 7, 7))
 PROBLEMS = (
-    Problem("head", "output was (1, 2, 224, 224), is now (1, 2, 112, 112)", "set `adapt: true`"),
-    Problem("", "output was (1, 2, 224, 224), is now (1, 2, 112, 112)"),
+    Finding(
+        "pass",
+        "head",
+        "failed",
+        "output was (1, 2, 224, 224), is now (1, 2, 112, 112)",
+        "set `adapt: true`",
+    ),
+    Finding("pass", "", "failed", "output was (1, 2, 224, 224), is now (1, 2, 112, 112)"),
 )
 FAILED = replace(
     DONE,
     verdict=Verdict((Case(IMAGE, LOGITS, TensorInfo((1, 2, 112, 112)), PROBLEMS),), finite=True),
     ledger=None,
     written=None,
-    error=together([ShapeError(p.what, p.path or "the model", p.fix) for p in PROBLEMS]),
+    error=together([ShapeError.of(problem) for problem in PROBLEMS]),
 )
 
 ODD = replace(
@@ -152,7 +158,7 @@ EXAMINED = replace(
     ),
     verdict=Verdict((Case(IMAGE, LOGITS, LOGITS),), finite=None, findings=FINDINGS),
     ledger=None,
-    error=ShapeError(FINDINGS[3].what, FINDINGS[3].path, FINDINGS[3].fix),
+    error=ShapeError.of(FINDINGS[3]),
     seconds=1.5,
 )
 HELD = replace(
@@ -196,19 +202,20 @@ WILD = (
     "a]]><b>&\"'%0A%\n::error file=x::y\r\n##[set-env name=z]|`c`[l](http://www.x)"
     "{0}\x00\x1b[31m\x1b]0;t\x07\ud800\uffff\u202e\u2028@team\t<script>*_~$x$ \\"
 )
+WILD_FINDING = finding("gradients", WILD, "failed", WILD, WILD)
 NASTY = replace(
     EXAMINED,
     checkpoint=WILD,
     recipe=WILD,
     sites=(replace(site(WILD), rule=f"{WILD}:7:5", new_class=WILD),),
     verdict=Verdict(
-        (Case(CaseKey(WILD), LOGITS, None, (Problem(WILD, WILD, WILD),)),),
+        (Case(CaseKey(WILD), LOGITS, None, (Finding("pass", WILD, "failed", WILD, WILD),)),),
         finite=None,
         findings=(
-            finding("gradients", WILD, "failed", WILD, WILD),
+            WILD_FINDING,
             finding("finite", WILD, "skipped", WILD),
             finding("cost", WILD, "passed", WILD),
         ),
     ),
-    error=together([ShapeError(WILD, WILD, WILD), UnsafeError(f"stop {WILD}", WILD, WILD)]),
+    error=together([ShapeError.of(WILD_FINDING), UnsafeError(f"stop {WILD}", WILD, WILD)]),
 )

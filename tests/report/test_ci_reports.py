@@ -13,11 +13,12 @@ import sarif_pydantic
 from junitparser import Error, Failure, JUnitXml, Skipped
 from markdown_it import MarkdownIt
 
+from modswap.core import errors
 from modswap.core.decided.verdict import Verdict
-from modswap.core.errors import ModswapError, UsageError
+from modswap.core.errors import DriftError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome
 from modswap.report import REPORTS
-from modswap.report.checks import Place, checks_of, faults_of, place_of, sentences_of
+from modswap.report.checks import ABOUT, Place, checks_of, faults_of, place_of, sentences_of
 from modswap.report.github import MOST_ROWS, github_summary
 from modswap.report.page import Page
 from tests.report import outcomes
@@ -104,8 +105,8 @@ def test_recipe_from_standard_input_is_no_place() -> None:
 def test_errors_of_the_verdict_are_told_once() -> None:
     faults = faults_of(outcomes.FAILED)
 
-    assert [fault.path for fault in faults] == ["head", ""]
-    assert {fault.check for fault in faults} == {"pass"}
+    assert [fault.finding.path for fault in faults] == ["head", ""]
+    assert {fault.finding.check for fault in faults} == {"pass"}
 
 
 def test_error_behind_a_verdict_that_holds_is_told() -> None:
@@ -117,6 +118,29 @@ def test_error_behind_a_verdict_that_holds_is_told() -> None:
         ("pass", "passed", False),
         ("usage", "failed", True),
     ]
+
+
+def test_drift_from_the_lock_file_has_a_check_of_its_own() -> None:
+    drifted = replace(outcomes.CHECKED, error=DriftError("torch version was 2, is 3", "swap.yaml"))
+
+    junit = JUnitXml.fromstring(REPORTS["junit"]([drifted], Page()).encode())
+    classes = [case.classname for suite in junit for case in suite]
+    results = sarif(drifted)["runs"][0]["results"]
+    command = REPORTS["github"]([drifted], Page()).splitlines()[0]
+    summary = github_summary([drifted])
+
+    assert classes[-1] == "modswap.lock"
+    assert [result["ruleId"] for result in results] == ["lock"]
+    assert "title=modswap lock%3A" in command
+    assert "| lock | 0 | 1 | 0 | recipe, file, versions and sites are those of the lock" in summary
+    assert "another kind" not in summary
+
+
+def test_every_kind_of_error_has_a_check_that_is_described() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    names = {kind.check for kind in kinds if issubclass(kind, ModswapError)}
+
+    assert {"other", "lock", "fit", "limits"} <= names <= ABOUT.keys()
 
 
 def test_error_that_says_no_place_is_about_the_checkpoint() -> None:
@@ -189,7 +213,7 @@ def test_sarif_keeps_to_the_standard_and_is_read_by_another_program(name: str) -
     assert [rule.id for rule in rules] == list(sentences_of(CASES[name]))
     for result, fault in zip(results, faults, strict=True):
         assert result.rule_index is not None
-        assert rules[result.rule_index].id == result.rule_id == fault.check
+        assert rules[result.rule_index].id == result.rule_id == fault.finding.check
     ended = [one["exitCode"] for one in data["runs"][0]["invocations"]]
     assert ended == [outcome.exit_code for outcome in CASES[name]]
 

@@ -7,8 +7,9 @@ from modswap.core.asked.conditions import holds
 from modswap.core.asked.patterns import Pattern, compile_pattern
 from modswap.core.asked.recipe import Conditions, Recipe, Rule
 from modswap.core.errors import MatchError, together
+from modswap.core.finding import HERE, Settings
 from modswap.core.seen.site import Extent, Site, extent
-from modswap.core.words.nearest import did_you_mean
+from modswap.core.words.nearest import in_question, nearest
 
 ADVICE = "run `modswap tree` to list the paths of this model"
 
@@ -104,10 +105,8 @@ class _Selection:
             found = [site.path for site in sites if _selects(pattern, site)]
             chosen.update(found)
             if not found:
-                paths = [path for site in sites for path in site.paths]
-                near = did_you_mean(text, paths)
-                place = ("match", position)
-                self._fail(place, f"no module matches {text!r}", near or ADVICE)
+                near = nearest(text, [path for site in sites for path in site.paths])
+                self._fail(("match", position), f"no module matches {text!r}", ADVICE, near)
         return [site for site in sites if site.path in chosen]
 
     def _not_excluded(self, hits: list[Site]) -> list[Site]:
@@ -115,10 +114,9 @@ class _Selection:
             pattern = compile_pattern(text)
             left = [site for site in hits if not _selects(pattern, site)]
             if len(left) == len(hits):
-                near = did_you_mean(text, [path for site in hits for path in site.paths])
-                place = ("exclude", position)
-                fix = near or "take it out, or correct it"
-                self._fail(place, f"{text!r} excludes nothing that `match` selects", fix)
+                near = nearest(text, [path for site in hits for path in site.paths])
+                what = f"{text!r} excludes nothing that `match` selects"
+                self._fail(("exclude", position), what, "take it out, or correct it", near)
             hits = left
         if not hits and not self.errors:
             self._fail(("exclude",), "`exclude` leaves nothing of what `match` selects", ADVICE)
@@ -131,11 +129,10 @@ class _Selection:
         left = [site for site in hits if any(is_class(site.class_name, name) for name in names)]
         if not left:
             there = sorted({site.short_class for site in hits})
-            self._fail(
-                ("class",),
-                f"{_count(hits)} of class {' or '.join(there)}, none is {' or '.join(names)}",
-                f"set `class` to {there[0]}" if len(there) == 1 else ADVICE,
-            )
+            what = f"{_count(hits)} of class {' or '.join(there)}, none is {' or '.join(names)}"
+            settings: Settings = (("class", there[0]),) if len(there) == 1 else ()
+            fix = f"set `class` to {there[0]}" if settings else ADVICE
+            self.errors.append(MatchError(what, self.at("class"), fix, settings=settings))
         return left
 
     def _where(self, hits: list[Site]) -> list[Site]:
@@ -148,8 +145,13 @@ class _Selection:
             self._fail(("where",), f"{_count(hits)}, none with {wanted}: {seen}", "widen `where`")
         return left
 
-    def _fail(self, place: Iterable[str | int], what: str, fix: str) -> None:
-        self.errors.append(MatchError(what, self.at(*place), fix))
+    def _fail(
+        self, place: Iterable[str | int], what: str, fix: str, near: Sequence[str] = ()
+    ) -> None:
+        """Note an error at a key of the rule; names near to what it says go before the fix."""
+        settings = tuple((HERE, name) for name in near)
+        fix = in_question(near) or fix
+        self.errors.append(MatchError(what, self.at(*place), fix, settings=settings))
 
 
 def _count(hits: Sequence[Site]) -> str:
@@ -219,7 +221,8 @@ def _overlaps(steps: Sequence[Step]) -> Iterator[MatchError]:
         outer = next((parent for parent in _parents(path) if parent in owner), None)
         if outer is not None:
             what = f"{path!r} lies inside {outer!r}, which {_by(owner[outer], step)} replaces"
-            yield MatchError(what, step.where, "select the one or the other: add it to `exclude`")
+            fix = "select the one or the other: add it to `exclude`"
+            yield MatchError(what, step.where, fix, settings=(("exclude", path),))
 
 
 def _by(outer: Step, inner: Step) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from modswap.core.finding import Finding
-from modswap.core.seen.site import Call
+from modswap.core.finding import ADAPT, Finding, Settings
+from modswap.core.seen.site import ANY_LAYOUT, Call
 from modswap.core.seen.values import NONE, Group, TensorInfo, Value, difference
 
 
@@ -85,28 +85,13 @@ def _by_path(visits: Iterable[Visit]) -> Mapping[str, tuple[Call, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that does not hold.
-
-    Args:
-        path: Path of the module it concerns; empty for the whole model.
-        what: What does not hold, with both sides.
-        fix: What the user can do.
-    """
-
-    path: str
-    what: str
-    fix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Case:
     """One pass before and after, and whether it holds."""
 
     key: CaseKey
     before: Value | None
     after: Value | None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -129,13 +114,9 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[Finding, ...]:
         """Return everything that does not hold, that of the cases first, each once."""
-        failed = [
-            Problem(found.path, found.what, found.fix)
-            for found in self.findings
-            if found.status == "failed"
-        ]
+        failed = (found for found in self.findings if found.status == "failed")
         cases = (problem for case in self.cases for problem in case.problems)
         return tuple(dict.fromkeys((*cases, *failed)))
 
@@ -160,13 +141,18 @@ class Evidence:
     swapped: Collection[str]
 
 
-def runs(seen: Evidence) -> list[Problem]:
+def _problem(path: str, what: str, fix: str = "", settings: Settings = ()) -> Finding:
+    return Finding("pass", path, "failed", what, fix, settings=settings)
+
+
+def runs(seen: Evidence) -> list[Finding]:
     """Find an exception that the swapped model raises."""
     if not seen.after.error:
         return []
     place = seen.after.raised_in
-    inside = any(place == path or place.startswith(f"{path}.") for path in seen.swapped)
-    if inside:
+    settings: Settings = ()
+    if any(place == path or place.startswith(f"{path}.") for path in seen.swapped):
+        settings = ANY_LAYOUT
         fix = "the new module does not take what its site is given: change its args or its layout"
     elif seen.after.missing and seen.after.missing_at in seen.swapped:
         fix = (
@@ -176,10 +162,10 @@ def runs(seen: Evidence) -> list[Problem]:
         )
     else:
         fix = "a module behind the swap does not take what it is now given"
-    return [Problem(place, f"the forward pass raised {seen.after.error}", fix)]
+    return [_problem(place, f"the forward pass raised {seen.after.error}", fix, settings)]
 
 
-def reached(seen: Evidence) -> list[Problem]:
+def reached(seen: Evidence) -> list[Finding]:
     """Find swapped sites that are called another number of times than before."""
     if seen.after.error:
         return []
@@ -187,7 +173,12 @@ def reached(seen: Evidence) -> list[Problem]:
     counts = {path: (len(old.get(path, ())), len(new.get(path, ()))) for path in seen.swapped}
     fix = "an unseen module is not verified: give an input that reaches it"
     return [
-        Problem(path, f"was called {was} times, is now called {now} times", fix)
+        _problem(
+            path,
+            f"was called {was} times, is now called {now} times",
+            fix,
+            () if now else (("exclude", path),),
+        )
         for path, (was, now) in counts.items()
         if was != now or now == 0
     ]
@@ -214,7 +205,7 @@ def lost_format(before: Pass, after: Pass, swapped: Container[str]) -> str | Non
     return None
 
 
-def module_shapes(seen: Evidence) -> list[Problem]:
+def module_shapes(seen: Evidence) -> list[Finding]:
     """Find the first module, in order of execution, whose output changed."""
     # a module that is also called from inside a site, as a shared activation is, has lost calls
     old = _by_path(visit for visit in seen.before.visits if not visit.inside(seen.swapped))
@@ -229,22 +220,25 @@ def module_shapes(seen: Evidence) -> list[Problem]:
             continue
         found = difference(old[path][index].output, visit.call.output)
         if found is not None:
-            fix = _fix_of(old[path][index].output, visit.call.output)
-            return [Problem(path, found, fix if path in seen.swapped else "")]
+            fix, settings = "", Settings()
+            if path in seen.swapped:
+                fix, settings = _fix_of(old[path][index].output, visit.call.output)
+            return [_problem(path, found, fix, settings)]
     return []
 
 
-def _fix_of(before: Value, after: Value) -> str:
-    """Return what makes up for another output of a site."""
+def _fix_of(before: Value, after: Value) -> tuple[str, Settings]:
+    """Return the fix for a site whose output changed, and settings that could be it."""
     if isinstance(before, TensorInfo) and isinstance(after, TensorInfo):
         old, new = before.shape, after.shape
         if old[:1] != new[:1] and sorted(old) == sorted(new):
-            return "its axes are in another order: give the batch first, as it was given"
+            return "its axes are in another order: give the batch first, as it was given", ()
         if old == new:
-            return f"it gives {after.dtype}: end its forward with `.to(x.dtype)`"
-    return structure_fix(before, after) or (
-        "set `adapt: true` on its rule, or choose args that keep its shape"
-    )
+            return f"it gives {after.dtype}: end its forward with `.to(x.dtype)`", ()
+    fix = structure_fix(before, after)
+    if fix:
+        return fix, ()
+    return "set `adapt: true` on its rule, or choose args that keep its shape", ADAPT
 
 
 def structure_fix(before: Value, after: Value) -> str:
@@ -267,22 +261,22 @@ def structure_fix(before: Value, after: Value) -> str:
     return f"choose a class that gives {before}, as the replaced one does, and not {after}"
 
 
-def model_output(seen: Evidence) -> list[Problem]:
+def model_output(seen: Evidence) -> list[Finding]:
     """Find a difference in the structure, shapes or dtypes of the model's output."""
     if seen.before.output is None or seen.after.output is None:
         return []
     found = difference(seen.before.output, seen.after.output)
-    return [Problem("", found)] if found else []
+    return [_problem("", found)] if found else []
 
 
-def finite(seen: Evidence) -> list[Problem]:
+def finite(seen: Evidence) -> list[Finding]:
     """Find outputs that became infinite or NaN."""
     if seen.after.finite is False and seen.before.finite is not False:
-        return [Problem("", "output is not finite any more", "")]
+        return [_problem("", "output is not finite any more")]
     return []
 
 
-CHECKS: tuple[Callable[[Evidence], list[Problem]], ...] = (
+CHECKS: tuple[Callable[[Evidence], list[Finding]], ...] = (
     module_shapes,  # what diverged goes before what was raised for it
     runs,
     reached,

@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from modswap.core.finding import Settings
 from modswap.core.seen.values import TensorInfo, Value, tensors
 
 Layout = Literal["NCHW", "NHWC", "NLC"]
 LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC", "NLC")
+# settings of a rule that are worth trying where a layout is in doubt
+ANY_SITE_LAYOUT: Settings = tuple(("layout", layout) for layout in LAYOUTS)
+ANY_MODULE_LAYOUT: Settings = tuple(("wants", layout) for layout in LAYOUTS)
+ANY_LAYOUT: Settings = ANY_SITE_LAYOUT + ANY_MODULE_LAYOUT
 
 
 @dataclass(frozen=True, slots=True)

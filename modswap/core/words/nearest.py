@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 CUTOFF = 0.6  # difflib's own measure: 1 is equal, 0 has nothing in common
@@ -47,10 +47,14 @@ def _closeness(plain: str, last: str, known: str) -> float:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `did you mean 'x' or 'y'?`, or nothing if no known name is near."""
-    found = nearest(name, known)
-    if not found:
+    return in_question(nearest(name, known))
+
+
+def in_question(names: Sequence[str]) -> str:
+    """Return `did you mean 'x' or 'y'?`, or nothing without names."""
+    if not names:
         return ""
-    quoted = [repr(one) for one in found]
+    quoted = [repr(name) for name in names]
     *first, final = quoted
     return f"did you mean {', '.join(first)} or {final}?" if first else f"did you mean {final}?"
 

@@ -12,8 +12,9 @@ from pydantic_core import ErrorDetails
 from modswap.core.asked.recipe import Rule
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import RecipeError, together
+from modswap.core.finding import HERE, Settings
 from modswap.core.seen.site import Site
-from modswap.core.words.nearest import did_you_mean
+from modswap.core.words.nearest import did_you_mean, in_question, nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,11 +29,13 @@ class Conflict(NamedTuple):
         option: The option whose line the error names.
         what: The conflict, with both values.
         fix: The remedy.
+        settings: Options with values that could mend it.
     """
 
     option: str
     what: str
     fix: str
+    settings: Settings = ()
 
 
 class Options(BaseModel):
@@ -151,7 +154,9 @@ def read_options(row: Replacement, args: Mapping[str, Any], at: Callable[[str], 
         options = row.options.model_validate(sound)
     for conflict in options.conflicts():
         if conflict.option not in errors:
-            wrong = RecipeError(conflict.what, at(conflict.option), conflict.fix)
+            wrong = RecipeError(
+                conflict.what, at(conflict.option), conflict.fix, settings=conflict.settings
+            )
             errors[conflict.option] = wrong
     if errors:
         # in the order of the recipe
@@ -176,8 +181,10 @@ def _sentence(
         return RecipeError(what, where, did_you_mean(name, known) or f"it has {', '.join(known)}")
     schema = row.options.model_json_schema()["properties"][name]
     what = f"{name} is {value!r:.80}, expected {expectation(schema)}"
-    near = did_you_mean(value, _choices(schema)) if isinstance(value, str) else ""
-    return RecipeError(what, where, near or f"correct `{name}`, or leave it out")
+    near = nearest(value, _choices(schema)) if isinstance(value, str) else ()
+    fix = in_question(near) or f"correct `{name}`, or leave it out"
+    settings = tuple((HERE, choice) for choice in near)
+    return RecipeError(what, where, fix, settings=settings)
 
 
 def _rule_keys() -> list[str]:

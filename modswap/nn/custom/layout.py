@@ -11,7 +11,18 @@ from torch import nn
 from modswap.core.decided.blueprint import Adaptation
 from modswap.core.decided.verdict import structure_fix
 from modswap.core.errors import ShapeError
-from modswap.core.seen.site import LAYOUTS, Call, Extent, Layout, Site, extent
+from modswap.core.finding import ADAPT, Settings
+from modswap.core.seen.site import (
+    ANY_LAYOUT,
+    ANY_MODULE_LAYOUT,
+    ANY_SITE_LAYOUT,
+    LAYOUTS,
+    Call,
+    Extent,
+    Layout,
+    Site,
+    extent,
+)
 from modswap.core.seen.values import Plain, TensorInfo, Value
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.custom.trial import RefusedError, outputs_on
@@ -135,7 +146,8 @@ def _undecided(
     if running:
         names = " and ".join(str(placement.wants) for placement in running)
         what = f"{trial.reference} runs on {shapes} as {names} alike, and no tried size differs"
-        return ShapeError(what, trial.site.path, "set `wants:` in its rule")
+        fix = "set `wants:` in its rule"
+        return ShapeError(what, trial.site.path, fix, settings=ANY_MODULE_LAYOUT)
     # refusals of layouts in which it does not run do not matter where it runs in another
     ran = {name: error for name, error in refusals.items() if not isinstance(error, NotRunError)}
     shown = ran or refusals
@@ -145,7 +157,7 @@ def _undecided(
     tried = "; ".join(f"as {' or '.join(names)}: {what}" for what, names in reasons.items())
     first = next(iter(shown.values()))
     what = f"{trial.reference} does not take {shapes}: {tried}"
-    return ShapeError(what, trial.site.path, first.fix)
+    return ShapeError(what, trial.site.path, first.fix, settings=first.settings)
 
 
 def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
@@ -158,10 +170,11 @@ def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
         output = _run(trial, placement, call)
         if output != call.output:
             what = f"{trial.reference}: {mismatch(call, output)}"
-            fix = structure_fix(call.output, output) or (
-                "set `layout:` in its rule, and `adapt: true`"
-            )
-            raise ShapeError(what, trial.site.path, fix)
+            fix, settings = structure_fix(call.output, output), Settings()
+            if not fix:
+                fix = "set `layout:` in its rule, and `adapt: true`"
+                settings = ADAPT + ANY_SITE_LAYOUT
+            raise ShapeError(what, trial.site.path, fix, settings=settings)
     return placement
 
 
@@ -181,8 +194,10 @@ def _run(trial: Trial, placement: Placement, call: Call) -> Value:
     try:
         return outputs_on(around, call, trial.site.dtype)
     except RefusedError as error:
+        if error.fix:
+            raise NotRunError(error.what, trial.site.path, error.fix) from None
         fix = "choose a class that takes it, or set `layout:` or `wants:` in its rule"
-        raise NotRunError(error.what, trial.site.path, error.fix or fix) from None
+        raise NotRunError(error.what, trial.site.path, fix, settings=ANY_LAYOUT) from None
 
 
 def _judge(trial: Trial, placement: Placement, *, adapt: bool) -> Adaptation | None:
@@ -231,7 +246,7 @@ def _check_grids(site: Site, sizes: Sequence[Extent]) -> None:
         try:
             token_grid(site, call, size.tokens)
         except ShapeError as error:
-            raise NotRunError(error.what, error.where, error.fix) from None
+            raise NotRunError(error.what, error.where, error.fix, settings=error.settings) from None
 
 
 def _evidence(trial: Trial, placement: Placement) -> str:

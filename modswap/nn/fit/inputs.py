@@ -82,7 +82,8 @@ def called(site: Site) -> tuple[Call, ...]:
     """
     if not site.calls:
         fix = "give an input that reaches it, or take it out of the rule"
-        raise UnreachedError("the dummy forward never calls it", site.path, fix)
+        settings = (("exclude", site.path),)
+        raise UnreachedError("the dummy forward never calls it", site.path, fix, settings=settings)
     return site.calls
 
 

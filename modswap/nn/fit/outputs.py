@@ -8,6 +8,7 @@ from typing import NamedTuple
 from modswap.core.decided.blueprint import Adaptation
 from modswap.core.decided.verdict import structure_fix
 from modswap.core.errors import ShapeError
+from modswap.core.finding import ADAPT
 from modswap.core.seen.site import Call, Extent, Layout, Site, extent
 from modswap.core.seen.values import NONE, Group, TensorInfo, Value
 from modswap.nn.fit.inputs import Size
@@ -45,7 +46,7 @@ def judge_output(
         return None
     changes = [_change(site, call, given_map, layout) for call, given_map in pairs]
     if not adapt:
-        raise ShapeError(wrong[0], site.path, "set `adapt: true` in its rule")
+        raise ShapeError(wrong[0], site.path, "set `adapt: true` in its rule", settings=ADAPT)
     strides = frozenset.intersection(*(change.strides for change in changes))
     if not strides or len({change.needed for change in changes}) > 1:
         calls = " and ".join(dict.fromkeys(map(str, site.calls)))

@@ -45,7 +45,7 @@ def channels_of(site: Site, inputs: MapInputs, name: str, wanted: int | None) ->
     if wanted is not None and wanted != channels:
         what = f"{name} is {wanted}, the site is given {channels} channels: {inputs.maps[0]}"
         what += f" as {inputs.layout}; if its layout is another, set `layout:`"
-        raise ShapeError(what, site.path, f"leave `{name}` out")
+        raise ShapeError(what, site.path, f"leave `{name}` out", settings=((name, "auto"),))
     return choose(name, wanted, channels, f"{channels} channels observed")
 
 
@@ -69,7 +69,8 @@ def heads_of(
         both = f"{dim} channels" if common == dim else f"dim {dim} and qk_dim {qk_dim}"
         what = f"{name} {wanted} does not divide {both}"
         near = nearest_divisor(common, wanted)
-        raise ShapeError(what, site.path, f"set `{name}: {near}`, or leave it out")
+        fix = f"set `{name}: {near}`, or leave it out"
+        raise ShapeError(what, site.path, fix, settings=((name, near), (name, "auto")))
     size = min((dim // heads for heads in divisors(common)), key=lambda s: abs(s - HEAD_CHANNELS))
     return choose(name, wanted, dim // size, f"{dim} channels, head size {size}")
 

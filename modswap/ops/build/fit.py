@@ -11,8 +11,9 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.errors import ModswapError, RecipeError, together
+from modswap.core.finding import HERE
 from modswap.core.seen.site import Site
-from modswap.core.words.nearest import did_you_mean
+from modswap.core.words.nearest import in_question, nearest
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.custom.fit import fit_custom
@@ -156,9 +157,13 @@ class Fitter:
             self.args = self._named(inspect.signature(self.cls).parameters)
             return
         if name not in CATALOGUE:
-            near = did_you_mean(name, CATALOGUE)
-            fix = near or "run `modswap catalogue` to list them, or name a package.module:Class"
-            raise RecipeError(f"no module {name!r} in the catalogue", where, fix)
+            near = nearest(name, CATALOGUE)
+            fix = in_question(near) or (
+                "run `modswap catalogue` to list them, or name a package.module:Class"
+            )
+            settings = tuple((HERE, known) for known in near)
+            what = f"no module {name!r} in the catalogue"
+            raise RecipeError(what, where, fix, settings=settings)
         self.row = CATALOGUE[name]
         self.args = self._named(self.row.options.model_fields)
         at = {"prefix": self._at("prefix")} if step.rule.prefix is not None else {}
@@ -220,7 +225,8 @@ def _not_passed_on(
     off = [name for name in ignores if name in was_off and not is_request(name)]
     if not off:
         return ()
-    names = positional(old, 1 + max((int(name) for name in off if name.isdigit()), default=-1))
-    shown = dict.fromkeys(names[int(name)] if name.isdigit() else name for name in off)
+    count = 1 + max((int(name) for name in off if name.isdigit()), default=-1)
+    names = {str(index): name for index, name in enumerate(positional(old, count))}
+    shown = dict.fromkeys(names.get(name, name) for name in off)
     verb, which = ("is", "it") if len(shown) == 1 else ("are", "one")
     return (f"{', '.join(shown)} {verb} not passed on: a call that sets {which} is refused",)

@@ -1,15 +1,16 @@
 """Fit a module to a site from the sizes of its own layers, without a forward pass."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from modswap.core.asked.recipe import Rule
-from modswap.core.decided.blueprint import Blueprint
+from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Call, Layout, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.io.formats.survey import FileSite
+from modswap.io.pickled.modules import Sizes
 from modswap.nn.catalogue.row import Options, Replacement
 from modswap.ops.build.fit import Fitter
 
@@ -17,8 +18,8 @@ from modswap.ops.build.fit import Fitter
 # small one; a choice that differs between them was made by the size of a map that nobody knows
 _SIDES = (5040, 4096, 5003, 30)
 _PROBE = 7560  # channels
-_TOLD = "as the old module's own layers have it"
-_ANY = "whatever the size of the map"
+_FROM_LAYERS = "as the old module's own layers have it"
+_ANY_SIZE = "whatever the size of the map"
 _SHAPES: dict[Layout, Callable[[int, int], tuple[int, ...]]] = {
     "NCHW": lambda channels, side: (1, channels, side, side),
     "NHWC": lambda channels, side: (1, side, side, channels),
@@ -58,14 +59,15 @@ def _fit_row(known: FileSite, rule: Rule, row: Replacement, options: Options) ->
         what = f"{', '.join(open_)} would follow from the size of its map, which is not known"
         raise ShapeError(what, known.site.path, f"set `{open_[0]}` in the rule's args")
     named = set(_channel_options(row))
-    # what a made-up map led to is the same for every map, or would have been refused
-    choices = [
-        replace(choice, reason=_TOLD if choice.name in named else _ANY)
-        if choice.name in named or str(_SIDES[0]) in choice.reason
-        else choice
-        for choice in fitted[0].choices
-    ]
-    return replace(fitted[0], choices=tuple(choices))
+    choices = tuple(_reworded(choice, named) for choice in fitted[0].choices)
+    return replace(fitted[0], choices=choices)
+
+
+def _reworded(choice: Choice, named: Container[str]) -> Choice:
+    """Return a choice without the made-up size in its reason: any other size gives the same."""
+    if choice.name in named:
+        return replace(choice, reason=_FROM_LAYERS)
+    return replace(choice, reason=_ANY_SIZE) if str(_SIDES[0]) in choice.reason else choice
 
 
 def _layout(known: FileSite, rule: Rule) -> Layout:
@@ -73,7 +75,7 @@ def _layout(known: FileSite, rule: Rule) -> Layout:
         return rule.layout
     if known.site.layout is not None:
         return known.site.layout
-    what = "how its tensors lie cannot be told without a forward pass"
+    what = "the layout of its tensors is not known without a forward pass"
     raise ShapeError(what, known.site.path, "set `layout: NCHW`, NHWC or NLC in the rule")
 
 
@@ -81,20 +83,25 @@ def _channels(known: FileSite, rule: Rule, row: Replacement) -> int:
     names = list(_channel_options(row))
     given = next((rule.args[name] for name in names if isinstance(rule.args.get(name), int)), None)
     sizes = known.sizes
-    if sizes is not None and (sizes.channels != sizes.gives or not sizes.keeps):
-        what = f"it changes its map ({sizes.channels} to {sizes.gives} channels)"
-        if sizes.channels == sizes.gives:
-            what = "it changes the size of its map"
-        fix = "only a swap with a forward pass can adapt to that: leave --no-forward out"
-        raise ShapeError(what, known.site.path, fix)
     if sizes is not None:
+        _refuse_change(known.site, sizes)
         return sizes.channels
     if given is not None:
         return int(given)
-    what = (
-        f"its channels cannot be told from a {known.site.short_class or 'module of no known class'}"
-    )
+    shown = known.site.short_class or "module of no known class"
+    what = f"the number of its channels is not known from a {shown}"
     raise ShapeError(what, known.site.path, f"set `{names[0]}` in the rule's args")
+
+
+def _refuse_change(site: Site, sizes: Sizes) -> None:
+    """Refuse a site whose output has another size than its input."""
+    if sizes.channels == sizes.gives and sizes.keeps:
+        return
+    what = "it changes the size of its map"
+    if sizes.channels != sizes.gives:
+        what = f"it changes its map ({sizes.channels} to {sizes.gives} channels)"
+    fix = "only a swap with a forward pass can adapt to that: leave --no-forward out"
+    raise ShapeError(what, site.path, fix)
 
 
 def _channel_options(row: Replacement) -> Iterator[str]:

@@ -17,11 +17,11 @@ from modswap.io.formats.exported.program import quiet
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.exporting.messages import Warned, heard, reason
 from modswap.ops.examine.exporting.ways import WAYS, Axes, Flat, Tensors, missing
+from modswap.ops.run.devices import device_of
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.model_copy import (
     copied_model,
     in_float32,
-    live_call,
     outputs_differ,
     too_large,
 )
@@ -175,7 +175,7 @@ def _twin(bench: Bench) -> Twin:
     case = prepared.cases[0]
     twin = copied_model(bench.model, unreal=prepared.unreal, seed=prepared.seed)
     twin, dtype = in_float32(twin, case)
-    args, kwargs = live_call(case, prepared.seed, dtype)
+    args, kwargs = case.call.live(prepared.seed, dtype, device_of(twin))
     model = Flat(twin, args, kwargs)
     found = [
         (each, outputs)
@@ -190,7 +190,7 @@ def _inputs(
 ) -> Iterator[Input]:
     """Yield the dummy input, other values for it, another batch, and all calls of its form."""
     first = cases[0]
-    tensors = _tensors(model, live_call(first, seed, dtype))
+    tensors = _tensors(model, first.call.live(seed, dtype, device_of(model)))
     if tensors is None:
         return
     yield Input(str(first.call), tensors)
@@ -199,7 +199,7 @@ def _inputs(
         twice = tuple(torch.cat([tensor, _negated(tensor)]) for tensor in tensors)
         yield Input(f"{BATCH}{len(twice[0])}", twice)
     for name, case in {str(case.call): case for case in reversed(cases)}.items():
-        other = _tensors(model, live_call(case, seed, dtype))
+        other = _tensors(model, case.call.live(seed, dtype, device_of(model)))
         if name != str(first.call) and other is not None:
             yield Input(name, other)
 

@@ -12,8 +12,9 @@ from modswap.ops.examine.alone.movement import change_by_input
 from modswap.ops.examine.alone.pair import Pair
 from modswap.ops.examine.alone.sites import finding_of, pairs
 from modswap.ops.examine.bench import Bench
-from modswap.ops.run.describe import all_finite, live_tensors, one_line
+from modswap.ops.run.describe import all_finite, one_line
 from modswap.ops.run.isolation import put_back, set_mode
+from modswap.ops.run.leaves import live_tensors
 from modswap.seeds import seeded
 
 Gradients = Mapping[str, torch.Tensor | None]

@@ -14,9 +14,10 @@ from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.cost import costs_of
 from modswap.ops.measure.timing import latency, unread
 from modswap.ops.outcomes import count_params
-from modswap.ops.run.describe import live_tensors, one_line
+from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case
+from modswap.ops.run.leaves import live_tensors
 
 
 def limits(bench: Bench) -> Iterator[Finding]:

@@ -12,7 +12,9 @@ from modswap.nn.fake_tensors import needs_values
 from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.timing import unread
 from modswap.ops.run.describe import one_line
-from modswap.ops.run.inputs import Case, make
+from modswap.ops.run.devices import device_of
+from modswap.ops.run.forward import input_dtype
+from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import fake_values
 from modswap.seeds import seeded
@@ -109,8 +111,7 @@ def _counts(
     with untouched(model, training=False, unreal=unreal), seeded(seed), torch.no_grad():
         for path, module in modules.items():
             vars(module)["forward"] = _counting(module.forward, path, counts)
-        generator = torch.Generator().manual_seed(seed)
-        args, kwargs = make([case.call.args, case.call.kwargs], generator)
+        args, kwargs = case.call.live(seed, input_dtype(model, case), device_of(model))
         try:
             _run(model, args, kwargs, unreal=unreal)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything

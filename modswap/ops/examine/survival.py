@@ -21,13 +21,13 @@ from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.reloading.host_notes import host_notes
-from modswap.ops.run.describe import live_tensors
+from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.isolation import untouched
+from modswap.ops.run.leaves import live_tensors, map_tensors
 from modswap.ops.run.model_copy import (
     copied_model,
     in_float32,
-    live_call,
     outputs_differ,
     too_large,
 )
@@ -130,12 +130,14 @@ def _outputs(bench: Bench, model: nn.Module, folder: Path) -> list[torch.Tensor]
     """Return the outputs of the model in memory, and write its inputs for the other process."""
     case = bench.prepared.cases[0]
     dtype = pass_dtype(model, case)
-    args, kwargs = live_call(case, bench.prepared.seed, dtype)
-    torch.save((args, kwargs), folder / "inputs.pt")
+    args, kwargs = case.call.live(bench.prepared.seed, dtype)
+    torch.save((args, kwargs), folder / "inputs.pt")  # the other process runs on the CPU
+    device = device_of(model)
+    args, kwargs = map_tensors(lambda tensor: tensor.to(device), (args, kwargs))
     if dtype is not None:
         model, _ = in_float32(copied_model(model, unreal=False), case)
     with untouched(model, training=False), seeded(0), torch.no_grad():
-        return [tensor.clone() for tensor in live_tensors(model(*args, **kwargs))]
+        return [tensor.cpu().clone() for tensor in live_tensors(model(*args, **kwargs))]
 
 
 def _in_child(bench: Bench, subject: Subject, file: Path, folder: Path) -> str:

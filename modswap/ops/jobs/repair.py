@@ -189,4 +189,4 @@ def _offered(error: ModswapError, remedy: Remedy | None, *, fix: bool) -> Modswa
     told = f"would pass with: {remedy.words}" if remedy else "no small change was found to pass"
     advised = error.fix if error.fix.endswith("?") else f"{error.fix};"
     advice = f"{advised} {told}" if error.fix else told
-    return type(error)(error.what, error.where, advice, error.more)
+    return error.with_fix(advice)

@@ -2,18 +2,19 @@
 
 import statistics
 import time
+from collections.abc import Collection
 
 import torch
 from torch import nn
 
 from modswap.core.decided.cost import size_text
 from modswap.ops.measure.memory import MAX_READ_BYTES
+from modswap.ops.run.devices import devices_of, synchronize
 from modswap.ops.run.forward import named_tensors, ready, run_model
 from modswap.ops.run.inputs import Case
 
 ROUNDS = 7
 TIMEOUT_SECONDS = 3.0  # after which no further pass is timed
-SYNCHRONOUS = {"cpu", "meta"}  # devices whose work is done when a call returns
 
 
 def unread(model: nn.Module, *, unreal: bool) -> str:
@@ -42,7 +43,7 @@ def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
         case: The pass.
         seed: For input and model.
     """
-    devices = {tensor.device for tensor in named_tensors(model).values()}
+    devices = devices_of(model)
     with ready(model, case, seed) as (args, kwargs, dtype):
         seconds = []
         end = time.perf_counter() + TIMEOUT_SECONDS
@@ -55,9 +56,7 @@ def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
     return 1000 * statistics.median(seconds[1:])
 
 
-def _clock(devices: set[torch.device]) -> float:
+def _clock(devices: Collection[torch.device]) -> float:
     """Return the time in seconds at which the work of all devices is done."""
-    for device in devices:
-        if device.type not in SYNCHRONOUS:
-            torch.accelerator.synchronize(device)
+    synchronize(devices)
     return time.perf_counter()

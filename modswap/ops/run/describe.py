@@ -1,60 +1,34 @@
-"""Turning live values into what `core` keeps of them."""
+"""Describe live values in the types of `core`: shapes, dtypes, class names, errors."""
 
-import dataclasses
 import inspect
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from modswap.core.seen.values import Group, Plain, TensorInfo, Value
+from modswap.ops.run.leaves import MAX_DEPTH, items_of
 
-DEPTH = 8  # containers inside containers; deeper ones are told by their class
-LENGTH = 40  # characters of a plain value
+MAX_TEXT_CHARACTERS = 40  # of a plain value
 
 
 def describe(value: Any, depth: int = 0) -> Value:
-    """Return what a value is: shapes and types, no data.
+    """Return the shapes and types of a value, without its data.
 
     Args:
         value: A tensor, a container or dataclass of tensors, or anything else.
-        depth: How many containers are around it.
+        depth: Number of containers around it.
     """
     if isinstance(value, torch.Tensor):
         return TensorInfo(tuple(value.shape), dtype_name(value.dtype), str(value.device))
-    if depth < DEPTH:
-        if isinstance(value, Mapping):
-            return _group(value, value.keys(), value.values(), depth)
-        if isinstance(value, (tuple, list)):
-            return _group(value, range(len(value)), value, depth)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            names = [field.name for field in dataclasses.fields(value)]
-            return _group(value, names, [getattr(value, name, None) for name in names], depth)
-    text = repr(value) if isinstance(value, (int, float, str, bool, type(None))) else ""
     kind = type(value).__name__
-    return Plain(kind, text[:LENGTH] or f"<{kind}>")
-
-
-def _group(value: Any, names: Iterable[Any], items: Iterable[Any], depth: int) -> Group:
-    inside = tuple(describe(item, depth + 1) for item in items)
-    return Group(type(value).__name__, tuple(map(str, names)), inside)
-
-
-def live_tensors(value: Any, depth: int = 0) -> list[torch.Tensor]:
-    """Return the tensors inside a live value, depth first."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if depth >= DEPTH:
-        return []
-    items: Iterable[Any] = ()
-    if isinstance(value, Mapping):
-        items = value.values()
-    elif isinstance(value, (tuple, list)):
-        items = value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
-    return [tensor for item in items for tensor in live_tensors(item, depth + 1)]
+    items = items_of(value) if depth < MAX_DEPTH else None
+    if items is not None:
+        items = list(items)
+        inside = tuple(describe(item, depth + 1) for _, item in items)
+        return Group(kind, tuple(str(name) for name, _ in items), inside)
+    text = repr(value) if isinstance(value, (int, float, str, bool, type(None))) else ""
+    return Plain(kind, text[:MAX_TEXT_CHARACTERS] or f"<{kind}>")
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -71,14 +45,14 @@ def class_name(value: object) -> str:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """Return what an exception says, in one line with its class."""
+    """Return the class and message of an exception in one line."""
     text = " ".join(str(error).split())
     shown = text if len(text) <= limit else f"{text[:limit]}…"
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 
 
 def positional(module: nn.Module, count: int) -> tuple[str, ...]:
-    """Return what a module's forward calls its first positional inputs."""
+    """Return the names of the first positional inputs of a module's forward."""
     try:
         known = list(inspect.signature(module.forward).parameters.values())
     except (TypeError, ValueError):

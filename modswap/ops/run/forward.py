@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from modswap.ops.run.inputs import Case, make
+from modswap.ops.run.devices import device_of
+from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import StandIns
 from modswap.seeds import seeded
@@ -25,9 +26,18 @@ def pass_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
     """
     if case.dtype is not None:
         return getattr(torch, case.dtype)  # type: ignore[no-any-return] # by name
-    held = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    held = _dtypes(model)
     halves = bool(held) and held <= {torch.float16, torch.bfloat16}
     return torch.float32 if halves and not case.call.asks_for_half else None
+
+
+def input_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
+    """Return the dtype of a pass's inputs that are declared float32; None to keep it."""
+    return pass_dtype(model, case) or (torch.float64 if _dtypes(model) == {torch.float64} else None)
+
+
+def _dtypes(model: nn.Module) -> set[torch.dtype]:
+    return {p.dtype for p in model.parameters() if p.is_floating_point()}
 
 
 def run_model(
@@ -74,7 +84,5 @@ def ready(model: nn.Module, case: Case, seed: int) -> Iterator[tuple[Any, Any, t
     """Give inputs and dtype of a real pass; the model is as it was afterwards."""
     dtype = pass_dtype(model, case)
     with untouched(model, training=case.mode == "train"), seeded(seed), torch.no_grad():
-        generator = torch.Generator().manual_seed(seed)
-        args = make(case.call.args, generator, dtype)
-        kwargs = make(case.call.kwargs, generator, dtype)
+        args, kwargs = case.call.live(seed, input_dtype(model, case), device_of(model))
         yield args, kwargs, dtype

@@ -1,6 +1,6 @@
-"""Making the dummy inputs that a recipe describes."""
+"""Describe the dummy inputs of a recipe, and make them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,15 +12,16 @@ from modswap.core.decided.verdict import CaseKey
 from modswap.core.errors import InputError
 from modswap.io.formats.exported.program import export_of
 from modswap.ops.run.describe import one_line
+from modswap.ops.run.leaves import map_leaves
 
 
 @dataclass(frozen=True, slots=True)
 class DummyCall:
-    """One call of the model: described, not yet made.
+    """A call of the model, as descriptions from which live inputs are made.
 
     Args:
         args: Positional inputs; a `TensorInput` stands for a tensor.
-        kwargs: Keyword inputs, likewise.
+        kwargs: Keyword inputs, described in the same way.
     """
 
     args: tuple[Any, ...]
@@ -34,7 +35,9 @@ class DummyCall:
     @property
     def tensors(self) -> tuple[TensorInput, ...]:
         """Return every tensor that it describes."""
-        return tuple(_declared((*self.args, *self.kwargs.values())))
+        found: list[TensorInput] = []
+        self.with_tensors(found.append)
+        return tuple(found)
 
     @property
     def asks_for_half(self) -> bool:
@@ -43,41 +46,62 @@ class DummyCall:
 
     def described(self) -> "DummyCall":
         """Return the same call with a description in the place of every live tensor."""
-
-        def words(value: Any) -> Any:
-            return _like(value) if isinstance(value, torch.Tensor) else value
-
-        kwargs = {name: words(value) for name, value in self.kwargs.items()}
-        return DummyCall(tuple(map(words, self.args)), kwargs)
+        return self.with_tensors(lambda tensor: tensor)
 
     def with_batch(self, size: int) -> "DummyCall | None":
         """Return the same call at another batch size; None if its tensors have no common one."""
         found = self.tensors
         if len({tensor.shape[:1] for tensor in found}) != 1 or not found[0].shape:
             return None
-        return DummyCall(
-            tuple(_batched(value, size) for value in self.args),
-            {name: _batched(value, size) for name, value in self.kwargs.items()},
-        )
+        return self.with_tensors(lambda tensor: _reshaped(tensor, (size, *tensor.shape[1:])))
 
     def resized(self, size: tuple[int, int]) -> "DummyCall":
         """Return the same call with every 4-D tensor at another (H, W)."""
-        return DummyCall(
-            tuple(_resized(value, size) for value in self.args),
-            {name: _resized(value, size) for name, value in self.kwargs.items()},
-        )
+
+        def change(tensor: TensorInput) -> TensorInput:
+            return _reshaped(tensor, (*tensor.shape[:2], *size)) if _is_map(tensor) else tensor
+
+        return self.with_tensors(change)
+
+    def with_tensors(self, change: Callable[[TensorInput], Any]) -> "DummyCall":
+        """Return the same call with another description, or a live value, for every tensor."""
+
+        def changed(leaf: Any) -> Any:
+            leaf = _described(leaf)
+            return change(leaf) if isinstance(leaf, TensorInput) else leaf
+
+        def walked(value: Any) -> Any:
+            return map_leaves(changed, value, _is_description)
+
+        args = tuple(map(walked, self.args))
+        return DummyCall(args, {name: walked(value) for name, value in self.kwargs.items()})
+
+    def live(
+        self, seed: int, dtype: torch.dtype | None = None, device: torch.device | None = None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return live inputs; the same seed draws the same values on every device.
+
+        Args:
+            seed: For random values.
+            dtype: Replaces float32; None keeps it.
+            device: Where the tensors are put; None for torch's default device.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        args = tuple(make(value, generator, dtype, device) for value in self.args)
+        kwargs = {n: make(value, generator, dtype, device) for n, value in self.kwargs.items()}
+        return args, kwargs
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One pass to be run.
+    """A pass over the model: its call, mode and precision.
 
     Args:
-        call: What the model is given.
+        call: The inputs.
         mode: `eval` or `train`.
         dtype: Floating dtype of weights and inputs; None for the model's own.
         autocast: Whether it runs under autocast to bfloat16.
-        channels_last: Whether 4-D inputs lie in channels_last memory format.
+        channels_last: Whether 4-D inputs are in channels_last memory format.
     """
 
     call: DummyCall
@@ -88,7 +112,7 @@ class Case:
 
     @property
     def key(self) -> CaseKey:
-        """Return its name in a report."""
+        """Return the names of the pass in a report."""
         dtype = "autocast" if self.autocast else self.dtype or "float32"
         last = ", channels_last" if self.channels_last else ""
         return CaseKey(f"{self.call}{last}", self.mode, dtype)
@@ -124,27 +148,33 @@ def cases_of(calls: Sequence[DummyCall], verify: Verify) -> tuple[Case, ...]:
     )
 
 
-def make(value: Any, generator: torch.Generator | None, dtype: torch.dtype | None = None) -> Any:
-    """Return a live value: tensors made, containers walked, the rest as it is.
+def make(
+    value: Any,
+    generator: torch.Generator | None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Any:
+    """Return a live value: descriptions become tensors, live tensors are copied.
 
     Args:
         value: A `TensorInput`, a mapping with a `shape`, a container, or anything else, such as a
             tensor that an archive brings along.
-        generator: Where random values come from; None for torch's own, wherever it is.
-        dtype: Replaces float32 where that was asked for; None keeps it.
+        generator: Source of random values; None for torch's own.
+        dtype: Replaces float32 in descriptions and live tensors; None keeps it.
+        device: Where the tensors are put; None for torch's default device.
     """
-    if isinstance(value, Mapping) and "shape" in value:
-        return make(TensorInput.model_validate(dict(value)), generator, dtype)
-    if isinstance(value, TensorInput):
-        return _tensor(value, generator, dtype)
-    if isinstance(value, torch.Tensor):
-        cast = dtype if value.dtype is torch.float32 else None
-        return value.detach().to(cast, copy=True)  # the model may write into it
-    if isinstance(value, Mapping):
-        return {name: make(item, generator, dtype) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [make(item, generator, dtype) for item in value]
-    return value
+
+    def made(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            cast = dtype if leaf.dtype is torch.float32 else None
+            # a copy: the model may write into it
+            return leaf.detach().to(device=device, dtype=cast, copy=True)
+        leaf = _described(leaf)
+        if isinstance(leaf, TensorInput):
+            return _tensor(leaf, generator, dtype).to(device=device)
+        return leaf
+
+    return map_leaves(made, value, _is_description)
 
 
 def _tensor(
@@ -177,43 +207,23 @@ def _filled(
     return torch.zeros(shape, dtype=kind)
 
 
-def _declared(values: Iterable[Any]) -> Iterator[TensorInput]:
-    """Yield every tensor that a call describes."""
-    for value in values:
-        if isinstance(value, TensorInput):
-            yield value
-        elif isinstance(value, torch.Tensor):
-            yield _like(value)
-        elif isinstance(value, Mapping) and "shape" in value:
-            yield TensorInput.model_validate(dict(value))
-        elif isinstance(value, Mapping):
-            yield from _declared(value.values())
-        elif isinstance(value, (list, tuple)):
-            yield from _declared(value)
+def _is_description(value: Any) -> bool:
+    return isinstance(value, Mapping) and "shape" in value
 
 
-def _batched(value: Any, size: int) -> Any:
+def _described(value: Any) -> Any:
+    """Return the description of a tensor, live or a mapping; any other value as it is."""
     if isinstance(value, torch.Tensor):
-        value = _like(value)
-    if isinstance(value, Mapping) and "shape" in value:
-        value = TensorInput.model_validate(dict(value))
-    if isinstance(value, TensorInput):
-        return value.model_copy(update={"shape": (size, *value.shape[1:])})
-    if isinstance(value, Mapping):
-        return {name: _batched(item, size) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_batched(item, size) for item in value]
-    return value
+        return _like(value)
+    return TensorInput.model_validate(dict(value)) if _is_description(value) else value
 
 
-def _resized(value: Any, size: tuple[int, int]) -> Any:
-    if isinstance(value, torch.Tensor) and value.ndim == 4:
-        value = _like(value)
-    if isinstance(value, Mapping) and "shape" in value:
-        value = TensorInput.model_validate(dict(value))
-    if isinstance(value, TensorInput) and len(value.shape) == 4:
-        return value.model_copy(update={"shape": (*value.shape[:2], *size)})
-    return value
+def _is_map(tensor: TensorInput) -> bool:
+    return len(tensor.shape) == 4
+
+
+def _reshaped(tensor: TensorInput, shape: tuple[int, ...]) -> TensorInput:
+    return tensor.model_copy(update={"shape": shape})
 
 
 def _like(tensor: torch.Tensor) -> TensorInput:
@@ -223,10 +233,7 @@ def _like(tensor: torch.Tensor) -> TensorInput:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        value = _like(value)
-    if isinstance(value, Mapping) and "shape" in value:
-        value = TensorInput.model_validate(dict(value))
+    value = _described(value)
     if isinstance(value, TensorInput):
         dtype = "" if value.dtype == "float32" else f" {value.dtype}"
         return f"({', '.join(map(str, value.shape))}){dtype}"

@@ -1,4 +1,4 @@
-"""Keeping a model as it was across a forward pass."""
+"""Keep a model as it is across a forward pass."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import nn
 
 from modswap.seeds import kept_random_state
 
-# what is registered on a module; a host may register more during a pass, hooks above all
+# tables of members of a module, to which a host may add during a pass, hooks above all
 _TABLES = (
     "_parameters",
     "_buffers",
@@ -25,17 +25,17 @@ _TABLES = (
 )
 
 
-_TORCHS_OWN = frozenset(vars(nn.Module()))  # attributes of every module
-_HOLDERS = (dict, list, set)
+_ATTRIBUTES_OF_TORCH = frozenset(vars(nn.Module()))
+_CONTAINERS = (dict, list, set)  # a cache by size, for one
 
 
 @contextmanager
 def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iterator[None]:
     """Run a block with every module in one mode; put everything back afterwards.
 
-    Put back are each module's own training flag and attributes, what these hold if they are dicts,
-    lists or sets, the values of buffers, the random states. Flags are set on each
-    module directly: a host's own `train()` may do more than set one.
+    Each module gets back its training flag, its attributes, the contents of those that are dicts,
+    lists or sets, and the values of its buffers; the random states are put back as well. The flag
+    is set on each module directly: a host's own `train()` may do more.
 
     Args:
         model: The model that the block runs.
@@ -44,7 +44,7 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
     """
     modules = list(model.modules())
     attributes = [_snapshot(module) for module in modules]
-    # version counters do not tell: batch norm's kernels write past them
+    # copies, since batch norm's kernels write without raising the version counter
     buffers = [] if unreal else [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         for module in modules:
@@ -61,48 +61,43 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
 
 
 class _Saved(NamedTuple):
-    """What a module holds: attributes, what is registered, what its own dicts, lists, sets hold."""
+    """The state of a module: attributes, registered members, contents of its own containers."""
 
-    plain: dict[str, Any]
-    tables: dict[str, dict[str, Any]]
-    dicts: tuple[tuple[dict[Any, Any], dict[Any, Any]], ...] = ()
-    lists: tuple[tuple[list[Any], list[Any]], ...] = ()
-    sets: tuple[tuple[set[Any], set[Any]], ...] = ()
+    attributes: dict[str, Any]
+    registered: dict[str, dict[str, Any]]
+    held: tuple[tuple[Any, Any], ...]  # each dict, list or set with a copy of it
 
 
 def _snapshot(module: nn.Module) -> _Saved:
-    plain = dict(vars(module))
+    attributes = dict(vars(module))
     # most tables are empty, and a large model has thousands of them
-    tables = {name: dict(held) for name in _TABLES if (held := plain.get(name))}
-    # a cache by size, for one
-    own = [v for name in plain.keys() - _TORCHS_OWN if isinstance(v := plain[name], _HOLDERS)]
-    if not own:
-        return _Saved(plain, tables)
-    return _Saved(
-        plain,
-        tables,
-        tuple((one, dict(one)) for one in own if isinstance(one, dict)),
-        tuple((one, list(one)) for one in own if isinstance(one, list)),
-        tuple((one, set(one)) for one in own if isinstance(one, set)),
-    )
+    registered = {name: dict(table) for name in _TABLES if (table := attributes.get(name))}
+    own = (attributes[name] for name in attributes.keys() - _ATTRIBUTES_OF_TORCH)
+    held = [(one, kind(one)) for one in own for kind in _CONTAINERS if isinstance(one, kind)]
+    return _Saved(attributes, registered, tuple(held))
 
 
 def _restore(module: nn.Module, saved: _Saved) -> None:
     now = vars(module)
-    _put_back(now, saved.plain)
+    _put_back(now, saved.attributes)
     for name in _TABLES:
-        held, table = now.get(name), saved.tables.get(name)
-        if held or table:
-            _put_back(now[name], table or {})
-    for one, then in saved.dicts:
-        _put_back(one, then)
-    for row, before in saved.lists:
-        if len(row) != len(before) or not all(map(is_, row, before)):
-            row[:] = before
-    for group, members in saved.sets:
-        if group != members:
-            group.clear()
-            group.update(members)
+        table, before = now.get(name), saved.registered.get(name, {})
+        if table or before:
+            _put_back(now[name], before)
+    for container, before in saved.held:
+        _refill(container, before)
+
+
+def _refill(now: Any, then: dict[Any, Any] | list[Any] | set[Any]) -> None:
+    """Give a container the items that it had; it is written to only if they differ."""
+    if isinstance(then, dict):
+        _put_back(now, then)
+    elif isinstance(then, list):
+        if len(now) != len(then) or not all(map(is_, now, then)):
+            now[:] = then
+    elif now != then:
+        now.clear()
+        now.update(then)
 
 
 def _put_back(now: dict[Any, Any], then: dict[Any, Any]) -> None:
@@ -113,11 +108,11 @@ def _put_back(now: dict[Any, Any], then: dict[Any, Any]) -> None:
 
 
 def put_back(now: Mapping[str, torch.Tensor], was: Mapping[str, torch.Tensor]) -> None:
-    """Give tensors the values that they had; those of another shape stay.
+    """Give tensors their earlier values; tensors whose shape changed stay as they are.
 
     Args:
         now: Tensors by name, written to.
-        was: What they held.
+        was: The earlier values, by the same names.
     """
     with torch.no_grad():
         for name, value in was.items():
@@ -126,6 +121,6 @@ def put_back(now: Mapping[str, torch.Tensor], was: Mapping[str, torch.Tensor]) -
 
 
 def set_mode(module: nn.Module, *, training: bool) -> None:
-    """Set the flag of every module: a host's own `train()` may do more."""
+    """Set the training flag of every module; a host's own `train()` may do more than that."""
     for inner in module.modules():
         inner.training = training

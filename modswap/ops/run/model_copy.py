@@ -2,14 +2,13 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
 from modswap.io.formats.exported.agreement import apart, deviation
 from modswap.ops.run.forward import pass_dtype
-from modswap.ops.run.inputs import Case, make
+from modswap.ops.run.inputs import Case
 from modswap.ops.run.random_weights import copied
 from modswap.seeds import seeded
 
@@ -65,15 +64,6 @@ def in_float32(model: nn.Module, case: Case) -> tuple[nn.Module, torch.dtype | N
     """
     dtype = pass_dtype(model, case)
     return (model if dtype is None else model.to(dtype)), dtype
-
-
-def live_call(
-    case: Case, seed: int, dtype: torch.dtype | None
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the inputs of a case, made."""
-    generator = torch.Generator().manual_seed(seed)
-    args = tuple(make(case.call.args, generator, dtype))
-    return args, dict(make(case.call.kwargs, generator, dtype))
 
 
 def outputs_differ(

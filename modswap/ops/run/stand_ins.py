@@ -1,4 +1,4 @@
-"""Running a model on tensors that have shapes, dtypes and strides, but no data and no memory."""
+"""Make tensors that have shapes, dtypes and strides, but no data, to run a model on."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map
 
 from modswap.nn.fake_tensors import fake_mode
+from modswap.ops.run.leaves import map_tensors
 
 StandIns = Callable[
     [nn.Module, torch.dtype | None],
@@ -40,7 +40,7 @@ def meta_values(
         return stand_ins[id(tensor)]
 
     def moved(value: Any) -> Any:
-        return tree_map(lambda leaf: leaf.to("meta") if torch.is_tensor(leaf) else leaf, value)
+        return map_tensors(lambda tensor: tensor.to("meta"), value)
 
     with torch.device("meta"):
         named = {n: meta(p) for n, p in model.named_parameters(remove_duplicate=False)}
@@ -73,8 +73,7 @@ def fake_values(
         return stand_ins[id(tensor)]
 
     def fake_inputs(value: Any) -> Any:
-        as_fake = mode.from_tensor
-        return tree_map(lambda leaf: as_fake(leaf) if torch.is_tensor(leaf) else leaf, value)
+        return map_tensors(mode.from_tensor, value)
 
     with fake_mode() as mode:
         named = {n: fake(p) for n, p in model.named_parameters(remove_duplicate=False)}
@@ -83,7 +82,7 @@ def fake_values(
 
 
 def _made_fake(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
-    """Return a fake tensor that lies as another does; plain ones are made anew: it is quicker."""
+    """Return a fake tensor with the strides of another; making plain ones anew is quicker."""
     if type(tensor) in {torch.Tensor, nn.Parameter} and tensor.layout is torch.strided:
         device = tensor.device
         if device.type != "meta":

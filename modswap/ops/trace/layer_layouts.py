@@ -1,4 +1,4 @@
-"""Which layout torch's own layers take: the ground on which layouts are told."""
+"""The layouts that torch's own layers take, from which the layouts of other modules follow."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -47,7 +47,7 @@ def convention(module: nn.Module, rank: int) -> str | None:
 
 
 def layer_class(module: nn.Module) -> type:
-    """Return a layer's class; of a graph that torch made of one of its own layers, that one's."""
+    """Return a layer's class; for a graph that torch made of one of its layers, that layer's."""
     package, _, name = class_name(module).rpartition(".")
     if is_stand_in(module) and package.startswith("torch.nn."):
         found = getattr(nn, name, None)

@@ -1,4 +1,4 @@
-"""One forward pass of the model, with every module's calls written down."""
+"""Run the model once and record the calls of every module."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from modswap.core.decided.verdict import Pass, Visit
 from modswap.core.seen.layout import Clue
 from modswap.core.seen.values import placed
 from modswap.nn.attention_backend import plain_attention
-from modswap.ops.run.describe import describe, live_tensors, one_line
-from modswap.ops.run.forward import pass_dtype, run_model
-from modswap.ops.run.inputs import Case, make
+from modswap.ops.run.describe import describe, one_line
+from modswap.ops.run.devices import autocast_type, device_of
+from modswap.ops.run.forward import input_dtype, pass_dtype, run_model
+from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
+from modswap.ops.run.leaves import live_tensors, map_tensors
 from modswap.ops.run.shape_shortcuts import Shortcuts
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.ops.trace.recorder import Recorder
@@ -25,7 +26,7 @@ from modswap.seeds import seeded
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one pass showed.
+    """The record of one pass.
 
     Args:
         seen: The pass.
@@ -60,60 +61,75 @@ def trace(
     """
     if not unreal:
         return _trace(model, case, seed, None)
-    if case.autocast:  # which passes over tensors on the meta device
+    if case.autocast:  # has no effect on the meta device
         return _trace(model, case, seed, fake_values)
-    if case.channels_last:  # convolutions forget on the meta device how their input lies
+    # convolutions lose the memory layout of their input on the meta device
+    tries = (fake_values, meta_values) if case.channels_last else (meta_values,)
+    for stand_ins in tries:
         with Shortcuts() if quick else nullcontext():
-            one = _trace(model, case, seed, fake_values)
+            one = _trace(model, case, seed, stand_ins)
         if one.cause is None:
             return one
-    with Shortcuts() if quick else nullcontext():
-        one = _trace(model, case, seed, meta_values)
-    # what fails there may be a limit of the meta device; fake tensors have fewer, and tell more
-    return one if one.cause is None else _trace(model, case, seed, fake_values)
+    # the meta device may have refused what a device can do; fake tensors do more, and name causes
+    return _trace(model, case, seed, fake_values)
 
 
 def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) -> Trace:
-    unreal = stand_ins is not None
     recorder = Recorder(dict(first_paths(model)))
-    dtype = pass_dtype(model, case)
     output: Any = None
     cause: BaseException | None = None
-    training = case.mode == "train"
+    unreal = stand_ins is not None
     with (
-        untouched(model, training=training, unreal=unreal),
+        untouched(model, training=case.mode == "train", unreal=unreal),
         recorder.attached(),
         plain_attention() if unreal else nullcontext(),
         seeded(seed),
         torch.no_grad(),
     ):
-        generator = torch.Generator().manual_seed(seed)
-        args, kwargs = make([case.call.args, case.call.kwargs], generator, dtype)
-        if case.channels_last:
-            args, kwargs = tree_map(_channels_last, (args, kwargs))
+        given = _inputs(model, case, seed)
         try:
-            with torch.autocast("cpu", torch.bfloat16, enabled=case.autocast):
-                output = run_model(model, args, kwargs, dtype=dtype, stand_ins=stand_ins)
+            output = _run(model, case, given, stand_ins)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             cause = error
-    described = None if cause is not None else describe(output)
+    seen = _pass_of(case, recorder, output, cause)
     if stand_ins is meta_values:
-        device = next((str(p.device) for p in model.parameters()), "cpu")
-        recorder.visits = [_placed(visit, device) for visit in recorder.visits]
-        described = None if described is None else placed(described, device)
-    finite = None if unreal or cause is not None else _all_finite(output)
-    seen = Pass(
-        case=case.key,
-        visits=tuple(recorder.visits),
-        output=described,
-        finite=finite,
-        error="" if cause is None else one_line(cause),
-        raised_in=recorder.innermost() if cause is not None else "",
-    )
-    missing, missing_at = _missing(cause, recorder.paths)
-    seen = replace(seen, missing=missing, missing_at=missing_at)
+        seen = _on_device(seen, str(device_of(model)))
+    if not unreal and cause is None:
+        seen = replace(seen, finite=_all_finite(output))
     clues = {path: tuple(found) for path, found in recorder.same_tensor.items()}
     return Trace(seen, clues, tuple(recorder.clues), unreal, cause)
+
+
+def _inputs(model: nn.Module, case: Case, seed: int) -> tuple[Any, Any]:
+    """Return the live inputs of a case, on the model's device."""
+    given = case.call.live(seed, input_dtype(model, case), device_of(model))
+    return map_tensors(_channels_last, given) if case.channels_last else given
+
+
+def _run(model: nn.Module, case: Case, given: tuple[Any, Any], stand_ins: StandIns | None) -> Any:
+    """Return the output of a model for live inputs."""
+    kind = autocast_type(device_of(model))
+    dtype = pass_dtype(model, case)
+    with torch.autocast(kind, torch.bfloat16, enabled=case.autocast):
+        return run_model(model, *given, dtype=dtype, stand_ins=stand_ins)
+
+
+def _pass_of(case: Case, recorder: Recorder, output: Any, cause: BaseException | None) -> Pass:
+    """Return the record of a pass that ended with an output or an exception."""
+    visits = tuple(recorder.visits)
+    if cause is None:
+        return Pass(case=case.key, visits=visits, output=describe(output), finite=None)
+    missing, missing_at = _missing(cause, recorder.paths)
+    return Pass(
+        case=case.key,
+        visits=visits,
+        output=None,
+        finite=None,
+        error=one_line(cause),
+        raised_in=recorder.innermost(),
+        missing=missing,
+        missing_at=missing_at,
+    )
 
 
 def _missing(cause: BaseException | None, paths: Mapping[nn.Module, str]) -> tuple[str, str]:
@@ -124,8 +140,15 @@ def _missing(cause: BaseException | None, paths: Mapping[nn.Module, str]) -> tup
     return ("", "") if path is None else (str(cause.name), path)
 
 
-def _placed(visit: Visit, device: str) -> Visit:
-    """Return a call as it would have been on a device; how its output lies is not known."""
+def _on_device(seen: Pass, device: str) -> Pass:
+    """Return the record of a pass on the meta device as if it had run on another device."""
+    visits = tuple(_visit_on_device(visit, device) for visit in seen.visits)
+    output = None if seen.output is None else placed(seen.output, device)
+    return replace(seen, visits=visits, output=output)
+
+
+def _visit_on_device(visit: Visit, device: str) -> Visit:
+    """Return a call as if on another device; the memory layout of its output is unknown there."""
     call = replace(
         visit.call,
         args=tuple(placed(value, device) for value in visit.call.args),
@@ -135,10 +158,9 @@ def _placed(visit: Visit, device: str) -> Visit:
     return replace(visit, call=call, lies="")
 
 
-def _channels_last(value: Any) -> Any:
-    if isinstance(value, torch.Tensor) and value.ndim == 4:
-        return value.contiguous(memory_format=torch.channels_last)
-    return value
+def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    is_map = tensor.ndim == 4
+    return tensor.contiguous(memory_format=torch.channels_last) if is_map else tensor
 
 
 def _all_finite(output: Any) -> bool:

@@ -11,12 +11,13 @@ from torch import nn
 from modswap.core.decided.verdict import Visit
 from modswap.core.seen.layout import Clue
 from modswap.core.seen.site import Call
-from modswap.ops.run.describe import describe, live_tensors
+from modswap.ops.run.describe import describe
+from modswap.ops.run.leaves import live_tensors
 from modswap.ops.trace.layer_layouts import convention
 
 
 class Recorder:
-    """Hooks on every module; lives for one pass."""
+    """Hooks on every module, for the time of one pass."""
 
     def __init__(self, paths: Mapping[nn.Module, str]) -> None:
         self.paths = paths
@@ -24,7 +25,7 @@ class Recorder:
         self.clues: list[Clue] = []
         self.same_tensor: dict[str, list[Clue]] = {}
         self._running: list[tuple[str, torch.Tensor | None]] = []
-        self._givers: list[tuple[torch.Tensor, Clue]] = []
+        self._producers: list[tuple[torch.Tensor, Clue]] = []
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -40,7 +41,7 @@ class Recorder:
         finally:
             for handle in handles:
                 handle.remove()
-            self._givers.clear()
+            self._producers.clear()
 
     def innermost(self) -> str:
         """Return the path of the module that was running last."""
@@ -57,23 +58,23 @@ class Recorder:
             for around, tensor in self._running:
                 if tensor is first:
                     self.same_tensor.setdefault(around, []).append(clue)
-        given = next((giver for tensor, giver in self._givers if tensor is first), None)
-        if given is not None and clue is None:
-            self.same_tensor.setdefault(path, []).append(given)
+        produced_by = next((clue for tensor, clue in self._producers if tensor is first), None)
+        if produced_by is not None and clue is None:
+            self.same_tensor.setdefault(path, []).append(produced_by)
 
     def _after(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         while self._running and self._running.pop()[0] != path:
-            pass  # a module inside raised and its caller caught that
+            pass  # a module inside raised, and its caller caught the exception
         named = tuple((name, describe(value)) for name, value in kwargs.items())
         inputs = tuple(describe(value) for value in args)
         call = Call(inputs, named, describe(output), _same((*args, *kwargs.values())))
         around = tuple(outer for outer, _ in self._running)
-        self.visits.append(Visit(path, call, around, _lies(output)))
+        self.visits.append(Visit(path, call, around, _memory_layout(output)))
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)
             if clue is not None:
                 # only the latest few: a consumer follows its producer closely
-                self._givers = [*self._givers[-7:], (output, clue)]
+                self._producers = [*self._producers[-7:], (output, clue)]
 
     @staticmethod
     def _clue(path: str, module: nn.Module, tensor: torch.Tensor) -> Clue | None:
@@ -91,8 +92,8 @@ def _same(inputs: tuple[Any, ...]) -> tuple[int, ...]:
     return firsts if len(seen) < len(given) else ()
 
 
-def _lies(output: Any) -> str:
-    """Return how a map lies in memory; empty for anything else, and what lies in both ways."""
+def _memory_layout(output: Any) -> str:
+    """Return the memory layout of a map; empty for other values and for maps of both layouts."""
     if not isinstance(output, torch.Tensor) or output.ndim != 4:
         return ""
     last = output.is_contiguous(memory_format=torch.channels_last)

@@ -1,41 +1,50 @@
-"""Make a site of every module, from what the passes saw."""
+"""Make a site of every module from the recorded passes."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from modswap.core.seen.layout import Clue, judge_layout
 from modswap.core.seen.site import Call, Site
+from modswap.core.seen.values import TensorInfo
 from modswap.ops.run.describe import class_name, dtype_name
 from modswap.ops.trace.passes import Trace, first_paths
 from modswap.ops.trace.token_grids import grids_of, maps_of
 
+Item = TypeVar("Item")
 
-def sites_of(model: nn.Module, traces: tuple[Trace, ...]) -> tuple[Site, ...]:
-    """Return every module of the model but the model itself, with all that the passes saw.
+
+def sites_of(model: nn.Module, traces: Sequence[Trace]) -> tuple[Site, ...]:
+    """Return a site for every module of the model but the model itself.
 
     Args:
         model: The model.
-        traces: Passes over it.
+        traces: The passes that ran over it.
     """
     aliases = _aliases(model)
-    calls: dict[str, list[Call]] = {}
-    for one in traces:
-        for path, found in one.seen.by_path().items():
-            calls.setdefault(path, []).extend(found)
+    calls = _joined(one.seen.by_path() for one in traces)
+    same = _joined(one.same_tensor for one in traces)
     clues = [clue for one in traces for clue in one.clues]
-    same: dict[str, list[Clue]] = {}
-    for one in traces:
-        for path, given in one.same_tensor.items():
-            same.setdefault(path, []).extend(given)
     maps = [maps_of(one.seen.visits, one.clues) for one in traces]
-    sites = (
-        _site(path, module, aliases[module], tuple(calls.get(path, ())), same.get(path, []), clues)
-        for module, path in first_paths(model)
-        if path
-    )
-    return tuple(replace(site, grids=grids_of(site, maps)) for site in sites)
+    sites = []
+    for module, path in first_paths(model):
+        if path:
+            site = _site(path, module, aliases[module], tuple(calls.get(path, ())))
+            site = _with_layout(site, same.get(path, []), clues)
+            sites.append(replace(site, grids=grids_of(site, maps)))
+    return tuple(sites)
+
+
+def _joined(passes: Iterable[Mapping[str, Sequence[Item]]]) -> dict[str, list[Item]]:
+    """Return the items of each path from all passes."""
+    found: dict[str, list[Item]] = {}
+    for by_path in passes:
+        for path, items in by_path.items():
+            found.setdefault(path, []).extend(items)
+    return found
 
 
 def _aliases(model: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
@@ -45,36 +54,42 @@ def _aliases(model: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
     return {module: tuple(found[1:]) for module, found in paths.items()}
 
 
-def _site(
-    path: str,
-    module: nn.Module,
-    aliases: tuple[str, ...],
-    calls: tuple[Call, ...],
-    same: list[Clue],
-    clues: list[Clue],
-) -> Site:
+def _site(path: str, module: nn.Module, aliases: tuple[str, ...], calls: tuple[Call, ...]) -> Site:
     parameters = list(module.parameters())
-    floating = next((p for p in parameters if p.is_floating_point()), None)
-    seen = Site(path, class_name(module), aliases, calls).input
-    layout, reason = judge_layout(path, seen.shape, same, clues) if seen else (None, "")
+    dtype, device = _dtype_and_device(parameters, Site(path, "", aliases, calls).input)
     maps = [p for p in parameters if p.ndim == 4]
-    dtype = dtype_name(floating.dtype) if floating is not None else (seen.dtype if seen else "")
-    device = str(floating.device) if floating is not None else (seen.device if seen else "cpu")
     return Site(
         path=path,
         class_name=class_name(module),
         aliases=aliases,
         calls=calls,
-        layout=layout,
-        layout_reason=reason,
         params=sum(p.numel() for p in parameters),
         nbytes=sum(t.numel() * t.element_size() for t in (*parameters, *module.buffers())),
-        dtype=dtype or "float32",
+        dtype=dtype,
         device=device,
         training=module.training,
         trainable=not parameters or any(p.requires_grad for p in parameters),
         channels_last=bool(maps) and all(_is_channels_last(p) for p in maps),
     )
+
+
+def _dtype_and_device(
+    parameters: Sequence[nn.Parameter], seen: TensorInfo | None
+) -> tuple[str, str]:
+    """Return those of a site's first floating parameter, or else of its input."""
+    for parameter in parameters:
+        if parameter.is_floating_point():
+            return dtype_name(parameter.dtype), str(parameter.device)
+    return (seen.dtype or "float32", seen.device) if seen else ("float32", "cpu")
+
+
+def _with_layout(site: Site, same: list[Clue], clues: list[Clue]) -> Site:
+    """Return a site with the layout that layers of known convention show, if it takes a tensor."""
+    seen = site.input
+    if seen is None:
+        return site
+    layout, reason = judge_layout(site.path, seen.shape, same, clues)
+    return replace(site, layout=layout, layout_reason=reason)
 
 
 def _is_channels_last(tensor: torch.Tensor) -> bool:

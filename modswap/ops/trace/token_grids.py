@@ -1,4 +1,4 @@
-"""Which maps a site's tokens may come from: those that were seen before it."""
+"""Find the maps from which a site's tokens may come: those that were computed before it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from modswap.core.seen.values import TensorInfo
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """What layers of known convention gave in one pass: maps (N, C, H, W), each with its turn.
+    """The maps (N, C, H, W) that layers of known layout returned in one pass.
 
     Args:
-        given: Turn, visit and shape of each.
-        turns: When each module ended first.
+        given: Turn, visit and shape of each map.
+        turns: The turn at which each module first ended.
     """
 
     given: Sequence[tuple[int, Visit, tuple[int, ...]]]
@@ -23,11 +23,11 @@ class Maps:
 
 
 def maps_of(visits: Sequence[Visit], clues: Sequence[Clue]) -> Maps:
-    """Return the maps that were seen in a pass.
+    """Return the maps of a pass.
 
     Args:
         visits: All calls, in order.
-        clues: Layers of known convention.
+        clues: Layers of known layout.
     """
     known = {clue.path for clue in clues if clue.layout == "NCHW"}
     turns: dict[str, int] = {}
@@ -41,11 +41,11 @@ def maps_of(visits: Sequence[Visit], clues: Sequence[Clue]) -> Maps:
 
 
 def grids_of(site: Site, passes: Sequence[Maps]) -> tuple[tuple[int, int], ...]:
-    """Return heights and widths of maps before a site, of its samples and channels.
+    """Return the heights and widths of earlier maps with as many samples and channels as a site.
 
     Args:
-        site: The site; one that is not given tokens has none.
-        passes: What each pass showed.
+        site: The site; there are none unless it takes tokens.
+        passes: The maps of each pass.
     """
     seen = site.input
     if seen is None or len(seen.shape) != 3:

@@ -21,9 +21,10 @@ from modswap.io.formats.reading import read
 from modswap.io.formats.writing import write
 from modswap.io.rewriting import Records
 from modswap.ops.load.model import Loaded
-from modswap.ops.run.describe import live_tensors
+from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import named_tensors
-from modswap.ops.run.inputs import Case, make
+from modswap.ops.run.inputs import Case
+from modswap.ops.run.leaves import live_tensors
 from modswap.ops.swap import Prepared
 from modswap.ops.write.prove import model_changes, tensor_ledger
 
@@ -118,13 +119,11 @@ def _first_time(model: nn.Module, prepared: Prepared) -> tuple[Export, Program, 
 
 
 def _by_call(model: nn.Module, case: Case, seed: int) -> Export:
-    generator = torch.Generator().manual_seed(seed)
     held = (p.dtype for p in model.parameters() if p.is_floating_point())
     dtype = next(held, None)
-    args = make(case.call.args, generator, dtype)
-    kwargs = make(case.call.kwargs, generator, dtype)
+    args, kwargs = case.call.live(seed, dtype, device_of(model))
     names = tuple(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
-    return Export(tuple(args), kwargs, names[: len(args)])
+    return Export(args, kwargs, names[: len(args)])
 
 
 def _batched(how: Export) -> Export | None:

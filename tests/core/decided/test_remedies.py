@@ -1,4 +1,6 @@
-"""Which changes to a recipe could mend an error, read from what the error says."""
+"""The edits of a recipe that could mend an error."""
+
+from typing import Any
 
 import pytest
 
@@ -9,8 +11,11 @@ from modswap.core.errors import (
     ModswapError,
     RecipeError,
     ShapeError,
+    UnreachedError,
     together,
 )
+from modswap.core.finding import HERE
+from modswap.core.seen.site import ANY_LAYOUT, ANY_MODULE_LAYOUT
 from modswap.io.recipe.reader import parse_recipe
 
 RECIPE = """\
@@ -30,28 +35,31 @@ def words(error: ModswapError) -> list[str]:
     return [f"{edit.place[1]} {edit.words}" for edit in candidates(error, recipe)]
 
 
+NEAR = ("gates", "g", "a-[b")
+
+
+def shape(where: str, *settings: tuple[str, Any]) -> ShapeError:
+    return ShapeError("w", where, settings=settings)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (ShapeError("w", "gate", "set `adapt: true` in its rule"), ["0 adapt: true"]),
-        (ShapeError("w", "gate", "set `topk: 4` or less"), ["0 topk: 4"]),
-        (ShapeError("w", "gate", "set `topk: 9` or less"), []),  # it says so already
+        (shape("gate", ("adapt", True)), ["0 adapt: true"]),
+        (shape("gate", ("topk", 4)), ["0 topk: 4"]),
+        (shape("gate", ("topk", 9)), []),  # it says so already
+        (shape("gate", ("heads", 4), ("heads", "auto")), ["0 heads: 4", "0 heads: auto"]),
+        (shape("head", ("dim", "auto")), ["1 dim: auto"]),
         (
-            ShapeError("w", "gate", "set `heads: 4`, or leave it out"),
-            ["0 heads: 4", "0 heads: auto"],
-        ),
-        (ShapeError("w", "head", "leave `dim` out"), ["1 dim: auto"]),
-        (ShapeError("w", "head", "leave `adapt` out"), []),
-        (
-            ShapeError("w", "gate", "set `layout: NCHW` or `layout: NHWC` in its rule"),
+            shape("gate", ("layout", "NCHW"), ("layout", "NHWC")),
             ["0 layout: NCHW", "0 layout: NHWC"],
         ),
         (
-            ShapeError("w", "head", "set `wants:` in its rule"),
+            shape("head", *ANY_MODULE_LAYOUT),
             ["1 wants: NCHW", "1 wants: NHWC", "1 wants: NLC"],
         ),
         (
-            ShapeError("w", "gate.0", "change its args or its layout"),
+            shape("gate.0", *ANY_LAYOUT),
             [f"{rule} {key}" for rule, key in (
                 (0, "layout: NCHW"), (0, "layout: NHWC"), (0, "layout: NLC"),
                 (1, "layout: NCHW"), (1, "layout: NHWC"), (1, "layout: NLC"),
@@ -59,35 +67,31 @@ def words(error: ModswapError) -> list[str]:
             )],
         ),
         (
-            ShapeError("the dummy forward never calls it", "gate", "give an input"),
+            UnreachedError("w", "gate", settings=(("exclude", "gate"),)),
             ["0 exclude: [gate.x, gate]"],
         ),
         (
-            MatchError("'gate.a' lies inside 'gate'", "swap.yaml:3:5", "add it to `exclude`"),
+            MatchError("w", "swap.yaml:3:5", settings=(("exclude", "gate.a"),)),
             ["0 exclude: [gate.x, gate.a]"],
         ),
         (
-            MatchError("3 modules match, expected 2: a", "swap.yaml:5:5", "correct `expect`"),
-            [],  # the user's own guard
-        ),
-        (
-            MatchError("no module", "swap.yaml:3:5", "did you mean 'gates', 'g' or 'a-[b'?"),
+            MatchError("w", "swap.yaml:3:5", settings=tuple((HERE, n) for n in NEAR)),
             ["0 match: gates"],  # the others are other names
         ),
-        (MatchError("no module", "swap.yaml:8:14", "did you mean 'heads'?"), ["1 match: heads"]),
-        (MatchError("w", "swap.yaml:3:5", "set `class` to Conv2d"), ["0 class: Conv2d"]),
-        (RecipeError("w", "swap.yaml:7:21", "did you mean 'avgpool'?"), ["0 mode: avgpool"]),
-        (RecipeError("BRA has no argument 'mode'", "swap.yaml:7:21", "did you mean 'm'?"), []),
-        (CheckpointError("w", "net.pt", "set `adapt: true`"), []),
-        (ShapeError("w", "the model"), []),
+        (MatchError("w", "swap.yaml:8:14", settings=((HERE, "heads"),)), ["1 match: heads"]),
+        (MatchError("w", "swap.yaml:3:5", settings=(("class", "Conv2d"),)), ["0 class: Conv2d"]),
+        (RecipeError("w", "swap.yaml:7:21", settings=((HERE, "avgpool"),)), ["0 mode: avgpool"]),
+        (shape("gate", (HERE, "avgpool")), []),  # a module is no key of a recipe
+        (CheckpointError("w", "net.pt", settings=(("adapt", True),)), []),
+        (ShapeError("w", "the model", "set `adapt: true`"), []),  # no message is read
     ],
 )  # fmt: skip
-def test_advice_becomes_changes(error: ModswapError, expected: list[str]) -> None:
+def test_settings_of_an_error_become_edits(error: ModswapError, expected: list[str]) -> None:
     assert words(error) == expected
 
 
 def test_errors_that_come_together_are_all_looked_at_once_each() -> None:
-    one = ShapeError("w", "gate", "set `adapt: true` in its rule")
-    two = ShapeError("w", "head", "set `adapt: true` in its rule")
+    one = shape("gate", ("adapt", True))
+    two = shape("head", ("adapt", True))
 
     assert words(together([one, one, two])) == ["0 adapt: true", "1 adapt: true"]

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from modswap.core.decided.verdict import CaseKey, Pass, Problem, Visit, judge, lost_format
+from modswap.core.decided.verdict import CaseKey, Pass, Visit, judge, lost_format
+from modswap.core.finding import Finding
 from modswap.core.seen.site import Call
 from modswap.core.seen.values import NONE, Group, TensorInfo, Value
 
@@ -27,7 +28,7 @@ BEFORE = Pass(KEY, (*visits(("a", X)), INSIDE, *visits(("gate", X), ("head", X))
 AFTER = replace(BEFORE, visits=visits(("a", X), ("gate", X), ("head", X)))
 
 
-def problems(after: Pass, before: Pass = BEFORE) -> tuple[Problem, ...]:
+def problems(after: Pass, before: Pass = BEFORE) -> tuple[Finding, ...]:
     return judge([before], [after], ["gate"]).problems
 
 
@@ -45,7 +46,9 @@ def test_first_module_whose_output_changed_is_named() -> None:
 
     (first,) = problems(replace(AFTER, visits=changed), before)
 
-    assert first == Problem("head", "output was (1, 8, 4, 4), is now (1, 8, 2, 2)")
+    assert first == Finding(
+        "pass", "head", "failed", "output was (1, 8, 4, 4), is now (1, 8, 2, 2)"
+    )
 
 
 def test_site_that_changed_its_own_shape_is_told_what_to_do() -> None:

@@ -19,7 +19,7 @@ from modswap.io.recipe.reader import parse_recipe
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.sizes import sizes
-from modswap.ops.examine.sizing.calls import declared, varied, without_data
+from modswap.ops.examine.sizing.calls import varied, without_data
 from modswap.ops.examine.sizing.sweep import NoSweepError, sweep
 from modswap.ops.run.inputs import DummyCall
 from modswap.ops.swap import prepare, verified
@@ -468,7 +468,7 @@ def test_all_that_a_call_holds_is_looked_at() -> None:
     made = without_data(way.at((16, 18)), torch.float16, "meta")
 
     assert way.first == (8, 12)
-    assert [t.shape for t in declared((made.args, made.kwargs))] == [
+    assert [t.shape for t in made.tensors] == [
         (1, 77),
         (1, 4, 16, 18),
         (1, 4, 8, 9),

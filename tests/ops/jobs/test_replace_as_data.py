@@ -245,11 +245,26 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("match", "more", "error", "what"),
     [
-        ("linear", "", ShapeError, "how its tensors lie cannot be told"),
-        ("keep", "layout: NCHW", ShapeError, "its channels cannot be told from a Keep"),
-        ("only", "layout: NCHW", ShapeError, "its channels cannot be told from a Sequential"),
-        ("strange", "layout: NCHW", ShapeError, "its channels cannot be told from a Sequential"),
-        ("lazy", "layout: NCHW", ShapeError, "its channels cannot be told from a LazyConv2d"),
+        ("linear", "", ShapeError, "the layout of its tensors is not known"),
+        ("keep", "layout: NCHW", ShapeError, "the number of its channels is not known from a Keep"),
+        (
+            "only",
+            "layout: NCHW",
+            ShapeError,
+            "the number of its channels is not known from a Sequential",
+        ),
+        (
+            "strange",
+            "layout: NCHW",
+            ShapeError,
+            "the number of its channels is not known from a Sequential",
+        ),
+        (
+            "lazy",
+            "layout: NCHW",
+            ShapeError,
+            "channels is not known from a LazyConv2d",
+        ),
         ("wide", "", ShapeError, r"it changes its map \(8 to 16 channels\)"),
         ("strided", "", ShapeError, "it changes the size of its map"),
         ("shrinking", "", ShapeError, "it changes the size of its map"),

@@ -83,3 +83,15 @@ def test_calls_of_a_recipe_are_positional_or_named() -> None:
 
 def test_case_can_change_its_mode() -> None:
     assert Case(DummyCall((), {})).in_mode("train").key.mode == "train"
+
+
+def test_tensors_are_listed_in_the_order_of_the_call() -> None:
+    call = DummyCall(([{"shape": [1]}],), {"x": {"shape": [2]}})
+
+    assert [tensor.shape for tensor in call.tensors] == [(1,), (2,)]
+
+
+def test_size_reaches_maps_inside_containers() -> None:
+    call = DummyCall(([{"shape": [1, 3, 4, 4]}],), {}).resized((5, 7))
+
+    assert call.tensors[0].shape == (1, 3, 5, 7)

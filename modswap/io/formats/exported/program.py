@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -18,6 +19,7 @@ from modswap.io.formats.exported.graphs import given, own_sizes, plain_signature
 
 ATTRIBUTE = "modswap_export"  # where a model bears its `Export`
 _UNFLATTEN = "torch.export.unflatten"
+_SYMBOL = re.compile(r"\w+")
 
 
 class Program(Protocol):
@@ -199,18 +201,22 @@ def _sizes(program: Program) -> tuple[str, ...]:
         if not isinstance(value, torch.Tensor):
             words.append(type(value).__name__)
             continue
-        sizes = [_size_in_words(size, ranges) for size in value.shape]
+        sizes = [size_in_words(size, ranges) for size in value.shape]
         words.append(f"({', '.join(sizes)})")
     return tuple(words)
 
 
-def _size_in_words(size: Any, ranges: Mapping[str, str]) -> str:
+def size_in_words(size: Any, ranges: Mapping[str, str]) -> str:
+    """Return a size of an input in words, each symbol in it replaced by the symbol's range.
+
+    Args:
+        size: A number, or a symbolic size.
+        ranges: The range of each symbol, as torch prints it.
+    """
     if isinstance(size, int):
         return str(size)
-    text = str(size.node.expr)
-    for symbol, found in ranges.items():
-        text = text.replace(symbol, found.replace("VR", "").replace("int_oo", "…"))
-    return text
+    found = {s: text.replace("VR", "").replace("int_oo", "…") for s, text in ranges.items()}
+    return _SYMBOL.sub(lambda symbol: found.get(symbol[0], symbol[0]), str(size.node.expr))
 
 
 def _trains(program: Program) -> bool:

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from modswap.ops.examine.alone.inputs import CallInputs
-from modswap.ops.run.describe import all_finite, live_tensors
+from modswap.ops.run.describe import all_finite
 from modswap.ops.run.isolation import put_back, set_mode
+from modswap.ops.run.leaves import live_tensors
 from modswap.seeds import seeded
 
 

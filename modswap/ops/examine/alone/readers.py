@@ -13,10 +13,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from modswap.core.finding import Finding
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.examine.bench import Bench
-from modswap.ops.run.describe import live_tensors, one_line
+from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import make
 from modswap.ops.run.isolation import untouched
+from modswap.ops.run.leaves import live_tensors
 from modswap.ops.run.stand_ins import meta_values
 
 WRITES = "its input "  # begins the name of an input that is written into

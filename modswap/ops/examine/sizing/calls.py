@@ -1,8 +1,7 @@
 """Change the sizes of the tensors of a dummy call: by height and width, or by length."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -40,8 +39,7 @@ class Varied:
             shape = self._shape(tensor.shape, size)
             return tensor.model_copy(update={"shape": shape})
 
-        args = tuple(_changed(value, resized) for value in self.call.args)
-        return DummyCall(args, {n: _changed(v, resized) for n, v in self.call.kwargs.items()})
+        return self.call.with_tensors(resized)
 
     def _shape(self, shape: tuple[int, ...], size: Size) -> tuple[int, ...]:
         if len(self.first) == 2:
@@ -62,7 +60,7 @@ def varied(call: DummyCall) -> Iterator[Varied]:
     Args:
         call: The call; its first tensor that is a map, a sequence or a list of indices decides.
     """
-    for tensor in declared((call.args, call.kwargs)):
+    for tensor in call.tensors:
         shape = tensor.shape
         if len(shape) == 4:
             yield Varied(call, shape[2:])
@@ -86,33 +84,4 @@ def without_data(call: DummyCall, dtype: torch.dtype | None, device: str) -> Dum
         kind = dtype if dtype is not None and kind is torch.float32 else kind
         return torch.empty(tensor.shape, dtype=kind, device=device)
 
-    args = tuple(_changed(value, made) for value in call.args)
-    return DummyCall(args, {name: _changed(value, made) for name, value in call.kwargs.items()})
-
-
-def declared(value: Any) -> list[TensorInput]:
-    """Return every tensor that a value describes, in order.
-
-    Args:
-        value: What a call is given: descriptions, live tensors, containers of them.
-    """
-    found: list[TensorInput] = []
-    _changed(value, found.append)
-    return found
-
-
-def _changed(value: Any, change: Callable[[TensorInput], Any]) -> Any:
-    """Return a value with every tensor in it changed, as `run.inputs.make` walks it."""
-    if isinstance(value, torch.Tensor):
-        kind: Any = str(value.dtype).removeprefix("torch.")
-        shape = tuple(value.shape)
-        value = TensorInput.model_construct(shape=shape, dtype=kind, fill="normal")
-    if isinstance(value, Mapping) and "shape" in value:
-        value = TensorInput.model_validate(dict(value))
-    if isinstance(value, TensorInput):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {name: _changed(item, change) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_changed(item, change) for item in value]
-    return value
+    return call.with_tensors(made)

@@ -1,10 +1,14 @@
-"""Distributed checkpoints: saved by four ranks, swapped, loaded by two and four; hostile ones."""
+"""Distributed checkpoints: saved by several ranks, swapped, loaded by others; hostile ones.
+
+Covers `load`, `metadata`, `optimizer_state`, `outline` and `rewrite` of the folder.
+"""
 
 import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +32,20 @@ from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.replace_as_data import replace_unbuilt
 from modswap.ops.jobs.tree import read_tree
 from tests.models import GatedNet
+from tests.recipes import UNEXAMINED
 
 dcp: Any = torch.distributed.checkpoint
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
 FACTORY = "tests.models:build_gated"
-RECIPE = """version: 1
-model: {factory: "tests.models:build_gated"}
-inputs: [{shape: [2, 3, 28, 28]}]
+RECIPE = f"""version: 1
+{UNEXAMINED}
+model: {{factory: "tests.models:build_gated"}}
+inputs: [{{shape: [2, 3, 28, 28]}}]
 replace:
   - match: space_attention
     with: BiLevelRoutingAttention
-    args: {num_heads: 4, n_win: 7}
+    args: {{num_heads: 4, n_win: 7}}
 """
 ROOT = Path(__file__).parents[4]
 FORMS = ("nested", "flat")
@@ -66,11 +72,25 @@ def swap(folder: Path, out: Path) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with two checkpoints that four ranks wrote."""
-    folder = tmp_path_factory.mktemp("ranks")
-    torchrun(4, "save", folder)
-    return folder
+def saved_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Return what gives a folder with two checkpoints that so many ranks wrote."""
+
+    @cache
+    def save(ranks: int) -> Path:
+        folder = tmp_path_factory.mktemp("ranks")
+        torchrun(ranks, "save", folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture
+def saved(saved_by: Callable[[int], Path]) -> Path:
+    """Return a folder with two checkpoints that two ranks wrote."""
+    return saved_by(2)
+
+
+RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
 
 
 @pytest.fixture
@@ -96,8 +116,12 @@ def loaded(folder: Path) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.parametrize("writers", RANKS)
 @pytest.mark.parametrize("form", FORMS)
-def test_kept_items_are_equal_in_torchs_reader(saved: Path, tmp_path: Path, form: str) -> None:
+def test_kept_items_are_equal_in_torchs_reader(
+    saved_by: Callable[[int], Path], tmp_path: Path, form: str, writers: int
+) -> None:
+    saved = saved_by(writers)
     before = loaded(saved / form)
 
     outcome = swap(saved / form, tmp_path / "out")
@@ -118,10 +142,12 @@ def test_kept_items_are_equal_in_torchs_reader(saved: Path, tmp_path: Path, form
     assert any("start from zeros" in note for note in outcome.notes)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("writers", RANKS)
+@pytest.mark.parametrize("ranks", RANKS)
 def test_swapped_checkpoint_is_loaded_and_trained_on_by_other_ranks(
-    saved: Path, tmp_path: Path, ranks: int
+    saved_by: Callable[[int], Path], tmp_path: Path, writers: int, ranks: int
 ) -> None:
+    saved = saved_by(writers)
     recipe = tmp_path / "swap.yaml"
     recipe.write_text(RECIPE)
     old = {}

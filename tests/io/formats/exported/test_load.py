@@ -20,9 +20,9 @@ from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.starter_recipe import starter_recipe
 from tests.models import GatedNet
+from tests.recipes import UNEXAMINED
 
 TRUST = Policy(trust=True)
-ASKED = "verify: {skip: [matrix]}"  # only the passes that were asked for
 SE = "{match: space_attention, with: SEBlock}"
 BATCH = torch.export.Dim("batch", min=1, max=64)
 
@@ -73,7 +73,7 @@ def seeded(model: type[nn.Module]) -> nn.Module:
 
 
 def swap(
-    file: Path, out: Path | None, rules: str = SE, head: str = "", policy: Policy = TRUST
+    file: Path, out: Path | None, rules: str = SE, head: str = UNEXAMINED, policy: Policy = TRUST
 ) -> Outcome:
     recipe = parse_recipe(f"version: 1\n{head}\nreplace: [{rules}]\n", "swap.yaml", ".")
     job = Job(Subject(file, policy), recipe, out)
@@ -130,12 +130,12 @@ def test_hostile_archive_runs_nothing_without_trust(tmp_path: Path) -> None:
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_swapped_archive_runs_without_modswap(dynamic: bool, tmp_path: Path) -> None:
     model = seeded(GatedNet)
     file = archive(tmp_path / "net.pt2", model, dynamic=dynamic, signed=("space_attention",))
 
-    outcome = swap(file, tmp_path / "out.pt2")
+    outcome = swap(file, tmp_path / "out.pt2", head="" if dynamic else UNEXAMINED)
 
     assert outcome.error is None, outcome.error
     assert outcome.ledger is not None
@@ -290,7 +290,7 @@ def test_module_that_fixes_the_size_is_refused_or_said(tmp_path: Path) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))
 
     rule = "{match: space_attention, with: 'tests.models:OneBatch'}"
-    outcome = swap(file, tmp_path / "out.pt2", rule, ASKED)
+    outcome = swap(file, tmp_path / "out.pt2", rule)
 
     assert isinstance(outcome.error, ShapeError)
     assert "torch.export refuses the swapped model" in outcome.error.what
@@ -430,7 +430,7 @@ def test_sizes_that_get_fewer_are_told(tmp_path: Path) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))
     rule = "{match: space_attention, with: 'tests.models:EvenBatch'}"
 
-    outcome = swap(file, tmp_path / "out.pt2", rule, ASKED)
+    outcome = swap(file, tmp_path / "out.pt2", rule)
 
     assert outcome.error is None, outcome.error
     assert any("refuses some of them when it is run" in note for note in outcome.notes)

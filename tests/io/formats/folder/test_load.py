@@ -26,6 +26,7 @@ from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.replace_as_data import replace_unbuilt
 from modswap.ops.jobs.tree import read_tree
 from tests.models import GatedNet
+from tests.recipes import UNEXAMINED
 
 FACTORY = "tests.models:build_gated"
 RULES = "{match: space_attention, with: SEBlock}"
@@ -58,7 +59,8 @@ def write_folder(folder: Path, kind: str, weights: dict[str, torch.Tensor]) -> N
 
 
 def job(file: Path, out: Path | None, rules: str = RULES, *, force: bool = False) -> Job:
-    text = f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\nreplace: [{rules}]\n"
+    head = f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\n{UNEXAMINED}"
+    text = f"{head}\nreplace: [{rules}]\n"
     return Job(Subject(file, Policy(), FACTORY), parse_recipe(text, "swap.yaml", "."), out, force)
 
 

@@ -1,0 +1,36 @@
+"""The devices of a model, so that inputs, autocast and clocks use the same ones."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+CPU = torch.device("cpu")
+
+
+def devices_of(model: nn.Module) -> tuple[torch.device, ...]:
+    """Return the devices of a model's parameters and buffers, in their order; the CPU if none."""
+    tensors = (*model.parameters(), *model.buffers())
+    return tuple(dict.fromkeys(tensor.device for tensor in tensors)) or (CPU,)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device where a model takes its inputs: that of its first tensor."""
+    return devices_of(model)[0]
+
+
+def is_without_data(model: nn.Module) -> bool:
+    """Return whether tensors of a model are on the meta device, where no value can be computed."""
+    return any(device.type == "meta" for device in devices_of(model))
+
+
+def autocast_type(device: torch.device) -> str:
+    """Return the device type for `torch.autocast`: the device's own where torch has autocast."""
+    return device.type if torch.amp.is_autocast_available(device.type) else CPU.type
+
+
+def synchronize(devices: Iterable[torch.device]) -> None:
+    """Wait until devices have done their work; the CPU and the meta device never lag behind."""
+    for device in devices:
+        if device.type not in {CPU.type, "meta"}:
+            torch.accelerator.synchronize(device)

@@ -1,0 +1,54 @@
+"""Walk over live values: containers, dataclasses, and the tensors inside."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+MAX_DEPTH = 8  # containers inside containers; deeper values are not entered
+
+
+def items_of(value: Any) -> Iterable[tuple[Any, Any]] | None:
+    """Return name and value of each item of a container or dataclass; None for anything else."""
+    if isinstance(value, Mapping):
+        return value.items()
+    if isinstance(value, (tuple, list)):
+        return enumerate(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return [(name, getattr(value, name, None)) for name in names]
+    return None
+
+
+def live_tensors(value: Any, depth: int = 0) -> list[torch.Tensor]:
+    """Return the tensors inside a live value, depth first."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    items = (items_of(value) or ()) if depth < MAX_DEPTH else ()
+    return [tensor for _, item in items for tensor in live_tensors(item, depth + 1)]
+
+
+def map_leaves(
+    change: Callable[[Any], Any], value: Any, is_leaf: Callable[[Any], bool] | None = None
+) -> Any:
+    """Return a copy of nested containers with every leaf changed.
+
+    Args:
+        change: Returns the new leaf for an old one.
+        value: A leaf, or containers of leaves; lists, tuples and dicts keep their class.
+        is_leaf: Says of a container that it is a leaf; None if no container is.
+    """
+
+    def changed(leaf: Any) -> Any:
+        if isinstance(leaf, Mapping) and not (is_leaf is not None and is_leaf(leaf)):
+            return {name: map_leaves(change, item, is_leaf) for name, item in leaf.items()}
+        return change(leaf)
+
+    return tree_map(changed, value, is_leaf=is_leaf)
+
+
+def map_tensors(change: Callable[[torch.Tensor], Any], value: Any) -> Any:
+    """Return a copy of nested containers with every tensor changed, other leaves as they are."""
+    return map_leaves(lambda leaf: change(leaf) if torch.is_tensor(leaf) else leaf, value)
