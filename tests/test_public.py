@@ -1,4 +1,7 @@
-"""The package as a whole: its public names and tables."""
+"""The package as a whole: its public names and tables, and the program.
+
+Covers: __main__.
+"""
 
 from dataclasses import fields
 from importlib import import_module
@@ -8,6 +11,7 @@ import pytest
 
 import modswap
 from modswap import nn
+from modswap.__main__ import main
 from modswap.io import formats
 from modswap.io.formats.format import Format, Lazy
 from modswap.nn import CATALOGUE
@@ -26,6 +30,17 @@ def test_public_names_are_those_promised() -> None:
 def test_name_that_is_not_public_is_refused() -> None:
     with pytest.raises(AttributeError, match="module 'modswap' has no attribute 'laod'"):
         _ = modswap.laod
+
+
+def test_program_ends_with_the_exit_code_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gc.disable", lambda: None)
+    monkeypatch.setattr("gc.set_threshold", lambda *counts: None)
+    monkeypatch.setattr("sys.argv", ["modswap", "no-such-command"])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
 
 
 def test_modules_of_the_catalogue_are_public() -> None:

@@ -5,7 +5,6 @@ A test file covers the module of its own name, and those that its docstring list
 only ever shrinks.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -94,8 +93,9 @@ COVERED = {name for file in TESTS.rglob("test_*.py") for name in covered(file, T
 
 
 def _untested(source: Source) -> list[str]:
-    empty = re.fullmatch(r'\s*""".*?"""\s*', source.text, re.DOTALL)
-    return [] if empty or source.name in COVERED else ["no test of its name, none that covers it"]
+    if not source.functions or source.name in COVERED:  # plain data has no behaviour to test
+        return []
+    return ["no test of its name, none that covers it"]
 
 
 RULES: dict[str, Callable[[Source], list[str]]] = {

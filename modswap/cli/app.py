@@ -1,4 +1,4 @@
-"""The command as a whole: its subcommands, and how every error becomes an exit code."""
+"""The command with its subcommands; it turns every error into an exit code."""
 
 import os
 import sys
@@ -16,11 +16,11 @@ from modswap.cli.commands.init import init
 from modswap.cli.commands.replace import replace
 from modswap.cli.commands.schema import schema
 from modswap.cli.commands.tree import tree
-from modswap.cli.outcomes import publish, says_errors
-from modswap.cli.session import Session
+from modswap.cli.outcomes import prints_errors, publish
+from modswap.cli.session import ReportError, Session
 from modswap.core.errors import ModswapError, UsageError
 from modswap.core.version import __version__
-from modswap.core.words.nearest import did_you_mean
+from modswap.core.words.nearest import did_you_mean, nearest
 
 COMMANDS = (tree, init, replace, check, catalogue, schema, demo)
 BUG = 70
@@ -67,67 +67,67 @@ def run(args: Sequence[str]) -> int:
     Args:
         args: The arguments behind `modswap`.
     """
-    session = Session(color="--no-color" not in args)  # what the parser refuses is told as well
-    # torch works without NumPy, and says at its import that it is not there
+    session = Session(color="--no-color" not in args)  # for errors of the parser
+    # torch works without NumPy, and warns of it when it is imported
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
     try:
         ended = make_app()(list(args), prog_name="modswap", standalone_mode=False, obj=session)
         return ended if isinstance(ended, int) else 0
     except ModswapError as error:
-        return _failed(session, error)
+        return _report_failure(session, error)
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("stopped\n")
         return STOPPED
     except BrokenPipeError:
-        # whoever read our output has gone; nothing may be written while the program ends
+        # the reader of our output has gone; nothing may be written while the program ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except typer.Exit as exit_:
         return exit_.exit_code
-    except Exception as error:  # noqa: BLE001 - whatever is left is a wrong call or a bug of ours
-        return _usage(session, error, args) if hasattr(error, "format_message") else _bug(error)
+    except Exception as error:  # noqa: BLE001 - either an error of the parser or a bug of modswap
+        usage = hasattr(error, "format_message")
+        return _report_usage(session, error, args) if usage else _report_bug(error)
 
 
-def _failed(session: Session, error: ModswapError) -> int:
-    """Tell of an error that no outcome holds; programs that read the report find it there."""
+def _report_failure(session: Session, error: ModswapError) -> int:
+    """Print an error that no outcome holds; write it into the report if a program reads that."""
     reported = session.format != "table" and session.command in {"replace", "check"}
-    if not reported or says_errors(session):
+    if not reported or prints_errors(session):
         session.complain(error)
-    if reported:
+    if reported and not isinstance(error, ReportError):
         from modswap.core.kept.outcome import Outcome
 
         outcome = Outcome(session.command, session.checkpoint, session.recipe, error=error)
         try:
             publish(session, [outcome])
         except ModswapError as unwritten:
-            if (unwritten.what, unwritten.where) != (error.what, error.where):
-                session.complain(unwritten)
+            session.complain(unwritten)
     return error.code
 
 
-def _usage(session: Session, error: Any, args: Sequence[str]) -> int:
-    """Print what the argument parser refused, with the nearest right name."""
-    message = str(error.format_message()).rstrip(".")
-    message = message[:1].lower() + message[1:]
+def _report_usage(session: Session, error: Any, args: Sequence[str]) -> int:
+    """Print an error of the argument parser, with the nearest right name."""
     context = getattr(error, "ctx", None)
-    command = getattr(context, "command_path", "modswap") if context else "modswap"
-    near = ""
-    unknown = getattr(error, "option_name", None)
-    if unknown and context is not None:
+    command = getattr(context, "command_path", "modswap")
+    option = getattr(error, "option_name", None)
+    named = next((arg for arg in args if not arg.startswith("-")), "")
+    if option and context is not None:
         known = [name for parameter in context.command.params for name in parameter.opts]
-        near = did_you_mean(str(unknown).lstrip("-"), [name.lstrip("-") for name in known])
-        near = near.replace("'", "`--", 1).replace("'", "`", 1) if near.count("'") == 2 else near
-        message = f"no such option: {unknown}"
-    elif message.startswith("no such command"):
-        named = next((arg for arg in args if not arg.startswith("-")), "")
-        near = did_you_mean(named, [command_.__name__ for command_ in COMMANDS])
+        near = nearest(option, known, count=1)
+        message = f"no such option: {option}"
+        fix = f"did you mean `{near[0]}`?" if near else ""
+    elif context is not None and context.parent is None and named:
         message = f"no such command: {named}"
-    fix = near or f"see `{command} --help`"
-    session.complain(UsageError(message, "", fix))
+        fix = did_you_mean(named, [command_.__name__ for command_ in COMMANDS])
+    else:
+        message = str(error.format_message()).rstrip(".")
+        message = message[:1].lower() + message[1:]
+        fix = ""
+    session.complain(UsageError(message, "", fix or f"see `{command} --help`"))
     return 2
 
 
-def _bug(error: Exception) -> int:
+def _report_bug(error: Exception) -> int:
     traceback.print_exception(error)
     sys.stderr.write(
         f"\nthis is a bug of modswap {__version__}: please report it with the lines above, the "

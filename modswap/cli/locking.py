@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 LOCK = Path("modswap.lock")
 Lock = Annotated[
-    bool, typer.Option("--lock", help="Write what was checked and decided into a lock file.")
+    bool,
+    typer.Option("--lock", help="Write the checked recipes and their choices into a lock file."),
 ]
 Locked = Annotated[
-    bool, typer.Option("--locked", help="Fail where anything is not as the lock file says.")
+    bool, typer.Option("--locked", help="Fail if anything differs from the lock file.")
 ]
 LockFile = Annotated[
     Path | None,
@@ -32,12 +33,12 @@ LockFile = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Locking:
-    """What a check has to do with a lock file.
+    """The lock options of a check.
 
     Args:
         file: The lock file.
-        write: Whether it is written.
-        hold: Whether the check is held to it.
+        write: Whether the check writes it.
+        hold: Whether the check is compared with it.
     """
 
     file: Path
@@ -45,10 +46,10 @@ class Locking:
     hold: bool
 
     def entries(self, recipes: "Sequence[str]") -> "tuple[Entry, ...]":
-        """Return what recipes are held to, before anything is checked; nothing if to nothing.
+        """Return the entries of recipes in the lock file; none if they are not compared with it.
 
         Raises:
-            UsageError: If there is no lock file, or it has no entry for one of them.
+            UsageError: If there is no lock file, or no entry for one of the recipes.
         """
         from modswap.ops.jobs.lock import locked_entries
 
@@ -57,37 +58,37 @@ class Locking:
     def settle(
         self, outcomes: "Sequence[Outcome]", entries: "Sequence[Entry]", *, quiet: bool
     ) -> "list[Outcome]":
-        """Return outcomes as the lock file judges them; write it if it is to be written.
+        """Write the lock file, or return the outcomes with an error for each difference from it.
 
         Args:
-            outcomes: What the checks found.
-            entries: What they are held to.
-            quiet: Whether nothing is told.
+            outcomes: The results of the checks.
+            entries: The entries to compare them with, in the same order.
+            quiet: Whether to print no line about a written lock.
         """
-        from modswap.ops.jobs.lock import held, lock
+        from modswap.ops.jobs.lock import compared, lock
 
         if self.hold:
             pairs = zip(outcomes, entries, strict=True)
-            return [held(outcome, entry, self.file) for outcome, entry in pairs]
+            return [compared(outcome, entry, self.file) for outcome, entry in pairs]
         if self.write:
             done = lock(outcomes, self.file)
             if done and not quiet:
                 sys.stderr.write(f"locked in {self.file}\n")
             elif not done:
-                sys.stderr.write(f"{self.file} is as it was: not every recipe holds\n")
+                sys.stderr.write(f"{self.file} was not written: not every recipe holds\n")
         return list(outcomes)
 
 
 def locking_of(file: Path | None, *, write: bool, hold: bool) -> Locking:
-    """Return what the options ask for.
+    """Return the lock options as one record.
 
     Raises:
-        UsageError: If they do not go together.
+        UsageError: If they exclude each other.
     """
     if write and hold:
-        fix = "write the lock with --lock, hold a later check to it with --locked"
+        fix = "write the lock with --lock, compare a later check with it by --locked"
         raise UsageError("--lock and --locked exclude each other", "check", fix)
     if file is not None and not (write or hold):
-        fix = "add --lock to write it, or --locked to be held to it"
-        raise UsageError("it does nothing alone", "--lock-file", fix)
+        fix = "add --lock to write it, or --locked to compare with it"
+        raise UsageError("it has no effect alone", "--lock-file", fix)
     return Locking(file or LOCK, write, hold)

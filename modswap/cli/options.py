@@ -1,4 +1,4 @@
-"""Options that several commands share, and turning their text into plain data."""
+"""Options that several commands share, and the functions that parse them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +58,7 @@ Trust = Annotated[
     typer.Option(
         "--trust",
         help="Load by torch's full unpickler, which can run any code in the file; "
-        "for files of your own making.",
+        "for files that you wrote yourself.",
     ),
 ]
 NoChecksum = Annotated[
@@ -67,15 +67,15 @@ NoChecksum = Annotated[
 ]
 Thorough = Annotated[
     bool,
-    typer.Option("--thorough", help="Examine everything, whatever time it takes."),
+    typer.Option("--thorough", help="Run all examinations without bounds on their time."),
 ]
 MaxMemory = Annotated[
     str | None,
     typer.Option(
         "--max-memory",
         metavar="SIZE",
-        help="Most memory that a dummy pass may take, 8GiB or 500MB; it is foretold from shapes, "
-        "before anything is allocated.",
+        help="The most memory that a dummy pass may take, 8GiB or 500MB; it is predicted from "
+        "shapes, before anything is allocated.",
         show_default=False,
     ),
 ]
@@ -85,8 +85,8 @@ Report = Annotated[
     typer.Option("--report", metavar="FILE", help="Write the report there.", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no report unless it fails.")]
-Hush = Annotated[bool, typer.Option("-q", "--quiet", help="Tell the result alone.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Tell what is being done.")]
+Hush = Annotated[bool, typer.Option("-q", "--quiet", help="Print the result only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print each step and more detail.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
 Format = Annotated[str, typer.Option("--format", metavar="FORM", help="table or json.")]
 ReportFormat = Annotated[
@@ -95,17 +95,28 @@ ReportFormat = Annotated[
 ]
 
 
-def session_of(context: typer.Context) -> Session:
-    """Return the run's session."""
-    session = context.obj
-    return session if isinstance(session, Session) else Session()
+def begin(
+    context: typer.Context,
+    checkpoint: Path | str = "",
+    *,
+    report: Path | None = None,
+    quiet: bool,
+    verbose: bool,
+    no_color: bool,
+) -> Session:
+    """Return the session of this run, filled in from the options that all commands share."""
+    session = context.obj if isinstance(context.obj, Session) else Session()
+    session.command, session.checkpoint = str(context.info_name), str(checkpoint)
+    session.report, session.quiet, session.verbose = report, quiet, verbose
+    session.color = not no_color
+    return session
 
 
 def check_format(session: Session, name: str, known: Sequence[str]) -> None:
     """Set the form of the report.
 
     Raises:
-        UsageError: If there is none of this name.
+        UsageError: If no form has this name.
     """
     if name not in known:
         fix = did_you_mean(name, known) or f"use one of {', '.join(known)}"
@@ -117,7 +128,7 @@ def check_report(session: Session, name: str) -> None:
     """Set the form of a report on outcomes.
 
     Raises:
-        UsageError: If there is none of this name.
+        UsageError: If no form has this name.
     """
     from modswap.report import REPORTS
 
@@ -131,10 +142,10 @@ def subject(
     model: str | None = None,
     policy: "Policy | None" = None,
 ) -> "Subject":
-    """Return the model that a command works on.
+    """Return the checkpoint that a command reads, with its options.
 
     Raises:
-        UsageError: If a dummy input is not one.
+        UsageError: If the text of a dummy input is wrong.
     """
     from modswap.core.asked.job import Policy, Subject
 
@@ -149,7 +160,7 @@ def policy_of(
     trust: bool,
     checksum: bool = True,
 ) -> "Policy":
-    """Return what a checkpoint may build.
+    """Return the classes that a checkpoint may build.
 
     Raises:
         UsageError: If an alias has no `=`.
@@ -161,16 +172,16 @@ def policy_of(
         old, equals, new = text.partition("=")
         if not equals or not old or not new:
             fix = "write --alias __main__.Net=mynets.Net"
-            raise UsageError(f"{text!r} is no OLD=NEW", "--alias", fix)
+            raise UsageError(f"{text!r} is not OLD=NEW", "--alias", fix)
         pairs.append((old, new))
     return Policy(tuple(allow or ()), tuple(pairs), trust, checksum)
 
 
 def parse_shape(text: str) -> "TensorInput":
-    """Return the dummy input that `1,3,224,224` or `1,3,224,224:float32` stands for.
+    """Parse a dummy input, `1,3,224,224` or `1,3,224,224:float32`.
 
     Raises:
-        UsageError: If it is none.
+        UsageError: If the text is wrong.
     """
     from pydantic import ValidationError
 
@@ -181,11 +192,9 @@ def parse_shape(text: str) -> "TensorInput":
     try:
         shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
     except ValueError:
-        raise UsageError(f"{text!r} is no shape", "--input", fix) from None
-    known = get_args(Dtype)
-    if colon and dtype not in known:
-        fix = did_you_mean(dtype, known) or f"use one of {', '.join(known)}"
-        raise UsageError(f"no dtype {dtype!r}", "--input", fix)
+        raise UsageError(f"{text!r} is not a shape", "--input", fix) from None
+    if colon:
+        _check_dtype(dtype, get_args(Dtype))
     try:
         return TensorInput.model_validate({"shape": shape, "dtype": dtype or "float32"})
     except ValidationError:
@@ -194,11 +203,17 @@ def parse_shape(text: str) -> "TensorInput":
         raise UsageError(what, "--input", fix) from None
 
 
+def _check_dtype(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        fix = did_you_mean(name, known) or f"use one of {', '.join(known)}"
+        raise UsageError(f"no dtype {name!r}", "--input", fix)
+
+
 def memory_of(text: str | None) -> int | None:
-    """Return the bytes that `--max-memory` says.
+    """Return the number of bytes in the text of `--max-memory`.
 
     Raises:
-        UsageError: If it is no size.
+        UsageError: If the text is not a size.
     """
     from modswap.core.decided.cost import parse_size
 

@@ -1,4 +1,4 @@
-"""Printing outcomes, and ending with their exit code."""
+"""Print outcomes, and end with their exit code."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from modswap.cli.session import Session
-from modswap.core.errors import CheckpointError
+from modswap.core.errors import BugError, CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,17 +20,16 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     """Print every outcome and end with the worst exit code.
 
-    Refusals count more than unreadable files, those more than wrong calls, those more than a swap
-    that does not hold: the first thing to be mended decides.
+    A bug counts more than a refusal, a refusal more than an unreadable file, that more than a wrong
+    call, that more than a swap that does not hold.
 
     Raises:
         typer.Exit: With the exit code, if it is not 0.
     """
     publish(session, outcomes)
-    if says_errors(session):
-        for one in outcomes:
-            if one.error is not None:
-                session.complain(one.error)
+    for one in outcomes:
+        if one.error is not None and (prints_errors(session) or isinstance(one.error, BugError)):
+            session.complain(one.error)
     worst = max(one.exit_code for one in outcomes)
     if worst:
         raise typer.Exit(worst)
@@ -44,29 +43,30 @@ def publish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     """
     from modswap.report import REPORTS
 
-    table = session.format == "table"
-    shown = [one for one in outcomes if not (table and session.quiet and one.ok)]
-    text = REPORTS[session.format](shown, session.page()) if shown else ""
-    if len(outcomes) > 1 and table and not session.quiet:
-        good = sum(one.ok for one in outcomes)
-        text += f"\n{good} of {len(outcomes)} recipes hold\n"
-    if text:
+    if session.format != "table":
+        session.emit(REPORTS[session.format](outcomes, session.page()))
+    else:
+        shown = [one for one in outcomes if not (session.quiet and one.ok)]
+        text = REPORTS["table"](shown, session.page()) if shown else ""
+        if len(outcomes) > 1 and not session.quiet:
+            holding = sum(one.ok for one in outcomes)
+            text += f"\n{holding} of {len(outcomes)} recipes hold\n"
         session.emit(text)
     summary = os.environ.get(SUMMARY)
     if session.format == "github" and summary:
-        _summarise(Path(summary), outcomes)
+        _append_summary(Path(summary), outcomes)
 
 
-def says_errors(session: Session) -> bool:
-    """Return whether errors are said on standard error as well.
+def prints_errors(session: Session) -> bool:
+    """Return whether errors are printed on standard error as well.
 
-    A table on the screen says them itself. So do GitHub's annotations, where standard error is
-    read for commands just as standard output is.
+    A table on the screen holds them. So do GitHub's annotations, and GitHub reads standard error
+    for annotations as it reads standard output.
     """
     return session.report is not None or session.format not in {"table", "github"}
 
 
-def _summarise(file: Path, outcomes: "Sequence[Outcome]") -> None:
+def _append_summary(file: Path, outcomes: "Sequence[Outcome]") -> None:
     from modswap.report.github import github_summary
 
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Checking(Protocol):
-    """What the fixture gives."""
+    """The function that the fixture returns."""
 
     def __call__(
         self, recipe: str | Path, checkpoint: str | Path | None = None, *, thorough: bool = False
@@ -23,8 +23,8 @@ class Checking(Protocol):
 
         Args:
             recipe: A file, relative to the folder of the test, else to the working directory.
-            checkpoint: The file to be swapped, likewise; None for the one that the recipe names.
-            thorough: Whether everything is examined, whatever time it takes.
+            checkpoint: The file to swap, found in the same way; None for the recipe's own.
+            thorough: Whether examinations run without bounds on their time.
         """
 
 
@@ -45,7 +45,7 @@ def modswap_check(request: pytest.FixtureRequest) -> Checking:
             said = f"modswap check {recipe}\n{error}"
             raise pytest.fail.Exception(said, pytrace=False) from None
         if not outcome.ok:
-            pytest.fail(f"modswap check {recipe}\n{_told(outcome)}", pytrace=False)
+            pytest.fail(f"modswap check {recipe}\n{_table(outcome)}", pytrace=False)
         return outcome
 
     return check
@@ -57,13 +57,13 @@ def _near(folder: Path, name: str | Path) -> Path:
 
 
 def _outcome(recipe: Path, checkpoint: Path | None, *, thorough: bool) -> "Outcome":
+    from modswap.ops.jobs.check import Request, job_of
     from modswap.ops.jobs.replace import check_file
-    from modswap.ops.jobs.workers import Request, job_of
 
     return check_file(job_of(Request(str(recipe), checkpoint, thorough=thorough)))
 
 
-def _told(outcome: "Outcome") -> str:
+def _table(outcome: "Outcome") -> str:
     from modswap.report import REPORTS, Page
 
     return REPORTS["table"]([outcome], Page())

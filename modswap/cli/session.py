@@ -1,4 +1,4 @@
-"""One run of the command: what it is about, where it prints, how it ends."""
+"""The state of a run of the command: its files, its report, and printing."""
 
 import errno
 import os
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modswap.core.errors import CheckpointError, ModswapError
-from modswap.core.progress import Progress
+from modswap.core.errors import BugError, CheckpointError, ModswapError
+from modswap.core.progress import Progress, silent
 from modswap.core.words.printable import tame
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """What the commands share; made once for each run.
+    """The state that the commands share, made once for each run.
 
     Args:
         command: Name of the command, for reports.
-        checkpoint: The file that it works on.
-        recipe: The recipe that it uses.
+        checkpoint: The file that the command reads.
+        recipe: The recipe that the command uses.
         format: Form of the report.
-        report: File that the report goes to, or None for standard output.
-        quiet: Whether to print results only where they were asked for.
-        verbose: Whether to tell more.
+        report: The file that the report is written to, or None for standard output.
+        quiet: Whether to print less.
+        verbose: Whether to print more.
         color: Whether colours are allowed.
     """
 
@@ -43,7 +43,7 @@ class Session:
     color: bool = True
 
     def page(self) -> "Page":
-        """Return what reports are written on."""
+        """Return the width and the colours of a report."""
         from modswap.report.page import Page
 
         terminal = sys.stdout.isatty() and self.report is None
@@ -52,28 +52,23 @@ class Session:
         return Page(max(width, 60), color, self.verbose)
 
     def progress(self) -> Progress:
-        """Return what is told of the work that goes on, on standard error."""
-        shown = self.verbose or (sys.stderr.isatty() and not self.quiet)
-        return _say if shown else _hush
+        """Return a function that prints a step on standard error, if steps are shown."""
+        return _print_step if self.verbose or (sys.stderr.isatty() and not self.quiet) else silent
 
     @contextmanager
     def guarded(self) -> Iterator[Progress]:
-        """Keep what a model's own code prints out of the report; yields what is told of progress.
+        """Send the prints of a model's own code to standard error; yield `progress`.
 
         Raises:
-            CheckpointError: If the report's file has no folder, before any work is done.
+            ReportError: If the report's folder does not exist, before any work is done.
         """
         if self.report is not None:
-            _with_folder(self.report)
+            _require_folder(self.report)
         with redirect_stdout(sys.stderr):
             yield self.progress()
 
-    def show(self, *, quiet: bool, verbose: bool, no_color: bool) -> None:
-        """Keep how much is to be told, and whether in colours."""
-        self.quiet, self.verbose, self.color = quiet, verbose, not no_color
-
     def complain(self, error: ModswapError) -> None:
-        """Print an error, and those that came with it, on standard error."""
+        """Print an error, and the errors that came with it, on standard error."""
         red = sys.stderr.isatty() and self.color and not os.environ.get("NO_COLOR")
         label = "\x1b[1;31merror\x1b[0m" if red else "error"
         for one in error.all:
@@ -81,12 +76,14 @@ class Session:
             sys.stderr.write(f"{label}: {tame(place + one.what)}\n")
             if one.fix:
                 sys.stderr.write(f"  fix: {tame(one.fix)}\n")
+            if isinstance(one, BugError):
+                sys.stderr.write(tame(one.traceback))
 
     def emit(self, text: str) -> None:
-        """Write a report where it was asked for.
+        """Write a report to its file, or to standard output.
 
         Raises:
-            CheckpointError: If the report's file cannot be written.
+            ReportError: If the report's file cannot be written.
         """
         if self.report is None:
             sys.stdout.write(text)
@@ -95,29 +92,29 @@ class Session:
         write_text(self.report, text)
 
 
-def _with_folder(file: Path) -> None:
+class ReportError(CheckpointError):
+    """A text file cannot be written."""
+
+
+def _require_folder(file: Path) -> None:
     if not file.absolute().parent.is_dir():
         what = f"it cannot be written: {os.strerror(errno.ENOENT)}"
-        raise CheckpointError(what, str(file), "make its folder first")
+        raise ReportError(what, str(file), "make its folder first")
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file, whole.
+    """Write a text file.
 
     Raises:
-        CheckpointError: If it cannot be written.
+        ReportError: If the file cannot be written.
     """
-    _with_folder(file)
+    _require_folder(file)
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CheckpointError(f"it cannot be written: {reason}", str(file), "check it") from error
+        raise ReportError(f"it cannot be written: {reason}", str(file), "check it") from error
 
 
-def _say(text: str) -> None:
+def _print_step(text: str) -> None:
     sys.stderr.write(f"… {text}\n")
-
-
-def _hush(text: str) -> None:
-    del text

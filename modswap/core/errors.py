@@ -149,6 +149,13 @@ class UnsafeError(ModswapError):
     check = "safety"
 
 
+class BugError(ModswapError):
+    """modswap itself went wrong; `traceback` shows where."""
+
+    code = 70
+    traceback: str = ""
+
+
 E = TypeVar("E", bound=ModswapError)
 
 

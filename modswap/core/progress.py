@@ -1,4 +1,4 @@
-"""Progress: a function that is told, in words, what is being done."""
+"""Progress: a function that takes the current step in words."""
 
 from collections.abc import Callable
 

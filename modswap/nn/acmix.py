@@ -36,6 +36,10 @@ class ACmix(nn.Module):
     Raises:
         ValueError: If `head` does not divide `out_planes`, a kernel's side is even, or a size is
             less than 1.
+
+    Examples:
+        >>> ACmix(16, 16)(torch.zeros(1, 16, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - as published

@@ -100,6 +100,11 @@ class BiLevelRoutingAttention(nn.Module):
     Raises:
         ValueError: If an argument is out of its range or does not go with another one; in the
             forward pass, if the input's shape does not fit.
+
+    Examples:
+        >>> layer = BiLevelRoutingAttention(16, num_heads=2)
+        >>> layer(torch.zeros(1, 14, 14, 16)).shape
+        torch.Size([1, 14, 14, 16])
     """
 
     def __init__(  # noqa: PLR0913, PLR0915, PLR0917 - the published signature

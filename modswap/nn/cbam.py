@@ -27,6 +27,10 @@ class CBAM(nn.Module):
 
     Raises:
         ValueError: If a size is below 1; in the forward pass, if the input's shape does not fit.
+
+    Examples:
+        >>> CBAM(16)(torch.zeros(1, 16, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
     """
 
     def __init__(

@@ -33,6 +33,10 @@ class ConvGate(nn.Module):
     Raises:
         ValueError: If a size is below 1 or `kernel_size` is even; in the forward pass, if the
             input's shape does not fit.
+
+    Examples:
+        >>> ConvGate(16)(torch.zeros(1, 16, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
     """
 
     def __init__(

@@ -37,6 +37,10 @@ class ECA(nn.Module):
     Raises:
         ValueError: If a size is below 1 or `k_size` is even; in the forward pass, if the input's
             shape does not fit.
+
+    Examples:
+        >>> ECA(16)(torch.zeros(1, 16, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
     """
 
     def __init__(self, channel: int, k_size: int = 3) -> None:

@@ -34,6 +34,10 @@ class MultiHeadSelfAttention(nn.Module):
     Raises:
         ValueError: If a size is below 1 or `num_heads` does not divide `dim`; in the forward pass,
             if the input's shape does not fit.
+
+    Examples:
+        >>> MultiHeadSelfAttention(16, num_heads=2)(torch.zeros(1, 10, 16)).shape
+        torch.Size([1, 10, 16])
     """
 
     def __init__(

@@ -26,6 +26,10 @@ class SCSE(nn.Module):
 
     Raises:
         ValueError: If a size is below 1; in the forward pass, if the input's shape does not fit.
+
+    Examples:
+        >>> SCSE(16)(torch.zeros(1, 16, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
     """
 
     def __init__(self, in_channels: int, reduction: int = 16) -> None:

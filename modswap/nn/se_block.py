@@ -25,6 +25,10 @@ class SEBlock(nn.Module):
 
     Raises:
         ValueError: If a size is below 1; in the forward pass, if the input's shape does not fit.
+
+    Examples:
+        >>> SEBlock(16)(torch.zeros(1, 16, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
     """
 
     def __init__(self, channel: int, reduction: int = 16) -> None:

@@ -45,6 +45,10 @@ class SelfAttention(nn.Module):
         ValueError: If a size is below 1, `num_heads` does not divide `dim` and `key_dim` is None,
             or `prefix` can be no part of a module's name; in the forward pass, if the input's
             shape does not fit.
+
+    Examples:
+        >>> SelfAttention(16, num_heads=2)(torch.zeros(1, 10, 16)).shape
+        torch.Size([1, 10, 16])
     """
 
     def __init__(

@@ -49,6 +49,10 @@ class WindowAttention(nn.Module):
     Raises:
         ValueError: If an argument is out of its range; in the forward pass, if the input's shape
             does not fit.
+
+    Examples:
+        >>> WindowAttention(16, num_heads=2)(torch.zeros(1, 14, 14, 16)).shape
+        torch.Size([1, 14, 14, 16])
     """
 
     relative_position_index: torch.Tensor

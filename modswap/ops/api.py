@@ -1,4 +1,4 @@
-"""The same steps for callers from Python: a model in memory instead of a file."""
+"""The steps of a swap for callers from Python, with a model in memory in place of a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,15 +32,15 @@ def load(
     trust: bool = False,
     checksum: bool = True,
 ) -> nn.Module:
-    """Return the whole working model of a file, swapped or not.
+    """Return the model of a file, ready to run, swapped or not.
 
-    Nothing in the file is executed, and only torch's own layers, modswap's and what `allow` names
-    are built.
+    Nothing in the file is executed. It can build torch's own layers, modswap's and the classes in
+    `allow`.
 
     Args:
         file: A checkpoint of any format that modswap reads.
         model: `package.module:callable` or `file.py:callable` that builds the model, for files
-            that hold weights without code; passed over where the file holds a whole module.
+            that hold weights without code; ignored if the file holds a whole module.
         allow: Classes that a pickled file may build, `package.module.Class` or `package.*`.
         alias: Classes that moved since the file was written, (old, new).
         trust: Whether to run torch's full unpickler, which can execute any code in the file.
@@ -48,8 +48,16 @@ def load(
 
     Raises:
         CheckpointError: If the file cannot be read, or is damaged.
-        UnsafeError: If it would have to build what is not allowed.
-        UsageError: If it holds weights and `model` is not given, or does not fit them.
+        UnsafeError: If loading the file needs classes that are not allowed.
+        UsageError: If the file holds weights and `model` is missing or does not fit them.
+
+    Examples:
+        >>> import torch
+        >>> torch.save(torch.nn.Sequential(torch.nn.Linear(4, 2)), "net.pt")
+        >>> modswap.load("net.pt")
+        Sequential(
+          (0): Linear(in_features=4, out_features=2, bias=True)
+        )
     """
     subject = Subject(Path(file), Policy(tuple(allow), tuple(alias), trust, checksum), model)
     loaded = reopen(subject)
@@ -61,11 +69,22 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     """Swap modules in a model in place, verify the swap and examine it as `verify` says.
 
     Args:
-        model: The model, changed in place; if the swap does not hold it is as it was.
-        recipe: What to swap, with the dummy inputs that prove it.
+        model: The model, changed in place; left unchanged if the swap does not hold.
+        recipe: The rules, and the dummy inputs that verify them.
 
     Raises:
         ModswapError: If the recipe or its input does not fit the model, or the swap does not hold.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1))
+        >>> rules = "replace: [{match: '1', with: ECA}]"
+        >>> text = f"{{version: 1, inputs: [{{shape: [1, 3, 16, 16]}}], {rules}}}"
+        >>> _ = Path("swap.yaml").write_text(text)
+        >>> outcome = modswap.replace(model, modswap.read_recipe("swap.yaml"))
+        >>> outcome.ok, type(model[1]).__name__
+        (True, 'ECA')
     """
     prepared = prepare(model, recipe)
     params = count_params(model)
@@ -104,11 +123,17 @@ def save(
     Args:
         model: The model.
         file: Where to write.
-        recipe: The recipe that the model was swapped with; it travels inside the file.
+        recipe: The recipe that the model was swapped with; it is stored inside the file.
         force: Whether an existing file may be replaced.
 
     Raises:
         CheckpointError: If the file cannot be written.
+
+    Examples:
+        >>> from torch import nn
+        >>> written = modswap.save(nn.Linear(4, 2), "out.safetensors")
+        >>> written.file.name, written.format
+        ('out.safetensors', 'safetensors')
     """
     out = Path(file)
     container, value = blank(model, out)

@@ -16,6 +16,12 @@ def read_recipe(source: str | Path) -> Recipe:
     Raises:
         CheckpointError: If the file cannot be read.
         RecipeError: If the recipe is wrong; all mistakes at once, in the order of their lines.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("swap.yaml").write_text("{version: 1, replace: [{match: head, with: ECA}]}")
+        >>> modswap.read_recipe("swap.yaml").replace[0].match
+        ('head',)
     """
     return reader.read_recipe(source, examination_names())
 

@@ -65,21 +65,28 @@ def _apply_receipt(
         where: The file.
     """
     classes = _classes([site.module for site in sites], policy, where)
-    counts = Counter(path for site in sites for path in site.paths)
-    if double := next((path for path, count in counts.items() if count > 1), None):
-        raise _unfit(where, f"two of its modules have the path {double!r:.60}")
+    _refuse_double(sites, where)
     room = sum(tensor.numel() for tensor in weights.values())
     placements: list[Placement] = []
-    old = dict(model.named_modules(remove_duplicate=False))
     for site in sites:
         module = _recorded(site, classes.get(site.module), room, where)
         room -= _elements(module)
-        if site.paths and site.paths[0] in old:  # else the path is inside another new module
-            carry_over(module, host_attributes(old[site.paths[0]]))
         placements.append((site.paths, module))
+    old = dict(model.named_modules(remove_duplicate=False))
+    for paths, module in placements:
+        for path in paths[:1]:
+            if path in old:  # else the path is inside another new module
+                carry_over(module, host_attributes(old[path]))
     apply(model, placements)
     for _, module in placements:
         module.train(model.training)
+
+
+def _refuse_double(sites: Sequence[SiteRecord], where: str) -> None:
+    """Refuse a receipt in which two modules have one path."""
+    counts = Counter(path for site in sites for path in site.paths)
+    if double := next((path for path, count in counts.items() if count > 1), None):
+        raise _unfit(where, f"two of its modules have the path {double!r:.60}")
 
 
 def _recorded(site: SiteRecord, cls: type[nn.Module] | None, room: int, where: str) -> nn.Module:

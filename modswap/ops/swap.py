@@ -183,6 +183,16 @@ def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:
 
     Raises:
         ModswapError: If the recipe or its input does not fit the model.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from torch import nn
+        >>> rules = "replace: [{match: '1', with: ECA}]"
+        >>> text = f"{{version: 1, inputs: [{{shape: [1, 3, 16, 16]}}], {rules}}}"
+        >>> _ = Path("swap.yaml").write_text(text)
+        >>> fresh = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1))
+        >>> type(modswap.apply_recipe(fresh, modswap.read_recipe("swap.yaml"))[1]).__name__
+        'ECA'
     """
     prepared = prepare(model, recipe, unreal=True)
     apply(model, prepared.placements)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from modswap.core.decided.verdict import Case
+from modswap.core.decided.verdict import CaseVerdict
 from modswap.core.finding import THE_MODEL, Finding, Status
 from modswap.core.kept.outcome import Outcome
 from modswap.core.words.printable import tame
@@ -167,7 +167,7 @@ def _inside(path: str, sites: Sequence[str]) -> bool:
     return any(path == site or path.startswith(f"{site}.") for site in sites)
 
 
-def _pass(case: Case, outcome: Outcome) -> Check:
+def _pass(case: CaseVerdict, outcome: Outcome) -> Check:
     faults = tuple(_fault(found, outcome) for found in case.problems)
     return Check("pass", plain(str(case.key)), "failed" if faults else "passed", faults=faults)
 

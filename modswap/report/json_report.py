@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from modswap.core.decided.verdict import Case, Verdict
+from modswap.core.decided.verdict import CaseVerdict, Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.finding import THE_MODEL, Finding
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome
@@ -98,7 +98,7 @@ def _finding(found: Finding) -> dict[str, Any]:
     }
 
 
-def _case(case: Case) -> dict[str, Any]:
+def _case(case: CaseVerdict) -> dict[str, Any]:
     first = case.problems[0] if case.problems else None
     return {
         "input": case.key.input,

@@ -75,12 +75,16 @@ def _case(check: Check, turn: int) -> ElementTree.Element:
     if check.status == "skipped":
         ElementTree.SubElement(case, "skipped", message=on_one_line(check.reason))
     elif check.faults:
-        first, *more = check.faults
-        others = f" (and {len(more)} more)" if more else ""
-        tag = "error" if check.broken else "failure"
-        told = ElementTree.SubElement(case, tag, type=first.finding.check)
-        told.set("message", on_one_line(f"{first.about}: {first.finding.what}{others}"))
-        told.text = "\n".join(fault.text for fault in check.faults)
+        case.append(_failure(check))
     elif check.reason:
         ElementTree.SubElement(case, "system-out").text = check.reason
     return case
+
+
+def _failure(check: Check) -> ElementTree.Element:
+    first, *more = check.faults
+    others = f" (and {len(more)} more)" if more else ""
+    found = ElementTree.Element("error" if check.broken else "failure", type=first.finding.check)
+    found.set("message", on_one_line(f"{first.about}: {first.finding.what}{others}"))
+    found.text = "\n".join(fault.text for fault in check.faults)
+    return found

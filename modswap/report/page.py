@@ -1,4 +1,4 @@
-"""What a report is written on, and words and numbers that reports share."""
+"""The page of a report, and words and numbers that reports share."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from modswap.core.words.printable import tame
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a report is written on.
+    """The page that a report is written on.
 
     Args:
         width: Columns.

@@ -27,6 +27,7 @@ def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
     if outcome.sites:
         yield _sites(outcome.sites)
         yield from _chosen(outcome.sites)
+        yield from _noted(outcome.sites)
     for note in dict.fromkeys(outcome.notes):
         yield Text.assemble(("note  ", "yellow"), note)
     if outcome.verdict is not None:
@@ -105,7 +106,7 @@ def _call(call: Call) -> str:
 
 
 def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
-    """Yield what was chosen and why, sites with the same choices together."""
+    """Yield the chosen values with their reasons, sites with the same choices together."""
     groups: dict[tuple[tuple[str, str, str], ...], list[str]] = {}
     for site in sites:
         told = tuple((c.name, str(c.value), c.reason) for c in site.choices)
@@ -120,6 +121,10 @@ def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
         for name, value, reason in choices:
             table.add_row(f"{name}: {value}", Text(reason, "dim"))
         yield Padding(table, (0, 0, 0, 2))
+
+
+def _noted(sites: Sequence[SiteOutcome]) -> Iterator[Text]:
+    """Yield the notes on sites, each once with all its sites."""
     alike: dict[str, list[str]] = {}
     for site in sites:
         for note in site.notes:

@@ -25,7 +25,7 @@ def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
     Args:
         tree: The tree.
         rows: The rows of it to show.
-        page: What it is written on.
+        page: The page that it is written on.
     """
     parts: list[Table | Text] = [] if len(rows) > LONG else [_folding(tree, rows, page)]
     if len(rows) < len(tree.rows):
@@ -36,7 +36,7 @@ def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
 
 
 def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
-    """Return a long table, a line for a row, whatever its width."""
+    """Return a long table, a line for each row, of any width."""
     head = ["path", "class", *(["input → output"] if tree.traced else []), "parameters", "size"]
     cells = [head]
     for row in rows:

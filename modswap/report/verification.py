@@ -1,13 +1,13 @@
-"""What the passes and the examinations showed, for people: few lines where all is well."""
+"""Passes and examinations for people: few lines where all is well."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from modswap.core.decided.verdict import Case, Verdict
+from modswap.core.decided.verdict import CaseVerdict, Verdict
 from modswap.core.errors import ModswapError
-from modswap.core.finding import Finding
+from modswap.core.finding import THE_MODEL, Finding
 from modswap.core.seen.values import Group, TensorInfo, Value
 from modswap.report.page import Page
 
@@ -22,8 +22,8 @@ def verification(
     """Yield lines on the passes, then on the examinations.
 
     Args:
-        verdict: What was found.
-        error: What the report tells in full elsewhere.
+        verdict: The results.
+        error: The error that the report shows in full elsewhere.
         page: Where it is `verbose`, nothing is summed up.
     """
     good = [case for case in verdict.cases if case.ok]
@@ -43,16 +43,16 @@ def verification(
     yield from _skipped(groups)
 
 
-def _case(case: Case) -> Text:
+def _case(case: CaseVerdict) -> Text:
     before = "raised" if case.before is None else str(case.before)
     after = "raised" if case.after is None else str(case.after)
     shown = before if before == after else f"{before} → {after}"
     return Text.assemble(GOOD if case.ok else BAD, f"{case.key}: model output {shown}")
 
 
-def _summed(cases: Sequence[Case]) -> Iterator[Text]:
+def _summed(cases: Sequence[CaseVerdict]) -> Iterator[Text]:
     """Yield a line for all passes whose outputs differ in sizes alone."""
-    groups: dict[str, list[Case]] = {}
+    groups: dict[str, list[CaseVerdict]] = {}
     for case in cases:
         groups.setdefault(_form(case.after), []).append(case)
     for group in groups.values():
@@ -72,7 +72,7 @@ def _summed(cases: Sequence[Case]) -> Iterator[Text]:
 
 
 def _form(value: Value | None) -> str:
-    """Return how a value is built, without sizes and dtypes."""
+    """Return the structure of a value, without sizes and dtypes."""
     if isinstance(value, TensorInfo):
         return f"({len(value.shape)})"
     if isinstance(value, Group):
@@ -94,7 +94,7 @@ def _common(values: Sequence[Value]) -> str:
 
 
 def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]:
-    """Yield what holds, examinations of the same places on one line."""
+    """Yield the examinations that hold, those of the same places on one line."""
     lines: dict[str, list[str]] = {}
     for name, group in groups.items():
         good = [found for found in group if found.status == "passed"]
@@ -105,14 +105,20 @@ def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]
         yield Text.assemble(GOOD, f"{', '.join(names)}: {said}")
         for line in _advice(groups, names):
             yield Text(f"        {line}", no_wrap=True, overflow="fold")
-        for name in names if page.verbose else ():
-            for found in groups[name]:
-                if found.status == "passed" and found.what:
-                    yield Text(f"      {name}, {found.path or 'the model'}: {found.what}", "dim")
+        if page.verbose:
+            yield from _remarks(groups, names)
+
+
+def _remarks(groups: Mapping[str, Sequence[Finding]], names: Sequence[str]) -> Iterator[Text]:
+    """Yield the words of every finding that passed."""
+    for name in names:
+        for found in groups[name]:
+            if found.status == "passed" and found.what:
+                yield Text(f"      {name}, {found.path or THE_MODEL}: {found.what}", "dim")
 
 
 def _advice(groups: Mapping[str, Sequence[Finding]], names: Sequence[str]) -> Iterator[str]:
-    """Yield the lines with which what holds goes on to hold."""
+    """Yield the advice of examinations that hold."""
     for name in names:
         for found in groups[name]:
             if found.status == "passed" and found.fix:
@@ -122,7 +128,7 @@ def _advice(groups: Mapping[str, Sequence[Finding]], names: Sequence[str]) -> It
 
 
 def _remark(good: Sequence[Finding], page: Page) -> str:
-    """Return what there is to tell of the whole model, or of the only site; nothing of others."""
+    """Return the remark on the whole model, or on the only site; nothing on others."""
     whole = good if len(good) == 1 else [found for found in good if not found.path]
     if page.verbose or len(whole) != 1 or not whole[0].what:
         return ""
@@ -132,7 +138,7 @@ def _remark(good: Sequence[Finding], page: Page) -> str:
 def _failures(
     groups: Mapping[str, Sequence[Finding]], listed: Sequence[Finding | None]
 ) -> Iterator[Text]:
-    """Yield what fails, each examination on lines of its own."""
+    """Yield the failures, each examination on lines of its own."""
     for name, group in groups.items():
         failed = [found for found in group if found.status == "failed"]
         if failed:
@@ -144,7 +150,7 @@ def _failures(
 
 
 def _skipped(groups: Mapping[str, Sequence[Finding]]) -> Iterator[Text]:
-    """Yield what is not known and why, examinations with the same reason on one line."""
+    """Yield the skipped examinations, those with the same reason on one line."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for name, group in groups.items():
         alike: dict[str, list[Finding]] = {}
@@ -159,7 +165,7 @@ def _skipped(groups: Mapping[str, Sequence[Finding]]) -> Iterator[Text]:
 
 
 def _failed(found: Finding) -> Text:
-    said = Text(f"      {found.path or 'the model'}: ").append(found.what, "bold")
+    said = Text(f"      {found.path or THE_MODEL}: ").append(found.what, "bold")
     if found.fix:
         said.append(f"\n        fix: {found.fix}")
     return said
@@ -171,7 +177,7 @@ def _counted(good: Sequence[Finding], failed: Sequence[Finding]) -> str:
 
 
 def _places(found: Sequence[Finding]) -> str:
-    """Return where something was found: a path, a number of sites, the model."""
+    """Return the place of findings: a path, a number of sites, the model."""
     paths = [one.path for one in found if one.path]
     sites = f"{len(paths)} sites" if len(paths) > 1 else "".join(paths)
     passes = len(found) - len(paths)

@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from modswap.cli.app import run
+from modswap.core.kept.outcome import Outcome
+from modswap.core.progress import Progress
+from modswap.ops.jobs.check import Request, check_one
 from modswap.report import REPORTS
-from tests.models import GatedNet
+from tests.models import QUICK, GatedNet
 
 HEAD = (
-    "version: 1\ncheckpoint: net.pt\nallow: ['tests.models.*']\ninputs: [{shape: [1, 3, 28, 28]}]\n"
+    "version: 1\ncheckpoint: net.pt\nallow: ['tests.models.*']\n"
+    f"inputs: [{{shape: [1, 3, 28, 28]}}]\n{QUICK}"
 )
 GOOD = f"{HEAD}replace:\n  - match: space_attention\n    with: BiLevelRoutingAttention\n"
 LOST = f"{HEAD}replace:\n  - match: space_attentoin\n    with: BiLevelRoutingAttention\n"
@@ -40,7 +44,12 @@ Command = Callable[..., Ran]
 def modswap(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Command:
-    """Run the command in a folder that holds a checkpoint and recipes."""
+    """Run the command, in this process alone, in a folder that holds a checkpoint and recipes."""
+
+    def check_here(requests: list[Request], jobs: int, progress: Progress) -> list[Outcome]:
+        return [check_one(request, progress) for request in requests]
+
+    monkeypatch.setattr("modswap.ops.jobs.check.check_many", check_here)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     torch.manual_seed(0)
@@ -98,7 +107,7 @@ def test_several_recipes_are_one_sarif_run(modswap: Command) -> None:
     assert places == [
         ("pass", "bad.yaml", 7),  # its site
         ("pass", "bad.yaml", 7),  # the model's output
-        ("match", "lost.yaml", 6),
+        ("match", "lost.yaml", 7),
     ]
     assert [ended["exitCode"] for ended in one["invocations"]] == [0, 1, 2]
 
@@ -115,7 +124,7 @@ def test_github_annotates_and_adds_to_the_summary(
     assert [line.partition(",col")[0] for line in lines if line.startswith("::")] == [
         "::error file=bad.yaml,line=7",
         "::error file=bad.yaml,line=7",
-        "::error file=lost.yaml,line=6",
+        "::error file=lost.yaml,line=7",
     ]
     assert any(line.startswith(HOLDS) for line in lines)
     assert ran.err == "", "what the runner reads as commands comes from the report alone"

@@ -1,4 +1,8 @@
-"""The real command: exit codes, standard output and error, files."""
+"""The real command: exit codes, standard output and error, files.
+
+Covers: app, options, outcomes, session, commands.catalogue, commands.check, commands.demo,
+commands.init, commands.replace, commands.schema, commands.tree.
+"""
 
 import io
 import json
@@ -7,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +21,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modswap.cli.app import COMMANDS, run
+from modswap.cli.commands.demo import demo
 from modswap.core.asked.schema import recipe_schema
 from modswap.ops.examine.table import examination_names
-from tests.models import GatedNet, build_gated
+from tests.models import QUICK, GatedNet, build_gated
 
 RECIPE = """\
 version: 1
@@ -29,6 +33,7 @@ replace:
   - match: "{space,channel}_attention"
     with: BiLevelRoutingAttention
 """
+QUICKLY = RECIPE + QUICK
 ALLOW = ["--allow", "tests.models.*"]
 
 
@@ -55,7 +60,7 @@ def modswap(
     torch.manual_seed(0)
     torch.save(GatedNet().eval(), "net.pt")
     save_file(GatedNet().state_dict(), "net.safetensors")
-    Path("swap.yaml").write_text(RECIPE)
+    Path("swap.yaml").write_text(QUICKLY)
 
     def call(*args: str) -> Ran:
         code = run(args)
@@ -69,6 +74,8 @@ def modswap(
 
 
 def test_replace_writes_and_reports(modswap: Command) -> None:
+    Path("swap.yaml").write_text(RECIPE)
+
     ran = modswap("replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt", *ALLOW)
 
     assert ran.code == 0, ran.err
@@ -172,19 +179,19 @@ def test_input_of_the_command_line_replaces_the_recipes(modswap: Command) -> Non
 def test_recipe_of_standard_input_is_read(
     modswap: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(RECIPE))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(QUICKLY))
 
     assert modswap("check", "net.pt", "-c", "-", *ALLOW).code == 0
 
 
 def test_recipe_may_allow_what_its_user_wrote(modswap: Command) -> None:
-    Path("swap.yaml").write_text(RECIPE + "allow: tests.models.*\n")
+    Path("swap.yaml").write_text(QUICKLY + "allow: tests.models.*\n")
 
     assert modswap("check", "net.pt", "-c", "swap.yaml").code == 0
 
 
 def test_recipe_inside_a_file_allows_nothing(modswap: Command) -> None:
-    Path("swap.yaml").write_text(RECIPE + "allow: tests.models.*\n")
+    Path("swap.yaml").write_text(QUICKLY + "allow: tests.models.*\n")
     modswap("replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt")
 
     assert modswap("tree", "out.pt", "--input", "1,3,28,28").code == 4
@@ -210,17 +217,14 @@ def test_quiet_says_nothing_when_all_is_well(modswap: Command) -> None:
     assert modswap("check", "net.pt", "-c", "swap.yaml", "-q", *ALLOW) == Ran(0, "", "")
 
 
-@pytest.mark.parametrize("command", [one.__name__ for one in COMMANDS])
+@pytest.mark.parametrize("command", [one.__name__ for one in COMMANDS if one is not demo])
 @pytest.mark.parametrize("options", ["-q --no-color", "--quiet", "-v", "--verbose"])
 def test_every_command_takes(modswap: Command, command: str, options: str) -> None:
-    if command == "demo" and not options.startswith("-q"):
-        return  # it trains a network
     subjects = {
         "tree": ["net.pt"],
         "init": ["net.pt", "--input", "1,3,28,28", *ALLOW],
         "replace": ["net.pt", "-c", "swap.yaml", "--dry-run", *ALLOW],
         "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
-        "demo": ["--width", "2", "--steps", "1"],
     }
 
     ran = modswap(command, *subjects.get(command, ()), *options.split())
@@ -245,12 +249,29 @@ def test_verbose_tells_what_is_being_done(modswap: Command) -> None:
     assert "… verification pass" in ran.err
 
 
+@pytest.mark.slow
+def test_quiet_demo_prints_its_steps_without_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    for name, value in (("TRAIN", 40), ("TEST", 8), ("HEAL_STEPS", 2)):
+        monkeypatch.setattr(f"modswap.ops.demo.run.{name}", value)
+
+    code = run(["demo", str(tmp_path / "here"), "--width", "2", "--steps", "1", "-q"])
+
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "before the swap" in said
+    assert "OK  2 sites swapped" not in said
+
+
 # -- several recipes
 
 
+@pytest.mark.slow
 def test_recipes_name_their_own_checkpoint(modswap: Command) -> None:
     for name in ("one", "two"):
-        Path(f"{name}.yaml").write_text(RECIPE + "checkpoint: net.pt\nallow: tests.models.*\n")
+        Path(f"{name}.yaml").write_text(QUICKLY + "checkpoint: net.pt\nallow: tests.models.*\n")
 
     ran = modswap("check", "one.yaml", "two.yaml")
 
@@ -259,8 +280,8 @@ def test_recipes_name_their_own_checkpoint(modswap: Command) -> None:
 
 
 def test_one_wrong_recipe_of_several_does_not_stop_the_others(modswap: Command) -> None:
-    Path("one.yaml").write_text(RECIPE + "checkpoint: nett.pt\n")
-    Path("two.yaml").write_text(RECIPE + "checkpoint: net.pt\nallow: tests.models.*\n")
+    Path("one.yaml").write_text(QUICKLY + "checkpoint: nett.pt\n")
+    Path("two.yaml").write_text(QUICKLY + "checkpoint: net.pt\nallow: tests.models.*\n")
 
     ran = modswap("check", "one.yaml", "two.yaml", "--format", "json")
 
@@ -305,12 +326,16 @@ def test_several_files_with_one_recipe_are_told(modswap: Command) -> None:
         (["replace", "net.pt", "-c", "swap.yaml", "-o", "net.pt", "--force"], 3, "input itself"),
         (["replace", "net.pt", "-c", "swap.yaml", "-o", "swap.yaml"], 3, "it exists"),
         (["tree", "net.pt", "--input", "1,3,8,8"], 4, "--allow tests.models.GatedNet"),
-        (["tree", "net.pt", "--input", "1,x"], 2, "error: --input: '1,x' is no shape\n  fix: wr"),
+        (
+            ["tree", "net.pt", "--input", "1,x"],
+            2,
+            "error: --input: '1,x' is not a shape\n  fix: wr",
+        ),
         (["tree", "net.pt", "--input", "1,0"], 2, "error: --input: '1,0' has a size below 1"),
         (["tree", "net.pt", "--input", f"1,{2**63}"], 2, "has a size beyond what a tensor can"),
         (["tree", "net.pt", "--input", "1,3:flaot32"], 2, "did you mean 'float32'"),
         (["tree", "net.pt", "--input", "1,3:zz"], 2, "use one of float32, float64"),
-        (["tree", "net.pt", "--alias", "a"], 2, "error: --alias: 'a' is no OLD=NEW"),
+        (["tree", "net.pt", "--alias", "a"], 2, "error: --alias: 'a' is not OLD=NEW"),
         (["tree", "net.pt", "--match", "a..b"], 2, "error: --match: 'a..b' has an empty segment"),
         (["tree", "net.pt", *ALLOW, "--match", "stm"], 2, "did you mean 'stem'?"),
         (["tree", "net.pt", *ALLOW, "--match", "zzz"], 2, "fix: leave --match out"),
@@ -406,55 +431,11 @@ def test_starter_recipe_is_printed_without_a_file(modswap: Command) -> None:
     assert "factory: tests.models:build_gated" in ran.out
 
 
-def test_starter_recipe_takes_what_its_name_says_to_be_an_attention(modswap: Command) -> None:
-    parts = OrderedDict(
-        stem=nn.Conv2d(3, 16, 3, padding=1),
-        dense=nn.Sequential(nn.Conv2d(16, 16, 1)),  # no `se`, and neither is its class
-        attn=nn.Sequential(nn.Conv2d(16, 16, 1)),
-    )
-    torch.save(nn.Sequential(parts), "parts.pt")
-
-    ran = modswap("init", "parts.pt", "--input", "1,3,28,28")
-
-    assert ran.code == 0, ran.err
-    assert '- match: "attn"' in ran.out
-
-
-def test_starter_recipe_for_tokens_that_make_no_map(modswap: Command) -> None:
-    parts = OrderedDict(
-        norm=nn.LayerNorm(16), attn=nn.Sequential(nn.Linear(16, 16)), head=nn.Linear(16, 2)
-    )
-    torch.save(nn.Sequential(parts), "tokens.pt")
-
-    ran = modswap("init", "tokens.pt", "--input", "1,50,16", "-o", "first.yaml")
-
-    assert ran.code == 0, ran.err
-    assert "with: MultiHeadSelfAttention" in Path("first.yaml").read_text()
-    assert modswap("check", "tokens.pt", "-c", "first.yaml").code == 0
-
-
 def test_starter_recipe_needs_an_input_that_fits(modswap: Command) -> None:
     ran = modswap("init", "net.pt", "--input", "1,5,8,8", *ALLOW)
 
     assert ran.code == 2
     assert "no dummy input fits; tried: (1, 5, 8, 8)" in ran.err
-
-
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [
-        (nn.Sequential(nn.Flatten(), nn.ReLU()), "no layer tells what an input looks like"),
-        (nn.Sequential(nn.Conv2d(3, 4, 1)), "none of 0 modules that keep their shape"),
-    ],
-    ids=["no layer", "no target"],
-)
-def test_file_without_targets_is_told(modswap: Command, model: nn.Module, said: str) -> None:
-    torch.save(model, "odd.pt")
-
-    ran = modswap("init", "odd.pt")
-
-    assert ran.code == 2
-    assert said in ran.err
 
 
 def test_catalogue_lists_and_tells(modswap: Command) -> None:

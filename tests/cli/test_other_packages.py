@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.models import GatedNet
+from tests.models import QUICK, GatedNet
 
 ROOT = Path(__file__).parents[2]
 # the guide's own example
@@ -28,6 +28,7 @@ replace:
     with: SharpGate
     args: {side: 5}
 """
+RECIPE += QUICK
 READ = """\
 import modswap, torch
 model = modswap.load("out.pt", allow=["tests.models.*", "sharp_gates.*"])
@@ -135,6 +136,7 @@ def test_installed_row_is_listed_told_of_and_swapped_in(sound: Path, run: Run) -
     assert swapped.code == 0, swapped.err
 
 
+@pytest.mark.slow
 def test_command_itself_swaps_an_installed_row_in(tmp_path: Path, sound: Path, run: Run) -> None:
     run(sound)
     command = f"-m modswap replace net.pt -c swap.yaml -o out.pt {OURS}"
@@ -146,6 +148,7 @@ def test_command_itself_swaps_an_installed_row_in(tmp_path: Path, sound: Path, r
     assert read.stdout == "SharpGate (16, 1, 5, 5) 2\n", read.stderr
 
 
+@pytest.mark.slow
 def test_weights_import_an_installed_row_only_if_allowed(sound: Path, run: Run) -> None:
     tree = "tree out.safetensors --model tests.models:build_gated --input 1,3,28,28"
     (swapped,) = run(sound, f"replace net.pt -c swap.yaml -o out.safetensors {OURS}")
@@ -178,15 +181,17 @@ def test_wrong_argument_of_an_installed_row_is_refused_with_its_place(
             "SharpGate",
             "SharpGate = sharp_gates:ROW: the row 'SharpGate' cannot be imported: ModuleNotFound",
         ),
-        (
+        pytest.param(
             "ROW = 3\n",
             "SharpGate",
             "the entry point 'SharpGate' gives 3, expected the row of that name",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             SHARP,
             "OtherName",
             "the entry point 'OtherName' gives a row named 'SharpGate', expected the row of that",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -205,6 +210,7 @@ def test_broken_row_is_complained_of_and_hides_no_other(
         assert "Traceback" not in one.err
 
 
+@pytest.mark.slow
 def test_rule_that_names_a_broken_row_is_refused(tmp_path: Path, run: Run) -> None:
     site = install(tmp_path, "ROW = 3\n", {"SharpGate": "sharp_gates:ROW"})
 

@@ -19,6 +19,7 @@ from modswap.nn import acmix as layer
 from modswap.nn.acmix import ACmix
 from modswap.nn.kernels import acmix as acmix_passes
 from modswap.nn.kernels.local_attention import Geometry, multiplicity
+from tests.effort import examples
 from tests.nn import acmix_reference
 
 
@@ -87,7 +88,9 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, int], tuple[int, int, int]]:
 
 @ways
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(case=cases(), last=st.booleans())
 def test_same_numbers_as_the_papers_steps(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from modswap.nn import BiLevelRoutingAttention, Routing
+from tests.effort import examples
 from tests.nn.routing_reference import Setting, routed_attention
 
 MODES = ["identity", "ada_avgpool", "ada_maxpool", "avgpool", "maxpool"]
@@ -133,7 +134,7 @@ def cases(draw: st.DrawFn) -> tuple[Setting, int, int]:
     return setting, height, width
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(cases(), st.sampled_from(["NHWC", "NCHW"]), st.integers(0, 2**16))
 def test_layer_computes_its_equations_for_whatever_goes_together(
     case: tuple[Setting, int, int], layout: str, seed: int

@@ -20,6 +20,7 @@ from modswap.nn import BiLevelRoutingAttention
 from modswap.nn.routed_attention import plain_attention, routed_attention
 from modswap.nn.routed_attention.picking import picking_attention
 from modswap.nn.routed_attention.whole import attend_whole
+from tests.effort import examples
 from tests.nn.routing_published_order import PublishedOrder
 
 
@@ -90,7 +91,7 @@ def by_pixel(layer: BiLevelRoutingAttention, x: torch.Tensor, *, mask: bool) -> 
     return result
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(
     size=st.tuples(st.integers(3, 11), st.integers(3, 11)),
     n_win=st.integers(1, 3),

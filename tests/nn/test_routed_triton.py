@@ -23,6 +23,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.effort import examples
+
 HERE = Path(__file__)
 NO_TRITON = "the interpreter needs triton and numpy: pip install triton numpy"
 SCALE = 0.3
@@ -200,7 +202,7 @@ def test_the_kernels_follow_the_definition_in_the_interpreter(
     assert interpreter(CASES[name]) == ""
 
 
-@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.settings(max_examples=examples(10), deadline=None)
 @hypothesis.given(
     case=st.builds(
         Case,

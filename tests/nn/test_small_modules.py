@@ -31,6 +31,7 @@ from modswap.nn import (
 )
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.eca import adaptive_size
+from tests.effort import examples
 from tests.nn.sites import call, site, tensor
 
 State = dict[str, torch.Tensor]
@@ -219,7 +220,7 @@ def drawn(*shape: int) -> torch.Tensor:
 
 
 sides = st.tuples(st.integers(1, 9), st.integers(1, 9))
-swept = hypothesis.settings(max_examples=25, deadline=None)
+swept = hypothesis.settings(max_examples=examples(25), deadline=None)
 
 
 @swept
@@ -275,7 +276,7 @@ def test_self_attention_follows_its_definition(
     agrees(module, by_self_attention, drawn(2, length, dim), heads=heads[0], mask=mask)
 
 
-@hypothesis.settings(max_examples=15, deadline=None)
+@hypothesis.settings(max_examples=examples(15), deadline=None)
 @hypothesis.given(sides, heads_and_sizes, st.sampled_from([(1, 0), (2, 1), (3, 0), (4, 3)]))
 def test_window_attention_follows_its_paper(
     size: tuple[int, int], heads: tuple[int, int], window: tuple[int, int]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modswap.core.decided.blueprint import Choice
-from modswap.core.decided.verdict import Case, CaseKey, Verdict
+from modswap.core.decided.verdict import CaseKey, CaseVerdict, Verdict
 from modswap.core.errors import MatchError, RecipeError, ShapeError, UnsafeError, together
 from modswap.core.finding import Finding
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
@@ -57,7 +57,7 @@ DONE = Outcome(
     checkpoint="unetpp.pt",
     recipe="configs/unetpp_bra.yaml",
     sites=(site("channel_attention"), site("space_attention")),
-    verdict=Verdict((Case(IMAGE, LOGITS, LOGITS),), finite=True),
+    verdict=Verdict((CaseVerdict(IMAGE, LOGITS, LOGITS),), finite=True),
     ledger=Ledger(
         kept=Amount(182, 31_457_280),
         fresh=Amount(12, 8_445_952),
@@ -72,7 +72,7 @@ DONE = Outcome(
 CHECKED = replace(
     DONE,
     command="check",
-    verdict=Verdict((Case(IMAGE, LOGITS, LOGITS),), finite=None, findings=FEW_FINDINGS),
+    verdict=Verdict((CaseVerdict(IMAGE, LOGITS, LOGITS),), finite=None, findings=FEW_FINDINGS),
     ledger=replace(DONE.ledger, proved=False) if DONE.ledger else None,
     written=None,
 )
@@ -90,7 +90,9 @@ PROBLEMS = (
 )
 FAILED = replace(
     DONE,
-    verdict=Verdict((Case(IMAGE, LOGITS, TensorInfo((1, 2, 112, 112)), PROBLEMS),), finite=True),
+    verdict=Verdict(
+        (CaseVerdict(IMAGE, LOGITS, TensorInfo((1, 2, 112, 112)), PROBLEMS),), finite=True
+    ),
     ledger=None,
     written=None,
     error=together([ShapeError.of(problem) for problem in PROBLEMS]),
@@ -119,8 +121,8 @@ ODD = replace(
     ),
     verdict=Verdict(
         (
-            Case(IMAGE, LOGITS, LOGITS),
-            Case(CaseKey("(1, 3, 64, 64)", "train", "bfloat16"), LOGITS, None, PROBLEMS[:1]),
+            CaseVerdict(IMAGE, LOGITS, LOGITS),
+            CaseVerdict(CaseKey("(1, 3, 64, 64)", "train", "bfloat16"), LOGITS, None, PROBLEMS[:1]),
         ),
         finite=True,
     ),
@@ -156,7 +158,7 @@ EXAMINED = replace(
         site("channel_attention"),
         replace(site("space_attention"), rule="configs/unetpp_bra.yaml:15:5"),
     ),
-    verdict=Verdict((Case(IMAGE, LOGITS, LOGITS),), finite=None, findings=FINDINGS),
+    verdict=Verdict((CaseVerdict(IMAGE, LOGITS, LOGITS),), finite=None, findings=FINDINGS),
     ledger=None,
     error=ShapeError.of(FINDINGS[3]),
     seconds=1.5,
@@ -164,18 +166,18 @@ EXAMINED = replace(
 HELD = replace(
     CHECKED,
     verdict=Verdict(
-        (Case(IMAGE, LOGITS, LOGITS),),
+        (CaseVerdict(IMAGE, LOGITS, LOGITS),),
         finite=None,
         findings=tuple(one for one in FINDINGS if one.status != "failed"),
     ),
 )
 
 
-def passes(count: int) -> tuple[Case, ...]:
+def passes(count: int) -> tuple[CaseVerdict, ...]:
     shapes = [TensorInfo((1 + n % 3, 2, 32 * (1 + n), 64)) for n in range(count)]
     modes = ("eval", "train")
     return tuple(
-        Case(CaseKey(f"({s.shape[0]}, 3, {s.shape[2]}, 64)", modes[n % 2]), s, s)
+        CaseVerdict(CaseKey(f"({s.shape[0]}, 3, {s.shape[2]}, 64)", modes[n % 2]), s, s)
         for n, s in enumerate(shapes)
     )
 
@@ -183,7 +185,7 @@ def passes(count: int) -> tuple[Case, ...]:
 PAIR = Group("tuple", ("0", "1"), (LOGITS, NONE))
 MANY = replace(
     CHECKED,
-    verdict=Verdict((*passes(30), Case(CaseKey("(1, 3, 8, 8)"), PAIR, PAIR)), finite=None),
+    verdict=Verdict((*passes(30), CaseVerdict(CaseKey("(1, 3, 8, 8)"), PAIR, PAIR)), finite=None),
 )
 MISMATCHED = replace(
     EARLY,
@@ -209,7 +211,7 @@ NASTY = replace(
     recipe=WILD,
     sites=(replace(site(WILD), rule=f"{WILD}:7:5", new_class=WILD),),
     verdict=Verdict(
-        (Case(CaseKey(WILD), LOGITS, None, (Finding("pass", WILD, "failed", WILD, WILD),)),),
+        (CaseVerdict(CaseKey(WILD), LOGITS, None, (Finding("pass", WILD, "failed", WILD, WILD),)),),
         finite=None,
         findings=(
             WILD_FINDING,

@@ -1,4 +1,7 @@
-"""Reports for CI servers: what they look like, read back by other programs, numbers summed."""
+"""Reports for CI servers: their look, read back by other programs, numbers summed.
+
+Covers: checks, github, junit, sarif, __init__.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""The tree and the catalogue as text."""
+"""Lists of modules and of the catalogue, for people and for programs.
+
+Covers: catalogue, tree.
+"""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Reports: what they look like, and that their numbers add up."""
+"""Reports for people and programs: their look, numbers summed.
+
+Covers: json_report, page, table, verification.
+"""
 
 import json
 import re
@@ -7,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from modswap.core.decided.verdict import Case, CaseKey, Verdict
+from modswap.core.decided.verdict import CaseKey, CaseVerdict, Verdict
 from modswap.core.finding import Finding
 from modswap.core.kept.outcome import Outcome
 from modswap.core.seen.values import Group, Plain, TensorInfo
@@ -101,7 +104,7 @@ def test_many_passes_are_all_shown_to_those_who_ask() -> None:
 
 
 def test_passes_that_fail_are_shown_one_by_one_among_many() -> None:
-    bad = Case(CaseKey("(9, 3, 9, 9)"), outcomes.LOGITS, None, outcomes.PROBLEMS[:1])
+    bad = CaseVerdict(CaseKey("(9, 3, 9, 9)"), outcomes.LOGITS, None, outcomes.PROBLEMS[:1])
     verdict = Verdict((*outcomes.passes(9), bad, bad), finite=None)
 
     text = REPORTS["table"]([replace(outcomes.FAILED, verdict=verdict)], Page(100))
@@ -128,7 +131,7 @@ def test_outputs_that_are_nested_are_summed_up_by_their_parts() -> None:
     values = [
         Group("dict", ("a", "b"), (TensorInfo((n, 2)), Plain("int", str(n)))) for n in range(1, 6)
     ]
-    cases = tuple(Case(CaseKey(str(v)), v, v) for v in values)
+    cases = tuple(CaseVerdict(CaseKey(str(v)), v, v) for v in values)
 
     text = REPORTS["table"](
         [replace(outcomes.CHECKED, verdict=Verdict(cases, finite=True))], Page(200)

@@ -1,1 +1,1 @@
-"""One file per command."""
+"""The subcommands, each in a file of its name."""

@@ -1,4 +1,4 @@
-"""`modswap catalogue`: what can be swapped in."""
+"""`modswap catalogue`: the modules that can be swapped in."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,8 @@ _WORDS = {"integer": "integer", "number": "number", "boolean": "true or false", 
 def catalogue(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One of them.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[NAME]", help="The name of a module.", show_default=False),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="FORM", help="table, json or markdown.")
@@ -30,19 +31,14 @@ def catalogue(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:
-    """List what can be swapped in; with NAME, all about one."""
-    session = options.session_of(context)
-    session.command, session.report = "catalogue", report
-    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    """List the modules that can be swapped in; with NAME, describe one."""
+    session = options.begin(context, report=report, quiet=quiet, verbose=verbose, no_color=no_color)
     options.check_format(session, form, ("table", "json", "markdown"))
 
     from modswap.nn import CATALOGUE
     from modswap.report import catalogue as pages
 
-    if name is not None and name not in CATALOGUE:
-        near = did_you_mean(name, CATALOGUE) or "run `modswap catalogue` to list them"
-        raise UsageError(f"no module {name!r} in the catalogue", "catalogue", near)
-    rows = _sound_rows(CATALOGUE, session) if name is None else [CATALOGUE[name]]
+    rows = _sound_rows(CATALOGUE, session) if name is None else [_named_row(CATALOGUE, name)]
     entries = [entry_of(row) for row in rows]
     if session.format == "json":
         session.emit(pages.catalogue_json(entries))
@@ -54,8 +50,15 @@ def catalogue(
         session.emit(pages.catalogue_entry(entries[0], session.page()))
 
 
+def _named_row(rows: "Mapping[str, Replacement]", name: str) -> "Replacement":
+    if name not in rows:
+        near = did_you_mean(name, rows) or "run `modswap catalogue` to list them"
+        raise UsageError(f"no module {name!r} in the catalogue", "catalogue", near)
+    return rows[name]
+
+
 def _sound_rows(rows: "Mapping[str, Replacement]", session: Session) -> "list[Replacement]":
-    """Return the rows that can be imported, and complain of those of other packages that cannot."""
+    """Return the rows that can be imported; print an error for each row that cannot."""
     sound = []
     for name in rows:
         try:
@@ -66,7 +69,7 @@ def _sound_rows(rows: "Mapping[str, Replacement]", session: Session) -> "list[Re
 
 
 def entry_of(row: "Replacement") -> CatalogueEntry:
-    """Return what is told of a row of the catalogue."""
+    """Return the description of a row of the catalogue."""
     options_ = tuple(_options(row.options.model_json_schema()))
     return CatalogueEntry(
         row.name,

@@ -1,4 +1,4 @@
-"""`modswap check`: the dry run for CI, without reading weights."""
+"""`modswap check`: the dry run for CI; it reads no weights."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modswap.core.kept.outcome import Outcome
-    from modswap.ops.jobs.workers import Request
+    from modswap.ops.jobs.check import Request
 
 RECIPES = (".yaml", ".yml")
 
@@ -47,14 +47,14 @@ def check(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "-j", "--jobs", metavar="N", min=1, help="How many recipes are checked at once.",
+            "-j", "--jobs", metavar="N", min=1, help="The most recipes to check at once.",
             show_default=False,
         ),
     ] = None,
     fix: Annotated[
         bool,
         typer.Option(
-            "--fix", help="Change a recipe that fails, where a small change makes it hold."
+            "--fix", help="Edit a recipe that fails, where a small edit makes it hold."
         ),
     ] = False,
     lock: locking.Lock = False,
@@ -67,24 +67,23 @@ def check(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Check a swap; no weights read, nothing written."""
-    session = options.session_of(context)
-    session.command, session.checkpoint = "check", str(files[0])
-    session.report = report
-    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    """Check a swap; read no weights, write nothing."""
+    session = options.begin(
+        context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
+    )
     options.check_report(session, form)
     pairs = _pairs(files, config)
     if fix and config == "-":
         raise UsageError("standard input cannot be fixed", "--fix", "put the recipe into a file")
     if fix and locked:
-        what = "--fix and --locked exclude each other: what is fixed is not what was locked"
+        what = "--fix and --locked exclude each other: a fixed recipe is not the locked one"
         raise UsageError(what, "check", "fix first, then write the lock anew with --lock")
     policy = options.policy_of(allow, alias, trust=trust)
     keeping = locking.locking_of(lock_file, write=lock, hold=locked)
     most = options.memory_of(max_memory)
     shapes = tuple(options.parse_shape(text) for text in inputs or ())
 
-    from modswap.ops.jobs.workers import Request
+    from modswap.ops.jobs.check import Request
 
     requests = [
         Request(name, file, policy, model, shapes, thorough=thorough, fix=fix, max_memory=most)
@@ -107,8 +106,9 @@ def _outcomes(
     *,
     alone: bool,
 ) -> list["Outcome"]:
-    """Return what became of every request; of one alone, what stops its check is raised."""
-    from modswap.ops.jobs.workers import check_many, check_one, cores, job_of
+    """Return the outcome of each request; an error that stops the only check is raised."""
+    from modswap.ops.jobs.check import check_many, check_one, job_of
+    from modswap.ops.jobs.workers import cores
 
     if len(requests) > 1:
         return list(check_many(requests, jobs or cores(), progress))
@@ -120,13 +120,13 @@ def _outcomes(
     job = job_of(request)
     session.checkpoint = str(job.subject.file)
 
-    from modswap.ops.jobs.repair import check_and_mend
+    from modswap.ops.jobs.repair import check_and_repair
 
-    return [check_and_mend(job, progress, fix=request.fix)]
+    return [check_and_repair(job, progress, fix=request.fix)]
 
 
 def _pairs(files: list[Path], config: str | None) -> list[tuple[Path | None, str]]:
-    """Return what is checked with what; None stands for the recipe's own checkpoint."""
+    """Return pairs of a checkpoint and a recipe; None for the checkpoint that the recipe names."""
     if config is not None:
         if len(files) > 1:
             what = f"{len(files)} files and one recipe"
@@ -136,5 +136,5 @@ def _pairs(files: list[Path], config: str | None) -> list[tuple[Path | None, str
     others = [file for file in files if file.suffix.lower() not in RECIPES]
     if others:
         fix = f"add the recipe: modswap check {others[0]} -c RECIPE"
-        raise UsageError(f"{str(others[0])!r} is no recipe, and -c is missing", "check", fix)
+        raise UsageError(f"{str(others[0])!r} is not a recipe, and -c is missing", "check", fix)
     return [(None, str(file)) for file in files]

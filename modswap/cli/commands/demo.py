@@ -1,4 +1,4 @@
-"""`modswap demo`: the main job on a checkpoint that it makes."""
+"""`modswap demo`: train a small network, swap two of its modules, show the result."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from modswap.cli.outcomes import finish
 def demo(
     context: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where the files go.")
+        Path, typer.Argument(metavar="[FOLDER]", help="The folder to write to.")
     ] = Path("modswap-demo"),
     width: Annotated[
         int, typer.Option("--width", min=2, help="Channels of the first stage; deeper ones double.")
@@ -22,10 +22,10 @@ def demo(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Make a real checkpoint, swap its gates, verify, show."""
-    session = options.session_of(context)
-    session.command, session.checkpoint = "demo", str(folder)
-    session.show(quiet=quiet, verbose=verbose or not quiet, no_color=no_color)
+    """Train a checkpoint, swap its gates, verify, show."""
+    session = options.begin(
+        context, folder, quiet=quiet, verbose=verbose or not quiet, no_color=no_color
+    )
 
     from modswap.core.asked.job import Subject
     from modswap.ops.demo import run
@@ -46,13 +46,13 @@ def demo(
     session.emit(f"\n3. modswap replace {made.file} -c {_shown(run.recipe_file())} -o {out}\n\n")
     outcome = run.swap(made, progress)
     finish(session, [outcome])
-    session.emit("\n4. What it costs, and what can be done\n")
+    session.emit("\n4. The cost of the swap, and training\n")
     fresh, trained = run.measure(made, outcome, progress)
     session.emit(
         f"   before the swap                        {100 * made.accuracy:5.1f} %\n"
-        f"   swapped, the new modules as they begin {100 * fresh:5.1f} %\n"
+        f"   swapped, the new modules untrained     {100 * fresh:5.1f} %\n"
         f"   the new modules alone trained, {run.HEAL_STEPS} steps {100 * trained:5.1f} %\n"
-        "   A fresh module knows nothing yet: train it (alone first, then the whole model).\n"
+        "   A fresh module is untrained: train it alone first, then the whole model.\n"
     )
 
 

@@ -29,10 +29,8 @@ def init(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:
-    """Write a starter recipe, whose rule was tried."""
-    session = options.session_of(context)
-    session.command, session.checkpoint = "init", str(file)
-    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    """Write a starter recipe; its rule was tried."""
+    session = options.begin(context, file, quiet=quiet, verbose=verbose, no_color=no_color)
     if output is not None and output.exists() and not force:
         raise CheckpointError("it exists", str(output), "name another file, or add --force")
     policy = options.policy_of(allow, alias, trust=trust)

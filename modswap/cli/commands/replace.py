@@ -23,7 +23,7 @@ def replace(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="OUT", help="File to write; its ending picks the format.",
+            "-o", "--output", metavar="OUT", help="The file to write; its ending picks the format.",
             show_default=False,
         ),
     ] = None,
@@ -37,11 +37,11 @@ def replace(
         bool,
         typer.Option(
             "--no-forward",
-            help="Build and run nothing of the file: its classes need not be importable. "
-            "That the new modules fit is not verified then.",
+            help="Build and run no module of the file: its classes need not be importable. "
+            "The fit of the new modules is then not verified.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the writing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but the writing.")] = False,
     force: options.Force = False,
     thorough: options.Thorough = False,
     max_memory: options.MaxMemory = None,
@@ -52,10 +52,10 @@ def replace(
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
     """Swap modules in a checkpoint by a recipe."""
-    session = options.session_of(context)
-    session.command, session.checkpoint, session.recipe = "replace", str(file), config
-    session.report = report
-    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    session = options.begin(
+        context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
+    )
+    session.recipe = config
     options.check_report(session, form)
     if output is None and not dry_run:
         fix = "add `-o OUT`, or --dry-run to write nothing"

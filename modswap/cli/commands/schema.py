@@ -18,8 +18,7 @@ def schema(
     from modswap.core.asked.schema import recipe_schema
     from modswap.ops.examine.table import examination_names
 
-    session = options.session_of(context)
-    session.command, session.report = "schema", report
-    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
-    found = recipe_schema(examination_names())
-    session.emit(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    session = options.begin(context, report=report, quiet=quiet, verbose=verbose, no_color=no_color)
+    session.emit(
+        json.dumps(recipe_schema(examination_names()), indent=2, ensure_ascii=False) + "\n"
+    )

@@ -17,11 +17,13 @@ def tree(
     inputs: options.Input = None,
     match: Annotated[
         str | None,
-        typer.Option("--match", metavar="PATTERN", help="Only these paths.", show_default=False),
+        typer.Option(
+            "--match", metavar="PATTERN", help="Show only these paths.", show_default=False
+        ),
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option("--depth", min=0, help="Only so many levels.", show_default=False),
+        typer.Option("--depth", min=0, help="Show only so many levels.", show_default=False),
     ] = None,
     model: options.Model = None,
     allow: options.Allow = None,
@@ -34,10 +36,9 @@ def tree(
     no_color: options.NoColor = False,
 ) -> None:
     """Show a checkpoint's module tree; shapes with --input."""
-    session = options.session_of(context)
-    session.command, session.checkpoint = "tree", str(file)
-    session.report = report
-    session.show(quiet=quiet, verbose=verbose, no_color=no_color)
+    session = options.begin(
+        context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
+    )
     options.check_format(session, form, ("table", "json"))
     policy = options.policy_of(allow, alias, trust=trust)
     subject = options.subject(file, inputs=inputs, model=model, policy=policy)
@@ -48,14 +49,11 @@ def tree(
 
     with session.guarded() as progress:
         found = read_tree(subject, progress)
-    rows = [
-        row
-        for row in found.rows
-        if (pattern is None or (row.path and pattern.matches(row.path)))
-        and (depth is None or _level(row) <= depth)
-    ]
+    rows = [row for row in found.rows if depth is None or _level(row) <= depth]
+    if pattern is not None:
+        rows = [row for row in rows if row.path and pattern.matches(row.path)]
     if not rows:
-        raise _nothing(found, str(match))
+        raise _no_match(found, str(match))
     as_json = session.format == "json"
     session.emit(tree_json(found, rows) if as_json else tree_table(found, rows, session.page()))
 
@@ -64,6 +62,6 @@ def _level(row: TreeRow) -> int:
     return row.path.count(".") + 1 if row.path else 0
 
 
-def _nothing(found: Tree, match: str) -> UsageError:
+def _no_match(found: Tree, match: str) -> UsageError:
     near = did_you_mean(match, [row.path for row in found.rows if row.path])
     return UsageError(f"no module matches {match!r}", "--match", near or "leave --match out")

@@ -1,11 +1,11 @@
-"""What the catalogue tells of a replacement, as plain data."""
+"""The facts that the catalogue lists of a replacement, as plain data."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class OptionEntry:
-    """One option of a replacement.
+    """An option of a replacement.
 
     Args:
         name: As a recipe's `args` names it.
@@ -22,17 +22,17 @@ class OptionEntry:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """One replacement.
+    """A replacement module of the catalogue.
 
     Args:
         name: As a recipe's `with` names it.
-        summary: What it does, in one line.
+        summary: The operation, in one line.
         source: Paper, year, identifier.
-        shapes: What it takes and gives.
-        terms: Names that stand for an expression in the two that follow, as `name = expression`.
+        shapes: Shapes of input and output.
+        terms: Names of expressions in the two that follow, as `name = expression`.
         flops: Expression for the FLOPs of one sample.
         memory: Expression for the bytes that one sample needs meanwhile.
-        options: What a recipe may set.
+        options: Options that a recipe may set.
         example: A rule in YAML.
     """
 

@@ -1,4 +1,4 @@
-"""What a command was asked to do, before anything is read."""
+"""The request of a command, before any file is read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a checkpoint may build.
+    """The permissions for building a checkpoint's objects.
 
     Args:
         allow: Classes or functions, `package.module.Class` or `package.module.*`.
         aliases: Classes that moved since the file was written, (old, new).
-        trust: Whether torch's full unpickler may run whatever the file holds.
+        trust: Whether torch's full unpickler may run any code that the file holds.
         checksum: Whether a file's bytes are compared with its checksums before they are used.
         most: Bytes of weights that are read where they cannot be mapped; of more only the shapes
             are known. None for all of them.
@@ -34,7 +34,7 @@ class Subject:
 
     Args:
         file: The checkpoint.
-        policy: What it may build.
+        policy: Permissions for building its objects.
         factory: `package.module:callable` or `file.py:callable` from the command line, or None.
         inputs: One dummy call from the command line; empty: the recipe's.
     """
@@ -51,8 +51,8 @@ class Job:
 
     Args:
         subject: The model.
-        recipe: What to swap.
-        out: Where to write; None for a check or a dry run.
+        recipe: The rules of the swap.
+        out: File or folder to write; None for a check or a dry run.
         force: Whether an existing `out` may be replaced.
         thorough: Whether everything is examined, as `verify.thorough` in the recipe says.
         max_memory: Bytes that a dummy pass may take by prediction; None: what the machine has.

@@ -1,4 +1,4 @@
-"""What a recipe may say: one declaration for the check, the help text and the JSON Schema."""
+"""The declaration of a recipe, for the check, the help text and the JSON Schema."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ _Listed = Annotated[
     tuple[Annotated[StrictStr, Field(max_length=LONGEST)], ...], BeforeValidator(_listed)
 ]
 Names = Annotated[_Listed, _one_or_more(0)]
-# what names a file or a module: a system takes no more, and no NUL
+# names of files and modules: a system takes no longer ones, and no NUL
 Text = Annotated[StrictStr, Field(max_length=4096, pattern=r"^[^\x00]*$")]
 # torch holds whole numbers in 64 bits
 Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
@@ -104,13 +104,13 @@ def _kind_of_fill(value: Any) -> str:
 
 
 def _kind_of_input(value: Any) -> str:
-    """Return which kind of entry is meant; nothing at all is a call without arguments."""
+    """Return the kind of an entry; an empty one is a call without arguments."""
     if isinstance(value, Mapping):
         return CALL if not value or {"args", "kwargs"} & value.keys() else TENSOR
     return CALL if isinstance(value, CallInput) else TENSOR
 
 
-# what pydantic puts between the keys of an error's place, where one of several kinds is meant
+# tags that pydantic puts between the keys of an error's place, for values of several kinds
 TENSOR, CALL, INTEGERS, WORD = KINDS = ("<tensor>", "<call>", "<integers>", "<word>")
 Fill = Annotated[
     Annotated[Literal["normal", "zeros", "ones"], Tag(WORD)] | Annotated[Integers, Tag(INTEGERS)],
@@ -119,7 +119,7 @@ Fill = Annotated[
 
 
 class TensorInput(Part):
-    """One tensor of the dummy input."""
+    """A tensor of the dummy input."""
 
     shape: tuple[Positive, ...] = Field(description="size of each axis, batch first")
     dtype: Dtype = Field("float32", description="element type")
@@ -129,7 +129,7 @@ class TensorInput(Part):
 
 
 class CallInput(Part):
-    """One call of the model with several arguments."""
+    """A call of the model with several arguments."""
 
     args: tuple[Any, ...] = Field((), description="positional: tensors, numbers, strings, lists")
     kwargs: dict[StrictStr, Any] = Field(default_factory=dict, description="by name, likewise")
@@ -142,7 +142,7 @@ Input = Annotated[
 
 
 class ModelSource(Part):
-    """How to build the model, for files that hold weights without code."""
+    """The function that builds the model, for files that hold weights without code."""
 
     factory: Text = Field(
         description="package.module:callable, or file.py:callable relative to the recipe",
@@ -186,7 +186,7 @@ Comparison = Annotated[
 
 
 class Conditions(Part):
-    """What must hold for what the trace saw at a site."""
+    """Conditions on the sizes that the trace saw at a site."""
 
     channels: Comparison = None
     height: Comparison = None
@@ -196,7 +196,7 @@ class Conditions(Part):
 
 
 class Rule(Part):
-    """Which modules, and what goes in."""
+    """The modules to replace, and the new module."""
 
     match: Annotated[_Listed, Field(min_length=1), _one_or_more(1)] = Field(
         description="a path pattern or a list of them"
@@ -235,7 +235,7 @@ MEMORY = r"^\s*[0-9]{1,9}(?:\.[0-9]{1,3})?\s*(?:B|[KMGT]i?B)\s*$"
 
 
 class Limits(Part):
-    """What the swapped model may cost or change; beyond it the check fails."""
+    """Limits of cost and change; the check fails beyond them."""
 
     max_params: Positive | None = Field(None, description="parameters of the swapped model")
     max_flops: Positive | None = Field(
@@ -268,7 +268,7 @@ Examined = Annotated[StrictStr, Field(max_length=LONGEST), AfterValidator(_known
 
 
 class Verify(Part):
-    """Which passes and examinations prove that the swap holds."""
+    """The passes and examinations that prove that the swap holds."""
 
     modes: tuple[Literal["eval", "train"], ...] = Field(("eval",), min_length=1)
     dtypes: tuple[FloatDtype, ...] = Field(("float32",), min_length=1)

@@ -1,4 +1,4 @@
-"""How to make one new module: the decision, complete enough to make it again without a trace."""
+"""The instructions for a new module, complete enough to make it again without a trace."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from modswap.core.seen.site import Layout
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A value that the recipe left open, with what was chosen and why.
+    """A value that the recipe left open, as it was chosen, with the reason.
 
     Args:
         name: Name of the argument.
         value: The chosen value.
-        reason: What was observed that led to it.
+        reason: The observation that led to it.
     """
 
     name: str
@@ -43,16 +43,16 @@ class Adaptation:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """How to make one new module.
+    """The instructions for making a new module.
 
     Args:
         module: Catalogue name or `package.module:Class`.
         args: Every constructor argument, none left open; plain data.
-        layout: How the site's tensors lie, where that matters.
+        layout: Layout of the site's tensors, where that matters.
         wants: The layout that the module takes; an adapter goes around it where it differs.
         ignores: Names (or positions as text) of inputs that are always None, or a map's sizes.
-        adaptation: What has to be added after it, only if the rule says `adapt: true`.
-        choices: What was chosen and why.
+        adaptation: Layers that have to be added after it, only if the rule says `adapt: true`.
+        choices: Values chosen for what the recipe left open, with reasons.
         keyword: Name of the keyword by which the site is given its map, empty where by position;
             the new module is given it by position then.
         repeats: Names (or positions as text) of inputs that were the map's very tensor in every

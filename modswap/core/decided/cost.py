@@ -1,4 +1,4 @@
-"""What a model or a site costs: sizes as people write them, before against after, limits."""
+"""Cost of a model or a site: sizes as people write them, before against after, limits."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,14 +13,14 @@ _STEPS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What one pass over an input costs; memory in bytes.
+class PassCost:
+    """The cost of a pass over an input; memory in bytes.
 
     Args:
         params: Parameter elements, shared ones once.
         flops: Floating-point operations of an inference pass, two for each multiplication with its
             addition, as torch's FlopCounterMode counts them.
-        activation_bytes: What autograd keeps for the backward pass, parameters left out.
+        activation_bytes: Tensors that autograd keeps for the backward pass, parameters left out.
         peak_inference: Most that is held at once without gradients: weights, input, output and
             everything between.
         peak_training: Most that is held at once in forward and backward pass, gradients included,
@@ -75,15 +75,15 @@ def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
     return f"{digits} {units[power]}".rstrip()
 
 
-def compared(before: Cost, after: Cost) -> str:
+def compared(before: PassCost, after: PassCost) -> str:
     """Return in one line how a cost changed."""
-    told = [
+    parts = [
         f"FLOPs {_change(before.flops, after.flops, count_text)}",
         f"activations {_change(before.activation_bytes, after.activation_bytes, size_text)}",
         f"inference peak {_change(before.peak_inference, after.peak_inference, size_text)}",
         f"training peak {_change(before.peak_training, after.peak_training, size_text)}",
     ]
-    return ", ".join(told)
+    return ", ".join(parts)
 
 
 def _change(old: int, new: int, said: Any) -> str:
@@ -93,8 +93,8 @@ def _change(old: int, new: int, said: Any) -> str:
     return f"{said(old)} → {said(new)}{share}"
 
 
-def cost_finding(path: str, before: Cost, after: Cost) -> Finding:
-    """Return what is told of a site's cost, or of the model's."""
+def cost_finding(path: str, before: PassCost, after: PassCost) -> Finding:
+    """Return the finding on the cost of a site, or of the model."""
     data = {"before": before.data, "after": after.data}
     return Finding("cost", path, "passed", compared(before, after), data=data)
 
@@ -126,9 +126,9 @@ def judge_limits(
     """Yield a finding for each limit that is set.
 
     Args:
-        limits: What must not be exceeded.
-        known: Where the swapped model stands, by the names that `limits_of` gives.
-        unknown: Why the others are not known.
+        limits: The limits of the recipe.
+        known: Values of the swapped model, by the names that `limits_of` gives.
+        unknown: Reasons why the others are not known.
     """
     for name, limit in limits_of(limits).items():
         yield _judged(name, limit, known.get(name), unknown.get(name, ""))
@@ -137,8 +137,8 @@ def judge_limits(
 def _judged(name: str, limit: float, value: float | None, why: str) -> Finding:
     words, change = _WORDS[name]
     # infinity is no number in JSON
-    told = value if value is None or isfinite(value) else None
-    data = {"limit": limit, "value": told, "of": name}
+    finite = value if value is None or isfinite(value) else None
+    data = {"limit": limit, "value": finite, "of": name}
     if value is None:
         return Finding("limits", "", "skipped", f"{words}: {why}", data=data)
     least = name == "kept"
@@ -166,7 +166,7 @@ def too_much(nbytes: int, limit: int, source: str, case: str) -> str:
 
     Args:
         nbytes: Predicted peak.
-        limit: What it may take.
+        limit: Bytes that it may take.
         source: Where the limit comes from.
         case: The pass, in words.
     """

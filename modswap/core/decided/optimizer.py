@@ -1,4 +1,4 @@
-"""Which parameter each entry of an optimizer's state belongs to, before and after a swap.
+"""The parameter of each entry of an optimizer's state, before and after a swap.
 
 An optimizer's state dict numbers parameters over its groups and rarely names them. Loaded into an
 optimizer over other parameters it does not fail where counts agree: it trains on with the moments
@@ -8,13 +8,13 @@ of others. So every assignment is checked against the shapes of the moments, and
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import Literal
 
 Shape = tuple[int, ...]
 Kind = Literal["bias", "vector", "matrix"]
 KINDS: tuple[Kind, ...] = ("bias", "vector", "matrix")
-_MOST = 4  # groups whose members are told apart by kind
+_MAX_GROUPS = 4  # whose members may have been chosen by kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class Parameter:
 
     @property
     def kind(self) -> Kind:
-        """Return what training scripts tell parameters apart by."""
+        """Return the kind by which training scripts group parameters."""
         if self.name.rpartition(".")[2] == "bias":
             return "bias"
         return "matrix" if len(self.shape) > 1 else "vector"
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ParameterGroup:
     """A group of an optimizer.
 
     Args:
@@ -68,7 +68,7 @@ class Regrouped:
 
 
 def regroup(
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     moments: Mapping[int | str, Sequence[Shape]],
     before: Sequence[Parameter],
     after: Sequence[Parameter],
@@ -84,7 +84,7 @@ def regroup(
         swapped: Beginnings of the names that belong to swapped modules, each ending in a dot.
 
     Returns:
-        None if it cannot be told for certain which state belongs to which parameter.
+        None in doubt about the parameter of any state.
     """
     owned = _owned(groups, moments, before)
     if owned is None:
@@ -93,35 +93,38 @@ def regroup(
     now = [p for p in after if p.trainable or not only_trainable]
     # a new parameter may have an old one's name and shape, but never its moments
     fresh = [p for p in now if p.name.startswith(swapped)]
-    kept = {name for group in names for name in group if not name.startswith(swapped)}
-    place = _Places(names, before)
-    members: list[set[str]] = [{n for n in group if n in kept} for group in names]
+    kept = [[n for n in group if not n.startswith(swapped)] for group in names]
+    homes = _Places(names, before)
+    added: list[set[str]] = [set() for _ in names]
     for parameter in fresh:
-        members[place.of(parameter)].add(parameter.name)
+        added[homes.of(parameter)].add(parameter.name)
     order = [p.name for p in now]
-    ids = {
-        name: number
-        for group, held in zip(groups, names, strict=True)
-        for number, name in zip(group.ids, held, strict=True)
-        if name in kept
-    }
-    ordered = [
-        _in_order(order, [n for n in held if n in kept], group)
-        for held, group in zip(names, members, strict=True)
-    ]
-    return Regrouped(tuple(ordered), ids, tuple(p.name for p in fresh))
+    return Regrouped(
+        groups=tuple(_in_order(order, *pair) for pair in zip(kept, added, strict=True)),
+        ids={name: n for name, n in _numbered(groups, names) if not name.startswith(swapped)},
+        fresh=tuple(p.name for p in fresh),
+    )
 
 
-def _in_order(order: Sequence[str], kept: Sequence[str], members: set[str]) -> tuple[str, ...]:
+def _numbered(
+    groups: Sequence[ParameterGroup], names: Sequence[Sequence[str]]
+) -> Iterator[tuple[str, int | str]]:
+    """Yield each parameter's name with its number in the optimizer."""
+    for group, held in zip(groups, names, strict=True):
+        yield from zip(held, group.ids, strict=True)
+
+
+def _in_order(order: Sequence[str], kept: Sequence[str], added: set[str]) -> tuple[str, ...]:
     """Return a group's names in the order of the model, if the kept ones are in it already."""
+    members = {*kept, *added}
     model = [name for name in order if name in members]
-    if [name for name in model if name in kept] == list(kept):
+    if [name for name in model if name not in added] == list(kept):
         return tuple(model)
-    return (*kept, *(name for name in model if name not in kept))
+    return (*kept, *(name for name in model if name in added))
 
 
 def _owned(
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     moments: Mapping[int | str, Sequence[Shape]],
     before: Sequence[Parameter],
 ) -> tuple[list[list[str]], bool] | None:
@@ -133,20 +136,16 @@ def _owned(
         fits = bare is not None and _fits(groups, bare, moments, shapes)
         return (bare, False) if bare is not None and fits else None
     trainable = [parameter for parameter in before if parameter.trainable]
-    for given, only in ((list(before), False), (trainable, True)):
-        found = {
-            tuple(map(tuple, names)): names
-            for names in _candidates([len(group.ids) for group in groups], given)
-            if _fits(groups, names, moments, shapes)
-        }
-        if len(found) == 1:
-            return next(iter(found.values())), only and len(trainable) < len(before)
-        if found:
-            return None  # more than one way
+    for given, only in ((before, False), (trainable, len(trainable) < len(before))):
+        sizes = [len(group.ids) for group in groups]
+        fitting = [n for n in _candidates(sizes, given) if _fits(groups, n, moments, shapes)]
+        if fitting:
+            alike = all(names == fitting[0] for names in fitting)
+            return (fitting[0], only) if alike else None
     return None
 
 
-def _named(groups: Sequence[Group]) -> list[list[str]] | None:
+def _named(groups: Sequence[ParameterGroup]) -> list[list[str]] | None:
     """Return the names in each group where the optimizer kept them."""
     names = []
     for group in groups:
@@ -158,16 +157,12 @@ def _named(groups: Sequence[Group]) -> list[list[str]] | None:
 
 
 def _bare(names: list[list[str]], known: Mapping[str, Shape]) -> list[list[str]] | None:
-    """Return names without what a wrapper put before them; None if they are not the model's."""
-    flat = [name for group in names for name in group]
-    if all(name in known for name in flat):
-        return names
-    first = flat[0] if flat else ""
-    for known_name in known:
-        if first.endswith(f".{known_name}"):
-            prefix = first.removesuffix(known_name)
-            if all(n.startswith(prefix) and n.removeprefix(prefix) in known for n in flat):
-                return [[name.removeprefix(prefix) for name in group] for group in names]
+    """Return names without the prefix of a wrapper; None if they are not the model's."""
+    first = next((name for group in names for name in group), "")
+    ends = (known_name for known_name in known if first.endswith(f".{known_name}"))
+    for prefix in ("", *(first.removesuffix(end) for end in ends)):
+        if all(n.startswith(prefix) and n.removeprefix(prefix) in known for g in names for n in g):
+            return [[name.removeprefix(prefix) for name in group] for group in names]
     return None
 
 
@@ -175,34 +170,34 @@ def _candidates(sizes: Sequence[int], given: Sequence[Parameter]) -> Iterator[li
     """Yield the ways in which training scripts put a model's parameters into groups of sizes."""
     if sum(sizes) != len(given):
         return
-    order = [parameter.name for parameter in given]
-    cut, start = [], 0
-    for size in sizes:
-        cut.append(order[start : start + size])
-        start += size
-    yield cut
-    if not 1 < len(sizes) <= _MOST:
+    order = iter(parameter.name for parameter in given)
+    yield [list(islice(order, size)) for size in sizes]
+    if not 1 < len(sizes) <= _MAX_GROUPS:
         return
     for places in product(range(len(sizes)), repeat=len(KINDS)):
-        by_kind = dict(zip(KINDS, places, strict=True))
-        split: list[list[str]] = [[] for _ in sizes]
-        for parameter in given:
-            split[by_kind[parameter.kind]].append(parameter.name)
+        split = _by_kind(dict(zip(KINDS, places, strict=True)), len(sizes), given)
         if [len(group) for group in split] == list(sizes):
             yield split
 
 
+def _by_kind(places: Mapping[Kind, int], count: int, given: Sequence[Parameter]) -> list[list[str]]:
+    """Return so many groups, each parameter in that of its kind."""
+    split: list[list[str]] = [[] for _ in range(count)]
+    for parameter in given:
+        split[places[parameter.kind]].append(parameter.name)
+    return split
+
+
 def _fits(
-    groups: Sequence[Group],
+    groups: Sequence[ParameterGroup],
     names: Sequence[Sequence[str]],
     moments: Mapping[int | str, Sequence[Shape]],
     shapes: Mapping[str, Shape],
 ) -> bool:
-    """Return whether all that an optimizer keeps has the shape of its parameter."""
+    """Return whether every moment has the shape of its parameter."""
     return all(
         _is_of(shape, shapes[name])
-        for group, held in zip(groups, names, strict=True)
-        for number, name in zip(group.ids, held, strict=True)
+        for name, number in _numbered(groups, names)
         for shape in moments.get(number, ())
     )
 
@@ -222,19 +217,19 @@ class _Places:
         self.before = [p for p in before if p.name in self.group]
 
     def of(self, new: Parameter) -> int:
-        """Return the group in which parameters of its kind and place were."""
-        alike = self._most("", (new.kind,))
+        """Return the group that held parameters of its kind and place."""
+        alike = self._counts("", (new.kind,))
         if len(alike) == 1:
             return next(iter(alike))
         segments = new.name.split(".")
         for end in range(len(segments) - 1, -1, -1):
             near = "".join(f"{segment}." for segment in segments[:end])
             for kinds in ((new.kind,), KINDS):
-                found = self._most(near, kinds)
+                found = self._counts(near, kinds)
                 if found:
                     return found.most_common(1)[0][0]
         return 0
 
-    def _most(self, near: str, kinds: Sequence[Kind]) -> Counter[int]:
+    def _counts(self, near: str, kinds: Sequence[Kind]) -> Counter[int]:
         chosen = (p for p in self.before if p.kind in kinds and p.name.startswith(near))
         return Counter(self.group[p.name] for p in chosen)

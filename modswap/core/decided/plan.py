@@ -16,7 +16,7 @@ ADVICE = "run `modswap tree` to list the paths of this model"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one rule does.
+    """The work of a rule.
 
     Args:
         rule: The rule.
@@ -33,7 +33,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a recipe does to a model: one step per rule, no site twice, none inside another."""
+    """The work of a recipe on a model: a step for each rule, no site twice, none inside another."""
 
     steps: tuple[Step, ...]
 
@@ -69,7 +69,7 @@ def make_plan(recipe: Recipe, sites: Sequence[Site]) -> Plan:
 
 
 class _Selection:
-    """One rule at work, collecting what is wrong with it."""
+    """The selection of a rule, collecting its errors."""
 
     def __init__(self, recipe: Recipe, index: int, rule: Rule) -> None:
         self.recipe = recipe
@@ -81,7 +81,7 @@ class _Selection:
         return self.recipe.at("replace", self.index, *place)
 
     def select(self, sites: Sequence[Site]) -> list[Site]:
-        """Return the sites that the rule selects; what is wrong goes into `errors`."""
+        """Return the sites that the rule selects, and collect its errors."""
         hits = self._matched(sites)
         if self.errors:
             return []
@@ -174,7 +174,7 @@ def is_class(class_name: str, wanted: str) -> bool:
 
 
 def satisfies(site: Site, conditions: Conditions) -> bool:
-    """Return whether what the trace saw at a site meets every condition."""
+    """Return whether the sizes that the trace saw at a site meet every condition."""
     seen = _observed(site)
     sizes: dict[str, int | None] = {
         "channels": seen.channels if seen else None,
@@ -207,7 +207,7 @@ def _wanted(conditions: Conditions) -> str:
 
 
 def _overlaps(steps: Sequence[Step]) -> Iterator[MatchError]:
-    """Yield an error for every site that is selected twice or lies inside another."""
+    """Yield an error for every site that is selected twice or is inside another."""
     owner: dict[str, Step] = {}
     for step in steps:
         for site in step.sites:

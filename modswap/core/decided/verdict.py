@@ -1,4 +1,4 @@
-"""Judging a swap: what the model gave before against what it gives after."""
+"""Judging a swap: the outputs of the model before against those after."""
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from modswap.core.seen.values import NONE, Group, TensorInfo, Value, difference
 
 @dataclass(frozen=True, slots=True)
 class CaseKey:
-    """Which pass this was.
+    """The identity of a pass.
 
     Args:
         input: The dummy input in words, such as `(1, 3, 224, 224)`.
@@ -28,20 +28,20 @@ class CaseKey:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One call of one module, with where it came from.
+    """A call of a module, with the modules around it.
 
     Args:
         path: The module's first path; its aliases are left out.
-        call: What it was given and gave back.
+        call: Its inputs and output.
         around: Paths of the modules that were running then, the outermost first.
-        lies: How the map that it gave lies in memory: `contiguous`, `channels_last` or `other`;
-            empty where it gave none, one that lies in both ways, or where it is not known.
+        memory_format: `contiguous`, `channels_last` or `other` where its output is a map; empty
+            for no map, for a map that is both, or where it is not known.
     """
 
     path: str
     call: Call
     around: tuple[str, ...] = ()
-    lies: str = field(default="", compare=False)
+    memory_format: str = field(default="", compare=False)
 
     def inside(self, sites: Container[str]) -> bool:
         """Return whether it was called from inside one of these sites."""
@@ -50,14 +50,14 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One forward pass of the whole model.
+    """A forward pass of the whole model.
 
     Args:
-        case: Which pass.
+        case: The identity of the pass.
         visits: Every call of every module, in the order they ended.
-        output: What the model gave back, or None if it raised.
+        output: The output of the model, or None if it raised.
         finite: Whether every floating output was finite; None where there were no values.
-        error: What it raised, in one line, or empty.
+        error: The exception, in a line, or empty.
         raised_in: Path of the innermost module that raised.
         missing: Attribute that it raised for not finding at a module, or empty.
         missing_at: Path of that module.
@@ -85,8 +85,8 @@ def _by_path(visits: Iterable[Visit]) -> Mapping[str, tuple[Call, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One pass before and after, and whether it holds."""
+class CaseVerdict:
+    """The outputs of a pass before and after, and the differences."""
 
     key: CaseKey
     before: Value | None
@@ -101,21 +101,21 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the swap holds.
+    """The result of all passes and examinations of a swap.
 
     Args:
-        cases: One per pass.
+        cases: A verdict for each pass.
         finite: Whether all outputs were finite; None where no values were computed.
-        findings: What the examinations found.
+        findings: Results of the examinations.
     """
 
-    cases: tuple[Case, ...]
+    cases: tuple[CaseVerdict, ...]
     finite: bool | None
     findings: tuple[Finding, ...] = ()
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """Return everything that does not hold, that of the cases first, each once."""
+        """Return all failures, those of the passes first, each once."""
         failed = (found for found in self.findings if found.status == "failed")
         cases = (problem for case in self.cases for problem in case.problems)
         return tuple(dict.fromkeys((*cases, *failed)))
@@ -128,7 +128,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a check looks at: one case before and after the swap.
+    """A pass before and after the swap.
 
     Args:
         before: The pass of the model as it was.
@@ -185,7 +185,7 @@ def reached(seen: Evidence) -> list[Finding]:
 
 
 def lost_format(before: Pass, after: Pass, swapped: Container[str]) -> str | None:
-    """Return the first module that gave maps in channels_last, and gives them otherwise; or None.
+    """Return the first module whose output is no longer in channels_last; or None.
 
     Args:
         before: A pass before the swap.
@@ -195,12 +195,12 @@ def lost_format(before: Pass, after: Pass, swapped: Container[str]) -> str | Non
     then: dict[str, list[str]] = {}
     for visit in before.visits:
         if not visit.inside(swapped):
-            then.setdefault(visit.path, []).append(visit.lies)
+            then.setdefault(visit.path, []).append(visit.memory_format)
     for visit in after.visits:
         was = then.get(visit.path)
         if visit.inside(swapped) or not was:
             continue
-        if was.pop(0) == "channels_last" and visit.lies not in {"", "channels_last"}:
+        if was.pop(0) == "channels_last" and visit.memory_format not in {"", "channels_last"}:
             return visit.path
     return None
 
@@ -242,11 +242,11 @@ def _fix_of(before: Value, after: Value) -> tuple[str, Settings]:
 
 
 def structure_fix(before: Value, after: Value) -> str:
-    """Return what to do where a module gives a container that nothing behind it can make right.
+    """Return the fix for a module that gives a container which no adapter turns into the site's.
 
     Args:
-        before: What the site gave.
-        after: What the new module gives in its place.
+        before: The output of the site.
+        after: The output of the new module.
 
     Returns:
         Advice that names both; empty where both are tensors, or the site gave a tensor and then
@@ -277,7 +277,7 @@ def finite(seen: Evidence) -> list[Finding]:
 
 
 CHECKS: tuple[Callable[[Evidence], list[Finding]], ...] = (
-    module_shapes,  # what diverged goes before what was raised for it
+    module_shapes,  # the first difference goes before the exception that it led to
     runs,
     reached,
     model_output,
@@ -302,6 +302,6 @@ def judge(before: Sequence[Pass], after: Sequence[Pass], swapped: Sequence[str])
     return Verdict(cases, all(values) if values else None)
 
 
-def _judge_case(seen: Evidence) -> Case:
+def _judge_case(seen: Evidence) -> CaseVerdict:
     problems = tuple(problem for check in CHECKS for problem in check(seen))
-    return Case(seen.after.case, seen.before.output, seen.after.output, problems)
+    return CaseVerdict(seen.after.case, seen.before.output, seen.after.output, problems)

@@ -1,6 +1,6 @@
-"""What became of every tensor: comparing the names and contents of two files."""
+"""Ledger of a swap: tensors kept, renamed, added and dropped, by comparing two files."""
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -28,6 +28,10 @@ class Changes:
         """Return whether a tensor belongs to a swapped module."""
         return name.startswith(self.prefixes)
 
+    def drops(self, name: str) -> bool:
+        """Return whether a tensor of the file is there no longer."""
+        return self.covers(name) or name in self.gone
+
 
 def ledger(
     before: Mapping[str, T],
@@ -38,38 +42,62 @@ def ledger(
     size: Callable[[T], tuple[Hashable, int]],
     where: str,
 ) -> Ledger:
-    """Return what became of every tensor; whether that was proved is for the caller to say.
+    """Return the numbers of kept, mapped, fresh and dropped tensors; the caller sets `proved`.
 
     Args:
         before: Every tensor of the file as it was, by name.
         after: Every tensor of the file as it was written (or would be).
-        changes: What may change.
+        changes: Tensors that may change.
         same: Whether two tensors are the same.
-        size: What tells a tensor's bytes from those of others, and their number.
+        size: A key for a tensor's bytes, and their number.
         where: The written file.
 
     Raises:
         CheckpointError: If a tensor that the plan does not name is missing, new or changed.
     """
-    moved = {new: old for old, new in changes.renamed.items() if new in after and old in before}
-    dropped = {n for n in before if changes.covers(n) or n in changes.gone}
-    kept = [n for n in before if n in after and n not in dropped and n not in changes.renamed]
-    fresh = [n for n in after if changes.covers(n)]
-    known = {*kept, *moved}
-    accounted = {*dropped, *moved.values(), *known}
-    wrong = [f"{n} is missing" for n in before if n not in accounted]
-    wrong += [f"{n} is new" for n in after if n not in known and not changes.covers(n)]
-    wrong += [f"{n} changed" for n in kept if not same(before[n], after[n])]
-    wrong += [f"{old} changed" for new, old in moved.items() if not same(before[old], after[new])]
+    fates = _fates(before, after, changes)
+    kept = {**fates.stays, **fates.moved}
+    wrong = list(_unplanned(before, after, fates))
+    wrong += [f"{old} changed" for new, old in kept.items() if not same(before[old], after[new])]
     if wrong:
         what = f"{len(wrong)} tensors outside the swap did not survive: {'; '.join(wrong[:6])}"
         raise CheckpointError(what, where, "report this: the file should not be used")
     return Ledger(
-        kept=_amount((before[n] for n in kept), size),
-        mapped=_amount((before[old] for old in moved.values()), size),
-        fresh=_amount((after[n] for n in fresh), size),
-        dropped=_amount((before[n] for n in before if n in dropped), size),
+        kept=_amount((before[n] for n in fates.stays), size),
+        mapped=_amount((before[old] for old in fates.moved.values()), size),
+        fresh=_amount((after[n] for n in fates.fresh), size),
+        dropped=_amount((before[n] for n in fates.dropped), size),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fates:
+    """The names of tensors by their fate; `stays` and `moved` map new names to old ones."""
+
+    stays: Mapping[str, str]
+    moved: Mapping[str, str]
+    fresh: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+def _fates(before: Collection[str], after: Collection[str], changes: Changes) -> _Fates:
+    renamed = changes.renamed
+    remaining = [n for n in before if not changes.drops(n)]
+    return _Fates(
+        stays={n: n for n in remaining if n in after and n not in renamed},
+        moved={new: old for new, old in renamed.items() if new in after and old in before},
+        fresh=tuple(n for n in after if changes.covers(n)),
+        dropped=tuple(n for n in before if changes.drops(n)),
+    )
+
+
+def _unplanned(before: Iterable[str], after: Iterable[str], fates: _Fates) -> Iterator[str]:
+    """Yield in words the tensors that are missing or new without a plan for it."""
+    known = {*fates.stays, *fates.moved}
+    accounted = {*known, *fates.moved.values(), *fates.dropped}
+    yield from (f"{n} is missing" for n in before if n not in accounted)
+    planned = {*known, *fates.fresh}
+    yield from (f"{n} is new" for n in after if n not in planned)
 
 
 def _amount(tensors: Iterable[T], size: Callable[[T], tuple[Hashable, int]]) -> Amount:

@@ -1,4 +1,4 @@
-"""What a lock file holds of a check, and what drifted since."""
+"""The contents of a lock file, and the drift of a check from it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,13 +10,13 @@ from modswap.core.errors import DriftError
 from modswap.core.kept.outcome import Outcome, SiteOutcome
 
 
-class _Record(BaseModel):
+class _LockPart(BaseModel):
     # later versions may add keys: what is not known is passed over
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Fingerprint(_Record):
-    """What a checkpoint is known by.
+class Fingerprint(_LockPart):
+    """The identity of a checkpoint.
 
     Args:
         name: Its file or folder, relative to the lock file.
@@ -32,15 +32,15 @@ class Fingerprint(_Record):
     digest: str
 
 
-class SiteLock(_Record):
-    """What was decided at one site.
+class SiteLock(_LockPart):
+    """The decisions at a site.
 
     Args:
-        old: Class of what was there.
-        new: Class of what came in.
-        layout: How the site's tensors lie.
+        old: Class of the old module.
+        new: Class of the new module.
+        layout: Layout of the site's tensors.
         args: Every constructor argument of the new module.
-        chosen: What the recipe left open, and the value chosen.
+        chosen: Values chosen for what the recipe left open.
     """
 
     old: str
@@ -50,19 +50,19 @@ class SiteLock(_Record):
     chosen: dict[str, Any] = Field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """Return what may drift, by name."""
-        told = {"class": self.old, "new class": self.new, "site layout": self.layout}
-        return {**told, **self.chosen, **self.args}
+        """Return the facts that may drift, by name."""
+        facts = {"class": self.old, "new class": self.new, "site layout": self.layout}
+        return {**facts, **self.chosen, **self.args}
 
 
-class Entry(_Record):
-    """One recipe as it was checked.
+class Entry(_LockPart):
+    """A recipe as it was checked.
 
     Args:
         recipe: SHA-256 of its text in hexadecimal.
         checkpoint: The file.
         versions: Of modswap, torch and python.
-        sites: What was decided, by the path of the site.
+        sites: Decisions, by the path of the site.
     """
 
     recipe: str
@@ -71,26 +71,26 @@ class Entry(_Record):
     sites: dict[str, SiteLock] = Field(default_factory=dict)
 
 
-class Lock(_Record):
+class Lock(_LockPart):
     """A lock file: an entry for each recipe, by its path relative to the lock file."""
 
     version: Literal[1] = 1
     recipes: dict[str, Entry] = Field(default_factory=dict)
 
     def text(self) -> str:
-        """Return it as it is written; the same for the same content."""
+        """Return the text of the file; the same for the same content."""
         return json.dumps(self.model_dump(), indent=2, sort_keys=True) + "\n"
 
 
 def entry_of(
     outcome: Outcome, recipe: str, checkpoint: Fingerprint, versions: Mapping[str, str]
 ) -> Entry:
-    """Return what a lock holds of an outcome.
+    """Return the entry of a lock file for an outcome.
 
     Args:
-        outcome: What the check found.
+        outcome: The result of the check.
         recipe: SHA-256 of the recipe's text.
-        checkpoint: What the checkpoint is known by.
+        checkpoint: Identity of the checkpoint.
         versions: Of modswap, torch and python.
     """
     sites = {site.path: _site(site) for site in outcome.sites}
@@ -109,13 +109,13 @@ def _site(site: SiteOutcome) -> SiteLock:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as they are once they were written and read."""
+    """Return values as they are after writing and reading them as JSON."""
     read: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
     return read
 
 
 def drifts(then: Entry, now: Entry, name: str) -> tuple[DriftError, ...]:
-    """Return everything that is not as it was, one error each.
+    """Return an error for everything that differs from the lock file.
 
     Args:
         then: As it was locked.
@@ -155,7 +155,7 @@ def _sites(then: Mapping[str, SiteLock], now: Mapping[str, SiteLock]) -> Iterato
 
 
 def _compared(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield what differs, with both sides as JSON has them; so a number is no truth value."""
+    """Yield the differences, with both sides as JSON has them; so a number is no truth value."""
     for name in dict.fromkeys((*then, *now)):
         was, is_ = (_text(side[name]) if name in side else "not set" for side in (then, now))
         if was != is_:

@@ -1,4 +1,4 @@
-"""What was done: everything that a report may say, without a tensor in it."""
+"""The result of a command: all that a report may say, without a tensor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,22 +16,22 @@ if TYPE_CHECKING:  # it knows recipes, whose reader takes a tenth of a second to
 
 @dataclass(frozen=True, slots=True)
 class SiteOutcome:
-    """One swapped site.
+    """A swapped site.
 
     Args:
         path: Dotted name of the module.
         aliases: Its other paths, those of other sites that share the instance left out.
-        rule: Where the rule stands, `swap.yaml:7:5`.
-        old_class: Dotted class name of what was there.
-        old_params: Parameter elements of what was there.
-        new_class: Dotted class name of what is there now.
-        new_params: Parameter elements of what is there now.
+        rule: Place of the rule, `swap.yaml:7:5`.
+        old_class: Dotted class name of the old module.
+        old_params: Parameter elements of the old module.
+        new_class: Dotted class name of the new module.
+        new_params: Parameter elements of the new module.
         args: Every constructor argument of the new module.
-        calls: What the reference pass saw there.
-        layout: How the site's tensors lie.
+        calls: Its calls in the reference pass.
+        layout: Layout of the site's tensors.
         start: How the new weights began.
         shared_with: Paths of the other sites that hold the same instance.
-        choices: What the recipe left open, what was chosen and why.
+        choices: Values chosen for what the recipe left open, with reasons.
         notes: Anything else worth knowing, a sentence each.
     """
 
@@ -61,7 +61,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What became of every tensor of the file.
+    """The numbers of tensors kept, renamed, added and dropped.
 
     Args:
         kept: Bit for bit as they were, under the same name.
@@ -83,7 +83,7 @@ class Written:
     """A file that was written.
 
     Args:
-        file: Where.
+        file: The file or folder.
         nbytes: Its size.
         sha256: Its digest in hexadecimal.
         format: Name of the row of the table of formats.
@@ -104,16 +104,16 @@ class Outcome:
         checkpoint: The file as the user gave it; empty for a model in memory.
         recipe: The recipe's name.
         plan: Which rule selected which sites; None if it did not come to that.
-        sites: What was swapped.
+        sites: The swapped sites.
         verdict: Whether the swap holds; None if it did not come to that.
-        ledger: What became of every tensor; None if nothing was swapped.
+        ledger: Tensors kept, mapped, fresh and dropped; None if nothing was swapped.
         params_before: Parameter elements of the model before.
         params_after: Parameter elements of the model after.
         written: The written file; None for a dry run.
         notes: Anything else worth knowing, a sentence each.
-        error: What stopped it, or None.
+        error: The error that stopped it, or None.
         seconds: Wall time.
-        fixed: What `--fix` changed in the recipe for it to hold, and where; empty for nothing.
+        fixed: Change that `--fix` made to the recipe, and its place; empty for none.
     """
 
     command: str

@@ -1,4 +1,4 @@
-"""The record that travels with a written file: what was swapped, and by what."""
+"""The record inside a written file: the swapped sites and their new modules."""
 
 from typing import Any
 
@@ -25,17 +25,17 @@ class AdaptationRecord(_Record):
 
 
 class SiteRecord(_Record):
-    """One new module, complete enough to make it again without a trace.
+    """A new module, complete enough to make it again without a trace.
 
     Args:
         paths: The paths that hold it; several where it is shared.
         module: Catalogue name or `package.module:Class`.
         args: Every constructor argument.
-        layout: How the site's tensors lie.
+        layout: Layout of the site's tensors.
         wants: The layout that the module takes.
         ignores: Inputs that are dropped.
         keyword: The keyword by which the site is given its map.
-        adaptation: What was added after it.
+        adaptation: Layers added after it.
         repeats: Inputs that are the map's very tensor, and are dropped.
     """
 
@@ -50,7 +50,7 @@ class SiteRecord(_Record):
     adaptation: AdaptationRecord | None = None
 
     def blueprint(self) -> Blueprint:
-        """Return how to make the module."""
+        """Return the instructions for making the module."""
         added = Adaptation(**self.adaptation.model_dump()) if self.adaptation else None
         return Blueprint(
             module=self.module,
@@ -79,7 +79,7 @@ class SourceRecord(_Record):
 
 
 class Receipt(_Record):
-    """What was done to a file, by which versions.
+    """The new modules of a file, with the versions that made them.
 
     Args:
         modswap: Version of modswap.
@@ -120,7 +120,7 @@ def read_receipt(text: str, where: str) -> Receipt:
 
 
 def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:
-    """Return how a blueprint is written into a receipt."""
+    """Return the record of a blueprint for a receipt."""
     added = blueprint.adaptation
     return SiteRecord(
         paths=paths,

@@ -1,4 +1,4 @@
-"""Telling how a site's tensors lie from what was seen around it, never from sizes alone."""
+"""Finding the layout of a site's tensors from the modules around it, never from sizes alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Clue:
         path: Its path.
         kind: Its class name.
         layout: The layout that its kind takes; `NCL` for one-dimensional convolutions.
-        shape: The tensor that it was given, or gave.
+        shape: Shape of its input or output.
     """
 
     path: str
@@ -28,9 +28,9 @@ class Clue:
         return len(self.shape)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Return whether a tensor that lies like its own has as many channels as that.
+        """Return whether a tensor of this layout has as many channels as the clue's.
 
-        Windows that were cut out of a map may have as many axes as the map, and lie otherwise.
+        Windows that were cut out of a map may have as many axes as the map in another layout.
         """
         axis = self.layout.index("C")
         return len(shape) == self.rank and shape[axis] == self.shape[axis]
@@ -39,7 +39,7 @@ class Clue:
 def judge_layout(
     path: str, shape: tuple[int, ...], same_tensor: Sequence[Clue], all_clues: Sequence[Clue]
 ) -> tuple[Layout | None, str]:
-    """Return the layout at a site and what told it.
+    """Return the layout at a site and the reason for it.
 
     A module of known convention that takes or gives the site's very own tensor decides. Without
     one, the smallest module around the site decides that has parts with as many channels, if these
@@ -63,17 +63,17 @@ def judge_layout(
         inside = [clue for clue in fitting if _is_below(clue.path, around)]
         if inside:
             many = f"{len(inside)} layers" if len(inside) > 1 else "a layer"
-            told_by = f"{many} {_place(path, around)} took {rank}-D tensors like it"
-            return _decide(inside, told_by)
+            reason_for = f"{many} {_place(path, around)} took {rank}-D tensors like it"
+            return _decide(inside, reason_for)
     if nearby:
         return _decide(nearby, f"all layers of the model that took {rank}-D tensors")
     return None, "no layer of known convention takes such tensors"
 
 
-def _decide(clues: Sequence[Clue], told_by: str) -> tuple[Layout | None, str]:
+def _decide(clues: Sequence[Clue], reason_for: str) -> tuple[Layout | None, str]:
     layouts = sorted({clue.layout for clue in clues})
     kinds = ", ".join(sorted({clue.kind for clue in clues}))
-    reason = f"{told_by} ({kinds})"
+    reason = f"{reason_for} ({kinds})"
     match layouts:
         case ["NCHW"]:
             return "NCHW", reason
@@ -85,7 +85,7 @@ def _decide(clues: Sequence[Clue], told_by: str) -> tuple[Layout | None, str]:
 
 
 def _seen_from(path: str, clue: Clue) -> str:
-    """Return where a clue is, told alike for sites that are alike."""
+    """Return the place of a clue, in the same words for sites that are alike."""
     if clue.path == path:
         return "it"
     inside = clue.path.startswith(f"{path}.")
@@ -93,7 +93,7 @@ def _seen_from(path: str, clue: Clue) -> str:
 
 
 def _place(path: str, around: str) -> str:
-    """Return where layers are, told alike for sites that are alike."""
+    """Return the place of layers, in the same words for sites that are alike."""
     if around == path:
         return "inside it"
     if around == path.rpartition(".")[0]:

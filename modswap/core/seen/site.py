@@ -16,12 +16,12 @@ ANY_LAYOUT: Settings = ANY_SITE_LAYOUT + ANY_MODULE_LAYOUT
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a module.
+    """A call of a module.
 
     Args:
         args: Positional inputs.
         kwargs: Keyword inputs by name, in the order given.
-        output: What the module gave back.
+        output: Output of the module.
         same: For each tensor among the inputs, in order, the index of the first one that is the
             very same object; empty where all of them are different ones.
     """
@@ -75,15 +75,15 @@ class Site:
         class_name: Dotted class name, such as `torch.nn.modules.conv.Conv2d`.
         aliases: Other paths of the same module object.
         calls: Every call that the trace saw, in order; empty if it was never reached.
-        layout: How its maps or tokens lie, where that could be told.
-        layout_reason: What told it, or why it could not be told.
+        layout: Layout of its maps or tokens, where it is known.
+        layout_reason: The reason for the layout, or for its being unknown.
         params: Number of parameter elements, shared ones once.
         nbytes: Bytes of its parameters and buffers.
         dtype: Floating dtype of its parameters, else of its first input.
         device: Device of its parameters, else of its first input.
         training: Its own training flag before the trace.
         trainable: Whether any parameter asks for a gradient; true when it has none.
-        channels_last: Whether its 4-D parameters lie in channels_last memory format.
+        channels_last: Whether its 4-D parameters have the channels_last memory format.
         grids: Heights and widths of the maps that were seen before it, of as many samples and
             channels as the tokens that it is given; empty where it is given no tokens.
     """
@@ -124,7 +124,7 @@ class Site:
 
     @property
     def output(self) -> Value | None:
-        """Return what the first call gave back, or None."""
+        """Return the output of the first call, or None."""
         return self.calls[0].output if self.calls else None
 
     @property
@@ -136,7 +136,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The sizes of a map or of a row of tokens, whatever its layout.
+    """The sizes of a map or of a row of tokens, in any layout.
 
     Args:
         channels: C or E.
@@ -156,7 +156,7 @@ def extent(shape: tuple[int, ...], layout: Layout) -> Extent | None:
 
     Args:
         shape: (N, C, H, W), (N, H, W, C) or (N, L, C) as `layout` says.
-        layout: How the tensor lies.
+        layout: Layout of the tensor.
     """
     if layout == "NLC" and len(shape) == 3:
         return Extent(shape[2], None, None, shape[1])

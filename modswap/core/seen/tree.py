@@ -7,7 +7,7 @@ from modswap.core.seen.site import Call
 
 @dataclass(frozen=True, slots=True)
 class TreeRow:
-    """One module of the tree.
+    """A module of the tree.
 
     Args:
         path: Dotted name; empty for the model itself.
@@ -15,7 +15,7 @@ class TreeRow:
         params: Parameter elements of the module and all below it, shared ones once.
         nbytes: Bytes of those parameters and of the buffers.
         alias_of: Path under which the same module object was listed first, or empty.
-        calls: What a dummy pass saw; empty without one.
+        calls: Its calls in a dummy pass; empty without one.
     """
 
     path: str
@@ -32,8 +32,8 @@ class Wanted:
 
     Args:
         name: Dotted name.
-        verdict: Why not, in words.
-        option: What on the command line admits it; empty where nothing but `--trust` does.
+        verdict: The reason in words.
+        option: Option of the command line that admits it; empty where only `--trust` does.
     """
 
     name: str

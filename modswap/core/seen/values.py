@@ -1,4 +1,4 @@
-"""What was seen of the values that go in and out of modules: shapes and types, no data."""
+"""Inputs and outputs of modules as shapes and types, without data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -51,7 +51,7 @@ class Plain:
 
     Args:
         kind: Name of its class.
-        text: What it prints as, shortened.
+        text: Its printed form, shortened.
     """
 
     kind: str
@@ -82,7 +82,7 @@ def shapes(value: Value) -> list[list[int]]:
 def difference(before: Value, after: Value, place: str = "output") -> str | None:
     """Return the first difference in structure, shape or dtype, or None.
 
-    Plain values count by their type and not by what they say.
+    Plain values count by their type and not by their text.
 
     Args:
         before: The value as it was.

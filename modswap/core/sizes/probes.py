@@ -80,19 +80,21 @@ def _opening(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
 
 def _steps(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
     """Yield sizes that narrow down the smallest step between sizes that are taken."""
-    step = 0
-    for candidate in (1, USUAL_STEP, gcd(*first)):
-        size = tuple(side + candidate for side in first)
-        yield size
-        if probes.get(size):
-            step = candidate
-            break
-    if step and len(first) > 1:
-        step = yield from _smaller(first, (0, 1), step, probes)
+    step = yield from _common_step(first, probes)
     for axis, side in enumerate(first):
         yield _moved(first, axis, step or side)
         if probes.get(_moved(first, axis, step or side)):
             yield from _smaller(first, (axis,), step or side, probes)
+
+
+def _common_step(first: Size, probes: Mapping[Size, bool]) -> Generator[Size, None, int]:
+    """Yield sizes of which all sides are moved by one step; return the smallest taken, or 0."""
+    for step in (1, USUAL_STEP, gcd(*first)):
+        size = tuple(side + step for side in first)
+        yield size
+        if probes.get(size):
+            return (yield from _smaller(first, range(len(first)), step, probes))
+    return 0
 
 
 def _smaller(
@@ -120,11 +122,10 @@ def _doubts(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
     if max(steps) == 1:
         yield from (_shifted(first, moves, steps) for moves in SINGLE_STEPS)
         return
-    # taken by a rule of more remainders, and by one for the area
-    parts = (by for by in PARTS if any(by % step for step in steps))
-    yield from (tuple(side + by for side in first) for by in parts)
+    # taken by a rule of more remainders
+    yield from (tuple(side + by for side in first) for by in PARTS if by % max(steps))
     yield (1,) * len(first)  # one place may be broadcast to many
-    if len(first) == 2 and steps[0] ** 2 <= FAR * max(first):
+    if len(first) == 2 and steps[0] ** 2 <= FAR * max(first):  # taken by a rule for the area
         yield (steps[0] ** 2, first[1] + 1)
 
 

@@ -9,5 +9,5 @@ _WILD = re.compile(
 
 
 def tame(text: str) -> str:
-    """Return a text that moves no cursor and changes no terminal, whatever a file put into it."""
+    """Return a text without characters that move the cursor or change the terminal."""
     return _WILD.sub("\ufffd", text)

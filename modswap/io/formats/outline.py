@@ -7,6 +7,7 @@ from modswap.io import formats
 from modswap.io.formats.choice import recognised
 from modswap.io.formats.survey import Survey
 from modswap.io.pickled.data import UnreadableError
+from modswap.io.raw.memory import enough_memory
 from modswap.io.recognise.look import foreign, look_at
 
 
@@ -21,7 +22,8 @@ def outline(file: Path) -> Tree | None:
     """
     look = look_at(file)
     row = next((row for row in formats.FORMATS if row.recognise(look)), None)
-    return row.outline(look) if row is not None and row.outline is not None else None
+    with enough_memory(file):
+        return row.outline(look) if row is not None and row.outline is not None else None
 
 
 def survey(file: Path) -> Survey:
@@ -35,7 +37,8 @@ def survey(file: Path) -> Survey:
     if row.survey is None or not row.code_free:
         raise foreign(look)
     try:
-        return row.survey(look)
+        with enough_memory(file):
+            return row.survey(look)
     except (UnreadableError, RecursionError) as error:
         what = f"its pickle cannot be read as data: {error}"
         raise look.error(what, "save it again with a current torch") from None

@@ -8,6 +8,7 @@ from torch import Tensor
 from modswap.core.asked.job import Policy
 from modswap.io.formats.choice import recognised
 from modswap.io.formats.container import Container, named_tensors
+from modswap.io.raw.memory import enough_memory
 from modswap.io.recognise.look import look_at
 
 
@@ -23,7 +24,8 @@ def read(file: Path, policy: Policy) -> Container:
         UnsafeError: If it would have to build a class that is not allowed.
     """
     look = look_at(file)
-    return recognised(look).load(look, policy)
+    with enough_memory(file):
+        return recognised(look).load(look, policy)
 
 
 def tensors(container: Container) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from modswap.io.formats.format import Format, Swaps
 from modswap.io.formats.target import NO_FILE, refuse_target
 from modswap.io.pickled.data import UnreadableError
 from modswap.io.raw.atomic import digest, replacing
+from modswap.io.raw.memory import enough_memory
 from modswap.io.recognise.look import look_at
 from modswap.io.rewriting import Records, Rewriting
 
@@ -78,7 +79,8 @@ def prepare_rewriting(
     if row.rewrite is None or target.name not in {row.name, row.writes_as}:
         return None
     try:
-        return row.rewrite(container, swaps, policy)
+        with enough_memory(container.file):
+            return row.rewrite(container, swaps, policy)
     except UnreadableError:
         return None
 

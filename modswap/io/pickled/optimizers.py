@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modswap.core.decided.optimizer import Group, Parameter, Regrouped, Shape, regroup
+from modswap.core.decided.optimizer import Parameter, ParameterGroup, Regrouped, Shape, regroup
 from modswap.io.pickled.data import Instance
 from modswap.io.pickled.edit import remove_item, set_item
 from modswap.io.pickled.names import key_text
@@ -87,19 +87,19 @@ def _regrouped(optimizer: Any, parameters: Parameters) -> Regrouped | None:
     return regroup(groups, moments, parameters.before, parameters.after, parameters.swapped)
 
 
-def _groups(value: Any) -> list[Group]:
+def _groups(value: Any) -> list[ParameterGroup]:
     """Return the groups of an optimizer; none where one of them is not in the form of torch."""
     groups = [_group(group) for group in value] if isinstance(value, list) else []
     return [] if None in groups else [group for group in groups if group is not None]
 
 
-def _group(value: Any) -> Group | None:
+def _group(value: Any) -> ParameterGroup | None:
     held = mapping(value) or {}
     ids: Any = held.get("params")
     names = held.get("param_names") or []
     if not _is_list_of(ids, int, str) or not _is_list_of(names, str):
         return None
-    return Group(tuple(ids), tuple(names))
+    return ParameterGroup(tuple(ids), tuple(names))
 
 
 def _is_list_of(value: Any, *kinds: type) -> bool:

@@ -3,7 +3,6 @@
 import pickle
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
@@ -11,6 +10,9 @@ from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
 _PROTOCOL = 2
 _LARGEST_BININT = 1 << 31
 _TUPLES = {1: pickle.TUPLE1, 2: pickle.TUPLE2, 3: pickle.TUPLE3}
+
+
+_Step = Callable[["_Writer", Any], None]
 
 
 def write_pickle(value: Any, protocol: int = _PROTOCOL) -> tuple[bytes, tuple[Storage, ...]]:
@@ -30,49 +32,26 @@ def write_pickle(value: Any, protocol: int = _PROTOCOL) -> tuple[bytes, tuple[St
     return data, tuple(storage for _, storage in writer.storages.values())
 
 
-class _Code(bytes):
-    """Operations that wait to be written."""
-
-
-@dataclass(slots=True)
-class _Remember:
-    """A mark after a written object: it gets a number, by which it is written from then on."""
-
-    value: Any
-
-
-@dataclass(slots=True)
-class _Fill:
-    """A mark after a written object: its state and contents come next."""
-
-    made: Instance
-
-
 class _Writer:
-    """Write a pickle; values wait on a stack, so that deep ones do not nest in Python."""
+    """Write a pickle; steps wait on a stack, so that deep values do not nest in Python."""
 
     def __init__(self) -> None:
         self.storages: dict[tuple[int, str], tuple[str, Storage]] = {}
         self.out = bytearray()
         self.numbers: dict[Any, int] = {}
-        self.waiting: list[Any] = []
+        self.waiting: list[tuple[_Step, Any]] = []
         self.kept: list[Any] = []  # while an object is kept, no other gets its id
 
     def written(self, value: Any, protocol: int) -> bytes:
         self.out += pickle.PROTO + bytes([protocol])
-        self.waiting.append(value)
+        self.waiting.append((_Writer.write, value))
         while self.waiting:
-            item = self.waiting.pop()
-            kind = type(item)
-            if kind is _Code:
-                self.out += item
-            elif kind is _Remember:
-                self._remember(item)
-            else:
-                self._write(item, kind)
+            step, item = self.waiting.pop()
+            step(self, item)
         return bytes(self.out + pickle.STOP)
 
-    def _write(self, item: Any, kind: type) -> None:
+    def write(self, item: Any) -> None:
+        kind = type(item)
         known = self.numbers.get(item if kind is Name else id(item))
         if known is not None:
             self.out += _numbered(pickle.BINGET, pickle.LONG_BINGET, known)
@@ -82,20 +61,26 @@ class _Writer:
             raise UnreadableError(f"it holds {kind.__name__}, which cannot be written")
         step(self, item)
 
-    def _put(self, item: Any) -> None:
+    def number(self, item: Any) -> None:
+        """Give a written object the number by which it is written from then on."""
         self.numbers[item if type(item) is Name else id(item)] = number = len(self.numbers)
         self.kept.append(item)
         self.out += _numbered(pickle.BINPUT, pickle.LONG_BINPUT, number)
 
-    def _remember(self, item: _Remember) -> None:
-        number = self.numbers.get(id(item.value))
-        if number is None:
-            self._put(item.value)
+    def number_once(self, item: Any) -> None:
+        known = self.numbers.get(id(item))
+        if known is None:
+            self.number(item)
         else:  # it was inside itself, and has a number already
-            self.out += pickle.POP + _numbered(pickle.BINGET, pickle.LONG_BINGET, number)
+            self.out += pickle.POP + _numbered(pickle.BINGET, pickle.LONG_BINGET, known)
 
-    def _later(self, items: Iterable[Any]) -> None:
-        self.waiting += reversed(list(items))
+    def write_code(self, item: bytes) -> None:
+        self.out += item
+
+    def _later(self, values: Sequence[Any], *steps: tuple[_Step, Any]) -> None:
+        """Write values next, and do some steps afterwards."""
+        self.waiting += reversed(steps)
+        self.waiting += ((_Writer.write, value) for value in reversed(values))
 
     def write_none(self, item: None) -> None:
         del item
@@ -120,13 +105,13 @@ class _Writer:
     def write_str(self, item: str) -> None:
         data = item.encode("utf-8", "surrogatepass")
         self.out += pickle.BINUNICODE + struct.pack("<I", len(data)) + data
-        self._put(item)
+        self.number(item)
 
     def write_bytes(self, item: bytes) -> None:
         small = len(item) < 256
         head = pickle.SHORT_BINBYTES + bytes([len(item)]) if small else b""
         self.out += (head or pickle.BINBYTES + struct.pack("<I", len(item))) + item
-        self._put(item)
+        self.number(item)
 
     def write_tuple(self, item: tuple[Any, ...]) -> None:
         if not item:
@@ -134,55 +119,58 @@ class _Writer:
             return
         short = _TUPLES.get(len(item))
         self.out += b"" if short else pickle.MARK
-        self._later([*item, _Code(short or pickle.TUPLE), _Remember(item)])
+        code = (_Writer.write_code, short or pickle.TUPLE)
+        self._later(item, code, (_Writer.number_once, item))
 
     def write_list(self, item: list[Any]) -> None:
         self.out += pickle.EMPTY_LIST
-        self._put(item)
+        self.number(item)
         self._appended(item)
 
     def write_dict(self, item: dict[Any, Any]) -> None:
         self.out += pickle.EMPTY_DICT
-        self._put(item)
+        self.number(item)
         self._set(item.items())
 
     def write_name(self, item: Name) -> None:
         text = f"{item.module}\n{item.attribute}\n"
         self.out += pickle.GLOBAL + text.encode("utf-8", "surrogatepass")
-        self._put(item)
+        self.number(item)
 
     def write_storage(self, item: Storage) -> None:
         key, _ = self.storages.setdefault((item.home, item.key), (str(len(self.storages)), item))
         pid = ("storage", item.kind, key, item.location, item.count)
-        self._later([pid, _Code(pickle.BINPERSID)])
+        self._later([pid], (_Writer.write_code, pickle.BINPERSID))
 
-    def write_made(self, item: Instance) -> None:
-        code = pickle.REDUCE if item.how == "called" else pickle.NEWOBJ
-        parts: list[Any] = [item.what, item.args, _Code(code), _Remember(item)]
-        self._later([*parts, _Fill(item)])
+    def write_instance(self, item: Instance) -> None:
+        code = (_Writer.write_code, pickle.REDUCE if item.how == "called" else pickle.NEWOBJ)
+        number, fill = (_Writer.number_once, item), (_Writer.fill, item)
+        self._later([item.what, item.args], code, number, fill)
 
-    def write_fill(self, item: _Fill) -> None:
-        made = item.made
-        if made.state is not None:
-            self._later([made.state, _Code(pickle.BUILD)])
-        self._set(made.items)
-        self._appended(made.elements)
+    def fill(self, item: Instance) -> None:
+        """Write the state and the contents of a written object."""
+        if item.state is not None:
+            self._later([item.state], (_Writer.write_code, pickle.BUILD))
+        self._set(item.items)
+        self._appended(item.elements)
 
     def _appended(self, items: Sequence[Any]) -> None:
         if items:
-            self._later([_Code(pickle.MARK), *items, _Code(pickle.APPENDS)])
+            self._later(items, (_Writer.write_code, pickle.APPENDS))
+            self.waiting.append((_Writer.write_code, pickle.MARK))
 
     def _set(self, items: Iterable[tuple[Any, Any]]) -> None:
         flat = [part for pair in items for part in pair]
         if flat:
-            self._later([_Code(pickle.MARK), *flat, _Code(pickle.SETITEMS)])
+            self._later(flat, (_Writer.write_code, pickle.SETITEMS))
+            self.waiting.append((_Writer.write_code, pickle.MARK))
 
 
 def _numbered(short: bytes, long: bytes, number: int) -> bytes:
     return short + bytes([number]) if number < 256 else long + struct.pack("<I", number)
 
 
-_STEPS: dict[type, Callable[[_Writer, Any], None]] = {
+_STEPS: dict[type, _Step] = {
     type(None): _Writer.write_none,
     bool: _Writer.write_bool,
     int: _Writer.write_int,
@@ -194,6 +182,5 @@ _STEPS: dict[type, Callable[[_Writer, Any], None]] = {
     dict: _Writer.write_dict,
     Name: _Writer.write_name,
     Storage: _Writer.write_storage,
-    Instance: _Writer.write_made,
-    _Fill: _Writer.write_fill,
+    Instance: _Writer.write_instance,
 }

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from modswap.core.errors import CheckpointError
+from modswap.io.raw.memory import enough_memory
 
 if sys.platform != "win32":  # pragma: no branch - Windows has no such module
     import fcntl
@@ -40,7 +41,7 @@ def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]
     if target.exists() and not force:
         raise exists(out)
     try:
-        with _temporary(target.parent, folder=folder) as temporary:
+        with enough_memory(out), _temporary(target.parent, folder=folder) as temporary:
             yield temporary
             if folder:
                 _put_folder(temporary, target)

@@ -7,7 +7,7 @@ from typing import Any
 from modswap.core.asked.recipe import Rule
 from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
-from modswap.core.seen.site import Call, Layout, Site
+from modswap.core.seen.site import ANY_SITE_LAYOUT, Call, Layout, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.io.formats.survey import FileSite
 from modswap.io.pickled.modules import Sizes
@@ -76,7 +76,8 @@ def _layout(known: FileSite, rule: Rule) -> Layout:
     if known.site.layout is not None:
         return known.site.layout
     what = "the layout of its tensors is not known without a forward pass"
-    raise ShapeError(what, known.site.path, "set `layout: NCHW`, NHWC or NLC in the rule")
+    fix = "set `layout: NCHW`, NHWC or NLC in the rule"
+    raise ShapeError(what, known.site.path, fix, settings=ANY_SITE_LAYOUT)
 
 
 def _channels(known: FileSite, rule: Rule, row: Replacement) -> int:

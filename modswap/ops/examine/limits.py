@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from modswap.core.decided.cost import Cost, judge_limits, limits_of
+from modswap.core.decided.cost import PassCost, judge_limits, limits_of
 from modswap.core.errors import ModswapError
 from modswap.core.finding import Finding
 from modswap.ops.examine.bench import Bench
@@ -60,7 +60,7 @@ class _Measures:
         return self._ways[name]()
 
     @cached_property
-    def _cost(self) -> Cost:
+    def _cost(self) -> PassCost:
         prepared = self._bench.prepared
         return costs_of(self._bench.model, prepared.cases[0], seed=prepared.seed).model
 

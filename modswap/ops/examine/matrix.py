@@ -100,7 +100,7 @@ def _differences(bench: Bench, run: _Run) -> list[Finding]:
     if run.case.autocast:  # which chooses dtypes operation by operation
         old, new = _of_any_precision(old), _of_any_precision(new)
     return [
-        Finding("matrix", problem.path, "failed", problem.what + _with(run), problem.fix)
+        replace(problem, check="matrix", what=problem.what + _with(run))
         for problem in judge([old], [new], paths).problems
     ]
 
@@ -139,11 +139,14 @@ def variants(cases: tuple[Case, ...], verify: Verify, *, thorough: bool) -> tupl
         thorough: Whether every combination is run.
     """
     asked = {str(case.key) for case in cases}
-    firsts = {str(case.call): case for case in reversed(cases)}  # of each call, in any order
-    calls = dict.fromkeys(str(case.call) for case in cases)
-    bases = [replace(firsts[call], mode="eval", dtype=None) for call in calls]
-    vary = _product if thorough else _alone
-    found = (case for base in bases[: None if thorough else 1] for case in vary(base, verify))
+    bases: dict[str, Case] = {}
+    for case in cases:
+        bases.setdefault(str(case.call), replace(case, mode="eval", dtype=None))
+    firsts = list(bases.values())
+    if thorough:
+        found = [case for base in firsts for case in _product(base, verify)]
+    else:
+        found = list(_alone(firsts[0], verify))
     named = {str(case.key): case for case in found}
     return tuple(case for key, case in named.items() if key not in asked)
 

@@ -1,7 +1,7 @@
 """Compare how often sites run where no hook watches them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,8 +43,7 @@ def reached(bench: Bench) -> Iterator[Finding]:
             unreal = False
             before = _counts(model, olds, case, bench, unreal=unreal)
     after = _counts(bench.model, news, case, bench, unreal=unreal)
-    cases = zip(bench.prepared.cases, bench.after, strict=True)
-    watched = next((trace.seen.by_path() for at, trace in cases if at.mode == case.mode), {})
+    watched = _calls_in(bench, case.mode)
     for built in bench.prepared.built:
         paths = [site.path for site in built.sites]
         first = paths[0]
@@ -57,6 +56,12 @@ def reached(bench: Bench) -> Iterator[Finding]:
                 same_class=type(olds[path]) is type(built.module),
             )
             yield runs.finding(path)
+
+
+def _calls_in(bench: Bench, mode: str) -> Mapping[str, Sequence[Any]]:
+    """Return the calls of each module in the first pass of a mode after the swap."""
+    passes = zip(bench.prepared.cases, bench.after, strict=True)
+    return next((trace.seen.by_path() for case, trace in passes if case.mode == mode), {})
 
 
 def _raised(counts: Counter[str] | Exception) -> Exception | None:

@@ -1,4 +1,4 @@
-"""Locking what was checked, and holding later checks to it; loads no torch."""
+"""Write checked recipes into a lock file, and compare later checks with it; loads no torch."""
 
 import platform
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from modswap.io.lock import digest_of_recipe, fingerprint, key_of, read_lock, wr
 
 
 def lock(outcomes: Sequence[Outcome], file: Path) -> bool:
-    """Write what was checked into a lock file, if all of it holds; return whether it does.
+    """Write the checked recipes into a lock file if all hold; return whether they do.
 
     Raises:
-        UsageError: If a file that is no lock file is there, or a recipe came by standard input.
+        UsageError: If another kind of file is there, or a recipe came from standard input.
         CheckpointError: If it cannot be written.
     """
     if not all(outcome.ok for outcome in outcomes):
@@ -30,7 +30,7 @@ def locked_entries(recipes: Sequence[str], file: Path) -> tuple[Entry, ...]:
     """Return the entries of recipes in a lock file, in their order.
 
     Raises:
-        UsageError: If there is no lock file, or it has no entry for one of them.
+        UsageError: If there is no lock file, or no entry for one of the recipes.
     """
     known = read_lock(file).recipes
     keys = {recipe: key_of(recipe, file) for recipe in recipes}
@@ -45,18 +45,18 @@ def locked_entries(recipes: Sequence[str], file: Path) -> tuple[Entry, ...]:
     return tuple(known[keys[recipe]] for recipe in recipes)
 
 
-def held(outcome: Outcome, then: Entry, file: Path) -> Outcome:
-    """Return an outcome with an error for everything that drifted since it was locked.
+def compared(outcome: Outcome, entry: Entry, file: Path) -> Outcome:
+    """Return an outcome with an error for each fact that differs from its lock entry.
 
     Args:
-        outcome: What the check found.
-        then: What was locked.
+        outcome: The result of the check.
+        entry: The facts in the lock file.
         file: The lock file.
     """
     if not outcome.checkpoint:
         return outcome  # its recipe could not be read
     try:
-        found: tuple[ModswapError, ...] = drifts(then, _entry(outcome, file), outcome.recipe)
+        found: tuple[ModswapError, ...] = drifts(entry, _entry(outcome, file), outcome.recipe)
     except CheckpointError as error:
         found = (error,) if outcome.ok else ()
     if outcome.error is not None:

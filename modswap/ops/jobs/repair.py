@@ -1,4 +1,4 @@
-"""Finding the smallest change to a recipe with which a check passes, by checking it."""
+"""Find the smallest edit of a recipe with which its check passes, by running the check."""
 
 import time
 from collections import deque
@@ -18,15 +18,16 @@ from modswap.ops.examine.table import examination_names
 from modswap.ops.jobs.replace import check_file
 from modswap.ops.recipes import parse_recipe, read_recipe
 
-MOST_EDITS = 3
+MAX_EDITS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What finding a remedy may cost.
+    """Bounds on the search for a remedy.
 
     Args:
-        seconds: Wall time; a check that would go beyond it, by what the last one took, is not made.
+        seconds: Wall time; a check that would exceed it, if it took as long as the last one, is not
+            run.
         tries: Number of checks.
     """
 
@@ -34,20 +35,36 @@ class Budget:
     tries: int
 
 
-OFFER, FIX = Budget(5.0, 20), Budget(120.0, 100)
+OFFER_BUDGET, FIX_BUDGET = Budget(5.0, 20), Budget(120.0, 100)
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """A change to a recipe that was checked.
+    """An edit of a recipe that was checked to pass.
 
     Args:
-        words: What is set, and where: `adapt: true (swap.yaml:7)`.
-        recipe: The recipe with it.
+        words: The keys that are set, and their lines: `adapt: true (swap.yaml:7)`.
+        recipe: The edited recipe.
     """
 
     words: str
     recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A check that failed.
+
+    Args:
+        error: The error.
+        seconds: Wall time of the check.
+        broken: Examinations that failed. The other examinations run only on candidates that pass
+            these.
+    """
+
+    error: ModswapError
+    seconds: float
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,66 +74,63 @@ class _Attempt:
     error: ModswapError
 
 
-def find_remedy(
-    job: Job, error: ModswapError, cost: float, budget: Budget, broken: Sequence[str] = ()
-) -> Remedy | None:
-    """Return the smallest change that was found to pass, or None.
+def find_remedy(job: Job, failed: Failed, budget: Budget) -> Remedy | None:
+    """Return the smallest edit of a recipe that was checked to pass, or None.
 
     Args:
         job: The check that failed.
-        error: How.
-        cost: Seconds that it took.
-        budget: What this may take.
-        broken: Examinations that failed. The others are made only of what passes without them.
+        failed: Its error and its cost.
+        budget: Bounds on the search.
     """
-    if not isinstance(error, MENDED):
+    if not isinstance(failed.error, MENDED):
         return None
     started = time.monotonic()
-    waiting = deque([_Attempt(job.recipe, (), error)])
+    seconds = failed.seconds
+    waiting = deque([_Attempt(job.recipe, (), failed.error)])
     seen: set[frozenset[Edit]] = set()
     tries = count(1)
     while waiting:
-        for attempt in _next(waiting.popleft(), seen):
+        for attempt in _edited(waiting.popleft(), seen):
             begun = time.monotonic()
-            if begun - started + cost > budget.seconds or next(tries) > budget.tries:
+            if begun - started + seconds > budget.seconds or next(tries) > budget.tries:
                 return None
-            tried = replace(job, recipe=attempt.recipe)
-            failed = _failure(_only(tried, broken)) or _failure(tried)
-            if failed is None:
+            candidate = replace(job, recipe=attempt.recipe)
+            error = _error_of(_limited(candidate, failed.broken)) or _error_of(candidate)
+            if error is None:
                 return Remedy(_words(attempt), attempt.recipe)
-            cost = time.monotonic() - begun
-            if len(attempt.edits) < MOST_EDITS and isinstance(failed, MENDED):
-                waiting.append(replace(attempt, error=failed))
+            seconds = time.monotonic() - begun
+            if len(attempt.edits) < MAX_EDITS and isinstance(error, MENDED):
+                waiting.append(replace(attempt, error=error))
     return None
 
 
-def _next(attempt: _Attempt, seen: set[frozenset[Edit]]) -> list[_Attempt]:
-    """Return an attempt with each further edit that could mend its error."""
+def _edited(attempt: _Attempt, seen: set[frozenset[Edit]]) -> list[_Attempt]:
+    """Return an attempt with each further edit that could remove its error."""
     done = {edit.place for edit in attempt.edits}
-    found = []
+    source = attempt.recipe.source
+    attempts = []
     for edit in candidates(attempt.error, attempt.recipe):
         edits = (*attempt.edits, edit)
         if edit.place in done or frozenset(edits) in seen:
             continue
         seen.add(frozenset(edits))
-        source = attempt.recipe.source
         try:
             recipe = parse_recipe(edited(source.text, edit), source.name, source.folder)
         except RecipeError:
             continue
-        found.append(_Attempt(recipe, edits, attempt.error))
-    return found
+        attempts.append(_Attempt(recipe, edits, attempt.error))
+    return attempts
 
 
-def _only(job: Job, wanted: Sequence[str]) -> Job:
-    """Return a check with few examinations."""
+def _limited(job: Job, wanted: Sequence[str]) -> Job:
+    """Return a check that runs only some examinations."""
     skip = tuple(name for name in examination_names() if name not in wanted)
     verify = job.recipe.verify
     verify = verify.model_copy(update={"skip": (*verify.skip, *skip), "thorough": False})
     return replace(job, recipe=job.recipe.model_copy(update={"verify": verify}), thorough=False)
 
 
-def _failure(job: Job) -> ModswapError | None:
+def _error_of(job: Job) -> ModswapError | None:
     try:
         return check_file(job).error
     except ModswapError as error:
@@ -125,17 +139,16 @@ def _failure(job: Job) -> ModswapError | None:
 
 def _words(attempt: _Attempt) -> str:
     source = attempt.recipe.source
-    told = [f"{one.words} ({source.name}:{source.line(*one.place)[0]})" for one in attempt.edits]
-    return ", ".join(told)
+    return ", ".join(f"{e.words} ({source.name}:{source.line(*e.place)[0]})" for e in attempt.edits)
 
 
-def check_and_mend(job: Job, progress: Progress, *, fix: bool) -> Outcome:
-    """Check a recipe; where it fails, say which small change would pass, or make it.
+def check_and_repair(job: Job, progress: Progress, *, fix: bool) -> Outcome:
+    """Check a recipe; if it fails, look for a small edit that would pass, and suggest or make it.
 
     Args:
-        job: What to check.
-        progress: Told what is being done.
-        fix: Whether to change the recipe's file, and to check it again.
+        job: The check.
+        progress: Called with a line at each step.
+        fix: Whether to edit the recipe's file and to check it again.
 
     Raises:
         ModswapError: As `check_file`; or if the recipe's file cannot be written.
@@ -144,49 +157,39 @@ def check_and_mend(job: Job, progress: Progress, *, fix: bool) -> Outcome:
     try:
         outcome = check_file(job, progress)
     except ModswapError as error:
-        cost = time.monotonic() - started
-        remedy = _sought(job, error, cost, progress, fix=fix)
-        if fix and remedy is not None:
-            return _mended(job, remedy, progress)
-        raise _offered(error, remedy, fix=fix) from error
+        failed = Failed(error, time.monotonic() - started)
+        repaired = _repair(job, failed, progress, fix=fix)
+        if isinstance(repaired, ModswapError):
+            raise repaired from error
+        return repaired
     if outcome.error is None:
         return outcome
     findings = () if outcome.verdict is None else outcome.verdict.findings
-    broken = tuple(found.check for found in findings if found.status == "failed")
-    cost = outcome.seconds if broken else 0.0  # without examinations it is quick
-    remedy = _sought(job, outcome.error, cost, progress, fix=fix, broken=broken)
-    if fix and remedy is not None:
-        return _mended(job, remedy, progress)
-    return replace(outcome, error=_offered(outcome.error, remedy, fix=fix))
+    broken = tuple(finding.check for finding in findings if finding.status == "failed")
+    seconds = outcome.seconds if broken else 0.0  # a check without examinations is quick
+    repaired = _repair(job, Failed(outcome.error, seconds, broken), progress, fix=fix)
+    return replace(outcome, error=repaired) if isinstance(repaired, ModswapError) else repaired
 
 
-def _sought(
-    job: Job,
-    error: ModswapError,
-    cost: float,
-    progress: Progress,
-    *,
-    fix: bool,
-    broken: Sequence[str] = (),
-) -> Remedy | None:
-    budget = FIX if fix else OFFER
-    if isinstance(error, MENDED) and cost <= budget.seconds:
-        progress("looking for a change to the recipe that would pass")
-    return find_remedy(job, error, cost, budget, broken)
-
-
-def _mended(job: Job, remedy: Remedy, progress: Progress) -> Outcome:
+def _repair(job: Job, failed: Failed, progress: Progress, *, fix: bool) -> Outcome | ModswapError:
+    """Return the outcome of the edited recipe, or the error with advice."""
+    budget = FIX_BUDGET if fix else OFFER_BUDGET
+    if isinstance(failed.error, MENDED) and failed.seconds <= budget.seconds:
+        progress("looking for an edit of the recipe that would pass")
+    remedy = find_remedy(job, failed, budget)
+    if not (fix and remedy):
+        return _with_advice(failed.error, remedy, fix=fix)
     source = job.recipe.source
     rewrite(Path(source.name), source.text, remedy.recipe.source.text)
     again = replace(job, recipe=read_recipe(source.name))
     return replace(check_file(again, progress), fixed=remedy.words)
 
 
-def _offered(error: ModswapError, remedy: Remedy | None, *, fix: bool) -> ModswapError:
-    """Return an error whose advice names the change that would pass."""
+def _with_advice(error: ModswapError, remedy: Remedy | None, *, fix: bool) -> ModswapError:
+    """Return an error whose advice names the edit that would pass."""
     if remedy is None and not (fix and isinstance(error, MENDED)):
         return error
-    told = f"would pass with: {remedy.words}" if remedy else "no small change was found to pass"
-    advised = error.fix if error.fix.endswith("?") else f"{error.fix};"
-    advice = f"{advised} {told}" if error.fix else told
+    advice = f"would pass with: {remedy.words}" if remedy else "no small change was found to pass"
+    if error.fix:
+        advice = f"{error.fix}{'' if error.fix.endswith('?') else ';'} {advice}"
     return error.with_fix(advice)

@@ -1,7 +1,7 @@
 """The main job and its dry run: a file in, a changed file out, with proof."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,13 @@ from modswap.io.formats.target import refuse_target
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.allowed import with_recipe
 from modswap.ops.load.model import Loaded
-from modswap.ops.measure.memory import MAX_READ_BYTES, bounds_of, check_memory, check_swapped_memory
+from modswap.ops.measure.memory import (
+    MAX_READ_BYTES,
+    Bound,
+    bounds_of,
+    check_memory,
+    check_swapped_memory,
+)
 from modswap.ops.outcomes import count_params, failure, site_outcomes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.forward import named_tensors
@@ -27,12 +33,12 @@ def replace_file(job: Job, progress: Progress = silent) -> Outcome:
     """Swap modules in a file: plan, swap, verify, write, prove.
 
     Args:
-        job: What to do. Without `out` nothing is written.
-        progress: Told what is being done.
+        job: The file, the recipe and the target. Without `out` nothing is written.
+        progress: Called with a line at each step.
 
     Raises:
-        ModswapError: For whatever stops it before the verification; what the verification finds
-            is in the outcome's `error`.
+        ModswapError: If the swap cannot be prepared. An error of the verification or the writing
+            is the outcome's `error`.
     """
     return _run(job, "replace", progress, unreal=False)
 
@@ -41,8 +47,8 @@ def check_file(job: Job, progress: Progress = silent) -> Outcome:
     """Do all of `replace_file` but the writing, without reading the weights.
 
     Args:
-        job: What to check; its `out` is passed over.
-        progress: Told what is being done.
+        job: The file and the recipe; its `out` is ignored.
+        progress: Called with a line at each step.
 
     Raises:
         ModswapError: As `replace_file`.
@@ -52,53 +58,67 @@ def check_file(job: Job, progress: Progress = silent) -> Outcome:
 
 def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome:
     started = time.monotonic()
-    recipe, subject = job.recipe, with_recipe(job.subject, job.recipe)
+    subject = with_recipe(job.subject, job.recipe)
     if job.out is not None:
         refuse_target(subject.file, job.out, force=job.force)
     progress(f"loading {subject.file}")
-    loaded = reopen(_bounded(subject, job.out, unreal=unreal), recipe)
+    loaded = reopen(_bounded(subject, job.out, unreal=unreal), job.recipe)
     writer = Writer(replace(job, subject=subject), loaded, progress, unread=unreal)
     large = () if unreal else _too_large(loaded)
-    unreal = unreal or bool(large)
-    calls = calls_of(subject.inputs) or (() if recipe.inputs else example_calls(loaded.model))
-    bounds = bounds_of(job, unreal=unreal)
-    first = cases_of(calls or calls_of(recipe.inputs), recipe.verify)
-    check_memory(loaded.model, first, bounds, seed=recipe.seed)
-    prepared = prepare(loaded.model, recipe, calls, unreal=unreal, progress=progress)
+    bounds = bounds_of(job, unreal=unreal or bool(large))
+    prepared = _prepared(writer, bounds, unreal=unreal or bool(large))
     params = count_params(loaded.model)
     outcome = Outcome(
         command=command,
         checkpoint=str(job.subject.file),
-        recipe=recipe.source.name,
+        recipe=job.recipe.source.name,
         plan=prepared.plan,
         sites=site_outcomes(prepared),
         params_before=params,
         params_after=params,
         notes=(*loaded.container.notes, *large, *prepared.notes),
     )
+    outcome = _swapped(writer, prepared, outcome, bounds)
+    return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _prepared(writer: Writer, bounds: Sequence[Bound], *, unreal: bool) -> Prepared:
+    """Run the reference passes, if they fit into memory, and build the new modules."""
+    model, recipe = writer.loaded.model, writer.job.recipe
+    given = calls_of(writer.job.subject.inputs)
+    calls = given or (() if recipe.inputs else example_calls(model))
+    first = cases_of(calls or calls_of(recipe.inputs), recipe.verify)
+    check_memory(model, first, bounds, seed=recipe.seed)
+    return prepare(model, recipe, calls, unreal=unreal, progress=writer.progress)
+
+
+def _swapped(
+    writer: Writer, prepared: Prepared, outcome: Outcome, bounds: Sequence[Bound]
+) -> Outcome:
+    """Swap, verify, examine and write; an error that stops it is the outcome's `error`."""
+    job, loaded = writer.job, writer.loaded
     try:
         check_swapped_memory(loaded.model, prepared, bounds)
-        with verified(loaded.model, prepared, progress) as standing:
+        with verified(loaded.model, prepared, writer.progress) as standing:
             bench = Bench(
                 loaded.model,
                 prepared,
                 standing.after,
                 standing.old,
-                recipe,
-                subject,
-                thorough=job.thorough or recipe.verify.thorough,
+                job.recipe,
+                job.subject,
+                thorough=job.thorough or job.recipe.verify.thorough,
                 keys=_keys(loaded),
-                write=_writing(writer, outcome, prepared),
-                progress=progress,
+                write=_copy_writer(writer, outcome, prepared),
+                progress=writer.progress,
             )
             verdict = examined(standing.verdict, bench)
             outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
             if not verdict.ok:
                 raise failure(verdict)
-            outcome = writer.finish(outcome, prepared)
+            return writer.finish(outcome, prepared)
     except ModswapError as error:
-        outcome = replace(outcome, error=error)
-    return replace(outcome, seconds=time.monotonic() - started)
+        return replace(outcome, error=error)
 
 
 def _keys(loaded: Loaded) -> tuple[str, ...]:
@@ -108,22 +128,24 @@ def _keys(loaded: Loaded) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str))
 
 
-def _writing(writer: Writer, outcome: Outcome, prepared: Prepared) -> Callable[[Path], Path] | None:
-    """Return what writes the swapped model into a folder; None for a dry run."""
+def _copy_writer(
+    writer: Writer, outcome: Outcome, prepared: Prepared
+) -> Callable[[Path], Path] | None:
+    """Return a function that writes the swapped model into a folder; None for a dry run."""
     if writer.job.out is None:
         return None
     return lambda folder: writer.write_copy(folder, outcome, prepared)
 
 
 def _bounded(subject: Subject, out: Path | None, *, unreal: bool) -> Subject:
-    """Return the subject with a bound to the weights that are read where they cannot be mapped."""
+    """Return the subject with a bound on the weights to read where the file cannot be mapped."""
     if out is not None and has_known_ending(out):
-        return subject  # what is written in another format has to be read
+        return subject  # to write another format, all weights are read
     return replace(subject, policy=replace(subject.policy, most=0 if unreal else MAX_READ_BYTES))
 
 
 def _too_large(loaded: Loaded) -> tuple[str, ...]:
-    """Return in words that a model is too large to be run on its weights; empty if it is not."""
+    """Return a note if a model is too large to run on its weights, else nothing."""
     held = {id(t): t.nbytes for t in named_tensors(loaded.model).values()}
     nbytes = sum(held.values())
     if nbytes <= MAX_READ_BYTES:

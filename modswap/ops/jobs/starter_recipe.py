@@ -1,4 +1,4 @@
-"""A first recipe for a file: the likely targets, their observed sizes, a rule that works."""
+"""A first recipe for a file: likely targets, their observed sizes, and a rule that holds."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -23,11 +23,11 @@ from modswap.ops.swap import prepare, verified
 from modswap.ops.trace.passes import Trace, trace
 from modswap.ops.trace.sites import sites_of
 
-SIZES = (224, 256, 128, 64, 32, 512)  # tried in this order where no input is given
+IMAGE_SIZES = (224, 256, 128, 64, 32, 512)  # tried in this order where no input is given
 NAMES = ("attention", "attn", "gate", "se", "cbam", "scse", "eca", "mixer")
-SHOWN = 12  # targets listed in the recipe
-TRIED = 12  # targets tried until one holds
-# what is tried, and which of its arguments a reader may want to set
+LISTED_TARGETS = 12  # in the recipe's comment
+TRIED_TARGETS = 12  # of each kind
+# modules to try, and the arguments that a reader may want to set
 MODULES = {
     "BiLevelRoutingAttention": "{num_heads: 8, n_win: 7, topk: 4, auto_pad: true}",
     "MultiHeadSelfAttention": "{num_heads: 8}",  # where a class token makes no map
@@ -48,11 +48,11 @@ class Target:
 
 
 def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
-    """Return a commented recipe for a file, whose rule was tried and holds.
+    """Return a commented recipe for a file; its rule was tried and holds.
 
     Args:
         subject: The file; without `inputs` common image sizes are tried.
-        progress: Told what is being done.
+        progress: Called with a line at each step.
 
     Raises:
         ModswapError: If the file cannot be loaded, no input fits, or no target holds.
@@ -60,8 +60,8 @@ def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
     progress(f"loading {subject.file}")
     loaded = reopen(subject)
     progress("looking for an input that fits")
-    one, call = _first_pass(loaded.model, subject)
-    targets = sorted(_targets(sites_of(loaded.model, (one,))), key=lambda t: not t.likely)
+    traced, call = _first_pass(loaded.model, subject)
+    targets = sorted(_targets(sites_of(loaded.model, (traced,))), key=lambda t: not t.likely)
     progress("trying a rule")
     site, module = _working(loaded, subject, call, targets)
     return _render(subject, call, site, module, targets)
@@ -73,24 +73,24 @@ def _first_pass(model: nn.Module, subject: Subject) -> tuple[Trace, DummyCall]:
     calls = [DummyCall(subject.inputs, {})] if subject.inputs else [*own, *_guesses(model)]
     failed: Trace | None = None
     for call in calls:
-        one = trace(model, Case(call), unreal=True)
-        if one.cause is not None:
-            one = trace(model, Case(call))
-        if one.cause is None:
-            return one, call
-        failed = failed or one
-    tried = ", ".join(map(str, calls)) or "none, for no layer tells what an input looks like"
+        traced = trace(model, Case(call), unreal=True)
+        if traced.cause is not None:
+            traced = trace(model, Case(call))
+        if traced.cause is None:
+            return traced, call
+        failed = failed or traced
+    tried = ", ".join(map(str, calls)) or "none, since no layer shows the shape of an input"
     why = f"; the first was refused: {failed.seen.error}" if failed else ""
     what = f"no dummy input fits; tried: {tried}{why}"
     raise UsageError(what, str(subject.file), "give one: `--input 1,3,224,224`")
 
 
 def _guesses(model: nn.Module) -> Iterator[DummyCall]:
-    """Yield inputs that the model's first layer would take."""
+    """Yield inputs that the model's first layer accepts."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             channels = module.in_channels
-            shapes = [(1, channels, size, size) for size in SIZES]
+            shapes = [(1, channels, size, size) for size in IMAGE_SIZES]
             yield from (DummyCall((TensorInput(shape=shape),), {}) for shape in shapes)
             return
         if isinstance(module, nn.Embedding):
@@ -104,12 +104,12 @@ def _guesses(model: nn.Module) -> Iterator[DummyCall]:
 
 
 def _targets(sites: Sequence[Site]) -> Iterator[Target]:
-    """Yield the sites that give back a map or tokens of the shape that they take."""
+    """Yield the sites whose output is a map or tokens of the shape of their input."""
     for site in sites:
         seen, output = site.input, site.output
         if seen is None or output is None or site.layout is None:
             continue
-        # what a norm does cannot be done by an attention
+        # an attention cannot take the place of a norm
         if site.params == 0 or "Norm" in site.short_class or difference(seen, output) is not None:
             continue
         words = _words(f"{site.path.rpartition('.')[2]} {site.short_class}")
@@ -117,31 +117,31 @@ def _targets(sites: Sequence[Site]) -> Iterator[Target]:
 
 
 def _words(name: str) -> set[str]:
-    """Return the words that a name is made of: `self_attn SEBlock` is self, attn, se, block."""
+    """Return the words of a name: `self_attn SEBlock` is self, attn, se, block."""
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
 
 
 def _working(
     loaded: Loaded, subject: Subject, call: DummyCall, targets: Sequence[Target]
 ) -> tuple[Site, str]:
-    """Return the first target whose swap holds, and for what; the model is as it was afterwards."""
+    """Return the first target whose swap holds, and the new module; the model stays as it is."""
     first: ModswapError | None = None
     likely = [target.site for target in targets if target.likely]
     others = [target.site for target in targets if not target.likely]
-    for sites, module in product((likely[:TRIED], others[:TRIED]), MODULES):
+    for sites, module in product((likely[:TRIED_TARGETS], others[:TRIED_TARGETS]), MODULES):
         for site in sites:
             error = _tried(loaded.model, _recipe(subject, call, site, module))
             if error is None:
                 return site, module
             first = first or error
     names = " or ".join(MODULES)
-    what = f"none of {len(targets)} modules that keep their shape takes {names}"
+    what = f"none of {len(targets)} modules that keep their shape can be replaced by {names}"
     why = f"; the first try: {first.what}" if first else ""
     raise UsageError(what + why, str(subject.file), "run `modswap tree --input …` to look around")
 
 
 def _tried(model: nn.Module, recipe: Recipe) -> ModswapError | None:
-    """Return why a recipe does not hold, or None; the model is as it was afterwards."""
+    """Return the error of a recipe that does not hold, or None; the model stays as it is."""
     old = dict(model.named_modules(remove_duplicate=False))
     try:
         prepared = prepare(model, recipe, unreal=True)
@@ -179,7 +179,7 @@ def _rule(site: Site, module: str) -> list[str]:
 
 
 def _quoted(path: str) -> str:
-    """Return a path as a pattern that selects it alone, in YAML's quotes."""
+    """Return a quoted YAML pattern that selects only this path."""
     special = any(character in path for character in "*?[]{}")
     return f'"{path}"' if not special else f"'re:{_escaped(path)}'"
 
@@ -198,12 +198,14 @@ def _render(
         f"#   modswap check {name} -c RECIPE                  # the dry run",
         f"#   modswap replace {name} -c RECIPE -o OUT         # the swap",
         "#",
-        "# Modules that keep the shape they are given, and could be replaced:",
+        "# Modules whose output has the shape of their input, and that could be replaced:",
     ]
-    width = max(len(target.site.path) for target in targets[:SHOWN])
-    lines += [f"#   {t.site.path:<{width}}  {_seen(t.site)}" for t in targets[:SHOWN]]
-    if len(targets) > SHOWN:
-        lines.append(f"#   … and {len(targets) - SHOWN} more: modswap tree {name} --input …")
+    width = max(len(target.site.path) for target in targets[:LISTED_TARGETS])
+    lines += [f"#   {t.site.path:<{width}}  {_seen(t.site)}" for t in targets[:LISTED_TARGETS]]
+    if len(targets) > LISTED_TARGETS:
+        lines.append(
+            f"#   … and {len(targets) - LISTED_TARGETS} more: modswap tree {name} --input …"
+        )
     head = _head(subject, call)
     rule = _rule(site, module)
     lines += ["", *head, *rule]

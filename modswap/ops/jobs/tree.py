@@ -1,33 +1,32 @@
-"""Reading a checkpoint's module tree; without torch where nothing has to be built."""
-
-from collections.abc import Callable
+"""Read a checkpoint's module tree, without torch where no model has to be built."""
 
 from modswap.core.asked.job import Subject
+from modswap.core.progress import Progress, silent
 from modswap.core.seen.tree import Tree
 from modswap.io.formats.outline import outline
 
 
-def read_tree(subject: Subject, progress: Callable[[str], None] = lambda _: None) -> Tree:
+def read_tree(subject: Subject, progress: Progress = silent) -> Tree:
     """Return the module tree of a file.
 
     Without dummy inputs, factory or `trust` the file is read as data: neither its classes nor torch
-    are needed, and what would have to be allowed to load it is told. Else it is loaded.
+    are needed, and a note names the classes that loading it needs. Otherwise the file is loaded.
 
     Args:
-        subject: The file; its `inputs` ask for shapes.
-        progress: Told what is being done.
+        subject: The file; with `inputs`, the tree has shapes.
+        progress: Called with a line at each step.
 
     Raises:
         CheckpointError: If the file cannot be read.
-        UnsafeError: If it would have to build what is not allowed.
-        UsageError: If shapes are asked for and nobody says how to build the model.
+        UnsafeError: If loading the file needs classes that are not allowed.
+        UsageError: If `inputs` are given and the file holds weights without a factory.
         InputError: If the dummy input does not fit the model.
     """
     if not (subject.inputs or subject.factory or subject.policy.trust):
         progress(f"reading {subject.file}")
-        found = outline(subject.file)
-        if found is not None:
-            return found
-    from modswap.ops.jobs.built_tree import build_tree
+        tree = outline(subject.file)
+        if tree is not None:
+            return tree
+    from modswap.ops.jobs.model_tree import build_tree
 
     return build_tree(subject, progress)

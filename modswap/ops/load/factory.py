@@ -14,7 +14,7 @@ from modswap.ops.run.describe import one_line
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """How to build a model for a file of weights.
+    """The function that builds the model for a file of weights.
 
     Args:
         build: Called without arguments.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from modswap.core.decided.cost import Cost
+from modswap.core.decided.cost import PassCost
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.measure.meter import LikeCpu, Meter
 from modswap.ops.run.describe import one_line
@@ -49,8 +49,8 @@ class Costs:
         unknown: Why a module's cost is not known, by path.
     """
 
-    model: Cost
-    sites: Mapping[str, Cost] = field(default_factory=dict)
+    model: PassCost
+    sites: Mapping[str, PassCost] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -74,7 +74,7 @@ def costs_of(
     run = _Pass(model, case, pass_dtype(model, case), seed)
     inference, calls = run.counted(watched=watched or {})
     training, _ = run.counted(gradients=True)
-    sites: dict[str, Cost] = {}
+    sites: dict[str, PassCost] = {}
     unknown: dict[str, str] = {}
     for path, module in (watched or {}).items():
         try:
@@ -96,8 +96,8 @@ def peak_of(model: nn.Module, case: Case, *, seed: int = 0) -> int:
     return meter.peak
 
 
-def _cost(module: nn.Module, inference: Meter, training: Meter) -> Cost:
-    return Cost(
+def _cost(module: nn.Module, inference: Meter, training: Meter) -> PassCost:
+    return PassCost(
         params=sum(parameter.numel() for parameter in module.parameters()),
         flops=inference.flops,
         activation_bytes=sum(training.saved.values()),
@@ -244,7 +244,7 @@ def _emptied(value: Any) -> Any:
     return tree_map(empty, value)
 
 
-def _site(module: nn.Module, calls: Sequence[Given], dtype: torch.dtype | None) -> Cost:
+def _site(module: nn.Module, calls: Sequence[Given], dtype: torch.dtype | None) -> PassCost:
     """Return the cost of the calls of a module, one after another."""
     if not calls:
         raise ValueError("the pass does not reach it")
@@ -252,7 +252,7 @@ def _site(module: nn.Module, calls: Sequence[Given], dtype: torch.dtype | None) 
         _cost(module, _alone(module, dtype, call), _alone(module, dtype, call, gradients=True))
         for call in calls
     ]
-    return Cost(
+    return PassCost(
         params=found[0].params,
         flops=sum(cost.flops for cost in found),
         activation_bytes=sum(cost.activation_bytes for cost in found),
@@ -279,7 +279,7 @@ def _alone(
         return metered(module, tensors, args, kwargs, gradients=gradients)
 
 
-def real_costs(model: nn.Module, args: tuple[Any, ...]) -> Cost:
+def real_costs(model: nn.Module, args: tuple[Any, ...]) -> PassCost:
     """Return the same numbers counted on a real pass, which allocates memory, to compare them.
 
     Args:

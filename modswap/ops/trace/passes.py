@@ -155,7 +155,7 @@ def _visit_on_device(visit: Visit, device: str) -> Visit:
         kwargs=tuple((name, placed(value, device)) for name, value in visit.call.kwargs),
         output=placed(visit.call.output, device),
     )
-    return replace(visit, call=call, lies="")
+    return replace(visit, call=call, memory_format="")
 
 
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:

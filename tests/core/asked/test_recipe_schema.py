@@ -14,6 +14,7 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.schema import recipe_schema
 from modswap.core.errors import RecipeError
 from modswap.ops.examine.table import examination_names
+from tests.effort import examples
 
 SCHEMA = recipe_schema(examination_names())
 TYPES: dict[str, tuple[type, ...]] = {
@@ -189,7 +190,7 @@ def test_odd_value_fits_the_schema_just_if_it_is_read(place: tuple[Any, ...]) ->
     assert judged == [(value, is_read(changed(place, value))) for value in ODD]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_odd_recipe_fits_the_schema_just_if_it_is_read(data: st.DataObject) -> None:
     recipe = json.loads(json.dumps(VALID))

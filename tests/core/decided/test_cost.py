@@ -4,7 +4,7 @@ import pytest
 
 from modswap.core.asked.recipe import Limits
 from modswap.core.decided.cost import (
-    Cost,
+    PassCost,
     compared,
     cost_finding,
     count_text,
@@ -15,8 +15,8 @@ from modswap.core.decided.cost import (
     too_much,
 )
 
-OLD = Cost(1000, 1_200_000_000, 12 << 20, 20 << 20, 80 << 20)
-NEW = Cost(900, 900_000_000, 9 << 20, 20 << 20, 60 << 20)
+OLD = PassCost(1000, 1_200_000_000, 12 << 20, 20 << 20, 80 << 20)
+NEW = PassCost(900, 900_000_000, 9 << 20, 20 << 20, 60 << 20)
 KNOWN = {"params": 900, "flops": 9e8, "memory": 60 << 20, "latency": 12.5, "kept": 0.9, "drift": 0}
 
 
@@ -65,7 +65,7 @@ def test_change_is_told_in_one_line() -> None:
 
 
 def test_change_from_nothing_has_no_share() -> None:
-    nothing = Cost(0, 0, 0, 0, 0)
+    nothing = PassCost(0, 0, 0, 0, 0)
 
     assert "FLOPs 0 → 900 M, activations 0 B → 9.0 MiB, " in compared(nothing, NEW)
 

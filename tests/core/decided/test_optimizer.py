@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from modswap.core.decided.optimizer import Group, Parameter, regroup
+from modswap.core.decided.optimizer import Parameter, ParameterGroup, regroup
 
 BEFORE = (
     Parameter("stem.weight", (8, 3)),
@@ -30,7 +30,7 @@ def moments(order: Sequence[int]) -> dict[int | str, list[tuple[int, ...]]]:
 
 
 def test_new_parameter_of_an_old_name_and_shape_has_no_state() -> None:
-    done = regroup([Group(tuple(IDS))], moments(IDS), BEFORE, AFTER, SWAPPED)
+    done = regroup([ParameterGroup(tuple(IDS))], moments(IDS), BEFORE, AFTER, SWAPPED)
 
     assert done is not None
     assert done.groups == (tuple(p.name for p in AFTER),)
@@ -52,7 +52,7 @@ def test_usual_ways_of_grouping_are_recognised(
     sizes: tuple[int, ...], order: tuple[int, ...], groups: tuple[tuple[str, ...], ...]
 ) -> None:
     numbers = iter(IDS)
-    given = [Group(tuple(next(numbers) for _ in range(size))) for size in sizes]
+    given = [ParameterGroup(tuple(next(numbers) for _ in range(size))) for size in sizes]
 
     done = regroup(given, moments(order), BEFORE, AFTER, SWAPPED)
 
@@ -65,23 +65,25 @@ def test_usual_ways_of_grouping_are_recognised(
 @pytest.mark.parametrize(
     ("groups", "shapes"),
     [
-        ([Group((0, 1, 2))], {}),
-        ([Group(tuple(IDS))], {0: [(9, 9)]}),
-        ([Group((0, 1, 2)), Group((3, 4, 5, 6))], {}),  # cut in two, or by kind
-        ([Group(tuple(IDS), ("x",) * 7)], {}),
-        ([Group(("a.x", "a.y"))], {}),
-        ([Group(("a.stem.weight", "b.stem.bias"))], {}),
+        ([ParameterGroup((0, 1, 2))], {}),
+        ([ParameterGroup(tuple(IDS))], {0: [(9, 9)]}),
+        ([ParameterGroup((0, 1, 2)), ParameterGroup((3, 4, 5, 6))], {}),  # cut in two, or by kind
+        ([ParameterGroup(tuple(IDS), ("x",) * 7)], {}),
+        ([ParameterGroup(("a.x", "a.y"))], {}),
+        ([ParameterGroup(("a.stem.weight", "b.stem.bias"))], {}),
     ],
     ids=["count", "shape", "two ways", "unknown names", "foreign names", "two prefixes"],
 )
-def test_doubt_is_told(groups: list[Group], shapes: dict[int | str, list[tuple[int, ...]]]) -> None:
+def test_doubt_is_told(
+    groups: list[ParameterGroup], shapes: dict[int | str, list[tuple[int, ...]]]
+) -> None:
     assert regroup(groups, shapes, BEFORE, AFTER, SWAPPED) is None
 
 
 def test_names_decide_and_keep_an_order_of_their_own() -> None:
     names = tuple(p.name for p in BEFORE[::-1])
 
-    done = regroup([Group(tuple(IDS), names)], {}, BEFORE, AFTER, SWAPPED)
+    done = regroup([ParameterGroup(tuple(IDS), names)], {}, BEFORE, AFTER, SWAPPED)
 
     assert done is not None
     kept = [name for name in names if name != "gate.weight"]
@@ -91,7 +93,7 @@ def test_names_decide_and_keep_an_order_of_their_own() -> None:
 def test_prefix_of_a_wrapper_is_passed_over() -> None:
     names = tuple(f"module.{p.name}" for p in BEFORE)
 
-    done = regroup([Group(names)], {}, BEFORE, AFTER, SWAPPED)
+    done = regroup([ParameterGroup(names)], {}, BEFORE, AFTER, SWAPPED)
 
     assert done is not None
     assert done.ids["stem.bias"] == "module.stem.bias"
@@ -102,7 +104,7 @@ def test_only_trainable_parameters_may_have_been_given() -> None:
     after = (before[0], *AFTER[1:])
     held = {number: [p.shape] for number, p in enumerate(before[1:])}
 
-    done = regroup([Group(tuple(range(6)))], held, before, after, SWAPPED)  # type: ignore[arg-type] # invariant
+    done = regroup([ParameterGroup(tuple(range(6)))], held, before, after, SWAPPED)  # type: ignore[arg-type] # invariant
 
     assert done is not None
     assert "stem.weight" not in done.groups[0]
@@ -115,7 +117,7 @@ def test_factored_moments_fit_their_parameters() -> None:
         1: [(2,)],
     }
 
-    done = regroup([Group((0, 1))], held, before, before, SWAPPED)
+    done = regroup([ParameterGroup((0, 1))], held, before, before, SWAPPED)
 
     assert done is not None
     assert done.ids == {"a.weight": 0}
@@ -125,14 +127,20 @@ def test_new_parameters_without_any_like_them_go_to_their_neighbours() -> None:
     before = (Parameter("gate.weight", (4, 4)), Parameter("head.weight", (2, 4)))
     after = (Parameter("gate.bias", (4,)), before[1])
 
-    done = regroup([Group((0,)), Group((1,))], {0: [(4, 4)], 1: [(2, 4)]}, before, after, SWAPPED)
+    done = regroup(
+        [ParameterGroup((0,)), ParameterGroup((1,))],
+        {0: [(4, 4)], 1: [(2, 4)]},
+        before,
+        after,
+        SWAPPED,
+    )
 
     assert done is not None
     assert done.groups == (("gate.bias",), ("head.weight",))
 
 
 def test_new_parameters_of_a_model_without_any_go_to_the_first_group() -> None:
-    done = regroup([Group(())], {}, (), (Parameter("gate.weight", (4,)),), SWAPPED)
+    done = regroup([ParameterGroup(())], {}, (), (Parameter("gate.weight", (4,)),), SWAPPED)
 
     assert done is not None
     assert done.groups == (("gate.weight",),)

@@ -21,7 +21,7 @@ from tests.io.corpus.raw import (
 
 TOUCH = "touch canary"
 SEEN = {"tree": 0}  # read as data, nothing of it is built
-ASKS = "its pickle asks for what a safe reader does not do"
+ASKS = "the safe loader refuses its pickle"
 UNSAFE = "to load it,"
 
 

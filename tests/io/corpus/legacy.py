@@ -49,7 +49,7 @@ def storage(count: int) -> bytes:
 
 
 END = len(whole())
-ASKS = "its pickle asks for what a safe reader does not do"
+ASKS = "the safe loader refuses its pickle"
 RUN = "would have to be"
 CASES = (
     Case("old file of a module", whole("module"), "in the format of before torch 1.6", codes=SEEN),

@@ -24,7 +24,7 @@ from modswap.core.seen.tree import Tree, Wanted
 from modswap.io.formats.outline import outline
 from modswap.io.pickled.data import read_pickle
 from modswap.ops.demo.network import build_network
-from modswap.ops.jobs.built_tree import build_tree
+from modswap.ops.jobs.model_tree import build_tree
 from tests.models import GatedNet
 
 

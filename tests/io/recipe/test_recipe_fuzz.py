@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from modswap.core.asked.recipe import Recipe
 from modswap.core.errors import RecipeError
 from modswap.io.recipe.reader import parse_recipe, write_recipe
+from tests.effort import examples
 
 VALID: dict[str, Any] = {
     "version": 1,
@@ -133,14 +134,14 @@ def test_recipe_that_the_fuzz_starts_from_is_read() -> None:
     assert read(flow(VALID)) is not None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(odd_recipes())
 def test_odd_recipe_is_read_or_refused_with_places_and_fixes(text: str) -> None:
     check(text)
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(odd_recipes())
 def test_many_odd_recipes_are_read_or_refused(text: str) -> None:
     check(text)
@@ -169,7 +170,7 @@ def test_odd_yaml_at_any_place_is_read_or_refused(raw: str) -> None:
         read(flow(data))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.text("abv:1 -?&*!|>'\"[]{},#%@`\n\t\\\0\ud800", max_size=60))
 def test_scraps_of_yaml_are_read_or_refused(text: str) -> None:
     read(text)

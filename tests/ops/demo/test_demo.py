@@ -1,4 +1,7 @@
-"""The demonstration: its network, its images, and the whole of it, small."""
+"""The demonstration: its network, its images, and a small run of it.
+
+Covers: data, network, run, train.
+"""
 
 import sys
 from importlib.util import find_spec
@@ -76,7 +79,7 @@ def test_demo_runs_to_its_end(
     monkeypatch.setattr("modswap.ops.demo.run.TEST", 8)
     monkeypatch.setattr("modswap.ops.demo.run.HEAL_STEPS", 2)
 
-    code = run(["demo", "--width", "2", "--steps", "3"])
+    code = run(["demo", "--width", "2", "--steps", "3", "--no-color"])
 
     said = capsys.readouterr().out
     assert code == 0

@@ -1,4 +1,4 @@
-"""The main job on real files: what is swapped, written, proved and loaded again."""
+"""The main job on real files: they are swapped, written, proved and loaded again."""
 
 import json
 import subprocess
@@ -21,7 +21,17 @@ from modswap.core.errors import CheckpointError, InputError, ShapeError, UsageEr
 from modswap.core.kept.outcome import Outcome
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
-from tests.models import Detector, GatedNet, ManyCalls, SharedNet, Strided, Tied, TokenNet, gate
+from tests.models import (
+    QUICK,
+    Detector,
+    GatedNet,
+    ManyCalls,
+    SharedNet,
+    Strided,
+    Tied,
+    TokenNet,
+    gate,
+)
 
 ALLOW = ("tests.models.*",)
 FACTORY = "tests.models:build_gated"
@@ -31,9 +41,10 @@ GATES = '"{space,channel}_attention"'
 def recipe(
     match: str = GATES, shape: str = "[1, 3, 28, 28]", more: str = "", head: str = ""
 ) -> Recipe:
+    verify = "" if "verify" in head else QUICK
     text = f"""\
 version: 1
-{head}
+{verify}{head}
 inputs: [{{shape: {shape}}}]
 replace:
   - match: {match}

@@ -110,7 +110,13 @@ def swap(
     return replace_unbuilt(Job(Subject(file, policy or Policy()), recipe, out))
 
 
-@pytest.mark.parametrize("name", ["net.pt", "old.pt", "wrapped.pt", "training.pt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "training.pt",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("net.pt", "old.pt", "wrapped.pt")),
+    ],
+)
 def test_modules_whose_classes_are_gone_are_swapped(name: str, gone: Path, tmp_path: Path) -> None:
     out = gone / f"out-{name}"
     out.unlink(missing_ok=True)

@@ -1,232 +1,109 @@
-"""Several recipes, each checked in a process of its own."""
+"""Worker processes: their events, their ends, and what they leave behind."""
 
-import json
 import os
-import pickle
-import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from modswap.core.errors import CheckpointError, ModswapError, ShapeError, together
-from modswap.ops.jobs.workers import Request, check_many, check_one
-from tests.models import build_gated
+from modswap.ops.jobs.workers import Event, Task, Workers
+from tests.ops.jobs.work import work
 
 ROOT = Path(__file__).parents[3]
-RECIPE = """\
-version: 1
-checkpoint: net.pt
-allow: tests.models.*
-inputs: [{shape: [1, 3, 28, 28]}]
-replace: [{match: "{space,channel}_attention", with: BiLevelRoutingAttention}]
-"""
-CODE = """\
-import os, signal, sys, time
-from torch import nn
-from tests.models import Keep, build_gated
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def leave():
-    sys.exit(5)
-
-def talk():
-    print("HELLO")
-    return build_gated()
-
-class Slow(Keep):
-    def forward(self, x):
-        open(f"{os.getpid()}.pid", "w").close()
-        time.sleep(60)
-        return x
-
-class LateInAnotherProcess(Keep):
-    def forward(self, x):
-        return x if "modswap.ops.jobs.workers" in sys.modules else Slow.forward(self, x)
-"""
-SLOW = RECIPE.replace("BiLevelRoutingAttention", "'code.py:Slow', layout: NCHW, wants: NCHW")
+PROGRAM = """\
+import sys
+from modswap.ops.jobs.workers import Task, Workers
+from tests.ops.jobs.work import work
+with Workers(work, [Task(f"sleep {sys.argv[1]}", "a"), Task(f"sleep {sys.argv[1]}", "b")], 2) as w:
+    list(w.events())
+"""  # not guarded by its name
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    torch.save(build_gated(), "net.pt")
-    torch.save(build_gated().state_dict(), "weights.pt")
-    Path("code.py").write_text(CODE)
-    Path("good.yaml").write_text(RECIPE)
-    Path("bad.yaml").write_text(RECIPE.replace("{space,channel}", "spade"))
-    for name in ("die", "leave", "talk"):
-        text = RECIPE.replace("net.pt", "weights.pt") + f"model: {{factory: 'code.py:{name}'}}\n"
-        Path(f"{name}.yaml").write_text(text)
-    return tmp_path
+def events(*arguments: str, size: int = 2, groups: str = "") -> list[Event]:
+    tasks = [Task(argument, groups[index : index + 1]) for index, argument in enumerate(arguments)]
+    with Workers(work, tasks, size) as workers:
+        return list(workers.events())
 
 
-def command(*args: str, cwd: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "modswap", *args],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+def ends(found: list[Event]) -> dict[int, tuple[str, str]]:
+    """Return the event that ended each task, without its traceback but for the last line."""
+    last = {event.task: event for event in found if event.kind != "progress"}
+    return {task: (event.kind, str(event.content).splitlines()[-1]) for task, event in last.items()}
+
+
+def wait_for_files(folder: Path, child: "subprocess.Popen[str]") -> None:
+    while len(list(folder.glob("*.pid"))) < 2:
+        assert child.poll() is None
+        time.sleep(0.05)
+
+
+def assert_gone(folder: Path) -> None:
+    for file in folder.glob("*.pid"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.stem), 0)
+
+
+def test_every_task_ends_once_whatever_becomes_of_its_process() -> None:
+    found = events("die", "one", "leave", "fail", "two")
+
+    assert ends(found) == {
+        0: ("lost", "was ended by SIGKILL"),
+        1: ("done", "one"),
+        2: ("lost", "ended with exit code 5"),
+        3: ("bug", "KeyError: 'fail'"),
+        4: ("done", "two"),
+    }
+    assert [event.content for event in found if event.task == 1] == ["at work on one", "one"]
+
+
+def test_process_runs_all_tasks_of_its_group_and_none_of_another() -> None:
+    found = ends(events("pid", "pid", "pid", size=1, groups="aba"))
+
+    assert found[0] == found[2] != found[1]
+
+
+def test_prints_of_the_work_go_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    events("talk")
+
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "HELLO\n")
+
+
+def test_end_of_the_block_ends_all_processes_and_removes_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    tasks = [Task(f"sleep {tmp_path}", name) for name in "ab"]
+
+    with Workers(work, tasks, 2) as workers:
+        next(workers.events())
+        while not list(tmp_path.glob("*.pid")):
+            time.sleep(0.05)
+
+    assert_gone(tmp_path)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [2, 9], ids=["SIGINT", "SIGKILL"])
+def test_processes_end_with_the_program_that_started_them(tmp_path: Path, number: int) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
     )  # fmt: skip
+    wait_for_files(tmp_path, child)
 
+    if number == 2:
+        os.killpg(child.pid, number)  # as a terminal does: to all of them
+    else:
+        child.kill()
+    _, said = child.communicate(timeout=30)  # their end of the pipe is closed when they end
 
-def test_outcomes_come_in_the_order_given_whatever_becomes_of_their_processes(
-    folder: Path,
-) -> None:
-    said: list[str] = []
-    names = ["die.yaml", "good.yaml", "leave.yaml", "good.yaml"]
-
-    done = check_many([Request(name) for name in names], 2, said.append)
-
-    assert [one.recipe for one in done] == names
-    assert [one.exit_code for one in done] == [3, 0, 3, 0]
-    assert "good.yaml: reference pass" in said
-    killed, left = done[0].error, done[2].error
-    assert isinstance(killed, CheckpointError)
-    assert killed.line() == (
-        "die.yaml: its process was ended by SIGKILL, as the system does where memory runs out; "
-        "check fewer at once: `--jobs 1`"
-    )
-    assert isinstance(left, CheckpointError)
-    assert left.what == "its process ended with exit code 5"
-    assert left.fix == "check it alone to see why: `modswap check leave.yaml`"
-
-
-def test_what_a_process_finds_is_what_this_one_finds(folder: Path) -> None:
-    requests = [Request("good.yaml"), Request("bad.yaml"), Request("none.yaml")]
-
-    there = check_many(requests, 1, lambda text: None)
-    here = tuple(check_one(request, lambda text: None) for request in requests)
-
-    assert [one.exit_code for one in there] == [0, 2, 3]
-    assert there[0] == here[0]
-    for ours, theirs in zip(here[1:], there[1:], strict=True):
-        assert str(ours.error) == str(theirs.error)
-        assert type(ours.error) is type(theirs.error)
-
-
-def test_modules_of_one_name_in_two_folders_stay_apart(folder: Path) -> None:
-    for name, channels in (("one", 16), ("two", 8)):
-        Path(name).mkdir()
-        Path(name, "nets.py").write_text(
-            f"from tests.models import build_gated\ndef build():\n return build_gated({channels})\n"
-        )
-        torch.save(build_gated(channels).state_dict(), f"{name}/net.pt")
-        Path(name, "swap.yaml").write_text(RECIPE + "model: {factory: 'nets:build'}\n")
-
-    done = check_many([Request("one/swap.yaml"), Request("two/swap.yaml")], 1, lambda text: None)
-
-    assert [one.error for one in done] == [None, None]
-    assert [one.sites[0].args["dim"] for one in done] == [16, 8]
-
-
-def test_bug_in_a_process_is_raised_here(folder: Path) -> None:
-    broken = Request("good.yaml", policy=3)  # type: ignore[arg-type] # as a bug of ours would
-
-    with pytest.raises(RuntimeError, match=r"while good.yaml was checked\nTraceback"):
-        check_many([broken, broken], 2, lambda text: None)
-
-
-def test_errors_travel_with_all_that_they_say() -> None:
-    error = together([ShapeError("a", "b", "c"), ShapeError("d", "e", "f")])
-
-    copy = pickle.loads(pickle.dumps(error))
-
-    assert str(copy) == str(error)
-    assert [type(one) for one in copy.all] == [ShapeError, ShapeError]
-
-
-@pytest.mark.parametrize("kind", ModswapError.__subclasses__(), ids=lambda kind: kind.__name__)
-def test_every_error_travels(kind: type[ModswapError]) -> None:
-    copy = pickle.loads(pickle.dumps(kind("what", "where", "fix")))
-
-    assert (type(copy), copy.line()) == (kind, "where: what; fix")
-
-
-def test_command_loads_no_torch_and_reports_in_order(folder: Path) -> None:
-    program = (
-        "import sys\nfrom modswap.cli.app import run\n"
-        "code = run(['check', 'talk.yaml', 'bad.yaml', '--format', 'json', '--jobs', '2'])\n"
-        "assert 'torch' not in sys.modules, 'torch was imported'\n"
-        "sys.exit(code)\n"  # not guarded by its name
-    )
-    Path("program.py").write_text(program)
-
-    done = subprocess.run(
-        [sys.executable, "program.py"], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-
-    assert done.returncode == 2, done.stderr
-    assert [one["recipe"] for one in json.loads(done.stdout)] == ["talk.yaml", "bad.yaml"]
-    assert "HELLO" in done.stderr
-
-
-def test_interruption_ends_all_processes_at_once(folder: Path) -> None:
-    for name in ("one", "two"):
-        Path(f"{name}.yaml").write_text(SLOW)
-    child = command("check", "one.yaml", "two.yaml", "--jobs", "2", cwd=folder)
-    while len(list(folder.glob("*.pid"))) < 2:
-        assert child.poll() is None
-        time.sleep(0.05)
-
-    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to all of them
-    asked = time.monotonic()
-    _, said = child.communicate(timeout=30)
-
-    assert child.returncode == 130
-    assert time.monotonic() - asked < 10
-    assert said == ""
-    for file in folder.glob("*.pid"):
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(file.stem), 0)
-
-
-def test_interruption_leaves_no_process_of_a_process_and_no_file(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scratch = folder / "scratch"
-    scratch.mkdir()
-    monkeypatch.setenv("TMPDIR", str(scratch))
-    late = SLOW.replace("Slow", "LateInAnotherProcess")
-    for name in ("one", "two"):
-        Path(f"{name}.yaml").write_text(late)
-    child = command("check", "one.yaml", "two.yaml", "--jobs", "2", "--thorough", cwd=folder)
-    while not list(folder.glob("*.pid")):  # the file of one is being loaded elsewhere
-        assert child.poll() is None
-        time.sleep(0.05)
-
-    os.killpg(child.pid, signal.SIGINT)
-    child.communicate(timeout=30)
-
-    assert child.returncode == 130
-    assert list(scratch.iterdir()) == []
-    for file in folder.glob("*.pid"):
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(file.stem), 0)
-
-
-def test_processes_end_with_the_one_that_started_them(folder: Path) -> None:
-    for name in ("one", "two"):
-        Path(f"{name}.yaml").write_text(SLOW)
-    child = command("check", "one.yaml", "two.yaml", "--jobs", "2", cwd=folder)
-    while len(list(folder.glob("*.pid"))) < 2:
-        assert child.poll() is None
-        time.sleep(0.05)
-
-    child.kill()
-
-    child.communicate(timeout=30)  # their end of the pipes is closed when they have ended
-
-
-def test_jobs_are_at_least_one(folder: Path) -> None:
-    child = command("check", "good.yaml", "--jobs", "0", cwd=folder)
-
-    _, said = child.communicate(timeout=30)
-
-    assert child.returncode == 2
-    assert "--jobs" in said
+    assert child.returncode == -number
+    assert said.count("Traceback") == (1 if number == 2 else 0)
+    if number == 2:  # else nobody may have collected them yet
+        assert_gone(tmp_path)

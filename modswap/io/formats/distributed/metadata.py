@@ -1,4 +1,4 @@
-"""Folders of `torch.distributed.checkpoint`: what their metadata say, read as data."""
+"""Read the metadata of a folder of `torch.distributed.checkpoint` as data."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ DTYPES = {
     "complex64": 8, "complex32": 4, "float8_e4m3fn": 1, "float8_e4m3fnuz": 1, "float8_e5m2": 1,
     "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
 }  # fmt: skip
-_PAIRS = 512  # chunks of a tensor that are compared with one another
+_MAX_COMPARED = 512  # chunks of a tensor that are compared with one another
 _AGAIN = "save it again where it was made"
 
 
@@ -206,7 +206,7 @@ def _sides(value: Any) -> tuple[int, ...]:
 
 
 def _places(value: Any) -> Iterator[tuple[tuple[str, tuple[int, ...]], tuple[Instance, Instance]]]:
-    """Yield where each chunk lies, by name and offset."""
+    """Yield the place of each chunk, by name and offset."""
     for index, info in _entries(value):
         state = _state(index, Name(f"{_CHECKPOINT}metadata", "MetadataIndex"))
         offset = state.get("offset")
@@ -286,19 +286,25 @@ def _chunk(
 
 def _check_tiles(name: str, shape: tuple[int, ...], chunks: tuple[Chunk, ...]) -> None:
     """Refuse chunks that do not make up the tensor, each of its elements once."""
-    ends = [tuple(o + s for o, s in zip(c.offsets, c.sizes, strict=False)) for c in chunks]
-    inside = all(
-        len(c.offsets) == len(c.sizes) == len(shape)
-        and all(e <= side for e, side in zip(end, shape, strict=True))
-        for c, end in zip(chunks, ends, strict=True)
-    )
-    whole = inside and sum(prod(c.sizes) for c in chunks) == prod(shape)
-    filled = [c for c in chunks if prod(c.sizes)][: _PAIRS + 1]
-    apart = len({c.offsets for c in filled}) == len(filled)
-    if len(filled) <= _PAIRS:
-        apart = not any(_overlap(a, b) for a, b in combinations(filled, 2))
-    if not (whole and apart):
+    inside = all(_is_inside(chunk, shape) for chunk in chunks)
+    whole = inside and sum(prod(chunk.sizes) for chunk in chunks) == prod(shape)
+    if not (whole and _are_apart([chunk for chunk in chunks if prod(chunk.sizes)])):
         raise UnreadableError(f"the parts of {name!r:.80} do not make it up, each element once")
+
+
+def _is_inside(chunk: Chunk, shape: tuple[int, ...]) -> bool:
+    if not len(chunk.offsets) == len(chunk.sizes) == len(shape):
+        return False
+    sides = zip(chunk.offsets, chunk.sizes, shape, strict=True)
+    return all(offset + size <= side for offset, size, side in sides)
+
+
+def _are_apart(chunks: list[Chunk]) -> bool:
+    """Return whether no two chunks overlap; of very many chunks only the first are compared."""
+    if len(chunks) > _MAX_COMPARED:
+        first = chunks[: _MAX_COMPARED + 1]
+        return len({chunk.offsets for chunk in first}) == len(first)
+    return not any(_overlap(a, b) for a, b in combinations(chunks, 2))
 
 
 def _overlap(a: Chunk, b: Chunk) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from modswap.core.decided.optimizer import Group, Regrouped, Shape, regroup
+from modswap.core.decided.optimizer import ParameterGroup, Regrouped, Shape, regroup
 from modswap.io.formats.distributed.metadata import Distributed, Item
 from modswap.io.pickled.data import UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
@@ -35,8 +35,8 @@ class Value(NamedTuple):
 
 
 @dataclass(slots=True)
-class Kept:
-    """What becomes of the optimizers.
+class OptimizerChanges:
+    """The changes to the optimizers of a checkpoint.
 
     Args:
         gone: Names that go.
@@ -81,8 +81,8 @@ def _dotted(keys: Keys) -> str:
     return ".".join(map(str, keys))
 
 
-def keep(source: Distributed, parameters: Parameters) -> Kept:
-    """Return what becomes of the optimizers of a checkpoint when modules are swapped.
+def keep(source: Distributed, parameters: Parameters) -> OptimizerChanges:
+    """Return the changes to the optimizers of a checkpoint when modules are swapped.
 
     One that cannot be told to belong to the model's parameters is left out, and that is said.
 
@@ -90,7 +90,7 @@ def keep(source: Distributed, parameters: Parameters) -> Kept:
         source: The checkpoint.
         parameters: The model's parameters.
     """
-    done = Kept()
+    done = OptimizerChanges()
     for optimizer in _optimizers(source.items.values()):
         groups = _groups(optimizer, source)
         moments: dict[int | str, list[Shape]] = {
@@ -132,16 +132,16 @@ def _parsed(keys: Keys) -> Iterator[tuple[Keys, bool, str, str, str]]:
             yield tuple(root), True, table, name, key
 
 
-def _groups(optimizer: _Optimizer, source: Distributed) -> list[Group]:
+def _groups(optimizer: _Optimizer, source: Distributed) -> list[ParameterGroup]:
     """Return an optimizer's groups; empty if they are not named."""
     if optimizer.flat:
-        return [Group(tuple(dict.fromkeys((*optimizer.groups, *optimizer.state))))]
+        return [ParameterGroup(tuple(dict.fromkeys((*optimizer.groups, *optimizer.state))))]
     groups = []
     for number, entries in sorted(optimizer.groups.items(), key=_number):
         names = _value(entries.get("params"), source) if number else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return []
-        groups.append(Group(tuple(names)))
+        groups.append(ParameterGroup(tuple(names)))
     return groups
 
 
@@ -166,7 +166,7 @@ def _bytes(item: Item, source: Distributed) -> bytes:
     return content(ByteRange(chunk.nbytes, source.folder / chunk.file, chunk.start))
 
 
-def _leave_out(optimizer: _Optimizer, done: Kept) -> None:
+def _leave_out(optimizer: _Optimizer, done: OptimizerChanges) -> None:
     tables = (*optimizer.state.values(), *optimizer.groups.values())
     done.gone += [item.name for entries in tables for item in entries.values()]
     done.notes.append(left_out_note(optimizer.name))
@@ -181,7 +181,7 @@ class _Refilled:
         changed: Regrouped,
         parameters: Parameters,
         source: Distributed,
-        done: Kept,
+        done: OptimizerChanges,
     ) -> None:
         self.optimizer = optimizer
         self.changed = changed
@@ -195,12 +195,7 @@ class _Refilled:
 
     def fill(self) -> None:
         """Drop what belongs to old parameters, and give new ones a start."""
-        kept = {str(number) for number in self.changed.ids.values()}
-        dropped = [name for name in self.optimizer.state if name not in kept]
-        tables = [self.optimizer.state[name] for name in dropped]
-        if self.optimizer.flat:
-            tables += [held for name, held in self.optimizer.groups.items() if name not in kept]
-        self.done.gone += [item.name for entries in tables for item in entries.values()]
+        dropped = self._drop()
         started = [name for name in self.changed.fresh if self._start(name)]
         if not self.optimizer.flat:
             self._put_groups()
@@ -212,6 +207,16 @@ class _Refilled:
             f"{len(self.optimizer.state) - len(dropped)} parameters kept, of {len(dropped)} "
             f"dropped{left}"
         )
+
+    def _drop(self) -> list[str]:
+        """Drop the entries of parameters that are gone; return those that had state."""
+        kept = {str(number) for number in self.changed.ids.values()}
+        dropped = [name for name in self.optimizer.state if name not in kept]
+        tables = [self.optimizer.state[name] for name in dropped]
+        if self.optimizer.flat:
+            tables += [held for name, held in self.optimizer.groups.items() if name not in kept]
+        self.done.gone += [item.name for entries in tables for item in entries.values()]
+        return dropped
 
     def _start(self, name: str) -> bool:
         """Give a new parameter what a fresh optimizer would, in the form of a kept one's."""

@@ -1,4 +1,4 @@
-"""Rewriting a folder of `torch.distributed.checkpoint`: its ranks' files by copy, and one more."""
+"""Rewrite a folder of `torch.distributed.checkpoint`: copy its files, and add one."""
 
 import json
 from collections import defaultdict
@@ -186,7 +186,7 @@ class DistributedRewriting:
 
 
 class _Form:
-    """How the metadata of a checkpoint describe things, for describing more."""
+    """The form of a checkpoint's metadata, in which further items are described."""
 
     def __init__(self, source: Distributed) -> None:
         state = source.metadata.state

@@ -1,4 +1,4 @@
-"""Whether two modules compute the same."""
+"""Compare the outputs of two modules."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,11 +53,17 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
     if a.numel() == 0:
         return 0.0
     x, y = (tensor.to(torch.complex128 if a.is_complex() else torch.float64) for tensor in (a, b))
-    eps = torch.finfo(a.dtype).eps if a.is_floating_point() or a.is_complex() else 0.0
-    step = max(CLOSE, 4 * eps) * max(1.0, float(x.abs().nan_to_num(0.0, 0.0).max()))
-    if torch.allclose(x, y, rtol=0, atol=step if eps else 0.0, equal_nan=True):
+    if torch.allclose(x, y, rtol=0, atol=_rounding(a.dtype, x), equal_nan=True):
         return 0.0
     return float((x - y).abs().nan_to_num(float("inf")).max())
+
+
+def _rounding(dtype: torch.dtype, values: torch.Tensor) -> float:
+    """Return the difference that rounding explains; whole numbers have none."""
+    if not (dtype.is_floating_point or dtype.is_complex):
+        return 0.0
+    step = max(CLOSE, 4 * torch.finfo(dtype).eps)
+    return step * max(1.0, float(values.abs().nan_to_num(0.0, 0.0).max()))
 
 
 def deviation(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -1,11 +1,11 @@
-"""Mending the graph of an exported program, so that its modules stand alone."""
+"""Change the graph of an exported program so that each of its modules runs alone."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-PLAIN = {None, tuple, list, dict}  # of what inputs and outputs may be made in any process
+PLAIN = {None, tuple, list, dict}  # containers of inputs and outputs that any process knows
 
 
 def own_sizes(graph: Any) -> None:
@@ -28,7 +28,7 @@ def own_sizes(graph: Any) -> None:
 
 
 def _symbol(node: Any) -> Any:
-    """Return the size that a node gives, as an expression; None if it gives something else."""
+    """Return the size that a node computes, as an expression; None if it computes no size."""
     value = node.meta.get("val")
     return value.node.expr if isinstance(value, torch.SymInt) else None
 
@@ -70,8 +70,7 @@ def plain_signatures(program: Any) -> None:
     Args:
         program: What was exported, changed in place.
     """
-    stacks = [node.meta.get("nn_module_stack") or {} for node in program.graph.nodes]
-    working = {_bare(path) for stack in stacks for path, _ in stack.values()}
+    working = _working(program.graph)
     signed = [e for e in program.module_call_graph if e.fqn and e.signature is not None]
     foreign = [e for e in signed if not _plain(e.signature.in_spec, e.signature.out_spec)]
     lost = tuple(f"{_bare(entry.fqn)}." for entry in foreign)
@@ -79,6 +78,12 @@ def plain_signatures(program: Any) -> None:
         path = _bare(entry.fqn)
         if f"{path}.".startswith(lost) or path not in working:
             entry.signature = None
+
+
+def _working(graph: Any) -> set[str]:
+    """Return the paths of the modules that have nodes in a graph."""
+    stacks = [node.meta.get("nn_module_stack") or {} for node in graph.nodes]
+    return {_bare(path) for stack in stacks for path, _ in stack.values()}
 
 
 def _bare(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Archives of `torch.export` (.pt2), which torch can only read by executing what is in them."""
+"""Read and write archives of `torch.export` (.pt2), which torch executes when it reads them."""
 
 import zipfile
 from pathlib import Path
@@ -30,7 +30,7 @@ TRUSTED = (
     "in them was run with your rights"
 )
 _EXTRA = "extra/"
-RUN = 256 << 20  # bytes of weights that a pass over an archive may read
+MAX_COMPARED_BYTES = 256 << 20  # weights of an archive that is run to compare its outputs
 
 
 def load(look: Look, policy: Policy) -> Container:
@@ -76,10 +76,10 @@ def load(look: Look, policy: Policy) -> Container:
 
 
 def _apart(program: Any, model: nn.Module) -> float:
-    """Return how far an archive and what torch made of it are apart, where that can be told."""
+    """Return how far the outputs of an archive and its module differ; 0 if not compared."""
     how = export_of(model)
     nbytes = sum(tensor.nbytes for tensor in program.state_dict.values())
-    if how is None or how.training or not program.example_inputs or nbytes > RUN:
+    if how is None or how.training or not program.example_inputs or nbytes > MAX_COMPARED_BYTES:
         return 0.0
     return distance(program.module(), model, how.args, how.kwargs)
 
@@ -137,9 +137,9 @@ def packed(container: Container, program: Program, how: Export) -> Container:
     """Return a container that is written as an archive.
 
     Args:
-        container: What was read.
+        container: The checkpoint as it was read.
         program: The exported model.
-        how: How it was exported.
+        how: The way it was exported.
     """
     slot = Slot((), "module", program)
     return Container(EXPORTED.name, container.file, (program, how), (slot,))

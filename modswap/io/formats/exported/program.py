@@ -1,4 +1,4 @@
-"""How a model was exported, and exporting it the same way again."""
+"""Export a model in the way in which it was exported before."""
 
 import inspect
 import logging
@@ -23,7 +23,7 @@ _SYMBOL = re.compile(r"\w+")
 
 
 class Program(Protocol):
-    """What `torch.export.export` gives, as far as it is needed here."""
+    """The members of torch's `ExportedProgram` that are used here."""
 
     graph: Any
     graph_signature: Any
@@ -39,7 +39,7 @@ class Program(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """How a model is exported.
+    """The way to export a model: its inputs and their sizes.
 
     Args:
         args: Positional example inputs.
@@ -109,7 +109,7 @@ def _unflatten(program: Program) -> nn.Module | None:
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """What torch asks when it is given inputs of another structure."""
+    """The adapter that torch calls for inputs of another structure."""
 
     names: tuple[str, ...]
     leaves: int
@@ -268,7 +268,7 @@ def _first_that_goes(
 
 
 def _as_torch_likes(model: nn.Module, how: Export, keep: tuple[str, ...]) -> Program | None:
-    """Export with whatever sizes torch can leave open; None if these are fewer than there were."""
+    """Export with all sizes that torch can leave open; None if these are fewer than before."""
     shapes = tree_map(lambda dim: None if dim is None else torch.export.Dim.AUTO, how.shapes)
     try:
         program = _exported(model, how.args, how.kwargs, shapes, keep)

@@ -16,8 +16,8 @@ from modswap.io.recognise.look import (
 )
 
 INDEX = ".index.json"
-_LARGEST = 256 << 20  # bytes of an index
-# files of weights that stand alone
+_MAX_INDEX_BYTES = 256 << 20
+# files that hold all weights of a folder
 _SINGLE = (
     "model.safetensors",
     "diffusion_pytorch_model.safetensors",
@@ -75,25 +75,28 @@ def read_shards(look: Look) -> Shards:
 
 
 def _index(look: Look, name: str) -> dict[str, Any]:
+    """Return an index of shards, with the file of every tensor under `weight_map`."""
     file = look.file / name
     try:
-        if file.stat().st_size > _LARGEST:
+        if file.stat().st_size > _MAX_INDEX_BYTES:
             raise look.error(f"its index {name!r} is too large", "check that it is one")
         index = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         what = f"its index {name!r} cannot be read: {error}"
         raise look.error(what, "save or download it again") from None
     places = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
-        places = {}
-    if not places:
+    if not places or not isinstance(places, dict) or set(map(type, places.values())) != {str}:
         what = f"its index {name!r} has no `weight_map` from names to files"
         raise look.error(what, "save or download it again")
-    outside = [n for n in places.values() if n in {"", ".", ".."} or "/" in n or "\\" in n]
-    if outside:
-        what = f"its index {name!r} names a file outside the folder: {outside[0]!r:.80}"
+    outside = next(filter(_is_outside, places.values()), None)
+    if outside is not None:
+        what = f"its index {name!r} names a file outside the folder: {outside!r:.80}"
         raise look.error(what, "do not use it: it was tampered with")
     return dict(index)
+
+
+def _is_outside(name: str) -> bool:
+    return name in {"", ".", ".."} or "/" in name or "\\" in name
 
 
 def _shard(look: Look, name: str) -> Look:

@@ -1,4 +1,4 @@
-"""Rewriting a safetensors file: its header anew, its tensors by copy."""
+"""Rewrite a safetensors file: write a new header, and copy its tensors."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ ITEMS = {"F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTensor:
     """A tensor of a safetensors file.
 
     Args:
@@ -38,14 +38,14 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a safetensors file says of itself.
+    """The header of a safetensors file.
 
     Args:
         tensors: Its tensors by name, in the order of their bytes.
         metadata: Its strings.
     """
 
-    tensors: Mapping[str, Stored]
+    tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
 
     @property
@@ -59,7 +59,7 @@ class Header:
 
 
 def read_header(look: Look) -> Header:
-    """Return what a safetensors file says of itself; its own reader has accepted it.
+    """Return the header of a safetensors file that its own reader has accepted.
 
     Raises:
         CheckpointError: If the header is damaged.
@@ -70,7 +70,7 @@ def read_header(look: Look) -> Header:
 
 def _header(entries: Mapping[str, Any], start: int, file: Path) -> Header:
     tensors = {
-        name: Stored(
+        name: StoredTensor(
             entry["dtype"],
             tuple(entry["shape"]),
             ByteRange(
@@ -104,9 +104,9 @@ class Added:
     owner: object = None
 
     @property
-    def stored(self) -> Stored:
+    def stored(self) -> StoredTensor:
         """Return it as a tensor of a file."""
-        return Stored(self.dtype, self.shape, in_memory(self.data))
+        return StoredTensor(self.dtype, self.shape, in_memory(self.data))
 
 
 class NamedRewriting:
@@ -164,7 +164,7 @@ def write_named(header: Header, out: Path) -> tuple[str, dict[int, ByteRange]]:
     """Write a safetensors file into an empty one.
 
     Args:
-        header: What it will say of itself, its tensors in the order of their bytes.
+        header: Its header, with the tensors in the order of their bytes.
         out: The empty file.
 
     Returns:
@@ -182,7 +182,7 @@ def write_named(header: Header, out: Path) -> tuple[str, dict[int, ByteRange]]:
 
 
 def _merged(
-    old: Header, gone: tuple[str, ...], new: Mapping[str, Stored], ties: Mapping[str, str]
+    old: Header, gone: tuple[str, ...], new: Mapping[str, StoredTensor], ties: Mapping[str, str]
 ) -> Header:
     """Return the header with what comes in the place of what goes."""
     names = dict(old.ties)
@@ -200,7 +200,9 @@ def _merged(
     return Header(dict(_aligned(kept, new)), {**others, **left, **ties})
 
 
-def _aligned(kept: Mapping[str, Stored], new: Mapping[str, Stored]) -> Iterator[tuple[str, Stored]]:
+def _aligned(
+    kept: Mapping[str, StoredTensor], new: Mapping[str, StoredTensor]
+) -> Iterator[tuple[str, StoredTensor]]:
     """Yield all tensors, the new ones before the first one whose items are smaller than theirs."""
     waiting = sorted(new.items(), key=lambda item: -ITEMS.get(item[1].dtype, 1))
     for name, tensor in kept.items():
@@ -238,7 +240,7 @@ def marks(
 
 
 def _marks(
-    tensors: Mapping[str, Stored], copies: Mapping[int, ByteRange]
+    tensors: Mapping[str, StoredTensor], copies: Mapping[int, ByteRange]
 ) -> Iterator[tuple[str, Mark]]:
     for name, tensor in tensors.items():
         extent = copies.get(tensor.extent.start, tensor.extent)

@@ -16,6 +16,7 @@ from modswap.io.formats.container import Container
 from modswap.io.formats.format import Swaps
 from modswap.io.formats.safetensors.rewrite import (
     ITEMS,
+    METADATA,
     OTHER,
     RECEIPT,
     RECIPE,
@@ -118,21 +119,8 @@ def _untied(
     first: dict[tuple[Any, ...], str] = {}
     storages: set[int] = set()
     for name, value in payload.items():
-        if name == "__metadata__":
-            what = f"a tensor is called {name!r}, which means something else to safetensors"
-            raise CheckpointError(what, fix="name OUT.pt instead")
-        if not isinstance(value, torch.Tensor):
-            what = f"{name!r} is {type(value).__name__}, and safetensors hold tensors only"
-            raise CheckpointError(what, fix="name OUT.pt instead")
-        if (
-            value.layout is not torch.strided
-            or value.is_quantized
-            or value.is_nested
-            or value.is_meta
-        ):
-            what = f"{name!r} is a {_kind(value)} tensor, which safetensors cannot hold"
-            raise CheckpointError(what, fix="name OUT.pt instead")
-        # views that conjugate or negate their storage: the format takes what they show
+        _refuse_foreign(name, value)
+        # the format takes the values of views that conjugate or negate their storage
         tensor = value.detach().cpu().resolve_conj().resolve_neg()
         key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if tensor.numel() and key in first and name not in taken:
@@ -141,15 +129,31 @@ def _untied(
         first[key] = name
         pointer = tensor.untyped_storage().data_ptr()
         # views of one storage: the format takes whole, separate tensors
-        apart = tensor.contiguous() if pointer not in storages else tensor.clone().contiguous()
+        stored[name] = (tensor.clone() if pointer in storages else tensor).contiguous()
         storages.add(pointer)
-        stored[name] = apart
     return stored, ties
 
 
+def _refuse_foreign(name: str, value: Any) -> None:
+    """Refuse a value that the format has no room for."""
+    kind = _kind(value) if isinstance(value, torch.Tensor) else ""
+    if name == METADATA:
+        what = f"a tensor is called {name!r}, which means something else to safetensors"
+    elif not isinstance(value, torch.Tensor):
+        what = f"{name!r} is {type(value).__name__}, and safetensors hold tensors only"
+    elif kind:
+        what = f"{name!r} is a {kind} tensor, which safetensors cannot hold"
+    else:
+        return
+    raise CheckpointError(what, fix="name OUT.pt instead")
+
+
 def _kind(tensor: torch.Tensor) -> str:
-    if tensor.is_quantized:
-        return "quantized"
-    if tensor.is_meta:
-        return "meta"
-    return "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+    """Return the kind of a tensor that is not plain; empty for a plain one."""
+    kinds = {
+        "quantized": tensor.is_quantized,
+        "meta": tensor.is_meta,
+        "nested": tensor.is_nested,
+        str(tensor.layout).removeprefix("torch."): tensor.layout is not torch.strided,
+    }
+    return next((kind for kind, holds in kinds.items() if holds), "")

@@ -1,4 +1,4 @@
-"""What a pickled checkpoint may build: torch's layers, modswap's, and what the user named."""
+"""Resolve the names that a pickled checkpoint may build: of torch, of modswap, of the user."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -65,11 +65,16 @@ def _allowed(name: str, policy: Policy, file: Path) -> Any:
         return known
     if name in policy.allow:
         return _named_by_user(name, file)
-    packages = [entry[:-1] for entry in policy.allow if entry.endswith(".*")]
-    if any(name.startswith(package) for package in packages) and not runs_code(name):
-        value = _named_by_user(name, file)
-        return value if _is_class_of(value, name.partition(".")[0]) else None
-    return None
+    packages = tuple(entry[:-1] for entry in policy.allow if entry.endswith(".*"))
+    return _class_in_package(name, file) if name.startswith(packages) else None
+
+
+def _class_in_package(name: str, file: Path) -> Any:
+    """Return a class of a package that the user named, or None."""
+    if runs_code(name):
+        return None
+    value = _named_by_user(name, file)
+    return value if _is_class_of(value, name.partition(".")[0]) else None
 
 
 def _is_class_of(value: Any, package: str) -> bool:

@@ -132,7 +132,7 @@ def _refuse_constructors(allowed: list[tuple[Any, str]], called: Set[str], look:
 
 
 def _read_legacy(look: Look, policy: Policy, called: Set[str]) -> Any:
-    """Read an old file; the unpickler tells its names one at a time, torch lists none."""
+    """Read an old file, whose names the unpickler reports one at a time."""
     names: list[str] = []
     while True:
         allowed = resolve(names, policy, look.file)
@@ -163,7 +163,7 @@ def _unpickled(
         try:
             # the one place where a pickle is read: weights_only builds what was allowed above and
             # nothing else, unless the user asked for the full unpickler
-            return torch.load(  # noqa: TID251
+            return torch.load(  # noqa: TID251 - the one place that reads a pickle
                 look.file, map_location="cpu", mmap=mmap, weights_only=not trust
             )
         except Exception as error:
@@ -179,7 +179,7 @@ def _wanted(look: Look) -> list[str]:
 
 
 def _explained(look: Look, error: Exception) -> Exception:
-    """Return the error for whatever torch says about a file that it cannot read."""
+    """Return the error for a file that torch cannot read, by the exception that it raised."""
     text = " ".join(_COLORS.sub("", str(error)).split())
     text = text.rpartition("WeightsUnpickler error: ")[2]
     if isinstance(error, UnpicklingError):
@@ -218,7 +218,7 @@ def _whole_module(look: Look) -> CheckpointError:
 
 
 def _asks(look: Look, text: str) -> CheckpointError:
-    what = f"its pickle asks for what a safe reader does not do: {text}"
+    what = f"the safe loader refuses its pickle: {text}"
     return look.error(what, "save the state dict instead; a file of your own making: --trust")
 
 

@@ -98,38 +98,53 @@ def _check_storage(stored: Storage, held: int | None, look: Look) -> None:
 
 
 def _check_call(made: Instance, look: Look) -> None:
-    name = str(made.what)
-    if _RESERVES.fullmatch(name) and any(
-        isinstance(arg, (int, tuple, Instance)) for arg in made.args
-    ):
-        what = f"to load it, {name}({made.args[0]!r:.24}) would be called, which reserves memory"
-        raise UnsafeError(what, str(look.file), _FIX)
-    if name.endswith("._rebuild_from_type_v2") and made.args:
-        make = made.args[0]
-        if not isinstance(make, Name) or not str(make).startswith(_REBUILDS):
-            shown = make if isinstance(make, Name) else f"an object of {type(make).__name__}"
-            if isinstance(make, Instance):
-                shown = f"a {make.what} of its own"
-            what = f"to load it, {shown} would be called to make a tensor"
-            raise UnsafeError(what, str(look.file), _FIX)
+    """Refuse calls that reserve memory, and tensors that are made by an object of the file."""
+    name, args = str(made.what), made.args
+    called = ""
+    if _RESERVES.fullmatch(name) and any(isinstance(arg, (int, tuple, Instance)) for arg in args):
+        called = f"{name}({args[0]!r:.24}) would be called, which reserves memory"
+    elif name.endswith("._rebuild_from_type_v2") and args and not _rebuilds(args[0]):
+        called = f"{_shown(args[0])} would be called to make a tensor"
+    if called:
+        raise UnsafeError(f"to load it, {called}", str(look.file), _FIX)
+
+
+def _rebuilds(make: Any) -> bool:
+    return isinstance(make, Name) and str(make).startswith(_REBUILDS)
+
+
+def _shown(make: Any) -> str:
+    if isinstance(make, Instance):
+        return f"a {make.what} of its own"
+    return str(make) if isinstance(make, Name) else f"an object of {type(make).__name__}"
 
 
 def _check_state(made: Instance, look: Look) -> None:
     """Refuse attributes that would take the place of a method."""
-    name, state, taken = str(made.what), made.state, _HELD.get(str(made.what), frozenset())
-    if name.endswith(("._rebuild_from_type_v2", "._rebuild_parameter_with_state")):
-        state, taken = made.args[-1] if made.args else None, _TENSOR
+    name, state = str(made.what), made.state
+    rebuilt = name.endswith(("._rebuild_from_type_v2", "._rebuild_parameter_with_state"))
+    if rebuilt:
+        state = made.args[-1] if made.args else None
     elif state is not None and (_RESERVES.fullmatch(name) or "._rebuild_" in name):
-        what = f"it sets what {name} makes, as no torch since 0.4 does"
+        what = f"it sets attributes of a tensor through {name}, as no torch since 0.4 does"
         raise look.error(what, "save it again with a current torch")
-    elif isinstance(state, dict) and ("_modules" in state or name.startswith("torch.nn.")):
-        taken = _MODULE
+    _refuse_shadows(made, state, _TENSOR if rebuilt else _methods_of(name, state), look)
+
+
+def _refuse_shadows(made: Instance, state: Any, taken: frozenset[str], look: Look) -> None:
     states = state if isinstance(state, tuple) else (state,)
     for held in (held for held in states if isinstance(held, dict)):
         planted = sorted(taken & {key for key in held if isinstance(key, str)})
         if planted:
             what = f"it puts an attribute {planted[0]!r} into a {made.what}, in place of the method"
             raise UnsafeError(what, str(look.file), _FIX)
+
+
+def _methods_of(name: str, state: Any) -> frozenset[str]:
+    """Return the methods of an object, by the name of its class and by its attributes."""
+    if isinstance(state, dict) and ("_modules" in state or name.startswith("torch.nn.")):
+        return _MODULE
+    return _HELD.get(name, frozenset())
 
 
 def _check_tensor(made: Instance, look: Look) -> None:

@@ -1,4 +1,4 @@
-"""Whether the modules of a file are whole: every table that torch relies on, of the right kind."""
+"""Refuse modules of a file that lack a table on which torch relies, or hold one of another kind."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -22,10 +22,10 @@ _FLAGS = ("_with_kwargs", "_always_called")  # of tables that tell more about ot
 
 
 def refuse_half_made(payload: Any, look: Look) -> None:
-    """Refuse a file with a module in it that has not all that a module has.
+    """Refuse a file with a module that lacks a part that every module has.
 
     Args:
-        payload: What was in the file; nothing in it contains itself.
+        payload: The file's payload; no container in it contains itself.
         look: The file.
 
     Raises:
@@ -60,21 +60,30 @@ def _modules(payload: Any) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _wrong(module: nn.Module) -> str:
-    """Return what a module lacks, or nothing."""
+    """Return a description of the first part that a module lacks; empty if it is whole."""
     held = vars(module)
-    for table, kinds in _HELD.items():
-        entries = held.get(table)
-        if not isinstance(entries, dict):
-            return f"no table {table!r}"
-        if not all(isinstance(k, str) and isinstance(v, kinds) for k, v in entries.items()):
-            return f"its table {table!r} holds what it cannot"
+    wrong = next(filter(None, map(_wrong_table, _HELD, map(held.get, _HELD))), "")
+    if wrong:
+        return wrong
     for table in _HOOKS:
-        hooks: Any = held.get(table, None if table in _ALWAYS else OrderedDict())
-        sound = isinstance(hooks, OrderedDict)
-        if not sound or not (table.endswith(_FLAGS) or all(map(callable, hooks.values()))):
+        default = None if table in _ALWAYS else OrderedDict[Any, Any]()
+        if not _are_hooks(held.get(table, default), flags=table.endswith(_FLAGS)):
             return f"no table {table!r}"
     if not isinstance(held.get("training"), bool):
         return "no flag 'training'"
     if not isinstance(held.get("_non_persistent_buffers_set", set()), set):
         return "no set '_non_persistent_buffers_set'"
     return ""
+
+
+def _wrong_table(name: str, entries: Any) -> str:
+    if not isinstance(entries, dict):
+        return f"no table {name!r}"
+    kinds = _HELD[name]
+    if all(isinstance(key, str) and isinstance(value, kinds) for key, value in entries.items()):
+        return ""
+    return f"its table {name!r} holds an entry of another kind"
+
+
+def _are_hooks(hooks: Any, *, flags: bool) -> bool:
+    return isinstance(hooks, OrderedDict) and (flags or all(map(callable, hooks.values())))

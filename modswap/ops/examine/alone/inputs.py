@@ -144,14 +144,20 @@ def shrunk(call: Call, layout: Layout | None) -> Call:
             return replace(value, items=tuple(map(halved, value.items)))
         if not isinstance(value, TensorInfo) or len(value.shape) != 4:
             return value
-        sides = [value.shape[axis] for axis in axes]
-        while all(side % 2 == 0 for side in sides) and sides[0] * sides[1] > MAX_PLACES:
-            sides = [side // 2 for side in sides]
-        sizes = dict(zip(axes, sides, strict=True))
-        return replace(value, shape=tuple(sizes.get(a, n) for a, n in enumerate(value.shape)))
+        shape = list(value.shape)
+        high, wide = _halved(*(shape[axis] for axis in axes))
+        shape[axes[0]], shape[axes[1]] = high, wide
+        return replace(value, shape=tuple(shape))
 
     kwargs = tuple((name, halved(value)) for name, value in call.kwargs)
     return replace(call, args=tuple(map(halved, call.args)), kwargs=kwargs)
+
+
+def _halved(high: int, wide: int) -> tuple[int, int]:
+    """Return the sides of a map, halved while they are even and the map is large."""
+    while high % 2 == wide % 2 == 0 and high * wide > MAX_PLACES:
+        high, wide = high // 2, wide // 2
+    return high, wide
 
 
 def _labelled(name: str, value: Value) -> Iterator[tuple[str, TensorInfo]]:

@@ -72,30 +72,44 @@ def seen_through_mask(pair: Pair) -> Leak | None:
     for row in _rows(pair):
         if not any(leaf.shape[-1:] == (row.length,) for leaf in _masks(pair.inputs)):
             continue
-        phases = [_masked(pair, partial(_striped, first)) for first in (0, 1)]
-        both = [(each, _others(each.old, each, row)) for each in phases if each is not None]
-        # hidden by the mask, and not for another reason: seen where the mask is the other one
-        if max(change for _, change in both) > CLEAR:
-            for each, change in both:
-                if change <= STILL and _others(each.new, each, row) > CLEAR:
-                    return _through(each, row)
+        found = _seen_in_stripes(pair, row)
+        if found is not None:
+            return found
+    return None
+
+
+def _seen_in_stripes(pair: Pair, row: Row) -> Leak | None:
+    """Return a token that one of two masks of stripes hides in the old module alone."""
+    masked = [_masked(pair, partial(_striped, first)) for first in (0, 1)]
+    both = [(each, _others(each.old, each, row)) for each in masked if each is not None]
+    # hidden by the mask, and not for another reason: seen where the mask is the other one
+    if max(change for _, change in both) <= CLEAR:
+        return None
+    for each, change in both:
+        if change <= STILL and _others(each.new, each, row) > CLEAR:
+            return _through(each, row)
     return None
 
 
 def _rows(pair: Pair) -> Iterator[Row]:
     """Yield the tokens of floating (N, L, C) and of whole numbers (N, L); N may be elsewhere."""
     inputs = pair.inputs
-    kinds = [
+    held = [
         (index, leaf)
         for index, leaf in enumerate(inputs.leaves)
         if inputs.same[index] == index and not is_mask(leaf, inputs.labels[index])
     ]
-    first = [(i, leaf) for i, leaf in kinds if leaf.is_floating_point()][:1]
-    floating = [(i, leaf) for i, leaf in first if leaf.ndim == 3]
-    whole = [(i, leaf) for i, leaf in kinds if leaf.ndim == 2 and leaf.dtype in WHOLE_NUMBERS]
-    for index, leaf in (*floating, *whole):
-        for axis, length in enumerate(leaf.shape):
-            if length >= MIN_TOKENS and axis != pair.batch_axis:
+    floating = [(index, leaf) for index, leaf in held if leaf.is_floating_point()][:1]
+    yield from _rows_of(floating, 3, pair.batch_axis)
+    whole = [(index, leaf) for index, leaf in held if leaf.dtype in WHOLE_NUMBERS]
+    yield from _rows_of(whole, 2, pair.batch_axis)
+
+
+def _rows_of(leaves: list[tuple[int, torch.Tensor]], ndim: int, batch_axis: int) -> Iterator[Row]:
+    """Yield the tokens along each axis of tensors with a number of axes."""
+    for index, leaf in leaves:
+        for axis, length in enumerate(leaf.shape if leaf.ndim == ndim else ()):
+            if length >= MIN_TOKENS and axis != batch_axis:
                 yield Row(index, axis, length)
 
 

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import save_file, save_model
 
 from modswap.core.asked.job import Policy, Subject
-from modswap.io.formats.outline import outline
-from modswap.ops.jobs.built_tree import build_tree
+from modswap.core.errors import CheckpointError
+from modswap.io.formats.outline import outline, survey
+from modswap.ops.jobs.model_tree import build_tree
 from tests.io.pickled.test_outline import tied
 from tests.models import GatedNet
 
@@ -59,3 +61,22 @@ def test_header_without_tensors_is_left_to_its_own_reader(tmp_path: Path) -> Non
     save_file({}, file, metadata={"a": "b"})
 
     assert outline(file) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"shape": [1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [1]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "__metadata__": {"b": [1]}},
+    ],
+)
+def test_malformed_header_is_refused_without_a_forward_pass(
+    header: dict[str, Any], tmp_path: Path
+) -> None:
+    text = json.dumps(header).encode()
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+
+    with pytest.raises(CheckpointError, match="its header is damaged: an entry is no tensor"):
+        survey(file)

@@ -201,7 +201,7 @@ def test_name_that_stays_refused_ends_the_reading(
     file = legacy({"model": WEIGHTS, "args": argparse.Namespace(lr=1)}, tmp_path)
     monkeypatch.setattr("modswap.io.formats.torch.load.resolve", lambda *_: [])
 
-    with pytest.raises(CheckpointError, match=r"safe reader does not do: argparse\.Namespace"):
+    with pytest.raises(CheckpointError, match=r"refuses its pickle: argparse\.Namespace"):
         read(file, PLAIN)
 
 

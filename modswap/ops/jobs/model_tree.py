@@ -1,4 +1,4 @@
-"""The module tree of a checkpoint that is loaded, with shapes where a dummy input is given."""
+"""The module tree of a loaded checkpoint, with shapes if a dummy input is given."""
 
 from collections.abc import Mapping
 
@@ -24,17 +24,17 @@ from modswap.ops.trace.passes import Trace, trace
 def build_tree(subject: Subject, progress: Progress) -> Tree:
     """Return the module tree of a file, by loading it.
 
-    A file of weights without a factory gives the tree that its tensor names imply: paths,
-    parameters and bytes, classes unknown.
+    For a file of weights without a factory, the tensor names imply the tree: paths, parameters and
+    bytes; the classes are unknown.
 
     Args:
-        subject: The file; its `inputs` ask for shapes.
-        progress: Told what is being done.
+        subject: The file; with `inputs`, the tree has shapes.
+        progress: Called with a line at each step.
 
     Raises:
         CheckpointError: If the file cannot be read.
-        UnsafeError: If it would have to build what is not allowed.
-        UsageError: If shapes are asked for and nobody says how to build the model.
+        UnsafeError: If loading the file needs classes that are not allowed.
+        UsageError: If `inputs` are given and the file holds weights without a factory.
         InputError: If the dummy input does not fit the model.
     """
     progress(f"loading {subject.file}")
@@ -42,7 +42,7 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
     slot = container.slots[0]
     if slot.kind == "weights" and subject.factory is None:
         if subject.inputs:
-            what = "shapes need a model, and it holds weights without code"
+            what = "shapes need a model, and the file holds weights without code"
             fix = "say how to build the model: `--model package.module:callable`"
             raise UsageError(what, str(subject.file), fix)
         return _implied(container)
@@ -58,13 +58,13 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
 
 
 def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
-    """Return what one pass shows, on fake tensors where they suffice."""
-    one = trace(model, Case(call), unreal=True)
-    if one.cause is not None and (needs_values(one.cause) or not one.seen.raised_in):
-        one = trace(model, Case(call))
-    if one.cause is not None:
-        raise refused(one)
-    return one
+    """Run one pass, on fake tensors where they suffice, and return its trace."""
+    traced = trace(model, Case(call), unreal=True)
+    if traced.cause is not None and (needs_values(traced.cause) or not traced.seen.raised_in):
+        traced = trace(model, Case(call))
+    if traced.cause is not None:
+        raise refused(traced)
+    return traced
 
 
 def _rows(model: nn.Module, calls: Mapping[str, tuple[Call, ...]]) -> list[TreeRow]:
@@ -95,7 +95,7 @@ def _other_slots(container: Container) -> tuple[str, ...]:
 
 
 def _implied(container: Container) -> Tree:
-    """Return the tree that tensor names imply."""
+    """Return the tree that the tensor names imply."""
     weights: Mapping[str, torch.Tensor] = container.slots[0].value
     sizes = {name: (t.numel(), t.numel() * t.element_size()) for name, t in weights.items()}
     rows = implied_rows(sizes)

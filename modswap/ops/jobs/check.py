@@ -1,0 +1,137 @@
+"""Check recipes: one in this process, several in worker processes; torch is imported only there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.errors import BugError, CheckpointError, ModswapError, UsageError
+from modswap.core.kept.outcome import Outcome
+from modswap.core.progress import Progress
+from modswap.ops.jobs.workers import Event, Task, Workers, cores
+
+if TYPE_CHECKING:
+    from modswap.core.asked.recipe import Recipe, TensorInput
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A recipe to be checked.
+
+    Args:
+        recipe: The recipe's file, or `-` for standard input.
+        file: The checkpoint; None for the checkpoint that the recipe names.
+        policy: Classes that the checkpoint may build.
+        factory: Callable that builds the model, from the command line, or None.
+        inputs: The dummy call from the command line; empty for the recipe's own.
+        thorough: Whether examinations run without bounds on their work.
+        fix: Whether to edit the recipe where a small edit makes the check pass.
+        max_memory: Bytes that a dummy pass may take.
+    """
+
+    recipe: str
+    file: Path | None = None
+    policy: Policy = field(default_factory=Policy)
+    factory: str | None = None
+    inputs: "tuple[TensorInput, ...]" = ()
+    thorough: bool = False
+    fix: bool = False
+    max_memory: int | None = None
+
+
+def job_of(request: Request) -> Job:
+    """Read the recipe of a request and return the check to run.
+
+    Raises:
+        ModswapError: If the recipe cannot be read, is wrong, or names no checkpoint where the
+            request does not either.
+    """
+    from modswap.ops.recipes import read_recipe
+
+    recipe = read_recipe(request.recipe)
+    file = request.file or _own_checkpoint(recipe)
+    subject = Subject(file, request.policy, request.factory, request.inputs)
+    return Job(subject, recipe, thorough=request.thorough, max_memory=request.max_memory)
+
+
+def _own_checkpoint(recipe: "Recipe") -> Path:
+    name = recipe.source.name
+    if recipe.checkpoint is None:
+        fix = f"add `checkpoint: …` to it, or call `modswap check FILE -c {name}`"
+        raise UsageError("the recipe names no checkpoint", name, fix)
+    return Path(recipe.source.folder, recipe.checkpoint)
+
+
+def check_one(request: Request, progress: Progress) -> Outcome:
+    """Check a recipe in this process; an error that stops the check is the outcome's `error`.
+
+    Args:
+        request: The recipe to check.
+        progress: Called with a line at each step.
+    """
+    from modswap.ops.jobs.repair import check_and_repair
+
+    checkpoint = str(request.file or "")
+    try:
+        job = job_of(request)
+        checkpoint = str(job.subject.file)
+        return check_and_repair(job, progress, fix=request.fix)
+    except ModswapError as error:
+        return Outcome("check", checkpoint, request.recipe, error=error)
+
+
+def check_many(requests: Sequence[Request], jobs: int, progress: Progress) -> tuple[Outcome, ...]:
+    """Check recipes in several processes at once; return the outcomes in the order given.
+
+    If the process of a recipe dies, or meets a bug, that recipe has failed and the others go on.
+    When this function returns or raises, no worker process and no temporary file of one is left.
+
+    Args:
+        requests: The recipes to check.
+        jobs: The most processes to run at once.
+        progress: Called with a line at each step of each recipe.
+    """
+    size = min(jobs, len(requests))
+    # Python imports a module once: `nets.py` of one folder would be used for that of another
+    tasks = [Task(one, str(Path(one.recipe).resolve().parent)) for one in requests]
+    outcomes: dict[int, Outcome] = {}
+    work = partial(_check_in_worker, max(1, cores() // size))
+    with Workers(work, tasks, size) as workers:
+        for event in workers.events():
+            request = requests[event.task]
+            if event.kind == "progress":
+                progress(f"{request.recipe}: {event.content}")
+            elif event.kind == "done":
+                outcomes[event.task] = event.content
+            else:
+                error = _bug(request, event) if event.kind == "bug" else _lost(request, event, size)
+                checkpoint = str(request.file or "")
+                outcomes[event.task] = Outcome("check", checkpoint, request.recipe, error=error)
+    return tuple(outcomes[index] for index in range(len(requests)))
+
+
+def _check_in_worker(threads: int, request: Request, progress: Progress) -> Outcome:
+    import torch
+
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
+    return check_one(request, progress)
+
+
+def _bug(request: Request, event: Event) -> BugError:
+    exception = event.content.rstrip().rpartition("\n")[2]
+    fix = "report it with the traceback, the command and the recipe"
+    error = BugError(f"a bug of modswap: {exception}", request.recipe, fix)
+    error.traceback = event.content
+    return error
+
+
+def _lost(request: Request, event: Event, size: int) -> CheckpointError:
+    """Return the error of a recipe whose process died."""
+    reason = f"its process {event.content}"
+    fix = f"check it alone to see why: `modswap check {request.recipe}`"
+    if reason.endswith("SIGKILL"):
+        reason += ", as the system does where memory runs out"
+        fix = "check fewer at once: `--jobs 1`" if size > 1 else "give it more memory"
+    return CheckpointError(reason, request.recipe, fix)

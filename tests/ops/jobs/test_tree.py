@@ -1,0 +1,83 @@
+"""Module trees of files: read as data, or of a loaded model with shapes.
+
+Covers: model_tree.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from modswap.core.asked.job import Policy, Subject
+from modswap.core.asked.recipe import TensorInput
+from modswap.core.errors import InputError, UnsafeError, UsageError
+from modswap.core.progress import silent
+from modswap.ops.jobs.model_tree import build_tree
+from modswap.ops.jobs.tree import read_tree
+from tests.models import GatedNet, SharedNet
+
+ALLOW = Policy(allow=("tests.models.*",))
+IMAGE = (TensorInput(shape=(1, 3, 28, 28)),)
+
+
+def saved(value: object, folder: Path) -> Path:
+    torch.save(value, folder / "net.pt")
+    return folder / "net.pt"
+
+
+def test_file_is_read_as_data_where_nothing_has_to_be_built(tmp_path: Path) -> None:
+    file = saved(GatedNet(), tmp_path)
+
+    tree = read_tree(Subject(file))
+
+    assert [row.path for row in tree.rows][:2] == ["", "stem"]
+    assert not tree.traced
+
+
+def test_inputs_give_the_shapes_of_every_call(tmp_path: Path) -> None:
+    file = saved(GatedNet(), tmp_path)
+
+    tree = read_tree(Subject(file, ALLOW, None, IMAGE))
+
+    (call,) = next(row for row in tree.rows if row.path == "space_attention").calls
+    assert tree.traced
+    assert call.output == call.inputs[0]
+
+
+def test_second_path_of_a_module_names_the_first(tmp_path: Path) -> None:
+    tree = build_tree(Subject(saved(SharedNet(), tmp_path), ALLOW), silent)
+
+    assert next(row for row in tree.rows if row.path == "second").alias_of == "first"
+
+
+def test_names_of_weights_imply_a_tree(tmp_path: Path) -> None:
+    tree = build_tree(Subject(saved(GatedNet().state_dict(), tmp_path)), silent)
+
+    assert "space_attention.0" in [row.path for row in tree.rows]
+
+
+def test_further_models_of_a_checkpoint_are_named_in_a_note(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    tree = build_tree(Subject(saved({"model": model, "ema": nn.Linear(2, 2)}, tmp_path)), silent)
+
+    assert any("the file also holds the model under " in note for note in tree.notes)
+
+
+def test_shapes_of_weights_need_a_factory(tmp_path: Path) -> None:
+    file = saved(GatedNet().state_dict(), tmp_path)
+
+    with pytest.raises(UsageError, match="shapes need a model, and the file holds weights"):
+        read_tree(Subject(file, inputs=IMAGE))
+
+
+def test_classes_that_are_not_allowed_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsafeError, match=r"--allow tests\.models\.GatedNet"):
+        read_tree(Subject(saved(GatedNet(), tmp_path), inputs=IMAGE))
+
+
+def test_input_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    wrong = (TensorInput(shape=(1, 5, 28, 28)),)
+
+    with pytest.raises(InputError):
+        read_tree(Subject(saved(GatedNet(), tmp_path), ALLOW, None, wrong))

@@ -1,0 +1,105 @@
+"""The calls from Python: models in memory are swapped, saved and loaded.
+
+Covers: outcomes.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import modswap
+from modswap.core.errors import CheckpointError, ModswapError, ShapeError, UnsafeError, UsageError
+from modswap.io.recipe.reader import parse_recipe
+from tests.models import QUICK, GatedNet, SharedNet, build_gated
+
+
+def recipe(rule: str, shape: str = "[1, 3, 28, 28]", verify: str = QUICK) -> modswap.Recipe:
+    text = f"version: 1\ninputs: [{{shape: {shape}}}]\n{verify}replace: [{rule}]\n"
+    return parse_recipe(text, "swap.yaml", ".")
+
+
+ECA = recipe("{match: space_attention, with: ECA}")
+
+
+def test_model_in_memory_is_swapped_and_described() -> None:
+    model = build_gated()
+
+    outcome = modswap.replace(model, ECA)
+
+    (site,) = outcome.sites
+    assert (outcome.ok, outcome.checkpoint, outcome.recipe) == (True, "", "swap.yaml")
+    assert (site.old_class, site.new_class) == (
+        "torch.nn.modules.container.Sequential",
+        "modswap.nn.eca.ECA",
+    )
+    assert outcome.ledger is not None
+    assert outcome.ledger.kept.tensors == len(GatedNet().state_dict()) - 7
+    assert outcome.params_after < outcome.params_before
+
+
+def test_adapter_around_a_module_is_a_note_of_its_site() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 4, 1))
+
+    outcome = modswap.replace(model, recipe("{match: '0', with: SEBlock, adapt: true}"))
+
+    assert outcome.sites[0].new_class == "modswap.nn.se_block.SEBlock"
+    assert outcome.sites[0].notes == (
+        "an adapter around it pools by 2x2, projects 3 channels to 8",
+    )
+
+
+def test_module_at_two_paths_is_one_site_with_an_alias() -> None:
+    rule = recipe("{match: first, with: ECA}", "[1, 8, 14, 14]")
+
+    outcome = modswap.replace(SharedNet(), rule)
+
+    assert (outcome.sites[0].path, outcome.sites[0].aliases) == ("first", ("second",))
+
+
+def test_swap_that_does_not_hold_leaves_the_model_as_it_was() -> None:
+    model = build_gated()
+    before = dict(model.named_modules())
+    moody = "{match: head, with: 'tests.models:Moody', args: {out_channels: 2}}"
+
+    with pytest.raises(ShapeError, match="head: output was"):
+        modswap.replace(model, recipe(moody, "[2, 3, 28, 28]", "verify: {modes: [train]}\n"))
+
+    assert dict(model.named_modules()) == before
+
+
+@pytest.mark.parametrize("name", ["out.safetensors", "out.pt"])
+def test_saved_model_is_loaded_with_its_swap(name: str, tmp_path: Path) -> None:
+    model = modswap.apply_recipe(build_gated().eval(), ECA)
+    image = torch.ones(1, 3, 28, 28)
+
+    written = modswap.save(model, tmp_path / name, recipe=ECA)
+    loaded = modswap.load(written.file, "tests.models:build_gated", allow=["tests.models.*"])
+
+    assert torch.equal(loaded.eval()(image), model(image))
+
+
+def test_existing_file_is_kept_without_force(tmp_path: Path) -> None:
+    file = tmp_path / "out.pt"
+    modswap.save(nn.Linear(2, 2), file)
+
+    with pytest.raises(CheckpointError, match="it exists"):
+        modswap.save(nn.Linear(2, 3), file)
+
+    modswap.save(nn.Linear(2, 3), file, force=True)
+    assert modswap.load(file).out_features == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(GatedNet(), UnsafeError), (GatedNet().state_dict(), UsageError)],
+    ids=["class that is not allowed", "weights without a factory"],
+)
+def test_file_that_cannot_give_a_model_is_refused(
+    value: object, error: type[ModswapError], tmp_path: Path
+) -> None:
+    torch.save(value, tmp_path / "net.pt")
+
+    with pytest.raises(error):
+        modswap.load(tmp_path / "net.pt")
