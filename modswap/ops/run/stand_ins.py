@@ -21,10 +21,10 @@ StandIns = Callable[
 def meta_values(
     model: nn.Module, dtype: torch.dtype | None = None
 ) -> Iterator[tuple[dict[str, torch.Tensor], Callable[[Any], Any]]]:
-    """Give stand-ins on torch's meta device, and a function that moves inputs there.
+    """Give stand-ins on the meta device, and a function that moves inputs there.
 
-    It is the quicker way: fake tensors take seconds to import. Models that keep tensors outside
-    their parameters and buffers, or that ask for devices, fail on it.
+    This is quicker than fake tensors, which take seconds to import. Models that keep tensors
+    outside their parameters and buffers, or that ask for devices, fail on it.
 
     Args:
         model: The model.
