@@ -45,15 +45,12 @@ def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
         numbers = (f"{row.params:,}", human_bytes(row.nbytes))
         cells.append([tame(path), tame(bare(row.class_name)) or "?", *calls, *numbers])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    left = len(head) - 2
-    return "".join(
-        "   ".join(
-            text.ljust(width) if place < left else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        + "\n"
+    numeric = len(head) - 2
+    lines = (
+        [*map(str.ljust, row[:numeric], widths), *map(str.rjust, row[numeric:], widths[numeric:])]
         for row in cells
     )
+    return "".join("   ".join(line).rstrip() + "\n" for line in lines)
 
 
 def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
