@@ -57,9 +57,9 @@ def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
 
 
 def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
-    """Return a table that folds what the page has no room for."""
+    """Return a table that folds long cells."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    # paths are what is copied from here: classes and shapes are folded first
+    # readers copy paths: classes and shapes are folded first
     room = max(page.width - OTHERS, ROOM)
     table.add_column("path", no_wrap=True)
     table.add_column("class", overflow="fold")

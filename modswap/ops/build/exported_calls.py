@@ -1,4 +1,4 @@
-"""Models that torch.export made a graph of: their example inputs, and how modules are called."""
+"""Check that the calls of modules in graphs of torch.export are known."""
 
 from collections.abc import Mapping
 
@@ -12,17 +12,17 @@ from modswap.io.formats.exported.program import export_of, is_stand_in
 
 
 def check_calls(model: nn.Module, plan: Plan) -> tuple[str, ...]:
-    """Refuse sites of which an archive does not tell how they are called; return what to tell.
+    """Refuse sites whose calls an archive does not record; return notes on the others.
 
-    Where it holds no call signature of a module, torch calls whatever sits there with the tensors
-    that the graph needs, in an order of its own, without keywords and constants.
+    Where it holds no call signature of a module, torch calls the module at that path with the
+    tensors that the graph needs, in an order of its own, without keywords and constants.
 
     Args:
         model: The model.
-        plan: Which sites.
+        plan: The sites.
 
     Raises:
-        ShapeError: If a site takes more than one tensor, or gives back another thing than one.
+        ShapeError: If a site takes or returns anything but a single tensor.
     """
     how = export_of(model)
     if how is None:
@@ -67,7 +67,7 @@ def _refusal(site: Site, paths: set[str], signed: Mapping[str, int]) -> ShapeErr
 
 
 def _handed_more(site: Site, count: int) -> ShapeError | None:
-    """Return the error for a site to which the graph hands more than its own inputs."""
+    """Return the error for a site to which the graph passes more than the inputs of its code."""
     more = next((call for call in site.calls if len(call.inputs) != count), None)
     if more is None:
         return None

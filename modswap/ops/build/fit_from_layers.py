@@ -14,8 +14,8 @@ from modswap.io.pickled.modules import Sizes
 from modswap.nn.catalogue.row import Options, Replacement
 from modswap.ops.build.fit import Fitter
 
-# sides of made-up maps: one that most numbers divide, one that only powers of 2 do, a prime, a
-# small one; a choice that differs between them was made by the size of a map that nobody knows
+# sides of made-up maps: divisible by most numbers, by powers of 2 only, a prime, a small one; an
+# argument that differs between them follows from the size of the map, which is not known
 _SIDES = (5040, 4096, 5003, 30)
 _PROBE = 7560  # channels
 _FROM_LAYERS = "as the old module's own layers have it"

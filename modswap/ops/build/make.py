@@ -35,8 +35,8 @@ def new_module(
 
     Args:
         step: The rule's step.
-        sites: Where it goes; the first path is part of the seed.
-        blueprint: How to make it.
+        sites: Its sites; the first path is part of the seed.
+        blueprint: Its class and arguments.
         recipe: For the seed, and for files relative to it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Give a new module what its site had: device, dtype, mode, plain attributes."""
+"""Give a new module the device, dtype, mode and plain attributes of its site."""
 
 import dis
 import sys
@@ -14,7 +14,7 @@ from modswap.io.formats.exported.program import is_stand_in
 
 
 def take_over(module: nn.Module, site: Site, carried: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give a new module what its site had; return what is worth telling.
+    """Give a new module the device, dtype, mode and host attributes of its site; return notes.
 
     Args:
         module: The new module, changed in place.
@@ -37,12 +37,12 @@ def take_over(module: nn.Module, site: Site, carried: Mapping[str, Any]) -> tupl
 
 
 def carry_over(module: nn.Module, carried: Mapping[str, Any]) -> None:
-    """Put plain attributes on a new module, where it has none of their names."""
+    """Set plain attributes on a new module, except names that it has already."""
     vars(module).update({n: value for n, value in carried.items() if n not in vars(module)})
 
 
 def host_attributes(module: nn.Module) -> dict[str, Any]:
-    """Return the plain attributes that no code of the module's own class could have set.
+    """Return the attributes of a module that the code of its own class does not set.
 
     A host framework puts them on from outside, such as the indices by which a detector routes
     its layers.
@@ -81,7 +81,7 @@ def unknown_attributes(
 
 
 def assigned(classes: Sequence[type]) -> set[str]:
-    """Return the attribute names that classes have, or that their functions assign."""
+    """Return the names of attributes that classes define, or assign in their functions."""
     names: set[str] = set()
     for cls in classes:
         if cls in {object, nn.Module}:

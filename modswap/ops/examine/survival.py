@@ -41,7 +41,7 @@ import json, sys
 import torch
 from safetensors.torch import save_file
 import modswap
-from modswap.ops.run.describe import live_tensors
+from modswap.ops.run.leaves import live_tensors
 from modswap.seeds import seeded
 asked = json.load(open(sys.argv[1]))
 model = modswap.load(**asked["load"])

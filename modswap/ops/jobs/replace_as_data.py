@@ -1,4 +1,4 @@
-"""A swap that builds nothing of the file: its pickle is changed as data, no pass is run."""
+"""Swap modules in a file without building its model: the pickle is changed as data."""
 
 import time
 from collections.abc import Sequence
@@ -44,14 +44,14 @@ NOT_RUN = (
 def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
     """Swap modules in a file whose classes need not be importable.
 
-    Sizes come from the recipe, or from what torch's own layers in the file say of themselves.
+    Sizes come from the recipe, or from the attributes of torch's own layers in the file.
 
     Args:
-        job: What to do. Without `out` nothing is written.
-        progress: Told what is being done.
+        job: The file and the recipe. Without `out` nothing is written.
+        progress: Called with a line for each step.
 
     Raises:
-        ModswapError: For whatever stops it.
+        ModswapError: If the recipe does not fit the file, or the file cannot be read or written.
     """
     started = time.monotonic()
     if job.out is not None:

@@ -15,7 +15,7 @@ from modswap.seeds import seeded
 
 
 def pass_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
-    """Return the dtype to run in, or None for the model's own.
+    """Return the dtype to cast the model's tensors to for a pass; None for its own.
 
     A model stored in half precision, as published checkpoints often are, runs in float32 unless its
     input says otherwise.
@@ -48,14 +48,14 @@ def run_model(
     dtype: torch.dtype | None,
     stand_ins: StandIns | None,
 ) -> Any:
-    """Return the model's output, its tensors replaced by stand-ins or cast ones where asked.
+    """Return the model's output, with stand-ins or cast copies in place of its tensors if asked.
 
     Args:
         model: The model.
         args: Positional inputs.
         kwargs: Keyword inputs.
-        dtype: What floating tensors are cast to; None for nothing.
-        stand_ins: Makes tensors without data; None to run on the model's own.
+        dtype: Floating tensors are cast to it; None to cast none.
+        stand_ins: Makes tensors without data; None to run on the model's own tensors.
     """
     if stand_ins is not None:
         with stand_ins(model, dtype) as (tensors, moved):
@@ -73,7 +73,7 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return every parameter and buffer by every name it has."""
+    """Return every parameter and buffer by each of its names."""
     found: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
     found.update(model.named_buffers(remove_duplicate=False))
     return found
@@ -81,7 +81,7 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def ready(model: nn.Module, case: Case, seed: int) -> Iterator[tuple[Any, Any, torch.dtype | None]]:
-    """Give inputs and dtype of a real pass; the model is as it was afterwards."""
+    """Give the inputs and the dtype of a real pass; afterwards the model is as it was."""
     dtype = pass_dtype(model, case)
     with untouched(model, training=case.mode == "train"), seeded(seed), torch.no_grad():
         args, kwargs = case.call.live(seed, input_dtype(model, case), device_of(model))

@@ -1,4 +1,4 @@
-"""A copy of a model that may be changed, exported and run, its weights made up where need be."""
+"""Copy a model, with its own weights or random ones, to change, export and run the copy."""
 
 import copy
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from modswap.ops.run.inputs import Case
 from modswap.ops.run.random_weights import copied
 from modswap.seeds import seeded
 
-SMALL = 256 << 20  # bytes of a model that is copied for an examination
+MAX_COPIED_BYTES = 256 << 20  # of a model that is copied for an examination
 
 
 def nbytes_of(model: nn.Module) -> int:
@@ -25,11 +25,12 @@ def _held(model: nn.Module) -> list[torch.Tensor]:
 
 
 def too_large(model: nn.Module) -> str:
-    """Return in words that a model is too large to be copied; empty if it is not."""
+    """Return the reason why a model is too large to be copied; empty if it is not."""
     nbytes = nbytes_of(model)
-    if nbytes <= SMALL:
+    if nbytes <= MAX_COPIED_BYTES:
         return ""
-    return f"its weights take {nbytes / 2**20:,.0f} MiB: models up to {SMALL >> 20} MiB are copied"
+    limit = MAX_COPIED_BYTES >> 20
+    return f"its weights take {nbytes / 2**20:,.0f} MiB: models up to {limit} MiB are copied"
 
 
 def copied_model(model: nn.Module, *, unreal: bool, seed: int = 0) -> nn.Module:
@@ -37,11 +38,11 @@ def copied_model(model: nn.Module, *, unreal: bool, seed: int = 0) -> nn.Module:
 
     Args:
         model: The model; it is as it was afterwards.
-        unreal: Whether to make up its weights, so that those of the model are not read.
-        seed: For the weights that are made up.
+        unreal: Whether to draw random weights, so that those of the model are not read.
+        seed: For random weights.
 
     Raises:
-        UnfitError: If a large buffer of whole numbers would have to be made up.
+        UnfitError: If a large buffer of whole numbers would have to be drawn.
     """
     if unreal:
         with seeded(seed):
@@ -56,7 +57,7 @@ def copied_model(model: nn.Module, *, unreal: bool, seed: int = 0) -> nn.Module:
 
 
 def in_float32(model: nn.Module, case: Case) -> tuple[nn.Module, torch.dtype | None]:
-    """Return a copy in the dtype that passes run in, and the dtype of its inputs.
+    """Return a copy of a model in the dtype of a pass, and the dtype of its inputs.
 
     Args:
         model: A copy, changed in place.
@@ -69,12 +70,12 @@ def in_float32(model: nn.Module, case: Case) -> tuple[nn.Module, torch.dtype | N
 def outputs_differ(
     expected: Sequence[torch.Tensor], got: Sequence[torch.Tensor], there: str = "in Python"
 ) -> tuple[str, float]:
-    """Return in words how outputs differ, empty if they do not, and how far they are apart.
+    """Return a sentence on how outputs differ, empty if they do not, and their deviation.
 
     Args:
-        expected: What the model gives.
-        got: What it gives elsewhere.
-        there: Where the model stands.
+        expected: Outputs of the model.
+        got: Outputs of its copy elsewhere.
+        there: Words for the place of the model.
     """
     if len(expected) != len(got):
         return f"it gives {len(got)} tensors, {len(expected)} {there}", 0.0

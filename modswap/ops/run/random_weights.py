@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-SMALL = 1 << 20  # bytes of a buffer that is structure, such as an index table
+MAX_STRUCTURE_BYTES = 1 << 20  # of a buffer that is structure, such as an index table
 
 
 class UnfitError(Exception):
-    """A module cannot be run alone; says why."""
+    """The reason why a module cannot be run alone."""
 
 
 def copied(module: nn.Module, around: Mapping[int, torch.Tensor]) -> nn.Module:
-    """Return a copy on the CPU with random weights; none of the module's own is read.
+    """Return a copy on the CPU with random weights, without reading the module's own.
 
     Small buffers are structure, such as index tables and masks, and are copied.
 
@@ -40,7 +40,7 @@ def copied(module: nn.Module, around: Mapping[int, torch.Tensor]) -> nn.Module:
 
 
 def placeholders(*modules: nn.Module) -> dict[int, torch.Tensor]:
-    """Return an empty tensor for each of the modules' own, by its identity."""
+    """Return a tensor without data for each tensor of the modules, by its identity."""
     return {
         id(tensor): torch.empty_like(tensor, device="meta")
         for module in modules
@@ -72,7 +72,7 @@ def _structure(name: str, buffer: torch.Tensor) -> torch.Tensor:
         return torch.ones(buffer.shape, dtype=dtype)
     if name.endswith(("running_mean", "num_batches_tracked")):
         return torch.zeros(buffer.shape, dtype=dtype)
-    if buffer.nbytes < SMALL and buffer.device.type != "meta":
+    if buffer.nbytes < MAX_STRUCTURE_BYTES and buffer.device.type != "meta":
         return buffer.detach().to("cpu", dtype, copy=True)
     if dtype.is_floating_point:
         return torch.randn(buffer.shape, dtype=dtype)

@@ -1,4 +1,7 @@
-"""Rules fitted to sites (`fit`, `fit_from_layers`): with a forward pass, and from layers alone."""
+"""Rules fitted to sites, with a forward pass and from layers alone.
+
+Covers: fit_from_layers.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

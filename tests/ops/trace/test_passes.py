@@ -1,4 +1,7 @@
-"""What a pass sees, and that it leaves no trace."""
+"""Passes record calls, and leave the model as it was.
+
+Covers: recorder, sites.
+"""
 
 import copy
 import random

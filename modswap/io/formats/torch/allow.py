@@ -10,7 +10,7 @@ from torch import nn
 
 from modswap.core.asked.import_name import import_object
 from modswap.core.asked.job import Policy
-from modswap.core.errors import RecipeError, UnsafeError
+from modswap.core.errors import MissingModuleError, RecipeError, UnsafeError
 from modswap.io.pickled.names import is_name, runs_code
 
 # functions that torch's own layers keep as attributes; called, they compute and nothing else
@@ -126,7 +126,7 @@ def _named_by_user(name: str, file: Path) -> Any:
             return import_object(reference, folder=".", where=str(file))
         except RecipeError as raised:
             error = error or raised
-            if "no module named" not in raised.what:
+            if not isinstance(raised, MissingModuleError):
                 break
     what = f"{name!r} is allowed but cannot be found"
     detail = (
