@@ -1,4 +1,4 @@
-"""Tiny models for the tests; each shows one thing that real models do."""
+"""Tiny models for the tests; each has one property of real models."""
 
 from collections import OrderedDict
 from typing import Any
@@ -46,7 +46,7 @@ def build_gated(channels: int = 16) -> GatedNet:
 
 
 def build_nothing() -> int:
-    """Return something that is no model."""
+    """Return an integer in place of a model."""
     return 3
 
 
@@ -102,7 +102,7 @@ class SharedNet(nn.Module):
 
 
 class ManyCalls(nn.Module):
-    """A module called with other sizes, keywords and None; gives a dictionary."""
+    """A model that calls a module with other sizes, keywords and None; returns a dictionary."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class ManyCalls(nn.Module):
 
 
 class Mix(nn.Module):
-    """Takes a mask that may be None: (N, 4, H, W) -> (N, 4, H, W)."""
+    """A convolution with an optional mask: (N, 4, H, W) -> (N, 4, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Strided(nn.Module):
 
 
 class PairAttention(nn.Module):
-    """Gives (output, None) as many attention modules do."""
+    """Return (output, None), as many attention modules do."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class PairAttention(nn.Module):
 
 
 class PairNet(nn.Module):
-    """Unpacks the pair that its attention gives: (N, L, E) -> (N, L, E)."""
+    """A block that unpacks the pair of its attention: (N, L, E) -> (N, L, E)."""
 
     def __init__(self, dim: int = 16) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class Tied(nn.Module):
 
 
 class Keep(nn.Module):
-    """Takes whatever it is given and gives it back; a stand-in of any layout."""
+    """Return the input times a factor, in any layout."""
 
     def __init__(self, dim: int = 0, gain: float = 1.0) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class ChannelsLastMixer(nn.Module):
 
 
 class Detector(nn.Sequential):
-    """Layers that a host framework marked with an index, as YOLO's parser does."""
+    """Layers with index attributes, as YOLO's parser adds them."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -234,7 +234,7 @@ class Detector(nn.Sequential):
 
 
 class Unpicklable(nn.Module):
-    """Keeps a function that no pickle can name: (N, C, H, W) -> the same."""
+    """A module with a lambda, which pickle refuses: (N, C, H, W) -> the same."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class Unpicklable(nn.Module):
 
 
 class Counting(nn.Module):
-    """Gives back what it is given, and keeps a state that is no tensor."""
+    """A module whose extra state is a dictionary without tensors: any shape -> the same."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -255,15 +255,15 @@ class Counting(nn.Module):
         return x * self.scale
 
     def get_extra_state(self) -> dict[str, int]:
-        """Return what is kept beside the tensors."""
+        """Return the state that is not a tensor."""
         return {"seen": 0}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        """Take what was kept."""
+        """Accept the state of `get_extra_state`."""
 
 
 class KeywordGate(nn.Module):
-    """A gate that is called by keyword: (N, C, H, W), g likewise -> (N, C, H, W)."""
+    """A gate that is called by keyword: (N, C, H, W), g of the same shape -> (N, C, H, W)."""
 
     def __init__(self, channels: int = 8) -> None:
         super().__init__()
@@ -274,7 +274,7 @@ class KeywordGate(nn.Module):
 
 
 class OneBatch(nn.Module):
-    """Runs at a batch of two alone: (2, C, H, W) -> (2, C, H, W)."""
+    """A module that accepts only a batch of two: (2, C, H, W) -> (2, C, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -285,7 +285,7 @@ class OneBatch(nn.Module):
 
 
 class EvenBatch(nn.Module):
-    """Runs at batches of two, four, six …: (N, C, H, W) -> (N, C, H, W)."""
+    """A module that accepts only batches of even size: (N, C, H, W) -> (N, C, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -297,7 +297,7 @@ class EvenBatch(nn.Module):
 
 
 class ByValue(nn.Module):
-    """Does what its values say, which no graph can hold: (N, C, H, W) -> (N, C, H, W)."""
+    """A module that branches on a value, which no graph can hold: (N, C, H, W) -> (N, C, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What other projects' CI takes from here: action, hook of pre-commit, plugin of pytest."""
+"""Tests of the parts for other projects' CI: the action, the pre-commit hook, the pytest plugin."""
 
 import importlib
 import json
@@ -246,7 +246,7 @@ class Growing(nn.Module):
 
 
 def run_tests(folder: Path, *args: str) -> Ran:
-    # whether the plugin is found by its entry point depends on how modswap was installed here
+    # the entry point of the plugin is found only where modswap is installed
     plain = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pytest", "-p", "modswap.cli.pytest_plugin", "-q", *args]
     return ran(command, folder, plain)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from modswap.nn.checks import check_divides, check_odd, check_positive
 from modswap.nn.kernels.acmix import Mix, Terms, computable, mix, mix_plain, supported
 from modswap.nn.kernels.local_attention import Geometry
 
@@ -52,14 +53,10 @@ class ACmix(nn.Module):
         dilation: int = 1,
     ) -> None:
         super().__init__()
-        sizes = (in_planes, out_planes, kernel_att, head, kernel_conv, stride, dilation)
-        if min(sizes) < 1:
-            raise ValueError(f"sizes are at least 1, one of {sizes} is {min(sizes)}")
-        if out_planes % head:
-            raise ValueError(f"head {head} does not divide out_planes {out_planes}")
-        for name, side in (("kernel_att", kernel_att), ("kernel_conv", kernel_conv)):
-            if side % 2 == 0:
-                raise ValueError(f"{name} {side} is even, a window needs a middle: {side + 1}")
+        check_positive(in_planes=in_planes, out_planes=out_planes, head=head)
+        check_positive(stride=stride, dilation=dilation)
+        check_odd(kernel_att=kernel_att, kernel_conv=kernel_conv)
+        check_divides("head", head, out_planes=out_planes)
         self.in_planes = in_planes
         self.out_planes = out_planes
         self.kernel_att = kernel_att
@@ -146,7 +143,7 @@ class ACmix(nn.Module):
         if self.kernel_att == 1 or not supported(terms):
             out = mix_plain(terms, geometry)
         elif torch.is_grad_enabled() and any(term.requires_grad for term in terms):
-            out = Mix.apply(geometry, *computable(terms))  # type: ignore[no-untyped-call]
+            out = Mix.apply(geometry, *computable(terms))  # type: ignore[no-untyped-call] # torch's stubs leave `apply` untyped
         else:
             out = mix(computable(terms), geometry)
         out = out.to(dtype)

@@ -1,4 +1,4 @@
-"""The catalogue's row of ACmix: its options, and how they are observed."""
+"""The catalogue's row of ACmix: its options and how to fit them to a site."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,18 +12,16 @@ from modswap.nn.acmix import ACmix
 from modswap.nn.catalogue.option_types import AtLeast1, Odd
 from modswap.nn.catalogue.row import Conflict, Options, Replacement
 from modswap.nn.fit.inputs import Size, read_inputs
-from modswap.nn.fit.sizes import channels_of, given, nearest_divisor
+from modswap.nn.fit.sizes import Draft, channels_of, choose, nearest_divisor
 from modswap.nn.fit.stride import other_size, out_channels_of, outputs_of, stride_of
 
 KERNEL_ATT = 7  # as published
 HEAD = 4  # as published
-
-
 ODD: dict[str, Any] = {"expected": "an odd number"}
 
 
 class ACmixOptions(Options):
-    """What a recipe may set."""
+    """Options of `ACmix` in a recipe."""
 
     in_planes: AtLeast1 | None = Field(
         None, description="channels of the input; auto: those observed"
@@ -48,7 +46,7 @@ class ACmixOptions(Options):
     dilation: AtLeast1 = Field(1, description="pixels from one key of a window to the next")
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield the options that do not go together, whatever the site."""
+        """Yield the pairs of options that exclude each other at every site."""
         if self.out_planes and self.head and self.out_planes % self.head:
             what = f"head {self.head} does not divide out_planes {self.out_planes}"
             near = nearest_divisor(self.out_planes, self.head)
@@ -56,16 +54,7 @@ class ACmixOptions(Options):
 
 
 def fit(site: Site, options: ACmixOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
+    """Return how to make the layer for a site, as `Fit` says."""
     inputs = read_inputs(site)
     seen = outputs_of(site, inputs.layout)
     planes = channels_of(site, inputs, "in_planes", options.in_planes)
@@ -73,18 +62,14 @@ def fit(site: Site, options: ACmixOptions, *, adapt: bool) -> Blueprint:
     stride = stride_of(options.stride, inputs.sizes, seen)
     kernel = _kernel_att(site, options, inputs.sizes)
     head = _head(site, options, out.value)
-    choices = (planes, kernel, head)
-    return other_size("ACmix", site, inputs, options, choices, out=out, stride=stride, adapt=adapt)
+    draft = Draft("ACmix", site, inputs, options, [planes, kernel, head], "NCHW")
+    return other_size(draft, out, stride, adapt=adapt)
 
 
 def _kernel_att(site: Site, options: ACmixOptions, sizes: tuple[Size, ...]) -> Choice:
     least = min(sizes, key=lambda size: min(size.height, size.width))
     most = 2 * ((min(least.height, least.width) - 1) // options.dilation) + 1
-    if options.kernel_att is None:
-        side = min(KERNEL_ATT, most)
-        reason = "as published" if side == KERNEL_ATT else f"the largest that fits a map of {least}"
-        return Choice("kernel_att", side, reason)
-    if options.kernel_att > most:
+    if options.kernel_att is not None and options.kernel_att > most:
         what = (
             f"kernel_att {options.kernel_att} with dilation {options.dilation} reflects "
             f"{options.kernel_att // 2 * options.dilation} pixels, the map is {least}"
@@ -92,19 +77,19 @@ def _kernel_att(site: Site, options: ACmixOptions, sizes: tuple[Size, ...]) -> C
         fix = f"set `kernel_att: {most}` or less, or leave it out"
         settings = (("kernel_att", most), ("kernel_att", "auto"))
         raise ShapeError(what, site.path, fix, settings=settings)
-    return given("kernel_att", options.kernel_att)
+    side = min(KERNEL_ATT, most)
+    reason = "as published" if side == KERNEL_ATT else f"the largest that fits a map of {least}"
+    return choose("kernel_att", options.kernel_att, side, reason)
 
 
 def _head(site: Site, options: ACmixOptions, planes: int) -> Choice:
     near = nearest_divisor(planes, options.head or HEAD)
-    if options.head is None:
-        reason = "as published" if near == HEAD else f"{HEAD} does not divide {planes} channels"
-        return Choice("head", near, reason)
-    if planes % options.head:
+    if options.head is not None and planes % options.head:
         what = f"head {options.head} does not divide out_planes {planes}"
         fix = f"set `head: {near}`, or leave it out"
         raise ShapeError(what, site.path, fix, settings=(("head", near), ("head", "auto")))
-    return given("head", options.head)
+    reason = "as published" if near == HEAD else f"{HEAD} does not divide {planes} channels"
+    return choose("head", options.head, near, reason)
 
 
 ROW = Replacement(

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.nn.kernels.half_precision import slow_autocast
-from modswap.nn.kernels.maps import lying_as
+from modswap.nn.kernels.maps import ordered_as
 from modswap.nn.kernels.tracing import for_each, own_tensors, recorded
 from modswap.nn.kernels.windows import (
     count_windows,
@@ -352,7 +352,7 @@ class BiLevelRoutingAttention(nn.Module):
         """Return an NHWC map in the module's layout, lying in memory as the input does."""
         if self.layout == "NHWC":
             return y.contiguous()
-        return lying_as(y.permute(0, 3, 1, 2), like)  # (N, C, H, W)
+        return ordered_as(y.permute(0, 3, 1, 2), like)  # (N, C, H, W)
 
     def _check_input(self, x: torch.Tensor) -> None:
         shape = tuple(x.shape)

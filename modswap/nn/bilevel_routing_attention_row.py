@@ -1,4 +1,4 @@
-"""The catalogue's row of bi-level routing attention: its options, and how they are observed."""
+"""The catalogue's row of bi-level routing attention: its options and how to fit them to a site."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,21 +11,15 @@ from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Site
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
-from modswap.nn.catalogue.option_types import AtLeast1
+from modswap.nn.catalogue.option_types import AtLeast1, OddOrZero
 from modswap.nn.catalogue.row import Conflict, Options, Replacement
-from modswap.nn.fit.inputs import Inputs, Size, judge_output, read_inputs
-from modswap.nn.fit.sizes import channels_of, given, heads_of, nearest_divisor
+from modswap.nn.fit.inputs import MapInputs, Size, read_inputs
+from modswap.nn.fit.sizes import channels_of, choose, heads_of, nearest_divisor, same_shape
 
 N_WIN = 7  # as published
 TOPK = 4  # as published
-PADDED = 1.3  # a padded map has at most so many times the pixels
-FEWEST = 3  # fewer windows on a side than this hardly route; padding comes first
-
-
-def _odd(value: int) -> int:
-    if value and value % 2 == 0:
-        raise ValueError
-    return value
+MAX_PADDED_RATIO = 1.3  # pixels of a padded map for each pixel of the map
+MIN_WINDOWS = 3  # fewer windows on a side than this hardly route; padding comes first
 
 
 def _not_zero(value: float) -> float:
@@ -35,7 +29,7 @@ def _not_zero(value: float) -> float:
 
 
 class BiLevelRoutingAttentionOptions(Options):
-    """What a recipe may set."""
+    """Options of `BiLevelRoutingAttention` in a recipe."""
 
     dim: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
     num_heads: AtLeast1 | None = Field(
@@ -74,7 +68,7 @@ class BiLevelRoutingAttentionOptions(Options):
     soft_routing: bool = Field(
         default=False, description="multiply keys and values by the routing weights"
     )
-    side_dwconv: Annotated[int, Field(ge=0), AfterValidator(_odd)] = Field(
+    side_dwconv: OddOrZero = Field(
         3,
         description="side of the depthwise convolution of the values, odd; 0: none",
         json_schema_extra={"expected": "an odd number, or 0 for none"},
@@ -90,17 +84,10 @@ class BiLevelRoutingAttentionOptions(Options):
     )
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield the options that do not go together, whatever the site."""
-        if self.diff_routing and not self.soft_routing:
-            what = "diff_routing is true, soft_routing is false: no gradient would flow"
-            settings = (("soft_routing", True),)
-            yield Conflict("diff_routing", what, "set `soft_routing: true` as well", settings)
-        if self.param_routing and not self.diff_routing:
-            what = "param_routing is true, diff_routing is false: its weights would never train"
-            settings = (("diff_routing", True),)
-            yield Conflict("param_routing", what, "set `diff_routing: true` as well", settings)
+        """Yield the pairs of options that exclude each other at every site."""
+        yield from self._routing_conflicts()
         if self.variant == "refactored":
-            yield from self._not_refactored()
+            yield from self._refactored_conflicts()
         for name, size in (("dim", self.dim), ("qk_dim", self.qk_dim)):
             if size and self.num_heads and size % self.num_heads:
                 what = f"num_heads {self.num_heads} does not divide {name} {size}"
@@ -112,7 +99,17 @@ class BiLevelRoutingAttentionOptions(Options):
             fix = f"set `topk: {self.n_win**2}` or less"
             yield Conflict("topk", what, fix, (("topk", self.n_win**2),))
 
-    def _not_refactored(self) -> Iterator[Conflict]:
+    def _routing_conflicts(self) -> Iterator[Conflict]:
+        if self.diff_routing and not self.soft_routing:
+            what = "diff_routing is true, soft_routing is false: no gradient would flow"
+            settings = (("soft_routing", True),)
+            yield Conflict("diff_routing", what, "set `soft_routing: true` as well", settings)
+        if self.param_routing and not self.diff_routing:
+            what = "param_routing is true, diff_routing is false: its weights would never train"
+            settings = (("diff_routing", True),)
+            yield Conflict("param_routing", what, "set `diff_routing: true` as well", settings)
+
+    def _refactored_conflicts(self) -> Iterator[Conflict]:
         fixed = {
             "qk_dim": self.qk_dim is None or self.qk_dim == self.dim,
             "kv_downsample_mode": self.kv_downsample_mode == "identity",
@@ -122,50 +119,26 @@ class BiLevelRoutingAttentionOptions(Options):
         }
         for name, holds in fixed.items():
             if not holds:
-                what = f"variant is refactored, which has no {name} but its own"
+                what = f"variant is refactored, which has a fixed {name}"
                 fix = f"leave `{name}` out, or take the original variant"
                 yield Conflict(name, what, fix, ((name, "auto"),))
 
 
 def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
+    """Return how to make the layer for a site, as `Fit` says."""
     inputs = read_inputs(site)
-    kept = list(zip(inputs.maps, inputs.sizes, strict=True))
-    adaptation = judge_output(site, inputs.layout, kept, adapt=adapt)
     dim = channels_of(site, inputs, "dim", options.dim)
     heads = heads_of(site, "num_heads", options.num_heads, dim.value, options.qk_dim)
     windows = _windows(site, options, inputs.sizes)
     topk = _topk(options, windows[0].value)
     wants = "NHWC" if inputs.layout == "NLC" else inputs.layout
     layout = Choice("layout", wants, _layout_reason(site, inputs))
-    decided = [dim, heads, *windows, topk, layout]
-    args = options.model_dump() | {choice.name: choice.value for choice in decided}
-    if args["qk_dim"] is None:
-        args["qk_dim"] = dim.value
-        decided.append(Choice("qk_dim", dim.value, "as many as dim"))
-    return Blueprint(
-        module="BiLevelRoutingAttention",
-        args=args,
-        layout=inputs.layout,
-        wants=wants,
-        ignores=inputs.ignores,
-        adaptation=adaptation,
-        choices=tuple(choice for choice in decided if choice.reason),
-        keyword=inputs.keyword,
-        repeats=inputs.repeats,
-    )
+    qk_dim = choose("qk_dim", options.qk_dim, dim.value, "as many as dim")
+    choices = [dim, heads, *windows, topk, layout, qk_dim]
+    return same_shape(ROW.name, site, inputs, options, choices, wants=wants, adapt=adapt)
 
 
-def _layout_reason(site: Site, inputs: Inputs) -> str:
+def _layout_reason(site: Site, inputs: MapInputs) -> str:
     why = f": {site.layout_reason}" if site.layout_reason else ""
     if inputs.layout == "NLC":
         return f"tokens become maps of {inputs.sizes[0]}, the site is NLC{why}"
@@ -174,11 +147,11 @@ def _layout_reason(site: Site, inputs: Inputs) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """A number of windows on a side, over all maps of a site.
+    """A number of windows along each side of a site's maps.
 
     Args:
         n_win: The number.
-        sizes: The maps.
+        sizes: Size of the map in each call.
     """
 
     n_win: int
@@ -186,12 +159,12 @@ class _Grid:
 
     @property
     def divides(self) -> bool:
-        """Return whether it divides every side."""
+        """Return whether the windows divide every side."""
         return not any(s.height % self.n_win or s.width % self.n_win for s in self.sizes)
 
     @property
     def padded(self) -> float:
-        """Return how many times the pixels there are after padding, at worst."""
+        """Return the pixels of the padded map for each pixel of the map, over the worst map."""
         return max(
             ceil(s.height / self.n_win) * ceil(s.width / self.n_win) * self.n_win**2
             / (s.height * s.width)
@@ -213,21 +186,18 @@ def _windows(
     """Return `n_win` and `auto_pad`."""
     if options.n_win is None:
         grid = _best_grid(site, options, sizes)
-        n_win = Choice("n_win", grid.n_win, _grid_reason(grid))
     else:
         grid = _Grid(options.n_win, sizes)
         _check_grid(site, options, grid)
-        n_win = given("n_win", options.n_win)
-    if options.auto_pad is not None:
-        return n_win, given("auto_pad", options.auto_pad)
+    n_win = choose("n_win", options.n_win, grid.n_win, _grid_reason(grid))
     divides = "divides" if grid.divides else "does not divide"
-    # on in either case: most hosts take other sizes than those of the dummy input
+    # padding is on in either case: most hosts take other sizes than those of the dummy input
     reason = f"n_win {grid.n_win} {divides} {grid}, and other sizes stay possible"
-    return n_win, Choice("auto_pad", True, reason)  # noqa: FBT003 - the value
+    return n_win, choose("auto_pad", options.auto_pad, True, reason)  # noqa: FBT003 - the value
 
 
-def _pooling(options: BiLevelRoutingAttentionOptions) -> int:
-    """Return how many pixels a side of a window must have."""
+def _min_window(options: BiLevelRoutingAttentionOptions) -> int:
+    """Return the pixels that a side of a window needs for its pooling."""
     pools = options.kv_downsample_mode in {"avgpool", "maxpool"}
     return options.kv_downsample_ratio if pools else 1
 
@@ -235,31 +205,44 @@ def _pooling(options: BiLevelRoutingAttentionOptions) -> int:
 def _best_grid(
     site: Site, options: BiLevelRoutingAttentionOptions, sizes: tuple[Size, ...]
 ) -> _Grid:
-    most = min(N_WIN, *(min(size.height, size.width) for size in sizes))
-    grids = [_Grid(n_win, sizes) for n_win in range(most, 0, -1)]
-    grids = [grid for grid in grids if grid.window >= _pooling(options)]
-    if not grids:
-        raise _too_small(site, options, _Grid(1, sizes))
-    if options.topk is not None:
-        most_windows = grids[0].n_win ** 2
-        grids = [grid for grid in grids if grid.n_win**2 >= options.topk]
-        if not grids:
-            what = f"topk is {options.topk}, but maps of {_Grid(1, sizes)} have"
-            what += f" at most {most_windows} windows"
-            fix = f"set `topk: {most_windows}` or less"
-            raise ShapeError(what, site.path, fix, settings=(("topk", most_windows),))
+    """Return the published grid if it costs little, else an exact one, else one with padding.
+
+    Raises:
+        ShapeError: If no grid suits the maps and the options.
+    """
+    grids = _possible_grids(site, options, sizes)
     exact = [grid for grid in grids if grid.divides]
-    cheap = [grid for grid in grids if grid.padded <= PADDED]
-    if options.auto_pad is False:
-        cheap = []
-    if cheap and cheap[0].n_win == N_WIN:
-        return cheap[0]
-    best = [grid for grid in exact if grid.n_win >= FEWEST] or cheap or exact
+    cheap = [grid for grid in grids if grid.padded <= MAX_PADDED_RATIO]
+    cheap = [] if options.auto_pad is False else cheap
+    published = [grid for grid in cheap if grid.n_win == N_WIN]
+    best = published or [grid for grid in exact if grid.n_win >= MIN_WINDOWS] or cheap or exact
     if best:
         return best[0]
     what = f"topk {options.topk} needs more windows than divide {grids[0]}, and auto_pad is false"
     fix = "set `auto_pad: true`, or leave it out"
     raise ShapeError(what, site.path, fix, settings=(("auto_pad", True), ("auto_pad", "auto")))
+
+
+def _possible_grids(
+    site: Site, options: BiLevelRoutingAttentionOptions, sizes: tuple[Size, ...]
+) -> list[_Grid]:
+    """Return the grids whose windows are wide enough to pool and as many as `topk`.
+
+    Raises:
+        ShapeError: If there is none.
+    """
+    most = min(N_WIN, *(min(size.height, size.width) for size in sizes))
+    grids = [_Grid(n_win, sizes) for n_win in range(most, 0, -1)]
+    grids = [grid for grid in grids if grid.window >= _min_window(options)]
+    if not grids:
+        raise _too_small(site, options, _Grid(1, sizes))
+    routed = [grid for grid in grids if grid.n_win**2 >= (options.topk or 1)]
+    if not routed:
+        windows = grids[0].n_win ** 2
+        what = f"topk is {options.topk}, but maps of {grids[0]} have at most {windows} windows"
+        fix = f"set `topk: {windows}` or less"
+        raise ShapeError(what, site.path, fix, settings=(("topk", windows),))
+    return routed
 
 
 def _grid_reason(grid: _Grid) -> str:
@@ -282,7 +265,7 @@ def _check_grid(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid
         what = f"n_win {grid.n_win} is above a side of {grid}, and variant is refactored"
         fix = f"set `n_win: {smallest}` or less"
         raise ShapeError(what, site.path, fix, settings=(("n_win", smallest),))
-    if grid.window < _pooling(options):
+    if grid.window < _min_window(options):
         raise _too_small(site, options, grid)
 
 
@@ -296,11 +279,9 @@ def _too_small(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid)
 
 
 def _topk(options: BiLevelRoutingAttentionOptions, n_win: int) -> Choice:
-    if options.topk is not None:
-        return given("topk", options.topk)
     windows = n_win**2
     reason = f"of {windows} windows" if windows > 1 else "the only window"
-    return Choice("topk", min(TOPK, windows), reason)
+    return choose("topk", options.topk, min(TOPK, windows), reason)
 
 
 ROW = Replacement(

@@ -4,13 +4,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from modswap.core.decided.blueprint import Blueprint
-from modswap.core.seen.site import Site
 from modswap.nn.catalogue.option_types import AtLeast1
 from modswap.nn.catalogue.row import Options, Replacement
-from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, same_shape
-from modswap.nn.kernels.maps import check_map, check_positive
+from modswap.nn.checks import check_map, check_positive
+from modswap.nn.fit.sizes import fit_channels
 
 
 class CBAM(nn.Module):
@@ -88,7 +85,7 @@ class _SpatialGate(nn.Module):
 
 
 class CBAMOptions(Options):
-    """What a recipe may set."""
+    """Options of `CBAM` in a recipe."""
 
     gate_channels: AtLeast1 | None = Field(
         None, description="channels of the map; auto: as observed"
@@ -97,29 +94,13 @@ class CBAMOptions(Options):
     no_spatial: bool = Field(default=False, description="leave out the weights of the pixels")
 
 
-def fit(site: Site, options: CBAMOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
-    inputs = read_inputs(site)
-    channels = channels_of(site, inputs, "gate_channels", options.gate_channels)
-    return same_shape("CBAM", site, inputs, options, [channels], wants="NCHW", adapt=adapt)
-
-
 ROW = Replacement(
     name="CBAM",
     summary="a weight for each channel, then for each pixel",
     source="Woo et al., ECCV 2018, arXiv:1807.06521",
     shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
     options=CBAMOptions,
-    fit=fit,
+    fit=fit_channels("CBAM", "gate_channels"),
     module=CBAM,
     flops="8*gate_channels*max(1, gate_channels//reduction_ratio) + (1 - no_spatial)*196*H*W",
     memory="itemsize*H*W*(gate_channels + 4)",

@@ -8,16 +8,16 @@ from modswap.core.decided.blueprint import Blueprint
 from modswap.core.seen.site import Site
 from modswap.nn.catalogue.option_types import AtLeast1, Odd
 from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.checks import check_map, check_odd, check_positive
 from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of
+from modswap.nn.fit.sizes import Draft, channels_of
 from modswap.nn.fit.stride import other_size, out_channels_of, outputs_of, stride_of
-from modswap.nn.kernels.maps import check_map, check_positive
 
 
 class ConvGate(nn.Module):
-    """Convolve, normalise over the batch, and cut off below zero.
+    """Convolve, normalise over the batch, and clip below zero.
 
-    The block that gates are made of since Ioffe and Szegedy, "Batch Normalization", ICML 2015,
+    The block of which gates are made since Ioffe and Szegedy, "Batch Normalization", ICML 2015,
     arXiv:1502.03167.
 
     Shape:
@@ -26,7 +26,7 @@ class ConvGate(nn.Module):
 
     Args:
         in_channels: Channels of the input.
-        out_channels: Channels of the output; None: as many.
+        out_channels: Channels of the output; None: as many as of the input.
         kernel_size: Side of the kernel, odd.
         stride: Pixels of the input for each of the output.
 
@@ -49,8 +49,7 @@ class ConvGate(nn.Module):
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
         check_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd and at least 1, got {kernel_size}")
+        check_odd(kernel_size=kernel_size)
         self.in_channels = in_channels
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2
@@ -66,7 +65,7 @@ class ConvGate(nn.Module):
 
 
 class ConvGateOptions(Options):
-    """What a recipe may set."""
+    """Options of `ConvGate` in a recipe."""
 
     in_channels: AtLeast1 | None = Field(
         None, description="channels of the input; auto: as observed"
@@ -85,24 +84,14 @@ class ConvGateOptions(Options):
 
 
 def fit(site: Site, options: ConvGateOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
+    """Return how to make the layer for a site, as `Fit` says."""
     inputs = read_inputs(site)
     channels = channels_of(site, inputs, "in_channels", options.in_channels)
     seen = outputs_of(site, inputs.layout)
     out = out_channels_of("out_channels", options.out_channels, channels, seen)
     stride = stride_of(options.stride, inputs.sizes, seen)
-    return other_size(
-        "ConvGate", site, inputs, options, (channels,), out=out, stride=stride, adapt=adapt
-    )
+    draft = Draft("ConvGate", site, inputs, options, [channels], "NCHW")
+    return other_size(draft, out, stride, adapt=adapt)
 
 
 ROW = Replacement(

@@ -4,13 +4,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from modswap.core.decided.blueprint import Blueprint
-from modswap.core.seen.site import Site
 from modswap.nn.catalogue.option_types import AtLeast1
 from modswap.nn.catalogue.row import Options, Replacement
-from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, same_shape
-from modswap.nn.kernels.maps import check_map, check_positive
+from modswap.nn.checks import check_map, check_positive
+from modswap.nn.fit.sizes import fit_channels
 
 FEWEST = 8  # hidden channels at least, as the authors have it
 
@@ -62,29 +59,11 @@ class CoordinateAttention(nn.Module):
 
 
 class CoordinateAttentionOptions(Options):
-    """What a recipe may set."""
+    """Options of `CoordinateAttention` in a recipe."""
 
     inp: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
     reduction: AtLeast1 = Field(
         32, description="how many times narrower the hidden layer is, of 8 channels at least"
-    )
-
-
-def fit(site: Site, options: CoordinateAttentionOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
-    inputs = read_inputs(site)
-    channels = channels_of(site, inputs, "inp", options.inp)
-    return same_shape(
-        "CoordinateAttention", site, inputs, options, [channels], wants="NCHW", adapt=adapt
     )
 
 
@@ -94,7 +73,7 @@ ROW = Replacement(
     source="Hou et al., CVPR 2021, arXiv:2103.02907",
     shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
     options=CoordinateAttentionOptions,
-    fit=fit,
+    fit=fit_channels("CoordinateAttention", "inp"),
     module=CoordinateAttention,
     flops="4*(H + W)*inp*max(8, inp//reduction)",
     memory="itemsize*(H*W*inp + 4*(H + W)*inp)",

@@ -6,17 +6,17 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from modswap.core.decided.blueprint import Blueprint, Choice
+from modswap.core.decided.blueprint import Blueprint
 from modswap.core.seen.site import Site
 from modswap.nn.catalogue.option_types import AtLeast1, Odd
 from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.checks import check_map, check_odd, check_positive
 from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, given, same_shape
-from modswap.nn.kernels.maps import check_map, check_positive
+from modswap.nn.fit.sizes import channels_of, choose, same_shape
 
 
 def adaptive_size(channel: int) -> int:
-    """Return the paper's size of the kernel for so many channels: odd, near (log2 C + 1) / 2."""
+    """Return the paper's kernel size for C channels: odd, near (log2 C + 1) / 2."""
     size = int(abs((log2(channel) + 1) / 2))
     return size if size % 2 else size + 1
 
@@ -45,9 +45,8 @@ class ECA(nn.Module):
 
     def __init__(self, channel: int, k_size: int = 3) -> None:
         super().__init__()
-        check_positive(channel=channel, k_size=k_size)
-        if k_size % 2 == 0:
-            raise ValueError(f"k_size must be odd, got {k_size}")
+        check_positive(channel=channel)
+        check_odd(k_size=k_size)
         self.channel = channel
         self.conv = nn.Conv1d(1, 1, k_size, padding=k_size // 2, bias=False)
 
@@ -60,7 +59,7 @@ class ECA(nn.Module):
 
 
 class ECAOptions(Options):
-    """What a recipe may set."""
+    """Options of `ECA` in a recipe."""
 
     channel: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
     k_size: Odd | None = Field(
@@ -71,24 +70,11 @@ class ECAOptions(Options):
 
 
 def fit(site: Site, options: ECAOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
+    """Return how to make the layer for a site, as `Fit` says."""
     inputs = read_inputs(site)
     channels = channels_of(site, inputs, "channel", options.channel)
-    if options.k_size is None:
-        size = Choice(
-            "k_size", adaptive_size(channels.value), f"by the paper's rule for {channels.value}"
-        )
-    else:
-        size = given("k_size", options.k_size)
+    reason = f"by the paper's rule for {channels.value}"
+    size = choose("k_size", options.k_size, adaptive_size(channels.value), reason)
     return same_shape("ECA", site, inputs, options, [channels, size], wants="NCHW", adapt=adapt)
 
 

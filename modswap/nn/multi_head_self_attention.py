@@ -9,16 +9,16 @@ from modswap.core.decided.blueprint import Blueprint
 from modswap.core.seen.site import Site
 from modswap.nn.catalogue.option_types import AtLeast1, Probability
 from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.checks import check_divides, check_positive
 from modswap.nn.fit.inputs import read_inputs
 from modswap.nn.fit.sizes import channels_of, heads_of, same_shape
-from modswap.nn.kernels.maps import check_positive
 
 
 class MultiHeadSelfAttention(nn.Module):
-    """Let every token gather from all tokens, by softmax attention.
+    """Softmax attention of every token to all tokens.
 
     Vaswani et al., "Attention Is All You Need", NIPS 2017, arXiv:1706.03762, as Dosovitskiy et
-    al., "An Image Is Worth 16x16 Words", ICLR 2021, arXiv:2010.11929, has it. Names as in timm:
+    al., "An Image Is Worth 16x16 Words", ICLR 2021, arXiv:2010.11929, use it. Names as in timm:
     `qkv.weight`, `proj.weight`, `proj.bias`.
 
     Shape:
@@ -28,7 +28,7 @@ class MultiHeadSelfAttention(nn.Module):
         dim: Channels of a token.
         num_heads: Attention heads; divides `dim`.
         qkv_bias: Whether queries, keys and values have a bias.
-        attn_drop: Probability of dropping a share, in training.
+        attn_drop: Probability of dropping an attention weight, in training.
         proj_drop: Probability of dropping a value of the output, in training.
 
     Raises:
@@ -50,8 +50,7 @@ class MultiHeadSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(dim=dim, num_heads=num_heads)
-        if dim % num_heads:
-            raise ValueError(f"dim {dim} is not divisible by num_heads {num_heads}")
+        check_divides("num_heads", num_heads, dim=dim)
         self.dim = dim
         self.num_heads = num_heads
         self.attn_drop = attn_drop
@@ -60,7 +59,7 @@ class MultiHeadSelfAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what each token gathers."""
+        """Return the attended tokens."""
         if x.ndim != 3 or x.shape[2] != self.dim:
             raise ValueError(f"expected (N, L, {self.dim}), got {tuple(x.shape)}")
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (N, L, 3, heads, head_dim)
@@ -72,7 +71,7 @@ class MultiHeadSelfAttention(nn.Module):
 
 
 class MultiHeadSelfAttentionOptions(Options):
-    """What a recipe may set."""
+    """Options of `MultiHeadSelfAttention` in a recipe."""
 
     dim: AtLeast1 | None = Field(None, description="channels of a token; auto: as observed")
     num_heads: AtLeast1 | None = Field(
@@ -86,16 +85,7 @@ class MultiHeadSelfAttentionOptions(Options):
 
 
 def fit(site: Site, options: MultiHeadSelfAttentionOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
+    """Return how to make the layer for a site, as `Fit` says."""
     inputs = read_inputs(site, any_length=True)
     dim = channels_of(site, inputs, "dim", options.dim)
     heads = heads_of(site, "num_heads", options.num_heads, dim.value)

@@ -4,13 +4,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from modswap.core.decided.blueprint import Blueprint
-from modswap.core.seen.site import Site
 from modswap.nn.catalogue.option_types import AtLeast1
 from modswap.nn.catalogue.row import Options, Replacement
-from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, same_shape
-from modswap.nn.kernels.maps import check_map, check_positive
+from modswap.nn.checks import check_map, check_positive
+from modswap.nn.fit.sizes import fit_channels
 
 
 class SCSE(nn.Module):
@@ -58,26 +55,10 @@ class SCSE(nn.Module):
 
 
 class SCSEOptions(Options):
-    """What a recipe may set."""
+    """Options of `SCSE` in a recipe."""
 
     in_channels: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
     reduction: AtLeast1 = Field(16, description="how many times narrower the hidden layer is")
-
-
-def fit(site: Site, options: SCSEOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
-    inputs = read_inputs(site)
-    channels = channels_of(site, inputs, "in_channels", options.in_channels)
-    return same_shape("SCSE", site, inputs, options, [channels], wants="NCHW", adapt=adapt)
 
 
 ROW = Replacement(
@@ -86,7 +67,7 @@ ROW = Replacement(
     source="Roy et al., MICCAI 2018, arXiv:1803.02579",
     shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
     options=SCSEOptions,
-    fit=fit,
+    fit=fit_channels("SCSE", "in_channels"),
     module=SCSE,
     flops="4*in_channels*max(1, in_channels//reduction) + 2*H*W*in_channels",
     memory="itemsize*H*W*(2*in_channels + 1)",

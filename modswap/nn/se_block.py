@@ -4,13 +4,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from modswap.core.decided.blueprint import Blueprint
-from modswap.core.seen.site import Site
 from modswap.nn.catalogue.option_types import AtLeast1
 from modswap.nn.catalogue.row import Options, Replacement
-from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, same_shape
-from modswap.nn.kernels.maps import check_map, check_positive
+from modswap.nn.checks import check_map, check_positive
+from modswap.nn.fit.sizes import fit_channels
 
 
 class SEBlock(nn.Module):
@@ -54,26 +51,10 @@ class SEBlock(nn.Module):
 
 
 class SEBlockOptions(Options):
-    """What a recipe may set."""
+    """Options of `SEBlock` in a recipe."""
 
     channel: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
     reduction: AtLeast1 = Field(16, description="how many times narrower the hidden layer is")
-
-
-def fit(site: Site, options: SEBlockOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
-    inputs = read_inputs(site)
-    channels = channels_of(site, inputs, "channel", options.channel)
-    return same_shape("SEBlock", site, inputs, options, [channels], wants="NCHW", adapt=adapt)
 
 
 ROW = Replacement(
@@ -82,7 +63,7 @@ ROW = Replacement(
     source="Hu et al., CVPR 2018, arXiv:1709.01507",
     shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
     options=SEBlockOptions,
-    fit=fit,
+    fit=fit_channels("SEBlock", "channel"),
     module=SEBlock,
     flops="4*channel*max(1, channel//reduction)",
     memory="itemsize*(channel + max(1, channel//reduction))",

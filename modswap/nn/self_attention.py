@@ -12,18 +12,19 @@ from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.seen.site import Site
 from modswap.nn.catalogue.option_types import AtLeast1
 from modswap.nn.catalogue.row import Conflict, Options, Replacement
+from modswap.nn.checks import check_choice, check_positive
 from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, given, heads_of, same_shape
-from modswap.nn.kernels.maps import check_positive, lying_as
+from modswap.nn.fit.sizes import channels_of, choose, heads_of, same_shape
+from modswap.nn.kernels.maps import ordered_as
 
 EPS = 1e-3  # of Keras' layer norm
 Layout = Literal["NLC", "NCHW", "NHWC"]
 
 
 class SelfAttention(nn.Module):
-    """Add to each token what it gathers from all others, and normalise.
+    """Attend every token to all tokens, add the result to the token, and normalise.
 
-    The block that Keras users write from its layers: MultiHeadAttention (Vaswani et al., NIPS
+    The block that Keras users build from its layers: MultiHeadAttention (Vaswani et al., NIPS
     2017, arXiv:1706.03762) with query, key and value the same, Add, LayerNormalization (Ba et al.,
     2016, arXiv:1607.06450). The layers' names are `{prefix}_multi_head_attention`, `{prefix}_add`
     and `{prefix}_layer_normalization`.
@@ -36,7 +37,7 @@ class SelfAttention(nn.Module):
         dim: Channels of a token, E.
         num_heads: Attention heads.
         key_dim: Channels of one head, for queries, keys and values; None: dim / num_heads.
-        prefix: What the layers' names begin with.
+        prefix: First part of the layers' names.
         mask: Whether a token sees only itself and those before it.
         layout: `NLC`, `NCHW` or `NHWC`, of input and output.
 
@@ -68,8 +69,7 @@ class SelfAttention(nn.Module):
         check_positive(key_dim=key_dim)
         if not prefix.isidentifier():
             raise ValueError(f"prefix must be letters, digits and underscores, got {prefix!r}")
-        if layout not in {"NLC", "NCHW", "NHWC"}:
-            raise ValueError(f"layout must be 'NLC', 'NCHW' or 'NHWC', got {layout!r}")
+        check_choice("layout", layout, ("NLC", "NCHW", "NHWC"))
         self.dim = dim
         self.prefix = prefix
         self.layout = layout
@@ -81,13 +81,13 @@ class SelfAttention(nn.Module):
         self.add_module(f"{prefix}_layer_normalization", nn.LayerNorm(dim, eps=EPS))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the normalised sum of the tokens and what they gathered."""
+        """Return the normalised sum of the tokens and their attention."""
         tokens = self._tokens(x)  # (N, L, E)
-        gathered = self.get_submodule(f"{self.prefix}_multi_head_attention")(tokens)
-        added = self.get_submodule(f"{self.prefix}_add")(tokens, gathered)
+        attended = self.get_submodule(f"{self.prefix}_multi_head_attention")(tokens)
+        added = self.get_submodule(f"{self.prefix}_add")(tokens, attended)
         y: torch.Tensor = self.get_submodule(f"{self.prefix}_layer_normalization")(added)
         if self.layout == "NCHW":
-            return lying_as(y.transpose(1, 2).reshape(x.shape), x)
+            return ordered_as(y.transpose(1, 2).reshape(x.shape), x)
         return y.reshape(x.shape)
 
     def _tokens(self, x: torch.Tensor) -> torch.Tensor:
@@ -101,7 +101,7 @@ class SelfAttention(nn.Module):
 
 
 class _MultiHeadAttention(nn.Module):
-    """Softmax attention of all tokens to all, (N, L, E) -> the same."""
+    """Softmax attention of every token to all tokens, (N, L, E) -> the same."""
 
     def __init__(self, dim: int, num_heads: int, key_dim: int, *, mask: bool) -> None:
         super().__init__()
@@ -113,18 +113,18 @@ class _MultiHeadAttention(nn.Module):
         self.output = nn.Linear(num_heads * key_dim, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what each token gathers."""
+        """Return the attended tokens."""
         q, k, v = (
             t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, heads, L, key_dim)
             for t in (self.query(x), self.key(x), self.value(x))
         )
         y = F.scaled_dot_product_attention(q, k, v, is_causal=self.mask)
-        gathered: torch.Tensor = self.output(y.transpose(1, 2).flatten(2))
-        return gathered
+        attended: torch.Tensor = self.output(y.transpose(1, 2).flatten(2))
+        return attended
 
 
 class _Add(nn.Module):
-    """The sum of two tensors of one shape, as a layer that has a name."""
+    """Sum of two tensors of the same shape, as a named layer."""
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return the sum."""
@@ -132,7 +132,7 @@ class _Add(nn.Module):
 
 
 class SelfAttentionOptions(Options):
-    """What a recipe may set."""
+    """Options of `SelfAttention` in a recipe."""
 
     dim: AtLeast1 | None = Field(None, description="channels of a token; auto: as observed")
     num_heads: AtLeast1 | None = Field(
@@ -149,36 +149,24 @@ class SelfAttentionOptions(Options):
     mask: bool = Field(default=False, description="a token sees only itself and those before it")
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield the options that do not go together, whatever the site."""
+        """Yield the pairs of options that exclude each other at every site."""
         if self.dim and self.num_heads and not self.key_dim and self.dim % self.num_heads:
             what = f"num_heads {self.num_heads} does not divide dim {self.dim}"
             yield Conflict("num_heads", what, "set `key_dim` as well")
 
 
 def fit(site: Site, options: SelfAttentionOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
+    """Return how to make the layer for a site, as `Fit` says."""
     inputs = read_inputs(site, any_length=True)
     dim = channels_of(site, inputs, "dim", options.dim)
     if options.key_dim is None:
         heads = heads_of(site, "num_heads", options.num_heads, dim.value)
         size = Choice("key_dim", dim.value // heads.value, "dim / num_heads")
     else:
-        size = given("key_dim", options.key_dim)
-        fewest = max(1, dim.value // size.value)
-        heads = (
-            Choice("num_heads", fewest, f"{dim.value} channels, head size {size.value}")
-            if options.num_heads is None
-            else given("num_heads", options.num_heads)
-        )
+        size = Choice("key_dim", options.key_dim, "")
+        number = max(1, dim.value // options.key_dim)
+        reason = f"{dim.value} channels, head size {options.key_dim}"
+        heads = choose("num_heads", options.num_heads, number, reason)
     row_by_row = inputs.layout != "NLC" and options.mask
     layout = Choice(
         "layout", inputs.layout, "a pixel sees those before it, row by row" if row_by_row else ""

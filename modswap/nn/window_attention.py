@@ -12,17 +12,18 @@ from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.seen.site import Site
 from modswap.nn.catalogue.option_types import AtLeast1, Probability
 from modswap.nn.catalogue.row import Conflict, Options, Replacement
+from modswap.nn.checks import check_choice, check_divides, check_positive
 from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, given, heads_of, same_shape
-from modswap.nn.kernels.maps import check_positive, lying_as
+from modswap.nn.fit.sizes import channels_of, choose, heads_of, same_shape
+from modswap.nn.kernels.maps import ordered_as
 from modswap.nn.kernels.windows import count_windows, cut_off, filled_up, join, split
 
 WINDOW_SIZE = 7  # as published
-FORBIDDEN = -100.0  # what the authors add to logits between pixels that are no neighbours
+FORBIDDEN = -100.0  # the authors add it to logits between pixels that are no neighbours
 
 
 class WindowAttention(nn.Module):
-    """Let every pixel gather from its window, with a bias for each relative position.
+    """Attend every pixel to the pixels of its window, with a bias for each relative position.
 
     Liu, Lin, Cao, Hu, Wei, Zhang, Lin and Guo, "Swin Transformer: Hierarchical Vision Transformer
     using Shifted Windows", ICCV 2021, arXiv:2103.14030: cutting into windows, the shift, attention
@@ -31,8 +32,8 @@ class WindowAttention(nn.Module):
 
     Shape:
         Input (N, H, W, dim), output the same; (N, dim, H, W) with `layout="NCHW"`. Same dtype and
-        device. Maps that the windows do not divide are filled up with zeros at the right and the
-        bottom; filled-up pixels take part, as in the authors' code, and are cut off in the end.
+        device. Maps that the windows do not divide are padded with zeros at the right and the
+        bottom; padding pixels take part, as in the authors' code, and are cropped in the end.
 
     Args:
         dim: Channels of the map.
@@ -41,7 +42,7 @@ class WindowAttention(nn.Module):
         shift_size: Pixels by which the map is rolled up and left before it is cut, below
             `window_size`; 0 for none.
         qkv_bias: Whether queries, keys and values have a bias.
-        attn_drop: Probability of dropping a share, in training.
+        attn_drop: Probability of dropping an attention weight, in training.
         proj_drop: Probability of dropping a value of the output, in training.
         layout: `NHWC` or `NCHW`, of input and output.
 
@@ -70,14 +71,12 @@ class WindowAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(dim=dim, num_heads=num_heads, window_size=window_size)
-        if dim % num_heads:
-            raise ValueError(f"dim {dim} is not divisible by num_heads {num_heads}")
+        check_divides("num_heads", num_heads, dim=dim)
         if not 0 <= shift_size < window_size:
             raise ValueError(
                 f"shift_size must be from 0 to below window_size {window_size}, got {shift_size}"
             )
-        if layout not in {"NHWC", "NCHW"}:
-            raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {layout!r}")
+        check_choice("layout", layout, ("NHWC", "NCHW"))
         self.dim = dim
         self.num_heads = num_heads
         self.window_size = window_size
@@ -93,17 +92,17 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what each pixel gathers."""
+        """Return the attended map."""
         axis = 3 if self.layout == "NHWC" else 1
         if x.ndim != 4 or x.shape[axis] != self.dim:
             axes = f"(N, H, W, {self.dim})" if self.layout == "NHWC" else f"(N, {self.dim}, H, W)"
             raise ValueError(f"expected a map {axes}, got {tuple(x.shape)}")
         if self.layout == "NHWC":
             return self._attend(x)
-        return lying_as(self._attend(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), x)
+        return ordered_as(self._attend(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), x)
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what each pixel of an NHWC map gathers."""
+        """Return the attended NHWC map."""
         N, H, W, _ = x.shape
         side, shift = self.window_size, self.shift_size
         rows, columns = count_windows(H, side), count_windows(W, side)
@@ -115,9 +114,8 @@ class WindowAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (N P, heads, L, d)
         bias = self._bias().to(q.dtype)[None]  # (1, heads, L, L)
         if shift:
-            bias = (bias + self._apart(rows, columns).to(q)).repeat(
-                N, 1, 1, 1
-            )  # (N P, heads, L, L)
+            bias = bias + self._apart(rows, columns).to(q)  # (P, heads, L, L)
+            bias = bias.repeat(N, 1, 1, 1)  # (N P, heads, L, L)
         dropped = self.attn_drop if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, bias, dropout_p=dropped)
         y = self.proj(y.transpose(1, 2).flatten(2))  # (N P, L, C)
@@ -134,7 +132,7 @@ class WindowAttention(nn.Module):
         return rows.T.reshape(self.num_heads, *index.shape)
 
     def _apart(self, rows: int, columns: int) -> torch.Tensor:
-        """Return what keeps pixels apart that the roll brought together: (P, 1, L, L)."""
+        """Return the bias that separates pixels which the roll brought together: (P, 1, L, L)."""
         side, shift = self.window_size, self.shift_size
         device = self.qkv.weight.device
         down, right = (torch.arange(n * side, device=device) for n in (rows, columns))
@@ -155,7 +153,7 @@ def _relative_positions(side: int) -> torch.Tensor:
 
 
 class WindowAttentionOptions(Options):
-    """What a recipe may set."""
+    """Options of `WindowAttention` in a recipe."""
 
     dim: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
     num_heads: AtLeast1 | None = Field(
@@ -174,7 +172,7 @@ class WindowAttentionOptions(Options):
     )
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield the options that do not go together, whatever the site."""
+        """Yield the pairs of options that exclude each other at every site."""
         if self.window_size and self.shift_size >= self.window_size:
             what = f"shift_size is {self.shift_size}, window_size {self.window_size}"
             half = self.window_size // 2
@@ -183,25 +181,13 @@ class WindowAttentionOptions(Options):
 
 
 def fit(site: Site, options: WindowAttentionOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the module for a site.
-
-    Args:
-        site: Where it goes.
-        options: What the recipe sets; what is None is taken from the site.
-        adapt: Whether a projection or pooling may be added.
-
-    Raises:
-        ShapeError: If it cannot be fitted to the site.
-    """
+    """Return how to make the layer for a site, as `Fit` says."""
     inputs = read_inputs(site)
     dim = channels_of(site, inputs, "dim", options.dim)
     heads = heads_of(site, "num_heads", options.num_heads, dim.value)
-    if options.window_size is None:
-        smallest = min(min(size.height, size.width) for size in inputs.sizes)
-        side = max(min(WINDOW_SIZE, smallest), options.shift_size + 1)
-        size = Choice("window_size", side, f"{inputs.sizes[0]} observed")
-    else:
-        size = given("window_size", options.window_size)
+    smallest = min(min(size.height, size.width) for size in inputs.sizes)
+    side = max(min(WINDOW_SIZE, smallest), options.shift_size + 1)
+    size = choose("window_size", options.window_size, side, f"{inputs.sizes[0]} observed")
     wants = "NHWC" if inputs.layout == "NLC" else inputs.layout
     choices = [dim, heads, size, Choice("layout", wants, f"the site is {inputs.layout}")]
     return same_shape("WindowAttention", site, inputs, options, choices, wants=wants, adapt=adapt)

@@ -11,12 +11,12 @@ from modswap.core.decided.plan import Plan, make_plan
 from modswap.core.decided.verdict import Verdict, judge
 from modswap.core.errors import InputError, UsageError
 from modswap.core.progress import Progress, silent
+from modswap.nn.fake_tensors import needs_values
 from modswap.ops.apply import Placement, applied, apply, module_at
 from modswap.ops.build.exported_calls import check_calls
 from modswap.ops.build.fit import Built, build
 from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
-from modswap.ops.run.stand_ins import needs_values
 from modswap.ops.trace.passes import Trace, trace
 from modswap.ops.trace.sites import sites_of
 

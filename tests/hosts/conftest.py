@@ -1,4 +1,4 @@
-"""Making the host libraries importable beside a CPU build of torch."""
+"""Settings under which the host libraries import beside a CPU build of torch."""
 
 import os
 import tempfile
@@ -16,9 +16,9 @@ _KEPT: list[torch.library.Library] = []
 
 
 def declare_torchvision_operators() -> None:
-    """Declare the two operators without which torchvision's CUDA build stops its own import.
+    """Declare the two operators that torchvision's CUDA build needs to be imported.
 
-    Their code is not needed by the models that the tests build.
+    The models of the tests never call them.
     """
     library = torch.library.Library("torchvision", "DEF")
     try:

@@ -1,4 +1,4 @@
-"""Folders that Hugging Face's libraries wrote: the model is the one that config.json names."""
+"""Tests of folders that Hugging Face's libraries wrote: config.json names the model."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The catalogue's modules against those that other packages have written on their own."""
+"""Tests that compare the catalogue's modules with those of other packages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -160,7 +160,7 @@ def test_window_attention_is_timms(size: tuple[int, int], shift: int) -> None:
     block.norm1 = block.mlp = nn.Identity()
 
     class Theirs(nn.Module):
-        """The part of the block that attends, with its weights alone."""
+        """The attention of the block, without its other layers."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""What host libraries lose of a swap, and that the lines given in a report keep it."""
+"""Tests that the lines in a report keep a swap where host libraries would lose it."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def only_in(library: str) -> Any:
 def swap(
     file: Path, rule: str, shape: str, policy: Policy | None = None, model: str | None = None
 ) -> Finding:
-    """Swap into `out` beside the file, and return what is said of the host."""
+    """Swap into `out` beside the file, and return the finding about the host library."""
     text = f"version: 1\ninputs: [{{shape: {shape}}}]\nreplace: [{rule}]\n"
     recipe = parse_recipe(text, "swap.yaml", ".")
     subject = Subject(file, policy or Policy(), model)
@@ -46,7 +46,7 @@ def swap(
 
 
 def carried_out(lines: str, **known: Any) -> dict[str, Any]:
-    """Run the lines of a report, in the present folder."""
+    """Run the lines of a report in the current folder."""
     names = dict(known)
     exec(lines, names)
     return names
@@ -81,7 +81,7 @@ def yolo_model() -> nn.Module:
 
 @pytest.fixture
 def yolo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give the library, able to train in a folder where a build without operators stands beside."""
+    """Return Ultralytics, in a folder with data, with an `nms` that works without torchvision."""
     ultralytics = only_in("ultralytics")
     if not torch._C._dispatch_has_kernel_for_dispatch_key("torchvision::nms", "CPU"):
         # the library's own, which it uses where torchvision is not installed

@@ -1,4 +1,4 @@
-"""Training checkpoints of libraries that nobody here wrote: swapped, and trained on by them."""
+"""Tests that host libraries resume training from swapped checkpoints."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,7 @@
-"""ACmix: the numbers of the paper's steps, in tiles and the plain way, whatever its options."""
+"""ACmix: the numbers of the paper's steps, in tiles and the plain way, whatever its options.
+
+Covers: kernels.acmix, kernels.local_attention, kernels.maps, kernels.half_precision.
+"""
 
 import copy
 import pickle
@@ -356,10 +359,10 @@ def test_initial_weights_draw_what_the_published_constructor_draws() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": 3}, "head 3 does not divide out_planes 8"),
-        ({"kernel_att": 4}, "kernel_att 4 is even, a window needs a middle: 5"),
-        ({"kernel_conv": 2}, "kernel_conv 2 is even, a window needs a middle: 3"),
-        ({"stride": 0}, r"sizes are at least 1, one of \(8, 8, 7, 4, 3, 0, 1\) is 0"),
+        ({"head": 3}, "out_planes 8 is not divisible by head 3"),
+        ({"kernel_att": 4}, "kernel_att must be odd, got 4"),
+        ({"kernel_conv": 2}, "kernel_conv must be odd, got 2"),
+        ({"stride": 0}, r"stride must be at least 1, got 0"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, int], message: str) -> None:

@@ -1,4 +1,7 @@
-"""ACmix's row of the catalogue: what is observed at a site, refused, and told about its cost."""
+"""ACmix's row of the catalogue: what is observed at a site, refused, and told about its cost.
+
+Covers: fit.sizes, fit.stride.
+"""
 
 from dataclasses import replace
 from math import ceil

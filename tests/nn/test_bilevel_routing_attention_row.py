@@ -254,7 +254,7 @@ def test_blueprint_makes_a_module_that_takes_the_site(size: tuple[int, int]) -> 
     ],
 )
 def test_options_that_the_later_class_lacks_are_refused(args: dict[str, Any], option: str) -> None:
-    with pytest.raises(RecipeError, match=f"variant is refactored, which has no {option} but its"):
+    with pytest.raises(RecipeError, match=f"variant is refactored, which has a fixed {option}"):
         fit(site(tensor(1, 16, 14, 14)), {"variant": "refactored", **args})
 
 

@@ -1,4 +1,9 @@
-"""Tests of the later class's variant, of masked padding, and of where else the layer runs."""
+"""Tests of the later class's variant, of masked padding, and of where else the layer runs.
+
+Covers: routed_attention.__init__, routed_attention.arguments, routed_attention.chunks,
+routed_attention.picking, routed_attention.plain, routed_attention.routing,
+routed_attention.values, routed_attention.whole.
+"""
 
 from typing import Any
 

@@ -1,6 +1,9 @@
-"""What modules of the catalogue give, once exported at one size, at other sizes."""
+"""What modules of the catalogue give, once exported at one size, at other sizes.
 
-from collections.abc import Callable, Sequence
+Covers: construct, kernels.tracing, kernels.windows, routed_attention.adaptive.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -40,8 +43,8 @@ needs_onnx = pytest.mark.skipif(
     reason="onnx, onnxscript or onnxruntime is not installed (extra: hosts)",
 )
 onnx = pytest.param("onnx", marks=needs_onnx)
+SLOW = pytest.mark.slow
 every_row = pytest.mark.parametrize("row", CATALOGUE.values(), ids=list(CATALOGUE))
-every_way = pytest.mark.parametrize("way", ["torchscript", "pt2", onnx])
 # windows of 4 pixels, or 4 windows along a side, divide 16x16 and 12x20 of these sizes
 EVEN, ODD = (2, 8, 16, 16), (2, 8, 15, 22)
 MAPS = [(1, 8, 12, 20), (3, 8, 15, 22), (2, 8, 16, 18), (1, 8, 18, 16), (1, 8, 17, 17), EVEN]
@@ -51,6 +54,22 @@ ARGS: dict[str, dict[str, Any]] = {
     "BiLevelRoutingAttention": {"n_win": 4, "topk": 3, "auto_pad": True},
     "WindowAttention": {"window_size": 4, "shift_size": 2},
 }
+
+
+def row_cases(ways: Sequence[str], quick: Mapping[str, str]) -> list[Any]:
+    """Return every pair of a way and a row, all but one of each slower way marked as slow.
+
+    Args:
+        ways: The ways, `torchscript` the quickest.
+        quick: The row that is tried by each slower way in every run of the tests.
+    """
+    found = []
+    for way in ways:
+        for name, row in CATALOGUE.items():
+            marks = [needs_onnx] if way == "onnx" else []
+            marks += [] if way == "torchscript" or quick[way] == name else [SLOW]
+            found.append(pytest.param(way, row, marks=marks, id=f"{way}-{name}"))
+    return found
 
 
 def made(row: Replacement, example: Shape, layout: Layout) -> nn.Module:
@@ -92,8 +111,13 @@ def assert_same(run: Exported, module: nn.Module, shapes: Sequence[Shape]) -> No
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5), (shape, apart)
 
 
-@every_row
-@every_way
+@pytest.mark.parametrize(
+    ("way", "row"),
+    row_cases(
+        ["torchscript", "pt2", "onnx"],
+        {"pt2": "WindowAttention", "onnx": "BiLevelRoutingAttention"},
+    ),
+)
 def test_row_exported_at_one_size_gives_the_same_at_others(row: Replacement, way: str) -> None:
     module = made(row, EVEN, "NCHW")
 
@@ -111,8 +135,9 @@ def test_row_traced_at_one_image_takes_more(row: Replacement) -> None:
     assert_same(run, module, MAPS)
 
 
-@every_row
-@pytest.mark.parametrize("way", ["torchscript", "pt2"])
+@pytest.mark.parametrize(
+    ("way", "row"), row_cases(["torchscript", "pt2"], {"pt2": "SelfAttention"})
+)
 def test_row_that_is_given_pixels_last_does_so_too(row: Replacement, way: str) -> None:
     module = made(row, PIXELS[-1], "NHWC")
 
@@ -121,8 +146,9 @@ def test_row_that_is_given_pixels_last_does_so_too(row: Replacement, way: str) -
     assert_same(run, module, PIXELS)
 
 
-@every_row
-@pytest.mark.parametrize("way", ["torchscript", "pt2"])
+@pytest.mark.parametrize(
+    ("way", "row"), row_cases(["torchscript", "pt2"], {"pt2": "BiLevelRoutingAttention"})
+)
 def test_row_that_is_given_tokens_does_so_too(row: Replacement, way: str) -> None:
     module = made(row, (2, 256, 8), "NLC")
 
@@ -154,9 +180,22 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("example", [EVEN, ODD], ids=["even", "odd"])
-@pytest.mark.parametrize("way", ["torchscript", "pt2"])
+QUICK_VARIANTS = {"refactored, masked", "strided ACmix"}
+
+
+@pytest.mark.parametrize(
+    ("way", "variant"),
+    [
+        *(("torchscript", name) for name in VARIANTS),
+        *(
+            pytest.param("pt2", name, marks=[] if name in QUICK_VARIANTS else [SLOW])
+            for name in VARIANTS
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "example", [pytest.param(EVEN, marks=SLOW, id="even"), pytest.param(ODD, id="odd")]
+)
 def test_variant_exported_with_or_without_padding_takes_both(
     variant: str, example: Shape, way: str
 ) -> None:
@@ -169,7 +208,14 @@ def test_variant_exported_with_or_without_padding_takes_both(
 
 @needs_onnx
 @pytest.mark.parametrize(
-    "variant", ["refactored, masked", "masked", "means, masked", "maxima, masked", "windows"]
+    "variant",
+    [
+        *(
+            pytest.param(name, marks=SLOW)
+            for name in ("refactored, masked", "masked", "means, masked", "maxima, masked")
+        ),
+        "windows",
+    ],
 )
 def test_variant_in_onnx_takes_sizes_with_and_without_padding(variant: str) -> None:
     module = VARIANTS[variant]()
@@ -204,7 +250,22 @@ LIMITS: dict[str, tuple[Callable[[], nn.Module], Shape, Shape]] = {
 }
 
 
-@pytest.mark.parametrize("limit", [name for name in LIMITS if name != "maps of one row"])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "refactored windows of one row",
+        "output of one row",
+        *(
+            pytest.param(name, marks=SLOW)
+            for name in (
+                "windows of one row",
+                "windows pooled to one row",
+                "windows pooled to one row of maxima",
+                "one row of windows",
+            )
+        ),
+    ],
+)
 def test_program_of_pt2_refuses_sizes_that_make_one_of_something(limit: str) -> None:
     make, smallest, below = LIMITS[limit]
     module = make()
@@ -217,8 +278,18 @@ def test_program_of_pt2_refuses_sizes_that_make_one_of_something(limit: str) -> 
         run(torch.randn(below))
 
 
-@pytest.mark.parametrize("limit", LIMITS)
-@pytest.mark.parametrize("way", ["torchscript", onnx])
+@pytest.mark.parametrize(
+    ("way", "limit"),
+    [
+        *(("torchscript", name) for name in LIMITS),
+        *(
+            pytest.param(
+                "onnx", name, marks=[needs_onnx, SLOW][: 1 + (name != "output of one row")]
+            )
+            for name in LIMITS
+        ),
+    ],
+)
 def test_other_ways_take_those_sizes(limit: str, way: str) -> None:
     make, smallest, below = LIMITS[limit]
     module = make()
@@ -263,7 +334,9 @@ class Told(nn.Module):
         return y.transpose(1, 2).reshape(x.shape)
 
 
-@every_way
+@pytest.mark.parametrize(
+    "way", ["torchscript", "pt2", pytest.param("onnx", marks=[needs_onnx, SLOW])]
+)
 def test_height_and_width_that_a_host_tells_are_those_of_each_call(way: str) -> None:
     around = SiteAdapter(windowed(2), layout="NLC", wants="NCHW", ignores=("1", "2"))
     module = Told(around).eval()
@@ -286,7 +359,7 @@ class Attending(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("way", ["torchscript", "pt2", "compile", onnx])
+@pytest.mark.parametrize("way", ["torchscript", "pt2", pytest.param("compile", marks=SLOW), onnx])
 def test_key_and_value_that_are_the_query_are_one_tensor_in_a_graph_too(way: str) -> None:
     around = SiteAdapter(
         SelfAttention(8, 2),

@@ -3,6 +3,8 @@
 On a machine without a GPU, Triton's interpreter runs them on the CPU. It has to be asked for before
 triton is imported, so this file is also a program: it reads one case a line and answers with what
 was wrong with it.
+
+Covers: routed_attention.gpu, routed_attention.triton_kernel, routed_attention.triton_programs.
 """
 
 import json

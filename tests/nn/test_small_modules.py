@@ -1,4 +1,8 @@
-"""The small modules of the catalogue against their papers' equations, written out in float64."""
+"""The small modules of the catalogue against their papers' equations, written out in float64.
+
+Covers: se_block, eca, cbam, scse, conv_gate, coordinate_attention, multi_head_self_attention,
+self_attention, window_attention.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -343,7 +347,7 @@ REFUSED = [
     (lambda: SEBlock(0), "channel must be at least 1, got 0"),
     (lambda: ECA(8, 4), "k_size must be odd, got 4"),
     (lambda: CBAM(8, 0), "reduction_ratio must be at least 1, got 0"),
-    (lambda: ConvGate(8, kernel_size=2), "kernel_size must be odd and at least 1, got 2"),
+    (lambda: ConvGate(8, kernel_size=2), "kernel_size must be odd, got 2"),
     (lambda: ConvGate(8, stride=0), "stride must be at least 1, got 0"),
     (lambda: MultiHeadSelfAttention(8, 3), "dim 8 is not divisible by num_heads 3"),
     (lambda: WindowAttention(8, 3), "dim 8 is not divisible by num_heads 3"),

@@ -11,8 +11,18 @@ from modswap.nn import CATALOGUE
 from tests.models import GatedNet
 
 
-@pytest.mark.parametrize("share", [False, True], ids=["separate", "shared"])
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        *((name, False) for name in CATALOGUE),
+        ("BiLevelRoutingAttention", True),
+        *(
+            pytest.param(name, True, marks=pytest.mark.slow)
+            for name in CATALOGUE
+            if name != "BiLevelRoutingAttention"
+        ),
+    ],
+)
 def test_row_is_swapped_in_trained_written_and_loaded(
     name: str, share: bool, tmp_path: Path
 ) -> None:

@@ -1,8 +1,9 @@
-"""What a row of the catalogue holds, and reading the arguments that a recipe gives it."""
+"""The record of a catalogue row, and the check of its arguments in a recipe."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,12 +23,12 @@ AUTO = "auto"
 
 
 class Conflict(NamedTuple):
-    """Two options that do not go together.
+    """Two options that exclude each other.
 
     Args:
-        option: The one to be named with its line.
-        what: What is wrong, with both values.
-        fix: What the user can do.
+        option: The option whose line the error names.
+        what: The conflict, with both values.
+        fix: The remedy.
         settings: Options with values that could mend it.
     """
 
@@ -38,14 +39,14 @@ class Conflict(NamedTuple):
 
 
 class Options(BaseModel):
-    """Base of what a recipe may set; None stands for what is observed at the site."""
+    """Base of a row's options; None stands for the value that is observed at the site."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield the options that do not go together, whatever the site."""
+        """Yield the pairs of options that exclude each other at every site."""
         yield from ()
 
 
@@ -56,17 +57,17 @@ class Fit(Protocol):
         """Return how to make the module.
 
         Args:
-            site: Where it goes.
-            options: What the recipe sets, of the row's own class.
-            adapt: Whether a projection or pooling may be added.
+            site: The site.
+            options: The recipe's options, of the row's own class; None is taken from the site.
+            adapt: Whether the rule allows a projection or pooling behind the module.
 
         Raises:
             ShapeError: If it cannot be fitted to the site.
         """
 
 
-class Cost(NamedTuple):
-    """What a module costs for one sample.
+class SampleCost(NamedTuple):
+    """The cost of a module for one sample.
 
     Args:
         flops: Multiplications and additions, two for each pair of them.
@@ -82,20 +83,20 @@ class Replacement:
     """A row of the catalogue.
 
     Args:
-        name: What a recipe calls it; the class's own name.
-        summary: What it is, in one line.
+        name: Name in recipes; the class's own name.
+        summary: Description in one line.
         source: Paper, year and identifier.
-        shapes: What it takes and gives.
-        options: What a recipe may set.
-        fit: Decides what the recipe leaves open.
+        shapes: Shapes of input and output.
+        options: Class of the options.
+        fit: Decision of the options that the recipe leaves open.
         module: The class.
         flops: Multiplications and additions for one sample, two for each pair of them: an
             expression of H and W (or L = H*W), the options and the terms, as Python reads it.
         memory: Bytes that the forward pass needs for one sample beside input, output and weights,
-            at the worst moment without gradients: likewise, with `itemsize` bytes a number.
-            Buffers of a fixed size, a megabyte or so, are left out.
+            at the worst moment without gradients: such an expression, with `itemsize` bytes a
+            number. Buffers of a fixed size, a megabyte or so, are left out.
         example: A rule in YAML.
-        terms: Expressions that both use, by name; `ceil` may stand in them.
+        terms: Expressions that both use, by name; they may call `ceil`.
     """
 
     name: str
@@ -108,10 +109,12 @@ class Replacement:
     flops: str
     memory: str
     example: str
-    terms: Mapping[str, str] = field(default_factory=dict)
+    terms: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
-    def cost(self, args: Mapping[str, Any], height: int, width: int, itemsize: int = 4) -> "Cost":
-        """Return what the module costs for one sample.
+    def cost(
+        self, args: Mapping[str, Any], height: int, width: int, itemsize: int = 4
+    ) -> SampleCost:
+        """Return the cost of the module for one sample.
 
         Args:
             args: Its arguments, all of them, as a blueprint has them.
@@ -123,23 +126,23 @@ class Replacement:
         names = {"__builtins__": {}, "ceil": ceil, "max": max, "min": min}
         for name, term in self.terms.items():
             known[name] = eval(term, names, known)  # noqa: S307 - the row's own code
-        flops, memory = (eval(text, names, known) for text in (self.flops, self.memory))  # noqa: S307
-        return Cost(int(flops), int(memory))
+        flops, memory = (eval(text, names, known) for text in (self.flops, self.memory))  # noqa: S307 - the row's own code
+        return SampleCost(int(flops), int(memory))
 
 
 def read_options(row: Replacement, args: Mapping[str, Any], at: Callable[[str], str]) -> Options:
-    """Return a rule's arguments as the row's options; those that say `auto` are left open.
+    """Return a rule's arguments as the row's options; `auto` leaves an option open.
 
     Args:
         row: The row.
-        args: Arguments as the recipe has them.
-        at: Gives `file:line:column` of an argument.
+        args: The recipe's arguments.
+        at: Function from an argument's name to its `file:line:column`.
 
     Raises:
-        RecipeError: If an argument is unknown or wrong, or two do not go together; all at once.
+        RecipeError: If arguments are unknown or wrong or exclude each other; names all of them.
     """
     known = row.options.model_fields
-    given = {name: v for name, v in args.items() if name not in known or not _is_auto(v)}
+    given = {name: v for name, v in args.items() if name not in known or not is_auto(v)}
     errors: dict[str, RecipeError] = {}
     try:
         options = row.options.model_validate(given)
@@ -162,7 +165,8 @@ def read_options(row: Replacement, args: Mapping[str, Any], at: Callable[[str], 
     return options
 
 
-def _is_auto(value: Any) -> bool:
+def is_auto(value: Any) -> bool:
+    """Return whether an argument's value in a recipe leaves it open."""
     return isinstance(value, str) and value == AUTO
 
 
@@ -193,7 +197,7 @@ def _choices(schema: Mapping[str, Any]) -> list[str]:
 
 
 def expectation(schema: Mapping[str, Any]) -> str:
-    """Return in words what an option takes.
+    """Return the values of an option in words.
 
     Args:
         schema: The option's part of the JSON Schema.

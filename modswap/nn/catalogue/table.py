@@ -1,4 +1,4 @@
-"""The table of what can be swapped in: our own rows, then those of other packages."""
+"""The table of replacement modules: our own rows, then those of other packages."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -11,10 +11,10 @@ GROUP = "modswap.modules"
 
 
 class Catalogue(Mapping[str, Replacement]):
-    """Rows by name. A row of another package is imported when it is asked for, not before.
+    """Rows by name. A row of another package is imported at its first use.
 
     Other packages name their rows in the entry-point group `modswap.modules`: the entry's name is
-    the row's, its object a `Replacement`. A name of ours cannot be taken by them.
+    the row's, its object a `Replacement`. Our own rows win over other packages' of the same name.
 
     Args:
         rows: Our own rows.
@@ -39,7 +39,7 @@ class Catalogue(Mapping[str, Replacement]):
         return name in self._own or name in self._others
 
     def reference(self, name: str) -> str:
-        """Return `package.module.object` of another package's row, not imported; empty for ours."""
+        """Return the dotted path of another package's row without an import; empty for ours."""
         if name in self._own or name not in self._others:
             return ""
         return self._others[name].value.replace(":", ".")
@@ -48,7 +48,7 @@ class Catalogue(Mapping[str, Replacement]):
         """Return a row.
 
         Raises:
-            RecipeError: If another package's row cannot be imported, or is none.
+            RecipeError: If another package's row cannot be imported, or is no `Replacement`.
         """
         if name in self._own:
             return self._own[name]
@@ -61,7 +61,7 @@ def _imported(entry: EntryPoint) -> Replacement:
     try:
         row = entry.load()
     except Exception as error:
-        # whatever the code of another package raises
+        # the code of another package may raise anything
         what = f"the row {entry.name!r} cannot be imported: {type(error).__name__}: {error}"
         raise RecipeError(what, where, f"mend or uninstall {package}") from error
     if not isinstance(row, Replacement) or row.name != entry.name:

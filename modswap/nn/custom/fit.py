@@ -1,7 +1,7 @@
-"""Fitting a class that a recipe names as `package.module:Class` to a site."""
+"""Fit a class that a recipe names as `package.module:Class` to a site."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import RecipeError, ShapeError, together
 from modswap.core.seen.site import Layout, Site, extent
 from modswap.core.words.nearest import did_you_mean
-from modswap.nn.catalogue.row import AUTO
+from modswap.nn.catalogue.row import is_auto
 from modswap.nn.custom.layout import Trial, find_layout
-from modswap.nn.fit.inputs import called, map_given, read_layout, tensor_inputs
+from modswap.nn.fit.inputs import called, read_layout, tensor_inputs
+from modswap.nn.fit.outputs import map_given
 from modswap.seeds import kept_random_state
 
 CHANNELS = {
@@ -37,27 +38,26 @@ def fit_custom(
     """Return how to make a module of the user's own class for a site.
 
     Arguments that are left out or say `auto` are taken from the site where their name is a usual
-    one for channels or sizes.
+    name for channels or sizes.
 
     Args:
-        site: Where it goes.
+        site: The site.
         cls: The class.
-        reference: How the recipe names it.
-        args: Arguments as the recipe has them.
-        adapt: Whether a projection or pooling may be added.
-        wants: The layout that it takes; None: found by trying.
+        reference: The class's name in the recipe.
+        args: The recipe's arguments.
+        adapt: Whether the rule allows a projection or pooling behind the module.
+        wants: The layout that the module takes; None: found by trying.
 
     Raises:
         RecipeError: If an argument is unknown, or needed and neither given nor observed.
         ShapeError: If the class refuses its arguments, or cannot be fitted to the site.
     """
     called(site)
-    given = {name: v for name, v in args.items() if not isinstance(v, str) or v != AUTO}
-    asked = [name for name in args if name not in given]
+    given = {name: value for name, value in args.items() if not is_auto(value)}
     signature = _signature(cls)
     _check_arguments(site, reference, signature, args)
     observed = _Observed(site, reference)
-    left_open = [name for name in dict.fromkeys((*asked, *signature.needed)) if name not in given]
+    left_open = [name for name in dict.fromkeys((*args, *signature.needed)) if name not in given]
     choices = [observed.choice(name) for name in left_open]
     complete = given | {choice.name: choice.value for choice in choices}
     module = _constructed(site, cls, reference, complete)
@@ -79,12 +79,12 @@ def fit_custom(
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """What a constructor takes by name.
+    """The keyword arguments of a constructor.
 
     Args:
-        known: Its parameters.
-        needed: Those without a default.
-        takes_more: Whether it takes any other name as well.
+        known: Names of all.
+        needed: Names of those without a default.
+        takes_more: Whether the constructor takes any other name as well.
     """
 
     known: tuple[str, ...]
@@ -97,40 +97,59 @@ def _signature(cls: type[nn.Module]) -> _Signature:
         return _Signature((), (), takes_more=False)
     parameters = inspect.signature(cls).parameters
     by_name = {
-        name: one
-        for name, one in parameters.items()
-        if one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
     }
-    needed = tuple(name for name, one in by_name.items() if one.default is one.empty)
-    takes_more = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    needed = tuple(n for n, parameter in by_name.items() if parameter.default is parameter.empty)
+    takes_more = any(part.kind is part.VAR_KEYWORD for part in parameters.values())
     return _Signature(tuple(by_name), needed, takes_more)
 
 
 def _check_arguments(
     site: Site, reference: str, signature: _Signature, args: Mapping[str, Any]
 ) -> None:
-    """Refuse arguments that are unknown, or missing and not observable, all at once."""
-    known = signature.known
-    errors: list[RecipeError] = []
-    for name, value in args.items():
-        if name not in known and not signature.takes_more:
-            listed = f"it has {', '.join(known)}" if known else "it takes none"
-            fix = did_you_mean(name, known) or listed
-            errors.append(RecipeError(f"{reference} has no argument {name!r}", site.path, fix))
-        elif value == AUTO and name not in OBSERVED:
-            what = f"{name!r} of {reference} cannot be told from the site"
-            errors.append(RecipeError(what, site.path, f"give a value for `{name}` under `args`"))
-    for name in signature.needed:
-        if name not in args and name not in OBSERVED:
-            what = f"{reference} needs {name!r}, which is not given and cannot be told"
-            errors.append(RecipeError(what, site.path, f"set `{name}` under `args`"))
+    """Refuse all arguments that are unknown, or missing and not observable.
+
+    Raises:
+        RecipeError: If there are any.
+    """
+    errors = [
+        *_unknown_arguments(site, reference, signature, args),
+        *_missing_arguments(site, reference, signature, args),
+    ]
     if errors:
         raise together(errors)
 
 
+def _unknown_arguments(
+    site: Site, reference: str, signature: _Signature, args: Mapping[str, Any]
+) -> Iterator[RecipeError]:
+    known = signature.known
+    for name, value in args.items():
+        if name not in known and not signature.takes_more:
+            listed = f"it has {', '.join(known)}" if known else "it takes none"
+            fix = did_you_mean(name, known) or listed
+            yield RecipeError(f"{reference} has no argument {name!r}", site.path, fix)
+        elif is_auto(value) and name not in OBSERVED:
+            what = f"{name!r} of {reference} cannot be read from the site"
+            yield RecipeError(what, site.path, f"give a value for `{name}` under `args`")
+
+
+def _missing_arguments(
+    site: Site, reference: str, signature: _Signature, args: Mapping[str, Any]
+) -> Iterator[RecipeError]:
+    for name in signature.needed:
+        if name not in args and name not in OBSERVED:
+            what = (
+                f"{reference} needs {name!r}, which is not given and cannot be read from the site"
+            )
+            yield RecipeError(what, site.path, f"set `{name}` under `args`")
+
+
 @dataclass(frozen=True, slots=True)
 class _Observed:
-    """What a site tells about the sizes that a constructor asks for.
+    """The sizes of a site, by the usual names of a constructor's arguments.
 
     Args:
         site: The site.
@@ -144,7 +163,7 @@ class _Observed:
         """Return the observed value of an argument.
 
         Raises:
-            ShapeError: If the site does not tell it.
+            ShapeError: If the site has no single value for it.
         """
         if name in CHANNELS:
             channels = self._channels()
@@ -170,7 +189,7 @@ class _Observed:
         layout, _ = read_layout(self.site, tensor_inputs(self.site))
         seen = extent(tensor.shape, layout) if tensor is not None else None
         if seen is None:
-            what = f"its output {self.site.calls[0].output} does not tell its channels"
+            what = f"its output {self.site.calls[0].output} is no map, so its channels are unknown"
             raise ShapeError(what, self.site.path, "set them under `args`")
         return seen.channels
 
@@ -180,7 +199,7 @@ class _Observed:
         height, width = next(iter(seen))
         if len(seen) > 1 or height is None or width is None:
             shown = ", ".join(map(str, tensor_inputs(self.site)))
-            what = f"{self.reference} needs {name!r}, and the site does not tell one: {shown}"
+            what = f"{self.reference} needs {name!r}, and the site has no single one: {shown}"
             raise ShapeError(what, self.site.path, f"set `{name}` under `args`")
         return height, width
 
@@ -188,7 +207,7 @@ class _Observed:
 def _constructed(
     site: Site, cls: type[nn.Module], reference: str, args: Mapping[str, Any]
 ) -> nn.Module:
-    """Return a module to be tried; the random state outside is not touched."""
+    """Return a module for the trial, without a change of the global random state."""
     try:
         with kept_random_state():
             return cls(**args).eval()

@@ -1,8 +1,9 @@
-"""Finding out by trying which layout a class of the user's own takes."""
+"""Find the layout that a user's own class takes, by trying it on shapes."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import isqrt
 
 from torch import nn
@@ -24,40 +25,38 @@ from modswap.core.seen.site import (
 )
 from modswap.core.seen.values import Plain, TensorInfo, Value
 from modswap.nn.adapters import SiteAdapter
-from modswap.nn.custom.trial import RefusedError, give
+from modswap.nn.custom.trial import RefusedError, outputs_on
 from modswap.nn.fit.inputs import (
     Size,
     cache_fix,
+    difference_note,
     first_map,
     is_off,
-    judge_output,
     keyword_of,
-    map_given,
-    mismatch,
     read_layout,
     repeated,
     tensor_inputs,
     token_grid,
     token_row,
-    told_apart,
 )
+from modswap.nn.fit.outputs import judge_output, map_given, mismatch
 
-FACTORS = ((2, 1), (1, 2), (2, 4), (4, 2), (2, 3), (3, 2), (4, 6), (3, 5))
-PROBES = 4  # at most so many further sizes are tried
+PROBE_FACTORS = ((2, 1), (1, 2), (2, 4), (4, 2), (2, 3), (3, 2), (4, 6), (3, 5))
+MAX_PROBES = 4  # further sizes that are tried
 
 
 class NotRunError(ShapeError):
-    """The module does not run on what its site is given, in some layout."""
+    """The module does not run on its site's inputs in some layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is tried.
+    """A module that is tried at a site.
 
     Args:
         site: The site.
-        module: A module of the class, in evaluation mode.
-        reference: How the recipe names the class.
+        module: The module, in evaluation mode.
+        reference: The class's name in the recipe.
     """
 
     site: Site
@@ -66,16 +65,17 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """How a module is put at its site.
+class Placement:
+    """The way in which a module is put at its site.
 
     Args:
-        wants: The layout that it takes; None where the site's is unknown and it takes what comes.
-        reason: What told it; empty where the recipe said so.
-        ignores: Inputs that say nothing, and that it is not given.
-        repeats: Inputs that are the map's very tensor, likewise.
-        keyword: Keyword that carries the map, where the module does not know it by that name.
-        adaptation: What has to be added behind it.
+        wants: The layout that it takes; None at a site of unknown layout.
+        reason: The evidence for it; empty where the recipe names the layout.
+        ignores: Inputs of the site that carry nothing, and that the module does not take.
+        keyword: Keyword that carries the map, where the module's own keyword is another.
+        adaptation: A projection, pooling or tuple behind the module.
+        repeats: Inputs of the site that are the map's very tensor, and that the module does not
+            take.
     """
 
     wants: Layout | None
@@ -86,78 +86,88 @@ class Found:
     repeats: tuple[str, ...] = ()
 
 
-def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Found:
-    """Return how a module is put at its site, having tried it on shapes alone.
+def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement:
+    """Return the way in which a module is put at its site, after trying it on shapes alone.
 
-    A layout counts if the module runs on what the site was given, and gives what the site gave. As
-    a wrong layout can run unnoticed where channels, height and width are equal, sizes that differ
-    are tried as well.
+    A layout counts if the module runs on the site's inputs and returns the site's outputs. A wrong
+    layout can run unnoticed where channels, height and width are equal, so sizes that differ are
+    tried as well.
 
     Args:
-        trial: What is tried.
+        trial: The module and its site.
         wants: The layout that the recipe names; None: found by trying.
-        adapt: Whether a projection or pooling may be added.
+        adapt: Whether the rule allows a projection or pooling behind the module.
 
     Raises:
-        ShapeError: If it runs in no layout, if several run alike, or if it gives something else.
+        ShapeError: If the module runs in no layout, runs alike in several, or returns another
+            output.
     """
     site = trial.site
     ignores, repeats = _dropped(trial)
-    found = Found(wants, "", ignores, _keyword(trial), repeats=repeats)
+    start = Placement(wants, "", ignores, _keyword(trial), repeats=repeats)
     if site.layout is None and wants is None:
-        return _as_it_comes(trial, found)
+        return _as_it_comes(trial, start)
     layout, _ = read_layout(site, tensor_inputs(site))
-    candidates = [wants] if wants else [layout, *(one for one in LAYOUTS if one != layout)]
-    refusals: dict[Layout, ShapeError] = {}
-    running: list[Found] = []
-    for candidate in candidates:
-        try:
-            adaptation = _judge(trial, replace(found, wants=candidate), adapt=adapt)
-        except ShapeError as error:
-            refusals[candidate] = error
-            continue
-        running.append(replace(found, wants=candidate, adaptation=adaptation))
-    # what gives the site's output as it is goes before what needs something added
-    running.sort(key=lambda one: one.adaptation is not None)
+    candidates = [wants] if wants else [layout, *(other for other in LAYOUTS if other != layout)]
+    running, refusals = _tried(trial, start, candidates, adapt=adapt)
     if wants and running:
         return running[0]
-    for one in running:
-        told = _telling(trial, one)
-        if told:
-            return replace(one, reason=told)
+    for placement in running:
+        evidence = _evidence(trial, placement)
+        if evidence:
+            return replace(placement, reason=evidence)
     if len(running) == 1:
         return replace(running[0], reason="the only layout in which it runs")
     raise _undecided(trial, running, refusals)
 
 
+def _tried(
+    trial: Trial, start: Placement, candidates: Sequence[Layout], *, adapt: bool
+) -> tuple[list[Placement], dict[Layout, ShapeError]]:
+    """Return the placements that run, those without an adaptation first, and the refusals."""
+    running: list[Placement] = []
+    refusals: dict[Layout, ShapeError] = {}
+    for candidate in candidates:
+        placement = replace(start, wants=candidate)
+        try:
+            adaptation = _judge(trial, placement, adapt=adapt)
+        except ShapeError as error:
+            refusals[candidate] = error
+        else:
+            running.append(replace(placement, adaptation=adaptation))
+    running.sort(key=lambda placement: placement.adaptation is not None)
+    return running, refusals
+
+
 def _undecided(
-    trial: Trial, running: list[Found], refusals: dict[Layout, ShapeError]
+    trial: Trial, running: list[Placement], refusals: dict[Layout, ShapeError]
 ) -> ShapeError:
     shapes = " and ".join(dict.fromkeys(str(tensor) for tensor in tensor_inputs(trial.site)))
     if running:
-        names = " and ".join(str(one.wants) for one in running)
-        what = (
-            f"{trial.reference} runs on {shapes} as {names} alike, and on no size that would tell"
-        )
-        return ShapeError(
-            what, trial.site.path, "set `wants:` in its rule", settings=ANY_MODULE_LAYOUT
-        )
-    # where it ran in some layout, what the others refuse does not matter
-    ran = {one: error for one, error in refusals.items() if not isinstance(error, NotRunError)}
-    told = ran or refusals
+        names = " and ".join(str(placement.wants) for placement in running)
+        what = f"{trial.reference} runs on {shapes} as {names} alike, and no tried size differs"
+        fix = "set `wants:` in its rule"
+        return ShapeError(what, trial.site.path, fix, settings=ANY_MODULE_LAYOUT)
+    # refusals of layouts in which it does not run do not matter where it runs in another
+    ran = {name: error for name, error in refusals.items() if not isinstance(error, NotRunError)}
+    shown = ran or refusals
     reasons: dict[str, list[str]] = {}
-    for layout, error in told.items():
+    for layout, error in shown.items():
         reasons.setdefault(error.what, []).append(layout)
     tried = "; ".join(f"as {' or '.join(names)}: {what}" for what, names in reasons.items())
-    first = next(iter(told.values()))
+    first = next(iter(shown.values()))
     what = f"{trial.reference} does not take {shapes}: {tried}"
     return ShapeError(what, trial.site.path, first.fix, settings=first.settings)
 
 
-def _as_it_comes(trial: Trial, found: Found) -> Found:
-    """Return how a module is put at a site of unknown layout: only as it is."""
+def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
+    """Return the placement at a site of unknown layout, where nothing can be converted.
+
+    Raises:
+        ShapeError: If the module does not run, or returns another output.
+    """
     for call in trial.site.calls:
-        output = _run(trial, found, call)
+        output = _run(trial, placement, call)
         if output != call.output:
             what = f"{trial.reference}: {mismatch(call, output)}"
             fix, settings = structure_fix(call.output, output), Settings()
@@ -165,21 +175,24 @@ def _as_it_comes(trial: Trial, found: Found) -> Found:
                 fix = "set `layout:` in its rule, and `adapt: true`"
                 settings = ADAPT + ANY_SITE_LAYOUT
             raise ShapeError(what, trial.site.path, fix, settings=settings)
-    return found
+    return placement
 
 
-def _run(trial: Trial, found: Found, call: Call) -> Value:
-    """Return what the module gives at its site, in the site's layout."""
-    layout = trial.site.layout if found.wants else None
+def _run(trial: Trial, placement: Placement, call: Call) -> Value:
+    """Return the output of the module at its site, in the site's layout.
+
+    Raises:
+        NotRunError: If the module raises.
+    """
     around = SiteAdapter(
         trial.module,
-        layout=layout,
-        wants=found.wants,
-        ignores=found.ignores,
-        repeats=found.repeats,
+        layout=trial.site.layout if placement.wants else None,
+        wants=placement.wants,
+        ignores=placement.ignores,
+        repeats=placement.repeats,
     )
     try:
-        return give(around, call, trial.site.dtype)
+        return outputs_on(around, call, trial.site.dtype)
     except RefusedError as error:
         if error.fix:
             raise NotRunError(error.what, trial.site.path, error.fix) from None
@@ -187,32 +200,48 @@ def _run(trial: Trial, found: Found, call: Call) -> Value:
         raise NotRunError(error.what, trial.site.path, fix, settings=ANY_LAYOUT) from None
 
 
-def _judge(trial: Trial, found: Found, *, adapt: bool) -> Adaptation | None:
-    """Return what has to be added where the module runs in a layout.
+def _judge(trial: Trial, placement: Placement, *, adapt: bool) -> Adaptation | None:
+    """Return the adaptation that the module needs in a layout; None for none.
 
     Raises:
-        ShapeError: If it does not run, or gives what cannot be made into the site's output.
+        ShapeError: If it does not run, or no adaptation makes its output the site's.
     """
     site = trial.site
     layout, sizes = read_layout(site, tensor_inputs(site))
-    if layout == "NLC" and found.wants != "NLC":
+    if layout == "NLC" and placement.wants != "NLC":
         _check_grids(site, sizes)
-    outputs = [_run(trial, found, call) for call in site.calls]
+    outputs = [_run(trial, placement, call) for call in site.calls]
     if all(call.output == output for call, output in zip(site.calls, outputs, strict=True)):
         return None
-    given: list[tuple[TensorInfo, Size]] = []
-    for call, output, size in zip(site.calls, outputs, sizes, strict=True):
-        seen = extent(output.shape, layout) if isinstance(output, TensorInfo) else None
-        if seen is None or not isinstance(output, TensorInfo):
-            fix = structure_fix(call.output, output) or "choose a class that gives the same"
-            raise ShapeError(mismatch(call, output), site.path, fix)
-        same = seen.tokens == size.tokens
-        height = seen.height or (size.height if same else None) or token_row(seen.tokens)[0]
-        given.append((output, Size(seen.channels, height, seen.tokens // height)))
+    given = [
+        _sized(site, call, output, size)
+        for call, output, size in zip(site.calls, outputs, sizes, strict=True)
+    ]
     return judge_output(site, layout, given, adapt=adapt)
 
 
+def _sized(site: Site, call: Call, output: Value, size: Extent) -> tuple[TensorInfo, Size]:
+    """Return a module's map and its size.
+
+    Raises:
+        ShapeError: If the output is no map of the site's layout.
+    """
+    if isinstance(output, TensorInfo) and site.layout:
+        seen = extent(output.shape, site.layout)
+        if seen is not None:
+            same = size.height if seen.tokens == size.tokens else None
+            height = seen.height or same or token_row(seen.tokens)[0]
+            return output, Size(seen.channels, height, seen.tokens // height)
+    fix = structure_fix(call.output, output) or "choose a class that gives the same"
+    raise ShapeError(mismatch(call, output), site.path, fix)
+
+
 def _check_grids(site: Site, sizes: Sequence[Extent]) -> None:
+    """Refuse tokens that make no map.
+
+    Raises:
+        NotRunError: If they make none.
+    """
     for call, size in zip(site.calls, sizes, strict=True):
         try:
             token_grid(site, call, size.tokens)
@@ -220,26 +249,26 @@ def _check_grids(site: Site, sizes: Sequence[Extent]) -> None:
             raise NotRunError(error.what, error.where, error.fix, settings=error.settings) from None
 
 
-def _telling(trial: Trial, found: Found) -> str:
-    """Return what shows that a layout is the module's own, or nothing."""
+def _evidence(trial: Trial, placement: Placement) -> str:
+    """Return in words the size at which no other layout would run; empty if there is none."""
     site = trial.site
     layout, _ = read_layout(site, tensor_inputs(site))
     for tensor in tensor_inputs(site):
         if _differ(tensor, layout):
-            return f"found by trying: it runs on {tensor} as {found.wants}"
+            return f"found by trying: it runs on {tensor} as {placement.wants}"
     for call in _probes(site, layout):
         try:
-            output, _ = map_given(_run(trial, found, call))
+            output, _ = map_given(_run(trial, placement, call))
         except ShapeError:
             continue
         _, probe = first_map(site, call)
         if output is not None and _is_like(site, layout, probe, output):
-            return f"found by trying: it runs on {probe} as {found.wants}"
+            return f"found by trying: it runs on {probe} as {placement.wants}"
     return ""
 
 
 def _differ(tensor: TensorInfo, layout: Layout) -> bool:
-    """Return whether no side of a map is as long as its channels are many."""
+    """Return whether no side of a map equals its number of channels."""
     first, second, third, *_ = (*tensor.shape[1:], 0)
     match layout:
         case "NCHW":
@@ -253,69 +282,77 @@ def _probes(site: Site, layout: Layout) -> Iterator[Call]:
     """Yield the site's first call at sizes whose channels, height and width all differ."""
     call = site.calls[0]
     name, tensor = first_map(site, call)
-    made = 0
-    for tall, wide in FACTORS:
-        shape = list(tensor.shape)
-        first = 2 if layout == "NCHW" else 1
-        if layout == "NLC":
-            shape[1] *= (tall * wide) ** 2
-        else:
-            shape[first], shape[first + 1] = shape[first] * tall, shape[first + 1] * wide
-        probe = replace(tensor, shape=tuple(shape))
-        probed = {name, *call.repeats(name)}
-        even = layout != "NLC" and shape[first] == shape[first + 1]
-        if _differ(probe, layout) and not even and made < PROBES:
-            made += 1
-            args = tuple(
-                probe if str(position) in probed else value
-                for position, value in enumerate(call.args)
-            )
-            kwargs = tuple((key, probe if key in probed else value) for key, value in call.kwargs)
-            yield replace(call, args=args, kwargs=kwargs)
+    shapes = (_scaled(tensor.shape, layout, *factors) for factors in PROBE_FACTORS)
+    probes = (replace(tensor, shape=shape) for shape in shapes if shape)
+    differing = (probe for probe in probes if _differ(probe, layout))
+    names = {name, *call.repeats(name)}
+    for probe in islice(differing, MAX_PROBES):
+        args = tuple(probe if str(i) in names else value for i, value in enumerate(call.args))
+        kwargs = tuple((key, probe if key in names else value) for key, value in call.kwargs)
+        yield replace(call, args=args, kwargs=kwargs)
+
+
+def _scaled(shape: tuple[int, ...], layout: Layout, tall: int, wide: int) -> tuple[int, ...]:
+    """Return the shape of a larger map; empty if its height and width would be equal."""
+    if layout == "NLC":
+        return (shape[0], shape[1] * (tall * wide) ** 2, *shape[2:])
+    axis = 2 if layout == "NCHW" else 1
+    height, width = shape[axis] * tall, shape[axis + 1] * wide
+    return () if height == width else (*shape[:axis], height, width, *shape[axis + 2 :])
 
 
 def _is_like(site: Site, layout: Layout, probe: TensorInfo, output: TensorInfo) -> bool:
-    """Return whether the output at another size is to its input what the site's is."""
+    """Return whether an output differs from its input as the site's output does."""
     before, _ = map_given(site.calls[0].output)
     _, given = first_map(site, site.calls[0])
-    if before is not None and before.shape == given.shape:
+    if before is None:
+        return False
+    if before.shape == given.shape:
         return output.shape == probe.shape
-    seen = extent(output.shape, layout)
-    wanted = extent(before.shape, layout) if before is not None else None
+    seen, wanted = extent(output.shape, layout), extent(before.shape, layout)
     return seen is not None and wanted is not None and seen.channels == wanted.channels
 
 
 def _dropped(trial: Trial) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return inputs that say nothing, and repeat the map, unless the module takes them all.
+    """Return the inputs that the module does not take: those that are off, and the map's repeats.
 
     Raises:
-        ShapeError: If it does not take what is left either.
+        ShapeError: If the module does not take the other inputs either.
     """
     signature = inspect.signature(trial.module.forward)
     site, calls = trial.site, trial.site.calls
     carriers = [first_map(site, call)[0] for call in calls]
-    silent = {n for call in calls for n, value in call.named if is_off(value)} - {*carriers}
-    told = {n for call in calls for n, value in call.named if not is_off(value)}
+    named = [item for call in calls for item in call.named]
+    needed = {name for name, value in named if not is_off(value)}
+    off = {name for name, value in named if is_off(value)} - {*carriers}
     again = repeated(site, carriers)
-    ways: list[tuple[set[str], tuple[str, ...]]] = [(set(), ()), (silent, ()), (silent, again)]
+    ways: list[tuple[set[str], tuple[str, ...]]] = [(set(), ())]
+    if not off & needed:
+        ways += [(off, ()), (off, again)]
     for ignores, repeats in ways:
         without = {*ignores, *repeats}
-        if not ignores & told and all(_binds(site, signature, call, without) for call in calls):
+        if all(_binds(site, signature, call, without) for call in calls):
             return tuple(sorted(ignores)), repeats
-    call = next(call for call in calls if not _binds(site, signature, call, set()))
+    raise _unbound(trial, signature, again)
+
+
+def _unbound(trial: Trial, signature: inspect.Signature, again: Sequence[str]) -> ShapeError:
+    """Return the error of a module whose signature does not fit a call of its site."""
+    site = trial.site
+    call = next(call for call in site.calls if not _binds(site, signature, call, ()))
     carrier, _ = first_map(site, call)
     others = [name for name, _ in call.named if name != carrier and name not in again]
-    apart = next(filter(None, (told_apart(call, carrier, name) for name in others)), "")
-    what = f"{trial.reference} takes {signature}, the site is called as {call}{apart}"
+    note = next(filter(None, (difference_note(call, carrier, name) for name in others)), "")
+    what = f"{trial.reference} takes {signature}, the site is called as {call}{note}"
     cached = next(filter(None, map(cache_fix, call.inputs)), "")
     fix = cached or "choose a class whose forward takes what the site is given"
-    raise ShapeError(what, trial.site.path, fix)
+    return ShapeError(what, site.path, fix)
 
 
-def _binds(site: Site, signature: inspect.Signature, call: Call, without: set[str]) -> bool:
-    """Return whether a forward takes a call, its map by position, some inputs left out."""
+def _binds(site: Site, signature: inspect.Signature, call: Call, without: Collection[str]) -> bool:
+    """Return whether a forward takes a call, its map by position, without some inputs."""
     carrier, _ = first_map(site, call)
-    named = [(name, v) for name, v in call.named if name not in without | {carrier}]
+    named = [(name, v) for name, v in call.named if name != carrier and name not in without]
     by_position = [value for name, value in named if name.isdigit()]
     by_name = {name: value for name, value in named if not name.isdigit()}
     try:
@@ -326,7 +363,7 @@ def _binds(site: Site, signature: inspect.Signature, call: Call, without: set[st
 
 
 def _keyword(trial: Trial) -> str:
-    """Return the keyword that carries the map, if the module's first input has another name."""
+    """Return the keyword that carries the map; empty if it is the module's first input."""
     keyword = keyword_of([first_map(trial.site, call) for call in trial.site.calls])
     names = list(inspect.signature(trial.module.forward).parameters)
     return "" if names[:1] == [keyword] else keyword

@@ -1,42 +1,26 @@
-"""Trying a module on the shapes that its site was given, without data."""
+"""Run a module on the shapes of its site's inputs, without data."""
 
-import logging
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
 
 from modswap.core.seen.site import Call
 from modswap.core.seen.values import Group, Plain, TensorInfo, Value, tensors
 from modswap.nn.attention_backend import plain_attention
+from modswap.nn.fake_tensors import fake_mode, needs_values
 from modswap.nn.fit.inputs import cache_fix
 from modswap.seeds import kept_random_state
 
-VALUES_NEEDED = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-    NotImplementedError,
-)
-
 
 class RefusedError(Exception):
-    """A module raised when it was tried, or its inputs cannot be made up.
+    """A module raised in a trial, or its inputs cannot be made up.
 
     Args:
-        what: What was refused.
-        fix: What the user can do, where that is known.
+        what: The refusal.
+        fix: The remedy, where it is known.
     """
 
     def __init__(self, what: str, fix: str = "") -> None:
@@ -48,27 +32,29 @@ class RefusedError(Exception):
         return self.what
 
 
-def give(module: nn.Module, call: Call, dtype: str) -> Value:
-    """Return what a module gives when it is called as a site was; the module may keep traces.
+def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
+    """Return the outputs of a module for a call of its site; its buffers may change.
 
     Args:
         module: The module, in evaluation mode.
         call: A call of the site.
-        dtype: Floating dtype that the module's tensors are taken in.
+        dtype: Floating dtype of the module's tensors.
 
     Raises:
-        RefusedError: If it raises, or an input of the call is an object that cannot be made up.
+        RefusedError: If it raises, or no value can be made up for an input.
     """
     seen: torch.dtype = getattr(torch, dtype)
     floating = seen if seen.is_floating_point else torch.get_default_dtype()
-    # tried on the CPU, told as if on the site's own device
+    # the trial runs on the CPU, and its outputs are noted on the site's own device
     device = next((t.device for value in call.inputs for t in tensors(value)), "cpu")
     try:
         with torch.no_grad(), kept_random_state():
             try:
                 return _described(_on_fakes(module, call, floating), device)
-            except VALUES_NEEDED:
-                # its shapes depend on values: only a real pass can tell them
+            except Exception as error:
+                if not needs_values(error):
+                    raise
+                # its shapes depend on values, which a real pass has
                 inputs, named = _inputs(call)
                 return _described(module.to(floating)(*inputs, **named), device)
     except RefusedError:
@@ -79,7 +65,7 @@ def give(module: nn.Module, call: Call, dtype: str) -> Value:
 
 
 def _on_fakes(module: nn.Module, call: Call, dtype: torch.dtype) -> Any:
-    with _quiet(), plain_attention(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    with plain_attention(), fake_mode() as mode:
         tensors: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
         tensors.update(module.named_buffers(remove_duplicate=False))
         fakes = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
@@ -88,20 +74,8 @@ def _on_fakes(module: nn.Module, call: Call, dtype: torch.dtype) -> Any:
         return torch.func.functional_call(module, cast, inputs, named)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch from logging a traceback for every error that is caught here."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def _inputs(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return live inputs of the kinds that were seen; tensors that were one object are one."""
+    """Return live inputs like those of a call; tensors that were the same object still are."""
     infos = [info for value in call.inputs for info in tensors(value)]
     made = [torch.zeros(info.shape, dtype=getattr(torch, info.dtype)) for info in infos]
     rest = iter([made[first] for first in call.firsts])
@@ -110,7 +84,7 @@ def _inputs(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
-    """Return a live value of the kind that was seen; its tensors are the next of some."""
+    """Return a live value like a recorded one, with the next of some tensors in it."""
     if isinstance(value, TensorInfo):
         return next(rest)
     if isinstance(value, Plain):
@@ -130,7 +104,7 @@ def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
 
 
 def _described(value: Any, device: str) -> Value:
-    """Return what a live value is."""
+    """Return the record of a live value."""
     kind = type(value).__name__
     if isinstance(value, torch.Tensor):
         return TensorInfo(tuple(value.shape), str(value.dtype).removeprefix("torch."), device)

@@ -1,6 +1,7 @@
-"""Choosing the sizes of a module that the catalogue fits to a site; needs no torch."""
+"""Choose the arguments of a catalogue module from the sizes of its site."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
@@ -9,36 +10,43 @@ from pydantic import BaseModel
 from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Layout, Site
-from modswap.nn.fit.inputs import Inputs, judge_output
+from modswap.core.seen.values import TensorInfo
+from modswap.nn.fit.inputs import MapInputs, Size, read_inputs
+from modswap.nn.fit.outputs import judge_output
 
-HEAD_SIZE = 32  # channels of a head where that divides, as in most vision papers
-
-
-def given(name: str, value: Any) -> Choice:
-    """Return a value that the recipe set: without a reason, for there is nothing to report."""
-    return Choice(name, value, "")
+HEAD_CHANNELS = 32  # channels of a head where that divides, as in most vision papers
 
 
-def channels_of(site: Site, inputs: Inputs, name: str, wanted: int | None) -> Choice:
-    """Return the channels that a module is given.
+def choose(name: str, wanted: Any, observed: Any, reason: str) -> Choice:
+    """Return the recipe's value of an argument, or the observed value where that is None.
 
     Args:
-        site: Where it goes.
-        inputs: What the site is given.
         name: Name of the argument.
-        wanted: What the recipe says; None: observed.
+        wanted: The recipe's value, which needs no reason in the report; None: left open.
+        observed: The value for this site.
+        reason: The observation that led to it.
+    """
+    return Choice(name, observed, reason) if wanted is None else Choice(name, wanted, "")
+
+
+def channels_of(site: Site, inputs: MapInputs, name: str, wanted: int | None) -> Choice:
+    """Return the number of channels of the site's map, as an argument of the module.
+
+    Args:
+        site: The site.
+        inputs: Its inputs.
+        name: Name of the argument.
+        wanted: The recipe's value; None: observed.
 
     Raises:
-        ShapeError: If the recipe says another number than the site has.
+        ShapeError: If the recipe names another number than the site has.
     """
     channels = inputs.sizes[0].channels
-    if wanted is None:
-        return Choice(name, channels, f"{channels} channels observed")
-    if wanted != channels:
+    if wanted is not None and wanted != channels:
         what = f"{name} is {wanted}, the site is given {channels} channels: {inputs.maps[0]}"
-        told = f" as {inputs.layout}; if it lies otherwise, set `layout:`"
-        raise ShapeError(what + told, site.path, f"leave `{name}` out", settings=((name, "auto"),))
-    return given(name, channels)
+        what += f" as {inputs.layout}; if its layout is another, set `layout:`"
+        raise ShapeError(what, site.path, f"leave `{name}` out", settings=((name, "auto"),))
+    return choose(name, wanted, channels, f"{channels} channels observed")
 
 
 def heads_of(
@@ -47,9 +55,9 @@ def heads_of(
     """Return the number of attention heads.
 
     Args:
-        site: Where the module goes.
+        site: The site.
         name: Name of the argument.
-        wanted: What the recipe says; None: heads of about `HEAD_SIZE` channels.
+        wanted: The recipe's value; None: heads of about `HEAD_CHANNELS` channels.
         dim: Channels that the heads divide.
         qk_dim: Channels of queries and keys, where these differ.
 
@@ -57,58 +65,109 @@ def heads_of(
         ShapeError: If the recipe's number does not divide them.
     """
     common = gcd(dim, qk_dim or dim)
-    if wanted is None:
-        sizes = [dim // heads for heads in range(1, common + 1) if common % heads == 0]
-        size = min(sizes, key=lambda size: abs(size - HEAD_SIZE))
-        return Choice(name, dim // size, f"{dim} channels, head size {size}")
-    if common % wanted:
+    if wanted is not None and common % wanted:
         both = f"{dim} channels" if common == dim else f"dim {dim} and qk_dim {qk_dim}"
         what = f"{name} {wanted} does not divide {both}"
         near = nearest_divisor(common, wanted)
         fix = f"set `{name}: {near}`, or leave it out"
         raise ShapeError(what, site.path, fix, settings=((name, near), (name, "auto")))
-    return given(name, wanted)
+    size = min((dim // heads for heads in divisors(common)), key=lambda s: abs(s - HEAD_CHANNELS))
+    return choose(name, wanted, dim // size, f"{dim} channels, head size {size}")
+
+
+def divisors(number: int) -> list[int]:
+    """Return the divisors of a number, smallest first."""
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
 def nearest_divisor(number: int, wanted: int) -> int:
     """Return the divisor of a number that is nearest to the wanted one."""
-    divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
-    return min(divisors, key=lambda divisor: abs(divisor - wanted))
+    return min(divisors(number), key=lambda divisor: abs(divisor - wanted))
 
 
-def same_shape(  # noqa: PLR0913 - what a blueprint is made of
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A module whose arguments are chosen, and whose output is not yet compared with its site's.
+
+    Args:
+        name: Name of the catalogue's row.
+        site: The site.
+        inputs: Its inputs.
+        options: The recipe's options.
+        choices: The chosen arguments; those without a reason are not reported.
+        wants: The layout that the module takes.
+    """
+
+    name: str
+    site: Site
+    inputs: MapInputs
+    options: BaseModel
+    choices: Sequence[Choice]
+    wants: Layout
+
+    def blueprint(self, given: Sequence[tuple[TensorInfo, Size]], *, adapt: bool) -> Blueprint:
+        """Return how to make the module.
+
+        Args:
+            given: The map that the module returns, in the site's layout, and its size, in every
+                call.
+            adapt: Whether the rule allows a projection or pooling behind the module.
+
+        Raises:
+            ShapeError: If the site's output is another, and no allowed adaptation suffices.
+        """
+        return Blueprint(
+            module=self.name,
+            args=self.options.model_dump() | {part.name: part.value for part in self.choices},
+            layout=self.inputs.layout,
+            wants=self.wants,
+            ignores=self.inputs.ignores,
+            adaptation=judge_output(self.site, self.inputs.layout, given, adapt=adapt),
+            choices=tuple(choice for choice in self.choices if choice.reason),
+            keyword=self.inputs.keyword,
+            repeats=self.inputs.repeats,
+        )
+
+
+def same_shape(  # noqa: PLR0913 - rows of other packages call it
     name: str,
     site: Site,
-    inputs: Inputs,
+    inputs: MapInputs,
     options: BaseModel,
     choices: Sequence[Choice],
     *,
     wants: Layout,
     adapt: bool,
 ) -> Blueprint:
-    """Return how to make a module that gives a map of the shape that it is given.
+    """Return how to make a module whose output has the shape of its input.
 
     Args:
         name: Name of the catalogue's row.
-        site: Where it goes.
-        inputs: What the site is given.
-        options: What the recipe sets.
-        choices: What was decided; those without a reason are not reported.
+        site: The site.
+        inputs: Its inputs.
+        options: The recipe's options.
+        choices: The chosen arguments; those without a reason are not reported.
         wants: The layout that the module takes.
-        adapt: Whether a projection or pooling may be added.
+        adapt: Whether the rule allows a projection or pooling behind the module.
 
     Raises:
-        ShapeError: If the site gives something else, and nothing may be added, or nothing suffices.
+        ShapeError: If the site's output is another, and no allowed adaptation suffices.
     """
-    kept = list(zip(inputs.maps, inputs.sizes, strict=True))
-    return Blueprint(
-        module=name,
-        args=options.model_dump() | {choice.name: choice.value for choice in choices},
-        layout=inputs.layout,
-        wants=wants,
-        ignores=inputs.ignores,
-        adaptation=judge_output(site, inputs.layout, kept, adapt=adapt),
-        choices=tuple(choice for choice in choices if choice.reason),
-        keyword=inputs.keyword,
-        repeats=inputs.repeats,
-    )
+    draft = Draft(name, site, inputs, options, choices, wants)
+    return draft.blueprint(inputs.sized_maps, adapt=adapt)
+
+
+def fit_channels(name: str, argument: str) -> Callable[..., Blueprint]:
+    """Return the `fit` of a row whose NCHW module needs the number of channels and nothing else.
+
+    Args:
+        name: Name of the row.
+        argument: Name of the option that holds the number of channels.
+    """
+
+    def fit(site: Site, options: BaseModel, *, adapt: bool) -> Blueprint:
+        inputs = read_inputs(site)
+        channels = channels_of(site, inputs, argument, getattr(options, argument))
+        return same_shape(name, site, inputs, options, [channels], wants="NCHW", adapt=adapt)
+
+    return fit

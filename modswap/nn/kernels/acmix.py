@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d, pad, unfold
 
 from modswap.nn.kernels.half_precision import imitated
 from modswap.nn.kernels.local_attention import KERNEL, Geometry, attend, attend_backward
-from modswap.nn.kernels.maps import lying_as
+from modswap.nn.kernels.maps import order_of, ordered_as
 from modswap.nn.kernels.tracing import recorded, transformed
 
 CHUNK = 8 << 20  # bytes of the maps of the images that are worked on together: those stay in cache
@@ -100,7 +100,7 @@ def mix_plain(terms: Terms, geometry: Geometry) -> torch.Tensor:
     mixed = mixed.reshape(N, 3 * C, H, W)
     side = kernel.shape[-1] // 2
     convolved = conv2d(mixed, kernel, stride=geometry.stride, padding=side, groups=D)
-    return lying_as(rate * attended + convolved, x)
+    return ordered_as(rate * attended + convolved, x)
 
 
 def _unfold(pixels: torch.Tensor, geometry: Geometry) -> torch.Tensor:
@@ -120,10 +120,8 @@ def _chunks(terms: Terms) -> list[slice]:
 def _empty_output(terms: Terms, geometry: Geometry) -> torch.Tensor:
     N, _, H, W = terms.x.shape
     size = (N, len(terms.kernel), -(-H // geometry.stride), -(-W // geometry.stride))
-    last = terms.x.is_contiguous(memory_format=torch.channels_last)
-    last = last and not terms.x.is_contiguous()
-    order = torch.channels_last if last else torch.contiguous_format
-    return torch.empty(size, dtype=terms.x.dtype, device=terms.x.device, memory_format=order)
+    x = terms.x
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=order_of(x))
 
 
 def mix(terms: Terms, geometry: Geometry) -> torch.Tensor:

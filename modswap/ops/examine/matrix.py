@@ -10,9 +10,9 @@ from modswap.core.asked.recipe import Verify
 from modswap.core.decided.verdict import Pass, judge, lost_format
 from modswap.core.finding import Finding
 from modswap.core.seen.values import of_any_precision
+from modswap.nn.fake_tensors import needs_values
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.inputs import Case
-from modswap.ops.run.stand_ins import needs_values
 from modswap.ops.swap import renamed
 from modswap.ops.trace.passes import Trace, trace
 

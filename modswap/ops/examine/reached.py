@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modswap.core.finding import Finding
+from modswap.nn.fake_tensors import needs_values
 from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.timing import unread
 from modswap.ops.run.describe import one_line
@@ -15,7 +16,7 @@ from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import input_dtype
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.stand_ins import fake_values, needs_values
+from modswap.ops.run.stand_ins import fake_values
 from modswap.seeds import seeded
 
 _WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"

@@ -2,6 +2,9 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -9,41 +12,73 @@ from torch import nn
 from modswap.core.finding import Finding
 from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.pair import Pair
-from modswap.ops.examine.alone.readers import IN_PLACE, WRITES, without_harmless_writes
+from modswap.ops.examine.alone.readers import harm_of_write
 from modswap.ops.examine.alone.sites import finding_of, pairs
 from modswap.ops.examine.bench import Bench
+from modswap.ops.run.describe import one_line
 from modswap.ops.run.isolation import put_back, set_mode
 from modswap.seeds import seeded
+
+IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it, away"
+
+
+class Write(NamedTuple):
+    """A write of a forward pass.
+
+    Args:
+        kind: `input` of the call, `tensor` of the module, or another `state`.
+        name: Name in reports.
+    """
+
+    kind: Literal["input", "tensor", "state"]
+    name: str
 
 
 def untouched(bench: Bench) -> Iterator[Finding]:
     """Find inputs, buffers, flags and random states that new modules write in evaluation."""
     for pair in pairs(bench):
-        found = finding_of("untouched", pair, _of_pair, bench, compares=False)
-        yield without_harmless_writes(bench, found)
+        yield finding_of("untouched", pair, partial(_of_pair, bench), bench, compares=False)
 
 
-def _of_pair(pair: Pair) -> Finding:
-    before = _written(pair.old, pair.inputs)
-    # an original that writes buffers may be replaced by a module that writes others
-    stateful = any(name.startswith("'") for name in before)
-    kinds = [
-        name
-        for name in _written(pair.new, pair.inputs)
-        if name not in before and not (stateful and name.startswith("'"))
+def _of_pair(bench: Bench, pair: Pair) -> Finding:
+    before = _writes(pair.old, pair.inputs)
+    # an original that writes its tensors may be replaced by a module that writes others
+    stateful = any(write.kind == "tensor" for write in before)
+    new = [
+        write
+        for write in _writes(pair.new, pair.inputs)
+        if write not in before and not (stateful and write.kind == "tensor")
     ]
-    if not kinds:
+    if not new:
         return Finding("untouched", pair.path, "passed")
-    what = f"a forward pass in evaluation mode changes {', '.join(kinds)}, as none did before"
-    inputs = [name for name in kinds if name.startswith(WRITES)]
-    fixes = [IN_PLACE] if inputs else []
-    fixes += ["write only where `self.training` says so"] if len(inputs) < len(kinds) else []
-    fix = "; ".join(fixes)
-    return Finding("untouched", pair.path, "failed", what, fix, {"changed": kinds})
+    data = {"changed": [write.name for write in new]}
+    names = ", ".join(data["changed"])
+    what = f"a forward pass in evaluation mode changes {names}, as none did before"
+    kinds = {write.kind for write in new}
+    if kinds == {"input"}:
+        return _input_written(
+            bench, Finding("untouched", pair.path, "failed", what, IN_PLACE, data)
+        )
+    fixes = [IN_PLACE] if "input" in kinds else []
+    fix = "; ".join([*fixes, "write only where `self.training` says so"])
+    return Finding("untouched", pair.path, "failed", what, fix, data)
 
 
-def _written(module: nn.Module, inputs: CallInputs) -> list[str]:
-    """Return names of all that one forward pass changes."""
+def _input_written(bench: Bench, found: Finding) -> Finding:
+    """Return a finding that fails only where the written input is read afterwards."""
+    what = f"it writes into {', '.join(found.data['changed'])}"
+    try:
+        harm = harm_of_write(bench, found.path)
+    except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
+        what += f"; who reads that is not known: {one_line(error, 120)}"
+        return replace(found, status="passed", what=what)
+    if harm:
+        return replace(found, what=f"{found.what}: {harm}")
+    return replace(found, status="passed", what=f"{what}, which nothing reads afterwards", fix="")
+
+
+def _writes(module: nn.Module, inputs: CallInputs) -> list[Write]:
+    """Return all writes of one forward pass."""
     set_mode(module, training=False)
     before = {name: tensor.detach().clone() for name, tensor in _held(module).items()}
     leaves = [leaf.clone() for leaf in inputs.leaves]
@@ -53,11 +88,15 @@ def _written(module: nn.Module, inputs: CallInputs) -> list[str]:
         module(*args, **kwargs)
         drawn = not torch.equal(states[0], torch.get_rng_state()) or states[1] != random.getstate()
     after = _held(module)
-    changed = [repr(name) for name, old in before.items() if not _equal(old, after.get(name))]
+    changed = [name for name, old in before.items() if not _equal(old, after.get(name))]
     put_back(after, before)
-    words = ["the training flag"] if any(inner.training for inner in module.modules()) else []
-    words += ["the global random state"] if drawn else []
-    return [*changed, *_overwritten(inputs, leaves), *words]
+    states_written = ["the training flag"] * any(inner.training for inner in module.modules())
+    states_written += ["the global random state"] * drawn
+    return [
+        *(Write("tensor", repr(name)) for name in changed),
+        *(Write("input", f"its input {label!r}") for label in _overwritten(inputs, leaves)),
+        *(Write("state", name) for name in states_written),
+    ]
 
 
 def _held(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -71,9 +110,9 @@ def _equal(old: torch.Tensor, new: torch.Tensor | None) -> bool:
 
 
 def _overwritten(inputs: CallInputs, leaves: Sequence[torch.Tensor]) -> list[str]:
-    """Return names of the tensors of a call, made anew for it, that were written into."""
+    """Return the labels of the tensors of a call, made anew for it, that were written into."""
     written = {
-        f"{WRITES}{label!r}": None
+        label: None
         for label, was, now in zip(inputs.labels, inputs.leaves, leaves, strict=True)
         # the version counts writes of the same values as well
         if now._version or not torch.equal(was, now)  # noqa: SLF001 - it has no public name

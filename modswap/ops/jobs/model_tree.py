@@ -13,10 +13,10 @@ from modswap.core.seen.tree import Tree, TreeRow
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
 from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
+from modswap.nn.fake_tensors import needs_values
 from modswap.ops.reopen import reopen
 from modswap.ops.run.describe import class_name
 from modswap.ops.run.inputs import Case, DummyCall
-from modswap.ops.run.stand_ins import needs_values
 from modswap.ops.swap import refused
 from modswap.ops.trace.passes import Trace, trace
 

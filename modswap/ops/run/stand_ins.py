@@ -1,6 +1,5 @@
 """Make tensors that have shapes, dtypes and strides, but no data, to run a model on."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -9,19 +8,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from modswap.nn.fake_tensors import fake_mode
 from modswap.ops.run.leaves import map_tensors
-
-# exceptions of fake tensors alone: the model needs values to go on
-VALUES_NEEDED = (
-    "DataDependentOutputException",
-    "DynamicOutputShapeException",
-    "UnsupportedOperatorException",
-    "UnsupportedFakeTensorException",
-    "GuardOnDataDependentSymNode",
-    "NotImplementedError",
-    "UnsupportedMutationAliasingException",
-)
-
 
 StandIns = Callable[
     [nn.Module, torch.dtype | None],
@@ -73,9 +61,6 @@ def fake_values(
         model: The model.
         dtype: Replaces the floating dtype of the stand-ins; None keeps it.
     """
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    level = logger.level
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
     stand_ins: dict[int, torch.Tensor] = {}
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
@@ -90,14 +75,10 @@ def fake_values(
     def fake_inputs(value: Any) -> Any:
         return map_tensors(mode.from_tensor, value)
 
-    try:
-        logger.setLevel(logging.CRITICAL)  # it logs a traceback for every error we catch
-        with mode:
-            named = {n: fake(p) for n, p in model.named_parameters(remove_duplicate=False)}
-            named.update({n: fake(b) for n, b in model.named_buffers(remove_duplicate=False)})
-            yield named, fake_inputs
-    finally:
-        logger.setLevel(level)
+    with fake_mode() as mode:
+        named = {n: fake(p) for n, p in model.named_parameters(remove_duplicate=False)}
+        named.update({n: fake(b) for n, b in model.named_buffers(remove_duplicate=False)})
+        yield named, fake_inputs
 
 
 def _made_fake(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
@@ -109,12 +90,3 @@ def _made_fake(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
             return torch.empty_strided(size, stride, dtype=tensor.dtype, device=device)
     made: torch.Tensor = mode.from_tensor(tensor)
     return made
-
-
-def needs_values(error: BaseException | None) -> bool:
-    """Return whether an exception says that fake tensors do not suffice for this model."""
-    while error is not None:
-        if any(cls.__name__ in VALUES_NEEDED for cls in type(error).__mro__):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -1,4 +1,7 @@
-"""What every row of the catalogue promises."""
+"""What every row of the catalogue promises.
+
+Covers: option_types.
+"""
 
 import copy
 import importlib

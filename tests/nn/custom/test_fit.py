@@ -1,4 +1,7 @@
-"""Tests of fitting classes of the user's own."""
+"""Tests of fitting classes of the user's own.
+
+Covers: layout, trial.
+"""
 
 import re
 from dataclasses import replace
@@ -203,11 +206,11 @@ def test_fixed_size_that_runs_in_one_layout_only_is_taken() -> None:
             {"rato": 2},
             [
                 "net:Needy has no argument 'rato'; did you mean 'ratio'?",
-                "net:Needy needs 'ratio', which is not given and cannot be told; set `ratio`",
-                "net:Needy needs 'heads', which is not given and cannot be told; set `heads`",
+                "net:Needy needs 'ratio', which is not given and cannot be read from the site",
+                "net:Needy needs 'heads', which is not given and cannot be read from the site",
             ],
         ),
-        (Second, {"groups": "auto"}, ["'groups' of net:Second cannot be told from the site"]),
+        (Second, {"groups": "auto"}, ["'groups' of net:Second cannot be read from the site"]),
         (nn.GELU, {"zzz": 1}, ["net:GELU has no argument 'zzz'; it has approximate"]),
         (ValueReader, {"zzz": 1}, ["net:ValueReader has no argument 'zzz'; it takes none"]),
     ],
@@ -248,7 +251,7 @@ def test_class_that_takes_any_argument_gets_what_is_given() -> None:
             site(tensor(1, 8, 4, 6), layout=None, reason="nothing tells"),
             Last,
             {},
-            r"cannot tell how \(1, 8, 4, 6\) lies \(nothing tells\)",
+            r"the layout of \(1, 8, 4, 6\) is unknown \(nothing tells\)",
         ),
         (
             site(call(tensor(1, 8, 4, 6), tensor(1, 1))),
@@ -284,13 +287,13 @@ def test_class_that_takes_any_argument_gets_what_is_given() -> None:
             site(call(tensor(1, 8, 4, 6), output=NONE)),
             Sized,
             {"c1": 8},
-            "its output None does not tell its channels",
+            "its output None is no map, so its channels are unknown",
         ),
         (
             site(tensor(1, 8, 4, 6), tensor(1, 8, 4, 4)),
             Sized,
             {},
-            r"needs 'input_resolution', and the site does not tell one: \(1, 8, 4, 6\), \(1, 8, 4",
+            r"needs 'input_resolution', and the site has no single one: \(1, 8, 4, 6\), \(1, 8, 4",
         ),
     ],
 )

@@ -1,14 +1,13 @@
-"""Tests of what is judged from a site alone: its inputs, and what has to follow a module."""
+"""Reading the map and the other inputs of a site."""
 
 from dataclasses import replace
 
 import pytest
 
-from modswap.core.decided.blueprint import Adaptation
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Call, Layout, Site
-from modswap.core.seen.values import Plain, TensorInfo
-from modswap.nn.fit.inputs import Size, judge_output, read_inputs
+from modswap.core.seen.values import Plain
+from modswap.nn.fit.inputs import Size, read_inputs
 from tests.nn.sites import NONE, call, group, number, site, tensor
 
 
@@ -96,9 +95,12 @@ def test_map_that_comes_by_keyword_is_found() -> None:
         (site(), r"stage\.attn: the dummy forward never calls it; give an input"),
         (
             site(tensor(1, 4, 8, 8), layout=None, reason="no layer tells"),
-            r"cannot tell how \(1, 4, 8, 8\) lies \(no layer tells\); set `layout: NCHW` or `layo",
+            r"layout of \(1, 4, 8, 8\) is unknown \(no layer tells\); set `layout: NCHW` or `layo",
         ),
-        (site(tensor(1, 9, 8), layout=None), r"\(1, 9, 8\) lies; set `layout: NLC` in its rule"),
+        (
+            site(tensor(1, 9, 8), layout=None),
+            r"layout of \(1, 9, 8\) is unknown; set `layout: NLC`",
+        ),
         (site(tensor(1, 9, 8)), r"it is given \(1, 9, 8\), which is not NCHW; set `layout: NLC`"),
         (site(tensor(1, 9)), r"given \(1, 9\), expected a map of 4 axes or tokens of 3"),
         (
@@ -128,78 +130,3 @@ def test_map_that_comes_by_keyword_is_found() -> None:
 def test_site_that_gives_no_plain_map_is_refused(place: Site, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         read_inputs(place)
-
-
-def judged(place: Site, *, adapt: bool = True) -> Adaptation | None:
-    inputs = read_inputs(place)
-    kept = list(zip(inputs.maps, inputs.sizes, strict=True))
-    return judge_output(place, inputs.layout, kept, adapt=adapt)
-
-
-@pytest.mark.parametrize("adapt", [False, True])
-def test_nothing_follows_where_the_site_keeps_its_map(adapt: bool) -> None:
-    assert judged(site(tensor(1, 4, 8, 8), tensor(1, 4, 6, 9)), adapt=adapt) is None
-
-
-WIDER = call(tensor(1, 8, 9, 8), output=tensor(1, 16, 9, 8))
-HALVED = call(tensor(1, 8, 9, 8), output=tensor(1, 8, 5, 4))
-HALVED_AGAIN = call(tensor(1, 8, 4, 4), output=tensor(1, 8, 2, 2))
-FLATTER = call(tensor(1, 8, 9, 8), output=tensor(1, 16, 9, 4))
-PAIR = call(tensor(1, 8, 9, 8), output=group(tensor(1, 8, 9, 8), NONE, NONE))
-MERGED = call(tensor(1, 16, 8), output=tensor(1, 4, 32))
-
-
-@pytest.mark.parametrize(
-    ("place", "expected"),
-    [
-        (site(WIDER), Adaptation(8, 16)),
-        (site(HALVED), Adaptation(8, 8, (2, 2))),
-        (site(HALVED, HALVED_AGAIN), Adaptation(8, 8, (2, 2))),
-        (site(HALVED_AGAIN), Adaptation(8, 8, (2, 2))),
-        (site(FLATTER), Adaptation(8, 16, (1, 2))),
-        (site(PAIR), Adaptation(8, 8, (1, 1), "tuple", 3)),
-        (site(MERGED, layout="NLC"), Adaptation(8, 32, (2, 2))),
-    ],
-)
-def test_projection_pooling_or_tuple_follows_if_the_rule_allows(
-    place: Site, expected: Adaptation
-) -> None:
-    assert judged(place) == expected
-
-
-@pytest.mark.parametrize("one", [WIDER, HALVED, PAIR])
-def test_other_output_is_refused_with_both_shapes_unless_the_rule_allows(one: Call) -> None:
-    with pytest.raises(ShapeError) as error:
-        judged(site(one), adapt=False)
-
-    text = str(error.value)
-    assert (
-        f"the site turns (1, 8, 9, 8) into {one.output}, the new module into (1, 8, 9, 8)" in text
-    )
-    assert text.startswith("stage.attn: ")
-    assert text.endswith("set `adapt: true` in its rule")
-
-
-@pytest.mark.parametrize(
-    "output",
-    [
-        tensor(1, 8, 18, 16),
-        tensor(1, 8, 5, 5),
-        tensor(1, 8, 8),
-        tensor(2, 8, 9, 8),
-        TensorInfo((1, 8, 9, 8), "float16"),
-        group(tensor(1, 8, 9, 8), tensor(1, 8)),
-        group(tensor(1, 8, 9, 8), NONE, kind="list"),
-        NONE,
-    ],
-    ids=str,
-)
-def test_output_that_nothing_makes_up_for_is_refused(output: TensorInfo) -> None:
-    with pytest.raises(ShapeError, match="no projection or pooling makes up for that"):
-        judged(site(call(tensor(1, 8, 9, 8), output=output)))
-
-
-@pytest.mark.parametrize("other", [call(tensor(1, 8, 9, 8)), PAIR])
-def test_calls_that_change_in_different_ways_are_refused(other: Call) -> None:
-    with pytest.raises(ShapeError, match=r"differ in how they change it: .* and "):
-        judged(site(HALVED, other))

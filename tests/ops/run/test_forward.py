@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
+from modswap.nn.fake_tensors import needs_values
 from modswap.ops.run.forward import input_dtype, named_tensors, pass_dtype, run_model
 from modswap.ops.run.inputs import Case, DummyCall
-from modswap.ops.run.stand_ins import fake_values, meta_values, needs_values
+from modswap.ops.run.stand_ins import fake_values, meta_values
 from tests.models import Tied
 
 

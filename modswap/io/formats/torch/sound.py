@@ -10,7 +10,7 @@ from torch import nn
 from modswap.io.pickled.names import key_text
 from modswap.io.recognise.look import Look
 
-# a file may say anything of a module's attributes; torch checks none of them
+# a file may hold any attributes of a module; torch checks none of them
 _HELD: Mapping[str, tuple[type, ...]] = {
     "_modules": (nn.Module, type(None)),
     "_parameters": (torch.Tensor, type(None)),
@@ -18,7 +18,7 @@ _HELD: Mapping[str, tuple[type, ...]] = {
 }
 _ALWAYS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # older files lack others
 _HOOKS = tuple(name for name, held in vars(nn.Module()).items() if isinstance(held, OrderedDict))
-_FLAGS = ("_with_kwargs", "_always_called")  # of tables that tell more about other hooks
+_FLAGS = ("_with_kwargs", "_always_called")  # tables of flags for other hooks
 
 
 def refuse_half_made(payload: Any, look: Look) -> None:

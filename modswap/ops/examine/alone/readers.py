@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -10,50 +10,33 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from modswap.core.finding import Finding
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.examine.bench import Bench
-from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import make
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.leaves import live_tensors
 from modswap.ops.run.stand_ins import meta_values
 
-WRITES = "its input "  # begins the name of an input that is written into
-IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it, away"
 _TORCH_SAYS = "modified by an inplace operation"  # of a tensor that backward needs
 
 
-def without_harmless_writes(bench: Bench, found: Finding) -> Finding:
-    """Return a finding of `untouched`, passed where nothing reads the written input afterwards.
+def harm_of_write(bench: Bench, path: str) -> str:
+    """Return the harm of a write of the new module into its input, in words; empty for none.
 
     Args:
         bench: The swap.
-        found: The finding of the new module run alone.
+        path: Path of its site.
+
+    Raises:
+        Exception: If the model does not run without data.
     """
-    changed: Sequence[str] = found.data.get("changed", ())
-    if found.status != "failed" or not all(name.startswith(WRITES) for name in changed):
-        return found
-    new = next(module for path, _, module in bench.sites if path == found.path)
-    try:
-        harm = _harm(bench, new)
-    except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
-        what = f"it writes into {', '.join(changed)}; who reads that is not known: "
-        return replace(found, status="passed", what=what + one_line(error, 120), fix=IN_PLACE)
-    if harm:
-        return replace(found, what=f"{found.what}: {harm}")
-    what = f"it writes into {', '.join(changed)}, which nothing reads afterwards"
-    return replace(found, status="passed", what=what, fix="")
-
-
-def _harm(bench: Bench, new: nn.Module) -> str:
-    """Return the harm of a write into the input of a module, in words; empty for none."""
+    new = next(module for site, _, module in bench.sites if site == path)
     last: Exception | None = None
     for training in (True, False):  # batch norm, for one, refuses a single value in training
         try:
             return _run(bench, new, training=training)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
             last = error
     raise last or RuntimeError
 

@@ -16,6 +16,7 @@ from modswap.core.seen.values import Value, difference, tensors
 from modswap.core.sizes.probes import few_sizes_to_try, sizes_to_try
 from modswap.core.sizes.two_axes import Size
 from modswap.nn.attention_backend import plain_attention
+from modswap.nn.fake_tensors import needs_values
 from modswap.nn.fit.inputs import given_size, token_grid
 from modswap.ops.build.fit import Built
 from modswap.ops.examine.bench import Bench
@@ -25,7 +26,7 @@ from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.shape_shortcuts import Shortcuts
-from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values, needs_values
+from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.ops.trace.passes import trace
 from modswap.ops.trace.sites import sites_of
 

@@ -1,0 +1,109 @@
+"""Compare the map that a new module returns with the output of its site."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
+from typing import NamedTuple
+
+from modswap.core.decided.blueprint import Adaptation
+from modswap.core.decided.verdict import structure_fix
+from modswap.core.errors import ShapeError
+from modswap.core.finding import ADAPT
+from modswap.core.seen.site import Call, Extent, Layout, Site, extent
+from modswap.core.seen.values import NONE, Group, TensorInfo, Value
+from modswap.nn.fit.inputs import Size
+
+
+class _Change(NamedTuple):
+    """The steps from a module's map to the output of its site, in one call.
+
+    Args:
+        needed: The projection, pooling or tuple to add; its stride is not yet chosen.
+        strides: The pooling windows that suffice.
+    """
+
+    needed: Adaptation
+    strides: frozenset[tuple[int, int]]
+
+
+def judge_output(
+    site: Site, layout: Layout, given: Sequence[tuple[TensorInfo, Size]], *, adapt: bool
+) -> Adaptation | None:
+    """Return the adaptation that a module needs to return its site's output; None for none.
+
+    Args:
+        site: The site.
+        layout: Layout of the site's map.
+        given: The map that the module returns, in the site's layout, and its size, in every call.
+        adapt: Whether the rule allows an adaptation.
+
+    Raises:
+        ShapeError: If an adaptation is needed and not allowed, or none suffices.
+    """
+    pairs = list(zip(site.calls, given, strict=True))
+    wrong = [mismatch(call, tensor) for call, (tensor, _) in pairs if call.output != tensor]
+    if not wrong:
+        return None
+    changes = [_change(site, call, given_map, layout) for call, given_map in pairs]
+    if not adapt:
+        raise ShapeError(wrong[0], site.path, "set `adapt: true` in its rule", settings=ADAPT)
+    strides = frozenset.intersection(*(change.strides for change in changes))
+    if not strides or len({change.needed for change in changes}) > 1:
+        calls = " and ".join(dict.fromkeys(map(str, site.calls)))
+        fix = "select a module that changes its map in one way"
+        raise ShapeError(f"its calls differ in how they change it: {calls}", site.path, fix)
+    return replace(changes[0].needed, stride=min(strides))
+
+
+def mismatch(call: Call, given: Value) -> str:
+    """Return the sentence that names the outputs of a site and of its new module."""
+    taken = ", ".join(map(str, call.inputs))
+    return f"the site turns {taken} into {call.output}, the new module into {given}"
+
+
+def _change(site: Site, call: Call, given: tuple[TensorInfo, Size], layout: Layout) -> _Change:
+    """Return the steps from a module's map to its site's output.
+
+    Raises:
+        ShapeError: If no projection, pooling and tuple suffice.
+    """
+    module_map, size = given
+    tensor, length = map_given(call.output)
+    seen = extent(tensor.shape, layout) if tensor else None
+    strides = _strides(size, seen)
+    kept = (module_map.dtype, module_map.shape[:1])
+    if tensor and seen and strides and kept == (tensor.dtype, tensor.shape[:1]):
+        container = "tuple" if length else ""
+        needed = Adaptation(size.channels, seen.channels, (1, 1), container, length)
+        return _Change(needed, strides)
+    other = structure_fix(call.output, module_map) or "change `args` or `match`"
+    fix = f"no projection or pooling makes up for that: {other}"
+    raise ShapeError(mismatch(call, module_map), site.path, fix)
+
+
+def map_given(output: Value) -> tuple[TensorInfo | None, int]:
+    """Return the map that a site returns, and the length of the tuple that holds it, 0 for none."""
+    if isinstance(output, TensorInfo):
+        return output, 0
+    if isinstance(output, Group) and output.kind == "tuple" and output.items:
+        first, *rest = output.items
+        if isinstance(first, TensorInfo) and all(value == NONE for value in rest):
+            return first, len(output.items)
+    return None, 0
+
+
+def _strides(size: Size, seen: Extent | None) -> frozenset[tuple[int, int]]:
+    """Return the pooling windows, rounding up, that bring a map to the size of an output."""
+    if seen is None:
+        return frozenset()
+    if seen.height is None or seen.width is None:
+        steps = range(1, max(size.height, size.width) + 1)
+        sizes = {step: ceil(size.height / step) * ceil(size.width / step) for step in steps}
+        return frozenset((step, step) for step, tokens in sizes.items() if tokens == seen.tokens)
+    rows, columns = _steps(size.height, seen.height), _steps(size.width, seen.width)
+    return frozenset((row, column) for row in rows for column in columns)
+
+
+def _steps(length: int, wanted: int) -> list[int]:
+    """Return the strides that turn one length into another, rounding up."""
+    return [step for step in range(1, length + 1) if ceil(length / step) == wanted]
