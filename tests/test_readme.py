@@ -1,6 +1,7 @@
 """The README's example runs, and prints what it says."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from modswap.cli.app import run
 from modswap.core.asked.recipe import Limits
+from modswap.core.version import __version__
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.demo.network import build_network
 from modswap.ops.examine.table import EXAMINATIONS
@@ -51,8 +53,34 @@ def test_commands_of_the_readme_are_targets_of_the_makefile() -> None:
     assert named <= targets
 
 
+def test_help_of_make_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+
+    assert phony is not None
+    assert re.findall(r"^  make ([a-z-]+)\t\S", shown, re.MULTILINE) == phony[1].split()
+
+
+def test_changelog_has_a_section_for_the_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+    assert re.search(rf"^## {re.escape(__version__)} - ", text, re.MULTILINE)
+
+
 def test_links_of_the_documents_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+        *(ROOT / "docs").glob("*.md"),
+    ):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

@@ -108,23 +108,29 @@ def _report_failure(session: Session, error: ModswapError) -> int:
 def _report_usage(session: Session, error: Any, args: Sequence[str]) -> int:
     """Print an error of the argument parser, with the nearest right name."""
     context = getattr(error, "ctx", None)
-    command = getattr(context, "command_path", "modswap")
-    option = getattr(error, "option_name", None)
-    named = next((arg for arg in args if not arg.startswith("-")), "")
-    if option and context is not None:
-        known = [name for parameter in context.command.params for name in parameter.opts]
-        near = nearest(option, known, count=1)
-        message = f"no such option: {option}"
-        fix = f"did you mean `{near[0]}`?" if near else ""
-    elif context is not None and context.parent is None and named:
-        message = f"no such command: {named}"
-        fix = did_you_mean(named, [command_.__name__ for command_ in COMMANDS])
-    else:
+    message, fix = _unknown_name(error, context, args)
+    if not message:
         message = str(error.format_message()).rstrip(".")
         message = message[:1].lower() + message[1:]
-        fix = ""
+    command = getattr(context, "command_path", "modswap")
     session.complain(UsageError(message, "", fix or f"see `{command} --help`"))
     return 2
+
+
+def _unknown_name(error: Any, context: Any, args: Sequence[str]) -> tuple[str, str]:
+    """Return a message and advice about an option or a command that does not exist, else empty."""
+    option = getattr(error, "option_name", None)
+    if context is None:
+        return "", ""
+    if option:
+        known = [name for parameter in context.command.params for name in parameter.opts]
+        near = nearest(option, known, count=1)
+        return f"no such option: {option}", f"did you mean `{near[0]}`?" if near else ""
+    named = next((arg for arg in args if not arg.startswith("-")), "")
+    if context.parent is None and named:
+        commands = [command.__name__ for command in COMMANDS]
+        return f"no such command: {named}", did_you_mean(named, commands)
+    return "", ""
 
 
 def _report_bug(error: Exception) -> int:

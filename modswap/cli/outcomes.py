@@ -46,15 +46,21 @@ def publish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     if session.format != "table":
         session.emit(REPORTS[session.format](outcomes, session.page()))
     else:
-        shown = [one for one in outcomes if not (session.quiet and one.ok)]
-        text = REPORTS["table"](shown, session.page()) if shown else ""
-        if len(outcomes) > 1 and not session.quiet:
-            holding = sum(one.ok for one in outcomes)
-            text += f"\n{holding} of {len(outcomes)} recipes hold\n"
-        session.emit(text)
+        session.emit(_tables(session, outcomes))
     summary = os.environ.get(SUMMARY)
     if session.format == "github" and summary:
         _append_summary(Path(summary), outcomes)
+
+
+def _tables(session: Session, outcomes: "Sequence[Outcome]") -> str:
+    from modswap.report import REPORTS
+
+    shown = [one for one in outcomes if not (session.quiet and one.ok)]
+    text = REPORTS["table"](shown, session.page()) if shown else ""
+    if len(outcomes) > 1 and not session.quiet:
+        holding = sum(one.ok for one in outcomes)
+        text += f"\n{holding} of {len(outcomes)} recipes hold\n"
+    return text
 
 
 def prints_errors(session: Session) -> bool:

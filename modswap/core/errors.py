@@ -102,6 +102,10 @@ class MatchError(RecipeError):
     check = "match"
 
 
+class MissingModuleError(RecipeError):
+    """A module of Python that the recipe or the call names is not installed."""
+
+
 class InputError(ModswapError):
     """The dummy input does not fit the model as it was before the swap."""
 

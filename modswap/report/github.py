@@ -15,10 +15,10 @@ from modswap.report.checks import (
 )
 from modswap.report.page import Page, bare
 
-# whoever reads more than this wants the JSON; GitHub drops a step's summary of more than 1 MiB
-MOST_ROWS = 200
-MOST_BYTES = 900_000
-_DATA = "%\r\n"  # what ends a command, or stands for it
+# a longer list is for the JSON report; GitHub drops a step's summary of more than 1 MiB
+MAX_ROWS = 200
+MAX_SUMMARY_BYTES = 900_000
+_DATA = "%\r\n"  # characters that end a command or escape others
 _PROPERTY = "%\r\n:,"
 _MARKS = str.maketrans(
     {
@@ -34,7 +34,7 @@ def github_report(outcomes: Sequence[Outcome], page: Page) -> str:
     No line that a file could have written is read as a command by the runner.
 
     Args:
-        outcomes: What to tell.
+        outcomes: The outcomes.
         page: Passed over.
     """
     del page
@@ -47,16 +47,16 @@ def github_report(outcomes: Sequence[Outcome], page: Page) -> str:
 
 def github_summary(outcomes: Sequence[Outcome]) -> str:
     """Return the summary of a job, in Markdown."""
-    told: list[str] = []
-    left = MOST_BYTES
+    texts: list[str] = []
+    left = MAX_SUMMARY_BYTES
     for number, outcome in enumerate(outcomes):
         text = "\n".join(_summary(outcome))
         left -= len(text.encode())
         if left < 0:
-            told.append(f"… and {len(outcomes) - number} more: see the log, or the JSON.")
+            texts.append(f"… and {len(outcomes) - number} more: see the log, or the JSON.")
             break
-        told.append(text)
-    return "\n".join(told).rstrip("\n") + "\n"
+        texts.append(text)
+    return "\n".join(texts).rstrip("\n") + "\n"
 
 
 def _command(fault: Fault) -> str:
@@ -142,11 +142,11 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
         return
     yield f"| {' | '.join(names)} |"
     yield f"|{' --- |' * len(names)}"
-    for row in rows[:MOST_ROWS]:
+    for row in rows[:MAX_ROWS]:
         yield f"| {' | '.join(map(_markdown, row))} |"
     yield ""
-    if len(rows) > MOST_ROWS:
-        yield f"… and {len(rows) - MOST_ROWS} more."
+    if len(rows) > MAX_ROWS:
+        yield f"… and {len(rows) - MAX_ROWS} more."
         yield ""
 
 

@@ -109,8 +109,8 @@ def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
     """Yield the chosen values with their reasons, sites with the same choices together."""
     groups: dict[tuple[tuple[str, str, str], ...], list[str]] = {}
     for site in sites:
-        told = tuple((c.name, str(c.value), c.reason) for c in site.choices)
-        groups.setdefault(told, []).append(site.path)
+        values = tuple((c.name, str(c.value), c.reason) for c in site.choices)
+        groups.setdefault(values, []).append(site.path)
     for choices, paths in groups.items():
         if not choices:
             continue

@@ -45,21 +45,18 @@ def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
         numbers = (f"{row.params:,}", human_bytes(row.nbytes))
         cells.append([tame(path), tame(bare(row.class_name)) or "?", *calls, *numbers])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    left = len(head) - 2
-    return "".join(
-        "   ".join(
-            text.ljust(width) if place < left else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        + "\n"
+    numeric = len(head) - 2
+    lines = (
+        [*map(str.ljust, row[:numeric], widths), *map(str.rjust, row[numeric:], widths[numeric:])]
         for row in cells
     )
+    return "".join("   ".join(line).rstrip() + "\n" for line in lines)
 
 
 def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
-    """Return a table that folds what the page has no room for."""
+    """Return a table that folds long cells."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    # paths are what is copied from here: classes and shapes are folded first
+    # readers copy paths: classes and shapes are folded first
     room = max(page.width - OTHERS, ROOM)
     table.add_column("path", no_wrap=True)
     table.add_column("class", overflow="fold")

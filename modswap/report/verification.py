@@ -56,19 +56,21 @@ def _summed(cases: Sequence[CaseVerdict]) -> Iterator[Text]:
     for case in cases:
         groups.setdefault(_form(case.after), []).append(case)
     for group in groups.values():
-        if len(group) == 1:
-            yield _case(group[0])
-            continue
-        keys = [case.key for case in group]
-        inputs = list(dict.fromkeys(key.input for key in keys))
-        shown = inputs[:SHOWN_INPUTS]
-        if len(inputs) > SHOWN_INPUTS:
-            shown.append(f"{len(inputs) - SHOWN_INPUTS} more")
-        sorts = (dict.fromkeys(key.mode for key in keys), dict.fromkeys(key.dtype for key in keys))
-        how = " ".join(", ".join(sort) for sort in sorts)
-        outputs = [case.after for case in group if case.after is not None]
-        what = f"{len(group)} passes {how} of {', '.join(shown)}: model output {_common(outputs)}"
-        yield Text.assemble(GOOD, what)
+        yield _case(group[0]) if len(group) == 1 else _alike(group)
+
+
+def _alike(cases: Sequence[CaseVerdict]) -> Text:
+    """Return a line for several passes whose outputs differ in sizes alone."""
+    keys = [case.key for case in cases]
+    inputs = list(dict.fromkeys(key.input for key in keys))
+    shown = inputs[:SHOWN_INPUTS]
+    if len(inputs) > SHOWN_INPUTS:
+        shown.append(f"{len(inputs) - SHOWN_INPUTS} more")
+    sorts = (dict.fromkeys(key.mode for key in keys), dict.fromkeys(key.dtype for key in keys))
+    how = " ".join(", ".join(sort) for sort in sorts)
+    outputs = [case.after for case in cases if case.after is not None]
+    what = f"{len(cases)} passes {how} of {', '.join(shown)}: model output {_common(outputs)}"
+    return Text.assemble(GOOD, what)
 
 
 def _form(value: Value | None) -> str:

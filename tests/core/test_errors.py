@@ -5,6 +5,8 @@ import pickle
 import pytest
 
 from modswap.core import errors
+from modswap.core.errors import RecipeError, ShapeError, together
+from modswap.core.finding import Finding
 
 
 def test_error_says_where_what_and_what_to_do() -> None:
@@ -59,3 +61,22 @@ def test_every_kind_has_the_exit_code_that_was_promised(
     cls: type[errors.ModswapError], code: int
 ) -> None:
     assert cls.code == code
+
+
+def test_error_of_a_finding_carries_its_check_its_settings_and_itself_between_processes() -> None:
+    finding = Finding("gradients", "", "failed", "none reach it", "set it", {}, (("topk", 4),))
+
+    error = pickle.loads(pickle.dumps(ShapeError.of(finding)))
+
+    assert (error.check, error.finding, error.settings) == ("gradients", finding, (("topk", 4),))
+    assert str(error) == "the model: none reach it; set it"
+
+
+def test_error_with_another_fix_or_further_errors_keeps_what_it_carries() -> None:
+    error = RecipeError("a", "x", "b", settings=(("topk", 4),))
+    error.rule = "swap.yaml:3:5"
+
+    changed = together([error, RecipeError("c")]).with_fix("d")
+
+    assert str(changed) == "x: a; d\nc"
+    assert (changed.rule, changed.settings, error.fix) == ("swap.yaml:3:5", (("topk", 4),), "b")

@@ -1,4 +1,7 @@
-"""From a file to a working model, and every way in which that fails."""
+"""From a file to a working model, and every way in which that fails.
+
+Covers `reopen`, and `model`, `factory`, `fill` and `allowed` of `load`.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

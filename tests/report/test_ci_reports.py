@@ -22,7 +22,7 @@ from modswap.core.errors import DriftError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome
 from modswap.report import REPORTS
 from modswap.report.checks import ABOUT, Place, checks_of, faults_of, place_of, sentences_of
-from modswap.report.github import MOST_ROWS, github_summary
+from modswap.report.github import MAX_ROWS, github_summary
 from modswap.report.page import Page
 from tests.report import outcomes
 from tests.report.sarif_schema import SCHEMA
@@ -349,12 +349,12 @@ def test_summary_shows_wild_names_as_they_are() -> None:
 
 
 def test_summary_has_an_end() -> None:
-    sites = tuple(outcomes.site(f"blocks.{n}") for n in range(MOST_ROWS + 7))
+    sites = tuple(outcomes.site(f"blocks.{n}") for n in range(MAX_ROWS + 7))
 
     text = github_summary([replace(outcomes.DONE, sites=sites)])
 
-    assert f"blocks.{MOST_ROWS - 1} " in text
-    assert f"blocks.{MOST_ROWS} " not in text
+    assert f"blocks.{MAX_ROWS - 1} " in text
+    assert f"blocks.{MAX_ROWS} " not in text
     assert "… and 7 more." in text
 
 
@@ -368,7 +368,7 @@ def test_no_control_character_comes_through(form: str) -> None:
 
 def test_summary_stays_below_what_github_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     one = github_summary([outcomes.FAILED])
-    monkeypatch.setattr("modswap.report.github.MOST_BYTES", 2 * len(one.encode()) + 10)
+    monkeypatch.setattr("modswap.report.github.MAX_SUMMARY_BYTES", 2 * len(one.encode()) + 10)
 
     text = github_summary([outcomes.FAILED] * 5)
 

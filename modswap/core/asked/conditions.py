@@ -18,7 +18,7 @@ _RANGE = re.compile(r"(\d{1,18})\s*\.\.\s*(\d{1,18})")
 
 
 def check_condition(condition: str | int) -> None:
-    """Refuse what is no comparison.
+    """Refuse a text that is no comparison.
 
     Raises:
         ValueError: If it is none.
@@ -32,7 +32,7 @@ def holds(condition: str | int, value: int | None) -> bool:
     Args:
         condition: A number, a comparison such as `>=128`, or a range such as `64..256`, both ends
             included.
-        value: What was observed.
+        value: The observed number, or None.
 
     Raises:
         ValueError: If the condition is no comparison.

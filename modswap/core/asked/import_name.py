@@ -10,8 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
-from modswap.core.errors import RecipeError
-from modswap.core.words.nearest import did_you_mean, file_near
+from modswap.core.errors import MissingModuleError, RecipeError
+from modswap.core.finding import HERE
+from modswap.core.words.nearest import file_near, in_question, nearest
 
 
 def split_reference(reference: str, where: str) -> tuple[str, str]:
@@ -28,12 +29,12 @@ def split_reference(reference: str, where: str) -> tuple[str, str]:
 
 
 def import_object(reference: str, *, folder: str, where: str) -> object:
-    """Return what a reference names, importing its module as the user asked.
+    """Return the object that a reference names, importing its module as the user asked.
 
     Args:
         reference: `package.module:name` or `file.py:name`; the name may be dotted.
-        folder: Where a relative file is looked for, and modules beside it are found.
-        where: Who asked, for errors.
+        folder: Folder of relative files and of modules beside them.
+        where: Place of the reference, for errors.
 
     Raises:
         RecipeError: If there is no such file, module or name, or its code raises.
@@ -47,15 +48,18 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
     found: object = module
     for part in name.split("."):
         if not hasattr(found, part):
-            near = did_you_mean(part, [known for known in dir(found) if not known.startswith("_")])
-            raise RecipeError(f"{module_name} has no {name!r}", where, near or "correct the name")
+            near = nearest(part, [known for known in dir(found) if not known.startswith("_")])
+            settings = tuple((HERE, reference.removesuffix(name) + known) for known in near)
+            fix = in_question(near) or "correct the name"
+            what = f"{module_name} has no {name!r}"
+            raise RecipeError(what, where, fix, settings=settings if part == name else ())
         found = getattr(found, part)
     return found
 
 
 @contextmanager
 def _importable(folder: str) -> Iterator[None]:
-    """Let modules beside the recipe be imported for the time of a block."""
+    """Allow imports of modules beside the recipe within a block."""
     entry = str(Path(folder).resolve())
     sys.path.insert(0, entry)
     try:
@@ -71,7 +75,7 @@ def _load_module(name: str, where: str) -> ModuleType:
         missing = error.name or name
         if name == missing or name.startswith(f"{missing}."):
             what = f"no module named {missing!r}"
-            raise RecipeError(what, where, "install it, or correct the name") from None
+            raise MissingModuleError(what, where, "install it, or correct the name") from None
         raise _raised(name, where, error) from error
     except Exception as error:
         raise _raised(name, where, error) from error

@@ -55,7 +55,7 @@ class Job:
         out: File or folder to write; None for a check or a dry run.
         force: Whether an existing `out` may be replaced.
         thorough: Whether everything is examined, as `verify.thorough` in the recipe says.
-        max_memory: Bytes that a dummy pass may take by prediction; None: what the machine has.
+        max_memory: Bytes that a dummy pass may take by prediction; None: the memory of the machine.
     """
 
     subject: Subject

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from modswap.core.errors import RecipeError
 
-MOST = 1000  # alternatives that the braces of one pattern may multiply to
-MOST_TEXT = 100_000  # characters that they may have together
-LONGEST = 2000  # characters of one pattern
+MAX_ALTERNATIVES = 1000  # that the braces of one pattern may multiply to
+MAX_EXPANDED_CHARACTERS = 100_000  # of all alternatives together
+MAX_PATTERN_CHARACTERS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Pattern:
 
     Args:
         text: The pattern as it was written.
-        regex: What it means.
+        regex: The regular expression that it means.
     """
 
     text: str
@@ -37,11 +37,11 @@ def matches(pattern: str, path: str) -> bool:
 def compile_pattern(text: str, where: str = "") -> Pattern:
     """Return a pattern, ready to be tried on paths.
 
-    `*` stands for part or all of one segment, `?` for one character, `[ab]` for one of several, and
-    none crosses a dot, so `layer.1` does not select `layer.10`. `**` stands for any number of
-    segments, none included. `{a,b}` is one of its alternatives, which may hold dots. After `re:`
-    stands a regular expression that must match the whole path; how long that takes is up to it,
-    while a glob never takes longer than its length times the path's, squared.
+    `*` matches part or all of a segment, `?` one character, `[ab]` one of several, and
+    none crosses a dot, so `layer.1` does not select `layer.10`. `**` matches any number of
+    segments, none included. `{a,b}` matches either alternative, which may hold dots. A regular
+    expression follows `re:`, and must match the whole path; it may take any time, while a glob
+    never takes longer than its length times the path's, squared.
 
     Args:
         text: The pattern.
@@ -52,8 +52,9 @@ def compile_pattern(text: str, where: str = "") -> Pattern:
     """
     if text.startswith("re:"):
         return Pattern(text, _compiled(text.removeprefix("re:"), text, where))
-    if len(text) > LONGEST:
-        what = f"{text[:40]!r}… has {len(text):,} characters, over the {LONGEST:,} of a pattern"
+    if len(text) > MAX_PATTERN_CHARACTERS:
+        what = f"{text[:40]!r}… has {len(text):,} characters"
+        what += f", over the {MAX_PATTERN_CHARACTERS:,} of a pattern"
         raise RecipeError(what, where, "write a list of patterns")
     alternatives = _alternatives(text, where)
     return Pattern(
@@ -64,7 +65,7 @@ def compile_pattern(text: str, where: str = "") -> Pattern:
 def _compiled(regex: str, text: str, where: str) -> re.Pattern[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python's plans for `[[` and the like
+            warnings.simplefilter("ignore")  # Python warns of plans for `[[` and the like
             return re.compile(regex)
     except (re.error, RecursionError, OverflowError) as error:
         what = f"{text!r} is no regular expression: {error}"
@@ -88,10 +89,11 @@ def _alternatives(text: str, where: str) -> list[str]:
         else:
             parts, end = _split(current, opened, text, where)
             pending[:0] = [current[:opened] + part + current[end + 1 :] for part in parts]
-        if len(pending) + len(done) > MOST or size > MOST_TEXT:
-            what = f"{text[:60]!r} stands for over {MOST} patterns"
-            if size > MOST_TEXT:
-                what = f"{text[:60]!r} stands for patterns of over {MOST_TEXT:,} characters"
+        if len(pending) + len(done) > MAX_ALTERNATIVES or size > MAX_EXPANDED_CHARACTERS:
+            what = f"{text[:60]!r} stands for over {MAX_ALTERNATIVES} patterns"
+            if size > MAX_EXPANDED_CHARACTERS:
+                what = f"{text[:60]!r} stands for patterns of over "
+                what += f"{MAX_EXPANDED_CHARACTERS:,} characters"
             raise RecipeError(what, where, "write several patterns, or use `*`")
     return done
 
@@ -116,8 +118,8 @@ def _split(current: str, opened: int, text: str, where: str) -> tuple[list[str],
 def _regex(glob: str, text: str, where: str) -> str:
     """Return the regular expression of a pattern without braces.
 
-    What stands between two `**` is looked for at the first place that fits, and never again
-    (`(?>…)`): a later place could not help what follows, and trying them all would take forever.
+    The segments between two `**` are matched at the first place that fits, and never again
+    (`(?>…)`): a later place could not help the rest, and trying all would take forever.
     """
     segments = glob.split(".")
     if not all(segments):
@@ -150,7 +152,7 @@ def _run(segments: Sequence[str]) -> str:
 def _segment(segment: str) -> str:
     """Return the regular expression of one segment, which is never empty.
 
-    As between two `**`, what stands between two `*` is looked for once.
+    As between two `**`, the text between two `*` is matched once.
     """
     pieces, index = [""], 0
     while index < len(segment):
@@ -169,8 +171,8 @@ def _segment(segment: str) -> str:
     if len(pieces) == 1:
         return pieces[0]
     first, *middle, last = pieces
-    looked_for = "".join(f"(?>[^.]*?{piece})" for piece in middle if piece)
-    return rf"(?=[^.]){first}{looked_for}[^.]*{last}(?![^.])"
+    between = "".join(f"(?>[^.]*?{piece})" for piece in middle if piece)
+    return rf"(?=[^.]){first}{between}[^.]*{last}(?![^.])"
 
 
 def _closed(segment: str, start: int) -> int:
@@ -186,7 +188,7 @@ def _one_of(inside: str) -> str:
 
 
 def check_pattern(text: str, where: str) -> None:
-    """Refuse what is no pattern.
+    """Refuse a text that is no pattern.
 
     Raises:
         RecipeError: If it is none.

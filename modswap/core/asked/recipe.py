@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from modswap.core.asked.conditions import check_condition
-from modswap.core.asked.patterns import LONGEST
+from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS
 
 Dtype = Literal[
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
@@ -36,12 +36,13 @@ def _listed(value: Any) -> Any:
 
 
 def _one_or_more(least: int) -> WithJsonSchema:
-    name = {"type": "string", "maxLength": LONGEST}
+    name = {"type": "string", "maxLength": MAX_PATTERN_CHARACTERS}
     return WithJsonSchema({"anyOf": [name, {"type": "array", "items": name, "minItems": least}]})
 
 
 _Listed = Annotated[
-    tuple[Annotated[StrictStr, Field(max_length=LONGEST)], ...], BeforeValidator(_listed)
+    tuple[Annotated[StrictStr, Field(max_length=MAX_PATTERN_CHARACTERS)], ...],
+    BeforeValidator(_listed),
 ]
 Names = Annotated[_Listed, _one_or_more(0)]
 # names of files and modules: a system takes no longer ones, and no NUL
@@ -264,7 +265,9 @@ def _known_examination(name: str, info: ValidationInfo) -> str:
     raise PydanticKnownError("literal_error", {"expected": expected})
 
 
-Examined = Annotated[StrictStr, Field(max_length=LONGEST), AfterValidator(_known_examination)]
+Examined = Annotated[
+    StrictStr, Field(max_length=MAX_PATTERN_CHARACTERS), AfterValidator(_known_examination)
+]
 
 
 class Verify(Part):

@@ -92,18 +92,24 @@ def regroup(
     names, only_trainable = owned
     now = [p for p in after if p.trainable or not only_trainable]
     # a new parameter may have an old one's name and shape, but never its moments
-    fresh = [p for p in now if p.name.startswith(swapped)]
+    fresh = tuple(p for p in now if p.name.startswith(swapped))
     kept = [[n for n in group if not n.startswith(swapped)] for group in names]
-    homes = _Places(names, before)
+    order = [p.name for p in now]
+    added = _homes(fresh, names, before)
+    ids = {name: n for name, n in _numbered(groups, names) if not name.startswith(swapped)}
+    ordered = tuple(_in_order(order, *pair) for pair in zip(kept, added, strict=True))
+    return Regrouped(ordered, ids, tuple(p.name for p in fresh))
+
+
+def _homes(
+    fresh: Sequence[Parameter], names: Sequence[Sequence[str]], before: Sequence[Parameter]
+) -> list[set[str]]:
+    """Return the names of the new parameters that go into each group."""
+    places = _Places(names, before)
     added: list[set[str]] = [set() for _ in names]
     for parameter in fresh:
-        added[homes.of(parameter)].add(parameter.name)
-    order = [p.name for p in now]
-    return Regrouped(
-        groups=tuple(_in_order(order, *pair) for pair in zip(kept, added, strict=True)),
-        ids={name: n for name, n in _numbered(groups, names) if not name.startswith(swapped)},
-        fresh=tuple(p.name for p in fresh),
-    )
+        added[places.of(parameter)].add(parameter.name)
+    return added
 
 
 def _numbered(

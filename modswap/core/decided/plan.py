@@ -148,7 +148,7 @@ class _Selection:
     def _fail(
         self, place: Iterable[str | int], what: str, fix: str, near: Sequence[str] = ()
     ) -> None:
-        """Note an error at a key of the rule; names near to what it says go before the fix."""
+        """Collect an error at a key of the rule; near names go before the fix."""
         settings = tuple((HERE, name) for name in near)
         fix = in_question(near) or fix
         self.errors.append(MatchError(what, self.at(*place), fix, settings=settings))

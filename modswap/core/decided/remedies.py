@@ -27,7 +27,7 @@ class Edit:
 
     Args:
         place: Where: the keys and positions that lead to it.
-        value: The value, as JSON; so that it can be told from others by what it says.
+        value: The value, as JSON, so that edits can be compared.
     """
 
     place: Place
@@ -49,7 +49,7 @@ class Edit:
 
 
 def _scalar(value: Any) -> str:
-    # JSON is YAML; a name stands better without quotes
+    # JSON is YAML; a name reads better without quotes
     plain = isinstance(value, str) and _PLAIN.fullmatch(value) and not value[0].isdigit()
     return value if plain else json.dumps(value, ensure_ascii=False)
 
@@ -123,7 +123,7 @@ def _key(index: int, name: str) -> Place:
 
 
 def _value(recipe: Recipe, place: Place) -> Any:
-    """Return what a recipe says at a place; None if nothing."""
+    """Return the value at a place of a recipe; None if there is none."""
     value: Any = recipe.model_dump(mode="json", by_alias=True)
     for part in place:
         value = value.get(part) if isinstance(value, dict) else value[part]

@@ -1,5 +1,6 @@
 """Judging a swap: the outputs of the model before against those after."""
 
+from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -208,22 +209,17 @@ def lost_format(before: Pass, after: Pass, swapped: Container[str]) -> str | Non
 def module_shapes(seen: Evidence) -> list[Finding]:
     """Find the first module, in order of execution, whose output changed."""
     # a module that is also called from inside a site, as a shared activation is, has lost calls
-    old = _by_path(visit for visit in seen.before.visits if not visit.inside(seen.swapped))
-    turn: dict[str, int] = {}
+    outside = (visit for visit in seen.before.visits if not visit.inside(seen.swapped))
+    old = {path: deque(calls) for path, calls in _by_path(outside).items()}
     for visit in seen.after.visits:
-        path = visit.path
-        if visit.inside(seen.swapped):
+        calls = old.get(visit.path)
+        if not visit.path or visit.inside(seen.swapped) or not calls:
             continue
-        index = turn.get(path, 0)
-        turn[path] = index + 1
-        if not path or path not in old or index >= len(old[path]):
-            continue
-        found = difference(old[path][index].output, visit.call.output)
+        was, now = calls.popleft().output, visit.call.output
+        found = difference(was, now)
         if found is not None:
-            fix, settings = "", Settings()
-            if path in seen.swapped:
-                fix, settings = _fix_of(old[path][index].output, visit.call.output)
-            return [_problem(path, found, fix, settings)]
+            fix, settings = _fix_of(was, now) if visit.path in seen.swapped else ("", ())
+            return [_problem(visit.path, found, fix, settings)]
     return []
 
 

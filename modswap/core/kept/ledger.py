@@ -16,7 +16,7 @@ class Changes:
 
     Args:
         prefixes: Beginnings of names, each ending in a dot, that belong to swapped modules.
-        renamed: Names that become others, such as those of an optimizer's state.
+        renamed: New names of tensors by their old ones, such as those of an optimizer's state.
         gone: Further names that are there no longer.
     """
 
@@ -85,7 +85,7 @@ def _fates(before: Collection[str], after: Collection[str], changes: Changes) ->
     remaining = [n for n in before if not changes.drops(n)]
     return _Fates(
         stays={n: n for n in remaining if n in after and n not in renamed},
-        moved={new: old for new, old in renamed.items() if new in after and old in before},
+        moved={new: old for old, new in renamed.items() if new in after and old in before},
         fresh=tuple(n for n in after if changes.covers(n)),
         dropped=tuple(n for n in before if changes.drops(n)),
     )

@@ -11,7 +11,7 @@ from modswap.core.kept.outcome import Outcome, SiteOutcome
 
 
 class _LockPart(BaseModel):
-    # later versions may add keys: what is not known is passed over
+    # later versions may add keys: unknown ones are passed over
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
@@ -21,7 +21,7 @@ class Fingerprint(_LockPart):
     Args:
         name: Its file or folder, relative to the lock file.
         nbytes: Its size.
-        kind: `sha256` of every byte; or, of what is too large for that, `structure`: names, sizes
+        kind: `sha256` of every byte; or, of a file too large for that, `structure`: names, sizes
             and checksums of a zip's records, or the head and 256 pieces of another file.
         digest: SHA-256 of that, in hexadecimal.
     """

@@ -10,7 +10,7 @@ from modswap.core.seen.site import Layout
 
 
 class _Record(BaseModel):
-    # later versions may add keys: what is not known is passed over, never executed
+    # later versions may add keys: unknown ones are passed over, never executed
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 

@@ -89,16 +89,15 @@ def difference(before: Value, after: Value, place: str = "output") -> str | None
         after: The value as it is.
         place: Name of the value, put in front of the sentence.
     """
-    if isinstance(before, TensorInfo) and isinstance(after, TensorInfo):
-        same = (before.shape, before.dtype) == (after.shape, after.dtype)
-    elif isinstance(before, Group) and isinstance(after, Group):
-        if (before.kind, before.names) == (after.kind, after.names):
+    match before, after:
+        case Group(), Group() if (before.kind, before.names) == (after.kind, after.names):
             return _difference_inside(before, after, place)
-        same = False
-    elif isinstance(before, Plain) and isinstance(after, Plain):
-        same = before.kind == after.kind
-    else:
-        same = False
+        case TensorInfo(), TensorInfo():
+            same = (before.shape, before.dtype) == (after.shape, after.dtype)
+        case Plain(), Plain():
+            same = before.kind == after.kind
+        case _:
+            same = False
     return None if same else f"{place} was {before}, is now {after}"
 
 

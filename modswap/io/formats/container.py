@@ -1,7 +1,7 @@
-"""A checkpoint as it was read: what it holds, and where in it the models are."""
+"""A checkpoint as it was read: its payload, and the slots in which its models are."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,20 +11,19 @@ from torch import nn
 
 from modswap.core.errors import CheckpointError
 from modswap.io.pickled.names import key_text
+from modswap.io.pickled.walk import MAX_DEPTH, NamedValue, named_entries
 from modswap.io.recognise.model_places import COUNTER, KEYS, common_prefix
-
-DEPTH = 32  # containers inside containers in which tensors are looked for
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place in a checkpoint where a model or its weights sit.
+    """The place of a model or its weights in a checkpoint.
 
     Args:
         keys: Keys from the payload down to it; empty when the payload itself is the model.
-        kind: Whether a whole module sits there, or weights by name.
+        kind: Whether it is a whole module, or weights by name.
         value: The module, unwrapped, or the weights without their prefix.
-        prefix: What wrappers such as DataParallel put before every name; put back on writing.
+        prefix: The prefix of wrappers such as DataParallel before every name; kept on writing.
     """
 
     keys: tuple[str, ...]
@@ -45,12 +44,12 @@ class Container:
     Args:
         format: Name of the row of the table of formats.
         file: Where it was read from; `NO_FILE` for a model that came from no file.
-        payload: What was in it.
+        payload: The object that the file holds.
         slots: Where the model sits; the primary place first, then further copies such as averages.
         metadata: The metadata of a safetensors file, modswap's own left out.
         recipe: The recipe of an earlier swap, if there is one inside.
         receipt: Its receipt.
-        notes: Anything worth telling.
+        notes: Sentences for the reports.
     """
 
     format: str
@@ -64,10 +63,10 @@ class Container:
 
 
 def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:
-    """Return where in a payload the model sits.
+    """Return the slots of a payload that hold the model, the primary one first.
 
     Raises:
-        CheckpointError: If it sits in none of the known places.
+        CheckpointError: If it is in none of the known places.
     """
     own = _slot((), payload)
     if own is not None:
@@ -85,7 +84,7 @@ def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:
 
 
 def passed_over(payload: Any, slots: Sequence[Slot]) -> tuple[str, ...]:
-    """Return in words which other models a payload holds; they are left as they are."""
+    """Return a note for each other model in a payload, which is left as it is."""
     if not slots[0].keys:
         return ()
     known = {slot.keys for slot in slots}
@@ -124,7 +123,7 @@ def is_weights(value: Any) -> bool:
     tensors = sum(isinstance(tensor, torch.Tensor) for tensor in value.values())
     extra = [name for name, item in value.items() if not isinstance(item, torch.Tensor)]
     named = all(isinstance(name, str) for name in value)
-    # what `get_extra_state` gives may be anything
+    # `get_extra_state` may return any object
     return named and tensors > 0 and all(str(name).endswith("_extra_state") for name in extra)
 
 
@@ -155,7 +154,7 @@ def refilled(container: Container, values: Sequence[Any]) -> Any:
     """Return the payload with new values in its slots; the old one is not changed.
 
     Args:
-        container: What was read.
+        container: The checkpoint as it was read.
         values: One per slot: the module that is there already, or weights without their prefix.
     """
     payload = container.payload
@@ -193,22 +192,18 @@ def _versions(metadata: Mapping[str, Any], new: Mapping[str, Any]) -> Any:
     return OrderedDict((path, value) for path, value in metadata.items() if path in folders)
 
 
-def named_tensors(payload: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def named_tensors(payload: Any) -> Iterator[tuple[str, Any]]:
     """Yield every tensor inside a payload under a dotted name, shared ones under each name."""
-    if isinstance(payload, torch.Tensor):
-        yield prefix.removesuffix("."), payload
-        return
-    if isinstance(payload, nn.Module):
-        held: dict[str, Any] = dict(payload.named_parameters(remove_duplicate=False))
-        held.update(payload.named_buffers(remove_duplicate=False))
-        yield from ((f"{prefix}{name}", tensor) for name, tensor in held.items())
-        return
-    if depth < DEPTH:
-        for key, value in _items(payload):
-            yield from named_tensors(value, f"{prefix}{key_text(key)}.", depth + 1)
 
+    def enter(value: NamedValue) -> bool:
+        closed = isinstance(value.value, (torch.Tensor, nn.Module))
+        return value.depth < MAX_DEPTH and not closed
 
-def _items(payload: Any) -> Iterable[tuple[Any, Any]]:
-    if isinstance(payload, Mapping):
-        return payload.items()
-    return enumerate(payload) if isinstance(payload, (list, tuple)) else ()
+    for name, value, *_ in named_entries(payload, enter):
+        if isinstance(value, torch.Tensor):
+            yield name, value
+        elif isinstance(value, nn.Module):
+            held: dict[str, Any] = dict(value.named_parameters(remove_duplicate=False))
+            held.update(value.named_buffers(remove_duplicate=False))
+            prefix = f"{name}." if name else ""
+            yield from ((f"{prefix}{inner}", tensor) for inner, tensor in held.items())

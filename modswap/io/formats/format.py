@@ -88,7 +88,7 @@ class Format:
         load: Read a file.
         save: Write a payload to a file, with modswap's records and the file's own metadata.
         outline: Return the module tree of a file read as data, without torch; None where only
-            `load` can tell what the file holds. A format without `outline` is always loaded.
+            `load` knows it. A format without `outline` is always loaded.
         survey: Return the places, sites and sizes of a file read as data, without torch; raise
             `UnreadableError` where the file cannot be read as data.
         rewrite: Prepare the same file with other modules in it, read as data; raise
@@ -100,7 +100,7 @@ class Format:
         folder: Whether it is a folder.
         checksums: Whether it is a zip whose records have checksums.
         traced: Whether it holds a graph, for which a swapped model has to be exported again.
-        left_out: The note for what it holds and other formats do not; empty for nothing.
+        left_out: The note where parts of it have no room in other formats; empty for none.
     """
 
     name: str

@@ -12,7 +12,7 @@ from modswap.io.recognise.look import foreign, look_at
 
 
 def outline(file: Path) -> Tree | None:
-    """Return the module tree of a file; None if only its format's reader can tell.
+    """Return the module tree of a file; None if only its format's reader knows it.
 
     Args:
         file: The file.

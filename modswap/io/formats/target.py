@@ -64,7 +64,7 @@ def _refuse_input(source: Path, out: Path, *, present: bool) -> None:
 
 
 def _refuse_kind(source: Path, out: Path, *, folder: bool) -> None:
-    """Refuse a folder where a file is to be written, and what is neither."""
+    """Refuse a folder where a file is to be written, and any device or pipe."""
     kind = kind_of(out.stat().st_mode)
     if kind and not (folder and out.is_dir() and not has_known_ending(out)):
         inside = f", {out / source.name}" if out.is_dir() and source != NO_FILE else ""

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from modswap.core.asked.import_name import split_reference
-from modswap.core.asked.patterns import LONGEST, compile_pattern
+from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS, compile_pattern
 from modswap.core.asked.recipe import CallInput, Place, Recipe, Source, TensorInput
 from modswap.core.errors import CheckpointError, RecipeError, together
 from modswap.core.words.nearest import file_near
@@ -153,7 +153,7 @@ def _patterns(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
     for number, rule in enumerate(_list(data.get("replace"))):
         for key in ("match", "exclude") if isinstance(rule, dict) else ():
             for place, pattern in _one_or_more(rule.get(key)):
-                if isinstance(pattern, str) and len(pattern) <= LONGEST:
+                if isinstance(pattern, str) and len(pattern) <= MAX_PATTERN_CHARACTERS:
                     yield ("replace", number, key, *place), pattern
 
 

@@ -1,4 +1,4 @@
-"""The demonstration, step by step: make a checkpoint, swap, measure, train the new modules."""
+"""The steps of the demonstration: make a checkpoint, swap, measure, train the new modules."""
 
 import time
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class Made:
 
     Args:
         file: The whole module.
-        accuracy: Share of the test digits' pixels that get their own digit.
-        seconds: How long it trained.
-        train: Scenes that it learned.
-        test: Scenes that it did not see.
+        accuracy: Share of the test digits' pixels that are classified rightly.
+        seconds: Duration of the training.
+        train: Scenes of the training.
+        test: Other scenes.
     """
 
     file: Path
@@ -44,10 +44,10 @@ def make(folder: Path, *, width: int, steps: int, progress: Progress) -> Made:
     """Train the network and write it.
 
     Args:
-        folder: Where to write; made if it is missing.
-        width: Channels of its first stage.
+        folder: The folder to write to; made if it is missing.
+        width: Channels of the first stage.
         steps: Training steps.
-        progress: Told how far it is.
+        progress: Called with a line at each step.
 
     Raises:
         UsageError: If scikit-learn, which holds the images, is not installed.
@@ -65,7 +65,7 @@ def make(folder: Path, *, width: int, steps: int, progress: Progress) -> Made:
 
 
 def recipe_file() -> Path:
-    """Return the recipe that the demonstration swaps by, from the repository or the package."""
+    """Return the recipe of the demonstration, from the repository or the package."""
     name = "unetpp_bra.yaml"
     checkout = Path(__file__).parents[3] / "configs" / name
     return checkout if checkout.is_file() else Path(__file__).with_name(name)
@@ -83,12 +83,12 @@ def swap(made: Made, progress: Progress) -> Outcome:
 
 
 def measure(made: Made, outcome: Outcome, progress: Progress) -> tuple[float, float]:
-    """Return the accuracy of the swapped file as it is, and after its new modules were trained.
+    """Return the accuracy of the swapped file before and after its new modules are trained.
 
     Args:
         made: The checkpoint and its scenes.
-        outcome: The swap; its file is read again.
-        progress: Told how far it is.
+        outcome: The swap; its file is loaded.
+        progress: Called with a line at each step.
     """
     if outcome.written is None:
         return 0.0, 0.0

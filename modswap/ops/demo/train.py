@@ -1,4 +1,4 @@
-"""Training the demonstration's network, and measuring it."""
+"""Train the network of the demonstration and measure its accuracy."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,11 +28,11 @@ def train(
 
     Args:
         network: Changed in place; in evaluation mode afterwards.
-        scenes: What it learns.
+        scenes: The training images and labels.
         steps: Batches of 32 scenes.
-        parameters: What is trained; None: everything.
+        parameters: The parameters to train; None for all.
         rate: Peak learning rate.
-        progress: Told how far it is.
+        progress: Called with a line every 20 steps.
     """
     chosen = list(network.parameters() if parameters is None else parameters)
     optimizer = torch.optim.AdamW(chosen, lr=rate)

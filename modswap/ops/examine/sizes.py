@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modswap.core.finding import Finding
+from modswap.core.finding import Finding, Settings
 from modswap.core.sizes.probes import span_in_words
 from modswap.core.sizes.rule import SizeRule, fit_rule, in_words, size_in_words
 from modswap.core.sizes.two_axes import Size
@@ -47,10 +47,11 @@ def _judged(bench: Bench, seen: Sweep) -> Finding:
     where, why = _refusal(bench, seen, first)
     at = f"; {size_in_words(first)} is refused{f' in {where!r}' if where else ''}: {why}"
     what = f"it takes {words}; the original took {before} ({span}){at}"
-    fix = _fix(bench, where) or f"resize inputs to what it takes: {words}"
+    fix, settings = _fix(bench, where)
+    fix = fix or f"resize inputs to what it takes: {words}"
     if _single(now) and not _single(then):
         path = where if _site_of(bench, where) else ""
-        return Finding("sizes", path, "failed", what, fix, data)
+        return Finding("sizes", path, "failed", what, fix, data, settings)
     return Finding("sizes", "", "passed", what, fix, data)
 
 
@@ -72,13 +73,14 @@ def _refusal(bench: Bench, seen: Sweep, size: Size) -> tuple[str, str]:
     return again.raised_in, again.error or "it gives an empty output"
 
 
-def _fix(bench: Bench, where: str) -> str:
-    """Return which option of the site that refuses a size would let it pass, or an empty text."""
+def _fix(bench: Bench, where: str) -> tuple[str, Settings]:
+    """Return the fix for the site that refuses a size, with its settings; empty for none."""
     built = _site_of(bench, where)
     args: Mapping[str, Any] = built.blueprint.args if built else {}
     if built and args.get("auto_pad") is False:
-        return f"set `auto_pad: true` in the rule at {built.step.where}"
-    return ""
+        fix = f"set `auto_pad: true` in the rule at {built.step.where}"
+        return fix, (("auto_pad", True),)
+    return "", ()
 
 
 def _site_of(bench: Bench, where: str) -> Built | None:

@@ -18,9 +18,9 @@ class Factory:
 
     Args:
         build: Called without arguments.
-        name: What the user wrote.
-        where: Where the user wrote it.
-        error: The class of what is raised about it.
+        name: The name that the user wrote.
+        where: The place where the user wrote it.
+        error: The class of errors about it.
     """
 
     build: Callable[[], Any]
@@ -39,7 +39,7 @@ def imported_factory(
         args: Keyword arguments of the call.
         folder: Where a relative file is looked for.
         where: Who named it.
-        error: The class of what is raised about it.
+        error: The class of errors about it.
     """
     found = import_object(name, folder=folder, where=where)
     if not callable(found):

@@ -1,4 +1,4 @@
-"""Fill a model with the weights of a file; ties stay ties."""
+"""Fill a model with the weights of a file, and keep tied parameters tied."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,22 +8,22 @@ from torch import nn
 
 from modswap.ops.load.factory import Factory
 
-SHOWN = 6  # names of a list that an error prints
+MAX_NAMES = 6  # of a list that an error prints
 
 
 def fill(
     model: nn.Module, weights: Mapping[str, torch.Tensor], factory: Factory, where: str
 ) -> None:
-    """Put a file's weights into a model, without a copy; ties stay ties.
+    """Put a file's weights into a model without a copy, and keep tied parameters tied.
 
     Args:
         model: The model, changed in place.
         weights: Every tensor by name.
-        factory: What built the model.
+        factory: The factory that built the model.
         where: The file.
 
     Raises:
-        ModswapError: Of the factory's kind, naming what is missing, unexpected and mismatched.
+        ModswapError: Of the factory's kind, with the names that are missing or do not fit.
     """
     wanted = model.state_dict(keep_vars=True)
     tensors = {name: value for name, value in wanted.items() if torch.is_tensor(value)}
@@ -46,8 +46,8 @@ def fill(
 
 
 def _some(names: list[str]) -> str:
-    more = f", … and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f", … and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def _ties(tensors: Mapping[str, torch.Tensor]) -> list[list[str]]:

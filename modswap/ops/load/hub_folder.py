@@ -1,4 +1,4 @@
-"""Building the model of a Hugging Face folder: the class that its config.json names."""
+"""Build the model of a Hugging Face folder: the class that its config.json names."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ CONFIG = "config.json"
 
 
 def pretrained(folder: Path) -> Callable[[], nn.Module] | None:
-    """Return what builds the model that a folder's config.json describes, without its weights.
+    """Return the function that builds the model of a folder's config.json, without weights.
 
     Only a class that the library itself exports is taken; code in the folder is never run.
 

@@ -103,7 +103,7 @@ def _program(model: nn.Module, prepared: Prepared) -> tuple[Export, Program, tup
 
 
 def _first_time(model: nn.Module, prepared: Prepared) -> tuple[Export, Program, tuple[str, ...]]:
-    """Export a model for evaluation by its first dummy call, its batch size open if that goes."""
+    """Export a model for evaluation by its first dummy call, its batch size open if possible."""
     how = _by_call(model, prepared.cases[0], prepared.seed)
     batched = _batched(how)
     if batched is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from modswap.core.asked.import_name import import_object, split_reference
 from modswap.core.errors import RecipeError
+from modswap.core.finding import HERE
 
 
 def write(folder: Path, name: str, text: str) -> None:
@@ -46,6 +47,15 @@ def test_module_beside_the_recipe_is_found_and_the_path_left_alone(tmp_path: Pat
 
     assert callable(build)
     assert sys.path == before
+
+
+def test_misspelt_name_comes_with_the_reference_that_it_could_be(tmp_path: Path) -> None:
+    write(tmp_path, "misspelt.py", "class Net:\n    pass\n")
+
+    with pytest.raises(RecipeError) as error:
+        import_object("misspelt.py:Nat", folder=str(tmp_path), where="x")
+
+    assert error.value.settings == ((HERE, "misspelt.py:Net"),)
 
 
 def test_dotted_name_reaches_nested_classes() -> None:

@@ -1,4 +1,7 @@
-"""What is written, and that an existing file is never damaged."""
+"""Files are written with all that was read, and an existing file is never damaged.
+
+Covers `writing`, `target`, `choice`, and `load` and `save` of torch and safetensors.
+"""
 
 import errno
 import os
@@ -512,7 +515,9 @@ except CheckpointError as error:
 """
 
 
-@pytest.mark.parametrize("name", ["out.pt", "out.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["out.pt", pytest.param("out.safetensors", marks=pytest.mark.slow)]
+)
 def test_full_disk_is_told_and_the_old_file_survives(name: str, tmp_path: Path) -> None:
     torch.save({"a": torch.ones(100_000)}, tmp_path / "in.pt")
     (tmp_path / name).write_bytes(b"old")

@@ -1,4 +1,4 @@
-"""Folders of `torch.distributed.checkpoint`, read item by item and never whole."""
+"""Read folders of `torch.distributed.checkpoint` item by item, and prepare their rewriting."""
 
 import tempfile
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def load(look: Look, policy: Policy) -> Container:
 
     Raises:
         CheckpointError: If it is damaged.
-        UnsafeError: If its metadata would build what such metadata are not made of.
+        UnsafeError: If its metadata name classes that do not belong in them.
     """
     source = read_distributed(look.file)
     tensors = list(source.tensors)
@@ -72,7 +72,7 @@ def _slots(source: Distributed, shapes: Mapping[str, torch.Tensor], look: Look) 
         bare = {name: tensor for name, tensor in payload.items() if torch.is_tensor(tensor)}
         if not bare:
             raise
-        return find_slots(bare, look.file)  # the model's names lie beside an optimizer
+        return find_slots(bare, look.file)  # the model's names are beside an optimizer
 
 
 def _put(payload: Any, keys: tuple[str | int, ...], value: Any) -> Any:
@@ -83,7 +83,7 @@ def _put(payload: Any, keys: tuple[str | int, ...], value: Any) -> Any:
     for key in keys[:-1]:
         inner = held.setdefault(key, {})
         if not isinstance(inner, dict):
-            return payload  # two entries disagree on what lies there
+            return payload  # two entries disagree on this key
         held = inner
     held[keys[-1]] = value
     return payload

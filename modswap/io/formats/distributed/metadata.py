@@ -50,8 +50,8 @@ class Chunk:
         sizes: Its sides.
         file: The file that holds it, below the folder.
         start: Where in the file it begins.
-        nbytes: What it takes there.
-        index: Its entry in the metadata: the key, and where it lies.
+        nbytes: Its bytes there.
+        index: Its entry in the metadata: the key, and the place.
     """
 
     offsets: tuple[int, ...]
@@ -96,8 +96,8 @@ class Distributed:
     """A distributed checkpoint.
 
     Args:
-        folder: Where it lies.
-        items: What it holds, by name.
+        folder: The folder.
+        items: Its tensors and objects, by name.
         metadata: Its metadata, as data.
     """
 
@@ -117,14 +117,14 @@ def is_distributed(look: Look) -> bool:
 
 
 def read_distributed(folder: Path) -> Distributed:
-    """Return what a folder of `torch.distributed.checkpoint` holds; nothing in it is executed.
+    """Return the items of a folder of `torch.distributed.checkpoint`; nothing in it is executed.
 
     Args:
         folder: The folder.
 
     Raises:
         CheckpointError: If its metadata are damaged, or disagree with its files.
-        UnsafeError: If they would build what such metadata are not made of.
+        UnsafeError: If they name classes that do not belong in such metadata.
     """
     try:
         metadata, names = _parsed(folder / METADATA)
@@ -139,12 +139,12 @@ def read_distributed(folder: Path) -> Distributed:
             for name, value in _entries(state["state_dict_metadata"])
         }
     except (UnreadableError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
-        what = f"its {METADATA} cannot be read: {_told(error)}"
+        what = f"its {METADATA} cannot be read: {_reason(error)}"
         raise CheckpointError(what, str(folder), _AGAIN) from None
     return Distributed(folder, items, metadata)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or "it cannot be opened"
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)[:300]
@@ -158,7 +158,7 @@ def _parsed(file: Path) -> tuple[Instance, tuple[Name, ...]]:
 
 
 def _screen(names: tuple[Name, ...], folder: Path) -> None:
-    """Refuse metadata that name anything but what they are made of.
+    """Refuse metadata that name classes which do not belong in them.
 
     Raises:
         UnsafeError: If they do; nothing admits it, as nothing of the kind belongs there.

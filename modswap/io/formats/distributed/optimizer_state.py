@@ -17,7 +17,7 @@ _SMALL = 1 << 20  # bytes of an object that is read
 
 
 class Zeros(NamedTuple):
-    """A tensor of zeros that comes in."""
+    """A new tensor of zeros."""
 
     name: str
     keys: Keys
@@ -26,7 +26,7 @@ class Zeros(NamedTuple):
 
 
 class Value(NamedTuple):
-    """An object that comes in: itself, or as `torch.save` packed it."""
+    """A new object: itself, or as `torch.save` packed it."""
 
     name: str
     keys: Keys
@@ -84,7 +84,7 @@ def _dotted(keys: Keys) -> str:
 def keep(source: Distributed, parameters: Parameters) -> OptimizerChanges:
     """Return the changes to the optimizers of a checkpoint when modules are swapped.
 
-    One that cannot be told to belong to the model's parameters is left out, and that is said.
+    An optimizer that cannot be assigned to the model's parameters is left out, with a note.
 
     Args:
         source: The checkpoint.
@@ -158,7 +158,7 @@ def _value(item: Item | None, source: Distributed) -> Any:
         archive = read_inner_archive(source.folder / chunk.file, chunk.start, chunk.nbytes)
         return read_pickle(content(archive.records[PICKLE]))[0]
     except (ValueError, KeyError, UnreadableError):
-        return None  # what its own program will say more about
+        return None  # its own program reports the fault
 
 
 def _bytes(item: Item, source: Distributed) -> bytes:
@@ -194,7 +194,7 @@ class _Refilled:
         self.prefix = next((str(number).removesuffix(name) for name, number in ids), "")
 
     def fill(self) -> None:
-        """Drop what belongs to old parameters, and give new ones a start."""
+        """Drop the state of old parameters, and add state for new ones."""
         dropped = self._drop()
         started = [name for name in self.changed.fresh if self._start(name)]
         if not self.optimizer.flat:
@@ -219,7 +219,7 @@ class _Refilled:
         return dropped
 
     def _start(self, name: str) -> bool:
-        """Give a new parameter what a fresh optimizer would, in the form of a kept one's."""
+        """Add the state of a fresh optimizer for a parameter, in the form of a kept one's."""
         like = self._like(name)
         full = f"{self.prefix}{name}"
         optimizer, done = self.optimizer, self.done
@@ -238,7 +238,7 @@ class _Refilled:
         return True
 
     def _moment(self, key: str, item: Item, like: str, name: str) -> Zeros | Value | None:
-        """Return what a fresh optimizer would keep under a key; None if it does not follow."""
+        """Return the value of a fresh optimizer under a key; None if it is not known."""
         keys = self.optimizer.keys("state", f"{self.prefix}{name}", key)
         if item.dtype:
             old = self.old[like.removeprefix(self.prefix)]

@@ -34,7 +34,7 @@ _OWN = "__modswap_{}.distcp"
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """Something that comes in.
+    """A new tensor or object.
 
     Args:
         name: Its dotted name.
@@ -57,9 +57,9 @@ class DistributedRewriting:
     Args:
         source: The checkpoint as it is.
         gone: Names that go.
-        fresh: What comes; a name may go and come again.
-        changes: What the ledger has to know of that.
-        notes: What is worth telling.
+        fresh: The new items; a removed name may come again.
+        changes: The changes, for the ledger.
+        notes: Sentences for the reports.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class DistributedRewriting:
         known = _by_file(self.source.items.values()).get(name, ()) if parts is None else parts
         with Sink(out / name, nbytes, checksums=checksums) as sink:
             for part in known:
-                if (name, part.start) in moved:  # two of them lie in one place
+                if (name, part.start) in moved:  # two parts have one place
                     continue
                 if parts is None:
                     _copy_between(sink, source, sink.position, part.start)
@@ -149,7 +149,7 @@ class DistributedRewriting:
             return sink.finish()
 
     def _put_fresh(self, file: Path, digests: dict[str, str]) -> dict[str, int]:
-        """Write what comes into a file of its own; return where each begins."""
+        """Write the new items into a file of their own; return the start of each."""
         places: dict[str, int] = {}
         if not self.fresh:
             return places
@@ -223,7 +223,7 @@ class _Form:
 
 
 def marks(source: Distributed, copies: Mapping[tuple[str, int], ByteRange]) -> Iterator[Any]:
-    """Yield a mark for every tensor; what was copied bears that of what it is a copy of."""
+    """Yield a mark for every tensor; a copied tensor has the mark of its source."""
     for item in source.tensors:
         places = tuple(_place(source, chunk, copies) for chunk in item.chunks)
         parts = tuple((c.offsets, c.sizes) for c in item.chunks)

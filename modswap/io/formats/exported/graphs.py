@@ -12,7 +12,7 @@ def own_sizes(graph: Any) -> None:
     """Let every module of a graph read sizes off its own tensors.
 
     torch reads a size that may vary once, off the model's input, and hands it, or that input, on to
-    each module that uses it, besides what the module's own code was given.
+    each module that uses it, besides the arguments of the module's own code.
 
     Args:
         graph: A program's graph, changed in place.
@@ -62,13 +62,13 @@ def _read(graph: Any, user: Any, size: Any, source: tuple[Any, int]) -> Any:
 
 
 def plain_signatures(program: Any) -> None:
-    """Forget call signatures that could not be read again.
+    """Remove call signatures that could not be read again.
 
-    Those are of modules that do nothing, and those that name classes of others, with what is inside
-    these modules.
+    These are the signatures of modules without nodes, and of modules whose inputs or outputs are
+    classes of other packages, with the modules inside them.
 
     Args:
-        program: What was exported, changed in place.
+        program: The exported program, changed in place.
     """
     working = _working(program.graph)
     signed = [e for e in program.module_call_graph if e.fqn and e.signature is not None]
@@ -92,10 +92,10 @@ def _bare(path: str) -> str:
 
 
 def unsign(program: Any) -> None:
-    """Forget every call signature but the model's own.
+    """Remove every call signature but the model's own.
 
     Args:
-        program: What was exported, changed in place.
+        program: The exported program, changed in place.
     """
     for entry in program.module_call_graph:
         if entry.fqn:

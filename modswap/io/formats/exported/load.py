@@ -105,7 +105,7 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
         metadata: Passed over: this format has none.
 
     Raises:
-        CheckpointError: If it is a model of which nobody says with what inputs to export it.
+        CheckpointError: If it is a model without example inputs.
         ShapeError: If torch cannot export it.
     """
     del metadata

@@ -45,10 +45,10 @@ class Export:
         args: Positional example inputs.
         kwargs: Example inputs by keyword.
         names: The names of the positional inputs.
-        shapes: For each name what torch calls dynamic shapes; empty: every size is fixed.
+        shapes: The dynamic shapes of each name, as torch defines them; empty: all sizes are fixed.
         signed: Paths of the modules whose call signatures the archive holds, and for each how many
             inputs it has.
-        sizes: What sizes each input may have, in words.
+        sizes: The sizes that each input may have, in words.
         extra: The archive's extra files, modswap's own left out.
         training: Whether it was exported in training mode.
     """
@@ -78,7 +78,7 @@ def unflattened(program: Program, extra: Mapping[str, str]) -> nn.Module:
     """Return an archive's program as a module with the tree that was exported.
 
     Args:
-        program: What the archive holds.
+        program: The archive's program.
         extra: Its extra files.
     """
     with quiet():
@@ -103,7 +103,7 @@ def unflattened(program: Program, extra: Mapping[str, str]) -> nn.Module:
 def _unflatten(program: Program) -> nn.Module | None:
     try:
         return torch.export.unflatten(cast("Any", program))
-    except Exception:  # noqa: BLE001 - torch raises whatever its graphs' nodes lack
+    except Exception:  # noqa: BLE001 - torch raises any error of its graphs
         return None
 
 
@@ -119,7 +119,7 @@ class _Inputs:
         raise TypeError(f"it was exported for the inputs ({', '.join(self.names)})")
 
     def get_flat_arg_paths(self) -> list[str]:
-        """Return what error messages call the inputs."""
+        """Return the names of the inputs for error messages."""
         return list(self.names) if len(self.names) == self.leaves else []
 
 
@@ -149,7 +149,7 @@ def _export(program: Program, extra: Mapping[str, str]) -> Export:
 
 
 def _input_values(program: Program) -> list[Any]:
-    """Return for every input what the graph knows of it: a tensor without data, or a constant."""
+    """Return the value of every input in the graph: a tensor without data, or a constant."""
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     wanted = [s.arg for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
     found = (nodes.get(getattr(arg, "name", "")) for arg in wanted)
@@ -194,7 +194,7 @@ def _finite(end: Any) -> bool:
 
 
 def _sizes(program: Program) -> tuple[str, ...]:
-    """Return in words what sizes each input may have; symbols go by their ranges."""
+    """Return the sizes that each input may have in words, with ranges for symbols."""
     ranges = {str(symbol): str(found) for symbol, found in program.range_constraints.items()}
     words = []
     for value in _input_values(program):
@@ -220,14 +220,14 @@ def size_in_words(size: Any, ranges: Mapping[str, str]) -> str:
 
 
 def _trains(program: Program) -> bool:
-    """Return whether dropout or batch norm in a graph works as in training."""
+    """Return whether dropout or batch norm in a graph runs in training mode."""
     flags = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
     places = ((node, flags.get(str(node.target))) for node in program.graph.nodes)
     return any(place and len(n.args) > place and n.args[place] is True for n, place in places)
 
 
 def export(model: nn.Module, how: Export) -> tuple[Program, tuple[str, ...]]:
-    """Export a model; return the program, and what is worth telling of it.
+    """Export a model; return the program, and notes on it.
 
     Call signatures are kept for the modules that had them and for those that torch did not make
     from a graph, so that these can be swapped once more.
@@ -242,7 +242,7 @@ def export(model: nn.Module, how: Export) -> tuple[Program, tuple[str, ...]]:
     modules = {path: module for path, module in model.named_modules() if path}
     keep = tuple(path for path, m in modules.items() if path in how.signed or not is_stand_in(m))
     with quiet(), _in_mode(model, training=how.training), _named_inputs(model, how):
-        program, notes = _first_that_goes(model, how, keep)
+        program, notes = _first_that_works(model, how, keep)
     _name_classes(program, model)
     plain_signatures(program)
     if how.sizes and _sizes(program) != how.sizes:
@@ -251,11 +251,11 @@ def export(model: nn.Module, how: Export) -> tuple[Program, tuple[str, ...]]:
     return program, notes
 
 
-def _first_that_goes(
+def _first_that_works(
     model: nn.Module, how: Export, keep: tuple[str, ...]
 ) -> tuple[Program, tuple[str, ...]]:
-    """Export as it was; else without call signatures; else with what torch makes of the sizes."""
-    # whatever torch raises: it tells of signatures or of shapes
+    """Export as before; else without call signatures; else with the sizes that torch finds."""
+    # torch raises many kinds of errors about signatures and shapes
     with suppress(Exception):
         return _exported(model, how.args, how.kwargs, how.shapes, keep), ()
     try:
@@ -272,7 +272,7 @@ def _as_torch_likes(model: nn.Module, how: Export, keep: tuple[str, ...]) -> Pro
     shapes = tree_map(lambda dim: None if dim is None else torch.export.Dim.AUTO, how.shapes)
     try:
         program = _exported(model, how.args, how.kwargs, shapes, keep)
-    except Exception:  # noqa: BLE001 - the error that is told is the one before
+    except Exception:  # noqa: BLE001 - the first error is the one that is reported
         return None
     return program if _open(_sizes(program)) == _open(how.sizes) else None
 
@@ -373,7 +373,7 @@ def _named_inputs(model: nn.Module, how: Export) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep torch's warnings, its log and what it prints to itself for the time of a block."""
+    """Suppress torch's warnings, log and prints for the time of a block."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

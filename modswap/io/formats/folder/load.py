@@ -1,4 +1,4 @@
-"""Folders of weights, sharded or not, as `save_pretrained` writes them."""
+"""Read folders of weights, sharded or not, as `save_pretrained` writes them."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def load(look: Look, policy: Policy) -> Container:
 
     Raises:
         CheckpointError: If a shard is damaged, or index and shards disagree.
-        UnsafeError: If a shard would have to build what is not allowed.
+        UnsafeError: If a shard would have to build a class that is not allowed.
     """
     shards = read_shards(look)
     weights: dict[str, torch.Tensor] = {}
@@ -75,7 +75,7 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     def prepare(name: str) -> Rewriting:
         shard = shards.looks[name]
         inside = tuple(m for m, home in zip(swap.modules, homes, strict=True) if home == name)
-        # the old tensors of a module may lie in several files; the new ones lie in the first
+        # the old tensors of a module may be in several files; the new ones are in the first
         part = Swap(swap.slot, inside, swap.prefixes)
         one = Container("", shard.file, None, (swap.slot,))
         rewritten = rewrite_safetensors if is_safetensors(shard) else rewrite_zip
@@ -85,7 +85,7 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
 
 
 def _homes(shards: Shards, swap: Swap) -> list[str]:
-    """Return the file that each new module goes to: that of the first tensor it replaces."""
+    """Return the file for each new module: the file of the first tensor it replaces."""
     last = list(shards.looks)[-1]
     homes = []
     for paths, _ in swap.modules:

@@ -1,4 +1,4 @@
-"""Rewriting a folder of weights: shards that change anew, everything else copied as it is."""
+"""Rewrite a folder of weights: write the shards that change, and copy every other file."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ class FolderRewriting:
 
     Args:
         shards: The folder as it is.
-        prepare: Prepares one of its files of weights, by its name, with what changes in it.
+        prepare: Prepares one of its files of weights, by its name, with its changes.
         prefixes: Beginnings of the names that go, each ending in a dot.
     """
 

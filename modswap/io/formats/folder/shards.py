@@ -33,7 +33,7 @@ class Shards:
     Args:
         folder: The folder.
         index: Name of the index; empty where one file holds everything.
-        head: What the index holds beside the map of names.
+        head: The entries of the index beside the map of names.
         looks: Every file of weights, by its name.
         places: The file of every tensor, by its name; empty without an index.
     """

@@ -15,7 +15,7 @@ from modswap.io.rewriting import Mark, Records, Rewritten
 
 RECIPE, RECEIPT = "modswap.recipe", "modswap.receipt"
 METADATA = "__metadata__"
-OTHER = (RECIPE, RECEIPT, "format")  # metadata that are no ties, whatever tensors are called
+OTHER = (RECIPE, RECEIPT, "format")  # metadata that are never ties
 # bytes of an item, which readers that map a file want tensors to be aligned to
 ITEMS = {"F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2,
           "I16": 2, "U16": 2}  # fmt: skip
@@ -89,7 +89,7 @@ def _header(entries: Mapping[str, Any], start: int, file: Path) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A tensor that comes in.
+    """A new tensor.
 
     Args:
         dtype: As the header will have it.
@@ -115,8 +115,8 @@ class NamedRewriting:
     Args:
         look: The file as it is.
         prefixes: Beginnings of the names that go, each ending in a dot.
-        added: What comes, by name.
-        ties: Further names of what comes.
+        added: The new tensors, by name.
+        ties: Further names of the new tensors.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ def write_named(header: Header, out: Path) -> tuple[str, dict[int, ByteRange]]:
         out: The empty file.
 
     Returns:
-        Its SHA-256 in hexadecimal, and what was copied from files, by where the copies begin.
+        Its SHA-256 in hexadecimal, and the copied extents, by the place of each copy.
     """
     head = _encoded(header)
     nbytes = sum(tensor.extent.nbytes for tensor in header.tensors.values())
@@ -184,10 +184,10 @@ def write_named(header: Header, out: Path) -> tuple[str, dict[int, ByteRange]]:
 def _merged(
     old: Header, gone: tuple[str, ...], new: Mapping[str, StoredTensor], ties: Mapping[str, str]
 ) -> Header:
-    """Return the header with what comes in the place of what goes."""
+    """Return the header with the new tensors in place of the removed ones."""
     names = dict(old.ties)
     left = {alias: name for alias, name in names.items() if not alias.startswith(gone)}
-    # of what goes itself, the first of its other names takes the place
+    # the first other name of a removed tensor takes its place
     others_first = sorted(left.items(), reverse=True)  # metadata have no order
     heirs = {name: alias for alias, name in others_first if name.startswith(gone)}
     kept = {

@@ -10,7 +10,7 @@ from torch import nn
 
 from modswap.core.asked.import_name import import_object
 from modswap.core.asked.job import Policy
-from modswap.core.errors import RecipeError, UnsafeError
+from modswap.core.errors import MissingModuleError, RecipeError, UnsafeError
 from modswap.io.pickled.names import is_name, runs_code
 
 # functions that torch's own layers keep as attributes; called, they compute and nothing else
@@ -34,7 +34,7 @@ def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any
 
     Args:
         wanted: Dotted names found in the file.
-        policy: What the user allows.
+        policy: The names that the user allows.
         file: The file, for errors.
 
     Raises:
@@ -47,7 +47,7 @@ def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any
         raise _unsafe(refused, file)
     found = [(value, name) for name, value in objects.items()]
     if "numpy.dtype" in objects and "numpy.dtypes" in sys.modules:
-        # what a dtype is an instance of: the file does not name it, the unpickler asks for it
+        # the classes of dtypes, which the unpickler needs although the file does not name them
         kinds = vars(sys.modules["numpy.dtypes"])
         found += [(kinds[name], f"numpy.dtypes.{name}") for name in kinds["__all__"]]
     return found
@@ -80,8 +80,8 @@ def _class_in_package(name: str, file: Path) -> Any:
 def _is_class_of(value: Any, package: str) -> bool:
     """Return whether a value is a class that a package defines itself.
 
-    A package also holds what it imported, `os.system` under `package.module.os`, and functions
-    that a file could call with arguments of its choice: those have to be named one by one.
+    A package also holds imported names, `os.system` under `package.module.os`, and functions that
+    a file could call with arguments of its choice: those have to be named one by one.
     """
     home = str(getattr(value, "__module__", ""))
     return isinstance(value, type) and home.partition(".")[0] == package
@@ -126,7 +126,7 @@ def _named_by_user(name: str, file: Path) -> Any:
             return import_object(reference, folder=".", where=str(file))
         except RecipeError as raised:
             error = error or raised
-            if "no module named" not in raised.what:
+            if not isinstance(raised, MissingModuleError):
                 break
     what = f"{name!r} is allowed but cannot be found"
     detail = (

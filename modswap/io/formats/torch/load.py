@@ -1,4 +1,4 @@
-"""Files of `torch.save`, read by its safe unpickler only."""
+"""Read files of `torch.save` by torch's safe unpickler only."""
 
 import re
 import warnings
@@ -32,7 +32,7 @@ _BLOCKED = re.compile(r"GLOBAL (\S+) whose module \S+ is blocked")
 _NEWER = re.compile(r"file with version (\d+), but the maximum supported version .*? is (\d+)")
 # how an old file refers to a module: a persistent id that begins with the word and a class
 _WHOLE_MODULE = re.compile(rb"\(X\x06\0\0\0module(?:q.|r....)c", re.DOTALL)
-_OPENING = 1 << 20
+_OPENING_BYTES = 1 << 20
 
 
 def load_zip(look: Look, policy: Policy) -> Container:
@@ -104,17 +104,17 @@ def _read(look: Look, policy: Policy, *, mmap: bool) -> Any:
 
 def _refuse_whole_legacy(look: Look) -> None:
     with look.file.open("rb") as stream:
-        if _WHOLE_MODULE.search(stream.read(_OPENING)):
+        if _WHOLE_MODULE.search(stream.read(_OPENING_BYTES)):
             raise _whole_module(look)
 
 
 def _unread(look: Look, error: UnreadableError) -> Exception:
-    """Return the error for a pickle that could not be looked through, and so is not loaded."""
+    """Return the error for a pickle that cannot be screened, and so is not loaded."""
     try:
         if look.names:
-            _wanted(look)  # says what is wrong with it, and builds nothing
-    except CheckpointError as told:
-        return told
+            _wanted(look)  # raises the error of the file, and builds nothing
+    except CheckpointError as known:
+        return known
     return _unpickling(look, str(error))
 
 
@@ -195,7 +195,7 @@ def _explained(look: Look, error: Exception) -> Exception:
 
 
 def _unpickling(look: Look, text: str) -> Exception:
-    """Return the error for what the safe unpickler refuses."""
+    """Return the error for a pickle that the safe unpickler refuses."""
     if wanted := _WANTED.search(text):
         return _WantedError(wanted[1])
     if blocked := _BLOCKED.search(text):

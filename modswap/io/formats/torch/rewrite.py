@@ -1,4 +1,4 @@
-"""Rewriting a file of `torch.save`: its pickle as data, its records by copy."""
+"""Rewrite a file of `torch.save`: change its pickle as data, and copy its records."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ from modswap.io.recognise.model_places import OWN_KEY
 from modswap.io.rewriting import Graft, Records, Rewritten
 
 RECIPE, RECEIPT = "modswap/recipe.yaml", "modswap/receipt.json"
-# what tells readers how torch laid the file out, which is not how it is laid out here
+# records that describe torch's own layout of the file, which the new file does not have
 _LEFT_OUT = (PICKLE, ".format_version", ".storage_alignment", ".data/serialization_id")
 
 
@@ -35,13 +35,13 @@ class ZipRewriting:
 
     Args:
         opened: The file as it is; its payload is changed.
-        grafts: What goes in.
+        grafts: The new modules.
         parameters: The model's, for its optimizers.
         trust: Whether names in it that can run code are written again.
 
     Raises:
-        UnreadableError: If it holds what cannot be written again.
-        UnsafeError: If its pickle names what can run code.
+        UnreadableError: If it holds an object that cannot be written again.
+        UnsafeError: If its pickle names a function that can run code.
         CheckpointError: If a tensor's record is not there, or of another size.
     """
 
@@ -107,7 +107,7 @@ class ZipRewriting:
         return Rewritten(sha256, dict(marks(payload, Storages(Look(out, b"", 0), origins))))
 
     def _laid(self, records: Records) -> dict[str, ByteRange]:
-        """Return what the new zip holds, in order."""
+        """Return the records of the new zip, in order."""
         old = self.opened.archive.records
         inside = not is_module(self.payload) and not is_weights(self.payload)
         own = {RECIPE: records.recipe, RECEIPT: records.receipt}
@@ -159,7 +159,7 @@ def _refuse_code(opened: Opened) -> None:
 
 
 def _modern(name: Name) -> str:
-    # what Python 2 called builtins is how protocol 2 writes them
+    # protocol 2 writes the name that Python 2 has for builtins
     return str(name).replace("__builtin__.", "builtins.")
 
 

@@ -88,7 +88,7 @@ def _updated(payload: Any, own: Mapping[str, Any]) -> Any:
 
 
 def unsaved(error: Exception) -> Exception:
-    """Return the error for what torch could not write; a full disk shows in its cause."""
+    """Return the error for a failed write of torch; the cause of it may be a full disk."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):

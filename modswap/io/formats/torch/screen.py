@@ -1,6 +1,6 @@
-"""Looking through a pickle, as data, for what no sound file asks of a safe unpickler.
+"""Refuse a pickle, read as data, that asks a safe unpickler for more than a sound file does.
 
-An allow-list says which classes may be built; what is built of them is another matter. A call of an
+An allow-list says which classes may be built, and not with which arguments. A call of an
 allowed class runs its constructor, which may take all memory; an attribute may shadow a method.
 """
 
@@ -23,20 +23,20 @@ def _methods(kind: type) -> frozenset[str]:
     return frozenset(name for name in dir(kind) if callable(getattr(kind, name)))
 
 
-# what a sound file keeps no attribute of; hosts give modules a text called `type`
+# names that no attribute in a sound file has; host frameworks give modules a text called `type`
 _MODULE = _methods(nn.Module) - {"type"}
 _TENSOR = _methods(torch.Tensor) | {"shape", "dtype", "data", "grad", "device", "layout"}
 _HELD = {"collections.OrderedDict": _methods(OrderedDict), "collections.Counter": _methods(Counter)}
 _RESERVES = re.compile(r"(builtins|__builtin__)\.bytearray|torch\.(\w+\.)*\w*(Tensor|Storage)")
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.nn.parameter.")
 _LEGACY_PICKLES = 5  # magic number, version, system, payload, keys of the storages
-_SPARE = 4 << 30  # bytes that tensors may say they have beyond what the file holds
+_SPARE_BYTES = 4 << 30  # that a tensor may have beyond its storage
 _FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
 _AGAIN = "save or download it again"
 
 
 def called_names(look: Look) -> frozenset[str]:
-    """Return every name that a torch file would call; refuse what no sound file asks for.
+    """Return every name that a torch file would call; refuse calls that no sound file makes.
 
     Args:
         look: The file.
@@ -152,7 +152,7 @@ def _check_tensor(made: Instance, look: Look) -> None:
     if parts is None:
         return
     held = parts.stored.count * parts.itemsize
-    if parts.nbytes > max(held, 0) + _SPARE:
+    if parts.nbytes > max(held, 0) + _SPARE_BYTES:
         what = (
             f"a tensor of it has {parts.numel:,} elements on a storage of {parts.stored.count:,}: "
             "used, it would take more memory than the file can account for"

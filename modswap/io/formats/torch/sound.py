@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from modswap.io.pickled.names import key_text
+from modswap.io.pickled.walk import entries
 from modswap.io.recognise.look import Look
 
-# a file may say anything of a module's attributes; torch checks none of them
+# a file may hold any attributes of a module; torch checks none of them
 _HELD: Mapping[str, tuple[type, ...]] = {
     "_modules": (nn.Module, type(None)),
     "_parameters": (torch.Tensor, type(None)),
@@ -18,7 +19,7 @@ _HELD: Mapping[str, tuple[type, ...]] = {
 }
 _ALWAYS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # older files lack others
 _HOOKS = tuple(name for name, held in vars(nn.Module()).items() if isinstance(held, OrderedDict))
-_FLAGS = ("_with_kwargs", "_always_called")  # of tables that tell more about other hooks
+_FLAGS = ("_with_kwargs", "_always_called")  # tables of flags for other hooks
 
 
 def refuse_half_made(payload: Any, look: Look) -> None:
@@ -46,14 +47,10 @@ def _modules(payload: Any) -> Iterator[tuple[str, nn.Module]]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        below: Any = ()
+        below: Any = entries(value)
         if isinstance(value, nn.Module):
             yield path, value
             below = vars(value)["_modules"].items()
-        elif isinstance(value, Mapping):
-            below = value.items()
-        elif isinstance(value, (list, tuple)):
-            below = enumerate(value)
         stack += [
             (f"{path}.{key_text(key)}" if path else key_text(key), item) for key, item in below
         ]

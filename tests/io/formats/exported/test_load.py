@@ -1,4 +1,7 @@
-"""Archives of torch.export: trusted or refused, swapped, exported again, run without modswap."""
+"""Archives of torch.export: trusted or refused, swapped, exported again, run without modswap.
+
+Covers `load`, `agreement` and `graphs` of the folder.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,7 @@
-"""Folders of weights: read, swapped, written whole, refused where something is wrong."""
+"""Folders of weights: read, swapped, written whole, refused where something is wrong.
+
+Covers `load`, `outline`, `rewrite` and `shards` of the folder.
+"""
 
 import json
 import os
