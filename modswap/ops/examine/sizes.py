@@ -1,7 +1,6 @@
 """Find the rule of the input sizes that the swapped model takes, beside that of the original."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from modswap.core.finding import Finding, Settings
 from modswap.core.sizes.probes import span_in_words
@@ -34,11 +33,12 @@ def _judged(bench: Bench, seen: Sweep) -> Finding:
     now = fit_rule(seen.swapped, then)
     words, before = in_words(now, seen.swapped), in_words(then, seen.original)
     span = f"{len(seen.swapped)} sizes tried, of {span_in_words(seen.swapped)}"
+    accepted = sorted(size for size, ok in seen.swapped.items() if ok)[:MAX_ACCEPTED]
     data = {
         "rule": words,
         "original": before,
         "probes": len(seen.swapped),
-        "accepted": _accepted(seen.swapped),
+        "accepted": list(map(list, accepted)),
     }
     if not seen.refused:
         more = "" if words == before else f"; the original took {before}"
@@ -59,10 +59,6 @@ def _single(rule: SizeRule | None) -> bool:
     return rule is not None and rule.single
 
 
-def _accepted(probes: Mapping[Size, bool]) -> list[list[int]]:
-    return [list(size) for size in sorted(s for s, ok in probes.items() if ok)[:MAX_ACCEPTED]]
-
-
 def _refusal(bench: Bench, seen: Sweep, size: Size) -> tuple[str, str]:
     """Return the innermost module that refuses a size, and its message."""
     if size in seen.told:
@@ -76,8 +72,7 @@ def _refusal(bench: Bench, seen: Sweep, size: Size) -> tuple[str, str]:
 def _fix(bench: Bench, where: str) -> tuple[str, Settings]:
     """Return the fix for the site that refuses a size, with its settings; empty for none."""
     built = _site_of(bench, where)
-    args: Mapping[str, Any] = built.blueprint.args if built else {}
-    if built and args.get("auto_pad") is False:
+    if built and built.blueprint.args.get("auto_pad") is False:
         fix = f"set `auto_pad: true` in the rule at {built.step.where}"
         return fix, (("auto_pad", True),)
     return "", ()

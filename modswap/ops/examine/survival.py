@@ -89,16 +89,14 @@ def _reloaded(bench: Bench, subject: Subject) -> Finding:
         try:
             why = _in_child(bench, subject, file, folder)
         except subprocess.TimeoutExpired:
-            return Finding(
-                "survival", "", "skipped", f"loading took longer than {TIMEOUT_SECONDS:.0f} s"
-            )
+            what = f"loading took longer than {TIMEOUT_SECONDS:.0f} s"
+            return Finding("survival", "", "skipped", what)
         if why:
             what = f"the written file cannot be loaded and run in a fresh process: {why}"
             fix = "load it with `modswap.load` to see why; its classes have to be importable there"
             return Finding("survival", "", "failed", what, fix)
-        got = list(load_file(folder / "outputs.safetensors").items())
-    tensors = [tensor for _, tensor in sorted(got, key=lambda one: int(one[0]))]
-    return _compared(expected, tensors, file.suffix)
+        got = load_file(folder / "outputs.safetensors")
+    return _compared(expected, [got[str(number)] for number in range(len(got))], file.suffix)
 
 
 def _compared(expected: list[torch.Tensor], got: list[torch.Tensor], suffix: str) -> Finding:

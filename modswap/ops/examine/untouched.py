@@ -23,15 +23,10 @@ IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it
 
 
 class Write(NamedTuple):
-    """A write of a forward pass.
-
-    Args:
-        kind: `input` of the call, `tensor` of the module, or another `state`.
-        name: Name in reports.
-    """
+    """A write of a forward pass: to an input of the call, a tensor of the module, another state."""
 
     kind: Literal["input", "tensor", "state"]
-    name: str
+    name: str  # in reports
 
 
 def untouched(bench: Bench) -> Iterator[Finding]:

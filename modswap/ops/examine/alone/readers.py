@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,31 +22,24 @@ _TORCH_SAYS = "modified by an inplace operation"  # of a tensor that backward ne
 
 
 def harm_of_write(bench: Bench, path: str) -> str:
-    """Return the harm of a write of the new module into its input, in words; empty for none.
-
-    Args:
-        bench: The swap.
-        path: Path of its site.
+    """Return the harm of a write of the new module of a site into its input; empty for none.
 
     Raises:
         Exception: If the model does not run without data.
     """
     new = next(module for site, _, module in bench.sites if site == path)
-    last: Exception | None = None
-    for training in (True, False):  # batch norm, for one, refuses a single value in training
-        try:
-            return _run(bench, new, training=training)
-        except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
-            last = error
-    raise last or RuntimeError
+    try:
+        return _run(bench, new, training=True)
+    except Exception:  # noqa: BLE001 - batch norm, for one, refuses a single value in training
+        return _run(bench, new, training=False)
 
 
 def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
-    with _prepared(bench, training=training) as call:
+    with _prepared(bench, training=training) as (call, given):
         readers = _Readers()
         with readers, readers.behind(new):
             call()
-        if readers.of_the_caller(call.given):
+        if readers.of_the_caller(given):
             return "it is the model's own input, which whoever calls it may use again"
         if readers.found:
             return f"the model reads it again ({readers.found})"
@@ -60,27 +53,11 @@ def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _ModelCall:
-    """A call of a model on tensors without data.
-
-    Args:
-        model: The model.
-        leaves: Stand-ins for its parameters and buffers.
-        given: Its inputs, positional and by keyword.
-    """
-
-    model: nn.Module
-    leaves: dict[str, torch.Tensor]
-    given: tuple[Any, Any]
-
-    def __call__(self) -> Any:
-        args, kwargs = self.given
-        return torch.func.functional_call(self.model, self.leaves, tuple(args), kwargs)
-
-
 @contextmanager
-def _prepared(bench: Bench, *, training: bool) -> Iterator[_ModelCall]:
+def _prepared(
+    bench: Bench, *, training: bool
+) -> Iterator[tuple[Callable[[], Any], tuple[Any, Any]]]:
+    """Yield a call of the model on tensors without data, and its inputs."""
     model, case = bench.model, bench.prepared.cases[0]
     dtype = pass_dtype(model, case)
     trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
@@ -91,12 +68,12 @@ def _prepared(bench: Bench, *, training: bool) -> Iterator[_ModelCall]:
         torch.enable_grad(),
     ):
         args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
-        leaves = {name: _leaf(tensor, trained=name in trained) for name, tensor in named.items()}
-        yield _ModelCall(model, leaves, (args, kwargs))
-
-
-def _leaf(tensor: torch.Tensor, *, trained: bool) -> torch.Tensor:
-    return tensor.detach().requires_grad_(tensor.is_floating_point() and trained)
+        leaves = {
+            name: tensor.detach().requires_grad_(tensor.is_floating_point() and name in trained)
+            for name, tensor in named.items()
+        }
+        call = partial(torch.func.functional_call, model, leaves, tuple(args), kwargs)
+        yield call, (args, kwargs)
 
 
 class _Readers(TorchDispatchMode):

@@ -55,16 +55,10 @@ def finding_of(
 ) -> Finding:
     """Return the finding of an examination on one pair, skipped where the pair does not run.
 
-    Args:
-        name: Name of the examination.
-        pair: A pair of `pairs`, or that of the whole model.
-        check: The examination of a pair.
-        bench: The swap.
-        compares: Whether the check compares outputs, which have to be finite for that.
+    A check that `compares` outputs is skipped as well where the new module's are not finite.
     """
     if isinstance(pair, NoPair):
-        # if its reporter is left out, each examination reports the failure
-        if pair.raised and (name == REPORTER or REPORTER in bench.recipe.verify.skip):
+        if pair.raised and name == _reporter(bench, name, pair.path):
             return Finding(name, pair.path, "failed", f"{RAISES}: {pair.raised}", RAISES_FIX)
         return Finding(name, pair.path, "skipped", pair.reason)
     # a module warns in the passes as well
@@ -76,6 +70,14 @@ def finding_of(
             return check(pair)
         except Exception as error:  # noqa: BLE001 - a module's own code may raise anything
             return Finding(name, pair.path, "skipped", _reason(error, pair.path))
+
+
+def _reporter(bench: Bench, name: str, path: str) -> str:
+    """Return the examination that reports a module that raises, if this one now examines it."""
+    if REPORTER not in bench.recipe.verify.skip:
+        return REPORTER
+    firsts: dict[str, str] = bench.shared.setdefault("reporters", {})
+    return firsts.setdefault(path, name)
 
 
 def _too_much_work(path: str) -> NoPair:
@@ -178,7 +180,7 @@ def _site_batch(bench: Bench, call: Call, axis: int) -> int:
 
 
 def _no_inputs(call: Call) -> CallInputs:
-    return CallInputs(call, (), (), (), ())
+    return CallInputs(call, (), (), ())
 
 
 def _enlarged(pair: Pair, names: tuple[str, ...], *, thorough: bool) -> Pair:

@@ -19,39 +19,23 @@ WHOLE_NUMBERS = {torch.int64, torch.int32}
 
 
 class Row(NamedTuple):
-    """The tokens of a call.
+    """The tokens of a call."""
 
-    Args:
-        leaf: Index of the tensor that holds them.
-        axis: Axis of the tokens in it.
-        length: Number of tokens.
-    """
-
-    leaf: int
+    leaf: int  # index of the tensor that holds them
     axis: int
     length: int
 
 
 class Leak(NamedTuple):
-    """A token that changes an output that it must not change.
+    """A token that changes an output that it must not change."""
 
-    Args:
-        axis: Axis of the tokens.
-        token: Its index.
-        output: Index of the output; None where outputs are not one for each token.
-    """
-
-    axis: int
+    axis: int  # of the tokens
     token: int
-    output: int | None
+    output: int | None  # None where outputs are not one for each token
 
 
 def seen_from_before(pair: Pair) -> Leak | None:
-    """Return a token that changes an earlier output of the new module, where the old is causal.
-
-    Args:
-        pair: The modules of a site, or two models, and a call for them.
-    """
+    """Return a token that changes an earlier output of the new module, where the old is causal."""
     # where a mask hides all tokens the output may see all: other masks may show causality
     for each in (pair, _masked(pair, torch.ones_like), _masked(pair, torch.zeros_like)):
         outputs = outputs_of(each.old, each.inputs) if each is not None else []
@@ -64,11 +48,7 @@ def seen_from_before(pair: Pair) -> Leak | None:
 
 
 def seen_through_mask(pair: Pair) -> Leak | None:
-    """Return a token that a mask hides from other outputs of the old module and not of the new.
-
-    Args:
-        pair: The modules of a site, or two models, and a call for them.
-    """
+    """Return a token that a mask hides from other outputs of the old module and not of the new."""
     for row in _rows(pair):
         if not any(leaf.shape[-1:] == (row.length,) for leaf in _masks(pair.inputs)):
             continue

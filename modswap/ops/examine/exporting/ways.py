@@ -26,10 +26,7 @@ NEEDED = {"onnx": ("onnx", "onnxscript")}
 class Flat(nn.Module):
     """A model that takes tensors alone and returns a tuple of tensors.
 
-    Args:
-        model: The model.
-        args: A call of it, whose values other than tensors are kept.
-        kwargs: Its keywords.
+    The other values of a call of the model, `args` and `kwargs`, are kept.
     """
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -57,13 +54,9 @@ def missing(way: str) -> tuple[str, ...]:
 def torchscript(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
     """Trace a model: torch records the operations of one run, and some sizes as constants.
 
-    Args:
-        model: The model.
-        example: Its inputs.
-        axes: Unused: a trace knows no varying axes.
-        heard: Receives the warnings of torch on the model's code.
+    `heard` receives the warnings of torch on the model's code.
     """
-    del axes
+    del axes  # a trace knows no varying axes
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", category=TracerWarning)
