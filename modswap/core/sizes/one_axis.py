@@ -123,8 +123,8 @@ def _bounded(modulus: int, good: Collection[int], bad: Collection[int]) -> AxisR
     against = [size for size in bad if size % modulus in residues]
     if any(least <= size <= most for size in against):
         return None
-    low = least if any(size < least for size in against) else None
-    high = most if any(size > most for size in against) else None
+    low = least if min(against, default=least) < least else None
+    high = most if max(against, default=most) > most else None
     return AxisRule(modulus, residues, low, high)
 
 

@@ -80,12 +80,8 @@ def examined(
 ) -> Verdict:
     """Return a verdict with the findings of the examinations, in the order of their table.
 
-    Nothing is examined where the passes failed: the findings would repeat the problems.
-
-    Args:
-        verdict: The result of the passes.
-        bench: The swapped model and its passes.
-        rows: The examinations to make; None for the whole table, less `verify.skip`.
+    Nothing is examined where the passes failed: the findings would repeat the problems. The rows
+    are the whole table by default; those in `verify.skip` are left out.
 
     Raises:
         RecipeError: If `verify.skip` has the name of no examination.

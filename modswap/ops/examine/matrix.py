@@ -25,16 +25,17 @@ def matrix(bench: Bench) -> Iterator[Finding]:
     cases = variants(bench.prepared.cases, bench.recipe.verify, thorough=bench.thorough)
     with bench.original():
         before = [(case, _traced(bench, case)) for case in cases]
-    held = [(case, trace) for case, trace in before if trace.cause is None]
-    refused = [(str(case.key), needs_values(trace.cause)) for case, trace in before if trace.cause]
-    left = [key for key, unknown in refused if not unknown]
-    unknown = [key for key, unknown in refused if unknown]
-    data = {
-        "cases": [str(case.key) for case, _ in held],
-        "not run by the original": left,
-        "unknown": unknown,
-    }
-    yield from _compared(bench, [_Run(case, old, _traced(bench, case)) for case, old in held], data)
+    runs: list[_Run] = []
+    left: list[str] = []
+    unknown: list[str] = []
+    for case, old in before:
+        if old.cause is None:
+            runs.append(_Run(case, old, _traced(bench, case)))
+        else:
+            (unknown if needs_values(old.cause) else left).append(str(case.key))
+    keys = [str(run.case.key) for run in runs]
+    data = {"cases": keys, "not run by the original": left, "unknown": unknown}
+    yield from _compared(bench, runs, data)
     for keys, why in ((left, "does not run"), (unknown, "needs values to run, and has none,")):
         if keys:
             what = f"the original itself {why} in {_count(keys, 'case')}: {'; '.join(keys[:4])}"

@@ -42,7 +42,12 @@ def reached(bench: Bench) -> Iterator[Finding]:
     if isinstance(before, Exception) or isinstance(after, Exception):
         yield from (_not_counted(path, before, after) for path in olds)
         return
-    watched = _calls_in(bench, case.mode)
+    yield from _compared(bench, before, after)
+
+
+def _compared(bench: Bench, before: Counter[str], after: Counter[str]) -> Iterator[Finding]:
+    """Yield the finding of each site of a model that runs before the swap and after it."""
+    watched = _calls_in(bench, "eval")
     for built in bench.prepared.built:
         paths = [site.path for site in built.sites]
         for path in paths:
@@ -52,7 +57,8 @@ def reached(bench: Bench) -> Iterator[Finding]:
                 "after": after[paths[0]],
                 "watched": len(watched.get(paths[0], ())),
             }
-            yield _counted(path, data, same_class=type(olds[path]) is type(built.module))
+            same_class = type(bench.old[path]) is type(built.module)
+            yield _counted(path, data, same_class=same_class)
 
 
 def _counts_before(

@@ -51,13 +51,7 @@ def costs_of(
     """Return the cost of a pass over a model. No weight is read, the model stays as it is.
 
     Attention is counted as on the CPU, whatever device the weights are on. A site alone is charged
-    with its input and output as well.
-
-    Args:
-        model: The model.
-        case: Input, mode and dtype; FLOPs are those of its first call.
-        watched: Modules whose own cost is wanted, by path.
-        seed: For what the model draws.
+    with its input and output as well: the sites are the modules to watch, by path.
     """
     inference, calls = _counted(model, case, seed, watched)
     training, _ = _counted(model, case, seed, gradients=True)

@@ -186,9 +186,12 @@ def _flash(  # noqa: PLR0913, PLR0917 - torch's own signature
     return flash(query, key, value, dropout_p, is_causal, attn_mask=mask, scale=scale)[0]
 
 
+def _fits_mask(mask: torch.Tensor | None) -> bool:
+    return mask is None or (mask.ndim in {2, 4} and not mask.requires_grad)
+
+
 def _fit_flash(*tensors: torch.Tensor, mask: torch.Tensor | None) -> bool:
-    if mask is not None and (mask.requires_grad or mask.ndim not in {2, 4}):
-        return False
-    if tensors[0].dtype is torch.float16 or len({tensor.shape[-1] for tensor in tensors}) > 1:
+    sizes = {tensor.shape[-1] for tensor in tensors}
+    if not _fits_mask(mask) or tensors[0].dtype is torch.float16 or len(sizes) > 1:
         return False
     return all(t.device.type == "meta" and t.ndim == 4 and t.stride(-1) == 1 for t in tensors)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -140,11 +141,6 @@ class _Span(NamedTuple):
     start: int
     end: int
 
-    def meets(self, other: "_Span") -> bool:
-        """Return whether another tensor spans some of them too."""
-        same = self.storage == other.storage
-        return same and self.start < other.end and other.start < self.end
-
 
 def _spans(value: Any) -> list[_Span]:
     """Return the bytes that all tensors in a value span."""
@@ -160,4 +156,8 @@ def _span(tensor: torch.Tensor) -> _Span:
 
 
 def _meet(some: Sequence[_Span], others: Sequence[_Span]) -> bool:
-    return any(span.meets(other) for span in some for other in others)
+    """Return whether a span holds some bytes of one of some others."""
+    return any(
+        one.storage == other.storage and one.start < other.end and other.start < one.end
+        for one, other in product(some, others)
+    )

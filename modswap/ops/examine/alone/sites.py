@@ -127,7 +127,8 @@ def _site(bench: Bench, site: Site) -> Pair:
     names = positional(modules[0], len(call.args))
 
     def on(call: Call) -> Pair:
-        pair = Pair(site.path, old, new, _no_inputs(call), axis, _site_batch(bench, call, axis))
+        batch = _site_batch(bench, call, axis)
+        pair = Pair(site.path, old, new, CallInputs(call, (), (), ()), axis, batch)
         return _enlarged(pair, names, thorough=bench.thorough)
 
     small = shrunk(call, site.layout)
@@ -150,7 +151,7 @@ def _whole(bench: Bench) -> Pair:
     with bench.original() as model:
         old = copied(model, around)
     names = positional(bench.model, len(calls[0].args))
-    pair = Pair("", old, new, _no_inputs(calls[0]), 0, _batch(bench))
+    pair = Pair("", old, new, CallInputs(calls[0], (), (), ()), 0, _batch(bench))
     return _enlarged(pair, names, thorough=bench.thorough)
 
 
@@ -177,10 +178,6 @@ def _site_batch(bench: Bench, call: Call, axis: int) -> int:
     """Return the size of the batch, if the first tensor of a site has the model's; else 0."""
     batch = _batch(bench)
     return batch if batch and _first_shape(call)[axis : axis + 1] == (batch,) else 0
-
-
-def _no_inputs(call: Call) -> CallInputs:
-    return CallInputs(call, (), (), ())
 
 
 def _enlarged(pair: Pair, names: tuple[str, ...], *, thorough: bool) -> Pair:
