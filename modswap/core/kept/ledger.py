@@ -85,7 +85,7 @@ def _fates(before: Collection[str], after: Collection[str], changes: Changes) ->
     remaining = [n for n in before if not changes.drops(n)]
     return _Fates(
         stays={n: n for n in remaining if n in after and n not in renamed},
-        moved={new: old for new, old in renamed.items() if new in after and old in before},
+        moved={new: old for old, new in renamed.items() if new in after and old in before},
         fresh=tuple(n for n in after if changes.covers(n)),
         dropped=tuple(n for n in before if changes.drops(n)),
     )

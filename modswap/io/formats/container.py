@@ -1,7 +1,7 @@
 """A checkpoint as it was read: its payload, and the slots in which its models are."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +11,14 @@ from torch import nn
 
 from modswap.core.errors import CheckpointError
 from modswap.io.pickled.names import key_text
+from modswap.io.pickled.walk import MAX_DEPTH, NamedValue, named_entries
 from modswap.io.recognise.model_places import COUNTER, KEYS, common_prefix
 
+<<<<<<< HEAD
+=======
 MAX_DEPTH = 32  # of containers inside containers that are searched for tensors
 
+>>>>>>> main
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -193,8 +197,10 @@ def _versions(metadata: Mapping[str, Any], new: Mapping[str, Any]) -> Any:
     return OrderedDict((path, value) for path, value in metadata.items() if path in folders)
 
 
-def named_tensors(payload: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def named_tensors(payload: Any) -> Iterator[tuple[str, Any]]:
     """Yield every tensor inside a payload under a dotted name, shared ones under each name."""
+<<<<<<< HEAD
+=======
     if isinstance(payload, torch.Tensor):
         yield prefix.removesuffix("."), payload
         return
@@ -206,9 +212,17 @@ def named_tensors(payload: Any, prefix: str = "", depth: int = 0) -> Iterator[tu
     if depth < MAX_DEPTH:
         for key, value in _items(payload):
             yield from named_tensors(value, f"{prefix}{key_text(key)}.", depth + 1)
+>>>>>>> main
 
+    def enter(value: NamedValue) -> bool:
+        closed = isinstance(value.value, (torch.Tensor, nn.Module))
+        return value.depth < MAX_DEPTH and not closed
 
-def _items(payload: Any) -> Iterable[tuple[Any, Any]]:
-    if isinstance(payload, Mapping):
-        return payload.items()
-    return enumerate(payload) if isinstance(payload, (list, tuple)) else ()
+    for name, value, *_ in named_entries(payload, enter):
+        if isinstance(value, torch.Tensor):
+            yield name, value
+        elif isinstance(value, nn.Module):
+            held: dict[str, Any] = dict(value.named_parameters(remove_duplicate=False))
+            held.update(value.named_buffers(remove_duplicate=False))
+            prefix = f"{name}." if name else ""
+            yield from ((f"{prefix}{inner}", tensor) for inner, tensor in held.items())

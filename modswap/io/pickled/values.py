@@ -16,7 +16,7 @@ _DTYPE_BYTES = {
 
 def mapping(value: Any) -> Mapping[Any, Any] | None:
     """Return the entries of a dictionary or an ordered dictionary; None for other values."""
-    if isinstance(value, dict):
+    if isinstance(value, (dict, Mapping)):  # the first is quicker to check
         return value
     if isinstance(value, Instance) and str(value.what) == "collections.OrderedDict":
         try:

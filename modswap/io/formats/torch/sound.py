@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modswap.io.pickled.names import key_text
+from modswap.io.pickled.walk import entries
 from modswap.io.recognise.look import Look
 
 # a file may hold any attributes of a module; torch checks none of them
@@ -46,14 +47,10 @@ def _modules(payload: Any) -> Iterator[tuple[str, nn.Module]]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        below: Any = ()
+        below: Any = entries(value)
         if isinstance(value, nn.Module):
             yield path, value
             below = vars(value)["_modules"].items()
-        elif isinstance(value, Mapping):
-            below = value.items()
-        elif isinstance(value, (list, tuple)):
-            below = enumerate(value)
         stack += [
             (f"{path}.{key_text(key)}" if path else key_text(key), item) for key, item in below
         ]
