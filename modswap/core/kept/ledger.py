@@ -16,7 +16,7 @@ class Changes:
 
     Args:
         prefixes: Beginnings of names, each ending in a dot, that belong to swapped modules.
-        renamed: Names that become others, such as those of an optimizer's state.
+        renamed: New names of tensors by their old ones, such as those of an optimizer's state.
         gone: Further names that are there no longer.
     """
 

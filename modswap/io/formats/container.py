@@ -14,11 +14,6 @@ from modswap.io.pickled.names import key_text
 from modswap.io.pickled.walk import MAX_DEPTH, NamedValue, named_entries
 from modswap.io.recognise.model_places import COUNTER, KEYS, common_prefix
 
-<<<<<<< HEAD
-=======
-MAX_DEPTH = 32  # of containers inside containers that are searched for tensors
-
->>>>>>> main
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -199,20 +194,6 @@ def _versions(metadata: Mapping[str, Any], new: Mapping[str, Any]) -> Any:
 
 def named_tensors(payload: Any) -> Iterator[tuple[str, Any]]:
     """Yield every tensor inside a payload under a dotted name, shared ones under each name."""
-<<<<<<< HEAD
-=======
-    if isinstance(payload, torch.Tensor):
-        yield prefix.removesuffix("."), payload
-        return
-    if isinstance(payload, nn.Module):
-        held: dict[str, Any] = dict(payload.named_parameters(remove_duplicate=False))
-        held.update(payload.named_buffers(remove_duplicate=False))
-        yield from ((f"{prefix}{name}", tensor) for name, tensor in held.items())
-        return
-    if depth < MAX_DEPTH:
-        for key, value in _items(payload):
-            yield from named_tensors(value, f"{prefix}{key_text(key)}.", depth + 1)
->>>>>>> main
 
     def enter(value: NamedValue) -> bool:
         closed = isinstance(value.value, (torch.Tensor, nn.Module))

@@ -8,7 +8,7 @@ from modswap.core.kept.outcome import Amount, Ledger
 
 BEFORE = {"stem.w": "a", "gate.w": "b", "head.w": "c", "state.2": "d", "state.1": "e"}
 AFTER = {"stem.w": "a", "gate.u": "x", "head.w": "c", "state.1": "d"}
-CHANGES = Changes(("gate.",), renamed={"state.1": "state.2"}, gone={"state.1"})
+CHANGES = Changes(("gate.",), renamed={"state.2": "state.1"}, gone={"state.1"})
 
 
 def found(after: dict[str, str], changes: Changes = CHANGES) -> Ledger:

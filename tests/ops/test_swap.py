@@ -1,0 +1,83 @@
+"""A swap in memory: prepared, verified, undone if the block raises.
+
+Covers: outcomes.
+"""
+
+import pytest
+import torch
+from torch import nn
+
+from modswap.core.errors import InputError, UsageError
+from modswap.core.progress import silent
+from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.outcomes import count_params, failure, site_outcomes
+from modswap.ops.swap import apply_recipe, prepare, verified
+from tests.models import GatedNet
+
+RULE = "replace: [{match: space_attention, with: SEBlock}]"
+SHAPED = f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\n{RULE}\n"
+
+
+def test_preparing_leaves_the_model_as_it_is() -> None:
+    model = GatedNet()
+    before = list(model.named_modules())
+
+    prepared = prepare(model, parse_recipe(SHAPED, "swap.yaml", "."))
+
+    assert list(model.named_modules()) == before
+    assert [paths for paths, _ in prepared.placements] == [("space_attention",)]
+
+
+def test_swap_that_holds_stays_and_gives_the_old_modules() -> None:
+    model = GatedNet()
+    old = model.space_attention
+    prepared = prepare(model, parse_recipe(SHAPED, "swap.yaml", "."))
+
+    with verified(model, prepared, silent) as standing:
+        assert standing.verdict.ok
+        assert standing.old == {"space_attention": old}
+
+    assert type(model.space_attention).__name__ == "SEBlock"
+    (site,) = site_outcomes(prepared)
+    assert site.old_class == "torch.nn.modules.container.Sequential"
+    assert site.new_class.endswith(".SEBlock")
+    assert site.new_params == count_params(model.space_attention)
+
+
+def test_model_without_an_input_asks_for_one() -> None:
+    with pytest.raises(UsageError, match="there is no dummy input"):
+        prepare(GatedNet(), parse_recipe(f"version: 1\n{RULE}\n", "swap.yaml", "."))
+
+
+@pytest.mark.parametrize("unreal", [True, False])
+def test_input_that_the_model_refuses_names_the_module(unreal: bool) -> None:
+    recipe = parse_recipe(SHAPED.replace("1, 3,", "1, 4,"), "swap.yaml", ".")
+
+    with pytest.raises(InputError, match=r"refuses the dummy input \(1, 4, 28, 28\).* in 'stem'"):
+        prepare(GatedNet(), recipe, unreal=unreal)
+
+
+class Broken(nn.Module):
+    """A module that changes the size of its map."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., :1]
+
+
+def test_verdict_that_does_not_hold_becomes_one_error_with_its_path() -> None:
+    model = GatedNet()
+    prepared = prepare(model, parse_recipe(SHAPED, "swap.yaml", "."))
+    prepared.built[0].module.forward = Broken().forward
+
+    with verified(model, prepared, silent) as standing:
+        error = failure(standing.verdict)
+
+    assert not standing.verdict.ok
+    assert error.where == "space_attention"
+
+
+def test_recipe_gives_a_fresh_model_its_structure() -> None:
+    model = GatedNet()
+
+    assert apply_recipe(model, parse_recipe(SHAPED, "swap.yaml", ".")) is model
+    assert type(model.space_attention).__name__ == "SEBlock"
