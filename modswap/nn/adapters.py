@@ -1,4 +1,4 @@
-"""What goes around a new module whose layout, inputs or output are not those of its site."""
+"""The adapter between a site and a new module of another layout, other inputs or output."""
 
 from math import isqrt
 from typing import Any
@@ -10,13 +10,15 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from modswap.core.decided.blueprint import Adaptation
 from modswap.core.seen.site import Layout
 from modswap.nn.fit.inputs import is_request
+from modswap.nn.kernels.maps import order_of
+from modswap.nn.kernels.tracing import traced
 
 TO_NCHW = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
 FROM_NCHW = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 2, 3, 1)}
 
 
 class SiteAdapter(nn.Module):
-    """Give a module its site's map in the layout it takes, and the site what it gave before.
+    """Convert a site's map to the layout of a new module, and its output to the site's.
 
     Shape:
         Input as the site's `layout`: (N, C, H, W), (N, H, W, C) or (N, L, C) with L = H x W; the
@@ -25,16 +27,16 @@ class SiteAdapter(nn.Module):
 
     Args:
         module: The new module.
-        layout: How the site's map lies; None: no matter.
-        wants: How the module takes and gives it; None: no matter.
-        ignores: Names, or positions as text, of inputs that the module is not given.
+        layout: Layout of the site's map; None: not converted.
+        wants: Layout of the module's input and output; None: not converted.
+        ignores: Names, or positions as text, of inputs that the module does not take.
         adaptation: A projection, pooling or tuple around the output.
         repeats: Names, or positions as text, of inputs that are the map's very tensor, as key and
-            value of self-attention are; the module is not given them.
+            value of self-attention are; the module does not take them.
 
     Raises:
         ValueError: If only one of `layout` and `wants` is None; in the forward pass, if tokens make
-            no map, an ignored input says something, or a repeated one is another tensor.
+            no map, an ignored input carries a value, or a repeated input is another tensor.
     """
 
     repeats: tuple[str, ...] = ()  # of adapters that were pickled before there were any
@@ -66,7 +68,7 @@ class SiteAdapter(nn.Module):
             self.project = nn.Conv2d(added.in_channels, added.out_channels, 1)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the site gave: a tensor, or a tuple of one and None."""
+        """Return the site's output: a tensor, or a tuple of a tensor and None."""
         named = {**{str(position): value for position, value in enumerate(args)}, **kwargs}
         given = [name for name, value in named.items() if isinstance(value, torch.Tensor)]
         carrier = next((name for name in given if name not in self.repeats), None)
@@ -123,13 +125,13 @@ class SiteAdapter(nn.Module):
         return {name: value for name, value in named.items() if name not in self.ignores}
 
     def _converted(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return a map of the site's layout in the one that the module takes."""
+        """Return a map of the site's layout in the module's layout."""
         if self.layout is None or self.wants is None or self.layout == self.wants:
             return x
         return _from_nchw(_to_nchw(x, self.layout, size), self.wants).contiguous()
 
     def _restored(self, y: torch.Tensor, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return the module's output as the site gave it, lying in memory as `x` does."""
+        """Return the module's output in the site's layout, in the memory format of `x`."""
         changed = self.project is not None or self.stride != (1, 1)
         if self.layout is None or self.wants is None or (self.layout == self.wants and not changed):
             return y
@@ -142,13 +144,12 @@ class SiteAdapter(nn.Module):
         if self.project is not None:
             y = self.project(y)
         y = _from_nchw(y, self.layout)
-        if y.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            same = y.contiguous(memory_format=torch.channels_last)
-            return same if not x.is_contiguous() else y.contiguous()
+        if y.ndim == 4 and x.ndim == 4:
+            return y.contiguous(memory_format=order_of(x))
         return y.contiguous()
 
     def extra_repr(self) -> str:
-        """Return what the submodules do not show."""
+        """Return the arguments that the submodules do not show."""
         parts = [f"layout={self.layout!r}, wants={self.wants!r}"]
         parts += [f"ignores={self.ignores}"] if self.ignores else []
         parts += [f"repeats={self.repeats}"] if self.repeats else []
@@ -170,7 +171,7 @@ def _from_nchw(x: torch.Tensor, layout: Layout) -> torch.Tensor:
 
 
 def _numbers(value: Any) -> list[int]:
-    """Return a whole number, or the pair of them that a tuple holds."""
+    """Return a whole number, or the two whole numbers of a pair, as a list."""
     if isinstance(value, int) and not isinstance(value, bool):
         return [value]
     if isinstance(value, torch.SymInt) or _is_traced_size(value):
@@ -183,12 +184,11 @@ def _numbers(value: Any) -> list[int]:
 
 def _is_traced_size(value: Any) -> bool:
     """Return whether a value is a number to a model that `torch.jit.trace` runs."""
-    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch's stubs forget it
-    return traced and isinstance(value, torch.Tensor) and value.ndim == 0
+    return traced() and isinstance(value, torch.Tensor) and value.ndim == 0
 
 
 def _root(size: Any) -> Any:
-    """Return the whole part of a square root; of other numbers of tokens, too, in a graph."""
+    """Return the whole part of a square root, in a form that suits a graph."""
     # torch has no ONNX for a size's square root: a number there, so a graph for so many tokens
     if isinstance(size, torch.SymInt) and not torch.onnx.is_in_onnx_export():
         return torch.sym_int(torch.sym_sqrt(size))

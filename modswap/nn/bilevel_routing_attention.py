@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from modswap.nn.checks import check_choice
 from modswap.nn.kernels.half_precision import slow_autocast
 from modswap.nn.kernels.maps import ordered_as
 from modswap.nn.kernels.tracing import for_each, own_tensors, recorded
@@ -18,11 +19,11 @@ from modswap.nn.kernels.windows import (
     join_onto,
     split,
 )
-from modswap.nn.routed_attention import plain_shares, routed_attention
+from modswap.nn.routed_attention import Operands, plain_shares, routed_attention
 from modswap.nn.routed_attention.adaptive import adaptive_pool
 from modswap.nn.routed_attention.arguments import (
-    check_choice,
     check_numbers,
+    check_refactored,
     check_routing,
     check_sizes,
     depthwise,
@@ -40,31 +41,22 @@ from modswap.nn.routed_attention.values import with_value_map
 PARAM_ATTENTION_MODES = ("qkvo", "qkv")
 
 
-class _Operands(NamedTuple):
-    """What routed attention takes, in the order in which it takes it."""
-
-    q: torch.Tensor  # (N, P, h w, qk)
-    kv: torch.Tensor  # (N, P, K, qk + C)
-    indices: torch.Tensor  # (N, P, topk)
-    weights: torch.Tensor | None  # (N, P, topk)
-    key_mask: torch.Tensor | None  # (N, P, K)
-
-
 class _Attended(NamedTuple):
-    """A map (N, H, W, C), how its windows were routed, and what attention took if to be kept."""
+    """A map (N, H, W, C), the routing of its windows, and the operands if kept."""
 
     y: torch.Tensor
     routing: Routing
-    operands: _Operands | None
+    operands: Operands | None
 
 
 class BiLevelRoutingAttention(nn.Module):
-    """Let every pixel attend to the pixels of the few windows that matter to its own window.
+    """Attend every pixel to the pixels of the few windows that matter to its own window.
 
-    The map is cut into n_win x n_win windows. The means of queries and keys over each window tell
-    which `topk` windows it is routed to; its pixels then attend to all pixels of those. A depthwise
-    convolution of the values is added before the output projection. Zhu, Wang, Ke, Zhang and Lau,
-    "BiFormer: Vision Transformer with Bi-Level Routing Attention", CVPR 2023, arXiv:2303.08810.
+    The map is cut into n_win x n_win windows. The means of queries and keys over each window
+    select the `topk` windows that it is routed to; its pixels then attend to all pixels of those.
+    A depthwise convolution of the values is added before the output projection. Zhu, Wang, Ke,
+    Zhang and Lau, "BiFormer: Vision Transformer with Bi-Level Routing Attention", CVPR 2023,
+    arXiv:2303.08810.
 
     Shape:
         Input (N, H, W, dim), output the same; (N, dim, H, W) with `layout="NCHW"`. Same dtype and
@@ -121,10 +113,10 @@ class BiLevelRoutingAttention(nn.Module):
         topk: int = 4,
         param_attention: str = "qkvo",
         param_routing: bool = False,  # noqa: FBT001, FBT002 - as published
-        diff_routing: bool = False,  # noqa: FBT001, FBT002
-        soft_routing: bool = False,  # noqa: FBT001, FBT002
+        diff_routing: bool = False,  # noqa: FBT001, FBT002 - as published
+        soft_routing: bool = False,  # noqa: FBT001, FBT002 - as published
         side_dwconv: int = 3,
-        auto_pad: bool = False,  # noqa: FBT001, FBT002
+        auto_pad: bool = False,  # noqa: FBT001, FBT002 - as published
         *,
         layout: Literal["NHWC", "NCHW"] = "NHWC",
         variant: Literal["original", "refactored"] = "original",
@@ -165,7 +157,7 @@ class BiLevelRoutingAttention(nn.Module):
             self.qkv = Projection(dim, qk_dim)
             self.wo = nn.Linear(dim, dim) if param_attention == "qkvo" else nn.Identity()
         else:
-            self._check_refactored()
+            check_refactored(self, dim)
             self.qkv_linear = nn.Conv2d(dim, 3 * dim, 1)
             self.output_linear = nn.Conv2d(dim, dim, 1)
         self.kv_down = pooling(kv_downsample_mode, kv_per_win, kv_downsample_ratio)
@@ -199,10 +191,10 @@ class BiLevelRoutingAttention(nn.Module):
     def _forward(
         self, x: torch.Tensor, *, return_routing: bool, ret_attn_mask: bool
     ) -> torch.Tensor | tuple[torch.Tensor, Routing] | tuple[torch.Tensor, ...]:
-        """Return what `forward` does, computed in the types that it is given."""
+        """Return the result of `forward`, computed in the types of the input."""
         # (N, H, W, C): a view, for cutting into windows copies anyway
         maps = x if self.layout == "NHWC" else x.permute(0, 2, 3, 1)
-        # the projection comes when all that led to its input is gone
+        # the projection runs when all that led to its input is freed
         if self.variant == "original":
             y, routing, operands = self._original(maps, keep=ret_attn_mask)
             y = self.wo(y)
@@ -212,7 +204,7 @@ class BiLevelRoutingAttention(nn.Module):
         y = self._laid_out(y, x)
         if operands is None:
             return (y, routing) if return_routing else y
-        shares = plain_shares(*operands, heads=self.num_heads, scale=self.scale)
+        shares = plain_shares(operands)
         if self.variant == "original":
             return y, routing.weights, routing.indices, shares
         return y, shares.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
@@ -234,7 +226,7 @@ class BiLevelRoutingAttention(nn.Module):
         if self.lepe is not None:
             kv, values = with_value_map(kv, self.qk_dim, n, n)
         operands = self._operands(q, kv, routing, valid)
-        out = routed_attention(*operands, heads=self.num_heads, scale=self.scale)
+        out = routed_attention(operands)
         out = out.unflatten(2, q.shape[2:4])  # (N, P, h, w, C)
         if values is None:
             y = cut_off(join(out, n, n), height, width)
@@ -264,7 +256,7 @@ class BiLevelRoutingAttention(nn.Module):
         q_mean, k_mean = self._means(pixels, q, kv, valid, self.qkv_linear)  # (N, P, C)
         routing: Routing = self.router(q_mean, k_mean, None)  # (N, P, topk)
         operands = self._operands(q, kv, routing, valid if self.mask_padding else None)
-        out = routed_attention(*operands, heads=self.num_heads, scale=self.scale)
+        out = routed_attention(operands)
         y = cut_off(join(out.unflatten(2, (h, w)), rows, columns), height, width)  # (N, H, W, C)
         if self.lepe is not None:
             y = y + self._local(qkv[..., 2 * C :])
@@ -305,11 +297,13 @@ class BiLevelRoutingAttention(nn.Module):
         kv: torch.Tensor,
         routing: Routing,
         valid: torch.Tensor | None,
-    ) -> _Operands:
-        """Return what routed attention takes: queries, fewer keys and values, routing, mask."""
+    ) -> Operands:
+        """Return the operands of routed attention, keys and values pooled."""
         kept, mask = self._pool(kv, valid)
         weights = routing.weights.to(kv.dtype) if self.soft_routing else None
-        return _Operands(q.flatten(2, 3), kept, routing.indices, weights, mask)
+        queries = q.flatten(2, 3)
+        heads, scale = self.num_heads, self.scale
+        return Operands(queries, kept, routing.indices, weights, mask, heads, scale)
 
     def _pool(
         self, kv: torch.Tensor, valid: torch.Tensor | None
@@ -344,51 +338,43 @@ class BiLevelRoutingAttention(nn.Module):
     def _local(self, x: torch.Tensor) -> torch.Tensor:
         """Return the depthwise convolution of values: (N, H, W, C) -> the same."""
         assert self.lepe is not None  # noqa: S101 - the callers ask
-        # channels lie last, which is how convolutions are fast
+        # convolutions are fast with the channels last
         y: torch.Tensor = self.lepe(x.permute(0, 3, 1, 2))
         return y.permute(0, 2, 3, 1)
 
     def _laid_out(self, y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """Return an NHWC map in the module's layout, lying in memory as the input does."""
+        """Return an NHWC map in the module's layout and the input's memory format."""
         if self.layout == "NHWC":
             return y.contiguous()
         return ordered_as(y.permute(0, 3, 1, 2), like)  # (N, C, H, W)
 
     def _check_input(self, x: torch.Tensor) -> None:
+        """Refuse an input of another shape.
+
+        Raises:
+            ValueError: If the rank, the channels or the sides do not fit.
+        """
         shape = tuple(x.shape)
         if len(shape) != 4:
             raise ValueError(f"expected a map of 4 axes, {self._axes()}, got {shape}")
         axis, other, name = (3, 1, "NCHW") if self.layout == "NHWC" else (1, 3, "NHWC")
         if shape[axis] != self.dim:
-            hint = (
-                f"; axis {other} is: is layout={name!r} meant?" if shape[other] == self.dim else ""
-            )
+            meant = f"; axis {other} is: is layout={name!r} meant?"
             raise ValueError(
                 f"expected {self._axes()}, got {shape}: axis {axis} has {shape[axis]} channels, "
-                f"dim is {self.dim}{hint}"
+                f"dim is {self.dim}{meant if shape[other] == self.dim else ''}"
             )
         height, width = shape[1:3] if self.layout == "NHWC" else shape[2:]
-        for side, size in (("height", height), ("width", width)):
-            if self.variant == "refactored" and size < self.n_win:
-                raise ValueError(f"{side} {size} is below n_win {self.n_win}")
-            if self.variant == "original" and not self.auto_pad and size % self.n_win:
-                how = "is below" if size < self.n_win else "is not a multiple of"
-                raise ValueError(f"{side} {size} {how} n_win {self.n_win}, and auto_pad is false")
+        self._check_side("height", height)
+        self._check_side("width", width)
 
-    def _check_refactored(self) -> None:
-        fixed = {
-            "qk_dim": self.dim,
-            "kv_downsample_mode": "identity",
-            "param_attention": "qkvo",
-            "param_routing": False,
-            "diff_routing": False,
-            "soft_routing": False,
-        }
-        for name, value in fixed.items():
-            if getattr(self, name) != value:
-                raise ValueError(
-                    f"variant 'refactored' has {name} {value!r} only, got {getattr(self, name)!r}"
-                )
+    def _check_side(self, name: str, size: int) -> None:
+        if self.variant == "refactored":
+            if size < self.n_win:
+                raise ValueError(f"{name} {size} is below n_win {self.n_win}")
+        elif not self.auto_pad and size % self.n_win:
+            how = "is below" if size < self.n_win else "is not a multiple of"
+            raise ValueError(f"{name} {size} {how} n_win {self.n_win}, and auto_pad is false")
 
     def _check_window(self, h: int, w: int) -> None:
         ratio = self.kv_downsample_ratio or 1
@@ -401,7 +387,7 @@ class BiLevelRoutingAttention(nn.Module):
         return f"(N, H, W, {self.dim})" if self.layout == "NHWC" else f"(N, {self.dim}, H, W)"
 
     def extra_repr(self) -> str:
-        """Return what the submodules do not show."""
+        """Return the arguments that the submodules do not show."""
         return (
             f"{self.dim}, num_heads={self.num_heads}, n_win={self.n_win}, topk={self.topk}, "
             f"auto_pad={self.auto_pad}, layout={self.layout!r}"

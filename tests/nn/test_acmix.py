@@ -125,7 +125,9 @@ def test_same_numbers_on_larger_maps(
 
 def test_chunks_of_images_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     module, reference = pair(6, 8)
-    monkeypatch.setattr(acmix_passes, "CHUNK", 2 * 22 * 8 * 9 * 7 * 3)  # two of five at a time
+    monkeypatch.setattr(
+        acmix_passes, "CHUNK_BYTES", 2 * 22 * 8 * 9 * 7 * 3
+    )  # two of five at a time
 
     compare(module, reference, torch.randn(5, 6, 9, 7, dtype=torch.float64))
 

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
 from modswap.nn import BiLevelRoutingAttention
-from modswap.nn.routed_attention import plain_attention, routed_attention
+from modswap.nn.routed_attention import Operands, plain_attention, routed_attention
 from modswap.nn.routed_attention.picking import picking_attention
 from modswap.nn.routed_attention.whole import attend_whole
 from tests.effort import examples
@@ -172,10 +172,8 @@ def test_masked_padding_changes_nothing_that_is_pooled_from_pixels(mode: str) ->
     assert torch.isfinite(x.grad).all()
 
 
-Operands = tuple[torch.Tensor, torch.Tensor, torch.Tensor, Any, Any]
-
-
 def operands(seed: int, *, weighted: bool, masked: bool, wide: bool, topk: int) -> Operands:
+    """Return operands of two heads."""
     torch.manual_seed(seed)
     N, P, L, K, c = 2, 5, 3, 4, 4
     C = 2 * c if wide else c
@@ -184,7 +182,7 @@ def operands(seed: int, *, weighted: bool, masked: bool, wide: bool, topk: int) 
     indices = torch.rand(N, P, P).topk(topk).indices
     weights = torch.rand(N, P, topk, dtype=torch.float64, requires_grad=True) if weighted else None
     mask = torch.rand(N, P, K) > 0.6 if masked else None
-    return q, kv, indices, weights, mask
+    return Operands(q, kv, indices, weights, mask, 2, 0.5)
 
 
 @pytest.mark.parametrize("topk", [1, 3, 5])
@@ -196,14 +194,13 @@ def test_every_way_gives_what_the_plain_way_gives(
     weighted: bool, masked: bool, wide: bool, topk: int, chunk: int, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("modswap.nn.routed_attention.chunks.CHUNK_BYTES", chunk)
-    q, kv, indices, weights, mask = operands(
-        7, weighted=weighted, masked=masked, wide=wide, topk=topk
-    )
+    given = operands(7, weighted=weighted, masked=masked, wide=wide, topk=topk)
+    q, kv, _, weights, *_ = given
     wanted = [t for t in (q, kv, weights) if t is not None]
     ways = [plain_attention, picking_attention, routed_attention]
-    results = [way(q, kv, indices, weights, mask, heads=2, scale=0.5) for way in ways]
+    results = [way(given) for way in ways]
     if weights is None:
-        results.append(attend_whole(q, kv, indices, mask, heads=2, scale=0.5))
+        results.append(attend_whole(given))
     direction = torch.randn_like(results[0])
 
     plain, *others = [
@@ -217,14 +214,14 @@ def test_every_way_gives_what_the_plain_way_gives(
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gradients_are_those_of_finite_differences_once_and_twice(weighted: bool) -> None:
-    q, kv, indices, weights, _ = operands(3, weighted=weighted, masked=False, wide=False, topk=2)
+    q, kv, indices, weights, *_ = operands(3, weighted=weighted, masked=False, wide=False, topk=2)
     q, kv = (t[:1, :3, :2].detach().requires_grad_() for t in (q, kv))
     indices = indices[:1, :3].remainder(3)
-    weights = weights[:1, :3].detach().requires_grad_() if weighted else None
+    weights = None if weights is None else weights[:1, :3].detach().requires_grad_()
 
     def run(*given: torch.Tensor) -> torch.Tensor:
         weights = given[2] if weighted else None
-        return picking_attention(given[0], given[1], indices, weights, None, heads=2, scale=0.5)
+        return picking_attention(Operands(given[0], given[1], indices, weights, None, 2, 0.5))
 
     inputs = tuple(t for t in (q, kv, weights) if t is not None)
     assert torch.autograd.gradcheck(run, inputs)

@@ -39,7 +39,7 @@ class Conflict(NamedTuple):
 
 
 class Options(BaseModel):
-    """Base of a row's options; None stands for the value that is observed at the site."""
+    """Base of a row's options; the value None is replaced by the observation at the site."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()

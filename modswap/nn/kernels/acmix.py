@@ -10,12 +10,12 @@ from modswap.nn.kernels.local_attention import KERNEL, Geometry, attend, attend_
 from modswap.nn.kernels.maps import order_of, ordered_as
 from modswap.nn.kernels.tracing import recorded, transformed
 
-CHUNK = 8 << 20  # bytes of the maps of the images that are worked on together: those stay in cache
+CHUNK_BYTES = 8 << 20  # of the maps of the images that are computed together: they stay in cache
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class Terms(NamedTuple):
-    """What ACmix computes with, apart from its geometry.
+    """The tensors from which ACmix is computed.
 
     Args:
         x: The map, (N, in_planes, H, W).
@@ -35,8 +35,8 @@ class Terms(NamedTuple):
     rate: torch.Tensor
 
 
-class Kept(NamedTuple):
-    """What the backward pass needs of a chunk of images.
+class Saved(NamedTuple):
+    """The tensors of a chunk of images that the backward pass needs.
 
     Args:
         qkv: Queries, keys less their positions and values, (N, H, W, 3 * C).
@@ -52,11 +52,11 @@ class Kept(NamedTuple):
 
 
 def supported(tensors: tuple[torch.Tensor, ...]) -> bool:
-    """Return whether the tiles' kernel is there for these tensors, and they are plain ones."""
+    """Return whether the kernel of the tiles takes these tensors, and they are plain tensors."""
     return (
         not (torch.compiler.is_compiling() or recorded())
         and all(type(t) in {torch.Tensor, torch.nn.Parameter} for t in tensors)
-        # on tensors without data as well: what the tiles cost is foretold there
+        # on tensors without data as well: the cost of the tiles is predicted there
         and all(t.device.type in {"cpu", "meta"} for t in tensors)
         and all(t.dtype is tensors[0].dtype for t in tensors)
         and not transformed(*tensors)
@@ -77,8 +77,8 @@ def mix_plain(terms: Terms, geometry: Geometry) -> torch.Tensor:
     """Return ACmix's output by differentiable operations, windows unfolded.
 
     Args:
-        terms: What it is computed from.
-        geometry: What is attended to and convolved.
+        terms: The tensors.
+        geometry: Window of the attention and stride of both.
     """
     x, projection, bias, position, kernel, rate = terms
     N, _, H, W = x.shape
@@ -110,10 +110,10 @@ def _unfold(pixels: torch.Tensor, geometry: Geometry) -> torch.Tensor:
 
 
 def _chunks(terms: Terms) -> list[slice]:
-    """Return which images are worked on together."""
+    """Return the images that are computed together, as slices of the batch."""
     N, _, H, W = terms.x.shape
     size = (len(terms.projection) * 2 + terms.x.shape[1]) * H * W * terms.x.element_size()
-    step = max(1, CHUNK // max(1, size))
+    step = max(1, CHUNK_BYTES // max(1, size))
     return [slice(start, min(start + step, N)) for start in range(0, N, step)]
 
 
@@ -128,8 +128,8 @@ def mix(terms: Terms, geometry: Geometry) -> torch.Tensor:
     """Return ACmix's output, in tiles; keeps nothing for a backward pass.
 
     Args:
-        terms: What it is computed from.
-        geometry: What is attended to and convolved.
+        terms: The tensors.
+        geometry: Window of the attention and stride of both.
     """
     out = _empty_output(terms, geometry)
     for images in _chunks(terms):
@@ -137,8 +137,8 @@ def mix(terms: Terms, geometry: Geometry) -> torch.Tensor:
     return out
 
 
-def _mix_chunk(terms: Terms, geometry: Geometry, out: torch.Tensor, *, keep: bool) -> Kept:
-    """Write the output of some images, and return what its backward pass needs."""
+def _mix_chunk(terms: Terms, geometry: Geometry, out: torch.Tensor, *, keep: bool) -> Saved:
+    """Write the output of some images, and return the tensors that its backward pass needs."""
     x, projection, bias, position, kernel, rate = terms
     N, _, H, W = x.shape
     D, s = position.shape[1], geometry.stride
@@ -158,7 +158,7 @@ def _mix_chunk(terms: Terms, geometry: Geometry, out: torch.Tensor, *, keep: boo
     for into, pixels in zip(out, convolved, strict=True):
         # as matrices, for which there is a fast transposition
         into.flatten(1).copy_(pixels.flatten(0, 1).t())
-    return Kept(qkv, mixed, attended, logsumexp)
+    return Saved(qkv, mixed, attended, logsumexp)
 
 
 class Mix(torch.autograd.Function):
@@ -188,7 +188,7 @@ class Mix(torch.autograd.Function):
         zeros = [torch.zeros_like(term) for term in terms[1:]]
         results = Terms(torch.empty_like(terms.x), *zeros)
         for number, images in enumerate(_chunks(terms)):
-            part = Kept(*kept[4 * number : 4 * number + 4])
+            part = Saved(*kept[4 * number : 4 * number + 4])
             chunk = terms._replace(x=terms.x[images])
             into = results._replace(x=results.x[images])
             _chunk_backward(gradient[images], chunk, part, into, ctx.geometry)
@@ -208,7 +208,7 @@ def _open_gradients(
 
 
 def _chunk_backward(
-    gradient: torch.Tensor, terms: Terms, kept: Kept, into: Terms, geometry: Geometry
+    gradient: torch.Tensor, terms: Terms, kept: Saved, into: Terms, geometry: Geometry
 ) -> None:
     """Write the gradient of some images, and add to those of the other terms."""
     x, projection, _, _, kernel, rate = terms

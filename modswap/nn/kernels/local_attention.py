@@ -17,7 +17,7 @@ KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
 
 
 class Geometry(NamedTuple):
-    """What the attention and the convolution of ACmix look at.
+    """The windows of the attention and of the convolution of ACmix.
 
     Args:
         heads: Number of heads.
@@ -60,13 +60,13 @@ class Run(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The same number of columns, over and over.
+    """Groups of columns, equally wide and equally far apart.
 
     Args:
-        first: The first one.
-        width: How many.
-        step: Columns from there to the next such ones.
-        number: How often.
+        first: First column of the first group.
+        width: Columns of a group.
+        step: Columns from the start of a group to the start of the next.
+        number: Number of groups.
     """
 
     first: int
@@ -105,7 +105,7 @@ def multiplicity(length: int, geometry: Geometry) -> torch.Tensor:
 
 
 def covered(start: int, stop: int, length: int, geometry: Geometry) -> tuple[int, int]:
-    """Return first and last but one key that the queries from `start` to `stop` may meet."""
+    """Return the range of keys that the queries from `start` to `stop` may meet."""
     first = geometry.stride * start - geometry.padding
     last = geometry.stride * (stop - 1) + geometry.padding
     return max(0, first), min(length, last + 1)
@@ -121,7 +121,7 @@ def plan(
         height: Rows of the keys.
         width: Columns of the keys.
         head_dim: Channels of a head.
-        geometry: What is attended to.
+        geometry: The windows.
         dtype: Of the bias.
     """
     with torch.device("cpu"):
@@ -145,7 +145,7 @@ def _equal_parts(
     Args:
         met: How often each query meets each key along this side.
         size: Queries of a tile along this side.
-        geometry: What is attended to.
+        geometry: The windows.
     """
     step = size * geometry.stride
     parts: list[tuple[Columns, Columns, torch.Tensor]] = []
@@ -219,13 +219,13 @@ def _cut(pixels: torch.Tensor, columns: Columns) -> torch.Tensor:
 
 
 def _room(pixels: torch.Tensor, columns: Columns) -> torch.Tensor:
-    """Return where to write strips: into the map itself where they are one, else apart."""
+    """Return the tensor to write strips into: the map itself for a single strip, else a new one."""
     part = _strips(pixels, columns)
     return part[0] if columns.number == 1 else torch.empty_like(part).flatten(0, 1)
 
 
 def _put(pixels: torch.Tensor, columns: Columns, written: torch.Tensor) -> None:
-    """Write strips into their map, unless they are there."""
+    """Write strips into their map, unless they are in it already."""
     if columns.number > 1:
         part = _strips(pixels, columns)
         part.copy_(written.view(part.shape))
@@ -276,7 +276,7 @@ def attend(
         q: Queries, (N, H', W', heads, head_dim).
         k: Keys, (N, H, W, heads, head_dim).
         v: Values, likewise.
-        geometry: What is attended to.
+        geometry: The windows.
         keep: Whether the logsumexp is needed; it is not filled in otherwise.
     """
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
@@ -313,10 +313,10 @@ def attend_backward(
 
     Args:
         gradient: Gradient of the output.
-        inputs: What `attend` was given.
-        results: What `attend` returned.
-        gradients: Where they go, shaped as the inputs.
-        geometry: What is attended to.
+        inputs: The inputs of `attend`.
+        results: The results of `attend`.
+        gradients: Tensors that receive the gradients, shaped as the inputs.
+        geometry: The windows.
     """
     q, k, v = inputs
     dq, *others = gradients

@@ -1,22 +1,27 @@
-"""Telling when torch's tracers and function transforms are at work."""
+"""Detect torch's tracers and function transforms."""
 
 import torch
 
 
 def recorded() -> bool:
-    """Return whether what runs is written down once, for inputs of other sizes as well.
+    """Return whether torch records a graph that has to serve inputs of other sizes as well.
 
-    So it is by `torch.jit.trace`, `torch.export` and `torch.onnx.export`, not by `torch.compile`,
-    which writes it down anew.
+    `torch.jit.trace`, `torch.export` and `torch.onnx.export` do; `torch.compile` records a new
+    graph for other sizes.
     """
-    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch's stubs forget it
-    return traced or torch.compiler.is_exporting()
+    return traced() or torch.compiler.is_exporting()
+
+
+def traced() -> bool:
+    """Return whether `torch.jit.trace` runs."""
+    running: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch's stubs forget it
+    return running
 
 
 def own_tensors(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return parts of one tensor; while recorded, as tensors of their own.
+    """Return parts of a tensor; in a recorded graph, as tensors of their own.
 
-    A graph that flattens a part is held to how its sizes compared.
+    A graph that flattens a part is bound to the order of its sizes.
     """
     return tuple(part.contiguous() for part in parts) if recorded() else parts
 
@@ -24,15 +29,15 @@ def own_tensors(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def for_each(mask: torch.Tensor, number: int) -> torch.Tensor:
     """Return a mask for each of a number of samples: (P, K) -> (N, P, K).
 
-    A graph that flattens an expanded mask is held to a batch of several.
+    A graph that flattens an expanded mask is bound to a batch of several samples.
     """
     return mask.repeat(number, 1, 1) if recorded() else mask.expand(number, *mask.shape)
 
 
 def transformed(*tensors: torch.Tensor) -> bool:
-    """Return whether `torch.func.grad`, `vmap` and the like look at any of these tensors.
+    """Return whether `torch.func.grad`, `vmap` or the like transform any of these tensors.
 
-    They know torch's own operators, not ours.
+    They take torch's own operators, not ours.
     """
     if torch.compiler.is_compiling():
         return False

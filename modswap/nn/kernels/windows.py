@@ -1,4 +1,4 @@
-"""Cutting a map into windows and putting it together again."""
+"""Cut a map into windows, and join windows to a map."""
 
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
@@ -57,12 +57,12 @@ def in_place(windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 def inside(
     height: int, width: int, shape: tuple[int, int], rows: int, columns: int, like: torch.Tensor
 ) -> torch.Tensor:
-    """Return which pixels of the windows lie in a map that was filled up: (P, h, w), bool.
+    """Return the mask of windows' pixels that are no padding: (P, h, w), bool.
 
     Args:
-        height: Rows of pixels before it was filled up.
-        width: Columns likewise.
-        shape: Both, afterwards.
+        height: Rows of pixels before the padding.
+        width: Columns of pixels before the padding.
+        shape: Height and width after the padding.
         rows: Windows above one another.
         columns: Windows side by side.
         like: For the device.
@@ -74,19 +74,19 @@ def inside(
 
 
 def count_windows(size: int, side: int) -> int:
-    """Return how many windows of a side cover a size, written so that torch can simplify it."""
+    """Return the number of windows that cover a size, in a form that torch can simplify."""
     return (size + side - 1) // side
 
 
 def filled_up(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return an NHWC map with zeros below and to the right, up to a size."""
+    """Return an NHWC map padded with zeros at the bottom and the right to a size."""
     bottom, right = height - x.shape[1], width - x.shape[2]
     # a graph runs at sizes that need none and at those that do
     return F.pad(x, (0, 0, 0, right, 0, bottom)) if recorded() or bottom or right else x
 
 
 def cut_off(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return an NHWC map without what lies below and to the right of a size."""
+    """Return an NHWC map cropped at the bottom and the right to a size."""
     if not recorded():
         return x[:, :height, :width]
     # a graph is held to whether its slice was contiguous; what padding gives always is

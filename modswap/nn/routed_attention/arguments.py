@@ -1,6 +1,8 @@
-"""What the arguments of bi-level routing attention may be, and the layers that they ask for."""
+"""Checks of the arguments of bi-level routing attention, and the layers that they select."""
 
 from torch import nn
+
+from modswap.nn.checks import check_choice, check_divides, check_positive
 
 KV_DOWNSAMPLE_MODES = ("identity", "ada_avgpool", "ada_maxpool", "avgpool", "maxpool")
 
@@ -11,7 +13,7 @@ def depthwise(dim: int, side: int) -> nn.Conv2d:
 
 
 def pooling(mode: str, kv_per_win: int | None, ratio: int | None) -> nn.Module:
-    """Return what makes the keys and values of a window, (N, c, h, w), fewer.
+    """Return the pooling of the keys and values of a window, (N, c, h, w).
 
     Raises:
         ValueError: If there is no such mode, or its size is missing.
@@ -39,13 +41,8 @@ def check_sizes(*, dim: int, num_heads: int, n_win: int, qk_dim: int) -> None:
     Raises:
         ValueError: If there is one.
     """
-    sizes = {"dim": dim, "num_heads": num_heads, "n_win": n_win, "qk_dim": qk_dim}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-    for name in ("dim", "qk_dim"):
-        if sizes[name] % num_heads:
-            raise ValueError(f"{name} {sizes[name]} is not divisible by num_heads {num_heads}")
+    check_positive(dim=dim, num_heads=num_heads, n_win=n_win, qk_dim=qk_dim)
+    check_divides("num_heads", num_heads, dim=dim, qk_dim=qk_dim)
 
 
 def check_routing(topk: int, n_win: int, *, param_routing: bool, diff: bool, soft: bool) -> None:
@@ -77,11 +74,25 @@ def check_numbers(side_dwconv: int, qk_scale: float | None) -> None:
         raise ValueError("qk_scale must not be 0; None stands for qk_dim^-0.5")
 
 
-def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse what is none of the known values.
+def check_refactored(layer: nn.Module, dim: int) -> None:
+    """Refuse options that the authors' later class does not have.
+
+    Args:
+        layer: The attention, with its options as attributes.
+        dim: Channels of the map.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If there is one.
     """
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    fixed = {
+        "qk_dim": dim,
+        "kv_downsample_mode": "identity",
+        "param_attention": "qkvo",
+        "param_routing": False,
+        "diff_routing": False,
+        "soft_routing": False,
+    }
+    for name, value in fixed.items():
+        given = getattr(layer, name)
+        if given != value:
+            raise ValueError(f"variant 'refactored' has {name} {value!r} only, got {given!r}")

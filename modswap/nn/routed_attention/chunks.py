@@ -39,13 +39,13 @@ class Picker:
         self.buffer = kv.new_empty(self.step * self.topk, K, channels)
 
     def chunks(self) -> Iterator[tuple[slice, slice]]:
-        """Yield which windows, and which rows of what they pick, belong to each chunk."""
+        """Yield the windows of each chunk, and the rows that they pick."""
         for start in range(0, self.windows, self.step):
             end = min(start + self.step, self.windows)
             yield slice(start, end), slice(start * self.topk, end * self.topk)
 
     def pick(self, rows: slice) -> torch.Tensor:
-        """Return what was picked: (windows T, K, c + C), in the buffer."""
+        """Return picked rows: (windows T, K, c + C), in the buffer."""
         picked = self.buffer[: rows.stop - rows.start]
         return torch.index_select(self.source, 0, self.rows[rows], out=picked)
 
@@ -54,7 +54,7 @@ class Picker:
         return picked.view(-1, self.topk * self.keys, self.channels)
 
     def allowed(self, rows: slice) -> torch.Tensor | None:
-        """Return which picked keys take part: (windows, 1, 1, T K)."""
+        """Return the mask of picked keys that take part: (windows, 1, 1, T K)."""
         if self.mask is None:
             return None
         return self.mask.index_select(0, self.rows[rows]).view(-1, 1, 1, self.topk * self.keys)
@@ -108,7 +108,7 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one operation
     N, P, L, c = q.shape
     dq = q.new_empty(N * P, L, heads, c // heads)
     picker = Picker(kv, indices, weights, key_mask)
-    # rows are added to whole windows fastest where these lie as one
+    # rows are added to whole windows fastest where these are contiguous
     dkv = torch.zeros_like(picker.source, memory_format=torch.contiguous_format)
     dweights = q.new_empty(0 if weights is None else weights.numel())
     back = torch.empty_like(picker.buffer)  # (chunk T, K, c + C)
@@ -121,7 +121,7 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one operation
         k, v = (by_head(t, heads) for t in picker.shared_out(used).tensor_split([c], dim=-1))
         dy, some, y = (part[windows] for part in parts)
         dsome, dk, dv = _gradients(
-            dy, some, k, v, y, logs[windows], picker.allowed(rows), scale
+            dy, (some, k, v), (y, logs[windows]), picker.allowed(rows), scale
         )  # (windows, heads, L or T K, channels / heads)
         dq[windows] = dsome.transpose(1, 2)
         returned = back[: rows.stop - rows.start]
@@ -136,7 +136,7 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one operation
     return dq.view(q.shape), dkv.view(kv.shape), given
 
 
-# torch's own fused kernels for the CPU; private, so that they may be missing one day
+# torch's own fused kernels for the CPU; private, so that a later torch may lack them
 _FLASH = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 _FLASH_BACKWARD = getattr(
     torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None
@@ -146,7 +146,7 @@ _FLASH_BACKWARD = getattr(
 def _fused(q: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> bool:
     """Return whether the fused kernels take these."""
     known = _FLASH is not None and _FLASH_BACKWARD is not None
-    # what they cost is foretold on tensors without data
+    # their cost is predicted on tensors without data, of the meta device
     here = q.device.type in {"cpu", "meta"}
     return known and here and q.shape[3] == v.shape[3] and mask is None
 
@@ -180,17 +180,15 @@ def _shares(logits: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
     return (logits - lse.masked_fill(lse.isinf(), 0)[..., None]).exp()
 
 
-def _gradients(  # noqa: PLR0913, PLR0917 - the operands of one operation
+def _gradients(
     grad: torch.Tensor,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    out: torch.Tensor,
-    lse: torch.Tensor,
+    inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    results: tuple[torch.Tensor, torch.Tensor],
     mask: torch.Tensor | None,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the gradients of queries, keys and values, each of its operand's shape."""
+    (q, k, v), (out, lse) = inputs, results
     if _FLASH_BACKWARD is not None and _fused(q, v, mask):
         no_dropout, causal = 0.0, False
         dq, dk, dv = _FLASH_BACKWARD(grad, q, k, v, out, lse, no_dropout, causal, scale=scale)

@@ -7,23 +7,14 @@ from typing import Any
 import torch
 
 from modswap.nn.routed_attention import chunks, gpu
-from modswap.nn.routed_attention.plain import plain_attention
+from modswap.nn.routed_attention.plain import Operands, plain_attention
 
 Optional = torch.Tensor | None
 
 
-def picking_attention(  # noqa: PLR0913 - the operands of one operation
-    q: torch.Tensor,
-    kv: torch.Tensor,
-    indices: torch.Tensor,
-    weights: Optional,
-    key_mask: Optional,
-    *,
-    heads: int,
-    scale: float,
-) -> torch.Tensor:
-    """Return what `plain_attention` returns, in memory that grows with q and kv alone."""
-    out: torch.Tensor = _attend(q, kv, indices, weights, key_mask, heads, scale)[0]
+def picking_attention(operands: Operands) -> torch.Tensor:
+    """Return the result of `plain_attention`, in memory that grows with q and kv alone."""
+    out: torch.Tensor = _attend(*operands)[0]
     return out
 
 
@@ -117,9 +108,9 @@ def _gradients(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> tuple[Optional,
 def _differentiably(
     grad: torch.Tensor, tensors: list[Any], heads: int, scale: float
 ) -> Iterator[torch.Tensor]:
-    """Yield the gradients of q, kv and weights as what can be differentiated once more."""
+    """Yield the gradients of q, kv and weights, themselves differentiable."""
     q, kv, indices, weights, key_mask = tensors
-    out = plain_attention(q, kv, indices, weights, key_mask, heads=heads, scale=scale)
+    out = plain_attention(Operands(q, kv, indices, weights, key_mask, heads, scale))
     wanted = [t for t in (q, kv, weights) if t is not None]
     yield from torch.autograd.grad(
         out, wanted, grad, create_graph=True, allow_unused=True, materialize_grads=True

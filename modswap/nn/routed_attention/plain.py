@@ -1,65 +1,51 @@
-"""Routed attention as the paper writes it: the reference, and what an exported graph holds."""
+"""Routed attention as the paper writes it: the reference, and the steps of an exported graph."""
+
+from typing import NamedTuple
 
 import torch
 
 
-def plain_attention(  # noqa: PLR0913 - the operands of one operation
-    q: torch.Tensor,
-    kv: torch.Tensor,
-    indices: torch.Tensor,
-    weights: torch.Tensor | None = None,
-    key_mask: torch.Tensor | None = None,
-    *,
-    heads: int,
-    scale: float,
-) -> torch.Tensor:
-    """Return what the queries of each window gather from the windows that it is routed to.
+class Operands(NamedTuple):
+    """The operands of routed attention, for P windows of L queries and K keys.
 
-    Shape:
-        `q` (N, P, L, c), `kv` (N, P, K, c + C), `indices` and `weights` (N, P, T), `key_mask`
-        (N, P, K) -> (N, P, L, C), for P windows of L queries and K keys. Head i has the i-th part
-        of the c channels of queries and keys, and of the C channels of values. A query without any
-        key gets zeros.
+    Head i has the i-th part of the c channels of queries and keys, and of the C channels of values.
 
     Args:
-        q: Queries of each window.
-        kv: Keys and values of each window, side by side.
-        indices: The windows that each window is routed to.
-        weights: Factors of the routed keys and values; None for ones.
-        key_mask: Which keys take part; None for all.
+        q: Queries of each window, (N, P, L, c).
+        kv: Keys and values of each window, side by side, (N, P, K, c + C).
+        indices: The windows that each window is routed to, (N, P, T).
+        weights: Factors of the routed keys and values, (N, P, T); None for ones.
+        key_mask: True for keys that take part, (N, P, K); None for all.
         heads: Attention heads.
         scale: Factor of the logits.
     """
+
+    q: torch.Tensor
+    kv: torch.Tensor
+    indices: torch.Tensor
+    weights: torch.Tensor | None
+    key_mask: torch.Tensor | None
+    heads: int
+    scale: float
+
+
+def plain_attention(operands: Operands) -> torch.Tensor:
+    """Return the attention of each window to the windows that it is routed to, (N, P, L, C).
+
+    A query without any key gets zeros.
+    """
+    q, kv, indices, weights, _, heads, _ = operands
     v = _picked(kv[..., q.shape[3] :], indices, weights)  # (N P, T K, C)
-    shares = plain_shares(q, kv, indices, weights, key_mask, heads=heads, scale=scale)
-    out = shares @ by_head(v, heads)  # (N P, heads, L, C / heads)
+    out = plain_shares(operands) @ by_head(v, heads)  # (N P, heads, L, C / heads)
     return out.transpose(1, 2).reshape(*q.shape[:3], -1)
 
 
-def plain_shares(  # noqa: PLR0913 - the operands of one operation
-    q: torch.Tensor,
-    kv: torch.Tensor,
-    indices: torch.Tensor,
-    weights: torch.Tensor | None = None,
-    key_mask: torch.Tensor | None = None,
-    *,
-    heads: int,
-    scale: float,
-) -> torch.Tensor:
-    """Return the share that each routed key has in each query's output.
+def plain_shares(operands: Operands) -> torch.Tensor:
+    """Return the attention weight of each routed key for each query: (N P, heads, L, T K).
 
-    Shape:
-        As `plain_attention` -> (N P, heads, L, T K), the keys in the order of `indices`.
-
-    Args:
-        q: Queries of each window.
-        kv: Keys and values of each window, side by side.
-        indices: The windows that each window is routed to.
-        weights: Factors of the routed keys and values; None for ones.
-        key_mask: Which keys take part; None for all.
-        heads: Attention heads.
-        scale: Factor of the logits.
+    The keys come in the order of `indices`.
     """
+    q, kv, indices, weights, key_mask, heads, scale = operands
     k = _picked(kv[..., : q.shape[3]], indices, weights)  # (N P, T K, c)
     queries = by_head(q.flatten(0, 1), heads)  # (N P, heads, L, c / heads)
     logits = (queries * scale) @ by_head(k, heads).transpose(-1, -2)  # (N P, heads, L, T K)
@@ -73,7 +59,7 @@ def plain_shares(  # noqa: PLR0913 - the operands of one operation
 def _picked(
     x: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return what each window is routed to: (N, P, K, C) -> (N P, T K, C)."""
+    """Return the windows that each window is routed to: (N, P, K, C) -> (N P, T K, C)."""
     rows = among_all(indices).flatten()  # (N P T,)
     picked = x.flatten(0, 1).index_select(0, rows)  # (N P T, K, C)
     if weights is not None:

@@ -1,4 +1,4 @@
-"""Which windows each window is routed to, and what the routing is found from."""
+"""The routing of windows to windows, and the projections that it is computed from."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 
 class Routing(NamedTuple):
-    """Which windows each window attends to, the best first.
+    """The windows that each window attends to, the best first.
 
     Args:
         indices: Window numbers, row by row from the top left, (N, n_win², topk).

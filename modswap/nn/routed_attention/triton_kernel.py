@@ -18,8 +18,8 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """What all kernels of one call share, contiguous and of the types that they read."""
+class _Launch:
+    """The operands of all kernels of an attention, contiguous and of the types they read."""
 
     q: Tensor  # (R, Lq, heads * key_size)
     k: Tensor  # (S, Lk, heads * key_size)
@@ -31,7 +31,7 @@ class _Call:
     scale: float
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """Return weights and mask for a kernel, in place of a missing one what it will not read."""
+        """Return weights and mask for a kernel; unread indices replace a missing tensor."""
         weights = self.indices if self.weights is None else self.weights
         return weights, self.indices if self.key_mask is None else self.key_mask
 
@@ -40,7 +40,7 @@ class _Call:
         return self.scale, self.q.shape[1], self.k.shape[1], self.indices.shape[1]
 
     def tiles(self, queries: int, keys: int) -> dict[str, int]:
-        """Return what a kernel is compiled for, when it sees so many queries and keys in a row."""
+        """Return the constants for which a kernel is compiled, for numbers of queries and keys."""
         key_size, value_size = self.q.shape[2] // self.heads, self.v.shape[2] // self.heads
         wide = max(key_size, value_size) > 64
         most = 32 if self.q.dtype == torch.float32 else 64
@@ -62,17 +62,15 @@ def _power(length: int) -> int:
     return max(16, 1 << (length - 1).bit_length())
 
 
-def _prepare(  # noqa: PLR0913 - the operands of one attention
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    indices: Tensor,
+def _prepare(
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor],
     weights: Tensor | None,
     key_mask: Tensor | None,
     *,
     heads: int,
     scale: float,
-) -> _Call:
+) -> _Launch:
+    q, k, v, indices = tensors
     if q.dtype not in DTYPES or {k.dtype, v.dtype} != {q.dtype}:
         raise ValueError(
             f"q, k, v must be of one type of float32, float16 and bfloat16, "
@@ -85,7 +83,7 @@ def _prepare(  # noqa: PLR0913 - the operands of one attention
             f"a head may have {HEAD_LIMIT} channels at most, "
             f"got {q.shape[2] // heads} for keys and {v.shape[2] // heads} for values"
         )
-    return _Call(
+    return _Launch(
         q.contiguous(),
         k.contiguous(),
         v.contiguous(),
@@ -129,7 +127,7 @@ def forward(  # noqa: PLR0913 - the operands of one attention
         ValueError: If the types differ or are not float32, float16 or bfloat16, `heads` does not
             divide the channels, or a head has more than `HEAD_LIMIT` of them.
     """
-    call = _prepare(q, k, v, indices, weights, key_mask, heads=heads, scale=scale)
+    call = _prepare((q, k, v, indices), weights, key_mask, heads=heads, scale=scale)
     R, Lq, T, Lk = *q.shape[:2], indices.shape[1], k.shape[1]
     out = q.new_empty((R, Lq, v.shape[2]))
     lse = q.new_empty((R, heads, Lq), dtype=torch.float32)
@@ -183,7 +181,7 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one attention and its 
     """
     if needs_weights and weights is None:
         raise ValueError("the gradient of weights was asked for, and weights is None")
-    call = _prepare(q, k, v, indices, weights, key_mask, heads=heads, scale=scale)
+    call = _prepare((q, k, v, indices), weights, key_mask, heads=heads, scale=scale)
     grad_out = grad_out.to(q.dtype).contiguous()
     with torch.cuda.device_of(q):
         grad_q, delta = _query_grad(call, grad_out, out.contiguous(), lse)
@@ -193,7 +191,7 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one attention and its 
         return grad_q, grad_k, grad_v, _weight_grad(call, grad_out, lse, delta).to(weights.dtype)
 
 
-def _query_grad(call: _Call, grad_out: Tensor, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
+def _query_grad(call: _Launch, grad_out: Tensor, out: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradient of the queries, and sum(out * grad_out) of each head (R, heads, Lq)."""
     grad_q, delta = torch.empty_like(call.q), torch.empty_like(lse)
     if grad_q.numel():
@@ -208,7 +206,7 @@ def _query_grad(call: _Call, grad_out: Tensor, out: Tensor, lse: Tensor) -> tupl
     return grad_q, delta
 
 
-def _key_grad(call: _Call, grad_out: Tensor, lse: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+def _key_grad(call: _Launch, grad_out: Tensor, lse: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of the keys and the values."""
     grad_k, grad_v = torch.empty_like(call.k), torch.empty_like(call.v)
     if grad_k.numel():
@@ -224,7 +222,7 @@ def _key_grad(call: _Call, grad_out: Tensor, lse: Tensor, delta: Tensor) -> tupl
     return grad_k, grad_v
 
 
-def _weight_grad(call: _Call, grad_out: Tensor, lse: Tensor, delta: Tensor) -> Tensor:
+def _weight_grad(call: _Launch, grad_out: Tensor, lse: Tensor, delta: Tensor) -> Tensor:
     """Return the gradient of the weights, (R, T) float32."""
     R, T = call.indices.shape
     parts = lse.new_empty((R, T, call.heads))

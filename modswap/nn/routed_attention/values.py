@@ -25,11 +25,11 @@ def with_value_map(
         rows: Windows above one another.
         columns: Windows side by side.
     """
-    # a compiler sees to that itself
+    # a compiler does that itself
     if not kv.requires_grad or torch.compiler.is_compiling() or transformed(kv):
         return kv, join(kv[..., qk_dim:], rows, columns)
     both: tuple[torch.Tensor, torch.Tensor]
-    both = _WithValueMap.apply(kv, qk_dim, rows, columns)  # type: ignore[no-untyped-call]
+    both = _WithValueMap.apply(kv, qk_dim, rows, columns)  # type: ignore[no-untyped-call] # torch's own
     return both
 
 

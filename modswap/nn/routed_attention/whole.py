@@ -3,11 +3,11 @@
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.nn.routed_attention.plain import by_head
+from modswap.nn.routed_attention.plain import Operands, by_head
 
-FEWEST_QUERIES = 4  # windows of so few pixels are all overhead when they are picked
-MOST_KEYS = 256  # of all windows together, beyond which the mask costs more than the picking
-SHARE = 4  # at least one window in so many has to be routed to
+MAX_QUERIES = 4  # pixels of a window, for which picking is all overhead
+MAX_KEYS = 256  # of all windows together, beyond which the mask costs more than the picking
+MAX_WINDOWS_PER_ROUTE = 4  # windows for each window that is routed to
 
 
 def pays_off(q: torch.Tensor, kv: torch.Tensor, indices: torch.Tensor) -> bool:
@@ -15,20 +15,13 @@ def pays_off(q: torch.Tensor, kv: torch.Tensor, indices: torch.Tensor) -> bool:
     windows, topk = q.shape[1], indices.shape[2]
     if topk == windows:
         return True
-    few = q.shape[2] <= FEWEST_QUERIES and windows * kv.shape[2] <= MOST_KEYS
-    return few and windows <= SHARE * topk and not q.is_cuda
+    few = q.shape[2] <= MAX_QUERIES and windows * kv.shape[2] <= MAX_KEYS
+    return few and windows <= MAX_WINDOWS_PER_ROUTE * topk and not q.is_cuda
 
 
-def attend_whole(
-    q: torch.Tensor,
-    kv: torch.Tensor,
-    indices: torch.Tensor,
-    key_mask: torch.Tensor | None,
-    *,
-    heads: int,
-    scale: float,
-) -> torch.Tensor:
-    """Return what `plain_attention` returns, without weights of the routing."""
+def attend_whole(operands: Operands) -> torch.Tensor:
+    """Return the result of `plain_attention` for operands without routing weights."""
+    q, kv, indices, _, key_mask, heads, scale = operands
     N, P, L, c = q.shape
     K = kv.shape[2]
     k, v = kv[..., :c].flatten(1, 2), kv[..., c:].flatten(1, 2)  # (N, P K, c), (N, P K, C)
