@@ -1,4 +1,7 @@
-"""The package as a whole: its public names and tables, and the program.
+"""The package as a whole: its public names and tables.
+
+Covers: __init__.
+"""
 
 Covers: __main__.
 """
