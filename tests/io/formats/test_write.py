@@ -1,6 +1,6 @@
 """Files are written with all that was read, and an existing file is never damaged.
 
-Covers `writing`, `target`, `choice`, and `load` and `save` of torch and safetensors.
+Covers: writing, target, choice, torch.load, torch.save, safetensors.load, safetensors.save.
 """
 
 import errno

@@ -1,6 +1,6 @@
 """Folders of weights: read, swapped, written whole, refused where something is wrong.
 
-Covers `load`, `outline`, `rewrite` and `shards` of the folder.
+Covers: load, outline, rewrite, shards.
 """
 
 import json
