@@ -1,6 +1,6 @@
 """From a file to a working model, and every way in which that fails.
 
-Covers: load.model, load.factory, load.fill, load.allowed.
+Covers: reopen, load.model, load.factory, load.fill, load.allowed.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """What is read, what is refused, and that nothing is executed.
 
-Covers: reading, container, outline, survey.
+Covers: container, survey.
 """
 
 import io
@@ -264,7 +264,7 @@ def test_file_does_not_get_a_module_imported(tmp_path: Path, monkeypatch: Any) -
     (tmp_path / "canary_module.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     module = types.ModuleType("canary_module")
-    module.Net = type("Net", (nn.Module,), {"__module__": "canary_module"})  # type: ignore[attr-defined] # set from outside
+    module.Net = type("Net", (nn.Module,), {"__module__": "canary_module"})  # type: ignore[attr-defined] # set at run time
     sys.modules["canary_module"] = module
     file = saved(module.Net(), tmp_path)
     del sys.modules["canary_module"]

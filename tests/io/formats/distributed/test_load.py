@@ -1,6 +1,6 @@
 """Distributed checkpoints: saved by several ranks, swapped, loaded by others; hostile ones.
 
-Covers: metadata, outline, rewrite, optimizer_state.
+Covers: load, metadata, optimizer_state, outline, rewrite.
 """
 
 import pickle

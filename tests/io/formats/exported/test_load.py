@@ -1,6 +1,6 @@
 """Archives of torch.export: trusted or refused, swapped, exported again, run without modswap.
 
-Covers: agreement, graphs.
+Covers: load, agreement, graphs.
 """
 
 import os
@@ -159,7 +159,7 @@ def test_swapped_archive_runs_without_modswap(dynamic: bool, tmp_path: Path) -> 
     expected = whole(batch)
     got = torch.load(tmp_path / "y.pt", weights_only=True)  # noqa: TID251 - torch's own view
     assert torch.allclose(got, expected, atol=1e-5)
-    kept = torch.load(tmp_path / "kept.pt", weights_only=True)  # noqa: TID251 - as other programs read it
+    kept = torch.load(tmp_path / "kept.pt", weights_only=True)  # noqa: TID251 - torch itself reads the file
     for name, tensor in kept.items():
         assert torch.equal(tensor, model.state_dict()[name])
     assert kept
