@@ -124,17 +124,22 @@ class Verified:
 @contextmanager
 def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterator[Verified]:
     """Swap, run every case again and judge; the old modules come back if the block raises."""
-    cases, seed = prepared.cases, prepared.seed
     paths = [built.sites[0].path for built in prepared.built]
     sites = [site.path for built in prepared.built for site in built.sites]
     old = {path: module_at(model, path) for path in sites}
     with applied(model, prepared.placements):
         progress("verification pass")
-        after = tuple(trace(model, case, seed=seed, unreal=prepared.unreal) for case in cases)
-        if prepared.unreal and any(needs_values(one.cause) for one in after):
-            after = tuple(trace(model, case, seed=seed) for case in cases)
+        after = _again(model, prepared)
         before = [renamed(one.seen, prepared.built) for one in prepared.before]
         yield Verified(judge(before, [one.seen for one in after], paths), after, old)
+
+
+def _again(model: nn.Module, prepared: Prepared) -> tuple[Trace, ...]:
+    cases, seed, unreal = prepared.cases, prepared.seed, prepared.unreal
+    after = tuple(trace(model, case, seed=seed, unreal=unreal) for case in cases)
+    if unreal and any(needs_values(one.cause) for one in after):
+        return tuple(trace(model, case, seed=seed) for case in cases)
+    return after
 
 
 def renamed(seen: Pass, built: Sequence[Built]) -> Pass:

@@ -24,8 +24,8 @@ def check_calls(model: nn.Module, plan: Plan) -> tuple[str, ...]:
     paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
     sites = [site for step in plan.steps for site in step.sites]
     sites = [site for site in sites if is_stand_in(model.get_submodule(site.path))]
-    refused = [one for site in sites if (one := _refusal(site, paths, how.signed)) is not None]
-    if refused:
+    refusals = [_refusal(site, paths, how.signed) for site in sites]
+    if refused := list(filter(None, refusals)):
         raise together(refused)
     return tuple(
         f"the archive does not say how {site.path!r} is called: the new module is given its one "
@@ -36,12 +36,8 @@ def check_calls(model: nn.Module, plan: Plan) -> tuple[str, ...]:
 
 
 def _refusal(site: Site, paths: list[str], signed: Mapping[str, int]) -> ShapeError | None:
-    if (count := signed.get(site.path)) is not None:
-        more = next((call for call in site.calls if len(call.inputs) != count), None)
-        if more is None:
-            return None
-        what = f"its code was given {count} inputs, the graph hands it others besides: {more}"
-        return ShapeError(what, site.path, "swap in the eager model, and export that")
+    if site.path in signed:
+        return _handed_more(site, signed[site.path])
     fix = (
         "export the eager model again with "
         f"`preserve_module_call_signature=({site.path!r},)`, or swap in the eager model"
@@ -56,4 +52,13 @@ def _refusal(site: Site, paths: list[str], signed: Mapping[str, int]) -> ShapeEr
                 f"inputs, nor which constants: the graph has {call}"
             )
             return ShapeError(what, site.path, fix)
+    return None
+
+
+def _handed_more(site: Site, count: int) -> ShapeError | None:
+    """Return the error for a site to which the graph passes more than the inputs of its code."""
+    for call in site.calls:
+        if len(call.inputs) != count:
+            what = f"its code was given {count} inputs, the graph hands it others besides: {call}"
+            return ShapeError(what, site.path, "swap in the eager model, and export that")
     return None

@@ -183,8 +183,8 @@ def _not_passed_on(
     old: nn.Module, sites: Sequence[Site], ignores: Sequence[str]
 ) -> tuple[str, ...]:
     """Return a note on inputs that were None or false, and that no later call may set."""
-    given = [(name, value) for site in sites for call in site.calls for name, value in call.named]
-    was_off = {name for name, value in given if is_off(value)}
+    calls = (call for site in sites for call in site.calls)
+    was_off = {name for call in calls for name, value in call.named if is_off(value)}
     off = [name for name in ignores if name in was_off and not is_request(name)]
     if not off:
         return ()

@@ -18,7 +18,7 @@ from modswap.ops.run.leaves import map_leaves
 
 @dataclass(frozen=True, slots=True)
 class DummyCall:
-    """A call of the model, described: a `TensorInput` stands for each tensor."""
+    """A described call of the model, with a `TensorInput` in the place of a tensor."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]

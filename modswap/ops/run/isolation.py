@@ -50,18 +50,18 @@ def _held(model: nn.Module) -> list[tuple[Any, Any]]:
 
 def _refill(now: Any, then: dict[Any, Any] | list[Any] | set[Any]) -> None:
     """Give a container the items that it had; it is written to only if they differ."""
-    if isinstance(then, dict):
-        same = len(now) == len(then) and all(map(is_, now.values(), then.values()))
-        if same and now.keys() == then.keys():
-            return
-    elif isinstance(then, list):
-        if len(now) != len(then) or not all(map(is_, now, then)):
-            now[:] = then
+    items, earlier = _items(now), _items(then)
+    if len(items) == len(earlier) and all(map(is_, items, earlier)):
         return
-    elif now == then:
-        return
-    now.clear()
-    now.update(then)
+    if isinstance(then, list):
+        now[:] = then
+    else:
+        now.clear()
+        now.update(then)
+
+
+def _items(held: Any) -> list[Any]:
+    return [*held, *held.values()] if isinstance(held, dict) else list(held)
 
 
 def put_back(now: Mapping[str, torch.Tensor], was: Mapping[str, torch.Tensor]) -> None:

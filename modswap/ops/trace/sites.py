@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
 from torch import nn
@@ -22,18 +23,18 @@ def sites_of(model: nn.Module, traces: Sequence[Trace]) -> tuple[Site, ...]:
     paths: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         paths.setdefault(module, []).append(path)
+    del paths[model]
     calls = _joined(one.seen.by_path() for one in traces)
     same = _joined(one.same_tensor for one in traces)
-    clues = [clue for one in traces for clue in one.clues]
+    clues = list(chain.from_iterable(one.clues for one in traces))
     maps = [maps_of(one.seen.visits, one.clues) for one in traces]
     sites = []
     for module, (path, *aliases) in paths.items():
-        if path:
-            site = _site(path, module, tuple(aliases), tuple(calls.get(path, ())))
-            if (seen := site.input) is not None:
-                layout, reason = judge_layout(path, seen.shape, same.get(path, []), clues)
-                site = replace(site, layout=layout, layout_reason=reason)
-            sites.append(replace(site, grids=grids_of(site, maps)))
+        site = _site(path, module, tuple(aliases), tuple(calls.get(path, ())))
+        if (seen := site.input) is not None:
+            layout, reason = judge_layout(path, seen.shape, same.get(path, []), clues)
+            site = replace(site, layout=layout, layout_reason=reason)
+        sites.append(replace(site, grids=grids_of(site, maps)))
     return tuple(sites)
 
 
