@@ -129,6 +129,8 @@ def test_action_fails_with_the_command_and_annotates_the_line(project: Path) -> 
     assert "### ❌ modswap check lost.yaml" in (project.parent / "summary.md").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_action_writes_other_reports_to_a_file(project: Path) -> None:
     done = acted(project, "swap.yaml", "sarif", "--verbose  --allow nets.*")
 
@@ -141,6 +143,8 @@ def test_action_writes_other_reports_to_a_file(project: Path) -> None:
     assert summary == "modswap check holds, exit code 0, report in `modswap.sarif`\n\n"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_action_prints_a_table_too(project: Path) -> None:
     (project / "lost.yaml").write_text(LOST)
 
@@ -195,6 +199,8 @@ def precommit(folder: Path) -> Ran:
     return ran(command, folder, home)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_hook_checks_the_recipes_of_a_repository(hooked: Path) -> None:
     done = precommit(hooked)
 

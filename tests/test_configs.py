@@ -17,6 +17,7 @@ from modswap.ops.demo.network import build_network
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
+QUICK = {"detector_bra.yaml", "unetpp_bra.yaml", "vit_self_attention.yaml"}
 
 
 def commands_of(recipe: Path) -> list[list[str]]:
@@ -58,7 +59,14 @@ def test_recipe_runs_as_it_says(
     assert any(words[:2] == ["modswap", "replace"] for words in commands)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(file, marks=() if file.name in QUICK else (pytest.mark.slow, pytest.mark.ci))
+        for file in RECIPES
+    ],
+    ids=lambda f: f.name,
+)
 def test_recipe_swaps_without_an_alarm(
     recipe: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
