@@ -175,8 +175,7 @@ def _ends(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
 def _stepped(first: Size, probes: Mapping[Size, bool]) -> tuple[AxisRule, ...]:
     """Return for each axis the rule of the step between the sides that are taken."""
     steps = [step or FAR * side for step, side in zip(_gaps(first, probes), first, strict=True)]
-    pairs = zip(steps, first, strict=True)
-    return tuple(AxisRule(step, (side % step,)) for step, side in pairs)
+    return tuple(AxisRule(step, (side % step,)) for step, side in zip(steps, first, strict=True))
 
 
 def _gaps(first: Size, probes: Mapping[Size, bool]) -> list[int]:

@@ -233,9 +233,8 @@ def _tried(way: str, twin: Twin) -> Tried:
     _run(way, twin.model, twin.inputs, next(batches, first) if any(axes) else first, axes, tried)
     if any(axes) and first.name in tried.why:
         fixed = tuple(() for _ in shapes[0])
-        alike = [
-            each for each, shape in zip(twin.inputs, shapes, strict=True) if shape == shapes[0]
-        ]
+        pairs = zip(twin.inputs, shapes, strict=True)
+        alike = [each for each, shape in pairs if shape == shapes[0]]
         _run(way, twin.model, alike, first, fixed, tried)
     return tried
 

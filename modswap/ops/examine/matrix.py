@@ -26,14 +26,14 @@ def matrix(bench: Bench) -> Iterator[Finding]:
     with bench.original():
         before = [(case, _traced(bench, case)) for case in cases]
     runs: list[_Run] = []
-    left: list[str] = []
-    unknown: list[str] = []
+    refused: dict[bool, list[str]] = {False: [], True: []}  # by whether it needs values
     for case, old in before:
         if old.cause is None:
             runs.append(_Run(case, old, _traced(bench, case)))
         else:
-            (unknown if needs_values(old.cause) else left).append(str(case.key))
+            refused[needs_values(old.cause)].append(str(case.key))
     keys = [str(run.case.key) for run in runs]
+    left, unknown = refused.values()
     data = {"cases": keys, "not run by the original": left, "unknown": unknown}
     yield from _compared(bench, runs, data)
     for keys, why in ((left, "does not run"), (unknown, "needs values to run, and has none,")):

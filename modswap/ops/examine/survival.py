@@ -20,7 +20,7 @@ from modswap.io.formats.writing import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.ops.examine.bench import Bench
-from modswap.ops.examine.reloading.host_notes import host_notes
+from modswap.ops.examine.reloading.host_notes import Host, host_notes
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.isolation import untouched
@@ -68,7 +68,7 @@ def survival(bench: Bench) -> Iterator[Finding]:
     outputs are compared with those in memory. In `check`, and for files that cannot be written
     again, a copy of the model is written instead.
     """
-    yield from host_notes(bench.model, bench.subject, bench.keys, _named_factory(bench))
+    yield from host_notes(Host(bench.model, bench.subject, bench.keys, _named_factory(bench)))
     if bench.thorough and bench.subject is not None:
         yield _reloaded(bench, bench.subject)
 

@@ -1,7 +1,7 @@
 """Count the cost of a model and of its swapped sites, on tensors without data."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -96,21 +96,23 @@ def _counted(
     """
     # batch norm, for one, refuses a single value in training mode
     modes = ("train", "eval") if gradients else (case.mode,)
-    *firsts, last = product((meta_values, fake_values), modes)
-    for stand_ins, mode in firsts:
+    *firsts, last = (
+        partial(_run, model, case.in_mode(mode), seed, watched or {}, values, gradients=gradients)
+        for values, mode in product((meta_values, fake_values), modes)
+    )
+    for run in firsts:
         try:
-            return _run(model, case.in_mode(mode), seed, watched, stand_ins, gradients=gradients)
+            return run()
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             del error
-    stand_ins, mode = last
-    return _run(model, case.in_mode(mode), seed, watched, stand_ins, gradients=gradients)
+    return last()
 
 
 def _run(
     model: nn.Module,
     case: Case,
     seed: int,
-    watched: Mapping[str, nn.Module] | None,
+    watched: Mapping[str, nn.Module],
     stand_ins: StandIns,
     *,
     gradients: bool,
@@ -124,8 +126,9 @@ def _run(
     ):
         # made without data: not even the input is allocated
         args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
-        _require_gradients(model, tensors, gradients=gradients)
-        with _recorded(calls, watched or {}):
+        if gradients:
+            _require_gradients(model, tensors)
+        with _recorded(calls, watched):
             return metered(model, tensors, args, kwargs, gradients=gradients), calls
 
 
@@ -158,12 +161,8 @@ def metered(
     return meter
 
 
-def _require_gradients(
-    model: nn.Module, tensors: Mapping[str, torch.Tensor], *, gradients: bool
-) -> None:
+def _require_gradients(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Make stand-ins require gradients where their parameters do; all of them if none does."""
-    if not gradients:
-        return
     named = dict(model.named_parameters(remove_duplicate=False))
     frozen = not any(parameter.requires_grad for parameter in named.values())
     for name, parameter in named.items():
@@ -175,19 +174,14 @@ def _require_gradients(
 def _recorded(calls: Calls, watched: Mapping[str, nn.Module]) -> Iterator[None]:
     """Record the arguments of modules in a block, shapes in place of tensors."""
 
-    def note(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        del module
+    def note(path: str, _: nn.Module, args: Any, kwargs: Any) -> None:
         calls.setdefault(path, []).append(tree_map(_emptied, (args, kwargs)))
 
-    handles = [
-        module.register_forward_pre_hook(partial(note, path), with_kwargs=True)
-        for path, module in watched.items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for path, module in watched.items():
+            hook = partial(note, path)
+            hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _emptied(leaf: Any) -> Any:
@@ -227,7 +221,8 @@ def _alone(
         return tensor.requires_grad_().clone()
 
     with untouched(module, training=False, unreal=True), meta_values(module, dtype) as (tensors, _):
-        _require_gradients(module, tensors, gradients=gradients)
+        if gradients:
+            _require_gradients(module, tensors)
         args, kwargs = tree_map(made, given)
         return metered(module, tensors, args, kwargs, gradients=gradients)
 

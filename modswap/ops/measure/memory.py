@@ -32,7 +32,7 @@ class Bound(NamedTuple):
 def bounds_of(job: Job, *, unreal: bool) -> tuple[Bound, ...]:
     """Return the bounds to the memory of the dummy passes of a job, the option first.
 
-    Where the passes are `unreal` they allocate nothing, and the machine does not matter.
+    The machine sets one too, unless the passes are `unreal`, which allocate nothing.
     """
     limit = job.recipe.verify.limits.max_memory
     given = (
@@ -100,10 +100,7 @@ def _beyond(
 
 
 def available(group: Path = GROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return the bytes of memory that a process may still take, or None if they are unknown.
-
-    They are the fewer of those free in the control group of the folder and in the whole system.
-    """
+    """Return the bytes free in a control group or the whole system, the fewer; None if unknown."""
     found = [nbytes for nbytes in (_free_in(group), _free_of(meminfo)) if nbytes is not None]
     return min(found, default=None)
 

@@ -24,12 +24,6 @@ def _sdpa(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     return int(sdpa_flop_count(query.shape, key.shape, value.shape))
 
 
-def _formulas() -> Mapping[Any, Callable[..., int]]:
-    """Return the operations of operators, by packet; torch leaves its own CPU attention out."""
-    flash = getattr(torch.ops.aten, _FLASH, None)
-    return flop_registry if flash is None else {**flop_registry, flash: _sdpa}
-
-
 _aten = torch.ops.aten
 _ELEMENTWISE = {
     *(_aten.relu.default, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default),
@@ -57,7 +51,8 @@ class Meter(TorchDispatchMode):
         self._sizes: dict[int, int] = {}
         self._held: set[int] = set()
         self._kinds: set[str] = set()
-        self._formulas = _formulas()
+        # by operator; torch leaves its own CPU attention out
+        self._formulas = {**flop_registry, getattr(torch.ops.aten, _FLASH, None): _sdpa}
 
     def hold(self, tensors: Iterable[torch.Tensor], *, saved: bool = True) -> None:
         """Count tensors that were there before, as activations if autograd keeps and `saved`."""

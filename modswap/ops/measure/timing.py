@@ -19,10 +19,7 @@ TIMEOUT_SECONDS = 3.0  # after which no further pass is timed
 
 
 def unread(model: nn.Module, *, unreal: bool) -> str:
-    """Return why no real pass is run over a model; empty if a pass may run.
-
-    Where the passes before were `unreal`, the model may be too large to be read.
-    """
+    """Return why no real pass, after `unreal` ones, is run over a model; empty if it may run."""
     held = {id(tensor): tensor for tensor in named_tensors(model).values()}
     if any(tensor.is_meta for tensor in held.values()):
         return "the weights were not read: `modswap replace` reads them"

@@ -71,21 +71,16 @@ def make_inputs(call: Call, names: tuple[str, ...]) -> CallInputs:
     Raises:
         UnfitError: If something in it is known by its class only.
     """
-    kwargs = tuple(name for name, _ in call.kwargs)
-    labelled = [
-        one
-        for name, value in zip((*names, *kwargs), call.inputs, strict=True)
-        for one in _labelled(name, value)
-    ]
-    firsts = call.firsts
+    names = (*names, *(name for name, _ in call.kwargs))
+    values = zip(names, call.inputs, strict=True)
+    labelled = [one for name, value in values for one in _labelled(name, value)]
     made = [_made(info, label) for label, info in labelled]
-    leaves = tuple(made[first] for first in firsts)
-    texts = [label for label, _ in labelled]
-    labels = tuple(
-        " = ".join(text for text, other in zip(texts, firsts, strict=True) if other == one)
-        for one in firsts
-    )
-    inputs = CallInputs(call, leaves, labels, firsts)
+    leaves = tuple(made[first] for first in call.firsts)
+    shared: dict[int, list[str]] = {}
+    for first, (label, _) in zip(call.firsts, labelled, strict=True):
+        shared.setdefault(first, []).append(label)
+    labels = tuple(" = ".join(shared[first]) for first in call.firsts)
+    inputs = CallInputs(call, leaves, labels, call.firsts)
     inputs.live(leaves)
     return inputs
 

@@ -40,7 +40,7 @@ def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
         readers = _Readers()
         with readers, readers.behind(new):
             call()
-        if readers.of_the_caller(given):
+        if _meet(readers.watched, _spans(given)):
             return "it is the model's own input, which whoever calls it may use again"
         if readers.found:
             return f"the model reads it again ({readers.found})"
@@ -85,24 +85,16 @@ class _Readers(TorchDispatchMode):
         self.found = ""
         self._kept: list[Any] = []  # else a later tensor may be given the place of one of them
         self._given: list[_Span] = []
-        self._watched: list[_Span] = []
-
-    def of_the_caller(self, value: Any) -> bool:
-        """Return whether the module was given a tensor that is in a value."""
-        return _meet(self._watched, _spans(value))
+        self.watched: list[_Span] = []  # of the inputs that the module was given
 
     @contextmanager
     def behind(self, module: nn.Module) -> Iterator[None]:
         """Watch the inputs of a module, from its end on, for the time of a block."""
-        handles = [
+        with (
             module.register_forward_pre_hook(self._before, with_kwargs=True),
             module.register_forward_hook(self._after),
-        ]
-        try:
+        ):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _before(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
         self._kept.append((args, kwargs))
@@ -116,9 +108,8 @@ class _Readers(TorchDispatchMode):
 
         return tree_map(copy, (args, kwargs))
 
-    def _after(self, _: nn.Module, args: Any, output: Any) -> None:
-        del args, output
-        self._watched += self._given
+    def _after(self, *_: Any) -> None:
+        self.watched += self._given
 
     def __torch_dispatch__(
         self,
@@ -128,8 +119,8 @@ class _Readers(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation, and note it if it reads a watched tensor."""
-        reads = self._watched and not self.found and not getattr(func, "is_view", False)
-        if reads and _meet(self._watched, _spans((args, kwargs))):
+        reads = self.watched and not self.found and not getattr(func, "is_view", False)
+        if reads and _meet(self.watched, _spans((args, kwargs))):
             self.found = str(func).removeprefix("aten.").partition(".")[0].rstrip("_")
         return func(*args, **(kwargs or {}))
 

@@ -23,6 +23,7 @@ KEPT_BYTES = 256 << 20  # weights of pairs that are kept; larger ones are made f
 PAIR_SEED, CHECK_SEED = 0, 1  # apart: a changed input must not be drawn as the first one was
 REPORTER = "finite"  # the examination that reports new modules that raise on real values
 RAISES = "on real values it raises, as the original does not"
+LONG = "it, and those before it, would take long; `--thorough` takes that time"
 RAISES_FIX = "shapes alone pass: run its forward on a random tensor to see why"
 
 
@@ -33,7 +34,7 @@ def pairs(bench: Bench) -> Iterator[Pair | NoPair]:
     for path, old, new in bench.sites:
         work += bounds.site_macs(sites[path], (old, new))
         if work > bounds.MAX_SITES_MACS and not bench.thorough:
-            yield _too_much_work(path)
+            yield NoPair(path, _reason(UnfitError(LONG), path))
         else:
             yield _kept(bench, path, partial(_site, bench, sites[path]))
 
@@ -80,11 +81,6 @@ def _reporter(bench: Bench, name: str, path: str) -> str:
     return firsts.setdefault(path, name)
 
 
-def _too_much_work(path: str) -> NoPair:
-    why = "it, and those before it, would take long; `--thorough` takes that time"
-    return NoPair(path, _reason(UnfitError(why), path))
-
-
 def _kept(bench: Bench, path: str, make: Callable[[], Pair]) -> Pair | NoPair:
     """Return the pair of a path; it is made if the bench does not keep it."""
     kept: dict[str, Pair | NoPair] = bench.shared.setdefault("pairs", {})
@@ -97,10 +93,8 @@ def _kept(bench: Bench, path: str, make: Callable[[], Pair]) -> Pair | NoPair:
             pair = NoPair(path, "it does not run on real values", str(error))
         except Exception as error:  # noqa: BLE001 - a module's own code may raise anything
             pair = NoPair(path, _reason(error, path))
-    held = (each for each in kept.values() if isinstance(each, Pair))
-    total = sum(bounds.weight_bytes(each.old, each.new) for each in held)
-    own = bounds.weight_bytes(pair.old, pair.new) if isinstance(pair, Pair) else 0
-    if total + own <= KEPT_BYTES:
+    held = [each for each in (*kept.values(), pair) if isinstance(each, Pair)]
+    if sum(bounds.weight_bytes(each.old, each.new) for each in held) <= KEPT_BYTES:
         kept[path] = pair
     return pair
 

@@ -50,13 +50,10 @@ def seen_from_before(pair: Pair) -> Leak | None:
 
 def seen_through_mask(pair: Pair) -> Leak | None:
     """Return a token that a mask hides from other outputs of the old module and not of the new."""
-    for row in _rows(pair):
-        if not any(leaf.shape[-1:] == (row.length,) for leaf in _masks(pair.inputs)):
-            continue
-        found = _seen_in_stripes(pair, row)
-        if found is not None:
-            return found
-    return None
+    lengths = {leaf.shape[-1:] for leaf in _masks(pair.inputs)}
+    rows = (row for row in _rows(pair) if (row.length,) in lengths)
+    found = (_seen_in_stripes(pair, row) for row in rows)
+    return next((leak for leak in found if leak is not None), None)
 
 
 def _seen_in_stripes(pair: Pair, row: Row) -> Leak | None:

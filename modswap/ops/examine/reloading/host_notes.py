@@ -19,7 +19,7 @@ class Host:
     model: nn.Module
     subject: Subject | None  # the file; None for a model in memory
     keys: Sequence[str]  # of the file's outermost mapping
-    factory: str = ""  # of files that hold weights without code; empty for none
+    factory: str  # of files that hold weights without code; empty for none
 
     @property
     def out(self) -> str:
@@ -46,18 +46,12 @@ class Host:
         return f"modswap.load({', '.join(given)})"
 
 
-def host_notes(
-    model: nn.Module, subject: Subject | None, keys: Sequence[str], factory: str = ""
-) -> Iterator[Finding]:
-    """Yield where the model's own library would build it without the swap, and how to keep it.
-
-    The arguments are those of `Host`.
-    """
-    host = Host(model, subject, keys, factory)
+def host_notes(host: Host) -> Iterator[Finding]:
+    """Yield where the model's own library would build it without the swap, and how to keep it."""
     for applies, note in NOTES:
         if applies(host):
             what, lines = note(host)
-            data = {"host": type(model).__module__.split(".")[0]}
+            data = {"host": type(host.model).__module__.split(".")[0]}
             yield Finding("survival", "", "passed", what, "\n".join(lines), data)
             return
 

@@ -56,8 +56,8 @@ class NoSweepError(Exception):
 def sweep(bench: Bench, budget: int | None = None) -> Sweep:
     """Return which sizes the swapped model and the original take.
 
-    The most informative sizes are tried first, until a rule is known or the budget is used: calls
-    of modules at all sizes but the first. None for as many as the bench allows.
+    The most informative sizes are tried first, until a rule is known or the budget of calls of
+    modules, at all sizes but the first, is used; None for as many as the bench allows.
 
     Raises:
         NoSweepError: If its input has no size to vary, it cannot run without data, or the model is
