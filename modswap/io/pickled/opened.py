@@ -1,6 +1,5 @@
 """Read a file of `torch.save` as data, with the places of its records."""
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.torch_zip_layout import Archive, read_archive
 from modswap.io.recognise.look import Look
 
-_COUNT = struct.Struct("<q")
+_COUNT_BYTES = 8
 PICKLE = "data.pkl"
 
 
@@ -89,12 +88,10 @@ def _records(
     with look.file.open("rb") as stream:
         for key in keys:
             stream.seek(start)
-            head = stream.read(_COUNT.size)
-            if len(head) < _COUNT.size:
-                raise look.error("it is cut short", "save or download it again")
-            nbytes = _COUNT.unpack(head)[0] * itemsizes.get(key, 1)
-            start += _COUNT.size
+            head = stream.read(_COUNT_BYTES)
+            nbytes = int.from_bytes(head, "little", signed=True) * itemsizes.get(key, 1)
+            start += _COUNT_BYTES
             if nbytes < 0 or start + nbytes > look.size:
-                raise look.error("it is cut short", "save or download it again")
+                raise look.error("it is cut short")
             yield f"{DATA}{key}", ByteRange(nbytes, look.file, start, name=f"storage {key}")
             start += nbytes
