@@ -40,6 +40,16 @@ class Swap:
         own = tuple(f"{place}{path}." for paths, _ in self.modules for path in paths)
         return (*own, *self.more)
 
+    @property
+    def weights(self) -> dict[str, Any]:
+        """Return the new modules' state, by the names that it has in the slot."""
+        return {
+            f"{self.slot.prefix}{path}.{name}": value
+            for paths, module in self.modules
+            for path in paths
+            for name, value in module.state_dict().items()
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Swaps:
@@ -52,6 +62,11 @@ class Swaps:
 
     slots: tuple[Swap, ...]
     parameters: Parameters
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Return the beginnings of the names of all tensors that are removed."""
+        return tuple(prefix for swap in self.slots for prefix in swap.prefixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +101,8 @@ class Format:
         name: As reports print it.
         recognise: Return whether a file is of this format, by its content.
         load: Read a file.
-        save: Write a payload to a file, with modswap's records and the file's own metadata.
+        save: Write a payload to a file, with modswap's records and the file's own metadata; None
+            where a checkpoint is only made from another one, by `rewrite`.
         outline: Return the module tree of a file read as data, without torch; None where only
             `load` knows it. A format without `outline` is always loaded.
         survey: Return the places, sites and sizes of a file read as data, without torch; raise
@@ -106,7 +122,7 @@ class Format:
     name: str
     recognise: Callable[[Look], bool]
     load: "Callable[[Look, Policy], Container]"
-    save: Callable[[Any, Path, Records, dict[str, str]], None]
+    save: Callable[[Any, Path, Records, dict[str, str]], None] | None = None
     outline: Callable[[Look], Tree | None] | None = None
     survey: "Callable[[Look], Survey] | None" = None
     rewrite: "Callable[[Container, Swaps, Policy], Rewriting] | None" = None

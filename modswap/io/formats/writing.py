@@ -44,6 +44,9 @@ def write(
     """
     refuse_target(container.file, out, force=force)
     row = target_format(container.format, out)
+    if row.save is None:
+        what = f"a checkpoint of the format {row.name!r} is only made from another, read as data"
+        raise CheckpointError(what, str(out), "name OUT.pt or OUT.safetensors")
     payload = refilled(container, values)
     if _weights_alone(container, row):
         payload = _weights(container.slots[0], values[0])

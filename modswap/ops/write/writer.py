@@ -76,7 +76,7 @@ class Writer:
     def _saved(self, outcome: Outcome, swaps: Swaps, prepared: Prepared) -> Outcome:
         """Write the model by its format's own writer, and compare what was written."""
         values = [self._value(slot, prepared) for slot in self.container.slots]
-        changes = Changes(tuple(prefix for swap in swaps.slots for prefix in swap.prefixes))
+        changes = Changes(swaps.prefixes)
         if self.job.out is None:
             return replace(outcome, ledger=self._expected(values, changes))
         self.progress(f"writing {self.job.out}")

@@ -130,12 +130,11 @@ def read_distributed(folder: Path) -> Distributed:
         metadata, names = _parsed(folder / METADATA)
         _screen(names, folder)
         state = _state(metadata, Name(f"{_CHECKPOINT}metadata", "Metadata"))
-        places = dict(_places(state["storage_data"]))
+        stored = _Stored(folder, dict(_places(state["storage_data"])))
         planner = state.get("planner_data")
         keys = planner if isinstance(planner, dict) else {}
-        files = _Files(folder)
         items = {
-            _text(name): _item(name, value, keys.get(name, (name,)), places, files)
+            _text(name): _item(name, value, keys.get(name, (name,)), stored)
             for name, value in _entries(state["state_dict_metadata"])
         }
     except (UnreadableError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
@@ -213,15 +212,30 @@ def _places(value: Any) -> Iterator[tuple[tuple[str, tuple[int, ...]], tuple[Ins
         yield (_text(state["fqn"]), _sides(offset) if offset is not None else ()), (index, info)
 
 
-class _Files:
-    """The files of a folder, with their sizes."""
+class _Stored:
+    """The places of all chunks, by name and offset, in the files of a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, places: Mapping[Any, tuple[Instance, Instance]]) -> None:
         self.folder = folder
+        self.places = places
         self.sizes: dict[str, int] = {}
 
-    def size(self, name: str) -> int:
-        """Return the size of a file that metadata name."""
+    def chunk(self, name: str, offsets: tuple[int, ...], sizes: tuple[int, ...]) -> Chunk:
+        """Return a part of a tensor; refuse one that is nowhere, or beyond the end of its file."""
+        found = self.places.get((name, offsets))
+        if found is None:
+            raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
+        info = _state(found[1], Name(f"{_CHECKPOINT}filesystem", "_StorageInfo"))
+        if info.get("transform_descriptors"):
+            raise UnreadableError(f"{name!r:.80} is compressed, or changed in another way")
+        file, start, nbytes = _text(info["relative_path"]), info["offset"], info["length"]
+        if type(start) is not int or type(nbytes) is not int or start < 0 or nbytes < 0:
+            raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
+        if start + nbytes > self._size(file):
+            raise UnreadableError(f"{name!r:.80} reaches beyond the end of {file!r}")
+        return Chunk(offsets, sizes, file, start, nbytes, found)
+
+    def _size(self, name: str) -> int:
         if name not in self.sizes:
             if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
                 raise UnreadableError(f"it names a file outside the folder: {name!r:.80}")
@@ -231,26 +245,17 @@ class _Files:
         return self.sizes[name]
 
 
-def _item(
-    name: str,
-    value: Any,
-    keys: Any,
-    places: Mapping[tuple[str, tuple[int, ...]], tuple[Instance, Instance]],
-    files: _Files,
-) -> Item:
+def _item(name: str, value: Any, keys: Any, stored: _Stored) -> Item:
     if not isinstance(keys, tuple) or not keys or any(type(k) not in {str, int} for k in keys):
         raise UnreadableError(f"it does not say where {name!r:.80} belongs")
     if _kind(value) == f"{_CHECKPOINT}metadata.BytesStorageMetadata":
-        return Item(name, keys, "", (), (_chunk(name, (), (), places, files),))
+        return Item(name, keys, "", (), (stored.chunk(name, (), ()),))
     state = _state(value, TENSOR)
     dtype, shape = _dtype(state["properties"], name), _sides(state["size"])
     if not isinstance(state["chunks"], list):
         raise UnreadableError(f"it does not say where {name!r:.80} lies")
     parts = [_state(chunk, CHUNK) for chunk in state["chunks"]]
-    chunks = tuple(
-        _chunk(name, _sides(part["offsets"]), _sides(part["sizes"]), places, files)
-        for part in parts
-    )
+    chunks = tuple(stored.chunk(name, _sides(p["offsets"]), _sides(p["sizes"])) for p in parts)
     _check_tiles(name, shape, chunks)
     return Item(name, keys, dtype, shape, chunks)
 
@@ -261,27 +266,6 @@ def _dtype(properties: Any, name: str) -> str:
     if not isinstance(found, Name) or found.attribute not in DTYPES:
         raise UnreadableError(f"it gives {name!r:.80} no dtype that is known")
     return found.attribute
-
-
-def _chunk(
-    name: str,
-    offsets: tuple[int, ...],
-    sizes: tuple[int, ...],
-    places: Mapping[tuple[str, tuple[int, ...]], tuple[Instance, Instance]],
-    files: _Files,
-) -> Chunk:
-    found = places.get((name, offsets))
-    if found is None:
-        raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
-    info = _state(found[1], Name(f"{_CHECKPOINT}filesystem", "_StorageInfo"))
-    if info.get("transform_descriptors"):
-        raise UnreadableError(f"{name!r:.80} is compressed, or changed in another way")
-    file, start, nbytes = _text(info["relative_path"]), info["offset"], info["length"]
-    if type(start) is not int or type(nbytes) is not int or start < 0 or nbytes < 0:
-        raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
-    if start + nbytes > files.size(file):
-        raise UnreadableError(f"{name!r:.80} reaches beyond the end of {file!r}")
-    return Chunk(offsets, sizes, file, start, nbytes, found)
 
 
 def _check_tiles(name: str, shape: tuple[int, ...], chunks: tuple[Chunk, ...]) -> None:

@@ -110,8 +110,7 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
     """
     del metadata
     program, extra = _program(payload)
-    own = {RECIPE: records.recipe, RECEIPT: records.receipt}
-    extra |= {name: text for name, text in own.items() if text}
+    extra |= records.named(RECIPE, RECEIPT)
     try:
         # through a stream: by name, torch would write the temporary name into the archive
         with file.open("wb") as stream, quiet():

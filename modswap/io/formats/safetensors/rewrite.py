@@ -146,18 +146,14 @@ class NamedRewriting:
             checksums: Passed over: the format has none, so all that is copied is compared.
         """
         del checksums
-        written = self._with(records)
+        kept = {n: text for n, text in self.header.metadata.items() if n not in {RECIPE, RECEIPT}}
+        metadata = kept | records.named(RECIPE, RECEIPT)
+        written = Header(self.header.tensors, dict(sorted(metadata.items())))
         sha256, copies = write_named(written, out)
         with out.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             found = _header(json.loads(stream.read(length)), 8 + length, out)
         return Rewritten(sha256, dict(marks(found, copies)))
-
-    def _with(self, records: Records) -> Header:
-        own = {RECIPE: records.recipe, RECEIPT: records.receipt}
-        metadata = {name: value for name, value in self.header.metadata.items() if name not in own}
-        metadata |= {name: value for name, value in own.items() if value}
-        return Header(self.header.tensors, dict(sorted(metadata.items())))
 
 
 def write_named(header: Header, out: Path) -> tuple[str, dict[int, ByteRange]]:

@@ -50,8 +50,7 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
         CheckpointError: If a tensor is of a kind that the format has no room for.
     """
     added, ties = pack(payload, {*metadata, *OTHER})
-    own = {RECIPE: records.recipe, RECEIPT: records.receipt}
-    written = {**metadata, **{name: text for name, text in own.items() if text}, **ties}
+    written = {**metadata, **records.named(RECIPE, RECEIPT), **ties}
     # the order that safetensors' own writer has: tensors that need the strictest alignment first
     ordered = sorted(added.items(), key=lambda item: (-ITEMS.get(item[1].dtype, 1), item[0]))
     tensors = {name: tensor.stored for name, tensor in ordered}
@@ -66,13 +65,7 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     """
     del policy
     (swap,) = swaps.slots
-    weights = {
-        f"{swap.slot.prefix}{path}.{name}": tensor
-        for paths, module in swap.modules
-        for path in paths
-        for name, tensor in module.state_dict().items()
-    }
-    added, ties = pack(weights, {*container.metadata, *OTHER})
+    added, ties = pack(swap.weights, {*container.metadata, *OTHER})
     return NamedRewriting(look_at(container.file), swap.prefixes, added, ties)
 
 

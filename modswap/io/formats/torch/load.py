@@ -4,7 +4,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Set
-from dataclasses import replace
 from pickle import UnpicklingError
 from typing import Any
 
@@ -35,17 +34,28 @@ _WHOLE_MODULE = re.compile(rb"\(X\x06\0\0\0module(?:q.|r....)c", re.DOTALL)
 _OPENING_BYTES = 1 << 20
 
 
-def load_zip(look: Look, policy: Policy) -> Container:
-    """Read a zip file of `torch.save`, its tensors mapped and not copied."""
-    payload = _read(look, policy, mmap=True)
-    container = _container("torch", payload, look, policy)
-    found = _records(look)
-    if found:
-        container = replace(container, recipe=found.get(RECIPE), receipt=found.get(RECEIPT))
-    return container
+def load(look: Look, policy: Policy) -> Container:
+    """Read a file of `torch.save`: a zip mapped and not copied, an older file into memory."""
+    payload = _read(look, policy, mmap=bool(look.names))
+    refuse_half_made(payload, look)
+    own = payload.get(OWN_KEY) if isinstance(payload, Mapping) else None
+    records = _records(look) if look.names else {}
+    if not records and isinstance(own, Mapping):
+        records = {RECIPE: own.get("recipe"), RECEIPT: own.get("receipt")}
+    slots = find_slots(payload, look.file)
+    trusted = (TRUSTED,) if policy.trust else ()
+    return Container(
+        format="torch" if look.names else "torch (legacy)",
+        file=look.file,
+        payload=payload,
+        slots=slots,
+        recipe=_text(records.get(RECIPE)),
+        receipt=_text(records.get(RECEIPT)),
+        notes=(*trusted, *passed_over(payload, slots)),
+    )
 
 
-def _records(look: Look) -> dict[str, str]:
+def _records(look: Look) -> dict[str, Any]:
     """Return modswap's records in a zip."""
     try:
         with zipfile.ZipFile(look.file) as archive:
@@ -58,28 +68,6 @@ def _records(look: Look) -> dict[str, str]:
     except (zipfile.BadZipFile, EOFError) as error:
         what = f"it is damaged: {error}"
         raise look.error(what, "save or download it again") from None
-
-
-def load_legacy(look: Look, policy: Policy) -> Container:
-    """Read a file of `torch.save` from before version 1.6, into memory."""
-    return _container("torch (legacy)", _read(look, policy, mmap=False), look, policy)
-
-
-def _container(name: str, payload: Any, look: Look, policy: Policy) -> Container:
-    refuse_half_made(payload, look)
-    own = payload.get(OWN_KEY) if isinstance(payload, Mapping) else None
-    records = own if isinstance(own, Mapping) else {}
-    slots = find_slots(payload, look.file)
-    trusted = (TRUSTED,) if policy.trust else ()
-    return Container(
-        format=name,
-        file=look.file,
-        payload=payload,
-        slots=slots,
-        recipe=_text(records.get("recipe")),
-        receipt=_text(records.get("receipt")),
-        notes=(*trusted, *passed_over(payload, slots)),
-    )
 
 
 def _text(value: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,9 @@ class ZipRewriting:
         """Return the records of the new zip, in order."""
         old = self.opened.archive.records
         inside = not is_module(self.payload) and not is_weights(self.payload)
-        own = {RECIPE: records.recipe, RECEIPT: records.receipt}
-        if inside and any(own.values()):
-            value = {"recipe": records.recipe, "receipt": records.receipt}
-            set_item(self.payload, OWN_KEY, value)
+        own = records.named(RECIPE, RECEIPT)
+        if inside and own:
+            set_item(self.payload, OWN_KEY, asdict(records))
             own = {}
         pickle, stored = write_pickle(self.payload, self.opened.protocol)
         storages = {f"{DATA}{n}": self._storages.find(each) for n, each in enumerate(stored)}
@@ -122,13 +122,12 @@ class ZipRewriting:
             for name, extent in old.items()
             if not name.startswith(DATA) and name not in (*_LEFT_OUT, RECIPE, RECEIPT)
         }
-        kept = {name: text for name, text in own.items() if text}
         return {
             PICKLE: in_memory(pickle, PICKLE),
             **{name: extent for name, extent in others.items() if name != "version"},
             **storages,
             **{name: extent for name, extent in others.items() if name == "version"},
-            **{name: in_memory(text.encode(), name) for name, text in kept.items()},
+            **{name: in_memory(text.encode(), name) for name, text in own.items()},
         }
 
 
