@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """New modules for one slot of a checkpoint.
+    """New modules for one slot of a checkpoint, each with its paths, in the dtype of the slot.
 
-    Args:
-        slot: The slot.
-        modules: Each module with its paths, in the dtype of the slot.
-        more: Beginnings of further tensor names to remove.
+    `more` holds beginnings of further tensor names to remove.
     """
 
     slot: "Slot"
@@ -53,12 +50,7 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Swaps:
-    """The new modules of every slot of a checkpoint.
-
-    Args:
-        slots: The new modules of each slot.
-        parameters: The model's parameters, before and after.
-    """
+    """The new modules of every slot, and the parameters of the model before and after."""
 
     slots: tuple[Swap, ...]
     parameters: Parameters
@@ -71,12 +63,9 @@ class Swaps:
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """A function that is imported when it is first called.
+    """A function `package.module:name` that is imported when it is first called.
 
     Reading and writing need torch; recognising and outlining do not, and the table serves both.
-
-    Args:
-        target: `package.module:function`.
     """
 
     target: str

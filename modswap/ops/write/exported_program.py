@@ -39,13 +39,7 @@ def write_archive(
 ) -> Outcome:
     """Export a swapped model, write it, read it again and compare; return the outcome.
 
-    Args:
-        job: The job; without `out` the model is exported and nothing is written.
-        loaded: The file, its model swapped.
-        before: Every tensor of the model as it was.
-        prepared: The swap.
-        records: The recipe and the receipt.
-        outcome: The outcome so far.
+    `before` holds every tensor of the model as it was. Without `out` nothing is written.
 
     Raises:
         ShapeError: If torch cannot export it as it was, or the written archive computes something

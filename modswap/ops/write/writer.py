@@ -35,11 +35,7 @@ from modswap.ops.write.rewrite import data_ledger, records_of, rewritten
 class Writer:
     """Write the file of a swap, made before the model is changed: its tensors are noted then.
 
-    Args:
-        job: The job.
-        loaded: The file, its model not swapped yet.
-        progress: Called with each step.
-        unread: Whether its weights are not to be read.
+    With `unread` the weights of the file are not to be read.
     """
 
     def __init__(self, job: Job, loaded: Loaded, progress: Progress, *, unread: bool) -> None:
@@ -106,16 +102,7 @@ class Writer:
         return records_of(self.job, prepared, self.container.file, self.loaded.receipt)
 
     def write_copy(self, folder: Path, outcome: Outcome, prepared: Prepared) -> Path:
-        """Write the swapped model into another folder, as `finish` does; return the file.
-
-        Args:
-            folder: The folder; the file's name is that of the target.
-            outcome: The outcome so far.
-            prepared: The swap.
-
-        Raises:
-            ModswapError: As `finish`.
-        """
+        """Write the swapped model into another folder, as `finish` does; return the file."""
         out = folder / (self.job.out or self.container.file).name
         other = copy.copy(self)
         other.job = replace(self.job, out=out)
@@ -248,12 +235,7 @@ def _left_behind(container: Container) -> tuple[str, ...]:
 
 
 def for_own_file(policy: Policy, prepared: Prepared) -> Policy:
-    """Return the policy with the classes of others that the user's recipe put in.
-
-    Args:
-        policy: The classes that a file may build.
-        prepared: The swap.
-    """
+    """Return the policy with the classes of others that the user's recipe put in."""
     modules = [
         module
         for built in prepared.built

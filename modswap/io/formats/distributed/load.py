@@ -34,9 +34,7 @@ from modswap.io.rewriting import Rewriting
 def load(look: Look, policy: Policy) -> Container:
     """Read the models of a folder of `torch.distributed.checkpoint`.
 
-    Args:
-        look: The folder.
-        policy: Its `most` bounds the weights that are read; of more, only the shapes are.
+    Of weights of more bytes than the policy's `most` only the shapes are read.
 
     Raises:
         CheckpointError: If it is damaged.
@@ -119,10 +117,6 @@ def _read(source: Distributed, slot: Slot, names: Mapping[str, str]) -> Slot:
 
 def read_tensor(source: Distributed, item: Item) -> torch.Tensor:
     """Return a tensor, put together from the parts that the ranks wrote.
-
-    Args:
-        source: The checkpoint.
-        item: Its entry.
 
     Raises:
         CheckpointError: If a part is damaged.

@@ -45,13 +45,8 @@ _AGAIN = "save it again where it was made"
 class Chunk:
     """A part of a tensor, or an object that is no tensor, as one rank wrote it.
 
-    Args:
-        offsets: Where in the tensor it begins.
-        sizes: Its sides.
-        file: The file that holds it, below the folder.
-        start: Where in the file it begins.
-        nbytes: Its bytes there.
-        index: Its entry in the metadata: the key, and the place.
+    `offsets` and `sizes` are its place in the tensor; `start` and `nbytes` its place in `file`,
+    which is below the folder. `index` is its entry in the metadata: the key, and the place.
     """
 
     offsets: tuple[int, ...]
@@ -66,12 +61,7 @@ class Chunk:
 class Item:
     """A tensor of a distributed checkpoint, or an object that is none.
 
-    Args:
-        name: Its dotted name.
-        keys: Keys from the outside to it.
-        dtype: As torch calls it; empty if it is no tensor.
-        shape: Its sides.
-        chunks: Where its parts lie.
+    `keys` lead from the outside to it; `dtype` is as torch calls it, and empty if it is no tensor.
     """
 
     name: str
@@ -93,13 +83,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Distributed:
-    """A distributed checkpoint.
-
-    Args:
-        folder: The folder.
-        items: Its tensors and objects, by name.
-        metadata: Its metadata, as data.
-    """
+    """A distributed checkpoint: its tensors and objects by name, and its metadata as data."""
 
     folder: Path
     items: Mapping[str, Item]
@@ -118,9 +102,6 @@ def is_distributed(look: Look) -> bool:
 
 def read_distributed(folder: Path) -> Distributed:
     """Return the items of a folder of `torch.distributed.checkpoint`; nothing in it is executed.
-
-    Args:
-        folder: The folder.
 
     Raises:
         CheckpointError: If its metadata are damaged, or disagree with its files.
@@ -157,11 +138,7 @@ def _parsed(file: Path) -> tuple[Instance, tuple[Name, ...]]:
 
 
 def _screen(names: tuple[Name, ...], folder: Path) -> None:
-    """Refuse metadata that name classes which do not belong in them.
-
-    Raises:
-        UnsafeError: If they do; nothing admits it, as nothing of the kind belongs there.
-    """
+    """Refuse metadata that name classes which do not belong in them; nothing admits these."""
     dtypes = {f"torch.{name}" for name in DTYPES}
     odd = [str(name) for name in names if str(name) not in _KNOWN | dtypes]
     if odd:

@@ -21,13 +21,10 @@ _SMALL = 1 << 20  # bytes of an object that is read
 
 @dataclass(slots=True)
 class OptimizerChanges:
-    """The changes to the optimizers of a checkpoint.
+    """The changes to the optimizers of a checkpoint, with a note for each.
 
-    Args:
-        gone: Names that go.
-        fresh: Moments of new parameters, and objects, in the place of others too.
-        prefixes: Beginnings of the names of new moments.
-        notes: A sentence for each optimizer.
+    Names that are `gone` may come again among the `fresh` items, which are moments of new
+    parameters, and objects; `prefixes` are beginnings of the names of new moments.
     """
 
     gone: list[str] = field(default_factory=list)
@@ -38,13 +35,10 @@ class OptimizerChanges:
 
 @dataclass(slots=True)
 class _Optimizer:
-    """An optimizer's entries.
+    """An optimizer's entries below the keys of its root, which are joined by dots to one if `flat`.
 
-    Args:
-        root: Keys down to it.
-        flat: Whether the keys below it are joined by dots to one.
-        state: Its items by parameter and key.
-        groups: Its settings: by the number of the group or by parameter, and key.
+    Its state is by parameter and key; its settings by the number of the group or by parameter, and
+    key.
     """
 
     root: Keys
@@ -68,10 +62,6 @@ def keep(source: Distributed, parameters: Parameters) -> OptimizerChanges:
     """Return the changes to the optimizers of a checkpoint when modules are swapped.
 
     An optimizer that cannot be assigned to the model's parameters is left out, with a note.
-
-    Args:
-        source: The checkpoint.
-        parameters: The model's parameters.
     """
     done = OptimizerChanges()
     for optimizer in _optimizers(source.items.values()):

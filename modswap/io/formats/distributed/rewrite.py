@@ -61,12 +61,7 @@ def fresh(keys: tuple[str | int, ...], value: Any) -> Fresh:
 class DistributedRewriting:
     """A distributed checkpoint that is to be written with other tensors in it.
 
-    Args:
-        source: The checkpoint as it is.
-        gone: Names that go.
-        fresh: The new items; a removed name may come again.
-        changes: The changes, for the ledger.
-        notes: Sentences for the reports.
+    A name that is `gone` may come again among the `fresh` items.
     """
 
     def __init__(
@@ -90,16 +85,7 @@ class DistributedRewriting:
                 self.after[new.name] = Mark((new.dtype, new.shape, place), place, nbytes)
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
-        """Write the folder into an empty one, and read its metadata again.
-
-        Args:
-            out: The empty folder.
-            records: The recipe and the receipt.
-            checksums: Whether copies are compared with the checksums of their sources.
-
-        Raises:
-            CheckpointError: If a record is damaged.
-        """
+        """Write the folder into an empty one, and read its metadata again."""
         source = self.source
         chunks = _by_file(source.items.values())
         kept = _by_file(item for item in source.items.values() if item.name not in self.gone)

@@ -96,13 +96,7 @@ def _extra_files(look: Look) -> dict[str, str]:
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
-    """Write a program as an archive, with modswap's records among its extra files.
-
-    Args:
-        payload: A program, or a model that came from an archive.
-        file: Where to write.
-        records: The recipe and the receipt.
-        metadata: Passed over: this format has none.
+    """Write a program, or a model from an archive, with modswap's records among its extra files.
 
     Raises:
         CheckpointError: If it is a model without example inputs.

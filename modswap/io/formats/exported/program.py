@@ -46,8 +46,7 @@ class Export:
         kwargs: Example inputs by keyword.
         names: The names of the positional inputs.
         shapes: The dynamic shapes of each name, as torch defines them; empty: all sizes are fixed.
-        signed: Paths of the modules whose call signatures the archive holds, and for each how many
-            inputs it has.
+        signed: How many inputs each module has whose call signature the archive holds, by its path.
         sizes: The sizes that each input may have, in words.
         extra: The archive's extra files, modswap's own left out.
         training: Whether it was exported in training mode.
@@ -75,12 +74,7 @@ def is_stand_in(module: nn.Module) -> bool:
 
 
 def unflattened(program: Program, extra: Mapping[str, str]) -> nn.Module:
-    """Return an archive's program as a module with the tree that was exported.
-
-    Args:
-        program: The archive's program.
-        extra: Its extra files.
-    """
+    """Return an archive's program as a module with the tree that was exported."""
     with quiet():
         own_sizes(program.graph)
         model = _unflatten(program)
@@ -207,12 +201,7 @@ def _sizes(program: Program) -> tuple[str, ...]:
 
 
 def size_in_words(size: Any, ranges: Mapping[str, str]) -> str:
-    """Return a size of an input in words, each symbol in it replaced by the symbol's range.
-
-    Args:
-        size: A number, or a symbolic size.
-        ranges: The range of each symbol, as torch prints it.
-    """
+    """Return a size of an input in words, each symbol replaced by its range as torch prints it."""
     if isinstance(size, int):
         return str(size)
     found = {s: text.replace("VR", "").replace("int_oo", "…") for s, text in ranges.items()}
@@ -231,10 +220,6 @@ def export(model: nn.Module, how: Export) -> tuple[Program, tuple[str, ...]]:
 
     Call signatures are kept for the modules that had them and for those that torch did not make
     from a graph, so that these can be swapped once more.
-
-    Args:
-        model: The model.
-        how: In which way.
 
     Raises:
         ShapeError: If it does not run at every size that is asked for.

@@ -49,12 +49,7 @@ def _check(name: str, held: Any, known: Any, look: Look) -> None:
 
 
 def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
-    """Prepare the same folder with other tensors in it.
-
-    Raises:
-        UnreadableError: If a pickle in it cannot be read as data.
-        CheckpointError: If a shard is damaged.
-    """
+    """Prepare the same folder with other tensors in it."""
     shards = read_shards(look_at(container.file))
     (swap,) = swaps.slots
     homes = _homes(shards, swap)

@@ -11,11 +11,7 @@ from modswap.io.recognise.look import Look, is_safetensors
 
 
 def folder_outline(look: Look) -> Tree | None:
-    """Return the tree of a folder; None if a file in it cannot be read as data.
-
-    Raises:
-        CheckpointError: If its index or a file is damaged.
-    """
+    """Return the tree of a folder; None if a file in it cannot be read as data."""
     try:
         return WeightSizes("folder", _sizes(look)).tree(look.file)
     except (UnreadableError, RecursionError):
@@ -27,7 +23,6 @@ def folder_survey(look: Look) -> Survey:
 
     Raises:
         UnreadableError: If a pickle in it cannot be read as data.
-        CheckpointError: If its index or a file is damaged.
     """
     shard = next(iter(read_shards(look).looks.values()))  # all of its files have one dtype
     first = (safetensors_survey if is_safetensors(shard) else torch_survey)(shard).places[0]

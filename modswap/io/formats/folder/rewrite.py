@@ -15,10 +15,8 @@ from modswap.io.rewriting import Mark, Records, Rewriting, Rewritten
 class FolderRewriting:
     """A folder of weights that is to be written with other tensors in it.
 
-    Args:
-        shards: The folder as it is.
-        files: Each of its files of weights by name, prepared with the changes in it.
-        prefixes: Beginnings of the names that go, each ending in a dot.
+    Each of its files of weights is prepared with the changes in it; the names that are removed
+    begin with one of `prefixes`, each of which ends in a dot.
     """
 
     def __init__(
@@ -32,16 +30,7 @@ class FolderRewriting:
         self.notes: tuple[str, ...] = ()
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
-        """Write the folder into an empty one, and read its weights again.
-
-        Args:
-            out: The empty folder.
-            records: The recipe and the receipt.
-            checksums: Whether copies are compared with the checksums of their sources.
-
-        Raises:
-            CheckpointError: If a record is damaged.
-        """
+        """Write the folder into an empty one, and read its weights again."""
         digests: dict[str, str] = {}
         tensors: dict[str, Mark] = {}
         for file in other_files(self.shards.folder):

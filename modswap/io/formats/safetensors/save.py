@@ -36,15 +36,9 @@ _DTYPES = {
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
-    """Write named tensors; a tensor with several names is stored once.
+    """Write named tensors into an empty file; a tensor with several names is stored once.
 
     The other names go into the metadata, as safetensors' own `save_model` has it.
-
-    Args:
-        payload: Tensors by name.
-        file: An empty file.
-        records: The recipe and the receipt.
-        metadata: The file's own metadata.
 
     Raises:
         CheckpointError: If a tensor is of a kind that the format has no room for.
@@ -58,11 +52,7 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
 
 
 def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
-    """Prepare the same file with other tensors in it.
-
-    Raises:
-        CheckpointError: If a tensor is of a kind that the format has no room for.
-    """
+    """Prepare the same file with other tensors in it."""
     del policy
     (swap,) = swaps.slots
     added, ties = pack(swap.weights, {*container.metadata, *OTHER})
@@ -72,9 +62,7 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
 def pack(payload: Mapping[str, Any], taken: Set[str]) -> tuple[dict[str, Added], dict[str, str]]:
     """Return tensors as they are stored, and for each further name the one it is stored under.
 
-    Args:
-        payload: Tensors by name.
-        taken: Names that no tie can have, since the metadata have them.
+    No tie can have a name that the metadata has `taken`.
 
     Raises:
         CheckpointError: If a tensor is of a kind that the format has no room for.

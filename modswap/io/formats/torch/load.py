@@ -107,11 +107,7 @@ def _unread(look: Look, error: UnreadableError) -> Exception:
 
 
 def _refuse_constructors(allowed: list[tuple[Any, str]], called: Set[str], look: Look) -> None:
-    """Refuse to call layers, which a sound file makes without their constructors.
-
-    Raises:
-        UnsafeError: If a layer would be called.
-    """
+    """Refuse to call layers, which a sound file makes without their constructors."""
     for value, name in allowed:
         if name in called and isinstance(value, type) and issubclass(value, nn.Module):
             what = f"to load it, the constructor of {name} would be called"

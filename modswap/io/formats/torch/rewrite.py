@@ -32,13 +32,9 @@ _LEFT_OUT = (PICKLE, ".format_version", ".storage_alignment", ".data/serializati
 
 
 class ZipRewriting:
-    """A file of `torch.save` that is to be written with other modules in it.
+    """A file of `torch.save` that is to be written with other modules in its payload.
 
-    Args:
-        opened: The file as it is; its payload is changed.
-        grafts: The new modules.
-        parameters: The model's, for its optimizers.
-        trust: Whether names in it that can run code are written again.
+    Names in it that can run code are written again only with `trust`.
 
     Raises:
         UnreadableError: If it holds an object that cannot be written again.
@@ -84,16 +80,7 @@ class ZipRewriting:
             _put_weights(target, graft, packed)
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
-        """Write the file into an empty one, and read it again.
-
-        Args:
-            out: The empty file.
-            records: The recipe and the receipt.
-            checksums: Whether copies are compared with the checksums of their sources.
-
-        Raises:
-            CheckpointError: If a record is damaged.
-        """
+        """Write the file into an empty one, and read it again."""
         with ThreadPoolExecutor() as pool:  # reading lets go of the interpreter
             laid = self._laid(records)
             summed = dict(zip(laid, pool.map(with_checksum, laid.values()), strict=True))

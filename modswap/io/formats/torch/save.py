@@ -21,12 +21,7 @@ from modswap.io.rewriting import Graft, Records, Rewriting
 
 
 def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
-    """Prepare the same file with other modules in it; an old file becomes a zip.
-
-    Raises:
-        UnreadableError: If its pickle cannot be read as data.
-        CheckpointError: If it is damaged.
-    """
+    """Prepare the same file with other modules in it; an old file becomes a zip."""
     opened = open_torch(look_at(container.file))
     grafts = [_graft(swap) for swap in swaps.slots]
     return ZipRewriting(opened, grafts, swaps.parameters, trust=policy.trust)
@@ -46,14 +41,7 @@ def _graft(swap: Swap) -> Graft:
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
-    """Write a payload as a zip of `torch.save`, with modswap's records in it.
-
-    Args:
-        payload: A module, a state dict or a training dictionary.
-        file: Where to write.
-        records: The recipe and the receipt.
-        metadata: Passed over: this format has none.
-    """
+    """Write a payload as a zip of `torch.save`, with modswap's records in it."""
     del metadata
     inside = isinstance(payload, Mapping) and not is_weights(payload)
     if inside and (records.recipe or records.receipt):

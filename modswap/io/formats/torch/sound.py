@@ -23,11 +23,7 @@ _FLAGS = ("_with_kwargs", "_always_called")  # tables of flags for other hooks
 
 
 def refuse_half_made(payload: Any, look: Look) -> None:
-    """Refuse a file with a module that lacks a part that every module has.
-
-    Args:
-        payload: The file's payload; no container in it contains itself.
-        look: The file.
+    """Refuse a payload with a module that lacks a part that every module has.
 
     Raises:
         CheckpointError: If there is one.
