@@ -13,12 +13,7 @@ from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.ledger import Changes
 from modswap.io.formats.container import Container, Slot, find_slots
-from modswap.io.formats.distributed.metadata import (
-    Chunk,
-    Distributed,
-    Item,
-    read_distributed,
-)
+from modswap.io.formats.distributed.metadata import Chunk, Distributed, Item, read_distributed
 from modswap.io.formats.distributed.optimizer_state import keep
 from modswap.io.formats.distributed.rewrite import DistributedRewriting, fresh
 from modswap.io.formats.format import Swaps

@@ -1,6 +1,5 @@
 """Change the graph of an exported program so that each of its modules runs alone."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -39,15 +38,12 @@ def _home(node: Any) -> str:
 def _source(symbol: Any, nodes: list[Any]) -> tuple[Any, int] | None:
     """Return the first of some tensors that has an axis of this size, and the axis."""
     for node in nodes:
-        for axis, size in _axes(node.meta.get("val")):
+        value = node.meta.get("val")
+        sizes: Any = value.shape if isinstance(value, torch.Tensor) else ()
+        for axis, size in enumerate(sizes):
             if isinstance(size, torch.SymInt) and size.node.expr == symbol:
                 return node, axis
     return None
-
-
-def _axes(value: Any) -> Iterator[tuple[int, Any]]:
-    if isinstance(value, torch.Tensor):
-        yield from enumerate(value.shape)
 
 
 def _read(graph: Any, user: Any, size: Any, source: tuple[Any, int]) -> Any:

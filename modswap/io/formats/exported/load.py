@@ -12,14 +12,7 @@ from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.exported import EXPORTED
 from modswap.io.formats.exported.agreement import distance
-from modswap.io.formats.exported.program import (
-    Export,
-    Program,
-    export,
-    export_of,
-    quiet,
-    unflattened,
-)
+from modswap.io.formats.exported.program import export, export_of, quiet, unflattened
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE
 from modswap.io.formats.torch.save import unsaved
 from modswap.io.recognise.look import Look
@@ -124,15 +117,3 @@ def _program(payload: Any) -> tuple[Any, dict[str, str]]:
         raise CheckpointError(what, fix=fix)
     program, _ = export(payload, how)
     return program, dict(how.extra)
-
-
-def packed(container: Container, program: Program, how: Export) -> Container:
-    """Return a container that is written as an archive.
-
-    Args:
-        container: The checkpoint as it was read.
-        program: The exported model.
-        how: The way it was exported.
-    """
-    slot = Slot((), "module", program)
-    return Container(EXPORTED.name, container.file, (program, how), (slot,))

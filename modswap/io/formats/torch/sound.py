@@ -55,8 +55,7 @@ def _modules(payload: Any) -> Iterator[tuple[str, nn.Module]]:
 def _wrong(module: nn.Module) -> str:
     """Return a description of the first part that a module lacks; empty if it is whole."""
     held = vars(module)
-    wrong = next(filter(None, map(_wrong_table, _HELD, map(held.get, _HELD))), "")
-    if wrong:
+    if wrong := next(filter(None, map(_wrong_table, _HELD, map(held.get, _HELD))), ""):
         return wrong
     for table in _HOOKS:
         default = None if table in _ALWAYS else OrderedDict[Any, Any]()
