@@ -45,7 +45,8 @@ def write(
     refuse_target(container.file, out, force=force)
     row = target_format(container.format, out)
     if row.save is None:
-        what = f"a checkpoint of the format {row.name!r} is only made from another, read as data"
+        made = f"a {row.name} checkpoint is only made from another"
+        what = f"its files cannot be read as data, and {made}"
         raise CheckpointError(what, str(out), "name OUT.pt or OUT.safetensors")
     payload = refilled(container, values)
     if _weights_alone(container, row):
