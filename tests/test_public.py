@@ -1,6 +1,6 @@
 """The package as a whole: its public names and tables, and the program.
 
-Covers: __main__.
+Covers: __init__, __main__.
 """
 
 from dataclasses import fields

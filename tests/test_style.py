@@ -47,6 +47,7 @@ FIXED_SIGNATURES = {
     "nn/acmix.py __init__": "the paper's arguments",
     "nn/bilevel_routing_attention.py __init__": "the paper's arguments",
     "nn/window_attention.py __init__": "the paper's arguments",
+    "nn/fit/sizes.py same_shape": "rows of other packages call it, as CONTRIBUTING shows",
     "nn/routed_attention/chunks.py forward": "autograd passes an operator's arguments one by one",
     "nn/routed_attention/chunks.py backward": "autograd passes an operator's arguments one by one",
     "nn/routed_attention/gpu.py forward": "autograd passes an operator's arguments one by one",

@@ -175,8 +175,8 @@ def test_gradient_of_the_positions_bias_is_zero_exactly() -> None:
     module(torch.randn(1, 4, 5, 6)).square().sum().backward()
 
     assert module.get_parameter("conv_p.bias").grad is not None
-    assert not module.get_parameter("conv_p.bias").grad.any()  # type: ignore[union-attr]
-    assert module.get_parameter("conv_p.weight").grad.any()  # type: ignore[union-attr]
+    assert not module.get_parameter("conv_p.bias").grad.any()  # type: ignore[union-attr] # it has a gradient
+    assert module.get_parameter("conv_p.weight").grad.any()  # type: ignore[union-attr] # it has a gradient
 
 
 def test_frozen_parameters_and_inputs_get_no_gradient() -> None:

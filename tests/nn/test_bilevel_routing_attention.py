@@ -38,7 +38,7 @@ PUBLISHED = {
 
 def compare(setting: Setting, height: int, width: int, layout: str, seed: int) -> None:
     torch.manual_seed(seed)
-    layer = BiLevelRoutingAttention(**asdict(setting), layout=layout).double()  # type: ignore[arg-type]
+    layer = BiLevelRoutingAttention(**asdict(setting), layout=layout).double()  # type: ignore[arg-type] # values of several types
     x = torch.randn(2, height, width, setting.dim, dtype=torch.float64)
     direction = torch.randn_like(x)
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -161,8 +161,8 @@ def test_all_windows_selected_is_dense_attention(side_dwconv: int) -> None:
 
 
 def test_published_arguments_go_by_position_and_by_name() -> None:
-    by_name = BiLevelRoutingAttention(dim=16, **PUBLISHED)  # type: ignore[arg-type]
-    by_position = BiLevelRoutingAttention(16, *PUBLISHED.values())  # type: ignore[arg-type]
+    by_name = BiLevelRoutingAttention(dim=16, **PUBLISHED)  # type: ignore[arg-type] # values of several types
+    by_position = BiLevelRoutingAttention(16, *PUBLISHED.values())  # type: ignore[arg-type] # values of several types
 
     assert repr(by_name) == repr(by_position)
 
@@ -266,7 +266,7 @@ def test_forward_refuses_what_does_not_fit(
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("last", [False, True])
 def test_output_lies_in_memory_as_the_input_does(layout: str, last: bool) -> None:
-    layer = BiLevelRoutingAttention(4, 2, n_win=2, layout=layout)  # type: ignore[arg-type]
+    layer = BiLevelRoutingAttention(4, 2, n_win=2, layout=layout)  # type: ignore[arg-type] # values of several types
     x = torch.randn(2, 4, 4, 4)
     x = x.to(memory_format=torch.channels_last) if last else x
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from modswap.nn import BiLevelRoutingAttention
 from modswap.nn.routed_attention import Operands, plain_attention, routed_attention

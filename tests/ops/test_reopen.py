@@ -1,6 +1,6 @@
 """From a file to a working model, and every way in which that fails.
 
-Covers `reopen`, and `model`, `factory`, `fill` and `allowed` of `load`.
+Covers: reopen, load.model, load.factory, load.fill, load.allowed.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""What a swap makes of optimizers: loaded beside the swapped model they go on, or they are gone."""
+"""What a swap makes of optimizers: loaded beside the swapped model they go on, or they are gone.
+
+Covers: write.writer, write.rewrite, write.receipt.
+"""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

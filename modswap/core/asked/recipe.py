@@ -125,7 +125,7 @@ class TensorInput(Part):
     shape: tuple[Positive, ...] = Field(description="size of each axis, batch first")
     dtype: Dtype = Field("float32", description="element type")
     fill: Fill = Field(
-        "normal", description="what it holds: normal, zeros, ones or {integers: [low, high]}"
+        "normal", description="values: normal, zeros, ones or {integers: [low, high]}"
     )
 
 
@@ -133,7 +133,9 @@ class CallInput(Part):
     """A call of the model with several arguments."""
 
     args: tuple[Any, ...] = Field((), description="positional: tensors, numbers, strings, lists")
-    kwargs: dict[StrictStr, Any] = Field(default_factory=dict, description="by name, likewise")
+    kwargs: dict[StrictStr, Any] = Field(
+        default_factory=dict, description="by name: the same kinds of values"
+    )
 
 
 Input = Annotated[
@@ -206,19 +208,19 @@ class Rule(Part):
     class_: Names = Field(
         (), alias="class", description="bare or dotted class name of the present module, or a list"
     )
-    where: Conditions | None = Field(None, description="conditions on what the trace saw")
+    where: Conditions | None = Field(None, description="conditions on sizes that the trace saw")
     expect: Positive | None = Field(None, description="how many sites this rule must select")
     with_: Text = Field(alias="with", description="a catalogue name, or package.module:Class")
     args: dict[StrictStr, Any] = Field(
         default_factory=dict,
-        description="arguments of the new module; what is left out, or says auto, is observed",
+        description="arguments of the new module; those left out, or auto, are observed",
     )
     adapt: StrictBool = Field(
         default=False,
         description="true: a projection or pooling may be added where the output differs",
     )
     layout: Literal["auto", "NCHW", "NHWC", "NLC"] = Field(
-        "auto", description="how the site's tensors lie"
+        "auto", description="layout of the site's tensors"
     )
     wants: Literal["auto", "NCHW", "NHWC", "NLC"] = Field(
         "auto", description="the layout that a package.module:Class takes; auto: found by trying"
@@ -286,10 +288,11 @@ class Verify(Part):
         description="dtypes in which shapes are compared as well, where the original runs in them",
     )
     formats: tuple[Literal["contiguous", "channels_last"], ...] = Field(
-        ("contiguous", "channels_last"), description="memory formats of 4-D inputs, likewise"
+        ("contiguous", "channels_last"),
+        description="memory formats of 4-D inputs in which shapes are compared",
     )
     thorough: StrictBool = Field(
-        default=False, description="true: all that can be examined, whatever time it takes"
+        default=False, description="true: run every examination, of any length"
     )
     skip: tuple[Examined, ...] = Field((), description="examinations to leave out")
     export: tuple[Literal["torchscript", "onnx", "pt2", "compile"], ...] = Field(
@@ -316,7 +319,7 @@ class Recipe(Part):
     )
     allow: Names = Field((), description="classes that a pickled checkpoint may build")
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = Field(
-        0, description="for what is initialised afresh"
+        0, description="seed of the new weights"
     )
     model: ModelSource | None = None
     inputs: tuple[Input, ...] = Field(

@@ -1,4 +1,7 @@
-"""What is read, what is refused, and that nothing is executed."""
+"""What is read, what is refused, and that nothing is executed.
+
+Covers: container, survey.
+"""
 
 import io
 import os
@@ -261,7 +264,7 @@ def test_file_does_not_get_a_module_imported(tmp_path: Path, monkeypatch: Any) -
     (tmp_path / "canary_module.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     module = types.ModuleType("canary_module")
-    module.Net = type("Net", (nn.Module,), {"__module__": "canary_module"})  # type: ignore[attr-defined]
+    module.Net = type("Net", (nn.Module,), {"__module__": "canary_module"})  # type: ignore[attr-defined] # set at run time
     sys.modules["canary_module"] = module
     file = saved(module.Net(), tmp_path)
     del sys.modules["canary_module"]

@@ -1,6 +1,6 @@
 """The table of formats: one row is all that a further format needs.
 
-Covers `format`, `choice`, `reading`, `writing` and `outline` of the folder.
+Covers: format, choice, reading, writing, outline.
 """
 
 import json

@@ -358,7 +358,7 @@ def test_tokens_with_their_size_in_the_call_become_a_map() -> None:
     place = site(call(tensor(1, 24, 8), number(4), number(6)), layout="NLC")
 
     class Mapped(Second):
-        def forward(self, x: torch.Tensor, *size: int) -> torch.Tensor:  # type: ignore[override]
+        def forward(self, x: torch.Tensor, *size: int) -> torch.Tensor:  # type: ignore[override] # on purpose
             return super().forward(x.reshape(1, 8, *size))
 
     assert fit(place, Mapped).wants == "NCHW"

@@ -28,7 +28,7 @@ def sites(model: nn.Module, *shape: int) -> dict[str, Site]:
 
 
 def test_site_knows_its_class_shapes_layout_and_flags() -> None:
-    model = GatedNet().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    model = GatedNet().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload] # missing in the stubs
     model.channel_attention.requires_grad_(requires_grad=False)
 
     gate = sites(model, 1, 3, 8, 8)["channel_attention"]

@@ -1,6 +1,6 @@
 """Distributed checkpoints: saved by several ranks, swapped, loaded by others; hostile ones.
 
-Covers `load`, `metadata`, `optimizer_state`, `outline` and `rewrite` of the folder.
+Covers: load, metadata, optimizer_state, outline, rewrite.
 """
 
 import pickle

@@ -1,4 +1,7 @@
-"""Trees that the headers of safetensors files imply."""
+"""Trees that the headers of safetensors files imply.
+
+Covers: load, rewrite, save.
+"""
 
 import json
 from pathlib import Path

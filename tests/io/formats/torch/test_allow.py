@@ -1,4 +1,7 @@
-"""Which of the names in a pickle may be built, and what is said of the others."""
+"""Which of the names in a pickle may be built, and what is said of the others.
+
+Covers: load, sound.
+"""
 
 import argparse
 import io

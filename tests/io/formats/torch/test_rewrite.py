@@ -1,4 +1,7 @@
-"""Files changed as data: odd containers, odd tensors, damage."""
+"""Files changed as data: odd containers, odd tensors, damage.
+
+Covers: outline.
+"""
 
 import json
 import struct
@@ -140,7 +143,7 @@ class Labelled(nn.Module):
         super().__init__()
         self.gate = nn.Conv2d(16, 16, 1)
         self.kept = nn.Parameter(torch.ones(2))
-        self.kept.label = {"deep": [[[[[[[[[["far"]]]]]]]]]], "nan": float("nan")}  # type: ignore[attr-defined]
+        self.kept.label = {"deep": [[[[[[[[[["far"]]]]]]]]]], "nan": float("nan")}  # type: ignore[attr-defined] # set at run time
         self.register_buffer("empty", torch.zeros(0, 3))
         self.register_buffer("sparse", torch.eye(3).to_sparse())
         self.register_buffer("part", torch.arange(10)[2:4])
@@ -155,7 +158,7 @@ def test_odd_tensors_are_kept(tmp_path: Path) -> None:
     assert outcome.ledger is not None
     assert outcome.ledger.kept.tensors == 4
     written = read(tmp_path / "out-net.pt")
-    assert written.kept.label["deep"] == Labelled().kept.label["deep"]  # type: ignore[attr-defined]
+    assert written.kept.label["deep"] == Labelled().kept.label["deep"]  # type: ignore[attr-defined] # set at run time
     assert torch.equal(written.sparse.to_dense(), torch.eye(3))
     assert torch.equal(written.part, torch.arange(10)[2:4])
     assert not hasattr(written.gate, "_hooks")
