@@ -71,7 +71,7 @@ class Writer:
 
     def _saved(self, outcome: Outcome, swaps: Swaps, prepared: Prepared) -> Outcome:
         """Write the model by its format's own writer, and compare what was written."""
-        values = [self._value(slot, prepared) for slot in self.container.slots]
+        values = [self._value(swap, prepared) for swap in swaps.slots]
         changes = Changes(swaps.prefixes)
         if self.job.out is None:
             return replace(outcome, ledger=self._expected(values, changes))
@@ -127,12 +127,12 @@ class Writer:
         """Return a note for each part that is left out, or that is kept and no longer fits."""
         return (left_out(self.container, out) if out else ()) or _left_behind(self.container)
 
-    def _value(self, slot: Slot, prepared: Prepared) -> Any:
+    def _value(self, swap: Swap, prepared: Prepared) -> Any:
         """Return the new value of a slot: the module changed in place, or the new weights."""
-        model = self.loaded.model
+        model, slot = self.loaded.model, swap.slot
         if slot.kind == "module":
-            if slot.value is not model:
-                _follow(slot.value, prepared)
+            if slot.value is not model:  # a second copy of the model, such as its average
+                apply(slot.value, swap.modules)
             return slot.value
         covered = model_changes(prepared)
         return {
@@ -194,13 +194,6 @@ def _parameters(model: nn.Module) -> tuple[Parameter, ...]:
         Parameter(name, tuple(parameter.shape), parameter.requires_grad)
         for name, parameter in model.named_parameters()
     )
-
-
-def _follow(other: nn.Module, prepared: Prepared) -> None:
-    """Put copies of the new modules into a second copy of the model, such as its average."""
-    floating = next((p.dtype for p in other.parameters() if p.is_floating_point()), None)
-    placements = [(built.paths, copied(built.module, floating)) for built in prepared.built]
-    apply(other, placements)
 
 
 def copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:

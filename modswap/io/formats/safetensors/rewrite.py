@@ -198,16 +198,11 @@ def marks(
     header: Header, copies: Mapping[int, ByteRange] | None = None
 ) -> Iterator[tuple[str, Mark]]:
     """Yield a mark for every tensor, under each of its names."""
-    stored = dict(_marks(header.tensors, copies or {}))
-    yield from stored.items()
-    yield from ((alias, stored[name]) for alias, name in header.ties.items())
-
-
-def _marks(
-    tensors: Mapping[str, StoredTensor], copies: Mapping[int, ByteRange]
-) -> Iterator[tuple[str, Mark]]:
-    for name, tensor in tensors.items():
-        extent = copies.get(tensor.extent.start, tensor.extent)
+    stored = {}
+    for name, tensor in header.tensors.items():
+        extent = (copies or {}).get(tensor.extent.start, tensor.extent)
         start = extent.start if extent.file else name
         place = (extent.file, start, extent.nbytes) if extent.nbytes else None
-        yield name, Mark((tensor.dtype, tensor.shape, place), place, extent.nbytes)
+        stored[name] = Mark((tensor.dtype, tensor.shape, place), place, extent.nbytes)
+    yield from stored.items()
+    yield from ((alias, stored[name]) for alias, name in header.ties.items())
