@@ -4,6 +4,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -77,12 +78,9 @@ def digest_of_recipe(name: str) -> str:
 
 
 def fingerprint(file: Path, name: str, whole: int = MAX_WHOLE_BYTES) -> Fingerprint:
-    """Return the fingerprint of a checkpoint; it takes seconds for a file of any size.
+    """Return the fingerprint of a file or folder; it takes seconds for any size.
 
-    Args:
-        file: A file or a folder.
-        name: Its name in the lock file.
-        whole: The size in bytes up to which all bytes are read.
+    Up to `whole` bytes, all are read. `name` is the name in the lock file.
 
     Raises:
         CheckpointError: If it cannot be read.
@@ -107,14 +105,12 @@ def _structure(file: Path) -> str:
         return digest(file)
     with file.open("rb") as stream:
         is_zip = stream.read(4) == b"PK\3\4"
-    if is_zip:
-        try:
+    with suppress(zipfile.BadZipFile):
+        if is_zip:
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
             lines = [f"{e.filename}\0{e.file_size}\0{e.CRC}\n" for e in entries]
             return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
-        except zipfile.BadZipFile:
-            pass
     return _pieces(file)
 
 

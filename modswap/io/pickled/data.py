@@ -8,9 +8,9 @@ import gc
 import io
 import pickle
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, Literal
 
 MAX_PICKLE_BYTES = 256 << 20
@@ -33,12 +33,7 @@ _MODERN_CODES = {getattr(pickle, name)[0] for name in _MODERN}
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A class or function that a pickle names.
-
-    Args:
-        module: Its module.
-        attribute: Its name there.
-    """
+    """A class or function that a pickle names, by its module and its name there."""
 
     module: str
     attribute: str
@@ -49,21 +44,13 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A storage, whose bytes are beside the pickle.
+    """A storage, whose bytes are beside the pickle."""
 
-    Args:
-        kind: The class of the storage, such as `torch.FloatStorage`.
-        key: Name of its record.
-        count: The number of its elements, as the pickle says.
-        location: The device that it was on.
-        home: Number of the file that holds the record, where a payload refers to several.
-    """
-
-    kind: Name
-    key: str
-    count: int
-    location: str = "cpu"
-    home: int = 0
+    kind: Name  # its class, such as `torch.FloatStorage`
+    key: str  # the name of its record
+    count: int  # of elements, as the pickle says
+    location: str = "cpu"  # the device that it was on
+    home: int = 0  # number of the file that holds the record, where a payload refers to several
 
     @property
     def dtype(self) -> str:
@@ -83,42 +70,27 @@ class Storage:
 
 @dataclass(eq=False, slots=True)
 class Instance:
-    """An object that a pickle would make.
+    """An object that a pickle would make; most hold nothing, and have no lists of their own."""
 
-    Args:
-        how: By a call, or by `__new__`.
-        what: The class or function.
-        args: Its arguments.
-        state: The state that its attributes would be set to; None for none.
-        items: Keys and values that would be put into it; a list where there are any.
-        elements: Elements that would be appended to it; a list where there are any.
-    """
-
-    how: Literal["called", "new"]
-    what: Name
+    how: Literal["called", "new"]  # by a call, or by `__new__`
+    what: Name  # the class or function
     args: tuple[Any, ...]
-    state: Any = None
-    items: Sequence[tuple[Any, Any]] = ()
-    elements: Sequence[Any] = ()
+    state: Any = None  # that its attributes would be set to
+    items: list[tuple[Any, Any]] | tuple[()] = ()  # that would be put into it
+    elements: list[Any] | tuple[()] = ()  # that would be appended to it
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.items = _more(self.items, [(key, value)])
+        self.items = self.items or []
+        self.items.append((key, value))
 
     def append(self, value: Any) -> None:
         """Add an element, as a list does."""
-        self.elements = _more(self.elements, [value])
+        self.extend([value])
 
     def extend(self, values: list[Any]) -> None:
         """Add elements, as a list does."""
-        self.elements = _more(self.elements, values)
-
-
-def _more(held: Sequence[Any], values: list[Any]) -> list[Any]:
-    """Return a list with values added; most objects hold nothing, and have no list of their own."""
-    if not isinstance(held, list):
-        return list(values)
-    held += values
-    return held
+        self.elements = self.elements or []
+        self.elements += values
 
 
 class UnreadableError(Exception):
@@ -130,10 +102,7 @@ def read_pickle(
 ) -> tuple[Any, tuple[Name, ...]]:
     """Return the value of a pickle as data, and every name in it in the order of the first use.
 
-    Args:
-        data: The pickle.
-        home: The `home` of its storages.
-        location: Replaces the location of its storages; None keeps it.
+    Its storages get the `home`, and the `location` unless it is None.
 
     Raises:
         UnreadableError: If it cannot be read as data.
@@ -152,18 +121,14 @@ def read_pickles(
 ) -> tuple[list[Any], tuple[Name, ...]]:
     """Return the values of consecutive pickles, and every name in them.
 
-    Args:
-        stream: A stream at the start of the first pickle; afterwards at the end of the last.
-        count: The number of pickles.
-        home: The `home` of their storages.
-        location: Replaces the location of their storages; None keeps it.
-        modern: Whether they may be of protocol 4, which `torch.save` does not write.
+    The stream is at the start of the first, and afterwards at the end of the last. With `modern`
+    they may be of protocol 4, which `torch.save` does not write.
 
     Raises:
         UnreadableError: If a pickle cannot be read as data.
     """
-    bounds = _Bounds()
-    names: dict[tuple[str, str], Name] = {}
+    bounds = _Bounds(MAX_OPERATIONS, MAX_PICKLE_BYTES)
+    names: _Names = {}
     reader = _ModernReader if modern else _Reader
     try:
         with _uncollected():
@@ -192,15 +157,11 @@ def _uncollected() -> Iterator[None]:
 class _Bounds:
     """The operations and bytes that consecutive pickles may still use."""
 
-    operations: int = field(default_factory=lambda: MAX_OPERATIONS)
-    nbytes: int = field(default_factory=lambda: MAX_PICKLE_BYTES)
+    operations: int
+    nbytes: int
 
     def take(self, operations: int, nbytes: int) -> None:
-        """Use some of both.
-
-        Raises:
-            UnreadableError: If fewer are left.
-        """
+        """Use some of both, or raise an `UnreadableError`."""
         self.operations -= operations
         self.nbytes -= nbytes
         if self.operations < 0 or self.nbytes < 0:
@@ -215,6 +176,9 @@ _NUMBER = struct.Struct("<I")
 _Stop: Any = vars(pickle)["_Stop"]
 
 
+_Names = dict[tuple[str, str], Name]
+
+
 class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known type
     metastack: list[list[Any]]
     stack: list[Any]
@@ -226,19 +190,11 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
     }
 
     def __init__(
-        self,
-        stream: BinaryIO,
-        bounds: _Bounds,
-        names: dict[tuple[str, str], Name],
-        home: int,
-        location: str | None,
+        self, stream: BinaryIO, bounds: _Bounds, names: _Names, home: int, location: str | None
     ) -> None:
         super().__init__(stream, encoding="utf-8", errors="surrogatepass")
-        self.stream = stream
-        self.bounds = bounds
-        self.names = names
-        self.home = home
-        self.location = location
+        self.stream, self.bounds, self.names = stream, bounds, names
+        self.home, self.location = home, location
 
     def load(self) -> Any:
         """Return the value of the pickle; the steps are pickle's own, the loop is faster."""
@@ -259,11 +215,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
         raise AssertionError  # pragma: no cover - `take` raises
 
     def read(self, size: int) -> bytes:
-        """Return `size` bytes.
-
-        Raises:
-            EOFError: If fewer are left.
-        """
+        """Return `size` bytes; raise an `EOFError` if fewer are left."""
         if size > _SMALL_BYTES:
             self.bounds.take(0, size)
         data = self.stream.read(size)
@@ -282,18 +234,10 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
 
     def persistent_load(self, pid: Any) -> Storage | Name:
         match pid:
-            case (
-                "storage",
-                Name() as kind,
-                str() as key,
-                str() as location,
-                int() as count,
-                *view,
-            ) if (
-                view in ([], [None])  # old files have a sixth part
-            ):
-                return Storage(kind, key, count, self.location or location, self.home)
-            case ("module", Name() as kind, *_):
+            case ["storage", Name() as kind, str(key), str(location), int(count), *view]:
+                if view in ([], [None]):  # old files have a sixth part
+                    return Storage(kind, key, count, self.location or location, self.home)
+            case ["module", Name() as kind, *_]:
                 return kind  # files from before torch 1.6 name the class of a module so
         raise UnreadableError(f"it refers to something that is no storage: {pid!r:.80}")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modswap.io.pickled.data import Instance, UnreadableError
-from modswap.io.pickled.values import is_module, mapping
+from modswap.io.pickled.values import children, mapping
 
 
 def value_at(payload: Any, keys: Sequence[str]) -> Any:
@@ -22,52 +22,33 @@ def value_at(payload: Any, keys: Sequence[str]) -> Any:
 
 
 def put_module(model: Instance, path: str, module: Instance) -> None:
-    """Replace a module of a model.
-
-    Args:
-        model: The model, changed in place.
-        path: Dotted path of the old module.
-        module: The new module.
+    """Put a module at a dotted path of a model in place of the old one.
 
     Raises:
         UnreadableError: If there is no such path.
     """
-    parent, name = _parent_of(model, path)
-    set_item(parent.state["_modules"], name, module)
-
-
-def _parent_of(model: Instance, path: str) -> tuple[Instance, str]:
-    """Return the module that holds the module of a path, and its name there."""
     segments = path.split(".")
-    held = mapping(model.state["_modules"]) or {}
+    held = children(model)
     for end in range(1, len(segments) + 1):
-        child = held.get(".".join(segments[:end]))
-        if child is None or not is_module(child):
+        name = ".".join(segments[:end])
+        if name not in held:
             continue
         if end == len(segments):
-            return model, path
-        return _parent_of(child, ".".join(segments[end:]))
+            set_item(model.state["_modules"], name, module)
+        else:
+            put_module(held[name], ".".join(segments[end:]), module)
+        return
     raise UnreadableError(f"it has no module {path!r}")
 
 
 def set_item(held: Any, key: Any, value: Any) -> None:
     """Set an item of a dictionary or an ordered dictionary; an old key keeps its place."""
-    if isinstance(held, dict):
-        held[key] = value
-        return
-    places = [place for place, (name, _) in enumerate(held.items) if name == key]
-    if places:
-        held.items[places[-1]] = (key, value)
-    else:
-        held[key] = value
+    _refill(held, list({**(mapping(held) or {}), key: value}.items()))
 
 
 def remove_item(held: Any, key: Any) -> None:
     """Remove an item of a dictionary or an ordered dictionary."""
-    if isinstance(held, dict):
-        del held[key]
-    else:
-        held.items = [pair for pair in held.items if pair[0] != key]
+    _refill(held, [pair for pair in (mapping(held) or {}).items() if pair[0] != key])
 
 
 def put_weights(
@@ -75,11 +56,8 @@ def put_weights(
 ) -> None:
     """Replace tensors of a state dict; the new ones take the place of the first old one.
 
-    Args:
-        held: The state dict, changed in place.
-        removed: Beginnings of the names to remove, each ending in a dot.
-        added: The new tensors by name.
-        versions: Version numbers of the new layers, by path.
+    `removed` are the beginnings of the old names, each ending in a dot, and `versions` the version
+    numbers of the new layers, by path.
     """
     pairs = list((mapping(held) or {}).items())
     gone = tuple(removed)
@@ -112,11 +90,8 @@ def _refill(held: Any, pairs: list[tuple[Any, Any]]) -> None:
 
 
 def _set_versions(held: Any, gone: tuple[str, ...], versions: Mapping[str, Any]) -> None:
-    state = getattr(held, "state", None)
-    if not isinstance(state, dict):
-        return
-    old = mapping(state.get("_metadata"))
-    if old is None:
-        return
-    kept = [(path, value) for path, value in old.items() if not f"{path}.".startswith(gone)]
-    _refill(state["_metadata"], [*kept, *versions.items()])
+    state: Any = getattr(held, "state", None)
+    old = mapping(state.get("_metadata")) if isinstance(state, dict) else None
+    if old is not None:
+        kept = [pair for pair in old.items() if not f"{pair[0]}.".startswith(gone)]
+        _refill(state["_metadata"], [*kept, *versions.items()])

@@ -46,15 +46,11 @@ def _content(value: Any, storages: Storages, depth: int = 0) -> Hashable:
     if depth > _MAX_DEPTH:
         return id(kind)  # an attribute of a tensor may hold anything, even the model
     if kind is Instance:
-        inside = [value.args, *_rest(value)]
+        rest = (value.state, value.items, value.elements)
+        # most objects have neither state nor contents
+        inside = [value.args, *(rest if rest != (None, (), ()) else ())]
         return value.how, value.what, *(_content(part, storages, depth + 1) for part in inside)
     if isinstance(value, (tuple, list, dict)):
         parts: Iterable[Any] = value.items() if isinstance(value, dict) else value
         return kind, *[_content(part, storages, depth + 1) for part in parts]
     return kind, repr(value)  # by its text: a NaN equals no other
-
-
-def _rest(made: Instance) -> tuple[Any, ...]:
-    """Return the state and contents of an object; nothing where it has neither, as most have."""
-    rest = (made.state, made.items, made.elements)
-    return rest if rest != (None, (), ()) else ()

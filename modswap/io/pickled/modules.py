@@ -30,19 +30,12 @@ _TABLES = {
 
 
 class Sizes(NamedTuple):
-    """The sizes of a module's input and output, from its layers of torch.
+    """The sizes of a module's input and output, from its layers of torch."""
 
-    Args:
-        channels: Channels of the input map, or features of the input tokens.
-        gives: Channels or features of the output.
-        layout: Their memory layout; None where it is unknown.
-        keeps: Whether height and width stay the same.
-    """
-
-    channels: int
-    gives: int
-    layout: Layout | None
-    keeps: bool = True
+    channels: int  # of the input map, or features of the input tokens
+    gives: int  # channels or features of the output
+    layout: Layout | None  # None where it is unknown
+    keeps: bool = True  # height and width stay the same
 
 
 def sizes_of(module: Instance) -> Sizes | None:
@@ -66,20 +59,13 @@ def sizes_of(module: Instance) -> Sizes | None:
 
 
 def _in_a_row(layers: list[Instance]) -> Sizes | None:
-    found: list[Sizes] = []
-    for layer in layers:
-        known = layer.what.module.startswith("torch.nn.")
-        if known and layer.what.attribute in _SAME:
-            continue
-        sizes = sizes_of(layer)
-        if sizes is None:
-            return None
-        found.append(sizes)
-    if not found:
+    same = [m.what.module.startswith("torch.nn.") and m.what.attribute in _SAME for m in layers]
+    sizes = [sizes_of(layer) for layer, kept in zip(layers, same, strict=True) if not kept]
+    found = [size for size in sizes if size is not None]
+    if not found or len(found) < len(sizes):
         return None
-    layout = next((sizes.layout for sizes in found if sizes.layout), None)
-    keeps = all(sizes.keeps for sizes in found)
-    return Sizes(found[0].channels, found[-1].gives, layout, keeps)
+    layout = next((size.layout for size in found if size.layout), None)
+    return Sizes(found[0].channels, found[-1].gives, layout, all(size.keeps for size in found))
 
 
 def _number(value: Any) -> int | None:

@@ -18,21 +18,13 @@ PICKLE = "data.pkl"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file of `torch.save`, read as data.
-
-    Args:
-        look: The file.
-        payload: Its payload; a rewrite changes it.
-        names: Every name in its pickle.
-        archive: The places of its records.
-        protocol: The protocol of its pickle.
-    """
+    """A file of `torch.save`, read as data."""
 
     look: Look
-    payload: Any
-    names: tuple[Name, ...]
-    archive: Archive
-    protocol: int = 2
+    payload: Any  # a rewrite changes it
+    names: tuple[Name, ...]  # every one in its pickle
+    archive: Archive  # the places of its records
+    protocol: int = 2  # of its pickle
 
 
 def open_torch(look: Look) -> Opened:
@@ -57,8 +49,7 @@ def _open_zip(look: Look) -> Opened:
 
 
 def _refuse_flaw(payload: Any) -> None:
-    flaw = nesting_flaw(payload)
-    if flaw is not None:
+    if flaw := nesting_flaw(payload):
         raise UnreadableError(flaw[0])
 
 

@@ -17,32 +17,20 @@ _MAX_DEPTH = 3  # containers inside containers in which optimizers are looked fo
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """A model's parameters before and after a swap, in its order.
-
-    Args:
-        before: Before the swap.
-        after: After the swap.
-        swapped: Beginnings of the names that belong to swapped modules, each ending in a dot.
-    """
+    """A model's parameters before and after a swap, in its order."""
 
     before: Sequence[Parameter]
     after: Sequence[Parameter]
-    swapped: tuple[str, ...]
+    swapped: tuple[str, ...]  # beginnings of the names in swapped modules, each ending in a dot
 
 
 @dataclass(frozen=True, slots=True)
 class Remapped:
-    """The changes of the optimizers of a payload.
+    """The changes of the optimizers of a payload."""
 
-    Args:
-        renamed: Tensors of their states, old name → new name.
-        left: Beginnings of the names of tensors that were left out.
-        notes: A sentence for each optimizer.
-    """
-
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    left: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)  # tensors of states, old name → new
+    left: tuple[str, ...] = ()  # beginnings of the names of tensors that were left out
+    notes: tuple[str, ...] = ()  # a sentence for each optimizer
 
 
 def remap(payload: Any, parameters: Parameters) -> Remapped:
@@ -51,7 +39,10 @@ def remap(payload: Any, parameters: Parameters) -> Remapped:
     An optimizer whose state cannot be assigned to the model's parameters with certainty is left
     out, with a note: it could be loaded without an error and would be wrong.
     """
-    changes = [_changed(entry, parameters) for entry in list(_optimizers(payload))]
+    changes = []
+    for entry in list(_optimizers(payload)):
+        regrouped = _regrouped(entry.value, parameters)
+        changes.append(_left_out(entry) if regrouped is None else _refilled(entry, regrouped))
     return Remapped(
         {old: new for change in changes for old, new in change.renamed.items()},
         tuple(name for change in changes for name in change.left),
@@ -72,34 +63,27 @@ def _is_optimizer(entry: NamedValue) -> bool:
     return held is not None and {"state", "param_groups"} <= held.keys()
 
 
-def _changed(entry: NamedValue, parameters: Parameters) -> Remapped:
-    regrouped = _regrouped(entry.value, parameters)
-    return _left_out(entry) if regrouped is None else _refilled(entry, regrouped)
-
-
 def _regrouped(optimizer: Any, parameters: Parameters) -> Regrouped | None:
     held = mapping(optimizer) or {}
     state, groups = mapping(held["state"]), _groups(held["param_groups"])
     known = {number for group in groups for number in group.ids}
     if state is None or not groups or not state.keys() <= known:
         return None
-    moments = {number: _shapes(entry) for number, entry in state.items()}
+    moments = {n: [_shape(t) for t in _tensors(entry).values()] for n, entry in state.items()}
     return regroup(groups, moments, parameters.before, parameters.after, parameters.swapped)
 
 
 def _groups(value: Any) -> list[ParameterGroup]:
     """Return the groups of an optimizer; none where one of them is not in the form of torch."""
-    groups = [_group(group) for group in value] if isinstance(value, list) else []
-    return [] if None in groups else [group for group in groups if group is not None]
-
-
-def _group(value: Any) -> ParameterGroup | None:
-    held = mapping(value) or {}
-    ids: Any = held.get("params")
-    names = held.get("param_names") or []
-    if not _is_list_of(ids, int, str) or not _is_list_of(names, str):
-        return None
-    return ParameterGroup(tuple(ids), tuple(names))
+    groups = []
+    for group in value if isinstance(value, list) else []:
+        held = mapping(group) or {}
+        ids: Any = held.get("params")
+        names = held.get("param_names") or []
+        if not _is_list_of(ids, int, str) or not _is_list_of(names, str):
+            return []
+        groups.append(ParameterGroup(tuple(ids), tuple(names)))
+    return groups
 
 
 def _is_list_of(value: Any, *kinds: type) -> bool:
@@ -109,10 +93,6 @@ def _is_list_of(value: Any, *kinds: type) -> bool:
 def _tensors(entry: Any) -> dict[Any, Instance]:
     """Return the tensors that an optimizer keeps for a parameter."""
     return {key: value for key, value in (mapping(entry) or {}).items() if is_tensor(value)}
-
-
-def _shapes(entry: Any) -> list[Shape]:
-    return [_shape(tensor) for tensor in _tensors(entry).values()]
 
 
 def _shape(tensor: Instance) -> Shape:
@@ -155,21 +135,19 @@ def _refilled(entry: NamedValue, regrouped: Regrouped) -> Remapped:
         if (mapping(group) or {}).get("param_names"):
             set_item(group, "param_names", list(names))
     taken = set(regrouped.ids.values())
-    dropped = tuple(f"{entry.name}.state.{old}." for old in state if old not in taken)
-    note = (
-        f"{entry.name!r} was remapped by name: the state of {len(kept)} parameters kept, of "
-        f"{len(dropped)} dropped; {len(regrouped.fresh)} new ones have none yet"
-    )
-    return Remapped(_renamed(entry.name, state, kept), dropped, (note,))
-
-
-def _renamed(name: str, state: Mapping[Any, Any], kept: Mapping[Any, Any]) -> dict[str, str]:
-    return {
-        f"{name}.state.{old}.{text}": f"{name}.state.{new}.{text}"
+    prefix = f"{entry.name}.state"
+    dropped = tuple(f"{prefix}.{old}." for old in state if old not in taken)
+    renamed = {
+        f"{prefix}.{old}.{text}": f"{prefix}.{new}.{text}"
         for old, new in kept.items()
         if old != new
         for text in map(key_text, _tensors(state[old]))
     }
+    note = (
+        f"{entry.name!r} was remapped by name: the state of {len(kept)} parameters kept, of "
+        f"{len(dropped)} dropped; {len(regrouped.fresh)} new ones have none yet"
+    )
+    return Remapped(renamed, dropped, (note,))
 
 
 def _numbers(regrouped: Regrouped) -> dict[str, int | str]:

@@ -36,14 +36,9 @@ _KNOWN = ("torch.nn.", "torch._utils._rebuild_", "collections.", "modswap.nn.", 
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A model, or its weights, in a payload.
+    """A model, or its weights, in a payload."""
 
-    Args:
-        keys: Keys from the payload down to it.
-        value: The model or the weights.
-    """
-
-    keys: tuple[str, ...]
+    keys: tuple[str, ...]  # from the payload down to it
     value: Any
 
 
@@ -173,11 +168,7 @@ class _Tensors(NamedTuple):
 
 
 def _totals(model: Instance) -> dict[int, _Tensors]:
-    """Return the tensors of every module, by the id of its object.
-
-    Raises:
-        UnreadableError: If a module contains itself.
-    """
+    """Return the tensors of every module, by the id of its object."""
     totals: dict[int, _Tensors] = {}
     stack: list[tuple[Instance, bool]] = [(model, False)]
     entered: set[int] = set()
@@ -194,7 +185,7 @@ def _totals(model: Instance) -> dict[int, _Tensors]:
 
 
 def _summed(module: Instance, totals: Mapping[int, _Tensors]) -> _Tensors:
-    found = _Tensors(dict(_own(module, "_parameters")), dict(_own(module, "_buffers")))
+    found = _Tensors(_own(module, "_parameters"), _own(module, "_buffers"))
     for child in children(module).values():
         if id(child) not in totals:
             raise UnreadableError("a module of it contains itself")
@@ -203,12 +194,10 @@ def _summed(module: Instance, totals: Mapping[int, _Tensors]) -> _Tensors:
     return found
 
 
-def _own(module: Instance, name: str) -> Iterator[tuple[int, TensorParts]]:
-    """Yield the tensors in a table of a module, with the ids of their objects."""
-    for value in table(module, name).values():
-        tensor = tensor_parts(value)
-        if tensor is not None:
-            yield id(value), tensor
+def _own(module: Instance, name: str) -> dict[int, TensorParts]:
+    """Return the tensors in a table of a module, by the ids of their objects."""
+    parts = {id(value): tensor_parts(value) for value in table(module, name).values()}
+    return {key: tensor for key, tensor in parts.items() if tensor is not None}
 
 
 def _others(found: list[FoundModel]) -> tuple[str, ...]:

@@ -10,12 +10,7 @@ DATA = "data/"  # the beginning of the names of records that hold storages
 
 
 class Storages:
-    """The records of a file of `torch.save`, and those of modules that are put into it.
-
-    Args:
-        look: The file, for errors.
-        records: Its records by name.
-    """
+    """The records of a file of `torch.save` by name, and those of modules that are put into it."""
 
     def __init__(self, look: Look, records: Mapping[str, ByteRange]) -> None:
         self.look = look
@@ -37,8 +32,7 @@ class Storages:
             what = f"a tensor's record {storage.key!r:.40} is missing"
             raise self.look.error(what, "save or download it again")
         if found.nbytes != storage.nbytes:
-            what = f"its record {found.name!r} has {found.nbytes:,} bytes"
-            raise self.look.error(
-                f"{what}, expected {storage.nbytes:,}", "save or download it again"
-            )
+            sizes = f"{found.nbytes:,} bytes, expected {storage.nbytes:,}"
+            what = f"its record {found.name!r} has {sizes}"
+            raise self.look.error(what, "save or download it again")
         return found

@@ -16,21 +16,13 @@ _PLAIN = (str, int, float, bytes, type(None))
 
 
 class NamedValue(NamedTuple):
-    """A value inside a payload.
+    """A value inside a payload."""
 
-    Args:
-        name: Its dotted name.
-        value: The value.
-        depth: The number of containers around it.
-        holder: The container around it; None for the payload itself.
-        key: Its key in the container.
-    """
-
-    name: str
+    name: str  # dotted
     value: Any
-    depth: int = 0
-    holder: Any = None
-    key: Any = None
+    depth: int = 0  # the number of containers around it
+    holder: Any = None  # the container around it; None for the payload itself
+    key: Any = None  # in the holder
 
 
 def everything(payload: Any) -> Iterator[Any]:
@@ -72,9 +64,7 @@ def entries(value: Any) -> Iterable[tuple[Any, Any]]:
 def named_entries(payload: Any, enter: Callable[[NamedValue], bool]) -> Iterator[NamedValue]:
     """Yield a payload and the values in it, in order; shared ones under each of their names.
 
-    Args:
-        payload: The payload.
-        enter: Returns whether to walk into a value.
+    `enter` returns whether to walk into a value.
     """
     stack = [NamedValue("", payload)]
     while stack:

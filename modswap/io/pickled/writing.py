@@ -16,13 +16,10 @@ _Step = Callable[["_Writer", Any], None]
 
 
 def write_pickle(value: Any, protocol: int = _PROTOCOL) -> tuple[bytes, tuple[Storage, ...]]:
-    """Return the pickle of a value, and its storages: the n-th has the key `str(n)` in the pickle.
+    """Return the pickle of a value that `read_pickle` returned, and its storages, by number.
 
-    An object that a value holds at several places is written once.
-
-    Args:
-        value: A value as `read_pickle` returns it.
-        protocol: The pickle protocol to be announced, 2 or 3.
+    The n-th storage has the key `str(n)` in the pickle. An object that a value holds at several
+    places is written once. The announced protocol is 2 or 3.
 
     Raises:
         UnreadableError: If it holds a value that no such pickle can hold.

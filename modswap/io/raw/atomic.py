@@ -23,19 +23,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]:
-    """Yield an empty file beside `out`, and move it to `out` if the block succeeds.
+    """Yield an empty file or folder beside `out`, and move it to `out` if the block succeeds.
 
     The temporary file is flushed to the disk before it is moved. If the block raises, the temporary
     file is removed and `out` is unchanged; if the process is killed, the next process that writes
     into this folder removes it. A symbolic link at `out` stays, and its target is replaced.
 
-    Args:
-        out: The file to be written.
-        force: Whether it may exist.
-        folder: Whether to make a folder.
-
     Raises:
-        CheckpointError: If it cannot be written.
+        CheckpointError: If `out` exists without `force`, or cannot be written.
     """
     target = out.resolve()
     if target.exists() and not force:
@@ -158,11 +153,9 @@ def refused(out: Path, error: OSError) -> CheckpointError:
 
 
 def _free(folder: Path) -> int:
-    try:
-        state = os.statvfs(folder)
-    except OSError:
-        return 0
-    return state.f_bavail * state.f_frsize
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free
+    return 0
 
 
 def _mode(target: Path) -> int:

@@ -6,23 +6,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes in a file or in memory.
-
-    Args:
-        nbytes: Their number.
-        file: The file that holds them; None for memory.
-        start: The offset of the first byte in the file.
-        data: The bytes themselves, where they are in memory.
-        crc: Their CRC-32 as stored in the file; None if there is none to rely on.
-        name: The name of the record or tensor, for errors.
-    """
+    """Bytes in a file or in memory."""
 
     nbytes: int
-    file: Path | None = None
-    start: int = 0
-    data: bytes | memoryview = field(default=b"", repr=False, compare=False)
-    crc: int | None = None
-    name: str = ""
+    file: Path | None = None  # None for memory
+    start: int = 0  # the offset of the first byte in the file
+    data: bytes | memoryview = field(default=b"", repr=False, compare=False)  # only in memory
+    crc: int | None = None  # CRC-32 as stored in the file; None if there is none to rely on
+    name: str = ""  # of the record or tensor, for errors
 
 
 def in_memory(data: bytes | memoryview, name: str = "") -> ByteRange:

@@ -4,10 +4,9 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
 
 from modswap.core.errors import CheckpointError
 from modswap.io.raw.byte_range import ByteRange
@@ -43,12 +42,9 @@ if sys.platform == "linux":  # pragma: no branch - other systems have one way
 class Sink:
     """A new file that is written from front to back, while threads check it and hash it.
 
-    Args:
-        file: The path; an empty file may exist there.
-        nbytes: The final size, which is reserved on the disk at once.
-        checksums: Whether copies are compared with the checksums of their sources; else, and for
-            sources without checksums, they are compared with the bytes of the sources.
-        ways: The ways to copy, the best first.
+    Its final size is reserved on the disk at once. With `checksums`, copies are compared with the
+    checksums of their sources; else, and for sources without checksums, with the bytes of the
+    sources. The first of the `ways` to copy that works is used.
 
     Raises:
         OSError: If the disk has no room, or the system refuses to write.
@@ -71,22 +67,15 @@ class Sink:
             raise
         # each waits for the writer: with fewer threads one would block the others
         self._pool = ThreadPoolExecutor(3)
-        submit, target, front = self._pool.submit, self._target, self._front
-        self._digest: Future[str] = submit(digest_behind, target, front)
-        self._flushed: Future[None] = submit(flush_behind, target, front)
-        self._checked: Future[None] = submit(
-            check_behind, target, front, self._queue, checksums=checksums
-        )
+        submit, written = self._pool.submit, (self._target, self._front)
+        self._digest = submit(digest_behind, *written)
+        self._flushed = submit(flush_behind, *written)
+        self._checked = submit(check_behind, *written, self._queue, checksums=checksums)
 
     def __enter__(self) -> "Sink":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
         self._pool.shutdown(wait=True)
         for descriptor in (*self._sources.values(), self._target):
@@ -158,11 +147,7 @@ class Sink:
 
 
 def _reserve(target: int, nbytes: int) -> None:
-    """Reserve room for a file on the disk, so that a full disk is noticed before the work.
-
-    Raises:
-        OSError: If there is no room.
-    """
+    """Reserve room for a file on the disk, so that a full disk is noticed before the work."""
     room = os.fstatvfs(target)
     # else the attempt would fill the disk before it fails
     if nbytes > room.f_bavail * room.f_frsize:

@@ -15,9 +15,7 @@ def lacks_memory(error: BaseException) -> bool:
     """Return whether an error, or an error that caused it, is a lack of memory."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, MemoryError):
-            return True
-        if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
+        if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
             return True
         if isinstance(cause, RuntimeError) and any(text in str(cause).lower() for text in _TEXTS):
             return True
@@ -27,10 +25,7 @@ def lacks_memory(error: BaseException) -> bool:
 
 @contextmanager
 def enough_memory(file: Path) -> Iterator[None]:
-    """Turn any error that a lack of memory caused in a reader or a writer into one error.
-
-    Args:
-        file: The file that the block reads or writes.
+    """Turn any error that a lack of memory caused in a reader or writer of a file into one error.
 
     Raises:
         CheckpointError: If the block runs out of memory.

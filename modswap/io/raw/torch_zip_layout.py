@@ -3,9 +3,9 @@
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from io import BytesIO, RawIOBase
+from io import BytesIO
 from pathlib import Path
 from typing import IO, cast
 
@@ -24,52 +24,28 @@ _FIRST_DAY = 0x21  # 1 January 1980: the same records give the same bytes
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A zip of `torch.save`.
+    """A zip of `torch.save`."""
 
-    Args:
-        root: The folder inside the zip that holds everything.
-        records: The bytes of each record by its name below the root, in the order of the zip.
-    """
-
-    root: str
-    records: Mapping[str, ByteRange]
+    root: str  # the folder inside the zip that holds everything
+    records: Mapping[str, ByteRange]  # by their names below the root, in the order of the zip
 
 
 def read_archive(source: Path | bytes) -> Archive:
-    """Return the records of a torch zip.
-
-    Args:
-        source: The file, or the bytes of the zip; its directory was checked before.
-    """
+    """Return the records of a torch zip, a file or its bytes; its directory was checked before."""
     if isinstance(source, bytes):
         return _archive(BytesIO(source), None, memoryview(source))[0]
     with source.open("rb") as stream:
         return _archive(stream, source, memoryview(b""))[0]
 
 
-class Window(RawIOBase):
-    """A part of a file, as a stream of its own.
+@dataclass(slots=True)
+class Window:
+    """A part of a file, as a stream with the methods that zipfile calls."""
 
-    Args:
-        stream: The file.
-        start: The offset of the part.
-        nbytes: The length of the part.
-    """
-
-    def __init__(self, stream: IO[bytes], start: int, nbytes: int) -> None:
-        super().__init__()
-        self.stream = stream
-        self.start = start
-        self.nbytes = nbytes
-        self.place = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
+    stream: IO[bytes]
+    start: int
+    nbytes: int
+    place: int = 0
 
     def tell(self) -> int:
         """Return the position of the next read."""
@@ -93,17 +69,11 @@ class Window(RawIOBase):
 def read_inner_archive(file: Path, start: int, nbytes: int) -> Archive:
     """Return the records of a torch zip that is a part of a file.
 
-    Args:
-        file: The file.
-        start: The offset of the zip.
-        nbytes: The length of the zip.
-
     Raises:
         ValueError: If it is damaged, or its records are compressed, overlap, reach beyond its end,
             or share a name.
     """
     with file.open("rb") as stream:
-        # zipfile calls these methods of a stream and no others
         window = cast("IO[bytes]", Window(stream, start, nbytes))
         try:
             found, entries = _archive(window, file, memoryview(b""))
@@ -186,13 +156,7 @@ def _alignment(extent: ByteRange) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The records and the directory of a new zip.
-
-    Args:
-        entries: The records.
-        directory: The bytes after them.
-        nbytes: The size of the zip.
-    """
+    """The records of a new zip, the directory after them, and the size of the zip."""
 
     entries: tuple[_Entry, ...]
     directory: bytes
@@ -207,27 +171,17 @@ class Layout:
 
 
 def lay_out(root: str, records: Mapping[str, ByteRange]) -> Layout:
-    """Return the layout of a new zip.
-
-    Args:
-        root: The folder inside the zip.
-        records: The records by their names below the root.
-    """
-    entries = tuple(_entries(root, records))
-    last = entries[-1]
-    end = last.start + len(last.header) + last.extent.nbytes
-    directory = b"".join(entry.listed for entry in entries)
-    directory += _closing(len(entries), len(directory), end)
-    return Layout(entries, directory, end + len(directory))
-
-
-def _entries(root: str, records: Mapping[str, ByteRange]) -> Iterator[_Entry]:
-    start = 0
+    """Return the layout of a new zip with records by their names below its folder `root`."""
+    entries: list[_Entry] = []
+    end = 0
     for name, extent in records.items():
         crc = zlib.crc32(extent.data) if extent.file is None else extent.crc or 0
-        entry = _Entry(f"{root}/{name}".encode("utf-8", "surrogateescape"), extent, crc, start)
-        yield entry
-        start += len(entry.header) + extent.nbytes
+        entry = _Entry(f"{root}/{name}".encode("utf-8", "surrogateescape"), extent, crc, end)
+        entries.append(entry)
+        end += len(entry.header) + extent.nbytes
+    directory = b"".join(entry.listed for entry in entries)
+    directory += _closing(len(entries), len(directory), end)
+    return Layout(tuple(entries), directory, end + len(directory))
 
 
 def _closing(count: int, nbytes: int, start: int) -> bytes:

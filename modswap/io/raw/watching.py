@@ -5,14 +5,12 @@ import zlib
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Condition
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from modswap.core.errors import CheckpointError
 from modswap.io.raw.byte_range import ByteRange
-
-if TYPE_CHECKING:
-    from queue import SimpleQueue
 
 _BLOCK_BYTES = 1 << 18  # read at once; they stay in the processor's cache
 _FLUSH_BYTES = 256 << 20  # written between two flushes
@@ -85,19 +83,11 @@ def flush_behind(descriptor: int, front: Front) -> None:
 
 
 def check_behind(
-    descriptor: int,
-    front: Front,
-    arrivals: "SimpleQueue[Arrival | None]",
-    *,
-    checksums: bool,
+    descriptor: int, front: Front, arrivals: SimpleQueue[Arrival | None], *, checksums: bool
 ) -> None:
     """Compare copies with their checksums, or with their sources, while a file is written.
 
-    Args:
-        descriptor: The file.
-        front: The number of bytes written.
-        arrivals: The copies in order; None ends them.
-        checksums: Whether to compare with the checksums of the sources.
+    None ends the queue of the copies.
 
     Raises:
         CheckpointError: If a copy differs.

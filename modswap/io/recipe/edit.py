@@ -1,5 +1,6 @@
 """Change a value in the text of a recipe; comments and all other lines stay the same."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -15,10 +16,6 @@ _BOM = b"\xef\xbb\xbf"
 def edited(text: str, edit: Edit) -> str:
     """Return the text of a recipe with a key set to a value; a missing key is added.
 
-    Args:
-        text: YAML that was read as a recipe.
-        edit: The place of the key, and its value.
-
     Raises:
         RecipeError: If the text has aliases (`*x`), where one place means several.
     """
@@ -26,13 +23,11 @@ def edited(text: str, edit: Edit) -> str:
         raise RecipeError("it has aliases", "", "write it out without `*`")
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     assert node is not None  # noqa: S101 - it was read as a recipe before
-    place: list[str | int] = list(edit.place)
-    while place:
-        inner = _child(node, place[0])
+    for depth, key in enumerate(edit.place):
+        inner = _child(node, key)
         if inner is None:
-            return _added(text, node, _nested(place, edit.written))  # type: ignore[arg-type] # only a mapping lacks a key
+            return _added(text, node, _nested(edit.place[depth:], edit.written))  # type: ignore[arg-type] # only a mapping lacks a key
         node = inner
-        del place[0]
     start, end = node.start_mark.index, _end(text, node)
     # an empty value begins directly after the colon
     blank = " " if start == end and text[start - 1 : start] == ":" else ""
@@ -50,7 +45,7 @@ def _child(node: yaml.Node, key: str | int) -> yaml.Node | None:
     return node  # a single name is allowed in place of a list
 
 
-def _nested(place: list[str | int], written: str) -> str:
+def _nested(place: Sequence[str | int], written: str) -> str:
     key, *rest = place
     return f"{key}: {{{_nested(rest, written)}}}" if rest else f"{key}: {written}"
 
@@ -82,12 +77,7 @@ def _end(text: str, node: yaml.Node) -> int:
 
 
 def rewrite(file: Path, before: str, after: str) -> None:
-    """Replace the text of a recipe.
-
-    Args:
-        file: The recipe.
-        before: The text as it was read, without a byte order mark.
-        after: The new text.
+    """Replace the text of a recipe; `before` is as it was read, without a byte order mark.
 
     Raises:
         CheckpointError: If the file has changed since it was read, or cannot be written.

@@ -8,20 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from modswap.core.asked.recipe import (
-    KINDS,
-    CallInput,
-    Conditions,
-    Integers,
-    Limits,
-    ModelSource,
-    Place,
-    Recipe,
-    Rule,
-    Source,
-    TensorInput,
-    Verify,
-)
+from modswap.core.asked import recipe as recipes
+from modswap.core.asked.recipe import Place, Recipe, Source
 from modswap.core.errors import RecipeError
 from modswap.core.words.nearest import did_you_mean
 from modswap.io.recipe.nodes import EXPONENT, shown, with_point
@@ -29,12 +17,12 @@ from modswap.io.recipe.nodes import EXPONENT, shown, with_point
 MAX_MISTAKES = 100  # in one report
 
 _PARTS: dict[str, type[BaseModel]] = {
-    "replace": Rule,
-    "where": Conditions,
-    "verify": Verify,
-    "limits": Limits,
-    "model": ModelSource,
-    "fill": Integers,
+    "replace": recipes.Rule,
+    "where": recipes.Conditions,
+    "verify": recipes.Verify,
+    "limits": recipes.Limits,
+    "model": recipes.ModelSource,
+    "fill": recipes.Integers,
 }
 _TYPES = {
     "string_type": "text",
@@ -62,28 +50,17 @@ def sentences(
 ) -> dict[Place, RecipeError]:
     """Return one error for each mistake, by its place in the recipe, at most `MAX_MISTAKES` + 1.
 
-    Args:
-        error: The mistakes that pydantic found.
-        data: The data of the recipe, or of a part of it.
-        source: The recipe's text, for line numbers.
-        part: The model of the data.
-        base: Place of the data in the recipe.
+    The data are those of a recipe, or of a part of it: of the model `part`, at the place `base`.
     """
     details: dict[Place, ErrorDetails] = {}
     for detail in error.errors(include_url=False):
         details.setdefault(_place(detail, data), detail)
     above = {place[:end] for place in details for end in range(len(place))}
-    kept = [
-        (place, detail)
-        for place, detail in details.items()
-        # pydantic calls a list too short if its items are wrong
-        if not (detail["type"] == "too_short" and place in above)
-    ]
-    kept.sort(key=lambda one: source.line(*base, *one[0]))
+    # pydantic calls a list too short if its items are wrong
+    kept = [p for p, detail in details.items() if detail["type"] != "too_short" or p not in above]
+    kept.sort(key=lambda place: source.line(*base, *place))
     made = _Sentences(data, source, part, base)
-    return {
-        (*base, *place): made.sentence(detail, place) for place, detail in kept[: MAX_MISTAKES + 1]
-    }
+    return {(*base, *p): made.sentence(details[p], p) for p in kept[: MAX_MISTAKES + 1]}
 
 
 def _place(detail: ErrorDetails, data: Any) -> Place:
@@ -92,7 +69,7 @@ def _place(detail: ErrorDetails, data: Any) -> Place:
     current = data
     labelled = False
     for part in detail["loc"]:
-        if not labelled and part in KINDS and _has_kinds(place):
+        if not labelled and part in recipes.KINDS and _has_kinds(place):
             labelled = True
         elif _holds(current, part):
             place.append(part)
@@ -168,11 +145,11 @@ def _owner(place: Place) -> str:
 def _keys(place: Place, data: Any, part: type[BaseModel]) -> Iterator[str]:
     """Yield the valid keys at a place."""
     model = part
-    names = [part for part in place if isinstance(part, str)]
+    names = [name for name in place if isinstance(name, str)]
     if names[:1] == ["inputs"] and "fill" not in names:
         entry = _at(data, place[:2])
         many = isinstance(entry, Mapping) and bool({"args", "kwargs"} & entry.keys())
-        model = CallInput if many else TensorInput
+        model = recipes.CallInput if many else recipes.TensorInput
     elif names:
         model = _PARTS.get(names[-1], Recipe)
     for name, field in model.model_fields.items():

@@ -25,16 +25,12 @@ _SCALARS = frozenset(("null", "bool", "int", "float", "str", "timestamp", "value
 
 @dataclass(slots=True)
 class Document:
-    """A YAML document as plain data.
-
-    Args:
-        data: The data.
-        lines: Line and column, counted from 1, of every key and list item.
-        errors: The errors in the YAML, by the place of the key, or by the line where it has none.
-    """
+    """A YAML document as plain data."""
 
     data: Any = None
+    # line and column, counted from 1, of every key and list item
     lines: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    # the errors in the YAML, by the place of the key, or by the line where it has none
     errors: dict[Place, RecipeError] = field(default_factory=dict)
 
 
@@ -56,19 +52,14 @@ def with_point(number: str) -> str:
 
 
 def read_document(text: str, name: str) -> Document:
-    """Return the document of a YAML text.
-
-    Args:
-        text: The text.
-        name: Name of the file, for errors.
+    """Return the document of a YAML text; errors have the name of its file.
 
     Raises:
         RecipeError: If it is not YAML, holds several documents, or exceeds a bound.
     """
     if len(text) > MAX_CHARACTERS:
-        what = (
-            f"it has {len(text):,} characters, over the {MAX_CHARACTERS:,} that a recipe may have"
-        )
+        bound = f"over the {MAX_CHARACTERS:,} that a recipe may have"
+        what = f"it has {len(text):,} characters, {bound}"
         raise RecipeError(what, f"{name}:1:1", "is this the recipe?")
     try:
         root = _Composer(text, name).root()
@@ -96,10 +87,8 @@ class _Composer(yaml.SafeLoader):
             return self.get_single_node()
         except (ValueError, OverflowError):
             # raised for escapes beyond Unicode, and for versions of thousands of digits
-            where = _placed(self.get_mark(), self._file)
-            raise RecipeError(
-                "it is not YAML: a number is too large", where, "correct it"
-            ) from None
+            where, what = _placed(self.get_mark(), self._file), "a number is too large"
+            raise RecipeError(f"it is not YAML: {what}", where, "correct it") from None
 
     def get_event(self) -> Any:
         """Return the next event; refuse several documents, deep nesting and too many nodes."""
@@ -131,13 +120,12 @@ def _explained(error: yaml.YAMLError, text: str, name: str) -> RecipeError:
         what = "it holds a character that YAML does not allow"
         return RecipeError(what, f"{name}:{number}:1", "take it out")
     place = _placed(mark, name)
-    line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
+    line = "".join(text.splitlines()[mark.line : mark.line + 1])
     if "\t" in line[: mark.column + 1]:
         return RecipeError("a tab where YAML takes spaces", place, "indent with spaces")
     said = " ".join(part for part in (error.context, error.problem) if part)  # type: ignore[attr-defined] # errors with a mark have both
-    return RecipeError(
-        f"it is not YAML: {said:.160}", place, "check quotes, colons and indentation"
-    )
+    fix = "check quotes, colons and indentation"
+    return RecipeError(f"it is not YAML: {said:.160}", place, fix)
 
 
 def _position(node: yaml.Node) -> tuple[int, int]:
@@ -163,7 +151,9 @@ class _Reading:
         if isinstance(node, yaml.MappingNode) and kind == "map":
             return dict(self._items(node, place))
         if isinstance(node, yaml.SequenceNode) and kind == "seq":
-            return [self._item(item, (*place, i)) for i, item in enumerate(node.value)]
+            spots = {(*place, index): item for index, item in enumerate(node.value)}
+            self.document.lines |= {spot: _position(item) for spot, item in spots.items()}
+            return [self.value(item, spot) for spot, item in spots.items()]
         if isinstance(node, yaml.ScalarNode) and kind in _SCALARS:
             return self._scalar(node, kind, place)
         self._fail(f"the tag {shown(node.tag)} is not read", node, "take it out", place)
@@ -177,13 +167,8 @@ class _Reading:
             raise self._bomb(node)
 
     def _bomb(self, node: yaml.Node) -> RecipeError:
-        return RecipeError(
-            "its aliases repeat too much", self._where(node), "write it out without `*`"
-        )
-
-    def _item(self, node: yaml.Node, place: Place) -> Any:
-        self.document.lines[place] = _position(node)
-        return self.value(node, place)
+        what = "its aliases repeat too much"
+        return RecipeError(what, self._where(node), "write it out without `*`")
 
     def _items(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Any]]:
         seen: dict[str, tuple[int, int]] = {}

@@ -24,32 +24,22 @@ _MAX_PATTERN_CHARACTERS = 200_000  # of all patterns, with every brace expanded
 
 
 def read_recipe(source: str | Path, examinations: Collection[str] | None = None) -> Recipe:
-    """Return the recipe of a file.
+    """Return the recipe of a file, or of standard input for `-`.
 
-    Args:
-        source: A file name, or `-` for standard input.
-        examinations: The names that `verify.skip` takes; None to accept any.
+    `examinations` are the names that `verify.skip` takes; None to accept any.
 
     Raises:
         CheckpointError: If the file cannot be read.
         RecipeError: If the recipe is wrong; it carries all mistakes in the order of their lines.
     """
-    if str(source) == "-":
-        return parse_recipe(_typed(), "<stdin>", ".", examinations)
-    file = Path(source)
-    return parse_recipe(_text(file), str(source), str(file.parent), examinations)
-
-
-def _typed() -> str:
+    typed = str(source) == "-"
+    name, file = "<stdin>" if typed else str(source), Path(source)
     try:
-        return sys.stdin.read(MAX_CHARACTERS + 1)
+        text = sys.stdin.read(MAX_CHARACTERS + 1) if typed else _text(file)
     except UnicodeDecodeError as error:
-        raise _no_text(error, "<stdin>") from None
-
-
-def _no_text(error: UnicodeDecodeError, name: str) -> RecipeError:
-    what = f"it is not text: byte {error.start} is not UTF-8"
-    return RecipeError(what, name, "save it as UTF-8, or name the recipe")
+        what = f"it is not text: byte {error.start} is not UTF-8"
+        raise RecipeError(what, name, "save it as UTF-8, or name the recipe") from None
+    return parse_recipe(text, name, str(file.parent), examinations)
 
 
 def _text(file: Path) -> str:
@@ -64,8 +54,6 @@ def _text(file: Path) -> str:
     except FileNotFoundError:
         fix = file_near(file) or "check the name; `modswap init` writes one"
         raise CheckpointError("no such recipe", str(file), fix) from None
-    except UnicodeDecodeError as error:
-        raise _no_text(error, str(file)) from None
     except OSError as error:
         raise unreadable(file, error) from None
 
@@ -73,13 +61,10 @@ def _text(file: Path) -> str:
 def parse_recipe(
     text: str, name: str, folder: str, examinations: Collection[str] | None = None
 ) -> Recipe:
-    """Return the recipe of a text.
+    """Return the recipe of a YAML text; its own file names are resolved against a folder.
 
-    Args:
-        text: YAML.
-        name: Name of its file, for errors.
-        folder: Folder against which the recipe's own file names are resolved.
-        examinations: The names that `verify.skip` takes; None to accept any.
+    `name` is that of its file, for errors. `examinations` are the names that `verify.skip` takes;
+    None to accept any.
 
     Raises:
         RecipeError: If the recipe is wrong; it carries all mistakes in the order of their lines.
@@ -152,17 +137,12 @@ def _patterns(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
     """Yield the patterns of all rules that are short enough to be compiled."""
     for number, rule in enumerate(_list(data.get("replace"))):
         for key in ("match", "exclude") if isinstance(rule, dict) else ():
-            for place, pattern in _one_or_more(rule.get(key)):
+            place: Place = ("replace", number, key)
+            value = rule.get(key)  # a list of patterns, or a single one
+            found = [((*place, index), item) for index, item in enumerate(_list(value))]
+            for at, pattern in found or [(place, value)]:
                 if isinstance(pattern, str) and len(pattern) <= MAX_PATTERN_CHARACTERS:
-                    yield ("replace", number, key, *place), pattern
-
-
-def _one_or_more(value: Any) -> Iterator[tuple[Place, Any]]:
-    """Yield the items of a list with their places in it, or a single value."""
-    if isinstance(value, list):
-        yield from (((index,), item) for index, item in enumerate(value))
-    else:
-        yield (), value
+                    yield at, pattern
 
 
 def _nested(value: Any, place: Place, source: Source) -> Iterator[tuple[Place, RecipeError]]:
@@ -184,15 +164,10 @@ def write_recipe(recipe: Recipe) -> str:
     """Return a recipe as YAML that reads back equal; values at their defaults are left out."""
     # not in JSON mode, which has no infinity
     data = _lists(recipe.model_dump(by_alias=True, exclude_defaults=True))
-    text = _dumped(data, allow_unicode=True)
-    # quotes do not keep these line breaks of Unicode, escapes do
-    return _dumped(data, allow_unicode=False) if re.search("[\x85\u2028\u2029]", text) else text
-
-
-def _dumped(data: Any, *, allow_unicode: bool) -> str:
-    text: str = yaml.dump(
-        data, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=100
-    )
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    if re.search("[\x85\u2028\u2029]", text):
+        # quotes do not keep these line breaks of Unicode, escapes do
+        text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=100)
     return text
 
 
@@ -204,10 +179,7 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 class _Dumper(yaml.SafeDumper):
     """The dumper of PyYAML, which also quotes text that looks like a mistyped number."""
 
-    yaml_representers: ClassVar[dict[Any, Any]] = {
-        **yaml.SafeDumper.yaml_representers,
-        str: _quoted,
-    }
+    yaml_representers: ClassVar[dict[Any, Any]] = yaml.SafeDumper.yaml_representers | {str: _quoted}
 
 
 def _lists(value: Any) -> Any:

@@ -18,12 +18,8 @@ def elements(shape: Sequence[Any]) -> int | None:
 
 
 def implied_rows(tensors: Mapping[str, tuple[int, int]]) -> tuple[TreeRow, ...]:
-    """Return a row with elements and bytes for every dotted beginning of a tensor name.
-
-    Args:
-        tensors: Elements and bytes of each tensor, by name.
-    """
-    sizes: dict[str, tuple[int, int]] = {"": (0, 0)}
+    """Return a row for every dotted beginning of a tensor name, from elements and bytes by name."""
+    sizes = {"": (0, 0)}
     for name, (count, nbytes) in tensors.items():
         segments = name.split(".")[:-1]
         for end in range(len(segments) + 1):

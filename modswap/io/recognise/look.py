@@ -8,10 +8,11 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from modswap.core.errors import CheckpointError
 from modswap.core.words.nearest import file_near
-from modswap.io.recognise.zip_directory import flaw
+from modswap.io.recognise.zip_directory import UNSOUND, flaw
 
 _HEAD_BYTES = 1024
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch's number, pickled
@@ -19,21 +20,13 @@ _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch's number, pickled
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The first bytes of a file or folder, and the names in it.
-
-    Args:
-        file: The file.
-        head: Its first bytes; empty for a folder.
-        size: Its size in bytes.
-        names: Names of the entries if it is a zip or a folder; empty otherwise.
-        sizes: Bytes of each entry of a zip.
-    """
+    """The first bytes of a file or folder, and the names in it."""
 
     file: Path
-    head: bytes
-    size: int
-    names: tuple[str, ...] = ()
-    sizes: tuple[int, ...] = ()
+    head: bytes  # empty for a folder
+    size: int  # bytes
+    names: tuple[str, ...] = ()  # of the entries if it is a zip or a folder
+    sizes: tuple[int, ...] = ()  # bytes of each entry of a zip
 
     def error(self, what: str, fix: str) -> CheckpointError:
         """Return an error about this file."""
@@ -53,8 +46,11 @@ def look_at(file: Path) -> Look:
         _refuse_odd(file, status)
         with file.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        fix = file_near(file) or "check the name and the folder"
+        raise CheckpointError("no such file", str(file), fix) from None
     except (OSError, ValueError) as error:  # a zero byte in the name raises a ValueError
-        raise _missing(file, error) from None
+        raise unreadable(file, error) from None
     look = Look(file, head, status.st_size)
     return _zip(look) if head[:4] == b"PK\3\4" else look
 
@@ -74,18 +70,11 @@ def kind_of(mode: int) -> str:
     return next((name for test, name in kinds.items() if test(mode)), "a device")
 
 
-def _missing(file: Path, error: OSError | ValueError) -> CheckpointError:
-    if isinstance(error, FileNotFoundError):
-        fix = file_near(file) or "check the name and the folder"
-        return CheckpointError("no such file", str(file), fix)
-    return unreadable(file, error)
-
-
 def unreadable(file: Path, error: OSError | ValueError) -> CheckpointError:
     """Return the error for a file that the operating system refuses to read."""
-    reason = (isinstance(error, OSError) and error.strerror) or str(error)
-    what = f"it cannot be read: {reason}"
-    return CheckpointError(what, str(file), "check the name and its permissions")
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    fix = "check the name and its permissions"
+    return CheckpointError(f"it cannot be read: {reason}", str(file), fix)
 
 
 def _zip(look: Look) -> Look:
@@ -99,10 +88,9 @@ def _zip(look: Look) -> Look:
     names = tuple(entry.filename for entry in entries)
     # torch ignores upper and lower case in names
     counts = Counter(name.lower() for name in names)
-    double = next((name for name in names if counts[name.lower()] > 1), None)
-    if double is not None:
-        what = f"two entries of its zip have one name: {double!r}"
-        raise look.error(what, "do not use it: programs would read different tensors")
+    for name in names:
+        if counts[name.lower()] > 1:
+            raise look.error(f"two entries of its zip have one name: {name!r}", UNSOUND)
     look = replace(look, names=names, sizes=tuple(entry.file_size for entry in entries))
     if has_entry(look, "data.pkl") and (found := flaw(look.file, look.size, entries)):
         raise look.error(*found)
@@ -241,17 +229,16 @@ def header_of_safetensors(look: Look) -> dict[str, object]:
         text = stream.read(length)
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) != len(names):
-            double = next(name for name in names if names.count(name) > 1)
-            what = f"its header names {double!r} twice"
-            raise look.error(what, "do not use it: programs would read different tensors")
-        return dict(pairs)
+        header: dict[str, object] = {}
+        for name, value in pairs:
+            if name in header:
+                raise look.error(f"its header names {name!r} twice", UNSOUND)
+            header[name] = value
+        return header
 
     try:
         # the file begins with a brace: valid JSON is an object
-        header: dict[str, object] = json.loads(text, object_pairs_hook=once)
+        return cast("dict[str, object]", json.loads(text, object_pairs_hook=once))
     except (ValueError, RecursionError) as error:
         what = f"its header is damaged: {error}"
         raise look.error(what, "save or download it again") from None
-    return header

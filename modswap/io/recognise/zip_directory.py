@@ -15,20 +15,12 @@ _WIDE = struct.Struct("<4sQHHIIQQQQ")
 _HEADER_BYTES = 30  # of an entry, before its name
 _ENCRYPTED, _UTF_8 = 0x1 | 0x40, 0x800
 _UNSAFE = re.compile(r"^/|(^|/)\.\.?(/|$)|\x00")
-_AGAIN, _UNSOUND = (
-    "save or download it again",
-    "do not use it: programs would read different tensors",
-)
+_AGAIN = "save or download it again"
+UNSOUND = "do not use it: programs would read different tensors"
 
 
 def flaw(file: Path, size: int, entries: Sequence[ZipInfo]) -> tuple[str, str] | None:
-    """Return the flaw of a torch zip and advice; None for a sound zip.
-
-    Args:
-        file: The file.
-        size: Its bytes.
-        entries: The entries of its directory, as Python reads them.
-    """
+    """Return the flaw of a torch zip of `size` bytes and advice; None for a sound zip."""
     return _end_flaw(file, size, len(entries)) or _name_flaw(entries) or _place_flaw(size, entries)
 
 
@@ -40,7 +32,7 @@ def _end_flaw(file: Path, size: int, count: int) -> tuple[str, str] | None:
         tail = stream.read().rjust(length, b"\0")
     mark, *_, said, listed, start, comment = _END.unpack(tail[-_END.size :])
     if mark != b"PK\5\6" or comment:
-        return "bytes follow the end of its zip", _UNSOUND
+        return "bytes follow the end of its zip", UNSOUND
     end = size - _END.size
     locator, _, place, _ = _LOCATOR.unpack(tail[_WIDE.size : -_END.size])
     if locator == b"PK\6\7":
@@ -64,7 +56,7 @@ def _name_flaw(entries: Sequence[ZipInfo]) -> tuple[str, str] | None:
             )
     roots = sorted({entry.filename.partition("/")[0] for entry in entries})
     if len(roots) > 1:
-        return f"its zip holds more than one folder: {roots[0]!r} and {roots[1]!r}", _UNSOUND
+        return f"its zip holds more than one folder: {roots[0]!r} and {roots[1]!r}", UNSOUND
     return None
 
 
@@ -81,7 +73,7 @@ def _place_flaw(size: int, entries: Sequence[ZipInfo]) -> tuple[str, str] | None
         if entry.compress_size != entry.file_size:
             return f"it is damaged: its zip gives {name} two sizes", _AGAIN
         if entry.header_offset < reached:
-            return f"two entries of its zip overlap: {previous} and {name}", _UNSOUND
+            return f"two entries of its zip overlap: {previous} and {name}", UNSOUND
         named = len(entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF_8 else "cp437"))
         previous, reached = name, entry.header_offset + _HEADER_BYTES + named + entry.file_size
         if reached > size:
