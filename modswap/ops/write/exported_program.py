@@ -24,9 +24,8 @@ from modswap.io.formats.writing import write
 from modswap.io.rewriting import Records
 from modswap.ops.load.model import Loaded
 from modswap.ops.run.devices import device_of
-from modswap.ops.run.forward import named_tensors
 from modswap.ops.run.inputs import Case
-from modswap.ops.run.leaves import live_tensors
+from modswap.ops.run.leaves import live_tensors, named_tensors
 from modswap.ops.swap import Prepared
 from modswap.ops.write.prove import model_changes, tensor_ledger
 
