@@ -8,7 +8,7 @@ from torch import nn
 
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.plan import Plan, make_plan
-from modswap.core.decided.verdict import Verdict, judge
+from modswap.core.decided.verdict import Pass, Verdict, judge
 from modswap.core.errors import InputError, UsageError
 from modswap.core.progress import Progress, silent
 from modswap.nn.fake_tensors import needs_values
@@ -59,12 +59,8 @@ def prepare(
 ) -> Prepared:
     """Trace a model, plan a recipe and build every new module; the model stays as it is.
 
-    Args:
-        model: The model.
-        recipe: The rules.
-        calls: Dummy calls that take the place of the recipe's `inputs`; empty: the recipe's.
-        unreal: Whether to run on fake tensors, so that no weight is read.
-        progress: Called with a line for each step.
+    Dummy calls, if there are any, take the place of the recipe's `inputs`. An `unreal` swap runs
+    on fake tensors, so that no weight is read.
 
     Raises:
         UsageError: If there is no dummy input.
@@ -81,11 +77,8 @@ def prepare(
     unreal = unreal or is_without_data(model)
     progress("reference pass")
     before, unreal, notes = _reference(model, cases, seed=recipe.seed, unreal=unreal)
-    first = tuple(
-        one
-        for one, case in zip(before, cases, strict=True)
-        if (case.mode, case.dtype) == (cases[0].mode, cases[0].dtype)
-    )
+    key = cases[0].key
+    first = [t for t in before if (t.seen.case.mode, t.seen.case.dtype) == (key.mode, key.dtype)]
     progress("planning")
     plan = make_plan(recipe, sites_of(model, first))
     notes += check_calls(model, plan)
@@ -121,55 +114,41 @@ def refused(failed: Trace) -> InputError:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A swap in place, with the verdict of its passes.
-
-    Args:
-        verdict: The result of comparing the passes.
-        after: The trace of each case with the new modules.
-        old: The old modules, by the path of their site.
-    """
+    """A swap in place, with the verdict of its passes."""
 
     verdict: Verdict
     after: tuple[Trace, ...]
-    old: Mapping[str, nn.Module]
+    old: Mapping[str, nn.Module]  # by the path of their site
 
 
 @contextmanager
 def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterator[Verified]:
-    """Swap, run every case again and judge; the old modules come back if the block raises.
-
-    Args:
-        model: The model, changed in place.
-        prepared: The new modules and their sites.
-        progress: Called with a line for each step.
-    """
+    """Swap, run every case again and judge; the old modules come back if the block raises."""
     paths = [built.sites[0].path for built in prepared.built]
     sites = [site.path for built in prepared.built for site in built.sites]
     old = {path: module_at(model, path) for path in sites}
     with applied(model, prepared.placements):
         progress("verification pass")
-        after, before = _again(model, prepared)
-        verdict = judge([one.seen for one in before], [one.seen for one in after], paths)
-        yield Verified(verdict, after, old)
+        after = _again(model, prepared)
+        before = [renamed(one.seen, prepared.built) for one in prepared.before]
+        yield Verified(judge(before, [one.seen for one in after], paths), after, old)
 
 
-def _again(model: nn.Module, prepared: Prepared) -> tuple[tuple[Trace, ...], tuple[Trace, ...]]:
-    """Return the traces after the swap, and those before it, to compare them with."""
-    cases, seed = prepared.cases, prepared.seed
-    after = tuple(trace(model, case, seed=seed, unreal=prepared.unreal) for case in cases)
-    if prepared.unreal and any(needs_values(one.cause) for one in after):
-        after = tuple(trace(model, case, seed=seed) for case in cases)
-    # an instance shared by several sites has the name of the first of their paths
-    return after, tuple(renamed(one, prepared.built) for one in prepared.before)
+def _again(model: nn.Module, prepared: Prepared) -> tuple[Trace, ...]:
+    cases, seed, unreal = prepared.cases, prepared.seed, prepared.unreal
+    after = tuple(trace(model, case, seed=seed, unreal=unreal) for case in cases)
+    if unreal and any(needs_values(one.cause) for one in after):
+        return tuple(trace(model, case, seed=seed) for case in cases)
+    return after
 
 
-def renamed(one: Trace, built: Sequence[Built]) -> Trace:
-    """Return a trace in which sites that share a new module have the first site's path."""
+def renamed(seen: Pass, built: Sequence[Built]) -> Pass:
+    """Return a pass in which sites that share a new module have the path of the first of them."""
     names = {s.path: b.sites[0].path for b in built for s in b.sites[1:]}
     if not names:
-        return one
-    visits = tuple(replace(v, path=names.get(v.path, v.path)) for v in one.seen.visits)
-    return replace(one, seen=replace(one.seen, visits=visits))
+        return seen
+    visits = tuple(replace(v, path=names.get(v.path, v.path)) for v in seen.visits)
+    return replace(seen, visits=visits)
 
 
 def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:

@@ -110,15 +110,6 @@ def _difference_inside(before: Group, after: Group, place: str) -> str | None:
     return None
 
 
-def placed(value: Value, device: str) -> Value:
-    """Return a value with all its tensors on a device."""
-    if isinstance(value, TensorInfo):
-        return replace(value, device=device)
-    if isinstance(value, Group):
-        return replace(value, items=tuple(placed(item, device) for item in value.items))
-    return value
-
-
 def of_any_precision(value: Value) -> Value:
     """Return a value in which all floating dtypes are one."""
     if isinstance(value, TensorInfo):

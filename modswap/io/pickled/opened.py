@@ -26,12 +26,16 @@ class Opened:
     protocol: int = 2  # of its pickle
 
 
-def open_zip(look: Look) -> Opened:
-    """Return a file of `torch.save`, read as data.
+def open_torch(look: Look) -> Opened:
+    """Return a file of `torch.save`, read as data; an old one as the zip that it is written as.
 
     Raises:
         UnreadableError: If it cannot be read as data.
     """
+    return _open_zip(look) if look.names else _open_legacy(look)
+
+
+def _open_zip(look: Look) -> Opened:
     archive = read_archive(look.file)
     order = archive.records.get("byteorder")
     if order is not None and content(order) != b"little":
@@ -57,14 +61,8 @@ def content(held: ByteRange) -> bytes:
         return stream.read(held.nbytes)
 
 
-def open_legacy(look: Look) -> Opened:
-    """Return a file of `torch.save` from before version 1.6, read as data.
-
-    It is given as an archive, as which it will be written.
-
-    Raises:
-        UnreadableError: If it cannot be read as data.
-    """
+def _open_legacy(look: Look) -> Opened:
+    """Return a file from before torch 1.6 as the archive that it will be written as."""
     with look.file.open("rb") as stream:
         (_, _, system, payload, keys), names = read_pickles(stream, 5)
         if not isinstance(system, dict) or system.get("little_endian") is not True:

@@ -15,27 +15,17 @@ def check_calls(model: nn.Module, plan: Plan) -> tuple[str, ...]:
     """Refuse sites whose calls an archive does not record; return notes on the others.
 
     Where it holds no call signature of a module, torch calls the module at that path with the
-    tensors that the graph needs, in an order of its own, without keywords and constants.
-
-    Args:
-        model: The model.
-        plan: The sites.
-
-    Raises:
-        ShapeError: If a site takes or returns anything but a single tensor.
+    tensors that the graph needs, in an order of its own, without keywords and constants: a site
+    that takes or returns anything but a single tensor is refused.
     """
     how = export_of(model)
     if how is None:
         return ()
-    paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
-    sites = [
-        site
-        for step in plan.steps
-        for site in step.sites
-        if is_stand_in(model.get_submodule(site.path))
-    ]
-    refused = [one for site in sites if (one := _refusal(site, paths, how.signed)) is not None]
-    if refused:
+    paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
+    sites = [site for step in plan.steps for site in step.sites]
+    sites = [site for site in sites if is_stand_in(model.get_submodule(site.path))]
+    refusals = [_refusal(site, paths, how.signed) for site in sites]
+    if refused := list(filter(None, refusals)):
         raise together(refused)
     return tuple(
         f"the archive does not say how {site.path!r} is called: the new module is given its one "
@@ -45,15 +35,14 @@ def check_calls(model: nn.Module, plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _refusal(site: Site, paths: set[str], signed: Mapping[str, int]) -> ShapeError | None:
+def _refusal(site: Site, paths: list[str], signed: Mapping[str, int]) -> ShapeError | None:
     if site.path in signed:
         return _handed_more(site, signed[site.path])
     fix = (
         "export the eager model again with "
         f"`preserve_module_call_signature=({site.path!r},)`, or swap in the eager model"
     )
-    several = sorted(path for path in paths if path.startswith(f"{site.path}@"))
-    if several or "@" in site.path:
+    if "@" in site.path or any(path.startswith(f"{site.path}@") for path in paths):
         what = "it is called several times, and the archive holds a graph of its own for each call"
         return ShapeError(what, site.path, fix)
     for call in site.calls:
@@ -68,8 +57,8 @@ def _refusal(site: Site, paths: set[str], signed: Mapping[str, int]) -> ShapeErr
 
 def _handed_more(site: Site, count: int) -> ShapeError | None:
     """Return the error for a site to which the graph passes more than the inputs of its code."""
-    more = next((call for call in site.calls if len(call.inputs) != count), None)
-    if more is None:
-        return None
-    what = f"its code was given {count} inputs, the graph hands it others besides: {more}"
-    return ShapeError(what, site.path, "swap in the eager model, and export that")
+    for call in site.calls:
+        if len(call.inputs) != count:
+            what = f"its code was given {count} inputs, the graph hands it others besides: {call}"
+            return ShapeError(what, site.path, "swap in the eager model, and export that")
+    return None

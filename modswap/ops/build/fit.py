@@ -25,14 +25,10 @@ from modswap.ops.run.describe import positional
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A new module and the sites where it goes.
+    """A new module, made of a blueprint, and the sites of a step where it goes.
 
-    Args:
-        step: The rule's step.
-        sites: The sites that it takes; several where the rule says `share: true`.
-        blueprint: Class and arguments that it was made of.
-        module: The module, on its site's device, in its dtype and mode.
-        notes: Sentences on attributes and hooks that were carried over or left behind.
+    There are several sites where the rule says `share: true`. The module is on its site's device,
+    in its dtype and mode; the notes name attributes and hooks carried over or left behind.
     """
 
     step: Step
@@ -54,39 +50,29 @@ Make = Callable[[Step, tuple[Site, ...], Blueprint], Built]
 def build(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Built, ...]:
     """Return every new module that a plan asks for; the model is not touched.
 
-    Args:
-        model: The model, from which device, dtype, flags and plain attributes are taken over.
-        plan: The sites of each rule.
-        recipe: For the seed, and for files relative to it.
-
-    Raises:
-        RecipeError: If a rule's `with` or `args` are wrong.
-        ShapeError: If a module cannot be fitted to its site.
+    Device, dtype, flags and plain attributes are taken over from the modules of the model.
     """
 
     def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
-        return _make(model, step, sites, blueprint, recipe)
+        module = new_module(step, sites, blueprint, recipe)
+        old = model.get_submodule(sites[0].path)
+        notes = list(take_over(module, sites[0], host_attributes(old)))
+        tables = (getattr(old, name, ()) for name in ("_forward_hooks", "_forward_pre_hooks"))
+        if hooks := sum(map(len, tables)):
+            notes.append(f"{hooks} forward hooks of the old module were left behind")
+        notes += _not_passed_on(old, sites, blueprint.ignores)
+        return Built(step, sites, blueprint, module, tuple(notes))
 
     return build_plan(plan, recipe, Fitter.fit, make)
 
 
 def build_plan(plan: Plan, recipe: Recipe, fit: Fit, make: Make) -> tuple[Built, ...]:
-    """Return the new modules of all steps, or raise the errors of all steps together.
-
-    Args:
-        plan: The sites of each rule.
-        recipe: The recipe, for the places that errors name.
-        fit: Returns the blueprint for one site.
-        make: Makes the module of a blueprint.
-
-    Raises:
-        ModswapError: As `fit` and `make` raise it; RecipeError, if a rule cannot be carried out.
-    """
+    """Return the new modules of all steps, or raise the errors of all steps together."""
     errors: list[ModswapError] = []
     built: list[Built] = []
     for step in plan.steps:
         try:
-            fitted = fit_step(step, recipe, fit)
+            fitted = _fitted(step, recipe, fit)
             built += [make(step, sites, blueprint) for sites, blueprint in fitted]
         except ModswapError as error:
             for one in error.all:
@@ -97,12 +83,10 @@ def build_plan(plan: Plan, recipe: Recipe, fit: Fit, make: Make) -> tuple[Built,
     return tuple(built)
 
 
-def fit_step(step: Step, recipe: Recipe, fit: Fit) -> list[tuple[tuple[Site, ...], Blueprint]]:
+def _fitted(step: Step, recipe: Recipe, fit: Fit) -> list[tuple[tuple[Site, ...], Blueprint]]:
     """Return the sites of each new module of a rule, with the blueprint of the module.
 
-    Raises:
-        RecipeError: If the rule is wrong, or its one shared module cannot fit all sites.
-        ShapeError: If a module cannot be fitted to its site; all sites are tried first.
+    All sites are tried before the errors of those that no module fits are raised together.
     """
     errors: list[ModswapError] = []
     fitted: list[tuple[Site, Blueprint]] = []
@@ -140,11 +124,7 @@ def _text(blueprint: Blueprint) -> str:
 
 
 class Fitter:
-    """The class or catalogue row that a rule names, with its arguments checked.
-
-    Raises:
-        RecipeError: If the rule's `with`, `args` or `prefix` are wrong.
-    """
+    """The class or catalogue row that a rule names, with its arguments checked."""
 
     def __init__(self, step: Step, recipe: Recipe) -> None:
         self.step = step
@@ -172,11 +152,7 @@ class Fitter:
         )
 
     def _named(self, known: Container[str]) -> dict[str, Any]:
-        """Return the rule's arguments, with its prefix among them.
-
-        Raises:
-            RecipeError: If the module takes no prefix, or is given two.
-        """
+        """Return the rule's arguments, with its prefix among them."""
         prefix = self.step.rule.prefix
         args = dict(self.step.rule.args)
         if prefix is None:
@@ -203,25 +179,12 @@ class Fitter:
         return fit_custom(site, self.cls, rule.with_, self.args, adapt=rule.adapt, wants=wants)
 
 
-def _make(
-    model: nn.Module, step: Step, sites: tuple[Site, ...], blueprint: Blueprint, recipe: Recipe
-) -> Built:
-    module = new_module(step, sites, blueprint, recipe)
-    old = model.get_submodule(sites[0].path)
-    notes = take_over(module, sites[0], host_attributes(old))
-    hooks = sum(len(getattr(old, name, ())) for name in ("_forward_hooks", "_forward_pre_hooks"))
-    if hooks:
-        notes = (*notes, f"{hooks} forward hooks of the old module were left behind")
-    notes = (*notes, *_not_passed_on(old, sites, blueprint.ignores))
-    return Built(step, sites, blueprint, module, notes)
-
-
 def _not_passed_on(
     old: nn.Module, sites: Sequence[Site], ignores: Sequence[str]
 ) -> tuple[str, ...]:
     """Return a note on inputs that were None or false, and that no later call may set."""
-    given = [(name, value) for site in sites for call in site.calls for name, value in call.named]
-    was_off = {name for name, value in given if is_off(value)}
+    calls = (call for site in sites for call in site.calls)
+    was_off = {name for call in calls for name, value in call.named if is_off(value)}
     off = [name for name in ignores if name in was_off and not is_request(name)]
     if not off:
         return ()

@@ -1,6 +1,6 @@
 """Fit a module to a site from the sizes of its own layers, without a forward pass."""
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from modswap.core.seen.site import ANY_SITE_LAYOUT, Call, Layout, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.io.formats.survey import FileSite
 from modswap.io.pickled.modules import Sizes
-from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.catalogue.row import Replacement
 from modswap.ops.build.fit import Fitter
 
 # sides of made-up maps: divisible by most numbers, by powers of 2 only, a prime, a small one; an
@@ -30,40 +30,32 @@ _SHAPES: dict[Layout, Callable[[int, int], tuple[int, ...]]] = {
 def fit_from_layers(known: FileSite, fitter: Fitter) -> Blueprint:
     """Return the blueprint for a site of which only its own layers are known.
 
-    Args:
-        known: The site, with the sizes that its layers state.
-        fitter: The rule and the module that it names. A class of the user's own is given the
-            rule's arguments as they are.
-
-    Raises:
-        ShapeError: If the rule leaves open what only a forward pass could show.
+    A class of the user's own is given the rule's arguments as they are. A rule that leaves open
+    what only a forward pass could show is refused.
     """
     rule = fitter.step.rule
     if fitter.cls is not None:
         layout = None if rule.layout == "auto" else rule.layout
         wants = None if rule.wants == "auto" else rule.wants
         return Blueprint(rule.with_, fitter.args, layout, wants)
-    return _fit_row(known, rule, fitter.row, fitter.options)
-
-
-def _fit_row(known: FileSite, rule: Rule, row: Replacement, options: Options) -> Blueprint:
     layout = _layout(known, rule)
-    channels = _channels(known, rule, row)
-    fitted = [
-        row.fit(_made_up(known.site, layout, channels, side), options, adapt=False)
-        for side in _SIDES
-    ]
-    first, *others = (one.args for one in fitted)
-    open_ = [name for name in first if any(other[name] != first[name] for other in others)]
-    if open_:
+    names = _channel_options(fitter.row)
+    channels = _channels(known, rule, names)
+    made_up = (_made_up(known.site, layout, channels, side) for side in _SIDES)
+    fitted = [fitter.row.fit(site, fitter.options, adapt=False) for site in made_up]
+    if open_ := _differing([one.args for one in fitted]):
         what = f"{', '.join(open_)} would follow from the size of its map, which is not known"
         raise ShapeError(what, known.site.path, f"set `{open_[0]}` in the rule's args")
-    named = set(_channel_options(row))
-    choices = tuple(_reworded(choice, named) for choice in fitted[0].choices)
+    choices = tuple(_reworded(choice, names) for choice in fitted[0].choices)
     return replace(fitted[0], choices=choices)
 
 
-def _reworded(choice: Choice, named: Container[str]) -> Choice:
+def _differing(args: Sequence[Mapping[str, Any]]) -> list[str]:
+    first, *others = args
+    return [name for name in first if any(other[name] != first[name] for other in others)]
+
+
+def _reworded(choice: Choice, named: Sequence[str]) -> Choice:
     """Return a choice without the made-up size in its reason: any other size gives the same."""
     if choice.name in named:
         return replace(choice, reason=_FROM_LAYERS)
@@ -80,15 +72,13 @@ def _layout(known: FileSite, rule: Rule) -> Layout:
     raise ShapeError(what, known.site.path, fix, settings=ANY_SITE_LAYOUT)
 
 
-def _channels(known: FileSite, rule: Rule, row: Replacement) -> int:
-    names = list(_channel_options(row))
-    given = next((rule.args[name] for name in names if isinstance(rule.args.get(name), int)), None)
-    sizes = known.sizes
-    if sizes is not None:
-        _refuse_change(known.site, sizes)
-        return sizes.channels
-    if given is not None:
-        return int(given)
+def _channels(known: FileSite, rule: Rule, names: Sequence[str]) -> int:
+    if known.sizes is not None:
+        _refuse_change(known.site, known.sizes)
+        return known.sizes.channels
+    given = (rule.args.get(name) for name in names)
+    if (channels := next((value for value in given if isinstance(value, int)), None)) is not None:
+        return channels
     shown = known.site.short_class or "module of no known class"
     what = f"the number of its channels is not known from a {shown}"
     raise ShapeError(what, known.site.path, f"set `{names[0]}` in the rule's args")
@@ -105,16 +95,16 @@ def _refuse_change(site: Site, sizes: Sizes) -> None:
     raise ShapeError(what, site.path, fix)
 
 
-def _channel_options(row: Replacement) -> Iterator[str]:
-    """Yield the names of the options that are a site's channels."""
+def _channel_options(row: Replacement) -> list[str]:
+    """Return the names of the options that are a site's channels."""
     for layout in _SHAPES:
         try:
             site = _made_up(Site("probe", "Probe", layout=layout), layout, _PROBE, _SIDES[0])
             args: Mapping[str, Any] = row.fit(site, row.options(), adapt=False).args
         except ShapeError:
             continue  # it takes no such layout
-        yield from (name for name, value in args.items() if value == _PROBE)
-        return
+        return [name for name, value in args.items() if value == _PROBE]
+    return []
 
 
 def _made_up(site: Site, layout: Layout, channels: int, side: int) -> Site:

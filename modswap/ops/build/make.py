@@ -16,11 +16,7 @@ from modswap.seeds import seeded
 
 
 def import_class(reference: str, *, folder: str, where: str) -> type[nn.Module]:
-    """Return the module class that a user named.
-
-    Raises:
-        RecipeError: If it cannot be imported or is no `torch.nn.Module`.
-    """
+    """Return the module class that a user named."""
     found = import_object(reference, folder=folder, where=where)
     if not isinstance(found, type) or not issubclass(found, nn.Module):
         what = f"{reference!r} is {found!r:.80}, expected a class derived from torch.nn.Module"
@@ -31,17 +27,7 @@ def import_class(reference: str, *, folder: str, where: str) -> type[nn.Module]:
 def new_module(
     step: Step, sites: tuple[Site, ...], blueprint: Blueprint, recipe: Recipe
 ) -> nn.Module:
-    """Return a new module as a recipe's seed initialises it.
-
-    Args:
-        step: The rule's step.
-        sites: Its sites; the first path is part of the seed.
-        blueprint: Its class and arguments.
-        recipe: For the seed, and for files relative to it.
-
-    Raises:
-        RecipeError: If its class cannot be imported, or it takes more memory than there is.
-    """
+    """Return a new module as a recipe's seed and the path of its first site initialise it."""
     cls = None
     if ":" in blueprint.module:
         where = recipe.at("replace", step.index, "with")

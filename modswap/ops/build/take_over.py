@@ -14,13 +14,7 @@ from modswap.io.formats.exported.program import is_stand_in
 
 
 def take_over(module: nn.Module, site: Site, carried: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give a new module the device, dtype, mode and host attributes of its site; return notes.
-
-    Args:
-        module: The new module, changed in place.
-        site: For device, dtype, memory format, mode and whether it trains.
-        carried: Plain attributes that the host put on the old module.
-    """
+    """Give a new module the device, dtype, mode and host attributes of its site; return notes."""
     notes: list[str] = []
     dtype: torch.dtype = getattr(torch, site.dtype)
     module.to(device=site.device, dtype=dtype if dtype.is_floating_point else None)
@@ -64,13 +58,8 @@ def unknown_attributes(
 ) -> dict[str, Any]:
     """Return the attributes in a file that neither the old nor the new module's class sets.
 
-    The old class is looked at only if it is torch's or modswap's own and imported already; of any
-    other class the file does not say which attributes it sets.
-
-    Args:
-        module: The new module.
-        class_name: Dotted name of the old module's class.
-        attributes: Plain attributes of the old module, as the file holds them.
+    The old class, given by its dotted name, is looked at only if it is torch's or modswap's own and
+    imported already; of any other class the file does not say which attributes it sets.
     """
     own = set(vars(module)) | assigned(type(module).__mro__)
     package, _, name = class_name.rpartition(".")

@@ -94,7 +94,7 @@ def _traced(bench: Bench, case: Case) -> Trace:
 
 
 def _differences(bench: Bench, run: _Run) -> list[Finding]:
-    old, new = renamed(run.before, bench.prepared.built).seen, run.after.seen
+    old, new = renamed(run.before.seen, bench.prepared.built), run.after.seen
     called = old.by_path()  # a site may be idle in one mode, before and after
     paths = [path for path in _paths(bench) if path in called]
     if run.case.autocast:  # which chooses dtypes operation by operation
@@ -110,7 +110,7 @@ def _slower(bench: Bench, runs: Iterable[_Run]) -> Iterator[Finding]:
     paths = set(_paths(bench))
     fix = "end its forward with `.contiguous(memory_format=torch.channels_last)` if that went in"
     for case, before, after in runs:
-        lost = lost_format(renamed(before, bench.prepared.built).seen, after.seen, paths)
+        lost = lost_format(renamed(before.seen, bench.prepared.built), after.seen, paths)
         if case.channels_last and lost is not None:
             what = f"channels_last is lost: what it gives is laid out anew (with {case.key})"
             data = {"memory_format": "lost", "case": str(case.key)}

@@ -23,8 +23,8 @@ from modswap.ops.measure.memory import (
 )
 from modswap.ops.outcomes import count_params, failure, site_outcomes
 from modswap.ops.reopen import reopen
-from modswap.ops.run.forward import named_tensors
 from modswap.ops.run.inputs import calls_of, cases_of, example_calls
+from modswap.ops.run.leaves import named_tensors
 from modswap.ops.swap import Prepared, prepare, verified
 from modswap.ops.write.writer import Writer
 

@@ -1,7 +1,6 @@
 """Swap modules in a file without building its model: the pickle is changed as data."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -20,7 +19,7 @@ from modswap.core.seen.site import Site
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.format import Swap, Swaps
 from modswap.io.formats.outline import survey
-from modswap.io.formats.survey import FilePlace, Survey
+from modswap.io.formats.survey import Survey
 from modswap.io.formats.target import refuse_target
 from modswap.io.formats.writing import prepare_rewriting
 from modswap.io.pickled.optimizers import Parameters
@@ -60,7 +59,9 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
     found = survey(job.subject.file)
     plan = make_plan(job.recipe, [one.site for one in found.sites])
     built = _built(plan, found, job)
-    prepared = _prepared(plan, built, job)
+    prepared = Prepared((), (), plan, built, unreal=True, seed=job.recipe.seed)
+    grown = sum(count_params(one.module) for one in built)
+    shrunk = sum(site.params for one in built for site in one.sites)
     outcome = Outcome(
         command="replace",
         checkpoint=str(job.subject.file),
@@ -68,7 +69,7 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
         plan=prepared.plan,
         sites=site_outcomes(prepared),
         params_before=found.params,
-        params_after=found.params + _growth(built),
+        params_after=found.params + grown - shrunk,
         notes=(NOT_RUN,),
     )
     try:
@@ -81,28 +82,19 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
 def _finish(
     job: Job, found: Survey, prepared: Prepared, outcome: Outcome, progress: Progress
 ) -> Outcome:
+    where = str(job.subject.file)
     prepared_file = _rewriting(job, found, prepared)
     outcome = replace(outcome, notes=(*outcome.notes, *prepared_file.notes))
     if job.out is None:
-        where = str(job.subject.file)
         return replace(outcome, ledger=data_ledger(prepared_file, prepared_file.after, where))
-    where = str(job.subject.file)
     earlier = read_receipt(found.receipt, where) if found.receipt else None
     progress(f"writing {job.out}")
     records = records_of(job, prepared, job.subject.file, earlier)
     return rewritten(outcome, prepared_file, job, job.out, records)
 
 
-def _prepared(plan: Plan, built: tuple[Built, ...], job: Job) -> Prepared:
-    return Prepared((), (), plan, built, unreal=True, seed=job.recipe.seed)
-
-
 def _built(plan: Plan, found: Survey, job: Job) -> tuple[Built, ...]:
-    """Return every new module.
-
-    Raises:
-        ModswapError: If a rule is wrong, or needs a size that only a forward pass shows.
-    """
+    """Return every new module."""
     known = {one.site.path: one for one in found.sites}
 
     def fit(fitter: Fitter, site: Site) -> Blueprint:
@@ -131,28 +123,20 @@ def _new_module(
         raise RecipeError(what, where, "give every argument that it needs") from error
 
 
-def _growth(built: Sequence[Built]) -> int:
-    new = sum(count_params(one.module) for one in built)
-    return new - sum(site.params for one in built for site in one.sites)
-
-
 def _rewriting(job: Job, found: Survey, prepared: Prepared) -> Rewriting:
     slots = tuple(Slot(place.keys, place.kind, None, place.prefix) for place in found.places)
-    swaps = tuple(
-        _swap(slot, place, prepared) for slot, place in zip(slots, found.places, strict=True)
-    )
+    swaps = []
+    for slot, place in zip(slots, found.places, strict=True):
+        dtype = getattr(torch, place.dtype)
+        new = tuple((one.paths, copied(one.module, dtype)) for one in prepared.built)
+        swaps.append(Swap(slot, new))
     container = Container(found.format, job.subject.file, None, slots, found.metadata)
-    parameters = _parameters(found, prepared)
-    done = prepare_rewriting(container, Swaps(swaps, parameters), job.out, job.subject.policy)
+    all_swaps = Swaps(tuple(swaps), _parameters(found, prepared))
+    done = prepare_rewriting(container, all_swaps, job.out, job.subject.policy)
     if done is None:
         what = "it cannot be rewritten as data in another format"
         raise CheckpointError(what, str(job.subject.file), "give OUT the ending that the file has")
     return done
-
-
-def _swap(slot: Slot, place: FilePlace, prepared: Prepared) -> Swap:
-    dtype = getattr(torch, place.dtype)
-    return Swap(slot, tuple((one.paths, copied(one.module, dtype)) for one in prepared.built))
 
 
 def _parameters(found: Survey, prepared: Prepared) -> Parameters:

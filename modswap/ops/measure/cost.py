@@ -14,10 +14,10 @@ from modswap.core.decided.cost import PassCost
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.measure.meter import LikeCpu, Meter
 from modswap.ops.run.describe import one_line
-from modswap.ops.run.forward import named_tensors, pass_dtype
+from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors
+from modswap.ops.run.leaves import live_tensors, named_tensors
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.seeds import seeded
 

@@ -10,8 +10,9 @@ from torch import nn
 from modswap.core.decided.cost import size_text
 from modswap.ops.measure.memory import MAX_READ_BYTES
 from modswap.ops.run.devices import devices_of, synchronize
-from modswap.ops.run.forward import named_tensors, ready, run_model
+from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case
+from modswap.ops.run.leaves import named_tensors
 
 ROUNDS = 7
 TIMEOUT_SECONDS = 3.0  # after which no further pass is timed

@@ -12,20 +12,18 @@ from modswap.ops.run.leaves import MAX_DEPTH, items_of
 MAX_TEXT_CHARACTERS = 40  # of a plain value
 
 
-def describe(value: Any, depth: int = 0) -> Value:
-    """Return the shapes and types of a value, without its data.
+def describe(value: Any, device: str = "", depth: int = 0) -> Value:
+    """Return the shapes and types of a value inside `depth` containers, without its data.
 
-    Args:
-        value: A tensor, a container or dataclass of tensors, or anything else.
-        depth: Number of containers around it.
+    Tensors are described as on `device`, or on their own where it is empty.
     """
     if isinstance(value, torch.Tensor):
-        return TensorInfo(tuple(value.shape), dtype_name(value.dtype), str(value.device))
+        return TensorInfo(tuple(value.shape), dtype_name(value.dtype), device or str(value.device))
     kind = type(value).__name__
     items = items_of(value) if depth < MAX_DEPTH else None
     if items is not None:
         items = list(items)
-        inside = tuple(describe(item, depth + 1) for _, item in items)
+        inside = tuple(describe(item, device, depth + 1) for _, item in items)
         return Group(kind, tuple(str(name) for name, _ in items), inside)
     text = repr(value) if isinstance(value, (int, float, str, bool, type(None))) else ""
     return Plain(kind, text[:MAX_TEXT_CHARACTERS] or f"<{kind}>")
@@ -63,5 +61,6 @@ def positional(module: nn.Module, count: int) -> tuple[str, ...]:
 
 
 def all_finite(outputs: list[Any]) -> bool:
-    """Return whether every number of the tensors is finite."""
-    return all(bool(torch.isfinite(one).all()) for one in outputs)
+    """Return whether every floating or complex number of the tensors is finite."""
+    floating = (one for one in outputs if one.is_floating_point() or one.is_complex())
+    return all(bool(torch.isfinite(one).all()) for one in floating)

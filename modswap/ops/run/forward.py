@@ -10,6 +10,7 @@ from torch import nn
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
+from modswap.ops.run.leaves import named_tensors
 from modswap.ops.run.stand_ins import StandIns
 from modswap.seeds import seeded
 
@@ -19,16 +20,13 @@ def pass_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
 
     A model stored in half precision, as published checkpoints often are, runs in float32 unless its
     input says otherwise.
-
-    Args:
-        model: The model.
-        case: The pass.
     """
     if case.dtype is not None:
         return getattr(torch, case.dtype)  # type: ignore[no-any-return] # by name
     held = _dtypes(model)
     halves = bool(held) and held <= {torch.float16, torch.bfloat16}
-    return torch.float32 if halves and not case.call.asks_for_half else None
+    asked = any(tensor.dtype in {"float16", "bfloat16"} for tensor in case.call.tensors)
+    return torch.float32 if halves and not asked else None
 
 
 def input_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
@@ -48,35 +46,22 @@ def run_model(
     dtype: torch.dtype | None,
     stand_ins: StandIns | None,
 ) -> Any:
-    """Return the model's output, with stand-ins or cast copies in place of its tensors if asked.
+    """Return the model's output, with stand-ins or copies cast to `dtype` for its tensors.
 
-    Args:
-        model: The model.
-        args: Positional inputs.
-        kwargs: Keyword inputs.
-        dtype: Floating tensors are cast to it; None to cast none.
-        stand_ins: Makes tensors without data; None to run on the model's own tensors.
+    Without both it runs on the model's own tensors.
     """
     if stand_ins is not None:
         with stand_ins(model, dtype) as (tensors, moved):
             inputs, named = moved(args), moved(kwargs)
             return torch.func.functional_call(model, tensors, tuple(inputs), named)
     if dtype is not None:
-        cast = {name: _cast(tensor, dtype) for name, tensor in named_tensors(model).items()}
+        # a copy even where the dtype is right: buffers may be written during the pass
+        cast = {
+            name: tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
+            for name, tensor in named_tensors(model).items()
+        }
         return torch.func.functional_call(model, cast, tuple(args), kwargs)
     return model(*args, **kwargs)
-
-
-def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    # a copy even where the dtype is right: buffers may be written during the pass
-    return tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
-
-
-def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return every parameter and buffer by each of its names."""
-    found: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    found.update(model.named_buffers(remove_duplicate=False))
-    return found
 
 
 @contextmanager

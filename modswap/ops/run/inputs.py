@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,18 +12,13 @@ from modswap.core.asked.recipe import CallInput, Integers, TensorInput, Verify
 from modswap.core.decided.verdict import CaseKey
 from modswap.core.errors import InputError
 from modswap.io.formats.exported.program import export_of
-from modswap.ops.run.describe import one_line
+from modswap.ops.run.describe import dtype_name, one_line
 from modswap.ops.run.leaves import map_leaves
 
 
 @dataclass(frozen=True, slots=True)
 class DummyCall:
-    """A call of the model, as descriptions from which live inputs are made.
-
-    Args:
-        args: Positional inputs; a `TensorInput` stands for a tensor.
-        kwargs: Keyword inputs, described in the same way.
-    """
+    """A described call of the model, with a `TensorInput` in the place of a tensor."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -39,11 +35,6 @@ class DummyCall:
         self.with_tensors(found.append)
         return tuple(found)
 
-    @property
-    def asks_for_half(self) -> bool:
-        """Return whether any of its tensors is of half precision."""
-        return any(tensor.dtype in {"float16", "bfloat16"} for tensor in self.tensors)
-
     def described(self) -> "DummyCall":
         """Return the same call with a description in the place of every live tensor."""
         return self.with_tensors(lambda tensor: tensor)
@@ -59,7 +50,8 @@ class DummyCall:
         """Return the same call with every 4-D tensor at another (H, W)."""
 
         def change(tensor: TensorInput) -> TensorInput:
-            return _reshaped(tensor, (*tensor.shape[:2], *size)) if _is_map(tensor) else tensor
+            is_map = len(tensor.shape) == 4
+            return _reshaped(tensor, (*tensor.shape[:2], *size)) if is_map else tensor
 
         return self.with_tensors(change)
 
@@ -70,38 +62,25 @@ class DummyCall:
             leaf = _described(leaf)
             return change(leaf) if isinstance(leaf, TensorInput) else leaf
 
-        def walked(value: Any) -> Any:
-            return map_leaves(changed, value, _is_description)
-
+        walked = partial(map_leaves, changed, is_leaf=_is_description)
         args = tuple(map(walked, self.args))
         return DummyCall(args, {name: walked(value) for name, value in self.kwargs.items()})
 
     def live(
         self, seed: int, dtype: torch.dtype | None = None, device: torch.device | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return live inputs; the same seed draws the same values on every device.
-
-        Args:
-            seed: For random values.
-            dtype: Replaces float32; None keeps it.
-            device: Where the tensors are put; None for torch's default device.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        args = tuple(make(value, generator, dtype, device) for value in self.args)
-        kwargs = {n: make(value, generator, dtype, device) for n, value in self.kwargs.items()}
-        return args, kwargs
+        """Return live inputs, as `make` does; a seed draws the same values on every device."""
+        how = torch.Generator().manual_seed(seed), dtype, device
+        args = tuple(make(value, *how) for value in self.args)
+        return args, {name: make(value, *how) for name, value in self.kwargs.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A pass over the model: its call, mode and precision.
+    """A pass over the model in a mode, `eval` or `train`.
 
-    Args:
-        call: The inputs.
-        mode: `eval` or `train`.
-        dtype: Floating dtype of weights and inputs; None for the model's own.
-        autocast: Whether it runs under autocast to bfloat16.
-        channels_last: Whether 4-D inputs are in channels_last memory format.
+    `dtype` is the floating dtype of weights and inputs, None for the model's own; `autocast` is to
+    bfloat16, and `channels_last` the memory format of 4-D inputs.
     """
 
     call: DummyCall
@@ -133,12 +112,7 @@ def calls_of(inputs: Sequence[TensorInput | CallInput]) -> tuple[DummyCall, ...]
 
 
 def cases_of(calls: Sequence[DummyCall], verify: Verify) -> tuple[Case, ...]:
-    """Return every pass that a recipe asks for; those of its `inputs` come first.
-
-    Args:
-        calls: The dummy calls, as given.
-        verify: Modes, dtypes and further sizes.
-    """
+    """Return every pass that a recipe asks for; those of its `inputs` come first."""
     resized = tuple(call.resized(size) for size in verify.sizes for call in calls)
     return tuple(
         Case(call, mode, None if dtype == "float32" else dtype)
@@ -156,12 +130,9 @@ def make(
 ) -> Any:
     """Return a live value: descriptions become tensors, live tensors are copied.
 
-    Args:
-        value: A `TensorInput`, a mapping with a `shape`, a container, or anything else, such as a
-            tensor that an archive brings along.
-        generator: Source of random values; None for torch's own.
-        dtype: Replaces float32 in descriptions and live tensors; None keeps it.
-        device: Where the tensors are put; None for torch's default device.
+    A description is a `TensorInput` or a mapping with a `shape`; an archive may bring live tensors
+    along. None stands for torch's own generator, for float32 as it is, and for torch's default
+    device; another dtype replaces float32.
     """
 
     def made(leaf: Any) -> Any:
@@ -180,31 +151,23 @@ def make(
 def _tensor(
     wanted: TensorInput, generator: torch.Generator | None, dtype: torch.dtype | None
 ) -> torch.Tensor:
-    try:
-        return _filled(wanted, generator, dtype)
-    except (RuntimeError, MemoryError) as error:
-        what = f"the input {_text(wanted)} cannot be made: {one_line(error, 120)}"
-        raise InputError(what, fix="give a smaller one") from error
-
-
-def _filled(
-    wanted: TensorInput, generator: torch.Generator | None, dtype: torch.dtype | None
-) -> torch.Tensor:
     kind: torch.dtype = getattr(torch, wanted.dtype)
     if kind is torch.float32 and dtype is not None:
         kind = dtype
     shape = wanted.shape
-    match wanted.fill:
-        case Integers(integers=(low, high)):
-            return torch.randint(low, high, shape, generator=generator).to(kind)
-        case "zeros":
-            return torch.zeros(shape, dtype=kind)
-        case "ones":
-            return torch.ones(shape, dtype=kind)
-    if kind.is_floating_point:
-        return torch.randn(shape, generator=generator).to(kind)
-    # a normal value means little to an index: 0 is one that every embedding has
-    return torch.zeros(shape, dtype=kind)
+    try:
+        match wanted.fill:
+            case Integers(integers=(low, high)):
+                return torch.randint(low, high, shape, generator=generator).to(kind)
+            case "normal" if kind.is_floating_point:
+                return torch.randn(shape, generator=generator).to(kind)
+            case "ones":
+                return torch.ones(shape, dtype=kind)
+        # a normal value means little to an index: 0 is one that every embedding has
+        return torch.zeros(shape, dtype=kind)
+    except (RuntimeError, MemoryError) as error:
+        what = f"the input {_text(wanted)} cannot be made: {one_line(error, 120)}"
+        raise InputError(what, fix="give a smaller one") from error
 
 
 def _is_description(value: Any) -> bool:
@@ -214,22 +177,13 @@ def _is_description(value: Any) -> bool:
 def _described(value: Any) -> Any:
     """Return the description of a tensor, live or a mapping; any other value as it is."""
     if isinstance(value, torch.Tensor):
-        return _like(value)
+        dtype: Any = dtype_name(value.dtype)
+        return TensorInput.model_construct(shape=tuple(value.shape), dtype=dtype, fill="normal")
     return TensorInput.model_validate(dict(value)) if _is_description(value) else value
-
-
-def _is_map(tensor: TensorInput) -> bool:
-    return len(tensor.shape) == 4
 
 
 def _reshaped(tensor: TensorInput, shape: tuple[int, ...]) -> TensorInput:
     return tensor.model_copy(update={"shape": shape})
-
-
-def _like(tensor: torch.Tensor) -> TensorInput:
-    """Return the description of an input of a live tensor's shape and dtype."""
-    dtype: Any = str(tensor.dtype).removeprefix("torch.")
-    return TensorInput.model_construct(shape=tuple(tensor.shape), dtype=dtype, fill="normal")
 
 
 def _text(value: Any) -> str:

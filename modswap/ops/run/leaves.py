@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_map
 
 MAX_DEPTH = 8  # containers inside containers; deeper values are not entered
@@ -33,12 +34,9 @@ def live_tensors(value: Any, depth: int = 0) -> list[torch.Tensor]:
 def map_leaves(
     change: Callable[[Any], Any], value: Any, is_leaf: Callable[[Any], bool] | None = None
 ) -> Any:
-    """Return a copy of nested containers with every leaf changed.
+    """Return a copy of nested containers with every leaf changed; sequences keep their class.
 
-    Args:
-        change: Returns the new leaf for an old one.
-        value: A leaf, or containers of leaves; lists, tuples and dicts keep their class.
-        is_leaf: Says of a container that it is a leaf; None if no container is.
+    Containers of which `is_leaf` is true are leaves; none is without it.
     """
 
     def changed(leaf: Any) -> Any:
@@ -52,3 +50,9 @@ def map_leaves(
 def map_tensors(change: Callable[[torch.Tensor], Any], value: Any) -> Any:
     """Return a copy of nested containers with every tensor changed, other leaves as they are."""
     return map_leaves(lambda leaf: change(leaf) if torch.is_tensor(leaf) else leaf, value)
+
+
+def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return every parameter and buffer by each of its names."""
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {**dict(parameters), **dict(model.named_buffers(remove_duplicate=False))}

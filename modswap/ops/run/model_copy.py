@@ -9,6 +9,7 @@ from torch import nn
 from modswap.io.formats.exported.agreement import apart, deviation
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case
+from modswap.ops.run.isolation import set_mode
 from modswap.ops.run.random_weights import copied
 from modswap.seeds import seeded
 
@@ -36,13 +37,8 @@ def too_large(model: nn.Module) -> str:
 def copied_model(model: nn.Module, *, unreal: bool, seed: int = 0) -> nn.Module:
     """Return a copy in evaluation mode that shares no tensor with the model.
 
-    Args:
-        model: The model; it is as it was afterwards.
-        unreal: Whether to draw random weights, so that those of the model are not read.
-        seed: For random weights.
-
-    Raises:
-        UnfitError: If a large buffer of whole numbers would have to be drawn.
+    An `unreal` copy has random weights, so that those of the model are not read; it is refused by
+    an `UnfitError` where a large buffer of whole numbers would have to be drawn.
     """
     if unreal:
         with seeded(seed):
@@ -51,18 +47,12 @@ def copied_model(model: nn.Module, *, unreal: bool, seed: int = 0) -> nn.Module:
             made.data = made.data.to(own.dtype)
     else:
         twin = copy.deepcopy(model)
-    for module in twin.modules():  # a host's own `eval` may do more
-        module.training = False
+    set_mode(twin, training=False)
     return twin
 
 
 def in_float32(model: nn.Module, case: Case) -> tuple[nn.Module, torch.dtype | None]:
-    """Return a copy of a model in the dtype of a pass, and the dtype of its inputs.
-
-    Args:
-        model: A copy, changed in place.
-        case: The pass; its own dtype goes before that of the model.
-    """
+    """Cast a copy of a model to the dtype of a pass; return it with the dtype of its inputs."""
     dtype = pass_dtype(model, case)
     return (model if dtype is None else model.to(dtype)), dtype
 
@@ -72,10 +62,7 @@ def outputs_differ(
 ) -> tuple[str, float]:
     """Return a sentence on how outputs differ, empty if they do not, and their deviation.
 
-    Args:
-        expected: Outputs of the model.
-        got: Outputs of its copy elsewhere.
-        there: Words for the place of the model.
+    `there` names the place where the model returned the expected ones.
     """
     if len(expected) != len(got):
         return f"it gives {len(got)} tensors, {len(expected)} {there}", 0.0

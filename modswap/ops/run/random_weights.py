@@ -17,14 +17,9 @@ class UnfitError(Exception):
 def copied(module: nn.Module, around: Mapping[int, torch.Tensor]) -> nn.Module:
     """Return a copy on the CPU with random weights, without reading the module's own.
 
-    Small buffers are structure, such as index tables and masks, and are copied.
-
-    Args:
-        module: The module.
-        around: Stand-ins for the tensors of the model around it, by identity.
-
-    Raises:
-        UnfitError: If it has a buffer that can neither be copied nor drawn.
+    Small buffers are structure, such as index tables and masks, and are copied; `around` are
+    stand-ins for the tensors of the model around it, by identity. A buffer that can neither be
+    copied nor drawn raises an `UnfitError`.
     """
     memo: dict[int, Any] = dict(around)
     for inner in module.modules():

@@ -28,9 +28,7 @@ _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
 def convention(module: nn.Module, rank: int) -> str | None:
     """Return the layout that a layer takes for a tensor of `rank` axes, or None if it is not known.
 
-    Args:
-        module: A layer.
-        rank: 4 for maps, 3 for tokens.
+    Maps are of rank 4, tokens of rank 3.
     """
     cls = layer_class(module)
     if cls.__module__.startswith("modswap.nn."):

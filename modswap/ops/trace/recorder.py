@@ -17,10 +17,17 @@ from modswap.ops.trace.layer_layouts import convention
 
 
 class Recorder:
-    """Hooks on every module, for the time of one pass."""
+    """Hooks on every module, for the time of one pass.
 
-    def __init__(self, paths: Mapping[nn.Module, str]) -> None:
+    Args:
+        paths: The first path of every module.
+        device: The device to record for all tensors of a pass on the meta device, where memory
+            layouts are not known; empty to record each tensor's own.
+    """
+
+    def __init__(self, paths: Mapping[nn.Module, str], device: str) -> None:
         self.paths = paths
+        self.device = device
         self.visits: list[Visit] = []
         self.clues: list[Clue] = []
         self.same_tensor: dict[str, list[Clue]] = {}
@@ -65,11 +72,12 @@ class Recorder:
     def _after(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         while self._running and self._running.pop()[0] != path:
             pass  # a module inside raised, and its caller caught the exception
-        named = tuple((name, describe(value)) for name, value in kwargs.items())
-        inputs = tuple(describe(value) for value in args)
-        call = Call(inputs, named, describe(output), _same((*args, *kwargs.values())))
+        named = tuple((name, describe(value, self.device)) for name, value in kwargs.items())
+        inputs = tuple(describe(value, self.device) for value in args)
+        given = live_tensors([*args, *kwargs.values()])
+        call = Call(inputs, named, describe(output, self.device), _same(given))
         around = tuple(outer for outer, _ in self._running)
-        self.visits.append(Visit(path, call, around, _memory_layout(output)))
+        self.visits.append(Visit(path, call, around, "" if self.device else memory_layout(output)))
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)
             if clue is not None:
@@ -84,15 +92,14 @@ class Recorder:
         return Clue(path, type(module).__name__, layout, tuple(tensor.shape))
 
 
-def _same(inputs: tuple[Any, ...]) -> tuple[int, ...]:
+def _same(given: list[torch.Tensor]) -> tuple[int, ...]:
     """Return for each tensor the index of the first that is the same; empty if all differ."""
-    given = [tensor for value in inputs for tensor in live_tensors(value)]
     seen: dict[int, int] = {}
     firsts = tuple(seen.setdefault(id(tensor), index) for index, tensor in enumerate(given))
     return firsts if len(seen) < len(given) else ()
 
 
-def _memory_layout(output: Any) -> str:
+def memory_layout(output: Any) -> str:
     """Return the memory layout of a map; empty for other values and for maps of both layouts."""
     if not isinstance(output, torch.Tensor) or output.ndim != 4:
         return ""

@@ -2,39 +2,39 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
-import torch
 from torch import nn
 
-from modswap.core.seen.layout import Clue, judge_layout
+from modswap.core.seen.layout import judge_layout
 from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.ops.run.describe import class_name, dtype_name
-from modswap.ops.trace.passes import Trace, first_paths
+from modswap.ops.trace.passes import Trace
+from modswap.ops.trace.recorder import memory_layout
 from modswap.ops.trace.token_grids import grids_of, maps_of
 
 Item = TypeVar("Item")
 
 
 def sites_of(model: nn.Module, traces: Sequence[Trace]) -> tuple[Site, ...]:
-    """Return a site for every module of the model but the model itself.
-
-    Args:
-        model: The model.
-        traces: The passes that ran over it.
-    """
-    aliases = _aliases(model)
+    """Return a site for every module of the model, as its traces show it, but the model itself."""
+    paths: dict[nn.Module, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        paths.setdefault(module, []).append(path)
+    del paths[model]
     calls = _joined(one.seen.by_path() for one in traces)
     same = _joined(one.same_tensor for one in traces)
-    clues = [clue for one in traces for clue in one.clues]
+    clues = list(chain.from_iterable(one.clues for one in traces))
     maps = [maps_of(one.seen.visits, one.clues) for one in traces]
     sites = []
-    for module, path in first_paths(model):
-        if path:
-            site = _site(path, module, aliases[module], tuple(calls.get(path, ())))
-            site = _with_layout(site, same.get(path, []), clues)
-            sites.append(replace(site, grids=grids_of(site, maps)))
+    for module, (path, *aliases) in paths.items():
+        site = _site(path, module, tuple(aliases), tuple(calls.get(path, ())))
+        if (seen := site.input) is not None:
+            layout, reason = judge_layout(path, seen.shape, same.get(path, []), clues)
+            site = replace(site, layout=layout, layout_reason=reason)
+        sites.append(replace(site, grids=grids_of(site, maps)))
     return tuple(sites)
 
 
@@ -45,13 +45,6 @@ def _joined(passes: Iterable[Mapping[str, Sequence[Item]]]) -> dict[str, list[It
         for path, items in by_path.items():
             found.setdefault(path, []).extend(items)
     return found
-
-
-def _aliases(model: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
-    paths: dict[nn.Module, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        paths.setdefault(module, []).append(path)
-    return {module: tuple(found[1:]) for module, found in paths.items()}
 
 
 def _site(path: str, module: nn.Module, aliases: tuple[str, ...], calls: tuple[Call, ...]) -> Site:
@@ -69,7 +62,7 @@ def _site(path: str, module: nn.Module, aliases: tuple[str, ...], calls: tuple[C
         device=device,
         training=module.training,
         trainable=not parameters or any(p.requires_grad for p in parameters),
-        channels_last=bool(maps) and all(_is_channels_last(p) for p in maps),
+        channels_last=bool(maps) and all(memory_layout(p) == "channels_last" for p in maps),
     )
 
 
@@ -81,17 +74,3 @@ def _dtype_and_device(
         if parameter.is_floating_point():
             return dtype_name(parameter.dtype), str(parameter.device)
     return (seen.dtype or "float32", seen.device) if seen else ("float32", "cpu")
-
-
-def _with_layout(site: Site, same: list[Clue], clues: list[Clue]) -> Site:
-    """Return a site with the layout that layers of known convention show, if it takes a tensor."""
-    seen = site.input
-    if seen is None:
-        return site
-    layout, reason = judge_layout(site.path, seen.shape, same, clues)
-    return replace(site, layout=layout, layout_reason=reason)
-
-
-def _is_channels_last(tensor: torch.Tensor) -> bool:
-    last = tensor.is_contiguous(memory_format=torch.channels_last)
-    return last and not tensor.is_contiguous()

@@ -11,24 +11,14 @@ from modswap.core.seen.values import TensorInfo
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """The maps (N, C, H, W) that layers of known layout returned in one pass.
+    """The maps (N, C, H, W) that layers of known layout returned in one pass."""
 
-    Args:
-        given: Turn, visit and shape of each map.
-        turns: The turn at which each module first ended.
-    """
-
-    given: Sequence[tuple[int, Visit, tuple[int, ...]]]
-    turns: Mapping[str, int]
+    given: Sequence[tuple[int, Visit, tuple[int, ...]]]  # turn, visit and shape of each map
+    turns: Mapping[str, int]  # the turn at which each module first ended
 
 
 def maps_of(visits: Sequence[Visit], clues: Sequence[Clue]) -> Maps:
-    """Return the maps of a pass.
-
-    Args:
-        visits: All calls, in order.
-        clues: Layers of known layout.
-    """
+    """Return the maps of a pass from all its calls, in order, and its layers of known layout."""
     known = {clue.path for clue in clues if clue.layout == "NCHW"}
     turns: dict[str, int] = {}
     given: list[tuple[int, Visit, tuple[int, ...]]] = []
@@ -43,9 +33,7 @@ def maps_of(visits: Sequence[Visit], clues: Sequence[Clue]) -> Maps:
 def grids_of(site: Site, passes: Sequence[Maps]) -> tuple[tuple[int, int], ...]:
     """Return the heights and widths of earlier maps with as many samples and channels as a site.
 
-    Args:
-        site: The site; there are none unless it takes tokens.
-        passes: The maps of each pass.
+    There are none unless the site takes tokens.
     """
     seen = site.input
     if seen is None or len(seen.shape) != 3:

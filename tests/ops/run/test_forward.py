@@ -9,8 +9,9 @@ from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
 from modswap.nn.fake_tensors import needs_values
-from modswap.ops.run.forward import input_dtype, named_tensors, pass_dtype, run_model
+from modswap.ops.run.forward import input_dtype, pass_dtype, run_model
 from modswap.ops.run.inputs import Case, DummyCall
+from modswap.ops.run.leaves import named_tensors
 from modswap.ops.run.stand_ins import fake_values, meta_values
 from tests.models import Tied
 
