@@ -40,6 +40,10 @@ class Records:
     recipe: str = ""  # as it was applied
     receipt: str = ""  # as JSON
 
+    def named(self, recipe: str, receipt: str) -> dict[str, str]:
+        """Return the records that are not empty, under the names that a format gives them."""
+        return {name: t for name, t in ((recipe, self.recipe), (receipt, self.receipt)) if t}
+
 
 class Rewriting(Protocol):
     """A prepared file: everything is decided, nothing is written yet."""

@@ -25,9 +25,7 @@ from modswap.ops.swap import apply_recipe
 def reopen(subject: Subject, recipe: Recipe | None = None) -> Loaded:
     """Return the model of a file, swapped as the receipt or the recipe inside the file says.
 
-    Args:
-        subject: The file, the classes that it may build, and a factory from the command line.
-        recipe: For its `model`, where the command line names none.
+    The factory of `recipe` is used where the subject names none.
 
     Raises:
         ModswapError: As `load`.
@@ -57,12 +55,8 @@ def _apply_receipt(
 ) -> None:
     """Put the modules that a receipt records into a model, in place.
 
-    Args:
-        model: The model.
-        sites: The sites of the receipt.
-        weights: The file's weights; the new modules may not have more than these.
-        policy: A class outside modswap is imported only if the user allowed it.
-        where: The file.
+    They may not have more weights than the file; a class outside modswap is imported only if the
+    user allowed it.
     """
     classes = _classes([site.module for site in sites], policy, where)
     _refuse_double(sites, where)

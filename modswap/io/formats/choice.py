@@ -9,11 +9,7 @@ from modswap.io.recognise.look import Look, foreign
 
 
 def recognised(look: Look) -> Format:
-    """Return the row of a file, by the file's content.
-
-    Raises:
-        CheckpointError: If it is of no known format.
-    """
+    """Return the row of a file, by the file's content; refuse a file of no known format."""
     for row in formats.FORMATS:
         if row.recognise(look):
             return row
@@ -47,14 +43,12 @@ def by_ending(file: Path) -> Format:
 
 
 def target_format(source: str, out: Path | None) -> Format:
-    """Return the format to write: the input's, unless the target's ending asks for another.
+    """Return the format to write: that of the input, unless the ending of `out` asks for another.
 
-    Args:
-        source: The name of the input's format.
-        out: The target; None for a dry run.
+    For a dry run `out` is None.
 
     Raises:
-        CheckpointError: If no format has the target's ending.
+        CheckpointError: If no format has the ending of `out`.
     """
     own = format_named(source)
     if out is None or (own.folder and not has_known_ending(out)):

@@ -19,11 +19,9 @@ from modswap.io.recognise.model_places import COUNTER, KEYS, common_prefix
 class Slot:
     """The place of a model or its weights in a checkpoint.
 
-    Args:
-        keys: Keys from the payload down to it; empty when the payload itself is the model.
-        kind: Whether it is a whole module, or weights by name.
-        value: The module, unwrapped, or the weights without their prefix.
-        prefix: The prefix of wrappers such as DataParallel before every name; kept on writing.
+    `keys` lead from the payload down to it. `value` is the module, unwrapped, or the weights
+    without `prefix`, which wrappers such as DataParallel put before every name and which is kept on
+    writing.
     """
 
     keys: tuple[str, ...]
@@ -41,15 +39,9 @@ class Slot:
 class Container:
     """Everything that a checkpoint holds.
 
-    Args:
-        format: Name of the row of the table of formats.
-        file: Where it was read from; `NO_FILE` for a model that came from no file.
-        payload: The object that the file holds.
-        slots: Where the model sits; the primary place first, then further copies such as averages.
-        metadata: The metadata of a safetensors file, modswap's own left out.
-        recipe: The recipe of an earlier swap, if there is one inside.
-        receipt: Its receipt.
-        notes: Sentences for the reports.
+    The slot of the primary model is the first; further ones are its copies, such as averages.
+    `file` is `NO_FILE` for a model that came from no file, `metadata` that of a safetensors file
+    without modswap's own, `recipe` and `receipt` those of an earlier swap.
     """
 
     format: str
@@ -153,9 +145,7 @@ def _names(module: nn.Module) -> list[str]:
 def refilled(container: Container, values: Sequence[Any]) -> Any:
     """Return the payload with new values in its slots; the old one is not changed.
 
-    Args:
-        container: The checkpoint as it was read.
-        values: One per slot: the module that is there already, or weights without their prefix.
+    Each slot has one value: the module that is there already, or weights without their prefix.
     """
     payload = container.payload
     for slot, value in zip(container.slots, values, strict=True):

@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """New modules for one slot of a checkpoint.
+    """New modules for one slot of a checkpoint, each with its paths, in the dtype of the slot.
 
-    Args:
-        slot: The slot.
-        modules: Each module with its paths, in the dtype of the slot.
-        more: Beginnings of further tensor names to remove.
+    `more` holds beginnings of further tensor names to remove.
     """
 
     slot: "Slot"
@@ -40,28 +37,35 @@ class Swap:
         own = tuple(f"{place}{path}." for paths, _ in self.modules for path in paths)
         return (*own, *self.more)
 
+    @property
+    def weights(self) -> dict[str, Any]:
+        """Return the new modules' state, by the names that it has in the slot."""
+        return {
+            f"{self.slot.prefix}{path}.{name}": value
+            for paths, module in self.modules
+            for path in paths
+            for name, value in module.state_dict().items()
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Swaps:
-    """The new modules of every slot of a checkpoint.
-
-    Args:
-        slots: The new modules of each slot.
-        parameters: The model's parameters, before and after.
-    """
+    """The new modules of every slot, and the parameters of the model before and after."""
 
     slots: tuple[Swap, ...]
     parameters: Parameters
 
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Return the beginnings of the names of all tensors that are removed."""
+        return tuple(prefix for swap in self.slots for prefix in swap.prefixes)
+
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """A function that is imported when it is first called.
+    """A function `package.module:name` that is imported when it is first called.
 
     Reading and writing need torch; recognising and outlining do not, and the table serves both.
-
-    Args:
-        target: `package.module:function`.
     """
 
     target: str
@@ -86,7 +90,8 @@ class Format:
         name: As reports print it.
         recognise: Return whether a file is of this format, by its content.
         load: Read a file.
-        save: Write a payload to a file, with modswap's records and the file's own metadata.
+        save: Write a payload to a file, with modswap's records and the file's own metadata; None
+            where a checkpoint is only made from another one, by `rewrite`.
         outline: Return the module tree of a file read as data, without torch; None where only
             `load` knows it. A format without `outline` is always loaded.
         survey: Return the places, sites and sizes of a file read as data, without torch; raise
@@ -106,7 +111,7 @@ class Format:
     name: str
     recognise: Callable[[Look], bool]
     load: "Callable[[Look, Policy], Container]"
-    save: Callable[[Any, Path, Records, dict[str, str]], None]
+    save: Callable[[Any, Path, Records, dict[str, str]], None] | None = None
     outline: Callable[[Look], Tree | None] | None = None
     survey: "Callable[[Look], Survey] | None" = None
     rewrite: "Callable[[Container, Swaps, Policy], Rewriting] | None" = None

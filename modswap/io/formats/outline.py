@@ -14,9 +14,6 @@ from modswap.io.recognise.look import foreign, look_at
 def outline(file: Path) -> Tree | None:
     """Return the module tree of a file; None if only its format's reader knows it.
 
-    Args:
-        file: The file.
-
     Raises:
         CheckpointError: If there is no such file, or it is damaged.
     """

@@ -15,13 +15,9 @@ from modswap.io.recognise.look import look_at
 def read(file: Path, policy: Policy) -> Container:
     """Read a checkpoint, recognised by its content; nothing in it is executed.
 
-    Args:
-        file: The file.
-        policy: The classes that the file may build.
-
     Raises:
         CheckpointError: If it cannot be read.
-        UnsafeError: If it would have to build a class that is not allowed.
+        UnsafeError: If it would have to build a class that `policy` does not allow.
     """
     look = look_at(file)
     with enough_memory(file):

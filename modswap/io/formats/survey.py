@@ -21,13 +21,9 @@ EMPTY = ("no model or weights are found in it", "run `modswap tree` on it to see
 
 @dataclass(frozen=True, slots=True)
 class FilePlace:
-    """The place of a model or its weights in a file.
+    """The place of a model or its weights in a file, with the floating dtype of its tensors.
 
-    Args:
-        keys: Keys from the payload down to it.
-        kind: Whether it is a whole module, or weights by name.
-        prefix: The prefix that wrappers put before every name.
-        dtype: The floating dtype of its tensors.
+    `keys` lead from the payload down to it; wrappers put `prefix` before every name.
     """
 
     keys: tuple[str, ...]
@@ -38,12 +34,10 @@ class FilePlace:
 
 @dataclass(frozen=True, slots=True)
 class FileSite:
-    """A site known from the file alone, without a forward pass.
+    """A site known from the file alone, without a forward pass; it has no calls.
 
-    Args:
-        site: The site; it has no calls.
-        sizes: The sizes that torch's own layers in it have; None where there are none.
-        attributes: Plain attributes, among them those that a host framework set.
+    `sizes` are those that torch's own layers in it have, None where there are none; `attributes`
+    are plain ones, among them those that a host framework set.
     """
 
     site: Site
@@ -55,14 +49,9 @@ class FileSite:
 class Survey:
     """The places, sites and sizes of a file.
 
-    Args:
-        format: Name of the row of the table of formats.
-        places: The places of the model, the primary place first.
-        sites: Every module but the model itself, in its order.
-        parameters: The model's parameters; empty where only tensors are known.
-        params: Parameter elements of the model.
-        metadata: The strings of a safetensors file.
-        receipt: The receipt of an earlier swap.
+    The primary place is the first. Every module but the model itself is a site. `parameters` is
+    empty where only tensors are known; `params` counts the model's parameter elements; `metadata`
+    holds the strings of a safetensors file, `receipt` that of an earlier swap.
     """
 
     format: str
@@ -76,13 +65,9 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class WeightSizes:
-    """The sizes of the weights in a file without code.
+    """The elements and bytes of each tensor, by name, in a file without code.
 
-    Args:
-        format: Name of the row of the table of formats.
-        sizes: Elements and bytes of each tensor, by name.
-        dtype: The floating dtype of most of them.
-        keys: Keys from the payload down to the weights.
+    `dtype` is the floating dtype of most of them; `keys` lead from the payload down to the weights.
     """
 
     format: str
@@ -96,12 +81,7 @@ class WeightSizes:
         return Tree(str(file), self.format, rows, notes=(WEIGHTS,))
 
     def survey(self, receipt: str | None, metadata: Mapping[str, str] | None = None) -> Survey:
-        """Return the sites that the names imply.
-
-        Args:
-            receipt: The receipt of an earlier swap.
-            metadata: The strings of a safetensors file.
-        """
+        """Return the sites that the names imply, with the file's receipt and strings."""
         prefix, (root, *rows) = self._rows()
         sites = tuple(
             FileSite(Site(r.path, r.class_name, params=r.params, nbytes=r.nbytes, dtype=self.dtype))

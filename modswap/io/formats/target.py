@@ -11,12 +11,7 @@ NO_FILE = Path()  # the source of a model that came from no file
 
 
 def refuse_target(source: Path, out: Path, *, force: bool) -> None:
-    """Refuse a target that is the input, that exists, or that cannot be a file.
-
-    Args:
-        source: The input; `NO_FILE` for a model that came from no file.
-        out: The file or folder to write.
-        force: Whether it may exist.
+    """Refuse a target that is the input, that cannot be a file, or that exists without `force`.
 
     Raises:
         CheckpointError: If it cannot be written there.
@@ -37,11 +32,7 @@ def refuse_target(source: Path, out: Path, *, force: bool) -> None:
 
 
 def _exists(out: Path) -> bool:
-    """Return whether a file or folder of this name exists.
-
-    Raises:
-        CheckpointError: If no file can have this name, such as a link to itself.
-    """
+    """Return whether a file or folder of this name exists; refuse a link to itself and the like."""
     try:
         out.resolve()
         out.stat()

@@ -44,6 +44,10 @@ def write(
     """
     refuse_target(container.file, out, force=force)
     row = target_format(container.format, out)
+    if row.save is None:
+        made = f"a {row.name} checkpoint is only made from another"
+        what = f"its files cannot be read as data, and {made}"
+        raise CheckpointError(what, str(out), "name OUT.pt or OUT.safetensors")
     payload = refilled(container, values)
     if _weights_alone(container, row):
         payload = _weights(container.slots[0], values[0])
@@ -60,12 +64,6 @@ def prepare_rewriting(
     container: Container, swaps: Swaps, out: Path | None, policy: Policy
 ) -> Rewriting | None:
     """Prepare the same file with other modules in it, its own tensors copied and never loaded.
-
-    Args:
-        container: The checkpoint as it was read.
-        swaps: The new modules.
-        out: Where it will be written; None for a dry run.
-        policy: The classes that the file may name.
 
     Returns:
         None if another format is to be written, or the file cannot be read as data.
@@ -86,17 +84,12 @@ def prepare_rewriting(
 
 
 def write_rewriting(source: Path, out: Path, put: Callable[[Path], str], *, force: bool) -> Written:
-    """Put a rewritten file or folder in its place.
+    """Put a rewritten file or folder in its place; an existing one stays as it was on an error.
 
-    Args:
-        source: The file that it was made from.
-        out: Where to write.
-        put: Writes into an empty file or folder, reads it again, and returns its SHA-256.
-        force: Whether `out` may exist.
+    `put` writes into an empty file or folder, reads it again, and returns its SHA-256.
 
     Raises:
-        CheckpointError: If it cannot be written, or the source is damaged; an existing file is as
-            it was.
+        CheckpointError: If it cannot be written, or the source is damaged.
     """
     refuse_target(source, out, force=force)
     with replacing(out, force=force, folder=source.is_dir()) as temporary:
@@ -142,12 +135,8 @@ def _weights(slot: Slot, value: Any) -> dict[str, Any]:
 def blank(model: nn.Module, out: Path) -> tuple[Container, Any]:
     """Return a container for a model that came from no file, and the value of its slot.
 
-    Args:
-        model: The model.
-        out: Where it will be written; its ending picks the format.
-
     Raises:
-        CheckpointError: If no format has this ending.
+        CheckpointError: If no format has the ending of `out`.
     """
     row = by_ending(out)
     slot = Slot((), "module", model)

@@ -1,6 +1,5 @@
 """Read a file of `torch.save` as data, with the places of its records."""
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.torch_zip_layout import Archive, read_archive
 from modswap.io.recognise.look import Look
 
-_COUNT = struct.Struct("<q")
+_COUNT_BYTES = 8
 PICKLE = "data.pkl"
 
 
@@ -27,12 +26,16 @@ class Opened:
     protocol: int = 2  # of its pickle
 
 
-def open_zip(look: Look) -> Opened:
-    """Return a file of `torch.save`, read as data.
+def open_torch(look: Look) -> Opened:
+    """Return a file of `torch.save`, read as data; an old one as the zip that it is written as.
 
     Raises:
         UnreadableError: If it cannot be read as data.
     """
+    return _open_zip(look) if look.names else _open_legacy(look)
+
+
+def _open_zip(look: Look) -> Opened:
     archive = read_archive(look.file)
     order = archive.records.get("byteorder")
     if order is not None and content(order) != b"little":
@@ -58,14 +61,8 @@ def content(held: ByteRange) -> bytes:
         return stream.read(held.nbytes)
 
 
-def open_legacy(look: Look) -> Opened:
-    """Return a file of `torch.save` from before version 1.6, read as data.
-
-    It is given as an archive, as which it will be written.
-
-    Raises:
-        UnreadableError: If it cannot be read as data.
-    """
+def _open_legacy(look: Look) -> Opened:
+    """Return a file from before torch 1.6 as the archive that it will be written as."""
     with look.file.open("rb") as stream:
         (_, _, system, payload, keys), names = read_pickles(stream, 5)
         if not isinstance(system, dict) or system.get("little_endian") is not True:
@@ -89,12 +86,10 @@ def _records(
     with look.file.open("rb") as stream:
         for key in keys:
             stream.seek(start)
-            head = stream.read(_COUNT.size)
-            if len(head) < _COUNT.size:
-                raise look.error("it is cut short", "save or download it again")
-            nbytes = _COUNT.unpack(head)[0] * itemsizes.get(key, 1)
-            start += _COUNT.size
+            head = stream.read(_COUNT_BYTES)
+            nbytes = int.from_bytes(head, "little", signed=True) * itemsizes.get(key, 1)
+            start += _COUNT_BYTES
             if nbytes < 0 or start + nbytes > look.size:
-                raise look.error("it is cut short", "save or download it again")
+                raise look.error("it is cut short")
             yield f"{DATA}{key}", ByteRange(nbytes, look.file, start, name=f"storage {key}")
             start += nbytes

@@ -86,8 +86,7 @@ def _pickle_of(look: Look) -> bytes:
         try:
             return archive.read(entry)
         except (zipfile.BadZipFile, OSError, EOFError) as error:
-            what = f"it is damaged: {error}"
-            raise look.error(what, "save or download it again") from None
+            raise look.error(f"it is damaged: {error}") from None
 
 
 def _known(name: Name) -> bool:

@@ -29,10 +29,8 @@ class Storages:
         """
         found = self._homes[storage.home].get(f"{DATA}{storage.key}")
         if found is None:
-            what = f"a tensor's record {storage.key!r:.40} is missing"
-            raise self.look.error(what, "save or download it again")
+            raise self.look.error(f"a tensor's record {storage.key!r:.40} is missing")
         if found.nbytes != storage.nbytes:
             sizes = f"{found.nbytes:,} bytes, expected {storage.nbytes:,}"
-            what = f"its record {found.name!r} has {sizes}"
-            raise self.look.error(what, "save or download it again")
+            raise self.look.error(f"its record {found.name!r} has {sizes}")
         return found

@@ -1,7 +1,8 @@
 """List the files of a folder, and read modswap's own records in it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 RECORDS = "modswap.json"
@@ -26,3 +27,20 @@ def texts(found: object) -> dict[str, str]:
     """Return the entries of a JSON object that are texts and not empty."""
     held = found if isinstance(found, dict) else {}
     return {name: text for name, text in held.items() if isinstance(text, str) and text}
+
+
+def as_json(value: object) -> bytes:
+    """Return a value as the text of a JSON file."""
+    return f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode()
+
+
+def put_texts(folder: Path, files: Mapping[str, bytes], digests: Mapping[str, str]) -> str:
+    """Write the last, small files of a folder; return one SHA-256 for all of its files.
+
+    `digests` holds the SHA-256 of every other file, by its name.
+    """
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    found = {**digests, **{name: sha256(data).hexdigest() for name, data in files.items()}}
+    lines = "".join(f"{found[name]}  {name}\n" for name in sorted(found))
+    return sha256(lines.encode()).hexdigest()

@@ -53,14 +53,11 @@ def _nested(place: Sequence[str | int], written: str) -> str:
 def _added(text: str, node: yaml.MappingNode, line: str) -> str:
     """Return the text with a line added to a mapping."""
     if node.flow_style:
-        if not node.value:
-            place = node.start_mark.index + 1
-            return f"{text[:place]}{line}{text[place:]}"
-        place = _end(text, node.value[-1][1])
-        return f"{text[:place]}, {line}{text[place:]}"
+        comma = ", " if node.value else ""
+        place = _end(text, node.value[-1][1]) if node.value else node.start_mark.index + 1
+        return f"{text[:place]}{comma}{line}{text[place:]}"
     first = node.value[0][0]
-    end = _end(text, node.value[-1][1])
-    place = text.find("\n", end)
+    place = text.find("\n", _end(text, node.value[-1][1]))
     place = len(text) if place < 0 else place
     newline = "\r\n" if text[:place].endswith("\r") else "\n"
     place -= len(newline) - 1

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -15,8 +14,9 @@ from modswap.core.words.nearest import did_you_mean
 from modswap.io.recipe.nodes import EXPONENT, shown, with_point
 
 MAX_MISTAKES = 100  # in one report
+_Model = type[BaseModel]
 
-_PARTS: dict[str, type[BaseModel]] = {
+_PARTS: dict[str, _Model] = {
     "replace": recipes.Rule,
     "where": recipes.Conditions,
     "verify": recipes.Verify,
@@ -42,11 +42,7 @@ _MAX_NAME_CHARACTERS = 80  # for longer names no similar one is searched
 
 
 def sentences(
-    error: ValidationError,
-    data: Any,
-    source: Source,
-    part: type[BaseModel] = Recipe,
-    base: Place = (),
+    error: ValidationError, data: Any, source: Source, part: _Model = Recipe, base: Place = ()
 ) -> dict[Place, RecipeError]:
     """Return one error for each mistake, by its place in the recipe, at most `MAX_MISTAKES` + 1.
 
@@ -59,8 +55,10 @@ def sentences(
     # pydantic calls a list too short if its items are wrong
     kept = [p for p, detail in details.items() if detail["type"] != "too_short" or p not in above]
     kept.sort(key=lambda place: source.line(*base, *place))
-    made = _Sentences(data, source, part, base)
-    return {(*base, *p): made.sentence(details[p], p) for p in kept[: MAX_MISTAKES + 1]}
+    return {
+        (*base, *place): _sentence(details[place], place, data, source, part, base)
+        for place in kept[: MAX_MISTAKES + 1]
+    }
 
 
 def _place(detail: ErrorDetails, data: Any) -> Place:
@@ -97,32 +95,23 @@ def _at(data: Any, place: Sequence[str | int]) -> Any:
     return data
 
 
-@dataclass(frozen=True, slots=True)
-class _Sentences:
-    """The data of a recipe and its source, from which the sentences about mistakes are made."""
-
-    data: Any
-    source: Source
-    part: type[BaseModel]
-    base: Place
-
-    def sentence(self, detail: ErrorDetails, place: Place) -> RecipeError:
-        """Return the error for a mistake, with its place and advice."""
-        name = str(place[-1])
-        where = self.source.at(*self.base, *place)
-        given = _at(self.data, place)
-        match detail["type"]:
-            case "missing" if not isinstance(given, list):
-                where = self.source.at(*self.base, *place[:-1])
-                owner = _owner((*self.base, *place[:-1]))
-                return RecipeError(f"{owner} needs {name!r}", where, f"add `{name}: …`")
-            case "extra_forbidden":
-                keys = list(_keys(place[:-1], self.data, self.part))
-                near = _near(name, keys) or f"known here: {', '.join(keys)}"
-                return RecipeError(f"unknown key {shown(name)}", where, near)
-        value = "empty" if given is None else shown(given)
-        what = f"{_named(place)} is {value}, expected {_expected(detail)}"
-        return RecipeError(what, where, _fix(detail, given))
+def _sentence(
+    detail: ErrorDetails, place: Place, data: Any, source: Source, part: _Model, base: Place
+) -> RecipeError:
+    """Return the error for a mistake, with its place and advice."""
+    name, where, given = str(place[-1]), source.at(*base, *place), _at(data, place)
+    match detail["type"]:
+        case "missing" if not isinstance(given, list):
+            owner = (*base, *place[:-1])
+            what = f"{_owner(owner)} needs {name!r}"
+            return RecipeError(what, source.at(*owner), f"add `{name}: …`")
+        case "extra_forbidden":
+            keys = list(_keys(place[:-1], data, part))
+            near = _near(name, keys) or f"known here: {', '.join(keys)}"
+            return RecipeError(f"unknown key {shown(name)}", where, near)
+    value = "empty" if given is None else shown(given)
+    what = f"{_named(place)} is {value}, expected {_expected(detail)}"
+    return RecipeError(what, where, _fix(detail, given))
 
 
 def _near(name: str, known: Sequence[str]) -> str:
@@ -142,7 +131,7 @@ def _owner(place: Place) -> str:
     return "the rule" if place[0] == "replace" and len(place) == 2 else _named(place)
 
 
-def _keys(place: Place, data: Any, part: type[BaseModel]) -> Iterator[str]:
+def _keys(place: Place, data: Any, part: _Model) -> Iterator[str]:
     """Yield the valid keys at a place."""
     model = part
     names = [name for name in place if isinstance(name, str)]

@@ -28,7 +28,7 @@ class Look:
     names: tuple[str, ...] = ()  # of the entries if it is a zip or a folder
     sizes: tuple[int, ...] = ()  # bytes of each entry of a zip
 
-    def error(self, what: str, fix: str) -> CheckpointError:
+    def error(self, what: str, fix: str = "save or download it again") -> CheckpointError:
         """Return an error about this file."""
         return CheckpointError(what, str(self.file), fix)
 
@@ -84,7 +84,7 @@ def _zip(look: Look) -> Look:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
         what = f"it is damaged or cut short: no readable zip directory ({error})"
-        raise look.error(what, "save or download it again") from None
+        raise look.error(what) from None
     names = tuple(entry.filename for entry in entries)
     # torch ignores upper and lower case in names
     counts = Counter(name.lower() for name in names)
@@ -223,7 +223,7 @@ def header_of_safetensors(look: Look) -> dict[str, object]:
     length = int.from_bytes(look.head[:8], "little")
     if length + 8 > look.size:
         what = f"it is cut short: its header takes {length:,} bytes, the file has {look.size:,}"
-        raise look.error(what, "save or download it again")
+        raise look.error(what)
     with look.file.open("rb") as stream:
         stream.seek(8)
         text = stream.read(length)
@@ -240,5 +240,4 @@ def header_of_safetensors(look: Look) -> dict[str, object]:
         # the file begins with a brace: valid JSON is an object
         return cast("dict[str, object]", json.loads(text, object_pairs_hook=once))
     except (ValueError, RecursionError) as error:
-        what = f"its header is damaged: {error}"
-        raise look.error(what, "save or download it again") from None
+        raise look.error(f"its header is damaged: {error}") from None

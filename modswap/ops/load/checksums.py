@@ -9,9 +9,6 @@ from modswap.io.recognise.look import look_at
 def intact(subject: Subject) -> tuple[str, ...]:
     """Compare a file's bytes with its checksums, where it has any; return the notes on them.
 
-    Args:
-        subject: The file.
-
     Raises:
         CheckpointError: If it is damaged.
     """

@@ -14,13 +14,9 @@ from modswap.ops.run.describe import one_line
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """The function that builds the model for a file of weights.
+    """The function that builds the model for a file of weights; `build` takes no arguments.
 
-    Args:
-        build: Called without arguments.
-        name: The name that the user wrote.
-        where: The place where the user wrote it.
-        error: The class of errors about it.
+    `name` is what the user wrote at `where`; errors about it are of the class `error`.
     """
 
     build: Callable[[], Any]
@@ -32,14 +28,9 @@ class Factory:
 def imported_factory(
     name: str, args: Mapping[str, Any], folder: str, where: str, error: type[ModswapError]
 ) -> Factory:
-    """Return the factory that a user named.
+    """Return the factory `package.module:callable` or `file.py:callable` that a user named.
 
-    Args:
-        name: `package.module:callable` or `file.py:callable`.
-        args: Keyword arguments of the call.
-        folder: Where a relative file is looked for.
-        where: Who named it.
-        error: The class of errors about it.
+    A relative file is looked for in `folder`; `args` are keyword arguments of the call.
     """
     found = import_object(name, folder=folder, where=where)
     if not callable(found):

@@ -16,12 +16,6 @@ def fill(
 ) -> None:
     """Put a file's weights into a model without a copy, and keep tied parameters tied.
 
-    Args:
-        model: The model, changed in place.
-        weights: Every tensor by name.
-        factory: The factory that built the model.
-        where: The file.
-
     Raises:
         ModswapError: Of the factory's kind, with the names that are missing or do not fit.
     """

@@ -18,9 +18,6 @@ def pretrained(folder: Path) -> Callable[[], nn.Module] | None:
 
     Only a class that the library itself exports is taken; code in the folder is never run.
 
-    Args:
-        folder: The folder.
-
     Returns:
         None if there is no such file, or it names no library that is known.
 

@@ -24,13 +24,7 @@ REBUILT = (
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model with the file that it came from.
-
-    Args:
-        model: The model, in memory or mapped from the file.
-        container: Everything that the file holds.
-        receipt: The receipt of an earlier swap, if there is one inside.
-    """
+    """A model with the file that it came from, and the receipt of an earlier swap in it."""
 
     model: nn.Module
     container: Container
@@ -45,11 +39,8 @@ def load(
 ) -> Loaded:
     """Return the model of a file.
 
-    Args:
-        subject: The file, the classes that it may build, and a factory from the command line.
-        recipe: For its `model`, where the command line names none.
-        restructure: Gives a model that a factory built the structure of the file, in place, before
-            the weights go into it.
+    The factory of `recipe` is used where the subject names none. `restructure` gives a model that a
+    factory built the structure of the file, in place, before the weights go into it.
 
     Raises:
         CheckpointError: If the file cannot be read.
@@ -84,11 +75,7 @@ def _named_factory(subject: Subject, recipe: Recipe | None) -> Factory | None:
 
 
 def _factory_of_folder(file: Path) -> Factory:
-    """Return the factory of a folder whose config.json names a library's class.
-
-    Raises:
-        UsageError: If there is none, and so nobody says how to build the model.
-    """
+    """Return the factory of a folder whose config.json names a library's class; refuse others."""
     build = pretrained(file)
     if build is None:
         raise UsageError(

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from modswap.core.asked.job import Job
 from modswap.core.errors import ShapeError
 from modswap.core.kept.outcome import Outcome
 from modswap.io.formats.choice import format_named
+from modswap.io.formats.container import Container, Slot
+from modswap.io.formats.exported import EXPORTED
 from modswap.io.formats.exported.agreement import distance
-from modswap.io.formats.exported.load import packed
 from modswap.io.formats.exported.program import Export, Program, export, export_of
 from modswap.io.formats.reading import read
 from modswap.io.formats.writing import write
@@ -38,13 +40,7 @@ def write_archive(
 ) -> Outcome:
     """Export a swapped model, write it, read it again and compare; return the outcome.
 
-    Args:
-        job: The job; without `out` the model is exported and nothing is written.
-        loaded: The file, its model swapped.
-        before: Every tensor of the model as it was.
-        prepared: The swap.
-        records: The recipe and the receipt.
-        outcome: The outcome so far.
+    `before` holds every tensor of the model as it was. Without `out` nothing is written.
 
     Raises:
         ShapeError: If torch cannot export it as it was, or the written archive computes something
@@ -73,14 +69,9 @@ def write_archive(
         if not (prepared.unreal or how.training):
             _same(model, own, how, str(job.out))
 
-    written = write(
-        packed(loaded.container, program, how),
-        [program],
-        job.out,
-        records=records,
-        force=job.force,
-        accept=proved,
-    )
+    slot = Slot((), "module", program)
+    packed = Container(EXPORTED.name, loaded.container.file, (program, how), (slot,))
+    written = write(packed, [program], job.out, records=records, force=job.force, accept=proved)
     return replace(outcome, ledger=ledgers[0], written=written)
 
 
@@ -106,11 +97,8 @@ def _first_time(model: nn.Module, prepared: Prepared) -> tuple[Export, Program, 
     how = _by_call(model, prepared.cases[0], prepared.seed)
     batched = _batched(how)
     if batched is not None:
-        try:
+        with suppress(ShapeError):
             program, notes = export(model, batched)
-        except ShapeError:
-            pass
-        else:
             return batched, program, ("exported for evaluation, at any batch size", *notes)
     program, notes = export(model, how)
     fixed = f"exported for evaluation, for inputs of {prepared.cases[0].call} and no other sizes"

@@ -25,15 +25,10 @@ def tensor_ledger(
 ) -> Ledger:
     """Return the ledger of tensors in memory: kept, mapped, fresh and dropped.
 
-    Args:
-        before: Every tensor of the file as it was, by name.
-        after: Every tensor of the file as it was written (or would be).
-        changes: The tensors that may change.
-        where: The written file.
-        compare: Whether to compare the bits of every kept tensor; else only names and shapes.
+    The bits of every kept tensor are compared with `compare`; else only names and shapes.
 
     Raises:
-        CheckpointError: If a tensor that the plan does not name is missing, new or changed.
+        CheckpointError: If a tensor that `changes` does not cover is missing, new or changed.
     """
     same = same_bits if compare else same_kind
     found = ledger(before, after, changes, same=same, size=_size, where=where)

@@ -27,13 +27,10 @@ def effective(recipe: Recipe, job: Job | None = None) -> Recipe:
 def make_receipt(
     prepared: Prepared | None, text: str, *, source: Path | None, earlier: Receipt | None
 ) -> Receipt:
-    """Return the receipt of a swap.
+    """Return the receipt of a swap; `prepared` is None if nothing is known of it.
 
-    Args:
-        prepared: The swap; None if nothing is known of it.
-        text: The recipe as it is written beside the receipt.
-        source: The file that the swap started from.
-        earlier: The receipt of an earlier swap, whose modules may still be there.
+    `text` is the recipe as it is written beside the receipt; the modules of an earlier swap may
+    still be there.
     """
     new = [record(built.paths, built.blueprint) for built in prepared.built] if prepared else []
     gone = tuple(path for site in new for path in site.paths)

@@ -21,13 +21,6 @@ def rewritten(
 ) -> Outcome:
     """Copy a file with new modules in it, every copy compared on the way; return the outcome.
 
-    Args:
-        outcome: The outcome so far.
-        rewriting: The prepared file.
-        job: The source file, and whether `out` may exist.
-        out: Where to write.
-        records: The recipe and the receipt.
-
     Raises:
         CheckpointError: If it cannot be written, or a record of the source is damaged.
     """

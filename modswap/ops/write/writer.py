@@ -35,11 +35,7 @@ from modswap.ops.write.rewrite import data_ledger, records_of, rewritten
 class Writer:
     """Write the file of a swap, made before the model is changed: its tensors are noted then.
 
-    Args:
-        job: The job.
-        loaded: The file, its model not swapped yet.
-        progress: Called with each step.
-        unread: Whether its weights are not to be read.
+    With `unread` the weights of the file are not to be read.
     """
 
     def __init__(self, job: Job, loaded: Loaded, progress: Progress, *, unread: bool) -> None:
@@ -75,8 +71,8 @@ class Writer:
 
     def _saved(self, outcome: Outcome, swaps: Swaps, prepared: Prepared) -> Outcome:
         """Write the model by its format's own writer, and compare what was written."""
-        values = [self._value(slot, prepared) for slot in self.container.slots]
-        changes = Changes(tuple(prefix for swap in swaps.slots for prefix in swap.prefixes))
+        values = [self._value(swap, prepared) for swap in swaps.slots]
+        changes = Changes(swaps.prefixes)
         if self.job.out is None:
             return replace(outcome, ledger=self._expected(values, changes))
         self.progress(f"writing {self.job.out}")
@@ -106,16 +102,7 @@ class Writer:
         return records_of(self.job, prepared, self.container.file, self.loaded.receipt)
 
     def write_copy(self, folder: Path, outcome: Outcome, prepared: Prepared) -> Path:
-        """Write the swapped model into another folder, as `finish` does; return the file.
-
-        Args:
-            folder: The folder; the file's name is that of the target.
-            outcome: The outcome so far.
-            prepared: The swap.
-
-        Raises:
-            ModswapError: As `finish`.
-        """
+        """Write the swapped model into another folder, as `finish` does; return the file."""
         out = folder / (self.job.out or self.container.file).name
         other = copy.copy(self)
         other.job = replace(self.job, out=out)
@@ -140,12 +127,12 @@ class Writer:
         """Return a note for each part that is left out, or that is kept and no longer fits."""
         return (left_out(self.container, out) if out else ()) or _left_behind(self.container)
 
-    def _value(self, slot: Slot, prepared: Prepared) -> Any:
+    def _value(self, swap: Swap, prepared: Prepared) -> Any:
         """Return the new value of a slot: the module changed in place, or the new weights."""
-        model = self.loaded.model
+        model, slot = self.loaded.model, swap.slot
         if slot.kind == "module":
-            if slot.value is not model:
-                _follow(slot.value, prepared)
+            if slot.value is not model:  # a second copy of the model, such as its average
+                apply(slot.value, swap.modules)
             return slot.value
         covered = model_changes(prepared)
         return {
@@ -209,13 +196,6 @@ def _parameters(model: nn.Module) -> tuple[Parameter, ...]:
     )
 
 
-def _follow(other: nn.Module, prepared: Prepared) -> None:
-    """Put copies of the new modules into a second copy of the model, such as its average."""
-    floating = next((p.dtype for p in other.parameters() if p.is_floating_point()), None)
-    placements = [(built.paths, copied(built.module, floating)) for built in prepared.built]
-    apply(other, placements)
-
-
 def copied(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     """Return a module in a dtype; itself if it is in it already."""
     tensors = (value for value in module.state_dict().values() if torch.is_tensor(value))
@@ -248,12 +228,7 @@ def _left_behind(container: Container) -> tuple[str, ...]:
 
 
 def for_own_file(policy: Policy, prepared: Prepared) -> Policy:
-    """Return the policy with the classes of others that the user's recipe put in.
-
-    Args:
-        policy: The classes that a file may build.
-        prepared: The swap.
-    """
+    """Return the policy with the classes of others that the user's recipe put in."""
     modules = [
         module
         for built in prepared.built

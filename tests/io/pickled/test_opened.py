@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modswap.io.pickled.data import Storage, UnreadableError
-from modswap.io.pickled.opened import content, open_legacy, open_zip
+from modswap.io.pickled.opened import content, open_torch
 from modswap.io.pickled.storages import Storages
 from modswap.io.pickled.walk import everything
 from modswap.io.recognise.look import look_at
@@ -21,7 +21,7 @@ def test_records_hold_the_bytes_of_the_tensors(tmp_path: Path, *, legacy: bool) 
     torch.save(payload, file, _use_new_zipfile_serialization=not legacy)
     look = look_at(file)
 
-    opened = open_legacy(look) if legacy else open_zip(look)
+    opened = open_torch(look)
 
     storages = Storages(look, opened.archive.records)
     found = [value for value in everything(opened.payload) if isinstance(value, Storage)]
@@ -36,7 +36,7 @@ def test_records_hold_the_bytes_of_the_tensors(tmp_path: Path, *, legacy: bool) 
 def test_protocol_of_the_pickle_is_known(protocol: int, tmp_path: Path) -> None:
     torch.save({"w": WEIGHT}, tmp_path / "net.pt", pickle_protocol=protocol)
 
-    assert open_zip(look_at(tmp_path / "net.pt")).protocol == protocol
+    assert open_torch(look_at(tmp_path / "net.pt")).protocol == protocol
 
 
 def test_old_files_of_other_machines_and_makers_are_not_read_as_data(tmp_path: Path) -> None:
@@ -50,11 +50,11 @@ def test_old_files_of_other_machines_and_makers_are_not_read_as_data(tmp_path: P
         file.write_bytes(content[:place] + b"\x89" + content[place + 1 :])
 
     with pytest.raises(UnreadableError, match="the order of another kind of machine"):
-        open_legacy(look_at(file))
+        open_torch(look_at(file))
 
     file.write_bytes(content[: content.rindex(b"\x80\x02")] + b"\x80\x02K\x01.")
     with pytest.raises(UnreadableError, match="it does not say which storages follow"):
-        open_legacy(look_at(file))
+        open_torch(look_at(file))
 
 
 def test_zip_of_another_kind_of_machine_is_not_read_as_data(tmp_path: Path) -> None:
@@ -63,4 +63,4 @@ def test_zip_of_another_kind_of_machine_is_not_read_as_data(tmp_path: Path) -> N
     (tmp_path / "net.pt").write_bytes(content.replace(b"little", b"bigger"))
 
     with pytest.raises(UnreadableError, match="the order of another kind of machine"):
-        open_zip(look_at(tmp_path / "net.pt"))
+        open_torch(look_at(tmp_path / "net.pt"))

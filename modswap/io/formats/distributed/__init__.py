@@ -8,7 +8,6 @@ DISTRIBUTED = Format(
     name="distributed",
     recognise=is_distributed,
     load=Lazy(f"{__name__}.load:load"),
-    save=Lazy(f"{__name__}.load:save"),
     outline=distributed_outline,
     survey=distributed_survey,
     rewrite=Lazy(f"{__name__}.load:rewrite"),

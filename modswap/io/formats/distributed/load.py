@@ -3,10 +3,8 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from io import BytesIO
 from math import prod
 from mmap import mmap
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,30 +13,23 @@ from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.ledger import Changes
 from modswap.io.formats.container import Container, Slot, find_slots
-from modswap.io.formats.distributed.metadata import (
-    Chunk,
-    Distributed,
-    Item,
-    read_distributed,
-)
+from modswap.io.formats.distributed.metadata import Chunk, Distributed, Item, read_distributed
 from modswap.io.formats.distributed.optimizer_state import keep
-from modswap.io.formats.distributed.rewrite import DistributedRewriting, Fresh
-from modswap.io.formats.format import Swap, Swaps
+from modswap.io.formats.distributed.rewrite import DistributedRewriting, fresh
+from modswap.io.formats.format import Swaps
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
 from modswap.io.pickled.storages import DATA
 from modswap.io.raw.folder_files import own_records
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 from modswap.io.recognise.look import Look
-from modswap.io.rewriting import Records, Rewriting
+from modswap.io.rewriting import Rewriting
 
 
 def load(look: Look, policy: Policy) -> Container:
     """Read the models of a folder of `torch.distributed.checkpoint`.
 
-    Args:
-        look: The folder.
-        policy: Its `most` bounds the weights that are read; of more, only the shapes are.
+    Of weights of more bytes than the policy's `most` only the shapes are read.
 
     Raises:
         CheckpointError: If it is damaged.
@@ -122,10 +113,6 @@ def _read(source: Distributed, slot: Slot, names: Mapping[str, str]) -> Slot:
 def read_tensor(source: Distributed, item: Item) -> torch.Tensor:
     """Return a tensor, put together from the parts that the ranks wrote.
 
-    Args:
-        source: The checkpoint.
-        item: Its entry.
-
     Raises:
         CheckpointError: If a part is damaged.
     """
@@ -162,59 +149,14 @@ def _part(source: Distributed, item: Item, chunk: Chunk) -> torch.Tensor:
     return storage.as_strided(size, strides, offset)
 
 
-def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
-    """Refuse to write such a folder anew: one is only made from another.
-
-    Raises:
-        CheckpointError: Always.
-    """
-    del payload, records, metadata
-    what = "a distributed checkpoint is only made from another"
-    raise CheckpointError(what, str(file), "name OUT.pt or OUT.safetensors")
-
-
 def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     """Prepare the same folder with other tensors in it."""
     del policy
     source = read_distributed(container.file)
     kept = keep(source, swaps.parameters)
-    gone = {name for name in source.items if name.startswith(_prefixes(swaps))}
-    fresh = [new for swap in swaps.slots for new in _tensors(swap)]
-    fresh += [
-        _fresh(zeros.name, zeros.keys, torch.zeros(zeros.shape, dtype=getattr(torch, zeros.dtype)))
-        for zeros in kept.zeros
-    ]
-    fresh += [
-        Fresh(value.name, value.keys, value.packed or _packed(value.value)) for value in kept.values
-    ]
-    changes = Changes((*_prefixes(swaps), *kept.prefixes), gone=kept.gone)
-    return DistributedRewriting(source, gone.union(kept.gone), fresh, changes, tuple(kept.notes))
-
-
-def _prefixes(swaps: Swaps) -> tuple[str, ...]:
-    return tuple(prefix for swap in swaps.slots for prefix in swap.prefixes)
-
-
-def _tensors(swap: Swap) -> list[Fresh]:
-    place = "".join(f"{key}." for key in swap.slot.keys)
-    named = {
-        f"{swap.slot.prefix}{path}.{name}": value
-        for paths, module in swap.modules
-        for path in paths
-        for name, value in module.state_dict().items()
-    }
-    return [_fresh(f"{place}{name}", (*swap.slot.keys, name), v) for name, v in named.items()]
-
-
-def _fresh(name: str, keys: tuple[str | int, ...], value: Any) -> Fresh:
-    if not torch.is_tensor(value):
-        return Fresh(name, keys, _packed(value))
-    alone = value.detach().clone(memory_format=torch.contiguous_format)
-    dtype = str(value.dtype).removeprefix("torch.")
-    return Fresh(name, keys, _packed(alone), dtype, tuple(value.shape))
-
-
-def _packed(value: Any) -> bytes:
-    stream = BytesIO()
-    torch.save(value, stream)
-    return stream.getvalue()
+    prefixes = swaps.prefixes
+    gone = {name for name in source.items if name.startswith(prefixes)}
+    new = [fresh((*s.slot.keys, n), value) for s in swaps.slots for n, value in s.weights.items()]
+    new += sorted(kept.fresh, key=lambda one: not one.dtype)  # tensors first
+    changes = Changes((*prefixes, *kept.prefixes), gone=kept.gone)
+    return DistributedRewriting(source, gone.union(kept.gone), new, changes, tuple(kept.notes))

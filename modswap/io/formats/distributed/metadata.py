@@ -45,13 +45,8 @@ _AGAIN = "save it again where it was made"
 class Chunk:
     """A part of a tensor, or an object that is no tensor, as one rank wrote it.
 
-    Args:
-        offsets: Where in the tensor it begins.
-        sizes: Its sides.
-        file: The file that holds it, below the folder.
-        start: Where in the file it begins.
-        nbytes: Its bytes there.
-        index: Its entry in the metadata: the key, and the place.
+    `offsets` and `sizes` are its place in the tensor; `start` and `nbytes` its place in `file`,
+    which is below the folder. `index` is its entry in the metadata: the key, and the place.
     """
 
     offsets: tuple[int, ...]
@@ -66,12 +61,7 @@ class Chunk:
 class Item:
     """A tensor of a distributed checkpoint, or an object that is none.
 
-    Args:
-        name: Its dotted name.
-        keys: Keys from the outside to it.
-        dtype: As torch calls it; empty if it is no tensor.
-        shape: Its sides.
-        chunks: Where its parts lie.
+    `keys` lead from the outside to it; `dtype` is as torch calls it, and empty if it is no tensor.
     """
 
     name: str
@@ -93,13 +83,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Distributed:
-    """A distributed checkpoint.
-
-    Args:
-        folder: The folder.
-        items: Its tensors and objects, by name.
-        metadata: Its metadata, as data.
-    """
+    """A distributed checkpoint: its tensors and objects by name, and its metadata as data."""
 
     folder: Path
     items: Mapping[str, Item]
@@ -119,9 +103,6 @@ def is_distributed(look: Look) -> bool:
 def read_distributed(folder: Path) -> Distributed:
     """Return the items of a folder of `torch.distributed.checkpoint`; nothing in it is executed.
 
-    Args:
-        folder: The folder.
-
     Raises:
         CheckpointError: If its metadata are damaged, or disagree with its files.
         UnsafeError: If they name classes that do not belong in such metadata.
@@ -130,12 +111,11 @@ def read_distributed(folder: Path) -> Distributed:
         metadata, names = _parsed(folder / METADATA)
         _screen(names, folder)
         state = _state(metadata, Name(f"{_CHECKPOINT}metadata", "Metadata"))
-        places = dict(_places(state["storage_data"]))
+        stored = _Stored(folder, dict(_places(state["storage_data"])))
         planner = state.get("planner_data")
         keys = planner if isinstance(planner, dict) else {}
-        files = _Files(folder)
         items = {
-            _text(name): _item(name, value, keys.get(name, (name,)), places, files)
+            _text(name): _item(name, value, keys.get(name, (name,)), stored)
             for name, value in _entries(state["state_dict_metadata"])
         }
     except (UnreadableError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
@@ -158,11 +138,7 @@ def _parsed(file: Path) -> tuple[Instance, tuple[Name, ...]]:
 
 
 def _screen(names: tuple[Name, ...], folder: Path) -> None:
-    """Refuse metadata that name classes which do not belong in them.
-
-    Raises:
-        UnsafeError: If they do; nothing admits it, as nothing of the kind belongs there.
-    """
+    """Refuse metadata that name classes which do not belong in them; nothing admits these."""
     dtypes = {f"torch.{name}" for name in DTYPES}
     odd = [str(name) for name in names if str(name) not in _KNOWN | dtypes]
     if odd:
@@ -213,15 +189,30 @@ def _places(value: Any) -> Iterator[tuple[tuple[str, tuple[int, ...]], tuple[Ins
         yield (_text(state["fqn"]), _sides(offset) if offset is not None else ()), (index, info)
 
 
-class _Files:
-    """The files of a folder, with their sizes."""
+class _Stored:
+    """The places of all chunks, by name and offset, in the files of a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, places: Mapping[Any, tuple[Instance, Instance]]) -> None:
         self.folder = folder
+        self.places = places
         self.sizes: dict[str, int] = {}
 
-    def size(self, name: str) -> int:
-        """Return the size of a file that metadata name."""
+    def chunk(self, name: str, offsets: tuple[int, ...], sizes: tuple[int, ...]) -> Chunk:
+        """Return a part of a tensor; refuse one that is nowhere, or beyond the end of its file."""
+        found = self.places.get((name, offsets))
+        if found is None:
+            raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
+        info = _state(found[1], Name(f"{_CHECKPOINT}filesystem", "_StorageInfo"))
+        if info.get("transform_descriptors"):
+            raise UnreadableError(f"{name!r:.80} is compressed, or changed in another way")
+        file, start, nbytes = _text(info["relative_path"]), info["offset"], info["length"]
+        if type(start) is not int or type(nbytes) is not int or start < 0 or nbytes < 0:
+            raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
+        if start + nbytes > self._size(file):
+            raise UnreadableError(f"{name!r:.80} reaches beyond the end of {file!r}")
+        return Chunk(offsets, sizes, file, start, nbytes, found)
+
+    def _size(self, name: str) -> int:
         if name not in self.sizes:
             if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
                 raise UnreadableError(f"it names a file outside the folder: {name!r:.80}")
@@ -231,26 +222,17 @@ class _Files:
         return self.sizes[name]
 
 
-def _item(
-    name: str,
-    value: Any,
-    keys: Any,
-    places: Mapping[tuple[str, tuple[int, ...]], tuple[Instance, Instance]],
-    files: _Files,
-) -> Item:
+def _item(name: str, value: Any, keys: Any, stored: _Stored) -> Item:
     if not isinstance(keys, tuple) or not keys or any(type(k) not in {str, int} for k in keys):
         raise UnreadableError(f"it does not say where {name!r:.80} belongs")
     if _kind(value) == f"{_CHECKPOINT}metadata.BytesStorageMetadata":
-        return Item(name, keys, "", (), (_chunk(name, (), (), places, files),))
+        return Item(name, keys, "", (), (stored.chunk(name, (), ()),))
     state = _state(value, TENSOR)
     dtype, shape = _dtype(state["properties"], name), _sides(state["size"])
     if not isinstance(state["chunks"], list):
         raise UnreadableError(f"it does not say where {name!r:.80} lies")
     parts = [_state(chunk, CHUNK) for chunk in state["chunks"]]
-    chunks = tuple(
-        _chunk(name, _sides(part["offsets"]), _sides(part["sizes"]), places, files)
-        for part in parts
-    )
+    chunks = tuple(stored.chunk(name, _sides(p["offsets"]), _sides(p["sizes"])) for p in parts)
     _check_tiles(name, shape, chunks)
     return Item(name, keys, dtype, shape, chunks)
 
@@ -261,27 +243,6 @@ def _dtype(properties: Any, name: str) -> str:
     if not isinstance(found, Name) or found.attribute not in DTYPES:
         raise UnreadableError(f"it gives {name!r:.80} no dtype that is known")
     return found.attribute
-
-
-def _chunk(
-    name: str,
-    offsets: tuple[int, ...],
-    sizes: tuple[int, ...],
-    places: Mapping[tuple[str, tuple[int, ...]], tuple[Instance, Instance]],
-    files: _Files,
-) -> Chunk:
-    found = places.get((name, offsets))
-    if found is None:
-        raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
-    info = _state(found[1], Name(f"{_CHECKPOINT}filesystem", "_StorageInfo"))
-    if info.get("transform_descriptors"):
-        raise UnreadableError(f"{name!r:.80} is compressed, or changed in another way")
-    file, start, nbytes = _text(info["relative_path"]), info["offset"], info["length"]
-    if type(start) is not int or type(nbytes) is not int or start < 0 or nbytes < 0:
-        raise UnreadableError(f"it does not say where a part of {name!r:.80} lies")
-    if start + nbytes > files.size(file):
-        raise UnreadableError(f"{name!r:.80} reaches beyond the end of {file!r}")
-    return Chunk(offsets, sizes, file, start, nbytes, found)
 
 
 def _check_tiles(name: str, shape: tuple[int, ...], chunks: tuple[Chunk, ...]) -> None:

@@ -1,11 +1,14 @@
 """The optimizers of a distributed checkpoint, kept by name, over the parameters of a swap."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
 
 from modswap.core.decided.optimizer import ParameterGroup, Regrouped, Shape, regroup
 from modswap.io.formats.distributed.metadata import Distributed, Item
+from modswap.io.formats.distributed.rewrite import Fresh, fresh
 from modswap.io.pickled.data import UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
 from modswap.io.pickled.optimizers import Parameters, left_out_note
@@ -16,52 +19,26 @@ Keys = tuple[str | int, ...]
 _SMALL = 1 << 20  # bytes of an object that is read
 
 
-class Zeros(NamedTuple):
-    """A new tensor of zeros."""
-
-    name: str
-    keys: Keys
-    dtype: str
-    shape: Shape
-
-
-class Value(NamedTuple):
-    """A new object: itself, or as `torch.save` packed it."""
-
-    name: str
-    keys: Keys
-    value: Any = None
-    packed: bytes = b""
-
-
 @dataclass(slots=True)
 class OptimizerChanges:
-    """The changes to the optimizers of a checkpoint.
+    """The changes to the optimizers of a checkpoint, with a note for each.
 
-    Args:
-        gone: Names that go.
-        zeros: Moments of new parameters.
-        values: Objects that come, in the place of others too.
-        prefixes: Beginnings of the names of new moments.
-        notes: A sentence for each optimizer.
+    Names that are `gone` may come again among the `fresh` items, which are moments of new
+    parameters, and objects; `prefixes` are beginnings of the names of new moments.
     """
 
     gone: list[str] = field(default_factory=list)
-    zeros: list[Zeros] = field(default_factory=list)
-    values: list[Value] = field(default_factory=list)
+    fresh: list[Fresh] = field(default_factory=list)
     prefixes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Optimizer:
-    """An optimizer's entries.
+    """An optimizer's entries below the keys of its root, which are joined by dots to one if `flat`.
 
-    Args:
-        root: Keys down to it.
-        flat: Whether the keys below it are joined by dots to one.
-        state: Its items by parameter and key.
-        groups: Its settings: by the number of the group or by parameter, and key.
+    Its state is by parameter and key; its settings by the number of the group or by parameter, and
+    key.
     """
 
     root: Keys
@@ -85,10 +62,6 @@ def keep(source: Distributed, parameters: Parameters) -> OptimizerChanges:
     """Return the changes to the optimizers of a checkpoint when modules are swapped.
 
     An optimizer that cannot be assigned to the model's parameters is left out, with a note.
-
-    Args:
-        source: The checkpoint.
-        parameters: The model's parameters.
     """
     done = OptimizerChanges()
     for optimizer in _optimizers(source.items.values()):
@@ -228,25 +201,25 @@ class _Refilled:
         known = [moment for moment in moments if moment is not None]
         if like is None or len(known) < len(moments):
             return False
-        done.zeros += [moment for moment in known if isinstance(moment, Zeros)]
-        done.values += [moment for moment in known if isinstance(moment, Value)]
+        done.fresh += known
         done.prefixes.append(f"{optimizer.name}.state.{full}.".removeprefix("."))
         settings = optimizer.groups.get(like, {}) if optimizer.flat else {}
         for key, item in settings.items():
             keys = optimizer.keys("param_groups", full, key)
-            done.values.append(Value(_dotted(keys), keys, packed=_bytes(item, self.source)))
+            done.fresh.append(Fresh(_dotted(keys), keys, _bytes(item, self.source)))
         return True
 
-    def _moment(self, key: str, item: Item, like: str, name: str) -> Zeros | Value | None:
+    def _moment(self, key: str, item: Item, like: str, name: str) -> Fresh | None:
         """Return the value of a fresh optimizer under a key; None if it is not known."""
         keys = self.optimizer.keys("state", f"{self.prefix}{name}", key)
         if item.dtype:
             old = self.old[like.removeprefix(self.prefix)]
             shape = self.shapes[name] if item.shape == old and key != "step" else item.shape
             follows = item.shape == old or item.shape in {(), (1,)}
-            return Zeros(_dotted(keys), keys, item.dtype, shape) if follows else None
+            zeros = torch.zeros(shape, dtype=getattr(torch, item.dtype))
+            return fresh(keys, zeros) if follows else None
         number = type(_value(item, self.source)) in {int, float}
-        return Value(_dotted(keys), keys, 0) if number else None
+        return fresh(keys, 0) if number else None
 
     def _like(self, name: str) -> str | None:
         """Return a kept parameter with state of a new one's group and kind."""
@@ -266,4 +239,4 @@ class _Refilled:
             item = self.optimizer.groups[number]["params"]
             held = [f"{self.prefix}{name}" for name in names]
             self.done.gone.append(item.name)
-            self.done.values.append(Value(item.name, item.keys, held))
+            self.done.fresh.append(replace(fresh(item.keys, held), name=item.name))

@@ -11,12 +11,7 @@ from modswap.io.recognise.model_places import KEYS
 
 
 def distributed_outline(look: Look) -> Tree:
-    """Return the tree of a distributed checkpoint.
-
-    Raises:
-        CheckpointError: If its metadata are damaged.
-        UnsafeError: If the metadata name classes that do not belong in such metadata.
-    """
+    """Return the tree of a distributed checkpoint."""
     return _weights(look).tree(look.file)
 
 
@@ -25,7 +20,6 @@ def distributed_survey(look: Look) -> Survey:
 
     Raises:
         CheckpointError: If its metadata are damaged, or it holds no model.
-        UnsafeError: If the metadata name classes that do not belong in such metadata.
     """
     found = _weights(look)
     if not found.sizes:

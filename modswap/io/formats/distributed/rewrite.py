@@ -1,13 +1,14 @@
 """Rewrite a folder of `torch.distributed.checkpoint`: copy its files, and add one."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from modswap.core.kept.ledger import Changes
 from modswap.io.formats.distributed.metadata import (
@@ -19,13 +20,13 @@ from modswap.io.formats.distributed.metadata import (
     Chunk,
     Distributed,
     Item,
+    read_distributed,
 )
-from modswap.io.formats.distributed.metadata import read_distributed as read
 from modswap.io.pickled.data import Instance, Name
 from modswap.io.pickled.writing import write_pickle
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.folder_files import RECORDS, other_files
+from modswap.io.raw.folder_files import RECORDS, as_json, other_files, put_texts
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 from modswap.io.rewriting import Mark, Records, Rewritten
 
@@ -34,14 +35,9 @@ _OWN = "__modswap_{}.distcp"
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A new tensor or object.
+    """A new tensor or object, with the zip of `torch.save` that holds it.
 
-    Args:
-        name: Its dotted name.
-        keys: Keys from the outside to it.
-        data: The zip of `torch.save` that holds it.
-        dtype: As torch calls it; empty if it is no tensor.
-        shape: Its sides.
+    `keys` lead from the outside to it; `dtype` is empty if it is no tensor.
     """
 
     name: str
@@ -51,15 +47,21 @@ class Fresh:
     shape: tuple[int, ...] = ()
 
 
+def fresh(keys: tuple[str | int, ...], value: Any) -> Fresh:
+    """Return a tensor or object as a new item of a checkpoint, under its dotted name."""
+    dtype, shape = "", tuple[int, ...]()
+    if torch.is_tensor(value):
+        dtype, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape)
+        value = value.detach().clone(memory_format=torch.contiguous_format)
+    stream = BytesIO()
+    torch.save(value, stream)
+    return Fresh(".".join(map(str, keys)), keys, stream.getvalue(), dtype, shape)
+
+
 class DistributedRewriting:
     """A distributed checkpoint that is to be written with other tensors in it.
 
-    Args:
-        source: The checkpoint as it is.
-        gone: Names that go.
-        fresh: The new items; a removed name may come again.
-        changes: The changes, for the ledger.
-        notes: Sentences for the reports.
+    A name that is `gone` may come again among the `fresh` items.
     """
 
     def __init__(
@@ -83,16 +85,7 @@ class DistributedRewriting:
                 self.after[new.name] = Mark((new.dtype, new.shape, place), place, nbytes)
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
-        """Write the folder into an empty one, and read its metadata again.
-
-        Args:
-            out: The empty folder.
-            records: The recipe and the receipt.
-            checksums: Whether copies are compared with the checksums of their sources.
-
-        Raises:
-            CheckpointError: If a record is damaged.
-        """
+        """Write the folder into an empty one, and read its metadata again."""
         source = self.source
         chunks = _by_file(source.items.values())
         kept = _by_file(item for item in source.items.values() if item.name not in self.gone)
@@ -110,13 +103,10 @@ class DistributedRewriting:
         places = self._put_fresh(out / own, digests)
         texts = {
             METADATA: write_pickle(self._metadata(moved, own, places))[0],
-            RECORDS: _json({"recipe": records.recipe, "receipt": records.receipt}),
+            RECORDS: as_json(asdict(records)),
         }
-        for name, data in texts.items():
-            (out / name).write_bytes(data)
-            digests[name] = sha256(data).hexdigest()
-        lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
-        return Rewritten(sha256(lines.encode()).hexdigest(), dict(marks(read(out), copies)))
+        sha256 = put_texts(out, texts, digests)
+        return Rewritten(sha256, dict(marks(read_distributed(out), copies)))
 
     def _copied(
         self,
@@ -276,7 +266,3 @@ def _with(made: Instance, update: Mapping[str, Any]) -> Instance:
 
 def _size(sides: tuple[int, ...]) -> Instance:
     return Instance("called", SIZE, (sides,))
-
-
-def _json(value: object) -> bytes:
-    return f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode()

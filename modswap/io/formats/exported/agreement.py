@@ -17,12 +17,6 @@ def distance(a: nn.Module, b: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
     """Return how far the outputs of two modules are apart; 0 if no further than rounding explains.
 
     Both are as they were afterwards, and so is torch's random state.
-
-    Args:
-        a: A module.
-        b: Another.
-        args: Positional inputs.
-        kwargs: Inputs by keyword.
     """
     found = []
     for module in (a, b):

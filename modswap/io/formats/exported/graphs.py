@@ -1,6 +1,5 @@
 """Change the graph of an exported program so that each of its modules runs alone."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,13 +8,10 @@ PLAIN = {None, tuple, list, dict}  # containers of inputs and outputs that any p
 
 
 def own_sizes(graph: Any) -> None:
-    """Let every module of a graph read sizes off its own tensors.
+    """Let every module of a graph, changed in place, read sizes off its own tensors.
 
     torch reads a size that may vary once, off the model's input, and hands it, or that input, on to
     each module that uses it, besides the arguments of the module's own code.
-
-    Args:
-        graph: A program's graph, changed in place.
     """
     latest: dict[str, list[Any]] = {}
     for node in list(graph.nodes):
@@ -42,15 +38,12 @@ def _home(node: Any) -> str:
 def _source(symbol: Any, nodes: list[Any]) -> tuple[Any, int] | None:
     """Return the first of some tensors that has an axis of this size, and the axis."""
     for node in nodes:
-        for axis, size in _axes(node.meta.get("val")):
+        value = node.meta.get("val")
+        sizes: Any = value.shape if isinstance(value, torch.Tensor) else ()
+        for axis, size in enumerate(sizes):
             if isinstance(size, torch.SymInt) and size.node.expr == symbol:
                 return node, axis
     return None
-
-
-def _axes(value: Any) -> Iterator[tuple[int, Any]]:
-    if isinstance(value, torch.Tensor):
-        yield from enumerate(value.shape)
 
 
 def _read(graph: Any, user: Any, size: Any, source: tuple[Any, int]) -> Any:
@@ -62,13 +55,10 @@ def _read(graph: Any, user: Any, size: Any, source: tuple[Any, int]) -> Any:
 
 
 def plain_signatures(program: Any) -> None:
-    """Remove call signatures that could not be read again.
+    """Remove call signatures that could not be read again from a program, in place.
 
     These are the signatures of modules without nodes, and of modules whose inputs or outputs are
     classes of other packages, with the modules inside them.
-
-    Args:
-        program: The exported program, changed in place.
     """
     working = _working(program.graph)
     signed = [e for e in program.module_call_graph if e.fqn and e.signature is not None]
@@ -92,11 +82,7 @@ def _bare(path: str) -> str:
 
 
 def unsign(program: Any) -> None:
-    """Remove every call signature but the model's own.
-
-    Args:
-        program: The exported program, changed in place.
-    """
+    """Remove every call signature but the model's own from a program, in place."""
     for entry in program.module_call_graph:
         if entry.fqn:
             entry.signature = None

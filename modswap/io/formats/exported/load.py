@@ -12,14 +12,7 @@ from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.exported import EXPORTED
 from modswap.io.formats.exported.agreement import distance
-from modswap.io.formats.exported.program import (
-    Export,
-    Program,
-    export,
-    export_of,
-    quiet,
-    unflattened,
-)
+from modswap.io.formats.exported.program import export, export_of, quiet, unflattened
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE
 from modswap.io.formats.torch.save import unsaved
 from modswap.io.recognise.look import Look
@@ -96,13 +89,7 @@ def _extra_files(look: Look) -> dict[str, str]:
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
-    """Write a program as an archive, with modswap's records among its extra files.
-
-    Args:
-        payload: A program, or a model that came from an archive.
-        file: Where to write.
-        records: The recipe and the receipt.
-        metadata: Passed over: this format has none.
+    """Write a program, or a model from an archive, with modswap's records among its extra files.
 
     Raises:
         CheckpointError: If it is a model without example inputs.
@@ -110,8 +97,7 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
     """
     del metadata
     program, extra = _program(payload)
-    own = {RECIPE: records.recipe, RECEIPT: records.receipt}
-    extra |= {name: text for name, text in own.items() if text}
+    extra |= records.named(RECIPE, RECEIPT)
     try:
         # through a stream: by name, torch would write the temporary name into the archive
         with file.open("wb") as stream, quiet():
@@ -131,15 +117,3 @@ def _program(payload: Any) -> tuple[Any, dict[str, str]]:
         raise CheckpointError(what, fix=fix)
     program, _ = export(payload, how)
     return program, dict(how.extra)
-
-
-def packed(container: Container, program: Program, how: Export) -> Container:
-    """Return a container that is written as an archive.
-
-    Args:
-        container: The checkpoint as it was read.
-        program: The exported model.
-        how: The way it was exported.
-    """
-    slot = Slot((), "module", program)
-    return Container(EXPORTED.name, container.file, (program, how), (slot,))

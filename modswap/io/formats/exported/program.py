@@ -46,8 +46,7 @@ class Export:
         kwargs: Example inputs by keyword.
         names: The names of the positional inputs.
         shapes: The dynamic shapes of each name, as torch defines them; empty: all sizes are fixed.
-        signed: Paths of the modules whose call signatures the archive holds, and for each how many
-            inputs it has.
+        signed: How many inputs each module has whose call signature the archive holds, by its path.
         sizes: The sizes that each input may have, in words.
         extra: The archive's extra files, modswap's own left out.
         training: Whether it was exported in training mode.
@@ -75,19 +74,14 @@ def is_stand_in(module: nn.Module) -> bool:
 
 
 def unflattened(program: Program, extra: Mapping[str, str]) -> nn.Module:
-    """Return an archive's program as a module with the tree that was exported.
-
-    Args:
-        program: The archive's program.
-        extra: Its extra files.
-    """
+    """Return an archive's program as a module with the tree that was exported."""
     with quiet():
         own_sizes(program.graph)
-        model = _unflatten(program)
-    if model is None:
-        # signatures can be at odds with a graph that uses a value inside a module and outside it
-        unsign(program)
-        with quiet():
+        try:
+            model = torch.export.unflatten(cast("Any", program))
+        except Exception:  # noqa: BLE001 - torch raises any error of its graphs
+            # signatures may not fit a graph that uses a value inside a module and outside it
+            unsign(program)
             model = torch.export.unflatten(cast("Any", program))
     found = _export(program, extra)
     names = (*found.names, *found.kwargs)
@@ -98,13 +92,6 @@ def unflattened(program: Program, extra: Mapping[str, str]) -> nn.Module:
         module.training = found.training
     vars(model)[ATTRIBUTE] = found
     return model
-
-
-def _unflatten(program: Program) -> nn.Module | None:
-    try:
-        return torch.export.unflatten(cast("Any", program))
-    except Exception:  # noqa: BLE001 - torch raises any error of its graphs
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +119,9 @@ def _export(program: Program, extra: Mapping[str, str]) -> Export:
     spec = program.call_spec.in_spec
     shapes: Mapping[str, Any] = {}
     if program.example_inputs and program.range_constraints:
-        dims = _Dims(program.range_constraints)
-        leaves = [dims.of(value) for value in _input_values(program)]
+        ranges = program.range_constraints.items()
+        dims = {str(symbol): _dim(str(symbol), r) for symbol, r in ranges if symbol.is_Symbol}
+        leaves = [_dynamic_axes(value, dims) for value in _input_values(program)]
         in_args, in_kwargs = tree_unflatten(leaves, spec)
         shapes = {**dict(zip(names, in_args, strict=True)), **in_kwargs}
     return Export(
@@ -156,32 +144,26 @@ def _input_values(program: Program) -> list[Any]:
     return [None if node is None else node.meta.get("val") for node in found]
 
 
-class _Dims:
-    """torch's dimensions for the symbols of a program, one for each."""
+def _dynamic_axes(value: Any, dims: Mapping[str, Any]) -> dict[int, Any] | None:
+    """Return the dynamic axes of an input, by the dimension of each symbol; None if it has none."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    sizes: Any = value.shape  # numbers, and symbols for those that may vary
+    open_axes = {a: size for a, size in enumerate(sizes) if not isinstance(size, int)}
+    return {axis: _dynamic(size, dims) for axis, size in open_axes.items()} or None
 
-    def __init__(self, ranges: Mapping[Any, Any]) -> None:
-        self._dims = {str(one): _dim(str(one), r) for one, r in ranges.items() if one.is_Symbol}
 
-    def of(self, value: Any) -> dict[int, Any] | None:
-        """Return the dynamic axes of an input; None if there is none."""
-        if not isinstance(value, torch.Tensor):
-            return None
-        axes = {axis: self._size(size) for axis, size in enumerate(value.shape)}
-        return {axis: dim for axis, dim in axes.items() if dim is not None} or None
-
-    def _size(self, size: Any) -> Any:
-        """Return the dimension for a size: a multiple of a symbol and a summand, or a number."""
-        if isinstance(size, int):
-            return None
-        expression = size.node.expr
-        symbols = list(expression.free_symbols)
-        factor = expression.diff(symbols[0])
-        if len(symbols) > 1 or not factor.is_Integer or str(symbols[0]) not in self._dims:
-            return torch.export.Dim.AUTO
-        dim = self._dims[str(symbols[0])]
-        summand = int(expression.subs(symbols[0], 0))
-        dim = dim if factor == 1 else int(factor) * dim
-        return dim + summand if summand else dim
+def _dynamic(size: Any, dims: Mapping[str, Any]) -> Any:
+    """Return the dimension for a size: a multiple of a symbol and a summand."""
+    expression = size.node.expr
+    symbols = list(expression.free_symbols)
+    factor = expression.diff(symbols[0])
+    if len(symbols) > 1 or not factor.is_Integer or str(symbols[0]) not in dims:
+        return torch.export.Dim.AUTO
+    dim = dims[str(symbols[0])]
+    summand = int(expression.subs(symbols[0], 0))
+    dim = dim if factor == 1 else int(factor) * dim
+    return dim + summand if summand else dim
 
 
 def _dim(name: str, allowed: Any) -> Any:
@@ -207,12 +189,7 @@ def _sizes(program: Program) -> tuple[str, ...]:
 
 
 def size_in_words(size: Any, ranges: Mapping[str, str]) -> str:
-    """Return a size of an input in words, each symbol in it replaced by the symbol's range.
-
-    Args:
-        size: A number, or a symbolic size.
-        ranges: The range of each symbol, as torch prints it.
-    """
+    """Return a size of an input in words, each symbol replaced by its range as torch prints it."""
     if isinstance(size, int):
         return str(size)
     found = {s: text.replace("VR", "").replace("int_oo", "…") for s, text in ranges.items()}
@@ -231,10 +208,6 @@ def export(model: nn.Module, how: Export) -> tuple[Program, tuple[str, ...]]:
 
     Call signatures are kept for the modules that had them and for those that torch did not make
     from a graph, so that these can be swapped once more.
-
-    Args:
-        model: The model.
-        how: In which way.
 
     Raises:
         ShapeError: If it does not run at every size that is asked for.
@@ -257,9 +230,9 @@ def _first_that_works(
     """Export as before; else without call signatures; else with the sizes that torch finds."""
     # torch raises many kinds of errors about signatures and shapes
     with suppress(Exception):
-        return _exported(model, how.args, how.kwargs, how.shapes, keep), ()
+        return _exported(model, how, how.shapes, keep), ()
     try:
-        return _exported(model, how.args, how.kwargs, how.shapes, ()), (UNSIGNED,)
+        return _exported(model, how, how.shapes, ()), (UNSIGNED,)
     except Exception as error:
         program = _as_torch_likes(model, how, keep)
         if program is None:
@@ -271,7 +244,7 @@ def _as_torch_likes(model: nn.Module, how: Export, keep: tuple[str, ...]) -> Pro
     """Export with all sizes that torch can leave open; None if these are fewer than before."""
     shapes = tree_map(lambda dim: None if dim is None else torch.export.Dim.AUTO, how.shapes)
     try:
-        program = _exported(model, how.args, how.kwargs, shapes, keep)
+        program = _exported(model, how, shapes, keep)
     except Exception:  # noqa: BLE001 - the first error is the one that is reported
         return None
     return program if _open(_sizes(program)) == _open(how.sizes) else None
@@ -303,16 +276,12 @@ def _refused(error: Exception) -> ShapeError:
 
 
 def _exported(
-    model: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    shapes: Mapping[str, Any],
-    keep: tuple[str, ...],
+    model: nn.Module, how: Export, shapes: Mapping[str, Any], keep: tuple[str, ...]
 ) -> Program:
     program = torch.export.export(
         model,
-        args,
-        dict(kwargs),
+        how.args,
+        dict(how.kwargs),
         dynamic_shapes=dict(shapes) or None,
         preserve_module_call_signature=keep,
     )

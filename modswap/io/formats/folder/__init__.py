@@ -8,7 +8,6 @@ FOLDER = Format(
     name="folder",
     recognise=is_folder,
     load=Lazy(f"{__name__}.load:load"),
-    save=Lazy(f"{__name__}.load:save"),
     outline=folder_outline,
     survey=folder_survey,
     rewrite=Lazy(f"{__name__}.load:rewrite"),

@@ -1,23 +1,21 @@
 """Read folders of weights, sharded or not, as `save_pretrained` writes them."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from modswap.core.asked.job import Policy
-from modswap.core.errors import CheckpointError
 from modswap.io.formats.container import Container, find_slots
 from modswap.io.formats.folder.rewrite import FolderRewriting
 from modswap.io.formats.folder.shards import Shards, read_shards, records_in
 from modswap.io.formats.format import Swap, Swaps
 from modswap.io.formats.safetensors.load import load as load_safetensors
 from modswap.io.formats.safetensors.save import rewrite as rewrite_safetensors
-from modswap.io.formats.torch.load import load_zip
-from modswap.io.formats.torch.save import rewrite_zip
+from modswap.io.formats.torch.load import load as load_torch
+from modswap.io.formats.torch.save import rewrite as rewrite_torch
 from modswap.io.pickled.optimizers import Parameters
 from modswap.io.recognise.look import Look, is_safetensors, look_at
-from modswap.io.rewriting import Records, Rewriting
+from modswap.io.rewriting import Rewriting
 
 
 def load(look: Look, policy: Policy) -> Container:
@@ -30,7 +28,7 @@ def load(look: Look, policy: Policy) -> Container:
     shards = read_shards(look)
     weights: dict[str, torch.Tensor] = {}
     for name, shard in shards.looks.items():
-        held = (load_safetensors if is_safetensors(shard) else load_zip)(shard, policy).payload
+        held = (load_safetensors if is_safetensors(shard) else load_torch)(shard, policy).payload
         _check(name, held, weights, look)
         missing = [n for n, place in shards.places.items() if place == name and n not in held]
         if missing:
@@ -50,38 +48,20 @@ def _check(name: str, held: Any, known: Any, look: Look) -> None:
         raise look.error(f"two of its files hold {double!r}", "save or download it again")
 
 
-def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
-    """Refuse to write a folder anew: one is only made from another.
-
-    Raises:
-        CheckpointError: Always.
-    """
-    del payload, records, metadata
-    what = "its files cannot be read as data, so that the folder cannot be written again"
-    raise CheckpointError(what, str(file), "name OUT.safetensors")
-
-
 def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
-    """Prepare the same folder with other tensors in it.
-
-    Raises:
-        UnreadableError: If a pickle in it cannot be read as data.
-        CheckpointError: If a shard is damaged.
-    """
+    """Prepare the same folder with other tensors in it."""
     shards = read_shards(look_at(container.file))
     (swap,) = swaps.slots
     homes = _homes(shards, swap)
-
-    def prepare(name: str) -> Rewriting:
-        shard = shards.looks[name]
+    files = {}
+    for name, shard in shards.looks.items():
         inside = tuple(m for m, home in zip(swap.modules, homes, strict=True) if home == name)
         # the old tensors of a module may be in several files; the new ones are in the first
         part = Swap(swap.slot, inside, swap.prefixes)
         one = Container("", shard.file, None, (swap.slot,))
-        rewritten = rewrite_safetensors if is_safetensors(shard) else rewrite_zip
-        return rewritten(one, Swaps((part,), Parameters((), (), ())), policy)
-
-    return FolderRewriting(shards, prepare, swap.prefixes)
+        rewritten = rewrite_safetensors if is_safetensors(shard) else rewrite_torch
+        files[name] = rewritten(one, Swaps((part,), Parameters((), (), ())), policy)
+    return FolderRewriting(shards, files, swap.prefixes)
 
 
 def _homes(shards: Shards, swap: Swap) -> list[str]:

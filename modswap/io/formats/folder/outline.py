@@ -4,18 +4,14 @@ from modswap.core.seen.tree import Tree
 from modswap.io.formats.folder.shards import read_shards, records_in
 from modswap.io.formats.safetensors.outline import safetensors_survey, tensor_sizes
 from modswap.io.formats.survey import Survey, WeightSizes
-from modswap.io.formats.torch.outline import survey_zip
+from modswap.io.formats.torch.outline import torch_survey
 from modswap.io.pickled.data import UnreadableError
 from modswap.io.pickled.outline import payload_of, weight_sizes
 from modswap.io.recognise.look import Look, is_safetensors
 
 
 def folder_outline(look: Look) -> Tree | None:
-    """Return the tree of a folder; None if a file in it cannot be read as data.
-
-    Raises:
-        CheckpointError: If its index or a file is damaged.
-    """
+    """Return the tree of a folder; None if a file in it cannot be read as data."""
     try:
         return WeightSizes("folder", _sizes(look)).tree(look.file)
     except (UnreadableError, RecursionError):
@@ -27,10 +23,9 @@ def folder_survey(look: Look) -> Survey:
 
     Raises:
         UnreadableError: If a pickle in it cannot be read as data.
-        CheckpointError: If its index or a file is damaged.
     """
     shard = next(iter(read_shards(look).looks.values()))  # all of its files have one dtype
-    first = (safetensors_survey if is_safetensors(shard) else survey_zip)(shard).places[0]
+    first = (safetensors_survey if is_safetensors(shard) else torch_survey)(shard).places[0]
     sizes = WeightSizes("folder", _sizes(look), first.dtype)
     return sizes.survey(records_in(look.file).get("receipt"))
 

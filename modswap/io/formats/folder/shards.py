@@ -28,14 +28,10 @@ _SINGLE = (
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """The files of a folder that hold its weights.
+    """The files of a folder that hold its weights, by their names.
 
-    Args:
-        folder: The folder.
-        index: Name of the index; empty where one file holds everything.
-        head: The entries of the index beside the map of names.
-        looks: Every file of weights, by its name.
-        places: The file of every tensor, by its name; empty without an index.
+    `index` is the name of its index, empty where one file holds everything; `head` holds the
+    entries of the index beside its map from names of tensors to files, `places`.
     """
 
     folder: Path
@@ -111,9 +107,6 @@ def records_in(folder: Path) -> dict[str, str]:
     """Return modswap's own records in a folder: the recipe and the receipt, if they are there.
 
     Where the folder has none, those of its one safetensors file count: it was swapped by itself.
-
-    Raises:
-        CheckpointError: If that file's header is damaged.
     """
     held = own_records(folder)
     return texts(_records_of_the_one(look_at(folder))) if held is None else held

@@ -10,21 +10,13 @@ from modswap.io.recognise.look import Look, header_of_safetensors
 
 
 def safetensors_outline(look: Look) -> Tree | None:
-    """Return the tree of a safetensors file; None if its header is malformed.
-
-    Raises:
-        CheckpointError: If the header is damaged.
-    """
+    """Return the tree of a safetensors file; None if its header is malformed."""
     known = tensor_sizes(look)  # where it is malformed, `load` names the fault
     return None if known is None else WeightSizes("safetensors", known).tree(look.file)
 
 
 def safetensors_survey(look: Look) -> Survey:
-    """Return the sites of a safetensors file.
-
-    Raises:
-        CheckpointError: If the header is damaged.
-    """
+    """Return the sites of a safetensors file."""
     known = tensor_sizes(look)
     if known is None:
         what = "its header is damaged: an entry is no tensor, or no string"
@@ -38,11 +30,7 @@ def safetensors_survey(look: Look) -> Survey:
 
 
 def tensor_sizes(look: Look) -> dict[str, tuple[int, int]] | None:
-    """Return elements and bytes of every tensor; None if the header is malformed.
-
-    Raises:
-        CheckpointError: If the header is damaged.
-    """
+    """Return elements and bytes of every tensor; None if the header is malformed."""
     entries = header_of_safetensors(look)
     strings = entries.pop(METADATA, {})
     sizes = {name: _size(entry) for name, entry in entries.items()}

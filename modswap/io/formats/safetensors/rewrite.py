@@ -23,13 +23,7 @@ ITEMS = {"F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor of a safetensors file.
-
-    Args:
-        dtype: As the header has it.
-        shape: Its sides.
-        extent: Where its bytes lie.
-    """
+    """A tensor of a safetensors file: its dtype as the header has it, and where its bytes are."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -38,12 +32,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The header of a safetensors file.
-
-    Args:
-        tensors: Its tensors by name, in the order of their bytes.
-        metadata: Its strings.
-    """
+    """The header of a safetensors file, its tensors in the order of their bytes."""
 
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
@@ -59,11 +48,7 @@ class Header:
 
 
 def read_header(look: Look) -> Header:
-    """Return the header of a safetensors file that its own reader has accepted.
-
-    Raises:
-        CheckpointError: If the header is damaged.
-    """
+    """Return the header of a safetensors file that its own reader has accepted."""
     length = int.from_bytes(look.head[:8], "little")
     return _header(header_of_safetensors(look), 8 + length, look.file)
 
@@ -89,14 +74,7 @@ def _header(entries: Mapping[str, Any], start: int, file: Path) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A new tensor.
-
-    Args:
-        dtype: As the header will have it.
-        shape: Its sides.
-        data: Its bytes.
-        owner: Keeps them in memory.
-    """
+    """A new tensor, in the header's words; `owner` keeps its bytes in memory."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -112,11 +90,8 @@ class Added:
 class NamedRewriting:
     """A safetensors file that is to be written with other tensors in it.
 
-    Args:
-        look: The file as it is.
-        prefixes: Beginnings of the names that go, each ending in a dot.
-        added: The new tensors, by name.
-        ties: Further names of the new tensors.
+    The names that are removed begin with one of `prefixes`, each of which ends in a dot; `ties` are
+    further names of the new tensors.
     """
 
     def __init__(
@@ -140,32 +115,21 @@ class NamedRewriting:
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
         """Write the file into an empty one, and read its header again.
 
-        Args:
-            out: The empty file.
-            records: The recipe and the receipt.
-            checksums: Passed over: the format has none, so all that is copied is compared.
+        The format has no checksums, so all that is copied is compared.
         """
         del checksums
-        written = self._with(records)
+        kept = {n: text for n, text in self.header.metadata.items() if n not in {RECIPE, RECEIPT}}
+        metadata = kept | records.named(RECIPE, RECEIPT)
+        written = Header(self.header.tensors, dict(sorted(metadata.items())))
         sha256, copies = write_named(written, out)
         with out.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             found = _header(json.loads(stream.read(length)), 8 + length, out)
         return Rewritten(sha256, dict(marks(found, copies)))
 
-    def _with(self, records: Records) -> Header:
-        own = {RECIPE: records.recipe, RECEIPT: records.receipt}
-        metadata = {name: value for name, value in self.header.metadata.items() if name not in own}
-        metadata |= {name: value for name, value in own.items() if value}
-        return Header(self.header.tensors, dict(sorted(metadata.items())))
-
 
 def write_named(header: Header, out: Path) -> tuple[str, dict[int, ByteRange]]:
     """Write a safetensors file into an empty one.
-
-    Args:
-        header: Its header, with the tensors in the order of their bytes.
-        out: The empty file.
 
     Returns:
         Its SHA-256 in hexadecimal, and the copied extents, by the place of each copy.
@@ -234,16 +198,11 @@ def marks(
     header: Header, copies: Mapping[int, ByteRange] | None = None
 ) -> Iterator[tuple[str, Mark]]:
     """Yield a mark for every tensor, under each of its names."""
-    stored = dict(_marks(header.tensors, copies or {}))
-    yield from stored.items()
-    yield from ((alias, stored[name]) for alias, name in header.ties.items())
-
-
-def _marks(
-    tensors: Mapping[str, StoredTensor], copies: Mapping[int, ByteRange]
-) -> Iterator[tuple[str, Mark]]:
-    for name, tensor in tensors.items():
-        extent = copies.get(tensor.extent.start, tensor.extent)
+    stored = {}
+    for name, tensor in header.tensors.items():
+        extent = (copies or {}).get(tensor.extent.start, tensor.extent)
         start = extent.start if extent.file else name
         place = (extent.file, start, extent.nbytes) if extent.nbytes else None
-        yield name, Mark((tensor.dtype, tensor.shape, place), place, extent.nbytes)
+        stored[name] = Mark((tensor.dtype, tensor.shape, place), place, extent.nbytes)
+    yield from stored.items()
+    yield from ((alias, stored[name]) for alias, name in header.ties.items())

@@ -36,22 +36,15 @@ _DTYPES = {
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
-    """Write named tensors; a tensor with several names is stored once.
+    """Write named tensors into an empty file; a tensor with several names is stored once.
 
     The other names go into the metadata, as safetensors' own `save_model` has it.
-
-    Args:
-        payload: Tensors by name.
-        file: An empty file.
-        records: The recipe and the receipt.
-        metadata: The file's own metadata.
 
     Raises:
         CheckpointError: If a tensor is of a kind that the format has no room for.
     """
     added, ties = pack(payload, {*metadata, *OTHER})
-    own = {RECIPE: records.recipe, RECEIPT: records.receipt}
-    written = {**metadata, **{name: text for name, text in own.items() if text}, **ties}
+    written = {**metadata, **records.named(RECIPE, RECEIPT), **ties}
     # the order that safetensors' own writer has: tensors that need the strictest alignment first
     ordered = sorted(added.items(), key=lambda item: (-ITEMS.get(item[1].dtype, 1), item[0]))
     tensors = {name: tensor.stored for name, tensor in ordered}
@@ -59,29 +52,17 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
 
 
 def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
-    """Prepare the same file with other tensors in it.
-
-    Raises:
-        CheckpointError: If a tensor is of a kind that the format has no room for.
-    """
+    """Prepare the same file with other tensors in it."""
     del policy
     (swap,) = swaps.slots
-    weights = {
-        f"{swap.slot.prefix}{path}.{name}": tensor
-        for paths, module in swap.modules
-        for path in paths
-        for name, tensor in module.state_dict().items()
-    }
-    added, ties = pack(weights, {*container.metadata, *OTHER})
+    added, ties = pack(swap.weights, {*container.metadata, *OTHER})
     return NamedRewriting(look_at(container.file), swap.prefixes, added, ties)
 
 
 def pack(payload: Mapping[str, Any], taken: Set[str]) -> tuple[dict[str, Added], dict[str, str]]:
     """Return tensors as they are stored, and for each further name the one it is stored under.
 
-    Args:
-        payload: Tensors by name.
-        taken: Names that no tie can have, since the metadata have them.
+    No tie can have a name that the metadata has `taken`.
 
     Raises:
         CheckpointError: If a tensor is of a kind that the format has no room for.

@@ -1,28 +1,28 @@
 """Files of `torch.save`: zips, and those from before torch 1.6."""
 
 from modswap.io.formats.format import Format, Lazy
-from modswap.io.formats.torch.outline import survey_legacy, survey_zip
+from modswap.io.formats.torch.outline import torch_survey
 from modswap.io.pickled.outline import torch_outline
 from modswap.io.recognise.look import is_torch_legacy, is_torch_zip
 
 TORCH = Format(
     name="torch",
     recognise=is_torch_zip,
-    load=Lazy(f"{__name__}.load:load_zip"),
+    load=Lazy(f"{__name__}.load:load"),
     save=Lazy(f"{__name__}.save:save"),
     outline=torch_outline,
-    survey=survey_zip,
-    rewrite=Lazy(f"{__name__}.save:rewrite_zip"),
+    survey=torch_survey,
+    rewrite=Lazy(f"{__name__}.save:rewrite"),
     endings=(".pt", ".pth", ".ckpt", ".bin"),
     checksums=True,
 )
 TORCH_LEGACY = Format(
     name="torch (legacy)",
     recognise=is_torch_legacy,
-    load=Lazy(f"{__name__}.load:load_legacy"),
+    load=TORCH.load,
     save=TORCH.save,
     outline=torch_outline,
-    survey=survey_legacy,
-    rewrite=Lazy(f"{__name__}.save:rewrite_legacy"),
+    survey=torch_survey,
+    rewrite=TORCH.rewrite,
     writes_as=TORCH.name,
 )

@@ -32,11 +32,6 @@ def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any
     A name is looked up among modules that are imported already, or imported if the user named it;
     never because a file does.
 
-    Args:
-        wanted: Dotted names found in the file.
-        policy: The names that the user allows.
-        file: The file, for errors.
-
     Raises:
         UnsafeError: If any of them is not allowed; all are listed.
     """
@@ -100,11 +95,7 @@ def _of_torch(name: str) -> Any:
 
 
 def _own(name: str, file: Path) -> Any:
-    """Return a layer of modswap, or None if it is something else.
-
-    Raises:
-        UnsafeError: If this version has no such layer.
-    """
+    """Return a layer of modswap, or None if it is something else; refuse one of another version."""
     module_name, _, attribute = name.rpartition(".")
     try:
         value = getattr(import_module(module_name), attribute)

@@ -4,7 +4,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Set
-from dataclasses import replace
 from pickle import UnpicklingError
 from typing import Any
 
@@ -35,17 +34,28 @@ _WHOLE_MODULE = re.compile(rb"\(X\x06\0\0\0module(?:q.|r....)c", re.DOTALL)
 _OPENING_BYTES = 1 << 20
 
 
-def load_zip(look: Look, policy: Policy) -> Container:
-    """Read a zip file of `torch.save`, its tensors mapped and not copied."""
-    payload = _read(look, policy, mmap=True)
-    container = _container("torch", payload, look, policy)
-    found = _records(look)
-    if found:
-        container = replace(container, recipe=found.get(RECIPE), receipt=found.get(RECEIPT))
-    return container
+def load(look: Look, policy: Policy) -> Container:
+    """Read a file of `torch.save`: a zip mapped and not copied, an older file into memory."""
+    payload = _read(look, policy)
+    refuse_half_made(payload, look)
+    own = payload.get(OWN_KEY) if isinstance(payload, Mapping) else None
+    records = _records(look) if look.names else {}
+    if not records and isinstance(own, Mapping):
+        records = {RECIPE: own.get("recipe"), RECEIPT: own.get("receipt")}
+    slots = find_slots(payload, look.file)
+    trusted = (TRUSTED,) if policy.trust else ()
+    return Container(
+        format="torch" if look.names else "torch (legacy)",
+        file=look.file,
+        payload=payload,
+        slots=slots,
+        recipe=_text(records.get(RECIPE)),
+        receipt=_text(records.get(RECEIPT)),
+        notes=(*trusted, *passed_over(payload, slots)),
+    )
 
 
-def _records(look: Look) -> dict[str, str]:
+def _records(look: Look) -> dict[str, Any]:
     """Return modswap's records in a zip."""
     try:
         with zipfile.ZipFile(look.file) as archive:
@@ -60,46 +70,26 @@ def _records(look: Look) -> dict[str, str]:
         raise look.error(what, "save or download it again") from None
 
 
-def load_legacy(look: Look, policy: Policy) -> Container:
-    """Read a file of `torch.save` from before version 1.6, into memory."""
-    return _container("torch (legacy)", _read(look, policy, mmap=False), look, policy)
-
-
-def _container(name: str, payload: Any, look: Look, policy: Policy) -> Container:
-    refuse_half_made(payload, look)
-    own = payload.get(OWN_KEY) if isinstance(payload, Mapping) else None
-    records = own if isinstance(own, Mapping) else {}
-    slots = find_slots(payload, look.file)
-    trusted = (TRUSTED,) if policy.trust else ()
-    return Container(
-        format=name,
-        file=look.file,
-        payload=payload,
-        slots=slots,
-        recipe=_text(records.get("recipe")),
-        receipt=_text(records.get("receipt")),
-        notes=(*trusted, *passed_over(payload, slots)),
-    )
-
-
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _read(look: Look, policy: Policy, *, mmap: bool) -> Any:
+def _read(look: Look, policy: Policy) -> Any:
     if policy.trust:
-        return _unpickled(look, [], trust=True, mmap=mmap)
-    if not mmap:
+        return _unpickled(look, [], trust=True)
+    if not look.names:
         _refuse_whole_legacy(look)
     try:
         called = called_names(look)
     except UnreadableError as error:
-        raise _unread(look, error) from error
-    if mmap:
-        allowed = resolve(_wanted(look), policy, look.file)
-        _refuse_constructors(allowed, called, look)
-        return _unpickled(look, allowed, mmap=True)
-    return _read_legacy(look, policy, called)
+        if look.names:
+            _wanted(look)  # raises the error of the file, and builds nothing
+        raise _unpickling(look, str(error)) from error
+    if not look.names:
+        return _read_legacy(look, policy, called)
+    allowed = resolve(_wanted(look), policy, look.file)
+    _refuse_constructors(allowed, called, look)
+    return _unpickled(look, allowed)
 
 
 def _refuse_whole_legacy(look: Look) -> None:
@@ -108,22 +98,8 @@ def _refuse_whole_legacy(look: Look) -> None:
             raise _whole_module(look)
 
 
-def _unread(look: Look, error: UnreadableError) -> Exception:
-    """Return the error for a pickle that cannot be screened, and so is not loaded."""
-    try:
-        if look.names:
-            _wanted(look)  # raises the error of the file, and builds nothing
-    except CheckpointError as known:
-        return known
-    return _unpickling(look, str(error))
-
-
 def _refuse_constructors(allowed: list[tuple[Any, str]], called: Set[str], look: Look) -> None:
-    """Refuse to call layers, which a sound file makes without their constructors.
-
-    Raises:
-        UnsafeError: If a layer would be called.
-    """
+    """Refuse to call layers, which a sound file makes without their constructors."""
     for value, name in allowed:
         if name in called and isinstance(value, type) and issubclass(value, nn.Module):
             what = f"to load it, the constructor of {name} would be called"
@@ -138,7 +114,7 @@ def _read_legacy(look: Look, policy: Policy, called: Set[str]) -> Any:
         allowed = resolve(names, policy, look.file)
         _refuse_constructors(allowed, called, look)
         try:
-            return _unpickled(look, allowed, mmap=False)
+            return _unpickled(look, allowed)
         except _WantedError as error:
             if error.name in names:
                 raise _asks(look, error.name) from error
@@ -153,9 +129,7 @@ class _WantedError(Exception):
         self.name = name
 
 
-def _unpickled(
-    look: Look, allowed: list[tuple[Any, str]], *, mmap: bool, trust: bool = False
-) -> Any:
+def _unpickled(look: Look, allowed: list[tuple[Any, str]], *, trust: bool = False) -> Any:
     # indices outside a sparse tensor are not checked by default, and crash a later operation
     checked = check_sparse_tensor_invariants(enable=True)
     quiet = warnings.catch_warnings(action="ignore", category=UserWarning)
@@ -164,7 +138,7 @@ def _unpickled(
             # the one place where a pickle is read: weights_only builds what was allowed above and
             # nothing else, unless the user asked for the full unpickler
             return torch.load(  # noqa: TID251 - the one place that reads a pickle
-                look.file, map_location="cpu", mmap=mmap, weights_only=not trust
+                look.file, map_location="cpu", mmap=bool(look.names), weights_only=not trust
             )
         except Exception as error:
             raise _explained(look, error) from error

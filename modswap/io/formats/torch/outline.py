@@ -10,7 +10,7 @@ from modswap.io.formats.survey import DTYPES, EMPTY, FilePlace, FileSite, Survey
 from modswap.io.formats.torch.rewrite import RECEIPT
 from modswap.io.pickled.data import Instance
 from modswap.io.pickled.modules import dtypes_of, host_attributes, named_parameters, sizes_of
-from modswap.io.pickled.opened import Opened, content, open_legacy, open_zip
+from modswap.io.pickled.opened import Opened, content, open_torch
 from modswap.io.pickled.outline import FoundModel, places, rows_of, weight_sizes
 from modswap.io.pickled.values import is_module, mapping, tensor_parts, without_wrappers
 from modswap.io.pickled.walk import named_modules
@@ -18,30 +18,18 @@ from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import COUNTER, OWN_KEY, common_prefix
 
 
-def survey_zip(look: Look) -> Survey:
-    """Return the sites of a zip of `torch.save`.
+def torch_survey(look: Look) -> Survey:
+    """Return the sites of a file of `torch.save`: a zip, or from before torch 1.6.
 
     Raises:
         UnreadableError: If its pickle cannot be read as data.
         CheckpointError: If it is damaged, or holds no model.
     """
-    return _survey(open_zip(look), "torch")
-
-
-def survey_legacy(look: Look) -> Survey:
-    """Return the sites of a file from before torch 1.6.
-
-    Raises:
-        UnreadableError: If its pickle cannot be read as data.
-        CheckpointError: If it is damaged, or holds no model.
-    """
-    return _survey(open_legacy(look), "torch (legacy)")
-
-
-def _survey(opened: Opened, name: str) -> Survey:
+    opened = open_torch(look)
+    name = "torch" if look.names else "torch (legacy)"
     found = list(places(opened.payload))
     if not found:
-        raise opened.look.error(*EMPTY)
+        raise look.error(*EMPTY)
     first = found[0]
     held = tuple(_place(one) for one in found if one is first or _same(first, one))
     receipt = _receipt(opened)

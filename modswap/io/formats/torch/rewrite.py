@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,9 @@ _LEFT_OUT = (PICKLE, ".format_version", ".storage_alignment", ".data/serializati
 
 
 class ZipRewriting:
-    """A file of `torch.save` that is to be written with other modules in it.
+    """A file of `torch.save` that is to be written with other modules in its payload.
 
-    Args:
-        opened: The file as it is; its payload is changed.
-        grafts: The new modules.
-        parameters: The model's, for its optimizers.
-        trust: Whether names in it that can run code are written again.
+    Names in it that can run code are written again only with `trust`.
 
     Raises:
         UnreadableError: If it holds an object that cannot be written again.
@@ -83,16 +80,7 @@ class ZipRewriting:
             _put_weights(target, graft, packed)
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
-        """Write the file into an empty one, and read it again.
-
-        Args:
-            out: The empty file.
-            records: The recipe and the receipt.
-            checksums: Whether copies are compared with the checksums of their sources.
-
-        Raises:
-            CheckpointError: If a record is damaged.
-        """
+        """Write the file into an empty one, and read it again."""
         with ThreadPoolExecutor() as pool:  # reading lets go of the interpreter
             laid = self._laid(records)
             summed = dict(zip(laid, pool.map(with_checksum, laid.values()), strict=True))
@@ -110,10 +98,9 @@ class ZipRewriting:
         """Return the records of the new zip, in order."""
         old = self.opened.archive.records
         inside = not is_module(self.payload) and not is_weights(self.payload)
-        own = {RECIPE: records.recipe, RECEIPT: records.receipt}
-        if inside and any(own.values()):
-            value = {"recipe": records.recipe, "receipt": records.receipt}
-            set_item(self.payload, OWN_KEY, value)
+        own = records.named(RECIPE, RECEIPT)
+        if inside and own:
+            set_item(self.payload, OWN_KEY, asdict(records))
             own = {}
         pickle, stored = write_pickle(self.payload, self.opened.protocol)
         storages = {f"{DATA}{n}": self._storages.find(each) for n, each in enumerate(stored)}
@@ -122,13 +109,12 @@ class ZipRewriting:
             for name, extent in old.items()
             if not name.startswith(DATA) and name not in (*_LEFT_OUT, RECIPE, RECEIPT)
         }
-        kept = {name: text for name, text in own.items() if text}
         return {
             PICKLE: in_memory(pickle, PICKLE),
             **{name: extent for name, extent in others.items() if name != "version"},
             **storages,
             **{name: extent for name, extent in others.items() if name == "version"},
-            **{name: in_memory(text.encode(), name) for name, text in kept.items()},
+            **{name: in_memory(text.encode(), name) for name, text in own.items()},
         }
 
 

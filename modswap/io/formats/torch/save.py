@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,33 +14,15 @@ from modswap.core.errors import CheckpointError
 from modswap.io.formats.container import Container, is_weights
 from modswap.io.formats.format import Swap, Swaps
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE, ZipRewriting
-from modswap.io.pickled.opened import Opened, open_legacy, open_zip
+from modswap.io.pickled.opened import open_torch
 from modswap.io.recognise.look import look_at
 from modswap.io.recognise.model_places import OWN_KEY
 from modswap.io.rewriting import Graft, Records, Rewriting
 
 
-def rewrite_zip(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
-    """Prepare the same file with other modules in it.
-
-    Raises:
-        UnreadableError: If its pickle cannot be read as data.
-        CheckpointError: If it is damaged.
-    """
-    return _rewriting(open_zip(look_at(container.file)), swaps, policy)
-
-
-def rewrite_legacy(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
-    """Prepare an old file with other modules in it, as a zip.
-
-    Raises:
-        UnreadableError: If its pickle cannot be read as data.
-        CheckpointError: If it is damaged.
-    """
-    return _rewriting(open_legacy(look_at(container.file)), swaps, policy)
-
-
-def _rewriting(opened: Opened, swaps: Swaps, policy: Policy) -> Rewriting:
+def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
+    """Prepare the same file with other modules in it; an old file becomes a zip."""
+    opened = open_torch(look_at(container.file))
     grafts = [_graft(swap) for swap in swaps.slots]
     return ZipRewriting(opened, grafts, swaps.parameters, trust=policy.trust)
 
@@ -58,19 +41,12 @@ def _graft(swap: Swap) -> Graft:
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:
-    """Write a payload as a zip of `torch.save`, with modswap's records in it.
-
-    Args:
-        payload: A module, a state dict or a training dictionary.
-        file: Where to write.
-        records: The recipe and the receipt.
-        metadata: Passed over: this format has none.
-    """
+    """Write a payload as a zip of `torch.save`, with modswap's records in it."""
     del metadata
     inside = isinstance(payload, Mapping) and not is_weights(payload)
     if inside and (records.recipe or records.receipt):
-        own = {OWN_KEY: {"recipe": records.recipe, "receipt": records.receipt}}
-        payload = {**payload, **own} if type(payload) is dict else _updated(payload, own)
+        payload = payload.copy()
+        payload[OWN_KEY] = asdict(records)
     try:
         with file.open("wb") as stream:
             # through a stream: by name, torch would write the temporary name into the archive
@@ -79,12 +55,6 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
         raise unsaved(error) from error
     if not inside:
         _append(file, records)
-
-
-def _updated(payload: Any, own: Mapping[str, Any]) -> Any:
-    copy = payload.copy()
-    copy.update(own)
-    return copy
 
 
 def unsaved(error: Exception) -> Exception:
@@ -105,7 +75,6 @@ def _append(file: Path, records: Records) -> None:
     """Add modswap's records to the archive, where other readers pass them over."""
     with zipfile.ZipFile(file, "a") as archive:
         root = archive.namelist()[0].partition("/")[0]
-        for name, text in ((RECIPE, records.recipe), (RECEIPT, records.receipt)):
-            if text:
-                # a fixed date: the same swap gives the same bytes
-                archive.writestr(zipfile.ZipInfo(f"{root}/{name}", (1980, 1, 1, 0, 0, 0)), text)
+        for name, text in records.named(RECIPE, RECEIPT).items():
+            # a fixed date: the same swap gives the same bytes
+            archive.writestr(zipfile.ZipInfo(f"{root}/{name}", (1980, 1, 1, 0, 0, 0)), text)

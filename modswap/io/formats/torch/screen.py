@@ -38,9 +38,6 @@ _AGAIN = "save or download it again"
 def called_names(look: Look) -> frozenset[str]:
     """Return every name that a torch file would call; refuse calls that no sound file makes.
 
-    Args:
-        look: The file.
-
     Raises:
         UnreadableError: If it cannot be read as data, and so not be looked through.
         UnsafeError: If it reserves memory, shadows a method, or calls an object of its own.

@@ -23,11 +23,7 @@ _FLAGS = ("_with_kwargs", "_always_called")  # tables of flags for other hooks
 
 
 def refuse_half_made(payload: Any, look: Look) -> None:
-    """Refuse a file with a module that lacks a part that every module has.
-
-    Args:
-        payload: The file's payload; no container in it contains itself.
-        look: The file.
+    """Refuse a payload with a module that lacks a part that every module has.
 
     Raises:
         CheckpointError: If there is one.
@@ -59,8 +55,7 @@ def _modules(payload: Any) -> Iterator[tuple[str, nn.Module]]:
 def _wrong(module: nn.Module) -> str:
     """Return a description of the first part that a module lacks; empty if it is whole."""
     held = vars(module)
-    wrong = next(filter(None, map(_wrong_table, _HELD, map(held.get, _HELD))), "")
-    if wrong:
+    if wrong := next(filter(None, map(_wrong_table, _HELD, map(held.get, _HELD))), ""):
         return wrong
     for table in _HOOKS:
         default = None if table in _ALWAYS else OrderedDict[Any, Any]()

@@ -23,8 +23,11 @@ import modswap
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.core.kept.outcome import Outcome
+from modswap.io.formats.container import Container
 from modswap.io.formats.distributed import DISTRIBUTED
 from modswap.io.formats.distributed.metadata import read_distributed
+from modswap.io.formats.target import NO_FILE
+from modswap.io.formats.writing import write
 from modswap.io.raw.torch_zip_layout import Window, read_inner_archive
 from modswap.io.recipe.reader import parse_recipe
 from modswap.io.rewriting import Records
@@ -632,8 +635,10 @@ def test_extra_state_of_a_new_module_is_written(single: Path, tmp_path: Path) ->
 
 
 def test_folder_is_never_written_from_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "x"
+
     with pytest.raises(CheckpointError, match="only made from another"):
-        DISTRIBUTED.save({}, tmp_path / "x", Records(), {})
+        write(Container(DISTRIBUTED.name, NO_FILE, {}, ()), [], out, records=Records(), force=False)
 
 
 def test_objects_that_are_no_zip_are_copied(single: Path, tmp_path: Path) -> None:
