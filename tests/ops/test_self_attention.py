@@ -15,6 +15,7 @@ from modswap.nn.adapters import SiteAdapter
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.examine.table import EXAMINATIONS
 from modswap.ops.swap import prepare, verified
+from tests.recipes import UNEXAMINED
 
 DIM = 16
 
@@ -109,10 +110,13 @@ class Three(Own):
         return super().forward(query) + key + value
 
 
-def recipe(with_: str, match: str = "**.attn", more: str = ", adapt: true") -> Recipe:
+def recipe(
+    with_: str, match: str = "**.attn", more: str = ", adapt: true", verify: str = UNEXAMINED
+) -> Recipe:
     text = f"""\
 version: 1
 inputs: [{{shape: [2, 9, {DIM}]}}]
+{verify}
 replace: [{{match: "{match}", with: "{with_}"{more}}}]
 """
     return parse_recipe(text, "swap.yaml", ".")
@@ -168,6 +172,19 @@ replace: [{match: block.attn, with: SelfAttention, adapt: true}]
     assert [one.status for one in verdict.findings if one.check == "matrix"] == ["passed"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*ROWS, f"{HERE}:Own"])
+def test_swap_of_calls_by_position_and_by_name_stands_every_examination(name: str) -> None:
+    assert modswap.replace(Net().eval(), recipe(name, verify="")).ok
+
+
+@pytest.fixture(scope="module")
+def swapped_attention() -> Any:
+    model = Net().eval()
+    modswap.replace(model, recipe("SelfAttention"))
+    return model.blocks[0].attn
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -177,13 +194,11 @@ replace: [{match: block.attn, with: SelfAttention, adapt: true}]
         (lambda x: (x, x), "input 2 must be the very tensor that input 0 is, .* and is None"),
     ],
 )
-def test_another_tensor_than_the_query_is_refused_when_it_runs(given: Any, told: str) -> None:
-    model = Net().eval()
-    modswap.replace(model, recipe("SelfAttention"))
-    attn: Any = model.blocks[0].attn
-
+def test_another_tensor_than_the_query_is_refused_when_it_runs(
+    swapped_attention: Any, given: Any, told: str
+) -> None:
     with pytest.raises(ValueError, match=told):
-        attn(*given(torch.randn(1, 9, DIM)), need_weights=False)
+        swapped_attention(*given(torch.randn(1, 9, DIM)), need_weights=False)
 
 
 @pytest.mark.parametrize(

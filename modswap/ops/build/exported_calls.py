@@ -1,6 +1,6 @@
 """Check that the calls of modules in graphs of torch.export are known."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -21,10 +21,10 @@ def check_calls(model: nn.Module, plan: Plan) -> tuple[str, ...]:
     how = export_of(model)
     if how is None:
         return ()
-    paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
+    modules = dict(model.named_modules(remove_duplicate=False))
     sites = [site for step in plan.steps for site in step.sites]
-    sites = [site for site in sites if is_stand_in(model.get_submodule(site.path))]
-    refusals = [_refusal(site, paths, how.signed) for site in sites]
+    sites = [site for site in sites if is_stand_in(modules[site.path])]
+    refusals = [_refusal(site, modules, how.signed) for site in sites]
     if refused := list(filter(None, refusals)):
         raise together(refused)
     return tuple(
@@ -35,7 +35,7 @@ def check_calls(model: nn.Module, plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _refusal(site: Site, paths: list[str], signed: Mapping[str, int]) -> ShapeError | None:
+def _refusal(site: Site, paths: Iterable[str], signed: Mapping[str, int]) -> ShapeError | None:
     if site.path in signed:
         return _handed_more(site, signed[site.path])
     fix = (

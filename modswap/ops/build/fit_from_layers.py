@@ -43,15 +43,15 @@ def fit_from_layers(known: FileSite, fitter: Fitter) -> Blueprint:
     channels = _channels(known, rule, names)
     made_up = (_made_up(known.site, layout, channels, side) for side in _SIDES)
     fitted = [fitter.row.fit(site, fitter.options, adapt=False) for site in made_up]
-    if open_ := _differing([one.args for one in fitted]):
+    if open_ := _differing(fitted):
         what = f"{', '.join(open_)} would follow from the size of its map, which is not known"
         raise ShapeError(what, known.site.path, f"set `{open_[0]}` in the rule's args")
     choices = tuple(_reworded(choice, names) for choice in fitted[0].choices)
     return replace(fitted[0], choices=choices)
 
 
-def _differing(args: Sequence[Mapping[str, Any]]) -> list[str]:
-    first, *others = args
+def _differing(fitted: Sequence[Blueprint]) -> list[str]:
+    first, *others = (one.args for one in fitted)
     return [name for name in first if any(other[name] != first[name] for other in others)]
 
 

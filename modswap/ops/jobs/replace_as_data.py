@@ -141,19 +141,17 @@ def _rewriting(job: Job, found: Survey, prepared: Prepared) -> Rewriting:
 
 def _parameters(found: Survey, prepared: Prepared) -> Parameters:
     """Return the model's parameters before and after."""
-    swapped = {path: one.module for one in prepared.built for path in one.paths}
-    prefixes = tuple(f"{path}." for path in swapped)
+    # a module that goes to several sites keeps its parameters at the first of them
+    new = {one.sites[0].path: one.module for one in prepared.built}
+    prefixes = tuple(f"{path}." for one in prepared.built for path in one.paths)
     own: dict[str, list[Parameter]] = {}
     for parameter in found.parameters:
         own.setdefault(parameter.name.rpartition(".")[0], []).append(parameter)
     after = own.get("", [])
-    done: set[int] = set()
     for one in found.sites:
         path = one.site.path
-        module = swapped.get(path)
-        if module is not None and id(module) not in done:
-            done.add(id(module))
-            after = [*after, *_of(module, path)]
+        if path in new:
+            after = [*after, *_of(new[path], path)]
         elif not f"{path}.".startswith(prefixes):
             after = [*after, *own.get(path, ())]
     return Parameters(found.parameters, after, prefixes)

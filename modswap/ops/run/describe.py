@@ -22,9 +22,9 @@ def describe(value: Any, device: str = "", depth: int = 0) -> Value:
     kind = type(value).__name__
     items = items_of(value) if depth < MAX_DEPTH else None
     if items is not None:
-        items = list(items)
-        inside = tuple(describe(item, device, depth + 1) for _, item in items)
-        return Group(kind, tuple(str(name) for name, _ in items), inside)
+        named = dict(items)
+        inside = tuple(describe(item, device, depth + 1) for item in named.values())
+        return Group(kind, tuple(map(str, named)), inside)
     text = repr(value) if isinstance(value, (int, float, str, bool, type(None))) else ""
     return Plain(kind, text[:MAX_TEXT_CHARACTERS] or f"<{kind}>")
 

@@ -39,8 +39,8 @@ def convention(module: nn.Module, rank: int) -> str | None:
     # a subclass may permute first, as channel-first layer norms do: the exact class only
     if cls in _CHANNELS_LAST:
         return {4: "NHWC", 3: "NLC"}.get(rank)
-    if isinstance(module, nn.MultiheadAttention) and rank == 3:
-        return "NLC" if module.batch_first else "LNC"
+    if isinstance(module, nn.MultiheadAttention):
+        return {3: "NLC" if module.batch_first else "LNC"}.get(rank)
     return None
 
 

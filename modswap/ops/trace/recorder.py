@@ -72,10 +72,10 @@ class Recorder:
     def _after(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         while self._running and self._running.pop()[0] != path:
             pass  # a module inside raised, and its caller caught the exception
-        named = tuple((name, describe(value, self.device)) for name, value in kwargs.items())
-        inputs = tuple(describe(value, self.device) for value in args)
+        described = partial(describe, device=self.device)
+        named = tuple((name, described(value)) for name, value in kwargs.items())
         given = live_tensors([*args, *kwargs.values()])
-        call = Call(inputs, named, describe(output, self.device), _same(given))
+        call = Call(tuple(map(described, args)), named, described(output), _same(given))
         around = tuple(outer for outer, _ in self._running)
         self.visits.append(Visit(path, call, around, "" if self.device else memory_layout(output)))
         if isinstance(output, torch.Tensor):
