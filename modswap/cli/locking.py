@@ -33,17 +33,11 @@ LockFile = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Locking:
-    """The lock options of a check.
-
-    Args:
-        file: The lock file.
-        write: Whether the check writes it.
-        hold: Whether the check is compared with it.
-    """
+    """The lock options of a check."""
 
     file: Path
-    write: bool
-    hold: bool
+    write: bool  # whether the check writes it
+    hold: bool  # whether the check is compared with it
 
     def entries(self, recipes: "Sequence[str]") -> "tuple[Entry, ...]":
         """Return the entries of recipes in the lock file; none if they are not compared with it.

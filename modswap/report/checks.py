@@ -41,17 +41,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A failed finding as reports for CI show it.
-
-    Args:
-        finding: The finding, in characters that any format can hold.
-        about: Path of the module, or another subject in words.
-        place: Its place in the recipe; None if there is none.
-    """
+    """A failed finding as reports for CI show it."""
 
     finding: Finding
-    about: str
-    place: Place | None
+    about: str  # path of the module, or another subject in words
+    place: Place | None  # its place in the recipe; None if there is none
 
     @property
     def text(self) -> str:
@@ -62,23 +56,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A line of a report for CI: a pass, an examination at a place, or an error.
+    """A line of a report for CI: a pass, an examination at a place, or an error."""
 
-    Args:
-        name: A key of `ABOUT`, or the name of an examination.
-        subject: The pass, or the path of the module.
-        status: `failed` has faults; `skipped` has a reason.
-        broken: Whether a step before the verification failed, and not the swap.
-        reason: Why nothing is known.
-        faults: The faults of a check that failed.
-    """
-
-    name: str
-    subject: str
-    status: Status
-    broken: bool = False
-    reason: str = ""
-    faults: tuple[Fault, ...] = ()
+    name: str  # a key of `ABOUT`, or the name of an examination
+    subject: str  # the pass, or the path of the module
+    status: Status  # `failed` has faults; `skipped` has a reason
+    broken: bool = False  # whether a step before the verification failed, and not the swap
+    reason: str = ""  # why nothing is known
+    faults: tuple[Fault, ...] = ()  # the faults of a check that failed
 
 
 def sentences_of(outcomes: Iterable[Outcome]) -> Mapping[str, str]:

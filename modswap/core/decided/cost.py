@@ -14,23 +14,17 @@ _STEPS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 @dataclass(frozen=True, slots=True)
 class PassCost:
-    """The cost of a pass over an input; memory in bytes.
+    """The cost of a pass over an input; memory in bytes."""
 
-    Args:
-        params: Parameter elements, shared ones once.
-        flops: Floating-point operations of an inference pass, two for each multiplication with its
-            addition, as torch's FlopCounterMode counts them.
-        activation_bytes: Tensors that autograd keeps for the backward pass, parameters left out.
-        peak_inference: Most that is held at once without gradients: weights, input, output and
-            everything between.
-        peak_training: Most that is held at once in forward and backward pass, gradients included,
-            an optimizer's state not.
-    """
-
-    params: int
+    params: int  # parameter elements, shared ones once
+    # floating-point operations of an inference pass, two for each multiplication with its addition,
+    # as torch's FlopCounterMode counts them
     flops: int
-    activation_bytes: int
+    activation_bytes: int  # tensors that autograd keeps for the backward pass, parameters left out
+    # most that is held at once without gradients: weights, input, output and everything between
     peak_inference: int
+    # most that is held at once in forward and backward pass, gradients included, an optimizer's
+    # state not
     peak_training: int
 
     @property

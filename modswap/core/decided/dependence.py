@@ -9,17 +9,11 @@ STILL = 1e-6  # below it nothing changed
 
 @dataclass(frozen=True, slots=True)
 class InputChange:
-    """The change of the outputs of two modules when the same input is changed.
+    """The change of the outputs of two modules when the same input is changed."""
 
-    Args:
-        cause: Name of the input.
-        old: Largest change of the original's outputs, relative to their size.
-        new: The same of the new module.
-    """
-
-    cause: str
-    old: float
-    new: float
+    cause: str  # name of the input
+    old: float  # largest change of the original's outputs, relative to their size
+    new: float  # the same of the new module
 
     @property
     def lost(self) -> bool:

@@ -19,17 +19,11 @@ _MAX_GROUPS = 4  # whose members may have been chosen by kind
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a model.
-
-    Args:
-        name: Dotted name.
-        shape: Its sides.
-        trainable: Whether it requires a gradient.
-    """
+    """A parameter of a model."""
 
     name: str
-    shape: Shape
-    trainable: bool = True
+    shape: Shape  # its sides
+    trainable: bool = True  # whether it requires a gradient
 
     @property
     def kind(self) -> Kind:
@@ -41,30 +35,19 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:
-    """A group of an optimizer.
+    """A group of an optimizer."""
 
-    Args:
-        ids: Its parameters' numbers, or their names.
-        names: Their names where they were kept, else empty.
-    """
-
-    ids: tuple[int | str, ...]
-    names: tuple[str, ...] = ()
+    ids: tuple[int | str, ...]  # its parameters' numbers, or their names
+    names: tuple[str, ...] = ()  # their names where they were kept, else empty
 
 
 @dataclass(frozen=True, slots=True)
 class Regrouped:
-    """An optimizer's groups after a swap.
+    """An optimizer's groups after a swap."""
 
-    Args:
-        groups: The names in each group, in order.
-        ids: For each kept name the number that it had.
-        fresh: Names that have no state yet.
-    """
-
-    groups: tuple[tuple[str, ...], ...]
-    ids: Mapping[str, int | str]
-    fresh: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]  # the names in each group, in order
+    ids: Mapping[str, int | str]  # for each kept name the number that it had
+    fresh: tuple[str, ...]  # names that have no state yet
 
 
 def regroup(

@@ -23,15 +23,10 @@ ALIKE = 0.8  # of two names, one of which is the other mistyped
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A key of a recipe with the value that it is to have.
+    """A key of a recipe with the value that it is to have."""
 
-    Args:
-        place: Where: the keys and positions that lead to it.
-        value: The value, as JSON, so that edits can be compared.
-    """
-
-    place: Place
-    value: str
+    place: Place  # the keys and positions that lead to it
+    value: str  # the value, as JSON, so that edits can be compared
 
     @property
     def words(self) -> str:

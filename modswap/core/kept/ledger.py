@@ -12,17 +12,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Which tensors of a file a swap may change, by name.
+    """Which tensors of a file a swap may change, by name."""
 
-    Args:
-        prefixes: Beginnings of names, each ending in a dot, that belong to swapped modules.
-        renamed: New names of tensors by their old ones, such as those of an optimizer's state.
-        gone: Further names that are there no longer.
-    """
-
+    # beginnings of names, each ending in a dot, that belong to swapped modules
     prefixes: tuple[str, ...]
+    # new names of tensors by their old ones, such as those of an optimizer's state
     renamed: Mapping[str, str] = field(default_factory=dict)
-    gone: Collection[str] = ()
+    gone: Collection[str] = ()  # further names that are there no longer
 
     def covers(self, name: str) -> bool:
         """Return whether a tensor belongs to a swapped module."""

@@ -8,19 +8,12 @@ from modswap.core.seen.site import Layout
 
 @dataclass(frozen=True, slots=True)
 class Clue:
-    """A module of known convention that was seen at work.
-
-    Args:
-        path: Its path.
-        kind: Its class name.
-        layout: The layout that its kind takes; `NCL` for one-dimensional convolutions.
-        shape: Shape of its input or output.
-    """
+    """A module of known convention that was seen at work."""
 
     path: str
-    kind: str
-    layout: str
-    shape: tuple[int, ...]
+    kind: str  # its class name
+    layout: str  # the layout that its kind takes; `NCL` for one-dimensional convolutions
+    shape: tuple[int, ...]  # shape of its input or output
 
     @property
     def rank(self) -> int:

@@ -14,15 +14,10 @@ INK = 0.35  # brightness from which a pixel belongs to a digit
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """Images and the class of each of their pixels.
+    """Images and the class of each of their pixels."""
 
-    Args:
-        images: (N, 3, SIZE, SIZE), brightness from 0 to 1, a tint for each scene.
-        labels: (N, SIZE, SIZE), int64.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
+    images: torch.Tensor  # (N, 3, SIZE, SIZE), brightness from 0 to 1, a tint for each scene
+    labels: torch.Tensor  # (N, SIZE, SIZE), int64
 
 
 def make_scenes(train: int, test: int, seed: int = 0) -> tuple[Scenes, Scenes]:

@@ -23,21 +23,13 @@ HEAL_STEPS = 60
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A trained checkpoint.
+    """A trained checkpoint."""
 
-    Args:
-        file: The whole module.
-        accuracy: Share of the test digits' pixels that are classified rightly.
-        seconds: Duration of the training.
-        train: Scenes of the training.
-        test: Other scenes.
-    """
-
-    file: Path
-    accuracy: float
-    seconds: float
-    train: Scenes
-    test: Scenes
+    file: Path  # the whole module
+    accuracy: float  # share of the test digits' pixels that are classified rightly
+    seconds: float  # duration of the training
+    train: Scenes  # scenes of the training
+    test: Scenes  # other scenes
 
 
 def make(folder: Path, *, width: int, steps: int, progress: Progress) -> Made:

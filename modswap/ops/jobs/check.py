@@ -18,27 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A recipe to be checked.
+    """A recipe to be checked."""
 
-    Args:
-        recipe: The recipe's file, or `-` for standard input.
-        file: The checkpoint; None for the checkpoint that the recipe names.
-        policy: Classes that the checkpoint may build.
-        factory: Callable that builds the model, from the command line, or None.
-        inputs: The dummy call from the command line; empty for the recipe's own.
-        thorough: Whether examinations run without bounds on their work.
-        fix: Whether to edit the recipe where a small edit makes the check pass.
-        max_memory: Bytes that a dummy pass may take.
-    """
-
-    recipe: str
-    file: Path | None = None
-    policy: Policy = field(default_factory=Policy)
-    factory: str | None = None
+    recipe: str  # the recipe's file, or `-` for standard input
+    file: Path | None = None  # the checkpoint; None for the checkpoint that the recipe names
+    policy: Policy = field(default_factory=Policy)  # classes that the checkpoint may build
+    factory: str | None = None  # callable that builds the model, from the command line, or None
+    # the dummy call from the command line; empty for the recipe's own
     inputs: "tuple[TensorInput, ...]" = ()
-    thorough: bool = False
-    fix: bool = False
-    max_memory: int | None = None
+    thorough: bool = False  # whether examinations run without bounds on their work
+    fix: bool = False  # whether to edit the recipe where a small edit makes the check pass
+    max_memory: int | None = None  # bytes that a dummy pass may take
 
 
 def job_of(request: Request) -> Job:

@@ -23,16 +23,11 @@ MAX_EDITS = 3
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Bounds on the search for a remedy.
+    """Bounds on the search for a remedy."""
 
-    Args:
-        seconds: Wall time; a check that would exceed it, if it took as long as the last one, is not
-            run.
-        tries: Number of checks.
-    """
-
+    # wall time; a check that would exceed it, if it took as long as the last one, is not run
     seconds: float
-    tries: int
+    tries: int  # number of checks
 
 
 OFFER_BUDGET, FIX_BUDGET = Budget(5.0, 20), Budget(120.0, 100)
@@ -40,30 +35,19 @@ OFFER_BUDGET, FIX_BUDGET = Budget(5.0, 20), Budget(120.0, 100)
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """An edit of a recipe that was checked to pass.
+    """An edit of a recipe that was checked to pass."""
 
-    Args:
-        words: The keys that are set, and their lines: `adapt: true (swap.yaml:7)`.
-        recipe: The edited recipe.
-    """
-
-    words: str
+    words: str  # the keys that are set, and their lines: `adapt: true (swap.yaml:7)`
     recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A check that failed.
-
-    Args:
-        error: The error.
-        seconds: Wall time of the check.
-        broken: Examinations that failed. The other examinations run only on candidates that pass
-            these.
-    """
+    """A check that failed."""
 
     error: ModswapError
-    seconds: float
+    seconds: float  # wall time of the check
+    # examinations that failed. The other examinations run only on candidates that pass these
     broken: tuple[str, ...] = ()
 
 

@@ -36,15 +36,10 @@ MODULES = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A site that a replacement could take.
-
-    Args:
-        site: The site.
-        likely: Whether its name or class says that it is an attention or a gate.
-    """
+    """A site that a replacement could take."""
 
     site: Site
-    likely: bool
+    likely: bool  # whether its name or class says that it is an attention or a gate
 
 
 def starter_recipe(subject: Subject, progress: Progress = silent) -> str:

@@ -41,16 +41,11 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The cost of a model, and that of some of its modules alone.
-
-    Args:
-        model: The model.
-        sites: The modules, by path.
-        unknown: Why a module's cost is not known, by path.
-    """
+    """The cost of a model, and that of some of its modules alone."""
 
     model: PassCost
-    sites: Mapping[str, PassCost] = field(default_factory=dict)
+    sites: Mapping[str, PassCost] = field(default_factory=dict)  # the modules, by path
+    # why a module's cost is not known, by path
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -21,15 +21,10 @@ GROUP = Path("/sys/fs/cgroup")
 
 
 class Bound(NamedTuple):
-    """A bound to the memory of a dummy pass.
-
-    Args:
-        nbytes: The bound.
-        source: The option, the recipe's key or the machine that sets it.
-    """
+    """A bound to the memory of a dummy pass."""
 
     nbytes: int
-    source: str
+    source: str  # the option, the recipe's key or the machine that sets it
 
 
 def bounds_of(job: Job, *, unreal: bool) -> tuple[Bound, ...]:
