@@ -54,10 +54,7 @@ class Locking:
     ) -> "list[Outcome]":
         """Write the lock file, or return the outcomes with an error for each difference from it.
 
-        Args:
-            outcomes: The results of the checks.
-            entries: The entries to compare them with, in the same order.
-            quiet: Whether to print no line about a written lock.
+        The entries are in the order of the outcomes; `quiet` prints no line about a written lock.
         """
         from modswap.ops.jobs.lock import compared, lock
 

@@ -121,12 +121,8 @@ def counts_of(checks: Sequence[Check]) -> Mapping[Status, int]:
 def place_of(where: str, outcome: Outcome) -> Place | None:
     """Return the place in the recipe that an error or a module belongs to.
 
-    A place in a file is that place; a swapped module, and what is inside it, has its rule's;
-    anything else has that of the only rule, else the recipe, else the checkpoint.
-
-    Args:
-        where: As errors and problems have it: `swap.yaml:7:5`, a module's path, anything.
-        outcome: What it was found in.
+    A place in a file (`swap.yaml:7:5`) is that place; a swapped module, and what is inside it, has
+    its rule's; anything else has that of the only rule, else the recipe, else the checkpoint.
     """
     rules = [site.rule for site in outcome.sites if _inside(where, (site.path, *site.aliases))]
     rules = rules or list(dict.fromkeys(site.rule for site in outcome.sites))

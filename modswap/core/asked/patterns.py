@@ -38,10 +38,6 @@ def compile_pattern(text: str, where: str = "") -> Pattern:
     expression follows `re:`, and must match the whole path; it may take any time, while a glob
     never takes longer than its length times the path's, squared.
 
-    Args:
-        text: The pattern.
-        where: Its place in the recipe, for errors.
-
     Raises:
         RecipeError: If it is no pattern.
     """

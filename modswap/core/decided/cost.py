@@ -36,9 +36,7 @@ class PassCost:
 def parse_size(text: str | int) -> int:
     """Return the bytes that a size such as `8GiB` or `500 MB` says.
 
-    Args:
-        text: A number with B, KB, MB, GB, TB (powers of 1000) or KiB … TiB (of 1024); a number
-            alone is bytes.
+    Its unit is B, KB, MB, GB, TB (powers of 1000) or KiB … TiB (of 1024); a number alone is bytes.
 
     Raises:
         ValueError: If it is no size.
@@ -119,10 +117,8 @@ def judge_limits(
 ) -> Iterator[Finding]:
     """Yield a finding for each limit that is set.
 
-    Args:
-        limits: The limits of the recipe.
-        known: Values of the swapped model, by the names that `limits_of` gives.
-        unknown: Reasons why the others are not known.
+    `known` has values of the swapped model by the names that `limits_of` gives, `unknown` the
+    reasons why the others are not known.
     """
     for name, limit in limits_of(limits).items():
         yield _judged(name, limit, known.get(name), unknown.get(name, ""))
@@ -156,12 +152,5 @@ def _said(name: str, value: float) -> str:
 
 
 def too_much(nbytes: int, limit: int, source: str, case: str) -> str:
-    """Return the sentence for a pass that would take more memory than it may.
-
-    Args:
-        nbytes: Predicted peak.
-        limit: Bytes that it may take.
-        source: Where the limit comes from.
-        case: The pass, in words.
-    """
+    """Return the sentence for a pass that would take more bytes than its `source` allows."""
     return f"the pass {case} would take {size_text(nbytes)}, {source} is {size_text(limit)}"

@@ -29,11 +29,8 @@ class InputChange:
 def is_causal(backward: Iterable[float], forward: float) -> bool:
     """Return whether tokens of the original see earlier ones, and no later ones.
 
-    A module that treats each token alone has no order that could be lost.
-
-    Args:
-        backward: Changes of the outputs of earlier tokens with later inputs.
-        forward: Change of the outputs of later tokens with earlier inputs.
+    `backward` are changes of the outputs of earlier tokens with later inputs, `forward` is that of
+    later tokens with earlier inputs. A module that treats each token alone has no order to lose.
     """
     return all(change <= STILL for change in backward) and forward > CLEAR
 

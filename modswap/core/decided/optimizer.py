@@ -59,15 +59,9 @@ def regroup(
 ) -> Regrouped | None:
     """Return the groups of an optimizer over the parameters after a swap.
 
-    Args:
-        groups: Its groups.
-        moments: Shapes of the tensors that it keeps for each parameter.
-        before: The model's parameters before the swap, in its order.
-        after: Those after it.
-        swapped: Beginnings of the names that belong to swapped modules, each ending in a dot.
-
-    Returns:
-        None in doubt about the parameter of any state.
+    None in doubt about the parameter of any state. `moments` are shapes of the tensors that it
+    keeps for each parameter, `before` and `after` the model's parameters in its order, `swapped`
+    beginnings of the names in swapped modules, each ending in a dot.
     """
     owned = _owned(groups, moments, before)
     if owned is None:

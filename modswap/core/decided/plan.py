@@ -37,11 +37,7 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, sites: Sequence[Site]) -> Plan:
-    """Return which sites each rule selects.
-
-    Args:
-        recipe: The recipe.
-        sites: Every module of the model but the model itself, in its order.
+    """Return which sites each rule selects; `sites` is every module but the model, in its order.
 
     Raises:
         MatchError: If a rule selects nothing or another number than it expects, a pattern of its

@@ -50,12 +50,7 @@ def _scalar(value: Any) -> str:
 
 
 def candidates(error: ModswapError, recipe: Recipe) -> tuple[Edit, ...]:
-    """Return the changes that could mend an error and those that came with it, likely ones first.
-
-    Args:
-        error: What failed.
-        recipe: By which it failed.
-    """
+    """Return changes that could mend an error and those that came with it, likely ones first."""
     found: dict[Edit, None] = {}
     for one in error.all:
         if isinstance(one, MENDED):

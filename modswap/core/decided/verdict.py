@@ -152,13 +152,7 @@ def reached(seen: Evidence) -> list[Finding]:
 
 
 def lost_format(before: Pass, after: Pass, swapped: Container[str]) -> str | None:
-    """Return the first module whose output is no longer in channels_last; or None.
-
-    Args:
-        before: A pass before the swap.
-        after: The same pass after it.
-        swapped: Paths of the swapped sites.
-    """
+    """Return the first module whose output is no longer in channels_last after a swap; or None."""
     then: dict[str, list[str]] = {}
     for visit in before.visits:
         if not visit.inside(swapped):
@@ -206,13 +200,8 @@ def _fix_of(before: Value, after: Value) -> tuple[str, Settings]:
 def structure_fix(before: Value, after: Value) -> str:
     """Return the fix for a module that gives a container which no adapter turns into the site's.
 
-    Args:
-        before: The output of the site.
-        after: The output of the new module.
-
-    Returns:
-        Advice that names both; empty where both are tensors, or the site gave a tensor and then
-        None, which an adapter adds.
+    It is empty where both outputs are tensors, or the site gave a tensor and then None, which an
+    adapter adds.
     """
     wanted: Value = before
     if isinstance(before, Group) and before.kind == "tuple" and before.items:
@@ -248,13 +237,7 @@ CHECKS: tuple[Callable[[Evidence], list[Finding]], ...] = (
 
 
 def judge(before: Sequence[Pass], after: Sequence[Pass], swapped: Sequence[str]) -> Verdict:
-    """Return whether every pass after the swap matches the one before.
-
-    Args:
-        before: Passes of the model as it was.
-        after: The same passes, in the same order, after the swap.
-        swapped: Paths of the swapped sites.
-    """
+    """Return whether every pass after the swap matches the one before, at the same position."""
     paths = dict.fromkeys(swapped)  # in their order, and found at once
     cases = tuple(
         _judge_case(Evidence(old, new, paths.keys()))

@@ -40,13 +40,8 @@ def ledger(
 ) -> Ledger:
     """Return the numbers of kept, mapped, fresh and dropped tensors; the caller sets `proved`.
 
-    Args:
-        before: Every tensor of the file as it was, by name.
-        after: Every tensor of the file as it was written (or would be).
-        changes: Tensors that may change.
-        same: Whether two tensors are the same.
-        size: A key for a tensor's bytes, and their number.
-        where: The written file.
+    `before` and `after` are all tensors of the file by name, `same` compares two of them, and
+    `size` returns a key for a tensor's bytes, and their number.
 
     Raises:
         CheckpointError: If a tensor that the plan does not name is missing, new or changed.

@@ -37,12 +37,6 @@ def judge_layout(
     A module of known convention that takes or gives the site's very own tensor decides. Without
     one, the smallest module around the site decides that has parts with as many channels, if these
     agree; and if no part of the model has as many, all of them together.
-
-    Args:
-        path: The site's path.
-        shape: Shape of its first input.
-        same_tensor: Modules that took the same tensor as the site, or gave it.
-        all_clues: Modules of known convention anywhere in the model.
     """
     rank = len(shape)
     if rank not in {3, 4}:

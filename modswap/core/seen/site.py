@@ -39,8 +39,7 @@ class Call:
     def repeats(self, name: str) -> tuple[str, ...]:
         """Return the names of the other inputs that are the very tensor that one input is.
 
-        Args:
-            name: Name of an input that is a tensor, or its position as text.
+        The name of an input may be its position as text.
         """
         firsts = iter(self.firsts)
         found: dict[str, int] = {}
@@ -120,9 +119,7 @@ class Extent:
 def extent(shape: tuple[int, ...], layout: Layout) -> Extent | None:
     """Return the sizes of a tensor of this shape and layout, or None if the rank does not fit.
 
-    Args:
-        shape: (N, C, H, W), (N, H, W, C) or (N, L, C) as `layout` says.
-        layout: Layout of the tensor.
+    The shape is (N, C, H, W), (N, H, W, C) or (N, L, C) as `layout` says.
     """
     if layout == "NLC" and len(shape) == 3:
         return Extent(shape[2], None, None, shape[1])

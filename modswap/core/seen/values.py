@@ -65,12 +65,7 @@ def shapes(value: Value) -> list[list[int]]:
 def difference(before: Value, after: Value, place: str = "output") -> str | None:
     """Return the first difference in structure, shape or dtype, or None.
 
-    Plain values count by their type and not by their text.
-
-    Args:
-        before: The value as it was.
-        after: The value as it is.
-        place: Name of the value, put in front of the sentence.
+    Plain values count by their type and not by their text. `place` begins the sentence.
     """
     match before, after:
         case Group(), Group() if (before.kind, before.names) == (after.kind, after.names):

@@ -23,10 +23,7 @@ class Scenes:
 def make_scenes(train: int, test: int, seed: int = 0) -> tuple[Scenes, Scenes]:
     """Return scenes to train on and scenes to test on; no digit is in both.
 
-    Args:
-        train: Number of scenes to train on.
-        test: Number of scenes to test on.
-        seed: For places, sizes and tints.
+    `train` and `test` count them; the seed is for places, sizes and tints.
 
     Raises:
         UsageError: If scikit-learn is not installed.

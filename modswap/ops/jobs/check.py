@@ -55,12 +55,7 @@ def _own_checkpoint(recipe: "Recipe") -> Path:
 
 
 def check_one(request: Request, progress: Progress) -> Outcome:
-    """Check a recipe in this process; an error that stops the check is the outcome's `error`.
-
-    Args:
-        request: The recipe to check.
-        progress: Called with a line at each step.
-    """
+    """Check a recipe in this process; an error that stops the check is the outcome's `error`."""
     from modswap.ops.jobs.repair import check_and_repair
 
     checkpoint = str(request.file or "")
@@ -73,15 +68,10 @@ def check_one(request: Request, progress: Progress) -> Outcome:
 
 
 def check_many(requests: Sequence[Request], jobs: int, progress: Progress) -> tuple[Outcome, ...]:
-    """Check recipes in several processes at once; return the outcomes in the order given.
+    """Check recipes in at most `jobs` processes at once; return the outcomes in the order given.
 
     If the process of a recipe dies, or meets a bug, that recipe has failed and the others go on.
     When this function returns or raises, no worker process and no temporary file of one is left.
-
-    Args:
-        requests: The recipes to check.
-        jobs: The most processes to run at once.
-        progress: Called with a line at each step of each recipe.
     """
     size = min(jobs, len(requests))
     # Python imports a module once: `nets.py` of one folder would be used for that of another

@@ -59,13 +59,7 @@ class _Attempt:
 
 
 def find_remedy(job: Job, failed: Failed, budget: Budget) -> Remedy | None:
-    """Return the smallest edit of a recipe that was checked to pass, or None.
-
-    Args:
-        job: The check that failed.
-        failed: Its error and its cost.
-        budget: Bounds on the search.
-    """
+    """Return the smallest edit of a failed job's recipe that was checked to pass, or None."""
     if not isinstance(failed.error, MENDED):
         return None
     started = time.monotonic()
@@ -127,12 +121,9 @@ def _words(attempt: _Attempt) -> str:
 
 
 def check_and_repair(job: Job, progress: Progress, *, fix: bool) -> Outcome:
-    """Check a recipe; if it fails, look for a small edit that would pass, and suggest or make it.
+    """Check a recipe; if it fails, look for a small edit that would pass, and suggest it.
 
-    Args:
-        job: The check.
-        progress: Called with a line at each step.
-        fix: Whether to edit the recipe's file and to check it again.
+    `fix` makes the edit in the recipe's file and checks it again.
 
     Raises:
         ModswapError: As `check_file`; or if the recipe's file cannot be written.

@@ -45,9 +45,7 @@ class Target:
 def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
     """Return a commented recipe for a file; its rule was tried and holds.
 
-    Args:
-        subject: The file; without `inputs` common image sizes are tried.
-        progress: Called with a line at each step.
+    If the subject has no inputs, common image sizes are tried.
 
     Raises:
         ModswapError: If the file cannot be loaded, no input fits, or no target holds.
