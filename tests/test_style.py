@@ -65,7 +65,6 @@ FIXED_SIGNATURES = {
     "nn/routed_attention/triton_programs.py query_grad_kernel": "triton takes pointers",
     "nn/routed_attention/triton_programs.py key_grad_kernel": "triton takes pointers",
     "nn/routed_attention/triton_programs.py weight_grad_kernel": "triton takes pointers",
-    "ops/measure/meter.py _takes_flash": "scaled_dot_product_attention has these arguments",
     "ops/measure/meter.py _flash": "scaled_dot_product_attention has these arguments",
     "ops/run/shape_shortcuts.py _interpolate": "torch's interpolate has these arguments",
 }

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from math import gcd
 
 MAX_MODULUS = 1024
@@ -73,13 +75,9 @@ def fit_axis(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
     """Return the simplest rule that takes all of some sizes and none of some others.
 
     Bounds alone come first, then one remainder, then several. Several are told only if every
-    remainder was tried, over two whole periods.
-
-    Args:
-        good: Sizes that are taken, at least one.
-        bad: Sizes that are not.
+    remainder was tried, over two whole periods. At least one size is taken.
     """
-    for fit in (_interval, _stepped, _periodic):
+    for fit in (partial(_bounded, 1), _stepped, _periodic):
         rule = fit(good, bad) or _besides_one(fit, good, bad)
         if rule is not None:
             return rule
@@ -93,10 +91,6 @@ def _besides_one(fit: Fit, good: Collection[int], bad: Collection[int]) -> AxisR
     others = [size for size in good if size > 1]
     rule = fit(others, bad) if 0 < len(others) < len(good) else None
     return None if rule is None else replace(rule, one=True)
-
-
-def _interval(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
-    return _bounded(1, good, bad)
 
 
 def _stepped(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
@@ -129,8 +123,8 @@ def _bounded(modulus: int, good: Collection[int], bad: Collection[int]) -> AxisR
     against = [size for size in bad if size % modulus in residues]
     if any(least <= size <= most for size in against):
         return None
-    low = least if any(size < least for size in against) else None
-    high = most if any(size > most for size in against) else None
+    low = least if min(against, default=least) < least else None
+    high = most if max(against, default=most) > most else None
     return AxisRule(modulus, residues, low, high)
 
 
@@ -152,10 +146,5 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def _runs(numbers: Sequence[int]) -> list[list[int]]:
     """Return ascending numbers with neighbours together."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return runs
+    steps = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    return [[number for _, number in run] for _, run in steps]

@@ -1,6 +1,7 @@
 """Choose the input sizes to try, so that a rule for all of them can be found."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, islice, zip_longest
 from math import gcd
 from random import Random
@@ -33,8 +34,8 @@ def sizes_to_try(
         thorough: Whether sizes are tried one by one even if a rule explains all results.
     """
     seen = {first}
-    for stage, settled in (*((stage, _never) for stage in _FEW), *_MANY):
-        if not thorough and settled(fit_rule(probes)):
+    for stage, settled in _STAGES:
+        if not thorough and settled is not None and settled(fit_rule(probes)):
             continue
         for size in stage(first, probes):
             if size not in seen and min(size) > 0:
@@ -43,18 +44,10 @@ def sizes_to_try(
 
 
 def few_sizes_to_try(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
-    """Yield the sizes that a plain rule needs, as `sizes_to_try` does, less those of `probes`.
-
-    Args:
-        first: The size that the others start from.
-        probes: Results, filled in while the sizes come.
-    """
-    sizes = (size for stage in _FEW for size in stage(first, probes))
+    """Yield the sizes that a plain rule needs, as `sizes_to_try` does, less those of `probes`."""
+    few = (stage for stage, settled in _STAGES if settled is None)
+    sizes = (size for stage in few for size in stage(first, probes))
     return (size for size in sizes if size not in probes and min(size) > 0)
-
-
-def _never(_: SizeRule | None) -> bool:
-    return False
 
 
 def _known(rule: SizeRule | None) -> bool:
@@ -143,17 +136,8 @@ def _divided(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
     yield from _each_axis(first, ([*divisors(side), 3 * side] for side in first))
 
 
-def _next_to(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
-    """Yield every size next to the first, one axis at a time."""
-    return _around(first, NEXT)
-
-
-def _near(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
+def _near(first: Size, _: Mapping[Size, bool], reach: int = NEAR) -> Iterator[Size]:
     """Yield every size near the first, one axis at a time."""
-    return _around(first, NEAR)
-
-
-def _around(first: Size, reach: int) -> Iterator[Size]:
     steps = [by for distance in range(1, reach + 1) for by in (distance, -distance)]
     return _each_axis(first, [steps] * len(first))
 
@@ -191,8 +175,7 @@ def _ends(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
 def _stepped(first: Size, probes: Mapping[Size, bool]) -> tuple[AxisRule, ...]:
     """Return for each axis the rule of the step between the sides that are taken."""
     steps = [step or FAR * side for step, side in zip(_gaps(first, probes), first, strict=True)]
-    pairs = zip(steps, first, strict=True)
-    return tuple(AxisRule(step, (side % step,)) for step, side in pairs)
+    return tuple(AxisRule(step, (side % step,)) for step, side in zip(steps, first, strict=True))
 
 
 def _gaps(first: Size, probes: Mapping[Size, bool]) -> list[int]:
@@ -206,10 +189,7 @@ def _closing_in(
 ) -> Generator[Size, None, int]:
     """Yield sizes of a line whose first is taken, until the last one taken is known.
 
-    Args:
-        line: Sizes along an axis.
-        probes: Results, filled in while the sizes come.
-        guess: Index that may be the last; 0 for none.
+    It may be that of the index `guess`, 0 for no guess.
     """
     near, far = 0, len(line) - 1
     yield line[far]
@@ -235,6 +215,7 @@ def _coupled(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
 
 
 def _may_be_coupled(rule: SizeRule | None) -> bool:
+    """Return whether a rule for both sides at once may be behind a rule, or behind none."""
     if rule is None or rule.coupling is not None:
         return True
     return any(axis.high is not None or axis.modulus > 1 for axis in rule.axes)
@@ -258,11 +239,15 @@ def _grid(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
     if len(first) == 1:
         return
     draw = Random(0)  # noqa: S311 - not for secrets
-    tried = [sorted({size[axis] for size in probes}) for axis in (0, 1)]
-    taken = [sorted({size[axis] for size, ok in probes.items() if ok}) for axis in (0, 1)]
+    tried, taken = _sides(probes), _sides(size for size, ok in probes.items() if ok)
     for _ in range(GRID_PAIRS // 2):
-        yield tuple(draw.choice(sides) for sides in taken)
-        yield tuple(draw.choice(sides) for sides in tried)
+        yield tuple(map(draw.choice, taken))
+        yield tuple(map(draw.choice, tried))
+
+
+def _sides(sizes: Iterable[Size]) -> list[list[int]]:
+    """Return the sides of each axis, ascending."""
+    return [sorted({*sides}) for sides in zip(*sizes, strict=True)]
 
 
 def _lines(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
@@ -273,12 +258,13 @@ def _lines(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
     yield from ((side,) * len(first) for side in range(1, end))
 
 
-_FEW: tuple[Stage, ...] = (_opening, _steps, _ends, _doubts)
-"""The stages after which a plain rule is known."""
-
-_MANY: tuple[tuple[Stage, Settled], ...] = (
+_STAGES: tuple[tuple[Stage, Settled | None], ...] = (
+    (_opening, None),
+    (_steps, None),
+    (_ends, None),
+    (_doubts, None),  # after which a plain rule is known
     (_divided, _plain),
-    (_next_to, _plain),
+    (partial(_near, reach=NEXT), _plain),
     (_near, _plain),
     (_ends, _plain),
     (_grid, _plain),
@@ -287,14 +273,10 @@ _MANY: tuple[tuple[Stage, Settled], ...] = (
     (_lines, _known),
     (_grid, _known),
 )
-"""The stages of other rules, each with the rules that make it needless."""
+"""The stages, each with the rules that make it needless."""
 
 
 def span_in_words(probes: Iterable[Size]) -> str:
-    """Return between which sides sizes were tried.
-
-    Args:
-        probes: The sizes.
-    """
+    """Return between which sides sizes were tried."""
     sides = list(chain.from_iterable(probes))
     return f"{min(sides)} to {max(sides)}"

@@ -16,15 +16,10 @@ MIN_COUPLED_SIZES = 24  # that a rule for both sides at once rests on
 
 @dataclass(frozen=True, slots=True)
 class SizeRule:
-    """A rule for the sizes (H, W) of an input, or for its length (L,).
+    """A rule for the sizes (H, W) of an input, or for its length (L,)."""
 
-    Args:
-        axes: The rule of each axis alone.
-        coupling: The condition on both sides at once, or None.
-    """
-
-    axes: tuple[AxisRule, ...]
-    coupling: Coupling | None = None
+    axes: tuple[AxisRule, ...]  # the rule of each axis alone
+    coupling: Coupling | None = None  # the condition on both sides at once
 
     def takes(self, size: Size) -> bool:
         """Return whether the rule lets a size through."""
@@ -128,22 +123,12 @@ def _to_blame(bad: Sequence[Size], taken: Sequence[frozenset[int]], axis: int) -
 
 
 def explains(rule: SizeRule, probes: Mapping[Size, bool]) -> bool:
-    """Return whether a rule says of every size what was seen.
-
-    Args:
-        rule: The rule.
-        probes: Sizes that were tried, and whether they were taken.
-    """
+    """Return whether a rule says of every size that was tried whether it was taken."""
     return all(rule.takes(size) is ok for size, ok in probes.items())
 
 
 def in_words(rule: SizeRule | None, probes: Mapping[Size, bool]) -> str:
-    """Return a rule, or a list of sizes that were seen to work where there is none.
-
-    Args:
-        rule: What `fit_rule` gave.
-        probes: What it was given.
-    """
+    """Return a rule of `fit_rule`, or a list of sizes that were seen to work where it is None."""
     if rule is not None:
         return str(rule)
     good = sorted(size for size, ok in probes.items() if ok)

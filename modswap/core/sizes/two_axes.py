@@ -1,6 +1,6 @@
 """Rules that tie the height of an input to its width."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import gcd, isqrt
@@ -65,17 +65,16 @@ class Coupling:
 
     def __str__(self) -> str:
         high, wide = (cell.words(name) for cell, name in zip(self.cells, "HW", strict=True))
-        match self.kind:
-            case "same":
-                return f"{high} = {wide}"
-            case "product":
-                return f"{high} x {wide} = {self.value}"
-            case "broadcast":
-                return f"{high} x {wide} = {self.value} or 1"
-            case "multiple":
-                return f"{high} x {wide} divisible by {self.value}"
-        what = "a square" if self.value == 1 else f"the square of a multiple of {self.value}"
-        return f"{high} x {wide} {what}"
+        if self.kind == "same":
+            return f"{high} = {wide}"
+        root = "a square" if self.value == 1 else f"the square of a multiple of {self.value}"
+        words = {
+            "product": f"= {self.value}",
+            "broadcast": f"= {self.value} or 1",
+            "multiple": f"divisible by {self.value}",
+            "square": root,
+        }
+        return f"{high} x {wide} {words[self.kind]}"
 
 
 def _root(area: int) -> int:
@@ -87,14 +86,11 @@ def _root(area: int) -> int:
 def couplings(probes: Mapping[Size, bool]) -> Iterator[Coupling]:
     """Yield every condition of these kinds that all the sizes taken fulfil, simple ones first.
 
-    Args:
-        probes: Sizes (H, W) that were tried, and whether they were taken; the first one was.
+    The probes are sizes (H, W) and whether they were taken; the first one was.
     """
     good = [size for size, ok in probes.items() if ok]
     pairs = list(cell_pairs(probes))
-    kinds: tuple[Callable[[Sequence[Size]], Iterator[tuple[str, int]]], ...]
-    kinds = (_same, _product, _multiple, _square)
-    for kind in kinds:
+    for kind in (_same, _product, _multiple, _square):
         for cells in pairs:
             counts = [(cells[0].of(high), cells[1].of(wide)) for high, wide in good]
             if min(map(min, counts)) > 0:
@@ -126,11 +122,7 @@ def _square(counts: Sequence[Size]) -> Iterator[tuple[str, int]]:
 
 
 def cell_pairs(probes: Mapping[Size, bool]) -> Iterator[tuple[Cell, Cell]]:
-    """Yield the cells that explain the runs of sizes around the first that are taken alike.
-
-    Args:
-        probes: Sizes (H, W) that were tried, and whether they were taken; the first one was.
-    """
+    """Yield the cells that explain the runs of sizes around the first that are taken alike."""
     high, wide = (_cells(probes, axis) for axis in (0, 1))
     both = [cell for cell in high if cell in wide]
     yield from ((cell, cell) for cell in both) if both else product(high, wide)

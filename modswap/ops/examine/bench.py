@@ -6,14 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import nn
 
 from modswap.core.asked.job import Subject
-from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.recipe import Recipe, Verify
 from modswap.core.decided.verdict import Verdict
-from modswap.core.errors import ModswapError
+from modswap.core.errors import ModswapError, together
 from modswap.core.finding import Finding
 from modswap.core.progress import Progress, silent
+from modswap.io.recipe.errors import sentences
 from modswap.ops.apply import temporarily
 from modswap.ops.examine import table
 from modswap.ops.run.describe import one_line
@@ -78,13 +80,13 @@ def examined(
 ) -> Verdict:
     """Return a verdict with the findings of the examinations, in the order of their table.
 
-    Nothing is examined where the passes failed: the findings would repeat the problems.
+    Nothing is examined where the passes failed: the findings would repeat the problems. The rows
+    are the whole table by default; those in `verify.skip` are left out.
 
-    Args:
-        verdict: The result of the passes.
-        bench: The swapped model and its passes.
-        rows: The examinations to make; None for the whole table, less `verify.skip`.
+    Raises:
+        RecipeError: If `verify.skip` has the name of no examination.
     """
+    _check_names(bench.recipe)
     if not verdict.ok:
         return verdict
     found: list[Finding] = []
@@ -93,6 +95,16 @@ def examined(
             bench.progress(f"examining: {row.name}")
             found += _findings(row, bench)
     return replace(verdict, findings=tuple(found))
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Refuse other names in `verify.skip`, as a recipe made in Python may have them."""
+    data = {"skip": list(recipe.verify.skip)}
+    try:
+        Verify.model_validate(data, context={"examinations": table.examination_names()})
+    except ValidationError as error:
+        mistakes = sentences(error, data, recipe.source, Verify, ("verify",))
+        raise together(list(mistakes.values())) from None
 
 
 def _findings(row: table.Examination, bench: Bench) -> Iterator[Finding]:

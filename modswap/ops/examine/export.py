@@ -7,7 +7,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from io import StringIO
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._pytree import tree_flatten
@@ -41,47 +41,29 @@ class TookTooLongError(BaseException):
     """Raised when the time is up; torch's own handlers do not catch it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A set of tensors that the exported model is run on.
+class Input(NamedTuple):
+    """Tensors that the exported model is run on, and what the model in memory returns for them."""
 
-    Args:
-        name: Name in reports.
-        tensors: The tensors.
-    """
-
-    name: str
+    name: str  # in reports
     tensors: Tensors
+    outputs: Tensors
 
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A copy of a model, and its outputs for every input.
-
-    Args:
-        model: The copy.
-        inputs: The inputs that the copy takes.
-        outputs: Its outputs for each of them.
-    """
+    """A copy of a model, and the inputs that it takes."""
 
     model: Flat
     inputs: tuple[Input, ...]
-    outputs: tuple[Tensors, ...]
 
 
 @dataclass(slots=True)
 class Tried:
-    """The results of an export.
+    """The results of an export, by the name of the input."""
 
-    Args:
-        apart: For each input with the same outputs, the largest difference.
-        why: For each other input, the reason.
-        warned: The warnings of torch.
-    """
-
-    apart: dict[str, float] = field(default_factory=dict)
-    why: dict[str, str] = field(default_factory=dict)
-    warned: list[Warned] = field(default_factory=list)
+    apart: dict[str, float] = field(default_factory=dict)  # the largest difference, where it holds
+    why: dict[str, str] = field(default_factory=dict)  # the reason, where it does not
+    warned: list[Warned] = field(default_factory=list)  # by torch
 
 
 def export(bench: Bench) -> Iterator[Finding]:
@@ -177,31 +159,31 @@ def _twin(bench: Bench) -> Twin:
     twin, dtype = in_float32(twin, case)
     args, kwargs = case.call.live(prepared.seed, dtype, device_of(twin))
     model = Flat(twin, args, kwargs)
-    found = [
-        (each, outputs)
-        for each in _inputs(model, prepared.cases, prepared.seed, dtype)
-        if (outputs := _outputs(model, each.tensors)) is not None
-    ]
-    return Twin(model, tuple(each for each, _ in found), tuple(outputs for _, outputs in found))
+    inputs = (
+        Input(name, tensors, outputs)
+        for name, tensors in _inputs(model, prepared.cases, prepared.seed, dtype)
+        if (outputs := _outputs(model, tensors)) is not None
+    )
+    return Twin(model, tuple(inputs))
 
 
 def _inputs(
     model: Flat, cases: Sequence[Case], seed: int, dtype: torch.dtype | None
-) -> Iterator[Input]:
+) -> Iterator[tuple[str, Tensors]]:
     """Yield the dummy input, other values for it, another batch, and all calls of its form."""
     first = cases[0]
     tensors = _tensors(model, first.call.live(seed, dtype, device_of(model)))
     if tensors is None:
         return
-    yield Input(str(first.call), tensors)
-    yield Input(f"{first.call} of other values", tuple(map(_negated, tensors)))
+    yield str(first.call), tensors
+    yield f"{first.call} of other values", tuple(map(_negated, tensors))
     if _has_batch(tensors):
         twice = tuple(torch.cat([tensor, _negated(tensor)]) for tensor in tensors)
-        yield Input(f"{BATCH}{len(twice[0])}", twice)
+        yield f"{BATCH}{len(twice[0])}", twice
     for name, case in {str(case.call): case for case in reversed(cases)}.items():
         other = _tensors(model, case.call.live(seed, dtype, device_of(model)))
         if name != str(first.call) and other is not None:
-            yield Input(name, other)
+            yield name, other
 
 
 def _has_batch(tensors: Tensors) -> bool:
@@ -234,11 +216,10 @@ def _outputs(model: Flat, tensors: Tensors) -> Tensors | None:
 
 def _drawn(twin: Twin) -> bool:
     """Return whether the outputs of the model differ from call to call."""
-    if not twin.inputs:
-        return False
+    first = twin.inputs[0]
     with _isolated(seed=1):
-        again = twin.model(*(tensor.clone() for tensor in twin.inputs[0].tensors))
-        return outputs_differ(twin.outputs[0], again)[0] != ""
+        again = twin.model(*(tensor.clone() for tensor in first.tensors))
+        return outputs_differ(first.outputs, again)[0] != ""
 
 
 def _tried(way: str, twin: Twin) -> Tried:
@@ -247,49 +228,40 @@ def _tried(way: str, twin: Twin) -> Tried:
     if not twin.inputs:
         return tried
     shapes = [tuple(tensor.shape for tensor in each.tensors) for each in twin.inputs]
-    axes = _varying(shapes) if way in SIZED else ((),)
-    batches = (i for i, each in enumerate(twin.inputs) if each.name.startswith(BATCH))
-    example = next(batches, 0) if any(axes) else 0
-    _run(way, twin, range(len(shapes)), example, axes, tried)
-    if any(axes) and twin.inputs[0].name in tried.why:
+    first, axes = twin.inputs[0], _varying(shapes) if way in SIZED else ((),)
+    batches = (each for each in twin.inputs if each.name.startswith(BATCH))
+    _run(way, twin.model, twin.inputs, next(batches, first) if any(axes) else first, axes, tried)
+    if any(axes) and first.name in tried.why:
         fixed = tuple(() for _ in shapes[0])
-        alike = [i for i, shape in enumerate(shapes) if shape == shapes[0]]
-        _run(way, twin, alike, 0, fixed, tried)
+        pairs = zip(twin.inputs, shapes, strict=True)
+        alike = [each for each, shape in pairs if shape == shapes[0]]
+        _run(way, twin.model, alike, first, fixed, tried)
     return tried
 
 
 def _run(
-    way: str,
-    twin: Twin,
-    which: Sequence[int],
-    example: int,
-    axes: Axes,
-    tried: Tried,
+    way: str, model: Flat, inputs: Sequence[Input], example: Input, axes: Axes, tried: Tried
 ) -> None:
-    """Export a model, run it on some of its inputs, and add the results to those of the way."""
-    names = [twin.inputs[i].name for i in which]
+    """Export a model, run it on some inputs, and add the results to those of the way."""
     with _isolated():
         try:
-            tensors = tuple(tensor.clone() for tensor in twin.inputs[example].tensors)
-            run = WAYS[way](twin.model, tensors, axes, tried.warned)
+            tensors = tuple(tensor.clone() for tensor in example.tensors)
+            run = WAYS[way](model, tensors, axes, tried.warned)
         except Exception as error:  # noqa: BLE001 - torch raises whatever its tracers lack
-            tried.why.update(dict.fromkeys(names, reason(error, twin.model.model)))
+            why = reason(error, model.model)
+            tried.why.update(dict.fromkeys((each.name for each in inputs), why))
             return
-        for i, name in zip(which, names, strict=True):
-            why, distance = _compared(run, twin, i)
+        for each in inputs:
+            try:
+                outputs = run(tuple(tensor.clone() for tensor in each.tensors))
+                why, distance = outputs_differ(each.outputs, outputs)
+            except Exception as error:  # noqa: BLE001 - as above
+                why, distance = reason(error, model.model), 0.0
             if why:
-                tried.why[name] = why + heard(tried.warned, twin.model.model)
+                tried.why[each.name] = why + heard(tried.warned, model.model)
             else:
-                tried.apart[name] = distance
-                tried.why.pop(name, None)
-
-
-def _compared(run: Any, twin: Twin, i: int) -> tuple[str, float]:
-    try:
-        outputs = run(tuple(t.clone() for t in twin.inputs[i].tensors))
-    except Exception as error:  # noqa: BLE001 - as above
-        return reason(error, twin.model.model), 0.0
-    return outputs_differ(twin.outputs[i], outputs)
+                tried.apart[each.name] = distance
+                tried.why.pop(each.name, None)
 
 
 def _varying(shapes: Sequence[tuple[torch.Size, ...]]) -> Axes:

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cache
 
 import torch
 from torch import nn
 
-from modswap.core.decided.cost import PassCost, judge_limits, limits_of
+from modswap.core.decided.cost import judge_limits, limits_of
 from modswap.core.errors import ModswapError
 from modswap.core.finding import Finding
 from modswap.ops.examine.bench import Bench
@@ -23,17 +23,16 @@ from modswap.ops.run.leaves import live_tensors
 def limits(bench: Bench) -> Iterator[Finding]:
     """Yield a finding for each limit that the recipe sets."""
     asked = bench.recipe.verify.limits
-    measures = _Measures(bench)
+    measures = _measures(bench)
     known: dict[str, float] = {}
     unknown: dict[str, str] = {}
     for name in limits_of(asked):
         try:
-            value = measures.of(name)
+            value = measures[name]()
         except ModswapError:
             raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
-            unknown[name] = one_line(error, 120)
-            continue
+            value = one_line(error, 120)
         if isinstance(value, str):
             unknown[name] = value
         else:
@@ -41,46 +40,32 @@ def limits(bench: Bench) -> Iterator[Finding]:
     yield from judge_limits(asked, known, unknown)
 
 
-class _Measures:
-    """Measures of a swapped model, each a number, or the reason why it is unknown."""
+def _measures(bench: Bench) -> Mapping[str, Callable[[], float | str]]:
+    """Return the measures by the name of the limit: each a number, or why it is unknown."""
+    model, case, seed = bench.model, bench.prepared.cases[0], bench.prepared.seed
+    cost = cache(lambda: costs_of(model, case, seed=seed).model)
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self._ways: Mapping[str, Callable[[], float | str]] = {
-            "params": lambda: count_params(bench.model),
-            "flops": lambda: self._cost.flops,
-            "memory": lambda: self._cost.peak_training,
-            "latency": self._latency,
-            "kept": self._kept,
-            "drift": self._drift,
-        }
+    def read(measure: Callable[[], float]) -> float | str:
+        return unread(model, unreal=bench.prepared.unreal) or measure()
 
-    def of(self, name: str) -> float | str:
-        """Return the measure of a limit's name."""
-        return self._ways[name]()
+    return {
+        "params": lambda: count_params(model),
+        "flops": lambda: cost().flops,
+        "memory": lambda: cost().peak_training,
+        "latency": lambda: read(lambda: latency(model, case, seed=seed)),
+        "kept": lambda: _kept(bench),
+        "drift": lambda: read(lambda: drift(bench)),
+    }
 
-    @cached_property
-    def _cost(self) -> PassCost:
-        prepared = self._bench.prepared
-        return costs_of(self._bench.model, prepared.cases[0], seed=prepared.seed).model
 
-    def _kept(self) -> float:
-        """Return the share of the original's parameters that the swapped model kept."""
-        now = {id(parameter) for parameter in self._bench.model.parameters()}
-        with self._bench.original() as model:
-            before = list(model.parameters())
-        total = sum(parameter.numel() for parameter in before)
-        kept = sum(parameter.numel() for parameter in before if id(parameter) in now)
-        return kept / total if total else 1.0
-
-    def _latency(self) -> float | str:
-        model, prepared = self._bench.model, self._bench.prepared
-        reason = unread(model, unreal=prepared.unreal)
-        return reason or latency(model, prepared.cases[0], seed=prepared.seed)
-
-    def _drift(self) -> float | str:
-        reason = unread(self._bench.model, unreal=self._bench.prepared.unreal)
-        return reason or drift(self._bench)
+def _kept(bench: Bench) -> float:
+    """Return the share of the original's parameters that the swapped model kept."""
+    now = set(bench.model.parameters())
+    with bench.original() as model:
+        before = list(model.parameters())
+    total = sum(parameter.numel() for parameter in before)
+    kept = sum(parameter.numel() for parameter in before if parameter in now)
+    return kept / total if total else 1.0
 
 
 def drift(bench: Bench) -> float:

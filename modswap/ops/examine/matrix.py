@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, product
+from itertools import chain, islice, product
 from typing import Any, NamedTuple
 
 from modswap.core.asked.recipe import Verify
@@ -25,13 +25,17 @@ def matrix(bench: Bench) -> Iterator[Finding]:
     cases = variants(bench.prepared.cases, bench.recipe.verify, thorough=bench.thorough)
     with bench.original():
         before = [(case, _traced(bench, case)) for case in cases]
-    held = [(case, trace) for case, trace in before if trace.cause is None]
-    refused = [(str(case.key), needs_values(trace.cause)) for case, trace in before if trace.cause]
-    left = [key for key, unknown in refused if not unknown]
-    unknown = [key for key, unknown in refused if unknown]
-    keys = [str(case.key) for case, _ in held]
+    runs: list[_Run] = []
+    refused: dict[bool, list[str]] = {False: [], True: []}  # by whether it needs values
+    for case, old in before:
+        if old.cause is None:
+            runs.append(_Run(case, old, _traced(bench, case)))
+        else:
+            refused[needs_values(old.cause)].append(str(case.key))
+    keys = [str(run.case.key) for run in runs]
+    left, unknown = refused.values()
     data = {"cases": keys, "not run by the original": left, "unknown": unknown}
-    yield from _compared(bench, [_Run(case, old, _traced(bench, case)) for case, old in held], data)
+    yield from _compared(bench, runs, data)
     for keys, why in ((left, "does not run"), (unknown, "needs values to run, and has none,")):
         if keys:
             what = f"the original itself {why} in {_count(keys, 'case')}: {'; '.join(keys[:4])}"
@@ -131,23 +135,18 @@ def _of_any_precision(seen: Pass) -> Pass:
 
 
 def variants(cases: tuple[Case, ...], verify: Verify, *, thorough: bool) -> tuple[Case, ...]:
-    """Return the cases that are run beside those of the recipe: each axis alone, or their product.
+    """Return the cases that are run beside those of the recipe.
 
-    Args:
-        cases: The cases of the recipe.
-        verify: The choices of the recipe.
-        thorough: Whether every combination is run.
+    They differ from the first of them in a single way each; if thorough, they are every combination
+    for every call.
     """
     asked = {str(case.key) for case in cases}
     bases: dict[str, Case] = {}
     for case in cases:
         bases.setdefault(str(case.call), replace(case, mode="eval", dtype=None))
     firsts = list(bases.values())
-    if thorough:
-        found = [case for base in firsts for case in _product(base, verify)]
-    else:
-        found = list(_alone(firsts[0], verify))
-    named = {str(case.key): case for case in found}
+    ways = (_product(base, verify) for base in firsts) if thorough else (_alone(firsts[0], verify),)
+    named = {str(case.key): case for case in chain.from_iterable(ways)}
     return tuple(case for key, case in named.items() if key not in asked)
 
 
@@ -155,15 +154,14 @@ def _alone(base: Case, verify: Verify) -> Iterator[Case]:
     """Yield cases that differ from a case in a single way."""
     yield from _batches(base, verify)
     yield base.in_mode("train")
-    for precision in verify.precisions:
-        yield _in_precision(base, precision)
-    if "channels_last" in verify.formats and _has_maps(base):
+    yield from (_in_precision(base, precision) for precision in verify.precisions)
+    if _in_channels_last(base, verify):
         yield replace(base, channels_last=True)
 
 
 def _product(base: Case, verify: Verify) -> Iterator[Case]:
     batches = [base, *_batches(base, verify)]
-    formats = [False, "channels_last" in verify.formats and _has_maps(base)]
+    formats = [False, _in_channels_last(base, verify)]
     for case, mode, precision, last in product(
         batches, ("eval", "train"), verify.precisions, formats
     ):
@@ -183,5 +181,6 @@ def _in_precision(case: Case, precision: str) -> Case:
     return case if precision == "float32" else replace(case, dtype=precision)
 
 
-def _has_maps(case: Case) -> bool:
-    return any(len(tensor.shape) == 4 for tensor in case.call.tensors)
+def _in_channels_last(case: Case, verify: Verify) -> bool:
+    maps = any(len(tensor.shape) == 4 for tensor in case.call.tensors)
+    return maps and "channels_last" in verify.formats

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -36,26 +36,41 @@ def reached(bench: Bench) -> Iterator[Finding]:
     case = bench.prepared.cases[0].in_mode("eval")
     olds = {path: old for path, old, _ in bench.sites}
     news = {path: new for path, _, new in bench.sites}
-    unreal = bench.prepared.unreal
-    with bench.original() as model:
-        before = _counts(model, olds, case, bench, unreal=unreal)
-        if needs_values(_raised(before)) and not unread(model, unreal=True):
-            unreal = False
-            before = _counts(model, olds, case, bench, unreal=unreal)
+    with bench.original():
+        before, unreal = _counts_before(bench, olds, case)
     after = _counts(bench.model, news, case, bench, unreal=unreal)
-    watched = _calls_in(bench, case.mode)
+    if isinstance(before, Exception) or isinstance(after, Exception):
+        yield from (_not_counted(path, before, after) for path in olds)
+        return
+    yield from _compared(bench, before, after)
+
+
+def _compared(bench: Bench, before: Counter[str], after: Counter[str]) -> Iterator[Finding]:
+    """Yield the finding of each site of a model that runs before the swap and after it."""
+    watched = _calls_in(bench, "eval")
     for built in bench.prepared.built:
         paths = [site.path for site in built.sites]
-        first = paths[0]
         for path in paths:
             # an instance at several sites counts all its calls at each of them
-            runs = _Runs(
-                sum(before[each] for each in paths) if isinstance(before, Counter) else before,
-                after[first] if isinstance(after, Counter) else after,
-                len(watched.get(first, ())),
-                same_class=type(olds[path]) is type(built.module),
-            )
-            yield runs.finding(path)
+            data = {
+                "before": sum(before[each] for each in paths),
+                "after": after[paths[0]],
+                "watched": len(watched.get(paths[0], ())),
+            }
+            same_class = type(bench.old[path]) is type(built.module)
+            yield _counted(path, data, same_class=same_class)
+
+
+def _counts_before(
+    bench: Bench, olds: Mapping[str, nn.Module], case: Case
+) -> tuple[Counter[str] | Exception, bool]:
+    """Return the counts of the original, and whether they are those of a pass without data."""
+    unreal = bench.prepared.unreal
+    before = _counts(bench.model, olds, case, bench, unreal=unreal)
+    raised = before if isinstance(before, Exception) else None
+    if not needs_values(raised) or unread(bench.model, unreal=True):
+        return before, unreal
+    return _counts(bench.model, olds, case, bench, unreal=False), False
 
 
 def _calls_in(bench: Bench, mode: str) -> Mapping[str, Sequence[Any]]:
@@ -64,47 +79,35 @@ def _calls_in(bench: Bench, mode: str) -> Mapping[str, Sequence[Any]]:
     return next((trace.seen.by_path() for case, trace in passes if case.mode == mode), {})
 
 
-def _raised(counts: Counter[str] | Exception) -> Exception | None:
-    return counts if isinstance(counts, Exception) else None
+def _not_counted(
+    path: str, before: Counter[str] | Exception, after: Counter[str] | Exception
+) -> Finding:
+    """Return the finding for a site of a model that raises, before the swap or after it."""
+    if isinstance(before, Exception):
+        why = "needs values" if needs_values(before) else "does not run without data"
+        what = f"the original {why}, and none were computed: {one_line(before)}"
+        return Finding("reached", path, "skipped", what)
+    error = cast("Exception", after)
+    if needs_values(error):
+        what = f"what went in needs values, and none are computed: {one_line(error)}"
+        return Finding("reached", path, "skipped", what)
+    what = f"without hooks the forward pass raised {one_line(error)}"
+    return Finding("reached", path, "failed", what, _FASTER)
 
 
-class _Runs:
-    """The numbers of runs of a site: before, now, and now with hooks; or exceptions."""
-
-    def __init__(
-        self, before: int | Exception, after: int | Exception, watched: int, *, same_class: bool
-    ) -> None:
-        self.before = before
-        self.after = after
-        self.watched = watched
-        self.same_class = same_class  # old and new module are of one class
-
-    def finding(self, path: str) -> Finding:
-        """Return the finding for a site of these numbers."""
-        if isinstance(self.before, Exception):
-            why = "needs values" if needs_values(self.before) else "does not run without data"
-            what = f"the original {why}, and none were computed: {one_line(self.before)}"
-            return Finding("reached", path, "skipped", what)
-        if isinstance(self.after, Exception):
-            if needs_values(self.after):
-                what = f"what went in needs values, and none are computed: {one_line(self.after)}"
-                return Finding("reached", path, "skipped", what)
-            what = f"without hooks the forward pass raised {one_line(self.after)}"
-            return Finding("reached", path, "failed", what, _FASTER)
-        return self._counted(path, self.before, self.after)
-
-    def _counted(self, path: str, before: int, after: int) -> Finding:
-        data = {"before": before, "after": after, "watched": self.watched}
-        if not (before or after) and (self.same_class or not self.watched):
-            what = "as before, the model goes around its forward in evaluation"
-            return Finding("reached", path, "passed", what, data=data)
-        if not after and self.watched:
-            return Finding("reached", path, "failed", _WATCHED, _FASTER, data)
-        if before and before != after:
-            what = f"without hooks it was called {before} times, is now {after} times"
-            return Finding("reached", path, "failed", what, "look at how its parent calls it", data)
-        more = "" if before else "it runs now; the original went around it in evaluation"
-        return Finding("reached", path, "passed", more, data=data)
+def _counted(path: str, data: Mapping[str, int], *, same_class: bool) -> Finding:
+    """Return the finding for a site of these numbers of runs: before, after, and with hooks."""
+    before, after, watched = data.values()
+    if not (before or after) and (same_class or not watched):
+        what = "as before, the model goes around its forward in evaluation"
+        return Finding("reached", path, "passed", what, data=data)
+    if not after and watched:
+        return Finding("reached", path, "failed", _WATCHED, _FASTER, data)
+    if before and before != after:
+        what = f"without hooks it was called {before} times, is now {after} times"
+        return Finding("reached", path, "failed", what, "look at how its parent calls it", data)
+    more = "" if before else "it runs now; the original went around it in evaluation"
+    return Finding("reached", path, "passed", more, data=data)
 
 
 def _counts(

@@ -1,11 +1,11 @@
 """Find the rule of the input sizes that the swapped model takes, beside that of the original."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from modswap.core.finding import Finding, Settings
 from modswap.core.sizes.probes import span_in_words
-from modswap.core.sizes.rule import SizeRule, fit_rule, in_words, size_in_words
+from modswap.core.sizes.rule import fit_rule, in_words, size_in_words
 from modswap.core.sizes.two_axes import Size
 from modswap.ops.build.fit import Built
 from modswap.ops.examine.bench import Bench
@@ -34,12 +34,7 @@ def _judged(bench: Bench, seen: Sweep) -> Finding:
     now = fit_rule(seen.swapped, then)
     words, before = in_words(now, seen.swapped), in_words(then, seen.original)
     span = f"{len(seen.swapped)} sizes tried, of {span_in_words(seen.swapped)}"
-    data = {
-        "rule": words,
-        "original": before,
-        "probes": len(seen.swapped),
-        "accepted": _accepted(seen.swapped),
-    }
+    data = _data(seen, words, before)
     if not seen.refused:
         more = "" if words == before else f"; the original took {before}"
         return Finding("sizes", "", "passed", f"it takes {words}{more} ({span})", data=data)
@@ -47,20 +42,21 @@ def _judged(bench: Bench, seen: Sweep) -> Finding:
     where, why = _refusal(bench, seen, first)
     at = f"; {size_in_words(first)} is refused{f' in {where!r}' if where else ''}: {why}"
     what = f"it takes {words}; the original took {before} ({span}){at}"
-    fix, settings = _fix(bench, where)
-    fix = fix or f"resize inputs to what it takes: {words}"
-    if _single(now) and not _single(then):
+    fix, settings = _fix(bench, where, f"resize inputs to what it takes: {words}")
+    if now is not None and now.single and not (then and then.single):
         path = where if _site_of(bench, where) else ""
         return Finding("sizes", path, "failed", what, fix, data, settings)
     return Finding("sizes", "", "passed", what, fix, data)
 
 
-def _single(rule: SizeRule | None) -> bool:
-    return rule is not None and rule.single
-
-
-def _accepted(probes: Mapping[Size, bool]) -> list[list[int]]:
-    return [list(size) for size in sorted(s for s, ok in probes.items() if ok)[:MAX_ACCEPTED]]
+def _data(seen: Sweep, words: str, before: str) -> dict[str, Any]:
+    accepted = sorted(size for size, ok in seen.swapped.items() if ok)[:MAX_ACCEPTED]
+    return {
+        "rule": words,
+        "original": before,
+        "probes": len(seen.swapped),
+        "accepted": list(map(list, accepted)),
+    }
 
 
 def _refusal(bench: Bench, seen: Sweep, size: Size) -> tuple[str, str]:
@@ -73,14 +69,13 @@ def _refusal(bench: Bench, seen: Sweep, size: Size) -> tuple[str, str]:
     return again.raised_in, again.error or "it gives an empty output"
 
 
-def _fix(bench: Bench, where: str) -> tuple[str, Settings]:
-    """Return the fix for the site that refuses a size, with its settings; empty for none."""
+def _fix(bench: Bench, where: str, otherwise: str) -> tuple[str, Settings]:
+    """Return the fix for the site that refuses a size, with its settings, or another fix."""
     built = _site_of(bench, where)
-    args: Mapping[str, Any] = built.blueprint.args if built else {}
-    if built and args.get("auto_pad") is False:
+    if built and built.blueprint.args.get("auto_pad") is False:
         fix = f"set `auto_pad: true` in the rule at {built.step.where}"
         return fix, (("auto_pad", True),)
-    return "", ()
+    return otherwise, ()
 
 
 def _site_of(bench: Bench, where: str) -> Built | None:

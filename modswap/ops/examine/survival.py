@@ -20,7 +20,7 @@ from modswap.io.formats.writing import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.ops.examine.bench import Bench
-from modswap.ops.examine.reloading.host_notes import host_notes
+from modswap.ops.examine.reloading.host_notes import Host, host_notes
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.isolation import untouched
@@ -68,7 +68,7 @@ def survival(bench: Bench) -> Iterator[Finding]:
     outputs are compared with those in memory. In `check`, and for files that cannot be written
     again, a copy of the model is written instead.
     """
-    yield from host_notes(bench.model, bench.subject, bench.keys, _named_factory(bench))
+    yield from host_notes(Host(bench.model, bench.subject, bench.keys, _named_factory(bench)))
     if bench.thorough and bench.subject is not None:
         yield _reloaded(bench, bench.subject)
 
@@ -89,16 +89,14 @@ def _reloaded(bench: Bench, subject: Subject) -> Finding:
         try:
             why = _in_child(bench, subject, file, folder)
         except subprocess.TimeoutExpired:
-            return Finding(
-                "survival", "", "skipped", f"loading took longer than {TIMEOUT_SECONDS:.0f} s"
-            )
+            what = f"loading took longer than {TIMEOUT_SECONDS:.0f} s"
+            return Finding("survival", "", "skipped", what)
         if why:
             what = f"the written file cannot be loaded and run in a fresh process: {why}"
             fix = "load it with `modswap.load` to see why; its classes have to be importable there"
             return Finding("survival", "", "failed", what, fix)
-        got = list(load_file(folder / "outputs.safetensors").items())
-    tensors = [tensor for _, tensor in sorted(got, key=lambda one: int(one[0]))]
-    return _compared(expected, tensors, file.suffix)
+        got = load_file(folder / "outputs.safetensors")
+    return _compared(expected, [got[str(number)] for number in range(len(got))], file.suffix)
 
 
 def _compared(expected: list[torch.Tensor], got: list[torch.Tensor], suffix: str) -> Finding:

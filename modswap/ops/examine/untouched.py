@@ -23,15 +23,10 @@ IN_PLACE = "take `inplace=True`, or the `_` of the operation that writes into it
 
 
 class Write(NamedTuple):
-    """A write of a forward pass.
-
-    Args:
-        kind: `input` of the call, `tensor` of the module, or another `state`.
-        name: Name in reports.
-    """
+    """A write of a forward pass: to an input of the call, a tensor of the module, another state."""
 
     kind: Literal["input", "tensor", "state"]
-    name: str
+    name: str  # in reports
 
 
 def untouched(bench: Bench) -> Iterator[Finding]:
@@ -42,13 +37,10 @@ def untouched(bench: Bench) -> Iterator[Finding]:
 
 def _of_pair(bench: Bench, pair: Pair) -> Finding:
     before = _writes(pair.old, pair.inputs)
-    # an original that writes its tensors may be replaced by a module that writes others
-    stateful = any(write.kind == "tensor" for write in before)
-    new = [
-        write
-        for write in _writes(pair.new, pair.inputs)
-        if write not in before and not (stateful and write.kind == "tensor")
-    ]
+    new = [write for write in _writes(pair.new, pair.inputs) if write not in before]
+    if any(write.kind == "tensor" for write in before):
+        # an original that writes its tensors may be replaced by a module that writes others
+        new = [write for write in new if write.kind != "tensor"]
     if not new:
         return Finding("untouched", pair.path, "passed")
     data = {"changed": [write.name for write in new]}
@@ -56,9 +48,8 @@ def _of_pair(bench: Bench, pair: Pair) -> Finding:
     what = f"a forward pass in evaluation mode changes {names}, as none did before"
     kinds = {write.kind for write in new}
     if kinds == {"input"}:
-        return _input_written(
-            bench, Finding("untouched", pair.path, "failed", what, IN_PLACE, data)
-        )
+        found = Finding("untouched", pair.path, "failed", what, IN_PLACE, data)
+        return _input_written(bench, found)
     fixes = [IN_PLACE] if "input" in kinds else []
     fix = "; ".join([*fixes, "write only where `self.training` says so"])
     return Finding("untouched", pair.path, "failed", what, fix, data)
@@ -111,10 +102,11 @@ def _equal(old: torch.Tensor, new: torch.Tensor | None) -> bool:
 
 def _overwritten(inputs: CallInputs, leaves: Sequence[torch.Tensor]) -> list[str]:
     """Return the labels of the tensors of a call, made anew for it, that were written into."""
-    written = {
-        label: None
-        for label, was, now in zip(inputs.labels, inputs.leaves, leaves, strict=True)
-        # the version counts writes of the same values as well
+    calls = zip(inputs.labels, inputs.leaves, leaves, strict=True)
+    # the version counts writes of the same values as well
+    written = (
+        label
+        for label, was, now in calls
         if now._version or not torch.equal(was, now)  # noqa: SLF001 - it has no public name
-    }
-    return list(written)
+    )
+    return list(dict.fromkeys(written))

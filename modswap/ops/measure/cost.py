@@ -1,9 +1,10 @@
 """Count the cost of a model and of its swapped sites, on tensors without data."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -32,28 +33,15 @@ class _Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A call of a module: its arguments, shapes in place of tensors."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Costs:
-    """The cost of a model, and that of some of its modules alone.
-
-    Args:
-        model: The model.
-        sites: The modules, by path.
-        unknown: Why a module's cost is not known, by path.
-    """
+    """The cost of a model, and that of some of its modules alone."""
 
     model: PassCost
-    sites: Mapping[str, PassCost] = field(default_factory=dict)
-    unknown: Mapping[str, str] = field(default_factory=dict)
+    sites: Mapping[str, PassCost] = field(default_factory=dict)  # of the modules, by path
+    unknown: Mapping[str, str] = field(default_factory=dict)  # why it is not known, by path
 
 
+Given = tuple[tuple[Any, ...], dict[str, Any]]  # arguments of a call, shapes in place of tensors
 Calls = dict[str, list[Given]]
 
 
@@ -63,37 +51,24 @@ def costs_of(
     """Return the cost of a pass over a model. No weight is read, the model stays as it is.
 
     Attention is counted as on the CPU, whatever device the weights are on. A site alone is charged
-    with its input and output as well.
-
-    Args:
-        model: The model.
-        case: Input, mode and dtype; FLOPs are those of its first call.
-        watched: Modules whose own cost is wanted, by path.
-        seed: For what the model draws.
+    with its input and output as well: the sites are the modules to watch, by path.
     """
-    run = _Pass(model, case, pass_dtype(model, case), seed)
-    inference, calls = run.counted(watched=watched or {})
-    training, _ = run.counted(gradients=True)
+    inference, calls = _counted(model, case, seed, watched)
+    training, _ = _counted(model, case, seed, gradients=True)
+    dtype = pass_dtype(model, case)
     sites: dict[str, PassCost] = {}
     unknown: dict[str, str] = {}
     for path, module in (watched or {}).items():
         try:
-            sites[path] = _site(module, calls.get(path, ()), run.dtype)
+            sites[path] = _site(module, calls.get(path, ()), dtype)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             unknown[path] = one_line(error, 120)
     return Costs(_cost(model, inference, training), sites, unknown)
 
 
 def peak_of(model: nn.Module, case: Case, *, seed: int = 0) -> int:
-    """Return the predicted peak of a pass without gradients, in bytes; nothing is allocated.
-
-    Args:
-        model: The model.
-        case: The pass.
-        seed: For what the model draws.
-    """
-    meter, _ = _Pass(model, case, pass_dtype(model, case), seed).counted()
-    return meter.peak
+    """Return the predicted peak of a pass without gradients, in bytes; nothing is allocated."""
+    return _counted(model, case, seed)[0].peak
 
 
 def _cost(module: nn.Module, inference: Meter, training: Meter) -> PassCost:
@@ -106,66 +81,55 @@ def _cost(module: nn.Module, inference: Meter, training: Meter) -> PassCost:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """A pass that is counted on tensors without data.
+def _counted(
+    model: nn.Module,
+    case: Case,
+    seed: int,
+    watched: Mapping[str, nn.Module] | None = None,
+    *,
+    gradients: bool = False,
+) -> tuple[Meter, Calls]:
+    """Return the meter of a pass, and the calls of watched modules by path.
 
-    Args:
-        model: The model.
-        case: Input and mode.
-        dtype: Floating dtype of stand-ins and inputs; None for their own.
-        seed: For what the model draws.
+    The pass runs on the meta device, or on fake tensors if that fails. With gradients it runs
+    backward as well, in training mode if the model runs in it.
     """
+    # batch norm, for one, refuses a single value in training mode
+    modes = ("train", "eval") if gradients else (case.mode,)
+    *firsts, last = (
+        partial(_run, model, case.in_mode(mode), seed, watched or {}, values, gradients=gradients)
+        for values, mode in product((meta_values, fake_values), modes)
+    )
+    for run in firsts:
+        try:
+            return run()
+        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+            del error
+    return last()
 
-    model: nn.Module
-    case: Case
-    dtype: torch.dtype | None
-    seed: int
 
-    def counted(
-        self, *, gradients: bool = False, watched: Mapping[str, nn.Module] | None = None
-    ) -> tuple[Meter, Calls]:
-        """Return the meter of the pass, and the calls of watched modules.
-
-        The pass runs on the meta device, or on fake tensors if that fails.
-
-        Args:
-            gradients: Whether to run backward as well, in training mode if the model runs in it.
-            watched: Modules whose calls are recorded, by path.
-        """
-        # batch norm, for one, refuses a single value in training mode
-        modes = (True, False) if gradients else (self.case.mode == "train",)
-        *firsts, last = ((values, mode) for values in (meta_values, fake_values) for mode in modes)
-        for stand_ins, training in firsts:
-            try:
-                return self._run(stand_ins, watched or {}, training=training, gradients=gradients)
-            except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
-                del error
-        stand_ins, training = last
-        return self._run(stand_ins, watched or {}, training=training, gradients=gradients)
-
-    def _run(
-        self,
-        stand_ins: StandIns,
-        watched: Mapping[str, nn.Module],
-        *,
-        training: bool,
-        gradients: bool,
-    ) -> tuple[Meter, Calls]:
-        model, call, calls = self.model, self.case.call, Calls()
-        with (
-            untouched(model, training=training, unreal=True),
-            seeded(self.seed),
-            plain_attention(),
-            stand_ins(model, self.dtype) as (tensors, moved),
-        ):
-            # made without data: not even the input is allocated
-            args, kwargs = (
-                moved(make(each, None, self.dtype)) for each in (call.args, call.kwargs)
-            )
-            _require_gradients(model, tensors, gradients=gradients)
-            with _recorded(calls, watched):
-                return metered(model, tensors, args, kwargs, gradients=gradients), calls
+def _run(
+    model: nn.Module,
+    case: Case,
+    seed: int,
+    watched: Mapping[str, nn.Module],
+    stand_ins: StandIns,
+    *,
+    gradients: bool,
+) -> tuple[Meter, Calls]:
+    calls, dtype = Calls(), pass_dtype(model, case)
+    with (
+        untouched(model, training=case.mode == "train", unreal=True),
+        seeded(seed),
+        plain_attention(),
+        stand_ins(model, dtype) as (tensors, moved),
+    ):
+        # made without data: not even the input is allocated
+        args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
+        if gradients:
+            _require_gradients(model, tensors)
+        with _recorded(calls, watched):
+            return metered(model, tensors, args, kwargs, gradients=gradients), calls
 
 
 def metered(
@@ -178,12 +142,8 @@ def metered(
 ) -> Meter:
     """Return the meter of one pass over a model.
 
-    Args:
-        model: The model.
-        tensors: Stand-ins for its parameters and buffers; real or without data.
-        args: Positional inputs.
-        kwargs: Keyword inputs.
-        gradients: Whether to keep activations and to run backward from gradients of the outputs.
+    With gradients it keeps activations, and runs backward from gradients of the outputs. The
+    tensors stand for its parameters and buffers; they are real or without data.
     """
     meter = Meter()
     meter.hold(tensors.values(), saved=False)
@@ -201,12 +161,8 @@ def metered(
     return meter
 
 
-def _require_gradients(
-    model: nn.Module, tensors: Mapping[str, torch.Tensor], *, gradients: bool
-) -> None:
+def _require_gradients(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Make stand-ins require gradients where their parameters do; all of them if none does."""
-    if not gradients:
-        return
     named = dict(model.named_parameters(remove_duplicate=False))
     frozen = not any(parameter.requires_grad for parameter in named.values())
     for name, parameter in named.items():
@@ -218,30 +174,21 @@ def _require_gradients(
 def _recorded(calls: Calls, watched: Mapping[str, nn.Module]) -> Iterator[None]:
     """Record the arguments of modules in a block, shapes in place of tensors."""
 
-    def note(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        del module
-        calls.setdefault(path, []).append(Given(*_emptied((args, kwargs))))
+    def note(path: str, _: nn.Module, args: Any, kwargs: Any) -> None:
+        calls.setdefault(path, []).append(tree_map(_emptied, (args, kwargs)))
 
-    handles = [
-        module.register_forward_pre_hook(partial(note, path), with_kwargs=True)
-        for path, module in watched.items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for path, module in watched.items():
+            hook = partial(note, path)
+            hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _emptied(value: Any) -> Any:
-    """Return arguments with shapes in place of their tensors, which would be held by them."""
-
-    def empty(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        return _Shape(tuple(leaf.shape), leaf.stride(), leaf.dtype)
-
-    return tree_map(empty, value)
+def _emptied(leaf: Any) -> Any:
+    """Return the shape in place of a tensor, which would be kept alive otherwise."""
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    return _Shape(tuple(leaf.shape), leaf.stride(), leaf.dtype)
 
 
 def _site(module: nn.Module, calls: Sequence[Given], dtype: torch.dtype | None) -> PassCost:
@@ -274,18 +221,14 @@ def _alone(
         return tensor.requires_grad_().clone()
 
     with untouched(module, training=False, unreal=True), meta_values(module, dtype) as (tensors, _):
-        _require_gradients(module, tensors, gradients=gradients)
-        args, kwargs = tree_map(made, (given.args, given.kwargs))
+        if gradients:
+            _require_gradients(module, tensors)
+        args, kwargs = tree_map(made, given)
         return metered(module, tensors, args, kwargs, gradients=gradients)
 
 
 def real_costs(model: nn.Module, args: tuple[Any, ...]) -> PassCost:
-    """Return the same numbers counted on a real pass, which allocates memory, to compare them.
-
-    Args:
-        model: The model; its gradients are dropped.
-        args: Its inputs.
-    """
+    """Return the same numbers counted on a real pass, which allocates memory, to compare them."""
     tensors = named_tensors(model)
     with untouched(model, training=False):
         inference = metered(model, tensors, args, {}, gradients=False)

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,23 +23,16 @@ GROUP = Path("/sys/fs/cgroup")
 
 
 class Bound(NamedTuple):
-    """A bound to the memory of a dummy pass.
-
-    Args:
-        nbytes: The bound.
-        source: The option, the recipe's key or the machine that sets it.
-    """
+    """A bound to the memory of a dummy pass."""
 
     nbytes: int
-    source: str
+    source: str  # the option, the recipe's key or the machine that sets it
 
 
 def bounds_of(job: Job, *, unreal: bool) -> tuple[Bound, ...]:
     """Return the bounds to the memory of the dummy passes of a job, the option first.
 
-    Args:
-        job: The job, with its option and its recipe's limit.
-        unreal: Whether the passes allocate nothing, so that the machine does not matter.
+    The machine sets one too, unless the passes are `unreal`, which allocate nothing.
     """
     limit = job.recipe.verify.limits.max_memory
     given = (
@@ -55,12 +50,6 @@ def check_memory(
 
     A pass that cannot run without data is let through: its memory is not known.
 
-    Args:
-        model: The model.
-        cases: Its passes.
-        bounds: The bounds.
-        seed: For what the model draws.
-
     Raises:
         InputError: If one would take more than the machine has.
         LimitError: If one would take more than was allowed.
@@ -74,11 +63,6 @@ def check_memory(
 def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[Bound]) -> None:
     """Refuse a dummy pass of a model, its new modules in place, that would take too much.
 
-    Args:
-        model: The model, which stays as it is.
-        prepared: The new modules, and the passes.
-        bounds: The bounds.
-
     Raises:
         LimitError: If one would take more; it names the site that takes most by itself.
     """
@@ -88,11 +72,8 @@ def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[
         for case, what, source in _beyond(model, prepared.cases, bounds, prepared.seed):
             watched = {s.path: b.module for b in prepared.built for s in b.sites}
             sites = costs_of(model, case, watched, seed=prepared.seed).sites
-            path, share = max(
-                ((path, cost.peak_inference) for path, cost in sites.items()),
-                key=lambda pair: pair[1],
-                default=("the model", 0),
-            )
+            shares = {"the model": 0} | {path: cost.peak_inference for path, cost in sites.items()}
+            path, share = max(shares.items(), key=itemgetter(1))
             most = f", this site alone {size_text(share)}" if share else ""
             raise LimitError(what + most, path, f"choose cheaper `args` for it, {_fix(source)}")
 
@@ -119,12 +100,7 @@ def _beyond(
 
 
 def available(group: Path = GROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return the bytes of memory that a process may still take, or None if they are unknown.
-
-    Args:
-        group: Folder of the control group.
-        meminfo: The file of the system on its memory.
-    """
+    """Return the bytes free in a control group or the whole system, the fewer; None if unknown."""
     found = [nbytes for nbytes in (_free_in(group), _free_of(meminfo)) if nbytes is not None]
     return min(found, default=None)
 
@@ -164,5 +140,6 @@ def _number(file: Path, name: str = "") -> int | None:
         lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
     except OSError:
         return None
-    words = [line[1:] if name else line for line in lines if not name or line[:1] == [name]]
-    return int(words[0][0]) if words and words[0] and words[0][0].isdigit() else None
+    words = [line[1:] for line in lines if line[:1] == [name]] if name else lines
+    number = next(chain.from_iterable(words), "")
+    return int(number) if number.isdigit() else None

@@ -24,22 +24,6 @@ def _sdpa(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     return int(sdpa_flop_count(query.shape, key.shape, value.shape))
 
 
-def _formulas() -> Mapping[Any, Callable[..., int]]:
-    """Return the operations of operators, by packet; torch leaves its own CPU attention out."""
-    flash = getattr(torch.ops.aten, _FLASH, None)
-    return flop_registry if flash is None else {**flop_registry, flash: _sdpa}
-
-
-def _routed(*args: Any) -> Any:
-    *tensors, heads, scale = args
-    return chunks.forward(*tensors, heads=heads, scale=scale)
-
-
-def _routed_backward(*args: Any) -> Any:
-    *tensors, heads, scale = args
-    return chunks.backward(*tensors, heads=heads, scale=scale)
-
-
 _aten = torch.ops.aten
 _ELEMENTWISE = {
     *(_aten.relu.default, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default),
@@ -47,8 +31,8 @@ _ELEMENTWISE = {
 }
 # operators of ours that hide their steps; run step by step, so that their workspace is seen
 _OPENED: Mapping[str, Callable[..., Any]] = {
-    "modswap::routed_attention": _routed,
-    "modswap::routed_attention_backward": _routed_backward,
+    "modswap::routed_attention": chunks.forward,
+    "modswap::routed_attention_backward": chunks.backward,
 }
 
 
@@ -67,15 +51,11 @@ class Meter(TorchDispatchMode):
         self._sizes: dict[int, int] = {}
         self._held: set[int] = set()
         self._kinds: set[str] = set()
-        self._formulas = _formulas()
+        # by operator; torch leaves its own CPU attention out
+        self._formulas = {**flop_registry, getattr(torch.ops.aten, _FLASH, None): _sdpa}
 
     def hold(self, tensors: Iterable[torch.Tensor], *, saved: bool = True) -> None:
-        """Count tensors that were there before.
-
-        Args:
-            tensors: Weights or inputs.
-            saved: Whether they count as activations where autograd keeps them.
-        """
+        """Count tensors that were there before, as activations if autograd keeps and `saved`."""
         for tensor in tensors:
             # tables that a module makes on the CPU while its pass has no data are not part of it
             self._kinds.add(tensor.untyped_storage().device.type)
@@ -103,8 +83,9 @@ class Meter(TorchDispatchMode):
             return func(*args, **kwargs)
         opened = _OPENED.get(func.name())
         if opened is not None:
+            *tensors, heads, scale = args
             with self:
-                return opened(*args, **kwargs)
+                return opened(*tensors, heads=heads, scale=scale)
         formula = self._formulas.get(func.overloadpacket)
         if formula is None:
             with self:
@@ -159,8 +140,9 @@ class LikeCpu(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and _takes_flash(*args, **kwargs):
-            return _flash(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            output = _flash(*args, **kwargs)
+            return func(*args, **kwargs) if output is None else output
         if func is F.multi_head_attention_forward:
             with self:
                 return _open_heads()(*args, **kwargs)
@@ -177,29 +159,6 @@ def _open_heads() -> Callable[..., Any]:
     return opened
 
 
-def _takes_flash(  # noqa: PLR0913, PLR0917 - torch's own signature
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002 - torch's signature
-    scale: float | None = None,
-    enable_gqa: bool = False,  # noqa: FBT001, FBT002 - torch's signature
-) -> bool:
-    """Return whether the CPU has a kernel that keeps no attention weights for these tensors."""
-    del is_causal, scale
-    tensors = (query, key, value)
-    if not hasattr(torch.ops.aten, _FLASH) or any(t.device.type != "meta" for t in tensors):
-        return False
-    if dropout_p or enable_gqa or query.dtype is torch.float16:
-        return False
-    if attn_mask is not None and (attn_mask.requires_grad or attn_mask.ndim not in {2, 4}):
-        return False
-    same = query.shape[-1] == value.shape[-1] == key.shape[-1]
-    return same and all(t.ndim == 4 and t.stride(-1) == 1 for t in tensors)
-
-
 def _flash(  # noqa: PLR0913, PLR0917 - torch's own signature
     query: torch.Tensor,
     key: torch.Tensor,
@@ -210,9 +169,24 @@ def _flash(  # noqa: PLR0913, PLR0917 - torch's own signature
     scale: float | None = None,
     enable_gqa: bool = False,  # noqa: FBT001, FBT002 - torch's signature
 ) -> Any:
-    del enable_gqa
-    mask = attn_mask
+    """Return the outputs of the CPU's kernel that keeps no attention weights, on meta tensors.
+
+    None where the CPU would take another kernel.
+    """
+    flash, mask = getattr(torch.ops.aten, _FLASH, None), attn_mask
+    if flash is None or dropout_p or enable_gqa or not _fit_flash(query, key, value, mask=mask):
+        return None
     if mask is not None and mask.dtype is torch.bool:
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, float("-inf"))
-    flash = getattr(torch.ops.aten, _FLASH)
     return flash(query, key, value, dropout_p, is_causal, attn_mask=mask, scale=scale)[0]
+
+
+def _fits_mask(mask: torch.Tensor | None) -> bool:
+    return mask is None or (mask.ndim in {2, 4} and not mask.requires_grad)
+
+
+def _fit_flash(*tensors: torch.Tensor, mask: torch.Tensor | None) -> bool:
+    sizes = {tensor.shape[-1] for tensor in tensors}
+    if not _fits_mask(mask) or tensors[0].dtype is torch.float16 or len(sizes) > 1:
+        return False
+    return all(t.device.type == "meta" and t.ndim == 4 and t.stride(-1) == 1 for t in tensors)

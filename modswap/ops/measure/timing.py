@@ -19,12 +19,7 @@ TIMEOUT_SECONDS = 3.0  # after which no further pass is timed
 
 
 def unread(model: nn.Module, *, unreal: bool) -> str:
-    """Return why no real pass is run over a model; empty if a pass may run.
-
-    Args:
-        model: The model.
-        unreal: Whether the passes before were run without data.
-    """
+    """Return why no real pass, after `unreal` ones, is run over a model; empty if it may run."""
     held = {id(tensor): tensor for tensor in named_tensors(model).values()}
     if any(tensor.is_meta for tensor in held.values()):
         return "the weights were not read: `modswap replace` reads them"
@@ -38,11 +33,6 @@ def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
     """Return the milliseconds that a pass takes: the median of several, after one to warm up.
 
     The clock is read when the devices of the model have done all their work.
-
-    Args:
-        model: The model, on the device on which it is to be timed.
-        case: The pass.
-        seed: For input and model.
     """
     devices = devices_of(model)
     with ready(model, case, seed) as (args, kwargs, dtype):

@@ -81,14 +81,13 @@ def _batch_norm(
     *_: Any,
     **__: Any,
 ) -> Tensor | None:
-    tensors = (running_mean, running_var, weight, bias)
+    given = [t for t in (running_mean, running_var, weight, bias) if t is not None]
     if x.ndim < 2 or not (training or running_mean is not None):
         return None
-    if any(t is not None and (len(t) != x.shape[1] or t.dtype != x.dtype) for t in tensors):
+    if any((len(t), t.dtype) != (x.shape[1], x.dtype) for t in given):
         return None
-    if training and x.numel() <= x.shape[1]:
-        return None  # one value for a channel: it is refused
-    return like(x)
+    # one value for a channel is refused
+    return None if training and x.numel() <= x.shape[1] else like(x)
 
 
 def _layer_norm(
@@ -130,37 +129,31 @@ def _interpolate(  # noqa: PLR0913, PLR0917 - torch's signature
     )
 
 
-def _recurrent(x: Tensor, *args: Any) -> tuple[Tensor, Tensor] | None:
-    """Return the outputs of a GRU or a plain recurrent layer, which torch runs step by step."""
-    if len(args) != 8 or not isinstance(args[0], Tensor):
-        return None
-    output = _sequence(x, args[0], args)
-    return None if output is None else (output, args[0].new_empty(args[0].shape))
+def _recurrent(x: Tensor, *args: Any) -> tuple[Tensor, ...] | None:
+    """Return the outputs of a recurrent layer, which torch runs step by step.
 
-
-def _lstm(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor] | None:
-    if len(args) != 8 or not isinstance(args[0], tuple):
+    The arguments are those of torch behind the input: first the state, of an LSTM a pair.
+    """
+    if len(args) != 8:
         return None
-    hidden, cell = args[0]
-    output = _sequence(x, hidden, args)
-    if output is None:
-        return None
-    return output, hidden.new_empty(hidden.shape), cell.new_empty(cell.shape)
+    states: tuple[Tensor, ...] = args[0] if isinstance(args[0], tuple) else args[:1]
+    output = _sequence(x, states[0], args)
+    return None if output is None else (output, *(s.new_empty(s.shape) for s in states))
 
 
 def _sequence(x: Tensor, hidden: Tensor, args: tuple[Any, ...]) -> Tensor | None:
-    """Return the outputs of all steps; the arguments are those of torch behind the input."""
+    """Return the outputs of all steps."""
     _, weights, _, layers, _, _, both_ways, batch_first = args
     # of a packed sequence the batch sizes come second, and the weights later
     if not isinstance(weights, list) or x.ndim != 3 or 0 in x.shape:
         return None
-    ways = 2 if both_ways else 1
-    batch = x.shape[0 if batch_first else 1]
-    if x.shape[2] != weights[0].shape[1] or {x.dtype} != {w.dtype for w in (hidden, *weights)}:
+    x = x.transpose(0, 1) if batch_first else x
+    steps, batch, size = x.shape
+    ways = 1 + both_ways
+    if size != weights[0].shape[1] or {x.dtype} != {w.dtype for w in (hidden, *weights)}:
         return None
     if tuple(hidden.shape[:2]) != (layers * ways, batch):
         return None
-    steps = x.shape[1 if batch_first else 0]
     output = x.new_empty((steps, batch, ways * hidden.shape[2]))
     return output.transpose(0, 1) if batch_first else output
 
@@ -173,8 +166,7 @@ _TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {
     **dict.fromkeys((functional.relu, functional.silu, torch.relu, torch.sigmoid), _unary),
     **dict.fromkeys((functional.hardswish, functional.leaky_relu, Tensor.sigmoid), _unary),
     functional.gelu: _unary,
-    **dict.fromkeys((torch.gru, torch.rnn_tanh, torch.rnn_relu), _recurrent),
-    torch.lstm: _lstm,
+    **dict.fromkeys((torch.gru, torch.lstm, torch.rnn_tanh, torch.rnn_relu), _recurrent),
     **dict.fromkeys((torch.add, torch.mul, Tensor.add, Tensor.mul), _binary),
     **dict.fromkeys((Tensor.__add__, Tensor.__mul__, Tensor.__radd__, Tensor.__rmul__), _binary),
 }

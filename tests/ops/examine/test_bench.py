@@ -6,10 +6,13 @@ Covers: matrix, reached.
 from collections.abc import Iterator
 from typing import Any, cast
 
+import pytest
 import torch
 from torch import nn
 
+from modswap.core.asked.recipe import Recipe, Rule, Verify
 from modswap.core.decided.verdict import Verdict
+from modswap.core.errors import RecipeError
 from modswap.core.finding import Finding
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.examine.bench import Bench, _findings, examined
@@ -360,3 +363,22 @@ def test_branch_that_runs_in_training_alone_raises_no_alarm() -> None:
     verdict = examine(TrainedBranch(), swap, "[2, 3, 8, 8]", more="verify: {modes: [train]}")
 
     assert verdict.ok, verdict.problems
+
+
+def test_name_in_skip_that_is_no_examination_is_refused_in_a_recipe_made_in_python_too() -> None:
+    rules = (Rule.model_validate({"match": "a", "with": "ECA"}),)
+    verify = Verify(skip=("sizes", "untuched"))
+    inside = parse_recipe(
+        "version: 1\nverify: {skip: [sizes, untuched]}\nreplace: [{match: a, with: ECA}]\n",
+        "net.pt:recipe",
+        ".",
+    )
+
+    for recipe, where in (
+        (Recipe(version=1, replace=rules, verify=verify), "<recipe>"),
+        (inside, "net.pt:recipe:2:24"),
+    ):
+        bench = Bench(nn.Identity(), cast("Any", None), (), {}, recipe)
+        with pytest.raises(RecipeError, match="item 2 of 'skip' is 'untuched'") as at:
+            examined(Verdict((), None), bench)
+        assert (at.value.where, at.value.fix) == (where, "did you mean 'untouched'?")

@@ -27,11 +27,7 @@ MAX_MODEL_MACS = 100_000_000
 
 
 def check_site(modules: Sequence[nn.Module], call: Call, *, thorough: bool) -> None:
-    """Refuse modules of large weights, and a call of large tensors.
-
-    Raises:
-        UnfitError: If a bound is passed.
-    """
+    """Refuse modules of large weights, and a call of large tensors."""
     values = (*call.inputs, call.output)
     sizes = [torch.Size(t.shape).numel() for value in values for t in tensors(value)]
     if 4 * max(sizes, default=0) > MAX_TENSOR_BYTES:
@@ -43,11 +39,7 @@ def check_site(modules: Sequence[nn.Module], call: Call, *, thorough: bool) -> N
 
 
 def check_model(bench: Bench) -> None:
-    """Refuse a model of large weights, or of much work, to be run as a whole.
-
-    Raises:
-        UnfitError: If a bound is passed.
-    """
+    """Refuse a model of large weights, or of much work, to be run as a whole."""
     nbytes = weight_bytes(bench.model)
     if nbytes > MAX_MODEL_BYTES:
         most = MAX_MODEL_BYTES >> 20
@@ -58,11 +50,7 @@ def check_model(bench: Bench) -> None:
 
 
 def check_peak(module: nn.Module, inputs: CallInputs) -> None:
-    """Refuse a run that would take much memory, as measured on tensors without data.
-
-    Raises:
-        UnfitError: If it would.
-    """
+    """Refuse a run that would take much memory, as measured on tensors without data."""
     try:
         with (
             untouched(module, training=False, unreal=True),

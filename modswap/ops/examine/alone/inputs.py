@@ -1,7 +1,7 @@
 """Make the call of a site again, with random tensors in place of those that were seen."""
 
 import ast
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,22 +17,13 @@ HALVES = {"float16", "bfloat16"}
 
 @dataclass(slots=True, eq=False)
 class CallInputs:
-    """The tensors of a call, which can be made with others in their place.
+    """The tensors of a call, which can be made with others in their place."""
 
-    Args:
-        call: The call that was seen, or that with a larger batch.
-        names: Name of each positional input.
-        leaves: A tensor for each in the call, in order.
-        labels: Name of each leaf; tensors that the model passes twice are one.
-        same: For each leaf the index of the first one that is the same tensor.
-        outputs: Outputs of the modules that were run on it, by the identity of the module.
-    """
-
-    call: Call
-    names: tuple[str, ...]
-    leaves: tuple[torch.Tensor, ...]
-    labels: tuple[str, ...]
-    same: tuple[int, ...]
+    call: Call  # that was seen, or that with a larger batch
+    leaves: tuple[torch.Tensor, ...]  # one for each tensor in the call
+    labels: tuple[str, ...]  # of the leaves; tensors passed twice are one
+    same: tuple[int, ...]  # for each leaf the first one that is the same tensor
+    # of the modules that were run on it, by the identity of the module
     outputs: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
     def live(self, leaves: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
@@ -44,13 +35,9 @@ class CallInputs:
     def changed(
         self, index: int, part: slice, axis: int = 0, *, flip: bool = False
     ) -> tuple[torch.Tensor, ...]:
-        """Return the leaves, one of them (and what is the same tensor) with other values.
+        """Return the leaves, a part of one of them (and of the same tensor) with other values.
 
-        Args:
-            index: Which leaf.
-            part: Where along the axis.
-            axis: Of the leaf.
-            flip: Whether 0 becomes 1 and 1 becomes 0, as drawn numbers may be the same.
+        With `flip` 0 becomes 1 and 1 becomes 0, as drawn numbers may be the same.
         """
         was = self.leaves[index]
         leaf = 1 - was if flip else other_values(was, self.labels[index])
@@ -79,78 +66,61 @@ class CallInputs:
 
 
 def make_inputs(call: Call, names: tuple[str, ...]) -> CallInputs:
-    """Return a call with random tensors in it.
-
-    Args:
-        call: The call that was seen.
-        names: Name of each positional input.
+    """Return a call with random tensors in it; `names` are those of the positional inputs.
 
     Raises:
         UnfitError: If something in it is known by its class only.
     """
-    kwargs = tuple(name for name, _ in call.kwargs)
-    labelled = [
-        one
-        for name, value in zip((*names, *kwargs), call.inputs, strict=True)
-        for one in _labelled(name, value)
-    ]
-    firsts = call.firsts
+    names = (*names, *(name for name, _ in call.kwargs))
+    values = zip(names, call.inputs, strict=True)
+    labelled = [one for name, value in values for one in _labelled(name, value)]
     made = [_made(info, label) for label, info in labelled]
-    leaves = tuple(made[first] for first in firsts)
-    texts = [label for label, _ in labelled]
-    labels = tuple(
-        " = ".join(text for text, other in zip(texts, firsts, strict=True) if other == one)
-        for one in firsts
-    )
-    inputs = CallInputs(call, names, leaves, labels, firsts)
+    leaves = tuple(made[first] for first in call.firsts)
+    shared: dict[int, list[str]] = {}
+    for first, (label, _) in zip(call.firsts, labelled, strict=True):
+        shared.setdefault(first, []).append(label)
+    labels = tuple(" = ".join(shared[first]) for first in call.firsts)
+    inputs = CallInputs(call, leaves, labels, call.firsts)
     inputs.live(leaves)
     return inputs
 
 
 def enlarged(call: Call, axis: int, batch: int, to: int) -> Call:
-    """Return a call whose tensors have a larger batch.
+    """Return a call whose tensors of a batch size along an axis have another size there."""
 
-    Args:
-        call: The call that was seen.
-        axis: Axis of the batch.
-        batch: Its size there; tensors with another size along the axis stay.
-        to: The new size.
-    """
+    def grown(shape: tuple[int, ...]) -> tuple[int, ...]:
+        if shape[axis : axis + 1] != (batch,):
+            return shape
+        return (*shape[:axis], to, *shape[axis + 1 :])
 
-    def grown(value: Value) -> Value:
-        if isinstance(value, Group):
-            return replace(value, items=tuple(map(grown, value.items)))
-        if not isinstance(value, TensorInfo) or value.shape[axis : axis + 1] != (batch,):
-            return value
-        return replace(value, shape=(*value.shape[:axis], to, *value.shape[axis + 1 :]))
-
-    kwargs = tuple((name, grown(value)) for name, value in call.kwargs)
-    return replace(call, args=tuple(map(grown, call.args)), kwargs=kwargs)
+    return _reshaped(call, grown)
 
 
 def shrunk(call: Call, layout: Layout | None) -> Call:
-    """Return a call whose maps are halved until they are small; tokens stay as they are.
-
-    Args:
-        call: The call that was seen.
-        layout: The layout of its maps.
-    """
+    """Return a call whose maps are halved until they are small; tokens stay as they are."""
     axes = {"NCHW": (2, 3), "NHWC": (1, 2)}.get(layout or "")
-    if axes is None:
-        return call
 
-    def halved(value: Value) -> Value:
+    def halved(shape: tuple[int, ...]) -> tuple[int, ...]:
+        if axes is None or len(shape) != 4:
+            return shape
+        sides = dict(zip(axes, _halved(*(shape[axis] for axis in axes)), strict=True))
+        return tuple(sides.get(axis, side) for axis, side in enumerate(shape))
+
+    return _reshaped(call, halved)
+
+
+def _reshaped(call: Call, shape_of: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Call:
+    """Return a call whose tensors have other shapes."""
+
+    def reshaped(value: Value) -> Value:
         if isinstance(value, Group):
-            return replace(value, items=tuple(map(halved, value.items)))
-        if not isinstance(value, TensorInfo) or len(value.shape) != 4:
-            return value
-        shape = list(value.shape)
-        high, wide = _halved(*(shape[axis] for axis in axes))
-        shape[axes[0]], shape[axes[1]] = high, wide
-        return replace(value, shape=tuple(shape))
+            return replace(value, items=tuple(map(reshaped, value.items)))
+        if isinstance(value, TensorInfo):
+            return replace(value, shape=shape_of(value.shape))
+        return value
 
-    kwargs = tuple((name, halved(value)) for name, value in call.kwargs)
-    return replace(call, args=tuple(map(halved, call.args)), kwargs=kwargs)
+    kwargs = tuple((name, reshaped(value)) for name, value in call.kwargs)
+    return replace(call, args=tuple(map(reshaped, call.args)), kwargs=kwargs)
 
 
 def _halved(high: int, wide: int) -> tuple[int, int]:

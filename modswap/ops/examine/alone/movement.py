@@ -18,13 +18,7 @@ def relative_change(
     after: Sequence[torch.Tensor],
     part: Part = lambda tensor: tensor,
 ) -> float:
-    """Return the largest change among outputs, relative to their size; 0 where it is NaN.
-
-    Args:
-        before: Outputs.
-        after: The same outputs after a change of the inputs.
-        part: Takes from each output the part that is compared; all of it by default.
-    """
+    """Return the largest change among (parts of) outputs, relative to their size; 0 for NaN."""
     found = [0.0]
     for old, new in zip(before, after, strict=False):
         if old.shape != new.shape or not old.numel():
@@ -41,12 +35,7 @@ def along(axis: int, part: slice) -> Part:
 
 
 def change_by_input(pair: Pair, index: int) -> InputChange:
-    """Return how far the outputs change with one input.
-
-    Args:
-        pair: The modules of a site and a call for them.
-        index: Number of the tensor among those of the call.
-    """
+    """Return how far the outputs change with one input, by its number among the tensors."""
     inputs = pair.inputs
     variants = [inputs.changed(index, slice(None)) for _ in range(TRIES)]
     old, new = (_largest(module, inputs, variants) for module in (pair.old, pair.new))

@@ -15,41 +15,24 @@ from modswap.seeds import seeded
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two modules of a site with random weights, and a call for them.
+    """The two modules of a site with random weights, and a call for them."""
 
-    Args:
-        path: Path of the site; empty for the whole model, before and after the swap.
-        old: Copy of the module that was taken out.
-        new: Copy of the module that took its place.
-        inputs: The call.
-        batch_axis: Axis of the batch.
-        batch: Size of the batch; 0 where that axis is not the batch.
-        refused: Message of the new module for a larger batch than was seen, or empty.
-    """
-
-    path: str
-    old: nn.Module
-    new: nn.Module
+    path: str  # of the site; empty for the whole model, before and after the swap
+    old: nn.Module  # copy of the module that was taken out
+    new: nn.Module  # copy of the module that took its place
     inputs: CallInputs
     batch_axis: int = 0
-    batch: int = 0
-    refused: str = ""
+    batch: int = 0  # size of the batch; 0 where that axis is not the batch
+    refused: str = ""  # message of the new module for a larger batch than was seen
 
 
 @dataclass(frozen=True, slots=True)
 class NoPair:
-    """A site whose modules do not run alone.
+    """A site whose modules do not run alone."""
 
-    Args:
-        path: Path of the site; empty for the whole model.
-        reason: Why no examination is made there.
-        raised: Message of the new module on real values that the old one takes; empty if the
-            modules were not run.
-    """
-
-    path: str
-    reason: str
-    raised: str = ""
+    path: str  # of the site; empty for the whole model
+    reason: str  # why no examination is made there
+    raised: str = ""  # message of the new module on values that the old one takes, if it was run
 
 
 def outputs_of(
@@ -60,13 +43,8 @@ def outputs_of(
 ) -> list[torch.Tensor]:
     """Return the floating outputs of a module in evaluation mode; buffers and seeds are restored.
 
-    CallInputs that the module returns unchanged are left out, if it returns other tensors as well.
-
-    Args:
-        module: The module.
-        inputs: The call; it keeps the outputs of each module for its own tensors.
-        leaves: Tensors in place of those of the call.
-        seed: For what the module draws.
+    Inputs that the module returns unchanged are left out, if it returns other tensors as well. The
+    call keeps the outputs of each module for its own tensors; `leaves` take their place.
     """
     if leaves is not None or seed:
         return _run(module, inputs, inputs.leaves if leaves is None else leaves, seed)

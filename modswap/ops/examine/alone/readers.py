@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -22,31 +23,24 @@ _TORCH_SAYS = "modified by an inplace operation"  # of a tensor that backward ne
 
 
 def harm_of_write(bench: Bench, path: str) -> str:
-    """Return the harm of a write of the new module into its input, in words; empty for none.
-
-    Args:
-        bench: The swap.
-        path: Path of its site.
+    """Return the harm of a write of the new module of a site into its input; empty for none.
 
     Raises:
         Exception: If the model does not run without data.
     """
     new = next(module for site, _, module in bench.sites if site == path)
-    last: Exception | None = None
-    for training in (True, False):  # batch norm, for one, refuses a single value in training
-        try:
-            return _run(bench, new, training=training)
-        except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
-            last = error
-    raise last or RuntimeError
+    try:
+        return _run(bench, new, training=True)
+    except Exception:  # noqa: BLE001 - batch norm, for one, refuses a single value in training
+        return _run(bench, new, training=False)
 
 
 def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
-    with _prepared(bench, training=training) as call:
+    with _prepared(bench, training=training) as (call, given):
         readers = _Readers()
         with readers, readers.behind(new):
             call()
-        if readers.of_the_caller(call.given):
+        if _meet(readers.watched, _spans(given)):
             return "it is the model's own input, which whoever calls it may use again"
         if readers.found:
             return f"the model reads it again ({readers.found})"
@@ -60,27 +54,11 @@ def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _ModelCall:
-    """A call of a model on tensors without data.
-
-    Args:
-        model: The model.
-        leaves: Stand-ins for its parameters and buffers.
-        given: Its inputs, positional and by keyword.
-    """
-
-    model: nn.Module
-    leaves: dict[str, torch.Tensor]
-    given: tuple[Any, Any]
-
-    def __call__(self) -> Any:
-        args, kwargs = self.given
-        return torch.func.functional_call(self.model, self.leaves, tuple(args), kwargs)
-
-
 @contextmanager
-def _prepared(bench: Bench, *, training: bool) -> Iterator[_ModelCall]:
+def _prepared(
+    bench: Bench, *, training: bool
+) -> Iterator[tuple[Callable[[], Any], tuple[Any, Any]]]:
+    """Yield a call of the model on tensors without data, and its inputs."""
     model, case = bench.model, bench.prepared.cases[0]
     dtype = pass_dtype(model, case)
     trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
@@ -91,12 +69,12 @@ def _prepared(bench: Bench, *, training: bool) -> Iterator[_ModelCall]:
         torch.enable_grad(),
     ):
         args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
-        leaves = {name: _leaf(tensor, trained=name in trained) for name, tensor in named.items()}
-        yield _ModelCall(model, leaves, (args, kwargs))
-
-
-def _leaf(tensor: torch.Tensor, *, trained: bool) -> torch.Tensor:
-    return tensor.detach().requires_grad_(tensor.is_floating_point() and trained)
+        leaves = {
+            name: tensor.detach().requires_grad_(tensor.is_floating_point() and name in trained)
+            for name, tensor in named.items()
+        }
+        call = partial(torch.func.functional_call, model, leaves, tuple(args), kwargs)
+        yield call, (args, kwargs)
 
 
 class _Readers(TorchDispatchMode):
@@ -107,24 +85,16 @@ class _Readers(TorchDispatchMode):
         self.found = ""
         self._kept: list[Any] = []  # else a later tensor may be given the place of one of them
         self._given: list[_Span] = []
-        self._watched: list[_Span] = []
-
-    def of_the_caller(self, value: Any) -> bool:
-        """Return whether the module was given a tensor that is in a value."""
-        return _meet(self._watched, _spans(value))
+        self.watched: list[_Span] = []  # of the inputs that the module was given
 
     @contextmanager
     def behind(self, module: nn.Module) -> Iterator[None]:
         """Watch the inputs of a module, from its end on, for the time of a block."""
-        handles = [
+        with (
             module.register_forward_pre_hook(self._before, with_kwargs=True),
             module.register_forward_hook(self._after),
-        ]
-        try:
+        ):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _before(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
         self._kept.append((args, kwargs))
@@ -138,9 +108,8 @@ class _Readers(TorchDispatchMode):
 
         return tree_map(copy, (args, kwargs))
 
-    def _after(self, _: nn.Module, args: Any, output: Any) -> None:
-        del args, output
-        self._watched += self._given
+    def _after(self, *_: Any) -> None:
+        self.watched += self._given
 
     def __torch_dispatch__(
         self,
@@ -150,8 +119,8 @@ class _Readers(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation, and note it if it reads a watched tensor."""
-        reads = self._watched and not self.found and not getattr(func, "is_view", False)
-        if reads and _meet(self._watched, _spans((args, kwargs))):
+        reads = self.watched and not self.found and not getattr(func, "is_view", False)
+        if reads and _meet(self.watched, _spans((args, kwargs))):
             self.found = str(func).removeprefix("aten.").partition(".")[0].rstrip("_")
         return func(*args, **(kwargs or {}))
 
@@ -162,11 +131,6 @@ class _Span(NamedTuple):
     storage: int
     start: int
     end: int
-
-    def meets(self, other: "_Span") -> bool:
-        """Return whether another tensor spans some of them too."""
-        same = self.storage == other.storage
-        return same and self.start < other.end and other.start < self.end
 
 
 def _spans(value: Any) -> list[_Span]:
@@ -183,4 +147,8 @@ def _span(tensor: torch.Tensor) -> _Span:
 
 
 def _meet(some: Sequence[_Span], others: Sequence[_Span]) -> bool:
-    return any(span.meets(other) for span in some for other in others)
+    """Return whether a span holds some bytes of one of some others."""
+    return any(
+        one.storage == other.storage and one.start < other.end and other.start < one.end
+        for one, other in product(some, others)
+    )

@@ -23,6 +23,7 @@ KEPT_BYTES = 256 << 20  # weights of pairs that are kept; larger ones are made f
 PAIR_SEED, CHECK_SEED = 0, 1  # apart: a changed input must not be drawn as the first one was
 REPORTER = "finite"  # the examination that reports new modules that raise on real values
 RAISES = "on real values it raises, as the original does not"
+LONG = "it, and those before it, would take long; `--thorough` takes that time"
 RAISES_FIX = "shapes alone pass: run its forward on a random tensor to see why"
 
 
@@ -33,7 +34,7 @@ def pairs(bench: Bench) -> Iterator[Pair | NoPair]:
     for path, old, new in bench.sites:
         work += bounds.site_macs(sites[path], (old, new))
         if work > bounds.MAX_SITES_MACS and not bench.thorough:
-            yield _too_much_work(path)
+            yield NoPair(path, _reason(UnfitError(LONG), path))
         else:
             yield _kept(bench, path, partial(_site, bench, sites[path]))
 
@@ -55,16 +56,10 @@ def finding_of(
 ) -> Finding:
     """Return the finding of an examination on one pair, skipped where the pair does not run.
 
-    Args:
-        name: Name of the examination.
-        pair: A pair of `pairs`, or that of the whole model.
-        check: The examination of a pair.
-        bench: The swap.
-        compares: Whether the check compares outputs, which have to be finite for that.
+    A check that `compares` outputs is skipped as well where the new module's are not finite.
     """
     if isinstance(pair, NoPair):
-        # if its reporter is left out, each examination reports the failure
-        if pair.raised and (name == REPORTER or REPORTER in bench.recipe.verify.skip):
+        if pair.raised and name == _reporter(bench, name, pair.path):
             return Finding(name, pair.path, "failed", f"{RAISES}: {pair.raised}", RAISES_FIX)
         return Finding(name, pair.path, "skipped", pair.reason)
     # a module warns in the passes as well
@@ -78,9 +73,12 @@ def finding_of(
             return Finding(name, pair.path, "skipped", _reason(error, pair.path))
 
 
-def _too_much_work(path: str) -> NoPair:
-    why = "it, and those before it, would take long; `--thorough` takes that time"
-    return NoPair(path, _reason(UnfitError(why), path))
+def _reporter(bench: Bench, name: str, path: str) -> str:
+    """Return the examination that reports a module that raises, if this one now examines it."""
+    if REPORTER not in bench.recipe.verify.skip:
+        return REPORTER
+    firsts: dict[str, str] = bench.shared.setdefault("reporters", {})
+    return firsts.setdefault(path, name)
 
 
 def _kept(bench: Bench, path: str, make: Callable[[], Pair]) -> Pair | NoPair:
@@ -95,10 +93,8 @@ def _kept(bench: Bench, path: str, make: Callable[[], Pair]) -> Pair | NoPair:
             pair = NoPair(path, "it does not run on real values", str(error))
         except Exception as error:  # noqa: BLE001 - a module's own code may raise anything
             pair = NoPair(path, _reason(error, path))
-    held = (each for each in kept.values() if isinstance(each, Pair))
-    total = sum(bounds.weight_bytes(each.old, each.new) for each in held)
-    own = bounds.weight_bytes(pair.old, pair.new) if isinstance(pair, Pair) else 0
-    if total + own <= KEPT_BYTES:
+    held = [each for each in (*kept.values(), pair) if isinstance(each, Pair)]
+    if sum(bounds.weight_bytes(each.old, each.new) for each in held) <= KEPT_BYTES:
         kept[path] = pair
     return pair
 
@@ -125,7 +121,8 @@ def _site(bench: Bench, site: Site) -> Pair:
     names = positional(modules[0], len(call.args))
 
     def on(call: Call) -> Pair:
-        pair = Pair(site.path, old, new, _no_inputs(call), axis, _site_batch(bench, call, axis))
+        batch = _site_batch(bench, call, axis)
+        pair = Pair(site.path, old, new, CallInputs(call, (), (), ()), axis, batch)
         return _enlarged(pair, names, thorough=bench.thorough)
 
     small = shrunk(call, site.layout)
@@ -148,7 +145,7 @@ def _whole(bench: Bench) -> Pair:
     with bench.original() as model:
         old = copied(model, around)
     names = positional(bench.model, len(calls[0].args))
-    pair = Pair("", old, new, _no_inputs(calls[0]), 0, _batch(bench))
+    pair = Pair("", old, new, CallInputs(calls[0], (), (), ()), 0, _batch(bench))
     return _enlarged(pair, names, thorough=bench.thorough)
 
 
@@ -175,10 +172,6 @@ def _site_batch(bench: Bench, call: Call, axis: int) -> int:
     """Return the size of the batch, if the first tensor of a site has the model's; else 0."""
     batch = _batch(bench)
     return batch if batch and _first_shape(call)[axis : axis + 1] == (batch,) else 0
-
-
-def _no_inputs(call: Call) -> CallInputs:
-    return CallInputs(call, (), (), (), ())
 
 
 def _enlarged(pair: Pair, names: tuple[str, ...], *, thorough: bool) -> Pair:

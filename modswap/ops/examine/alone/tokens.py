@@ -15,43 +15,28 @@ from modswap.ops.examine.alone.pair import Pair, outputs_of
 
 MIN_TOKENS = 3  # of a sequence
 MASKED_TOKEN = 1  # index; the first may be a class token, which is seen in other ways
+MASKED = slice(MASKED_TOKEN, MASKED_TOKEN + 1)
 WHOLE_NUMBERS = {torch.int64, torch.int32}
 
 
 class Row(NamedTuple):
-    """The tokens of a call.
+    """The tokens of a call."""
 
-    Args:
-        leaf: Index of the tensor that holds them.
-        axis: Axis of the tokens in it.
-        length: Number of tokens.
-    """
-
-    leaf: int
+    leaf: int  # index of the tensor that holds them
     axis: int
     length: int
 
 
 class Leak(NamedTuple):
-    """A token that changes an output that it must not change.
+    """A token that changes an output that it must not change."""
 
-    Args:
-        axis: Axis of the tokens.
-        token: Its index.
-        output: Index of the output; None where outputs are not one for each token.
-    """
-
-    axis: int
+    axis: int  # of the tokens
     token: int
-    output: int | None
+    output: int | None  # None where outputs are not one for each token
 
 
 def seen_from_before(pair: Pair) -> Leak | None:
-    """Return a token that changes an earlier output of the new module, where the old is causal.
-
-    Args:
-        pair: The modules of a site, or two models, and a call for them.
-    """
+    """Return a token that changes an earlier output of the new module, where the old is causal."""
     # where a mask hides all tokens the output may see all: other masks may show causality
     for each in (pair, _masked(pair, torch.ones_like), _masked(pair, torch.zeros_like)):
         outputs = outputs_of(each.old, each.inputs) if each is not None else []
@@ -64,18 +49,11 @@ def seen_from_before(pair: Pair) -> Leak | None:
 
 
 def seen_through_mask(pair: Pair) -> Leak | None:
-    """Return a token that a mask hides from other outputs of the old module and not of the new.
-
-    Args:
-        pair: The modules of a site, or two models, and a call for them.
-    """
-    for row in _rows(pair):
-        if not any(leaf.shape[-1:] == (row.length,) for leaf in _masks(pair.inputs)):
-            continue
-        found = _seen_in_stripes(pair, row)
-        if found is not None:
-            return found
-    return None
+    """Return a token that a mask hides from other outputs of the old module and not of the new."""
+    lengths = {leaf.shape[-1:] for leaf in _masks(pair.inputs)}
+    rows = (row for row in _rows(pair) if (row.length,) in lengths)
+    found = (_seen_in_stripes(pair, row) for row in rows)
+    return next((leak for leak in found if leak is not None), None)
 
 
 def _seen_in_stripes(pair: Pair, row: Row) -> Leak | None:
@@ -138,18 +116,14 @@ def _is_causal(pair: Pair, row: Row) -> bool:
 def _ahead(pair: Pair, row: Row) -> Leak | None:
     base = outputs_of(pair.new, pair.inputs)
     for token in sorted({row.length // 2, row.length - 1, 1}, reverse=True):
-        now = outputs_of(pair.new, pair.inputs, _tokens(pair.inputs, row, slice(token, token + 1)))
+        tokens = slice(token, token + 1)
+        now = outputs_of(pair.new, pair.inputs, _tokens(pair.inputs, row, tokens))
         for output in range(token - 1, -1, -1):
             part = along(row.axis, slice(output, output + 1))
             changes = relative_change(base[:1], now[:1], part) > CLEAR
-            if changes and not _changed_before(pair, row, token, part):
+            if changes and _change(pair.old, pair, row, tokens, part) <= STILL:
                 return Leak(row.axis, token, output)
     return None
-
-
-def _changed_before(pair: Pair, row: Row, token: int, part: Part) -> bool:
-    """Return whether a token changes a part of the old module's output as well."""
-    return _change(pair.old, pair, row, slice(token, token + 1), part) > STILL
 
 
 def _others(module: nn.Module, pair: Pair, row: Row) -> float:
@@ -162,23 +136,18 @@ def _others(module: nn.Module, pair: Pair, row: Row) -> float:
         return 0.0
     later = along(row.axis, slice(MASKED_TOKEN + 1, None))
     part: Part = later if _per_token(outputs, row) else lambda tensor: tensor
-    return _change(module, pair, row, slice(MASKED_TOKEN, MASKED_TOKEN + 1), part)
+    return _change(module, pair, row, MASKED, part)
 
 
 def _through(pair: Pair, row: Row) -> Leak:
     if not _per_token(outputs_of(pair.new, pair.inputs), row):
         return Leak(row.axis, MASKED_TOKEN, None)
-    changes = {
-        output: _change(
-            pair.new,
-            pair,
-            row,
-            slice(MASKED_TOKEN, MASKED_TOKEN + 1),
-            along(row.axis, slice(output, output + 1)),
-        )
-        for output in range(MASKED_TOKEN + 1, row.length)
-    }
-    return Leak(row.axis, MASKED_TOKEN, max(changes, key=lambda output: changes[output]))
+
+    def change(output: int) -> float:
+        part = along(row.axis, slice(output, output + 1))
+        return _change(pair.new, pair, row, MASKED, part)
+
+    return Leak(row.axis, MASKED_TOKEN, max(range(MASKED_TOKEN + 1, row.length), key=change))
 
 
 def _masks(inputs: CallInputs) -> list[torch.Tensor]:

@@ -15,12 +15,7 @@ MAX_LENGTH = 200  # characters of a message
 
 
 def reason(error: BaseException, model: nn.Module) -> str:
-    """Return the message of an exception in one line, with its module and line of code.
-
-    Args:
-        error: The exception.
-        model: Whose modules to look for.
-    """
+    """Return the message of an exception in one line, with its module and line of code."""
     cause = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -54,12 +49,7 @@ def _place(error: BaseException, model: nn.Module) -> str:
 
 
 def heard(warned: Sequence[Warned], model: nn.Module) -> str:
-    """Return the first warning of a tracer, with its module.
-
-    Args:
-        warned: All of them.
-        model: Whose modules to look for.
-    """
+    """Return the first of the warnings of a tracer, with its module."""
     if not warned:
         return ""
     file, line, text = warned[0]

@@ -24,13 +24,7 @@ NEEDED = {"onnx": ("onnx", "onnxscript")}
 
 
 class Flat(nn.Module):
-    """A model that takes tensors alone and returns a tuple of tensors.
-
-    Args:
-        model: The model.
-        args: A call of it, whose values other than tensors are kept.
-        kwargs: Its keywords.
-    """
+    """A model that takes tensors alone, the other values of a call kept, and returns tensors."""
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
@@ -54,16 +48,11 @@ def missing(way: str) -> tuple[str, ...]:
     return tuple(name for name in NEEDED.get(way, ()) if find_spec(name) is None)
 
 
-def torchscript(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
+def torchscript(model: Flat, example: Tensors, _: Axes, heard: list[Warned]) -> Run:
     """Trace a model: torch records the operations of one run, and some sizes as constants.
 
-    Args:
-        model: The model.
-        example: Its inputs.
-        axes: Unused: a trace knows no varying axes.
-        heard: Receives the warnings of torch on the model's code.
+    `heard` receives the warnings of torch on the model's code.
     """
-    del axes
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", category=TracerWarning)
@@ -76,17 +65,15 @@ def torchscript(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) 
     return lambda tensors: cast("Sequence[torch.Tensor]", loaded(*tensors))
 
 
-def pt2(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
+def pt2(model: Flat, example: Tensors, axes: Axes, _: list[Warned]) -> Run:
     """Export a model by `torch.export`, the sizes of some axes left open."""
-    del heard
     program = torch.export.export(model, example, dynamic_shapes=_open(axes))
     module = program.module()
     return lambda tensors: cast("Sequence[torch.Tensor]", module(*tensors))
 
 
-def onnx(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
+def onnx(model: Flat, example: Tensors, axes: Axes, _: list[Warned]) -> Run:
     """Export a model to ONNX, and run it by onnxruntime, else by ONNX's own reference."""
-    del heard
     program: Any = torch.onnx.export(
         model, example, dynamo=True, dynamic_shapes=_open(axes), verbose=False
     )
@@ -118,9 +105,8 @@ def _onnx_session(proto: Any) -> Callable[[dict[str, Any]], Sequence[Any]]:
     return lambda given: cast("Sequence[Any]", session.run(None, given))
 
 
-def compiled(model: Flat, example: Tensors, axes: Axes, heard: list[Warned]) -> Run:
+def compiled(model: Flat, example: Tensors, _: Axes, __: list[Warned]) -> Run:
     """Compile a model; torch compiles again for sizes that are new to it."""
-    del axes, heard
     from torch._inductor import config
 
     torch.compiler.reset()  # it counts how often a class's forward was compiled before

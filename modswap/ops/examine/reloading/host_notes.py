@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from modswap.core.asked.job import Subject
+from modswap.core.asked.job import Policy, Subject
 from modswap.core.finding import Finding
 from modswap.ops.load.hub_folder import CONFIG
 
@@ -14,19 +14,12 @@ LIGHTNING = ("pytorch_lightning", "lightning")
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A swapped model and its file, for a note on its library.
-
-    Args:
-        model: The swapped model.
-        subject: The file; None for a model in memory.
-        keys: The keys of the file's outermost mapping.
-        factory: The factory of files that hold weights without code; empty for none.
-    """
+    """A swapped model and its file, for a note on its library."""
 
     model: nn.Module
-    subject: Subject | None
-    keys: Sequence[str]
-    factory: str = ""
+    subject: Subject | None  # the file; None for a model in memory
+    keys: Sequence[str]  # of the file's outermost mapping
+    factory: str  # of files that hold weights without code; empty for none
 
     @property
     def out(self) -> str:
@@ -47,31 +40,18 @@ class Host:
         given = [repr(self.out)]
         if self.factory:
             given.append(repr(self.factory))
-        if self.subject and self.subject.policy.allow:
-            given.append(f"allow={list(self.subject.policy.allow)!r}")
-        if self.subject and self.subject.policy.aliases:
-            given.append(f"alias={list(self.subject.policy.aliases)!r}")
-        if self.subject and self.subject.policy.trust:
-            given.append("trust=True")
+        policy = self.subject.policy if self.subject else Policy()
+        asked = {"allow": [*policy.allow], "alias": [*policy.aliases], "trust": policy.trust}
+        given += [f"{name}={value!r}" for name, value in asked.items() if value]
         return f"modswap.load({', '.join(given)})"
 
 
-def host_notes(
-    model: nn.Module, subject: Subject | None, keys: Sequence[str], factory: str = ""
-) -> Iterator[Finding]:
-    """Yield where the model's own library would build it without the swap, and how to keep it.
-
-    Args:
-        model: The swapped model.
-        subject: The file; None for a model in memory.
-        keys: The keys of the file's outermost mapping; empty if it is none.
-        factory: The factory of the command or the recipe; empty for none.
-    """
-    host = Host(model, subject, keys, factory)
+def host_notes(host: Host) -> Iterator[Finding]:
+    """Yield where the model's own library would build it without the swap, and how to keep it."""
     for applies, note in NOTES:
         if applies(host):
             what, lines = note(host)
-            data = {"host": type(model).__module__.split(".")[0]}
+            data = {"host": type(host.model).__module__.split(".")[0]}
             yield Finding("survival", "", "passed", what, "\n".join(lines), data)
             return
 
@@ -84,24 +64,16 @@ def _ultralytics(host: Host) -> Note:
         "`YOLO(...).train()` builds the model anew from its YAML and would lose the swap; "
         "loading it and predicting with it keep it"
     )
-    if "ema" in host.keys or "model" in host.keys:
-        return what, (
-            "from ultralytics import YOLO",
-            f"yolo = YOLO({host.out!r})",
-            "class Keeping(yolo.task_map[yolo.task]['trainer']):",
-            "    def get_model(self, cfg=None, weights=None, verbose=True):",
-            "        return weights",
-            "yolo.train(data='data.yaml', trainer=Keeping)",
-        )
+    whole = "ema" in host.keys or "model" in host.keys
     yaml = vars(host.model).get("yaml")
     name = yaml.get("yaml_file", "model.yaml") if isinstance(yaml, dict) else "model.yaml"
     return what, (
-        "import modswap",
+        *(() if whole else ("import modswap",)),
         "from ultralytics import YOLO",
-        f"yolo = YOLO({str(name)!r})",
+        f"yolo = YOLO({host.out if whole else str(name)!r})",
         "class Keeping(yolo.task_map[yolo.task]['trainer']):",
         "    def get_model(self, cfg=None, weights=None, verbose=True):",
-        f"        return {host.loading()}",
+        f"        return {'weights' if whole else host.loading()}",
         "yolo.train(data='data.yaml', trainer=Keeping)",
     )
 

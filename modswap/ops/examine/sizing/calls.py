@@ -14,25 +14,16 @@ WHOLE_NUMBERS = {"int32", "int64"}
 
 @dataclass(frozen=True, slots=True)
 class Varied:
-    """A call and the size in it that is varied.
-
-    Args:
-        call: The call.
-        first: That size, (H, W) or (L,), as the call has it.
-        axis: Axis of the length; 2 for a map, whose width follows.
-    """
+    """A call and the size in it that is varied."""
 
     call: DummyCall
-    first: Size
-    axis: int = 2
+    first: Size  # that size, (H, W) or (L,), as the call has it
+    axis: int = 2  # of the length; 2 for a map, whose width follows
 
     def at(self, size: Size) -> DummyCall:
         """Return the call at another size.
 
         All maps follow, those of another size in proportion. What has the length follows as well.
-
-        Args:
-            size: As `first`.
         """
 
         def resized(tensor: TensorInput) -> TensorInput:
@@ -57,8 +48,7 @@ class Varied:
 def varied(call: DummyCall) -> Iterator[Varied]:
     """Yield the ways to vary the size of a call, the likeliest first; none without such an axis.
 
-    Args:
-        call: The call; its first tensor that is a map, a sequence or a list of indices decides.
+    The first tensor that is a map, a sequence or a list of indices decides.
     """
     for tensor in call.tensors:
         shape = tensor.shape
@@ -71,13 +61,7 @@ def varied(call: DummyCall) -> Iterator[Varied]:
 
 
 def without_data(call: DummyCall, dtype: torch.dtype | None, device: str) -> DummyCall:
-    """Return a call with tensors that were not filled.
-
-    Args:
-        call: The call.
-        dtype: Replaces float32; None keeps it.
-        device: Where they are made.
-    """
+    """Return a call with tensors that were not filled; a dtype takes the place of float32."""
 
     def made(tensor: TensorInput) -> torch.Tensor:
         kind: torch.dtype = getattr(torch, tensor.dtype)

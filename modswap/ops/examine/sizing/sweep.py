@@ -2,8 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -33,24 +32,16 @@ from modswap.ops.trace.sites import sites_of
 # calls of modules over all sizes; with a clock a busy machine would try fewer sizes
 MAX_CALLS = 20_000
 MAX_THOROUGH_CALLS = 30 * MAX_CALLS
-Around = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The results at every size that was tried.
+    """The results at every size that was tried."""
 
-    Args:
-        way: How the call was varied.
-        swapped: Whether the swapped model took a size, with the outputs of the original.
-        original: Whether the original took it.
-        told: The difference, for sizes at which the outputs differ.
-    """
-
-    way: Varied
-    swapped: Mapping[Size, bool]
-    original: Mapping[Size, bool]
-    told: Mapping[Size, str]
+    way: Varied  # of varying the call
+    swapped: Mapping[Size, bool]  # whether the swapped model took it, with outputs as before
+    original: Mapping[Size, bool]  # whether the original took it
+    told: Mapping[Size, str]  # the difference, where the outputs differ
 
     @property
     def refused(self) -> list[Size]:
@@ -65,11 +56,8 @@ class NoSweepError(Exception):
 def sweep(bench: Bench, budget: int | None = None) -> Sweep:
     """Return which sizes the swapped model and the original take.
 
-    The most informative sizes are tried first, until a rule is known or the budget is used.
-
-    Args:
-        bench: The swapped model, which stays as it is.
-        budget: Calls of modules at all sizes but the first; None for as many as the bench allows.
+    The most informative sizes are tried first, until a rule is known or the budget of calls of
+    modules, at all sizes but the first, is used; None for as many as the bench allows.
 
     Raises:
         NoSweepError: If its input has no size to vary, it cannot run without data, or the model is
@@ -97,10 +85,25 @@ class _Models:
     values: StandIns
 
     def after(self, call: DummyCall) -> Value | BaseException:
-        return self._output(call, nullcontext)
+        """Return the output of the swapped model, or its exception."""
+        model: nn.Module = self.bench.model
+        dtype, training = pass_dtype(model, self.case), self.case.mode == "train"
+        device = "meta" if self.values is meta_values else "cpu"
+        with untouched(model, training=training, unreal=True), torch.no_grad():
+            try:
+                with plain_attention(), self.values(model, dtype) as (named, moved):
+                    made = without_data(call, dtype, device)
+                    args, kwargs = moved(made.args), moved(made.kwargs)
+                    with Shortcuts():
+                        out = torch.func.functional_call(model, named, tuple(args), kwargs)
+                    return describe(out)
+            except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+                return error
 
     def before(self, call: DummyCall) -> Value | BaseException:
-        return self._output(call, self.bench.original)
+        """Return the output of the original, or its exception."""
+        with self.bench.original():
+            return self.after(call)
 
     def varies(self, way: Varied) -> bool:
         """Return whether the original takes another size as well."""
@@ -131,30 +134,9 @@ class _Models:
             sites = {site.path: site for site in sites_of(model, (seen,))}
         return next(filter(None, (_misplaced(sites[site.path]) for site in laid)), None)
 
-    def _output(self, call: DummyCall, around: Around) -> Value | BaseException:
-        model: nn.Module = self.bench.model
-        with around():
-            dtype = pass_dtype(model, self.case)
-            training = self.case.mode == "train"
-            with untouched(model, training=training, unreal=True), torch.no_grad():
-                try:
-                    with plain_attention(), self.values(model, dtype) as (named, moved):
-                        device = "meta" if self.values is meta_values else "cpu"
-                        made = without_data(call, dtype, device)
-                        args, kwargs = moved(made.args), moved(made.kwargs)
-                        with Shortcuts():
-                            out = torch.func.functional_call(model, named, tuple(args), kwargs)
-                        return describe(out)
-                except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
-                    return error
-
 
 def _pair(bench: Bench, case: Case) -> _Models:
-    """Return the pair on stand-ins with which both run at the size that they were given.
-
-    Raises:
-        NoSweepError: If there are none.
-    """
+    """Return the pair on stand-ins with which both run at the size that they were given."""
     error: BaseException | None = None
     for values in (meta_values, fake_values):
         pair = _Models(bench, case, values)

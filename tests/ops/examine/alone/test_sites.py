@@ -36,6 +36,7 @@ from tests.ops.examine.swapped_blocks import (
     Unused,
     Wrap,
     examine,
+    failed,
     here,
     recipe,
     with_mask,
@@ -113,6 +114,25 @@ def test_a_block_that_raises_on_real_values_fails_even_if_its_reporter_is_skippe
         Wrap(Causal()), skipping.model_copy(update={"verify": verify}), "determinism", "finite"
     )
     assert [(one.check, one.status) for one in found] == [("determinism", "failed")]
+
+
+def test_a_block_that_raises_on_real_values_fails_once_under_the_first_examination_of_pairs() -> (
+    None
+):
+    skipping = recipe(here(RaisesOnValues))
+    verify = skipping.verify.model_copy(update={"skip": ("finite",)})
+
+    found = examine(Wrap(Causal()), skipping.model_copy(update={"verify": verify}))
+
+    assert failed(found) == [("gradients", "block")]
+    others = [one for one in found if one.path and one.check != "gradients"]
+    assert {one.check for one in others} == {
+        "dependence",
+        "independence",
+        "determinism",
+        "untouched",
+    }
+    assert {one.what for one in others} == {"it does not run on real values"}
 
 
 def test_a_skipped_check_leaves_the_others() -> None:
