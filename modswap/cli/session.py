@@ -20,27 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """The state that the commands share, made once for each run.
+    """The state that the commands share, made once for each run."""
 
-    Args:
-        command: Name of the command, for reports.
-        checkpoint: The file that the command reads.
-        recipe: The recipe that the command uses.
-        format: Form of the report.
-        report: The file that the report is written to, or None for standard output.
-        quiet: Whether to print less.
-        verbose: Whether to print more.
-        color: Whether colours are allowed.
-    """
-
-    command: str = ""
+    command: str = ""  # name of the command, for reports
     checkpoint: str = ""
     recipe: str = ""
     format: str = "table"
+    # the file that the report is written to, or None for standard output
     report: Path | None = None
     quiet: bool = False
     verbose: bool = False
-    color: bool = True
+    color: bool = True  # whether colours are allowed
 
     def page(self) -> "Page":
         """Return the width and the colours of a report."""

@@ -349,11 +349,7 @@ class BiLevelRoutingAttention(nn.Module):
         return ordered_as(y.permute(0, 3, 1, 2), like)  # (N, C, H, W)
 
     def _check_input(self, x: torch.Tensor) -> None:
-        """Refuse an input of another shape.
-
-        Raises:
-            ValueError: If the rank, the channels or the sides do not fit.
-        """
+        """Refuse an input whose rank, channels or sides do not fit."""
         shape = tuple(x.shape)
         if len(shape) != 4:
             raise ValueError(f"expected a map of 4 axes, {self._axes()}, got {shape}")

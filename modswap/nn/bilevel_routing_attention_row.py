@@ -147,15 +147,10 @@ def _layout_reason(site: Site, inputs: MapInputs) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """A number of windows along each side of a site's maps.
-
-    Args:
-        n_win: The number.
-        sizes: Size of the map in each call.
-    """
+    """A number of windows along each side of a site's maps."""
 
     n_win: int
-    sizes: tuple[Size, ...]
+    sizes: tuple[Size, ...]  # of the map in each call
 
     @property
     def divides(self) -> bool:
@@ -205,11 +200,7 @@ def _min_window(options: BiLevelRoutingAttentionOptions) -> int:
 def _best_grid(
     site: Site, options: BiLevelRoutingAttentionOptions, sizes: tuple[Size, ...]
 ) -> _Grid:
-    """Return the published grid if it costs little, else an exact one, else one with padding.
-
-    Raises:
-        ShapeError: If no grid suits the maps and the options.
-    """
+    """Return the published grid if it costs little, else an exact one, else one with padding."""
     grids = _possible_grids(site, options, sizes)
     exact = [grid for grid in grids if grid.divides]
     cheap = [grid for grid in grids if grid.padded <= MAX_PADDED_RATIO]
@@ -226,11 +217,7 @@ def _best_grid(
 def _possible_grids(
     site: Site, options: BiLevelRoutingAttentionOptions, sizes: tuple[Size, ...]
 ) -> list[_Grid]:
-    """Return the grids whose windows are wide enough to pool and as many as `topk`.
-
-    Raises:
-        ShapeError: If there is none.
-    """
+    """Return the grids whose windows are wide enough to pool and as many as `topk`."""
     most = min(N_WIN, *(min(size.height, size.width) for size in sizes))
     grids = [_Grid(n_win, sizes) for n_win in range(most, 0, -1)]
     grids = [grid for grid in grids if grid.window >= _min_window(options)]
@@ -251,11 +238,7 @@ def _grid_reason(grid: _Grid) -> str:
 
 
 def _check_grid(site: Site, options: BiLevelRoutingAttentionOptions, grid: _Grid) -> None:
-    """Refuse a given `n_win` that the maps do not allow.
-
-    Raises:
-        ShapeError: If it does not divide them and must not be padded, or pools more than a window.
-    """
+    """Refuse a given `n_win` that needs a forbidden padding, or pools more than a window."""
     if options.auto_pad is False and not grid.divides:
         what = f"n_win {grid.n_win} does not divide {grid}, and auto_pad is false"
         fix = "set `auto_pad: true`, or leave one of them out"

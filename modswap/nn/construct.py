@@ -10,9 +10,7 @@ from modswap.nn.adapters import SiteAdapter
 def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Module:
     """Return the module that a blueprint describes, initialised under the current random state.
 
-    Args:
-        blueprint: What to make.
-        cls: The class, where the blueprint names one that is not in the catalogue.
+    `cls` is the class of a module that is not in the catalogue; None: the catalogue's.
 
     Raises:
         ValueError: If the blueprint's module is neither in the catalogue nor given.

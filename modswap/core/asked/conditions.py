@@ -27,12 +27,10 @@ def check_condition(condition: str | int) -> None:
 
 
 def holds(condition: str | int, value: int | None) -> bool:
-    """Return whether a value meets a condition; one that was not observed meets none.
+    """Return whether a value meets a condition; one that was not observed (None) meets none.
 
-    Args:
-        condition: A number, a comparison such as `>=128`, or a range such as `64..256`, both ends
-            included.
-        value: The observed number, or None.
+    A condition is a number, a comparison such as `>=128`, or a range such as `64..256`, both ends
+    included.
 
     Raises:
         ValueError: If the condition is no comparison.

@@ -31,10 +31,8 @@ def split_reference(reference: str, where: str) -> tuple[str, str]:
 def import_object(reference: str, *, folder: str, where: str) -> object:
     """Return the object that a reference names, importing its module as the user asked.
 
-    Args:
-        reference: `package.module:name` or `file.py:name`; the name may be dotted.
-        folder: Folder of relative files and of modules beside them.
-        where: Place of the reference, for errors.
+    The reference is `package.module:name` or `file.py:name`, and the name may be dotted; relative
+    files and modules beside them are looked up in `folder`.
 
     Raises:
         RecipeError: If there is no such file, module or name, or its code raises.

@@ -85,14 +85,7 @@ class Lock(_LockPart):
 def entry_of(
     outcome: Outcome, recipe: str, checkpoint: Fingerprint, versions: Mapping[str, str]
 ) -> Entry:
-    """Return the entry of a lock file for an outcome.
-
-    Args:
-        outcome: The result of the check.
-        recipe: SHA-256 of the recipe's text.
-        checkpoint: Identity of the checkpoint.
-        versions: Of modswap, torch and python.
-    """
+    """Return the lock entry of an outcome; `recipe` is the SHA-256 of the recipe's text."""
     sites = {site.path: _site(site) for site in outcome.sites}
     return Entry(recipe=recipe, checkpoint=checkpoint, versions=dict(versions), sites=sites)
 
@@ -115,12 +108,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def drifts(then: Entry, now: Entry, name: str) -> tuple[DriftError, ...]:
-    """Return an error for everything that differs from the lock file.
+    """Return an error for everything that differs from the lock file, naming the recipe.
 
-    Args:
-        then: As it was locked.
-        now: As it is; without sites if the check did not come to that.
-        name: The recipe, for errors.
+    `now` has no sites if the check did not come to that.
     """
     fix = f"if that is meant, lock it anew: `modswap check {name} --lock`"
     return tuple(DriftError(what, name, fix) for what in dict.fromkeys(_drifted(then, now)))

@@ -101,11 +101,7 @@ class Receipt(_Record):
 
 
 def read_receipt(text: str, where: str) -> Receipt:
-    """Return the receipt found inside a file.
-
-    Args:
-        text: JSON.
-        where: The file.
+    """Return the receipt found inside a file as JSON.
 
     Raises:
         CheckpointError: If it is no receipt.

@@ -54,12 +54,10 @@ class Fit(Protocol):
     """The decision how a module is made for a site; needs no torch."""
 
     def __call__(self, site: Site, options: Any, *, adapt: bool) -> Blueprint:
-        """Return how to make the module.
+        """Return how to make the module for a site.
 
-        Args:
-            site: The site.
-            options: The recipe's options, of the row's own class; None is taken from the site.
-            adapt: Whether the rule allows a projection or pooling behind the module.
+        The options are of the row's own class; None is taken from the site. `adapt` allows a
+        projection or pooling behind the module.
 
         Raises:
             ShapeError: If it cannot be fitted to the site.
@@ -67,15 +65,10 @@ class Fit(Protocol):
 
 
 class SampleCost(NamedTuple):
-    """The cost of a module for one sample.
+    """The cost of a module for one sample."""
 
-    Args:
-        flops: Multiplications and additions, two for each pair of them.
-        memory: Bytes beside input, output and weights, at the worst moment without gradients.
-    """
-
-    flops: int
-    memory: int
+    flops: int  # multiplications and additions, two for each pair of them
+    memory: int  # bytes beside input, output and weights, at the worst moment without gradients
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +126,7 @@ class Replacement:
 def read_options(row: Replacement, args: Mapping[str, Any], at: Callable[[str], str]) -> Options:
     """Return a rule's arguments as the row's options; `auto` leaves an option open.
 
-    Args:
-        row: The row.
-        args: The recipe's arguments.
-        at: Function from an argument's name to its `file:line:column`.
+    `at` gives the `file:line:column` of an argument.
 
     Raises:
         RecipeError: If arguments are unknown or wrong or exclude each other; names all of them.
@@ -197,11 +187,7 @@ def _choices(schema: Mapping[str, Any]) -> list[str]:
 
 
 def expectation(schema: Mapping[str, Any]) -> str:
-    """Return the values of an option in words.
-
-    Args:
-        schema: The option's part of the JSON Schema.
-    """
+    """Return the values of an option in words, from its part of the JSON Schema."""
     if "expected" in schema:
         return str(schema["expected"])
     if "anyOf" in schema:

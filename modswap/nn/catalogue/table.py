@@ -15,9 +15,6 @@ class Catalogue(Mapping[str, Replacement]):
 
     Other packages name their rows in the entry-point group `modswap.modules`: the entry's name is
     the row's, its object a `Replacement`. Our own rows win over other packages' of the same name.
-
-    Args:
-        rows: Our own rows.
     """
 
     def __init__(self, rows: Sequence[Replacement]) -> None:

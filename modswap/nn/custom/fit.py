@@ -38,15 +38,7 @@ def fit_custom(
     """Return how to make a module of the user's own class for a site.
 
     Arguments that are left out or say `auto` are taken from the site where their name is a usual
-    name for channels or sizes.
-
-    Args:
-        site: The site.
-        cls: The class.
-        reference: The class's name in the recipe.
-        args: The recipe's arguments.
-        adapt: Whether the rule allows a projection or pooling behind the module.
-        wants: The layout that the module takes; None: found by trying.
+    name for channels or sizes. The layout `wants` is found by trying where it is None.
 
     Raises:
         RecipeError: If an argument is unknown, or needed and neither given nor observed.
@@ -79,17 +71,11 @@ def fit_custom(
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """The keyword arguments of a constructor.
-
-    Args:
-        known: Names of all.
-        needed: Names of those without a default.
-        takes_more: Whether the constructor takes any other name as well.
-    """
+    """The names of the keyword arguments of a constructor."""
 
     known: tuple[str, ...]
-    needed: tuple[str, ...]
-    takes_more: bool
+    needed: tuple[str, ...]  # without a default
+    takes_more: bool  # whether any other name is taken as well
 
 
 def _signature(cls: type[nn.Module]) -> _Signature:
@@ -109,11 +95,7 @@ def _signature(cls: type[nn.Module]) -> _Signature:
 def _check_arguments(
     site: Site, reference: str, signature: _Signature, args: Mapping[str, Any]
 ) -> None:
-    """Refuse all arguments that are unknown, or missing and not observable.
-
-    Raises:
-        RecipeError: If there are any.
-    """
+    """Refuse all arguments that are unknown, or missing and not observable."""
     errors = [
         *_unknown_arguments(site, reference, signature, args),
         *_missing_arguments(site, reference, signature, args),
@@ -149,15 +131,10 @@ def _missing_arguments(
 
 @dataclass(frozen=True, slots=True)
 class _Observed:
-    """The sizes of a site, by the usual names of a constructor's arguments.
-
-    Args:
-        site: The site.
-        reference: The class, for errors.
-    """
+    """The sizes of a site, by the usual names of a constructor's arguments."""
 
     site: Site
-    reference: str
+    reference: str  # the class, for errors
 
     def choice(self, name: str) -> Choice:
         """Return the observed value of an argument.

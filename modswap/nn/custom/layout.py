@@ -51,38 +51,23 @@ class NotRunError(ShapeError):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A module that is tried at a site.
-
-    Args:
-        site: The site.
-        module: The module, in evaluation mode.
-        reference: The class's name in the recipe.
-    """
+    """A module that is tried at a site."""
 
     site: Site
-    module: nn.Module
-    reference: str
+    module: nn.Module  # in evaluation mode
+    reference: str  # the class's name in the recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The way in which a module is put at its site.
+    """The way in which a module is put at its site."""
 
-    Args:
-        wants: The layout that it takes; None at a site of unknown layout.
-        reason: The evidence for it; empty where the recipe names the layout.
-        ignores: Inputs of the site that carry nothing, and that the module does not take.
-        keyword: Keyword that carries the map, where the module's own keyword is another.
-        adaptation: A projection, pooling or tuple behind the module.
-        repeats: Inputs of the site that are the map's very tensor, and that the module does not
-            take.
-    """
-
-    wants: Layout | None
-    reason: str = ""
-    ignores: tuple[str, ...] = ()
-    keyword: str = ""
+    wants: Layout | None  # None at a site of unknown layout
+    reason: str = ""  # evidence for the layout; empty where the recipe names it
+    ignores: tuple[str, ...] = ()  # inputs that carry nothing, and that the module does not take
+    keyword: str = ""  # of the map, where the module's own keyword is another
     adaptation: Adaptation | None = None
+    # inputs that are the map's very tensor, and that the module does not take
     repeats: tuple[str, ...] = ()
 
 
@@ -91,12 +76,7 @@ def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement
 
     A layout counts if the module runs on the site's inputs and returns the site's outputs. A wrong
     layout can run unnoticed where channels, height and width are equal, so sizes that differ are
-    tried as well.
-
-    Args:
-        trial: The module and its site.
-        wants: The layout that the recipe names; None: found by trying.
-        adapt: Whether the rule allows a projection or pooling behind the module.
+    tried as well. `wants` is the layout that the recipe names; None: found by trying.
 
     Raises:
         ShapeError: If the module runs in no layout, runs alike in several, or returns another
@@ -161,11 +141,7 @@ def _undecided(
 
 
 def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
-    """Return the placement at a site of unknown layout, where nothing can be converted.
-
-    Raises:
-        ShapeError: If the module does not run, or returns another output.
-    """
+    """Return the placement at a site of unknown layout, where nothing can be converted."""
     for call in trial.site.calls:
         output = _run(trial, placement, call)
         if output != call.output:
@@ -179,11 +155,7 @@ def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
 
 
 def _run(trial: Trial, placement: Placement, call: Call) -> Value:
-    """Return the output of the module at its site, in the site's layout.
-
-    Raises:
-        NotRunError: If the module raises.
-    """
+    """Return the output of the module at its site, in the site's layout."""
     around = SiteAdapter(
         trial.module,
         layout=trial.site.layout if placement.wants else None,
@@ -201,11 +173,7 @@ def _run(trial: Trial, placement: Placement, call: Call) -> Value:
 
 
 def _judge(trial: Trial, placement: Placement, *, adapt: bool) -> Adaptation | None:
-    """Return the adaptation that the module needs in a layout; None for none.
-
-    Raises:
-        ShapeError: If it does not run, or no adaptation makes its output the site's.
-    """
+    """Return the adaptation that the module needs in a layout; None for none."""
     site = trial.site
     layout, sizes = read_layout(site, tensor_inputs(site))
     if layout == "NLC" and placement.wants != "NLC":
@@ -221,11 +189,7 @@ def _judge(trial: Trial, placement: Placement, *, adapt: bool) -> Adaptation | N
 
 
 def _sized(site: Site, call: Call, output: Value, size: Extent) -> tuple[TensorInfo, Size]:
-    """Return a module's map and its size.
-
-    Raises:
-        ShapeError: If the output is no map of the site's layout.
-    """
+    """Return a module's map and its size; refuse an output that is no map of the site's layout."""
     if isinstance(output, TensorInfo) and site.layout:
         seen = extent(output.shape, site.layout)
         if seen is not None:
@@ -237,11 +201,7 @@ def _sized(site: Site, call: Call, output: Value, size: Extent) -> tuple[TensorI
 
 
 def _check_grids(site: Site, sizes: Sequence[Extent]) -> None:
-    """Refuse tokens that make no map.
-
-    Raises:
-        NotRunError: If they make none.
-    """
+    """Refuse tokens that make no map."""
     for call, size in zip(site.calls, sizes, strict=True):
         try:
             token_grid(site, call, size.tokens)
@@ -314,11 +274,7 @@ def _is_like(site: Site, layout: Layout, probe: TensorInfo, output: TensorInfo) 
 
 
 def _dropped(trial: Trial) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the inputs that the module does not take: those that are off, and the map's repeats.
-
-    Raises:
-        ShapeError: If the module does not take the other inputs either.
-    """
+    """Return the inputs that the module does not take: those off, and the map's repeats."""
     signature = inspect.signature(trial.module.forward)
     site, calls = trial.site, trial.site.calls
     carriers = [first_map(site, call)[0] for call in calls]

@@ -16,12 +16,7 @@ from modswap.seeds import kept_random_state
 
 
 class RefusedError(Exception):
-    """A module raised in a trial, or its inputs cannot be made up.
-
-    Args:
-        what: The refusal.
-        fix: The remedy, where it is known.
-    """
+    """A module raised in a trial, or its inputs cannot be made up; `fix` is empty if unknown."""
 
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what, fix)
@@ -33,12 +28,9 @@ class RefusedError(Exception):
 
 
 def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
-    """Return the outputs of a module for a call of its site; its buffers may change.
+    """Return the outputs of a module in evaluation mode for a call of its site.
 
-    Args:
-        module: The module, in evaluation mode.
-        call: A call of the site.
-        dtype: Floating dtype of the module's tensors.
+    Its buffers may change; its tensors are of the floating `dtype`.
 
     Raises:
         RefusedError: If it raises, or no value can be made up for an input.

@@ -25,23 +25,15 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MapInputs:
-    """The inputs of a site, as a module that takes a single map needs them.
+    """The inputs of a site, as a module that takes a single map needs them."""
 
-    Args:
-        layout: Layout of the map.
-        sizes: Size of the map in each call.
-        maps: The map's tensor in each call.
-        ignores: Names (or positions as text) of inputs that the module can do without.
-        keyword: Keyword that carries the map; empty where the map comes by position.
-        repeats: Names (or positions as text) of inputs that were the map's very tensor in every
-            call.
-    """
-
-    layout: Layout
-    sizes: tuple[Size, ...]
-    maps: tuple[TensorInfo, ...]
+    layout: Layout  # of the map
+    sizes: tuple[Size, ...]  # of the map in each call
+    maps: tuple[TensorInfo, ...]  # the map's tensor in each call
+    # names (or positions as text) of inputs that the module can do without
     ignores: tuple[str, ...]
-    keyword: str
+    keyword: str  # empty where the map comes by position
+    # names (or positions as text) of inputs that were the map's very tensor in every call
     repeats: tuple[str, ...] = ()
 
     @property
@@ -103,12 +95,7 @@ def first_map(site: Site, call: Call) -> tuple[str, TensorInfo]:
 
 
 def repeated(site: Site, carriers: Sequence[str]) -> tuple[str, ...]:
-    """Return the other inputs that were the map's very tensor in every call.
-
-    Args:
-        site: The site.
-        carriers: Name (or position as text) of the map in each call.
-    """
+    """Return the other inputs that were the very tensor of the map's carrier in every call."""
     again = [call.repeats(name) for call, name in zip(site.calls, carriers, strict=True)]
     return tuple(name for name in again[0] if all(name in names for names in again))
 
@@ -128,11 +115,7 @@ def keyword_of(found: Sequence[tuple[str, TensorInfo]]) -> str:
 
 
 def read_layout(site: Site, maps: Sequence[TensorInfo]) -> tuple[Layout, tuple[Extent, ...]]:
-    """Return the layout of a site, and the sizes of its maps in that layout.
-
-    Args:
-        site: The site.
-        maps: Its map in every call; at least one.
+    """Return the layout of a site, and the sizes of its maps, at least one, in that layout.
 
     Raises:
         ShapeError: If the layout is unknown or does not fit a map's rank, or calls differ in
@@ -189,13 +172,7 @@ def given_size(call: Call, tokens: int) -> tuple[int, int] | None:
 def token_grid(site: Site, call: Call, tokens: int) -> tuple[int, int]:
     """Return height and width of the map that a site's tokens make.
 
-    The call passes them, or the map is square, unless the trace saw the tokens come from another
-    map.
-
-    Args:
-        site: The site.
-        call: A call of the site.
-        tokens: Number of tokens.
+    The call passes them, or the map is square, unless the trace saw that another map made them.
 
     Raises:
         ShapeError: If the tokens make no map, or not the map that they come from.
@@ -214,11 +191,7 @@ def token_grid(site: Site, call: Call, tokens: int) -> tuple[int, int]:
 
 
 def _check_grids(site: Site, call: Call, tokens: int, grids: Sequence[tuple[int, int]]) -> None:
-    """Refuse tokens that come from a map which is not square, or that hold class tokens.
-
-    Raises:
-        ShapeError: If they do.
-    """
+    """Refuse tokens that come from a map which is not square, or that hold class tokens."""
     for height, width in site.grids:
         if height * width == tokens:
             what = f"{tokens} tokens are a map of {height}x{width}, which the call does not say"
@@ -259,11 +232,7 @@ def is_request(name: str) -> bool:
 
 
 def _droppable(site: Site, call: Call, carriers: Sequence[str], size: Size) -> list[str]:
-    """Return the names of all inputs but the map.
-
-    Raises:
-        ShapeError: If the module would need one of them.
-    """
+    """Return the names of all inputs but the map; refuse any that the module would need."""
     others = [(name, value) for name, value in call.named if name not in carriers]
     for name, value in _needed(others, size):
         which = f"input {name}" if name.isdigit() else f"{name!r}"
@@ -292,13 +261,7 @@ def cache_fix(value: Value) -> str:
 
 
 def difference_note(call: Call, carrier: str, name: str) -> str:
-    """Return in words how another map differs from the first; empty if it is no such map.
-
-    Args:
-        call: A call of the site.
-        carrier: Name (or position as text) of the first map.
-        name: Name (or position as text) of the other input.
-    """
+    """Return in words how another map differs from the first; empty if it is no such map."""
     named = dict(call.named)
     first, other = named[carrier], named[name]
     if not isinstance(first, TensorInfo) or not isinstance(other, TensorInfo):

@@ -15,15 +15,10 @@ from modswap.nn.fit.inputs import Size
 
 
 class _Change(NamedTuple):
-    """The steps from a module's map to the output of its site, in one call.
+    """The steps from a module's map to the output of its site, in one call."""
 
-    Args:
-        needed: The projection, pooling or tuple to add; its stride is not yet chosen.
-        strides: The pooling windows that suffice.
-    """
-
-    needed: Adaptation
-    strides: frozenset[tuple[int, int]]
+    needed: Adaptation  # its stride is not yet chosen
+    strides: frozenset[tuple[int, int]]  # of the pooling windows that suffice
 
 
 def judge_output(
@@ -31,11 +26,7 @@ def judge_output(
 ) -> Adaptation | None:
     """Return the adaptation that a module needs to return its site's output; None for none.
 
-    Args:
-        site: The site.
-        layout: Layout of the site's map.
-        given: The map that the module returns, in the site's layout, and its size, in every call.
-        adapt: Whether the rule allows an adaptation.
+    `given` is the map that the module returns, in the site's layout, and its size, in every call.
 
     Raises:
         ShapeError: If an adaptation is needed and not allowed, or none suffices.
@@ -62,11 +53,7 @@ def mismatch(call: Call, given: Value) -> str:
 
 
 def _change(site: Site, call: Call, given: tuple[TensorInfo, Size], layout: Layout) -> _Change:
-    """Return the steps from a module's map to its site's output.
-
-    Raises:
-        ShapeError: If no projection, pooling and tuple suffice.
-    """
+    """Return the steps from a module's map to its site's output."""
     module_map, size = given
     tensor, length = map_given(call.output)
     seen = extent(tensor.shape, layout) if tensor else None

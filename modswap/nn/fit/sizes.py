@@ -18,14 +18,7 @@ HEAD_CHANNELS = 32  # channels of a head where that divides, as in most vision p
 
 
 def choose(name: str, wanted: Any, observed: Any, reason: str) -> Choice:
-    """Return the recipe's value of an argument, or the observed value where that is None.
-
-    Args:
-        name: Name of the argument.
-        wanted: The recipe's value, which needs no reason in the report; None: left open.
-        observed: The value for this site.
-        reason: The observation that led to it.
-    """
+    """Return the recipe's value of an argument, or the observed value where that is None."""
     return Choice(name, observed, reason) if wanted is None else Choice(name, wanted, "")
 
 
@@ -87,31 +80,19 @@ def nearest_divisor(number: int, wanted: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A module whose arguments are chosen, and whose output is not yet compared with its site's.
+    """A module whose arguments are chosen, and whose output is not yet compared with its site's."""
 
-    Args:
-        name: Name of the catalogue's row.
-        site: The site.
-        inputs: Its inputs.
-        options: The recipe's options.
-        choices: The chosen arguments; those without a reason are not reported.
-        wants: The layout that the module takes.
-    """
-
-    name: str
+    name: str  # of the catalogue's row
     site: Site
     inputs: MapInputs
-    options: BaseModel
-    choices: Sequence[Choice]
+    options: BaseModel  # the recipe's
+    choices: Sequence[Choice]  # those without a reason are not reported
     wants: Layout
 
     def blueprint(self, given: Sequence[tuple[TensorInfo, Size]], *, adapt: bool) -> Blueprint:
         """Return how to make the module.
 
-        Args:
-            given: The map that the module returns, in the site's layout, and its size, in every
-                call.
-            adapt: Whether the rule allows a projection or pooling behind the module.
+        `given` is the map and its size that the module returns in every call, in the site's layout.
 
         Raises:
             ShapeError: If the site's output is another, and no allowed adaptation suffices.
@@ -158,12 +139,7 @@ def same_shape(  # noqa: PLR0913 - rows of other packages call it
 
 
 def fit_channels(name: str, argument: str) -> Callable[..., Blueprint]:
-    """Return the `fit` of a row whose NCHW module needs the number of channels and nothing else.
-
-    Args:
-        name: Name of the row.
-        argument: Name of the option that holds the number of channels.
-    """
+    """Return the `fit` of a row whose NCHW module needs only channels, the option `argument`."""
 
     def fit(site: Site, options: BaseModel, *, adapt: bool) -> Blueprint:
         inputs = read_inputs(site)

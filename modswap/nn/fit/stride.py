@@ -24,13 +24,9 @@ def _extent(output: Value, layout: Layout) -> Extent | None:
 def out_channels_of(
     name: str, wanted: int | None, channels: Choice, seen: list[Extent | None]
 ) -> Choice:
-    """Return the channels of the module's output.
+    """Return the channels of the module's output: those wanted, or those of the site's output.
 
-    Args:
-        name: Name of the argument.
-        wanted: The recipe's value; None: the channels of the site's output.
-        channels: The channels of the input; taken where the site's output has no map.
-        seen: Extent of the site's output in each call.
+    `seen` is that output in each call; where it has no map, the input's `channels` are taken.
     """
     found = {part.channels for part in seen if part}
     if len(found) == 1:
@@ -40,13 +36,7 @@ def out_channels_of(
 
 
 def stride_of(wanted: int | None, sizes: tuple[Size, ...], seen: list[Extent | None]) -> Choice:
-    """Return the stride between a site's inputs and outputs; 1 if no stride explains them.
-
-    Args:
-        wanted: The recipe's value; None: observed.
-        sizes: Size of the site's map in each call.
-        seen: Extent of the site's output in each call.
-    """
+    """Return the stride from a site's inputs to its outputs; 1 if no stride explains them."""
     largest = max(max(size.height, size.width) for size in sizes)
     pairs = list(zip(sizes, seen, strict=True))
     for stride in range(1, largest + 1):
@@ -71,11 +61,7 @@ def _reason(size: Size, stride: int) -> str:
 def other_size(draft: Draft, out: Choice, stride: Choice, *, adapt: bool) -> Blueprint:
     """Return how to make an NCHW module whose output has other channels and sizes than its input.
 
-    Args:
-        draft: The module, with all arguments but these two.
-        out: The channels of its output.
-        stride: Pixels of the input for each pixel of the output, rounded up.
-        adapt: Whether the rule allows a projection or pooling behind the module.
+    `draft` has all arguments but these two; `stride` is rounded up.
 
     Raises:
         ShapeError: If the site's output is another, and no allowed adaptation suffices.

@@ -15,40 +15,25 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class Terms(NamedTuple):
-    """The tensors from which ACmix is computed.
+    """The tensors from which ACmix is computed."""
 
-    Args:
-        x: The map, (N, in_planes, H, W).
-        projection: Weights of queries, keys and values below each other, (3 * C, in_planes).
-        bias: Their biases, (3 * C).
-        position: Position of each pixel, (H * W, head_dim).
-        kernel: Weights of the convolution of queries, keys and values, channels of a position in a
-            head together, scaled by its rate: (C, 3 * heads, kernel_conv, kernel_conv).
-        rate: Factor of the attention, (1).
-    """
-
-    x: torch.Tensor
-    projection: torch.Tensor
-    bias: torch.Tensor
-    position: torch.Tensor
+    x: torch.Tensor  # the map, (N, in_planes, H, W)
+    projection: torch.Tensor  # of queries, keys and values below each other, (3 * C, in_planes)
+    bias: torch.Tensor  # (3 * C)
+    position: torch.Tensor  # of each pixel, (H * W, head_dim)
+    # of the convolution of queries, keys and values, channels of a position in a head together,
+    # scaled by its rate: (C, 3 * heads, kernel_conv, kernel_conv)
     kernel: torch.Tensor
-    rate: torch.Tensor
+    rate: torch.Tensor  # of the attention, (1)
 
 
 class Saved(NamedTuple):
-    """The tensors of a chunk of images that the backward pass needs.
+    """The tensors of a chunk of images that the backward pass needs."""
 
-    Args:
-        qkv: Queries, keys less their positions and values, (N, H, W, 3 * C).
-        mixed: Channels for the convolution, (N, 3 * C, H, W).
-        attended: Output of the attention, (N, H', W', heads, head_dim).
-        logsumexp: Of each query's logits, (N, H', W', heads, 1).
-    """
-
-    qkv: torch.Tensor
-    mixed: torch.Tensor
-    attended: torch.Tensor
-    logsumexp: torch.Tensor
+    qkv: torch.Tensor  # queries, keys less their positions and values, (N, H, W, 3 * C)
+    mixed: torch.Tensor  # channels for the convolution, (N, 3 * C, H, W)
+    attended: torch.Tensor  # output of the attention, (N, H', W', heads, head_dim)
+    logsumexp: torch.Tensor  # of each query's logits, (N, H', W', heads, 1)
 
 
 def supported(tensors: tuple[torch.Tensor, ...]) -> bool:
@@ -74,12 +59,7 @@ def computable(terms: Terms) -> Terms:
 
 
 def mix_plain(terms: Terms, geometry: Geometry) -> torch.Tensor:
-    """Return ACmix's output by differentiable operations, windows unfolded.
-
-    Args:
-        terms: The tensors.
-        geometry: Window of the attention and stride of both.
-    """
+    """Return ACmix's output by differentiable operations, windows unfolded."""
     x, projection, bias, position, kernel, rate = terms
     N, _, H, W = x.shape
     C, D = len(kernel), position.shape[1]
@@ -125,12 +105,7 @@ def _empty_output(terms: Terms, geometry: Geometry) -> torch.Tensor:
 
 
 def mix(terms: Terms, geometry: Geometry) -> torch.Tensor:
-    """Return ACmix's output, in tiles; keeps nothing for a backward pass.
-
-    Args:
-        terms: The tensors.
-        geometry: Window of the attention and stride of both.
-    """
+    """Return ACmix's output, in tiles; keeps nothing for a backward pass."""
     out = _empty_output(terms, geometry)
     for images in _chunks(terms):
         _mix_chunk(terms._replace(x=terms.x[images]), geometry, out[images], keep=False)

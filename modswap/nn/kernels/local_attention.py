@@ -17,19 +17,12 @@ KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
 
 
 class Geometry(NamedTuple):
-    """The windows of the attention and of the convolution of ACmix.
-
-    Args:
-        heads: Number of heads.
-        kernel: Side of the attention's window, odd.
-        stride: Pixels from one query to the next.
-        dilation: Pixels from one key of a window to the next.
-    """
+    """The windows of the attention and of the convolution of ACmix."""
 
     heads: int
-    kernel: int
-    stride: int
-    dilation: int
+    kernel: int  # side of the attention's window, odd
+    stride: int  # pixels from one query to the next
+    dilation: int  # pixels from one key of a window to the next
 
     @property
     def padding(self) -> int:
@@ -38,55 +31,32 @@ class Geometry(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Equal tiles below each other.
+    """Equal tiles below each other."""
 
-    Args:
-        query: First query row of the first tile.
-        query_rows: Query rows of a tile, which is also how far it is to the next.
-        key: First key row of the first tile.
-        key_rows: Key rows of a tile.
-        key_step: Key rows from one tile to the next.
-        number: How many tiles.
-        bias: Logarithm of how often each query meets each key.
-    """
-
-    query: int
-    query_rows: int
-    key: int
-    key_rows: int
-    key_step: int
-    number: int
-    bias: torch.Tensor
+    query: int  # first query row of the first tile
+    query_rows: int  # of a tile, which is also how far it is to the next
+    key: int  # first key row of the first tile
+    key_rows: int  # of a tile
+    key_step: int  # key rows from one tile to the next
+    number: int  # of tiles
+    bias: torch.Tensor  # logarithm of how often each query meets each key
 
 
 class Columns(NamedTuple):
-    """Groups of columns, equally wide and equally far apart.
+    """Groups of columns, equally wide and equally far apart."""
 
-    Args:
-        first: First column of the first group.
-        width: Columns of a group.
-        step: Columns from the start of a group to the start of the next.
-        number: Number of groups.
-    """
-
-    first: int
-    width: int
-    step: int
-    number: int
+    first: int  # column of the first group
+    width: int  # columns of a group
+    step: int  # columns from the start of a group to the start of the next
+    number: int  # of groups
 
 
 class Strips(NamedTuple):
-    """Strips of tiles, from top to bottom, whose biases are equal.
-
-    Args:
-        queries: Columns of the queries.
-        keys: Columns of the keys.
-        runs: The tiles of a strip.
-    """
+    """Strips of tiles, from top to bottom, whose biases are equal."""
 
     queries: Columns
     keys: Columns
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...]  # tiles of a strip
 
 
 def _operator(suffix: str) -> Any:
@@ -115,15 +85,7 @@ def covered(start: int, stop: int, length: int, geometry: Geometry) -> tuple[int
 def plan(
     height: int, width: int, head_dim: int, geometry: Geometry, dtype: torch.dtype
 ) -> tuple[Strips, ...]:
-    """Return the tiles of a map.
-
-    Args:
-        height: Rows of the keys.
-        width: Columns of the keys.
-        head_dim: Channels of a head.
-        geometry: The windows.
-        dtype: Of the bias.
-    """
+    """Return the tiles of a map of height x width keys; the bias is of the dtype."""
     with torch.device("cpu"):
         down, across = multiplicity(height, geometry), multiplicity(width, geometry)
         rows, columns = _best_tile(height, width, head_dim, geometry)
@@ -142,10 +104,7 @@ def _equal_parts(
 ) -> Iterator[tuple[Columns, Columns, torch.Tensor]]:
     """Yield queries, keys and their multiplicity along one side, equal ones after another together.
 
-    Args:
-        met: How often each query meets each key along this side.
-        size: Queries of a tile along this side.
-        geometry: The windows.
+    `met` is how often each query meets each key, `size` the queries of a tile, along this side.
     """
     step = size * geometry.stride
     parts: list[tuple[Columns, Columns, torch.Tensor]] = []
@@ -272,12 +231,8 @@ def attend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the attention's output and the logsumexp of each query's logits.
 
-    Args:
-        q: Queries, (N, H', W', heads, head_dim).
-        k: Keys, (N, H, W, heads, head_dim).
-        v: Values, likewise.
-        geometry: The windows.
-        keep: Whether the logsumexp is needed; it is not filled in otherwise.
+    Queries are (N, H', W', heads, head_dim), keys and values (N, H, W, heads, head_dim). The
+    logsumexp is not filled in without `keep`.
     """
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     wide = torch.promote_types(q.dtype, torch.float32)
@@ -311,12 +266,8 @@ def attend_backward(
 ) -> None:
     """Write the gradient of the queries, and add to those of keys and values.
 
-    Args:
-        gradient: Gradient of the output.
-        inputs: The inputs of `attend`.
-        results: The results of `attend`.
-        gradients: Tensors that receive the gradients, shaped as the inputs.
-        geometry: The windows.
+    `inputs` and `results` are those of `attend`, `gradient` is that of its output; `gradients`
+    are shaped as the inputs.
     """
     q, k, v = inputs
     dq, *others = gradients

@@ -9,10 +9,7 @@ from modswap.nn.kernels.tracing import recorded
 def split(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """Return the windows of a map, row by row: (N, H, W, C) -> (N, P, H / rows, W / columns, C).
 
-    Args:
-        x: The map.
-        rows: Windows above one another; divides H.
-        columns: Windows side by side; divides W. P = rows x columns.
+    P = rows x columns, the windows above one another and side by side; they divide H and W.
     """
     N, H, W, C = x.shape
     h, w = H // rows, W // columns
@@ -21,13 +18,7 @@ def split(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 
 
 def join(windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """Return the map of windows: (N, P, h, w, C) -> (N, rows h, columns w, C).
-
-    Args:
-        windows: The windows, row by row.
-        rows: Windows above one another.
-        columns: Windows side by side.
-    """
+    """Return the map of windows, row by row: (N, P, h, w, C) -> (N, rows h, columns w, C)."""
     N, _, h, w, C = windows.shape
     return in_place(windows, rows, columns).reshape(N, rows * h, columns * w, C)
 
@@ -35,11 +26,7 @@ def join(windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 def join_onto(x: torch.Tensor, windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """Return a map with that of windows added: (N, H, W, C), (N, P, h, w, C) -> (N, H, W, C).
 
-    Args:
-        x: The map; written into where no gradients are asked for.
-        windows: The windows, row by row.
-        rows: Windows above one another.
-        columns: Windows side by side.
+    The map is written into where no gradients are asked for.
     """
     placed = in_place(windows, rows, columns)  # (N, rows, h, columns, w, C)
     if not (x.requires_grad or placed.requires_grad):
@@ -59,13 +46,7 @@ def inside(
 ) -> torch.Tensor:
     """Return the mask of windows' pixels that are no padding: (P, h, w), bool.
 
-    Args:
-        height: Rows of pixels before the padding.
-        width: Columns of pixels before the padding.
-        shape: Height and width after the padding.
-        rows: Windows above one another.
-        columns: Windows side by side.
-        like: For the device.
+    Height and width are those before the padding, `shape` those after it; `like` is for the device.
     """
     down = torch.arange(shape[0], device=like.device) < height
     right = torch.arange(shape[1], device=like.device) < width

@@ -4,14 +4,9 @@ import torch
 
 
 def adaptive_pool(maps: torch.Tensor, side: int, *, largest: bool) -> torch.Tensor:
-    """Return what torch's adaptive pooling gives: (N, C, h, w) -> (N, C, side, side).
+    """Return the means, or maxima, of torch's adaptive pooling: (N, C, h, w) -> (N, C, side, side).
 
     Torch's own is exported to ONNX for one size alone.
-
-    Args:
-        maps: The maps.
-        side: Parts along each side.
-        largest: Whether a part's maximum is taken, not its mean.
     """
     down = _parts(maps.shape[2], side, maps.device)  # (side, h)
     right = _parts(maps.shape[3], side, maps.device)  # (side, w)

@@ -75,11 +75,7 @@ def check_numbers(side_dwconv: int, qk_scale: float | None) -> None:
 
 
 def check_refactored(layer: nn.Module, dim: int) -> None:
-    """Refuse options that the authors' later class does not have.
-
-    Args:
-        layer: The attention, with its options as attributes.
-        dim: Channels of the map.
+    """Refuse options, attributes of the layer, that the authors' later class does not have.
 
     Raises:
         ValueError: If there is one.

@@ -12,11 +12,7 @@ CHUNK_BYTES = 1 << 20  # of picked keys and values; more leave the cache, fewer 
 class Picker:
     """Keys and values of the windows that some windows are routed to, picked into one buffer.
 
-    Args:
-        kv: Keys and values, (N, P, K, c + C).
-        indices: Windows that each is routed to, (N, P, T).
-        weights: Their factors, (N, P, T), or None.
-        key_mask: Which keys take part, (N, P, K), or None.
+    Operands as in `Operands`: (N, P, K, c + C), (N, P, T), (N, P, T) and (N, P, K).
     """
 
     def __init__(

@@ -9,31 +9,19 @@ class Operands(NamedTuple):
     """The operands of routed attention, for P windows of L queries and K keys.
 
     Head i has the i-th part of the c channels of queries and keys, and of the C channels of values.
-
-    Args:
-        q: Queries of each window, (N, P, L, c).
-        kv: Keys and values of each window, side by side, (N, P, K, c + C).
-        indices: The windows that each window is routed to, (N, P, T).
-        weights: Factors of the routed keys and values, (N, P, T); None for ones.
-        key_mask: True for keys that take part, (N, P, K); None for all.
-        heads: Attention heads.
-        scale: Factor of the logits.
     """
 
-    q: torch.Tensor
-    kv: torch.Tensor
-    indices: torch.Tensor
-    weights: torch.Tensor | None
-    key_mask: torch.Tensor | None
+    q: torch.Tensor  # (N, P, L, c)
+    kv: torch.Tensor  # keys and values of each window, side by side, (N, P, K, c + C)
+    indices: torch.Tensor  # of the windows that each window is routed to, (N, P, T)
+    weights: torch.Tensor | None  # factors of the routed keys and values, (N, P, T); None for ones
+    key_mask: torch.Tensor | None  # True for keys that take part, (N, P, K); None for all
     heads: int
-    scale: float
+    scale: float  # of the logits
 
 
 def plain_attention(operands: Operands) -> torch.Tensor:
-    """Return the attention of each window to the windows that it is routed to, (N, P, L, C).
-
-    A query without any key gets zeros.
-    """
+    """Return the attention of windows to routed windows, (N, P, L, C); zeros without a key."""
     q, kv, indices, weights, _, heads, _ = operands
     v = _picked(kv[..., q.shape[3] :], indices, weights)  # (N P, T K, C)
     out = plain_shares(operands) @ by_head(v, heads)  # (N P, heads, L, C / heads)
@@ -41,10 +29,7 @@ def plain_attention(operands: Operands) -> torch.Tensor:
 
 
 def plain_shares(operands: Operands) -> torch.Tensor:
-    """Return the attention weight of each routed key for each query: (N P, heads, L, T K).
-
-    The keys come in the order of `indices`.
-    """
+    """Return the weight of each routed key, ordered as `indices`: (N P, heads, L, T K)."""
     q, kv, indices, weights, key_mask, heads, scale = operands
     k = _picked(kv[..., : q.shape[3]], indices, weights)  # (N P, T K, c)
     queries = by_head(q.flatten(0, 1), heads)  # (N P, heads, L, c / heads)

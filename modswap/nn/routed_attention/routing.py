@@ -35,10 +35,7 @@ class Router(nn.Module):
     def forward(
         self, query: torch.Tensor, key: torch.Tensor, valid: torch.Tensor | None
     ) -> Routing:
-        """Return the `topk` windows whose keys go best with each window's query.
-
-        Windows without a valid pixel, of (P, h, w), come last.
-        """
+        """Return each query's `topk` best windows; those without a valid pixel, (P, h, w), last."""
         if not self.diff_routing:
             query, key = query.detach(), key.detach()
         with full_precision(query):

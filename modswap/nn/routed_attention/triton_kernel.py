@@ -157,24 +157,10 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one attention and its 
     scale: float,
     needs_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Return the gradients of `q`, `k`, `v` and, when asked for, `weights`.
+    """Return the gradients of `q`, `k`, `v` and, when asked for, `weights`, else None in its place.
 
-    Every sum is taken in a fixed order, so that two runs give the same bits.
-
-    Args:
-        grad_out: Gradient (R, Lq, Cv) of the output.
-        q: As given to `forward`.
-        k: As given to `forward`.
-        v: As given to `forward`.
-        indices: As given to `forward`.
-        weights: As given to `forward`.
-        key_mask: As given to `forward`.
-        out: Output of `forward`.
-        lse: Log-sum-exp of `forward`.
-        heads: As given to `forward`.
-        scale: As given to `forward`.
-        needs_weights: Whether to compute the gradient of `weights`; None stands in its place
-            otherwise.
+    Every sum is taken in a fixed order, so that two runs give the same bits. The operands are those
+    of `forward`, `out` and `lse` its results, `grad_out` (R, Lq, Cv) the gradient of its output.
 
     Raises:
         ValueError: As `forward`, or if the gradient of weights that are None is asked for.
@@ -237,9 +223,8 @@ def _weight_grad(call: _Launch, grad_out: Tensor, lse: Tensor, delta: Tensor) ->
 def _pickers(indices: Tensor, windows: int) -> tuple[Tensor, Tensor]:
     """Return the places in `indices` (R, T) sorted by the window there, and where each one begins.
 
-    Returns:
-        Places (R * T,) in the flattened `indices`, and (windows + 1,) of which the items s and
-        s + 1 bound the places that hold window s; both int32, for GPUs are slow to divide int64.
+    Places (R * T,) in the flattened `indices`, and (windows + 1,) of which the items s and s + 1
+    bound the places that hold window s; both int32, for GPUs are slow to divide int64.
     """
     picked, pairs = indices.flatten().sort(stable=True)
     edges = torch.arange(windows + 1, device=indices.device)

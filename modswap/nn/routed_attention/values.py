@@ -13,17 +13,9 @@ def with_value_map(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return keys and values as they are, and the map of the values.
 
+    (N, P, h, w, c + C) -> the same, (N, rows h, columns w, C); P = rows x columns, c = `qk_dim`.
     Plain slicing would do; its gradient, though, is a copy of all of `kv` that is zero for the
     keys, made only to be added up.
-
-    Shape:
-        (N, P, h, w, c + C) -> the same, (N, rows h, columns w, C); P = rows x columns.
-
-    Args:
-        kv: Keys and values of each window, side by side.
-        qk_dim: Channels of a key, c.
-        rows: Windows above one another.
-        columns: Windows side by side.
     """
     # a compiler does that itself
     if not kv.requires_grad or torch.compiler.is_compiling() or transformed(kv):
