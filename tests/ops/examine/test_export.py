@@ -221,7 +221,7 @@ def test_way_that_takes_too_long_is_skipped_even_where_torch_swallows_the_error(
 ) -> None:
     left = [swallowed]
 
-    def busy(*_: object) -> None:
+    def busy(*args: object) -> None:
         try:
             for _ in range(1 << 27):
                 pass
