@@ -42,8 +42,7 @@ class Locking:
     def entries(self, recipes: "Sequence[str]") -> "tuple[Entry, ...]":
         """Return the entries of recipes in the lock file; none if they are not compared with it.
 
-        Raises:
-            UsageError: If there is no lock file, or no entry for one of the recipes.
+        A `UsageError` says that there is no lock file, or no entry for one of the recipes.
         """
         from modswap.ops.jobs.lock import locked_entries
 
@@ -71,11 +70,7 @@ class Locking:
 
 
 def locking_of(file: Path | None, *, write: bool, hold: bool) -> Locking:
-    """Return the lock options as one record.
-
-    Raises:
-        UsageError: If they exclude each other.
-    """
+    """Return the lock options as one record; a `UsageError` if they exclude each other."""
     if write and hold:
         fix = "write the lock with --lock, compare a later check with it by --locked"
         raise UsageError("--lock and --locked exclude each other", "check", fix)

@@ -49,8 +49,7 @@ class Session:
     def guarded(self) -> Iterator[Progress]:
         """Send the prints of a model's own code to standard error; yield `progress`.
 
-        Raises:
-            ReportError: If the report's folder does not exist, before any work is done.
+        A `ReportError` says that the report's folder does not exist, before any work is done.
         """
         if self.report is not None:
             _require_folder(self.report)
@@ -70,11 +69,7 @@ class Session:
                 sys.stderr.write(tame(one.traceback))
 
     def emit(self, text: str) -> None:
-        """Write a report to its file, or to standard output.
-
-        Raises:
-            ReportError: If the report's file cannot be written.
-        """
+        """Write a report to its file, or to standard output, or raise a `ReportError`."""
         if self.report is None:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -93,11 +88,7 @@ def _require_folder(file: Path) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file.
-
-    Raises:
-        ReportError: If the file cannot be written.
-    """
+    """Write a text file, or raise a `ReportError` if that fails."""
     _require_folder(file)
     try:
         file.write_text(text, encoding="utf-8")

@@ -18,11 +18,7 @@ _RANGE = re.compile(r"(\d{1,18})\s*\.\.\s*(\d{1,18})")
 
 
 def check_condition(condition: str | int) -> None:
-    """Refuse a text that is no comparison.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Raise a `ValueError` for a text that is no comparison."""
     _parse(condition)
 
 

@@ -16,11 +16,7 @@ from modswap.core.words.nearest import file_near, in_question, nearest
 
 
 def split_reference(reference: str, where: str) -> tuple[str, str]:
-    """Return the module or file, and the name in it.
-
-    Raises:
-        RecipeError: If there is no colon, or nothing on one side of it.
-    """
+    """Return the module or file, and the name in it; both sides of the colon must be there."""
     module, colon, name = reference.rpartition(":")
     if not colon or not module or not name:
         what = f"{reference!r} does not say where to find it"

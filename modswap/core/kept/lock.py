@@ -16,37 +16,25 @@ class _LockPart(BaseModel):
 
 
 class Fingerprint(_LockPart):
-    """The identity of a checkpoint.
+    """The identity of a checkpoint."""
 
-    Args:
-        name: Its file or folder, relative to the lock file.
-        nbytes: Its size.
-        kind: `sha256` of every byte; or, of a file too large for that, `structure`: names, sizes
-            and checksums of a zip's records, or the head and 256 pieces of another file.
-        digest: SHA-256 of that, in hexadecimal.
-    """
-
-    name: str
-    nbytes: int
+    name: str  # its file or folder, relative to the lock file
+    nbytes: int  # its size
+    # `sha256` of every byte; or, of a file too large for that, `structure`: names, sizes and
+    # checksums of a zip's records, or the head and 256 pieces of another file
     kind: Literal["sha256", "structure"]
-    digest: str
+    digest: str  # SHA-256 of that, in hexadecimal
 
 
 class SiteLock(_LockPart):
-    """The decisions at a site.
+    """The decisions at a site."""
 
-    Args:
-        old: Class of the old module.
-        new: Class of the new module.
-        layout: Layout of the site's tensors.
-        args: Every constructor argument of the new module.
-        chosen: Values chosen for what the recipe left open.
-    """
-
-    old: str
-    new: str
-    layout: str | None = None
+    old: str  # class of the old module
+    new: str  # class of the new module
+    layout: str | None = None  # layout of the site's tensors
+    # every constructor argument of the new module
     args: dict[str, Any] = Field(default_factory=dict)
+    # values chosen for what the recipe left open
     chosen: dict[str, Any] = Field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
@@ -56,19 +44,12 @@ class SiteLock(_LockPart):
 
 
 class Entry(_LockPart):
-    """A recipe as it was checked.
+    """A recipe as it was checked."""
 
-    Args:
-        recipe: SHA-256 of its text in hexadecimal.
-        checkpoint: The file.
-        versions: Of modswap, torch and python.
-        sites: Decisions, by the path of the site.
-    """
-
-    recipe: str
-    checkpoint: Fingerprint
-    versions: dict[str, str] = Field(default_factory=dict)
-    sites: dict[str, SiteLock] = Field(default_factory=dict)
+    recipe: str  # SHA-256 of its text in hexadecimal
+    checkpoint: Fingerprint  # the file
+    versions: dict[str, str] = Field(default_factory=dict)  # of modswap, torch and python
+    sites: dict[str, SiteLock] = Field(default_factory=dict)  # decisions, by the path of the site
 
 
 class Lock(_LockPart):

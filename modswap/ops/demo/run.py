@@ -60,11 +60,7 @@ def recipe_file() -> Path:
 
 
 def swap(made: Made, progress: Progress) -> Outcome:
-    """Swap both gates of the checkpoint.
-
-    Raises:
-        ModswapError: If the swap cannot be done.
-    """
+    """Swap both gates of the checkpoint, or raise a `ModswapError`."""
     out = made.file.with_name("unetpp-bra.pt")
     job = Job(Subject(made.file, Policy()), read_recipe(recipe_file()), out, force=True)
     return replace_file(job, progress)
