@@ -1,7 +1,6 @@
 """The catalogue's row of ACmix: its options and how to fit them to a site."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic import Field
 
@@ -9,15 +8,14 @@ from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Site
 from modswap.nn.acmix import ACmix
-from modswap.nn.catalogue.option_types import AtLeast1, Odd
+from modswap.nn.catalogue.option_types import AtLeast1, Odd, OddOrAuto, OutChannels, Stride
 from modswap.nn.catalogue.row import Conflict, Options, Replacement
 from modswap.nn.fit.inputs import Size, read_inputs
 from modswap.nn.fit.sizes import Draft, channels_of, choose, nearest_divisor
-from modswap.nn.fit.stride import other_size, out_channels_of, outputs_of, stride_of
+from modswap.nn.fit.stride import other_size, output_choices
 
 KERNEL_ATT = 7  # as published
 HEAD = 4  # as published
-ODD: dict[str, Any] = {"expected": "an odd number"}
 
 
 class ACmixOptions(Options):
@@ -26,23 +24,15 @@ class ACmixOptions(Options):
     in_planes: AtLeast1 | None = Field(
         None, description="channels of the input; auto: those observed"
     )
-    out_planes: AtLeast1 | None = Field(
-        None, description="channels of the output; auto: those that the site gives"
-    )
-    kernel_att: Odd | None = Field(
-        None,
-        description="side of the window that a pixel attends to, odd; auto: 7, or what fits",
-        json_schema_extra={"expected": "an odd number, or auto"},
+    out_planes: OutChannels = None
+    kernel_att: OddOrAuto = Field(
+        None, description="side of the window that a pixel attends to, odd; auto: 7, or what fits"
     )
     head: AtLeast1 | None = Field(
         None, description="attention heads; divides out_planes; auto: 4, or the nearest divisor"
     )
-    kernel_conv: Odd = Field(
-        3, description="side of the convolution's kernel, odd", json_schema_extra=ODD
-    )
-    stride: AtLeast1 | None = Field(
-        None, description="pixels of the input for each of the output; auto: as the site has it"
-    )
+    kernel_conv: Odd = Field(3, description="side of the convolution's kernel, odd")
+    stride: Stride = None
     dilation: AtLeast1 = Field(1, description="pixels from one key of a window to the next")
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -56,10 +46,8 @@ class ACmixOptions(Options):
 def fit(site: Site, options: ACmixOptions, *, adapt: bool) -> Blueprint:
     """Return how to make the layer for a site, as `Fit` says."""
     inputs = read_inputs(site)
-    seen = outputs_of(site, inputs.layout)
     planes = channels_of(site, inputs, "in_planes", options.in_planes)
-    out = out_channels_of("out_planes", options.out_planes, planes, seen)
-    stride = stride_of(options.stride, inputs.sizes, seen)
+    out, stride = output_choices(site, inputs, options, planes, "out_planes")
     kernel = _kernel_att(site, options, inputs.sizes)
     head = _head(site, options, out.value)
     draft = Draft("ACmix", site, inputs, options, [planes, kernel, head], "NCHW")

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from modswap.core.decided.blueprint import Blueprint, Choice
+from modswap.core.decided.blueprint import Choice
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Site
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
-from modswap.nn.catalogue.option_types import AtLeast1, OddOrZero
+from modswap.nn.catalogue.option_types import AtLeast1, MapChannels, OddOrZero
 from modswap.nn.catalogue.row import Conflict, Options, Replacement
-from modswap.nn.fit.inputs import MapInputs, Size, read_inputs
-from modswap.nn.fit.sizes import channels_of, choose, heads_of, nearest_divisor, same_shape
+from modswap.nn.fit.inputs import MapInputs, Size
+from modswap.nn.fit.sizes import choose, fit_channels, heads_of, nearest_divisor
 
 N_WIN = 7  # as published
 TOPK = 4  # as published
@@ -31,7 +31,7 @@ def _not_zero(value: float) -> float:
 class BiLevelRoutingAttentionOptions(Options):
     """Options of `BiLevelRoutingAttention` in a recipe."""
 
-    dim: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
+    dim: MapChannels = None
     num_heads: AtLeast1 | None = Field(
         None, description="attention heads; divides dim and qk_dim; auto: of about 32 channels"
     )
@@ -124,18 +124,13 @@ class BiLevelRoutingAttentionOptions(Options):
                 yield Conflict(name, what, fix, ((name, "auto"),))
 
 
-def fit(site: Site, options: BiLevelRoutingAttentionOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the layer for a site, as `Fit` says."""
-    inputs = read_inputs(site)
-    dim = channels_of(site, inputs, "dim", options.dim)
-    heads = heads_of(site, "num_heads", options.num_heads, dim.value, options.qk_dim)
+def _more(site: Site, inputs: MapInputs, options: BiLevelRoutingAttentionOptions) -> list[Choice]:
+    heads = heads_of(site, "num_heads", options.num_heads, inputs.channels, options.qk_dim)
     windows = _windows(site, options, inputs.sizes)
     topk = _topk(options, windows[0].value)
-    wants = "NHWC" if inputs.layout == "NLC" else inputs.layout
-    layout = Choice("layout", wants, _layout_reason(site, inputs))
-    qk_dim = choose("qk_dim", options.qk_dim, dim.value, "as many as dim")
-    choices = [dim, heads, *windows, topk, layout, qk_dim]
-    return same_shape(ROW.name, site, inputs, options, choices, wants=wants, adapt=adapt)
+    layout = Choice("layout", inputs.map_layout, _layout_reason(site, inputs))
+    qk_dim = choose("qk_dim", options.qk_dim, inputs.channels, "as many as dim")
+    return [heads, *windows, topk, layout, qk_dim]
 
 
 def _layout_reason(site: Site, inputs: MapInputs) -> str:
@@ -273,7 +268,7 @@ ROW = Replacement(
     source="Zhu et al., BiFormer, CVPR 2023, arXiv:2303.08810",
     shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
     options=BiLevelRoutingAttentionOptions,
-    fit=fit,
+    fit=fit_channels("BiLevelRoutingAttention", "dim", _more),
     module=BiLevelRoutingAttention,
     terms={"P": "ceil(H/n_win)*ceil(W/n_win)*n_win**2"},
     flops="2*P*dim*(2*qk_dim + dim + side_dwconv**2) + 2*H*W*dim**2 + 2*n_win**4*qk_dim"

@@ -4,8 +4,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from modswap.nn.catalogue.option_types import AtLeast1
-from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.catalogue.option_types import MapChannels, Reduction
+from modswap.nn.catalogue.row import Options, Replacement, attention_example
 from modswap.nn.checks import check_map, check_positive
 from modswap.nn.fit.sizes import fit_channels
 
@@ -87,10 +87,8 @@ class _SpatialGate(nn.Module):
 class CBAMOptions(Options):
     """Options of `CBAM` in a recipe."""
 
-    gate_channels: AtLeast1 | None = Field(
-        None, description="channels of the map; auto: as observed"
-    )
-    reduction_ratio: AtLeast1 = Field(16, description="how many times narrower the hidden layer is")
+    gate_channels: MapChannels = None
+    reduction_ratio: Reduction = 16
     no_spatial: bool = Field(default=False, description="leave out the weights of the pixels")
 
 
@@ -104,9 +102,5 @@ ROW = Replacement(
     module=CBAM,
     flops="8*gate_channels*max(1, gate_channels//reduction_ratio) + (1 - no_spatial)*196*H*W",
     memory="itemsize*H*W*(gate_channels + 4)",
-    example="""\
-- match: "**.attn"
-  with: CBAM
-  args: {reduction_ratio: 16}
-""",
+    example=attention_example("CBAM", "reduction_ratio: 16"),
 )

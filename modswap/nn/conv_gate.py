@@ -6,12 +6,12 @@ from torch import nn
 
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.seen.site import Site
-from modswap.nn.catalogue.option_types import AtLeast1, Odd
-from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.catalogue.option_types import AtLeast1, Odd, OutChannels, Stride
+from modswap.nn.catalogue.row import Options, Replacement, attention_example
 from modswap.nn.checks import check_map, check_odd, check_positive
 from modswap.nn.fit.inputs import read_inputs
 from modswap.nn.fit.sizes import Draft, channels_of
-from modswap.nn.fit.stride import other_size, out_channels_of, outputs_of, stride_of
+from modswap.nn.fit.stride import other_size, output_choices
 
 
 class ConvGate(nn.Module):
@@ -70,26 +70,16 @@ class ConvGateOptions(Options):
     in_channels: AtLeast1 | None = Field(
         None, description="channels of the input; auto: as observed"
     )
-    out_channels: AtLeast1 | None = Field(
-        None, description="channels of the output; auto: those that the site gives"
-    )
-    kernel_size: Odd = Field(
-        3,
-        description="side of the kernel, odd",
-        json_schema_extra={"expected": "an odd number"},
-    )
-    stride: AtLeast1 | None = Field(
-        None, description="pixels of the input for each of the output; auto: as the site has it"
-    )
+    out_channels: OutChannels = None
+    kernel_size: Odd = Field(3, description="side of the kernel, odd")
+    stride: Stride = None
 
 
 def fit(site: Site, options: ConvGateOptions, *, adapt: bool) -> Blueprint:
     """Return how to make the layer for a site, as `Fit` says."""
     inputs = read_inputs(site)
     channels = channels_of(site, inputs, "in_channels", options.in_channels)
-    seen = outputs_of(site, inputs.layout)
-    out = out_channels_of("out_channels", options.out_channels, channels, seen)
-    stride = stride_of(options.stride, inputs.sizes, seen)
+    out, stride = output_choices(site, inputs, options, channels, "out_channels")
     draft = Draft("ConvGate", site, inputs, options, [channels], "NCHW")
     return other_size(draft, out, stride, adapt=adapt)
 
@@ -105,9 +95,5 @@ ROW = Replacement(
     terms={"P": "ceil(H/stride)*ceil(W/stride)"},
     flops="2*P*kernel_size**2*in_channels*out_channels",
     memory="itemsize*P*out_channels",
-    example="""\
-- match: "**.attn"
-  with: ConvGate
-  args: {kernel_size: 3}
-""",
+    example=attention_example("ConvGate", "kernel_size: 3"),
 )

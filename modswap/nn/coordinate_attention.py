@@ -4,8 +4,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from modswap.nn.catalogue.option_types import AtLeast1
-from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.catalogue.option_types import AtLeast1, MapChannels
+from modswap.nn.catalogue.row import Options, Replacement, attention_example
 from modswap.nn.checks import check_map, check_positive
 from modswap.nn.fit.sizes import fit_channels
 
@@ -61,7 +61,7 @@ class CoordinateAttention(nn.Module):
 class CoordinateAttentionOptions(Options):
     """Options of `CoordinateAttention` in a recipe."""
 
-    inp: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
+    inp: MapChannels = None
     reduction: AtLeast1 = Field(
         32, description="how many times narrower the hidden layer is, of 8 channels at least"
     )
@@ -77,9 +77,5 @@ ROW = Replacement(
     module=CoordinateAttention,
     flops="4*(H + W)*inp*max(8, inp//reduction)",
     memory="itemsize*(H*W*inp + 4*(H + W)*inp)",
-    example="""\
-- match: "**.attn"
-  with: CoordinateAttention
-  args: {reduction: 32}
-""",
+    example=attention_example("CoordinateAttention", "reduction: 32"),
 )

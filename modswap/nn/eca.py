@@ -6,13 +6,13 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from modswap.core.decided.blueprint import Blueprint
+from modswap.core.decided.blueprint import Choice
 from modswap.core.seen.site import Site
-from modswap.nn.catalogue.option_types import AtLeast1, Odd
-from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.catalogue.option_types import MapChannels, OddOrAuto
+from modswap.nn.catalogue.row import Options, Replacement, attention_example
 from modswap.nn.checks import check_map, check_odd, check_positive
-from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, choose, same_shape
+from modswap.nn.fit.inputs import MapInputs
+from modswap.nn.fit.sizes import choose, fit_channels
 
 
 def adaptive_size(channel: int) -> int:
@@ -61,21 +61,15 @@ class ECA(nn.Module):
 class ECAOptions(Options):
     """Options of `ECA` in a recipe."""
 
-    channel: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
-    k_size: Odd | None = Field(
-        None,
-        description="channels that a weight is computed from, odd; auto: by the paper's rule",
-        json_schema_extra={"expected": "an odd number, or auto"},
+    channel: MapChannels = None
+    k_size: OddOrAuto = Field(
+        None, description="channels that a weight is computed from, odd; auto: by the paper's rule"
     )
 
 
-def fit(site: Site, options: ECAOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the layer for a site, as `Fit` says."""
-    inputs = read_inputs(site)
-    channels = channels_of(site, inputs, "channel", options.channel)
-    reason = f"by the paper's rule for {channels.value}"
-    size = choose("k_size", options.k_size, adaptive_size(channels.value), reason)
-    return same_shape("ECA", site, inputs, options, [channels, size], wants="NCHW", adapt=adapt)
+def _more(_: Site, inputs: MapInputs, options: ECAOptions) -> list[Choice]:
+    reason = f"by the paper's rule for {inputs.channels}"
+    return [choose("k_size", options.k_size, adaptive_size(inputs.channels), reason)]
 
 
 ROW = Replacement(
@@ -84,13 +78,9 @@ ROW = Replacement(
     source="Wang et al., CVPR 2020, arXiv:1910.03151",
     shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
     options=ECAOptions,
-    fit=fit,
+    fit=fit_channels("ECA", "channel", _more),
     module=ECA,
     flops="2*channel*k_size",
     memory="itemsize*2*channel",
-    example="""\
-- match: "**.attn"
-  with: ECA
-  args: {k_size: 3}
-""",
+    example=attention_example("ECA", "k_size: 3"),
 )

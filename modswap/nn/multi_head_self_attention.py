@@ -1,17 +1,19 @@
 """Multi-head self-attention as in vision transformers (arXiv:1706.03762, arXiv:2010.11929)."""
 
 import torch
-from pydantic import Field
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.core.decided.blueprint import Blueprint
-from modswap.core.seen.site import Site
-from modswap.nn.catalogue.option_types import AtLeast1, Probability
+from modswap.nn.catalogue.option_types import (
+    AttentionDrop,
+    Heads,
+    OutputDrop,
+    QkvBias,
+    TokenChannels,
+)
 from modswap.nn.catalogue.row import Options, Replacement
 from modswap.nn.checks import check_divides, check_positive
-from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, heads_of, same_shape
+from modswap.nn.fit.sizes import choose_heads, fit_channels
 
 
 class MultiHeadSelfAttention(nn.Module):
@@ -73,25 +75,11 @@ class MultiHeadSelfAttention(nn.Module):
 class MultiHeadSelfAttentionOptions(Options):
     """Options of `MultiHeadSelfAttention` in a recipe."""
 
-    dim: AtLeast1 | None = Field(None, description="channels of a token; auto: as observed")
-    num_heads: AtLeast1 | None = Field(
-        None, description="attention heads; auto: heads of about 32 channels"
-    )
-    qkv_bias: bool = Field(default=False, description="a bias for queries, keys and values")
-    attn_drop: Probability = Field(0.0, description="probability of dropping a share, in training")
-    proj_drop: Probability = Field(
-        0.0, description="probability of dropping an output, in training"
-    )
-
-
-def fit(site: Site, options: MultiHeadSelfAttentionOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the layer for a site, as `Fit` says."""
-    inputs = read_inputs(site, any_length=True)
-    dim = channels_of(site, inputs, "dim", options.dim)
-    heads = heads_of(site, "num_heads", options.num_heads, dim.value)
-    return same_shape(
-        "MultiHeadSelfAttention", site, inputs, options, [dim, heads], wants="NLC", adapt=adapt
-    )
+    dim: TokenChannels = None
+    num_heads: Heads = None
+    qkv_bias: QkvBias = False
+    attn_drop: AttentionDrop = 0.0
+    proj_drop: OutputDrop = 0.0
 
 
 ROW = Replacement(
@@ -100,7 +88,7 @@ ROW = Replacement(
     source="Vaswani et al., NIPS 2017, arXiv:1706.03762; ViT, ICLR 2021, arXiv:2010.11929",
     shapes="(N, L, C), (N, C, H, W) or (N, H, W, C) -> the same",
     options=MultiHeadSelfAttentionOptions,
-    fit=fit,
+    fit=fit_channels("MultiHeadSelfAttention", "dim", choose_heads, wants="NLC", any_length=True),
     module=MultiHeadSelfAttention,
     flops="8*L*dim**2 + 4*L**2*dim",
     memory="itemsize*5*L*dim",

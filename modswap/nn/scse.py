@@ -1,11 +1,10 @@
 """Concurrent spatial and channel squeeze and excitation (Roy et al., 2018, arXiv:1803.02579)."""
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from modswap.nn.catalogue.option_types import AtLeast1
-from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.catalogue.option_types import MapChannels, Reduction
+from modswap.nn.catalogue.row import Options, Replacement, attention_example
 from modswap.nn.checks import check_map, check_positive
 from modswap.nn.fit.sizes import fit_channels
 
@@ -57,8 +56,8 @@ class SCSE(nn.Module):
 class SCSEOptions(Options):
     """Options of `SCSE` in a recipe."""
 
-    in_channels: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
-    reduction: AtLeast1 = Field(16, description="how many times narrower the hidden layer is")
+    in_channels: MapChannels = None
+    reduction: Reduction = 16
 
 
 ROW = Replacement(
@@ -71,9 +70,5 @@ ROW = Replacement(
     module=SCSE,
     flops="4*in_channels*max(1, in_channels//reduction) + 2*H*W*in_channels",
     memory="itemsize*H*W*(2*in_channels + 1)",
-    example="""\
-- match: "**.attn"
-  with: SCSE
-  args: {reduction: 16}
-""",
+    example=attention_example("SCSE", "reduction: 16"),
 )

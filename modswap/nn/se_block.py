@@ -1,11 +1,10 @@
 """Squeeze-and-excitation (Hu et al., 2018, arXiv:1709.01507)."""
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from modswap.nn.catalogue.option_types import AtLeast1
-from modswap.nn.catalogue.row import Options, Replacement
+from modswap.nn.catalogue.option_types import MapChannels, Reduction
+from modswap.nn.catalogue.row import Options, Replacement, attention_example
 from modswap.nn.checks import check_map, check_positive
 from modswap.nn.fit.sizes import fit_channels
 
@@ -53,8 +52,8 @@ class SEBlock(nn.Module):
 class SEBlockOptions(Options):
     """Options of `SEBlock` in a recipe."""
 
-    channel: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
-    reduction: AtLeast1 = Field(16, description="how many times narrower the hidden layer is")
+    channel: MapChannels = None
+    reduction: Reduction = 16
 
 
 ROW = Replacement(
@@ -67,9 +66,5 @@ ROW = Replacement(
     module=SEBlock,
     flops="4*channel*max(1, channel//reduction)",
     memory="itemsize*(channel + max(1, channel//reduction))",
-    example="""\
-- match: "**.attn"
-  with: SEBlock
-  args: {reduction: 16}
-""",
+    example=attention_example("SEBlock", "reduction: 16"),
 )

@@ -8,13 +8,13 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.core.decided.blueprint import Blueprint, Choice
+from modswap.core.decided.blueprint import Choice
 from modswap.core.seen.site import Site
-from modswap.nn.catalogue.option_types import AtLeast1
-from modswap.nn.catalogue.row import Conflict, Options, Replacement
+from modswap.nn.catalogue.option_types import AtLeast1, Heads, TokenChannels
+from modswap.nn.catalogue.row import Conflict, Options, Replacement, attention_example
 from modswap.nn.checks import check_choice, check_positive
-from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, choose, heads_of, same_shape
+from modswap.nn.fit.inputs import MapInputs
+from modswap.nn.fit.sizes import choose, fit_channels, heads_of
 from modswap.nn.kernels.maps import ordered_as
 
 EPS = 1e-3  # of Keras' layer norm
@@ -134,10 +134,8 @@ class _Add(nn.Module):
 class SelfAttentionOptions(Options):
     """Options of `SelfAttention` in a recipe."""
 
-    dim: AtLeast1 | None = Field(None, description="channels of a token; auto: as observed")
-    num_heads: AtLeast1 | None = Field(
-        None, description="attention heads; auto: heads of about 32 channels"
-    )
+    dim: TokenChannels = None
+    num_heads: Heads = None
     key_dim: AtLeast1 | None = Field(
         None, description="channels of one head; auto: dim / num_heads"
     )
@@ -155,26 +153,21 @@ class SelfAttentionOptions(Options):
             yield Conflict("num_heads", what, "set `key_dim` as well")
 
 
-def fit(site: Site, options: SelfAttentionOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the layer for a site, as `Fit` says."""
-    inputs = read_inputs(site, any_length=True)
-    dim = channels_of(site, inputs, "dim", options.dim)
+def _more(site: Site, inputs: MapInputs, options: SelfAttentionOptions) -> list[Choice]:
+    dim = inputs.channels
     if options.key_dim is None:
-        heads = heads_of(site, "num_heads", options.num_heads, dim.value)
-        size = Choice("key_dim", dim.value // heads.value, "dim / num_heads")
+        heads = heads_of(site, "num_heads", options.num_heads, dim)
+        size = Choice("key_dim", dim // heads.value, "dim / num_heads")
     else:
         size = Choice("key_dim", options.key_dim, "")
-        number = max(1, dim.value // options.key_dim)
-        reason = f"{dim.value} channels, head size {options.key_dim}"
+        number = max(1, dim // options.key_dim)
+        reason = f"{dim} channels, head size {options.key_dim}"
         heads = choose("num_heads", options.num_heads, number, reason)
     row_by_row = inputs.layout != "NLC" and options.mask
     layout = Choice(
         "layout", inputs.layout, "a pixel sees those before it, row by row" if row_by_row else ""
     )
-    choices = [dim, heads, size, layout]
-    return same_shape(
-        "SelfAttention", site, inputs, options, choices, wants=inputs.layout, adapt=adapt
-    )
+    return [heads, size, layout]
 
 
 ROW = Replacement(
@@ -183,14 +176,9 @@ ROW = Replacement(
     source="Vaswani et al., NIPS 2017, arXiv:1706.03762; Keras' layers",
     shapes="(N, L, C), (N, C, H, W) or (N, H, W, C) -> the same",
     options=SelfAttentionOptions,
-    fit=fit,
+    fit=fit_channels("SelfAttention", "dim", _more, any_length=True),
     module=SelfAttention,
     flops="8*L*dim*num_heads*key_dim + 4*L**2*num_heads*key_dim",
     memory="itemsize*4*L*num_heads*key_dim",
-    example="""\
-- match: "**.attn"
-  with: SelfAttention
-  args: {num_heads: 8, mask: false}
-  prefix: att
-""",
+    example=attention_example("SelfAttention", "num_heads: 8, mask: false") + "  prefix: att\n",
 )

@@ -8,13 +8,20 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.core.decided.blueprint import Blueprint, Choice
+from modswap.core.decided.blueprint import Choice
 from modswap.core.seen.site import Site
-from modswap.nn.catalogue.option_types import AtLeast1, Probability
-from modswap.nn.catalogue.row import Conflict, Options, Replacement
+from modswap.nn.catalogue.option_types import (
+    AtLeast1,
+    AttentionDrop,
+    Heads,
+    MapChannels,
+    OutputDrop,
+    QkvBias,
+)
+from modswap.nn.catalogue.row import Conflict, Options, Replacement, attention_example
 from modswap.nn.checks import check_choice, check_divides, check_positive
-from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.sizes import channels_of, choose, heads_of, same_shape
+from modswap.nn.fit.inputs import MapInputs
+from modswap.nn.fit.sizes import choose, choose_heads, fit_channels
 from modswap.nn.kernels.maps import ordered_as
 from modswap.nn.kernels.windows import count_windows, cut_off, filled_up, join, split
 
@@ -155,21 +162,17 @@ def _relative_positions(side: int) -> torch.Tensor:
 class WindowAttentionOptions(Options):
     """Options of `WindowAttention` in a recipe."""
 
-    dim: AtLeast1 | None = Field(None, description="channels of the map; auto: as observed")
-    num_heads: AtLeast1 | None = Field(
-        None, description="attention heads; auto: heads of about 32 channels"
-    )
+    dim: MapChannels = None
+    num_heads: Heads = None
     window_size: AtLeast1 | None = Field(
         None, description="side of a window; auto: 7, or the map's smaller side"
     )
     shift_size: Annotated[int, Field(ge=0)] = Field(
         0, description="pixels by which the windows are shifted, below window_size"
     )
-    qkv_bias: bool = Field(default=True, description="a bias for queries, keys and values")
-    attn_drop: Probability = Field(0.0, description="probability of dropping a share, in training")
-    proj_drop: Probability = Field(
-        0.0, description="probability of dropping an output, in training"
-    )
+    qkv_bias: QkvBias = True
+    attn_drop: AttentionDrop = 0.0
+    proj_drop: OutputDrop = 0.0
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield the pairs of options that exclude each other at every site."""
@@ -180,17 +183,13 @@ class WindowAttentionOptions(Options):
             yield Conflict("shift_size", what, fix, (("shift_size", half),))
 
 
-def fit(site: Site, options: WindowAttentionOptions, *, adapt: bool) -> Blueprint:
-    """Return how to make the layer for a site, as `Fit` says."""
-    inputs = read_inputs(site)
-    dim = channels_of(site, inputs, "dim", options.dim)
-    heads = heads_of(site, "num_heads", options.num_heads, dim.value)
+def _more(site: Site, inputs: MapInputs, options: WindowAttentionOptions) -> list[Choice]:
+    heads = choose_heads(site, inputs, options)
     smallest = min(min(size.height, size.width) for size in inputs.sizes)
     side = max(min(WINDOW_SIZE, smallest), options.shift_size + 1)
     size = choose("window_size", options.window_size, side, f"{inputs.sizes[0]} observed")
-    wants = "NHWC" if inputs.layout == "NLC" else inputs.layout
-    choices = [dim, heads, size, Choice("layout", wants, f"the site is {inputs.layout}")]
-    return same_shape("WindowAttention", site, inputs, options, choices, wants=wants, adapt=adapt)
+    layout = Choice("layout", inputs.map_layout, f"the site is {inputs.layout}")
+    return [*heads, size, layout]
 
 
 ROW = Replacement(
@@ -199,14 +198,10 @@ ROW = Replacement(
     source="Liu et al., Swin Transformer, ICCV 2021, arXiv:2103.14030",
     shapes="(N, C, H, W), (N, H, W, C) or (N, L, C) -> the same",
     options=WindowAttentionOptions,
-    fit=fit,
+    fit=fit_channels("WindowAttention", "dim", _more),
     module=WindowAttention,
     terms={"P": "ceil(H/window_size)*ceil(W/window_size)*window_size**2"},
     flops="P*(8*dim**2 + 4*window_size**2*dim)",
     memory="itemsize*P*(5*dim + num_heads*window_size**2)",
-    example="""\
-- match: "**.attn"
-  with: WindowAttention
-  args: {window_size: 7, shift_size: 3}
-""",
+    example=attention_example("WindowAttention", "window_size: 7, shift_size: 3"),
 )

@@ -1,4 +1,4 @@
-"""Ranges of options that several rows of the catalogue share."""
+"""Types of options that several rows of the catalogue share: ranges and descriptions."""
 
 from typing import Annotated
 
@@ -12,6 +12,35 @@ def _odd_or_zero(value: int) -> int:
 
 
 AtLeast1 = Annotated[int, Field(ge=1)]
-Odd = Annotated[int, Field(ge=1), AfterValidator(_odd_or_zero)]
+Odd = Annotated[
+    int,
+    Field(ge=1, json_schema_extra={"expected": "an odd number"}),
+    AfterValidator(_odd_or_zero),
+]
+OddOrAuto = Annotated[Odd | None, Field(json_schema_extra={"expected": "an odd number, or auto"})]
 OddOrZero = Annotated[int, Field(ge=0), AfterValidator(_odd_or_zero)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
+
+MapChannels = Annotated[
+    AtLeast1 | None, Field(description="channels of the map; auto: as observed")
+]
+TokenChannels = Annotated[
+    AtLeast1 | None, Field(description="channels of a token; auto: as observed")
+]
+OutChannels = Annotated[
+    AtLeast1 | None, Field(description="channels of the output; auto: those that the site gives")
+]
+Heads = Annotated[
+    AtLeast1 | None, Field(description="attention heads; auto: heads of about 32 channels")
+]
+Stride = Annotated[
+    AtLeast1 | None,
+    Field(description="pixels of the input for each of the output; auto: as the site has it"),
+]
+Reduction = Annotated[AtLeast1, Field(description="how many times narrower the hidden layer is")]
+QkvBias = Annotated[bool, Field(description="a bias for queries, keys and values")]
+AttentionDrop = Annotated[
+    float, Field(ge=0, lt=1, description="probability of dropping a share, in training")
+]
+OutputDrop = Annotated[
+    float, Field(ge=0, lt=1, description="probability of dropping an output, in training")
+]

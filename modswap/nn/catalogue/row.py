@@ -123,6 +123,11 @@ class Replacement:
         return SampleCost(int(flops), int(memory))
 
 
+def attention_example(name: str, args: str) -> str:
+    """Return a rule in YAML that puts a row at all attention modules."""
+    return f'- match: "**.attn"\n  with: {name}\n  args: {{{args}}}\n'
+
+
 def read_options(row: Replacement, args: Mapping[str, Any], at: Callable[[str], str]) -> Options:
     """Return a rule's arguments as the row's options; `auto` leaves an option open.
 

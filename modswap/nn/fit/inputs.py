@@ -37,6 +37,16 @@ class MapInputs:
     repeats: tuple[str, ...] = ()
 
     @property
+    def channels(self) -> int:
+        """Return the channels of the map, the same in every call."""
+        return self.sizes[0].channels
+
+    @property
+    def map_layout(self) -> Layout:
+        """Return the layout for a module that takes maps only: tokens become NHWC maps."""
+        return "NHWC" if self.layout == "NLC" else self.layout
+
+    @property
     def sized_maps(self) -> list[tuple[TensorInfo, Size]]:
         """Return the tensor and the size of the map in each call."""
         return list(zip(self.maps, self.sizes, strict=True))
@@ -67,11 +77,7 @@ def read_inputs(site: Site, *, any_length: bool = False) -> MapInputs:
 
 
 def called(site: Site) -> tuple[Call, ...]:
-    """Return the calls of a site.
-
-    Raises:
-        UnreachedError: If there are none.
-    """
+    """Return the calls of a site; refuse a site without any."""
     if not site.calls:
         fix = "give an input that reaches it, or take it out of the rule"
         settings = (("exclude", site.path),)
@@ -101,11 +107,7 @@ def repeated(site: Site, carriers: Sequence[str]) -> tuple[str, ...]:
 
 
 def tensor_inputs(site: Site) -> tuple[TensorInfo, ...]:
-    """Return the first tensor input of every call.
-
-    Raises:
-        ShapeError: If a call has none.
-    """
+    """Return the first tensor input of every call; refuse a call without any."""
     return tuple(first_map(site, call)[1] for call in site.calls)
 
 

@@ -34,7 +34,7 @@ def channels_of(site: Site, inputs: MapInputs, name: str, wanted: int | None) ->
     Raises:
         ShapeError: If the recipe names another number than the site has.
     """
-    channels = inputs.sizes[0].channels
+    channels = inputs.channels
     if wanted is not None and wanted != channels:
         what = f"{name} is {wanted}, the site is given {channels} channels: {inputs.maps[0]}"
         what += f" as {inputs.layout}; if its layout is another, set `layout:`"
@@ -90,13 +90,7 @@ class Draft:
     wants: Layout
 
     def blueprint(self, given: Sequence[tuple[TensorInfo, Size]], *, adapt: bool) -> Blueprint:
-        """Return how to make the module.
-
-        `given` is the map and its size that the module returns in every call, in the site's layout.
-
-        Raises:
-            ShapeError: If the site's output is another, and no allowed adaptation suffices.
-        """
+        """Return how to make the module; `given` as for `judge_output`."""
         return Blueprint(
             module=self.name,
             args=self.options.model_dump() | {part.name: part.value for part in self.choices},
@@ -138,12 +132,31 @@ def same_shape(  # noqa: PLR0913 - rows of other packages call it
     return draft.blueprint(inputs.sized_maps, adapt=adapt)
 
 
-def fit_channels(name: str, argument: str) -> Callable[..., Blueprint]:
-    """Return the `fit` of a row whose NCHW module needs only channels, the option `argument`."""
+def choose_heads(site: Site, inputs: MapInputs, options: Any) -> list[Choice]:
+    """Return the option `num_heads` of a module whose heads divide the channels."""
+    return [heads_of(site, "num_heads", options.num_heads, inputs.channels)]
+
+
+def fit_channels(
+    name: str,
+    argument: str,
+    more: Callable[[Site, MapInputs, Any], list[Choice]] = lambda *_: [],
+    *,
+    wants: Layout = "NCHW",
+    any_length: bool = False,
+) -> Callable[..., Blueprint]:
+    """Return the `fit` of a row whose module keeps the shape of its input.
+
+    The option `argument` is its channels, `more` chooses further arguments. The module takes the
+    layout of the choice `layout`, where there is one, else `wants`. `any_length`: as in
+    `read_inputs`.
+    """
 
     def fit(site: Site, options: BaseModel, *, adapt: bool) -> Blueprint:
-        inputs = read_inputs(site)
+        inputs = read_inputs(site, any_length=any_length)
         channels = channels_of(site, inputs, argument, getattr(options, argument))
-        return same_shape(name, site, inputs, options, [channels], wants="NCHW", adapt=adapt)
+        choices = [channels, *more(site, inputs, options)]
+        layout = next((choice.value for choice in choices if choice.name == "layout"), wants)
+        return same_shape(name, site, inputs, options, choices, wants=layout, adapt=adapt)
 
     return fit

@@ -2,32 +2,33 @@
 
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.seen.site import Extent, Layout, Site, extent
-from modswap.core.seen.values import TensorInfo, Value
-from modswap.nn.fit.inputs import Size
+from modswap.core.seen.values import TensorInfo
+from modswap.nn.fit.inputs import MapInputs, Size
 from modswap.nn.fit.outputs import map_given
 from modswap.nn.fit.sizes import Draft, choose
 
 
-def outputs_of(site: Site, layout: Layout) -> list[Extent | None]:
-    """Return the extent of the map in each call's output; None where the output has no map."""
-    return [_extent(call.output, layout) for call in site.calls]
+def output_choices(
+    site: Site, inputs: MapInputs, options: Any, channels: Choice, name: str
+) -> tuple[Choice, Choice]:
+    """Return the channels of the module's output, the option `name`, and its `stride`.
+
+    Where the output has no map, the input's `channels` are taken.
+    """
+    outputs = [map_given(call.output)[0] for call in site.calls]
+    seen = [extent(tensor.shape, inputs.layout) if tensor else None for tensor in outputs]
+    out = _out_channels(name, getattr(options, name), channels, seen)
+    return out, _stride(options.stride, inputs.sizes, seen)
 
 
-def _extent(output: Value, layout: Layout) -> Extent | None:
-    tensor, _ = map_given(output)
-    return extent(tensor.shape, layout) if tensor else None
-
-
-def out_channels_of(
+def _out_channels(
     name: str, wanted: int | None, channels: Choice, seen: list[Extent | None]
 ) -> Choice:
-    """Return the channels of the module's output: those wanted, or those of the site's output.
-
-    `seen` is that output in each call; where it has no map, the input's `channels` are taken.
-    """
+    """Return the channels of the module's output: those wanted, or those of the site's output."""
     found = {part.channels for part in seen if part}
     if len(found) == 1:
         (only,) = found
@@ -35,7 +36,7 @@ def out_channels_of(
     return choose(name, wanted, channels.value, f"as many as {channels.name}")
 
 
-def stride_of(wanted: int | None, sizes: tuple[Size, ...], seen: list[Extent | None]) -> Choice:
+def _stride(wanted: int | None, sizes: tuple[Size, ...], seen: list[Extent | None]) -> Choice:
     """Return the stride from a site's inputs to its outputs; 1 if no stride explains them."""
     largest = max(max(size.height, size.width) for size in sizes)
     pairs = list(zip(sizes, seen, strict=True))
@@ -62,9 +63,6 @@ def other_size(draft: Draft, out: Choice, stride: Choice, *, adapt: bool) -> Blu
     """Return how to make an NCHW module whose output has other channels and sizes than its input.
 
     `draft` has all arguments but these two; `stride` is rounded up.
-
-    Raises:
-        ShapeError: If the site's output is another, and no allowed adaptation suffices.
     """
     given = [
         _made(tensor, size, draft.inputs.layout, out.value, stride.value)
