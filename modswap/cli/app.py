@@ -62,11 +62,7 @@ def make_app() -> typer.Typer:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run the command and return its exit code; nothing is raised.
-
-    Args:
-        args: The arguments behind `modswap`.
-    """
+    """Run the command with the arguments behind `modswap`; return its exit code, never raise."""
     session = Session(color="--no-color" not in args)  # for errors of the parser
     # torch works without NumPy, and warns of it when it is imported
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)

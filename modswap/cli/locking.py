@@ -33,23 +33,16 @@ LockFile = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Locking:
-    """The lock options of a check.
-
-    Args:
-        file: The lock file.
-        write: Whether the check writes it.
-        hold: Whether the check is compared with it.
-    """
+    """The lock options of a check."""
 
     file: Path
-    write: bool
-    hold: bool
+    write: bool  # whether the check writes it
+    hold: bool  # whether the check is compared with it
 
     def entries(self, recipes: "Sequence[str]") -> "tuple[Entry, ...]":
         """Return the entries of recipes in the lock file; none if they are not compared with it.
 
-        Raises:
-            UsageError: If there is no lock file, or no entry for one of the recipes.
+        A `UsageError` says that there is no lock file, or no entry for one of the recipes.
         """
         from modswap.ops.jobs.lock import locked_entries
 
@@ -60,10 +53,7 @@ class Locking:
     ) -> "list[Outcome]":
         """Write the lock file, or return the outcomes with an error for each difference from it.
 
-        Args:
-            outcomes: The results of the checks.
-            entries: The entries to compare them with, in the same order.
-            quiet: Whether to print no line about a written lock.
+        The entries are in the order of the outcomes; `quiet` prints no line about a written lock.
         """
         from modswap.ops.jobs.lock import compared, lock
 
@@ -80,11 +70,7 @@ class Locking:
 
 
 def locking_of(file: Path | None, *, write: bool, hold: bool) -> Locking:
-    """Return the lock options as one record.
-
-    Raises:
-        UsageError: If they exclude each other.
-    """
+    """Return the lock options as one record; a `UsageError` if they exclude each other."""
     if write and hold:
         fix = "write the lock with --lock, compare a later check with it by --locked"
         raise UsageError("--lock and --locked exclude each other", "check", fix)

@@ -113,11 +113,7 @@ def begin(
 
 
 def check_format(session: Session, name: str, known: Sequence[str]) -> None:
-    """Set the form of the report.
-
-    Raises:
-        UsageError: If no form has this name.
-    """
+    """Set the form of the report, or raise a `UsageError` if no form has this name."""
     if name not in known:
         fix = did_you_mean(name, known) or f"use one of {', '.join(known)}"
         raise UsageError(f"no report of the form {name!r}", "--format", fix)
@@ -125,11 +121,7 @@ def check_format(session: Session, name: str, known: Sequence[str]) -> None:
 
 
 def check_report(session: Session, name: str) -> None:
-    """Set the form of a report on outcomes.
-
-    Raises:
-        UsageError: If no form has this name.
-    """
+    """Set the form of a report on outcomes, or raise a `UsageError` if no form has this name."""
     from modswap.report import REPORTS
 
     check_format(session, name, tuple(REPORTS))
@@ -142,11 +134,7 @@ def subject(
     model: str | None = None,
     policy: "Policy | None" = None,
 ) -> "Subject":
-    """Return the checkpoint that a command reads, with its options.
-
-    Raises:
-        UsageError: If the text of a dummy input is wrong.
-    """
+    """Return the checkpoint that a command reads; a wrong dummy input is a `UsageError`."""
     from modswap.core.asked.job import Policy, Subject
 
     shapes = tuple(parse_shape(text) for text in inputs or ())
@@ -160,11 +148,7 @@ def policy_of(
     trust: bool,
     checksum: bool = True,
 ) -> "Policy":
-    """Return the classes that a checkpoint may build.
-
-    Raises:
-        UsageError: If an alias has no `=`.
-    """
+    """Return the classes that a checkpoint may build; an alias without `=` is a `UsageError`."""
     from modswap.core.asked.job import Policy
 
     pairs = []
@@ -178,11 +162,7 @@ def policy_of(
 
 
 def parse_shape(text: str) -> "TensorInput":
-    """Parse a dummy input, `1,3,224,224` or `1,3,224,224:float32`.
-
-    Raises:
-        UsageError: If the text is wrong.
-    """
+    """Parse a dummy input, `1,3,224,224` or `1,3,224,224:float32`, or raise a `UsageError`."""
     from pydantic import ValidationError
 
     from modswap.core.asked.recipe import Dtype, TensorInput
@@ -210,11 +190,7 @@ def _check_dtype(name: str, known: Sequence[str]) -> None:
 
 
 def memory_of(text: str | None) -> int | None:
-    """Return the number of bytes in the text of `--max-memory`.
-
-    Raises:
-        UsageError: If the text is not a size.
-    """
+    """Return the number of bytes in the text of `--max-memory`, or raise a `UsageError`."""
     from modswap.core.decided.cost import parse_size
 
     try:

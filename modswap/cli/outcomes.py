@@ -38,8 +38,7 @@ def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
 def publish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     """Print the report on outcomes, and add the summary of a GitHub job where there is one.
 
-    Raises:
-        CheckpointError: If a file cannot be written.
+    A `CheckpointError` names a file that cannot be written.
     """
     from modswap.report import REPORTS
 

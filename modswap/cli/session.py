@@ -20,27 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """The state that the commands share, made once for each run.
+    """The state that the commands share, made once for each run."""
 
-    Args:
-        command: Name of the command, for reports.
-        checkpoint: The file that the command reads.
-        recipe: The recipe that the command uses.
-        format: Form of the report.
-        report: The file that the report is written to, or None for standard output.
-        quiet: Whether to print less.
-        verbose: Whether to print more.
-        color: Whether colours are allowed.
-    """
-
-    command: str = ""
+    command: str = ""  # name of the command, for reports
     checkpoint: str = ""
     recipe: str = ""
     format: str = "table"
+    # the file that the report is written to, or None for standard output
     report: Path | None = None
     quiet: bool = False
     verbose: bool = False
-    color: bool = True
+    color: bool = True  # whether colours are allowed
 
     def page(self) -> "Page":
         """Return the width and the colours of a report."""
@@ -59,8 +49,7 @@ class Session:
     def guarded(self) -> Iterator[Progress]:
         """Send the prints of a model's own code to standard error; yield `progress`.
 
-        Raises:
-            ReportError: If the report's folder does not exist, before any work is done.
+        A `ReportError` says that the report's folder does not exist, before any work is done.
         """
         if self.report is not None:
             _require_folder(self.report)
@@ -80,11 +69,7 @@ class Session:
                 sys.stderr.write(tame(one.traceback))
 
     def emit(self, text: str) -> None:
-        """Write a report to its file, or to standard output.
-
-        Raises:
-            ReportError: If the report's file cannot be written.
-        """
+        """Write a report to its file, or to standard output, or raise a `ReportError`."""
         if self.report is None:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -103,11 +88,7 @@ def _require_folder(file: Path) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file.
-
-    Raises:
-        ReportError: If the file cannot be written.
-    """
+    """Write a text file, or raise a `ReportError` if that fails."""
     _require_folder(file)
     try:
         file.write_text(text, encoding="utf-8")

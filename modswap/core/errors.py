@@ -164,10 +164,6 @@ E = TypeVar("E", bound=ModswapError)
 
 
 def together(errors: Sequence[E]) -> E:
-    """Return one error that carries all of `errors`, to raise once.
-
-    Args:
-        errors: At least one error.
-    """
+    """Return one error that carries all of `errors`, at least one, to raise once."""
     first, *rest = errors
     return first.with_more(rest) if rest else first

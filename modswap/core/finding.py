@@ -13,24 +13,15 @@ HERE = ""  # in a setting: the key that the error is about
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of a check at a place: a pass, or an examination of a module or of the model.
+    """The result of a check at a place: a pass, or an examination of a module or of the model."""
 
-    Args:
-        check: `pass`, or the name of an examination, a row of `modswap.ops.examine.table`.
-        path: Path of the site or module that it concerns; empty for the whole model.
-        status: `failed` ends with exit code 1; `skipped` gives the reason in `what`.
-        what: The observation, with both sides; empty where there is nothing to report.
-        fix: A step that the user can take.
-        data: Numbers and names behind it, as JSON can hold them.
-        settings: Keys of the rule, or of its `args`, with values that could mend a failure.
-        about: Sentence of the examination's row, for reports.
-    """
-
-    check: str
-    path: str
-    status: Status
-    what: str = ""
-    fix: str = ""
+    check: str  # `pass`, or the name of an examination, a row of `modswap.ops.examine.table`
+    path: str  # path of the site or module that it concerns; empty for the whole model
+    status: Status  # `failed` ends with exit code 1; `skipped` gives the reason in `what`
+    what: str = ""  # the observation, with both sides; empty where there is nothing to report
+    fix: str = ""  # a step that the user can take
+    # numbers and names behind it, as JSON can hold them
     data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    # keys of the rule, or of its `args`, with values that could mend a failure
     settings: Settings = ()
-    about: str = field(default="", compare=False)
+    about: str = field(default="", compare=False)  # sentence of the examination's row, for reports

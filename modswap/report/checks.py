@@ -41,17 +41,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A failed finding as reports for CI show it.
-
-    Args:
-        finding: The finding, in characters that any format can hold.
-        about: Path of the module, or another subject in words.
-        place: Its place in the recipe; None if there is none.
-    """
+    """A failed finding as reports for CI show it."""
 
     finding: Finding
-    about: str
-    place: Place | None
+    about: str  # path of the module, or another subject in words
+    place: Place | None  # its place in the recipe; None if there is none
 
     @property
     def text(self) -> str:
@@ -62,23 +56,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A line of a report for CI: a pass, an examination at a place, or an error.
+    """A line of a report for CI: a pass, an examination at a place, or an error."""
 
-    Args:
-        name: A key of `ABOUT`, or the name of an examination.
-        subject: The pass, or the path of the module.
-        status: `failed` has faults; `skipped` has a reason.
-        broken: Whether a step before the verification failed, and not the swap.
-        reason: Why nothing is known.
-        faults: The faults of a check that failed.
-    """
-
-    name: str
-    subject: str
-    status: Status
-    broken: bool = False
-    reason: str = ""
-    faults: tuple[Fault, ...] = ()
+    name: str  # a key of `ABOUT`, or the name of an examination
+    subject: str  # the pass, or the path of the module
+    status: Status  # `failed` has faults; `skipped` has a reason
+    broken: bool = False  # whether a step before the verification failed, and not the swap
+    reason: str = ""  # why nothing is known
+    faults: tuple[Fault, ...] = ()  # the faults of a check that failed
 
 
 def sentences_of(outcomes: Iterable[Outcome]) -> Mapping[str, str]:
@@ -136,12 +121,8 @@ def counts_of(checks: Sequence[Check]) -> Mapping[Status, int]:
 def place_of(where: str, outcome: Outcome) -> Place | None:
     """Return the place in the recipe that an error or a module belongs to.
 
-    A place in a file is that place; a swapped module, and what is inside it, has its rule's;
-    anything else has that of the only rule, else the recipe, else the checkpoint.
-
-    Args:
-        where: As errors and problems have it: `swap.yaml:7:5`, a module's path, anything.
-        outcome: What it was found in.
+    A place in a file (`swap.yaml:7:5`) is that place; a swapped module, and what is inside it, has
+    its rule's; anything else has that of the only rule, else the recipe, else the checkpoint.
     """
     rules = [site.rule for site in outcome.sites if _inside(where, (site.path, *site.aliases))]
     rules = rules or list(dict.fromkeys(site.rule for site in outcome.sites))

@@ -32,10 +32,6 @@ def github_report(outcomes: Sequence[Outcome], page: Page) -> str:
     """Return a workflow command for each thing that does not hold, and a line on each outcome.
 
     No line that a file could have written is read as a command by the runner.
-
-    Args:
-        outcomes: The outcomes.
-        page: Passed over.
     """
     del page
     lines = []

@@ -11,17 +11,11 @@ from modswap.core.words.printable import tame
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The page that a report is written on.
+    """The page that a report is written on."""
 
-    Args:
-        width: Columns.
-        color: Whether the reader shows colours.
-        verbose: Whether to tell more.
-    """
-
-    width: int = 100
-    color: bool = False
-    verbose: bool = False
+    width: int = 100  # columns
+    color: bool = False  # whether the reader shows colours
+    verbose: bool = False  # whether to tell more
 
     def render(self, parts: Iterable[RenderableType]) -> str:
         """Return parts as text, one below the other, without blanks at the ends of lines."""

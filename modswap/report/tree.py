@@ -20,13 +20,7 @@ LONG = 1000  # rows: beyond it they are not folded, which would take a second fo
 
 
 def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
-    """Return the tree as a table.
-
-    Args:
-        tree: The tree.
-        rows: The rows of it to show.
-        page: The page that it is written on.
-    """
+    """Return the given rows of the tree as a table."""
     parts: list[Table | Text] = [] if len(rows) > LONG else [_folding(tree, rows, page)]
     if len(rows) < len(tree.rows):
         parts.append(Text(f"{len(rows)} of {len(tree.rows)} modules shown", "dim"))
@@ -123,12 +117,7 @@ def _calls(row: TreeRow) -> Text:
 
 
 def tree_json(tree: Tree, rows: Sequence[TreeRow]) -> str:
-    """Return the tree as one JSON object.
-
-    Args:
-        tree: The tree.
-        rows: The rows of it to show.
-    """
+    """Return the tree, with the given rows, as one JSON object."""
     data = {
         "file": tree.file,
         "format": tree.format,

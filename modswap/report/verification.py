@@ -19,12 +19,9 @@ GOOD, BAD = ("holds ", "green"), ("fails ", "bold red")
 def verification(
     verdict: Verdict, error: ModswapError | None, page: Page
 ) -> Iterator[RenderableType]:
-    """Yield lines on the passes, then on the examinations.
+    """Yield lines on the passes, then on the examinations, not summed up if the page is `verbose`.
 
-    Args:
-        verdict: The results.
-        error: The error that the report shows in full elsewhere.
-        page: Where it is `verbose`, nothing is summed up.
+    The report shows the error, if there is one, in full elsewhere.
     """
     good = [case for case in verdict.cases if case.ok]
     if page.verbose or len(good) <= SHOWN_CASES:

@@ -18,21 +18,15 @@ _RANGE = re.compile(r"(\d{1,18})\s*\.\.\s*(\d{1,18})")
 
 
 def check_condition(condition: str | int) -> None:
-    """Refuse a text that is no comparison.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Raise a `ValueError` for a text that is no comparison."""
     _parse(condition)
 
 
 def holds(condition: str | int, value: int | None) -> bool:
-    """Return whether a value meets a condition; one that was not observed meets none.
+    """Return whether a value meets a condition; one that was not observed (None) meets none.
 
-    Args:
-        condition: A number, a comparison such as `>=128`, or a range such as `64..256`, both ends
-            included.
-        value: The observed number, or None.
+    A condition is a number, a comparison such as `>=128`, or a range such as `64..256`, both ends
+    included.
 
     Raises:
         ValueError: If the condition is no comparison.

@@ -16,11 +16,7 @@ from modswap.core.words.nearest import file_near, in_question, nearest
 
 
 def split_reference(reference: str, where: str) -> tuple[str, str]:
-    """Return the module or file, and the name in it.
-
-    Raises:
-        RecipeError: If there is no colon, or nothing on one side of it.
-    """
+    """Return the module or file, and the name in it; both sides of the colon must be there."""
     module, colon, name = reference.rpartition(":")
     if not colon or not module or not name:
         what = f"{reference!r} does not say where to find it"
@@ -31,10 +27,8 @@ def split_reference(reference: str, where: str) -> tuple[str, str]:
 def import_object(reference: str, *, folder: str, where: str) -> object:
     """Return the object that a reference names, importing its module as the user asked.
 
-    Args:
-        reference: `package.module:name` or `file.py:name`; the name may be dotted.
-        folder: Folder of relative files and of modules beside them.
-        where: Place of the reference, for errors.
+    The reference is `package.module:name` or `file.py:name`, and the name may be dotted; relative
+    files and modules beside them are looked up in `folder`.
 
     Raises:
         RecipeError: If there is no such file, module or name, or its code raises.

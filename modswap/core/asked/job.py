@@ -10,57 +10,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The permissions for building a checkpoint's objects.
+    """The permissions for building a checkpoint's objects."""
 
-    Args:
-        allow: Classes or functions, `package.module.Class` or `package.module.*`.
-        aliases: Classes that moved since the file was written, (old, new).
-        trust: Whether torch's full unpickler may run any code that the file holds.
-        checksum: Whether a file's bytes are compared with its checksums before they are used.
-        most: Bytes of weights that are read where they cannot be mapped; of more only the shapes
-            are known. None for all of them.
-    """
-
+    # classes or functions, `package.module.Class` or `package.module.*`
     allow: tuple[str, ...] = ()
+    # classes that moved since the file was written, (old, new)
     aliases: tuple[tuple[str, str], ...] = ()
-    trust: bool = False
+    trust: bool = False  # whether torch's full unpickler may run any code that the file holds
+    # whether a file's bytes are compared with its checksums before they are used
     checksum: bool = True
+    # bytes of weights that are read where they cannot be mapped; of more only the shapes are known.
+    # None for all of them
     most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The model that a command works on.
-
-    Args:
-        file: The checkpoint.
-        policy: Permissions for building its objects.
-        factory: `package.module:callable` or `file.py:callable` from the command line, or None.
-        inputs: One dummy call from the command line; empty: the recipe's.
-    """
+    """The model that a command works on."""
 
     file: Path
-    policy: Policy = Policy()
+    policy: Policy = Policy()  # permissions for building its objects
+    # `package.module:callable` or `file.py:callable` from the command line, or None
     factory: str | None = None
+    # one dummy call from the command line; empty: the recipe's
     inputs: "tuple[TensorInput, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A swap to be done or checked.
-
-    Args:
-        subject: The model.
-        recipe: The rules of the swap.
-        out: File or folder to write; None for a check or a dry run.
-        force: Whether an existing `out` may be replaced.
-        thorough: Whether everything is examined, as `verify.thorough` in the recipe says.
-        max_memory: Bytes that a dummy pass may take by prediction; None: the memory of the machine.
-    """
+    """A swap to be done or checked."""
 
     subject: Subject
     recipe: "Recipe"
-    out: Path | None = None
-    force: bool = False
+    out: Path | None = None  # file or folder to write; None for a check or a dry run
+    force: bool = False  # whether an existing `out` may be replaced
+    # whether everything is examined, as `verify.thorough` in the recipe says
     thorough: bool = False
+    # bytes that a dummy pass may take by prediction; None: the memory of the machine
     max_memory: int | None = None

@@ -14,15 +14,10 @@ MAX_PATTERN_CHARACTERS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern, ready to be tried on paths.
+    """A pattern, ready to be tried on paths."""
 
-    Args:
-        text: The pattern as it was written.
-        regex: The regular expression that it means.
-    """
-
-    text: str
-    regex: re.Pattern[str]
+    text: str  # the pattern as it was written
+    regex: re.Pattern[str]  # the regular expression that it means
 
     def matches(self, path: str) -> bool:
         """Return whether the pattern selects a dotted path."""
@@ -42,10 +37,6 @@ def compile_pattern(text: str, where: str = "") -> Pattern:
     segments, none included. `{a,b}` matches either alternative, which may hold dots. A regular
     expression follows `re:`, and must match the whole path; it may take any time, while a glob
     never takes longer than its length times the path's, squared.
-
-    Args:
-        text: The pattern.
-        where: Its place in the recipe, for errors.
 
     Raises:
         RecipeError: If it is no pattern.
@@ -185,12 +176,3 @@ def _one_of(inside: str) -> str:
     negated = inside[0] in "!^"
     chosen = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[1:] if negated else inside)
     return f"(?!\\.)[{'^' * negated}{chosen}]"
-
-
-def check_pattern(text: str, where: str) -> None:
-    """Refuse a text that is no pattern.
-
-    Raises:
-        RecipeError: If it is none.
-    """
-    compile_pattern(text, where)

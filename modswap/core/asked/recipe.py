@@ -55,19 +55,13 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a recipe was read from, so that errors can name file, line and column.
+    """Where a recipe was read from, so that errors can name file, line and column."""
 
-    Args:
-        name: File name as the user gave it, or `<stdin>`.
-        text: The recipe's text.
-        lines: Line and column, counted from 1, of every key and list item.
-        folder: Folder against which the recipe's own file names are resolved.
-    """
-
-    name: str = "<recipe>"
-    text: str = ""
+    name: str = "<recipe>"  # file name as the user gave it, or `<stdin>`
+    text: str = ""  # the recipe's text
+    # line and column, counted from 1, of every key and list item
     lines: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
-    folder: str = "."
+    folder: str = "."  # folder against which the recipe's own file names are resolved
 
     def at(self, *place: str | int) -> str:
         """Return `file:line:column` of a key, or of the nearest key around it."""

@@ -66,11 +66,7 @@ A module with several paths is selected by any of them, and gets the new module 
 
 
 def recipe_schema(examinations: Sequence[str]) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a recipe.
-
-    Args:
-        examinations: The names that `verify.skip` takes.
-    """
+    """Return the JSON Schema (draft 2020-12) of a recipe; `verify.skip` takes the examinations."""
     schema = Recipe.model_json_schema(by_alias=True)
     _enumerate(schema["$defs"]["Verify"], examinations)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -84,11 +80,7 @@ def _enumerate(verify: dict[str, Any], examinations: Sequence[str]) -> None:
 
 
 def recipe_page(examinations: Sequence[str]) -> str:
-    """Return the reference page of the recipe, in Markdown.
-
-    Args:
-        examinations: The names that `verify.skip` takes.
-    """
+    """Return the reference page of the recipe in Markdown; `verify.skip` takes the examinations."""
     lines = [INTRODUCTION.rstrip()]
     for title, meaning, part in PARTS:
         lines += ["", f"## {title}", "", f"{meaning[:1].upper()}{meaning[1:]}.", ""]

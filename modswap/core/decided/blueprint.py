@@ -9,64 +9,45 @@ from modswap.core.seen.site import Layout
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A value that the recipe left open, as it was chosen, with the reason.
-
-    Args:
-        name: Name of the argument.
-        value: The chosen value.
-        reason: The observation that led to it.
-    """
+    """A value that the recipe left open, as it was chosen, with the reason."""
 
     name: str
     value: Any
-    reason: str
+    reason: str  # the observation that led to it
 
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """A projection or pooling that makes the new module's output fit its site.
+    """A projection or pooling that makes the new module's output fit its site."""
 
-    Args:
-        in_channels: Channels that the new module gives.
-        out_channels: Channels that the site gave; a 1x1 projection where they differ.
-        stride: Height and width of the pooling window; (1, 1) for none.
-        container: `tuple` where the site gave a tuple of one tensor and then None, else empty.
-        length: Number of items of that tuple.
-    """
-
-    in_channels: int
-    out_channels: int
-    stride: tuple[int, int] = (1, 1)
+    in_channels: int  # channels that the new module gives
+    out_channels: int  # channels that the site gave; a 1x1 projection where they differ
+    stride: tuple[int, int] = (1, 1)  # height and width of the pooling window; (1, 1) for none
+    # `tuple` where the site gave a tuple of one tensor and then None, else empty
     container: str = ""
-    length: int = 0
+    length: int = 0  # number of items of that tuple
 
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """The instructions for making a new module.
+    """The instructions for making a new module."""
 
-    Args:
-        module: Catalogue name or `package.module:Class`.
-        args: Every constructor argument, none left open; plain data.
-        layout: Layout of the site's tensors, where that matters.
-        wants: The layout that the module takes; an adapter goes around it where it differs.
-        ignores: Names (or positions as text) of inputs that are always None, or a map's sizes.
-        adaptation: Layers that have to be added after it, only if the rule says `adapt: true`.
-        choices: Values chosen for what the recipe left open, with reasons.
-        keyword: Name of the keyword by which the site is given its map, empty where by position;
-            the new module is given it by position then.
-        repeats: Names (or positions as text) of inputs that were the map's very tensor in every
-            call, as key and value of self-attention are; the new module is not given them.
-    """
-
-    module: str
-    args: Mapping[str, Any]
-    layout: Layout | None = None
+    module: str  # catalogue name or `package.module:Class`
+    args: Mapping[str, Any]  # every constructor argument, none left open; plain data
+    layout: Layout | None = None  # layout of the site's tensors, where that matters
+    # the layout that the module takes; an adapter goes around it where it differs
     wants: Layout | None = None
+    # names (or positions as text) of inputs that are always None, or a map's sizes
     ignores: tuple[str, ...] = ()
+    # layers that have to be added after it, only if the rule says `adapt: true`
     adaptation: Adaptation | None = None
+    # values chosen for what the recipe left open, with reasons
     choices: tuple[Choice, ...] = field(default=(), compare=False)
+    # name of the keyword by which the site is given its map, empty where by position; the new
+    # module is given it by position then
     keyword: str = ""
+    # names (or positions as text) of inputs that were the map's very tensor in every call, as key
+    # and value of self-attention are; the new module is not given them
     repeats: tuple[str, ...] = ()
 
     @property

@@ -14,23 +14,17 @@ _STEPS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 @dataclass(frozen=True, slots=True)
 class PassCost:
-    """The cost of a pass over an input; memory in bytes.
+    """The cost of a pass over an input; memory in bytes."""
 
-    Args:
-        params: Parameter elements, shared ones once.
-        flops: Floating-point operations of an inference pass, two for each multiplication with its
-            addition, as torch's FlopCounterMode counts them.
-        activation_bytes: Tensors that autograd keeps for the backward pass, parameters left out.
-        peak_inference: Most that is held at once without gradients: weights, input, output and
-            everything between.
-        peak_training: Most that is held at once in forward and backward pass, gradients included,
-            an optimizer's state not.
-    """
-
-    params: int
+    params: int  # parameter elements, shared ones once
+    # floating-point operations of an inference pass, two for each multiplication with its addition,
+    # as torch's FlopCounterMode counts them
     flops: int
-    activation_bytes: int
+    activation_bytes: int  # tensors that autograd keeps for the backward pass, parameters left out
+    # most that is held at once without gradients: weights, input, output and everything between
     peak_inference: int
+    # most that is held at once in forward and backward pass, gradients included, an optimizer's
+    # state not
     peak_training: int
 
     @property
@@ -42,9 +36,7 @@ class PassCost:
 def parse_size(text: str | int) -> int:
     """Return the bytes that a size such as `8GiB` or `500 MB` says.
 
-    Args:
-        text: A number with B, KB, MB, GB, TB (powers of 1000) or KiB … TiB (of 1024); a number
-            alone is bytes.
+    Its unit is B, KB, MB, GB, TB (powers of 1000) or KiB … TiB (of 1024); a number alone is bytes.
 
     Raises:
         ValueError: If it is no size.
@@ -125,10 +117,8 @@ def judge_limits(
 ) -> Iterator[Finding]:
     """Yield a finding for each limit that is set.
 
-    Args:
-        limits: The limits of the recipe.
-        known: Values of the swapped model, by the names that `limits_of` gives.
-        unknown: Reasons why the others are not known.
+    `known` has values of the swapped model by the names that `limits_of` gives, `unknown` the
+    reasons why the others are not known.
     """
     for name, limit in limits_of(limits).items():
         yield _judged(name, limit, known.get(name), unknown.get(name, ""))
@@ -162,12 +152,5 @@ def _said(name: str, value: float) -> str:
 
 
 def too_much(nbytes: int, limit: int, source: str, case: str) -> str:
-    """Return the sentence for a pass that would take more memory than it may.
-
-    Args:
-        nbytes: Predicted peak.
-        limit: Bytes that it may take.
-        source: Where the limit comes from.
-        case: The pass, in words.
-    """
+    """Return the sentence for a pass that would take more bytes than its `source` allows."""
     return f"the pass {case} would take {size_text(nbytes)}, {source} is {size_text(limit)}"

@@ -9,17 +9,11 @@ STILL = 1e-6  # below it nothing changed
 
 @dataclass(frozen=True, slots=True)
 class InputChange:
-    """The change of the outputs of two modules when the same input is changed.
+    """The change of the outputs of two modules when the same input is changed."""
 
-    Args:
-        cause: Name of the input.
-        old: Largest change of the original's outputs, relative to their size.
-        new: The same of the new module.
-    """
-
-    cause: str
-    old: float
-    new: float
+    cause: str  # name of the input
+    old: float  # largest change of the original's outputs, relative to their size
+    new: float  # the same of the new module
 
     @property
     def lost(self) -> bool:
@@ -35,11 +29,8 @@ class InputChange:
 def is_causal(backward: Iterable[float], forward: float) -> bool:
     """Return whether tokens of the original see earlier ones, and no later ones.
 
-    A module that treats each token alone has no order that could be lost.
-
-    Args:
-        backward: Changes of the outputs of earlier tokens with later inputs.
-        forward: Change of the outputs of later tokens with earlier inputs.
+    `backward` are changes of the outputs of earlier tokens with later inputs, `forward` is that of
+    later tokens with earlier inputs. A module that treats each token alone has no order to lose.
     """
     return all(change <= STILL for change in backward) and forward > CLEAR
 

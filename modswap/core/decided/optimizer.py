@@ -19,17 +19,11 @@ _MAX_GROUPS = 4  # whose members may have been chosen by kind
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a model.
-
-    Args:
-        name: Dotted name.
-        shape: Its sides.
-        trainable: Whether it requires a gradient.
-    """
+    """A parameter of a model."""
 
     name: str
-    shape: Shape
-    trainable: bool = True
+    shape: Shape  # its sides
+    trainable: bool = True  # whether it requires a gradient
 
     @property
     def kind(self) -> Kind:
@@ -41,30 +35,19 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:
-    """A group of an optimizer.
+    """A group of an optimizer."""
 
-    Args:
-        ids: Its parameters' numbers, or their names.
-        names: Their names where they were kept, else empty.
-    """
-
-    ids: tuple[int | str, ...]
-    names: tuple[str, ...] = ()
+    ids: tuple[int | str, ...]  # its parameters' numbers, or their names
+    names: tuple[str, ...] = ()  # their names where they were kept, else empty
 
 
 @dataclass(frozen=True, slots=True)
 class Regrouped:
-    """An optimizer's groups after a swap.
+    """An optimizer's groups after a swap."""
 
-    Args:
-        groups: The names in each group, in order.
-        ids: For each kept name the number that it had.
-        fresh: Names that have no state yet.
-    """
-
-    groups: tuple[tuple[str, ...], ...]
-    ids: Mapping[str, int | str]
-    fresh: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]  # the names in each group, in order
+    ids: Mapping[str, int | str]  # for each kept name the number that it had
+    fresh: tuple[str, ...]  # names that have no state yet
 
 
 def regroup(
@@ -76,15 +59,9 @@ def regroup(
 ) -> Regrouped | None:
     """Return the groups of an optimizer over the parameters after a swap.
 
-    Args:
-        groups: Its groups.
-        moments: Shapes of the tensors that it keeps for each parameter.
-        before: The model's parameters before the swap, in its order.
-        after: Those after it.
-        swapped: Beginnings of the names that belong to swapped modules, each ending in a dot.
-
-    Returns:
-        None in doubt about the parameter of any state.
+    None in doubt about the parameter of any state. `moments` are shapes of the tensors that it
+    keeps for each parameter, `before` and `after` the model's parameters in its order, `swapped`
+    beginnings of the names in swapped modules, each ending in a dot.
     """
     owned = _owned(groups, moments, before)
     if owned is None:

@@ -16,19 +16,12 @@ ADVICE = "run `modswap tree` to list the paths of this model"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The work of a rule.
-
-    Args:
-        rule: The rule.
-        index: Its position in the recipe, counted from 0.
-        where: Its place, `swap.yaml:7:5`.
-        sites: The sites that it selects, in the order of the model; at least one.
-    """
+    """The work of a rule."""
 
     rule: Rule
-    index: int
-    where: str
-    sites: tuple[Site, ...]
+    index: int  # its position in the recipe, counted from 0
+    where: str  # its place, `swap.yaml:7:5`
+    sites: tuple[Site, ...]  # the sites that it selects, in the order of the model; at least one
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +37,7 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, sites: Sequence[Site]) -> Plan:
-    """Return which sites each rule selects.
-
-    Args:
-        recipe: The recipe.
-        sites: Every module of the model but the model itself, in its order.
+    """Return which sites each rule selects; `sites` is every module but the model, in its order.
 
     Raises:
         MatchError: If a rule selects nothing or another number than it expects, a pattern of its

@@ -23,15 +23,10 @@ ALIKE = 0.8  # of two names, one of which is the other mistyped
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A key of a recipe with the value that it is to have.
+    """A key of a recipe with the value that it is to have."""
 
-    Args:
-        place: Where: the keys and positions that lead to it.
-        value: The value, as JSON, so that edits can be compared.
-    """
-
-    place: Place
-    value: str
+    place: Place  # the keys and positions that lead to it
+    value: str  # the value, as JSON, so that edits can be compared
 
     @property
     def words(self) -> str:
@@ -55,12 +50,7 @@ def _scalar(value: Any) -> str:
 
 
 def candidates(error: ModswapError, recipe: Recipe) -> tuple[Edit, ...]:
-    """Return the changes that could mend an error and those that came with it, likely ones first.
-
-    Args:
-        error: What failed.
-        recipe: By which it failed.
-    """
+    """Return changes that could mend an error and those that came with it, likely ones first."""
     found: dict[Edit, None] = {}
     for one in error.all:
         if isinstance(one, MENDED):

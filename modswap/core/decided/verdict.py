@@ -11,17 +11,11 @@ from modswap.core.seen.values import NONE, Group, TensorInfo, Value, difference
 
 @dataclass(frozen=True, slots=True)
 class CaseKey:
-    """The identity of a pass.
+    """The identity of a pass."""
 
-    Args:
-        input: The dummy input in words, such as `(1, 3, 224, 224)`.
-        mode: `eval` or `train`.
-        dtype: Floating dtype of weights and inputs.
-    """
-
-    input: str
-    mode: str = "eval"
-    dtype: str = "float32"
+    input: str  # the dummy input in words, such as `(1, 3, 224, 224)`
+    mode: str = "eval"  # `eval` or `train`
+    dtype: str = "float32"  # floating dtype of weights and inputs
 
     def __str__(self) -> str:
         return f"{self.input} {self.mode} {self.dtype}"
@@ -29,19 +23,13 @@ class CaseKey:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A call of a module, with the modules around it.
+    """A call of a module, with the modules around it."""
 
-    Args:
-        path: The module's first path; its aliases are left out.
-        call: Its inputs and output.
-        around: Paths of the modules that were running then, the outermost first.
-        memory_format: `contiguous`, `channels_last` or `other` where its output is a map; empty
-            for no map, for a map that is both, or where it is not known.
-    """
-
-    path: str
-    call: Call
-    around: tuple[str, ...] = ()
+    path: str  # the module's first path; its aliases are left out
+    call: Call  # its inputs and output
+    around: tuple[str, ...] = ()  # paths of the modules that were running then, the outermost first
+    # `contiguous`, `channels_last` or `other` where its output is a map; empty for no map, for a
+    # map that is both, or where it is not known
     memory_format: str = field(default="", compare=False)
 
     def inside(self, sites: Container[str]) -> bool:
@@ -51,27 +39,17 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A forward pass of the whole model.
-
-    Args:
-        case: The identity of the pass.
-        visits: Every call of every module, in the order they ended.
-        output: The output of the model, or None if it raised.
-        finite: Whether every floating output was finite; None where there were no values.
-        error: The exception, in a line, or empty.
-        raised_in: Path of the innermost module that raised.
-        missing: Attribute that it raised for not finding at a module, or empty.
-        missing_at: Path of that module.
-    """
+    """A forward pass of the whole model."""
 
     case: CaseKey
-    visits: tuple[Visit, ...] = ()
-    output: Value | None = None
+    visits: tuple[Visit, ...] = ()  # every call of every module, in the order they ended
+    output: Value | None = None  # the output of the model, or None if it raised
+    # whether every floating output was finite; None where there were no values
     finite: bool | None = None
-    error: str = ""
-    raised_in: str = ""
-    missing: str = ""
-    missing_at: str = ""
+    error: str = ""  # the exception, in a line, or empty
+    raised_in: str = ""  # path of the innermost module that raised
+    missing: str = ""  # attribute that it raised for not finding at a module, or empty
+    missing_at: str = ""  # path of that module
 
     def by_path(self) -> Mapping[str, tuple[Call, ...]]:
         """Return the calls of each module, in order."""
@@ -102,17 +80,11 @@ class CaseVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of all passes and examinations of a swap.
+    """The result of all passes and examinations of a swap."""
 
-    Args:
-        cases: A verdict for each pass.
-        finite: Whether all outputs were finite; None where no values were computed.
-        findings: Results of the examinations.
-    """
-
-    cases: tuple[CaseVerdict, ...]
-    finite: bool | None
-    findings: tuple[Finding, ...] = ()
+    cases: tuple[CaseVerdict, ...]  # a verdict for each pass
+    finite: bool | None  # whether all outputs were finite; None where no values were computed
+    findings: tuple[Finding, ...] = ()  # results of the examinations
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -129,17 +101,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A pass before and after the swap.
-
-    Args:
-        before: The pass of the model as it was.
-        after: The same pass after the swap.
-        swapped: Paths of the swapped sites.
-    """
+    """A pass before and after the swap."""
 
     before: Pass
     after: Pass
-    swapped: Collection[str]
+    swapped: Collection[str]  # paths of the swapped sites
 
 
 def _problem(path: str, what: str, fix: str = "", settings: Settings = ()) -> Finding:
@@ -186,13 +152,7 @@ def reached(seen: Evidence) -> list[Finding]:
 
 
 def lost_format(before: Pass, after: Pass, swapped: Container[str]) -> str | None:
-    """Return the first module whose output is no longer in channels_last; or None.
-
-    Args:
-        before: A pass before the swap.
-        after: The same pass after it.
-        swapped: Paths of the swapped sites.
-    """
+    """Return the first module whose output is no longer in channels_last after a swap; or None."""
     then: dict[str, list[str]] = {}
     for visit in before.visits:
         if not visit.inside(swapped):
@@ -240,13 +200,8 @@ def _fix_of(before: Value, after: Value) -> tuple[str, Settings]:
 def structure_fix(before: Value, after: Value) -> str:
     """Return the fix for a module that gives a container which no adapter turns into the site's.
 
-    Args:
-        before: The output of the site.
-        after: The output of the new module.
-
-    Returns:
-        Advice that names both; empty where both are tensors, or the site gave a tensor and then
-        None, which an adapter adds.
+    It is empty where both outputs are tensors, or the site gave a tensor and then None, which an
+    adapter adds.
     """
     wanted: Value = before
     if isinstance(before, Group) and before.kind == "tuple" and before.items:
@@ -282,13 +237,7 @@ CHECKS: tuple[Callable[[Evidence], list[Finding]], ...] = (
 
 
 def judge(before: Sequence[Pass], after: Sequence[Pass], swapped: Sequence[str]) -> Verdict:
-    """Return whether every pass after the swap matches the one before.
-
-    Args:
-        before: Passes of the model as it was.
-        after: The same passes, in the same order, after the swap.
-        swapped: Paths of the swapped sites.
-    """
+    """Return whether every pass after the swap matches the one before, at the same position."""
     paths = dict.fromkeys(swapped)  # in their order, and found at once
     cases = tuple(
         _judge_case(Evidence(old, new, paths.keys()))

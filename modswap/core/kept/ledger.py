@@ -12,17 +12,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Which tensors of a file a swap may change, by name.
+    """Which tensors of a file a swap may change, by name."""
 
-    Args:
-        prefixes: Beginnings of names, each ending in a dot, that belong to swapped modules.
-        renamed: New names of tensors by their old ones, such as those of an optimizer's state.
-        gone: Further names that are there no longer.
-    """
-
+    # beginnings of names, each ending in a dot, that belong to swapped modules
     prefixes: tuple[str, ...]
+    # new names of tensors by their old ones, such as those of an optimizer's state
     renamed: Mapping[str, str] = field(default_factory=dict)
-    gone: Collection[str] = ()
+    gone: Collection[str] = ()  # further names that are there no longer
 
     def covers(self, name: str) -> bool:
         """Return whether a tensor belongs to a swapped module."""
@@ -44,13 +40,8 @@ def ledger(
 ) -> Ledger:
     """Return the numbers of kept, mapped, fresh and dropped tensors; the caller sets `proved`.
 
-    Args:
-        before: Every tensor of the file as it was, by name.
-        after: Every tensor of the file as it was written (or would be).
-        changes: Tensors that may change.
-        same: Whether two tensors are the same.
-        size: A key for a tensor's bytes, and their number.
-        where: The written file.
+    `before` and `after` are all tensors of the file by name, `same` compares two of them, and
+    `size` returns a key for a tensor's bytes, and their number.
 
     Raises:
         CheckpointError: If a tensor that the plan does not name is missing, new or changed.

@@ -16,37 +16,25 @@ class _LockPart(BaseModel):
 
 
 class Fingerprint(_LockPart):
-    """The identity of a checkpoint.
+    """The identity of a checkpoint."""
 
-    Args:
-        name: Its file or folder, relative to the lock file.
-        nbytes: Its size.
-        kind: `sha256` of every byte; or, of a file too large for that, `structure`: names, sizes
-            and checksums of a zip's records, or the head and 256 pieces of another file.
-        digest: SHA-256 of that, in hexadecimal.
-    """
-
-    name: str
-    nbytes: int
+    name: str  # its file or folder, relative to the lock file
+    nbytes: int  # its size
+    # `sha256` of every byte; or, of a file too large for that, `structure`: names, sizes and
+    # checksums of a zip's records, or the head and 256 pieces of another file
     kind: Literal["sha256", "structure"]
-    digest: str
+    digest: str  # SHA-256 of that, in hexadecimal
 
 
 class SiteLock(_LockPart):
-    """The decisions at a site.
+    """The decisions at a site."""
 
-    Args:
-        old: Class of the old module.
-        new: Class of the new module.
-        layout: Layout of the site's tensors.
-        args: Every constructor argument of the new module.
-        chosen: Values chosen for what the recipe left open.
-    """
-
-    old: str
-    new: str
-    layout: str | None = None
+    old: str  # class of the old module
+    new: str  # class of the new module
+    layout: str | None = None  # layout of the site's tensors
+    # every constructor argument of the new module
     args: dict[str, Any] = Field(default_factory=dict)
+    # values chosen for what the recipe left open
     chosen: dict[str, Any] = Field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
@@ -56,19 +44,12 @@ class SiteLock(_LockPart):
 
 
 class Entry(_LockPart):
-    """A recipe as it was checked.
+    """A recipe as it was checked."""
 
-    Args:
-        recipe: SHA-256 of its text in hexadecimal.
-        checkpoint: The file.
-        versions: Of modswap, torch and python.
-        sites: Decisions, by the path of the site.
-    """
-
-    recipe: str
-    checkpoint: Fingerprint
-    versions: dict[str, str] = Field(default_factory=dict)
-    sites: dict[str, SiteLock] = Field(default_factory=dict)
+    recipe: str  # SHA-256 of its text in hexadecimal
+    checkpoint: Fingerprint  # the file
+    versions: dict[str, str] = Field(default_factory=dict)  # of modswap, torch and python
+    sites: dict[str, SiteLock] = Field(default_factory=dict)  # decisions, by the path of the site
 
 
 class Lock(_LockPart):
@@ -85,14 +66,7 @@ class Lock(_LockPart):
 def entry_of(
     outcome: Outcome, recipe: str, checkpoint: Fingerprint, versions: Mapping[str, str]
 ) -> Entry:
-    """Return the entry of a lock file for an outcome.
-
-    Args:
-        outcome: The result of the check.
-        recipe: SHA-256 of the recipe's text.
-        checkpoint: Identity of the checkpoint.
-        versions: Of modswap, torch and python.
-    """
+    """Return the lock entry of an outcome; `recipe` is the SHA-256 of the recipe's text."""
     sites = {site.path: _site(site) for site in outcome.sites}
     return Entry(recipe=recipe, checkpoint=checkpoint, versions=dict(versions), sites=sites)
 
@@ -115,12 +89,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def drifts(then: Entry, now: Entry, name: str) -> tuple[DriftError, ...]:
-    """Return an error for everything that differs from the lock file.
+    """Return an error for everything that differs from the lock file, naming the recipe.
 
-    Args:
-        then: As it was locked.
-        now: As it is; without sites if the check did not come to that.
-        name: The recipe, for errors.
+    `now` has no sites if the check did not come to that.
     """
     fix = f"if that is meant, lock it anew: `modswap check {name} --lock`"
     return tuple(DriftError(what, name, fix) for what in dict.fromkeys(_drifted(then, now)))

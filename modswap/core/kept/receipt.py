@@ -25,29 +25,17 @@ class AdaptationRecord(_Record):
 
 
 class SiteRecord(_Record):
-    """A new module, complete enough to make it again without a trace.
+    """A new module, complete enough to make it again without a trace."""
 
-    Args:
-        paths: The paths that hold it; several where it is shared.
-        module: Catalogue name or `package.module:Class`.
-        args: Every constructor argument.
-        layout: Layout of the site's tensors.
-        wants: The layout that the module takes.
-        ignores: Inputs that are dropped.
-        keyword: The keyword by which the site is given its map.
-        adaptation: Layers added after it.
-        repeats: Inputs that are the map's very tensor, and are dropped.
-    """
-
-    paths: tuple[str, ...]
-    module: str
-    args: dict[str, Any]
-    layout: Layout | None = None
-    wants: Layout | None = None
-    ignores: tuple[str, ...] = ()
-    keyword: str = ""
-    repeats: tuple[str, ...] = ()
-    adaptation: AdaptationRecord | None = None
+    paths: tuple[str, ...]  # the paths that hold it; several where it is shared
+    module: str  # catalogue name or `package.module:Class`
+    args: dict[str, Any]  # every constructor argument
+    layout: Layout | None = None  # layout of the site's tensors
+    wants: Layout | None = None  # the layout that the module takes
+    ignores: tuple[str, ...] = ()  # inputs that are dropped
+    keyword: str = ""  # the keyword by which the site is given its map
+    repeats: tuple[str, ...] = ()  # inputs that are the map's very tensor, and are dropped
+    adaptation: AdaptationRecord | None = None  # layers added after it
 
     def blueprint(self) -> Blueprint:
         """Return the instructions for making the module."""
@@ -65,34 +53,22 @@ class SiteRecord(_Record):
 
 
 class SourceRecord(_Record):
-    """The file that the swap started from.
+    """The file that the swap started from."""
 
-    Args:
-        name: Its name, without a folder.
-        nbytes: Its size.
-        sha256: Its digest in hexadecimal; empty for a file too large to be read once more.
-    """
-
-    name: str
-    nbytes: int
-    sha256: str = ""
+    name: str  # its name, without a folder
+    nbytes: int  # its size
+    sha256: str = ""  # its digest in hexadecimal; empty for a file too large to be read once more
 
 
 class Receipt(_Record):
-    """The new modules of a file, with the versions that made them.
+    """The new modules of a file, with the versions that made them."""
 
-    Args:
-        modswap: Version of modswap.
-        torch: Version of torch.
-        source: The file that the swap started from; None for a model in memory.
-        recipe_sha256: Digest of the recipe's text as it is written beside the receipt.
-        sites: Every new module in the file, those of earlier swaps included.
-    """
-
-    modswap: str
-    torch: str
+    modswap: str  # version of modswap
+    torch: str  # version of torch
+    # the file that the swap started from; None for a model in memory
     source: SourceRecord | None = None
-    recipe_sha256: str = ""
+    recipe_sha256: str = ""  # digest of the recipe's text as it is written beside the receipt
+    # every new module in the file, those of earlier swaps included
     sites: tuple[SiteRecord, ...] = ()
 
     def text(self) -> str:
@@ -101,15 +77,7 @@ class Receipt(_Record):
 
 
 def read_receipt(text: str, where: str) -> Receipt:
-    """Return the receipt found inside a file.
-
-    Args:
-        text: JSON.
-        where: The file.
-
-    Raises:
-        CheckpointError: If it is no receipt.
-    """
+    """Return the receipt found inside a file as JSON, or raise a `CheckpointError`."""
     try:
         return Receipt.model_validate_json(text)
     except ValidationError as error:

@@ -8,19 +8,12 @@ from modswap.core.seen.site import Layout
 
 @dataclass(frozen=True, slots=True)
 class Clue:
-    """A module of known convention that was seen at work.
-
-    Args:
-        path: Its path.
-        kind: Its class name.
-        layout: The layout that its kind takes; `NCL` for one-dimensional convolutions.
-        shape: Shape of its input or output.
-    """
+    """A module of known convention that was seen at work."""
 
     path: str
-    kind: str
-    layout: str
-    shape: tuple[int, ...]
+    kind: str  # its class name
+    layout: str  # the layout that its kind takes; `NCL` for one-dimensional convolutions
+    shape: tuple[int, ...]  # shape of its input or output
 
     @property
     def rank(self) -> int:
@@ -44,12 +37,6 @@ def judge_layout(
     A module of known convention that takes or gives the site's very own tensor decides. Without
     one, the smallest module around the site decides that has parts with as many channels, if these
     agree; and if no part of the model has as many, all of them together.
-
-    Args:
-        path: The site's path.
-        shape: Shape of its first input.
-        same_tensor: Modules that took the same tensor as the site, or gave it.
-        all_clues: Modules of known convention anywhere in the model.
     """
     rank = len(shape)
     if rank not in {3, 4}:

@@ -16,19 +16,13 @@ ANY_LAYOUT: Settings = ANY_SITE_LAYOUT + ANY_MODULE_LAYOUT
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a module.
+    """A call of a module."""
 
-    Args:
-        args: Positional inputs.
-        kwargs: Keyword inputs by name, in the order given.
-        output: Output of the module.
-        same: For each tensor among the inputs, in order, the index of the first one that is the
-            very same object; empty where all of them are different ones.
-    """
-
-    args: tuple[Value, ...]
-    kwargs: tuple[tuple[str, Value], ...]
+    args: tuple[Value, ...]  # positional inputs
+    kwargs: tuple[tuple[str, Value], ...]  # keyword inputs by name, in the order given
     output: Value
+    # for each tensor among the inputs, in order, the index of the first one that is the very same
+    # object; empty where all of them are different ones
     same: tuple[int, ...] = ()
 
     @property
@@ -45,8 +39,7 @@ class Call:
     def repeats(self, name: str) -> tuple[str, ...]:
         """Return the names of the other inputs that are the very tensor that one input is.
 
-        Args:
-            name: Name of an input that is a tensor, or its position as text.
+        The name of an input may be its position as text.
         """
         firsts = iter(self.firsts)
         found: dict[str, int] = {}
@@ -68,39 +61,24 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A module path with its class, calls, layout, device and dtype.
-
-    Args:
-        path: Dotted name of the module.
-        class_name: Dotted class name, such as `torch.nn.modules.conv.Conv2d`.
-        aliases: Other paths of the same module object.
-        calls: Every call that the trace saw, in order; empty if it was never reached.
-        layout: Layout of its maps or tokens, where it is known.
-        layout_reason: The reason for the layout, or for its being unknown.
-        params: Number of parameter elements, shared ones once.
-        nbytes: Bytes of its parameters and buffers.
-        dtype: Floating dtype of its parameters, else of its first input.
-        device: Device of its parameters, else of its first input.
-        training: Its own training flag before the trace.
-        trainable: Whether any parameter asks for a gradient; true when it has none.
-        channels_last: Whether its 4-D parameters have the channels_last memory format.
-        grids: Heights and widths of the maps that were seen before it, of as many samples and
-            channels as the tokens that it is given; empty where it is given no tokens.
-    """
+    """A module path with its class, calls, layout, device and dtype."""
 
     path: str
-    class_name: str
-    aliases: tuple[str, ...] = ()
+    class_name: str  # dotted class name, such as `torch.nn.modules.conv.Conv2d`
+    aliases: tuple[str, ...] = ()  # other paths of the same module object
+    # every call that the trace saw, in order; empty if it was never reached
     calls: tuple[Call, ...] = ()
-    layout: Layout | None = None
-    layout_reason: str = ""
-    params: int = 0
-    nbytes: int = 0
-    dtype: str = "float32"
-    device: str = "cpu"
-    training: bool = False
-    trainable: bool = True
-    channels_last: bool = False
+    layout: Layout | None = None  # layout of its maps or tokens, where it is known
+    layout_reason: str = ""  # the reason for the layout, or for its being unknown
+    params: int = 0  # number of parameter elements, shared ones once
+    nbytes: int = 0  # bytes of its parameters and buffers
+    dtype: str = "float32"  # floating dtype of its parameters, else of its first input
+    device: str = "cpu"  # device of its parameters, else of its first input
+    training: bool = False  # its own training flag before the trace
+    trainable: bool = True  # whether any parameter asks for a gradient; true when it has none
+    channels_last: bool = False  # whether its 4-D parameters have the channels_last memory format
+    # heights and widths of the maps that were seen before it, of as many samples and channels as
+    # the tokens that it is given; empty where it is given no tokens
     grids: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -127,36 +105,21 @@ class Site:
         """Return the output of the first call, or None."""
         return self.calls[0].output if self.calls else None
 
-    @property
-    def input_tensors(self) -> tuple[TensorInfo, ...]:
-        """Return the first tensor of every call."""
-        firsts = (next((t for v in call.inputs for t in tensors(v)), None) for call in self.calls)
-        return tuple(tensor for tensor in firsts if tensor is not None)
-
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The sizes of a map or of a row of tokens, in any layout.
+    """The sizes of a map or of a row of tokens, in any layout."""
 
-    Args:
-        channels: C or E.
-        height: H, or None for tokens.
-        width: W, or None for tokens.
-        tokens: L, or H x W for a map.
-    """
-
-    channels: int
-    height: int | None
-    width: int | None
-    tokens: int
+    channels: int  # C or E
+    height: int | None  # H, or None for tokens
+    width: int | None  # W, or None for tokens
+    tokens: int  # L, or H x W for a map
 
 
 def extent(shape: tuple[int, ...], layout: Layout) -> Extent | None:
     """Return the sizes of a tensor of this shape and layout, or None if the rank does not fit.
 
-    Args:
-        shape: (N, C, H, W), (N, H, W, C) or (N, L, C) as `layout` says.
-        layout: Layout of the tensor.
+    The shape is (N, C, H, W), (N, H, W, C) or (N, L, C) as `layout` says.
     """
     if layout == "NLC" and len(shape) == 3:
         return Extent(shape[2], None, None, shape[1])

@@ -6,17 +6,11 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """A tensor without its data.
+    """A tensor without its data."""
 
-    Args:
-        shape: Size of each axis.
-        dtype: Element type without the `torch.` prefix, such as `float32`.
-        device: Device as torch prints it, such as `cpu` or `cuda:0`.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    device: str = "cpu"
+    shape: tuple[int, ...]  # size of each axis
+    dtype: str = "float32"  # element type without the `torch.` prefix, such as `float32`
+    device: str = "cpu"  # device as torch prints it, such as `cpu` or `cuda:0`
 
     def __str__(self) -> str:
         dtype = "" if self.dtype == "float32" else f" {self.dtype}"
@@ -25,16 +19,10 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A tuple, list, dict or dataclass of values.
+    """A tuple, list, dict or dataclass of values."""
 
-    Args:
-        kind: Name of the container's class.
-        names: One name per item; indices as text for sequences.
-        items: The values, in order.
-    """
-
-    kind: str
-    names: tuple[str, ...]
+    kind: str  # name of the container's class
+    names: tuple[str, ...]  # one name per item; indices as text for sequences
     items: tuple["Value", ...]
 
     def __str__(self) -> str:
@@ -47,15 +35,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Anything else: a number, a string, None, an object.
+    """Anything else: a number, a string, None, an object."""
 
-    Args:
-        kind: Name of its class.
-        text: Its printed form, shortened.
-    """
-
-    kind: str
-    text: str
+    kind: str  # name of its class
+    text: str  # its printed form, shortened
 
     def __str__(self) -> str:
         return self.text
@@ -82,12 +65,7 @@ def shapes(value: Value) -> list[list[int]]:
 def difference(before: Value, after: Value, place: str = "output") -> str | None:
     """Return the first difference in structure, shape or dtype, or None.
 
-    Plain values count by their type and not by their text.
-
-    Args:
-        before: The value as it was.
-        after: The value as it is.
-        place: Name of the value, put in front of the sentence.
+    Plain values count by their type and not by their text. `place` begins the sentence.
     """
     match before, after:
         case Group(), Group() if (before.kind, before.names) == (after.kind, after.names):

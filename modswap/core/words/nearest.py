@@ -11,14 +11,9 @@ POOL = 2000  # names that are compared in full; more are first narrowed by their
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
-    """Return the known names nearest to a name or pattern, the best first.
+    """Return at most `count` known names nearest to a name or pattern, the best first.
 
-    Dotted paths are near if they are as a whole or in their last segment.
-
-    Args:
-        name: What was written; wildcards in it are passed over.
-        known: The right names.
-        count: How many to return at most.
+    Dotted paths are near if they are as a whole or in their last segment. Wildcards are ignored.
     """
     names = list(dict.fromkeys(known))
     plain = re.sub(r"[*?\\{}()\[\]^$|+]", "", name.removeprefix("re:")).strip(".")

@@ -14,24 +14,16 @@ INK = 0.35  # brightness from which a pixel belongs to a digit
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """Images and the class of each of their pixels.
+    """Images and the class of each of their pixels."""
 
-    Args:
-        images: (N, 3, SIZE, SIZE), brightness from 0 to 1, a tint for each scene.
-        labels: (N, SIZE, SIZE), int64.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
+    images: torch.Tensor  # (N, 3, SIZE, SIZE), brightness from 0 to 1, a tint for each scene
+    labels: torch.Tensor  # (N, SIZE, SIZE), int64
 
 
 def make_scenes(train: int, test: int, seed: int = 0) -> tuple[Scenes, Scenes]:
     """Return scenes to train on and scenes to test on; no digit is in both.
 
-    Args:
-        train: Number of scenes to train on.
-        test: Number of scenes to test on.
-        seed: For places, sizes and tints.
+    `train` and `test` count them; the seed is for places, sizes and tints.
 
     Raises:
         UsageError: If scikit-learn is not installed.

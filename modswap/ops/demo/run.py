@@ -23,31 +23,19 @@ HEAL_STEPS = 60
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A trained checkpoint.
+    """A trained checkpoint."""
 
-    Args:
-        file: The whole module.
-        accuracy: Share of the test digits' pixels that are classified rightly.
-        seconds: Duration of the training.
-        train: Scenes of the training.
-        test: Other scenes.
-    """
-
-    file: Path
-    accuracy: float
-    seconds: float
-    train: Scenes
-    test: Scenes
+    file: Path  # the whole module
+    accuracy: float  # share of the test digits' pixels that are classified rightly
+    seconds: float  # duration of the training
+    train: Scenes  # scenes of the training
+    test: Scenes  # other scenes
 
 
 def make(folder: Path, *, width: int, steps: int, progress: Progress) -> Made:
-    """Train the network and write it.
+    """Train the network and write it to a folder, which is made if it is missing.
 
-    Args:
-        folder: The folder to write to; made if it is missing.
-        width: Channels of the first stage.
-        steps: Training steps.
-        progress: Called with a line at each step.
+    Its first stage has `width` channels.
 
     Raises:
         UsageError: If scikit-learn, which holds the images, is not installed.
@@ -72,24 +60,14 @@ def recipe_file() -> Path:
 
 
 def swap(made: Made, progress: Progress) -> Outcome:
-    """Swap both gates of the checkpoint.
-
-    Raises:
-        ModswapError: If the swap cannot be done.
-    """
+    """Swap both gates of the checkpoint, or raise a `ModswapError`."""
     out = made.file.with_name("unetpp-bra.pt")
     job = Job(Subject(made.file, Policy()), read_recipe(recipe_file()), out, force=True)
     return replace_file(job, progress)
 
 
 def measure(made: Made, outcome: Outcome, progress: Progress) -> tuple[float, float]:
-    """Return the accuracy of the swapped file before and after its new modules are trained.
-
-    Args:
-        made: The checkpoint and its scenes.
-        outcome: The swap; its file is loaded.
-        progress: Called with a line at each step.
-    """
+    """Return the accuracy of the swapped file before and after its new modules are trained."""
     if outcome.written is None:
         return 0.0, 0.0
     model = load(outcome.written.file)

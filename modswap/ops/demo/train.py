@@ -24,15 +24,10 @@ def train(
     rate: float = RATE,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train a network in place; return the optimizer's state.
+    """Train a network in place for `steps` batches of 32 scenes; return the optimizer's state.
 
-    Args:
-        network: Changed in place; in evaluation mode afterwards.
-        scenes: The training images and labels.
-        steps: Batches of 32 scenes.
-        parameters: The parameters to train; None for all.
-        rate: Peak learning rate.
-        progress: Called with a line every 20 steps.
+    The network ends in evaluation mode. None trains all parameters; `rate` is the peak learning
+    rate, and `progress` gets a line every 20 steps.
     """
     chosen = list(network.parameters() if parameters is None else parameters)
     optimizer = torch.optim.AdamW(chosen, lr=rate)
@@ -69,13 +64,7 @@ def accuracy(network: nn.Module, scenes: Scenes) -> float:
 
 
 def write_checkpoints(network: GatedUNetPlusPlus, optimizer: dict[str, Any], folder: Path) -> Path:
-    """Write the network as a whole module and as a training checkpoint; return the first.
-
-    Args:
-        network: The trained network.
-        optimizer: The optimizer's state.
-        folder: Where to write.
-    """
+    """Write the network as a whole module and as a training checkpoint; return the first."""
     torch.save(network, folder / "unetpp.pt")
     state = {"epoch": 1, "model_state_dict": network.state_dict(), "optimizer": optimizer}
     torch.save(state, folder / "unetpp-training.pt")

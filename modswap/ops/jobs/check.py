@@ -18,27 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A recipe to be checked.
+    """A recipe to be checked."""
 
-    Args:
-        recipe: The recipe's file, or `-` for standard input.
-        file: The checkpoint; None for the checkpoint that the recipe names.
-        policy: Classes that the checkpoint may build.
-        factory: Callable that builds the model, from the command line, or None.
-        inputs: The dummy call from the command line; empty for the recipe's own.
-        thorough: Whether examinations run without bounds on their work.
-        fix: Whether to edit the recipe where a small edit makes the check pass.
-        max_memory: Bytes that a dummy pass may take.
-    """
-
-    recipe: str
-    file: Path | None = None
-    policy: Policy = field(default_factory=Policy)
-    factory: str | None = None
+    recipe: str  # the recipe's file, or `-` for standard input
+    file: Path | None = None  # the checkpoint; None for the checkpoint that the recipe names
+    policy: Policy = field(default_factory=Policy)  # classes that the checkpoint may build
+    factory: str | None = None  # callable that builds the model, from the command line, or None
+    # the dummy call from the command line; empty for the recipe's own
     inputs: "tuple[TensorInput, ...]" = ()
-    thorough: bool = False
-    fix: bool = False
-    max_memory: int | None = None
+    thorough: bool = False  # whether examinations run without bounds on their work
+    fix: bool = False  # whether to edit the recipe where a small edit makes the check pass
+    max_memory: int | None = None  # bytes that a dummy pass may take
 
 
 def job_of(request: Request) -> Job:
@@ -65,12 +55,7 @@ def _own_checkpoint(recipe: "Recipe") -> Path:
 
 
 def check_one(request: Request, progress: Progress) -> Outcome:
-    """Check a recipe in this process; an error that stops the check is the outcome's `error`.
-
-    Args:
-        request: The recipe to check.
-        progress: Called with a line at each step.
-    """
+    """Check a recipe in this process; an error that stops the check is the outcome's `error`."""
     from modswap.ops.jobs.repair import check_and_repair
 
     checkpoint = str(request.file or "")
@@ -83,15 +68,10 @@ def check_one(request: Request, progress: Progress) -> Outcome:
 
 
 def check_many(requests: Sequence[Request], jobs: int, progress: Progress) -> tuple[Outcome, ...]:
-    """Check recipes in several processes at once; return the outcomes in the order given.
+    """Check recipes in at most `jobs` processes at once; return the outcomes in the order given.
 
     If the process of a recipe dies, or meets a bug, that recipe has failed and the others go on.
     When this function returns or raises, no worker process and no temporary file of one is left.
-
-    Args:
-        requests: The recipes to check.
-        jobs: The most processes to run at once.
-        progress: Called with a line at each step of each recipe.
     """
     size = min(jobs, len(requests))
     # Python imports a module once: `nets.py` of one folder would be used for that of another

@@ -46,13 +46,7 @@ def locked_entries(recipes: Sequence[str], file: Path) -> tuple[Entry, ...]:
 
 
 def compared(outcome: Outcome, entry: Entry, file: Path) -> Outcome:
-    """Return an outcome with an error for each fact that differs from its lock entry.
-
-    Args:
-        outcome: The result of the check.
-        entry: The facts in the lock file.
-        file: The lock file.
-    """
+    """Return an outcome with an error for each fact that differs from its entry in a file."""
     if not outcome.checkpoint:
         return outcome  # its recipe could not be read
     try:

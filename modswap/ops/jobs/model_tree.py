@@ -22,14 +22,10 @@ from modswap.ops.trace.passes import Trace, trace
 
 
 def build_tree(subject: Subject, progress: Progress) -> Tree:
-    """Return the module tree of a file, by loading it.
+    """Return the module tree of a file, by loading it; with the subject's `inputs` it has shapes.
 
     For a file of weights without a factory, the tensor names imply the tree: paths, parameters and
     bytes; the classes are unknown.
-
-    Args:
-        subject: The file; with `inputs`, the tree has shapes.
-        progress: Called with a line at each step.
 
     Raises:
         CheckpointError: If the file cannot be read.

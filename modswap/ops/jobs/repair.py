@@ -23,16 +23,11 @@ MAX_EDITS = 3
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Bounds on the search for a remedy.
+    """Bounds on the search for a remedy."""
 
-    Args:
-        seconds: Wall time; a check that would exceed it, if it took as long as the last one, is not
-            run.
-        tries: Number of checks.
-    """
-
+    # wall time; a check that would exceed it, if it took as long as the last one, is not run
     seconds: float
-    tries: int
+    tries: int  # number of checks
 
 
 OFFER_BUDGET, FIX_BUDGET = Budget(5.0, 20), Budget(120.0, 100)
@@ -40,30 +35,19 @@ OFFER_BUDGET, FIX_BUDGET = Budget(5.0, 20), Budget(120.0, 100)
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """An edit of a recipe that was checked to pass.
+    """An edit of a recipe that was checked to pass."""
 
-    Args:
-        words: The keys that are set, and their lines: `adapt: true (swap.yaml:7)`.
-        recipe: The edited recipe.
-    """
-
-    words: str
+    words: str  # the keys that are set, and their lines: `adapt: true (swap.yaml:7)`
     recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A check that failed.
-
-    Args:
-        error: The error.
-        seconds: Wall time of the check.
-        broken: Examinations that failed. The other examinations run only on candidates that pass
-            these.
-    """
+    """A check that failed."""
 
     error: ModswapError
-    seconds: float
+    seconds: float  # wall time of the check
+    # examinations that failed. The other examinations run only on candidates that pass these
     broken: tuple[str, ...] = ()
 
 
@@ -75,13 +59,7 @@ class _Attempt:
 
 
 def find_remedy(job: Job, failed: Failed, budget: Budget) -> Remedy | None:
-    """Return the smallest edit of a recipe that was checked to pass, or None.
-
-    Args:
-        job: The check that failed.
-        failed: Its error and its cost.
-        budget: Bounds on the search.
-    """
+    """Return the smallest edit of a failed job's recipe that was checked to pass, or None."""
     if not isinstance(failed.error, MENDED):
         return None
     started = time.monotonic()
@@ -143,12 +121,9 @@ def _words(attempt: _Attempt) -> str:
 
 
 def check_and_repair(job: Job, progress: Progress, *, fix: bool) -> Outcome:
-    """Check a recipe; if it fails, look for a small edit that would pass, and suggest or make it.
+    """Check a recipe; if it fails, look for a small edit that would pass, and suggest it.
 
-    Args:
-        job: The check.
-        progress: Called with a line at each step.
-        fix: Whether to edit the recipe's file and to check it again.
+    `fix` makes the edit in the recipe's file and checks it again.
 
     Raises:
         ModswapError: As `check_file`; or if the recipe's file cannot be written.

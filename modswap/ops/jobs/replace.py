@@ -30,11 +30,7 @@ from modswap.ops.write.writer import Writer
 
 
 def replace_file(job: Job, progress: Progress = silent) -> Outcome:
-    """Swap modules in a file: plan, swap, verify, write, prove.
-
-    Args:
-        job: The file, the recipe and the target. Without `out` nothing is written.
-        progress: Called with a line at each step.
+    """Swap modules in a file: plan, swap, verify, write, prove; without `out` nothing is written.
 
     Raises:
         ModswapError: If the swap cannot be prepared. An error of the verification or the writing
@@ -45,10 +41,6 @@ def replace_file(job: Job, progress: Progress = silent) -> Outcome:
 
 def check_file(job: Job, progress: Progress = silent) -> Outcome:
     """Do all of `replace_file` but the writing, without reading the weights.
-
-    Args:
-        job: The file and the recipe; its `out` is ignored.
-        progress: Called with a line at each step.
 
     Raises:
         ModswapError: As `replace_file`.

@@ -41,13 +41,9 @@ NOT_RUN = (
 
 
 def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
-    """Swap modules in a file whose classes need not be importable.
+    """Swap modules in a file whose classes need not be importable; without `out` write nothing.
 
     Sizes come from the recipe, or from the attributes of torch's own layers in the file.
-
-    Args:
-        job: The file and the recipe. Without `out` nothing is written.
-        progress: Called with a line for each step.
 
     Raises:
         ModswapError: If the recipe does not fit the file, or the file cannot be read or written.

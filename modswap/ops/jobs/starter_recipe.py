@@ -36,23 +36,16 @@ MODULES = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A site that a replacement could take.
-
-    Args:
-        site: The site.
-        likely: Whether its name or class says that it is an attention or a gate.
-    """
+    """A site that a replacement could take."""
 
     site: Site
-    likely: bool
+    likely: bool  # whether its name or class says that it is an attention or a gate
 
 
 def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
     """Return a commented recipe for a file; its rule was tried and holds.
 
-    Args:
-        subject: The file; without `inputs` common image sizes are tried.
-        progress: Called with a line at each step.
+    If the subject has no inputs, common image sizes are tried.
 
     Raises:
         ModswapError: If the file cannot be loaded, no input fits, or no target holds.

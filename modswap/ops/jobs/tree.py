@@ -7,14 +7,10 @@ from modswap.io.formats.outline import outline
 
 
 def read_tree(subject: Subject, progress: Progress = silent) -> Tree:
-    """Return the module tree of a file.
+    """Return the module tree of a file; with dummy inputs it has shapes.
 
     Without dummy inputs, factory or `trust` the file is read as data: neither its classes nor torch
     are needed, and a note names the classes that loading it needs. Otherwise the file is loaded.
-
-    Args:
-        subject: The file; with `inputs`, the tree has shapes.
-        progress: Called with a line at each step.
 
     Raises:
         CheckpointError: If the file cannot be read.

@@ -26,30 +26,21 @@ Work = Callable[[Any, Progress], Any]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task for a worker process.
+    """A task for a worker process."""
 
-    Args:
-        argument: First argument of the work function; it is pickled.
-        group: A process runs tasks of the same group only.
-    """
-
-    argument: Any
-    group: str
+    argument: Any  # first argument of the work function; it is pickled
+    group: str  # a process runs tasks of the same group only
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A message about a task.
+    """A message about a task."""
 
-    Args:
-        task: Index of the task.
-        kind: `progress` comes any number of times; each of the others ends the task.
-        content: A line of progress, the result, the traceback of an exception, or in words how the
-            process ended.
-    """
-
-    task: int
+    task: int  # index of the task
+    # `progress` comes any number of times; each of the others ends the task
     kind: Literal["progress", "done", "bug", "lost"]
+    # a line of progress, the result, the traceback of an exception, or in words how the process
+    # ended
     content: Any
 
 

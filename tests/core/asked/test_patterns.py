@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modswap.core.asked.patterns import check_pattern, compile_pattern, matches
+from modswap.core.asked.patterns import compile_pattern, matches
 from modswap.core.errors import RecipeError
 
 SEGMENT = st.text("abcxyz0123_", min_size=1, max_size=6)
@@ -125,7 +125,7 @@ def test_two_stars_stand_for_any_segments(head: str, tail: str) -> None:
 )
 def test_what_is_no_pattern_is_refused_with_its_place(pattern: str, what: str) -> None:
     with pytest.raises(RecipeError) as raised:
-        check_pattern(pattern, "swap.yaml:4:5")
+        compile_pattern(pattern, "swap.yaml:4:5")
 
     assert raised.value.where == "swap.yaml:4:5"
     assert what in raised.value.what

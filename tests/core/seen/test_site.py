@@ -15,7 +15,6 @@ def test_first_tensor_is_found_among_all_inputs() -> None:
 
     assert site.input == X
     assert site.output == Y
-    assert site.input_tensors == (X,)
     assert site.paths == ("a", "b")
     assert site.short_class == "Conv2d"
     assert str(site.calls[0]) == "(None, x=list[(2, 8, 4, 6)]) -> (2, 9)"
@@ -32,7 +31,6 @@ def test_call_without_tensors_has_no_input() -> None:
     site = Site("a", "Conv2d", (), (Call((NONE,), (), Y),))
 
     assert site.input is None
-    assert site.input_tensors == ()
 
 
 @pytest.mark.parametrize(
