@@ -12,12 +12,9 @@ def _odd_or_zero(value: int) -> int:
 
 
 AtLeast1 = Annotated[int, Field(ge=1)]
-Odd = Annotated[
-    int,
-    Field(ge=1, json_schema_extra={"expected": "an odd number"}),
-    AfterValidator(_odd_or_zero),
-]
-OddOrAuto = Annotated[Odd | None, Field(json_schema_extra={"expected": "an odd number, or auto"})]
+_Odd = Annotated[int, Field(ge=1), AfterValidator(_odd_or_zero)]
+Odd = Annotated[_Odd, Field(json_schema_extra={"expected": "an odd number"})]
+OddOrAuto = Annotated[_Odd | None, Field(json_schema_extra={"expected": "an odd number, or auto"})]
 OddOrZero = Annotated[int, Field(ge=0), AfterValidator(_odd_or_zero)]
 
 MapChannels = Annotated[
