@@ -24,8 +24,9 @@ from modswap.core.asked.recipe import TensorInput
 from modswap.core.decided.cost import size_text
 from modswap.nn.acmix import ACmix
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
-from modswap.ops.measure.cost import costs_of, real_costs
+from modswap.ops.measure.cost import costs_of
 from modswap.ops.run.inputs import Case, DummyCall
+from tests.ops.measure.real_costs import real_costs
 
 WAYS = ("inference", "training")
 KIBIBYTE = 1024

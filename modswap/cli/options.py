@@ -1,6 +1,6 @@
 """Options that several commands share, and the functions that parse them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -112,33 +112,25 @@ def begin(
     return session
 
 
-def check_format(session: Session, name: str, known: Sequence[str]) -> None:
+def check_format(session: Session, name: str, known: Collection[str]) -> None:
     """Set the form of the report, or raise a `UsageError` if no form has this name."""
-    if name not in known:
-        fix = did_you_mean(name, known) or f"use one of {', '.join(known)}"
-        raise UsageError(f"no report of the form {name!r}", "--format", fix)
+    _check_name(name, known, "report of the form", "--format")
     session.format = name
 
 
-def check_report(session: Session, name: str) -> None:
-    """Set the form of a report on outcomes, or raise a `UsageError` if no form has this name."""
-    from modswap.report import REPORTS
-
-    check_format(session, name, tuple(REPORTS))
+def _check_name(name: str, known: Collection[str], what: str, option: str) -> None:
+    if name not in known:
+        fix = did_you_mean(name, known) or f"use one of {', '.join(known)}"
+        raise UsageError(f"no {what} {name!r}", option, fix)
 
 
 def subject(
-    file: Path,
-    *,
-    inputs: Sequence[str] | None = None,
-    model: str | None = None,
-    policy: "Policy | None" = None,
+    file: Path, policy: "Policy", model: str | None, inputs: Sequence[str] | None
 ) -> "Subject":
     """Return the checkpoint that a command reads; a wrong dummy input is a `UsageError`."""
-    from modswap.core.asked.job import Policy, Subject
+    from modswap.core.asked.job import Subject
 
-    shapes = tuple(parse_shape(text) for text in inputs or ())
-    return Subject(file, policy or Policy(), model, shapes)
+    return Subject(file, policy, model, tuple(parse_shape(text) for text in inputs or ()))
 
 
 def policy_of(
@@ -174,19 +166,13 @@ def parse_shape(text: str) -> "TensorInput":
     except ValueError:
         raise UsageError(f"{text!r} is not a shape", "--input", fix) from None
     if colon:
-        _check_dtype(dtype, get_args(Dtype))
+        _check_name(dtype, get_args(Dtype), "dtype", "--input")
     try:
         return TensorInput.model_validate({"shape": shape, "dtype": dtype or "float32"})
     except ValidationError:
         wrong = "below 1" if min(shape) < 1 else "beyond what a tensor can have"
         what = f"{text!r:.80} has a size {wrong}"
         raise UsageError(what, "--input", fix) from None
-
-
-def _check_dtype(name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        fix = did_you_mean(name, known) or f"use one of {', '.join(known)}"
-        raise UsageError(f"no dtype {name!r}", "--input", fix)
 
 
 def memory_of(text: str | None) -> int | None:

@@ -36,16 +36,21 @@ def modswap_check(request: pytest.FixtureRequest) -> Checking:
         recipe: str | Path, checkpoint: str | Path | None = None, *, thorough: bool = False
     ) -> "Outcome":
         from modswap.core.errors import ModswapError
+        from modswap.ops.jobs.check import Request, job_of
+        from modswap.ops.jobs.replace import check_file
+        from modswap.report import REPORTS, Page
 
         folder = request.path.parent
         model = None if checkpoint is None else _near(folder, checkpoint)
         try:
-            outcome = _outcome(_near(folder, recipe), model, thorough=thorough)
+            asked = Request(str(_near(folder, recipe)), model, thorough=thorough)
+            outcome = check_file(job_of(asked))
         except ModswapError as error:
             said = f"modswap check {recipe}\n{error}"
             raise pytest.fail.Exception(said, pytrace=False) from None
         if not outcome.ok:
-            pytest.fail(f"modswap check {recipe}\n{_table(outcome)}", pytrace=False)
+            table = REPORTS["table"]([outcome], Page())
+            pytest.fail(f"modswap check {recipe}\n{table}", pytrace=False)
         return outcome
 
     return check
@@ -54,16 +59,3 @@ def modswap_check(request: pytest.FixtureRequest) -> Checking:
 def _near(folder: Path, name: str | Path) -> Path:
     near = folder / name
     return near if near.exists() else Path(name)
-
-
-def _outcome(recipe: Path, checkpoint: Path | None, *, thorough: bool) -> "Outcome":
-    from modswap.ops.jobs.check import Request, job_of
-    from modswap.ops.jobs.replace import check_file
-
-    return check_file(job_of(Request(str(recipe), checkpoint, thorough=thorough)))
-
-
-def _table(outcome: "Outcome") -> str:
-    from modswap.report import REPORTS, Page
-
-    return REPORTS["table"]([outcome], Page())

@@ -1,6 +1,5 @@
 """The catalogue, for people, for programs and for the documents."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.asked.catalogue import CatalogueEntry
-from modswap.report.page import Page
+from modswap.report.page import Page, as_json
 
 
 def catalogue_table(entries: Sequence[CatalogueEntry], page: Page) -> str:
@@ -54,7 +53,7 @@ def _entry(entry: CatalogueEntry) -> Iterator[RenderableType]:
 
 def catalogue_json(entries: Sequence[CatalogueEntry]) -> str:
     """Return entries as JSON."""
-    return json.dumps([asdict(entry) for entry in entries], indent=2, ensure_ascii=False) + "\n"
+    return as_json([asdict(entry) for entry in entries])
 
 
 def catalogue_page(entries: Sequence[CatalogueEntry]) -> str:

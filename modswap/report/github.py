@@ -37,7 +37,10 @@ def github_report(outcomes: Sequence[Outcome], page: Page) -> str:
     lines = []
     for outcome in outcomes:
         lines += [_command(fault) for fault in faults_of(outcome)]
-        lines.append(_quiet(f"{_mark(outcome)}: {_title(outcome)}: {_counted(outcome)}"))
+        mark = "holds" if outcome.ok else "FAILED"
+        line = f"{mark}: {_title(outcome)}: {_counted(outcome)}"
+        # `::` opens a command at the start of a line alone, `##[` anywhere
+        lines.append(line.replace("##[", "## ["))
     return "\n".join(lines) + "\n"
 
 
@@ -68,15 +71,6 @@ def _command(fault: Fault) -> str:
 
 def _escaped(text: str, wild: str) -> str:
     return "".join(f"%{ord(char):02X}" if char in wild else char for char in text)
-
-
-def _quiet(line: str) -> str:
-    # `::` opens a command at the start of a line alone, `##[` anywhere
-    return line.replace("##[", "## [")
-
-
-def _mark(outcome: Outcome) -> str:
-    return "holds" if outcome.ok else "FAILED"
 
 
 def _title(outcome: Outcome) -> str:

@@ -1,6 +1,5 @@
 """The outcome as one JSON object, several as a list, for programs."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,21 +7,17 @@ from modswap.core.decided.verdict import CaseVerdict, Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.finding import THE_MODEL, Finding
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome
-from modswap.core.seen.values import Value, shapes
+from modswap.core.seen.site import Call
+from modswap.core.seen.values import shapes
 from modswap.core.version import __version__
-from modswap.report.page import Page
+from modswap.report.page import Page, as_json
 
 
 def json_report(outcomes: Sequence[Outcome], page: Page) -> str:
     """Return one outcome as a JSON object, others as a list; the page does not matter."""
     del page
     data = [as_data(outcome) for outcome in outcomes]
-    return (
-        json.dumps(
-            data[0] if len(data) == 1 else data, indent=2, ensure_ascii=False, allow_nan=False
-        )
-        + "\n"
-    )
+    return as_json(data[0] if len(data) == 1 else data)
 
 
 def as_data(outcome: Outcome) -> dict[str, Any]:
@@ -59,13 +54,7 @@ def _site(site: SiteOutcome) -> dict[str, Any]:
         "rule": site.rule,
         "old": {"class": site.old_class, "params": site.old_params},
         "new": {"class": site.new_class, "params": site.new_params, "args": dict(site.args)},
-        "calls": [
-            {
-                "input": [shape for value in call.inputs for shape in shapes(value)],
-                "output": shapes(call.output),
-            }
-            for call in site.calls
-        ],
+        "calls": calls_as_data(site.calls),
         "layout": site.layout,
         "start": site.start,
         "shared_with": list(site.shared_with),
@@ -74,12 +63,22 @@ def _site(site: SiteOutcome) -> dict[str, Any]:
     }
 
 
+def calls_as_data(calls: Sequence[Call]) -> list[dict[str, Any]]:
+    """Return the shapes of calls as plain data."""
+    return [
+        {
+            "input": [shape for value in call.inputs for shape in shapes(value)],
+            "output": shapes(call.output),
+        }
+        for call in calls
+    ]
+
+
 def _verify(verdict: Verdict | None) -> dict[str, Any] | None:
     if verdict is None:
         return None
-    cases = [_case(case) for case in verdict.cases]
     return {
-        "cases": cases,
+        "cases": [_case(case) for case in verdict.cases],
         "checks": [_finding(found) for found in verdict.findings],
         "finite": verdict.finite,
         "ok": verdict.ok,
@@ -104,15 +103,11 @@ def _case(case: CaseVerdict) -> dict[str, Any]:
         "input": case.key.input,
         "mode": case.key.mode,
         "dtype": case.key.dtype,
-        "before": _shapes(case.before),
-        "after": _shapes(case.after),
+        "before": shapes(case.before) if case.before is not None else [],
+        "after": shapes(case.after) if case.after is not None else [],
         "ok": case.ok,
         "error": None if first is None else f"{first.path or THE_MODEL}: {first.what}",
     }
-
-
-def _shapes(value: Value | None) -> list[list[int]]:
-    return [] if value is None else shapes(value)
 
 
 def _ledger(ledger: Ledger | None) -> dict[str, Any] | None:

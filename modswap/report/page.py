@@ -1,8 +1,10 @@
 """The page of a report, and words and numbers that reports share."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import StringIO
+from typing import Any
 
 from rich.console import Console, RenderableType
 
@@ -33,6 +35,11 @@ class Page:
             console.print(part)
         lines = tame(stream.getvalue()).split("\n")
         return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
+
+
+def as_json(data: Any) -> str:
+    """Return plain data as JSON of several lines."""
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def human_bytes(count: int) -> str:

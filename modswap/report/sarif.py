@@ -1,6 +1,5 @@
 """Outcomes as SARIF 2.1.0, which code hosts show beside the recipe's lines."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -10,7 +9,7 @@ from urllib.parse import quote
 from modswap.core.kept.outcome import Outcome
 from modswap.core.version import __version__
 from modswap.report.checks import Fault, Place, faults_of, on_one_line, plain, sentences_of
-from modswap.report.page import Page
+from modswap.report.page import Page, as_json
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -41,7 +40,7 @@ def sarif_report(outcomes: Sequence[Outcome], page: Page) -> str:
         "results": [_result(fault, numbers[fault.finding.check]) for fault in faults],
     }
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
+    return as_json(log)
 
 
 def _rule(name: str, about: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The module tree, for people and for programs."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
@@ -9,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.seen.tree import Tree, TreeRow
-from modswap.core.seen.values import shapes
 from modswap.core.words.printable import tame
-from modswap.report.page import Page, bare, human_bytes
+from modswap.report.json_report import calls_as_data
+from modswap.report.page import Page, as_json, bare, human_bytes
 
 OTHERS = 62  # columns that the rest of the tree's table needs
 SHOWN = 12  # names in a note
@@ -130,15 +129,9 @@ def tree_json(tree: Tree, rows: Sequence[TreeRow]) -> str:
                 "params": row.params,
                 "bytes": row.nbytes,
                 "alias_of": row.alias_of or None,
-                "calls": [
-                    {
-                        "input": [shape for value in call.inputs for shape in shapes(value)],
-                        "output": shapes(call.output),
-                    }
-                    for call in row.calls
-                ],
+                "calls": calls_as_data(row.calls),
             }
             for row in rows
         ],
     }
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    return as_json(data)

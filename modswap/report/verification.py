@@ -142,7 +142,9 @@ def _failures(
         failed = [found for found in group if found.status == "failed"]
         if failed:
             good = [found for found in group if found.status == "passed"]
-            yield Text.assemble(BAD, f"{name}: {_counted(good, failed)}")
+            places = _places([*good, *failed])
+            count = f"{len(good)} of " if len(good) + len(failed) > 1 else ""
+            yield Text.assemble(BAD, f"{name}: {count}{places}")
         for found in failed:
             if found not in listed:  # else it is at the end of the report
                 yield _failed(found)
@@ -168,11 +170,6 @@ def _failed(found: Finding) -> Text:
     if found.fix:
         said.append(f"\n        fix: {found.fix}")
     return said
-
-
-def _counted(good: Sequence[Finding], failed: Sequence[Finding]) -> str:
-    whole = _places([*good, *failed])
-    return f"{len(good)} of {whole}" if failed and len(good) + len(failed) > 1 else whole
 
 
 def _places(found: Sequence[Finding]) -> str:

@@ -68,10 +68,12 @@ def check(
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
     """Check a swap; read no weights, write nothing."""
+    from modswap.report import REPORTS
+
     session = options.begin(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
-    options.check_report(session, form)
+    options.check_format(session, form, REPORTS)
     pairs = _pairs(files, config)
     if fix and config == "-":
         raise UsageError("standard input cannot be fixed", "--fix", "put the recipe into a file")

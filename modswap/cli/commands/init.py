@@ -34,7 +34,7 @@ def init(
     if output is not None and output.exists() and not force:
         raise CheckpointError("it exists", str(output), "name another file, or add --force")
     policy = options.policy_of(allow, alias, trust=trust)
-    subject = options.subject(file, inputs=inputs, model=model, policy=policy)
+    subject = options.subject(file, policy, model, inputs)
 
     from modswap.ops.jobs.starter_recipe import starter_recipe
 

@@ -52,16 +52,18 @@ def replace(
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
     """Swap modules in a checkpoint by a recipe."""
+    from modswap.report import REPORTS
+
     session = options.begin(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     session.recipe = config
-    options.check_report(session, form)
+    options.check_format(session, form, REPORTS)
     if output is None and not dry_run:
         fix = "add `-o OUT`, or --dry-run to write nothing"
         raise UsageError("there is no file to write", "-o", fix)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
-    subject = options.subject(file, inputs=inputs, model=model, policy=policy)
+    subject = options.subject(file, policy, model, inputs)
     most = options.memory_of(max_memory)
 
     from modswap.core.asked.job import Job

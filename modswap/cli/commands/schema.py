@@ -1,7 +1,5 @@
 """`modswap schema`: the recipe's JSON Schema."""
 
-import json
-
 import typer
 
 from modswap.cli import options
@@ -17,8 +15,7 @@ def schema(
     """Print the recipe's JSON Schema, for editors."""
     from modswap.core.asked.schema import recipe_schema
     from modswap.ops.examine.table import examination_names
+    from modswap.report.page import as_json
 
     session = options.begin(context, report=report, quiet=quiet, verbose=verbose, no_color=no_color)
-    session.emit(
-        json.dumps(recipe_schema(examination_names()), indent=2, ensure_ascii=False) + "\n"
-    )
+    session.emit(as_json(recipe_schema(examination_names())))

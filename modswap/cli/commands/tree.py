@@ -41,7 +41,7 @@ def tree(
     )
     options.check_format(session, form, ("table", "json"))
     policy = options.policy_of(allow, alias, trust=trust)
-    subject = options.subject(file, inputs=inputs, model=model, policy=policy)
+    subject = options.subject(file, policy, model, inputs)
     pattern = compile_pattern(match, "--match") if match is not None else None
 
     from modswap.ops.jobs.tree import read_tree

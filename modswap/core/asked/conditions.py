@@ -17,11 +17,6 @@ _ONE = re.compile(r"(>=|<=|==|!=|>|<|)\s*(\d{1,18})")
 _RANGE = re.compile(r"(\d{1,18})\s*\.\.\s*(\d{1,18})")
 
 
-def check_condition(condition: str | int) -> None:
-    """Raise a `ValueError` for a text that is no comparison."""
-    _parse(condition)
-
-
 def holds(condition: str | int, value: int | None) -> bool:
     """Return whether a value meets a condition; one that was not observed (None) meets none.
 

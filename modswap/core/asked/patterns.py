@@ -24,11 +24,6 @@ class Pattern:
         return self.regex.fullmatch(path) is not None
 
 
-def matches(pattern: str, path: str) -> bool:
-    """Return whether a pattern selects a dotted path."""
-    return compile_pattern(pattern).matches(path)
-
-
 def compile_pattern(text: str, where: str = "") -> Pattern:
     """Return a pattern, ready to be tried on paths.
 

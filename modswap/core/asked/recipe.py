@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from modswap.core.asked.conditions import check_condition
+from modswap.core.asked.conditions import holds
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS
 
 Dtype = Literal[
@@ -156,7 +156,7 @@ def _comparison(value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole or (isinstance(value, str) and value.isascii()):
         try:
-            check_condition(value)
+            holds(value, None)  # raises for what is no comparison
         except ValueError:
             pass
         else:

@@ -27,11 +27,6 @@ class PassCost:
     # state not
     peak_training: int
 
-    @property
-    def data(self) -> dict[str, int]:
-        """Return the numbers by name."""
-        return asdict(self)
-
 
 def parse_size(text: str | int) -> int:
     """Return the bytes that a size such as `8GiB` or `500 MB` says.
@@ -87,7 +82,7 @@ def _change(old: int, new: int, said: Any) -> str:
 
 def cost_finding(path: str, before: PassCost, after: PassCost) -> Finding:
     """Return the finding on the cost of a site, or of the model."""
-    data = {"before": before.data, "after": after.data}
+    data = {"before": asdict(before), "after": asdict(after)}
     return Finding("cost", path, "passed", compared(before, after), data=data)
 
 

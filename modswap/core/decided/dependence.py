@@ -33,8 +33,3 @@ def is_causal(backward: Iterable[float], forward: float) -> bool:
     later tokens with earlier inputs. A module that treats each token alone has no order to lose.
     """
     return all(change <= STILL for change in backward) and forward > CLEAR
-
-
-def ignored(changes: Iterable[InputChange]) -> tuple[str, ...]:
-    """Return the inputs that changed the original and do not change the new module."""
-    return tuple(change.cause for change in changes if change.lost)

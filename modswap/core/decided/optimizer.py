@@ -82,11 +82,33 @@ def _homes(
     fresh: Sequence[Parameter], names: Sequence[Sequence[str]], before: Sequence[Parameter]
 ) -> list[set[str]]:
     """Return the names of the new parameters that go into each group."""
-    places = _Places(names, before)
+    group = {name: place for place, held in enumerate(names) for name in held}
+    grouped = [(p, group[p.name]) for p in before if p.name in group]
     added: list[set[str]] = [set() for _ in names]
     for parameter in fresh:
-        added[places.of(parameter)].add(parameter.name)
+        added[_home(parameter, grouped)].add(parameter.name)
     return added
+
+
+def _home(new: Parameter, grouped: Sequence[tuple[Parameter, int]]) -> int:
+    """Return the group that held parameters of the new one's kind and place."""
+    alike = _counts(grouped, "", (new.kind,))
+    if len(alike) == 1:
+        return next(iter(alike))
+    segments = new.name.split(".")
+    for end in range(len(segments) - 1, -1, -1):
+        near = "".join(f"{segment}." for segment in segments[:end])
+        for kinds in ((new.kind,), KINDS):
+            found = _counts(grouped, near, kinds)
+            if found:
+                return found.most_common(1)[0][0]
+    return 0
+
+
+def _counts(
+    grouped: Sequence[tuple[Parameter, int]], near: str, kinds: Sequence[Kind]
+) -> Counter[int]:
+    return Counter(n for p, n in grouped if p.kind in kinds and p.name.startswith(near))
 
 
 def _numbered(
@@ -190,29 +212,3 @@ def _is_of(shape: Shape, parameter: Shape) -> bool:
     rows, last = parameter[:-1], parameter[-1:]
     factored = (rows, (*rows, 1), (*parameter[:-2], *last), (*parameter[:-2], 1, *last))
     return shape in {(), (1,), parameter} or (len(parameter) > 1 and shape in factored)
-
-
-class _Places:
-    """Finding the group of a new parameter."""
-
-    def __init__(self, names: Sequence[Sequence[str]], before: Sequence[Parameter]) -> None:
-        self.group = {name: place for place, group in enumerate(names) for name in group}
-        self.before = [p for p in before if p.name in self.group]
-
-    def of(self, new: Parameter) -> int:
-        """Return the group that held parameters of its kind and place."""
-        alike = self._counts("", (new.kind,))
-        if len(alike) == 1:
-            return next(iter(alike))
-        segments = new.name.split(".")
-        for end in range(len(segments) - 1, -1, -1):
-            near = "".join(f"{segment}." for segment in segments[:end])
-            for kinds in ((new.kind,), KINDS):
-                found = self._counts(near, kinds)
-                if found:
-                    return found.most_common(1)[0][0]
-        return 0
-
-    def _counts(self, near: str, kinds: Sequence[Kind]) -> Counter[int]:
-        chosen = (p for p in self.before if p.kind in kinds and p.name.startswith(near))
-        return Counter(self.group[p.name] for p in chosen)

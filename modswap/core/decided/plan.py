@@ -1,7 +1,7 @@
 """Deciding which sites each rule of a recipe selects, before anything is touched."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from modswap.core.asked.conditions import holds
 from modswap.core.asked.patterns import Pattern, compile_pattern
@@ -165,15 +165,8 @@ def is_class(class_name: str, wanted: str) -> bool:
 def satisfies(site: Site, conditions: Conditions) -> bool:
     """Return whether the sizes that the trace saw at a site meet every condition."""
     seen = _observed(site)
-    sizes: dict[str, int | None] = {
-        "channels": seen.channels if seen else None,
-        "height": seen.height if seen else None,
-        "width": seen.width if seen else None,
-        "tokens": seen.tokens if seen else None,
-        "calls": len(site.calls),
-    }
-    wanted = {name: value for name, value in conditions if value is not None}
-    return all(holds(value, sizes[name]) for name, value in wanted.items())
+    sizes: dict[str, int | None] = {**(asdict(seen) if seen else {}), "calls": len(site.calls)}
+    return all(holds(value, sizes.get(name)) for name, value in conditions if value is not None)
 
 
 def _observed(site: Site) -> Extent | None:

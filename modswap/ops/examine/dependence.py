@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from modswap.core.decided.dependence import InputChange, ignored
+from modswap.core.decided.dependence import InputChange
 from modswap.core.finding import Finding
 from modswap.ops.examine.alone.movement import change_by_input
 from modswap.ops.examine.alone.pair import Pair
@@ -36,7 +36,7 @@ def _of_pair(pair: Pair) -> Finding:
 
 
 def _ignored_input(pair: Pair, changes: Sequence[InputChange]) -> Finding | None:
-    gone = ignored(changes)
+    gone = [change.cause for change in changes if change.lost]
     if not gone:
         return None
     names = ", ".join(map(repr, gone))
@@ -44,7 +44,7 @@ def _ignored_input(pair: Pair, changes: Sequence[InputChange]) -> Finding | None
     what = f"the {new} ignores {names}, on which the original's output depends"
     site = "this site" if pair.path else "the site that passes it on"
     fix = f"choose a module that takes it, or leave {site} out with `exclude`"
-    return Finding("dependence", pair.path, "failed", what, fix, {"ignored": list(gone)})
+    return Finding("dependence", pair.path, "failed", what, fix, {"ignored": gone})
 
 
 def _lost_causality(pair: Pair) -> Finding | None:

@@ -28,10 +28,7 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
     bytes; the classes are unknown.
 
     Raises:
-        CheckpointError: If the file cannot be read.
-        UnsafeError: If loading the file needs classes that are not allowed.
-        UsageError: If `inputs` are given and the file holds weights without a factory.
-        InputError: If the dummy input does not fit the model.
+        ModswapError: As `read_tree`.
     """
     progress(f"loading {subject.file}")
     container = read(subject.file, subject.policy)

@@ -1,8 +1,9 @@
 """The main job and its dry run: a file in, a changed file out, with proof."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from modswap.core.asked.job import Job, Subject
@@ -91,6 +92,7 @@ def _swapped(
     job, loaded = writer.job, writer.loaded
     try:
         check_swapped_memory(loaded.model, prepared, bounds)
+        write = partial(writer.write_copy, outcome=outcome, prepared=prepared)
         with verified(loaded.model, prepared, writer.progress) as standing:
             bench = Bench(
                 loaded.model,
@@ -101,7 +103,7 @@ def _swapped(
                 job.subject,
                 thorough=job.thorough or job.recipe.verify.thorough,
                 keys=_keys(loaded),
-                write=_copy_writer(writer, outcome, prepared),
+                write=None if job.out is None else write,
                 progress=writer.progress,
             )
             verdict = examined(standing.verdict, bench)
@@ -118,15 +120,6 @@ def _keys(loaded: Loaded) -> tuple[str, ...]:
     payload = loaded.container.payload
     names = payload if isinstance(payload, Mapping) else ()
     return tuple(name for name in names if isinstance(name, str))
-
-
-def _copy_writer(
-    writer: Writer, outcome: Outcome, prepared: Prepared
-) -> Callable[[Path], Path] | None:
-    """Return a function that writes the swapped model into a folder; None for a dry run."""
-    if writer.job.out is None:
-        return None
-    return lambda folder: writer.write_copy(folder, outcome, prepared)
 
 
 def _bounded(subject: Subject, out: Path | None, *, unreal: bool) -> Subject:

@@ -147,14 +147,8 @@ def _parameters(found: Survey, prepared: Prepared) -> Parameters:
     for one in found.sites:
         path = one.site.path
         if path in new:
-            after = [*after, *_of(new[path], path)]
+            own_new = new[path].named_parameters(prefix=path)
+            after = [*after, *(Parameter(n, tuple(p.shape), p.requires_grad) for n, p in own_new)]
         elif not f"{path}.".startswith(prefixes):
             after = [*after, *own.get(path, ())]
     return Parameters(found.parameters, after, prefixes)
-
-
-def _of(module: nn.Module, path: str) -> list[Parameter]:
-    return [
-        Parameter(f"{path}.{name}", tuple(p.shape), p.requires_grad)
-        for name, p in module.named_parameters()
-    ]

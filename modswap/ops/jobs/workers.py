@@ -14,7 +14,7 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from tempfile import TemporaryDirectory
 from threading import Thread
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, Literal, Self
 
 from modswap.core.progress import Progress
@@ -71,12 +71,7 @@ class Workers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self._stop_all()
         finally:

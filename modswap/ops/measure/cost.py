@@ -18,7 +18,7 @@ from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors, named_tensors
+from modswap.ops.run.leaves import live_tensors
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.seeds import seeded
 
@@ -63,7 +63,7 @@ def costs_of(
             sites[path] = _site(module, calls.get(path, ()), dtype)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             unknown[path] = one_line(error, 120)
-    return Costs(_cost(model, inference, training), sites, unknown)
+    return Costs(cost_of(model, inference, training), sites, unknown)
 
 
 def peak_of(model: nn.Module, case: Case, *, seed: int = 0) -> int:
@@ -71,7 +71,8 @@ def peak_of(model: nn.Module, case: Case, *, seed: int = 0) -> int:
     return _counted(model, case, seed)[0].peak
 
 
-def _cost(module: nn.Module, inference: Meter, training: Meter) -> PassCost:
+def cost_of(module: nn.Module, inference: Meter, training: Meter) -> PassCost:
+    """Return the cost of a module from the meters of a pass without and with gradients."""
     return PassCost(
         params=sum(parameter.numel() for parameter in module.parameters()),
         flops=inference.flops,
@@ -196,7 +197,7 @@ def _site(module: nn.Module, calls: Sequence[Given], dtype: torch.dtype | None) 
     if not calls:
         raise ValueError("the pass does not reach it")
     found = [
-        _cost(module, _alone(module, dtype, call), _alone(module, dtype, call, gradients=True))
+        cost_of(module, _alone(module, dtype, call), _alone(module, dtype, call, gradients=True))
         for call in calls
     ]
     return PassCost(
@@ -225,14 +226,3 @@ def _alone(
             _require_gradients(module, tensors)
         args, kwargs = tree_map(made, given)
         return metered(module, tensors, args, kwargs, gradients=gradients)
-
-
-def real_costs(model: nn.Module, args: tuple[Any, ...]) -> PassCost:
-    """Return the same numbers counted on a real pass, which allocates memory, to compare them."""
-    tensors = named_tensors(model)
-    with untouched(model, training=False):
-        inference = metered(model, tensors, args, {}, gradients=False)
-    with untouched(model, training=True):
-        training = metered(model, tensors, args, {}, gradients=True)
-    model.zero_grad()
-    return _cost(model, inference, training)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from modswap.core.asked.schema import recipe_page, recipe_schema
+from modswap.core.asked.schema import recipe_schema
 from modswap.ops.examine.table import examination_names
+from tests.core.asked.recipe_page import recipe_page
 
 DOCS = Path(__file__).parents[3] / "docs"
 

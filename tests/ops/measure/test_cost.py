@@ -21,11 +21,12 @@ from modswap.io.recipe.reader import parse_recipe
 from modswap.nn.acmix import ACmix
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.ops.jobs.replace import check_file, replace_file
-from modswap.ops.measure.cost import costs_of, real_costs
+from modswap.ops.measure.cost import costs_of
 from modswap.ops.measure.memory import MAX_READ_BYTES, available
 from modswap.ops.measure.timing import unread
 from modswap.ops.run.inputs import Case, DummyCall
 from tests.models import GatedNet, ManyCalls, SharedNet, Strided, TokenNet
+from tests.ops.measure.real_costs import real_costs
 
 # of switching oneDNN off, which runs an LSTM as one operator that no counter knows
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
