@@ -39,6 +39,15 @@ def test_protocol_of_the_pickle_is_known(protocol: int, tmp_path: Path) -> None:
     assert open_torch(look_at(tmp_path / "net.pt")).protocol == protocol
 
 
+def test_payload_that_contains_itself_is_not_read_as_data(tmp_path: Path) -> None:
+    ring: list[object] = [WEIGHT]
+    ring.append(ring)
+    torch.save({"ring": ring}, tmp_path / "net.pt")
+
+    with pytest.raises(UnreadableError, match="a list of it contains itself"):
+        open_torch(look_at(tmp_path / "net.pt"))
+
+
 def test_old_files_of_other_machines_and_makers_are_not_read_as_data(tmp_path: Path) -> None:
     file = tmp_path / "net.pt"
     torch.save({"a.w": torch.ones(2)}, file, _use_new_zipfile_serialization=False)

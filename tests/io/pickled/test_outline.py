@@ -168,6 +168,8 @@ ODD = {
     "arguments that are none": b"cnets\nNet\nK\x01R.",
     "state of a list": b"]}b.",
     "reference to no storage": b"U\x01aQ.",
+    "view of a storage that torch never wrote": b"(U\x07storagectorch\nFloatStorage\n"
+    b"U\x010U\x03cpuK\x04U\x01vtQ.",
     "cut short": b"\x80\x02cnets\nNet\n",
     "protocol 4": b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00N.",
     "reserved memory": b"\x80\x05\x96\xff\xff\xff\xff\x7f\x00\x00\x00.",

@@ -580,6 +580,21 @@ def test_checkpoint_without_keys_is_read_by_its_names(tmp_path: Path) -> None:
     )
 
 
+def test_tensor_without_elements_is_read(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    model.register_buffer("none", torch.zeros(0, 3))
+    dcp.save(model.state_dict(), checkpoint_id=tmp_path / "ck", no_dist=True)
+    (tmp_path / "nets.py").write_text(
+        "import torch\nfrom torch import nn\n\ndef build():\n    net = nn.Linear(2, 2)\n"
+        "    net.register_buffer('none', torch.zeros(0, 3))\n    return net\n"
+    )
+
+    found = modswap.load(tmp_path / "ck", model=f"{tmp_path}/nets.py:build")
+
+    assert found.get_buffer("none").shape == (0, 3)
+    assert torch.equal(found.get_parameter("weight"), model.weight)
+
+
 def test_two_names_for_one_place_stay_that(single: Path, tmp_path: Path) -> None:
     def tie(metadata: Metadata) -> None:
         held = metadata.state_dict_metadata["model.stem.bias"]
