@@ -35,10 +35,10 @@ def test_no_more_than_asked_for() -> None:
 
 def test_hundred_thousand_paths_are_searched_by_their_last_segment() -> None:
     paths = [f"blocks.{i}.layer{i % 7}" for i in range(100_000)] + ["blocks.7.attn"]
-    started = time.monotonic()
+    started = time.process_time()
 
     assert nearest("blocks.7.atn", paths)[0] == "blocks.7.attn"
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize(
