@@ -138,8 +138,8 @@ def variants(cases: tuple[Case, ...], verify: Verify, *, thorough: bool) -> tupl
     """Return the cases that are run beside those of the recipe.
 
     They differ from the first of them in a single way each, but for a single sample in training
-    mode: a batch norm behind global pooling fails there. If thorough, they are every combination for
-    every call.
+    mode: a batch norm behind global pooling fails there. If thorough, they are every combination
+    for every call.
     """
     asked = {str(case.key) for case in cases}
     bases: dict[str, Case] = {}
