@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from modswap.io.recognise.json_text import MalformedError
+from modswap.io.recognise.small_files import MAX_RECORDS_BYTES, read_json
+
 RECORDS = "modswap.json"
 
 
@@ -16,10 +19,15 @@ def other_files(folder: Path) -> Iterator[Path]:
 
 
 def own_records(folder: Path) -> dict[str, str] | None:
-    """Return the recipe and the receipt in a folder; None if it has no file of them."""
+    """Return the recipe and the receipt in a folder; None if it has no file of them.
+
+    Raises:
+        CheckpointError: If the file is a pipe, a device or a link that leaves the folder, cannot be
+            read, or is such that no program writes it.
+    """
     try:
-        return texts(json.loads((folder / RECORDS).read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return texts(read_json(folder / RECORDS, MAX_RECORDS_BYTES, folder=folder))
+    except (FileNotFoundError, MalformedError):
         return None
 
 
