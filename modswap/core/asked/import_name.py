@@ -11,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 
 from modswap.core.errors import MissingModuleError, RecipeError
-from modswap.core.finding import HERE
 from modswap.core.words.nearest import file_near, in_question, nearest
 
 
@@ -43,10 +42,9 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
     for part in name.split("."):
         if not hasattr(found, part):
             near = nearest(part, [known for known in dir(found) if not known.startswith("_")])
-            settings = tuple((HERE, reference.removesuffix(name) + known) for known in near)
             fix = in_question(near) or "correct the name"
             what = f"{module_name} has no {name!r}"
-            raise RecipeError(what, where, fix, settings=settings if part == name else ())
+            raise RecipeError(what, where, fix)  # no setting: a near name may be another class
         found = getattr(found, part)
     return found
 
