@@ -255,10 +255,11 @@ def test_flush_of_a_new_folder_fails_if_the_disk_does(
 def test_error_of_the_first_steps_leaves_no_litter(
     step: str, folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = os.open
+    opened, refused = os.open, list[object]()
 
     def refuse(place: object, *given: Any, **options: Any) -> int:
-        if step == "lock" or given == (os.O_RDONLY if folder else os.O_RDWR,):
+        if not refused and (step == "lock" or given == (os.O_RDONLY if folder else os.O_RDWR,)):
+            refused.append(place)
             raise OSError(errno.EIO, "no")
         return opened(place, *given, **options)  # type: ignore[arg-type] # as it was given
 
@@ -271,6 +272,7 @@ def test_error_of_the_first_steps_leaves_no_litter(
         pass
 
     assert names(tmp_path) == []
+    assert refused
 
 
 @pytest.mark.parametrize("folder", [True, False])

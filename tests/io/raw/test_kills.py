@@ -32,12 +32,12 @@ def command() -> Iterator[Killer]:
     made.close()
 
 
-def contents(place: Path) -> dict[str, bytes | str]:
+def contents(place: Path) -> dict[str, bytes]:
     """Return everything in a folder, or a file under an empty name; nothing if it is missing."""
     if place.is_file():
         return {"": place.read_bytes()}
     return {
-        str(file.relative_to(place)): str(file.readlink())
+        str(file.relative_to(place)): str(file.readlink()).encode()
         if file.is_symlink()
         else file.read_bytes()
         for file in place.rglob("*")
@@ -73,7 +73,7 @@ def remove(place: Path) -> None:
         place.unlink(missing_ok=True)
 
 
-def new(what: str) -> dict[str, bytes | str]:
+def new(what: str) -> dict[str, bytes]:
     return dict.fromkeys(NEW if what == "folder" else ("",), b"new")
 
 
@@ -83,7 +83,7 @@ def test_killed_before_any_step_leaves_the_old_or_the_new(
 ) -> None:
     out = tmp_path / "out"
     write_old(out, before)
-    old, seen = contents(out), []
+    old, seen = contents(out), list[dict[str, bytes]]()
     code: int | None = None
     while code is None:
         remove(out)
