@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def _load_file(file: Path, where: str) -> ModuleType:
         fix = file_near(file) or "paths are relative to the recipe"
         raise RecipeError(f"no file {str(file)!r}", where, fix)
     # one name per place, so that its classes can be pickled and it runs once
-    digest = sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    digest = sha256(os.fsencode(file.resolve())).hexdigest()[:8]
     name = file.stem if file.stem.isidentifier() and file.stem not in sys.modules else ""
     known = f"modswap_file_{digest}"
     if known in sys.modules:

@@ -39,7 +39,8 @@ def texts(found: object) -> dict[str, str]:
 
 def as_json(value: object) -> bytes:
     """Return a value as the text of a JSON file."""
-    return f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode()
+    text = f"{json.dumps(value, indent=2, ensure_ascii=False)}\n"
+    return text.encode("utf-8", "backslashreplace")  # as JSON writes half a character
 
 
 def put_texts(folder: Path, files: Mapping[str, bytes], digests: Mapping[str, str]) -> str:
@@ -51,4 +52,4 @@ def put_texts(folder: Path, files: Mapping[str, bytes], digests: Mapping[str, st
         (folder / name).write_bytes(data)
     found = {**digests, **{name: sha256(data).hexdigest() for name, data in files.items()}}
     lines = "".join(f"{found[name]}  {name}\n" for name in sorted(found))
-    return sha256(lines.encode()).hexdigest()
+    return sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
