@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from modswap.core.errors import CheckpointError
@@ -53,11 +54,8 @@ class _JsonReader:
         held = dict(pairs)
         if len(held) == len(pairs):
             return held
-        known: set[str] = set()
-        for name, _ in pairs:
-            if name in known:
-                break
-            known.add(name)
+        counts = Counter(name for name, _ in pairs)
+        name = next(name for name in counts if counts[name] > 1)
         raise CheckpointError(f"it names {name!r:.100} twice", self.where, _TWICE)
 
     def integer(self, digits: str) -> int:

@@ -1,6 +1,5 @@
 """Build the model of a Hugging Face folder: the class that its config.json names."""
 
-import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from modswap.core.errors import CheckpointError
+from modswap.io.recognise.small_files import MAX_CONFIG_BYTES, read_json
 
 CONFIG = "config.json"
 
@@ -26,13 +26,12 @@ def pretrained(folder: Path) -> Callable[[], nn.Module] | None:
             class.
     """
     file = folder / CONFIG
-    if not folder.is_dir() or not file.is_file():
+    if not folder.is_dir():
         return None
     try:
-        config = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        what = f"it cannot be read: {error}"
-        raise CheckpointError(what, str(file), "save or download it again") from None
+        config = read_json(file, MAX_CONFIG_BYTES, folder=folder)
+    except FileNotFoundError:
+        return None
     if not isinstance(config, Mapping):
         return None
     match config:
