@@ -144,7 +144,7 @@ def test_where_nothing_helps_that_is_said(check: Check) -> None:
     assert Path("swap.yaml").read_text() == recipe
 
 
-def test_what_no_recipe_mends_is_told_as_it_is(check: Check) -> None:
+def test_fault_that_no_recipe_mends_is_reported_as_it_is(check: Check) -> None:
     code, _, err = check("swap.yaml", "--fix", recipe=STRIDED.replace("tests.models.*", "a.B"))
 
     assert code == 4
