@@ -131,7 +131,7 @@ ROWS = (
         sound=f"match: 'blocks.1.attn', {ours('Attention')}",
         check="matrix",
         path="blocks.1.attn",
-        reason=r"output was \(1, 4, 16\), is now \(4, 1, 16\).*in the same way in 2 further cases",
+        reason=r"output was \(1, 4, 16\), is now \(4, 1, 16\).*in the same way in 3 further cases",
         inputs="[{shape: [4, 3, 8, 8]}]",
     ),
     Row(
