@@ -26,14 +26,7 @@ def pretrained(folder: Path) -> Callable[[], nn.Module] | None:
             class.
     """
     file = folder / CONFIG
-    if not folder.is_dir():
-        return None
-    try:
-        config = read_json(file, MAX_CONFIG_BYTES, folder=folder)
-    except FileNotFoundError:
-        return None
-    if not isinstance(config, Mapping):
-        return None
+    config = _config(folder)
     match config:
         case {"_class_name": str() as name}:
             return _diffusers(name, config, file)
@@ -42,6 +35,16 @@ def pretrained(folder: Path) -> Callable[[], nn.Module] | None:
         case {"architecture": str() as name}:
             return _timm(name, config, file)
     return None
+
+
+def _config(folder: Path) -> Any:
+    """Return the content of a folder's config.json; None if there is none."""
+    if not folder.is_dir():
+        return None
+    try:
+        return read_json(folder / CONFIG, MAX_CONFIG_BYTES, folder=folder)
+    except FileNotFoundError:
+        return None
 
 
 def _diffusers(name: str, config: Mapping[str, Any], file: Path) -> Callable[[], nn.Module]:

@@ -38,7 +38,9 @@ def test_records_are_the_texts_in_their_file(
 def test_records_that_no_program_writes_are_refused(tmp_path: Path) -> None:
     (tmp_path / RECORDS).write_text("[" * 100_000)
 
-    with pytest.raises(CheckpointError, match=r"modswap\.json: its values are nested more than"):
+    with pytest.raises(
+        CheckpointError, match=r"modswap\.json: it cannot be read: its values are nested more than"
+    ):
         own_records(tmp_path)
 
 
