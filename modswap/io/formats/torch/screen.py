@@ -40,7 +40,7 @@ def screen(look: Look) -> Screened:
         UnsafeError: If it reserves memory, or calls an object of its own.
         CheckpointError: If a tensor cannot be, or something contains itself.
     """
-    payload = _all_of(look)
+    payload = everything_in(look)
     calls: set[str] = set()
     made: list[Instance] = []
     storages: list[Storage] = []
@@ -62,7 +62,8 @@ def screen(look: Look) -> Screened:
     return Screened(frozenset(calls), tuple(made))
 
 
-def _all_of(look: Look) -> Any:
+def everything_in(look: Look) -> Any:
+    """Return the payload of a torch file as data; of an old file all its pickles."""
     if look.names:
         return payload_of(look)[0]
     with look.file.open("rb") as stream:
