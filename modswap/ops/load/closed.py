@@ -107,15 +107,11 @@ class _Gate:
         if isinstance(file, int) or _is_cache(file):
             return ""
         path = os.path.realpath(os.fsdecode(file))
-        writing = isinstance(flags, int) and flags & _TO_WRITE
-        if path.startswith(_SYSTEM) and not (writing and path != "/dev/null"):
-            return ""
-        if writing:
-            return f"it asked to write the file {path[:80]!r}"
+        if isinstance(flags, int) and flags & _TO_WRITE:
+            return "" if path == os.devnull else f"it asked to write the file {path[:80]!r}"
         code = path.endswith(_CODE) and path.startswith(_import_folders())
-        if code or path.startswith(self.readable):
-            return ""
-        return f"it asked for the file {path[:80]!r}"
+        known = code or path.startswith((*self.readable, *_SYSTEM))
+        return "" if known else f"it asked for the file {path[:80]!r}"
 
 
 def _is_cache(file: Any) -> bool:

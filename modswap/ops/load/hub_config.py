@@ -89,19 +89,21 @@ class _Checker:
         kept: dict[str, Any] = {}
         for key, value in values.items():
             path = f"{where}.{key}" if where else key
-            labels = _LABELS.fullmatch(where.rpartition(".")[2]) is not None
-            if not labels and _flaw_of_text(key):
-                raise _unsafe(self.file, path, "a key names a place")
-            if _DROPPED.fullmatch(key) or (key == "trust_remote_code" and not value):
-                continue
+            self._refuse_key(key, path)
             if key == "use_pretrained_backbone":
                 kept[key] = False
-                continue
-            self._refuse_switch(key, value, values, path)
-            kept[key] = self._value(value, path, labels=labels or bool(_LABELS.fullmatch(key)))
+            elif not _DROPPED.fullmatch(key) and (value or key != "trust_remote_code"):
+                self._refuse_switch(key, value, path)
+                self._refuse_backbone(key, value, values, path)
+                labels = _is_label(path) or _is_label(where)
+                kept[key] = self._value(value, path, labels=labels)
         return kept
 
-    def _refuse_switch(self, key: str, value: Any, values: Mapping[str, Any], where: str) -> None:
+    def _refuse_key(self, key: str, where: str) -> None:
+        if _flaw_of_text(key) and not _is_label(where.removesuffix(f".{key}")):
+            raise _unsafe(self.file, where, "a key names a place")
+
+    def _refuse_switch(self, key: str, value: Any, where: str) -> None:
         """Refuse values that fetch weights or run code, by their keys."""
         if key == "trust_remote_code":
             raise _unsafe(self.file, where, "code in the folder is never run")
@@ -109,14 +111,16 @@ class _Checker:
             raise _unsafe(self.file, where, "the weights are those of the folder")
         if _PLACES.fullmatch(key) and _holds_text(value):
             raise _unsafe(self.file, where, "it names a place")
-        of_timm = values.get("use_timm_backbone") is True or "timm" in str(values.get("model_type"))
+
+    def _refuse_backbone(self, key: str, value: Any, values: Mapping[str, Any], where: str) -> None:
+        """Refuse a backbone that a library would look for in a folder or on the hub."""
         if key == "backbone" and _holds_text(value):
-            if not of_timm:
+            timm = values.get("use_timm_backbone") is True or "timm" in str(
+                values.get("model_type")
+            )
+            if not timm:
                 raise _unsafe(self.file, where, "it names a repository or a folder")
             architecture_of(str(value), self.file)
-        if _DTYPES.fullmatch(key) and isinstance(value, str) and not _DTYPE.fullmatch(value):
-            what = f"its {where!r:.120} is {value!r:.60}, expected a dtype"
-            raise CheckpointError(what, str(self.file), _AGAIN)
 
     def _value(self, value: Any, where: str, *, labels: bool) -> Any:
         if isinstance(value, dict):
@@ -125,16 +129,23 @@ class _Checker:
             return [self._value(item, where, labels=labels) for item in value]
         if isinstance(value, str):
             self._refuse_text(value, where, labels=labels)
-        elif isinstance(value, float) and math.isnan(value):
+        elif isinstance(value, float | int):
+            self._refuse_number(value, where)
+        return value
+
+    def _refuse_number(self, value: float, where: str) -> None:
+        if math.isnan(value):
             raise CheckpointError(f"its {where!r:.120} is no number", str(self.file), _AGAIN)
-        elif isinstance(value, int) and abs(value) >= 2**63:
+        if isinstance(value, int) and abs(value) >= 2**63:
             what = f"its {where!r:.120} is {value:.3e}, which is too large"
             raise CheckpointError(what, str(self.file), _AGAIN)
-        return value
 
     def _refuse_text(self, text: str, where: str, *, labels: bool) -> None:
         if len(text) > MAX_TEXT_CHARACTERS:
             what = f"its {where!r:.120} has {len(text):,} characters"
+            raise CheckpointError(what, str(self.file), _AGAIN)
+        if _DTYPES.fullmatch(where.rpartition(".")[2]) and not _DTYPE.fullmatch(text):
+            what = f"its {where!r:.120} is {text!r:.60}, expected a dtype"
             raise CheckpointError(what, str(self.file), _AGAIN)
         if labels:
             return
@@ -143,6 +154,11 @@ class _Checker:
             flaw = "is in the folder"
         if flaw:
             raise _unsafe(self.file, where, f"{text!r:.80} {flaw}")
+
+
+def _is_label(where: str) -> bool:
+    """Return whether a place in a configuration holds the labels of classes."""
+    return _LABELS.fullmatch(where.rpartition(".")[2]) is not None
 
 
 def _holds_text(value: Any) -> bool:
@@ -159,7 +175,7 @@ def _flaw_of_text(text: str) -> str:
         return ""
     if "/" in text or "\\" in text or text.startswith(("~", ".")):
         return "may be a path"
-    if not text.isprintable() and text.strip("\n\t").isprintable() is False:
+    if not re.sub(r"[\n\t]", "", text).isprintable():
         return "holds control characters"
     if _SCHEME.match(text):
         return "has a scheme"
