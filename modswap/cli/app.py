@@ -16,13 +16,14 @@ from modswap.cli.commands.init import init
 from modswap.cli.commands.replace import replace
 from modswap.cli.commands.schema import schema
 from modswap.cli.commands.tree import tree
+from modswap.cli.commands.verify import verify
 from modswap.cli.outcomes import prints_errors, publish
 from modswap.cli.session import ReportError, Session
 from modswap.core.errors import ModswapError, UsageError
 from modswap.core.version import __version__
 from modswap.core.words.nearest import did_you_mean, nearest
 
-COMMANDS = (tree, init, replace, check, catalogue, schema, demo)
+COMMANDS = (tree, init, replace, check, verify, catalogue, schema, demo)
 BUG = 70
 STOPPED = 130
 

@@ -1,11 +1,14 @@
 """Rewrite a folder of weights: write the shards that change, and copy every other file."""
 
+import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from modswap.core.kept.ledger import Changes
+from modswap.core.kept.receipt import with_digests
 from modswap.io.formats.folder.shards import Shards
+from modswap.io.formats.safetensors.rewrite import NamedRewriting
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
 from modswap.io.raw.folder_files import RECORDS, as_json, other_files, put_texts
@@ -33,6 +36,7 @@ class FolderRewriting:
         """Write the folder into an empty one, and read its weights again."""
         digests: dict[str, str] = {}
         tensors: dict[str, Mark] = {}
+        sums: dict[str, str] = {}
         for file in other_files(self.shards.folder):
             name = str(file)
             (out / file).parent.mkdir(parents=True, exist_ok=True)
@@ -41,12 +45,18 @@ class FolderRewriting:
                 done = rewriting.write(out / file, Records(), checksums=checksums)
                 digests[name] = done.sha256
                 tensors |= done.tensors
+                sums[name] = done.digest
+            elif isinstance(rewriting, NamedRewriting):
+                done = rewriting.copy(out / file, checksums=checksums)
+                digests[name] = done.sha256
+                tensors |= done.tensors
+                sums[name] = done.digest
             elif name not in {self.shards.index, RECORDS}:
                 digests[name] = _copied(self.shards.folder / file, out / file)
                 tensors |= rewriting.before if rewriting is not None else {}
-        texts = {RECORDS: as_json(asdict(records))}
-        if self.shards.index:
-            texts[self.shards.index] = as_json(self._index())
+        texts = {self.shards.index: as_json(self._index())} if self.shards.index else {}
+        sums |= {name: f"{zlib.crc32(data):08x}" for name, data in texts.items()}
+        texts[RECORDS] = as_json(asdict(_with_digests(records, sums)))
         return Rewritten(put_texts(out, texts, digests), tensors)
 
     def _index(self) -> dict[str, object]:
@@ -59,6 +69,14 @@ class FolderRewriting:
         known = dict(metadata) if isinstance(metadata, Mapping) else {}
         head = {**self.shards.head, "metadata": {**known, "total_size": total}}
         return {**head, "weight_map": {name: places[name] for name in order}}
+
+
+def _with_digests(records: Records, sums: Mapping[str, str]) -> Records:
+    """Return the records with the digests of the safetensors files in their receipt."""
+    found = {name: text for name, text in sums.items() if text}
+    if not records.receipt:
+        return records
+    return replace(records, receipt=with_digests(records.receipt, found))
 
 
 def _copied(source: Path, out: Path) -> str:
