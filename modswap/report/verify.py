@@ -7,8 +7,10 @@ from rich.text import Text
 
 from modswap.core.kept.comparison import Comparison, Unequal
 from modswap.core.version import __version__
+from modswap.core.words.printable import SHOWN_CHARACTERS, shown
 from modswap.report.json_report import error_as_data
 from modswap.report.page import Page, as_json, human_bytes
+from modswap.report.tamed import tamed
 
 SHOWN = 20  # differences in a table that is not verbose
 
@@ -35,7 +37,7 @@ def verify_json(found: Comparison) -> str:
 
 def verify_table(found: Comparison, page: Page) -> str:
     """Return a comparison as a few lines; the error, if there is one, is printed elsewhere."""
-    return page.render(_lines(found, page))
+    return page.render(_lines(tamed(found), page))
 
 
 def _lines(found: Comparison, page: Page) -> Iterator[Text]:
@@ -55,11 +57,11 @@ def _lines(found: Comparison, page: Page) -> Iterator[Text]:
 
 
 def _differences(found: Comparison, page: Page) -> Iterator[Text]:
-    shown = found.unequal if page.verbose else found.unequal[:SHOWN]
-    for one in shown:
+    listed = found.unequal if page.verbose else found.unequal[:SHOWN]
+    for one in listed:
         yield Text.assemble(("differs   ", "bold red"), _difference(one))
-    if len(shown) < len(found.unequal):
-        yield Text(f"          and {len(found.unequal) - len(shown):,} more; -v lists all")
+    if len(listed) < len(found.unequal):
+        yield Text(f"          and {len(found.unequal) - len(listed):,} more; -v lists all")
 
 
 def _failure(found: Comparison) -> str:
@@ -75,6 +77,6 @@ def _compared(count: int, unit: str, nbytes: int, algorithm: str) -> Text:
 
 
 def _difference(one: Unequal) -> str:
-    inside = f" ({one.tensors})" if one.tensors else ""
+    inside = f" ({one.tensors:.{SHOWN_CHARACTERS}})" if one.tensors else ""
     sums = f"{one.algorithm} is {one.found}, expected {one.expected}"
-    return f"{one.kind} {one.name!r}{inside} in {one.file}: {sums}"
+    return f"{one.kind} {shown(one.name)}{inside} in {one.file}: {sums}"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from modswap.core.decided.blueprint import Adaptation, Blueprint
 from modswap.core.errors import CheckpointError
@@ -77,9 +78,18 @@ class Receipt(_Record):
     digests: dict[str, str] = {}
 
     def text(self) -> str:
-        """Return the receipt as it is written into a file."""
+        """Return the receipt as it is written into a file.
+
+        Raises:
+            CheckpointError: If a name in it holds half a character, which JSON has no room for.
+        """
         empty = None if self.digests else {"digests"}
-        return self.model_dump_json(indent=1, exclude=empty)
+        try:
+            return self.model_dump_json(indent=1, exclude=empty)
+        except PydanticSerializationError as error:
+            what = "a name of a swapped module cannot be written into the receipt"
+            what = f"{what}: {str(error).rpartition(': ')[2]}"
+            raise CheckpointError(what, fix="rename the module where it was made") from None
 
 
 def read_receipt(text: str, where: str) -> Receipt:

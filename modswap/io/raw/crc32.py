@@ -62,7 +62,7 @@ def _shares(ranges: Iterable[ByteRange]) -> Iterator[list[_Part]]:
 
 
 def _summed(ranges: Sequence[ByteRange], parts: Sequence[_Part]) -> list[tuple[_Part, int]]:
-    """Return the CRC-32 of every part, which lies in a file or in memory."""
+    """Return the CRC-32 of every part; it is in a file or in memory."""
     buffer = memoryview(bytearray(_BLOCK_BYTES))
     opened: dict[Path, int] = {}
     try:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from modswap.core.errors import CheckpointError
 from modswap.core.words.nearest import did_you_mean
 from modswap.io.recognise.look import kind_of, unreadable
+from modswap.io.recognise.small_files import read_small
 
 MAX_LIST_BYTES = 16 << 20
 _BLOCK_BYTES = 1 << 20
@@ -47,18 +48,13 @@ def expected_digests(given: str, file: Path) -> dict[Path, str]:
 
 def _text(place: Path) -> str:
     try:
-        status = place.stat()
-        kind = kind_of(status.st_mode)
-        if kind or status.st_size > MAX_LIST_BYTES:
-            what = f"it is {kind or 'too large'}, expected a list of SHA-256"
-            raise CheckpointError(what, str(place), _FIX)
-        with place.open("rb") as stream:
-            data = stream.read(MAX_LIST_BYTES)
+        data = read_small(place, MAX_LIST_BYTES)
         return data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
     except UnicodeDecodeError:
         raise CheckpointError("it is no text", str(place), _FIX) from None
-    except (OSError, ValueError) as error:
-        raise unreadable(place, error) from None
+    except FileNotFoundError:
+        fix = "name a list of SHA-256, or give the 64 digits"
+        raise CheckpointError("no such file", str(place), fix) from None
 
 
 def _lines(text: str, place: Path) -> Iterator[tuple[str, str]]:
@@ -106,6 +102,9 @@ def _of_folder(lines: list[tuple[str, str]], place: Path, folder: Path) -> dict[
 
 def _inside(name: str, folder: Path, place: Path) -> Path:
     """Return a file of the folder that a list names, from the folder or from its parent."""
+    if not name:
+        what = f"it is the SHA-256 of one file, and {folder.name!r} is a folder"
+        raise CheckpointError(what, str(place), "name a list of the folder's files")
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or ".." in parts or parts[0] == "/":
         what = f"it names {name!r:.200}, which is no file of the folder {folder.name!r}"

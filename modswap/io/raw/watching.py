@@ -140,7 +140,7 @@ def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> int:
 def damaged(extent: ByteRange, found: int) -> CheckpointError:
     """Return the error for bytes with another checksum than their record."""
     what = (
-        f"its {extent.kind} {extent.name!r} is damaged: its checksum is {extent.crc:08x}, "
+        f"its {extent.kind} {extent.name!r:.200} is damaged: its checksum is {extent.crc:08x}, "
         f"that of its bytes {found:08x}"
     )
     fix = "save or download it again; at your own risk: --no-checksum"

@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from modswap.core.kept.receipt import read_receipt
 from modswap.io.formats.folder.shards import Shards, read_shards, records_in
@@ -10,9 +9,9 @@ from modswap.io.formats.safetensors.digests import file_checksums, tensor_checks
 from modswap.io.formats.safetensors.header import read_header, require_sound
 from modswap.io.raw.checksums import Checksums, zip_checksums
 from modswap.io.recognise.look import Look, is_safetensors
+from modswap.io.recognise.small_files import MAX_INDEX_BYTES, read_small
 
 STALE = "its index was written anew since modswap wrote the folder: the digests are of older shards"
-_DIGITS = 8
 
 
 def folder_checksums(look: Look) -> Checksums:
@@ -34,10 +33,10 @@ def folder_checksums(look: Look) -> Checksums:
 
 def shard_checksums(shards: Shards) -> Iterator[tuple[str, Checksums]]:
     """Yield the checksums of every file of weights, by its name."""
-    digests = _digests(shards.folder)
-    index = digests.get(shards.index)
+    digests = _digests(shards)
+    index = digests.get(shards.index) if shards.index else None
     stale = ""
-    if shards.index and index is not None and index != text_digest(shards.folder / shards.index):
+    if index is not None and index != _index_digest(shards):
         stale = STALE
     for name, shard in shards.looks.items():
         if not is_safetensors(shard):
@@ -49,11 +48,12 @@ def shard_checksums(shards: Shards) -> Iterator[tuple[str, Checksums]]:
             yield name, tensor_checksums(shard, read_header(shard), digests.get(name), stale)
 
 
-def _digests(folder: Path) -> Mapping[str, str]:
-    text = records_in(folder).get("receipt")
-    return read_receipt(text, str(folder)).digests if text else {}
+def _digests(shards: Shards) -> Mapping[str, str]:
+    text = records_in(shards.folder).get("receipt")
+    return read_receipt(text, str(shards.folder)).digests if text else {}
 
 
-def text_digest(file: Path) -> str:
-    """Return the CRC-32 of a small file in hexadecimal."""
-    return f"{zlib.crc32(file.read_bytes()):0{_DIGITS}x}"
+def _index_digest(shards: Shards) -> str:
+    """Return the CRC-32 of an index in hexadecimal."""
+    data = read_small(shards.folder / shards.index, MAX_INDEX_BYTES, folder=shards.folder)
+    return f"{zlib.crc32(data):08x}"

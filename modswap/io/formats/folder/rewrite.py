@@ -45,7 +45,7 @@ class FolderRewriting:
                 done = rewriting.write(out / file, Records(), checksums=checksums)
                 digests[name] = done.sha256
                 tensors |= done.tensors
-                sums[name] = done.digest
+                sums |= {name: done.digest} if done.digest else {}
             elif isinstance(rewriting, NamedRewriting):
                 done = rewriting.copy(out / file, checksums=checksums)
                 digests[name] = done.sha256
@@ -55,8 +55,8 @@ class FolderRewriting:
                 digests[name] = _copied(self.shards.folder / file, out / file)
                 tensors |= rewriting.before if rewriting is not None else {}
         texts = {self.shards.index: as_json(self._index())} if self.shards.index else {}
-        sums |= {name: f"{zlib.crc32(data):08x}" for name, data in texts.items()}
-        texts[RECORDS] = as_json(asdict(_with_digests(records, sums)))
+        index = {name: f"{zlib.crc32(data):08x}" for name, data in texts.items()}
+        texts[RECORDS] = as_json(asdict(_with_digests(records, sums, index)))
         return Rewritten(put_texts(out, texts, digests), tensors)
 
     def _index(self) -> dict[str, object]:
@@ -71,12 +71,11 @@ class FolderRewriting:
         return {**head, "weight_map": {name: places[name] for name in order}}
 
 
-def _with_digests(records: Records, sums: Mapping[str, str]) -> Records:
-    """Return the records with the digests of the safetensors files in their receipt."""
-    found = {name: text for name, text in sums.items() if text}
-    if not records.receipt:
+def _with_digests(records: Records, sums: Mapping[str, str], index: Mapping[str, str]) -> Records:
+    """Return the records with the digests of the safetensors files and of the index."""
+    if not records.receipt or not sums:
         return records
-    return replace(records, receipt=with_digests(records.receipt, found))
+    return replace(records, receipt=with_digests(records.receipt, {**sums, **index}))
 
 
 def _copied(source: Path, out: Path) -> str:

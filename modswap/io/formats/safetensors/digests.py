@@ -23,6 +23,7 @@ from modswap.io.formats.safetensors.header import (
 )
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.checksums import NOTHING, Checksums, Difference, with_checksums
+from modswap.io.recognise.json_text import parse_json
 from modswap.io.recognise.look import Look
 
 _DIGITS = 8  # of a CRC-32
@@ -56,10 +57,11 @@ def digest(header: Header) -> str:
 
 
 def _header_sum(header: Header) -> int:
-    """Return the CRC-32 of a header without the digests in it, whatever its spaces."""
+    """Return the CRC-32 of a header without the digests in it; spaces do not count."""
     others = {name: text for name, text in header.metadata.items() if name != RECEIPT}
     crc = zlib.crc32(encoded(Header(header.tensors, others)))
-    receipt = json.loads(header.metadata.get(RECEIPT) or "{}")
+    text = header.metadata.get(RECEIPT) or "{}"
+    receipt = parse_json(text.encode("utf-8", "surrogatepass"), "the receipt")
     receipt.pop("digests", None)
     return zlib.crc32(json.dumps(receipt).encode(), crc)
 
