@@ -19,7 +19,7 @@ _DROPPED = re.compile(
 _LABELS = re.compile(r"id2label|label2id|label_names|label_descriptions|class_names")
 _DTYPES = re.compile(r"(torch_)?dtype")
 _DTYPE = re.compile(r"(torch\.)?(auto|bool|b?float\d+\w*|complex\d+|u?int\d+|half|double|float)")
-# keys whose text is a place or a switch, whatever the text is
+# keys for places and switches; none of them may hold a text
 _PLACES = re.compile(
     r"(\w+_)?(checkpoint|ckpt|dir|directory|file|filename|folder|hub_id|path|pretrained|repo"
     r"|repo_id|revision|tower|uri|url|weights)s?"

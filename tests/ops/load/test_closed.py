@@ -220,7 +220,7 @@ def test_question_that_the_library_lives_without_is_no_error(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("before", [None, "0"])
-def test_libraries_are_told_to_stay_offline(
+def test_libraries_stay_offline(
     before: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

@@ -52,7 +52,7 @@ def test_library_that_is_not_installed_is_named(
     assert caught.value.fix.startswith(f"pip install {library}")
 
 
-def test_library_whose_import_raises_is_told(
+def test_library_whose_import_raises_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "diffusers.py").write_text("raise RuntimeError('operator does not exist')\n")
