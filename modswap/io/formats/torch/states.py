@@ -94,17 +94,14 @@ def _wrong(made: Instance, known: Known) -> Iterator[str]:
 
 def _wrong_object(made: Instance, state: Any, cls: type, known: Known) -> Iterator[str]:
     """Yield what is wrong with the state of an object of a known class."""
-    if issubclass(cls, nn.Module):
-        yield from _wrong_attributes(made, state, cls, known)
-    elif hasattr(cls, "__setstate__"):
-        # it takes what it takes; dictionaries are often attributes
-        for held in _dictionaries(state):
-            yield from _wrong_attributes(made, held, cls, known)
-    else:
-        slots = type(state) is tuple and len(state) == 2
-        for held in state if slots else (state,):
-            if not slots or held is not None:
-                yield from _wrong_attributes(made, held, cls, known)
+    states: Iterable[Any] = (state,)
+    if not issubclass(cls, nn.Module):
+        if hasattr(cls, "__setstate__"):  # it takes what it takes; dictionaries are attributes
+            states = _dictionaries(state)
+        elif type(state) is tuple and len(state) == 2:  # attributes, and those with a slot
+            states = (part for part in state if part is not None)
+    for held in states:
+        yield from _wrong_attributes(made, held, cls, known)
 
 
 def _dictionaries(state: Any) -> Iterator[dict[Any, Any]]:
@@ -191,14 +188,12 @@ def _wrong_hooks(made: Instance, key: str, table: Any, known: Known) -> Iterator
 
 
 def _is_sound_hook(hook: Any, known: Known) -> bool:
-    if isinstance(hook, Instance):
-        name = str(hook.what)
-        if name == _WRAPPED and isinstance(hook.state, dict):
-            hook = hook.state.get("hook")
-            name = str(hook.what) if isinstance(hook, Instance) else ""
-        if name and hook.how == "new":
-            return bool(_HOOK_OF_TORCH.fullmatch(name)) or name in known.named
-    return isinstance(hook, Name) and str(hook) in known.named
+    if isinstance(hook, Instance) and str(hook.what) == _WRAPPED:
+        hook = hook.state.get("hook") if isinstance(hook.state, dict) else None
+    if isinstance(hook, Name):
+        return str(hook) in known.named
+    name = str(hook.what) if isinstance(hook, Instance) and hook.how == "new" else ""
+    return bool(_HOOK_OF_TORCH.fullmatch(name)) or name in known.named
 
 
 def _is_ordered(value: Any) -> bool:
@@ -230,11 +225,11 @@ def _wrong_tensor(made: Instance, name: str) -> Iterator[str]:
     while name.endswith("._rebuild_from_type_v2") and len(args) > 3:
         yield from _wrong_tensor_state(args[3])
         name, args = str(args[0]), args[2] if isinstance(args[2], tuple) else ()
-    place = _TENSOR_HOOKS.get(name.rpartition(".")[2], len(args))
-    if place < len(args) and not _is_empty(args[place]):
-        yield "a tensor of it has hooks, which would be called"
     if name.endswith("._rebuild_parameter_with_state") and args:
         yield from _wrong_tensor_state(args[-1])
+    place = _TENSOR_HOOKS.get(name.rpartition(".")[2], len(args))
+    if not all(map(_is_empty, args[place : place + 1])):
+        yield "a tensor of it has hooks, which would be called"
 
 
 def _wrong_tensor_state(state: Any) -> Iterator[str]:
