@@ -65,6 +65,15 @@ NoChecksum = Annotated[
     bool,
     typer.Option("--no-checksum", help="Do not compare the file's bytes with its checksums."),
 ]
+Digest = Annotated[
+    str | None,
+    typer.Option(
+        "--digest",
+        metavar="FILE",
+        help="The file's SHA-256, or a list of them as sha256sum writes it.",
+        show_default=False,
+    ),
+]
 Thorough = Annotated[
     bool,
     typer.Option("--thorough", help="Run all examinations without bounds on their time."),
