@@ -54,7 +54,7 @@ def read_recipe(source: str | Path, examinations: Collection[str] | None = None)
 
 
 def _pipe(name: str) -> int | None:
-    """Return the descriptor of the open pipe that a name stands for; None for another name."""
+    """Return the descriptor of an open pipe by a name such as `/dev/fd/63`; None for others."""
     found = re.fullmatch(r"/(?:dev|proc/self)/(?:fd/([0-9]{1,6})|stdin)", name)
     if found is None:
         return None
