@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from modswap.core.asked.job import Policy, Subject
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.used_paths import OUT, UsedPath, recipe_files
 from modswap.core.kept.outcome import Outcome, Written
 from modswap.io.formats.writing import blank, write
+from modswap.io.raw.held import holding
+from modswap.io.raw.places import refuse_overlap
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.ops.examine.bench import Bench, examined
@@ -19,6 +23,9 @@ from modswap.ops.run.leaves import named_tensors
 from modswap.ops.swap import apply_recipe, prepare, verified
 from modswap.ops.write.prove import model_changes, tensor_ledger
 from modswap.ops.write.receipt import effective, make_receipt
+
+# the files that models in memory were loaded from
+_sources: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()
 
 __all__ = ["apply_recipe", "load", "replace", "save"]
 
@@ -60,8 +67,11 @@ def load(
         )
     """
     subject = Subject(Path(file), Policy(tuple(allow), tuple(alias), trust, checksum), model)
-    loaded = reopen(subject)
-    intact(subject)
+    with holding(subject.file) as held:
+        loaded = reopen(subject)
+        intact(subject)
+        held.refuse_change()
+    _sources[loaded.model] = subject.file.absolute()
     return loaded.model
 
 
@@ -127,7 +137,8 @@ def save(
         force: Whether an existing file may be replaced.
 
     Raises:
-        CheckpointError: If the file cannot be written.
+        CheckpointError: If the file cannot be written, or is the one that the model was loaded from
+            or a file that the recipe names.
 
     Examples:
         >>> from torch import nn
@@ -136,7 +147,15 @@ def save(
         ('out.safetensors', 'safetensors')
     """
     out = Path(file)
+    refuse_overlap(UsedPath(OUT, out), _used(model, recipe))
     container, value = blank(model, out)
     text = write_recipe(effective(recipe)) if recipe is not None else ""
     receipt = make_receipt(None, text, source=None, earlier=None).text() if recipe else ""
     return write(container, [value], out, records=Records(text, receipt), force=force)
+
+
+def _used(model: nn.Module, recipe: Recipe | None) -> list[UsedPath]:
+    """Return the file that a model was loaded from, and the files that its recipe names."""
+    source = _sources.get(model)
+    loaded = [UsedPath("the file that the model was loaded from", source)] if source else []
+    return [*loaded, *(recipe_files(recipe) if recipe is not None else ())]

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,8 +22,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]:
+def replacing(
+    out: Path,
+    *,
+    force: bool,
+    folder: bool = False,
+    ready: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
     """Yield an empty file or folder beside `out`, and move it to `out` if the block succeeds.
+
+    `ready` is called directly before the move; an error of it stops the move.
 
     The temporary file is flushed to the disk before it is moved. If the block raises, the temporary
     file is removed and `out` is unchanged; if the process is killed, the next process that writes
@@ -39,10 +47,12 @@ def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]
         with enough_memory(out), _temporary(target.parent, folder=folder) as temporary:
             yield temporary
             if folder:
+                ready()
                 _put_folder(temporary, target)
             else:
                 _flush(temporary)
                 temporary.chmod(_mode(target))
+                ready()
                 _put(temporary, target, out, force=force)
             _flush(target.parent)
     except OSError as error:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from modswap.core.errors import CheckpointError
 from modswap.io.raw.byte_range import ByteRange
+from modswap.io.raw.held import open_source
 
 _BLOCK_BYTES = 1 << 18  # read at once; they stay in the processor's cache
 _FLUSH_BYTES = 256 << 20  # written between two flushes
@@ -112,7 +113,7 @@ def _compare_checksum(descriptor: int, front: Front, arrival: Arrival) -> None:
 
 def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> None:
     start, extent, file = arrival
-    source = os.open(file, os.O_RDONLY)
+    source = open_source(file)
     try:
         position = extent.start
         for block in _blocks(descriptor, front, start, start + extent.nbytes):
