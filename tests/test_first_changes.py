@@ -1,4 +1,4 @@
-"""A first change, as the page on the design describes it: a module or a report is one row.
+"""A first change, as docs/architecture.md describes it: a module or a report is one row.
 
 An examination and a format are added in the same way by the tests of their tables.
 """

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Self, TypeVar
 
 from modswap.core.finding import THE_MODEL, Finding, Settings
+from modswap.core.words.printable import tame
 
 
 class ModswapError(Exception):
@@ -76,10 +77,10 @@ class ModswapError(Exception):
         return "\n".join(error.line() for error in self.all)
 
     def line(self) -> str:
-        """Return this error alone: `where: what; fix`."""
+        """Return this error alone, on one line without control characters: `where: what; fix`."""
         place = f"{self.where}: " if self.where else ""
         advice = f"; {self.fix}" if self.fix else ""
-        return f"{place}{self.what}{advice}"
+        return tame(f"{place}{self.what}{advice}")
 
 
 class UsageError(ModswapError):
@@ -90,7 +91,7 @@ class UsageError(ModswapError):
 
 
 class RecipeError(ModswapError):
-    """The recipe is wrong, or asks for something that its module cannot be given."""
+    """The recipe is wrong, or its module does not take its arguments."""
 
     code = 2
     check = "recipe"
@@ -127,13 +128,13 @@ class UnreachedError(ShapeError):
 
 
 class LimitError(ShapeError):
-    """A pass would take more memory than it may."""
+    """A pass would take more memory than is allowed."""
 
     check = "limits"
 
 
 class DriftError(ModswapError):
-    """The check gives something else than the lock file says."""
+    """The result of the check differs from the lock file."""
 
     code = 1
     check = "lock"
@@ -154,7 +155,7 @@ class UnsafeError(ModswapError):
 
 
 class BugError(ModswapError):
-    """modswap itself went wrong; `traceback` shows where."""
+    """modswap itself has a fault; `traceback` shows the place."""
 
     code = 70
     traceback: str = ""

@@ -109,7 +109,7 @@ def fingerprint(
             found = read(file)
         else:
             lines = [f"{part.relative_to(file).as_posix()}\0{read(part)}\n" for part in parts]
-            found = hashlib.sha256("".join(lines).encode()).hexdigest()
+            found = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
     except OSError as error:
         raise unreadable(file, error) from None
     if checked:

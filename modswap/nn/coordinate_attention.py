@@ -9,7 +9,7 @@ from modswap.nn.catalogue.row import Options, Replacement, attention_example
 from modswap.nn.checks import check_map, check_positive
 from modswap.nn.fit.sizes import fit_channels
 
-FEWEST = 8  # hidden channels at least, as the authors have it
+FEWEST = 8  # fewest hidden channels, as in the authors' code
 
 
 class CoordinateAttention(nn.Module):
@@ -78,4 +78,5 @@ ROW = Replacement(
     flops="4*(H + W)*inp*max(8, inp//reduction)",
     memory="itemsize*(H*W*inp + 4*(H + W)*inp)",
     example=attention_example("CoordinateAttention", "reduction: 32"),
+    spellings=("CA", "CoordAtt", "CoordAttn", "CoordAttention", "CABlock"),
 )

@@ -1,4 +1,4 @@
-"""An outcome as a list of checks with places in the recipe: what reports for CI share."""
+"""An outcome as a list of checks with places in the recipe, for all reports for CI."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,14 +11,14 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.words.printable import tame
 
 ABOUT: Mapping[str, str] = {  # the sentences of examinations are in their findings
-    "pass": "a forward pass of the swapped model gives what it gave before: no exception, every "
+    "pass": "a forward pass of the swapped model returns the same as before: no exception, every "
     "site reached as often, the same structure, shapes and dtypes",
     "reached": "the dummy input reaches every module that a rule selects",
     "limits": "the limits that the recipe sets are kept",
-    "usage": "the command was called as it can be",
-    "recipe": "the recipe is one, and its modules can be given what it asks for",
-    "match": "every rule selects what it should, and nothing else",
-    "input": "the model as it was takes the dummy input",
+    "usage": "the command's options and arguments are valid",
+    "recipe": "the recipe is valid, and its modules can be made with its arguments",
+    "match": "every rule selects the modules that it should, and no others",
+    "input": "the original model takes the dummy input",
     "fit": "the new modules fit their sites",
     "checkpoint": "the file can be read, and the output written",
     "safety": "loading the file builds and runs nothing that was not allowed",
@@ -61,7 +61,7 @@ class Check:
     name: str  # a key of `ABOUT`, or the name of an examination
     subject: str  # the pass, or the path of the module
     status: Status  # `failed` has faults; `skipped` has a reason
-    broken: bool = False  # whether a step before the verification failed, and not the swap
+    broken: bool = False  # whether a step before the verification failed, and not the swap itself
     reason: str = ""  # why nothing is known
     faults: tuple[Fault, ...] = ()  # the faults of a check that failed
 
@@ -80,21 +80,10 @@ def _findings(outcome: Outcome) -> tuple[Finding, ...]:
 
 
 def _errors_findings(outcome: Outcome) -> Iterator[Finding]:
-    """Yield the findings that errors repeat, which a verdict need not come with."""
+    """Yield the findings that errors repeat; a verdict may be missing."""
     for error in () if outcome.error is None else outcome.error.all:
         if error.finding is not None:
             yield error.finding
-
-
-def plain(text: str) -> str:
-    """Return a text of one or more lines that any format can hold: no control characters."""
-    lines = re.sub("[\u2028\u2029]", "\n", tame(text))
-    return re.sub("[\x1b\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", lines)
-
-
-def on_one_line(text: str) -> str:
-    """Return a text on one line, without control characters."""
-    return re.sub("\n+", " ", plain(text))
 
 
 def checks_of(outcome: Outcome) -> tuple[Check, ...]:
@@ -121,8 +110,9 @@ def counts_of(checks: Sequence[Check]) -> Mapping[Status, int]:
 def place_of(where: str, outcome: Outcome) -> Place | None:
     """Return the place in the recipe that an error or a module belongs to.
 
-    A place in a file (`swap.yaml:7:5`) is that place; a swapped module, and what is inside it, has
-    its rule's; anything else has that of the only rule, else the recipe, else the checkpoint.
+    A place in a file (`swap.yaml:7:5`) is that place; a swapped module, and each module inside it,
+    has the place of its rule; any other subject has that of the only rule, else the recipe, else
+    the checkpoint.
     """
     rules = [site.rule for site in outcome.sites if _inside(where, (site.path, *site.aliases))]
     rules = rules or list(dict.fromkeys(site.rule for site in outcome.sites))
@@ -137,7 +127,7 @@ def place_of(where: str, outcome: Outcome) -> Place | None:
 
 def file_name(place: Place) -> str:
     """Return a place's file as reports write it, with slashes."""
-    return on_one_line(PurePath(place.file).as_posix())
+    return tame(PurePath(place.file).as_posix())
 
 
 def _unnamed(name: str) -> bool:
@@ -150,19 +140,17 @@ def _inside(path: str, sites: Sequence[str]) -> bool:
 
 def _pass(case: CaseVerdict, outcome: Outcome) -> Check:
     faults = tuple(_fault(found, outcome) for found in case.problems)
-    return Check("pass", plain(str(case.key)), "failed" if faults else "passed", faults=faults)
+    return Check("pass", tame(str(case.key)), "failed" if faults else "passed", faults=faults)
 
 
 def _examination(found: Finding, outcome: Outcome) -> Check:
-    subject = plain(found.path) or THE_MODEL
+    subject = tame(found.path) or THE_MODEL
     faults = (_fault(found, outcome),) if found.status == "failed" else ()
-    return Check(found.check, subject, found.status, reason=plain(found.what), faults=faults)
+    return Check(found.check, subject, found.status, reason=tame(found.what), faults=faults)
 
 
 def _fault(found: Finding, outcome: Outcome) -> Fault:
-    shown = Finding(
-        found.check, plain(found.path), found.status, plain(found.what), plain(found.fix)
-    )
+    shown = Finding(found.check, tame(found.path), found.status, tame(found.what), tame(found.fix))
     return Fault(shown, shown.path or THE_MODEL, place_of(found.path, outcome))
 
 
@@ -171,7 +159,7 @@ def _stopped(outcome: Outcome) -> Iterator[Check]:
     known = set() if outcome.verdict is None else set(outcome.verdict.problems)
     for error in outcome.error.all if outcome.error is not None else ():
         if error.finding not in known:
-            about = plain(error.where) or plain(outcome.checkpoint) or THE_MODEL
-            finding = Finding(error.check, "", "failed", plain(error.what), plain(error.fix))
+            about = tame(error.where) or tame(outcome.checkpoint) or THE_MODEL
+            finding = Finding(error.check, "", "failed", tame(error.what), tame(error.fix))
             fault = Fault(finding, about, place_of(error.rule or error.where, outcome))
             yield Check(error.check, about, "failed", broken=error.code != 1, faults=(fault,))

@@ -8,14 +8,15 @@ from urllib.parse import quote
 
 from modswap.core.kept.outcome import Outcome
 from modswap.core.version import __version__
-from modswap.report.checks import Fault, Place, faults_of, on_one_line, plain, sentences_of
+from modswap.core.words.printable import tame
+from modswap.report.checks import Fault, Place, faults_of, sentences_of
 from modswap.report.page import Page, as_json
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def sarif_report(outcomes: Sequence[Outcome], page: Page) -> str:
-    """Return one run with a result for each thing that does not hold; the page does not matter."""
+    """Return one run with a result for each failure; the page has no effect."""
     del page
     faults = dict.fromkeys(fault for outcome in outcomes for fault in faults_of(outcome))
     rules = sentences_of(outcomes)
@@ -32,7 +33,7 @@ def sarif_report(outcomes: Sequence[Outcome], page: Page) -> str:
             {
                 "executionSuccessful": outcome.exit_code <= 1,
                 "exitCode": outcome.exit_code,
-                "properties": {"checkpoint": plain(outcome.checkpoint)},
+                "properties": {"checkpoint": tame(outcome.checkpoint)},
             }
             for outcome in outcomes
         ],
@@ -80,10 +81,10 @@ def _physical(place: Place) -> dict[str, Any]:
 
 
 def _uri(file: str) -> str:
-    path = PurePath(on_one_line(file))
+    path = PurePath(tame(file))
     return path.as_uri() if path.is_absolute() else quote(path.as_posix())
 
 
 def _message(text: str) -> str:
-    """Return a text in which a reader of SARIF finds neither links nor placeholders."""
+    """Return a text without links and placeholders of SARIF."""
     return re.sub(r"\{(\d+)\}", r"{{\1}}", text).replace("](", r"\](")

@@ -1,25 +1,27 @@
 """The module tree, for people and for programs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from modswap.core.seen.tree import Tree, TreeRow
-from modswap.core.words.printable import tame
+from modswap.core.words.printable import without_commands
 from modswap.report.json_report import calls_as_data
 from modswap.report.page import Page, as_json, bare, human_bytes
+from modswap.report.tamed import tamed
 
 OTHERS = 62  # columns that the rest of the tree's table needs
-SHOWN = 12  # names in a note
+SHOWN = 12  # names listed in a note
 ROOM = 20  # columns that a path has at least
-LONG = 1000  # rows: beyond it they are not folded, which would take a second for every 2,000
+LONG = 1000  # rows; a longer table is not folded, which takes a second for every 2,000 rows
 
 
 def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
     """Return the given rows of the tree as a table."""
+    tree, rows = replace(tamed(tree), rows=tree.rows), tamed(tuple(rows))
     parts: list[Table | Text] = [] if len(rows) > LONG else [_folding(tree, rows, page)]
     if len(rows) < len(tree.rows):
         parts.append(Text(f"{len(rows)} of {len(tree.rows)} modules shown", "dim"))
@@ -36,20 +38,20 @@ def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
         path = f"{row.path or '(the model)'}{f' = {row.alias_of}' if row.alias_of else ''}"
         calls = [_calls(row).plain.replace("\n", ", ")] if tree.traced else []
         numbers = (f"{row.params:,}", human_bytes(row.nbytes))
-        cells.append([tame(path), tame(bare(row.class_name)) or "?", *calls, *numbers])
+        cells.append([path, bare(row.class_name) or "?", *calls, *numbers])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = len(head) - 2
     lines = (
         [*map(str.ljust, row[:numeric], widths), *map(str.rjust, row[numeric:], widths[numeric:])]
         for row in cells
     )
-    return "".join("   ".join(line).rstrip() + "\n" for line in lines)
+    return without_commands("".join("   ".join(line).rstrip() + "\n" for line in lines))
 
 
 def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
-    """Return a table that folds long cells."""
+    """Return a table that breaks long cells into lines."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    # readers copy paths: classes and shapes are folded first
+    # users copy paths, so classes and shapes are folded first
     room = max(page.width - OTHERS, ROOM)
     table.add_column("path", no_wrap=True)
     table.add_column("class", overflow="fold")
@@ -66,7 +68,7 @@ def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
 
 
 def _wanted(tree: Tree) -> Iterator[str]:
-    """Yield in words what would have to be allowed for the file to be loaded."""
+    """Yield in words which names loading the file needs allowed."""
     dangerous = [one.name for one in tree.wanted if not one.option]
     options = [one.option for one in tree.wanted if one.option]
     if dangerous:

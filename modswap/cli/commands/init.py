@@ -8,6 +8,7 @@ import typer
 from modswap.cli import options
 from modswap.cli.session import put_text
 from modswap.core.asked.used_paths import UsedPath
+from modswap.core.words.printable import tame
 from modswap.io.raw.atomic import exists
 
 
@@ -50,4 +51,4 @@ def init(
     session.judge()
     put_text(output, text, force=force)
     if not quiet:
-        session.emit(f"wrote {output}\n")
+        session.emit(f"wrote {tame(str(output))}\n")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from modswap.core.decided.blueprint import Adaptation, Blueprint
 from modswap.core.errors import CheckpointError
@@ -33,8 +34,8 @@ class SiteRecord(_Record):
     layout: Layout | None = None  # layout of the site's tensors
     wants: Layout | None = None  # the layout that the module takes
     ignores: tuple[str, ...] = ()  # inputs that are dropped
-    keyword: str = ""  # the keyword by which the site is given its map
-    repeats: tuple[str, ...] = ()  # inputs that are the map's very tensor, and are dropped
+    keyword: str = ""  # keyword argument that carries the site's map
+    repeats: tuple[str, ...] = ()  # dropped inputs, the same tensor object as the map
     adaptation: AdaptationRecord | None = None  # layers added after it
 
     def blueprint(self) -> Blueprint:
@@ -57,7 +58,7 @@ class SourceRecord(_Record):
 
     name: str  # its name, without a folder
     nbytes: int  # its size
-    sha256: str = ""  # its digest in hexadecimal; empty for a file too large to be read once more
+    sha256: str = ""  # its digest in hexadecimal; empty for a file too large to be read again
 
 
 class Receipt(_Record):
@@ -72,8 +73,17 @@ class Receipt(_Record):
     sites: tuple[SiteRecord, ...] = ()
 
     def text(self) -> str:
-        """Return the receipt as it is written into a file."""
-        return self.model_dump_json(indent=1)
+        """Return the receipt as it is written into a file.
+
+        Raises:
+            CheckpointError: If a name in it holds half a character, which JSON has no room for.
+        """
+        try:
+            return self.model_dump_json(indent=1)
+        except PydanticSerializationError as error:
+            what = "a name of a swapped module cannot be written into the receipt"
+            what = f"{what}: {str(error).rpartition(': ')[2]}"
+            raise CheckpointError(what, fix="rename the module where it was made") from None
 
 
 def read_receipt(text: str, where: str) -> Receipt:

@@ -28,7 +28,7 @@ def write_text(file: Path, text: str, *, force: bool = True) -> None:
         CheckpointError: If it cannot be written, if it exists and `force` is false, or if it holds
             something that is no text, such as a checkpoint. An existing file is then as it was.
     """
-    data = text.encode()
+    data = _encoded(text)
     try:
         descriptor = _descriptor(file)
         if descriptor is not None or _is_special(file):
@@ -82,7 +82,7 @@ def append_text(file: Path, text: str) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
         stream = os.open(file, flags, 0o666)
         try:
-            _append(stream, text.encode())
+            _append(stream, _encoded(text))
         finally:
             os.close(stream)
     except (OSError, ValueError) as error:
@@ -105,6 +105,11 @@ def _put(stream: int, data: bytes) -> None:
         view = view[os.write(stream, view) :]
 
 
+def _encoded(text: str) -> bytes:
+    """Return a text in UTF-8; names of a file may hold what UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def _unwritable(file: Path, error: OSError | ValueError) -> CheckpointError:
     if isinstance(error, OSError):
         return refused(file, error)
@@ -112,7 +117,7 @@ def _unwritable(file: Path, error: OSError | ValueError) -> CheckpointError:
 
 
 def _descriptor(file: Path) -> int | None:
-    """Return the number of the open descriptor of this process that a path stands for."""
+    """Return the open descriptor of this process that a path names, or None."""
     place = file
     for _ in range(_MAX_LINKS):
         place = Path(os.path.realpath(place.parent), place.name)

@@ -16,7 +16,7 @@ from modswap.seeds import kept_random_state
 
 
 class RefusedError(Exception):
-    """A module raised in a trial, or its inputs cannot be made up; `fix` is empty if unknown."""
+    """A module raised in a trial, or an input cannot be made; `fix` is empty if unknown."""
 
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what, fix)
@@ -33,7 +33,7 @@ def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
     Its buffers may change; its tensors are of the floating `dtype`.
 
     Raises:
-        RefusedError: If it raises, or no value can be made up for an input.
+        RefusedError: If it raises, or an input cannot be made.
     """
     seen: torch.dtype = getattr(torch, dtype)
     floating = seen if seen.is_floating_point else torch.get_default_dtype()
@@ -46,7 +46,7 @@ def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
             except Exception as error:
                 if not needs_values(error):
                     raise
-                # its shapes depend on values, which a real pass has
+                # its shapes depend on values, so it runs on real tensors
                 inputs, named = _inputs(call)
                 return _described(module.to(floating)(*inputs, **named), device)
     except RefusedError:
@@ -76,14 +76,14 @@ def _inputs(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
-    """Return a live value like a recorded one, with the next of some tensors in it."""
+    """Return a live value like a recorded value, with the next of some tensors in it."""
     if isinstance(value, TensorInfo):
         return next(rest)
     if isinstance(value, Plain):
         try:
             return literal_eval(value.text)
         except (ValueError, SyntaxError):
-            what = f"an input of class {value.kind} cannot be made up"
+            what = f"an input of class {value.kind} cannot be made"
             raise RefusedError(what, cache_fix(value)) from None
     items = [_made(item, rest) for item in value.items]
     if value.kind in {"tuple", "Size"}:
@@ -92,7 +92,7 @@ def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
         return items
     if value.kind in {"dict", "OrderedDict"}:
         return dict(zip(value.names, items, strict=True))
-    raise RefusedError(f"an input of class {value.kind} cannot be made up", cache_fix(value))
+    raise RefusedError(f"an input of class {value.kind} cannot be made", cache_fix(value))
 
 
 def _described(value: Any, device: str) -> Value:

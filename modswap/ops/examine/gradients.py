@@ -21,9 +21,9 @@ Gradients = Mapping[str, torch.Tensor | None]
 
 
 def gradients(bench: Bench) -> Iterator[Finding]:
-    """Find parameters without a gradient, gradients that are NaN, and inputs cut off.
+    """Find parameters without a gradient, gradients that are not finite, and inputs cut off.
 
-    The original runs backward only where that decides: it may take as much memory again.
+    Each site runs backward once. The original does so only where the result depends on it.
     """
     for pair in pairs(bench):
         yield finding_of("gradients", pair, _of_pair, bench)
@@ -42,7 +42,7 @@ def _of_pair(pair: Pair) -> Finding:
 
 
 def _missing(pair: Pair, without: list[str]) -> Finding:
-    what = f"no gradient reaches {_names(without)}: distributed training dies of it"
+    what = f"no gradient reaches {_names(without)}: distributed training fails then"
     fix = "remove what the forward pass does not use, or give it `requires_grad=False`"
     return Finding("gradients", pair.path, "failed", what, fix, {"without": without})
 

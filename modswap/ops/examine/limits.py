@@ -21,7 +21,7 @@ from modswap.ops.run.leaves import live_tensors
 
 
 def limits(bench: Bench) -> Iterator[Finding]:
-    """Yield a finding for each limit that the recipe sets."""
+    """Compare the numbers that `verify.limits` of the recipe bounds."""
     asked = bench.recipe.verify.limits
     measures = _measures(bench)
     known: dict[str, float] = {}

@@ -43,7 +43,7 @@ def replace_file(job: Job, progress: Progress = silent) -> Outcome:
 
 
 def check_file(job: Job, progress: Progress = silent) -> Outcome:
-    """Do all of `replace_file` but the writing, without reading the weights.
+    """Do all steps of `replace_file` except writing, without reading the weights.
 
     Raises:
         ModswapError: As `replace_file`.

@@ -38,7 +38,7 @@ class Costs:
 
     model: PassCost
     sites: Mapping[str, PassCost] = field(default_factory=dict)  # of the modules, by path
-    unknown: Mapping[str, str] = field(default_factory=dict)  # why it is not known, by path
+    unknown: Mapping[str, str] = field(default_factory=dict)  # the reasons, by path
 
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]  # arguments of a call, shapes in place of tensors
@@ -50,8 +50,8 @@ def costs_of(
 ) -> Costs:
     """Return the cost of a pass over a model. No weight is read, the model stays as it is.
 
-    Attention is counted as on the CPU, whatever device the weights are on. A site alone is charged
-    with its input and output as well: the sites are the modules to watch, by path.
+    Attention is counted as on the CPU, also for weights on other devices. The cost of a site alone
+    includes its input and output; `watched` are such modules, by path.
     """
     inference, calls = _counted(model, case, seed, watched)
     training, _ = _counted(model, case, seed, gradients=True)
@@ -125,7 +125,7 @@ def _run(
         plain_attention(),
         stand_ins(model, dtype) as (tensors, moved),
     ):
-        # made without data: not even the input is allocated
+        # made without data, so that not even the input is allocated
         args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
         if gradients:
             _require_gradients(model, tensors)
@@ -163,7 +163,7 @@ def metered(
 
 
 def _require_gradients(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Make stand-ins require gradients where their parameters do; all of them if none does."""
+    """Make stand-ins require gradients where their parameters do; all if no parameter does."""
     named = dict(model.named_parameters(remove_duplicate=False))
     frozen = not any(parameter.requires_grad for parameter in named.values())
     for name, parameter in named.items():
@@ -186,7 +186,7 @@ def _recorded(calls: Calls, watched: Mapping[str, nn.Module]) -> Iterator[None]:
 
 
 def _emptied(leaf: Any) -> Any:
-    """Return the shape in place of a tensor, which would be kept alive otherwise."""
+    """Return the shape in place of a tensor, so that the tensor is not kept alive."""
     if not isinstance(leaf, torch.Tensor):
         return leaf
     return _Shape(tuple(leaf.shape), leaf.stride(), leaf.dtype)

@@ -35,7 +35,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def class_name(value: object) -> str:
-    """Return the dotted name of a value's class; a graph goes by the class that it was made of."""
+    """Return the dotted name of a value's class; a graph has the name of its original class."""
     cls = type(value)
     if cls.__module__ == "torch.export.unflatten":
         return str(value.type_name() or "torch.nn.modules.module.Module")  # type: ignore[attr-defined] # all of them have it

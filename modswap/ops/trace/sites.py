@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 
 def sites_of(model: nn.Module, traces: Sequence[Trace]) -> tuple[Site, ...]:
-    """Return a site for every module of the model, as its traces show it, but the model itself."""
+    """Return a site for every module inside the model, as its traces show it."""
     paths: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         paths.setdefault(module, []).append(path)

@@ -1,4 +1,4 @@
-"""Importing what a user names."""
+"""Imports of code that a user names."""
 
 import pickle
 import sys
@@ -8,7 +8,6 @@ import pytest
 
 from modswap.core.asked.import_name import import_object, split_reference
 from modswap.core.errors import RecipeError
-from modswap.core.finding import HERE
 
 
 def write(folder: Path, name: str, text: str) -> None:
@@ -49,13 +48,14 @@ def test_module_beside_the_recipe_is_found_and_the_path_left_alone(tmp_path: Pat
     assert sys.path == before
 
 
-def test_misspelt_name_comes_with_the_reference_that_it_could_be(tmp_path: Path) -> None:
+def test_misspelt_name_comes_with_a_question_and_no_setting_for_check_fix(tmp_path: Path) -> None:
     write(tmp_path, "misspelt.py", "class Net:\n    pass\n")
 
     with pytest.raises(RecipeError) as error:
         import_object("misspelt.py:Nat", folder=str(tmp_path), where="x")
 
-    assert error.value.settings == ((HERE, "misspelt.py:Net"),)
+    assert error.value.fix == "did you mean 'Net'?"
+    assert error.value.settings == ()
 
 
 def test_dotted_name_reaches_nested_classes() -> None:
@@ -80,7 +80,7 @@ def test_dotted_name_reaches_nested_classes() -> None:
         ("collections:Counted", "collections has no 'Counted'", "did you mean 'Counter'?"),
     ],
 )
-def test_what_cannot_be_imported_is_told(
+def test_what_cannot_be_imported_is_reported(
     reference: str, what: str, fix: str, tmp_path: Path
 ) -> None:
     write(tmp_path, "nets.py", "class Net:\n    pass\n")
@@ -98,7 +98,7 @@ def test_what_cannot_be_imported_is_told(
     sys.modules.pop("needs", None)
 
 
-def test_missing_folder_is_told(tmp_path: Path) -> None:
+def test_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="paths are relative to the recipe"):
         import_object("net.py:x", folder=str(tmp_path / "none"), where="x")
 

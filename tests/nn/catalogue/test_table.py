@@ -1,4 +1,4 @@
-"""What every row of the catalogue promises.
+"""The promises of every row of the catalogue.
 
 Covers: option_types.
 """
@@ -47,6 +47,35 @@ def made(
     return construct(blueprint).to(getattr(torch, dtype)).eval()
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("SEBlock", "SEBlock"),
+        ("SEAttention", "SEBlock"),
+        ("se_layer", "SEBlock"),
+        ("CoordAtt", "CoordinateAttention"),
+        ("ECAAttention", "ECA"),
+        ("CBAMBlock", "CBAM"),
+        ("BiFormer", "BiLevelRoutingAttention"),
+        ("mhsa", "MultiHeadSelfAttention"),
+        ("EMA", None),
+        ("SelfAtention", None),
+        ("DoubleAttention", None),
+    ],
+)
+def test_other_spellings_of_a_module_are_its_row_and_other_modules_are_not(
+    name: str, row: str | None
+) -> None:
+    assert CATALOGUE.spelled(name) == row
+
+
+def test_no_two_rows_share_a_spelling() -> None:
+    names = [name for row in CATALOGUE.values() for name in (row.name, *row.spellings)]
+    plain = [name.lower().replace("_", "").replace("-", "") for name in names]
+
+    assert len(set(plain)) == len(plain)
+
+
 def test_table_is_complete_against_the_folder() -> None:
     found = set()
     for info in pkgutil.iter_modules(modswap.nn.__path__):
@@ -80,7 +109,7 @@ def test_flops_are_those_that_torch_counts(row: Replacement, size: tuple[int, in
 
 
 def plainly(module: nn.Module) -> nn.Module:
-    """Return a module that attends the plain way, whose products torch can count."""
+    """Return a module that attends by plain operations, whose products torch can count."""
     exporting = patch("torch.compiler.is_exporting", return_value=True)
     forward = module.forward
 
@@ -124,7 +153,7 @@ def test_what_is_observed_says_what_auto_means(row: Replacement) -> None:
 
 
 @every_row
-def test_row_goes_by_the_name_of_its_class(row: Replacement) -> None:
+def test_row_has_the_name_of_its_class(row: Replacement) -> None:
     assert CATALOGUE[row.name] is row
     assert row.module.__name__ == row.name
     assert row.name in modswap.nn.__all__
@@ -198,7 +227,7 @@ def test_same_output_twice_in_evaluation(row: Replacement) -> None:
 
 
 @every_row
-def test_state_dict_goes_round(row: Replacement) -> None:
+def test_state_dict_survives_a_round_trip(row: Replacement) -> None:
     module, other = made(row, SHAPES["NCHW"]), made(row, SHAPES["NCHW"])
     x = torch.randn(SHAPES["NCHW"])
 

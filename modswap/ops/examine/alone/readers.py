@@ -41,7 +41,7 @@ def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
         with readers, readers.behind(new):
             call()
         if _meet(readers.watched, _spans(given)):
-            return "it is the model's own input, which whoever calls it may use again"
+            return "it is the model's own input, which the caller may use again"
         if readers.found:
             return f"the model reads it again ({readers.found})"
         wanted = [tensor for tensor in live_tensors(call()) if tensor.requires_grad]
@@ -78,18 +78,18 @@ def _prepared(
 
 
 class _Readers(TorchDispatchMode):
-    """Give a module copies of its inputs, and note the first reader of those after its end."""
+    """Give a module copies of its inputs, and note the first reader of the inputs after its end."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of torch
         self.found = ""
-        self._kept: list[Any] = []  # else a later tensor may be given the place of one of them
+        self._kept: list[Any] = []  # so that no later tensor gets their memory
         self._given: list[_Span] = []
-        self.watched: list[_Span] = []  # of the inputs that the module was given
+        self.watched: list[_Span] = []  # of the module's inputs
 
     @contextmanager
     def behind(self, module: nn.Module) -> Iterator[None]:
-        """Watch the inputs of a module, from its end on, for the time of a block."""
+        """Watch the inputs of a module within a block, from the end of the module's run on."""
         with (
             module.register_forward_pre_hook(self._before, with_kwargs=True),
             module.register_forward_hook(self._after),
@@ -99,7 +99,7 @@ class _Readers(TorchDispatchMode):
     def _before(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
         self._kept.append((args, kwargs))
         self._given = _spans((args, kwargs))
-        copies: dict[int, torch.Tensor] = {}  # a tensor that is given twice stays one
+        copies: dict[int, torch.Tensor] = {}  # a tensor that is passed twice stays the same tensor
 
         def copy(leaf: Any) -> Any:
             if not isinstance(leaf, torch.Tensor):
@@ -147,7 +147,7 @@ def _span(tensor: torch.Tensor) -> _Span:
 
 
 def _meet(some: Sequence[_Span], others: Sequence[_Span]) -> bool:
-    """Return whether a span holds some bytes of one of some others."""
+    """Return whether a span shares bytes with any of some other spans."""
     return any(
         one.storage == other.storage and one.start < other.end and other.start < one.end
         for one, other in product(some, others)
