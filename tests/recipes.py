@@ -3,4 +3,4 @@
 from modswap.ops.examine.table import EXAMINATIONS
 
 # the passes of the recipe, and no examination
-UNEXAMINED = f"verify: {{skip: [{', '.join(row.name for row in EXAMINATIONS)}]}}"
+UNEXAMINED = f"verify: {{skip: [{', '.join(row.name for row in EXAMINATIONS)}]}}\n"

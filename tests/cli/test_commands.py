@@ -7,6 +7,7 @@ commands.init, commands.replace, commands.schema, commands.tree.
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from modswap.cli.app import COMMANDS, run
 from modswap.cli.commands.demo import demo
 from modswap.core.asked.schema import recipe_schema
 from modswap.ops.examine.table import examination_names
-from tests.models import QUICK, GatedNet, build_gated
+from tests.models import GatedNet, build_gated
+from tests.recipes import UNEXAMINED
 
 RECIPE = """\
 version: 1
@@ -33,7 +35,7 @@ replace:
   - match: "{space,channel}_attention"
     with: BiLevelRoutingAttention
 """
-QUICKLY = RECIPE + QUICK
+QUICKLY = RECIPE + UNEXAMINED
 ALLOW = ["--allow", "tests.models.*"]
 
 
@@ -190,6 +192,18 @@ def test_recipe_may_allow_what_its_user_wrote(modswap: Command) -> None:
     assert modswap("check", "net.pt", "-c", "swap.yaml").code == 0
 
 
+@pytest.mark.parametrize("allow", ["builtins.*", "[tests.models.*, os.*]"])
+def test_recipe_may_not_allow_parts_of_python(allow: str, modswap: Command) -> None:
+    Path("swap.yaml").write_text(QUICKLY + f"allow: {allow}\n")
+
+    found = modswap("check", "net.pt", "-c", "swap.yaml")
+
+    assert found.code == 2
+    assert re.search(
+        r"swap\.yaml:\d+:\d+: '(builtins|os)\.\*' would allow parts of Python", found.err
+    )
+
+
 def test_recipe_inside_a_file_allows_nothing(modswap: Command) -> None:
     Path("swap.yaml").write_text(QUICKLY + "allow: tests.models.*\n")
     modswap("replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt")
@@ -336,6 +350,9 @@ def test_several_files_with_one_recipe_are_told(modswap: Command) -> None:
         (["tree", "net.pt", "--input", "1,3:flaot32"], 2, "did you mean 'float32'"),
         (["tree", "net.pt", "--input", "1,3:zz"], 2, "use one of float32, float64"),
         (["tree", "net.pt", "--alias", "a"], 2, "error: --alias: 'a' is not OLD=NEW"),
+        (["tree", "net.pt", "--alias", "a=b/c.N"], 2, "error: --alias: 'b/c.N' is no dotted name"),
+        (["tree", "net.pt", "--allow", "torch.*"], 2, "error: --allow: 'torch.*' would allow"),
+        (["tree", "net.pt", "--allow", "*"], 2, "error: --allow: '*' is no package.module.Class"),
         (["tree", "net.pt", "--match", "a..b"], 2, "error: --match: 'a..b' has an empty segment"),
         (["tree", "net.pt", *ALLOW, "--match", "stm"], 2, "did you mean 'stem'?"),
         (["tree", "net.pt", *ALLOW, "--match", "zzz"], 2, "fix: leave --match out"),

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from modswap.cli.app import run
-from tests.models import QUICK, GatedNet
+from tests.models import GatedNet
+from tests.recipes import UNEXAMINED
 
-HEAD = f"version: 1\nallow: ['tests.models.*']\ninputs: [{{shape: [1, 3, 16, 16]}}]\n{QUICK}"
+HEAD = f"version: 1\nallow: ['tests.models.*']\ninputs: [{{shape: [1, 3, 16, 16]}}]\n{UNEXAMINED}"
 RULE = "replace: [{match: space_attention, with: SEBlock, layout: NCHW, args: {channel: 16}}]\n"
 FACTORY = "from tests.models import GatedNet\n\n\ndef build():\n    return GatedNet()\n"
 

@@ -23,7 +23,7 @@ from tests.recipes import UNEXAMINED
 ALLOW = ("tests.models.*",)
 FACTORY = "tests.models:build_gated"
 RECIPE = parse_recipe(
-    f"version: 1\ninputs: [{{shape: [2, 3, 28, 28]}}]\n{UNEXAMINED}\n"
+    f"version: 1\ninputs: [{{shape: [2, 3, 28, 28]}}]\n{UNEXAMINED}"
     "replace: [{match: space_attention, with: BiLevelRoutingAttention}]\n",
     "swap.yaml",
     ".",

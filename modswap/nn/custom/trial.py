@@ -1,14 +1,15 @@
 """Run a module on the shapes of its site's inputs, without data."""
 
 from ast import literal_eval
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from modswap.core.seen.site import Call
-from modswap.core.seen.values import Group, Plain, TensorInfo, Value, tensors
+from modswap.core.seen.values import Plain, TensorInfo, Value, tensors
+from modswap.live_values import describe
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import fake_mode, needs_values
 from modswap.nn.fit.inputs import cache_fix
@@ -42,13 +43,13 @@ def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
     try:
         with torch.no_grad(), kept_random_state():
             try:
-                return _described(_on_fakes(module, call, floating), device)
+                return describe(_on_fakes(module, call, floating), device)
             except Exception as error:
                 if not needs_values(error):
                     raise
                 # its shapes depend on values, so it runs on real tensors
                 inputs, named = _inputs(call)
-                return _described(module.to(floating)(*inputs, **named), device)
+                return describe(module.to(floating)(*inputs, **named), device)
     except RefusedError:
         raise
     except Exception as error:  # noqa: BLE001 - a module of the user's may raise anything
@@ -93,18 +94,3 @@ def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
     if value.kind in {"dict", "OrderedDict"}:
         return dict(zip(value.names, items, strict=True))
     raise RefusedError(f"an input of class {value.kind} cannot be made", cache_fix(value))
-
-
-def _described(value: Any, device: str) -> Value:
-    """Return the record of a live value."""
-    kind = type(value).__name__
-    if isinstance(value, torch.Tensor):
-        return TensorInfo(tuple(value.shape), str(value.dtype).removeprefix("torch."), device)
-    if isinstance(value, (tuple, list)):
-        items = tuple(_described(item, device) for item in value)
-        return Group(kind, tuple(map(str, range(len(items)))), items)
-    if isinstance(value, Mapping):
-        items = tuple(_described(item, device) for item in value.values())
-        return Group(kind, tuple(map(str, value)), items)
-    plain = value is None or isinstance(value, (bool, int, float, str))
-    return Plain(kind, repr(value) if plain else f"<{kind}>")

@@ -7,6 +7,7 @@ from torch import nn
 
 from modswap.core.decided.dependence import CLEAR
 from modswap.core.finding import Finding, Status
+from modswap.live_values import live_tensors
 from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.movement import change_by_input
 from modswap.ops.examine.alone.pair import Pair
@@ -14,7 +15,6 @@ from modswap.ops.examine.alone.sites import finding_of, pairs
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.describe import all_finite, one_line
 from modswap.ops.run.isolation import put_back, set_mode
-from modswap.ops.run.leaves import live_tensors
 from modswap.seeds import seeded
 
 Gradients = Mapping[str, torch.Tensor | None]

@@ -19,12 +19,12 @@ from modswap.core.finding import Finding
 from modswap.io.formats.writing import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
+from modswap.live_values import live_tensors, map_tensors
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.reloading.host_notes import Host, host_notes
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors, map_tensors
 from modswap.ops.run.model_copy import (
     copied_model,
     in_float32,
@@ -41,7 +41,7 @@ import json, sys
 import torch
 from safetensors.torch import save_file
 import modswap
-from modswap.ops.run.leaves import live_tensors
+from modswap.live_values import live_tensors
 from modswap.seeds import seeded
 asked = json.load(open(sys.argv[1]))
 model = modswap.load(**asked["load"])

@@ -1,6 +1,5 @@
 """Build the model of a Hugging Face folder: the class that its config.json names."""
 
-import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from modswap.core.errors import CheckpointError
+from modswap.io.recognise.small_files import MAX_CONFIG_BYTES, read_json
 
 CONFIG = "config.json"
 
@@ -26,15 +26,7 @@ def pretrained(folder: Path) -> Callable[[], nn.Module] | None:
             class.
     """
     file = folder / CONFIG
-    if not folder.is_dir() or not file.is_file():
-        return None
-    try:
-        config = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        what = f"it cannot be read: {error}"
-        raise CheckpointError(what, str(file), "save or download it again") from None
-    if not isinstance(config, Mapping):
-        return None
+    config = _config(folder)
     match config:
         case {"_class_name": str() as name}:
             return _diffusers(name, config, file)
@@ -43,6 +35,16 @@ def pretrained(folder: Path) -> Callable[[], nn.Module] | None:
         case {"architecture": str() as name}:
             return _timm(name, config, file)
     return None
+
+
+def _config(folder: Path) -> Any:
+    """Return the content of a folder's config.json; None if there is none."""
+    if not folder.is_dir():
+        return None
+    try:
+        return read_json(folder / CONFIG, MAX_CONFIG_BYTES, folder=folder)
+    except FileNotFoundError:
+        return None
 
 
 def _diffusers(name: str, config: Mapping[str, Any], file: Path) -> Callable[[], nn.Module]:

@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from modswap.core.decided.cost import PassCost
+from modswap.live_values import live_tensors, map_leaves, map_tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.measure.meter import LikeCpu, Meter
 from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.seeds import seeded
 
@@ -148,7 +147,7 @@ def metered(
     """
     meter = Meter()
     meter.hold(tensors.values(), saved=False)
-    meter.hold(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor))
+    meter.hold(live_tensors((args, kwargs)))
     call = partial(torch.func.functional_call, model, dict(tensors), tuple(args), dict(kwargs))
     with torch.set_grad_enabled(gradients), LikeCpu(), meter:
         if not gradients:
@@ -176,7 +175,7 @@ def _recorded(calls: Calls, watched: Mapping[str, nn.Module]) -> Iterator[None]:
     """Record the arguments of modules in a block, shapes in place of tensors."""
 
     def note(path: str, _: nn.Module, args: Any, kwargs: Any) -> None:
-        calls.setdefault(path, []).append(tree_map(_emptied, (args, kwargs)))
+        calls.setdefault(path, []).append(map_tensors(_emptied, (args, kwargs)))
 
     with ExitStack() as hooks:
         for path, module in watched.items():
@@ -185,11 +184,9 @@ def _recorded(calls: Calls, watched: Mapping[str, nn.Module]) -> Iterator[None]:
         yield
 
 
-def _emptied(leaf: Any) -> Any:
+def _emptied(tensor: torch.Tensor) -> _Shape:
     """Return the shape in place of a tensor, so that the tensor is not kept alive."""
-    if not isinstance(leaf, torch.Tensor):
-        return leaf
-    return _Shape(tuple(leaf.shape), leaf.stride(), leaf.dtype)
+    return _Shape(tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
 
 def _site(module: nn.Module, calls: Sequence[Given], dtype: torch.dtype | None) -> PassCost:
@@ -224,5 +221,5 @@ def _alone(
     with untouched(module, training=False, unreal=True), meta_values(module, dtype) as (tensors, _):
         if gradients:
             _require_gradients(module, tensors)
-        args, kwargs = tree_map(made, given)
+        args, kwargs = map_leaves(made, given)
         return metered(module, tensors, args, kwargs, gradients=gradients)

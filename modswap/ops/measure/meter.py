@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
+from modswap.live_values import live_tensors
 from modswap.nn.routed_attention import chunks
 from modswap.ops.run.shape_shortcuts import like
 
@@ -97,9 +97,8 @@ class Meter(TorchDispatchMode):
         out = func(*args, **kwargs) if out is None else out
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, torch.Tensor):
-                self._count(leaf)
+        for tensor in live_tensors(out):
+            self._count(tensor)
         return out
 
     def _count(self, tensor: torch.Tensor) -> None:

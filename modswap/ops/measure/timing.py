@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from modswap.core.decided.cost import size_text
+from modswap.live_values import named_tensors
 from modswap.ops.measure.memory import MAX_READ_BYTES
 from modswap.ops.run.devices import devices_of, synchronize
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case
-from modswap.ops.run.leaves import named_tensors
 
 ROUNDS = 7
 TIMEOUT_SECONDS = 3.0  # after which no further pass is timed

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from modswap.live_values import named_tensors
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import named_tensors
 from modswap.ops.run.stand_ins import StandIns
 from modswap.seeds import seeded
 

@@ -12,8 +12,8 @@ from modswap.core.asked.recipe import CallInput, Integers, TensorInput, Verify
 from modswap.core.decided.verdict import CaseKey
 from modswap.core.errors import InputError
 from modswap.io.formats.exported.program import export_of
-from modswap.ops.run.describe import dtype_name, one_line
-from modswap.ops.run.leaves import map_leaves
+from modswap.live_values import dtype_name, map_leaves
+from modswap.ops.run.describe import one_line
 
 
 @dataclass(frozen=True, slots=True)

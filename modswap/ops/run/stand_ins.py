@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from modswap.live_values import map_tensors, named_tensors
 from modswap.nn.fake_tensors import fake_mode
-from modswap.ops.run.leaves import map_tensors, named_tensors
 
 StandIns = Callable[
     [nn.Module, torch.dtype | None],

@@ -10,13 +10,13 @@ from torch import nn
 
 from modswap.core.decided.verdict import Pass
 from modswap.core.seen.layout import Clue
+from modswap.live_values import describe, live_tensors, map_tensors
 from modswap.nn.attention_backend import plain_attention
-from modswap.ops.run.describe import all_finite, describe, one_line
+from modswap.ops.run.describe import all_finite, one_line
 from modswap.ops.run.devices import autocast_type, device_of
 from modswap.ops.run.forward import input_dtype, pass_dtype, run_model
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors, map_tensors
 from modswap.ops.run.shape_shortcuts import Shortcuts
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.ops.trace.recorder import Recorder

@@ -11,8 +11,7 @@ from torch import nn
 from modswap.core.decided.verdict import Visit
 from modswap.core.seen.layout import Clue
 from modswap.core.seen.site import Call
-from modswap.ops.run.describe import describe
-from modswap.ops.run.leaves import live_tensors
+from modswap.live_values import describe, live_tensors
 from modswap.ops.trace.layer_layouts import convention
 
 

@@ -16,7 +16,8 @@ from modswap.cli.app import run
 from modswap.core.errors import BugError, CheckpointError, ModswapError, ShapeError, together
 from modswap.core.kept.outcome import Outcome
 from modswap.ops.jobs.check import Request, check_many, check_one
-from tests.models import QUICK, build_gated
+from tests.models import build_gated
+from tests.recipes import UNEXAMINED
 
 ROOT = Path(__file__).parents[3]
 RECIPE = """\
@@ -26,7 +27,7 @@ allow: tests.models.*
 inputs: [{shape: [1, 3, 28, 28]}]
 replace: [{match: "{space,channel}_attention", with: BiLevelRoutingAttention}]
 """
-QUICKLY = RECIPE + QUICK
+QUICKLY = RECIPE + UNEXAMINED
 CODE = """\
 import os, signal, sys, time
 from torch import nn

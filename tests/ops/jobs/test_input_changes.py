@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +23,11 @@ from modswap.ops.jobs.lock import lock
 from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.replace_as_data import replace_unbuilt
 from modswap.ops.recipes import read_recipe
-from tests.models import QUICK, GatedNet
+from tests.models import GatedNet
+from tests.recipes import UNEXAMINED
 
 TEXT = (
-    f"version: 1\nallow: ['tests.models.*']\ninputs: [{{shape: [1, 3, 16, 16]}}]\n{QUICK}"
+    f"version: 1\nallow: ['tests.models.*']\ninputs: [{{shape: [1, 3, 16, 16]}}]\n{UNEXAMINED}"
     "model: {factory: 'tests.models:GatedNet'}\n"
     "replace: [{match: space_attention, with: SEBlock, layout: NCHW, args: {channel: 16}}]\n"
 )
@@ -153,21 +153,14 @@ def test_change_after_the_copy_and_before_the_move_is_noticed(
     how: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make(kind, tmp_path)
-    flush = atomic._flush
+    name = "_flush_all" if kind == "folder" else "_flush"
+    flush = getattr(atomic, name)
 
-    def late(place: Path) -> None:
-        flush(place)
+    def late(*args: object) -> None:
+        flush(*args)
         made.file.touch()
 
-    begin = atomic._temporary
-
-    def touched(parent: Path, *, folder: bool) -> AbstractContextManager[Path]:
-        made.file.touch()
-        return begin(parent, folder=folder)
-
-    monkeypatch.setattr(atomic, "_flush", late)
-    if kind == "folder":  # it is flushed in the move
-        monkeypatch.setattr(atomic, "_temporary", touched)
+    monkeypatch.setattr(atomic, name, late)
     error = error_at(-1, RUNS[how], Job(Subject(made.source), RECIPE, made.out), lambda: None)
 
     assert error is not None

@@ -14,7 +14,8 @@ from modswap.core.errors import ShapeError
 from modswap.io.recipe.reader import read_recipe
 from modswap.ops.jobs.repair import Budget, Failed, find_remedy
 from modswap.ops.jobs.replace import check_file
-from tests.models import QUICK, ManyCalls, Strided, build_gated
+from tests.models import ManyCalls, Strided, build_gated
+from tests.recipes import UNEXAMINED
 
 Check = Callable[..., tuple[int, str, str]]
 STRIDED = f"""\
@@ -22,7 +23,7 @@ version: 1  # of the recipe
 checkpoint: net.pt
 allow: tests.models.*
 inputs: [{{shape: [1, 8, 28, 28]}}]
-{QUICK}replace:
+{UNEXAMINED}replace:
   # the stage that halves the map
   - match: down
     with: SEBlock  # cheap
@@ -32,7 +33,7 @@ inputs: [{{shape: [1, 8, 28, 28]}}]
 def gated(rule: str) -> str:
     return (
         "version: 1\ncheckpoint: net.pt\nallow: tests.models.*\n"
-        f"inputs: [{{shape: [1, 3, 28, 28]}}]\nreplace:\n  - {rule}\n{QUICK}"
+        f"inputs: [{{shape: [1, 3, 28, 28]}}]\nreplace:\n  - {rule}\n{UNEXAMINED}"
     )
 
 

@@ -22,7 +22,6 @@ from modswap.core.kept.outcome import Outcome
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 from tests.models import (
-    QUICK,
     Detector,
     GatedNet,
     ManyCalls,
@@ -32,6 +31,7 @@ from tests.models import (
     TokenNet,
     gate,
 )
+from tests.recipes import UNEXAMINED
 
 ALLOW = ("tests.models.*",)
 FACTORY = "tests.models:build_gated"
@@ -41,7 +41,7 @@ GATES = '"{space,channel}_attention"'
 def recipe(
     match: str = GATES, shape: str = "[1, 3, 28, 28]", more: str = "", head: str = ""
 ) -> Recipe:
-    verify = "" if "verify" in head else QUICK
+    verify = "" if "verify" in head else UNEXAMINED
     text = f"""\
 version: 1
 {verify}{head}

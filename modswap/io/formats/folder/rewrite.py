@@ -8,7 +8,7 @@ from modswap.core.kept.ledger import Changes
 from modswap.io.formats.folder.shards import Shards
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.folder_files import RECORDS, as_json, other_files, put_texts
+from modswap.io.raw.folder_files import RECORDS, as_json, entries, put_links, put_texts
 from modswap.io.rewriting import Mark, Records, Rewriting, Rewritten
 
 
@@ -17,12 +17,16 @@ class FolderRewriting:
 
     Each of its files of weights is prepared with the changes in it; the names that are removed
     begin with one of `prefixes`, each of which ends in a dot.
+
+    Raises:
+        CheckpointError: If the folder holds what is not copied, as a link that leaves it.
     """
 
     def __init__(
         self, shards: Shards, files: Mapping[str, Rewriting], prefixes: tuple[str, ...]
     ) -> None:
         self.shards = shards
+        self.entries = entries(shards.folder)
         self.files = files
         self.before = {name: mark for one in files.values() for name, mark in one.before.items()}
         self.after = {name: mark for one in files.values() for name, mark in one.after.items()}
@@ -33,21 +37,25 @@ class FolderRewriting:
         """Write the folder into an empty one, and read its weights again."""
         digests: dict[str, str] = {}
         tensors: dict[str, Mark] = {}
-        for file in other_files(self.shards.folder):
-            name = str(file)
-            (out / file).parent.mkdir(parents=True, exist_ok=True)
-            rewriting = self.files.get(name)
+        for entry in self.entries:
+            if entry.target:  # its file has an entry of its own
+                continue
+            file = out / entry.name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            rewriting = self.files.get(self.shards.homes.get(entry.name, ""))
             if rewriting is not None and rewriting.before != rewriting.after:
-                done = rewriting.write(out / file, Records(), checksums=checksums)
-                digests[name] = done.sha256
+                done = rewriting.write(file, Records(), checksums=checksums)
+                digests[entry.name] = done.sha256
                 tensors |= done.tensors
-            elif name not in {self.shards.index, RECORDS}:
-                digests[name] = _copied(self.shards.folder / file, out / file)
+            elif entry.name not in {self.shards.index_home, RECORDS}:
+                digests[entry.name] = _copied(entry.place, file)
                 tensors |= rewriting.before if rewriting is not None else {}
         texts = {RECORDS: as_json(asdict(records))}
         if self.shards.index:
-            texts[self.shards.index] = as_json(self._index())
-        return Rewritten(put_texts(out, texts, digests), tensors)
+            texts[self.shards.index_home] = as_json(self._index())
+        sha256 = put_texts(out, texts, digests)
+        put_links(out, (entry for entry in self.entries if entry.name != RECORDS))
+        return Rewritten(sha256, tensors)
 
     def _index(self) -> dict[str, object]:
         """Return the index of the new shards."""
@@ -62,8 +70,8 @@ class FolderRewriting:
 
 
 def _copied(source: Path, out: Path) -> str:
-    """Copy a whole file, compared on the way; return its SHA-256."""
+    """Copy a whole regular file, compared on the way; return its SHA-256."""
     nbytes = source.stat().st_size
     with Sink(out, nbytes) as sink:
-        sink.copy(ByteRange(nbytes, source.resolve(), name=source.name))
+        sink.copy(ByteRange(nbytes, source, name=source.name))
         return sink.finish()

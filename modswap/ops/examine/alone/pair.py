@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from modswap.live_values import live_tensors
 from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.run.describe import all_finite
 from modswap.ops.run.isolation import put_back, set_mode
-from modswap.ops.run.leaves import live_tensors
 from modswap.seeds import seeded
 
 

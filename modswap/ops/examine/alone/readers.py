@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
+from modswap.live_values import live_tensors, map_tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import make
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors
 from modswap.ops.run.stand_ins import meta_values
 
 _TORCH_SAYS = "modified by an inplace operation"  # of a tensor that backward needs
@@ -101,12 +100,10 @@ class _Readers(TorchDispatchMode):
         self._given = _spans((args, kwargs))
         copies: dict[int, torch.Tensor] = {}  # a tensor that is passed twice stays the same tensor
 
-        def copy(leaf: Any) -> Any:
-            if not isinstance(leaf, torch.Tensor):
-                return leaf
-            return copies.setdefault(id(leaf), leaf.clone())
+        def copy(tensor: torch.Tensor) -> torch.Tensor:
+            return copies.setdefault(id(tensor), tensor.clone())
 
-        return tree_map(copy, (args, kwargs))
+        return map_tensors(copy, (args, kwargs))
 
     def _after(self, *_: Any) -> None:
         self.watched += self._given
@@ -135,7 +132,7 @@ class _Span(NamedTuple):
 
 def _spans(value: Any) -> list[_Span]:
     """Return the bytes that all tensors in a value span."""
-    return [_span(leaf) for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    return [_span(tensor) for tensor in live_tensors(value)]
 
 
 def _span(tensor: torch.Tensor) -> _Span:

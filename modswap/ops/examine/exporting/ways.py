@@ -14,8 +14,8 @@ from torch import nn
 from torch.jit._trace import TracerWarning
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from modswap.live_values import live_tensors
 from modswap.ops.examine.exporting.messages import Warned
-from modswap.ops.run.leaves import live_tensors
 
 Tensors = tuple[torch.Tensor, ...]
 Run = Callable[[Tensors], Sequence[torch.Tensor]]

@@ -14,13 +14,14 @@ from modswap.core.seen.site import Site
 from modswap.core.seen.values import Value, difference, tensors
 from modswap.core.sizes.probes import few_sizes_to_try, sizes_to_try
 from modswap.core.sizes.two_axes import Size
+from modswap.live_values import describe
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import needs_values
 from modswap.nn.fit.inputs import given_size, token_grid
 from modswap.ops.build.fit import Built
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.sizing.calls import Varied, varied, without_data
-from modswap.ops.run.describe import describe, one_line
+from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.run.isolation import untouched
