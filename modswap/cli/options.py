@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from modswap.cli.session import Session
-from modswap.core.asked.used_paths import INPUT, OUT, RECIPE, UsedPath, code_files
+from modswap.core.asked.used_paths import DIGESTS, INPUT, OUT, RECIPE, UsedPath, code_files
 from modswap.core.errors import UsageError
 from modswap.core.words.nearest import did_you_mean
 
@@ -66,6 +66,15 @@ NoChecksum = Annotated[
     bool,
     typer.Option("--no-checksum", help="Do not compare the file's bytes with its checksums."),
 ]
+Digest = Annotated[
+    str | None,
+    typer.Option(
+        "--digest",
+        metavar="FILE",
+        help="The file's SHA-256, or a list of them as sha256sum writes it.",
+        show_default=False,
+    ),
+]
 Thorough = Annotated[
     bool,
     typer.Option("--thorough", help="Run all examinations without bounds on their time."),
@@ -118,11 +127,16 @@ def begin(
 
 
 def note_paths(
-    session: Session, recipes: Iterable[str | None], model: str | None, out: Path | None = None
+    session: Session,
+    recipes: Iterable[str | None] = (),
+    model: str | None = None,
+    out: Path | None = None,
+    digest: str | None = None,
 ) -> None:
     """Note the paths that these options read and write: no report is written to one of them."""
     session.reads += [UsedPath(RECIPE, Path(name)) for name in recipes if name and name != "-"]
     session.reads += code_files(model, Path.cwd()) if model is not None else ()
+    session.reads += [UsedPath(DIGESTS, Path(digest))] if digest is not None else []
     session.writes += [UsedPath(OUT, out)] if out is not None else []
 
 

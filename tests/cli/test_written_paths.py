@@ -4,6 +4,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,7 @@ def modswap(
     Path("weights.yaml").write_text(f"{HEAD}model: {{factory: 'nets.py:build'}}\n{RULE}")
     Path("own.yaml").write_text(f"checkpoint: net.pt\n{HEAD}{RULE}")
     Path("broken.yaml").write_text("checkpoint: net.pt\nnonsense: 1\n")
+    Path("sums").write_text(f"{sha256(Path('net.pt').read_bytes()).hexdigest()}  net.pt\n")
     Path("link.pt").symlink_to("net.pt")
     os.link("net.pt", "hard.pt")
 
@@ -100,6 +102,9 @@ DATA = ("replace", "A/B", "-c", "weights.yaml", "--no-forward", "-o", "new")
         ((*CHECK, "--lock"), "modswap.lock"),
         ((*CHECK, "--lock", "--lock-file", "sub/l"), "sub/l"),
         ((*CHECK, "--input", "nonsense"), "net.pt"),
+        ((*REPLACE, "--digest", "sums"), "sums"),
+        (("verify", "net.pt", "--digest", "sums"), "sums"),
+        (("verify", "net.pt"), "hard.pt"),
         (REPLACE, "net.pt"),
         (REPLACE, "out.pt"),
         (REPLACE, "sub/../out.pt"),
@@ -113,6 +118,8 @@ def test_report_overwrites_nothing_that_is_used(
     modswap: Command, args: tuple[str, ...], report: str, form: str
 ) -> None:
     before = everything()
+    if args[0] == "verify" and form == "github":
+        form = "json"
 
     ran = modswap(*args, "--report", report, "--format", form)
 

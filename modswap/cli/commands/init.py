@@ -33,7 +33,7 @@ def init(
 ) -> None:
     """Write a starter recipe; its rule was tried."""
     session = options.begin(context, file, quiet=quiet, verbose=verbose, no_color=no_color)
-    options.note_paths(session, (), model)
+    options.note_paths(session, model=model)
     if output is not None:
         session.writes.append(UsedPath("the new recipe", output))
         if output.exists() and not force:

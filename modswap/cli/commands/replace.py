@@ -33,6 +33,7 @@ def replace(
     alias: options.Alias = None,
     trust: options.Trust = False,
     no_checksum: options.NoChecksum = False,
+    digest: options.Digest = None,
     no_forward: Annotated[
         bool,
         typer.Option(
@@ -58,7 +59,7 @@ def replace(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     session.recipe = config
-    options.note_paths(session, [config], model, output)
+    options.note_paths(session, [config], model, output, digest)
     options.check_format(session, form, REPORTS)
     if output is None and not dry_run:
         fix = "add `-o OUT`, or --dry-run to write nothing"
@@ -69,6 +70,8 @@ def replace(
 
     from modswap.core.asked.job import Job
     from modswap.core.asked.used_paths import recipe_files
+    from modswap.io.raw.held import holding
+    from modswap.ops.jobs.verify import require_digest
     from modswap.ops.recipes import read_recipe
 
     out = None if dry_run else output
@@ -78,6 +81,8 @@ def replace(
         from modswap.ops.jobs.replace_as_data import replace_unbuilt as run
     else:
         from modswap.ops.jobs.replace import replace_file as run
-    with session.guarded() as progress:
+    with session.guarded() as progress, holding(file):
+        if digest is not None:
+            require_digest(file, digest, progress)
         outcome = run(job, progress)
     finish(session, [outcome])

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from modswap.core.asked.job import Subject
     from modswap.core.asked.recipe import Recipe
 
-INPUT, RECIPE, OUT = "the input", "the recipe", "OUT"
+INPUT, RECIPE, DIGESTS, OUT = "the input", "the recipe", "the list of SHA-256", "OUT"
 
 
 class UsedPath(NamedTuple):

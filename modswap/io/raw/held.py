@@ -16,6 +16,7 @@ MAX_HELD_FILES = 256  # of a folder with more, the others are opened when they a
 # the times of a file advance in steps; of a file that is younger a change might not be noticed
 TIME_STEP_NS = 10_000_000
 _held: dict[str, int] = {}  # descriptors of the input's files, by path
+_holds: dict[str, "Held"] = {}  # by path
 
 
 class Held:
@@ -47,16 +48,22 @@ class Held:
 def holding(file: Path) -> Iterator[Held]:
     """Hold a file, or the files of a folder, open within a block; copies read what is held.
 
-    A file that cannot be opened is left to its reader, which says why.
+    Inside of a block that holds it, it is compared with what it was at the beginning of that. A
+    file that cannot be opened is left to its reader, which says why.
     """
+    if str(file) in _holds:
+        yield _holds[str(file)]
+        return
     before = dict(_held)
     held = Held(file)
     opened = _opened(file, held.stamps)
     _held.update(opened)
+    _holds[str(file)] = held
     try:
         _wait(held.stamps)
         yield held
     finally:
+        del _holds[str(file)]
         _held.clear()
         _held.update(before)
         for descriptor in set(opened.values()):

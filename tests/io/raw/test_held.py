@@ -148,6 +148,19 @@ def test_nested_holds_end_in_order_and_leave_no_descriptor(tmp_path: Path) -> No
     assert descriptors() == before
 
 
+def test_hold_inside_a_hold_compares_with_the_beginning(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(CONTENT)
+    with holding(file) as first:
+        overwrite(file)
+        with holding(file) as second:
+            assert second is first
+            with pytest.raises(CheckpointError, match="it changed"):
+                second.refuse_change()
+    with holding(file) as third:
+        third.refuse_change()
+
+
 def test_folder_of_many_files_is_noticed_without_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
