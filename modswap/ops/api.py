@@ -50,8 +50,8 @@ def load(
         file: A checkpoint of any format that modswap reads.
         model: `package.module:callable` or `file.py:callable` that builds the model, for files
             that hold weights without code; ignored if the file holds a whole module.
-        allow: Classes that a pickled file may build, `package.module.Class`; `package.*` stands
-            for the layers and plain data of a package.
+        allow: Classes that a pickled file may build, `package.module.Class`; `package.*` means
+            the layers and plain data of a package.
         alias: Classes that moved since the file was written, (old, new).
         trust: Whether to run torch's full unpickler, which can execute any code in the file.
         checksum: Whether to compare the file's bytes with its checksums, where it has any.
