@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +16,16 @@ from modswap.core.errors import CheckpointError
 
 _SPARE_BYTES = 512 << 20  # for tables that no file holds: positions, masks
 _TIMES = 32  # bytes for each element in the file: eight times those of float32
-_SPARE_MODULES = 50_000
+_SPARE_MODULES = 5_000
 _MODULES = 20  # for each tensor in the file
+_SPARE_SECONDS = 8.0  # of the processor
+_ELEMENTS_PER_SECOND = 1_000_000  # a tenth of what initialising them takes
 _STATUS = Path("/proc/self/status")
 
 
 @contextmanager
 def bounded(weights: Mapping[str, Any], where: str) -> Iterator[None]:
-    """Bound the tensors and modules that are made within a block by the weights for the model.
+    """Bound the tensors and modules that a block makes, and its time, by the weights they are for.
 
     On Linux the memory of the process is bounded too, where no other thread would feel it.
 
@@ -30,9 +33,10 @@ def bounded(weights: Mapping[str, Any], where: str) -> Iterator[None]:
         CheckpointError: If more is asked for than the weights can fill; `where` is its place.
     """
     tensors = [value for value in weights.values() if torch.is_tensor(value)]
-    room = _SPARE_BYTES + _TIMES * sum(tensor.numel() for tensor in tensors)
-    count = _SPARE_MODULES + _MODULES * len(tensors)
-    meter = _Meter(room, count, where)
+    elements = sum(tensor.numel() for tensor in tensors)
+    room = _SPARE_BYTES + _TIMES * elements
+    meter = _Meter(where, room, _SPARE_MODULES + _MODULES * len(tensors))
+    meter.end += elements / _ELEMENTS_PER_SECOND
     hook = register_module_module_registration_hook(lambda *_: meter.count_module())
     try:
         with meter, _bounded_process(room):
@@ -48,9 +52,10 @@ def bounded(weights: Mapping[str, Any], where: str) -> Iterator[None]:
 class _Meter(TorchDispatchMode):
     """Counts the bytes of new tensors and the modules, and refuses those beyond the bounds."""
 
-    def __init__(self, room: int, modules: int, where: str) -> None:
+    def __init__(self, where: str, room: int, modules: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch gives it no types
-        self.room, self.modules, self.where = room, modules, where
+        self.where, self.room, self.modules = where, room, modules
+        self.end = time.thread_time() + _SPARE_SECONDS
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation of torch, if what it makes has room."""
@@ -69,12 +74,18 @@ class _Meter(TorchDispatchMode):
                 self.room -= tensor.numel() * tensor.element_size()
         if self.room < 0:
             raise self.too_much("memory than its weights can fill")
+        self._refuse_late()
 
     def count_module(self) -> None:
         """Count a module that is put into another."""
         self.modules -= 1
         if self.modules < 0:
             raise self.too_much("modules than its weights can fill")
+        self._refuse_late()
+
+    def _refuse_late(self) -> None:
+        if time.thread_time() > self.end:
+            raise self.too_much("time to build than its weights account for")
 
     def too_much(self, what: str) -> CheckpointError:
         """Return the error for a model beyond the bounds."""

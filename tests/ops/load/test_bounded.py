@@ -1,6 +1,8 @@
 """How much a library may make for the weights of a folder."""
 
+import itertools
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -16,7 +18,7 @@ HUGE = 10**12
 
 
 def layers() -> None:
-    nn.ModuleList([nn.Sequential(nn.Identity()) for _ in range(60_000)])
+    nn.ModuleList([nn.Sequential(nn.Identity()) for _ in range(6_000)])
 
 
 def many_tensors() -> list[torch.Tensor]:
@@ -90,6 +92,17 @@ def test_process_with_other_threads_is_not_bounded(monkeypatch: pytest.MonkeyPat
 
     with bounded(WEIGHTS, "net"):
         assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_time_to_build_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(step=0.1)
+    monkeypatch.setattr(time, "thread_time", lambda: next(seconds))
+    told = "takes more time to build than its weights account for"
+
+    with pytest.raises(CheckpointError, match=told), bounded(WEIGHTS, "net"):
+        nn.ModuleList([nn.Identity() for _ in range(100)])
+    with bounded({"weight": torch.empty(100 << 20, device="meta")}, "net"):
+        nn.ModuleList([nn.Identity() for _ in range(100)])
 
 
 @pytest.mark.parametrize("error", [ValueError("of the library"), RuntimeError("of the library")])
