@@ -11,7 +11,8 @@ from modswap.core.asked.job import Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.io.formats.safetensors.digests import STALE
 from modswap.io.raw.checksums import NOTHING
-from modswap.ops.load.checksums import NOT_COMPARED, checksum_notes, compared, intactfrom tests.io.formats.safetensors.written import WEIGHTS as WRITTEN
+from modswap.ops.load.checksums import NOT_COMPARED, checksum_notes, compared, intact
+from tests.io.formats.safetensors.written import WEIGHTS as WRITTEN
 from tests.io.formats.safetensors.written import flip, write
 
 OLD_FILES = Path(__file__).parents[2] / "fixtures" / "before_the_rebuild"
