@@ -270,6 +270,19 @@ def test_code_that_a_recipe_from_standard_input_names_is_kept(
     assert everything() == before
 
 
+@pytest.mark.parametrize("more", [(), ("--fix",)])
+def test_recipe_from_a_pipe_is_read_once(modswap: Command, more: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, Path("swap.yaml").read_bytes())
+    os.close(writing)
+
+    ran = modswap("check", "net.pt", "-c", f"/dev/fd/{reading}", "--report", "r.txt", *more)
+    os.close(reading)
+
+    assert ran.code == 0
+    assert "OK" in Path("r.txt").read_text()
+
+
 # -- folders that are replaced
 
 

@@ -2,7 +2,6 @@
 
 import os
 import resource
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,13 +35,15 @@ def test_folder_is_made_and_used_again(tmp_path: Path) -> None:
 def test_files_of_others_are_refused(kind: str, name: str, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     place = tmp_path / name
-    make: dict[str, Callable[[], object]] = {
-        "file": lambda: place.write_text("precious"),
-        "link": lambda: place.symlink_to("precious"),
-        "folder": place.mkdir,
-        "pipe": lambda: os.mkfifo(place),
-    }
-    make[kind]()
+    match kind:
+        case "file":
+            place.write_text("precious")
+        case "link":
+            place.symlink_to("precious")
+        case "folder":
+            place.mkdir()
+        case _:
+            os.mkfifo(place)
 
     with pytest.raises(CheckpointError, match="would overwrite it, and did not write it") as of:
         prepare_folder(tmp_path)
