@@ -37,6 +37,15 @@ def _in(place: str, make: Callable[[], torch.Tensor]) -> Callable[[Path], object
     return write
 
 
+def _unshaped(*, weights: bool) -> bytes:
+    """Return a file with a tensor of a lazy layer that has not run."""
+    model, bare = net(), torch.nn.parameter.UninitializedBuffer()
+    model.get_submodule("gate").register_buffer("odd", bare)
+    stream = io.BytesIO()
+    torch.save({**net().state_dict(), "odd": bare} if weights else model, stream)
+    return stream.getvalue()
+
+
 def _sparse(layout: str, *args: object) -> bytes:
     made = call("torch.serialization", "_get_layout", f"torch.sparse_{layout}")
     return call("torch._utils", "_rebuild_sparse_tensor", made, args)
@@ -71,7 +80,12 @@ HOSTILE: Mapping[str, bytes] = {
     ),
 }
 
+NO_SHAPE, SEEN = "never got a shape", {"tree": 0}
 CASES = (
+    Case("weights without a shape", _unshaped(weights=True), NO_SHAPE),
+    Case(
+        "module with a buffer without a shape", _unshaped(weights=False), NO_SHAPE, 3, {"tree": 0}
+    ),
     *(
         Case(f"{kind} buffer in {place}", _in(place, make), "error", 0, {"check": 0})
         for kind, make in SOUND.items()
