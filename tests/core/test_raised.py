@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pluggy
 import pytest
 import torch
 from torch import nn
@@ -84,6 +85,15 @@ def test_exception_of_a_torch_method_is_the_models() -> None:
     found = error_of_model(raised.value, "net.pt")
     assert found is not None
     assert found.where == "net.pt"
+
+
+def test_exception_of_another_package_is_the_models() -> None:
+    register = pluggy.PluginManager("x").register
+
+    with pytest.raises(ValueError, match="already registered") as raised:
+        nearest("a", map(register, [RAISING, RAISING]))  # type: ignore[arg-type] # it raises before
+
+    assert error_of_model(raised.value, "net.pt") is not None
 
 
 def test_other_exceptions_stay_bugs() -> None:
