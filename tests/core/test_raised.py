@@ -38,6 +38,8 @@ RAISING = {
     "named_modules": "    def named_modules(self, *a, **k):\n        raise KeyError('mine')",
     "extra state": "    def get_extra_state(self):\n        raise KeyError('mine')",
     "attribute": "    def __getattr__(self, name):\n        raise KeyError('mine')",
+    "end of the program": "    def forward(self, x):\n        raise SystemExit('mine')",
+    "broken pipe": "    def state_dict(self, **kwargs):\n        raise BrokenPipeError('mine')",
     "forward": "    def forward(self, x):\n        raise KeyError('mine')",
 }
 
