@@ -48,7 +48,7 @@ def contents(place: Path) -> dict[str, bytes]:
 def write_old(out: Path, what: str) -> None:
     if what == "folder":
         (out / "kept").mkdir(parents=True)
-        (out / "old").write_text("old")
+        (out / "modswap.json").write_text("old")  # so it is known as one that was written before
         (out / "kept" / "old").write_text("old")
     elif what == "file":
         out.write_text("old")
