@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, Literal
 
+from modswap.io.pickled.names import dotted
+
 MAX_PICKLE_BYTES = 256 << 20
 MAX_OPERATIONS = 16_000_000  # each makes an object of a hundred bytes at most
 _SMALL_BYTES = 8  # arguments up to this size count with their operation
@@ -39,7 +41,7 @@ class Name:
     attribute: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.attribute}"
+        return dotted(self.module, self.attribute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,8 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
                 dispatch[operation[0]](self)
         except _Stop as stop:
             self.bounds.take(most - left + 1, most - left + 1)
+            if self.stack or self.metastack:
+                raise UnreadableError("it makes objects that are in nothing") from None
             return stop.value
         self.bounds.take(most + 1, most + 1)
         raise AssertionError  # pragma: no cover - `take` raises
@@ -258,6 +262,23 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
             raise UnreadableError(f"it sets the state of a {made.what} twice")
         made.state = state
 
+    # a value that takes the place of another hides an object that an unpickler has made
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        held = self.stack[-1]
+        if type(held) is dict and key in held:
+            raise UnreadableError("it puts two values under a key")
+        held[key] = value
+
+    def load_setitems(self) -> None:
+        pairs = self.pop_mark()
+        held = self.stack[-1]
+        before = len(held) if type(held) is dict else None
+        for place in range(0, len(pairs), 2):
+            held[pairs[place]] = pairs[place + 1]
+        if before is not None and len(held) != before + len(pairs) // 2:
+            raise UnreadableError("it puts two values under a key")
+
     # most operations of a pickle are among these four
     def load_binget(self) -> None:
         self.append(self.memo[self.stream.read(1)[0]])
@@ -271,6 +292,8 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
     def load_long_binput(self) -> None:
         self.memo[_NUMBER.unpack(self.stream.read(4))[0]] = self.stack[-1]
 
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.BINGET[0]] = load_binget
     dispatch[pickle.LONG_BINGET[0]] = load_long_binget
     dispatch[pickle.BINPUT[0]] = load_binput
