@@ -120,11 +120,10 @@ def test_copies_read_the_file_that_is_held(tmp_path: Path) -> None:
     with holding(link):
         rename_over(file)
         overwrite(file)
-        for name in (link, file):
-            with Sink(tmp_path / "out", 10) as sink:
-                sink.copy(ByteRange(10, name))
-                sink.finish()
-            assert (tmp_path / "out").read_bytes() == CONTENT
+        with Sink(tmp_path / "out", 10) as sink:
+            sink.copy(ByteRange(10, link))
+            sink.finish()
+        assert (tmp_path / "out").read_bytes() == CONTENT
     with Sink(tmp_path / "out", 10) as sink:
         sink.copy(ByteRange(10, link))
         sink.finish()
