@@ -50,6 +50,9 @@ def holding(file: Path) -> Iterator[Held]:
 
     Inside of a block that holds it, it is compared with what it was at the beginning of that. A
     file that cannot be opened is left to its reader, which says why.
+
+    Raises:
+        CheckpointError: In place of any error of the block, if the file has changed.
     """
     if str(file) in _holds:
         yield _holds[str(file)]
@@ -62,6 +65,9 @@ def holding(file: Path) -> Iterator[Held]:
     try:
         _wait(held.stamps)
         yield held
+    except Exception:
+        held.refuse_change()  # a change explains whatever else went wrong
+        raise
     finally:
         del _holds[str(file)]
         _held.clear()

@@ -160,6 +160,19 @@ def test_hold_inside_a_hold_compares_with_the_beginning(tmp_path: Path) -> None:
         third.refuse_change()
 
 
+@pytest.mark.parametrize("changed", [True, False])
+def test_change_explains_any_other_error(changed: bool, tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(CONTENT)
+
+    with pytest.raises(CheckpointError if changed else KeyError), holding(file):
+        if changed:
+            overwrite(file)
+        raise KeyError("data.pkl")
+
+    assert held_module._held == {}
+
+
 def test_folder_of_many_files_is_noticed_without_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
