@@ -17,6 +17,8 @@ from modswap.io.pickled.names import dotted
 
 MAX_PICKLE_BYTES = 256 << 20
 MAX_OPERATIONS = 16_000_000  # each makes an object of a hundred bytes at most
+_MOST_ELEMENTS = 1 << 63  # of a storage
+_MOST_DIGITS_BYTES = 256  # of a whole number; Python refuses to print one of thousands
 _SMALL_BYTES = 8  # arguments up to this size count with their operation
 _ITEM_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
@@ -239,11 +241,18 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
     def persistent_load(self, pid: Any) -> Storage | Name:
         match pid:
             case ["storage", Name() as kind, str(key), str(location), int(count), *view]:
-                if view in ([], [None]):  # old files have a sixth part
+                # old files have a sixth part
+                if view in ([], [None]) and abs(count) < _MOST_ELEMENTS:
                     return Storage(kind, key, count, self.location or location, self.home)
             case ["module", Name() as kind, *_]:
                 return kind  # files from before torch 1.6 name the class of a module so
         raise UnreadableError(f"it refers to something that is no storage: {pid!r:.80}")
+
+    def load_long4(self) -> None:
+        (size,) = _NUMBER.unpack(self.read(4))
+        if size > _MOST_DIGITS_BYTES:
+            raise UnreadableError(f"it has a whole number of {size:,} bytes")
+        self.append(pickle.decode_long(self.read(size)))
 
     def load_newobj(self) -> None:
         args = self.stack.pop()
@@ -292,6 +301,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
     def load_long_binput(self) -> None:
         self.memo[_NUMBER.unpack(self.stream.read(4))[0]] = self.stack[-1]
 
+    dispatch[pickle.LONG4[0]] = load_long4
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.BINGET[0]] = load_binget
