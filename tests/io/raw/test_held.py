@@ -160,15 +160,20 @@ def test_hold_inside_a_hold_compares_with_the_beginning(tmp_path: Path) -> None:
         third.refuse_change()
 
 
-@pytest.mark.parametrize("changed", [True, False])
-def test_change_explains_any_other_error(changed: bool, tmp_path: Path) -> None:
-    file = tmp_path / "a"
-    file.write_bytes(CONTENT)
-
-    with pytest.raises(CheckpointError if changed else KeyError), holding(file):
+def fails(file: Path, *, changed: bool) -> None:
+    with holding(file):
         if changed:
             overwrite(file)
         raise KeyError("data.pkl")
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_change_explains_any_other_error(*, changed: bool, tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(CONTENT)
+
+    with pytest.raises(CheckpointError if changed else KeyError):
+        fails(file, changed=changed)
 
     assert held_module._held == {}
 
