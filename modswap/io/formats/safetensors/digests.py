@@ -18,8 +18,7 @@ from modswap.io.formats.safetensors.header import (
     Header,
     StoredTensor,
     encoded,
-    read_header,
-    require_sound,
+    sound_header,
 )
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.checksums import NOTHING, Checksums, Difference, with_checksums
@@ -72,8 +71,7 @@ def file_checksums(look: Look) -> Checksums:
     Raises:
         CheckpointError: If its header or its receipt is damaged.
     """
-    require_sound(look)
-    header = read_header(look)
+    header = sound_header(look)
     text = header.metadata.get(RECEIPT)
     recorded = read_receipt(text, str(look.file)).digests.get("") if text else None
     return tensor_checksums(look, header, recorded, "" if _is_marked(look) else STALE)
@@ -115,7 +113,9 @@ def tensor_checksums(look: Look, header: Header, recorded: str | None, stale: st
 
 def with_known(header: Header, known: Checksums) -> Header:
     """Return a header whose tensors have their known CRC-32; none is known if all are stale."""
-    sums = {} if known.stale else {held.name: held.crc for held in known.ranges}
+    if known.stale or not known.ranges:
+        return header
+    sums = {held.name: held.crc for held in known.ranges}
     tensors = {
         name: replace(tensor, extent=replace(tensor.extent, crc=sums.get(name)))
         for name, tensor in header.tensors.items()
