@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 
+from modswap.core.errors import CheckpointError
 from modswap.core.kept.receipt import read_receipt, with_digests
 from modswap.io.formats.safetensors.header import (
     MARK,
@@ -99,7 +100,10 @@ def tensor_checksums(look: Look, header: Header, recorded: str | None, stale: st
     head, *sums = (
         int(recorded[place : place + _DIGITS], 16) for place in range(0, len(recorded), _DIGITS)
     )
-    found = _header_sum(header)
+    try:
+        found = _header_sum(header)
+    except CheckpointError as error:
+        raise look.error(error.what) from None
     fits = len(sums) == len(header.tensors)
     own = ByteRange(0, look.file, crc=head, name=look.file.name, kind="header")
     changed = (head != found and not stale) or not fits
