@@ -112,9 +112,13 @@ def _dictionaries(state: Any) -> Iterator[dict[Any, Any]]:
 
 def _wrong_attributes(made: Instance, state: Any, cls: type, known: Known) -> Iterator[str]:
     """Yield what is wrong with attributes of an object."""
-    if type(state) is not dict:
+    if type(state) is dict:
+        yield from _wrong_items(made, state, cls, known)
+    else:
         yield f"the attributes of a {made.what} are {_kind(state)}, expected a plain dictionary"
-        return
+
+
+def _wrong_items(made: Instance, state: dict[Any, Any], cls: type, known: Known) -> Iterator[str]:
     held = _attributes(cls)
     for key, value in state.items():
         if type(key) is not str:
@@ -135,7 +139,10 @@ def _kind(value: Any) -> str:
 @lru_cache(maxsize=1024)
 def _attributes(cls: type) -> Mapping[str, Any]:
     """Return the attributes of a class and its bases, without running code of theirs."""
-    return {name: held for base in reversed(cls.__mro__) for name, held in vars(base).items()}
+    held = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    if not issubclass(cls, nn.Module):  # the class holds the default of a field, which may be code
+        held = {name: held[name] for name in held.keys() - held.get("__dataclass_fields__", {})}
+    return held
 
 
 def _shadows(key: str, value: Any, of_class: Mapping[str, Any], known: Known) -> bool:
