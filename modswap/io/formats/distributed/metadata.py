@@ -240,6 +240,7 @@ def _item(name: str, value: Any, keys: Any, stored: _Stored) -> Item:
     parts = [_state(chunk, CHUNK) for chunk in state["chunks"]]
     chunks = tuple(stored.chunk(name, _sides(p["offsets"]), _sides(p["sizes"])) for p in parts)
     _check_tiles(name, shape, chunks)
+    _check_bytes(name, DTYPES[dtype], chunks)
     return Item(name, keys, dtype, shape, chunks)
 
 
@@ -257,6 +258,15 @@ def _check_tiles(name: str, shape: tuple[int, ...], chunks: tuple[Chunk, ...]) -
     whole = inside and sum(prod(chunk.sizes) for chunk in chunks) == prod(shape)
     if not (whole and _are_apart([chunk for chunk in chunks if prod(chunk.sizes)])):
         raise UnreadableError(f"the parts of {name!r:.80} do not make it up, each element once")
+
+
+def _check_bytes(name: str, itemsize: int, chunks: tuple[Chunk, ...]) -> None:
+    """Refuse chunks of fewer bytes than their elements take: a small file could fill the memory."""
+    for chunk in chunks:
+        count = prod(chunk.sizes)
+        if count * itemsize > chunk.nbytes:
+            what = f"a part of {name!r:.80} has fewer bytes than its {count:,} elements take"
+            raise UnreadableError(what)
 
 
 def _is_inside(chunk: Chunk, shape: tuple[int, ...]) -> bool:
