@@ -13,9 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, Literal
 
+from modswap.core.budget import MAX_INTEGER_BYTES, MemoryBudget
+from modswap.io.pickled.keys import Keys
+
 MAX_PICKLE_BYTES = 256 << 20
-MAX_OPERATIONS = 16_000_000  # each makes an object of a hundred bytes at most
+MAX_OPERATIONS = 32_000_000
 _SMALL_BYTES = 8  # arguments up to this size count with their operation
+# bytes of memory that objects take, in this reader and afterwards in torch's; other values are
+# small beside the bytes that say them
+_LIST_BYTES, _TUPLE_BYTES, _DICT_BYTES, _NAME_BYTES, _ITEM_PAIR_BYTES = 64, 56, 160, 300, 72
+_MADE_BYTES = {"called": 240, "new": 96}
 _ITEM_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
     "Byte": 1, "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8, "QInt32": 4, "QInt8": 1,
@@ -195,6 +202,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
         super().__init__(stream, encoding="utf-8", errors="surrogatepass")
         self.stream, self.bounds, self.names = stream, bounds, names
         self.home, self.location = home, location
+        self.memory, self.keys, self.start = MemoryBudget(), Keys(), stream.tell()
 
     def load(self) -> Any:
         """Return the value of the pickle; the steps are pickle's own, the loop is faster."""
@@ -229,8 +237,22 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
         self.bounds.take(0, len(line))
         return line
 
+    def spend(self, nbytes: int) -> None:
+        """Use some of the memory that the objects of the pickle may take."""
+        self.memory.room -= nbytes
+        if self.memory.room < 0 and not self.memory.grow(self.stream.tell() - self.start):
+            taken = self.memory.granted - self.memory.room
+            raise UnreadableError(
+                f"its objects would take over {taken >> 20:,} MiB of memory, far more than a sound "
+                "file of its size"
+            )
+
     def find_class(self, module: str, name: str) -> Name:
-        return self.names.setdefault((module, name), Name(module, name))
+        found = self.names.get((module, name))
+        if found is None:
+            self.spend(_NAME_BYTES)
+            found = self.names[module, name] = Name(module, name)
+        return found
 
     def persistent_load(self, pid: Any) -> Storage | Name:
         match pid:
@@ -239,14 +261,17 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
                     return Storage(kind, key, count, self.location or location, self.home)
             case ["module", Name() as kind, *_]:
                 return kind  # files from before torch 1.6 name the class of a module so
-        raise UnreadableError(f"it refers to something that is no storage: {pid!r:.80}")
+        kind = type(pid).__name__
+        raise UnreadableError(f"it refers to something that is no storage, but a {kind}")
 
     def load_newobj(self) -> None:
         args = self.stack.pop()
+        self.spend(_MADE_BYTES["new"])
         self.append(Instance("new", _name(self.stack.pop()), _arguments(args)))
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
+        self.spend(_MADE_BYTES["called"])
         self.stack[-1] = Instance("called", _name(self.stack[-1]), _arguments(args))
 
     def load_build(self) -> None:
@@ -257,6 +282,72 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
         if made.state is not None:
             raise UnreadableError(f"it sets the state of a {made.what} twice")
         made.state = state
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.set_items([key, value])
+
+    def load_setitems(self) -> None:
+        self.set_items(self.pop_mark())
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.load_empty_dictionary()
+        self.set_items(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        """Put keys and values, which take turns, into the object on top of the stack."""
+        target = self.stack[-1]
+        if not isinstance(target, (dict, Instance)):
+            raise UnreadableError(f"it puts an item into {type(target).__name__}")
+        keys, values = items[::2], items[1::2]
+        if flaw := self.keys.flaw(keys):
+            raise UnreadableError(flaw)
+        if isinstance(target, Instance):
+            self.spend(_ITEM_PAIR_BYTES * len(keys))
+        for key, value in zip(keys, values, strict=True):
+            target[key] = value
+
+    def load_long4(self) -> None:
+        count = int.from_bytes(self.read(4), "little")
+        if count > MAX_INTEGER_BYTES:
+            raise UnreadableError(f"it holds a number of {count:,} bytes")
+        self.append(int.from_bytes(self.read(count), "little", signed=True))
+
+    # objects of a byte or two: a pickle of a few megabytes could make gigabytes of them
+    def load_empty_list(self) -> None:
+        self.spend(_LIST_BYTES)
+        self.append([])
+
+    def load_list(self) -> None:
+        self.spend(_LIST_BYTES)
+        items = self.pop_mark()
+        self.append(items)
+
+    def load_empty_dictionary(self) -> None:
+        self.spend(_DICT_BYTES)
+        self.append({})
+
+    def load_mark(self) -> None:
+        self.spend(_LIST_BYTES)
+        super().load_mark()
+
+    def load_tuple(self) -> None:
+        self.spend(_TUPLE_BYTES)
+        items = tuple(self.pop_mark())
+        self.append(items)
+
+    def load_tuple1(self) -> None:
+        self.spend(_TUPLE_BYTES)
+        self.stack[-1] = (self.stack[-1],)
+
+    def load_tuple2(self) -> None:
+        self.spend(_TUPLE_BYTES)
+        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
+
+    def load_tuple3(self) -> None:
+        self.spend(_TUPLE_BYTES)
+        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
 
     # most operations of a pickle are among these four
     def load_binget(self) -> None:
@@ -271,13 +362,27 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
     def load_long_binput(self) -> None:
         self.memo[_NUMBER.unpack(self.stream.read(4))[0]] = self.stack[-1]
 
-    dispatch[pickle.BINGET[0]] = load_binget
-    dispatch[pickle.LONG_BINGET[0]] = load_long_binget
-    dispatch[pickle.BINPUT[0]] = load_binput
-    dispatch[pickle.LONG_BINPUT[0]] = load_long_binput
-    dispatch[pickle.NEWOBJ[0]] = load_newobj
-    dispatch[pickle.REDUCE[0]] = load_reduce
-    dispatch[pickle.BUILD[0]] = load_build
+    dispatch |= {
+        pickle.BINGET[0]: load_binget,
+        pickle.LONG_BINGET[0]: load_long_binget,
+        pickle.BINPUT[0]: load_binput,
+        pickle.LONG_BINPUT[0]: load_long_binput,
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+        pickle.LIST[0]: load_list,
+        pickle.LONG4[0]: load_long4,
+        pickle.EMPTY_LIST[0]: load_empty_list,
+        pickle.EMPTY_DICT[0]: load_empty_dictionary,
+        pickle.MARK[0]: load_mark,
+        pickle.TUPLE[0]: load_tuple,
+        pickle.TUPLE1[0]: load_tuple1,
+        pickle.TUPLE2[0]: load_tuple2,
+        pickle.TUPLE3[0]: load_tuple3,
+    }
 
 
 class _ModernReader(_Reader):

@@ -1,18 +1,28 @@
 """Walk through the values of a pickle read as data, on a stack of its own: no file is too deep."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from modswap.core.budget import (
+    MAX_NESTING,
+    MAX_PATH_CHARACTERS,
+    MAX_PATHS,
+    MAX_SHARED_ENTRIES,
+    MAX_WALKED_CHARACTERS,
+    name_flaw,
+)
 from modswap.io.pickled.data import Instance, UnreadableError
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.values import children, is_module, is_tensor, mapping, table
 
 MAX_DEPTH = 32  # containers inside containers in which tensors are looked for
 MAX_MODULE_DEPTH = 200  # modules inside modules
-MAX_PATHS = 200_000  # of shared modules and containers, each counted under each of its names
 _MAX_TENSOR_DEPTH = 320  # where modules are among the containers
-_PLAIN = (str, int, float, bytes, type(None))
+_PLAIN = frozenset((str, int, float, bytes, bool, type(None)))
+_CONTAINERS = (Instance, dict, list, tuple)
+_SMALL = 8  # entries of a container that is counted anew each time
+_TABLES = ("_parameters", "_buffers", "_modules")  # of a module
 
 
 class NamedValue(NamedTuple):
@@ -31,31 +41,30 @@ def everything(payload: Any) -> Iterator[Any]:
     stack = [payload]
     while stack:
         value = stack.pop()
-        if isinstance(value, _PLAIN) or id(value) in seen:
+        if type(value) in _PLAIN or id(value) in seen:
             continue
         seen.add(id(value))
         yield value
         stack += parts(value)
 
 
-def parts(value: Any) -> Iterator[Any]:
-    """Yield the values that a value holds directly, keys included."""
+def parts(value: Any) -> list[Any]:
+    """Return the values that a value holds directly but numbers and texts, keys included."""
+    held: Iterable[Any] = ()
     if isinstance(value, (list, tuple)):
-        yield from value
+        held = value
     elif isinstance(value, dict):
-        yield from value
-        yield from value.values()
+        held = (*value, *value.values())
     elif isinstance(value, Instance):
-        yield from (value.what, value.args, value.state, value.elements)
-        for key, item in value.items:
-            yield from (key, item)
+        pairs = (part for pair in value.items for part in pair)
+        held = (value.what, value.args, value.state, value.elements, *pairs)
+    return [part for part in held if type(part) not in _PLAIN]
 
 
 def entries(value: Any) -> Iterable[tuple[Any, Any]]:
     """Return the keys and values of a list, tuple or dictionary; of a module, of its tables."""
     if is_module(value):
-        tables = ("_parameters", "_buffers", "_modules")
-        return (pair for name in tables for pair in table(value, name).items())
+        return (pair for name in _TABLES for pair in table(value, name).items())
     if isinstance(value, (list, tuple)):
         return enumerate(value)
     return (mapping(value) or {}).items()
@@ -96,17 +105,24 @@ def named_modules(model: Instance) -> Iterator[tuple[str, Instance]]:
     """Yield a model and its modules by their dotted paths, shared ones under each path.
 
     Raises:
-        UnreadableError: If modules are nested too deep, or have too many paths.
+        UnreadableError: If modules are nested too deep, or have too many or too long paths.
     """
     stack = [("", model, 0)]
-    count = 0
+    modules: set[int] = set()
+    count = characters = 0
     while stack:
         path, module, depth = stack.pop()
         count += 1
+        characters += len(path)
+        modules.add(id(module))
         if depth > MAX_MODULE_DEPTH:
             raise UnreadableError("its modules are nested too deep")
-        if count > MAX_PATHS:
-            raise UnreadableError(f"its modules have over {MAX_PATHS:,} paths")
+        if count > len(modules) + MAX_PATHS:
+            raise UnreadableError(f"its shared modules have over {MAX_PATHS:,} paths")
+        if flaw := name_flaw(path):
+            raise UnreadableError(flaw)
+        if characters > MAX_PATH_CHARACTERS:
+            raise UnreadableError(f"its paths have over {MAX_PATH_CHARACTERS:,} characters")
         yield path, module
         below = [
             (f"{path}.{name}" if path else name, child, depth + 1)
@@ -122,51 +138,118 @@ def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
+class _Extent(NamedTuple):
+    """What a walk through a container meets that enters shared containers each time."""
+
+    entries: int = 0  # of it and of all containers in it
+    paths: int = 0  # of modules
+    characters: int = 0  # of the names of the entries
+    depth: int = 1  # containers inside containers
+
+
 def nesting_flaw(payload: Any) -> tuple[str, str] | None:
     """Return the flaw of nested containers on which later walks would not end, and advice.
 
-    A container may hold itself. Or containers are shared so often, level by level, that their paths
-    are far more than they are: each level may double them.
+    A container may hold itself, or be nested too deep. Or containers are shared so often, level by
+    level, that their paths are far more than they are: each level may double them.
     """
-    paths: dict[int, int] = {}
+    extents: dict[int, _Extent] = {}
+    entries_once = 0
     for value in everything(payload):
-        if not isinstance(value, (Instance, dict, list)) or id(value) in paths:
+        if not isinstance(value, _CONTAINERS):
             continue
-        ring = _count_paths(value, paths)
+        entries_once += _count(value)
+        ring = _measure(value, extents)
         if ring is not None:
             what = f"a {ring.what if isinstance(ring, Instance) else type(ring).__name__}"
             return f"{what} of it contains itself", "save the model again without the ring"
-        if paths[id(value)] > len(paths) + MAX_PATHS:
-            what = f"its shared modules, lists and dictionaries have over {MAX_PATHS:,} paths"
-            return what, "save the model again with fewer names for each module"
+        extent = extents.get(id(value))
+        if extent is not None and (flaw := _extent_flaw(extent, entries_once)):
+            return flaw
     return None
 
 
-def _count_paths(start: Any, paths: dict[int, int]) -> Any:
-    """Add the number of paths below each container to `paths`; return one that holds itself."""
+def _extent_flaw(extent: _Extent, entries_once: int) -> tuple[str, str] | None:
+    fewer = "save the model again with fewer names for each module"
+    if extent.entries > entries_once + MAX_SHARED_ENTRIES:
+        what = "its shared modules, lists and dictionaries"
+        return f"{what} have over {MAX_SHARED_ENTRIES:,} paths", fewer
+    if extent.paths > entries_once + MAX_PATHS:
+        return f"its shared modules have over {MAX_PATHS:,} paths", fewer
+    if extent.characters > MAX_WALKED_CHARACTERS:
+        what = f"the names in it would have over {MAX_WALKED_CHARACTERS:,} characters"
+        return what, "save the model again with shorter names"
+    if extent.depth > MAX_NESTING:
+        what = f"over {MAX_NESTING:,} lists, dictionaries or modules in it are inside one another"
+        return what, "save the model again with less nesting"
+    return None
+
+
+def _measure(start: Any, extents: dict[int, _Extent]) -> Any:
+    """Add the extents of containers, but of the smallest; return one that holds itself."""
     above: set[int] = set()
-    stack: list[tuple[Any, bool]] = [(start, False)]
+    stack: list[tuple[Any, _Inside | None]] = [(start, None)]
     while stack:
         value, left = stack.pop()
-        if left:
-            above.discard(id(value))
-            count = 1 + sum(paths[id(part)] for part in _containers(value))
-            paths[id(value)] = min(count, sys.maxsize)  # a file could make it any size
-        elif id(value) in above:
+        key = id(value)
+        if left is not None:
+            above.discard(key)
+            extents[key] = _summed(value, left, extents)
+        elif key in above:
             return value
-        elif id(value) not in paths:
-            above.add(id(value))
-            stack.append((value, True))
-            stack += ((part, False) for part in _containers(value))
+        elif key not in extents:
+            inside = _inside(value)
+            if inside:
+                above.add(key)
+                stack.append((value, inside))
+                stack += ((part, None) for _, part in inside)
+            elif _count(value) > _SMALL:
+                extents[key] = _Extent(_count(value), int(is_module(value)))
     return None
 
 
-def _containers(value: Any) -> Iterator[Any]:
-    """Yield the containers in a container; of a module its modules, and no other attributes."""
-    inside: Iterable[Any] = value
+def _summed(value: Any, inside: "_Inside", extents: dict[int, _Extent]) -> _Extent:
+    """Return the extent of a container from those of the containers in it.
+
+    The sums are cut: a file could make them numbers of any size.
+    """
+    entries, paths, characters, depth = _count(value), int(is_module(value)), 0, 0
+    for length, part in inside:
+        below = extents.get(id(part)) or _Extent(_count(part), int(is_module(part)))
+        entries += below.entries
+        paths += below.paths
+        characters += below.characters + (length + 1) * (1 + below.entries)
+        depth = max(depth, below.depth)
+    return _Extent(*(min(number, sys.maxsize) for number in (entries, paths, characters, 1 + depth)))
+
+
+def _count(value: Any) -> int:
+    """Return the number of entries of a container; of a module, of its tables."""
+    if isinstance(value, Instance):
+        return len(value.items) + len(value.elements) + (len(_TABLES) if value.state else 0)
+    return len(value)
+
+
+_Inside = list[tuple[int, Any]]
+
+
+def _inside(value: Any) -> _Inside:
+    """Return the containers in a container with the lengths of their names.
+
+    Of a module these are its tables, and no other attributes.
+    """
     if isinstance(value, dict):
-        inside = value.values()
+        pairs: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, Instance):
-        modules = value.state.get("_modules") if isinstance(value.state, dict) else None
-        inside = (*(item for _, item in value.items), *value.elements, modules)
-    yield from (part for part in inside if isinstance(part, (Instance, dict, list, tuple)))
+        if not (value.items or value.elements or value.state):
+            return []
+        state = value.state if isinstance(value.state, dict) else {}
+        tables = (("", state.get(name)) for name in _TABLES)
+        pairs = (*value.items, *(("", item) for item in value.elements), *tables)
+    else:
+        return [(0, item) for item in value if isinstance(item, _CONTAINERS)]
+    return [
+        (len(key) if isinstance(key, str) else 0, item)
+        for key, item in pairs
+        if isinstance(item, _CONTAINERS)
+    ]
