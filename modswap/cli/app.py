@@ -5,6 +5,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ from modswap.cli.session import ReportError, Session
 from modswap.core.errors import ModswapError, UsageError
 from modswap.core.version import __version__
 from modswap.core.words.nearest import did_you_mean, nearest
+from modswap.core.words.printable import tame_lines, without_commands
 
 COMMANDS = (tree, init, replace, check, catalogue, schema, demo)
 BUG = 70
@@ -63,6 +65,7 @@ def make_app() -> typer.Typer:
 
 def run(args: Sequence[str]) -> int:
     """Run the command with the arguments behind `modswap`; return its exit code, never raise."""
+    _encode_anything()
     session = Session(color="--no-color" not in args)  # for errors of the parser
     # torch works without NumPy, and warns of it when it is imported
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
@@ -83,6 +86,13 @@ def run(args: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - either an error of the parser or a bug of modswap
         usage = hasattr(error, "format_message")
         return _report_usage(session, error, args) if usage else _report_bug(error)
+
+
+def _encode_anything() -> None:
+    """Let standard output and error show what their encoding lacks as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _report_failure(session: Session, error: ModswapError) -> int:
@@ -130,7 +140,8 @@ def _unknown_name(error: Any, context: Any, args: Sequence[str]) -> tuple[str, s
 
 
 def _report_bug(error: Exception) -> int:
-    traceback.print_exception(error)
+    lines = tame_lines("".join(traceback.format_exception(error)))
+    sys.stderr.write(without_commands(lines))
     sys.stderr.write(
         f"\nthis is a bug of modswap {__version__}: please report it with the lines above, the "
         "command and the recipe\n"

@@ -1,12 +1,12 @@
 """`--lock` and `--locked` of `modswap check`."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modswap.cli.session import note
 from modswap.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ class Locking:
         if self.write:
             done = lock(outcomes, self.file)
             if done and not quiet:
-                sys.stderr.write(f"locked in {self.file}\n")
+                note(f"locked in {self.file}")
             elif not done:
-                sys.stderr.write(f"{self.file} was not written: not every recipe holds\n")
+                note(f"{self.file} was not written: not every recipe holds")
         return list(outcomes)
 
 

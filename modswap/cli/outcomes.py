@@ -75,7 +75,7 @@ def _append_summary(file: Path, outcomes: "Sequence[Outcome]") -> None:
     from modswap.report.github import github_summary
 
     try:
-        with file.open("a", encoding="utf-8") as stream:
+        with file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(f"{github_summary(outcomes)}\n")  # a blank line ends the last table
     except OSError as error:
         reason = error.strerror or str(error)

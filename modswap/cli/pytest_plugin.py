@@ -36,6 +36,7 @@ def modswap_check(request: pytest.FixtureRequest) -> Checking:
         recipe: str | Path, checkpoint: str | Path | None = None, *, thorough: bool = False
     ) -> "Outcome":
         from modswap.core.errors import ModswapError
+        from modswap.core.words.printable import without_commands
         from modswap.ops.jobs.check import Request, job_of
         from modswap.ops.jobs.replace import check_file
         from modswap.report import REPORTS, Page
@@ -46,7 +47,7 @@ def modswap_check(request: pytest.FixtureRequest) -> Checking:
             asked = Request(str(_near(folder, recipe)), model, thorough=thorough)
             outcome = check_file(job_of(asked))
         except ModswapError as error:
-            said = f"modswap check {recipe}\n{error}"
+            said = without_commands(f"modswap check {recipe}\n{error}")
             raise pytest.fail.Exception(said, pytrace=False) from None
         if not outcome.ok:
             table = REPORTS["table"]([outcome], Page())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from modswap.core.errors import BugError, CheckpointError, ModswapError
 from modswap.core.progress import Progress, silent
-from modswap.core.words.printable import tame
+from modswap.core.words.printable import tame, tame_lines, without_commands
 
 if TYPE_CHECKING:
     from modswap.report.page import Page
@@ -62,11 +62,11 @@ class Session:
         label = "\x1b[1;31merror\x1b[0m" if red else "error"
         for one in error.all:
             place = f"{one.where}: " if one.where else ""
-            sys.stderr.write(f"{label}: {tame(place + one.what)}\n")
-            if one.fix:
-                sys.stderr.write(f"  fix: {tame(one.fix)}\n")
+            lines = [f"{label}: {tame(place + one.what)}"]
+            lines += [f"  fix: {tame(one.fix)}"] if one.fix else []
+            sys.stderr.write(without_commands("".join(f"{line}\n" for line in lines)))
             if isinstance(one, BugError):
-                sys.stderr.write(tame(one.traceback))
+                sys.stderr.write(without_commands(tame_lines(one.traceback)))
 
     def emit(self, text: str) -> None:
         """Write a report to its file, or to standard output, or raise a `ReportError`."""
@@ -91,11 +91,16 @@ def write_text(file: Path, text: str) -> None:
     """Write a text file, or raise a `ReportError` if that fails."""
     _require_folder(file)
     try:
-        file.write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         reason = error.strerror or str(error)
         raise ReportError(f"it cannot be written: {reason}", str(file), "check it") from error
 
 
+def note(text: str) -> None:
+    """Print a line on standard error."""
+    sys.stderr.write(without_commands(f"{tame(text)}\n"))
+
+
 def _print_step(text: str) -> None:
-    sys.stderr.write(f"… {text}\n")
+    note(f"… {text}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Self, TypeVar
 
 from modswap.core.finding import THE_MODEL, Finding, Settings
+from modswap.core.words.printable import tame
 
 
 class ModswapError(Exception):
@@ -76,10 +77,10 @@ class ModswapError(Exception):
         return "\n".join(error.line() for error in self.all)
 
     def line(self) -> str:
-        """Return this error alone: `where: what; fix`."""
+        """Return this error alone, on one line without control characters: `where: what; fix`."""
         place = f"{self.where}: " if self.where else ""
         advice = f"; {self.fix}" if self.fix else ""
-        return f"{place}{self.what}{advice}"
+        return tame(f"{place}{self.what}{advice}")
 
 
 class UsageError(ModswapError):

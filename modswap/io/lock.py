@@ -93,7 +93,7 @@ def fingerprint(file: Path, name: str, whole: int = MAX_WHOLE_BYTES) -> Fingerpr
             found = read(file)
         else:
             lines = [f"{part.relative_to(file).as_posix()}\0{read(part)}\n" for part in parts]
-            found = hashlib.sha256("".join(lines).encode()).hexdigest()
+            found = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
     except OSError as error:
         raise unreadable(file, error) from None
     kind = "sha256" if read is digest else "structure"

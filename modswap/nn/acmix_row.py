@@ -93,6 +93,7 @@ ROW = Replacement(
     flops="6*H*W*in_planes*out_planes + 4*H*W*(out_planes//head)"
     " + 6*head*out_planes*kernel_conv**2*(kernel_conv**2 + P) + 4*P*kernel_att**2*out_planes",
     memory="itemsize*out_planes*(8*H*W + 4*P)",
+    spellings=("ACmixAttention", "ACMixBlock"),
     example="""\
 - match: "layer4.*.conv2"
   with: ACmix

@@ -274,6 +274,7 @@ ROW = Replacement(
     flops="2*P*dim*(2*qk_dim + dim + side_dwconv**2) + 2*H*W*dim**2 + 2*n_win**4*qk_dim"
     " + 2*topk*P**2//n_win**2*(qk_dim + dim)",
     memory="itemsize*P*(2*qk_dim + 6*dim)",
+    spellings=("BRA", "BiFormer", "BiFormerAttention", "BiLevelRoutingAttentionNCHW"),
     example="""\
 - match: "**.attn"
   with: BiLevelRoutingAttention

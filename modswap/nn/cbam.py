@@ -103,4 +103,5 @@ ROW = Replacement(
     flops="8*gate_channels*max(1, gate_channels//reduction_ratio) + (1 - no_spatial)*196*H*W",
     memory="itemsize*H*W*(gate_channels + 4)",
     example=attention_example("CBAM", "reduction_ratio: 16"),
+    spellings=("CBAMBlock", "CBAMLayer", "CBAMModule", "CBAMAttention"),
 )

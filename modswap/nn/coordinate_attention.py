@@ -78,4 +78,5 @@ ROW = Replacement(
     flops="4*(H + W)*inp*max(8, inp//reduction)",
     memory="itemsize*(H*W*inp + 4*(H + W)*inp)",
     example=attention_example("CoordinateAttention", "reduction: 32"),
+    spellings=("CA", "CoordAtt", "CoordAttn", "CoordAttention", "CABlock"),
 )

@@ -83,4 +83,5 @@ ROW = Replacement(
     flops="2*channel*k_size",
     memory="itemsize*2*channel",
     example=attention_example("ECA", "k_size: 3"),
+    spellings=("ECAAttention", "ECALayer", "ECABlock", "ECAModule", "EfficientChannelAttention"),
 )

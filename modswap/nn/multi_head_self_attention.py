@@ -97,4 +97,5 @@ ROW = Replacement(
   with: MultiHeadSelfAttention
   args: {num_heads: 8, qkv_bias: true}
 """,
+    spellings=("MHSA", "MHA", "MultiHeadAttention", "MultiHeadedSelfAttention"),
 )

@@ -71,4 +71,5 @@ ROW = Replacement(
     flops="4*in_channels*max(1, in_channels//reduction) + 2*H*W*in_channels",
     memory="itemsize*H*W*(2*in_channels + 1)",
     example=attention_example("SCSE", "reduction: 16"),
+    spellings=("SCSEModule", "SCSEBlock", "ScSEAttention", "ChannelSpatialSELayer"),
 )

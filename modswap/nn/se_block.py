@@ -67,4 +67,13 @@ ROW = Replacement(
     flops="4*channel*max(1, channel//reduction)",
     memory="itemsize*(channel + max(1, channel//reduction))",
     example=attention_example("SEBlock", "reduction: 16"),
+    spellings=(
+        "SE",
+        "SEAttention",
+        "SELayer",
+        "SEModule",
+        "SqueezeExcite",
+        "SqueezeExcitation",
+        "SqueezeAndExcitation",
+    ),
 )

@@ -204,4 +204,5 @@ ROW = Replacement(
     flops="P*(8*dim**2 + 4*window_size**2*dim)",
     memory="itemsize*P*(5*dim + num_heads*window_size**2)",
     example=attention_example("WindowAttention", "window_size: 7, shift_size: 3"),
+    spellings=("WMSA", "SWMSA", "SwinAttention", "ShiftedWindowAttention", "ShiftWindowAttention"),
 )

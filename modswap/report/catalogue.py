@@ -35,6 +35,8 @@ def _entry(entry: CatalogueEntry) -> Iterator[RenderableType]:
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="cyan", no_wrap=True)
     facts.add_column(overflow="fold")
+    if entry.spellings:
+        facts.add_row("also", ", ".join(entry.spellings))
     facts.add_row("source", entry.source)
     facts.add_row("shapes", entry.shapes)
     where = "".join(f"; {term}" for term in entry.terms)
@@ -66,6 +68,8 @@ def catalogue_page(entries: Sequence[CatalogueEntry]) -> str:
     ]
     for entry in entries:
         lines += ["", f"## {entry.name}", "", f"{entry.summary}.", ""]
+        if entry.spellings:
+            lines += [f"- Also found as: {', '.join(entry.spellings)}"]
         lines += [f"- Source: {entry.source}", f"- Shapes: {entry.shapes}"]
         where = "".join(f", where `{term}`" for term in entry.terms)
         lines += [f"- FLOPs of a sample: `{entry.flops}`{where}"]

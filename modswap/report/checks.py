@@ -86,17 +86,6 @@ def _errors_findings(outcome: Outcome) -> Iterator[Finding]:
             yield error.finding
 
 
-def plain(text: str) -> str:
-    """Return a text of one or more lines that any format can hold: no control characters."""
-    lines = re.sub("[\u2028\u2029]", "\n", tame(text))
-    return re.sub("[\x1b\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", lines)
-
-
-def on_one_line(text: str) -> str:
-    """Return a text on one line, without control characters."""
-    return re.sub("\n+", " ", plain(text))
-
-
 def checks_of(outcome: Outcome) -> tuple[Check, ...]:
     """Return all passes and examinations, then the errors that stopped the command."""
     cases = () if outcome.verdict is None else outcome.verdict.cases
@@ -137,7 +126,7 @@ def place_of(where: str, outcome: Outcome) -> Place | None:
 
 def file_name(place: Place) -> str:
     """Return a place's file as reports write it, with slashes."""
-    return on_one_line(PurePath(place.file).as_posix())
+    return tame(PurePath(place.file).as_posix())
 
 
 def _unnamed(name: str) -> bool:
@@ -150,19 +139,17 @@ def _inside(path: str, sites: Sequence[str]) -> bool:
 
 def _pass(case: CaseVerdict, outcome: Outcome) -> Check:
     faults = tuple(_fault(found, outcome) for found in case.problems)
-    return Check("pass", plain(str(case.key)), "failed" if faults else "passed", faults=faults)
+    return Check("pass", tame(str(case.key)), "failed" if faults else "passed", faults=faults)
 
 
 def _examination(found: Finding, outcome: Outcome) -> Check:
-    subject = plain(found.path) or THE_MODEL
+    subject = tame(found.path) or THE_MODEL
     faults = (_fault(found, outcome),) if found.status == "failed" else ()
-    return Check(found.check, subject, found.status, reason=plain(found.what), faults=faults)
+    return Check(found.check, subject, found.status, reason=tame(found.what), faults=faults)
 
 
 def _fault(found: Finding, outcome: Outcome) -> Fault:
-    shown = Finding(
-        found.check, plain(found.path), found.status, plain(found.what), plain(found.fix)
-    )
+    shown = Finding(found.check, tame(found.path), found.status, tame(found.what), tame(found.fix))
     return Fault(shown, shown.path or THE_MODEL, place_of(found.path, outcome))
 
 
@@ -171,7 +158,7 @@ def _stopped(outcome: Outcome) -> Iterator[Check]:
     known = set() if outcome.verdict is None else set(outcome.verdict.problems)
     for error in outcome.error.all if outcome.error is not None else ():
         if error.finding not in known:
-            about = plain(error.where) or plain(outcome.checkpoint) or THE_MODEL
-            finding = Finding(error.check, "", "failed", plain(error.what), plain(error.fix))
+            about = tame(error.where) or tame(outcome.checkpoint) or THE_MODEL
+            finding = Finding(error.check, "", "failed", tame(error.what), tame(error.fix))
             fault = Fault(finding, about, place_of(error.rule or error.where, outcome))
             yield Check(error.check, about, "failed", broken=error.code != 1, faults=(fault,))

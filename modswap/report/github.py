@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from modswap.core.kept.outcome import Outcome
+from modswap.core.words.printable import tame, without_commands
 from modswap.report.checks import (
     Fault,
     Place,
@@ -10,7 +11,6 @@ from modswap.report.checks import (
     counts_of,
     faults_of,
     file_name,
-    on_one_line,
     sentences_of,
 )
 from modswap.report.page import Page, bare
@@ -39,8 +39,7 @@ def github_report(outcomes: Sequence[Outcome], page: Page) -> str:
         lines += [_command(fault) for fault in faults_of(outcome)]
         mark = "holds" if outcome.ok else "FAILED"
         line = f"{mark}: {_title(outcome)}: {_counted(outcome)}"
-        # `::` opens a command at the start of a line alone, `##[` anywhere
-        lines.append(line.replace("##[", "## ["))
+        lines.append(without_commands(line))
     return "\n".join(lines) + "\n"
 
 
@@ -64,7 +63,7 @@ def _command(fault: Fault) -> str:
         keys["file"] = file_name(fault.place)
         keys |= {"line": str(fault.place.line)} if fault.place.line else {}
         keys |= {"col": str(fault.place.column)} if fault.place.column else {}
-    keys["title"] = on_one_line(f"modswap {fault.finding.check}: {fault.about}")
+    keys["title"] = tame(f"modswap {fault.finding.check}: {fault.about}")
     shown = ",".join(f"{key}={_escaped(value, _PROPERTY)}" for key, value in keys.items())
     return f"::error {shown}::{_escaped(fault.text, _DATA)}"
 
@@ -74,7 +73,7 @@ def _escaped(text: str, wild: str) -> str:
 
 
 def _title(outcome: Outcome) -> str:
-    names = [on_one_line(name) for name in (outcome.recipe, outcome.checkpoint) if name]
+    names = [tame(name) for name in (outcome.recipe, outcome.checkpoint) if name]
     return f"modswap {outcome.command} {', '.join(names)}".rstrip()
 
 
@@ -142,5 +141,5 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 def _markdown(text: str) -> str:
     """Return a text that Markdown shows as it is: no HTML, no marks, links or mentions."""
-    shown = on_one_line(text).translate(_MARKS)
+    shown = tame(text).translate(_MARKS)
     return shown.replace("www.", "www&#46;").replace("://", "&#58;//")

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 
 from modswap.core.kept.outcome import Outcome
 from modswap.core.version import __version__
-from modswap.report.checks import Check, checks_of, counts_of, file_name, on_one_line
+from modswap.core.words.printable import tame, without_commands
+from modswap.report.checks import Check, checks_of, counts_of, file_name
 from modswap.report.page import Page, bare
 
 
@@ -19,7 +20,7 @@ def junit_report(outcomes: Sequence[Outcome], page: Page) -> str:
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     root.set("time", f"{sum(outcome.seconds for outcome in outcomes):.3f}")
     ElementTree.indent(root)
-    body = ElementTree.tostring(root, encoding="unicode")
+    body = without_commands(ElementTree.tostring(root, encoding="unicode"))
     return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
 
 
@@ -27,7 +28,7 @@ def _suite(outcome: Outcome) -> ElementTree.Element:
     checks = checks_of(outcome)
     counts = counts_of(checks)
     broken = sum(check.broken for check in checks)
-    names = [on_one_line(name) for name in (outcome.recipe, outcome.checkpoint) if name]
+    names = [tame(name) for name in (outcome.recipe, outcome.checkpoint) if name]
     suite = ElementTree.Element(
         "testsuite",
         name=f"modswap {outcome.command}: {', '.join(names)}",
@@ -59,13 +60,13 @@ def _properties(outcome: Outcome) -> ElementTree.Element:
         facts[f"site.{site.path}"] = f"{change} ({site.rule})"
     found = ElementTree.Element("properties")
     for name, value in facts.items():
-        ElementTree.SubElement(found, "property", name=on_one_line(name), value=on_one_line(value))
+        ElementTree.SubElement(found, "property", name=tame(name), value=tame(value))
     return found
 
 
 def _case(check: Check, turn: int) -> ElementTree.Element:
     """Return a test case; servers take two of one name for one test, so later ones say so."""
-    name = on_one_line(check.subject) + (f" #{turn}" if turn > 1 else "")
+    name = tame(check.subject) + (f" #{turn}" if turn > 1 else "")
     case = ElementTree.Element("testcase", classname=f"modswap.{check.name}", name=name)
     place = next((fault.place for fault in check.faults if fault.place is not None), None)
     if place is not None:
@@ -73,7 +74,7 @@ def _case(check: Check, turn: int) -> ElementTree.Element:
     if place is not None and place.line:
         case.set("line", str(place.line))
     if check.status == "skipped":
-        ElementTree.SubElement(case, "skipped", message=on_one_line(check.reason))
+        ElementTree.SubElement(case, "skipped", message=tame(check.reason))
     elif check.faults:
         case.append(_failure(check))
     elif check.reason:
@@ -85,6 +86,6 @@ def _failure(check: Check) -> ElementTree.Element:
     first, *more = check.faults
     others = f" (and {len(more)} more)" if more else ""
     found = ElementTree.Element("error" if check.broken else "failure", type=first.finding.check)
-    found.set("message", on_one_line(f"{first.about}: {first.finding.what}{others}"))
+    found.set("message", tame(f"{first.about}: {first.finding.what}{others}"))
     found.text = "\n".join(fault.text for fault in check.faults)
     return found

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 
-from modswap.core.words.printable import tame
+from modswap.core.words.printable import tame_lines, without_commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,27 @@ class Page:
             emoji=False,
         )
         for part in parts:
-            console.print(part)
-        lines = tame(stream.getvalue()).split("\n")
+            console.print(_Tamed(part))
+        lines = without_commands(stream.getvalue()).split("\n")
         return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class _Tamed:
+    """A part of a report whose texts bring no colours or escape sequences of their own."""
+
+    part: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text, style, control in console.render(self.part, options):
+            yield Segment(tame_lines(text), style, control)
+
+
 def as_json(data: Any) -> str:
-    """Return plain data as JSON of several lines."""
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return plain data as JSON of several lines, in ASCII."""
+    text = json.dumps(data, indent=2, allow_nan=False)
+    # only texts have a `#`; in a log, `##[` begins a command
+    return text.replace("##", "#\\u0023") + "\n"
 
 
 def human_bytes(count: int) -> str:

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from modswap.core.kept.outcome import Outcome
 from modswap.core.version import __version__
-from modswap.report.checks import Fault, Place, faults_of, on_one_line, plain, sentences_of
+from modswap.core.words.printable import tame
+from modswap.report.checks import Fault, Place, faults_of, sentences_of
 from modswap.report.page import Page, as_json
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -32,7 +33,7 @@ def sarif_report(outcomes: Sequence[Outcome], page: Page) -> str:
             {
                 "executionSuccessful": outcome.exit_code <= 1,
                 "exitCode": outcome.exit_code,
-                "properties": {"checkpoint": plain(outcome.checkpoint)},
+                "properties": {"checkpoint": tame(outcome.checkpoint)},
             }
             for outcome in outcomes
         ],
@@ -80,7 +81,7 @@ def _physical(place: Place) -> dict[str, Any]:
 
 
 def _uri(file: str) -> str:
-    path = PurePath(on_one_line(file))
+    path = PurePath(tame(file))
     return path.as_uri() if path.is_absolute() else quote(path.as_posix())
 
 

@@ -12,6 +12,7 @@ from modswap.core.errors import ModswapError
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.seen.site import Call
 from modswap.report.page import Page, bare, human_bytes
+from modswap.report.tamed import tamed
 from modswap.report.verification import verification
 
 SHOWN_CALLS = 3
@@ -20,7 +21,7 @@ SHOWN_SITES = 4  # that a note is about
 
 def table_report(outcomes: Sequence[Outcome], page: Page) -> str:
     """Return outcomes as tables and sentences, a blank line between them."""
-    return "\n".join(page.render(_parts(outcome, page)) for outcome in outcomes)
+    return "\n".join(page.render(_parts(tamed(outcome), page)) for outcome in outcomes)
 
 
 def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:

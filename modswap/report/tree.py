@@ -1,16 +1,17 @@
 """The module tree, for people and for programs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from modswap.core.seen.tree import Tree, TreeRow
-from modswap.core.words.printable import tame
+from modswap.core.words.printable import without_commands
 from modswap.report.json_report import calls_as_data
 from modswap.report.page import Page, as_json, bare, human_bytes
+from modswap.report.tamed import tamed
 
 OTHERS = 62  # columns that the rest of the tree's table needs
 SHOWN = 12  # names in a note
@@ -20,6 +21,7 @@ LONG = 1000  # rows: beyond it they are not folded, which would take a second fo
 
 def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
     """Return the given rows of the tree as a table."""
+    tree, rows = replace(tamed(tree), rows=tree.rows), tamed(tuple(rows))
     parts: list[Table | Text] = [] if len(rows) > LONG else [_folding(tree, rows, page)]
     if len(rows) < len(tree.rows):
         parts.append(Text(f"{len(rows)} of {len(tree.rows)} modules shown", "dim"))
@@ -36,14 +38,14 @@ def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
         path = f"{row.path or '(the model)'}{f' = {row.alias_of}' if row.alias_of else ''}"
         calls = [_calls(row).plain.replace("\n", ", ")] if tree.traced else []
         numbers = (f"{row.params:,}", human_bytes(row.nbytes))
-        cells.append([tame(path), tame(bare(row.class_name)) or "?", *calls, *numbers])
+        cells.append([path, bare(row.class_name) or "?", *calls, *numbers])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = len(head) - 2
     lines = (
         [*map(str.ljust, row[:numeric], widths), *map(str.rjust, row[numeric:], widths[numeric:])]
         for row in cells
     )
-    return "".join("   ".join(line).rstrip() + "\n" for line in lines)
+    return without_commands("".join("   ".join(line).rstrip() + "\n" for line in lines))
 
 
 def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:

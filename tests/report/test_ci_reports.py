@@ -342,7 +342,7 @@ def test_summary_is_markdown_whose_numbers_add_up(name: str) -> None:
 def test_summary_shows_wild_names_as_they_are() -> None:
     tokens = MarkdownIt("commonmark").enable("table").parse(github_summary([outcomes.NASTY]))
     texts = ["".join(c.content for c in t.children or ()) for t in tokens if t.type == "inline"]
-    rows = [text for text in texts if text.startswith("a]]><b>&\"'%0A% ::error")]
+    rows = [text for text in texts if text.startswith("a]]><b>&\"'%0A%\\n::error")]
 
     assert rows
     assert all(re.search(r"\]\|`c`\[l\]\(http://?www\.x\)\{0\}", text) for text in rows)

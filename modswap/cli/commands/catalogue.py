@@ -13,6 +13,7 @@ from modswap.core.words.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from modswap.nn.catalogue.row import Replacement
+    from modswap.nn.catalogue.table import Catalogue
 
 _WORDS = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "text"}
 
@@ -50,11 +51,12 @@ def catalogue(
         session.emit(pages.catalogue_entry(entries[0], session.page()))
 
 
-def _named_row(rows: "Mapping[str, Replacement]", name: str) -> "Replacement":
-    if name not in rows:
+def _named_row(rows: "Catalogue", name: str) -> "Replacement":
+    known = rows.spelled(name)
+    if known is None:
         near = did_you_mean(name, rows) or "run `modswap catalogue` to list them"
         raise UsageError(f"no module {name!r} in the catalogue", "catalogue", near)
-    return rows[name]
+    return rows[known]
 
 
 def _sound_rows(rows: "Mapping[str, Replacement]", session: Session) -> "list[Replacement]":
@@ -81,6 +83,7 @@ def entry_of(row: "Replacement") -> CatalogueEntry:
         row.memory,
         options_,
         row.example,
+        row.spellings,
     )
 
 

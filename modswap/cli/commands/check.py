@@ -1,6 +1,5 @@
 """`modswap check`: the dry run for CI; it reads no weights."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from modswap.cli import locking, options
 from modswap.cli.outcomes import finish
-from modswap.cli.session import Session
+from modswap.cli.session import Session, note
 from modswap.core.errors import UsageError
 from modswap.core.progress import Progress
 
@@ -96,7 +95,7 @@ def check(
         outcomes = _outcomes(session, requests, jobs, progress, alone=not entries)
     for outcome in outcomes:
         if outcome.fixed:
-            sys.stderr.write(f"fixed: {outcome.fixed}\n")
+            note(f"fixed: {outcome.fixed}")
     finish(session, keeping.settle(outcomes, entries, quiet=quiet))
 
 

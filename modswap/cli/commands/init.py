@@ -8,6 +8,7 @@ import typer
 from modswap.cli import options
 from modswap.cli.session import write_text
 from modswap.core.errors import CheckpointError
+from modswap.core.words.printable import tame
 
 
 def init(
@@ -45,4 +46,4 @@ def init(
         return
     write_text(output, text)
     if not quiet:
-        session.emit(f"wrote {output}\n")
+        session.emit(f"wrote {tame(str(output))}\n")

@@ -26,3 +26,4 @@ class CatalogueEntry:
     memory: str  # expression for the bytes that one sample needs meanwhile
     options: tuple[OptionEntry, ...]
     example: str  # a rule in YAML
+    spellings: tuple[str, ...] = ()  # other names of the module

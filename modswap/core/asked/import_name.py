@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 
 from modswap.core.errors import MissingModuleError, RecipeError
-from modswap.core.finding import HERE
 from modswap.core.words.nearest import file_near, in_question, nearest
 
 
@@ -43,10 +43,9 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
     for part in name.split("."):
         if not hasattr(found, part):
             near = nearest(part, [known for known in dir(found) if not known.startswith("_")])
-            settings = tuple((HERE, reference.removesuffix(name) + known) for known in near)
             fix = in_question(near) or "correct the name"
             what = f"{module_name} has no {name!r}"
-            raise RecipeError(what, where, fix, settings=settings if part == name else ())
+            raise RecipeError(what, where, fix)  # no setting: a near name may be another class
         found = getattr(found, part)
     return found
 
@@ -80,7 +79,7 @@ def _load_file(file: Path, where: str) -> ModuleType:
         fix = file_near(file) or "paths are relative to the recipe"
         raise RecipeError(f"no file {str(file)!r}", where, fix)
     # one name per place, so that its classes can be pickled and it runs once
-    digest = sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    digest = sha256(os.fsencode(file.resolve())).hexdigest()[:8]
     name = file.stem if file.stem.isidentifier() and file.stem not in sys.modules else ""
     known = f"modswap_file_{digest}"
     if known in sys.modules:

@@ -14,11 +14,11 @@ from modswap.core.asked.patterns import compile_pattern
 from modswap.core.asked.recipe import Place, Recipe, Rule
 from modswap.core.errors import MatchError, ModswapError, RecipeError, ShapeError
 from modswap.core.finding import HERE
+from modswap.core.words.nearest import ALIKE
 
 MENDED = (MatchError, RecipeError, ShapeError)
 _KEYS = frozenset(field.alias or name for name, field in Rule.model_fields.items())
 _PLAIN = re.compile(r"[\w.-]+")
-ALIKE = 0.8  # of two names, one of which is the other mistyped
 
 
 @dataclass(frozen=True, slots=True)

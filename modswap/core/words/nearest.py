@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 CUTOFF = 0.6  # difflib's own measure: 1 is equal, 0 has nothing in common
+ALIKE = 0.8  # of two names, one of which is the other mistyped
 SPREAD = 0.15  # how far behind the best a name may be
 POOL = 2000  # names that are compared in full; more are first narrowed by their last segment
 
@@ -43,6 +44,16 @@ def _closeness(plain: str, last: str, known: str) -> float:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `did you mean 'x' or 'y'?`, or nothing if no known name is near."""
     return in_question(nearest(name, known))
+
+
+def mistyped(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean 'x'?` for names that differ by a letter or two, else nothing."""
+    near = [
+        known_name
+        for known_name in nearest(name, known)
+        if difflib.SequenceMatcher(None, name.lower(), known_name.lower()).ratio() >= ALIKE
+    ]
+    return in_question(near)
 
 
 def in_question(names: Sequence[str]) -> str:

@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from modswap.io.recognise.json_text import MalformedError
+from modswap.io.recognise.small_files import MAX_RECORDS_BYTES, read_json
+
 RECORDS = "modswap.json"
 
 
@@ -16,10 +19,15 @@ def other_files(folder: Path) -> Iterator[Path]:
 
 
 def own_records(folder: Path) -> dict[str, str] | None:
-    """Return the recipe and the receipt in a folder; None if it has no file of them."""
+    """Return the recipe and the receipt in a folder; None if it has no file of them.
+
+    Raises:
+        CheckpointError: If the file is a pipe, a device or a link that leaves the folder, cannot be
+            read, or is such that no program writes it.
+    """
     try:
-        return texts(json.loads((folder / RECORDS).read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return texts(read_json(folder / RECORDS, MAX_RECORDS_BYTES, folder=folder))
+    except (FileNotFoundError, MalformedError):
         return None
 
 
@@ -31,7 +39,8 @@ def texts(found: object) -> dict[str, str]:
 
 def as_json(value: object) -> bytes:
     """Return a value as the text of a JSON file."""
-    return f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode()
+    text = f"{json.dumps(value, indent=2, ensure_ascii=False)}\n"
+    return text.encode("utf-8", "backslashreplace")  # as JSON writes half a character
 
 
 def put_texts(folder: Path, files: Mapping[str, bytes], digests: Mapping[str, str]) -> str:
@@ -43,4 +52,4 @@ def put_texts(folder: Path, files: Mapping[str, bytes], digests: Mapping[str, st
         (folder / name).write_bytes(data)
     found = {**digests, **{name: sha256(data).hexdigest() for name, data in files.items()}}
     lines = "".join(f"{found[name]}  {name}\n" for name in sorted(found))
-    return sha256(lines.encode()).hexdigest()
+    return sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()

@@ -66,7 +66,12 @@ def _refuse_odd(file: Path, status: os.stat_result) -> None:
 
 def kind_of(mode: int) -> str:
     """Return the kind of a path that is no regular file; an empty text for a regular file."""
-    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISREG: ""}
+    kinds = {
+        stat.S_ISDIR: "a folder",
+        stat.S_ISFIFO: "a pipe",
+        stat.S_ISSOCK: "a socket",
+        stat.S_ISREG: "",
+    }
     return next((name for test, name in kinds.items() if test(mode)), "a device")
 
 

@@ -90,6 +90,7 @@ class Replacement:
             number. Buffers of a fixed size, a megabyte or so, are left out.
         example: A rule in YAML.
         terms: Expressions that both use, by name; they may call `ceil`.
+        spellings: Other names of the same module in other libraries and papers.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Replacement:
     memory: str
     example: str
     terms: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    spellings: tuple[str, ...] = ()
 
     def cost(
         self, args: Mapping[str, Any], height: int, width: int, itemsize: int = 4

@@ -41,6 +41,18 @@ class Catalogue(Mapping[str, Replacement]):
             return ""
         return self._others[name].value.replace(":", ".")
 
+    def spelled(self, name: str) -> str | None:
+        """Return the name of the row that has this name or spelling; None if there is none.
+
+        Upper and lower case, hyphens and underscores make no difference.
+        """
+        if name in self:
+            return name
+        plain = _plain(name)
+        known = ((row.name, (row.name, *row.spellings)) for row in self._own.values())
+        named = (*known, *((other, (other,)) for other in self._others))
+        return next((row for row, names in named if plain in map(_plain, names)), None)
+
     def __getitem__(self, name: str) -> Replacement:
         """Return a row.
 
@@ -50,6 +62,10 @@ class Catalogue(Mapping[str, Replacement]):
         if name in self._own:
             return self._own[name]
         return _imported(self._others[name])
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "")
 
 
 def _imported(entry: EntryPoint) -> Replacement:

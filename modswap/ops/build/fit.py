@@ -11,9 +11,8 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.errors import ModswapError, RecipeError, together
-from modswap.core.finding import HERE
 from modswap.core.seen.site import Site
-from modswap.core.words.nearest import in_question, nearest
+from modswap.core.words.nearest import mistyped
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.custom.fit import fit_custom
@@ -72,8 +71,10 @@ def build_plan(plan: Plan, recipe: Recipe, fit: Fit, make: Make) -> tuple[Built,
     built: list[Built] = []
     for step in plan.steps:
         try:
-            fitted = _fitted(step, recipe, fit)
-            built += [make(step, sites, blueprint) for sites, blueprint in fitted]
+            fitter = Fitter(step, recipe)
+            for sites, blueprint in _fitted(fitter, fit):
+                made = make(step, sites, blueprint)
+                built.append(replace(made, notes=(*fitter.notes, *made.notes)))
         except ModswapError as error:
             for one in error.all:
                 one.rule = step.where
@@ -83,14 +84,14 @@ def build_plan(plan: Plan, recipe: Recipe, fit: Fit, make: Make) -> tuple[Built,
     return tuple(built)
 
 
-def _fitted(step: Step, recipe: Recipe, fit: Fit) -> list[tuple[tuple[Site, ...], Blueprint]]:
+def _fitted(fitter: "Fitter", fit: Fit) -> list[tuple[tuple[Site, ...], Blueprint]]:
     """Return the sites of each new module of a rule, with the blueprint of the module.
 
     All sites are tried before the errors of those that no module fits are raised together.
     """
     errors: list[ModswapError] = []
     fitted: list[tuple[Site, Blueprint]] = []
-    fitter = Fitter(step, recipe)
+    step = fitter.step
     for site in step.sites:
         try:
             fitted.append((site, fit(fitter, site)))
@@ -102,7 +103,7 @@ def _fitted(step: Step, recipe: Recipe, fit: Fit) -> list[tuple[tuple[Site, ...]
         raise together(errors)
     if not step.rule.share:
         return [((site,), blueprint) for site, blueprint in fitted]
-    return [_shared(fitted, recipe.at("replace", step.index, "share"))]
+    return [_shared(fitted, fitter.recipe.at("replace", step.index, "share"))]
 
 
 def _shared(
@@ -131,20 +132,21 @@ class Fitter:
         self.recipe = recipe
         name = step.rule.with_
         where = self._at("with")
+        self.notes: tuple[str, ...] = ()  # for the report of each site
         self.cls: type[nn.Module] | None = None
         if ":" in name:
             self.cls = import_class(name, folder=recipe.source.folder, where=where)
             self.args = self._named(inspect.signature(self.cls).parameters)
             return
-        if name not in CATALOGUE:
-            near = nearest(name, CATALOGUE)
-            fix = in_question(near) or (
-                "run `modswap catalogue` to list them, or name a package.module:Class"
-            )
-            settings = tuple((HERE, known) for known in near)
+        known = CATALOGUE.spelled(name)
+        if known is None:
+            # no setting that `check --fix` could make: a near name may be another module
+            own = "run `modswap catalogue` to list them, or name a package.module:Class"
             what = f"no module {name!r} in the catalogue"
-            raise RecipeError(what, where, fix, settings=settings)
-        self.row = CATALOGUE[name]
+            raise RecipeError(what, where, mistyped(name, CATALOGUE) or own)
+        if known != name:
+            self.notes = (f"{name} is another name of {known} of the catalogue",)
+        self.row = CATALOGUE[known]
         self.args = self._named(self.row.options.model_fields)
         at = {"prefix": self._at("prefix")} if step.rule.prefix is not None else {}
         self.options = read_options(

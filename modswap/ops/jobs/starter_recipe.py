@@ -13,6 +13,7 @@ from modswap.core.errors import ModswapError, UsageError
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site, extent
 from modswap.core.seen.values import difference
+from modswap.core.words.printable import quoted, tame, without_commands
 from modswap.ops.apply import apply
 from modswap.ops.load.model import Loaded
 from modswap.ops.outcomes import failure
@@ -154,7 +155,7 @@ def _recipe(subject: Subject, call: DummyCall, site: Site, module: str) -> Recip
 def _head(subject: Subject, call: DummyCall) -> list[str]:
     lines = ["version: 1"]
     if subject.factory is not None:
-        lines += ["model:", f"  factory: {subject.factory}"]
+        lines += ["model:", f"  factory: {_plain(subject.factory)}"]
     lines.append("inputs:")
     for value in call.args:
         dtype = "" if value.dtype == "float32" else f", dtype: {value.dtype}"
@@ -173,19 +174,28 @@ def _rule(site: Site, module: str) -> list[str]:
 
 def _quoted(path: str) -> str:
     """Return a quoted YAML pattern that selects only this path."""
-    special = any(character in path for character in "*?[]{}")
-    return f'"{path}"' if not special else f"'re:{_escaped(path)}'"
+    special = bool(re.search(r"[*?\[\]{}\\\ud800-\udfff]", path)) or path.startswith("re:")
+    if special and path.isprintable() and not {"'", "#"} & set(path):
+        return f"'re:{_escaped(path)}'"
+    return quoted(f"re:{_escaped(path)}" if special else path)
+
+
+def _plain(text: str) -> str:
+    """Return a text as YAML reads it, quoted if it has characters beyond those of most names."""
+    return text if re.fullmatch(r"[\w./][\w./:-]*\w", text) else quoted(text)
 
 
 def _escaped(path: str) -> str:
-    return "".join(f"\\{c}" if c in "*?[]{}.+()^$|\\" else c for c in path)
+    # a recipe can hold no half of a character
+    whole = re.sub("[\ud800-\udfff]", "\0", path)
+    return "".join(f"\\{c}" if c in "*?[]{}.+()^$|\\" else c for c in whole).replace("\0", ".")
 
 
 def _render(
     subject: Subject, call: DummyCall, site: Site, module: str, targets: Sequence[Target]
 ) -> str:
     """Return the recipe's text."""
-    name = subject.file.name
+    name = tame(subject.file.name)
     lines = [
         f"# A first recipe for {name}. The rule below was tried on it and holds.",
         f"#   modswap check {name} -c RECIPE                  # the dry run",
@@ -193,8 +203,9 @@ def _render(
         "#",
         "# Modules whose output has the shape of their input, and that could be replaced:",
     ]
-    width = max(len(target.site.path) for target in targets[:LISTED_TARGETS])
-    lines += [f"#   {t.site.path:<{width}}  {_seen(t.site)}" for t in targets[:LISTED_TARGETS]]
+    listed = [(tame(t.site.path), tame(_seen(t.site))) for t in targets[:LISTED_TARGETS]]
+    width = max(len(path) for path, _ in listed)
+    lines += [f"#   {path:<{width}}  {seen}" for path, seen in listed]
     if len(targets) > LISTED_TARGETS:
         lines.append(
             f"#   … and {len(targets) - LISTED_TARGETS} more: modswap tree {name} --input …"
@@ -208,7 +219,7 @@ def _render(
         '    # several modules at once: match: "**.*_attention", or a list of patterns',
         "    # one new module for all of them: share: true",
     ]
-    return "\n".join(lines) + "\n"
+    return without_commands("\n".join(lines) + "\n")
 
 
 def _seen(site: Site) -> str:

@@ -10,6 +10,7 @@ from modswap.core.asked.job import Job
 from modswap.core.asked.recipe import Recipe
 from modswap.core.kept.receipt import Receipt, SiteRecord, SourceRecord, record
 from modswap.core.version import __version__
+from modswap.core.words.printable import tame
 from modswap.io.raw.atomic import digest
 from modswap.ops.swap import Prepared
 
@@ -45,12 +46,13 @@ def make_receipt(
 
 
 def _source(file: Path) -> SourceRecord:
+    name = tame(file.name)  # may hold any bytes
     if file.is_dir():
         nbytes = sum(one.stat().st_size for one in file.rglob("*") if one.is_file())
-        return SourceRecord(name=file.name, nbytes=nbytes)
+        return SourceRecord(name=name, nbytes=nbytes)
     nbytes = file.stat().st_size
     return SourceRecord(
-        name=file.name, nbytes=nbytes, sha256=digest(file) if nbytes <= _DIGEST_BYTES else ""
+        name=name, nbytes=nbytes, sha256=digest(file) if nbytes <= _DIGEST_BYTES else ""
     )
 
 

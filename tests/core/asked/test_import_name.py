@@ -8,7 +8,6 @@ import pytest
 
 from modswap.core.asked.import_name import import_object, split_reference
 from modswap.core.errors import RecipeError
-from modswap.core.finding import HERE
 
 
 def write(folder: Path, name: str, text: str) -> None:
@@ -49,13 +48,14 @@ def test_module_beside_the_recipe_is_found_and_the_path_left_alone(tmp_path: Pat
     assert sys.path == before
 
 
-def test_misspelt_name_comes_with_the_reference_that_it_could_be(tmp_path: Path) -> None:
+def test_misspelt_name_comes_with_a_question_and_no_setting_for_check_fix(tmp_path: Path) -> None:
     write(tmp_path, "misspelt.py", "class Net:\n    pass\n")
 
     with pytest.raises(RecipeError) as error:
         import_object("misspelt.py:Nat", folder=str(tmp_path), where="x")
 
-    assert error.value.settings == ((HERE, "misspelt.py:Net"),)
+    assert error.value.fix == "did you mean 'Net'?"
+    assert error.value.settings == ()
 
 
 def test_dotted_name_reaches_nested_classes() -> None:

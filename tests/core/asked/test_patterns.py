@@ -147,19 +147,19 @@ def test_what_is_no_pattern_is_refused_with_its_place(pattern: str, what: str) -
     ],
 )
 def test_many_stars_do_not_take_forever(pattern: str, path: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
 
     assert not matches(pattern, path)
-    assert time.monotonic() - started < 5  # trying every place would take hours
+    assert time.process_time() - started < 5  # trying every place would take hours
 
 
 def test_hundred_thousand_paths_are_tried_in_little_time() -> None:
     pattern = compile_pattern("**.block.*.{q,k,v}_proj")
     paths = [f"model.layers.{i}.block.{i % 97}.{'qkvo'[i % 4]}_proj" for i in range(100_000)]
-    started = time.monotonic()
+    started = time.process_time()
 
     assert sum(map(pattern.matches, paths)) == 75_000
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def selects(glob: Sequence[str], path: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from modswap.core.decided.blueprint import Adaptation, Blueprint
 from modswap.core.errors import CheckpointError
-from modswap.core.kept.receipt import Receipt, read_receipt, record
+from modswap.core.kept.receipt import Receipt, SiteRecord, read_receipt, record
 
 PLAIN = Blueprint("BiLevelRoutingAttention", {"dim": 8, "qk_scale": None}, "NCHW", "NCHW")
 ADAPTED = Blueprint(
@@ -41,3 +41,12 @@ def test_receipt_of_a_later_version_is_read() -> None:
 def test_damaged_receipt_names_the_file_and_the_place(text: str, place: str) -> None:
     with pytest.raises(CheckpointError, match=rf"^net\.pt: the receipt inside.*'{place}'"):
         read_receipt(text, "net.pt")
+
+
+def test_half_a_character_is_refused() -> None:
+    receipt = Receipt(
+        modswap="1", torch="2", sites=(SiteRecord(paths=("ga\ud800te",), module="ECA", args={}),)
+    )
+
+    with pytest.raises(CheckpointError, match=r"a name of a swapped module cannot be written"):
+        receipt.text()

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from modswap.core.words.nearest import did_you_mean, nearest
+from modswap.core.words.nearest import did_you_mean, mistyped, nearest
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,10 @@ def test_no_more_than_asked_for() -> None:
 
 def test_hundred_thousand_paths_are_searched_by_their_last_segment() -> None:
     paths = [f"blocks.{i}.layer{i % 7}" for i in range(100_000)] + ["blocks.7.attn"]
-    started = time.monotonic()
+    started = time.process_time()
 
     assert nearest("blocks.7.atn", paths)[0] == "blocks.7.attn"
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,11 @@ def test_hundred_thousand_paths_are_searched_by_their_last_segment() -> None:
 )
 def test_question_names_what_may_be_meant(name: str, known: list[str], sentence: str) -> None:
     assert did_you_mean(name, known) == sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("SEBlok", "did you mean 'SEBlock'?"), ("EMA", ""), ("DoubleAttention", ""), ("SimAM", "")],
+)
+def test_name_of_another_module_is_no_mistyped_one(name: str, expected: str) -> None:
+    assert mistyped(name, ["SEBlock", "ECA", "CBAM", "WindowAttention"]) == expected

@@ -47,6 +47,35 @@ def made(
     return construct(blueprint).to(getattr(torch, dtype)).eval()
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("SEBlock", "SEBlock"),
+        ("SEAttention", "SEBlock"),
+        ("se_layer", "SEBlock"),
+        ("CoordAtt", "CoordinateAttention"),
+        ("ECAAttention", "ECA"),
+        ("CBAMBlock", "CBAM"),
+        ("BiFormer", "BiLevelRoutingAttention"),
+        ("mhsa", "MultiHeadSelfAttention"),
+        ("EMA", None),
+        ("SelfAtention", None),
+        ("DoubleAttention", None),
+    ],
+)
+def test_other_spellings_of_a_module_are_its_row_and_other_modules_are_not(
+    name: str, row: str | None
+) -> None:
+    assert CATALOGUE.spelled(name) == row
+
+
+def test_no_two_rows_share_a_spelling() -> None:
+    names = [name for row in CATALOGUE.values() for name in (row.name, *row.spellings)]
+    plain = [name.lower().replace("_", "").replace("-", "") for name in names]
+
+    assert len(set(plain)) == len(plain)
+
+
 def test_table_is_complete_against_the_folder() -> None:
     found = set()
     for info in pkgutil.iter_modules(modswap.nn.__path__):

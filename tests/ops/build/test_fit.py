@@ -124,6 +124,14 @@ def test_rule_that_does_not_fit_is_refused_alike_with_and_without_a_pass(
 
 
 @both
+def test_other_spelling_of_a_module_is_said_in_the_report(fitted: Fitted, tmp_path: Path) -> None:
+    (site,) = fitted("{match: a, with: SEAttention}", tmp_path)
+
+    assert site.new_class.endswith(".SEBlock")
+    assert "SEAttention is another name of SEBlock of the catalogue" in site.notes
+
+
+@both
 def test_only_what_a_host_put_on_a_torch_layer_is_carried_over(
     fitted: Fitted, tmp_path: Path
 ) -> None:

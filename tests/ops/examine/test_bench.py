@@ -219,7 +219,7 @@ def test_cases_that_fail_alike_are_told_once() -> None:
 
     (told,) = [one.what for one in found if one.path == "gate"]
     assert told.startswith("output was (1, 8, 6, 6), is now (8, 1, 6, 6) (with (1, 8, 6, 6) eval")
-    assert told.endswith("), and likewise in 2 further cases")
+    assert told.endswith("), and likewise in 3 further cases")
 
 
 class Turned(nn.Module):
@@ -245,6 +245,28 @@ def test_even_batches_alone_are_found() -> None:
 
     assert {one.path for one in found} == {"space_attention"}
     assert any("(1, 3, 28, 28)" in one.what for one in found)
+
+
+class PooledNorm(nn.Module):
+    """A channel gate whose batch norm stands behind global pooling."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate: torch.Tensor = self.norm(x.mean((2, 3), keepdim=True))
+        return x * gate.sigmoid()
+
+
+def test_single_sample_that_fails_in_training_is_found() -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)).eval()
+
+    found = failed(examine(model, rule("'1'", "PooledNorm"), "[2, 8, 6, 6]"), "matrix")
+
+    assert [one.path for one in found] == ["1.norm"]
+    assert "(1, 8, 6, 6)" in found[0].what
+    assert "train" in found[0].what
 
 
 def test_lost_precision_is_found_and_one_that_the_original_lacks_is_not() -> None:

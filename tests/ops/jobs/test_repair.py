@@ -133,6 +133,17 @@ def test_what_is_meant_is_left_to_the_user(check: Check, match: str) -> None:
         assert Path("swap.yaml").read_text() == recipe
 
 
+@pytest.mark.parametrize("name", ["SelfAtention", "SEBlok", "EMA"])
+def test_name_of_a_module_is_never_changed(check: Check, name: str) -> None:
+    recipe = gated(f"{{match: {GATES}, with: {name}}}")
+
+    code, _, err = check("swap.yaml", "--fix", model=build_gated(), recipe=recipe)
+
+    assert code == 2
+    assert f"no module {name!r} in the catalogue" in err
+    assert Path("swap.yaml").read_text() == recipe
+
+
 def test_where_nothing_helps_that_is_said(check: Check) -> None:
     recipe = gated(f"{{match: zzz, {BRA}}}")
 

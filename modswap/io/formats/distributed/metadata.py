@@ -11,7 +11,9 @@ from typing import Any
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.pickled.data import MAX_PICKLE_BYTES, Instance, Name, UnreadableError, read_pickles
 from modswap.io.recognise.implied_tree import elements
+from modswap.io.recognise.links import place_of
 from modswap.io.recognise.look import Look
+from modswap.io.recognise.small_files import read_small
 
 METADATA = ".metadata"
 _CHECKPOINT = "torch.distributed.checkpoint."
@@ -131,9 +133,12 @@ def _reason(error: Exception) -> str:
 
 
 def _parsed(file: Path) -> tuple[Instance, tuple[Name, ...]]:
-    if not file.is_file() or file.stat().st_size > MAX_PICKLE_BYTES:
-        raise UnreadableError("it is no file of a size that metadata have")
-    (value,), names = read_pickles(io.BytesIO(file.read_bytes()), 1, modern=True)
+    try:
+        data = read_small(file, MAX_PICKLE_BYTES, folder=file.parent)
+    except CheckpointError as error:
+        what = f"its {METADATA} is no file of a size that metadata have: {error.what}"
+        raise CheckpointError(what, str(file.parent), error.fix) from None
+    (value,), names = read_pickles(io.BytesIO(data), 1, modern=True)
     return value, names
 
 
@@ -216,9 +221,10 @@ class _Stored:
         if name not in self.sizes:
             if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
                 raise UnreadableError(f"it names a file outside the folder: {name!r:.80}")
-            if not (self.folder / name).is_file():
+            place = place_of(self.folder / name, self.folder)
+            if not place.is_file():
                 raise UnreadableError(f"the file {name!r:.80} that it names is not there")
-            self.sizes[name] = (self.folder / name).stat().st_size
+            self.sizes[name] = place.stat().st_size
         return self.sizes[name]
 
 

@@ -1,12 +1,13 @@
 """Folders of weights, as Hugging Face's libraries write them: an index, shards, and other files."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modswap.core.errors import CheckpointError
 from modswap.io.raw.folder_files import own_records, texts
+from modswap.io.recognise.links import place_of
 from modswap.io.recognise.look import (
     Look,
     header_of_safetensors,
@@ -14,9 +15,9 @@ from modswap.io.recognise.look import (
     is_torch_zip,
     look_at,
 )
+from modswap.io.recognise.small_files import MAX_INDEX_BYTES, read_json
 
 INDEX = ".index.json"
-_MAX_INDEX_BYTES = 256 << 20
 # files that hold all weights of a folder
 _SINGLE = (
     "model.safetensors",
@@ -72,14 +73,14 @@ def read_shards(look: Look) -> Shards:
 
 def _index(look: Look, name: str) -> dict[str, Any]:
     """Return an index of shards, with the file of every tensor under `weight_map`."""
-    file = look.file / name
     try:
-        if file.stat().st_size > _MAX_INDEX_BYTES:
-            raise look.error(f"its index {name!r} is too large", "check that it is one")
-        index = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        what = f"its index {name!r} cannot be read: {error}"
+        index = read_json(look.file / name, MAX_INDEX_BYTES, folder=look.file)
+    except FileNotFoundError:
+        what = f"its index {name!r} is a link to a file that is not there"
         raise look.error(what, "save or download it again") from None
+    except CheckpointError as error:
+        what = error.what.removeprefix("it ") if error.where != str(look.file) else error.what
+        raise look.error(f"its index {name!r} {what}", error.fix) from None
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not places or not isinstance(places, dict) or set(map(type, places.values())) != {str}:
         what = f"its index {name!r} has no `weight_map` from names to files"
@@ -96,6 +97,7 @@ def _is_outside(name: str) -> bool:
 
 
 def _shard(look: Look, name: str) -> Look:
+    place_of(look.file / name, look.file)
     found = look_at(look.file / name)
     if is_safetensors(found) or is_torch_zip(found):
         return found

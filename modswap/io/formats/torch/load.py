@@ -158,6 +158,8 @@ def _explained(look: Look, error: Exception) -> Exception:
     text = text.rpartition("WeightsUnpickler error: ")[2]
     if isinstance(error, UnpicklingError):
         return _unpickling(look, text)
+    if isinstance(error, UnicodeEncodeError):
+        return look.error("torch cannot open a file of this name", "rename it: in UTF-8")
     if newer := _NEWER.search(text):
         what = f"it was written by a newer torch: file version {newer[1]}, this torch reads up to"
         return look.error(f"{what} {newer[2]}", "update torch, or save it again with this one")

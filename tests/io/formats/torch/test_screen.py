@@ -81,14 +81,14 @@ HOSTILE = {
 def test_what_an_allow_list_lets_through_is_refused(name: str, tmp_path: Path) -> None:
     data, kind, message = HOSTILE[name]
     file = with_pickle(tmp_path, b"\x80\x02" + data)
-    started = time.monotonic()
+    started = time.process_time()
 
     with pytest.raises(ModswapError) as refusal:
         modswap.load(file, "tests.models:build_gated", allow=["nets.*"])
 
     assert isinstance(refusal.value, kind)
     assert message in str(refusal.value)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 class Calling:

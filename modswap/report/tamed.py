@@ -1,0 +1,45 @@
+"""Records for reports with visible escapes in their texts."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import PurePath
+from typing import Any, TypeVar
+
+from modswap.core.errors import ModswapError
+from modswap.core.words.printable import tame, tame_lines
+
+OF_LINES = "fix"  # the field of findings whose texts are ours, and may have several lines
+T = TypeVar("T")
+
+
+def tamed(value: T) -> T:
+    """Return a record with visible escapes in all its texts, those of inner records included.
+
+    What is no record, text, path or collection of these stays as it is.
+    """
+    changed: Any = _tamed(value, "")
+    return changed  # type: ignore[no-any-return] # it has the type of the value
+
+
+def _tamed(value: Any, name: str) -> Any:
+    """Return the value of a field with visible escapes; itself where there is none to make."""
+    if isinstance(value, str):
+        return tame_lines(value) if name == OF_LINES else tame(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        different = _changed({field.name: getattr(value, field.name) for field in fields(value)})
+        return replace(value, **different) if different else value
+    if type(value) in (tuple, list):
+        return type(value)(_tamed(item, name) for item in value)
+    if isinstance(value, Mapping):
+        return {_tamed(key, ""): _tamed(item, "") for key, item in value.items()}
+    if isinstance(value, ModswapError):
+        error = copy.copy(value)
+        vars(error).update(_changed(vars(value)), fix=tame(value.fix))
+        return error
+    return type(value)(tame(str(value))) if isinstance(value, PurePath) else value
+
+
+def _changed(held: Mapping[str, Any]) -> dict[str, Any]:
+    new = {key: _tamed(item, key) for key, item in held.items()}
+    return {key: item for key, item in new.items() if item is not held[key]}
