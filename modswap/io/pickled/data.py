@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, Literal
 
 from modswap.core.budget import MAX_INTEGER_BYTES, MemoryBudget
+from modswap.core.words.printable import shown
 from modswap.io.pickled.keys import Keys
 
 MAX_PICKLE_BYTES = 256 << 20
@@ -104,6 +105,10 @@ class UnreadableError(Exception):
     """A pickle is damaged, hostile, or of a kind that `torch.save` does not write."""
 
 
+class CostlyError(UnreadableError):
+    """A pickle asks for more time or memory than a sound one, so no other reader may try it."""
+
+
 def read_pickle(
     data: bytes, home: int = 0, location: str | None = None
 ) -> tuple[Any, tuple[Name, ...]]:
@@ -172,7 +177,7 @@ class _Bounds:
         self.operations -= operations
         self.nbytes -= nbytes
         if self.operations < 0 or self.nbytes < 0:
-            raise UnreadableError(
+            raise CostlyError(
                 f"it has more than {MAX_OPERATIONS:,} parts or {MAX_PICKLE_BYTES:,} bytes"
             )
 
@@ -242,7 +247,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
         self.memory.room -= nbytes
         if self.memory.room < 0 and not self.memory.grow(self.stream.tell() - self.start):
             taken = self.memory.granted - self.memory.room
-            raise UnreadableError(
+            raise CostlyError(
                 f"its objects would take over {taken >> 20:,} MiB of memory, far more than a sound "
                 "file of its size"
             )
@@ -261,8 +266,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
                     return Storage(kind, key, count, self.location or location, self.home)
             case ["module", Name() as kind, *_]:
                 return kind  # files from before torch 1.6 name the class of a module so
-        kind = type(pid).__name__
-        raise UnreadableError(f"it refers to something that is no storage, but a {kind}")
+        raise UnreadableError(f"it refers to something that is no storage: {shown(pid, 80)}")
 
     def load_newobj(self) -> None:
         args = self.stack.pop()
@@ -302,7 +306,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
             raise UnreadableError(f"it puts an item into {type(target).__name__}")
         keys, values = items[::2], items[1::2]
         if flaw := self.keys.flaw(keys):
-            raise UnreadableError(flaw)
+            raise CostlyError(flaw)
         if isinstance(target, Instance):
             self.spend(_ITEM_PAIR_BYTES * len(keys))
         for key, value in zip(keys, values, strict=True):
@@ -311,7 +315,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
     def load_long4(self) -> None:
         count = int.from_bytes(self.read(4), "little")
         if count > MAX_INTEGER_BYTES:
-            raise UnreadableError(f"it holds a number of {count:,} bytes")
+            raise CostlyError(f"it holds a number of {count:,} bytes")
         self.append(int.from_bytes(self.read(count), "little", signed=True))
 
     # objects of a byte or two: a pickle of a few megabytes could make gigabytes of them

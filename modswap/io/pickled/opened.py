@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modswap.io.pickled.data import Name, Storage, UnreadableError, read_pickle, read_pickles
+from modswap.io.pickled.data import CostlyError, Name, Storage, UnreadableError, read_pickle, read_pickles
 from modswap.io.pickled.storages import DATA
 from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.raw.byte_range import ByteRange, in_memory
@@ -49,7 +49,7 @@ def _open_zip(look: Look) -> Opened:
 
 def _refuse_flaw(payload: Any) -> None:
     if flaw := nesting_flaw(payload):
-        raise UnreadableError(flaw[0])
+        raise CostlyError(flaw[0])
 
 
 def content(held: ByteRange) -> bytes:

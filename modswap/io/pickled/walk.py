@@ -12,7 +12,7 @@ from modswap.core.budget import (
     MAX_WALKED_CHARACTERS,
     name_flaw,
 )
-from modswap.io.pickled.data import Instance, UnreadableError
+from modswap.io.pickled.data import CostlyError, Instance
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.values import children, is_module, is_tensor, mapping, table
 
@@ -105,7 +105,7 @@ def named_modules(model: Instance) -> Iterator[tuple[str, Instance]]:
     """Yield a model and its modules by their dotted paths, shared ones under each path.
 
     Raises:
-        UnreadableError: If modules are nested too deep, or have too many or too long paths.
+        CostlyError: If modules are nested too deep, or have too many or too long paths.
     """
     stack = [("", model, 0)]
     modules: set[int] = set()
@@ -116,13 +116,13 @@ def named_modules(model: Instance) -> Iterator[tuple[str, Instance]]:
         characters += len(path)
         modules.add(id(module))
         if depth > MAX_MODULE_DEPTH:
-            raise UnreadableError("its modules are nested too deep")
+            raise CostlyError("its modules are nested too deep")
         if count > len(modules) + MAX_PATHS:
-            raise UnreadableError(f"its shared modules have over {MAX_PATHS:,} paths")
+            raise CostlyError(f"its shared modules have over {MAX_PATHS:,} paths")
         if flaw := name_flaw(path):
-            raise UnreadableError(flaw)
+            raise CostlyError(flaw)
         if characters > MAX_PATH_CHARACTERS:
-            raise UnreadableError(f"its paths have over {MAX_PATH_CHARACTERS:,} characters")
+            raise CostlyError(f"its paths have over {MAX_PATH_CHARACTERS:,} characters")
         yield path, module
         below = [
             (f"{path}.{name}" if path else name, child, depth + 1)

@@ -18,7 +18,8 @@ from modswap.io.formats.torch.allow import resolve
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE
 from modswap.io.formats.torch.screen import called_names
 from modswap.io.formats.torch.sound import refuse_half_made
-from modswap.io.pickled.data import UnreadableError
+from modswap.io.pickled.data import CostlyError, UnreadableError
+from modswap.io.pickled.outline import costly
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import OWN_KEY
 
@@ -81,6 +82,8 @@ def _read(look: Look, policy: Policy) -> Any:
         _refuse_whole_legacy(look)
     try:
         called = called_names(look)
+    except CostlyError as error:
+        raise costly(look, error) from error
     except UnreadableError as error:
         if look.names:
             _wanted(look)  # raises the error of the file, and builds nothing

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.core.errors import UnsafeError
+from modswap.core.words.printable import shown
+from modswap.io.pickled.costs import Costs
 from modswap.io.pickled.data import Instance, Name, Storage, read_pickles
 from modswap.io.pickled.outline import payload_of
-from modswap.io.pickled.values import tensor_parts
 from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.recognise.look import Look
 
@@ -30,7 +31,6 @@ _HELD = {"collections.OrderedDict": _methods(OrderedDict), "collections.Counter"
 _RESERVES = re.compile(r"(builtins|__builtin__)\.bytearray|torch\.(\w+\.)*\w*(Tensor|Storage)")
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.nn.parameter.")
 _LEGACY_PICKLES = 5  # magic number, version, system, payload, keys of the storages
-_SPARE_BYTES = 4 << 30  # that a tensor may have beyond its storage
 _FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
 _AGAIN = "save or download it again"
 
@@ -45,6 +45,7 @@ def called_names(look: Look) -> frozenset[str]:
     """
     payload = _all_of(look)
     calls: set[str] = set()
+    costs = Costs(look)
     storages: list[Storage] = []
     for value in everything(payload):
         if isinstance(value, Storage):
@@ -53,8 +54,8 @@ def called_names(look: Look) -> frozenset[str]:
             continue
         if value.how == "called":
             calls.add(str(value.what))
-            _check_tensor(value, look)
         _check_call(value, look)
+        costs.add(value)
         _check_state(value, look)
     if flaw := nesting_flaw(payload):
         raise look.error(*flaw)
@@ -99,7 +100,7 @@ def _check_call(made: Instance, look: Look) -> None:
     name, args = str(made.what), made.args
     called = ""
     if _RESERVES.fullmatch(name) and any(isinstance(arg, (int, tuple, Instance)) for arg in args):
-        called = f"{name}({args[0]!r:.24}) would be called, which reserves memory"
+        called = f"{name}({shown(args[0], 24)}) would be called, which reserves memory"
     elif name.endswith("._rebuild_from_type_v2") and args and not _rebuilds(args[0]):
         called = f"{_shown(args[0])} would be called to make a tensor"
     if called:
@@ -142,16 +143,3 @@ def _methods_of(name: str, state: Any) -> frozenset[str]:
     if isinstance(state, dict) and ("_modules" in state or name.startswith("torch.nn.")):
         return _MODULE
     return _HELD.get(name, frozenset())
-
-
-def _check_tensor(made: Instance, look: Look) -> None:
-    parts = tensor_parts(made)
-    if parts is None:
-        return
-    held = parts.stored.count * parts.itemsize
-    if parts.nbytes > max(held, 0) + _SPARE_BYTES:
-        what = (
-            f"a tensor of it has {parts.numel:,} elements on a storage of {parts.stored.count:,}: "
-            "used, it would take more memory than the file can account for"
-        )
-        raise CheckpointError(what, str(look.file), "save it again without expanded tensors")
