@@ -2,10 +2,10 @@
 
     python benchmarks/acmix.py [--published FILE] [--rounds N] [--threads N]
 
-FILE holds a class `ACmix` to compare with, such as the authors'; without it the plain reference
-of the tests is taken, which unfolds as they do. The runs of a round follow each other, so that
-what else the machine does slows all of them. `floor` is the matrix products and the
-convolution alone: what ours takes is given in multiples of it as well.
+FILE holds a class `ACmix` to compare with, such as the authors'; without it the plain reference of
+the tests is used, which unfolds windows as that class does. The runs of a round follow each other,
+so that other load of the machine slows all of them. `floor` is the time of the matrix products and
+the convolution alone; modswap's time is also printed as a multiple of it.
 """
 
 import argparse

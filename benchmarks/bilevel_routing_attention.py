@@ -3,9 +3,9 @@
     python benchmarks/bilevel_routing_attention.py [--published FILE] [--rounds N] [--threads N]
 
 FILE holds the published class `BiLevelRoutingAttention` (it needs `einops`); without it the plain
-way that the tests keep is compared, which follows the published order of operations. One run times
-both by turns and prints medians as ratios: other / ours, and ours / the matrix products alone.
-Memory is what the process grows by at most, each measured in a process of its own.
+reference of the tests is compared, which follows the published order of operations. A run times
+both by turns and prints medians as ratios: other / modswap, and modswap / the matrix products
+alone. Memory is the largest growth of a process, measured in a separate process for each.
 """
 
 import argparse

@@ -4,12 +4,12 @@
 
 The file is a convolutional stem with a 512-channel gate before linear layers, as a whole module and
 as safetensors. Every command is a process of its own, its peak resident memory as the system counts
-it; commands take turns, so that a slow spell of the disk meets all of them. Copies are flushed to
+it; commands take turns, so that a slow disk slows all of them. Copies are flushed to
 the disk, as modswap's files are. The start-up is the same command on a small file. torch.load and
 torch.save run in one process, without a swap.
 
-BrainSurgery changes tensors of a safetensors file by name. With its command's place, it and modswap
-do a job that both can do: write the file without the gate's tensors (modswap: by an Identity).
+BrainSurgery changes tensors of a safetensors file by name. Given its command, both programs do a
+common job: they write the file without the gate's tensors (modswap: by an Identity).
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Ran(NamedTuple):
 
 
 def run(command: Sequence[str]) -> Ran:
-    """Run a command in a process of its own; its output goes nowhere."""
+    """Run a command in a process of its own; its output is dropped."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,10 +1,10 @@
-"""Compare predicted peak memory with what real passes take; prints ratios.
+"""Compare predicted peak memory with that of real passes; prints ratios.
 
     python benchmarks/memory.py [--resident]
 
 Predicted: on tensors without data, as `modswap check` does. Measured: the same count of storages on
-real tensors. With --resident also what the process grows by at most, each pass in a process of its
-own; kernels' workspaces and what the allocator keeps are in it, so the inputs are large.
+real tensors. With --resident also the largest growth of the process, a process for each pass;
+it includes workspaces of kernels and memory that the allocator keeps, so the inputs are large.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python benchmarks/modules.py [--rounds 3] [--gib 4] [--modules 1000] [--folder FOLDER]
 
-`tree`, and `replace --no-forward --dry-run` (tree, plan and what would become of every tensor), run
-on 1,000, 10,000 and 100,000 modules, each as a whole module and as a state dict. `check` with its
+`tree`, and `replace --no-forward --dry-run` (tree, plan and the fate of every tensor), run on
+1,000, 10,000 and 100,000 modules, each as a whole module and as a state dict. `check` with its
 default examinations runs on convolutional blocks of `--modules` modules and `--gib` GiB. Every
 command is a process of its own; peaks are resident memory as the system counts it.
 """
@@ -37,14 +37,14 @@ replace:
 
 
 class Ran(NamedTuple):
-    """What one process took."""
+    """The time and memory of a process."""
 
     seconds: float
     peak: float  # MiB
 
 
 def run(command: Sequence[str], folder: Path) -> Ran:
-    """Run a command in a process of its own; its output goes nowhere."""
+    """Run a command in a process of its own; its output is dropped."""
     started = time.perf_counter()
     here = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder, env=here)  # noqa: S603 - our own

@@ -1,4 +1,4 @@
-"""A YOLO-like detector: layers in a row, each told by index where its input comes from."""
+"""A YOLO-like detector: layers in a row, each with the indices of its sources."""
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ class Mixer(nn.Sequential):
 
 
 class Up(nn.Module):
-    """Nearest upsampling by 2, cropped to what it will be joined with."""
+    """Nearest upsampling by 2."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

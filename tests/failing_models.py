@@ -97,7 +97,7 @@ class CausalAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention with a residual and what it is given beside the tokens."""
+    """Attention with a residual, and further inputs beside the tokens."""
 
     def __init__(self, attn: nn.Module) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Bert(nn.Module):
 
 
 class OptionalMask(nn.Module):
-    """Gives its attention what a call may leave out: (N, L) -> (N, L, E)."""
+    """Passes an optional mask to its attention: (N, L) -> (N, L, E)."""
 
     def __init__(self, words: int = 11) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class OptionalMask(nn.Module):
 
 
 class Sized(nn.Module):
-    """Tells its attention height and width, and asks for no more: (N, L) -> (N, L, E)."""
+    """Passes height and width to its attention: (N, L) -> (N, L, E)."""
 
     def __init__(self, words: int = 11) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Sized(nn.Module):
 
 
 class SizedAttention(Attention):
-    """Attention that is told height and width."""
+    """Attention that takes height and width."""
 
     def forward(  # type: ignore[override] # it is called so
         self, x: torch.Tensor, height: int, width: int, output_attentions: bool
@@ -214,7 +214,7 @@ class BertClassifier(DeepBert):
 
 
 class LeNet(nn.Module):
-    """Convolutions and a classifier, which any size reaches or one: (N, 1, H, W) -> (N, 3)."""
+    """Convolutions and a classifier for any size, or for one: (N, 1, H, W) -> (N, 3)."""
 
     def __init__(self, pooled: int | None = 1) -> None:
         super().__init__()
@@ -276,7 +276,7 @@ class LouderAttention(nn.MultiheadAttention):
 
 
 class PlainAttention(nn.Module):
-    """An attention that tells torch's encoder that it has no weights for the fast path."""
+    """An attention without the weights that the fast path of torch's encoder needs."""
 
     batch_first = True
     in_proj_bias = None
@@ -290,7 +290,7 @@ class PlainAttention(nn.Module):
 
 
 class Bare(nn.Module):
-    """Gives a tensor where a pair was given."""
+    """Returns a tensor in place of a pair."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -301,7 +301,7 @@ class Bare(nn.Module):
 
 
 class Pair(Bare):
-    """Gives a pair."""
+    """Returns a pair."""
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
         return self.proj(x), None
@@ -320,7 +320,7 @@ class LengthFirst(nn.Module):
 
 
 class Maskless(Attention):
-    """Takes a mask and forgets it."""
+    """Takes a mask and ignores it."""
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         return super().forward(x)
@@ -339,7 +339,7 @@ class PerToken(nn.Module):
 
 
 class Cacheless(CausalAttention):
-    """Takes a cache and forgets it."""
+    """Takes a cache and ignores it."""
 
     def forward(self, x: torch.Tensor, cache: Any = None) -> torch.Tensor:
         return super().forward(x)
@@ -358,7 +358,7 @@ class StrictlyBefore(CausalAttention):
 
 
 class Spatial(nn.Module):
-    """Mixes the places of a map of so many: (N, 8, H, W) with H * W = PLACES -> the same."""
+    """Mixes the pixels of a map: (N, 8, H, W) with H * W = PLACES -> the same."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -370,7 +370,7 @@ class Spatial(nn.Module):
 
 
 class Unused(nn.Module):
-    """Has a layer that its forward pass forgets."""
+    """Has a layer that its forward pass does not use."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -395,7 +395,7 @@ class RootGate(nn.Module):
 
 
 class Detached(nn.Module):
-    """Recalibrates by what it computes from a detached copy, and gives that alone."""
+    """Returns a recalibration that is computed from a detached copy."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -407,7 +407,7 @@ class Detached(nn.Module):
 
 
 class OverBatch(nn.Module):
-    """Torch's attention as it is by default, length first, on tokens that come batch first."""
+    """Torch's attention with its default, length first, on tokens with the batch first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -444,7 +444,7 @@ class Observer(nn.Module):
 
 
 class Residual(nn.Module):
-    """Adds what a gate gives to what it is given: (N, 3, H, W) -> (N, 2, H, W)."""
+    """Adds the output of a gate to its input: (N, 3, H, W) -> (N, 2, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -459,7 +459,7 @@ class Residual(nn.Module):
 
 
 class WritesInput(nn.Module):
-    """Starts with a rectifier that writes into the map it is given."""
+    """Starts with a rectifier that writes to its input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -471,7 +471,7 @@ class WritesInput(nn.Module):
 
 
 class WritesWithin(WritesInput):
-    """Writes into what it made itself."""
+    """Writes to a tensor that it made."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -505,7 +505,7 @@ class Quadratic(nn.Module):
 
 
 class Contiguous(nn.Module):
-    """A 1x1 convolution as a product, which lays out its map anew whatever it is given."""
+    """A 1x1 convolution as a product, whose output is contiguous for any input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -520,12 +520,12 @@ KEPT: dict[str, nn.Module] = {}
 
 
 def kept_model(**options: Any) -> nn.Module:
-    """Return the model that a test keeps, to look at it afterwards; a factory for `--model`."""
+    """Return the model that a test keeps, to compare it afterwards; a factory for `--model`."""
     return KEPT["model"]
 
 
 def state_of(model: nn.Module, without: str) -> Mapping[str, Any]:
-    """Return what a check must leave, but at one site: flags, attributes, hooks, values."""
+    """Return the state that a check must not change, without a site: flags, attributes, values."""
     modules = {path: m for path, m in model.named_modules() if not path.startswith(without)}
     tensors = {n: t for n, t in model.state_dict().items() if not n.startswith(without)}
     return {

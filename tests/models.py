@@ -6,12 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 
-# a line of a recipe, for tests in which examinations are not the point
-QUICK = (
-    "verify: {skip: [matrix, reached, gradients, dependence, independence, determinism, finite, "
-    "untouched, sizes, cost, survival]}\n"
-)
-
 
 def gate(channels: int) -> nn.Sequential:
     """Return the convolutional gate: (N, C, H, W) -> (N, C, H, W)."""

@@ -93,7 +93,7 @@ def parameters(function: Function) -> int:
 
 
 def banned_first_lines(source: Source) -> list[str]:
-    """Return the first lines of docstrings that open with or lean on a banned word."""
+    """Return the first lines of docstrings that open with or contain a banned word."""
     documented = [
         node for node in ast.walk(source.tree) if isinstance(node, (ast.Module, *_SCOPES))
     ]

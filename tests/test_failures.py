@@ -52,15 +52,15 @@ class Row:
     """A failure, and a sound swap on the same model.
 
     Args:
-        name: What goes wrong.
+        name: The fault, in words.
         build: Makes the model.
         bad: The rule whose swap fails.
         sound: A rule whose swap holds.
         check: Name of the check that has to fail first.
-        path: Where.
-        reason: Pattern of what is said.
+        path: Place of the fault.
+        reason: Pattern of the message.
         inputs: The recipe's dummy input.
-        verify: What the recipe says under `verify` for the bad swap.
+        verify: The recipe's `verify` for the bad swap.
         more: The same for the sound one.
         args: Options of the command, for both.
     """
@@ -131,7 +131,7 @@ ROWS = (
         sound=f"match: 'blocks.1.attn', {ours('Attention')}",
         check="matrix",
         path="blocks.1.attn",
-        reason=r"output was \(1, 4, 16\), is now \(4, 1, 16\).*likewise in 2 further cases",
+        reason=r"output was \(1, 4, 16\), is now \(4, 1, 16\).*in the same way in 3 further cases",
         inputs="[{shape: [4, 3, 8, 8]}]",
     ),
     Row(
@@ -359,7 +359,7 @@ class Ran(NamedTuple):
 
     @property
     def noted(self) -> list[tuple[str, str, str]]:
-        """Return what a sound swap has none of: all that is not passed, or is slower."""
+        """Return the findings that a sound swap does not have: not passed, or slower."""
         return [
             (found["check"], found["path"], found["what"])
             for found in self.data["verify"]["checks"]
@@ -391,13 +391,13 @@ def check(
 
 
 def only(check: str, verify: str) -> str:
-    """Return what a recipe says under `verify`, all examinations but one left out."""
+    """Return a `verify` without examinations but one."""
     others = ", ".join(name for name in examination_names() if name != check)
     return verify.replace("{", f"{{skip: [{others}], ", 1)
 
 
 def everything(check: str, verify: str) -> str:
-    """Return what a recipe says under `verify`, no examination left out."""
+    """Return a `verify` with every examination."""
     return verify
 
 
@@ -436,7 +436,7 @@ def test_sound_swap_on_the_same_model_holds(
     assert ran.noted == []
 
 
-def test_a_tensor_where_a_pair_was_unpacked_goes_unnoticed_at_a_batch_of_two() -> None:
+def test_a_tensor_where_a_pair_was_unpacked_is_not_found_at_a_batch_of_two() -> None:
     model = PairNet()
     model.attn = Bare()  # type: ignore[assignment] # that is what goes wrong
 
@@ -446,10 +446,10 @@ def test_a_tensor_where_a_pair_was_unpacked_goes_unnoticed_at_a_batch_of_two() -
             model(torch.randn(batch, 5, 16))
 
 
-# -- what is told without failing
+# -- notes of checks that hold
 
 
-def test_host_that_would_lose_the_swap_is_told_with_lines_that_keep_it(check: Checking) -> None:
+def test_host_that_would_lose_the_swap_is_reported_with_lines_that_keep_it(check: Checking) -> None:
     rule = f"{GATE}, with: SEBlock"
 
     survival = only("survival", "{}")
@@ -468,7 +468,7 @@ def test_host_that_would_lose_the_swap_is_told_with_lines_that_keep_it(check: Ch
     assert type(Pretrained.from_pretrained("out.pt").space_attention) is nn.Sequential
 
 
-def test_memory_format_that_is_lost_is_told_and_no_failure(check: Checking) -> None:
+def test_memory_format_that_is_lost_is_reported_and_no_failure(check: Checking) -> None:
     ran = check(
         GatedNet().eval(),
         f"'match': '*_attention', {ours('Contiguous')}",
@@ -478,10 +478,10 @@ def test_memory_format_that_is_lost_is_told_and_no_failure(check: Checking) -> N
 
     (noted,) = ran.noted
     assert (ran.code, noted[:2]) == (0, ("matrix", "channel_attention"))
-    assert noted[2].startswith("channels_last is lost: what it gives is laid out anew")
+    assert noted[2].startswith("channels_last is lost: its output has another memory format")
 
 
-def test_memory_format_that_the_original_loses_is_not_told(check: Checking) -> None:
+def test_memory_format_that_the_original_loses_is_not_reported(check: Checking) -> None:
     model = GatedNet().eval()
     model.space_attention = Contiguous(16)  # type: ignore[assignment] # a gate as well
 
@@ -489,7 +489,7 @@ def test_memory_format_that_the_original_loses_is_not_told(check: Checking) -> N
 
 
 @pytest.mark.parametrize("path", ["by_place", "by_name"])
-def test_input_that_is_not_passed_on_is_told_once_at_its_site(path: str, check: Checking) -> None:
+def test_input_that_is_not_passed_on_is_reported_once(path: str, check: Checking) -> None:
     model = OptionalMask().eval()
 
     told = check(model, f"match: {path}, with: SelfAttention", WORDS, only("reached", "{}"))
@@ -503,14 +503,14 @@ def test_input_that_is_not_passed_on_is_told_once_at_its_site(path: str, check: 
     assert (told.code, plain.code) == (0, 0)
 
 
-def test_sizes_and_requests_that_are_not_passed_on_are_not_told(check: Checking) -> None:
+def test_sizes_and_requests_that_are_not_passed_on_are_not_reported(check: Checking) -> None:
     ran = check(Sized().eval(), "match: attn, with: SelfAttention", WORDS, only("reached", "{}"))
 
     assert (ran.code, ran.noted) == (0, [])
     assert not any("not passed on" in one for one in ran.data["sites"][0]["notes"])
 
 
-# -- what a check leaves as it was
+# -- state that a check does not change
 
 
 @pytest.mark.parametrize(

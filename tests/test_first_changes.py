@@ -1,4 +1,4 @@
-"""A first change, as the page on the design describes it: a module or a report is one row.
+"""A first change, as docs/architecture.md describes it: a module or a report is one row.
 
 An examination and a format are added in the same way by the tests of their tables.
 """
@@ -16,7 +16,8 @@ from modswap.core.kept.outcome import Outcome
 from modswap.nn import CATALOGUE
 from modswap.ops.recipes import parse_recipe
 from modswap.report import REPORTS, Page
-from tests.models import QUICK, build_gated
+from tests.models import build_gated
+from tests.recipes import UNEXAMINED
 
 ROOT = Path(__file__).parents[1]
 # the guide's own example of a row
@@ -33,7 +34,7 @@ def test_module_is_added_by_its_row_alone(
     monkeypatch.setitem(CATALOGUE._own, "SharpGate", sharp_gates.ROW)
     model = build_gated()
     rule = "{match: space_attention, with: SharpGate, args: {side: 5}}"
-    text = f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\n{QUICK}replace: [{rule}]\n"
+    text = f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\n{UNEXAMINED}replace: [{rule}]\n"
 
     outcome = modswap.replace(model, parse_recipe(text, "swap.yaml", "."))
 
@@ -54,7 +55,7 @@ def test_report_is_added_by_its_row_alone(
     torch.save(build_gated(), "net.pt")
     Path("swap.yaml").write_text(
         "version: 1\nallow: tests.models.*\ninputs: [{shape: [1, 3, 28, 28]}]\n"
-        f"{QUICK}replace: [{{match: '*_attention', with: ECA}}]\n"
+        f"{UNEXAMINED}replace: [{{match: '*_attention', with: ECA}}]\n"
     )
 
     code = run(["check", "net.pt", "-c", "swap.yaml", "--format", "names"])

@@ -1,14 +1,12 @@
 """The numbers and habits of CONTRIBUTING, enforced on every source file.
 
 A test file covers the module of its own name, and those that its docstring lists in the form
-`Covers: a, b, c.` The file `style_offenders.txt` lists where a rule does not hold yet; the list
-only ever shrinks.
+`Covers: a, b, c.`
 """
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,9 +67,6 @@ FIXED_SIGNATURES = {
     "ops/run/shape_shortcuts.py _interpolate": "torch's interpolate has these arguments",
 }
 
-_listed = (TESTS / "style_offenders.txt").read_text(encoding="utf-8").split("\n")
-OFFENDERS = {tuple(line.split()) for line in _listed if line}
-
 
 def _folder_sizes() -> Counter[str]:
     names = [source.name for source in SOURCES if not source.name.endswith("__init__.py")]
@@ -113,30 +108,17 @@ RULES: dict[str, Callable[[Source], list[str]]] = {
 RULES_OF_TESTS = ("reasons", "plans")
 
 
-@cache
-def _wrong(rule: str) -> dict[str, list[str]]:
-    """Return what is wrong in each file by a rule."""
-    files = SOURCES + (TEST_SOURCES if rule in RULES_OF_TESTS else [])
-    return {source.name: found for source in files if (found := RULES[rule](source))}
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_every_file_keeps_the_rule(rule: str) -> None:
-    wrong = _wrong(rule)
+    files = SOURCES + (TEST_SOURCES if rule in RULES_OF_TESTS else [])
 
-    assert {name: found for name, found in wrong.items() if (rule, name) not in OFFENDERS} == {}
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_no_offender_is_listed_that_keeps_the_rule(rule: str) -> None:
-    assert {name for of, name in OFFENDERS if of == rule} - _wrong(rule).keys() == set()
+    assert {file.name: found for file in files if (found := RULES[rule](file))} == {}
 
 
 def test_nineteen_functions_of_twenty_branch_little() -> None:
     scores = sorted(branch_score(each) for source in SOURCES for each in source.functions)
 
-    limit = scores[int(0.95 * len(scores))]
-    assert limit <= USUAL_BRANCH_SCORE + (("usual", "branches") in OFFENDERS) * 2
+    assert scores[int(0.95 * len(scores))] <= USUAL_BRANCH_SCORE
 
 
 def test_no_folder_holds_too_many_files() -> None:
@@ -149,8 +131,7 @@ def test_no_folder_holds_too_many_files() -> None:
 def test_no_two_classes_have_one_name() -> None:
     counts = Counter(name for source in SOURCES for name in source.classes)
 
-    twice = {name for name, count in counts.items() if count > 1}
-    assert twice == {name for rule, name in OFFENDERS if rule == "class"}
+    assert {name for name, count in counts.items() if count > 1} == set()
 
 
 def test_every_fixed_signature_is_there_and_wide() -> None:

@@ -91,7 +91,7 @@ class UsageError(ModswapError):
 
 
 class RecipeError(ModswapError):
-    """The recipe is wrong, or asks for something that its module cannot be given."""
+    """The recipe is wrong, or its module does not take its arguments."""
 
     code = 2
     check = "recipe"
@@ -128,13 +128,13 @@ class UnreachedError(ShapeError):
 
 
 class LimitError(ShapeError):
-    """A pass would take more memory than it may."""
+    """A pass would take more memory than is allowed."""
 
     check = "limits"
 
 
 class DriftError(ModswapError):
-    """The check gives something else than the lock file says."""
+    """The result of the check differs from the lock file."""
 
     code = 1
     check = "lock"
@@ -155,7 +155,7 @@ class UnsafeError(ModswapError):
 
 
 class BugError(ModswapError):
-    """modswap itself went wrong; `traceback` shows where."""
+    """modswap itself has a fault; `traceback` shows the place."""
 
     code = 70
     traceback: str = ""

@@ -1,4 +1,4 @@
-"""The catalogue: what can be swapped in, one row for each module."""
+"""The catalogue of replacement modules, a row for each."""
 
 from modswap.nn.acmix import ACmix
 from modswap.nn.acmix_row import ROW as ACMIX

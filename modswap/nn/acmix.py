@@ -17,8 +17,8 @@ class ACmix(nn.Module):
     Pan et al., "On the Integration of Self-Attention and Convolution", CVPR 2022, arXiv:2111.14556.
 
     Each pixel attends to the `kernel_att` x `kernel_att` pixels around it, reflected at the border,
-    with learned positions. A 1x1 map and a grouped convolution, at first shifts and their sum,
-    do what a convolution of the map would. `rate1` weighs the first, `rate2` the second.
+    with learned positions. A 1x1 map and a grouped convolution, initially shifts and their sum,
+    compute a convolution of the map. `rate1` weighs the first, `rate2` the second.
 
     Shape:
         Input (N, in_planes, H, W), output (N, out_planes, ceil(H / stride), ceil(W / stride)).
@@ -72,7 +72,7 @@ class ACmix(nn.Module):
         self.conv3 = nn.Conv2d(in_planes, out_planes, kernel_size=1)
         self.conv_p = nn.Conv2d(2, self.head_dim, kernel_size=1)
         self.fc = nn.Conv2d(3 * head, kernel_conv**2, kernel_size=1, bias=False)
-        # drawn with a bias, as published, so that what is initialised later is the same
+        # drawn with a bias, as published, so that later layers draw the same weights
         self.dep_conv = nn.Conv2d(
             kernel_conv**2 * self.head_dim, out_planes, kernel_conv, groups=self.head_dim
         )
@@ -85,7 +85,7 @@ class ACmix(nn.Module):
         """Return the weighted sum of attention and convolution.
 
         Raises:
-            ValueError: If `x` is no map of `in_planes` channels, or too small to be reflected.
+            ValueError: If `x` is no map of `in_planes` channels, or too small for the reflection.
         """
         self._check_input(x)
         kind = x.device.type
@@ -108,7 +108,7 @@ class ACmix(nn.Module):
             )
 
     def _terms(self, x: torch.Tensor) -> Terms:
-        """Return what the output is computed from, the convolution's two steps folded into one."""
+        """Return the terms of the output, with the convolution's two steps folded into one."""
         projections = (self.conv1, self.conv2, self.conv3)
         weights = torch.cat([conv.weight.flatten(1) for conv in projections])  # (3 * C, in_planes)
         biases = torch.cat([conv.bias for conv in projections if conv.bias is not None])
@@ -124,7 +124,7 @@ class ACmix(nn.Module):
         H, W = x.shape[2:]
         weight = self.conv_p.weight.flatten(1)
         wide = torch.promote_types(weight.dtype, torch.float32)
-        # as `linspace` has it, which an export fixes to one size
+        # the values of `linspace`, which an export would fix to one size
         down, across = (
             2 * torch.arange(side, dtype=wide, device=weight.device) / max(side - 1, 1) - 1
             for side in (H, W)
@@ -132,11 +132,11 @@ class ACmix(nn.Module):
         grid = torch.stack([across.expand(H, W), down[:, None].expand(H, W)], dim=-1)
         grid = grid.view(H * W, 2).to(weight.dtype)
         bias = self.conv_p.bias
-        # the same for all keys of a query, so its gradient is zero: exactly, not None or rounding
+        # the same for all keys of a query, so its gradient is exactly zero, not None or rounding
         return linear(grid, weight, None if bias is None else bias * 0)
 
     def _mix(self, terms: Terms) -> torch.Tensor:
-        """Return the output, in tiles where their kernel is there, else the plain way."""
+        """Return the output, in tiles where their kernel is available, else in plain operations."""
         geometry = Geometry(self.head, self.kernel_att, self.stride, self.dilation)
         dtype = torch.promote_types(terms.x.dtype, self.rate1.dtype)
         out: torch.Tensor

@@ -22,16 +22,15 @@ class SiteAdapter(nn.Module):
 
     Shape:
         Input as the site's `layout`: (N, C, H, W), (N, H, W, C) or (N, L, C) with L = H x W; the
-        first tensor among the inputs. The output likewise, with other channels and sizes if
-        `adaptation` says so. Same dtype and device.
+        first tensor among the inputs. The output has the same form, with other channels and sizes
+        if `adaptation` says so. Same dtype and device.
 
     Args:
-        module: The new module.
-        layout: Layout of the site's map; None: not converted.
-        wants: Layout of the module's input and output; None: not converted.
-        ignores: Names, or positions as text, of inputs that the module does not take.
-        adaptation: A projection, pooling or tuple around the output.
-        repeats: Names, or positions as text, of inputs that are the map's very tensor, as key and
+        module: The new module. layout: Layout of the site's map; None: not converted. wants: Layout
+        of the module's input and output; None: not converted. ignores: Names, or positions as text,
+        of inputs that the module does not take. adaptation: A projection, pooling or tuple around
+        the output. repeats: Names, or positions as text, of inputs that are the same tensor object
+        as the map, as key and
             value of self-attention are; the module does not take them.
 
     Raises:
@@ -39,7 +38,7 @@ class SiteAdapter(nn.Module):
             no map, an ignored input carries a value, or a repeated input is another tensor.
     """
 
-    repeats: tuple[str, ...] = ()  # of adapters that were pickled before there were any
+    repeats: tuple[str, ...] = ()  # adapters pickled by earlier versions lack it
 
     def __init__(
         self,
@@ -78,7 +77,7 @@ class SiteAdapter(nn.Module):
         size = self._size(x, [value for name, value in named.items() if name != carrier])
         passed = self._without_ignored(self._without_repeats(named, carrier))
         passed[carrier] = self._converted(x, size)
-        # the map goes first and by position: its keyword is the old module's
+        # the map is the first positional input: its keyword is the old module's
         first = passed.pop(carrier)
         others = [passed.pop(str(i)) for i in range(len(args)) if str(i) in passed]
         output = self.module(first, *others, **passed)
@@ -110,7 +109,7 @@ class SiteAdapter(nn.Module):
             first = f"input {carrier}" if carrier.isdigit() else repr(carrier)
             what = "is another tensor" if isinstance(value, torch.Tensor) else f"is {value!r:.40}"
             raise ValueError(
-                f"{which} must be the very tensor that {first} is, as in self-attention, and {what}"
+                f"{which} must be the same tensor as {first}, as in self-attention, and {what}"
             )
         return {name: value for name, value in named.items() if name not in self.repeats}
 
@@ -188,8 +187,8 @@ def _is_traced_size(value: Any) -> bool:
 
 
 def _root(size: Any) -> Any:
-    """Return the whole part of a square root, in a form that suits a graph."""
-    # torch has no ONNX for a size's square root: a number there, so a graph for so many tokens
+    """Return the whole part of a square root, in a form that a graph can record."""
+    # torch cannot export a size's square root to ONNX: a number there, for this number of tokens
     if isinstance(size, torch.SymInt) and not torch.onnx.is_in_onnx_export():
         return torch.sym_int(torch.sym_sqrt(size))
     if isinstance(size, torch.Tensor):

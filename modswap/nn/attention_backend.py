@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Keep torch's attention from its fast kernel, which without data gives other outputs."""
+    """Keep torch's attention from its fast kernel, whose outputs differ on tensors without data."""
     was = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)

@@ -70,7 +70,7 @@ class BiLevelRoutingAttention(nn.Module):
         qk_scale: Factor of the logits, for routing and attention; None: qk_dim^-0.5.
         kv_per_win: Keys along each side of a window, in the modes `ada_avgpool` and `ada_maxpool`.
         kv_downsample_ratio: Size and stride of the pooling, in the modes `avgpool` and `maxpool`.
-        kv_downsample_kernel: Read by no mode; taken so that published configurations carry over.
+        kv_downsample_kernel: Unused; accepted so that published configurations work.
         kv_downsample_mode: How the keys and values of a window become fewer: `identity` (not at
             all), `ada_avgpool`, `ada_maxpool`, `avgpool` or `maxpool`.
         topk: Windows that each window attends to, from 1 to n_win².
@@ -83,9 +83,9 @@ class BiLevelRoutingAttention(nn.Module):
             and the bottom. Filled-up pixels take part like others; they are cut off in the end.
         layout: `NHWC` or `NCHW`, of input and output.
         variant: `original`, or `refactored`: the authors' later class. Its windows have H / n_win
-            rows, rounded down, and as many of them as the map needs; maps are filled up, whatever
-            `auto_pad` says, after the projection; what was filled in has no part in the routing.
-            It has no other projections, pooling or soft routing, and other state-dict names.
+            rows, rounded down, and as many of them as the map needs; maps are filled up after the
+            projection, with any `auto_pad`; filled-up pixels have no part in the routing. It has
+            neither other projections nor pooling nor soft routing, and has other state-dict names.
         mask_padding: Whether pixels that were filled up are left out of means, routing, attention
             and convolution.
 
@@ -169,8 +169,8 @@ class BiLevelRoutingAttention(nn.Module):
 
         Args:
             x: The map, (N, H, W, C) or (N, C, H, W) as `layout` says.
-            return_routing: Whether to give (map, Routing).
-            ret_attn_mask: Whether to give (map, routing weights, routing indices, attention), the
+            return_routing: Whether to return (map, Routing).
+            ret_attn_mask: Whether to return (map, routing weights, routing indices, attention), the
                 last (N n_win², heads, pixels of a window, keys), as the published class does.
 
         Raises:
@@ -194,7 +194,7 @@ class BiLevelRoutingAttention(nn.Module):
         """Return the result of `forward`, computed in the types of the input."""
         # (N, H, W, C): a view, for cutting into windows copies anyway
         maps = x if self.layout == "NHWC" else x.permute(0, 2, 3, 1)
-        # the projection runs when all that led to its input is freed
+        # the tensors behind the projection's input are freed before it runs
         if self.variant == "original":
             y, routing, operands = self._original(maps, keep=ret_attn_mask)
             y = self.wo(y)
@@ -240,7 +240,7 @@ class BiLevelRoutingAttention(nn.Module):
     def _refactored(self, x: torch.Tensor, *, keep: bool) -> _Attended:
         """Attend to a map (N, H, W, C) whose windows have H / n_win rows, rounded down.
 
-        It is filled up after it is projected; what was filled in has no part in the routing.
+        It is filled up after it is projected; filled-up pixels have no part in the routing.
         """
         _, height, width, C = x.shape
         h, w = height // self.n_win, width // self.n_win
@@ -280,7 +280,7 @@ class BiLevelRoutingAttention(nn.Module):
         k = kv[..., : self.qk_dim]
         if q.dtype not in {torch.float16, torch.bfloat16}:
             return window_means(q, valid), window_means(k, valid)
-        if type(projection) not in {nn.Linear, nn.Conv2d}:  # wrapped by somebody
+        if type(projection) not in {nn.Linear, nn.Conv2d}:  # a wrapper, as LoRA's
             return window_means(q, valid).float(), window_means(k, valid).float()
         weight, bias = projection.weight[: 2 * self.qk_dim], projection.bias
         offset = None if bias is None else bias[: 2 * self.qk_dim].float()

@@ -19,7 +19,7 @@ from modswap.nn.fit.sizes import choose, fit_channels, heads_of, nearest_divisor
 N_WIN = 7  # as published
 TOPK = 4  # as published
 MAX_PADDED_RATIO = 1.3  # pixels of a padded map for each pixel of the map
-MIN_WINDOWS = 3  # fewer windows on a side than this hardly route; padding comes first
+MIN_WINDOWS = 3  # with fewer windows on a side routing has little choice, so padding is preferred
 
 
 def _not_zero(value: float) -> float:
@@ -48,7 +48,7 @@ class BiLevelRoutingAttentionOptions(Options):
     )
     kv_per_win: AtLeast1 = Field(4, description="keys along each side of a window (ada_… modes)")
     kv_downsample_ratio: AtLeast1 = Field(4, description="pooling size (avgpool, maxpool)")
-    kv_downsample_kernel: AtLeast1 | None = Field(None, description="read by no mode; auto: none")
+    kv_downsample_kernel: AtLeast1 | None = Field(None, description="unused; auto: none")
     kv_downsample_mode: Literal["identity", "ada_avgpool", "ada_maxpool", "avgpool", "maxpool"] = (
         Field("identity", description="how keys and values become fewer")
     )

@@ -17,8 +17,8 @@ from modswap.nn.fit.stride import other_size, output_choices
 class ConvGate(nn.Module):
     """Convolve, normalise over the batch, and clip below zero.
 
-    The block of which gates are made since Ioffe and Szegedy, "Batch Normalization", ICML 2015,
-    arXiv:1502.03167.
+    The block of attention gates, with the batch norm of Ioffe and Szegedy, "Batch Normalization",
+    ICML 2015, arXiv:1502.03167.
 
     Shape:
         Input (N, in_channels, H, W), output (N, out_channels, H / stride, W / stride), rounded up;

@@ -9,7 +9,7 @@ from modswap.nn.catalogue.row import Options, Replacement, attention_example
 from modswap.nn.checks import check_map, check_positive
 from modswap.nn.fit.sizes import fit_channels
 
-FEWEST = 8  # hidden channels at least, as the authors have it
+FEWEST = 8  # fewest hidden channels, as in the authors' code
 
 
 class CoordinateAttention(nn.Module):

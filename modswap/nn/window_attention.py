@@ -26,7 +26,7 @@ from modswap.nn.kernels.maps import ordered_as
 from modswap.nn.kernels.windows import count_windows, cut_off, filled_up, join, split
 
 WINDOW_SIZE = 7  # as published
-FORBIDDEN = -100.0  # the authors add it to logits between pixels that are no neighbours
+FORBIDDEN = -100.0  # as published: added to logits between pixels that are not adjacent
 
 
 class WindowAttention(nn.Module):
@@ -139,7 +139,7 @@ class WindowAttention(nn.Module):
         return rows.T.reshape(self.num_heads, *index.shape)
 
     def _apart(self, rows: int, columns: int) -> torch.Tensor:
-        """Return the bias that separates pixels which the roll brought together: (P, 1, L, L)."""
+        """Return the bias that separates pixels which only the roll made adjacent: (P, 1, L, L)."""
         side, shift = self.window_size, self.shift_size
         device = self.qkv.weight.device
         down, right = (torch.arange(n * side, device=device) for n in (rows, columns))

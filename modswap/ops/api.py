@@ -11,11 +11,11 @@ from modswap.core.kept.outcome import Outcome, Written
 from modswap.io.formats.writing import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
+from modswap.live_values import named_tensors
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.checksums import intact
 from modswap.ops.outcomes import count_params, failure, site_outcomes
 from modswap.ops.reopen import reopen
-from modswap.ops.run.leaves import named_tensors
 from modswap.ops.swap import apply_recipe, prepare, verified
 from modswap.ops.write.prove import model_changes, tensor_ledger
 from modswap.ops.write.receipt import effective, make_receipt

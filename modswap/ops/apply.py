@@ -15,7 +15,7 @@ def apply(model: nn.Module, placements: Sequence[Placement]) -> Callable[[], Non
 
     Args:
         model: The model, changed in place.
-        placements: Each new module with the paths where it goes, aliases included.
+        placements: Each new module with its paths, aliases included.
 
     Raises:
         MatchError: If the model has no such path; the model is as it was.

@@ -1,4 +1,4 @@
-"""An outcome as a list of checks with places in the recipe: what reports for CI share."""
+"""An outcome as a list of checks with places in the recipe, for all reports for CI."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,14 +11,14 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.words.printable import tame
 
 ABOUT: Mapping[str, str] = {  # the sentences of examinations are in their findings
-    "pass": "a forward pass of the swapped model gives what it gave before: no exception, every "
+    "pass": "a forward pass of the swapped model returns the same as before: no exception, every "
     "site reached as often, the same structure, shapes and dtypes",
     "reached": "the dummy input reaches every module that a rule selects",
     "limits": "the limits that the recipe sets are kept",
-    "usage": "the command was called as it can be",
-    "recipe": "the recipe is one, and its modules can be given what it asks for",
-    "match": "every rule selects what it should, and nothing else",
-    "input": "the model as it was takes the dummy input",
+    "usage": "the command's options and arguments are valid",
+    "recipe": "the recipe is valid, and its modules can be made with its arguments",
+    "match": "every rule selects the modules that it should, and no others",
+    "input": "the original model takes the dummy input",
     "fit": "the new modules fit their sites",
     "checkpoint": "the file can be read, and the output written",
     "safety": "loading the file builds and runs nothing that was not allowed",
@@ -61,7 +61,7 @@ class Check:
     name: str  # a key of `ABOUT`, or the name of an examination
     subject: str  # the pass, or the path of the module
     status: Status  # `failed` has faults; `skipped` has a reason
-    broken: bool = False  # whether a step before the verification failed, and not the swap
+    broken: bool = False  # whether a step before the verification failed, and not the swap itself
     reason: str = ""  # why nothing is known
     faults: tuple[Fault, ...] = ()  # the faults of a check that failed
 
@@ -80,7 +80,7 @@ def _findings(outcome: Outcome) -> tuple[Finding, ...]:
 
 
 def _errors_findings(outcome: Outcome) -> Iterator[Finding]:
-    """Yield the findings that errors repeat, which a verdict need not come with."""
+    """Yield the findings that errors repeat; a verdict may be missing."""
     for error in () if outcome.error is None else outcome.error.all:
         if error.finding is not None:
             yield error.finding
@@ -110,8 +110,9 @@ def counts_of(checks: Sequence[Check]) -> Mapping[Status, int]:
 def place_of(where: str, outcome: Outcome) -> Place | None:
     """Return the place in the recipe that an error or a module belongs to.
 
-    A place in a file (`swap.yaml:7:5`) is that place; a swapped module, and what is inside it, has
-    its rule's; anything else has that of the only rule, else the recipe, else the checkpoint.
+    A place in a file (`swap.yaml:7:5`) is that place; a swapped module, and each module inside it,
+    has the place of its rule; any other subject has that of the only rule, else the recipe, else
+    the checkpoint.
     """
     rules = [site.rule for site in outcome.sites if _inside(where, (site.path, *site.aliases))]
     rules = rules or list(dict.fromkeys(site.rule for site in outcome.sites))

@@ -15,7 +15,7 @@ from modswap.report.checks import (
 )
 from modswap.report.page import Page, bare
 
-# a longer list is for the JSON report; GitHub drops a step's summary of more than 1 MiB
+# the JSON report holds longer lists; GitHub drops a step's summary of more than 1 MiB
 MAX_ROWS = 200
 MAX_SUMMARY_BYTES = 900_000
 _DATA = "%\r\n"  # characters that end a command or escape others
@@ -29,9 +29,9 @@ _MARKS = str.maketrans(
 
 
 def github_report(outcomes: Sequence[Outcome], page: Page) -> str:
-    """Return a workflow command for each thing that does not hold, and a line on each outcome.
+    """Return a workflow command for each failure, and a line on each outcome.
 
-    No line that a file could have written is read as a command by the runner.
+    The runner takes no text from a file for a command.
     """
     del page
     lines = []

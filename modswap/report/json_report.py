@@ -14,7 +14,7 @@ from modswap.report.page import Page, as_json
 
 
 def json_report(outcomes: Sequence[Outcome], page: Page) -> str:
-    """Return one outcome as a JSON object, others as a list; the page does not matter."""
+    """Return one outcome as a JSON object, several as a list; the page has no effect."""
     del page
     data = [as_data(outcome) for outcome in outcomes]
     return as_json(data[0] if len(data) == 1 else data)

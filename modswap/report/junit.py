@@ -12,7 +12,7 @@ from modswap.report.page import Page, bare
 
 
 def junit_report(outcomes: Sequence[Outcome], page: Page) -> str:
-    """Return a test suite for each outcome, in one document; the page does not matter."""
+    """Return a test suite for each outcome, in one document; the page has no effect."""
     del page
     root = ElementTree.Element("testsuites", name="modswap")
     root.extend(_suite(outcome) for outcome in outcomes)
@@ -65,7 +65,7 @@ def _properties(outcome: Outcome) -> ElementTree.Element:
 
 
 def _case(check: Check, turn: int) -> ElementTree.Element:
-    """Return a test case; servers take two of one name for one test, so later ones say so."""
+    """Return a test case; a repeated name is numbered, as servers merge tests of one name."""
     name = tame(check.subject) + (f" #{turn}" if turn > 1 else "")
     case = ElementTree.Element("testcase", classname=f"modswap.{check.name}", name=name)
     place = next((fault.place for fault in check.faults if fault.place is not None), None)

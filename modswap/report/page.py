@@ -18,10 +18,10 @@ class Page:
 
     width: int = 100  # columns
     color: bool = False  # whether the reader shows colours
-    verbose: bool = False  # whether to tell more
+    verbose: bool = False  # whether the report is detailed
 
     def render(self, parts: Iterable[RenderableType]) -> str:
-        """Return parts as text, one below the other, without blanks at the ends of lines."""
+        """Return parts as text, below each other, without blanks at the ends of lines."""
         stream = StringIO()
         console = Console(
             file=stream,

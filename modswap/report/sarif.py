@@ -16,7 +16,7 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def sarif_report(outcomes: Sequence[Outcome], page: Page) -> str:
-    """Return one run with a result for each thing that does not hold; the page does not matter."""
+    """Return one run with a result for each failure; the page has no effect."""
     del page
     faults = dict.fromkeys(fault for outcome in outcomes for fault in faults_of(outcome))
     rules = sentences_of(outcomes)
@@ -86,5 +86,5 @@ def _uri(file: str) -> str:
 
 
 def _message(text: str) -> str:
-    """Return a text in which a reader of SARIF finds neither links nor placeholders."""
+    """Return a text without links and placeholders of SARIF."""
     return re.sub(r"\{(\d+)\}", r"{{\1}}", text).replace("](", r"\](")

@@ -107,7 +107,7 @@ def _call(call: Call) -> str:
 
 
 def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
-    """Yield the chosen values with their reasons, sites with the same choices together."""
+    """Yield the chosen values with their reasons; sites with the same choices share a line."""
     groups: dict[tuple[tuple[str, str, str], ...], list[str]] = {}
     for site in sites:
         values = tuple((c.name, str(c.value), c.reason) for c in site.choices)

@@ -14,9 +14,9 @@ from modswap.report.page import Page, as_json, bare, human_bytes
 from modswap.report.tamed import tamed
 
 OTHERS = 62  # columns that the rest of the tree's table needs
-SHOWN = 12  # names in a note
+SHOWN = 12  # names listed in a note
 ROOM = 20  # columns that a path has at least
-LONG = 1000  # rows: beyond it they are not folded, which would take a second for every 2,000
+LONG = 1000  # rows; a longer table is not folded, which takes a second for every 2,000 rows
 
 
 def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
@@ -49,9 +49,9 @@ def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
 
 
 def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
-    """Return a table that folds long cells."""
+    """Return a table that breaks long cells into lines."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    # readers copy paths: classes and shapes are folded first
+    # users copy paths, so classes and shapes are folded first
     room = max(page.width - OTHERS, ROOM)
     table.add_column("path", no_wrap=True)
     table.add_column("class", overflow="fold")
@@ -68,7 +68,7 @@ def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
 
 
 def _wanted(tree: Tree) -> Iterator[str]:
-    """Yield in words what would have to be allowed for the file to be loaded."""
+    """Yield in words which names loading the file needs allowed."""
     dangerous = [one.name for one in tree.wanted if not one.option]
     options = [one.option for one in tree.wanted if one.option]
     if dangerous:

@@ -1,4 +1,4 @@
-"""Passes and examinations for people: few lines where all is well."""
+"""Passes and examinations for people, in few lines where all of them hold."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -19,7 +19,7 @@ GOOD, BAD = ("holds ", "green"), ("fails ", "bold red")
 def verification(
     verdict: Verdict, error: ModswapError | None, page: Page
 ) -> Iterator[RenderableType]:
-    """Yield lines on the passes, then on the examinations, not summed up if the page is `verbose`.
+    """Yield lines on the passes, then on the examinations; a `verbose` page lists each of them.
 
     The report shows the error, if there is one, in full elsewhere.
     """
@@ -81,7 +81,7 @@ def _form(value: Value | None) -> str:
 
 
 def _common(values: Sequence[Value]) -> str:
-    """Return values of one form as one, with a star for what differs."""
+    """Return values of one form as one value, with a star in place of differences."""
     first = values[0]
     if isinstance(first, TensorInfo):
         axes = zip(*(value.shape for value in values if isinstance(value, TensorInfo)), strict=True)
@@ -93,7 +93,7 @@ def _common(values: Sequence[Value]) -> str:
 
 
 def _held(groups: Mapping[str, Sequence[Finding]], page: Page) -> Iterator[Text]:
-    """Yield the examinations that hold, those of the same places on one line."""
+    """Yield the examinations that hold; those of the same places share a line."""
     lines: dict[str, list[str]] = {}
     for name, group in groups.items():
         good = [found for found in group if found.status == "passed"]
@@ -127,7 +127,7 @@ def _advice(groups: Mapping[str, Sequence[Finding]], names: Sequence[str]) -> It
 
 
 def _remark(good: Sequence[Finding], page: Page) -> str:
-    """Return the remark on the whole model, or on the only site; nothing on others."""
+    """Return the remark on the whole model, or on the only site; empty for several sites."""
     whole = good if len(good) == 1 else [found for found in good if not found.path]
     if page.verbose or len(whole) != 1 or not whole[0].what:
         return ""
@@ -137,7 +137,7 @@ def _remark(good: Sequence[Finding], page: Page) -> str:
 def _failures(
     groups: Mapping[str, Sequence[Finding]], listed: Sequence[Finding | None]
 ) -> Iterator[Text]:
-    """Yield the failures, each examination on lines of its own."""
+    """Yield the failures, each examination on its own lines."""
     for name, group in groups.items():
         failed = [found for found in group if found.status == "failed"]
         if failed:
@@ -146,12 +146,12 @@ def _failures(
             count = f"{len(good)} of " if len(good) + len(failed) > 1 else ""
             yield Text.assemble(BAD, f"{name}: {count}{places}")
         for found in failed:
-            if found not in listed:  # else it is at the end of the report
+            if found not in listed:  # otherwise the end of the report shows it
                 yield _failed(found)
 
 
 def _skipped(groups: Mapping[str, Sequence[Finding]]) -> Iterator[Text]:
-    """Yield the skipped examinations, those with the same reason on one line."""
+    """Yield the skipped examinations; those with the same reason share a line."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for name, group in groups.items():
         alike: dict[str, list[Finding]] = {}

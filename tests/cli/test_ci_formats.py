@@ -15,11 +15,12 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
 from modswap.ops.jobs.check import Request, check_one
 from modswap.report import REPORTS
-from tests.models import QUICK, GatedNet
+from tests.models import GatedNet
+from tests.recipes import UNEXAMINED
 
 HEAD = (
     "version: 1\ncheckpoint: net.pt\nallow: ['tests.models.*']\n"
-    f"inputs: [{{shape: [1, 3, 28, 28]}}]\n{QUICK}"
+    f"inputs: [{{shape: [1, 3, 28, 28]}}]\n{UNEXAMINED}"
 )
 GOOD = f"{HEAD}replace:\n  - match: space_attention\n    with: BiLevelRoutingAttention\n"
 LOST = f"{HEAD}replace:\n  - match: space_attentoin\n    with: BiLevelRoutingAttention\n"

@@ -24,7 +24,8 @@ from modswap.cli.app import COMMANDS, run
 from modswap.cli.commands.demo import demo
 from modswap.core.asked.schema import recipe_schema
 from modswap.ops.examine.table import examination_names
-from tests.models import QUICK, GatedNet, build_gated
+from tests.models import GatedNet, build_gated
+from tests.recipes import UNEXAMINED
 
 RECIPE = """\
 version: 1
@@ -33,7 +34,7 @@ replace:
   - match: "{space,channel}_attention"
     with: BiLevelRoutingAttention
 """
-QUICKLY = RECIPE + QUICK
+QUICKLY = RECIPE + UNEXAMINED
 ALLOW = ["--allow", "tests.models.*"]
 
 

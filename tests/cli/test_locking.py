@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from modswap.cli.app import run
-from tests.models import QUICK, build_gated
+from tests.models import build_gated
+from tests.recipes import UNEXAMINED
 
 RECIPE = """\
 version: 1
@@ -17,7 +18,7 @@ allow: tests.models.*
 inputs: [{shape: [1, 3, 28, 28]}]
 replace: [{match: "{space,channel}_attention", with: BiLevelRoutingAttention}]
 """
-RECIPE += QUICK
+RECIPE += UNEXAMINED
 Check = Callable[..., tuple[int, str, str]]
 
 

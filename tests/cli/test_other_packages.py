@@ -15,7 +15,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.models import QUICK, GatedNet
+from tests.models import GatedNet
+from tests.recipes import UNEXAMINED
 
 ROOT = Path(__file__).parents[2]
 # the guide's own example
@@ -28,7 +29,7 @@ replace:
     with: SharpGate
     args: {side: 5}
 """
-RECIPE += QUICK
+RECIPE += UNEXAMINED
 READ = """\
 import modswap, torch
 model = modswap.load("out.pt", allow=["tests.models.*", "sharp_gates.*"])

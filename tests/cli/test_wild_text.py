@@ -17,14 +17,14 @@ from torch import nn
 
 from modswap.cli.app import run
 from modswap.core.asked.patterns import compile_pattern
-from tests.models import QUICK
+from tests.recipes import UNEXAMINED
 from tests.report.test_tamed import COMMAND
 
 NAMES = ("x\n::error file=a.py::pwned\n::stop-commands::t", "\x1b[8mhidden", "ga\ud800te\udcff")
 RECIPE = f"""\
 version: 1
 inputs: [{{shape: [1, 4]}}]
-{QUICK}\
+{UNEXAMINED}\
 replace:
   - match: "ga*"
     with: "torch.nn:Linear"
@@ -109,7 +109,7 @@ def test_check_reports_a_site_of_any_name(
     out = capsysbinary.readouterr().out
     text = (report.read_bytes() if to_file else out).decode()
     assert code == 0
-    assert form == "github" or "ga" in text
+    assert form in {"github", "sarif"} or "ga" in text  # these two list failures alone
     lines = text.removesuffix("\n").split("\n")
     assert all(line.isprintable() for line in lines)
     assert form == "github" or not COMMAND.search(text)

@@ -1,4 +1,4 @@
-"""What errors say, and that they travel."""
+"""The text of errors, and that errors survive pickling."""
 
 import pickle
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 
 class ACmix(nn.Module):
-    """Compute what the paper writes, in its order.
+    """Compute the paper's steps, in its order.
 
     Pan et al., "On the Integration of Self-Attention and Convolution", CVPR 2022, arXiv:2111.14556.
 

@@ -11,7 +11,7 @@ Pixels = torch.Tensor  # (pixels of a window, channels)
 
 @dataclass(frozen=True)
 class Setting:
-    """What the reference has to know, under the published names."""
+    """The options of the reference, under the published names."""
 
     dim: int = 8
     num_heads: int = 2

@@ -1,4 +1,4 @@
-"""Sites made by hand, as a trace would have seen them."""
+"""Sites made by hand, as a trace records them."""
 
 from modswap.core.seen.site import Call, Layout, Site
 from modswap.core.seen.values import Group, Plain, TensorInfo, Value
@@ -28,6 +28,6 @@ def call(*args: Value, output: Value | None = None, **kwargs: Value) -> Call:
 
 
 def site(*calls: Call | TensorInfo, layout: Layout | None = "NCHW", reason: str = "") -> Site:
-    """Return a site at `stage.attn` with these calls; a tensor stands for a call that keeps it."""
+    """Return a site at `stage.attn` with these calls; a tensor is a call's input and output."""
     made = tuple(one if isinstance(one, Call) else call(one) for one in calls)
     return Site("stage.attn", "net.Attention", calls=made, layout=layout, layout_reason=reason)

@@ -1,4 +1,4 @@
-"""ACmix: the numbers of the paper's steps, in tiles and the plain way, whatever its options.
+"""ACmix computes the paper's steps, in tiles and by plain operations, for all options.
 
 Covers: kernels.acmix, kernels.local_attention, kernels.maps, kernels.half_precision.
 """
@@ -294,7 +294,7 @@ def test_inference_mode_leaves_nothing_behind_that_training_trips_over() -> None
     torch.testing.assert_close(y, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_output_lies_as_the_input_does() -> None:
+def test_output_has_the_memory_format_of_the_input() -> None:
     x = torch.randn(2, 4, 9, 7)
 
     for order in (torch.contiguous_format, torch.channels_last):

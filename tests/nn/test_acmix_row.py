@@ -1,4 +1,4 @@
-"""ACmix's row of the catalogue: what is observed at a site, refused, and told about its cost.
+"""ACmix's row of the catalogue: observed options, refusals, and the cost.
 
 Covers: fit.sizes, fit.stride.
 """

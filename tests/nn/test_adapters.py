@@ -1,4 +1,4 @@
-"""Tests of what goes around a module whose layout, inputs or output are not its site's."""
+"""Adapters around modules whose layout, inputs or output differ from their site's."""
 
 import io
 import pickle
@@ -14,7 +14,7 @@ from modswap.nn.adapters import SiteAdapter
 
 
 class Recorder(nn.Module):
-    """Gives its input back, with whatever else came."""
+    """Returns its input and all further inputs."""
 
     def __init__(self, scale: float = 2.0) -> None:
         super().__init__()
@@ -126,11 +126,11 @@ def test_map_is_found_where_what_repeats_it_comes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "told"), [(torch.ones(2, 3), "is another tensor"), (None, "is None"), (1, "is 1")]
+    ("key", "reason"), [(torch.ones(2, 3), "is another tensor"), (None, "is None"), (1, "is 1")]
 )
-def test_repeated_input_that_is_not_the_map_is_refused(key: Any, told: str) -> None:
+def test_repeated_input_that_is_not_the_map_is_refused(key: Any, reason: str) -> None:
     around = SiteAdapter(Recorder(), layout=None, wants=None, repeats=("key",))
-    message = f"'key' must be the very tensor that input 0 is, as in self-attention, and {told}"
+    message = f"'key' must be the same tensor as input 0, as in self-attention, and {reason}"
 
     with pytest.raises(ValueError, match=message):
         around(torch.ones(2, 3), key=key)

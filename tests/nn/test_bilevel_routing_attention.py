@@ -1,4 +1,4 @@
-"""Tests of bi-level routing attention against its equations, and of what it refuses."""
+"""Bi-level routing attention against its equations, and its refusals."""
 
 import io
 import pickle
@@ -136,7 +136,7 @@ def cases(draw: st.DrawFn) -> tuple[Setting, int, int]:
 
 @settings(max_examples=examples(25), deadline=None)
 @given(cases(), st.sampled_from(["NHWC", "NCHW"]), st.integers(0, 2**16))
-def test_layer_computes_its_equations_for_whatever_goes_together(
+def test_layer_computes_its_equations_for_all_options_that_fit_together(
     case: tuple[Setting, int, int], layout: str, seed: int
 ) -> None:
     setting, height, width = case
@@ -167,7 +167,7 @@ def test_published_arguments_go_by_position_and_by_name() -> None:
     assert repr(by_name) == repr(by_position)
 
 
-def test_published_names_stand_in_the_state_dict_in_published_order() -> None:
+def test_state_dict_has_the_published_names_in_the_published_order() -> None:
     layer = BiLevelRoutingAttention(4, 2, soft_routing=True, diff_routing=True, param_routing=True)
 
     assert list(layer.state_dict()) == [
@@ -265,7 +265,7 @@ def test_forward_refuses_what_does_not_fit(
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("last", [False, True])
-def test_output_lies_in_memory_as_the_input_does(layout: str, last: bool) -> None:
+def test_output_has_the_memory_format_of_the_input(layout: str, last: bool) -> None:
     layer = BiLevelRoutingAttention(4, 2, n_win=2, layout=layout)  # type: ignore[arg-type] # values of several types
     x = torch.randn(2, 4, 4, 4)
     x = x.to(memory_format=torch.channels_last) if last else x

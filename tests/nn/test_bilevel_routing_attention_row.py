@@ -1,4 +1,4 @@
-"""Tests of what is chosen for bi-level routing attention at a site, and of what is refused."""
+"""Options that are chosen for bi-level routing attention at a site, and refusals."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def fit(place: Site, args: dict[str, Any] | None = None, *, adapt: bool = False)
     return ROW.fit(place, read_options(ROW, args or {}, lambda name: name), adapt=adapt)
 
 
-def test_main_case_is_told_without_naming_dim_or_layout() -> None:
+def test_main_case_needs_neither_dim_nor_layout() -> None:
     blueprint = fit(site(tensor(1, 512, 14, 14), reason="a Conv2d takes it"))
 
     assert blueprint.fits
@@ -143,7 +143,7 @@ def test_topk_stays_within_the_windows(size: int, topk: int) -> None:
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
     st.sampled_from([None, False, True]),
 )
-def test_whatever_is_chosen_is_possible(
+def test_chosen_arguments_are_possible(
     channels: int, sizes: list[tuple[int, int]], auto_pad: bool | None
 ) -> None:
     args = {} if auto_pad is None else {"auto_pad": auto_pad}

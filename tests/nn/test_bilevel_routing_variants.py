@@ -1,4 +1,4 @@
-"""Tests of the later class's variant, of masked padding, and of where else the layer runs.
+"""The variant of the later class, masked padding, and the layer under compile, export and autocast.
 
 Covers: routed_attention.__init__, routed_attention.arguments, routed_attention.chunks,
 routed_attention.picking, routed_attention.plain, routed_attention.routing,
@@ -29,7 +29,7 @@ def pixels(start: int, size: int, length: int) -> range:
 
 
 def by_pixel(layer: BiLevelRoutingAttention, x: torch.Tensor, *, mask: bool) -> torch.Tensor:
-    """Return what the layer should, pixel by pixel, for one (H, W, C) map in float64."""
+    """Return the expected output, pixel by pixel, for one (H, W, C) map in float64."""
     later = layer.variant == "refactored"
     height, width, C = x.shape
     n, heads = layer.n_win, layer.num_heads
@@ -38,7 +38,7 @@ def by_pixel(layer: BiLevelRoutingAttention, x: torch.Tensor, *, mask: bool) -> 
     linear = layer.qkv_linear if later else layer.qkv.qkv
     bias: torch.Tensor = linear.bias  # type: ignore[assignment] # it has one
     qkv = x @ linear.weight.flatten(1).T + bias  # (H, W, 3 C)
-    filler = torch.zeros(3 * C, dtype=x.dtype) if later else bias  # what a filled-up pixel holds
+    filler = torch.zeros(3 * C, dtype=x.dtype) if later else bias  # the value of a filled-up pixel
 
     def window(number: int, *, real: bool) -> torch.Tensor:
         row, column = divmod(number, columns)

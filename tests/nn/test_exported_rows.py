@@ -1,4 +1,4 @@
-"""What modules of the catalogue give, once exported at one size, at other sizes.
+"""Modules of the catalogue, exported at one size, return the same at other sizes.
 
 Covers: construct, kernels.tracing, kernels.windows, routed_attention.adaptive.
 """
@@ -225,8 +225,8 @@ def test_variant_in_onnx_takes_sizes_with_and_without_padding(variant: str) -> N
     assert_same(run, module, MAPS)
 
 
-# Torch takes a size of 1 in an exported program for a constant, because it broadcasts, and holds
-# every other size to being none: of what a module cuts its map into as well as of its inputs.
+# In an exported program torch treats a size of 1 as a constant, because it broadcasts, and requires
+# every other size to differ from 1: sizes of inputs, and of the windows that a module cuts.
 LIMITS: dict[str, tuple[Callable[[], nn.Module], Shape, Shape]] = {
     "windows of one row": (routed, (2, 8, 5, 5), (2, 8, 4, 5)),
     "refactored windows of one row": (
@@ -322,7 +322,7 @@ def test_onnx_of_tokens_put_into_a_square_takes_that_number_alone() -> None:
 
 
 class Told(nn.Module):
-    """Tells its attention how its tokens lie, as pyramid vision transformers do."""
+    """Passes height and width to its attention, as pyramid vision transformers do."""
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
@@ -337,7 +337,7 @@ class Told(nn.Module):
 @pytest.mark.parametrize(
     "way", ["torchscript", "pt2", pytest.param("onnx", marks=[needs_onnx, SLOW])]
 )
-def test_height_and_width_that_a_host_tells_are_those_of_each_call(way: str) -> None:
+def test_height_and_width_that_a_host_passes_are_those_of_each_call(way: str) -> None:
     around = SiteAdapter(windowed(2), layout="NLC", wants="NCHW", ignores=("1", "2"))
     module = Told(around).eval()
 
@@ -347,7 +347,7 @@ def test_height_and_width_that_a_host_tells_are_those_of_each_call(way: str) -> 
 
 
 class Attending(nn.Module):
-    """Gives its attention query, key and value, which are one: (N, L, C) -> the same."""
+    """Passes one tensor to its attention as query, key and value: (N, L, C) -> the same."""
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
@@ -395,13 +395,13 @@ def test_map_that_needs_no_padding_stays_the_same_tensor_outside_of_graphs() -> 
 
 
 class Asking(nn.Module):
-    """Adds 1 where it is recorded: (N, C) -> the same."""
+    """Adds 1 if torch records a graph: (N, C) -> the same."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + 1 if recorded() else x
 
 
-def test_graphs_for_other_sizes_are_told_from_those_that_are_made_anew() -> None:
+def test_graphs_for_other_sizes_differ_from_graphs_that_are_made_anew() -> None:
     x, module = torch.zeros(2, 3), Asking()
 
     compiled = torch.compile(module, backend="eager", fullgraph=True)

@@ -1,8 +1,8 @@
-"""Tests that the Triton kernels of routed attention compute what its definition says.
+"""The Triton kernels of routed attention compute its definition.
 
-On a machine without a GPU, Triton's interpreter runs them on the CPU. It has to be asked for before
-triton is imported, so this file is also a program: it reads one case a line and answers with what
-was wrong with it.
+On a machine without a GPU, Triton's interpreter runs them on the CPU. The interpreter is chosen
+before triton is imported, so this file is also a program: it reads a case from each line and
+answers with its first error.
 
 Covers: routed_attention.gpu, routed_attention.triton_kernel, routed_attention.triton_programs.
 """
@@ -33,7 +33,7 @@ TOLERANCE = {"float32": 3e-5, "float16": 5e-3, "bfloat16": 4e-2}
 
 @dataclass(frozen=True)
 class Case:
-    """The sizes of one attention, and what it is given beside queries, keys and values."""
+    """The sizes of an attention, and its inputs beside queries, keys and values."""
 
     query_windows: int = 4
     key_windows: int = 5
@@ -99,7 +99,7 @@ def reference(given: Given, heads: int) -> tuple[Tensor, Tensor]:
 
 
 def draw(case: Case, device: str) -> tuple[Given, Tensor]:
-    """Return what a case gives and the gradient of its output."""
+    """Return the tensors of a case and the gradient of its output."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(windows: int, length: int, size: int) -> Tensor:
@@ -153,7 +153,7 @@ def run_reference(case: Case, device: str) -> list[Tensor]:
 
 
 def verdict(case: Case, device: str) -> str:
-    """Return what differs from the definition, the first thing only, or nothing."""
+    """Return the first difference from the definition, or an empty text."""
     names = ("out", "lse", "grad of q", "grad of k", "grad of v", "grad of weights")
     results = zip(names, run_kernels(case, device), run_reference(case, device), strict=False)
     for name, actual, expected in results:

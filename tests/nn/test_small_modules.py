@@ -62,7 +62,7 @@ def by_eca(x: torch.Tensor, w: State) -> torch.Tensor:
 
 
 def normed(x: torch.Tensor, w: State, name: str) -> torch.Tensor:
-    """Return a map normalised by what was seen in training: (N, C, H, W)."""
+    """Return a map normalised by the running statistics: (N, C, H, W)."""
     mean, var, scale, shift = (
         w[f"{name}.{part}"][:, None, None]
         for part in ("running_mean", "running_var", "weight", "bias")
@@ -130,7 +130,7 @@ def heads_attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: Any = 
 
 
 def by_attention(x: torch.Tensor, w: State, heads: int, bias: Any = None) -> torch.Tensor:
-    """Return what tokens (N, L, C) gather, with timm's and Swin's names; bias: (N, heads, L, L)."""
+    """Return attended tokens (N, L, C), with timm's and Swin's names; bias: (N, heads, L, L)."""
     qkv = x @ w["qkv.weight"].T + w.get("qkv.bias", torch.zeros(()))
     q, k, v = qkv.chunk(3, 2)
     bias = torch.zeros(len(x), heads) if bias is None else bias
@@ -176,7 +176,7 @@ def by_window_attention(
     table = w["relative_position_bias_table"]
     for top in range(0, rows, side):
         for left in range(0, columns, side):
-            # in the rolled map; where those pixels lie in the map itself, which wraps around
+            # positions in the rolled map; then those in the map itself, which wraps around
             rolled = [(top + i, left + j) for i in range(side) for j in range(side)]
             places = [((i + shift) % rows, (j + shift) % columns) for i, j in rolled]
             wraps = [(i + shift >= rows, j + shift >= columns) for i, j in rolled]

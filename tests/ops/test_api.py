@@ -12,10 +12,11 @@ from torch import nn
 import modswap
 from modswap.core.errors import CheckpointError, ModswapError, ShapeError, UnsafeError, UsageError
 from modswap.io.recipe.reader import parse_recipe
-from tests.models import QUICK, GatedNet, SharedNet, build_gated
+from tests.models import GatedNet, SharedNet, build_gated
+from tests.recipes import UNEXAMINED
 
 
-def recipe(rule: str, shape: str = "[1, 3, 28, 28]", verify: str = QUICK) -> modswap.Recipe:
+def recipe(rule: str, shape: str = "[1, 3, 28, 28]", verify: str = UNEXAMINED) -> modswap.Recipe:
     text = f"version: 1\ninputs: [{{shape: {shape}}}]\n{verify}replace: [{rule}]\n"
     return parse_recipe(text, "swap.yaml", ".")
 

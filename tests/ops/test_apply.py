@@ -15,7 +15,7 @@ LAST_IS_WRONG = [(("stem",), nn.Identity()), (("nowhere",), nn.Identity())]
 Context = Callable[..., AbstractContextManager[None]]
 
 
-def test_new_module_goes_to_every_path_and_stays() -> None:
+def test_new_module_is_put_at_every_path_and_stays() -> None:
     model, new = SharedNet(), nn.Identity()
 
     apply(model, [(("first", "second"), new)])

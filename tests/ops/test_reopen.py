@@ -49,7 +49,7 @@ def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object] = 
         ),
     ],
 )
-def test_factory_that_does_not_fit_is_told(factory: str, message: str, tmp_path: Path) -> None:
+def test_factory_that_does_not_fit_is_reported(factory: str, message: str, tmp_path: Path) -> None:
     file = weights(tmp_path, lambda state: state.pop("head.bias"))
 
     with pytest.raises(ModswapError, match=message) as raised:
@@ -78,7 +78,7 @@ def test_factory_gets_its_arguments(tmp_path: Path) -> None:
     assert isinstance(reopen(Subject(weights(tmp_path)), recipe).model, GatedNet)
 
 
-def test_weights_without_a_factory_are_told(tmp_path: Path) -> None:
+def test_weights_without_a_factory_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it holds weights without code; say how to build"):
         reopen(Subject(weights(tmp_path)))
 
@@ -152,7 +152,7 @@ def test_recipe_inside_a_file_without_a_receipt_is_applied(tmp_path: Path) -> No
     assert type(loaded.get_submodule("head")).__name__ == "Moody"
 
 
-def test_receipt_that_does_not_fit_the_factory_is_told(tmp_path: Path) -> None:
+def test_receipt_that_does_not_fit_the_factory_is_reported(tmp_path: Path) -> None:
     site = SiteRecord(paths=("nowhere",), module="BiLevelRoutingAttention", args={"dim": 8})
     receipt = Receipt(modswap="1", torch="2", sites=(site,)).text()
     state = {"state_dict": GatedNet().state_dict(), "modswap": {"recipe": "", "receipt": receipt}}
@@ -162,7 +162,7 @@ def test_receipt_that_does_not_fit_the_factory_is_told(tmp_path: Path) -> None:
         modswap.load(tmp_path / "net.pt", "tests.models:build_gated")
 
 
-def test_damaged_receipt_is_told(tmp_path: Path) -> None:
+def test_damaged_receipt_is_reported(tmp_path: Path) -> None:
     state = {"state_dict": GatedNet().state_dict(), "modswap": {"receipt": "{"}}
     torch.save(state, tmp_path / "net.pt")
 
@@ -190,7 +190,7 @@ def test_factory_is_passed_over_where_the_file_holds_a_module(tmp_path: Path) ->
         ("with: BiLevelRoutingAttention, layout: NLC", "NLC"),
     ],
 )
-def test_rule_that_cannot_be_built_is_told(rule: str, message: str, tmp_path: Path) -> None:
+def test_rule_that_cannot_be_built_is_reported(rule: str, message: str, tmp_path: Path) -> None:
     recipe = parse_recipe(
         "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"
         f"replace: [{{match: space_attention, {rule}}}]\n",

@@ -1,4 +1,4 @@
-"""Swapping an attention that is given query, key and value, where all three are one tensor."""
+"""Swaps of an attention whose query, key and value are one tensor."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    """Two such blocks, the second of which gives query, key and value by name."""
+    """Two such blocks; the second passes query, key and value by name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Net(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Calls one attention in ways of its own: (N, L, 16) -> the same."""
+    """Calls an attention in a given way: (N, L, 16) -> the same."""
 
     def __init__(self, way: str) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ def test_key_and_value_that_are_the_query_are_dropped(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("unreal", [False, True])
-def test_swap_stands_every_examination(unreal: bool) -> None:
+def test_swap_passes_every_examination(unreal: bool) -> None:
     text = """
 version: 1
 inputs: [{shape: [2, 3, 4, 4]}]
@@ -174,7 +174,7 @@ replace: [{match: block.attn, with: SelfAttention, adapt: true}]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*ROWS, f"{HERE}:Own"])
-def test_swap_of_calls_by_position_and_by_name_stands_every_examination(name: str) -> None:
+def test_swap_of_calls_by_position_and_by_name_passes_every_examination(name: str) -> None:
     assert modswap.replace(Net().eval(), recipe(name, verify="")).ok
 
 
@@ -188,10 +188,10 @@ def swapped_attention() -> Any:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (lambda x: (x, x.clone(), x), "input 1 must be the very tensor that input 0 is"),
+        (lambda x: (x, x.clone(), x), "input 1 must be the same tensor as input 0"),
         (lambda x: (x, x, x * 2), "input 2 must be .* as in self-attention, and is another tensor"),
         (lambda x: (x, x.view_as(x), x), "input 1 must be the very tensor"),
-        (lambda x: (x, x), "input 2 must be the very tensor that input 0 is, .* and is None"),
+        (lambda x: (x, x), "input 2 must be the same tensor as input 0, .* and is None"),
     ],
 )
 def test_another_tensor_than_the_query_is_refused_when_it_runs(
@@ -224,7 +224,7 @@ def test_weights_that_were_asked_for_are_missed() -> None:
     ("way", "told"),
     [("crossed", "it is another tensor than the first"), ("once", "same tensor as the first here")],
 )
-def test_class_of_ones_own_that_takes_tokens_alone_is_refused_likewise(way: str, told: str) -> None:
+def test_class_of_the_user_that_takes_tokens_alone_is_refused_too(way: str, told: str) -> None:
     with pytest.raises(ModswapError, match=rf"Own takes \(x: .*, the site is called as .*{told}"):
         modswap.replace(Mixed(way), recipe(f"{HERE}:Own", "attn"))
 
@@ -259,7 +259,7 @@ class Encoder(nn.Module):
         ("encoder.layers.*", "self_attn", "encoder.layers.0"),
     ],
 )
-def test_host_that_reads_the_replaced_module_is_told_with_the_attribute(
+def test_host_that_reads_the_replaced_module_is_reported_with_the_attribute(
     match: str, attribute: str, path: str
 ) -> None:
     with pytest.raises(ModswapError) as error:

@@ -1,4 +1,4 @@
-"""What a swap makes of optimizers: loaded beside the swapped model they go on, or they are gone.
+"""Optimizers after a swap: their state loads beside the swapped model, or it is left out.
 
 Covers: write.writer, write.rewrite, write.receipt.
 """
@@ -23,7 +23,7 @@ from tests.recipes import UNEXAMINED
 ALLOW = ("tests.models.*",)
 FACTORY = "tests.models:build_gated"
 RECIPE = parse_recipe(
-    f"version: 1\ninputs: [{{shape: [2, 3, 28, 28]}}]\n{UNEXAMINED}\n"
+    f"version: 1\ninputs: [{{shape: [2, 3, 28, 28]}}]\n{UNEXAMINED}"
     "replace: [{match: space_attention, with: BiLevelRoutingAttention}]\n",
     "swap.yaml",
     ".",
@@ -180,7 +180,7 @@ def half(model: nn.Module) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("groups", [shuffled, half])
-def test_optimizer_that_cannot_be_told_apart_is_left_out(groups: Groups, tmp_path: Path) -> None:
+def test_optimizer_with_ambiguous_parameters_is_left_out(groups: Groups, tmp_path: Path) -> None:
     model = GatedNet()
     state = stepped(model, torch.optim.Adam(groups(model))).state_dict()
     torch.save({"model": model.state_dict(), "optimizer": state, "epoch": 3}, tmp_path / "net.pt")

@@ -199,7 +199,7 @@ MISMATCHED = replace(
 )
 REFUSED = Outcome("check", "net.pt", "-", error=UnsafeError("os.system may run", "net.pt", "no"))
 
-# what a checkpoint or a recipe of somebody else's may put into names and sentences
+# names and sentences that the checkpoint or recipe of another person may contain
 WILD = (
     "a]]><b>&\"'%0A%\n::error file=x::y\r\n##[set-env name=z]|`c`[l](http://www.x)"
     "{0}\x00\x1b[31m\x1b]0;t\x07\ud800\uffff\u202e\u2028@team\t<script>*_~$x$ \\"

@@ -1,8 +1,8 @@
-"""What SARIF 2.1.0 demands of the parts of it that modswap writes, as a closed JSON Schema.
+"""The parts of SARIF 2.1.0 that modswap writes, as a closed JSON Schema.
 
-The published schema leaves every object open for the parts that it knows; this one knows only what
-is written here, so a part added by a change must be added here as well, as section 3 of the
-standard has it. Documents that pass this one pass the published one.
+The published schema accepts further properties in every object; this schema refuses them, so a
+property that a change adds is added here too, as section 3 of the standard defines it. A document
+that fits this schema fits the published one.
 """
 
 from typing import Any

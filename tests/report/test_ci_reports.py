@@ -102,17 +102,17 @@ def test_recipe_from_standard_input_is_no_place() -> None:
     assert place_of("-", replace(typed, checkpoint="")) is None
 
 
-# -- what is told
+# -- checks and faults
 
 
-def test_errors_of_the_verdict_are_told_once() -> None:
+def test_errors_of_the_verdict_are_reported_once() -> None:
     faults = faults_of(outcomes.FAILED)
 
     assert [fault.finding.path for fault in faults] == ["head", ""]
     assert {fault.finding.check for fault in faults} == {"pass"}
 
 
-def test_error_behind_a_verdict_that_holds_is_told() -> None:
+def test_error_behind_a_verdict_that_holds_is_reported() -> None:
     late = replace(outcomes.DONE, error=UsageError("no room", "out.pt"))
 
     checks = checks_of(late)
@@ -221,7 +221,7 @@ def test_sarif_keeps_to_the_standard_and_is_read_by_another_program(name: str) -
     assert ended == [outcome.exit_code for outcome in CASES[name]]
 
 
-def test_sarif_result_stands_at_the_rule_of_its_site() -> None:
+def test_sarif_result_points_at_the_rule_of_its_site() -> None:
     [result] = sarif(outcomes.EXAMINED)["runs"][0]["results"]
 
     [location] = result["locations"]

@@ -66,7 +66,7 @@ def test_long_paths_break_before_dots(width: int, lines: list[str]) -> None:
     assert [line.split()[0] for line in shown[: len(lines)]] == lines
 
 
-def test_many_rows_take_a_line_each_whatever_the_width() -> None:
+def test_many_rows_take_a_line_each_at_any_width() -> None:
     many = [*ROWS, *(replace(LONG, path=f"{LONG.path}.{n}") for n in range(1000))]
     tree = replace(TRACED, rows=(*many, LONG))
 
@@ -79,7 +79,7 @@ def test_many_rows_take_a_line_each_whatever_the_width() -> None:
     assert len({len(line) for line in lines[: len(many) + 1]}) == 1
 
 
-def test_tree_tells_what_would_have_to_be_allowed() -> None:
+def test_tree_lists_the_names_to_allow() -> None:
     asked = [Wanted(f"nets.N{i}", "not allowed by itself", f"--allow nets.N{i}") for i in range(14)]
     wild = Wanted("os.system", "can run any code", "")
     tree = replace(PLAIN, wanted=(*asked, wild))

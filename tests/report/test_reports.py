@@ -141,7 +141,7 @@ def test_outputs_that_are_nested_are_summed_up_by_their_parts() -> None:
     assert "model output dict[(*, 2), *]" in text
 
 
-def test_findings_take_a_line_for_each_check_and_failures_are_told_once() -> None:
+def test_findings_take_a_line_for_each_check_and_failures_are_reported_once() -> None:
     text = REPORTS["table"]([outcomes.EXAMINED], Page(100))
 
     assert "holds reached: 2 sites\n" in text
@@ -153,7 +153,7 @@ def test_findings_take_a_line_for_each_check_and_failures_are_told_once() -> Non
     assert text.count("fix: set `topk` above 0") == 1
 
 
-def test_failures_are_told_in_full_where_no_error_tells_them() -> None:
+def test_failures_are_reported_in_full_where_no_error_repeats_them() -> None:
     alone = Finding("limits", "", "failed", "2 parameters, at most 1", "raise max_params")
     plain = Finding("sizes", "", "failed", "(1, 3, 9, 9) raised")
     verdict = Verdict((), finite=True, findings=(alone, plain, Finding("export", "", "skipped")))
@@ -165,7 +165,7 @@ def test_failures_are_told_in_full_where_no_error_tells_them() -> None:
     assert "      the model: (1, 3, 9, 9) raised\nskipped export, the model\n" in text
 
 
-def test_lines_that_keep_a_swap_stand_below_what_they_are_for() -> None:
+def test_lines_that_keep_a_swap_are_below_their_finding() -> None:
     lost = Finding("matrix", "gate", "passed", "channels_last is lost", "end with `.contiguous()`")
     whole = Finding("survival", "", "passed", "`train()` loses it", "import modswap\nmodel = 1")
     verdict = Verdict((), finite=True, findings=(lost, Finding("matrix", "", "passed"), whole))
@@ -176,7 +176,7 @@ def test_lines_that_keep_a_swap_stand_below_what_they_are_for() -> None:
     assert "survival: `train()` loses it\n        import modswap\n        model = 1\n" in text
 
 
-def test_what_is_told_of_findings_that_hold_is_shown_to_those_who_ask() -> None:
+def test_details_of_findings_that_hold_are_shown_on_request() -> None:
     text = REPORTS["table"]([outcomes.HELD], Page(100, verbose=True))
 
     assert "      reached, channel_attention" not in text
@@ -202,5 +202,5 @@ def test_colour_is_for_those_who_show_it() -> None:
     ("count", "text"),
     [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 << 30, "3.0 GiB"), (5 << 40, "5.0 TiB")],
 )
-def test_bytes_are_told_for_people(count: int, text: str) -> None:
+def test_bytes_are_written_for_people(count: int, text: str) -> None:
     assert human_bytes(count) == text

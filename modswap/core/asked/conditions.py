@@ -18,7 +18,7 @@ _RANGE = re.compile(r"(\d{1,18})\s*\.\.\s*(\d{1,18})")
 
 
 def holds(condition: str | int, value: int | None) -> bool:
-    """Return whether a value meets a condition; one that was not observed (None) meets none.
+    """Return whether a value meets a condition; an unobserved value (None) meets none.
 
     A condition is a number, a comparison such as `>=128`, or a range such as `64..256`, both ends
     included.

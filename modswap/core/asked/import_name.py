@@ -78,7 +78,7 @@ def _load_file(file: Path, where: str) -> ModuleType:
     if not file.is_file():
         fix = file_near(file) or "paths are relative to the recipe"
         raise RecipeError(f"no file {str(file)!r}", where, fix)
-    # one name per place, so that its classes can be pickled and it runs once
+    # the name follows from the path, so that the file runs once and its classes can be pickled
     digest = sha256(os.fsencode(file.resolve())).hexdigest()[:8]
     name = file.stem if file.stem.isidentifier() and file.stem not in sys.modules else ""
     known = f"modswap_file_{digest}"

@@ -19,8 +19,8 @@ class Policy:
     trust: bool = False  # whether torch's full unpickler may run any code that the file holds
     # whether a file's bytes are compared with its checksums before they are used
     checksum: bool = True
-    # bytes of weights that are read where they cannot be mapped; of more only the shapes are known.
-    # None for all of them
+    # most bytes of weights to read from a file that cannot be mapped: of larger weights only the
+    # shapes are read; None: no limit
     most: int | None = None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modswap.core.errors import RecipeError
 
-MAX_ALTERNATIVES = 1000  # that the braces of one pattern may multiply to
+MAX_ALTERNATIVES = 1000  # that the braces of a pattern may expand to
 MAX_EXPANDED_CHARACTERS = 100_000  # of all alternatives together
 MAX_PATTERN_CHARACTERS = 2000
 
@@ -51,7 +51,7 @@ def compile_pattern(text: str, where: str = "") -> Pattern:
 def _compiled(regex: str, text: str, where: str) -> re.Pattern[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns of plans for `[[` and the like
+            warnings.simplefilter("ignore")  # Python warns about `[[` and the like
             return re.compile(regex)
     except (re.error, RecursionError, OverflowError) as error:
         what = f"{text!r} is no regular expression: {error}"
@@ -76,9 +76,9 @@ def _alternatives(text: str, where: str) -> list[str]:
             parts, end = _split(current, opened, text, where)
             pending[:0] = [current[:opened] + part + current[end + 1 :] for part in parts]
         if len(pending) + len(done) > MAX_ALTERNATIVES or size > MAX_EXPANDED_CHARACTERS:
-            what = f"{text[:60]!r} stands for over {MAX_ALTERNATIVES} patterns"
+            what = f"{text[:60]!r} expands to over {MAX_ALTERNATIVES} patterns"
             if size > MAX_EXPANDED_CHARACTERS:
-                what = f"{text[:60]!r} stands for patterns of over "
+                what = f"{text[:60]!r} expands to patterns of over "
                 what += f"{MAX_EXPANDED_CHARACTERS:,} characters"
             raise RecipeError(what, where, "write several patterns, or use `*`")
     return done
@@ -88,7 +88,7 @@ _BRACES = "write `{a,b}` for one of several"
 
 
 def _split(current: str, opened: int, text: str, where: str) -> tuple[list[str], int]:
-    """Return the alternatives of the brace at `opened`, and where it closes."""
+    """Return the alternatives of the brace at `opened`, and the index of its end."""
     depth, start, parts = 0, opened + 1, []
     for index in range(opened, len(current)):
         character = current[index]
@@ -162,7 +162,7 @@ def _segment(segment: str) -> str:
 
 
 def _closed(segment: str, start: int) -> int:
-    """Return where the bracket closes whose inside begins at `start`, or -1."""
+    """Return the index of the bracket's end, or -1; its content begins at `start`."""
     negated = segment[start : start + 1] in {"!", "^"}
     return segment.find("]", start + negated + 1)
 

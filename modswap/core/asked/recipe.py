@@ -45,7 +45,7 @@ _Listed = Annotated[
     BeforeValidator(_listed),
 ]
 Names = Annotated[_Listed, _one_or_more(0)]
-# names of files and modules: a system takes no longer ones, and no NUL
+# names of files and modules: systems accept no longer names, and no NUL
 Text = Annotated[StrictStr, Field(max_length=4096, pattern=r"^[^\x00]*$")]
 # torch holds whole numbers in 64 bits
 Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
@@ -99,7 +99,7 @@ def _kind_of_fill(value: Any) -> str:
 
 
 def _kind_of_input(value: Any) -> str:
-    """Return the kind of an entry; an empty one is a call without arguments."""
+    """Return the kind of an entry; an empty entry is a call without arguments."""
     if isinstance(value, Mapping):
         return CALL if not value or {"args", "kwargs"} & value.keys() else TENSOR
     return CALL if isinstance(value, CallInput) else TENSOR

@@ -35,7 +35,7 @@ class Blueprint:
     module: str  # catalogue name or `package.module:Class`
     args: Mapping[str, Any]  # every constructor argument, none left open; plain data
     layout: Layout | None = None  # layout of the site's tensors, where that matters
-    # the layout that the module takes; an adapter goes around it where it differs
+    # the layout that the module takes; where it differs, an adapter converts
     wants: Layout | None = None
     # names (or positions as text) of inputs that are always None, or a map's sizes
     ignores: tuple[str, ...] = ()
@@ -43,16 +43,16 @@ class Blueprint:
     adaptation: Adaptation | None = None
     # values chosen for what the recipe left open, with reasons
     choices: tuple[Choice, ...] = field(default=(), compare=False)
-    # name of the keyword by which the site is given its map, empty where by position; the new
-    # module is given it by position then
+    # name of the keyword argument that carries the site's map, empty where the map is positional;
+    # the new module always takes the map by position
     keyword: str = ""
-    # names (or positions as text) of inputs that were the map's very tensor in every call, as key
-    # and value of self-attention are; the new module is not given them
+    # names (or positions as text) of inputs that were the same tensor object as the map in every
+    # call, as key and value of self-attention are; the new module does not take them
     repeats: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
-        """Return whether the module can stand at its site as it is, without an adapter."""
+        """Return whether the module fits its site without an adapter."""
         laid = self.layout is None or self.wants is None or self.layout == self.wants
         dropped = self.ignores or self.keyword or self.repeats
         return laid and not dropped and self.adaptation is None

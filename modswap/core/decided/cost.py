@@ -21,15 +21,14 @@ class PassCost:
     # as torch's FlopCounterMode counts them
     flops: int
     activation_bytes: int  # tensors that autograd keeps for the backward pass, parameters left out
-    # most that is held at once without gradients: weights, input, output and everything between
+    # peak of a pass without gradients: weights, input, output and all tensors between them
     peak_inference: int
-    # most that is held at once in forward and backward pass, gradients included, an optimizer's
-    # state not
+    # peak of a forward and a backward pass, with gradients and without an optimizer's state
     peak_training: int
 
 
 def parse_size(text: str | int) -> int:
-    """Return the bytes that a size such as `8GiB` or `500 MB` says.
+    """Return the number of bytes of a size such as `8GiB` or `500 MB`.
 
     Its unit is B, KB, MB, GB, TB (powers of 1000) or KiB … TiB (of 1024); a number alone is bytes.
 
@@ -121,7 +120,7 @@ def judge_limits(
 
 def _judged(name: str, limit: float, value: float | None, why: str) -> Finding:
     words, change = _WORDS[name]
-    # infinity is no number in JSON
+    # JSON has no infinity
     finite = value if value is None or isfinite(value) else None
     data = {"limit": limit, "value": finite, "of": name}
     if value is None:

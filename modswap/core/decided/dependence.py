@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-CLEAR = 1e-4  # relative change of an output that no rounding makes
-STILL = 1e-6  # below it nothing changed
+CLEAR = 1e-4  # relative change of an output that is more than rounding
+STILL = 1e-6  # a smaller change counts as none
 
 
 @dataclass(frozen=True, slots=True)

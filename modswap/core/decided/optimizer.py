@@ -1,8 +1,9 @@
 """The parameter of each entry of an optimizer's state, before and after a swap.
 
-An optimizer's state dict numbers parameters over its groups and rarely names them. Loaded into an
-optimizer over other parameters it does not fail where counts agree: it trains on with the moments
-of others. So every assignment is checked against the shapes of the moments, and given up in doubt.
+An optimizer's state dict numbers parameters over its groups and rarely names them. An
+optimizer over other parameters loads it without an error where counts agree, and then trains
+parameters with the moments of others. So every assignment is compared with the shapes of the
+moments, and given up in doubt.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Literal
 Shape = tuple[int, ...]
 Kind = Literal["bias", "vector", "matrix"]
 KINDS: tuple[Kind, ...] = ("bias", "vector", "matrix")
-_MAX_GROUPS = 4  # whose members may have been chosen by kind
+_MAX_GROUPS = 4  # by kind, as training scripts make them
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Parameter:
     """A parameter of a model."""
 
     name: str
-    shape: Shape  # its sides
+    shape: Shape
     trainable: bool = True  # whether it requires a gradient
 
     @property
@@ -61,7 +62,7 @@ def regroup(
 
     None in doubt about the parameter of any state. `moments` are shapes of the tensors that it
     keeps for each parameter, `before` and `after` the model's parameters in its order, `swapped`
-    beginnings of the names in swapped modules, each ending in a dot.
+    prefixes of the names in swapped modules, each ending in a dot.
     """
     owned = _owned(groups, moments, before)
     if owned is None:
@@ -91,7 +92,7 @@ def _homes(
 
 
 def _home(new: Parameter, grouped: Sequence[tuple[Parameter, int]]) -> int:
-    """Return the group that held parameters of the new one's kind and place."""
+    """Return the group that held parameters of the new parameter's kind and place."""
     alike = _counts(grouped, "", (new.kind,))
     if len(alike) == 1:
         return next(iter(alike))
@@ -186,7 +187,7 @@ def _candidates(sizes: Sequence[int], given: Sequence[Parameter]) -> Iterator[li
 
 
 def _by_kind(places: Mapping[Kind, int], count: int, given: Sequence[Parameter]) -> list[list[str]]:
-    """Return so many groups, each parameter in that of its kind."""
+    """Return `count` groups; each parameter is in the group of its kind."""
     split: list[list[str]] = [[] for _ in range(count)]
     for parameter in given:
         split[places[parameter.kind]].append(parameter.name)
@@ -208,7 +209,7 @@ def _fits(
 
 
 def _is_of(shape: Shape, parameter: Shape) -> bool:
-    """Return whether a moment may be one of a parameter: whole, one number, or factored."""
+    """Return whether a moment may belong to a parameter: whole, a single number, or factored."""
     rows, last = parameter[:-1], parameter[-1:]
     factored = (rows, (*rows, 1), (*parameter[:-2], *last), (*parameter[:-2], 1, *last))
     return shape in {(), (1,), parameter} or (len(parameter) > 1 and shape in factored)

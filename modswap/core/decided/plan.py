@@ -108,7 +108,7 @@ class _Selection:
                 self._fail(("exclude", position), what, "take it out, or correct it", near)
             hits = left
         if not hits and not self.errors:
-            self._fail(("exclude",), "`exclude` leaves nothing of what `match` selects", ADVICE)
+            self._fail(("exclude",), "`exclude` removes every module that `match` selects", ADVICE)
         return hits
 
     def _of_class(self, hits: list[Site]) -> list[Site]:
@@ -152,7 +152,7 @@ def _selects(pattern: Pattern, site: Site) -> bool:
 
 
 def is_class(class_name: str, wanted: str) -> bool:
-    """Return whether a class goes by a name, bare or dotted.
+    """Return whether a class has a name, bare or dotted.
 
     A dotted name may leave out inner modules, as public names do: `torch.nn.Conv2d` is
     `torch.nn.modules.conv.Conv2d`.
@@ -202,8 +202,8 @@ def _overlaps(steps: Sequence[Step]) -> Iterator[MatchError]:
     for path, step in owner.items():
         outer = next((parent for parent in _parents(path) if parent in owner), None)
         if outer is not None:
-            what = f"{path!r} lies inside {outer!r}, which {_by(owner[outer], step)} replaces"
-            fix = "select the one or the other: add it to `exclude`"
+            what = f"{path!r} is inside {outer!r}, which {_by(owner[outer], step)} replaces"
+            fix = "select only one of the two: add the other to `exclude`"
             yield MatchError(what, step.where, fix, settings=(("exclude", path),))
 
 

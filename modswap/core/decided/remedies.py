@@ -23,14 +23,14 @@ _PLAIN = re.compile(r"[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A key of a recipe with the value that it is to have."""
+    """A key of a recipe, and its new value."""
 
     place: Place  # the keys and positions that lead to it
     value: str  # the value, as JSON, so that edits can be compared
 
     @property
     def words(self) -> str:
-        """Return it as a line of the recipe, `adapt: true`."""
+        """Return the edit as a line of the recipe, `adapt: true`."""
         key = next(part for part in reversed(self.place) if isinstance(part, str))
         return f"{key}: {self.written}"
 
@@ -60,7 +60,7 @@ def candidates(error: ModswapError, recipe: Recipe) -> tuple[Edit, ...]:
 
 
 def _mends(edit: Edit, present: Any) -> bool:
-    """Return whether an edit changes anything, and leaves it to the user which modules are meant.
+    """Return whether an edit changes the recipe, and does not change which modules are meant.
 
     In `match` only a misspelt path is corrected.
     """
@@ -82,7 +82,7 @@ def _places(error: ModswapError, recipe: Recipe) -> list[Place]:
 
 
 def _same(place: Place, recipe: Recipe) -> list[Place]:
-    """Return all places that stand where this one does: a rule and its first key."""
+    """Return all places of the same line and column: a rule and its first key."""
     lines = recipe.source.lines
     return [other for other in lines if lines[other] == lines[place]]
 

@@ -120,7 +120,7 @@ def runs(seen: Evidence) -> list[Finding]:
     settings: Settings = ()
     if any(place == path or place.startswith(f"{path}.") for path in seen.swapped):
         settings = ANY_LAYOUT
-        fix = "the new module does not take what its site is given: change its args or its layout"
+        fix = "the new module does not take its site's inputs: change its args or its layout"
     elif seen.after.missing and seen.after.missing_at in seen.swapped:
         fix = (
             f"the module around reads `.{seen.after.missing}` of the module that was replaced: "
@@ -128,12 +128,12 @@ def runs(seen: Evidence) -> list[Finding]:
             "or swap in a class that has it and takes the site's calls as they are"
         )
     else:
-        fix = "a module behind the swap does not take what it is now given"
+        fix = "a module behind the swap does not take its new input"
     return [_problem(place, f"the forward pass raised {seen.after.error}", fix, settings)]
 
 
 def reached(seen: Evidence) -> list[Finding]:
-    """Find swapped sites that are called another number of times than before."""
+    """Find swapped sites whose number of calls differs from before."""
     if seen.after.error:
         return []
     old, new = seen.before.by_path(), seen.after.by_path()
@@ -188,7 +188,7 @@ def _fix_of(before: Value, after: Value) -> tuple[str, Settings]:
     if isinstance(before, TensorInfo) and isinstance(after, TensorInfo):
         old, new = before.shape, after.shape
         if old[:1] != new[:1] and sorted(old) == sorted(new):
-            return "its axes are in another order: give the batch first, as it was given", ()
+            return "its axes are in another order: return the batch first, as in its input", ()
         if old == new:
             return f"it gives {after.dtype}: end its forward with `.to(x.dtype)`", ()
     fix = structure_fix(before, after)
@@ -198,10 +198,10 @@ def _fix_of(before: Value, after: Value) -> tuple[str, Settings]:
 
 
 def structure_fix(before: Value, after: Value) -> str:
-    """Return the fix for a module that gives a container which no adapter turns into the site's.
+    """Return the fix for a module that returns a container which no adapter can convert.
 
-    It is empty where both outputs are tensors, or the site gave a tensor and then None, which an
-    adapter adds.
+    It is empty where both outputs are tensors, or the site returned a tensor and then None, which
+    an adapter adds.
     """
     wanted: Value = before
     if isinstance(before, Group) and before.kind == "tuple" and before.items:
@@ -228,7 +228,7 @@ def finite(seen: Evidence) -> list[Finding]:
 
 
 CHECKS: tuple[Callable[[Evidence], list[Finding]], ...] = (
-    module_shapes,  # the first difference goes before the exception that it led to
+    module_shapes,  # the first difference is reported before the exception that it caused
     runs,
     reached,
     model_output,

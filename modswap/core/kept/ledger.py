@@ -12,20 +12,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Which tensors of a file a swap may change, by name."""
+    """The tensors of a file that a swap may change, by name."""
 
-    # beginnings of names, each ending in a dot, that belong to swapped modules
+    # prefixes, each ending in a dot, of names that belong to swapped modules
     prefixes: tuple[str, ...]
     # new names of tensors by their old ones, such as those of an optimizer's state
     renamed: Mapping[str, str] = field(default_factory=dict)
-    gone: Collection[str] = ()  # further names that are there no longer
+    gone: Collection[str] = ()  # further names that the swap removes
 
     def covers(self, name: str) -> bool:
         """Return whether a tensor belongs to a swapped module."""
         return name.startswith(self.prefixes)
 
     def drops(self, name: str) -> bool:
-        """Return whether a tensor of the file is there no longer."""
+        """Return whether the swap removes a tensor of the file."""
         return self.covers(name) or name in self.gone
 
 
@@ -83,7 +83,7 @@ def _fates(before: Collection[str], after: Collection[str], changes: Changes) ->
 
 
 def _unplanned(before: Iterable[str], after: Iterable[str], fates: _Fates) -> Iterator[str]:
-    """Yield in words the tensors that are missing or new without a plan for it."""
+    """Yield in words each tensor that is missing or new against the plan."""
     known = {*fates.stays, *fates.moved}
     accounted = {*known, *fates.moved.values(), *fates.dropped}
     yield from (f"{n} is missing" for n in before if n not in accounted)

@@ -91,7 +91,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def drifts(then: Entry, now: Entry, name: str) -> tuple[DriftError, ...]:
     """Return an error for everything that differs from the lock file, naming the recipe.
 
-    `now` has no sites if the check did not come to that.
+    `now` has no sites if the check ended before.
     """
     fix = f"if that is meant, lock it anew: `modswap check {name} --lock`"
     return tuple(DriftError(what, name, fix) for what in dict.fromkeys(_drifted(then, now)))
@@ -126,7 +126,7 @@ def _sites(then: Mapping[str, SiteLock], now: Mapping[str, SiteLock]) -> Iterato
 
 
 def _compared(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield the differences, with both sides as JSON has them; so a number is no truth value."""
+    """Yield the differences, both sides as JSON, where `1` and `true` differ."""
     for name in dict.fromkeys((*then, *now)):
         was, is_ = (_text(side[name]) if name in side else "not set" for side in (then, now))
         if was != is_:

@@ -10,7 +10,7 @@ from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.seen.site import Call, Layout
 
-if TYPE_CHECKING:  # it knows recipes, whose reader takes a tenth of a second to import
+if TYPE_CHECKING:  # its import of recipes takes a tenth of a second
     from modswap.core.decided.plan import Plan
 
 
@@ -103,9 +103,9 @@ class Outcome:
         command: `replace` or `check`.
         checkpoint: The file as the user gave it; empty for a model in memory.
         recipe: The recipe's name.
-        plan: Which rule selected which sites; None if it did not come to that.
+        plan: The sites that each rule selected; None if the command ended before.
         sites: The swapped sites.
-        verdict: Whether the swap holds; None if it did not come to that.
+        verdict: Whether the swap holds; None if the command ended before.
         ledger: Tensors kept, mapped, fresh and dropped; None if nothing was swapped.
         params_before: Parameter elements of the model before.
         params_after: Parameter elements of the model after.

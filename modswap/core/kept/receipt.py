@@ -34,8 +34,8 @@ class SiteRecord(_Record):
     layout: Layout | None = None  # layout of the site's tensors
     wants: Layout | None = None  # the layout that the module takes
     ignores: tuple[str, ...] = ()  # inputs that are dropped
-    keyword: str = ""  # the keyword by which the site is given its map
-    repeats: tuple[str, ...] = ()  # inputs that are the map's very tensor, and are dropped
+    keyword: str = ""  # keyword argument that carries the site's map
+    repeats: tuple[str, ...] = ()  # dropped inputs, the same tensor object as the map
     adaptation: AdaptationRecord | None = None  # layers added after it
 
     def blueprint(self) -> Blueprint:
@@ -58,7 +58,7 @@ class SourceRecord(_Record):
 
     name: str  # its name, without a folder
     nbytes: int  # its size
-    sha256: str = ""  # its digest in hexadecimal; empty for a file too large to be read once more
+    sha256: str = ""  # its digest in hexadecimal; empty for a file too large to be read again
 
 
 class Receipt(_Record):

@@ -8,7 +8,7 @@ from modswap.core.seen.site import Layout
 
 @dataclass(frozen=True, slots=True)
 class Clue:
-    """A module of known convention that was seen at work."""
+    """A module of known layout that ran in the trace."""
 
     path: str
     kind: str  # its class name
@@ -34,9 +34,10 @@ def judge_layout(
 ) -> tuple[Layout | None, str]:
     """Return the layout at a site and the reason for it.
 
-    A module of known convention that takes or gives the site's very own tensor decides. Without
-    one, the smallest module around the site decides that has parts with as many channels, if these
-    agree; and if no part of the model has as many, all of them together.
+    A module of known layout that takes or returns the site's own tensor decides. Where there is
+    none, the layers of known layout with as many channels decide, if they agree: those in the
+    smallest module around the site that holds any. Where no layer has as many channels, all layers
+    of known layout decide together.
     """
     rank = len(shape)
     if rank not in {3, 4}:

@@ -21,7 +21,7 @@ class Call:
     args: tuple[Value, ...]  # positional inputs
     kwargs: tuple[tuple[str, Value], ...]  # keyword inputs by name, in the order given
     output: Value
-    # for each tensor among the inputs, in order, the index of the first one that is the very same
+    # for each tensor among the inputs, in order, the index of the first one that is the same
     # object; empty where all of them are different ones
     same: tuple[int, ...] = ()
 
@@ -33,11 +33,11 @@ class Call:
 
     @property
     def firsts(self) -> tuple[int, ...]:
-        """Return for each tensor the index of the first one that is the same object."""
+        """Return for each tensor the index of the first that is the same object."""
         return self.same or tuple(range(sum(1 for value in self.inputs for _ in tensors(value))))
 
     def repeats(self, name: str) -> tuple[str, ...]:
-        """Return the names of the other inputs that are the very tensor that one input is.
+        """Return the names of the other inputs that are the same tensor object as an input.
 
         The name of an input may be its position as text.
         """

@@ -19,7 +19,7 @@ class TreeRow:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A name that a file's pickle asks for, and that is not allowed without being asked."""
+    """A name that a file's pickle needs, and that is allowed only by an option."""
 
     name: str  # dotted name
     verdict: str  # the reason in words

@@ -29,7 +29,7 @@ class AxisRule:
     one: bool = False
 
     def takes(self, size: int) -> bool:
-        """Return whether the rule lets a size through."""
+        """Return whether the rule accepts a size."""
         if self.one and size == 1:
             return True
         above = self.low is None or size >= self.low
@@ -38,7 +38,7 @@ class AxisRule:
 
     @property
     def single(self) -> bool:
-        """Return whether it takes one size, give or take what strides drop."""
+        """Return whether the rule accepts a single size, apart from pixels that strides drop."""
         if self.low is None or self.high is None:
             return False
         return self.modulus == 1 and self.high - self.low < max(1, self.low // 2)
@@ -74,8 +74,8 @@ ANY = AxisRule()
 def fit_axis(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
     """Return the simplest rule that takes all of some sizes and none of some others.
 
-    Bounds alone come first, then one remainder, then several. Several are told only if every
-    remainder was tried, over two whole periods. At least one size is taken.
+    Bounds alone come first, then one remainder, then several. A rule of several
+    remainders needs trials of every remainder, over two whole periods. At least one size is taken.
     """
     for fit in (partial(_bounded, 1), _stepped, _periodic):
         rule = fit(good, bad) or _besides_one(fit, good, bad)
@@ -94,7 +94,7 @@ def _besides_one(fit: Fit, good: Collection[int], bad: Collection[int]) -> AxisR
 
 
 def _stepped(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
-    """Return the rule of the smallest step by which all that is taken leaves one remainder."""
+    """Return the rule with the smallest modulus that leaves one remainder for all taken sizes."""
     first, *others = sorted(good)
     step = gcd(*(size - first for size in others))
     found = (_bounded(modulus, good, bad) for modulus in divisors(step)[1:])
@@ -117,7 +117,7 @@ def _periodic(good: Collection[int], bad: Collection[int]) -> AxisRule | None:
 
 
 def _bounded(modulus: int, good: Collection[int], bad: Collection[int]) -> AxisRule | None:
-    """Return the rule of a modulus with the bounds it needs, or None if none will do."""
+    """Return the rule of a modulus with the bounds that it needs; None if no bounds suffice."""
     residues = tuple(sorted({size % modulus for size in good}))
     least, most = min(good), max(good)
     against = [size for size in bad if size % modulus in residues]

@@ -12,7 +12,7 @@ from modswap.core.sizes.two_axes import Size, cell_pairs
 
 USUAL_STEP = 32  # of networks that halve a map five times
 NEXT = 8  # sizes to either side of the first that are tried one by one
-NEAR = 40  # the same, where the nearer ones follow no plain rule
+NEAR = 40  # the same, where the nearer sizes follow no plain rule
 MIN_LINE, MAX_LINE = 64, 448  # every side up to twice the first, within these, is tried at last
 FAR = 8  # largest size tried, in first sizes
 GRID_PAIRS = 48
@@ -55,7 +55,7 @@ def _known(rule: SizeRule | None) -> bool:
 
 
 def _plain(rule: SizeRule | None) -> bool:
-    """Return whether a rule asks for one remainder and no more."""
+    """Return whether a rule consists of one remainder on each axis."""
     if rule is None or rule.coupling is not None:
         return False
     return all(axis.high is None and len(axis.residues) == 1 for axis in rule.axes)
@@ -106,7 +106,7 @@ def _smaller(
 
 
 def _doubts(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
-    """Yield sizes that a plain rule gets wrong where the model follows another one."""
+    """Yield sizes at which a plain rule is wrong if the model follows a rule of another kind."""
     steps = _gaps(first, probes)
     if 0 in steps:  # one size, or one area
         return
@@ -187,9 +187,9 @@ def _gaps(first: Size, probes: Mapping[Size, bool]) -> list[int]:
 def _closing_in(
     line: Sequence[Size], probes: Mapping[Size, bool], guess: int
 ) -> Generator[Size, None, int]:
-    """Yield sizes of a line whose first is taken, until the last one taken is known.
+    """Yield sizes of a line whose first is taken, until the last taken size is known.
 
-    It may be that of the index `guess`, 0 for no guess.
+    `guess` is its probable index, 0 for no guess.
     """
     near, far = 0, len(line) - 1
     yield line[far]
@@ -215,7 +215,7 @@ def _coupled(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
 
 
 def _may_be_coupled(rule: SizeRule | None) -> bool:
-    """Return whether a rule for both sides at once may be behind a rule, or behind none."""
+    """Return whether a rule for both sides at once may replace this rule, or no rule."""
     if rule is None or rule.coupling is not None:
         return True
     return any(axis.high is not None or axis.modulus > 1 for axis in rule.axes)
@@ -262,7 +262,7 @@ _STAGES: tuple[tuple[Stage, Settled | None], ...] = (
     (_opening, None),
     (_steps, None),
     (_ends, None),
-    (_doubts, None),  # after which a plain rule is known
+    (_doubts, None),  # from here on a plain rule is known
     (_divided, _plain),
     (partial(_near, reach=NEXT), _plain),
     (_near, _plain),
@@ -273,10 +273,10 @@ _STAGES: tuple[tuple[Stage, Settled | None], ...] = (
     (_lines, _known),
     (_grid, _known),
 )
-"""The stages, each with the rules that make it needless."""
+"""The stages, each with a test for rules that make it unnecessary."""
 
 
 def span_in_words(probes: Iterable[Size]) -> str:
-    """Return between which sides sizes were tried."""
+    """Return the range of the sides that were tried, in words."""
     sides = list(chain.from_iterable(probes))
     return f"{min(sides)} to {max(sides)}"

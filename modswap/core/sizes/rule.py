@@ -22,13 +22,13 @@ class SizeRule:
     coupling: Coupling | None = None  # the condition on both sides at once
 
     def takes(self, size: Size) -> bool:
-        """Return whether the rule lets a size through."""
+        """Return whether the rule accepts a size."""
         apart = all(rule.takes(side) for rule, side in zip(self.axes, size, strict=True))
         return apart and (self.coupling is None or self.coupling.takes(size))
 
     @property
     def single(self) -> bool:
-        """Return whether it takes one size or one area, give or take what strides drop."""
+        """Return whether the rule accepts one size or area, apart from pixels that strides drop."""
         if self.coupling is not None and self.coupling.kind in FIXED:
             return True
         return all(rule.single for rule in self.axes)

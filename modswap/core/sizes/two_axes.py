@@ -122,7 +122,7 @@ def _square(counts: Sequence[Size]) -> Iterator[tuple[str, int]]:
 
 
 def cell_pairs(probes: Mapping[Size, bool]) -> Iterator[tuple[Cell, Cell]]:
-    """Yield the cells that explain the runs of sizes around the first that are taken alike."""
+    """Yield the cells that explain the runs of accepted sizes around the first."""
     high, wide = (_cells(probes, axis) for axis in (0, 1))
     both = [cell for cell in high if cell in wide]
     yield from ((cell, cell) for cell in both) if both else product(high, wide)

@@ -3,21 +3,19 @@
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from modswap.core.errors import CheckpointError
+from modswap.io.raw.folder_swap import put_back, put_folder
+from modswap.io.raw.litter import is_at, lock, remove, remove_litter, temporary_name
 from modswap.io.raw.memory import enough_memory
 
-if sys.platform != "win32":  # pragma: no branch - Windows has no such module
-    import fcntl
-
-_BEGIN, _END = ".modswap-", ".part"
+# errors of file systems that cannot flush folders
+_NO_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -33,93 +31,54 @@ def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]
         CheckpointError: If `out` exists without `force`, or cannot be written.
     """
     target = out.resolve()
-    if target.exists() and not force:
-        raise exists(out)
     try:
+        put_back(target)
+        remove_litter(target.parent)
+        if target.exists() and not force:
+            raise exists(out)
         with enough_memory(out), _temporary(target.parent, folder=folder) as temporary:
             yield temporary
             if folder:
-                _put_folder(temporary, target)
+                _flush_all(temporary)
+                put_folder(temporary, target, _flush_moves)
             else:
-                _flush(temporary)
-                temporary.chmod(_mode(target))
+                _flush(temporary, _mode(target))
                 _put(temporary, target, out, force=force)
-            _flush(target.parent)
+            _flush_moves(target.parent)
     except OSError as error:
         raise refused(out, error) from error
 
 
 @contextmanager
 def _temporary(parent: Path, *, folder: bool) -> Iterator[Path]:
-    """Yield a new file or folder, locked meanwhile; remove it at the end if it was not moved."""
-    remove_litter(parent)
+    """Yield a new file or folder, locked meanwhile; at the end remove what has its name."""
     place, held = _created(parent, folder=folder)
     try:
         yield place
     finally:
-        _remove(place)
-        os.close(held)
+        remove(place)
+        with suppress(OSError):
+            os.close(held)
 
 
 def _created(parent: Path, *, folder: bool) -> tuple[Path, int]:
     while True:
-        place = _name(parent)
+        place, held = temporary_name(parent), -1
         if folder:
             place.mkdir()
         else:
             place.touch(exist_ok=False)
-        held = os.open(place, os.O_RDONLY)
-        lock(held)
-        if os.fstat(held).st_nlink:
-            return place, held
-        os.close(held)  # another process removed it as litter before it was locked
-
-
-def _name(parent: Path) -> Path:
-    # of a fixed length: with a part of the target's name it could become too long
-    return parent / f"{_BEGIN}{os.getpid()}-{secrets.token_hex(4)}{_END}"
-
-
-def remove_litter(parent: Path) -> None:
-    """Remove the temporary files of killed processes; a running one holds a lock on its own."""
-    for place in parent.glob(f"{_BEGIN}*{_END}"):
-        with suppress(OSError):
-            held = os.open(place, os.O_RDONLY)
-            if lock(held):
-                _remove(place)
-            os.close(held)
-
-
-def _remove(place: Path) -> None:
-    if place.is_dir():
-        shutil.rmtree(place, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            place.unlink(missing_ok=True)
-
-
-def _put_folder(temporary: Path, target: Path) -> None:
-    """Move a folder to its target; an old folder there is removed after the new one is flushed."""
-    for place in (*temporary.rglob("*"), temporary):
-        _flush(place)
-    if not target.exists():
-        temporary.rename(target)
-        return
-    old = _name(target.parent)
-    target.rename(old)
-    temporary.rename(target)
-    _remove(old)
-
-
-def lock(descriptor: int) -> bool:
-    """Lock a file until it is closed; return False if another process has locked it."""
-    if sys.platform == "win32":  # pragma: no cover - the tests do not run on Windows
-        return False  # Windows removes no open file
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        try:
+            held = os.open(place, os.O_RDONLY if folder else os.O_RDWR)
+            lock(held)
+            if is_at(place, held):
+                return place, held
+            os.close(held)  # another process removed it as litter before it was locked
+        except OSError:
+            remove(place)
+            if held >= 0:
+                os.close(held)
+            raise
 
 
 def _put(temporary: Path, target: Path, out: Path, *, force: bool) -> None:
@@ -167,16 +126,38 @@ def _mode(target: Path) -> int:
     return 0o666 & ~mask
 
 
-def _flush(place: Path) -> None:
-    """Flush a file or a folder to the disk."""
+def _flush_all(folder: Path) -> None:
+    """Flush a folder to the disk, with all that is in it; links are no files of their own."""
+    for inner, _, names in os.walk(folder, topdown=False, onerror=_raise):
+        for name in names:
+            place = Path(inner, name)
+            if not place.is_symlink():
+                _flush(place)
+        _flush(Path(inner))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _flush(place: Path, mode: int | None = None) -> None:
+    """Flush a file or a folder to the disk, with its permissions."""
     descriptor = os.open(place, os.O_RDONLY)
     try:
+        if mode is not None:
+            place.chmod(mode)
         os.fsync(descriptor)
-    except OSError:
-        if not place.is_dir():
-            raise  # some file systems cannot flush folders
+    except OSError as error:
+        if error.errno not in _NO_FLUSH or not place.is_dir():
+            raise
     finally:
         os.close(descriptor)
+
+
+def _flush_moves(folder: Path) -> None:
+    """Flush the names in a folder to the disk; what was moved there is complete in any case."""
+    with suppress(OSError):
+        _flush(folder)
 
 
 def digest(file: Path) -> str:

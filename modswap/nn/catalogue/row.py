@@ -56,7 +56,7 @@ class Fit(Protocol):
     def __call__(self, site: Site, options: Any, *, adapt: bool) -> Blueprint:
         """Return how to make the module for a site.
 
-        The options are of the row's own class; None is taken from the site. `adapt` allows a
+        The options are of the row's own class; None means the value of the site. `adapt` allows a
         projection or pooling behind the module.
 
         Raises:
@@ -81,7 +81,7 @@ class Replacement:
         source: Paper, year and identifier.
         shapes: Shapes of input and output.
         options: Class of the options.
-        fit: Decision of the options that the recipe leaves open.
+        fit: Chooses the options that the recipe leaves open.
         module: The class.
         flops: Multiplications and additions for one sample, two for each pair of them: an
             expression of H and W (or L = H*W), the options and the terms, as Python reads it.
@@ -126,7 +126,7 @@ class Replacement:
 
 
 def attention_example(name: str, args: str) -> str:
-    """Return a rule in YAML that puts a row at all attention modules."""
+    """Return a rule in YAML that puts the row's module in place of all attention modules."""
     return f'- match: "**.attn"\n  with: {name}\n  args: {{{args}}}\n'
 
 

@@ -37,8 +37,8 @@ def fit_custom(
 ) -> Blueprint:
     """Return how to make a module of the user's own class for a site.
 
-    Arguments that are left out or say `auto` are taken from the site where their name is a usual
-    name for channels or sizes. The layout `wants` is found by trying where it is None.
+    Arguments that are left out or `auto` are taken from the site if their name is a usual name for
+    channels or sizes. The layout `wants` is found by trying where it is None.
 
     Raises:
         RecipeError: If an argument is unknown, or needed and neither given nor observed.

@@ -64,10 +64,10 @@ class Placement:
 
     wants: Layout | None  # None at a site of unknown layout
     reason: str = ""  # evidence for the layout; empty where the recipe names it
-    ignores: tuple[str, ...] = ()  # inputs that carry nothing, and that the module does not take
-    keyword: str = ""  # of the map, where the module's own keyword is another
+    ignores: tuple[str, ...] = ()  # None or false inputs that the module does not take
+    keyword: str = ""  # the keyword of the map, where the module's own keyword differs
     adaptation: Adaptation | None = None
-    # inputs that are the map's very tensor, and that the module does not take
+    # inputs that are the same tensor object as the map, and that the module does not take
     repeats: tuple[str, ...] = ()
 
 
@@ -75,12 +75,12 @@ def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement
     """Return the way in which a module is put at its site, after trying it on shapes alone.
 
     A layout counts if the module runs on the site's inputs and returns the site's outputs. A wrong
-    layout can run unnoticed where channels, height and width are equal, so sizes that differ are
-    tried as well. `wants` is the layout that the recipe names; None: found by trying.
+    layout also runs where channels, height and width are equal, so sizes that differ are tried as
+    well. `wants` is the layout that the recipe names; None: found by trying.
 
     Raises:
-        ShapeError: If the module runs in no layout, runs alike in several, or returns another
-            output.
+        ShapeError: If the module runs in no layout, in several without a difference, or returns
+            another output.
     """
     site = trial.site
     ignores, repeats = _dropped(trial)
@@ -128,7 +128,7 @@ def _undecided(
         what = f"{trial.reference} runs on {shapes} as {names} alike, and no tried size differs"
         fix = "set `wants:` in its rule"
         return ShapeError(what, trial.site.path, fix, settings=ANY_MODULE_LAYOUT)
-    # refusals of layouts in which it does not run do not matter where it runs in another
+    # refusals by other layouts do not matter where it runs in a layout
     ran = {name: error for name, error in refusals.items() if not isinstance(error, NotRunError)}
     shown = ran or refusals
     reasons: dict[str, list[str]] = {}
@@ -141,7 +141,7 @@ def _undecided(
 
 
 def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
-    """Return the placement at a site of unknown layout, where nothing can be converted."""
+    """Return the placement at a site of unknown layout, without a conversion."""
     for call in trial.site.calls:
         output = _run(trial, placement, call)
         if output != call.output:
@@ -274,7 +274,7 @@ def _is_like(site: Site, layout: Layout, probe: TensorInfo, output: TensorInfo) 
 
 
 def _dropped(trial: Trial) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the inputs that the module does not take: those off, and the map's repeats."""
+    """Return the inputs that the module does not take: None, false, and repeats of the map."""
     signature = inspect.signature(trial.module.forward)
     site, calls = trial.site, trial.site.calls
     carriers = [first_map(site, call)[0] for call in calls]
@@ -301,7 +301,7 @@ def _unbound(trial: Trial, signature: inspect.Signature, again: Sequence[str]) -
     note = next(filter(None, (difference_note(call, carrier, name) for name in others)), "")
     what = f"{trial.reference} takes {signature}, the site is called as {call}{note}"
     cached = next(filter(None, map(cache_fix, call.inputs)), "")
-    fix = cached or "choose a class whose forward takes what the site is given"
+    fix = cached or "choose a class whose forward takes the inputs of the site"
     return ShapeError(what, site.path, fix)
 
 

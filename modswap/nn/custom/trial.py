@@ -1,14 +1,15 @@
 """Run a module on the shapes of its site's inputs, without data."""
 
 from ast import literal_eval
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from modswap.core.seen.site import Call
-from modswap.core.seen.values import Group, Plain, TensorInfo, Value, tensors
+from modswap.core.seen.values import Plain, TensorInfo, Value, tensors
+from modswap.live_values import describe
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import fake_mode, needs_values
 from modswap.nn.fit.inputs import cache_fix
@@ -16,7 +17,7 @@ from modswap.seeds import kept_random_state
 
 
 class RefusedError(Exception):
-    """A module raised in a trial, or its inputs cannot be made up; `fix` is empty if unknown."""
+    """A module raised in a trial, or an input cannot be made; `fix` is empty if unknown."""
 
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what, fix)
@@ -33,7 +34,7 @@ def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
     Its buffers may change; its tensors are of the floating `dtype`.
 
     Raises:
-        RefusedError: If it raises, or no value can be made up for an input.
+        RefusedError: If it raises, or an input cannot be made.
     """
     seen: torch.dtype = getattr(torch, dtype)
     floating = seen if seen.is_floating_point else torch.get_default_dtype()
@@ -42,13 +43,13 @@ def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
     try:
         with torch.no_grad(), kept_random_state():
             try:
-                return _described(_on_fakes(module, call, floating), device)
+                return describe(_on_fakes(module, call, floating), device)
             except Exception as error:
                 if not needs_values(error):
                     raise
-                # its shapes depend on values, which a real pass has
+                # its shapes depend on values, so it runs on real tensors
                 inputs, named = _inputs(call)
-                return _described(module.to(floating)(*inputs, **named), device)
+                return describe(module.to(floating)(*inputs, **named), device)
     except RefusedError:
         raise
     except Exception as error:  # noqa: BLE001 - a module of the user's may raise anything
@@ -76,14 +77,14 @@ def _inputs(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
-    """Return a live value like a recorded one, with the next of some tensors in it."""
+    """Return a live value like a recorded value, with the next of some tensors in it."""
     if isinstance(value, TensorInfo):
         return next(rest)
     if isinstance(value, Plain):
         try:
             return literal_eval(value.text)
         except (ValueError, SyntaxError):
-            what = f"an input of class {value.kind} cannot be made up"
+            what = f"an input of class {value.kind} cannot be made"
             raise RefusedError(what, cache_fix(value)) from None
     items = [_made(item, rest) for item in value.items]
     if value.kind in {"tuple", "Size"}:
@@ -92,19 +93,4 @@ def _made(value: Value, rest: Iterator[torch.Tensor]) -> Any:
         return items
     if value.kind in {"dict", "OrderedDict"}:
         return dict(zip(value.names, items, strict=True))
-    raise RefusedError(f"an input of class {value.kind} cannot be made up", cache_fix(value))
-
-
-def _described(value: Any, device: str) -> Value:
-    """Return the record of a live value."""
-    kind = type(value).__name__
-    if isinstance(value, torch.Tensor):
-        return TensorInfo(tuple(value.shape), str(value.dtype).removeprefix("torch."), device)
-    if isinstance(value, (tuple, list)):
-        items = tuple(_described(item, device) for item in value)
-        return Group(kind, tuple(map(str, range(len(items)))), items)
-    if isinstance(value, Mapping):
-        items = tuple(_described(item, device) for item in value.values())
-        return Group(kind, tuple(map(str, value)), items)
-    plain = value is None or isinstance(value, (bool, int, float, str))
-    return Plain(kind, repr(value) if plain else f"<{kind}>")
+    raise RefusedError(f"an input of class {value.kind} cannot be made", cache_fix(value))

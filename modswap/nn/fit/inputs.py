@@ -9,7 +9,7 @@ from modswap.core.errors import ShapeError, UnreachedError
 from modswap.core.seen.site import Call, Extent, Layout, Site, extent
 from modswap.core.seen.values import NONE, Group, Plain, TensorInfo, Value, tensors
 
-MAX_CLASS_TOKENS = 8  # so many tokens more than a map are taken for class or register tokens
+MAX_CLASS_TOKENS = 8  # tokens beyond a map, up to so many, count as class or register tokens
 
 
 class Size(NamedTuple):
@@ -33,7 +33,7 @@ class MapInputs:
     # names (or positions as text) of inputs that the module can do without
     ignores: tuple[str, ...]
     keyword: str  # empty where the map comes by position
-    # names (or positions as text) of inputs that were the map's very tensor in every call
+    # names (or positions as text) of inputs that were the map's tensor itself in every call
     repeats: tuple[str, ...] = ()
 
     @property
@@ -101,7 +101,7 @@ def first_map(site: Site, call: Call) -> tuple[str, TensorInfo]:
 
 
 def repeated(site: Site, carriers: Sequence[str]) -> tuple[str, ...]:
-    """Return the other inputs that were the very tensor of the map's carrier in every call."""
+    """Return the other inputs that were the same tensor object as the map in every call."""
     again = [call.repeats(name) for call, name in zip(site.calls, carriers, strict=True)]
     return tuple(name for name in again[0] if all(name in names for names in again))
 
@@ -174,7 +174,7 @@ def given_size(call: Call, tokens: int) -> tuple[int, int] | None:
 def token_grid(site: Site, call: Call, tokens: int) -> tuple[int, int]:
     """Return height and width of the map that a site's tokens make.
 
-    The call passes them, or the map is square, unless the trace saw that another map made them.
+    The call passes the sizes, or the map is square, unless the tokens come from another map.
 
     Raises:
         ShapeError: If the tokens make no map, or not the map that they come from.
@@ -220,21 +220,21 @@ def _numbers(value: Value) -> list[int]:
 
 
 def is_off(value: Value) -> bool:
-    """Return whether an input is None or false, and so carries nothing."""
+    """Return whether an input is None or false, and so carries no information."""
     return value == NONE or value == Plain("bool", "False")
 
 
 def is_request(name: str) -> bool:
     """Return whether an input's name only asks for further outputs.
 
-    Such a flag may be dropped where the site's output, which is compared as a whole, did not have
-    them.
+    Such a flag may be dropped: the site's output is compared as a whole, so a missing output is
+    seen.
     """
     return name.startswith(("output_", "return_"))
 
 
 def _droppable(site: Site, call: Call, carriers: Sequence[str], size: Size) -> list[str]:
-    """Return the names of all inputs but the map; refuse any that the module would need."""
+    """Return the names of all inputs except the map; refuse inputs that the module would need."""
     others = [(name, value) for name, value in call.named if name not in carriers]
     for name, value in _needed(others, size):
         which = f"input {name}" if name.isdigit() else f"{name!r}"
@@ -246,7 +246,7 @@ def _droppable(site: Site, call: Call, carriers: Sequence[str], size: Size) -> l
 
 
 def _needed(others: Sequence[tuple[str, Value]], size: Size) -> Iterator[tuple[str, Value]]:
-    """Yield the inputs that are neither off, nor the map's size, nor a request for outputs."""
+    """Yield the inputs except None, false, the map's size and requests for outputs."""
     numbers = [number for _, value in others for number in _numbers(value)]
     sizes_given = numbers == [size.height, size.width]
     for name, value in others:
@@ -256,14 +256,14 @@ def _needed(others: Sequence[tuple[str, Value]], size: Size) -> Iterator[tuple[s
 
 
 def cache_fix(value: Value) -> str:
-    """Return how to keep a model from passing a cache of keys and values; empty for others."""
+    """Return the fix that keeps a model from passing a cache of keys and values; else empty."""
     if isinstance(value, TensorInfo) or "Cache" not in value.kind:
         return ""
     return "add `{use_cache: false}` to the kwargs of the dummy input, under `inputs` of the recipe"
 
 
 def difference_note(call: Call, carrier: str, name: str) -> str:
-    """Return in words how another map differs from the first; empty if it is no such map."""
+    """Return in words how another map differs from the first; empty if it does not."""
     named = dict(call.named)
     first, other = named[carrier], named[name]
     if not isinstance(first, TensorInfo) or not isinstance(other, TensorInfo):

@@ -18,7 +18,7 @@ class _Change(NamedTuple):
     """The steps from a module's map to the output of its site, in one call."""
 
     needed: Adaptation  # its stride is not yet chosen
-    strides: frozenset[tuple[int, int]]  # of the pooling windows that suffice
+    strides: frozenset[tuple[int, int]]  # the pooling windows that suffice
 
 
 def judge_output(

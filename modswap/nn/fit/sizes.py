@@ -14,7 +14,7 @@ from modswap.core.seen.values import TensorInfo
 from modswap.nn.fit.inputs import MapInputs, Size, read_inputs
 from modswap.nn.fit.outputs import judge_output
 
-HEAD_CHANNELS = 32  # channels of a head where that divides, as in most vision papers
+HEAD_CHANNELS = 32  # channels of a head where 32 divides them, as in most vision papers
 
 
 def choose(name: str, wanted: Any, observed: Any, reason: str) -> Choice:
@@ -80,13 +80,13 @@ def nearest_divisor(number: int, wanted: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A module whose arguments are chosen, and whose output is not yet compared with its site's."""
+    """A module with chosen arguments, before its output is compared with its site's."""
 
     name: str  # of the catalogue's row
     site: Site
     inputs: MapInputs
     options: BaseModel  # the recipe's
-    choices: Sequence[Choice]  # those without a reason are not reported
+    choices: Sequence[Choice]  # a choice without a reason is not reported
     wants: Layout
 
     def blueprint(self, given: Sequence[tuple[TensorInfo, Size]], *, adapt: bool) -> Blueprint:
@@ -121,7 +121,7 @@ def same_shape(  # noqa: PLR0913 - rows of other packages call it
         site: The site.
         inputs: Its inputs.
         options: The recipe's options.
-        choices: The chosen arguments; those without a reason are not reported.
+        choices: The chosen arguments; a choice without a reason is not reported.
         wants: The layout that the module takes.
         adapt: Whether the rule allows a projection or pooling behind the module.
 

@@ -1,4 +1,4 @@
-"""ACmix's output from its weights: the plain way, or in tiles with a backward pass of its own."""
+"""ACmix's output from its weights, by plain operations or in tiles with a backward pass."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from modswap.nn.kernels.local_attention import KERNEL, Geometry, attend, attend_
 from modswap.nn.kernels.maps import order_of, ordered_as
 from modswap.nn.kernels.tracing import recorded, transformed
 
-CHUNK_BYTES = 8 << 20  # of the maps of the images that are computed together: they stay in cache
+CHUNK_BYTES = 8 << 20  # of the maps of a chunk of images, which stay in the cache
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -41,7 +41,7 @@ def supported(tensors: tuple[torch.Tensor, ...]) -> bool:
     return (
         not (torch.compiler.is_compiling() or recorded())
         and all(type(t) in {torch.Tensor, torch.nn.Parameter} for t in tensors)
-        # on tensors without data as well: the cost of the tiles is predicted there
+        # also on tensors without data, where the cost of the tiles is predicted
         and all(t.device.type in {"cpu", "meta"} for t in tensors)
         and all(t.dtype is tensors[0].dtype for t in tensors)
         and not transformed(*tensors)
@@ -52,7 +52,7 @@ def supported(tensors: tuple[torch.Tensor, ...]) -> bool:
 
 
 def computable(terms: Terms) -> Terms:
-    """Return terms as float32 if this machine has no fast matrix products of their half dtype."""
+    """Return terms in float32 if this machine has no fast matrix products of their half type."""
     if not imitated(terms.x.dtype, terms.x.device):
         return terms
     return Terms(*(term.float() for term in terms))
@@ -121,7 +121,7 @@ def _mix_chunk(terms: Terms, geometry: Geometry, out: torch.Tensor, *, keep: boo
     for image, pixels in zip(x, qkv, strict=True):
         torch.addmm(bias, image.flatten(1).t(), projection.t(), out=pixels.flatten(0, 1))
     by_head = qkv.view(N, H, W, 3 * geometry.heads, D)
-    # a copy in any case, for the keys change below
+    # always a copy, as the keys change below
     mixed = by_head.transpose(3, 4).clone(memory_format=torch.contiguous_format)
     mixed = mixed.flatten(3).permute(0, 3, 1, 2)  # (N, D * 3 * heads, H, W)
     q, k, v = by_head.chunk(3, 3)  # each (N, H, W, heads, D)
@@ -131,7 +131,7 @@ def _mix_chunk(terms: Terms, geometry: Geometry, out: torch.Tensor, *, keep: boo
     convolved = conv2d(mixed, kernel, stride=s, padding=side, groups=D).permute(0, 2, 3, 1)
     convolved.addcmul_(attended.flatten(3), rate)  # (N, H', W', C)
     for into, pixels in zip(out, convolved, strict=True):
-        # as matrices, for which there is a fast transposition
+        # as matrices, which torch transposes fast
         into.flatten(1).copy_(pixels.flatten(0, 1).t())
     return Saved(qkv, mixed, attended, logsumexp)
 
@@ -185,7 +185,7 @@ def _open_gradients(
 def _chunk_backward(
     gradient: torch.Tensor, terms: Terms, kept: Saved, into: Terms, geometry: Geometry
 ) -> None:
-    """Write the gradient of some images, and add to those of the other terms."""
+    """Write the gradient of some images, and add to the gradients of the other terms."""
     x, projection, _, _, kernel, rate = terms
     heads, s = geometry.heads, geometry.stride
     pixels = torch.empty_like(kept.attended).flatten(3)  # (N, H', W', C)

@@ -1,8 +1,8 @@
 """Attention of every pixel to a window around it, in tiles.
 
-A tile is a few rows and columns of queries with the slice of keys that their windows cover, and a
-bias holds how often each query meets each key: the logarithm of 0 where it does not, of more than
-1 where reflection at the border repeats a pixel. No window is ever unfolded.
+A tile is a few rows and columns of queries, with the slice of keys that their windows cover. Its
+bias is the logarithm of how often each key appears in the window of each query: 0 times outside the
+window, several times where reflection at the border repeats a pixel. So no window is unfolded.
 """
 
 from collections.abc import Iterator
@@ -39,11 +39,11 @@ class Run(NamedTuple):
     key_rows: int  # of a tile
     key_step: int  # key rows from one tile to the next
     number: int  # of tiles
-    bias: torch.Tensor  # logarithm of how often each query meets each key
+    bias: torch.Tensor  # logarithm of how often each key appears in each query's window
 
 
 class Columns(NamedTuple):
-    """Groups of columns, equally wide and equally far apart."""
+    """Groups of columns of the same width, at the same distance."""
 
     first: int  # column of the first group
     width: int  # columns of a group
@@ -60,12 +60,12 @@ class Strips(NamedTuple):
 
 
 def _operator(suffix: str) -> Any:
-    """Return the kernel, which keeps no weights; no public one returns the logsumexp as well."""
+    """Return torch's kernel that keeps no weights; no public kernel also returns the logsumexp."""
     return getattr(torch.ops.aten, KERNEL + suffix)
 
 
 def multiplicity(length: int, geometry: Geometry) -> torch.Tensor:
-    """Return how often each query meets each key along one side, (queries, length)."""
+    """Return how often each key is in each query's window along one side, (queries, length)."""
     reach = geometry.dilation * torch.arange(-(geometry.kernel // 2), geometry.kernel // 2 + 1)
     met = torch.arange(0, length, geometry.stride)[:, None] + reach  # (queries, kernel)
     met = met.abs()
@@ -75,7 +75,7 @@ def multiplicity(length: int, geometry: Geometry) -> torch.Tensor:
 
 
 def covered(start: int, stop: int, length: int, geometry: Geometry) -> tuple[int, int]:
-    """Return the range of keys that the queries from `start` to `stop` may meet."""
+    """Return the range of the keys in the windows of the queries from `start` to `stop`."""
     first = geometry.stride * start - geometry.padding
     last = geometry.stride * (stop - 1) + geometry.padding
     return max(0, first), min(length, last + 1)
@@ -102,9 +102,10 @@ def plan(
 def _equal_parts(
     met: torch.Tensor, size: int, geometry: Geometry
 ) -> Iterator[tuple[Columns, Columns, torch.Tensor]]:
-    """Yield queries, keys and their multiplicity along one side, equal ones after another together.
+    """Yield queries, keys and their multiplicity along one side; equal neighbours are one part.
 
-    `met` is how often each query meets each key, `size` the queries of a tile, along this side.
+    `met` is the multiplicity of each key for each query, `size` the queries of a tile, along this
+    side.
     """
     step = size * geometry.stride
     parts: list[tuple[Columns, Columns, torch.Tensor]] = []
@@ -123,7 +124,7 @@ def _equal_parts(
 
 
 def _bias(down: torch.Tensor, side: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return the logarithm of how often the queries of a tile meet its keys, (queries, keys)."""
+    """Return the bias of a tile: the logarithm of its keys' multiplicities, (queries, keys)."""
     met = down[:, None, :, None] * side[None, :, None, :]
     return met.log().flatten(2).flatten(0, 1).to(dtype)
 
@@ -142,11 +143,11 @@ def _best_tile(height: int, width: int, head_dim: int, geometry: Geometry) -> tu
 def _cost(
     height: int, width: int, head_dim: int, geometry: Geometry, tile: tuple[int, int]
 ) -> float:
-    """Return about how many microseconds an image takes."""
+    """Return the approximate microseconds for an image."""
     down = _spans(height, tile[0], geometry)
     across = _spans(width, tile[1], geometry)
     pairs = sum(q * k for q, k in down) * sum(q * k for q, k in across)
-    # products of few queries are slow, as if there were more of them
+    # a product of few queries takes as long as a product of more
     seeming = pairs + 12 * sum(k for _, k in down) * sum(k for _, k in across)
     work = geometry.heads * (seeming * 4 * head_dim / 60e3 + pairs * 1.2e-3)
     tiles = len(down) * len(across) * geometry.heads
@@ -172,7 +173,7 @@ def _strips(pixels: torch.Tensor, columns: Columns) -> torch.Tensor:
 
 
 def _cut(pixels: torch.Tensor, columns: Columns) -> torch.Tensor:
-    """Return strips as images of their own, rows after each other in memory; copied if need be."""
+    """Return strips as images whose rows follow each other in memory; copied where necessary."""
     part = _strips(pixels, columns).flatten(0, 1)
     return part if part.stride(1) == part.shape[2] * part.stride(2) else part.contiguous()
 
@@ -293,7 +294,7 @@ def attend_backward(
                 _add(sums[1], got[2], run, index)
         _put(dq, strips.queries, written)
         for into, part in zip(others, sums, strict=True):
-            # strips overlap, so one after another
+            # one after another, as strips overlap
             for at, one in zip(
                 _strips(into, strips.keys), part.chunk(strips.keys.number), strict=True
             ):
@@ -304,7 +305,7 @@ def _add(strip: torch.Tensor, gradient: torch.Tensor, run: Run, index: int) -> N
     """Add the gradients of a batch of tiles, which may overlap, to their strip."""
     shape = (len(gradient), run.key_rows, *strip.shape[2:])
     rows = gradient.transpose(1, 2).reshape(shape)
-    # tiles of the same image overlap: so many rows at a time do not
+    # tiles of one image overlap, but not when this many rows are added at a time
     most = run.key_rows if len(strip) >= run.number else run.key_step
     for first in range(0, run.key_rows, most):
         part = rows[:, first : first + most]

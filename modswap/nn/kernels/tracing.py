@@ -4,7 +4,7 @@ import torch
 
 
 def recorded() -> bool:
-    """Return whether torch records a graph that has to serve inputs of other sizes as well.
+    """Return whether torch records a graph that other input sizes use as well.
 
     `torch.jit.trace`, `torch.export` and `torch.onnx.export` do; `torch.compile` records a new
     graph for other sizes.
@@ -37,7 +37,7 @@ def for_each(mask: torch.Tensor, number: int) -> torch.Tensor:
 def transformed(*tensors: torch.Tensor) -> bool:
     """Return whether `torch.func.grad`, `vmap` or the like transform any of these tensors.
 
-    They take torch's own operators, not ours.
+    The transforms support torch's operators, not those of modswap.
     """
     if torch.compiler.is_compiling():
         return False

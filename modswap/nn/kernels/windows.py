@@ -26,7 +26,7 @@ def join(windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 def join_onto(x: torch.Tensor, windows: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """Return a map with that of windows added: (N, H, W, C), (N, P, h, w, C) -> (N, H, W, C).
 
-    The map is written into where no gradients are asked for.
+    The map is written to where no gradients are recorded.
     """
     placed = in_place(windows, rows, columns)  # (N, rows, h, columns, w, C)
     if not (x.requires_grad or placed.requires_grad):
@@ -62,7 +62,7 @@ def count_windows(size: int, side: int) -> int:
 def filled_up(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return an NHWC map padded with zeros at the bottom and the right to a size."""
     bottom, right = height - x.shape[1], width - x.shape[2]
-    # a graph runs at sizes that need none and at those that do
+    # in a graph always: it runs at sizes with and without padding
     return F.pad(x, (0, 0, 0, right, 0, bottom)) if recorded() or bottom or right else x
 
 
@@ -70,5 +70,5 @@ def cut_off(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return an NHWC map cropped at the bottom and the right to a size."""
     if not recorded():
         return x[:, :height, :width]
-    # a graph is held to whether its slice was contiguous; what padding gives always is
+    # a graph fixes whether its slice is contiguous; the output of padding always is
     return F.pad(x, (0, 0, 0, width - x.shape[2], 0, height - x.shape[1]))

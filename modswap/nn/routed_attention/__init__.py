@@ -13,10 +13,10 @@ __all__ = ["Operands", "plain_attention", "plain_shares", "routed_attention"]
 def routed_attention(operands: Operands) -> torch.Tensor:
     """Return the attention of each window to the windows that it is routed to, (N, P, L, C).
 
-    The same as `plain_attention` by the way that suits device and sizes: all windows at once where
-    all, or nearly all, are routed to; else window by window without keeping the picked rows. An
-    exported graph, and torch's function transforms, get the plain way, which consists of torch's
-    own operators alone.
+    The result of `plain_attention`, computed in the fastest way for device and sizes: all windows
+    at once where all, or nearly all, are routed to; else window by window without keeping the
+    picked rows. Exported graphs and torch's function transforms use the plain way, which consists
+    of torch's own operators.
     """
     q, kv, indices, weights, *_ = operands
     if recorded() or transformed(q, kv):

@@ -1,4 +1,4 @@
-"""Adaptive pooling by sums and maxima, which a graph can hold for windows of any size."""
+"""Adaptive pooling by sums and maxima, which an exported graph supports for windows of any size."""
 
 import torch
 
@@ -6,7 +6,7 @@ import torch
 def adaptive_pool(maps: torch.Tensor, side: int, *, largest: bool) -> torch.Tensor:
     """Return the means, or maxima, of torch's adaptive pooling: (N, C, h, w) -> (N, C, side, side).
 
-    Torch's own is exported to ONNX for one size alone.
+    Torch exports its own pooling to ONNX for a single size.
     """
     down = _parts(maps.shape[2], side, maps.device)  # (side, h)
     right = _parts(maps.shape[3], side, maps.device)  # (side, w)
@@ -17,7 +17,7 @@ def adaptive_pool(maps: torch.Tensor, side: int, *, largest: bool) -> torch.Tens
 
 
 def _parts(length: int, side: int, device: torch.device) -> torch.Tensor:
-    """Return which places belong to each part, as torch has it: (side, length), bool."""
+    """Return the positions of each part, as torch divides them: (side, length), bool."""
     part = torch.arange(side, device=device)[:, None]
     place = torch.arange(length, device=device)
     return (place >= part * length // side) & (place * side < (part + 1) * length)

@@ -71,11 +71,11 @@ def check_numbers(side_dwconv: int, qk_scale: float | None) -> None:
     if side_dwconv < 0 or (side_dwconv and side_dwconv % 2 == 0):
         raise ValueError(f"side_dwconv must be odd, or 0 for none, got {side_dwconv}")
     if qk_scale == 0:
-        raise ValueError("qk_scale must not be 0; None stands for qk_dim^-0.5")
+        raise ValueError("qk_scale must not be 0; None means qk_dim^-0.5")
 
 
 def check_refactored(layer: nn.Module, dim: int) -> None:
-    """Refuse options, attributes of the layer, that the authors' later class does not have.
+    """Refuse options of the layer that the authors' later class does not have.
 
     Raises:
         ValueError: If there is one.

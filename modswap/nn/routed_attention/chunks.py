@@ -6,7 +6,7 @@ import torch
 
 from modswap.nn.routed_attention.plain import among_all, by_head
 
-CHUNK_BYTES = 1 << 20  # of picked keys and values; more leave the cache, fewer are all overhead
+CHUNK_BYTES = 1 << 20  # of picked keys and values: more leave the cache, fewer are mostly overhead
 
 
 class Picker:
@@ -100,11 +100,11 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one operation
     heads: int,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the gradients of q, kv and weights; the last is empty where there are none."""
+    """Return the gradients of q, kv and weights; the last is empty without weights."""
     N, P, L, c = q.shape
     dq = q.new_empty(N * P, L, heads, c // heads)
     picker = Picker(kv, indices, weights, key_mask)
-    # rows are added to whole windows fastest where these are contiguous
+    # adding rows to whole windows is fastest on contiguous tensors
     dkv = torch.zeros_like(picker.source, memory_format=torch.contiguous_format)
     dweights = q.new_empty(0 if weights is None else weights.numel())
     back = torch.empty_like(picker.buffer)  # (chunk T, K, c + C)
@@ -140,9 +140,9 @@ _FLASH_BACKWARD = getattr(
 
 
 def _fused(q: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> bool:
-    """Return whether the fused kernels take these."""
+    """Return whether the fused kernels take these tensors."""
     known = _FLASH is not None and _FLASH_BACKWARD is not None
-    # their cost is predicted on tensors without data, of the meta device
+    # on the meta device, where tensors have no data, their cost is predicted
     here = q.device.type in {"cpu", "meta"}
     return known and here and q.shape[3] == v.shape[3] and mask is None
 

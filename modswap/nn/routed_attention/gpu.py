@@ -1,4 +1,4 @@
-"""Routed attention by kernels that walk over the routed windows, where Triton and CUDA are."""
+"""Routed attention by Triton kernels that loop over the routed windows, on CUDA devices."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -56,7 +56,7 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one operation
     heads: int,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the gradients of q, kv and weights; the last is empty where there are none."""
+    """Return the gradients of q, kv and weights; the last is empty without weights."""
     from modswap.nn.routed_attention import triton_kernel
 
     flat = _flat(q, kv, indices, weights, key_mask)

@@ -1,4 +1,4 @@
-"""Routed attention that picks windows in chunks that stay in cache, and picks again backward."""
+"""Routed attention that picks windows in chunks that fit the cache, and again backward."""
 # ruff: noqa: ARG001 - of a signature, shapes on fake tensors read a part
 
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ Optional = torch.Tensor | None
 
 
 def picking_attention(operands: Operands) -> torch.Tensor:
-    """Return the result of `plain_attention`, in memory that grows with q and kv alone."""
+    """Return the result of `plain_attention`; the memory grows with the sizes of q and kv alone."""
     out: torch.Tensor = _attend(*operands)[0]
     return out
 
 
-# operators of torch's own registry: a compiled graph and fake tensors see one step with known
-# shapes where the loop over chunks would be unrolled
+# operators in torch's registry: compiled graphs and fake tensors record a single step of known
+# shapes instead of an unrolled loop over chunks
 @torch.library.custom_op("modswap::routed_attention", mutates_args=())
 def _attend(  # noqa: PLR0913, PLR0917 - the operands of one operation
     q: torch.Tensor,
@@ -64,7 +64,7 @@ def _attend_backward(  # noqa: PLR0913, PLR0917 - the operands of one operation
     heads: int,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the gradients of q, kv and weights; the last is empty where there are none."""
+    """Return the gradients of q, kv and weights; the last is empty without weights."""
     backward = gpu.backward if gpu.suits(q, heads) else chunks.backward
     saved = (q, kv, indices, weights, key_mask, out, lse)
     return backward(grad, *saved, heads=heads, scale=scale)

@@ -1,4 +1,4 @@
-"""Routed attention as the paper writes it: the reference, and the steps of an exported graph."""
+"""Routed attention as in the paper: the reference, and the steps of an exported graph."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class Operands(NamedTuple):
     q: torch.Tensor  # (N, P, L, c)
     kv: torch.Tensor  # keys and values of each window, side by side, (N, P, K, c + C)
     indices: torch.Tensor  # of the windows that each window is routed to, (N, P, T)
-    weights: torch.Tensor | None  # factors of the routed keys and values, (N, P, T); None for ones
+    weights: torch.Tensor | None  # factors of the routed keys and values, (N, P, T); None: all 1
     key_mask: torch.Tensor | None  # True for keys that take part, (N, P, K); None for all
     heads: int
     scale: float  # of the logits

@@ -69,7 +69,7 @@ class Projection(nn.Module):
 
 
 def full_precision(x: torch.Tensor) -> AbstractContextManager[object]:
-    """Return the context in which nothing is computed in fewer bits than it is given."""
+    """Return a context without autocast, so that the inputs' precision is kept."""
     if torch.amp.is_autocast_available(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()

@@ -1,4 +1,4 @@
-"""Routed attention on a GPU, forward and backward: it gathers nothing and sums without atomics."""
+"""Routed attention on a GPU, forward and backward, without a gather and without atomic sums."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from modswap.nn.routed_attention.triton_programs import (
     weight_grad_kernel,
 )
 
-HEAD_LIMIT = 128  # channels of one head: a wider one does not fit a tile
+HEAD_LIMIT = 128  # channels of a head: a wider head does not fit a tile
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
 class _Launch:
-    """The operands of all kernels of an attention, contiguous and of the types they read."""
+    """The operands of all kernels, contiguous and of the types that the kernels read."""
 
     q: Tensor  # (R, Lq, heads * key_size)
     k: Tensor  # (S, Lk, heads * key_size)
@@ -31,7 +31,7 @@ class _Launch:
     scale: float
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """Return weights and mask for a kernel; unread indices replace a missing tensor."""
+        """Return weights and mask for a kernel; the indices, unread, replace a missing tensor."""
         weights = self.indices if self.weights is None else self.weights
         return weights, self.indices if self.key_mask is None else self.key_mask
 
@@ -114,8 +114,8 @@ def forward(  # noqa: PLR0913 - the operands of one attention
         v: Values (S, Lk, Cv).
         indices: (R, T) int64, the windows of `k` and `v` that each query window sees; they are
             not checked against S, which would make the CPU wait for the GPU.
-        weights: (R, T) factors of the routed keys and values; None stands for ones.
-        key_mask: (S, Lk) bool, True where a key takes part; None stands for all of them.
+        weights: (R, T) factors of the routed keys and values; None: all are 1.
+        key_mask: (S, Lk) bool, True where a key takes part; None: all keys.
         heads: Number of heads; a head is a run of Cq // heads and Cv // heads channels.
         scale: Factor of the scores.
 
@@ -157,13 +157,13 @@ def backward(  # noqa: PLR0913, PLR0917 - the operands of one attention and its 
     scale: float,
     needs_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Return the gradients of `q`, `k`, `v` and, when asked for, `weights`, else None in its place.
+    """Return the gradients of `q`, `k`, `v` and, if wanted, `weights`, else None in its place.
 
     Every sum is taken in a fixed order, so that two runs give the same bits. The operands are those
     of `forward`, `out` and `lse` its results, `grad_out` (R, Lq, Cv) the gradient of its output.
 
     Raises:
-        ValueError: As `forward`, or if the gradient of weights that are None is asked for.
+        ValueError: As `forward`, or if the gradient of weights that are None is wanted.
     """
     if needs_weights and weights is None:
         raise ValueError("the gradient of weights was asked for, and weights is None")
@@ -221,7 +221,7 @@ def _weight_grad(call: _Launch, grad_out: Tensor, lse: Tensor, delta: Tensor) ->
 
 
 def _pickers(indices: Tensor, windows: int) -> tuple[Tensor, Tensor]:
-    """Return the places in `indices` (R, T) sorted by the window there, and where each one begins.
+    """Return the places of `indices` (R, T) sorted by window, and the start of each window.
 
     Places (R * T,) in the flattened `indices`, and (windows + 1,) of which the items s and s + 1
     bound the places that hold window s; both int32, for GPUs are slow to divide int64.

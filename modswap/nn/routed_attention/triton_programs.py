@@ -1,10 +1,10 @@
-"""The Triton programs of routed attention: what one block of a GPU does.
+"""The Triton programs of routed attention, each for a block of a GPU.
 
-Every program sees the T routed windows of a query window as one axis of T * Lk keys and reads each
-key where it lies, so that a window may have any number of tokens without a tile going to waste.
-Where the other direction is needed, from a key window to the queries that picked it, a sorted list
-of the (query window, t) pairs takes the place of the indices: no sum needs atomics.
-A weight w of a routed window acts on its scores and values, not on its keys: q (w k) = w (q k).
+Every program treats the T routed windows of a query window as one axis of T * Lk keys and reads
+each key in place, so that no tile is wasted at any number of tokens of a window. From a key
+window to the queries that picked it, a sorted list of the (query window, t) pairs replaces the
+indices, so that no sum needs atomic operations. A weight w of a routed window acts on its scores
+and values, not on its keys: q (w k) = w (q k).
 """
 # mypy: disable-error-code="untyped-decorator"
 # triton has no types, and its compiler reads the functions below as they are
@@ -25,7 +25,7 @@ def _load_head(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by on
     size: tl.constexpr,
     block: tl.constexpr,
 ) -> tl.tensor:
-    """Return one head of some rows, (rows, block), zeros where a row or channel is left out."""
+    """Return a head of some rows, (rows, block), zeros where a row or channel is left out."""
     channel = tl.arange(0, block)
     at = base + row[:, None] * (heads * size) + (head * size + channel)[None, :]
     return tl.load(at, mask=keep[:, None] & (channel < size)[None, :], other=0.0)
@@ -50,7 +50,7 @@ def _store_head(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by o
 
 @triton.jit
 def _own_tokens(length: tl.tensor, block: tl.constexpr) -> tl.tensor:
-    """Return the window of this program, its tokens there (block,), and which of them exist."""
+    """Return this program's window, its tokens in the window (block,), and which of them exist."""
     blocks = tl.cdiv(length, block)
     token = tl.program_id(0) % blocks * block + tl.arange(0, block)
     return (tl.program_id(0) // blocks).to(tl.int64), token, token < length
@@ -64,10 +64,10 @@ def _weight_of(
     weighted: tl.constexpr,
     block: tl.constexpr,
 ) -> tl.tensor:
-    """Return the weights (block,) of some (query window, t) pairs, ones where there are none."""
+    """Return the weights (block,) of some (query window, t) pairs; ones without weights."""
     if weighted:
         return tl.load(weights + pair, mask=keep, other=0.0)
-    else:  # noqa: RET505 - what follows a return is compiled too
+    else:  # noqa: RET505 - Triton also compiles the code behind a return
         return tl.full((block,), 1.0, tl.float32)
 
 
@@ -94,7 +94,7 @@ def _routed_keys(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by 
     masked: tl.constexpr,
     block: tl.constexpr,
 ) -> tl.tensor:
-    """Return row, taking part and weight, each (block,), of the routed keys from `start` on."""
+    """Return rows, mask and weights, each (block,), of the routed keys from `start` on."""
     place = start + tl.arange(0, block)
     keep = place < topk * key_len
     pair = window * topk + place // key_len
@@ -300,7 +300,7 @@ def weight_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides o
     block_c: tl.constexpr,
     block_v: tl.constexpr,
 ) -> None:
-    """Compute what one head adds to the gradient of the weight of one (query window, t) pair."""
+    """Compute a head's part of the gradient of the weight of a (query window, t) pair."""
     head, heads = tl.program_id(1), tl.num_programs(1)
     pair = tl.program_id(0)
     window = (pair // topk).to(tl.int64)

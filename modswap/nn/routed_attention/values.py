@@ -14,10 +14,10 @@ def with_value_map(
     """Return keys and values as they are, and the map of the values.
 
     (N, P, h, w, c + C) -> the same, (N, rows h, columns w, C); P = rows x columns, c = `qk_dim`.
-    Plain slicing would do; its gradient, though, is a copy of all of `kv` that is zero for the
-    keys, made only to be added up.
+    The gradient of a plain slice would be a copy of all of `kv`, zero for the keys, only to be
+    added to another gradient.
     """
-    # a compiler does that itself
+    # a compiler optimises the slice itself
     if not kv.requires_grad or torch.compiler.is_compiling() or transformed(kv):
         return kv, join(kv[..., qk_dim:], rows, columns)
     both: tuple[torch.Tensor, torch.Tensor]
@@ -41,8 +41,7 @@ class _WithValueMap(torch.autograd.Function):
     def backward(
         ctx: Any, grad: torch.Tensor, map_grad: torch.Tensor
     ) -> tuple[torch.Tensor, None, None, None]:
-        # nobody else holds it: what comes after a view, in the one place where this is used, is an
-        # operator that makes its gradients anew
+        # written to, as no other code holds it: the operator behind the view returns new gradients
         grad = grad.clone() if torch.is_grad_enabled() or not grad.is_contiguous() else grad
         values = in_place(grad, ctx.rows, ctx.columns)[..., ctx.qk_dim :]
         values += map_grad.reshape(values.shape)

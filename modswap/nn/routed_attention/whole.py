@@ -5,13 +5,13 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.nn.routed_attention.plain import Operands, by_head
 
-MAX_QUERIES = 4  # pixels of a window, for which picking is all overhead
+MAX_QUERIES = 4  # pixels of a window, up to which picking is mostly overhead
 MAX_KEYS = 256  # of all windows together, beyond which the mask costs more than the picking
 MAX_WINDOWS_PER_ROUTE = 4  # windows for each window that is routed to
 
 
 def pays_off(q: torch.Tensor, kv: torch.Tensor, indices: torch.Tensor) -> bool:
-    """Return whether attending to all windows, the others masked, is the faster way."""
+    """Return whether attention to all windows, masked to the routed ones, is faster."""
     windows, topk = q.shape[1], indices.shape[2]
     if topk == windows:
         return True
@@ -35,5 +35,5 @@ def attend_whole(operands: Operands) -> torch.Tensor:
         by_head(q.flatten(1, 2), heads), by_head(k, heads), by_head(v, heads), allowed, scale=scale
     )  # (N, heads, P L, C / heads)
     if key_mask is not None and allowed is not None:
-        out = out.masked_fill(~allowed.any(-1, keepdim=True), 0)  # where a backend gives nan
+        out = out.masked_fill(~allowed.any(-1, keepdim=True), 0)  # some backends give nan there
     return out.transpose(1, 2).reshape(N, P, L, -1)

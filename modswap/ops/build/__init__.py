@@ -1,1 +1,1 @@
-"""Build every new module before any goes in."""
+"""Build every new module before any is applied."""

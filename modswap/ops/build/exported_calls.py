@@ -56,9 +56,9 @@ def _refusal(site: Site, paths: Iterable[str], signed: Mapping[str, int]) -> Sha
 
 
 def _handed_more(site: Site, count: int) -> ShapeError | None:
-    """Return the error for a site to which the graph passes more than the inputs of its code."""
+    """Return the error for a site to which the graph passes more inputs than its code has."""
     for call in site.calls:
         if len(call.inputs) != count:
-            what = f"its code was given {count} inputs, the graph hands it others besides: {call}"
+            what = f"its code was given {count} inputs, the graph passes further inputs: {call}"
             return ShapeError(what, site.path, "swap in the eager model, and export that")
     return None

@@ -1,4 +1,4 @@
-"""Fit a rule to its sites, and make every new module before any goes in."""
+"""Fit a rule to its sites, and make every new module before any is applied."""
 
 import inspect
 from collections.abc import Callable, Container, Sequence
@@ -24,7 +24,7 @@ from modswap.ops.run.describe import positional
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A new module, made of a blueprint, and the sites of a step where it goes.
+    """A new module, made of a blueprint, and its sites in a step.
 
     There are several sites where the rule says `share: true`. The module is on its site's device,
     in its dtype and mode; the notes name attributes and hooks carried over or left behind.
@@ -38,7 +38,7 @@ class Built:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Return every path that it goes to."""
+        """Return every path of its sites."""
         return tuple(path for site in self.sites for path in site.paths)
 
 
@@ -184,7 +184,7 @@ class Fitter:
 def _not_passed_on(
     old: nn.Module, sites: Sequence[Site], ignores: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return a note on inputs that were None or false, and that no later call may set."""
+    """Return a note on inputs that were None or false: a later call that sets them is refused."""
     calls = (call for site in sites for call in site.calls)
     was_off = {name for call in calls for name, value in call.named if is_off(value)}
     off = [name for name in ignores if name in was_off and not is_request(name)]

@@ -14,8 +14,8 @@ from modswap.io.pickled.modules import Sizes
 from modswap.nn.catalogue.row import Replacement
 from modswap.ops.build.fit import Fitter
 
-# sides of made-up maps: divisible by most numbers, by powers of 2 only, a prime, a small one; an
-# argument that differs between them follows from the size of the map, which is not known
+# sides of assumed maps: divisible by most numbers, by powers of 2 only, a prime, a small number;
+# an argument that differs between them depends on the size of the map, which is unknown
 _SIDES = (5040, 4096, 5003, 30)
 _PROBE = 7560  # channels
 _FROM_LAYERS = "as the old module's own layers have it"
@@ -28,10 +28,10 @@ _SHAPES: dict[Layout, Callable[[int, int], tuple[int, ...]]] = {
 
 
 def fit_from_layers(known: FileSite, fitter: Fitter) -> Blueprint:
-    """Return the blueprint for a site of which only its own layers are known.
+    """Return the blueprint for a site that is known from its own layers alone.
 
-    A class of the user's own is given the rule's arguments as they are. A rule that leaves open
-    what only a forward pass could show is refused.
+    A class of the user's own is given the rule's arguments as they are. A rule is refused if it
+    leaves open an argument that only a forward pass shows.
     """
     rule = fitter.step.rule
     if fitter.cls is not None:
@@ -56,7 +56,7 @@ def _differing(fitted: Sequence[Blueprint]) -> list[str]:
 
 
 def _reworded(choice: Choice, named: Sequence[str]) -> Choice:
-    """Return a choice without the made-up size in its reason: any other size gives the same."""
+    """Return a choice without the assumed size in its reason, as any size gives the same."""
     if choice.name in named:
         return replace(choice, reason=_FROM_LAYERS)
     return replace(choice, reason=_ANY_SIZE) if str(_SIDES[0]) in choice.reason else choice
@@ -108,6 +108,6 @@ def _channel_options(row: Replacement) -> list[str]:
 
 
 def _made_up(site: Site, layout: Layout, channels: int, side: int) -> Site:
-    """Return a site as if it had been seen to keep a map of this size."""
+    """Return the site with an assumed call that keeps a map of this size."""
     seen = TensorInfo(_SHAPES[layout](channels, side), site.dtype)
     return replace(site, calls=(Call((seen,), (), seen),), layout=layout)

@@ -32,7 +32,7 @@ def new_module(
     if ":" in blueprint.module:
         where = recipe.at("replace", step.index, "with")
         cls = import_class(blueprint.module, folder=recipe.source.folder, where=where)
-    # a seed of its own for each path: a further rule does not change what this one draws
+    # a seed for each path, so that a further rule does not change the weights of this one
     seed = (recipe.seed + zlib.crc32(sites[0].path.encode("utf-8", "surrogatepass"))) % 2**63
     try:
         return make_module(blueprint, cls, seed)

@@ -26,7 +26,7 @@ def take_over(module: nn.Module, site: Site, carried: Mapping[str, Any]) -> tupl
         notes.append("frozen, as the old module's parameters were")
     carry_over(module, carried)
     if carried:
-        notes.append(f"carried over what the host put on it: {', '.join(sorted(carried))}")
+        notes.append(f"carried over attributes that the host set: {', '.join(sorted(carried))}")
     return tuple(notes)
 
 
@@ -38,11 +38,11 @@ def carry_over(module: nn.Module, carried: Mapping[str, Any]) -> None:
 def host_attributes(module: nn.Module) -> dict[str, Any]:
     """Return the attributes of a module that the code of its own class does not set.
 
-    A host framework puts them on from outside, such as the indices by which a detector routes
-    its layers.
+    A host framework puts them on from outside, such as the indices by which a detector connects its
+    layers.
     """
     if is_stand_in(module):
-        return {}  # what torch put there belongs to its graph
+        return {}  # torch's own attributes belong to its graph
     own = set(vars(nn.Module())) | assigned(type(module).__mro__)
     return {
         name: value
@@ -59,7 +59,7 @@ def unknown_attributes(
     """Return the attributes in a file that neither the old nor the new module's class sets.
 
     The old class, given by its dotted name, is looked at only if it is torch's or modswap's own and
-    imported already; of any other class the file does not say which attributes it sets.
+    already imported; the file does not say which attributes another class sets.
     """
     own = set(vars(module)) | assigned(type(module).__mro__)
     package, _, name = class_name.rpartition(".")

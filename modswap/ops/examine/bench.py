@@ -1,4 +1,4 @@
-"""Examine a swap in memory: the data of the examinations, and a run of each in turn."""
+"""Examine a swap in memory: the data of the examinations, and a run of each of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -12,7 +12,11 @@ from modswap.ops.examine.bench import Bench
 
 
 def dependence(bench: Bench) -> Iterator[Finding]:
-    """Find inputs that are ignored, an order of tokens that is broken, masks that hide no more."""
+    """Find ignored inputs, outputs that depend on later tokens, and masks without effect.
+
+    Each argument and token of the calls of a site, and of the whole model, is changed; the outputs
+    that change before and after the swap are compared.
+    """
     failed = False
     for pair in pairs(bench):
         found = finding_of("dependence", pair, _of_pair, bench)

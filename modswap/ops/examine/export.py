@@ -28,7 +28,7 @@ from modswap.ops.run.model_copy import (
 from modswap.seeds import seeded
 
 TIMEOUT_SECONDS = 180.0  # for one way, the original included
-REPEAT_SECONDS = 1.0  # until the alarm rings again: an error inside a destructor is ignored
+REPEAT_SECONDS = 1.0  # until the alarm is repeated, as Python ignores an error inside a destructor
 SIZED = ("pt2", "onnx")  # ways that take the axes whose sizes may vary
 BATCH = "a batch of "
 SIZES = "export it anew for each size that it is run at, or "
@@ -68,10 +68,11 @@ class Tried:
 
 
 def export(bench: Bench) -> Iterator[Finding]:
-    """Export a copy of the swapped model in every way that the recipe names, and compare it.
+    """Export a copy of the swapped model in every way of `verify.export`, and compare it.
 
-    Where that fails, the original is exported as well: the examination fails only where the export
-    of the original holds. No message of a compiler reaches the terminal.
+    The ways are `torchscript`, `onnx`, `pt2` and `compile`. The outputs are compared at other
+    values, another batch and each of `verify.sizes`. It fails only where the export of the original
+    holds. No message of a compiler reaches the terminal.
     """
     ways = bench.recipe.verify.export
     if not ways:
@@ -93,7 +94,7 @@ def export(bench: Bench) -> Iterator[Finding]:
 
 
 def _refused(ways: Sequence[str], bench: Bench) -> Iterator[Finding]:
-    """Yield the findings of a model that takes none of its inputs in evaluation."""
+    """Yield the findings of a model that refuses all its inputs in evaluation."""
     with bench.original():
         original = _twin(bench)
     for way in ways:
@@ -248,7 +249,7 @@ def _run(
         try:
             tensors = tuple(tensor.clone() for tensor in example.tensors)
             run = WAYS[way](model, tensors, axes, tried.warned)
-        except Exception as error:  # noqa: BLE001 - torch raises whatever its tracers lack
+        except Exception as error:  # noqa: BLE001 - torch's tracers raise anything
             why = reason(error, model.model)
             tried.why.update(dict.fromkeys((each.name for each in inputs), why))
             return

@@ -7,6 +7,7 @@ from torch import nn
 
 from modswap.core.decided.dependence import CLEAR
 from modswap.core.finding import Finding, Status
+from modswap.live_values import live_tensors
 from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.movement import change_by_input
 from modswap.ops.examine.alone.pair import Pair
@@ -14,16 +15,15 @@ from modswap.ops.examine.alone.sites import finding_of, pairs
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.describe import all_finite, one_line
 from modswap.ops.run.isolation import put_back, set_mode
-from modswap.ops.run.leaves import live_tensors
 from modswap.seeds import seeded
 
 Gradients = Mapping[str, torch.Tensor | None]
 
 
 def gradients(bench: Bench) -> Iterator[Finding]:
-    """Find parameters without a gradient, gradients that are NaN, and inputs cut off.
+    """Find parameters without a gradient, gradients that are not finite, and inputs cut off.
 
-    The original runs backward only where that decides: it may take as much memory again.
+    Each site runs backward once. The original does so only where the result depends on it.
     """
     for pair in pairs(bench):
         yield finding_of("gradients", pair, _of_pair, bench)
@@ -42,7 +42,7 @@ def _of_pair(pair: Pair) -> Finding:
 
 
 def _missing(pair: Pair, without: list[str]) -> Finding:
-    what = f"no gradient reaches {_names(without)}: distributed training dies of it"
+    what = f"no gradient reaches {_names(without)}: distributed training fails then"
     fix = "remove what the forward pass does not use, or give it `requires_grad=False`"
     return Finding("gradients", pair.path, "failed", what, fix, {"without": without})
 

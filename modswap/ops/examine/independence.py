@@ -15,7 +15,7 @@ from modswap.ops.examine.bench import Bench
 
 
 def independence(bench: Bench) -> Iterator[Finding]:
-    """Find samples that change the outputs of others, as they did not before the swap."""
+    """Find samples of a batch that change the outputs of others as they did not before."""
     for pair in pairs(bench):
         yield finding_of("independence", pair, _of_pair, bench)
     yield finding_of("independence", whole_model(bench), _of_pair, bench)

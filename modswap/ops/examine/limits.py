@@ -10,6 +10,7 @@ from torch import nn
 from modswap.core.decided.cost import judge_limits, limits_of
 from modswap.core.errors import ModswapError
 from modswap.core.finding import Finding
+from modswap.live_values import live_tensors
 from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.cost import costs_of
 from modswap.ops.measure.timing import latency, unread
@@ -17,11 +18,10 @@ from modswap.ops.outcomes import count_params
 from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case
-from modswap.ops.run.leaves import live_tensors
 
 
 def limits(bench: Bench) -> Iterator[Finding]:
-    """Yield a finding for each limit that the recipe sets."""
+    """Compare the numbers that `verify.limits` of the recipe bounds."""
     asked = bench.recipe.verify.limits
     measures = _measures(bench)
     known: dict[str, float] = {}

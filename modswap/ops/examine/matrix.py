@@ -1,4 +1,4 @@
-"""Compare shapes in other batches, modes, precisions and memory formats than the recipe's."""
+"""Compare shapes in batches, modes, precisions and memory formats beyond the recipe's."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,9 +18,11 @@ from modswap.ops.trace.passes import Trace, trace
 
 
 def matrix(bench: Bench) -> Iterator[Finding]:
-    """Compare the shapes of every module in every case, on tensors without data.
+    """Compare the container, shapes and dtypes of every module's outputs in further cases.
 
-    Cases in which the original itself does not run are reported as skipped.
+    The cases are batches of 1, 2 and 3, training mode (also with one sample), bfloat16, float16,
+    autocast and channels_last, each alone (`verify.batches`, `precisions`, `formats`), without
+    data. Cases in which the original does not run are skipped.
     """
     cases = variants(bench.prepared.cases, bench.recipe.verify, thorough=bench.thorough)
     with bench.original():
@@ -56,7 +58,7 @@ class _Run(NamedTuple):
 
 
 def _compared(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what differs in the runs, or that nothing does, and what could not be run."""
+    """Yield the differences of the runs, or that there are none, and the cases that did not run."""
     known = [run for run in runs if not needs_values(run.after.cause)]
     failures = list(_failures(bench, known))
     yield from failures
@@ -66,7 +68,7 @@ def _compared(bench: Bench, runs: Sequence[_Run], data: Mapping[str, Any]) -> It
     if unknown:
         seen = unknown[0].after.seen
         count = _count(unknown, "case")
-        what = f"what went in needs values, and none are computed: {seen.error} (in {count})"
+        what = f"the new module needs values, and none are computed: {seen.error} (in {count})"
         yield Finding("matrix", seen.raised_in, "skipped", what)
     yield from islice(_slower(bench, runs), 1)
 
@@ -79,13 +81,13 @@ def _failures(bench: Bench, runs: Sequence[_Run]) -> Iterator[Finding]:
         if found:
             alike.setdefault(_way(found[0], run), []).append(found)
     for (first, *others), *more in alike.values():
-        again = f", and likewise in {_count(more, 'further case')}" if more else ""
+        again = f", and in the same way in {_count(more, 'further case')}" if more else ""
         yield replace(first, what=first.what + again)
         yield from others
 
 
 def _way(found: Finding, run: _Run) -> tuple[str, str]:
-    """Return the place and the words of a difference, without its sizes and its case."""
+    """Return the place and the kind of a difference, without its sizes and its case."""
     return found.path, re.sub(r"\d+", "", found.what.removesuffix(_with(run)))
 
 
@@ -99,9 +101,9 @@ def _traced(bench: Bench, case: Case) -> Trace:
 
 def _differences(bench: Bench, run: _Run) -> list[Finding]:
     old, new = renamed(run.before.seen, bench.prepared.built), run.after.seen
-    called = old.by_path()  # a site may be idle in one mode, before and after
+    called = old.by_path()  # a site may be idle in a mode, before and after
     paths = [path for path in _paths(bench) if path in called]
-    if run.case.autocast:  # which chooses dtypes operation by operation
+    if run.case.autocast:  # autocast chooses a dtype for each operation
         old, new = _of_any_precision(old), _of_any_precision(new)
     return [
         replace(problem, check="matrix", what=problem.what + _with(run))
@@ -112,11 +114,11 @@ def _differences(bench: Bench, run: _Run) -> list[Finding]:
 def _slower(bench: Bench, runs: Iterable[_Run]) -> Iterator[Finding]:
     """Yield where channels_last is lost: no error, but later modules copy maps or are slower."""
     paths = set(_paths(bench))
-    fix = "end its forward with `.contiguous(memory_format=torch.channels_last)` if that went in"
+    fix = "end its forward with `.contiguous(memory_format=torch.channels_last)` if its input is so"
     for case, before, after in runs:
         lost = lost_format(renamed(before.seen, bench.prepared.built), after.seen, paths)
         if case.channels_last and lost is not None:
-            what = f"channels_last is lost: what it gives is laid out anew (with {case.key})"
+            what = f"channels_last is lost: its output has another memory format (with {case.key})"
             data = {"memory_format": "lost", "case": str(case.key)}
             yield Finding("matrix", lost, "passed", what, fix, data)
 

@@ -19,7 +19,7 @@ from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import fake_values
 from modswap.seeds import seeded
 
-_WATCHED = "it runs only while hooks watch it: without them the model goes another way around it"
+_WATCHED = "it runs only while hooks watch it: without them the model bypasses it"
 _FASTER = (
     "torch's own encoder layers read the weights past a forward in evaluation mode: "
     "turn that off by `torch.backends.mha.set_fastpath_enabled(False)`, "
@@ -30,8 +30,8 @@ _FASTER = (
 def reached(bench: Bench) -> Iterator[Finding]:
     """Count the runs of each site in evaluation, before and after, without a hook anywhere.
 
-    Some models take another way where a module has hooks, so that a check by hooks changes the
-    model that it checks.
+    It fails where a fast path bypasses a new module, or where the number of runs differs. Some
+    models take another path where a module has hooks, so a count by hooks would not show it.
     """
     case = bench.prepared.cases[0].in_mode("eval")
     olds = {path: old for path, old, _ in bench.sites}
@@ -64,7 +64,7 @@ def _compared(bench: Bench, before: Counter[str], after: Counter[str]) -> Iterat
 def _counts_before(
     bench: Bench, olds: Mapping[str, nn.Module], case: Case
 ) -> tuple[Counter[str] | Exception, bool]:
-    """Return the counts of the original, and whether they are those of a pass without data."""
+    """Return the counts of the original, and whether its pass ran without data."""
     unreal = bench.prepared.unreal
     before = _counts(bench.model, olds, case, bench, unreal=unreal)
     raised = before if isinstance(before, Exception) else None
@@ -89,24 +89,24 @@ def _not_counted(
         return Finding("reached", path, "skipped", what)
     error = cast("Exception", after)
     if needs_values(error):
-        what = f"what went in needs values, and none are computed: {one_line(error)}"
+        what = f"the new module needs values, and none are computed: {one_line(error)}"
         return Finding("reached", path, "skipped", what)
     what = f"without hooks the forward pass raised {one_line(error)}"
     return Finding("reached", path, "failed", what, _FASTER)
 
 
 def _counted(path: str, data: Mapping[str, int], *, same_class: bool) -> Finding:
-    """Return the finding for a site of these numbers of runs: before, after, and with hooks."""
+    """Return the finding for a site from its numbers of runs: before, after, and with hooks."""
     before, after, watched = data.values()
     if not (before or after) and (same_class or not watched):
-        what = "as before, the model goes around its forward in evaluation"
+        what = "as before, the model bypasses its forward in evaluation"
         return Finding("reached", path, "passed", what, data=data)
     if not after and watched:
         return Finding("reached", path, "failed", _WATCHED, _FASTER, data)
     if before and before != after:
         what = f"without hooks it was called {before} times, is now {after} times"
         return Finding("reached", path, "failed", what, "look at how its parent calls it", data)
-    more = "" if before else "it runs now; the original went around it in evaluation"
+    more = "" if before else "it runs now; the original bypassed it in evaluation"
     return Finding("reached", path, "passed", more, data=data)
 
 
@@ -139,6 +139,6 @@ def _run(model: nn.Module, args: Any, kwargs: Any, *, unreal: bool) -> None:
     if not unreal:
         model(*args, **kwargs)
         return
-    # not on the meta device: fast paths look at devices
+    # not on the meta device, as fast paths depend on the device
     with fake_values(model) as (tensors, moved):
         torch.func.functional_call(model, tensors, tuple(moved(args)), moved(kwargs))

@@ -17,7 +17,7 @@ MAX_ACCEPTED = 64  # sizes in the data of a report
 
 
 def sizes(bench: Bench) -> Iterator[Finding]:
-    """Yield the rule of the sizes that the swapped model takes, and that of the original.
+    """Report the rule of the input sizes that the swapped model takes, and that of the original.
 
     It fails where one size or one area is left of many; a rule that is only stricter passes.
     """
@@ -42,7 +42,7 @@ def _judged(bench: Bench, seen: Sweep) -> Finding:
     where, why = _refusal(bench, seen, first)
     at = f"; {size_in_words(first)} is refused{f' in {where!r}' if where else ''}: {why}"
     what = f"it takes {words}; the original took {before} ({span}){at}"
-    fix, settings = _fix(bench, where, f"resize inputs to what it takes: {words}")
+    fix, settings = _fix(bench, where, f"resize inputs to a size that it takes: {words}")
     if now is not None and now.single and not (then and then.single):
         path = where if _site_of(bench, where) else ""
         return Finding("sizes", path, "failed", what, fix, data, settings)

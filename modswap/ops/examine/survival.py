@@ -19,12 +19,12 @@ from modswap.core.finding import Finding
 from modswap.io.formats.writing import blank, write
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
+from modswap.live_values import live_tensors, map_tensors
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.reloading.host_notes import Host, host_notes
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors, map_tensors
 from modswap.ops.run.model_copy import (
     copied_model,
     in_float32,
@@ -41,7 +41,7 @@ import json, sys
 import torch
 from safetensors.torch import save_file
 import modswap
-from modswap.ops.run.leaves import live_tensors
+from modswap.live_values import live_tensors
 from modswap.seeds import seeded
 asked = json.load(open(sys.argv[1]))
 model = modswap.load(**asked["load"])
@@ -62,11 +62,10 @@ def build():
 
 
 def survival(bench: Bench) -> Iterator[Finding]:
-    """Yield where the host library would lose the swap; if thorough, load the written file.
+    """Report where the model's own library would lose the swap; with `--thorough` load the file.
 
-    The file is loaded by `modswap.load` in a process that knows nothing of this one, and its
-    outputs are compared with those in memory. In `check`, and for files that cannot be written
-    again, a copy of the model is written instead.
+    `modswap.load` loads the file in a new process, and the outputs there and here are compared. In
+    `check`, and for files that cannot be written again, a copy of the model is written instead.
     """
     yield from host_notes(Host(bench.model, bench.subject, bench.keys, _named_factory(bench)))
     if bench.thorough and bench.subject is not None:
@@ -102,7 +101,7 @@ def _reloaded(bench: Bench, subject: Subject) -> Finding:
 def _compared(expected: list[torch.Tensor], got: list[torch.Tensor], suffix: str) -> Finding:
     words, apart = outputs_differ(expected, got, "in memory")
     if not words:
-        what = f"loaded in a fresh process it computes the same, at most {apart:.2g} apart"
+        what = f"loaded in a fresh process it returns the same, at most {apart:.2g} apart"
         return Finding("survival", "", "passed", what, data={"apart": apart, "suffix": suffix})
     what = f"loaded in a fresh process, {words}"
     fix = "it computes with values outside its parameters and buffers: make them a buffer"
@@ -110,7 +109,7 @@ def _compared(expected: list[torch.Tensor], got: list[torch.Tensor], suffix: str
 
 
 def _written(bench: Bench, subject: Subject, folder: Path) -> tuple[Path, nn.Module]:
-    """Return a file that holds the swapped model, and the model that it has to agree with."""
+    """Return a file that holds the swapped model, and the model to compare it with."""
     prepared = bench.prepared
     if bench.write is not None and not prepared.unreal:
         return bench.write(folder), bench.model
@@ -149,7 +148,7 @@ def _in_child(bench: Bench, subject: Subject, file: Path, folder: Path) -> str:
     }
     (folder / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
     paths = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(  # noqa: S603 - this very interpreter, and code of our own
+    done = subprocess.run(  # noqa: S603 - this interpreter runs code of ours
         [sys.executable, "-c", CHILD, str(folder / "asked.json")],
         cwd=bench.recipe.source.folder or ".",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},

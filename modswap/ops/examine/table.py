@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:  # the bench imports torch; recipes and help are read without
+if TYPE_CHECKING:  # the bench imports torch; recipes and help do not need it
     from collections.abc import Callable, Iterable
 
     from modswap.core.finding import Finding
@@ -15,14 +15,14 @@ Kind = Literal["passes", "pairs", "measurement", "file"]
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """A row: an examination, and what reports and recipes need to know of it.
+    """A row: an examination with its name, kind and sentence for reports and recipes.
 
     Args:
         name: Name in reports and in `verify.skip` of a recipe.
         kind: `passes` runs the whole model; `pairs` runs the old and the new module of each site
             alone; `measurement` counts or times; `file` writes and reads the model.
-        about: What holds where the examination passes, for reports: a sentence without its capital
-            and full stop.
+        about: The fact that holds where the examination passes, as a sentence for reports, without
+            capital and full stop.
         function: `package.module:function`, which takes a `Bench` and yields at least one finding
             for each site, or for the model; empty for the function `name` in the file `name` of
             this folder.
@@ -47,12 +47,12 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(
         "reached",
         "passes",
-        "every new module is run as often as the old one was, where nothing watches it",
+        "every new module is run as often as the old one was, also without hooks",
     ),
     Examination(
         "gradients",
         "pairs",
-        "gradients reach the new parameters, and what lies before them, and are finite",
+        "gradients reach the new parameters and the modules before them, and are finite",
     ),
     Examination("dependence", "pairs", "the output still depends on the input as it did"),
     Examination("independence", "pairs", "samples of one batch do not change each other's outputs"),
@@ -70,7 +70,9 @@ EXAMINATIONS: tuple[Examination, ...] = (
     ),
     Examination("cost", "measurement", "parameters, operations and memory, before and after"),
     Examination("limits", "measurement", "the limits that the recipe sets are kept"),
-    Examination("export", "file", "the swapped model can be exported, and gives the same there"),
+    Examination(
+        "export", "file", "the swapped model can be exported, and the export returns the same"
+    ),
     Examination("survival", "file", "the swapped model survives being copied, saved and loaded"),
 )
 

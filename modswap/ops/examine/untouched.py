@@ -1,4 +1,4 @@
-"""Examine writes of a forward in evaluation: to inputs, buffers, flags, the random state."""
+"""Examine writes of a forward pass in evaluation: to inputs, buffers, flags, the random state."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,11 @@ class Write(NamedTuple):
 
 
 def untouched(bench: Bench) -> Iterator[Finding]:
-    """Find inputs, buffers, flags and random states that new modules write in evaluation."""
+    """Find inputs, buffers, flags and random states that new modules write in evaluation.
+
+    A write to an input, as by `inplace=True`, fails only where the model reads the input again or
+    needs it to go backward.
+    """
     for pair in pairs(bench):
         yield finding_of("untouched", pair, partial(_of_pair, bench), bench, compares=False)
 
@@ -39,7 +43,7 @@ def _of_pair(bench: Bench, pair: Pair) -> Finding:
     before = _writes(pair.old, pair.inputs)
     new = [write for write in _writes(pair.new, pair.inputs) if write not in before]
     if any(write.kind == "tensor" for write in before):
-        # an original that writes its tensors may be replaced by a module that writes others
+        # where the original writes to its tensors, the new module may write to others
         new = [write for write in new if write.kind != "tensor"]
     if not new:
         return Finding("untouched", pair.path, "passed")
@@ -61,7 +65,7 @@ def _input_written(bench: Bench, found: Finding) -> Finding:
     try:
         harm = harm_of_write(bench, found.path)
     except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
-        what += f"; who reads that is not known: {one_line(error, 120)}"
+        what += f"; its readers are not known: {one_line(error, 120)}"
         return replace(found, status="passed", what=what)
     if harm:
         return replace(found, what=f"{found.what}: {harm}")
@@ -101,9 +105,9 @@ def _equal(old: torch.Tensor, new: torch.Tensor | None) -> bool:
 
 
 def _overwritten(inputs: CallInputs, leaves: Sequence[torch.Tensor]) -> list[str]:
-    """Return the labels of the tensors of a call, made anew for it, that were written into."""
+    """Return the labels of the tensors of a call that were written to."""
     calls = zip(inputs.labels, inputs.leaves, leaves, strict=True)
-    # the version counts writes of the same values as well
+    # the version also counts writes of equal values
     written = (
         label
         for label, was, now in calls

@@ -35,8 +35,8 @@ def job_of(request: Request) -> Job:
     """Read the recipe of a request and return the check to run.
 
     Raises:
-        ModswapError: If the recipe cannot be read, is wrong, or names no checkpoint where the
-            request does not either.
+        ModswapError: If the recipe cannot be read, is wrong, or neither it nor the request names a
+            checkpoint.
     """
     from modswap.ops.recipes import read_recipe
 
@@ -70,11 +70,11 @@ def check_one(request: Request, progress: Progress) -> Outcome:
 def check_many(requests: Sequence[Request], jobs: int, progress: Progress) -> tuple[Outcome, ...]:
     """Check recipes in at most `jobs` processes at once; return the outcomes in the order given.
 
-    If the process of a recipe dies, or meets a bug, that recipe has failed and the others go on.
+    If the process of a recipe dies, or a bug stops it, that recipe has failed and the others go on.
     When this function returns or raises, no worker process and no temporary file of one is left.
     """
     size = min(jobs, len(requests))
-    # Python imports a module once: `nets.py` of one folder would be used for that of another
+    # Python imports a name once, so recipes of two folders would share one `nets.py`
     tasks = [Task(one, str(Path(one.recipe).resolve().parent)) for one in requests]
     outcomes: dict[int, Outcome] = {}
     work = partial(_check_in_worker, max(1, cores() // size))

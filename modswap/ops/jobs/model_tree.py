@@ -51,7 +51,7 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
 
 
 def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
-    """Run one pass, on fake tensors where they suffice, and return its trace."""
+    """Run a pass, on fake tensors where they suffice, and return its trace."""
     traced = trace(model, Case(call), unreal=True)
     if traced.cause is not None and (needs_values(traced.cause) or not traced.seen.raised_in):
         traced = trace(model, Case(call))

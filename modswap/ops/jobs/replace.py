@@ -12,6 +12,7 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress, silent
 from modswap.io.formats.choice import has_known_ending
 from modswap.io.formats.target import refuse_target
+from modswap.live_values import named_tensors
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.allowed import with_recipe
 from modswap.ops.load.model import Loaded
@@ -25,7 +26,6 @@ from modswap.ops.measure.memory import (
 from modswap.ops.outcomes import count_params, failure, site_outcomes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.inputs import calls_of, cases_of, example_calls
-from modswap.ops.run.leaves import named_tensors
 from modswap.ops.swap import Prepared, prepare, verified
 from modswap.ops.write.writer import Writer
 
@@ -41,7 +41,7 @@ def replace_file(job: Job, progress: Progress = silent) -> Outcome:
 
 
 def check_file(job: Job, progress: Progress = silent) -> Outcome:
-    """Do all of `replace_file` but the writing, without reading the weights.
+    """Do all steps of `replace_file` except writing, without reading the weights.
 
     Raises:
         ModswapError: As `replace_file`.

@@ -137,7 +137,7 @@ def _rewriting(job: Job, found: Survey, prepared: Prepared) -> Rewriting:
 
 def _parameters(found: Survey, prepared: Prepared) -> Parameters:
     """Return the model's parameters before and after."""
-    # a module that goes to several sites keeps its parameters at the first of them
+    # a module of several sites keeps its parameters at the first of them
     new = {one.sites[0].path: one.module for one in prepared.built}
     prefixes = tuple(f"{path}." for one in prepared.built for path in one.paths)
     own: dict[str, list[Parameter]] = {}

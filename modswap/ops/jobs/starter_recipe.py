@@ -28,10 +28,10 @@ IMAGE_SIZES = (224, 256, 128, 64, 32, 512)  # tried in this order where no input
 NAMES = ("attention", "attn", "gate", "se", "cbam", "scse", "eca", "mixer")
 LISTED_TARGETS = 12  # in the recipe's comment
 TRIED_TARGETS = 12  # of each kind
-# modules to try, and the arguments that a reader may want to set
+# modules to try, and arguments that a user may want to set
 MODULES = {
     "BiLevelRoutingAttention": "{num_heads: 8, n_win: 7, topk: 4, auto_pad: true}",
-    "MultiHeadSelfAttention": "{num_heads: 8}",  # where a class token makes no map
+    "MultiHeadSelfAttention": "{num_heads: 8}",  # where a class token prevents a map
 }
 
 

@@ -130,7 +130,7 @@ class _Worker:
     """A process that runs one task after the other."""
 
     def __init__(self, group: str, work: Work, scratch: str) -> None:
-        # not forked: the state of a process with threads cannot be copied
+        # not forked, as the state of a process with threads cannot be copied
         context = get_context("spawn")
         self.group = group
         self.task = -1  # index of the task that it runs
@@ -147,7 +147,7 @@ class _Worker:
             self.pipe.send(argument)
 
     def receive(self) -> Event:
-        """Return the next event of the task, or that the process ended."""
+        """Return the next event of the task, or the event that the process ended."""
         try:
             kind, content = self.pipe.recv()
         except (EOFError, OSError):
@@ -175,7 +175,7 @@ class _Worker:
 def _interrupts_blocked() -> Iterator[None]:
     """Block Ctrl-C, which a terminal sends to all processes, in processes that a block starts.
 
-    Each would print a traceback; this process stops them.
+    Each process would print a traceback; this process stops them instead.
     """
     if not hasattr(signal, "pthread_sigmask"):  # pragma: no cover - Windows
         yield
@@ -192,7 +192,7 @@ def _interrupts_blocked() -> Iterator[None]:
 def _main_module_hidden() -> Iterator[None]:
     """Keep processes that a block starts from running the program's main file again.
 
-    They need nothing of it, and not every program can be run so.
+    They need nothing of it, and not every main file can be run again.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -207,9 +207,9 @@ def _serve(pipe: "Connection[Any, Any]", work: Work, scratch: str) -> None:
     Thread(target=_exit_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, _exit_on_signal)
     tempfile.tempdir = os.environ["TMPDIR"] = scratch  # for child processes as well
-    sys.stdout = sys.stderr  # lines that a model's code prints do not belong in the report
+    sys.stdout = sys.stderr  # output of a model's code does not belong in the report
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
-    with suppress(EOFError, OSError):  # the process that started this one has gone
+    with suppress(EOFError, OSError):  # the process that started this one has ended
         while True:
             pipe.send(_run(work, pipe.recv(), pipe))
 

@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from modswap.core.decided.cost import PassCost
+from modswap.live_values import live_tensors, map_leaves, map_tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.measure.meter import LikeCpu, Meter
 from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, make
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.seeds import seeded
 
@@ -38,7 +37,7 @@ class Costs:
 
     model: PassCost
     sites: Mapping[str, PassCost] = field(default_factory=dict)  # of the modules, by path
-    unknown: Mapping[str, str] = field(default_factory=dict)  # why it is not known, by path
+    unknown: Mapping[str, str] = field(default_factory=dict)  # the reasons, by path
 
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]  # arguments of a call, shapes in place of tensors
@@ -50,8 +49,8 @@ def costs_of(
 ) -> Costs:
     """Return the cost of a pass over a model. No weight is read, the model stays as it is.
 
-    Attention is counted as on the CPU, whatever device the weights are on. A site alone is charged
-    with its input and output as well: the sites are the modules to watch, by path.
+    Attention is counted as on the CPU, also for weights on other devices. The cost of a site alone
+    includes its input and output; `watched` are such modules, by path.
     """
     inference, calls = _counted(model, case, seed, watched)
     training, _ = _counted(model, case, seed, gradients=True)
@@ -125,7 +124,7 @@ def _run(
         plain_attention(),
         stand_ins(model, dtype) as (tensors, moved),
     ):
-        # made without data: not even the input is allocated
+        # made without data, so that not even the input is allocated
         args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
         if gradients:
             _require_gradients(model, tensors)
@@ -148,7 +147,7 @@ def metered(
     """
     meter = Meter()
     meter.hold(tensors.values(), saved=False)
-    meter.hold(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor))
+    meter.hold(live_tensors((args, kwargs)))
     call = partial(torch.func.functional_call, model, dict(tensors), tuple(args), dict(kwargs))
     with torch.set_grad_enabled(gradients), LikeCpu(), meter:
         if not gradients:
@@ -163,7 +162,7 @@ def metered(
 
 
 def _require_gradients(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Make stand-ins require gradients where their parameters do; all of them if none does."""
+    """Make stand-ins require gradients where their parameters do; all if no parameter does."""
     named = dict(model.named_parameters(remove_duplicate=False))
     frozen = not any(parameter.requires_grad for parameter in named.values())
     for name, parameter in named.items():
@@ -176,7 +175,7 @@ def _recorded(calls: Calls, watched: Mapping[str, nn.Module]) -> Iterator[None]:
     """Record the arguments of modules in a block, shapes in place of tensors."""
 
     def note(path: str, _: nn.Module, args: Any, kwargs: Any) -> None:
-        calls.setdefault(path, []).append(tree_map(_emptied, (args, kwargs)))
+        calls.setdefault(path, []).append(map_tensors(_emptied, (args, kwargs)))
 
     with ExitStack() as hooks:
         for path, module in watched.items():
@@ -185,11 +184,9 @@ def _recorded(calls: Calls, watched: Mapping[str, nn.Module]) -> Iterator[None]:
         yield
 
 
-def _emptied(leaf: Any) -> Any:
-    """Return the shape in place of a tensor, which would be kept alive otherwise."""
-    if not isinstance(leaf, torch.Tensor):
-        return leaf
-    return _Shape(tuple(leaf.shape), leaf.stride(), leaf.dtype)
+def _emptied(tensor: torch.Tensor) -> _Shape:
+    """Return the shape in place of a tensor, so that the tensor is not kept alive."""
+    return _Shape(tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
 
 def _site(module: nn.Module, calls: Sequence[Given], dtype: torch.dtype | None) -> PassCost:
@@ -224,5 +221,5 @@ def _alone(
     with untouched(module, training=False, unreal=True), meta_values(module, dtype) as (tensors, _):
         if gradients:
             _require_gradients(module, tensors)
-        args, kwargs = tree_map(made, given)
+        args, kwargs = map_leaves(made, given)
         return metered(module, tensors, args, kwargs, gradients=gradients)

@@ -1,4 +1,4 @@
-"""Predict whether a dummy pass fits into memory, before anything of it is allocated."""
+"""Predict whether a dummy pass fits into memory, before it allocates any."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from modswap.ops.measure.cost import costs_of, peak_of
 from modswap.ops.run.inputs import Case
 from modswap.ops.swap import Prepared
 
-MAX_READ_BYTES = 256 << 20  # weights that a pass reads; larger models run on shapes alone
+MAX_READ_BYTES = 256 << 20  # of the weights that a pass reads; larger models run on shapes alone
 FREE = "the memory free on this machine"
 GROUP = Path("/sys/fs/cgroup")
 
@@ -46,13 +46,13 @@ def bounds_of(job: Job, *, unreal: bool) -> tuple[Bound, ...]:
 def check_memory(
     model: nn.Module, cases: Sequence[Case], bounds: Sequence[Bound], *, seed: int = 0
 ) -> None:
-    """Refuse a dummy pass of a model, as it is, that would take too much; nothing is allocated.
+    """Refuse a dummy pass of the original model that would take too much; nothing is allocated.
 
-    A pass that cannot run without data is let through: its memory is not known.
+    A pass that cannot run without data is accepted: its memory is unknown.
 
     Raises:
-        InputError: If one would take more than the machine has.
-        LimitError: If one would take more than was allowed.
+        InputError: If a pass would take more than the machine has.
+        LimitError: If a pass would take more than was allowed.
     """
     for _, what, source in _beyond(model, cases, bounds, seed):
         if source == FREE:
@@ -61,10 +61,10 @@ def check_memory(
 
 
 def check_swapped_memory(model: nn.Module, prepared: Prepared, bounds: Sequence[Bound]) -> None:
-    """Refuse a dummy pass of a model, its new modules in place, that would take too much.
+    """Refuse a dummy pass of the swapped model that would take too much memory.
 
     Raises:
-        LimitError: If one would take more; it names the site that takes most by itself.
+        LimitError: If a pass would; the error names the site that takes most by itself.
     """
     if not bounds:
         return
@@ -100,7 +100,7 @@ def _beyond(
 
 
 def available(group: Path = GROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return the bytes free in a control group or the whole system, the fewer; None if unknown."""
+    """Return the free bytes of the control group or the system, the smaller number, or None."""
     found = [nbytes for nbytes in (_free_in(group), _free_of(meminfo)) if nbytes is not None]
     return min(found, default=None)
 
@@ -130,12 +130,12 @@ def _free_of(meminfo: Path) -> int | None:
         return free * 1024
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # a system without these names
+    except (ValueError, OSError):  # not every system has these names
         return None
 
 
 def _number(file: Path, name: str = "") -> int | None:
-    """Return the number in a file, or that behind a name in its lines."""
+    """Return the number in a file, or the number behind a name in one of its lines."""
     try:
         lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
     except OSError:

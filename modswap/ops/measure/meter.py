@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
+from modswap.live_values import live_tensors
 from modswap.nn.routed_attention import chunks
 from modswap.ops.run.shape_shortcuts import like
 
@@ -29,7 +29,7 @@ _ELEMENTWISE = {
     *(_aten.relu.default, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default),
     *(_aten.add.Tensor, _aten.mul.Tensor, _aten.threshold_backward.default),
 }
-# operators of ours that hide their steps; run step by step, so that their workspace is seen
+# modswap's own operators hide their steps; they run step by step here, to count their workspace
 _OPENED: Mapping[str, Callable[..., Any]] = {
     "modswap::routed_attention": chunks.forward,
     "modswap::routed_attention_backward": chunks.backward,
@@ -39,7 +39,7 @@ _OPENED: Mapping[str, Callable[..., Any]] = {
 class Meter(TorchDispatchMode):
     """Count operations, and the storages that live at the same time, each once.
 
-    The workspace of kernels is not counted, nor what the allocator rounds up.
+    Neither the workspace of kernels nor the rounding of the allocator is counted.
     """
 
     def __init__(self) -> None:
@@ -51,13 +51,13 @@ class Meter(TorchDispatchMode):
         self._sizes: dict[int, int] = {}
         self._held: set[int] = set()
         self._kinds: set[str] = set()
-        # by operator; torch leaves its own CPU attention out
+        # by operator; torch does not count its own CPU attention
         self._formulas = {**flop_registry, getattr(torch.ops.aten, _FLASH, None): _sdpa}
 
     def hold(self, tensors: Iterable[torch.Tensor], *, saved: bool = True) -> None:
         """Count tensors that were there before, as activations if autograd keeps and `saved`."""
         for tensor in tensors:
-            # tables that a module makes on the CPU while its pass has no data are not part of it
+            # a table that a module makes on the CPU during a pass without data does not count
             self._kinds.add(tensor.untyped_storage().device.type)
             self._count(tensor)
             if not saved:
@@ -79,7 +79,7 @@ class Meter(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func.namespace == "prim":  # a question, such as for the device, which has no parts
+        if func.namespace == "prim":  # a query, such as for the device, which has no parts
             return func(*args, **kwargs)
         opened = _OPENED.get(func.name())
         if opened is not None:
@@ -89,7 +89,7 @@ class Meter(TorchDispatchMode):
         formula = self._formulas.get(func.overloadpacket)
         if formula is None:
             with self:
-                # what torch itself takes apart is counted by its parts
+                # an operator that torch itself decomposes is counted by its parts
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
@@ -97,9 +97,8 @@ class Meter(TorchDispatchMode):
         out = func(*args, **kwargs) if out is None else out
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, torch.Tensor):
-                self._count(leaf)
+        for tensor in live_tensors(out):
+            self._count(tensor)
         return out
 
     def _count(self, tensor: torch.Tensor) -> None:

@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from modswap.core.decided.cost import size_text
+from modswap.live_values import named_tensors
 from modswap.ops.measure.memory import MAX_READ_BYTES
 from modswap.ops.run.devices import devices_of, synchronize
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case
-from modswap.ops.run.leaves import named_tensors
 
 ROUNDS = 7
 TIMEOUT_SECONDS = 3.0  # after which no further pass is timed
 
 
 def unread(model: nn.Module, *, unreal: bool) -> str:
-    """Return why no real pass, after `unreal` ones, is run over a model; empty if it may run."""
+    """Return the reason why no real pass runs over a model; empty if it may run."""
     held = {id(tensor): tensor for tensor in named_tensors(model).values()}
     if any(tensor.is_meta for tensor in held.values()):
         return "the weights were not read: `modswap replace` reads them"
@@ -32,7 +32,7 @@ def unread(model: nn.Module, *, unreal: bool) -> str:
 def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
     """Return the milliseconds that a pass takes: the median of several, after one to warm up.
 
-    The clock is read when the devices of the model have done all their work.
+    The clock is read when the devices of the model have finished all work.
     """
     devices = devices_of(model)
     with ready(model, case, seed) as (args, kwargs, dtype):
@@ -48,6 +48,6 @@ def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
 
 
 def _clock(devices: Collection[torch.device]) -> float:
-    """Return the time in seconds at which the work of all devices is done."""
+    """Return the time in seconds, read when all devices have finished their work."""
     synchronize(devices)
     return time.perf_counter()

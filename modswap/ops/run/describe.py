@@ -1,4 +1,4 @@
-"""Describe live values in the types of `core`: shapes, dtypes, class names, errors."""
+"""Names and texts of live values: classes, errors, inputs."""
 
 import inspect
 from typing import Any
@@ -6,36 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from modswap.core.seen.values import Group, Plain, TensorInfo, Value
-from modswap.ops.run.leaves import MAX_DEPTH, items_of
-
-MAX_TEXT_CHARACTERS = 40  # of a plain value
-
-
-def describe(value: Any, device: str = "", depth: int = 0) -> Value:
-    """Return the shapes and types of a value inside `depth` containers, without its data.
-
-    Tensors are described as on `device`, or on their own where it is empty.
-    """
-    if isinstance(value, torch.Tensor):
-        return TensorInfo(tuple(value.shape), dtype_name(value.dtype), device or str(value.device))
-    kind = type(value).__name__
-    items = items_of(value) if depth < MAX_DEPTH else None
-    if items is not None:
-        named = dict(items)
-        inside = tuple(describe(item, device, depth + 1) for item in named.values())
-        return Group(kind, tuple(map(str, named)), inside)
-    text = repr(value) if isinstance(value, (int, float, str, bool, type(None))) else ""
-    return Plain(kind, text[:MAX_TEXT_CHARACTERS] or f"<{kind}>")
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Return `float32` for `torch.float32`."""
-    return str(dtype).removeprefix("torch.")
-
 
 def class_name(value: object) -> str:
-    """Return the dotted name of a value's class; a graph goes by the class that it was made of."""
+    """Return the dotted name of a value's class; a graph has the name of its original class."""
     cls = type(value)
     if cls.__module__ == "torch.export.unflatten":
         return str(value.type_name() or "torch.nn.modules.module.Module")  # type: ignore[attr-defined] # all of them have it

@@ -20,7 +20,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def is_without_data(model: nn.Module) -> bool:
-    """Return whether tensors of a model are on the meta device, where no value can be computed."""
+    """Return whether tensors of a model are on the meta device, which computes no values."""
     return any(device.type == "meta" for device in devices_of(model))
 
 
@@ -30,7 +30,7 @@ def autocast_type(device: torch.device) -> str:
 
 
 def synchronize(devices: Iterable[torch.device]) -> None:
-    """Wait until devices have done their work; the CPU and the meta device never lag behind."""
+    """Wait until devices have finished their work; the CPU and the meta device always have."""
     for device in devices:
         if device.type not in {CPU.type, "meta"}:
             torch.accelerator.synchronize(device)

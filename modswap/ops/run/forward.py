@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from modswap.live_values import named_tensors
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import named_tensors
 from modswap.ops.run.stand_ins import StandIns
 from modswap.seeds import seeded
 
@@ -55,7 +55,7 @@ def run_model(
             inputs, named = moved(args), moved(kwargs)
             return torch.func.functional_call(model, tensors, tuple(inputs), named)
     if dtype is not None:
-        # a copy even where the dtype is right: buffers may be written during the pass
+        # a copy even of the right dtype: the pass may write to buffers
         cast = {
             name: tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
             for name, tensor in named_tensors(model).items()
@@ -66,7 +66,7 @@ def run_model(
 
 @contextmanager
 def ready(model: nn.Module, case: Case, seed: int) -> Iterator[tuple[Any, Any, torch.dtype | None]]:
-    """Give the inputs and the dtype of a real pass; afterwards the model is as it was."""
+    """Give the inputs and the dtype of a real pass; afterwards the model is restored."""
     dtype = pass_dtype(model, case)
     with untouched(model, training=case.mode == "train"), seeded(seed), torch.no_grad():
         args, kwargs = case.call.live(seed, input_dtype(model, case), device_of(model))

@@ -12,8 +12,8 @@ from modswap.core.asked.recipe import CallInput, Integers, TensorInput, Verify
 from modswap.core.decided.verdict import CaseKey
 from modswap.core.errors import InputError
 from modswap.io.formats.exported.program import export_of
-from modswap.ops.run.describe import dtype_name, one_line
-from modswap.ops.run.leaves import map_leaves
+from modswap.live_values import dtype_name, map_leaves
+from modswap.ops.run.describe import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Case:
 
     @property
     def key(self) -> CaseKey:
-        """Return the names of the pass in a report."""
+        """Return the identity of the pass in a report."""
         dtype = "autocast" if self.autocast else self.dtype or "float32"
         last = ", channels_last" if self.channels_last else ""
         return CaseKey(f"{self.call}{last}", self.mode, dtype)
@@ -131,8 +131,8 @@ def make(
     """Return a live value: descriptions become tensors, live tensors are copied.
 
     A description is a `TensorInput` or a mapping with a `shape`; an archive may bring live tensors
-    along. None stands for torch's own generator, for float32 as it is, and for torch's default
-    device; another dtype replaces float32.
+    along. Without a generator torch's own draws, without a device torch's default holds; a dtype
+    replaces float32.
     """
 
     def made(leaf: Any) -> Any:
@@ -163,7 +163,7 @@ def _tensor(
                 return torch.randn(shape, generator=generator).to(kind)
             case "ones":
                 return torch.ones(shape, dtype=kind)
-        # a normal value means little to an index: 0 is one that every embedding has
+        # an index needs no normal value: every embedding has 0
         return torch.zeros(shape, dtype=kind)
     except (RuntimeError, MemoryError) as error:
         what = f"the input {_text(wanted)} cannot be made: {one_line(error, 120)}"

@@ -13,12 +13,12 @@ from modswap.seeds import kept_random_state
 
 @contextmanager
 def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iterator[None]:
-    """Run a block with every module in one mode; put everything back afterwards.
+    """Run a block with every module in one mode, and restore the model afterwards.
 
-    Each module gets back its training flag, its attributes, the contents of those that are dicts,
-    lists or sets, and the values of its buffers; the random states are put back as well. The flag
-    is set on each module directly: a host's own `train()` may do more. Where the block is `unreal`,
-    run on stand-ins, no buffer needs a copy.
+    Restored are the training flag of each module, its attributes, the contents of dicts, lists and
+    sets among them, the values of its buffers, and the random states. The flag is set on each
+    module directly: a host's own `train()` may do more. An `unreal` block runs on stand-ins, so
+    that no buffer needs a copy.
     """
     containers = _held(model)
     # copies, since batch norm's kernels write without raising the version counter
@@ -49,7 +49,7 @@ def _held(model: nn.Module) -> list[tuple[Any, Any]]:
 
 
 def _refill(now: Any, then: dict[Any, Any] | list[Any] | set[Any]) -> None:
-    """Give a container the items that it had; it is written to only if they differ."""
+    """Restore the items of a container; it is written to only if they differ."""
     items, earlier = _items(now), _items(then)
     if len(items) == len(earlier) and all(map(is_, items, earlier)):
         return
@@ -65,7 +65,7 @@ def _items(held: Any) -> list[Any]:
 
 
 def put_back(now: Mapping[str, torch.Tensor], was: Mapping[str, torch.Tensor]) -> None:
-    """Give tensors their earlier values by name; where the shape changed they stay as they are."""
+    """Restore the values of tensors by name; a tensor whose shape changed is left as it is."""
     with torch.no_grad():
         for name, value in was.items():
             if name in now and now[name].shape == value.shape:
@@ -73,6 +73,6 @@ def put_back(now: Mapping[str, torch.Tensor], was: Mapping[str, torch.Tensor]) -
 
 
 def set_mode(module: nn.Module, *, training: bool) -> None:
-    """Set the training flag of every module; a host's own `train()` may do more than that."""
+    """Set the training flag of every module directly: a host's own `train()` may do more."""
     for inner in module.modules():
         inner.training = training

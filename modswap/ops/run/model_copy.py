@@ -1,4 +1,4 @@
-"""Copy a model, with its own weights or random ones, to change, export and run the copy."""
+"""Copy a model, with its own or random weights, to change, export and run the copy."""
 
 import copy
 from collections.abc import Sequence

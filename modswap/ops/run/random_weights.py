@@ -11,14 +11,14 @@ MAX_STRUCTURE_BYTES = 1 << 20  # of a buffer that is structure, such as an index
 
 
 class UnfitError(Exception):
-    """The reason why a module cannot be run alone."""
+    """A module cannot be run alone; the message is the reason."""
 
 
 def copied(module: nn.Module, around: Mapping[int, torch.Tensor]) -> nn.Module:
     """Return a copy on the CPU with random weights, without reading the module's own.
 
     Small buffers are structure, such as index tables and masks, and are copied; `around` are
-    stand-ins for the tensors of the model around it, by identity. A buffer that can neither be
+    stand-ins for the tensors of the surrounding model, by identity. A buffer that can neither be
     copied nor drawn raises an `UnfitError`.
     """
     memo: dict[int, Any] = dict(around)

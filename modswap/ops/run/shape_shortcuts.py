@@ -15,9 +15,10 @@ _WITHOUT_DATA = {Tensor, FakeTensor}
 class Shortcuts(TorchFunctionMode):
     """A mode in which common layers return a tensor of the right shape, dtype and strides.
 
-    On meta tensors torch runs these in many small steps, some in Python: milliseconds each. What
-    they refuse, they refuse as before. Values are lost, and running statistics are not updated: it
-    is for tensors without data. Not for autocast, which chooses dtypes in layers that this skips.
+    On meta tensors torch runs these layers in many small steps, some in Python: milliseconds each.
+    A layer refuses the same inputs as before. Values are lost and running statistics stay as they
+    are, so the mode is for tensors without data. It does not suit autocast, which chooses dtypes in
+    steps that it skips.
     """
 
     def __torch_function__(
@@ -38,14 +39,14 @@ def like(x: Tensor) -> Tensor | None:
     """Return a tensor of the strides of another; None if those have gaps or another order."""
     if not x.is_floating_point() or type(x) not in _WITHOUT_DATA:
         return None
-    # compared with what torch writes, as strides of axes of one place may be anything
+    # compared with torch's own strides, as those of an axis of length 1 may be any number
     orders = (range(x.ndim), (0, 2, 3, 1)) if x.ndim == 4 else (range(x.ndim),)
     plain = x.stride() in [_strides(x.shape, order) for order in orders]
     return x.new_empty_strided(x.shape, x.stride()) if plain else None
 
 
 def _strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
-    """Return the strides of a tensor without gaps whose axes lie in an order, the last nearest."""
+    """Return the strides of a tensor without gaps, its axes ordered from the largest stride."""
     found = [1] * len(shape)
     step = 1
     for axis in reversed(order):
@@ -86,7 +87,7 @@ def _batch_norm(
         return None
     if any((len(t), t.dtype) != (x.shape[1], x.dtype) for t in given):
         return None
-    # one value for a channel is refused
+    # a single value for a channel is refused
     return None if training and x.numel() <= x.shape[1] else like(x)
 
 
@@ -132,7 +133,7 @@ def _interpolate(  # noqa: PLR0913, PLR0917 - torch's signature
 def _recurrent(x: Tensor, *args: Any) -> tuple[Tensor, ...] | None:
     """Return the outputs of a recurrent layer, which torch runs step by step.
 
-    The arguments are those of torch behind the input: first the state, of an LSTM a pair.
+    `args` are torch's arguments after the input: first the state, a pair for an LSTM.
     """
     if len(args) != 8:
         return None
@@ -144,7 +145,7 @@ def _recurrent(x: Tensor, *args: Any) -> tuple[Tensor, ...] | None:
 def _sequence(x: Tensor, hidden: Tensor, args: tuple[Any, ...]) -> Tensor | None:
     """Return the outputs of all steps."""
     _, weights, _, layers, _, _, both_ways, batch_first = args
-    # of a packed sequence the batch sizes come second, and the weights later
+    # for a packed sequence the second argument is the batch sizes, and the weights follow
     if not isinstance(weights, list) or x.ndim != 3 or 0 in x.shape:
         return None
     x = x.transpose(0, 1) if batch_first else x

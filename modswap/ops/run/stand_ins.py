@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from modswap.live_values import map_tensors, named_tensors
 from modswap.nn.fake_tensors import fake_mode
-from modswap.ops.run.leaves import map_tensors, named_tensors
 
 StandIns = Callable[
     [nn.Module, torch.dtype | None],
@@ -40,7 +40,7 @@ def fake_values(
     """Give fake stand-ins for a model's tensors, and a function that makes inputs fake.
 
     No byte of the model's tensors is read. Tensors that the model makes or keeps outside its
-    parameters and buffers are let through. Floating stand-ins are of `dtype`, if one is given.
+    parameters and buffers stay real. Floating stand-ins are of `dtype`, if one is given.
     """
     with fake_mode() as mode:
         named = _stand_ins(model, partial(_made_fake, mode), dtype)
@@ -50,7 +50,7 @@ def fake_values(
 def _stand_ins(
     model: nn.Module, make: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype | None
 ) -> dict[str, torch.Tensor]:
-    """Return a stand-in by each name of a tensor; a tensor of two names has one stand-in."""
+    """Return the stand-in of each name; two names of one tensor share a stand-in."""
     named = named_tensors(model)
     made = {
         key: make(tensor).to(dtype if tensor.is_floating_point() else None)
@@ -60,7 +60,7 @@ def _stand_ins(
 
 
 def _made_fake(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a fake tensor with the strides of another; making plain ones anew is quicker."""
+    """Return a fake tensor with the strides of another; a plain tensor takes a quicker way."""
     plain = type(tensor) in {torch.Tensor, nn.Parameter} and tensor.layout is torch.strided
     if plain and not tensor.is_meta:
         size, stride = tensor.shape, tensor.stride()

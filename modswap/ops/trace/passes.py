@@ -10,13 +10,13 @@ from torch import nn
 
 from modswap.core.decided.verdict import Pass
 from modswap.core.seen.layout import Clue
+from modswap.live_values import describe, live_tensors, map_tensors
 from modswap.nn.attention_backend import plain_attention
-from modswap.ops.run.describe import all_finite, describe, one_line
+from modswap.ops.run.describe import all_finite, one_line
 from modswap.ops.run.devices import autocast_type, device_of
 from modswap.ops.run.forward import input_dtype, pass_dtype, run_model
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors, map_tensors
 from modswap.ops.run.shape_shortcuts import Shortcuts
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.ops.trace.recorder import Recorder
@@ -31,7 +31,7 @@ class Trace:
         seen: The pass.
         same_tensor: For each path, layers of known convention that took or gave its own input.
         clues: Layers of known convention, in the order they ran.
-        cause: What the pass raised, if it did.
+        cause: The exception that the pass raised, or None.
     """
 
     seen: Pass
@@ -45,7 +45,7 @@ def trace(
 ) -> Trace:
     """Run the model once and return the inputs and outputs of every module.
 
-    The model is as it was afterwards: flags, buffers, attributes, hooks and random state. An
+    Afterwards flags, buffers, attributes, hooks and random state of the model are restored. An
     exception that the model raises is part of the record. The seed is for the dummy input and for
     random numbers that the model draws. An `unreal` pass runs on tensors that have shapes and no
     data; a `quick` one may then skip torch's own steps in common layers, and runs again with them
@@ -55,14 +55,15 @@ def trace(
         return _trace(model, case, seed, None)
     if case.autocast:  # has no effect on the meta device
         return _trace(model, case, seed, fake_values)
-    # convolutions lose the memory layout of their input on the meta device
+    # on the meta device convolutions lose the memory layout of their input
     tries = (fake_values, meta_values) if case.channels_last else (meta_values,)
     for stand_ins in tries:
         with Shortcuts() if quick else nullcontext():
             one = _trace(model, case, seed, stand_ins)
         if one.cause is None:
             return one
-    # the meta device may have refused what a device can do; fake tensors do more, and name causes
+    # the meta device may refuse operations that a real device runs; fake tensors run more of them,
+    # and name the causes of errors
     return _trace(model, case, seed, fake_values)
 
 
@@ -122,7 +123,7 @@ def _pass_of(case: Case, recorder: Recorder, output: Any, cause: BaseException |
 
 
 def _missing(cause: BaseException, paths: Mapping[nn.Module, str]) -> tuple[str, str]:
-    """Return the attribute that a module was asked for and has not, and the module's path."""
+    """Return the attribute that an exception says a module lacks, and the module's path."""
     if not isinstance(cause, AttributeError) or not isinstance(cause.obj, nn.Module):
         return "", ""
     path = paths.get(cause.obj)

@@ -11,8 +11,7 @@ from torch import nn
 from modswap.core.decided.verdict import Visit
 from modswap.core.seen.layout import Clue
 from modswap.core.seen.site import Call
-from modswap.ops.run.describe import describe
-from modswap.ops.run.leaves import live_tensors
+from modswap.live_values import describe, live_tensors
 from modswap.ops.trace.layer_layouts import convention
 
 
@@ -51,7 +50,7 @@ class Recorder:
             self._producers.clear()
 
     def innermost(self) -> str:
-        """Return the path of the module that was running last."""
+        """Return the path of the innermost module that is running, or ran last."""
         return self._running[-1][0] if self._running else ""
 
     def _before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -81,7 +80,7 @@ class Recorder:
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)
             if clue is not None:
-                # only the latest few: a consumer follows its producer closely
+                # only the latest few: a tensor is mostly taken soon after it was made
                 self._producers = [*self._producers[-7:], (output, clue)]
 
     @staticmethod

@@ -10,7 +10,8 @@ from torch import nn
 from modswap.core.seen.layout import judge_layout
 from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import TensorInfo
-from modswap.ops.run.describe import class_name, dtype_name
+from modswap.live_values import dtype_name
+from modswap.ops.run.describe import class_name
 from modswap.ops.trace.passes import Trace
 from modswap.ops.trace.recorder import memory_layout
 from modswap.ops.trace.token_grids import grids_of, maps_of
@@ -19,7 +20,7 @@ Item = TypeVar("Item")
 
 
 def sites_of(model: nn.Module, traces: Sequence[Trace]) -> tuple[Site, ...]:
-    """Return a site for every module of the model, as its traces show it, but the model itself."""
+    """Return a site for every module inside the model, as its traces show it."""
     paths: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         paths.setdefault(module, []).append(path)

@@ -1,4 +1,4 @@
-"""Find the maps from which a site's tokens may come: those that were computed before it."""
+"""Find the maps from which a site's tokens may come: maps that were computed before it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -22,10 +22,10 @@ from modswap.io.formats.exported.program import Export, Program, export, export_
 from modswap.io.formats.reading import read
 from modswap.io.formats.writing import write
 from modswap.io.rewriting import Records
+from modswap.live_values import live_tensors, named_tensors
 from modswap.ops.load.model import Loaded
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.inputs import Case
-from modswap.ops.run.leaves import live_tensors, named_tensors
 from modswap.ops.swap import Prepared
 from modswap.ops.write.prove import model_changes, tensor_ledger
 

@@ -1,4 +1,4 @@
-"""Importing what a user names."""
+"""Imports of code that a user names."""
 
 import pickle
 import sys
@@ -80,7 +80,7 @@ def test_dotted_name_reaches_nested_classes() -> None:
         ("collections:Counted", "collections has no 'Counted'", "did you mean 'Counter'?"),
     ],
 )
-def test_what_cannot_be_imported_is_told(
+def test_what_cannot_be_imported_is_reported(
     reference: str, what: str, fix: str, tmp_path: Path
 ) -> None:
     write(tmp_path, "nets.py", "class Net:\n    pass\n")
@@ -98,7 +98,7 @@ def test_what_cannot_be_imported_is_told(
     sys.modules.pop("needs", None)
 
 
-def test_missing_folder_is_told(tmp_path: Path) -> None:
+def test_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="paths are relative to the recipe"):
         import_object("net.py:x", folder=str(tmp_path / "none"), where="x")
 

@@ -1,4 +1,4 @@
-"""What a recipe knows of itself."""
+"""Recipes and the places of their keys."""
 
 from modswap.core.asked.recipe import Recipe
 

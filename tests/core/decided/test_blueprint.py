@@ -22,7 +22,5 @@ PLAIN = Blueprint("ECA", {"channels": 8}, layout="NCHW", wants="NCHW")
         (replace(PLAIN, adaptation=Adaptation(8, 16)), False),
     ],
 )
-def test_module_fits_its_site_only_if_nothing_goes_around_it(
-    blueprint: Blueprint, *, fits: bool
-) -> None:
+def test_module_fits_its_site_only_without_an_adapter(blueprint: Blueprint, *, fits: bool) -> None:
     assert blueprint.fits is fits

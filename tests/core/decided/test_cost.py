@@ -1,4 +1,4 @@
-"""Costs: sizes as people write them, what changed, and limits."""
+"""Costs: sizes as people write them, changes, and limits."""
 
 import pytest
 
@@ -46,18 +46,18 @@ def test_what_is_no_size_is_refused_with_its_text(text: str) -> None:
         (1 << 51, "2048 TiB"),
     ],
 )
-def test_bytes_are_told_for_people(nbytes: int, text: str) -> None:
+def test_bytes_are_written_for_people(nbytes: int, text: str) -> None:
     assert size_text(nbytes) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0"), (999, "999"), (1_200_000_000, "1.2 G"), (999_900, "1.0 M")]
 )
-def test_numbers_are_told_for_people(count: int, text: str) -> None:
+def test_numbers_are_written_for_people(count: int, text: str) -> None:
     assert count_text(count) == text
 
 
-def test_change_is_told_in_one_line() -> None:
+def test_change_is_written_in_one_line() -> None:
     assert compared(OLD, NEW) == (
         "FLOPs 1.2 G → 900 M (-25 %), activations 12.0 MiB → 9.0 MiB (-25 %), "
         "inference peak 20.0 MiB, kept, training peak 80.0 MiB → 60.0 MiB (-25 %)"

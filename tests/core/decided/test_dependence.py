@@ -1,4 +1,4 @@
-"""Which changes of dependence are faults."""
+"""Changes of dependence that are faults, and others."""
 
 import pytest
 

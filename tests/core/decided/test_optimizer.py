@@ -1,4 +1,4 @@
-"""Which state belongs to which parameter: told for certain, or not at all."""
+"""The parameter of each state of an optimizer: found with certainty, or not at all."""
 
 from collections.abc import Sequence
 
@@ -74,7 +74,7 @@ def test_usual_ways_of_grouping_are_recognised(
     ],
     ids=["count", "shape", "two ways", "unknown names", "foreign names", "two prefixes"],
 )
-def test_doubt_is_told(
+def test_doubt_is_reported(
     groups: list[ParameterGroup], shapes: dict[int | str, list[tuple[int, ...]]]
 ) -> None:
     assert regroup(groups, shapes, BEFORE, AFTER, SWAPPED) is None

@@ -1,4 +1,4 @@
-"""Which sites a recipe selects, and every way in which it may be wrong."""
+"""The sites that a recipe selects, and every mistake in a selection."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -88,7 +88,7 @@ def test_rule_selects_a_shared_module_by_any_of_its_paths() -> None:
         ),
         (
             [{"match": "stem", "exclude": ["stem"]}],
-            r"^swap\.yaml:12:5: `exclude` leaves nothing of what `match` selects",
+            r"^swap\.yaml:12:5: `exclude` removes every module that `match` selects",
         ),
         (
             [{"match": "**.attn", "expect": 2}],
@@ -108,11 +108,11 @@ def test_rule_selects_a_shared_module_by_any_of_its_paths() -> None:
         ),
         (
             [{"match": "blocks.0"}, {"match": "blocks.0.attn"}],
-            r"^swap\.yaml:21:5: 'blocks\.0\.attn' lies inside 'blocks\.0', which the rule at swap",
+            r"^swap\.yaml:21:5: 'blocks\.0\.attn' is inside 'blocks\.0', which the rule at swap",
         ),
         (
             [{"match": "blocks.1.**"}],
-            r"^swap\.yaml:11:5: 'blocks\.1\.attn' lies inside 'blocks\.1', which the same rule",
+            r"^swap\.yaml:11:5: 'blocks\.1\.attn' is inside 'blocks\.1', which the same rule",
         ),
     ],
 )
@@ -148,7 +148,7 @@ def test_condition_on_tokens_counts_them_in_any_layout() -> None:
 @pytest.mark.parametrize(
     ("layout", "facts"), [("NLC", "has 8 channels, 49 tokens"), (None, "has 1 calls of unknown")]
 )
-def test_refused_condition_tells_what_was_seen(layout: Layout | None, facts: str) -> None:
+def test_refused_condition_names_the_observed_sizes(layout: Layout | None, facts: str) -> None:
     seen = site("a", shape=(2, 49, 8), layout=layout)
 
     with pytest.raises(MatchError, match=facts):
@@ -166,5 +166,5 @@ def test_refused_condition_tells_what_was_seen(layout: Layout | None, facts: str
         ("torchvision.Conv2d", False),
     ],
 )
-def test_class_goes_by_its_bare_and_its_public_name(wanted: str, expected: bool) -> None:
+def test_class_is_found_by_its_bare_and_its_public_name(wanted: str, expected: bool) -> None:
     assert is_class(CONV, wanted) is expected

@@ -47,7 +47,7 @@ def shape(where: str, *settings: tuple[str, Any]) -> ShapeError:
     [
         (shape("gate", ("adapt", True)), ["0 adapt: true"]),
         (shape("gate", ("topk", 4)), ["0 topk: 4"]),
-        (shape("gate", ("topk", 9)), []),  # it says so already
+        (shape("gate", ("topk", 9)), []),  # the recipe has the value already
         (shape("gate", ("heads", 4), ("heads", "auto")), ["0 heads: 4", "0 heads: auto"]),
         (shape("head", ("dim", "auto")), ["1 dim: auto"]),
         (
@@ -76,7 +76,7 @@ def shape(where: str, *settings: tuple[str, Any]) -> ShapeError:
         ),
         (
             MatchError("w", "swap.yaml:3:5", settings=tuple((HERE, n) for n in NEAR)),
-            ["0 match: gates"],  # the others are other names
+            ["0 match: gates"],  # the other patterns name other modules
         ),
         (MatchError("w", "swap.yaml:8:14", settings=((HERE, "heads"),)), ["1 match: heads"]),
         (MatchError("w", "swap.yaml:3:5", settings=(("class", "Conv2d"),)), ["0 class: Conv2d"]),

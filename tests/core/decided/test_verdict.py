@@ -1,4 +1,4 @@
-"""Judging what a model gave before against what it gives after."""
+"""Verdicts: outputs of a model before a swap compared with those after it."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def test_first_module_whose_output_changed_is_named() -> None:
     )
 
 
-def test_site_that_changed_its_own_shape_is_told_what_to_do() -> None:
+def test_site_that_changed_its_own_shape_gets_advice() -> None:
     (first,) = problems(replace(AFTER, visits=visits(("a", X), ("gate", Y))))
 
     assert first.path == "gate"
@@ -92,7 +92,7 @@ def test_exception_inside_the_site_blames_its_args() -> None:
 
     assert first.path == "gate.qkv"
     assert first.what == "the forward pass raised ValueError: dim 8"
-    assert "does not take what its site is given" in first.fix
+    assert "does not take its site's inputs" in first.fix
 
 
 def test_attribute_of_the_replaced_module_that_its_parent_reads_is_named() -> None:
@@ -108,10 +108,10 @@ def test_attribute_of_the_replaced_module_that_its_parent_reads_is_named() -> No
 
 
 @pytest.mark.parametrize(("place", "at"), [("gate", "gate"), ("head", "head")])
-def test_attribute_that_is_missing_elsewhere_is_told_as_before(place: str, at: str) -> None:
+def test_attribute_that_is_missing_elsewhere_gets_the_usual_advice(place: str, at: str) -> None:
     (first,) = problems(Pass(KEY, (), None, None, "AttributeError: x", place, "x", at))
 
-    assert "does not take what" in first.fix
+    assert "does not take its" in first.fix
 
 
 def test_exception_behind_the_site_blames_what_follows() -> None:
@@ -143,7 +143,7 @@ def test_pass_without_values_says_nothing_of_finite() -> None:
     assert judge([BEFORE], [replace(AFTER, finite=None)], ["gate"]).finite is None
 
 
-def test_same_problem_in_two_cases_is_told_once() -> None:
+def test_same_problem_in_two_cases_is_reported_once() -> None:
     broken = replace(AFTER, output=Y)
     verdict = judge([BEFORE, BEFORE], [broken, broken], ["gate"])
 
@@ -152,15 +152,15 @@ def test_same_problem_in_two_cases_is_told_once() -> None:
     assert str(verdict.cases[0].key) == "(1, 8, 4, 4) eval float32"
 
 
-def test_site_that_gives_another_order_of_axes_is_told_to_give_the_batch_first() -> None:
+def test_site_that_returns_another_order_of_axes_is_advised_to_return_the_batch_first() -> None:
     turned = visits(("a", X), ("gate", TensorInfo((8, 1, 4, 4))))
 
     (first,) = problems(replace(AFTER, visits=turned))
 
-    assert first.fix == "its axes are in another order: give the batch first, as it was given"
+    assert first.fix == "its axes are in another order: return the batch first, as in its input"
 
 
-def test_site_that_gives_another_dtype_is_told_to_keep_it() -> None:
+def test_site_that_returns_another_dtype_is_advised_to_keep_it() -> None:
     half = TensorInfo(X.shape, "bfloat16")
     before = replace(BEFORE, visits=visits(("a", half), ("gate", half), ("head", half)))
 
@@ -169,7 +169,7 @@ def test_site_that_gives_another_dtype_is_told_to_keep_it() -> None:
     assert first.fix == "it gives float32: end its forward with `.to(x.dtype)`"
 
 
-def test_site_that_gives_another_container_is_told_to_adapt() -> None:
+def test_site_that_returns_another_container_is_advised_to_adapt() -> None:
     pair = Group("tuple", ("0", "1"), (X, NONE))
     before = replace(BEFORE, visits=visits(("a", X), ("gate", pair), ("head", X)))
 
@@ -181,9 +181,7 @@ def test_site_that_gives_another_container_is_told_to_adapt() -> None:
 @pytest.mark.parametrize(
     ("was", "now"), [(STATES, X), (X, STATES), (STATES, Group("tuple", ("0", "1"), (X, X)))]
 )
-def test_another_structure_is_told_to_need_a_class_that_gives_the_same(
-    was: Value, now: Value
-) -> None:
+def test_another_structure_needs_a_class_that_returns_the_same(was: Value, now: Value) -> None:
     before = replace(BEFORE, visits=visits(("a", X), ("gate", was), ("head", X)))
 
     (first, *_) = problems(replace(AFTER, visits=visits(("a", X), ("gate", now))), before)
@@ -192,14 +190,14 @@ def test_another_structure_is_told_to_need_a_class_that_gives_the_same(
     assert first.fix == wanted
 
 
-def test_what_diverged_is_told_before_what_was_raised_for_it() -> None:
+def test_difference_is_reported_before_the_exception_that_follows_from_it() -> None:
     raised = Pass(KEY, visits(("gate", Y)), None, None, "RuntimeError: size", "head")
 
     assert [one.path for one in problems(raised)] == ["gate", "head"]
 
 
 def lying(*ways: tuple[str, str]) -> Pass:
-    """Return a pass in which modules give maps that lie in some way."""
+    """Return a pass in which modules return maps of some memory formats."""
     return Pass(KEY, tuple(Visit(path, call(), (), lies) for path, lies in ways), X)
 
 

@@ -1,4 +1,4 @@
-"""What drifted since a check was locked."""
+"""Drift since a check was locked."""
 
 import math
 
@@ -51,10 +51,10 @@ def test_what_is_as_it_was_has_not_drifted() -> None:
             {"sites": {"head": SITE}},
             ["space_attention was swapped, is not any more", "head was not swapped, is now"],
         ),
-        ({"sites": {}}, []),  # the check did not come to that
+        ({"sites": {}}, []),  # the check ended before
     ],
 )
-def test_drift_is_told_with_both_sides(update: dict[str, object], what: list[str]) -> None:
+def test_drift_is_reported_with_both_sides(update: dict[str, object], what: list[str]) -> None:
     assert said(ENTRY.model_copy(update=update)) == what
 
 

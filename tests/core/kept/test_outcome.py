@@ -1,4 +1,4 @@
-"""What an outcome says of itself."""
+"""The properties of an outcome."""
 
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.outcome import Outcome

@@ -1,4 +1,4 @@
-"""What a receipt says, and that it comes back."""
+"""Receipts are written, read again and refused where damaged."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How layouts are told from what was seen."""
+"""Layouts are judged from the modules that ran."""
 
 import pytest
 
@@ -63,7 +63,7 @@ WINDOWS = Clue("a.windows.proj", "Linear", "NHWC", (30, 1, 1, 8))
         ("a", (1, 8), [CONV], [CONV], None, "a tensor of 2 axes is neither a map nor tokens"),
     ],
 )
-def test_layout_is_told_with_its_reason(
+def test_layout_has_a_reason(
     path: str,
     shape: tuple[int, ...],
     same: list[Clue],

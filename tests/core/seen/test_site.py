@@ -1,4 +1,4 @@
-"""What a site knows."""
+"""The properties of a site and its calls."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_extent_reads_a_shape_by_its_layout(
     assert extent(shape, layout) == expected
 
 
-def test_tensors_that_are_one_object_are_told_by_name() -> None:
+def test_tensors_that_are_one_object_are_named() -> None:
     pair = Group("tuple", ("0", "1"), (X, X))
     call = Call((X, NONE, pair, X), (("key", X), ("value", Y)), Y, (0, 1, 0, 0, 0, 5))
 

@@ -1,4 +1,4 @@
-"""Rules for one axis: what they take, what they say, and that they fit what was tried."""
+"""Rules for one axis: the sizes they accept, their words, and that they explain all trials."""
 
 import pytest
 from hypothesis import given
@@ -54,7 +54,7 @@ def test_sizes_by_no_simple_rule_have_none(good: set[int], bad: set[int]) -> Non
     assert fit_axis(good, bad) is None
 
 
-def test_several_remainders_are_not_told_where_some_were_not_tried() -> None:
+def test_several_remainders_make_no_rule_where_some_were_not_tried() -> None:
     good = {13, 14, 27, 28, 41, 42}
 
     assert fit_axis(good, {15, 16, 26, 29}) is None
@@ -92,7 +92,7 @@ def test_step_and_smallest_size_are_found(step: int, low: int) -> None:
         (AxisRule(8, (0,), 24, 32), False),
     ],
 )
-def test_one_size_is_told_from_several(rule: AxisRule, single: bool) -> None:
+def test_one_size_is_distinguished_from_several(rule: AxisRule, single: bool) -> None:
     assert rule.single is single
 
 

@@ -21,7 +21,7 @@ Takes = Callable[..., bool]
 def tried(
     takes: Takes, *first: int, most: int | None = None, thorough: bool = False
 ) -> dict[Size, bool]:
-    """Return what is seen of a model with these sizes, by the probes of a sweep."""
+    """Return the probes of a sweep over a model that accepts these sizes."""
     probes = {first: True}
     for count, size in enumerate(sizes_to_try(first, probes, thorough=thorough)):
         if count == most:
@@ -193,7 +193,7 @@ def test_size_of_which_nothing_is_known_is_not_tried_again() -> None:
     assert len(sizes) == len(set(sizes))
 
 
-def test_thorough_sweep_goes_on_where_a_rule_explains_all() -> None:
+def test_thorough_sweep_continues_where_a_rule_explains_all() -> None:
     quick, thorough = (tried(lambda n: n % 8 == 0, 64, thorough=t) for t in (False, True))
 
     assert len(quick) < 60

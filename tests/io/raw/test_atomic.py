@@ -3,17 +3,21 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modswap.cli.app import run
 from modswap.core.errors import CheckpointError
 from modswap.io.raw import atomic
-from modswap.io.raw.atomic import lock, replacing
+from modswap.io.raw.atomic import replacing
+from modswap.io.raw.litter import lock
+from tests.io.raw.killing import names
 
 WRITER = """
 import os, signal, sys
@@ -216,6 +220,98 @@ def test_flush_that_fails_matters_for_files_only(
     ):
         file.write_bytes(b"x")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
+def test_flush_of_a_new_folder_fails_if_the_disk_does(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "sub":
+            raise OSError(number, "no")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+    def put() -> None:
+        with replacing(tmp_path / "out", force=False, folder=True) as folder:
+            (folder / "sub").mkdir()
+            (folder / "sub" / "file").write_text("x")
+            (folder / "dangling").symlink_to("gone")
+
+    if number == errno.EINVAL:  # a file system that cannot flush folders
+        put()
+        assert names(tmp_path / "out") == ["dangling", "sub"]
+        return
+    with pytest.raises(CheckpointError, match="it cannot be written: no"):
+        put()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("folder", [True, False])
+@pytest.mark.parametrize("step", ["lock", "open"])
+def test_error_of_the_first_steps_leaves_no_litter(
+    step: str, folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, refused = os.open, list[object]()
+
+    def refuse(place: object, *given: Any, **options: Any) -> int:
+        if not refused and (step == "lock" or given == (os.O_RDONLY if folder else os.O_RDWR,)):
+            refused.append(place)
+            raise OSError(errno.EIO, "no")
+        return opened(place, *given, **options)  # type: ignore[arg-type] # as it was given
+
+    monkeypatch.setattr(*((atomic, "lock") if step == "lock" else (os, "open")), refuse)
+
+    with (
+        pytest.raises(CheckpointError, match="it cannot be written: no"),
+        replacing(tmp_path / "out", force=False, folder=folder),
+    ):
+        pass
+
+    assert names(tmp_path) == []
+    assert refused
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_folder_that_vanishes_meanwhile_is_told(folder: bool, tmp_path: Path) -> None:
+    parent = tmp_path / "there"
+    parent.mkdir()
+
+    with (
+        pytest.raises(CheckpointError, match="it cannot be written: No such file or directory"),
+        replacing(parent / "out", force=True, folder=folder),
+    ):
+        shutil.rmtree(parent)
+
+    assert names(tmp_path) == []
+
+
+def test_folder_walked_to_be_flushed_may_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    with (
+        pytest.raises(CheckpointError, match="it cannot be written: no"),
+        replacing(tmp_path / "out", force=True, folder=True),
+    ):
+        monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.undo()
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_file_gets_the_permissions_of_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "out").touch(0o640)
+
+    with replacing(tmp_path / "out", force=True) as file:
+        file.write_text("new")
+
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o640
 
 
 def test_full_disk_is_told_with_what_is_free(

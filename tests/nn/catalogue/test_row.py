@@ -41,7 +41,7 @@ def test_options_without_rules_of_their_own_have_no_conflicts() -> None:
     assert list(Options().conflicts()) == []
 
 
-def test_one_argument_is_told_once() -> None:
+def test_one_argument_is_reported_once() -> None:
     with pytest.raises(RecipeError) as error:
         read(diff_routing=True, soft_routing="no", num_heads=3, dim=16, qk_dim=8)
 
@@ -96,7 +96,7 @@ def test_wrong_argument_is_named_with_what_was_expected(args: dict[str, Any], me
     assert error.value.where in {at(name) for name in args}
 
 
-def test_everything_wrong_is_told_at_once_in_the_order_of_the_recipe() -> None:
+def test_everything_wrong_is_reported_at_once_in_the_order_of_the_recipe() -> None:
     with pytest.raises(RecipeError) as error:
         read(topk=0, diff_routing=True, heads=2, n_win="x")
 
@@ -112,5 +112,5 @@ def test_everything_wrong_is_told_at_once_in_the_order_of_the_recipe() -> None:
         ({"type": "object"}, "a value"),
     ],
 )
-def test_expectation_is_told_in_words(schema: dict[str, Any], words: str) -> None:
+def test_expectation_is_written_in_words(schema: dict[str, Any], words: str) -> None:
     assert expectation(schema) == words

@@ -1,4 +1,4 @@
-"""What every row of the catalogue promises.
+"""The promises of every row of the catalogue.
 
 Covers: option_types.
 """
@@ -109,7 +109,7 @@ def test_flops_are_those_that_torch_counts(row: Replacement, size: tuple[int, in
 
 
 def plainly(module: nn.Module) -> nn.Module:
-    """Return a module that attends the plain way, whose products torch can count."""
+    """Return a module that attends by plain operations, whose products torch can count."""
     exporting = patch("torch.compiler.is_exporting", return_value=True)
     forward = module.forward
 
@@ -153,7 +153,7 @@ def test_what_is_observed_says_what_auto_means(row: Replacement) -> None:
 
 
 @every_row
-def test_row_goes_by_the_name_of_its_class(row: Replacement) -> None:
+def test_row_has_the_name_of_its_class(row: Replacement) -> None:
     assert CATALOGUE[row.name] is row
     assert row.module.__name__ == row.name
     assert row.name in modswap.nn.__all__
@@ -227,7 +227,7 @@ def test_same_output_twice_in_evaluation(row: Replacement) -> None:
 
 
 @every_row
-def test_state_dict_goes_round(row: Replacement) -> None:
+def test_state_dict_survives_a_round_trip(row: Replacement) -> None:
     module, other = made(row, SHAPES["NCHW"]), made(row, SHAPES["NCHW"])
     x = torch.randn(SHAPES["NCHW"])
 

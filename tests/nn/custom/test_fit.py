@@ -45,7 +45,7 @@ class Second(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Takes tokens and nothing else: (N, L, C)."""
+    """Takes tokens alone: (N, L, C)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class FixedLast(Last):
 
 
 class Sized(nn.Module):
-    """Asks for sizes."""
+    """Needs sizes."""
 
     def __init__(self, input_resolution: tuple[int, int], height: int, c1: int, c2: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Sized(nn.Module):
 
 
 class Needy(nn.Module):
-    """Asks for what no site tells."""
+    """Needs an argument that no site shows."""
 
     def __init__(self, dim: int, ratio: int, heads: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Open(nn.Module):
 
 
 class ValueReader(nn.Module):
-    """Decides by values, which fake tensors have not."""
+    """Branches on values, which fake tensors do not have."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if x.sum().item() > 0 else -x
@@ -179,7 +179,7 @@ def test_layout_that_the_recipe_names_is_taken() -> None:
     assert [choice.name for choice in blueprint.choices] == ["dim"]
 
 
-def test_fixed_size_that_tells_no_layout_is_refused_with_the_way_out() -> None:
+def test_fixed_size_that_shows_no_layout_is_refused_with_the_fix() -> None:
     place = site(tensor(1, 8, 8, 8))
 
     with pytest.raises(ShapeError, match=r"runs on \(1, 8, 8, 8\) as NCHW and NHWC alike.*wants:"):
@@ -215,7 +215,7 @@ def test_fixed_size_that_runs_in_one_layout_only_is_taken() -> None:
         (ValueReader, {"zzz": 1}, ["net:ValueReader has no argument 'zzz'; it takes none"]),
     ],
 )
-def test_arguments_that_do_not_fit_the_class_are_told_at_once(
+def test_arguments_that_do_not_fit_the_class_are_reported_at_once(
     cls: type[nn.Module], args: dict[str, Any], messages: list[str]
 ) -> None:
     with pytest.raises(RecipeError) as error:
@@ -269,7 +269,7 @@ def test_class_that_takes_any_argument_gets_what_is_given() -> None:
             site(call(tensor(1, 8, 4, 6), Plain("Cache", "<Cache>"))),
             Second,
             {},
-            "NLC: an input of class Cache cannot be made up; add `{use_cache: false}` to the ",
+            "NLC: an input of class Cache cannot be made; add `{use_cache: false}` to the ",
         ),
         (
             site(call(tensor(1, 8, 4, 6), output=tensor(1, 8))),
@@ -382,7 +382,7 @@ def test_inputs_in_containers_are_made_up() -> None:
 
 
 class Containers(nn.Module):
-    """Gives its map inside whatever container it was told."""
+    """Returns its map inside a given container."""
 
     def __init__(self, container: str) -> None:
         super().__init__()
@@ -409,7 +409,7 @@ def test_containers_that_the_class_gives_itself_are_compared() -> None:
 def test_input_in_an_unknown_container_cannot_be_made_up() -> None:
     place = site(call(tensor(1, 8, 4, 6), group(NONE, kind="Boxes")))
 
-    with pytest.raises(ShapeError, match="an input of class Boxes cannot be made up"):
+    with pytest.raises(ShapeError, match="an input of class Boxes cannot be made"):
         fit(place, Second)
 
 
@@ -422,7 +422,7 @@ def test_trying_leaves_the_random_state_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_layers_that_keep_other_states_are_told_to_give_the_same() -> None:
+def test_layers_that_keep_other_states_are_advised_to_return_the_same() -> None:
     states = group(tensor(1, 2, 16), tensor(1, 2, 16))
     place = site(call(tensor(2, 9, 16), output=group(tensor(2, 9, 16), states)), layout="NLC")
     args = {"input_size": 16, "hidden_size": 16, "batch_first": True}

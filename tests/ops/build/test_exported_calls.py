@@ -111,10 +111,10 @@ def test_recorded_call_needs_no_note(signed: nn.Module) -> None:
     assert check_calls(signed, planned(signed, "once", "mix")) == ()
 
 
-def test_site_that_the_graph_hands_more_than_its_code_took_is_refused(signed: nn.Module) -> None:
+def test_site_that_gets_more_inputs_than_its_code_takes_is_refused(signed: nn.Module) -> None:
     how = export_of(signed)
     assert how is not None
     vars(signed)[ATTRIBUTE] = replace(how, signed={"mix": 1})
 
-    with pytest.raises(ShapeError, match="was given 1 inputs, the graph hands it others besides"):
+    with pytest.raises(ShapeError, match="was given 1 inputs, the graph passes further inputs"):
         check_calls(signed, planned(signed, "mix"))

@@ -137,4 +137,4 @@ def test_only_what_a_host_put_on_a_torch_layer_is_carried_over(
 ) -> None:
     (site,) = fitted("{match: a, with: SEBlock}", tmp_path)
 
-    assert "carried over what the host put on it: f, i" in site.notes
+    assert "carried over attributes that the host set: f, i" in site.notes

@@ -66,5 +66,5 @@ def test_new_module_has_dtype_mode_and_freeze_of_its_site() -> None:
     assert not module.weight.requires_grad
     assert notes == (
         "frozen, as the old module's parameters were",
-        "carried over what the host put on it: i",
+        "carried over attributes that the host set: i",
     )

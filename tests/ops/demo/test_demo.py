@@ -63,7 +63,7 @@ def test_scenes_are_repeatable_and_labelled() -> None:
     assert int(train.labels.max()) <= 10
 
 
-def test_missing_images_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_images_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
 
     with pytest.raises(UsageError, match=r"pip install 'modswap\[demo\]'"):

@@ -17,7 +17,7 @@ DIM = 16
 
 
 class Wrap(nn.Module):
-    """A model of one block after a layer: what the site is given is made by `call`."""
+    """A model of one block after a layer; `call` makes the inputs of the block."""
 
     def __init__(self, block: nn.Module, call: Callable[..., Any] | None = None) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Masked(nn.Module):
 
 
 class Maskless(nn.Module):
-    """Takes the mask and does nothing with it."""
+    """Takes the mask and ignores it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Draws(nn.Module):
 
 
 class Causal(nn.Module):
-    """Attention to what lies before: (N, L, E) -> (N, L, E)."""
+    """Attention to earlier tokens: (N, L, E) -> (N, L, E)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Causal(nn.Module):
 
 
 class Unused(nn.Module):
-    """Has a layer that the forward pass forgets."""
+    """Has a layer that the forward pass does not use."""
 
     def __init__(self) -> None:
         super().__init__()

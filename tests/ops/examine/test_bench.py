@@ -24,7 +24,7 @@ __all__ = ["EvenBatch", "OneBatch"]
 
 
 class Doubling(nn.MultiheadAttention):
-    """An attention whose values torch's fast path would take, and not its forward."""
+    """An attention whose weights torch's fast path would read, without a call of its forward."""
 
     def __init__(self, embed_dim: int = 16, num_heads: int = 4) -> None:
         super().__init__(embed_dim, num_heads, batch_first=True)
@@ -48,7 +48,7 @@ class Encoder(nn.Module):
 
 
 class Halved(nn.Module):
-    """Calls its gate twice, unless that says that once is enough: (N, 8, H, W) -> the same."""
+    """Calls its gate twice, or once if the gate has `once`: (N, 8, H, W) -> the same."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Halved(nn.Module):
 
 
 class Once(nn.Module):
-    """A gate that says that once is enough: (N, 8, H, W) -> the same."""
+    """A gate with the attribute `once`: (N, 8, H, W) -> the same."""
 
     once = True
 
@@ -75,7 +75,7 @@ class Once(nn.Module):
 
 
 class Watched(nn.Module):
-    """Raises where nothing watches a gate of some classes: (N, 8, H, W) -> the same."""
+    """Raises where a gate of some classes has no hook: (N, 8, H, W) -> the same."""
 
     trusted: tuple[type[nn.Module], ...] = (nn.Conv2d,)
 
@@ -91,7 +91,7 @@ class Watched(nn.Module):
 
 
 class WatchedAlways(Watched):
-    """Raises where nothing watches its gate."""
+    """Raises where its gate has no hook."""
 
     trusted = ()
 
@@ -111,7 +111,7 @@ class FullPrecision(nn.Module):
 def examine(
     model: nn.Module, rule: str, shape: str, *, unreal: bool = True, more: str = ""
 ) -> Verdict:
-    """Return the verdict on one rule; the model is given back as it was."""
+    """Return the verdict on a rule; the model is restored."""
     text = f"version: 1\ninputs: [{{shape: {shape}}}]\nreplace: [{rule}]\n{more}"
     recipe = parse_recipe(text, "swap.yaml", ".")
     prepared = prepare(model, recipe, unreal=unreal)
@@ -154,7 +154,7 @@ def test_fast_path_around_another_layer_of_the_same_class_is_no_alarm() -> None:
 
     assert verdict.ok
     (found,) = [one for one in verdict.findings if one.check == "reached"]
-    assert found.what == "as before, the model goes around its forward in evaluation"
+    assert found.what == "as before, the model bypasses its forward in evaluation"
 
 
 def test_sound_swap_is_reached() -> None:
@@ -184,7 +184,7 @@ def test_module_that_needs_hooks_is_found() -> None:
     assert "without hooks the forward pass raised RuntimeError: nobody watches" in found[0].what
 
 
-def test_original_that_needs_hooks_is_told() -> None:
+def test_original_that_needs_hooks_is_reported() -> None:
     verdict = examine(WatchedAlways().eval(), "{match: gate, with: SEBlock}", "[2, 8, 6, 6]")
 
     assert verdict.ok
@@ -212,18 +212,18 @@ def test_model_that_needs_values_is_run_on_its_own_to_see_what_is_reached() -> N
     assert (found.status, found.data["before"], found.data["after"]) == ("passed", 1, 1)
 
 
-def test_cases_that_fail_alike_are_told_once() -> None:
+def test_cases_that_fail_alike_are_reported_once() -> None:
     turned = f"{{match: gate, with: '{__name__}:Turned', layout: NCHW, wants: NCHW}}"
 
     found = failed(examine(Deaf().eval(), turned, "[8, 8, 6, 6]"), "matrix")
 
     (told,) = [one.what for one in found if one.path == "gate"]
     assert told.startswith("output was (1, 8, 6, 6), is now (8, 1, 6, 6) (with (1, 8, 6, 6) eval")
-    assert told.endswith("), and likewise in 3 further cases")
+    assert told.endswith("), and in the same way in 3 further cases")
 
 
 class Turned(nn.Module):
-    """Gives channels first and samples second: (N, C, H, W) -> (C, N, H, W)."""
+    """Returns channels first and samples second: (N, C, H, W) -> (C, N, H, W)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.transpose(0, 1) * 2
@@ -334,7 +334,7 @@ def test_rows_that_a_recipe_skips_are_left_out_and_exceptions_of_others_are_repo
 
 
 class Deaf(nn.Module):
-    """Goes around its gate where no hook is there and it is a convolution."""
+    """Bypasses its gate if that is a convolution without a hook."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -347,11 +347,11 @@ class Deaf(nn.Module):
         return y
 
 
-def test_site_that_the_original_went_around_is_told() -> None:
+def test_site_that_the_original_bypassed_is_reported() -> None:
     verdict = examine(Deaf().eval(), "{match: gate, with: SEBlock}", "[2, 8, 6, 6]")
 
     assert verdict.ok
-    assert any("the original went around it" in found.what for found in verdict.findings)
+    assert any("the original bypassed it" in found.what for found in verdict.findings)
 
 
 def test_failures_that_were_found_before_a_row_breaks_count() -> None:

@@ -9,7 +9,7 @@ from tests.ops.measure.test_cost import findings, job, recipe
 OTHERS = ", ".join(row for row in examination_names() if row != "cost")
 
 
-def test_check_tells_the_cost_of_the_model_and_of_each_site(tmp_path: Path) -> None:
+def test_check_reports_the_cost_of_the_model_and_of_each_site(tmp_path: Path) -> None:
     outcome = check_file(job(tmp_path, recipe(more=f"verify: {{skip: [{OTHERS}]}}")))
 
     model, *sites = findings(outcome, "cost")
@@ -18,6 +18,6 @@ def test_check_tells_the_cost_of_the_model_and_of_each_site(tmp_path: Path) -> N
     assert model.data["before"]["params"] == outcome.params_before
     assert model.data["after"]["params"] == outcome.params_after
     before = sum(site.data["before"]["flops"] for site in sites)
-    # what is left are stem and head
+    # stem and head are left
     assert model.data["before"]["flops"] - before == 2 * 14 * 14 * 16 * (27 + 2)
     assert model.what.startswith("FLOPs ")

@@ -49,7 +49,7 @@ class Cached(nn.Module):
 
 
 class Cacheless(nn.Module):
-    """Takes the cache and does nothing with it."""
+    """Takes the cache and ignores it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Cacheless(nn.Module):
 
 
 class Pair(nn.Module):
-    """Multi-head attention of another make, which takes all that torch's takes."""
+    """Another multi-head attention with all inputs of torch's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ def test_keys_and_values_that_are_not_the_query_are_missed() -> None:
     assert fault.data == {"ignored": ["key", "value"]}
 
 
-def test_causality_that_is_lost_is_told_with_its_tokens() -> None:
+def test_causality_that_is_lost_is_reported_with_its_tokens() -> None:
     found = examine(Wrap(Causal()), recipe("SelfAttention", more=", args: {mask: false}"))
 
     (fault,) = [one for one in found if one.status == "failed"]
@@ -177,7 +177,7 @@ def test_causality_that_is_kept_passes() -> None:
 
 
 class Words(nn.Module):
-    """Blocks over words with a mask of what is seen, or of what is hidden: (N, L), (N, L)."""
+    """Blocks over words with a mask of visible words, or of hidden words: (N, L), (N, L)."""
 
     def __init__(self, attention: nn.Module, *, hides: bool = False) -> None:
         super().__init__()
@@ -280,13 +280,13 @@ class Halves(nn.Module):
 
 
 class FirstHalf(nn.Module):
-    """Looks at the first half of the channels alone."""
+    """Reads the first half of the channels alone."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x[..., : DIM // 2] * 2, x[..., : DIM // 2]], -1)
 
 
-def test_an_input_that_the_swapped_model_ignores_is_told_of_the_whole() -> None:
+def test_an_input_that_the_swapped_model_ignores_is_reported_for_the_whole() -> None:
     text = (
         "version: 1\ninputs: [{args: [{shape: [2, 6], dtype: int64}, {shape: [2, 6, 8]}]}]\n"
         f'replace:\n  - {{match: block, with: "{here(FirstHalf)}"}}\n'
@@ -299,7 +299,7 @@ def test_an_input_that_the_swapped_model_ignores_is_told_of_the_whole() -> None:
     assert fault.what.startswith("the swapped model ignores 'style'")
 
 
-def test_a_site_that_loses_its_mask_is_not_told_again_of_the_whole() -> None:
+def test_a_site_that_loses_its_mask_is_not_reported_again_for_the_whole() -> None:
     found = examine(Wrap(Masked(), with_mask(torch.bool)), recipe(here(Maskless)))
 
     whole = [(one.status, one.what) for one in found if (one.check, one.path) == ("dependence", "")]

@@ -28,7 +28,7 @@ onnx_installed = pytest.mark.skipif(
 
 
 class Fixed(nn.Module):
-    """Counts on a map of the size that it saw first: (N, C, H, W) -> the same."""
+    """Takes maps of the size of its first map alone: (N, C, H, W) -> the same."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = torch.arange(int(torch.tensor(x.shape[2])), dtype=x.dtype)
@@ -36,7 +36,7 @@ class Fixed(nn.Module):
 
 
 class Drawn(nn.Module):
-    """Adds what it draws: (N, C, H, W) -> the same."""
+    """Adds random numbers: (N, C, H, W) -> the same."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + torch.rand_like(x)
@@ -54,7 +54,7 @@ def findings(
     unreal: bool = False,
     shape: str = "[1, 3, 28, 28]",
 ) -> list[Finding]:
-    """Swap a gate and return what is found of its exports; the model stays swapped."""
+    """Swap a gate and return the findings on its exports; the model stays swapped."""
     text = (
         f"version: 1\ninputs: [{{shape: {shape}}}]\n"
         f"verify: {{export: [{ways}]{verify}}}\n"
@@ -126,7 +126,7 @@ def test_branch_that_a_trace_takes_for_good_fails_at_other_values() -> None:
     assert found.status == "failed"
     place = "at (1, 3, 28, 28) of other values: it computes something else: outputs are"
     assert found.what.startswith(f"torchscript: {place}")
-    # torch says so in a warning that nobody reads
+    # torch reports it by a warning alone
     assert (
         f"(the tracer warns: 'space_attention' at models.py:{LINE}: Converting a tensor"
         in found.what
@@ -152,7 +152,7 @@ def test_size_that_a_trace_bakes_in_fails_there() -> None:
     assert found.fix.startswith("export it anew for each size that it is run at, or choose")
 
 
-def test_original_that_could_not_be_exported_either_is_told_and_not_failed() -> None:
+def test_original_that_could_not_be_exported_either_is_reported_and_not_failed() -> None:
     model = GatedNet()
     model.channel_attention = nn.Sequential(ByValue())
 
@@ -254,7 +254,7 @@ def test_compiled_model_is_compared(compiler: bool, monkeypatch: pytest.MonkeyPa
 
 
 class Halved(nn.Module):
-    """Halves what it is given."""
+    """Halves its input."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x / 2

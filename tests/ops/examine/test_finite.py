@@ -8,7 +8,7 @@ from tests.ops.examine.swapped_blocks import DIM, Causal, NotFinite, Wrap, exami
 
 
 class RaisesOnValues(nn.Module):
-    """Reads behind the end, which tensors without data do not notice."""
+    """Reads beyond the end, which raises on real values alone."""
 
     def __init__(self) -> None:
         super().__init__()

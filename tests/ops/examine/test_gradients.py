@@ -15,7 +15,7 @@ class Detached(nn.Module):
 
 
 class NotFiniteBack(nn.Module):
-    """A finite output, whose gradient is not: the root's slope at zero."""
+    """A finite output with an infinite gradient: the root's slope at zero."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + (x - x.detach()).abs().sqrt()

@@ -35,13 +35,13 @@ class OneOnly(nn.Module):
         return x.reshape(1, x.shape[1], DIM)
 
 
-def test_a_model_that_mixes_samples_as_a_whole_is_told() -> None:
+def test_a_model_that_mixes_samples_as_a_whole_is_reported() -> None:
     found = examine(Wrap(nn.Linear(DIM, DIM)), recipe(here(Mixes)))
 
     assert ("independence", "") in failed(found)
 
 
-def test_samples_are_told_apart_where_the_original_passes_its_input_on() -> None:
+def test_samples_are_distinguished_where_the_original_passes_its_input_on() -> None:
     mixed = examine(Wrap(nn.Dropout()), recipe(here(Mixes)))
     sound = examine(Wrap(nn.Identity()), recipe("SelfAttention"))
 

@@ -30,7 +30,7 @@ from tests.models import GatedNet
 def bench(
     model: nn.Module, replace: str, *shape: int, calls: tuple[DummyCall, ...] = ()
 ) -> Iterator[Bench]:
-    """Yield a bench on which a swap stands that one rule made."""
+    """Yield the bench of a model that is swapped by a rule."""
     text = f"version: 1\nreplace:\n  - {replace}\n"
     recipe = parse_recipe(text, "swap.yaml", ".")
     calls = calls or (DummyCall((TensorInput(shape=shape),), {}),)
@@ -47,7 +47,7 @@ def examined(model: nn.Module, replace: str, *shape: int) -> Finding:
 
 
 class Keeps(nn.Module):
-    """A site that the swap is about, then what limits the sizes."""
+    """The site of the swap, then a module that limits the sizes."""
 
     def __init__(self, *rest: nn.Module, stem: nn.Module | None = None) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ def test_model_that_needs_values_is_skipped() -> None:
 
 
 class Outside(nn.Module):
-    """Keeps a tensor where only fake tensors can follow."""
+    """Keeps a tensor outside its buffers, which only fake tensors support."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -290,7 +290,7 @@ def test_stricter_rule_passes_with_both_rules_the_place_and_the_option() -> None
 
 
 class Patches(nn.Module):
-    """Patches of 4 x 4 as tokens, whose layer the swap is about, put back into a map."""
+    """Patches of 4 x 4 as tokens through the layer of the swap, put back into a map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -371,7 +371,7 @@ def test_one_size_where_the_original_took_many_fails(gate: str, words: str, inne
     assert finding.status == "failed"
     assert finding.what.startswith(f"it takes {words}; the original took any (")
     assert f"17 x 17 is refused in 'gate.{inner}'" in finding.what
-    assert finding.fix == f"resize inputs to what it takes: {words}"
+    assert finding.fix == f"resize inputs to a size that it takes: {words}"
 
 
 def test_one_size_of_an_original_that_took_no_more_passes() -> None:
@@ -441,7 +441,7 @@ def test_sweep_leaves_the_model_as_it_was() -> None:
     assert seen.refused == []
 
 
-def test_sweep_that_may_try_no_other_size_tells_nothing() -> None:
+def test_sweep_that_may_try_no_other_size_reports_nothing() -> None:
     with (
         bench(Keeps(), BRA % "false", 1, 4, 16, 16) as made,
         pytest.raises(NoSweepError, match=r"^the model is large; `--thorough` tries other sizes$"),

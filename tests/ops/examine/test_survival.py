@@ -30,7 +30,7 @@ ALLOW = ("tests.models.*", f"{HERE}.*")
 
 
 class ByProcess(nn.Module):
-    """Scales by what another process does not know: (N, C, H, W) -> the same."""
+    """Scales by a number that differs in each process: (N, C, H, W) -> the same."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ByProcess(nn.Module):
 
 
 class Configured(GatedNet):
-    """A model that its class builds from a configuration."""
+    """A model whose class builds it from a configuration."""
 
     @classmethod
     def from_config(cls, config: dict[str, int]) -> "Configured":
@@ -106,7 +106,7 @@ def test_sound_swap_computes_the_same_in_a_fresh_process(
     (found,) = survival(outcome)
     assert (found.status, found.path) == ("passed", "")
     assert found.data["apart"] < 1e-5
-    assert found.what.startswith("loaded in a fresh process it computes the same, at most ")
+    assert found.what.startswith("loaded in a fresh process it returns the same, at most ")
     assert list(scratch.iterdir()) == []
     assert (tmp_path / f"out{Path(name).suffix}").exists() is (command is replace_file)
 
@@ -161,7 +161,7 @@ def test_class_that_exists_in_this_process_alone_fails(
     assert "\n" not in found.what
 
 
-def test_model_built_from_a_configuration_is_told(tmp_path: Path) -> None:
+def test_model_built_from_a_configuration_is_reported(tmp_path: Path) -> None:
     torch.save(Configured(), tmp_path / "net.pt")
 
     outcome = swap(check_file, tmp_path / "net.pt", thorough=False)

@@ -24,7 +24,7 @@ from tests.ops.examine.swapped_blocks import (
 
 
 class DrawsUnused(nn.Module):
-    """Draws from Python's generator what it does not use."""
+    """Draws an unused number from Python's generator."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         random.random()
@@ -39,7 +39,7 @@ class Overwrites(nn.Module):
 
 
 class OverwritesNothing(nn.Module):
-    """Writes into its input what stands there."""
+    """Writes the values of its input into it again."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp_(-1e9, 1e9) * 2
@@ -75,7 +75,7 @@ class Switches(nn.Module):
         (CountsInto, ["'seen'", "its input 'input'"], "away; write only where `self.training`"),
     ],
 )
-def test_an_input_that_is_written_into_is_told(
+def test_an_input_that_is_written_into_is_reported(
     new: type[nn.Module], changed: list[str], fix: str
 ) -> None:
     model = Wrap(nn.Linear(DIM, DIM), lambda block, x: x + block(x))
@@ -103,7 +103,7 @@ def needed_to_go_backward(block: nn.Module, x: torch.Tensor) -> Any:
         (nn.Sequential(OrderedDict(block=nn.Linear(DIM, DIM))), "the model's own input"),
         (Wrap(nn.Linear(DIM, DIM), lambda block, x: x * block(x)), "reads it again (mul)"),
         (Wrap(nn.Linear(DIM, DIM)), ""),
-        # what it is given is let go, and others are made in its place
+        # its inputs are freed, and others get their memory
         (Wrap(nn.Linear(DIM, DIM), lambda block, x: (block(x * 1) + 1) * x.cos().sin()), ""),
         (Wrap(nn.Linear(DIM, DIM), lambda block, x: block(x.relu()) + 1), "training raises"),
         (Wrap(nn.Linear(DIM // 2, DIM // 2), halves), ""),

@@ -16,7 +16,8 @@ from modswap.cli.app import run
 from modswap.core.errors import BugError, CheckpointError, ModswapError, ShapeError, together
 from modswap.core.kept.outcome import Outcome
 from modswap.ops.jobs.check import Request, check_many, check_one
-from tests.models import QUICK, build_gated
+from tests.models import build_gated
+from tests.recipes import UNEXAMINED
 
 ROOT = Path(__file__).parents[3]
 RECIPE = """\
@@ -26,7 +27,7 @@ allow: tests.models.*
 inputs: [{shape: [1, 3, 28, 28]}]
 replace: [{match: "{space,channel}_attention", with: BiLevelRoutingAttention}]
 """
-QUICKLY = RECIPE + QUICK
+QUICKLY = RECIPE + UNEXAMINED
 CODE = """\
 import os, signal, sys, time
 from torch import nn
@@ -78,7 +79,7 @@ def command(*args: str, cwd: Path) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
-def test_outcomes_come_in_the_order_given_whatever_becomes_of_their_processes(
+def test_outcomes_keep_the_given_order_even_if_processes_die(
     folder: Path,
 ) -> None:
     said: list[str] = []
@@ -227,7 +228,7 @@ def test_interruption_leaves_no_process_of_a_process_and_no_file(
     for name in ("one", "two"):
         Path(f"{name}.yaml").write_text(late)
     child = command("check", "one.yaml", "two.yaml", "--jobs", "2", "--thorough", cwd=folder)
-    while not list(folder.glob("*.pid")):  # the file of one is being loaded elsewhere
+    while not list(folder.glob("*.pid")):  # another process loads the file of a recipe
         assert child.poll() is None
         time.sleep(0.05)
 

@@ -14,7 +14,8 @@ from modswap.core.errors import ShapeError
 from modswap.io.recipe.reader import read_recipe
 from modswap.ops.jobs.repair import Budget, Failed, find_remedy
 from modswap.ops.jobs.replace import check_file
-from tests.models import QUICK, ManyCalls, Strided, build_gated
+from tests.models import ManyCalls, Strided, build_gated
+from tests.recipes import UNEXAMINED
 
 Check = Callable[..., tuple[int, str, str]]
 STRIDED = f"""\
@@ -22,7 +23,7 @@ version: 1  # of the recipe
 checkpoint: net.pt
 allow: tests.models.*
 inputs: [{{shape: [1, 8, 28, 28]}}]
-{QUICK}replace:
+{UNEXAMINED}replace:
   # the stage that halves the map
   - match: down
     with: SEBlock  # cheap
@@ -32,7 +33,7 @@ inputs: [{{shape: [1, 8, 28, 28]}}]
 def gated(rule: str) -> str:
     return (
         "version: 1\ncheckpoint: net.pt\nallow: tests.models.*\n"
-        f"inputs: [{{shape: [1, 3, 28, 28]}}]\nreplace:\n  - {rule}\n{QUICK}"
+        f"inputs: [{{shape: [1, 3, 28, 28]}}]\nreplace:\n  - {rule}\n{UNEXAMINED}"
     )
 
 
@@ -155,7 +156,7 @@ def test_where_nothing_helps_that_is_said(check: Check) -> None:
     assert Path("swap.yaml").read_text() == recipe
 
 
-def test_what_no_recipe_mends_is_told_as_it_is(check: Check) -> None:
+def test_fault_that_no_recipe_mends_is_reported_as_it_is(check: Check) -> None:
     code, _, err = check("swap.yaml", "--fix", recipe=STRIDED.replace("tests.models.*", "a.B"))
 
     assert code == 4

@@ -22,7 +22,6 @@ from modswap.core.kept.outcome import Outcome
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 from tests.models import (
-    QUICK,
     Detector,
     GatedNet,
     ManyCalls,
@@ -32,6 +31,7 @@ from tests.models import (
     TokenNet,
     gate,
 )
+from tests.recipes import UNEXAMINED
 
 ALLOW = ("tests.models.*",)
 FACTORY = "tests.models:build_gated"
@@ -41,7 +41,7 @@ GATES = '"{space,channel}_attention"'
 def recipe(
     match: str = GATES, shape: str = "[1, 3, 28, 28]", more: str = "", head: str = ""
 ) -> Recipe:
-    verify = "" if "verify" in head else QUICK
+    verify = "" if "verify" in head else UNEXAMINED
     text = f"""\
 version: 1
 {verify}{head}
@@ -271,7 +271,7 @@ def test_second_swap_of_a_swapped_file_keeps_the_first(tmp_path: Path) -> None:
     assert kinds == {"BiLevelRoutingAttention"}
 
 
-def test_module_of_another_format_goes_over_as_weights(tmp_path: Path) -> None:
+def test_module_of_another_format_is_written_as_weights(tmp_path: Path) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")
     out = tmp_path / "net.safetensors"
 
@@ -386,7 +386,7 @@ def test_tokens_are_laid_out_and_back(tmp_path: Path) -> None:
     assert modswap.load(out, allow=ALLOW)(torch.randn(2, 3, 32, 32)).shape == (2, 3)
 
 
-def test_class_of_a_file_in_another_folder_goes_into_a_whole_module(tmp_path: Path) -> None:
+def test_class_of_a_file_in_another_folder_is_put_into_a_whole_module(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "my_block.py").write_text(
         "from torch import nn\n\n\nclass Inner(nn.Identity):\n    pass\n\n\n"
@@ -477,7 +477,7 @@ def test_model_in_memory_is_swapped_in_place_with_a_ledger() -> None:
 def test_model_saved_from_memory_comes_back(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # a path without a folder, as most people write it
+    monkeypatch.chdir(tmp_path)  # a path without a folder, the usual case
     model = seeded(GatedNet)
     modswap.replace(model, recipe())
 
@@ -586,7 +586,7 @@ def test_check_reads_weights_where_shapes_depend_on_values_and_says_so(tmp_path:
         ("[28]", InputError, r"refuses the dummy input \(28\)"),
     ],
 )
-def test_input_that_the_model_refuses_is_told(
+def test_input_that_the_model_refuses_is_reported(
     shape: str, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")
@@ -595,7 +595,7 @@ def test_input_that_the_model_refuses_is_told(
         check_file(job(tmp_path / "net.pt", recipe(shape=shape)))
 
 
-def test_recipe_without_inputs_is_told(tmp_path: Path) -> None:
+def test_recipe_without_inputs_is_reported(tmp_path: Path) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")
     rules = recipe().model_copy(update={"inputs": ()})
 

@@ -1,4 +1,4 @@
-"""Swaps that build nothing of the file: the classes in it are gone."""
+"""Swaps without building the model of the file, whose classes do not exist."""
 
 import json
 import subprocess
@@ -134,7 +134,7 @@ def test_modules_whose_classes_are_gone_are_swapped(name: str, gone: Path, tmp_p
         "BiLevelRoutingAttention",
         "ACmix",
     ]
-    assert "carried over what the host put on it: f, i, route, width" in outcome.sites[1].notes
+    assert "carried over attributes that the host set: f, i, route, width" in outcome.sites[1].notes
 
 
 def test_tree_reads_a_whole_module_of_the_old_format_without_its_classes(gone: Path) -> None:
@@ -339,7 +339,7 @@ def test_class_of_the_users_own_has_to_be_given_all_its_arguments(
         swap(tmp_path / "net.pt", f"\n  - {{match: a, {rule}}}")
 
 
-def test_shared_instance_goes_to_every_site_and_is_stored_once(tmp_path: Path) -> None:
+def test_shared_instance_is_put_at_every_site_and_stored_once(tmp_path: Path) -> None:
     torch.save(GatedNet(), tmp_path / "net.pt")
 
     swap(
@@ -383,7 +383,7 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
 
 
 class Runs:
-    """A pickle of it calls a function."""
+    """Its pickle calls a function."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         import os
@@ -410,28 +410,28 @@ def test_name_that_runs_code_is_not_written_again(tmp_path: Path) -> None:
         (b"plain text", "a text file"),
     ],
 )
-def test_file_of_another_kind_is_told(content: bytes, what: str, tmp_path: Path) -> None:
+def test_file_of_another_kind_is_reported(content: bytes, what: str, tmp_path: Path) -> None:
     (tmp_path / "net.pt").write_bytes(content)
 
     with pytest.raises(CheckpointError, match=what):
         swap(tmp_path / "net.pt")
 
 
-def test_file_without_a_model_is_told(tmp_path: Path) -> None:
+def test_file_without_a_model_is_reported(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "net.pt")
 
     with pytest.raises(CheckpointError, match="no model or weights are found in it"):
         swap(tmp_path / "net.pt")
 
 
-def test_pickle_that_cannot_be_read_as_data_is_told(tmp_path: Path) -> None:
+def test_pickle_that_cannot_be_read_as_data_is_reported(tmp_path: Path) -> None:
     torch.save(GatedNet(), tmp_path / "net.pt", pickle_protocol=4)
 
     with pytest.raises(CheckpointError, match="its pickle cannot be read as data"):
         swap(tmp_path / "net.pt")
 
 
-def test_old_file_that_is_cut_short_is_told(gone: Path, tmp_path: Path) -> None:
+def test_old_file_that_is_cut_short_is_reported(gone: Path, tmp_path: Path) -> None:
     content = (gone / "old.pt").read_bytes()
     last = 8 + 4 * 2  # the head's bias behind its count
     for length in (len(content) - 3, len(content) - last - 40, len(content) - last + 3):

@@ -1,4 +1,4 @@
-"""Worker processes: their events, their ends, and what they leave behind."""
+"""Worker processes: their events, their ends, and that no process or file is left."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ def assert_gone(folder: Path) -> None:
             os.kill(int(file.stem), 0)
 
 
-def test_every_task_ends_once_whatever_becomes_of_its_process() -> None:
+def test_every_task_ends_once_even_if_its_process_dies() -> None:
     found = events("die", "one", "leave", "fail", "two")
 
     assert ends(found) == {
@@ -105,5 +105,5 @@ def test_processes_end_with_the_program_that_started_them(tmp_path: Path, number
 
     assert child.returncode == -number
     assert said.count("Traceback") == (1 if number == 2 else 0)
-    if number == 2:  # else nobody may have collected them yet
+    if number == 2:  # until then they may not have been collected
         assert_gone(tmp_path)

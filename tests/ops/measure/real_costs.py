@@ -5,9 +5,9 @@ from typing import Any
 from torch import nn
 
 from modswap.core.decided.cost import PassCost
+from modswap.live_values import named_tensors
 from modswap.ops.measure.cost import cost_of, metered
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import named_tensors
 
 
 def real_costs(model: nn.Module, args: tuple[Any, ...]) -> PassCost:

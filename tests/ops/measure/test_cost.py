@@ -28,7 +28,7 @@ from modswap.ops.run.inputs import Case, DummyCall
 from tests.models import GatedNet, ManyCalls, SharedNet, Strided, TokenNet
 from tests.ops.measure.real_costs import real_costs
 
-# of switching oneDNN off, which runs an LSTM as one operator that no counter knows
+# oneDNN is switched off: it runs an LSTM as one operator that no counter knows
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
 ALLOW = ("tests.models.*", "torch.nn.*")
 
@@ -193,7 +193,7 @@ def test_counting_leaves_the_model_as_it_was() -> None:
 
 
 class WithTable(nn.Module):
-    """A convolution and a tensor that is no buffer, which meta tensors do not go with."""
+    """A convolution and a tensor that is no buffer, so that meta tensors fail."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,14 +7,8 @@ import torch
 from torch import nn
 
 from modswap.core.seen.values import Group, Plain, TensorInfo
-from modswap.ops.run.describe import (
-    all_finite,
-    class_name,
-    describe,
-    dtype_name,
-    one_line,
-    positional,
-)
+from modswap.live_values import describe, dtype_name
+from modswap.ops.run.describe import all_finite, class_name, one_line, positional
 
 
 def test_containers_keep_names_and_order() -> None:

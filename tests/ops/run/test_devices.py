@@ -83,7 +83,7 @@ def test_autocast_is_that_of_the_device(device: str, kind: str) -> None:
 
 @pytest.fixture
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
-    """Return the devices that were waited for, none of which is here."""
+    """Return the devices that were waited for; none of them exists."""
     found: list[torch.device] = []
     monkeypatch.setattr(torch.accelerator, "synchronize", found.append)
     return found

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
+from modswap.live_values import named_tensors
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.run.forward import input_dtype, pass_dtype, run_model
 from modswap.ops.run.inputs import Case, DummyCall
-from modswap.ops.run.leaves import named_tensors
 from modswap.ops.run.stand_ins import fake_values, meta_values
 from tests.models import Tied
 

@@ -1,4 +1,4 @@
-"""Making dummy inputs from what a recipe says."""
+"""Dummy inputs made from a recipe."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A model is as it was after a block: flags, attributes, containers, buffers."""
+"""A model is restored after a block: flags, attributes, containers, buffers."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class Hoarder(nn.Module):
         self.kinds = {"k"}
 
     def change(self) -> None:
-        """Change everything that is held."""
+        """Change every attribute, container and buffer."""
         self.get_buffer("count").add_(1)
         self.sizes["b"] = 2
         self.names[0] = "y"

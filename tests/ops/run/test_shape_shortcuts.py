@@ -1,4 +1,4 @@
-"""Shapes that are told without computing are those that computing gives."""
+"""Shapes of shortcuts equal the shapes of computed outputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -92,7 +92,7 @@ def test_shape_is_what_is_computed_and_so_is_a_refusal(
     [{}, {"batch_first": True, "bidirectional": True, "num_layers": 2}, {"nonlinearity": "relu"}],
     ids=str,
 )
-def test_recurrent_layer_tells_the_shapes_that_it_computes(
+def test_recurrent_layer_returns_the_shapes_that_it_computes(
     layer: Callable[..., nn.Module], shape: tuple[int, ...], options: dict[str, Any]
 ) -> None:
     if "nonlinearity" in options and layer is not nn.RNN:

@@ -70,7 +70,7 @@ def test_structure_of_the_output_is_kept() -> None:
     assert seen.finite is True
 
 
-def test_tokens_and_pairs_are_told() -> None:
+def test_tokens_and_pairs_are_recorded() -> None:
     attn = sites(PairNet(), 2, 9, 16)["attn"]
 
     assert attn.layout == "NLC"
@@ -95,7 +95,7 @@ def test_infinite_output_is_seen() -> None:
 
 
 class Restless(nn.Module):
-    """Changes whatever it can during a pass."""
+    """Changes all of its state during a pass."""
 
     steps: torch.Tensor
     replaced: torch.Tensor
@@ -168,7 +168,7 @@ def test_fake_pass_sees_the_same_shapes_without_values() -> None:
 
 
 class Caching(nn.Module):
-    """A table by size, a list and a set of what it saw, none of them a buffer."""
+    """A table by size, a list and a set of its inputs, none of them a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ def test_padding_mask_of_an_encoder_is_traced_without_its_fast_path() -> None:
 
 
 class Attending(nn.Module):
-    """Gives its attention one tensor thrice, and then two of one shape: (N, L, 8)."""
+    """Passes one tensor three times to its attention, then two of one shape: (N, L, 8)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ class Attending(nn.Module):
 
 
 @pytest.mark.parametrize("unreal", [False, True])
-def test_call_tells_which_of_its_tensors_are_one_object(unreal: bool) -> None:
+def test_call_records_which_of_its_tensors_are_one_object(unreal: bool) -> None:
     model = Attending().eval()
 
     seen = trace(model, case(1, 5, 8), unreal=unreal).seen
@@ -232,7 +232,7 @@ def test_call_tells_which_of_its_tensors_are_one_object(unreal: bool) -> None:
 
 
 class OffMeta(Attending):
-    """Refuses torch's meta device, and asks for no weights: (N, L, 8)."""
+    """Refuses torch's meta device, and wants no attention weights: (N, L, 8)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type == "meta":
@@ -250,7 +250,7 @@ def test_attention_without_data_gives_what_it_gives_with_data(unreal: bool) -> N
 
 
 class Reading(nn.Module):
-    """Reads an attribute that its layer has not: (N, L, 8)."""
+    """Reads an attribute that its layer lacks: (N, L, 8)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ class Reading(nn.Module):
         return y
 
 
-def test_attribute_that_a_module_has_not_is_told_with_its_path() -> None:
+def test_attribute_that_a_module_has_not_is_reported_with_its_path() -> None:
     seen = trace(Reading(), case(1, 5, 8)).seen
 
     assert (seen.missing, seen.missing_at, seen.raised_in) == ("scale", "inner.0", "")

@@ -20,14 +20,14 @@ MAX_TENSOR_BYTES = 32 << 20  # of one tensor of a call
 MAX_MODEL_BYTES = 64 << 20  # weights of a model that is run as a whole
 MAX_SITE_BYTES = 256 << 20  # weights of the two modules of a site
 MAX_PEAK_BYTES = 256 << 20  # memory of one run of a module
-# multiplications, of all sites together and of one run of the whole model: with a clock the same
-# check would find other things on a busy machine
+# multiplications, of all sites together and of a run of the whole model; a bound on time would
+# change the findings on a busy machine
 MAX_SITES_MACS = 5_000_000_000
 MAX_MODEL_MACS = 100_000_000
 
 
 def check_site(modules: Sequence[nn.Module], call: Call, *, thorough: bool) -> None:
-    """Refuse modules of large weights, and a call of large tensors."""
+    """Refuse modules with large weights, and a call with large tensors."""
     values = (*call.inputs, call.output)
     sizes = [torch.Size(t.shape).numel() for value in values for t in tensors(value)]
     if 4 * max(sizes, default=0) > MAX_TENSOR_BYTES:
@@ -39,7 +39,7 @@ def check_site(modules: Sequence[nn.Module], call: Call, *, thorough: bool) -> N
 
 
 def check_model(bench: Bench) -> None:
-    """Refuse a model of large weights, or of much work, to be run as a whole."""
+    """Refuse to run a whole model with large weights or many multiplications."""
     nbytes = weight_bytes(bench.model)
     if nbytes > MAX_MODEL_BYTES:
         most = MAX_MODEL_BYTES >> 20
@@ -50,29 +50,29 @@ def check_model(bench: Bench) -> None:
 
 
 def check_peak(module: nn.Module, inputs: CallInputs) -> None:
-    """Refuse a run that would take much memory, as measured on tensors without data."""
+    """Refuse a run that would take much memory, measured on tensors without data."""
     try:
         with (
             untouched(module, training=False, unreal=True),
             meta_values(module) as (named, moved),
             torch.no_grad(),
         ):
-            # moved before the call is made: inputs that are one tensor stay one
+            # moved before the call is made, so that equal inputs stay the same tensor
             args, kwargs = inputs.live(moved(list(inputs.leaves)))
             peak = metered(module, named, args, kwargs, gradients=False).peak
-    except Exception:  # noqa: BLE001 - a module that does not run without data is let through
+    except Exception:  # noqa: BLE001 - a module that needs data is accepted
         return
     if peak > MAX_PEAK_BYTES:
         raise UnfitError(f"a run takes {size_text(peak)}, `--thorough` takes that memory")
 
 
 def weight_bytes(*modules: nn.Module) -> int:
-    """Return the bytes of the weights of modules, at four a number."""
+    """Return the bytes of the weights of modules in float32."""
     return sum(4 * parameter.numel() for module in modules for parameter in module.parameters())
 
 
 def site_macs(site: Site, modules: Sequence[nn.Module]) -> int:
-    """Return about how many multiplications the modules of a site do in one run each."""
+    """Return the approximate number of multiplications of one run of each module of a site."""
     inputs = shrunk(site.calls[0], site.layout).inputs if site.calls else ()
     first = next((tensor for value in inputs for tensor in tensors(value)), None)
     if first is None:
@@ -83,7 +83,7 @@ def site_macs(site: Site, modules: Sequence[nn.Module]) -> int:
 
 
 def _model_macs(bench: Bench) -> int:
-    """Return about how many multiplications the layers of the original do in one run."""
+    """Return the approximate number of multiplications of one run of the original model."""
     macs = 0
     with bench.original() as model:
         modules = dict(model.named_modules())

@@ -1,4 +1,4 @@
-"""Make the call of a site again, with random tensors in place of those that were seen."""
+"""Repeat a recorded call of a site with random tensors."""
 
 import ast
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,12 +17,12 @@ HALVES = {"float16", "bfloat16"}
 
 @dataclass(slots=True, eq=False)
 class CallInputs:
-    """The tensors of a call, which can be made with others in their place."""
+    """The tensors of a call, and a way to make the call with other tensors."""
 
-    call: Call  # that was seen, or that with a larger batch
+    call: Call  # as recorded, or with a larger batch
     leaves: tuple[torch.Tensor, ...]  # one for each tensor in the call
     labels: tuple[str, ...]  # of the leaves; tensors passed twice are one
-    same: tuple[int, ...]  # for each leaf the first one that is the same tensor
+    same: tuple[int, ...]  # for each leaf the index of the first that is the same tensor
     # of the modules that were run on it, by the identity of the module
     outputs: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
@@ -35,9 +35,9 @@ class CallInputs:
     def changed(
         self, index: int, part: slice, axis: int = 0, *, flip: bool = False
     ) -> tuple[torch.Tensor, ...]:
-        """Return the leaves, a part of one of them (and of the same tensor) with other values.
+        """Return the leaves; a part of one leaf, and of its repeats, has other values.
 
-        With `flip` 0 becomes 1 and 1 becomes 0, as drawn numbers may be the same.
+        With `flip` 0 becomes 1 and 1 becomes 0, as drawn numbers may be equal.
         """
         was = self.leaves[index]
         leaf = 1 - was if flip else other_values(was, self.labels[index])
@@ -54,7 +54,7 @@ class CallInputs:
     def changed_together(
         self, indices: Collection[int], part: slice, axis: int = 0, *, flip: Collection[int] = ()
     ) -> tuple[torch.Tensor, ...]:
-        """Return the leaves, several of them changed, those in `flip` as by `changed`."""
+        """Return the leaves with several of them changed, those in `flip` flipped."""
         leaves = self.leaves
         for index in indices:
             changed = self.changed(index, part, axis, flip=index in flip)
@@ -69,7 +69,7 @@ def make_inputs(call: Call, names: tuple[str, ...]) -> CallInputs:
     """Return a call with random tensors in it; `names` are those of the positional inputs.
 
     Raises:
-        UnfitError: If something in it is known by its class only.
+        UnfitError: If a value in it is known by its class only.
     """
     names = (*names, *(name for name, _ in call.kwargs))
     values = zip(names, call.inputs, strict=True)
@@ -148,7 +148,7 @@ def _live(value: Value, leaves: Iterator[torch.Tensor]) -> Any:
         keys = [int(name) if name.isdigit() else name for name in value.names]
         return dict(zip(keys, items, strict=True))
     if value.kind not in {"tuple", "list", "Size"}:
-        raise UnfitError(f"it is given a {value.kind}, which cannot be made from what was seen")
+        raise UnfitError(f"it is given a {value.kind}, which cannot be made from the recorded call")
     return items if value.kind == "list" else tuple(items)
 
 
@@ -158,7 +158,7 @@ def _plain(value: Plain) -> Any:
             return float(value.text) if value.kind == "float" else ast.literal_eval(value.text)
         except (ValueError, SyntaxError):
             pass  # shortened
-    raise UnfitError(f"it is given a {value.kind}, which cannot be made from what was seen")
+    raise UnfitError(f"it is given a {value.kind}, which cannot be made from the recorded call")
 
 
 def _made(info: TensorInfo, label: str) -> torch.Tensor:
@@ -169,8 +169,8 @@ def _made(info: TensorInfo, label: str) -> torch.Tensor:
 def other_values(like: torch.Tensor, label: str) -> torch.Tensor:
     """Return random values of a tensor's shape and dtype, as an input of this name takes them.
 
-    Masks and whole numbers are 0 and 1: along the last axis the first is always 0 and the second
-    1, so that no row is masked as a whole, whatever 1 means.
+    Masks and whole numbers are 0 and 1. Along the last axis the first is always 0 and the second 1,
+    so that no row is masked completely, whether 1 masks or not.
     """
     if (like.is_floating_point() or like.is_complex()) and not is_mask(like, label):
         return torch.randn(like.shape, dtype=like.dtype)

@@ -10,7 +10,7 @@ from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.pair import Pair, outputs_of
 
 Part = Callable[[torch.Tensor], torch.Tensor]
-TRIES = 3  # a discrete choice may miss one change
+TRIES = 3  # draws: a discrete choice may not react to a single change
 
 
 def relative_change(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from modswap.live_values import live_tensors
 from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.run.describe import all_finite
 from modswap.ops.run.isolation import put_back, set_mode
-from modswap.ops.run.leaves import live_tensors
 from modswap.seeds import seeded
 
 
@@ -17,13 +17,13 @@ from modswap.seeds import seeded
 class Pair:
     """The two modules of a site with random weights, and a call for them."""
 
-    path: str  # of the site; empty for the whole model, before and after the swap
+    path: str  # of the site; empty for the whole model
     old: nn.Module  # copy of the module that was taken out
     new: nn.Module  # copy of the module that took its place
     inputs: CallInputs
     batch_axis: int = 0
-    batch: int = 0  # size of the batch; 0 where that axis is not the batch
-    refused: str = ""  # message of the new module for a larger batch than was seen
+    batch: int = 0  # size of the batch; 0 where the first axis is no batch
+    refused: str = ""  # message of the new module for a larger batch than the recorded one
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,9 @@ def outputs_of(
 ) -> list[torch.Tensor]:
     """Return the floating outputs of a module in evaluation mode; buffers and seeds are restored.
 
-    Inputs that the module returns unchanged are left out, if it returns other tensors as well. The
-    call keeps the outputs of each module for its own tensors; `leaves` take their place.
+    Inputs that the module returns unchanged are left out, if it returns other tensors as well.
+    `leaves` replace the tensors of the call; for its own tensors the call keeps each module's
+    outputs.
     """
     if leaves is not None or seed:
         return _run(module, inputs, inputs.leaves if leaves is None else leaves, seed)
@@ -58,14 +59,14 @@ def _run(
 ) -> list[torch.Tensor]:
     fresh = [leaf.clone() for leaf in leaves]
     set_mode(module, training=False)
-    # restored after each run, which must not change the next; `untouched` reports the writes
+    # restored, as a run must not change the next; `untouched` reports writes
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with seeded(seed), torch.no_grad():
         args, kwargs = inputs.live(fresh)
         outputs = live_tensors(module(*args, **kwargs))
     passed_on = {id(leaf) for leaf in fresh}
     floating = [tensor for tensor in outputs if tensor.is_floating_point()]
-    # a dropout, for one, returns nothing but its input
+    # a dropout, for example, returns its input alone
     found = [tensor for tensor in floating if id(tensor) not in passed_on] or floating
     found = [tensor.clone() for tensor in found] if buffers else found  # may be parts of buffers
     put_back(dict(module.named_buffers()), buffers)

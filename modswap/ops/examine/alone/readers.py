@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
+from modswap.live_values import live_tensors, map_tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import make
 from modswap.ops.run.isolation import untouched
-from modswap.ops.run.leaves import live_tensors
 from modswap.ops.run.stand_ins import meta_values
 
 _TORCH_SAYS = "modified by an inplace operation"  # of a tensor that backward needs
@@ -41,7 +40,7 @@ def _run(bench: Bench, new: nn.Module, *, training: bool) -> str:
         with readers, readers.behind(new):
             call()
         if _meet(readers.watched, _spans(given)):
-            return "it is the model's own input, which whoever calls it may use again"
+            return "it is the model's own input, which the caller may use again"
         if readers.found:
             return f"the model reads it again ({readers.found})"
         wanted = [tensor for tensor in live_tensors(call()) if tensor.requires_grad]
@@ -78,18 +77,18 @@ def _prepared(
 
 
 class _Readers(TorchDispatchMode):
-    """Give a module copies of its inputs, and note the first reader of those after its end."""
+    """Give a module copies of its inputs, and note the first reader of the inputs after its end."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # of torch
         self.found = ""
-        self._kept: list[Any] = []  # else a later tensor may be given the place of one of them
+        self._kept: list[Any] = []  # so that no later tensor gets their memory
         self._given: list[_Span] = []
-        self.watched: list[_Span] = []  # of the inputs that the module was given
+        self.watched: list[_Span] = []  # of the module's inputs
 
     @contextmanager
     def behind(self, module: nn.Module) -> Iterator[None]:
-        """Watch the inputs of a module, from its end on, for the time of a block."""
+        """Watch the inputs of a module within a block, from the end of the module's run on."""
         with (
             module.register_forward_pre_hook(self._before, with_kwargs=True),
             module.register_forward_hook(self._after),
@@ -99,14 +98,12 @@ class _Readers(TorchDispatchMode):
     def _before(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
         self._kept.append((args, kwargs))
         self._given = _spans((args, kwargs))
-        copies: dict[int, torch.Tensor] = {}  # a tensor that is given twice stays one
+        copies: dict[int, torch.Tensor] = {}  # a tensor that is passed twice stays the same tensor
 
-        def copy(leaf: Any) -> Any:
-            if not isinstance(leaf, torch.Tensor):
-                return leaf
-            return copies.setdefault(id(leaf), leaf.clone())
+        def copy(tensor: torch.Tensor) -> torch.Tensor:
+            return copies.setdefault(id(tensor), tensor.clone())
 
-        return tree_map(copy, (args, kwargs))
+        return map_tensors(copy, (args, kwargs))
 
     def _after(self, *_: Any) -> None:
         self.watched += self._given
@@ -135,7 +132,7 @@ class _Span(NamedTuple):
 
 def _spans(value: Any) -> list[_Span]:
     """Return the bytes that all tensors in a value span."""
-    return [_span(leaf) for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    return [_span(tensor) for tensor in live_tensors(value)]
 
 
 def _span(tensor: torch.Tensor) -> _Span:
@@ -147,7 +144,7 @@ def _span(tensor: torch.Tensor) -> _Span:
 
 
 def _meet(some: Sequence[_Span], others: Sequence[_Span]) -> bool:
-    """Return whether a span holds some bytes of one of some others."""
+    """Return whether a span shares bytes with any of some other spans."""
     return any(
         one.storage == other.storage and one.start < other.end and other.start < one.end
         for one, other in product(some, others)

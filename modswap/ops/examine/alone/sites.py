@@ -19,8 +19,8 @@ from modswap.ops.run.describe import one_line, positional
 from modswap.ops.run.random_weights import UnfitError, copied, placeholders
 from modswap.seeds import seeded
 
-KEPT_BYTES = 256 << 20  # weights of pairs that are kept; larger ones are made for each examination
-PAIR_SEED, CHECK_SEED = 0, 1  # apart: a changed input must not be drawn as the first one was
+KEPT_BYTES = 256 << 20  # of the kept pairs' weights; a larger pair is made for each examination
+PAIR_SEED, CHECK_SEED = 0, 1  # different seeds: a changed input must not equal the first input
 REPORTER = "finite"  # the examination that reports new modules that raise on real values
 RAISES = "on real values it raises, as the original does not"
 LONG = "it, and those before it, would take long; `--thorough` takes that time"
@@ -56,7 +56,7 @@ def finding_of(
 ) -> Finding:
     """Return the finding of an examination on one pair, skipped where the pair does not run.
 
-    A check that `compares` outputs is skipped as well where the new module's are not finite.
+    A check that `compares` outputs is also skipped where the new module's outputs are not finite.
     """
     if isinstance(pair, NoPair):
         if pair.raised and name == _reporter(bench, name, pair.path):
@@ -66,7 +66,7 @@ def finding_of(
     with seeded(CHECK_SEED), warnings.catch_warnings(action="ignore"):
         try:
             if compares and loses_finite(pair):
-                what = "its output is not finite, the original's is: there is nothing to compare"
+                what = "its output is not finite, the original's is: no values to compare"
                 return Finding(name, pair.path, "skipped", what)
             return check(pair)
         except Exception as error:  # noqa: BLE001 - a module's own code may raise anything
@@ -82,7 +82,7 @@ def _reporter(bench: Bench, name: str, path: str) -> str:
 
 
 def _kept(bench: Bench, path: str, make: Callable[[], Pair]) -> Pair | NoPair:
-    """Return the pair of a path; it is made if the bench does not keep it."""
+    """Return the pair of a path, from the bench or made."""
     kept: dict[str, Pair | NoPair] = bench.shared.setdefault("pairs", {})
     if path in kept:
         return kept[path]
@@ -129,7 +129,7 @@ def _site(bench: Bench, site: Site) -> Pair:
     if small != call:
         try:
             return on(small)
-        except Exception:  # noqa: BLE001 - a module may take the size alone that was seen
+        except Exception:  # noqa: BLE001 - a module may take only the recorded size
             return on(call)
     return on(call)
 

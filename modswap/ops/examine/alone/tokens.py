@@ -14,7 +14,7 @@ from modswap.ops.examine.alone.movement import Part, along, relative_change
 from modswap.ops.examine.alone.pair import Pair, outputs_of
 
 MIN_TOKENS = 3  # of a sequence
-MASKED_TOKEN = 1  # index; the first may be a class token, which is seen in other ways
+MASKED_TOKEN = 1  # index; the first may be a class token, which other tokens see in other ways
 MASKED = slice(MASKED_TOKEN, MASKED_TOKEN + 1)
 WHOLE_NUMBERS = {torch.int64, torch.int32}
 
@@ -28,16 +28,16 @@ class Row(NamedTuple):
 
 
 class Leak(NamedTuple):
-    """A token that changes an output that it must not change."""
+    """A token that changes an output which it must not change."""
 
     axis: int  # of the tokens
     token: int
-    output: int | None  # None where outputs are not one for each token
+    output: int | None  # None where there is no output for each token
 
 
 def seen_from_before(pair: Pair) -> Leak | None:
     """Return a token that changes an earlier output of the new module, where the old is causal."""
-    # where a mask hides all tokens the output may see all: other masks may show causality
+    # an output whose tokens are all masked may depend on all: other masks may show causality
     for each in (pair, _masked(pair, torch.ones_like), _masked(pair, torch.zeros_like)):
         outputs = outputs_of(each.old, each.inputs) if each is not None else []
         if each is None or not outputs or not bool(torch.isfinite(outputs[0]).all()):
@@ -60,7 +60,7 @@ def _seen_in_stripes(pair: Pair, row: Row) -> Leak | None:
     """Return a token that one of two masks of stripes hides in the old module alone."""
     masked = [_masked(pair, partial(_striped, first)) for first in (0, 1)]
     both = [(each, _others(each.old, each, row)) for each in masked if each is not None]
-    # hidden by the mask, and not for another reason: seen where the mask is the other one
+    # the mask hides it, and not another cause, if the other mask shows it
     if max(change for _, change in both) <= CLEAR:
         return None
     for each, change in both:
@@ -127,9 +127,9 @@ def _ahead(pair: Pair, row: Row) -> Leak | None:
 
 
 def _others(module: nn.Module, pair: Pair, row: Row) -> float:
-    """Return how far the outputs of later tokens, or those not of tokens, change with one.
+    """Return how far the outputs of later tokens, or outputs without tokens, change with a token.
 
-    The first output is left out: of a causal module a mask may hide everything from it.
+    The first output is left out: in a causal module a mask may hide every token from it.
     """
     outputs = outputs_of(module, pair.inputs)
     if not outputs or not bool(torch.isfinite(outputs[0]).all()):

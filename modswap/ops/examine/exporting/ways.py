@@ -14,8 +14,8 @@ from torch import nn
 from torch.jit._trace import TracerWarning
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from modswap.live_values import live_tensors
 from modswap.ops.examine.exporting.messages import Warned
-from modswap.ops.run.leaves import live_tensors
 
 Tensors = tuple[torch.Tensor, ...]
 Run = Callable[[Tensors], Sequence[torch.Tensor]]
@@ -109,11 +109,11 @@ def compiled(model: Flat, example: Tensors, _: Axes, __: list[Warned]) -> Run:
     """Compile a model; torch compiles again for sizes that are new to it."""
     from torch._inductor import config
 
-    torch.compiler.reset()  # it counts how often a class's forward was compiled before
+    torch.compiler.reset()  # torch counts how often the forward of a class was compiled
     run: Any = torch.compile(model, backend="inductor" if _compiler() else "aot_eager")
 
     def called(tensors: Tensors) -> Sequence[torch.Tensor]:
-        with config.patch(compile_threads=1):  # no processes that stay behind
+        with config.patch(compile_threads=1):  # no worker processes, which would remain
             return cast("Sequence[torch.Tensor]", run(*tensors))
 
     called(example)

@@ -23,7 +23,7 @@ class Varied:
     def at(self, size: Size) -> DummyCall:
         """Return the call at another size.
 
-        All maps follow, those of another size in proportion. What has the length follows as well.
+        All maps follow, maps of another size in proportion, and so do tensors of the length.
         """
 
         def resized(tensor: TensorInput) -> TensorInput:
@@ -61,7 +61,7 @@ def varied(call: DummyCall) -> Iterator[Varied]:
 
 
 def without_data(call: DummyCall, dtype: torch.dtype | None, device: str) -> DummyCall:
-    """Return a call with tensors that were not filled; a dtype takes the place of float32."""
+    """Return a call with unfilled tensors; a dtype replaces float32."""
 
     def made(tensor: TensorInput) -> torch.Tensor:
         kind: torch.dtype = getattr(torch, tensor.dtype)

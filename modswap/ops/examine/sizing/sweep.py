@@ -14,13 +14,14 @@ from modswap.core.seen.site import Site
 from modswap.core.seen.values import Value, difference, tensors
 from modswap.core.sizes.probes import few_sizes_to_try, sizes_to_try
 from modswap.core.sizes.two_axes import Size
+from modswap.live_values import describe
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import needs_values
 from modswap.nn.fit.inputs import given_size, token_grid
 from modswap.ops.build.fit import Built
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.sizing.calls import Varied, varied, without_data
-from modswap.ops.run.describe import describe, one_line
+from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.run.isolation import untouched
@@ -29,7 +30,7 @@ from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from modswap.ops.trace.passes import trace
 from modswap.ops.trace.sites import sites_of
 
-# calls of modules over all sizes; with a clock a busy machine would try fewer sizes
+# calls of modules over all sizes; by a clock a busy machine would try fewer sizes
 MAX_CALLS = 20_000
 MAX_THOROUGH_CALLS = 30 * MAX_CALLS
 
@@ -115,13 +116,13 @@ class _Models:
     def differ(
         self, call: DummyCall, before: Value | BaseException, after: Value | BaseException
     ) -> str | None:
-        """Return the difference of two outputs of a call; None if one of them is an exception."""
+        """Return the difference of two outputs of a call; None if either is an exception."""
         if isinstance(before, BaseException) or isinstance(after, BaseException):
             return None
         return difference(before, after) or self.misplaced(call)
 
     def misplaced(self, call: DummyCall) -> str | None:
-        """Return the site whose tokens are made a map of another shape than they come from."""
+        """Return the site whose tokens become a map of another shape than their own map."""
         first = call.tensors[0].shape
         if len(first) != 4 or first[2] == first[3]:
             return None
@@ -136,7 +137,7 @@ class _Models:
 
 
 def _pair(bench: Bench, case: Case) -> _Models:
-    """Return the pair on stand-ins with which both run at the size that they were given."""
+    """Return the pair on stand-ins of a kind on which both run at the first size."""
     error: BaseException | None = None
     for values in (meta_values, fake_values):
         pair = _Models(bench, case, values)
@@ -171,7 +172,7 @@ def _swept(pair: _Models, way: Varied, budget: int) -> Sweep:
 
 
 def _lays_out(built: Built) -> bool:
-    """Return whether an adapter makes a map of tokens for a module."""
+    """Return whether an adapter turns tokens into a map for a module."""
     return built.blueprint.layout == "NLC" and built.blueprint.wants in {"NCHW", "NHWC"}
 
 
@@ -196,7 +197,7 @@ def _unsettled(output: Value | BaseException) -> bool:
 
 
 def _taken(output: Value | BaseException) -> bool:
-    """Return whether a pass gave outputs; kernels refuse most empty maps that meta lets pass."""
+    """Return whether a pass gave outputs, none empty, as kernels refuse most empty maps."""
     if isinstance(output, BaseException):
         return False
     return all(0 not in tensor.shape for tensor in tensors(output))

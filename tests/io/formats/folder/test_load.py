@@ -23,7 +23,7 @@ import modswap
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome
-from modswap.io.raw import atomic
+from modswap.io.raw import atomic, litter
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.replace_as_data import replace_unbuilt
@@ -367,7 +367,7 @@ def test_killed_writer_of_a_folder_leaves_litter_that_the_next_removes(tmp_path:
     )
     assert process.stdout is not None
     process.stdout.readline()
-    atomic.remove_litter(tmp_path)
+    litter.remove_litter(tmp_path)
     (left,) = tmp_path.iterdir()  # it is alive
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -65,7 +65,7 @@ def test_model_in_memory_is_examined_and_as_it_was_after_a_failure() -> None:
         (NotFinite, {"finite"}),
     ],
 )
-def test_one_fault_is_told_by_one_check(new: type[nn.Module], told: set[str]) -> None:
+def test_one_fault_is_reported_by_one_check(new: type[nn.Module], told: set[str]) -> None:
     found = examine(Wrap(nn.Linear(DIM, DIM)), recipe(here(new)))
 
     assert {one.check for one in found if one.status == "failed"} == told
@@ -266,7 +266,7 @@ def test_large_maps_are_run_small_unless_a_module_takes_their_size_alone() -> No
 
 
 class Dense(nn.Module):
-    """Compares every place of a map with every other."""
+    """Compares every pixel of a map with every other."""
 
     def __init__(self) -> None:
         super().__init__()

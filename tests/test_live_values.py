@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from modswap.ops.run.leaves import items_of, live_tensors, map_leaves, map_tensors
+from modswap.live_values import items_of, live_tensors, map_leaves, map_tensors
 
 Pair = namedtuple("Pair", ["a", "b"])
 ONE, TWO = torch.ones(1), torch.ones(2)

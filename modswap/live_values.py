@@ -1,4 +1,4 @@
-"""Walk over live values: containers, dataclasses, and the tensors inside."""
+"""Walk over live values, containers and dataclasses with tensors inside, and describe them."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -8,7 +8,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from modswap.core.seen.values import Group, Plain, TensorInfo, Value
+
 MAX_DEPTH = 8  # containers inside containers; deeper values are not entered
+MAX_TEXT_CHARACTERS = 40  # of a plain value
 
 
 def items_of(value: Any) -> Iterable[tuple[Any, Any]] | None:
@@ -56,3 +59,25 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return every parameter and buffer by each of its names."""
     parameters = model.named_parameters(remove_duplicate=False)
     return {**dict(parameters), **dict(model.named_buffers(remove_duplicate=False))}
+
+
+def describe(value: Any, device: str = "", depth: int = 0) -> Value:
+    """Return the shapes and types of a value inside `depth` containers, without its data.
+
+    Tensors are described as on `device`, or on their own where it is empty.
+    """
+    if isinstance(value, torch.Tensor):
+        return TensorInfo(tuple(value.shape), dtype_name(value.dtype), device or str(value.device))
+    kind = type(value).__name__
+    items = items_of(value) if depth < MAX_DEPTH else None
+    if items is not None:
+        named = dict(items)
+        inside = tuple(describe(item, device, depth + 1) for item in named.values())
+        return Group(kind, tuple(map(str, named)), inside)
+    text = repr(value) if isinstance(value, (int, float, str, bool, type(None))) else ""
+    return Plain(kind, text[:MAX_TEXT_CHARACTERS] or f"<{kind}>")
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return `float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
