@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -71,7 +72,7 @@ def _become_child(parent: int, passed: Sequence[signal.Signals]) -> None:
         signal.signal(signal.SIGINT, one_press())
     if sys.platform != "linux" or os.getpid() == parent:
         return
-    import ctypes  # noqa: PLC0415 - the parent does not pay for it
+    import ctypes
 
     ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before
@@ -123,7 +124,7 @@ def end(code: int, args: Sequence[str]) -> NoReturn:
 
 def _remove_litter(args: Sequence[str]) -> None:
     """Remove the temporary files that the child left beside the files that it was to write."""
-    from modswap.io.raw.atomic import remove_litter  # noqa: PLC0415 - rarely needed
+    from modswap.io.raw.litter import remove_litter
 
     for place in outputs(args):
         remove_litter(place)
@@ -131,8 +132,8 @@ def _remove_litter(args: Sequence[str]) -> None:
 
 def outputs(args: Sequence[str]) -> "list[Path]":
     """Return the folders of the files that a command is asked to write."""
-    from pathlib import Path  # noqa: PLC0415 - rarely needed
+    from pathlib import Path
 
-    named = [value for arg, value in zip(args, args[1:], strict=False) if arg in _OUTPUTS]
+    named = [value for arg, value in pairwise(args) if arg in _OUTPUTS]
     named += [arg.partition("=")[2] for arg in args if arg.startswith(_OUTPUTS) and "=" in arg]
     return sorted({Path(name).absolute().parent for name in named})

@@ -3,7 +3,7 @@
 Every bound is on what a file asks for, and known before it is spent. Sound files stay far below.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_HEADER_ENTRIES = 500_000  # tensors of a safetensors header
 MAX_NAME_CHARACTERS = 4_096  # of a module or tensor
@@ -16,7 +16,7 @@ MAX_WALKED_CHARACTERS = 1 << 30  # of the names of all entries, most of which no
 MAX_EXPANDED_BYTES = 512 << 20  # of all tensors, beyond `EXPANDED_TIMES` the file's size
 EXPANDED_TIMES = 4  # how often the bytes of a file may be in its tensors: ties, views, copies
 MAX_INTEGER_BYTES = 1_024  # Python prints no number of over 4,300 digits
-_FREE_BYTES = 64 << 20  # of memory that any pickle may take
+FREE_BYTES = 64 << 20  # of memory that any pickle may take
 _BYTES_PER_BYTE = 32  # of memory for each byte of a pickle
 _MAX_MEMORY_BYTES = 1 << 30
 
@@ -48,12 +48,16 @@ class MemoryBudget:
     `room` is lowered by those who spend; below zero they call `grow`.
     """
 
-    room: int = _FREE_BYTES
-    granted: int = _FREE_BYTES
+    free: int = FREE_BYTES  # granted to any pickle
+    granted: int = field(init=False)
+    room: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.granted = self.room = self.free
 
     def grow(self, read_bytes: int) -> bool:
         """Grant what the bytes read so far allow; return False if more is spent than that."""
         spent = self.granted - self.room
-        self.granted = min(_FREE_BYTES + _BYTES_PER_BYTE * read_bytes, _MAX_MEMORY_BYTES)
+        self.granted = min(self.free + _BYTES_PER_BYTE * read_bytes, _MAX_MEMORY_BYTES)
         self.room = self.granted - spent
         return self.room >= 0

@@ -5,10 +5,9 @@ element can be expanded to gigabytes, a text encoded by a quadratic codec, a lon
 each of a million calls.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
-from modswap.core.budget import expanded_flaw, name_flaw
+from modswap.core.budget import expanded_flaw
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.pickled.data import Instance, Name, Storage
 from modswap.io.pickled.keys import Keys
@@ -28,7 +27,7 @@ _MAX_WRAPPERS = 16  # tensors of a class of their own inside one another
 _MAX_ITEM_BYTES = 16  # of a complex number
 
 
-class Costs:
+class CallCosts:
     """The costs of all calls of a file so far."""
 
     def __init__(self, look: Look) -> None:
@@ -89,7 +88,7 @@ class Costs:
     def _judge_keys(self, made: Instance) -> None:
         """Refuse keys and elements whose hashes cost more than their bytes."""
         for arg in made.args:
-            hashed: Iterable[Any] = arg if isinstance(arg, (list, tuple, dict)) else ()
+            hashed: Any = arg if isinstance(arg, (list, tuple, dict)) else ()
             if made.what.attribute not in {"set", "frozenset", "Counter"}:
                 pairs = [pair for pair in hashed if isinstance(pair, (list, tuple)) and pair]
                 hashed = [pair[0] for pair in pairs]

@@ -11,19 +11,16 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal, NoReturn
 
-from modswap.core.budget import MAX_INTEGER_BYTES, MemoryBudget
 from modswap.core.words.printable import shown
-from modswap.io.pickled.keys import Keys
+from modswap.io.pickled.bounded import BoundedUnpickler
 
 MAX_PICKLE_BYTES = 256 << 20
 MAX_OPERATIONS = 32_000_000
 _SMALL_BYTES = 8  # arguments up to this size count with their operation
-# bytes of memory that objects take, in this reader and afterwards in torch's; other values are
-# small beside the bytes that say them
-_LIST_BYTES, _TUPLE_BYTES, _DICT_BYTES, _NAME_BYTES, _ITEM_PAIR_BYTES = 64, 56, 160, 300, 72
-_MADE_BYTES = {"called": 240, "new": 96}
+_NAME_BYTES = 300  # of memory, with its place in the table of names
+_MADE_BYTES = {"called": 240, "new": 96}  # an ordered dictionary of torch's reader takes as much
 _ITEM_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
     "Byte": 1, "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8, "QInt32": 4, "QInt8": 1,
@@ -182,8 +179,6 @@ class _Bounds:
             )
 
 
-# the pickle module in Python: its steps can be replaced, and it reserves no memory in advance
-_Unpickler: Any = vars(pickle)["_Unpickler"]
 _NUMBER = struct.Struct("<I")
 _Stop: Any = vars(pickle)["_Stop"]
 
@@ -191,23 +186,22 @@ _Stop: Any = vars(pickle)["_Stop"]
 _Names = dict[tuple[str, str], Name]
 
 
-class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known type
-    metastack: list[list[Any]]
-    stack: list[Any]
-    append: Callable[[Any], None]
+class _Reader(BoundedUnpickler):
     proto: int
     memo: dict[int, Any]
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
-        code: step for code, step in _Unpickler.dispatch.items() if code not in _BANNED_CODES
+        code: step for code, step in BoundedUnpickler.dispatch.items() if code not in _BANNED_CODES
     }
 
     def __init__(
         self, stream: BinaryIO, bounds: _Bounds, names: _Names, home: int, location: str | None
     ) -> None:
-        super().__init__(stream, encoding="utf-8", errors="surrogatepass")
-        self.stream, self.bounds, self.names = stream, bounds, names
+        super().__init__(stream)
+        self.bounds, self.names = bounds, names
         self.home, self.location = home, location
-        self.memory, self.keys, self.start = MemoryBudget(), Keys(), stream.tell()
+
+    def refuse(self, what: str) -> NoReturn:
+        raise CostlyError(what)
 
     def load(self) -> Any:
         """Return the value of the pickle; the steps are pickle's own, the loop is faster."""
@@ -241,16 +235,6 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
         line = self.stream.readline(self.bounds.nbytes + 1)
         self.bounds.take(0, len(line))
         return line
-
-    def spend(self, nbytes: int) -> None:
-        """Use some of the memory that the objects of the pickle may take."""
-        self.memory.room -= nbytes
-        if self.memory.room < 0 and not self.memory.grow(self.stream.tell() - self.start):
-            taken = self.memory.granted - self.memory.room
-            raise CostlyError(
-                f"its objects would take over {taken >> 20:,} MiB of memory, far more than a sound "
-                "file of its size"
-            )
 
     def find_class(self, module: str, name: str) -> Name:
         found = self.names.get((module, name))
@@ -287,72 +271,6 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
             raise UnreadableError(f"it sets the state of a {made.what} twice")
         made.state = state
 
-    def load_setitem(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self.set_items([key, value])
-
-    def load_setitems(self) -> None:
-        self.set_items(self.pop_mark())
-
-    def load_dict(self) -> None:
-        items = self.pop_mark()
-        self.load_empty_dictionary()
-        self.set_items(items)
-
-    def set_items(self, items: list[Any]) -> None:
-        """Put keys and values, which take turns, into the object on top of the stack."""
-        target = self.stack[-1]
-        if not isinstance(target, (dict, Instance)):
-            raise UnreadableError(f"it puts an item into {type(target).__name__}")
-        keys, values = items[::2], items[1::2]
-        if flaw := self.keys.flaw(keys):
-            raise CostlyError(flaw)
-        if isinstance(target, Instance):
-            self.spend(_ITEM_PAIR_BYTES * len(keys))
-        for key, value in zip(keys, values, strict=True):
-            target[key] = value
-
-    def load_long4(self) -> None:
-        count = int.from_bytes(self.read(4), "little")
-        if count > MAX_INTEGER_BYTES:
-            raise CostlyError(f"it holds a number of {count:,} bytes")
-        self.append(int.from_bytes(self.read(count), "little", signed=True))
-
-    # objects of a byte or two: a pickle of a few megabytes could make gigabytes of them
-    def load_empty_list(self) -> None:
-        self.spend(_LIST_BYTES)
-        self.append([])
-
-    def load_list(self) -> None:
-        self.spend(_LIST_BYTES)
-        items = self.pop_mark()
-        self.append(items)
-
-    def load_empty_dictionary(self) -> None:
-        self.spend(_DICT_BYTES)
-        self.append({})
-
-    def load_mark(self) -> None:
-        self.spend(_LIST_BYTES)
-        super().load_mark()
-
-    def load_tuple(self) -> None:
-        self.spend(_TUPLE_BYTES)
-        items = tuple(self.pop_mark())
-        self.append(items)
-
-    def load_tuple1(self) -> None:
-        self.spend(_TUPLE_BYTES)
-        self.stack[-1] = (self.stack[-1],)
-
-    def load_tuple2(self) -> None:
-        self.spend(_TUPLE_BYTES)
-        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
-
-    def load_tuple3(self) -> None:
-        self.spend(_TUPLE_BYTES)
-        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
-
     # most operations of a pickle are among these four
     def load_binget(self) -> None:
         self.append(self.memo[self.stream.read(1)[0]])
@@ -374,18 +292,6 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
         pickle.NEWOBJ[0]: load_newobj,
         pickle.REDUCE[0]: load_reduce,
         pickle.BUILD[0]: load_build,
-        pickle.SETITEM[0]: load_setitem,
-        pickle.SETITEMS[0]: load_setitems,
-        pickle.DICT[0]: load_dict,
-        pickle.LIST[0]: load_list,
-        pickle.LONG4[0]: load_long4,
-        pickle.EMPTY_LIST[0]: load_empty_list,
-        pickle.EMPTY_DICT[0]: load_empty_dictionary,
-        pickle.MARK[0]: load_mark,
-        pickle.TUPLE[0]: load_tuple,
-        pickle.TUPLE1[0]: load_tuple1,
-        pickle.TUPLE2[0]: load_tuple2,
-        pickle.TUPLE3[0]: load_tuple3,
     }
 
 
@@ -394,7 +300,7 @@ class _ModernReader(_Reader):
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **_Reader.dispatch,
-        **{code: _Unpickler.dispatch[code] for code in _MODERN_CODES},
+        **{code: BoundedUnpickler.dispatch[code] for code in _MODERN_CODES},
     }
 
     def load_frame(self) -> None:

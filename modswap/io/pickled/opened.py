@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modswap.io.pickled.data import CostlyError, Name, Storage, UnreadableError, read_pickle, read_pickles
+from modswap.io.pickled.data import (
+    CostlyError,
+    Name,
+    Storage,
+    UnreadableError,
+    read_pickle,
+    read_pickles,
+)
 from modswap.io.pickled.storages import DATA
 from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.raw.byte_range import ByteRange, in_memory

@@ -1,7 +1,7 @@
 """Walk through the values of a pickle read as data, on a stack of its own: no file is too deep."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from modswap.core.budget import (
@@ -12,7 +12,7 @@ from modswap.core.budget import (
     MAX_WALKED_CHARACTERS,
     name_flaw,
 )
-from modswap.io.pickled.data import CostlyError, Instance
+from modswap.io.pickled.data import CostlyError, Instance, UnreadableError
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.values import children, is_module, is_tensor, mapping, table
 
@@ -105,7 +105,8 @@ def named_modules(model: Instance) -> Iterator[tuple[str, Instance]]:
     """Yield a model and its modules by their dotted paths, shared ones under each path.
 
     Raises:
-        CostlyError: If modules are nested too deep, or have too many or too long paths.
+        UnreadableError: If modules are nested too deep.
+        CostlyError: If they have too many or too long paths.
     """
     stack = [("", model, 0)]
     modules: set[int] = set()
@@ -116,7 +117,7 @@ def named_modules(model: Instance) -> Iterator[tuple[str, Instance]]:
         characters += len(path)
         modules.add(id(module))
         if depth > MAX_MODULE_DEPTH:
-            raise CostlyError("its modules are nested too deep")
+            raise UnreadableError("its modules are nested too deep")
         if count > len(modules) + MAX_PATHS:
             raise CostlyError(f"its shared modules have over {MAX_PATHS:,} paths")
         if flaw := name_flaw(path):
@@ -138,8 +139,8 @@ def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-class _Extent(NamedTuple):
-    """What a walk through a container meets that enters shared containers each time."""
+class _Reach(NamedTuple):
+    """The sums of a walk through a container that enters shared containers each time."""
 
     entries: int = 0  # of it and of all containers in it
     paths: int = 0  # of modules
@@ -153,40 +154,41 @@ def nesting_flaw(payload: Any) -> tuple[str, str] | None:
     A container may hold itself, or be nested too deep. Or containers are shared so often, level by
     level, that their paths are far more than they are: each level may double them.
     """
-    extents: dict[int, _Extent] = {}
-    entries_once = 0
+    reaches: dict[int, _Reach] = {}
+    entries_once = modules = 0
     for value in everything(payload):
         if not isinstance(value, _CONTAINERS):
             continue
         entries_once += _count(value)
-        ring = _measure(value, extents)
+        modules += is_module(value)
+        ring = _measure(value, reaches)
         if ring is not None:
             what = f"a {ring.what if isinstance(ring, Instance) else type(ring).__name__}"
             return f"{what} of it contains itself", "save the model again without the ring"
-        extent = extents.get(id(value))
-        if extent is not None and (flaw := _extent_flaw(extent, entries_once)):
+        reach = reaches.get(id(value))
+        if reach is not None and (flaw := _flaw_of(reach, entries_once, modules)):
             return flaw
     return None
 
 
-def _extent_flaw(extent: _Extent, entries_once: int) -> tuple[str, str] | None:
+def _flaw_of(reach: _Reach, entries_once: int, modules: int) -> tuple[str, str] | None:
     fewer = "save the model again with fewer names for each module"
-    if extent.entries > entries_once + MAX_SHARED_ENTRIES:
+    if reach.entries > entries_once + MAX_SHARED_ENTRIES:
         what = "its shared modules, lists and dictionaries"
         return f"{what} have over {MAX_SHARED_ENTRIES:,} paths", fewer
-    if extent.paths > entries_once + MAX_PATHS:
+    if reach.paths > modules + MAX_PATHS:
         return f"its shared modules have over {MAX_PATHS:,} paths", fewer
-    if extent.characters > MAX_WALKED_CHARACTERS:
-        what = f"the names in it would have over {MAX_WALKED_CHARACTERS:,} characters"
-        return what, "save the model again with shorter names"
-    if extent.depth > MAX_NESTING:
+    if reach.depth > MAX_NESTING:
         what = f"over {MAX_NESTING:,} lists, dictionaries or modules in it are inside one another"
         return what, "save the model again with less nesting"
+    if reach.characters > MAX_WALKED_CHARACTERS:
+        what = f"the names in it would have over {MAX_WALKED_CHARACTERS:,} characters"
+        return what, "save the model again with shorter names"
     return None
 
 
-def _measure(start: Any, extents: dict[int, _Extent]) -> Any:
-    """Add the extents of containers, but of the smallest; return one that holds itself."""
+def _measure(start: Any, reaches: dict[int, _Reach]) -> Any:
+    """Add the reaches of containers, but of the smallest; return one that holds itself."""
     above: set[int] = set()
     stack: list[tuple[Any, _Inside | None]] = [(start, None)]
     while stack:
@@ -194,33 +196,33 @@ def _measure(start: Any, extents: dict[int, _Extent]) -> Any:
         key = id(value)
         if left is not None:
             above.discard(key)
-            extents[key] = _summed(value, left, extents)
+            reaches[key] = _summed(value, left, reaches)
         elif key in above:
             return value
-        elif key not in extents:
+        elif key not in reaches:
             inside = _inside(value)
             if inside:
                 above.add(key)
                 stack.append((value, inside))
                 stack += ((part, None) for _, part in inside)
             elif _count(value) > _SMALL:
-                extents[key] = _Extent(_count(value), int(is_module(value)))
+                reaches[key] = _Reach(_count(value), int(is_module(value)))
     return None
 
 
-def _summed(value: Any, inside: "_Inside", extents: dict[int, _Extent]) -> _Extent:
-    """Return the extent of a container from those of the containers in it.
+def _summed(value: Any, inside: "_Inside", reaches: dict[int, _Reach]) -> _Reach:
+    """Return the sums of a container from those of the containers in it.
 
     The sums are cut: a file could make them numbers of any size.
     """
     entries, paths, characters, depth = _count(value), int(is_module(value)), 0, 0
     for length, part in inside:
-        below = extents.get(id(part)) or _Extent(_count(part), int(is_module(part)))
+        below = reaches.get(id(part)) or _Reach(_count(part), int(is_module(part)))
         entries += below.entries
         paths += below.paths
         characters += below.characters + (length + 1) * (1 + below.entries)
         depth = max(depth, below.depth)
-    return _Extent(*(min(number, sys.maxsize) for number in (entries, paths, characters, 1 + depth)))
+    return _Reach(*(min(number, sys.maxsize) for number in (entries, paths, characters, 1 + depth)))
 
 
 def _count(value: Any) -> int:

@@ -13,7 +13,7 @@ from torch import nn
 
 from modswap.core.errors import UnsafeError
 from modswap.core.words.printable import shown
-from modswap.io.pickled.costs import Costs
+from modswap.io.pickled.costs import CallCosts
 from modswap.io.pickled.data import Instance, Name, Storage, read_pickles
 from modswap.io.pickled.outline import payload_of
 from modswap.io.pickled.walk import everything, nesting_flaw
@@ -45,7 +45,7 @@ def called_names(look: Look) -> frozenset[str]:
     """
     payload = _all_of(look)
     calls: set[str] = set()
-    costs = Costs(look)
+    costs = CallCosts(look)
     storages: list[Storage] = []
     for value in everything(payload):
         if isinstance(value, Storage):
