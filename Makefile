@@ -7,7 +7,7 @@ INPUTS := pyproject.toml constraints.txt
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo test test-all lint fuzz bench hosts clean
+.PHONY: help demo test test-all lint fuzz fuzz-mutations bench hosts clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ test: $(VENV)/dev.done  ## run the quick tests, in at most 5 minutes on 2 cores
 
 test-all: $(VENV)/hosts.done  ## run all tests with all hosts, then fuzz for MINUTES=5; keep a summary
 	$(PYTEST) -m '' --hypothesis-profile=thorough --summary benchmarks/results/test-all.txt $(PYTEST_ARGS)
-	$(BIN)/python -m tests.io.fuzzing --minutes $(or $(MINUTES),5)
+	$(BIN)/python -m tests.io.fuzz.mutations --minutes $(or $(MINUTES),5)
 
 lint: $(VENV)/dev.done  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -28,8 +28,11 @@ lint: $(VENV)/dev.done  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fuzz: $(VENV)/dev.done  ## change sound files at random for MINUTES=5, keep those that trip a command
-	$(BIN)/python -m tests.io.fuzzing --minutes $(or $(MINUTES),5)
+fuzz: $(VENV)/fuzz.done  ## search for inputs that trip a reader, guided by coverage, for MINUTES=10
+	$(BIN)/python -m tests.io.fuzz.guided --minutes $(or $(MINUTES),10) $(FUZZ_ARGS)
+
+fuzz-mutations: $(VENV)/dev.done  ## change sound files at random for MINUTES=5, keep those that trip a command
+	$(BIN)/python -m tests.io.fuzz.mutations --minutes $(or $(MINUTES),5)
 
 bench: $(VENV)/dev.done  ## time the main job
 	$(BIN)/python benchmarks/replace.py
@@ -59,4 +62,8 @@ $(VENV)/hosts.done: $(VENV)/dev.done
 	@# the build of torchvision that PyPI has needs CUDA; its requirements are left out
 	$(PIP) --no-deps 'torchvision==0.28.0'
 	$(PIP) --editable '.[hosts]'
+	@touch $@
+
+$(VENV)/fuzz.done: $(VENV)/dev.done
+	$(PIP) --editable '.[fuzz]'
 	@touch $@

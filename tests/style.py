@@ -15,6 +15,9 @@ _BRANCHES = (
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _OPENINGS = re.compile(r"(what|whatever|one|likewise|that|whether|how|who|whom)\b", re.IGNORECASE)
 _ANYWHERE = re.compile(r"\b(whatever|likewise|told|tells|lies|stands)\b", re.IGNORECASE)
+_UNCLEAR = re.compile(
+    r"(?<![a-z])(whatever|likewise|told|tells|lies|stands)(?![a-z])", re.IGNORECASE
+)
 _SWITCH = re.compile(
     r"#\s*(?:noqa(?::\s*[A-Z]+\d+(?:\s*,\s*[A-Z]+\d+)*)?|type:\s*ignore(?:\[[\w, -]+\])?"
     r"|pragma:[ \w]*\w)(?P<reason>.*)"
@@ -99,6 +102,15 @@ def banned_first_lines(source: Source) -> list[str]:
     ]
     firsts = [(ast.get_docstring(node) or "").partition("\n")[0] for node in documented]
     return [line for line in firsts if _OPENINGS.match(line) or _ANYWHERE.search(line)]
+
+
+def unclear(source: Source) -> list[str]:
+    """Return the names of tests, docstrings and comments with a word that has several meanings."""
+    names = [function.name for function in source.functions if function.name.startswith("test_")]
+    nodes = (node for node in ast.walk(source.tree) if isinstance(node, (ast.Module, *_SCOPES)))
+    docstrings = [ast.get_docstring(node) or "" for node in nodes]
+    comments = [token.string for token in _comments(source)]
+    return [text for text in (*names, *docstrings, *comments) if _UNCLEAR.search(text)]
 
 
 def _comments(source: Source) -> Iterator[tokenize.TokenInfo]:

@@ -25,7 +25,7 @@ def drawn(cuda: torch.Generator) -> list[float]:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> torch.Generator:
-    """Return a generator that stands for that of a CUDA device."""
+    """Return a generator in place of that of a CUDA device."""
     generator = torch.Generator()
     generator.manual_seed(11)
     monkeypatch.setattr(torch.cuda, "default_generators", (generator,))

@@ -23,6 +23,7 @@ from tests.style import (
     parsed,
     plans,
     sources,
+    unclear,
     unreasoned,
 )
 
@@ -101,16 +102,20 @@ RULES: dict[str, Callable[[Source], list[str]]] = {
     ),
     "parameters": _wide,
     "words": banned_first_lines,
+    "clear": unclear,
     "tested": _untested,
     "reasons": unreasoned,
     "plans": plans,
 }
-RULES_OF_TESTS = ("reasons", "plans")
+UNREAD = ("io/", "cli/", "tests/io/", "tests/cli/")  # older names of tests, for the rule `clear`
+RULES_OF_TESTS = ("reasons", "plans", "clear")
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_file_keeps_the_rule(rule: str) -> None:
     files = SOURCES + (TEST_SOURCES if rule in RULES_OF_TESTS else [])
+    if rule == "clear":
+        files = [file for file in files if not file.name.startswith(UNREAD)]
 
     assert {file.name: found for file in files if (found := RULES[rule](file))} == {}
 
@@ -187,6 +192,14 @@ def test_first_lines_with_banned_words_are_found() -> None:
     ]
     assert banned_first_lines(parsed("a.py", '"""Return what is told."""')) != []
     assert banned_first_lines(parsed("a.py", '"""Return whether one of them holds."""')) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["def test_it_is_told(): pass", '"""A.\n\nIt lies there."""', "# told"]
+)
+def test_words_of_several_meanings_are_found_in_names_docstrings_and_comments(text: str) -> None:
+    assert len(unclear(parsed("a.py", f"{text}\n"))) == 1
+    assert unclear(parsed("a.py", '"""It relies on families."""\ntold = 1\n')) == []
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from modswap.cli.commands.init import init
 from modswap.cli.commands.replace import replace
 from modswap.cli.commands.schema import schema
 from modswap.cli.commands.tree import tree
+from modswap.cli.commands.verify import verify
 from modswap.cli.outcomes import prints_errors, publish
 from modswap.cli.session import ReportError, Session
 from modswap.core.errors import ModswapError, UsageError
@@ -24,7 +25,7 @@ from modswap.core.version import __version__
 from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
 
-COMMANDS = (tree, init, replace, check, catalogue, schema, demo)
+COMMANDS = (tree, init, replace, check, verify, catalogue, schema, demo)
 BUG = 70
 STOPPED = 130
 

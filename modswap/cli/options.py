@@ -39,8 +39,8 @@ Allow = Annotated[
     typer.Option(
         "--allow",
         metavar="NAME",
-        help="A class that a pickled checkpoint may build, package.module.Class or package.*; "
-        "may be repeated.",
+        help="A class or function that a pickled checkpoint may build, package.module.Class; or "
+        "package.* for the layers and plain data of a package; may be repeated.",
         show_default=False,
     ),
 ]
@@ -64,6 +64,15 @@ Trust = Annotated[
 NoChecksum = Annotated[
     bool,
     typer.Option("--no-checksum", help="Do not compare the file's bytes with its checksums."),
+]
+Digest = Annotated[
+    str | None,
+    typer.Option(
+        "--digest",
+        metavar="FILE",
+        help="The file's SHA-256, or a list of them as sha256sum writes it.",
+        show_default=False,
+    ),
 ]
 Thorough = Annotated[
     bool,
@@ -140,8 +149,9 @@ def policy_of(
     trust: bool,
     checksum: bool = True,
 ) -> "Policy":
-    """Return the classes that a checkpoint may build; an alias without `=` is a `UsageError`."""
+    """Return the classes that a checkpoint may build; raise a `UsageError` for wrong names."""
     from modswap.core.asked.job import Policy
+    from modswap.core.asked.permissions import first_flaw
 
     pairs = []
     for text in alias or ():
@@ -150,6 +160,8 @@ def policy_of(
             fix = "write --alias __main__.Net=mynets.Net"
             raise UsageError(f"{text!r} is not OLD=NEW", "--alias", fix)
         pairs.append((old, new))
+    if flaw := first_flaw(allow or (), pairs):
+        raise UsageError(flaw[1], f"--{flaw[0]}", flaw[2])
     return Policy(tuple(allow or ()), tuple(pairs), trust, checksum)
 
 

@@ -75,3 +75,4 @@ class Rewritten:
     sha256: str  # in hexadecimal
     # every tensor in it; a copied tensor has the mark of its original
     tensors: Mapping[str, Mark] = field(default_factory=dict)
+    digest: str = ""  # as the receipt of a folder holds it; empty where the file has its own

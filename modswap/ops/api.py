@@ -6,7 +6,9 @@ from pathlib import Path
 from torch import nn
 
 from modswap.core.asked.job import Policy, Subject
+from modswap.core.asked.permissions import first_flaw
 from modswap.core.asked.recipe import Recipe
+from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
 from modswap.io.formats.writing import blank, write
 from modswap.io.recipe.reader import write_recipe
@@ -41,7 +43,8 @@ def load(
         file: A checkpoint of any format that modswap reads.
         model: `package.module:callable` or `file.py:callable` that builds the model, for files
             that hold weights without code; ignored if the file holds a whole module.
-        allow: Classes that a pickled file may build, `package.module.Class` or `package.*`.
+        allow: Classes that a pickled file may build, `package.module.Class`; `package.*` means
+            the layers and plain data of a package.
         alias: Classes that moved since the file was written, (old, new).
         trust: Whether to run torch's full unpickler, which can execute any code in the file.
         checksum: Whether to compare the file's bytes with its checksums, where it has any.
@@ -49,7 +52,8 @@ def load(
     Raises:
         CheckpointError: If the file cannot be read, or is damaged.
         UnsafeError: If loading the file needs classes that are not allowed.
-        UsageError: If the file holds weights and `model` is missing or does not fit them.
+        UsageError: If the file holds weights and `model` is missing or does not fit them, or if
+            `allow` or `alias` holds what is no dotted name and no package.
 
     Examples:
         >>> import torch
@@ -59,6 +63,8 @@ def load(
           (0): Linear(in_features=4, out_features=2, bias=True)
         )
     """
+    if flaw := first_flaw(allow, alias):
+        raise UsageError(flaw[1], flaw[0], flaw[2])
     subject = Subject(Path(file), Policy(tuple(allow), tuple(alias), trust, checksum), model)
     loaded = reopen(subject)
     intact(subject)

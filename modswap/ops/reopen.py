@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modswap.core.asked.job import Policy, Subject
+from modswap.core.asked.package_search import class_in_package
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
@@ -17,7 +18,7 @@ from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, apply
 from modswap.ops.build.make import import_class, make_module
 from modswap.ops.build.take_over import carry_over, host_attributes
-from modswap.ops.load.allowed import allowed
+from modswap.ops.load.allowed import allowed, in_full
 from modswap.ops.load.model import Loaded, load
 from modswap.ops.run.describe import one_line
 from modswap.ops.swap import apply_recipe
@@ -151,4 +152,15 @@ def _classes(names: Sequence[str], policy: Policy, where: str) -> dict[str, type
         packages = {name: f"{full.rpartition('.')[0]}.*" for name, full in rows.items()}
         options = " ".join(f"--allow {(dotted | packages)[name]}" for name in refused)
         raise UnsafeError(what, where, f"allow it if you trust that code: {options}")
-    return {name: import_class(name, folder=".", where=where) for name in dotted}
+    return {name: _class(name, dotted[name], policy, where) for name in dotted}
+
+
+def _class(reference: str, dotted: str, policy: Policy, where: str) -> type[nn.Module]:
+    """Return the class that a file names; of a package that is allowed, a layer of its own."""
+    if in_full(dotted, policy):
+        return import_class(reference, folder=".", where=where)
+    cls = class_in_package(dotted, folder=".", where=where)
+    if cls is None or not issubclass(cls, nn.Module):
+        what = f"it was swapped with {reference!r:.80}, which is no layer of the allowed package"
+        raise UnsafeError(what, where, "do not load it unless it is your own")
+    return cls

@@ -43,7 +43,7 @@ def as_data(outcome: Outcome) -> dict[str, Any]:
         },
         "notes": list(outcome.notes),
         "seconds": round(outcome.seconds, 3),
-        "error": _error(outcome.error),
+        "error": error_as_data(outcome.error),
     }
 
 
@@ -126,7 +126,8 @@ def _amount(amount: Amount) -> dict[str, int]:
     return {"tensors": amount.tensors, "bytes": amount.nbytes}
 
 
-def _error(error: ModswapError | None) -> dict[str, Any] | None:
+def error_as_data(error: ModswapError | None) -> dict[str, Any] | None:
+    """Return an error, and those that came with it, as plain data."""
     if error is None:
         return None
     first, *more = [_alone(each) for each in error.all]

@@ -7,6 +7,7 @@ commands.init, commands.replace, commands.schema, commands.tree.
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -191,6 +192,18 @@ def test_recipe_may_allow_what_its_user_wrote(modswap: Command) -> None:
     assert modswap("check", "net.pt", "-c", "swap.yaml").code == 0
 
 
+@pytest.mark.parametrize("allow", ["builtins.*", "[tests.models.*, os.*]"])
+def test_recipe_may_not_allow_parts_of_python(allow: str, modswap: Command) -> None:
+    Path("swap.yaml").write_text(QUICKLY + f"allow: {allow}\n")
+
+    found = modswap("check", "net.pt", "-c", "swap.yaml")
+
+    assert found.code == 2
+    assert re.search(
+        r"swap\.yaml:\d+:\d+: '(builtins|os)\.\*' would allow parts of Python", found.err
+    )
+
+
 def test_recipe_inside_a_file_allows_nothing(modswap: Command) -> None:
     Path("swap.yaml").write_text(QUICKLY + "allow: tests.models.*\n")
     modswap("replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt")
@@ -226,12 +239,14 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
         "init": ["net.pt", "--input", "1,3,28,28", *ALLOW],
         "replace": ["net.pt", "-c", "swap.yaml", "--dry-run", *ALLOW],
         "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
+        "verify": ["net.pt"],
     }
 
     ran = modswap(command, *subjects.get(command, ()), *options.split())
 
     assert ran.code == 0, ran.err
-    assert bool(ran.out) == (command not in {"replace", "check"} or "q" not in options)
+    silent = command in {"replace", "check", "verify"} and "q" in options
+    assert bool(ran.out) is not silent
 
 
 @pytest.mark.parametrize("command", ["catalogue", "schema"])
@@ -337,6 +352,9 @@ def test_several_files_with_one_recipe_are_told(modswap: Command) -> None:
         (["tree", "net.pt", "--input", "1,3:flaot32"], 2, "did you mean 'float32'"),
         (["tree", "net.pt", "--input", "1,3:zz"], 2, "use one of float32, float64"),
         (["tree", "net.pt", "--alias", "a"], 2, "error: --alias: 'a' is not OLD=NEW"),
+        (["tree", "net.pt", "--alias", "a=b/c.N"], 2, "error: --alias: 'b/c.N' is no dotted name"),
+        (["tree", "net.pt", "--allow", "torch.*"], 2, "error: --allow: 'torch.*' would allow"),
+        (["tree", "net.pt", "--allow", "*"], 2, "error: --allow: '*' is no package.module.Class"),
         (["tree", "net.pt", "--match", "a..b"], 2, "error: --match: 'a..b' has an empty segment"),
         (["tree", "net.pt", *ALLOW, "--match", "stm"], 2, "did you mean 'stem'?"),
         (["tree", "net.pt", *ALLOW, "--match", "zzz"], 2, "fix: leave --match out"),

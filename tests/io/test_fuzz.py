@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.io.corpus.raw import records_of
-from tests.io.fuzzing import KINDS, broken, fuzzed, operations, search, verdict
+from tests.io.fuzz.changes import KINDS, operations
+from tests.io.fuzz.mutations import broken, fuzzed, search, verdict
 from tests.io.worker import Ran, Worker
 
 QUICK = {"pickle": 30, "directory": 20, "legacy": 15, "safetensors": 15, "recipe": 15}

@@ -33,6 +33,7 @@ def replace(
     alias: options.Alias = None,
     trust: options.Trust = False,
     no_checksum: options.NoChecksum = False,
+    digest: options.Digest = None,
     no_forward: Annotated[
         bool,
         typer.Option(
@@ -67,6 +68,7 @@ def replace(
     most = options.memory_of(max_memory)
 
     from modswap.core.asked.job import Job
+    from modswap.ops.jobs.verify import require_digest
     from modswap.ops.recipes import read_recipe
 
     out = None if dry_run else output
@@ -76,5 +78,7 @@ def replace(
     else:
         from modswap.ops.jobs.replace import replace_file as run
     with session.guarded() as progress:
+        if digest is not None:
+            require_digest(file, digest, progress)
         outcome = run(job, progress)
     finish(session, [outcome])

@@ -34,11 +34,11 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
         RecipeError: If there is no such file, module or name, or its code raises.
     """
     module_name, name = split_reference(reference, where)
-    with _importable(folder):
-        if module_name.endswith(".py"):
+    if module_name.endswith(".py"):
+        with _importable(folder):
             module = _load_file(Path(folder, module_name), where)
-        else:
-            module = _load_module(module_name, where)
+    else:
+        module = load_module(module_name, folder, where)
     found: object = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -61,9 +61,15 @@ def _importable(folder: str) -> Iterator[None]:
         sys.path.remove(entry)
 
 
-def _load_module(name: str, where: str) -> ModuleType:
+def load_module(name: str, folder: str, where: str) -> ModuleType:
+    """Return the module of a dotted name, imported; modules may lie in `folder` as well.
+
+    Raises:
+        RecipeError: If it raises; a `MissingModuleError` if there is none.
+    """
     try:
-        return importlib.import_module(name)
+        with _importable(folder):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
         if name == missing or name.startswith(f"{missing}."):

@@ -311,7 +311,7 @@ class Recipe(Part):
     checkpoint: Text | None = Field(
         None, description="the file, relative to the recipe, for `modswap check swap.yaml`"
     )
-    allow: Names = Field((), description="classes that a pickled checkpoint may build")
+    allow: Names = Field((), description="classes that a pickled checkpoint may build, as --allow")
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = Field(
         0, description="seed of the new weights"
     )

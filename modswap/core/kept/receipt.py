@@ -1,5 +1,7 @@
 """The record inside a written file: the swapped sites and their new modules."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -71,6 +73,9 @@ class Receipt(_Record):
     recipe_sha256: str = ""  # digest of the recipe's text as it is written beside the receipt
     # every new module in the file, those of earlier swaps included
     sites: tuple[SiteRecord, ...] = ()
+    # CRC-32 in hexadecimal, 8 digits each, of a safetensors file: of its header, then of every
+    # tensor in the order of their names; by the file's name in a folder, else by an empty one
+    digests: dict[str, str] = {}
 
     def text(self) -> str:
         """Return the receipt as it is written into a file.
@@ -78,8 +83,9 @@ class Receipt(_Record):
         Raises:
             CheckpointError: If a name in it holds half a character, which JSON has no room for.
         """
+        empty = None if self.digests else {"digests"}
         try:
-            return self.model_dump_json(indent=1)
+            return self.model_dump_json(indent=1, exclude=empty)
         except PydanticSerializationError as error:
             what = "a name of a swapped module cannot be written into the receipt"
             what = f"{what}: {str(error).rpartition(': ')[2]}"
@@ -95,6 +101,12 @@ def read_receipt(text: str, where: str) -> Receipt:
         place = ".".join(map(str, first["loc"])) or "its top"
         what = f"the receipt inside is damaged at {place!r}: {first['msg'].lower()}"
         raise CheckpointError(what, where, "write the file again with `modswap replace`") from None
+
+
+def with_digests(text: str, digests: Mapping[str, str]) -> str:
+    """Return the text of a receipt with digests in it."""
+    known = json.loads(text)
+    return json.dumps({**known, "digests": dict(digests)}, indent=1, ensure_ascii=False)
 
 
 def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modswap.core.asked.job import Policy
     from modswap.io.formats.container import Container, Slot
     from modswap.io.formats.survey import Survey
+    from modswap.io.raw.checksums import Checksums
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,8 @@ class Format:
         weights_only: Whether it can hold nothing but named tensors.
         folder: Whether it is a folder.
         checksums: Whether it is a zip whose records have checksums.
+        known: Return the checksums that a file of it holds of its own bytes, without torch; None
+            where it has room for none.
         traced: Whether it holds a graph, for which a swapped model has to be exported again.
         left_out: The note where parts of it have no room in other formats; empty for none.
     """
@@ -120,6 +123,7 @@ class Format:
     weights_only: bool = False
     folder: bool = False
     checksums: bool = False
+    known: "Callable[[Look], Checksums] | None" = None
     traced: bool = False
     left_out: str = ""
 

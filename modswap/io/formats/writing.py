@@ -15,6 +15,7 @@ from modswap.io.formats.format import Format, Swaps
 from modswap.io.formats.target import NO_FILE, refuse_target
 from modswap.io.pickled.data import UnreadableError
 from modswap.io.raw.atomic import digest, replacing
+from modswap.io.raw.folder_files import size_of
 from modswap.io.raw.memory import enough_memory
 from modswap.io.recognise.look import look_at
 from modswap.io.rewriting import Records, Rewriting
@@ -94,9 +95,7 @@ def write_rewriting(source: Path, out: Path, put: Callable[[Path], str], *, forc
     refuse_target(source, out, force=force)
     with replacing(out, force=force, folder=source.is_dir()) as temporary:
         sha256 = put(temporary)
-    files = out.rglob("*") if out.is_dir() else (out,)
-    nbytes = sum(file.stat().st_size for file in files if file.is_file())
-    return Written(out, nbytes, sha256, recognised(look_at(out)).name)
+    return Written(out, size_of(out), sha256, recognised(look_at(out)).name)
 
 
 def left_out(container: Container, out: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.pickled.data import Instance, Name, Storage
 from modswap.io.pickled.keys import Keys
 from modswap.io.pickled.values import DTYPE_BYTES
+from modswap.io.pickled.walk import everything
 from modswap.io.recognise.implied_tree import elements
 from modswap.io.recognise.look import Look
 
@@ -25,6 +26,19 @@ _SPARE_ARGUMENTS = 16_000_000  # values in the arguments of all calls, beyond th
 _FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
 _MAX_WRAPPERS = 16  # tensors of a class of their own inside one another
 _MAX_ITEM_BYTES = 16  # of a complex number
+
+
+def refuse_costs(payload: Any, look: Look) -> None:
+    """Refuse a payload whose calls would cost more than its file can account for.
+
+    Raises:
+        UnsafeError: If a call of it is one that no sound file makes.
+        CheckpointError: If all calls together cost too much.
+    """
+    costs = CallCosts(look)
+    for value in everything(payload):
+        if isinstance(value, Instance):
+            costs.add(value)
 
 
 class CallCosts:

@@ -83,7 +83,7 @@ def _keeps(state: Mapping[str, Any]) -> bool:
     if padding == "same":
         return True
     sizes: list[Any] = [state.get("kernel_size"), state.get("dilation"), padding]
-    if not all(isinstance(size, tuple) and len(size) == 2 for size in sizes):
+    if not all(isinstance(size, tuple) and list(map(type, size)) == [int, int] for size in sizes):
         return False
     return all(2 * p == d * (k - 1) for k, d, p in zip(*sizes, strict=True))
 

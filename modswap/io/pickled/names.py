@@ -1,5 +1,7 @@
 """Judge the names in a pickle as text; nothing is imported."""
 
+import re
+
 # modules and names that run code, import it or reach files: never offered for `--allow`
 _RUNS = (
     "_ctypes", "_frozen_importlib", "_io", "_pickle", "_posixsubprocess", "asyncio", "atexit",
@@ -10,6 +12,7 @@ _RUNS = (
     "pickle", "pip", "pkgutil", "platform", "posix", "profile", "pty", "pydoc", "requests", "runpy",
     "setuptools", "shelve", "shutil", "signal", "site", "socket", "subprocess", "sys", "tempfile",
     "threading", "timeit", "torch.fx", "torch.hub", "torch.jit", "torch.load", "torch.ops",
+    "torch._C.PyTorchFileReader", "torch._C.PyTorchFileWriter",
     "torch._dynamo", "torch._inductor", "torch.distributed.rpc", "torch.multiprocessing",
     "torch.package", "torch.serialization", "torch.storage._load_from_bytes",
     "torch.utils._config_module", "torch.utils.collect_env", "torch.utils.cpp_extension", "trace",
@@ -37,7 +40,10 @@ def runs_code(name: str) -> bool:
         return False
     bare = f".{name.removeprefix('__main__.')}."
     known = any(bare.startswith(f".{module}.") for module in _RUNS)
-    return known or any(f".{module}." in bare for module in _INSIDE) or not is_name(name)
+    known = known or any(f".{module}." in bare for module in _INSIDE)
+    # a module such as `package.__main__` runs when it is imported
+    special = any(re.fullmatch("__.*__", part) for part in name.split(".")[1:])
+    return known or special or not is_name(name)
 
 
 def is_name(name: str) -> bool:

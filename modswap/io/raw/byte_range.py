@@ -14,6 +14,8 @@ class ByteRange:
     data: bytes | memoryview = field(default=b"", repr=False, compare=False)  # only in memory
     crc: int | None = None  # CRC-32 as stored in the file; None if there is none to rely on
     name: str = ""  # of the record or tensor, for errors
+    kind: str = "record"  # or "tensor", for errors
+    summed: bool = False  # whether its CRC-32 is wanted when it is copied
 
 
 def in_memory(data: bytes | memoryview, name: str = "") -> ByteRange:

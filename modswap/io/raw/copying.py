@@ -55,6 +55,8 @@ class Sink:
     ) -> None:
         self.position = 0
         self.arrivals: list[Arrival] = []
+        self.sha256 = ""  # of the file in hexadecimal, after `finish`
+        self.sums: list[int] = []  # CRC-32 of every arrival, after `finish`
         self._ways = ways
         self._front = Front()
         self._queue: SimpleQueue[Arrival | None] = SimpleQueue()
@@ -118,10 +120,11 @@ class Sink:
             CheckpointError: If a copy differs from its source or its checksum.
         """
         self._end()
-        self._checked.result()
+        self.sums = self._checked.result()
         self._flushed.result()
         os.ftruncate(self._target, self.position)
-        return self._digest.result()
+        self.sha256 = self._digest.result()
+        return self.sha256
 
     def _end(self) -> None:
         self._queue.put(None)

@@ -11,6 +11,7 @@ from typing import IO, cast
 
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
+from modswap.io.recognise.look import Look
 
 ALIGNMENT_BYTES = 64  # as torch aligns records
 PAGE_BYTES = 4096  # file systems share blocks that are aligned so in both files
@@ -36,6 +37,22 @@ def read_archive(source: Path | bytes) -> Archive:
         return _archive(BytesIO(source), None, memoryview(source))[0]
     with source.open("rb") as stream:
         return _archive(stream, source, memoryview(b""))[0]
+
+
+def read_stored(look: Look) -> dict[str, ByteRange]:
+    """Return every entry of a zip by its whole name, each with the CRC-32 of the directory.
+
+    Raises:
+        CheckpointError: If an entry is compressed.
+    """
+    with look.file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+        records = {}
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                what = f"{entry.filename!r:.80} is compressed inside it"
+                raise look.error(what, "save it again where it was made")
+            records[entry.filename] = replace(_held(stream, entry, look.file), crc=entry.CRC)
+    return records
 
 
 @dataclass(slots=True)
@@ -102,16 +119,21 @@ def _archive(
         entries = archive.infolist()
     for entry in entries:
         root, _, name = entry.filename.partition("/")
-        stream.seek(entry.header_offset)
-        header = stream.read(_LOCAL.size).ljust(_LOCAL.size, b"\0")
-        *_, named, extra = _LOCAL.unpack(header)
-        start = entry.header_offset + _LOCAL.size + named + extra
-        size = entry.file_size
-        data = held[start : start + size] if file is None else b""
-        # torch has an option to write no checksums; no bytes at all have the checksum 0
-        crc = entry.CRC if entry.CRC or not size else None
-        records[name] = ByteRange(size, file, start, data, crc, entry.filename)
+        found = _held(stream, entry, file)
+        end = found.start + found.nbytes
+        records[name] = found if file else replace(found, data=held[found.start : end])
     return Archive(root, records), entries
+
+
+def _held(stream: IO[bytes], entry: zipfile.ZipInfo, file: Path | None) -> ByteRange:
+    """Return the place of an entry's bytes."""
+    stream.seek(entry.header_offset)
+    header = stream.read(_LOCAL.size).ljust(_LOCAL.size, b"\0")
+    *_, named, extra = _LOCAL.unpack(header)
+    start = entry.header_offset + _LOCAL.size + named + extra
+    # torch has an option to write no checksums; no bytes at all have the checksum 0
+    crc = entry.CRC if entry.CRC or not entry.file_size else None
+    return ByteRange(entry.file_size, file, start, crc=crc, name=entry.filename)
 
 
 @dataclass(frozen=True, slots=True)

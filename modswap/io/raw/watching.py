@@ -84,19 +84,27 @@ def flush_behind(descriptor: int, front: Front) -> None:
 
 def check_behind(
     descriptor: int, front: Front, arrivals: SimpleQueue[Arrival | None], *, checksums: bool
-) -> None:
+) -> list[int]:
     """Compare copies with their checksums, or with their sources, while a file is written.
 
     None ends the queue of the copies.
 
+    Returns:
+        The CRC-32 of each copy, in order; that of its source where the source has one.
+
     Raises:
         CheckpointError: If a copy differs.
     """
+    sums = []
     while (arrival := arrivals.get()) is not None:
-        if arrival.extent.crc is None or not checksums:
-            _compare_bytes(descriptor, front, arrival)
-        else:
+        known = arrival.extent.crc
+        if known is not None and checksums:
             _compare_checksum(descriptor, front, arrival)
+            sums.append(known)
+        else:
+            found = _compare_bytes(descriptor, front, arrival)
+            sums.append(found if known is None else known)
+    return sums
 
 
 def _compare_checksum(descriptor: int, front: Front, arrival: Arrival) -> None:
@@ -110,8 +118,10 @@ def _compare_checksum(descriptor: int, front: Front, arrival: Arrival) -> None:
         raise damaged(extent, crc)
 
 
-def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> None:
+def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> int:
+    """Compare a copy with its source; return its CRC-32 if its extent asks for it, else 0."""
     start, extent, file = arrival
+    crc = 0
     source = os.open(file, os.O_RDONLY)
     try:
         position = extent.start
@@ -120,15 +130,17 @@ def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> None:
             if os.pread(source, len(block), position) != block.tobytes():
                 what = f"the disk changed the bytes that were copied of {extent.name or 'a tensor'}"
                 raise CheckpointError(what, str(file), "write to another disk")
+            crc = zlib.crc32(block, crc) if extent.summed else 0
             position += len(block)
     finally:
         os.close(source)
+    return crc
 
 
 def damaged(extent: ByteRange, found: int) -> CheckpointError:
     """Return the error for bytes with another checksum than their record."""
     what = (
-        f"its record {extent.name!r} is damaged: its checksum is {extent.crc:08x}, "
+        f"its {extent.kind} {extent.name!r:.200} is damaged: its checksum is {extent.crc:08x}, "
         f"that of its bytes {found:08x}"
     )
     fix = "save or download it again; at your own risk: --no-checksum"

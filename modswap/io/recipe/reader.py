@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from modswap.core.asked.import_name import split_reference
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS, compile_pattern
+from modswap.core.asked.permissions import permission_flaw
 from modswap.core.asked.recipe import CallInput, Place, Recipe, Source, TensorInput
 from modswap.core.errors import CheckpointError, RecipeError, together
 from modswap.core.words.nearest import file_near
@@ -104,6 +105,7 @@ def _by_line(error: RecipeError) -> tuple[int, ...]:
 def _beyond_types(data: Any, source: Source) -> Iterator[tuple[Place, RecipeError]]:
     """Yield the mistakes that types do not show: bad patterns and references, nested tensors."""
     yield from _of_patterns(data, source)
+    yield from _of_permissions(data.get("allow"), source)
     model = data.get("model")
     if isinstance(model, dict) and isinstance(model.get("factory"), str):
         try:
@@ -127,6 +129,15 @@ def _of_patterns(data: dict[str, Any], source: Source) -> Iterator[tuple[Place, 
             what = "the patterns up to here stand for too much"
             yield place, RecipeError(what, source.at(*place), "write fewer braces, or use `*`")
             break
+
+
+def _of_permissions(value: Any, source: Source) -> Iterator[tuple[Place, RecipeError]]:
+    entries: list[tuple[Place, Any]] = [
+        (("allow", index), item) for index, item in enumerate(_list(value))
+    ]
+    for place, entry in entries or [(("allow",), value)]:
+        if isinstance(entry, str) and (flaw := permission_flaw(entry)):
+            yield place, RecipeError(flaw[0], source.at(*place), flaw[1])
 
 
 def _list(value: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from modswap.core.errors import CheckpointError
@@ -28,7 +29,7 @@ def parse_json(data: bytes, where: str) -> Any:
             values that no program writes; `where` is its file.
     """
     if data.count(b",") > MAX_VALUES or data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
-        raise CheckpointError("it holds too many values", where, _ODD)
+        raise CheckpointError("it cannot be read: it holds too many values", where, _ODD)
     reader = _JsonReader(where)
     try:
         value = json.loads(
@@ -37,7 +38,9 @@ def parse_json(data: bytes, where: str) -> Any:
     except RecursionError:
         raise reader.too_deep() from None
     except ValueError as error:
-        raise MalformedError(f"it cannot be read as JSON: {error}"[:200], where, _AGAIN) from None
+        raise MalformedError(
+            f"it cannot be read: it is no JSON: {error}"[:200], where, _AGAIN
+        ) from None
     reader.refuse_depth(value)
     return value
 
@@ -53,12 +56,11 @@ class _JsonReader:
         held = dict(pairs)
         if len(held) == len(pairs):
             return held
-        known: set[str] = set()
-        for name, _ in pairs:
-            if name in known:
-                break
-            known.add(name)
-        raise CheckpointError(f"it names {name!r:.100} twice", self.where, _TWICE)
+        counts = Counter(name for name, _ in pairs)
+        name = next(name for name in counts if counts[name] > 1)
+        raise CheckpointError(
+            f"it cannot be read: it names {name!r:.100} twice", self.where, _TWICE
+        )
 
     def integer(self, digits: str) -> int:
         """Return a whole number; refuse one of very many digits."""
@@ -75,11 +77,12 @@ class _JsonReader:
 
     def _huge(self, digits: str) -> CheckpointError:
         shown = digits if len(digits) <= 20 else f"{digits[:20]}…"
-        return CheckpointError(f"it holds the number {shown}, which is too large", self.where, _ODD)
+        what = f"it cannot be read: it holds the number {shown}, which is too large"
+        return CheckpointError(what, self.where, _ODD)
 
     def too_deep(self) -> CheckpointError:
         """Return the error for objects and lists that are nested too deep."""
-        what = f"its values are nested more than {MAX_NESTING} deep"
+        what = f"it cannot be read: its values are nested more than {MAX_NESTING} deep"
         return CheckpointError(what, self.where, _ODD)
 
     def refuse_depth(self, value: Any) -> None:

@@ -5,14 +5,13 @@ import os
 import stat
 import struct
 import zipfile
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from modswap.core.errors import CheckpointError
 from modswap.core.words.nearest import file_near
-from modswap.io.recognise.zip_directory import UNSOUND, flaw
+from modswap.io.recognise.zip_directory import UNSOUND, flaw, shared_name
 
 _HEAD_BYTES = 1024
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch's number, pickled
@@ -86,18 +85,15 @@ def _zip(look: Look) -> Look:
     """Return the look at a zip with its entries; refuse a torch zip with a flaw."""
     try:
         with zipfile.ZipFile(look.file) as archive:
-            entries = archive.infolist()
+            entries, directory = archive.infolist(), archive.start_dir
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
         what = f"it is damaged or cut short: no readable zip directory ({error})"
         raise look.error(what) from None
     names = tuple(entry.filename for entry in entries)
-    # torch ignores upper and lower case in names
-    counts = Counter(name.lower() for name in names)
-    for name in names:
-        if counts[name.lower()] > 1:
-            raise look.error(f"two entries of its zip have one name: {name!r}", UNSOUND)
+    if name := shared_name(entries):
+        raise look.error(f"two entries of its zip have one name: {name!r}", UNSOUND)
     look = replace(look, names=names, sizes=tuple(entry.file_size for entry in entries))
-    if has_entry(look, "data.pkl") and (found := flaw(look.file, look.size, entries)):
+    if has_entry(look, "data.pkl") and (found := flaw(look.file, look.size, entries, directory)):
         raise look.error(*found)
     return look
 

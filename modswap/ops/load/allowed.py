@@ -3,13 +3,18 @@
 from dataclasses import replace
 
 from modswap.core.asked.job import Policy, Subject
+from modswap.core.asked.permissions import package_prefixes
 from modswap.core.asked.recipe import Recipe
 
 
 def allowed(name: str, policy: Policy) -> bool:
     """Return whether the user named a class, itself or by `package.*`."""
-    packages = tuple(entry[:-1] for entry in policy.allow if entry.endswith(".*"))
-    return policy.trust or name in policy.allow or name.startswith(packages)
+    return in_full(name, policy) or name.startswith(package_prefixes(policy.allow))
+
+
+def in_full(name: str, policy: Policy) -> bool:
+    """Return whether the user named a class itself, or trusts the file."""
+    return policy.trust or name in policy.allow
 
 
 def with_recipe(subject: Subject, recipe: Recipe) -> Subject:

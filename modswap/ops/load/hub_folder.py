@@ -1,6 +1,5 @@
 """Build the model of a Hugging Face folder: the class that its config.json names."""
 
-import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -9,14 +8,20 @@ from typing import Any
 from torch import nn
 
 from modswap.core.errors import CheckpointError
+from modswap.ops.load.closed import closed_off
+from modswap.ops.load.hub_config import CONFIG, architecture_of, checked_values, read_config
+from modswap.ops.run.describe import one_line
 
-CONFIG = "config.json"
+__all__ = ["CONFIG", "pretrained"]
+
+_Build = Callable[[], nn.Module]
 
 
-def pretrained(folder: Path) -> Callable[[], nn.Module] | None:
+def pretrained(folder: Path) -> _Build | None:
     """Return the function that builds the model of a folder's config.json, without weights.
 
-    Only a class that the library itself exports is taken; code in the folder is never run.
+    Only a class that the library itself exports is taken, and it gets plain values; code in the
+    folder is never run, and no file or network is open to the library meanwhile.
 
     Returns:
         None if there is no such file, or it names no library that is known.
@@ -24,44 +29,50 @@ def pretrained(folder: Path) -> Callable[[], nn.Module] | None:
     Raises:
         CheckpointError: If the file is damaged, or the library is not installed or has no such
             class.
+        UnsafeError: If a value names a place, or asks for code or weights of its own.
     """
+    config = read_config(folder) if folder.is_dir() else None
+    if config is None:
+        return None
     file = folder / CONFIG
-    if not folder.is_dir() or not file.is_file():
-        return None
-    try:
-        config = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        what = f"it cannot be read: {error}"
-        raise CheckpointError(what, str(file), "save or download it again") from None
-    if not isinstance(config, Mapping):
-        return None
     match config:
         case {"_class_name": str() as name}:
-            return _diffusers(name, config, file)
+            build = _diffusers(name, config, file)
         case {"architectures": [str() as name, *_], "model_type": str()}:
-            return _transformers(name, folder, file)
+            build = _transformers(name, config, file)
         case {"architecture": str() as name}:
-            return _timm(name, config, file)
-    return None
+            build = _timm(name, config, file)
+        case _:
+            return None
+    return lambda: _built(build, file)
 
 
-def _diffusers(name: str, config: Mapping[str, Any], file: Path) -> Callable[[], nn.Module]:
+def _built(build: _Build, file: Path) -> nn.Module:
+    with closed_off(str(file)):
+        return build()
+
+
+def _diffusers(name: str, config: Mapping[str, Any], file: Path) -> _Build:
     cls = _exported("diffusers", name, file)
-    return lambda: cls.from_config(dict(config))
+    values = checked_values(config, file)
+    return lambda: cls.from_config(values)
 
 
-def _transformers(name: str, folder: Path, file: Path) -> Callable[[], nn.Module]:
+def _transformers(name: str, config: Mapping[str, Any], file: Path) -> _Build:
     cls = _exported("transformers", name, file)
-    config = cls.config_class
-    return lambda: cls(config.from_pretrained(folder))
+    values = checked_values(config, file)
+    return lambda: cls(cls.config_class.from_dict(values))
 
 
-def _timm(name: str, config: Mapping[str, Any], file: Path) -> Callable[[], nn.Module]:
+def _timm(name: str, config: Mapping[str, Any], file: Path) -> _Build:
     create = _exported("timm", "create_model", file)
     more = config.get("model_args")
-    args = dict(more) if isinstance(more, Mapping) else {}
     known = {key: config[key] for key in ("num_classes", "global_pool") if key in config}
-    return lambda: create(name, pretrained=False, **{**known, **args})
+    args = {**known, **(more if isinstance(more, Mapping) else {})}
+    values = checked_values(args, file)
+    values.pop("pretrained", None)
+    architecture = architecture_of(name, file)
+    return lambda: create(architecture, pretrained=False, **values)
 
 
 def _exported(library: str, name: str, file: Path) -> Any:
@@ -69,12 +80,16 @@ def _exported(library: str, name: str, file: Path) -> Any:
     try:
         module = import_module(library)
     except ImportError:
-        what = f"it names {name!r} of {library}, which is not installed"
+        what = f"it names {name!r:.80} of {library}, which is not installed"
         fix = f"pip install {library}, or say how to build it: `--model package.module:callable`"
         raise CheckpointError(what, str(file), fix) from None
+    except Exception as error:
+        what = f"it names {name!r:.80} of {library}, whose import raised {one_line(error, 160)}"
+        fix = f"see that `import {library}` works in a Python session"
+        raise CheckpointError(what, str(file), fix) from error
     found = getattr(module, name, None) if name.isidentifier() else None
     if found is None or (isinstance(found, type) and not issubclass(found, nn.Module)):
-        what = f"it names {name!r}, which this {library} has no model class for"
+        what = f"it names {name!r:.80}, which this {library} has no model class for"
         fix = "update it, or say how to build the model: `--model package.module:callable`"
         raise CheckpointError(what, str(file), fix)
     return found

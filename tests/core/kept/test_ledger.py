@@ -1,5 +1,7 @@
 """The ledger of a swap, from two files' names and contents."""
 
+from operator import eq
+
 import pytest
 
 from modswap.core.errors import CheckpointError
@@ -48,3 +50,38 @@ def test_tensor_outside_the_swap_that_did_not_survive_is_named(
 
 def test_bytes_under_two_names_count_once() -> None:
     assert found({**AFTER, "gate.v": "x"}).fresh == Amount(2, 1)
+
+
+@pytest.mark.parametrize(
+    ("renamed", "after", "mapped", "dropped"),
+    [
+        # the state of a swapped module's parameter goes, and later numbers move up
+        ({"state.1": "state.0", "state.2": "state.1"}, {"state.0": "b", "state.1": "c"}, 2, 1),
+        # a new module's parameter comes first, and the numbers move down
+        (
+            {"state.0": "state.1", "state.1": "state.2", "state.2": "state.3"},
+            {"state.1": "a", "state.2": "b", "state.3": "c"},
+            3,
+            0,
+        ),
+        # parameters are grouped in another order
+        ({"state.0": "state.1", "state.1": "state.0"}, {"state.0": "b", "state.1": "a"}, 2, 1),
+    ],
+)
+def test_renumbered_parameters_of_an_optimizer_are_mapped_each_to_its_own(
+    renamed: dict[str, str], after: dict[str, str], mapped: int, dropped: int
+) -> None:
+    before = {"state.0": "a", "state.1": "b", "state.2": "c"}
+    gone = before.keys() - renamed.keys()
+    changes = Changes(("gate.",), renamed, gone)
+
+    def judged(after: dict[str, str]) -> Ledger:
+        return ledger(before, after, changes, same=eq, size=lambda text: (text, 1), where="")
+
+    assert judged(after) == Ledger(
+        Amount(0, 0), Amount(mapped, mapped), Amount(0, 0), Amount(dropped, dropped)
+    )
+    old = {new: name for name, new in renamed.items()}
+    for name in after:
+        with pytest.raises(CheckpointError, match=f"1 tensors .*{old[name]} changed"):
+            judged({**after, name: "other"})

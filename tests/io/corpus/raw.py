@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -33,6 +33,11 @@ class Entry:
         local: Its name in its own header.
         crc: Its checksum.
         extra: What follows its name in the directory.
+        own: Fields of its own header that differ from the directory's: `flags`, `method`, `crc`,
+            `packed`, `size`.
+        own_extra: What follows its name in its own header.
+        after: What follows its bytes.
+        comment: Its comment in the directory.
     """
 
     name: str
@@ -45,6 +50,10 @@ class Entry:
     local: str | None = None
     crc: int | None = None
     extra: bytes = b""
+    own: Mapping[str, int] = field(default_factory=dict)
+    own_extra: bytes = b""
+    after: bytes = b""
+    comment: bytes = b""
 
     def headers(self, position: int) -> tuple[bytes, bytes]:
         """Return its own header, and its line in the directory."""
@@ -54,11 +63,13 @@ class Entry:
         start = position if self.start is None else self.start
         listed = self.name.encode("utf-8", "surrogateescape")
         named = listed if self.local is None else self.local.encode()
-        shared = (self.flags, self.method, 0, 33, crc, packed, size)
-        own = struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, *shared, len(named), 0) + named
-        lengths = (len(listed), len(self.extra), 0, 0, 0, 0, start)
-        line = struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, *shared, *lengths)
-        return own, line + listed + self.extra
+        said = {"flags": self.flags, "method": self.method, "time": 0, "date": 33}
+        said |= {"crc": crc, "packed": packed, "size": size}
+        fields = (20, *{**said, **self.own}.values(), len(named), len(self.own_extra))
+        own = struct.pack("<IHHHHHIIIHH", 0x04034B50, *fields) + named + self.own_extra
+        lengths = (len(listed), len(self.extra), len(self.comment), 0, 0, 0, start)
+        line = struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, *said.values(), *lengths)
+        return own, line + listed + self.extra + self.comment
 
 
 def zipped(
@@ -75,7 +86,7 @@ def zipped(
     body, directory, number = b"", b"", 0
     for entry in entries:
         own, line = entry.headers(len(body))
-        body += own + entry.data
+        body += own + entry.data + entry.after
         directory += line
         number += 1
     said = number if count is None else count

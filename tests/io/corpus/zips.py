@@ -1,6 +1,7 @@
 """Zips of `torch.save` that are damaged, or made to be read in two ways."""
 
 import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def _zip64(extra: bytes, **changes: int) -> bytes:
     return changed(DATA, extra=extra, **changes)
 
 
+SECOND = struct.pack("<HHBI", 0x7075, 17, 1, zlib.crc32(b"net/data/0")) + b"../../canary"
 AT_DATA = WHOLE.index(DATA.data)
 AT_PICKLE = WHOLE.index(PICKLE.data)
 AT_LIST = WHOLE.index(b"PK\1\2")
@@ -154,4 +156,28 @@ CASES = (
         for n in (1, 2, 3, 77, 500, 1000)
     ),
     Case("terabyte of nothing", _sparse, "error"),
+    *(
+        Case(f"entry whose own header has {what}", changed(DATA, **change), says)
+        for what, change, says in (
+            ("another name", {"local": "net/data/1"}, "another name"),
+            ("another size", {"own": {"size": 1, "packed": 1}}, "another size"),
+            ("another method", {"own": {"method": 8}}, "another method"),
+            ("an encrypted flag", {"own": {"flags": 1}}, "another set of flags"),
+            ("a size behind it", {"own": {"flags": 8}}, "another set of flags"),
+            ("a second name", {"own_extra": SECOND}, "another name"),
+        )
+    ),
+    Case("entry with a second name", changed(DATA, extra=SECOND), "another name"),
+    Case("pickle that is patched", changed(PICKLE, flags=0x20), "flags that no reader takes"),
+    Case("bytes between entries", changed(DATA, after=b"PK\3\4"), "bytes that are no entry"),
+    Case(
+        "names in two encodings",
+        zipped([*ENTRIES, Entry("net/\udc82", b"x"), Entry("net/é", b"x", flags=0x800)]),
+        "two entries of its zip have one name",
+    ),
+    Case(
+        "70,000 entries",
+        zipped([*ENTRIES, *(Entry(f"net/{n}", b"") for n in range(70_000))], count=0xFFFF),
+        "says 65,535 entries",
+    ),
 )

@@ -1,11 +1,13 @@
 """A lack of memory is no damage: every reader reports it with exit 3 and advice."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint
 from safetensors.torch import save_file
 
 import modswap
@@ -32,12 +34,19 @@ def _legacy(file: Path) -> None:
     torch.save(GatedNet().state_dict(), file, _use_new_zipfile_serialization=False)
 
 
+def _distributed(file: Path) -> None:
+    dcp: Any = torch.distributed.checkpoint
+    with warnings.catch_warnings(action="ignore"):  # torch warns that there is one process
+        dcp.save({"model": GatedNet().state_dict()}, checkpoint_id=file, no_dist=True)
+
+
 MAKERS: dict[str, Callable[[Path], Any]] = {
     "net.pt": lambda file: torch.save(GatedNet().state_dict(), file),
     "old.pt": _legacy,
     "net.safetensors": lambda file: save_file(GatedNet().state_dict(), file),
     "folder": _folder,
     "net.pt2": _exported,
+    "ranks": _distributed,
 }
 
 
@@ -60,6 +69,8 @@ def lack(error: Exception) -> Callable[..., Any]:
         ("net.safetensors", "json.loads", MemoryError()),
         ("folder", "json.loads", MemoryError()),
         ("net.pt2", "torch.export.load", ALLOCATOR),
+        ("ranks", PICKLE, MemoryError()),
+        ("ranks", "modswap.io.formats.distributed.load.read_tensor", ALLOCATOR),
     ],
 )
 def test_reader_that_runs_out_of_memory_says_so(

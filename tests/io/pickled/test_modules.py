@@ -42,6 +42,8 @@ def conv(**state: Any) -> Instance:
         (conv(padding=(0, 0)), Sizes(4, 6, "NCHW", keeps=False)),
         (conv(padding="valid"), Sizes(4, 6, "NCHW", keeps=False)),
         (conv(kernel_size=3), Sizes(4, 6, "NCHW", keeps=False)),
+        (conv(padding=(1, None)), Sizes(4, 6, "NCHW", keeps=False)),
+        (conv(dilation=(1, parameter(1))), Sizes(4, 6, "NCHW", keeps=False)),
         (conv(in_channels="4"), None),
         (layer("Linear", in_features=5, out_features=7), Sizes(5, 7, None)),
         (layer("LayerNorm", normalized_shape=(8,)), Sizes(8, 8, None)),

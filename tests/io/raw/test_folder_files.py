@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from modswap.core.errors import CheckpointError
-from modswap.io.raw.folder_files import RECORDS, other_files, own_records
+from modswap.io.raw.folder_files import RECORDS, entries, own_records, size_of
 
 
 def test_files_of_subfolders_are_listed_relative_to_the_folder(tmp_path: Path) -> None:
@@ -13,7 +13,7 @@ def test_files_of_subfolders_are_listed_relative_to_the_folder(tmp_path: Path) -
     for name in ("x", "b/y", "b/c/z"):
         (tmp_path / name).touch()
 
-    assert [file.as_posix() for file in other_files(tmp_path)] == ["b/c/z", "b/y", "x"]
+    assert [entry.name for entry in entries(tmp_path)] == ["b/c/z", "b/y", "x"]
 
 
 @pytest.mark.parametrize(
@@ -38,5 +38,17 @@ def test_records_are_the_texts_in_their_file(
 def test_records_that_no_program_writes_are_refused(tmp_path: Path) -> None:
     (tmp_path / RECORDS).write_text("[" * 100_000)
 
-    with pytest.raises(CheckpointError, match=r"modswap\.json: its values are nested more than"):
+    with pytest.raises(
+        CheckpointError, match=r"modswap\.json: it cannot be read: its values are nested more than"
+    ):
         own_records(tmp_path)
+
+
+def test_size_of_a_folder_counts_each_file_once(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "file").write_bytes(b"12345")
+    (tmp_path / "file").write_bytes(b"123")
+    (tmp_path / "link").symlink_to("file")
+
+    assert size_of(tmp_path) == 8
+    assert size_of(tmp_path / "link") == 3

@@ -32,7 +32,7 @@ def wide(at: int, mark: bytes = b"PK\6\6", count: int = len(ENTRIES)) -> bytes:
         (b"PK\3\4" + WHOLE, "its zip's directory is not where it should be"),
         (zipped(ENTRIES, count=3), "its zip says 3 entries and lists"),
         (wide(7), "the end of its zip is not where it should be"),
-        (wide(0, count=2), "its zip says 2 entries"),
+        (wide(0, count=2), "the two ends of its zip disagree"),
         (zipped([*ENTRIES, Entry("net/../x", b"")]), "an unsafe name: 'net/../x'"),
         (zipped([*ENTRIES, Entry("/net/x", b"")]), "an unsafe name: '/net/x'"),
         (zipped([*ENTRIES, Entry("net/a\0b", b"")]), r"an unsafe name: 'net/a\x00b'"),

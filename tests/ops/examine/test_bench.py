@@ -248,7 +248,7 @@ def test_even_batches_alone_are_found() -> None:
 
 
 class PooledNorm(nn.Module):
-    """A channel gate whose batch norm stands behind global pooling."""
+    """A channel gate with a batch norm behind global pooling."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,5 +1,8 @@
 """Inputs, autocast and clocks follow the model's device (`devices`, `forward`)."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -17,7 +20,7 @@ from modswap.ops.run.devices import (
 )
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case, DummyCall
-from modswap.ops.trace.passes import trace
+from modswap.ops.trace import passes
 from tests.models import GatedNet
 
 CASE = Case(DummyCall((TensorInput(shape=(2, 3, 28, 28)),), {}))
@@ -52,6 +55,12 @@ def test_inputs_are_made_on_the_device_of_the_model() -> None:
     assert output.device == META
 
 
+def test_inputs_of_a_trace_are_made_on_the_device_of_the_model() -> None:
+    (made,), _ = passes._inputs(GatedNet().to("meta"), CASE, seed=0)
+
+    assert made.device == META
+
+
 def test_inputs_are_the_same_on_every_device_for_a_seed() -> None:
     (here,), _ = CASE.call.live(3)
     (again,), _ = CASE.call.live(3, device=torch.device("cpu"))
@@ -60,7 +69,7 @@ def test_inputs_are_the_same_on_every_device_for_a_seed() -> None:
 
 
 def test_inputs_of_a_model_in_double_precision_are_double() -> None:
-    seen = trace(GatedNet().double(), CASE).seen
+    seen = passes.trace(GatedNet().double(), CASE).seen
 
     assert seen.error == ""
     assert seen.visits[0].call.args[0].dtype == "float64"  # type: ignore[union-attr] # a tensor
@@ -79,6 +88,22 @@ def test_model_without_data_is_swapped_by_its_shapes() -> None:
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "cpu"), ("cuda:1", "cuda"), ("meta", "cpu")])
 def test_autocast_is_that_of_the_device(device: str, kind: str) -> None:
     assert autocast_type(torch.device(device)) == kind
+
+
+def test_pass_under_autocast_uses_the_kind_of_the_models_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[tuple[str, bool]] = []
+
+    def autocast(kind: str, _: torch.dtype, *, enabled: bool) -> nullcontext[None]:
+        used.append((kind, enabled))
+        return nullcontext()
+
+    monkeypatch.setattr(passes, "autocast_type", {torch.device("cpu"): "cuda"}.__getitem__)
+    monkeypatch.setattr(torch, "autocast", autocast)
+
+    assert passes.trace(GatedNet(), replace(CASE, autocast=True)).seen.error == ""
+    assert used == [("cuda", True)]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from modswap.io.pickled.data import Instance, Name
 from modswap.io.pickled.writing import write_pickle
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
-from modswap.io.raw.folder_files import RECORDS, as_json, other_files, put_texts
+from modswap.io.raw.folder_files import RECORDS, as_json, entries, homes_of, put_links, put_texts
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 from modswap.io.rewriting import Mark, Records, Rewritten
 
@@ -73,6 +73,9 @@ class DistributedRewriting:
         notes: tuple[str, ...] = (),
     ) -> None:
         self.source = source
+        self.entries = entries(source.folder)
+        chunks = (chunk.file for item in source.items.values() for chunk in item.chunks)
+        self.homes = homes_of(dict.fromkeys((METADATA, *chunks)), source.folder)
         self.gone = frozenset(gone)
         self.fresh = fresh
         self.changes = changes
@@ -92,20 +95,30 @@ class DistributedRewriting:
         moved: dict[tuple[str, int], int] = {}  # file and place there → new place
         copies: dict[tuple[str, int], ByteRange] = {}
         digests: dict[str, str] = {}
-        for file in other_files(source.folder):
-            name = str(file)
-            (out / file).parent.mkdir(parents=True, exist_ok=True)
-            if name in {METADATA, RECORDS} or (name in chunks and name not in kept):
+        left_out: set[str] = set()
+        for entry in self.entries:
+            name = self.homes.get(entry.name, entry.name)
+            if entry.target or name in {METADATA, RECORDS}:
                 continue
+            if name in chunks and name not in kept:
+                left_out.add(entry.name)
+                continue
+            file = out / entry.name
+            file.parent.mkdir(parents=True, exist_ok=True)
             parts = kept[name] if len(kept.get(name, ())) < len(chunks.get(name, ())) else None
-            digests[name] = self._copied(name, out, parts, moved, copies, checksums=checksums)
-        own = next(n for n in map(_OWN.format, range(len(digests) + 1)) if n not in digests)
+            copied = self._copied(name, file, parts, moved, copies, checksums=checksums)
+            digests[entry.name] = copied
+        taken = {*digests, *(entry.name for entry in self.entries if entry.target)}
+        own = next(n for n in map(_OWN.format, range(len(taken) + 1)) if n not in taken)
         places = self._put_fresh(out / own, digests)
+        metadata = next(home for home in self.homes if self.homes[home] == METADATA)
         texts = {
-            METADATA: write_pickle(self._metadata(moved, own, places))[0],
+            metadata: write_pickle(self._metadata(moved, own, places))[0],
             RECORDS: as_json(asdict(records)),
         }
         sha256 = put_texts(out, texts, digests)
+        links = (entry for entry in self.entries if entry.name != RECORDS)
+        put_links(out, links, left_out)
         return Rewritten(sha256, dict(marks(read_distributed(out), copies)))
 
     def _copied(
@@ -118,11 +131,11 @@ class DistributedRewriting:
         *,
         checksums: bool,
     ) -> str:
-        """Copy a file, or parts of it; note where each part is now; return the SHA-256."""
+        """Copy a file or parts of it to `out`, note each part's place there; return the SHA-256."""
         source = self.source.folder / name
         nbytes = source.stat().st_size if parts is None else sum(part.nbytes for part in parts)
         known = _by_file(self.source.items.values()).get(name, ()) if parts is None else parts
-        with Sink(out / name, nbytes, checksums=checksums) as sink:
+        with Sink(out, nbytes, checksums=checksums) as sink:
             for part in known:
                 if (name, part.start) in moved:  # two parts have one place
                     continue

@@ -12,4 +12,5 @@ EXPORTED = Format(
     endings=(".pt2",),
     writes_as=TORCH.name,
     traced=True,
+    known=Lazy("modswap.io.raw.checksums:zip_checksums"),
 )

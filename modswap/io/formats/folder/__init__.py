@@ -13,4 +13,5 @@ FOLDER = Format(
     rewrite=Lazy(f"{__name__}.load:rewrite"),
     weights_only=True,
     folder=True,
+    known=Lazy(f"{__name__}.checksums:folder_checksums"),
 )

@@ -6,11 +6,12 @@ import torch
 
 from modswap.core.asked.job import Policy
 from modswap.io.formats.container import Container, find_slots
+from modswap.io.formats.folder.checksums import shard_checksums
 from modswap.io.formats.folder.rewrite import FolderRewriting
 from modswap.io.formats.folder.shards import Shards, read_shards, records_in
 from modswap.io.formats.format import Swap, Swaps
 from modswap.io.formats.safetensors.load import load as load_safetensors
-from modswap.io.formats.safetensors.save import rewrite as rewrite_safetensors
+from modswap.io.formats.safetensors.save import rewrite_known
 from modswap.io.formats.torch.load import load as load_torch
 from modswap.io.formats.torch.save import rewrite as rewrite_torch
 from modswap.io.pickled.optimizers import Parameters
@@ -53,14 +54,19 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     shards = read_shards(look_at(container.file))
     (swap,) = swaps.slots
     homes = _homes(shards, swap)
-    files = {}
+    files: dict[str, Rewriting] = {}
+    known = dict(shard_checksums(shards))
     for name, shard in shards.looks.items():
         inside = tuple(m for m, home in zip(swap.modules, homes, strict=True) if home == name)
         # the old tensors of a module may be in several files; the new ones are in the first
         part = Swap(swap.slot, inside, swap.prefixes)
         one = Container("", shard.file, None, (swap.slot,))
-        rewritten = rewrite_safetensors if is_safetensors(shard) else rewrite_torch
-        files[name] = rewritten(one, Swaps((part,), Parameters((), (), ())), policy)
+        new = Swaps((part,), Parameters((), (), ()))
+        files[name] = (
+            rewrite_known(one, new, policy, shard, known[name])
+            if is_safetensors(shard)
+            else rewrite_torch(one, new, policy)
+        )
     return FolderRewriting(shards, files, swap.prefixes)
 
 

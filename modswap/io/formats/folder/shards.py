@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modswap.core.errors import CheckpointError
-from modswap.io.raw.folder_files import own_records, texts
+from modswap.io.raw.folder_files import homes_of, own_records, texts
 from modswap.io.recognise.links import place_of
 from modswap.io.recognise.look import (
     Look,
@@ -32,7 +32,9 @@ class Shards:
     """The files of a folder that hold its weights, by their names.
 
     `index` is the name of its index, empty where one file holds everything; `head` holds the
-    entries of the index beside its map from names of tensors to files, `places`.
+    entries of the index beside its map from names of tensors to files, `places`. Names may be
+    links: `homes` has the names of `looks` by the files that they lead to, `index_home` the file
+    of the index.
     """
 
     folder: Path
@@ -40,6 +42,8 @@ class Shards:
     head: Mapping[str, Any]
     looks: Mapping[str, Look]
     places: Mapping[str, str]
+    homes: Mapping[str, str]
+    index_home: str = ""
 
 
 def is_folder(look: Look) -> bool:
@@ -64,11 +68,14 @@ def read_shards(look: Look) -> Shards:
     """
     name = _chosen(look) or ""
     if not name.endswith(INDEX):
-        return Shards(look.file, "", {}, {name: _shard(look, name)}, {})
+        homes = homes_of((name,), look.file)
+        return Shards(look.file, "", {}, {name: _shard(look, name)}, {}, homes)
     index = _index(look, name)
     places = index.pop("weight_map")
-    shards = dict.fromkeys(places.values())
-    return Shards(look.file, name, index, {n: _shard(look, n) for n in shards}, places)
+    shards = {n: _shard(look, n) for n in dict.fromkeys(places.values())}
+    homes = homes_of((name, *shards), look.file)
+    home = next(home for home in homes if homes[home] == name)
+    return Shards(look.file, name, index, shards, places, homes, home)
 
 
 def _index(look: Look, name: str) -> dict[str, Any]:
@@ -79,8 +86,10 @@ def _index(look: Look, name: str) -> dict[str, Any]:
         what = f"its index {name!r} is a link to a file that is not there"
         raise look.error(what, "save or download it again") from None
     except CheckpointError as error:
-        what = error.what.removeprefix("it ") if error.where != str(look.file) else error.what
-        raise look.error(f"its index {name!r} {what}", error.fix) from None
+        if error.where == str(look.file):
+            raise
+        what = f"its index {name!r} {error.what.removeprefix('it ')}"
+        raise look.error(what, error.fix) from None
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not places or not isinstance(places, dict) or set(map(type, places.values())) != {str}:
         what = f"its index {name!r} has no `weight_map` from names to files"

@@ -14,4 +14,5 @@ SAFETENSORS = Format(
     rewrite=Lazy(f"{__name__}.save:rewrite"),
     endings=(".safetensors",),
     weights_only=True,
+    known=Lazy(f"{__name__}.digests:file_checksums"),
 )

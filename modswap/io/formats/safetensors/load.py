@@ -4,7 +4,7 @@ from safetensors import SafetensorError, safe_open
 
 from modswap.core.asked.job import Policy
 from modswap.io.formats.container import Container, find_slots
-from modswap.io.formats.safetensors.rewrite import RECEIPT, RECIPE, read_header
+from modswap.io.formats.safetensors.header import RECEIPT, RECIPE, read_header
 from modswap.io.recognise.look import Look, header_of_safetensors
 
 

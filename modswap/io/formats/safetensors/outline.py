@@ -3,7 +3,7 @@
 from typing import Any
 
 from modswap.core.seen.tree import Tree
-from modswap.io.formats.safetensors.rewrite import METADATA, OTHER, RECEIPT, read_header
+from modswap.io.formats.safetensors.header import METADATA, OTHER, RECEIPT, read_header
 from modswap.io.formats.survey import DTYPES, Survey, WeightSizes
 from modswap.io.recognise.implied_tree import elements
 from modswap.io.recognise.look import Look, header_of_safetensors

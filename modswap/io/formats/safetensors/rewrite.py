@@ -2,74 +2,26 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from modswap.core.errors import CheckpointError
 from modswap.core.kept.ledger import Changes
+from modswap.io.formats.safetensors.digests import digest, sealed, summed, with_known
+from modswap.io.formats.safetensors.header import (
+    ITEMS,
+    RECEIPT,
+    RECIPE,
+    Header,
+    StoredTensor,
+    encoded,
+    header_of,
+    read_header,
+)
 from modswap.io.raw.byte_range import ByteRange, in_memory
+from modswap.io.raw.checksums import NONE, Checksums
 from modswap.io.raw.copying import Sink
-from modswap.io.recognise.look import Look, header_of_safetensors
+from modswap.io.recognise.look import Look
 from modswap.io.rewriting import Mark, Records, Rewritten
-
-RECIPE, RECEIPT = "modswap.recipe", "modswap.receipt"
-METADATA = "__metadata__"
-OTHER = (RECIPE, RECEIPT, "format")  # metadata that are never ties
-# bytes of an item, which readers that map a file want tensors to be aligned to
-ITEMS = {"F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2,
-          "I16": 2, "U16": 2}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor of a safetensors file: its dtype as the header has it, and where its bytes are."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    extent: ByteRange
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The header of a safetensors file, its tensors in the order of their bytes."""
-
-    tensors: Mapping[str, StoredTensor]
-    metadata: Mapping[str, str]
-
-    @property
-    def ties(self) -> dict[str, str]:
-        """Return further names of tensors, with the names that they are stored under."""
-        return {
-            alias: name
-            for alias, name in self.metadata.items()
-            if alias not in self.tensors and name in self.tensors and alias not in OTHER
-        }
-
-
-def read_header(look: Look) -> Header:
-    """Return the header of a safetensors file that its own reader has accepted."""
-    length = int.from_bytes(look.head[:8], "little")
-    return _header(header_of_safetensors(look), 8 + length, look.file)
-
-
-def _header(entries: Mapping[str, Any], start: int, file: Path) -> Header:
-    tensors = {
-        name: StoredTensor(
-            entry["dtype"],
-            tuple(entry["shape"]),
-            ByteRange(
-                entry["data_offsets"][1] - entry["data_offsets"][0],
-                file,
-                start + entry["data_offsets"][0],
-                name=name,
-            ),
-        )
-        for name, entry in entries.items()
-        if name != METADATA
-    }
-    ordered = sorted(tensors.items(), key=lambda item: item[1].extent.start)
-    return Header(dict(ordered), dict(entries.get(METADATA) or {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +43,7 @@ class NamedRewriting:
     """A safetensors file that is to be written with other tensors in it.
 
     The names that are removed begin with one of `prefixes`, each of which ends in a dot; `ties` are
-    further names of the new tensors.
+    further names of the new tensors; `known` has the checksums of the old ones.
     """
 
     def __init__(
@@ -100,9 +52,10 @@ class NamedRewriting:
         prefixes: Sequence[str],
         added: Mapping[str, Added],
         ties: Mapping[str, str],
+        known: Checksums = NONE,
     ) -> None:
         self.look = look
-        old = read_header(look)
+        old = with_known(read_header(look), known)
         gone = tuple(prefixes)
         new = {name: tensor.stored for name, tensor in added.items()}
         self.added = added  # for the memory that they own
@@ -115,34 +68,52 @@ class NamedRewriting:
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
         """Write the file into an empty one, and read its header again.
 
-        The format has no checksums, so all that is copied is compared.
+        Tensors with known checksums are compared with them, and all others with their source.
         """
-        del checksums
         kept = {n: text for n, text in self.header.metadata.items() if n not in {RECIPE, RECEIPT}}
         metadata = kept | records.named(RECIPE, RECEIPT)
-        written = Header(self.header.tensors, dict(sorted(metadata.items())))
-        sha256, copies = write_named(written, out)
+        header = sealed(Header(self.header.tensors, dict(sorted(metadata.items()))))
+        sink = write_named(header, out, checksums=checksums)
         with out.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            found = _header(json.loads(stream.read(length)), 8 + length, out)
-        return Rewritten(sha256, dict(marks(found, copies)))
+            found = header_of(json.loads(stream.read(length)), 8 + length, out)
+        copies = {one.start: one.extent for one in sink.arrivals if one.extent.nbytes}
+        digests = "" if records.receipt else digest(_with_sums(header, sink.sums))
+        return Rewritten(sink.sha256, dict(marks(found, copies)), digests)
+
+    def copy(self, out: Path, *, checksums: bool) -> Rewritten:
+        """Copy the file, in which nothing changes, byte for byte into an empty one."""
+        start = min(tensor.extent.start for tensor in self.header.tensors.values())
+        with Sink(out, self.look.size, checksums=checksums) as sink:
+            sink.copy(ByteRange(start, self.look.file, name=self.look.file.name))
+            for tensor in self.header.tensors.values():
+                sink.copy(replace(tensor.extent, summed=True))
+            sink.finish()
+        return Rewritten(sink.sha256, self.before, digest(_with_sums(self.header, sink.sums[1:])))
 
 
-def write_named(header: Header, out: Path) -> tuple[str, dict[int, ByteRange]]:
-    """Write a safetensors file into an empty one.
-
-    Returns:
-        Its SHA-256 in hexadecimal, and the copied extents, by the place of each copy.
-    """
-    head = _encoded(header)
+def write_named(header: Header, out: Path, *, checksums: bool = True) -> Sink:
+    """Write a safetensors file into an empty one; return the finished sink."""
+    head = encoded(header)
     nbytes = sum(tensor.extent.nbytes for tensor in header.tensors.values())
-    with Sink(out, len(head) + nbytes) as sink:
+    with Sink(out, len(head) + nbytes, checksums=checksums) as sink:
         sink.write(head)
         for tensor in header.tensors.values():
-            sink.copy(tensor.extent)
-        sha256 = sink.finish()
-    found = {arrival.start: arrival.extent for arrival in sink.arrivals if arrival.extent.nbytes}
-    return sha256, found
+            sink.copy(replace(tensor.extent, summed=True))
+        sink.finish()
+    return sink
+
+
+def _with_sums(header: Header, sums: Sequence[int]) -> Header:
+    """Return a header with the CRC-32 of its tensors; `sums` are those of the copied ones."""
+    left = iter(sums)
+    tensors = {
+        name: replace(tensor, extent=replace(tensor.extent, crc=next(left)))
+        if tensor.extent.file
+        else tensor
+        for name, tensor in header.tensors.items()
+    }
+    return Header(summed(tensors), header.metadata)
 
 
 def _merged(
@@ -174,24 +145,6 @@ def _aligned(
             yield waiting.pop(0)
         yield name, tensor
     yield from waiting
-
-
-def _encoded(header: Header) -> bytes:
-    """Return the header as it is written: its length, and JSON that ends at a multiple of 8."""
-    entries: dict[str, Any] = {METADATA: dict(header.metadata)} if header.metadata else {}
-    position = 0
-    for name, tensor in header.tensors.items():
-        end = position + tensor.extent.nbytes
-        offsets = [position, end]
-        entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets}
-        position = end
-    try:
-        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        what = f"safetensors cannot hold a name in it: {error}"
-        raise CheckpointError(what, fix="name OUT.pt instead") from None
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
 
 
 def marks(

@@ -14,18 +14,11 @@ from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
 from modswap.io.formats.container import Container
 from modswap.io.formats.format import Swaps
-from modswap.io.formats.safetensors.rewrite import (
-    ITEMS,
-    METADATA,
-    OTHER,
-    RECEIPT,
-    RECIPE,
-    Added,
-    Header,
-    NamedRewriting,
-    write_named,
-)
-from modswap.io.recognise.look import look_at
+from modswap.io.formats.safetensors.digests import file_checksums, sealed
+from modswap.io.formats.safetensors.header import ITEMS, METADATA, OTHER, RECEIPT, RECIPE, Header
+from modswap.io.formats.safetensors.rewrite import Added, NamedRewriting, write_named
+from modswap.io.raw.checksums import Checksums, refuse_difference
+from modswap.io.recognise.look import Look, look_at
 from modswap.io.rewriting import Records, Rewriting
 
 _DTYPES = {
@@ -48,15 +41,28 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
     # the order that safetensors' own writer has: tensors that need the strictest alignment first
     ordered = sorted(added.items(), key=lambda item: (-ITEMS.get(item[1].dtype, 1), item[0]))
     tensors = {name: tensor.stored for name, tensor in ordered}
-    write_named(Header(tensors, dict(sorted(written.items()))), file)
+    write_named(sealed(Header(tensors, dict(sorted(written.items())))), file)
 
 
 def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     """Prepare the same file with other tensors in it."""
-    del policy
+    look = look_at(container.file)
+    return rewrite_known(container, swaps, policy, look, file_checksums(look))
+
+
+def rewrite_known(
+    container: Container, swaps: Swaps, policy: Policy, look: Look, known: Checksums
+) -> NamedRewriting:
+    """Prepare a file whose tensors have known checksums.
+
+    Raises:
+        CheckpointError: If its header differs from its checksum.
+    """
+    if policy.checksum and not known.stale:
+        refuse_difference(known.differences)
     (swap,) = swaps.slots
     added, ties = pack(swap.weights, {*container.metadata, *OTHER})
-    return NamedRewriting(look_at(container.file), swap.prefixes, added, ties)
+    return NamedRewriting(look, swap.prefixes, added, ties, known)
 
 
 def pack(payload: Mapping[str, Any], taken: Set[str]) -> tuple[dict[str, Added], dict[str, str]]:

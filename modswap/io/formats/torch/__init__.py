@@ -15,6 +15,7 @@ TORCH = Format(
     rewrite=Lazy(f"{__name__}.save:rewrite"),
     endings=(".pt", ".pth", ".ckpt", ".bin"),
     checksums=True,
+    known=Lazy(f"{__name__}.checksums:torch_checksums"),
 )
 TORCH_LEGACY = Format(
     name="torch (legacy)",

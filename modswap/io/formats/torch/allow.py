@@ -10,7 +10,10 @@ from torch import nn
 
 from modswap.core.asked.import_name import import_object
 from modswap.core.asked.job import Policy
+from modswap.core.asked.package_search import class_in_package
+from modswap.core.asked.permissions import package_prefixes
 from modswap.core.errors import MissingModuleError, RecipeError, UnsafeError
+from modswap.io.formats.torch.stand_ins import standing_in
 from modswap.io.pickled.names import is_name, runs_code
 
 # functions that torch's own layers keep as attributes; called, they compute and nothing else
@@ -60,26 +63,21 @@ def _allowed(name: str, policy: Policy, file: Path) -> Any:
         return known
     if name in policy.allow:
         return _named_by_user(name, file)
-    packages = tuple(entry[:-1] for entry in policy.allow if entry.endswith(".*"))
-    return _class_in_package(name, file) if name.startswith(packages) else None
+    if name.startswith(package_prefixes(policy.allow)) and not runs_code(name):
+        return _of_package(name, file)
+    return None
 
 
-def _class_in_package(name: str, file: Path) -> Any:
-    """Return a class of a package that the user named, or None."""
-    if runs_code(name):
-        return None
-    value = _named_by_user(name, file)
-    return value if _is_class_of(value, name.partition(".")[0]) else None
+def _of_package(name: str, file: Path) -> Any:
+    """Return a layer of a package that the user named, a stand-in for plain data of it, or None.
 
-
-def _is_class_of(value: Any, package: str) -> bool:
-    """Return whether a value is a class that a package defines itself.
-
-    A package also holds imported names, `os.system` under `package.module.os`, and functions that
-    a file could call with arguments of its choice: those have to be named one by one.
+    Functions, and classes that take code of their own to be built, have to be named one by one.
     """
-    home = str(getattr(value, "__module__", ""))
-    return isinstance(value, type) and home.partition(".")[0] == package
+    try:
+        cls = class_in_package(name, folder=".", where=str(file))
+    except RecipeError as error:
+        raise _not_found(name, error, file) from None
+    return None if cls is None else standing_in(cls, name, file)
 
 
 def _of_torch(name: str) -> Any:
@@ -119,12 +117,15 @@ def _named_by_user(name: str, file: Path) -> Any:
             error = error or raised
             if not isinstance(raised, MissingModuleError):
                 break
-    what = f"{name!r} is allowed but cannot be found"
-    detail = (
-        f": {error.what}" if error else ": a dotted name such as package.module.Class is needed"
+    raise _not_found(name, error, file)
+
+
+def _not_found(name: str, error: RecipeError | None, file: Path) -> UnsafeError:
+    detail = error.what if error else "a dotted name such as package.module.Class is needed"
+    what = f"{name!r} is allowed but cannot be found: {detail}"
+    return UnsafeError(
+        what, str(file), "install its package, or say where it is now: --alias OLD=NEW"
     )
-    fix = "install its package, or say where it is now: --alias OLD=NEW"
-    raise UnsafeError(what + detail, str(file), fix)
 
 
 def _unsafe(refused: Sequence[str], file: Path) -> UnsafeError:
@@ -139,7 +140,7 @@ def _unsafe(refused: Sequence[str], file: Path) -> UnsafeError:
         return UnsafeError(what, str(file), fix)
     options = " ".join(_option(name) for name in refused)
     fix = (
-        f"if you trust them, add {options} (--allow package.* admits the classes of a package); "
+        f"if you trust them, add {options} (--allow package.* admits layers and plain data); "
         "`replace --no-forward` swaps without building anything of the file"
     )
     return UnsafeError(what, str(file), fix)

@@ -12,12 +12,13 @@ from torch import nn
 from torch.sparse import check_sparse_tensor_invariants
 
 from modswap.core.asked.job import Policy
-from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.io.formats.container import Container, find_slots, passed_over
 from modswap.io.formats.torch.allow import resolve
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE
 from modswap.io.formats.torch.screen import called_names
 from modswap.io.formats.torch.sound import refuse_half_made
+from modswap.io.formats.torch.stand_ins import standing
 from modswap.io.pickled.data import CostlyError, UnreadableError
 from modswap.io.pickled.outline import costly
 from modswap.io.recognise.look import Look
@@ -133,6 +134,11 @@ class _WantedError(Exception):
 
 
 def _unpickled(look: Look, allowed: list[tuple[Any, str]], *, trust: bool = False) -> Any:
+    with standing(allowed, look) as objects:
+        return _loaded(look, objects, trust=trust)
+
+
+def _loaded(look: Look, allowed: list[tuple[Any, str]], *, trust: bool) -> Any:
     # indices outside a sparse tensor are not checked by default, and crash a later operation
     checked = check_sparse_tensor_invariants(enable=True)
     quiet = warnings.catch_warnings(action="ignore", category=UserWarning)
@@ -143,6 +149,8 @@ def _unpickled(look: Look, allowed: list[tuple[Any, str]], *, trust: bool = Fals
             return torch.load(  # noqa: TID251 - the one place that reads a pickle
                 look.file, map_location="cpu", mmap=bool(look.names), weights_only=not trust
             )
+        except ModswapError:
+            raise
         except Exception as error:
             raise _explained(look, error) from error
 

@@ -43,7 +43,7 @@ def called_names(look: Look) -> frozenset[str]:
         UnsafeError: If it reserves memory, shadows a method, or calls an object of its own.
         CheckpointError: If a tensor cannot be, or something contains itself.
     """
-    payload = _all_of(look)
+    payload = everything_in(look)
     calls: set[str] = set()
     costs = CallCosts(look)
     storages: list[Storage] = []
@@ -65,7 +65,8 @@ def called_names(look: Look) -> frozenset[str]:
     return frozenset(calls)
 
 
-def _all_of(look: Look) -> Any:
+def everything_in(look: Look) -> Any:
+    """Return the payload of a torch file as data; of an old file all its pickles."""
     if look.names:
         return payload_of(look)[0]
     with look.file.open("rb") as stream:

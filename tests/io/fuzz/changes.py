@@ -1,25 +1,17 @@
-"""Sound files changed at random, and the promise that every command keeps on them.
+"""Sound files, and changes of them: of bytes, of operations of a pickle, of zips, JSON and YAML."""
 
-`python -m tests.io.fuzzing --minutes 5` looks for inputs that break it, and keeps those it finds.
-"""
-
-import argparse
 import io
 import json
 import pickletools
 import random
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.io.corpus.case import ALL, RECIPE, SWAP, Case, net
+from tests.io.corpus.case import RECIPE, SWAP, net
 from tests.io.corpus.raw import (
     Entry,
     call,
@@ -34,15 +26,10 @@ from tests.io.corpus.raw import (
     storage,
     tensor,
     text,
-    torch_zip,
     zipped,
 )
 from tests.io.corpus.safetensors_files import whole as whole_safetensors
-from tests.io.worker import Ran, Worker
 
-SECONDS = 10
-MEMORY = 256 << 20  # bytes
-CODES = {0, 1, 2, 3, 4}
 NUMBERS = (
     *(0, 1, -1, 2, 3, 7, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x10000, 1 << 20, 10**12),
     *((1 << 31) - 1, 1 << 31, -(1 << 31), 1 << 32, (1 << 62) + 1, 1 << 63, (1 << 64) - 1, 1 << 70),
@@ -67,21 +54,6 @@ ODD: tuple[Any, ...] = (
     *(None, True, False, "", "F32", "x", [], {}, [1], {"a": 1}, 1.5, -0.0, "\ud800", [[]]),
     *NUMBERS,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Fuzzed:
-    """A changed file.
-
-    Args:
-        file: What it is called; the recipe's name if that was changed.
-        content: Its bytes.
-        command: What is tried on it.
-    """
-
-    file: str
-    content: bytes
-    command: str
 
 
 # -- sound files
@@ -257,7 +229,15 @@ def _safetensors(dice: random.Random) -> tuple[str, bytes]:
     header, data = whole_safetensors()
     if dice.random() < 0.3:
         return "net.safetensors", scrambled(safetensors(header, data), dice)
-    changed: Any = json.loads(json.dumps(header))
+    head = json.dumps(odd_json(header, dice)).encode()
+    return "net.safetensors", safetensors(
+        scrambled(head, dice) if dice.random() < 0.2 else head, data
+    )
+
+
+def odd_json(value: Any, dice: random.Random) -> Any:
+    """Return JSON with odd values at any depth, in the place of others or beside them."""
+    changed: Any = json.loads(json.dumps(value))
     for _ in range(dice.choice((1, 1, 2))):
         holder: Any = changed
         while dice.random() < 0.8 and isinstance(holder, (dict, list)) and holder:
@@ -265,14 +245,11 @@ def _safetensors(dice: random.Random) -> tuple[str, bytes]:
             if not isinstance(inner, (dict, list)) or not inner:
                 break
             holder = inner
-        if holder:
+        if isinstance(holder, (dict, list)) and holder:
             holder[_key(holder, dice)] = dice.choice(ODD)
         if isinstance(holder, dict) and dice.random() < 0.3:
             holder[dice.choice(("__metadata__", "x", "", "gate"))] = dice.choice(ODD)
-    head = json.dumps(changed).encode()
-    return "net.safetensors", safetensors(
-        scrambled(head, dice) if dice.random() < 0.2 else head, data
-    )
+    return changed
 
 
 def _key(holder: Any, dice: random.Random) -> Any:
@@ -310,86 +287,3 @@ KINDS: Mapping[str, Callable[[random.Random], tuple[str, bytes]]] = {
     "safetensors": _safetensors,
     "recipe": _recipe,
 }
-
-
-def fuzzed(kind: str, seed: str) -> Fuzzed:
-    """Return a changed file; the same seed gives the same one."""
-    dice = random.Random(f"{kind}:{seed}")
-    file, content = KINDS[kind](dice)
-    commands = ("check", "replace") if kind == "recipe" else ALL
-    return Fuzzed(file, content, dice.choice(commands))
-
-
-# -- the promise
-
-
-def broken(one: Fuzzed, worker: Worker) -> str:
-    """Return what a command does on a changed file that it must not do, or nothing."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "net.pt").write_bytes(torch_zip())
-        (folder / RECIPE).write_text(SWAP)
-        (folder / one.file).write_bytes(one.content)
-        expected = {file.name for file in folder.iterdir()}
-        file = "net.pt" if one.file == RECIPE else one.file
-        args = Case("fuzzed", one.content, "", file=file).args(one.command)
-        ran = worker.run(args, folder, seconds=SECONDS)
-        if one.command == "replace" and ran.code == 0:
-            expected.add("out.pt")
-        left = {file.name for file in folder.iterdir()} ^ expected
-    return verdict(ran, sorted(left))
-
-
-def verdict(ran: Ran, left: Sequence[str]) -> str:
-    if ran.code not in CODES or "Traceback" in ran.err:
-        return f"it ended with {ran.code}: {ran.err[-3000:]}"
-    if ran.code and not (ran.err or ran.out):
-        return f"it ended with {ran.code} and said nothing"
-    if ran.grown > MEMORY:
-        return f"it took {ran.grown >> 20} MiB"
-    return f"it left or took away {', '.join(left)}" if left else ""
-
-
-def search(minutes: float, seed: str, keep: Path, worker: Worker) -> int:
-    """Try changed files until the time is over; return how many break the promise.
-
-    Args:
-        minutes: How long.
-        seed: Gives the same files again.
-        keep: A folder for those that break it.
-        worker: Runs the commands.
-    """
-    say = sys.stdout.write
-    say(f"seed {seed}\n")
-    end, tried, found = time.monotonic() + 60 * minutes, 0, 0
-    while time.monotonic() < end:
-        kind, number = list(KINDS)[tried % len(KINDS)], f"{seed}:{tried}"
-        one = fuzzed(kind, number)
-        tried += 1
-        wrong = broken(one, worker)
-        if wrong:
-            found += 1
-            keep.mkdir(exist_ok=True)
-            kept = keep / f"{kind}-{tried}-{one.command}-{one.file}"
-            kept.write_bytes(one.content)
-            say(f"{kept}, which is fuzzed({kind!r}, {number!r}): {wrong}\n")
-    say(f"{tried} tried, {found} broke the promise\n")
-    return found
-
-
-def main(args: Sequence[str]) -> int:
-    """Search for as long as the command line says."""
-    parser = argparse.ArgumentParser(prog="fuzzing")
-    parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--seed", default=str(time.time_ns()))
-    parser.add_argument("--keep", type=Path, default=Path("fuzz-found"))
-    given = parser.parse_args(args)
-    worker = Worker()
-    try:
-        return 1 if search(given.minutes, given.seed, given.keep, worker) else 0
-    finally:
-        worker.close()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

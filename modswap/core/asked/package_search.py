@@ -1,0 +1,101 @@
+"""Find a class in a package that a user allowed; a file names the class and chooses no code."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from importlib.machinery import (
+    BuiltinImporter,
+    ExtensionFileLoader,
+    ModuleSpec,
+    PathFinder,
+    SourceFileLoader,
+)
+from types import ModuleType
+from typing import Any
+
+from modswap.core.asked.import_name import load_module
+
+# of a class, past what its metaclass may override
+_namespace = vars(type)["__dict__"].__get__
+_home = vars(type)["__module__"].__get__
+
+
+def class_in_package(name: str, *, folder: str, where: str) -> type | None:
+    """Return the class that a package defines under a dotted name, or None.
+
+    A module that is not imported yet is imported if its source defines that class, or imports it
+    from another module. Not looked at are modules with a name in double underscores (`__main__`),
+    extension modules, attributes that a module makes up when they are asked for, and classes that
+    a module imported from another package.
+
+    Raises:
+        RecipeError: If a module is not there or raises; a package not installed is a
+            `MissingModuleError`.
+    """
+    segments = name.split(".")
+    if len(segments) < 2 or any(segment.startswith("__") for segment in segments):
+        return None
+    module_name, spec = _innermost_module(segments, load_module(segments[0], folder, where))
+    names = segments[module_name.count(".") + 1 :]
+    if module_name not in sys.modules and not _may_import(spec, names[0]):
+        return None
+    module = load_module(module_name, folder, where)
+    if not _is_own(module, module_name):
+        return None
+    found: Any = vars(module).get(names[0])
+    for segment in names[1:]:
+        found = _namespace(found).get(segment) if is_class(found) else None
+    home = str(_home(found)) if is_class(found) else ""
+    return found if home.partition(".")[0] == segments[0] else None
+
+
+def is_class(value: object) -> bool:
+    """Return whether a value is a class, without asking the value."""
+    return issubclass(type(value), type)
+
+
+def _innermost_module(segments: list[str], package: ModuleType) -> tuple[str, ModuleSpec | None]:
+    """Return the longest beginning of a dotted name that is a module; nothing is imported."""
+    name, spec = segments[0], None
+    folders = vars(package).get("__path__")
+    for segment in segments[1:-1]:
+        inner = f"{name}.{segment}"
+        try:
+            found = PathFinder.find_spec(inner, folders) if folders is not None else None
+        except KeyError:  # in a folder without code, and the package around it is not imported
+            break
+        if found is None and inner not in sys.modules:
+            break
+        name, spec = inner, found
+        known = vars(sys.modules[inner]).get("__path__") if inner in sys.modules else None
+        folders = known or (found.submodule_search_locations if found else None)
+    return name, spec
+
+
+def _may_import(spec: ModuleSpec | None, name: str) -> bool:
+    """Return whether a module is Python source that defines a name, or imports it from another."""
+    if spec is None or not isinstance(spec.loader, SourceFileLoader):
+        return False
+    try:
+        tree = ast.parse(spec.loader.get_data(spec.loader.path))
+    except (SyntaxError, ValueError):
+        return True  # importing it says what is wrong, and runs nothing
+    return any({name, "*"} & {*_bound(node)} for node in ast.walk(tree))
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a class statement, an assignment or an import gives to a class."""
+    if isinstance(node, ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.ImportFrom):
+        yield from (alias.asname or alias.name for alias in node.names)
+    elif isinstance(node, ast.Assign):
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def _is_own(module: ModuleType, name: str) -> bool:
+    """Return whether a module is what its name says; packages register others' under their own."""
+    held = vars(module)
+    loader = getattr(held.get("__spec__"), "loader", None)
+    compiled = isinstance(loader, ExtensionFileLoader) or loader is BuiltinImporter
+    return held.get("__name__") == name and not compiled

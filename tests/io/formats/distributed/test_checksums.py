@@ -1,0 +1,46 @@
+"""Checksums of a distributed checkpoint: those of the zips in its files."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint
+
+from modswap.io.formats.distributed.checksums import distributed_checksums
+from modswap.io.raw.checksums import differences
+from modswap.io.recognise.look import look_at
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+dcp: Any = torch.distributed.checkpoint
+
+
+def test_flipped_bit_is_found_in_its_part(tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    dcp.save(
+        {"a": torch.arange(99.0), "b": torch.ones(3), "step": 7}, checkpoint_id=folder, no_dist=True
+    )
+    known = distributed_checksums(look_at(folder))
+    assert known.unknown == 0
+    assert differences(known) == []
+
+    (file,) = folder.glob("*.distcp")
+    data = bytearray(file.read_bytes())
+    data[data.index(torch.arange(99.0).numpy().tobytes()) + 40] ^= 1
+    file.write_bytes(data)
+
+    found = differences(distributed_checksums(look_at(folder)))
+    assert [(one.extent.kind, one.extent.name) for one in found] == [("part", "a: data/0")]
+
+
+def test_part_that_is_no_zip_has_no_checksum(tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    dcp.save({"a": torch.arange(99.0), "b": torch.ones(3)}, checkpoint_id=folder, no_dist=True)
+    (file,) = folder.glob("*.distcp")
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"PK\5\6", b"PK\5\7", 1))
+
+    known = distributed_checksums(look_at(folder))
+
+    assert known.unknown == 1
+    assert len(known.ranges) > 0
