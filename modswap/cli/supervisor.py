@@ -42,8 +42,7 @@ def supervise(args: Sequence[str]) -> None:
 
     Without a fork (Windows, a call for help, the switch) the process itself returns.
     """
-    alone = not args or _HELP.intersection(args) or os.environ.get(SWITCH) == "1"
-    if alone or not hasattr(os, "fork"):
+    if _stays_alone(args):
         return
     passed = [
         number
@@ -65,6 +64,11 @@ def supervise(args: Sequence[str]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _, status = os.waitpid(child, 0)
     end(os.waitstatus_to_exitcode(status), args)
+
+
+def _stays_alone(args: Sequence[str]) -> bool:
+    asked = not args or bool(_HELP.intersection(args)) or os.environ.get(SWITCH) == "1"
+    return asked or not hasattr(os, "fork")
 
 
 def _become_child(parent: int, passed: Sequence[signal.Signals]) -> None:

@@ -59,7 +59,7 @@ def sleeping() -> Iterator[tuple["subprocess.Popen[str]", int]]:
     ],
 )
 def test_crash_is_an_error_and_leaves_no_litter(name: str, what: str, tmp_path: Path) -> None:
-    made = f"open({str(tmp_path)!r} + '/.modswap-1-a.part', 'w').close()"
+    made = f"open({str(tmp_path)!r} + '/.modswap-1-0123abcd.part', 'w').close()"
     crash = f"{made}; os.kill(os.getpid(), signal.{name})"
 
     with start("-o", str(tmp_path / "out.pt"), crash) as done:

@@ -5,6 +5,7 @@ element can be expanded to gigabytes, a text encoded by a quadratic codec, a lon
 each of a million calls.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from modswap.core.budget import expanded_flaw
@@ -124,20 +125,17 @@ class CallCosts:
     def _judge_view(self, kind: str, args: tuple[Any, ...]) -> None:
         match args:
             case (Storage() as stored, start, size, *rest):
-                sides = _plain_size(size)
+                view = (stored.home, stored.key, start if type(start) is int else 0)
             case _:
                 return  # torch refuses it
+        sides = _plain_size(size)
         numel = None if sides is None else elements(sides)
-        if sides is None or numel is None:
+        if numel is None:
             raise self._look.error("it is damaged: a tensor of it has no plain size")
-        itemsize = stored.itemsize
-        if kind == "_rebuild_tensor_v3" and len(rest) > 3 and isinstance(rest[3], Name):
-            itemsize = DTYPE_BYTES.get(rest[3].attribute, 1)
-        stride = _plain_size(rest[0]) if rest else None
-        view = (stored.home, stored.key, start if isinstance(start, int) else 0, sides, stride)
-        if view not in self._views:
-            self._views.add(view)
-            self._expand(numel * itemsize)
+        seen = (*view, sides, _plain_size(rest[0]) if rest else None)
+        if seen not in self._views:
+            self._views.add(seen)
+            self._expand(numel * _itemsize(kind, stored, rest))
 
     def _judge_copy(self, args: tuple[Any, ...]) -> None:
         """Count a conversion: a copy in another dtype, anew by each call."""
@@ -163,6 +161,12 @@ class CallCosts:
 
 
 _SIZED = (str, bytes, list, tuple, dict)
+
+
+def _itemsize(kind: str, stored: Storage, rest: Sequence[Any]) -> int:
+    """Return the bytes of an element of a tensor, from its storage or from a dtype of its own."""
+    own = kind == "_rebuild_tensor_v3" and len(rest) > 3 and isinstance(rest[3], Name)
+    return DTYPE_BYTES.get(rest[3].attribute, 1) if own else stored.itemsize
 
 
 def _plain_size(size: Any) -> tuple[int, ...] | None:

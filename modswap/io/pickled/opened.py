@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from modswap.io.pickled.costs import refuse_costs
-from modswap.io.pickled.data import MAX_PICKLE_BYTES, (
+from modswap.io.pickled.data import (
+    MAX_PICKLE_BYTES,
     CostlyError,
     Name,
     Storage,

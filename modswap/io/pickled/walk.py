@@ -1,7 +1,7 @@
 """Walk through the values of a pickle read as data, on a stack of its own: no file is too deep."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from modswap.core.budget import (
@@ -240,18 +240,22 @@ def _inside(value: Any) -> _Inside:
 
     Of a module these are its tables, and no other attributes.
     """
-    if isinstance(value, dict):
-        pairs: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, Instance):
-        if not (value.items or value.elements or value.state):
-            return []
-        state = value.state if isinstance(value.state, dict) else {}
-        tables = (("", state.get(name)) for name in _TABLES)
-        pairs = (*value.items, *(("", item) for item in value.elements), *tables)
-    else:
+    if isinstance(value, (list, tuple)):
         return [(0, item) for item in value if isinstance(item, _CONTAINERS)]
-    return [
-        (len(key) if isinstance(key, str) else 0, item)
-        for key, item in pairs
-        if isinstance(item, _CONTAINERS)
-    ]
+    pairs = value.items() if isinstance(value, dict) else _held(value)
+    return [(_length(key), item) for key, item in pairs if isinstance(item, _CONTAINERS)]
+
+
+def _held(made: Instance) -> Sequence[tuple[Any, Any]]:
+    if not (made.items or made.elements or made.state):
+        return ()
+    state = made.state if isinstance(made.state, dict) else {}
+    return (
+        *made.items,
+        *(("", item) for item in made.elements),
+        *(("", state.get(name)) for name in _TABLES),
+    )
+
+
+def _length(key: Any) -> int:
+    return len(key) if isinstance(key, str) else 0

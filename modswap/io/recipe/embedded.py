@@ -26,17 +26,20 @@ def embedded_recipe(text: str, where: str) -> Recipe:
     patterns = [name for rule in recipe.replace for name in (*rule.match, *rule.exclude)]
     sizes = len(recipe.verify.sizes) + 1
     passes = len(recipe.verify.modes) * len(recipe.verify.dtypes) * len(recipe.inputs) * sizes
-    elements = max((_elements(entry, recipe) for entry in recipe.inputs), default=0)
-    wrong = ""
-    if any(name.startswith("re:") for name in patterns):
-        wrong = "it has a regular expression, which may take any time"
-    elif sum(map(len, patterns)) > MAX_PATTERN_CHARACTERS:
-        wrong = f"its patterns have over {MAX_PATTERN_CHARACTERS:,} characters"
-    elif passes > MAX_PASSES:
-        wrong = f"it asks for {passes:,} passes, over {MAX_PASSES}"
-    elif elements > MAX_INPUT_ELEMENTS:
-        wrong = f"it asks for an input of {elements:,} elements, over {MAX_INPUT_ELEMENTS:,}"
-    if wrong:
+    elements = max([0, *(_elements(entry, recipe) for entry in recipe.inputs)])
+    flaws = {
+        "it has a regular expression, which may take any time": any(
+            name.startswith("re:") for name in patterns
+        ),
+        f"its patterns have over {MAX_PATTERN_CHARACTERS:,} characters": (
+            sum(map(len, patterns)) > MAX_PATTERN_CHARACTERS
+        ),
+        f"it asks for {passes:,} passes, over {MAX_PASSES}": passes > MAX_PASSES,
+        f"it asks for an input of {elements:,} elements, over {MAX_INPUT_ELEMENTS:,}": (
+            elements > MAX_INPUT_ELEMENTS
+        ),
+    }
+    if wrong := next((flaw for flaw, holds in flaws.items() if holds), ""):
         raise CheckpointError(f"the recipe inside is not carried out: {wrong}", where, _FIX)
     return recipe
 

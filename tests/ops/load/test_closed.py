@@ -220,9 +220,7 @@ def test_question_that_the_library_lives_without_is_no_error(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("before", [None, "0"])
-def test_libraries_stay_offline(
-    before: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_libraries_stay_offline(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     if before is not None:
         monkeypatch.setenv("HF_HUB_OFFLINE", before)
