@@ -1,12 +1,13 @@
 """Options that several commands share, and the functions that parse them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from modswap.cli.session import Session
+from modswap.core.asked.used_paths import DIGESTS, INPUT, OUT, RECIPE, UsedPath, code_files
 from modswap.core.errors import UsageError
 from modswap.core.words.nearest import did_you_mean
 
@@ -113,12 +114,30 @@ def begin(
     verbose: bool,
     no_color: bool,
 ) -> Session:
-    """Return the session of this run, filled in from the options that all commands share."""
+    """Return the session of this run, filled in from the options that all commands share.
+
+    The checkpoint counts as read: whatever ends the run, no report is written to it.
+    """
     session = context.obj if isinstance(context.obj, Session) else Session()
     session.command, session.checkpoint = str(context.info_name), str(checkpoint)
     session.report, session.quiet, session.verbose = report, quiet, verbose
     session.color = not no_color
+    session.reads += [UsedPath(INPUT, Path(checkpoint))] if checkpoint else []
     return session
+
+
+def note_paths(
+    session: Session,
+    recipes: Iterable[str | None] = (),
+    model: str | None = None,
+    out: Path | None = None,
+    digest: str | None = None,
+) -> None:
+    """Note the paths that these options read and write: no report is written to one of them."""
+    session.reads += [UsedPath(RECIPE, Path(name)) for name in recipes if name and name != "-"]
+    session.reads += code_files(model, Path.cwd()) if model is not None else ()
+    session.reads += [UsedPath(DIGESTS, Path(digest))] if digest is not None else []
+    session.writes += [UsedPath(OUT, out)] if out is not None else []
 
 
 def check_format(session: Session, name: str, known: Collection[str]) -> None:

@@ -1,20 +1,17 @@
 """Print outcomes, and end with their exit code."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from modswap.cli.session import Session
+from modswap.cli.session import SUMMARY, Session
 from modswap.core.errors import BugError, CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modswap.core.kept.outcome import Outcome
-
-SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
@@ -46,9 +43,8 @@ def publish(session: Session, outcomes: "Sequence[Outcome]") -> None:
         session.emit(REPORTS[session.format](outcomes, session.page()))
     else:
         session.emit(_tables(session, outcomes))
-    summary = os.environ.get(SUMMARY)
-    if session.format == "github" and summary:
-        _append_summary(Path(summary), outcomes)
+    if session.summary is not None:
+        _append_summary(session.summary, outcomes)
 
 
 def _tables(session: Session, outcomes: "Sequence[Outcome]") -> str:
@@ -72,12 +68,11 @@ def prints_errors(session: Session) -> bool:
 
 
 def _append_summary(file: Path, outcomes: "Sequence[Outcome]") -> None:
+    from modswap.io.raw.texts import append_text
     from modswap.report.github import github_summary
 
     try:
-        with file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(f"{github_summary(outcomes)}\n")  # a blank line ends the last table
-    except OSError as error:
-        reason = error.strerror or str(error)
-        what = f"the summary cannot be written: {reason}"
-        raise CheckpointError(what, str(file), f"unset {SUMMARY}") from error
+        append_text(file, f"{github_summary(outcomes)}\n")  # a blank line ends the last table
+    except CheckpointError as error:
+        what = f"the summary cannot be written: {error.what.removeprefix('it cannot be written: ')}"
+        raise CheckpointError(what, str(file), f"{error.fix}, or unset {SUMMARY}") from error

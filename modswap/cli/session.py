@@ -4,18 +4,22 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modswap.core.asked.used_paths import OUT, UsedPath
 from modswap.core.errors import BugError, CheckpointError, ModswapError
 from modswap.core.progress import Progress, silent
 from modswap.core.words.printable import tame, tame_lines, without_commands
 
 if TYPE_CHECKING:
     from modswap.report.page import Page
+
+REPORT = "the report"
+SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 @dataclass(slots=True)
@@ -31,6 +35,9 @@ class Session:
     quiet: bool = False
     verbose: bool = False
     color: bool = True  # whether colours are allowed
+    # paths that the run reads, and those that it writes beside the report
+    reads: list[UsedPath] = field(default_factory=list)
+    writes: list[UsedPath] = field(default_factory=list)
 
     def page(self) -> "Page":
         """Return the width and the colours of a report."""
@@ -45,14 +52,46 @@ class Session:
         """Return a function that prints a step on standard error, if steps are shown."""
         return _print_step if self.verbose or (sys.stderr.isatty() and not self.quiet) else silent
 
+    def note_lock(self, file: Path, *, write: bool, hold: bool) -> None:
+        """Note the lock file, if it is written or compared with."""
+        noted = UsedPath("the lock file", file)
+        self.reads += [noted] if hold else []
+        self.writes += [noted] if write else []
+
+    def judge(self) -> None:
+        """Refuse to write to a path that is read, or twice to one, before any work is done.
+
+        Raises:
+            ReportError: If the report or another text would be written there.
+        """
+        written: list[UsedPath] = []
+        for one in (*self.writes, *self._own_writes()):
+            if one.name != OUT:  # the job refuses that, and the report says so
+                _refuse(one, (*self.reads, *written))
+            written.append(one)
+
+    def _own_writes(self) -> Iterator[UsedPath]:
+        if self.report is not None:
+            yield UsedPath(REPORT, self.report)
+        if self.summary is not None:
+            yield UsedPath(f"the summary ({SUMMARY})", self.summary)
+
+    @property
+    def summary(self) -> Path | None:
+        """Return the file of a GitHub job to which the report adds a summary, or None."""
+        named = os.environ.get(SUMMARY)
+        return Path(named) if named and self.format == "github" else None
+
     @contextmanager
     def guarded(self) -> Iterator[Progress]:
         """Send the prints of a model's own code to standard error; yield `progress`.
 
-        A `ReportError` says that the report's folder does not exist, before any work is done.
+        A `ReportError` says that the report's folder does not exist, or that the report would
+        overwrite what the run reads or writes, before any work is done.
         """
         if self.report is not None:
             _require_folder(self.report)
+        self.judge()
         with redirect_stdout(sys.stderr):
             yield self.progress()
 
@@ -74,7 +113,8 @@ class Session:
             sys.stdout.write(text)
             sys.stdout.flush()
             return
-        write_text(self.report, text)
+        self.judge()  # links may be others than at the beginning
+        put_text(self.report, text)
 
 
 class ReportError(CheckpointError):
@@ -87,14 +127,24 @@ def _require_folder(file: Path) -> None:
         raise ReportError(what, str(file), "make its folder first")
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a text file, or raise a `ReportError` if that fails."""
+def put_text(file: Path, text: str, *, force: bool = True) -> None:
+    """Write a text file as a whole, or raise a `ReportError` if that fails."""
+    from modswap.io.raw.texts import write_text
+
     _require_folder(file)
     try:
-        file.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ReportError(f"it cannot be written: {reason}", str(file), "check it") from error
+        write_text(file, text, force=force)
+    except CheckpointError as error:
+        raise ReportError(error.what, error.where, error.fix) from error
+
+
+def _refuse(written: UsedPath, used: Iterable[UsedPath]) -> None:
+    from modswap.io.raw.places import refuse_overlap
+
+    try:
+        refuse_overlap(written, used)
+    except CheckpointError as error:
+        raise ReportError(error.what, error.where, error.fix) from error
 
 
 def note(text: str) -> None:

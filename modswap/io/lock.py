@@ -3,15 +3,18 @@
 import hashlib
 import os
 import zipfile
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from modswap.core.errors import UsageError
+from modswap.core.errors import CheckpointError, UsageError
 from modswap.core.kept.lock import Entry, Fingerprint, Lock
+from modswap.core.kept.stamp import Stamps
 from modswap.io.raw.atomic import digest, replacing
+from modswap.io.raw.held import refuse_change, stamps_of
 from modswap.io.recognise.look import unreadable
 
 MAX_WHOLE_BYTES = 256 << 20  # of a larger checkpoint only the structure is read
@@ -46,9 +49,14 @@ def write_lock(file: Path, entries: Mapping[str, Entry]) -> None:
         UsageError: If the existing file is no lock file.
         CheckpointError: If it cannot be written.
     """
+    before = stamps_of(file)
     kept = read_lock(file).recipes if file.exists() else {}
     lock = Lock(recipes={**kept, **entries})
-    with replacing(file, force=True) as temporary:
+
+    def ready() -> None:
+        refuse_change(file, before, stamps_of(file), "while it was written anew")
+
+    with replacing(file, force=True, ready=ready) as temporary:
         temporary.write_text(lock.text(), encoding="utf-8")
 
 
@@ -61,29 +69,37 @@ def key_of(name: str | Path, lock: Path) -> str:
         return Path(name).resolve().as_posix()
 
 
-def digest_of_recipe(name: str) -> str:
-    """Return the SHA-256 of a recipe's text in hexadecimal.
+def digest_of_recipe(name: str, checked: str = "") -> str:
+    """Return the SHA-256 of a recipe's file in hexadecimal.
+
+    `checked` is that of the text that was checked; empty if unknown.
 
     Raises:
         UsageError: If it is read from standard input.
-        CheckpointError: If it cannot be read.
+        CheckpointError: If it cannot be read, or holds another text than the one that was checked.
     """
     if name == "-":
         fix = "put the recipe into a file"
         raise UsageError("standard input cannot be locked", "--lock", fix)
     try:
-        return digest(Path(name))
+        raw = Path(name).read_bytes()
     except OSError as error:
         raise unreadable(Path(name), error) from None
+    if checked and hashlib.sha256(raw.removeprefix(BOM_UTF8)).hexdigest() != checked:
+        raise CheckpointError("it changed after it was checked", name, "check it again")
+    return hashlib.sha256(raw).hexdigest()
 
 
-def fingerprint(file: Path, name: str, whole: int = MAX_WHOLE_BYTES) -> Fingerprint:
+def fingerprint(
+    file: Path, name: str, whole: int = MAX_WHOLE_BYTES, *, checked: Stamps = ()
+) -> Fingerprint:
     """Return the fingerprint of a file or folder; it takes seconds for any size.
 
-    Up to `whole` bytes, all are read. `name` is the name in the lock file.
+    Up to `whole` bytes, all are read. `name` is the name in the lock file. `checked` are the
+    stamps of the files that were checked; empty if unknown.
 
     Raises:
-        CheckpointError: If it cannot be read.
+        CheckpointError: If it cannot be read, or changed after it was checked.
     """
     try:
         parts = [file] if not file.is_dir() else sorted(p for p in file.rglob("*") if p.is_file())
@@ -96,6 +112,8 @@ def fingerprint(file: Path, name: str, whole: int = MAX_WHOLE_BYTES) -> Fingerpr
             found = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
     except OSError as error:
         raise unreadable(file, error) from None
+    if checked:
+        refuse_change(file, checked, stamps_of(file), "after it was checked")
     kind = "sha256" if read is digest else "structure"
     return Fingerprint(name=name, nbytes=nbytes, kind=kind, digest=found)
 

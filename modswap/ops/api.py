@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from modswap.core.asked.job import Policy, Subject
 from modswap.core.asked.permissions import first_flaw
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.used_paths import OUT, UsedPath, recipe_files
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
 from modswap.io.formats.writing import blank, write
+from modswap.io.raw.held import holding
+from modswap.io.raw.places import refuse_overlap
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.live_values import named_tensors
@@ -21,6 +25,9 @@ from modswap.ops.reopen import reopen
 from modswap.ops.swap import apply_recipe, prepare, verified
 from modswap.ops.write.prove import model_changes, tensor_ledger
 from modswap.ops.write.receipt import effective, make_receipt
+
+# the files that models in memory were loaded from
+_sources: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()
 
 __all__ = ["apply_recipe", "load", "replace", "save"]
 
@@ -66,8 +73,11 @@ def load(
     if flaw := first_flaw(allow, alias):
         raise UsageError(flaw[1], flaw[0], flaw[2])
     subject = Subject(Path(file), Policy(tuple(allow), tuple(alias), trust, checksum), model)
-    loaded = reopen(subject)
-    intact(subject)
+    with holding(subject.file) as held:
+        loaded = reopen(subject)
+        intact(subject)
+        held.refuse_change()
+    _sources[loaded.model] = subject.file.absolute()
     return loaded.model
 
 
@@ -133,7 +143,8 @@ def save(
         force: Whether an existing file may be replaced.
 
     Raises:
-        CheckpointError: If the file cannot be written.
+        CheckpointError: If the file cannot be written, or is the one that the model was loaded from
+            or a file that the recipe names.
 
     Examples:
         >>> from torch import nn
@@ -142,7 +153,15 @@ def save(
         ('out.safetensors', 'safetensors')
     """
     out = Path(file)
+    refuse_overlap(UsedPath(OUT, out), _used(model, recipe))
     container, value = blank(model, out)
     text = write_recipe(effective(recipe)) if recipe is not None else ""
     receipt = make_receipt(None, text, source=None, earlier=None).text() if recipe else ""
     return write(container, [value], out, records=Records(text, receipt), force=force)
+
+
+def _used(model: nn.Module, recipe: Recipe | None) -> list[UsedPath]:
+    """Return the file that a model was loaded from, and the files that its recipe names."""
+    source = _sources.get(model)
+    loaded = [UsedPath("the file that the model was loaded from", source)] if source else []
+    return [*loaded, *(recipe_files(recipe) if recipe is not None else ())]

@@ -340,7 +340,7 @@ def test_several_files_with_one_recipe_are_told(modswap: Command) -> None:
         (["replace", "net.pt", "-c", "none.yaml", "-o", "o.pt"], 3, "none.yaml: no such recipe"),
         (["replace", "nett.pt", "-c", "swap.yaml", "-o", "o.pt"], 3, "did you mean 'net.pt'?"),
         (["replace", "net.pt", "-c", "swap.yaml", "-o", "net.pt", "--force"], 3, "input itself"),
-        (["replace", "net.pt", "-c", "swap.yaml", "-o", "swap.yaml"], 3, "it exists"),
+        (["replace", "net.pt", "-c", "swap.yaml", "-o", "swap.yaml"], 3, "recipe itself"),
         (["tree", "net.pt", "--input", "1,3,8,8"], 4, "--allow tests.models.GatedNet"),
         (
             ["tree", "net.pt", "--input", "1,x"],

@@ -8,6 +8,7 @@ import typer
 from modswap.cli import locking, options
 from modswap.cli.outcomes import finish
 from modswap.cli.session import Session, note
+from modswap.core.asked.used_paths import paths_read
 from modswap.core.errors import UsageError
 from modswap.core.progress import Progress
 
@@ -72,6 +73,8 @@ def check(
     session = options.begin(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
+    options.note_paths(session, [config, *map(str, files[1:])], model)
+    session.note_lock(lock_file or locking.LOCK, write=lock, hold=locked)
     options.check_format(session, form, REPORTS)
     pairs = _pairs(files, config)
     if fix and config == "-":
@@ -84,12 +87,15 @@ def check(
     most = options.memory_of(max_memory)
     shapes = tuple(options.parse_shape(text) for text in inputs or ())
 
-    from modswap.ops.jobs.check import Request
+    from modswap.ops.jobs.check import Request, paths_of
 
     requests = [
         Request(name, file, policy, model, shapes, thorough=thorough, fix=fix, max_memory=most)
         for file, name in pairs
     ]
+    if any((report, lock, fix, session.summary)):
+        session.reads += paths_of(requests)
+    session.judge()
     entries = keeping.entries([request.recipe for request in requests])
     with session.guarded() as progress:
         outcomes = _outcomes(session, requests, jobs, progress, alone=not entries)
@@ -120,6 +126,8 @@ def _outcomes(
     session.checkpoint = str(request.file or "")
     job = job_of(request)
     session.checkpoint = str(job.subject.file)
+    session.reads += paths_read(job.subject, job.recipe)
+    session.judge()
 
     from modswap.ops.jobs.repair import check_and_repair
 

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from modswap.cli import options
-from modswap.cli.session import write_text
-from modswap.core.errors import CheckpointError
+from modswap.cli.session import put_text
+from modswap.core.asked.used_paths import UsedPath
 from modswap.core.words.printable import tame
+from modswap.io.raw.atomic import exists
 
 
 def init(
@@ -32,8 +33,11 @@ def init(
 ) -> None:
     """Write a starter recipe; its rule was tried."""
     session = options.begin(context, file, quiet=quiet, verbose=verbose, no_color=no_color)
-    if output is not None and output.exists() and not force:
-        raise CheckpointError("it exists", str(output), "name another file, or add --force")
+    options.note_paths(session, model=model)
+    if output is not None:
+        session.writes.append(UsedPath("the new recipe", output))
+        if output.exists() and not force:
+            raise exists(output)
     policy = options.policy_of(allow, alias, trust=trust)
     subject = options.subject(file, policy, model, inputs)
 
@@ -44,6 +48,7 @@ def init(
     if output is None:
         session.emit(text)
         return
-    write_text(output, text)
+    session.judge()
+    put_text(output, text, force=force)
     if not quiet:
         session.emit(f"wrote {tame(str(output))}\n")

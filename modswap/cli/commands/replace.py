@@ -59,6 +59,7 @@ def replace(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     session.recipe = config
+    options.note_paths(session, [config], model, output, digest)
     options.check_format(session, form, REPORTS)
     if output is None and not dry_run:
         fix = "add `-o OUT`, or --dry-run to write nothing"
@@ -68,16 +69,19 @@ def replace(
     most = options.memory_of(max_memory)
 
     from modswap.core.asked.job import Job
+    from modswap.core.asked.used_paths import recipe_files
+    from modswap.io.raw.held import holding
     from modswap.ops.jobs.verify import require_digest
     from modswap.ops.recipes import read_recipe
 
     out = None if dry_run else output
     job = Job(subject, read_recipe(config), out, force, thorough=thorough, max_memory=most)
+    session.reads += recipe_files(job.recipe)
     if no_forward:
         from modswap.ops.jobs.replace_as_data import replace_unbuilt as run
     else:
         from modswap.ops.jobs.replace import replace_file as run
-    with session.guarded() as progress:
+    with session.guarded() as progress, holding(file):
         if digest is not None:
             require_digest(file, digest, progress)
         outcome = run(job, progress)

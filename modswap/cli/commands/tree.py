@@ -39,6 +39,7 @@ def tree(
     session = options.begin(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
+    options.note_paths(session, model=model)
     options.check_format(session, form, ("table", "json"))
     policy = options.policy_of(allow, alias, trust=trust)
     subject = options.subject(file, policy, model, inputs)

@@ -19,6 +19,7 @@ def verify(
     session = options.begin(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
+    options.note_paths(session, digest=digest)
     options.check_format(session, form, ("table", "json"))
 
     from modswap.ops.jobs.verify import verify_file

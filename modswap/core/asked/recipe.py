@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -62,6 +63,11 @@ class Source:
     # line and column, counted from 1, of every key and list item
     lines: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
     folder: str = "."  # folder against which the recipe's own file names are resolved
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the text in hexadecimal."""
+        return sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def at(self, *place: str | int) -> str:
         """Return `file:line:column` of a key, or of the nearest key around it."""

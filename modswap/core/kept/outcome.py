@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modswap.core.decided.blueprint import Choice
 from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ModswapError
+from modswap.core.kept.stamp import Stamps
 from modswap.core.seen.site import Call, Layout
 
 if TYPE_CHECKING:  # its import of recipes takes a tenth of a second
@@ -114,6 +115,8 @@ class Outcome:
         error: The error that stopped it, or None.
         seconds: Wall time.
         fixed: Change that `--fix` made to the recipe, and its place; empty for none.
+        stamps: The files of the checkpoint as they were when they were first opened.
+        recipe_sha256: Digest of the recipe's text as it was read, in hexadecimal; empty if unknown.
     """
 
     command: str
@@ -130,6 +133,8 @@ class Outcome:
     error: ModswapError | None = None
     seconds: float = field(default=0.0, compare=False)
     fixed: str = ""
+    stamps: Stamps = field(default=(), compare=False, repr=False)
+    recipe_sha256: str = field(default="", compare=False, repr=False)
 
     @property
     def ok(self) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 from modswap.core.errors import CheckpointError
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.walk import MAX_DEPTH, NamedValue, named_entries
+from modswap.io.raw.held import Held
 from modswap.io.recognise.model_places import COUNTER, KEYS, common_prefix
 
 
@@ -41,7 +42,8 @@ class Container:
 
     The slot of the primary model is the first; further ones are its copies, such as averages.
     `file` is `NO_FILE` for a model that came from no file, `metadata` that of a safetensors file
-    without modswap's own, `recipe` and `receipt` those of an earlier swap.
+    without modswap's own, `recipe` and `receipt` those of an earlier swap. A file that is `held` is
+    written to another place only if it has not changed.
     """
 
     format: str
@@ -52,6 +54,7 @@ class Container:
     recipe: str | None = None
     receipt: str | None = None
     notes: tuple[str, ...] = ()
+    held: Held | None = None
 
 
 def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:

@@ -1,32 +1,50 @@
 """Refuse a place that cannot be written to, before any work is done."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from re import IGNORECASE
+from re import compile as compiled
 
+from modswap.core.asked.used_paths import INPUT, OUT, UsedPath
 from modswap.core.errors import CheckpointError
+from modswap.io import formats
 from modswap.io.formats.choice import by_ending, has_known_ending
 from modswap.io.raw.atomic import exists
-from modswap.io.recognise.look import kind_of
+from modswap.io.raw.folder_files import RECORDS
+from modswap.io.raw.places import refuse_overlap
+from modswap.io.recognise.look import kind_of, look_at
 
+# files that programs of Hugging Face and torch write into the folder of a checkpoint
+_CHECKPOINT_FILES = compiled(
+    r"(.*/)?([^/]*\.(safetensors|bin|distcp|json|model|msgpack|h5|jinja)|\.metadata|vocab\.txt|"
+    r"merges\.txt|README\.md|LICENSE[^/]*|\.gitattributes)|\.cache/huggingface/.*",
+    IGNORECASE,
+)
 NO_FILE = Path()  # the source of a model that came from no file
 
 
-def refuse_target(source: Path, out: Path, *, force: bool) -> None:
-    """Refuse a target that is the input, that cannot be a file, or that exists without `force`.
+def refuse_target(source: Path, out: Path, *, force: bool, reads: Iterable[UsedPath] = ()) -> None:
+    """Refuse a target that is read, that cannot be a file, or that exists without `force`.
+
+    `source` is the input; `reads` are further paths that are never overwritten.
 
     Raises:
         CheckpointError: If it cannot be written there.
     """
     present = _exists(out)
     folder = source != NO_FILE and source.is_dir()
-    if source != NO_FILE:
-        _refuse_input(source, out, present=present)
     if present:
         _refuse_kind(source, out, folder=folder)
+    used = [UsedPath(INPUT, source)] if source != NO_FILE else []
+    refuse_overlap(UsedPath(OUT, out), (*used, *reads))
     if not out.resolve().parent.is_dir():
         what = f"there is no folder {str(out.parent)!r}"
         raise CheckpointError(what, str(out), "make it first")
     if present and not force:
         raise exists(out)
+    if present and out.is_dir():
+        _refuse_other_files(out, source)
     if not folder:
         by_ending(out)
 
@@ -45,18 +63,38 @@ def _exists(out: Path) -> bool:
     return True
 
 
-def _refuse_input(source: Path, out: Path, *, present: bool) -> None:
-    """Refuse the input itself, and a place inside it."""
-    if present and source.exists() and out.samefile(source):
-        fix = "name another file: the input is never overwritten"
-        raise CheckpointError("it is the input itself", str(out), fix)
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise CheckpointError("it is inside the input", str(out), "name another folder")
-
-
 def _refuse_kind(source: Path, out: Path, *, folder: bool) -> None:
     """Refuse a folder where a file is to be written, and any device or pipe."""
     kind = kind_of(out.stat().st_mode)
     if kind and not (folder and out.is_dir() and not has_known_ending(out)):
         inside = f", {out / source.name}" if out.is_dir() and source != NO_FILE else ""
         raise CheckpointError(f"it is {kind}", str(out), f"name a file{inside}")
+
+
+def _refuse_other_files(out: Path, source: Path) -> None:
+    """Refuse to replace a folder that holds more than a checkpoint, since all in it would go.
+
+    A folder may be replaced that modswap wrote, that is empty, or that is recognised as a
+    checkpoint and holds only files as such folders do, or as the input has them.
+    """
+    if (out / RECORDS).is_file():
+        return
+    files = (Path(above, name) for above, _, names in os.walk(out) for name in names)
+    names = (file.relative_to(out) for file in files)
+    if _is_checkpoint(out):
+        names = (name for name in names if not _belongs(name, source))
+    other = next(names, None)
+    if other is not None:
+        what = f"it holds more than a checkpoint: {str(other)!r:.200}"
+        fix = "name another folder: --force removes a whole folder, and only that of a checkpoint"
+        raise CheckpointError(what, str(out), fix)
+
+
+def _belongs(name: Path, source: Path) -> bool:
+    """Return whether a file belongs to a checkpoint: by its name, or since the input has it."""
+    return bool(_CHECKPOINT_FILES.fullmatch(name.as_posix())) or (source / name).is_file()
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    look = look_at(folder)
+    return any(row.folder and row.recognise(look) for row in formats.FORMATS)

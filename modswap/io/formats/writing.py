@@ -16,6 +16,7 @@ from modswap.io.formats.target import NO_FILE, refuse_target
 from modswap.io.pickled.data import UnreadableError
 from modswap.io.raw.atomic import digest, replacing
 from modswap.io.raw.folder_files import size_of
+from modswap.io.raw.held import Held
 from modswap.io.raw.memory import enough_memory
 from modswap.io.recognise.look import look_at
 from modswap.io.rewriting import Records, Rewriting
@@ -52,7 +53,12 @@ def write(
     payload = refilled(container, values)
     if _weights_alone(container, row):
         payload = _weights(container.slots[0], values[0])
-    with replacing(out, force=force) as temporary:
+
+    def ready() -> None:
+        _refuse_change(container.held)
+        refuse_target(container.file, out, force=force)
+
+    with replacing(out, force=force, ready=ready) as temporary:
         try:
             row.save(payload, temporary, records, dict(container.metadata))
         except CheckpointError as error:
@@ -84,16 +90,28 @@ def prepare_rewriting(
         return None
 
 
-def write_rewriting(source: Path, out: Path, put: Callable[[Path], str], *, force: bool) -> Written:
+def _refuse_change(held: Held | None) -> None:
+    if held is not None:
+        held.refuse_change()
+
+
+def write_rewriting(
+    source: Path, out: Path, put: Callable[[Path], str], *, force: bool, held: Held | None = None
+) -> Written:
     """Put a rewritten file or folder in its place; an existing one stays as it was on an error.
 
     `put` writes into an empty file or folder, reads it again, and returns its SHA-256.
 
     Raises:
-        CheckpointError: If it cannot be written, or the source is damaged.
+        CheckpointError: If it cannot be written, or the source is damaged, or `held` and changed.
     """
     refuse_target(source, out, force=force)
-    with replacing(out, force=force, folder=source.is_dir()) as temporary:
+
+    def ready() -> None:
+        _refuse_change(held)
+        refuse_target(source, out, force=force)
+
+    with replacing(out, force=force, folder=source.is_dir(), ready=ready) as temporary:
         sha256 = put(temporary)
     return Written(out, size_of(out), sha256, recognised(look_at(out)).name)
 

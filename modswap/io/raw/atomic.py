@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,8 +20,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]:
+def replacing(
+    out: Path,
+    *,
+    force: bool,
+    folder: bool = False,
+    ready: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
     """Yield an empty file or folder beside `out`, and move it to `out` if the block succeeds.
+
+    `ready` is called directly before the move; an error of it stops the move.
 
     The temporary file is flushed to the disk before it is moved. If the block raises, the temporary
     file is removed and `out` is unchanged; if the process is killed, the next process that writes
@@ -40,9 +48,11 @@ def replacing(out: Path, *, force: bool, folder: bool = False) -> Iterator[Path]
             yield temporary
             if folder:
                 _flush_all(temporary)
+                ready()
                 put_folder(temporary, target, _flush_moves)
             else:
                 _flush(temporary, _mode(target))
+                ready()
                 _put(temporary, target, out, force=force)
             _flush_moves(target.parent)
     except OSError as error:

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 
 from modswap.core.errors import CheckpointError
 from modswap.io.raw.byte_range import ByteRange
+from modswap.io.raw.held import open_source
 from modswap.io.raw.watching import Arrival, Front, check_behind, digest_behind, flush_behind
 
 _COPIED_BYTES = 4 << 20  # copied at once by the kernel
@@ -132,7 +133,7 @@ class Sink:
 
     def _source(self, file: Path) -> int:
         if file not in self._sources:
-            self._sources[file] = os.open(file, os.O_RDONLY)
+            self._sources[file] = open_source(file)
         return self._sources[file]
 
     def _copied(self, source: int, start: int, count: int) -> int:

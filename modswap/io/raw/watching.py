@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from modswap.core.errors import CheckpointError
 from modswap.io.raw.byte_range import ByteRange
+from modswap.io.raw.held import open_source
 
 _BLOCK_BYTES = 1 << 18  # read at once; they stay in the processor's cache
 _FLUSH_BYTES = 256 << 20  # written between two flushes
@@ -122,7 +123,7 @@ def _compare_bytes(descriptor: int, front: Front, arrival: Arrival) -> int:
     """Compare a copy with its source; return its CRC-32 if its extent asks for it, else 0."""
     start, extent, file = arrival
     crc = 0
-    source = os.open(file, os.O_RDONLY)
+    source = open_source(file)
     try:
         position = extent.start
         for block in _blocks(descriptor, front, start, start + extent.nbytes):

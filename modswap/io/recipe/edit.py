@@ -79,12 +79,22 @@ def rewrite(file: Path, before: str, after: str) -> None:
     Raises:
         CheckpointError: If the file has changed since it was read, or cannot be written.
     """
+    mark = _mark(file, before)
+
+    def ready() -> None:
+        _mark(file, before)
+
+    with replacing(file, force=True, ready=ready) as temporary:
+        temporary.write_bytes(mark + after.encode())
+
+
+def _mark(file: Path, text: str) -> bytes:
+    """Return the byte order mark of a file; refuse a file with another text behind it."""
     try:
         raw = file.read_bytes()
     except OSError as error:
         raise unreadable(file, error) from None
     mark = _BOM if raw.startswith(_BOM) else b""
-    if raw != mark + before.encode():
+    if raw != mark + text.encode():
         raise CheckpointError("it was changed meanwhile", str(file), "try again")
-    with replacing(file, force=True) as temporary:
-        temporary.write_bytes(mark + after.encode())
+    return mark

@@ -1,12 +1,14 @@
 """Check recipes: one in this process, several in worker processes; torch is imported only there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.asked.used_paths import INPUT, UsedPath, recipe_files
 from modswap.core.errors import BugError, CheckpointError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
@@ -52,6 +54,20 @@ def _own_checkpoint(recipe: "Recipe") -> Path:
         fix = f"add `checkpoint: …` to it, or call `modswap check FILE -c {name}`"
         raise UsageError("the recipe names no checkpoint", name, fix)
     return Path(recipe.source.folder, recipe.checkpoint)
+
+
+def paths_of(requests: Sequence[Request]) -> Iterator[UsedPath]:
+    """Yield the files that checks will read, as far as their recipes can be read."""
+    from modswap.io.recipe.reader import read_recipe
+
+    for request in requests:
+        if request.recipe == "-":
+            continue
+        with suppress(ModswapError):  # the check itself reports it
+            recipe = read_recipe(request.recipe)
+            yield from recipe_files(recipe)
+            if request.file is None:
+                yield UsedPath(INPUT, _own_checkpoint(recipe))
 
 
 def check_one(request: Request, progress: Progress) -> Outcome:

@@ -64,7 +64,7 @@ def _entry(outcome: Outcome, file: Path) -> Entry:
     versions = {"modswap": __version__, "torch": version("torch"), "python": f"{major}.{minor}"}
     return entry_of(
         outcome,
-        digest_of_recipe(outcome.recipe),
-        fingerprint(checkpoint, key_of(checkpoint, file)),
+        digest_of_recipe(outcome.recipe, outcome.recipe_sha256),
+        fingerprint(checkpoint, key_of(checkpoint, file), checked=outcome.stamps),
         versions,
     )

@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from modswap.core.asked.job import Job, Subject
+from modswap.core.asked.used_paths import paths_read
 from modswap.core.errors import ModswapError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress, silent
 from modswap.io.formats.choice import has_known_ending
 from modswap.io.formats.target import refuse_target
+from modswap.io.raw.held import Held, holding
 from modswap.live_values import named_tensors
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.allowed import with_recipe
@@ -53,10 +55,19 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     started = time.monotonic()
     subject = with_recipe(job.subject, job.recipe)
     if job.out is not None:
-        refuse_target(subject.file, job.out, force=job.force)
+        reads = paths_read(subject, job.recipe)
+        refuse_target(subject.file, job.out, force=job.force, reads=reads)
+    with holding(subject.file) as held:
+        outcome = _held(replace(job, subject=subject), command, held, progress, unreal=unreal)
+    return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: bool) -> Outcome:
+    subject, progress = job.subject, held.watched(progress)
     progress(f"loading {subject.file}")
     loaded = reopen(_bounded(subject, job.out, unreal=unreal), job.recipe)
-    writer = Writer(replace(job, subject=subject), loaded, progress, unread=unreal)
+    loaded = replace(loaded, container=replace(loaded.container, held=held))
+    writer = Writer(job, loaded, progress, unread=unreal)
     large = () if unreal else _too_large(loaded)
     bounds = bounds_of(job, unreal=unreal or bool(large))
     prepared = _prepared(writer, bounds, unreal=unreal or bool(large))
@@ -70,9 +81,10 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
         params_before=params,
         params_after=params,
         notes=(*loaded.container.notes, *large, *prepared.notes),
+        stamps=held.stamps,
+        recipe_sha256=job.recipe.source.digest,
     )
-    outcome = _swapped(writer, prepared, outcome, bounds)
-    return replace(outcome, seconds=time.monotonic() - started)
+    return _swapped(writer, prepared, outcome, bounds)
 
 
 def _prepared(writer: Writer, bounds: Sequence[Bound], *, unreal: bool) -> Prepared:
@@ -110,9 +122,12 @@ def _swapped(
             outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
             if not verdict.ok:
                 raise failure(verdict)
-            return writer.finish(outcome, prepared)
+            outcome = writer.finish(outcome, prepared)
+        if job.out is None and loaded.container.held is not None:
+            loaded.container.held.refuse_change()
     except ModswapError as error:
         return replace(outcome, error=error)
+    return outcome
 
 
 def _keys(loaded: Loaded) -> tuple[str, ...]:

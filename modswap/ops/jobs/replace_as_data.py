@@ -2,12 +2,14 @@
 
 import time
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from modswap.core.asked.job import Job
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.used_paths import paths_read
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.optimizer import Parameter
 from modswap.core.decided.plan import Plan, Step, make_plan
@@ -23,6 +25,7 @@ from modswap.io.formats.survey import Survey
 from modswap.io.formats.target import refuse_target
 from modswap.io.formats.writing import prepare_rewriting
 from modswap.io.pickled.optimizers import Parameters
+from modswap.io.raw.held import Held, holding
 from modswap.io.rewriting import Rewriting
 from modswap.ops.build.fit import Built, Fitter, build_plan
 from modswap.ops.build.fit_from_layers import fit_from_layers
@@ -50,7 +53,14 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
     """
     started = time.monotonic()
     if job.out is not None:
-        refuse_target(job.subject.file, job.out, force=job.force)
+        reads = paths_read(job.subject, job.recipe)
+        refuse_target(job.subject.file, job.out, force=job.force, reads=reads)
+    with holding(job.subject.file) as held:
+        outcome = _held(job, held, held.watched(progress))
+    return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _held(job: Job, held: Held, progress: Progress) -> Outcome:
     progress(f"reading {job.subject.file}")
     found = survey(job.subject.file)
     plan = make_plan(job.recipe, [one.site for one in found.sites])
@@ -67,26 +77,35 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
         params_before=found.params,
         params_after=found.params + grown - shrunk,
         notes=(NOT_RUN,),
+        stamps=held.stamps,
     )
     try:
-        outcome = _finish(job, found, prepared, outcome, progress)
+        return _finish(_Opened(job, found, held, progress), prepared, outcome)
     except ModswapError as error:
-        outcome = replace(outcome, error=error)
-    return replace(outcome, seconds=time.monotonic() - started)
+        return replace(outcome, error=error)
 
 
-def _finish(
-    job: Job, found: Survey, prepared: Prepared, outcome: Outcome, progress: Progress
-) -> Outcome:
+class _Opened(NamedTuple):
+    """A file that was read as data, and is held, with the job to do on it."""
+
+    job: Job
+    found: Survey
+    held: Held
+    progress: Progress
+
+
+def _finish(opened: _Opened, prepared: Prepared, outcome: Outcome) -> Outcome:
+    job, found, held, progress = opened
     where = str(job.subject.file)
     prepared_file = _rewriting(job, found, prepared)
     outcome = replace(outcome, notes=(*outcome.notes, *prepared_file.notes))
     if job.out is None:
+        held.refuse_change()
         return replace(outcome, ledger=data_ledger(prepared_file, prepared_file.after, where))
     earlier = read_receipt(found.receipt, where) if found.receipt else None
     progress(f"writing {job.out}")
     records = records_of(job, prepared, job.subject.file, earlier)
-    return rewritten(outcome, prepared_file, job, job.out, records)
+    return rewritten(outcome, prepared_file, job, job.out, records, held)
 
 
 def _built(plan: Plan, found: Survey, job: Job) -> tuple[Built, ...]:

@@ -14,6 +14,7 @@ from modswap.core.kept.outcome import Amount
 from modswap.core.progress import Progress, silent
 from modswap.io.formats.choice import recognised
 from modswap.io.raw.checksums import Checksums, Difference, differences
+from modswap.io.raw.held import holding
 from modswap.io.raw.memory import enough_memory
 from modswap.io.raw.sha256_list import expected_digests, sha256_of
 from modswap.io.recognise.look import look_at, unreadable
@@ -36,9 +37,11 @@ def verify_file(file: Path, digest: str | None = None, progress: Progress = sile
     started = time.monotonic()
     found = Comparison(str(file))
     try:
-        if digest is not None:
-            found = _with_digests(found, expected_digests(digest, file), progress)
-        found = _with_checksums(found, file, progress)
+        with holding(file) as held:
+            if digest is not None:
+                found = _with_digests(found, expected_digests(digest, file), progress)
+            found = _with_checksums(found, file, progress)
+            held.refuse_change()
     except ModswapError as error:
         found = replace(found, error=error)
     except OSError as error:

@@ -70,7 +70,8 @@ def write_archive(
             _same(model, own, how, str(job.out))
 
     slot = Slot((), "module", program)
-    packed = Container(EXPORTED.name, loaded.container.file, (program, how), (slot,))
+    source = loaded.container
+    packed = Container(EXPORTED.name, source.file, (program, how), (slot,), held=source.held)
     written = write(packed, [program], job.out, records=records, force=job.force, accept=proved)
     return replace(outcome, ledger=ledgers[0], written=written)
 

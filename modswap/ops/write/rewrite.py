@@ -9,6 +9,7 @@ from modswap.core.kept.ledger import ledger
 from modswap.core.kept.outcome import Ledger, Outcome
 from modswap.core.kept.receipt import Receipt
 from modswap.io.formats.writing import write_rewriting
+from modswap.io.raw.held import Held
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Mark, Records, Rewriting
 from modswap.ops.load.checksums import checksum_notes
@@ -17,12 +18,18 @@ from modswap.ops.write.receipt import effective, make_receipt
 
 
 def rewritten(
-    outcome: Outcome, rewriting: Rewriting, job: Job, out: Path, records: Records
+    outcome: Outcome,
+    rewriting: Rewriting,
+    job: Job,
+    out: Path,
+    records: Records,
+    held: Held | None,
 ) -> Outcome:
     """Copy a file with new modules in it, every copy compared on the way; return the outcome.
 
     Raises:
-        CheckpointError: If it cannot be written, or a record of the source is damaged.
+        CheckpointError: If it cannot be written, a record of the source is damaged, or the source
+            is `held` and changed.
     """
     source, checksums = job.subject.file, job.subject.policy.checksum
     found: list[Ledger] = []
@@ -32,7 +39,7 @@ def rewritten(
         found.append(replace(data_ledger(rewriting, done.tensors, str(out)), proved=True))
         return done.sha256
 
-    written = write_rewriting(source, out, put, force=job.force)
+    written = write_rewriting(source, out, put, force=job.force, held=held)
     notes = (*checksum_notes(job.subject), *outcome.notes)
     return replace(outcome, ledger=found[0], written=written, notes=notes)
 

@@ -67,7 +67,8 @@ class Writer:
             where = str(self.container.file)
             return replace(outcome, ledger=data_ledger(rewriting, rewriting.after, where))
         self.progress(f"writing {self.job.out}")
-        return rewritten(outcome, rewriting, self.job, self.job.out, self._records(prepared))
+        records, held = self._records(prepared), self.container.held
+        return rewritten(outcome, rewriting, self.job, self.job.out, records, held)
 
     def _saved(self, outcome: Outcome, swaps: Swaps, prepared: Prepared) -> Outcome:
         """Write the model by its format's own writer, and compare what was written."""

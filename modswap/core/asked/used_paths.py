@@ -1,0 +1,51 @@
+"""The files that a run reads, from the request and the recipe, so that none of them is written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from modswap.core.asked.job import Subject
+    from modswap.core.asked.recipe import Recipe
+
+INPUT, RECIPE, DIGESTS, OUT = "the input", "the recipe", "the list of SHA-256", "OUT"
+
+
+class UsedPath(NamedTuple):
+    """A path that a run reads or writes, and its part in the run, in words."""
+
+    name: str  # as messages say it: `the input`, `the report`
+    file: Path
+
+
+def paths_read(subject: "Subject", recipe: "Recipe | None" = None) -> tuple[UsedPath, ...]:
+    """Return the input, the recipe, and the files of code that the request and the recipe name."""
+    found = [UsedPath(INPUT, subject.file)]
+    if subject.factory is not None:
+        found += code_files(subject.factory, Path.cwd())
+    if recipe is not None:
+        found += recipe_files(recipe)
+    return tuple(found)
+
+
+def recipe_files(recipe: "Recipe") -> Iterator[UsedPath]:
+    """Yield a recipe's own file, and the files of code that it names."""
+    folder = Path(recipe.source.folder)
+    yield UsedPath(RECIPE, Path(recipe.source.name))
+    if recipe.model is not None:
+        yield from code_files(recipe.model.factory, folder)
+    for rule in recipe.replace:
+        yield from code_files(rule.with_, folder)
+
+
+def code_files(reference: str, folder: Path) -> Iterator[UsedPath]:
+    """Yield the files in a folder that `file.py:name` or `package.module:name` can mean."""
+    module, colon, _ = reference.rpartition(":")
+    if not colon:
+        return
+    name = f"the code of {reference!r}"
+    if module.endswith(".py"):
+        yield UsedPath(name, folder / module)
+        return
+    place = folder.joinpath(*module.split("."))
+    yield from (UsedPath(name, file) for file in (Path(f"{place}.py"), place / "__init__.py"))

@@ -1,0 +1,45 @@
+"""The files that a run reads."""
+
+from pathlib import Path
+
+import pytest
+
+from modswap.core.asked.job import Subject
+from modswap.core.asked.used_paths import code_files, paths_read
+from modswap.io.recipe.reader import parse_recipe
+
+
+@pytest.mark.parametrize(
+    ("reference", "files"),
+    [
+        ("nets.py:build", ["nets.py"]),
+        ("sub/nets.py:Nets.build", ["sub/nets.py"]),
+        ("/abs/nets.py:build", ["/abs/nets.py"]),
+        ("nets:build", ["nets.py", "nets/__init__.py"]),
+        ("pack.nets:build", ["pack/nets.py", "pack/nets/__init__.py"]),
+        ("SEBlock", []),
+    ],
+)
+def test_code_is_looked_for_where_an_import_finds_it(reference: str, files: list[str]) -> None:
+    folder = Path("here")
+
+    assert [one.file for one in code_files(reference, folder)] == [folder / f for f in files]
+
+
+def test_request_and_recipe_name_all_that_is_read() -> None:
+    text = (
+        "{version: 1, model: {factory: 'nets.py:build'}, replace: [{match: a, with: 'b.py:B'}, "
+        "{match: c, with: ECA}]}"
+    )
+    recipe = parse_recipe(text, "sub/swap.yaml", "sub")
+
+    found = paths_read(Subject(Path("net.pt"), factory="own.py:build"), recipe)
+
+    assert {str(file): name for name, file in found} == {
+        "net.pt": "the input",
+        str(Path.cwd() / "own.py"): "the code of 'own.py:build'",
+        "sub/swap.yaml": "the recipe",
+        "sub/nets.py": "the code of 'nets.py:build'",
+        "sub/b.py": "the code of 'b.py:B'",
+    }
+    assert [one.file for one in paths_read(Subject(Path("net.pt")))] == [Path("net.pt")]
