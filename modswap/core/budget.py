@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 MAX_HEADER_ENTRIES = 500_000  # tensors of a safetensors header
 MAX_NAME_CHARACTERS = 4_096  # of a module or tensor
 MAX_NAME_DOTS = 256
-MAX_NESTING = 1_500  # containers inside containers; Python's pickle writes about 1,000
 MAX_PATHS = 20_000  # of shared modules, beyond the number of modules
 MAX_SHARED_ENTRIES = 2_000_000  # of shared containers, under all their paths
 MAX_PATH_CHARACTERS = 64 << 20  # of the paths of all modules or tensors together

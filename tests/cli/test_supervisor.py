@@ -18,8 +18,8 @@ PROGRAM = """\
 import os, signal, sys, time, types
 app = types.ModuleType("modswap.cli.app")
 def run(args):
-    print(os.getpid(), flush=True)
     try:
+        print(os.getpid(), flush=True)
         exec(args[-1])
     except KeyboardInterrupt:
         return 130

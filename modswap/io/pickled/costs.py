@@ -5,16 +5,16 @@ element can be expanded to gigabytes, a text encoded by a quadratic codec, a lon
 each of a million calls.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from modswap.core.budget import expanded_flaw
 from modswap.core.errors import CheckpointError, UnsafeError
-from modswap.io.pickled.data import Instance, Name, Storage
+from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
 from modswap.io.pickled.keys import Keys
 from modswap.io.pickled.values import DTYPE_BYTES
 from modswap.io.pickled.walk import everything
-from modswap.io.recognise.implied_tree import elements
 from modswap.io.recognise.look import Look
 
 _CODECS = frozenset(("latin1", "latin-1", "iso-8859-1", "utf-8", "utf8", "ascii"))
@@ -35,6 +35,7 @@ def refuse_costs(payload: Any, look: Look) -> None:
     Raises:
         UnsafeError: If a call of it is one that no sound file makes.
         CheckpointError: If all calls together cost too much.
+        UnreadableError: If the size of a tensor cannot be told.
     """
     costs = CallCosts(look)
     for value in everything(payload):
@@ -59,6 +60,7 @@ class CallCosts:
         Raises:
             UnsafeError: If a call of it is one that no sound file makes.
             CheckpointError: If all calls together cost more than the file can account for.
+            UnreadableError: If the size of a tensor cannot be told.
         """
         if isinstance(made.state, dict):
             self._judge_state(made.what, made.state)
@@ -97,7 +99,10 @@ class CallCosts:
                 return
             case (str(),) if made.what.attribute == "encode":
                 return
-        what = f"to load it, {made.what} would be called as no sound file calls it"
+        why = (
+            "as no sound file does" if made.what.attribute == "encode" else "which reserves memory"
+        )
+        what = f"to load it, {made.what} would be called, {why}"
         raise UnsafeError(what, str(self._look.file), _FIX)
 
     def _judge_keys(self, made: Instance) -> None:
@@ -129,13 +134,12 @@ class CallCosts:
             case _:
                 return  # torch refuses it
         sides = _plain_size(size)
-        numel = None if sides is None else elements(sides)
-        if numel is None:
-            raise self._look.error("it is damaged: a tensor of it has no plain size")
+        if sides is None:
+            raise UnreadableError("a tensor of it has no plain size")
         seen = (*view, sides, _plain_size(rest[0]) if rest else None)
         if seen not in self._views:
             self._views.add(seen)
-            self._expand(numel * _itemsize(kind, stored, rest))
+            self._expand(_product(sides) * _itemsize(kind, stored, rest))
 
     def _judge_copy(self, args: tuple[Any, ...]) -> None:
         """Count a conversion: a copy in another dtype, anew by each call."""
@@ -145,7 +149,7 @@ class CallCosts:
             case _:
                 return
         if numel is None:
-            raise self._look.error("it is damaged: a tensor of it has no plain size")
+            raise UnreadableError("a tensor of it has no plain size")
         name = dtype.attribute if isinstance(dtype, Name) else ""
         self._expand(numel * DTYPE_BYTES.get(name, _MAX_ITEM_BYTES))
 
@@ -161,6 +165,16 @@ class CallCosts:
 
 
 _SIZED = (str, bytes, list, tuple, dict)
+
+
+def _product(sides: Sequence[int]) -> int:
+    """Return the number of elements of a size; no more than a number of 64 bits takes."""
+    if min(sides, default=1) <= 0:
+        return 0  # torch refuses negative sides
+    numel = 1
+    for side in sides:
+        numel = min(numel * min(side, sys.maxsize), sys.maxsize)
+    return numel
 
 
 def _itemsize(kind: str, stored: Storage, rest: Sequence[Any]) -> int:
@@ -193,7 +207,7 @@ def _numel(made: Instance) -> int | None:
                 made = inner
             case _, (Storage(), _, size, *_):
                 sides = _plain_size(size)
-                return None if sides is None else elements(sides)
+                return None if sides is None else _product(sides)
             case _:
                 return None
     return None

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from modswap.core.budget import (
-    MAX_NESTING,
     MAX_PATH_CHARACTERS,
     MAX_PATHS,
     MAX_SHARED_ENTRIES,
@@ -145,14 +144,13 @@ class _Reach(NamedTuple):
     entries: int = 0  # of it and of all containers in it
     paths: int = 0  # of modules
     characters: int = 0  # of the names of the entries
-    depth: int = 1  # containers inside containers
 
 
 def nesting_flaw(payload: Any) -> tuple[str, str] | None:
     """Return the flaw of nested containers on which later walks would not end, and advice.
 
-    A container may hold itself, or be nested too deep. Or containers are shared so often, level by
-    level, that their paths are far more than they are: each level may double them.
+    A container may hold itself. Or containers are shared so often, level by level, that their paths
+    are far more than they are: each level may double them.
     """
     reaches: dict[int, _Reach] = {}
     entries_once = modules = 0
@@ -178,9 +176,6 @@ def _flaw_of(reach: _Reach, entries_once: int, modules: int) -> tuple[str, str] 
         return f"{what} have over {MAX_SHARED_ENTRIES:,} paths", fewer
     if reach.paths > modules + MAX_PATHS:
         return f"its shared modules have over {MAX_PATHS:,} paths", fewer
-    if reach.depth > MAX_NESTING:
-        what = f"over {MAX_NESTING:,} lists, dictionaries or modules in it are inside one another"
-        return what, "save the model again with less nesting"
     if reach.characters > MAX_WALKED_CHARACTERS:
         what = f"the names in it would have over {MAX_WALKED_CHARACTERS:,} characters"
         return what, "save the model again with shorter names"
@@ -215,7 +210,7 @@ def _summed(value: Any, inside: "_Inside", reaches: dict[int, _Reach]) -> _Reach
 
     The sums are cut: a file could make them numbers of any size.
     """
-    entries, paths, characters, depth = _count(value), int(is_module(value)), 0, 0
+    entries, paths, characters = _count(value), int(is_module(value)), 0
     for length, part in inside:
         below = reaches.get(id(part)) or _Reach(_count(part), int(is_module(part)))
         entries += below.entries

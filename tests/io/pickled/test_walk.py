@@ -195,12 +195,8 @@ def test_modules_of_many_paths_are_a_flaw_long_before_their_entries_are() -> Non
     )
 
 
-def test_deep_nesting_is_a_flaw() -> None:
-    assert nesting_flaw(nested(1_400)) is None
-    flaw = nesting_flaw({"a": (nested(100_000),)})
-
-    assert flaw is not None
-    assert flaw[0].startswith("over 1,500 lists, dictionaries or modules in it are inside one")
+def test_deep_nesting_is_sound() -> None:
+    assert nesting_flaw({"a": (nested(20_000),)}) is None
 
 
 def test_names_that_repeat_in_many_paths_are_a_flaw() -> None:
