@@ -7,7 +7,7 @@ INPUTS := pyproject.toml constraints.txt
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo test test-all lint fuzz fuzz-mutations bench hosts clean
+.PHONY: help demo test test-all lint docs fuzz fuzz-mutations bench hosts clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ bench: $(VENV)/dev.done  ## time the main job
 	$(BIN)/python benchmarks/replace.py
 
 hosts: $(VENV)/hosts.done  ## add the libraries whose models tests/hosts swaps
+
+docs: $(VENV)/dev.done  ## write the pages that are made from the tables of the program
+	$(BIN)/python -m tests.core.asked.recipe_page
+	$(BIN)/python -m tests.ops.examine.verification_page
+	$(BIN)/modswap catalogue --format markdown > docs/catalogue.md
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) modswap-demo dist build .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -100,10 +100,9 @@ class Session:
         red = sys.stderr.isatty() and self.color and not os.environ.get("NO_COLOR")
         label = "\x1b[1;31merror\x1b[0m" if red else "error"
         for one in error.all:
-            place = f"{one.where}: " if one.where else ""
-            lines = [f"{label}: {tame(place + one.what)}"]
-            lines += [f"  fix: {tame(one.fix)}"] if one.fix else []
-            sys.stderr.write(without_commands("".join(f"{line}\n" for line in lines)))
+            text = tame(one.with_fix("").line())
+            fix = f"\n  fix: {tame(one.fix)}" if one.fix else ""
+            sys.stderr.write(without_commands(f"{label}: {text}{fix}\n"))
             if isinstance(one, BugError):
                 sys.stderr.write(without_commands(tame_lines(one.traceback)))
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 SWITCH = "MODSWAP_ONE_PROCESS"  # set to 1, it keeps the command in one process, for debuggers
 CRASHED = 3
+STOPPED = 130
 _ONE_PRESS_SECONDS = 1.0
 _PARENT_DEATH = 1  # PR_SET_PDEATHSIG of Linux
 _HELP = frozenset(("-h", "--help", "--version"))
 _OUTPUTS = ("-o", "--output", "--report", "--save-recipe")
-_STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGPIPE")
+_STOPS = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGPIPE")
 _KNOWN = {
     "SIGKILL": (
         "the system ended it (SIGKILL), as it does where memory runs out",
@@ -117,6 +118,8 @@ def end(code: int, args: Sequence[str]) -> NoReturn:
     names = {member.value: member.name for member in signal.Signals}
     name = names.get(-code, f"signal {-code}")
     _remove_litter(args)
+    if name == "SIGINT":  # it came once more while the child ended
+        os._exit(STOPPED)
     if name in _STOPS:
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)

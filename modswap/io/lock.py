@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import zipfile
 from codecs import BOM_UTF8
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from modswap.core.kept.lock import Entry, Fingerprint, Lock
 from modswap.core.kept.stamp import Stamps
 from modswap.io.raw.atomic import digest, replacing
 from modswap.io.raw.held import refuse_change, stamps_of
+from modswap.io.recognise.json_text import MalformedError, parse_json
 from modswap.io.recognise.look import unreadable
+from modswap.io.recognise.small_files import MAX_LOCK_BYTES, read_small
 
 MAX_WHOLE_BYTES = 256 << 20  # of a larger checkpoint only the structure is read
 _PIECES, _PIECE_BYTES, _HEAD_BYTES = 256, 64 << 10, 8 << 20
@@ -29,12 +32,15 @@ def read_lock(file: Path) -> Lock:
         UsageError: If there is none, or it is damaged.
     """
     try:
-        return Lock.model_validate_json(file.read_bytes())
+        data = read_small(file, MAX_LOCK_BYTES)
+        with suppress(MalformedError):  # the model says where
+            parse_json(data, str(file))
+        return Lock.model_validate_json(data)
     except FileNotFoundError:
         raise UsageError("there is no lock file", str(file), _ANEW) from None
-    except OSError as error:
-        what = f"the lock file cannot be read: {error.strerror}"
-        raise UsageError(what, str(file), "check its permissions") from None
+    except CheckpointError as error:
+        what = f"the lock file cannot be read: {error.what.removeprefix('it cannot be read: ')}"
+        raise UsageError(what, str(file), error.fix) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "its top"
@@ -75,13 +81,15 @@ def digest_of_recipe(name: str, checked: str = "") -> str:
     `checked` is that of the text that was checked; empty if unknown.
 
     Raises:
-        UsageError: If it is read from standard input.
+        UsageError: If it is read from standard input or a pipe.
         CheckpointError: If it cannot be read, or holds another text than the one that was checked.
     """
+    fix = "put the recipe into a file"
     if name == "-":
-        fix = "put the recipe into a file"
         raise UsageError("standard input cannot be locked", "--lock", fix)
     try:
+        if not stat.S_ISREG(Path(name).stat().st_mode):  # a pipe was read already
+            raise UsageError("it is no file, and cannot be locked", name, fix)
         raw = Path(name).read_bytes()
     except OSError as error:
         raise unreadable(Path(name), error) from None

@@ -1,10 +1,12 @@
 """No command overwrites what it reads, or writes two things to one place; nothing is lost."""
 
+import json
 import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -217,6 +219,70 @@ def test_target_of_a_link_in_the_input_is_kept(modswap: Command) -> None:
     assert everything() == before
 
 
+@pytest.mark.parametrize("used", ["swap.yaml", "nets.py"])
+def test_folder_that_holds_the_recipe_or_its_code_is_kept(modswap: Command, used: str) -> None:
+    Path("new").mkdir()
+    Path("new/modswap.json").write_text('{"recipe": "as if modswap wrote the folder"}')
+    Path("new", used).write_bytes(Path(used).read_bytes())
+    Path("other.yaml").write_text(f"{HEAD}model: {{factory: 'new/nets.py:build'}}\n{RULE}")
+    recipe = "new/swap.yaml" if used == "swap.yaml" else "other.yaml"
+    before = everything()
+
+    ran = modswap("replace", "A/B", "-c", recipe, "-o", "new", "--force", "--no-forward")
+
+    assert ran.code == 3
+    assert "is inside it" in ran.out + ran.err
+    assert everything() == before
+
+
+@pytest.mark.parametrize("place", ["r.txt", "new"])
+def test_link_that_appears_meanwhile_is_not_followed_to_the_input(
+    modswap: Command, place: str
+) -> None:
+    target = "A/B/model.safetensors" if place == "r.txt" else "A/B"
+    Path("nets.py").write_text(
+        f"import os\n{FACTORY}".replace("return", f"os.symlink('{target}', '{place}'); return")
+    )
+    before = everything()
+
+    ran = modswap(
+        "replace", "A/B", "-c", "weights.yaml", "-o", "new", "--force", "--report", "r.txt"
+    )
+
+    assert ran.code == 3
+    assert "it is the input itself" in ran.err or "it is inside the input" in ran.err
+    assert {name: held for name, held in everything().items() if name in before} == before
+    assert Path(place).is_symlink()
+
+
+@pytest.mark.parametrize("command", ["check", "replace"])
+def test_code_that_a_recipe_from_standard_input_names_is_kept(
+    modswap: Command, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO(Path("weights.yaml").read_text()))
+    before = everything()
+    more = ("-o", "new") if command == "replace" else ()
+
+    ran = modswap(command, "A/B", "-c", "-", "--report", "nets.py", *more)
+
+    assert ran.code == 3
+    assert "it is the code of 'nets.py:build' itself" in ran.err
+    assert everything() == before
+
+
+@pytest.mark.parametrize("more", [(), ("--fix",)])
+def test_recipe_from_a_pipe_is_read_once(modswap: Command, more: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, Path("swap.yaml").read_bytes())
+    os.close(writing)
+
+    ran = modswap("check", "net.pt", "-c", f"/dev/fd/{reading}", "--report", "r.txt", *more)
+    os.close(reading)
+
+    assert ran.code == 0
+    assert "OK" in Path("r.txt").read_text()
+
+
 # -- folders that are replaced
 
 
@@ -234,6 +300,7 @@ def test_target_of_a_link_in_the_input_is_kept(modswap: Command) -> None:
         (["model.safetensors", "config.json", "README.md", "vocab.txt"], ""),
         (["model.safetensors", "notes of the input.txt"], ""),
         (["modswap.json", "mine.txt"], ""),
+        (["modswap.json/not", "mine.txt"], "modswap.json"),
     ],
 )
 def test_force_replaces_a_folder_only_if_it_is_a_checkpoint(
@@ -243,7 +310,7 @@ def test_force_replaces_a_folder_only_if_it_is_a_checkpoint(
     Path("new/empty").mkdir(parents=True)
     for name in files:
         Path("new", name).parent.mkdir(parents=True, exist_ok=True)
-        Path("new", name).write_text(name)
+        Path("new", name).write_text(json.dumps({"recipe": name}))
     before = everything()
 
     assert modswap(*DATA).code == 3  # it exists

@@ -1,7 +1,9 @@
 """Lock files, and what a checkpoint is known by."""
 
 import hashlib
+import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,7 +63,7 @@ def test_lock_that_cannot_be_used_is_told(text: str | None, said: str) -> None:
 def test_folder_is_no_lock_file() -> None:
     Path("l.lock").mkdir()
 
-    with pytest.raises(UsageError, match="the lock file cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="the lock file cannot be read: it is a folder"):
         read_lock(Path("l.lock"))
 
 
@@ -156,3 +158,34 @@ def test_other_large_file_is_known_by_its_head_and_pieces(place: int, head: byte
 
     assert first.digest != second.digest
     assert not zipfile.is_zipfile("net.bin")
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (os.mkfifo, "it is a pipe, expected a regular file"),
+        (lambda file: file.symlink_to("/dev/zero"), "it is a device"),
+        (
+            lambda file: file.write_bytes(b"x" * (16 << 20 | 1)),
+            "it is too large: it has 16,777,217",
+        ),
+        (lambda file: file.write_text("[" * 99_999), "its values are nested more than 100 deep"),
+        (lambda file: file.write_text('{"version": 1, "version": 2}'), "it names 'version' twice"),
+    ],
+)
+def test_lock_file_of_no_sense_is_refused_at_once(
+    make: Callable[[Path], object], what: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "x.lock")
+
+    with pytest.raises(UsageError, match=f"the lock file cannot be read: {what}"):
+        read_lock(tmp_path / "x.lock")
+
+
+def test_recipe_out_of_a_pipe_cannot_be_locked() -> None:
+    read, written = os.pipe()
+    os.close(written)
+
+    with pytest.raises(UsageError, match="it is no file, and cannot be locked"):
+        digest_of_recipe(f"/dev/fd/{read}")
+    os.close(read)

@@ -3,6 +3,7 @@
 Covers: outcomes.
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,30 @@ def test_file_that_cannot_give_a_model_is_refused(
 
     with pytest.raises(error):
         modswap.load(tmp_path / "net.pt")
+
+
+def test_model_is_not_saved_over_the_file_it_was_loaded_from(tmp_path: Path) -> None:
+    file = tmp_path / "net.pt"
+    torch.save(nn.Sequential(nn.Linear(2, 2)), file)
+    (tmp_path / "link.pt").symlink_to(file)
+    os.link(file, tmp_path / "hard.pt")
+    before = file.read_bytes()
+    model = modswap.load(tmp_path / "link.pt")
+
+    for name in ("net.pt", "link.pt", "hard.pt"):
+        with pytest.raises(CheckpointError, match="it is the file that the model was loaded from"):
+            modswap.save(model, tmp_path / name, force=True)
+    assert file.read_bytes() == before
+    modswap.save(model, tmp_path / "other.pt")
+    modswap.save(model, tmp_path / "other.pt", force=True)
+
+
+def test_model_is_not_saved_over_its_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "swap"  # without an ending a checkpoint could be written there
+    file.write_text("{version: 1, replace: [{match: '0', with: ECA}]}")
+    recipe = modswap.read_recipe(file)
+
+    with pytest.raises(CheckpointError, match="it is the recipe itself"):
+        modswap.save(nn.Linear(2, 2), file, recipe=recipe, force=True)
+
+    assert file.read_text().startswith("{version")

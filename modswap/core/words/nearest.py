@@ -3,11 +3,13 @@
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 CUTOFF = 0.6  # difflib's own measure: 1 is equal, 0 has nothing in common
 ALIKE = 0.8  # of two names, one of which is the other mistyped
 SPREAD = 0.15  # how far behind the best a name may be
+MAX_BESIDE = 5000  # files of a folder whose names are compared
 POOL = 2000  # names that are compared in full; more are first narrowed by their last segment
 
 
@@ -67,8 +69,10 @@ def in_question(names: Sequence[str]) -> str:
 
 def file_near(file: Path) -> str:
     """Return `did you mean 'x'?` for the file of the same folder with the nearest name."""
-    folder = file.parent
-    beside = sorted(other.name for other in folder.iterdir()) if folder.is_dir() else []
+    try:
+        beside = sorted(other.name for other in islice(file.parent.iterdir(), MAX_BESIDE))
+    except (OSError, ValueError):  # there is no such folder, or it cannot be read
+        return ""
     # by the whole name: endings are alike in most files of a folder
     close = difflib.get_close_matches(file.name, beside, n=1, cutoff=CUTOFF)
     return f"did you mean {close[0]!r}?" if close else ""

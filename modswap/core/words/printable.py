@@ -106,9 +106,10 @@ def _pieces(value: object, most: int) -> Iterator[object]:
         yield _Piece(opening)
         yield from _joined(_pairs(value) if isinstance(value, dict) else ((v,) for v in value))
         yield _Piece("," + closing if kind is tuple and len(value) == 1 else closing)
-    elif is_dataclass(value) and not isinstance(value, type) and _is_ours(kind):
+    elif kind.__module__.startswith("modswap.") and is_dataclass(value):
+        held = fields(value)
         yield _Piece(f"{kind.__name__}(")
-        yield from _joined((getattr(value, field.name),) for field in fields(value))
+        yield from _joined((getattr(value, field.name),) for field in held)
         yield _Piece(")")
     else:
         yield _Piece(_atom(value, kind, most))
@@ -122,10 +123,6 @@ def _atom(value: object, kind: type, most: int) -> str:
         return _number(value)
     plain = value is None or kind in (bool, float, complex)
     return repr(value) if plain else f"<{tame(kind.__name__)}>"
-
-
-def _is_ours(kind: type) -> bool:
-    return kind.__module__.startswith("modswap.")
 
 
 def _number(value: int) -> str:

@@ -105,6 +105,7 @@ class Format:
         weights_only: Whether it can hold nothing but named tensors.
         folder: Whether it is a folder.
         checksums: Whether it is a zip whose records have checksums.
+        always_summed: Whether every file of it has checksums of its own.
         known: Return the checksums that a file of it holds of its own bytes, without torch; None
             where it has room for none.
         traced: Whether it holds a graph, for which a swapped model has to be exported again.
@@ -123,6 +124,7 @@ class Format:
     weights_only: bool = False
     folder: bool = False
     checksums: bool = False
+    always_summed: bool = False
     known: "Callable[[Look], Checksums] | None" = None
     traced: bool = False
     left_out: str = ""

@@ -11,7 +11,7 @@ from modswap.core.errors import CheckpointError
 from modswap.io import formats
 from modswap.io.formats.choice import by_ending, has_known_ending
 from modswap.io.raw.atomic import exists
-from modswap.io.raw.folder_files import RECORDS
+from modswap.io.raw.folder_files import own_records
 from modswap.io.raw.places import refuse_overlap
 from modswap.io.recognise.look import kind_of, look_at
 
@@ -77,7 +77,7 @@ def _refuse_other_files(out: Path, source: Path) -> None:
     A folder may be replaced that modswap wrote, that is empty, or that is recognised as a
     checkpoint and holds only files as such folders do, or as the input has them.
     """
-    if (out / RECORDS).is_file():
+    if own_records(out):
         return
     files = (Path(above, name) for above, _, names in os.walk(out) for name in names)
     names = (file.relative_to(out) for file in files)

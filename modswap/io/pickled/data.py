@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, ClassVar, Literal, NoReturn
 
 from modswap.core.words.printable import shown
 from modswap.io.pickled.bounded import BoundedUnpickler
+from modswap.io.pickled.names import dotted
 
 MAX_PICKLE_BYTES = 256 << 20
 MAX_OPERATIONS = 32_000_000
@@ -44,7 +45,7 @@ class Name:
     attribute: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.attribute}"
+        return dotted(self.module, self.attribute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,8 @@ class _Reader(BoundedUnpickler):
                 dispatch[operation[0]](self)
         except _Stop as stop:
             self.bounds.take(most - left + 1, most - left + 1)
+            if self.stack or self.metastack:
+                raise UnreadableError("it makes objects that are in nothing") from None
             return stop.value
         self.bounds.take(most + 1, most + 1)
         raise AssertionError  # pragma: no cover - `take` raises
@@ -270,6 +273,14 @@ class _Reader(BoundedUnpickler):
         if made.state is not None:
             raise UnreadableError(f"it sets the state of a {made.what} twice")
         made.state = state
+
+    # a value that takes the place of another hides an object that an unpickler has made
+    def set_items(self, items: list[Any]) -> None:
+        held = self.stack[-1]
+        before = len(held) if type(held) is dict else None
+        super().set_items(items)
+        if before is not None and len(held) != before + len(items) // 2:
+            raise UnreadableError("it puts two values under a key")
 
     # most operations of a pickle are among these four
     def load_binget(self) -> None:

@@ -33,6 +33,31 @@ _PLAIN = frozenset(
     )
 ) | {"torch.serialization._get_layout"}  # fmt: skip
 
+# what torch's safe unpickler takes for names of Python 2, in pickles of any protocol
+_MODULES = {
+    "__builtin__": "builtins", "copy_reg": "copyreg", "Queue": "queue", "repr": "reprlib",
+    "_abcoll": "collections.abc", "UserDict": "collections", "UserList": "collections",
+    "UserString": "collections", "whichdb": "dbm", "StringIO": "io", "cStringIO": "io",
+}  # fmt: skip
+_RENAMED = {
+    "__builtin__.xrange": "builtins.range", "__builtin__.reduce": "functools.reduce",
+    "__builtin__.intern": "sys.intern", "__builtin__.unichr": "builtins.chr",
+    "__builtin__.unicode": "builtins.str", "__builtin__.long": "builtins.int",
+    "__builtin__.basestring": "builtins.str", "itertools.izip": "builtins.zip",
+    "itertools.imap": "builtins.map", "itertools.ifilter": "builtins.filter",
+    "itertools.ifilterfalse": "itertools.filterfalse",
+    "itertools.izip_longest": "itertools.zip_longest",
+    "UserDict.IterableUserDict": "collections.UserDict",
+    "exceptions.StandardError": "builtins.Exception",
+}  # fmt: skip
+
+
+def dotted(module: str, attribute: str) -> str:
+    """Return the dotted name of the object that an unpickler takes for a name in a pickle."""
+    name = f"{module}.{attribute}"
+    known = _MODULES.get(module)
+    return _RENAMED.get(name) or (f"{known}.{attribute}" if known else name)
+
 
 def runs_code(name: str) -> bool:
     """Return whether a name from a file is known to run code when it is called."""

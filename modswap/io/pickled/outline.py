@@ -100,9 +100,8 @@ def _pickle_of(look: Look) -> bytes:
 
 
 def _known(name: Name) -> bool:
-    # protocol 2 writes builtins by their name in Python 2
-    dotted = str(name).replace("__builtin__.", "builtins.")
-    data = name.module in {"torch", "__builtin__", "builtins"} or dotted.startswith(_KNOWN)
+    dotted = str(name)
+    data = name.module == "torch" or dotted.startswith(("builtins.", *_KNOWN))
     return data and not runs_code(dotted)
 
 

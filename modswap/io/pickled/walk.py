@@ -215,9 +215,8 @@ def _summed(value: Any, inside: "_Inside", reaches: dict[int, _Reach]) -> _Reach
         below = reaches.get(id(part)) or _Reach(_count(part), int(is_module(part)))
         entries += below.entries
         paths += below.paths
-        characters += below.characters + (length + 1) * (1 + below.entries)
-        depth = max(depth, below.depth)
-    return _Reach(*(min(number, sys.maxsize) for number in (entries, paths, characters, 1 + depth)))
+        characters += below.characters + length * (1 + below.entries)
+    return _Reach(*(min(number, sys.maxsize) for number in (entries, paths, characters)))
 
 
 def _count(value: Any) -> int:

@@ -5,6 +5,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,8 @@ from modswap.io.recognise.look import kind_of, unreadable
 from modswap.io.recognise.small_files import MAX_RECORDS_BYTES, read_json
 
 RECORDS = "modswap.json"
+_MIN_SPARSE_BYTES = 1 << 30
+_MAX_GROWTH = 64  # of a file with holes, whose copy has none
 MAX_DEPTH = 100  # folders inside one another
 
 
@@ -45,7 +48,7 @@ def entries(folder: Path) -> tuple[FolderEntry, ...]:
 
     Raises:
         CheckpointError: If a link leaves the folder, or if it holds a pipe, a socket or a device,
-            cannot be read, or is nested too deep.
+            cannot be read, is nested too deep, or has a huge file that is a hole.
     """
     found: list[FolderEntry] = []
     pending = [folder]
@@ -69,11 +72,28 @@ def _entry(place: Path, mode: int, folder: Path) -> FolderEntry:
         if kind := kind_of(mode):
             what = f"it holds {kind}, {name!r:.200}"
             raise CheckpointError(what, str(folder), "remove it: files and links alone are copied")
+        _refuse_hole(place, name, folder)
         return FolderEntry(name, place)
     real = place_of(place, folder)
     if not real.is_relative_to(os.path.realpath(folder)):
         return FolderEntry(name, real)
     return FolderEntry(name, real, hop_of(place, folder))
+
+
+def _refuse_hole(place: Path, name: str, folder: Path) -> None:
+    """Refuse a huge file that takes next to nothing on the disk: its copy would take all of it."""
+    nbytes = place.lstat().st_size
+    if nbytes < _MIN_SPARSE_BYTES or not hasattr(os, "SEEK_DATA"):
+        return
+    held, position = 0, 0
+    with place.open("rb") as stream, suppress(OSError):  # an error: no data follow
+        while held * _MAX_GROWTH < nbytes:
+            start = os.lseek(stream.fileno(), position, os.SEEK_DATA)
+            position = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
+            held += position - start
+    if held * _MAX_GROWTH < nbytes:
+        what = f"its file {name!r:.200} of {nbytes:,} bytes is a hole, with {held:,} bytes in it"
+        raise CheckpointError(what, str(folder), "remove it, or save it again")
 
 
 def homes_of(names: Iterable[str], folder: Path) -> dict[str, str]:

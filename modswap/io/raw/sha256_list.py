@@ -10,8 +10,9 @@ from modswap.core.words.nearest import did_you_mean
 from modswap.io.recognise.look import kind_of, unreadable
 from modswap.io.recognise.small_files import read_small
 
-MAX_LIST_BYTES = 16 << 20
+MAX_LIST_BYTES = 4 << 20
 _BLOCK_BYTES = 1 << 20
+_DIGITS = 64
 _HASH = r"(?P<hash>[0-9a-fA-F]{64})"
 _LINES = tuple(
     re.compile(text)
@@ -61,6 +62,8 @@ def _lines(text: str, place: Path) -> Iterator[tuple[str, str]]:
     """Yield names and digests; the name is empty for a bare digest."""
     count = 0
     for line in text.split("\n"):
+        if len(line) < _DIGITS:  # a list of empty lines is passed over quickly
+            continue
         found = next((hit for form in _LINES if (hit := form.fullmatch(line.strip("\r")))), None)
         if found is None and (found := _LINES[-1].fullmatch(line.strip())) is None:
             continue

@@ -1,5 +1,6 @@
 """Read and write recipes; every error has file, line and column."""
 
+import os
 import re
 import stat
 import sys
@@ -27,6 +28,9 @@ _MAX_PATTERN_CHARACTERS = 200_000  # of all patterns, with every brace expanded
 def read_recipe(source: str | Path, examinations: Collection[str] | None = None) -> Recipe:
     """Return the recipe of a file, or of standard input for `-`.
 
+    A pipe is read where it was handed over open, as by `-c <(command)`; any other is refused, since
+    nothing might ever come out of it.
+
     `examinations` are the names that `verify.skip` takes; None to accept any.
 
     Raises:
@@ -35,12 +39,38 @@ def read_recipe(source: str | Path, examinations: Collection[str] | None = None)
     """
     typed = str(source) == "-"
     name, file = "<stdin>" if typed else str(source), Path(source)
+    folder = str(file.parent)
     try:
-        text = sys.stdin.read(MAX_CHARACTERS + 1) if typed else _text(file)
+        if typed:
+            text = sys.stdin.read(MAX_CHARACTERS + 1)
+        elif (descriptor := _pipe(str(source))) is not None:
+            text, folder = _text_of_pipe(descriptor), "."
+        else:
+            text = _text(file)
     except UnicodeDecodeError as error:
         what = f"it is not text: byte {error.start} is not UTF-8"
         raise RecipeError(what, name, "save it as UTF-8, or name the recipe") from None
-    return parse_recipe(text, name, str(file.parent), examinations)
+    return parse_recipe(text, name, folder, examinations)
+
+
+def _pipe(name: str) -> int | None:
+    """Return the descriptor of an open pipe by a name such as `/dev/fd/63`; None for others."""
+    found = re.fullmatch(r"/(?:dev|proc/self)/(?:fd/([0-9]{1,6})|stdin)", name)
+    if found is None:
+        return None
+    descriptor = int(found[1] or 0)
+    try:
+        return descriptor if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else None
+    except OSError:
+        return None  # it is not open: whoever opens the name says so
+
+
+def _text_of_pipe(descriptor: int) -> str:
+    """Return the text that comes out of a pipe, up to a bound; the pipe stays open."""
+    data = b""
+    while len(data) <= MAX_CHARACTERS and (block := os.read(descriptor, 1 << 16)):
+        data += block
+    return data.decode("utf-8-sig")
 
 
 def _text(file: Path) -> str:

@@ -11,8 +11,9 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
 from modswap.ops.api import load
 from modswap.ops.demo.data import CLASSES, Scenes, make_scenes
+from modswap.ops.demo.folder import SWAPPED, prepare_folder, write_checkpoints
 from modswap.ops.demo.network import build_network
-from modswap.ops.demo.train import accuracy, train, write_checkpoints
+from modswap.ops.demo.train import accuracy, train
 from modswap.ops.jobs.replace import replace_file
 from modswap.ops.recipes import read_recipe
 from modswap.seeds import seeded
@@ -39,10 +40,11 @@ def make(folder: Path, *, width: int, steps: int, progress: Progress) -> Made:
 
     Raises:
         UsageError: If scikit-learn, which holds the images, is not installed.
+        CheckpointError: If the folder cannot be written to, or holds such files of others.
     """
+    prepare_folder(folder)
     progress("drawing scenes of handwritten digits")
     learned, unseen = make_scenes(TRAIN, TEST)
-    folder.mkdir(parents=True, exist_ok=True)
     with seeded(0):
         network = build_network(classes=CLASSES, base_width=width)
         started = time.monotonic()
@@ -61,7 +63,7 @@ def recipe_file() -> Path:
 
 def swap(made: Made, progress: Progress) -> Outcome:
     """Swap both gates of the checkpoint, or raise a `ModswapError`."""
-    out = made.file.with_name("unetpp-bra.pt")
+    out = made.file.with_name(SWAPPED)
     job = Job(Subject(made.file, Policy()), read_recipe(recipe_file()), out, force=True)
     return replace_file(job, progress)
 

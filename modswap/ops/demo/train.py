@@ -1,14 +1,12 @@
 """Train the network of the demonstration and measure its accuracy."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from modswap.ops.demo.data import CLASSES, Scenes
-from modswap.ops.demo.network import GatedUNetPlusPlus
 
 BATCH = 32
 RATE = 6e-3  # peak learning rate
@@ -61,11 +59,3 @@ def accuracy(network: nn.Module, scenes: Scenes) -> float:
         right += int((found == labels)[ink].sum())
         total += int(ink.sum())
     return right / max(total, 1)
-
-
-def write_checkpoints(network: GatedUNetPlusPlus, optimizer: dict[str, Any], folder: Path) -> Path:
-    """Write the network as a whole module and as a training checkpoint; return the first."""
-    torch.save(network, folder / "unetpp.pt")
-    state = {"epoch": 1, "model_state_dict": network.state_dict(), "optimizer": optimizer}
-    torch.save(state, folder / "unetpp-training.pt")
-    return folder / "unetpp.pt"

@@ -61,8 +61,8 @@ def paths_of(requests: Sequence[Request]) -> Iterator[UsedPath]:
     from modswap.io.recipe.reader import read_recipe
 
     for request in requests:
-        if request.recipe == "-":
-            continue
+        if not Path(request.recipe).is_file():
+            continue  # a pipe can be read once
         with suppress(ModswapError):  # the check itself reports it
             recipe = read_recipe(request.recipe)
             yield from recipe_files(recipe)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from modswap.core.errors import CheckpointError
+from modswap.ops.load.bounded import bounded
 from modswap.ops.load.closed import closed_off
 from modswap.ops.load.hub_config import CONFIG, architecture_of, checked_values, read_config
 from modswap.ops.run.describe import one_line
@@ -17,11 +18,12 @@ __all__ = ["CONFIG", "pretrained"]
 _Build = Callable[[], nn.Module]
 
 
-def pretrained(folder: Path) -> _Build | None:
-    """Return the function that builds the model of a folder's config.json, without weights.
+def pretrained(folder: Path, weights: Mapping[str, Any]) -> _Build | None:
+    """Return the function that builds the model of a folder's config.json, without its weights.
 
     Only a class that the library itself exports is taken, and it gets plain values; code in the
-    folder is never run, and no file or network is open to the library meanwhile.
+    folder is never run, and no file or network is open to the library meanwhile. The memory of the
+    model is bounded by that of the `weights` it is built for.
 
     Returns:
         None if there is no such file, or it names no library that is known.
@@ -44,11 +46,11 @@ def pretrained(folder: Path) -> _Build | None:
             build = _timm(name, config, file)
         case _:
             return None
-    return lambda: _built(build, file)
+    return lambda: _built(build, weights, str(file))
 
 
-def _built(build: _Build, file: Path) -> nn.Module:
-    with closed_off(str(file)):
+def _built(build: _Build, weights: Mapping[str, Any], where: str) -> nn.Module:
+    with closed_off(where), bounded(weights, where):
         return build()
 
 

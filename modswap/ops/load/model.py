@@ -1,8 +1,9 @@
 """Load the model of a file: a whole module, or a factory's model filled with the file's weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -54,7 +55,7 @@ def load(
     slot = container.slots[0]
     if slot.kind == "module":
         return Loaded(slot.value, container, receipt)
-    factory = _named_factory(subject, recipe) or _factory_of_folder(subject.file)
+    factory = _named_factory(subject, recipe) or _factory_of_folder(subject.file, slot.value)
     if factory.name == CONFIG:
         container = replace(container, notes=(*container.notes, REBUILT))
     loaded = Loaded(call_factory(factory), container, receipt)
@@ -74,9 +75,9 @@ def _named_factory(subject: Subject, recipe: Recipe | None) -> Factory | None:
     return imported_factory(source.factory, source.args, folder, where, RecipeError)
 
 
-def _factory_of_folder(file: Path) -> Factory:
+def _factory_of_folder(file: Path, weights: Mapping[str, Any]) -> Factory:
     """Return the factory of a folder whose config.json names a library's class; refuse others."""
-    build = pretrained(file)
+    build = pretrained(file, weights)
     if build is None:
         raise UsageError(
             "it holds weights without code",

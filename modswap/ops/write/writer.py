@@ -23,7 +23,7 @@ from modswap.io.pickled.optimizers import Parameters
 from modswap.io.rewriting import Records
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import apply
-from modswap.ops.load.checksums import compared
+from modswap.ops.load.checksums import checksum_notes, compared
 from modswap.ops.load.model import Loaded
 from modswap.ops.run.describe import class_name
 from modswap.ops.swap import Prepared
@@ -55,7 +55,7 @@ class Writer:
         policy = for_own_file(self.job.subject.policy, prepared)
         rewriting = prepare_rewriting(self.container, swaps, self.job.out, policy)
         if self.job.out is None or rewriting is None:
-            checked = () if self.unread else compared(self.job.subject)
+            checked = (checksum_notes if self.unread else compared)(self.job.subject)
             outcome = replace(outcome, notes=(*checked, *outcome.notes))
         if rewriting is None:
             outcome = replace(outcome, notes=(*outcome.notes, *self._left(self.job.out)))

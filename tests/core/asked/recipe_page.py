@@ -1,9 +1,13 @@
-"""The recipe's reference page, `docs/recipe.md`, from its JSON Schema."""
+"""The recipe's reference page, `docs/recipe.md`, from its JSON Schema; `make docs` writes it."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from modswap.core.asked.schema import recipe_schema
+from modswap.ops.examine.table import examination_names
+
+PAGE = Path(__file__).parents[3] / "docs" / "recipe.md"
 
 PARTS: tuple[tuple[str, str, str], ...] = (
     ("The recipe", "at the top", "Recipe"),
@@ -102,3 +106,7 @@ def _type(field: dict[str, Any]) -> str:
         return f"list of {inner}" if inner != "value" else "list"
     name = str(field.get("type", "any"))
     return kind.get(name, "mapping" if name == "object" else name)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(recipe_page(examination_names()), encoding="utf-8")

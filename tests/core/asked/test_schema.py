@@ -1,18 +1,14 @@
 """The JSON Schema and the page: both from the one declaration."""
 
-from pathlib import Path
-
 from modswap.core.asked.schema import recipe_schema
 from modswap.ops.examine.table import examination_names
-from tests.core.asked.recipe_page import recipe_page
-
-DOCS = Path(__file__).parents[3] / "docs"
+from tests.core.asked.recipe_page import PAGE, recipe_page
 
 
 def test_page_in_docs_is_the_one_that_the_program_prints() -> None:
-    page = (DOCS / "recipe.md").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
 
-    assert page == recipe_page(examination_names()), "write recipe_page(…) to docs/recipe.md"
+    assert page == recipe_page(examination_names()), "`make docs` writes it again"
 
 
 def test_schema_names_the_keys_as_users_write_them() -> None:

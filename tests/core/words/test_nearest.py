@@ -1,10 +1,11 @@
 """The right name nearest to a wrong one."""
 
 import time
+from pathlib import Path
 
 import pytest
 
-from modswap.core.words.nearest import did_you_mean, mistyped, nearest
+from modswap.core.words.nearest import did_you_mean, file_near, mistyped, nearest
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,16 @@ def test_question_names_what_may_be_meant(name: str, known: list[str], sentence:
 )
 def test_name_of_another_module_is_no_mistyped_one(name: str, expected: str) -> None:
     assert mistyped(name, ["SEBlock", "ECA", "CBAM", "WindowAttention"]) == expected
+
+
+def test_file_of_a_folder_that_cannot_be_listed_has_no_near_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "swap.yaml").touch()
+    assert file_near(tmp_path / "swpa.yaml") == "did you mean 'swap.yaml'?"
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # tests may run as root, who may list all
+    assert file_near(tmp_path / "swpa.yaml") == ""

@@ -1,5 +1,6 @@
 """Files of a folder, and the records of modswap among them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ def test_records_that_no_program_writes_are_refused(tmp_path: Path) -> None:
         CheckpointError, match=r"modswap\.json: it cannot be read: its values are nested more than"
     ):
         own_records(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 1 << 20, 32 << 20])
+def test_huge_file_is_refused_if_it_is_a_hole(
+    kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "config.json").open("wb") as stream:
+        stream.write(b"x" * kept)
+        stream.truncate(1 << 30)
+
+    if kept << 6 >= 1 << 30:
+        assert [entry.name for entry in entries(tmp_path)] == ["config.json"]
+        return
+    what = r"its file 'config.json' of 1,073,741,824 bytes is a hole, with [0-9,]+ bytes in it"
+    with pytest.raises(CheckpointError, match=what):
+        entries(tmp_path)
+    monkeypatch.delattr(os, "SEEK_DATA")  # a system that cannot tell
+    assert len(entries(tmp_path)) == 1
 
 
 def test_size_of_a_folder_counts_each_file_once(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Covers: errors, nodes.
 import contextlib
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -364,6 +365,43 @@ def test_folder_and_pipe_are_refused_without_hanging(tmp_path: Path) -> None:
         read_recipe(tmp_path)
     with pytest.raises(CheckpointError, match="it is no regular file, expected a recipe"):
         read_recipe(tmp_path / "pipe.yaml")
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}"])
+def test_pipe_that_was_handed_over_open_is_read_to_its_end(name: str) -> None:
+    program = "import sys; [print(line, flush=True) for line in sys.argv[1].splitlines()]"
+    command = [sys.executable, "-c", program, f"\ufeff{SMALL}"]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        recipe = read_recipe(name.format(child.stdout.fileno()))
+
+    assert recipe.replace == parse_recipe(SMALL, "x", ".").replace
+    assert recipe.source.folder == "."
+
+
+def test_pipe_without_an_end_is_read_up_to_a_bound() -> None:
+    with subprocess.Popen(["yes", "#"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+
+        with pytest.raises(RecipeError, match="over the 262,144 that a recipe may have"):
+            read_recipe(f"/dev/fd/{child.stdout.fileno()}")
+
+
+def test_text_of_a_pipe_that_is_no_text_is_told() -> None:
+    read, written = os.pipe()
+    os.write(written, b"ab\xff")
+    os.close(written)
+
+    with pytest.raises(RecipeError, match="it is not text: byte 2 is not UTF-8"):
+        read_recipe(f"/dev/fd/{read}")
+    os.close(read)
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/999", "/dev/fd/x", "/dev/null", "/dev/zero"])
+def test_other_names_of_the_system_are_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"no such recipe|it is no regular file"):
+        read_recipe(name)
 
 
 def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:

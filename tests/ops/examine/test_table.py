@@ -51,8 +51,7 @@ def test_the_table_is_read_without_torch() -> None:
 def test_verification_page_describes_every_examination() -> None:
     page = verification_page.PAGE.read_text(encoding="utf-8")
 
-    how = "python -m tests.ops.examine.verification_page"
-    assert page == verification_page.verification_page(), how
+    assert page == verification_page.verification_page(), "`make docs` writes it again"
     assert all(f"\n| `{name}` | " in page for name in table.examination_names())
 
 

@@ -1,7 +1,4 @@
-"""The table of examinations in `docs/verification.md`, from their rows and docstrings.
-
-python -m tests.ops.examine.verification_page
-"""
+"""The table of examinations in `docs/verification.md`; `make docs` writes it from their rows."""
 
 import inspect
 import re

@@ -201,6 +201,21 @@ def test_required_digest_refuses_another_file(zipped: Path) -> None:
         require_digest(damaged(zipped), wanted)
 
 
+@pytest.mark.parametrize("step", [37, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.ci])])
+def test_no_flipped_bit_of_a_safetensors_file_passes(step: int, file: Path) -> None:
+    sound = file.read_bytes()
+    passed = []
+
+    for place in range(0, len(sound), step):
+        data = bytearray(sound)
+        data[place] ^= 1 << place % 8
+        file.write_bytes(data)
+        if verify_file(file).exit_code not in {1, 3}:
+            passed.append(place)
+
+    assert passed == []
+
+
 def test_no_torch_is_imported(file: Path, zipped: Path) -> None:
     program = (
         "import sys\n"

@@ -6,22 +6,25 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.ops.load.hub_folder import pretrained
+
+WEIGHTS = {"layer.weight": torch.ones(2, 2), "layer.bias": torch.ones(2)}
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"architectures": []}', '{"model_type": "vit"}'])
 def test_config_that_names_no_class_builds_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
 
-    assert pretrained(tmp_path) is None
+    assert pretrained(tmp_path, WEIGHTS) is None
 
 
 def test_folder_without_a_config_builds_nothing(tmp_path: Path) -> None:
-    assert pretrained(tmp_path) is None
-    assert pretrained(tmp_path / "net.pt") is None
+    assert pretrained(tmp_path, WEIGHTS) is None
+    assert pretrained(tmp_path / "net.pt", WEIGHTS) is None
 
 
 @pytest.mark.parametrize("data", [b"{", b"\xff", b"[" * 100_000])
@@ -29,7 +32,7 @@ def test_damaged_config_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(data)
 
     with pytest.raises(CheckpointError, match=r"config\.json: it(s values are| cannot be)"):
-        pretrained(tmp_path)
+        pretrained(tmp_path, WEIGHTS)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,7 @@ def test_library_that_is_not_installed_is_named(
     (tmp_path / "config.json").write_text(text)
 
     with pytest.raises(CheckpointError, match=f"of {library}, which is not installed") as caught:
-        pretrained(tmp_path)
+        pretrained(tmp_path, WEIGHTS)
 
     assert caught.value.fix.startswith(f"pip install {library}")
 
@@ -61,7 +64,7 @@ def test_library_whose_import_raises_is_named(
     (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
 
     with pytest.raises(CheckpointError, match="whose import raised RuntimeError: operator"):
-        pretrained(tmp_path)
+        pretrained(tmp_path, WEIGHTS)
 
 
 # a library in a file, which does what its configuration says
@@ -98,7 +101,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def built(folder: Path, **values: object) -> nn.Module:
     config = {"_class_name": "Net", **values}
     (folder / "config.json").write_text(json.dumps(config))
-    build = pretrained(folder)
+    build = pretrained(folder, WEIGHTS)
     assert build is not None
     return build()
 
@@ -111,7 +114,7 @@ def test_model_gets_the_checked_values(library: Path) -> None:
 
 def test_folder_is_not_read_again(library: Path) -> None:
     (library / "config.json").write_text('{"_class_name": "Net", "width": 3}')
-    build = pretrained(library)
+    build = pretrained(library, WEIGHTS)
     (library / "config.json").write_text('{"_class_name": "Net", "width": 4}')
 
     assert build is not None
@@ -140,3 +143,9 @@ def test_model_that_asks_for_a_file_gets_none(library: Path) -> None:
 def test_unsafe_value_is_refused_before_anything_is_built(library: Path) -> None:
     with pytest.raises(UnsafeError, match=r"config\.json: its 'weights' is not passed on"):
         built(library, weights="evil.bin")
+
+
+@pytest.mark.parametrize("width", [10**12, 10**10, 10**18])
+def test_model_beyond_its_weights_takes_no_memory(width: int, library: Path) -> None:
+    with pytest.raises(CheckpointError, match="takes more memory than its weights can fill"):
+        built(library, width=width)

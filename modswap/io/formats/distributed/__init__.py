@@ -12,6 +12,7 @@ DISTRIBUTED = Format(
     survey=distributed_survey,
     rewrite=Lazy(f"{__name__}.load:rewrite"),
     folder=True,
+    always_summed=True,
     known=Lazy(f"{__name__}.checksums:distributed_checksums"),
     left_out="only the models' weights are written, not the folder's other contents",
 )

@@ -26,8 +26,13 @@ def distributed_checksums(look: Look) -> Checksums:
     }
     ranges: list[ByteRange] = []
     unknown = 0
-    for (file, start, nbytes), name in places.items():
-        found = list(_records(source.folder / file, start, nbytes, name))
+    ends: dict[str, int] = {}
+    for file, start, nbytes in sorted(places):
+        # the records of one zip could be listed once for every part that shares bytes with it
+        apart = start >= ends.get(file, 0)
+        name = places[file, start, nbytes]
+        found = list(_records(source.folder / file, start, nbytes, name)) if apart else []
+        ends[file] = max(ends.get(file, 0), start + nbytes)
         ranges += found
         unknown += not found
     return Checksums(tuple(ranges), unknown)

@@ -12,5 +12,6 @@ EXPORTED = Format(
     endings=(".pt2",),
     writes_as=TORCH.name,
     traced=True,
+    always_summed=True,
     known=Lazy("modswap.io.raw.checksums:zip_checksums"),
 )

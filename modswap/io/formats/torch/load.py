@@ -16,9 +16,10 @@ from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.io.formats.container import Container, find_slots, passed_over
 from modswap.io.formats.torch.allow import resolve
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE
-from modswap.io.formats.torch.screen import called_names
+from modswap.io.formats.torch.screen import Screened, screen
 from modswap.io.formats.torch.sound import refuse_half_made
-from modswap.io.formats.torch.stand_ins import standing
+from modswap.io.formats.torch.stand_ins import StandIn, standing
+from modswap.io.formats.torch.states import Known, named_in, refuse_planted
 from modswap.io.pickled.data import CostlyError, UnreadableError
 from modswap.io.pickled.outline import costly
 from modswap.io.recognise.look import Look
@@ -82,7 +83,7 @@ def _read(look: Look, policy: Policy) -> Any:
     if not look.names:
         _refuse_whole_legacy(look)
     try:
-        called = called_names(look)
+        screened = screen(look)
     except CostlyError as error:
         raise costly(look, error) from error
     except UnreadableError as error:
@@ -90,10 +91,21 @@ def _read(look: Look, policy: Policy) -> Any:
             _wanted(look)  # raises the error of the file, and builds nothing
         raise _unpickling(look, str(error)) from error
     if not look.names:
-        return _read_legacy(look, policy, called)
+        return _read_legacy(look, policy, screened)
+    # before anything that the user allows is imported
+    refuse_planted(screened.made, Known({}, named_in(policy)), look.file)
     allowed = resolve(_wanted(look), policy, look.file)
-    _refuse_constructors(allowed, called, look)
+    _refuse_unsafe(allowed, screened, policy, look)
     return _unpickled(look, allowed)
+
+
+def _refuse_unsafe(
+    allowed: list[tuple[Any, str]], screened: Screened, policy: Policy, look: Look
+) -> None:
+    """Refuse what an allow-list lets through."""
+    _refuse_constructors(allowed, screened.calls, look)
+    known = {name: value.cls if isinstance(value, StandIn) else value for value, name in allowed}
+    refuse_planted(screened.made, Known(known, named_in(policy)), look.file)
 
 
 def _refuse_whole_legacy(look: Look) -> None:
@@ -111,12 +123,12 @@ def _refuse_constructors(allowed: list[tuple[Any, str]], called: Set[str], look:
             raise UnsafeError(what, str(look.file), fix)
 
 
-def _read_legacy(look: Look, policy: Policy, called: Set[str]) -> Any:
+def _read_legacy(look: Look, policy: Policy, screened: Screened) -> Any:
     """Read an old file, whose names the unpickler reports one at a time."""
     names: list[str] = []
     while True:
         allowed = resolve(names, policy, look.file)
-        _refuse_constructors(allowed, called, look)
+        _refuse_unsafe(allowed, screened, policy, look)
         try:
             return _unpickled(look, allowed)
         except _WantedError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from modswap.core.errors import UnsafeError
 from modswap.core.kept.ledger import Changes
-from modswap.io.pickled.data import Instance, Name, Storage, read_pickle
+from modswap.io.pickled.data import Instance, Storage, read_pickle
 from modswap.io.pickled.edit import put_module, put_weights, set_item, value_at
 from modswap.io.pickled.marks import marks
 from modswap.io.pickled.names import runs_code
@@ -137,16 +137,11 @@ def _put_weights(target: Any, graft: Graft, packed: Sequence[Any]) -> None:
 
 
 def _refuse_code(opened: Opened) -> None:
-    found = [str(name) for name in opened.names if runs_code(_modern(name))]
+    found = [str(name) for name in opened.names if runs_code(str(name))]
     if found:
         what = f"it names what can run any code: {', '.join(found[:6])}"
         fix = "do not use it unless it is your own; for a file of your own making: --trust"
         raise UnsafeError(what, str(opened.look.file), fix)
-
-
-def _modern(name: Name) -> str:
-    # protocol 2 writes the name that Python 2 has for builtins
-    return str(name).replace("__builtin__.", "builtins.")
 
 
 def _versions(weights: Any, place: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 import torch
 
 from modswap.core.asked.job import Policy
-from modswap.core.errors import CheckpointError
+from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.formats.container import Container, is_weights
 from modswap.io.formats.format import Swap, Swaps
+from modswap.io.formats.torch.allow import resolve
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE, ZipRewriting
-from modswap.io.pickled.opened import open_torch
+from modswap.io.formats.torch.states import Known, named_in, refuse_planted
+from modswap.io.pickled.data import Instance
+from modswap.io.pickled.opened import Opened, open_torch
+from modswap.io.pickled.walk import everything
 from modswap.io.recognise.look import look_at
 from modswap.io.recognise.model_places import OWN_KEY
 from modswap.io.rewriting import Graft, Records, Rewriting
@@ -23,8 +28,21 @@ from modswap.io.rewriting import Graft, Records, Rewriting
 def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     """Prepare the same file with other modules in it; an old file becomes a zip."""
     opened = open_torch(look_at(container.file))
+    if not policy.trust:
+        _refuse_planted(opened, policy)
     grafts = [_graft(swap) for swap in swaps.slots]
     return ZipRewriting(opened, grafts, swaps.parameters, trust=policy.trust)
+
+
+def _refuse_planted(opened: Opened, policy: Policy) -> None:
+    """Refuse attributes that would run as code; import none of the classes that a user allows."""
+    file = opened.look.file
+    objects: dict[str, Any] = {}
+    for name in dict.fromkeys(map(str, opened.names)):
+        with suppress(UnsafeError):
+            objects |= {known: value for value, known in resolve([name], Policy(), file)}
+    made = (value for value in everything(opened.payload) if isinstance(value, Instance))
+    refuse_planted(made, Known(objects, named_in(policy)), file)
 
 
 def _graft(swap: Swap) -> Graft:

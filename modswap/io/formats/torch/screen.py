@@ -1,15 +1,12 @@
 """Refuse a pickle, read as data, that asks a safe unpickler for more than a sound file does.
 
 An allow-list says which classes may be built, and not with which arguments. A call of an
-allowed class runs its constructor, which may take all memory; an attribute may shadow a method.
+allowed class runs its constructor, which may take all memory.
 """
 
 import re
-from collections import Counter, OrderedDict
+from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import nn
 
 from modswap.core.errors import UnsafeError
 from modswap.core.words.printable import shown
@@ -19,33 +16,33 @@ from modswap.io.pickled.outline import payload_of
 from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.recognise.look import Look
 
-
-def _methods(kind: type) -> frozenset[str]:
-    return frozenset(name for name in dir(kind) if callable(getattr(kind, name)))
-
-
-# names that no attribute in a sound file has; host frameworks give modules a text called `type`
-_MODULE = _methods(nn.Module) - {"type"}
-_TENSOR = _methods(torch.Tensor) | {"shape", "dtype", "data", "grad", "device", "layout"}
-_HELD = {"collections.OrderedDict": _methods(OrderedDict), "collections.Counter": _methods(Counter)}
-_RESERVES = re.compile(r"(builtins|__builtin__)\.bytearray|torch\.(\w+\.)*\w*(Tensor|Storage)")
+_RESERVES = re.compile(r"builtins\.bytearray|torch\.(\w+\.)*\w*(Tensor|Storage)")
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.nn.parameter.")
 _LEGACY_PICKLES = 5  # magic number, version, system, payload, keys of the storages
 _FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
 _AGAIN = "save or download it again"
 
 
-def called_names(look: Look) -> frozenset[str]:
-    """Return every name that a torch file would call; refuse calls that no sound file makes.
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """The objects of a torch file, which makes no call that no sound file makes."""
+
+    calls: frozenset[str]  # every name that it would call
+    made: tuple[Instance, ...]  # every object that it would make
+
+
+def screen(look: Look) -> Screened:
+    """Return the objects of a torch file; refuse calls that no sound file makes.
 
     Raises:
         UnreadableError: If it cannot be read as data, and so not be looked through.
-        UnsafeError: If it reserves memory, shadows a method, or calls an object of its own.
+        UnsafeError: If it reserves memory, or calls an object of its own.
         CheckpointError: If a tensor cannot be, or something contains itself.
     """
     payload = everything_in(look)
     calls: set[str] = set()
     costs = CallCosts(look)
+    made: list[Instance] = []
     storages: list[Storage] = []
     for value in everything(payload):
         if isinstance(value, Storage):
@@ -56,13 +53,13 @@ def called_names(look: Look) -> frozenset[str]:
             calls.add(str(value.what))
         _check_call(value, look)
         costs.add(value)
-        _check_state(value, look)
+        made.append(value)
     if flaw := nesting_flaw(payload):
         raise look.error(*flaw)
     sizes = _sizes(look, payload)
     for stored in storages:
         _check_storage(stored, sizes.get(stored.key), look)
-    return frozenset(calls)
+    return Screened(frozenset(calls), tuple(made))
 
 
 def everything_in(look: Look) -> Any:
@@ -116,31 +113,3 @@ def _shown(make: Any) -> str:
     if isinstance(make, Instance):
         return f"a {make.what} of its own"
     return str(make) if isinstance(make, Name) else f"an object of {type(make).__name__}"
-
-
-def _check_state(made: Instance, look: Look) -> None:
-    """Refuse attributes that would take the place of a method."""
-    name, state = str(made.what), made.state
-    rebuilt = name.endswith(("._rebuild_from_type_v2", "._rebuild_parameter_with_state"))
-    if rebuilt:
-        state = made.args[-1] if made.args else None
-    elif state is not None and (_RESERVES.fullmatch(name) or "._rebuild_" in name):
-        what = f"it sets attributes of a tensor through {name}, as no torch since 0.4 does"
-        raise look.error(what, "save it again with a current torch")
-    _refuse_shadows(made, state, _TENSOR if rebuilt else _methods_of(name, state), look)
-
-
-def _refuse_shadows(made: Instance, state: Any, taken: frozenset[str], look: Look) -> None:
-    states = state if isinstance(state, tuple) else (state,)
-    for held in (held for held in states if isinstance(held, dict)):
-        planted = sorted(taken & {key for key in held if isinstance(key, str)})
-        if planted:
-            what = f"it puts an attribute {planted[0]!r} into a {made.what}, in place of the method"
-            raise UnsafeError(what, str(look.file), _FIX)
-
-
-def _methods_of(name: str, state: Any) -> frozenset[str]:
-    """Return the methods of an object, by the name of its class and by its attributes."""
-    if isinstance(state, dict) and ("_modules" in state or name.startswith("torch.nn.")):
-        return _MODULE
-    return _HELD.get(name, frozenset())

@@ -340,3 +340,16 @@ def test_folder_in_it_that_cannot_be_read_is_told(
 
     assert replace() == 3
     assert "it cannot be read: Permission denied" in " ".join("".join(capsys.readouterr()).split())
+
+
+def test_sparse_file_beside_the_weights_is_not_filled(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "config.json").open("wb") as stream:
+        stream.truncate(64 << 30)
+
+    assert replace() == 3
+    assert run(["check", "in", "-c", "swap.yaml"]) == 3
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "'config.json' of 68,719,476,736 bytes is a hole" in said
+    assert "config.json: it is too large" in said

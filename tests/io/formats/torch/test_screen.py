@@ -10,7 +10,7 @@ from torch import nn
 
 import modswap
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
-from modswap.io.formats.torch.screen import called_names
+from modswap.io.formats.torch.screen import screen
 from modswap.io.recognise.look import look_at
 from tests.io.pickled.test_outline import module, tensor, with_pickle
 from tests.models import GatedNet
@@ -110,9 +110,9 @@ def test_tensor_of_a_class_of_its_own_passes(tmp_path: Path) -> None:
     inner = tensor(b"(K\x02t").replace(b"_v2\n(", b"_v2\ncnets\nMine\n(").removesuffix(b"R")
     data = b"\x80\x02}U\x01wctorch._tensor\n_rebuild_from_type_v2\n(" + inner + b"}tRs."
 
-    assert called_names(look_at(with_pickle(tmp_path, data))) == {
-        "torch._tensor._rebuild_from_type_v2"
-    }
+    screened = screen(look_at(with_pickle(tmp_path, data)))
+
+    assert screened.calls == {"torch._tensor._rebuild_from_type_v2"}
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
@@ -123,7 +123,7 @@ def test_sound_files_pass(tmp_path: Path) -> None:
     model.register_buffer("thin", torch.ones(3).to_sparse())
     torch.save(model, tmp_path / "net.pt")
 
-    called = called_names(look_at(tmp_path / "net.pt"))
+    called = screen(look_at(tmp_path / "net.pt")).calls
 
     assert "torch._utils._rebuild_tensor_v2" in called
     assert not any("nn.modules" in name for name in called)
@@ -132,4 +132,4 @@ def test_sound_files_pass(tmp_path: Path) -> None:
 def test_pickle_that_cannot_be_read_is_left_to_torch(tmp_path: Path) -> None:
     file = with_pickle(tmp_path, b"\x80\x04N.")
 
-    assert called_names(look_at(file)) == frozenset()
+    assert screen(look_at(file)).calls == frozenset()
