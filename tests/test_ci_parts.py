@@ -16,6 +16,8 @@ import torch
 import yaml
 from torch import nn
 
+from tests.recipes import UNEXAMINED
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 RECIPE = """\
@@ -27,6 +29,7 @@ replace:
     with: ECA
 """
 LOST = RECIPE.replace('"1"', '"one"')
+QUICK = RECIPE + UNEXAMINED
 
 
 class Ran(NamedTuple):
@@ -60,8 +63,8 @@ def project(tmp_path: Path) -> Path:
     (folder / "more recipes").mkdir(parents=True)
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1))
     torch.save(net.eval(), folder / "net.pt")
-    (folder / "swap.yaml").write_text(RECIPE)
-    (folder / "more recipes" / "b.yaml").write_text(RECIPE.replace("net.pt", "../net.pt"))
+    (folder / "swap.yaml").write_text(QUICK)
+    (folder / "more recipes" / "b.yaml").write_text(QUICK.replace("net.pt", "../net.pt"))
     return folder
 
 
@@ -108,6 +111,8 @@ def test_action_installs_nothing_where_modswap_is_there(project: Path) -> None:
     assert done.out.strip() == str(BIN / "modswap")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_action_checks_recipes_and_writes_the_summary(project: Path) -> None:
     done = acted(project, "swap.yaml\n\nmore recipes/*.yaml\n")
 
@@ -265,11 +270,11 @@ def test_plugin_fails_tests_of_swaps_that_do_not_hold(project: Path) -> None:
     (tests / "test_swaps.py").write_text(TESTS)
     (project / "net.pt").rename(tests / "net.pt")
     (tests / "other.pt").write_bytes((tests / "net.pt").read_bytes())
-    (tests / "swap.yaml").write_text(RECIPE)
+    (tests / "swap.yaml").write_text(QUICK)
     (tests / "lost.yaml").write_text(LOST)
     (tests / "none.yaml").write_text(RECIPE.replace("checkpoint: net.pt\n", ""))
     grown = RECIPE.replace("ECA", "../growing.py:Growing").replace("net.pt", "tests/net.pt")
-    grown += "verify: {modes: [train]}\n"
+    grown += UNEXAMINED.replace("{skip", "{modes: [train], skip")
     (project / "bad.yaml").write_text(grown.replace("../growing", "growing"))
 
     done = run_tests(project, "tests")

@@ -21,6 +21,7 @@ from modswap.cli.commands.verify import verify
 from modswap.cli.outcomes import prints_errors, publish
 from modswap.cli.session import ReportError, Session
 from modswap.core.errors import ModswapError, UsageError
+from modswap.core.raised import error_of_model
 from modswap.core.version import __version__
 from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
@@ -86,7 +87,7 @@ def run(args: Sequence[str]) -> int:
         return exit_.exit_code
     except Exception as error:  # noqa: BLE001 - either an error of the parser or a bug of modswap
         usage = hasattr(error, "format_message")
-        return _report_usage(session, error, args) if usage else _report_bug(error)
+        return _report_usage(session, error, args) if usage else _report_raised(session, error)
 
 
 def _encode_anything() -> None:
@@ -138,6 +139,12 @@ def _unknown_name(error: Any, context: Any, args: Sequence[str]) -> tuple[str, s
         commands = [command.__name__ for command in COMMANDS]
         return f"no such command: {named}", did_you_mean(named, commands)
     return "", ""
+
+
+def _report_raised(session: Session, error: Exception) -> int:
+    """Print an exception that is no error of ours: the model's own code raised it, or a bug did."""
+    of_model = error_of_model(error, session.checkpoint) if session.checkpoint else None
+    return _report_bug(error) if of_model is None else _report_failure(session, of_model)
 
 
 def _report_bug(error: Exception) -> int:

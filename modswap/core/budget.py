@@ -14,7 +14,6 @@ MAX_PATH_CHARACTERS = 64 << 20  # of the paths of all modules or tensors togethe
 MAX_WALKED_CHARACTERS = 1 << 30  # of the names of all entries, most of which no walk makes
 MAX_EXPANDED_BYTES = 512 << 20  # of all tensors, beyond `EXPANDED_TIMES` the file's size
 EXPANDED_TIMES = 4  # how often the bytes of a file may be in its tensors: ties, views, copies
-MAX_INTEGER_BYTES = 1_024  # Python prints no number of over 4,300 digits
 FREE_BYTES = 64 << 20  # of memory that any pickle may take
 _BYTES_PER_BYTE = 32  # of memory for each byte of a pickle
 _MAX_MEMORY_BYTES = 1 << 30

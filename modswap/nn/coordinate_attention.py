@@ -9,7 +9,7 @@ from modswap.nn.catalogue.row import Options, Replacement, attention_example
 from modswap.nn.checks import check_map, check_positive
 from modswap.nn.fit.sizes import fit_channels
 
-FEWEST = 8  # fewest hidden channels, as in the authors' code
+MIN_HIDDEN_CHANNELS = 8  # fewest hidden channels, as in the authors' code
 
 
 class CoordinateAttention(nn.Module):
@@ -37,7 +37,7 @@ class CoordinateAttention(nn.Module):
         super().__init__()
         check_positive(inp=inp, reduction=reduction)
         self.inp = inp
-        hidden = max(FEWEST, inp // reduction)
+        hidden = max(MIN_HIDDEN_CHANNELS, inp // reduction)
         self.conv1 = nn.Conv2d(inp, hidden, 1)
         self.bn1 = nn.BatchNorm2d(hidden)
         self.act = nn.Hardswish()

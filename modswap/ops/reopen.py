@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from modswap.ops.apply import Placement, apply
 from modswap.ops.build.make import import_class, make_module
 from modswap.ops.build.take_over import carry_over, host_attributes
 from modswap.ops.load.allowed import allowed, in_full
+from modswap.ops.load.closed import closed_off
 from modswap.ops.load.model import Loaded, load
 from modswap.ops.run.describe import one_line
 from modswap.ops.swap import apply_recipe
@@ -66,7 +68,8 @@ def _apply_receipt(
     room = sum(tensor.numel() for tensor in weights.values())
     placements: list[Placement] = []
     for site in sites:
-        module = _recorded(site, classes.get(site.module), room, where)
+        with _closed([site.module], policy, where):
+            module = _recorded(site, classes.get(site.module), room, where)
         room -= _elements(module)
         placements.append((site.paths, module))
     old = dict(model.named_modules(remove_duplicate=False))
@@ -136,7 +139,18 @@ def _apply_embedded(
         if ":" not in blueprint.module:  # a class of the user's own may do as it likes
             room -= _within(blueprint, room, where, "recipe")
 
-    apply_recipe(model, recipe, judge)
+    with _closed([rule.with_ for rule in recipe.replace], policy, where):
+        apply_recipe(model, recipe, judge)
+
+
+def _closed(names: Sequence[str], policy: Policy, where: str) -> AbstractContextManager[None]:
+    """Return a block in which files and network are closed to classes that the file chose.
+
+    A class that the user named in full may reach them.
+    """
+    chosen = [name for name in names if ":" in name]
+    full = all(in_full(name.replace(":", "."), policy) for name in chosen)
+    return nullcontext() if full else closed_off(where)
 
 
 def _classes(names: Sequence[str], policy: Policy, where: str) -> dict[str, type[nn.Module]]:

@@ -13,20 +13,20 @@ from modswap.report.json_report import calls_as_data
 from modswap.report.page import Page, as_json, bare, human_bytes
 from modswap.report.tamed import tamed
 
-OTHERS = 62  # columns that the rest of the tree's table needs
-SHOWN = 12  # names listed in a note
-ROOM = 20  # columns that a path has at least
-LONG = 1000  # rows; a longer table is not folded, which takes a second for every 2,000 rows
+OTHER_COLUMNS = 62  # columns that the rest of the tree's table needs
+SHOWN_NAMES = 12  # names listed in a note
+MIN_PATH_COLUMNS = 20  # columns that a path has at least
+MAX_FOLDED_ROWS = 1000  # of a table whose cells are folded: 2,000 rows take a second
 
 
 def tree_table(tree: Tree, rows: Sequence[TreeRow], page: Page) -> str:
     """Return the given rows of the tree as a table."""
     tree, rows = replace(tamed(tree), rows=tree.rows), tamed(tuple(rows))
-    parts: list[Table | Text] = [] if len(rows) > LONG else [_folding(tree, rows, page)]
+    parts: list[Table | Text] = [] if len(rows) > MAX_FOLDED_ROWS else [_folding(tree, rows, page)]
     if len(rows) < len(tree.rows):
         parts.append(Text(f"{len(rows)} of {len(tree.rows)} modules shown", "dim"))
     parts += [Text.assemble(("note  ", "yellow"), note) for note in (*tree.notes, *_wanted(tree))]
-    lines = _lines(tree, rows) if len(rows) > LONG else ""
+    lines = _lines(tree, rows) if len(rows) > MAX_FOLDED_ROWS else ""
     return lines + (page.render(parts) if parts else "")
 
 
@@ -52,7 +52,7 @@ def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
     """Return a table that breaks long cells into lines."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     # users copy paths, so classes and shapes are folded first
-    room = max(page.width - OTHERS, ROOM)
+    room = max(page.width - OTHER_COLUMNS, MIN_PATH_COLUMNS)
     table.add_column("path", no_wrap=True)
     table.add_column("class", overflow="fold")
     if tree.traced:
@@ -81,8 +81,8 @@ def _wanted(tree: Tree) -> Iterator[str]:
 
 
 def _listed(names: Sequence[str], between: str = ", ") -> str:
-    more = f"{between}… ({len(names)} in all)" if len(names) > SHOWN else ""
-    return between.join(names[:SHOWN]) + more
+    more = f"{between}… ({len(names)} in all)" if len(names) > SHOWN_NAMES else ""
+    return between.join(names[:SHOWN_NAMES]) + more
 
 
 def _path(row: TreeRow, room: int) -> Text:

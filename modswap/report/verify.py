@@ -12,7 +12,7 @@ from modswap.report.json_report import error_as_data
 from modswap.report.page import Page, as_json, human_bytes
 from modswap.report.tamed import tamed
 
-SHOWN = 20  # differences in a table that is not verbose
+SHOWN_DIFFERENCES = 20  # differences in a table that is not verbose
 
 
 def verify_json(found: Comparison) -> str:
@@ -57,7 +57,7 @@ def _lines(found: Comparison, page: Page) -> Iterator[Text]:
 
 
 def _differences(found: Comparison, page: Page) -> Iterator[Text]:
-    listed = found.unequal if page.verbose else found.unequal[:SHOWN]
+    listed = found.unequal if page.verbose else found.unequal[:SHOWN_DIFFERENCES]
     for one in listed:
         yield Text.assemble(("differs   ", "bold red"), _difference(one))
     if len(listed) < len(found.unequal):

@@ -57,17 +57,19 @@ ARGS: dict[str, dict[str, Any]] = {
 
 
 def row_cases(ways: Sequence[str], quick: Mapping[str, str]) -> list[Any]:
-    """Return every pair of a way and a row, all but one of each slower way marked as slow.
+    """Return every pair of a way and a row, pairs of slower ways marked as slow.
 
     Args:
         ways: The ways, `torchscript` the quickest.
-        quick: The row that is tried by each slower way in every run of the tests.
+        quick: The row that `make test` tries by a slower way. `.ci/run` tries the attention, whose
+            graph is the largest, as well.
     """
     found = []
     for way in ways:
         for name, row in CATALOGUE.items():
             marks = [needs_onnx] if way == "onnx" else []
-            marks += [] if way == "torchscript" or quick[way] == name else [SLOW]
+            if way != "torchscript" and quick.get(way) != name:
+                marks += [SLOW, pytest.mark.ci] if name == "BiLevelRoutingAttention" else [SLOW]
             found.append(pytest.param(way, row, marks=marks, id=f"{way}-{name}"))
     return found
 
@@ -115,7 +117,7 @@ def assert_same(run: Exported, module: nn.Module, shapes: Sequence[Shape]) -> No
     ("way", "row"),
     row_cases(
         ["torchscript", "pt2", "onnx"],
-        {"pt2": "WindowAttention", "onnx": "BiLevelRoutingAttention"},
+        {"pt2": "WindowAttention"},  # onnx: `windows` below
     ),
 )
 def test_row_exported_at_one_size_gives_the_same_at_others(row: Replacement, way: str) -> None:
@@ -147,7 +149,7 @@ def test_row_that_is_given_pixels_last_does_so_too(row: Replacement, way: str) -
 
 
 @pytest.mark.parametrize(
-    ("way", "row"), row_cases(["torchscript", "pt2"], {"pt2": "BiLevelRoutingAttention"})
+    ("way", "row"), row_cases(["torchscript", "pt2"], {"pt2": "SelfAttention"})
 )
 def test_row_that_is_given_tokens_does_so_too(row: Replacement, way: str) -> None:
     module = made(row, (2, 256, 8), "NLC")
@@ -180,17 +182,17 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-QUICK_VARIANTS = {"refactored, masked", "strided ACmix"}
+MARKS: dict[str, list[pytest.MarkDecorator]] = {
+    "strided ACmix": [],
+    "refactored, masked": [SLOW, pytest.mark.ci],
+}
 
 
 @pytest.mark.parametrize(
     ("way", "variant"),
     [
         *(("torchscript", name) for name in VARIANTS),
-        *(
-            pytest.param("pt2", name, marks=[] if name in QUICK_VARIANTS else [SLOW])
-            for name in VARIANTS
-        ),
+        *(pytest.param("pt2", name, marks=MARKS.get(name, [SLOW])) for name in VARIANTS),
     ],
 )
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ LIMITS: dict[str, tuple[Callable[[], nn.Module], Shape, Shape]] = {
 @pytest.mark.parametrize(
     "limit",
     [
-        "refactored windows of one row",
+        pytest.param("refactored windows of one row", marks=[SLOW, pytest.mark.ci]),
         "output of one row",
         *(
             pytest.param(name, marks=SLOW)

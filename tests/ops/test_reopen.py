@@ -134,6 +134,58 @@ def test_class_that_a_file_names_is_imported_only_if_it_is_allowed(tmp_path: Pat
     assert model(torch.randn(1, 3, 8, 8)).shape == (1, 2, 4, 4)
 
 
+HOSTILE = """
+import pathlib
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, file):
+        super().__init__()
+        pathlib.Path(file).touch()
+
+class Data:
+    pass
+"""
+
+
+@pytest.mark.parametrize("way", ["receipt", "recipe"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("hostile_nets.nets:Net", "asked to write the file"),
+        ("hostile_nets.nets:Data", "is no layer of the allowed package"),
+        ("hostile_nets.__main__:Net", "is no layer of the allowed package"),
+        ("hostile_nets.py:Net", "is no layer of the allowed package"),
+    ],
+)
+def test_layer_that_a_file_chooses_from_a_package_reaches_no_file(
+    way: str, name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "hostile_nets"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "nets.py").write_text(HOSTILE)
+    (package / "__main__.py").write_text(f"{HOSTILE}\nNet('canary')\n")
+    (tmp_path / "hostile_nets.py").write_text(f"{HOSTILE}\nNet('canary')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    args = {"file": str(tmp_path / "canary")}
+    site = SiteRecord(paths=("head",), module=name, args=args)
+    recipe = (
+        "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"
+        f"replace: [{{match: head, with: '{name}', args: {args}}}]\n"
+    )
+    records = {"recipe": recipe, "receipt": ""}
+    if way == "receipt":
+        records["receipt"] = Receipt(modswap="1", torch="2", sites=(site,)).text()
+    torch.save({"state_dict": GatedNet().state_dict(), "modswap": records}, tmp_path / "net.pt")
+
+    with pytest.raises(ModswapError, match=what):
+        modswap.load("net.pt", "tests.models:build_gated", allow=["hostile_nets.*"])
+
+    assert not [*tmp_path.glob("canary*")]
+
+
 def test_recipe_inside_a_file_without_a_receipt_is_applied(tmp_path: Path) -> None:
     recipe = parse_recipe(
         "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"

@@ -13,7 +13,7 @@ from modswap.core.seen.tree import Tree, TreeRow, Wanted
 from modswap.report import REPORTS, Page
 from modswap.report.github import github_summary
 from modswap.report.tamed import tamed
-from modswap.report.tree import LONG, tree_json, tree_table
+from modswap.report.tree import MAX_FOLDED_ROWS, tree_json, tree_table
 from tests.report import outcomes
 
 # each begins a command of a CI server, forges a line or hides what follows
@@ -68,7 +68,7 @@ def test_annotations_for_github_stand_on_lines_of_ours(text: str) -> None:
     assert all(line.isprintable() for line in (*lines, *github_summary([outcome]).split("\n")))
 
 
-@pytest.mark.parametrize("count", [1, LONG])
+@pytest.mark.parametrize("count", [1, MAX_FOLDED_ROWS])
 @pytest.mark.parametrize("text", WILD)
 def test_tree_prints_a_row_for_each_module(text: str, count: int) -> None:
     rows = tuple(TreeRow(text if not n else f"m{n}", text, 1, 4, text) for n in range(count + 1))

@@ -6,7 +6,7 @@ from modswap.core.errors import CheckpointError
 from modswap.core.kept.comparison import Comparison, Unequal
 from modswap.core.kept.outcome import Amount
 from modswap.report.page import Page
-from modswap.report.verify import SHOWN, verify_json, verify_table
+from modswap.report.verify import SHOWN_DIFFERENCES, verify_json, verify_table
 
 TENSOR = Unequal("net.safetensors", "tensor", "a\n::error::b", "CRC-32", "0000000a", "0000000b")
 RECORD = Unequal("net.pt", "record", "net/data/0", "CRC-32", "0000000a", "0000000b", "x, y")
@@ -44,10 +44,11 @@ def test_names_from_a_file_stay_on_their_line() -> None:
 
 
 def test_only_the_first_differences_are_listed_unless_the_page_is_verbose() -> None:
-    found = Comparison("net.pt", unequal=(RECORD,) * (SHOWN + 5))
+    found = Comparison("net.pt", unequal=(RECORD,) * (SHOWN_DIFFERENCES + 5))
 
     assert "and 5 more; -v lists all" in verify_table(found, WIDE)
-    assert verify_table(found, Page(width=200, verbose=True)).count("differs   ") == SHOWN + 5
+    everything = verify_table(found, Page(width=200, verbose=True))
+    assert everything.count("differs   ") == SHOWN_DIFFERENCES + 5
 
 
 def test_file_that_was_not_compared_is_no_success() -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-CLEAR = 1e-4  # relative change of an output that is more than rounding
-STILL = 1e-6  # a smaller change counts as none
+CLEAR_RATIO = 1e-4  # relative change of an output that is more than rounding
+STILL_RATIO = 1e-6  # a smaller change counts as none
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,12 @@ class InputChange:
     @property
     def lost(self) -> bool:
         """Return whether the input changed the original, and does not change the new module."""
-        return self.old > CLEAR and self.new <= STILL
+        return self.old > CLEAR_RATIO and self.new <= STILL_RATIO
 
     @property
     def gained(self) -> bool:
         """Return whether the input changes the new module, and never changed the original."""
-        return self.old <= STILL and self.new > CLEAR
+        return self.old <= STILL_RATIO and self.new > CLEAR_RATIO
 
 
 def is_causal(backward: Iterable[float], forward: float) -> bool:
@@ -32,4 +32,4 @@ def is_causal(backward: Iterable[float], forward: float) -> bool:
     `backward` are changes of the outputs of earlier tokens with later inputs, `forward` is that of
     later tokens with earlier inputs. A module that treats each token alone has no order to lose.
     """
-    return all(change <= STILL for change in backward) and forward > CLEAR
+    return all(change <= STILL_RATIO for change in backward) and forward > CLEAR_RATIO

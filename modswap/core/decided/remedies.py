@@ -14,7 +14,7 @@ from modswap.core.asked.patterns import compile_pattern
 from modswap.core.asked.recipe import Place, Recipe, Rule
 from modswap.core.errors import MatchError, ModswapError, RecipeError, ShapeError
 from modswap.core.finding import HERE
-from modswap.core.words.nearest import ALIKE
+from modswap.core.words.nearest import ALIKE_RATIO
 
 MENDED = (MatchError, RecipeError, ShapeError)
 _KEYS = frozenset(field.alias or name for name, field in Rule.model_fields.items())
@@ -67,7 +67,7 @@ def _mends(edit: Edit, present: Any) -> bool:
     value = json.loads(edit.value)
     if edit.place[2:3] == ("match",):
         plain = isinstance(present, str) and not set("*?[{") & set(present)
-        return plain and SequenceMatcher(None, present, str(value)).ratio() >= ALIKE
+        return plain and SequenceMatcher(None, present, str(value)).ratio() >= ALIKE_RATIO
     return bool(value != present)
 
 

@@ -10,11 +10,11 @@ from modswap.core.sizes.one_axis import AxisRule, divisors
 from modswap.core.sizes.rule import SizeRule, fit_rule
 from modswap.core.sizes.two_axes import Size, cell_pairs
 
-USUAL_STEP = 32  # of networks that halve a map five times
-NEXT = 8  # sizes to either side of the first that are tried one by one
-NEAR = 40  # the same, where the nearer sizes follow no plain rule
+USUAL_STEP_PIXELS = 32  # of networks that halve a map five times
+NEXT_SIZES = 8  # sizes to either side of the first that are tried one by one
+NEAR_SIZES = 40  # the same, where the nearer sizes follow no plain rule
 MIN_LINE, MAX_LINE = 64, 448  # every side up to twice the first, within these, is tried at last
-FAR = 8  # largest size tried, in first sizes
+FAR_RATIO = 8  # largest size tried, in first sizes
 GRID_PAIRS = 48
 AREA_PAIRS = 96
 
@@ -82,7 +82,7 @@ def _steps(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
 
 def _common_step(first: Size, probes: Mapping[Size, bool]) -> Generator[Size, None, int]:
     """Yield sizes of which all sides are moved by one step; return the smallest taken, or 0."""
-    for step in (1, USUAL_STEP, gcd(*first)):
+    for step in (1, USUAL_STEP_PIXELS, gcd(*first)):
         size = tuple(side + step for side in first)
         yield size
         if probes.get(size):
@@ -118,7 +118,7 @@ def _doubts(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
     # taken by a rule of more remainders
     yield from (tuple(side + by for side in first) for by in PARTS if by % max(steps))
     yield (1,) * len(first)  # one place may be broadcast to many
-    if len(first) == 2 and steps[0] ** 2 <= FAR * max(first):  # taken by a rule for the area
+    if len(first) == 2 and steps[0] ** 2 <= FAR_RATIO * max(first):  # taken by a rule for the area
         yield (steps[0] ** 2, first[1] + 1)
 
 
@@ -136,7 +136,7 @@ def _divided(first: Size, _: Mapping[Size, bool]) -> Iterator[Size]:
     yield from _each_axis(first, ([*divisors(side), 3 * side] for side in first))
 
 
-def _near(first: Size, _: Mapping[Size, bool], reach: int = NEAR) -> Iterator[Size]:
+def _near(first: Size, _: Mapping[Size, bool], reach: int = NEAR_SIZES) -> Iterator[Size]:
     """Yield every size near the first, one axis at a time."""
     steps = [by for distance in range(1, reach + 1) for by in (distance, -distance)]
     return _each_axis(first, [steps] * len(first))
@@ -162,7 +162,7 @@ def _ends(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
     for down in (True, False):
         last = 0
         for axis, side in enumerate(first):
-            sides = range(side, 0, -1) if down else range(side, FAR * side + 1)
+            sides = range(side, 0, -1) if down else range(side, FAR_RATIO * side + 1)
             like = axes[axis]
             line = [
                 _moved(first, axis, other - side)
@@ -174,8 +174,9 @@ def _ends(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
 
 def _stepped(first: Size, probes: Mapping[Size, bool]) -> tuple[AxisRule, ...]:
     """Return for each axis the rule of the step between the sides that are taken."""
-    steps = [step or FAR * side for step, side in zip(_gaps(first, probes), first, strict=True)]
-    return tuple(AxisRule(step, (side % step,)) for step, side in zip(steps, first, strict=True))
+    gaps = zip(_gaps(first, probes), first, strict=True)
+    steps = ((gap or FAR_RATIO * side, side) for gap, side in gaps)
+    return tuple(AxisRule(step, (side % step,)) for step, side in steps)
 
 
 def _gaps(first: Size, probes: Mapping[Size, bool]) -> list[int]:
@@ -230,7 +231,7 @@ def _same_area(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]:
         lines.append([(h * high.step - high.offset, w * wide.step - wide.offset) for h, w in cells])
     for row in zip_longest(*lines):
         for size in filter(None, row):
-            if max(size) <= FAR * max(first):
+            if max(size) <= FAR_RATIO * max(first):
                 yield size
 
 
@@ -264,7 +265,7 @@ _STAGES: tuple[tuple[Stage, Settled | None], ...] = (
     (_ends, None),
     (_doubts, None),  # from here on a plain rule is known
     (_divided, _plain),
-    (partial(_near, reach=NEXT), _plain),
+    (partial(_near, reach=NEXT_SIZES), _plain),
     (_near, _plain),
     (_ends, _plain),
     (_grid, _plain),

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
-CUTOFF = 0.6  # difflib's own measure: 1 is equal, 0 has nothing in common
-ALIKE = 0.8  # of two names, one of which is the other mistyped
-SPREAD = 0.15  # how far behind the best a name may be
+CUTOFF_RATIO = 0.6  # difflib's own measure: 1 is equal, 0 has nothing in common
+ALIKE_RATIO = 0.8  # similarity of two names from which a typing error is assumed
+SPREAD_RATIO = 0.15  # how far behind the best a name may be
 MAX_BESIDE = 5000  # files of a folder whose names are compared
-POOL = 2000  # names that are compared in full; more are first narrowed by their last segment
+MAX_COMPARED_NAMES = 2000  # in full; more are first narrowed by their last segment
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
@@ -23,15 +23,17 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
     if not plain:
         return ()
     last = plain.rpartition(".")[2]
-    if len(names) > POOL:
+    if len(names) > MAX_COMPARED_NAMES:
         by_last: dict[str, list[str]] = {}
         for known_name in names:
             by_last.setdefault(known_name.rpartition(".")[2], []).append(known_name)
-        close = difflib.get_close_matches(last, by_last, n=5, cutoff=CUTOFF)
-        names = [known_name for segment in close for known_name in by_last[segment][:POOL]]
+        close = difflib.get_close_matches(last, by_last, n=5, cutoff=CUTOFF_RATIO)
+        names = [
+            known_name for segment in close for known_name in by_last[segment][:MAX_COMPARED_NAMES]
+        ]
     scored = [(_closeness(plain, last, known_name), known_name) for known_name in names]
     best = max((closeness for closeness, _ in scored), default=0.0)
-    least = max(CUTOFF, best - SPREAD)
+    least = max(CUTOFF_RATIO, best - SPREAD_RATIO)
     good = sorted((pair for pair in scored if pair[0] >= least), key=lambda pair: -pair[0])
     return tuple(known_name for _, known_name in good[:count])
 
@@ -53,7 +55,7 @@ def mistyped(name: str, known: Iterable[str]) -> str:
     near = [
         known_name
         for known_name in nearest(name, known)
-        if difflib.SequenceMatcher(None, name.lower(), known_name.lower()).ratio() >= ALIKE
+        if difflib.SequenceMatcher(None, name.lower(), known_name.lower()).ratio() >= ALIKE_RATIO
     ]
     return in_question(near)
 
@@ -74,5 +76,5 @@ def file_near(file: Path) -> str:
     except (OSError, ValueError):  # there is no such folder, or it cannot be read
         return ""
     # by the whole name: endings are alike in most files of a folder
-    close = difflib.get_close_matches(file.name, beside, n=1, cutoff=CUTOFF)
+    close = difflib.get_close_matches(file.name, beside, n=1, cutoff=CUTOFF_RATIO)
     return f"did you mean {close[0]!r}?" if close else ""

@@ -171,8 +171,9 @@ def _prefixed(old: Any, weights: Mapping[str, Any], slot: Slot) -> Any:
         new[COUNTER] = old[COUNTER]
     new.update({f"{slot.prefix}{name}": value for name, value in weights.items()})
     metadata = getattr(old, "_metadata", None)
-    if metadata is not None:
-        vars(new)["_metadata"] = _versions(metadata, new)
+    if metadata is not None and isinstance(new, OrderedDict):
+        known = isinstance(metadata, Mapping)
+        vars(new)["_metadata"] = _versions(metadata, new) if known else metadata
     return new
 
 

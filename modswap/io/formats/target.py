@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from re import IGNORECASE
 from re import compile as compiled
@@ -12,6 +13,7 @@ from modswap.io import formats
 from modswap.io.formats.choice import by_ending, has_known_ending
 from modswap.io.raw.atomic import exists
 from modswap.io.raw.folder_files import own_records
+from modswap.io.raw.folder_swap import put_back
 from modswap.io.raw.places import refuse_overlap
 from modswap.io.recognise.look import kind_of, look_at
 
@@ -32,6 +34,8 @@ def refuse_target(source: Path, out: Path, *, force: bool, reads: Iterable[UsedP
     Raises:
         CheckpointError: If it cannot be written there.
     """
+    with suppress(OSError, RuntimeError, ValueError):  # `_exists` says why
+        put_back(out.resolve())  # a folder that lost its place when another run was killed
     present = _exists(out)
     folder = source != NO_FILE and source.is_dir()
     if present:

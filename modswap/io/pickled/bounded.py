@@ -1,4 +1,4 @@
-"""An unpickler whose containers, keys and numbers are bounded by the bytes that say them.
+"""An unpickler whose containers and keys are bounded by the bytes that say them.
 
 Each container takes a byte or two of a pickle and a hundred bytes of memory, so a pickle of a few
 megabytes could make gigabytes of them.
@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any, BinaryIO, ClassVar, NoReturn
 
-from modswap.core.budget import MAX_INTEGER_BYTES, MemoryBudget
+from modswap.core.budget import MemoryBudget
 from modswap.io.pickled.keys import Keys
 
 # bytes of memory that objects take, here and afterwards in torch's reader; other values are small
@@ -25,7 +25,6 @@ class BoundedUnpickler(_Unpickler):  # type: ignore[misc] # the base class has n
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
-    read: Callable[[int], bytes]
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Unpickler.dispatch)
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -72,12 +71,6 @@ class BoundedUnpickler(_Unpickler):  # type: ignore[misc] # the base class has n
         for key, value in zip(keys, values, strict=True):
             target[key] = value
 
-    def _load_long4(self) -> None:
-        count = int.from_bytes(self.read(4), "little")
-        if count > MAX_INTEGER_BYTES:
-            self.refuse(f"it holds a number of {count:,} bytes")
-        self.append(int.from_bytes(self.read(count), "little", signed=True))
-
     def _load_empty_list(self) -> None:
         self.spend(_LIST_BYTES)
         self.append([])
@@ -117,7 +110,6 @@ class BoundedUnpickler(_Unpickler):  # type: ignore[misc] # the base class has n
         pickle.SETITEMS[0]: _load_setitems,
         pickle.DICT[0]: _load_dict,
         pickle.LIST[0]: _load_list,
-        pickle.LONG4[0]: _load_long4,
         pickle.EMPTY_LIST[0]: _load_empty_list,
         pickle.EMPTY_DICT[0]: _load_empty_dictionary,
         pickle.MARK[0]: _load_mark,

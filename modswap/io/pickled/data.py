@@ -19,6 +19,8 @@ from modswap.io.pickled.names import dotted
 
 MAX_PICKLE_BYTES = 256 << 20
 MAX_OPERATIONS = 32_000_000
+_MOST_ELEMENTS = 1 << 63  # of a storage
+_MOST_DIGITS_BYTES = 256  # of a whole number; Python refuses to print one of thousands
 _SMALL_BYTES = 8  # arguments up to this size count with their operation
 _NAME_BYTES = 300  # of memory, with its place in the table of names
 _MADE_BYTES = {"called": 240, "new": 96}  # an ordered dictionary of torch's reader takes as much
@@ -249,11 +251,18 @@ class _Reader(BoundedUnpickler):
     def persistent_load(self, pid: Any) -> Storage | Name:
         match pid:
             case ["storage", Name() as kind, str(key), str(location), int(count), *view]:
-                if view in ([], [None]):  # old files have a sixth part
+                # old files have a sixth part
+                if view in ([], [None]) and abs(count) < _MOST_ELEMENTS:
                     return Storage(kind, key, count, self.location or location, self.home)
             case ["module", Name() as kind, *_]:
                 return kind  # files from before torch 1.6 name the class of a module so
         raise UnreadableError(f"it refers to something that is no storage: {shown(pid, 80)}")
+
+    def load_long4(self) -> None:
+        (size,) = _NUMBER.unpack(self.read(4))
+        if size > _MOST_DIGITS_BYTES:
+            raise UnreadableError(f"it has a whole number of {size:,} bytes")
+        self.append(pickle.decode_long(self.read(size)))
 
     def load_newobj(self) -> None:
         args = self.stack.pop()
@@ -303,6 +312,7 @@ class _Reader(BoundedUnpickler):
         pickle.NEWOBJ[0]: load_newobj,
         pickle.REDUCE[0]: load_reduce,
         pickle.BUILD[0]: load_build,
+        pickle.LONG4[0]: load_long4,
     }
 
 

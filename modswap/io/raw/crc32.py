@@ -90,7 +90,7 @@ def _sum(held: ByteRange, part: _Part, buffer: memoryview, opened: dict[Path, in
 
 def combined(first: int, second: int, nbytes: int) -> int:
     """Return the CRC-32 of two byte strings one after the other; the second has `nbytes` bytes."""
-    return _product(_power(nbytes), first) ^ second
+    return (_product(_power(nbytes), first) if first else 0) ^ second
 
 
 @lru_cache(maxsize=64)

@@ -50,6 +50,9 @@ def holding(file: Path) -> Iterator[Held]:
 
     Inside of a block that holds it, it is compared with what it was at the beginning of that. A
     file that cannot be opened is left to its reader, which says why.
+
+    Raises:
+        CheckpointError: In place of any error of the block, if the file has changed.
     """
     if str(file) in _holds:
         yield _holds[str(file)]
@@ -62,11 +65,14 @@ def holding(file: Path) -> Iterator[Held]:
     try:
         _wait(held.stamps)
         yield held
+    except Exception:
+        held.refuse_change()  # a change explains whatever else went wrong
+        raise
     finally:
         del _holds[str(file)]
         _held.clear()
         _held.update(before)
-        for descriptor in set(opened.values()):
+        for descriptor in opened.values():
             os.close(descriptor)
 
 
@@ -82,7 +88,7 @@ def _opened(file: Path, stamps: Stamps) -> dict[str, int]:
         place = file / stamp.name if stamp.name else file
         with suppress(OSError):
             descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-            opened |= dict.fromkeys((str(place), os.path.realpath(place)), descriptor)
+            opened[str(place)] = descriptor
     return opened
 
 
@@ -106,15 +112,16 @@ def stamps_of(file: Path) -> Stamps:
             return (_stamp("", found),) if stat.S_ISREG(found.st_mode) else ()
         # the times of a folder change with what other programs put beside its files
         own = Stamp("", found.st_dev, found.st_ino)
-        return (own, *_stamps_in(file))
+        return (own, *sorted(_stamps_in(file)))
     return ()
 
 
 def _stamps_in(folder: Path) -> Iterator[Stamp]:
-    for place in sorted(entries(folder)):
+    start = len(str(folder / "x")) - 1
+    for place in entries(folder):
         found = place.stat()
         if stat.S_ISREG(found.st_mode):
-            yield _stamp(str(place.relative_to(folder)), found)
+            yield _stamp(str(place)[start:], found)
 
 
 def _stamp(name: str, found: os.stat_result) -> Stamp:

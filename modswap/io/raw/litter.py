@@ -28,6 +28,11 @@ def temporary_name(parent: Path) -> Path:
     return parent / f"{_BEGIN}{os.getpid()}-{secrets.token_hex(4)}{_END}"
 
 
+def has_temporary_name(file: Path) -> bool:
+    """Return whether a file has a name that the next write beside it may remove as litter."""
+    return _LITTER.fullmatch(file.name) is not None
+
+
 def remove_litter(parent: Path) -> None:
     """Remove the temporary files of killed processes; a running one holds a lock on its own."""
     for place in named(parent, _LITTER):

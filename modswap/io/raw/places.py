@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modswap.core.asked.used_paths import OUT, UsedPath
 from modswap.core.errors import CheckpointError
+from modswap.io.raw.litter import has_temporary_name
 
 MAX_ENTRIES = 100_000
 MAX_WRITTEN_FOLDERS = 1_000
@@ -28,6 +29,7 @@ def refuse_overlap(written: UsedPath, used: Iterable[UsedPath]) -> None:
     """
     chain = _chain(written.file)
     for one in used:
+        _refuse_temporary(written, one)
         relation = _relation(chain, one) or _mounted_relation(written.file, one)
         if relation:
             own = "" if written.name == OUT else f"{written.name} cannot be there: "
@@ -35,6 +37,15 @@ def refuse_overlap(written: UsedPath, used: Iterable[UsedPath]) -> None:
             never = "" if one.name == OUT else f": {one.name} is never overwritten"
             fix = f"name another {kind}{never}"
             raise CheckpointError(f"{own}{relation}", str(written.file), fix)
+
+
+def _refuse_temporary(written: UsedPath, one: UsedPath) -> None:
+    """Refuse a used path that a write beside it would take for the litter of a killed process."""
+    beside = [identity(place) for place in _upwards(written.file)[1:2]]
+    for place in _upwards(one.file):
+        if has_temporary_name(place) and identity(place.parent) in beside:
+            what = f"{one.name} has the name of a temporary file, which this write would remove"
+            raise CheckpointError(what, str(place), "give it another name")
 
 
 def _relation(chain: list[Identity], one: UsedPath) -> str:

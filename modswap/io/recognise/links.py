@@ -18,9 +18,14 @@ def place_of(file: Path, folder: Path) -> Path:
     """Return the place of a file of a folder, with all links followed.
 
     Raises:
-        CheckpointError: If a link on the way leaves the folder, or leads in a circle.
+        CheckpointError: If a link on the way leaves the folder, or leads in a circle, or if no file
+            can have this name.
     """
-    root, real = Path(os.path.realpath(folder)), Path(os.path.realpath(file))
+    try:
+        root, real = Path(os.path.realpath(folder)), Path(os.path.realpath(file))
+    except ValueError as error:  # a zero byte, or half a character
+        what = f"no file can have the name {file.name!r:.200}: {error}"
+        raise CheckpointError(what, str(folder), "save or download it again") from None
     if real.is_relative_to(root):
         _refuse_circle(file, real, folder)
         return real

@@ -8,7 +8,7 @@ import torch
 
 from modswap.nn.routed_attention.plain import among_all
 
-HEAD_LIMIT = 128  # channels of a head that the kernels take
+MAX_HEAD_CHANNELS = 128  # channels of a head that the kernels take
 OLDEST = (8, 0)  # compute capability; older devices lack the matrix instructions
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -20,7 +20,7 @@ def _has_triton() -> bool:
 
 def suits(q: torch.Tensor, heads: int) -> bool:
     """Return whether the kernels take these queries, (N, P, L, c)."""
-    if not q.is_cuda or q.dtype not in DTYPES or q.shape[3] // heads > HEAD_LIMIT:
+    if not q.is_cuda or q.dtype not in DTYPES or q.shape[3] // heads > MAX_HEAD_CHANNELS:
         return False
     return _has_triton() and torch.cuda.get_device_capability(q.device) >= OLDEST
 

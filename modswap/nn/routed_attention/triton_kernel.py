@@ -13,7 +13,7 @@ from modswap.nn.routed_attention.triton_programs import (
     weight_grad_kernel,
 )
 
-HEAD_LIMIT = 128  # channels of a head: a wider head does not fit a tile
+MAX_HEAD_CHANNELS = 128  # channels of a head: a wider head does not fit a tile
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -78,9 +78,9 @@ def _prepare(
         )
     if q.shape[2] % heads or v.shape[2] % heads:
         raise ValueError(f"heads {heads} does not divide channels {q.shape[2]} and {v.shape[2]}")
-    if max(q.shape[2], v.shape[2]) > HEAD_LIMIT * heads:
+    if max(q.shape[2], v.shape[2]) > MAX_HEAD_CHANNELS * heads:
         raise ValueError(
-            f"a head may have {HEAD_LIMIT} channels at most, "
+            f"a head may have {MAX_HEAD_CHANNELS} channels at most, "
             f"got {q.shape[2] // heads} for keys and {v.shape[2] // heads} for values"
         )
     return _Launch(
@@ -125,7 +125,7 @@ def forward(  # noqa: PLR0913 - the operands of one attention
 
     Raises:
         ValueError: If the types differ or are not float32, float16 or bfloat16, `heads` does not
-            divide the channels, or a head has more than `HEAD_LIMIT` of them.
+            divide the channels, or a head has more than `MAX_HEAD_CHANNELS` of them.
     """
     call = _prepare((q, k, v, indices), weights, key_mask, heads=heads, scale=scale)
     R, Lq, T, Lk = *q.shape[:2], indices.shape[1], k.shape[1]

@@ -5,8 +5,8 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.nn.routed_attention.plain import Operands, by_head
 
-MAX_QUERIES = 4  # pixels of a window, up to which picking is mostly overhead
-MAX_KEYS = 256  # of all windows together, beyond which the mask costs more than the picking
+MAX_WINDOW_PIXELS = 4  # pixels of a window, up to which picking is mostly overhead
+MAX_KEY_PIXELS = 256  # of all windows together, beyond which the mask costs more than the picking
 MAX_WINDOWS_PER_ROUTE = 4  # windows for each window that is routed to
 
 
@@ -15,7 +15,7 @@ def pays_off(q: torch.Tensor, kv: torch.Tensor, indices: torch.Tensor) -> bool:
     windows, topk = q.shape[1], indices.shape[2]
     if topk == windows:
         return True
-    few = q.shape[2] <= MAX_QUERIES and windows * kv.shape[2] <= MAX_KEYS
+    few = q.shape[2] <= MAX_WINDOW_PIXELS and windows * kv.shape[2] <= MAX_KEY_PIXELS
     return few and windows <= MAX_WINDOWS_PER_ROUTE * topk and not q.is_cuda
 
 

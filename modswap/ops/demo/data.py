@@ -8,16 +8,16 @@ from torch.nn import functional
 from modswap.core.errors import UsageError
 
 CLASSES = 11  # background, then the digits 0 to 9
-SIZE = 32  # pixels along each side of a scene
-INK = 0.35  # brightness from which a pixel belongs to a digit
+SCENE_PIXELS = 32  # pixels along each side of a scene
+DIGIT_BRIGHTNESS = 0.35  # brightness from which a pixel belongs to a digit
 
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
     """Images and the class of each of their pixels."""
 
-    images: torch.Tensor  # (N, 3, SIZE, SIZE), brightness from 0 to 1, a tint for each scene
-    labels: torch.Tensor  # (N, SIZE, SIZE), int64
+    images: torch.Tensor  # (N, 3, H, W), brightness from 0 to 1, a tint for each scene
+    labels: torch.Tensor  # (N, H, W), int64
 
 
 def make_scenes(train: int, test: int, seed: int = 0) -> tuple[Scenes, Scenes]:
@@ -53,18 +53,18 @@ def _digits() -> tuple[torch.Tensor, torch.Tensor]:
 def _scenes(
     digits: torch.Tensor, names: torch.Tensor, count: int, generator: torch.Generator
 ) -> Scenes:
-    gray = torch.zeros(count, SIZE, SIZE)
-    labels = torch.zeros(count, SIZE, SIZE, dtype=torch.int64)
+    gray = torch.zeros(count, SCENE_PIXELS, SCENE_PIXELS)
+    labels = torch.zeros(count, SCENE_PIXELS, SCENE_PIXELS, dtype=torch.int64)
     for scene in range(count):
         which = int(_draw(len(digits), generator))
-        side = SIZE - int(_draw(7, generator))
-        top, left = (int(_draw(SIZE - side + 1, generator)) for _ in range(2))
+        side = SCENE_PIXELS - int(_draw(7, generator))
+        top, left = (int(_draw(SCENE_PIXELS - side + 1, generator)) for _ in range(2))
         drawn = functional.interpolate(digits[which][None, None], (side, side), mode="bilinear")
         place = (scene, slice(top, top + side), slice(left, left + side))
         gray[place] = drawn[0, 0]
-        labels[place] = torch.where(drawn[0, 0] > INK, names[which] + 1, 0)
+        labels[place] = torch.where(drawn[0, 0] > DIGIT_BRIGHTNESS, names[which] + 1, 0)
     tint = 0.4 + 0.6 * torch.rand(count, 3, 1, 1, generator=generator)
-    noise = 0.05 * torch.randn(count, 3, SIZE, SIZE, generator=generator)
+    noise = 0.05 * torch.randn(count, 3, SCENE_PIXELS, SCENE_PIXELS, generator=generator)
     return Scenes(gray[:, None] * tint + noise, labels)
 
 

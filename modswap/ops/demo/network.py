@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-DEPTH = 5  # encoder stages; the deepest map is H/16 x W/16
+STAGES = 5  # encoder stages; the deepest map is H/16 x W/16
 
 
 class Stage(nn.Sequential):
@@ -46,19 +46,19 @@ class GatedUNetPlusPlus(nn.Module):
 
     def __init__(self, classes: int, in_channels: int = 3, base_width: int = 32) -> None:
         super().__init__()
-        widths = [base_width * 2**i for i in range(DEPTH)]
+        widths = [base_width * 2**i for i in range(STAGES)]
         self.pool = nn.MaxPool2d(2)
         self.up = nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=True)
         self.encoder = nn.ModuleList(
-            Stage(in_channels if i == 0 else widths[i - 1], widths[i]) for i in range(DEPTH)
+            Stage(in_channels if i == 0 else widths[i - 1], widths[i]) for i in range(STAGES)
         )
         self.channel_attention = gate(widths[-1])
         self.space_attention = gate(widths[-1])
         self.nested = nn.ModuleDict(
             {
                 f"x{i}_{j}": Stage(j * widths[i] + widths[i + 1], widths[i])
-                for j in range(1, DEPTH)
-                for i in range(DEPTH - j)
+                for j in range(1, STAGES)
+                for i in range(STAGES - j)
             }
         )
         self.head = nn.Conv2d(widths[0], classes, 1)
@@ -69,13 +69,13 @@ class GatedUNetPlusPlus(nn.Module):
         for i, stage in enumerate(self.encoder):
             x = stage(x if i == 0 else self.pool(x))
             nodes[i, 0] = x
-        nodes[DEPTH - 1, 0] = self.gated(x)
-        for j in range(1, DEPTH):
-            for i in range(DEPTH - j):
+        nodes[STAGES - 1, 0] = self.gated(x)
+        for j in range(1, STAGES):
+            for i in range(STAGES - j):
                 row = [nodes[i, k] for k in range(j)]
                 joined = torch.cat([*row, self.up(nodes[i + 1, j - 1])], dim=1)
                 nodes[i, j] = self.nested[f"x{i}_{j}"](joined)
-        logits: torch.Tensor = self.head(nodes[0, DEPTH - 1])
+        logits: torch.Tensor = self.head(nodes[0, STAGES - 1])
         return logits
 
     def gated(self, x: torch.Tensor) -> torch.Tensor:

@@ -8,9 +8,9 @@ from torch import nn
 
 from modswap.ops.demo.data import CLASSES, Scenes
 
-BATCH = 32
-RATE = 6e-3  # peak learning rate
-FOREGROUND = 3.0  # weight of a digit's pixel against one of the background
+BATCH_SCENES = 32
+LEARNING_RATE = 6e-3  # peak learning rate
+FOREGROUND_WEIGHT = 3.0  # weight of a digit's pixel against one of the background
 
 
 def train(
@@ -19,7 +19,7 @@ def train(
     steps: int,
     *,
     parameters: Iterable[nn.Parameter] | None = None,
-    rate: float = RATE,
+    rate: float = LEARNING_RATE,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train a network in place for `steps` batches of 32 scenes; return the optimizer's state.
@@ -30,11 +30,11 @@ def train(
     chosen = list(network.parameters() if parameters is None else parameters)
     optimizer = torch.optim.AdamW(chosen, lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(steps, 2))
-    weight = torch.tensor([1.0] + [FOREGROUND] * (CLASSES - 1))
+    weight = torch.tensor([1.0] + [FOREGROUND_WEIGHT] * (CLASSES - 1))
     generator = torch.Generator().manual_seed(0)
     network.train()
     for step in range(steps):
-        batch = torch.randint(len(scenes.images), (BATCH,), generator=generator)
+        batch = torch.randint(len(scenes.images), (BATCH_SCENES,), generator=generator)
         loss = nn.functional.cross_entropy(
             network(scenes.images[batch]), scenes.labels[batch], weight
         )

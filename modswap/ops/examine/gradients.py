@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
-from modswap.core.decided.dependence import CLEAR
+from modswap.core.decided.dependence import CLEAR_RATIO
 from modswap.core.finding import Finding, Status
 from modswap.live_values import live_tensors
 from modswap.ops.examine.alone.inputs import CallInputs
@@ -71,7 +71,7 @@ def _beside_the_old(pair: Pair, broken: list[str], stopped: list[str]) -> Findin
     # `dependence` reports inputs that the module ignores altogether
     labels = pair.inputs.labels
     flowed = [name for name in stopped if _flows(old[1].get(name))]
-    cut = [name for name in flowed if change_by_input(pair, labels.index(name)).new > CLEAR]
+    cut = [name for name in flowed if change_by_input(pair, labels.index(name)).new > CLEAR_RATIO]
     if cut:
         what = f"the input {_names(cut)} moves the output, and no gradient reaches it any more"
         fix = "look for `detach`, `no_grad` or rounding in the new module"

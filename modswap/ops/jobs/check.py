@@ -12,6 +12,7 @@ from modswap.core.asked.used_paths import INPUT, UsedPath, recipe_files
 from modswap.core.errors import BugError, CheckpointError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
+from modswap.core.raised import error_of_model
 from modswap.ops.jobs.workers import Event, Task, Workers, cores
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ def check_one(request: Request, progress: Progress) -> Outcome:
         return check_and_repair(job, progress, fix=request.fix)
     except ModswapError as error:
         return Outcome("check", checkpoint, request.recipe, error=error)
+    except Exception as error:
+        of_model = error_of_model(error, checkpoint)
+        if of_model is None:
+            raise
+        return Outcome("check", checkpoint, request.recipe, error=of_model)
 
 
 def check_many(requests: Sequence[Request], jobs: int, progress: Progress) -> tuple[Outcome, ...]:

@@ -14,7 +14,7 @@ from modswap.ops.run.devices import devices_of, synchronize
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case
 
-ROUNDS = 7
+TIMED_PASSES = 7
 TIMEOUT_SECONDS = 3.0  # after which no further pass is timed
 
 
@@ -38,7 +38,7 @@ def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
     with ready(model, case, seed) as (args, kwargs, dtype):
         seconds = []
         end = time.perf_counter() + TIMEOUT_SECONDS
-        for number in range(ROUNDS + 1):
+        for number in range(TIMED_PASSES + 1):
             started = _clock(devices)
             run_model(model, args, kwargs, dtype=dtype, stand_ins=None)
             seconds.append(_clock(devices) - started)

@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import struct
 import time
 from functools import partial
 
@@ -60,12 +59,6 @@ def test_numbers_with_one_hash_are_refused() -> None:
 
     with pytest.raises(CostlyError, match="over 10,000 keys of it are large numbers"):
         read_pickle(b"\x80\x02}(" + b"".join(numbers) + b"u.")
-
-
-def test_number_of_a_megabyte_is_refused() -> None:
-    assert read_pickle(pickle.dumps(-(2**4000), 2))[0] == -(2**4000)
-    with pytest.raises(CostlyError, match="it holds a number of 2,000,000 bytes"):
-        read_pickle(b"\x8b" + struct.pack("<I", 2_000_000) + b"\1" * 2_000_000 + b".")
 
 
 def test_items_of_a_text_are_refused() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modswap.core.errors import CheckpointError
+from modswap.io.formats.target import refuse_target
 from modswap.io.raw import folder_swap
 from modswap.io.raw.atomic import replacing
 from modswap.io.raw.folder_swap import (
@@ -203,3 +204,13 @@ def test_new_folder_is_moved_to_a_free_place(two: tuple[Path, Path]) -> None:
     put_folder(new, target.parent / "free", no_flush)
 
     assert text(target.parent / "free") == "new"
+
+
+def test_old_folder_put_back_is_seen_before_any_work(two: tuple[Path, Path]) -> None:
+    new, target = two
+    target.rename(kept_name(target, new))
+
+    with pytest.raises(CheckpointError, match="it exists"):
+        refuse_target(new, target, force=False)
+
+    assert text(target) == "out"

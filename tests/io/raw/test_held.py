@@ -120,11 +120,10 @@ def test_copies_read_the_file_that_is_held(tmp_path: Path) -> None:
     with holding(link):
         rename_over(file)
         overwrite(file)
-        for name in (link, file):
-            with Sink(tmp_path / "out", 10) as sink:
-                sink.copy(ByteRange(10, name))
-                sink.finish()
-            assert (tmp_path / "out").read_bytes() == CONTENT
+        with Sink(tmp_path / "out", 10) as sink:
+            sink.copy(ByteRange(10, link))
+            sink.finish()
+        assert (tmp_path / "out").read_bytes() == CONTENT
     with Sink(tmp_path / "out", 10) as sink:
         sink.copy(ByteRange(10, link))
         sink.finish()
@@ -159,6 +158,24 @@ def test_hold_inside_a_hold_compares_with_the_beginning(tmp_path: Path) -> None:
                 second.refuse_change()
     with holding(file) as third:
         third.refuse_change()
+
+
+def fails(file: Path, *, changed: bool) -> None:
+    with holding(file):
+        if changed:
+            overwrite(file)
+        raise KeyError("data.pkl")
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_change_explains_any_other_error(*, changed: bool, tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(CONTENT)
+
+    with pytest.raises(CheckpointError if changed else KeyError):
+        fails(file, changed=changed)
+
+    assert held_module._held == {}
 
 
 def test_folder_of_many_files_is_noticed_without_descriptors(

@@ -48,7 +48,8 @@ def contents(place: Path) -> dict[str, bytes]:
 def write_old(out: Path, what: str) -> None:
     if what == "folder":
         (out / "kept").mkdir(parents=True)
-        (out / "old").write_text("old")
+        # so it is known as one that was written before
+        (out / "modswap.json").write_text('{"recipe": "old", "receipt": "old"}')
         (out / "kept" / "old").write_text("old")
     elif what == "file":
         out.write_text("old")

@@ -40,6 +40,7 @@ def relation(out: str, used: str) -> str:
     return ""
 
 
+LITTER = ".modswap-1-0123abcd.part"
 SAME, INSIDE = "it is the input itself", "it is inside the input"
 HOLDS, LINK = "the input is inside it", "the input has a link to it"
 
@@ -99,6 +100,22 @@ def test_error_names_both_and_the_way_out(folder: Path) -> None:
     with pytest.raises(CheckpointError) as of:
         refuse_overlap(UsedPath(OUT, folder), [UsedPath("the recipe", folder / "net.pt")])
     assert of.value.fix == "name another place: the recipe is never overwritten"
+
+
+@pytest.mark.parametrize("name", [LITTER, f"{LITTER}/net.pt", "link"])
+def test_used_path_that_would_be_removed_as_litter_is_refused(folder: Path, name: str) -> None:
+    place = folder / ("A" if name == LITTER else ".") / LITTER
+    if "/" in name:
+        place.mkdir()
+        place /= "net.pt"
+    place.write_text("precious")
+    Path("link").symlink_to(LITTER)
+    beside, elsewhere = ("A/out", "out") if name == LITTER else ("out", "A/out")
+    used = Path("link") if name == "link" else place
+
+    refuse_overlap(UsedPath(OUT, Path(elsewhere)), [UsedPath(INPUT, used)])
+    with pytest.raises(CheckpointError, match="the input has the name of a temporary file"):
+        refuse_overlap(UsedPath(OUT, Path(beside)), [UsedPath(INPUT, used)])
 
 
 def test_path_without_any_folder_has_an_identity_of_its_own() -> None:

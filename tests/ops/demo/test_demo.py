@@ -56,8 +56,8 @@ def test_scenes_are_repeatable_and_labelled() -> None:
     train, test = data.make_scenes(6, 4, seed=1)
     again, _ = data.make_scenes(6, 4, seed=1)
 
-    assert train.images.shape == (6, 3, data.SIZE, data.SIZE)
-    assert test.labels.shape == (4, data.SIZE, data.SIZE)
+    assert train.images.shape == (6, 3, data.SCENE_PIXELS, data.SCENE_PIXELS)
+    assert test.labels.shape == (4, data.SCENE_PIXELS, data.SCENE_PIXELS)
     assert torch.equal(train.images, again.images)
     assert all(len(labels.unique()) == 2 for labels in train.labels)
     assert int(train.labels.max()) <= 10

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from modswap.core.kept.receipt import read_receipt
 from modswap.io.formats.folder.shards import Shards, read_shards, records_in
 from modswap.io.formats.safetensors.digests import file_checksums, tensor_checksums
-from modswap.io.formats.safetensors.header import read_header, require_sound
+from modswap.io.formats.safetensors.header import sound_header
 from modswap.io.raw.checksums import Checksums, zip_checksums
 from modswap.io.recognise.look import Look, is_safetensors
 from modswap.io.recognise.small_files import MAX_INDEX_BYTES, read_small
@@ -44,8 +44,7 @@ def shard_checksums(shards: Shards) -> Iterator[tuple[str, Checksums]]:
         elif name not in digests and not shards.index:
             yield name, file_checksums(shard)  # it may have a receipt of its own
         else:
-            require_sound(shard)
-            yield name, tensor_checksums(shard, read_header(shard), digests.get(name), stale)
+            yield name, tensor_checksums(shard, sound_header(shard), digests.get(name), stale)
 
 
 def _digests(shards: Shards) -> Mapping[str, str]:

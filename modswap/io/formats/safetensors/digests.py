@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 
+from modswap.core.errors import CheckpointError
 from modswap.core.kept.receipt import read_receipt, with_digests
 from modswap.io.formats.safetensors.header import (
     MARK,
@@ -18,8 +19,7 @@ from modswap.io.formats.safetensors.header import (
     Header,
     StoredTensor,
     encoded,
-    read_header,
-    require_sound,
+    sound_header,
 )
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.checksums import NOTHING, Checksums, Difference, with_checksums
@@ -72,8 +72,7 @@ def file_checksums(look: Look) -> Checksums:
     Raises:
         CheckpointError: If its header or its receipt is damaged.
     """
-    require_sound(look)
-    header = read_header(look)
+    header = sound_header(look)
     text = header.metadata.get(RECEIPT)
     recorded = read_receipt(text, str(look.file)).digests.get("") if text else None
     return tensor_checksums(look, header, recorded, "" if _is_marked(look) else STALE)
@@ -101,7 +100,10 @@ def tensor_checksums(look: Look, header: Header, recorded: str | None, stale: st
     head, *sums = (
         int(recorded[place : place + _DIGITS], 16) for place in range(0, len(recorded), _DIGITS)
     )
-    found = _header_sum(header)
+    try:
+        found = _header_sum(header)
+    except CheckpointError as error:
+        raise look.error(error.what) from None
     fits = len(sums) == len(header.tensors)
     own = ByteRange(0, look.file, crc=head, name=look.file.name, kind="header")
     changed = (head != found and not stale) or not fits
@@ -115,7 +117,9 @@ def tensor_checksums(look: Look, header: Header, recorded: str | None, stale: st
 
 def with_known(header: Header, known: Checksums) -> Header:
     """Return a header whose tensors have their known CRC-32; none is known if all are stale."""
-    sums = {} if known.stale else {held.name: held.crc for held in known.ranges}
+    if known.stale or not known.ranges:
+        return header
+    sums = {held.name: held.crc for held in known.ranges}
     tensors = {
         name: replace(tensor, extent=replace(tensor.extent, crc=sums.get(name)))
         for name, tensor in header.tensors.items()

@@ -73,16 +73,16 @@ def header_of(entries: Mapping[str, Any], start: int, file: Path) -> Header:
     return Header(dict(ordered), dict(entries.get(METADATA) or {}))
 
 
-def require_sound(look: Look) -> None:
-    """Refuse a header with an entry that is no tensor, or whose tensors are not the file's data.
+def sound_header(look: Look) -> Header:
+    """Return a header whose entries are tensors, which make up the file's data.
 
     Raises:
         CheckpointError: If it is damaged, or cut short.
     """
     entries = header_of_safetensors(look)
-    strings = entries.pop(METADATA, {})
+    strings = entries.get(METADATA, {})
     end = 8 + int.from_bytes(look.head[:8], "little")
-    sizes = [_offsets(entry) for entry in entries.values()]
+    sizes = [_offsets(entry) for name, entry in entries.items() if name != METADATA]
     if None in sizes or not _are_strings(strings) or not sizes:
         what = "its header is damaged: an entry is no tensor, or no string"
         raise look.error(what)
@@ -94,6 +94,7 @@ def require_sound(look: Look) -> None:
     if end + place != look.size:
         what = f"it is cut short: its tensors end at {end + place:,} of {look.size:,} bytes"
         raise look.error(what)
+    return header_of(entries, end, look.file)
 
 
 def _offsets(entry: object) -> tuple[int, int] | None:

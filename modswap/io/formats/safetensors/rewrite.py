@@ -99,7 +99,8 @@ def write_named(header: Header, out: Path, *, checksums: bool = True) -> Sink:
     with Sink(out, len(head) + nbytes, checksums=checksums) as sink:
         sink.write(head)
         for tensor in header.tensors.values():
-            sink.copy(replace(tensor.extent, summed=True))
+            held = tensor.extent
+            sink.copy(replace(held, summed=True) if held.crc is None else held)
         sink.finish()
     return sink
 

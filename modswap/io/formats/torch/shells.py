@@ -67,7 +67,12 @@ def of_python(module: object) -> bool:
 
 
 def _state_setter(cls: type) -> Any:
+    # OmegaConf leaves out an attribute that it caches in
+    settings = any(home_of(base).startswith("omegaconf.") for base in bases_of(cls))
+
     def set_state(made: Any, state: Any) -> None:
+        if settings:
+            _set(made, "_flags_cache", None)
         for key, value in _attributes(cls, state):
             if type(key) is not str:
                 raise StateError(f"an attribute named by a {type(key).__name__}")

@@ -135,7 +135,10 @@ def _kind(value: Any) -> str:
 @lru_cache(maxsize=1024)
 def _attributes(cls: type) -> Mapping[str, Any]:
     """Return the attributes of a class and its bases, without running code of theirs."""
-    return {name: held for base in reversed(cls.__mro__) for name, held in vars(base).items()}
+    held = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    if not issubclass(cls, nn.Module):  # the class holds the default of a field, which may be code
+        held = {name: held[name] for name in held.keys() - held.get("__dataclass_fields__", {})}
+    return held
 
 
 def _shadows(key: str, value: Any, of_class: Mapping[str, Any], known: Known) -> bool:

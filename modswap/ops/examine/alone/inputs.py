@@ -11,7 +11,7 @@ from modswap.core.seen.site import Call, Layout
 from modswap.core.seen.values import Group, Plain, TensorInfo, Value
 from modswap.ops.run.random_weights import UnfitError
 
-MAX_PLACES = 256  # of a small map
+MAX_SMALL_PIXELS = 256  # of a small map
 HALVES = {"float16", "bfloat16"}
 
 
@@ -125,7 +125,7 @@ def _reshaped(call: Call, shape_of: Callable[[tuple[int, ...]], tuple[int, ...]]
 
 def _halved(high: int, wide: int) -> tuple[int, int]:
     """Return the sides of a map, halved while they are even and the map is large."""
-    while high % 2 == wide % 2 == 0 and high * wide > MAX_PLACES:
+    while high % 2 == wide % 2 == 0 and high * wide > MAX_SMALL_PIXELS:
         high, wide = high // 2, wide // 2
     return high, wide
 

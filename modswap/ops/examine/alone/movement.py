@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from modswap.core.decided.dependence import CLEAR, InputChange
+from modswap.core.decided.dependence import CLEAR_RATIO, InputChange
 from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.pair import Pair, outputs_of
 
 Part = Callable[[torch.Tensor], torch.Tensor]
-TRIES = 3  # draws: a discrete choice may not react to a single change
+DRAWS = 3  # draws: a discrete choice may not react to a single change
 
 
 def relative_change(
@@ -37,7 +37,7 @@ def along(axis: int, part: slice) -> Part:
 def change_by_input(pair: Pair, index: int) -> InputChange:
     """Return how far the outputs change with one input, by its number among the tensors."""
     inputs = pair.inputs
-    variants = [inputs.changed(index, slice(None)) for _ in range(TRIES)]
+    variants = [inputs.changed(index, slice(None)) for _ in range(DRAWS)]
     old, new = (_largest(module, inputs, variants) for module in (pair.old, pair.new))
     return InputChange(inputs.labels[index], old, new)
 
@@ -50,6 +50,6 @@ def _largest(
     most = 0.0
     for leaves in variants:
         most = max(most, relative_change(before, outputs_of(module, inputs, leaves)))
-        if most > CLEAR:
+        if most > CLEAR_RATIO:
             break
     return most

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from modswap.core.decided.dependence import CLEAR, STILL, is_causal
+from modswap.core.decided.dependence import CLEAR_RATIO, STILL_RATIO, is_causal
 from modswap.ops.examine.alone.inputs import CallInputs, is_mask
 from modswap.ops.examine.alone.movement import Part, along, relative_change
 from modswap.ops.examine.alone.pair import Pair, outputs_of
@@ -61,10 +61,10 @@ def _seen_in_stripes(pair: Pair, row: Row) -> Leak | None:
     masked = [_masked(pair, partial(_striped, first)) for first in (0, 1)]
     both = [(each, _others(each.old, each, row)) for each in masked if each is not None]
     # the mask hides it, and not another cause, if the other mask shows it
-    if max(change for _, change in both) <= CLEAR:
+    if max(change for _, change in both) <= CLEAR_RATIO:
         return None
     for each, change in both:
-        if change <= STILL and _others(each.new, each, row) > CLEAR:
+        if change <= STILL_RATIO and _others(each.new, each, row) > CLEAR_RATIO:
             return _through(each, row)
     return None
 
@@ -107,7 +107,7 @@ def _is_causal(pair: Pair, row: Row) -> bool:
     for cut in sorted({1, row.length // 2}):
         part = along(row.axis, slice(0, cut))
         back.append(_change(pair.old, pair, row, slice(cut, None), part))
-        if back[-1] > STILL:
+        if back[-1] > STILL_RATIO:
             return False
     forward = _change(pair.old, pair, row, slice(0, 1), along(row.axis, slice(1, None)))
     return is_causal(back, forward)
@@ -120,8 +120,8 @@ def _ahead(pair: Pair, row: Row) -> Leak | None:
         now = outputs_of(pair.new, pair.inputs, _tokens(pair.inputs, row, tokens))
         for output in range(token - 1, -1, -1):
             part = along(row.axis, slice(output, output + 1))
-            changes = relative_change(base[:1], now[:1], part) > CLEAR
-            if changes and _change(pair.old, pair, row, tokens, part) <= STILL:
+            changes = relative_change(base[:1], now[:1], part) > CLEAR_RATIO
+            if changes and _change(pair.old, pair, row, tokens, part) <= STILL_RATIO:
                 return Leak(row.axis, token, output)
     return None
 

@@ -11,7 +11,7 @@ from torch import nn
 Warned = tuple[str, int, str]  # file, line, text
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 FRAME = re.compile(r'File "([^"]+)", line ([0-9]+), in forward')
-MAX_LENGTH = 200  # characters of a message
+MAX_MESSAGE_CHARACTERS = 200  # characters of a message
 
 
 def reason(error: BaseException, model: nn.Module) -> str:
@@ -27,11 +27,11 @@ def _said(error: BaseException) -> str:
     text = COLOURS.sub("", str(error)).strip()
     lines = [line.strip() for line in text.splitlines()] or [""]
     if len(lines) > 1 and "TorchScript interpreter" in lines[0]:
-        return f"TorchScript: {lines[-1]}"[:MAX_LENGTH]
+        return f"TorchScript: {lines[-1]}"[:MAX_MESSAGE_CHARACTERS]
     if lines[0].startswith("[ONNXRuntimeError]"):
         said = lines[0].rpartition("Status Message: ")[2].rpartition("was false. ")[2]
-        return f"onnxruntime: {said}"[:MAX_LENGTH]
-    return f"{type(error).__name__}: {lines[0]}"[:MAX_LENGTH].rstrip(": ")
+        return f"onnxruntime: {said}"[:MAX_MESSAGE_CHARACTERS]
+    return f"{type(error).__name__}: {lines[0]}"[:MAX_MESSAGE_CHARACTERS].rstrip(": ")
 
 
 def _place(error: BaseException, model: nn.Module) -> str:

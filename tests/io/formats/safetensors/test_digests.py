@@ -214,3 +214,12 @@ def test_receipt_with_a_number_of_thousands_of_digits_is_refused(file: Path) -> 
 
     with pytest.raises(CheckpointError):
         known(file)
+
+
+def test_name_with_half_a_character_is_refused_under_the_files_name(file: Path) -> None:
+    entries = header(file)
+    entries["\ud800"] = entries.pop("a.bias")
+    put_header(file, json.dumps(entries).encode())
+
+    with pytest.raises(CheckpointError, match=r"net\.safetensors: safetensors cannot hold a name"):
+        known(file)

@@ -21,6 +21,7 @@ from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.formats.reading import read
 from modswap.io.formats.torch.plain_classes import kind_of
+from modswap.io.formats.torch.shells import shell_of
 
 SOURCE = """
 import argparse, enum, os, pathlib, types
@@ -107,6 +108,10 @@ class Dropped:
 @dataclass
 class Words(dict):
     a: int = 1
+
+@dataclass
+class Acts:
+    act: object = ran
 
 class Space(types.SimpleNamespace):
     def __init__(self, **kwargs):
@@ -270,6 +275,7 @@ FIELDS = data({"a": 1, "b": [2]})
     [
         (new("Settings", state=data({"rate": 0.5})), "Settings", {"rate": 0.5}),
         (new("Settings"), "Settings", {}),
+        (new("Acts", state=data({"act": "gelu"})), "Acts", {"act": "gelu"}),
         (call("Settings", state=FIELDS), "Settings", {"a": 1, "b": [2]}),
         (new("Typed", state=FIELDS), "Typed", {"a": 1, "b": [2]}),
         (new("Args", state=FIELDS), "Args", {"a": 1, "b": [2]}),
@@ -499,3 +505,15 @@ def test_settings_of_known_libraries_are_data_and_classes_of_unknown_layout_are_
     assert kind_of(type("PreTrainedConfig", (), known)) == "attributes"
     assert kind_of(type("Other", (), known)) is None
     assert kind_of(type("Loose", (), loose)) is None
+
+
+def test_settings_of_omegaconf_get_the_attribute_that_their_pickles_lack() -> None:
+    node = type("Node", (), {"__module__": "omegaconf.base", "__setstate__": print})
+    shell = shell_of(node)
+    assert shell is not None
+    made = shell()
+
+    made.__setstate__({"_val": 1})
+
+    assert kind_of(node) == "attributes"
+    assert vars(made) == {"_flags_cache": None, "_val": 1}
