@@ -7,7 +7,7 @@ INPUTS := pyproject.toml constraints.txt
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo test test-all lint docs fuzz fuzz-mutations bench hosts clean
+.PHONY: help demo test test-all lint fuzz fuzz-mutations bench hosts docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)

@@ -79,15 +79,10 @@ def run(args: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("stopped\n")
         return STOPPED
-    except BrokenPipeError:
-        # the reader of our output has gone; nothing may be written while the program ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except typer.Exit as exit_:
         return exit_.exit_code
-    except Exception as error:  # noqa: BLE001 - either an error of the parser or a bug of modswap
-        usage = hasattr(error, "format_message")
-        return _report_usage(session, error, args) if usage else _report_raised(session, error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - each is told for what it is
+        return _report_raised(session, error, args)
 
 
 def _encode_anything() -> None:
@@ -141,13 +136,21 @@ def _unknown_name(error: Any, context: Any, args: Sequence[str]) -> tuple[str, s
     return "", ""
 
 
-def _report_raised(session: Session, error: Exception) -> int:
-    """Print an exception that is no error of ours: the model's own code raised it, or a bug did."""
+def _report_raised(session: Session, error: Exception | SystemExit, args: Sequence[str]) -> int:
+    """Print an exception of the parser, of the model's own code, or of a bug."""
+    if hasattr(error, "format_message"):
+        return _report_usage(session, error, args)
     of_model = error_of_model(error, session.checkpoint) if session.checkpoint else None
-    return _report_bug(error) if of_model is None else _report_failure(session, of_model)
+    if of_model is not None:
+        return _report_failure(session, of_model)
+    if isinstance(error, BrokenPipeError):
+        # the reader of our output has gone; nothing may be written while the program ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return _report_bug(error)
 
 
-def _report_bug(error: Exception) -> int:
+def _report_bug(error: BaseException) -> int:
     lines = tame_lines("".join(traceback.format_exception(error)))
     sys.stderr.write(without_commands(lines))
     sys.stderr.write(

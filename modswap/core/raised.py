@@ -27,7 +27,7 @@ _METHODS = frozenset({
 })  # fmt: skip
 
 
-def error_of_model(error: Exception, where: str) -> CheckpointError | None:
+def error_of_model(error: BaseException, where: str) -> CheckpointError | None:
     """Return the error for an exception that a model's own code raised; None if it is another's.
 
     It is the model's if, behind the last function of modswap, a function of a package of the user

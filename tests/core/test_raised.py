@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pluggy
 import pytest
 import torch
 from torch import nn
@@ -37,6 +38,8 @@ RAISING = {
     "named_modules": "    def named_modules(self, *a, **k):\n        raise KeyError('mine')",
     "extra state": "    def get_extra_state(self):\n        raise KeyError('mine')",
     "attribute": "    def __getattr__(self, name):\n        raise KeyError('mine')",
+    "end of the program": "    def forward(self, x):\n        raise SystemExit('mine')",
+    "broken pipe": "    def state_dict(self, **kwargs):\n        raise BrokenPipeError('mine')",
     "forward": "    def forward(self, x):\n        raise KeyError('mine')",
 }
 
@@ -84,6 +87,15 @@ def test_exception_of_a_torch_method_is_the_models() -> None:
     found = error_of_model(raised.value, "net.pt")
     assert found is not None
     assert found.where == "net.pt"
+
+
+def test_exception_of_another_package_is_the_models() -> None:
+    register = pluggy.PluginManager("x").register
+
+    with pytest.raises(ValueError, match="already registered") as raised:
+        nearest("a", map(register, [RAISING, RAISING]))  # type: ignore[arg-type] # it raises before
+
+    assert error_of_model(raised.value, "net.pt") is not None
 
 
 def test_other_exceptions_stay_bugs() -> None:

@@ -190,7 +190,7 @@ def swapped_attention() -> Any:
     [
         (lambda x: (x, x.clone(), x), "input 1 must be the same tensor as input 0"),
         (lambda x: (x, x, x * 2), "input 2 must be .* as in self-attention, and is another tensor"),
-        (lambda x: (x, x.view_as(x), x), "input 1 must be the very tensor"),
+        (lambda x: (x, x.view_as(x), x), "input 1 must be the same tensor"),
         (lambda x: (x, x), "input 2 must be the same tensor as input 0, .* and is None"),
     ],
 )

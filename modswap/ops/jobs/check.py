@@ -82,7 +82,7 @@ def check_one(request: Request, progress: Progress) -> Outcome:
         return check_and_repair(job, progress, fix=request.fix)
     except ModswapError as error:
         return Outcome("check", checkpoint, request.recipe, error=error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         of_model = error_of_model(error, checkpoint)
         if of_model is None:
             raise

@@ -11,6 +11,7 @@ from typing import Any
 
 from modswap.core.asked.package_search import is_class
 from modswap.core.errors import UnsafeError
+from modswap.core.words.printable import shown
 from modswap.io.formats.torch.plain_classes import Kind, combines_flags, is_layer_with_new, kind_of
 from modswap.io.formats.torch.screen import everything_in
 from modswap.io.formats.torch.shells import namespace, put_into_class, shell_of
@@ -75,7 +76,7 @@ class StandIn:
                     return member
             if type(wanted) is int and combines_flags(self.cls):
                 return self.cls(wanted)
-        raise self.error(f"it has no member of the value {wanted!r:.60}")
+        raise self.error(f"it has no member of the value {shown(wanted, 60)}")
 
     def error(self, why: str) -> UnsafeError:
         """Return the error for a use of the class that takes code of its own."""

@@ -112,9 +112,13 @@ def _dictionaries(state: Any) -> Iterator[dict[Any, Any]]:
 
 def _wrong_attributes(made: Instance, state: Any, cls: type, known: Known) -> Iterator[str]:
     """Yield what is wrong with attributes of an object."""
-    if type(state) is not dict:
+    if type(state) is dict:
+        yield from _wrong_items(made, state, cls, known)
+    else:
         yield f"the attributes of a {made.what} are {_kind(state)}, expected a plain dictionary"
-        return
+
+
+def _wrong_items(made: Instance, state: dict[Any, Any], cls: type, known: Known) -> Iterator[str]:
     held = _attributes(cls)
     for key, value in state.items():
         if type(key) is not str:

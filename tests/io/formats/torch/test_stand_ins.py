@@ -517,3 +517,27 @@ def test_settings_of_omegaconf_get_the_attribute_that_their_pickles_lack() -> No
 
     assert kind_of(node) == "attributes"
     assert vars(made) == {"_flags_cache": None, "_val": 1}
+
+
+@pytest.mark.parametrize(
+    ("state", "what"),
+    [
+        ({1: 2}, "an attribute named by a int"),
+        ((None, {"c": 1}), "an attribute that its class has no place for"),
+        ("text", "a str as its state"),
+        (([], {}), "a list as its state"),
+    ],
+)
+def test_shell_takes_attributes_alone(state: Any, what: str) -> None:
+    shell = shell_of(type("Slots", (), {"__slots__": ("a",), "__dataclass_fields__": {}}))
+    assert shell is not None
+
+    with pytest.raises(pickle.UnpicklingError, match=what):
+        shell().__setstate__(state)
+
+
+def test_package_that_is_allowed_and_not_installed_is_named(tmp_path: Path) -> None:
+    told = r"'nosuchpkg\.nets\.Net' is allowed but cannot be found: no module named 'nosuchpkg'"
+
+    with pytest.raises(UnsafeError, match=told):
+        loaded(new("Net", state=FIELDS, module="nosuchpkg.nets"), tmp_path, "nosuchpkg.*")

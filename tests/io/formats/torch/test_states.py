@@ -17,6 +17,8 @@ from torch.nn.utils import prune
 import modswap
 from modswap.cli.app import run
 from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.io.formats.torch.states import Known, refuse_planted
+from modswap.io.pickled.data import Instance, Name
 from tests.io.pickled.test_outline import with_pickle
 from tests.models import GatedNet
 
@@ -110,14 +112,14 @@ def object_of(code: bytes) -> Any:
     return {"model": net().state_dict(), "extra": Raw(code)}
 
 
+META_ARGS = b"(ctorch\nfloat32\nK\x01\x85K\x01\x85\x89t"  # of a tensor without a storage
+META = b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n" + META_ARGS + b"R"
+
+
 def tensor_with(hooks: bytes = ORDERED, state: bytes = b"") -> Any:
     """Return a payload with a parameter without a storage, made with hooks and attributes."""
-    inner = call(
-        "torch._utils", "_rebuild_meta_tensor_no_storage",
-        b"ctorch\nfloat32\n", b"K\x01\x85", b"K\x01\x85", b"\x89",
-    )  # fmt: skip
     name = "_rebuild_parameter_with_state" if state else "_rebuild_parameter"
-    return object_of(call("torch._utils", name, inner, b"\x88", hooks, state))
+    return object_of(call("torch._utils", name, META, b"\x88", hooks, state))
 
 
 HOSTILE: Mapping[str, Callable[[], Any]] = {
@@ -174,6 +176,13 @@ HOSTILE: Mapping[str, Callable[[], Any]] = {
             call("collections", "OrderedDict", b"](K\x00ctorch.nn.functional\nrelu\nta")
         ),
     ),
+    "hook in a dictionary among arguments": lambda: planted(
+        "stem",
+        _forward_hooks=Raw(
+            call("collections", "OrderedDict", b"}K\x00ctorch.nn.functional\nrelu\ns")
+        ),
+    ),
+    "hooks in a list": lambda: planted("stem", _forward_hooks=[RELU]),
     "wrapped hook": lambda: with_hook(
         "_load_state_dict_pre_hooks", nn.modules.module._WrappedHook(RELU, nn.ReLU())
     ),
@@ -184,6 +193,14 @@ HOSTILE: Mapping[str, Callable[[], Any]] = {
     "attribute of a tensor": lambda: tensor_with(state=b"}X\x04\x00\x00\x00dataK\x05s"),
     "hooks among the attributes of a tensor": lambda: tensor_with(
         state=b"}X\x0f\x00\x00\x00_backward_hooksK\x05s"
+    ),
+    "later attributes of a tensor": lambda: object_of(META + b"}" + PAIR + b"sb"),
+    "attributes of a tensor of a class": lambda: object_of(
+        call(
+            "torch._tensor", "_rebuild_from_type_v2",
+            b"ctorch._utils\n_rebuild_meta_tensor_no_storage\nctorch\nTensor\n",
+            META_ARGS + b"}X\x04\x00\x00\x00dataK\x05s",
+        )
     ),
     "slots of a tensor": lambda: tensor_with(state=b"N}X\x04\x00\x00\x00gradK\x05s\x86"),
     "ordered attributes of a tensor": lambda: tensor_with(state=ORDERED),
@@ -333,6 +350,8 @@ def sound_hooks() -> nn.Module:
 def sound_tensor() -> nn.Module:
     model = net()
     model.stem.weight.step = 5  # type: ignore[union-attr] # an attribute of a user
+    model.register_buffer("kept", torch.ones(1))
+    model.kept.step = 5  # type: ignore[union-attr] # as above
     return model
 
 
@@ -343,6 +362,7 @@ SOUND: Mapping[str, Callable[[], Any]] = {
     "hooks": sound_hooks,
     "attribute of a tensor": sound_tensor,
     "places of a class": lambda: hooked(slot={"a": 1}, limit=4, size=5, extra=OrderedDict(a=1)),
+    "tensor in a place": lambda: hooked(slot=torch.ones(2)),
     "object in a place": lambda: hooked(slot=Bag()),
     "objects": lambda: {"model": net(), "bags": [Bag(), Slotted(), Setting()]},
     "counter": lambda: {"model": net(), "milestones": Counter([30, 60])},
@@ -397,3 +417,10 @@ def test_object_that_is_in_nothing_is_refused(name: str, tmp_path: Path) -> None
 
     with pytest.raises(CheckpointError, match=r"that are in nothing|two values under a key"):
         modswap.load(file, "tests.models:build_gated")
+
+
+def test_table_that_is_missing_is_left_to_the_loader() -> None:
+    state: dict[str, Any] = {"_modules": {}, "_forward_hooks": None}
+    made = Instance("new", Name("nets", "Net"), (), state)
+
+    refuse_planted([made], Known({}), Path("net.pt"))
