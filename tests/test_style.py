@@ -107,15 +107,12 @@ RULES: dict[str, Callable[[Source], list[str]]] = {
     "reasons": unreasoned,
     "plans": plans,
 }
-UNREAD = ("io/", "cli/", "tests/io/", "tests/cli/")  # older names of tests, for the rule `clear`
 RULES_OF_TESTS = ("reasons", "plans", "clear")
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_file_keeps_the_rule(rule: str) -> None:
     files = SOURCES + (TEST_SOURCES if rule in RULES_OF_TESTS else [])
-    if rule == "clear":
-        files = [file for file in files if not file.name.startswith(UNREAD)]
 
     assert {file.name: found for file in files if (found := RULES[rule](file))} == {}
 

@@ -81,7 +81,7 @@ def run(args: Sequence[str]) -> int:
         return STOPPED
     except typer.Exit as exit_:
         return exit_.exit_code
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - each is told for what it is
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - each gets the error of its kind
         return _report_raised(session, error, args)
 
 

@@ -116,7 +116,7 @@ def begin(
 ) -> Session:
     """Return the session of this run, filled in from the options that all commands share.
 
-    The checkpoint counts as read: whatever ends the run, no report is written to it.
+    The checkpoint counts as read: however the run ends, no report is written to it.
     """
     session = context.obj if isinstance(context.obj, Session) else Session()
     session.command, session.checkpoint = str(context.info_name), str(checkpoint)

@@ -134,7 +134,7 @@ def test_github_annotates_and_adds_to_the_summary(
     assert summary.count("### ❌") == 2
 
 
-def test_module_that_cannot_be_fitted_stands_at_its_rule(modswap: Command) -> None:
+def test_module_that_cannot_be_fitted_is_annotated_at_its_rule(modswap: Command) -> None:
     args = "{in_channels: 5, out_channels: 2, kernel_size: 1}"
     second = f"  - {{match: head, with: 'torch.nn:Conv2d', args: {args}}}\n"
     Path("two.yaml").write_text(GOOD + second)
@@ -179,14 +179,14 @@ def test_early_failure_is_reported_in_the_form_asked_for(modswap: Command, form:
     assert (ran.err == "") == (form == "github")
 
 
-def test_report_that_cannot_be_written_is_told_once(modswap: Command) -> None:
+def test_report_that_cannot_be_written_is_reported_once(modswap: Command) -> None:
     ran = modswap("check", "good.yaml", "--format", "sarif", "--report", "no/such/x.sarif")
 
     assert ran.code == 3
     assert ran.err.count("it cannot be written: No such file or directory") == 1
 
 
-def test_error_and_report_that_cannot_be_written_are_both_told(modswap: Command) -> None:
+def test_error_and_report_that_cannot_be_written_are_both_reported(modswap: Command) -> None:
     Path("taken").mkdir()
     where = ["--format", "github", "--report", "taken"]
 
@@ -219,7 +219,7 @@ def test_what_a_module_prints_stays_out_of_the_report(modswap: Command) -> None:
     assert "running\n" in ran.err
 
 
-def test_report_without_a_folder_is_told_before_any_work(modswap: Command) -> None:
+def test_report_without_a_folder_is_reported_before_any_work(modswap: Command) -> None:
     Path("net.pt").unlink()
 
     ran = modswap("check", "good.yaml", "--report", "none/report.json")

@@ -220,7 +220,7 @@ def test_report_goes_to_a_file(modswap: Command) -> None:
     assert json.loads(Path("r.json").read_text())["ok"] is True
 
 
-def test_report_that_cannot_be_written_is_told(modswap: Command) -> None:
+def test_report_that_cannot_be_written_is_reported(modswap: Command) -> None:
     ran = modswap("check", "net.pt", "-c", "swap.yaml", "--report", "none/r.txt", *ALLOW)
 
     assert ran.code == 3
@@ -258,7 +258,7 @@ def test_what_is_printed_can_go_to_a_file(modswap: Command, command: str) -> Non
     assert Path("there.txt").read_text() == printed.out
 
 
-def test_verbose_tells_what_is_being_done(modswap: Command) -> None:
+def test_verbose_shows_the_steps(modswap: Command) -> None:
     ran = modswap("check", "net.pt", "-c", "swap.yaml", "-v", *ALLOW)
 
     assert "… loading net.pt" in ran.err
@@ -307,21 +307,21 @@ def test_one_wrong_recipe_of_several_does_not_stop_the_others(modswap: Command) 
     assert second["ok"] is True
 
 
-def test_recipe_without_a_checkpoint_is_told(modswap: Command) -> None:
+def test_recipe_without_a_checkpoint_is_reported(modswap: Command) -> None:
     ran = modswap("check", "swap.yaml")
 
     assert ran.code == 2
     assert "swap.yaml: the recipe names no checkpoint" in ran.err
 
 
-def test_checkpoint_without_a_recipe_is_told(modswap: Command) -> None:
+def test_checkpoint_without_a_recipe_is_reported(modswap: Command) -> None:
     ran = modswap("check", "net.pt")
 
     assert ran.code == 2
     assert "modswap check net.pt -c RECIPE" in ran.err
 
 
-def test_several_files_with_one_recipe_are_told(modswap: Command) -> None:
+def test_several_files_with_one_recipe_are_reported(modswap: Command) -> None:
     assert modswap("check", "net.pt", "net.safetensors", "-c", "swap.yaml").code == 2
 
 
@@ -365,7 +365,7 @@ def test_several_files_with_one_recipe_are_told(modswap: Command) -> None:
         (["init", "net.pt", "-o", "swap.yaml"], 3, "swap.yaml: it exists"),
     ],
 )
-def test_wrong_call_is_told_in_one_form(
+def test_wrong_call_is_reported_in_one_form(
     modswap: Command, args: list[str], code: int, said: str
 ) -> None:
     ran = modswap(*args)
@@ -412,7 +412,7 @@ def test_tree_shows_paths_and_shapes(modswap: Command) -> None:
     assert "space_attention.0" not in ran.out
 
 
-def test_tree_of_weights_tells_what_names_imply(modswap: Command) -> None:
+def test_tree_of_weights_shows_the_modules_that_names_imply(modswap: Command) -> None:
     ran = modswap("tree", "net.safetensors", "--match", "*_attention")
 
     assert ran.code == 0
@@ -433,7 +433,7 @@ def test_tree_as_json_lists_modules(modswap: Command) -> None:
     assert data["format"] == "torch"
 
 
-def test_starter_recipe_works_as_it_stands(modswap: Command) -> None:
+def test_starter_recipe_works_unchanged(modswap: Command) -> None:
     ran = modswap("init", "net.pt", "-o", "first.yaml", *ALLOW)
 
     assert ran.code == 0, ran.err
@@ -457,7 +457,7 @@ def test_starter_recipe_needs_an_input_that_fits(modswap: Command) -> None:
     assert "no dummy input fits; tried: (1, 5, 8, 8)" in ran.err
 
 
-def test_catalogue_lists_and_tells(modswap: Command) -> None:
+def test_catalogue_lists_rows_and_describes_one(modswap: Command) -> None:
     assert "BiLevelRoutingAttention" in modswap("catalogue").out
     told = modswap("catalogue", "BiLevelRoutingAttention").out
     assert "arXiv:2303.08810" in told

@@ -59,7 +59,7 @@ def test_several_recipes_are_locked_in_one_file(check: Check) -> None:
     assert check("two.yaml", "swap.yaml", "--locked", "--lock-file", "ci.lock")[0] == 0
 
 
-def test_drift_fails_the_check_and_is_told_piece_by_piece(check: Check) -> None:
+def test_drift_fails_the_check_and_is_reported_piece_by_piece(check: Check) -> None:
     check("swap.yaml", "--lock")
     torch.save(build_gated(32), "net.pt")
     Path("swap.yaml").write_text(RECIPE + "# more\n")
@@ -71,7 +71,7 @@ def test_drift_fails_the_check_and_is_told_piece_by_piece(check: Check) -> None:
         assert f"\n  swap.yaml: {what}" in out
 
 
-def test_drift_is_told_beside_what_fails(check: Check) -> None:
+def test_drift_is_reported_beside_what_fails(check: Check) -> None:
     check("swap.yaml", "--lock")
     Path("swap.yaml").write_text(RECIPE.replace("{space,channel}", "spade"))
 
@@ -86,7 +86,9 @@ def test_drift_is_told_beside_what_fails(check: Check) -> None:
     ("damage", "code", "said"),
     [("swap.yaml", 2, "swap.yaml:1:1: it is empty"), ("net.pt", 3, "net.pt: it is empty")],
 )
-def test_file_that_is_no_more_is_told_once(check: Check, damage: str, code: int, said: str) -> None:
+def test_file_that_is_no_more_is_reported_once(
+    check: Check, damage: str, code: int, said: str
+) -> None:
     check("swap.yaml", "--lock")
     Path(damage).write_text("")
 
@@ -96,7 +98,7 @@ def test_file_that_is_no_more_is_told_once(check: Check, damage: str, code: int,
     assert said in out
 
 
-def test_missing_checkpoint_is_told_once(check: Check) -> None:
+def test_missing_checkpoint_is_reported_once(check: Check) -> None:
     check("swap.yaml", "--lock")
     Path("net.pt").unlink()
 
@@ -127,5 +129,7 @@ def test_lock_that_is_missing_or_lacks_the_recipe_ends_with_two(check: Check) ->
 
 
 @pytest.mark.parametrize("options", [("--lock", "--locked"), ("--lock-file", "x.lock")])
-def test_options_that_do_not_go_together_are_told(check: Check, options: tuple[str, ...]) -> None:
+def test_options_that_do_not_go_together_are_reported(
+    check: Check, options: tuple[str, ...]
+) -> None:
     assert check("swap.yaml", *options)[0] == 2

@@ -123,7 +123,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 OURS = "--allow tests.models.*"
 
 
-def test_installed_row_is_listed_told_of_and_swapped_in(sound: Path, run: Run) -> None:
+def test_installed_row_is_listed_described_and_swapped_in(sound: Path, run: Run) -> None:
     listed, told, swapped = run(
         sound,
         "catalogue",

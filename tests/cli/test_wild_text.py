@@ -79,7 +79,7 @@ def test_data_for_programs_are_what_the_file_says(folder: Path) -> None:
     assert [row["path"] for row in json.loads(ran.stdout)["modules"]] == ["", *NAMES]
 
 
-def test_file_that_is_named_by_any_bytes_is_told(folder: Path) -> None:
+def test_file_that_is_named_by_any_bytes_is_reported(folder: Path) -> None:
     missing = os.fsdecode(b"no\xff\n::error::x.pt")
 
     ran = tree_in_a_process(folder, "--match", missing, PYTHONIOENCODING="ascii")

@@ -14,7 +14,7 @@ MEMORY = 256 << 20  # bytes
 
 
 def listing(folder: Path) -> list[tuple[str, int]]:
-    """Return what stands in a folder, with when each last changed."""
+    """Return the entries of a folder, with when each last changed."""
     return sorted((str(file), file.lstat().st_mtime_ns) for file in folder.rglob("*"))
 
 

@@ -53,7 +53,7 @@ def test_pickle_is_cut_into_all_of_its_operations() -> None:
         ("import time; time.sleep(60)", "took over 0.2 s"),
     ],
 )
-def test_process_that_dies_or_hangs_is_told_and_the_next_run_has_another(
+def test_process_that_dies_or_hangs_is_reported_and_the_next_run_has_another(
     source: str, what: str, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.py").write_text(source)
@@ -84,7 +84,7 @@ def test_process_that_dies_or_hangs_is_told_and_the_next_run_has_another(
         (Ran(3, "error"), ["canary"], "it left or took away canary"),
     ],
 )
-def test_broken_promise_is_told(ran: Ran, left: list[str], told: str) -> None:
+def test_broken_promise_is_reported(ran: Ran, left: list[str], told: str) -> None:
     assert (told in verdict(ran, left)) if told else verdict(ran, left) == ""
 
 

@@ -50,7 +50,7 @@ def test_lock_reads_back_and_keeps_the_entries_of_others() -> None:
         ('{"recipes": {"a": {}}}', "at 'recipes.a.recipe': field required"),
     ],
 )
-def test_lock_that_cannot_be_used_is_told(text: str | None, said: str) -> None:
+def test_lock_that_cannot_be_used_is_reported(text: str | None, said: str) -> None:
     if text is not None:
         Path("l.lock").write_text(text)
 
@@ -87,7 +87,7 @@ def test_recipe_is_known_by_its_bytes() -> None:
     assert digest_of_recipe("a.yaml") == hashlib.sha256(b"version: 1\n").hexdigest()
 
 
-def test_recipe_that_cannot_be_read_again_is_told() -> None:
+def test_recipe_that_cannot_be_read_again_is_reported() -> None:
     with pytest.raises(CheckpointError, match=r"none.yaml: it cannot be read: No such file"):
         digest_of_recipe("none.yaml")
     with pytest.raises(UsageError, match="standard input cannot be locked"):
@@ -103,7 +103,7 @@ def test_small_file_is_known_by_all_its_bytes() -> None:
     assert seen.digest == hashlib.sha256(b"abc").hexdigest()
 
 
-def test_missing_file_is_told() -> None:
+def test_missing_file_is_reported() -> None:
     with pytest.raises(CheckpointError, match=r"none.pt: it cannot be read: No such file"):
         fingerprint(Path("none.pt"), "none.pt")
 

@@ -213,5 +213,5 @@ def main(answers: BinaryIO) -> None:
 
 if __name__ == "__main__":
     stream = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else is printed is no answer
+    os.dup2(2, 1)  # other prints are no answer
     main(stream)

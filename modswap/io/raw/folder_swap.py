@@ -113,7 +113,7 @@ def _put_in_steps(temporary: Path, target: Path, flush: Callable[[Path], None]) 
 def kept_name(target: Path, new: Path) -> Path:
     """Return the name of an old folder while a new one is put in its place.
 
-    It tells the target, and by its inode the new folder; no temporary file has such a name.
+    It names the target, and by its inode the new folder; no temporary file has such a name.
     """
     return target.parent / f"{_beginning(target)}{new.lstat().st_ino:x}.old"
 

@@ -66,7 +66,7 @@ def holding(file: Path) -> Iterator[Held]:
         _wait(held.stamps)
         yield held
     except Exception:
-        held.refuse_change()  # a change explains whatever else went wrong
+        held.refuse_change()  # a change explains any other error
         raise
     finally:
         del _holds[str(file)]

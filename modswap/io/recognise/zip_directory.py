@@ -28,7 +28,7 @@ UNSOUND = "do not use it: programs would read different tensors"
 def shared_name(entries: Sequence[ZipInfo]) -> str:
     """Return a name that two entries have for some reader; empty if there is none.
 
-    torch ignores upper and lower case, and compares the bytes of names whatever their encoding;
+    torch ignores upper and lower case, and compares the bytes of names in any encoding;
     file systems may take two spellings of a character for one.
     """
     first: dict[str | bytes, ZipInfo] = {}

@@ -129,7 +129,7 @@ def torch_zip(what: str = "module", **records: bytes) -> bytes:
 
 
 def pickled(code: bytes, what: str = "training") -> bytes:
-    """Return a sound file whose pickle goes on before it stops; its model lies on the stack."""
+    """Return a sound file whose pickle goes on before it stops; its model is on the stack."""
     whole = records_of(what)["data.pkl"]
     return torch_zip(what, data_pkl=whole[:-1] + code + STOP)
 

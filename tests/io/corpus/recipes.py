@@ -24,7 +24,7 @@ def bad(name: str, content: str | bytes, says: str = LINE, code: int = 2) -> Cas
 
 
 def place(name: str, change: Callable[[Path], object], says: str) -> Case:
-    """Return the case of what stands where the recipe should be."""
+    """Return the case of a file in place of the recipe."""
 
     def make(folder: Path) -> None:
         (folder / "net.pt").write_bytes(torch_zip())

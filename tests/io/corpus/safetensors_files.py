@@ -43,7 +43,7 @@ def text(piece: str) -> bytes:
 
 
 def one(text: bytes, data: bytes = bytes(8)) -> bytes:
-    """Return a file with a header as it stands."""
+    """Return a file with a header, unchanged."""
     return safetensors(text, data)
 
 

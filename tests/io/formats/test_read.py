@@ -117,7 +117,7 @@ def test_two_keys_that_give_one_name_both_count(tmp_path: Path) -> None:
     assert found["state.0#2"].shape == (2,)
 
 
-def test_another_model_in_the_file_is_told(tmp_path: Path) -> None:
+def test_another_model_in_the_file_is_reported(tmp_path: Path) -> None:
     payload = {"model": WEIGHTS, "ema": nn.Linear(2, 2), "epoch": 3}
 
     notes = read(saved(payload, tmp_path), PLAIN).notes
@@ -228,17 +228,17 @@ def test_class_that_moved_is_found_by_its_alias(tmp_path: Path) -> None:
     assert type(container.slots[0].value).__name__ == "Keep"
 
 
-def test_allowed_class_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_allowed_class_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UnsafeError, match=r"'__main__.Net' is allowed but cannot be found"):
         read(main_net(tmp_path), Policy(allow=("__main__.Net",)))
 
 
-def test_alias_that_is_no_dotted_name_is_told(tmp_path: Path) -> None:
+def test_alias_that_is_no_dotted_name_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UnsafeError, match="a dotted name such as package"):
         read(main_net(tmp_path), Policy(aliases=(("__main__.Net", "Net"),)))
 
 
-def test_allowed_package_that_is_not_installed_is_told(tmp_path: Path) -> None:
+def test_allowed_package_that_is_not_installed_is_reported(tmp_path: Path) -> None:
     policy = Policy(aliases=(("__main__.Net", "nosuchpackage.nets.Net"),))
 
     with pytest.raises(UnsafeError, match="cannot be found: no module named 'nosuchpackage'"):
@@ -341,7 +341,7 @@ def test_trust_loads_anything_and_says_so(tmp_path: Path) -> None:
     assert "any code in the file was run" in container.notes[0]
 
 
-def test_missing_code_of_a_trusted_file_is_told(tmp_path: Path) -> None:
+def test_missing_code_of_a_trusted_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="it needs code that is not here"):
         read(main_net(tmp_path), Policy(trust=True))
 
@@ -433,7 +433,9 @@ def header(text: bytes, data: bytes = b"") -> bytes:
         (header(b'{"a":1,"a":2}'), "its header names 'a' twice", "do not use it"),
     ],
 )
-def test_what_is_no_checkpoint_is_told(content: bytes, what: str, fix: str, tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_is_reported(
+    content: bytes, what: str, fix: str, tmp_path: Path
+) -> None:
     file = tmp_path / "net.pt"
     file.write_bytes(content)
 
@@ -465,13 +467,13 @@ def test_folder_pipe_and_device_are_refused_without_hanging(tmp_path: Path) -> N
         read(Path("/dev/null"), PLAIN)
 
 
-def test_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+def test_name_that_is_too_long_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="it cannot be read: File name too long"):
         read(tmp_path / ("x" * 300), PLAIN)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_file_without_permission_is_told(tmp_path: Path) -> None:
+def test_file_without_permission_is_reported(tmp_path: Path) -> None:
     file = saved(WEIGHTS, tmp_path)
     file.chmod(0)
 
@@ -487,7 +489,7 @@ def test_file_without_permission_is_told(tmp_path: Path) -> None:
         ({}, "no model under its keys (nothing)"),
     ],
 )
-def test_checkpoint_without_a_model_is_told(payload: Any, what: str, tmp_path: Path) -> None:
+def test_checkpoint_without_a_model_is_reported(payload: Any, what: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as raised:
         read(saved(payload, tmp_path), PLAIN)
 
@@ -502,14 +504,14 @@ def with_record(name: str, data: bytes, file: Path) -> Path:
     return file
 
 
-def test_file_of_a_newer_torch_is_told(tmp_path: Path) -> None:
+def test_file_of_a_newer_torch_is_reported(tmp_path: Path) -> None:
     file = with_record("version", b"99\n", tmp_path / "net.pt")
 
     with pytest.raises(CheckpointError, match=r"newer torch: file version 99, this torch reads up"):
         read(file, PLAIN)
 
 
-def test_module_behind_a_persistent_name_is_told(tmp_path: Path) -> None:
+def test_module_behind_a_persistent_name_is_reported(tmp_path: Path) -> None:
     reference = b"\x80\x02(X\x06\0\0\0moduleq\0ccollections\nOrderedDict\nq\1tQ."
     file = with_record("data.pkl", reference, tmp_path / "net.pt")
 
@@ -518,7 +520,7 @@ def test_module_behind_a_persistent_name_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
-def test_pickle_of_a_later_protocol_is_told(protocol: int, tmp_path: Path) -> None:
+def test_pickle_of_a_later_protocol_is_reported(protocol: int, tmp_path: Path) -> None:
     torch.save({"model": WEIGHTS}, tmp_path / "net.pt", pickle_protocol=protocol)
 
     with pytest.raises(CheckpointError, match=f"it was saved with pickle protocol {protocol}"):
@@ -534,7 +536,7 @@ def test_pickle_of_protocol_3_is_read_without_a_warning(
     assert not list(recwarn)
 
 
-def test_number_beyond_the_safe_reader_is_told(tmp_path: Path) -> None:
+def test_number_beyond_the_safe_reader_is_reported(tmp_path: Path) -> None:
     torch.save({"model": WEIGHTS, "big": 1 << 4000}, tmp_path / "net.pt")
     torch.save(
         {"model": WEIGHTS, "big": 1 << 4000},
@@ -546,12 +548,12 @@ def test_number_beyond_the_safe_reader_is_told(tmp_path: Path) -> None:
             read(tmp_path / name, PLAIN)
 
 
-def test_place_that_is_none_is_told() -> None:
+def test_place_that_is_none_is_reported() -> None:
     with pytest.raises(CheckpointError, match="it cannot be read: embedded null byte"):
         read(Path("a\0b"), PLAIN)
 
 
-def test_pickle_of_an_old_protocol_is_told(tmp_path: Path) -> None:
+def test_pickle_of_an_old_protocol_is_reported(tmp_path: Path) -> None:
     torch.save({"a": WEIGHTS, "b": 2}, tmp_path / "net.pt", pickle_protocol=0)
 
     with pytest.raises(CheckpointError, match="the safe loader refuses its pickle"):

@@ -179,7 +179,7 @@ def test_sorted_metadata_says_what_it_said(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_into_safetensors_is_told(
+def test_what_does_not_fit_into_safetensors_is_reported(
     payload: Any, notes: list[str], tmp_path: Path
 ) -> None:
     container = read(saved(payload, tmp_path / "in.pt"), PLAIN)
@@ -297,7 +297,7 @@ def test_tensor_that_safetensors_cannot_hold_is_named(
     assert what in raised.value.what
 
 
-def test_name_that_safetensors_cannot_hold_is_told(tmp_path: Path) -> None:
+def test_name_that_safetensors_cannot_hold_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a meta tensor, which safetensors"):
         save_safetensors({"x": torch.ones(1, device="meta")}, tmp_path / "x", Records(), {})
 
@@ -306,7 +306,7 @@ def test_name_that_safetensors_cannot_hold_is_told(tmp_path: Path) -> None:
     ("name", "what"),
     [("__metadata__", "a tensor is called '__metadata__'"), ("a\ud800", "surrogates not allowed")],
 )
-def test_name_with_another_meaning_is_told_with_the_target(
+def test_name_with_another_meaning_is_reported_with_the_target(
     name: str, what: str, tmp_path: Path
 ) -> None:
     container = read(saved({"a": torch.ones(1)}, tmp_path / "in.pt"), PLAIN)
@@ -324,7 +324,7 @@ class Refuses(nn.Module):
         raise KeyError("its own")
 
 
-def test_whatever_a_class_raises_while_it_is_pickled_is_told(tmp_path: Path) -> None:
+def test_exception_of_a_class_that_is_pickled_is_reported(tmp_path: Path) -> None:
     model = Refuses()
 
     with pytest.raises(CheckpointError, match="torch cannot write it: KeyError: 'its own'"):
@@ -332,7 +332,7 @@ def test_whatever_a_class_raises_while_it_is_pickled_is_told(tmp_path: Path) -> 
               records=Records(), force=False)  # fmt: skip
 
 
-def test_what_torch_cannot_write_is_told(tmp_path: Path) -> None:
+def test_what_torch_cannot_write_is_reported(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     model.odd = lambda x: x  # type: ignore[assignment] # what people do
 
@@ -518,7 +518,7 @@ except CheckpointError as error:
 @pytest.mark.parametrize(
     "name", ["out.pt", pytest.param("out.safetensors", marks=pytest.mark.slow)]
 )
-def test_full_disk_is_told_and_the_old_file_survives(name: str, tmp_path: Path) -> None:
+def test_full_disk_is_reported_and_the_old_file_survives(name: str, tmp_path: Path) -> None:
     torch.save({"a": torch.ones(100_000)}, tmp_path / "in.pt")
     (tmp_path / name).write_bytes(b"old")
 
@@ -532,7 +532,7 @@ def test_full_disk_is_told_and_the_old_file_survives(name: str, tmp_path: Path) 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.pt", name]
 
 
-def test_what_the_system_refuses_is_told(tmp_path: Path) -> None:
+def test_what_the_system_refuses_is_reported(tmp_path: Path) -> None:
     refused = atomic.refused(tmp_path / "x", OSError(errno.EROFS, "Read-only file system"))
 
     assert (
@@ -541,7 +541,7 @@ def test_what_the_system_refuses_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_folder_that_went_away_is_told(tmp_path: Path) -> None:
+def test_folder_that_went_away_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="it cannot be written: No such file or directory"):
         fill(tmp_path / "gone" / "a.pt", b"1")
 

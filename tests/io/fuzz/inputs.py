@@ -53,7 +53,7 @@ def runner(target: Target) -> Iterator[Callable[[bytes], None]]:
                 target.run(data, Path(own))
 
         try:
-            for seed in target.seeds():  # whatever is imported late is imported now
+            for seed in target.seeds():  # late imports happen now
                 with TemporaryDirectory() as own:
                     target.run(seed, Path(own))
             yield run

@@ -119,7 +119,7 @@ def test_names_are_judged_without_being_imported(tmp_path: Path) -> None:
         (b"cmynets\nos.system", Wanted("mynets.os.system", "can run any code", "")),
     ],
 )
-def test_each_kind_of_name_is_told(name: bytes, expected: Wanted, tmp_path: Path) -> None:
+def test_each_kind_of_name_is_reported(name: bytes, expected: Wanted, tmp_path: Path) -> None:
     file = tmp_path / "net.pt"
     torch.save(GatedNet(), file)
     other = rewritten(file, lambda data: data.replace(CLASS, name))
@@ -254,7 +254,7 @@ def test_pickle_of_too_many_parts_is_refused(limit: str, monkeypatch: pytest.Mon
         pickle_data.read_pickle(b"]" * 200 + b".")
 
 
-def test_flipped_bit_in_the_pickle_is_told(tmp_path: Path) -> None:
+def test_flipped_bit_in_the_pickle_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "net.pt"
     torch.save(GatedNet(), file)
     data = bytearray(file.read_bytes())

@@ -134,7 +134,7 @@ def _libc() -> Any:
 
 
 class _Info(ctypes.Structure):
-    """What the system tells about a stop at a system call."""
+    """A stop at a system call, as the system describes it."""
 
     _fields_ = (
         ("op", ctypes.c_uint8),

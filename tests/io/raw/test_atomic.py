@@ -276,7 +276,7 @@ def test_error_of_the_first_steps_leaves_no_litter(
 
 
 @pytest.mark.parametrize("folder", [True, False])
-def test_folder_that_vanishes_meanwhile_is_told(folder: bool, tmp_path: Path) -> None:
+def test_folder_that_vanishes_meanwhile_is_reported(folder: bool, tmp_path: Path) -> None:
     parent = tmp_path / "there"
     parent.mkdir()
 
@@ -314,7 +314,7 @@ def test_file_gets_the_permissions_of_the_old_one(tmp_path: Path) -> None:
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o640
 
 
-def test_full_disk_is_told_with_what_is_free(
+def test_full_disk_is_reported_with_the_free_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = tmp_path / "net.safetensors", tmp_path / "out.safetensors"

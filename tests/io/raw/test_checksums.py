@@ -48,12 +48,12 @@ def test_flipped_bit_in_the_weights_is_an_error(file: Path, byte: int) -> None:
     assert isinstance(modswap.load(file, allow=ALLOW, checksum=False), GatedNet)
 
 
-def test_sound_file_is_told_nothing_of(file: Path) -> None:
+def test_sound_file_has_no_finding(file: Path) -> None:
     assert not without_checksums(look_at(file))
     compare_checksums(look_at(file))
 
 
-def test_file_without_checksums_is_told(tmp_path: Path) -> None:
+def test_file_without_checksums_is_reported(tmp_path: Path) -> None:
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:

@@ -108,7 +108,9 @@ def copied(out: Path, extent: ByteRange, ways: tuple[Way, ...] = WAYS) -> None:
         sink.finish()
 
 
-def test_damaged_source_is_told_from_a_damaged_copy(source: Path, tmp_path: Path) -> None:
+def test_damaged_source_and_damaged_copy_have_different_errors(
+    source: Path, tmp_path: Path
+) -> None:
     with pytest.raises(CheckpointError, match=r"source: its record 'net/data/0' is damaged: its"):
         copied(tmp_path / "out", piece(source, 1))
 

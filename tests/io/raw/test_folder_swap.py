@@ -64,7 +64,7 @@ def test_way_without_its_function_or_number_says_so(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EINVAL, errno.EPERM])
-def test_system_that_cannot_exchange_is_told_from_one_that_refuses(
+def test_system_that_cannot_exchange_differs_from_one_that_refuses(
     number: int, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_swap, "WAYS", (lambda *_: number,))
@@ -134,7 +134,7 @@ def test_old_folder_that_cannot_be_renamed_is_removed_by_the_next_run(
 
 
 @pytest.mark.parametrize("name", ["out", "a*[b]?", "ö" * 120, "line\nbreak", ".hidden", "x" * 255])
-def test_old_folder_is_put_back_whatever_its_name(name: str, tmp_path: Path) -> None:
+def test_old_folder_of_any_name_is_put_back(name: str, tmp_path: Path) -> None:
     new, target = tmp_path / "new", tmp_path / name
     new.mkdir()
     target.mkdir()

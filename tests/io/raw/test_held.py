@@ -100,7 +100,7 @@ def test_file_that_comes_into_a_folder_is_noticed(tmp_path: Path) -> None:
             held.refuse_change()
 
 
-def test_steps_compare_after_they_are_told(tmp_path: Path) -> None:
+def test_steps_compare_after_they_are_reported(tmp_path: Path) -> None:
     file, said = tmp_path / "w.bin", list[str]()
     file.write_bytes(CONTENT)
     with holding(file) as held:

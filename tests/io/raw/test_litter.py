@@ -24,9 +24,7 @@ def fill(place: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, fill])
-def test_litter_is_removed_whatever_it_holds(
-    make: Callable[[Path], object], tmp_path: Path
-) -> None:
+def test_litter_of_any_content_is_removed(make: Callable[[Path], object], tmp_path: Path) -> None:
     make(tmp_path / NAME)
     make(temporary_name(tmp_path))
     (tmp_path / "mine").write_text("mine")

@@ -1,4 +1,4 @@
-"""Paths to write are judged by device and inode, whatever they are called."""
+"""Paths to write are judged by device and inode, under any name."""
 
 import os
 import subprocess

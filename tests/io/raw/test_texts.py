@@ -176,7 +176,7 @@ def test_standard_streams_and_process_substitution_work(tmp_path: Path) -> None:
         ("a\0b", "it cannot be written: .*null"),
     ],
 )
-def test_place_that_takes_no_text_is_told(name: str, what: str, tmp_path: Path) -> None:
+def test_place_that_takes_no_text_is_reported(name: str, what: str, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
 
     with pytest.raises(CheckpointError, match=what):

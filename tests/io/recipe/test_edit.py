@@ -76,7 +76,7 @@ def test_every_way_to_write_a_mapping_is_kept(text: str, place: Place, after: st
     assert edited(text, edit(place, True)) == after
 
 
-def test_text_in_which_a_place_stands_for_several_is_not_changed() -> None:
+def test_text_in_which_a_place_means_several_is_not_changed() -> None:
     with pytest.raises(RecipeError, match="it has aliases"):
         edited("a: &x {b: 1}\nc: *x\n", edit(("c", "b"), 2))
 
@@ -102,6 +102,6 @@ def test_recipe_that_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
     assert file.read_text() == "version: 3\n"
 
 
-def test_recipe_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_recipe_that_is_gone_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="it cannot be read: No such file"):
         rewrite(tmp_path / "none.yaml", "", "")

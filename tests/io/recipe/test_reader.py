@@ -267,7 +267,7 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         (SMALL + "#" * 300_000, "over the 262,144 that a recipe may have"),
     ],
 )
-def test_what_is_no_recipe_is_told(text: str, message: str) -> None:
+def test_what_is_no_recipe_is_reported(text: str, message: str) -> None:
     assert message in "\n".join(errors(text))
 
 
@@ -280,7 +280,7 @@ def test_aliases_are_followed() -> None:
     assert recipe.replace[1].args == {"x": 1}
 
 
-def test_very_many_mistakes_are_told_up_to_a_hundred() -> None:
+def test_very_many_mistakes_are_reported_up_to_a_hundred() -> None:
     told = errors(SMALL + "".join(f"k{number}: 1\n" for number in range(500)))
 
     assert len(told) == 101
@@ -342,7 +342,7 @@ def test_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_recipe("-").source.name == "<stdin>"
 
 
-def test_standard_input_that_is_no_text_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_that_is_no_text_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\xff"), "utf-8"))
 
     with pytest.raises(RecipeError, match=r"^<stdin>: it is not text: byte 2 is not UTF-8"):
@@ -388,7 +388,7 @@ def test_pipe_without_an_end_is_read_up_to_a_bound() -> None:
             read_recipe(f"/dev/fd/{child.stdout.fileno()}")
 
 
-def test_text_of_a_pipe_that_is_no_text_is_told() -> None:
+def test_text_of_a_pipe_that_is_no_text_is_reported() -> None:
     read, written = os.pipe()
     os.write(written, b"ab\xff")
     os.close(written)
@@ -404,7 +404,7 @@ def test_other_names_of_the_system_are_refused(name: str) -> None:
         read_recipe(name)
 
 
-def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"it cannot be read: File name too long"):
         read_recipe(tmp_path / ("x" * 300))
 

@@ -41,7 +41,7 @@ VALID: dict[str, Any] = {
     ],
     "verify": {"modes": ["eval", "train"], "dtypes": ["bfloat16"], "sizes": [[6, 8]]},
 }
-# a scalar that begins so is written into the YAML as it stands behind it
+# a scalar that begins so is written into the YAML unchanged behind it
 RAW = "@raw "
 ODD_YAML = [
     *("~", "1e-6", ".inf", "-.nan", "2020-01-01", "0x1f", "1:30", "0o7", "1_0", "on", "="),
@@ -105,7 +105,7 @@ def odd_recipes(draw: st.DrawFn) -> str:
 
 
 def flow(value: Any) -> str:
-    """Return plain data in YAML's flow style; what is marked as raw stands as it is."""
+    """Return plain data in YAML's flow style; what is marked as raw is left unchanged."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):

@@ -134,7 +134,7 @@ def test_text_of_odd_characters_reads_back_equal(character: str) -> None:
     assert args == {"x": character, f"a{character} b": 1}
 
 
-def test_mistake_is_told_once() -> None:
+def test_mistake_is_reported_once() -> None:
     assert errors(SMALL + "seed: !!python/none x\n    \n") == [
         "swap.yaml:5:7: the tag 'tag:yaml.org,2002:python/none' is not read; take it out"
     ]

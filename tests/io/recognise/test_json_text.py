@@ -65,7 +65,7 @@ def test_json_that_no_program_writes_is_refused(text: bytes, what: str) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"{1: 2}", b"\xff\xfe\xff", b"nul", b"\0" * 40])
-def test_text_that_is_no_json_is_told_apart(text: bytes) -> None:
+def test_text_that_is_no_json_has_an_error_of_its_own(text: bytes) -> None:
     with pytest.raises(MalformedError, match="x: it cannot be read: it is no JSON: "):
         parse_json(text, "x")
 

@@ -72,7 +72,7 @@ def test_link_of_a_folder_is_judged_before_it_is_read(target: str, tmp_path: Pat
         read_small(folder / "x", 100, folder=folder)
 
 
-def test_missing_file_and_dangling_link_are_told_apart_from_others(tmp_path: Path) -> None:
+def test_missing_file_and_dangling_link_have_errors_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("gone")
 
     for name in ("gone", "link"):
@@ -80,7 +80,7 @@ def test_missing_file_and_dangling_link_are_told_apart_from_others(tmp_path: Pat
             read_small(tmp_path / name, 100, folder=tmp_path)
 
 
-def test_name_with_a_zero_byte_and_a_refusal_of_the_system_are_told(
+def test_name_with_a_zero_byte_and_a_refusal_of_the_system_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(CheckpointError, match="it cannot be read: "):

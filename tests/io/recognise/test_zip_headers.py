@@ -107,7 +107,7 @@ HIDDEN = Entry(FIRST.name, b"hidden").headers(0)[0] + b"hidden"
         (zipped([*ENTRIES, Entry("net/data.pkl/", b"")]), "have one name: 'net/data.pkl'"),
         (
             zipped([*ENTRIES, Entry("net/é", b"", flags=0x800), Entry("net/é", b"")]),
-            "have one name: 'net/é'",  # torch compares the bytes, whatever their encoding
+            "have one name: 'net/é'",  # torch compares the bytes, in any encoding
         ),
         (
             zipped([*ENTRIES, Entry("net/\udc82", b""), Entry("net/é", b"", flags=0x800)]),

@@ -90,10 +90,10 @@ def _read(look: Look, policy: Policy) -> Any:
         if look.names:
             _wanted(look)  # raises the error of the file, and builds nothing
         raise _unpickling(look, str(error)) from error
-    if not look.names:
-        return _read_legacy(look, policy, screened)
     # before anything that the user allows is imported
     refuse_planted(screened.made, Known({}, named_in(policy)), look.file)
+    if not look.names:
+        return _read_legacy(look, policy, screened)
     allowed = resolve(_wanted(look), policy, look.file)
     _refuse_unsafe(allowed, screened, policy, look)
     return _unpickled(look, allowed)
@@ -105,7 +105,9 @@ def _refuse_unsafe(
     """Refuse what an allow-list lets through."""
     _refuse_constructors(allowed, screened.calls, look)
     known = {name: value.cls if isinstance(value, StandIn) else value for value, name in allowed}
-    refuse_planted(screened.made, Known(known, named_in(policy)), look.file)
+    # tensors have been looked at, and most have no state
+    with_state = (made for made in screened.made if made.state is not None)
+    refuse_planted(with_state, Known(known, named_in(policy)), look.file)
 
 
 def _refuse_whole_legacy(look: Look) -> None:

@@ -107,7 +107,7 @@ def standing_in(cls: type, name: str, file: Path) -> Any:
 def standing(allowed: Sequence[tuple[Any, str]], look: Look) -> Iterator[list[tuple[Any, str]]]:
     """Yield the objects for torch's unpickler; afterwards, those of stand-ins get their classes.
 
-    A class that a file only holds as a value stands for itself.
+    A class that a file only holds as a value is taken as it is.
 
     Raises:
         UnsafeError: If a class of plain data is built as well as held, or a layer that makes its

@@ -464,7 +464,7 @@ def test_zip_inside_a_file_is_read_through_a_window(tmp_path: Path) -> None:
         assert window.seek(-9, 1) == 0
 
 
-def test_optimizer_that_cannot_be_told_is_left_out(tmp_path: Path) -> None:
+def test_optimizer_of_unknown_parameters_is_left_out(tmp_path: Path) -> None:
     model = GatedNet()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     model(torch.randn(2, 3, 28, 28)).sum().backward()
@@ -715,7 +715,7 @@ def test_tensor_in_very_many_parts_is_read(tmp_path: Path) -> None:
         read_distributed(folder)
 
 
-def test_unreadable_metadata_are_told(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_metadata_are_reported(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(file: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied", str(file))
 
@@ -737,7 +737,7 @@ def test_checkpoint_is_swapped_without_its_models_code(saved: Path, tmp_path: Pa
     )
 
 
-def test_checkpoint_without_a_model_is_told_without_a_pass(tmp_path: Path) -> None:
+def test_checkpoint_without_a_model_is_reported_without_a_pass(tmp_path: Path) -> None:
     dcp.save({"things": {"a": torch.ones(3)}}, checkpoint_id=tmp_path / "ck", no_dist=True)
     asked = parse_recipe("version: 1\nreplace: [{match: a, with: SEBlock}]\n", "swap.yaml", ".")
 

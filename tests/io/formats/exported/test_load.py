@@ -225,7 +225,7 @@ def test_check_of_an_archive_writes_nothing(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["net.pt2"]
 
 
-def test_damaged_archive_is_told(tmp_path: Path) -> None:
+def test_damaged_archive_is_reported(tmp_path: Path) -> None:
     sound = archive(tmp_path / "sound.pt2", seeded(GatedNet))
     with zipfile.ZipFile(sound) as old, zipfile.ZipFile(tmp_path / "net.pt2", "w") as new:
         for entry in old.infolist():
@@ -373,7 +373,7 @@ class Doubled(GatedNet):
         return super().forward(x) * 2
 
 
-def test_distance_is_told_where_two_modules_differ() -> None:
+def test_distance_is_reported_where_two_modules_differ() -> None:
     x = torch.randn(2, 3, 28, 28)
     model = seeded(GatedNet)
     counting = nn.Sequential(nn.BatchNorm2d(3)).train()
@@ -429,7 +429,7 @@ def test_numbers_stay_where_sizes_are_open(tmp_path: Path) -> None:
     assert outcome.error is None, outcome.error
 
 
-def test_sizes_that_get_fewer_are_told(tmp_path: Path) -> None:
+def test_sizes_that_get_fewer_are_reported(tmp_path: Path) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))
     rule = "{match: space_attention, with: 'tests.models:EvenBatch'}"
 

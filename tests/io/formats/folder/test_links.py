@@ -62,7 +62,7 @@ Make = Callable[[Path], object]
 
 
 def to(links: dict[str, str]) -> Make:
-    """Return what makes links in a folder; `{}` in a target stands for the folder."""
+    """Return what makes links in a folder; `{}` in a target is the folder."""
 
     def make(folder: Path) -> None:
         for name, target in links.items():
@@ -326,7 +326,7 @@ def test_folder_nested_too_deep_is_refused(
     assert "nested more than 100 deep" in " ".join("".join(capsys.readouterr()).split())
 
 
-def test_folder_in_it_that_cannot_be_read_is_told(
+def test_folder_in_it_that_cannot_be_read_is_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed = Path.iterdir

@@ -127,7 +127,7 @@ def test_second_swap_and_check_of_a_swapped_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("again", ["built", "unbuilt"])
-def test_swapped_file_in_a_folder_tells_of_its_swap(again: str, tmp_path: Path) -> None:
+def test_swapped_file_in_a_folder_reports_its_swap(again: str, tmp_path: Path) -> None:
     save_file(GatedNet().state_dict(), tmp_path / "net.safetensors")
     folder = tmp_path / "net"
     folder.mkdir()
@@ -146,7 +146,7 @@ def test_swapped_file_in_a_folder_tells_of_its_swap(again: str, tmp_path: Path) 
         assert type(loaded.get_submodule(name)).__name__ == "SEBlock"
 
 
-def test_wrong_factory_for_the_working_folder_is_told_its_name(
+def test_wrong_factory_for_the_working_folder_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_folder(tmp_path / "net", "safetensors", GatedNet().state_dict())

@@ -106,7 +106,7 @@ def test_file_beside_the_checkpoint_is_not_run(
 
 
 @pytest.mark.parametrize("name", ["modswap.nn.nosuch.Net", "modswap.nn.custom.fit.NoSuch"])
-def test_layer_of_another_version_is_told(name: str, tmp_path: Path) -> None:
+def test_layer_of_another_version_is_reported(name: str, tmp_path: Path) -> None:
     with pytest.raises(UnsafeError, match="written by another version of modswap") as raised:
         resolve([name], PLAIN, tmp_path / "net.pt")
 
@@ -209,7 +209,9 @@ def test_name_that_stays_refused_ends_the_reading(
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: {"epoch": 3, "model": m}])
-def test_old_whole_module_is_told_before_any_class_is_asked_for(wrap: Any, tmp_path: Path) -> None:
+def test_old_whole_module_is_reported_before_any_class_is_asked_for(
+    wrap: Any, tmp_path: Path
+) -> None:
     from tests.models import GatedNet
 
     with pytest.raises(CheckpointError, match=r"whole module in the format of before torch 1\.6"):

@@ -280,7 +280,7 @@ def test_ties_of_safetensors_survive_the_loss_of_the_name_they_were_stored_under
 
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf")
-def test_tensors_that_safetensors_has_no_name_for_are_told(tmp_path: Path) -> None:
+def test_tensors_that_safetensors_has_no_name_for_are_reported(tmp_path: Path) -> None:
     class Half(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -304,7 +304,7 @@ def test_rare_dtypes_are_written_by_their_names(tmp_path: Path) -> None:
         assert torch.equal(opened.get_tensor("y"), torch.ones(2, dtype=torch.complex64))
 
 
-def test_module_that_no_pickle_can_hold_is_told(tmp_path: Path) -> None:
+def test_module_that_no_pickle_can_hold_is_reported(tmp_path: Path) -> None:
     torch.save(GatedNet(), tmp_path / "net.pt")
     work = job(tmp_path / "net.pt", "{match: space_attention, with: 'tests.models:Unpicklable'}")
 

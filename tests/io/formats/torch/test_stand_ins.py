@@ -359,7 +359,7 @@ def test_layers_are_built_and_named_as_values(package: str, tmp_path: Path, cana
     assert not canary.exists()
 
 
-def test_class_that_is_only_named_stands_for_itself(package: str, tmp_path: Path) -> None:
+def test_class_that_is_only_named_is_itself_the_value(package: str, tmp_path: Path) -> None:
     assert loaded(name("Settings"), tmp_path).__name__ == "Settings"
 
 

@@ -27,7 +27,7 @@ STATES: dict[int, Any] = {}  # by the id of an object: what is pickled as its st
 
 
 class Raw:
-    """Operations that push one object, wherever it stands in what is pickled."""
+    """Operations that push one object, at any place of the pickled value."""
 
     def __init__(self, code: bytes) -> None:
         self.code = code
@@ -76,7 +76,7 @@ def net() -> nn.Sequential:
 
 
 def planted(part: str, **attributes: Any) -> nn.Module:
-    """Return a network with attributes in a module of it, whatever they take the place of."""
+    """Return a network with attributes in a module of it, in place of anything."""
     model = net()
     vars(model.get_submodule(part)).update(attributes)
     return model
