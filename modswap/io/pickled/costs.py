@@ -35,7 +35,7 @@ def refuse_costs(payload: Any, look: Look) -> None:
     Raises:
         UnsafeError: If a call of it is one that no sound file makes.
         CheckpointError: If all calls together cost too much.
-        UnreadableError: If the size of a tensor cannot be told.
+        UnreadableError: If a tensor has no plain size.
     """
     costs = CallCosts(look)
     for value in everything(payload):
@@ -60,7 +60,7 @@ class CallCosts:
         Raises:
             UnsafeError: If a call of it is one that no sound file makes.
             CheckpointError: If all calls together cost more than the file can account for.
-            UnreadableError: If the size of a tensor cannot be told.
+            UnreadableError: If a tensor has no plain size.
         """
         if isinstance(made.state, dict):
             self._judge_state(made.what, made.state)

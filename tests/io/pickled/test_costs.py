@@ -126,7 +126,7 @@ def test_call_that_costs_more_than_its_bytes_is_refused(name: str) -> None:
     ],
     ids=["list", "no size", "unknown"],
 )
-def test_tensor_whose_size_cannot_be_told_is_not_read(made: Instance) -> None:
+def test_tensor_without_a_plain_size_is_not_read(made: Instance) -> None:
     with pytest.raises(UnreadableError, match="a tensor of it has no plain size"):
         add(made)
 
