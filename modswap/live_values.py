@@ -34,6 +34,11 @@ def live_tensors(value: Any, depth: int = 0) -> list[torch.Tensor]:
     return [tensor for _, item in items for tensor in live_tensors(item, depth + 1)]
 
 
+def nbytes_of(tensor: torch.Tensor) -> int:
+    """Return the bytes of a tensor; of a sparse one, those that it would take if it were dense."""
+    return tensor.numel() * tensor.element_size()
+
+
 def map_leaves(
     change: Callable[[Any], Any], value: Any, is_leaf: Callable[[Any], bool] | None = None
 ) -> Any:

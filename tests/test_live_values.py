@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from modswap.live_values import items_of, live_tensors, map_leaves, map_tensors
+from modswap.live_values import items_of, live_tensors, map_leaves, map_tensors, nbytes_of
 
 Pair = namedtuple("Pair", ["a", "b"])
 ONE, TWO = torch.ones(1), torch.ones(2)
@@ -56,3 +56,7 @@ def test_only_tensors_are_changed() -> None:
 def test_other_values_have_no_items() -> None:
     assert items_of("text") is None
     assert items_of(Output) is None
+
+
+def test_bytes_of_a_sparse_tensor_are_those_of_the_dense_one() -> None:
+    assert nbytes_of(torch.eye(3).to_sparse()) == nbytes_of(torch.eye(3)) == 36

@@ -14,7 +14,7 @@ from modswap.core.progress import Progress, silent
 from modswap.io.formats.choice import has_known_ending
 from modswap.io.formats.target import refuse_target
 from modswap.io.raw.held import Held, holding
-from modswap.live_values import named_tensors
+from modswap.live_values import named_tensors, nbytes_of
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.allowed import with_recipe
 from modswap.ops.load.model import Loaded
@@ -146,7 +146,7 @@ def _bounded(subject: Subject, out: Path | None, *, unreal: bool) -> Subject:
 
 def _too_large(loaded: Loaded) -> tuple[str, ...]:
     """Return a note if a model is too large to run on its weights, else nothing."""
-    held = {id(t): t.nbytes for t in named_tensors(loaded.model).values()}
+    held = {id(t): nbytes_of(t) for t in named_tensors(loaded.model).values()}
     nbytes = sum(held.values())
     if nbytes <= MAX_READ_BYTES:
         return ()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from modswap.core.decided.cost import size_text
-from modswap.live_values import named_tensors
+from modswap.live_values import named_tensors, nbytes_of
 from modswap.ops.measure.memory import MAX_READ_BYTES
 from modswap.ops.run.devices import devices_of, synchronize
 from modswap.ops.run.forward import ready, run_model
@@ -23,7 +23,7 @@ def unread(model: nn.Module, *, unreal: bool) -> str:
     held = {id(tensor): tensor for tensor in named_tensors(model).values()}
     if any(tensor.is_meta for tensor in held.values()):
         return "the weights were not read: `modswap replace` reads them"
-    nbytes = sum(tensor.nbytes for tensor in held.values())
+    nbytes = sum(map(nbytes_of, held.values()))
     if unreal and nbytes > MAX_READ_BYTES:
         return f"a real pass would read {size_text(nbytes)} of weights"
     return ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from modswap import live_values
 from modswap.io.formats.exported.agreement import apart, deviation
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case
@@ -18,7 +19,7 @@ MAX_COPIED_BYTES = 256 << 20  # of a model that is copied for an examination
 
 def nbytes_of(model: nn.Module) -> int:
     """Return the bytes of a model's parameters and buffers, shared ones once."""
-    return sum(tensor.nbytes for tensor in _held(model))
+    return sum(map(live_values.nbytes_of, _held(model)))
 
 
 def _held(model: nn.Module) -> list[torch.Tensor]:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from modswap.live_values import nbytes_of
+
 MAX_STRUCTURE_BYTES = 1 << 20  # of a buffer that is structure, such as an index table
 
 
@@ -67,8 +69,8 @@ def _structure(name: str, buffer: torch.Tensor) -> torch.Tensor:
         return torch.ones(buffer.shape, dtype=dtype)
     if name.endswith(("running_mean", "num_batches_tracked")):
         return torch.zeros(buffer.shape, dtype=dtype)
-    if buffer.nbytes < MAX_STRUCTURE_BYTES and buffer.device.type != "meta":
+    if nbytes_of(buffer) < MAX_STRUCTURE_BYTES and buffer.device.type != "meta":
         return buffer.detach().to("cpu", dtype, copy=True)
     if dtype.is_floating_point:
         return torch.randn(buffer.shape, dtype=dtype)
-    raise UnfitError(f"its buffer {name!r} holds {buffer.nbytes} bytes that are not read")
+    raise UnfitError(f"its buffer {name!r} holds {nbytes_of(buffer)} bytes that are not read")

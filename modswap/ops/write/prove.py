@@ -7,6 +7,7 @@ import torch
 
 from modswap.core.kept.ledger import Changes, ledger
 from modswap.core.kept.outcome import Ledger
+from modswap.live_values import nbytes_of
 from modswap.ops.swap import Prepared
 
 
@@ -36,15 +37,17 @@ def tensor_ledger(
 
 
 def _size(tensor: torch.Tensor) -> tuple[Hashable, int]:
-    strided = tensor.layout is torch.strided and not tensor.is_meta
-    pointer = tensor.data_ptr() if strided and tensor.numel() else id(tensor)
-    key = (pointer, tensor.numel(), tuple(tensor.shape))
-    return key, tensor.numel() * tensor.element_size()
+    plain = tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_nested)
+    pointer = tensor.data_ptr() if plain and tensor.numel() else id(tensor)
+    key = (pointer, tensor.numel(), () if tensor.is_nested else tuple(tensor.shape))
+    return key, nbytes_of(tensor)
 
 
 def same_kind(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Return whether two tensors have the same shape and dtype."""
-    return a.shape == b.shape and a.dtype == b.dtype
+    if a.dtype != b.dtype or a.is_nested != b.is_nested:
+        return False
+    return a.is_nested or a.shape == b.shape  # a nested tensor has a shape for each part
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

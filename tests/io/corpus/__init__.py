@@ -1,6 +1,15 @@
 """Bad inputs, each with how every command has to end on it."""
 
-from tests.io.corpus import foreign, hostile, legacy, recipes, records, safetensors_files, zips
+from tests.io.corpus import (
+    foreign,
+    hostile,
+    legacy,
+    recipes,
+    records,
+    safetensors_files,
+    tensor_kinds,
+    zips,
+)
 from tests.io.corpus.case import Case
 
 CASES: tuple[Case, ...] = (
@@ -11,4 +20,5 @@ CASES: tuple[Case, ...] = (
     *safetensors_files.CASES,
     *records.CASES,
     *recipes.CASES,
+    *tensor_kinds.CASES,
 )

@@ -1,5 +1,7 @@
 """The ledger, and that it notices every change."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -24,6 +26,14 @@ def test_ledger_counts_kept_fresh_and_dropped() -> None:
     assert found.proved
 
 
+def test_ledger_counts_tensors_without_a_shape_and_without_memory() -> None:
+    before = {"gate.n": nested(1.0), "gate.s": sparse(1.0), "gate.m": torch.zeros(2, device="meta")}
+
+    found = tensor_ledger(before, {}, GATE, where="out.pt", compare=True)
+
+    assert found.dropped == Amount(3, 20 + 16 + 8)
+
+
 @pytest.mark.parametrize(
     ("after", "what"),
     [
@@ -46,6 +56,11 @@ def sparse(value: float) -> torch.Tensor:
     return torch.sparse_coo_tensor(indices, values, (4,), check_invariants=True)
 
 
+def nested(value: float) -> torch.Tensor:
+    with warnings.catch_warnings(action="ignore"):  # of torch: nested tensors may change
+        return torch.nested.nested_tensor([torch.full((2,), value), torch.ones(3)])
+
+
 def bits(pattern: int) -> torch.Tensor:
     return torch.tensor([pattern], dtype=torch.int32).view(torch.float32)
 
@@ -65,6 +80,9 @@ def bits(pattern: int) -> torch.Tensor:
         (sparse(1.0), sparse(1.0), True),
         (sparse(1.0), sparse(2.0), False),
         (sparse(1.0), sparse(1.0).to_dense(), False),
+        (nested(1.0), nested(1.0), True),
+        (nested(1.0), nested(2.0), False),
+        (nested(1.0), torch.ones(5), False),
         (torch.zeros(2, device="meta"), torch.zeros(2, device="meta"), True),
     ],
 )

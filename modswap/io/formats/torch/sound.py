@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.walk import entries
@@ -19,6 +21,7 @@ _HELD: Mapping[str, tuple[type, ...]] = {
 }
 _ALWAYS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # older files lack others
 _HOOKS = tuple(name for name, held in vars(nn.Module()).items() if isinstance(held, OrderedDict))
+_UNSHAPED, _FILL = "never got a shape", "run the model once, and save it again"
 _FLAGS = ("_with_kwargs", "_always_called")  # tables of flags for other hooks
 
 
@@ -28,14 +31,14 @@ def refuse_half_made(payload: Any, look: Look) -> None:
     Raises:
         CheckpointError: If there is one.
     """
-    for path, module in _modules(payload):
+    for path, module in _modules(payload, look):
         wrong = _wrong(module)
         if wrong:
             what = f"its module {path or 'at the top'} ({type(module).__name__}) is half made"
             raise look.error(f"{what}: {wrong}", "save it again where it was made")
 
 
-def _modules(payload: Any) -> Iterator[tuple[str, nn.Module]]:
+def _modules(payload: Any, look: Look) -> Iterator[tuple[str, nn.Module]]:
     seen: set[int] = set()
     stack: list[tuple[str, Any]] = [("", payload)]
     while stack:
@@ -44,6 +47,8 @@ def _modules(payload: Any) -> Iterator[tuple[str, nn.Module]]:
             continue
         seen.add(id(value))
         below: Any = entries(value)
+        if torch.is_tensor(value) and is_lazy(value):
+            raise look.error(f"its tensor {path!r} {_UNSHAPED}", _FILL)
         if isinstance(value, nn.Module):
             yield path, value
             below = vars(value)["_modules"].items()
@@ -57,6 +62,8 @@ def _wrong(module: nn.Module) -> str:
     held = vars(module)
     if wrong := next(filter(None, map(_wrong_table, _HELD, map(held.get, _HELD))), ""):
         return wrong
+    if wrong := _wrong_tensor(module):
+        return wrong
     for table in _HOOKS:
         default = None if table in _ALWAYS else OrderedDict[Any, Any]()
         if not _are_hooks(held.get(table, default), flags=table.endswith(_FLAGS)):
@@ -66,6 +73,13 @@ def _wrong(module: nn.Module) -> str:
     if not isinstance(held.get("_non_persistent_buffers_set", set()), set):
         return "no set '_non_persistent_buffers_set'"
     return ""
+
+
+def _wrong_tensor(module: nn.Module) -> str:
+    tensors = {**vars(module)["_parameters"], **vars(module)["_buffers"]}
+    bare = [name for name, tensor in tensors.items() if tensor is not None and is_lazy(tensor)]
+    lazy = isinstance(module, LazyModuleMixin)  # such a module makes them when it first runs
+    return "" if lazy or not bare else f"its tensor {bare[0]!r} {_UNSHAPED}"
 
 
 def _wrong_table(name: str, entries: Any) -> str:
