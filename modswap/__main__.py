@@ -3,11 +3,14 @@
 import gc
 import sys
 
-from modswap.cli.app import run
+from modswap.cli.supervisor import supervise
 
 
 def main() -> None:
-    """Run the command and end with its exit code."""
+    """Run the command, in a child process where there are any, and end with its exit code."""
+    supervise(sys.argv[1:])
+    from modswap.cli.app import run  # the parent needs none of it
+
     # a model of a thousand modules is many objects and no garbage: looking less often saves seconds
     gc.set_threshold(20_000, 10, 10)
     code = run(sys.argv[1:])

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.core.kept.receipt import SiteRecord
-from modswap.io.recipe.reader import parse_recipe
+from modswap.io.recipe.embedded import embedded_recipe
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, apply
 from modswap.ops.build.make import import_class, make_module
@@ -44,7 +45,8 @@ def reopen(subject: Subject, recipe: Recipe | None = None) -> Loaded:
             weights = loaded.container.slots[0].value
             _apply_receipt(loaded.model, receipt.sites, weights, policy, where)
         elif text:
-            _apply_embedded(loaded.model, text, policy, where)
+            weights = loaded.container.slots[0].value
+            _apply_embedded(loaded.model, text, weights, policy, where)
 
     return load(subject, recipe, restructure=restructure)
 
@@ -92,7 +94,7 @@ def _recorded(site: SiteRecord, cls: type[nn.Module] | None, room: int, where: s
     blueprint = site.blueprint()
     try:
         if cls is None:  # without memory first: a receipt may name any size
-            _refuse_more(blueprint, room, where)
+            _within(blueprint, room, where)
         return make_module(blueprint, cls, 0)
     except ModswapError:
         raise
@@ -101,30 +103,44 @@ def _recorded(site: SiteRecord, cls: type[nn.Module] | None, room: int, where: s
         raise _unfit(where, what) from error
 
 
-def _refuse_more(blueprint: Blueprint, room: int, where: str) -> None:
-    """Refuse a module of the catalogue with more weights than the file has left."""
-    with torch.device("meta"):
-        elements = _elements(make_module(blueprint, None, 0))
+def _within(blueprint: Blueprint, room: int, where: str, record: str = "receipt") -> int:
+    """Return the weights of a module of the catalogue; refuse more than the file has left."""
+    try:
+        with torch.device("meta"):
+            elements = _elements(make_module(blueprint, None, 0))
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+        what = f"{blueprint.module} cannot be made: {one_line(error)}"
+        raise _unfit(where, what, record) from error
     if elements > room:
         what = f"{blueprint.module} would have {elements:,} weights, more than the file"
-        raise _unfit(where, what)
+        raise _unfit(where, what, record)
+    return elements
 
 
 def _elements(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in module.state_dict().values() if torch.is_tensor(tensor))
 
 
-def _unfit(where: str, what: str) -> CheckpointError:
+def _unfit(where: str, what: str, record: str = "receipt") -> CheckpointError:
     fix = "write the file again with `modswap replace`"
-    return CheckpointError(f"the receipt inside cannot be carried out: {what}", where, fix)
+    return CheckpointError(f"the {record} inside cannot be carried out: {what}", where, fix)
 
 
-def _apply_embedded(model: nn.Module, text: str, policy: Policy, where: str) -> None:
-    """Apply the recipe inside a file that has no receipt."""
-    recipe = parse_recipe(text, f"{where}:recipe", ".")
+def _apply_embedded(
+    model: nn.Module, text: str, weights: Mapping[str, Any], policy: Policy, where: str
+) -> None:
+    """Apply the recipe inside a file that has no receipt, within the bounds of a file's recipe."""
+    recipe = embedded_recipe(text, where)
     _classes([rule.with_ for rule in recipe.replace], policy, where)
+    room = sum(tensor.numel() for tensor in weights.values() if torch.is_tensor(tensor))
+
+    def judge(blueprint: Blueprint) -> None:
+        nonlocal room
+        if ":" not in blueprint.module:  # a class of the user's own may do as it likes
+            room -= _within(blueprint, room, where, "recipe")
+
     with _closed([rule.with_ for rule in recipe.replace], policy, where):
-        apply_recipe(model, recipe)
+        apply_recipe(model, recipe, judge)
 
 
 def _closed(names: Sequence[str], policy: Policy, where: str) -> AbstractContextManager[None]:

@@ -14,7 +14,7 @@ from modswap.core.progress import Progress, silent
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.apply import Placement, applied, apply, module_at
 from modswap.ops.build.exported_calls import check_calls
-from modswap.ops.build.fit import Built, build
+from modswap.ops.build.fit import Built, Judge, build
 from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
 from modswap.ops.trace.passes import Trace, trace
@@ -56,11 +56,12 @@ def prepare(
     *,
     unreal: bool = False,
     progress: Progress = silent,
+    judge: Judge = lambda _: None,
 ) -> Prepared:
     """Trace a model, plan a recipe and build every new module; the model stays as it is.
 
     Dummy calls, if there are any, take the place of the recipe's `inputs`. An `unreal` swap runs
-    on fake tensors, so that no weight is read.
+    on fake tensors, so that no weight is read. `judge` may refuse a module before it is made.
 
     Raises:
         UsageError: If there is no dummy input.
@@ -83,7 +84,7 @@ def prepare(
     plan = make_plan(recipe, sites_of(model, first))
     notes += check_calls(model, plan)
     progress("building the new modules")
-    built = build(model, plan, recipe)
+    built = build(model, plan, recipe, judge)
     return Prepared(cases, before, plan, built, unreal, recipe.seed, notes)
 
 
@@ -151,7 +152,7 @@ def renamed(seen: Pass, built: Sequence[Built]) -> Pass:
     return replace(seen, visits=visits)
 
 
-def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:
+def apply_recipe(model: nn.Module, recipe: Recipe, judge: Judge = lambda _: None) -> nn.Module:
     """Give a model the structure of a recipe, to load weights into; return the same model.
 
     The sites are traced on fake tensors. Nothing is verified: the weights that follow decide.
@@ -159,6 +160,7 @@ def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:
     Args:
         model: A model as its factory builds it, changed in place.
         recipe: The rules.
+        judge: May raise an error about a module before it is made.
 
     Raises:
         ModswapError: If the recipe or its input does not fit the model.
@@ -173,6 +175,6 @@ def apply_recipe(model: nn.Module, recipe: Recipe) -> nn.Module:
         >>> type(modswap.apply_recipe(fresh, modswap.read_recipe("swap.yaml"))[1]).__name__
         'ECA'
     """
-    prepared = prepare(model, recipe, unreal=True)
+    prepared = prepare(model, recipe, unreal=True, judge=judge)
     apply(model, prepared.placements)
     return model

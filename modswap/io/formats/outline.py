@@ -6,7 +6,8 @@ from modswap.core.seen.tree import Tree
 from modswap.io import formats
 from modswap.io.formats.choice import recognised
 from modswap.io.formats.survey import Survey
-from modswap.io.pickled.data import UnreadableError
+from modswap.io.pickled.data import CostlyError, UnreadableError
+from modswap.io.pickled.outline import costly
 from modswap.io.raw.memory import enough_memory
 from modswap.io.recognise.look import foreign, look_at
 
@@ -36,6 +37,8 @@ def survey(file: Path) -> Survey:
     try:
         with enough_memory(file):
             return row.survey(look)
+    except CostlyError as error:
+        raise costly(look, error) from None
     except (UnreadableError, RecursionError) as error:
         what = f"its pickle cannot be read as data: {error}"
         raise look.error(what, "save it again with a current torch") from None

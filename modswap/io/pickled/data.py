@@ -11,15 +11,19 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal, NoReturn
 
+from modswap.core.words.printable import shown
+from modswap.io.pickled.bounded import BoundedUnpickler
 from modswap.io.pickled.names import dotted
 
 MAX_PICKLE_BYTES = 256 << 20
-MAX_OPERATIONS = 16_000_000  # each makes an object of a hundred bytes at most
+MAX_OPERATIONS = 32_000_000
 _MOST_ELEMENTS = 1 << 63  # of a storage
 _MOST_DIGITS_BYTES = 256  # of a whole number; Python refuses to print one of thousands
 _SMALL_BYTES = 8  # arguments up to this size count with their operation
+_NAME_BYTES = 300  # of memory, with its place in the table of names
+_MADE_BYTES = {"called": 240, "new": 96}  # an ordered dictionary of torch's reader takes as much
 _ITEM_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
     "Byte": 1, "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8, "QInt32": 4, "QInt8": 1,
@@ -101,6 +105,10 @@ class UnreadableError(Exception):
     """A pickle is damaged, hostile, or of a kind that `torch.save` does not write."""
 
 
+class CostlyError(UnreadableError):
+    """A pickle asks for more time or memory than a sound one, so no other reader may try it."""
+
+
 def read_pickle(
     data: bytes, home: int = 0, location: str | None = None
 ) -> tuple[Any, tuple[Name, ...]]:
@@ -169,13 +177,11 @@ class _Bounds:
         self.operations -= operations
         self.nbytes -= nbytes
         if self.operations < 0 or self.nbytes < 0:
-            raise UnreadableError(
+            raise CostlyError(
                 f"it has more than {MAX_OPERATIONS:,} parts or {MAX_PICKLE_BYTES:,} bytes"
             )
 
 
-# the pickle module in Python: its steps can be replaced, and it reserves no memory in advance
-_Unpickler: Any = vars(pickle)["_Unpickler"]
 _NUMBER = struct.Struct("<I")
 _Stop: Any = vars(pickle)["_Stop"]
 
@@ -183,22 +189,22 @@ _Stop: Any = vars(pickle)["_Stop"]
 _Names = dict[tuple[str, str], Name]
 
 
-class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known type
-    metastack: list[list[Any]]
-    stack: list[Any]
-    append: Callable[[Any], None]
+class _Reader(BoundedUnpickler):
     proto: int
     memo: dict[int, Any]
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
-        code: step for code, step in _Unpickler.dispatch.items() if code not in _BANNED_CODES
+        code: step for code, step in BoundedUnpickler.dispatch.items() if code not in _BANNED_CODES
     }
 
     def __init__(
         self, stream: BinaryIO, bounds: _Bounds, names: _Names, home: int, location: str | None
     ) -> None:
-        super().__init__(stream, encoding="utf-8", errors="surrogatepass")
-        self.stream, self.bounds, self.names = stream, bounds, names
+        super().__init__(stream)
+        self.bounds, self.names = bounds, names
         self.home, self.location = home, location
+
+    def refuse(self, what: str) -> NoReturn:
+        raise CostlyError(what)
 
     def load(self) -> Any:
         """Return the value of the pickle; the steps are pickle's own, the loop is faster."""
@@ -236,7 +242,11 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
         return line
 
     def find_class(self, module: str, name: str) -> Name:
-        return self.names.setdefault((module, name), Name(module, name))
+        found = self.names.get((module, name))
+        if found is None:
+            self.spend(_NAME_BYTES)
+            found = self.names[module, name] = Name(module, name)
+        return found
 
     def persistent_load(self, pid: Any) -> Storage | Name:
         match pid:
@@ -246,7 +256,7 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
                     return Storage(kind, key, count, self.location or location, self.home)
             case ["module", Name() as kind, *_]:
                 return kind  # files from before torch 1.6 name the class of a module so
-        raise UnreadableError(f"it refers to something that is no storage: {pid!r:.80}")
+        raise UnreadableError(f"it refers to something that is no storage: {shown(pid, 80)}")
 
     def load_long4(self) -> None:
         (size,) = _NUMBER.unpack(self.read(4))
@@ -256,10 +266,12 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
 
     def load_newobj(self) -> None:
         args = self.stack.pop()
+        self.spend(_MADE_BYTES["new"])
         self.append(Instance("new", _name(self.stack.pop()), _arguments(args)))
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
+        self.spend(_MADE_BYTES["called"])
         self.stack[-1] = Instance("called", _name(self.stack[-1]), _arguments(args))
 
     def load_build(self) -> None:
@@ -272,20 +284,11 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
         made.state = state
 
     # a value that takes the place of another hides an object that an unpickler has made
-    def load_setitem(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        held = self.stack[-1]
-        if type(held) is dict and key in held:
-            raise UnreadableError("it puts two values under a key")
-        held[key] = value
-
-    def load_setitems(self) -> None:
-        pairs = self.pop_mark()
+    def set_items(self, items: list[Any]) -> None:
         held = self.stack[-1]
         before = len(held) if type(held) is dict else None
-        for place in range(0, len(pairs), 2):
-            held[pairs[place]] = pairs[place + 1]
-        if before is not None and len(held) != before + len(pairs) // 2:
+        super().set_items(items)
+        if before is not None and len(held) != before + len(items) // 2:
             raise UnreadableError("it puts two values under a key")
 
     # most operations of a pickle are among these four
@@ -301,16 +304,16 @@ class _Reader(_Unpickler):  # type: ignore[misc] # the base class has no known t
     def load_long_binput(self) -> None:
         self.memo[_NUMBER.unpack(self.stream.read(4))[0]] = self.stack[-1]
 
-    dispatch[pickle.LONG4[0]] = load_long4
-    dispatch[pickle.SETITEM[0]] = load_setitem
-    dispatch[pickle.SETITEMS[0]] = load_setitems
-    dispatch[pickle.BINGET[0]] = load_binget
-    dispatch[pickle.LONG_BINGET[0]] = load_long_binget
-    dispatch[pickle.BINPUT[0]] = load_binput
-    dispatch[pickle.LONG_BINPUT[0]] = load_long_binput
-    dispatch[pickle.NEWOBJ[0]] = load_newobj
-    dispatch[pickle.REDUCE[0]] = load_reduce
-    dispatch[pickle.BUILD[0]] = load_build
+    dispatch |= {
+        pickle.BINGET[0]: load_binget,
+        pickle.LONG_BINGET[0]: load_long_binget,
+        pickle.BINPUT[0]: load_binput,
+        pickle.LONG_BINPUT[0]: load_long_binput,
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.BUILD[0]: load_build,
+        pickle.LONG4[0]: load_long4,
+    }
 
 
 class _ModernReader(_Reader):
@@ -318,7 +321,7 @@ class _ModernReader(_Reader):
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **_Reader.dispatch,
-        **{code: _Unpickler.dispatch[code] for code in _MODERN_CODES},
+        **{code: BoundedUnpickler.dispatch[code] for code in _MODERN_CODES},
     }
 
     def load_frame(self) -> None:

@@ -4,7 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modswap.io.pickled.data import Name, Storage, UnreadableError, read_pickle, read_pickles
+from modswap.io.pickled.costs import refuse_costs
+from modswap.io.pickled.data import (
+    MAX_PICKLE_BYTES,
+    CostlyError,
+    Name,
+    Storage,
+    UnreadableError,
+    read_pickle,
+    read_pickles,
+)
 from modswap.io.pickled.storages import DATA
 from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.raw.byte_range import ByteRange, in_memory
@@ -40,16 +49,19 @@ def _open_zip(look: Look) -> Opened:
     order = archive.records.get("byteorder")
     if order is not None and content(order) != b"little":
         raise UnreadableError("its bytes are in the order of another kind of machine")
+    if archive.records[PICKLE].nbytes > MAX_PICKLE_BYTES:
+        raise CostlyError(f"it has over {MAX_PICKLE_BYTES:,} bytes")
     data = content(archive.records[PICKLE])
     payload, names = read_pickle(data)
-    _refuse_flaw(payload)
+    _refuse_flaw(payload, look)
     protocol = data[1] if data[:1] == b"\x80" else 2
     return Opened(look, payload, names, archive, protocol)
 
 
-def _refuse_flaw(payload: Any) -> None:
+def _refuse_flaw(payload: Any, look: Look) -> None:
+    refuse_costs(payload, look)
     if flaw := nesting_flaw(payload):
-        raise UnreadableError(flaw[0])
+        raise CostlyError(flaw[0])
 
 
 def content(held: ByteRange) -> bytes:
@@ -68,7 +80,7 @@ def _open_legacy(look: Look) -> Opened:
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise UnreadableError("its bytes are in the order of another kind of machine")
         start = stream.tell()
-    _refuse_flaw(payload)
+    _refuse_flaw(payload, look)
     found = (value for value in everything(payload) if isinstance(value, Storage))
     itemsizes = {storage.key: storage.itemsize for storage in found}
     records = dict(_records(look, start, keys, itemsizes))

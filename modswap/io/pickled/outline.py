@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from modswap.core.errors import CheckpointError
 from modswap.core.seen.tree import Tree, TreeRow, Wanted
 from modswap.io.pickled.data import (
     MAX_PICKLE_BYTES,
+    CostlyError,
     Instance,
     Name,
     UnreadableError,
@@ -54,11 +56,19 @@ def torch_outline(look: Look) -> Tree | None:
         if not found:
             return None
         rows, notes = rows_of(found[0].value)
+    except CostlyError as error:
+        raise costly(look, error) from None
     except (UnreadableError, RecursionError):
         return None  # the loader of torch reports the mistake
     wanted = tuple(_judged(name) for name in names if not _known(name))
     kind = "torch" if look.names else "torch (legacy)"
     return Tree(str(look.file), kind, rows, notes=(*notes, *_others(found)), wanted=wanted)
+
+
+def costly(look: Look, error: CostlyError) -> CheckpointError:
+    """Return the error for a file whose pickle asks for too much."""
+    fix = "do not load it unless it is your own; for a file of your own making there is --trust"
+    return look.error(f"its pickle cannot be read safely: {error}", fix)
 
 
 def payload_of(look: Look) -> tuple[Any, tuple[Name, ...]]:
@@ -80,7 +90,7 @@ def _pickle_of(look: Look) -> bytes:
     with zipfile.ZipFile(look.file) as archive:
         entry = archive.getinfo(name)
         if entry.file_size > MAX_PICKLE_BYTES:
-            raise UnreadableError("its pickle is too large")
+            raise CostlyError(f"it has {entry.file_size:,} bytes, over {MAX_PICKLE_BYTES:,}")
         if not entry.CRC:  # torch has an option to write none
             entry.CRC = None  # type: ignore[assignment] # zipfile then compares none
         try:

@@ -7,7 +7,7 @@ from modswap.io.pickled.data import Instance, Name, Storage
 from modswap.io.recognise.implied_tree import elements
 
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_from_type_v2")
-_DTYPE_BYTES = {
+DTYPE_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2,
     "int8": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "bool": 1, "complex128": 16,
     "complex64": 8, "complex32": 4,
@@ -53,7 +53,7 @@ def tensor_parts(value: Any) -> TensorParts | None:
         case "_rebuild_parameter" | "_rebuild_parameter_with_state", (inner, *_):
             return tensor_parts(inner)
         case "_rebuild_tensor_v3", (Storage() as stored, _, size, _, _, _, Name() as dtype, *_):
-            return _sized(size, _DTYPE_BYTES.get(dtype.attribute, 1), stored)
+            return _sized(size, DTYPE_BYTES.get(dtype.attribute, 1), stored)
         case (
             "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor",
             (Storage() as stored, _, size, *_),

@@ -1,18 +1,27 @@
 """Walk through the values of a pickle read as data, on a stack of its own: no file is too deep."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from modswap.io.pickled.data import Instance, UnreadableError
+from modswap.core.budget import (
+    MAX_PATH_CHARACTERS,
+    MAX_PATHS,
+    MAX_SHARED_ENTRIES,
+    MAX_WALKED_CHARACTERS,
+    name_flaw,
+)
+from modswap.io.pickled.data import CostlyError, Instance, UnreadableError
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.values import children, is_module, is_tensor, mapping, table
 
 MAX_DEPTH = 32  # containers inside containers in which tensors are looked for
 MAX_MODULE_DEPTH = 200  # modules inside modules
-MAX_PATHS = 200_000  # of shared modules and containers, each counted under each of its names
 _MAX_TENSOR_DEPTH = 320  # where modules are among the containers
-_PLAIN = (str, int, float, bytes, type(None))
+_PLAIN = frozenset((str, int, float, bytes, bool, type(None)))
+_CONTAINERS = (Instance, dict, list, tuple)
+_SMALL = 8  # entries of a container that is counted anew each time
+_TABLES = ("_parameters", "_buffers", "_modules")  # of a module
 
 
 class NamedValue(NamedTuple):
@@ -31,31 +40,30 @@ def everything(payload: Any) -> Iterator[Any]:
     stack = [payload]
     while stack:
         value = stack.pop()
-        if isinstance(value, _PLAIN) or id(value) in seen:
+        if type(value) in _PLAIN or id(value) in seen:
             continue
         seen.add(id(value))
         yield value
         stack += parts(value)
 
 
-def parts(value: Any) -> Iterator[Any]:
-    """Yield the values that a value holds directly, keys included."""
+def parts(value: Any) -> list[Any]:
+    """Return the values that a value holds directly but numbers and texts, keys included."""
+    held: Iterable[Any] = ()
     if isinstance(value, (list, tuple)):
-        yield from value
+        held = value
     elif isinstance(value, dict):
-        yield from value
-        yield from value.values()
+        held = (*value, *value.values())
     elif isinstance(value, Instance):
-        yield from (value.what, value.args, value.state, value.elements)
-        for key, item in value.items:
-            yield from (key, item)
+        pairs = (part for pair in value.items for part in pair)
+        held = (value.what, value.args, value.state, value.elements, *pairs)
+    return [part for part in held if type(part) not in _PLAIN]
 
 
 def entries(value: Any) -> Iterable[tuple[Any, Any]]:
     """Return the keys and values of a list, tuple or dictionary; of a module, of its tables."""
     if is_module(value):
-        tables = ("_parameters", "_buffers", "_modules")
-        return (pair for name in tables for pair in table(value, name).items())
+        return (pair for name in _TABLES for pair in table(value, name).items())
     if isinstance(value, (list, tuple)):
         return enumerate(value)
     return (mapping(value) or {}).items()
@@ -96,17 +104,25 @@ def named_modules(model: Instance) -> Iterator[tuple[str, Instance]]:
     """Yield a model and its modules by their dotted paths, shared ones under each path.
 
     Raises:
-        UnreadableError: If modules are nested too deep, or have too many paths.
+        UnreadableError: If modules are nested too deep.
+        CostlyError: If they have too many or too long paths.
     """
     stack = [("", model, 0)]
-    count = 0
+    modules: set[int] = set()
+    count = characters = 0
     while stack:
         path, module, depth = stack.pop()
         count += 1
+        characters += len(path)
+        modules.add(id(module))
         if depth > MAX_MODULE_DEPTH:
             raise UnreadableError("its modules are nested too deep")
-        if count > MAX_PATHS:
-            raise UnreadableError(f"its modules have over {MAX_PATHS:,} paths")
+        if count > len(modules) + MAX_PATHS:
+            raise CostlyError(f"its shared modules have over {MAX_PATHS:,} paths")
+        if flaw := name_flaw(path):
+            raise CostlyError(flaw)
+        if characters > MAX_PATH_CHARACTERS:
+            raise CostlyError(f"its paths have over {MAX_PATH_CHARACTERS:,} characters")
         yield path, module
         below = [
             (f"{path}.{name}" if path else name, child, depth + 1)
@@ -122,51 +138,118 @@ def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
+class _Reach(NamedTuple):
+    """The sums of a walk through a container that enters shared containers each time."""
+
+    entries: int = 0  # of it and of all containers in it
+    paths: int = 0  # of modules
+    characters: int = 0  # of the names of the entries
+
+
 def nesting_flaw(payload: Any) -> tuple[str, str] | None:
     """Return the flaw of nested containers on which later walks would not end, and advice.
 
     A container may hold itself. Or containers are shared so often, level by level, that their paths
     are far more than they are: each level may double them.
     """
-    paths: dict[int, int] = {}
+    reaches: dict[int, _Reach] = {}
+    entries_once = modules = 0
     for value in everything(payload):
-        if not isinstance(value, (Instance, dict, list)) or id(value) in paths:
+        if not isinstance(value, _CONTAINERS):
             continue
-        ring = _count_paths(value, paths)
+        entries_once += _count(value)
+        modules += is_module(value)
+        ring = _measure(value, reaches)
         if ring is not None:
             what = f"a {ring.what if isinstance(ring, Instance) else type(ring).__name__}"
             return f"{what} of it contains itself", "save the model again without the ring"
-        if paths[id(value)] > len(paths) + MAX_PATHS:
-            what = f"its shared modules, lists and dictionaries have over {MAX_PATHS:,} paths"
-            return what, "save the model again with fewer names for each module"
+        reach = reaches.get(id(value))
+        if reach is not None and (flaw := _flaw_of(reach, entries_once, modules)):
+            return flaw
     return None
 
 
-def _count_paths(start: Any, paths: dict[int, int]) -> Any:
-    """Add the number of paths below each container to `paths`; return one that holds itself."""
+def _flaw_of(reach: _Reach, entries_once: int, modules: int) -> tuple[str, str] | None:
+    fewer = "save the model again with fewer names for each module"
+    if reach.entries > entries_once + MAX_SHARED_ENTRIES:
+        what = "its shared modules, lists and dictionaries"
+        return f"{what} have over {MAX_SHARED_ENTRIES:,} paths", fewer
+    if reach.paths > modules + MAX_PATHS:
+        return f"its shared modules have over {MAX_PATHS:,} paths", fewer
+    if reach.characters > MAX_WALKED_CHARACTERS:
+        what = f"the names in it would have over {MAX_WALKED_CHARACTERS:,} characters"
+        return what, "save the model again with shorter names"
+    return None
+
+
+def _measure(start: Any, reaches: dict[int, _Reach]) -> Any:
+    """Add the reaches of containers, but of the smallest; return one that holds itself."""
     above: set[int] = set()
-    stack: list[tuple[Any, bool]] = [(start, False)]
+    stack: list[tuple[Any, _Inside | None]] = [(start, None)]
     while stack:
         value, left = stack.pop()
-        if left:
-            above.discard(id(value))
-            count = 1 + sum(paths[id(part)] for part in _containers(value))
-            paths[id(value)] = min(count, sys.maxsize)  # a file could make it any size
-        elif id(value) in above:
+        key = id(value)
+        if left is not None:
+            above.discard(key)
+            reaches[key] = _summed(value, left, reaches)
+        elif key in above:
             return value
-        elif id(value) not in paths:
-            above.add(id(value))
-            stack.append((value, True))
-            stack += ((part, False) for part in _containers(value))
+        elif key not in reaches:
+            inside = _inside(value)
+            if inside:
+                above.add(key)
+                stack.append((value, inside))
+                stack += ((part, None) for _, part in inside)
+            elif _count(value) > _SMALL:
+                reaches[key] = _Reach(_count(value), int(is_module(value)))
     return None
 
 
-def _containers(value: Any) -> Iterator[Any]:
-    """Yield the containers in a container; of a module its modules, and no other attributes."""
-    inside: Iterable[Any] = value
-    if isinstance(value, dict):
-        inside = value.values()
-    elif isinstance(value, Instance):
-        modules = value.state.get("_modules") if isinstance(value.state, dict) else None
-        inside = (*(item for _, item in value.items), *value.elements, modules)
-    yield from (part for part in inside if isinstance(part, (Instance, dict, list, tuple)))
+def _summed(value: Any, inside: "_Inside", reaches: dict[int, _Reach]) -> _Reach:
+    """Return the sums of a container from those of the containers in it.
+
+    The sums are cut: a file could make them numbers of any size.
+    """
+    entries, paths, characters = _count(value), int(is_module(value)), 0
+    for length, part in inside:
+        below = reaches.get(id(part)) or _Reach(_count(part), int(is_module(part)))
+        entries += below.entries
+        paths += below.paths
+        characters += below.characters + length * (1 + below.entries)
+    return _Reach(*(min(number, sys.maxsize) for number in (entries, paths, characters)))
+
+
+def _count(value: Any) -> int:
+    """Return the number of entries of a container; of a module, of its tables."""
+    if isinstance(value, Instance):
+        return len(value.items) + len(value.elements) + (len(_TABLES) if value.state else 0)
+    return len(value)
+
+
+_Inside = list[tuple[int, Any]]
+
+
+def _inside(value: Any) -> _Inside:
+    """Return the containers in a container with the lengths of their names.
+
+    Of a module these are its tables, and no other attributes.
+    """
+    if isinstance(value, (list, tuple)):
+        return [(0, item) for item in value if isinstance(item, _CONTAINERS)]
+    pairs = value.items() if isinstance(value, dict) else _held(value)
+    return [(_length(key), item) for key, item in pairs if isinstance(item, _CONTAINERS)]
+
+
+def _held(made: Instance) -> Sequence[tuple[Any, Any]]:
+    if not (made.items or made.elements or made.state):
+        return ()
+    state = made.state if isinstance(made.state, dict) else {}
+    return (
+        *made.items,
+        *(("", item) for item in made.elements),
+        *(("", state.get(name)) for name in _TABLES),
+    )
+
+
+def _length(key: Any) -> int:
+    return len(key) if isinstance(key, str) else 0

@@ -43,16 +43,21 @@ class Built:
 
 
 Fit = Callable[["Fitter", Site], Blueprint]
+Judge = Callable[[Blueprint], None]
 Make = Callable[[Step, tuple[Site, ...], Blueprint], Built]
 
 
-def build(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Built, ...]:
+def build(
+    model: nn.Module, plan: Plan, recipe: Recipe, judge: Judge = lambda _: None
+) -> tuple[Built, ...]:
     """Return every new module that a plan asks for; the model is not touched.
 
-    Device, dtype, flags and plain attributes are taken over from the modules of the model.
+    Device, dtype, flags and plain attributes are taken over from the modules of the model. `judge`
+    may refuse a module before it is made.
     """
 
     def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
+        judge(blueprint)
         module = new_module(step, sites, blueprint, recipe)
         old = model.get_submodule(sites[0].path)
         notes = list(take_over(module, sites[0], host_attributes(old)))

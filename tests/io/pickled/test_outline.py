@@ -234,13 +234,14 @@ def test_tensors_of_every_make_are_counted(
     assert (found.rows[0].params, found.rows[0].nbytes) == (params, nbytes)
 
 
-def test_pickle_that_is_too_long_is_left_to_torch(
+def test_pickle_that_is_too_long_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modswap.io.pickled.outline.MAX_PICKLE_BYTES", 10)
     file = with_pickle(tmp_path, module() + b".")
 
-    assert outline(file) is None
+    with pytest.raises(CheckpointError, match="its pickle cannot be read safely: it has 42 bytes"):
+        outline(file)
 
 
 @pytest.mark.parametrize("limit", ["MAX_PICKLE_BYTES", "MAX_OPERATIONS"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
+from modswap.io.pickled.data import CostlyError, Instance, Name, Storage, UnreadableError
 from modswap.io.pickled.values import is_weights, mapping, tensor_parts, without_wrappers
 from modswap.io.pickled.walk import (
     everything,
@@ -147,13 +147,78 @@ def test_containers_that_double_their_paths_at_each_level_are_a_flaw() -> None:
     for payload in (value, model):
         flaw = nesting_flaw(payload)
         assert flaw is not None
-        assert "have over 200,000 paths" in flaw[0]
-    with pytest.raises(UnreadableError, match="its modules have over 200,000 paths"):
+        assert "have over 2,000,000 paths" in flaw[0]
+    with pytest.raises(UnreadableError, match="its shared modules have over 20,000 paths"):
         sum(1 for _ in named_modules(model))
 
 
 def test_many_containers_without_sharing_are_sound() -> None:
-    assert nesting_flaw([[n] for n in range(300_000)]) is None
+    shape = (3, 224, 224)
+
+    assert nesting_flaw([[n] for n in range(30_000)]) is None
+    assert nesting_flaw({"shapes": [shape] * 100_000}) is None
+
+
+def doubled(levels: int) -> Any:
+    value: Any = ("ha", "ha")
+    for _ in range(levels):
+        value = (value, value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        doubled(40),
+        [doubled(40)],
+        called("torch", "Size", doubled(40)),
+        module("nets.Net").state | {"x": doubled(40)},
+        [[list(range(1000))] * 1000] * 1000,
+    ],
+    ids=["tuple", "list", "argument", "attribute", "wide"],
+)
+def test_shared_containers_are_a_flaw_wherever_they_are(payload: Any) -> None:
+    flaw = nesting_flaw(payload)
+
+    assert flaw is not None
+    assert "have over 2,000,000 paths" in flaw[0]
+
+
+def test_modules_of_many_paths_are_a_flaw_long_before_their_entries_are() -> None:
+    model = module()
+    for _ in range(15):
+        model = module(a=model, b=model)
+
+    assert nesting_flaw(model) == (
+        "its shared modules have over 20,000 paths",
+        "save the model again with fewer names for each module",
+    )
+
+
+def test_deep_nesting_is_sound() -> None:
+    assert nesting_flaw({"a": (nested(20_000),)}) is None
+
+
+def test_names_that_repeat_in_many_paths_are_a_flaw() -> None:
+    model = module()
+    model.state["_modules"] = {str(n): module() for n in range(2_000)}
+    for _ in range(100):
+        model = module(a=model)
+        model.state["_modules"] = {"n" * 4_000: model.state["_modules"]["a"]}
+
+    flaw = nesting_flaw(model)
+
+    assert flaw is not None
+    assert "the names in it would have over" in flaw[0]
+    with pytest.raises(CostlyError, match="a name in it has 8,001"):
+        sum(1 for _ in named_modules(model))
+
+
+def test_paths_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modswap.io.pickled.walk.MAX_PATH_CHARACTERS", 5)
+
+    with pytest.raises(CostlyError, match="its paths have over 5 characters"):
+        sum(1 for _ in named_modules(module(abc=module(), abd=module())))
 
 
 def test_ordered_dictionary_is_a_mapping_unless_its_keys_are_none() -> None:

@@ -20,7 +20,8 @@ from modswap.io.formats.torch.screen import Screened, screen
 from modswap.io.formats.torch.sound import refuse_half_made
 from modswap.io.formats.torch.stand_ins import StandIn, standing
 from modswap.io.formats.torch.states import Known, named_in, refuse_planted
-from modswap.io.pickled.data import UnreadableError
+from modswap.io.pickled.data import CostlyError, UnreadableError
+from modswap.io.pickled.outline import costly
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import OWN_KEY
 
@@ -83,6 +84,8 @@ def _read(look: Look, policy: Policy) -> Any:
         _refuse_whole_legacy(look)
     try:
         screened = screen(look)
+    except CostlyError as error:
+        raise costly(look, error) from error
     except UnreadableError as error:
         if look.names:
             _wanted(look)  # raises the error of the file, and builds nothing

@@ -8,18 +8,17 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.core.errors import UnsafeError
 from modswap.core.words.printable import shown
+from modswap.io.pickled.costs import CallCosts
 from modswap.io.pickled.data import Instance, Name, Storage, read_pickles
 from modswap.io.pickled.outline import payload_of
-from modswap.io.pickled.values import tensor_parts
 from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.recognise.look import Look
 
 _RESERVES = re.compile(r"builtins\.bytearray|torch\.(\w+\.)*\w*(Tensor|Storage)")
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.nn.parameter.")
 _LEGACY_PICKLES = 5  # magic number, version, system, payload, keys of the storages
-_SPARE_BYTES = 4 << 30  # that a tensor may have beyond its storage
 _FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
 _AGAIN = "save or download it again"
 
@@ -42,6 +41,7 @@ def screen(look: Look) -> Screened:
     """
     payload = everything_in(look)
     calls: set[str] = set()
+    costs = CallCosts(look)
     made: list[Instance] = []
     storages: list[Storage] = []
     for value in everything(payload):
@@ -51,8 +51,8 @@ def screen(look: Look) -> Screened:
             continue
         if value.how == "called":
             calls.add(str(value.what))
-            _check_tensor(value, look)
         _check_call(value, look)
+        costs.add(value)
         made.append(value)
     if flaw := nesting_flaw(payload):
         raise look.error(*flaw)
@@ -113,16 +113,3 @@ def _shown(make: Any) -> str:
     if isinstance(make, Instance):
         return f"a {make.what} of its own"
     return str(make) if isinstance(make, Name) else f"an object of {type(make).__name__}"
-
-
-def _check_tensor(made: Instance, look: Look) -> None:
-    parts = tensor_parts(made)
-    if parts is None:
-        return
-    held = parts.stored.count * parts.itemsize
-    if parts.nbytes > max(held, 0) + _SPARE_BYTES:
-        what = (
-            f"a tensor of it has {parts.numel:,} elements on a storage of {parts.stored.count:,}: "
-            "used, it would take more memory than the file can account for"
-        )
-        raise CheckpointError(what, str(look.file), "save it again without expanded tensors")

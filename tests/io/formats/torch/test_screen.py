@@ -61,7 +61,7 @@ HOSTILE = {
     "endless tensor": (
         b"}U\x01w" + tensor(b"(L1000000000000L\nt") + b"s.",
         CheckpointError,
-        "a tensor of it has 1,000,000,000,000 elements on a storage of 4",
+        "its tensors have 4,000,000,000,000 bytes, and the file",
     ),
     "ring": (
         b"cnets\nNet\n)\x81q\x01}(U\x08_modules}U\x01ah\x01sU\x0b_parameters}ub.",

@@ -1,0 +1,146 @@
+"""Run the command in a child process, so that a crash ends with an error and not without a word.
+
+What a file can still do to a process cannot be caught inside it: an overflow of the C stack, a
+mapped file that becomes shorter, the system's lack of memory. The parent imports nothing, waits,
+passes signals on, and ends as the child ended.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SWITCH = "MODSWAP_ONE_PROCESS"  # set to 1, it keeps the command in one process, for debuggers
+CRASHED = 3
+STOPPED = 130
+_ONE_PRESS_SECONDS = 1.0
+_PARENT_DEATH = 1  # PR_SET_PDEATHSIG of Linux
+_HELP = frozenset(("-h", "--help", "--version"))
+_OUTPUTS = ("-o", "--output", "--report", "--save-recipe")
+_STOPS = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGPIPE")
+_KNOWN = {
+    "SIGKILL": (
+        "the system ended it (SIGKILL), as it does where memory runs out",
+        "close other programs, or use a machine with more memory",
+    ),
+    "SIGBUS": (
+        "a file became shorter while it was read (SIGBUS)",
+        "run it again while no other program writes to the checkpoint",
+    ),
+}
+_TRACE = f"for the place in the code: `{SWITCH}=1 python -X faulthandler -m modswap …`"
+
+
+def supervise(args: Sequence[str]) -> None:
+    """Return in a child process that does the work; the parent waits for it and ends as it ends.
+
+    Without a fork (Windows, a call for help, the switch) the process itself returns.
+    """
+    if _stays_alone(args):
+        return
+    passed = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, passed)
+    parent = os.getpid()
+    try:
+        child = os.fork()
+    except OSError:  # no process is left: work without a supervisor
+        child = 0
+    if child == 0:
+        _become_child(parent, passed)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    for number in passed:
+        signal.signal(number, _passing_on(child))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    _, status = os.waitpid(child, 0)
+    end(os.waitstatus_to_exitcode(status), args)
+
+
+def _stays_alone(args: Sequence[str]) -> bool:
+    asked = not args or bool(_HELP.intersection(args)) or os.environ.get(SWITCH) == "1"
+    return asked or not hasattr(os, "fork")
+
+
+def _become_child(parent: int, passed: Sequence[signal.Signals]) -> None:
+    if signal.SIGINT in passed:
+        signal.signal(signal.SIGINT, one_press())
+    if sys.platform != "linux" or os.getpid() == parent:
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before
+        os._exit(CRASHED)
+
+
+def one_press() -> Callable[[int, FrameType | None], None]:
+    """Return a handler of SIGINT that takes two signals within a second as one.
+
+    A terminal sends Ctrl-C to child and parent, and the parent passes it on.
+    """
+    last = -_ONE_PRESS_SECONDS
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        again, last = now - last < _ONE_PRESS_SECONDS, now
+        if not again:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def _passing_on(child: int) -> Callable[[int, FrameType | None], None]:
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        os.kill(child, number)
+
+    return pass_on
+
+
+def end(code: int, args: Sequence[str]) -> NoReturn:
+    """End the process with an exit code, or as the signal whose number is negative ends it.
+
+    A signal that stops a command ends the parent as well; any other is an error of its own.
+    """
+    if code >= 0:
+        os._exit(code)
+    names = {member.value: member.name for member in signal.Signals}
+    name = names.get(-code, f"signal {-code}")
+    _remove_litter(args)
+    if name == "SIGINT":  # it came once more while the child ended
+        os._exit(STOPPED)
+    if name in _STOPS:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    what, fix = _KNOWN.get(name, (f"torch or a module of the model crashed ({name})", _TRACE))
+    command = next((arg for arg in args if not arg.startswith("-")), "")
+    os.write(2, f"error: modswap {command}: {what}\n  fix: {fix}\n".encode("utf-8", "replace"))
+    os._exit(CRASHED)
+
+
+def _remove_litter(args: Sequence[str]) -> None:
+    """Remove the temporary files that the child left beside the files that it was to write."""
+    from modswap.io.raw.litter import remove_litter
+
+    for place in outputs(args):
+        remove_litter(place)
+
+
+def outputs(args: Sequence[str]) -> "list[Path]":
+    """Return the folders of the files that a command is asked to write."""
+    from pathlib import Path
+
+    named = [value for arg, value in pairwise(args) if arg in _OUTPUTS]
+    named += [arg.partition("=")[2] for arg in args if arg.startswith(_OUTPUTS) and "=" in arg]
+    return sorted({Path(name).absolute().parent for name in named})

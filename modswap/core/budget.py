@@ -1,0 +1,61 @@
+"""The budget of a file: the most that reading an untrusted file may cost, in one place.
+
+Every bound is on what a file asks for, and known before it is spent. Sound files stay far below.
+"""
+
+from dataclasses import dataclass, field
+
+MAX_HEADER_ENTRIES = 500_000  # tensors of a safetensors header
+MAX_NAME_CHARACTERS = 4_096  # of a module or tensor
+MAX_NAME_DOTS = 256
+MAX_PATHS = 20_000  # of shared modules, beyond the number of modules
+MAX_SHARED_ENTRIES = 2_000_000  # of shared containers, under all their paths
+MAX_PATH_CHARACTERS = 64 << 20  # of the paths of all modules or tensors together
+MAX_WALKED_CHARACTERS = 1 << 30  # of the names of all entries, most of which no walk makes
+MAX_EXPANDED_BYTES = 512 << 20  # of all tensors, beyond `EXPANDED_TIMES` the file's size
+EXPANDED_TIMES = 4  # how often the bytes of a file may be in its tensors: ties, views, copies
+FREE_BYTES = 64 << 20  # of memory that any pickle may take
+_BYTES_PER_BYTE = 32  # of memory for each byte of a pickle
+_MAX_MEMORY_BYTES = 1 << 30
+
+
+def name_flaw(name: str) -> str:
+    """Return the flaw of the name of a tensor or module; empty for a name that can be used."""
+    if len(name) > MAX_NAME_CHARACTERS:
+        return f"a name in it has {len(name):,} characters, over {MAX_NAME_CHARACTERS:,}"
+    if name.count(".") > MAX_NAME_DOTS:
+        return f"a name in it has {name.count('.'):,} dots, over {MAX_NAME_DOTS}"
+    return ""
+
+
+def expanded_flaw(nbytes: int, file_bytes: int) -> str:
+    """Return the flaw of a file whose tensors, each view counted once, have so many bytes."""
+    most = EXPANDED_TIMES * file_bytes + MAX_EXPANDED_BYTES
+    if nbytes <= most:
+        return ""
+    return (
+        f"its tensors have {nbytes:,} bytes, and the file {file_bytes:,}: used, they would take "
+        "more memory than the file can account for"
+    )
+
+
+@dataclass(slots=True)
+class MemoryBudget:
+    """The bytes of memory that the objects of a pickle may take, by the bytes read of it.
+
+    `room` is lowered by those who spend; below zero they call `grow`.
+    """
+
+    free: int = FREE_BYTES  # granted to any pickle
+    granted: int = field(init=False)
+    room: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.granted = self.room = self.free
+
+    def grow(self, read_bytes: int) -> bool:
+        """Grant what the bytes read so far allow; return False if more is spent than that."""
+        spent = self.granted - self.room
+        self.granted = min(self.free + _BYTES_PER_BYTE * read_bytes, _MAX_MEMORY_BYTES)
+        self.room = self.granted - spent
+        return self.room >= 0

@@ -1,0 +1,120 @@
+"""An unpickler whose containers and keys are bounded by the bytes that say them.
+
+Each container takes a byte or two of a pickle and a hundred bytes of memory, so a pickle of a few
+megabytes could make gigabytes of them.
+"""
+
+import pickle
+from collections.abc import Callable
+from typing import Any, BinaryIO, ClassVar, NoReturn
+
+from modswap.core.budget import MemoryBudget
+from modswap.io.pickled.keys import Keys
+
+# bytes of memory that objects take, here and afterwards in torch's reader; other values are small
+# beside the bytes that say them
+_LIST_BYTES, _TUPLE_BYTES, _DICT_BYTES, _ITEM_PAIR_BYTES = 64, 56, 160, 72
+# the pickle module in Python: its steps can be replaced, and it reserves no memory in advance
+_Unpickler: Any = vars(pickle)["_Unpickler"]
+
+
+class BoundedUnpickler(_Unpickler):  # type: ignore[misc] # the base class has no known type
+    """Python's unpickler with a budget of memory and a judge of keys."""
+
+    metastack: list[list[Any]]
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Unpickler.dispatch)
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(stream, encoding="utf-8", errors="surrogatepass")
+        self.stream, self.start = stream, stream.tell()
+        self.memory, self.keys = MemoryBudget(), Keys()
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise the reader's error about a pickle that asks for too much."""
+        raise NotImplementedError
+
+    def spend(self, nbytes: int) -> None:
+        """Use some of the memory that the objects of the pickle may take."""
+        self.memory.room -= nbytes
+        if self.memory.room < 0 and not self.memory.grow(self.stream.tell() - self.start):
+            taken = self.memory.granted - self.memory.room
+            self.refuse(
+                f"its objects would take over {taken >> 20:,} MiB of memory, far more than a sound "
+                "file of its size"
+            )
+
+    def _load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.set_items([key, value])
+
+    def _load_setitems(self) -> None:
+        self.set_items(self.pop_mark())
+
+    def _load_dict(self) -> None:
+        items = self.pop_mark()
+        self._load_empty_dictionary()
+        self.set_items(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        """Put keys and values, which take turns, into the object on top of the stack."""
+        target = self.stack[-1]
+        if isinstance(target, (list, tuple, str)) or not hasattr(target, "__setitem__"):
+            self.refuse(f"it puts an item into {type(target).__name__}")
+        keys, values = items[::2], items[1::2]
+        if flaw := self.keys.flaw(keys):
+            self.refuse(flaw)
+        if not isinstance(target, dict):
+            self.spend(_ITEM_PAIR_BYTES * len(keys))
+        for key, value in zip(keys, values, strict=True):
+            target[key] = value
+
+    def _load_empty_list(self) -> None:
+        self.spend(_LIST_BYTES)
+        self.append([])
+
+    def _load_list(self) -> None:
+        self.spend(_LIST_BYTES)
+        items = self.pop_mark()
+        self.append(items)
+
+    def _load_empty_dictionary(self) -> None:
+        self.spend(_DICT_BYTES)
+        self.append({})
+
+    def _load_mark(self) -> None:
+        self.spend(_LIST_BYTES)
+        super().load_mark()
+
+    def _load_tuple(self) -> None:
+        self.spend(_TUPLE_BYTES)
+        items = tuple(self.pop_mark())
+        self.append(items)
+
+    def _load_tuple1(self) -> None:
+        self.spend(_TUPLE_BYTES)
+        self.stack[-1] = (self.stack[-1],)
+
+    def _load_tuple2(self) -> None:
+        self.spend(_TUPLE_BYTES)
+        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
+
+    def _load_tuple3(self) -> None:
+        self.spend(_TUPLE_BYTES)
+        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
+
+    dispatch |= {
+        pickle.SETITEM[0]: _load_setitem,
+        pickle.SETITEMS[0]: _load_setitems,
+        pickle.DICT[0]: _load_dict,
+        pickle.LIST[0]: _load_list,
+        pickle.EMPTY_LIST[0]: _load_empty_list,
+        pickle.EMPTY_DICT[0]: _load_empty_dictionary,
+        pickle.MARK[0]: _load_mark,
+        pickle.TUPLE[0]: _load_tuple,
+        pickle.TUPLE1[0]: _load_tuple1,
+        pickle.TUPLE2[0]: _load_tuple2,
+        pickle.TUPLE3[0]: _load_tuple3,
+    }

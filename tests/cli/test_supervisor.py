@@ -1,0 +1,151 @@
+"""The command runs in a child process, and a crash of it ends with an error."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modswap.cli.supervisor import SWITCH, one_press, outputs
+
+ROOT = Path(__file__).parents[2]
+# a command that is as quick as Python itself: the real `main` with a stand-in for the app
+PROGRAM = """\
+import os, signal, sys, time, types
+app = types.ModuleType("modswap.cli.app")
+def run(args):
+    try:
+        print(os.getpid(), flush=True)
+        exec(args[-1])
+    except KeyboardInterrupt:
+        return 130
+    return 0
+app.run = run
+sys.modules["modswap.cli.app"] = app
+from modswap.__main__ import main
+main()
+"""
+
+
+def start(*args: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "check", *args],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def sleeping() -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """Give a command that sleeps, and the number of the process that does its work."""
+    parent = start("time.sleep(60)")
+    assert parent.stdout is not None
+    with parent:
+        yield parent, int(parent.stdout.readline())
+        parent.kill()
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("SIGKILL", "the system ended it (SIGKILL), as it does where memory runs out"),
+        ("SIGBUS", "a file became shorter while it was read (SIGBUS)"),
+        ("SIGSEGV", "torch or a module of the model crashed (SIGSEGV)"),
+        ("SIGABRT", "torch or a module of the model crashed (SIGABRT)"),
+    ],
+)
+def test_crash_is_an_error_and_leaves_no_litter(name: str, what: str, tmp_path: Path) -> None:
+    made = f"open({str(tmp_path)!r} + '/.modswap-1-0123abcd.part', 'w').close()"
+    crash = f"{made}; os.kill(os.getpid(), signal.{name})"
+
+    with start("-o", str(tmp_path / "out.pt"), crash) as done:
+        _, errors = done.communicate(timeout=60)
+
+    assert done.returncode == 3
+    assert errors.startswith(f"error: modswap check: {what}\n  fix: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exit_code_and_output_are_those_of_the_child() -> None:
+    with start("print('seen'); sys.exit(2)") as done:
+        output, errors = done.communicate(timeout=60)
+
+    assert (done.returncode, output.splitlines()[1:], errors) == (2, ["seen"], "")
+    assert output.splitlines()[0] != str(done.pid)
+
+
+def test_switch_keeps_the_command_in_one_process() -> None:
+    with start("None", **{SWITCH: "1"}) as done:
+        output, _ = done.communicate(timeout=60)
+
+    assert output == f"{done.pid}\n"
+
+
+def test_help_is_printed_by_the_process_itself() -> None:
+    with start("--help", "None") as done:
+        output, _ = done.communicate(timeout=60)
+
+    assert output == f"{done.pid}\n"
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["to the parent", "to both, as a terminal"])
+def test_interruption_ends_with_130(
+    sleeping: tuple["subprocess.Popen[str]", int], *, group: bool
+) -> None:
+    parent, _ = sleeping
+
+    (os.killpg if group else os.kill)(parent.pid, signal.SIGINT)
+
+    _, errors = parent.communicate(timeout=60)
+    assert (parent.returncode, errors) == (130, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_that_ends_the_child_ends_the_parent(
+    number: signal.Signals, sleeping: tuple["subprocess.Popen[str]", int]
+) -> None:
+    parent, child = sleeping
+
+    parent.send_signal(number)
+
+    assert parent.wait(timeout=60) == -number
+    assert not is_running(child)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no signal of a parent's death")
+def test_child_ends_where_its_parent_was_killed(
+    sleeping: tuple["subprocess.Popen[str]", int],
+) -> None:
+    parent, child = sleeping
+
+    parent.kill()
+    parent.wait(timeout=60)
+
+    for _ in range(200):
+        if not is_running(child):
+            return
+        time.sleep(0.05)
+    pytest.fail("the child still runs")
+
+
+def is_running(number: int) -> bool:
+    stat = Path(f"/proc/{number}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_two_interruptions_within_a_second_are_one() -> None:
+    interrupt = one_press()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT, None)
+    interrupt(signal.SIGINT, None)  # the same press, passed on
+
+
+def test_folders_of_written_files_are_found_in_a_call(tmp_path: Path) -> None:
+    args = ["replace", "net.pt", "-o", f"{tmp_path}/a/out.pt", f"--report={tmp_path}/b/r.json"]
+
+    assert outputs(args) == [tmp_path / "a", tmp_path / "b"]

@@ -1,0 +1,48 @@
+"""The bounds of a file: on names, on expanded tensors, on the memory of a pickle's objects."""
+
+import pytest
+
+from modswap.core.budget import (
+    EXPANDED_TIMES,
+    MAX_EXPANDED_BYTES,
+    MAX_NAME_CHARACTERS,
+    MAX_NAME_DOTS,
+    MemoryBudget,
+    expanded_flaw,
+    name_flaw,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "flaw"),
+    [
+        ("encoder.layers.11.attention.weight", ""),
+        ("a" * MAX_NAME_CHARACTERS, ""),
+        ("a" * 4_097, "a name in it has 4,097 characters, over 4,096"),
+        ("." * MAX_NAME_DOTS, ""),
+        ("a." * 300, "a name in it has 300 dots, over 256"),
+    ],
+    ids=["sound", "longest", "longer", "most dots", "more dots"],
+)
+def test_names_have_a_length_and_a_number_of_dots(name: str, flaw: str) -> None:
+    assert name_flaw(name) == flaw
+
+
+def test_tensors_may_have_more_bytes_than_the_file_but_not_far_more() -> None:
+    most = EXPANDED_TIMES * 1000 + MAX_EXPANDED_BYTES
+
+    assert expanded_flaw(most, 1000) == ""
+    assert expanded_flaw(most + 1, 1000).startswith(
+        f"its tensors have {most + 1:,} bytes, and the file 1,000"
+    )
+
+
+def test_memory_grows_with_the_bytes_read_up_to_a_bound() -> None:
+    budget = MemoryBudget()
+
+    budget.room -= 65 << 20
+    assert not budget.grow(10)
+    assert budget.grow(1 << 20)
+    assert budget.room == (64 + 32 - 65) << 20
+    budget.room -= 2 << 30
+    assert not budget.grow(1 << 40)

@@ -1,0 +1,85 @@
+"""Pickles of a few bytes that would make far larger objects, or never end."""
+
+import io
+import pickle
+import time
+from functools import partial
+
+import pytest
+
+from modswap.core.budget import MemoryBudget
+from modswap.io.pickled.data import CostlyError, UnreadableError, read_pickle, read_pickles
+
+DOUBLE = b"q\xff\x68\xff\x86"  # a pair of the object on top of the stack
+MEMORY = r"its objects would take over \d+ MiB of memory, far more than a sound file of its size"
+HASHED = "a key of it is a tuple that holds too much to be hashed"
+
+
+def laughs(depth: int) -> bytes:
+    return b"X\x02\0\0\0ha" + DOUBLE * depth
+
+
+@pytest.mark.parametrize(
+    "part",
+    [b"]", b"}", b"(", b"(t", b"(l", b"(d", b")\x85\x85\x85", b"h\0)R", b"ca\n%d\n"],
+    ids=["list", "dict", "mark", "tuple", "old list", "old dict", "one", "call", "names"],
+)
+def test_objects_of_a_byte_or_two_are_bounded_by_the_bytes_of_the_pickle(
+    part: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = partial(MemoryBudget, 1 << 16)
+    monkeypatch.setattr("modswap.io.pickled.bounded.MemoryBudget", small)
+    parts = (part % number if b"%" in part else part for number in range(20_000))
+    data = b"\x80\x02ccollections\nOrderedDict\nq\0(" + b"".join(parts) + b"t."
+
+    with pytest.raises(CostlyError, match=MEMORY):
+        read_pickle(data)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [laughs(34), b")" + b"\x85" * 100_000, b"cnets\nPair\n(" + laughs(34) + b"t\x81"],
+    ids=["doubled", "deep", "object"],
+)
+@pytest.mark.parametrize(
+    "put",
+    [b"}%sNs", b"}(%sNu", b"(%sNd", b"ccollections\nOrderedDict\n)R%sNs"],
+    ids=["item", "items", "dict", "ordered"],
+)
+def test_keys_that_cannot_be_hashed_in_time_are_refused(key: bytes, put: bytes) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(CostlyError, match=HASHED):
+        read_pickle(b"\x80\x02" + put.replace(b"%s", key) + b".")
+    assert time.monotonic() - started < 5
+
+
+def test_numbers_with_one_hash_are_refused() -> None:
+    numbers = (pickle.dumps((n + 1) * (2**61 - 1) << 9, 2)[2:-1] + b"N" for n in range(10_001))
+
+    with pytest.raises(CostlyError, match="over 10,000 keys of it are large numbers"):
+        read_pickle(b"\x80\x02}(" + b"".join(numbers) + b"u.")
+
+
+def test_items_of_a_text_are_refused() -> None:
+    with pytest.raises(UnreadableError, match="it puts an item into list"):
+        read_pickle(b"]NNs.")
+
+
+def test_refusal_shows_little_of_a_value_that_is_exponential() -> None:
+    with pytest.raises(UnreadableError, match="it refers to something that is no storage") as told:
+        read_pickle(b"\x80\x02" + laughs(40) + b"Q.")
+    assert len(str(told.value)) < 200
+
+
+def test_each_of_several_pickles_has_its_own_budget() -> None:
+    stream = io.BytesIO(b"]." * 3)
+
+    assert read_pickles(stream, 3) == ([[], [], []], ())
+
+
+def test_old_lists_and_dictionaries_are_read() -> None:
+    assert read_pickle(b"(I1\nI2\nl.")[0] == [1, 2]
+    assert read_pickle(b"(I1\nI2\nd.")[0] == {1: 2}
+    assert read_pickle(b"(I1\nI2\nt.")[0] == (1, 2)
+    assert read_pickle(b"NNN\x87.")[0] == (None, None, None)
