@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from modswap.core.budget import MAX_HEADER_ENTRIES, name_flaw
 from modswap.core.errors import CheckpointError
 from modswap.core.words.nearest import file_near
+from modswap.core.words.printable import shown
 from modswap.io.recognise.zip_directory import UNSOUND, flaw, shared_name
 
 _HEAD_BYTES = 1024
@@ -219,7 +221,8 @@ def header_of_safetensors(look: Look) -> dict[str, object]:
     """Return the header of a safetensors file.
 
     Raises:
-        CheckpointError: If it is damaged, cut short, or names a tensor twice.
+        CheckpointError: If it is damaged, cut short, names a tensor twice, or has a name that is
+            too long, or too many names.
     """
     length = int.from_bytes(look.head[:8], "little")
     if length + 8 > look.size:
@@ -231,9 +234,13 @@ def header_of_safetensors(look: Look) -> dict[str, object]:
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         header: dict[str, object] = {}
+        if len(pairs) > MAX_HEADER_ENTRIES:
+            raise look.error(f"its header has over {MAX_HEADER_ENTRIES:,} entries")
         for name, value in pairs:
             if name in header:
-                raise look.error(f"its header names {name!r} twice", UNSOUND)
+                raise look.error(f"its header names {shown(name)} twice", UNSOUND)
+            if flaw := name_flaw(name):
+                raise look.error(flaw)
             header[name] = value
         return header
 
