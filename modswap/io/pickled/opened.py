@@ -93,7 +93,7 @@ def _records(
     look: Look, start: int, keys: Any, itemsizes: Mapping[str, int]
 ) -> Iterator[tuple[str, ByteRange]]:
     """Yield the storages after the pickles of an old file: a count of items, then the items."""
-    if not isinstance(keys, list):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise UnreadableError("it does not say which storages follow")
     with look.file.open("rb") as stream:
         for key in keys:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -69,10 +70,20 @@ def fuzz(name: str, arguments: Sequence[str]) -> None:
             return bytes(atheris.Mutate(data, most))
         return target.change(data, dice)[:most]
 
+    begins = "-artifact_prefix="
+    prefix = next((a.removeprefix(begins) for a in arguments if a.startswith(begins)), "fault-")
+
+    def tried(data: bytes) -> None:
+        try:
+            run(data)
+        except BaseException:  # atheris prints it, and ends without keeping the input
+            Path(f"{prefix}{sha256(data).hexdigest()[:12]}").write_bytes(data)
+            raise
+
     with runner(target) as run:
         # merged inputs are given by processes that libFuzzer starts with these words
         again = f"{sys.executable} -m tests.io.fuzz.guided --target {name} --"
-        atheris.Setup([again, *arguments], run, custom_mutator=change)
+        atheris.Setup([again, *arguments], tried, custom_mutator=change)
         atheris.Fuzz()
 
 

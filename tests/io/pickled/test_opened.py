@@ -61,9 +61,11 @@ def test_old_files_of_other_machines_and_makers_are_not_read_as_data(tmp_path: P
     with pytest.raises(UnreadableError, match="the order of another kind of machine"):
         open_torch(look_at(file))
 
-    file.write_bytes(content[: content.rindex(b"\x80\x02")] + b"\x80\x02K\x01.")
-    with pytest.raises(UnreadableError, match="it does not say which storages follow"):
-        open_torch(look_at(file))
+    # a number, a list of a dictionary, a list of a number
+    for keys in (b"K\x01", b"]}a", b"]K\x01a"):
+        file.write_bytes(content[: content.rindex(b"\x80\x02")] + b"\x80\x02" + keys + b".")
+        with pytest.raises(UnreadableError, match="it does not say which storages follow"):
+            open_torch(look_at(file))
 
 
 def test_zip_of_another_kind_of_machine_is_not_read_as_data(tmp_path: Path) -> None:
