@@ -3,7 +3,9 @@
 Every bound is on what a file asks for, and known before it is spent. Sound files stay far below.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate, islice
 
 MAX_HEADER_ENTRIES = 500_000  # tensors of a safetensors header
 MAX_NAME_CHARACTERS = 4_096  # of a module or tensor
@@ -14,6 +16,7 @@ MAX_PATH_CHARACTERS = 64 << 20  # of the paths of all modules or tensors togethe
 MAX_WALKED_CHARACTERS = 1 << 30  # of the names of all entries, most of which no walk makes
 MAX_EXPANDED_BYTES = 512 << 20  # of all tensors, beyond `EXPANDED_TIMES` the file's size
 EXPANDED_TIMES = 4  # how often the bytes of a file may be in its tensors: ties, views, copies
+SHORTER_NAMES = "save it again with shorter names"  # the remedy
 FREE_BYTES = 64 << 20  # of memory that any pickle may take
 _BYTES_PER_BYTE = 32  # of memory for each byte of a pickle
 _MAX_MEMORY_BYTES = 1 << 30
@@ -26,6 +29,36 @@ def name_flaw(name: str) -> str:
     if name.count(".") > MAX_NAME_DOTS:
         return f"a name in it has {name.count('.'):,} dots, over {MAX_NAME_DOTS}"
     return ""
+
+
+def names_flaw(names: Iterable[str]) -> str:
+    """Return the flaw of the names of a model's tensors; empty for names that can be used.
+
+    The paths that they imply, every dotted beginning once, have a length in all.
+    """
+    known = list(names)
+    if flaw := next(filter(None, map(name_flaw, known)), ""):
+        return flaw
+    # beginnings that names share count each time in this sum, which is quick and mostly enough
+    if sum(len(name) * name.count(".") for name in known) <= MAX_PATH_CHARACTERS:
+        return ""
+    if _path_characters(known) <= MAX_PATH_CHARACTERS:
+        return ""
+    return f"the paths that its names imply have over {MAX_PATH_CHARACTERS:,} characters in all"
+
+
+def _path_characters(names: Iterable[str]) -> int:
+    """Return the characters of all dotted beginnings of names, each beginning once."""
+    total = 0
+    last: list[str] = []
+    for segments in sorted(name.split(".")[:-1] for name in names):
+        pairs = zip(last, segments, strict=False)
+        least = min(len(last), len(segments))
+        shared = next((at for at, (old, new) in enumerate(pairs) if old != new), least)
+        ends = accumulate(len(segment) + 1 for segment in segments)
+        total += sum(islice(ends, shared, None))
+        last = segments
+    return total
 
 
 def expanded_flaw(nbytes: int, file_bytes: int) -> str:

@@ -7,9 +7,11 @@ from modswap.core.budget import (
     MAX_EXPANDED_BYTES,
     MAX_NAME_CHARACTERS,
     MAX_NAME_DOTS,
+    MAX_PATH_CHARACTERS,
     MemoryBudget,
     expanded_flaw,
     name_flaw,
+    names_flaw,
 )
 
 
@@ -26,6 +28,17 @@ from modswap.core.budget import (
 )
 def test_names_have_a_length_and_a_number_of_dots(name: str, flaw: str) -> None:
     assert name_flaw(name) == flaw
+
+
+def test_paths_that_names_share_count_once() -> None:
+    deep = ".".join("a" * 15 for _ in range(250))  # its beginnings have half a million characters
+
+    assert names_flaw([f"{deep}.{number}" for number in range(2_000)]) == ""
+    assert names_flaw([f"{number}.{deep}" for number in range(200)]) == (
+        f"the paths that its names imply have over {MAX_PATH_CHARACTERS:,} characters in all"
+    )
+    assert names_flaw([f"{number}.{deep}" for number in range(100)]) == ""
+    assert names_flaw(["a", "b." * 300]) == "a name in it has 300 dots, over 256"
 
 
 def test_tensors_may_have_more_bytes_than_the_file_but_not_far_more() -> None:

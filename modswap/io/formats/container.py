@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from modswap.core.budget import SHORTER_NAMES, names_flaw
 from modswap.core.errors import CheckpointError
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.walk import MAX_DEPTH, NamedValue, named_entries
@@ -61,8 +62,16 @@ def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:
     """Return the slots of a payload that hold the model, the primary one first.
 
     Raises:
-        CheckpointError: If it is in none of the known places.
+        CheckpointError: If it is in none of the known places, or the names of tensors are too long.
     """
+    slots = _slots(payload, file)
+    names = (name for slot in slots if slot.kind == "weights" for name in slot.value)
+    if flaw := names_flaw(names):
+        raise CheckpointError(flaw, str(file), SHORTER_NAMES)
+    return slots
+
+
+def _slots(payload: Any, file: Path) -> tuple[Slot, ...]:
     own = _slot((), payload)
     if own is not None:
         return (own,)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from modswap.core.budget import name_flaw
+from modswap.core.budget import names_flaw
 from modswap.core.errors import CheckpointError
 from modswap.core.seen.tree import Tree, TreeRow, Wanted
 from modswap.io.pickled.data import (
@@ -152,9 +152,9 @@ def weight_sizes(value: Any) -> dict[str, tuple[int, int]]:
     """Return elements and bytes of every tensor of a state dict.
 
     Raises:
-        CostlyError: If a name is too long.
+        CostlyError: If names are too long.
     """
-    if flaw := next(filter(None, map(name_flaw, map(str, mapping(value) or ()))), ""):
+    if flaw := names_flaw(map(str, mapping(value) or ())):
         raise CostlyError(flaw)
     named = {name: tensor_parts(item) for name, item in (mapping(value) or {}).items()}
     return {name: (t.numel, t.nbytes) for name, t in named.items() if t is not None}

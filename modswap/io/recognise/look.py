@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from modswap.core.budget import MAX_HEADER_ENTRIES, name_flaw
+from modswap.core.budget import MAX_HEADER_ENTRIES, SHORTER_NAMES, names_flaw
 from modswap.core.errors import CheckpointError
 from modswap.core.words.nearest import file_near
 from modswap.core.words.printable import shown
@@ -239,13 +239,14 @@ def header_of_safetensors(look: Look) -> dict[str, object]:
         for name, value in pairs:
             if name in header:
                 raise look.error(f"its header names {shown(name)} twice", UNSOUND)
-            if flaw := name_flaw(name):
-                raise look.error(flaw)
             header[name] = value
         return header
 
     try:
         # the file begins with a brace: valid JSON is an object
-        return cast("dict[str, object]", json.loads(text, object_pairs_hook=once))
+        header = cast("dict[str, object]", json.loads(text, object_pairs_hook=once))
     except (ValueError, RecursionError) as error:
         raise look.error(f"its header is damaged: {error}") from None
+    if flaw := names_flaw(header):
+        raise look.error(flaw, SHORTER_NAMES)
+    return header

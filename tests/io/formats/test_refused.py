@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import modswap
 from modswap.core.asked.job import Policy
-from modswap.core.errors import ModswapError
+from modswap.core.errors import CheckpointError, ModswapError
+from modswap.io.formats.outline import outline
 from modswap.io.formats.reading import read, tensors
 from tests.io.corpus import hostile, legacy, records
 from tests.io.corpus.case import FACTORY, Case
@@ -60,3 +62,18 @@ def test_key_that_is_no_plain_value_gets_a_name(tmp_path: Path) -> None:
     found = read(tmp_path / "net.pt", Policy())
 
     assert set(tensors(found)) == {"model.a", "by shape.<key>"}
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors"])
+def test_names_that_imply_gigabytes_of_paths_are_refused(name: str, tmp_path: Path) -> None:
+    deep = ".".join("a" * 15 for _ in range(250))
+    weights = {f"{number}.{deep}": torch.zeros(1) for number in range(300)}  # a file of 1 MB
+    file = tmp_path / name
+    if file.suffix == ".pt":
+        torch.save(weights, file)
+    else:
+        save_file(weights, file)
+
+    for command in (modswap.load, outline):
+        with pytest.raises(CheckpointError, match="the paths that its names imply have over"):
+            command(file)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from modswap.core.budget import SHORTER_NAMES, names_flaw
 from modswap.core.seen.tree import Tree
 from modswap.io.formats.distributed.metadata import Item, read_distributed
 from modswap.io.formats.survey import DTYPES, EMPTY, Survey, WeightSizes
@@ -31,6 +32,8 @@ def _weights(look: Look) -> WeightSizes:
     items = list(read_distributed(look.file).tensors)
     keys = _place(items)
     named = {str(item.keys[-1]): item for item in items if item.keys[:-1] == keys}
+    if flaw := names_flaw(named):
+        raise look.error(flaw, SHORTER_NAMES)
     sizes = {name: (item.numel, item.nbytes) for name, item in named.items()}
     dtypes = (item.dtype for item in named.values() if item.dtype in DTYPES.values())
     return WeightSizes("distributed", sizes, next(dtypes, "float32"), keys)
