@@ -10,13 +10,12 @@ import modswap
 from modswap.core.asked.job import Policy
 from modswap.core.errors import ModswapError
 from modswap.io.formats.reading import read, tensors
-from tests.io.corpus import hostile, legacy, records
+from tests.io.corpus import hostile, legacy, records, tensor_kinds
 from tests.io.corpus.case import FACTORY, Case
 
+_KINDS = (*hostile.MODULES, *hostile.TAKE, *hostile.SHAPES, *tensor_kinds.CASES)
 CASES = [
-    case
-    for case in (*hostile.MODULES, *hostile.TAKE, *hostile.SHAPES, *legacy.CASES, *records.CASES)
-    if case.codes.get("load", case.code)
+    case for case in (*_KINDS, *legacy.CASES, *records.CASES) if case.codes.get("load", case.code)
 ]
 
 
@@ -60,3 +59,9 @@ def test_key_that_is_no_plain_value_gets_a_name(tmp_path: Path) -> None:
     found = read(tmp_path / "net.pt", Policy())
 
     assert set(tensors(found)) == {"model.a", "by shape.<key>"}
+
+
+def test_lazy_layer_of_ones_own_file_is_loaded_before_it_ran(tmp_path: Path) -> None:
+    torch.save(nn.LazyLinear(3), tmp_path / "net.pt")
+
+    assert isinstance(modswap.load(tmp_path / "net.pt", trust=True), nn.LazyLinear)
