@@ -12,13 +12,12 @@ from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, ModswapError
 from modswap.io.formats.outline import outline
 from modswap.io.formats.reading import read, tensors
-from tests.io.corpus import hostile, legacy, records
+from tests.io.corpus import hostile, legacy, records, tensor_kinds
 from tests.io.corpus.case import FACTORY, Case
 
+_KINDS = (*hostile.MODULES, *hostile.TAKE, *hostile.SHAPES, *tensor_kinds.CASES)
 CASES = [
-    case
-    for case in (*hostile.MODULES, *hostile.TAKE, *hostile.SHAPES, *legacy.CASES, *records.CASES)
-    if case.codes.get("load", case.code)
+    case for case in (*_KINDS, *legacy.CASES, *records.CASES) if case.codes.get("load", case.code)
 ]
 
 
@@ -77,3 +76,9 @@ def test_names_that_imply_gigabytes_of_paths_are_refused(name: str, tmp_path: Pa
     for command in (modswap.load, outline):
         with pytest.raises(CheckpointError, match="the paths that its names imply have over"):
             command(file)
+
+
+def test_lazy_layer_of_ones_own_file_is_loaded_before_it_ran(tmp_path: Path) -> None:
+    torch.save(nn.LazyLinear(3), tmp_path / "net.pt")
+
+    assert isinstance(modswap.load(tmp_path / "net.pt", trust=True), nn.LazyLinear)
