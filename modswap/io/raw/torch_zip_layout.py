@@ -12,6 +12,7 @@ from typing import IO, cast
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.copying import Sink
 from modswap.io.recognise.look import Look
+from modswap.io.recognise.zip_headers import first_flaw
 
 ALIGNMENT_BYTES = 64  # as torch aligns records
 PAGE_BYTES = 4096  # file systems share blocks that are aligned so in both files
@@ -87,42 +88,37 @@ def read_inner_archive(file: Path, start: int, nbytes: int) -> Archive:
     """Return the records of a torch zip that is a part of a file.
 
     Raises:
-        ValueError: If it is damaged, or its records are compressed, overlap, reach beyond its end,
-            or share a name.
+        ValueError: If it is damaged, or its records are compressed, share a name, or are not one
+            behind the other as its directory lists them.
     """
     with file.open("rb") as stream:
         window = cast("IO[bytes]", Window(stream, start, nbytes))
         try:
-            found, entries = _archive(window, file, memoryview(b""))
+            found, entries, directory = _archive(window, file, memoryview(b""))
         except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as error:
             raise ValueError(str(error)) from None
+        _, flaw = first_flaw(window, directory, entries)
     stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    if not stored or len(found.records) < len(entries) or _overlap(found.records, nbytes):
+    if flaw or not stored or len(found.records) < len(entries):
         raise ValueError("it is no zip as torch.save writes it")
     records = {n: replace(held, start=start + held.start) for n, held in found.records.items()}
     return Archive(found.root, records)
 
 
-def _overlap(records: Mapping[str, ByteRange], end: int) -> bool:
-    """Return whether a record reaches into the next one, or beyond the end."""
-    order = sorted(records.values(), key=lambda held: held.start)
-    starts = [*(held.start for held in order[1:]), end]
-    return any(held.start + held.nbytes > s for held, s in zip(order, starts, strict=False))
-
-
 def _archive(
     stream: IO[bytes], file: Path | None, held: memoryview
-) -> tuple[Archive, list[zipfile.ZipInfo]]:
+) -> tuple[Archive, list[zipfile.ZipInfo], int]:
+    """Return an archive, its entries, and the offset of its directory."""
     records = {}
     root = ""
     with zipfile.ZipFile(stream) as archive:
-        entries = archive.infolist()
+        entries, directory = archive.infolist(), archive.start_dir
     for entry in entries:
         root, _, name = entry.filename.partition("/")
         found = _held(stream, entry, file)
         end = found.start + found.nbytes
         records[name] = found if file else replace(found, data=held[found.start : end])
-    return Archive(root, records), entries
+    return Archive(root, records), entries, directory
 
 
 def _held(stream: IO[bytes], entry: zipfile.ZipInfo, file: Path | None) -> ByteRange:

@@ -17,6 +17,7 @@ from modswap.io.raw.torch_zip_layout import (
     read_archive,
     read_inner_archive,
 )
+from tests.io.corpus.raw import Entry, entries_of, records_of, zipped
 
 
 def write(records: dict[str, ByteRange], out: Path) -> None:
@@ -124,3 +125,20 @@ def test_zip_inside_a_file_that_is_compressed_is_refused(tmp_path: Path) -> None
 
     with pytest.raises(ValueError, match="no zip as torch"):
         read_inner_archive(tmp_path / "a.zip", 0, (tmp_path / "a.zip").stat().st_size)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped(entries_of(records_of("weights")), at=1 << 20),
+        zipped([Entry("net/data.pkl", b"x", local="net/other"), Entry("net/data/0", b"y")]),
+    ],
+    ids=["entries in front of it", "a name that differs"],
+)
+def test_zip_inside_a_file_that_disagrees_with_its_directory_is_refused(
+    content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "a.distcp").write_bytes(bytes(64) + content)
+
+    with pytest.raises(ValueError, match="no zip as torch"):
+        read_inner_archive(tmp_path / "a.distcp", 64, len(content))

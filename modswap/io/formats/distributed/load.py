@@ -120,7 +120,7 @@ def read_tensor(source: Distributed, item: Item) -> torch.Tensor:
     for chunk in item.chunks:
         try:
             part = _part(source, item, chunk)
-        except (ValueError, KeyError, UnreadableError, RuntimeError) as error:
+        except (ValueError, KeyError, OSError, UnreadableError, RuntimeError) as error:
             what = f"a part of {item.name!r} in {chunk.file!r} is damaged: {error}"
             raise CheckpointError(what[:400], str(source.folder), "save it again") from None
         place = tuple(slice(o, o + s) for o, s in zip(chunk.offsets, chunk.sizes, strict=True))
