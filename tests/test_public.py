@@ -12,6 +12,7 @@ import pytest
 import modswap
 from modswap import nn
 from modswap.__main__ import main
+from modswap.cli.supervisor import SWITCH
 from modswap.io import formats
 from modswap.io.formats.format import Format, Lazy
 from modswap.nn import CATALOGUE
@@ -36,6 +37,7 @@ def test_program_ends_with_the_exit_code_of_the_command(monkeypatch: pytest.Monk
     monkeypatch.setattr("gc.disable", lambda: None)
     monkeypatch.setattr("gc.set_threshold", lambda *counts: None)
     monkeypatch.setattr("sys.argv", ["modswap", "no-such-command"])
+    monkeypatch.setenv(SWITCH, "1")  # a child would go on with the tests beside this process
 
     with pytest.raises(SystemExit) as ended:
         main()
