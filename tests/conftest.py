@@ -25,9 +25,11 @@ hypothesis.settings.load_profile("quick")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # those processes need not compile the package again
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# a shell that starts the tests in the background has them ignore Ctrl-C, and their processes too
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a shell that starts the tests in the background, or nohup, has them ignore signals, and their
+# processes too
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (1, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 GOLDEN = Path(__file__).parent / "golden"
 MAX_WORKERS = 8  # a worker holds up to 1.5 GB
 SLOWEST = 10  # tests that a summary names

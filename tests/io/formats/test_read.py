@@ -522,9 +522,25 @@ def test_module_behind_a_persistent_name_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_pickle_of_a_later_protocol_is_reported(protocol: int, tmp_path: Path) -> None:
     torch.save({"model": WEIGHTS}, tmp_path / "net.pt", pickle_protocol=protocol)
+    torch.save(
+        {"model": WEIGHTS},
+        tmp_path / "old.pt",
+        pickle_protocol=protocol,
+        _use_new_zipfile_serialization=False,
+    )
 
-    with pytest.raises(CheckpointError, match=f"it was saved with pickle protocol {protocol}"):
-        read(tmp_path / "net.pt", PLAIN)
+    for name in ("net.pt", "old.pt"):
+        with pytest.raises(CheckpointError, match=f"it was saved with pickle protocol {protocol}"):
+            read(tmp_path / name, PLAIN)
+
+
+def test_file_whose_name_torch_cannot_take_is_reported(tmp_path: Path) -> None:
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/net\xff.pt"))
+    torch.save({"model": WEIGHTS}, tmp_path / "net.pt")
+    (tmp_path / "net.pt").rename(file)
+
+    with pytest.raises(CheckpointError, match="torch cannot open a file of this name"):
+        read(file, PLAIN)
 
 
 def test_pickle_of_protocol_3_is_read_without_a_warning(

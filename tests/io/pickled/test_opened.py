@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modswap.io.pickled.data import Storage, UnreadableError
+from modswap.io.pickled.data import CostlyError, Storage, UnreadableError
 from modswap.io.pickled.opened import content, open_torch
 from modswap.io.pickled.storages import Storages
 from modswap.io.pickled.walk import everything
@@ -74,4 +74,14 @@ def test_zip_of_another_kind_of_machine_is_not_read_as_data(tmp_path: Path) -> N
     (tmp_path / "net.pt").write_bytes(content.replace(b"little", b"bigger"))
 
     with pytest.raises(UnreadableError, match="the order of another kind of machine"):
+        open_torch(look_at(tmp_path / "net.pt"))
+
+
+def test_pickle_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"w": WEIGHT}, tmp_path / "net.pt")
+    monkeypatch.setattr("modswap.io.pickled.opened.MAX_PICKLE_BYTES", 10)
+
+    with pytest.raises(CostlyError, match="it has over 10 bytes"):
         open_torch(look_at(tmp_path / "net.pt"))

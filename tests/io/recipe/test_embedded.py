@@ -15,6 +15,12 @@ def test_sound_recipe_is_read() -> None:
     assert recipe.replace[0].match == ("**.gate",)
 
 
+def test_call_with_a_number_beside_its_tensor_is_read() -> None:
+    call = "inputs: [{args: [{shape: [1, 3, 64, 64]}, 5]}]"
+
+    assert len(embedded_recipe(f"{{version: 1, {call}, {RULE}}}", "net.pt").inputs) == 1
+
+
 @pytest.mark.parametrize(
     ("inputs", "rules", "wrong"),
     [

@@ -204,7 +204,8 @@ def _unpickling(look: Look, text: str) -> Exception:
         return UnsafeError(what, str(look.file), "do not load it unless it is your own")
     if "Only persistent_load of storage is allowed" in text:
         return _whole_module(look)
-    protocol = _protocol(look) if "Unsupported operand" in text else 2
+    unknown = "Unsupported operand" in text or text.startswith("KeyError: ")  # an operation
+    protocol = _protocol(look) if unknown else 2
     if protocol > 3:
         what = f"it was saved with pickle protocol {protocol}, a safe reader reads 2"
         fix = "save it again without `pickle_protocol`; a file of your own making: --trust"

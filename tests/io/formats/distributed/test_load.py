@@ -3,6 +3,7 @@
 Covers: load, metadata, optimizer_state, outline, rewrite.
 """
 
+import errno
 import os
 import pickle
 import shutil
@@ -27,6 +28,7 @@ from modswap.core.kept.outcome import Outcome
 from modswap.io.formats.container import Container
 from modswap.io.formats.distributed import DISTRIBUTED
 from modswap.io.formats.distributed.metadata import read_distributed
+from modswap.io.formats.outline import outline
 from modswap.io.formats.target import NO_FILE
 from modswap.io.formats.writing import write
 from modswap.io.raw.torch_zip_layout import Window, read_inner_archive
@@ -743,3 +745,22 @@ def test_checkpoint_without_a_model_is_reported_without_a_pass(tmp_path: Path) -
 
     with pytest.raises(CheckpointError, match="no model or weights"):
         replace_unbuilt(Job(Subject(tmp_path / "ck"), asked, None))
+
+
+def test_names_that_are_too_long_are_refused(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modswap.core.budget.MAX_NAME_CHARACTERS", 3)
+
+    with pytest.raises(CheckpointError, match="a name in it has"):
+        outline(single)
+
+
+def test_metadata_that_the_system_cannot_read_are_refused(
+    single: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("modswap.io.formats.distributed.metadata._parsed", fail)
+
+    with pytest.raises(CheckpointError, match="cannot be read: Input/output error"):
+        outline(single)
