@@ -80,6 +80,16 @@ def test_module_that_lacks_the_name_is_not_imported(package: Path) -> None:
     assert not [*package.rglob("*.ran")]
 
 
+def test_class_that_an_assignment_makes_is_found(package: Path) -> None:
+    text = "from enum import Enum\n\nColor = Enum('Color', 'red', module=__name__)\n"
+    (package / "assigned.py").write_text(text)
+
+    found = find(f"{package.name}.assigned.Color")
+
+    assert found is not None
+    assert found.__name__ == "Color"
+
+
 def test_package_alone_is_no_class(package: Path) -> None:
     assert find(package.name) is None
 
