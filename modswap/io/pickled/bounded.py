@@ -1,16 +1,22 @@
 """An unpickler whose containers and keys are bounded by the bytes that say them.
 
 Each container takes a byte or two of a pickle and a hundred bytes of memory, so a pickle of a few
-megabytes could make gigabytes of them.
+megabytes could make gigabytes of them. A tuple of tuples as a key is hashed as often as it has
+paths, on the C stack; large numbers and tuples of numbers can be chosen so that the hashes of
+thousands collide.
 """
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO, ClassVar, NoReturn
 
 from modswap.core.budget import MemoryBudget
-from modswap.io.pickled.keys import Keys
 
+MAX_KEY_DEPTH = 8  # tuples inside tuples
+MAX_KEY_PARTS = 64  # values in all tuples of a key
+MAX_CHOSEN_KEYS = 10_000  # whose hashes a file can choose
+_INTEGER_BITS = 64  # up to which few numbers have one hash
+_HASHED = (str, bytes, float, bool, type(None))
 # bytes of memory that objects take, here and afterwards in torch's reader; other values are small
 # beside the bytes that say them
 _LIST_BYTES, _TUPLE_BYTES, _DICT_BYTES, _ITEM_PAIR_BYTES = 64, 56, 160, 72
@@ -118,3 +124,40 @@ class BoundedUnpickler(_Unpickler):  # type: ignore[misc] # the base class has n
         pickle.TUPLE2[0]: _load_tuple2,
         pickle.TUPLE3[0]: _load_tuple3,
     }
+
+
+class Keys:
+    """A judge of the keys of a file, which counts those whose hashes can collide."""
+
+    def __init__(self) -> None:
+        self._chosen = 0
+
+    def flaw(self, keys: Iterable[Any]) -> str:
+        """Return the flaw of the first key that must not be hashed; empty if all may be."""
+        for key in keys:
+            if type(key) in _HASHED:
+                continue
+            if isinstance(key, int):
+                self._chosen += key.bit_length() > _INTEGER_BITS
+            # an object may be hashed as the arguments that it is made of
+            inside = key if isinstance(key, tuple) else getattr(key, "args", None)
+            if isinstance(inside, tuple) and not self._may_be_hashed(inside):
+                return "a key of it is a tuple that holds too much to be hashed"
+            if self._chosen > MAX_CHOSEN_KEYS:
+                return f"over {MAX_CHOSEN_KEYS:,} keys of it are large numbers or tuples of numbers"
+        return ""
+
+    def _may_be_hashed(self, key: tuple[Any, ...]) -> bool:
+        """Return whether a tuple holds few values at a small depth; count it if it has numbers."""
+        stack: list[tuple[Any, int]] = [(key, 1)]
+        parts, numbers = 0, False
+        while stack:
+            value, depth = stack.pop()
+            parts += 1
+            if depth > MAX_KEY_DEPTH or parts > MAX_KEY_PARTS:
+                return False
+            inside = value if isinstance(value, tuple) else getattr(value, "args", ())
+            stack += [(item, depth + 1) for item in inside[: MAX_KEY_PARTS + 1]]
+            numbers = numbers or isinstance(value, (int, float))
+        self._chosen += numbers
+        return True

@@ -11,8 +11,8 @@ from typing import Any
 
 from modswap.core.budget import expanded_flaw
 from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.io.pickled.bounded import Keys
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
-from modswap.io.pickled.keys import Keys
 from modswap.io.pickled.values import DTYPE_BYTES
 from modswap.io.pickled.walk import everything
 from modswap.io.recognise.look import Look

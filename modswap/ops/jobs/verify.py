@@ -16,8 +16,8 @@ from modswap.io.formats.choice import recognised
 from modswap.io.raw.checksums import Checksums, Difference, differences
 from modswap.io.raw.held import holding
 from modswap.io.raw.memory import enough_memory
-from modswap.io.raw.sha256_list import expected_digests, sha256_of
 from modswap.io.recognise.look import look_at, unreadable
+from modswap.io.sha256_list import expected_digests, sha256_of
 
 NOTHING = "no checksum to compare with"
 _STEP_BYTES = 1 << 30  # compared between two lines of progress

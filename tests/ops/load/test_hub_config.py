@@ -70,7 +70,7 @@ UNSAFE: dict[str, dict[str, Any]] = {
     "a file": {"checkpoint_path": "model/extra.bin"},
     "a file without a folder": {"checkpoint_path": "extra"},
     "a file in a list": {"model_args": {"a": [1, ["x/extra.bin"]]}},
-    "an absolute path": {"hidden_act": "/tmp/x"},
+    "an absolute path": {"hidden_act": "/folder/x"},
     "a path of Windows": {"hidden_act": "C:\\x"},
     "a share": {"hidden_act": "\\\\host\\x"},
     "a home folder": {"hidden_act": "~evil"},

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from modswap.core.errors import CheckpointError
-from modswap.io.raw import sha256_list
-from modswap.io.raw.sha256_list import expected_digests, sha256_of
+from modswap.io import sha256_list
+from modswap.io.sha256_list import expected_digests, sha256_of
 
 A, B = "ab" * 32, "0" * 63 + "f"
 
