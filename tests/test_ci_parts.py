@@ -9,13 +9,14 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from torch import nn
 
+from tests.commands import Ran
 from tests.recipes import UNEXAMINED
 
 ROOT = Path(__file__).parents[1]
@@ -30,12 +31,6 @@ replace:
 """
 LOST = RECIPE.replace('"1"', '"one"')
 QUICK = RECIPE + UNEXAMINED
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 def ran(command: list[str], folder: Path, more: Mapping[str, str] | None = None) -> Ran:

@@ -2,9 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +13,7 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
 from modswap.ops.jobs.check import Request, check_one
 from modswap.report import REPORTS
+from tests.commands import Command, Ran
 from tests.models import GatedNet
 from tests.recipes import UNEXAMINED
 
@@ -30,15 +29,6 @@ BAD = (
     "verify: {modes: [train]}\n"
     "replace:\n  - {match: head, with: 'tests.models:Moody', args: {out_channels: 2}}\n"
 )
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ran]
 
 
 @pytest.fixture

@@ -12,9 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -25,6 +23,7 @@ from modswap.cli.app import COMMANDS, run
 from modswap.cli.commands.demo import demo
 from modswap.core.asked.schema import recipe_schema
 from modswap.ops.examine.table import examination_names
+from tests.commands import Command, Ran
 from tests.models import GatedNet, build_gated
 from tests.recipes import UNEXAMINED
 
@@ -37,15 +36,6 @@ replace:
 """
 QUICKLY = RECIPE + UNEXAMINED
 ALLOW = ["--allow", "tests.models.*"]
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ran]
 
 
 def listing(folder: Path) -> list[str]:

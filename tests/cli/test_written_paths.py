@@ -2,34 +2,22 @@
 
 import json
 import os
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from modswap.cli.app import run
+from tests.commands import Command, Ran, no_file_above
 from tests.models import GatedNet
 from tests.recipes import UNEXAMINED
 
 HEAD = f"version: 1\nallow: ['tests.models.*']\ninputs: [{{shape: [1, 3, 16, 16]}}]\n{UNEXAMINED}"
 RULE = "replace: [{match: space_attention, with: SEBlock, layout: NCHW, args: {channel: 16}}]\n"
 FACTORY = "from tests.models import GatedNet\n\n\ndef build():\n    return GatedNet()\n"
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ran]
 
 
 @pytest.fixture
@@ -405,17 +393,6 @@ def test_recipe_is_still_mended_in_place(modswap: Command) -> None:
 
 
 # -- a full disk
-
-
-@contextmanager
-def no_file_above(nbytes: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size, as a full disk would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from modswap.core.errors import CheckpointError
 from modswap.io.raw import atomic
 from modswap.io.raw.atomic import replacing
 from modswap.io.raw.litter import lock
+from tests.commands import no_file_above
 from tests.io.raw.killing import names
 
 WRITER = """
@@ -324,15 +324,10 @@ def test_full_disk_is_reported_with_the_free_bytes(
     recipe.write_text(
         "version: 1\nreplace: [{match: gate, with: SEBlock, layout: NCHW, args: {channel: 64}}]\n"
     )
-    old, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, most))
-    try:
-        args = ["replace", source, "-c", recipe, "-o", out, "--force", "--no-forward"]
+    args = ["replace", source, "-c", recipe, "-o", out, "--force", "--no-forward"]
+
+    with no_file_above(1 << 19):
         code = run([str(arg) for arg in args])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (old, most))
-        signal.signal(signal.SIGXFSZ, ignored)
 
     assert code == 3
     assert "no space left to write it (" in " ".join(capsys.readouterr().out.split())

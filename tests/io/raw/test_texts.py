@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -16,20 +15,10 @@ from modswap.core.errors import CheckpointError
 from modswap.io.raw import texts
 from modswap.io.raw.atomic import refused
 from modswap.io.raw.texts import append_text, write_text
+from tests.commands import no_file_above
 
 OLD, NEW = "old\n", "new\n" * 20_000
 FULL = "no space left to write it"
-
-
-@contextmanager
-def no_file_above(nbytes: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size, as a full disk would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @contextmanager

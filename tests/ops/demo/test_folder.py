@@ -1,7 +1,6 @@
 """The folder of the demonstration: nothing of others in it is overwritten."""
 
 import os
-import resource
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from modswap.core.errors import CheckpointError
 from modswap.io.formats.reading import read
 from modswap.ops.demo.folder import SWAPPED, TRAINING, WHOLE, prepare_folder, write_checkpoints
 from modswap.ops.demo.network import build_network
+from tests.commands import no_file_above
 
 
 def test_folder_is_made_and_used_again(tmp_path: Path) -> None:
@@ -72,13 +72,10 @@ def test_file_is_no_folder(name: str, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     network = build_network(classes=2, base_width=2)
     file = write_checkpoints(network, {}, tmp_path)
-    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(CheckpointError, match="no space left"):
-            write_checkpoints(network, {}, tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    before = file.read_bytes()
+
+    with no_file_above(1000), pytest.raises(CheckpointError, match="no space left"):
+        write_checkpoints(network, {}, tmp_path)
 
     assert file.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([WHOLE, TRAINING])
