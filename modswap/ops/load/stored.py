@@ -9,6 +9,7 @@ from modswap.core.errors import CheckpointError
 from modswap.io.formats.format import FileNames
 from modswap.ops.load.library_names import Conversion, LibraryNames
 
+MAX_PLACES = 4  # names in the file that a report shows for a module
 _OTHER_FORMAT = "name OUT.pt or OUT.safetensors, which get the names of the model"
 
 
@@ -78,13 +79,21 @@ class Stored:
         """Return whether the model's library gives tensors of the file another form or name."""
         return self.naming.library is not None
 
-    def place_of(self, path: str) -> tuple[str, ...]:
-        """Return the places in the file of a module's tensors; none where they are its own path."""
-        places: dict[str, None] = {}
+    @property
+    def places(self) -> dict[str, tuple[str, ...]]:
+        """Return the beginnings of modules' names in the file, where they are not their paths.
+
+        A module whose tensors have names of several kinds there has those names, if they are few.
+        """
+        found: dict[str, dict[str, None]] = {}
         for name, sources in self.sources.items():
-            if name.startswith(f"{path}."):
-                places |= dict.fromkeys(_place(source, name, path) for source in sources)
-        return () if set(places) <= {path} else tuple(places)
+            segments = name.split(".")
+            for end in range(1, len(segments)):
+                path = ".".join(segments[:end])
+                places = (_place(source, segments[end:]) for source in sources)
+                found.setdefault(path, {}).update(dict.fromkeys(places))
+        others = {path: tuple(places) for path, places in found.items() if set(places) != {path}}
+        return {path: places for path, places in others.items() if len(places) <= MAX_PLACES}
 
     def file_names(self, paths: Iterable[str], wanted: Mapping[str, Any], where: str) -> FileNames:
         """Return the names of a swap in the file: of tensors that go, and of the new ones.
@@ -142,11 +151,7 @@ class Stored:
             raise CheckpointError(what, where, _OTHER_FORMAT)
 
 
-def _place(source: str, name: str, path: str) -> str:
-    """Return the beginning of a tensor's name in the file that is a module's path in the model."""
-    inside = name[len(path) :].split(".")
-    segments = source.split(".")
-    while inside and segments and inside[-1] == segments[-1]:
-        inside.pop()
-        segments.pop()
-    return ".".join(segments) if inside in ([], [""]) else source
+def _place(source: str, inside: list[str]) -> str:
+    """Return a name in the file without the end that it shares with the model's name."""
+    end = f".{'.'.join(inside)}"
+    return source.removesuffix(end)

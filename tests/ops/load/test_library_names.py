@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import modswap
+from modswap.cli.options import parse_shape
 from modswap.core.asked.job import Job, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.outcome import Outcome
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
+from modswap.ops.jobs.tree import read_tree
 from modswap.ops.load.library_names import library_names
 from tests.hosts import conftest as hosts  # noqa: F401 - declares what the library imports
 
@@ -223,6 +225,29 @@ def test_swap_of_a_part_of_a_fused_tensor_leaves_it(tmp_path: Path) -> None:
     assert differing(own, again) == {
         f"encoder.layer.0.mlp.gate_proj.{leaf}" for leaf in ("weight", "bias")
     }
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("name", ["vit", "gpt2"])
+def test_tree_of_a_folder_has_modules_names_in_the_file_and_ties(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    built(case).save_pretrained(tmp_path / "net")
+    shape = "1,3,64,64" if name == "vit" else "1,16:int64"
+
+    read = read_tree(Subject(tmp_path / "net"))
+    tree = read_tree(Subject(tmp_path / "net", inputs=(parse_shape(shape),)))
+
+    assert f"config.json names {case.model}" in read.notes[-1]
+    rows = {row.path: row for row in tree.rows}
+    assert tree.traced
+    if name == "vit":
+        row = rows["vit.layers.1.attention.q_proj"]
+        assert row.stored_as == ("vit.encoder.layer.1.attention.attention.query",)
+        assert row.class_name.endswith("Linear")
+        assert rows["classifier"].stored_as == ()
+    else:
+        assert rows["lm_head"].ties == (("weight", "transformer.wte.weight"),)
 
 
 @pytest.mark.slow
