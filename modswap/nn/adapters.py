@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.core.decided.blueprint import Adaptation
-from modswap.core.seen.site import Layout
+from modswap.core.seen.site import Grid, Layout
 from modswap.nn.fit.inputs import is_request
 from modswap.nn.kernels.maps import order_of
 from modswap.nn.kernels.tracing import traced
@@ -30,17 +30,18 @@ class SiteAdapter(nn.Module):
         of the module's input and output; None: not converted. ignores: Names, or positions as text,
         of inputs that the module does not take. adaptation: A projection, pooling or tuple around
         the output. repeats: Names, or positions as text, of inputs that are the same tensor object
-        as the map, as key and
-            value of self-attention are; the module does not take them.
+        as the map, as key and value of self-attention are; the module does not take them. grid:
+        Height and width of the map that tokens always are; None: given with them, or a square.
 
     Raises:
         ValueError: If only one of `layout` and `wants` is None; in the forward pass, if tokens make
             no map, an ignored input carries a value, or a repeated input is another tensor.
     """
 
-    repeats: tuple[str, ...] = ()  # adapters pickled by earlier versions lack it
+    repeats: tuple[str, ...] = ()  # adapters pickled by earlier versions lack these
+    grid: Grid | None = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a blueprint
         self,
         module: nn.Module,
         *,
@@ -49,6 +50,7 @@ class SiteAdapter(nn.Module):
         ignores: tuple[str, ...] = (),
         adaptation: Adaptation | None = None,
         repeats: tuple[str, ...] = (),
+        grid: Grid | None = None,
     ) -> None:
         super().__init__()
         if (layout is None) != (wants is None):
@@ -59,6 +61,7 @@ class SiteAdapter(nn.Module):
         self.wants = wants
         self.ignores = ignores
         self.repeats = repeats
+        self.grid = grid
         # plain values, so that a file can hold the adapter without further classes
         self.stride = added.stride
         self.length = added.length if added.container else 0
@@ -94,8 +97,12 @@ class SiteAdapter(nn.Module):
             return x.shape[1], x.shape[2]
         if self.layout is None or (self.wants == "NLC" and self.stride == (1, 1)):
             return x.shape[1] if x.ndim > 1 else 1, 1  # tokens stay a row
-        numbers = [number for value in others for number in _numbers(value)]
         tokens = x.shape[1]
+        if self.grid is not None:
+            if tokens != self.grid[0] * self.grid[1]:
+                raise ValueError(f"{tokens} tokens are no map of {self.grid[0]}x{self.grid[1]}")
+            return self.grid
+        numbers = [number for value in others for number in _numbers(value)]
         if len(numbers) >= 2 and numbers[0] * numbers[1] == tokens:
             return numbers[0], numbers[1]
         return _square(tokens)
@@ -152,6 +159,7 @@ class SiteAdapter(nn.Module):
         parts = [f"layout={self.layout!r}, wants={self.wants!r}"]
         parts += [f"ignores={self.ignores}"] if self.ignores else []
         parts += [f"repeats={self.repeats}"] if self.repeats else []
+        parts += [f"grid={self.grid}"] if self.grid else []
         parts += [f"stride={self.stride}"] if self.stride != (1, 1) else []
         parts += [f"length={self.length}"] if self.length else []
         return ", ".join(parts)

@@ -27,5 +27,6 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
         wants=blueprint.wants,
         ignores=blueprint.ignores,
         repeats=blueprint.repeats,
+        grid=blueprint.grid,
         adaptation=blueprint.adaptation,
     )

@@ -19,6 +19,7 @@ from modswap.core.seen.site import (
     LAYOUTS,
     Call,
     Extent,
+    Grid,
     Layout,
     Site,
     extent,
@@ -37,7 +38,6 @@ from modswap.nn.fit.inputs import (
     repeated,
     tensor_inputs,
     token_grid,
-    token_row,
 )
 from modswap.nn.fit.outputs import judge_output, map_given, mismatch
 
@@ -162,6 +162,7 @@ def _run(trial: Trial, placement: Placement, call: Call) -> Value:
         wants=placement.wants,
         ignores=placement.ignores,
         repeats=placement.repeats,
+        grid=trial.site.grid,
     )
     try:
         return outputs_on(around, call, trial.site.dtype)
@@ -194,7 +195,7 @@ def _sized(site: Site, call: Call, output: Value, size: Extent) -> tuple[TensorI
         seen = extent(output.shape, site.layout)
         if seen is not None:
             same = size.height if seen.tokens == size.tokens else None
-            height = seen.height or same or token_row(seen.tokens)[0]
+            height = seen.height or same or seen.tokens
             return output, Size(seen.channels, height, seen.tokens // height)
     fix = structure_fix(call.output, output) or "choose a class that gives the same"
     raise ShapeError(mismatch(call, output), site.path, fix)
@@ -240,6 +241,8 @@ def _differ(tensor: TensorInfo, layout: Layout) -> bool:
 
 def _probes(site: Site, layout: Layout) -> Iterator[Call]:
     """Yield the site's first call at sizes whose channels, height and width all differ."""
+    if site.grid is not None:
+        return  # the rule says the only size
     call = site.calls[0]
     name, tensor = first_map(site, call)
     shapes = (_scaled(tensor.shape, layout, *factors) for factors in PROBE_FACTORS)
@@ -249,7 +252,13 @@ def _probes(site: Site, layout: Layout) -> Iterator[Call]:
     for probe in islice(differing, MAX_PROBES):
         args = tuple(probe if str(i) in names else value for i, value in enumerate(call.args))
         kwargs = tuple((key, probe if key in names else value) for key, value in call.kwargs)
-        yield replace(call, args=args, kwargs=kwargs)
+        grids = _grown(call, isqrt(probe.shape[1] // tensor.shape[1]))
+        yield replace(call, args=args, kwargs=kwargs, grids=grids)
+
+
+def _grown(call: Call, factor: int) -> tuple[tuple[str, Grid], ...]:
+    """Return the grids of a call whose maps have sides that many times as long."""
+    return tuple((name, (high * factor, wide * factor)) for name, (high, wide) in call.grids)
 
 
 def _scaled(shape: tuple[int, ...], layout: Layout, tall: int, wide: int) -> tuple[int, ...]:

@@ -1,12 +1,17 @@
-"""Find the maps from which a site's tokens may come: maps that were computed before it."""
+"""Find the maps from which a site's tokens come."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from torch import nn
+
+from modswap.core.decided.plan import Plan
 from modswap.core.decided.verdict import Visit
 from modswap.core.seen.layout import Clue
-from modswap.core.seen.site import Site
+from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import TensorInfo
+from modswap.ops.run.inputs import Case
+from modswap.ops.trace.passes import trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +53,43 @@ def grids_of(site: Site, passes: Sequence[Maps]) -> tuple[tuple[int, int], ...]:
         and not visit.inside((site.path,))
     )
     return tuple(dict.fromkeys(found))
+
+
+def with_grids(
+    model: nn.Module, plan: Plan, cases: Sequence[Case], *, seed: int, unreal: bool
+) -> Plan:
+    """Return a plan whose sites know which of their tokens are maps that were flattened.
+
+    A model in which no site takes tokens is not run.
+
+    Args:
+        model: The model, as the sites of the plan were seen in it.
+        plan: The plan.
+        cases: The passes that reached the sites.
+        seed: Seed of the passes.
+        unreal: Whether the passes run on tensors without data; others try that first.
+    """
+    sites = [site for step in plan.steps for site in step.sites]
+    if not any(_takes_tokens(call) for site in sites for call in site.calls):
+        return plan
+    calls: dict[str, list[Call]] = {}
+    for case in cases:
+        one = trace(model, case, seed=seed, unreal=True, grids=True)
+        if one.cause is not None and not unreal:
+            one = trace(model, case, seed=seed, grids=True)
+        for path, found in one.seen.by_path().items():
+            calls.setdefault(path, []).extend(found)
+
+    def known(site: Site) -> Site:
+        found = calls.get(site.path, [])
+        if len(found) != len(site.calls):
+            return site
+        pairs = zip(site.calls, found, strict=True)
+        return replace(site, calls=tuple(replace(one, grids=two.grids) for one, two in pairs))
+
+    steps = (replace(step, sites=tuple(map(known, step.sites))) for step in plan.steps)
+    return Plan(tuple(steps))
+
+
+def _takes_tokens(call: Call) -> bool:
+    return any(isinstance(value, TensorInfo) and len(value.shape) == 3 for value in call.inputs)
