@@ -30,8 +30,7 @@ class SiteAdapter(nn.Module):
         of the module's input and output; None: not converted. ignores: Names, or positions as text,
         of inputs that the module does not take. adaptation: A projection, pooling or tuple around
         the output. repeats: Names, or positions as text, of inputs that are the same tensor object
-        as the map, as key and value of self-attention are; the module does not take them. grid:
-        Height and width of the map that tokens always are; None: given with them, or a square.
+        as the map, as key and value of self-attention are; the module does not take them.
 
     Raises:
         ValueError: If only one of `layout` and `wants` is None; in the forward pass, if tokens make
@@ -41,7 +40,7 @@ class SiteAdapter(nn.Module):
     repeats: tuple[str, ...] = ()  # adapters pickled by earlier versions lack these
     grid: Grid | None = None
 
-    def __init__(  # noqa: PLR0913 - the parts of a blueprint
+    def __init__(
         self,
         module: nn.Module,
         *,
@@ -50,7 +49,6 @@ class SiteAdapter(nn.Module):
         ignores: tuple[str, ...] = (),
         adaptation: Adaptation | None = None,
         repeats: tuple[str, ...] = (),
-        grid: Grid | None = None,
     ) -> None:
         super().__init__()
         if (layout is None) != (wants is None):
@@ -61,13 +59,21 @@ class SiteAdapter(nn.Module):
         self.wants = wants
         self.ignores = ignores
         self.repeats = repeats
-        self.grid = grid
         # plain values, so that a file can hold the adapter without further classes
         self.stride = added.stride
         self.length = added.length if added.container else 0
         self.project: nn.Conv2d | None = None
         if added.in_channels != added.out_channels:
             self.project = nn.Conv2d(added.in_channels, added.out_channels, 1)
+
+    def of_grid(self, grid: Grid | None) -> "SiteAdapter":
+        """Take tokens as a map of this height and width alone; return the adapter itself.
+
+        Without a grid the size is given beside the tokens, or they are a square.
+        """
+        if grid is not None:
+            self.grid = grid
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the site's output: a tensor, or a tuple of a tensor and None."""
@@ -99,9 +105,7 @@ class SiteAdapter(nn.Module):
             return x.shape[1] if x.ndim > 1 else 1, 1  # tokens stay a row
         tokens = x.shape[1]
         if self.grid is not None:
-            if tokens != self.grid[0] * self.grid[1]:
-                raise ValueError(f"{tokens} tokens are no map of {self.grid[0]}x{self.grid[1]}")
-            return self.grid
+            return _as_ruled(tokens, self.grid)
         numbers = [number for value in others for number in _numbers(value)]
         if len(numbers) >= 2 and numbers[0] * numbers[1] == tokens:
             return numbers[0], numbers[1]
@@ -202,6 +206,12 @@ def _root(size: Any) -> Any:
     if isinstance(size, torch.Tensor):
         return size.double().sqrt().long()
     return isqrt(size)
+
+
+def _as_ruled(tokens: int, grid: Grid) -> Grid:
+    if tokens != grid[0] * grid[1]:
+        raise ValueError(f"{tokens} tokens are no map of {grid[0]}x{grid[1]}")
+    return grid
 
 
 def _square(tokens: int) -> tuple[int, int]:

@@ -21,12 +21,12 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
     module = make(**blueprint.args)
     if blueprint.fits:
         return module
-    return SiteAdapter(
+    adapter = SiteAdapter(
         module,
         layout=blueprint.layout,
         wants=blueprint.wants,
         ignores=blueprint.ignores,
         repeats=blueprint.repeats,
-        grid=blueprint.grid,
         adaptation=blueprint.adaptation,
     )
+    return adapter.of_grid(blueprint.grid)

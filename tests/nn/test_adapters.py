@@ -157,7 +157,7 @@ def test_tokens_that_make_no_map_are_refused() -> None:
 
 def test_tokens_are_the_map_that_the_rule_says() -> None:
     inner = Recorder()
-    adapter = SiteAdapter(inner, layout="NLC", wants="NHWC", grid=(2, 8))
+    adapter = SiteAdapter(inner, layout="NLC", wants="NHWC").of_grid((2, 8))
     tokens = torch.randn(1, 16, 3)
 
     assert torch.equal(adapter(tokens), 2 * tokens)

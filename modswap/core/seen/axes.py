@@ -64,21 +64,29 @@ def reshaped(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[Axis, ...]:
 def _taken(rest: list[Factor], size: int) -> Axis | None:
     """Take factors of a size from the front of a list; None if they do not divide."""
     taken: list[Factor] = []
-    left = size
-    while left > 1 or (not taken and rest and rest[0].size == 1):
-        if not rest:
-            return None
-        kind, most = rest.pop(0)
-        part = most if left % most == 0 else left
-        if most % part:
-            return None
-        if part < most:
-            rest.insert(0, Factor(kind, most // part))
-        taken.append(Factor(kind, part))
-        left //= part
-    while rest and rest[0].size == 1 and rest[0].kind != "other" and is_known(tuple(taken)):
+    while size > 1 or not taken:
+        factor = _part(rest, size)
+        if factor is None:
+            return None if size > 1 else ()
+        taken.append(factor)
+        size //= factor.size
+    # a row or column of one pixel belongs to the map before it
+    while rest and rest[0] in {("row", 1), ("column", 1)} and is_known(tuple(taken)):
         taken.append(rest.pop(0))
     return tuple(taken)
+
+
+def _part(rest: list[Factor], size: int) -> Factor | None:
+    """Take the first factor of a list, or the part of it that divides a size; None for neither."""
+    if not rest:
+        return None
+    kind, whole = rest[0]
+    if size % whole == 0:
+        return rest.pop(0)
+    if size == 1 or whole % size:
+        return None
+    rest[0] = Factor(kind, whole // size)
+    return Factor(kind, size)
 
 
 def grid_of(axis: Axis) -> tuple[int, int] | None:

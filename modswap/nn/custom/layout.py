@@ -162,8 +162,7 @@ def _run(trial: Trial, placement: Placement, call: Call) -> Value:
         wants=placement.wants,
         ignores=placement.ignores,
         repeats=placement.repeats,
-        grid=trial.site.grid,
-    )
+    ).of_grid(trial.site.grid)
     try:
         return outputs_on(around, call, trial.site.dtype)
     except RefusedError as error:
@@ -217,7 +216,8 @@ def _evidence(trial: Trial, placement: Placement) -> str:
     for tensor in tensor_inputs(site):
         if _differ(tensor, layout):
             return f"found by trying: it runs on {tensor} as {placement.wants}"
-    for call in _probes(site, layout):
+    # a rule with a grid says the only size
+    for call in _probes(site, layout) if site.grid is None else ():
         try:
             output, _ = map_given(_run(trial, placement, call))
         except ShapeError:
@@ -241,8 +241,6 @@ def _differ(tensor: TensorInfo, layout: Layout) -> bool:
 
 def _probes(site: Site, layout: Layout) -> Iterator[Call]:
     """Yield the site's first call at sizes whose channels, height and width all differ."""
-    if site.grid is not None:
-        return  # the rule says the only size
     call = site.calls[0]
     name, tensor = first_map(site, call)
     shapes = (_scaled(tensor.shape, layout, *factors) for factors in PROBE_FACTORS)

@@ -177,7 +177,7 @@ def token_grid(site: Site, call: Call, tokens: int) -> Grid:
 
     Raises:
         ShapeError: If the tokens are not known to be a map, or are one that is not square, as
-            another input would then have another shape that nothing tells.
+            nothing shows the shape that it has for another input.
     """
     if site.grid is not None:
         return _ruled_grid(site, site.grid, tokens)

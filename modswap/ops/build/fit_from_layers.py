@@ -41,18 +41,27 @@ def fit_from_layers(known: FileSite, fitter: Fitter) -> Blueprint:
     layout = _layout(known, rule)
     names = _channel_options(fitter.row)
     channels = _channels(known, rule, names)
-    grids = [(side, side) for side in _SIDES] if rule.grid is None else [rule.grid]
-    made_up = (_made_up(known.site, layout, channels, grid) for grid in grids)
+    made_up = (_made_up(known.site, layout, channels, grid) for grid in _grids(rule))
     fitted = [fitter.row.fit(site, fitter.options, adapt=False) for site in made_up]
-    if layout == "NLC" and fitted[0].wants != "NLC" and rule.grid is None:
-        what = f"{rule.with_} takes maps, and no pass shows whether the site's tokens are one"
-        fix = "set `grid: [H, W]` in the rule, or leave --no-forward out"
-        raise ShapeError(what, known.site.path, fix)
+    _refuse_tokens(known.site, rule, fitted[0])
     if open_ := _differing(fitted):
         what = f"{', '.join(open_)} would follow from the size of its map, which is not known"
         raise ShapeError(what, known.site.path, f"set `{open_[0]}` in the rule's args")
     choices = tuple(_reworded(choice, names) for choice in fitted[0].choices)
     return replace(fitted[0], choices=choices, grid=rule.grid)
+
+
+def _grids(rule: Rule) -> list[Grid]:
+    """Return the heights and widths of maps that are assumed."""
+    return [(side, side) for side in _SIDES] if rule.grid is None else [rule.grid]
+
+
+def _refuse_tokens(site: Site, rule: Rule, blueprint: Blueprint) -> None:
+    """Refuse to make a map of tokens where the rule does not say that they are one."""
+    if blueprint.layout == "NLC" and blueprint.wants != "NLC" and rule.grid is None:
+        what = f"{rule.with_} takes maps, and no pass shows whether the site's tokens are one"
+        fix = "set `grid: [H, W]` in the rule, or leave --no-forward out"
+        raise ShapeError(what, site.path, fix)
 
 
 def _differing(fitted: Sequence[Blueprint]) -> list[str]:

@@ -1,6 +1,7 @@
 """Follow the axes of all tensors of a pass, to see which tokens come from a map."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -72,31 +73,27 @@ class AxesMode(TorchDispatchMode):
             return None
         if name in _STARTS:
             return _STARTS[name](args, output)
-        rule = _RULES.get(name)
-        if rule is not None and isinstance(args[0], Tensor):
-            return rule(self._of(args[0]), args, output)
+        if name in _RULES and isinstance(args[0], Tensor):
+            return _RULES[name](self._of(args[0]), args, output)
+        given = [self._of(tensor) for tensor in live_tensors(args) if tensor.ndim]
         if name in _PRODUCTS:
-            *_, one, other = (arg for arg in args if isinstance(arg, Tensor))
-            return (*self._of(one)[:-1], self._of(other)[-1])
-        if name in {"cat", "stack"}:
-            return self._joined(name, args, output)
-        sources = live_tensors(args)
-        if "attention" in name or "encoder_layer" in name:
-            sources = sources[:1]  # the tokens of the output are those of the query
-        return _alike([self._of(tensor) for tensor in sources], output.shape)
+            return (*given[-2][:-1], given[-1][-1])
+        if name in _JOINTS:
+            return _joined(given, _JOINTS[name], args, output)
+        # the tokens of an attention's output are those of the query
+        return _alike(given[:1] if "attention" in name else given, output.shape)
 
-    def _joined(self, name: str, args: tuple[Any, ...], output: Tensor) -> Axes:
-        """Return the axes of tensors that are put beside one another."""
-        dim = (args[1] if len(args) > 1 else 0) % output.ndim
-        parts = [self._of(tensor) for tensor in args[0] if tensor.ndim]
-        if name == "stack":
-            parts = [(*axes[:dim], unknown(1), *axes[dim:]) for axes in parts]
-        axes = list(_alike(parts, output.shape))
-        along = [axes_of[dim] for axes_of in parts if len(axes_of) == output.ndim]
-        size = output.shape[dim]
-        kinds = {factor.kind for axis in along for factor in axis}
-        axes[dim] = resized(along[0], size) if len(kinds) == 1 else unknown(size)
-        return tuple(axes)
+
+def _joined(parts: Sequence[Axes], added: Axes, args: tuple[Any, ...], output: Tensor) -> Axes:
+    """Return the axes of tensors that are put beside one another, along an axis that is added."""
+    dim = (args[1] if len(args) > 1 else 0) % output.ndim
+    parts = [(*axes[:dim], *added, *axes[dim:]) for axes in parts]
+    along = [axes[dim] for axes in parts]
+    size = output.shape[dim]
+    kinds = {factor.kind for axis in along for factor in axis}
+    joint = resized(along[0], size) if len(kinds) == 1 else unknown(size)
+    axes = _alike(parts, output.shape)
+    return (*axes[:dim], joint, *axes[dim + 1 :])
 
 
 def _alike(sources: Sequence[Axes], shape: Sequence[int]) -> Axes:
@@ -110,10 +107,7 @@ def _alike(sources: Sequence[Axes], shape: Sequence[int]) -> Axes:
 
 
 def _size(axis: Axis) -> int:
-    size = 1
-    for factor in axis:
-        size *= factor.size
-    return size
+    return prod(factor.size for factor in axis)
 
 
 def _reshaped(axes: Axes, args: tuple[Any, ...], output: Tensor) -> Axes:
@@ -137,14 +131,13 @@ def _transposed(axes: Axes, args: tuple[Any, ...], output: Tensor) -> Axes:
 
 def _without(axes: Axes, args: tuple[Any, ...], output: Tensor) -> Axes:
     """Return the axes of an output that has lost an axis, or keeps it with another size."""
-    dims = args[1] if len(args) > 1 else None
-    listed = range(len(axes)) if dims is None else [dims] if isinstance(dims, int) else dims
-    gone = {dim % len(axes) for dim in listed} if axes else set()
+    every = tuple(range(len(axes)))
+    dims = args[1] if len(args) > 1 else every
+    gone = {every[dim] for dim in ((dims,) if isinstance(dims, int) else dims or every)}
     if output.ndim == len(axes):
-        return tuple(
-            unknown(output.shape[dim]) if dim in gone else axis for dim, axis in enumerate(axes)
-        )
-    return tuple(axis for dim, axis in enumerate(axes) if dim not in gone)
+        found = zip(axes, output.shape, strict=True)
+        return tuple(unknown(n) if at in gone else axis for at, (axis, n) in enumerate(found))
+    return tuple(axis for at, axis in enumerate(axes) if at not in gone)
 
 
 def _cut(axes: Axes, args: tuple[Any, ...], output: Tensor) -> Axes:
@@ -199,6 +192,8 @@ _RULES: Mapping[str, Callable[[Axes, tuple[Any, ...], Tensor], Axes]] = {
     **dict.fromkeys(("slice", "split", "split_with_sizes", "constant_pad_nd"), _cut),
     "unfold": _windows,
 }
+# an axis of one is added to the tensors before they are put beside one another
+_JOINTS: Mapping[str, Axes] = {"cat": (), "stack": (unknown(1),)}
 _PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "matmul"}
 # operations that put elements in another order, so that equal sizes mean nothing
 _FORGET = {"index", "index_select", "gather", "embedding", "sort", "topk", "scatter", "as_strided"}

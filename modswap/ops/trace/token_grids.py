@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from modswap.core.decided.plan import Plan
+from modswap.core.decided.plan import Plan, Step
 from modswap.core.decided.verdict import Visit
 from modswap.core.seen.layout import Clue
 from modswap.core.seen.site import Call, Site
@@ -69,26 +69,29 @@ def with_grids(
         seed: Seed of the passes.
         unreal: Whether the passes run on tensors without data; others try that first.
     """
-    sites = [site for step in plan.steps for site in step.sites]
-    if not any(_takes_tokens(call) for site in sites for call in site.calls):
+    calls = (call for step in plan.steps for site in step.sites for call in site.calls)
+    if not any(map(_takes_tokens, calls)):
         return plan
-    calls: dict[str, list[Call]] = {}
+    found: dict[str, list[Call]] = {}
     for case in cases:
         one = trace(model, case, seed=seed, unreal=True, grids=True)
         if one.cause is not None and not unreal:
             one = trace(model, case, seed=seed, grids=True)
-        for path, found in one.seen.by_path().items():
-            calls.setdefault(path, []).extend(found)
+        for visit in one.seen.visits:
+            found.setdefault(visit.path, []).append(visit.call)
+    return Plan(tuple(_informed(step, found) for step in plan.steps))
 
-    def known(site: Site) -> Site:
-        found = calls.get(site.path, [])
-        if len(found) != len(site.calls):
-            return site
-        pairs = zip(site.calls, found, strict=True)
-        return replace(site, calls=tuple(replace(one, grids=two.grids) for one, two in pairs))
 
-    steps = (replace(step, sites=tuple(map(known, step.sites))) for step in plan.steps)
-    return Plan(tuple(steps))
+def _informed(step: Step, calls: Mapping[str, Sequence[Call]]) -> Step:
+    return replace(step, sites=tuple(_known(s, calls.get(s.path, ())) for s in step.sites))
+
+
+def _known(site: Site, calls: Sequence[Call]) -> Site:
+    """Return a site with the grids of the same calls of another pass."""
+    if len(calls) != len(site.calls):
+        return site
+    pairs = zip(site.calls, calls, strict=True)
+    return replace(site, calls=tuple(replace(one, grids=other.grids) for one, other in pairs))
 
 
 def _takes_tokens(call: Call) -> bool:

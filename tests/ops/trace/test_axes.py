@@ -1,4 +1,4 @@
-"""Tokens that come from a map are told from a sequence by the operations that made them."""
+"""Tokens that come from a map are distinguished from a sequence by their operations."""
 
 from collections.abc import Callable
 from typing import Any
