@@ -88,16 +88,17 @@ def run(args: Sequence[str]) -> int:
 def _report_failure(session: Session, error: ModswapError) -> int:
     """Print an error that no outcome holds; write it into the report if a program reads that."""
     reported = session.format != "table" and session.command in {"replace", "check"}
-    if not reported or prints_errors(session):
+    unwritten = isinstance(error, ReportError)
+    if not reported or unwritten or prints_errors(session):
         session.complain(error)
-    if reported and not isinstance(error, ReportError):
+    if reported and not unwritten:
         from modswap.core.kept.outcome import Outcome
 
         outcome = Outcome(session.command, session.checkpoint, session.recipe, error=error)
         try:
             publish(session, [outcome])
-        except ModswapError as unwritten:
-            session.complain(unwritten)
+        except ModswapError as another:
+            session.complain(another)
     return error.code
 
 
