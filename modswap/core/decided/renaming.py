@@ -99,29 +99,25 @@ def _candidates(
     for name in islice(sorted(missing), MAX_LOOKED_AT):
         place, _, leaf = name.rpartition(".")
         others = free.get((leaf, wanted[name])) or free.get((f"{place}.", wanted[name]), [])
-        ordered = sorted(others, key=lambda other: -_shared(other, name))
-        for other in ordered[:MAX_PAIRS]:
-            yield from _between(other.split("."), name.split("."))
-
-
-def _shared(old: str, new: str) -> int:
-    """Return the number of segments that two names share at their ends."""
-    pairs = zip(old.split(".")[::-1], new.split(".")[::-1], strict=False)
-    return next(
-        (n for n, (a, b) in enumerate(pairs) if a != b), min(old.count("."), new.count("."))
-    )
+        own = name.split(".")
+        found = [other.split(".") for other in others]
+        found.sort(key=lambda segments: -_common(segments[::-1], own[::-1]))
+        for segments in found[:MAX_PAIRS]:
+            yield from _between(segments, own)
 
 
 def _between(old: list[str], new: list[str]) -> Iterator[Rename]:
     """Yield the renamings that turn one name into another: of its beginning, or inside it."""
-    end = 0
-    while end < min(len(old), len(new)) and old[-1 - end] == new[-1 - end]:
-        end += 1
+    end = _common(old[::-1], new[::-1])
     heads = old[: len(old) - end], new[: len(new) - end]
     yield Rename(*("".join(f"{segment}." for segment in head) for head in heads))
-    start = 0
-    while start < min(map(len, heads)) and heads[0][start] == heads[1][start]:
-        start += 1
+    start = _common(*heads)
     if start:
         inner = ["".join(f".{segment}" for segment in head[start:]) for head in heads]
         yield Rename(*(f"{text}." for text in inner))
+
+
+def _common(a: list[str], b: list[str]) -> int:
+    """Return the number of segments that two lists begin with alike."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((n for n, (one, other) in pairs if one != other), min(len(a), len(b)))

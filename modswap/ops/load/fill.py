@@ -55,14 +55,16 @@ def _stored(
             made = naming.library.made(part, weights, where)
         held |= {name: tensor for name, tensor in made.items() if name in wanted}
         sources |= {name: part.sources for name in made if name in wanted}
-    ties = {
-        name: owner
-        for group in _ties(wanted)
-        for owner in [next((one for one in group if one in held), "")]
-        for name in group
-        if owner and name not in held
-    }
-    return Stored(weights, held, sources, carried, naming, ties)
+    return Stored(weights, held, sources, carried, naming, _left_out(wanted, held))
+
+
+def _left_out(wanted: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names that a file leaves out, each with a name of the same tensor in the file."""
+    ties: dict[str, str] = {}
+    for group in _ties(wanted):
+        known = [name for name in group if name in held]
+        ties |= {name: known[0] for name in group if known and name not in held}
+    return ties
 
 
 def fill(model: nn.Module, stored: Stored, factory: Factory, where: str) -> tuple[str, ...]:
@@ -90,11 +92,7 @@ def _refuse_unfit(
     tensors = {name: value for name, value in wanted.items() if torch.is_tensor(value)}
     held, carried = stored.weights, stored.carried
     missing = _missing(model, wanted, stored)
-    mismatched = [
-        f"{name} is {tuple(held[name].shape)} in the file, {tuple(value.shape)} in the model"
-        for name, value in tensors.items()
-        if name in held and held[name].shape != value.shape
-    ]
+    mismatched = _mismatched(tensors, held)
     foreign = missing or mismatched or not held
     more = [] if foreign else list(_more_layers(model, tensors, stored))
     unexpected = list(carried) if foreign else more
@@ -111,6 +109,14 @@ def _refuse_unfit(
     elif missing:
         fix = _renamings(tensors, stored, missing) or fix
     raise factory.error(what, factory.where, fix)
+
+
+def _mismatched(tensors: Mapping[str, Any], held: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} is {tuple(held[name].shape)} in the file, {tuple(value.shape)} in the model"
+        for name, value in tensors.items()
+        if name in held and held[name].shape != value.shape
+    ]
 
 
 def _renamings(tensors: Mapping[str, Any], stored: Stored, missing: list[str]) -> str:
@@ -205,14 +211,19 @@ def _tie(model: nn.Module, ties: list[list[str]], stored: Stored) -> None:
         first = next((name for name in names if name in weights), "")
         if not first:
             continue  # the model has it by itself
-        owner, _, leaf = first.rpartition(".")
-        tensor = getattr(model.get_submodule(owner), leaf)
+        tensor = _table(model, first)[first.rpartition(".")[2]]
         for name in names:
-            if name == first or (name in weights and not _alike(weights[first], weights[name])):
-                continue  # the file holds two: keep both
-            owner, _, leaf = name.rpartition(".")
-            table = model.get_submodule(owner)
-            (table._parameters if leaf in table._parameters else table._buffers)[leaf] = tensor
+            # the file may hold two
+            if name not in weights or _alike(weights[first], weights[name]):
+                _table(model, name)[name.rpartition(".")[2]] = tensor
+
+
+def _table(model: nn.Module, name: str) -> dict[str, Any]:
+    """Return the table of a module that holds a parameter or buffer."""
+    owner, _, leaf = name.rpartition(".")
+    module = model.get_submodule(owner)
+    parameters: dict[str, Any] = module._parameters
+    return parameters if leaf in parameters else module._buffers
 
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:

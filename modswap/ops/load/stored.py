@@ -104,23 +104,12 @@ class Stored:
             CheckpointError: If the names of the file leave no room for the new ones.
         """
         gone = tuple(f"{path}." for path in paths)
-        targets: dict[str, list[str]] = {name: [new] for name, new in self.carried.items()}
-        for name, sources in self.sources.items():
-            for source in sources:
-                targets.setdefault(source, []).append(name)
+        targets = self._targets()
         removed = frozenset(
             source for source, names in targets.items() if all(n.startswith(gone) for n in names)
         )
         taken = {source for source in targets if source not in removed}
-        heirs: dict[str, str] = {}
-        for alias, owner in self.ties.items():
-            old = self.sources[owner]
-            if (
-                not alias.startswith(gone)
-                and removed.issuperset(old)
-                and old[0] not in heirs.values()
-            ):
-                heirs[self._free(alias, taken)] = old[0]
+        heirs = self._heirs(gone, removed, taken)
         new: dict[str, str] = {}
         for name in wanted:
             if name.startswith(gone):
@@ -128,6 +117,26 @@ class Stored:
         found = FileNames(removed, new, heirs)
         self._refuse_other_meaning(found, taken, wanted, where)
         return found
+
+    def _targets(self) -> dict[str, list[str]]:
+        """Return the names in the model by those in the file."""
+        targets = {name: [new] for name, new in self.carried.items()}
+        for name, sources in self.sources.items():
+            for source in sources:
+                targets.setdefault(source, []).append(name)
+        return targets
+
+    def _heirs(
+        self, gone: tuple[str, ...], removed: Collection[str], taken: Collection[str]
+    ) -> dict[str, str]:
+        """Return the names under which removed tensors stay that modules outside the swap share."""
+        heirs: dict[str, str] = {}
+        for alias, owner in self.ties.items():
+            old = self.sources[owner]
+            goes = all(source in removed for source in old) and not alias.startswith(gone)
+            if goes and old[0] not in heirs.values():
+                heirs[self._free(alias, taken)] = old[0]
+        return heirs
 
     def _free(self, name: str, taken: Collection[str]) -> str:
         """Return the first name for a tensor that the file does not have already."""
@@ -138,16 +147,15 @@ class Stored:
     ) -> None:
         """Refuse new names if the written file would then be read in another way."""
         written = [*kept, *names.heirs, *names.new.values()]
-        parts, _ = self.naming.parts(written, wanted)
-        read = {part.target: part.sources for part in parts}
+        conversions, _ = self.naming.parts(written, wanted)
+        read = {one.target: one.sources for one in conversions}
         expected = {name: (source,) for name, source in names.new.items()}
-        single = {
-            n: s for n, s in self.sources.items() if len(s) == 1 and n in wanted and n in read
-        }
-        expected |= {n: s for n, s in single.items() if n not in names.new and s[0] in kept}
-        wrong = next((name for name, sources in expected.items() if read.get(name) != sources), "")
+        for name, sources in self.sources.items():
+            if name in read and len(sources) == 1 and sources[0] in kept:
+                expected.setdefault(name, sources)
+        wrong = [name for name, sources in expected.items() if read.get(name) != sources]
         if wrong or len(set(written)) < len(written):
-            what = f"its names leave no room for {wrong!r:.80} of the new modules"
+            what = f"its names leave no room for {''.join(wrong[:1])!r:.80} of the new modules"
             raise CheckpointError(what, where, _OTHER_FORMAT)
 
 
