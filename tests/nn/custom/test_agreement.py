@@ -38,7 +38,7 @@ class Alone(nn.Module):
 
 
 class Shares(nn.Module):
-    """Shares along the second axis, whatever that is."""
+    """Shares along the second axis of a tensor of any layout."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.softmax(1)
