@@ -38,11 +38,7 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
     slot = container.slots[0]
     built = subject.factory or (subject.inputs and pretrained(subject.file, slot.value))
     if slot.kind == "weights" and not built:
-        if subject.inputs or subject.renames:
-            need = "shapes need" if subject.inputs else "other names need"
-            what = f"{need} a model, and the file holds weights without code"
-            fix = "say how to build the model: `--model package.module:callable`"
-            raise UsageError(what, str(subject.file), fix)
+        _refuse_unbuilt(subject)
         return _implied(container)
     loaded = reopen(subject)
     seen: Trace | None = None
@@ -53,6 +49,15 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
     rows = tuple(_rows(loaded, calls))
     notes = (*loaded.container.notes, *_other_slots(container))
     return Tree(str(subject.file), container.format, rows, seen is not None, notes)
+
+
+def _refuse_unbuilt(subject: Subject) -> None:
+    """Refuse what needs a model where the file holds weights without code."""
+    if subject.inputs or subject.renames:
+        need = "shapes need" if subject.inputs else "other names need"
+        what = f"{need} a model, and the file holds weights without code"
+        fix = "say how to build the model: `--model package.module:callable`"
+        raise UsageError(what, str(subject.file), fix)
 
 
 def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:

@@ -97,18 +97,22 @@ def _refuse_unfit(
     more = [] if foreign else list(_more_layers(model, tensors, stored))
     unexpected = list(carried) if foreign else more
     found = {"missing": missing, "unexpected": unexpected, "mismatched": mismatched}
-    wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if len(names)]
+    wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names]
     if not wrong:
         return
     what = f"the model of {factory.name!r} does not fit the weights: {'; '.join(wrong)}"
     fix = f"build the model that {Path(where).absolute().name} was saved from"
     if more:
         what += ", of the kind of its own layers"
-        beginning = f"{more[0].rpartition('.')[0]}."
-        fix += f"; if they are none of it, say so: `--rename '{beginning}=other.{beginning}'`"
+        fix += _none_of_it(more[0])
     elif missing:
         fix = _renamings(tensors, stored, missing) or fix
     raise factory.error(what, factory.where, fix)
+
+
+def _none_of_it(name: str) -> str:
+    beginning = f"{name.rpartition('.')[0]}."
+    return f"; if they are none of it, say so: `--rename '{beginning}=other.{beginning}'`"
 
 
 def _mismatched(tensors: Mapping[str, Any], held: Mapping[str, Any]) -> list[str]:

@@ -77,9 +77,7 @@ class LibraryNames:
             target, pattern = self._target(name, (renamings, converters), wanted)
             if pattern is None and target in wanted and target not in single:
                 single[target] = Conversion(target, (name,))
-            elif pattern is not None and any(
-                one in wanted for one in _targets(target, by_pattern[pattern])
-            ):
+            elif pattern is not None and _makes_any(target, by_pattern[pattern], wanted):
                 old = several.setdefault(target, Conversion(target, (), by_pattern[pattern]))
                 more = ((*old.sources, name), old.converter, (*old.patterns, pattern))
                 several[target] = Conversion(target, *more)
@@ -125,10 +123,10 @@ class LibraryNames:
         }
 
 
-def _targets(first: str, converter: Any) -> Iterator[str]:
-    """Yield the names of all tensors that a converter makes, by that of the first."""
+def _makes_any(first: str, converter: Any, wanted: Mapping[str, Any]) -> bool:
+    """Return whether a converter makes a tensor that is wanted, by the name of its first one."""
     patterns = converter.target_patterns
-    yield from (first.replace(patterns[0], pattern) for pattern in patterns)
+    return any(first.replace(patterns[0], pattern) in wanted for pattern in patterns)
 
 
 def library_names(model: nn.Module) -> LibraryNames | None:

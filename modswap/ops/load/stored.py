@@ -149,14 +149,18 @@ class Stored:
         written = [*kept, *names.heirs, *names.new.values()]
         conversions, _ = self.naming.parts(written, wanted)
         read = {one.target: one.sources for one in conversions}
-        expected = {name: (source,) for name, source in names.new.items()}
-        for name, sources in self.sources.items():
-            if name in read and len(sources) == 1 and sources[0] in kept:
-                expected.setdefault(name, sources)
+        expected = self._kept_alone(kept, read) | {n: (new,) for n, new in names.new.items()}
         wrong = [name for name, sources in expected.items() if read.get(name) != sources]
         if wrong or len(set(written)) < len(written):
             what = f"its names leave no room for {''.join(wrong[:1])!r:.80} of the new modules"
             raise CheckpointError(what, where, _OTHER_FORMAT)
+
+    def _kept_alone(
+        self, kept: Collection[str], read: Mapping[str, Any]
+    ) -> dict[str, tuple[str, ...]]:
+        """Return the sources of the tensors that are kept and are all of their source."""
+        single = {name: old for name, old in self.sources.items() if len(old) == 1}
+        return {name: old for name, old in single.items() if name in read and old[0] in kept}
 
 
 def _place(source: str, inside: list[str]) -> str:
