@@ -51,12 +51,12 @@ def few_sizes_to_try(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]
     return (size for size in sizes if size not in probes and min(size) > 0)
 
 
-def rectangles(first: Size, stride: int) -> Iterator[Size]:
-    """Yield rectangles by a model's stride, as batches of a detector have them."""
+def rectangles(first: Size, stride: int, probes: Mapping[Size, bool]) -> Iterator[Size]:
+    """Yield rectangles by a model's stride, as a detector is given them, less those of `probes`."""
     if len(first) == 2:
         for high, wide in RECTANGLES:
             size = (first[0] + high * stride, first[1] + wide * stride)
-            if min(size) > 0:
+            if min(size) > 0 and size not in probes:
                 yield size
 
 

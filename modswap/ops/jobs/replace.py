@@ -25,7 +25,7 @@ from modswap.ops.measure.memory import (
     check_memory,
     check_swapped_memory,
 )
-from modswap.ops.outcomes import count_params, failure, site_outcomes
+from modswap.ops.outcomes import changed_outputs, count_params, failure, site_outcomes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.inputs import calls_of, cases_of, example_calls
 from modswap.ops.swap import Prepared, prepare, verified
@@ -131,7 +131,12 @@ def _swapped(
                 progress=writer.progress,
             )
             verdict = examined(standing.verdict, bench)
-            outcome = replace(outcome, verdict=verdict, params_after=count_params(loaded.model))
+            outcome = replace(
+                outcome,
+                verdict=verdict,
+                params_after=count_params(loaded.model),
+                notes=(*outcome.notes, *changed_outputs(verdict, prepared)),
+            )
             if not verdict.ok:
                 raise failure(verdict)
             outcome = writer.finish(outcome, prepared)

@@ -9,6 +9,7 @@ from itertools import chain, islice
 import torch
 from torch import nn
 
+from modswap.core.decided.outputs import is_resized
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Site
 from modswap.core.seen.values import Value, difference, tensors
@@ -139,7 +140,8 @@ class _Models:
         """Return the difference of two outputs of a call; None if either is an exception."""
         if isinstance(before, BaseException) or isinstance(after, BaseException):
             return None
-        return difference(before, after) or self.misplaced(call)
+        resized = self.bench.prepared.changed and is_resized(before, after)
+        return (None if resized else difference(before, after)) or self.misplaced(call)
 
     def misplaced(self, call: DummyCall) -> str | None:
         """Return the site whose tokens become a map of another shape than their own map."""
@@ -184,10 +186,8 @@ def _swept(pair: _Models, way: Varied, budget: int) -> Sweep:
     for size in chain(
         islice(sizes_to_try(way.first, swapped, thorough=pair.bench.thorough), most),
         islice(few_sizes_to_try(way.first, original), most // 4),  # its rule may be another
-        islice(rectangles(way.first, stride), most),
+        islice(rectangles(way.first, stride, swapped), most),
     ):
-        if size in swapped:
-            continue
         call = way.at(size)
         before, after = pair.before(call), pair.after(call)
         if _unsettled(before) or _unsettled(after):
@@ -207,12 +207,17 @@ def _stride(bench: Bench, first: Size) -> int:
 
     A map of a single place, as behind global pooling, has none.
     """
-    if len(first) == 1:
+    visits = bench.prepared.before[0].seen.visits if len(first) == 2 else ()
+    outputs = (tensor.shape for visit in visits for tensor in tensors(visit.call.output))
+    return max((_step(first, shape[2:]) for shape in outputs), default=1)
+
+
+def _step(first: Size, sides: Size) -> int:
+    """Return the step of both sides of a map; 1 where it is no map or the steps differ."""
+    if len(sides) != 2 or min(sides) < 2:
         return 1
-    outputs = (visit.call.output for visit in bench.prepared.before[0].seen.visits)
-    maps = (one.shape[2:] for output in outputs for one in tensors(output) if len(one.shape) == 4)
-    steps = ({a // b for a, b in zip(first, sides, strict=True) if b > 1} for sides in maps)
-    return max((step.pop() for step in steps if len(step) == 1), default=1) or 1
+    down, across = (a // b for a, b in zip(first, sides, strict=True))
+    return max(down, 1) if down == across else 1
 
 
 def _lays_out(built: Built) -> bool:
