@@ -1,7 +1,7 @@
 """Read the module tree of a file of `torch.save` from its pickle, as data."""
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,10 +17,11 @@ from modswap.io.pickled.data import (
     read_pickle,
     read_pickles,
 )
-from modswap.io.pickled.names import is_name, runs_code
+from modswap.io.pickled.names import is_name, is_plain_data, runs_code
 from modswap.io.pickled.values import (
     TensorParts,
     children,
+    holds_modules,
     is_module,
     is_weights,
     mapping,
@@ -28,13 +29,16 @@ from modswap.io.pickled.values import (
     tensor_parts,
     without_wrappers,
 )
-from modswap.io.pickled.walk import named_modules
+from modswap.io.pickled.walk import everything, named_modules
 from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import KEYS, common_prefix
 
 # names that every safe reader knows, or that build data of torch
-_KNOWN = ("torch.nn.", "torch._utils._rebuild_", "collections.", "modswap.nn.", "modswap.ops.demo.")
+_KNOWN = (
+    "torch.nn.", "torch._utils._rebuild_", "collections.", "modswap.nn.", "modswap.ops.demo.",
+    "_codecs.encode",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def torch_outline(look: Look) -> Tree | None:
         raise costly(look, error) from None
     except (UnreadableError, RecursionError):
         return None  # the loader of torch reports the mistake
-    wanted = tuple(_judged(name) for name in names if not _known(name))
+    wanted = tuple(_judged(name) for name in _asked(payload, names))
     kind = "torch" if look.names else "torch (legacy)"
     return Tree(str(look.file), kind, rows, notes=(*notes, *_others(found)), wanted=wanted)
 
@@ -98,6 +102,15 @@ def _pickle_of(look: Look) -> bytes:
             return archive.read(entry)
         except (zipfile.BadZipFile, OSError, EOFError) as error:
             raise look.error(f"it is damaged: {error}") from None
+
+
+def _asked(payload: Any, names: Sequence[Name]) -> list[Name]:
+    """Return the names that the user has to allow; plain data beside weights is read as data."""
+    asked = [name for name in names if not _known(name)]
+    plain = [name for name in asked if is_plain_data(str(name))]
+    if not plain or holds_modules(everything(payload)):
+        return asked
+    return [name for name in asked if name not in plain]
 
 
 def _known(name: Name) -> bool:
@@ -162,17 +175,28 @@ def weight_sizes(value: Any) -> dict[str, tuple[int, int]]:
 
 def _module_rows(model: Instance) -> Iterator[TreeRow]:
     first: dict[int, str] = {}
+    tensors: dict[int, str] = {}
     totals = _totals(model)
     for path, module in named_modules(model):
         known = first.setdefault(id(module), path)
-        tensors = totals[id(module)]
+        held = totals[id(module)]
         yield TreeRow(
             path=path,
             class_name=str(module.what),
-            params=sum(tensor.numel for tensor in tensors.parameters.values()),
-            nbytes=sum(tensor.nbytes for held in tensors for tensor in held.values()),
+            params=sum(tensor.numel for tensor in held.parameters.values()),
+            nbytes=sum(tensor.nbytes for table in held for tensor in table.values()),
             alias_of="" if known == path else known,
+            ties=tuple(_ties(path, module, tensors)) if known == path else (),
         )
+
+
+def _ties(path: str, module: Instance, tensors: dict[int, str]) -> Iterator[tuple[str, str]]:
+    """Yield a module's own tensors that were met before, with the name that they had there."""
+    for name, value in {**table(module, "_parameters"), **table(module, "_buffers")}.items():
+        full = f"{path}.{name}" if path else str(name)
+        known = full if value is None else tensors.setdefault(id(value), full)
+        if known != full:
+            yield str(name), known
 
 
 class _Tensors(NamedTuple):
