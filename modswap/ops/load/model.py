@@ -1,6 +1,7 @@
 """Load the model of a file: a whole module, or a factory's model filled with the file's weights."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from modswap.io.formats.reading import read
 from modswap.ops.load.factory import Factory, call_factory, imported_factory
 from modswap.ops.load.fill import fill
 from modswap.ops.load.hub_folder import CONFIG, pretrained
+from modswap.ops.load.sparing import built
 
 REBUILT = (
     "`from_pretrained` builds the model of config.json, and so loses the swap: load the written "
@@ -58,10 +60,16 @@ def load(
     factory = _named_factory(subject, recipe) or _factory_of_folder(subject.file, slot.value)
     if factory.name == CONFIG:
         container = replace(container, notes=(*container.notes, REBUILT))
-    loaded = Loaded(call_factory(factory), container, receipt)
-    restructure(loaded)
-    fill(loaded.model, slot.value, factory, where)
-    return loaded
+
+    def attempt(building: AbstractContextManager[None]) -> nn.Module:
+        with building:
+            model = call_factory(factory)
+        restructure(Loaded(model, container, receipt))
+        fill(model, slot.value, factory, where)
+        return model
+
+    model, notes = built(slot.value, attempt)
+    return Loaded(model, replace(container, notes=(*container.notes, *notes)), receipt)
 
 
 def _named_factory(subject: Subject, recipe: Recipe | None) -> Factory | None:
