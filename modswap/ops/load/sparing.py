@@ -118,25 +118,15 @@ class Sparing(TorchDispatchMode):
 
     def _written(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Skip an operation that writes into a large tensor, or writes unknown values."""
-        schema = func._schema  # noqa: SLF001 - torch names it so
-        named = dict(zip((part.name for part in schema.arguments), args, strict=False)) | kwargs
-        written = [
-            named[part.name]
-            for part in schema.arguments
-            if part.alias_info and part.alias_info.is_write and part.name in named
-        ]
-        if len(written) != 1 or not isinstance(written[0], torch.Tensor):
-            self._give_up(f"{name} writes several large tensors")
-        target, random = written[0], torch.Tag.nondeterministic_seeded in func.tags
+        target = self._target(func, name, args, kwargs)
+        random = torch.Tag.nondeterministic_seeded in func.tags
         held = self._of(target)
         others = [t for t in live_tensors([args, kwargs]) if t is not target]
         read = [blank for t in others if (blank := self._of(t)) is not None]
         whole = held is not None and nbytes_of(target) == held.storage.nbytes()
         fill = _fill_of(name, args) if whole and not others else None
-        known = held is None or held.drawn or held.fill is not None
-        if known and fill is None and not random and self._materialised(read):
-            if held is not None and not held.drawn:
-                self._write(held)
+        if fill is None and not random and _known(held) and self._materialised(read):
+            self._materialised([held] if held is not None else [])
             if any(blank.drawn for blank in read):
                 self._mark(target, drawn=True)
             return func(*args, **kwargs)
@@ -144,9 +134,22 @@ class Sparing(TorchDispatchMode):
         self._mark(target, fill)
         return target
 
+    def _target(self, func: Any, name: str, args: Any, kwargs: Any) -> torch.Tensor:
+        """Return the tensor that an operation writes into."""
+        declared = func._schema.arguments  # noqa: SLF001 - torch names it so
+        named = dict(zip((part.name for part in declared), args, strict=False)) | kwargs
+        written = [
+            named[part.name]
+            for part in declared
+            if part.alias_info and part.alias_info.is_write and part.name in named
+        ]
+        if len(written) != 1 or not isinstance(written[0], torch.Tensor):
+            self._give_up(f"{name} writes several large tensors")
+        return written[0]
+
     def _materialised(self, held: Sequence[_Blank]) -> bool:
         """Write the values of storages that are known by one number; return whether all are."""
-        if any(blank.fill is None and not blank.drawn for blank in held):
+        if not all(map(_known, held)):
             return False
         for blank in held:
             if not blank.drawn:
@@ -228,7 +231,7 @@ class Sparing(TorchDispatchMode):
             self._write(blank)
 
 
-class _Reading(TorchFunctionMode):
+class _MemoryReads(TorchFunctionMode):
     """Watch for calls that read memory without an operation of torch."""
 
     def __init__(self, sparing: Sparing) -> None:
@@ -248,7 +251,7 @@ def sparing() -> Iterator[Sparing]:
     original = getattr(nn.init, _TRUNCATED, None)
     try:
         setattr(nn.init, _TRUNCATED, partial(mode.draw, original))
-        with _Reading(mode), mode:
+        with _MemoryReads(mode), mode:
             yield mode
     finally:
         setattr(nn.init, _TRUNCATED, original)
@@ -313,6 +316,11 @@ def _reason(mode: Sparing | None, error: Exception) -> str:
     if isinstance(error, ModswapError):  # of the factory's own code, or of its bounds
         return one_line(error.__cause__) if error.__cause__ is not None else ""
     return one_line(error)
+
+
+def _known(blank: _Blank | None) -> bool:
+    """Return whether a storage has values, or is known by one number."""
+    return blank is None or blank.drawn or blank.fill is not None
 
 
 def _in_use(blank: _Blank) -> bool:

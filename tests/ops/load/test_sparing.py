@@ -12,7 +12,7 @@ from torch import nn
 from modswap.core.errors import RecipeError
 from modswap.ops.load import sparing as module
 from modswap.ops.load.factory import Factory, call_factory
-from modswap.ops.load.fill import fill
+from modswap.ops.load.fill import fill, stored_in
 from modswap.ops.load.sparing import Sparing, built, sparing
 
 SIDE = 600  # a matrix of it is above the smallest size that is spared
@@ -23,21 +23,22 @@ class Common(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(SIDE, SIDE), nn.LayerNorm(SIDE))
+        linear, norm = nn.Linear(SIDE, SIDE), nn.LayerNorm(SIDE)
+        self.body = nn.Sequential(linear, norm)
         self.rates = [rate.item() for rate in torch.linspace(0, 0.1, 4)]
         self.scaled = nn.Parameter(torch.randn(SIDE, SIDE) * 0.02)
         self.truncated = nn.Parameter(torch.zeros(SIDE, SIDE))
         nn.init.trunc_normal_(self.truncated, std=0.02)
-        nn.init.trunc_normal_(self.body[1].weight, std=0.02)
-        nn.init.orthogonal_(self.body[0].weight)
-        nn.init.zeros_(self.body[0].bias)
+        nn.init.trunc_normal_(norm.weight, std=0.02)
+        nn.init.orthogonal_(linear.weight)
+        nn.init.zeros_(linear.bias)
         self.rows = nn.Embedding(SIDE, SIDE, padding_idx=0)
         self.tied = nn.Linear(SIDE, SIDE, bias=False)
         self.tied.weight = self.rows.weight
         self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(SIDE, SIDE))
         self.spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(SIDE, SIDE))
         self.twin = copy.deepcopy(self.body)
-        self.half = nn.Linear(SIDE, SIDE * 2).half()
+        self.reduced = nn.Linear(SIDE, SIDE * 2).half()
         self.joined = nn.Parameter(torch.cat([self.scaled.detach(), torch.ones(SIDE, SIDE)]))
 
 
@@ -52,7 +53,7 @@ class Kept(Common):
         self.register_buffer("fives", torch.empty(SIDE, SIDE).fill_(5.0), persistent=False)
         self.table = torch.zeros(SIDE, SIDE)
         self.table[3:] = torch.arange(SIDE).float()
-        self.where = {"index": torch.full((SIDE, SIDE), 7, dtype=torch.long)}
+        self.tables = {"index": torch.full((SIDE, SIDE), 7, dtype=torch.long)}
         self.doubled = torch.ones(SIDE, SIDE).mul_(2)
         self.as_list = torch.zeros(SIDE, SIDE).numpy()[0, :3].tolist()
 
@@ -62,15 +63,16 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def filled(
-    weights: dict[str, torch.Tensor], factory: Callable[[], nn.Module]
-) -> tuple[nn.Module, tuple[str, ...]]:
+    weights: dict[str, torch.Tensor], factory: Callable[[], Any]
+) -> tuple[Any, tuple[str, ...]]:
     """Return a factory's model with the weights, as `load` builds it."""
     named = Factory(factory, "net:build", "swap.yaml", RecipeError)
 
     def attempt(building: AbstractContextManager[None]) -> nn.Module:
         with building:
             model = call_factory(named)
-        fill(model, weights, named, "net.pt")
+        stored = stored_in(model, weights, (), None, "net.pt", of_library=False)
+        fill(model, stored, named, "net.pt")
         return model
 
     return built(weights, attempt)
@@ -117,52 +119,52 @@ def test_tensors_that_are_in_no_file_have_their_values() -> None:
     assert notes == ()
     for name in ("mask", "ones", "fives", "table", "doubled"):
         assert torch.equal(getattr(model, name), getattr(full, name)), name
-    assert torch.equal(model.where["index"], full.where["index"])
+    assert torch.equal(model.tables["index"], full.tables["index"])
     assert model.as_list == [0.0, 0.0, 0.0]
 
 
-def random_buffer(model: nn.Module) -> None:
+def random_buffer(model: Any) -> None:
     model.register_buffer("basis", torch.randn(SIDE, SIDE), persistent=False)
 
 
-def small_random_buffer(model: nn.Module) -> None:
+def small_random_buffer(model: Any) -> None:
     model.register_buffer("basis", torch.randn(3), persistent=False)
 
 
-def hidden_tensor(model: nn.Module) -> None:
+def hidden_tensor(model: Any) -> None:
     kept = torch.rand(SIDE, SIDE) + 1
     model.scale = lambda: kept
 
 
-def derived_tensor(model: nn.Module) -> None:
+def derived_tensor(model: Any) -> None:
     model.total = model.linear.weight.detach().sum(0)
 
 
-def decision(model: nn.Module) -> None:
+def decision(model: Any) -> None:
     model.large = bool((model.linear.weight > 0).any())
 
 
-def reading(model: nn.Module) -> None:
+def reading(model: Any) -> None:
     model.first = model.linear.weight.detach().numpy()[0, 0].item()
 
 
-def swallowed(model: nn.Module) -> None:
+def swallowed(model: Any) -> None:
     try:
         model.first = model.linear.weight[0, 0].item()
     except Exception:  # noqa: BLE001 - as a host library may
         model.first = None
 
 
-def small_decision(model: nn.Module) -> None:
+def small_decision(model: Any) -> None:
     model.drawn = torch.rand(1).item()
 
 
-def written_small(model: nn.Module) -> None:
+def written_small(model: Any) -> None:
     model.row = torch.zeros(SIDE)
     model.row.copy_(model.linear.weight.detach()[0])
 
 
-def several_at_once(model: nn.Module) -> None:
+def several_at_once(model: Any) -> None:
     torch._foreach_add_([model.linear.weight.detach()], 1.0)
     model.first = 1
 
@@ -173,9 +175,9 @@ def several_at_once(model: nn.Module) -> None:
      swallowed, small_decision, written_small, several_at_once],
 )  # fmt: skip
 def test_model_whose_values_are_needed_is_built_in_full(part: Callable[[nn.Module], None]) -> None:
-    def build() -> nn.Module:
+    def build() -> Any:
         torch.manual_seed(3)
-        model = nn.Module()
+        model: Any = nn.Module()
         model.linear = nn.Linear(SIDE, SIDE)
         part(model)
         return model
