@@ -92,6 +92,7 @@ class Site:
     names: tuple[str, ...] = ()
     # height and width of the map that its tokens are by the rule; None where the rule does not say
     grid: Grid | None = None
+    changes: bool = False  # whether its output changes, as the rule says
 
     @property
     def paths(self) -> tuple[str, ...]:
