@@ -19,6 +19,7 @@ from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
 from modswap.ops.trace.passes import Trace, trace
 from modswap.ops.trace.sites import sites_of
+from modswap.ops.trace.token_grids import with_grids
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ def prepare(
     first = [t for t in before if (t.seen.case.mode, t.seen.case.dtype) == (key.mode, key.dtype)]
     progress("planning")
     plan = make_plan(recipe, sites_of(model, first))
+    reached = [case for case, one in zip(cases, before, strict=True) if one in first]
+    plan = with_grids(model, plan, reached, seed=recipe.seed, unreal=unreal)
     notes += check_calls(model, plan)
     progress("building the new modules")
     built = build(model, plan, recipe, judge)

@@ -225,6 +225,11 @@ class Rule(Part):
     wants: Literal["auto", "NCHW", "NHWC", "NLC"] = Field(
         "auto", description="the layout that a package.module:Class takes; auto: found by trying"
     )
+    grid: tuple[Positive, Positive] | None = Field(
+        None,
+        description="[H, W]: the map that the site's tokens are, where the pass does not show it; "
+        "the new module then takes this size alone",
+    )
     share: StrictBool = Field(
         default=False, description="true: one new instance for all sites of this rule"
     )

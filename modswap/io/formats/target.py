@@ -11,7 +11,7 @@ from modswap.core.asked.own_texts import SUMMARY, may_replace
 from modswap.core.asked.used_paths import INPUT, OUT, UsedPath
 from modswap.core.errors import CheckpointError
 from modswap.io import formats
-from modswap.io.formats.choice import by_ending, has_known_ending
+from modswap.io.formats.choice import has_known_ending, refuse_ending
 from modswap.io.raw.atomic import exists
 from modswap.io.raw.folder_files import own_records
 from modswap.io.raw.folder_swap import put_back
@@ -52,7 +52,7 @@ def refuse_target(source: Path, out: Path, *, force: bool, reads: Iterable[UsedP
     if present and out.is_dir():
         _refuse_other_files(out, source)
     if not folder:
-        by_ending(out)
+        refuse_ending(source, out)
 
 
 def refuse_foreign(written: UsedPath) -> None:

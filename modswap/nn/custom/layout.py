@@ -19,6 +19,7 @@ from modswap.core.seen.site import (
     LAYOUTS,
     Call,
     Extent,
+    Grid,
     Layout,
     Site,
     extent,
@@ -37,7 +38,6 @@ from modswap.nn.fit.inputs import (
     repeated,
     tensor_inputs,
     token_grid,
-    token_row,
 )
 from modswap.nn.fit.outputs import judge_output, map_given, mismatch
 
@@ -162,7 +162,7 @@ def _run(trial: Trial, placement: Placement, call: Call) -> Value:
         wants=placement.wants,
         ignores=placement.ignores,
         repeats=placement.repeats,
-    )
+    ).of_grid(trial.site.grid)
     try:
         return outputs_on(around, call, trial.site.dtype)
     except RefusedError as error:
@@ -194,7 +194,7 @@ def _sized(site: Site, call: Call, output: Value, size: Extent) -> tuple[TensorI
         seen = extent(output.shape, site.layout)
         if seen is not None:
             same = size.height if seen.tokens == size.tokens else None
-            height = seen.height or same or token_row(seen.tokens)[0]
+            height = seen.height or same or seen.tokens
             return output, Size(seen.channels, height, seen.tokens // height)
     fix = structure_fix(call.output, output) or "choose a class that gives the same"
     raise ShapeError(mismatch(call, output), site.path, fix)
@@ -216,7 +216,8 @@ def _evidence(trial: Trial, placement: Placement) -> str:
     for tensor in tensor_inputs(site):
         if _differ(tensor, layout):
             return f"found by trying: it runs on {tensor} as {placement.wants}"
-    for call in _probes(site, layout):
+    # a rule with a grid says the only size
+    for call in _probes(site, layout) if site.grid is None else ():
         try:
             output, _ = map_given(_run(trial, placement, call))
         except ShapeError:
@@ -249,7 +250,13 @@ def _probes(site: Site, layout: Layout) -> Iterator[Call]:
     for probe in islice(differing, MAX_PROBES):
         args = tuple(probe if str(i) in names else value for i, value in enumerate(call.args))
         kwargs = tuple((key, probe if key in names else value) for key, value in call.kwargs)
-        yield replace(call, args=args, kwargs=kwargs)
+        grids = _grown(call, isqrt(probe.shape[1] // tensor.shape[1]))
+        yield replace(call, args=args, kwargs=kwargs, grids=grids)
+
+
+def _grown(call: Call, factor: int) -> tuple[tuple[str, Grid], ...]:
+    """Return the grids of a call whose maps have sides that many times as long."""
+    return tuple((name, (high * factor, wide * factor)) for name, (high, wide) in call.grids)
 
 
 def _scaled(shape: tuple[int, ...], layout: Layout, tall: int, wide: int) -> tuple[int, ...]:

@@ -84,7 +84,9 @@ def _strides(size: Size, seen: Extent | None) -> frozenset[tuple[int, int]]:
     if seen is None:
         return frozenset()
     if seen.height is None or seen.width is None:
-        steps = range(1, max(size.height, size.width) + 1)
+        # tokens that are not known to be a map, a row of width 1, are not pooled
+        most = max(size.height, size.width) if size.width > 1 else 1
+        steps = range(1, most + 1)
         sizes = {step: ceil(size.height / step) * ceil(size.width / step) for step in steps}
         return frozenset((step, step) for step, tokens in sizes.items() if tokens == seen.tokens)
     rows, columns = _steps(size.height, seen.height), _steps(size.width, seen.width)

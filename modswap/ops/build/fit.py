@@ -11,7 +11,7 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.errors import ModswapError, RecipeError, together
-from modswap.core.seen.site import Site
+from modswap.core.seen.site import Layout, Site
 from modswap.core.words.nearest import mistyped
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
@@ -180,6 +180,9 @@ class Fitter:
         rule = self.step.rule
         if rule.layout != "auto":
             site = replace(site, layout=rule.layout, layout_reason="set by the rule")
+        if rule.grid is not None:
+            layout: Layout | None = site.layout or "NLC"  # only tokens have a grid
+            site = replace(site, grid=rule.grid, layout=layout)
         if self.cls is None:
             return self.row.fit(site, self.options, adapt=rule.adapt)
         wants = None if rule.wants == "auto" else rule.wants

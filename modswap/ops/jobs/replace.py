@@ -11,7 +11,7 @@ from modswap.core.asked.used_paths import paths_read
 from modswap.core.errors import ModswapError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress, silent
-from modswap.io.formats.choice import has_known_ending
+from modswap.io.formats.choice import ending_note, has_known_ending
 from modswap.io.formats.target import refuse_target
 from modswap.io.raw.held import Held, holding
 from modswap.live_values import named_tensors, nbytes_of
@@ -72,6 +72,7 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
     bounds = bounds_of(job, unreal=unreal or bool(large))
     prepared = _prepared(writer, bounds, unreal=unreal or bool(large))
     params = count_params(loaded.model)
+    ending = ending_note(loaded.container.format, subject.file, job.out)
     outcome = Outcome(
         command=command,
         checkpoint=str(job.subject.file),
@@ -80,7 +81,7 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
         sites=site_outcomes(prepared),
         params_before=params,
         params_after=params,
-        notes=(*loaded.container.notes, *large, *prepared.notes),
+        notes=(*loaded.container.notes, *ending, *large, *prepared.notes),
         stamps=held.stamps,
         recipe_sha256=job.recipe.source.digest,
     )

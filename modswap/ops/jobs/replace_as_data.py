@@ -18,6 +18,7 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.kept.receipt import read_receipt
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
+from modswap.io.formats.choice import ending_note
 from modswap.io.formats.container import Container, Slot
 from modswap.io.formats.format import Swap, Swaps
 from modswap.io.formats.outline import survey
@@ -76,7 +77,7 @@ def _held(job: Job, held: Held, progress: Progress) -> Outcome:
         sites=site_outcomes(prepared),
         params_before=found.params,
         params_after=found.params + grown - shrunk,
-        notes=(NOT_RUN,),
+        notes=(NOT_RUN, *ending_note(found.format, job.subject.file, job.out)),
         stamps=held.stamps,
     )
     try:

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import torch
@@ -17,7 +17,7 @@ from modswap.core.sizes.two_axes import Size
 from modswap.live_values import describe
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import needs_values
-from modswap.nn.fit.inputs import given_size, token_grid
+from modswap.nn.fit.inputs import token_grid
 from modswap.ops.build.fit import Built
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.sizing.calls import Varied, varied, without_data
@@ -126,14 +126,21 @@ class _Models:
         first = call.tensors[0].shape
         if len(first) != 4 or first[2] == first[3]:
             return None
-        laid = [site for one in self.bench.prepared.built if _lays_out(one) for site in one.sites]
+        laid = [
+            (site, one.blueprint.grid)
+            for one in self.bench.prepared.built
+            if _lays_out(one)
+            for site in one.sites
+        ]
         if not laid:
             return None
         with self.bench.original() as model:
             again = Case(call, self.case.mode, self.case.dtype)
-            seen = trace(model, again, seed=self.bench.prepared.seed, unreal=True, quick=True)
+            seed = self.bench.prepared.seed
+            seen = trace(model, again, seed=seed, unreal=True, quick=True, grids=True)
             sites = {site.path: site for site in sites_of(model, (seen,))}
-        return next(filter(None, (_misplaced(sites[site.path]) for site in laid)), None)
+        found = (replace(sites[site.path], grid=grid) for site, grid in laid)
+        return next(filter(None, map(_misplaced, found)), None)
 
 
 def _pair(bench: Bench, case: Case) -> _Models:
@@ -180,12 +187,9 @@ def _misplaced(site: Site) -> str | None:
     for call in site.calls:
         tokens = site.input.shape[1] if site.input is not None else 0
         try:
-            high, wide = token_grid(site, call, tokens)
+            token_grid(site, call, tokens)
         except ShapeError as error:
             return f"{site.path}: {error.what}"
-        if not site.grids and given_size(call, tokens) is None:
-            what = f"{tokens} tokens are laid out as a map of {high}x{wide}, and the input is none"
-            return f"{site.path}: {what}"
     return None
 
 
