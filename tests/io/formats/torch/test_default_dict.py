@@ -101,7 +101,7 @@ def loaded(file: Path, *allow: str) -> nn.Module:
 
 @pytest.mark.parametrize("factory", [None, Counter, OrderedDict, defaultdict, *TYPES])
 def test_default_dictionary_of_plain_data_needs_no_permission(factory: Any, tmp_path: Path) -> None:
-    layer = nn.ReLU()
+    layer: Any = nn.ReLU()
     layer.kept = defaultdict(factory, {"a": 1, (1, 2): [3]})
     torch.save(nn.Sequential(layer), tmp_path / "net.pt")
 
@@ -128,8 +128,9 @@ def test_layer_with_a_default_dictionary_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_nested_and_shared_default_dictionaries_are_read(tmp_path: Path, *, legacy: bool) -> None:
-    inner = defaultdict(list, {"a": [1]})
-    payload = {"net": GatedNet().state_dict(), "x": defaultdict(dict, {"b": inner}), "y": inner}
+    inner: Any = defaultdict(list, {"a": [1]})
+    outer: Any = defaultdict(dict, b=inner)
+    payload = {"net": GatedNet().state_dict(), "x": outer, "y": inner}
     file = tmp_path / "net.pt"
     torch.save(payload, file, _use_new_zipfile_serialization=not legacy)
 
@@ -140,7 +141,8 @@ def test_weights_in_a_default_dictionary_are_read_by_every_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    whole = defaultdict(list, {"state_dict": defaultdict(None, GatedNet().state_dict())})
+    weights: Any = defaultdict(None, GatedNet().state_dict())
+    whole: Any = defaultdict(list, {"state_dict": weights})
     torch.save(whole, tmp_path / "net.pt")
     (tmp_path / "swap.yaml").write_text(RECIPE)
 
