@@ -150,11 +150,15 @@ class Keys:
             return ""
         if isinstance(key, int):
             return self._collision(key) if key.bit_length() > _INTEGER_BITS else ""
+        return self._flaw_of_parts(key)
+
+    def _flaw_of_parts(self, key: Any) -> str:
         # an object may be hashed as the arguments that it is made of
         inside = key if isinstance(key, tuple) else getattr(key, "args", None)
         if not isinstance(inside, tuple):
             return ""
-        kinds = _kinds(inside)
+        most = len(inside) < MAX_KEY_PARTS and (flat := set(map(type, inside))) <= _PLAIN
+        kinds = flat if most else _kinds(inside)
         if kinds is None:
             return "a key of it is a tuple that holds too much to be hashed"
         if inside is key and kinds <= _PLAIN:
@@ -178,10 +182,8 @@ class Keys:
 
 def _kinds(key: tuple[Any, ...]) -> set[type] | None:
     """Return the types of values in a tuple and in the tuples of it; None if it holds too much."""
-    if len(key) < MAX_KEY_PARTS and (kinds := set(map(type, key))) <= _PLAIN:
-        return kinds  # most keys
     stack: list[tuple[Any, int]] = [(key, 1)]
-    kinds = set()
+    kinds: set[type] = set()
     parts = 0
     while stack:
         value, depth = stack.pop()
