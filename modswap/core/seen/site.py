@@ -90,6 +90,7 @@ class Site:
     grids: tuple[Grid, ...] = ()
     # height and width of the map that its tokens are by the rule; None where the rule does not say
     grid: Grid | None = None
+    changes: bool = False  # whether its output changes, as the rule says
 
     @property
     def paths(self) -> tuple[str, ...]:
