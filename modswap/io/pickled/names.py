@@ -65,9 +65,8 @@ _NUMPY_SCALARS = (
 _PLAIN_DATA = frozenset({
     "argparse.Namespace", "decimal.Decimal", "fractions.Fraction", "types.SimpleNamespace",
     "typing.Any", "uuid.UUID", "uuid.SafeUUID", "zoneinfo.ZoneInfo._unpickle",
-    *_in("builtins", "Ellipsis bool bytes complex dict float frozenset int list range set slice "
-         "str tuple"),
-    *_in("collections", "ChainMap UserDict UserList UserString defaultdict deque"),
+    *_in("builtins", "Ellipsis bytes complex frozenset range slice"),
+    *_in("collections", "ChainMap UserDict UserList UserString deque"),
     *_in("datetime", "date datetime time timedelta timezone"),
     *_in("pathlib", _PATHS), *_in("pathlib._local", _PATHS),
     *_in("numpy", _NUMPY_SCALARS),

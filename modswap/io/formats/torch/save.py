@@ -41,7 +41,7 @@ def _refuse_planted(opened: Opened, policy: Policy) -> None:
     for name in dict.fromkeys(map(str, opened.names)):
         with suppress(UnsafeError):
             objects |= {known: value for value, known in resolve([name], Policy(), file)}
-    made = (value for value in everything(opened.payload) if isinstance(value, Instance))
+    made = [value for value in everything(opened.payload) if isinstance(value, Instance)]
     refuse_planted(made, Known(objects, named_in(policy)), file)
 
 

@@ -1,11 +1,12 @@
 """Read a file of weights without the plain data beside them, which stay data in the file."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from modswap.core.asked.job import Policy
 from modswap.core.asked.permissions import package_prefixes
+from modswap.io.formats.torch.allow import python_data
 from modswap.io.formats.torch.screen import Screened
 from modswap.io.pickled.data import Instance
 from modswap.io.pickled.names import is_plain_data
@@ -55,7 +56,7 @@ class UnbuiltClass:
                 made.clear()
 
 
-def unbuilt_names(names: Iterable[str], policy: Policy, screened: Screened) -> list[str]:
+def unbuilt_names(names: Sequence[str], policy: Policy, screened: Screened) -> list[str]:
     """Return the names of a file that stay unbuilt: plain data beside weights.
 
     All are built where the user allows one of them, or the file holds modules.
@@ -63,6 +64,8 @@ def unbuilt_names(names: Iterable[str], policy: Policy, screened: Screened) -> l
     asked = {*policy.allow, *dict(policy.aliases)}
     packages = package_prefixes(policy.allow)
     plain = [name for name in names if is_plain_data(name)]
+    built_anyway = python_data(plain, screened.made)
+    plain = [name for name in plain if name not in built_anyway]
     built = any(name in asked or name.startswith(packages) for name in plain)
     return [] if built or not plain or holds_modules(screened.made) else plain
 
