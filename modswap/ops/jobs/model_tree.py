@@ -1,6 +1,6 @@
 """The module tree of a loaded checkpoint, with shapes if a dummy input is given."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from modswap.core.seen.tree import Tree, TreeRow
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
 from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
+from modswap.live_values import module_paths, sizes_below
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.reopen import reopen
 from modswap.ops.run.describe import class_name
@@ -60,23 +61,20 @@ def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
     return traced
 
 
-def _rows(model: nn.Module, calls: Mapping[str, tuple[Call, ...]]) -> list[TreeRow]:
+def _rows(model: nn.Module, calls: Mapping[str, tuple[Call, ...]]) -> Iterator[TreeRow]:
+    places = tuple(module_paths(model))
+    params, nbytes = sizes_below(places)
     first: dict[nn.Module, str] = {}
-    rows = []
-    for path, module in model.named_modules(remove_duplicate=False):
+    for number, (path, module, *_) in enumerate(places):
         known = first.setdefault(module, path)
-        held = [*module.parameters(), *module.buffers()]
-        rows.append(
-            TreeRow(
-                path=path,
-                class_name=class_name(module),
-                params=sum(p.numel() for p in module.parameters()),
-                nbytes=sum(t.numel() * t.element_size() for t in held),
-                alias_of="" if known == path else known,
-                calls=calls.get(known, ()),
-            )
+        yield TreeRow(
+            path=path,
+            class_name=class_name(module),
+            params=params[number],
+            nbytes=nbytes[number],
+            alias_of="" if known == path else known,
+            calls=calls.get(known, ()),
         )
-    return rows
 
 
 def _other_slots(container: Container) -> tuple[str, ...]:

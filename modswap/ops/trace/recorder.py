@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -13,6 +14,20 @@ from modswap.core.seen.layout import Clue
 from modswap.core.seen.site import Call
 from modswap.live_values import describe, live_tensors
 from modswap.ops.trace.layer_layouts import convention
+
+
+@dataclass
+class _Running:
+    """A module that is running."""
+
+    path: str
+    first: torch.Tensor | None  # among its inputs
+    around: tuple[str, ...]  # paths of the modules around it
+
+    @cached_property
+    def inside(self) -> tuple[str, ...]:
+        """Return the paths around the modules inside, which share the tuple."""
+        return (*self.around, self.path)
 
 
 class Recorder:
@@ -30,7 +45,7 @@ class Recorder:
         self.visits: list[Visit] = []
         self.clues: list[Clue] = []
         self.same_tensor: dict[str, list[Clue]] = {}
-        self._running: list[tuple[str, torch.Tensor | None]] = []
+        self._running: list[_Running] = []
         self._producers: list[tuple[torch.Tensor, Clue]] = []
 
     @contextmanager
@@ -51,31 +66,35 @@ class Recorder:
 
     def innermost(self) -> str:
         """Return the path of the innermost module that is running, or ran last."""
-        return self._running[-1][0] if self._running else ""
+        return self._running[-1].path if self._running else ""
 
     def _before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         first = next(iter(live_tensors([args, kwargs])), None)
-        self._running.append((path, first))
+        around = self._running[-1].inside if self._running else ()
+        self._running.append(_Running(path, first, around))
         if first is None:
             return
         clue = self._clue(path, module, first)
         if clue is not None:
             self.clues.append(clue)
-            for around, tensor in self._running:
-                if tensor is first:
-                    self.same_tensor.setdefault(around, []).append(clue)
+            for running in self._running:
+                if running.first is first:
+                    self.same_tensor.setdefault(running.path, []).append(clue)
         produced_by = next((clue for tensor, clue in self._producers if tensor is first), None)
         if produced_by is not None and clue is None:
             self.same_tensor.setdefault(path, []).append(produced_by)
 
     def _after(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        while self._running and self._running.pop()[0] != path:
-            pass  # a module inside raised, and its caller caught the exception
+        around: tuple[str, ...] = ()
+        while self._running:
+            ended = self._running.pop()
+            around = ended.around
+            if ended.path == path:
+                break  # others inside raised, and their caller caught the exception
         described = partial(describe, device=self.device)
         named = tuple((name, described(value)) for name, value in kwargs.items())
         given = live_tensors([*args, *kwargs.values()])
         call = Call(tuple(map(described, args)), named, described(output), _same(given))
-        around = tuple(outer for outer, _ in self._running)
         self.visits.append(Visit(path, call, around, "" if self.device else memory_layout(output)))
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)
