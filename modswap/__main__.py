@@ -2,20 +2,35 @@
 
 import gc
 import sys
+from typing import Any
 
-from modswap.cli.supervisor import supervise
+_STOPPED = 130
 
 
 def main() -> None:
     """Run the command, in a child process where there are any, and end with its exit code."""
-    supervise(sys.argv[1:])
-    from modswap.cli.app import run  # the parent needs none of it
-
+    try:
+        run = _command()
+    except KeyboardInterrupt:  # before the command itself listens to it
+        sys.exit(_STOPPED)
     # a model of a thousand modules is many objects and no garbage: looking less often saves seconds
     gc.set_threshold(20_000, 10, 10)
     code = run(sys.argv[1:])
     gc.disable()  # the interpreter's end looks for garbage by itself, and once is enough
     sys.exit(code)
+
+
+def _command() -> Any:
+    """Return the function that runs a command, in the child process; the parent ends in here."""
+    from modswap.cli.supervisor import supervise
+
+    supervise(sys.argv[1:])
+    from modswap.cli.streams import fill_closed_streams  # the parent needs none of it
+
+    fill_closed_streams()
+    from modswap.cli.app import run
+
+    return run
 
 
 if __name__ == "__main__":

@@ -320,6 +320,16 @@ ROWS = (
         inputs="[{shape: [1, 3, 12, 20]}]",
     ),
     Row(
+        name="words that are as many as a square",
+        build=Gpt,
+        bad="match: 'blocks.1.attn', with: BiLevelRoutingAttention",
+        sound="match: 'blocks.1.attn', with: SelfAttention, args: {mask: true}",
+        check="fit",
+        path="blocks.1.attn",
+        reason="16 tokens do not come from a map that was flattened, as far as the pass shows",
+        inputs="[{shape: [1, 16], dtype: int64, fill: {integers: [0, 8]}}]",
+    ),
+    Row(
         name="a map that is no square, and whose area is one",
         build=TokenNet,
         bad="match: 'blocks.*.attn', with: BiLevelRoutingAttention",

@@ -1,11 +1,9 @@
 """The command with its subcommands; it turns every error into an exit code."""
 
-import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +18,7 @@ from modswap.cli.commands.tree import tree
 from modswap.cli.commands.verify import verify
 from modswap.cli.outcomes import prints_errors, publish
 from modswap.cli.session import ReportError, Session
+from modswap.cli.streams import use_own_streams
 from modswap.core.errors import ModswapError, UsageError
 from modswap.core.raised import error_of_model
 from modswap.core.version import __version__
@@ -67,12 +66,13 @@ def make_app() -> typer.Typer:
 
 def run(args: Sequence[str]) -> int:
     """Run the command with the arguments behind `modswap`; return its exit code, never raise."""
-    _encode_anything()
+    use_own_streams()
     session = Session(color="--no-color" not in args)  # for errors of the parser
     # torch works without NumPy, and warns of it when it is imported
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
     try:
         ended = make_app()(list(args), prog_name="modswap", standalone_mode=False, obj=session)
+        sys.stdout.flush()
         return ended if isinstance(ended, int) else 0
     except ModswapError as error:
         return _report_failure(session, error)
@@ -85,26 +85,20 @@ def run(args: Sequence[str]) -> int:
         return _report_raised(session, error, args)
 
 
-def _encode_anything() -> None:
-    """Let standard output and error show what their encoding lacks as an escape."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _report_failure(session: Session, error: ModswapError) -> int:
     """Print an error that no outcome holds; write it into the report if a program reads that."""
     reported = session.format != "table" and session.command in {"replace", "check"}
-    if not reported or prints_errors(session):
+    unwritten = isinstance(error, ReportError)
+    if not reported or unwritten or prints_errors(session):
         session.complain(error)
-    if reported and not isinstance(error, ReportError):
+    if reported and not unwritten:
         from modswap.core.kept.outcome import Outcome
 
         outcome = Outcome(session.command, session.checkpoint, session.recipe, error=error)
         try:
             publish(session, [outcome])
-        except ModswapError as unwritten:
-            session.complain(unwritten)
+        except ModswapError as another:
+            session.complain(another)
     return error.code
 
 
@@ -143,10 +137,6 @@ def _report_raised(session: Session, error: Exception | SystemExit, args: Sequen
     of_model = error_of_model(error, session.checkpoint) if session.checkpoint else None
     if of_model is not None:
         return _report_failure(session, of_model)
-    if isinstance(error, BrokenPipeError):
-        # the reader of our output has gone; nothing may be written while the program ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return _report_bug(error)
 
 

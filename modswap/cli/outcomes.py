@@ -44,6 +44,7 @@ def publish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     else:
         session.emit(_tables(session, outcomes))
     if session.summary is not None:
+        session.judge()
         _append_summary(session.summary, outcomes)
 
 

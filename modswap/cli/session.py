@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modswap.core.asked import own_texts
 from modswap.core.asked.used_paths import OUT, UsedPath
 from modswap.core.errors import BugError, CheckpointError, ModswapError
 from modswap.core.progress import Progress, silent
@@ -54,12 +55,14 @@ class Session:
 
     def note_lock(self, file: Path, *, write: bool, hold: bool) -> None:
         """Note the lock file, if it is written or compared with."""
-        noted = UsedPath("the lock file", file)
+        noted = UsedPath("the lock file", file, own_texts.LOCK)
         self.reads += [noted] if hold else []
         self.writes += [noted] if write else []
 
     def judge(self) -> None:
-        """Refuse to write to a path that is read, or twice to one, before any work is done.
+        """Refuse to write to a path that is read, twice to one, or over a foreign text.
+
+        It is called before any work is done, and again before a text is written.
 
         Raises:
             ReportError: If the report or another text would be written there.
@@ -72,9 +75,9 @@ class Session:
 
     def _own_writes(self) -> Iterator[UsedPath]:
         if self.report is not None:
-            yield UsedPath(REPORT, self.report)
+            yield UsedPath(REPORT, self.report, own_texts.REPORT)
         if self.summary is not None:
-            yield UsedPath(f"the summary ({SUMMARY})", self.summary)
+            yield UsedPath(f"the summary ({SUMMARY})", self.summary, own_texts.SUMMARY)
 
     @property
     def summary(self) -> Path | None:
@@ -138,10 +141,12 @@ def put_text(file: Path, text: str, *, force: bool = True) -> None:
 
 
 def _refuse(written: UsedPath, used: Iterable[UsedPath]) -> None:
+    from modswap.io.formats.target import refuse_foreign
     from modswap.io.raw.places import refuse_overlap
 
     try:
         refuse_overlap(written, used)
+        refuse_foreign(written)
     except CheckpointError as error:
         raise ReportError(error.what, error.where, error.fix) from error
 

@@ -5,6 +5,7 @@ mapped file that becomes shorter, the system's lack of memory. The parent import
 passes signals on, and ends as the child ended.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -103,7 +104,8 @@ def one_press() -> Callable[[int, FrameType | None], None]:
 
 def _passing_on(child: int) -> Callable[[int, FrameType | None], None]:
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        os.kill(child, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended, and its code is known
+            os.kill(child, number)
 
     return pass_on
 
@@ -143,4 +145,5 @@ def outputs(args: Sequence[str]) -> "list[Path]":
 
     named = [value for arg, value in pairwise(args) if arg in _OUTPUTS]
     named += [arg.partition("=")[2] for arg in args if arg.startswith(_OUTPUTS) and "=" in arg]
+    named += [arg[2:] for arg in args if arg.startswith("-o") and len(arg) > 2]
     return sorted({Path(name).absolute().parent for name in named})

@@ -52,11 +52,11 @@ def write_lock(file: Path, entries: Mapping[str, Entry]) -> None:
     """Write entries into a lock file as a whole; the entries of other recipes stay.
 
     Raises:
-        UsageError: If the existing file is no lock file.
+        UsageError: If the existing file is neither a lock file nor empty.
         CheckpointError: If it cannot be written.
     """
     before = stamps_of(file)
-    kept = read_lock(file).recipes if file.exists() else {}
+    kept = read_lock(file).recipes if file.exists() and file.stat().st_size else {}
     lock = Lock(recipes={**kept, **entries})
 
     def ready() -> None:

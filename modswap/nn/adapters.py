@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.core.decided.blueprint import Adaptation
-from modswap.core.seen.site import Layout
+from modswap.core.seen.site import Grid, Layout
 from modswap.nn.fit.inputs import is_request
 from modswap.nn.kernels.maps import order_of
 from modswap.nn.kernels.tracing import traced
@@ -30,15 +30,15 @@ class SiteAdapter(nn.Module):
         of the module's input and output; None: not converted. ignores: Names, or positions as text,
         of inputs that the module does not take. adaptation: A projection, pooling or tuple around
         the output. repeats: Names, or positions as text, of inputs that are the same tensor object
-        as the map, as key and
-            value of self-attention are; the module does not take them.
+        as the map, as key and value of self-attention are; the module does not take them.
 
     Raises:
         ValueError: If only one of `layout` and `wants` is None; in the forward pass, if tokens make
             no map, an ignored input carries a value, or a repeated input is another tensor.
     """
 
-    repeats: tuple[str, ...] = ()  # adapters pickled by earlier versions lack it
+    repeats: tuple[str, ...] = ()  # adapters pickled by earlier versions lack these
+    grid: Grid | None = None
 
     def __init__(
         self,
@@ -65,6 +65,15 @@ class SiteAdapter(nn.Module):
         self.project: nn.Conv2d | None = None
         if added.in_channels != added.out_channels:
             self.project = nn.Conv2d(added.in_channels, added.out_channels, 1)
+
+    def of_grid(self, grid: Grid | None) -> "SiteAdapter":
+        """Take tokens as a map of this height and width alone; return the adapter itself.
+
+        Without a grid the size is given beside the tokens, or they are a square.
+        """
+        if grid is not None:
+            self.grid = grid
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the site's output: a tensor, or a tuple of a tensor and None."""
@@ -94,8 +103,10 @@ class SiteAdapter(nn.Module):
             return x.shape[1], x.shape[2]
         if self.layout is None or (self.wants == "NLC" and self.stride == (1, 1)):
             return x.shape[1] if x.ndim > 1 else 1, 1  # tokens stay a row
-        numbers = [number for value in others for number in _numbers(value)]
         tokens = x.shape[1]
+        if self.grid is not None:
+            return _as_ruled(tokens, self.grid)
+        numbers = [number for value in others for number in _numbers(value)]
         if len(numbers) >= 2 and numbers[0] * numbers[1] == tokens:
             return numbers[0], numbers[1]
         return _square(tokens)
@@ -152,6 +163,7 @@ class SiteAdapter(nn.Module):
         parts = [f"layout={self.layout!r}, wants={self.wants!r}"]
         parts += [f"ignores={self.ignores}"] if self.ignores else []
         parts += [f"repeats={self.repeats}"] if self.repeats else []
+        parts += [f"grid={self.grid}"] if self.grid else []
         parts += [f"stride={self.stride}"] if self.stride != (1, 1) else []
         parts += [f"length={self.length}"] if self.length else []
         return ", ".join(parts)
@@ -194,6 +206,12 @@ def _root(size: Any) -> Any:
     if isinstance(size, torch.Tensor):
         return size.double().sqrt().long()
     return isqrt(size)
+
+
+def _as_ruled(tokens: int, grid: Grid) -> Grid:
+    if tokens != grid[0] * grid[1]:
+        raise ValueError(f"{tokens} tokens are no map of {grid[0]}x{grid[1]}")
+    return grid
 
 
 def _square(tokens: int) -> tuple[int, int]:

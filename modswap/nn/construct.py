@@ -21,7 +21,7 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
     module = make(**blueprint.args)
     if blueprint.fits:
         return module
-    return SiteAdapter(
+    adapter = SiteAdapter(
         module,
         layout=blueprint.layout,
         wants=blueprint.wants,
@@ -29,3 +29,4 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
         repeats=blueprint.repeats,
         adaptation=blueprint.adaptation,
     )
+    return adapter.of_grid(blueprint.grid)

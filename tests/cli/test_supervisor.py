@@ -104,6 +104,47 @@ def test_interruption_ends_with_130(
     assert (parent.returncode, errors) == (130, "")
 
 
+def test_signal_after_the_end_of_the_child_changes_nothing() -> None:
+    late = "import os, signal\nwait = os.waitpid\ndef waitpid(*args):\n    seen = wait(*args)\n"
+    late += "    signal.raise_signal(signal.SIGINT)\n    return seen\nos.waitpid = waitpid\n"
+
+    done = subprocess.run(
+        [sys.executable, "-c", late + PROGRAM, "check", "None"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("place", ["modswap.cli.supervisor", "modswap.cli.app"])
+def test_interruption_while_the_command_is_imported_ends_with_130(place: str) -> None:
+    press = f"""\
+import os, signal, sys
+class Press:
+    def find_spec(self, name, path=None, target=None):
+        if name == {place!r} and "modswap.__main__" in sys.modules:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Press())
+import modswap.__main__
+modswap.__main__.main()
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", press, "check"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signal_that_ends_the_child_ends_the_parent(
     number: signal.Signals, sleeping: tuple["subprocess.Popen[str]", int]
@@ -149,3 +190,4 @@ def test_folders_of_written_files_are_found_in_a_call(tmp_path: Path) -> None:
     args = ["replace", "net.pt", "-o", f"{tmp_path}/a/out.pt", f"--report={tmp_path}/b/r.json"]
 
     assert outputs(args) == [tmp_path / "a", tmp_path / "b"]
+    assert outputs(["replace", "net.pt", f"-o{tmp_path}/c/out.pt"]) == [tmp_path / "c"]

@@ -248,6 +248,7 @@ def test_code_that_a_recipe_from_standard_input_names_is_kept(
     modswap: Command, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", StringIO(Path("weights.yaml").read_text()))
+    Path("nets.py").write_text(f'"""\nFAILED  as a report says\n"""\n{FACTORY}')
     before = everything()
     more = ("-o", "new") if command == "replace" else ()
 
@@ -409,7 +410,7 @@ def test_full_disk_leaves_old_texts_and_no_litter(
     modswap: Command, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], file: str
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary")
-    Path("old").write_text("old")
+    Path("old").write_text("replace: []" if args[0] == "init" else "FAILED  old")
     Path("summary").write_text("summary")
     assert modswap(*CHECK, "--lock").code == 0
     before = everything()
@@ -420,4 +421,124 @@ def test_full_disk_leaves_old_texts_and_no_litter(
     assert ran.code == 3
     assert f"{file}: " in ran.out + ran.err
     assert "no space left" in ran.out + ran.err
+    assert everything() == before
+
+
+# -- texts of others
+
+
+CONFIG = '{"model_type": "vit", "hidden_size": 32}\n'
+INDEX = '{"metadata": {}, "weight_map": {"a": "model.safetensors"}}\n'
+FOREIGN = {
+    "A/B/config.json": CONFIG,
+    "A/B/model.safetensors.index.json": INDEX,
+    "A/B/vocab.txt": "[PAD]\n[UNK]\n",
+    "A/B/README.md": "# a model\n",
+    "A/B/modswap.json": '{"recipe": "version: 1"}',
+    "notes.txt": "mine\n",
+    "results.xml": "<?xml version='1.0'?><testsuites/>\n",
+}
+ONE_FILE = ("check", "A/B/model.safetensors", "-c", "weights.yaml")
+
+
+@pytest.mark.parametrize("form", ["table", "sarif"])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_report_replaces_no_foreign_text(modswap: Command, name: str, form: str) -> None:
+    Path(name).write_text(FOREIGN[name])
+    Path("link").symlink_to(name)
+    before = everything()
+
+    for report in (name, "link"):
+        ran = modswap(*ONE_FILE, "--report", report, "--format", form)
+        assert ran.code == 3
+        assert "it exists, and is no report of modswap\n  fix: name another file, or" in ran.err
+
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("tree", "A/B/model.safetensors"),
+        ("verify", "net.pt"),
+        ("catalogue",),
+        ("schema",),
+        ("replace", "A/B/model.safetensors", "-c", "weights.yaml", "-o", "out.safetensors"),
+        ("check", "none.pt", "-c", "weights.yaml", "--format", "json"),
+    ],
+)
+def test_report_of_any_command_replaces_no_foreign_text(
+    modswap: Command, args: tuple[str, ...]
+) -> None:
+    Path("A/B/config.json").write_text(CONFIG)
+    before = everything()
+
+    assert modswap(*args, "--report", "A/B/config.json").code == 3
+
+    assert everything() == before
+
+
+def test_report_replaces_reports_of_any_form(modswap: Command) -> None:
+    Path("r").touch()  # as mktemp makes it
+    forms = [(*CHECK, "--format", form) for form in ("table", "json", "junit", "sarif", "github")]
+    lists = [("tree", "net.pt"), ("tree", "net.pt", "--format", "json"), ("verify", "net.pt")]
+    runs = [*forms, *lists, ("schema",), ("catalogue", "ECA"), (*CHECK, "--input", "1,5,8,8")]
+
+    for args in (*runs, *reversed(runs)):
+        assert modswap(*args, "--report", "r").code == int("--input" in args) * 2, args
+
+
+def test_report_beside_the_weights_is_made_and_made_again(modswap: Command) -> None:
+    for _ in range(2):
+        assert modswap("tree", "A/B/model.safetensors", "--report", "A/B/tree.txt").code == 0
+
+
+def test_report_to_standard_output_replaces_nothing(modswap: Command) -> None:
+    with Path("log").open("w+") as log:
+        log.write("lines of other programs\n")
+        log.flush()
+
+        assert modswap("tree", "net.pt", "--report", f"/dev/fd/{log.fileno()}").code == 0
+
+    assert Path("log").read_text().startswith("lines of other programs\npath ")
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, "swap.json"])
+def test_lock_and_first_recipe_replace_no_foreign_text(modswap: Command, name: str) -> None:
+    Path("swap.json").write_text(CONFIG)
+    if name in FOREIGN:
+        Path(name).write_text(FOREIGN[name])
+    before = everything()
+
+    locked = modswap(*CHECK, "--lock", "--lock-file", name)
+    first = modswap("init", "net.pt", "--allow", "tests.models.*", "-o", name, "--force")
+
+    assert (locked.code, first.code) == (3, 3)
+    assert "it exists, and is no lock file of modswap" in locked.err
+    assert "it exists, and is no recipe of modswap" in first.err
+    assert everything() == before
+
+
+def test_lock_and_first_recipe_replace_their_own_kind(modswap: Command) -> None:
+    Path("empty").touch()
+    for file in ("empty", "new.lock", "new.lock"):
+        assert modswap(*CHECK, "--lock", "--lock-file", file).code == 0
+    Path("own.yaml").write_text("replace: [  # cannot be read\n")
+    for _ in range(2):
+        ran = modswap("init", "net.pt", "--allow", "tests.models.*", "-o", "own.yaml", "--force")
+        assert ran.code == 0
+
+
+@pytest.mark.parametrize("name", [name for name in FOREIGN if name != "notes.txt"])
+def test_summary_is_added_to_no_file_of_a_checkpoint(
+    modswap: Command, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Path(name).write_text(FOREIGN[name])
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", name)
+    before = everything()
+
+    ran = modswap(*CHECK, "--format", "github")
+
+    assert ran.code == 3
+    assert "the summary (GITHUB_STEP_SUMMARY) cannot be there: " in ran.err
     assert everything() == before

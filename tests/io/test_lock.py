@@ -189,3 +189,12 @@ def test_recipe_out_of_a_pipe_cannot_be_locked() -> None:
     with pytest.raises(UsageError, match="it is no file, and cannot be locked"):
         digest_of_recipe(f"/dev/fd/{read}")
     os.close(read)
+
+
+def test_empty_file_becomes_a_lock_file(tmp_path: Path) -> None:
+    file = tmp_path / "x.lock"
+    file.touch()
+
+    write_lock(file, {"a": entry("1")})
+
+    assert read_lock(file).recipes == {"a": entry("1")}

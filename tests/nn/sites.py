@@ -1,5 +1,8 @@
 """Sites made by hand, as a trace records them."""
 
+from dataclasses import replace
+from math import isqrt
+
 from modswap.core.seen.site import Call, Layout, Site
 from modswap.core.seen.values import Group, Plain, TensorInfo, Value
 
@@ -27,7 +30,25 @@ def call(*args: Value, output: Value | None = None, **kwargs: Value) -> Call:
     return Call(args, tuple(kwargs.items()), inputs[0] if output is None else output)
 
 
-def site(*calls: Call | TensorInfo, layout: Layout | None = "NCHW", reason: str = "") -> Site:
-    """Return a site at `stage.attn` with these calls; a tensor is a call's input and output."""
+def site(
+    *calls: Call | TensorInfo,
+    layout: Layout | None = "NCHW",
+    reason: str = "",
+    flattened: bool = True,
+) -> Site:
+    """Return a site at `stage.attn` with these calls; a tensor is a call's input and output.
+
+    Tokens (N, L, C) whose number is a square come from a flattened map, unless it is said that none
+    was `flattened`.
+    """
     made = tuple(one if isinstance(one, Call) else call(one) for one in calls)
+    made = tuple(map(_from_a_map, made)) if flattened else made
     return Site("stage.attn", "net.Attention", calls=made, layout=layout, layout_reason=reason)
+
+
+def _from_a_map(one: Call) -> Call:
+    named = ((name, value) for name, value in one.named if isinstance(value, TensorInfo))
+    sides = {name: isqrt(value.shape[1]) for name, value in named if len(value.shape) == 3}
+    shapes = {name: value.shape for name, value in one.named if isinstance(value, TensorInfo)}
+    square = {name: side for name, side in sides.items() if side**2 == shapes[name][1]}
+    return replace(one, grids=tuple((name, (side, side)) for name, side in square.items()))

@@ -155,6 +155,18 @@ def test_tokens_that_make_no_map_are_refused() -> None:
         adapter(torch.randn(1, 197, 4))
 
 
+def test_tokens_are_the_map_that_the_rule_says() -> None:
+    inner = Recorder()
+    adapter = SiteAdapter(inner, layout="NLC", wants="NHWC").of_grid((2, 8))
+    tokens = torch.randn(1, 16, 3)
+
+    assert torch.equal(adapter(tokens), 2 * tokens)
+    assert torch.equal(inner.seen[0], tokens.view(1, 2, 8, 3))
+    assert "grid=(2, 8)" in repr(adapter)
+    with pytest.raises(ValueError, match="36 tokens are no map of 2x8"):
+        adapter(torch.randn(1, 36, 3))
+
+
 def test_half_known_layout_is_refused() -> None:
     with pytest.raises(ValueError, match="layout is None, wants is 'NHWC': give both or none"):
         SiteAdapter(Recorder(), layout=None, wants="NHWC")

@@ -7,6 +7,7 @@ import typer
 
 from modswap.cli import options
 from modswap.cli.session import put_text
+from modswap.core.asked.own_texts import RECIPE_TEXT
 from modswap.core.asked.used_paths import UsedPath
 from modswap.core.words.printable import tame
 from modswap.io.raw.atomic import exists
@@ -23,6 +24,8 @@ def init(
     ] = None,
     inputs: options.Input = None,
     model: options.Model = None,
+    rename: options.Renames = None,
+    strip_prefix: options.StripPrefix = None,
     allow: options.Allow = None,
     alias: options.Alias = None,
     trust: options.Trust = False,
@@ -35,11 +38,12 @@ def init(
     session = options.begin(context, file, quiet=quiet, verbose=verbose, no_color=no_color)
     options.note_paths(session, model=model)
     if output is not None:
-        session.writes.append(UsedPath("the new recipe", output))
+        session.writes.append(UsedPath("the new recipe", output, RECIPE_TEXT))
         if output.exists() and not force:
             raise exists(output)
     policy = options.policy_of(allow, alias, trust=trust)
-    subject = options.subject(file, policy, model, inputs)
+    renames = options.renames_of(rename, strip_prefix)
+    subject = options.subject(file, policy, model, inputs, renames)
 
     from modswap.ops.jobs.starter_recipe import starter_recipe
 

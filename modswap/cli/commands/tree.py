@@ -26,6 +26,8 @@ def tree(
         typer.Option("--depth", min=0, help="Show only so many levels.", show_default=False),
     ] = None,
     model: options.Model = None,
+    rename: options.Renames = None,
+    strip_prefix: options.StripPrefix = None,
     allow: options.Allow = None,
     alias: options.Alias = None,
     trust: options.Trust = False,
@@ -42,7 +44,8 @@ def tree(
     options.note_paths(session, model=model)
     options.check_format(session, form, ("table", "json"))
     policy = options.policy_of(allow, alias, trust=trust)
-    subject = options.subject(file, policy, model, inputs)
+    renames = options.renames_of(rename, strip_prefix)
+    subject = options.subject(file, policy, model, inputs, renames)
     pattern = compile_pattern(match, "--match") if match is not None else None
 
     from modswap.ops.jobs.tree import read_tree

@@ -112,7 +112,8 @@ def _kind_of_input(value: Any) -> str:
 
 
 # tags that pydantic puts between the keys of an error's place, for values of several kinds
-TENSOR, CALL, INTEGERS, WORD = KINDS = ("<tensor>", "<call>", "<integers>", "<word>")
+KINDS = ("<tensor>", "<call>", "<integers>", "<word>", "<size>")
+TENSOR, CALL, INTEGERS, WORD, SIZE = KINDS
 Fill = Annotated[
     Annotated[Literal["normal", "zeros", "ones"], Tag(WORD)] | Annotated[Integers, Tag(INTEGERS)],
     Discriminator(_kind_of_fill),
@@ -225,6 +226,17 @@ class Rule(Part):
     wants: Literal["auto", "NCHW", "NHWC", "NLC"] = Field(
         "auto", description="the layout that a package.module:Class takes; auto: found by trying"
     )
+    grid: tuple[Positive, Positive] | None = Field(
+        None,
+        description="[H, W]: the map that the site's tokens are, where the pass does not show it; "
+        "the new module then takes this size alone",
+    )
+    output: Literal["same", "changed"] = Field(
+        "same",
+        description="changed: the outputs of the site, and of the model, may have other sizes, as "
+        "those of a new head; so it is for torch.nn:Linear with out_features, and for "
+        "torch.nn:Conv2d of kernel_size 1 with out_channels",
+    )
     share: StrictBool = Field(
         default=False, description="true: one new instance for all sites of this rule"
     )
@@ -232,6 +244,12 @@ class Rule(Part):
         None, description="put before the names of the new module's own layers"
     )
     start: Literal["fresh"] = Field("fresh", description="how the new weights begin")
+
+    @model_validator(mode="after")
+    def _one_output(self) -> "Rule":
+        if self.adapt and self.output == "changed":
+            raise ValueError("`adapt` is false where `output` is changed")
+        return self
 
 
 MEMORY = r"^\s*[0-9]{1,9}(?:\.[0-9]{1,3})?\s*(?:B|[KMGT]i?B)\s*$"
@@ -272,13 +290,29 @@ Examined = Annotated[
 ]
 
 
+NARROWER = "narrower"
+InputSize = Annotated[
+    Annotated[Literal["narrower"], Tag(WORD)] | Annotated[tuple[Positive, Positive], Tag(SIZE)],
+    Discriminator(lambda value: WORD if isinstance(value, str) else SIZE),
+]
+_SIDE = {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 2**63}
+_SIZE = {"type": "array", "prefixItems": [_SIDE, _SIDE], "minItems": 2, "maxItems": 2}
+_SIZES = {"type": "array", "items": {"anyOf": [_SIZE, {"const": NARROWER}]}}
+
+
 class Verify(Part):
     """The passes and examinations that prove that the swap holds."""
 
     modes: tuple[Literal["eval", "train"], ...] = Field(("eval",), min_length=1)
     dtypes: tuple[FloatDtype, ...] = Field(("float32",), min_length=1)
-    sizes: tuple[tuple[Positive, Positive], ...] = Field(
-        (), description="further input sizes (H, W), each run as well"
+    sizes: Annotated[
+        tuple[InputSize, ...],
+        BeforeValidator(_listed),
+        WithJsonSchema({"anyOf": [{"const": NARROWER}, _SIZES]}),
+    ] = Field(
+        (),
+        description="further input sizes (H, W), each run as well; narrower: the swapped model may "
+        "refuse sizes that the original took",
     )
     batches: tuple[Positive, ...] = Field(
         (1, 2, 3), description="batch sizes at which shapes are compared as well"
@@ -298,7 +332,22 @@ class Verify(Part):
     export: tuple[Literal["torchscript", "onnx", "pt2", "compile"], ...] = Field(
         (), description="ways in which the swapped model is exported, and compared with itself"
     )
+    expect: dict[StrictStr, tuple[Positive | None, ...]] = Field(
+        default_factory=dict,
+        description="shapes of the model's outputs after the swap, by name: {logits: [2, 7]}; "
+        "null: any size; a model that returns a tensor calls it `output`",
+    )
     limits: Limits = Field(default_factory=Limits, description="what must not be exceeded")
+
+    @property
+    def narrower(self) -> bool:
+        """Return whether the swapped model may refuse sizes that the original took."""
+        return NARROWER in self.sizes
+
+    @property
+    def further_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Return the further input sizes (H, W)."""
+        return tuple(size for size in self.sizes if not isinstance(size, str))
 
 
 def _whole(value: Any) -> Any:

@@ -16,6 +16,7 @@ class UsedPath(NamedTuple):
 
     name: str  # as messages say it: `the input`, `the report`
     file: Path
+    kind: str = ""  # of a text that is written (`own_texts`)
 
 
 def paths_read(subject: "Subject", recipe: "Recipe | None" = None) -> tuple[UsedPath, ...]:

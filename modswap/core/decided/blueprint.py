@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modswap.core.seen.site import Layout
+from modswap.core.seen.site import Grid, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,10 @@ class Blueprint:
     # names (or positions as text) of inputs that were the same tensor object as the map in every
     # call, as key and value of self-attention are; the new module does not take them
     repeats: tuple[str, ...] = ()
+    # height and width of the map that the site's tokens always are, where the rule says them
+    grid: Grid | None = None
+    # whether the rule says that the output of its site changes
+    changes: bool = field(default=False, compare=False)
 
     @property
     def fits(self) -> bool:

@@ -9,7 +9,7 @@ from pydantic_core import PydanticSerializationError
 
 from modswap.core.decided.blueprint import Adaptation, Blueprint
 from modswap.core.errors import CheckpointError
-from modswap.core.seen.site import Layout
+from modswap.core.seen.site import Grid, Layout
 
 
 class _Record(BaseModel):
@@ -39,6 +39,7 @@ class SiteRecord(_Record):
     keyword: str = ""  # keyword argument that carries the site's map
     repeats: tuple[str, ...] = ()  # dropped inputs, the same tensor object as the map
     adaptation: AdaptationRecord | None = None  # layers added after it
+    grid: Grid | None = None  # height and width of the map that the site's tokens always are
 
     def blueprint(self) -> Blueprint:
         """Return the instructions for making the module."""
@@ -51,6 +52,7 @@ class SiteRecord(_Record):
             ignores=self.ignores,
             keyword=self.keyword,
             repeats=self.repeats,
+            grid=self.grid,
             adaptation=added,
         )
 
@@ -121,6 +123,7 @@ def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:
         ignores=blueprint.ignores,
         keyword=blueprint.keyword,
         repeats=blueprint.repeats,
+        grid=blueprint.grid,
         adaptation=None
         if added is None
         else AdaptationRecord(

@@ -1,12 +1,13 @@
 """A place in the model where a module sits, with everything that the trace saw there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from modswap.core.finding import Settings
 from modswap.core.seen.values import TensorInfo, Value, tensors
 
 Layout = Literal["NCHW", "NHWC", "NLC"]
+Grid = tuple[int, int]  # height and width of a map
 LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC", "NLC")
 # settings of a rule that are worth trying where a layout is in doubt
 ANY_SITE_LAYOUT: Settings = tuple(("layout", layout) for layout in LAYOUTS)
@@ -24,6 +25,9 @@ class Call:
     # for each tensor among the inputs, in order, the index of the first one that is the same
     # object; empty where all of them are different ones
     same: tuple[int, ...] = ()
+    # height and width of the map that was flattened into the tokens (N, L, C) of an input, by its
+    # name, as a pass showed; other inputs are left out
+    grids: tuple[tuple[str, Grid], ...] = field(default=(), compare=False)
 
     @property
     def named(self) -> tuple[tuple[str, Value], ...]:
@@ -48,6 +52,10 @@ class Call:
             if isinstance(value, TensorInfo):
                 found[one] = places[0]
         return tuple(one for one, first in found.items() if one != name and first == found[name])
+
+    def grid(self, name: str) -> Grid | None:
+        """Return the height and width of the map that an input's tokens come from, if seen."""
+        return dict(self.grids).get(name)
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -79,7 +87,10 @@ class Site:
     channels_last: bool = False  # whether its 4-D parameters have the channels_last memory format
     # heights and widths of the maps that were seen before it, of as many samples and channels as
     # the tokens that it is given; empty where it is given no tokens
-    grids: tuple[tuple[int, int], ...] = ()
+    grids: tuple[Grid, ...] = ()
+    # height and width of the map that its tokens are by the rule; None where the rule does not say
+    grid: Grid | None = None
+    changes: bool = False  # whether its output changes, as the rule says
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ MIN_LINE, MAX_LINE = 64, 448  # every side up to twice the first, within these, 
 FAR_RATIO = 8  # largest size tried, in first sizes
 GRID_PAIRS = 48
 AREA_PAIRS = 96
+RECTANGLES = ((0, -1), (-1, 0), (0, -3), (1, 0), (1, -2))  # strides added to either side
 
 Stage = Callable[[Size, Mapping[Size, bool]], Iterable[Size]]
 Settled = Callable[[SizeRule | None], bool]
@@ -48,6 +49,15 @@ def few_sizes_to_try(first: Size, probes: Mapping[Size, bool]) -> Iterator[Size]
     few = (stage for stage, settled in _STAGES if settled is None)
     sizes = (size for stage in few for size in stage(first, probes))
     return (size for size in sizes if size not in probes and min(size) > 0)
+
+
+def rectangles(first: Size, stride: int, probes: Mapping[Size, bool]) -> Iterator[Size]:
+    """Yield rectangles by a model's stride, as a detector is given them, less those of `probes`."""
+    if len(first) == 2:
+        for high, wide in RECTANGLES:
+            size = (first[0] + high * stride, first[1] + wide * stride)
+            if min(size) > 0 and size not in probes:
+                yield size
 
 
 def _known(rule: SizeRule | None) -> bool:

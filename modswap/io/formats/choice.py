@@ -3,9 +3,18 @@
 from pathlib import Path
 
 from modswap.core.errors import CheckpointError
+from modswap.core.words.nearest import mistyped
 from modswap.io import formats
 from modswap.io.formats.format import Format
 from modswap.io.recognise.look import Look, foreign
+
+# endings of other programs' files: a checkpoint of such a name would mislead
+_MODELS = (".onnx", ".h5", ".hdf5", ".keras", ".tflite", ".pb", ".gguf", ".ggml", ".npy", ".npz",
+           ".msgpack", ".engine", ".plan", ".trt", ".mlmodel", ".mlpackage")  # fmt: skip
+_ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z")
+_TEXTS = (".json", ".yaml", ".yml", ".toml", ".md", ".txt", ".csv", ".log", ".html", ".xml", ".py",
+          ".sarif", ".lock")  # fmt: skip
+_OTHER_KINDS = frozenset((*_MODELS, *_ARCHIVES, *_TEXTS))
 
 
 def recognised(look: Look) -> Format:
@@ -46,14 +55,44 @@ def target_format(source: str, out: Path | None) -> Format:
     """Return the format to write: that of the input, unless the ending of `out` asks for another.
 
     For a dry run `out` is None.
-
-    Raises:
-        CheckpointError: If no format has the ending of `out`.
     """
     own = format_named(source)
     if out is None or (own.folder and not has_known_ending(out)):
         return own
-    return by_ending(out) if out.suffix else format_named(own.writes_as or own.name)
+    return _endings().get(out.suffix.lower()) or _as_file(own)
+
+
+def refuse_ending(file: Path, out: Path) -> None:
+    """Refuse an OUT whose ending promises another kind of file, or is nearly one of another format.
+
+    Any other ending that no format has is that of the input, `file`, by another name.
+
+    Raises:
+        CheckpointError: If the ending is refused.
+    """
+    ending, known = out.suffix.lower(), _endings()
+    if ending in known or ending == file.suffix.lower():
+        return
+    own = known.get(file.suffix.lower())
+    near = mistyped(ending, [other for other, row in known.items() if row is not own])
+    if own is not None and mistyped(ending, own.endings):
+        near = ""
+    if near or ending in _OTHER_KINDS:
+        what = f"no format has the ending {out.suffix!r}"
+        raise CheckpointError(what, str(out), near or f"use one of {', '.join(known)}")
+
+
+def ending_note(source: str, file: Path, out: Path | None) -> tuple[str, ...]:
+    """Return a note if the ending of `out` is neither known nor that of the input, else nothing."""
+    if out is None or not out.suffix or has_known_ending(out) or out.suffix == file.suffix:
+        return ()
+    row = target_format(source, out)
+    what = f"{out.name} is written as a {row.name} file, as the input is"
+    return () if row.folder else (f"{what}: no format has the ending {out.suffix!r}",)
+
+
+def _as_file(own: Format) -> Format:
+    return format_named(own.writes_as or own.name)
 
 
 def _endings() -> dict[str, Format]:

@@ -7,14 +7,16 @@ from pathlib import Path
 from re import IGNORECASE
 from re import compile as compiled
 
+from modswap.core.asked.own_texts import SUMMARY, may_replace
 from modswap.core.asked.used_paths import INPUT, OUT, UsedPath
 from modswap.core.errors import CheckpointError
 from modswap.io import formats
-from modswap.io.formats.choice import by_ending, has_known_ending
+from modswap.io.formats.choice import has_known_ending, refuse_ending
 from modswap.io.raw.atomic import exists
 from modswap.io.raw.folder_files import own_records
 from modswap.io.raw.folder_swap import put_back
 from modswap.io.raw.places import refuse_overlap
+from modswap.io.raw.texts import existing_text
 from modswap.io.recognise.look import kind_of, look_at
 
 # files that programs of Hugging Face and torch write into the folder of a checkpoint
@@ -50,7 +52,28 @@ def refuse_target(source: Path, out: Path, *, force: bool, reads: Iterable[UsedP
     if present and out.is_dir():
         _refuse_other_files(out, source)
     if not folder:
-        by_ending(out)
+        refuse_ending(source, out)
+
+
+def refuse_foreign(written: UsedPath) -> None:
+    """Refuse to write a text over a file that holds no text of its kind.
+
+    Programs share the summary of a job: to it a text may be added, but not in the folder of a
+    checkpoint, whose files are no summaries.
+
+    Raises:
+        CheckpointError: If there is such a file.
+    """
+    text = existing_text(written.file) if written.kind else None
+    if not text:
+        return
+    if not may_replace(written.kind, text):
+        what = f"{written.name} cannot be there: it exists, and is no {written.kind} of modswap"
+    elif written.kind == SUMMARY and _is_checkpoint(written.file.resolve().parent):
+        what = f"{written.name} cannot be there: the file is in the folder of a checkpoint"
+    else:
+        return
+    raise CheckpointError(what, str(written.file), "name another file, or remove it first")
 
 
 def _exists(out: Path) -> bool:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from modswap.core.errors import CheckpointError
 from modswap.io.raw.atomic import refused, replacing
-from modswap.io.recognise.look import kind_of
+from modswap.io.recognise.look import kind_of, unreadable
 
 _HEAD_BYTES = 8192
+_JUDGED_BYTES = 64 << 10  # of a text, at either end
 # errors of a folder in which nothing may be made, and of a file that is mounted by itself
 _FOLDER_REFUSES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
 _OWN_DESCRIPTOR = re.compile(r"/proc/(?:self|thread-self|(\d+))/fd/(\d+)")
@@ -152,6 +153,30 @@ def _write_straight(file: Path, descriptor: int | None, data: bytes) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     _put(descriptor, data)
+
+
+def existing_text(file: Path) -> str | None:
+    """Return the beginning and the end of the text in a file; None where none would be lost.
+
+    That is where there is no file, and for pipes, devices and open descriptors.
+
+    Raises:
+        CheckpointError: If it cannot be read, or holds something that is no text.
+    """
+    try:
+        if _descriptor(file) is not None or not stat.S_ISREG(file.stat().st_mode):
+            return None
+        _refuse_binary(file)
+        with file.open("rb") as stream:
+            data = stream.read(_JUDGED_BYTES)
+            if rest := file.stat().st_size - len(data):
+                stream.seek(-min(rest, _JUDGED_BYTES), os.SEEK_END)
+                data += b"\n" + stream.read(_JUDGED_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise unreadable(file, error) from None
+    return data.decode("utf-8", "replace")
 
 
 def _refuse_binary(file: Path) -> None:

@@ -24,7 +24,7 @@ def embedded_recipe(text: str, where: str) -> Recipe:
     """
     recipe = parse_recipe(text, f"{where}:recipe", ".")
     patterns = [name for rule in recipe.replace for name in (*rule.match, *rule.exclude)]
-    sizes = len(recipe.verify.sizes) + 1
+    sizes = len(recipe.verify.further_sizes) + 1
     passes = len(recipe.verify.modes) * len(recipe.verify.dtypes) * len(recipe.inputs) * sizes
     elements = max([0, *(_elements(entry, recipe) for entry in recipe.inputs)])
     flaws = {
@@ -47,7 +47,7 @@ def embedded_recipe(text: str, where: str) -> Recipe:
 def _elements(entry: TensorInput | CallInput, recipe: Recipe) -> int:
     """Return the most elements of a call's tensors, at any of the recipe's sizes."""
     shapes = list(_shapes(entry))
-    areas = [None, *recipe.verify.sizes]
+    areas = [None, *recipe.verify.further_sizes]
     return max(sum(prod(_resized(s, area)) for s in shapes) for area in areas)
 
 

@@ -80,7 +80,8 @@ def _place(detail: ErrorDetails, data: Any) -> Place:
 
 def _has_kinds(place: Sequence[str | int]) -> bool:
     """Return whether values of several kinds are allowed at a place; pydantic labels the kind."""
-    return place[-1:] == ["fill"] or (place[:1] == ["inputs"] and len(place) == 2)
+    entry = (place[:1] == ["inputs"] and len(place) == 2) or place[-2:-1] == ["sizes"]
+    return entry or place[-1:] == ["fill"] or place[-1:] == ["sizes"]
 
 
 def _holds(value: Any, key: str | int) -> bool:

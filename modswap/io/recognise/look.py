@@ -5,6 +5,7 @@ import os
 import stat
 import struct
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -95,7 +96,7 @@ def _zip(look: Look) -> Look:
     if name := shared_name(entries):
         raise look.error(f"two entries of its zip have one name: {name!r}", UNSOUND)
     look = replace(look, names=names, sizes=tuple(entry.file_size for entry in entries))
-    if has_entry(look, "data.pkl") and (found := flaw(look.file, look.size, entries, directory)):
+    if is_torch_zip(look) and (found := flaw(look.file, look.size, entries, directory)):
         raise look.error(*found)
     return look
 
@@ -127,6 +128,9 @@ def is_safetensors(look: Look) -> bool:
     return look.size > 8 and look.head[8:9] == b"{" and 2 <= length <= 100_000_000
 
 
+_OTHER_FRAMEWORK = "modswap works on PyTorch models"
+
+
 def foreign(look: Look) -> CheckpointError:
     """Return the error for a file of a format that is not read, with advice."""
     if not look.head:
@@ -145,21 +149,52 @@ def foreign(look: Look) -> CheckpointError:
     return look.error(what, "modswap reads files of torch.save and of safetensors")
 
 
-def _foreign_zip(look: Look) -> tuple[str, str] | None:
-    if has_entry(look, "constants.pkl"):
-        fix = "TorchScript has no modules to swap: swap in the eager model, then script it"
-        return "it is a TorchScript archive", fix
-    if has_entry(look, "archive_format") or any("/models/" in f"/{n}" for n in look.names):
-        fix = "torch executes such files on loading: swap in the eager model, then export it"
-        return "it is a torch.export archive (.pt2)", fix
-    if any(name.endswith(".npy") for name in look.names):
-        return "it is a NumPy archive", "load it with NumPy and save a state dict"
-    if has_entry(look, "config.json") or "config.json" in look.names:
-        return "it is a Keras archive", _OTHER_FRAMEWORK
-    return "it is a zip, but none that torch.save wrote", "unpack it and name the checkpoint inside"
+_ARCHIVES: tuple[tuple[Callable[[Look], bool], str, str], ...] = (
+    (
+        lambda look: has_entry(look, "constants.pkl"),
+        "it is a TorchScript archive",
+        "TorchScript has no modules to swap: swap in the eager model, then script it",
+    ),
+    (
+        lambda look: (
+            has_entry(look, "archive_format") or any("/models/" in f"/{n}" for n in look.names)
+        ),
+        "it is a torch.export archive (.pt2)",
+        "torch executes such files on loading: swap in the eager model, then export it",
+    ),
+    (
+        lambda look: has_entry(look, ".data/extern_modules"),
+        "it is a torch.package archive",
+        "torch runs the code inside on loading: save the model or its weights by torch.save",
+    ),
+    (
+        lambda look: "MAR-INF/MANIFEST.json" in look.names,
+        "it is a TorchServe archive (.mar)",
+        "unpack it and name the checkpoint inside",
+    ),
+    (
+        lambda look: any(name.endswith(".npy") for name in look.names),
+        "it is a NumPy archive",
+        "load it with NumPy and save a state dict",
+    ),
+    (
+        lambda look: has_entry(look, "config.json") or "config.json" in look.names,
+        "it is a Keras archive",
+        _OTHER_FRAMEWORK,
+    ),
+    (
+        lambda _: True,
+        "it is a zip, but none that torch.save wrote",
+        "unpack it and name the checkpoint inside",
+    ),
+)
 
 
-_OTHER_FRAMEWORK = "modswap works on PyTorch models"
+def _foreign_zip(look: Look) -> tuple[str, str]:
+    return next((what, fix) for holds, what, fix in _ARCHIVES if holds(look))
+
+
+_EXPORTED = "swap in the PyTorch model, then export it again"
 _TENSORFLOW = "it belongs to a TensorFlow model"
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of TensorFlow's index files
 _HEADS: tuple[tuple[bytes, str, str], ...] = (
@@ -182,7 +217,9 @@ def _foreign_head(look: Look) -> tuple[str, str] | None:
         if head.startswith(magic):
             return what, fix
     start = head.lstrip()[:64].lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+    if start.startswith(b"<?xml"):
+        return "it is an XML file, not a checkpoint", _OTHER_FRAMEWORK
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
         return "it is a web page, not a checkpoint", "download the file itself, not its page"
     return _foreign_binary(look)
 
@@ -191,13 +228,18 @@ def _foreign_binary(look: Look) -> tuple[str, str] | None:
     head = look.head
     if head[4:8] == b"TFL3" or _ends_with(look.file, _TABLE):
         return _TENSORFLOW, _OTHER_FRAMEWORK
+    if head[4:6] == b"ET" and head[6:8].isdigit():
+        return (
+            "it is an ExecuTorch program (.pte)",
+            "swap in the PyTorch model, then export it again",
+        )
     if head[257:262] == b"ustar":
         return "it is a tar archive", "unpack it, or save the model again with a current torch"
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         fix = "load it where it was made and save it with torch.save"
         return f"it is a pickle (protocol {head[1]}) that torch.save did not write", fix
     if head[:1] == b"\x08" and (b"onnx" in head.lower() or b"pytorch" in head):
-        return "it is an ONNX model", "swap in the PyTorch model, then export it again"
+        return "it is an ONNX model", _EXPORTED
     return None
 
 

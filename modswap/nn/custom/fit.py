@@ -66,6 +66,8 @@ def fit_custom(
         choices=tuple(choices),
         keyword=found.keyword,
         repeats=found.repeats,
+        grid=site.grid,
+        changes=site.changes,
     )
 
 

@@ -1,7 +1,7 @@
 """Find the layout that a user's own class takes, by trying it on shapes."""
 
 import inspect
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import isqrt
@@ -14,17 +14,18 @@ from modswap.core.errors import ShapeError
 from modswap.core.finding import ADAPT, Settings
 from modswap.core.seen.site import (
     ANY_LAYOUT,
-    ANY_MODULE_LAYOUT,
     ANY_SITE_LAYOUT,
     LAYOUTS,
     Call,
     Extent,
+    Grid,
     Layout,
     Site,
     extent,
 )
 from modswap.core.seen.values import Plain, TensorInfo, Value
 from modswap.nn.adapters import SiteAdapter
+from modswap.nn.custom.agreement import same_results
 from modswap.nn.custom.trial import RefusedError, outputs_on
 from modswap.nn.fit.inputs import (
     Size,
@@ -37,7 +38,6 @@ from modswap.nn.fit.inputs import (
     repeated,
     tensor_inputs,
     token_grid,
-    token_row,
 )
 from modswap.nn.fit.outputs import judge_output, map_given, mismatch
 
@@ -79,12 +79,14 @@ def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement
     well. `wants` is the layout that the recipe names; None: found by trying.
 
     Raises:
-        ShapeError: If the module runs in no layout, in several without a difference, or returns
+        ShapeError: If the module runs in no layout, in several without evidence for one, or returns
             another output.
     """
     site = trial.site
     ignores, repeats = _dropped(trial)
     start = Placement(wants, "", ignores, _keyword(trial), repeats=repeats)
+    if site.changes:
+        return _changed(trial, start)
     if site.layout is None and wants is None:
         return _as_it_comes(trial, start)
     layout, _ = read_layout(site, tensor_inputs(site))
@@ -92,13 +94,80 @@ def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement
     running, refusals = _tried(trial, start, candidates, adapt=adapt)
     if wants and running:
         return running[0]
-    for placement in running:
-        evidence = _evidence(trial, placement)
-        if evidence:
-            return replace(placement, reason=evidence)
+    shown = [(placement, _evidence(trial, placement)) for placement in running]
+    proved = [replace(placement, reason=reason) for placement, reason in shown if reason]
+    if proved:
+        return _decided(trial, proved)
     if len(running) == 1:
         return replace(running[0], reason="the only layout in which it runs")
     raise _undecided(trial, running, refusals)
+
+
+def _changed(trial: Trial, start: Placement) -> Placement:
+    """Return the placement of a module whose output is another than its site's.
+
+    The module takes its site's own layout, a linear layer the last axis.
+    """
+    wants = start.wants or trial.site.layout
+    if wants == "NCHW" and start.wants is None and isinstance(trial.module, nn.Linear):
+        wants = "NHWC"
+    placement = replace(start, wants=wants)
+    for call in trial.site.calls:
+        _run(trial, placement, call)
+    return placement
+
+
+def _decided(trial: Trial, proved: Sequence[Placement]) -> Placement:
+    """Return the placement of a module, of those in which it runs at sizes that differ.
+
+    The site's own layout comes first. Tokens that the module takes as the old one did are decided;
+    else another layout in which it runs as well must give the same results.
+
+    Raises:
+        ShapeError: If the results differ, or cannot be compared.
+    """
+    first, *others = proved
+    others = [other for other in others if (other.adaptation is None) == (first.adaptation is None)]
+    if not others or same_results(trial.site, trial.module, [_adapter(trial, p) for p in proved]):
+        return first
+    names = " and ".join(str(other.wants) for other in others)
+    if trial.site.layout == first.wants == "NLC":
+        also = f"; it also runs as {names}, with other results"
+        return replace(first, reason=f"{first.reason}, as the old module did{also}")
+    ways = " and ".join(_given(trial, placement) for placement in (first, *others))
+    what = f"{trial.reference} runs on {ways}, with other results"
+    fix = " or ".join(f"`wants: {placement.wants}`" for placement in (first, *others))
+    raise ShapeError(what, trial.site.path, f"set {fix} in its rule")
+
+
+def _given(trial: Trial, placement: Placement) -> str:
+    """Return in words the tensor that the module gets in a layout."""
+    site, call = trial.site, trial.site.calls[0]
+    _, tensor = first_map(site, call)
+    _, (size, *_) = read_layout(site, tensor_inputs(site))
+    batch, channels = tensor.shape[0], size.channels
+    if placement.wants == "NLC":
+        return f"({batch}, {size.tokens}, {channels}) as NLC"
+    high, wide = size.height or 0, size.width or 0
+    if site.layout == "NLC":
+        high, wide = token_grid(site, call, size.tokens)
+    shape = (channels, high, wide) if placement.wants == "NCHW" else (high, wide, channels)
+    return f"{(batch, *shape)} as {placement.wants}"
+
+
+def _adapter(trial: Trial, placement: Placement) -> Callable[[nn.Module], SiteAdapter]:
+    """Return the function that puts a module into the adapter of its placement."""
+
+    def around(module: nn.Module) -> SiteAdapter:
+        return SiteAdapter(
+            module,
+            layout=trial.site.layout if placement.wants else None,
+            wants=placement.wants,
+            ignores=placement.ignores,
+            repeats=placement.repeats,
+        ).of_grid(trial.site.grid)
+
+    return around
 
 
 def _tried(
@@ -126,8 +195,8 @@ def _undecided(
     if running:
         names = " and ".join(str(placement.wants) for placement in running)
         what = f"{trial.reference} runs on {shapes} as {names} alike, and no tried size differs"
-        fix = "set `wants:` in its rule"
-        return ShapeError(what, trial.site.path, fix, settings=ANY_MODULE_LAYOUT)
+        fix = " or ".join(f"`wants: {placement.wants}`" for placement in running)
+        return ShapeError(what, trial.site.path, f"set {fix} in its rule")
     # refusals by other layouts do not matter where it runs in a layout
     ran = {name: error for name, error in refusals.items() if not isinstance(error, NotRunError)}
     shown = ran or refusals
@@ -156,15 +225,9 @@ def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
 
 def _run(trial: Trial, placement: Placement, call: Call) -> Value:
     """Return the output of the module at its site, in the site's layout."""
-    around = SiteAdapter(
-        trial.module,
-        layout=trial.site.layout if placement.wants else None,
-        wants=placement.wants,
-        ignores=placement.ignores,
-        repeats=placement.repeats,
-    )
+    around = _adapter(trial, placement)
     try:
-        return outputs_on(around, call, trial.site.dtype)
+        return outputs_on(around(trial.module), call, trial.site.dtype)
     except RefusedError as error:
         if error.fix:
             raise NotRunError(error.what, trial.site.path, error.fix) from None
@@ -194,7 +257,7 @@ def _sized(site: Site, call: Call, output: Value, size: Extent) -> tuple[TensorI
         seen = extent(output.shape, site.layout)
         if seen is not None:
             same = size.height if seen.tokens == size.tokens else None
-            height = seen.height or same or token_row(seen.tokens)[0]
+            height = seen.height or same or seen.tokens
             return output, Size(seen.channels, height, seen.tokens // height)
     fix = structure_fix(call.output, output) or "choose a class that gives the same"
     raise ShapeError(mismatch(call, output), site.path, fix)
@@ -216,7 +279,8 @@ def _evidence(trial: Trial, placement: Placement) -> str:
     for tensor in tensor_inputs(site):
         if _differ(tensor, layout):
             return f"found by trying: it runs on {tensor} as {placement.wants}"
-    for call in _probes(site, layout):
+    # a rule with a grid says the only size
+    for call in _probes(site, layout) if site.grid is None else ():
         try:
             output, _ = map_given(_run(trial, placement, call))
         except ShapeError:
@@ -249,7 +313,13 @@ def _probes(site: Site, layout: Layout) -> Iterator[Call]:
     for probe in islice(differing, MAX_PROBES):
         args = tuple(probe if str(i) in names else value for i, value in enumerate(call.args))
         kwargs = tuple((key, probe if key in names else value) for key, value in call.kwargs)
-        yield replace(call, args=args, kwargs=kwargs)
+        grids = _grown(call, isqrt(probe.shape[1] // tensor.shape[1]))
+        yield replace(call, args=args, kwargs=kwargs, grids=grids)
+
+
+def _grown(call: Call, factor: int) -> tuple[tuple[str, Grid], ...]:
+    """Return the grids of a call whose maps have sides that many times as long."""
+    return tuple((name, (high * factor, wide * factor)) for name, (high, wide) in call.grids)
 
 
 def _scaled(shape: tuple[int, ...], layout: Layout, tall: int, wide: int) -> tuple[int, ...]:

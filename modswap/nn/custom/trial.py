@@ -1,7 +1,7 @@
 """Run a module on the shapes of its site's inputs, without data."""
 
 from ast import literal_eval
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -67,10 +67,25 @@ def _on_fakes(module: nn.Module, call: Call, dtype: torch.dtype) -> Any:
         return torch.func.functional_call(module, cast, inputs, named)
 
 
-def _inputs(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def random_inputs(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return live inputs like those of a call, with random numbers in float32."""
+
+    def drawn(info: TensorInfo) -> torch.Tensor:
+        made = _zeros(info)
+        return torch.randn(info.shape) if made.is_floating_point() else made
+
+    return _inputs(call, drawn)
+
+
+def _zeros(info: TensorInfo) -> torch.Tensor:
+    return torch.zeros(info.shape, dtype=getattr(torch, info.dtype))
+
+
+def _inputs(
+    call: Call, make: Callable[[TensorInfo], torch.Tensor] = _zeros
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return live inputs like those of a call; tensors that were the same object still are."""
-    infos = [info for value in call.inputs for info in tensors(value)]
-    made = [torch.zeros(info.shape, dtype=getattr(torch, info.dtype)) for info in infos]
+    made = [make(info) for value in call.inputs for info in tensors(value)]
     rest = iter([made[first] for first in call.firsts])
     args = tuple(_made(value, rest) for value in call.args)
     return args, {name: _made(value, rest) for name, value in call.kwargs}

@@ -6,10 +6,11 @@ from math import isqrt
 from typing import NamedTuple
 
 from modswap.core.errors import ShapeError, UnreachedError
-from modswap.core.seen.site import Call, Extent, Layout, Site, extent
+from modswap.core.seen.site import Call, Extent, Grid, Layout, Site, extent
 from modswap.core.seen.values import NONE, Group, Plain, TensorInfo, Value, tensors
 
 MAX_CLASS_TOKENS = 8  # tokens beyond a map, up to so many, count as class or register tokens
+_TOKENS_FIX = "choose a module that takes tokens, such as MultiHeadSelfAttention"
 
 
 class Size(NamedTuple):
@@ -57,11 +58,11 @@ def read_inputs(site: Site, *, any_length: bool = False) -> MapInputs:
 
     Args:
         site: The site.
-        any_length: Accept tokens that make no map; they count as a map of width 1.
+        any_length: Accept tokens that are not known to be a map; they count as one of width 1.
 
     Raises:
         ShapeError: If the site is never called, its layout is unknown, its channels differ between
-            calls, its tokens make no map, or it takes an input that cannot be dropped.
+            calls, its tokens are no map, or it takes an input that cannot be dropped.
     """
     found = [first_map(site, call) for call in called(site)]
     maps = tuple(tensor for _, tensor in found)
@@ -150,17 +151,14 @@ def _layout_and_extent(site: Site, tensor: TensorInfo) -> tuple[Layout, Extent]:
 
 def _size(site: Site, call: Call, seen: Extent, *, any_length: bool) -> Size:
     if seen.height is not None and seen.width is not None:
+        if site.grid is not None:
+            what = f"its rule says `grid`, and it is given maps of {seen.height}x{seen.width}"
+            raise ShapeError(what, site.path, "take `grid` out", settings=(("grid", None),))
         return Size(seen.channels, seen.height, seen.width)
-    stated = given_size(call, seen.tokens)
-    if stated is None and any_length:
-        return Size(seen.channels, *token_row(seen.tokens))
-    return Size(seen.channels, *(stated or token_grid(site, call, seen.tokens)))
-
-
-def token_row(tokens: int) -> tuple[int, int]:
-    """Return height and width of tokens that need not be a map: a square, or a row of width 1."""
-    side = isqrt(tokens)
-    return (side, side) if side**2 == tokens else (tokens, 1)
+    if not any_length:
+        return Size(seen.channels, *token_grid(site, call, seen.tokens))
+    grid = site.grid or given_size(call, seen.tokens) or call.grid(first_map(site, call)[0])
+    return Size(seen.channels, *(grid or (seen.tokens, 1)))
 
 
 def given_size(call: Call, tokens: int) -> tuple[int, int] | None:
@@ -171,42 +169,54 @@ def given_size(call: Call, tokens: int) -> tuple[int, int] | None:
     return None
 
 
-def token_grid(site: Site, call: Call, tokens: int) -> tuple[int, int]:
+def token_grid(site: Site, call: Call, tokens: int) -> Grid:
     """Return height and width of the map that a site's tokens make.
 
-    The call passes the sizes, or the map is square, unless the tokens come from another map.
+    The rule says them, the call passes them, or the pass showed a square map that was flattened
+    into these tokens. That their number is a square says nothing.
 
     Raises:
-        ShapeError: If the tokens make no map, or not the map that they come from.
+        ShapeError: If the tokens are not known to be a map, or are one that is not square, as
+            nothing shows the shape that it has for another input.
     """
+    if site.grid is not None:
+        return _ruled_grid(site, site.grid, tokens)
     stated = given_size(call, tokens)
     if stated is not None:
         return stated
+    seen = call.grid(first_map(site, call)[0])
+    if seen is None:
+        raise _no_map(site, call, tokens)
+    height, width = seen
+    if height != width:
+        what = f"{tokens} tokens are a map of {height}x{width}, which the call does not say: {call}"
+        fix = f"set `grid: [{height}, {width}]` in its rule, which then takes this size alone, "
+        fix += "or give an input whose map is square"
+        raise ShapeError(what, site.path, fix, settings=(("grid", [height, width]),))
+    return seen
+
+
+def _ruled_grid(site: Site, grid: Grid, tokens: int) -> Grid:
+    height, width = grid
+    if height * width != tokens:
+        what = f"`grid` is {height}x{width}, and the site is given {tokens} tokens"
+        raise ShapeError(what, site.path, "correct `grid`")
+    return grid
+
+
+def _no_map(site: Site, call: Call, tokens: int) -> ShapeError:
+    """Return the error of tokens that no pass showed to come from a map."""
     side = isqrt(tokens)
-    square = (side, side)
-    if side**2 != tokens or square not in site.grids:
-        _check_grids(site, call, tokens, (*site.grids, square))
-    if side**2 != tokens:
-        what = f"{tokens} tokens are no square, and the call does not give H and W: {call}"
-        raise ShapeError(what, site.path, "select a module that is given a map")
-    return square
-
-
-def _check_grids(site: Site, call: Call, tokens: int, grids: Sequence[tuple[int, int]]) -> None:
-    """Refuse tokens that come from a map which is not square, or that hold class tokens."""
-    for height, width in site.grids:
-        if height * width == tokens:
-            what = f"{tokens} tokens are a map of {height}x{width}, which the call does not say"
-            fix = "give an input whose map is square, or select a module that is given H and W"
-            raise ShapeError(f"{what}: {call}", site.path, fix)
-    for height, width in grids:
+    square = ((side, side),) if side**2 != tokens else ()
+    for height, width in (*site.grids, *square):
         more = tokens - height * width
         if 0 < more <= MAX_CLASS_TOKENS:
             extra = "a class token" if more == 1 else "class or register tokens"
             what = f"{tokens} tokens are no map: they look like {height}x{width} + {more} ({extra})"
-            raise ShapeError(
-                what, site.path, "select a module that is given the map's tokens alone"
-            )
+            return ShapeError(what, site.path, f"{_TOKENS_FIX}, or select one that is given a map")
+    what = f"{tokens} tokens do not come from a map that was flattened, as far as the pass shows"
+    fix = f"{_TOKENS_FIX}; if they are a map, set `grid: [H, W]` in its rule"
+    return ShapeError(f"{what}, and the call does not give H and W: {call}", site.path, fix)
 
 
 def _numbers(value: Value) -> list[int]:

@@ -101,6 +101,8 @@ class Draft:
             choices=tuple(choice for choice in self.choices if choice.reason),
             keyword=self.inputs.keyword,
             repeats=self.inputs.repeats,
+            grid=self.site.grid,
+            changes=self.site.changes,
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from modswap.core.asked.recipe import Rule
 from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
-from modswap.core.seen.site import ANY_SITE_LAYOUT, Call, Layout, Site
+from modswap.core.seen.site import ANY_SITE_LAYOUT, Call, Grid, Layout, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.io.formats.survey import FileSite
 from modswap.io.pickled.modules import Sizes
@@ -20,10 +20,10 @@ _SIDES = (5040, 4096, 5003, 30)
 _PROBE = 7560  # channels
 _FROM_LAYERS = "as the old module's own layers have it"
 _ANY_SIZE = "whatever the size of the map"
-_SHAPES: dict[Layout, Callable[[int, int], tuple[int, ...]]] = {
-    "NCHW": lambda channels, side: (1, channels, side, side),
-    "NHWC": lambda channels, side: (1, side, side, channels),
-    "NLC": lambda channels, side: (1, side * side, channels),
+_SHAPES: dict[Layout, Callable[[int, int, int], tuple[int, ...]]] = {
+    "NCHW": lambda channels, high, wide: (1, channels, high, wide),
+    "NHWC": lambda channels, high, wide: (1, high, wide, channels),
+    "NLC": lambda channels, high, wide: (1, high * wide, channels),
 }
 
 
@@ -41,13 +41,27 @@ def fit_from_layers(known: FileSite, fitter: Fitter) -> Blueprint:
     layout = _layout(known, rule)
     names = _channel_options(fitter.row)
     channels = _channels(known, rule, names)
-    made_up = (_made_up(known.site, layout, channels, side) for side in _SIDES)
+    made_up = (_made_up(known.site, layout, channels, grid) for grid in _grids(rule))
     fitted = [fitter.row.fit(site, fitter.options, adapt=False) for site in made_up]
+    _refuse_tokens(known.site, rule, fitted[0])
     if open_ := _differing(fitted):
         what = f"{', '.join(open_)} would follow from the size of its map, which is not known"
         raise ShapeError(what, known.site.path, f"set `{open_[0]}` in the rule's args")
     choices = tuple(_reworded(choice, names) for choice in fitted[0].choices)
-    return replace(fitted[0], choices=choices)
+    return replace(fitted[0], choices=choices, grid=rule.grid)
+
+
+def _grids(rule: Rule) -> list[Grid]:
+    """Return the heights and widths of maps that are assumed."""
+    return [(side, side) for side in _SIDES] if rule.grid is None else [rule.grid]
+
+
+def _refuse_tokens(site: Site, rule: Rule, blueprint: Blueprint) -> None:
+    """Refuse to make a map of tokens where the rule does not say that they are one."""
+    if blueprint.layout == "NLC" and blueprint.wants != "NLC" and rule.grid is None:
+        what = f"{rule.with_} takes maps, and no pass shows whether the site's tokens are one"
+        fix = "set `grid: [H, W]` in the rule, or leave --no-forward out"
+        raise ShapeError(what, site.path, fix)
 
 
 def _differing(fitted: Sequence[Blueprint]) -> list[str]:
@@ -99,7 +113,8 @@ def _channel_options(row: Replacement) -> list[str]:
     """Return the names of the options that are a site's channels."""
     for layout in _SHAPES:
         try:
-            site = _made_up(Site("probe", "Probe", layout=layout), layout, _PROBE, _SIDES[0])
+            grid = _SIDES[0], _SIDES[0]
+            site = _made_up(Site("probe", "Probe", layout=layout), layout, _PROBE, grid)
             args: Mapping[str, Any] = row.fit(site, row.options(), adapt=False).args
         except ShapeError:
             continue  # it takes no such layout
@@ -107,7 +122,8 @@ def _channel_options(row: Replacement) -> list[str]:
     return []
 
 
-def _made_up(site: Site, layout: Layout, channels: int, side: int) -> Site:
+def _made_up(site: Site, layout: Layout, channels: int, grid: Grid) -> Site:
     """Return the site with an assumed call that keeps a map of this size."""
-    seen = TensorInfo(_SHAPES[layout](channels, side), site.dtype)
-    return replace(site, calls=(Call((seen,), (), seen),), layout=layout)
+    seen = TensorInfo(_SHAPES[layout](channels, *grid), site.dtype)
+    tokens = grid if layout == "NLC" else None
+    return replace(site, calls=(Call((seen,), (), seen),), layout=layout, grid=tokens)

@@ -12,10 +12,10 @@ from modswap.ops.examine.alone.inputs import CallInputs
 from modswap.ops.examine.alone.movement import change_by_input
 from modswap.ops.examine.alone.pair import Pair
 from modswap.ops.examine.alone.sites import finding_of, pairs
+from modswap.ops.examine.alone.training import training_pass
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.describe import all_finite, one_line
 from modswap.ops.run.isolation import put_back, set_mode
-from modswap.seeds import seeded
 
 Gradients = Mapping[str, torch.Tensor | None]
 
@@ -88,23 +88,13 @@ def _flows(grad: torch.Tensor | None) -> bool:
     return grad is not None and bool(grad.abs().max() > 0)
 
 
-def _backward(outputs: list[torch.Tensor]) -> None:
-    """Run backward from random weights of all outputs."""
-    losses = [(y * torch.randn_like(y)).sum().float() for y in outputs if y.requires_grad]
-    if losses:
-        torch.stack(losses).sum().backward()
-
-
 def _gradients(module: nn.Module, inputs: CallInputs) -> tuple[Gradients, Gradients]:
     """Return the gradients of parameters and of inputs after one step in training mode."""
     set_mode(module, training=True)
     module.zero_grad(set_to_none=True)
     kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
     sources = [leaf.clone().requires_grad_(leaf.is_floating_point()) for leaf in inputs.leaves]
-    with seeded(0), torch.enable_grad():
-        # a module may write into its input, which no leaf allows
-        args, kwargs = inputs.live([leaf * 1 if leaf.requires_grad else leaf for leaf in sources])
-        _backward(live_tensors(module(*args, **kwargs)))
+    training_pass(module, inputs, sources)
     put_back(dict(module.named_buffers()), kept)
     trained = {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
     given: dict[str, torch.Tensor | None] = {}

@@ -14,12 +14,15 @@ from modswap.ops.run.inputs import Case
 from modswap.ops.trace.passes import trace
 
 MAX_ACCEPTED = 64  # sizes in the data of a report
+ALLOWED = "say `sizes: narrower` in the recipe's `verify`"
 
 
 def sizes(bench: Bench) -> Iterator[Finding]:
     """Report the rule of the input sizes that the swapped model takes, and that of the original.
 
-    It fails where one size or one area is left of many; a rule that is only stricter passes.
+    It fails where the swapped model refuses a size that the original took, rectangles by the
+    model's stride among them, unless the recipe says `verify: {sizes: narrower}`. Sizes with a side
+    below half of the dummy input's are reported alone, but where one size is left of many.
     """
     try:
         seen = sweep(bench)
@@ -38,15 +41,19 @@ def _judged(bench: Bench, seen: Sweep) -> Finding:
     if not seen.refused:
         more = "" if words == before else f"; the original took {before}"
         return Finding("sizes", "", "passed", f"it takes {words}{more} ({span})", data=data)
-    first = seen.refused[0]
+    first = (seen.lost or seen.refused)[0]
     where, why = _refusal(bench, seen, first)
     at = f"; {size_in_words(first)} is refused{f' in {where!r}' if where else ''}: {why}"
     what = f"it takes {words}; the original took {before} ({span}){at}"
-    fix, settings = _fix(bench, where, f"resize inputs to a size that it takes: {words}")
-    if now is not None and now.single and not (then and then.single):
-        path = where if _site_of(bench, where) else ""
-        return Finding("sizes", path, "failed", what, fix, data, settings)
-    return Finding("sizes", "", "passed", what, fix, data)
+    single = now is not None and now.single and not (then and then.single)
+    if bench.recipe.verify.narrower or not (seen.lost or single):
+        fix, _ = _fix(bench, where, f"resize inputs to a size that it takes: {words}")
+        return Finding("sizes", "", "passed", what, fix, data)
+    fix, settings = _fix(
+        bench, where, f"resize inputs to a size that it takes ({words}), and {ALLOWED}"
+    )
+    path = where if _site_of(bench, where) else ""
+    return Finding("sizes", path, "failed", what, fix, data, settings)
 
 
 def _data(seen: Sweep, words: str, before: str) -> dict[str, Any]:
@@ -55,6 +62,7 @@ def _data(seen: Sweep, words: str, before: str) -> dict[str, Any]:
         "rule": words,
         "original": before,
         "probes": len(seen.swapped),
+        "stride": seen.stride,
         "accepted": list(map(list, accepted)),
     }
 

@@ -54,6 +54,11 @@ EXAMINATIONS: tuple[Examination, ...] = (
         "pairs",
         "gradients reach the new parameters and the modules before them, and are finite",
     ),
+    Examination(
+        "copies",
+        "pairs",
+        "after a training pass new modules can be copied, saved, cast and moved",
+    ),
     Examination("dependence", "pairs", "the output still depends on the input as it did"),
     Examination("independence", "pairs", "samples of one batch do not change each other's outputs"),
     Examination("determinism", "pairs", "the same input gives the same output twice"),

@@ -1,7 +1,7 @@
 """Run a model's forward pass, on its own tensors or on stand-ins."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -45,13 +45,14 @@ def run_model(
     *,
     dtype: torch.dtype | None,
     stand_ins: StandIns | None,
+    within: AbstractContextManager[Any] | None = None,
 ) -> Any:
     """Return the model's output, with stand-ins or copies cast to `dtype` for its tensors.
 
-    Without both it runs on the model's own tensors.
+    Without both it runs on the model's own tensors. The forward pass alone runs `within` a mode.
     """
     if stand_ins is not None:
-        with stand_ins(model, dtype) as (tensors, moved):
+        with stand_ins(model, dtype) as (tensors, moved), within or nullcontext():
             inputs, named = moved(args), moved(kwargs)
             return torch.func.functional_call(model, tensors, tuple(inputs), named)
     if dtype is not None:
@@ -60,8 +61,10 @@ def run_model(
             name: tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
             for name, tensor in named_tensors(model).items()
         }
-        return torch.func.functional_call(model, cast, tuple(args), kwargs)
-    return model(*args, **kwargs)
+        with within or nullcontext():
+            return torch.func.functional_call(model, cast, tuple(args), kwargs)
+    with within or nullcontext():
+        return model(*args, **kwargs)
 
 
 @contextmanager

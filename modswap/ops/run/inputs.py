@@ -113,7 +113,7 @@ def calls_of(inputs: Sequence[TensorInput | CallInput]) -> tuple[DummyCall, ...]
 
 def cases_of(calls: Sequence[DummyCall], verify: Verify) -> tuple[Case, ...]:
     """Return every pass that a recipe asks for; those of its `inputs` come first."""
-    resized = tuple(call.resized(size) for size in verify.sizes for call in calls)
+    resized = tuple(call.resized(size) for size in verify.further_sizes for call in calls)
     return tuple(
         Case(call, mode, None if dtype == "float32" else dtype)
         for mode in verify.modes

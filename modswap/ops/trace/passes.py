@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.shape_shortcuts import Shortcuts
 from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
+from modswap.ops.trace.axes import AxesMode
 from modswap.ops.trace.recorder import Recorder
 from modswap.seeds import seeded
 
@@ -41,7 +43,13 @@ class Trace:
 
 
 def trace(
-    model: nn.Module, case: Case, *, seed: int = 0, unreal: bool = False, quick: bool = False
+    model: nn.Module,
+    case: Case,
+    *,
+    seed: int = 0,
+    unreal: bool = False,
+    quick: bool = False,
+    grids: bool = False,
 ) -> Trace:
     """Run the model once and return the inputs and outputs of every module.
 
@@ -49,27 +57,31 @@ def trace(
     exception that the model raises is part of the record. The seed is for the dummy input and for
     random numbers that the model draws. An `unreal` pass runs on tensors that have shapes and no
     data; a `quick` one may then skip torch's own steps in common layers, and runs again with them
-    if it fails.
+    if it fails. A pass that follows `grids` records which tokens are maps that were flattened.
     """
+    run = partial(_trace, model, case, seed, grids=grids)
     if not unreal:
-        return _trace(model, case, seed, None)
+        return run(None)
     if case.autocast:  # has no effect on the meta device
-        return _trace(model, case, seed, fake_values)
+        return run(fake_values)
     # on the meta device convolutions lose the memory layout of their input
     tries = (fake_values, meta_values) if case.channels_last else (meta_values,)
     for stand_ins in tries:
         with Shortcuts() if quick else nullcontext():
-            one = _trace(model, case, seed, stand_ins)
+            one = run(stand_ins)
         if one.cause is None:
             return one
     # the meta device may refuse operations that a real device runs; fake tensors run more of them,
     # and name the causes of errors
-    return _trace(model, case, seed, fake_values)
+    return run(fake_values)
 
 
-def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) -> Trace:
+def _trace(
+    model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None, *, grids: bool
+) -> Trace:
     paths = {module: path for path, module in model.named_modules()}
-    recorder = Recorder(paths, str(device_of(model)) if stand_ins is meta_values else "")
+    axes = AxesMode() if grids else None
+    recorder = Recorder(paths, str(device_of(model)) if stand_ins is meta_values else "", axes)
     output: Any = None
     cause: BaseException | None = None
     unreal = stand_ins is not None
@@ -82,7 +94,7 @@ def _trace(model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None) 
     ):
         given = _inputs(model, case, seed)
         try:
-            output = _run(model, case, given, stand_ins)
+            output = _run(model, case, given, stand_ins, axes)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             cause = error
     seen = _pass_of(case, recorder, output, cause)
@@ -98,12 +110,18 @@ def _inputs(model: nn.Module, case: Case, seed: int) -> tuple[Any, Any]:
     return map_tensors(_channels_last, given) if case.channels_last else given
 
 
-def _run(model: nn.Module, case: Case, given: tuple[Any, Any], stand_ins: StandIns | None) -> Any:
+def _run(
+    model: nn.Module,
+    case: Case,
+    given: tuple[Any, Any],
+    stand_ins: StandIns | None,
+    axes: AxesMode | None,
+) -> Any:
     """Return the output of a model for live inputs."""
     kind = autocast_type(device_of(model))
     dtype = pass_dtype(model, case)
     with torch.autocast(kind, torch.bfloat16, enabled=case.autocast):
-        return run_model(model, *given, dtype=dtype, stand_ins=stand_ins)
+        return run_model(model, *given, dtype=dtype, stand_ins=stand_ins, within=axes)
 
 
 def _pass_of(case: Case, recorder: Recorder, output: Any, cause: BaseException | None) -> Pass:

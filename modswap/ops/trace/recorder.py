@@ -1,6 +1,6 @@
 """Record every module's calls during a forward pass, by hooks."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -11,8 +11,9 @@ from torch import nn
 
 from modswap.core.decided.verdict import Visit
 from modswap.core.seen.layout import Clue
-from modswap.core.seen.site import Call
+from modswap.core.seen.site import Call, Grid
 from modswap.live_values import describe, live_tensors
+from modswap.ops.trace.axes import AxesMode
 from modswap.ops.trace.layer_layouts import convention
 
 
@@ -37,11 +38,15 @@ class Recorder:
         paths: The first path of every module.
         device: The device to record for all tensors of a pass on the meta device, where memory
             layouts are not known; empty to record each tensor's own.
+        axes: The mode that follows the maps in the pass; None to record no grids.
     """
 
-    def __init__(self, paths: Mapping[nn.Module, str], device: str) -> None:
+    def __init__(
+        self, paths: Mapping[nn.Module, str], device: str, axes: AxesMode | None = None
+    ) -> None:
         self.paths = paths
         self.device = device
+        self.axes = axes
         self.visits: list[Visit] = []
         self.clues: list[Clue] = []
         self.same_tensor: dict[str, list[Clue]] = {}
@@ -69,6 +74,8 @@ class Recorder:
         return self._running[-1].path if self._running else ""
 
     def _before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if not path and self.axes is not None:
+            self.axes.start([args, kwargs])
         first = next(iter(live_tensors([args, kwargs])), None)
         around = self._running[-1].inside if self._running else ()
         self._running.append(_Running(path, first, around))
@@ -94,13 +101,22 @@ class Recorder:
         described = partial(describe, device=self.device)
         named = tuple((name, described(value)) for name, value in kwargs.items())
         given = live_tensors([*args, *kwargs.values()])
-        call = Call(tuple(map(described, args)), named, described(output), _same(given))
+        grids = self._grids([*((str(at), value) for at, value in enumerate(args)), *kwargs.items()])
+        call = Call(tuple(map(described, args)), named, described(output), _same(given), grids)
         self.visits.append(Visit(path, call, around, "" if self.device else memory_layout(output)))
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)
             if clue is not None:
                 # only the latest few: a tensor is mostly taken soon after it was made
                 self._producers = [*self._producers[-7:], (output, clue)]
+
+    def _grids(self, named: Sequence[tuple[str, Any]]) -> tuple[tuple[str, Grid], ...]:
+        """Return the grids of the inputs that are tokens of a map, by the names of the inputs."""
+        if self.axes is None:
+            return ()
+        tensors = ((name, value) for name, value in named if isinstance(value, torch.Tensor))
+        found = ((name, self.axes.grid(tensor)) for name, tensor in tensors)
+        return tuple((name, grid) for name, grid in found if grid is not None)
 
     @staticmethod
     def _clue(path: str, module: nn.Module, tensor: torch.Tensor) -> Clue | None:

@@ -1,13 +1,18 @@
-"""Find the maps from which a site's tokens may come: maps that were computed before it."""
+"""Find the maps from which a site's tokens come."""
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from torch import nn
+
+from modswap.core.decided.plan import Plan, Step
 from modswap.core.decided.verdict import Visit
 from modswap.core.seen.layout import Clue
-from modswap.core.seen.site import Site
+from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import TensorInfo
+from modswap.ops.run.inputs import Case
+from modswap.ops.trace.passes import trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +63,46 @@ def _first_outside(path: str, visits: Sequence[tuple[int, Visit]]) -> int:
     """Return the turn of the first visit that is not inside a module; beyond all if none is."""
     outside = (turn for turn, visit in visits if not visit.inside((path,)))
     return next(outside, sys.maxsize)
+
+
+def with_grids(
+    model: nn.Module, plan: Plan, cases: Sequence[Case], *, seed: int, unreal: bool
+) -> Plan:
+    """Return a plan whose sites know which of their tokens are maps that were flattened.
+
+    A model in which no site takes tokens is not run.
+
+    Args:
+        model: The model, as the sites of the plan were seen in it.
+        plan: The plan.
+        cases: The passes that reached the sites.
+        seed: Seed of the passes.
+        unreal: Whether the passes run on tensors without data; others try that first.
+    """
+    calls = (call for step in plan.steps for site in step.sites for call in site.calls)
+    if not any(map(_takes_tokens, calls)):
+        return plan
+    found: dict[str, list[Call]] = {}
+    for case in cases:
+        one = trace(model, case, seed=seed, unreal=True, grids=True)
+        if one.cause is not None and not unreal:
+            one = trace(model, case, seed=seed, grids=True)
+        for visit in one.seen.visits:
+            found.setdefault(visit.path, []).append(visit.call)
+    return Plan(tuple(_informed(step, found) for step in plan.steps))
+
+
+def _informed(step: Step, calls: Mapping[str, Sequence[Call]]) -> Step:
+    return replace(step, sites=tuple(_known(s, calls.get(s.path, ())) for s in step.sites))
+
+
+def _known(site: Site, calls: Sequence[Call]) -> Site:
+    """Return a site with the grids of the same calls of another pass."""
+    if len(calls) != len(site.calls):
+        return site
+    pairs = zip(site.calls, calls, strict=True)
+    return replace(site, calls=tuple(replace(one, grids=other.grids) for one, other in pairs))
+
+
+def _takes_tokens(call: Call) -> bool:
+    return any(isinstance(value, TensorInfo) and len(value.shape) == 3 for value in call.inputs)

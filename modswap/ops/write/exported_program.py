@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from modswap.core.asked.job import Job
 from modswap.core.errors import ShapeError
@@ -22,7 +20,7 @@ from modswap.io.formats.exported.program import Export, Program, export, export_
 from modswap.io.formats.reading import read
 from modswap.io.formats.writing import write
 from modswap.io.rewriting import Records
-from modswap.live_values import live_tensors, named_tensors
+from modswap.live_values import live_tensors, map_leaves, map_tensors, named_tensors
 from modswap.ops.load.model import Loaded
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.inputs import Case
@@ -122,11 +120,11 @@ def _batched(how: Export) -> Export | None:
     # torch takes a size of one for a constant
     double = len(tensors[0]) == 1
 
-    def grown(value: Any) -> Any:
-        return torch.cat([value, value]) if double and torch.is_tensor(value) else value
+    def grown(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.cat([tensor, tensor]) if double else tensor
 
     batch = torch.export.Dim("batch")
-    args, kwargs = tree_map(grown, how.args), tree_map(grown, dict(how.kwargs))
+    args, kwargs = map_tensors(grown, how.args), map_tensors(grown, how.kwargs)
     inputs = {**dict(zip(how.names, args, strict=True)), **kwargs}
-    shapes = tree_map(lambda value: {0: batch} if torch.is_tensor(value) else None, inputs)
+    shapes = map_leaves(lambda value: {0: batch} if torch.is_tensor(value) else None, inputs)
     return Export(args, kwargs, how.names, shapes)

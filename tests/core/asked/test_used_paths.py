@@ -35,7 +35,7 @@ def test_request_and_recipe_name_all_that_is_read() -> None:
 
     found = paths_read(Subject(Path("net.pt"), factory="own.py:build"), recipe)
 
-    assert {str(file): name for name, file in found} == {
+    assert {str(one.file): one.name for one in found} == {
         "net.pt": "the input",
         str(Path.cwd() / "own.py"): "the code of 'own.py:build'",
         "sub/swap.yaml": "the recipe",

@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.package.package_exporter import PackageExporter
 
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, UnsafeError
@@ -445,6 +446,28 @@ def test_what_is_no_checkpoint_is_reported(
     assert raised.value.where == str(file)
     assert what in raised.value.what
     assert fix in raised.value.fix
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TypedStorage:UserWarning")
+@pytest.mark.parametrize("kind", ["scripted", "traced", "mobile", "package"])
+def test_archive_of_torch_with_code_is_named(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "net.pt"
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    if kind == "package":
+        with PackageExporter(file) as exporter:
+            exporter.extern("torch.**")
+            exporter.save_pickle("model", "model.pkl", net)
+    elif kind == "mobile":
+        torch.jit.script(net)._save_for_lite_interpreter(str(file))
+    else:
+        made = torch.jit.script(net) if kind == "scripted" else None
+        (made or torch.jit.trace(net, torch.ones(1, 3, 8, 8))).save(str(file))
+
+    with pytest.raises(CheckpointError) as caught:
+        read(file, PLAIN)
+
+    expected = "torch.package" if kind == "package" else "TorchScript"
+    assert caught.value.what == f"it is a {expected} archive"
 
 
 def test_missing_file_names_the_nearest(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from torch import nn
 
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
+from modswap.io.formats.choice import ending_note, refuse_ending
 from modswap.io.formats.reading import read, tensors
 from modswap.io.formats.safetensors.save import save as save_safetensors
 from modswap.io.formats.target import refuse_target
@@ -401,6 +402,53 @@ def test_no_ending_keeps_the_format(tmp_path: Path) -> None:
     )
 
     assert written.format == "safetensors"
+
+
+@pytest.mark.parametrize("name", ["out.pth.tar", "out.weights", "out.0.95", "out.ckp", "out.T7"])
+def test_ending_that_no_format_has_keeps_the_format(name: str, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
+    container, out = read(tmp_path / "a.pth", PLAIN), tmp_path / name
+
+    write(container, [container.slots[0].value], out, records=Records(), force=False)
+
+    assert read(out, PLAIN).format == "torch"
+    what = f"{name} is written as a torch file, as the input is"
+    noted = () if name.endswith(".tar") else (f"{what}: no format has the ending {out.suffix!r}",)
+    assert ending_note("torch", tmp_path / "a.pth", out) == noted
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "fix"),
+    [
+        ("in.pt", "out.safetensor", "did you mean '.safetensors'?"),
+        ("in.pt", "out.SafeTensor", "did you mean '.safetensors'?"),
+        ("in.safetensors", "out.ckp", "did you mean '.ckpt'?"),
+        ("in.pt", "out.onnx", "use one of .pt, .pth, .ckpt, .bin, .tar, .safetensors, .pt2"),
+        ("in.pt", "out.yaml", "use one of"),
+        ("in.pt", "out.pt.gz", "use one of"),
+    ],
+)
+def test_ending_that_would_mislead_is_refused(
+    file: str, name: str, fix: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        refuse_ending(tmp_path / file, tmp_path / name)
+
+    assert caught.value.what == f"no format has the ending {Path(name).suffix!r}"
+    assert caught.value.fix.startswith(fix)
+
+
+@pytest.mark.parametrize("name", ["net.weights", "net.npz", "net.savetensors"])
+def test_ending_of_the_input_is_a_known_one(name: str, tmp_path: Path) -> None:
+    refuse_ending(tmp_path / name, tmp_path / f"other{Path(name).suffix}")
+
+    assert ending_note("torch", Path(name), Path(f"other{Path(name).suffix}")) == ()
+
+
+def test_folder_of_any_ending_takes_no_note() -> None:
+    assert ending_note("folder", Path("in"), Path("out.v2")) == ()
+    assert ending_note("torch", Path("in.pt"), Path("out")) == ()
+    assert ending_note("torch", Path("in.pt"), None) == ()
 
 
 def test_legacy_file_is_written_as_a_zip(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from modswap.core.errors import CheckpointError
 from modswap.io.raw import texts
 from modswap.io.raw.atomic import refused
-from modswap.io.raw.texts import append_text, write_text
+from modswap.io.raw.texts import append_text, existing_text, write_text
 from tests.commands import no_file_above
 
 OLD, NEW = "old\n", "new\n" * 20_000
@@ -225,3 +225,40 @@ def test_mounted_file_is_overwritten(tmp_path: Path) -> None:
         write_text(file, OLD)
         assert outside.read_text() == OLD
     assert sorted(one.name for one in tmp_path.iterdir()) == ["outside", "r.txt"]
+
+
+def test_beginning_and_end_of_an_existing_text_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "r.txt"
+    for whole in ("", "é", "x" * 65_536):
+        file.write_text(whole)
+        assert existing_text(file) == whole
+    file.write_text("x" * 65_537)
+    assert existing_text(file) == "x" * 65_536 + "\nx"
+    file.write_text("begin" + " " * 200_000 + "end")
+
+    text = existing_text(file)
+
+    assert text is not None
+    assert text.startswith("begin")
+    assert text.endswith("end")
+    assert len(text) == 2 * 65_536 + 1
+
+
+@pytest.mark.parametrize("name", ["none", "none/r", "file/r", ".", "fifo", "link"])
+def test_no_text_is_where_there_is_no_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(os.devnull)
+
+    assert existing_text(tmp_path / name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("loop", "it cannot be read: "), ("a\0b", "null"), ("net.pt", "no text")]
+)
+def test_what_cannot_be_read_may_be_no_text(tmp_path: Path, name: str, what: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "net.pt").write_bytes(b"PK\3\4\0")
+
+    with pytest.raises(CheckpointError, match=what):
+        existing_text(tmp_path / name)

@@ -43,27 +43,42 @@ def test_height_and_width_of_tokens_come_from_the_call(one: Call, ignores: tuple
     assert inputs.ignores == ignores
 
 
-GRIDS = [
-    (16, ((4, 4), (2, 8)), "4x4"),
-    (16, ((2, 8),), "16 tokens are a map of 2x8, which the call does not say"),
-    (15, ((3, 5),), "15 tokens are a map of 3x5, which the call does not say"),
-    (16, ((3, 5),), r"they look like 3x5 \+ 1 \(a class token\)"),
-    (16, ((40, 40), (1, 4)), "4x4"),
-    (20, ((4, 4),), r"they look like 4x4 \+ 4 \(class or register tokens\)"),
-]
+def tokens_of(count: int, grid: tuple[int, int] | None, *maps: tuple[int, int]) -> Site:
+    """Return a site of tokens that come from a map, or not, with further maps before it."""
+    one = call(tensor(1, count, 8))
+    one = replace(one, grids=(("0", grid),) if grid else ())
+    return replace(site(one, layout="NLC", flattened=False), grids=maps)
 
 
-@pytest.mark.parametrize(("tokens", "grids", "told"), GRIDS)
-def test_tokens_are_laid_out_as_the_map_that_they_were_seen_to_come_from(
-    tokens: int, grids: tuple[tuple[int, int], ...], told: str
-) -> None:
-    place = replace(site(tensor(1, tokens, 8), layout="NLC"), grids=grids)
+def test_tokens_of_a_square_map_are_that_map() -> None:
+    assert read_inputs(tokens_of(16, (4, 4), (2, 8))).sizes == (Size(8, 4, 4),)
 
-    if told == "4x4":
-        assert read_inputs(place).sizes == (Size(8, 4, 4),)
-        return
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        (tokens_of(16, None), "16 tokens do not come from a map that was flattened"),
+        (tokens_of(1, None), "1 tokens do not come from a map that was flattened"),
+        (tokens_of(16, None, (4, 4)), "16 tokens do not come from a map that was flattened"),
+        (tokens_of(16, None, (3, 5)), r"they look like 3x5 \+ 1 \(a class token\)"),
+        (tokens_of(20, None, (4, 4)), r"they look like 4x4 \+ 4 \(class or register tokens\)"),
+        (tokens_of(17, None), r"they look like 4x4 \+ 1 \(a class token\)"),
+        (tokens_of(16, (2, 8)), "16 tokens are a map of 2x8, which the call does not say"),
+        (tokens_of(15, (3, 5)), r"15 tokens are a map .* set `grid: \[3, 5\]` in its rule"),
+        (replace(tokens_of(16, (4, 4)), grid=(3, 5)), "`grid` is 3x5, and the site is given 16"),
+        (replace(site(tensor(1, 8, 4, 4)), grid=(4, 4)), "says `grid`, and it is given maps of 4x"),
+    ],
+)
+def test_tokens_that_are_not_seen_to_be_a_square_map_are_refused(place: Site, told: str) -> None:
     with pytest.raises(ShapeError, match=told):
         read_inputs(place)
+
+
+def test_rule_says_which_map_the_tokens_are() -> None:
+    place = replace(tokens_of(24, None), grid=(4, 6))
+
+    assert read_inputs(place).sizes == (Size(8, 4, 6),)
+    assert read_inputs(place, any_length=True).sizes == (Size(8, 4, 6),)
 
 
 def test_tokens_that_need_not_be_a_map_are_a_row() -> None:
@@ -112,7 +127,10 @@ def test_map_that_comes_by_keyword_is_found() -> None:
             r"197 tokens are no map: they look like 14x14 \+ 1 \(a class token\)",
         ),
         (site(tensor(1, 201, 8), layout="NLC"), r"14x14 \+ 5 \(class or register tokens\)"),
-        (site(tensor(1, 280, 8), layout="NLC"), "280 tokens are no square, and the call does not"),
+        (
+            site(tensor(1, 280, 8), layout="NLC"),
+            "280 tokens do not come from .*, and the call does",
+        ),
         (
             site(call(tensor(1, 4, 8, 8), tensor(1, 8))),
             r"also given input 1, \(1, 8\), .* not take: \(\(1, 4, 8, 8\), \(1, 8\)\) -> ",

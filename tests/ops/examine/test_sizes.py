@@ -3,6 +3,7 @@
 Covers: sizing.calls, sizing.sweep.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -28,10 +29,14 @@ from tests.models import GatedNet
 
 @contextmanager
 def bench(
-    model: nn.Module, replace: str, *shape: int, calls: tuple[DummyCall, ...] = ()
+    model: nn.Module,
+    replace: str,
+    *shape: int,
+    calls: tuple[DummyCall, ...] = (),
+    verify: str = "{}",
 ) -> Iterator[Bench]:
     """Yield the bench of a model that is swapped by a rule."""
-    text = f"version: 1\nreplace:\n  - {replace}\n"
+    text = f"version: 1\nreplace:\n  - {replace}\nverify: {verify}\n"
     recipe = parse_recipe(text, "swap.yaml", ".")
     calls = calls or (DummyCall((TensorInput(shape=shape),), {}),)
     prepared = prepare(model.eval(), recipe, calls)
@@ -40,8 +45,8 @@ def bench(
         yield Bench(model, prepared, standing.after, standing.old, recipe)
 
 
-def examined(model: nn.Module, replace: str, *shape: int) -> Finding:
-    with bench(model, replace, *shape) as made:
+def examined(model: nn.Module, replace: str, *shape: int, verify: str = "{}") -> Finding:
+    with bench(model, replace, *shape, verify=verify) as made:
         (finding,) = sizes(made)
     return finding
 
@@ -275,10 +280,14 @@ def test_model_that_fails_on_meta_is_tried_on_fake_tensors() -> None:
 BRA = "{match: gate, with: BiLevelRoutingAttention, args: {n_win: 4, num_heads: 2, auto_pad: %s}}"
 
 
-def test_stricter_rule_passes_with_both_rules_the_place_and_the_option() -> None:
+ALLOWED = "and say `sizes: narrower` in the recipe's `verify`"
+
+
+def test_stricter_rule_fails_with_both_rules_the_place_and_the_option() -> None:
     finding = examined(Keeps(), BRA % "false", 1, 4, 16, 16)
 
-    assert finding.status == "passed"
+    assert (finding.status, finding.path) == ("failed", "gate")
+    assert finding.settings == (("auto_pad", True),)
     assert finding.what.startswith("it takes H and W divisible by 4; the original took any (")
     assert "17 x 17 is refused in 'gate" in finding.what
     assert "auto_pad is false" in finding.what
@@ -287,6 +296,124 @@ def test_stricter_rule_passes_with_both_rules_the_place_and_the_option() -> None
     assert finding.data["original"] == "any"
     assert 20 < finding.data["probes"] < 50
     assert [16, 16] in finding.data["accepted"]
+
+
+class Window(nn.Module):
+    """Windows without padding, of a side: (N, 4, H, W) -> (N, 4, H, W)."""
+
+    def __init__(self, side: int = 4) -> None:
+        super().__init__()
+        self.side = side
+        self.mix = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        s = self.side
+        windows = x.view(n, c, h // s, s, w // s, s).permute(0, 2, 4, 3, 5, 1)
+        out: torch.Tensor = self.mix(windows).permute(0, 5, 1, 3, 2, 4).reshape(n, c, h, w)
+        return out
+
+
+class SquareAlone(nn.Module):
+    """Takes square maps alone, as a token grid without its size does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.mix(x.flatten(2).transpose(1, 2))
+        side = int(tokens.shape[1] ** 0.5)
+        out: torch.Tensor = tokens.transpose(1, 2).reshape(*x.shape[:2], side, side)
+        return out
+
+
+class AtMost(nn.Module):
+    """Has positions for maps up to a side."""
+
+    def __init__(self, side: int = 16) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(4, side, side))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.positions[:, : x.shape[2], : x.shape[3]]
+
+
+class Reflects(nn.Module):
+    """Pads by reflection, which needs a map of more than three places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 7, padding=3, padding_mode="reflect")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.conv(x)
+        return out
+
+
+def strided(stride: int) -> nn.Module:
+    """Return a model whose smallest map has a stride, and that takes multiples of it alone."""
+    down = nn.Conv2d(4, 4, stride, stride=stride)
+    return Keeps(nn.PixelShuffle(2), stem=nn.Sequential(MultipleOf(stride), down))
+
+
+class MultipleOf(nn.Module):
+    """Refuses sides that a stride does not divide, as a detector does."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] % self.stride or x.shape[3] % self.stride:
+            raise ValueError(x.shape)
+        return x
+
+
+def here(cls: type[nn.Module]) -> str:
+    return f"{{match: gate, with: '{__name__}:{cls.__name__}'}}"
+
+
+@pytest.mark.parametrize(
+    ("model", "new", "size"),
+    [
+        (Keeps, Window, (16, 16)),
+        (lambda: strided(8), Window, (64, 64)),
+        (lambda: strided(8), Window, (64, 96)),
+        (lambda: strided(8), SquareAlone, (64, 64)),
+        (lambda: strided(32), Window, (640, 640)),
+        (lambda: Keeps(stem=nn.Conv2d(4, 4, 3, 2, 1)), Window, (32, 32)),
+        (Keeps, AtMost, (16, 16)),
+        (Keeps, SquareAlone, (16, 16)),
+    ],
+    ids=["window", "stride 8", "rectangle", "square", "detector", "stem", "most", "any square"],
+)
+def test_a_size_that_is_lost_fails_and_the_recipe_may_allow_it(
+    model: Callable[[], nn.Module], new: type[nn.Module], size: tuple[int, int]
+) -> None:
+    finding = examined(model(), here(new), 1, 4, *size)
+    allowed = examined(model(), here(new), 1, 4, *size, verify="{sizes: narrower}")
+
+    inside = "is refused in 'gate" in finding.what  # where it raises
+    assert (finding.status, finding.path) == ("failed", "gate" if inside else ""), finding.what
+    assert "; the original took " in finding.what
+    assert " is refused" in finding.what
+    assert finding.fix.endswith(ALLOWED)
+    assert (allowed.status, allowed.what) == ("passed", finding.what)
+
+
+def test_a_rectangle_by_the_stride_is_named_first() -> None:
+    finding = examined(strided(32), here(SquareAlone), 1, 4, 640, 640)
+
+    assert finding.data["stride"] == 32
+    assert re.findall(r"; (\d+ x \d+) is refused", finding.what) == ["672 x 640"]
+
+
+def test_sizes_far_below_the_dummy_inputs_are_reported_alone() -> None:
+    finding = examined(Keeps(), here(Reflects), 1, 4, 16, 16)
+
+    assert finding.status == "passed"
+    assert finding.what.startswith("it takes H and W at least 4; the original took any")
 
 
 class Patches(nn.Module):
@@ -311,7 +438,7 @@ def test_rectangle_whose_tokens_are_a_square_number_is_no_size_that_is_taken() -
         seen = sweep(made)
         (found,) = sizes(made)
 
-    assert found.status == "passed"
+    assert found.status == "failed"
     assert found.data["rule"] == "H and W at least 4, with floor(H / 4) = floor(W / 4)"
     assert (seen.swapped[16, 64], seen.original[16, 64]) == (False, True)
     what = "attention: 64 tokens are a map of 4x16, which the call does not say"
@@ -364,14 +491,14 @@ class FlatGate(nn.Module):
     [("FixedGate", "H and W exactly 16", "norm"), ("FlatGate", "H x W = 256 alone", "mix")],
 )
 def test_one_size_where_the_original_took_many_fails(gate: str, words: str, inner: str) -> None:
-    rule = f"{{match: gate, with: '{__name__}:{gate}', args: {{size: 16}}}}"
+    rule = f"{{match: gate, with: '{__name__}:{gate}', args: {{size: 16}}, wants: NCHW}}"
 
     finding = examined(Keeps(), rule, 1, 4, 16, 16)
 
     assert finding.status == "failed"
     assert finding.what.startswith(f"it takes {words}; the original took any (")
     assert f"17 x 17 is refused in 'gate.{inner}'" in finding.what
-    assert finding.fix == f"resize inputs to a size that it takes: {words}"
+    assert finding.fix == f"resize inputs to a size that it takes ({words}), {ALLOWED}"
 
 
 def test_one_size_of_an_original_that_took_no_more_passes() -> None:

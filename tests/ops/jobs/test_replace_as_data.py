@@ -300,6 +300,7 @@ def test_what_only_a_pass_could_show_is_refused(
         ("linear", "with: SelfAttention, layout: NLC"),
         ("norm", "with: SelfAttention, layout: NLC"),
         ("linear", "with: BiLevelRoutingAttention, args: {n_win: 7}, layout: NHWC"),
+        ("linear", "with: BiLevelRoutingAttention, layout: NLC, grid: [4, 6]"),
         ("keep", "with: 'tests.models:Keep'"),
     ],
 )
@@ -314,6 +315,14 @@ def test_what_the_old_layers_tell_suffices(match: str, rule: str, tmp_path: Path
     )
 
     assert outcome.error is None
+
+
+def test_tokens_are_a_map_only_if_the_rule_says_so(tmp_path: Path) -> None:
+    torch.save(Odd(), tmp_path / "odd.pt")
+    rule = "{match: linear, with: SEBlock, layout: NLC}"
+
+    with pytest.raises(ShapeError, match=r"SEBlock takes maps, .*; set `grid: \[H, W\]`"):
+        swap(tmp_path / "odd.pt", f"\n  - {rule}", policy=Policy(trust=True))
 
 
 def test_option_that_follows_from_the_size_of_a_map_has_to_be_given(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
+from modswap.live_values import live_tensors
 from modswap.seeds import seeded
 
 CLOSE = 1e-4  # of the largest value: kernels may add in another order
@@ -21,8 +21,7 @@ def distance(a: nn.Module, b: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
     found = []
     for module in (a, b):
         with _kept(module), seeded(0), torch.no_grad():
-            output = tree_leaves(module(*args, **kwargs))
-            found.append([leaf for leaf in output if isinstance(leaf, torch.Tensor)])
+            found.append(live_tensors(module(*args, **kwargs)))
     if len(found[0]) != len(found[1]):
         return float("inf")
     return max((apart(*pair) for pair in zip(*found, strict=True)), default=0.0)

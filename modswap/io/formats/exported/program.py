@@ -12,10 +12,11 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map, tree_unflatten
+from torch.utils._pytree import tree_unflatten
 
 from modswap.core.errors import ShapeError
 from modswap.io.formats.exported.graphs import given, own_sizes, plain_signatures, unsign
+from modswap.live_values import map_leaves
 
 ATTRIBUTE = "modswap_export"  # where a model bears its `Export`
 _UNFLATTEN = "torch.export.unflatten"
@@ -242,7 +243,7 @@ def _first_that_works(
 
 def _as_torch_likes(model: nn.Module, how: Export, keep: tuple[str, ...]) -> Program | None:
     """Export with all sizes that torch can leave open; None if these are fewer than before."""
-    shapes = tree_map(lambda dim: None if dim is None else torch.export.Dim.AUTO, how.shapes)
+    shapes = map_leaves(lambda dim: None if dim is None else torch.export.Dim.AUTO, how.shapes)
     try:
         program = _exported(model, how, shapes, keep)
     except Exception:  # noqa: BLE001 - the first error is the one that is reported

@@ -13,7 +13,7 @@ TORCH = Format(
     outline=torch_outline,
     survey=torch_survey,
     rewrite=Lazy(f"{__name__}.save:rewrite"),
-    endings=(".pt", ".pth", ".ckpt", ".bin"),
+    endings=(".pt", ".pth", ".ckpt", ".bin", ".tar"),
     checksums=True,
     known=Lazy(f"{__name__}.checksums:torch_checksums"),
 )

@@ -1,5 +1,6 @@
 """Pairs of the old and the new module of each site, shared by the examinations that run them."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from torch import nn
 
 from modswap.core.finding import Finding
 from modswap.core.seen.site import Call, Site
-from modswap.core.seen.values import tensors
+from modswap.core.seen.values import NONE, tensors
 from modswap.ops.examine.alone import bounds
 from modswap.ops.examine.alone.inputs import CallInputs, enlarged, make_inputs, shrunk
 from modswap.ops.examine.alone.pair import NoPair, Pair, loses_finite, outputs_of
@@ -132,6 +133,26 @@ def _site(bench: Bench, site: Site) -> Pair:
         except Exception:  # noqa: BLE001 - a module may take only the recorded size
             return on(call)
     return on(call)
+
+
+def unfilled(bench: Bench, path: str) -> Pair:
+    """Return the pair of a site of any size on tensors without data.
+
+    Its call has no tensors where the modules cannot be copied or the call cannot be made.
+    """
+    site = next(s for built in bench.prepared.built for s in built.sites if s.path == path)
+    old, new = next((old, new) for each, old, new in bench.sites if each == path)
+    call = site.calls[0] if site.calls else Call((), (), NONE)
+    around = placeholders(bench.model, *bench.old.values())
+    try:
+        modules = [copy.deepcopy(module, {**around}) for module in (old, new)]
+        for weight in (weight for module in modules for weight in module.parameters()):
+            weight.requires_grad_(weight.is_floating_point())
+        with torch.device("meta"):
+            inputs = make_inputs(call, positional(old, len(call.args)))
+    except Exception:  # noqa: BLE001 - a module's own code may raise anything
+        return Pair(path, old, new, CallInputs(call, (), (), ()))
+    return Pair(path, modules[0], modules[1], inputs)
 
 
 def _whole(bench: Bench) -> Pair:

@@ -3,21 +3,22 @@
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import torch
 from torch import nn
 
+from modswap.core.decided.outputs import is_resized
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Site
 from modswap.core.seen.values import Value, difference, tensors
-from modswap.core.sizes.probes import few_sizes_to_try, sizes_to_try
+from modswap.core.sizes.probes import few_sizes_to_try, rectangles, sizes_to_try
 from modswap.core.sizes.two_axes import Size
 from modswap.live_values import describe
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import needs_values
-from modswap.nn.fit.inputs import given_size, token_grid
+from modswap.nn.fit.inputs import token_grid
 from modswap.ops.build.fit import Built
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.sizing.calls import Varied, varied, without_data
@@ -43,11 +44,31 @@ class Sweep:
     swapped: Mapping[Size, bool]  # whether the swapped model took it, with outputs as before
     original: Mapping[Size, bool]  # whether the original took it
     told: Mapping[Size, str]  # the difference, where the outputs differ
+    stride: int = 1  # of the model's smallest map, in pixels of its input
 
     @property
     def refused(self) -> list[Size]:
-        """Return the sizes that the original took and the swapped model refuses."""
-        return [size for size, ok in self.swapped.items() if not ok and self.original[size]]
+        """Return the sizes that the original took and the swapped model refuses.
+
+        Those that a user of the model would choose come first: multiples of its stride, near the
+        dummy input's.
+        """
+        lost = [size for size, ok in self.swapped.items() if not ok and self.original[size]]
+        return sorted(lost, key=self._unlikely)
+
+    def _unlikely(self, size: Size) -> tuple[bool, int]:
+        away = max(abs(side - by) for side, by in zip(size, self.way.first, strict=True))
+        return any(side % self.stride for side in size), away
+
+    @property
+    def lost(self) -> list[Size]:
+        """Return the refused sizes of which no side is below half of the dummy input's."""
+        first = self.way.first
+        return [
+            size
+            for size in self.refused
+            if all(2 * side >= by for side, by in zip(size, first, strict=True))
+        ]
 
 
 class NoSweepError(Exception):
@@ -119,21 +140,29 @@ class _Models:
         """Return the difference of two outputs of a call; None if either is an exception."""
         if isinstance(before, BaseException) or isinstance(after, BaseException):
             return None
-        return difference(before, after) or self.misplaced(call)
+        resized = self.bench.prepared.changed and is_resized(before, after)
+        return (None if resized else difference(before, after)) or self.misplaced(call)
 
     def misplaced(self, call: DummyCall) -> str | None:
         """Return the site whose tokens become a map of another shape than their own map."""
         first = call.tensors[0].shape
         if len(first) != 4 or first[2] == first[3]:
             return None
-        laid = [site for one in self.bench.prepared.built if _lays_out(one) for site in one.sites]
+        laid = [
+            (site, one.blueprint.grid)
+            for one in self.bench.prepared.built
+            if _lays_out(one)
+            for site in one.sites
+        ]
         if not laid:
             return None
         with self.bench.original() as model:
             again = Case(call, self.case.mode, self.case.dtype)
-            seen = trace(model, again, seed=self.bench.prepared.seed, unreal=True, quick=True)
+            seed = self.bench.prepared.seed
+            seen = trace(model, again, seed=seed, unreal=True, quick=True, grids=True)
             sites = {site.path: site for site in sites_of(model, (seen,))}
-        return next(filter(None, (_misplaced(sites[site.path]) for site in laid)), None)
+        found = (replace(sites[site.path], grid=grid) for site, grid in laid)
+        return next(filter(None, map(_misplaced, found)), None)
 
 
 def _pair(bench: Bench, case: Case) -> _Models:
@@ -152,10 +181,12 @@ def _pair(bench: Bench, case: Case) -> _Models:
 def _swept(pair: _Models, way: Varied, budget: int) -> Sweep:
     swapped, original = {way.first: True}, {way.first: True}
     told: dict[Size, str] = {}
+    stride = _stride(pair.bench, way.first)
     most = budget // (2 * sum(1 for _ in pair.bench.model.modules()))
     for size in chain(
         islice(sizes_to_try(way.first, swapped, thorough=pair.bench.thorough), most),
         islice(few_sizes_to_try(way.first, original), most // 4),  # its rule may be another
+        islice(rectangles(way.first, stride, swapped), most),
     ):
         call = way.at(size)
         before, after = pair.before(call), pair.after(call)
@@ -168,7 +199,25 @@ def _swept(pair: _Models, way: Varied, budget: int) -> Sweep:
             told[size] = differs
     if len(swapped) == 1:
         raise NoSweepError("the model is large; `--thorough` tries other sizes")
-    return Sweep(way, swapped, original, told)
+    return Sweep(way, swapped, original, told, stride)
+
+
+def _stride(bench: Bench, first: Size) -> int:
+    """Return the step from place to place of the model's smallest map, in pixels of its input.
+
+    A map of a single place, as behind global pooling, has none.
+    """
+    visits = bench.prepared.before[0].seen.visits if len(first) == 2 else ()
+    outputs = (tensor.shape for visit in visits for tensor in tensors(visit.call.output))
+    return max((_step(first, shape[2:]) for shape in outputs), default=1)
+
+
+def _step(first: Size, sides: Size) -> int:
+    """Return the step of both sides of a map; 1 where it is no map or the steps differ."""
+    if len(sides) != 2 or min(sides) < 2:
+        return 1
+    down, across = (a // b for a, b in zip(first, sides, strict=True))
+    return max(down, 1) if down == across else 1
 
 
 def _lays_out(built: Built) -> bool:
@@ -180,12 +229,9 @@ def _misplaced(site: Site) -> str | None:
     for call in site.calls:
         tokens = site.input.shape[1] if site.input is not None else 0
         try:
-            high, wide = token_grid(site, call, tokens)
+            token_grid(site, call, tokens)
         except ShapeError as error:
             return f"{site.path}: {error.what}"
-        if not site.grids and given_size(call, tokens) is None:
-            what = f"{tokens} tokens are laid out as a map of {high}x{wide}, and the input is none"
-            return f"{site.path}: {what}"
     return None
 
 
