@@ -227,15 +227,26 @@ def _module_rows(model: Instance) -> Iterator[TreeRow]:
         ),
     )
     first: dict[int, str] = {}
+    tensors: dict[int, str] = {}
     for number, (path, module, _) in enumerate(nodes):
         known = first.setdefault(id(module), path)
+        alias = "" if known == path else known
         yield TreeRow(
             path=path,
             class_name=str(module.what),
             params=params[number],
             nbytes=nbytes[number],
-            alias_of="" if known == path else known,
+            alias_of=alias,
+            ties=() if alias else tuple(_ties(path, module, tensors)),
         )
+
+
+def _ties(path: str, module: Instance, tensors: dict[int, str]) -> Iterator[tuple[str, str]]:
+    """Yield a module's own tensors that were met before, with the name that they had there."""
+    for name, value in (pair for held in _TENSORS for pair in table(module, held).items()):
+        full = f"{path}.{name}" if path else f"{name}"
+        if tensor_parts(value) is not None and tensors.setdefault(id(value), full) != full:
+            yield f"{name}", tensors[id(value)]
 
 
 def _own(module: Instance, name: str) -> dict[int, TensorParts]:
