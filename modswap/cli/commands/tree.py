@@ -6,9 +6,9 @@ import typer
 
 from modswap.cli import options
 from modswap.core.asked.patterns import compile_pattern
+from modswap.core.decided.pattern_advice import advice_for
 from modswap.core.errors import UsageError
 from modswap.core.seen.tree import Tree, TreeRow
-from modswap.core.words.nearest import did_you_mean
 
 
 def tree(
@@ -67,5 +67,5 @@ def _level(row: TreeRow) -> int:
 
 
 def _no_match(found: Tree, match: str) -> UsageError:
-    near = did_you_mean(match, [row.path for row in found.rows if row.path])
-    return UsageError(f"no module matches {match!r}", "--match", near or "leave --match out")
+    advice = advice_for(match, [row.path for row in found.rows if row.path], "leave --match out")
+    return UsageError(f"no module matches {match!r}", "--match", advice.fix)

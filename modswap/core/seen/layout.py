@@ -46,12 +46,17 @@ class KnownLayers:
             found.setdefault(layout, Counter()).update(kinds)
         return found
 
-    def fitting(self, around: str, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
-        """Return the kinds of layers in a module that took tensors like one, by layout.
+    def nearest(self, path: str, shape: tuple[int, ...]) -> tuple[str, dict[str, Counter[str]]]:
+        """Return the smallest module around a site with layers that took tensors like the site's.
 
-        Like it are those with as many channels: windows that were cut out of a map may have as many
-        axes as the map in another layout.
+        Also return their kinds, by layout; none if no layer did. Like it are tensors with as many
+        channels: windows that were cut out of a map may have as many axes as the map in another
+        layout.
         """
+        found = ((around, self._fitting(around, shape)) for around in _upwards(path))
+        return next((one for one in found if one[1]), ("", {}))
+
+    def _fitting(self, around: str, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
         groups = self._inside.get((around, len(shape)))
         if groups is None:
             return {}
@@ -77,13 +82,11 @@ def judge_layout(
     if direct is not None:
         reason_for = f"the same tensor goes through {_seen_from(path, direct)}"
         return _decide({direct.layout: [direct.kind]}, reason_for)
-    for around in _upwards(path):
-        inside = known.fitting(around, shape)
-        if inside:
-            count = sum(kinds.total() for kinds in inside.values())
-            many = f"{count} layers" if count > 1 else "a layer"
-            reason_for = f"{many} {_place(path, around)} took {rank}-D tensors like it"
-            return _decide(inside, reason_for)
+    around, inside = known.nearest(path, shape)
+    if inside:
+        count = sum(kinds.total() for kinds in inside.values())
+        many = f"{count} layers" if count > 1 else "a layer"
+        return _decide(inside, f"{many} {_place(path, around)} took {rank}-D tensors like it")
     if nearby := known.of_rank(rank):
         return _decide(nearby, f"all layers of the model that took {rank}-D tensors")
     return None, "no layer of known convention takes such tensors"

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -214,18 +214,7 @@ def weight_sizes(value: Any) -> dict[str, tuple[int, int]]:
 
 def _module_rows(model: Instance) -> Iterator[TreeRow]:
     nodes = tuple(module_nodes(model))
-    parents = [parent for *_, parent in nodes]
-    tables = [[_own(module, name) for name in _TENSORS] for _, module, _ in nodes]
-    params = sums_below(
-        parents, ([(key, tensor.numel) for key, tensor in own[0].items()] for own in tables)
-    )
-    nbytes = sums_below(
-        parents,
-        (
-            [((kind, key), t.nbytes) for kind, own in enumerate(held) for key, t in own.items()]
-            for held in tables
-        ),
-    )
+    params, nbytes = _sums(nodes)
     first: dict[int, str] = {}
     tensors: dict[int, str] = {}
     for number, (path, module, _) in enumerate(nodes):
@@ -239,6 +228,18 @@ def _module_rows(model: Instance) -> Iterator[TreeRow]:
             alias_of=alias,
             ties=() if alias else tuple(_ties(path, module, tensors)),
         )
+
+
+def _sums(nodes: Sequence[tuple[str, Instance, int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the elements of parameters, and the bytes of all tensors, at each path of a model."""
+    parents = [parent for *_, parent in nodes]
+    tables = [[_own(module, name) for name in _TENSORS] for _, module, _ in nodes]
+    params = ([(key, each.numel) for key, each in own.items()] for own, _ in tables)
+    nbytes = (
+        [((kind, key), each.nbytes) for kind, own in enumerate(held) for key, each in own.items()]
+        for held in tables
+    )
+    return sums_below(parents, params), sums_below(parents, nbytes)
 
 
 def _ties(path: str, module: Instance, tensors: dict[int, str]) -> Iterator[tuple[str, str]]:

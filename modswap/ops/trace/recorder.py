@@ -79,8 +79,11 @@ class Recorder:
         first = next(iter(live_tensors([args, kwargs])), None)
         around = self._running[-1].inside if self._running else ()
         self._running.append(_Running(path, first, around))
-        if first is None:
-            return
+        if first is not None:
+            self._seek_clues(path, module, first)
+
+    def _seek_clues(self, path: str, module: nn.Module, first: torch.Tensor) -> None:
+        """Record a module of known layout, and such modules that took or gave its own input."""
         clue = self._clue(path, module, first)
         if clue is not None:
             self.clues.append(clue)

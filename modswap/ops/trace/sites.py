@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, takewhile
 from typing import NamedTuple, TypeVar
 
 from torch import nn
@@ -12,7 +12,7 @@ from modswap.core.seen.site import Call, Site
 from modswap.core.seen.tree import first_below
 from modswap.core.seen.values import TensorInfo
 from modswap.live_values import ModulePath, dtype_name, module_paths, sizes_below
-from modswap.ops.run.describe import class_name
+from modswap.ops.run.describe import class_name, positional
 from modswap.ops.trace.passes import Trace
 from modswap.ops.trace.recorder import memory_layout
 from modswap.ops.trace.token_grids import grids_of, maps_of
@@ -23,24 +23,31 @@ Item = TypeVar("Item")
 def sites_of(model: nn.Module, traces: Sequence[Trace]) -> tuple[Site, ...]:
     """Return a site for every module inside the model, as its traces show it."""
     places = tuple(module_paths(model))
-    paths: dict[nn.Module, list[int]] = {}
-    for number, place in enumerate(places):
-        paths.setdefault(place.module, []).append(number)
-    del paths[model]
+    paths = _paths(places)
     held = _held_below(places)
     calls = _joined(one.seen.by_path() for one in traces)
     same = _joined(one.same_tensor for one in traces)
     known = KnownLayers(chain.from_iterable(one.clues for one in traces))
     maps = [maps_of(one.seen.visits, one.clues) for one in traces]
     sites = []
-    for module, (number, *others) in paths.items():
-        path, aliases = places[number].path, tuple(places[other].path for other in others)
-        site = _site(path, module, held[number], aliases, tuple(calls.get(path, ())))
+    for number, (path, *aliases) in paths.items():
+        module, own = places[number].module, tuple(calls.get(path, ()))
+        site = _site(path, module, held[number], tuple(aliases), own)
         if (seen := site.input) is not None:
             layout, reason = judge_layout(path, seen.shape, same.get(path, []), known)
             site = replace(site, layout=layout, layout_reason=reason)
         sites.append(replace(site, grids=grids_of(site, maps)))
     return tuple(sites)
+
+
+def _paths(places: Sequence[ModulePath]) -> dict[int, list[str]]:
+    """Return the paths of every module inside a model, by the number of the first."""
+    numbers: dict[nn.Module, int] = {}
+    paths: dict[int, list[str]] = {}
+    for number, place in enumerate(places):
+        paths.setdefault(numbers.setdefault(place.module, number), []).append(place.path)
+    del paths[0]
+    return paths
 
 
 def _joined(passes: Iterable[Mapping[str, Sequence[Item]]]) -> dict[str, list[Item]]:
@@ -97,6 +104,7 @@ def _site(
     calls: tuple[Call, ...],
 ) -> Site:
     dtype, device = _dtype_and_device(held.floating, Site(path, "", aliases, calls).input)
+    used = max((len(call.args) for call in calls), default=0)
     return Site(
         path=path,
         class_name=class_name(module),
@@ -108,6 +116,7 @@ def _site(
         device=device,
         training=module.training,
         trainable=held.trainable,
+        names=tuple(takewhile(str.isidentifier, positional(module, used))) if used > 1 else (),
         channels_last=held.channels_last,
     )
 
