@@ -491,7 +491,7 @@ class FlatGate(nn.Module):
     [("FixedGate", "H and W exactly 16", "norm"), ("FlatGate", "H x W = 256 alone", "mix")],
 )
 def test_one_size_where_the_original_took_many_fails(gate: str, words: str, inner: str) -> None:
-    rule = f"{{match: gate, with: '{__name__}:{gate}', args: {{size: 16}}}}"
+    rule = f"{{match: gate, with: '{__name__}:{gate}', args: {{size: 16}}, wants: NCHW}}"
 
     finding = examined(Keeps(), rule, 1, 4, 16, 16)
 
