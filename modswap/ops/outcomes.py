@@ -66,6 +66,15 @@ def _adapted(module: nn.Module) -> tuple[str, ...]:
     return (f"an adapter around it {', '.join(parts)}",) if parts else ()
 
 
+def changed_outputs(verdict: Verdict, prepared: Prepared) -> tuple[str, ...]:
+    """Return notes on the model's outputs that have another size, where rules say that they may."""
+    found = dict.fromkeys(sentence for case in verdict.cases for sentence in case.changed)
+    if not found:
+        asked = any(built.step.rule.output == "changed" for built in prepared.built)
+        return ("no output of the model has another size than before",) if asked else ()
+    return (f"outputs changed, as the rule says: {'; '.join(found)}; no other output did",)
+
+
 def count_params(model: nn.Module) -> int:
     """Return the number of parameter elements, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
 from modswap.core.asked.recipe import Recipe
+from modswap.core.decided.outputs import Expected
 from modswap.core.decided.plan import Plan, make_plan
 from modswap.core.decided.verdict import Pass, Verdict, judge
 from modswap.core.errors import InputError, UsageError
@@ -34,6 +35,7 @@ class Prepared:
         unreal: Whether the passes run on tensors without data.
         seed: For inputs and for random numbers that the model draws.
         notes: Sentences for the report.
+        expect: Shapes that outputs of the swapped model must have, by name.
     """
 
     cases: tuple[Case, ...]
@@ -43,6 +45,12 @@ class Prepared:
     unreal: bool
     seed: int
     notes: tuple[str, ...] = ()
+    expect: Expected = field(default_factory=dict)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return the paths of the sites whose output changes, as their rules say."""
+        return tuple(built.sites[0].path for built in self.built if built.blueprint.changes)
 
     @property
     def placements(self) -> list[Placement]:
@@ -88,7 +96,8 @@ def prepare(
     notes += check_calls(model, plan)
     progress("building the new modules")
     built = build(model, plan, recipe, judge)
-    return Prepared(cases, before, plan, built, unreal, recipe.seed, notes)
+    expect = recipe.verify.expect
+    return Prepared(cases, before, plan, built, unreal, recipe.seed, notes, expect)
 
 
 def _reference(
@@ -136,7 +145,8 @@ def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterat
         progress("verification pass")
         after = _again(model, prepared)
         before = [renamed(one.seen, prepared.built) for one in prepared.before]
-        yield Verified(judge(before, [one.seen for one in after], paths), after, old)
+        seen = [one.seen for one in after]
+        yield Verified(judge(before, seen, paths, prepared.changed, prepared.expect), after, old)
 
 
 def _again(model: nn.Module, prepared: Prepared) -> tuple[Trace, ...]:

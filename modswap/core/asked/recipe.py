@@ -231,6 +231,12 @@ class Rule(Part):
         description="[H, W]: the map that the site's tokens are, where the pass does not show it; "
         "the new module then takes this size alone",
     )
+    output: Literal["same", "changed"] = Field(
+        "same",
+        description="changed: the outputs of the site, and of the model, may have other sizes, as "
+        "those of a new head; so it is for torch.nn:Linear with out_features, and for "
+        "torch.nn:Conv2d of kernel_size 1 with out_channels",
+    )
     share: StrictBool = Field(
         default=False, description="true: one new instance for all sites of this rule"
     )
@@ -238,6 +244,12 @@ class Rule(Part):
         None, description="put before the names of the new module's own layers"
     )
     start: Literal["fresh"] = Field("fresh", description="how the new weights begin")
+
+    @model_validator(mode="after")
+    def _one_output(self) -> "Rule":
+        if self.adapt and self.output == "changed":
+            raise ValueError("`adapt` is false where `output` is changed")
+        return self
 
 
 MEMORY = r"^\s*[0-9]{1,9}(?:\.[0-9]{1,3})?\s*(?:B|[KMGT]i?B)\s*$"
@@ -319,6 +331,11 @@ class Verify(Part):
     skip: tuple[Examined, ...] = Field((), description="examinations to leave out")
     export: tuple[Literal["torchscript", "onnx", "pt2", "compile"], ...] = Field(
         (), description="ways in which the swapped model is exported, and compared with itself"
+    )
+    expect: dict[StrictStr, tuple[Positive | None, ...]] = Field(
+        default_factory=dict,
+        description="shapes of the model's outputs after the swap, by name: {logits: [2, 7]}; "
+        "null: any size; a model that returns a tensor calls it `output`",
     )
     limits: Limits = Field(default_factory=Limits, description="what must not be exceeded")
 

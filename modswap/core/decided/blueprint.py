@@ -51,6 +51,8 @@ class Blueprint:
     repeats: tuple[str, ...] = ()
     # height and width of the map that the site's tokens always are, where the rule says them
     grid: Grid | None = None
+    # whether the rule says that the output of its site changes
+    changes: bool = field(default=False, compare=False)
 
     @property
     def fits(self) -> bool:

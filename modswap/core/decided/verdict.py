@@ -4,6 +4,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from modswap.core.decided.outputs import (
+    Expected,
+    is_resized,
+    resized_outputs,
+    unexpected_outputs,
+)
 from modswap.core.finding import ADAPT, Finding, Settings
 from modswap.core.seen.site import ANY_LAYOUT, Call
 from modswap.core.seen.values import NONE, Group, TensorInfo, Value, difference
@@ -71,6 +77,7 @@ class CaseVerdict:
     before: Value | None
     after: Value | None
     problems: tuple[Finding, ...] = ()
+    changed: tuple[str, ...] = ()  # outputs that have another size, as a rule says they may
 
     @property
     def ok(self) -> bool:
@@ -106,6 +113,8 @@ class Evidence:
     before: Pass
     after: Pass
     swapped: Collection[str]  # paths of the swapped sites
+    changed: Collection[str] = ()  # those whose output may have another size
+    expected: Expected = field(default_factory=dict)  # shapes of the model's outputs
 
 
 def _problem(path: str, what: str, fix: str = "", settings: Settings = ()) -> Finding:
@@ -171,13 +180,15 @@ def module_shapes(seen: Evidence) -> list[Finding]:
     # a module that is also called from inside a site, as a shared activation is, has lost calls
     outside = (visit for visit in seen.before.visits if not visit.inside(seen.swapped))
     old = {path: deque(calls) for path, calls in _by_path(outside).items()}
+    resized = False  # whether a site whose output may have another size has run
     for visit in seen.after.visits:
+        resized = resized or visit.path in seen.changed
         calls = old.get(visit.path)
         if not visit.path or visit.inside(seen.swapped) or not calls:
             continue
         was, now = calls.popleft().output, visit.call.output
         found = difference(was, now)
-        if found is not None:
+        if found is not None and not (resized and is_resized(was, now)):
             fix, settings = _fix_of(was, now) if visit.path in seen.swapped else ("", ())
             return [_problem(visit.path, found, fix, settings)]
     return []
@@ -217,7 +228,13 @@ def model_output(seen: Evidence) -> list[Finding]:
     if seen.before.output is None or seen.after.output is None:
         return []
     found = difference(seen.before.output, seen.after.output)
-    return [_problem("", found)] if found else []
+    resized = bool(seen.changed) and is_resized(seen.before.output, seen.after.output)
+    wrong = [found] if found and not resized else []
+    fix = "correct `verify.expect`, or the args of the new module"
+    return [
+        *(_problem("", what) for what in wrong),
+        *(_problem("", w, fix) for w in unexpected_outputs(seen.after.output, seen.expected)),
+    ]
 
 
 def finite(seen: Evidence) -> list[Finding]:
@@ -236,11 +253,25 @@ CHECKS: tuple[Callable[[Evidence], list[Finding]], ...] = (
 )
 
 
-def judge(before: Sequence[Pass], after: Sequence[Pass], swapped: Sequence[str]) -> Verdict:
-    """Return whether every pass after the swap matches the one before, at the same position."""
+def judge(
+    before: Sequence[Pass],
+    after: Sequence[Pass],
+    swapped: Sequence[str],
+    changed: Collection[str] = (),
+    expected: Expected | None = None,
+) -> Verdict:
+    """Return whether every pass after the swap matches the one before, at the same position.
+
+    Args:
+        before: The passes before.
+        after: The same passes after the swap.
+        swapped: Paths of the swapped sites.
+        changed: Those whose output may have another size, and with it the outputs behind them.
+        expected: Shapes that outputs of the model must have.
+    """
     paths = dict.fromkeys(swapped)  # in their order, and found at once
     cases = tuple(
-        _judge_case(Evidence(old, new, paths.keys()))
+        _judge_case(Evidence(old, new, paths.keys(), changed, expected or {}))
         for old, new in zip(before, after, strict=True)
     )
     values = [seen.finite for seen in after if seen.finite is not None]
@@ -249,4 +280,6 @@ def judge(before: Sequence[Pass], after: Sequence[Pass], swapped: Sequence[str])
 
 def _judge_case(seen: Evidence) -> CaseVerdict:
     problems = tuple(problem for check in CHECKS for problem in check(seen))
-    return CaseVerdict(seen.after.case, seen.before.output, seen.after.output, problems)
+    was, now = seen.before.output, seen.after.output
+    changed = resized_outputs(was, now) if seen.changed and was and now else ()
+    return CaseVerdict(seen.after.case, was, now, problems, changed)

@@ -67,6 +67,7 @@ def fit_custom(
         keyword=found.keyword,
         repeats=found.repeats,
         grid=site.grid,
+        changes=site.changes,
     )
 
 

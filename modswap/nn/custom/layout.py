@@ -27,9 +27,9 @@ from modswap.core.seen.values import Plain, TensorInfo, Value
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.custom.agreement import same_results
 from modswap.nn.custom.trial import RefusedError, outputs_on
+from modswap.nn.fit.further_inputs import cache_fix
 from modswap.nn.fit.inputs import (
     Size,
-    cache_fix,
     difference_note,
     first_map,
     is_off,
@@ -85,6 +85,8 @@ def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement
     site = trial.site
     ignores, repeats = _dropped(trial)
     start = Placement(wants, "", ignores, _keyword(trial), repeats=repeats)
+    if site.changes:
+        return _changed(trial, start)
     if site.layout is None and wants is None:
         return _as_it_comes(trial, start)
     layout, _ = read_layout(site, tensor_inputs(site))
@@ -99,6 +101,20 @@ def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement
     if len(running) == 1:
         return replace(running[0], reason="the only layout in which it runs")
     raise _undecided(trial, running, refusals)
+
+
+def _changed(trial: Trial, start: Placement) -> Placement:
+    """Return the placement of a module whose output is another than its site's.
+
+    The module takes its site's own layout, a linear layer the last axis.
+    """
+    wants = start.wants or trial.site.layout
+    if wants == "NCHW" and start.wants is None and isinstance(trial.module, nn.Linear):
+        wants = "NHWC"
+    placement = replace(start, wants=wants)
+    for call in trial.site.calls:
+        _run(trial, placement, call)
+    return placement
 
 
 def _decided(trial: Trial, proved: Sequence[Placement]) -> Placement:
@@ -355,7 +371,9 @@ def _unbound(trial: Trial, signature: inspect.Signature, again: Sequence[str]) -
     note = next(filter(None, (difference_note(call, carrier, name) for name in others)), "")
     what = f"{trial.reference} takes {signature}, the site is called as {call}{note}"
     cached = next(filter(None, map(cache_fix, call.inputs)), "")
-    fix = cached or "choose a class whose forward takes the inputs of the site"
+    names = ", ".join(("self", *site.names))
+    own = f", as the old module's `forward({names})`" if site.names else ""
+    fix = cached or f"choose a class whose forward takes the inputs of the site{own}"
     return ShapeError(what, site.path, fix)
 
 

@@ -26,14 +26,15 @@ def judge_output(
 ) -> Adaptation | None:
     """Return the adaptation that a module needs to return its site's output; None for none.
 
-    `given` is the map that the module returns, in the site's layout, and its size, in every call.
+    A site whose output changes, as its rule says, needs none. `given` is the map that the module
+    returns, in the site's layout, and its size, in every call.
 
     Raises:
         ShapeError: If an adaptation is needed and not allowed, or none suffices.
     """
     pairs = list(zip(site.calls, given, strict=True))
     wrong = [mismatch(call, tensor) for call, (tensor, _) in pairs if call.output != tensor]
-    if not wrong:
+    if site.changes or not wrong:
         return None
     changes = [_change(site, call, given_map, layout) for call, given_map in pairs]
     if not adapt:

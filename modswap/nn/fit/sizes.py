@@ -102,6 +102,7 @@ class Draft:
             keyword=self.inputs.keyword,
             repeats=self.inputs.repeats,
             grid=self.site.grid,
+            changes=self.site.changes,
         )
 
 

@@ -183,10 +183,23 @@ class Fitter:
         if rule.grid is not None:
             layout: Layout | None = site.layout or "NLC"  # only tokens have a grid
             site = replace(site, grid=rule.grid, layout=layout)
+        site = replace(site, changes=rule.output == "changed" or self._is_head())
         if self.cls is None:
             return self.row.fit(site, self.options, adapt=rule.adapt)
         wants = None if rule.wants == "auto" else rule.wants
         return fit_custom(site, self.cls, rule.with_, self.args, adapt=rule.adapt, wants=wants)
+
+    def _is_head(self) -> bool:
+        """Return whether the rule names the size of a linear layer's or 1x1 convolution's output.
+
+        A rule with `adapt: true` keeps the output as it was.
+        """
+        if self.step.rule.adapt:
+            return False
+        if self.cls is nn.Linear:
+            return isinstance(self.args.get("out_features"), int)
+        single = self.args.get("kernel_size") in (1, [1, 1])
+        return self.cls is nn.Conv2d and single and isinstance(self.args.get("out_channels"), int)
 
 
 def _not_passed_on(

@@ -134,7 +134,7 @@ def _differences(bench: Bench, run: _Run) -> list[Finding]:
         old, new = _of_any_precision(old), _of_any_precision(new)
     return [
         replace(problem, check="matrix", what=problem.what + _with(run))
-        for problem in judge([old], [new], paths).problems
+        for problem in judge([old], [new], paths, bench.prepared.changed).problems
     ]
 
 

@@ -9,6 +9,7 @@ from itertools import chain, islice
 import torch
 from torch import nn
 
+from modswap.core.decided.outputs import is_resized
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Site
 from modswap.core.seen.values import Value, difference, tensors
@@ -139,7 +140,8 @@ class _Models:
         """Return the difference of two outputs of a call; None if either is an exception."""
         if isinstance(before, BaseException) or isinstance(after, BaseException):
             return None
-        return difference(before, after) or self.misplaced(call)
+        resized = self.bench.prepared.changed and is_resized(before, after)
+        return (None if resized else difference(before, after)) or self.misplaced(call)
 
     def misplaced(self, call: DummyCall) -> str | None:
         """Return the site whose tokens become a map of another shape than their own map."""
