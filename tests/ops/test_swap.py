@@ -83,7 +83,7 @@ def test_recipe_gives_a_fresh_model_its_structure() -> None:
     assert type(model.space_attention).__name__ == "SEBlock"
 
 
-def test_an_error_before_the_model_is_called_is_not_told_as_the_users(
+def test_an_error_before_the_model_is_called_is_raised_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = GatedNet()

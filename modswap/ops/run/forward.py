@@ -25,17 +25,20 @@ def pass_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
     """
     if case.dtype is not None:
         return getattr(torch, case.dtype)  # type: ignore[no-any-return] # by name
-    held = {p.dtype for p in model.parameters() if p.is_floating_point()}
     asked = {tensor.dtype for tensor in case.call.tensors} & {"float16", "bfloat16"}
     if half_of(model) and not asked:
         return torch.float32
-    return torch.float64 if held == {torch.float64} else None
+    return torch.float64 if _dtypes(model) == {torch.float64} else None
 
 
 def half_of(model: nn.Module) -> torch.dtype | None:
     """Return the dtype of a model that is stored in half precision alone; None of any other."""
-    held = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    held = _dtypes(model)
     return next(iter(held)) if held and held <= {torch.float16, torch.bfloat16} else None
+
+
+def _dtypes(model: nn.Module) -> set[torch.dtype]:
+    return {p.dtype for p in model.parameters() if p.is_floating_point()}
 
 
 def run_model(
@@ -60,8 +63,10 @@ def run_model(
         cast = changed_tensors(
             model, lambda t: t.detach().to(dtype if t.is_floating_point() else None, copy=True)
         )
-        return torch.func.functional_call(model, cast, tuple(args), kwargs)
-    return model(*args, **kwargs)
+        with within or nullcontext():
+            return torch.func.functional_call(model, cast, tuple(args), kwargs)
+    with within or nullcontext():
+        return model(*args, **kwargs)
 
 
 @contextmanager
