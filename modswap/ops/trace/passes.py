@@ -87,9 +87,8 @@ def trace(
 def _trace(
     model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None, *, grids: bool
 ) -> Trace:
-    paths = {module: path for path, module in model.named_modules()}
     axes = AxesMode() if grids else None
-    recorder = Recorder(paths, str(device_of(model)) if stand_ins is meta_values else "", axes)
+    recorder = _recorder(model, stand_ins, axes)
     output: Any = None
     cause: BaseException | None = None
     unreal = stand_ins is not None
@@ -110,6 +109,11 @@ def _trace(
         seen = replace(seen, finite=all_finite(live_tensors(output)))
     clues = {path: tuple(found) for path, found in recorder.same_tensor.items()}
     return Trace(seen, clues, tuple(recorder.clues), cause, recorder.entered)
+
+
+def _recorder(model: nn.Module, stand_ins: StandIns | None, axes: AxesMode | None) -> Recorder:
+    paths = {module: path for path, module in model.named_modules()}
+    return Recorder(paths, str(device_of(model)) if stand_ins is meta_values else "", axes)
 
 
 def _inputs(model: nn.Module, case: Case, seed: int) -> tuple[Any, Any]:
