@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from modswap.ops.run.process_memory import available, bounded_process
 from modswap.seeds import kept_random_state
 
 
@@ -18,14 +19,14 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
     Restored are the training flag of each module, its attributes, the contents of dicts, lists and
     sets among them, the values of its buffers, and the random states. The flag is set on each
     module directly: a host's own `train()` may do more. An `unreal` block runs on stand-ins, so
-    that no buffer needs a copy.
+    that no buffer needs a copy. Any other block takes no more memory than the machine has free.
     """
     containers = _held(model)
     # copies, since batch norm's kernels write without raising the version counter
     buffers = [] if unreal else [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         set_mode(model, training=training)
-        with kept_random_state():
+        with kept_random_state(), bounded_process(None if unreal else available()):
             yield
     finally:
         for container, before in containers:
