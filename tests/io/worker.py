@@ -37,7 +37,7 @@ class Ran:
         err: What it wrote on standard error, or how it died.
         out: What it wrote on standard output.
         seconds: Processor time that it took, whatever else the machine does.
-        grown: Bytes of memory that it took at its peak, beyond what it had.
+        grown: Bytes of memory that it took at its peak, beyond that of its start.
     """
 
     code: int | None

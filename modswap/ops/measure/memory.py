@@ -108,9 +108,7 @@ def _beyond(
     model: nn.Module, cases: Sequence[Case], bounds: Sequence[Bound], seed: int
 ) -> Iterator[tuple[Case, str, Bound]]:
     """Yield the passes that take too much, in words, with the bound."""
-    if all(bound.beside for bound in bounds):
-        cases = sorted(cases, key=_elements)[-1:]  # the others take less
-    for case in cases if bounds else ():
+    for case in _judged(cases, bounds):
         try:
             peak = peak_of(model, case, seed=seed)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
@@ -121,6 +119,14 @@ def _beyond(
             if nbytes > bound.nbytes:
                 yield case, too_much(nbytes, bound.nbytes, bound.source, str(case.key)), bound
                 break
+
+
+def _judged(cases: Sequence[Case], bounds: Sequence[Bound]) -> Sequence[Case]:
+    """Return the cases that bounds are about: the largest where only the machine sets one."""
+    if not bounds:
+        return ()
+    largest = sorted(cases, key=_elements)[-1:]
+    return largest if all(bound.beside for bound in bounds) else cases
 
 
 def _elements(case: Case) -> int:

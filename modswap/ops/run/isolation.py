@@ -1,7 +1,7 @@
 """Keep a model as it is across a forward pass."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from operator import is_
 from typing import Any
 
@@ -26,7 +26,7 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
     buffers = [] if unreal else [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         set_mode(model, training=training)
-        with kept_random_state(), bounded_process(None if unreal else available()):
+        with kept_random_state(), _bounded(unreal=unreal):
             yield
     finally:
         for container, before in containers:
@@ -36,6 +36,11 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
             for buffer, value in buffers:
                 if not buffer.is_inference():
                     buffer.copy_(value)
+
+
+def _bounded(*, unreal: bool) -> AbstractContextManager[None]:
+    """Return a bound to the memory of a pass: what the machine has free, if the pass is real."""
+    return bounded_process(None if unreal else available())
 
 
 def _held(model: nn.Module) -> list[tuple[Any, Any]]:
