@@ -60,10 +60,11 @@ def map_tensors(change: Callable[[torch.Tensor], Any], value: Any) -> Any:
     return map_leaves(lambda leaf: change(leaf) if torch.is_tensor(leaf) else leaf, value)
 
 
-def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return every parameter and buffer by each of its names."""
-    parameters = model.named_parameters(remove_duplicate=False)
-    return {**dict(parameters), **dict(model.named_buffers(remove_duplicate=False))}
+def named_tensors(model: nn.Module, *, recurse: bool = True) -> dict[str, torch.Tensor]:
+    """Return every parameter and buffer by each of its names; without `recurse`, its own ones."""
+    parameters = model.named_parameters(recurse=recurse, remove_duplicate=False)
+    buffers = model.named_buffers(recurse=recurse, remove_duplicate=False)
+    return {**dict(parameters), **dict(buffers)}
 
 
 def describe(value: Any, device: str = "", depth: int = 0) -> Value:

@@ -43,6 +43,7 @@ PARAMETERS = 6
 
 # signatures that others fixed, by file and function
 FIXED_SIGNATURES = {
+    "ops/api.py load": "an argument for each option of the commands that load",
     "nn/acmix.py __init__": "the paper's arguments",
     "nn/bilevel_routing_attention.py __init__": "the paper's arguments",
     "nn/window_attention.py __init__": "the paper's arguments",

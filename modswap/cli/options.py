@@ -14,6 +14,7 @@ from modswap.core.words.nearest import did_you_mean
 if TYPE_CHECKING:
     from modswap.core.asked.job import Policy, Subject
     from modswap.core.asked.recipe import TensorInput
+    from modswap.core.asked.renames import Rename
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint.", show_default=False)]
 Input = Annotated[
@@ -51,6 +52,25 @@ Alias = Annotated[
         "--alias",
         metavar="OLD=NEW",
         help="A class that moved since the file was written: __main__.Net=mynets.Net.",
+        show_default=False,
+    ),
+]
+Renames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="OLD=NEW",
+        help="Weights whose names begin with OLD in the file begin with NEW in the model; "
+        ".OLD.=.NEW. inside names; may be repeated. A written file keeps its names.",
+        show_default=False,
+    ),
+]
+StripPrefix = Annotated[
+    str | None,
+    typer.Option(
+        "--strip-prefix",
+        metavar="PREFIX",
+        help="Read weights without this beginning of their names, which a written file keeps.",
         show_default=False,
     ),
 ]
@@ -153,12 +173,33 @@ def _check_name(name: str, known: Collection[str], what: str, option: str) -> No
 
 
 def subject(
-    file: Path, policy: "Policy", model: str | None, inputs: Sequence[str] | None
+    file: Path,
+    policy: "Policy",
+    model: str | None,
+    inputs: Sequence[str] | None,
+    renames: "tuple[Rename, ...]" = (),
 ) -> "Subject":
     """Return the checkpoint that a command reads; a wrong dummy input is a `UsageError`."""
     from modswap.core.asked.job import Subject
 
-    return Subject(file, policy, model, tuple(parse_shape(text) for text in inputs or ()))
+    shapes = tuple(parse_shape(text) for text in inputs or ())
+    return Subject(file, policy, model, shapes, renames)
+
+
+def renames_of(texts: Sequence[str] | None, prefix: str | None) -> "tuple[Rename, ...]":
+    """Return the renamings of `--strip-prefix` and `--rename`; a wrong one is a `UsageError`."""
+    from modswap.core.asked.renames import parsed_rename, stripped
+
+    if prefix == "":
+        raise UsageError("the prefix is empty", "--strip-prefix", "write --strip-prefix backbone.")
+    found = [stripped(prefix)] if prefix is not None else []
+    for text in texts or ():
+        rename = parsed_rename(text)
+        if rename is None:
+            fix = "write --rename 'backbone.=encoder.', or --rename 'backbone.=' to take it away"
+            raise UsageError(f"{text!r:.80} is no OLD=NEW", "--rename", fix)
+        found.append(rename)
+    return tuple(found)
 
 
 def policy_of(

@@ -9,6 +9,26 @@ from modswap.core.kept.ledger import Changes
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """The names of the tensors that a swap removes from a file.
+
+    They begin with one of `prefixes`, each of which ends in a dot, or are `names`. `heirs` are
+    names that the file leaves out, of tensors that stay under them where their own name goes.
+    """
+
+    prefixes: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
+    heirs: Mapping[str, str] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether a tensor of this name is removed."""
+        return name.startswith(self.prefixes) or name in self.names
+
+
+NONE_REMOVED = Removal()
+
+
+@dataclass(frozen=True, slots=True)
 class Graft:
     """New modules for one place of a checkpoint."""
 
@@ -16,7 +36,9 @@ class Graft:
     prefix: str  # that wrappers put before every name there
     paths: tuple[tuple[str, ...], ...]  # of each new module
     packed: bytes  # the modules, or their state dicts, as a list in a zip of `torch.save`
-    more: tuple[str, ...] = ()  # beginnings of further tensor names to remove from a state dict
+    # further tensors to remove from a state dict; its new tensors have full names if `named`
+    more: Removal = NONE_REMOVED
+    named: bool = False
 
     @property
     def prefixes(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from torch import nn
 from modswap.core.asked.job import Policy, Subject
 from modswap.core.asked.permissions import first_flaw
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.renames import Rename, stripped
 from modswap.core.asked.used_paths import OUT, UsedPath, recipe_files
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
@@ -32,7 +33,7 @@ _sources: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()
 __all__ = ["apply_recipe", "load", "replace", "save"]
 
 
-def load(
+def load(  # noqa: PLR0913 - an argument for each option of the commands
     file: str | Path,
     model: str | None = None,
     *,
@@ -40,6 +41,8 @@ def load(
     alias: Sequence[tuple[str, str]] = (),
     trust: bool = False,
     checksum: bool = True,
+    rename: Sequence[tuple[str, str]] = (),
+    strip_prefix: str = "",
 ) -> nn.Module:
     """Return the model of a file, ready to run, swapped or not.
 
@@ -55,6 +58,9 @@ def load(
         alias: Classes that moved since the file was written, (old, new).
         trust: Whether to run torch's full unpickler, which can execute any code in the file.
         checksum: Whether to compare the file's bytes with its checksums, where it has any.
+        rename: Beginnings of the file's names that are others in the model, (old, new); parts
+            inside names where both begin and end with a dot.
+        strip_prefix: The beginning of the file's names that the model does not have.
 
     Raises:
         CheckpointError: If the file cannot be read, or is damaged.
@@ -72,7 +78,10 @@ def load(
     """
     if flaw := first_flaw(allow, alias):
         raise UsageError(flaw[1], flaw[0], flaw[2])
-    subject = Subject(Path(file), Policy(tuple(allow), tuple(alias), trust, checksum), model)
+    policy = Policy(tuple(allow), tuple(alias), trust, checksum)
+    first = (stripped(strip_prefix),) if strip_prefix else ()
+    renames = (*first, *(Rename(old, new) for old, new in rename))
+    subject = Subject(Path(file), policy, model, renames=renames)
     with holding(subject.file) as held:
         loaded = reopen(subject)
         intact(subject)

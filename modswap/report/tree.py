@@ -35,7 +35,7 @@ def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
     head = ["path", "class", *(["input → output"] if tree.traced else []), "parameters", "size"]
     cells = [head]
     for row in rows:
-        path = f"{row.path or '(the model)'}{f' = {row.alias_of}' if row.alias_of else ''}"
+        path = f"{row.path or '(the model)'}{''.join(f' {also}' for also in _also(row))}"
         calls = [_calls(row).plain.replace("\n", ", ")] if tree.traced else []
         numbers = (f"{row.params:,}", human_bytes(row.nbytes))
         cells.append([path, bare(row.class_name) or "?", *calls, *numbers])
@@ -88,9 +88,18 @@ def _listed(names: Sequence[str], between: str = ", ") -> str:
 def _path(row: TreeRow, room: int) -> Text:
     shown = _folded(row.path, room) or "(the model)"
     text = Text(shown, "bold" if row.path.count(".") == 0 else "")
-    if row.alias_of:
-        text.append("\n" + _folded(f"= {row.alias_of}", room), "dim")
+    for line in _also(row):
+        text.append("\n" + _folded(line, room), "dim")
     return text
+
+
+def _also(row: TreeRow) -> Iterator[str]:
+    """Yield in words the module that a row repeats, its ties, and its names in the file."""
+    if row.alias_of:
+        yield f"= {row.alias_of}"
+    yield from (f"{name} = {other}" for name, other in row.ties)
+    if row.stored_as:
+        yield f"in the file: {', '.join(row.stored_as)}"
 
 
 def _folded(path: str, room: int) -> str:
@@ -131,6 +140,8 @@ def tree_json(tree: Tree, rows: Sequence[TreeRow]) -> str:
                 "params": row.params,
                 "bytes": row.nbytes,
                 "alias_of": row.alias_of or None,
+                "ties": dict(row.ties),
+                "stored_as": list(row.stored_as),
                 "calls": calls_as_data(row.calls),
             }
             for row in rows

@@ -204,10 +204,13 @@ def test_another_tensor_than_the_query_is_refused_when_it_runs(
 @pytest.mark.parametrize(
     ("way", "told"),
     [
-        ("crossed", "input 1, .* it is another tensor than the first, as in cross-attention"),
-        ("value", "input 2, .* it is another tensor than the first, as in cross-attention"),
-        ("once", "input 1, .* it is the same tensor as the first here, and not in every call"),
-        ("masked", r"also given input 3, \(2, 9\) bool, which the new module does not take: \("),
+        ("crossed", "input 1 .* it is another tensor than the first, as in cross-attention"),
+        ("value", "input 2 .* it is another tensor than the first, as in cross-attention"),
+        ("once", "input 1 .* it is the same tensor as the first here, and not in every call"),
+        (
+            "masked",
+            r"also given input 3 \('key_padding_mask'\), \(2, 9\) bool, .*; key_padding_mask hides",
+        ),
     ],
 )
 def test_what_was_not_the_query_in_every_call_is_refused_in_words(way: str, told: str) -> None:

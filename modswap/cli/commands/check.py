@@ -1,5 +1,6 @@
 """`modswap check`: the dry run for CI; it reads no weights."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,8 @@ def check(
     ] = None,
     inputs: options.Input = None,
     model: options.Model = None,
+    rename: options.Renames = None,
+    strip_prefix: options.StripPrefix = None,
     allow: options.Allow = None,
     alias: options.Alias = None,
     trust: options.Trust = False,
@@ -85,14 +88,13 @@ def check(
     policy = options.policy_of(allow, alias, trust=trust)
     keeping = locking.locking_of(lock_file, write=lock, hold=locked)
     most = options.memory_of(max_memory)
+    renames = options.renames_of(rename, strip_prefix)
     shapes = tuple(options.parse_shape(text) for text in inputs or ())
 
     from modswap.ops.jobs.check import Request, paths_of
 
-    requests = [
-        Request(name, file, policy, model, shapes, thorough=thorough, fix=fix, max_memory=most)
-        for file, name in pairs
-    ]
+    first = Request("", None, policy, model, shapes, renames, thorough, fix, most)
+    requests = [replace(first, recipe=name, file=file) for file, name in pairs]
     if any((report, lock, fix, session.summary)):
         session.reads += paths_of(requests)
     session.judge()

@@ -24,6 +24,8 @@ def init(
     ] = None,
     inputs: options.Input = None,
     model: options.Model = None,
+    rename: options.Renames = None,
+    strip_prefix: options.StripPrefix = None,
     allow: options.Allow = None,
     alias: options.Alias = None,
     trust: options.Trust = False,
@@ -40,7 +42,8 @@ def init(
         if output.exists() and not force:
             raise exists(output)
     policy = options.policy_of(allow, alias, trust=trust)
-    subject = options.subject(file, policy, model, inputs)
+    renames = options.renames_of(rename, strip_prefix)
+    subject = options.subject(file, policy, model, inputs, renames)
 
     from modswap.ops.jobs.starter_recipe import starter_recipe
 

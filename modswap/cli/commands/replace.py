@@ -29,6 +29,8 @@ def replace(
     ] = None,
     inputs: options.Input = None,
     model: options.Model = None,
+    rename: options.Renames = None,
+    strip_prefix: options.StripPrefix = None,
     allow: options.Allow = None,
     alias: options.Alias = None,
     trust: options.Trust = False,
@@ -65,7 +67,7 @@ def replace(
         fix = "add `-o OUT`, or --dry-run to write nothing"
         raise UsageError("there is no file to write", "-o", fix)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
-    subject = options.subject(file, policy, model, inputs)
+    subject = options.subject(file, policy, model, inputs, options.renames_of(rename, strip_prefix))
     most = options.memory_of(max_memory)
 
     from modswap.core.asked.job import Job

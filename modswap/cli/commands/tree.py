@@ -6,9 +6,9 @@ import typer
 
 from modswap.cli import options
 from modswap.core.asked.patterns import compile_pattern
+from modswap.core.decided.pattern_advice import advice_for
 from modswap.core.errors import UsageError
 from modswap.core.seen.tree import Tree, TreeRow
-from modswap.core.words.nearest import did_you_mean
 
 
 def tree(
@@ -26,6 +26,8 @@ def tree(
         typer.Option("--depth", min=0, help="Show only so many levels.", show_default=False),
     ] = None,
     model: options.Model = None,
+    rename: options.Renames = None,
+    strip_prefix: options.StripPrefix = None,
     allow: options.Allow = None,
     alias: options.Alias = None,
     trust: options.Trust = False,
@@ -42,7 +44,8 @@ def tree(
     options.note_paths(session, model=model)
     options.check_format(session, form, ("table", "json"))
     policy = options.policy_of(allow, alias, trust=trust)
-    subject = options.subject(file, policy, model, inputs)
+    renames = options.renames_of(rename, strip_prefix)
+    subject = options.subject(file, policy, model, inputs, renames)
     pattern = compile_pattern(match, "--match") if match is not None else None
 
     from modswap.ops.jobs.tree import read_tree
@@ -64,5 +67,5 @@ def _level(row: TreeRow) -> int:
 
 
 def _no_match(found: Tree, match: str) -> UsageError:
-    near = did_you_mean(match, [row.path for row in found.rows if row.path])
-    return UsageError(f"no module matches {match!r}", "--match", near or "leave --match out")
+    advice = advice_for(match, [row.path for row in found.rows if row.path], "leave --match out")
+    return UsageError(f"no module matches {match!r}", "--match", advice.fix)

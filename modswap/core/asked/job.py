@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modswap.core.asked.renames import Rename
+
 if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe, TensorInput
 
@@ -34,6 +36,8 @@ class Subject:
     factory: str | None = None
     # one dummy call from the command line; empty: the recipe's
     inputs: "tuple[TensorInput, ...]" = ()
+    # names of the file that are others in the model, each renaming applied in turn
+    renames: tuple[Rename, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

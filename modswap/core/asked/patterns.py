@@ -48,6 +48,21 @@ def compile_pattern(text: str, where: str = "") -> Pattern:
     )
 
 
+_REGEX_SIGNS = re.compile(r"[\\+$|()]|(?<!\[)\^|\A\.|\.\.|\[\^?\.")
+
+
+def is_like_regex(text: str) -> bool:
+    """Return whether a glob holds signs that have a meaning in regular expressions alone."""
+    return not text.startswith("re:") and _REGEX_SIGNS.search(text) is not None
+
+
+def _or_regex(fix: str, text: str) -> str:
+    """Return the fix of a faulty glob, which may be a regular expression without its `re:`."""
+    if not is_like_regex(text):
+        return fix
+    return f"{fix}; a regular expression begins with `re:`, as in `re:{text[:80]}`"
+
+
 def _compiled(regex: str, text: str, where: str) -> re.Pattern[str]:
     try:
         with warnings.catch_warnings():
@@ -58,7 +73,7 @@ def _compiled(regex: str, text: str, where: str) -> re.Pattern[str]:
         fix = "correct it after `re:`"
         if not text.startswith("re:"):
             what, fix = f"{text!r} has a range that runs backwards", "write it as in `[0-9]`"
-        raise RecipeError(what, where, fix) from None
+        raise RecipeError(what, where, _or_regex(fix, text)) from None
 
 
 def _alternatives(text: str, where: str) -> list[str]:
@@ -69,7 +84,8 @@ def _alternatives(text: str, where: str) -> list[str]:
         opened = current.find("{")
         if opened < 0:
             if "}" in current:
-                raise RecipeError(f"{text!r} closes a brace that it did not open", where, _BRACES)
+                fix = _or_regex(_BRACES, text)
+                raise RecipeError(f"{text!r} closes a brace that it did not open", where, fix)
             size += len(current)
             done.append(current)
         else:
@@ -98,7 +114,8 @@ def _split(current: str, opened: int, text: str, where: str) -> tuple[list[str],
             start = index + 1
         if depth == 0:
             return [*parts, current[start:index]], index
-    raise RecipeError(f"{text!r} opens a brace that it does not close", where, _BRACES)
+    what = f"{text!r} opens a brace that it does not close"
+    raise RecipeError(what, where, _or_regex(_BRACES, text))
 
 
 def _regex(glob: str, text: str, where: str) -> str:
@@ -110,7 +127,7 @@ def _regex(glob: str, text: str, where: str) -> str:
     segments = glob.split(".")
     if not all(segments):
         what = f"{text!r} has an empty segment" if text else "the pattern is empty"
-        raise RecipeError(what, where, "write a path such as 'blocks.*.attn'")
+        raise RecipeError(what, where, _or_regex("write a path such as 'blocks.*.attn'", text))
     runs: list[list[str]] = [[]]
     for segment in segments:
         if segment == "**":

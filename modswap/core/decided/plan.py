@@ -1,16 +1,24 @@
 """Deciding which sites each rule of a recipe selects, before anything is touched."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from modswap.core.asked.conditions import holds
 from modswap.core.asked.patterns import Pattern, compile_pattern
 from modswap.core.asked.recipe import Conditions, Recipe, Rule
+from modswap.core.decided.pattern_advice import (
+    SHOWN_CLASSES,
+    Advice,
+    advice_for,
+    class_advice,
+    classes,
+)
 from modswap.core.errors import MatchError, together
-from modswap.core.finding import HERE, Settings
 from modswap.core.seen.site import Extent, Site, extent
-from modswap.core.words.nearest import in_question, nearest
+from modswap.core.words.nearest import did_you_mean
 
+MAX_NESTED_SHOWN = 3  # modules inside others of one rule that are named one by one
 ADVICE = "run `modswap tree` to list the paths of this model"
 
 
@@ -80,11 +88,8 @@ class _Selection:
         expected = self.rule.expect
         if hits and expected is not None and len(hits) != expected:
             found = ", ".join(site.path for site in hits[:8]) + (", …" if len(hits) > 8 else "")
-            self._fail(
-                ("expect",),
-                f"{len(hits)} modules match, expected {expected}: {found}",
-                "correct `expect`, or narrow `match`",
-            )
+            what = f"{_count(hits)}, expected {expected}: {found}"
+            self._fail(("expect",), what, _expected(hits, expected))
         return hits
 
     def _matched(self, sites: Sequence[Site]) -> list[Site]:
@@ -94,8 +99,9 @@ class _Selection:
             found = [site.path for site in sites if _selects(pattern, site)]
             chosen.update(found)
             if not found:
-                near = nearest(text, [path for site in sites for path in site.paths])
-                self._fail(("match", position), f"no module matches {text!r}", ADVICE, near)
+                paths = [path for site in sites for path in site.paths]
+                advice = advice_for(text, paths, ADVICE)
+                self._fail(("match", position), f"no module matches {text!r}", advice)
         return [site for site in sites if site.path in chosen]
 
     def _not_excluded(self, hits: list[Site]) -> list[Site]:
@@ -103,12 +109,14 @@ class _Selection:
             pattern = compile_pattern(text)
             left = [site for site in hits if not _selects(pattern, site)]
             if len(left) == len(hits):
-                near = nearest(text, [path for site in hits for path in site.paths])
+                paths = [path for site in hits for path in site.paths]
                 what = f"{text!r} excludes nothing that `match` selects"
-                self._fail(("exclude", position), what, "take it out, or correct it", near)
+                advice = advice_for(text, paths, "take it out, or correct it")
+                self._fail(("exclude", position), what, advice)
             hits = left
         if not hits and not self.errors:
-            self._fail(("exclude",), "`exclude` removes every module that `match` selects", ADVICE)
+            what = "`exclude` removes every module that `match` selects"
+            self._fail(("exclude",), what, Advice("narrow `exclude`, or take it out"))
         return hits
 
     def _of_class(self, hits: list[Site]) -> list[Site]:
@@ -118,10 +126,12 @@ class _Selection:
         left = [site for site in hits if any(is_class(site.class_name, name) for name in names)]
         if not left:
             there = sorted({site.short_class for site in hits})
-            what = f"{_count(hits)} of class {' or '.join(there)}, none is {' or '.join(names)}"
-            settings: Settings = (("class", there[0]),) if len(there) == 1 else ()
-            fix = f"set `class` to {there[0]}" if settings else ADVICE
-            self.errors.append(MatchError(what, self.at("class"), fix, settings=settings))
+            kinds = classes(hits) if len(there) > SHOWN_CLASSES else " or ".join(there)
+            what = f"{_count(hits)} of class {kinds}, none is {' or '.join(names)}"
+            advice = Advice(did_you_mean(names[0], there) or "correct `class`, or `match`")
+            if len(there) == 1:
+                advice = Advice(f"set `class` to {there[0]}", (("class", there[0]),))
+            self._fail(("class",), what, advice)
         return left
 
     def _where(self, hits: list[Site]) -> list[Site]:
@@ -131,16 +141,27 @@ class _Selection:
         if not left:
             seen = "; ".join(f"{site.path} has {_facts(site)}" for site in hits[:4])
             wanted = _wanted(self.rule.where)
-            self._fail(("where",), f"{_count(hits)}, none with {wanted}: {seen}", "widen `where`")
+            self._fail(
+                ("where",), f"{_count(hits)}, none with {wanted}: {seen}", Advice("widen `where`")
+            )
         return left
 
-    def _fail(
-        self, place: Iterable[str | int], what: str, fix: str, near: Sequence[str] = ()
-    ) -> None:
-        """Collect an error at a key of the rule; near names go before the fix."""
-        settings = tuple((HERE, name) for name in near)
-        fix = in_question(near) or fix
-        self.errors.append(MatchError(what, self.at(*place), fix, settings=settings))
+    def _fail(self, place: Iterable[str | int], what: str, advice: Advice) -> None:
+        """Collect an error at a key of the rule."""
+        error = MatchError(what, self.at(*place), advice.fix, settings=advice.settings)
+        self.errors.append(error)
+
+
+def _expected(hits: Sequence[Site], expected: int) -> Advice:
+    """Return how to select as many modules as a rule expects."""
+    counts = Counter(site.short_class for site in hits)
+    exact = [name for name, count in counts.items() if count == expected]
+    fix = "correct `expect`, or narrow `match`"
+    if len(counts) > 1:
+        fix += f"; of these there are {classes(hits)}"
+    if len(exact) == 1:
+        fix += f": `class: {exact[0]}` takes {expected}"
+    return Advice(fix)
 
 
 def _count(hits: Sequence[Site]) -> str:
@@ -199,12 +220,28 @@ def _overlaps(steps: Sequence[Step]) -> Iterator[MatchError]:
                     yield MatchError(what, step.where, "select each module by one rule only")
                     break
                 owner[path] = step
-    for path, step in owner.items():
-        outer = next((parent for parent in _parents(path) if parent in owner), None)
-        if outer is not None:
+    inside = [(path, outer) for path in owner if (outer := _outer(path, owner)) is not None]
+    for step in steps:
+        own = [(path, outer) for path, outer in inside if owner[path] is step]
+        same = [path for path, outer in own if owner[outer] is step]
+        if len(same) > MAX_NESTED_SHOWN:
+            own = [pair for pair in own if owner[pair[1]] is not step]
+            yield _catch_all(step, len(same))
+        for path, outer in own:
             what = f"{path!r} is inside {outer!r}, which {_by(owner[outer], step)} replaces"
             fix = "select only one of the two: add the other to `exclude`"
             yield MatchError(what, step.where, fix, settings=(("exclude", path),))
+
+
+def _catch_all(step: Step, nested: int) -> MatchError:
+    """Return the error of a rule that selects many modules inside others that it selects."""
+    what = f"{_count(step.sites)}, {nested} of them inside others: {classes(step.sites)}"
+    advice = class_advice(step.sites, step.rule.class_)
+    return MatchError(what, step.where, advice.fix, settings=advice.settings)
+
+
+def _outer(path: str, owner: Mapping[str, Step]) -> str | None:
+    return next((parent for parent in _parents(path) if parent in owner), None)
 
 
 def _by(outer: Step, inner: Step) -> str:

@@ -62,10 +62,10 @@ def candidates(error: ModswapError, recipe: Recipe) -> tuple[Edit, ...]:
 def _mends(edit: Edit, present: Any) -> bool:
     """Return whether an edit changes the recipe, and does not change which modules are meant.
 
-    In `match` only a misspelt path is corrected.
+    In `match` only a misspelt path is corrected, and the `re:` of a regular expression added.
     """
     value = json.loads(edit.value)
-    if edit.place[2:3] == ("match",):
+    if edit.place[2:3] == ("match",) and value != f"re:{present}":
         plain = isinstance(present, str) and not set("*?[{") & set(present)
         return plain and SequenceMatcher(None, present, str(value)).ratio() >= ALIKE_RATIO
     return bool(value != present)

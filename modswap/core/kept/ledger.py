@@ -19,10 +19,11 @@ class Changes:
     # new names of tensors by their old ones, such as those of an optimizer's state
     renamed: Mapping[str, str] = field(default_factory=dict)
     gone: Collection[str] = ()  # further names that the swap removes
+    names: Collection[str] = ()  # further names that belong to swapped modules
 
     def covers(self, name: str) -> bool:
         """Return whether a tensor belongs to a swapped module."""
-        return name.startswith(self.prefixes)
+        return name.startswith(self.prefixes) or name in self.names
 
     def drops(self, name: str) -> bool:
         """Return whether the swap removes a tensor of the file."""

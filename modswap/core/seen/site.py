@@ -88,6 +88,8 @@ class Site:
     # heights and widths of the maps that were seen before it, of as many samples and channels as
     # the tokens that it is given; empty where it is given no tokens
     grids: tuple[Grid, ...] = ()
+    # names of the positional inputs of its forward, as far as its calls use them
+    names: tuple[str, ...] = ()
     # height and width of the map that its tokens are by the rule; None where the rule does not say
     grid: Grid | None = None
     changes: bool = False  # whether its output changes, as the rule says

@@ -15,6 +15,10 @@ class TreeRow:
     nbytes: int  # bytes of those parameters and of the buffers
     alias_of: str = ""  # path under which the same module object was listed first, or empty
     calls: tuple[Call, ...] = ()  # its calls in a dummy pass; empty without one
+    # beginnings of its tensors' names in the file, where they are others than its path
+    stored_as: tuple[str, ...] = ()
+    # its own tensors that another module holds too: their names, and the first name of each
+    ties: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """The row of a checkpoint format, and the new modules that a format puts into a file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modswap.core.kept.ledger import Changes
 from modswap.core.seen.tree import Tree
 from modswap.io.pickled.optimizers import Parameters
 from modswap.io.recognise.look import Look
-from modswap.io.rewriting import Records, Rewriting
+from modswap.io.rewriting import NONE_REMOVED, Records, Removal, Rewriting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,32 +22,53 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class FileNames:
+    """The names of a swap's tensors in a file that has other names than the model.
+
+    They are names in a slot, without its prefix: `gone` of the tensors that are removed, `new` of
+    the new ones by their names in the model, `heirs` as in `Removal`.
+    """
+
+    gone: frozenset[str]
+    new: Mapping[str, str]
+    heirs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Swap:
     """New modules for one slot of a checkpoint, each with its paths, in the dtype of the slot.
 
-    `more` holds beginnings of further tensor names to remove.
+    `names` are those of the slot where they differ from the model's; `more` are further tensors to
+    remove, by their names in the payload.
     """
 
     slot: "Slot"
     modules: "tuple[tuple[tuple[str, ...], nn.Module], ...]"
-    more: tuple[str, ...] = ()
+    more: Removal = NONE_REMOVED
+    names: FileNames | None = None
 
     @property
-    def prefixes(self) -> tuple[str, ...]:
-        """Return the beginnings of the names of all tensors that are removed."""
-        place = self.slot.beginning
-        own = tuple(f"{place}{path}." for paths, _ in self.modules for path in paths)
-        return (*own, *self.more)
+    def removal(self) -> Removal:
+        """Return the tensors that are removed, by their names in the payload."""
+        place, names, more = self.slot.beginning, self.names, self.more
+        if names is None:
+            own = tuple(f"{place}{path}." for paths, _ in self.modules for path in paths)
+            return Removal((*own, *more.prefixes), more.names, more.heirs)
+        gone = frozenset(f"{place}{name}" for name in names.gone) | more.names
+        heirs = {f"{place}{alias}": f"{place}{name}" for alias, name in names.heirs.items()}
+        return Removal(more.prefixes, gone, heirs | dict(more.heirs))
 
     @property
     def weights(self) -> dict[str, Any]:
         """Return the new modules' state, by the names that it has in the slot."""
-        return {
-            f"{self.slot.prefix}{path}.{name}": value
+        known = self.names.new if self.names is not None else {}
+        full = {
+            f"{path}.{name}": value
             for paths, module in self.modules
             for path in paths
             for name, value in module.state_dict().items()
         }
+        return {f"{self.slot.prefix}{known.get(n, n)}": value for n, value in full.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +79,23 @@ class Swaps:
     parameters: Parameters
 
     @property
-    def prefixes(self) -> tuple[str, ...]:
-        """Return the beginnings of the names of all tensors that are removed."""
-        return tuple(prefix for swap in self.slots for prefix in swap.prefixes)
+    def removal(self) -> Removal:
+        """Return the tensors that are removed from all slots."""
+        parts = [swap.removal for swap in self.slots]
+        return Removal(
+            tuple(prefix for part in parts for prefix in part.prefixes),
+            frozenset(name for part in parts for name in part.names),
+            {alias: name for part in parts for alias, name in part.heirs.items()},
+        )
+
+    @property
+    def changes(self) -> Changes:
+        """Return the tensors that the swap may change, by their names in the payload."""
+        removal = self.removal
+        new = (
+            f"{s.slot.beginning}{n}" for s in self.slots if s.names for n in s.names.new.values()
+        )
+        return Changes(removal.prefixes, names=removal.names.union(new))
 
 
 @dataclass(frozen=True, slots=True)

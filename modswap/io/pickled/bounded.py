@@ -14,12 +14,16 @@ from modswap.core.budget import MemoryBudget
 
 MAX_KEY_DEPTH = 8  # tuples inside tuples
 MAX_KEY_PARTS = 64  # values in all tuples of a key
-MAX_CHOSEN_KEYS = 10_000  # whose hashes a file can choose
+MAX_KEYS_OF_A_HASH = 64  # each is compared with all before it; -1 and -2 have one hash
+MAX_OBJECT_KEYS = 10_000  # made of numbers, whose hashes a file can choose
 _INTEGER_BITS = 64  # up to which few numbers have one hash
-_HASHED = (str, bytes, float, bool, type(None))
+_HASHED = frozenset((str, bytes, float, bool, type(None)))
+_NUMBERS = (int, float, bool)
+_PLAIN = _HASHED.union(_NUMBERS)
 # bytes of memory that objects take, here and afterwards in torch's reader; other values are small
 # beside the bytes that say them
 _LIST_BYTES, _TUPLE_BYTES, _DICT_BYTES, _ITEM_PAIR_BYTES = 64, 56, 160, 72
+_KEPT_KEY_BYTES = 120
 # the pickle module in Python: its steps can be replaced, and it reserves no memory in advance
 _Unpickler: Any = vars(pickle)["_Unpickler"]
 
@@ -70,8 +74,10 @@ class BoundedUnpickler(_Unpickler):  # type: ignore[misc] # the base class has n
         if isinstance(target, (list, tuple, str)) or not hasattr(target, "__setitem__"):
             self.refuse(f"it puts an item into {type(target).__name__}")
         keys, values = items[::2], items[1::2]
+        before = self.keys.held
         if flaw := self.keys.flaw(keys):
             self.refuse(flaw)
+        self.spend(_KEPT_KEY_BYTES * (self.keys.held - before))
         if not isinstance(target, dict):
             self.spend(_ITEM_PAIR_BYTES * len(keys))
         for key, value in zip(keys, values, strict=True):
@@ -127,37 +133,64 @@ class BoundedUnpickler(_Unpickler):  # type: ignore[misc] # the base class has n
 
 
 class Keys:
-    """A judge of the keys of a file, which counts those whose hashes can collide."""
+    """A judge of the keys of a file, which looks for those whose hashes collide."""
 
     def __init__(self) -> None:
-        self._chosen = 0
+        self.held = 0  # keys that it keeps to compare with later ones
+        self._objects = 0  # made of numbers, whose hashes are not known here
+        # by a hash, the first key that has it, or all of them in a list
+        self._by_hash: dict[int, Any] = {}
 
     def flaw(self, keys: Iterable[Any]) -> str:
         """Return the flaw of the first key that must not be hashed; empty if all may be."""
-        for key in keys:
-            if type(key) in _HASHED:
-                continue
-            if isinstance(key, int):
-                self._chosen += key.bit_length() > _INTEGER_BITS
-            # an object may be hashed as the arguments that it is made of
-            inside = key if isinstance(key, tuple) else getattr(key, "args", None)
-            if isinstance(inside, tuple) and not self._may_be_hashed(inside):
-                return "a key of it is a tuple that holds too much to be hashed"
-            if self._chosen > MAX_CHOSEN_KEYS:
-                return f"over {MAX_CHOSEN_KEYS:,} keys of it are large numbers or tuples of numbers"
-        return ""
+        return next(filter(None, map(self._flaw_of, keys)), "")
 
-    def _may_be_hashed(self, key: tuple[Any, ...]) -> bool:
-        """Return whether a tuple holds few values at a small depth; count it if it has numbers."""
-        stack: list[tuple[Any, int]] = [(key, 1)]
-        parts, numbers = 0, False
-        while stack:
-            value, depth = stack.pop()
-            parts += 1
-            if depth > MAX_KEY_DEPTH or parts > MAX_KEY_PARTS:
-                return False
-            inside = value if isinstance(value, tuple) else getattr(value, "args", ())
-            stack += [(item, depth + 1) for item in inside[: MAX_KEY_PARTS + 1]]
-            numbers = numbers or isinstance(value, (int, float))
-        self._chosen += numbers
-        return True
+    def _flaw_of(self, key: Any) -> str:
+        if type(key) in _HASHED:
+            return ""
+        if isinstance(key, int):
+            return self._collision(key) if key.bit_length() > _INTEGER_BITS else ""
+        return self._flaw_of_parts(key)
+
+    def _flaw_of_parts(self, key: Any) -> str:
+        # an object may be hashed as the arguments that it is made of
+        inside = key if isinstance(key, tuple) else getattr(key, "args", None)
+        if not isinstance(inside, tuple):
+            return ""
+        most = len(inside) < MAX_KEY_PARTS and (flat := set(map(type, inside))) <= _PLAIN
+        kinds = flat if most else _kinds(inside)
+        if kinds is None:
+            return "a key of it is a tuple that holds too much to be hashed"
+        if inside is key and kinds <= _PLAIN:
+            return "" if kinds.isdisjoint(_NUMBERS) else self._collision(key)
+        self._objects += not kinds.isdisjoint(_NUMBERS)
+        over = self._objects > MAX_OBJECT_KEYS
+        return f"over {MAX_OBJECT_KEYS:,} keys of it are objects made of numbers" if over else ""
+
+    def _collision(self, key: Any) -> str:
+        """Return the flaw of a key with whose hash there are many others; else keep the key."""
+        number = hash(key)
+        others = self._by_hash.get(number, [])
+        if not isinstance(others, list):
+            others = [others]
+        if key not in others:
+            self.held += 1
+            self._by_hash[number] = [*others, key] if others else key
+        over = len(others) > MAX_KEYS_OF_A_HASH
+        return f"over {MAX_KEYS_OF_A_HASH} keys of it have one hash" if over else ""
+
+
+def _kinds(key: tuple[Any, ...]) -> set[type] | None:
+    """Return the types of values in a tuple and in the tuples of it; None if it holds too much."""
+    stack: list[tuple[Any, int]] = [(key, 1)]
+    kinds: set[type] = set()
+    parts = 0
+    while stack:
+        value, depth = stack.pop()
+        parts += 1
+        if depth > MAX_KEY_DEPTH or parts > MAX_KEY_PARTS:
+            return None
+        inside = value if isinstance(value, tuple) else getattr(value, "args", ())
+        stack += [(item, depth + 1) for item in inside[: MAX_KEY_PARTS + 1]]
+        kinds |= set() if isinstance(value, tuple) else {type(value)}
+    return kinds

@@ -5,6 +5,7 @@ from typing import Any
 
 from modswap.io.pickled.data import Instance, UnreadableError
 from modswap.io.pickled.values import children, mapping
+from modswap.io.rewriting import Removal
 
 
 def value_at(payload: Any, keys: Sequence[str]) -> Any:
@@ -52,22 +53,29 @@ def remove_item(held: Any, key: Any) -> None:
 
 
 def put_weights(
-    held: Any, removed: Sequence[str], added: Mapping[str, Any], versions: Mapping[str, Any]
+    held: Any, removal: Removal, added: Mapping[str, Any], versions: Mapping[str, Any]
 ) -> None:
     """Replace tensors of a state dict; the new ones take the place of the first old one.
 
-    `removed` are the beginnings of the old names, each ending in a dot, and `versions` the version
-    numbers of the new layers, by path.
+    `versions` are the version numbers of the new layers, by path.
     """
     pairs = list((mapping(held) or {}).items())
-    gone = tuple(removed)
-    before = next((n for n, (name, _) in enumerate(pairs) if name.startswith(gone)), None)
+    before = next((n for n, (name, _) in enumerate(pairs) if name in removal), None)
     if before is None:
-        before = _neighbour([name for name, _ in pairs], gone[0])
-    first = [pair for pair in pairs[:before] if not pair[0].startswith(gone)]
-    rest = [pair for pair in pairs[before:] if not pair[0].startswith(gone)]
+        near = next(iter([*removal.prefixes, *added]), "")
+        before = _neighbour([name for name, _ in pairs], near)
+    first = [pair for pair in pairs[:before] if pair[0] not in removal]
+    rest = [pair for pair in pairs[before:] if pair[0] not in removal]
     _refill(held, [*first, *added.items(), *rest])
-    _set_versions(held, gone, versions)
+    _set_versions(held, removal, versions)
+
+
+def put_heirs(held: Any, heirs: Mapping[str, str]) -> None:
+    """Give tensors of a state dict their further names, behind all others."""
+    known = mapping(held) or {}
+    for alias, name in heirs.items():
+        if name in known:
+            set_item(held, alias, known[name])
 
 
 def _neighbour(names: Sequence[str], prefix: str) -> int:
@@ -89,9 +97,9 @@ def _refill(held: Any, pairs: list[tuple[Any, Any]]) -> None:
         held.items = pairs
 
 
-def _set_versions(held: Any, gone: tuple[str, ...], versions: Mapping[str, Any]) -> None:
+def _set_versions(held: Any, removal: Removal, versions: Mapping[str, Any]) -> None:
     state: Any = getattr(held, "state", None)
     old = mapping(state.get("_metadata")) if isinstance(state, dict) else None
     if old is not None:
-        kept = [pair for pair in old.items() if not f"{pair[0]}.".startswith(gone)]
+        kept = [pair for pair in old.items() if f"{pair[0]}." not in removal]
         _refill(state["_metadata"], [*kept, *versions.items()])

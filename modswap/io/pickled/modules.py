@@ -1,12 +1,13 @@
 """Read the sizes, parameters and plain attributes of a module that was read as data."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from modswap.core.decided.optimizer import Parameter
 from modswap.core.seen.site import Layout
-from modswap.io.pickled.data import Instance
-from modswap.io.pickled.values import children, parameters_of, tensor_parts
+from modswap.io.pickled.data import Instance, Name
+from modswap.io.pickled.values import children, is_module, parameters_of, table, tensor_parts
 from modswap.io.pickled.walk import is_plain, named_modules
 
 # layers of torch, with their attributes for the channels of input and output, and their layout
@@ -27,6 +28,16 @@ _TABLES = {
     "training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set",
     "_is_full_backward_hook",
 }  # fmt: skip
+# layers of torch that get their shapes when they first run, and the hooks that wait for that
+_LAZY = re.compile(r"torch\.nn\.modules\.\w+\.Lazy\w+")
+_LAZY_HOOKS = {
+    "_forward_pre_hooks": "_infer_parameters",
+    "_load_state_dict_pre_hooks": "_lazy_load_hook",
+}
+_UNSHAPED = re.compile(r"torch\.nn\.parameter\.Uninitialized(Parameter|Buffer)")
+_WRAPPED = "torch.nn.modules.module._WrappedHook"
+GETATTR = "builtins.getattr"
+RUN_ONCE = "run the model once, and save it again"
 
 
 class Sizes(NamedTuple):
@@ -126,3 +137,47 @@ def dtypes_of(module: Instance) -> Iterator[str]:
     for _, holder in named_modules(module):
         known = filter(None, map(tensor_parts, parameters_of(holder).values()))
         yield from (tensor.stored.dtype for tensor in known)
+
+
+def is_lazy_hook(hook: Any, module: Instance, hooks: str) -> bool:
+    """Return whether a hook is one that torch gives its lazy layers: a method of the layer itself.
+
+    `hooks` is the name of the module's table of hooks.
+    """
+    bound = isinstance(hook, Instance) and str(hook.what) == GETATTR
+    if not bound or not _LAZY.fullmatch(str(module.what)) or len(hook.args) != 2:
+        return False
+    return hook.args[0] is module and hook.args[1] == _LAZY_HOOKS.get(hooks)
+
+
+def lazy_hooks(made: Iterable[Instance]) -> set[int]:
+    """Return the ids of the hooks that torch gives its lazy layers."""
+    found = set()
+    for module in filter(is_module, made):
+        for name in _LAZY_HOOKS:
+            held = map(unwrapped_hook, table(module, name).values())
+            found |= {id(hook) for hook in held if is_lazy_hook(hook, module, name)}
+    return found
+
+
+def unwrapped_hook(hook: Any) -> Any:
+    """Return a hook without torch's wrapper around it; None for a wrapper of nothing."""
+    if isinstance(hook, Instance) and str(hook.what) == _WRAPPED:
+        return hook.state.get("hook") if isinstance(hook.state, dict) else None
+    return hook
+
+
+def unshaped(made: Iterable[Instance]) -> str:
+    """Return in words which layers never got a shape; empty if all did."""
+    layers = sorted({one.what.attribute for one in made if is_module(one) and _waits(one)})
+    return f"its {', '.join(layers)} never got a shape" if layers else ""
+
+
+def _waits(module: Instance) -> bool:
+    held = (*table(module, "_parameters").values(), *table(module, "_buffers").values())
+    return any(isinstance(one, Instance) and is_unshaped(one.what) for one in held)
+
+
+def is_unshaped(name: Name) -> bool:
+    """Return whether a name is the class of tensors that never got a shape."""
+    return _UNSHAPED.fullmatch(str(name)) is not None

@@ -1,8 +1,9 @@
 """Read the module tree of a file of `torch.save` from its pickle, as data."""
 
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from modswap.core.budget import names_flaw
@@ -17,6 +18,7 @@ from modswap.io.pickled.data import (
     read_pickle,
     read_pickles,
 )
+from modswap.io.pickled.modules import GETATTR, RUN_ONCE, is_unshaped, lazy_hooks, unshaped
 from modswap.io.pickled.names import is_name, runs_code
 from modswap.io.pickled.values import (
     TensorParts,
@@ -28,13 +30,18 @@ from modswap.io.pickled.values import (
     tensor_parts,
     without_wrappers,
 )
-from modswap.io.pickled.walk import named_modules
+from modswap.io.pickled.walk import everything, named_modules
 from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import KEYS, common_prefix
 
 # names that every safe reader knows, or that build data of torch
-_KNOWN = ("torch.nn.", "torch._utils._rebuild_", "collections.", "modswap.nn.", "modswap.ops.demo.")
+_KNOWN = re.compile(
+    r"(torch\.nn|builtins|collections|modswap\.nn|modswap\.ops\.demo)\..*|torch\._utils\._rebuild_.*|"
+    r"torch\._tensor\._rebuild_from_type_v2|torch\.serialization\._get_layout|_codecs\.encode|"
+    r"torch\.((cuda|sparse|cuda\.sparse)\.\w+(Tensor|Storage)|storage\.\w+Storage)"
+)
+_OF_LAZY_LAYERS = (GETATTR, "torch.utils.hooks.RemovableHandle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,19 @@ def torch_outline(look: Look) -> Tree | None:
         return None  # the loader of torch reports the mistake
     wanted = tuple(_judged(name) for name in names if not _known(name))
     kind = "torch" if look.names else "torch (legacy)"
-    return Tree(str(look.file), kind, rows, notes=(*notes, *_others(found)), wanted=wanted)
+    tree = Tree(str(look.file), kind, rows, notes=(*notes, *_others(found)), wanted=wanted)
+    return _with_waiting(tree, payload) if any(map(is_unshaped, names)) else tree
+
+
+def _with_waiting(tree: Tree, payload: Any) -> Tree:
+    """Return the tree with a note on layers that never got a shape, and what has to be done."""
+    made = [value for value in everything(payload) if isinstance(value, Instance)]
+    what = unshaped(made)
+    bound = {id(one) for one in made if str(one.what) == GETATTR}
+    own = _OF_LAZY_LAYERS if what and bound <= lazy_hooks(made) else ()
+    wanted = tuple(one for one in tree.wanted if one.name not in own)
+    notes = (*tree.notes, f"{what}: {RUN_ONCE}") if what else tree.notes
+    return replace(tree, notes=notes, wanted=wanted)
 
 
 def costly(look: Look, error: CostlyError) -> CheckpointError:
@@ -102,7 +121,7 @@ def _pickle_of(look: Look) -> bytes:
 
 def _known(name: Name) -> bool:
     dotted = str(name)
-    data = name.module == "torch" or dotted.startswith(("builtins.", *_KNOWN))
+    data = name.module == "torch" or _KNOWN.fullmatch(dotted) is not None
     return data and not runs_code(dotted)
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from modswap.io.pickled.data import Instance, Name, Storage
 from modswap.io.recognise.implied_tree import elements
 
+_DICTIONARIES = ("collections.OrderedDict", "collections.defaultdict")
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_from_type_v2")
 DTYPE_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2,
@@ -15,10 +16,10 @@ DTYPE_BYTES = {
 
 
 def mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Return the entries of a dictionary or an ordered dictionary; None for other values."""
+    """Return the entries of a dictionary, ordered or with defaults; None for other values."""
     if isinstance(value, (dict, Mapping)):  # the first is quicker to check
         return value
-    if isinstance(value, Instance) and str(value.what) == "collections.OrderedDict":
+    if isinstance(value, Instance) and str(value.what) in _DICTIONARIES:
         try:
             return dict(value.items)
         except TypeError:

@@ -27,9 +27,9 @@ from modswap.core.seen.values import Plain, TensorInfo, Value
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.custom.agreement import same_results
 from modswap.nn.custom.trial import RefusedError, outputs_on
+from modswap.nn.fit.further_inputs import cache_fix
 from modswap.nn.fit.inputs import (
     Size,
-    cache_fix,
     difference_note,
     first_map,
     is_off,
@@ -371,7 +371,9 @@ def _unbound(trial: Trial, signature: inspect.Signature, again: Sequence[str]) -
     note = next(filter(None, (difference_note(call, carrier, name) for name in others)), "")
     what = f"{trial.reference} takes {signature}, the site is called as {call}{note}"
     cached = next(filter(None, map(cache_fix, call.inputs)), "")
-    fix = cached or "choose a class whose forward takes the inputs of the site"
+    names = ", ".join(("self", *site.names))
+    own = f", as the old module's `forward({names})`" if site.names else ""
+    fix = cached or f"choose a class whose forward takes the inputs of the site{own}"
     return ShapeError(what, site.path, fix)
 
 

@@ -12,7 +12,7 @@ from modswap.core.seen.values import Plain, TensorInfo, Value, tensors
 from modswap.live_values import describe
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import fake_mode, needs_values
-from modswap.nn.fit.inputs import cache_fix
+from modswap.nn.fit.further_inputs import cache_fix
 from modswap.seeds import kept_random_state
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from modswap.core.errors import ShapeError, UnreachedError
 from modswap.core.seen.site import Call, Extent, Grid, Layout, Site, extent
 from modswap.core.seen.values import NONE, Group, Plain, TensorInfo, Value, tensors
+from modswap.nn.fit.further_inputs import further_fix, shown_input
 
 MAX_CLASS_TOKENS = 8  # tokens beyond a map, up to so many, count as class or register tokens
 _TOKENS_FIX = "choose a module that takes tokens, such as MultiHeadSelfAttention"
@@ -98,7 +99,11 @@ def first_map(site: Site, call: Call) -> tuple[str, TensorInfo]:
         if any(True for _ in tensors(value)):
             break
     what = f"its first input is not a tensor: {call}"
-    raise ShapeError(what, site.path, "select a module that is given one map")
+    raise ShapeError(
+        what,
+        site.path,
+        "select a module that is given one map, or name a class of yours that takes these inputs",
+    )
 
 
 def repeated(site: Site, carriers: Sequence[str]) -> tuple[str, ...]:
@@ -247,11 +252,10 @@ def _droppable(site: Site, call: Call, carriers: Sequence[str], size: Size) -> l
     """Return the names of all inputs except the map; refuse inputs that the module would need."""
     others = [(name, value) for name, value in call.named if name not in carriers]
     for name, value in _needed(others, size):
-        which = f"input {name}" if name.isdigit() else f"{name!r}"
+        which = shown_input(site, name)
         what = f"it is also given {which}, {value}, which the new module does not take: {call}"
         what += difference_note(call, carriers[0], name)
-        fix = cache_fix(value) or "select a module that is given the map alone"
-        raise ShapeError(what, site.path, fix)
+        raise ShapeError(what, site.path, further_fix(site, call, name, value))
     return [name for name, _ in others]
 
 
@@ -263,13 +267,6 @@ def _needed(others: Sequence[tuple[str, Value]], size: Size) -> Iterator[tuple[s
         asks = is_request(name) and value == Plain("bool", "True")
         if not (is_off(value) or asks or (sizes_given and _numbers(value))):
             yield name, value
-
-
-def cache_fix(value: Value) -> str:
-    """Return the fix that keeps a model from passing a cache of keys and values; else empty."""
-    if isinstance(value, TensorInfo) or "Cache" not in value.kind:
-        return ""
-    return "add `{use_cache: false}` to the kwargs of the dummy input, under `inputs` of the recipe"
 
 
 def difference_note(call: Call, carrier: str, name: str) -> str:

@@ -166,7 +166,9 @@ def _in_child(bench: Bench, subject: Subject, file: Path, folder: Path) -> str:
 def _loading(bench: Bench, subject: Subject, file: Path, folder: Path) -> Mapping[str, Any]:
     """Return the arguments of `modswap.load`, from those of the command."""
     policy = for_own_file(subject.policy, bench.prepared)
+    own = bench.write is not None and not bench.prepared.unreal  # a copy has the model's names
     return {
+        "rename": [(one.old, one.new) for one in subject.renames if own],
         "file": str(file),
         "model": _factory(bench, subject, folder),
         "allow": policy.allow,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.asked.renames import Rename
 from modswap.core.asked.used_paths import INPUT, UsedPath, recipe_files
 from modswap.core.errors import BugError, CheckpointError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome
@@ -29,6 +30,7 @@ class Request:
     factory: str | None = None  # callable that builds the model, from the command line, or None
     # the dummy call from the command line; empty for the recipe's own
     inputs: "tuple[TensorInput, ...]" = ()
+    renames: tuple[Rename, ...] = ()  # names of the file that are others in the model
     thorough: bool = False  # whether examinations run without bounds on their work
     fix: bool = False  # whether to edit the recipe where a small edit makes the check pass
     max_memory: int | None = None  # bytes that a dummy pass may take
@@ -45,7 +47,7 @@ def job_of(request: Request) -> Job:
 
     recipe = read_recipe(request.recipe)
     file = request.file or _own_checkpoint(recipe)
-    subject = Subject(file, request.policy, request.factory, request.inputs)
+    subject = Subject(file, request.policy, request.factory, request.inputs, request.renames)
     return Job(subject, recipe, thorough=request.thorough, max_memory=request.max_memory)
 
 

@@ -1,6 +1,6 @@
 """The module tree of a loaded checkpoint, with shapes if a dummy input is given."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -13,7 +13,10 @@ from modswap.core.seen.tree import Tree, TreeRow
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
 from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
+from modswap.live_values import named_tensors
 from modswap.nn.fake_tensors import needs_values
+from modswap.ops.load.hub_folder import pretrained
+from modswap.ops.load.model import Loaded
 from modswap.ops.reopen import reopen
 from modswap.ops.run.describe import class_name
 from modswap.ops.run.inputs import Case, DummyCall
@@ -25,7 +28,7 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
     """Return the module tree of a file, by loading it; with the subject's `inputs` it has shapes.
 
     For a file of weights without a factory, the tensor names imply the tree: paths, parameters and
-    bytes; the classes are unknown.
+    bytes; the classes are unknown. With inputs, a folder's config.json builds the model.
 
     Raises:
         ModswapError: As `read_tree`.
@@ -33,11 +36,9 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
     progress(f"loading {subject.file}")
     container = read(subject.file, subject.policy)
     slot = container.slots[0]
-    if slot.kind == "weights" and subject.factory is None:
-        if subject.inputs:
-            what = "shapes need a model, and the file holds weights without code"
-            fix = "say how to build the model: `--model package.module:callable`"
-            raise UsageError(what, str(subject.file), fix)
+    built = subject.factory or (subject.inputs and pretrained(subject.file, slot.value))
+    if slot.kind == "weights" and not built:
+        _refuse_unbuilt(subject)
         return _implied(container)
     loaded = reopen(subject)
     seen: Trace | None = None
@@ -45,9 +46,18 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
         progress("dummy pass")
         seen = _dummy_pass(loaded.model, DummyCall(subject.inputs, {}))
     calls = seen.seen.by_path() if seen is not None else {}
-    rows = tuple(_rows(loaded.model, calls))
-    notes = (*container.notes, *_other_slots(container))
+    rows = tuple(_rows(loaded, calls))
+    notes = (*loaded.container.notes, *_other_slots(container))
     return Tree(str(subject.file), container.format, rows, seen is not None, notes)
+
+
+def _refuse_unbuilt(subject: Subject) -> None:
+    """Refuse what needs a model where the file holds weights without code."""
+    if subject.inputs or subject.renames:
+        need = "shapes need" if subject.inputs else "other names need"
+        what = f"{need} a model, and the file holds weights without code"
+        fix = "say how to build the model: `--model package.module:callable`"
+        raise UsageError(what, str(subject.file), fix)
 
 
 def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
@@ -60,11 +70,14 @@ def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
     return traced
 
 
-def _rows(model: nn.Module, calls: Mapping[str, tuple[Call, ...]]) -> list[TreeRow]:
+def _rows(loaded: Loaded, calls: Mapping[str, tuple[Call, ...]]) -> list[TreeRow]:
     first: dict[nn.Module, str] = {}
+    tensors: dict[int, str] = {}
+    places = loaded.stored.places if loaded.stored is not None else {}
     rows = []
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in loaded.model.named_modules(remove_duplicate=False):
         known = first.setdefault(module, path)
+        alias = "" if known == path else known
         held = [*module.parameters(), *module.buffers()]
         rows.append(
             TreeRow(
@@ -72,11 +85,22 @@ def _rows(model: nn.Module, calls: Mapping[str, tuple[Call, ...]]) -> list[TreeR
                 class_name=class_name(module),
                 params=sum(p.numel() for p in module.parameters()),
                 nbytes=sum(t.numel() * t.element_size() for t in held),
-                alias_of="" if known == path else known,
+                alias_of=alias,
                 calls=calls.get(known, ()),
+                stored_as=places.get(path, ()),
+                ties=() if alias else tuple(_ties(path, module, tensors)),
             )
         )
     return rows
+
+
+def _ties(path: str, module: nn.Module, tensors: dict[int, str]) -> Iterator[tuple[str, str]]:
+    """Yield a module's own tensors that were met before, with the name that they had there."""
+    for name, tensor in named_tensors(module, recurse=False).items():
+        full = f"{path}.{name}" if path else name
+        known = tensors.setdefault(id(tensor), full)
+        if known != full:
+            yield name, known
 
 
 def _other_slots(container: Container) -> tuple[str, ...]:

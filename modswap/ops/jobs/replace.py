@@ -9,7 +9,7 @@ from pathlib import Path
 from modswap.core.asked.job import Job, Subject
 from modswap.core.asked.used_paths import paths_read
 from modswap.core.errors import ModswapError
-from modswap.core.kept.outcome import Outcome
+from modswap.core.kept.outcome import Outcome, SiteOutcome
 from modswap.core.progress import Progress, silent
 from modswap.io.formats.choice import ending_note, has_known_ending
 from modswap.io.formats.target import refuse_target
@@ -78,7 +78,7 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
         checkpoint=str(job.subject.file),
         recipe=job.recipe.source.name,
         plan=prepared.plan,
-        sites=site_outcomes(prepared),
+        sites=_with_places(site_outcomes(prepared), loaded),
         params_before=params,
         params_after=params,
         notes=(*loaded.container.notes, *ending, *large, *prepared.notes),
@@ -86,6 +86,17 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
         recipe_sha256=job.recipe.source.digest,
     )
     return _swapped(writer, prepared, outcome, bounds)
+
+
+def _with_places(sites: tuple[SiteOutcome, ...], loaded: Loaded) -> tuple[SiteOutcome, ...]:
+    """Return the sites with notes on the names of their tensors in the file, if they are others."""
+    places = loaded.stored.places if loaded.stored is not None else {}
+    return tuple(
+        replace(site, notes=(*site.notes, f"in the file: {', '.join(places[site.path])}"))
+        if site.path in places
+        else site
+        for site in sites
+    )
 
 
 def _prepared(writer: Writer, bounds: Sequence[Bound], *, unreal: bool) -> Prepared:

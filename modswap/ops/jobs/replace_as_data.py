@@ -13,7 +13,7 @@ from modswap.core.asked.used_paths import paths_read
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.optimizer import Parameter
 from modswap.core.decided.plan import Plan, Step, make_plan
-from modswap.core.errors import CheckpointError, ModswapError, RecipeError
+from modswap.core.errors import CheckpointError, ModswapError, RecipeError, UsageError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.kept.receipt import read_receipt
 from modswap.core.progress import Progress, silent
@@ -51,8 +51,12 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
 
     Raises:
         ModswapError: If the recipe does not fit the file, or the file cannot be read or written.
+        UsageError: If names are to be others in a model, which is not built.
     """
     started = time.monotonic()
+    if job.subject.renames:
+        what = "--no-forward builds no model, whose names these could be"
+        raise UsageError(what, "--rename", "leave it out: patterns match the names in the file")
     if job.out is not None:
         reads = paths_read(job.subject, job.recipe)
         refuse_target(job.subject.file, job.out, force=job.force, reads=reads)

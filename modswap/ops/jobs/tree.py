@@ -18,7 +18,7 @@ def read_tree(subject: Subject, progress: Progress = silent) -> Tree:
         UsageError: If `inputs` are given and the file holds weights without a factory.
         InputError: If the dummy input does not fit the model.
     """
-    if not (subject.inputs or subject.factory or subject.policy.trust):
+    if not (subject.inputs or subject.factory or subject.policy.trust or subject.renames):
         progress(f"reading {subject.file}")
         tree = outline(subject.file)
         if tree is not None:

@@ -1,6 +1,7 @@
 """Load the model of a file: a whole module, or a factory's model filled with the file's weights."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from modswap.core.kept.receipt import Receipt, read_receipt
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
 from modswap.ops.load.factory import Factory, call_factory, imported_factory
-from modswap.ops.load.fill import fill
+from modswap.ops.load.fill import fill, stored_in
 from modswap.ops.load.hub_folder import CONFIG, pretrained
+from modswap.ops.load.library_names import library_names
+from modswap.ops.load.sparing import built
+from modswap.ops.load.stored import Stored
 
 REBUILT = (
     "`from_pretrained` builds the model of config.json, and so loses the swap: load the written "
@@ -25,11 +29,15 @@ REBUILT = (
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model with the file that it came from, and the receipt of an earlier swap in it."""
+    """A model with the file that it came from, and the receipt of an earlier swap in it.
+
+    `stored` has the names of the file's tensors in the model.
+    """
 
     model: nn.Module
     container: Container
     receipt: Receipt | None = None
+    stored: Stored | None = None  # None where the file holds the whole module
 
 
 def load(
@@ -56,12 +64,22 @@ def load(
     if slot.kind == "module":
         return Loaded(slot.value, container, receipt)
     factory = _named_factory(subject, recipe) or _factory_of_folder(subject.file, slot.value)
-    if factory.name == CONFIG:
-        container = replace(container, notes=(*container.notes, REBUILT))
-    loaded = Loaded(call_factory(factory), container, receipt)
-    restructure(loaded)
-    fill(loaded.model, slot.value, factory, where)
-    return loaded
+    of_library = factory.name == CONFIG
+
+    def attempt(building: AbstractContextManager[None]) -> Loaded:
+        with building:
+            model = call_factory(factory)
+        library = library_names(model)  # of the model as the library builds it
+        restructure(Loaded(model, container, receipt))
+        renames = subject.renames
+        stored = stored_in(model, slot.value, renames, library, where, of_library=of_library)
+        notes = (*container.notes, *((REBUILT,) if of_library else ()))
+        notes = (*notes, *fill(model, stored, factory, where))
+        return Loaded(model, replace(container, notes=notes), receipt, stored)
+
+    loaded, notes = built(slot.value, attempt)
+    container = loaded.container
+    return replace(loaded, container=replace(container, notes=(*container.notes, *notes)))
 
 
 def _named_factory(subject: Subject, recipe: Recipe | None) -> Factory | None:

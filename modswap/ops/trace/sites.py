@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, takewhile
 from typing import TypeVar
 
 from torch import nn
@@ -11,7 +11,7 @@ from modswap.core.seen.layout import judge_layout
 from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.live_values import dtype_name
-from modswap.ops.run.describe import class_name
+from modswap.ops.run.describe import class_name, positional
 from modswap.ops.trace.passes import Trace
 from modswap.ops.trace.recorder import memory_layout
 from modswap.ops.trace.token_grids import grids_of, maps_of
@@ -52,6 +52,7 @@ def _site(path: str, module: nn.Module, aliases: tuple[str, ...], calls: tuple[C
     parameters = list(module.parameters())
     dtype, device = _dtype_and_device(parameters, Site(path, "", aliases, calls).input)
     maps = [p for p in parameters if p.ndim == 4]
+    used = max((len(call.args) for call in calls), default=0)
     return Site(
         path=path,
         class_name=class_name(module),
@@ -63,6 +64,7 @@ def _site(path: str, module: nn.Module, aliases: tuple[str, ...], calls: tuple[C
         device=device,
         training=module.training,
         trainable=not parameters or any(p.requires_grad for p in parameters),
+        names=tuple(takewhile(str.isidentifier, positional(module, used))) if used > 1 else (),
         channels_last=bool(maps) and all(memory_layout(p) == "channels_last" for p in maps),
     )
 

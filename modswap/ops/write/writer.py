@@ -16,7 +16,7 @@ from modswap.core.kept.outcome import Ledger, Outcome
 from modswap.core.progress import Progress
 from modswap.io.formats.choice import format_named, target_format
 from modswap.io.formats.container import Container, Slot
-from modswap.io.formats.format import Swap, Swaps
+from modswap.io.formats.format import FileNames, Swap, Swaps
 from modswap.io.formats.reading import read, tensors
 from modswap.io.formats.writing import left_out, prepare_rewriting, write
 from modswap.io.pickled.optimizers import Parameters
@@ -30,6 +30,12 @@ from modswap.ops.swap import Prepared
 from modswap.ops.write.exported_program import write_archive
 from modswap.ops.write.prove import model_changes, tensor_ledger
 from modswap.ops.write.rewrite import data_ledger, records_of, rewritten
+from modswap.ops.write.slot_values import (
+    carried,
+    converted_values,
+    named_values,
+    plain_values,
+)
 
 
 class Writer:
@@ -73,7 +79,7 @@ class Writer:
     def _saved(self, outcome: Outcome, swaps: Swaps, prepared: Prepared) -> Outcome:
         """Write the model by its format's own writer, and compare what was written."""
         values = [self._value(swap, prepared) for swap in swaps.slots]
-        changes = Changes(swaps.prefixes)
+        changes = swaps.changes
         if self.job.out is None:
             return replace(outcome, ledger=self._expected(values, changes))
         self.progress(f"writing {self.job.out}")
@@ -122,7 +128,16 @@ class Writer:
         own = slot.kind == "module" and slot.value is self.loaded.model
         dtype = None if own else _floating(slot)
         modules = tuple((built.paths, copied(built.module, dtype)) for built in prepared.built)
-        return Swap(slot, modules)
+        return Swap(slot, modules, names=self._file_names(prepared))
+
+    def _file_names(self, prepared: Prepared) -> FileNames | None:
+        """Return the names of the swap in the file; None where the file has those of the model."""
+        stored = self.loaded.stored
+        if stored is None or stored.plain:
+            return None
+        paths = [path for built in prepared.built for path in built.paths]
+        wanted = self.loaded.model.state_dict()
+        return stored.file_names(paths, wanted, str(self.container.file))
 
     def _left(self, out: Path | None) -> tuple[str, ...]:
         """Return a note for each part that is left out, or that is kept and no longer fits."""
@@ -135,13 +150,20 @@ class Writer:
             if slot.value is not model:  # a second copy of the model, such as its average
                 apply(slot.value, swap.modules)
             return slot.value
-        covered = model_changes(prepared)
-        return {
-            name: slot.value[name]
-            if name in slot.value and not covered.covers(name)
-            else _cast_like(value, slot.value)
-            for name, value in model.state_dict().items()
-        }
+        covered, state = model_changes(prepared), model.state_dict()
+        stored = self.loaded.stored
+        if stored is None or swap.names is None:
+            return plain_values(slot.value, state, covered)
+        if self._as_in_model:
+            return converted_values(stored, state, covered)
+        return named_values(slot.value, stored, swap.names, state, covered)
+
+    @property
+    def _as_in_model(self) -> bool:
+        """Return whether the written file gets the model's names in place of its library's."""
+        stored, own = self.loaded.stored, self.container.format
+        other = target_format(own, self.job.out) is not format_named(own)
+        return other and stored is not None and stored.converted
 
     def _expected(self, values: Sequence[Any], changes: Changes) -> Ledger:
         """Return the ledger of the file that would be written."""
@@ -164,10 +186,22 @@ class Writer:
         old, new = self.container.slots[0].beginning, container.slots[0].beginning
         if container.format != self.container.format or old != new:
             # another container: only the weights went over, under their own names
-            before = _below(before, old, self.persistent)
+            before, changes = self._carried_over(before, old, changes, prepared)
             after = _below(after, new, None)
-            changes = model_changes(prepared)
         return tensor_ledger(before, after, changes, where=str(self.job.out), compare=True)
+
+    def _carried_over(
+        self, before: Mapping[str, Any], beginning: str, changes: Changes, prepared: Prepared
+    ) -> tuple[dict[str, Any], Changes]:
+        """Return the tensors that another container takes over, by their names there."""
+        stored = self.loaded.stored
+        if stored is None or stored.plain:
+            return _below(before, beginning, self.persistent), model_changes(prepared)
+        if not self._as_in_model:
+            names = [name.removeprefix(beginning) for name in changes.names]
+            return _below(before, beginning, None), Changes((), names=frozenset(names))
+        gone = model_changes(prepared)
+        return {**stored.weights, **carried(stored, gone)}, gone
 
 
 def _below(
@@ -179,14 +213,6 @@ def _below(
 
 def _all_weights(container: Container) -> bool:
     return all(slot.kind == "weights" for slot in container.slots)
-
-
-def _cast_like(value: Any, weights: Mapping[str, Any]) -> Any:
-    """Return a new tensor in the dtype of a slot's other floating tensors."""
-    floating = next((t for t in weights.values() if t.is_floating_point()), None)
-    if floating is None or not torch.is_tensor(value) or not value.is_floating_point():
-        return value
-    return value.to(floating.dtype)
 
 
 def _parameters(model: nn.Module) -> tuple[Parameter, ...]:

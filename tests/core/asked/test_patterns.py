@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modswap.core.asked.patterns import compile_pattern
+from modswap.core.asked.patterns import compile_pattern, is_like_regex
 from modswap.core.errors import RecipeError
 
 SEGMENT = st.text("abcxyz0123_", min_size=1, max_size=6)
@@ -195,3 +195,18 @@ def test_short_patterns_select_what_trying_everything_selects() -> None:
         pattern = compile_pattern(".".join(glob))
         found = [path for path in paths if pattern.matches(".".join(path))]
         assert found == [path for path in paths if selects(glob, path)], glob
+
+
+@pytest.mark.parametrize(
+    "text", [".*attn", r"a\.{2", "a|b}", "(a{1", "x+[z-a]", "a..b", "^a..b", r"\w{1,2}}"]
+)
+def test_faulty_glob_that_looks_like_a_regular_expression_is_offered_re(text: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        compile_pattern(text)
+
+    assert raised.value.fix.endswith(f"; a regular expression begins with `re:`, as in `re:{text}`")
+
+
+@pytest.mark.parametrize("text", ["a.b", "**.a", "a[!b].*", "re:a.+", "a.*b", "{a,b}.c?", "a-b_1"])
+def test_sound_pattern_is_not_taken_for_a_regular_expression(text: str) -> None:
+    assert not is_like_regex(text)

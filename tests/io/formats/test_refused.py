@@ -8,12 +8,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 import modswap
+from modswap.cli.app import run
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, ModswapError
 from modswap.io.formats.outline import outline
 from modswap.io.formats.reading import read, tensors
 from tests.io.corpus import hostile, legacy, records, tensor_kinds
 from tests.io.corpus.case import FACTORY, Case
+from tests.models import GatedNet
 
 _KINDS = (*hostile.MODULES, *hostile.TAKE, *hostile.SHAPES, *tensor_kinds.CASES)
 CASES = [
@@ -82,3 +84,42 @@ def test_lazy_layer_of_ones_own_file_is_loaded_before_it_ran(tmp_path: Path) -> 
     torch.save(nn.LazyLinear(3), tmp_path / "net.pt")
 
     assert isinstance(modswap.load(tmp_path / "net.pt", trust=True), nn.LazyLinear)
+
+
+def test_other_layer_of_ones_own_file_needs_its_shapes(tmp_path: Path) -> None:
+    layer = nn.BatchNorm2d(3)
+    vars(layer)["_buffers"]["running_mean"] = nn.UninitializedBuffer()
+    torch.save(nn.Sequential(layer), tmp_path / "net.pt")
+
+    with pytest.raises(CheckpointError, match="its BatchNorm2d never got a shape"):
+        modswap.load(tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match="its tensor 'running_mean' never got a shape"):
+        modswap.load(tmp_path / "net.pt", trust=True)
+
+
+@pytest.mark.parametrize("count", [64, 66])
+def test_keys_of_one_hash_are_no_table(tmp_path: Path, count: int) -> None:
+    file = tmp_path / "net.pt"
+    table = {(number * (2**61 - 1) << 9, 1): number for number in range(1, count + 1)}
+    torch.save({"state_dict": GatedNet().state_dict(), "table": table}, file)
+
+    if count == 64:
+        assert isinstance(modswap.load(file, "tests.models:build_gated"), GatedNet)
+    else:
+        with pytest.raises(CheckpointError, match="over 64 keys of it have one hash"):
+            modswap.load(file, "tests.models:build_gated")
+
+
+def test_table_of_pairs_is_kept_as_it_is(tmp_path: Path) -> None:
+    file, out = tmp_path / "net.pt", tmp_path / "out.pt"
+    table = {(row, column): row * column for row in range(-51, 52) for column in range(-51, 52)}
+    torch.save({"state_dict": GatedNet().state_dict(), "table": table}, file)
+    (tmp_path / "swap.yaml").write_text(
+        "version: 1\nmodel: {factory: 'tests.models:build_gated'}\n"
+        "replace: [{match: head, with: 'torch.nn:Identity'}]\n"
+    )
+
+    ran = run(["replace", str(file), "-c", f"{tmp_path}/swap.yaml", "-o", str(out), "--no-forward"])
+
+    assert ran == 0
+    assert torch.load(out)["table"] == table  # noqa: TID251 - what other programs read

@@ -18,6 +18,7 @@ import torch.distributed.checkpoint
 import modswap
 from modswap.core.asked.job import Policy
 from modswap.core.errors import ModswapError
+from modswap.core.kept.ledger import Changes
 from modswap.core.kept.receipt import read_receipt
 from modswap.io.formats.outline import outline, survey
 from modswap.io.formats.reading import read, tensors
@@ -74,7 +75,8 @@ def _rewrite(file: Path, out: Path) -> None:
     place, opened = found.places[0], open_torch(look_at(file))
     path = next((s.site.path for s in found.sites if s.site.path.endswith("gate")), "gate")
     graft = Graft(place.keys, place.prefix, ((path,),), _packed(whole=place.kind == "module"))
-    rewriting = ZipRewriting(opened, [graft], Parameters(found.parameters, (), (f"{path}.",)))
+    parameters = Parameters(found.parameters, (), (f"{path}.",))
+    rewriting = ZipRewriting(opened, [graft], parameters, Changes(graft.prefixes))
     rewriting.write(out, Records("version: 1", "{}"), checksums=True)
     survey(out)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modswap.core.budget import MemoryBudget
-from modswap.io.pickled.bounded import MAX_CHOSEN_KEYS, Keys
+from modswap.io.pickled.bounded import MAX_KEYS_OF_A_HASH, MAX_OBJECT_KEYS, Keys
 from modswap.io.pickled.data import (
     CostlyError,
     Instance,
@@ -64,9 +64,9 @@ def test_keys_that_cannot_be_hashed_in_time_are_refused(key: bytes, put: bytes) 
 
 
 def test_numbers_with_one_hash_are_refused() -> None:
-    numbers = (pickle.dumps((n + 1) * (2**61 - 1) << 9, 2)[2:-1] + b"N" for n in range(10_001))
+    numbers = (pickle.dumps((n + 1) * (2**61 - 1) << 9, 2)[2:-1] + b"N" for n in range(70))
 
-    with pytest.raises(CostlyError, match="over 10,000 keys of it are large numbers"):
+    with pytest.raises(CostlyError, match="over 64 keys of it have one hash"):
         read_pickle(b"\x80\x02}(" + b"".join(numbers) + b"u.")
 
 
@@ -130,13 +130,62 @@ def test_keys_that_cost_more_than_their_bytes_are_refused(key: Any) -> None:
     assert Keys().flaw([key]) == "a key of it is a tuple that holds too much to be hashed"
 
 
-@pytest.mark.parametrize("make", [lambda n: n * MODULUS << 8, lambda n: (n, 1), lambda n: ((n,),)])
-def test_keys_whose_hashes_can_be_chosen_are_counted(make: Any) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: n * MODULUS << 8,
+        lambda n: (n * MODULUS << 8, "a"),
+        lambda n: (1, ((n * MODULUS << 8), 2.5), None),
+    ],
+)
+def test_keys_of_one_hash_are_counted(make: Any) -> None:
+    keys = Keys()
+    few = [make(n + 1) for n in range(MAX_KEYS_OF_A_HASH)]
+
+    assert len({hash(key) for key in few}) == 1
+    assert keys.flaw([*few, *few]) == ""
+    assert keys.flaw([make(n + 100) for n in range(2)]) == "over 64 keys of it have one hash"
+    assert keys.held == MAX_KEYS_OF_A_HASH + 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: Instance("called", Name("torch", "Size"), ((n, 1),)),
+        lambda n: ("a", Instance("new", Name("nets", "Pair"), (n, n))),
+    ],
+)
+def test_objects_of_numbers_as_keys_are_counted(make: Any) -> None:
     keys = Keys()
 
-    assert keys.flaw(make(n + 1) for n in range(MAX_CHOSEN_KEYS)) == ""
-    assert keys.flaw([make(1)]) == "over 10,000 keys of it are large numbers or tuples of numbers"
+    assert keys.flaw(make(n + 1) for n in range(MAX_OBJECT_KEYS)) == ""
+    assert keys.flaw([make(1)]) == "over 10,000 keys of it are objects made of numbers"
 
 
-def test_keys_of_texts_are_as_many_as_they_may_be() -> None:
-    assert Keys().flaw(("a", str(n)) for n in range(MAX_CHOSEN_KEYS + 1)) == ""
+@pytest.mark.parametrize(
+    "table",
+    [
+        [(i, j) for i in range(-75, 75) for j in range(-75, 75)],
+        [(i, j, k) for i in range(-14, 15) for j in range(-14, 15) for k in range(-14, 15)],
+        [(i / 150, j / 150) for i in range(150) for j in range(150)],
+        [("a", n) for n in range(11_000)],
+        [((n,),) for n in range(11_000)],
+        [2**70 + n for n in range(11_000)],
+        [("a", str(n)) for n in range(11_000)],
+        [Name("a", "b")],
+    ],
+)
+def test_tables_of_sound_files_are_as_long_as_they_may_be(table: list[Any]) -> None:
+    keys = Keys()
+
+    assert keys.flaw(table) == ""
+    assert keys.flaw(table) == ""  # in another dictionary
+    assert keys.held in (len(table), 0)
+
+
+def test_keys_that_are_kept_count_as_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modswap.io.pickled.bounded.MemoryBudget", partial(MemoryBudget, 1 << 16))
+    keys = b"".join(b"M%s\x85N" % number.to_bytes(2, "little") for number in range(20_000))
+
+    with pytest.raises(CostlyError, match=MEMORY):
+        read_pickle(b"\x80\x02}(" + keys + b"u.")

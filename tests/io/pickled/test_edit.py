@@ -14,6 +14,7 @@ from modswap.io.pickled.marks import marks
 from modswap.io.pickled.storages import Storages
 from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.recognise.look import Look
+from modswap.io.rewriting import Removal
 
 LOOK = Look(Path("net.pt"), b"", 0)
 FLOATS = Name("torch", "FloatStorage")
@@ -36,7 +37,7 @@ def test_path_that_is_not_there_is_an_error() -> None:
 def test_nearest_names_are_those_that_share_the_most() -> None:
     held = {"a.x": 1, "z": 2}
 
-    put_weights(held, ["a.b.gate."], {"a.b.gate.w": 3}, {})
+    put_weights(held, Removal(("a.b.gate.",)), {"a.b.gate.w": 3}, {})
 
     assert [*held] == ["a.x", "a.b.gate.w", "z"]
 

@@ -22,7 +22,8 @@ from modswap.core.asked.job import Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.seen.tree import Tree, Wanted
 from modswap.io.formats.outline import outline
-from modswap.io.pickled.data import read_pickle
+from modswap.io.pickled import outline as torch_outline
+from modswap.io.pickled.data import Name, read_pickle
 from modswap.ops.demo.network import build_network
 from modswap.ops.jobs.model_tree import build_tree
 from tests.models import GatedNet
@@ -318,3 +319,10 @@ def test_garbage_collector_is_left_as_it_was(*, enabled: bool) -> None:
         assert gc.isenabled() is enabled
     finally:
         gc.enable()
+
+
+def test_names_that_torch_builds_by_itself_need_no_permission() -> None:
+    by_itself = vars(torch._weights_only_unpickler)["_get_allowed_globals"]()
+    names = [Name(*name.rsplit(".", 1)) for name in by_itself if name != "builtins.bytearray"]
+
+    assert [str(name) for name in names if not torch_outline._known(name)] == []

@@ -26,10 +26,10 @@ from modswap.io.formats.safetensors.rewrite import NamedRewriting
 from modswap.io.raw import copying
 from modswap.io.raw.atomic import replacing
 from modswap.io.recognise.look import look_at
-from modswap.io.rewriting import Records
+from modswap.io.rewriting import Records, Removal
 
 source, out = map(Path, sys.argv[1:])
-rewriting = NamedRewriting(look_at(source), ("gate.",), {}, {})
+rewriting = NamedRewriting(look_at(source), Removal(("gate.",)), {}, {})
 STEPS = (
     "open", "write", "copy_file_range", "posix_fallocate", "fdatasync", "ftruncate", "fsync",
     "chmod", "replace", "link", "unlink", "close",

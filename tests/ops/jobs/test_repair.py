@@ -91,6 +91,10 @@ GATES = '"{space,channel}_attention"'
     ("rule", "fixed"),
     [
         (f"{{match: spase_attention, {BRA}}}", "match: space_attention (swap.yaml:6)"),
+        (
+            f"{{match: '(space|channel)_attention', {BRA}}}",
+            'match: "re:(space|channel)_attention" (swap.yaml:6)',
+        ),
         (f"{{match: {GATES}, {BRA}, args: {{num_heads: 5}}}}", "num_heads: 4 (swap.yaml:6)"),
         (
             f"{{match: {GATES}, {BRA}, args: {{n_win: 5, auto_pad: false}}}}",

@@ -11,7 +11,6 @@ import torch
 
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
-from modswap.core.kept.ledger import Changes
 from modswap.io.formats.container import Container, Slot, find_slots
 from modswap.io.formats.distributed.metadata import Chunk, Distributed, Item, read_distributed
 from modswap.io.formats.distributed.optimizer_state import keep
@@ -154,9 +153,9 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     del policy
     source = read_distributed(container.file)
     kept = keep(source, swaps.parameters)
-    prefixes = swaps.prefixes
-    gone = {name for name in source.items if name.startswith(prefixes)}
+    removal = swaps.removal
+    gone = {name for name in source.items if name in removal}
     new = [fresh((*s.slot.keys, n), value) for s in swaps.slots for n, value in s.weights.items()]
     new += sorted(kept.fresh, key=lambda one: not one.dtype)  # tensors first
-    changes = Changes((*prefixes, *kept.prefixes), gone=kept.gone)
+    changes = replace(swaps.changes, prefixes=(*removal.prefixes, *kept.prefixes), gone=kept.gone)
     return DistributedRewriting(source, gone.union(kept.gone), new, changes, tuple(kept.notes))

@@ -59,7 +59,7 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     for name, shard in shards.looks.items():
         inside = tuple(m for m, home in zip(swap.modules, homes, strict=True) if home == name)
         # the old tensors of a module may be in several files; the new ones are in the first
-        part = Swap(swap.slot, inside, swap.prefixes)
+        part = Swap(swap.slot, inside, swap.removal, swap.names)
         one = Container("", shard.file, None, (swap.slot,))
         new = Swaps((part,), Parameters((), (), ()))
         files[name] = (
@@ -67,15 +67,25 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
             if is_safetensors(shard)
             else rewrite_torch(one, new, policy)
         )
-    return FolderRewriting(shards, files, swap.prefixes)
+    return FolderRewriting(shards, files, swaps.changes)
 
 
 def _homes(shards: Shards, swap: Swap) -> list[str]:
     """Return the file for each new module: the file of the first tensor it replaces."""
     last = list(shards.looks)[-1]
     homes = []
-    for paths, _ in swap.modules:
-        gone = tuple(f"{swap.slot.prefix}{path}." for path in paths)
-        found = (place for name, place in shards.places.items() if name.startswith(gone))
-        homes.append(next(found, last))
+    for paths, module in swap.modules:
+        own = Swap(swap.slot, ((paths, module),), names=swap.names)
+        gone = own.removal
+        found = [name for name in shards.places if name in gone]
+        if swap.names is not None:  # those of all modules: the nearest to the new ones comes first
+            new = list(own.weights)
+            found.sort(key=lambda name: -max((_shared(name, n) for n in new), default=0))
+        homes.append(shards.places[found[0]] if found else last)
     return homes
+
+
+def _shared(a: str, b: str) -> int:
+    """Return the length of the beginning that two names share."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((n for n, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -1,5 +1,8 @@
 """The module tree and the sites that a folder of weights implies, from the headers of its files."""
 
+from dataclasses import replace
+
+from modswap.core.errors import CheckpointError
 from modswap.core.seen.tree import Tree
 from modswap.io.formats.folder.shards import read_shards, records_in
 from modswap.io.formats.safetensors.outline import safetensors_survey, tensor_sizes
@@ -8,14 +11,32 @@ from modswap.io.formats.torch.outline import torch_survey
 from modswap.io.pickled.data import UnreadableError
 from modswap.io.pickled.outline import payload_of, weight_sizes
 from modswap.io.recognise.look import Look, is_safetensors
+from modswap.io.recognise.small_files import MAX_CONFIG_BYTES, read_json
 
 
 def folder_outline(look: Look) -> Tree | None:
     """Return the tree of a folder; None if a file in it cannot be read as data."""
     try:
-        return WeightSizes("folder", _sizes(look)).tree(look.file)
+        tree = WeightSizes("folder", _sizes(look)).tree(look.file)
     except (UnreadableError, RecursionError):
         return None  # `load` names the fault
+    named = _architecture(look)
+    if not named:
+        return tree
+    note = f"config.json names {named}, whose modules may have other names than the file: "
+    return replace(tree, notes=(*tree.notes, f"{note}`--input SHAPE` builds it and shows both"))
+
+
+def _architecture(look: Look) -> str:
+    """Return the class of transformers that a folder's config.json names; empty for none."""
+    try:
+        config = read_json(look.file / "config.json", MAX_CONFIG_BYTES, folder=look.file)
+    except (FileNotFoundError, CheckpointError):
+        return ""  # the commands that build the model name the fault
+    match config:
+        case {"architectures": [str() as name, *_], "model_type": str()} if name.isidentifier():
+            return name[:80]
+    return ""
 
 
 def folder_survey(look: Look) -> Survey:

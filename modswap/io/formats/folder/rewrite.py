@@ -18,22 +18,19 @@ from modswap.io.rewriting import Mark, Records, Rewriting, Rewritten
 class FolderRewriting:
     """A folder of weights that is to be written with other tensors in it.
 
-    Each of its files of weights is prepared with the changes in it; the names that are removed
-    begin with one of `prefixes`, each of which ends in a dot.
+    Each of its files of weights is prepared with the changes in it.
 
     Raises:
         CheckpointError: If the folder holds what is not copied, as a link that leaves it.
     """
 
-    def __init__(
-        self, shards: Shards, files: Mapping[str, Rewriting], prefixes: tuple[str, ...]
-    ) -> None:
+    def __init__(self, shards: Shards, files: Mapping[str, Rewriting], changes: Changes) -> None:
         self.shards = shards
         self.entries = entries(shards.folder)
         self.files = files
         self.before = {name: mark for one in files.values() for name, mark in one.before.items()}
         self.after = {name: mark for one in files.values() for name, mark in one.after.items()}
-        self.changes = Changes(prefixes)
+        self.changes = changes
         self.notes: tuple[str, ...] = ()
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:

@@ -21,7 +21,7 @@ from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.checksums import NONE, Checksums
 from modswap.io.raw.copying import Sink
 from modswap.io.recognise.look import Look
-from modswap.io.rewriting import Mark, Records, Rewritten
+from modswap.io.rewriting import Mark, Records, Removal, Rewritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +42,25 @@ class Added:
 class NamedRewriting:
     """A safetensors file that is to be written with other tensors in it.
 
-    The names that are removed begin with one of `prefixes`, each of which ends in a dot; `ties` are
-    further names of the new tensors; `known` has the checksums of the old ones.
+    `ties` are further names of the new tensors, `added`; `known` has the checksums of the old ones.
     """
 
     def __init__(
         self,
         look: Look,
-        prefixes: Sequence[str],
+        removal: Removal,
         added: Mapping[str, Added],
         ties: Mapping[str, str],
         known: Checksums = NONE,
     ) -> None:
         self.look = look
-        old = with_known(read_header(look), known)
-        gone = tuple(prefixes)
+        old = _with_heirs(with_known(read_header(look), known), removal)
         new = {name: tensor.stored for name, tensor in added.items()}
         self.added = added  # for the memory that they own
-        self.header = _merged(old, gone, new, ties)
+        self.header = _merged(old, removal, new, ties)
         self.before = dict(marks(old))
         self.after = dict(marks(self.header))
-        self.changes = Changes(gone)
+        self.changes = Changes(removal.prefixes, names={*removal.names, *added, *ties})
         self.notes: tuple[str, ...] = ()
 
     def write(self, out: Path, records: Records, *, checksums: bool) -> Rewritten:
@@ -117,19 +115,25 @@ def _with_sums(header: Header, sums: Sequence[int]) -> Header:
     return Header(summed(tensors), header.metadata)
 
 
+def _with_heirs(header: Header, removal: Removal) -> Header:
+    """Return a header with the names that the file leaves out of tensors whose own name goes."""
+    heirs = {alias: name for alias, name in removal.heirs.items() if name in header.tensors}
+    return Header(header.tensors, {**header.metadata, **heirs}) if heirs else header
+
+
 def _merged(
-    old: Header, gone: tuple[str, ...], new: Mapping[str, StoredTensor], ties: Mapping[str, str]
+    old: Header, gone: Removal, new: Mapping[str, StoredTensor], ties: Mapping[str, str]
 ) -> Header:
     """Return the header with the new tensors in place of the removed ones."""
     names = dict(old.ties)
-    left = {alias: name for alias, name in names.items() if not alias.startswith(gone)}
+    left = {alias: name for alias, name in names.items() if alias not in gone}
     # the first other name of a removed tensor takes its place
     others_first = sorted(left.items(), reverse=True)  # metadata have no order
-    heirs = {name: alias for alias, name in others_first if name.startswith(gone)}
+    heirs = {name: alias for alias, name in others_first if name in gone}
     kept = {
         heirs.get(name, name): tensor
         for name, tensor in old.tensors.items()
-        if not name.startswith(gone) or name in heirs
+        if name not in gone or name in heirs
     }
     left = {a: heirs.get(n, n) for a, n in left.items() if a not in kept}
     others = {name: text for name, text in old.metadata.items() if name not in names}

@@ -62,7 +62,7 @@ def rewrite_known(
         refuse_difference(known.differences)
     (swap,) = swaps.slots
     added, ties = pack(swap.weights, {*container.metadata, *OTHER})
-    return NamedRewriting(look, swap.prefixes, added, ties, known)
+    return NamedRewriting(look, swap.removal, added, ties, known)
 
 
 def pack(payload: Mapping[str, Any], taken: Set[str]) -> tuple[dict[str, Added], dict[str, str]]:

@@ -1,7 +1,7 @@
 """Resolve the names that a pickled checkpoint may build: of torch, of modswap, of the user."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,15 @@ from modswap.core.asked.job import Policy
 from modswap.core.asked.package_search import class_in_package
 from modswap.core.asked.permissions import package_prefixes
 from modswap.core.errors import MissingModuleError, RecipeError, UnsafeError
+from modswap.io.formats.torch.default_dict import (
+    DATA_TYPES,
+    NAME,
+    called_names,
+    filled_dict,
+    unfillable,
+)
 from modswap.io.formats.torch.stand_ins import standing_in
+from modswap.io.pickled.data import Instance
 from modswap.io.pickled.names import is_name, runs_code
 
 # functions that torch's own layers keep as attributes; called, they compute and nothing else
@@ -29,26 +37,36 @@ _FUNCTIONS = frozenset(
 _OURS = ("modswap.nn.", "modswap.ops.demo.")
 
 
-def resolve(wanted: Iterable[str], policy: Policy, file: Path) -> list[tuple[Any, str]]:
+def resolve(
+    wanted: Iterable[str], policy: Policy, file: Path, made: Sequence[Instance] = ()
+) -> list[tuple[Any, str]]:
     """Return the object for every name that a file wants, for torch's safe unpickler.
 
     A name is looked up among modules that are imported already, or imported if the user named it;
-    never because a file does.
+    never because a file does. `made` are the objects that the file makes.
 
     Raises:
         UnsafeError: If any of them is not allowed; all are listed.
     """
     names = list(dict.fromkeys(wanted))
-    objects = {name: _allowed(name, policy, file) for name in names}
+    known = _plain(names, made)
+    objects = {name: known.get(name) or _allowed(name, policy, file) for name in names}
     refused = [name for name in names if objects[name] is None]
     if refused:
-        raise _unsafe(refused, file)
+        raise _unsafe(refused, unfillable(made), file)
     found = [(value, name) for name, value in objects.items()]
     if "numpy.dtype" in objects and "numpy.dtypes" in sys.modules:
         # the classes of dtypes, which the unpickler needs although the file does not name them
         kinds = vars(sys.modules["numpy.dtypes"])
         found += [(kinds[name], f"numpy.dtypes.{name}") for name in kinds["__all__"]]
     return found
+
+
+def _plain(names: Sequence[str], made: Sequence[Instance]) -> dict[str, Any]:
+    """Return the names that stand for data of Python, if the file does not call them itself."""
+    held = DATA_TYPES.keys() & names
+    types = {name: DATA_TYPES[name] for name in held - called_names(made)} if held else {}
+    return {NAME: filled_dict, **types}
 
 
 def _allowed(name: str, policy: Policy, file: Path) -> Any:
@@ -108,6 +126,8 @@ def _own(name: str, file: Path) -> Any:
 def _named_by_user(name: str, file: Path) -> Any:
     """Import an object by its dotted name; the last segments may be nested classes."""
     segments = name.split(".")
+    if segments[0] == "exceptions":  # their module in Python 2, and so in pickles of torch
+        segments[0] = "builtins"
     error: RecipeError | None = None
     for end in range(len(segments) - 1, 0, -1):
         reference = f"{'.'.join(segments[:end])}:{'.'.join(segments[end:])}"
@@ -128,7 +148,7 @@ def _not_found(name: str, error: RecipeError | None, file: Path) -> UnsafeError:
     )
 
 
-def _unsafe(refused: Sequence[str], file: Path) -> UnsafeError:
+def _unsafe(refused: Sequence[str], unfilled: Set[str], file: Path) -> UnsafeError:
     dangerous = [name for name in refused if runs_code(name)]
     count = "1 name that is" if len(refused) == 1 else f"{len(refused)} names that are"
     what = f"to load it, {count} not allowed would have to be built or called: {', '.join(refused)}"
@@ -136,6 +156,13 @@ def _unsafe(refused: Sequence[str], file: Path) -> UnsafeError:
         fix = (
             f"do not load it unless it is your own: {', '.join(dangerous)} can run any code; "
             "for a file of your own making there is --trust"
+        )
+        return UnsafeError(what, str(file), fix)
+    if kinds := [name for name in refused if name in unfilled]:
+        fix = (
+            f"save them as plain dictionaries and lists, since no safe loader fills a {kinds[0]}; "
+            "`replace --no-forward` swaps without building anything of the file; for a file of "
+            "your own making there is --trust"
         )
         return UnsafeError(what, str(file), fix)
     options = " ".join(_option(name) for name in refused)

@@ -15,6 +15,7 @@ from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.io.formats.container import Container, find_slots, passed_over
 from modswap.io.formats.torch.allow import resolve
+from modswap.io.formats.torch.default_dict import refuse_factories
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE
 from modswap.io.formats.torch.screen import Screened, screen
 from modswap.io.formats.torch.sound import refuse_half_made
@@ -92,9 +93,10 @@ def _read(look: Look, policy: Policy) -> Any:
         raise _unpickling(look, str(error)) from error
     # before anything that the user allows is imported
     refuse_planted(screened.made, Known({}, named_in(policy)), look.file)
+    refuse_factories(screened.made, named_in(policy), look.file)
     if not look.names:
         return _read_legacy(look, policy, screened)
-    allowed = resolve(_wanted(look), policy, look.file)
+    allowed = resolve(_wanted(look), policy, look.file, screened.made)
     _refuse_unsafe(allowed, screened, policy, look)
     return _unpickled(look, allowed)
 
@@ -106,7 +108,7 @@ def _refuse_unsafe(
     _refuse_constructors(allowed, screened.calls, look)
     known = {name: value.cls if isinstance(value, StandIn) else value for value, name in allowed}
     # tensors have been looked at, and most have no state
-    with_state = (made for made in screened.made if made.state is not None)
+    with_state = [made for made in screened.made if made.state is not None]
     refuse_planted(with_state, Known(known, named_in(policy)), look.file)
 
 
@@ -129,7 +131,7 @@ def _read_legacy(look: Look, policy: Policy, screened: Screened) -> Any:
     """Read an old file, whose names the unpickler reports one at a time."""
     names: list[str] = []
     while True:
-        allowed = resolve(names, policy, look.file)
+        allowed = resolve(names, policy, look.file, screened.made)
         _refuse_unsafe(allowed, screened, policy, look)
         try:
             return _unpickled(look, allowed)
@@ -198,7 +200,8 @@ def _explained(look: Look, error: Exception) -> Exception:
 def _unpickling(look: Look, text: str) -> Exception:
     """Return the error for a pickle that the safe unpickler refuses."""
     if wanted := _WANTED.search(text):
-        return _WantedError(wanted[1])
+        # torch leaves the module out of the names of builtins
+        return _WantedError(wanted[1] if "." in wanted[1] else f"builtins.{wanted[1]}")
     if blocked := _BLOCKED.search(text):
         what = f"to load it, {blocked[1]} would have to be called, which can run any code"
         return UnsafeError(what, str(look.file), "do not load it unless it is your own")

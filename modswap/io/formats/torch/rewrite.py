@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from modswap.core.errors import UnsafeError
 from modswap.core.kept.ledger import Changes
 from modswap.io.pickled.data import Instance, Storage, read_pickle
-from modswap.io.pickled.edit import put_module, put_weights, set_item, value_at
+from modswap.io.pickled.edit import put_heirs, put_module, put_weights, set_item, value_at
 from modswap.io.pickled.marks import marks
 from modswap.io.pickled.names import runs_code
 from modswap.io.pickled.opened import PICKLE, Opened, content
@@ -24,7 +24,7 @@ from modswap.io.raw.copying import Sink
 from modswap.io.raw.torch_zip_layout import lay_out, read_archive
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import OWN_KEY
-from modswap.io.rewriting import Graft, Records, Rewritten
+from modswap.io.rewriting import Graft, Records, Removal, Rewritten
 
 RECIPE, RECEIPT = "modswap/recipe.yaml", "modswap/receipt.json"
 # records that describe torch's own layout of the file, which the new file does not have
@@ -47,6 +47,7 @@ class ZipRewriting:
         opened: Opened,
         grafts: Sequence[Graft],
         parameters: Parameters,
+        changes: Changes,
         *,
         trust: bool = False,
     ) -> None:
@@ -55,17 +56,16 @@ class ZipRewriting:
         self.opened = opened
         self.payload = opened.payload
         self._storages = Storages(opened.look, opened.archive.records)
+        for graft in grafts:
+            put_heirs(value_at(self.payload, graft.keys), graft.more.heirs)
         self.before = dict(marks(self.payload, self._storages))
         for graft in grafts:
             self._put(graft)
         done = remap(self.payload, parameters)
         self.after = dict(marks(self.payload, self._storages))
         self.notes = done.notes
-        self.changes = Changes(
-            tuple(prefix for graft in grafts for prefix in graft.prefixes),
-            done.renamed,
-            frozenset(name for name in self.before if name.startswith(done.left)),
-        )
+        left = frozenset(name for name in self.before if name.startswith(done.left))
+        self.changes = replace(changes, renamed=done.renamed, gone=left)
 
     def _put(self, graft: Graft) -> None:
         target = value_at(self.payload, graft.keys)
@@ -126,14 +126,17 @@ def _put_modules(target: Instance, graft: Graft, packed: Sequence[Any]) -> None:
 
 
 def _put_weights(target: Any, graft: Graft, packed: Sequence[Any]) -> None:
-    for prefix in graft.more:
-        put_weights(target, [prefix], {}, {})
+    if graft.named:
+        put_weights(target, graft.more, mapping(packed[0]) or {}, {})
+        return
+    for prefix in graft.more.prefixes:
+        put_weights(target, Removal((prefix,)), {}, {})
     for paths, weights in zip(graft.paths, packed, strict=True):
         named = mapping(weights) or {}
         for path in paths:
             place = f"{graft.prefix}{path}"
             added = {f"{place}.{name}": value for name, value in named.items()}
-            put_weights(target, [f"{place}."], added, _versions(weights, place))
+            put_weights(target, Removal((f"{place}.",)), added, _versions(weights, place))
 
 
 def _refuse_code(opened: Opened) -> None:

@@ -22,7 +22,7 @@ from modswap.io.pickled.opened import Opened, open_torch
 from modswap.io.pickled.walk import everything
 from modswap.io.recognise.look import look_at
 from modswap.io.recognise.model_places import OWN_KEY
-from modswap.io.rewriting import Graft, Records, Rewriting
+from modswap.io.rewriting import Graft, Records, Removal, Rewriting
 
 
 def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
@@ -31,7 +31,7 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     if not policy.trust:
         _refuse_planted(opened, policy)
     grafts = [_graft(swap) for swap in swaps.slots]
-    return ZipRewriting(opened, grafts, swaps.parameters, trust=policy.trust)
+    return ZipRewriting(opened, grafts, swaps.parameters, swaps.changes, trust=policy.trust)
 
 
 def _refuse_planted(opened: Opened, policy: Policy) -> None:
@@ -41,7 +41,7 @@ def _refuse_planted(opened: Opened, policy: Policy) -> None:
     for name in dict.fromkeys(map(str, opened.names)):
         with suppress(UnsafeError):
             objects |= {known: value for value, known in resolve([name], Policy(), file)}
-    made = (value for value in everything(opened.payload) if isinstance(value, Instance))
+    made = [value for value in everything(opened.payload) if isinstance(value, Instance)]
     refuse_planted(made, Known(objects, named_in(policy)), file)
 
 
@@ -49,13 +49,29 @@ def _graft(swap: Swap) -> Graft:
     """Return new modules as data."""
     modules = [module for _, module in swap.modules]
     whole = swap.slot.kind == "module"
+    packed = modules if whole else [module.state_dict() for module in modules]
+    if swap.names is not None:
+        packed = [swap.weights]
     stream = BytesIO()
     try:
-        torch.save(modules if whole else [module.state_dict() for module in modules], stream)
+        torch.save(packed, stream)
     except Exception as error:  # pickling runs the classes' own code, which may raise anything
         raise unsaved(error) from error
     paths = tuple(paths for paths, _ in swap.modules)
-    return Graft(swap.slot.keys, swap.slot.prefix, paths, stream.getvalue(), swap.more)
+    slot, named = swap.slot, swap.names is not None
+    more = _in_slot(swap) if named else swap.more
+    return Graft(slot.keys, slot.prefix, paths, stream.getvalue(), more, named)
+
+
+def _in_slot(swap: Swap) -> Removal:
+    """Return the tensors that are removed, by their names in the value of the slot."""
+    place = len("".join(f"{key}." for key in swap.slot.keys))
+    removal = swap.removal
+    return Removal(
+        tuple(prefix[place:] for prefix in removal.prefixes),
+        frozenset(name[place:] for name in removal.names),
+        {alias[place:]: name[place:] for alias, name in removal.heirs.items()},
+    )
 
 
 def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
+from modswap.io.pickled.modules import RUN_ONCE
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.walk import entries
 from modswap.io.recognise.look import Look
@@ -21,7 +22,7 @@ _HELD: Mapping[str, tuple[type, ...]] = {
 }
 _ALWAYS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # older files lack others
 _HOOKS = tuple(name for name, held in vars(nn.Module()).items() if isinstance(held, OrderedDict))
-_UNSHAPED, _FILL = "never got a shape", "run the model once, and save it again"
+_UNSHAPED = "never got a shape"
 _FLAGS = ("_with_kwargs", "_always_called")  # tables of flags for other hooks
 
 
@@ -48,7 +49,7 @@ def _modules(payload: Any, look: Look) -> Iterator[tuple[str, nn.Module]]:
         seen.add(id(value))
         below: Any = entries(value)
         if torch.is_tensor(value) and is_lazy(value):
-            raise look.error(f"its tensor {path!r} {_UNSHAPED}", _FILL)
+            raise look.error(f"its tensor {path!r} {_UNSHAPED}", RUN_ONCE)
         if isinstance(value, nn.Module):
             yield path, value
             below = vars(value)["_modules"].items()

@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from modswap.core.asked.job import Policy
-from modswap.core.errors import UnsafeError
+from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.words.printable import SHOWN_CHARACTERS, shown
 from modswap.io.pickled.data import Instance, Name
+from modswap.io.pickled.modules import RUN_ONCE, is_lazy_hook, unshaped, unwrapped_hook
 
 # names of methods that host frameworks give to an attribute: Ultralytics, the name of the class
 _HOST_TEXTS = frozenset({"type"})
@@ -26,7 +27,6 @@ _PLAIN = (bool, int, float, str, type(None))
 _TABLES = ("_modules", "_parameters", "_buffers")
 _HOOKS = frozenset(name for name in vars(nn.Module()) if "_hooks" in name)
 _HOOK_OF_TORCH = re.compile(r"torch\.nn\.utils\.(weight_norm|spectral_norm|prune)\.\w+")
-_WRAPPED = "torch.nn.modules.module._WrappedHook"
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_")
 # places of the hooks among the arguments of a tensor
 _TENSOR_HOOKS: Mapping[str, int] = {
@@ -59,7 +59,7 @@ def named_in(policy: Policy) -> frozenset[str]:
     return frozenset((*policy.allow, *(old for old, _ in policy.aliases)))
 
 
-def refuse_planted(made: Iterable[Instance], known: Known, file: Path) -> None:
+def refuse_planted(made: Sequence[Instance], known: Known, file: Path) -> None:
     """Refuse objects with attributes that shadow a method of their class, or with hooks.
 
     The state of a module is a plain dictionary in each file of torch: any other form, which an
@@ -67,10 +67,13 @@ def refuse_planted(made: Iterable[Instance], known: Known, file: Path) -> None:
 
     Raises:
         UnsafeError: If there is such an object; the first is named.
+        CheckpointError: If a layer never got a shape, and so waits for its first run by hooks.
     """
     for one in made:
         for what in _wrong(one, known):
             raise UnsafeError(what, str(file), _FIX)
+    if what := unshaped(made):
+        raise CheckpointError(what, str(file), RUN_ONCE)
 
 
 def _wrong(made: Instance, known: Known) -> Iterator[str]:
@@ -189,16 +192,18 @@ def _wrong_hooks(made: Instance, key: str, table: Any, known: Known) -> Iterator
     if not isinstance(table, (dict, *_PLAIN)) and not _is_ordered(table):
         yield f"the table {key!r} of a {made.what} is {_kind(table)}, expected a dictionary"
     for _, hook in _pairs(table):
-        if not isinstance(hook, _PLAIN) and not _is_sound_hook(hook, known):
+        if not isinstance(hook, _PLAIN) and not _is_sound_hook(hook, made, key, known):
             what = _kind(hook) if isinstance(hook, Instance) else shown(str(hook))
             yield f"the table {key!r} of a {made.what} has a hook that would be called: {what}"
 
 
-def _is_sound_hook(hook: Any, known: Known) -> bool:
-    if isinstance(hook, Instance) and str(hook.what) == _WRAPPED:
-        hook = hook.state.get("hook") if isinstance(hook.state, dict) else None
+def _is_sound_hook(hook: Any, made: Instance, hooks: str, known: Known) -> bool:
+    """Return whether a hook is torch's own, or allowed by its full name."""
+    hook = unwrapped_hook(hook)
     if isinstance(hook, Name):
         return str(hook) in known.named
+    if is_lazy_hook(hook, made, hooks):
+        return True
     name = str(hook.what) if isinstance(hook, Instance) and hook.how == "new" else ""
     return bool(_HOOK_OF_TORCH.fullmatch(name)) or name in known.named
 

@@ -41,7 +41,9 @@ class Host:
         if self.factory:
             given.append(repr(self.factory))
         policy = self.subject.policy if self.subject else Policy()
+        renames = self.subject.renames if self.subject else ()
         asked = {"allow": [*policy.allow], "alias": [*policy.aliases], "trust": policy.trust}
+        asked["rename"] = [(one.old, one.new) for one in renames]
         given += [f"{name}={value!r}" for name, value in asked.items() if value]
         return f"modswap.load({', '.join(given)})"
 

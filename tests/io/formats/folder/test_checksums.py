@@ -19,7 +19,7 @@ from modswap.io.pickled.optimizers import Parameters
 from modswap.io.raw.checksums import NOTHING, differences
 from modswap.io.raw.folder_files import RECORDS
 from modswap.io.recognise.look import look_at
-from modswap.io.rewriting import Records
+from modswap.io.rewriting import Records, Removal
 from tests.io.formats.safetensors.written import RECEIPT, flip
 from tests.io.formats.safetensors.written import write as write_swapped
 
@@ -35,7 +35,7 @@ WEIGHTS = {
 def rewriting(folder: Path, policy: Policy | None = None) -> Any:
     """Prepare the folder without its gate."""
     slot = Slot((), "weights", None)
-    swap = Swap(slot, (), ("gate.",))
+    swap = Swap(slot, (), Removal(("gate.",)))
     swaps = Swaps((swap,), Parameters((), (), ()))
     return rewrite(Container("folder", folder, None, (slot,)), swaps, policy or Policy())
 

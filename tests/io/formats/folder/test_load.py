@@ -406,3 +406,24 @@ def test_index_of_a_folder_is_no_checkpoint_and_names_its_folder(tmp_path: Path)
         modswap.load(tmp_path / "in" / "model.safetensors.index.json", model=FACTORY)
 
     assert caught.value.fix == f"name its folder, {tmp_path / 'in'}"
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ('{"architectures": ["ViTModel"], "model_type": "vit"}', True),
+        ('{"architectures": ["a b"], "model_type": "vit"}', False),
+        ('{"architecture": "resnet18"}', False),
+        ("{", False),
+        ("", False),
+    ],
+)
+def test_tree_of_a_folder_names_the_class_of_its_config(
+    config: str, named: bool, tmp_path: Path
+) -> None:
+    write_folder(tmp_path / "net", "safetensors", GatedNet().state_dict())
+    (tmp_path / "net" / "config.json").write_text(config)
+
+    tree = read_tree(Subject(tmp_path / "net"))
+
+    assert ("config.json names ViTModel" in tree.notes[-1]) == named

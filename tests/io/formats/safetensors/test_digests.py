@@ -17,7 +17,7 @@ from modswap.io.formats.safetensors.rewrite import NamedRewriting
 from modswap.io.formats.safetensors.save import rewrite_known
 from modswap.io.raw.checksums import NOTHING, differences
 from modswap.io.recognise.look import look_at
-from modswap.io.rewriting import Records
+from modswap.io.rewriting import Records, Removal
 from tests.io.formats.safetensors.written import (
     RECEIPT,
     WEIGHTS,
@@ -88,7 +88,7 @@ def test_flipped_bit_in_the_header_is_found(old: bytes, new: bytes, file: Path) 
 
 
 def test_rewritten_file_has_digests_of_its_own(file: Path, tmp_path: Path) -> None:
-    rewriting = NamedRewriting(look_at(file), ("b.",), {}, {}, known(file))
+    rewriting = NamedRewriting(look_at(file), Removal(("b.",)), {}, {}, known(file))
 
     rewriting.write(tmp_path / "out", Records("", RECEIPT), checksums=True)
 
@@ -100,7 +100,7 @@ def test_rewritten_file_has_digests_of_its_own(file: Path, tmp_path: Path) -> No
 
 def test_damaged_tensor_is_not_copied(file: Path, tmp_path: Path) -> None:
     flip(file, "b.weight", 50)
-    rewriting = NamedRewriting(look_at(file), ("a.",), {}, {}, known(file))
+    rewriting = NamedRewriting(look_at(file), Removal(("a.",)), {}, {}, known(file))
 
     with pytest.raises(CheckpointError, match=r"its tensor 'b\.weight' is damaged: its checksum"):
         rewriting.write(tmp_path / "out", Records("", RECEIPT), checksums=True)
@@ -110,7 +110,7 @@ def test_damage_that_is_copied_on_purpose_is_still_found_afterwards(
     file: Path, tmp_path: Path
 ) -> None:
     flip(file, "b.weight", 50)
-    rewriting = NamedRewriting(look_at(file), ("a.",), {}, {}, known(file))
+    rewriting = NamedRewriting(look_at(file), Removal(("a.",)), {}, {}, known(file))
 
     rewriting.write(tmp_path / "out", Records("", RECEIPT), checksums=False)
 
@@ -151,7 +151,7 @@ def test_tensors_trained_by_another_program_have_stale_digests(file: Path, tmp_p
 
     assert found.stale == STALE
     assert different(file) == ["tensor b.weight"]
-    rewriting = NamedRewriting(look_at(file), ("a.",), {}, {}, found)
+    rewriting = NamedRewriting(look_at(file), Removal(("a.",)), {}, {}, found)
     rewriting.write(tmp_path / "out", Records("", RECEIPT), checksums=True)
     assert different(tmp_path / "out") == []
 

@@ -355,6 +355,104 @@ def sound_tensor() -> nn.Module:
     return model
 
 
+class Bound:
+    """A method of an object, as a pickle asks for it."""
+
+    def __init__(self, of: Any, name: str) -> None:
+        self.of, self.name = of, name
+
+    def __reduce__(self) -> Any:
+        return getattr, (self.of, self.name)
+
+
+PRE, LOAD = "_forward_pre_hooks", "_load_state_dict_pre_hooks"
+
+
+def lazy(table: str = "", hook: Callable[[nn.Module], Any] = type) -> nn.Module:
+    """Return layers that never ran; in the table of the first one is a hook of another kind."""
+    layer = nn.LazyConv2d(8, 3)
+    if table:
+        vars(layer)[table][0] = hook(layer)
+    return nn.Sequential(layer, nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(4))
+
+
+def wrapped(hook: Any) -> Any:
+    return getattr(nn.modules.module, "_WrappedHook")(hook)  # noqa: B009 - torch's own, private
+
+
+PLANTED_IN_LAZY: Mapping[str, Callable[[], Any]] = {
+    "method of another name": lambda: lazy(PRE, lambda layer: Bound(layer, "train")),
+    "hook of the other table": lambda: lazy(PRE, lambda layer: Bound(layer, "_lazy_load_hook")),
+    "hook of another layer": lambda: lazy(PRE, lambda _: nn.LazyLinear(2)._infer_parameters),
+    "hook in a third table": lambda: lazy(
+        "_forward_hooks", lambda layer: Bound(layer, "_infer_parameters")
+    ),
+    "wrapped method": lambda: lazy(LOAD, lambda layer: wrapped(Bound(layer, "cuda"))),
+    "function": lambda: lazy(LOAD, lambda _: RELU),
+    "hook of a layer that is not lazy": lambda: planted(
+        "stem", **{PRE: OrderedDict({0: Bound(nn.Conv2d(1, 1, 1), "_infer_parameters")})}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED_IN_LAZY)
+def test_lazy_layer_has_the_hooks_of_torch_alone(name: str, tmp_path: Path) -> None:
+    file = saved(PLANTED_IN_LAZY[name](), tmp_path / "net.pt")
+
+    with pytest.raises(UnsafeError, match="has a hook that would be called"):
+        modswap.load(file)
+
+
+COMMANDS = {
+    "check": ("check", "net.pt", "-c", "swap.yaml"),
+    "replace": ("replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt"),
+    "no forward": ("replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt", "--no-forward"),
+    "init": ("init", "net.pt"),
+    "tree with inputs": ("tree", "net.pt", "--input", "1,3,8,8"),
+    "tree": ("tree", "net.pt"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_layers_that_never_ran_are_named_by_every_command(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved({"model": lazy(), "epoch": 3}, Path("net.pt"))
+    Path("swap.yaml").write_text("version: 1\nreplace: [{match: '2', with: 'torch.nn:ReLU'}]\n")
+
+    code = run(COMMANDS[name])
+
+    printed = capsys.readouterr()
+    said = " ".join((printed.out + printed.err).split())
+    assert code == (0 if name == "tree" else 3)
+    assert "its LazyBatchNorm2d, LazyConv2d, LazyLinear never got a shape" in said
+    assert "run the model once, and save it again" in said
+    assert "any code" not in said
+    assert "--allow" not in said
+
+
+def test_lazy_layers_that_ran_are_as_any_other(tmp_path: Path) -> None:
+    model = lazy()
+    model(torch.ones(2, 3, 8, 8))
+    file = saved(model, tmp_path / "net.pt")
+
+    assert isinstance(modswap.load(file), nn.Sequential)
+
+
+def test_tree_names_what_else_a_file_with_lazy_layers_calls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = saved({"model": lazy(), "x": Bound(nn.ReLU(), "train")}, tmp_path / "net.pt")
+
+    assert run(["tree", str(file)]) == 0
+
+    assert "builtins.getattr would have to be called" in capsys.readouterr().out
+
+
 SOUND: Mapping[str, Callable[[], Any]] = {
     "name of a method with a text": lambda: planted("stem", type="torch.nn.Conv2d", i=1, f=-1),
     "activation": lambda: nn.TransformerEncoderLayer(8, 2, activation="gelu"),
