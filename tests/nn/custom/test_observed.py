@@ -176,7 +176,7 @@ def test_sides_are_numbers_or_pairs_as_the_class_has_them(
     [
         (
             MAP, Fixed, {"d_model": 5},
-            r"\(H: 4x6 .*; d_model: 8 channels observed; the rule says 5\); set `args: \{d_model: auto",
+            r"\(H: 4x6 .*; d_model: 8 channels observed; the rule says 5\); set `args:",
             ("d_model", "auto"),
         ),
         (
