@@ -231,6 +231,11 @@ class Rule(Part):
         description="[H, W]: the map that the site's tokens are, where the pass does not show it; "
         "the new module then takes this size alone",
     )
+    input: Annotated[StrictInt, Field(ge=0, lt=256)] | Text | None = Field(
+        None,
+        description="position or name of the input that is the site's map; the others are not "
+        "passed on; left out: the first tensor",
+    )
     output: Literal["same", "changed"] = Field(
         "same",
         description="changed: the outputs of the site, and of the model, may have other sizes, as "

@@ -44,16 +44,21 @@ def fit_custom(
     left_open = [name for name in dict.fromkeys((*args, *signature.needed)) if name not in given]
     choices = [observed.choice(name) for name in left_open]
     attempt = _ArgumentTrial(site, cls, reference, given, adapt=adapt, wants=wants)
-    found: Blueprint | ShapeError = attempt.tried(choices)
-    if isinstance(found, Blueprint):
-        return found
-    others = list(observed.defaults(args))
+    found = attempt.tried(choices)
+    others = [] if isinstance(found, Blueprint) else list(observed.defaults(args))
+    for more in _attempts(others):
+        if isinstance(found, ShapeError):
+            found = attempt.tried([*choices, *more])
+    if isinstance(found, ShapeError):
+        raise _named(found, others, observed.doubtful(given, found.what))
+    return found
+
+
+def _attempts(others: Sequence[Choice]) -> list[list[Choice]]:
+    """Return the arguments to take from a site in place of defaults: few, then more of them."""
     channels = [choice for choice in others if choice.name not in SIZES]
-    for more in filter(None, (channels, others if others != channels else [])):
-        found = attempt.tried([*choices, *more])
-        if isinstance(found, Blueprint):
-            return found
-    raise _named(found, others, observed.doubtful(given, found.what))
+    few = [channels] if channels and len(channels) < len(others) else []
+    return [*few, list(others)] if others else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class _ArgumentTrial:
             choices=(*choices, *placed),
             keyword=found.keyword,
             repeats=found.repeats,
+            drops=found.drops,
             grid=site.grid,
             changes=site.changes,
         )

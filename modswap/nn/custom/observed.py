@@ -100,19 +100,24 @@ class Observed:
         These are given arguments of usual names and other values, and arguments of other names with
         a default that is a number in the error.
         """
-        found = []
+        return [*self._mistaken(given), *self._unusual(given, error)]
+
+    def _mistaken(self, given: Mapping[str, Any]) -> Iterator[Choice]:
+        """Yield given arguments of usual names whose values are not the site's."""
         for name, value in given.items():
             seen = self._seen(name)
             if seen is not None and isinstance(value, int) and seen.value != value:
-                found.append(Choice(name, AUTO, f"{seen.reason}; the rule says {value!r:.40}"))
+                yield Choice(name, AUTO, f"{seen.reason}; the rule says {value!r:.40}")
+
+    def _unusual(self, given: Mapping[str, Any], error: str) -> Iterator[Choice]:
+        """Yield arguments of other names whose default is a number in an error."""
         channels = self._seen("channels")
         for name, parameter in parameters(self.cls).items():
             default = parameter.default
             plain = type(default) is int and default >= LEAST and name not in {*given, *OBSERVED}
             if plain and channels is not None and re.search(rf"\b{default}\b", error):
                 reason = f"its default is {default}, {channels.reason}"
-                found.append(Choice(name, channels.value, reason))
-        return found
+                yield Choice(name, channels.value, reason)
 
     def _seen(self, name: str) -> Choice | None:
         """Return the observed value of an argument; None if its name or the site has none."""

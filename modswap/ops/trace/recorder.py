@@ -59,8 +59,7 @@ class Recorder:
         return self._running[-1][0] if self._running else ""
 
     def _before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not path and self.axes is not None:
-            self.axes.start([args, kwargs])
+        self._start(path, [args, kwargs])
         first = next(iter(live_tensors([args, kwargs])), None)
         self._running.append((path, first))
         if first is None:
@@ -90,6 +89,11 @@ class Recorder:
             if clue is not None:
                 # only the latest few: a tensor is mostly taken soon after it was made
                 self._producers = [*self._producers[-7:], (output, clue)]
+
+    def _start(self, path: str, given: Any) -> None:
+        """Take the images that the model is given as maps."""
+        if not path and self.axes is not None:
+            self.axes.start(given)
 
     def _grids(self, named: Sequence[tuple[str, Any]]) -> tuple[tuple[str, Grid], ...]:
         """Return the grids of the inputs that are tokens of a map, by the names of the inputs."""

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from modswap.core.seen.layout import judge_layout
-from modswap.core.seen.site import Call, Site
+from modswap.core.seen.layout import Clue, judge_layout
+from modswap.core.seen.site import Call, Layout, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.live_values import dtype_name
 from modswap.ops.run.describe import class_name, positional
@@ -35,8 +35,21 @@ def sites_of(model: nn.Module, traces: Sequence[Trace]) -> tuple[Site, ...]:
         if (seen := site.input) is not None:
             layout, reason = judge_layout(path, seen.shape, same.get(path, []), clues)
             site = replace(site, layout=layout, layout_reason=reason)
+            site = replace(site, layouts=_further_layouts(site, clues))
         sites.append(replace(site, grids=grids_of(site, maps)))
     return tuple(sites)
+
+
+def _further_layouts(
+    site: Site, clues: Sequence[Clue]
+) -> tuple[tuple[str, Layout | None, str], ...]:
+    """Return the layouts of the first call's further tensors, with the reasons for them."""
+    further = [(n, v) for n, v in site.calls[0].named if isinstance(v, TensorInfo)]
+    return tuple(
+        (name, *judge_layout(site.path, tensor.shape, (), clues))
+        for name, tensor in further
+        if tensor != site.input
+    )
 
 
 def _joined(passes: Iterable[Mapping[str, Sequence[Item]]]) -> dict[str, list[Item]]:
@@ -53,6 +66,7 @@ def _site(path: str, module: nn.Module, aliases: tuple[str, ...], calls: tuple[C
     dtype, device = _dtype_and_device(parameters, Site(path, "", aliases, calls).input)
     maps = [p for p in parameters if p.ndim == 4]
     used = max((len(call.args) for call in calls), default=0)
+    several = any(len(call.named) > 1 for call in calls)
     return Site(
         path=path,
         class_name=class_name(module),
@@ -64,7 +78,7 @@ def _site(path: str, module: nn.Module, aliases: tuple[str, ...], calls: tuple[C
         device=device,
         training=module.training,
         trainable=not parameters or any(p.requires_grad for p in parameters),
-        names=tuple(takewhile(str.isidentifier, positional(module, used))) if used > 1 else (),
+        names=tuple(takewhile(str.isidentifier, positional(module, used))) if several else (),
         channels_last=bool(maps) and all(memory_layout(p) == "channels_last" for p in maps),
     )
 
