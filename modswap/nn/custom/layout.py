@@ -1,10 +1,8 @@
 """Find the layout that a user's own class takes, by trying it on shapes."""
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from math import isqrt
 
 from torch import nn
 
@@ -18,7 +16,6 @@ from modswap.core.seen.site import (
     LAYOUTS,
     Call,
     Extent,
-    Grid,
     Layout,
     Site,
     extent,
@@ -26,6 +23,7 @@ from modswap.core.seen.site import (
 from modswap.core.seen.values import Plain, TensorInfo, Value
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.custom.agreement import same_results
+from modswap.nn.custom.probes import differ, is_like, probes
 from modswap.nn.custom.trial import RefusedError, outputs_on
 from modswap.nn.fit.further_inputs import cache_fix
 from modswap.nn.fit.inputs import (
@@ -41,9 +39,6 @@ from modswap.nn.fit.inputs import (
     token_grid,
 )
 from modswap.nn.fit.outputs import judge_output, map_given, mismatch
-
-PROBE_FACTORS = ((2, 1), (1, 2), (2, 4), (4, 2), (2, 3), (3, 2), (4, 6), (3, 5))
-MAX_PROBES = 4  # further sizes that are tried
 
 
 class NotRunError(ShapeError):
@@ -298,70 +293,18 @@ def _evidence(trial: Trial, placement: Placement) -> str:
     site = trial.site
     layout, _ = read_layout(site, tensor_inputs(site))
     for tensor in tensor_inputs(site):
-        if _differ(tensor, layout):
+        if differ(tensor, layout):
             return f"found by trying: it runs on {tensor} as {placement.wants}"
     # a rule with a grid says the only size
-    for call in _probes(site, layout) if site.grid is None else ():
+    for call in probes(site, layout) if site.grid is None else ():
         try:
             output, _ = map_given(_run(trial, placement, call))
         except ShapeError:
             continue
         _, probe = first_map(site, call)
-        if output is not None and _is_like(site, layout, probe, output):
+        if output is not None and is_like(site, layout, probe, output):
             return f"found by trying: it runs on {probe} as {placement.wants}"
     return ""
-
-
-def _differ(tensor: TensorInfo, layout: Layout) -> bool:
-    """Return whether no side of a map equals its number of channels."""
-    first, second, third, *_ = (*tensor.shape[1:], 0)
-    match layout:
-        case "NCHW":
-            return first not in {second, third}
-        case "NHWC":
-            return third not in {first, second}
-    return second not in {first, isqrt(first)}
-
-
-def _probes(site: Site, layout: Layout) -> Iterator[Call]:
-    """Yield the site's first call at sizes whose channels, height and width all differ."""
-    call = site.calls[0]
-    name, tensor = first_map(site, call)
-    shapes = (_scaled(tensor.shape, layout, *factors) for factors in PROBE_FACTORS)
-    probes = (replace(tensor, shape=shape) for shape in shapes if shape)
-    differing = (probe for probe in probes if _differ(probe, layout))
-    names = {name, *call.repeats(name)}
-    for probe in islice(differing, MAX_PROBES):
-        args = tuple(probe if str(i) in names else value for i, value in enumerate(call.args))
-        kwargs = tuple((key, probe if key in names else value) for key, value in call.kwargs)
-        grids = _grown(call, isqrt(probe.shape[1] // tensor.shape[1]))
-        yield replace(call, args=args, kwargs=kwargs, grids=grids)
-
-
-def _grown(call: Call, factor: int) -> tuple[tuple[str, Grid], ...]:
-    """Return the grids of a call whose maps have sides that many times as long."""
-    return tuple((name, (high * factor, wide * factor)) for name, (high, wide) in call.grids)
-
-
-def _scaled(shape: tuple[int, ...], layout: Layout, tall: int, wide: int) -> tuple[int, ...]:
-    """Return the shape of a larger map; empty if its height and width would be equal."""
-    if layout == "NLC":
-        return (shape[0], shape[1] * (tall * wide) ** 2, *shape[2:])
-    axis = 2 if layout == "NCHW" else 1
-    height, width = shape[axis] * tall, shape[axis + 1] * wide
-    return () if height == width else (*shape[:axis], height, width, *shape[axis + 2 :])
-
-
-def _is_like(site: Site, layout: Layout, probe: TensorInfo, output: TensorInfo) -> bool:
-    """Return whether an output differs from its input as the site's output does."""
-    before, _ = map_given(site.calls[0].output)
-    _, given = first_map(site, site.calls[0])
-    if before is None:
-        return False
-    if before.shape == given.shape:
-        return output.shape == probe.shape
-    seen, wanted = extent(output.shape, layout), extent(before.shape, layout)
-    return seen is not None and wanted is not None and seen.channels == wanted.channels
 
 
 def _dropped(trial: Trial) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
