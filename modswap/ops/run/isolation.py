@@ -38,14 +38,18 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
 
 
 def _held(model: nn.Module) -> list[tuple[Any, Any]]:
-    """Return the attributes of every module, and each of their containers, with copies of them."""
-    return [
-        (held, kind(held))
-        for module in model.modules()
-        for held in (vars(module), *vars(module).values())
-        for kind in (dict, list, set)  # a table of hooks, or a host's cache by size
-        if isinstance(held, kind)
-    ]
+    """Return the attributes of every module, and each of their containers, with copies of them.
+
+    A container that modules share is copied once.
+    """
+    found: dict[int, tuple[Any, Any]] = {}
+    for module in model.modules():
+        for held in (vars(module), *vars(module).values()):
+            # a table of hooks, or a host's cache by size
+            kind = next((kind for kind in (dict, list, set) if isinstance(held, kind)), None)
+            if kind is not None and id(held) not in found:
+                found[id(held)] = held, kind(held)
+    return list(found.values())
 
 
 def _refill(now: Any, then: dict[Any, Any] | list[Any] | set[Any]) -> None:
