@@ -173,7 +173,7 @@ class Trial:
         told = "--format=json"
         calls = {
             "tree": ["tree", self.file],
-            "init": ["init", self.file, "-o", "init.yaml"],
+            "init": ["init", self.file, "-o", "init.yaml", "--force"],
             "check": ["check", self.file, "-c", "swap.yaml", told, "--report=check.json"],
             "replace": ["replace", self.file, "-c", "write.yaml", "-o", self.out,
                         told, "--report=replace.json"],
