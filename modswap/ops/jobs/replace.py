@@ -115,7 +115,8 @@ def _swapped(
     """Swap, verify, examine and write; an error that stops it is the outcome's `error`."""
     job, loaded = writer.job, writer.loaded
     try:
-        check_swapped_memory(loaded.model, prepared, bounds)
+        warnings = check_swapped_memory(loaded.model, prepared, bounds)
+        outcome = replace(outcome, notes=(*outcome.notes, *warnings))
         write = partial(writer.write_copy, outcome=outcome, prepared=prepared)
         with verified(loaded.model, prepared, writer.progress) as standing:
             bench = Bench(
