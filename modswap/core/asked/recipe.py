@@ -21,9 +21,9 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic_core import PydanticKnownError
 
-from modswap.core.asked.conditions import holds
+from modswap.core.asked.conditions import Comparison
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS
 
 Dtype = Literal[
@@ -155,38 +155,6 @@ class ModelSource(Part):
     args: dict[StrictStr, Any] = Field(
         default_factory=dict, description="keyword arguments of the factory"
     )
-
-
-def _comparison(value: Any) -> Any:
-    if value is None:
-        return value
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if whole or (isinstance(value, str) and value.isascii()):
-        try:
-            holds(value, None)  # raises for what is no comparison
-        except ValueError:
-            pass
-        else:
-            return value
-    raise PydanticCustomError("comparison", "a number, or a comparison")
-
-
-_DIGITS = "[0-9]{1,18}"
-_COMPARED = rf"^\s*(?:(?:[<>=!]=|[<>])?\s*{_DIGITS}|{_DIGITS}\s*\.\.\s*{_DIGITS})\s*$"
-Comparison = Annotated[
-    str | int | None,
-    BeforeValidator(_comparison),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": _COMPARED},
-                {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**18},
-                {"type": "null"},
-            ]
-        }
-    ),
-    Field(description="a number, or a comparison such as '>=128'"),
-]
 
 
 class Conditions(Part):
