@@ -310,7 +310,7 @@ class Verify(Part):
         WithJsonSchema({"anyOf": [{"const": NARROWER}, _SIZES]}),
     ] = Field(
         (),
-        description="further sizes (H, W), each run as well; narrower: fewer may be taken than before",
+        description="further sizes (H, W), each run as well; narrower: fewer may be taken",
     )
     batches: tuple[Positive, ...] = Field(
         (1, 2, 3), description="batch sizes at which shapes are compared as well"
