@@ -3,10 +3,10 @@
 import operator
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+_DIGITS = "[0-9]{1,18}"
+# of a comparison, for the JSON Schema
+COMPARISON = rf"^\s*(?:(?:[<>=!]=|[<>])?\s*{_DIGITS}|{_DIGITS}\s*\.\.\s*{_DIGITS})\s*$"
 
 _COMPARE: dict[str, Callable[[int, int], bool]] = {
     ">=": operator.ge,
@@ -45,35 +45,3 @@ def _parse(condition: str | int) -> Callable[[int], bool]:
         raise ValueError(f"expected a comparison such as '>=128' or '64..256', got {text!r:.60}")
     compare, bound = _COMPARE[found[1]], int(found[2])
     return lambda value: compare(value, bound)
-
-
-def _comparison(value: Any) -> Any:
-    if value is None:
-        return value
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if whole or (isinstance(value, str) and value.isascii()):
-        try:
-            holds(value, None)  # raises for what is no comparison
-        except ValueError:
-            pass
-        else:
-            return value
-    raise PydanticCustomError("comparison", "a number, or a comparison")
-
-
-_DIGITS = "[0-9]{1,18}"
-_COMPARED = rf"^\s*(?:(?:[<>=!]=|[<>])?\s*{_DIGITS}|{_DIGITS}\s*\.\.\s*{_DIGITS})\s*$"
-Comparison = Annotated[
-    str | int | None,
-    BeforeValidator(_comparison),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": _COMPARED},
-                {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**18},
-                {"type": "null"},
-            ]
-        }
-    ),
-    Field(description="a number, or a comparison such as '>=128'"),
-]

@@ -21,14 +21,15 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticKnownError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from modswap.core.asked.conditions import Comparison
+from modswap.core.asked.conditions import COMPARISON, holds
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS
 
 Dtype = Literal[
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
 ]  # fmt: skip
+ExportWay = Literal["torchscript", "onnx", "pt2", "compile"]
 FloatDtype = Literal["float32", "float64", "float16", "bfloat16"]
 
 
@@ -157,6 +158,36 @@ class ModelSource(Part):
     )
 
 
+def _comparison(value: Any) -> Any:
+    if value is None:
+        return value
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole or (isinstance(value, str) and value.isascii()):
+        try:
+            holds(value, None)  # raises for what is no comparison
+        except ValueError:
+            pass
+        else:
+            return value
+    raise PydanticCustomError("comparison", "a number, or a comparison")
+
+
+Comparison = Annotated[
+    str | int | None,
+    BeforeValidator(_comparison),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": COMPARISON},
+                {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**18},
+                {"type": "null"},
+            ]
+        }
+    ),
+    Field(description="a number, or a comparison such as '>=128'"),
+]
+
+
 class Conditions(Part):
     """Conditions on the sizes that the trace saw at a site."""
 
@@ -195,20 +226,15 @@ class Rule(Part):
         "auto", description="the layout that a package.module:Class takes; auto: found by trying"
     )
     grid: tuple[Positive, Positive] | None = Field(
-        None,
-        description="[H, W]: the map that the site's tokens are, where the pass does not show it; "
-        "the new module then takes this size alone",
+        None, description="[H, W]: the map that the site's tokens are; no other size is taken"
     )
     input: Annotated[StrictInt, Field(ge=0, lt=256)] | Text | None = Field(
-        None,
-        description="position or name of the input that is the site's map; the others are not "
-        "passed on; left out: the first tensor",
+        None, description="position or name of the input that is passed on; no other one is"
     )
     output: Literal["same", "changed"] = Field(
         "same",
-        description="changed: the outputs of the site, and of the model, may have other sizes, as "
-        "those of a new head; so it is for torch.nn:Linear with out_features, and for "
-        "torch.nn:Conv2d of kernel_size 1 with out_channels",
+        description="changed: outputs may have other sizes, as those of a new head; so it is for "
+        "torch.nn:Linear with out_features and torch.nn:Conv2d of kernel_size 1 with out_channels",
     )
     share: StrictBool = Field(
         default=False, description="true: one new instance for all sites of this rule"
@@ -268,8 +294,8 @@ InputSize = Annotated[
     Annotated[Literal["narrower"], Tag(WORD)] | Annotated[tuple[Positive, Positive], Tag(SIZE)],
     Discriminator(lambda value: WORD if isinstance(value, str) else SIZE),
 ]
-_SIDE = {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 2**63}
-_SIZE = {"type": "array", "prefixItems": [_SIDE, _SIDE], "minItems": 2, "maxItems": 2}
+_SIDES = [{"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 2**63}] * 2
+_SIZE = {"type": "array", "prefixItems": _SIDES, "minItems": 2, "maxItems": 2}
 _SIZES = {"type": "array", "items": {"anyOf": [_SIZE, {"const": NARROWER}]}}
 
 
@@ -284,8 +310,7 @@ class Verify(Part):
         WithJsonSchema({"anyOf": [{"const": NARROWER}, _SIZES]}),
     ] = Field(
         (),
-        description="further input sizes (H, W), each run as well; narrower: the swapped model may "
-        "refuse sizes that the original took",
+        description="further sizes (H, W), each run as well; narrower: fewer may be taken",
     )
     batches: tuple[Positive, ...] = Field(
         (1, 2, 3), description="batch sizes at which shapes are compared as well"
@@ -302,15 +327,11 @@ class Verify(Part):
         default=False, description="true: run every examination, of any length"
     )
     skip: tuple[Examined, ...] = Field((), description="examinations to leave out")
-    export: tuple[Literal["torchscript", "onnx", "pt2", "compile"], ...] = Field(
+    export: tuple[ExportWay, ...] = Field(
         (), description="ways in which the swapped model is exported, and compared with itself"
     )
-    optional: tuple[Literal["torchscript", "onnx", "pt2", "compile", "export", "limits"], ...] = (
-        Field(
-            (),
-            description="ways of `export`, or examinations, that may be left out where they "
-            "cannot be made, as where a package is missing",
-        )
+    optional: tuple[ExportWay | Literal["export", "limits"], ...] = Field(
+        (), description="ways of `export`, or examinations, that may be impossible to make"
     )
     expect: dict[StrictStr, tuple[Positive | None, ...]] = Field(
         default_factory=dict,
@@ -321,7 +342,7 @@ class Verify(Part):
 
     def may_lack(self, *names: str) -> bool:
         """Return whether the recipe calls one of the names optional."""
-        return any(name in self.optional for name in names)
+        return not {*names}.isdisjoint(self.optional)
 
     @property
     def narrower(self) -> bool:
