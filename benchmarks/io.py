@@ -68,24 +68,35 @@ def run(command: Sequence[str]) -> Ran:
     return Ran(seconds, usage.ru_maxrss / 1024)
 
 
-def empty() -> "nn.Module":
-    """Return the model without its weights; a factory for `--model`."""
-    import torch
+def build() -> "nn.Module":
+    """Return the model; an ordinary factory for `--model`."""
     from torch import nn
 
     side = 4096
     layers = 0 if os.environ.get("SMALL") else int(float(os.environ["GIB"]) * 16)
-    with torch.device("meta"):
-        return nn.Sequential(
-            OrderedDict(
-                stem=nn.Conv2d(3, 512, 8, stride=8),
-                space_attention=nn.Conv2d(512, 512, 3, padding=1),
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                head=nn.Linear(512, side),
-                body=nn.Sequential(*[nn.Linear(side, side) for _ in range(layers)]),
-            )
+    return nn.Sequential(
+        OrderedDict(
+            stem=nn.Conv2d(3, 512, 8, stride=8),
+            space_attention=nn.Conv2d(512, 512, 3, padding=1),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            head=nn.Linear(512, side),
+            body=nn.Sequential(*[nn.Linear(side, side) for _ in range(layers)]),
         )
+    )
+
+
+def build_with_rates() -> "nn.Module":
+    """Return the model with the schedule of drop-path rates that vision transformers compute."""
+    import torch
+    from torch import nn
+
+    model = build()
+    body = model.get_submodule("body")
+    for layer, rate in zip(body.children(), torch.linspace(0, 0.1, 4096), strict=False):
+        layer.rate = rate.item()
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+    return model
 
 
 def make(folder: Path) -> None:
@@ -94,9 +105,10 @@ def make(folder: Path) -> None:
     from safetensors.torch import save_file
 
     os.environ["SMALL"] = "1"
-    torch.save(empty().to_empty(device="cpu"), folder / "small.pt")
+    torch.save(build(), folder / "small.pt")
     del os.environ["SMALL"]
-    model = empty().to_empty(device="cpu")
+    with torch.device("meta"):
+        model = build().to_empty(device="cpu")
     some = torch.randn(1 << 20)
     for parameter in model.parameters():
         flat = parameter.data.view(-1)
@@ -120,8 +132,9 @@ def commands(folder: Path, peer: str | None) -> dict[str, Sequence[str]]:
             found[f"{name}: replace"] = [*swap, "-c", recipe]
             found[f"{name}: check"] = [tool, "check", file, "-c", recipe, "--quiet"]
         else:
-            model = ["--model", f"{Path(__file__).resolve()}:empty"]
-            found[f"{name}: replace"] = [*swap, "-c", recipe, *model]
+            for note, factory in (("", "build"), (", rates by .item()", "build_with_rates")):
+                model = ["--model", f"{Path(__file__).resolve()}:{factory}"]
+                found[f"{name}: replace{note}"] = [*swap, "-c", recipe, *model]
             found[f"{name}: check"] = [tool, "check", file, "-c", recipe, "--quiet", *model]
         found[f"{name}: replace --no-forward"] = [*swap, "-c", str(blind), "--no-forward"]
         found[f"{name}: tree"] = [tool, "tree", file]

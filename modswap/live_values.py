@@ -1,13 +1,14 @@
 """Walk over live values, containers and dataclasses with tensors inside, and describe them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from modswap.core.seen.tree import sums_below
 from modswap.core.seen.values import Group, Plain, TensorInfo, Value
 
 MAX_DEPTH = 8  # containers inside containers; deeper values are not entered
@@ -60,11 +61,72 @@ def map_tensors(change: Callable[[torch.Tensor], Any], value: Any) -> Any:
     return map_leaves(lambda leaf: change(leaf) if torch.is_tensor(leaf) else leaf, value)
 
 
+class ModulePath(NamedTuple):
+    """A path of a module in a model."""
+
+    path: str  # dotted; empty for the model itself
+    module: nn.Module
+    parent: int  # the number of the path around it; 0 for the model itself
+    depth: int  # the number of modules around it
+
+
+def module_paths(model: nn.Module) -> Iterator[ModulePath]:
+    """Yield the paths of all modules in the order of `named_modules`, all those of shared ones.
+
+    torch's own walk goes through all modules around a module to yield it.
+    """
+    stack = [ModulePath("", model, 0, 0)]
+    number = -1
+    while stack:
+        around = stack.pop()
+        number += 1
+        yield around
+        prefix = f"{around.path}." if around.path else ""
+        below = vars(around.module).get("_modules", {})  # a factory may give a module half made
+        stack += [
+            ModulePath(f"{prefix}{name}", child, number, around.depth + 1)
+            for name, child in reversed(below.items())
+            if child is not None
+        ]
+
+
+def sizes_below(places: Sequence[ModulePath]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return for each path of a model the elements of parameters, and bytes of all tensors.
+
+    They are those of the module and of all modules in it, each tensor once.
+    """
+    parents = [place.parent for place in places]
+    params, tensors = [], []
+    for _, module, *_ in places:
+        own = [*module.parameters(recurse=False)]
+        params.append([(id(one), one.numel()) for one in own])
+        tensors.append(
+            [
+                ((kind, id(one)), one.numel() * one.element_size())
+                for kind, held in enumerate((own, module.buffers(recurse=False)))
+                for one in held
+            ]
+        )
+    return sums_below(parents, params), sums_below(parents, tensors)
+
+
 def named_tensors(model: nn.Module, *, recurse: bool = True) -> dict[str, torch.Tensor]:
     """Return every parameter and buffer by each of its names; without `recurse`, its own ones."""
     parameters = model.named_parameters(recurse=recurse, remove_duplicate=False)
     buffers = model.named_buffers(recurse=recurse, remove_duplicate=False)
     return {**dict(parameters), **dict(buffers)}
+
+
+def changed_tensors(
+    model: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return a changed tensor for each name of a parameter or buffer.
+
+    Two names of one tensor share the changed tensor, as `torch.func.functional_call` demands.
+    """
+    named = named_tensors(model)
+    made = {key: change(each) for key, each in {id(each): each for each in named.values()}.items()}
+    return {name: made[id(tensor)] for name, tensor in named.items()}
 
 
 def describe(value: Any, device: str = "", depth: int = 0) -> Value:

@@ -10,6 +10,7 @@ from itertools import accumulate, islice
 MAX_HEADER_ENTRIES = 500_000  # tensors of a safetensors header
 MAX_NAME_CHARACTERS = 4_096  # of a module or tensor
 MAX_NAME_DOTS = 256
+MAX_MODULE_DEPTH = 200  # modules inside modules; torch's own walks call themselves at each
 MAX_PATHS = 20_000  # of shared modules, beyond the number of modules
 MAX_SHARED_ENTRIES = 2_000_000  # of shared containers, under all their paths
 MAX_PATH_CHARACTERS = 64 << 20  # of the paths of all modules or tensors together
@@ -59,6 +60,28 @@ def _path_characters(names: Iterable[str]) -> int:
         total += sum(islice(ends, shared, None))
         last = segments
     return total
+
+
+@dataclass(slots=True)
+class PathBudget:
+    """The paths of a model's modules seen so far, those of shared modules under each path."""
+
+    modules: set[int] = field(default_factory=set)  # their ids
+    paths: int = 0
+    characters: int = 0  # of all paths
+
+    def flaw(self, path: str, depth: int, module: object) -> str:
+        """Add a path of a module; return the flaw of all so far, empty for usable ones."""
+        self.paths += 1
+        self.characters += len(path)
+        self.modules.add(id(module))
+        if depth > MAX_MODULE_DEPTH:
+            return f"its modules are nested over {MAX_MODULE_DEPTH} deep"
+        if self.paths > len(self.modules) + MAX_PATHS:
+            return f"its shared modules have over {MAX_PATHS:,} paths"
+        if self.characters > MAX_PATH_CHARACTERS:
+            return f"its paths have over {MAX_PATH_CHARACTERS:,} characters"
+        return name_flaw(path)
 
 
 def expanded_flaw(nbytes: int, file_bytes: int) -> str:

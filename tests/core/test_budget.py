@@ -8,7 +8,9 @@ from modswap.core.budget import (
     MAX_NAME_CHARACTERS,
     MAX_NAME_DOTS,
     MAX_PATH_CHARACTERS,
+    MAX_PATHS,
     MemoryBudget,
+    PathBudget,
     expanded_flaw,
     name_flaw,
     names_flaw,
@@ -59,3 +61,22 @@ def test_memory_grows_with_the_bytes_read_up_to_a_bound() -> None:
     assert budget.room == (64 + 32 - 65) << 20
     budget.room -= 2 << 30
     assert not budget.grow(1 << 40)
+
+
+def test_paths_of_modules_have_a_depth_a_length_and_a_number() -> None:
+    assert PathBudget().flaw("encoder.layers.11", 200, object()) == ""
+    assert PathBudget().flaw("a", 201, object()) == "its modules are nested over 200 deep"
+    assert PathBudget().flaw("a" * 5_000, 1, object()).startswith("a name in it has 5,000")
+    assert PathBudget(characters=MAX_PATH_CHARACTERS).flaw("a", 1, object()) == (
+        f"its paths have over {MAX_PATH_CHARACTERS:,} characters"
+    )
+
+
+def test_shared_modules_have_a_number_of_paths_beyond_their_own() -> None:
+    budget, shared, other = PathBudget(), object(), object()
+
+    flaws = {budget.flaw("a", 1, shared) for _ in range(MAX_PATHS + 1)}
+    flaws.add(budget.flaw("b", 1, other))
+
+    assert flaws == {""}
+    assert budget.flaw("a", 1, shared) == "its shared modules have over 20,000 paths"

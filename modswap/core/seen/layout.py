@@ -1,6 +1,7 @@
 """Finding the layout of a site's tensors from the modules around it, never from sizes alone."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modswap.core.seen.site import Layout
@@ -20,17 +21,52 @@ class Clue:
         """Return the number of axes of its tensor."""
         return len(self.shape)
 
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        """Return whether a tensor of this layout has as many channels as the clue's.
+    @property
+    def channels(self) -> int:
+        """Return the number of channels of its tensors."""
+        return self.shape[self.layout.index("C")]
 
-        Windows that were cut out of a map may have as many axes as the map in another layout.
+
+class KnownLayers:
+    """The modules of known layout of a trace, by the modules that they are in."""
+
+    def __init__(self, clues: Iterable[Clue]) -> None:
+        self._inside: dict[tuple[str, int], dict[tuple[str, int], Counter[str]]] = {}
+        alike = Counter((c.path, c.kind, c.layout, c.rank, c.channels) for c in clues)
+        for (path, kind, layout, rank, channels), count in alike.items():
+            for around in _upwards(path):
+                groups = self._inside.setdefault((around, rank), {})
+                groups.setdefault((layout, channels), Counter())[kind] += count
+        self._layouts = {layout for _, _, layout, _, _ in alike}
+
+    def of_rank(self, rank: int) -> dict[str, Counter[str]]:
+        """Return the kinds of all layers that took tensors of a rank, by layout."""
+        found: dict[str, Counter[str]] = {}
+        for (layout, _), kinds in self._inside.get(("", rank), {}).items():
+            found.setdefault(layout, Counter()).update(kinds)
+        return found
+
+    def nearest(self, path: str, shape: tuple[int, ...]) -> tuple[str, dict[str, Counter[str]]]:
+        """Return the smallest module around a site with layers that took tensors like the site's.
+
+        Also return their kinds, by layout; none if no layer did. Like it are tensors with as many
+        channels: windows that were cut out of a map may have as many axes as the map in another
+        layout.
         """
-        axis = self.layout.index("C")
-        return len(shape) == self.rank and shape[axis] == self.shape[axis]
+        found = ((around, self._fitting(around, shape)) for around in _upwards(path))
+        return next((one for one in found if one[1]), ("", {}))
+
+    def _fitting(self, around: str, shape: tuple[int, ...]) -> dict[str, Counter[str]]:
+        groups = self._inside.get((around, len(shape)))
+        if groups is None:
+            return {}
+        known = (layout for layout in self._layouts if len(layout) == len(shape))
+        keys = ((layout, shape[layout.index("C")]) for layout in known)
+        return {key[0]: groups[key] for key in keys if key in groups}
 
 
 def judge_layout(
-    path: str, shape: tuple[int, ...], same_tensor: Sequence[Clue], all_clues: Sequence[Clue]
+    path: str, shape: tuple[int, ...], same_tensor: Sequence[Clue], known: KnownLayers
 ) -> tuple[Layout | None, str]:
     """Return the layout at a site and the reason for it.
 
@@ -42,25 +78,23 @@ def judge_layout(
     rank = len(shape)
     if rank not in {3, 4}:
         return None, f"a tensor of {rank} axes is neither a map nor tokens"
-    direct = [clue for clue in same_tensor if clue.rank == rank]
-    if direct:
-        return _decide(direct[:1], f"the same tensor goes through {_seen_from(path, direct[0])}")
-    nearby = [clue for clue in all_clues if clue.rank == rank]
-    fitting = [clue for clue in nearby if clue.fits(shape)]
-    for around in _upwards(path):
-        inside = [clue for clue in fitting if _is_below(clue.path, around)]
-        if inside:
-            many = f"{len(inside)} layers" if len(inside) > 1 else "a layer"
-            reason_for = f"{many} {_place(path, around)} took {rank}-D tensors like it"
-            return _decide(inside, reason_for)
-    if nearby:
+    direct = next((clue for clue in same_tensor if clue.rank == rank), None)
+    if direct is not None:
+        reason_for = f"the same tensor goes through {_seen_from(path, direct)}"
+        return _decide({direct.layout: [direct.kind]}, reason_for)
+    around, inside = known.nearest(path, shape)
+    if inside:
+        count = sum(kinds.total() for kinds in inside.values())
+        many = f"{count} layers" if count > 1 else "a layer"
+        return _decide(inside, f"{many} {_place(path, around)} took {rank}-D tensors like it")
+    if nearby := known.of_rank(rank):
         return _decide(nearby, f"all layers of the model that took {rank}-D tensors")
     return None, "no layer of known convention takes such tensors"
 
 
-def _decide(clues: Sequence[Clue], reason_for: str) -> tuple[Layout | None, str]:
-    layouts = sorted({clue.layout for clue in clues})
-    kinds = ", ".join(sorted({clue.kind for clue in clues}))
+def _decide(kinds_of: Mapping[str, Iterable[str]], reason_for: str) -> tuple[Layout | None, str]:
+    layouts = sorted(kinds_of)
+    kinds = ", ".join(sorted({kind for kinds in kinds_of.values() for kind in kinds}))
     reason = f"{reason_for} ({kinds})"
     match layouts:
         case ["NCHW"]:
@@ -93,7 +127,3 @@ def _upwards(path: str) -> list[str]:
     """Return the path, its parent, and so on up to the model itself."""
     segments = path.split(".")
     return [".".join(segments[:end]) for end in range(len(segments), -1, -1)]
-
-
-def _is_below(path: str, around: str) -> bool:
-    return not around or path == around or path.startswith(f"{around}.")

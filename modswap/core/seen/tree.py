@@ -1,8 +1,16 @@
-"""A model's module tree as plain data."""
+"""A model's module tree as plain data, and sums over its branches.
 
+For the sums, the modules are nodes in the order of `named_modules`, a shared one once for each of
+its paths. Each node has the number of its parent; the first is its own.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from modswap.core.seen.site import Call
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +48,35 @@ class Tree:
     traced: bool = False  # whether a dummy pass was run
     notes: tuple[str, ...] = ()
     wanted: tuple[Wanted, ...] = ()  # names that would have to be allowed for the file to be loaded
+
+
+def sums_below(
+    parents: Sequence[int], held: Iterable[Iterable[tuple[Hashable, int]]]
+) -> tuple[int, ...]:
+    """Return the sum of sizes of the objects that each node and those below hold, each object once.
+
+    `held` has an identity and a size of each object that a node holds itself.
+    """
+    sums = [0] * len(parents)
+    last: dict[Hashable, int] = {}  # the last node that held an object
+    for node, objects in enumerate(held):
+        for identity, size in objects:
+            sums[node] += size
+            above = node
+            while above > last.get(identity, above):
+                above = parents[above]
+            if identity in last:
+                sums[above] -= size  # the innermost node that has both
+            last[identity] = node
+    for node in range(len(parents) - 1, 0, -1):
+        sums[parents[node]] += sums[node]
+    return tuple(sums)
+
+
+def first_below(parents: Sequence[int], own: Sequence[Found | None]) -> tuple[Found | None, ...]:
+    """Return the first value that is not None among those of each node and of the nodes below."""
+    found = [*own]
+    for node in range(len(parents) - 1, 0, -1):
+        if found[node] is not None and own[parents[node]] is None:
+            found[parents[node]] = found[node]
+    return tuple(found)

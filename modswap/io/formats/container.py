@@ -9,12 +9,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from modswap.core.budget import SHORTER_NAMES, names_flaw
+from modswap.core.budget import SHORTER_NAMES, PathBudget, names_flaw
 from modswap.core.errors import CheckpointError
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.walk import MAX_DEPTH, NamedValue, named_entries
 from modswap.io.raw.held import Held
 from modswap.io.recognise.model_places import COUNTER, KEYS, common_prefix
+from modswap.live_values import module_paths
+
+FEWER_MODULES = "make it of fewer modules inside modules, with shorter names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class Container:
     The slot of the primary model is the first; further ones are its copies, such as averages.
     `file` is `NO_FILE` for a model that came from no file, `metadata` that of a safetensors file
     without modswap's own, `recipe` and `receipt` those of an earlier swap. A file that is `held` is
-    written to another place only if it has not changed.
+    written to another place only if it has not changed. `unbuilt` names plain data in the file that
+    the payload lacks: it is written again as data only.
     """
 
     format: str
@@ -56,25 +60,36 @@ class Container:
     receipt: str | None = None
     notes: tuple[str, ...] = ()
     held: Held | None = None
+    unbuilt: tuple[str, ...] = ()
 
 
 def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:
     """Return the slots of a payload that hold the model, the primary one first.
 
     Raises:
-        CheckpointError: If it is in none of the known places, or the names of tensors are too long.
+        CheckpointError: If it is in none of the known places, names of tensors or modules are too
+            long, or modules are nested too deep.
     """
-    slots = _slots(payload, file)
-    names = (name for slot in slots if slot.kind == "weights" for name in slot.value)
-    if flaw := names_flaw(names):
-        raise CheckpointError(flaw, str(file), SHORTER_NAMES)
-    return slots
+    primary, *others = _slots(payload, file)
+    for slot in (primary, *others):
+        if slot.kind == "module" and (flaw := modules_flaw(slot.value)):
+            raise CheckpointError(flaw, str(file), FEWER_MODULES)
+        if slot.kind == "weights" and (flaw := names_flaw(slot.value)):
+            raise CheckpointError(flaw, str(file), SHORTER_NAMES)
+    return (primary, *(slot for slot in others if _same_model(primary, slot)))
 
 
-def _slots(payload: Any, file: Path) -> tuple[Slot, ...]:
+def modules_flaw(model: nn.Module) -> str:
+    """Return the flaw of a model on whose modules torch's own walks would fail or hardly end."""
+    budget = PathBudget()
+    flaws = (budget.flaw(path, depth, module) for path, module, _, depth in module_paths(model))
+    return next(filter(None, flaws), "")
+
+
+def _slots(payload: Any, file: Path) -> list[Slot]:
     own = _slot((), payload)
     if own is not None:
-        return (own,)
+        return [own]
     if not isinstance(payload, Mapping):
         what = f"it holds {type(payload).__name__}, expected a model or its weights"
         raise CheckpointError(what, str(file), "save the model or its state dict")
@@ -83,8 +98,7 @@ def _slots(payload: Any, file: Path) -> tuple[Slot, ...]:
         keys = ", ".join(repr(key_text(key))[:80] for key in list(payload)[:12]) or "nothing"
         what = f"no model under its keys ({keys}); looked for {', '.join(KEYS)}"
         raise CheckpointError(what, str(file), "save the model under one of these keys")
-    primary = found[0]
-    return (primary, *(slot for slot in found[1:] if _same_model(primary, slot)))
+    return found
 
 
 def passed_over(payload: Any, slots: Sequence[Slot]) -> tuple[str, ...]:
@@ -151,7 +165,7 @@ def _same_model(primary: Slot, other: Slot) -> bool:
 
 
 def _names(module: nn.Module) -> list[str]:
-    return [name for name, _ in module.named_modules(remove_duplicate=False)]
+    return [place.path for place in module_paths(module)]
 
 
 def refilled(container: Container, values: Sequence[Any]) -> Any:

@@ -5,18 +5,21 @@ element can be expanded to gigabytes, a text encoded by a quadratic codec, a lon
 each of a million calls.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from modswap.core.budget import expanded_flaw
 from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.core.words.printable import shown
 from modswap.io.pickled.bounded import Keys
-from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
+from modswap.io.pickled.data import CostlyError, Instance, Name, Storage, UnreadableError
 from modswap.io.pickled.values import DTYPE_BYTES
-from modswap.io.pickled.walk import everything
+from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.recognise.look import Look
 
+_RESERVES = re.compile(r"builtins\.bytearray|torch\.(\w+\.)*\w*(Tensor|Storage)")
 _CODECS = frozenset(("latin1", "latin-1", "iso-8859-1", "utf-8", "utf8", "ascii"))
 _HASHED = frozenset(("set", "frozenset", "OrderedDict", "Counter", "dict", "defaultdict"))
 _WITH_STORAGE = frozenset(
@@ -24,23 +27,27 @@ _WITH_STORAGE = frozenset(
 )
 _CONVERTED = frozenset(("_rebuild_device_tensor_from_cpu_tensor",))
 _SPARE_ARGUMENTS = 16_000_000  # values in the arguments of all calls, beyond the file's bytes
+_SPARE_ATTRIBUTES = 1_000_000  # in the states of all objects, beyond the file's bytes
 _FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
 _MAX_WRAPPERS = 16  # tensors of a class of their own inside one another
 _MAX_ITEM_BYTES = 16  # of a complex number
 
 
 def refuse_costs(payload: Any, look: Look) -> None:
-    """Refuse a payload whose calls would cost more than its file can account for.
+    """Refuse a payload that would cost more than its file can account for, once it is loaded.
 
     Raises:
         UnsafeError: If a call of it is one that no sound file makes.
         CheckpointError: If all calls together cost too much.
         UnreadableError: If a tensor has no plain size.
+        CostlyError: If later walks through it would not end.
     """
     costs = CallCosts(look)
     for value in everything(payload):
         if isinstance(value, Instance):
             costs.add(value)
+    if flaw := nesting_flaw(payload):
+        raise CostlyError(flaw[0])
 
 
 class CallCosts:
@@ -49,6 +56,7 @@ class CallCosts:
     def __init__(self, look: Look) -> None:
         self._look = look
         self._arguments = 0
+        self._attributes = 0
         self._expanded = 0
         self._views: set[tuple[Any, ...]] = set()
         self._numels: dict[int, int] = {}
@@ -64,11 +72,19 @@ class CallCosts:
         """
         if isinstance(made.state, dict):
             self._judge_state(made.what, made.state)
+        if _RESERVES.fullmatch(str(made.what)):
+            self._judge_reserve(made)
         if made.how == "called":
             self._judge_call(made)
 
     def _judge_state(self, what: Name, state: dict[Any, Any]) -> None:
-        """Refuse layers over which `__setstate__` would loop more often than they have weights."""
+        """Refuse states that objects share without end, and layers of a recurrent network.
+
+        Each object copies its state; over its layers `__setstate__` would loop.
+        """
+        self._attributes += len(state)
+        if self._attributes > _SPARE_ATTRIBUTES + 4 * self._look.size:
+            raise self._error("its objects share more attributes than the file accounts for")
         layers = state.get("num_layers")
         if not isinstance(layers, int) or not {"_all_weights", "all_weights"} & state.keys():
             return
@@ -89,6 +105,13 @@ class CallCosts:
             self._judge_keys(made)
         elif "_rebuild_" in kind:
             self._judge_tensor(made)
+
+    def _judge_reserve(self, made: Instance) -> None:
+        """Refuse to make a tensor or storage of a size, whose memory the file does not hold."""
+        if any(isinstance(arg, (int, tuple, Instance)) for arg in made.args):
+            called = f"{made.what}({shown(made.args[0], 24)}) would be called"
+            what = f"to load it, {called}, which reserves memory"
+            raise UnsafeError(what, str(self._look.file), _FIX)
 
     def _judge_text(self, made: Instance) -> None:
         """Refuse to encode anything but a text of the file, by a codec that is linear."""

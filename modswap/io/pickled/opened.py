@@ -15,7 +15,7 @@ from modswap.io.pickled.data import (
     read_pickles,
 )
 from modswap.io.pickled.storages import DATA
-from modswap.io.pickled.walk import everything, nesting_flaw
+from modswap.io.pickled.walk import everything
 from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.raw.torch_zip_layout import Archive, read_archive
 from modswap.io.recognise.look import Look
@@ -53,15 +53,9 @@ def _open_zip(look: Look) -> Opened:
         raise CostlyError(f"it has over {MAX_PICKLE_BYTES:,} bytes")
     data = content(archive.records[PICKLE])
     payload, names = read_pickle(data)
-    _refuse_flaw(payload, look)
+    refuse_costs(payload, look)
     protocol = data[1] if data[:1] == b"\x80" else 2
     return Opened(look, payload, names, archive, protocol)
-
-
-def _refuse_flaw(payload: Any, look: Look) -> None:
-    refuse_costs(payload, look)
-    if flaw := nesting_flaw(payload):
-        raise CostlyError(flaw[0])
 
 
 def content(held: ByteRange) -> bytes:
@@ -80,7 +74,7 @@ def _open_legacy(look: Look) -> Opened:
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise UnreadableError("its bytes are in the order of another kind of machine")
         start = stream.tell()
-    _refuse_flaw(payload, look)
+    refuse_costs(payload, look)
     found = (value for value in everything(payload) if isinstance(value, Storage))
     itemsizes = {storage.key: storage.itemsize for storage in found}
     records = dict(_records(look, start, keys, itemsizes))

@@ -2,13 +2,14 @@
 
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from modswap.core.budget import names_flaw
 from modswap.core.errors import CheckpointError
-from modswap.core.seen.tree import Tree, TreeRow, Wanted
+from modswap.core.seen.tree import Tree, TreeRow, Wanted, sums_below
+from modswap.io.pickled.costs import refuse_costs
 from modswap.io.pickled.data import (
     MAX_PICKLE_BYTES,
     CostlyError,
@@ -19,10 +20,10 @@ from modswap.io.pickled.data import (
     read_pickles,
 )
 from modswap.io.pickled.modules import GETATTR, RUN_ONCE, is_unshaped, lazy_hooks, unshaped
-from modswap.io.pickled.names import is_name, runs_code
+from modswap.io.pickled.names import is_name, is_plain_data, runs_code
 from modswap.io.pickled.values import (
     TensorParts,
-    children,
+    holds_modules,
     is_module,
     is_weights,
     mapping,
@@ -30,7 +31,7 @@ from modswap.io.pickled.values import (
     tensor_parts,
     without_wrappers,
 )
-from modswap.io.pickled.walk import everything, named_modules
+from modswap.io.pickled.walk import everything, module_nodes
 from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import KEYS, common_prefix
@@ -42,6 +43,10 @@ _KNOWN = re.compile(
     r"torch\.((cuda|sparse|cuda\.sparse)\.\w+(Tensor|Storage)|storage\.\w+Storage)"
 )
 _OF_LAZY_LAYERS = (GETATTR, "torch.utils.hooks.RemovableHandle")
+
+_TENSORS = ("_parameters", "_buffers")  # tables of a module
+_LEGACY_PICKLES = 5  # magic number, version, system, payload, keys of the storages
+_LEGACY_PAYLOAD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,11 @@ def torch_outline(look: Look) -> Tree | None:
     """Return the module tree of a file of `torch.save`; None if only torch can read the file.
 
     Raises:
-        CheckpointError: If it is damaged.
+        CheckpointError: If it is damaged, or loading it would cost more than the file accounts for.
+        UnsafeError: If a call of it is one that no sound file makes.
     """
     try:
-        payload, names = payload_of(look)
+        payload, names = affordable_payload(look)
         found = list(places(payload))
         if not found:
             return None
@@ -68,7 +74,7 @@ def torch_outline(look: Look) -> Tree | None:
         raise costly(look, error) from None
     except (UnreadableError, RecursionError):
         return None  # the loader of torch reports the mistake
-    wanted = tuple(_judged(name) for name in names if not _known(name))
+    wanted = tuple(_judged(name) for name in _asked(payload, names))
     kind = "torch" if look.names else "torch (legacy)"
     tree = Tree(str(look.file), kind, rows, notes=(*notes, *_others(found)), wanted=wanted)
     return _with_waiting(tree, payload) if any(map(is_unshaped, names)) else tree
@@ -91,6 +97,19 @@ def costly(look: Look, error: CostlyError) -> CheckpointError:
     return look.error(f"its pickle cannot be read safely: {error}", fix)
 
 
+def affordable_payload(look: Look) -> tuple[Any, tuple[Name, ...]]:
+    """Return the payload of a torch file as data, and the names in its pickle.
+
+    Raises:
+        UnreadableError: If it cannot be read as data, or would cost too much to load.
+        UnsafeError: If a call of it is one that no sound file makes.
+        CheckpointError: If it is damaged, or its calls together would cost too much.
+    """
+    values, names = values_of(look)
+    refuse_costs(values, look)
+    return _payload(values), names
+
+
 def payload_of(look: Look) -> tuple[Any, tuple[Name, ...]]:
     """Return the payload of a torch file as data, and the names in its pickle.
 
@@ -98,11 +117,26 @@ def payload_of(look: Look) -> tuple[Any, tuple[Name, ...]]:
         UnreadableError: If it cannot be read as data.
         CheckpointError: If it is damaged.
     """
+    values, names = values_of(look)
+    return _payload(values), names
+
+
+def values_of(look: Look) -> tuple[list[Any], tuple[Name, ...]]:
+    """Return the values of all pickles in a torch file as data, and the names in them.
+
+    Raises:
+        UnreadableError: If they cannot be read as data.
+        CheckpointError: If it is damaged.
+    """
     if look.names:
-        return read_pickle(_pickle_of(look))
-    with look.file.open("rb") as stream:  # magic number, version and system come before it
-        (*_, payload), names = read_pickles(stream, 4)
-    return payload, names
+        payload, names = read_pickle(_pickle_of(look))
+        return [payload], names
+    with look.file.open("rb") as stream:
+        return read_pickles(stream, _LEGACY_PICKLES)
+
+
+def _payload(values: list[Any]) -> Any:
+    return values[_LEGACY_PAYLOAD] if len(values) > 1 else values[0]
 
 
 def _pickle_of(look: Look) -> bytes:
@@ -117,6 +151,15 @@ def _pickle_of(look: Look) -> bytes:
             return archive.read(entry)
         except (zipfile.BadZipFile, OSError, EOFError) as error:
             raise look.error(f"it is damaged: {error}") from None
+
+
+def _asked(payload: Any, names: Sequence[Name]) -> list[Name]:
+    """Return the names that the user has to allow; plain data beside weights is read as data."""
+    asked = [name for name in names if not _known(name)]
+    plain = [name for name in asked if is_plain_data(str(name))]
+    if not plain or holds_modules(everything(payload)):
+        return asked
+    return [name for name in asked if name not in plain]
 
 
 def _known(name: Name) -> bool:
@@ -156,7 +199,7 @@ def rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
     """Return the rows of a model's tree, and notes about them.
 
     Raises:
-        UnreadableError: If a module contains itself, or modules are nested too deep.
+        CostlyError: If modules are nested too deep, have too many paths, or names are too long.
     """
     if is_module(value):
         return tuple(_module_rows(without_wrappers(value)[0])), ()
@@ -180,52 +223,41 @@ def weight_sizes(value: Any) -> dict[str, tuple[int, int]]:
 
 
 def _module_rows(model: Instance) -> Iterator[TreeRow]:
+    nodes = tuple(module_nodes(model))
+    params, nbytes = _sums(nodes)
     first: dict[int, str] = {}
-    totals = _totals(model)
-    for path, module in named_modules(model):
+    tensors: dict[int, str] = {}
+    for number, (path, module, _) in enumerate(nodes):
         known = first.setdefault(id(module), path)
-        tensors = totals[id(module)]
+        alias = "" if known == path else known
         yield TreeRow(
             path=path,
             class_name=str(module.what),
-            params=sum(tensor.numel for tensor in tensors.parameters.values()),
-            nbytes=sum(tensor.nbytes for held in tensors for tensor in held.values()),
-            alias_of="" if known == path else known,
+            params=params[number],
+            nbytes=nbytes[number],
+            alias_of=alias,
+            ties=() if alias else tuple(_ties(path, module, tensors)),
         )
 
 
-class _Tensors(NamedTuple):
-    """The tensors of a module and of the modules in it, each once, by the id of its object."""
-
-    parameters: dict[int, TensorParts]
-    buffers: dict[int, TensorParts]
-
-
-def _totals(model: Instance) -> dict[int, _Tensors]:
-    """Return the tensors of every module, by the id of its object."""
-    totals: dict[int, _Tensors] = {}
-    stack: list[tuple[Instance, bool]] = [(model, False)]
-    entered: set[int] = set()
-    while stack:
-        module, done = stack.pop()
-        key = id(module)
-        if done:
-            totals[key] = _summed(module, totals)
-        elif key not in entered:
-            entered.add(key)
-            stack.append((module, True))
-            stack += [(child, False) for child in children(module).values()]
-    return totals
+def _sums(nodes: Sequence[tuple[str, Instance, int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the elements of parameters, and the bytes of all tensors, at each path of a model."""
+    parents = [parent for *_, parent in nodes]
+    tables = [[_own(module, name) for name in _TENSORS] for _, module, _ in nodes]
+    params = ([(key, each.numel) for key, each in own.items()] for own, _ in tables)
+    nbytes = (
+        [((kind, key), each.nbytes) for kind, own in enumerate(held) for key, each in own.items()]
+        for held in tables
+    )
+    return sums_below(parents, params), sums_below(parents, nbytes)
 
 
-def _summed(module: Instance, totals: Mapping[int, _Tensors]) -> _Tensors:
-    found = _Tensors(_own(module, "_parameters"), _own(module, "_buffers"))
-    for child in children(module).values():
-        if id(child) not in totals:
-            raise UnreadableError("a module of it contains itself")
-        found.parameters.update(totals[id(child)].parameters)
-        found.buffers.update(totals[id(child)].buffers)
-    return found
+def _ties(path: str, module: Instance, tensors: dict[int, str]) -> Iterator[tuple[str, str]]:
+    """Yield a module's own tensors that were met before, with the name that they had there."""
+    for name, value in (pair for held in _TENSORS for pair in table(module, held).items()):
+        full = f"{path}.{name}" if path else f"{name}"
+        if tensor_parts(value) is not None and tensors.setdefault(id(value), full) != full:
+            yield f"{name}", tensors[id(value)]
 
 
 def _own(module: Instance, name: str) -> dict[int, TensorParts]:

@@ -5,18 +5,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from modswap.core.budget import (
-    MAX_PATH_CHARACTERS,
+    MAX_MODULE_DEPTH,
     MAX_PATHS,
     MAX_SHARED_ENTRIES,
     MAX_WALKED_CHARACTERS,
-    name_flaw,
+    PathBudget,
 )
-from modswap.io.pickled.data import CostlyError, Instance, UnreadableError
+from modswap.io.pickled.data import CostlyError, Instance
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.values import children, is_module, is_tensor, mapping, table
 
 MAX_DEPTH = 32  # containers inside containers in which tensors are looked for
-MAX_MODULE_DEPTH = 200  # modules inside modules
 _MAX_TENSOR_DEPTH = 320  # where modules are among the containers
 _PLAIN = frozenset((str, int, float, bytes, bool, type(None)))
 _CONTAINERS = (Instance, dict, list, tuple)
@@ -104,28 +103,27 @@ def named_modules(model: Instance) -> Iterator[tuple[str, Instance]]:
     """Yield a model and its modules by their dotted paths, shared ones under each path.
 
     Raises:
-        UnreadableError: If modules are nested too deep.
-        CostlyError: If they have too many or too long paths.
+        CostlyError: If they are nested too deep, or have too many or too long paths.
     """
-    stack = [("", model, 0)]
-    modules: set[int] = set()
-    count = characters = 0
+    return ((path, module) for path, module, _ in module_nodes(model))
+
+
+def module_nodes(model: Instance) -> Iterator[tuple[str, Instance, int]]:
+    """Yield the same, each with the number of the path around it; that of the model is its own.
+
+    Raises:
+        CostlyError: As `named_modules`.
+    """
+    stack = [("", model, 0, 0)]
+    budget = PathBudget()
     while stack:
-        path, module, depth = stack.pop()
-        count += 1
-        characters += len(path)
-        modules.add(id(module))
-        if depth > MAX_MODULE_DEPTH:
-            raise UnreadableError("its modules are nested too deep")
-        if count > len(modules) + MAX_PATHS:
-            raise CostlyError(f"its shared modules have over {MAX_PATHS:,} paths")
-        if flaw := name_flaw(path):
+        path, module, parent, depth = stack.pop()
+        if flaw := budget.flaw(path, depth, module):
             raise CostlyError(flaw)
-        if characters > MAX_PATH_CHARACTERS:
-            raise CostlyError(f"its paths have over {MAX_PATH_CHARACTERS:,} characters")
-        yield path, module
+        yield path, module, parent
+        number = budget.paths - 1
         below = [
-            (f"{path}.{name}" if path else name, child, depth + 1)
+            (f"{path}.{name}" if path else name, child, number, depth + 1)
             for name, child in children(module).items()
         ]
         stack += reversed(below)
@@ -144,6 +142,7 @@ class _Reach(NamedTuple):
     entries: int = 0  # of it and of all containers in it
     paths: int = 0  # of modules
     characters: int = 0  # of the names of the entries
+    depth: int = 0  # of modules inside modules, itself counted
 
 
 def nesting_flaw(payload: Any) -> tuple[str, str] | None:
@@ -163,10 +162,8 @@ def nesting_flaw(payload: Any) -> tuple[str, str] | None:
         if ring is not None:
             what = f"a {ring.what if isinstance(ring, Instance) else type(ring).__name__}"
             return f"{what} of it contains itself", "save the model again without the ring"
-        reach = reaches.get(id(value))
-        if reach is not None and (flaw := _flaw_of(reach, entries_once, modules)):
-            return flaw
-    return None
+    flaws = (_flaw_of(reach, entries_once, modules) for reach in reaches.values())
+    return next(filter(None, flaws), None)
 
 
 def _flaw_of(reach: _Reach, entries_once: int, modules: int) -> tuple[str, str] | None:
@@ -176,6 +173,9 @@ def _flaw_of(reach: _Reach, entries_once: int, modules: int) -> tuple[str, str] 
         return f"{what} have over {MAX_SHARED_ENTRIES:,} paths", fewer
     if reach.paths > modules + MAX_PATHS:
         return f"its shared modules have over {MAX_PATHS:,} paths", fewer
+    if reach.depth > MAX_MODULE_DEPTH + 1:
+        what = f"its modules are nested over {MAX_MODULE_DEPTH} deep"
+        return what, "do not load it: it was not made by a sound program"
     if reach.characters > MAX_WALKED_CHARACTERS:
         what = f"the names in it would have over {MAX_WALKED_CHARACTERS:,} characters"
         return what, "save the model again with shorter names"
@@ -201,7 +201,7 @@ def _measure(start: Any, reaches: dict[int, _Reach]) -> Any:
                 stack.append((value, inside))
                 stack += ((part, None) for _, part in inside)
             elif _count(value) > _SMALL:
-                reaches[key] = _Reach(_count(value), int(is_module(value)))
+                reaches[key] = _least(value)
     return None
 
 
@@ -210,13 +210,22 @@ def _summed(value: Any, inside: "_Inside", reaches: dict[int, _Reach]) -> _Reach
 
     The sums are cut: a file could make them numbers of any size.
     """
-    entries, paths, characters = _count(value), int(is_module(value)), 0
+    paths = module = int(is_module(value))
+    entries, characters, depth = _count(value), 0, 0
     for length, part in inside:
-        below = reaches.get(id(part)) or _Reach(_count(part), int(is_module(part)))
+        below = reaches.get(id(part)) or _least(part)
         entries += below.entries
         paths += below.paths
         characters += below.characters + length * (1 + below.entries)
-    return _Reach(*(min(number, sys.maxsize) for number in (entries, paths, characters)))
+        depth = max(depth, below.depth)
+    sums = (entries, paths, characters, depth + module)
+    return _Reach(*(min(number, sys.maxsize) for number in sums))
+
+
+def _least(value: Any) -> _Reach:
+    """Return the sums of a container with no container in it."""
+    module = int(is_module(value))
+    return _Reach(_count(value), module, 0, module)
 
 
 def _count(value: Any) -> int:

@@ -13,7 +13,7 @@ from modswap.core.seen.tree import Tree, TreeRow
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
 from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
-from modswap.live_values import named_tensors
+from modswap.live_values import module_paths, named_tensors, sizes_below
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.load.hub_folder import pretrained
 from modswap.ops.load.model import Loaded
@@ -70,28 +70,25 @@ def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
     return traced
 
 
-def _rows(loaded: Loaded, calls: Mapping[str, tuple[Call, ...]]) -> list[TreeRow]:
+def _rows(loaded: Loaded, calls: Mapping[str, tuple[Call, ...]]) -> Iterator[TreeRow]:
     first: dict[nn.Module, str] = {}
     tensors: dict[int, str] = {}
-    places = loaded.stored.places if loaded.stored is not None else {}
-    rows = []
-    for path, module in loaded.model.named_modules(remove_duplicate=False):
+    stored = loaded.stored.places if loaded.stored is not None else {}
+    places = tuple(module_paths(loaded.model))
+    params, nbytes = sizes_below(places)
+    for number, (path, module, *_) in enumerate(places):
         known = first.setdefault(module, path)
         alias = "" if known == path else known
-        held = [*module.parameters(), *module.buffers()]
-        rows.append(
-            TreeRow(
-                path=path,
-                class_name=class_name(module),
-                params=sum(p.numel() for p in module.parameters()),
-                nbytes=sum(t.numel() * t.element_size() for t in held),
-                alias_of=alias,
-                calls=calls.get(known, ()),
-                stored_as=places.get(path, ()),
-                ties=() if alias else tuple(_ties(path, module, tensors)),
-            )
+        yield TreeRow(
+            path=path,
+            class_name=class_name(module),
+            params=params[number],
+            nbytes=nbytes[number],
+            alias_of=alias,
+            calls=calls.get(known, ()),
+            stored_as=stored.get(path, ()),
+            ties=() if alias else tuple(_ties(path, module, tensors)),
         )
-    return rows
 
 
 def _ties(path: str, module: nn.Module, tensors: dict[int, str]) -> Iterator[tuple[str, str]]:

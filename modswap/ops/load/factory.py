@@ -9,6 +9,7 @@ from torch import nn
 
 from modswap.core.asked.import_name import import_object
 from modswap.core.errors import ModswapError
+from modswap.io.formats.container import FEWER_MODULES, modules_flaw
 from modswap.ops.run.describe import one_line
 
 
@@ -42,7 +43,8 @@ def call_factory(factory: Factory) -> nn.Module:
     """Return the model that a factory builds.
 
     Raises:
-        ModswapError: Of the factory's kind, if it raises or gives no model.
+        ModswapError: Of the factory's kind, if it raises, gives no model, or one whose modules are
+            nested too deep.
     """
     try:
         model = factory.build()
@@ -56,6 +58,9 @@ def call_factory(factory: Factory) -> nn.Module:
     if not isinstance(model, nn.Module):
         what = f"the factory {factory.name!r} gave {type(model).__name__}, expected an nn.Module"
         raise factory.error(what, factory.where, "return the model")
+    if flaw := modules_flaw(model):
+        what = f"the model of the factory {factory.name!r} cannot be used: {flaw}"
+        raise factory.error(what, factory.where, FEWER_MODULES)
     return model
 
 

@@ -50,6 +50,7 @@ def pretrained(folder: Path, weights: Mapping[str, Any]) -> _Build | None:
 
 
 def _built(build: _Build, weights: Mapping[str, Any], where: str) -> nn.Module:
+    import_module("torch._dynamo")  # by the first mode of torch; it makes a folder for its cache
     with closed_off(where), bounded(weights, where):
         return build()
 

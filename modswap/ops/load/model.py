@@ -1,6 +1,7 @@
 """Load the model of a file: a whole module, or a factory's model filled with the file's weights."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from modswap.ops.load.factory import Factory, call_factory, imported_factory
 from modswap.ops.load.fill import fill, stored_in
 from modswap.ops.load.hub_folder import CONFIG, pretrained
 from modswap.ops.load.library_names import library_names
+from modswap.ops.load.sparing import built
 from modswap.ops.load.stored import Stored
 
 REBUILT = (
@@ -63,13 +65,21 @@ def load(
         return Loaded(slot.value, container, receipt)
     factory = _named_factory(subject, recipe) or _factory_of_folder(subject.file, slot.value)
     of_library = factory.name == CONFIG
-    model = call_factory(factory)
-    library = library_names(model)  # of the model as the library builds it
-    restructure(Loaded(model, container, receipt))
-    stored = stored_in(model, slot.value, subject.renames, library, where, of_library=of_library)
-    notes = fill(model, stored, factory, where)
-    notes = (*((REBUILT,) if of_library else ()), *notes)
-    return Loaded(model, replace(container, notes=(*container.notes, *notes)), receipt, stored)
+
+    def attempt(building: AbstractContextManager[None]) -> Loaded:
+        with building:
+            model = call_factory(factory)
+        library = library_names(model)  # of the model as the library builds it
+        restructure(Loaded(model, container, receipt))
+        renames = subject.renames
+        stored = stored_in(model, slot.value, renames, library, where, of_library=of_library)
+        notes = (*container.notes, *((REBUILT,) if of_library else ()))
+        notes = (*notes, *fill(model, stored, factory, where))
+        return Loaded(model, replace(container, notes=notes), receipt, stored)
+
+    loaded, notes = built(slot.value, attempt)
+    container = loaded.container
+    return replace(loaded, container=replace(container, notes=(*container.notes, *notes)))
 
 
 def _named_factory(subject: Subject, recipe: Recipe | None) -> Factory | None:

@@ -1,13 +1,14 @@
 """Keep a model as it is across a forward pass."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from operator import is_
 from typing import Any
 
 import torch
 from torch import nn
 
+from modswap.ops.run.process_memory import available, bounded_process
 from modswap.seeds import kept_random_state
 
 
@@ -18,14 +19,14 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
     Restored are the training flag of each module, its attributes, the contents of dicts, lists and
     sets among them, the values of its buffers, and the random states. The flag is set on each
     module directly: a host's own `train()` may do more. An `unreal` block runs on stand-ins, so
-    that no buffer needs a copy.
+    that no buffer needs a copy. Any other block takes no more memory than the machine has free.
     """
     containers = _held(model)
     # copies, since batch norm's kernels write without raising the version counter
     buffers = [] if unreal else [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         set_mode(model, training=training)
-        with kept_random_state():
+        with kept_random_state(), _bounded(unreal=unreal):
             yield
     finally:
         for container, before in containers:
@@ -37,15 +38,24 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
                     buffer.copy_(value)
 
 
+def _bounded(*, unreal: bool) -> AbstractContextManager[None]:
+    """Return a bound to the memory of a pass: what the machine has free, if the pass is real."""
+    return bounded_process(None if unreal else available())
+
+
 def _held(model: nn.Module) -> list[tuple[Any, Any]]:
-    """Return the attributes of every module, and each of their containers, with copies of them."""
-    return [
-        (held, kind(held))
-        for module in model.modules()
-        for held in (vars(module), *vars(module).values())
-        for kind in (dict, list, set)  # a table of hooks, or a host's cache by size
-        if isinstance(held, kind)
-    ]
+    """Return the attributes of every module, and each of their containers, with copies of them.
+
+    A container that modules share is copied once.
+    """
+    found: dict[int, tuple[Any, Any]] = {}
+    for module in model.modules():
+        for held in (vars(module), *vars(module).values()):
+            # a table of hooks, or a host's cache by size
+            kind = next((kind for kind in (dict, list, set) if isinstance(held, kind)), None)
+            if kind is not None and id(held) not in found:
+                found[id(held)] = held, kind(held)
+    return list(found.values())
 
 
 def _refill(now: Any, then: dict[Any, Any] | list[Any] | set[Any]) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -14,6 +15,20 @@ from modswap.core.seen.site import Call, Grid
 from modswap.live_values import describe, live_tensors
 from modswap.ops.trace.axes import AxesMode
 from modswap.ops.trace.layer_layouts import convention
+
+
+@dataclass
+class _Running:
+    """A module that is running."""
+
+    path: str
+    first: torch.Tensor | None  # among its inputs
+    around: tuple[str, ...]  # paths of the modules around it
+
+    @cached_property
+    def inside(self) -> tuple[str, ...]:
+        """Return the paths around the modules inside, which share the tuple."""
+        return (*self.around, self.path)
 
 
 class Recorder:
@@ -32,10 +47,11 @@ class Recorder:
         self.paths = paths
         self.device = device
         self.axes = axes
+        self.entered = False  # whether the model itself was called
         self.visits: list[Visit] = []
         self.clues: list[Clue] = []
         self.same_tensor: dict[str, list[Clue]] = {}
-        self._running: list[tuple[str, torch.Tensor | None]] = []
+        self._running: list[_Running] = []
         self._producers: list[tuple[torch.Tensor, Clue]] = []
 
     @contextmanager
@@ -56,34 +72,43 @@ class Recorder:
 
     def innermost(self) -> str:
         """Return the path of the innermost module that is running, or ran last."""
-        return self._running[-1][0] if self._running else ""
+        return self._running[-1].path if self._running else ""
 
     def _before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not path and self.axes is not None:
-            self.axes.start([args, kwargs])
+        if not path:
+            self.entered = True
+            if self.axes is not None:
+                self.axes.start([args, kwargs])
         first = next(iter(live_tensors([args, kwargs])), None)
-        self._running.append((path, first))
-        if first is None:
-            return
+        around = self._running[-1].inside if self._running else ()
+        self._running.append(_Running(path, first, around))
+        if first is not None:
+            self._seek_clues(path, module, first)
+
+    def _seek_clues(self, path: str, module: nn.Module, first: torch.Tensor) -> None:
+        """Record a module of known layout, and such modules that took or gave its own input."""
         clue = self._clue(path, module, first)
         if clue is not None:
             self.clues.append(clue)
-            for around, tensor in self._running:
-                if tensor is first:
-                    self.same_tensor.setdefault(around, []).append(clue)
+            for running in self._running:
+                if running.first is first:
+                    self.same_tensor.setdefault(running.path, []).append(clue)
         produced_by = next((clue for tensor, clue in self._producers if tensor is first), None)
         if produced_by is not None and clue is None:
             self.same_tensor.setdefault(path, []).append(produced_by)
 
     def _after(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        while self._running and self._running.pop()[0] != path:
-            pass  # a module inside raised, and its caller caught the exception
+        around: tuple[str, ...] = ()
+        while self._running:
+            ended = self._running.pop()
+            around = ended.around
+            if ended.path == path:
+                break  # others inside raised, and their caller caught the exception
         described = partial(describe, device=self.device)
         named = tuple((name, described(value)) for name, value in kwargs.items())
         given = live_tensors([*args, *kwargs.values()])
         grids = self._grids([*((str(at), value) for at, value in enumerate(args)), *kwargs.items()])
         call = Call(tuple(map(described, args)), named, described(output), _same(given), grids)
-        around = tuple(outer for outer, _ in self._running)
         self.visits.append(Visit(path, call, around, "" if self.device else memory_layout(output)))
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)

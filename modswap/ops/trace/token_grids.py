@@ -1,5 +1,6 @@
 """Find the maps from which a site's tokens come."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,8 @@ from modswap.ops.trace.passes import trace
 class Maps:
     """The maps (N, C, H, W) that layers of known layout returned in one pass."""
 
-    given: Sequence[tuple[int, Visit, tuple[int, ...]]]  # turn, visit and shape of each map
+    # turn and visit of each map, by its shape
+    given: Mapping[tuple[int, ...], Sequence[tuple[int, Visit]]]
     turns: Mapping[str, int]  # the turn at which each module first ended
 
 
@@ -26,12 +28,12 @@ def maps_of(visits: Sequence[Visit], clues: Sequence[Clue]) -> Maps:
     """Return the maps of a pass from all its calls, in order, and its layers of known layout."""
     known = {clue.path for clue in clues if clue.layout == "NCHW"}
     turns: dict[str, int] = {}
-    given: list[tuple[int, Visit, tuple[int, ...]]] = []
+    given: dict[tuple[int, ...], list[tuple[int, Visit]]] = {}
     for turn, visit in enumerate(visits):
         turns.setdefault(visit.path, turn)
         output = visit.call.output
         if visit.path in known and isinstance(output, TensorInfo) and len(output.shape) == 4:
-            given.append((turn, visit, output.shape))
+            given.setdefault(output.shape, []).append((turn, visit))
     return Maps(given, turns)
 
 
@@ -44,15 +46,23 @@ def grids_of(site: Site, passes: Sequence[Maps]) -> tuple[tuple[int, int], ...]:
     if seen is None or len(seen.shape) != 3:
         return ()
     wanted = (seen.shape[0], seen.shape[2])
-    found = (
-        (shape[2], shape[3])
-        for maps in passes
-        for turn, visit, shape in maps.given
-        if shape[:2] == wanted
-        and turn < maps.turns.get(site.path, 0)
-        and not visit.inside((site.path,))
-    )
-    return tuple(dict.fromkeys(found))
+    found: dict[tuple[int, int], None] = {}
+    for maps in passes:
+        end = maps.turns.get(site.path, 0)
+        firsts = (
+            (_first_outside(site.path, visits), shape)
+            for shape, visits in maps.given.items()
+            if shape[:2] == wanted
+        )
+        earlier = [shape for turn, shape in sorted(firsts) if turn < end]
+        found.update(dict.fromkeys((shape[2], shape[3]) for shape in earlier))
+    return tuple(found)
+
+
+def _first_outside(path: str, visits: Sequence[tuple[int, Visit]]) -> int:
+    """Return the turn of the first visit that is not inside a module; beyond all if none is."""
+    outside = (turn for turn, visit in visits if not visit.inside((path,)))
+    return next(outside, sys.maxsize)
 
 
 def with_grids(

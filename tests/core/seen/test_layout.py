@@ -2,7 +2,7 @@
 
 import pytest
 
-from modswap.core.seen.layout import Clue, judge_layout
+from modswap.core.seen.layout import Clue, KnownLayers, judge_layout
 
 CONV = Clue("a.conv", "Conv2d", "NCHW", (1, 8, 5, 6))
 NORM = Clue("a.norm", "LayerNorm", "NHWC", (1, 5, 6, 8))
@@ -71,7 +71,7 @@ def test_layout_has_a_reason(
     layout: str | None,
     reason: str,
 ) -> None:
-    told, why = judge_layout(path, shape, same, clues)
+    told, why = judge_layout(path, shape, same, KnownLayers(clues))
 
     assert told == layout
     assert reason in why

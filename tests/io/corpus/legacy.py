@@ -88,21 +88,18 @@ CASES = (
         pickled(item(call("builtins", "bytearray", 8 << 30))),
         "reserves memory",
         4,
-        SEEN,
     ),
     Case(
         "old file of a large array first",
         before(call("builtins", "bytearray", 8 << 30)),
         "reserves memory",
         4,
-        SEEN,
     ),
     Case(
         "old file of a large array last",
         behind(call("builtins", "bytearray", 8 << 30)),
         "reserves memory",
         4,
-        SEEN,
     ),
     Case("old file of a large storage", pickled(item(storage(1 << 40))), "it is damaged", 3, SEEN),
     Case(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modswap.core.errors import ModswapError
+from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.io.pickled.costs import CallCosts
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
 from modswap.io.recognise.look import Look
@@ -165,3 +165,21 @@ def test_typed_tensors_inside_one_another_end() -> None:
     add(called(TYPED, Name("torch._utils", "_rebuild_parameter"), 1, (inner,), 1))
     with pytest.raises(UnreadableError, match="no plain size"):
         add(called(CAST, inner, Name("torch", "float64")))
+
+
+def test_objects_share_no_more_attributes_than_the_file_accounts_for() -> None:
+    shared = {f"a{number}": None for number in range(1_000)}
+    made = [called("nets.Net", state=shared, how="new") for _ in range(1_005)]
+
+    add(*made[:1_004])
+    with pytest.raises(CheckpointError, match="share more attributes than the file accounts for"):
+        add(*made)
+
+
+@pytest.mark.parametrize("how", ["called", "new"])
+@pytest.mark.parametrize(
+    "name", ["builtins.bytearray", "torch.FloatTensor", "torch.UntypedStorage", "torch.Tensor"]
+)
+def test_memory_of_a_size_is_not_reserved(name: str, how: str) -> None:
+    with pytest.raises(UnsafeError, match=r"would be called, which reserves memory"):
+        add(called(name, 1 << 33, how=how))

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from modswap.core.asked.job import Policy, Subject
-from modswap.core.errors import CheckpointError
+from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.seen.tree import Tree, Wanted
 from modswap.io.formats.outline import outline
 from modswap.io.pickled import outline as torch_outline
@@ -163,7 +163,6 @@ def tensor(size: bytes, kind: bytes = b"ctorch\nFloatStorage\n") -> bytes:
 
 
 ODD = {
-    "module in itself": b"cnets\nNet\n)\x81q\x01}(U\x08_modules}U\x01ah\x01sU\x0b_parameters}ub.",
     "call of a number": b"K\x01)R.",
     "new of a text": b"U\x01a)\x81.",
     "arguments that are none": b"cnets\nNet\nK\x01R.",
@@ -188,12 +187,43 @@ def test_what_is_no_checkpoint_is_left_to_torch(name: str, tmp_path: Path) -> No
     assert outline(with_pickle(tmp_path, ODD[name])) is None
 
 
-def test_modules_nested_too_deep_are_left_to_torch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("depth", [201, 300, 2_000])
+def test_modules_nested_too_deep_are_refused(depth: int, tmp_path: Path) -> None:
     data = module()
-    for _ in range(300):
+    for _ in range(depth):
         data = module(modules=b"}U\x01a" + data + b"s")
 
-    assert outline(with_pickle(tmp_path, data + b".")) is None
+    with pytest.raises(CheckpointError, match="its modules are nested over 200 deep"):
+        outline(with_pickle(tmp_path, data + b"."))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (b"c_codecs\nencode\n(U\x01aU\x03hextR", "_codecs.encode would be called"),
+        (b"cbuiltins\nbytearray\n(M\x10\x27tR", "reserves memory"),
+        (
+            b"ctorch.nn.modules.rnn\nLSTM\n)\x81}(U\x0anum_layersM\xff\xffU\x0c_all_weights]ub",
+            "layers",
+        ),
+        (tensor(b"(J\xff\xff\xff\x7ft"), "more memory than the file can account for"),
+    ],
+    ids=["codec", "array", "layers", "tensor"],
+)
+def test_tree_of_a_file_that_costs_too_much_to_load_is_refused(
+    call: bytes, says: str, tmp_path: Path
+) -> None:
+    data = b"}(U\x01w" + tensor(b"(K\x02t") + b"U\x0c_extra_state" + call + b"u."
+
+    with pytest.raises((CheckpointError, UnsafeError), match=says):
+        outline(with_pickle(tmp_path, data))
+
+
+def test_module_in_itself_is_refused(tmp_path: Path) -> None:
+    data = b"cnets\nNet\n)\x81q\x01}(U\x08_modules}U\x01ah\x01sU\x0b_parameters}ub."
+
+    with pytest.raises(CheckpointError, match=r"a nets\.Net of it contains itself"):
+        outline(with_pickle(tmp_path, data))
 
 
 def test_tensors_nested_too_deep_are_left_to_torch(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modswap.io.pickled.data import CostlyError, Instance, Name, Storage, UnreadableError
+from modswap.io.pickled.data import CostlyError, Instance, Name, Storage
 from modswap.io.pickled.values import is_weights, mapping, tensor_parts, without_wrappers
 from modswap.io.pickled.walk import (
     everything,
@@ -88,8 +88,13 @@ def test_modules_nested_too_deep_are_refused() -> None:
     for _ in range(201):
         model = module(a=model)
 
-    with pytest.raises(UnreadableError, match="its modules are nested too deep"):
+    with pytest.raises(CostlyError, match="its modules are nested over 200 deep"):
         list(named_modules(model))
+    assert nesting_flaw([model]) == (
+        "its modules are nested over 200 deep",
+        "do not load it: it was not made by a sound program",
+    )
+    assert nesting_flaw(model.state["_modules"]["a"]) is None
 
 
 @pytest.mark.parametrize(
@@ -144,12 +149,19 @@ def test_containers_that_double_their_paths_at_each_level_are_a_flaw() -> None:
         value = {"a": value, "b": [value]}
         model = module(a=model, b=model)
 
-    for payload in (value, model):
+    for payload, paths in ((value, "2,000,000 paths"), (model, "20,000 paths")):
         flaw = nesting_flaw(payload)
         assert flaw is not None
-        assert "have over 2,000,000 paths" in flaw[0]
-    with pytest.raises(UnreadableError, match="its shared modules have over 20,000 paths"):
+        assert paths in flaw[0]
+    with pytest.raises(CostlyError, match="its shared modules have over 20,000 paths"):
         sum(1 for _ in named_modules(model))
+
+
+def test_many_modules_in_one_are_sound() -> None:
+    model = module()
+    model.state["_modules"] = {str(number): module() for number in range(20_001)}
+
+    assert nesting_flaw(model) is None
 
 
 def test_many_containers_without_sharing_are_sound() -> None:
@@ -215,7 +227,7 @@ def test_names_that_repeat_in_many_paths_are_a_flaw() -> None:
 
 
 def test_paths_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modswap.io.pickled.walk.MAX_PATH_CHARACTERS", 5)
+    monkeypatch.setattr("modswap.core.budget.MAX_PATH_CHARACTERS", 5)
 
     with pytest.raises(CostlyError, match="its paths have over 5 characters"):
         sum(1 for _ in named_modules(module(abc=module(), abd=module())))

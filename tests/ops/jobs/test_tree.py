@@ -81,3 +81,41 @@ def test_input_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError):
         read_tree(Subject(saved(GatedNet(), tmp_path), ALLOW, None, wrong))
+
+
+class Tied(nn.Module):
+    """Tied weights, a shared module, a buffer that is a weight, a tensor under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        linear, norm, tied = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4, bias=False)
+        tied.weight = linear.weight
+        self.first = nn.Sequential(linear, norm)
+        self.second = nn.Sequential(self.first, tied, nn.Identity())
+        self.again = nn.Sequential(tied, nn.BatchNorm1d(4), self.first)
+        self.other = linear.bias
+        self.register_buffer("held", linear.weight)
+        self.register_buffer("counted", norm.running_mean)
+        self.register_parameter("none", None)
+
+
+def counted(module: nn.Module) -> tuple[int, int]:
+    """Return the parameters and bytes of a module as torch's own walks give them."""
+    held = [*module.parameters(), *module.buffers()]
+    params = sum(one.numel() for one in module.parameters())
+    return params, sum(one.numel() * one.element_size() for one in held)
+
+
+@pytest.mark.parametrize("make", [Tied, GatedNet, SharedNet])
+def test_tensors_that_modules_share_count_once_in_each_row(
+    make: type[nn.Module], tmp_path: Path
+) -> None:
+    model = make()
+    wanted = [
+        (path, *counted(module)) for path, module in model.named_modules(remove_duplicate=False)
+    ]
+    file = saved(model, tmp_path)
+    policy = Policy(allow=("tests.*",))
+
+    for tree in (read_tree(Subject(file)), build_tree(Subject(file, policy), silent)):
+        assert [(row.path, row.params, row.nbytes) for row in tree.rows] == wanted

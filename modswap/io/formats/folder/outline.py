@@ -9,7 +9,7 @@ from modswap.io.formats.safetensors.outline import safetensors_survey, tensor_si
 from modswap.io.formats.survey import Survey, WeightSizes
 from modswap.io.formats.torch.outline import torch_survey
 from modswap.io.pickled.data import UnreadableError
-from modswap.io.pickled.outline import payload_of, weight_sizes
+from modswap.io.pickled.outline import affordable_payload, weight_sizes
 from modswap.io.recognise.look import Look, is_safetensors
 from modswap.io.recognise.small_files import MAX_CONFIG_BYTES, read_json
 
@@ -56,5 +56,5 @@ def _sizes(look: Look) -> dict[str, tuple[int, int]]:
     known: dict[str, tuple[int, int]] = {}
     for shard in read_shards(look).looks.values():
         held = tensor_sizes(shard) if is_safetensors(shard) else None
-        known |= weight_sizes(payload_of(shard)[0]) if held is None else held
+        known |= weight_sizes(affordable_payload(shard)[0]) if held is None else held
     return known

@@ -4,21 +4,17 @@ An allow-list says which classes may be built, and not with which arguments. A c
 allowed class runs its constructor, which may take all memory.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from modswap.core.errors import UnsafeError
-from modswap.core.words.printable import shown
 from modswap.io.pickled.costs import CallCosts
-from modswap.io.pickled.data import Instance, Name, Storage, read_pickles
-from modswap.io.pickled.outline import payload_of
+from modswap.io.pickled.data import Instance, Name, Storage
+from modswap.io.pickled.outline import values_of
 from modswap.io.pickled.walk import everything, nesting_flaw
 from modswap.io.recognise.look import Look
 
-_RESERVES = re.compile(r"builtins\.bytearray|torch\.(\w+\.)*\w*(Tensor|Storage)")
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.nn.parameter.")
-_LEGACY_PICKLES = 5  # magic number, version, system, payload, keys of the storages
 _FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
 _AGAIN = "save or download it again"
 
@@ -39,12 +35,12 @@ def screen(look: Look) -> Screened:
         UnsafeError: If it reserves memory, or calls an object of its own.
         CheckpointError: If a tensor cannot be, or something contains itself.
     """
-    payload = everything_in(look)
+    values, _ = values_of(look)
     calls: set[str] = set()
     costs = CallCosts(look)
     made: list[Instance] = []
     storages: list[Storage] = []
-    for value in everything(payload):
+    for value in everything(values):
         if isinstance(value, Storage):
             storages.append(value)
         if not isinstance(value, Instance):
@@ -54,28 +50,20 @@ def screen(look: Look) -> Screened:
         _check_call(value, look)
         costs.add(value)
         made.append(value)
-    if flaw := nesting_flaw(payload):
+    if flaw := nesting_flaw(values):
         raise look.error(*flaw)
-    sizes = _sizes(look, payload)
+    sizes = _sizes(look, values)
     for stored in storages:
         _check_storage(stored, sizes.get(stored.key), look)
     return Screened(frozenset(calls), tuple(made))
 
 
-def everything_in(look: Look) -> Any:
-    """Return the payload of a torch file as data; of an old file all its pickles."""
-    if look.names:
-        return payload_of(look)[0]
-    with look.file.open("rb") as stream:
-        return read_pickles(stream, _LEGACY_PICKLES)[0]
-
-
-def _sizes(look: Look, payload: Any) -> dict[str, int]:
+def _sizes(look: Look, values: list[Any]) -> dict[str, int]:
     """Return the bytes that storages may have, by their keys."""
     if look.names:
         sized = zip(look.names, look.sizes, strict=True)
         return {name.partition("/data/")[2]: size for name, size in sized}
-    keys = payload[-1] if isinstance(payload[-1], list) else []
+    keys = values[-1] if isinstance(values[-1], list) else []
     return {key: look.size for key in keys if isinstance(key, str)}
 
 
@@ -94,15 +82,12 @@ def _check_storage(stored: Storage, held: int | None, look: Look) -> None:
 
 
 def _check_call(made: Instance, look: Look) -> None:
-    """Refuse calls that reserve memory, and tensors that are made by an object of the file."""
-    name, args = str(made.what), made.args
-    called = ""
-    if _RESERVES.fullmatch(name) and any(isinstance(arg, (int, tuple, Instance)) for arg in args):
-        called = f"{name}({shown(args[0], 24)}) would be called, which reserves memory"
-    elif name.endswith("._rebuild_from_type_v2") and args and not _rebuilds(args[0]):
-        called = f"{_shown(args[0])} would be called to make a tensor"
-    if called:
-        raise UnsafeError(f"to load it, {called}", str(look.file), _FIX)
+    """Refuse tensors that are made by an object of the file."""
+    if str(made.what).endswith("._rebuild_from_type_v2") and made.args:
+        make = made.args[0]
+        if not _rebuilds(make):
+            what = f"to load it, {_shown(make)} would be called to make a tensor"
+            raise UnsafeError(what, str(look.file), _FIX)
 
 
 def _rebuilds(make: Any) -> bool:

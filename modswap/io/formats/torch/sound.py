@@ -23,20 +23,42 @@ _HELD: Mapping[str, tuple[type, ...]] = {
 _ALWAYS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # older files lack others
 _HOOKS = tuple(name for name, held in vars(nn.Module()).items() if isinstance(held, OrderedDict))
 _UNSHAPED = "never got a shape"
+_SPARE_HOOKS = 20_000  # that modules share
 _FLAGS = ("_with_kwargs", "_always_called")  # tables of flags for other hooks
 
 
 def refuse_half_made(payload: Any, look: Look) -> None:
     """Refuse a payload with a module that lacks a part that every module has.
 
+    Modules that share a table of hooks, as shallow copies do, get tables of their own: a hook on
+    one of them would run for all.
+
     Raises:
-        CheckpointError: If there is one.
+        CheckpointError: If there is one, or its modules have far more hooks than there are.
     """
+    seen: set[int] = set()
+    spare = _SPARE_HOOKS
     for path, module in _modules(payload, look):
         wrong = _wrong(module)
         if wrong:
             what = f"its module {path or 'at the top'} ({type(module).__name__}) is half made"
             raise look.error(f"{what}: {wrong}", "save it again where it was made")
+        spare -= _part_hooks(vars(module), seen)
+        if spare < 0:
+            what = f"its modules share over {_SPARE_HOOKS:,} hooks"
+            raise look.error(what, "save it again without hooks")
+
+
+def _part_hooks(held: dict[str, Any], seen: set[int]) -> int:
+    """Give a module its own tables of hooks; return the number of hooks that it shared."""
+    shared = 0
+    for name in _HOOKS:
+        table = held.get(name)
+        if id(table) in seen and table is not None:
+            held[name] = table.copy()
+            shared += len(table)
+        seen.add(id(table))
+    return shared
 
 
 def _modules(payload: Any, look: Look) -> Iterator[tuple[str, nn.Module]]:

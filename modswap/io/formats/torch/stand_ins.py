@@ -13,9 +13,9 @@ from modswap.core.asked.package_search import is_class
 from modswap.core.errors import UnsafeError
 from modswap.core.words.printable import shown
 from modswap.io.formats.torch.plain_classes import Kind, combines_flags, is_layer_with_new, kind_of
-from modswap.io.formats.torch.screen import everything_in
 from modswap.io.formats.torch.shells import namespace, put_into_class, shell_of
 from modswap.io.pickled.data import Instance, Name
+from modswap.io.pickled.outline import values_of
 from modswap.io.pickled.walk import everything, parts
 from modswap.io.recognise.look import Look
 
@@ -115,7 +115,7 @@ def standing(allowed: Sequence[tuple[Any, str]], look: Look) -> Iterator[list[tu
     """
     objects = [*allowed]
     if any(_asks(value) for value, _ in allowed):
-        built, held, given = _uses(everything_in(look))
+        built, held, given = _uses(values_of(look)[0])
         objects = [entry for value, name in allowed for entry in _entries(value, name, built, held)]
         for value, name in allowed:
             if name in given and _asks(value) and not isinstance(value, StandIn):
