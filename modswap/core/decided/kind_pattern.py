@@ -1,7 +1,7 @@
 """The shortest selection of a rule that takes given modules and no others."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -23,7 +23,7 @@ class Selection:
     class_: str = ""  # bare class name; empty for any
 
 
-def selection_of(chosen: Sequence[str], classes: dict[str, str]) -> Selection:
+def selection_of(chosen: Sequence[str], classes: Mapping[str, str]) -> Selection:
     """Return a selection that takes the chosen paths of a model, and no other of its modules.
 
     `classes` has the bare class name of every path. Patterns that show one kind of module
@@ -33,24 +33,32 @@ def selection_of(chosen: Sequence[str], classes: dict[str, str]) -> Selection:
     if len(chosen) == 1 or _SPECIAL & set("".join(chosen)):
         return Selection(tuple(chosen))
     wanted = set(chosen)
-    names = {classes[path] for path in chosen}
     hits = {pattern: _selected(pattern, classes) for pattern in _patterns(chosen)}
-    exact = [pattern for pattern, found in hits.items() if found == wanted]
-    alike = [pattern for pattern in exact if not _UNLIKE.search(pattern)]
-    if alike:
-        return Selection((alike[0],))
-    for pattern in [one for one in hits if not _UNLIKE.search(one)] if len(names) == 1 else []:
-        if {path for path in hits[pattern] if classes[path] in names} == wanted:
-            return Selection((pattern,), class_=names.pop())
-    if exact:
-        return Selection((exact[0],))
+    exact = [Selection((pattern,)) for pattern, found in hits.items() if found == wanted]
+    alike = [one for one in exact if not _UNLIKE.search(one.match[0])]
+    narrowed = [*alike, *_of_class(hits, wanted, classes), *exact, *_with_exceptions(hits, wanted)]
+    return next(iter(narrowed), Selection(tuple(chosen)))
+
+
+def _of_class(
+    hits: Mapping[str, set[str]], wanted: set[str], classes: Mapping[str, str]
+) -> Iterator[Selection]:
+    """Yield the patterns that take the wanted modules alone if a class is named too."""
+    name, *others = {classes[path] for path in wanted}
+    for pattern, found in hits.items():
+        right = {path for path in found if classes[path] == name} == wanted
+        if right and not others and not _UNLIKE.search(pattern):
+            yield Selection((pattern,), class_=name)
+
+
+def _with_exceptions(hits: Mapping[str, set[str]], wanted: set[str]) -> Iterator[Selection]:
+    """Yield the patterns that take few other modules, with these as exceptions."""
     for pattern, found in hits.items():
         if wanted < found and len(found - wanted) <= MAX_EXCLUDED < len(wanted):
-            return Selection((pattern,), tuple(sorted(found - wanted)))
-    return Selection(tuple(chosen))
+            yield Selection((pattern,), tuple(sorted(found - wanted)))
 
 
-def _selected(pattern: str, paths: dict[str, str]) -> set[str]:
+def _selected(pattern: str, paths: Mapping[str, str]) -> set[str]:
     compiled = compile_pattern(pattern)
     return {path for path in paths if compiled.matches(path)}
 
