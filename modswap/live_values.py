@@ -117,6 +117,18 @@ def named_tensors(model: nn.Module, *, recurse: bool = True) -> dict[str, torch.
     return {**dict(parameters), **dict(buffers)}
 
 
+def changed_tensors(
+    model: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return a changed tensor for each name of a parameter or buffer.
+
+    Two names of one tensor share the changed tensor, as `torch.func.functional_call` demands.
+    """
+    named = named_tensors(model)
+    made = {key: change(each) for key, each in {id(each): each for each in named.values()}.items()}
+    return {name: made[id(tensor)] for name, tensor in named.items()}
+
+
 def describe(value: Any, device: str = "", depth: int = 0) -> Value:
     """Return the shapes and types of a value inside `depth` containers, without its data.
 

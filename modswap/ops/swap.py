@@ -113,6 +113,7 @@ def _reference(
         why = reason or f"it cannot run on fake tensors ({failed.seen.error})"
         return real, False, (f"the weights were read: {why}",)
     if failed is not None:
+        failed.raise_own_error()
         raise refused(failed)
     return traces, unreal, ()
 
@@ -152,7 +153,9 @@ def _again(model: nn.Module, prepared: Prepared) -> tuple[Trace, ...]:
     cases, seed, unreal = prepared.cases, prepared.seed, prepared.unreal
     after = tuple(trace(model, case, seed=seed, unreal=unreal) for case in cases)
     if unreal and any(needs_values(one.cause) for one in after):
-        return tuple(trace(model, case, seed=seed) for case in cases)
+        after = tuple(trace(model, case, seed=seed) for case in cases)
+    for one in after:
+        one.raise_own_error()
     return after
 
 

@@ -81,3 +81,31 @@ def test_recipe_gives_a_fresh_model_its_structure() -> None:
 
     assert apply_recipe(model, parse_recipe(SHAPED, "swap.yaml", ".")) is model
     assert type(model.space_attention).__name__ == "SEBlock"
+
+
+def test_an_error_before_the_model_is_called_is_raised_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = GatedNet()
+    recipe = parse_recipe(SHAPED, "swap.yaml", ".")
+    prepared = prepare(model, recipe)
+    monkeypatch.setattr("modswap.ops.trace.passes.run_model", int)  # raises, in no file of a user
+
+    with pytest.raises(TypeError):
+        prepare(model, recipe)
+    with pytest.raises(TypeError), verified(model, prepared, silent):
+        pass
+
+
+class CallsOddly(nn.Conv2d):
+    """Raises before its forward, in code of its own."""
+
+    def __call__(self, *_: object) -> None:
+        raise ValueError("not today")
+
+
+def test_an_error_of_the_models_own_call_is_the_models() -> None:
+    text = "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\nreplace: [{match: '*', with: ECA}]\n"
+
+    with pytest.raises(InputError, match="ValueError: not today"):
+        prepare(CallsOddly(3, 3, 1), parse_recipe(text, "swap.yaml", "."))

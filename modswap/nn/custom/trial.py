@@ -9,7 +9,7 @@ from torch import nn
 
 from modswap.core.seen.site import Call
 from modswap.core.seen.values import Plain, TensorInfo, Value, tensors
-from modswap.live_values import describe
+from modswap.live_values import changed_tensors, describe
 from modswap.nn.attention_backend import plain_attention
 from modswap.nn.fake_tensors import fake_mode, needs_values
 from modswap.nn.fit.further_inputs import cache_fix
@@ -31,12 +31,14 @@ class RefusedError(Exception):
 def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
     """Return the outputs of a module in evaluation mode for a call of its site.
 
-    Its buffers may change; its tensors are of the floating `dtype`.
+    Its buffers may change. It runs in the precision of the recorded call, which for weights in half
+    precision is float32, and in `dtype` where the call has no floating tensor.
 
     Raises:
         RefusedError: If it raises, or an input cannot be made.
     """
-    seen: torch.dtype = getattr(torch, dtype)
+    given = [getattr(torch, t.dtype) for value in call.inputs for t in tensors(value)]
+    seen: torch.dtype = next((d for d in given if d.is_floating_point), getattr(torch, dtype))
     floating = seen if seen.is_floating_point else torch.get_default_dtype()
     # the trial runs on the CPU, and its outputs are noted on the site's own device
     device = next((t.device for value in call.inputs for t in tensors(value)), "cpu")
@@ -59,12 +61,14 @@ def outputs_on(module: nn.Module, call: Call, dtype: str) -> Value:
 
 def _on_fakes(module: nn.Module, call: Call, dtype: torch.dtype) -> Any:
     with plain_attention(), fake_mode() as mode:
-        tensors: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
-        tensors.update(module.named_buffers(remove_duplicate=False))
-        fakes = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
-        cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in fakes.items()}
+
+        def cast(tensor: torch.Tensor) -> torch.Tensor:
+            fake: torch.Tensor = mode.from_tensor(tensor)
+            return fake.to(dtype) if fake.is_floating_point() else fake
+
+        tensors = changed_tensors(module, cast)
         inputs, named = _inputs(call)
-        return torch.func.functional_call(module, cast, inputs, named)
+        return torch.func.functional_call(module, tensors, inputs, named)
 
 
 def random_inputs(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from modswap.core.decided.dependence import InputChange
 from modswap.core.finding import Finding
-from modswap.ops.examine.alone.inputs import is_mask
+from modswap.ops.examine.alone.inputs import CallInputs, is_mask
 from modswap.ops.examine.alone.movement import along, relative_change
 from modswap.ops.examine.alone.pair import Pair, outputs_of
 from modswap.ops.examine.alone.sites import finding_of, pairs, whole_model
@@ -36,6 +36,12 @@ def _of_pair(pair: Pair) -> Finding:
     return Finding("independence", pair.path, "failed", what, fix, {"change": new})
 
 
+def _is_whole(inputs: CallInputs, index: int) -> bool:
+    """Return whether a tensor holds whole numbers and is no mask."""
+    leaf = inputs.leaves[index]
+    return leaf.dtype in WHOLE_NUMBERS and not is_mask(leaf, inputs.labels[index])
+
+
 def _change_of_others(module: nn.Module, pair: Pair) -> float:
     """Return how far the outputs of other samples change with sample 0."""
     inputs, axis = pair.inputs, pair.batch_axis
@@ -44,12 +50,7 @@ def _change_of_others(module: nn.Module, pair: Pair) -> float:
         for index in sorted(set(inputs.same))
         if inputs.leaves[index].shape[axis : axis + 1] == (pair.batch,)
     ]
-    whole = [
-        index
-        for index in batched
-        if inputs.leaves[index].dtype in WHOLE_NUMBERS
-        and not is_mask(inputs.leaves[index], inputs.labels[index])
-    ]
+    whole = [index for index in batched if _is_whole(inputs, index)]
     varied = [i for i in batched if i in whole or inputs.leaves[i].is_floating_point()]
     leaves = inputs.changed_together(varied, slice(0, 1), axis, flip=whole)
     outputs = zip(outputs_of(module, inputs), outputs_of(module, inputs, leaves), strict=True)

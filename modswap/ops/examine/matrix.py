@@ -10,8 +10,10 @@ from modswap.core.asked.recipe import Verify
 from modswap.core.decided.verdict import Pass, judge, lost_format
 from modswap.core.finding import Finding
 from modswap.core.seen.values import of_any_precision
+from modswap.live_values import dtype_name
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.examine.bench import Bench
+from modswap.ops.run.forward import half_of
 from modswap.ops.run.inputs import Case
 from modswap.ops.swap import renamed
 from modswap.ops.trace.passes import Trace, trace
@@ -22,16 +24,17 @@ def matrix(bench: Bench) -> Iterator[Finding]:
 
     The cases are batches of 1, 2 and 3, training mode (also with one sample), bfloat16, float16,
     autocast and channels_last, each alone (`verify.batches`, `precisions`, `formats`), without
-    data. Cases in which the original does not run are skipped.
+    data. A model that is stored in half precision also runs in it on its own values, where they are
+    read and the device can. Cases in which the original does not run are skipped.
     """
     cases = variants(bench.prepared.cases, bench.recipe.verify, thorough=bench.thorough)
     with bench.original():
-        before = [(case, _traced(bench, case)) for case in cases]
+        before = [(case, *_before(bench, case)) for case in _with_own(bench, cases)]
     runs: list[_Run] = []
     refused: dict[bool, list[str]] = {False: [], True: []}  # by whether it needs values
-    for case, old in before:
+    for case, old, unreal in before:
         if old.cause is None:
-            runs.append(_Run(case, old, _traced(bench, case)))
+            runs.append(_Run(case, old, _traced(bench, case, unreal=unreal)))
         else:
             refused[needs_values(old.cause)].append(str(case.key))
     keys = [str(run.case.key) for run in runs]
@@ -95,8 +98,32 @@ def _with(run: _Run) -> str:
     return f" (with {run.case.key})"
 
 
-def _traced(bench: Bench, case: Case) -> Trace:
-    return trace(bench.model, case, seed=bench.prepared.seed, unreal=True, quick=True)
+def _with_own(bench: Bench, cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    """Return cases, with one in the precision in which a model is stored, if that is half."""
+    own = half_of(bench.model)
+    if own is None:
+        return cases
+    first = replace(bench.prepared.cases[0], mode="eval", dtype=dtype_name(own))
+    known = {str(case.key) for case in (*cases, *bench.prepared.cases)}
+    return cases if str(first.key) in known else (*cases, first)
+
+
+def _before(bench: Bench, case: Case) -> tuple[Trace, bool]:
+    """Return the trace of the original, and whether it ran on tensors without data.
+
+    Passes without data do not compare the precisions of all operands, so that a case in the model's
+    own half precision runs on real tensors where the weights are read and the device can.
+    """
+    own = half_of(bench.model)
+    if not bench.prepared.unreal and own is not None and case.dtype == dtype_name(own):
+        real = _traced(bench, case, unreal=False)
+        if real.cause is None:
+            return real, False
+    return _traced(bench, case), True
+
+
+def _traced(bench: Bench, case: Case, *, unreal: bool = True) -> Trace:
+    return trace(bench.model, case, seed=bench.prepared.seed, unreal=unreal, quick=True)
 
 
 def _differences(bench: Bench, run: _Run) -> list[Finding]:

@@ -13,7 +13,7 @@ from modswap.ops.examine.bench import Bench
 from modswap.ops.measure.timing import unread
 from modswap.ops.run.describe import one_line
 from modswap.ops.run.devices import device_of
-from modswap.ops.run.forward import input_dtype
+from modswap.ops.run.forward import pass_dtype, run_model
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.stand_ins import fake_values
@@ -119,9 +119,12 @@ def _counts(
     with untouched(model, training=False, unreal=unreal), seeded(seed), torch.no_grad():
         for path, module in modules.items():
             vars(module)["forward"] = _counting(module.forward, path, counts)
-        args, kwargs = case.call.live(seed, input_dtype(model, case), device_of(model))
+        dtype = pass_dtype(model, case)
+        args, kwargs = case.call.live(seed, dtype, device_of(model))
+        # not on the meta device, as fast paths depend on the device
+        stand_ins = fake_values if unreal else None
         try:
-            _run(model, args, kwargs, unreal=unreal)
+            run_model(model, args, kwargs, dtype=dtype, stand_ins=stand_ins)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             return error
     return counts
@@ -133,12 +136,3 @@ def _counting(forward: Callable[..., Any], path: str, counts: Counter[str]) -> C
         return forward(*args, **kwargs)
 
     return counted
-
-
-def _run(model: nn.Module, args: Any, kwargs: Any, *, unreal: bool) -> None:
-    if not unreal:
-        model(*args, **kwargs)
-        return
-    # not on the meta device, as fast paths depend on the device
-    with fake_values(model) as (tensors, moved):
-        torch.func.functional_call(model, tensors, tuple(moved(args)), moved(kwargs))

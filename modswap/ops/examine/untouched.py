@@ -1,7 +1,7 @@
 """Examine writes of a forward pass in evaluation: to inputs, buffers, flags, the random state."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -83,7 +83,7 @@ def _writes(module: nn.Module, inputs: CallInputs) -> list[Write]:
         module(*args, **kwargs)
         drawn = not torch.equal(states[0], torch.get_rng_state()) or states[1] != random.getstate()
     after = _held(module)
-    changed = [name for name, old in before.items() if not _equal(old, after.get(name))]
+    changed = _changed(before, after)
     put_back(after, before)
     states_written = ["the training flag"] * any(inner.training for inner in module.modules())
     states_written += ["the global random state"] * drawn
@@ -96,6 +96,10 @@ def _writes(module: nn.Module, inputs: CallInputs) -> list[Write]:
 
 def _held(module: nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _changed(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> list[str]:
+    return [name for name, old in before.items() if not _equal(old, after.get(name))]
 
 
 def _equal(old: torch.Tensor, new: torch.Tensor | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modswap.live_values import named_tensors
+from modswap.live_values import changed_tensors
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
@@ -16,22 +16,25 @@ from modswap.seeds import seeded
 
 
 def pass_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
-    """Return the dtype to cast the model's tensors to for a pass; None for its own.
+    """Return the dtype of a pass: of its inputs that are declared float32, and of its weights.
 
-    A model stored in half precision, as published checkpoints often are, runs in float32 unless its
-    input says otherwise.
+    None keeps both as they are. This function alone decides the precision of every pass. A model
+    stored in half precision, as published checkpoints often are, runs in float32 unless its input
+    says otherwise; the matrix runs it in its own precision as well. A model in float64 takes inputs
+    of float64.
     """
     if case.dtype is not None:
         return getattr(torch, case.dtype)  # type: ignore[no-any-return] # by name
+    asked = {tensor.dtype for tensor in case.call.tensors} & {"float16", "bfloat16"}
+    if half_of(model) and not asked:
+        return torch.float32
+    return torch.float64 if _dtypes(model) == {torch.float64} else None
+
+
+def half_of(model: nn.Module) -> torch.dtype | None:
+    """Return the dtype of a model that is stored in half precision alone; None of any other."""
     held = _dtypes(model)
-    halves = bool(held) and held <= {torch.float16, torch.bfloat16}
-    asked = any(tensor.dtype in {"float16", "bfloat16"} for tensor in case.call.tensors)
-    return torch.float32 if halves and not asked else None
-
-
-def input_dtype(model: nn.Module, case: Case) -> torch.dtype | None:
-    """Return the dtype of a pass's inputs that are declared float32; None to keep it."""
-    return pass_dtype(model, case) or (torch.float64 if _dtypes(model) == {torch.float64} else None)
+    return next(iter(held)) if held and held <= {torch.float16, torch.bfloat16} else None
 
 
 def _dtypes(model: nn.Module) -> set[torch.dtype]:
@@ -57,10 +60,9 @@ def run_model(
             return torch.func.functional_call(model, tensors, tuple(inputs), named)
     if dtype is not None:
         # a copy even of the right dtype: the pass may write to buffers
-        cast = {
-            name: tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
-            for name, tensor in named_tensors(model).items()
-        }
+        cast = changed_tensors(
+            model, lambda t: t.detach().to(dtype if t.is_floating_point() else None, copy=True)
+        )
         with within or nullcontext():
             return torch.func.functional_call(model, cast, tuple(args), kwargs)
     with within or nullcontext():
@@ -72,5 +74,5 @@ def ready(model: nn.Module, case: Case, seed: int) -> Iterator[tuple[Any, Any, t
     """Give the inputs and the dtype of a real pass; afterwards the model is restored."""
     dtype = pass_dtype(model, case)
     with untouched(model, training=case.mode == "train"), seeded(seed), torch.no_grad():
-        args, kwargs = case.call.live(seed, input_dtype(model, case), device_of(model))
+        args, kwargs = case.call.live(seed, dtype, device_of(model))
         yield args, kwargs, dtype

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from modswap.live_values import map_tensors, named_tensors
+from modswap.live_values import changed_tensors, map_tensors
 from modswap.nn.fake_tensors import fake_mode
 
 StandIns = Callable[
@@ -51,12 +51,9 @@ def _stand_ins(
     model: nn.Module, make: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype | None
 ) -> dict[str, torch.Tensor]:
     """Return the stand-in of each name; two names of one tensor share a stand-in."""
-    named = named_tensors(model)
-    made = {
-        key: make(tensor).to(dtype if tensor.is_floating_point() else None)
-        for key, tensor in {id(tensor): tensor for tensor in named.values()}.items()
-    }
-    return {name: made[id(tensor)] for name, tensor in named.items()}
+    return changed_tensors(
+        model, lambda tensor: make(tensor).to(dtype if tensor.is_floating_point() else None)
+    )
 
 
 def _made_fake(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from modswap.core.decided.verdict import Pass
+from modswap.core.raised import error_of_model
 from modswap.core.seen.layout import Clue
 from modswap.live_values import describe, live_tensors, map_tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.run.describe import all_finite, one_line
 from modswap.ops.run.devices import autocast_type, device_of
-from modswap.ops.run.forward import input_dtype, pass_dtype, run_model
+from modswap.ops.run.forward import pass_dtype, run_model
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.shape_shortcuts import Shortcuts
@@ -34,12 +35,19 @@ class Trace:
         same_tensor: For each path, layers of known convention that took or gave its own input.
         clues: Layers of known convention, in the order they ran.
         cause: The exception that the pass raised, or None.
+        entered: Whether the model was called; otherwise the preparation of the call raised.
     """
 
     seen: Pass
     same_tensor: Mapping[str, tuple[Clue, ...]]
     clues: tuple[Clue, ...]
     cause: BaseException | None = None
+    entered: bool = True
+
+    def raise_own_error(self) -> None:
+        """Raise the exception of the pass if it came from before the model and its code."""
+        if self.cause is not None and not self.entered and error_of_model(self.cause, "") is None:
+            raise self.cause
 
 
 def trace(
@@ -79,9 +87,8 @@ def trace(
 def _trace(
     model: nn.Module, case: Case, seed: int, stand_ins: StandIns | None, *, grids: bool
 ) -> Trace:
-    paths = {module: path for path, module in model.named_modules()}
     axes = AxesMode() if grids else None
-    recorder = Recorder(paths, str(device_of(model)) if stand_ins is meta_values else "", axes)
+    recorder = _recorder(model, stand_ins, axes)
     output: Any = None
     cause: BaseException | None = None
     unreal = stand_ins is not None
@@ -101,12 +108,17 @@ def _trace(
     if not unreal and cause is None:
         seen = replace(seen, finite=all_finite(live_tensors(output)))
     clues = {path: tuple(found) for path, found in recorder.same_tensor.items()}
-    return Trace(seen, clues, tuple(recorder.clues), cause)
+    return Trace(seen, clues, tuple(recorder.clues), cause, recorder.entered)
+
+
+def _recorder(model: nn.Module, stand_ins: StandIns | None, axes: AxesMode | None) -> Recorder:
+    paths = {module: path for path, module in model.named_modules()}
+    return Recorder(paths, str(device_of(model)) if stand_ins is meta_values else "", axes)
 
 
 def _inputs(model: nn.Module, case: Case, seed: int) -> tuple[Any, Any]:
     """Return the live inputs of a case, on the model's device."""
-    given = case.call.live(seed, input_dtype(model, case), device_of(model))
+    given = case.call.live(seed, pass_dtype(model, case), device_of(model))
     return map_tensors(_channels_last, given) if case.channels_last else given
 
 

@@ -47,6 +47,7 @@ class Recorder:
         self.paths = paths
         self.device = device
         self.axes = axes
+        self.entered = False  # whether the model itself was called
         self.visits: list[Visit] = []
         self.clues: list[Clue] = []
         self.same_tensor: dict[str, list[Clue]] = {}
@@ -74,8 +75,10 @@ class Recorder:
         return self._running[-1].path if self._running else ""
 
     def _before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not path and self.axes is not None:
-            self.axes.start([args, kwargs])
+        if not path:
+            self.entered = True
+            if self.axes is not None:
+                self.axes.start([args, kwargs])
         first = next(iter(live_tensors([args, kwargs])), None)
         around = self._running[-1].inside if self._running else ()
         self._running.append(_Running(path, first, around))

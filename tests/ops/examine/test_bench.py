@@ -430,3 +430,96 @@ def test_name_in_skip_that_is_no_examination_is_refused_in_a_recipe_made_in_pyth
         with pytest.raises(RecipeError, match="item 2 of 'skip' is 'untuched'") as at:
             examined(Verdict((), None), bench)
         assert (at.value.where, at.value.fix) == (where, "did you mean 'untouched'?")
+
+
+class Half(nn.Module):
+    """Two sites and a tied pair, to be stored in half precision: (N, 3, H, W) -> (N, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.first = nn.Conv2d(8, 8, 1)
+        self.second = nn.Conv2d(8, 8, 1)
+        self.up = nn.Linear(8, 8)
+        self.down = nn.Linear(8, 8)
+        self.down.weight = self.up.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.second(self.first(self.stem(x)))
+        out: torch.Tensor = self.down(self.up(maps.mean((2, 3))))
+        return out
+
+
+class Float32Part(nn.Module):
+    """Computes in float32, and does not go back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.out(x.float().softmax(1))
+        return out + 0 * x
+
+
+class TiedPart(nn.Module):
+    """Its two layers share a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Conv2d(8, 8, 1)
+        self.down = nn.Conv2d(8, 8, 1)
+        self.down.weight = self.up.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down(self.up(x))
+        return out
+
+
+BOTH = "{{match: '{{first,second}}', with: '{}', layout: NCHW, share: {}}}"
+
+
+@pytest.mark.parametrize("share", ["false", "true"])
+@pytest.mark.parametrize("new", ["SEBlock", f"{__name__}:TiedPart"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("unreal", [False, True])
+def test_a_model_stored_in_another_precision_is_examined(
+    dtype: torch.dtype, new: str, share: str, unreal: bool
+) -> None:
+    verdict = examine(Half().to(dtype), BOTH.format(new, share), "[2, 3, 8, 8]", unreal=unreal)
+
+    assert verdict.ok
+    assert {(f.check, f.status) for f in verdict.findings} == {
+        ("matrix", "passed"),
+        ("reached", "passed"),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_model_runs_in_its_own_precision_even_if_the_recipe_names_another(
+    dtype: torch.dtype,
+) -> None:
+    swap = rule("first", "Float32Part")
+    only = "verify: {precisions: [float32]}\n"
+
+    found = failed(
+        examine(Half().to(dtype), swap, "[2, 3, 8, 8]", unreal=False, more=only), "matrix"
+    )
+
+    assert [f.path for f in found] == ["first.out"]
+    assert str(dtype)[6:] in found[0].what
+
+
+def test_a_half_model_that_the_device_cannot_run_is_run_without_data() -> None:
+    class NoKernel(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.dtype is torch.float16 and not x.is_meta:
+                raise NotImplementedError
+            return x
+
+    model = nn.Sequential(Half().half(), NoKernel())
+
+    verdict = examine(model, "{match: 0.first, with: SEBlock}", "[2, 3, 8, 8]", unreal=False)
+
+    (matrix,) = [f for f in verdict.findings if f.check == "matrix"]
+    assert (matrix.status, matrix.what) == ("passed", "8 further cases hold")

@@ -42,7 +42,7 @@ class OverwritesNothing(nn.Module):
     """Writes the values of its input into it again."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.clamp_(-1e9, 1e9) * 2
+        return x.clamp_(-1e4, 1e4) * 2
 
 
 class CountsInto(nn.Module):

@@ -10,9 +10,9 @@ from torch import nn
 from modswap.core.asked.recipe import TensorInput
 from modswap.live_values import named_tensors
 from modswap.nn.fake_tensors import needs_values
-from modswap.ops.run.forward import input_dtype, pass_dtype, run_model
+from modswap.ops.run.forward import pass_dtype, run_model
 from modswap.ops.run.inputs import Case, DummyCall
-from modswap.ops.run.stand_ins import fake_values, meta_values
+from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
 from tests.models import Tied
 
 
@@ -22,22 +22,22 @@ def case(dtype: str | None = None, given: str = "float32") -> Case:
 
 
 @pytest.mark.parametrize(
-    ("stored", "asked", "given", "cast", "inputs"),
+    ("stored", "asked", "given", "cast"),
     [
-        ("float32", None, "float32", None, None),
-        ("float16", None, "float32", torch.float32, torch.float32),
-        ("float16", None, "float16", None, None),
-        ("float64", None, "float32", None, torch.float64),
-        ("float64", "bfloat16", "float32", torch.bfloat16, torch.bfloat16),
+        ("float32", None, "float32", None),
+        ("float16", None, "float32", torch.float32),
+        ("bfloat16", None, "int64", torch.float32),
+        ("float16", None, "float16", None),
+        ("float64", None, "float32", torch.float64),
+        ("float64", "bfloat16", "float32", torch.bfloat16),
     ],
 )
 def test_dtype_follows_the_case_the_input_and_the_stored_weights(
-    stored: str, asked: str | None, given: str, cast: torch.dtype, inputs: torch.dtype
+    stored: str, asked: str | None, given: str, cast: torch.dtype
 ) -> None:
     model = nn.Linear(2, 2).to(getattr(torch, stored))
 
     assert pass_dtype(model, case(asked, given)) is cast
-    assert input_dtype(model, case(asked, given)) is inputs
 
 
 def test_model_is_run_on_cast_copies_and_keeps_its_own_tensors() -> None:
@@ -72,6 +72,21 @@ def test_tied_tensors_are_listed_by_each_name_and_stay_one_stand_in() -> None:
 
     assert len(shared) > 1
     assert len(stand_ins) == 1
+
+
+@pytest.mark.parametrize("stored", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("to", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("stand_ins", [None, meta_values, fake_values])
+def test_tied_tensors_are_cast_as_one(
+    stored: str, to: torch.dtype, stand_ins: StandIns | None
+) -> None:
+    model = Tied().to(getattr(torch, stored))
+
+    output = run_model(
+        model, (torch.zeros(2, 3, dtype=torch.int64),), {}, dtype=to, stand_ins=stand_ins
+    )
+
+    assert output.dtype is to
 
 
 def test_cause_that_needs_values_is_found_through_the_chain() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
 from modswap.core.decided.dependence import CLEAR_RATIO
-from modswap.live_values import named_tensors
+from modswap.live_values import changed_tensors
 from modswap.nn.fake_tensors import fake_mode
 from modswap.ops.examine.alone.attributes import (
     Attribute,
@@ -256,8 +256,7 @@ def _runs(module: nn.Module, inputs: CallInputs) -> bool:
 def _run(module: nn.Module, inputs: CallInputs, device: str) -> None:
     """Run a module on fake tensors of a device."""
     with fake_mode() as mode, torch.no_grad():
-        named: dict[str, torch.Tensor] = {}
-        named |= {name: mode.from_tensor(each) for name, each in named_tensors(module).items()}
+        named = changed_tensors(module, mode.from_tensor)
         leaves = [torch.empty_like(leaf, device=device) for leaf in inputs.leaves]
         args, kwargs = inputs.live(leaves)
         torch.func.functional_call(module, named, tuple(args), kwargs)

@@ -145,11 +145,14 @@ def _live(value: Value, leaves: Iterator[torch.Tensor]) -> Any:
         return _plain(value)
     items = [_live(item, leaves) for item in value.items]
     if value.kind in {"dict", "OrderedDict"}:
-        keys = [int(name) if name.isdigit() else name for name in value.names]
-        return dict(zip(keys, items, strict=True))
+        return dict(zip(map(_key, value.names), items, strict=True))
     if value.kind not in {"tuple", "list", "Size"}:
         raise UnfitError(f"it is given a {value.kind}, which cannot be made from the recorded call")
     return items if value.kind == "list" else tuple(items)
+
+
+def _key(name: str) -> int | str:
+    return int(name) if name.isdigit() else name
 
 
 def _plain(value: Plain) -> Any:

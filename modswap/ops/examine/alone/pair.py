@@ -64,13 +64,18 @@ def _run(
     with seeded(seed), torch.no_grad():
         args, kwargs = inputs.live(fresh)
         outputs = live_tensors(module(*args, **kwargs))
-    passed_on = {id(leaf) for leaf in fresh}
-    floating = [tensor for tensor in outputs if tensor.is_floating_point()]
-    # a dropout, for example, returns its input alone
-    found = [tensor for tensor in floating if id(tensor) not in passed_on] or floating
+    found = _made(outputs, fresh)
     found = [tensor.clone() for tensor in found] if buffers else found  # may be parts of buffers
     put_back(dict(module.named_buffers()), buffers)
     return found
+
+
+def _made(outputs: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the floating outputs that are no inputs, or all where there are no others."""
+    passed_on = {id(leaf) for leaf in given}
+    floating = [tensor for tensor in outputs if tensor.is_floating_point()]
+    # a dropout, for example, returns its input alone
+    return [tensor for tensor in floating if id(tensor) not in passed_on] or floating
 
 
 def loses_finite(pair: Pair) -> bool:

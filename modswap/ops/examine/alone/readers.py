@@ -68,11 +68,9 @@ def _prepared(
         torch.enable_grad(),
     ):
         args, kwargs = (moved(make(v, None, dtype)) for v in (case.call.args, case.call.kwargs))
-        leaves = {
-            name: tensor.detach().requires_grad_(tensor.is_floating_point() and name in trained)
-            for name, tensor in named.items()
-        }
-        call = partial(torch.func.functional_call, model, leaves, tuple(args), kwargs)
+        for name, tensor in named.items():
+            tensor.requires_grad_(tensor.is_floating_point() and name in trained)
+        call = partial(torch.func.functional_call, model, named, tuple(args), kwargs)
         yield call, (args, kwargs)
 
 
