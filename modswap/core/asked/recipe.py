@@ -63,6 +63,8 @@ class Source:
     # line and column, counted from 1, of every key and list item
     lines: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
     folder: str = "."  # folder against which the recipe's own file names are resolved
+    # the option that gave each key, where the recipe was made of options of the command line
+    options: Mapping[Place, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -70,7 +72,10 @@ class Source:
         return sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def at(self, *place: str | int) -> str:
-        """Return `file:line:column` of a key, or of the nearest key around it."""
+        """Return `file:line:column` of a key, or of the nearest key around it; or its option."""
+        if self.options:
+            ends = range(len(place), -1, -1)
+            return next((self.options[place[:n]] for n in ends if place[:n] in self.options), "")
         line, column = self.line(*place)
         return f"{self.name}:{line}:{column}" if line else self.name
 
