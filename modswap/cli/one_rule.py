@@ -1,4 +1,4 @@
-"""One rule by options of the command line, in place of a recipe."""
+"""A recipe of one rule, made of options of the command line."""
 
 import json
 from collections.abc import Iterable, Sequence

@@ -109,13 +109,14 @@ Thorough = Annotated[
     bool,
     typer.Option("--thorough", help="Run all examinations without bounds on their time."),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings as well.")]
 MaxMemory = Annotated[
     str | None,
     typer.Option(
         "--max-memory",
         metavar="SIZE",
-        help="The most memory that a dummy pass may take, 8GiB or 500MB; it is predicted from "
-        "shapes, before anything is allocated.",
+        help="The most memory that a dummy pass may take, 8GiB or 500MB, also more than the "
+        "machine has; it is predicted from shapes, before anything is allocated.",
         show_default=False,
     ),
 ]

@@ -35,7 +35,7 @@ def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
     head = ["path", "class", *(["input → output"] if tree.traced else []), "parameters", "size"]
     cells = [head]
     for row in rows:
-        path = f"{row.path or '(the model)'}{''.join(f' {also}' for also in _also(row))}"
+        path = " ".join([row.path or "(the model)", *_also(row)])
         calls = [_calls(row).plain.replace("\n", ", ")] if tree.traced else []
         numbers = (f"{row.params:,}", human_bytes(row.nbytes))
         cells.append([path, bare(row.class_name) or "?", *calls, *numbers])

@@ -36,7 +36,8 @@ def verification(
     for found in verdict.findings:
         groups.setdefault(found.check, []).append(found)
     yield from _held(groups, page)
-    yield from _failures(groups, listed)
+    sites = dict.fromkeys(found.path for found in verdict.findings if found.status == "passed")
+    yield from _failures(groups, listed, [path for path in sites if path])
     yield from _skipped(groups)
 
 
@@ -135,16 +136,16 @@ def _remark(good: Sequence[Finding], page: Page) -> str:
 
 
 def _failures(
-    groups: Mapping[str, Sequence[Finding]], listed: Sequence[Finding | None]
+    groups: Mapping[str, Sequence[Finding]],
+    listed: Sequence[Finding | None],
+    sites: Sequence[str],
 ) -> Iterator[Text]:
     """Yield the failures, each examination on its own lines."""
     for name, group in groups.items():
         failed = [found for found in group if found.status == "failed"]
         if failed:
-            good = [found for found in group if found.status == "passed"]
-            places = _places([*good, *failed])
-            count = f"{len(good)} of " if len(good) + len(failed) > 1 else ""
-            yield Text.assemble(BAD, f"{name}: {count}{places}")
+            good = [found.path for found in group if found.status == "passed"]
+            yield Text.assemble(BAD, f"{name}: {_failed_places(failed, good, sites)}")
         for found in failed:
             if found not in listed:  # otherwise the end of the report shows it
                 yield _failed(found)
@@ -170,6 +171,22 @@ def _failed(found: Finding) -> Text:
     if found.fix:
         said.append(f"\n        fix: {found.fix}")
     return said
+
+
+def _failed_places(failed: Sequence[Finding], good: Sequence[str], sites: Sequence[str]) -> str:
+    """Return the places that fail: each counts once, of how many sites where others hold.
+
+    A module inside a site is that site.
+    """
+    places = dict.fromkeys(_site_of(found.path, sites) for found in failed)
+    held = [path for path in dict.fromkeys(good) if path and path not in places]
+    if held and "" not in places:
+        return f"{len(places)} of {len(places) + len(held)} sites"
+    return _places([Finding("", path, "failed") for path in places])
+
+
+def _site_of(path: str, sites: Sequence[str]) -> str:
+    return next((site for site in sites if f"{path}.".startswith(f"{site}.")), path)
 
 
 def _places(found: Sequence[Finding]) -> str:

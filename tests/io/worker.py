@@ -36,8 +36,8 @@ class Ran:
         code: The exit code; None if the process died or had to be stopped.
         err: What it wrote on standard error, or how it died.
         out: What it wrote on standard output.
-        seconds: Processor time that it took, whatever else the machine does.
-        grown: Bytes of memory that it took at its peak, beyond what it had.
+        seconds: Processor time that it took; that of other programs does not count.
+        grown: Bytes of memory that it took at its peak, beyond that of its start.
     """
 
     code: int | None

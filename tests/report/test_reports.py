@@ -5,7 +5,7 @@ Covers: json_report, page, table, verification.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -151,6 +151,26 @@ def test_findings_take_a_line_for_each_check_and_failures_are_reported_once() ->
     assert "holds matrix: 2 passes\n" in text
     assert text.count("now 11 of 12 have") == 1
     assert text.count("fix: set `topk` above 0") == 1
+
+
+def _failing(*paths: str, good: Sequence[str] = (), check: str = "matrix") -> str:
+    """Return the line of an examination that fails at paths of a model with two sites."""
+    failed = [Finding(check, path, "failed", f"wrong {n}") for n, path in enumerate(paths)]
+    held = [Finding(check, path, "passed") for path in good]
+    seen = [Finding("reached", path, "passed") for path in ("block", "head")]
+    text = REPORTS["table"](
+        [replace(outcomes.CHECKED, verdict=Verdict((), True, (*seen, *failed, *held)))], Page(120)
+    )
+    return next(line for line in text.splitlines() if line.startswith("fails"))
+
+
+def test_places_that_fail_are_counted_once() -> None:
+    assert _failing("block.proj", "block.proj") == "fails matrix: block"
+    assert _failing("block.proj", "block.norm", "") == "fails matrix: block and the model"
+    assert _failing("block", "head") == "fails matrix: 2 sites"
+    assert _failing("block", good=["head"]) == "fails matrix: 1 of 2 sites"
+    assert _failing("block.proj", good=["head", "block"]) == "fails matrix: 1 of 2 sites"
+    assert _failing("", good=["head"]) == "fails matrix: the model"
 
 
 def test_failures_are_reported_in_full_where_no_error_repeats_them() -> None:

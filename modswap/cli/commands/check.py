@@ -67,6 +67,7 @@ def check(
     locked: locking.Locked = False,
     lock_file: locking.LockFile = None,
     max_memory: options.MaxMemory = None,
+    strict: options.Strict = False,
     form: options.ReportFormat = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -96,7 +97,7 @@ def check(
 
     from modswap.ops.jobs.check import Request, paths_of
 
-    first = Request("", None, policy, model, shapes, renames, thorough, fix, most)
+    first = Request("", None, policy, model, shapes, renames, thorough, fix, most, strict)
     requests = [replace(first, recipe=name, file=file, rule=chosen.rule) for file, name in pairs]
     if any((report, lock, fix, session.summary)):
         session.reads += paths_of(requests)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from modswap.cli import options
-from modswap.core.asked.patterns import compile_pattern
+from modswap.core.asked.patterns import Pattern, compile_pattern
 from modswap.core.decided.pattern_advice import advice_for
 from modswap.core.errors import UsageError
 from modswap.core.seen.tree import Tree, TreeRow
@@ -53,13 +53,19 @@ def tree(
 
     with session.guarded() as progress:
         found = read_tree(subject, progress)
-    rows = [row for row in found.rows if depth is None or _level(row) <= depth]
-    if pattern is not None:
-        rows = [row for row in rows if row.path and pattern.matches(row.path)]
+    rows = _shown(found, depth, pattern)
     if not rows:
         raise _no_match(found, str(match))
     as_json = session.format == "json"
     session.emit(tree_json(found, rows) if as_json else tree_table(found, rows, session.page()))
+
+
+def _shown(found: Tree, depth: int | None, pattern: Pattern | None) -> list[TreeRow]:
+    """Return the rows down to a level whose paths a pattern matches."""
+    rows = [row for row in found.rows if depth is None or _level(row) <= depth]
+    if pattern is None:
+        return rows
+    return [row for row in rows if row.path and pattern.matches(row.path)]
 
 
 def _level(row: TreeRow) -> int:

@@ -52,3 +52,4 @@ class Job:
     thorough: bool = False
     # bytes that a dummy pass may take by prediction; None: the memory of the machine
     max_memory: int | None = None
+    strict: bool = False  # whether what is only warned of fails

@@ -337,12 +337,23 @@ class Verify(Part):
     export: tuple[Literal["torchscript", "onnx", "pt2", "compile"], ...] = Field(
         (), description="ways in which the swapped model is exported, and compared with itself"
     )
+    optional: tuple[Literal["torchscript", "onnx", "pt2", "compile", "export", "limits"], ...] = (
+        Field(
+            (),
+            description="ways of `export`, or examinations, that may be left out where they "
+            "cannot be made, as where a package is missing",
+        )
+    )
     expect: dict[StrictStr, tuple[Positive | None, ...]] = Field(
         default_factory=dict,
         description="shapes of the model's outputs after the swap, by name: {logits: [2, 7]}; "
         "null: any size; a model that returns a tensor calls it `output`",
     )
     limits: Limits = Field(default_factory=Limits, description="what must not be exceeded")
+
+    def may_lack(self, *names: str) -> bool:
+        """Return whether the recipe calls one of the names optional."""
+        return any(name in self.optional for name in names)
 
     @property
     def narrower(self) -> bool:

@@ -47,7 +47,8 @@ class Container:
     The slot of the primary model is the first; further ones are its copies, such as averages.
     `file` is `NO_FILE` for a model that came from no file, `metadata` that of a safetensors file
     without modswap's own, `recipe` and `receipt` those of an earlier swap. A file that is `held` is
-    written to another place only if it has not changed.
+    written to another place only if it has not changed. `unbuilt` names plain data in the file that
+    the payload lacks: it is written again as data only.
     """
 
     format: str
@@ -59,6 +60,7 @@ class Container:
     receipt: str | None = None
     notes: tuple[str, ...] = ()
     held: Held | None = None
+    unbuilt: tuple[str, ...] = ()
 
 
 def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:

@@ -51,6 +51,10 @@ def write(
         what = f"its files cannot be read as data, and {made}"
         raise CheckpointError(what, str(out), "name OUT.pt or OUT.safetensors")
     payload = refilled(container, values)
+    if container.unbuilt and not row.weights_only:
+        what = f"it holds {', '.join(container.unbuilt)}, which were not built"
+        fix = f"add --allow {container.unbuilt[0]} and the like, or name OUT.safetensors"
+        raise CheckpointError(what, str(container.file), fix)
     if _weights_alone(container, row):
         payload = _weights(container.slots[0], values[0])
 

@@ -52,6 +52,46 @@ _RENAMED = {
 }  # fmt: skip
 
 
+def _in(module: str, names: str) -> set[str]:
+    return {f"{module}.{name}" for name in names.split()}
+
+
+_PATHS = "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath"
+_NUMPY_ARRAYS = "_reconstruct scalar"
+_NUMPY_SCALARS = (
+    "bool bool_ bytes_ complex128 complex64 datetime64 dtype float16 float32 float64 int16 int32 "
+    "int64 int8 longdouble ndarray object_ str_ timedelta64 uint16 uint32 uint64 uint8 void"
+)
+_PLAIN_DATA = frozenset({
+    "argparse.Namespace", "decimal.Decimal", "fractions.Fraction", "types.SimpleNamespace",
+    "typing.Any", "uuid.UUID", "uuid.SafeUUID", "zoneinfo.ZoneInfo._unpickle",
+    *_in("builtins", "Ellipsis bytes complex frozenset range slice"),
+    *_in("collections", "ChainMap UserDict UserList UserString deque"),
+    *_in("datetime", "date datetime time timedelta timezone"),
+    *_in("pathlib", _PATHS), *_in("pathlib._local", _PATHS),
+    *_in("numpy", _NUMPY_SCALARS),
+    *_in("numpy._core.multiarray", _NUMPY_ARRAYS), *_in("numpy.core.multiarray", _NUMPY_ARRAYS),
+    "numpy._core.numeric._frombuffer", "numpy.core.numeric._frombuffer",
+    *_in("numpy.random._pickle", "__bit_generator_ctor __generator_ctor __randomstate_ctor"),
+    *_in("numpy.random", "_mt19937.MT19937 _pcg64.PCG64 _pcg64.PCG64DXSM _philox.Philox "
+         "_sfc64.SFC64"),
+    # settings of libraries, which hold numbers, texts, lists and mappings
+    *_in("omegaconf.base", "Container ContainerMetadata Metadata Node"),
+    *_in("omegaconf", "dictconfig.DictConfig listconfig.ListConfig"),
+    *_in("omegaconf.nodes", "AnyNode BooleanNode BytesNode FloatNode IntegerNode PathNode "
+         "StringNode InterpolationResultNode"),
+    "addict.addict.Dict", "box.box.Box", "box.box_list.BoxList", "easydict.EasyDict",
+    "fvcore.common.config.CfgNode", "ml_collections.config_dict.config_dict.ConfigDict",
+    "mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict",
+    "mmengine.logging.history_buffer.HistoryBuffer", "munch.Munch", "yacs.config.CfgNode",
+    "detectron2.config.config.CfgNode",
+    "lightning.fabric.utilities.data.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+})  # fmt: skip
+_DTYPES = "numpy.dtypes."
+
+
 def dotted(module: str, attribute: str) -> str:
     """Return the dotted name of the object that an unpickler takes for a name in a pickle."""
     name = f"{module}.{attribute}"
@@ -79,3 +119,12 @@ def is_name(name: str) -> bool:
 def key_text(key: object) -> str:
     """Return a key of a dictionary as part of a name; printing an object as key could fail."""
     return str(key) if isinstance(key, (str, int, float, type(None))) else "<key>"
+
+
+def is_plain_data(name: str) -> bool:
+    """Return whether a name in a pickle is a class of plain data, or a function that makes it.
+
+    Training scripts keep such beside the weights. A file of weights is read without them: nothing
+    of theirs is built, and they are written again as the data that they are in the pickle.
+    """
+    return name in _PLAIN_DATA or (name.startswith(_DTYPES) and name.count(".") == 2)

@@ -20,9 +20,10 @@ from modswap.io.pickled.data import (
     read_pickles,
 )
 from modswap.io.pickled.modules import GETATTR, RUN_ONCE, is_unshaped, lazy_hooks, unshaped
-from modswap.io.pickled.names import is_name, runs_code
+from modswap.io.pickled.names import is_name, is_plain_data, runs_code
 from modswap.io.pickled.values import (
     TensorParts,
+    holds_modules,
     is_module,
     is_weights,
     mapping,
@@ -73,7 +74,7 @@ def torch_outline(look: Look) -> Tree | None:
         raise costly(look, error) from None
     except (UnreadableError, RecursionError):
         return None  # the loader of torch reports the mistake
-    wanted = tuple(_judged(name) for name in names if not _known(name))
+    wanted = tuple(_judged(name) for name in _asked(payload, names))
     kind = "torch" if look.names else "torch (legacy)"
     tree = Tree(str(look.file), kind, rows, notes=(*notes, *_others(found)), wanted=wanted)
     return _with_waiting(tree, payload) if any(map(is_unshaped, names)) else tree
@@ -150,6 +151,15 @@ def _pickle_of(look: Look) -> bytes:
             return archive.read(entry)
         except (zipfile.BadZipFile, OSError, EOFError) as error:
             raise look.error(f"it is damaged: {error}") from None
+
+
+def _asked(payload: Any, names: Sequence[Name]) -> list[Name]:
+    """Return the names that the user has to allow; plain data beside weights is read as data."""
+    asked = [name for name in names if not _known(name)]
+    plain = [name for name in asked if is_plain_data(str(name))]
+    if not plain or holds_modules(everything(payload)):
+        return asked
+    return [name for name in asked if name not in plain]
 
 
 def _known(name: Name) -> bool:

@@ -1,6 +1,6 @@
 """Recognise dictionaries, tensors and modules among the values of a pickle read as data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from modswap.io.pickled.data import Instance, Name, Storage
@@ -86,6 +86,11 @@ def is_module(value: Any) -> bool:
     """Return whether a value is a module: an object with a module's tables."""
     state = value.state if isinstance(value, Instance) else None
     return isinstance(state, dict) and {"_modules", "_parameters"} <= state.keys()
+
+
+def holds_modules(values: Iterable[Any]) -> bool:
+    """Return whether any of the objects of a file is a module."""
+    return any(map(is_module, values))
 
 
 def table(module: Instance, name: str) -> Mapping[Any, Any]:

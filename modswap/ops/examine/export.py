@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from types import FrameType
 from typing import Any, NamedTuple
@@ -72,21 +72,22 @@ def export(bench: Bench) -> Iterator[Finding]:
 
     The ways are `torchscript`, `onnx`, `pt2` and `compile`. The outputs are compared at other
     values, another batch and each of `verify.sizes`. It fails only where the export of the original
-    holds. No message of a compiler reaches the terminal.
+    holds, or where a way cannot be tried and is not in `verify.optional`. No message of a compiler
+    reaches the terminal.
     """
     ways = bench.recipe.verify.export
     if not ways:
         return
     large = too_large(bench.model)
     if large:
-        yield from (_skipped(way, large) for way in ways)
+        yield from (_unmade(way, large, bench) for way in ways)
         return
     twin = _twin(bench)
     if not twin.inputs:
         yield from _refused(ways, bench)
         return
     if _drawn(twin):
-        yield from (_skipped(way, "its outputs are drawn anew each time") for way in ways)
+        yield from (_unmade(way, "its outputs are drawn anew each time", bench) for way in ways)
         return
     for way in ways:
         bench.progress(f"exporting: {way}")
@@ -109,7 +110,7 @@ def _examined(way: str, twin: Twin, bench: Bench) -> Finding:
     lacking = missing(way)
     if lacking:
         what = f"{', '.join(lacking)}: not installed"
-        return _skipped(way, what, "pip install onnx onnxscript onnxruntime")
+        return _unmade(way, what, bench, "pip install onnx onnxscript onnxruntime")
     try:
         with _bounded(TIMEOUT_SECONDS):
             swapped = _tried(way, twin)
@@ -119,7 +120,7 @@ def _examined(way: str, twin: Twin, bench: Bench) -> Finding:
                 original = _twin(bench)
             return _judged(way, swapped, _tried(way, original))
     except TookTooLongError:
-        return _skipped(way, f"it took longer than {TIMEOUT_SECONDS:.0f} s")
+        return _unmade(way, f"it took longer than {TIMEOUT_SECONDS:.0f} s", bench)
 
 
 def _judged(way: str, swapped: Tried, original: Tried) -> Finding:
@@ -143,6 +144,18 @@ def _passed(way: str, tried: Tried, warned: str = "") -> Finding:
     if tried.why:
         what += f"; not at {', '.join(tried.why)}, where the original could not either"
     return Finding("export", "", "passed", what, data=_data(way, tried))
+
+
+def _unmade(way: str, why: str, bench: Bench, fix: str = "") -> Finding:
+    """Return the finding of a way that was not tried: a failure, unless the recipe allows it."""
+    if bench.recipe.verify.may_lack(way, "export"):
+        return _skipped(way, why, fix)
+    otherwise = (
+        f"take {way!r} out of `verify: export`, or allow it: `verify: {{optional: [{way}]}}`"
+    )
+    return replace(
+        _skipped(way, why, f"{fix}; or {otherwise}" if fix else otherwise), status="failed"
+    )
 
 
 def _skipped(way: str, why: str, fix: str = "") -> Finding:

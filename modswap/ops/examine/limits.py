@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -19,13 +20,20 @@ from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case
 
+OPTIONAL = "take the limit out, or allow it: `verify: {optional: [limits]}`"
+
 
 def limits(bench: Bench) -> Iterator[Finding]:
-    """Compare the numbers that `verify.limits` of the recipe bounds."""
+    """Compare the numbers that `verify.limits` of the recipe bounds.
+
+    It fails where one of them cannot be computed, unless `verify.optional` names `limits`. Those
+    that need the weights are not compared in `check`.
+    """
     asked = bench.recipe.verify.limits
     measures = _measures(bench)
     known: dict[str, float] = {}
     unknown: dict[str, str] = {}
+    raised: set[str] = set()
     for name in limits_of(asked):
         try:
             value = measures[name]()
@@ -33,11 +41,15 @@ def limits(bench: Bench) -> Iterator[Finding]:
             raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             value = one_line(error, 120)
+            raised.add(name)
         if isinstance(value, str):
             unknown[name] = value
         else:
             known[name] = value
-    yield from judge_limits(asked, known, unknown)
+    lost = set() if bench.recipe.verify.may_lack("limits") else raised
+    for found in judge_limits(asked, known, unknown):
+        unmade = found.data["of"] in lost
+        yield replace(found, status="failed", fix=OPTIONAL) if unmade else found
 
 
 def _measures(bench: Bench) -> Mapping[str, Callable[[], float | str]]:

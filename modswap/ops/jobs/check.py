@@ -35,6 +35,7 @@ class Request:
     thorough: bool = False  # whether examinations run without bounds on their work
     fix: bool = False  # whether to edit the recipe where a small edit makes the check pass
     max_memory: int | None = None  # bytes that a dummy pass may take
+    strict: bool = False  # whether warnings fail
     rule: RuleText | None = None  # the recipe of the command line, in place of a file
 
 
@@ -51,7 +52,13 @@ def job_of(request: Request) -> Job:
     recipe = read_recipe(request.recipe) if rule is None else recipe_of_options(rule)
     file = request.file or _own_checkpoint(recipe)
     subject = Subject(file, request.policy, request.factory, request.inputs, request.renames)
-    return Job(subject, recipe, thorough=request.thorough, max_memory=request.max_memory)
+    return Job(
+        subject,
+        recipe,
+        thorough=request.thorough,
+        max_memory=request.max_memory,
+        strict=request.strict,
+    )
 
 
 def _own_checkpoint(recipe: "Recipe") -> Path:

@@ -27,7 +27,7 @@ from modswap.ops.measure.memory import (
 )
 from modswap.ops.outcomes import changed_outputs, count_params, failure, site_outcomes
 from modswap.ops.reopen import reopen
-from modswap.ops.run.inputs import calls_of, cases_of, example_calls
+from modswap.ops.run.inputs import DummyCall, calls_of, cases_of, example_calls
 from modswap.ops.swap import Prepared, prepare, verified
 from modswap.ops.write.writer import Writer
 
@@ -102,7 +102,8 @@ def _with_places(sites: tuple[SiteOutcome, ...], loaded: Loaded) -> tuple[SiteOu
 def _prepared(writer: Writer, bounds: Sequence[Bound], *, unreal: bool) -> Prepared:
     """Run the reference passes, if they fit into memory, and build the new modules."""
     model, recipe = writer.loaded.model, writer.job.recipe
-    given = calls_of(writer.job.subject.inputs)
+    inputs = writer.job.subject.inputs  # the tensors of one call
+    given = (DummyCall(inputs, {}),) if inputs else ()
     calls = given or (() if recipe.inputs else example_calls(model))
     first = cases_of(calls or calls_of(recipe.inputs), recipe.verify)
     check_memory(model, first, bounds, seed=recipe.seed)
@@ -115,7 +116,8 @@ def _swapped(
     """Swap, verify, examine and write; an error that stops it is the outcome's `error`."""
     job, loaded = writer.job, writer.loaded
     try:
-        check_swapped_memory(loaded.model, prepared, bounds)
+        warnings = check_swapped_memory(loaded.model, prepared, bounds)
+        outcome = replace(outcome, notes=(*outcome.notes, *warnings))
         write = partial(writer.write_copy, outcome=outcome, prepared=prepared)
         with verified(loaded.model, prepared, writer.progress) as standing:
             bench = Bench(

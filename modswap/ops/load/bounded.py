@@ -1,11 +1,8 @@
 """Bound the memory of a model that a library builds from a configuration of a stranger."""
 
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +10,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modswap.core.errors import CheckpointError
+from modswap.ops.run.process_memory import bounded_process
 
 _SPARE_BYTES = 512 << 20  # for tables that no file holds: positions, masks
 _TIMES = 32  # bytes for each element in the file: eight times those of float32
@@ -20,7 +18,6 @@ _SPARE_MODULES = 5_000
 _MODULES = 20  # for each tensor in the file
 _SPARE_SECONDS = 8.0  # of the processor
 _ELEMENTS_PER_SECOND = 1_000_000  # a tenth of what initialising them takes
-_STATUS = Path("/proc/self/status")
 
 
 @contextmanager
@@ -39,7 +36,7 @@ def bounded(weights: Mapping[str, Any], where: str) -> Iterator[None]:
     meter.end += elements / _ELEMENTS_PER_SECOND
     hook = register_module_module_registration_hook(lambda *_: meter.count_module())
     try:
-        with meter, _bounded_process(room):
+        with meter, bounded_process(2 * room):
             yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
@@ -91,22 +88,3 @@ class _Meter(TorchDispatchMode):
         """Return the error for a model beyond the bounds."""
         fix = "check that the folder holds the weights of this model"
         return CheckpointError(f"the model that it describes takes more {what}", self.where, fix)
-
-
-@contextmanager
-def _bounded_process(nbytes: int) -> Iterator[None]:
-    """Bound the memory that this process may still take, within a block."""
-    if sys.platform != "linux" or threading.active_count() > 1:
-        yield
-        return
-    import resource
-
-    lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
-    used = int(lines["VmData"].split()[0]) << 10
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    bounds = [used + 2 * nbytes, *(limit for limit in (soft, hard) if limit >= 0)]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

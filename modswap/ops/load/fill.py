@@ -90,24 +90,25 @@ def _refuse_unfit(
 ) -> None:
     """Refuse weights that do not fit a model, and offer the renamings after which they do."""
     tensors = {name: value for name, value in wanted.items() if torch.is_tensor(value)}
-    held, carried = stored.weights, stored.carried
     missing = _missing(model, wanted, stored)
-    mismatched = _mismatched(tensors, held)
-    foreign = missing or mismatched or not held
-    more = [] if foreign else list(_more_layers(model, tensors, stored))
-    unexpected = list(carried) if foreign else more
-    found = {"missing": missing, "unexpected": unexpected, "mismatched": mismatched}
-    wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names]
+    mismatched = _mismatched(tensors, stored.weights)
+    foreign = missing or mismatched or not stored.weights
+    unexpected = [*(stored.carried if foreign else _more_layers(model, tensors, stored))]
+    wrong = _listed({"missing": missing, "unexpected": unexpected, "mismatched": mismatched})
     if not wrong:
         return
     what = f"the model of {factory.name!r} does not fit the weights: {'; '.join(wrong)}"
     fix = f"build the model that {Path(where).absolute().name} was saved from"
-    if more:
+    if not foreign:
         what += ", of the kind of its own layers"
-        fix += _none_of_it(more[0])
-    elif missing:
+        fix += _none_of_it(unexpected[0])
+    if missing:
         fix = _renamings(tensors, stored, missing) or fix
     raise factory.error(what, factory.where, fix)
+
+
+def _listed(found: Mapping[str, list[str]]) -> list[str]:
+    return [f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names]
 
 
 def _none_of_it(name: str) -> str:

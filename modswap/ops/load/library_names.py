@@ -30,6 +30,11 @@ class Conversion:
     converter: Any = None
     patterns: tuple[str, ...] = ()
 
+    def with_source(self, name: str, pattern: str) -> "Conversion":
+        """Return it with a further tensor of the file, in the place of a pattern."""
+        sources, patterns = (*self.sources, name), (*self.patterns, pattern)
+        return Conversion(self.target, sources, self.converter, patterns)
+
 
 class LibraryNames:
     """The conversions of transformers for a model, by the library's own tables and functions.
@@ -75,13 +80,13 @@ class LibraryNames:
         others: dict[str, str] = {}
         for name in sorted(names, key=getattr(self.loading, "dot_natural_key", None)):
             target, pattern = self._target(name, (renamings, converters), wanted)
-            if pattern is None and target in wanted and target not in single:
-                single[target] = Conversion(target, (name,))
-            elif pattern is not None and _makes_any(target, by_pattern[pattern], wanted):
-                old = several.setdefault(target, Conversion(target, (), by_pattern[pattern]))
-                more = ((*old.sources, name), old.converter, (*old.patterns, pattern))
-                several[target] = Conversion(target, *more)
-            else:
+            converter = by_pattern.get(pattern or "")
+            if not _makes_any(target, converter, wanted):
+                others[name] = target
+            elif converter is not None:
+                old = several.get(target, Conversion(target, (), converter))
+                several[target] = old.with_source(name, str(pattern))
+            elif single.setdefault(target, Conversion(target, (name,))).sources != (name,):
                 others[name] = target
         return [*several.values(), *single.values()], others  # the last one of a name counts
 
@@ -124,7 +129,9 @@ class LibraryNames:
 
 
 def _makes_any(first: str, converter: Any, wanted: Mapping[str, Any]) -> bool:
-    """Return whether a converter makes a tensor that is wanted, by the name of its first one."""
+    """Return whether a tensor is wanted, or another one that a converter makes beside it."""
+    if converter is None:
+        return first in wanted
     patterns = converter.target_patterns
     return any(first.replace(patterns[0], pattern) in wanted for pattern in patterns)
 

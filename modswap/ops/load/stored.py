@@ -28,17 +28,18 @@ class Naming:
         Names that are none of them come second, with the names that they would have.
         """
         old: dict[str, str] = {}
-        others: dict[str, str] = {}
+        doubles: dict[str, str] = {}
         for name in names:
             new = renamed(name, self.renames)
             if old.setdefault(new, name) != name:
-                others[name] = new  # two names of the file are one in the model
+                doubles[name] = new  # two names of the file are one in the model
         if self.library is None:
-            others |= {old[new]: new for new in old if new not in wanted}
-            return [Conversion(new, (old[new],)) for new in old if new in wanted], others
-        parts, more = self.library.parts(old, wanted)
-        parts = [replace(part, sources=tuple(old[n] for n in part.sources)) for part in parts]
-        return parts, others | {old[name]: new for name, new in more.items()}
+            found = [Conversion(new, (new,)) for new in old if new in wanted]
+            left = {new: new for new in old if new not in wanted}
+        else:
+            found, left = self.library.parts(old, wanted)
+        found = [replace(one, sources=tuple(map(old.__getitem__, one.sources))) for one in found]
+        return found, doubles | {old[name]: new for name, new in left.items()}
 
     def of_file(self, name: str) -> tuple[str, ...]:
         """Return the names that a file may have for a tensor of the model, the likeliest first."""

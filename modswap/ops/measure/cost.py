@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -65,9 +65,17 @@ def costs_of(
     return Costs(cost_of(model, inference, training), sites, unknown)
 
 
-def peak_of(model: nn.Module, case: Case, *, seed: int = 0) -> int:
-    """Return the predicted peak of a pass without gradients, in bytes; nothing is allocated."""
-    return _counted(model, case, seed)[0].peak
+class Peak(NamedTuple):
+    """The most bytes that a pass takes at a time."""
+
+    nbytes: int
+    beside: int  # without the weights
+
+
+def peak_of(model: nn.Module, case: Case, *, seed: int = 0) -> Peak:
+    """Return the predicted peak of a pass without gradients; nothing is allocated."""
+    meter, _ = _counted(model, case, seed)
+    return Peak(meter.peak, meter.peak - meter.weights)
 
 
 def cost_of(module: nn.Module, inference: Meter, training: Meter) -> PassCost:
@@ -147,6 +155,7 @@ def metered(
     """
     meter = Meter()
     meter.hold(tensors.values(), saved=False)
+    meter.weights = meter.live
     meter.hold(live_tensors((args, kwargs)))
     call = partial(torch.func.functional_call, model, dict(tensors), tuple(args), dict(kwargs))
     with torch.set_grad_enabled(gradients), LikeCpu(), meter:

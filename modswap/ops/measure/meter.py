@@ -47,6 +47,7 @@ class Meter(TorchDispatchMode):
         self.flops = 0
         self.live = 0
         self.peak = 0
+        self.weights = 0  # bytes of the weights, as a pass holds them
         self.saved: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
         self._held: set[int] = set()

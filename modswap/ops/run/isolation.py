@@ -1,13 +1,14 @@
 """Keep a model as it is across a forward pass."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from operator import is_
 from typing import Any
 
 import torch
 from torch import nn
 
+from modswap.ops.run.process_memory import available, bounded_process
 from modswap.seeds import kept_random_state
 
 
@@ -18,14 +19,14 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
     Restored are the training flag of each module, its attributes, the contents of dicts, lists and
     sets among them, the values of its buffers, and the random states. The flag is set on each
     module directly: a host's own `train()` may do more. An `unreal` block runs on stand-ins, so
-    that no buffer needs a copy.
+    that no buffer needs a copy. Any other block takes no more memory than the machine has free.
     """
     containers = _held(model)
     # copies, since batch norm's kernels write without raising the version counter
     buffers = [] if unreal else [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         set_mode(model, training=training)
-        with kept_random_state():
+        with kept_random_state(), _bounded(unreal=unreal):
             yield
     finally:
         for container, before in containers:
@@ -35,6 +36,11 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
             for buffer, value in buffers:
                 if not buffer.is_inference():
                     buffer.copy_(value)
+
+
+def _bounded(*, unreal: bool) -> AbstractContextManager[None]:
+    """Return a bound to the memory of a pass: what the machine has free, if the pass is real."""
+    return bounded_process(None if unreal else available())
 
 
 def _held(model: nn.Module) -> list[tuple[Any, Any]]:

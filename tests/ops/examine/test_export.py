@@ -55,10 +55,11 @@ def findings(
     shape: str = "[1, 3, 28, 28]",
 ) -> list[Finding]:
     """Swap a gate and return the findings on its exports; the model stays swapped."""
+    wants = ", wants: NCHW" if ":" in module else ""
     text = (
         f"version: 1\ninputs: [{{shape: {shape}}}]\n"
         f"verify: {{export: [{ways}]{verify}}}\n"
-        f"replace: [{{match: space_attention, with: '{module}'}}]\n"
+        f"replace: [{{match: space_attention, with: '{module}'{wants}}}]\n"
     )
     recipe = parse_recipe(text, "swap.yaml", ".")
     prepared = prepare(model, recipe, unreal=unreal)
@@ -164,7 +165,7 @@ def test_original_that_could_not_be_exported_either_is_reported_and_not_failed()
 
 
 def test_outputs_that_are_drawn_anew_are_not_compared() -> None:
-    (found,) = findings(GatedNet(), "pt2", f"{__name__}:Drawn")
+    (found,) = findings(GatedNet(), "pt2", f"{__name__}:Drawn", verify=", optional: [export]")
 
     assert (found.status, found.what) == ("skipped", "pt2: its outputs are drawn anew each time")
 
@@ -209,7 +210,7 @@ def test_large_model_is_skipped_with_its_size() -> None:
         model = GatedNet()
         model.ballast = nn.Linear(9000, 9000)
 
-    (found,) = findings(model, "pt2", unreal=True)
+    (found,) = findings(model, "pt2", unreal=True, verify=", optional: [pt2]")
 
     assert found.status == "skipped"
     assert "its weights take 309 MiB: models up to 256 MiB are copied" in found.what
@@ -235,9 +236,32 @@ def test_way_that_takes_too_long_is_skipped_even_where_torch_swallows_the_error(
     monkeypatch.setattr(under_test, "REPEAT_SECONDS", 0.2)
     monkeypatch.setattr(under_test, "_tried", busy)
 
-    (found,) = findings(GatedNet(), "pt2")
+    (found,) = findings(GatedNet(), "pt2", verify=", optional: [pt2]")
 
     assert (found.status, found.what) == ("skipped", "pt2: it took longer than 0 s")
+
+
+@pytest.mark.parametrize(
+    ("optional", "status"),
+    [("", "failed"), ("pt2", "failed"), ("onnx", "skipped"), ("export", "skipped")],
+)
+def test_a_way_whose_package_is_missing_fails_unless_it_is_optional(
+    optional: str, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_test, "missing", lambda _: ("onnx", "onnxscript"))
+
+    (found,) = findings(GatedNet(), "onnx", verify=f", optional: [{optional}]")
+
+    assert (found.status, found.what) == (status, "onnx: onnx, onnxscript: not installed")
+    assert found.fix.startswith("pip install onnx onnxscript onnxruntime")
+    allowed = "`verify: {optional: [onnx]}`" in found.fix
+    assert allowed is (status == "failed")
+
+
+def test_outputs_that_are_drawn_anew_fail_where_the_export_is_asked_for() -> None:
+    (found,) = findings(GatedNet(), "pt2", f"{__name__}:Drawn")
+
+    assert (found.status, found.what) == ("failed", "pt2: its outputs are drawn anew each time")
 
 
 def test_nothing_is_exported_unless_the_recipe_asks() -> None:

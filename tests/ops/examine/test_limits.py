@@ -40,3 +40,17 @@ def test_limit_passes_and_fails(
     assert isinstance(broken.error, ShapeError)
     assert f"verify.limits.{name}" in broken.error.what
     assert broken.error.fix
+
+
+@pytest.mark.parametrize(("more", "status"), [("", "failed"), (", optional: [limits]", "skipped")])
+def test_a_limit_that_cannot_be_computed_fails_unless_it_is_optional(
+    more: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modswap.ops.examine.limits.costs_of", int)  # raises
+    others = ", ".join(row for row in examination_names() if row != "limits")
+    verify = f"verify: {{skip: [{others}], limits: {{max_flops: 100}}{more}}}"
+
+    (found,) = findings(check_file(job(tmp_path, recipe(more=verify))), "limits")
+
+    assert (found.status, "TypeError" in found.what) == (status, True)
+    assert ("optional: [limits]" in found.fix) is (status == "failed")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import modswap
+from modswap.cli.options import parse_shape
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.asked.recipe import Recipe
 from modswap.core.errors import CheckpointError, InputError, ShapeError, UsageError
@@ -639,3 +640,29 @@ def test_file_that_fails_its_proof_is_never_put_in_place(
 
     assert (tmp_path / name).read_bytes() == b"old"
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["net.pt", name])
+
+
+class Pair(nn.Module):
+    """A gate on a map to which a number for each sample is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        gated: torch.Tensor = self.gate(x + step[:, None, None, None])
+        return gated
+
+
+def test_several_inputs_of_the_command_are_one_call(tmp_path: Path) -> None:
+    torch.save(Pair(), tmp_path / "net.pt")
+    policy = Policy((f"{__name__}.*",))
+    inputs = (parse_shape("2,16,8,8"), parse_shape("2:int64"))
+    subject = Subject(tmp_path / "net.pt", policy, inputs=inputs)
+    recipe = parse_recipe("version: 1\nreplace: [{match: gate, with: ECA}]\n", "r.yaml", ".")
+
+    outcome = check_file(Job(subject, recipe))
+
+    assert outcome.error is None
+    assert outcome.verdict is not None
+    assert len(outcome.verdict.cases) == 1

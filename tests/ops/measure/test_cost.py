@@ -1,6 +1,6 @@
 """Costs of models and sites, limits, and the memory of passes.
 
-Covers: meter, memory.
+Covers: meter.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from modswap.nn.acmix import ACmix
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.measure.cost import costs_of
-from modswap.ops.measure.memory import MAX_READ_BYTES, available
+from modswap.ops.measure.memory import MAX_READ_BYTES
 from modswap.ops.measure.timing import unread
 from modswap.ops.run.inputs import Case, DummyCall
 from tests.models import GatedNet, ManyCalls, SharedNet, Strided, TokenNet
@@ -278,23 +278,3 @@ def test_site_that_takes_most_is_named(tmp_path: Path) -> None:
     assert outcome.error.where == "space_attention"
     assert "this site alone" in outcome.error.what
     assert "raise --max-memory" in outcome.error.fix
-
-
-def test_memory_is_the_least_of_group_and_machine(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 100 kB\nMemAvailable: 80 kB\n")
-    old = tmp_path / "old" / "memory"
-    old.mkdir(parents=True)
-    for name, text in {
-        "memory.limit_in_bytes": "70000", "memory.usage_in_bytes": "30000",
-        "memory.stat": "cache 5\ntotal_inactive_file 2000",
-    }.items():  # fmt: skip
-        (old / name).write_text(text)
-    new = tmp_path / "new"
-    new.mkdir()
-    (new / "memory.max").write_text("max\n")
-    (new / "memory.current").write_text("30000\n")
-
-    assert available(tmp_path / "old", meminfo) == 42000
-    assert available(new, meminfo) == 80 * 1024
-    assert (available(new, tmp_path / "none") or 0) > 0

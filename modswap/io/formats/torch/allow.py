@@ -1,7 +1,7 @@
 """Resolve the names that a pickled checkpoint may build: of torch, of modswap, of the user."""
 
 import sys
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -49,20 +49,23 @@ def resolve(
         UnsafeError: If any of them is not allowed; all are listed.
     """
     names = list(dict.fromkeys(wanted))
-    known = _plain(names, made)
+    known = python_data(names, made)
     objects = {name: known.get(name) or _allowed(name, policy, file) for name in names}
     refused = [name for name in names if objects[name] is None]
     if refused:
         raise _unsafe(refused, unfillable(made), file)
-    found = [(value, name) for name, value in objects.items()]
-    if "numpy.dtype" in objects and "numpy.dtypes" in sys.modules:
-        # the classes of dtypes, which the unpickler needs although the file does not name them
-        kinds = vars(sys.modules["numpy.dtypes"])
-        found += [(kinds[name], f"numpy.dtypes.{name}") for name in kinds["__all__"]]
-    return found
+    return [(value, name) for name, value in (*objects.items(), *_dtypes(objects))]
 
 
-def _plain(names: Sequence[str], made: Sequence[Instance]) -> dict[str, Any]:
+def _dtypes(objects: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the classes of NumPy's dtypes, which the unpickler needs and no file names."""
+    if "numpy.dtype" not in objects or "numpy.dtypes" not in sys.modules:
+        return []
+    kinds = vars(sys.modules["numpy.dtypes"])
+    return [(f"numpy.dtypes.{name}", kinds[name]) for name in kinds["__all__"]]
+
+
+def python_data(names: Sequence[str], made: Sequence[Instance]) -> dict[str, Any]:
     """Return the names that stand for data of Python, if the file does not call them itself."""
     held = DATA_TYPES.keys() & names
     types = {name: DATA_TYPES[name] for name in held - called_names(made)} if held else {}

@@ -13,7 +13,7 @@ from torch.sparse import check_sparse_tensor_invariants
 
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
-from modswap.io.formats.container import Container, find_slots, passed_over
+from modswap.io.formats.container import Container, Slot, find_slots, passed_over
 from modswap.io.formats.torch.allow import resolve
 from modswap.io.formats.torch.default_dict import refuse_factories
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE
@@ -21,6 +21,7 @@ from modswap.io.formats.torch.screen import Screened, screen
 from modswap.io.formats.torch.sound import refuse_half_made
 from modswap.io.formats.torch.stand_ins import StandIn, standing
 from modswap.io.formats.torch.states import Known, named_in, refuse_planted
+from modswap.io.formats.torch.unbuilt import UnbuiltClass, unbuilt, unbuilt_names
 from modswap.io.pickled.data import CostlyError, UnreadableError
 from modswap.io.pickled.outline import costly
 from modswap.io.recognise.look import Look
@@ -40,13 +41,13 @@ _OPENING_BYTES = 1 << 20
 
 def load(look: Look, policy: Policy) -> Container:
     """Read a file of `torch.save`: a zip mapped and not copied, an older file into memory."""
-    payload = _read(look, policy)
+    payload, plain = _read(look, policy)
     refuse_half_made(payload, look)
     own = payload.get(OWN_KEY) if isinstance(payload, Mapping) else None
     records = _records(look) if look.names else {}
     if not records and isinstance(own, Mapping):
         records = {RECIPE: own.get("recipe"), RECEIPT: own.get("receipt")}
-    slots = find_slots(payload, look.file)
+    slots = _slots(payload, plain, policy, look)
     trusted = (TRUSTED,) if policy.trust else ()
     return Container(
         format="torch" if look.names else "torch (legacy)",
@@ -56,7 +57,20 @@ def load(look: Look, policy: Policy) -> Container:
         recipe=_text(records.get(RECIPE)),
         receipt=_text(records.get(RECEIPT)),
         notes=(*trusted, *passed_over(payload, slots)),
+        unbuilt=tuple(plain),
     )
+
+
+def _slots(payload: Any, plain: list[str], policy: Policy, look: Look) -> tuple[Slot, ...]:
+    """Return the slots of a payload; refuse weights in or among objects that were not built."""
+    try:
+        slots = find_slots(payload, look.file)
+    except CheckpointError:
+        resolve(plain, policy, look.file)  # raises the error that names the options
+        raise
+    if plain and not all(map(torch.is_tensor, slots[0].value.values())):
+        resolve(plain, policy, look.file)
+    return slots
 
 
 def _records(look: Look) -> dict[str, Any]:
@@ -78,9 +92,10 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _read(look: Look, policy: Policy) -> Any:
+def _read(look: Look, policy: Policy) -> tuple[Any, list[str]]:
+    """Return the payload of a file, and the names of plain data in it that was not built."""
     if policy.trust:
-        return _unpickled(look, [], trust=True)
+        return _unpickled(look, [], trust=True), []
     if not look.names:
         _refuse_whole_legacy(look)
     try:
@@ -96,9 +111,12 @@ def _read(look: Look, policy: Policy) -> Any:
     refuse_factories(screened.made, named_in(policy), look.file)
     if not look.names:
         return _read_legacy(look, policy, screened)
-    allowed = resolve(_wanted(look), policy, look.file, screened.made)
+    wanted = _wanted(look)
+    plain = unbuilt_names(wanted, policy, screened)
+    others = [name for name in wanted if name not in plain]
+    allowed = resolve(others, policy, look.file, screened.made)
     _refuse_unsafe(allowed, screened, policy, look)
-    return _unpickled(look, allowed)
+    return _unpickled(look, [*allowed, *unbuilt(plain, screened.made)]), plain
 
 
 def _refuse_unsafe(
@@ -127,14 +145,16 @@ def _refuse_constructors(allowed: list[tuple[Any, str]], called: Set[str], look:
             raise UnsafeError(what, str(look.file), fix)
 
 
-def _read_legacy(look: Look, policy: Policy, screened: Screened) -> Any:
+def _read_legacy(look: Look, policy: Policy, screened: Screened) -> tuple[Any, list[str]]:
     """Read an old file, whose names the unpickler reports one at a time."""
     names: list[str] = []
     while True:
-        allowed = resolve(names, policy, look.file, screened.made)
+        plain = unbuilt_names(names, policy, screened)
+        others = [name for name in names if name not in plain]
+        allowed = resolve(others, policy, look.file, screened.made)
         _refuse_unsafe(allowed, screened, policy, look)
         try:
-            return _unpickled(look, allowed)
+            return _unpickled(look, [*allowed, *unbuilt(plain, screened.made)]), plain
         except _WantedError as error:
             if error.name in names:
                 raise _asks(look, error.name) from error
@@ -151,7 +171,11 @@ class _WantedError(Exception):
 
 def _unpickled(look: Look, allowed: list[tuple[Any, str]], *, trust: bool = False) -> Any:
     with standing(allowed, look) as objects:
-        return _loaded(look, objects, trust=trust)
+        payload = _loaded(look, objects, trust=trust)
+    for value, _ in allowed:
+        if isinstance(value, UnbuiltClass):
+            value.empty()
+    return payload
 
 
 def _loaded(look: Look, allowed: list[tuple[Any, str]], *, trust: bool) -> Any:
