@@ -14,6 +14,7 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
 from modswap.core.kept.receipt import SiteRecord
+from modswap.io.pickled.names import runs_code
 from modswap.io.recipe.embedded import embedded_recipe
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, apply
@@ -164,9 +165,16 @@ def _classes(names: Sequence[str], policy: Policy, where: str) -> dict[str, type
     if refused:
         what = f"it was swapped with {', '.join(refused)}, which a file may not import by itself"
         packages = {name: f"{full.rpartition('.')[0]}.*" for name, full in rows.items()}
-        options = " ".join(f"--allow {(dotted | packages)[name]}" for name in refused)
-        raise UnsafeError(what, where, f"allow it if you trust that code: {options}")
+        raise UnsafeError(what, where, _advice([(dotted | packages)[name] for name in refused]))
     return {name: _class(name, dotted[name], policy, where) for name in dotted}
+
+
+def _advice(wanted: Sequence[str]) -> str:
+    """Return how to allow names of a file; those that can run any code are never proposed."""
+    dangerous = [name for name in wanted if runs_code(name.removesuffix(".*"))]
+    if dangerous:
+        return f"do not load it unless it is your own: {', '.join(dangerous)} can run any code"
+    return f"allow it if you trust that code: {' '.join(f'--allow {name}' for name in wanted)}"
 
 
 def _class(reference: str, dotted: str, policy: Policy, where: str) -> type[nn.Module]:

@@ -152,6 +152,27 @@ def test_folder_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(gates(carried_out(found.fix)["model"])) == 1
 
 
+def test_folder_of_diffusers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    diffusers = only_in("diffusers")
+    kinds = {"down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",)}
+    model = diffusers.VQModel(block_out_channels=(16,), norm_num_groups=4, **kinds)
+    model.save_pretrained(tmp_path / "net")
+    monkeypatch.chdir(tmp_path)
+
+    found = swap(
+        tmp_path / "net",
+        "{match: decoder.mid_block.attentions.0, with: MultiHeadSelfAttention}",
+        "[2, 3, 16, 16]",
+    )
+
+    assert "would lose the swap" in found.what
+    rebuilt = diffusers.VQModel.from_pretrained("out")
+    attention = rebuilt.decoder.mid_block.attentions[0]
+    assert type(attention).__name__ == "Attention"
+    kept = carried_out(found.fix)["model"].decoder.mid_block.attentions[0]
+    assert type(kept.module).__name__ == "MultiHeadSelfAttention"
+
+
 def test_folder_of_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timm = only_in("timm")
     (tmp_path / "net").mkdir()

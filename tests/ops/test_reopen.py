@@ -290,3 +290,25 @@ def test_what_a_host_put_on_a_module_is_there_again_in_a_model_that_is_built_ane
 
     assert type(block).__name__ == "SEBlock"
     assert (vars(block)["i"], vars(block)["f"], vars(block)["type"]) == (1, -1, "Sequential")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("os:system", "do not load it unless it is your own: os.system can run any code"),
+        ("builtins:exec", "do not load it unless it is your own: builtins.exec can run any code"),
+        ("mine.subprocess:Popen", "do not load it unless it is your own: mine.subprocess.Popen"),
+        ("mine.nets:Gate", "allow it if you trust that code: --allow mine.nets.Gate"),
+    ],
+)
+def test_name_that_runs_code_is_not_proposed_for_allowing(
+    name: str, advice: str, tmp_path: Path
+) -> None:
+    site = SiteRecord(paths=("head",), module=name, args={})
+    records = {"recipe": "", "receipt": Receipt(modswap="1", torch="2", sites=(site,)).text()}
+    torch.save({"state_dict": GatedNet().state_dict(), "modswap": records}, tmp_path / "net.pt")
+
+    with pytest.raises(UnsafeError, match="may not import by itself") as raised:
+        modswap.load(tmp_path / "net.pt", "tests.models:build_gated")
+
+    assert raised.value.fix.startswith(advice)

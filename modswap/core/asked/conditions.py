@@ -4,6 +4,10 @@ import operator
 import re
 from collections.abc import Callable
 
+_DIGITS = "[0-9]{1,18}"
+# of a comparison, for the JSON Schema
+COMPARISON = rf"^\s*(?:(?:[<>=!]=|[<>])?\s*{_DIGITS}|{_DIGITS}\s*\.\.\s*{_DIGITS})\s*$"
+
 _COMPARE: dict[str, Callable[[int, int], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,

@@ -23,12 +23,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from modswap.core.asked.conditions import holds
+from modswap.core.asked.conditions import COMPARISON, holds
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS
 
 Dtype = Literal[
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
 ]  # fmt: skip
+ExportWay = Literal["torchscript", "onnx", "pt2", "compile"]
 FloatDtype = Literal["float32", "float64", "float16", "bfloat16"]
 
 
@@ -176,15 +177,13 @@ def _comparison(value: Any) -> Any:
     raise PydanticCustomError("comparison", "a number, or a comparison")
 
 
-_DIGITS = "[0-9]{1,18}"
-_COMPARED = rf"^\s*(?:(?:[<>=!]=|[<>])?\s*{_DIGITS}|{_DIGITS}\s*\.\.\s*{_DIGITS})\s*$"
 Comparison = Annotated[
     str | int | None,
     BeforeValidator(_comparison),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": _COMPARED},
+                {"type": "string", "pattern": COMPARISON},
                 {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**18},
                 {"type": "null"},
             ]
@@ -300,8 +299,8 @@ InputSize = Annotated[
     Annotated[Literal["narrower"], Tag(WORD)] | Annotated[tuple[Positive, Positive], Tag(SIZE)],
     Discriminator(lambda value: WORD if isinstance(value, str) else SIZE),
 ]
-_SIDE = {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 2**63}
-_SIZE = {"type": "array", "prefixItems": [_SIDE, _SIDE], "minItems": 2, "maxItems": 2}
+_SIDES = [{"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 2**63}] * 2
+_SIZE = {"type": "array", "prefixItems": _SIDES, "minItems": 2, "maxItems": 2}
 _SIZES = {"type": "array", "items": {"anyOf": [_SIZE, {"const": NARROWER}]}}
 
 
@@ -316,8 +315,7 @@ class Verify(Part):
         WithJsonSchema({"anyOf": [{"const": NARROWER}, _SIZES]}),
     ] = Field(
         (),
-        description="further input sizes (H, W), each run as well; narrower: the swapped model may "
-        "refuse sizes that the original took",
+        description="further sizes (H, W), each run as well; narrower: fewer may be taken",
     )
     batches: tuple[Positive, ...] = Field(
         (1, 2, 3), description="batch sizes at which shapes are compared as well"
@@ -334,15 +332,11 @@ class Verify(Part):
         default=False, description="true: run every examination, of any length"
     )
     skip: tuple[Examined, ...] = Field((), description="examinations to leave out")
-    export: tuple[Literal["torchscript", "onnx", "pt2", "compile"], ...] = Field(
+    export: tuple[ExportWay, ...] = Field(
         (), description="ways in which the swapped model is exported, and compared with itself"
     )
-    optional: tuple[Literal["torchscript", "onnx", "pt2", "compile", "export", "limits"], ...] = (
-        Field(
-            (),
-            description="ways of `export`, or examinations, that may be left out where they "
-            "cannot be made, as where a package is missing",
-        )
+    optional: tuple[ExportWay | Literal["export", "limits"], ...] = Field(
+        (), description="ways of `export`, or examinations, that may be impossible to make"
     )
     expect: dict[StrictStr, tuple[Positive | None, ...]] = Field(
         default_factory=dict,
@@ -353,7 +347,7 @@ class Verify(Part):
 
     def may_lack(self, *names: str) -> bool:
         """Return whether the recipe calls one of the names optional."""
-        return any(name in self.optional for name in names)
+        return not {*names}.isdisjoint(self.optional)
 
     @property
     def narrower(self) -> bool:

@@ -1,6 +1,7 @@
 """Pairs of an old and a new module run alone.
 
-Covers: pair, inputs, bounds, movement, training, attributes, copying.
+Covers: pair, inputs, bounds, movement, training, attributes, copying,
+magnitudes.
 """
 
 import random
