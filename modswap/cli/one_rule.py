@@ -10,13 +10,14 @@ import typer
 
 from modswap.cli.options import parse_shape
 from modswap.core.asked.own_texts import RECIPE_TEXT
-from modswap.core.asked.rule_text import COMMAND_LINE, RuleText
+from modswap.core.asked.source import COMMAND_LINE, RuleText
 from modswap.core.asked.used_paths import UsedPath
 from modswap.core.errors import RecipeError, UsageError
 
 if TYPE_CHECKING:
     from modswap.cli.session import Session
-    from modswap.core.asked.recipe import Place, Recipe, TensorInput
+    from modswap.core.asked.recipe import Recipe, TensorInput
+    from modswap.core.asked.source import Place
     from modswap.core.kept.outcome import Outcome
 
 Match = Annotated[

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from modswap.core.asked.recipe import Recipe
-from modswap.core.asked.rule_text import COMMAND_LINE, RuleText
+from modswap.core.asked.source import COMMAND_LINE, RuleText
 from modswap.io.recipe import reader
 from modswap.ops.examine.table import examination_names
 

@@ -1,7 +1,4 @@
-"""One rule by options of the command line, in place of a recipe.
-
-Covers: rule_text.
-"""
+"""One rule by options of the command line, in place of a recipe."""
 
 import json
 from pathlib import Path

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from modswap.core.asked.import_name import split_reference
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS, compile_pattern
 from modswap.core.asked.permissions import permission_flaw
-from modswap.core.asked.recipe import CallInput, Place, Recipe, Source, TensorInput
+from modswap.core.asked.recipe import CallInput, Recipe, TensorInput
+from modswap.core.asked.source import Place, Source
 from modswap.core.errors import CheckpointError, RecipeError, together
 from modswap.core.words.nearest import file_near
 from modswap.io.recipe.errors import MAX_MISTAKES, sentences

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.asked.renames import Rename
-from modswap.core.asked.rule_text import RuleText
+from modswap.core.asked.source import RuleText
 from modswap.core.asked.used_paths import INPUT, UsedPath, recipe_files
 from modswap.core.errors import BugError, CheckpointError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modswap.core.asked.job import Job
 from modswap.core.asked.recipe import Recipe
-from modswap.core.asked.rule_text import COMMAND_LINE
+from modswap.core.asked.source import COMMAND_LINE
 from modswap.core.decided.remedies import MENDED, Edit, candidates
 from modswap.core.errors import ModswapError, RecipeError
 from modswap.core.kept.outcome import Outcome
