@@ -16,6 +16,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -291,7 +292,8 @@ def limited(row: Row, library: Library, seconds: int, gib: float) -> dict[str, A
     """Return the result of a row from a process of its own, or that it passed a limit."""
     with tempfile.TemporaryDirectory(prefix="host-") as name:
         folder = Path(os.environ.get("HOST_MODELS_KEEP", name)) / re.sub(r"\W+", "_", row.key)
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         child = os.fork()
         if child == 0:
             os.setsid()

@@ -39,6 +39,8 @@ class Session:
     # paths that the run reads, and those that it writes beside the report
     reads: list[UsedPath] = field(default_factory=list)
     writes: list[UsedPath] = field(default_factory=list)
+    # errors that were printed before the command ended
+    announced: list[ModswapError] = field(default_factory=list)
 
     def page(self) -> "Page":
         """Return the width and the colours of a report."""
@@ -98,11 +100,28 @@ class Session:
         with redirect_stdout(sys.stderr):
             yield self.progress()
 
+    def announce(self, error: ModswapError) -> None:
+        """Print an error early, on standard error, which GitHub reads for annotations too."""
+        if self.format != "github":
+            self.complain(error)
+            self.announced += error.all
+
+    def _addition(self, error: ModswapError) -> str | None:
+        """Return the fix, less that of an announcement; None for an error not announced."""
+        for early in self.announced:
+            if (early.where, early.what) == (error.where, error.what):
+                return error.fix.removeprefix(early.fix).lstrip("; ")
+        return None
+
     def complain(self, error: ModswapError) -> None:
         """Print an error, and the errors that came with it, on standard error."""
         red = sys.stderr.isatty() and self.color and not os.environ.get("NO_COLOR")
         label = "\x1b[1;31merror\x1b[0m" if red else "error"
         for one in error.all:
+            addition = self._addition(one)
+            if addition is not None:
+                sys.stderr.write(without_commands(f"  fix: {tame(addition)}\n" if addition else ""))
+                continue
             text = tame(one.with_fix("").line())
             fix = f"\n  fix: {tame(one.fix)}" if one.fix else ""
             sys.stderr.write(without_commands(f"{label}: {text}{fix}\n"))

@@ -11,6 +11,7 @@ MAX_HEADER_ENTRIES = 500_000  # tensors of a safetensors header
 MAX_NAME_CHARACTERS = 4_096  # of a module or tensor
 MAX_NAME_DOTS = 256
 MAX_MODULE_DEPTH = 200  # modules inside modules; torch's own walks call themselves at each
+MAX_MODULES = 100_000  # of a model that a file holds, each under each of its paths
 MAX_PATHS = 20_000  # of shared modules, beyond the number of modules
 MAX_SHARED_ENTRIES = 2_000_000  # of shared containers, under all their paths
 MAX_PATH_CHARACTERS = 64 << 20  # of the paths of all modules or tensors together
@@ -64,8 +65,12 @@ def _path_characters(names: Iterable[str]) -> int:
 
 @dataclass(slots=True)
 class PathBudget:
-    """The paths of a model's modules seen so far, those of shared modules under each path."""
+    """The paths of a model's modules seen so far, those of shared modules under each path.
 
+    `most` is the number of paths that there may be.
+    """
+
+    most: int = MAX_MODULES
     modules: set[int] = field(default_factory=set)  # their ids
     paths: int = 0
     characters: int = 0  # of all paths
@@ -77,6 +82,8 @@ class PathBudget:
         self.modules.add(id(module))
         if depth > MAX_MODULE_DEPTH:
             return f"its modules are nested over {MAX_MODULE_DEPTH} deep"
+        if self.paths > self.most:
+            return f"it has over {self.most:,} modules"
         if self.paths > len(self.modules) + MAX_PATHS:
             return f"its shared modules have over {MAX_PATHS:,} paths"
         if self.characters > MAX_PATH_CHARACTERS:

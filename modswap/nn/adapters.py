@@ -39,6 +39,7 @@ class SiteAdapter(nn.Module):
 
     repeats: tuple[str, ...] = ()  # adapters pickled by earlier versions lack these
     grid: Grid | None = None
+    drops: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -75,9 +76,16 @@ class SiteAdapter(nn.Module):
             self.grid = grid
         return self
 
+    def without(self, drops: tuple[str, ...]) -> "SiteAdapter":
+        """Pass on no inputs of these names, or positions as text; return the adapter itself."""
+        if drops:
+            self.drops = drops
+        return self
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the site's output: a tensor, or a tuple of a tensor and None."""
         named = {**{str(position): value for position, value in enumerate(args)}, **kwargs}
+        named = {name: value for name, value in named.items() if name not in self.drops}
         given = [name for name, value in named.items() if isinstance(value, torch.Tensor)]
         carrier = next((name for name in given if name not in self.repeats), None)
         if carrier is None:
@@ -163,6 +171,7 @@ class SiteAdapter(nn.Module):
         parts = [f"layout={self.layout!r}, wants={self.wants!r}"]
         parts += [f"ignores={self.ignores}"] if self.ignores else []
         parts += [f"repeats={self.repeats}"] if self.repeats else []
+        parts += [f"drops={self.drops}"] if self.drops else []
         parts += [f"grid={self.grid}"] if self.grid else []
         parts += [f"stride={self.stride}"] if self.stride != (1, 1) else []
         parts += [f"length={self.length}"] if self.length else []

@@ -29,4 +29,4 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
         repeats=blueprint.repeats,
         adaptation=blueprint.adaptation,
     )
-    return adapter.of_grid(blueprint.grid)
+    return adapter.of_grid(blueprint.grid).without(blueprint.drops)

@@ -21,7 +21,7 @@ from modswap.io.rewriting import Records
 from modswap.live_values import named_tensors
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.checksums import intact
-from modswap.ops.outcomes import changed_outputs, count_params, failure, site_outcomes
+from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
 from modswap.ops.swap import apply_recipe, prepare, verified
 from modswap.ops.write.prove import model_changes, tensor_ledger
@@ -124,17 +124,18 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
         found = tensor_ledger(
             before, after, model_changes(prepared), where="the model", compare=True
         )
+    sites = site_outcomes(prepared)
     return Outcome(
         command="replace",
         checkpoint="",
         recipe=recipe.source.name,
         plan=prepared.plan,
-        sites=site_outcomes(prepared),
+        sites=sites,
         verdict=verdict,
         ledger=found,
         params_before=params,
         params_after=count_params(model),
-        notes=(*prepared.notes, *changed_outputs(verdict, prepared)),
+        notes=(*prepared.notes, *swap_notes(verdict, prepared, sites)),
     )
 
 

@@ -1,9 +1,12 @@
 """Make the records of a swap that reports print."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ShapeError, together
+from modswap.core.kept.growth import growth_notes
 from modswap.core.kept.outcome import SiteOutcome
 from modswap.core.seen.site import Site
 from modswap.nn.adapters import SiteAdapter
@@ -66,7 +69,14 @@ def _adapted(module: nn.Module) -> tuple[str, ...]:
     return (f"an adapter around it {', '.join(parts)}",) if parts else ()
 
 
-def changed_outputs(verdict: Verdict, prepared: Prepared) -> tuple[str, ...]:
+def swap_notes(
+    verdict: Verdict, prepared: Prepared, sites: Sequence[SiteOutcome]
+) -> tuple[str, ...]:
+    """Return notes on outputs that changed, and on sites that became much larger."""
+    return (*_changed_outputs(verdict, prepared), *growth_notes(sites, verdict.findings))
+
+
+def _changed_outputs(verdict: Verdict, prepared: Prepared) -> tuple[str, ...]:
     """Return notes on the model's outputs that have another size, where rules say that they may."""
     found = dict.fromkeys(sentence for case in verdict.cases for sentence in case.changed)
     if not found:

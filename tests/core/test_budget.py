@@ -80,3 +80,12 @@ def test_shared_modules_have_a_number_of_paths_beyond_their_own() -> None:
 
     assert flaws == {""}
     assert budget.flaw("a", 1, shared) == "its shared modules have over 20,000 paths"
+
+
+def test_model_of_a_file_has_a_number_of_modules() -> None:
+    budget = PathBudget(2)
+    modules = [object() for _ in range(3)]
+
+    flaws = [budget.flaw("a", 1, module) for module in modules]
+
+    assert flaws == ["", "", "it has over 2 modules"]

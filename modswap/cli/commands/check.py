@@ -147,7 +147,7 @@ def _outcomes(
 
     from modswap.ops.jobs.repair import check_and_repair
 
-    return [check_and_repair(job, progress, fix=request.fix)]
+    return [check_and_repair(job, progress, fix=request.fix, say=session.announce)]
 
 
 def _pairs(files: list[Path], config: str | None) -> list[tuple[Path | None, str]]:

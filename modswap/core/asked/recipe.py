@@ -196,15 +196,15 @@ class Rule(Part):
         "auto", description="the layout that a package.module:Class takes; auto: found by trying"
     )
     grid: tuple[Positive, Positive] | None = Field(
-        None,
-        description="[H, W]: the map that the site's tokens are, where the pass does not show it; "
-        "the new module then takes this size alone",
+        None, description="[H, W]: the map that the site's tokens are; no other size is taken"
+    )
+    input: Annotated[StrictInt, Field(ge=0, lt=256)] | Text | None = Field(
+        None, description="position or name of the input that is passed on; no other one is"
     )
     output: Literal["same", "changed"] = Field(
         "same",
-        description="changed: the outputs of the site, and of the model, may have other sizes, as "
-        "those of a new head; so it is for torch.nn:Linear with out_features, and for "
-        "torch.nn:Conv2d of kernel_size 1 with out_channels",
+        description="changed: outputs may have other sizes, as those of a new head; so it is for "
+        "torch.nn:Linear with out_features and torch.nn:Conv2d of kernel_size 1 with out_channels",
     )
     share: StrictBool = Field(
         default=False, description="true: one new instance for all sites of this rule"

@@ -51,6 +51,8 @@ class Blueprint:
     repeats: tuple[str, ...] = ()
     # height and width of the map that the site's tokens always are, where the rule says them
     grid: Grid | None = None
+    # names (or positions as text) of inputs that are not passed on, of any value
+    drops: tuple[str, ...] = ()
     # whether the rule says that the output of its site changes
     changes: bool = field(default=False, compare=False)
 
@@ -58,5 +60,5 @@ class Blueprint:
     def fits(self) -> bool:
         """Return whether the module fits its site without an adapter."""
         laid = self.layout is None or self.wants is None or self.layout == self.wants
-        dropped = self.ignores or self.keyword or self.repeats
+        dropped = self.ignores or self.keyword or self.repeats or self.drops
         return laid and not dropped and self.adaptation is None

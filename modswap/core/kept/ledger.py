@@ -79,7 +79,7 @@ def _fates(before: Collection[str], after: Collection[str], changes: Changes) ->
         stays={n: n for n in remaining if n in after and n not in renamed},
         moved={new: old for old, new in renamed.items() if new in after and old in before},
         fresh=tuple(n for n in after if changes.covers(n)),
-        dropped=tuple(n for n in before if changes.drops(n)),
+        dropped=tuple(n for n in before if changes.drops(n) and n not in renamed),
     )
 
 

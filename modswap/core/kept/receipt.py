@@ -39,6 +39,7 @@ class SiteRecord(_Record):
     keyword: str = ""  # keyword argument that carries the site's map
     repeats: tuple[str, ...] = ()  # dropped inputs, the same tensor object as the map
     adaptation: AdaptationRecord | None = None  # layers added after it
+    drops: tuple[str, ...] = ()  # inputs that are not passed on, of any value
     grid: Grid | None = None  # height and width of the map that the site's tokens always are
 
     def blueprint(self) -> Blueprint:
@@ -53,6 +54,7 @@ class SiteRecord(_Record):
             keyword=self.keyword,
             repeats=self.repeats,
             grid=self.grid,
+            drops=self.drops,
             adaptation=added,
         )
 
@@ -124,6 +126,7 @@ def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:
         keyword=blueprint.keyword,
         repeats=blueprint.repeats,
         grid=blueprint.grid,
+        drops=blueprint.drops,
         adaptation=None
         if added is None
         else AdaptationRecord(

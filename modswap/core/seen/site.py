@@ -78,6 +78,8 @@ class Site:
     calls: tuple[Call, ...] = ()
     layout: Layout | None = None  # layout of its maps or tokens, where it is known
     layout_reason: str = ""  # the reason for the layout, or for its being unknown
+    # layouts of the further tensors of its first call, by the names of the inputs, with reasons
+    layouts: tuple[tuple[str, Layout | None, str], ...] = ()
     params: int = 0  # number of parameter elements, shared ones once
     nbytes: int = 0  # bytes of its parameters and buffers
     dtype: str = "float32"  # floating dtype of its parameters, else of its first input
@@ -93,6 +95,8 @@ class Site:
     # height and width of the map that its tokens are by the rule; None where the rule does not say
     grid: Grid | None = None
     changes: bool = False  # whether its output changes, as the rule says
+    carrier: str = ""  # the input that is its map, by position or name, as the rule says
+    unused: tuple[str, ...] = ()  # inputs on which its module's output does not depend
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from modswap.core.budget import SHORTER_NAMES, PathBudget, names_flaw
+from modswap.core.budget import MAX_MODULES, SHORTER_NAMES, PathBudget, names_flaw
 from modswap.core.errors import CheckpointError
 from modswap.io.pickled.names import key_text
 from modswap.io.pickled.walk import MAX_DEPTH, NamedValue, named_entries
@@ -79,9 +79,12 @@ def find_slots(payload: Any, file: Path) -> tuple[Slot, ...]:
     return (primary, *(slot for slot in others if _same_model(primary, slot)))
 
 
-def modules_flaw(model: nn.Module) -> str:
-    """Return the flaw of a model on whose modules torch's own walks would fail or hardly end."""
-    budget = PathBudget()
+def modules_flaw(model: nn.Module, most: int = MAX_MODULES) -> str:
+    """Return the flaw of a model on whose modules torch's own walks would fail or hardly end.
+
+    It may have `most` modules, each under each of its paths.
+    """
+    budget = PathBudget(most)
     flaws = (budget.flaw(path, depth, module) for path, module, _, depth in module_paths(model))
     return next(filter(None, flaws), "")
 

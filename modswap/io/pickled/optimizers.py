@@ -65,7 +65,7 @@ def _is_optimizer(entry: NamedValue) -> bool:
 
 def _regrouped(optimizer: Any, parameters: Parameters) -> Regrouped | None:
     held = mapping(optimizer) or {}
-    state, groups = mapping(held["state"]), _groups(held["param_groups"])
+    state, groups = mapping(held["state"]), groups_of(held["param_groups"])
     known = {number for group in groups for number in group.ids}
     if state is None or not groups or not state.keys() <= known:
         return None
@@ -73,7 +73,7 @@ def _regrouped(optimizer: Any, parameters: Parameters) -> Regrouped | None:
     return regroup(groups, moments, parameters.before, parameters.after, parameters.swapped)
 
 
-def _groups(value: Any) -> list[ParameterGroup]:
+def groups_of(value: Any) -> list[ParameterGroup]:
     """Return the groups of an optimizer; none where one of them is not in the form of torch."""
     groups = []
     for group in value if isinstance(value, list) else []:
@@ -125,7 +125,7 @@ def left_out_note(name: str) -> str:
 def _refilled(entry: NamedValue, regrouped: Regrouped) -> Remapped:
     held = mapping(entry.value) or {}
     state: Mapping[Any, Any] = mapping(held["state"]) or {}
-    numbers = _numbers(regrouped)
+    numbers = new_numbers(regrouped)
     # the new number of each old one whose state is kept, in the order of the groups
     moved = {regrouped.ids.get(name): number for name, number in numbers.items()}
     kept = {old: new for old, new in moved.items() if old in state}
@@ -150,7 +150,7 @@ def _refilled(entry: NamedValue, regrouped: Regrouped) -> Remapped:
     return Remapped(renamed, dropped, (note,))
 
 
-def _numbers(regrouped: Regrouped) -> dict[str, int | str]:
+def new_numbers(regrouped: Regrouped) -> dict[str, int | str]:
     """Return the number of each parameter, or its name where optimizers use names, in order."""
     order = [name for group in regrouped.groups for name in group]
     named = {name: number for name, number in regrouped.ids.items() if isinstance(number, str)}

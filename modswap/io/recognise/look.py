@@ -5,6 +5,7 @@ import os
 import stat
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -275,13 +276,13 @@ def header_of_safetensors(look: Look) -> dict[str, object]:
         text = stream.read(length)
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        header: dict[str, object] = {}
         if len(pairs) > MAX_HEADER_ENTRIES:
             raise look.error(f"its header has over {MAX_HEADER_ENTRIES:,} entries")
-        for name, value in pairs:
-            if name in header:
-                raise look.error(f"its header names {shown(name)} twice", UNSOUND)
-            header[name] = value
+        header = dict(pairs)
+        if len(header) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            name = next(name for name, count in counts.items() if count > 1)
+            raise look.error(f"its header names {shown(name)} twice", UNSOUND)
         return header
 
     try:

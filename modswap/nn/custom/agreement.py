@@ -28,21 +28,27 @@ def same_results(
     Its weights are drawn at random, as a layer that begins at zero hides a difference. False where
     no call runs in all of them, so that nothing is known.
     """
-    if sum(tensor.numel() for tensor in module.state_dict().values()) > MAX_WEIGHTS:
-        return False
     with seeded(0), torch.no_grad():
-        try:
-            drawn = copy.deepcopy(module).float().eval()
-        except Exception:  # noqa: BLE001 - a module of the user's may hold anything
-            return False
-        for parameter in drawn.parameters():
-            parameter.normal_(std=0.3)
-        adapters = [adapter(drawn) for adapter in around]
+        drawn = _drawn(module)
+        adapters = [] if drawn is None else [adapter(drawn) for adapter in around]
         for call in _small(site):
             results = [_outputs(adapter, call) for adapter in adapters]
-            if all(results):
+            if results and all(results):
                 return all(_near(results[0], other) for other in results[1:])
     return False
+
+
+def _drawn(module: nn.Module) -> nn.Module | None:
+    """Return a copy of a module with random weights; None if it is large or cannot be copied."""
+    if sum(tensor.numel() for tensor in module.state_dict().values()) > MAX_WEIGHTS:
+        return None
+    try:
+        drawn = copy.deepcopy(module).float().eval()
+    except Exception:  # noqa: BLE001 - a module of the user's may hold anything
+        return None
+    for parameter in drawn.parameters():
+        parameter.normal_(std=0.3)
+    return drawn
 
 
 def _outputs(module: nn.Module, call: Call) -> list[torch.Tensor]:

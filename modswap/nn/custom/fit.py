@@ -1,7 +1,6 @@
 """Fit a class that a recipe names as `package.module:Class` to a site."""
 
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,21 +8,13 @@ from torch import nn
 
 from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import RecipeError, ShapeError, together
-from modswap.core.seen.site import Layout, Site, extent
+from modswap.core.seen.site import Layout, Site
 from modswap.core.words.nearest import did_you_mean
 from modswap.nn.catalogue.row import is_auto
 from modswap.nn.custom.layout import Trial, find_layout
-from modswap.nn.fit.inputs import called, read_layout, tensor_inputs
-from modswap.nn.fit.outputs import map_given
+from modswap.nn.custom.observed import OBSERVED, SIZES, Observed, parameters
+from modswap.nn.fit.inputs import called
 from modswap.seeds import kept_random_state
-
-CHANNELS = {
-    *("dim", "channels", "in_channels", "in_planes", "inplanes", "in_chans", "in_dim", "c1"),
-    *("num_channels", "num_features", "embed_dim", "hidden_size", "d_model", "in_features"),
-}
-OUT_CHANNELS = {"out_channels", "out_planes", "out_dim", "c2", "out_features"}
-SIZES = {"height", "width", "input_resolution"}
-OBSERVED = CHANNELS | OUT_CHANNELS | SIZES
 
 
 def fit_custom(
@@ -38,7 +29,8 @@ def fit_custom(
     """Return how to make a module of the user's own class for a site.
 
     Arguments that are left out or `auto` are taken from the site if their name is a usual name for
-    channels or sizes. The layout `wants` is found by trying where it is None.
+    channels or sizes; those that have a default, only if the class does not fit the site with it.
+    The layout `wants` is found by trying where it is None.
 
     Raises:
         RecipeError: If an argument is unknown, or needed and neither given nor observed.
@@ -48,27 +40,81 @@ def fit_custom(
     given = {name: value for name, value in args.items() if not is_auto(value)}
     signature = _signature(cls)
     _check_arguments(site, reference, signature, args)
-    observed = _Observed(site, reference)
+    observed = Observed(site, cls, reference)
     left_open = [name for name in dict.fromkeys((*args, *signature.needed)) if name not in given]
     choices = [observed.choice(name) for name in left_open]
-    complete = given | {choice.name: choice.value for choice in choices}
-    module = _constructed(site, cls, reference, complete)
-    found = find_layout(Trial(site, module, reference), wants, adapt=adapt)
-    if found.reason:
-        choices.append(Choice("wants", found.wants, found.reason))
-    return Blueprint(
-        module=reference,
-        args=complete,
-        layout=site.layout if found.wants else None,
-        wants=found.wants,
-        ignores=found.ignores,
-        adaptation=found.adaptation,
-        choices=tuple(choices),
-        keyword=found.keyword,
-        repeats=found.repeats,
-        grid=site.grid,
-        changes=site.changes,
-    )
+    attempt = _ArgumentTrial(site, cls, reference, given, adapt=adapt, wants=wants)
+    found = attempt.tried(choices)
+    others = [] if isinstance(found, Blueprint) else list(observed.defaults(args))
+    for more in _attempts(others):
+        if isinstance(found, ShapeError):
+            found = attempt.tried([*choices, *more])
+    if isinstance(found, ShapeError):
+        raise _named(found, others, observed.doubtful(given, found.what))
+    return found
+
+
+def _attempts(others: Sequence[Choice]) -> list[list[Choice]]:
+    """Return the arguments to take from a site in place of defaults: few, then more of them."""
+    channels = [choice for choice in others if choice.name not in SIZES]
+    few = [channels] if channels and len(channels) < len(others) else []
+    return [*few, list(others)] if others else []
+
+
+@dataclass(frozen=True, slots=True)
+class _ArgumentTrial:
+    """A class that is fitted to a site with some arguments."""
+
+    site: Site
+    cls: type[nn.Module]
+    reference: str  # the class's name in the recipe
+    given: Mapping[str, Any]  # the recipe's arguments
+    adapt: bool
+    wants: Layout | None
+
+    def tried(self, choices: Sequence[Choice]) -> Blueprint | ShapeError:
+        """Return how to make the module with further arguments, or why it does not fit."""
+        try:
+            return self._fitted(choices)
+        except ShapeError as error:
+            return error
+
+    def _fitted(self, choices: Sequence[Choice]) -> Blueprint:
+        site, reference = self.site, self.reference
+        complete = {**self.given, **{choice.name: choice.value for choice in choices}}
+        module = _constructed(site, self.cls, reference, complete)
+        found = find_layout(Trial(site, module, reference), self.wants, adapt=self.adapt)
+        placed = [Choice("wants", found.wants, found.reason)] if found.reason else []
+        return Blueprint(
+            module=reference,
+            args=complete,
+            layout=site.layout if found.wants else None,
+            wants=found.wants,
+            ignores=found.ignores,
+            adaptation=found.adaptation,
+            choices=(*choices, *placed),
+            keyword=found.keyword,
+            repeats=found.repeats,
+            drops=found.drops,
+            grid=site.grid,
+            changes=site.changes,
+        )
+
+
+def _named(error: ShapeError, taken: Sequence[Choice], doubtful: Sequence[Choice]) -> ShapeError:
+    """Return an error that names arguments whose values are others than the site's.
+
+    Args:
+        error: The error.
+        taken: Arguments that were taken from the site in place of their defaults.
+        doubtful: Arguments that may be the cause, with the values that may be the cure.
+    """
+    shown = "; ".join(f"{choice.name}: {choice.reason}" for choice in (*taken, *doubtful))
+    what = f"{error.what} ({shown})" if shown else error.what
+    values = ", ".join(f"{choice.name}: {choice.value}" for choice in doubtful)
+    fix = f"set `args: {{{values}}}`, or {error.fix}" if doubtful else error.fix
+    settings = tuple((choice.name, choice.value) for choice in doubtful)
+    return ShapeError(what, error.where, fix, settings=(*settings, *error.settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +127,14 @@ class _Signature:
 
 
 def _signature(cls: type[nn.Module]) -> _Signature:
-    if cls.__init__ is nn.Module.__init__:
-        return _Signature((), (), takes_more=False)
-    parameters = inspect.signature(cls).parameters
+    known = parameters(cls)
     by_name = {
         name: parameter
-        for name, parameter in parameters.items()
+        for name, parameter in known.items()
         if parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
     }
     needed = tuple(n for n, parameter in by_name.items() if parameter.default is parameter.empty)
-    takes_more = any(part.kind is part.VAR_KEYWORD for part in parameters.values())
+    takes_more = any(part.kind is part.VAR_KEYWORD for part in known.values())
     return _Signature(tuple(by_name), needed, takes_more)
 
 
@@ -129,58 +173,6 @@ def _missing_arguments(
                 f"{reference} needs {name!r}, which is not given and cannot be read from the site"
             )
             yield RecipeError(what, site.path, f"set `{name}` under `args`")
-
-
-@dataclass(frozen=True, slots=True)
-class _Observed:
-    """The sizes of a site, by the usual names of a constructor's arguments."""
-
-    site: Site
-    reference: str  # the class, for errors
-
-    def choice(self, name: str) -> Choice:
-        """Return the observed value of an argument.
-
-        Raises:
-            ShapeError: If the site has no single value for it.
-        """
-        if name in CHANNELS:
-            channels = self._channels()
-            return Choice(name, channels, f"{channels} channels observed")
-        if name in OUT_CHANNELS:
-            channels = self._out_channels()
-            return Choice(name, channels, f"{channels} output channels observed")
-        height, width = self._size(name)
-        value: Any = {"height": height, "width": width}.get(name, [height, width])
-        return Choice(name, value, f"{height}x{width} observed")
-
-    def _channels(self) -> int:
-        maps = tensor_inputs(self.site)
-        if all(len(tensor.shape) == 2 for tensor in maps):
-            return maps[0].shape[1]
-        _, sizes = read_layout(self.site, maps)
-        return sizes[0].channels
-
-    def _out_channels(self) -> int:
-        tensor, _ = map_given(self.site.calls[0].output)
-        if tensor is not None and len(tensor.shape) == 2:
-            return tensor.shape[1]
-        layout, _ = read_layout(self.site, tensor_inputs(self.site))
-        seen = extent(tensor.shape, layout) if tensor is not None else None
-        if seen is None:
-            what = f"its output {self.site.calls[0].output} is no map, so its channels are unknown"
-            raise ShapeError(what, self.site.path, "set them under `args`")
-        return seen.channels
-
-    def _size(self, name: str) -> tuple[int, int]:
-        _, sizes = read_layout(self.site, tensor_inputs(self.site))
-        seen = {(size.height, size.width) for size in sizes}
-        height, width = next(iter(seen))
-        if len(seen) > 1 or height is None or width is None:
-            shown = ", ".join(map(str, tensor_inputs(self.site)))
-            what = f"{self.reference} needs {name!r}, and the site has no single one: {shown}"
-            raise ShapeError(what, self.site.path, f"set `{name}` under `args`")
-        return height, width
 
 
 def _constructed(

@@ -1,10 +1,8 @@
 """Find the layout that a user's own class takes, by trying it on shapes."""
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from math import isqrt
 
 from torch import nn
 
@@ -18,7 +16,6 @@ from modswap.core.seen.site import (
     LAYOUTS,
     Call,
     Extent,
-    Grid,
     Layout,
     Site,
     extent,
@@ -26,11 +23,13 @@ from modswap.core.seen.site import (
 from modswap.core.seen.values import Plain, TensorInfo, Value
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.custom.agreement import same_results
+from modswap.nn.custom.probes import differ, is_like, probes
 from modswap.nn.custom.trial import RefusedError, outputs_on
 from modswap.nn.fit.further_inputs import cache_fix
 from modswap.nn.fit.inputs import (
     Size,
     difference_note,
+    dropped,
     first_map,
     is_off,
     keyword_of,
@@ -40,9 +39,6 @@ from modswap.nn.fit.inputs import (
     token_grid,
 )
 from modswap.nn.fit.outputs import judge_output, map_given, mismatch
-
-PROBE_FACTORS = ((2, 1), (1, 2), (2, 4), (4, 2), (2, 3), (3, 2), (4, 6), (3, 5))
-MAX_PROBES = 4  # further sizes that are tried
 
 
 class NotRunError(ShapeError):
@@ -69,6 +65,7 @@ class Placement:
     adaptation: Adaptation | None = None
     # inputs that are the same tensor object as the map, and that the module does not take
     repeats: tuple[str, ...] = ()
+    drops: tuple[str, ...] = ()  # inputs of any value that are not passed on
 
 
 def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement:
@@ -83,8 +80,8 @@ def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement
             another output.
     """
     site = trial.site
-    ignores, repeats = _dropped(trial)
-    start = Placement(wants, "", ignores, _keyword(trial), repeats=repeats)
+    ignores, repeats, drops = _dropped(trial)
+    start = Placement(wants, "", ignores, _keyword(trial), repeats=repeats, drops=drops)
     if site.changes:
         return _changed(trial, start)
     if site.layout is None and wants is None:
@@ -94,8 +91,7 @@ def find_layout(trial: Trial, wants: Layout | None, *, adapt: bool) -> Placement
     running, refusals = _tried(trial, start, candidates, adapt=adapt)
     if wants and running:
         return running[0]
-    shown = [(placement, _evidence(trial, placement)) for placement in running]
-    proved = [replace(placement, reason=reason) for placement, reason in shown if reason]
+    proved = _proved(trial, running)
     if proved:
         return _decided(trial, proved)
     if len(running) == 1:
@@ -117,6 +113,12 @@ def _changed(trial: Trial, start: Placement) -> Placement:
     return placement
 
 
+def _proved(trial: Trial, running: Sequence[Placement]) -> list[Placement]:
+    """Return the placements in which a module runs at a size that fits no other layout."""
+    shown = [(placement, _evidence(trial, placement)) for placement in running]
+    return [replace(placement, reason=reason) for placement, reason in shown if reason]
+
+
 def _decided(trial: Trial, proved: Sequence[Placement]) -> Placement:
     """Return the placement of a module, of those in which it runs at sizes that differ.
 
@@ -130,14 +132,25 @@ def _decided(trial: Trial, proved: Sequence[Placement]) -> Placement:
     others = [other for other in others if (other.adaptation is None) == (first.adaptation is None)]
     if not others or same_results(trial.site, trial.module, [_adapter(trial, p) for p in proved]):
         return first
-    names = " and ".join(str(other.wants) for other in others)
     if trial.site.layout == first.wants == "NLC":
-        also = f"; it also runs as {names}, with other results"
-        return replace(first, reason=f"{first.reason}, as the old module did{also}")
-    ways = " and ".join(_given(trial, placement) for placement in (first, *others))
-    what = f"{trial.reference} runs on {ways}, with other results"
-    fix = " or ".join(f"`wants: {placement.wants}`" for placement in (first, *others))
-    raise ShapeError(what, trial.site.path, f"set {fix} in its rule")
+        also = f"as the old module did; it also runs as {_wanted(others)}, with other results"
+        return replace(first, reason=f"{first.reason}, {also}")
+    raise _ambiguous(trial, [first, *others])
+
+
+def _ambiguous(trial: Trial, ways: Sequence[Placement]) -> ShapeError:
+    shown = " and ".join(_given(trial, placement) for placement in ways)
+    what = f"{trial.reference} runs on {shown}, with other results"
+    return ShapeError(what, trial.site.path, _wants_fix(ways))
+
+
+def _wanted(ways: Sequence[Placement]) -> str:
+    return " and ".join(str(placement.wants) for placement in ways)
+
+
+def _wants_fix(ways: Sequence[Placement]) -> str:
+    named = " or ".join(f"`wants: {placement.wants}`" for placement in ways)
+    return f"set {named} in its rule"
 
 
 def _given(trial: Trial, placement: Placement) -> str:
@@ -159,13 +172,17 @@ def _adapter(trial: Trial, placement: Placement) -> Callable[[nn.Module], SiteAd
     """Return the function that puts a module into the adapter of its placement."""
 
     def around(module: nn.Module) -> SiteAdapter:
-        return SiteAdapter(
-            module,
-            layout=trial.site.layout if placement.wants else None,
-            wants=placement.wants,
-            ignores=placement.ignores,
-            repeats=placement.repeats,
-        ).of_grid(trial.site.grid)
+        return (
+            SiteAdapter(
+                module,
+                layout=trial.site.layout if placement.wants else None,
+                wants=placement.wants,
+                ignores=placement.ignores,
+                repeats=placement.repeats,
+            )
+            .of_grid(trial.site.grid)
+            .without(placement.drops)
+        )
 
     return around
 
@@ -193,10 +210,9 @@ def _undecided(
 ) -> ShapeError:
     shapes = " and ".join(dict.fromkeys(str(tensor) for tensor in tensor_inputs(trial.site)))
     if running:
-        names = " and ".join(str(placement.wants) for placement in running)
+        names = _wanted(running)
         what = f"{trial.reference} runs on {shapes} as {names} alike, and no tried size differs"
-        fix = " or ".join(f"`wants: {placement.wants}`" for placement in running)
-        return ShapeError(what, trial.site.path, f"set {fix} in its rule")
+        return ShapeError(what, trial.site.path, _wants_fix(running))
     # refusals by other layouts do not matter where it runs in a layout
     ran = {name: error for name, error in refusals.items() if not isinstance(error, NotRunError)}
     shown = ran or refusals
@@ -277,74 +293,25 @@ def _evidence(trial: Trial, placement: Placement) -> str:
     site = trial.site
     layout, _ = read_layout(site, tensor_inputs(site))
     for tensor in tensor_inputs(site):
-        if _differ(tensor, layout):
+        if differ(tensor, layout):
             return f"found by trying: it runs on {tensor} as {placement.wants}"
     # a rule with a grid says the only size
-    for call in _probes(site, layout) if site.grid is None else ():
+    for call in probes(site, layout) if site.grid is None else ():
         try:
             output, _ = map_given(_run(trial, placement, call))
         except ShapeError:
             continue
         _, probe = first_map(site, call)
-        if output is not None and _is_like(site, layout, probe, output):
+        if output is not None and is_like(site, layout, probe, output):
             return f"found by trying: it runs on {probe} as {placement.wants}"
     return ""
 
 
-def _differ(tensor: TensorInfo, layout: Layout) -> bool:
-    """Return whether no side of a map equals its number of channels."""
-    first, second, third, *_ = (*tensor.shape[1:], 0)
-    match layout:
-        case "NCHW":
-            return first not in {second, third}
-        case "NHWC":
-            return third not in {first, second}
-    return second not in {first, isqrt(first)}
+def _dropped(trial: Trial) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the inputs that the module does not take.
 
-
-def _probes(site: Site, layout: Layout) -> Iterator[Call]:
-    """Yield the site's first call at sizes whose channels, height and width all differ."""
-    call = site.calls[0]
-    name, tensor = first_map(site, call)
-    shapes = (_scaled(tensor.shape, layout, *factors) for factors in PROBE_FACTORS)
-    probes = (replace(tensor, shape=shape) for shape in shapes if shape)
-    differing = (probe for probe in probes if _differ(probe, layout))
-    names = {name, *call.repeats(name)}
-    for probe in islice(differing, MAX_PROBES):
-        args = tuple(probe if str(i) in names else value for i, value in enumerate(call.args))
-        kwargs = tuple((key, probe if key in names else value) for key, value in call.kwargs)
-        grids = _grown(call, isqrt(probe.shape[1] // tensor.shape[1]))
-        yield replace(call, args=args, kwargs=kwargs, grids=grids)
-
-
-def _grown(call: Call, factor: int) -> tuple[tuple[str, Grid], ...]:
-    """Return the grids of a call whose maps have sides that many times as long."""
-    return tuple((name, (high * factor, wide * factor)) for name, (high, wide) in call.grids)
-
-
-def _scaled(shape: tuple[int, ...], layout: Layout, tall: int, wide: int) -> tuple[int, ...]:
-    """Return the shape of a larger map; empty if its height and width would be equal."""
-    if layout == "NLC":
-        return (shape[0], shape[1] * (tall * wide) ** 2, *shape[2:])
-    axis = 2 if layout == "NCHW" else 1
-    height, width = shape[axis] * tall, shape[axis + 1] * wide
-    return () if height == width else (*shape[:axis], height, width, *shape[axis + 2 :])
-
-
-def _is_like(site: Site, layout: Layout, probe: TensorInfo, output: TensorInfo) -> bool:
-    """Return whether an output differs from its input as the site's output does."""
-    before, _ = map_given(site.calls[0].output)
-    _, given = first_map(site, site.calls[0])
-    if before is None:
-        return False
-    if before.shape == given.shape:
-        return output.shape == probe.shape
-    seen, wanted = extent(output.shape, layout), extent(before.shape, layout)
-    return seen is not None and wanted is not None and seen.channels == wanted.channels
-
-
-def _dropped(trial: Trial) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the inputs that the module does not take: None, false, and repeats of the map."""
+    Those are None or false, or repeat the map, or are any that the rule or the old module drops.
+    """
     signature = inspect.signature(trial.module.forward)
     site, calls = trial.site, trial.site.calls
     carriers = [first_map(site, call)[0] for call in calls]
@@ -352,13 +319,15 @@ def _dropped(trial: Trial) -> tuple[tuple[str, ...], tuple[str, ...]]:
     needed = {name for name, value in named if not is_off(value)}
     off = {name for name, value in named if is_off(value)} - {*carriers}
     again = repeated(site, carriers)
-    ways: list[tuple[set[str], tuple[str, ...]]] = [(set(), ())]
-    if not off & needed:
-        ways += [(off, ()), (off, again)]
-    for ignores, repeats in ways:
-        without = {*ignores, *repeats}
-        if all(_binds(site, signature, call, without) for call in calls):
-            return tuple(sorted(ignores)), repeats
+    drops = dropped(site)
+    for gone in (drops,) if site.carrier else dict.fromkeys([(), drops]):
+        ways: list[tuple[set[str], tuple[str, ...]]] = [(set(), ())]
+        if not off & (needed - {*gone}):
+            ways += [(off, ()), (off, tuple(name for name in again if name not in gone))]
+        for ignores, repeats in ways:
+            without = {*ignores, *repeats, *gone}
+            if all(_binds(site, signature, call, without) for call in calls):
+                return tuple(sorted(ignores)), repeats, gone
     raise _unbound(trial, signature, again)
 
 
@@ -374,6 +343,8 @@ def _unbound(trial: Trial, signature: inspect.Signature, again: Sequence[str]) -
     names = ", ".join(("self", *site.names))
     own = f", as the old module's `forward({names})`" if site.names else ""
     fix = cached or f"choose a class whose forward takes the inputs of the site{own}"
+    if not cached and any(isinstance(value, TensorInfo) for _, value in call.named[1:]):
+        fix += f"; `input: {carrier}` in the rule uses that one alone"
     return ShapeError(what, site.path, fix)
 
 

@@ -1,7 +1,7 @@
 """Read the map and the other inputs of a site from its recorded calls."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from typing import NamedTuple
 
@@ -37,6 +37,8 @@ class MapInputs:
     keyword: str  # empty where the map comes by position
     # names (or positions as text) of inputs that were the map's tensor itself in every call
     repeats: tuple[str, ...] = ()
+    # names (or positions as text) of inputs that are not passed on, of any value
+    drops: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -71,11 +73,28 @@ def read_inputs(site: Site, *, any_length: bool = False) -> MapInputs:
     sizes: list[Size] = []
     ignores: dict[str, None] = {}
     repeats = repeated(site, [name for name, _ in found])
+    drops = dropped(site)
     for call, (name, _), seen in zip(site.calls, found, extents, strict=True):
         size = _size(site, call, seen, any_length=any_length)
         sizes.append(size)
-        ignores |= dict.fromkeys(_droppable(site, call, (name, *repeats), size))
-    return MapInputs(layout, tuple(sizes), maps, tuple(ignores), keyword_of(found), repeats)
+        ignores |= dict.fromkeys(_droppable(site, call, (name, *repeats, *drops), size))
+    return MapInputs(layout, tuple(sizes), maps, tuple(ignores), keyword_of(found), repeats, drops)
+
+
+def dropped(site: Site) -> tuple[str, ...]:
+    """Return the inputs that are not passed on.
+
+    They are all but the map where the rule picks that, else those that the old module ignores.
+    """
+    if not site.carrier:
+        return site.unused
+    others = [
+        name
+        for call in site.calls
+        for name, value in call.named
+        if name != first_map(site, call)[0] and not is_off(value)
+    ]
+    return tuple(dict.fromkeys(others))
 
 
 def called(site: Site) -> tuple[Call, ...]:
@@ -88,12 +107,19 @@ def called(site: Site) -> tuple[Call, ...]:
 
 
 def first_map(site: Site, call: Call) -> tuple[str, TensorInfo]:
-    """Return the name and the tensor of a call's first tensor input.
+    """Return the name and the tensor of the input that is a call's map.
+
+    That is the input which the rule picks, or else the first tensor that the old module uses.
 
     Raises:
-        ShapeError: If no input is a tensor, or a container of tensors comes first.
+        ShapeError: If no input is a tensor, a container of tensors comes first, or there is no
+            such tensor as the rule picks.
     """
+    if site.carrier:
+        return _picked(site, call)
     for name, value in call.named:
+        if name in site.unused:
+            continue
         if isinstance(value, TensorInfo):
             return name, value
         if any(True for _ in tensors(value)):
@@ -104,6 +130,31 @@ def first_map(site: Site, call: Call) -> tuple[str, TensorInfo]:
         site.path,
         "select a module that is given one map, or name a class of yours that takes these inputs",
     )
+
+
+def of_its_map(site: Site) -> Site:
+    """Return a site with the layout of the input that is its map, where that is not the first."""
+    if not site.calls or not (site.carrier or site.unused):
+        return site
+    name, _ = first_map(site, site.calls[0])
+    found = next((entry for entry in site.layouts if entry[0] == name), None)
+    return site if found is None else replace(site, layout=found[1], layout_reason=found[2])
+
+
+def _picked(site: Site, call: Call) -> tuple[str, TensorInfo]:
+    """Return the input that the rule picks by its position or name."""
+    names = dict(enumerate(site.names))
+    positions = {name: str(position) for position, name in names.items()}
+    other = names.get(int(site.carrier)) if site.carrier.isdigit() else positions.get(site.carrier)
+    named = dict(call.named)
+    for name in (site.carrier, other):
+        value = named.get(name) if name is not None else None
+        if isinstance(value, TensorInfo):
+            return str(name), value
+    what = f"its rule says `input: {site.carrier}`, which is no tensor of its call: {call}"
+    tensors_of = [name for name, value in call.named if isinstance(value, TensorInfo)]
+    fix = f"set `input` to one of {', '.join(tensors_of)}" if tensors_of else "take `input` out"
+    raise ShapeError(what, site.path, fix)
 
 
 def repeated(site: Site, carriers: Sequence[str]) -> tuple[str, ...]:
@@ -255,7 +306,11 @@ def _droppable(site: Site, call: Call, carriers: Sequence[str], size: Size) -> l
         which = shown_input(site, name)
         what = f"it is also given {which}, {value}, which the new module does not take: {call}"
         what += difference_note(call, carriers[0], name)
-        raise ShapeError(what, site.path, further_fix(site, call, name, value))
+        fix = further_fix(site, call, name, value)
+        if isinstance(value, TensorInfo):
+            fix += f"; `input: {carriers[0]}` in the rule uses that one alone"
+        fix += ", and `exclude` leaves the site out"
+        raise ShapeError(what, site.path, fix)
     return [name for name, _ in others]
 
 

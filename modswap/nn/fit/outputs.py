@@ -26,15 +26,14 @@ def judge_output(
 ) -> Adaptation | None:
     """Return the adaptation that a module needs to return its site's output; None for none.
 
-    A site whose output changes, as its rule says, needs none. `given` is the map that the module
-    returns, in the site's layout, and its size, in every call.
+    `given` is the map that the module returns, in the site's layout, and its size, in every call.
 
     Raises:
         ShapeError: If an adaptation is needed and not allowed, or none suffices.
     """
     pairs = list(zip(site.calls, given, strict=True))
     wrong = [mismatch(call, tensor) for call, (tensor, _) in pairs if call.output != tensor]
-    if site.changes or not wrong:
+    if not wrong:
         return None
     changes = [_change(site, call, given_map, layout) for call, given_map in pairs]
     if not adapt:
@@ -85,13 +84,16 @@ def _strides(size: Size, seen: Extent | None) -> frozenset[tuple[int, int]]:
     if seen is None:
         return frozenset()
     if seen.height is None or seen.width is None:
-        # tokens that are not known to be a map, a row of width 1, are not pooled
-        most = max(size.height, size.width) if size.width > 1 else 1
-        steps = range(1, most + 1)
+        steps = range(1, _most(size) + 1)
         sizes = {step: ceil(size.height / step) * ceil(size.width / step) for step in steps}
         return frozenset((step, step) for step, tokens in sizes.items() if tokens == seen.tokens)
     rows, columns = _steps(size.height, seen.height), _steps(size.width, seen.width)
     return frozenset((row, column) for row in rows for column in columns)
+
+
+def _most(size: Size) -> int:
+    """Return the largest pooling window; tokens that may be no map, of width 1, are not pooled."""
+    return max(size.height, size.width) if size.width > 1 else 1
 
 
 def _steps(length: int, wanted: int) -> list[int]:

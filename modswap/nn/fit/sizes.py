@@ -90,17 +90,23 @@ class Draft:
     wants: Layout
 
     def blueprint(self, given: Sequence[tuple[TensorInfo, Size]], *, adapt: bool) -> Blueprint:
-        """Return how to make the module; `given` as for `judge_output`."""
+        """Return how to make the module; `given` as for `judge_output`.
+
+        A site whose output changes, as its rule says, needs no adaptation.
+        """
+        site, layout = self.site, self.inputs.layout
+        added = None if site.changes else judge_output(site, layout, given, adapt=adapt)
         return Blueprint(
             module=self.name,
             args=self.options.model_dump() | {part.name: part.value for part in self.choices},
             layout=self.inputs.layout,
             wants=self.wants,
             ignores=self.inputs.ignores,
-            adaptation=judge_output(self.site, self.inputs.layout, given, adapt=adapt),
+            adaptation=added,
             choices=tuple(choice for choice in self.choices if choice.reason),
             keyword=self.inputs.keyword,
             repeats=self.inputs.repeats,
+            drops=self.inputs.drops,
             grid=self.site.grid,
             changes=self.site.changes,
         )

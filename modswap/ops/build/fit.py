@@ -10,15 +10,17 @@ from torch import nn
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Plan, Step
-from modswap.core.errors import ModswapError, RecipeError, together
+from modswap.core.errors import ModswapError, RecipeError, ShapeError, together
 from modswap.core.seen.site import Layout, Site
 from modswap.core.words.nearest import mistyped
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.custom.fit import fit_custom
-from modswap.nn.fit.inputs import is_off, is_request
+from modswap.nn.fit.further_inputs import shown_input
+from modswap.nn.fit.inputs import is_off, is_request, of_its_map
 from modswap.ops.build.make import import_class, new_module
 from modswap.ops.build.take_over import host_attributes, take_over
+from modswap.ops.build.unused_inputs import unused_inputs
 from modswap.ops.run.describe import positional
 
 
@@ -65,9 +67,19 @@ def build(
         if hooks := sum(map(len, tables)):
             notes.append(f"{hooks} forward hooks of the old module were left behind")
         notes += _not_passed_on(old, sites, blueprint.ignores)
+        notes += _dropped(step, sites[0], blueprint.drops)
         return Built(step, sites, blueprint, module, tuple(notes))
 
-    return build_plan(plan, recipe, Fitter.fit, make)
+    def fit(fitter: Fitter, site: Site) -> Blueprint:
+        try:
+            return fitter.fit(site)
+        except ShapeError:
+            unused = unused_inputs(model, site)
+            if not unused:
+                raise
+        return fitter.fit(replace(site, unused=unused))
+
+    return build_plan(plan, recipe, fit, make)
 
 
 def build_plan(plan: Plan, recipe: Recipe, fit: Fit, make: Make) -> tuple[Built, ...]:
@@ -178,6 +190,9 @@ class Fitter:
     def fit(self, site: Site) -> Blueprint:
         """Return the blueprint of the new module for a site that a pass has shown."""
         rule = self.step.rule
+        if rule.input is not None:
+            site = replace(site, carrier=str(rule.input))
+        site = of_its_map(site)
         if rule.layout != "auto":
             site = replace(site, layout=rule.layout, layout_reason="set by the rule")
         if rule.grid is not None:
@@ -200,6 +215,19 @@ class Fitter:
             return isinstance(self.args.get("out_features"), int)
         single = self.args.get("kernel_size") in (1, [1, 1])
         return self.cls is nn.Conv2d and single and isinstance(self.args.get("out_channels"), int)
+
+
+def _dropped(step: Step, site: Site, drops: Sequence[str]) -> tuple[str, ...]:
+    """Return a note on inputs of any value that are not passed on."""
+    if not drops:
+        return ()
+    names = ", ".join(shown_input(site, name) for name in drops)
+    verb = "is" if len(drops) == 1 else "are"
+    why = "the old module's output does not depend on "
+    why += "it" if len(drops) == 1 else "them"
+    if step.rule.input is not None:
+        why = f"the rule says `input: {step.rule.input}`"
+    return (f"{names} {verb} not passed on: {why}",)
 
 
 def _not_passed_on(

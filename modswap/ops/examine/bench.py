@@ -22,6 +22,9 @@ from modswap.ops.run.describe import one_line
 from modswap.ops.swap import Prepared
 from modswap.ops.trace.passes import Trace
 
+MAX_CALLS_OF_MODULES = 4_000  # in a pass of a model that is run again and again
+_OF_THE_WHOLE = ("passes", "file")  # kinds of examinations
+
 
 @dataclass(eq=False)
 class Bench:
@@ -89,12 +92,28 @@ def examined(
     _check_names(bench.recipe)
     if not verdict.ok:
         return verdict
+    wanted = table.EXAMINATIONS if rows is None else rows
+    wanted = tuple(row for row in wanted if row.name not in bench.recipe.verify.skip)
+    long = _long(bench)
     found: list[Finding] = []
-    for row in table.EXAMINATIONS if rows is None else rows:
-        if row.name not in bench.recipe.verify.skip:
-            bench.progress(f"examining: {row.name}")
-            found += _findings(row, bench)
+    for row in wanted:
+        if long and row.kind in _OF_THE_WHOLE:
+            found.append(Finding(row.name, "", "skipped", long, about=row.about))
+            continue
+        bench.progress(f"examining: {row.name}")
+        found += _findings(row, bench)
     return replace(verdict, findings=tuple(found))
+
+
+def _long(bench: Bench) -> str:
+    """Return why examinations that run the whole model again would take long; empty if not."""
+    calls = max((len(one.seen.visits) for one in bench.after), default=0)
+    if calls <= MAX_CALLS_OF_MODULES or bench.thorough:
+        return ""
+    return (
+        f"a pass makes {calls:,} calls of modules, over {MAX_CALLS_OF_MODULES:,}: it would take "
+        "long; `--thorough` takes that time"
+    )
 
 
 def _check_names(recipe: Recipe) -> None:

@@ -1,6 +1,7 @@
 """Examine whether outputs still depend on the inputs, and on no later or masked tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from modswap.core.decided.dependence import InputChange
 from modswap.core.finding import Finding
@@ -18,25 +19,48 @@ def dependence(bench: Bench) -> Iterator[Finding]:
     that change before and after the swap are compared.
     """
     failed = False
+    picked = _picked(bench)
     for pair in pairs(bench):
-        found = finding_of("dependence", pair, _of_pair, bench)
+        found = finding_of("dependence", pair, partial(_of_pair, picked=picked), bench)
         failed = failed or found.status == "failed"
         yield found
     if failed:  # the whole model would only repeat it
         yield Finding("dependence", "", "skipped", "a site fails it")
     else:
-        yield finding_of("dependence", whole_model(bench), _of_pair, bench)
+        yield finding_of("dependence", whole_model(bench), partial(_of_pair, picked=picked), bench)
 
 
-def _of_pair(pair: Pair) -> Finding:
+def _picked(bench: Bench) -> Mapping[str, frozenset[str]]:
+    """Return the inputs that rules with `input` do not pass on, by the path of their site.
+
+    The model may then ignore inputs of its own: its path has an entry.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for built in bench.prepared.built:
+        for site in built.sites if built.step.rule.input is not None else ():
+            known = dict(enumerate(site.names))
+            drops = built.blueprint.drops
+            names = {known.get(int(n), n) if n.isdigit() else n for n in drops}
+            found |= {site.path: frozenset(names), "": frozenset()}
+    return found
+
+
+def _of_pair(pair: Pair, *, picked: Mapping[str, frozenset[str]]) -> Finding:
     changes = [change_by_input(pair, index) for index in sorted(set(pair.inputs.same))]
     data = {"inputs": [change.cause for change in changes]}
     return (
-        _ignored_input(pair, changes)
+        _ignored_input(pair, [change for change in changes if not _meant(pair, change, picked)])
         or _lost_causality(pair)
         or _lost_mask(pair)
         or Finding("dependence", pair.path, "passed", data=data)
     )
+
+
+def _meant(pair: Pair, change: InputChange, picked: Mapping[str, frozenset[str]]) -> bool:
+    """Return whether a rule says that an input is not passed on."""
+    if not pair.path:
+        return "" in picked
+    return change.cause in picked.get(pair.path, frozenset())
 
 
 def _ignored_input(pair: Pair, changes: Sequence[InputChange]) -> Finding | None:

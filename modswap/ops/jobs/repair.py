@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,8 @@ from modswap.ops.jobs.replace import check_file
 from modswap.ops.recipes import parse_recipe, read_recipe
 
 MAX_EDITS = 3
+PATIENCE_SECONDS = 2.0  # of a search, after which the error is said before an edit is found
+Say = Callable[[ModswapError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,32 @@ class _Attempt:
     error: ModswapError
 
 
-def find_remedy(job: Job, failed: Failed, budget: Budget) -> Remedy | None:
+class Impatience:
+    """Says an error once, before a step that would end too late.
+
+    Args:
+        error: The error.
+        say: Receives it.
+        started: When the work began, as `time.monotonic` counts.
+    """
+
+    def __init__(self, error: ModswapError, say: Say, started: float) -> None:
+        self.error = error
+        self.say = say
+        self.started = started
+        self.said = False
+
+    def before(self, seconds: float) -> None:
+        """Say the error if a step of so many seconds would end too late."""
+        late = time.monotonic() - self.started + seconds > PATIENCE_SECONDS
+        if late and not self.said:
+            self.said = True
+            self.say(self.error)
+
+
+def find_remedy(
+    job: Job, failed: Failed, budget: Budget, impatience: Impatience | None = None
+) -> Remedy | None:
     """Return the smallest edit of a failed job's recipe that was checked to pass, or None."""
     if not isinstance(failed.error, MENDED):
         return None
@@ -73,6 +100,8 @@ def find_remedy(job: Job, failed: Failed, budget: Budget) -> Remedy | None:
             begun = time.monotonic()
             if begun - started + seconds > budget.seconds or next(tries) > budget.tries:
                 return None
+            if impatience is not None:
+                impatience.before(seconds)
             candidate = replace(job, recipe=attempt.recipe)
             error = _error_of(_limited(candidate, failed.broken)) or _error_of(candidate)
             if error is None:
@@ -123,10 +152,13 @@ def _words(attempt: _Attempt) -> str:
     return ", ".join(f"{e.words} ({source.name}:{source.line(*e.place)[0]})" for e in attempt.edits)
 
 
-def check_and_repair(job: Job, progress: Progress, *, fix: bool) -> Outcome:
+def check_and_repair(
+    job: Job, progress: Progress, *, fix: bool, say: Say = lambda _: None
+) -> Outcome:
     """Check a recipe; if it fails, look for a small edit that would pass, and suggest it.
 
-    `fix` makes the edit in the recipe's file and checks it again.
+    `fix` makes the edit in the recipe's file and checks it again. A search that takes long is
+    preceded by the error, which `say` receives.
 
     Raises:
         ModswapError: As `check_file`; or if the recipe's file cannot be written.
@@ -136,7 +168,8 @@ def check_and_repair(job: Job, progress: Progress, *, fix: bool) -> Outcome:
         outcome = check_file(job, progress)
     except ModswapError as error:
         failed = Failed(error, time.monotonic() - started)
-        repaired = _repair(job, failed, progress, fix=fix)
+        impatience = Impatience(error, say, started)
+        repaired = _repair(job, failed, progress, impatience, fix=fix)
         if isinstance(repaired, ModswapError):
             raise repaired from error
         return repaired
@@ -145,16 +178,19 @@ def check_and_repair(job: Job, progress: Progress, *, fix: bool) -> Outcome:
     findings = () if outcome.verdict is None else outcome.verdict.findings
     broken = tuple(finding.check for finding in findings if finding.status == "failed")
     seconds = outcome.seconds if broken else 0.0  # a check without examinations is quick
-    repaired = _repair(job, Failed(outcome.error, seconds, broken), progress, fix=fix)
+    impatience = Impatience(outcome.error, say, started)
+    repaired = _repair(job, Failed(outcome.error, seconds, broken), progress, impatience, fix=fix)
     return replace(outcome, error=repaired) if isinstance(repaired, ModswapError) else repaired
 
 
-def _repair(job: Job, failed: Failed, progress: Progress, *, fix: bool) -> Outcome | ModswapError:
+def _repair(
+    job: Job, failed: Failed, progress: Progress, impatience: Impatience, *, fix: bool
+) -> Outcome | ModswapError:
     """Return the outcome of the edited recipe, or the error with advice."""
     budget = FIX_BUDGET if fix else OFFER_BUDGET
     if isinstance(failed.error, MENDED) and failed.seconds <= budget.seconds:
         progress("looking for an edit of the recipe that would pass")
-    remedy = find_remedy(job, failed, budget)
+    remedy = find_remedy(job, failed, budget, impatience)
     if not (fix and remedy):
         return _with_advice(failed.error, remedy, fix=fix)
     source = job.recipe.source

@@ -25,7 +25,7 @@ from modswap.ops.measure.memory import (
     check_memory,
     check_swapped_memory,
 )
-from modswap.ops.outcomes import changed_outputs, count_params, failure, site_outcomes
+from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.inputs import DummyCall, calls_of, cases_of, example_calls
 from modswap.ops.swap import Prepared, prepare, verified
@@ -137,7 +137,7 @@ def _swapped(
                 outcome,
                 verdict=verdict,
                 params_after=count_params(loaded.model),
-                notes=(*outcome.notes, *changed_outputs(verdict, prepared)),
+                notes=(*outcome.notes, *swap_notes(verdict, prepared, outcome.sites)),
             )
             if not verdict.ok:
                 raise failure(verdict)

@@ -1,52 +1,43 @@
 """A first recipe for a file: likely targets, their observed sizes, and a rule that holds."""
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
-from torch import nn
-
-from modswap.core.asked.job import Subject
-from modswap.core.asked.recipe import Recipe, TensorInput
-from modswap.core.errors import ModswapError, UsageError
+from modswap.core.asked.job import Job, Subject
+from modswap.core.asked.recipe import Recipe
+from modswap.core.decided.kind_pattern import selection_of
+from modswap.core.errors import ModswapError, ShapeError, UsageError
 from modswap.core.progress import Progress, silent
-from modswap.core.seen.site import Site, extent
-from modswap.core.seen.values import difference
-from modswap.core.words.printable import quoted, tame, without_commands
+from modswap.core.seen.site import Site
 from modswap.ops.apply import apply
+from modswap.ops.jobs.first_input import first_pass
+from modswap.ops.jobs.replace import check_file
+from modswap.ops.jobs.starter_text import Proposal, head, render, rules
+from modswap.ops.jobs.swap_targets import Kind, kinds_of
 from modswap.ops.load.model import Loaded
-from modswap.ops.outcomes import failure
+from modswap.ops.outcomes import count_params, failure
 from modswap.ops.recipes import parse_recipe
 from modswap.ops.reopen import reopen
-from modswap.ops.run.inputs import Case, DummyCall, example_calls
+from modswap.ops.run.inputs import DummyCall
 from modswap.ops.swap import prepare, verified
-from modswap.ops.trace.passes import Trace, trace
 from modswap.ops.trace.sites import sites_of
 
-IMAGE_SIZES = (224, 256, 128, 64, 32, 512)  # tried in this order where no input is given
-NAMES = ("attention", "attn", "gate", "se", "cbam", "scse", "eca", "mixer")
-LISTED_TARGETS = 12  # in the recipe's comment
-TRIED_TARGETS = 12  # of each kind
-# modules to try, and arguments that a user may want to set
-MODULES = {
-    "BiLevelRoutingAttention": "{num_heads: 8, n_win: 7, topk: 4, auto_pad: true}",
-    "MultiHeadSelfAttention": "{num_heads: 8}",  # where a class token prevents a map
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A site that a replacement could take."""
-
-    site: Site
-    likely: bool  # whether its name or class says that it is an attention or a gate
+# modules to try, in this order for maps, and in the other for tokens
+MODULES = ("BiLevelRoutingAttention", "MultiHeadSelfAttention")
+MAX_LOST_RATIO = 0.5  # of a model's parameters that a proposed rule may remove
+MAX_LISTED = 6  # kinds beside the first
+MAX_ROUNDS = 4  # of a kind, which loses the sites that fail in each
+RULE_SECONDS = 120.0  # in which a rule that holds is looked for
+LIST_SECONDS = 10.0  # in which further kinds are tried for the list
+Attempt = Callable[[Recipe], ModswapError | None]
 
 
 def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
     """Return a commented recipe for a file; its rule was tried and holds.
 
-    If the subject has no inputs, common image sizes are tried.
+    If the subject has no inputs, common ones are tried.
 
     Raises:
         ModswapError: If the file cannot be loaded, no input fits, or no target holds.
@@ -54,180 +45,141 @@ def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
     progress(f"loading {subject.file}")
     loaded = reopen(subject)
     progress("looking for an input that fits")
-    traced, call = _first_pass(loaded.model, subject)
-    targets = sorted(_targets(sites_of(loaded.model, (traced,))), key=lambda t: not t.likely)
+    traced, call = first_pass(loaded.model, subject)
+    kinds = kinds_of(loaded.model, sites_of(loaded.model, (traced,)))
+    trials = _Trials(loaded, subject, call)
     progress("trying a rule")
-    site, module = _working(loaded, subject, call, targets)
-    return _render(subject, call, site, module, targets)
+    end = time.monotonic() + RULE_SECONDS
+    passing = trials.passing(kinds, end)
+    for first in passing:
+        found = trials.checked([first, *trials.beside(first, kinds)])
+        if found:
+            return render(subject, call, found)
+    raise trials.none(kinds)
 
 
-def _first_pass(model: nn.Module, subject: Subject) -> tuple[Trace, DummyCall]:
-    """Return the first pass that runs, and its input."""
-    own = [call.described() for call in example_calls(model)]
-    calls = [DummyCall(subject.inputs, {})] if subject.inputs else [*own, *_guesses(model)]
-    failed: Trace | None = None
-    for call in calls:
-        traced = trace(model, Case(call), unreal=True)
-        if traced.cause is not None:
-            traced = trace(model, Case(call))
-        if traced.cause is None:
-            return traced, call
-        failed = failed or traced
-    tried = ", ".join(map(str, calls)) or "none, since no layer shows the shape of an input"
-    why = f"; the first was refused: {failed.seen.error}" if failed else ""
-    what = f"no dummy input fits; tried: {tried}{why}"
-    raise UsageError(what, str(subject.file), "give one: `--input 1,3,224,224`")
+@dataclass
+class _Trials:
+    """Trials of rules on a model, which stays as it is."""
 
+    loaded: Loaded
+    subject: Subject
+    call: DummyCall
 
-def _guesses(model: nn.Module) -> Iterator[DummyCall]:
-    """Yield inputs that the model's first layer accepts."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            channels = module.in_channels
-            shapes = [(1, channels, size, size) for size in IMAGE_SIZES]
-            yield from (DummyCall((TensorInput(shape=shape),), {}) for shape in shapes)
-            return
-        if isinstance(module, nn.Embedding):
-            tokens = TensorInput(shape=(1, 16), dtype="int64")
-            yield DummyCall((tokens,), {})
-            return
-        if isinstance(module, nn.Linear):
-            shapes_2 = [(1, 16, module.in_features), (1, module.in_features)]
-            yield from (DummyCall((TensorInput(shape=shape),), {}) for shape in shapes_2)
-            return
+    def __post_init__(self) -> None:
+        modules = self.loaded.model.named_modules(remove_duplicate=False)
+        self.classes = {path: type(module).__name__ for path, module in modules if path}
+        self.errors: list[ModswapError] = []
 
+    def passing(self, kinds: Sequence[Kind], end: float) -> Iterator[Proposal]:
+        """Yield proposals whose passes hold, of all kinds and modules, until a time."""
+        for kind in kinds:
+            for module in MODULES[:: -1 if kind.sites[0].layout == "NLC" else 1]:
+                if time.monotonic() > end:
+                    return
+                found = self._narrowed(kind, module, self._passes)
+                if found is not None:
+                    yield found
 
-def _targets(sites: Sequence[Site]) -> Iterator[Target]:
-    """Yield the sites whose output is a map or tokens of the shape of their input."""
-    for site in sites:
-        seen, output = site.input, site.output
-        if seen is None or output is None or site.layout is None:
-            continue
-        # an attention cannot take the place of a norm
-        if site.params == 0 or "Norm" in site.short_class or difference(seen, output) is not None:
-            continue
-        words = _words(f"{site.path.rpartition('.')[2]} {site.short_class}")
-        yield Target(site, not words.isdisjoint(NAMES))
+    def beside(self, first: Proposal, kinds: Sequence[Kind]) -> list[Proposal]:
+        """Return proposals for the list of modules, whose passes hold, as far as the time goes.
 
+        They are of the tier of the first, and none is inside another, or of the kind of another.
+        """
+        tier = (first.kind.tier, first.kind.adapt)
+        rest = [one for one in kinds if (one.tier, one.adapt) == tier and one is not first.kind]
+        apart: list[Proposal] = [first]
+        for found in self.passing(rest[:MAX_LISTED], time.monotonic() + LIST_SECONDS):
+            if not any(_nested(found, other) for other in apart):
+                apart.append(found)
+        return apart[1:]
 
-def _words(name: str) -> set[str]:
-    """Return the words of a name: `self_attn SEBlock` is self, attn, se, block."""
-    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    def checked(self, found: Sequence[Proposal]) -> list[Proposal]:
+        """Return the proposals that a check of all of them passes, or the first alone, or none."""
+        error = self._check(self._recipe(found))
+        if error is None:
+            return list(found)
+        named = {one.where for one in error.all}
+        if named.isdisjoint(site.path for site in found[0].sites) and len(found) > 1:
+            return self.checked(found[:1])
+        self.errors.append(error)
+        alone = self._narrowed(found[0].kind, found[0].module, self._check, found[0].sites)
+        return [] if alone is None else [alone]
 
+    def _narrowed(
+        self, kind: Kind, module: str, attempt: Attempt, sites: Sequence[Site] = ()
+    ) -> Proposal | None:
+        """Return the sites of a kind that a module can replace together; None for none.
 
-def _working(
-    loaded: Loaded, subject: Subject, call: DummyCall, targets: Sequence[Target]
-) -> tuple[Site, str]:
-    """Return the first target whose swap holds, and the new module; the model stays as it is."""
-    first: ModswapError | None = None
-    likely = [target.site for target in targets if target.likely]
-    others = [target.site for target in targets if not target.likely]
-    for sites, module in product((likely[:TRIED_TARGETS], others[:TRIED_TARGETS]), MODULES):
-        for site in sites:
-            error = _tried(loaded.model, _recipe(subject, call, site, module))
+        All sites are tried first, and then those that did not fail.
+        """
+        sites = sites or kind.sites
+        for _ in range(MAX_ROUNDS):
+            chosen = selection_of([site.path for site in sites], self.classes)
+            found = Proposal(kind, tuple(sites), module, chosen)
+            error = attempt(self._recipe([found]))
             if error is None:
-                return site, module
-            first = first or error
-    names = " or ".join(MODULES)
-    what = f"none of {len(targets)} modules that keep their shape can be replaced by {names}"
-    why = f"; the first try: {first.what}" if first else ""
-    raise UsageError(what + why, str(subject.file), "run `modswap tree --input …` to look around")
+                return found
+            self.errors.append(error)
+            sites = _without(sites, error)
+            if not sites:
+                break
+        return None
+
+    def _recipe(self, found: Sequence[Proposal]) -> Recipe:
+        lines = [*head(self.subject, self.call), *rules(found)]
+        return parse_recipe("\n".join(lines), "the starter recipe", ".")
+
+    def _passes(self, recipe: Recipe) -> ModswapError | None:
+        """Return the error of a recipe whose passes fail, or that removes too much; else None."""
+        model = self.loaded.model
+        old = dict(model.named_modules(remove_duplicate=False))
+        params = count_params(model)
+        try:
+            prepared = prepare(model, recipe, unreal=True)
+            with verified(model, prepared, silent) as standing:
+                after = count_params(model)
+        except ModswapError as error:
+            return error
+        apply(model, [((path,), old[path]) for paths, _ in prepared.placements for path in paths])
+        lost = (params - after) / params
+        if lost > MAX_LOST_RATIO:
+            return ShapeError(f"it would remove {lost:.0%} of the model's parameters")
+        return None if standing.verdict.ok else failure(standing.verdict)
+
+    def _check(self, recipe: Recipe) -> ModswapError | None:
+        """Return the error of `modswap check` with a recipe, or None."""
+        try:
+            return check_file(Job(replace(self.subject, inputs=()), recipe)).error
+        except ModswapError as error:
+            return error
+
+    def none(self, kinds: Sequence[Kind]) -> UsageError:
+        """Return the error of a model none of whose kinds holds."""
+        same = [site for kind in kinds if not kind.adapt for site in kind.sites]
+        names = " or ".join(MODULES)
+        what = f"none of {len(same)} modules that keep their shape can be replaced by {names}"
+        if len(same) < sum(len(kind.sites) for kind in kinds):
+            what += ", nor one of the others with `adapt: true`"
+        why = f"; the first try: {self.errors[0].what}" if self.errors else ""
+        fix = "run `modswap tree --input …` to look around; `adapt: true` in a rule takes modules "
+        fix += "that change channels or sizes, and a class of yours takes any"
+        return UsageError(what + why, str(self.subject.file), fix)
 
 
-def _tried(model: nn.Module, recipe: Recipe) -> ModswapError | None:
-    """Return the error of a recipe that does not hold, or None; the model stays as it is."""
-    old = dict(model.named_modules(remove_duplicate=False))
-    try:
-        prepared = prepare(model, recipe, unreal=True)
-        with verified(model, prepared, silent) as standing:
-            pass
-    except ModswapError as error:
-        return error
-    apply(model, [((path,), old[path]) for paths, _ in prepared.placements for path in paths])
-    return None if standing.verdict.ok else failure(standing.verdict)
+def _nested(one: Proposal, other: Proposal) -> bool:
+    """Return whether a site of a proposal is inside a site of another."""
+    pairs = product(one.sites, other.sites)
+    return any(
+        f"{a.path}.".startswith(f"{b.path}.") or f"{b.path}.".startswith(f"{a.path}.")
+        for a, b in pairs
+    )
 
 
-def _recipe(subject: Subject, call: DummyCall, site: Site, module: str) -> Recipe:
-    text = "\n".join([*_head(subject, call), *_rule(site, module)])
-    return parse_recipe(text, "the starter recipe", ".")
-
-
-def _head(subject: Subject, call: DummyCall) -> list[str]:
-    lines = ["version: 1"]
-    if subject.factory is not None:
-        lines += ["model:", f"  factory: {_plain(subject.factory)}"]
-    lines.append("inputs:")
-    for value in call.args:
-        dtype = "" if value.dtype == "float32" else f", dtype: {value.dtype}"
-        lines.append(f"  - {{shape: {list(value.shape)}{dtype}}}")
-    return lines
-
-
-def _rule(site: Site, module: str) -> list[str]:
-    return [
-        "replace:",
-        f"  - match: {_quoted(site.path)}",
-        "    expect: 1",
-        f"    with: {module}",
-    ]
-
-
-def _quoted(path: str) -> str:
-    """Return a quoted YAML pattern that selects only this path."""
-    special = bool(re.search(r"[*?\[\]{}\\\ud800-\udfff]", path)) or path.startswith("re:")
-    if special and path.isprintable() and not {"'", "#"} & set(path):
-        return f"'re:{_escaped(path)}'"
-    return quoted(f"re:{_escaped(path)}" if special else path)
-
-
-def _plain(text: str) -> str:
-    """Return a text as YAML reads it, quoted if it has characters beyond those of most names."""
-    return text if re.fullmatch(r"[\w./][\w./:-]*\w", text) else quoted(text)
-
-
-def _escaped(path: str) -> str:
-    # a recipe can hold no half of a character
-    whole = re.sub("[\ud800-\udfff]", "\0", path)
-    return "".join(f"\\{c}" if c in "*?[]{}.+()^$|\\" else c for c in whole).replace("\0", ".")
-
-
-def _render(
-    subject: Subject, call: DummyCall, site: Site, module: str, targets: Sequence[Target]
-) -> str:
-    """Return the recipe's text."""
-    name = tame(subject.file.name)
-    lines = [
-        f"# A first recipe for {name}. The rule below was tried on it and holds.",
-        f"#   modswap check {name} -c RECIPE                  # the dry run",
-        f"#   modswap replace {name} -c RECIPE -o OUT         # the swap",
-        "#",
-        "# Modules whose output has the shape of their input, and that could be replaced:",
-    ]
-    listed = [(tame(t.site.path), tame(_seen(t.site))) for t in targets[:LISTED_TARGETS]]
-    width = max(len(path) for path, _ in listed)
-    lines += [f"#   {path:<{width}}  {seen}" for path, seen in listed]
-    if len(targets) > LISTED_TARGETS:
-        lines.append(
-            f"#   … and {len(targets) - LISTED_TARGETS} more: modswap tree {name} --input …"
-        )
-    head = _head(subject, call)
-    rule = _rule(site, module)
-    lines += ["", *head, *rule]
-    lines += [
-        "    # args left out, or set to auto, are taken from the site; to choose:",
-        f"    # args: {MODULES[module]}",
-        '    # several modules at once: match: "**.*_attention", or a list of patterns',
-        "    # one new module for all of them: share: true",
-    ]
-    return without_commands("\n".join(lines) + "\n")
-
-
-def _seen(site: Site) -> str:
-    seen = site.input
-    if seen is None or site.layout is None:
-        return site.short_class
-    sizes = extent(seen.shape, site.layout)
-    if sizes is None:
-        return site.short_class
-    size = f"{sizes.tokens} tokens" if sizes.height is None else f"{sizes.height}x{sizes.width}"
-    return f"{site.short_class}, {site.layout}, {sizes.channels} channels, {size}"
+def _without(sites: Sequence[Site], error: ModswapError) -> tuple[Site, ...]:
+    """Return the sites that an error does not name; if it names none of them, the last one."""
+    named = {one.where for one in error.all}
+    left = tuple(site for site in sites if named.isdisjoint(site.paths))
+    if len(left) < len(sites):
+        return left
+    return (sites[-1],) if len(sites) > 1 else ()

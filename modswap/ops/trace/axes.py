@@ -76,12 +76,17 @@ class AxesMode(TorchDispatchMode):
         if name in _RULES and isinstance(args[0], Tensor):
             return _RULES[name](self._of(args[0]), args, output)
         given = [self._of(tensor) for tensor in live_tensors(args) if tensor.ndim]
-        if name in _PRODUCTS:
-            return (*given[-2][:-1], given[-1][-1])
-        if name in _JOINTS:
-            return _joined(given, _JOINTS[name], args, output)
-        # the tokens of an attention's output are those of the query
-        return _alike(given[:1] if "attention" in name else given, output.shape)
+        return _of_several(name, given, args, output)
+
+
+def _of_several(name: str, given: Sequence[Axes], args: tuple[Any, ...], output: Tensor) -> Axes:
+    """Return the axes of an output of an operation on several tensors."""
+    if name in _PRODUCTS:
+        return (*given[-2][:-1], given[-1][-1])
+    if name in _JOINTS:
+        return _joined(given, _JOINTS[name], args, output)
+    # the tokens of an attention's output are those of the query
+    return _alike(given[:1] if "attention" in name else given, output.shape)
 
 
 def _joined(parts: Sequence[Axes], added: Axes, args: tuple[Any, ...], output: Tensor) -> Axes:
@@ -131,13 +136,17 @@ def _transposed(axes: Axes, args: tuple[Any, ...], output: Tensor) -> Axes:
 
 def _without(axes: Axes, args: tuple[Any, ...], output: Tensor) -> Axes:
     """Return the axes of an output that has lost an axis, or keeps it with another size."""
-    every = tuple(range(len(axes)))
-    dims = args[1] if len(args) > 1 else every
-    gone = {every[dim] for dim in ((dims,) if isinstance(dims, int) else dims or every)}
+    gone = _dims(args[1] if len(args) > 1 else None, len(axes))
     if output.ndim == len(axes):
         found = zip(axes, output.shape, strict=True)
         return tuple(unknown(n) if at in gone else axis for at, (axis, n) in enumerate(found))
     return tuple(axis for at, axis in enumerate(axes) if at not in gone)
+
+
+def _dims(named: Any, ndim: int) -> set[int]:
+    """Return the axes that an argument names: a number, several, or none for all of them."""
+    every = tuple(range(ndim))
+    return {every[dim] for dim in ((named,) if isinstance(named, int) else named or every)}
 
 
 def _cut(axes: Axes, args: tuple[Any, ...], output: Tensor) -> Axes:

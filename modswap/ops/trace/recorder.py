@@ -75,10 +75,7 @@ class Recorder:
         return self._running[-1].path if self._running else ""
 
     def _before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not path:
-            self.entered = True
-            if self.axes is not None:
-                self.axes.start([args, kwargs])
+        self._start(path, [args, kwargs])
         first = next(iter(live_tensors([args, kwargs])), None)
         around = self._running[-1].inside if self._running else ()
         self._running.append(_Running(path, first, around))
@@ -115,6 +112,12 @@ class Recorder:
             if clue is not None:
                 # only the latest few: a tensor is mostly taken soon after it was made
                 self._producers = [*self._producers[-7:], (output, clue)]
+
+    def _start(self, path: str, given: Any) -> None:
+        """Note that the model itself is entered; take the images that it is given as maps."""
+        self.entered = self.entered or not path
+        if not path and self.axes is not None:
+            self.axes.start(given)
 
     def _grids(self, named: Sequence[tuple[str, Any]]) -> tuple[tuple[str, Grid], ...]:
         """Return the grids of the inputs that are tokens of a map, by the names of the inputs."""

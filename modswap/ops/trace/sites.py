@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 from torch import nn
 
 from modswap.core.seen.layout import KnownLayers, judge_layout
-from modswap.core.seen.site import Call, Site
+from modswap.core.seen.site import Call, Layout, Site
 from modswap.core.seen.tree import first_below
 from modswap.core.seen.values import TensorInfo
 from modswap.live_values import ModulePath, dtype_name, module_paths, sizes_below
@@ -36,8 +36,19 @@ def sites_of(model: nn.Module, traces: Sequence[Trace]) -> tuple[Site, ...]:
         if (seen := site.input) is not None:
             layout, reason = judge_layout(path, seen.shape, same.get(path, []), known)
             site = replace(site, layout=layout, layout_reason=reason)
+            site = replace(site, layouts=_further_layouts(site, known))
         sites.append(replace(site, grids=grids_of(site, maps)))
     return tuple(sites)
+
+
+def _further_layouts(site: Site, known: KnownLayers) -> tuple[tuple[str, Layout | None, str], ...]:
+    """Return the layouts of the first call's further tensors, with the reasons for them."""
+    further = [(n, v) for n, v in site.calls[0].named if isinstance(v, TensorInfo)]
+    return tuple(
+        (name, *judge_layout(site.path, tensor.shape, (), known))
+        for name, tensor in further
+        if tensor != site.input
+    )
 
 
 def _paths(places: Sequence[ModulePath]) -> dict[int, list[str]]:
@@ -105,6 +116,7 @@ def _site(
 ) -> Site:
     dtype, device = _dtype_and_device(held.floating, Site(path, "", aliases, calls).input)
     used = max((len(call.args) for call in calls), default=0)
+    several = any(len(call.named) > 1 for call in calls)
     return Site(
         path=path,
         class_name=class_name(module),
@@ -116,7 +128,7 @@ def _site(
         device=device,
         training=module.training,
         trainable=held.trainable,
-        names=tuple(takewhile(str.isidentifier, positional(module, used))) if used > 1 else (),
+        names=tuple(takewhile(str.isidentifier, positional(module, used))) if several else (),
         channels_last=held.channels_last,
     )
 

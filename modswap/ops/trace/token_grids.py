@@ -12,7 +12,7 @@ from modswap.core.seen.layout import Clue
 from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import TensorInfo
 from modswap.ops.run.inputs import Case
-from modswap.ops.trace.passes import trace
+from modswap.ops.trace.passes import Trace, trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,17 @@ def with_grids(
         return plan
     found: dict[str, list[Call]] = {}
     for case in cases:
-        one = trace(model, case, seed=seed, unreal=True, grids=True)
-        if one.cause is not None and not unreal:
-            one = trace(model, case, seed=seed, grids=True)
-        for visit in one.seen.visits:
+        for visit in _followed(model, case, seed, unreal=unreal).seen.visits:
             found.setdefault(visit.path, []).append(visit.call)
     return Plan(tuple(_informed(step, found) for step in plan.steps))
+
+
+def _followed(model: nn.Module, case: Case, seed: int, *, unreal: bool) -> Trace:
+    """Return the trace of a pass that follows grids, on real tensors if others do not suffice."""
+    one = trace(model, case, seed=seed, unreal=True, grids=True)
+    if one.cause is None or unreal:
+        return one
+    return trace(model, case, seed=seed, grids=True)
 
 
 def _informed(step: Step, calls: Mapping[str, Sequence[Call]]) -> Step:

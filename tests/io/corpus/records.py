@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.io.corpus.case import Case
 from tests.io.corpus.raw import Entry, entries_of, item, pickled, pushed, records_of, zipped
+from tests.io.corpus.recipes import LAUGHS, MERGES
 from tests.io.corpus.safetensors_files import headed
 
 RECIPE, RECEIPT = "net/modswap/recipe.yaml", "net/modswap/receipt.json"
@@ -40,6 +41,7 @@ def _own(value: Mapping[str, Any]) -> bytes:
 
 
 UNFIT = "the receipt inside cannot be carried out"
+SOUND = "version: 1\nreplace: [{match: gate, with: SEBlock}]\n"
 RAN = "import os; os.system('touch canary')"
 CASES = (
     one("that is no JSON", "{", "the receipt inside is damaged"),
@@ -126,6 +128,14 @@ CASES = (
             ("that imports a file", recipe("canary.py:Net"), "may not import by itself", 4),
             ("that imports Python", recipe(f"{RAN}:x"), "error", 4),
             ("that laughs", "a: &a [x, x]\nb: &b [*a, *a]\nversion: [*b, *b]\n", "error", 2),
+            ("that laughs ten times", LAUGHS + SOUND, "error", 2),
+            ("that merges", MERGES + SOUND, "error", 2),
+            ("nested too deep", "[" * 100_000, "error", 2),
+            ("with a long key", f"{'k' * 100_000}: 1\n{SOUND}", "error", 2),
+            ("with a huge number", f"seed: 0x{'f' * 50_000}\n{SOUND}", "error", 2),
+            ("with a number of 20,000 digits", f"seed: {'9' * 20_000}\n{SOUND}", "error", 2),
+            ("of 1 MB", f"# {'x' * 1_000_000}\n{SOUND}", "error", 2),
+            ("with aliases in inputs", f"{LAUGHS}inputs: [*a9]\nversion: 1\n", "error", 2),
             (
                 "that names a donor",
                 recipe("SEBlock", start={"donor": {"file": "/etc/passwd", "path": "x"}}),

@@ -1,6 +1,6 @@
 """Tests of fitting classes of the user's own.
 
-Covers: layout, trial.
+Covers: layout, probes, trial.
 """
 
 import re

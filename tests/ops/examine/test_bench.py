@@ -333,6 +333,32 @@ def test_rows_that_a_recipe_skips_are_left_out_and_exceptions_of_others_are_repo
     assert "ZeroDivisionError: no sites" in verdict.findings[0].what
 
 
+@pytest.mark.parametrize("thorough", [False, True])
+def test_model_of_very_many_calls_is_not_run_again_and_again_unless_that_is_asked_for(
+    thorough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modswap.ops.examine.bench.MAX_CALLS_OF_MODULES", 3)
+    model = GatedNet().eval()
+    recipe = parse_recipe(
+        "version: 1\ninputs: [{shape: [2, 3, 28, 28]}]\n"
+        "replace: [{match: space_attention, with: SEBlock}]\n",
+        "swap.yaml",
+        ".",
+    )
+    prepared = prepare(model, recipe, unreal=True)
+    rows = [
+        Examination("reached", "passes", ""),
+        Examination("export", "file", "", "modswap.ops.examine.reached:reached"),
+        Examination("determinism", "pairs", ""),
+    ]
+    with verified(model, prepared, lambda _: None) as standing:
+        bench = Bench(model, prepared, standing.after, standing.old, recipe, thorough=thorough)
+        verdict = examined(standing.verdict, bench, rows)
+
+    long = [one.check for one in verdict.findings if "calls of modules, over 3" in one.what]
+    assert long == ([] if thorough else ["reached", "export"])
+
+
 class Deaf(nn.Module):
     """Bypasses its gate if that is a convolution without a hook."""
 

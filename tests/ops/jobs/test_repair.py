@@ -10,9 +10,11 @@ from torch import nn
 
 from modswap.cli.app import run
 from modswap.core.asked.job import Job, Policy, Subject
-from modswap.core.errors import ShapeError
+from modswap.core.errors import ModswapError, ShapeError
+from modswap.core.progress import silent
 from modswap.io.recipe.reader import read_recipe
-from modswap.ops.jobs.repair import Budget, Failed, find_remedy
+from modswap.ops.jobs import repair
+from modswap.ops.jobs.repair import Budget, Failed, check_and_repair, find_remedy
 from modswap.ops.jobs.replace import check_file
 from tests.models import ManyCalls, Strided, build_gated
 from tests.recipes import UNEXAMINED
@@ -209,3 +211,37 @@ def test_search_ends_with_its_budget(check: Check, budget: Budget, found: bool) 
     remedy = find_remedy(job, Failed(failed.value, 1.0), budget)
 
     assert (remedy is not None) == found
+
+
+@pytest.mark.parametrize(("patience", "count"), [(0.0, 1), (1e9, 0)])
+def test_error_is_said_before_a_search_that_takes_long(
+    check: Check, monkeypatch: pytest.MonkeyPatch, patience: float, count: int
+) -> None:
+    monkeypatch.setattr(repair, "PATIENCE_SECONDS", patience)
+    check("swap.yaml")
+    recipe = read_recipe("swap.yaml")
+    job = Job(Subject(Path("net.pt"), Policy(allow=("tests.models.*",))), recipe)
+    said: list[ModswapError] = []
+
+    with pytest.raises(ShapeError, match="would pass with: adapt: true"):
+        check_and_repair(job, silent, fix=False, say=said.append)
+
+    assert [("adapt: true" in one.fix, "would pass" in one.fix) for one in said] == (
+        [(True, False)] * count
+    )
+
+
+@pytest.mark.parametrize("form", ["table", "json", "github"])
+def test_error_that_was_said_early_is_not_printed_again(
+    check: Check, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(repair, "PATIENCE_SECONDS", 0.0)
+    check("swap.yaml")
+
+    code, _, err = check("swap.yaml", "--format", form)
+
+    early = ["error: down: ", "  fix: set `adapt: true`", "  fix: would pass with: adapt: true"]
+    lines = err.splitlines()
+    assert code == 1
+    assert len(lines) == (0 if form == "github" else 3)
+    assert all(line.startswith(begin) for line, begin in zip(lines, early, strict=False))

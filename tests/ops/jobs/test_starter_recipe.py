@@ -1,4 +1,7 @@
-"""Starter recipes: the input that is found, the target that is chosen, and the rule that holds."""
+"""Starter recipes: the input that is found, the target that is chosen, and the rule that holds.
+
+Covers: first_input, starter_text, swap_targets.
+"""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -11,9 +14,13 @@ from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.asked.recipe import TensorInput
 from modswap.core.errors import UsageError
 from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs import starter_recipe as job
+from modswap.ops.jobs.first_input import first_pass
 from modswap.ops.jobs.replace import check_file
 from modswap.ops.jobs.starter_recipe import starter_recipe
-from tests.models import GatedNet
+from modswap.ops.jobs.swap_targets import kinds_of
+from modswap.ops.trace.sites import sites_of
+from tests.models import GatedNet, PairNet
 
 ALLOW = Policy(allow=("tests.models.*",))
 
@@ -30,7 +37,7 @@ def test_recipe_shows_the_targets_and_holds(tmp_path: Path) -> None:
 
     assert "#   space_attention" in text
     assert "16 channels, 112x112" in text
-    assert check_file(Job(given, parse_recipe(text, "first.yaml", "."))).ok
+    assert '- match: "{channel,space}_attention"' in text
 
 
 def test_module_whose_name_says_attention_is_taken_before_others(tmp_path: Path) -> None:
@@ -69,10 +76,157 @@ def test_path_with_special_characters_is_escaped(tmp_path: Path) -> None:
     ("model", "said"),
     [
         (nn.Sequential(nn.Flatten(), nn.ReLU()), "no layer shows the shape of an input"),
-        (nn.Sequential(nn.Conv2d(3, 4, 1)), "none of 0 modules that keep their shape"),
+        (nn.Sequential(nn.Linear(3, 4)), "none of 0 modules that keep their shape"),
     ],
     ids=["no layer", "no target"],
 )
 def test_file_without_targets_is_refused(tmp_path: Path, model: nn.Module, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         starter_recipe(subject(model, tmp_path))
+
+
+class Gate(nn.Module):
+    """Scales channels by their means: (N, C, H, W) -> the same."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.fc = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = x * self.fc(x.mean((2, 3), keepdim=True)).sigmoid()
+        return out
+
+
+class AttentionBlock(nn.Module):
+    """A residual block around a module of some name: (N, 8, H, W) -> the same."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.act = nn.PReLU(8)
+        if name:
+            self.add_module(name, Gate())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.act(self.norm(self.conv(x)))
+        out: torch.Tensor = x + (self.get_submodule(self.name)(y) if self.name else y)
+        return out
+
+
+class AttentionNet(nn.Module):
+    """Blocks inside a part whose name says attention: (N, 3, H, W) -> (N, 2)."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.attention = nn.Sequential(*map(AttentionBlock, names))
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.attention(self.stem(x)).mean((2, 3)))
+        return out
+
+
+class TwoInputs(nn.Module):
+    """A gate on the sum of two branches: (N, 3, H, W), (N, 1, H, W) -> (N, 2, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.color = nn.Conv2d(3, 8, 1)
+        self.depth = nn.Conv2d(1, 8, 1)
+        self.gate = Gate()
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, color: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.gate(self.color(color) + self.depth(depth)))
+        return out
+
+
+def first_paths(model: nn.Module, *shape: int) -> list[str]:
+    """Return the sites of the likeliest kind."""
+    given = Subject(Path("net.pt"), inputs=(TensorInput(shape=shape),) if shape else ())
+    traced, _ = first_pass(model.eval(), given)
+    return [site.path for site in kinds_of(model, sites_of(model, (traced,)))[0].sites]
+
+
+@pytest.mark.parametrize("name", ["gate", "sa", "ca", "mixer", "token_mixer", "self_attn1", "cSE"])
+def test_innermost_module_is_preferred_and_all_of_its_kind(name: str) -> None:
+    paths = first_paths(AttentionNet(name, name), 1, 3, 16, 16)
+
+    assert paths == [f"attention.0.{name}", f"attention.1.{name}"]
+
+
+def test_block_norm_activation_and_subnet_are_not_likely() -> None:
+    parts = OrderedDict(stem=nn.Conv2d(3, 8, 1), body=nn.Sequential(AttentionBlock("")))
+
+    assert first_paths(nn.Sequential(parts), 1, 3, 16, 16) == ["body.0.conv"]
+
+
+def test_attention_that_gives_a_pair_is_a_target_with_adapt(tmp_path: Path) -> None:
+    given = subject(PairNet(), tmp_path, 1, 5, 16)
+
+    text = starter_recipe(given)
+
+    assert '- match: "attn"' in text
+    assert "    adapt: true\n" in text
+    assert check_file(Job(given, parse_recipe(text, "first.yaml", "."))).ok
+
+
+def test_pattern_takes_all_of_a_kind_and_holds(tmp_path: Path) -> None:
+    given = subject_of(AttentionNet("gate", "gate"), tmp_path, (1, 3, 28, 28))
+
+    text = starter_recipe(given)
+
+    assert '  - match: "attention.*.gate"\n    expect: 2\n' in text
+    assert "#   attention.0.gate  Gate, NCHW, 8 channels, 14x14\n" in text
+    assert "norm" not in text
+
+
+def subject_of(model: nn.Module, folder: Path, *shapes: tuple[int, ...]) -> Subject:
+    torch.save(model.eval(), folder / "net.pt")
+    inputs = tuple(TensorInput(shape=shape) for shape in shapes)
+    return Subject(folder / "net.pt", Policy(allow=(f"{__name__}.*",)), None, inputs)
+
+
+def test_several_inputs_of_one_call_are_written_as_one_call(tmp_path: Path) -> None:
+    given = subject_of(TwoInputs(), tmp_path, (1, 3, 28, 28), (1, 1, 28, 28))
+
+    text = starter_recipe(given)
+
+    assert "  - args: [{shape: [1, 3, 28, 28]}, {shape: [1, 1, 28, 28]}]\n" in text
+    own = Subject(given.file, given.policy)
+    assert check_file(Job(own, parse_recipe(text, "first.yaml", "."))).ok
+
+
+def test_several_inputs_are_guessed_from_the_first_layer_of_each_branch() -> None:
+    _, call = first_pass(TwoInputs().eval(), Subject(Path("net.pt")))
+
+    assert [one.shape for one in call.tensors] == [(1, 3, 224, 224), (1, 1, 224, 224)]
+
+
+def test_model_that_keeps_no_shape_is_given_a_rule_with_adapt(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 3, 2, 1))
+    given = subject(model, tmp_path, 1, 3, 28, 28)
+
+    text = starter_recipe(given)
+
+    assert "    adapt: true\n" in text
+    assert "# Modules whose output differs from their input: a rule needs `adapt: true`" in text
+    assert check_file(Job(given, parse_recipe(text, "first.yaml", "."))).ok
+
+
+def test_rule_that_drops_most_of_a_model_is_not_proposed(tmp_path: Path) -> None:
+    whole = nn.Sequential(*(nn.Conv2d(8, 8, 9, padding=4) for _ in range(4)))
+    parts = OrderedDict(stem=nn.Conv2d(3, 8, 1), attn=whole, gate=Gate(), head=nn.Conv2d(8, 2, 1))
+    given = subject_of(nn.Sequential(parts), tmp_path, (1, 3, 14, 14))
+
+    assert '- match: "gate"' in starter_recipe(given)
+
+
+def test_search_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "RULE_SECONDS", -1.0)
+
+    with pytest.raises(UsageError, match="none of 2 modules that keep their shape"):
+        starter_recipe(subject(GatedNet(), tmp_path, 1, 3, 28, 28))

@@ -14,7 +14,7 @@ from modswap.core.errors import CheckpointError
 from modswap.io.formats.container import Container, Slot, find_slots
 from modswap.io.formats.distributed.metadata import Chunk, Distributed, Item, read_distributed
 from modswap.io.formats.distributed.optimizer_state import keep
-from modswap.io.formats.distributed.rewrite import DistributedRewriting, fresh
+from modswap.io.formats.distributed.rewrite import DistributedRewriting, Names, fresh
 from modswap.io.formats.format import Swaps
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
@@ -157,5 +157,11 @@ def rewrite(container: Container, swaps: Swaps, policy: Policy) -> Rewriting:
     gone = {name for name in source.items if name in removal}
     new = [fresh((*s.slot.keys, n), value) for s in swaps.slots for n, value in s.weights.items()]
     new += sorted(kept.fresh, key=lambda one: not one.dtype)  # tensors first
-    changes = replace(swaps.changes, prefixes=(*removal.prefixes, *kept.prefixes), gone=kept.gone)
-    return DistributedRewriting(source, gone.union(kept.gone), new, changes, tuple(kept.notes))
+    changes = replace(
+        swaps.changes,
+        prefixes=(*removal.prefixes, *kept.prefixes),
+        renamed={old: ".".join(map(str, keys)) for old, keys in kept.moved.items()},
+        gone=kept.gone,
+    )
+    names = Names(gone.union(kept.gone), kept.moved)
+    return DistributedRewriting(source, names, new, changes, tuple(kept.notes))

@@ -1,13 +1,14 @@
 """Read the metadata of a folder of `torch.distributed.checkpoint` as data."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from modswap.core.budget import EXPANDED_TIMES, expanded_flaw
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.pickled.data import MAX_PICKLE_BYTES, Instance, Name, UnreadableError, read_pickles
 from modswap.io.recognise.implied_tree import elements
@@ -120,10 +121,23 @@ def read_distributed(folder: Path) -> Distributed:
             _text(name): _item(name, value, keys.get(name, (name,)), stored)
             for name, value in _entries(state["state_dict_metadata"])
         }
+        _refuse_shared(items.values(), sum(stored.sizes.values()))
     except (UnreadableError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         what = f"its {METADATA} cannot be read: {_reason(error)}"
         raise CheckpointError(what, str(folder), _AGAIN) from None
     return Distributed(folder, items, metadata)
+
+
+def _refuse_shared(items: Iterable[Item], file_bytes: int) -> None:
+    """Refuse items that share the bytes of the files far more often than ties and ranks do."""
+    tensors = objects = 0
+    for item in items:
+        tensors += item.nbytes
+        objects += 0 if item.dtype else sum(chunk.nbytes for chunk in item.chunks)
+    if flaw := expanded_flaw(tensors, file_bytes):
+        raise UnreadableError(flaw)
+    if objects > EXPANDED_TIMES * file_bytes:
+        raise UnreadableError("its objects share the bytes of its files over and over")
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ from modswap.io.formats.distributed.metadata import Distributed, Item
 from modswap.io.formats.distributed.rewrite import Fresh, fresh
 from modswap.io.pickled.data import UnreadableError, read_pickle
 from modswap.io.pickled.opened import PICKLE, content
-from modswap.io.pickled.optimizers import Parameters, left_out_note
+from modswap.io.pickled.optimizers import Parameters, groups_of, left_out_note, new_numbers
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.torch_zip_layout import read_inner_archive
 
@@ -30,6 +30,8 @@ class OptimizerChanges:
     gone: list[str] = field(default_factory=list)
     fresh: list[Fresh] = field(default_factory=list)
     prefixes: list[str] = field(default_factory=list)
+    # entries of kept parameters that get other numbers: the old name and the new keys
+    moved: dict[str, Keys] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -50,8 +52,8 @@ class _Optimizer:
     def name(self) -> str:
         return _dotted(self.root)
 
-    def keys(self, *below: str) -> Keys:
-        return (*self.root, ".".join(below)) if self.flat else (*self.root, *below)
+    def keys(self, *below: str | int) -> Keys:
+        return (*self.root, _dotted(below)) if self.flat else (*self.root, *below)
 
 
 def _dotted(keys: Keys) -> str:
@@ -66,8 +68,11 @@ def keep(source: Distributed, parameters: Parameters) -> OptimizerChanges:
     done = OptimizerChanges()
     for optimizer in _optimizers(source.items.values()):
         groups = _groups(optimizer, source)
+        numbered = any(isinstance(one, int) for group in groups for one in group.ids)
         moments: dict[int | str, list[Shape]] = {
-            name: [item.shape for item in entries.values() if item.dtype]
+            int(name) if numbered and name.isdecimal() else name: [
+                item.shape for item in entries.values() if item.dtype
+            ]
             for name, entries in optimizer.state.items()
         }
         changed = None
@@ -106,15 +111,16 @@ def _parsed(keys: Keys) -> Iterator[tuple[Keys, bool, str, str, str]]:
 
 
 def _groups(optimizer: _Optimizer, source: Distributed) -> list[ParameterGroup]:
-    """Return an optimizer's groups; empty if they are not named."""
+    """Return an optimizer's groups; empty if their parameters are not known."""
     if optimizer.flat:
         return [ParameterGroup(tuple(dict.fromkeys((*optimizer.groups, *optimizer.state))))]
     groups = []
     for number, entries in sorted(optimizer.groups.items(), key=_number):
-        names = _value(entries.get("params"), source) if number else None
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        held = {key: _value(entries.get(key), source) for key in ("params", "param_names")}
+        found = groups_of([held]) if number else []
+        if not found:
             return []
-        groups.append(ParameterGroup(tuple(names)))
+        groups += found
     return groups
 
 
@@ -162,13 +168,13 @@ class _Refilled:
         self.done = done
         self.shapes = {p.name: p.shape for p in (*parameters.before, *parameters.after)}
         self.old = {p.name: p.shape for p in parameters.before}
-        # by name, where every name may have something before it
-        ids = changed.ids.items()
-        self.prefix = next((str(number).removesuffix(name) for name, number in ids), "")
+        self.names = {str(number): name for name, number in changed.ids.items()}
+        self.targets = new_numbers(changed)
 
     def fill(self) -> None:
         """Drop the state of old parameters, and add state for new ones."""
         dropped = self._drop()
+        self._move()
         started = [name for name in self.changed.fresh if self._start(name)]
         if not self.optimizer.flat:
             self._put_groups()
@@ -191,10 +197,18 @@ class _Refilled:
         self.done.gone += [item.name for entries in tables for item in entries.values()]
         return dropped
 
+    def _move(self) -> None:
+        """Give the entries of kept parameters their new numbers."""
+        for number, entries in self.optimizer.state.items():
+            target = self.targets.get(self.names.get(number, ""), number)
+            if str(target) != number:
+                for key, item in entries.items():
+                    self.done.moved[item.name] = self.optimizer.keys("state", target, key)
+
     def _start(self, name: str) -> bool:
         """Add the state of a fresh optimizer for a parameter, in the form of a kept one's."""
         like = self._like(name)
-        full = f"{self.prefix}{name}"
+        full = str(self.targets[name])
         optimizer, done = self.optimizer, self.done
         entries = optimizer.state[like].items() if like is not None else ()
         moments = [self._moment(key, item, str(like), name) for key, item in entries]
@@ -211,9 +225,9 @@ class _Refilled:
 
     def _moment(self, key: str, item: Item, like: str, name: str) -> Fresh | None:
         """Return the value of a fresh optimizer under a key; None if it is not known."""
-        keys = self.optimizer.keys("state", f"{self.prefix}{name}", key)
+        keys = self.optimizer.keys("state", self.targets[name], key)
         if item.dtype:
-            old = self.old[like.removeprefix(self.prefix)]
+            old = self.old[self.names[like]]
             shape = self.shapes[name] if item.shape == old and key != "step" else item.shape
             follows = item.shape == old or item.shape in {(), (1,)}
             zeros = torch.zeros(shape, dtype=getattr(torch, item.dtype))
@@ -237,6 +251,11 @@ class _Refilled:
         numbers = sorted(self.optimizer.groups, key=int)
         for number, names in zip(numbers, self.changed.groups, strict=True):
             item = self.optimizer.groups[number]["params"]
-            held = [f"{self.prefix}{name}" for name in names]
-            self.done.gone.append(item.name)
-            self.done.fresh.append(replace(fresh(item.keys, held), name=item.name))
+            self._put(item, [self.targets[name] for name in names])
+            if (own := self.optimizer.groups[number].get("param_names")) is not None:
+                self._put(own, list(names))
+
+    def _put(self, item: Item, value: Any) -> None:
+        """Give an entry another value."""
+        self.done.gone.append(item.name)
+        self.done.fresh.append(replace(fresh(item.keys, value), name=item.name))

@@ -58,16 +58,28 @@ def fresh(keys: tuple[str | int, ...], value: Any) -> Fresh:
     return Fresh(".".join(map(str, keys)), keys, stream.getvalue(), dtype, shape)
 
 
-class DistributedRewriting:
-    """A distributed checkpoint that is to be written with other tensors in it.
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of items that are `gone`, and the new keys of those that are `moved`.
 
-    A name that is `gone` may come again among the `fresh` items.
+    A name that is gone may come again among new items.
     """
+
+    gone: frozenset[str] | set[str]
+    moved: Mapping[str, tuple[str | int, ...]]
+
+    def now(self, name: str) -> str:
+        """Return the name that an item has in the new checkpoint."""
+        return ".".join(map(str, self.moved[name])) if name in self.moved else name
+
+
+class DistributedRewriting:
+    """A distributed checkpoint that is to be written with other tensors in it."""
 
     def __init__(
         self,
         source: Distributed,
-        gone: Iterable[str],
+        names: Names,
         fresh: Sequence[Fresh],
         changes: Changes,
         notes: tuple[str, ...] = (),
@@ -76,12 +88,14 @@ class DistributedRewriting:
         self.entries = entries(source.folder)
         chunks = (chunk.file for item in source.items.values() for chunk in item.chunks)
         self.homes = homes_of(dict.fromkeys((METADATA, *chunks)), source.folder)
-        self.gone = frozenset(gone)
+        self.names = names
+        self.gone = frozenset(names.gone)
         self.fresh = fresh
         self.changes = changes
         self.notes = notes
         self.before = dict(marks(source, {}))
-        self.after = {n: mark for n, mark in self.before.items() if n not in self.gone}
+        kept = {n: mark for n, mark in self.before.items() if n not in self.gone}
+        self.after = {names.now(name): mark for name, mark in kept.items()}
         for new in fresh:
             if new.dtype:
                 place, nbytes = (None, new.name), prod(new.shape) * DTYPES[new.dtype]
@@ -169,12 +183,15 @@ class DistributedRewriting:
         """Return the metadata of the new folder."""
         old = self.source.metadata
         state = dict(old.state)
-        tensors = {n: v for n, v in state["state_dict_metadata"].items() if n not in self.gone}
+        now, places_of = self.names.now, self.names.moved
+        held = state["state_dict_metadata"]
+        tensors = {now(n): v for n, v in held.items() if n not in self.gone}
         planner = state.get("planner_data")
-        keys = {n: v for n, v in (planner or {}).items() if n not in self.gone}
+        known = (planner or {}).items()
+        keys = {now(n): places_of.get(n, v) for n, v in known if n not in self.gone}
         kept = [item for item in self.source.items.values() if item.name not in self.gone]
         storage: dict[Any, Any] = dict(
-            _moved(chunk, moved) for item in kept for chunk in item.chunks
+            _moved(chunk, moved, now(item.name)) for item in kept for chunk in item.chunks
         )
         form = _Form(self.source)
         for new in self.fresh:
@@ -268,8 +285,12 @@ def _copy_between(sink: Sink, file: Path, start: int, end: int) -> None:
         sink.copy(ByteRange(end - start, file, start))
 
 
-def _moved(chunk: Chunk, moved: Mapping[tuple[str, int], int]) -> tuple[Instance, Instance]:
+def _moved(
+    chunk: Chunk, moved: Mapping[tuple[str, int], int], name: str
+) -> tuple[Instance, Instance]:
     index, info = chunk.index
+    if index.state["fqn"] != name:
+        index = _with(index, {"fqn": name})
     return index, _with(info, {"offset": moved[chunk.file, chunk.start]})
 
 

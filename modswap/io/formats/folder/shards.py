@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modswap.core.budget import MAX_HEADER_ENTRIES
 from modswap.core.errors import CheckpointError
 from modswap.io.raw.folder_files import homes_of, own_records, texts
 from modswap.io.recognise.links import place_of
@@ -94,7 +95,10 @@ def _index(look: Look, name: str) -> dict[str, Any]:
     if not places or not isinstance(places, dict) or set(map(type, places.values())) != {str}:
         what = f"its index {name!r} has no `weight_map` from names to files"
         raise look.error(what, "save or download it again")
-    outside = next(filter(_is_outside, places.values()), None)
+    if len(places) > MAX_HEADER_ENTRIES:
+        what = f"its index {name!r} names over {MAX_HEADER_ENTRIES:,} tensors"
+        raise look.error(what, "do not use it: no program writes such a file")
+    outside = next(filter(_is_outside, set(places.values())), None)
     if outside is not None:
         what = f"its index {name!r} names a file outside the folder: {outside!r:.80}"
         raise look.error(what, "do not use it: it was tampered with")

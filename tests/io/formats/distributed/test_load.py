@@ -466,12 +466,61 @@ def test_zip_inside_a_file_is_read_through_a_window(tmp_path: Path) -> None:
         assert window.seek(-9, 1) == 0
 
 
-def test_optimizer_of_unknown_parameters_is_left_out(tmp_path: Path) -> None:
-    model = GatedNet()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+def trained(model: GatedNet, kind: str) -> torch.optim.Optimizer:
+    """Return an optimizer of a form that training scripts use, after a step."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "adamw": lambda: torch.optim.AdamW(model.parameters()),
+        "amsgrad": lambda: torch.optim.AdamW(model.parameters(), amsgrad=True),
+        "groups": lambda: torch.optim.AdamW(groups),
+        "names": lambda: torch.optim.AdamW(model.named_parameters()),
+        "sgd": lambda: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+    }
+    optimizer = makers[kind]()
     model(torch.randn(2, 3, 28, 28)).sum().backward()
     optimizer.step()
-    state = {"model": model.state_dict(), "optim": optimizer.state_dict()}  # numbered, not named
+    return optimizer
+
+
+@pytest.mark.parametrize("kind", ["adamw", "amsgrad", "groups", "names", "sgd"])
+def test_ordinary_optimizer_is_remapped_and_loaded(kind: str, tmp_path: Path) -> None:
+    model = GatedNet()
+    optimizer = trained(model, kind)
+    state = {"model": model.state_dict(), "optim": optimizer.state_dict()}
+    dcp.save(state, checkpoint_id=tmp_path / "ck", no_dist=True)
+
+    outcome = swap(tmp_path / "ck", tmp_path / "out")
+
+    assert any("'optim' was remapped by name" in note for note in outcome.notes)
+    swapped = modswap.load(tmp_path / "out", FACTORY)
+    fresh = trained(swapped, kind)  # type: ignore[arg-type] # of the same kind, with another gate
+    target = {"model": swapped.state_dict(), "optim": fresh.state_dict()}
+    dcp.load(target, checkpoint_id=tmp_path / "out", no_dist=True)
+    fresh.load_state_dict(target["optim"])
+    held = {name: fresh.state[p] for name, p in swapped.named_parameters()}
+    for name, parameter in model.named_parameters():
+        if not name.startswith(SWAPPED):
+            for key, value in optimizer.state[parameter].items():
+                assert torch.equal(held[name][key], value), (name, key)
+    new = [held[name] for name in held if name.startswith(SWAPPED)]
+    assert not any(value.any() for entries in new for value in entries.values())
+    groups = target["optim"]["param_groups"]
+    if kind == "names":
+        assert groups[0]["param_names"] == [name for name, _ in swapped.named_parameters()]
+
+
+def test_optimizer_of_unknown_parameters_is_left_out(tmp_path: Path) -> None:
+    model = GatedNet()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.SGD(parameters[::-1], lr=0.1, momentum=0.9)
+    model(torch.randn(2, 3, 28, 28)).sum().backward()
+    optimizer.step()
+    state = {"model": model.state_dict(), "optim": optimizer.state_dict()}
     dcp.save(state, checkpoint_id=tmp_path / "ck", no_dist=True)
 
     outcome = swap(tmp_path / "ck", tmp_path / "out")

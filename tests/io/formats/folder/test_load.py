@@ -274,6 +274,17 @@ def test_folder_that_is_not_what_its_index_says_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_index_of_too_many_tensors_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "net"
+    write_folder(folder, "safetensors", GatedNet().state_dict())
+    monkeypatch.setattr("modswap.io.formats.folder.shards.MAX_HEADER_ENTRIES", 2)
+
+    with pytest.raises(CheckpointError, match="names over 2 tensors"):
+        modswap.load(folder)
+
+
 def test_index_of_unlikely_size_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "net"
     write_folder(folder, "safetensors", GatedNet().state_dict())
