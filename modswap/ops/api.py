@@ -13,6 +13,7 @@ from modswap.core.asked.renames import Rename, stripped
 from modswap.core.asked.used_paths import OUT, UsedPath, recipe_files
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
+from modswap.core.words.python_spelling import for_python
 from modswap.io.formats.writing import blank, write
 from modswap.io.raw.held import holding
 from modswap.io.raw.places import refuse_overlap
@@ -33,6 +34,7 @@ _sources: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()
 __all__ = ["apply_recipe", "load", "replace", "save"]
 
 
+@for_python
 def load(  # noqa: PLR0913 - an argument for each option of the commands
     file: str | Path,
     model: str | None = None,
@@ -90,6 +92,7 @@ def load(  # noqa: PLR0913 - an argument for each option of the commands
     return loaded.model
 
 
+@for_python
 def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     """Swap modules in a model in place, verify the swap and examine it as `verify` says.
 
@@ -139,6 +142,7 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     )
 
 
+@for_python
 def save(
     model: nn.Module, file: str | Path, *, recipe: Recipe | None = None, force: bool = False
 ) -> Written:
