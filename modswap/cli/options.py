@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from modswap.core.asked.renames import Rename
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint.", show_default=False)]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "-c",
+        "--config",
+        metavar="RECIPE",
+        help="The recipe; - reads standard input.",
+        show_default=False,
+    ),
+]
 Input = Annotated[
     list[str] | None,
     typer.Option(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.source import COMMAND_LINE, RuleText
 from modswap.io.recipe import reader
 from modswap.ops.examine.table import examination_names
 
@@ -24,6 +25,15 @@ def read_recipe(source: str | Path) -> Recipe:
         ('head',)
     """
     return reader.read_recipe(source, examination_names())
+
+
+def recipe_of_options(rule: RuleText) -> Recipe:
+    """Return the recipe that was made of options of the command line; errors name the options.
+
+    Raises:
+        RecipeError: If the recipe is wrong.
+    """
+    return reader.parse_recipe(rule.text, COMMAND_LINE, ".", examination_names(), rule.options)
 
 
 def parse_recipe(text: str, name: str, folder: str) -> Recipe:

@@ -82,7 +82,7 @@ def prepare(
     if not calls:
         what = "there is no dummy input"
         fix = "give one: `--input 1,3,224,224`, or `inputs:` in the recipe"
-        raise UsageError(what, recipe.source.name, fix)
+        raise UsageError(what, "--input" if recipe.source.options else recipe.source.name, fix)
     cases = cases_of(calls, recipe.verify)
     unreal = unreal or is_without_data(model)
     progress("reference pass")

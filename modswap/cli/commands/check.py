@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modswap.cli import locking, options
+from modswap.cli import locking, one_rule, options
 from modswap.cli.outcomes import finish
 from modswap.cli.session import Session, note
 from modswap.core.asked.used_paths import paths_read
@@ -32,13 +32,16 @@ def check(
             show_default=False,
         ),
     ],
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "-c", "--config", metavar="RECIPE", help="The recipe; - reads standard input.",
-            show_default=False,
-        ),
-    ] = None,
+    config: options.Config = None,
+    match: one_rule.Match = None,
+    with_: one_rule.With = None,
+    settings: one_rule.Settings = None,
+    exclude: one_rule.Exclude = None,
+    classes: one_rule.Classes = None,
+    expect: one_rule.Expect = None,
+    adapt: one_rule.Adapt = False,
+    share: one_rule.Share = False,
+    save_recipe: one_rule.SaveRecipe = None,
     inputs: options.Input = None,
     model: options.Model = None,
     rename: options.Renames = None,
@@ -74,18 +77,18 @@ def check(
     """Check a swap; read no weights, write nothing."""
     from modswap.report import REPORTS
 
+    del match, with_, settings, exclude, classes, expect, adapt, share, save_recipe  # by `chosen`
     session = options.begin(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     options.note_paths(session, [config, *map(str, files[1:])], model)
     session.note_lock(lock_file or locking.LOCK, write=lock, hold=locked)
     options.check_format(session, form, REPORTS)
-    pairs = _pairs(files, config)
-    if fix and config == "-":
-        raise UsageError("standard input cannot be fixed", "--fix", "put the recipe into a file")
-    if fix and locked:
-        what = "--fix and --locked exclude each other: a fixed recipe is not the locked one"
-        raise UsageError(what, "check", "fix first, then write the lock anew with --lock")
+    chosen = one_rule.chosen(context, session, len(files))
+    chosen.refuse_without_file(fix=fix, lock=lock, locked=locked)
+    pairs = _pairs(files, config if chosen.rule is None else chosen.name)
+    if fix:
+        _refuse_fix(config, locked=locked)
     policy = options.policy_of(allow, alias, trust=trust)
     keeping = locking.locking_of(lock_file, write=lock, hold=locked)
     most = options.memory_of(max_memory)
@@ -95,17 +98,27 @@ def check(
     from modswap.ops.jobs.check import Request, paths_of
 
     first = Request("", None, policy, model, shapes, renames, thorough, fix, most, strict)
-    requests = [replace(first, recipe=name, file=file) for file, name in pairs]
+    requests = [replace(first, recipe=name, file=file, rule=chosen.rule) for file, name in pairs]
     if any((report, lock, fix, session.summary)):
         session.reads += paths_of(requests)
     session.judge()
     entries = keeping.entries([request.recipe for request in requests])
     with session.guarded() as progress:
         outcomes = _outcomes(session, requests, jobs, progress, alone=not entries)
+    chosen.save(session, outcomes)
     for outcome in outcomes:
         if outcome.fixed:
             note(f"fixed: {outcome.fixed}")
     finish(session, keeping.settle(outcomes, entries, quiet=quiet))
+
+
+def _refuse_fix(config: str | None, *, locked: bool) -> None:
+    """Refuse to edit a recipe that is in no file, or that a lock holds."""
+    if config == "-":
+        raise UsageError("standard input cannot be fixed", "--fix", "put the recipe into a file")
+    if locked:
+        what = "--fix and --locked exclude each other: a fixed recipe is not the locked one"
+        raise UsageError(what, "check", "fix first, then write the lock anew with --lock")
 
 
 def _outcomes(

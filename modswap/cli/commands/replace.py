@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from modswap.cli import options
+from modswap.cli import one_rule, options
 from modswap.cli.outcomes import finish
 from modswap.core.errors import UsageError
 
@@ -13,13 +13,16 @@ from modswap.core.errors import UsageError
 def replace(
     context: typer.Context,
     file: options.File,
-    config: Annotated[
-        str,
-        typer.Option(
-            "-c", "--config", metavar="RECIPE", help="The recipe; - reads standard input.",
-            show_default=False,
-        ),
-    ],
+    config: options.Config = None,
+    match: one_rule.Match = None,
+    with_: one_rule.With = None,
+    settings: one_rule.Settings = None,
+    exclude: one_rule.Exclude = None,
+    classes: one_rule.Classes = None,
+    expect: one_rule.Expect = None,
+    adapt: one_rule.Adapt = False,
+    share: one_rule.Share = False,
+    save_recipe: one_rule.SaveRecipe = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -54,18 +57,19 @@ def replace(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Swap modules in a checkpoint by a recipe."""
+    """Swap modules in a checkpoint by a recipe, or by one rule."""
     from modswap.report import REPORTS
+
+    del match, with_, settings, exclude, classes, expect, adapt, share, save_recipe  # by `chosen`
 
     session = options.begin(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
-    session.recipe = config
+    chosen = one_rule.chosen(context, session)
+    session.recipe = chosen.name
     options.note_paths(session, [config], model, output, digest)
     options.check_format(session, form, REPORTS)
-    if output is None and not dry_run:
-        fix = "add `-o OUT`, or --dry-run to write nothing"
-        raise UsageError("there is no file to write", "-o", fix)
+    _refuse_idle(chosen, output, dry_run=dry_run)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     subject = options.subject(file, policy, model, inputs, options.renames_of(rename, strip_prefix))
     most = options.memory_of(max_memory)
@@ -74,10 +78,9 @@ def replace(
     from modswap.core.asked.used_paths import recipe_files
     from modswap.io.raw.held import holding
     from modswap.ops.jobs.verify import require_digest
-    from modswap.ops.recipes import read_recipe
 
     out = None if dry_run else output
-    job = Job(subject, read_recipe(config), out, force, thorough=thorough, max_memory=most)
+    job = Job(subject, chosen.recipe(), out, force, thorough=thorough, max_memory=most)
     session.reads += recipe_files(job.recipe)
     if no_forward:
         from modswap.ops.jobs.replace_as_data import replace_unbuilt as run
@@ -87,4 +90,15 @@ def replace(
         if digest is not None:
             require_digest(file, digest, progress)
         outcome = run(job, progress)
+    chosen.save(session, [outcome])
     finish(session, [outcome])
+
+
+def _refuse_idle(chosen: one_rule.Chosen, output: Path | None, *, dry_run: bool) -> None:
+    """Refuse a call without a recipe, or without a file to write."""
+    if chosen.config is None and chosen.rule is None:
+        fix = "add `-c RECIPE`, or one rule: --match PATTERN --with MODULE"
+        raise UsageError("there is no recipe", "-c", fix)
+    if output is None and not dry_run:
+        fix = "add `-o OUT`, or --dry-run to write nothing"
+        raise UsageError("there is no file to write", "-o", fix)

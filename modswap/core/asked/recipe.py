@@ -1,8 +1,6 @@
 """The declaration of a recipe, for the check, the help text and the JSON Schema."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -25,6 +23,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from modswap.core.asked.conditions import COMPARISON, holds
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS
+from modswap.core.asked.source import Source
 
 Dtype = Literal[
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
@@ -52,35 +51,6 @@ Text = Annotated[StrictStr, Field(max_length=4096, pattern=r"^[^\x00]*$")]
 # torch holds whole numbers in 64 bits
 Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 Positive = Annotated[StrictInt, Field(gt=0, lt=2**63)]
-Place = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a recipe was read from, so that errors can name file, line and column."""
-
-    name: str = "<recipe>"  # file name as the user gave it, or `<stdin>`
-    text: str = ""  # the recipe's text
-    # line and column, counted from 1, of every key and list item
-    lines: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
-    folder: str = "."  # folder against which the recipe's own file names are resolved
-
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of the text in hexadecimal."""
-        return sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
-
-    def at(self, *place: str | int) -> str:
-        """Return `file:line:column` of a key, or of the nearest key around it."""
-        line, column = self.line(*place)
-        return f"{self.name}:{line}:{column}" if line else self.name
-
-    def line(self, *place: str | int) -> tuple[int, int]:
-        """Return line and column of a key, or of the nearest key around it; 0, 0 if unknown."""
-        for end in range(len(place), -1, -1):
-            if place[:end] in self.lines:
-                return self.lines[place[:end]]
-        return (0, 0)
 
 
 class Part(BaseModel):

@@ -32,7 +32,8 @@ def paths_read(subject: "Subject", recipe: "Recipe | None" = None) -> tuple[Used
 def recipe_files(recipe: "Recipe") -> Iterator[UsedPath]:
     """Yield a recipe's own file, and the files of code that it names."""
     folder = Path(recipe.source.folder)
-    yield UsedPath(RECIPE, Path(recipe.source.name))
+    if not recipe.source.options:
+        yield UsedPath(RECIPE, Path(recipe.source.name))
     if recipe.model is not None:
         yield from code_files(recipe.model.factory, folder)
     for rule in recipe.replace:

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from modswap.core.asked import recipe as recipes
-from modswap.core.asked.recipe import Place, Recipe, Source
+from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.source import Place, Source
 from modswap.core.errors import RecipeError
 from modswap.core.words.nearest import did_you_mean
 from modswap.io.recipe.nodes import EXPONENT, shown, with_point

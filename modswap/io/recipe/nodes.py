@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
-from modswap.core.asked.recipe import Place
+from modswap.core.asked.source import Place
 from modswap.core.errors import RecipeError
 
 MAX_CHARACTERS = 256 * 1024  # of a recipe

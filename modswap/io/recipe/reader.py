@@ -4,9 +4,10 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import yaml
@@ -15,7 +16,8 @@ from pydantic import ValidationError
 from modswap.core.asked.import_name import split_reference
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS, compile_pattern
 from modswap.core.asked.permissions import permission_flaw
-from modswap.core.asked.recipe import CallInput, Place, Recipe, Source, TensorInput
+from modswap.core.asked.recipe import CallInput, Recipe, TensorInput
+from modswap.core.asked.source import Place, Source
 from modswap.core.errors import CheckpointError, RecipeError, together
 from modswap.core.words.nearest import file_near
 from modswap.io.recipe.errors import MAX_MISTAKES, sentences
@@ -90,18 +92,22 @@ def _text(file: Path) -> str:
 
 
 def parse_recipe(
-    text: str, name: str, folder: str, examinations: Collection[str] | None = None
+    text: str,
+    name: str,
+    folder: str,
+    examinations: Collection[str] | None = None,
+    options: Mapping[Place, str] = MappingProxyType({}),
 ) -> Recipe:
     """Return the recipe of a YAML text; its own file names are resolved against a folder.
 
     `name` is that of its file, for errors. `examinations` are the names that `verify.skip` takes;
-    None to accept any.
+    None to accept any. `options` are those of the command line that gave the keys, if any did.
 
     Raises:
         RecipeError: If the recipe is wrong; it carries all mistakes in the order of their lines.
     """
     document = read_document(text, name)
-    source = Source(name, text, document.lines, folder)
+    source = Source(name, text, document.lines, folder, options)
     if not isinstance(document.data, dict):
         kind = "a list" if isinstance(document.data, list) else shown(document.data)
         raise RecipeError(f"it holds {kind}, expected a mapping", source.at(), EXAMPLE)

@@ -44,6 +44,7 @@ class Bench:
         keys: The keys of the file's outermost mapping; empty if it is none.
         write: Writes the swapped model into a folder as the command will, and returns the file;
             None where nothing is to be written.
+        out: The file that the command will write, as the user named it; None for none.
         progress: Receives a line on each step.
         shared: Objects that several examinations use, by a name; made by the first of them.
     """
@@ -57,6 +58,7 @@ class Bench:
     thorough: bool = False
     keys: Sequence[str] = ()
     write: Callable[[Path], Path] | None = None
+    out: Path | None = None
     progress: Progress = field(default=silent)
     shared: dict[str, Any] = field(default_factory=dict, repr=False)
 

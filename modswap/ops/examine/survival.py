@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from modswap.core.asked.job import Subject
+from modswap.core.asked.job import Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.finding import Finding
 from modswap.io.formats.writing import blank, write
@@ -67,7 +67,10 @@ def survival(bench: Bench) -> Iterator[Finding]:
     `modswap.load` loads the file in a new process, and the outputs there and here are compared. In
     `check`, and for files that cannot be written again, a copy of the model is written instead.
     """
-    yield from host_notes(Host(bench.model, bench.subject, bench.keys, _named_factory(bench)))
+    given = bench.subject.policy if bench.subject is not None else Policy()
+    policy = for_own_file(given, bench.prepared)
+    factory, out = _named_factory(bench), str(bench.out or "")
+    yield from host_notes(Host(bench.model, bench.subject, bench.keys, factory, out, policy))
     if bench.thorough and bench.subject is not None:
         yield _reloaded(bench, bench.subject)
 

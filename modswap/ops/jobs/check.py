@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.asked.renames import Rename
+from modswap.core.asked.source import RuleText
 from modswap.core.asked.used_paths import INPUT, UsedPath, recipe_files
 from modswap.core.errors import BugError, CheckpointError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome
@@ -35,6 +36,7 @@ class Request:
     fix: bool = False  # whether to edit the recipe where a small edit makes the check pass
     max_memory: int | None = None  # bytes that a dummy pass may take
     strict: bool = False  # whether warnings fail
+    rule: RuleText | None = None  # the recipe of the command line, in place of a file
 
 
 def job_of(request: Request) -> Job:
@@ -44,9 +46,10 @@ def job_of(request: Request) -> Job:
         ModswapError: If the recipe cannot be read, is wrong, or neither it nor the request names a
             checkpoint.
     """
-    from modswap.ops.recipes import read_recipe
+    from modswap.ops.recipes import read_recipe, recipe_of_options
 
-    recipe = read_recipe(request.recipe)
+    rule = request.rule
+    recipe = read_recipe(request.recipe) if rule is None else recipe_of_options(rule)
     file = request.file or _own_checkpoint(recipe)
     subject = Subject(file, request.policy, request.factory, request.inputs, request.renames)
     return Job(

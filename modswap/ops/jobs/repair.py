@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modswap.core.asked.job import Job
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.source import COMMAND_LINE
 from modswap.core.decided.remedies import MENDED, Edit, candidates
 from modswap.core.errors import ModswapError, RecipeError
 from modswap.core.kept.outcome import Outcome
@@ -146,6 +147,8 @@ def _error_of(job: Job) -> ModswapError | None:
 
 def _words(attempt: _Attempt) -> str:
     source = attempt.recipe.source
+    if source.name == COMMAND_LINE:
+        return ", ".join(edit.words for edit in attempt.edits)
     return ", ".join(f"{e.words} ({source.name}:{source.line(*e.place)[0]})" for e in attempt.edits)
 
 

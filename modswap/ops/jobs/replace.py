@@ -130,6 +130,7 @@ def _swapped(
                 thorough=job.thorough or job.recipe.verify.thorough,
                 keys=_keys(loaded),
                 write=None if job.out is None else write,
+                out=job.out,
                 progress=writer.progress,
             )
             verdict = examined(standing.verdict, bench)

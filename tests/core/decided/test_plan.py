@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from modswap.core.asked.recipe import Recipe, Source
+from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.source import Source
 from modswap.core.decided.plan import is_class, make_plan
 from modswap.core.errors import MatchError
 from modswap.core.seen.site import Call, Layout, Site

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from modswap.core.asked.recipe import Place
+from modswap.core.asked.source import Place
 from modswap.core.decided.remedies import Edit
 from modswap.core.errors import CheckpointError, RecipeError
 from modswap.io.recipe.edit import edited, rewrite

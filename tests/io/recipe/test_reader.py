@@ -172,7 +172,10 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
             "swap.yaml:7:9: 'nocolon' does not say where to find it; write package.module:name or "
             "file.py:name"
         ),
-        "swap.yaml:9:5: 'a..b' has an empty segment; write a path such as 'blocks.*.attn'",
+        (
+            "swap.yaml:9:5: 'a..b' has an empty segment; write a path such as 'blocks.*.attn'; a "
+            "regular expression begins with `re:`, as in `re:a..b`"
+        ),
         "swap.yaml:10:5: unknown key 'matc'; did you mean 'match'?",
         (
             "swap.yaml:11:15: '{a' opens a brace that it does not close; write `{a,b}` for one of "

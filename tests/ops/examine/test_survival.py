@@ -174,6 +174,28 @@ def test_model_built_from_a_configuration_is_reported(tmp_path: Path) -> None:
     assert found.fix == (f"import modswap\nmodel = modswap.load('out.pt', allow={list(ALLOW)!r})")
 
 
+def test_lines_of_a_report_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(Configured(), "net.pt")
+    text = (
+        f"version: 1\ninputs: [{{shape: [1, 3, 28, 28]}}]\nverify: {{skip: [{OTHERS}]}}\n"
+        f"allow: ['{HERE}.Configured']\n"
+        f"replace: [{{match: space_attention, with: '{HERE}:ByProcess'}}]\n"
+    )
+    recipe = parse_recipe(text, "swap.yaml", ".")
+    Path("runs").mkdir()
+
+    outcome = replace_file(Job(Subject(Path("net.pt")), recipe, Path("runs/new.pt")))
+
+    (found,) = survival(outcome)
+    names: dict[str, Any] = {}
+    exec(found.fix, names)
+    assert (
+        f"modswap.load('runs/new.pt', allow=['{HERE}.Configured', '{HERE}.ByProcess'])" in found.fix
+    )
+    assert type(names["model"].space_attention) is ByProcess
+
+
 def test_nothing_is_said_of_a_plain_model_unless_it_is_thorough(tmp_path: Path) -> None:
     torch.save(GatedNet(), tmp_path / "net.pt")
 

@@ -1,7 +1,7 @@
 """Notes on libraries that build a model from its configuration, and lose a swap so."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -20,11 +20,13 @@ class Host:
     subject: Subject | None  # the file; None for a model in memory
     keys: Sequence[str]  # of the file's outermost mapping
     factory: str  # of files that hold weights without code; empty for none
+    written: str = ""  # the file that is written, as the user named it; empty for none
+    policy: Policy = field(default_factory=Policy)  # for loading the written file
 
     @property
     def out(self) -> str:
-        """Return the name of the written file in examples."""
-        return f"out{self.subject.file.suffix}" if self.subject else "FILE"
+        """Return the written file, or a name for it in examples."""
+        return self.written or (f"out{self.subject.file.suffix}" if self.subject else "FILE")
 
     @property
     def folder(self) -> bool:
@@ -40,9 +42,13 @@ class Host:
         given = [repr(self.out)]
         if self.factory:
             given.append(repr(self.factory))
-        policy = self.subject.policy if self.subject else Policy()
+        policy = self.policy
         renames = self.subject.renames if self.subject else ()
-        asked = {"allow": [*policy.allow], "alias": [*policy.aliases], "trust": policy.trust}
+        asked = {
+            "allow": [*dict.fromkeys(policy.allow)],
+            "alias": [*policy.aliases],
+            "trust": policy.trust,
+        }
         asked["rename"] = [(one.old, one.new) for one in renames]
         given += [f"{name}={value!r}" for name, value in asked.items() if value]
         return f"modswap.load({', '.join(given)})"

@@ -1,0 +1,246 @@
+"""A recipe of one rule, made of options of the command line."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modswap.cli.options import parse_shape
+from modswap.core.asked.own_texts import RECIPE_TEXT
+from modswap.core.asked.source import COMMAND_LINE, RuleText
+from modswap.core.asked.used_paths import UsedPath
+from modswap.core.errors import RecipeError, UsageError
+
+if TYPE_CHECKING:
+    from modswap.cli.session import Session
+    from modswap.core.asked.recipe import Recipe, TensorInput
+    from modswap.core.asked.source import Place
+    from modswap.core.kept.outcome import Outcome
+
+Match = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--match",
+        metavar="PATTERN",
+        help="Modules to replace, in place of a recipe; may be repeated.",
+        show_default=False,
+    ),
+]
+With = Annotated[
+    str | None,
+    typer.Option(
+        "--with",
+        metavar="MODULE",
+        help="The new module: a name of `modswap catalogue`, or package.module:Class.",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="OPTION=VALUE",
+        help="An argument of the new module, as YAML; may be repeated.",
+        show_default=False,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="Modules to leave out.", show_default=False),
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class", metavar="CLASS", help="Only modules of this class.", show_default=False
+    ),
+]
+Expect = Annotated[
+    str | None,
+    typer.Option(
+        "--expect",
+        metavar="N",
+        help="The number of modules that are to match; any other is an error.",
+        show_default=False,
+    ),
+]
+Adapt = Annotated[
+    bool, typer.Option("--adapt", help="Fit what goes in and comes out by an adapter.")
+]
+Share = Annotated[bool, typer.Option("--share", help="Put one module in all places.")]
+SaveRecipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-recipe",
+        metavar="FILE",
+        help="Write the recipe that does the same.",
+        show_default=False,
+    ),
+]
+_HEAD = "# written by modswap from the options of a command; docs/recipe.md explains every key\n"
+
+
+@dataclass(frozen=True, slots=True)
+class OneRule:
+    """The options of a rule, as the user gave them."""
+
+    match: Sequence[str] = ()
+    with_: str = ""
+    settings: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    classes: Sequence[str] = ()
+    expect: str = ""
+    adapt: bool = False
+    share: bool = False
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Return the options that the user gave."""
+        values = {
+            "--match": self.match,
+            "--with": self.with_,
+            "--set": self.settings,
+            "--exclude": self.exclude,
+            "--class": self.classes,
+            "--expect": self.expect,
+            "--adapt": self.adapt,
+            "--share": self.share,
+        }
+        return tuple(name for name, value in values.items() if value)
+
+    def refuse_half(self) -> None:
+        """Refuse options that make no whole rule.
+
+        Raises:
+            UsageError: If one that every rule has is missing.
+        """
+        for name, value, metavar in (
+            ("--match", self.match, "PATTERN"),
+            ("--with", self.with_, "MODULE"),
+        ):
+            if not value:
+                what = f"{self.given[0]} needs {name} as well"
+                raise UsageError(what, self.given[0], f"add {name} {metavar}")
+
+    def text(self, inputs: "Sequence[TensorInput]") -> RuleText:
+        """Return the recipe of the rule and of the dummy inputs."""
+        rule: dict[str, Any] = {"match": list(self.match)}
+        rule |= {"exclude": list(self.exclude)} if self.exclude else {}
+        rule |= {"class": list(self.classes)} if self.classes else {}
+        rule |= {"with": self.with_}
+        rule |= {"args": dict(map(_setting, self.settings))} if self.settings else {}
+        rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
+        rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
+        first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
+        shapes = [f"{{shape: {list(one.shape)}, dtype: {one.dtype}}}" for one in inputs]
+        head = ["version: 1", *([f"inputs: [{', '.join(shapes)}]"] if shapes else [])]
+        lines = [*head, "replace:", f"  - {first}", *(f"    {line}" for line in others)]
+        options: dict[Place, str] = {("replace", 0, key): f"--{key}" for key in rule}
+        options[("replace", 0, "args")] = "--set"
+        options |= {("replace", 0, "args", key): f"--set {key}" for key in rule.get("args", ())}
+        return RuleText("\n".join(lines) + "\n", options | {("replace", 0): "--match"})
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The recipe of a run: that of a file, or one rule."""
+
+    config: str | None
+    rule: RuleText | None
+    save_to: Path | None
+
+    @property
+    def name(self) -> str:
+        """Return the recipe's file, or words for the command line."""
+        return self.config or COMMAND_LINE
+
+    def recipe(self) -> "Recipe":
+        """Return the recipe."""
+        from modswap.ops.recipes import read_recipe, recipe_of_options
+
+        return read_recipe(self.name) if self.rule is None else recipe_of_options(self.rule)
+
+    def refuse_without_file(self, **wanted: bool) -> None:
+        """Refuse options that need a recipe in a file, if there is none."""
+        for name, given in wanted.items():
+            if self.rule is not None and given:
+                fix = "save it by --save-recipe FILE, then check that recipe"
+                raise UsageError(f"--{name} needs a recipe in a file", f"--{name}", fix)
+
+    def save(self, session: "Session", outcomes: "Sequence[Outcome]") -> None:
+        """Write the recipe of the options, if that was asked for and the swap holds."""
+        from modswap.cli.session import put_text
+
+        if self.save_to is not None and self.rule and all(one.ok for one in outcomes):
+            session.judge()
+            put_text(self.save_to, _HEAD + self.rule.text)
+
+
+def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen:
+    """Return the recipe that the options of a command name or make.
+
+    Raises:
+        UsageError: If a recipe and a rule are given, or half a rule, or a rule for several files.
+    """
+    given = context.params
+    config, save_to = given["config"], given["save_recipe"]
+    names = ("match", "with_", "settings", "exclude", "classes", "expect", "adapt", "share")
+    rule = OneRule(**{name: given[name] for name in names if given[name]})
+    if not rule.given:
+        if save_to is not None:
+            what = "there is no rule to save"
+            raise UsageError(what, "--save-recipe", "add --match PATTERN --with MODULE")
+        return Chosen(config, None, None)
+    if config is not None:
+        what = f"a recipe and {', '.join(rule.given)} exclude each other"
+        raise UsageError(what, "-c", "put the rule into the recipe, or leave the recipe out")
+    rule.refuse_half()
+    if files > 1:
+        raise UsageError(f"{files} files and one rule", "check", "check one file at a time")
+    if save_to is not None:
+        session.writes.append(UsedPath("the saved recipe", save_to, RECIPE_TEXT))
+    inputs = [parse_shape(text) for text in given["inputs"] or ()]
+    return Chosen(None, rule.text(inputs), save_to)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Return an option and its value, from `--set OPTION=VALUE`."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        fix = "write --set num_heads=8"
+        raise UsageError(f"{text!r:.80} is no OPTION=VALUE", "--set", fix)
+    return name.strip(), _value(value, f"--set {name.strip()}")
+
+
+def _value(text: str, option: str) -> Any:
+    """Return a value that was written as YAML."""
+    from modswap.io.recipe.nodes import read_document
+
+    try:
+        document = read_document(f"value: {text}\n", option)
+    except RecipeError as error:
+        raise UsageError(f"{text!r:.80} is no YAML value", option, _quoted(option)) from error
+    wrong = document.errors or not isinstance(document.data, dict)
+    if wrong or document.data.keys() != {"value"}:
+        raise UsageError(f"{text!r:.80} is no YAML value", option, _quoted(option))
+    return document.data["value"]
+
+
+def _quoted(option: str) -> str:
+    return f"quote it: {option}='…'"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as YAML on one line."""
+    import yaml
+
+    if isinstance(value, str) or _are_texts(value):
+        return json.dumps(value, ensure_ascii=False)
+    shown = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, sort_keys=False)
+    return shown.removesuffix("\n").removesuffix("\n...")
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, Iterable) and all(isinstance(item, str) for item in value)
