@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from math import prod
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from modswap.ops.load.closed import closed_off
 from modswap.ops.load.model import Loaded, load
 from modswap.ops.run.describe import one_line
 from modswap.ops.swap import apply_recipe
+
+_TIMES = 16  # strides and paddings are among the numbers, and make no weights
 
 
 def reopen(subject: Subject, recipe: Recipe | None = None) -> Loaded:
@@ -94,8 +97,8 @@ def _recorded(site: SiteRecord, cls: type[nn.Module] | None, room: int, where: s
     """Return the module that a receipt records, if the file holds as many weights as it has."""
     blueprint = site.blueprint()
     try:
-        if cls is None:  # without memory first: a receipt may name any size
-            _within(blueprint, room, where)
+        if cls is None or cls is _of_torch(site.module):
+            _within(blueprint, room, where)  # without memory first: a receipt may name any size
         return make_module(blueprint, cls, 0)
     except ModswapError:
         raise
@@ -108,7 +111,7 @@ def _within(blueprint: Blueprint, room: int, where: str, record: str = "receipt"
     """Return the weights of a module of the catalogue; refuse more than the file has left."""
     try:
         with torch.device("meta"):
-            elements = _elements(make_module(blueprint, None, 0))
+            elements = _elements(make_module(blueprint, _of_torch(blueprint.module), 0))
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         what = f"{blueprint.module} cannot be made: {one_line(error)}"
         raise _unfit(where, what, record) from error
@@ -132,12 +135,17 @@ def _apply_embedded(
 ) -> None:
     """Apply the recipe inside a file that has no receipt, within the bounds of a file's recipe."""
     recipe = embedded_recipe(text, where)
-    _classes([rule.with_ for rule in recipe.replace], policy, where)
     room = sum(tensor.numel() for tensor in weights.values() if torch.is_tensor(tensor))
+    _classes([rule.with_ for rule in recipe.replace], policy, where)
+    for rule in recipe.replace:  # a layer of torch is made before it is known what it takes
+        if _of_torch(rule.with_) is not None and _product(rule.args) > _TIMES * room:
+            what = f"{rule.with_} would have more weights than the file"
+            raise _unfit(where, what, "recipe")
 
     def judge(blueprint: Blueprint) -> None:
         nonlocal room
-        if ":" not in blueprint.module:  # a class of the user's own may do as it likes
+        # a class of the user's own may do as it likes
+        if ":" not in blueprint.module or _of_torch(blueprint.module) is not None:
             room -= _within(blueprint, room, where, "recipe")
 
     with _closed([rule.with_ for rule in recipe.replace], policy, where):
@@ -149,7 +157,7 @@ def _closed(names: Sequence[str], policy: Policy, where: str) -> AbstractContext
 
     A class that the user named in full may reach them.
     """
-    chosen = [name for name in names if ":" in name]
+    chosen = [name for name in names if ":" in name and _of_torch(name) is None]
     full = all(in_full(name.replace(":", "."), policy) for name in chosen)
     return nullcontext() if full else closed_off(where)
 
@@ -161,11 +169,12 @@ def _classes(names: Sequence[str], policy: Policy, where: str) -> dict[str, type
     """
     dotted = {name: name.replace(":", ".") for name in sorted(names) if ":" in name}
     rows = {name: CATALOGUE.reference(name) for name in sorted(names) if CATALOGUE.reference(name)}
-    refused = [name for name, full in (dotted | rows).items() if not allowed(full, policy)]
+    asked = {name: full for name, full in dotted.items() if _of_torch(name) is None}
+    refused = [name for name, full in (asked | rows).items() if not allowed(full, policy)]
     if refused:
         what = f"it was swapped with {', '.join(refused)}, which a file may not import by itself"
         packages = {name: f"{full.rpartition('.')[0]}.*" for name, full in rows.items()}
-        raise UnsafeError(what, where, _advice([(dotted | packages)[name] for name in refused]))
+        raise UnsafeError(what, where, _advice([(asked | packages)[name] for name in refused]))
     return {name: _class(name, dotted[name], policy, where) for name in dotted}
 
 
@@ -179,6 +188,9 @@ def _advice(wanted: Sequence[str]) -> str:
 
 def _class(reference: str, dotted: str, policy: Policy, where: str) -> type[nn.Module]:
     """Return the class that a file names; of a package that is allowed, a layer of its own."""
+    own = _of_torch(reference)
+    if own is not None:
+        return own
     if in_full(dotted, policy):
         return import_class(reference, folder=".", where=where)
     cls = class_in_package(dotted, folder=".", where=where)
@@ -186,3 +198,19 @@ def _class(reference: str, dotted: str, policy: Policy, where: str) -> type[nn.M
         what = f"it was swapped with {reference!r:.80}, which is no layer of the allowed package"
         raise UnsafeError(what, where, "do not load it unless it is your own")
     return cls
+
+
+def _of_torch(reference: str) -> type[nn.Module] | None:
+    """Return the layer of torch that `torch.nn:NAME` names; None for any other text."""
+    package, _, name = reference.partition(":")
+    found = vars(nn).get(name) if package == "torch.nn" else None
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+
+
+def _product(value: Any) -> int:
+    """Return the product of all whole numbers above 1 in the arguments of a layer."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return prod(map(_product, value))
+    return value if isinstance(value, int) and value > 1 else 1

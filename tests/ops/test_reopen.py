@@ -186,6 +186,33 @@ def test_layer_that_a_file_chooses_from_a_package_reaches_no_file(
     assert not [*tmp_path.glob("canary*")]
 
 
+@pytest.mark.parametrize("way", ["receipt", "recipe"])
+def test_layer_of_torch_in_a_file_may_not_be_larger_than_the_file(way: str, tmp_path: Path) -> None:
+    args = {"in_features": 10**6, "out_features": 10**6}
+    site = SiteRecord(paths=("head",), module="torch.nn:Linear", args=args)
+    recipe = (
+        "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"
+        f"replace: [{{match: head, with: 'torch.nn:Linear', args: {args}}}]\n"
+    )
+    records = {"recipe": recipe, "receipt": ""}
+    if way == "receipt":
+        records["receipt"] = Receipt(modswap="1", torch="2", sites=(site,)).text()
+    torch.save({"state_dict": GatedNet().state_dict(), "modswap": records}, tmp_path / "net.pt")
+
+    with pytest.raises(CheckpointError, match=r"(more|weights,) (weights|more) than the file"):
+        modswap.load(tmp_path / "net.pt", "tests.models:build_gated")
+
+
+@pytest.mark.parametrize("name", ["torch.nn:functional", "torch.nn:Parameter", "torch:load"])
+def test_name_of_torch_that_is_no_layer_is_not_built(name: str, tmp_path: Path) -> None:
+    site = SiteRecord(paths=("head",), module=name, args={})
+    records = {"recipe": "", "receipt": Receipt(modswap="1", torch="2", sites=(site,)).text()}
+    torch.save({"state_dict": GatedNet().state_dict(), "modswap": records}, tmp_path / "net.pt")
+
+    with pytest.raises(UnsafeError, match="which a file may not import by itself"):
+        modswap.load(tmp_path / "net.pt", "tests.models:build_gated")
+
+
 def test_recipe_inside_a_file_without_a_receipt_is_applied(tmp_path: Path) -> None:
     recipe = parse_recipe(
         "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"

@@ -130,7 +130,8 @@ HERE = "tests.ops.test_self_attention"
 def test_key_and_value_that_are_the_query_are_dropped(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Net().eval(), torch.randn(3, 9, DIM)
-    swap = recipe(name)
+    grid = ", grid: [3, 3]" if name == "BiLevelRoutingAttention" else ""
+    swap = recipe(name, more=f", adapt: true{grid}")
 
     outcome = modswap.replace(model, swap)
     for suffix in ("pt", "safetensors"):
