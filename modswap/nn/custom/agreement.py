@@ -40,7 +40,8 @@ def same_results(
 
 def _drawn(module: nn.Module) -> nn.Module | None:
     """Return a copy of a module with random weights; None if it is large or cannot be copied."""
-    if sum(tensor.numel() for tensor in module.state_dict().values()) > MAX_WEIGHTS:
+    held = module.state_dict().values()  # an extra state may be any object
+    if sum(value.numel() for value in held if torch.is_tensor(value)) > MAX_WEIGHTS:
         return None
     try:
         drawn = copy.deepcopy(module).float().eval()

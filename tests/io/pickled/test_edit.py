@@ -9,7 +9,14 @@ import pytest
 
 from modswap.core.errors import CheckpointError
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
-from modswap.io.pickled.edit import put_module, put_weights, remove_item, set_item, value_at
+from modswap.io.pickled.edit import (
+    put_heirs,
+    put_module,
+    put_weights,
+    remove_item,
+    set_item,
+    value_at,
+)
 from modswap.io.pickled.marks import marks
 from modswap.io.pickled.storages import Storages
 from modswap.io.raw.byte_range import ByteRange, in_memory
@@ -94,3 +101,11 @@ def test_storage_that_has_no_such_record_is_refused(key: str, count: int, what: 
 
     with pytest.raises(CheckpointError, match=what):
         storages.find(Storage(FLOATS, key, count))
+
+
+def test_further_name_of_a_tensor_that_is_not_there_is_passed_over() -> None:
+    held = {"a": 1}
+
+    put_heirs(held, {"b": "a", "c": "gone"})
+
+    assert held == {"a": 1, "b": 1}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import modswap
 from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.asked.renames import stripped
 from modswap.core.errors import CheckpointError, ModswapError, UsageError
 from modswap.core.kept.outcome import Outcome
 from modswap.io.raw import atomic, litter
@@ -39,7 +41,8 @@ SPLIT = {"stem": "1", "channel_attention": "1", "space_attention.0": "2", "space
 
 
 def shard(name: str, kind: str) -> str:
-    number = next(n for begin, n in SPLIT.items() if name.startswith(begin))
+    bare = name.removeprefix("backbone.")
+    number = next(n for begin, n in SPLIT.items() if bare.startswith(begin))
     stem, end = ("model", "safetensors") if kind == "safetensors" else ("pytorch_model", "bin")
     return f"{stem}-0000{number}-of-00003.{end}"
 
@@ -438,3 +441,22 @@ def test_tree_of_a_folder_names_the_class_of_its_config(
     tree = read_tree(Subject(tmp_path / "net"))
 
     assert ("config.json names ViTModel" in tree.notes[-1]) == named
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pickle"])
+def test_new_tensors_of_other_names_are_in_the_file_of_the_old_ones(
+    kind: str, tmp_path: Path
+) -> None:
+    weights = {f"backbone.{name}": tensor for name, tensor in GatedNet().state_dict().items()}
+    write_folder(tmp_path / "net", kind, weights)
+    work = job(tmp_path / "net", tmp_path / "out")
+    renamed = replace(work.subject, renames=(stripped("backbone"),))
+
+    outcome = replace_file(replace(work, subject=renamed))
+
+    assert outcome.error is None, outcome.error
+    (index,) = (tmp_path / "out").glob("*.index.json")
+    places = json.loads(index.read_text())["weight_map"]
+    assert all(name.startswith("backbone.") for name in places)
+    assert places.keys() - weights.keys()
+    modswap.load(tmp_path / "out", FACTORY, strip_prefix="backbone")
