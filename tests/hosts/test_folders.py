@@ -21,8 +21,8 @@ def only_in(library: str) -> Any:
     return pytest.importorskip(library, reason=f"{library} is not installed (extra: hosts)")
 
 
-def swap(folder: Path, rule: str) -> Path:
-    text = f"version: 1\ninputs: [{{shape: [2, 3, 64, 64]}}]\nreplace: [{rule}]\n"
+def swap(folder: Path, rule: str, more: str = "") -> Path:
+    text = f"version: 1\ninputs: [{{shape: [2, 3, 64, 64]}}]\nreplace: [{rule}]\n{more}"
     work = Job(Subject(folder), parse_recipe(text, "swap.yaml", "."), folder.with_name("out"))
     assert check_file(work).error is None
     outcome = replace_file(work)
@@ -62,7 +62,8 @@ def test_folder_of_timm(tmp_path: Path) -> None:
     config = {"architecture": "resnet10t", "num_classes": 3, "model_args": {}}
     (folder / "config.json").write_text(json.dumps(config))
 
-    out = swap(folder, '{match: "layer4.0.conv2", with: ACmix, adapt: true}')
+    rule = '{match: "layer4.0.conv2", with: ACmix, adapt: true}'
+    out = swap(folder, rule, "verify: {sizes: narrower}\n")
 
     assert modswap.load(out)(torch.randn(2, 3, 64, 64)).shape == (2, 3)
 

@@ -170,3 +170,59 @@ def test_grid_of_a_rule_is_kept_in_the_file(whole: bool, tmp_path: Path) -> None
     inner = again.get_submodule("mix.module")
     expected = inner(tokens.view(1, 2, 8, 8).permute(0, 3, 1, 2)).flatten(2).mT
     torch.testing.assert_close(again(ids), expected)
+
+
+class Windows(nn.Module):
+    """A layer on the windows of a map, (N, windows, tokens, C): (N, 3, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, *, strided: bool = False) -> None:
+        super().__init__()
+        self.strided = strided
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.mix = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        n, c, high, wide = x.shape
+        x = x.view(n, c, high // 2, 2, wide // 2, 2)
+        order = (0, 3, 5, 2, 4, 1) if self.strided else (0, 2, 4, 3, 5, 1)
+        x = self.mix(x.permute(order).flatten(3, 4).flatten(1, 2))
+        out: torch.Tensor = x.permute(0, 3, 1, 2).reshape(n, c, high, wide)
+        return out
+
+
+class Last(nn.Module):
+    """A layer on maps whose channels come last: (N, 3, H, W) -> (N, H, W, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.mix = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.mix(self.stem(x).permute(0, 2, 3, 1))
+        return out
+
+
+def mixed(model: nn.Module, with_: str, more: str = "") -> str:
+    """Return the layout in which a module takes the place of `mix`."""
+    text = (
+        f"version: 1\ninputs: [{{shape: [2, 3, 8, 12]}}]\n{UNEXAMINED}\n"
+        f"replace: [{{match: mix, with: {with_}, adapt: true{more}}}]\n"
+    )
+    prepared = prepare(model, parse_recipe(text, "swap.yaml", "."))
+    return prepared.built[0].blueprint.layout or ""
+
+
+@pytest.mark.parametrize("with_", ["MultiHeadSelfAttention", "ECA", "BiLevelRoutingAttention"])
+@pytest.mark.parametrize("strided", [False, True], ids=["blocks", "strided"])
+def test_windows_of_a_map_are_no_map(with_: str, *, strided: bool) -> None:
+    with pytest.raises(ShapeError, match="windows of a map, as the pass shows, and no map"):
+        mixed(Windows(strided=strided), with_)
+
+    assert mixed(Windows(strided=strided), "ECA", ", layout: NHWC") == "NHWC"
+
+
+def test_map_whose_channels_come_last_is_one() -> None:
+    assert mixed(Last(), "ECA", ", layout: NHWC") == "NHWC"
+    assert mixed(Last(), "ECA") == "NHWC"

@@ -97,6 +97,19 @@ def grid_of(axis: Axis) -> tuple[int, int] | None:
     return runs[0][1], runs[1][1]
 
 
+def hold_windows(axes: Sequence[Axis]) -> bool:
+    """Return whether four axes hold windows of maps: rows and columns in one axis, and no map."""
+    kinds = [{factor.kind for factor in axis if factor.size != 1} for axis in axes]
+    if len(kinds) != 4 or not any({"row", "column"} <= kind for kind in kinds[1:]):
+        return False
+    return not any(_are_sides(kinds[at], kinds[at + 1]) for at in (1, 2))
+
+
+def _are_sides(first: set[Kind], second: set[Kind]) -> bool:
+    """Return whether two axes are rows and columns alone, in any order; an axis of 1 is either."""
+    return max(len(first), len(second)) <= 1 and "other" not in first | second and first != second
+
+
 def _runs(axis: Axis) -> Iterable[tuple[Kind, list[Factor]]]:
     """Yield the factors that follow one another with the same kind, other factors of 1 left out."""
     held = (factor for factor in axis if factor.kind != "other" or factor.size != 1)

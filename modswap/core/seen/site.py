@@ -9,6 +9,7 @@ from modswap.core.seen.values import TensorInfo, Value, tensors
 Layout = Literal["NCHW", "NHWC", "NLC"]
 Grid = tuple[int, int]  # height and width of a map
 LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC", "NLC")
+BY_RULE = "set by the rule"  # the reason for a layout that the user named
 # settings of a rule that are worth trying where a layout is in doubt
 ANY_SITE_LAYOUT: Settings = tuple(("layout", layout) for layout in LAYOUTS)
 ANY_MODULE_LAYOUT: Settings = tuple(("wants", layout) for layout in LAYOUTS)
@@ -28,6 +29,8 @@ class Call:
     # height and width of the map that was flattened into the tokens (N, L, C) of an input, by its
     # name, as a pass showed; other inputs are left out
     grids: tuple[tuple[str, Grid], ...] = field(default=(), compare=False)
+    # names of the inputs of four axes that hold windows of maps, as a pass showed
+    windows: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def named(self) -> tuple[tuple[str, Value], ...]:

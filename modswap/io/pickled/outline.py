@@ -110,17 +110,6 @@ def affordable_payload(look: Look) -> tuple[Any, tuple[Name, ...]]:
     return _payload(values), names
 
 
-def payload_of(look: Look) -> tuple[Any, tuple[Name, ...]]:
-    """Return the payload of a torch file as data, and the names in its pickle.
-
-    Raises:
-        UnreadableError: If it cannot be read as data.
-        CheckpointError: If it is damaged.
-    """
-    values, names = values_of(look)
-    return _payload(values), names
-
-
 def values_of(look: Look) -> tuple[list[Any], tuple[Name, ...]]:
     """Return the values of all pickles in a torch file as data, and the names in them.
 

@@ -6,11 +6,15 @@ from math import isqrt
 from typing import NamedTuple
 
 from modswap.core.errors import ShapeError, UnreachedError
-from modswap.core.seen.site import Call, Extent, Grid, Layout, Site, extent
+from modswap.core.seen.site import BY_RULE, Call, Extent, Grid, Layout, Site, extent
 from modswap.core.seen.values import NONE, Group, Plain, TensorInfo, Value, tensors
 from modswap.nn.fit.further_inputs import further_fix, shown_input
 
 MAX_CLASS_TOKENS = 8  # tokens beyond a map, up to so many, count as class or register tokens
+_WHOLE = (
+    "select a module around it that is given whole maps or tokens; if these are maps, set the "
+    "`layout` of its rule"
+)
 _TOKENS_FIX = "choose a module that takes tokens, such as MultiHeadSelfAttention"
 
 
@@ -74,7 +78,10 @@ def read_inputs(site: Site, *, any_length: bool = False) -> MapInputs:
     ignores: dict[str, None] = {}
     repeats = repeated(site, [name for name, _ in found])
     drops = dropped(site)
-    for call, (name, _), seen in zip(site.calls, found, extents, strict=True):
+    for call, (name, tensor), seen in zip(site.calls, found, extents, strict=True):
+        if name in call.windows and site.layout_reason != BY_RULE:
+            what = f"it is given {tensor}: windows of a map, as the pass shows, and no map"
+            raise ShapeError(what, site.path, _WHOLE)
         size = _size(site, call, seen, any_length=any_length)
         sizes.append(size)
         ignores |= dict.fromkeys(_droppable(site, call, (name, *repeats, *drops), size))

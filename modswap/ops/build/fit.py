@@ -11,7 +11,7 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.errors import ModswapError, RecipeError, ShapeError, together
-from modswap.core.seen.site import Layout, Site
+from modswap.core.seen.site import BY_RULE, Layout, Site
 from modswap.core.words.nearest import mistyped
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
@@ -194,7 +194,7 @@ class Fitter:
             site = replace(site, carrier=str(rule.input))
         site = of_its_map(site)
         if rule.layout != "auto":
-            site = replace(site, layout=rule.layout, layout_reason="set by the rule")
+            site = replace(site, layout=rule.layout, layout_reason=BY_RULE)
         if rule.grid is not None:
             layout: Layout | None = site.layout or "NLC"  # only tokens have a grid
             site = replace(site, grid=rule.grid, layout=layout)

@@ -8,7 +8,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from modswap.core.seen.axes import Axis, grid_of, is_known, map_axes, reshaped, resized, unknown
+from modswap.core.seen.axes import (
+    Axis,
+    grid_of,
+    hold_windows,
+    is_known,
+    map_axes,
+    reshaped,
+    resized,
+    unknown,
+)
 from modswap.live_values import live_tensors
 
 Tensor = torch.Tensor
@@ -55,6 +64,11 @@ class AxesMode(TorchDispatchMode):
         """Return the height and width of the map that tokens (N, L, C) hold; None for no map."""
         axes = self._known.get(tokens)
         return None if axes is None or len(axes) != 3 else grid_of(axes[1])
+
+    def holds_windows(self, tensor: Tensor) -> bool:
+        """Return whether a tensor of four axes holds windows of a map."""
+        axes = self._known.get(tensor)
+        return axes is not None and hold_windows(axes)
 
     def _note(self, tensor: Tensor, axes: Axes | None) -> None:
         if axes is not None and any(map(is_known, axes)) and len(axes) == tensor.ndim:

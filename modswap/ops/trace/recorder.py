@@ -104,8 +104,9 @@ class Recorder:
         described = partial(describe, device=self.device)
         named = tuple((name, described(value)) for name, value in kwargs.items())
         given = live_tensors([*args, *kwargs.values()])
-        grids = self._grids([*((str(at), value) for at, value in enumerate(args)), *kwargs.items()])
-        call = Call(tuple(map(described, args)), named, described(output), _same(given), grids)
+        inputs = [*((str(at), value) for at, value in enumerate(args)), *kwargs.items()]
+        places = self._grids(inputs), self._windows(inputs)
+        call = Call(tuple(map(described, args)), named, described(output), _same(given), *places)
         self.visits.append(Visit(path, call, around, "" if self.device else memory_layout(output)))
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)
@@ -126,6 +127,13 @@ class Recorder:
         tensors = ((name, value) for name, value in named if isinstance(value, torch.Tensor))
         found = ((name, self.axes.grid(tensor)) for name, tensor in tensors)
         return tuple((name, grid) for name, grid in found if grid is not None)
+
+    def _windows(self, named: Sequence[tuple[str, Any]]) -> tuple[str, ...]:
+        """Return the names of the inputs that hold windows of a map."""
+        if self.axes is None:
+            return ()
+        tensors = ((name, value) for name, value in named if isinstance(value, torch.Tensor))
+        return tuple(name for name, tensor in tensors if self.axes.holds_windows(tensor))
 
     @staticmethod
     def _clue(path: str, module: nn.Module, tensor: torch.Tensor) -> Clue | None:

@@ -79,8 +79,8 @@ def with_grids(
         seed: Seed of the passes.
         unreal: Whether the passes run on tensors without data; others try that first.
     """
-    calls = (call for step in plan.steps for site in step.sites for call in site.calls)
-    if not any(map(_takes_tokens, calls)):
+    sites = [site for step in plan.steps for site in step.sites]
+    if not any(map(_takes_tokens, sites)):
         return plan
     found: dict[str, list[Call]] = {}
     for case in cases:
@@ -106,8 +106,11 @@ def _known(site: Site, calls: Sequence[Call]) -> Site:
     if len(calls) != len(site.calls):
         return site
     pairs = zip(site.calls, calls, strict=True)
-    return replace(site, calls=tuple(replace(one, grids=other.grids) for one, other in pairs))
+    informed = (replace(one, grids=other.grids, windows=other.windows) for one, other in pairs)
+    return replace(site, calls=tuple(informed))
 
 
-def _takes_tokens(call: Call) -> bool:
-    return any(isinstance(value, TensorInfo) and len(value.shape) == 3 for value in call.inputs)
+def _takes_tokens(site: Site) -> bool:
+    """Return whether a site takes tokens, or maps whose channels come last: windows may be both."""
+    axes = {len(v.shape) for call in site.calls for v in call.inputs if isinstance(v, TensorInfo)}
+    return 3 in axes or (4 in axes and site.layout != "NCHW")

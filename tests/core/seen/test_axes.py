@@ -10,6 +10,7 @@ from modswap.core.seen.axes import (
     Axis,
     Factor,
     grid_of,
+    hold_windows,
     is_known,
     map_axes,
     reshaped,
@@ -101,3 +102,26 @@ def test_reshape_keeps_the_size_of_every_axis(shape: list[int], data: st.DataObj
     found = reshaped(map_axes(shape), other)
 
     assert [prod(factor.size for factor in axis) for axis in found] == other
+
+
+@pytest.mark.parametrize(
+    ("shape", "windows"),
+    [
+        ((2, 24, 4, 8), True),  # N, windows, tokens, C
+        ((2, 4, 6, 4, 8), False),  # five axes
+        ((2, 8, 4, 6), False),  # N, C, H, W
+    ],
+)
+def test_windows_have_rows_and_columns_in_one_axis(
+    shape: tuple[int, ...], *, windows: bool
+) -> None:
+    row, column = Factor("row", 4), Factor("column", 6)
+    small = (Factor("row", 2), Factor("column", 2))
+    axes: dict[int, list[Axis]] = {
+        24: [unknown(2), (row, column), small, unknown(8)],
+        4: [unknown(2), (row,), (column,), small, unknown(8)],
+        8: [unknown(2), (*small, Factor("other", 2)), (row,), (column,)],
+    }
+
+    assert hold_windows(axes[shape[1]]) is windows
+    assert not hold_windows([unknown(size) for size in shape])

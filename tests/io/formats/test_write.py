@@ -462,6 +462,11 @@ def test_legacy_file_is_written_as_a_zip(tmp_path: Path) -> None:
     assert written.format == "torch"
 
 
+def test_model_from_memory_needs_an_ending_that_a_format_has(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no format has the ending '\.weights'; use one of"):
+        blank(nn.Linear(2, 2), tmp_path / "a.weights")
+
+
 def test_model_from_memory_is_written_by_its_ending(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     for name, kind in (("a.pt", "module"), ("a", "module"), ("a.safetensors", "weights")):

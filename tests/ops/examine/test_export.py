@@ -55,7 +55,7 @@ def findings(
     shape: str = "[1, 3, 28, 28]",
 ) -> list[Finding]:
     """Swap a gate and return the findings on its exports; the model stays swapped."""
-    wants = ", wants: NCHW" if ":" in module else ""
+    wants = ", layout: NCHW, wants: NCHW" if ":" in module else ""
     text = (
         f"version: 1\ninputs: [{{shape: {shape}}}]\n"
         f"verify: {{export: [{ways}]{verify}}}\n"
