@@ -540,7 +540,7 @@ def test_interruption_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     torch.save(build_gated(), tmp_path / "net.pt")
     (tmp_path / "slow.py").write_text(
         "import time\nfrom tests.models import Keep\n"
-        "class Slow(Keep):\n    def forward(self, x):\n        time.sleep(60)\n        return x\n"
+        "class Slow(Keep):\n    def forward(self, x):\n        time.sleep(5)\n        return x\n"
     )
     (tmp_path / "swap.yaml").write_text(
         "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"
