@@ -1,6 +1,7 @@
 """Entry point: `modswap` and `python -m modswap`."""
 
 import gc
+import signal
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ def main() -> None:
     # a model of a thousand modules is many objects and no garbage: looking less often saves seconds
     gc.set_threshold(20_000, 10, 10)
     code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done, and Python clears up
     gc.disable()  # the interpreter's end looks for garbage by itself, and once is enough
     sys.exit(code)
 

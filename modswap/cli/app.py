@@ -77,7 +77,6 @@ def run(args: Sequence[str]) -> int:
     except ModswapError as error:
         return _report_failure(session, error)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("stopped\n")
         return STOPPED
     except typer.Exit as exit_:
         return exit_.exit_code

@@ -130,7 +130,7 @@ class OneRule:
         rule |= {"exclude": list(self.exclude)} if self.exclude else {}
         rule |= {"class": list(self.classes)} if self.classes else {}
         rule |= {"with": self.with_}
-        rule |= {"args": dict(map(_setting, self.settings))} if self.settings else {}
+        rule |= {"args": _settings(self.settings)} if self.settings else {}
         rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
         rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
         first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
@@ -205,11 +205,21 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
     return Chosen(None, rule.text(inputs), save_to)
 
 
+def _settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the options and values of all `--set`, each option once."""
+    found: dict[str, Any] = {}
+    for name, value in map(_setting, texts):
+        if name in found:
+            raise UsageError(f"{name!r:.80} is given twice", "--set", "keep one of them")
+        found[name] = value
+    return found
+
+
 def _setting(text: str) -> tuple[str, Any]:
     """Return an option and its value, from `--set OPTION=VALUE`."""
     name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        fix = "write --set num_heads=8"
+    if not equals or not name.strip() or not value.strip():
+        fix = "write --set num_heads=8; `auto` and `null` are values as well"
         raise UsageError(f"{text!r:.80} is no OPTION=VALUE", "--set", fix)
     return name.strip(), _value(value, f"--set {name.strip()}")
 
@@ -229,7 +239,8 @@ def _value(text: str, option: str) -> Any:
 
 
 def _quoted(option: str) -> str:
-    return f"quote it: {option}='…'"
+    name, _, setting = option.partition(" ")
+    return f"quote it: {name} \"{setting}='…'\"" if setting else "write a whole number"
 
 
 def _shown(value: Any) -> str:

@@ -87,5 +87,5 @@ def _like(stream: TextIOWrapper) -> tuple[Any, ...]:
     """Return the arguments of a text stream with the descriptor and the encoding of another."""
     stream.flush()
     raw = FileIO(stream.fileno(), "w", closefd=False)
-    lines = stream.line_buffering
+    lines = stream.line_buffering or stream.write_through  # as PYTHONUNBUFFERED asks
     return BufferedWriter(raw), stream.encoding, "backslashreplace", None, lines

@@ -22,6 +22,8 @@ SWITCH = "MODSWAP_ONE_PROCESS"  # set to 1, it keeps the command in one process,
 CRASHED = 3
 STOPPED = 130
 _ONE_PRESS_SECONDS = 1.0
+_IMPORT_SECONDS = 3.0  # that an interruption waits for the end of an import
+_AGAIN_SECONDS = 0.02
 _PARENT_DEATH = 1  # PR_SET_PDEATHSIG of Linux
 _HELP = frozenset(("-h", "--help", "--version"))
 _OUTPUTS = ("-o", "--output", "--report", "--save-recipe")
@@ -88,18 +90,37 @@ def _become_child(parent: int, passed: Sequence[signal.Signals]) -> None:
 def one_press() -> Callable[[int, FrameType | None], None]:
     """Return a handler of SIGINT that takes two signals within a second as one.
 
-    A terminal sends Ctrl-C to child and parent, and the parent passes it on.
+    A terminal sends Ctrl-C to child and parent, and the parent passes it on. While a module is
+    imported the interruption waits for the end of the import, for a short time: libraries catch all
+    that is raised there, or stay half imported.
     """
     last = -_ONE_PRESS_SECONDS
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    def interrupt(_number: int, frame: FrameType | None) -> None:
         nonlocal last
         now = time.monotonic()
         again, last = now - last < _ONE_PRESS_SECONDS, now
         if not again:
-            raise KeyboardInterrupt
+            _interrupt(frame, now + _IMPORT_SECONDS)
 
     return interrupt
+
+
+def _interrupt(frame: FrameType | None, latest: float) -> None:
+    """Raise a KeyboardInterrupt, after the import that runs but no later than at a time."""
+    if time.monotonic() > latest or not _imports(frame):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, lambda _number, later: _interrupt(later, latest))
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Return whether a frame is within the import of a module."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _passing_on(child: int) -> Callable[[int, FrameType | None], None]:

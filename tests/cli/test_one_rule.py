@@ -69,6 +69,10 @@ def test_rule_needs_no_pass_where_none_is_wanted() -> None:
         (["--set", "a=1"], "--set needs --match as well"),
         (["--match", "1", "--with", "ECA", "-c", "a.yaml"], "a recipe and --match, --with exclude"),
         (["--match", "1", "--with", "ECA", "--set", "k"], "--set: 'k' is no OPTION=VALUE"),
+        (["--match", "1", "--with", "ECA", "--set", "k="], "--set: 'k=' is no OPTION=VALUE"),
+        (["--match", "1", "--with", "ECA", "--set", "k=1", "--set", "k=2"], "'k' is given twice"),
+        (["--match", "1", "--with", "ECA", "--set", "k=8:"], "quote it: --set \"k='…'\""),
+        (["--match", "1", "--with", "ECA", "--expect", "["], "fix: write a whole number"),
         (["--match", "1", "--with", "ECA", "--set", "=k"], "--set: '=k' is no OPTION=VALUE"),
         (["--match", "1", "--with", "ECA", "--set", "k=["], "--set k: '[' is no YAML value"),
         (["--match", "1", "--with", "ECA", "--set", "k=a\nb: 1"], "is no YAML value"),
@@ -127,13 +131,20 @@ def test_saved_recipe_replaces_no_other_file(target: str) -> None:
     assert Path(target).read_bytes() == before
 
 
-def test_edit_that_would_pass_is_offered_without_a_place(
+def test_edit_that_would_pass_is_offered_as_an_option(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rule = ["--match", "1", "--with", "ECA", "--expect", "2", *SHAPE]
+    Path("narrow.py").write_text(
+        "from torch import nn\nclass Narrow(nn.Conv2d):\n"
+        "    def __init__(self): super().__init__(8, 4, 1)\n"
+    )
+    rule = ["--match", "1", "--with", "narrow.py:Narrow", *SHAPE]
 
-    assert run(["check", "net.pt", *rule]) == 2
-    assert "<command line>:" not in capsys.readouterr().err
+    assert run(["check", "net.pt", *rule]) == 1
+
+    said = capsys.readouterr()
+    assert "would pass with: `--adapt`" in " ".join((said.out + said.err).split())
+    assert run(["check", "net.pt", *rule, "--adapt"]) == 0
 
 
 @pytest.mark.parametrize("form", ["github", "sarif", "junit", "json"])

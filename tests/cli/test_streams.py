@@ -85,3 +85,19 @@ def test_exit_code_stays_where_nobody_hears_the_error(
 
     assert done.returncode == code
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_line_is_shown_as_soon_as_it_is_written(unbuffered: str) -> None:
+    program = "import os, sys\nfrom modswap.cli.streams import use_own_streams\nuse_own_streams()\n"
+    program += "sys.stderr.write('first\\n')\nos.write(2, b'second\\n')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stderr == "first\nsecond\n"

@@ -133,16 +133,19 @@ import modswap.__main__
 modswap.__main__.main()
 """
 
-    done = subprocess.run(
-        [sys.executable, "-c", press, "check"],
+    reader, writer = os.pipe()  # a recipe that never comes
+    with subprocess.Popen(
+        [sys.executable, "-c", press, "check", "net.pt", "-c", "-"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        stdin=reader,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=False,
-    )
+    ) as done:
+        _, errors = done.communicate(timeout=60)
+    os.close(reader)
+    os.close(writer)
 
-    assert (done.returncode, done.stderr) == (130, "")
+    assert (done.returncode, errors) == (130, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -176,6 +179,22 @@ def test_child_ends_where_its_parent_was_killed(
 def is_running(number: int) -> bool:
     stat = Path(f"/proc/{number}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("swallows", [True, False], ids=["swallowed", "endless"])
+def test_interruption_during_an_import_ends_with_130(*, swallows: bool, tmp_path: Path) -> None:
+    body = "try:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException: pass\n"
+    (tmp_path / "library.py").write_text(
+        f"import signal, time\n{body}" if swallows else f"import signal, time\n{body}time.sleep(60)"
+    )
+    program = f"sys.path.insert(0, {str(tmp_path)!r}); import library; time.sleep(60)"
+
+    began = time.monotonic()
+    with start(program) as done:
+        _, errors = done.communicate(timeout=50)
+
+    assert (done.returncode, errors) == (130, "")
+    assert time.monotonic() - began < 50
 
 
 def test_two_interruptions_within_a_second_are_one() -> None:

@@ -36,6 +36,15 @@ class Edit:
         return f"{key}: {self.written}"
 
     @property
+    def option(self) -> str:
+        """Return the edit as an option of the command line, `--adapt` or `--set topk=4`."""
+        key = next(part for part in reversed(self.place) if isinstance(part, str))
+        value = json.loads(self.value)
+        if "args" in self.place:
+            return f"--set {key}={self.written}"
+        return f"--{key}" if value is True else f"--{key} {self.written}"
+
+    @property
     def written(self) -> str:
         """Return the value as YAML."""
         value = json.loads(self.value)

@@ -148,7 +148,7 @@ def _error_of(job: Job) -> ModswapError | None:
 def _words(attempt: _Attempt) -> str:
     source = attempt.recipe.source
     if source.name == COMMAND_LINE:
-        return ", ".join(edit.words for edit in attempt.edits)
+        return ", ".join(f"`{edit.option}`" for edit in attempt.edits)
     return ", ".join(f"{e.words} ({source.name}:{source.line(*e.place)[0]})" for e in attempt.edits)
 
 

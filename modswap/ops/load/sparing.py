@@ -123,7 +123,7 @@ class Sparing(TorchDispatchMode):
         held = self._of(target)
         others = [t for t in live_tensors([args, kwargs]) if t is not target]
         read = [blank for t in others if (blank := self._of(t)) is not None]
-        whole = held is not None and nbytes_of(target) == held.storage.nbytes()
+        whole = held is not None and _covers(target, held.storage.nbytes())
         fill = _fill_of(name, args) if whole and not others else None
         if fill is None and not random and _known(held) and self._materialised(read):
             self._materialised([held] if held is not None else [])
@@ -335,6 +335,16 @@ def _fill_of(name: str, args: Any) -> Any:
     place = _VALUE_AT.get(name, len(args))
     value = args[place] if place < len(args) else None
     return value if isinstance(value, (bool, int, float)) else None
+
+
+def _covers(tensor: torch.Tensor, nbytes: int) -> bool:
+    """Return whether a tensor has each byte of its storage once, in any order of its axes."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return nbytes_of(tensor) == nbytes
 
 
 def _on_meta(value: Any) -> Any:

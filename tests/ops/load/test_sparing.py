@@ -52,6 +52,9 @@ class Kept(Common):
         self.register_buffer("ones", torch.ones(SIDE, SIDE), persistent=False)
         self.register_buffer("fives", torch.empty(SIDE, SIDE).fill_(5.0), persistent=False)
         self.table = torch.zeros(SIDE, SIDE)
+        self.overlapped = torch.zeros(SIDE * SIDE)
+        self.overlapped.as_strided((SIDE, SIDE), (0, 1)).fill_(4)
+        self.turned = torch.zeros(SIDE, SIDE).t().fill_(3)
         self.table[3:] = torch.arange(SIDE).float()
         self.tables = {"index": torch.full((SIDE, SIDE), 7, dtype=torch.long)}
         self.doubled = torch.ones(SIDE, SIDE).mul_(2)
@@ -117,7 +120,7 @@ def test_tensors_that_are_in_no_file_have_their_values() -> None:
     model, notes = filled(weights_of(full), Kept)
 
     assert notes == ()
-    for name in ("mask", "ones", "fives", "table", "doubled"):
+    for name in ("mask", "ones", "fives", "table", "doubled", "overlapped", "turned"):
         assert torch.equal(getattr(model, name), getattr(full, name)), name
     assert torch.equal(model.tables["index"], full.tables["index"])
     assert model.as_list == [0.0, 0.0, 0.0]
