@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,6 +70,15 @@ Adapt = Annotated[
     bool, typer.Option("--adapt", help="Fit what goes in and comes out by an adapter.")
 ]
 Share = Annotated[bool, typer.Option("--share", help="Put one module in all places.")]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="START",
+        help="How the new weights begin: fresh, inherit, or donor:FILE:PATH.",
+        show_default=False,
+    ),
+]
 SaveRecipe = Annotated[
     Path | None,
     typer.Option(
@@ -94,6 +103,7 @@ class OneRule:
     expect: str = ""
     adapt: bool = False
     share: bool = False
+    start: str = ""
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -107,6 +117,7 @@ class OneRule:
             "--expect": self.expect,
             "--adapt": self.adapt,
             "--share": self.share,
+            "--start": self.start,
         }
         return tuple(name for name, value in values.items() if value)
 
@@ -133,12 +144,14 @@ class OneRule:
         rule |= {"args": _settings(self.settings)} if self.settings else {}
         rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
         rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
+        rule |= _start(self.start) if self.start else {}
         first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
         shapes = [f"{{shape: {list(one.shape)}, dtype: {one.dtype}}}" for one in inputs]
         head = ["version: 1", *([f"inputs: [{', '.join(shapes)}]"] if shapes else [])]
         lines = [*head, "replace:", f"  - {first}", *(f"    {line}" for line in others)]
         options: dict[Place, str] = {("replace", 0, key): f"--{key}" for key in rule}
         options[("replace", 0, "args")] = "--set"
+        options[("replace", 0, "donor")] = "--start"
         options |= {("replace", 0, "args", key): f"--set {key}" for key in rule.get("args", ())}
         return RuleText("\n".join(lines) + "\n", options | {("replace", 0): "--match"})
 
@@ -186,8 +199,7 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
     """
     given = context.params
     config, save_to = given["config"], given["save_recipe"]
-    names = ("match", "with_", "settings", "exclude", "classes", "expect", "adapt", "share")
-    rule = OneRule(**{name: given[name] for name in names if given[name]})
+    rule = OneRule(**{one.name: given[one.name] for one in fields(OneRule) if given[one.name]})
     if not rule.given:
         if save_to is not None:
             what = "there is no rule to save"
@@ -203,6 +215,18 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
         session.writes.append(UsedPath("the saved recipe", save_to, RECIPE_TEXT))
     inputs = [parse_shape(text) for text in given["inputs"] or ()]
     return Chosen(None, rule.text(inputs), save_to)
+
+
+def _start(text: str) -> dict[str, Any]:
+    """Return the keys of a rule for a start; that of a donor is `donor:FILE:PATH`."""
+    kind, colon, rest = text.partition(":")
+    if kind != "donor":
+        return {"start": text}
+    file, _, path = rest.rpartition(":") if ":" in rest else (rest, "", "")
+    if not colon or not file:
+        fix = "write --start donor:FILE:PATH, or donor:FILE for a file of that module alone"
+        raise UsageError("no file is named", "--start", fix)
+    return {"start": kind, "donor": {"file": file, "path": path}}
 
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:

@@ -5,9 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -22,6 +20,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from modswap.core.asked.conditions import COMPARISON, holds
+from modswap.core.asked.parts.base import Part, Text
+from modswap.core.asked.parts.starts import Donor, Init, Start
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS
 from modswap.core.asked.source import Source
 
@@ -46,17 +46,9 @@ _Listed = Annotated[
     BeforeValidator(_listed),
 ]
 Names = Annotated[_Listed, _one_or_more(0)]
-# names of files and modules: systems accept no longer names, and no NUL
-Text = Annotated[StrictStr, Field(max_length=4096, pattern=r"^[^\x00]*$")]
 # torch holds whole numbers in 64 bits
 Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 Positive = Annotated[StrictInt, Field(gt=0, lt=2**63)]
-
-
-class Part(BaseModel):
-    """Base of every part of a recipe: unknown keys refused, nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Integers(Part):
@@ -212,12 +204,24 @@ class Rule(Part):
     prefix: Text | None = Field(
         None, description="put before the names of the new module's own layers"
     )
-    start: Literal["fresh"] = Field("fresh", description="how the new weights begin")
+    start: Start = Field(
+        "fresh",
+        description="how the new weights begin: fresh; inherit: from the old module, where that is "
+        "possible; donor: from a module of another file",
+    )
+    donor: Donor | None = Field(None, description="with `start: donor`: the module")
+    init: Init | None = Field(
+        None, description="initialisers of torch, for weights that begin fresh"
+    )
 
     @model_validator(mode="after")
-    def _one_output(self) -> "Rule":
+    def _consistent(self) -> "Rule":
         if self.adapt and self.output == "changed":
             raise ValueError("`adapt` is false where `output` is changed")
+        if self.start == "donor" and self.donor is None:
+            raise ValueError("`donor` is given where `start` is donor: `{file: F, path: P}`")
+        if self.start != "donor" and self.donor is not None:
+            raise ValueError("`start` is donor where `donor` is given")
         return self
 
 

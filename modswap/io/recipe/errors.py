@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from modswap.core.asked import recipe as recipes
+from modswap.core.asked.parts.starts import Donor, Init
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.source import Place, Source
 from modswap.core.errors import RecipeError
@@ -24,6 +25,8 @@ _PARTS: dict[str, _Model] = {
     "limits": recipes.Limits,
     "model": recipes.ModelSource,
     "fill": recipes.Integers,
+    "donor": Donor,
+    "init": Init,
 }
 _TYPES = {
     "string_type": "text",

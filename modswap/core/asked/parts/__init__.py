@@ -1,0 +1,1 @@
+"""The parts of a recipe that its files share, and those of rules."""
