@@ -34,7 +34,7 @@ class Fused(nn.Module):
 
 
 class Split(nn.Module):
-    """Attention with layers whose names tell nothing, and a scale of its own."""
+    """Attention with layers whose names say nothing, and a scale of its own."""
 
     def __init__(self, dim: int = 16, heads: int = 2, scale: float = 0.3) -> None:
         super().__init__()

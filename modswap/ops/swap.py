@@ -61,7 +61,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """How new modules are made: `judge` may refuse one before; `starts` gives it its weights."""
+    """The making of new modules: `judge` may refuse one before; `starts` gives it its weights."""
 
     judge: Judge = lambda _: None
     starts: Starts | None = None

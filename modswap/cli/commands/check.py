@@ -78,18 +78,7 @@ def check(
     """Check a swap; read no weights, write nothing."""
     from modswap.report import REPORTS
 
-    del (
-        match,
-        with_,
-        settings,
-        exclude,
-        classes,
-        expect,
-        adapt,
-        share,
-        start,
-        save_recipe,
-    )  # by `chosen`
+    del match, with_, settings, exclude, classes, expect, adapt, share, start, save_recipe
     session = options.begin(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )

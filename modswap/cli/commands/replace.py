@@ -61,18 +61,7 @@ def replace(
     """Swap modules in a checkpoint by a recipe, or by one rule."""
     from modswap.report import REPORTS
 
-    del (
-        match,
-        with_,
-        settings,
-        exclude,
-        classes,
-        expect,
-        adapt,
-        share,
-        start,
-        save_recipe,
-    )  # by `chosen`
+    del match, with_, settings, exclude, classes, expect, adapt, share, start, save_recipe
 
     session = options.begin(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color

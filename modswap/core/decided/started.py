@@ -1,4 +1,4 @@
-"""How the weights of a new module began."""
+"""The record of the start of a new module's weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Self-attention in one form, whatever the spelling of the module that holds it."""
+"""Self-attention in one form, for all spellings of the modules that hold it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,11 @@ ROLES: tuple[Role, ...] = ("q", "k", "v", "o")
 # `whole`: the tensor is the part; `blocks`: parts follow each other; `heads`: the parts of each
 # head follow each other
 Order = Literal["whole", "blocks", "heads"]
+ORDERS: tuple[Order, ...] = ("blocks", "heads")
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
+class RowsOf:
     """A linear map of attention as a part of a layer: rows of its weight, and of its bias."""
 
     weight: str  # name of the tensor in the module's state
@@ -52,7 +53,7 @@ class Reading:
 
     heads: int
     scale: float  # factor of the logits
-    parts: Mapping[Role, Projection]
+    parts: Mapping[Role, RowsOf]
     table: str = ""  # name of the table of relative positions ((2 w - 1)², heads); empty: none
     window: int = 0  # side of its windows; 0: all tokens attend to all
     shift: int = 0  # pixels by which the windows are shifted

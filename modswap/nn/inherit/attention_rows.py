@@ -54,23 +54,22 @@ def _routed_arguments(reading: Reading, channels: int, width: int) -> dict[str, 
 
 def _give_routed(form: Attention, module: BiLevelRoutingAttention) -> Given:
     _same_heads(form, module.num_heads, "num_heads")
+    _not_causal(form)
     refactored = module.variant == "refactored"
-    qkv = "qkv_linear" if refactored else "qkv.qkv"
-    given = _joined(form, qkv, form.reading.scale / module.scale)
-    if refactored or isinstance(module.wo, nn.Linear):
-        _output(form, given, "output_linear" if refactored else "wo")
+    names = ("qkv_linear", "output_linear") if refactored else ("qkv.qkv", "wo")
+    given = _joined(form, names[0], form.reading.scale / module.scale)
+    if f"{names[1]}.weight" in module.state_dict():
+        _output(form, given, names[1])
     elif "o.weight" in form.weights:
         raise UnfitFormError("param_attention is qkv, but the old module has an output projection")
-    if module.lepe is not None:
-        for name, value in module.lepe.state_dict().items():
-            given.put(f"lepe.{name}", torch.zeros_like(value, device=_device(form)), SILENT)
+    silent = dict(module.lepe.named_parameters(prefix="lepe")) if module.lepe is not None else {}
+    for name, value in silent.items():
+        given.put(name, torch.zeros_like(value, device=_device(form)), SILENT)
     _without_table(form, given)
-    _not_causal(form)
-    if module.topk < module.n_win**2:
-        given.notes.append(
-            f"topk {module.topk} of {module.n_win**2} windows: with all of them it is the old "
-            "attention"
-        )
+    windows = module.n_win**2
+    if module.topk < windows:
+        what = f"topk {module.topk} of {windows} windows: with all of them it is the old attention"
+        given.notes.append(what)
     return given
 
 

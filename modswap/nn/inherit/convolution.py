@@ -10,6 +10,7 @@ from torch import nn
 from modswap.nn.acmix import ACmix
 from modswap.nn.conv_gate import ConvGate
 from modswap.nn.inherit.attention_rows import Given, UnfitFormError
+from modswap.nn.inherit.respelling import neutral_tensors
 
 Norm = nn.BatchNorm2d
 MAX_RESIDUAL_SHOWN = 1e-6  # below it a convolution counts as held exactly
@@ -42,34 +43,26 @@ def read_convolution(module: nn.Module) -> ConvReading | None:
 
     Layers behind it without parameters, such as an activation, are noted.
     """
-    layers = [(name, one) for name, one in module.named_modules() if not list(one.children())]
-    convs = [name for name, layer in layers if type(layer) is nn.Conv2d]
-    norms = [name for name, layer in layers if type(layer) is Norm]
-    others = [
-        (name, layer)
-        for name, layer in layers
-        if name not in {*convs, *norms} and type(layer) is not nn.Identity
-    ]
-    if len(convs) != 1 or len(norms) > 1 or any(dict(one.named_parameters()) for _, one in others):
+    layers = {n: one for n, one in module.named_modules() if not list(one.children())}
+    kinds = {n: type(one) for n, one in layers.items() if type(one) is not nn.Identity}
+    held = [name for name, kind in kinds.items() if kind in {nn.Conv2d, Norm}]
+    if [kinds[name] for name in held] not in ([nn.Conv2d], [nn.Conv2d, Norm]):
         return None
-    if set(dict(module.named_parameters())) - _below(convs + norms, module):
+    conv = layers[held[0]]
+    if getattr(conv, "padding_mode", "") != "zeros" or _others(module, held):
         return None
-    order = [name for name, _ in layers if name in {*convs, *norms}]
-    if norms and order != [convs[0], norms[0]]:
-        return None
-    conv = module.get_submodule(convs[0])
-    if isinstance(conv, nn.Conv2d) and conv.padding_mode != "zeros":
-        return None
-    notes = tuple(f"{type(one).__name__} {name!r} is left out" for name, one in others)
-    return ConvReading(convs[0], norms[0] if norms else None, notes)
+    notes = (f"{kind.__name__} {n!r} is left out" for n, kind in kinds.items() if n not in held)
+    return ConvReading(held[0], held[1] if len(held) > 1 else None, tuple(notes))
 
 
-def _below(layers: list[str], module: nn.Module) -> set[str]:
-    return {
+def _others(module: nn.Module, held: list[str]) -> set[str]:
+    """Return the parameters of a module that are in none of some layers."""
+    own = {
         _dotted(name, one)
-        for name in layers
+        for name in held
         for one, _ in module.get_submodule(name).named_parameters()
     }
+    return set(dict(module.named_parameters())) - own
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,18 +278,14 @@ def give_gate(
     given = Given()
     weight, bias = (_dotted(reading.conv, kind) for kind in ("weight", "bias"))
     given.put("conv.weight", _dense(state[weight], layer.groups), weight)
-    zeros = (
-        torch.zeros_like(own.bias, device=state[weight].device) if own.bias is not None else None
-    )
-    if zeros is not None:
-        given.put("conv.bias", state.get(bias, zeros), bias if bias in state else "zeros")
-    for name, value in module.bn.state_dict().items():
-        source = _dotted(reading.norm, name) if reading.norm is not None else ""
-        if source in state:
-            given.put(f"bn.{name}", state[source], source)
-        elif name != "num_batches_tracked":
-            like = torch.zeros_like(value, device=state[weight].device)
-            ones = like + (1 + module.bn.eps) ** 0.5 if name == "weight" else like + 1
-            identity = ones if name in {"weight", "running_var"} else like
-            given.put(f"bn.{name}", identity, "identity")
+    zeros = state[weight].new_zeros(layer.out_channels)
+    given.put("conv.bias", state.get(bias, zeros), bias if bias in state else "zeros")
+    norm = module.bn.state_dict()
+    start = None if reading.norm is None else f"{reading.norm}."
+    for name in norm if start is not None else ():
+        if f"{start}{name}" in state:
+            given.put(f"bn.{name}", state[f"{start}{name}"], f"{start}{name}")
+    for name, value in neutral_tensors(module, [f"bn.{name}" for name in norm]).items():
+        if name not in given.values:
+            given.put(name, value, "identity")
     return given

@@ -21,6 +21,11 @@ class Assignment:
     sources: Mapping[str, str]
     turned: frozenset[str] = frozenset()
 
+    def left(self, old: Mapping[str, torch.Tensor]) -> list[str]:
+        """Return the tensors of the old module that the new one has no place for."""
+        used = {*self.sources.values()}
+        return [n for n in old if n not in used and not n.endswith("num_batches_tracked")]
+
     def values(
         self, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
@@ -52,20 +57,22 @@ def assignments(
     Tensors go together that have the same sizes, axes of size 1 aside, and the same part in their
     layer. Where several are alike, each order of them is tried, as far as there are few.
     """
-    groups: dict[tuple[str, Shape], list[str]] = {}
-    for name, tensor in old.items():
-        groups.setdefault(_kind(name, tensor), []).append(name)
-    wanted: dict[tuple[str, Shape], list[str]] = {}
-    for name, tensor in new.items():
-        wanted.setdefault(_kind(name, tensor), []).append(name)
-    kinds = [kind for kind in wanted if kind in groups]
-    choices = [_orders(wanted[kind], groups[kind]) for kind in kinds]
+    groups, wanted = _grouped(old), _grouped(new)
+    choices = [_orders(wanted[kind], groups[kind]) for kind in wanted if kind in groups]
     for chosen in itertools.islice(itertools.product(*choices), MAX_ORDERS):
         sources = {new: old for pairs in chosen for new, old in pairs}
         yield Assignment(sources)
         pairs = [name for name in sources if new[name].ndim == 4 and new[name].shape[1] == 2]
         if pairs:  # means and maxima, in either order
             yield Assignment(sources, frozenset(pairs))
+
+
+def _grouped(tensors: Mapping[str, torch.Tensor]) -> dict[tuple[str, Shape], list[str]]:
+    """Return the names of tensors by their kinds."""
+    groups: dict[tuple[str, Shape], list[str]] = {}
+    for name, tensor in tensors.items():
+        groups.setdefault(_kind(name, tensor), []).append(name)
+    return groups
 
 
 def _kind(name: str, tensor: torch.Tensor) -> tuple[str, Shape]:

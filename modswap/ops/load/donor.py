@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from modswap.core.asked.job import Policy, Subject
-from modswap.core.asked.parts.starts import Donor
+from modswap.core.asked.rules.starts import Donor
 from modswap.core.errors import RecipeError
 from modswap.core.words.nearest import did_you_mean
 from modswap.io.formats.reading import read
@@ -37,16 +37,10 @@ def donated(
         container = read(file, replace(policy, most=None if values else 0))
         if values:
             intact(Subject(file, policy))
-        slot = container.slots[0]
-        if slot.kind == "module":
-            state, paths = _of_model(slot.value)
-        else:
-            state, paths = _of_weights(slot.value)
-        if not donor.path:
-            found = state
-        else:
-            start = f"{donor.path}."
-            found = {n.removeprefix(start): t for n, t in state.items() if n.startswith(start)}
+        value = container.slots[0].value
+        state, paths = (_of_model if isinstance(value, nn.Module) else _of_weights)(value)
+        start = f"{donor.path}." if donor.path else ""
+        found = {n.removeprefix(start): t for n, t in state.items() if n.startswith(start)}
         if not found:
             known = donor.path in paths
             what = (

@@ -1,5 +1,6 @@
 """Recognise self-attention in an old module, and show by a run that it is read right."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import isqrt
@@ -12,7 +13,7 @@ from modswap.nn.inherit.attention_form import Attention, Reading
 from modswap.nn.inherit.attention_readings import readings
 from modswap.nn.inherit.attention_rows import ATTENTION_ROWS
 from modswap.nn.window_attention import WindowAttention
-from modswap.ops.build.starts.trial import Trial, agree, first_trial, output_of
+from modswap.ops.build.starts.trial import OldRun, agree, first_trial, output_of
 
 MAX_READINGS = 500  # that are compared with a module
 
@@ -26,20 +27,17 @@ def read_attention(
     a call of the site, and a reading holds if it computes the same; parts between the projections,
     such as norms of queries and keys, may be left out for that, and are then noted.
     """
-    found: list[Reading] = []
-    for reading in readings(old, channels):
-        if reading.certain:
-            return _noted(old, reading, ())
-        found.append(reading)
-        if len(found) >= MAX_READINGS:
-            break
+    found = list(itertools.islice(readings(old, channels), MAX_READINGS))
+    certain = next((reading for reading in found if reading.certain), None)
+    if certain is not None:
+        return _noted(old, certain, ())
     if not found or not calls:
         return None
-    left: tuple[str, ...] = ()
     shown = _shown(copy, inner, found, calls[0])
-    if shown is None:
-        left = _neutralised(inner, found[0].names)
-        shown = _shown(copy, inner, found, calls[0]) if left else None
+    if shown is not None:
+        return _noted(old, shown, ())
+    left = _neutralised(inner, found[0].names)
+    shown = _shown(copy, inner, found, calls[0]) if left else None
     return None if shown is None else _noted(old, shown, left)
 
 
@@ -55,17 +53,27 @@ def _noted(old: nn.Module, reading: Reading, left: tuple[str, ...]) -> Reading:
     return replace(reading, notes=(*reading.notes, note))
 
 
-def _neutralised(copy: nn.Module, used: set[str]) -> tuple[str, ...]:
+def _neutralised(inner: nn.Module, used: set[str]) -> tuple[str, ...]:
     """Put an identity in place of the norms inside a copy; return their names."""
-    found = []
-    for name, module in list(copy.named_modules()):
-        own = [f"{name}.{one}" for one, _ in module.named_parameters()]
-        plain = name and not list(module.children()) and own and not used.intersection(own)
-        if plain and all(p.ndim == 1 for p in module.parameters()):
-            parent, _, child = name.rpartition(".")
-            setattr(copy.get_submodule(parent), child, nn.Identity())
-            found.append(name)
+    found = [
+        name
+        for name, module in inner.named_modules()
+        if name and _is_vector(module) and not used.intersection(_names(name, module))
+    ]
+    for name in found:
+        parent, _, child = name.rpartition(".")
+        setattr(inner.get_submodule(parent), child, nn.Identity())
     return tuple(found)
+
+
+def _is_vector(module: nn.Module) -> bool:
+    """Return whether a layer has parameters, all of one axis, as norms have."""
+    own = [parameter.ndim for parameter in module.parameters()]
+    return set(own) == {1} and not list(module.children())
+
+
+def _names(prefix: str, module: nn.Module) -> set[str]:
+    return {name for name, _ in module.named_parameters(prefix=prefix)}
 
 
 def _shown(
@@ -83,7 +91,7 @@ def _shown(
     return None
 
 
-def _is_causal(copy: nn.Module, trial: Trial) -> bool:
+def _is_causal(copy: nn.Module, trial: OldRun) -> bool:
     """Return whether the last token has no part in the output of those before it."""
     x, wanted = trial.x, trial.output
     if x.ndim != 3 or wanted.shape != x.shape or 1 in x.shape[:2]:
@@ -96,22 +104,24 @@ def _is_causal(copy: nn.Module, trial: Trial) -> bool:
 
 
 def _computed(form: Attention, x: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield what attention gives for an input, for each way in which its tokens may lie."""
+    """Yield the results of attention on an input, for each way in which its tokens may be laid."""
     width = form.weights["q.weight"].shape[1]
     with torch.no_grad():
         if x.ndim == 3 and x.shape[2] == width:
-            yield from _safe(form, x)
-            for y in _safe(form, x.transpose(0, 1)):
-                yield y.transpose(0, 1)
-            side = isqrt(x.shape[1])
-            if form.reading.window and side**2 == x.shape[1]:
-                for y in _on_map(form, x.unflatten(1, (side, side))):
-                    yield y.flatten(1, 2)
+            yield from _on_tokens(form, x)
         elif x.ndim == 4 and x.shape[3] == width:
             yield from _on_map(form, x)
         elif x.ndim == 4 and x.shape[1] == width:
-            for y in _on_map(form, x.permute(0, 2, 3, 1)):
-                yield y.permute(0, 3, 1, 2)
+            yield from (y.permute(0, 3, 1, 2) for y in _on_map(form, x.permute(0, 2, 3, 1)))
+
+
+def _on_tokens(form: Attention, x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the results on tokens (N, L, C) or (L, N, C), or on those of a square of windows."""
+    yield from _safe(form, x)
+    yield from (y.transpose(0, 1) for y in _safe(form, x.transpose(0, 1)))
+    side = isqrt(x.shape[1])
+    if form.reading.window and side**2 == x.shape[1]:
+        yield from (y.flatten(1, 2) for y in _on_map(form, x.unflatten(1, (side, side))))
 
 
 def _on_map(form: Attention, x: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -1,6 +1,6 @@
 """Find out what a new module can inherit from an old one, and give it that."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,12 @@ from modswap.nn.conv_gate import ConvGate
 from modswap.nn.coordinate_attention import CoordinateAttention
 from modswap.nn.eca import ECA
 from modswap.nn.inherit.attention_form import Reading
-from modswap.nn.inherit.attention_rows import ATTENTION_ROWS, Given, UnfitFormError
+from modswap.nn.inherit.attention_rows import (
+    ATTENTION_ROWS,
+    AttentionRow,
+    Given,
+    UnfitFormError,
+)
 from modswap.nn.inherit.convolution import (
     ConvReading,
     convolution_of,
@@ -85,14 +90,12 @@ class Heir:
         self, inner: nn.Module, module: nn.Module, state: Mapping[str, torch.Tensor]
     ) -> Given:
         old = _inner(self.old)
-        own = (
-            {n.removeprefix("module."): t for n, t in state.items()} if old is not self.old else {}
-        )
-        state = own or state
+        start = "" if old is self.old else "module."
+        state = {name.removeprefix(start): tensor for name, tensor in state.items()}
         if same_layers(old, inner):
             return Given(dict(state), {name: name for name in state})
-        if self.attention is not None and type(inner) in ATTENTION_ROWS:
-            row = ATTENTION_ROWS[type(inner)]
+        row = ATTENTION_ROWS.get(type(inner))
+        if self.attention is not None and row is not None:
             given = row.give(self.attention.taken(state), inner)
             given.notes = [*self.attention.notes, *given.notes]
             return given
@@ -152,12 +155,10 @@ class Heir:
                 {n: t.clone() for n, t in tensors_of(one).items()} for one in (inside, fresh)
             )
             trial = first_trial(old, self.site.calls[0])
-            weights = {n for n, t in own.items() if t.ndim > 1}
-            for one in assignments(before, own) if trial is not None else ():
-                if trial is None or not weights <= set(one.sources):
-                    break
-                left = [n for n in before if n not in one.sources.values()]
-                left = [n for n in left if not n.endswith("num_batches_tracked")]
+            if trial is None:
+                return None, []
+            for one in _whole(before, own):
+                left = one.left(before)
                 inside.load_state_dict({**before, **neutral_tensors(inside, left)})
                 rest = [n for n in own if n not in one.sources]
                 given = {**one.values(before, own), **neutral_tensors(fresh, rest)}
@@ -192,6 +193,14 @@ class Heir:
         return ShapeError(what, self.site.path, fix, settings=(("start", "fresh"),))
 
 
+def _whole(
+    old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor]
+) -> Iterator[Assignment]:
+    """Yield the assignments that give each weight of two axes or more a value."""
+    weights = {name for name, tensor in new.items() if tensor.ndim > 1}
+    yield from (one for one in assignments(old, new) if weights <= one.sources.keys())
+
+
 def _listed(module: nn.Module) -> str:
     named = [f"{n} {tuple(t.shape)}" for n, t in tensors_of(module).items() if t.ndim]
     shown = ", ".join(named[:SHOWN_TENSORS]) or "no weights"
@@ -209,24 +218,28 @@ def heir_of(
     heir = Heir(old, site, around)
     inner, channels = _inner(old), _channels(site)
     if row in ATTENTION_ROWS and channels:
-        try:
-            with seeded(_SEED):
-                copy = heir.copy()
-                heir.attention = read_attention(inner, copy, _inner(copy), site.calls, channels)
-        except Exception as error:  # the old module's own code may raise anything
-            raise heir.nothing(inner, f"it cannot be run alone: {one_line(error)}") from error
-        if heir.attention is not None:
-            width = _width(heir.attention, inner)
-            heir.arguments = ATTENTION_ROWS[row].arguments(heir.attention, channels, width)  # type: ignore[index] # a class of the table
+        _read_attention(heir, ATTENTION_ROWS[row], inner, channels)  # type: ignore[index] # a class of the table
     elif row in _CONVOLUTIONS:
         heir.convolution = read_convolution(inner)
         if heir.convolution is not None and row is ACmix:
-            layer = inner.get_submodule(heir.convolution.conv)
-            assert isinstance(layer, nn.Conv2d)  # noqa: S101 - as it was read
+            layer: Any = inner.get_submodule(heir.convolution.conv)
             heir.arguments = dict(mixed_arguments(layer))
     elif row in _NARROWED or row is ECA:
         heir.arguments = _gate_arguments(inner, row, channels)
     return heir
+
+
+def _read_attention(heir: Heir, row: AttentionRow, inner: nn.Module, channels: int) -> None:
+    """Read attention in an old module, and set the arguments that follow from it."""
+    try:
+        with seeded(_SEED):
+            copy = heir.copy()
+            found = read_attention(inner, copy, _inner(copy), heir.site.calls, channels)
+    except Exception as error:  # the old module's own code may raise anything
+        raise heir.nothing(inner, f"it cannot be run alone: {one_line(error)}") from error
+    if found is not None:
+        heir.attention = found
+        heir.arguments = row.arguments(found, channels, _width(found, inner))
 
 
 def _width(reading: Reading, module: nn.Module) -> int:

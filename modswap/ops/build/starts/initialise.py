@@ -1,11 +1,11 @@
 """Initialise the weights of a new module by torch's initialisers."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import nn
 
-from modswap.core.asked.parts.starts import Init
+from modswap.core.asked.rules.starts import Init
 from modswap.core.errors import ShapeError
 from modswap.seeds import seeded
 
@@ -21,25 +21,29 @@ def initialise(
     Raises:
         ShapeError: If a weight has a shape that its initialiser does not take, or none is drawn.
     """
-    drawn = {"weight": 0, "bias": 0}
+    kinds = {"weight": init.weight, "bias": init.bias}
+    counts = dict.fromkeys(kinds, 0)
     with seeded(seed), torch.no_grad():
-        for prefix, layer in module.named_modules():
-            weights = [n for n, p in layer.named_parameters(recurse=False) if p.ndim > 1]
-            for name, parameter in layer.named_parameters(recurse=False):
-                full = f"{prefix}.{name}" if prefix else name
-                kind = "weight" if name in weights else "bias"
-                chosen = init.weight if kind == "weight" else init.bias
-                beside = kind == "weight" or (weights and name.endswith("bias"))
-                if chosen is None or full in keep or not beside:
-                    continue
-                _draw(parameter, chosen, init, full, path)
-                drawn[kind] += 1
-    chosen_kinds = {"weight": init.weight, "bias": init.bias}
-    said = [f"{n} {k}s by {chosen_kinds[k]}" for k, n in drawn.items() if chosen_kinds[k]]
-    if not any(drawn.values()):
+        for name, kind, parameter in _candidates(module):
+            chosen = kinds[kind]
+            if chosen is not None and name not in keep:
+                _draw(parameter, chosen, init, name, path)
+                counts[kind] += 1
+    if not any(counts.values()):
         what = f"`init` draws nothing: {type(module).__name__} has no such weights"
         raise ShapeError(what, path, "take `init` out")
+    said = (f"{count} of {kind} by {kinds[kind]}" for kind, count in counts.items() if kinds[kind])
     return (f"initialised: {', '.join(said)}",)
+
+
+def _candidates(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """Yield the weights of two axes or more, and the biases beside them, each with its kind."""
+    for prefix, layer in module.named_modules():
+        own = list(layer.named_parameters(prefix=prefix, recurse=False))
+        weights = [(name, "weight", value) for name, value in own if value.ndim > 1]
+        biases = [(name, "bias", value) for name, value in own if name.endswith("bias")]
+        yield from weights
+        yield from (one for one in biases if weights and one[2].ndim == 1)
 
 
 def _draw(parameter: torch.Tensor, chosen: str, init: Init, name: str, path: str) -> None:

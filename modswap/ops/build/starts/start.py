@@ -29,7 +29,7 @@ class Starts:
 
     Args:
         values: Whether weights may be read; without, what would be mapped is judged by shapes.
-        ignored: Whether all modules begin fresh, whatever their rules say: weights follow.
+        ignored: Whether all modules begin fresh, as for a file whose weights follow.
         policy: The classes that a donor's file may build.
     """
 

@@ -83,7 +83,7 @@ def output_of(module: nn.Module, inputs: Inputs) -> torch.Tensor:
         return live_tensors(module(*args, **kwargs))[0]
 
 
-class Trial(NamedTuple):
+class OldRun(NamedTuple):
     """A run of a module: its inputs, the first floating one of them, and its output."""
 
     inputs: Inputs
@@ -91,13 +91,13 @@ class Trial(NamedTuple):
     output: torch.Tensor
 
 
-def first_trial(module: nn.Module, call: Call) -> Trial | None:
+def first_trial(module: nn.Module, call: Call) -> OldRun | None:
     """Return a run of a module on the smallest inputs that it takes; None if it takes none."""
     for each in trial_calls(call):
         # a module may take only the recorded size
         with suppress(Exception):
             inputs, x = drawn(each)
-            return Trial(inputs, x, output_of(module, inputs))
+            return OldRun(inputs, x, output_of(module, inputs))
     return None
 
 

@@ -105,7 +105,7 @@ def test_windows_keep_their_positions() -> None:
     assert "relative_position_bias_table is left out" in " ".join(outcome.sites[0].notes)
 
 
-def test_routing_to_fewer_windows_is_told() -> None:
+def test_routing_to_fewer_windows_is_noted() -> None:
     outcome = swapped(
         randomised(nn.Sequential(old_modules.OnMaps())),
         "with: BRA, args: {n_win: 2, topk: 1}, start: inherit",
@@ -131,7 +131,7 @@ def test_report_names_what_was_mapped_and_what_began_fresh() -> None:
     assert (site.start, outcome.ok) == ("inherit", True)
 
 
-def test_part_of_the_old_module_without_a_place_is_told() -> None:
+def test_part_of_the_old_module_without_a_place_is_noted() -> None:
     outcome = swapped(randomised(nn.Sequential(old_modules.Normed())), PLAIN, TOKENS)
 
     assert "of the old module inner_norm is left out" in outcome.sites[0].notes
@@ -177,7 +177,7 @@ def test_other_spelling_of_a_module_is_inherited(old: nn.Module, rule: str) -> N
     assert distance(model, f"{rule}, start: inherit", (2, 16, 9, 9)) < 1e-5
 
 
-def test_bias_without_a_place_is_told() -> None:
+def test_bias_without_a_place_is_noted() -> None:
     model = randomised(nn.Sequential(old_modules.ConvSE(bias=True)))
 
     outcome = swapped(model, "with: SEBlock, start: inherit", (1, 16, 8, 8))

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 
-from modswap.core.asked.parts.starts import INITIALISERS, Init
+from modswap.core.asked.rules.starts import INITIALISERS, Init
 from modswap.core.errors import RecipeError
 from modswap.io.recipe.reader import parse_recipe
 

@@ -1,12 +1,12 @@
 """The keys of a rule that say how the weights of a new module begin."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from modswap.core.asked.parts.base import Part, Text
+from modswap.core.asked.rules.common import Part, Text
 
 Start = Literal["fresh", "inherit", "donor"]
 # torch's initialisers, with the options that each of them takes
@@ -95,27 +95,29 @@ class Init(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        chosen = [name for name in (self.weight, self.bias) if name is not None]
-        if not chosen:
-            raise ValueError("`weight` or `bias` names an initialiser")
-        known = {option for name in chosen for option in INITIALISERS[name]}
-        idle = [option for option in self.options if option not in known]
-        if idle:
-            takes = f"takes {', '.join(sorted(known))}" if known else "takes no option"
-            raise ValueError(f"`{idle[0]}` is left out: {' and '.join(chosen)} {takes}")
-        lacks = [NEEDED[name] for name in chosen if name in NEEDED]
-        if missing := next((name for name in lacks if name not in self.options), ""):
-            raise ValueError(f"`{missing}` is given as well")
-        if self.a is not None and self.b is not None and self.a >= self.b:
-            raise ValueError("a is below b")
+        if flaw := next(self._flaws(), ""):
+            raise ValueError(flaw)
         return self
 
+    def _flaws(self) -> Iterator[str]:
+        chosen = [name for name in (self.weight, self.bias) if name is not None]
+        if not chosen:
+            yield "`weight` or `bias` names an initialiser"
+        known = {option for name in chosen for option in INITIALISERS[name]}
+        takes = f"takes {', '.join(sorted(known))}" if known else "takes no option"
+        for option in self.options.keys() - known:
+            yield f"`{option}` is left out: {' and '.join(chosen)} {takes}"
+        for option in {NEEDED.get(name, "") for name in chosen} - {"", *self.options}:
+            yield f"`{option}` is given as well"
+        if None not in (self.a, self.b) and self.options["a"] >= self.options["b"]:
+            yield "a is below b"
+
     @property
-    def options(self) -> dict[str, float | int | str]:
+    def options(self) -> dict[str, Any]:
         """Return the options that are given, by their names."""
         given = self.model_dump(exclude={"weight", "bias"}, exclude_none=True)
         return dict(given)
 
-    def arguments(self, name: str) -> dict[str, float | int | str]:
+    def arguments(self, name: str) -> dict[str, Any]:
         """Return the options that an initialiser takes, of those that are given."""
         return {key: value for key, value in self.options.items() if key in INITIALISERS[name]}
