@@ -118,6 +118,7 @@ def _give_windowed(form: Attention, module: WindowAttention) -> Given:
     else:
         _without_table(form, given)
         given.put(name, torch.zeros_like(like, device=_device(form)), SILENT)
+    given.put("relative_position_index", module.relative_position_index, "its own windows")
     return given
 
 

@@ -82,13 +82,22 @@ def _kind(name: str, tensor: torch.Tensor) -> tuple[str, Shape]:
 
 
 def _orders(new: Sequence[str], old: Sequence[str]) -> list[tuple[tuple[str, str], ...]]:
-    """Return the ways to give some of the old tensors to new ones; by their own names first."""
-    own = [name for name in new if name in old]
-    if len(own) == len(new):
-        return [tuple((name, name) for name in new)]
-    count = min(len(new), len(old))
-    orders = itertools.islice(itertools.permutations(old, count), MAX_ORDERS)
-    return [tuple(zip(new, order, strict=False)) for order in orders]
+    """Return the ways to give old tensors to new ones, as many as there are on both sides.
+
+    In the first ways tensors of one name go together.
+    """
+    own = [(name, name) for name in new if name in old]
+    rest = _pairings([n for n in new if n not in old], [n for n in old if n not in new])
+    named = [(*own, *pairs) for pairs in rest]
+    return list(dict.fromkeys([*named, *(_pairings(new, old) if rest != [()] else ())]))
+
+
+def _pairings(new: Sequence[str], old: Sequence[str]) -> list[tuple[tuple[str, str], ...]]:
+    if len(new) <= len(old):
+        orders = itertools.islice(itertools.permutations(old, len(new)), MAX_ORDERS)
+        return [tuple(zip(new, order, strict=True)) for order in orders]
+    orders = itertools.islice(itertools.permutations(new, len(old)), MAX_ORDERS)
+    return [tuple(zip(order, old, strict=True)) for order in orders]
 
 
 def neutral(layer: nn.Module, name: str, value: torch.Tensor) -> torch.Tensor | None:

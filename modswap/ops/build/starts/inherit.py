@@ -130,7 +130,7 @@ class Heir:
         own = tensors_of(inner)
         found, left = self._shown(module, own)
         if found is None:
-            raise UnfitFormError("")
+            raise UnfitFormError("no order of the weights makes it compute the same")
         given = Given(found.values(state, own), dict(found.sources))
         rest = [name for name in own if name not in found.sources]
         for name, value in neutral_tensors(inner, rest).items():
@@ -264,6 +264,8 @@ def _gate_arguments(module: nn.Module, row: Any, channels: int) -> dict[str, Any
     if not hidden:
         return {}
     found: dict[str, Any] = {_NARROWED[row]: max(1, channels // hidden)}
+    if row is SEBlock:
+        found["bias"] = any(name.endswith("bias") for name in tensors_of(module))
     if row is CBAM:
         spatial = [o for o in module.modules() if isinstance(o, nn.Conv2d) and o.in_channels == 2]
         found["no_spatial"] = not spatial

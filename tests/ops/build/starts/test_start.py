@@ -158,7 +158,7 @@ def test_causal_attention_needs_a_mask() -> None:
     ("old", "rule"),
     [
         (old_modules.ConvSE(), "with: SEBlock"),
-        (nn.Sequential(old_modules.ConvSE(hidden=2)), "with: SEBlock"),
+        (nn.Sequential(old_modules.ConvSE(hidden=2, bias=True)), "with: SEBlock"),
         (old_modules.OtherCBAM(), "with: CBAM"),
         (old_modules.OtherECA(), "with: ECA, layout: NCHW"),
         (old_modules.OtherCoordinates(), "with: CoordinateAttention"),
@@ -180,7 +180,8 @@ def test_other_spelling_of_a_module_is_inherited(old: nn.Module, rule: str) -> N
 def test_bias_without_a_place_is_noted() -> None:
     model = randomised(nn.Sequential(old_modules.ConvSE(bias=True)))
 
-    outcome = swapped(model, "with: SEBlock, start: inherit", (1, 16, 8, 8))
+    rule = "with: SEBlock, args: {bias: false}, start: inherit"
+    outcome = swapped(model, rule, (1, 16, 8, 8))
 
     assert "reduce.bias, expand.bias has no place" in " ".join(outcome.sites[0].notes)
     assert model[0].fc[0].weight.shape == (4, 16)
