@@ -45,7 +45,8 @@ Model = Annotated[
         "--model",
         metavar="FACTORY",
         help="package.module:callable or file.py:callable that builds the model, "
-        "for files that hold weights without code.",
+        "for files that hold weights without code; also with arguments, "
+        "timm:create_model(model_name='resnet18').",
         show_default=False,
     ),
 ]

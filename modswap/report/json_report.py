@@ -150,4 +150,5 @@ def _alone(error: ModswapError) -> dict[str, Any]:
         "where": error.where,
         "what": error.what,
         "fix": error.fix,
+        "retry": list(error.retry),
     }

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from modswap.core.asked.job import Subject
-from modswap.core.errors import UsageError
+from modswap.core.errors import NAME_A_FACTORY, UsageError
 from modswap.core.progress import Progress
 from modswap.core.seen.site import Call
 from modswap.core.seen.tree import Tree, TreeRow
@@ -65,7 +65,7 @@ def _refuse_unbuilt(subject: Subject) -> None:
         need = "shapes need" if shaped else "other names need"
         what = f"{need} a model, and the file holds weights without code"
         fix = "say how to build the model: `--model package.module:callable`"
-        raise UsageError(what, str(subject.file), fix)
+        raise UsageError(what, str(subject.file), fix).with_retry(*NAME_A_FACTORY)
 
 
 def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
