@@ -13,7 +13,7 @@ from modswap.core.errors import ModswapError
 from modswap.core.words.printable import tame
 from modswap.io.recipe.embedded import MAX_INPUT_ELEMENTS, embedded_inputs
 from modswap.live_values import live_tensors
-from modswap.ops.first_input.settings import CHANNELS, SETTINGS, SIDES, Size, sizes_in
+from modswap.ops.first_input.settings import CHANNELS, SETTINGS, SIDES, PictureSize, sizes_in
 from modswap.ops.first_input.transformers import named_calls
 from modswap.ops.first_input.usual import beside, needed_names, picture_channels
 from modswap.ops.load.hub_config import CONFIG, read_config
@@ -48,7 +48,9 @@ def said_calls(loaded: Loaded) -> Iterator[Said]:
         yield from _pictures(model, found)
     side = DEFAULT_SIDE.get(type(model).__module__.partition(".")[0])
     if side is not None:
-        yield from _pictures(model, Size((side, side), None, "", "the default of its library"))
+        yield from _pictures(
+            model, PictureSize((side, side), None, "", "the default of its library")
+        )
 
 
 def _examples(model: nn.Module) -> Iterator[Said]:
@@ -69,7 +71,7 @@ def _elements(value: Any) -> int:
     return sum(tensor.numel() for tensor in live_tensors(value))
 
 
-def _pictures(model: nn.Module, size: Size) -> Iterator[Said]:
+def _pictures(model: nn.Module, size: PictureSize) -> Iterator[Said]:
     """Yield calls with a picture of a size, its channels those of the first layer if they fit."""
     if not any(isinstance(module, (nn.Conv2d, nn.Linear)) for module in model.modules()):
         return
@@ -84,7 +86,7 @@ def _pictures(model: nn.Module, size: Size) -> Iterator[Said]:
             yield Said((DummyCall((picture, *others), {}),), tame(why))
 
 
-def _of_file(loaded: Loaded) -> Iterator[Size]:
+def _of_file(loaded: Loaded) -> Iterator[PictureSize]:
     """Yield the sizes in what a file holds beside its model, and in a folder's config.json."""
     file = loaded.container.file
     if file.is_dir():
@@ -95,7 +97,7 @@ def _of_file(loaded: Loaded) -> Iterator[Size]:
         yield from sizes_in(payload, "the file")
 
 
-def _of_model(model: nn.Module) -> Iterator[Size]:
+def _of_model(model: nn.Module) -> Iterator[PictureSize]:
     """Yield the sizes in the attributes of a model and of the parts that may take its input."""
     parts = [("", model)]
     for path, module in islice(parts, MAX_PARTS):  # grows while it runs

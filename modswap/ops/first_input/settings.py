@@ -23,7 +23,7 @@ MAX_SIDE = 4096
 MAX_ENTRIES = 500  # of settings that are looked at
 
 
-class Size(NamedTuple):
+class PictureSize(NamedTuple):
     """The size of a picture, as settings hold it."""
 
     sides: tuple[int, int]
@@ -32,7 +32,7 @@ class Size(NamedTuple):
     where: str
 
 
-def sizes_in(settings: Mapping[Any, Any], where: str) -> Iterator[Size]:
+def sizes_in(settings: Mapping[Any, Any], where: str) -> Iterator[PictureSize]:
     """Yield the sizes in settings and in settings inside them, two levels down."""
     waiting: list[tuple[str, Mapping[Any, Any]]] = [("", settings)]
     for prefix, found in islice(waiting, MAX_ENTRIES):  # grows while it runs
@@ -40,7 +40,7 @@ def sizes_in(settings: Mapping[Any, Any], where: str) -> Iterator[Size]:
         for key in SIDES:
             size = _sides(found.get(key))
             if size is not None:
-                yield Size(size[0], size[1] or said, f"{prefix}{key}", where)
+                yield PictureSize(size[0], size[1] or said, f"{prefix}{key}", where)
         if prefix.count(".") < 2:  # settings inside settings
             inner = ((key, mapping_of(value)) for key, value in islice(found.items(), MAX_ENTRIES))
             named = ((f"{prefix}{key}.", m) for key, m in inner if m and isinstance(key, str))

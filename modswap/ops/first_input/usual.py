@@ -147,7 +147,7 @@ def _with_names(
 
 
 def _by_name(name: str, model: nn.Module) -> TensorInput | None:
-    """Return the input that a name such as `timestep` stands for; None for other names."""
+    """Return the value of an input whose name says what it is, as `timestep`; None for others."""
     if name in STEPS:
         return TensorInput(shape=(1,), dtype="int64")
     config = vars(model).get("_internal_dict", {})  # of diffusers
