@@ -78,6 +78,31 @@ def test_factory_gets_its_arguments(tmp_path: Path) -> None:
     assert isinstance(reopen(Subject(weights(tmp_path)), recipe).model, GatedNet)
 
 
+@pytest.mark.parametrize("call", ["build_gated(16)", "build_gated(channels=16)", "GatedNet( 16 )"])
+def test_factory_gets_the_arguments_in_its_brackets(call: str, tmp_path: Path) -> None:
+    text = f'version: 1\nmodel: {{factory: "tests.models:{call}"}}\n{RULE}'
+    recipe = parse_recipe(text, "swap.yaml", ".")
+
+    assert isinstance(reopen(Subject(weights(tmp_path)), recipe).model, GatedNet)
+    asked = Subject(weights(tmp_path), factory=f"tests.models:{call}")
+    assert isinstance(reopen(asked).model, GatedNet)
+
+
+def test_argument_is_given_once(tmp_path: Path) -> None:
+    text = 'model: {factory: "tests.models:build_gated(channels=16)", args: {channels: 16}}'
+    recipe = parse_recipe(f"version: 1\n{text}\n{RULE}", "swap.yaml", ".")
+
+    with pytest.raises(RecipeError, match="'channels' is given twice, in the factory's brackets"):
+        reopen(Subject(weights(tmp_path)), recipe)
+
+
+def test_factory_that_is_no_call_is_refused_at_its_line() -> None:
+    text = f'version: 1\nmodel:\n  factory: "tests.models:build(width=x)"\n{RULE}'
+
+    with pytest.raises(RecipeError, match=r"^swap\.yaml:3:3: `x` is no literal"):
+        parse_recipe(text, "swap.yaml", ".")
+
+
 def test_weights_without_a_factory_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it holds weights without code; say how to build"):
         reopen(Subject(weights(tmp_path)))

@@ -5,9 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -19,10 +17,11 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic_core import PydanticKnownError
 
-from modswap.core.asked.conditions import COMPARISON, holds
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS
+from modswap.core.asked.rules.common import Integer, Names, Part, Positive, Text, listed
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.asked.source import Source
 
 Dtype = Literal[
@@ -30,33 +29,6 @@ Dtype = Literal[
 ]  # fmt: skip
 ExportWay = Literal["torchscript", "onnx", "pt2", "compile"]
 FloatDtype = Literal["float32", "float64", "float16", "bfloat16"]
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _one_or_more(least: int) -> WithJsonSchema:
-    name = {"type": "string", "maxLength": MAX_PATTERN_CHARACTERS}
-    return WithJsonSchema({"anyOf": [name, {"type": "array", "items": name, "minItems": least}]})
-
-
-_Listed = Annotated[
-    tuple[Annotated[StrictStr, Field(max_length=MAX_PATTERN_CHARACTERS)], ...],
-    BeforeValidator(_listed),
-]
-Names = Annotated[_Listed, _one_or_more(0)]
-# names of files and modules: systems accept no longer names, and no NUL
-Text = Annotated[StrictStr, Field(max_length=4096, pattern=r"^[^\x00]*$")]
-# torch holds whole numbers in 64 bits
-Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
-Positive = Annotated[StrictInt, Field(gt=0, lt=2**63)]
-
-
-class Part(BaseModel):
-    """Base of every part of a recipe: unknown keys refused, nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Integers(Part):
@@ -120,105 +92,13 @@ class ModelSource(Part):
     """The function that builds the model, for files that hold weights without code."""
 
     factory: Text = Field(
-        description="package.module:callable, or file.py:callable relative to the recipe",
-        json_schema_extra={"pattern": r"^[^\x00]+:[^\x00:]+$"},
+        description="package.module:callable, or file.py:callable relative to the recipe; also "
+        "with arguments, literals: timm:create_model(model_name='resnet18')",
+        json_schema_extra={"pattern": r"^[^\x00]+:[^\x00:(]+(\([^\x00]*\)\s*)?$"},
     )
     args: dict[StrictStr, Any] = Field(
         default_factory=dict, description="keyword arguments of the factory"
     )
-
-
-def _comparison(value: Any) -> Any:
-    if value is None:
-        return value
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if whole or (isinstance(value, str) and value.isascii()):
-        try:
-            holds(value, None)  # raises for what is no comparison
-        except ValueError:
-            pass
-        else:
-            return value
-    raise PydanticCustomError("comparison", "a number, or a comparison")
-
-
-Comparison = Annotated[
-    str | int | None,
-    BeforeValidator(_comparison),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": COMPARISON},
-                {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**18},
-                {"type": "null"},
-            ]
-        }
-    ),
-    Field(description="a number, or a comparison such as '>=128'"),
-]
-
-
-class Conditions(Part):
-    """Conditions on the sizes that the trace saw at a site."""
-
-    channels: Comparison = None
-    height: Comparison = None
-    width: Comparison = None
-    tokens: Comparison = None
-    calls: Comparison = None
-
-
-class Rule(Part):
-    """The modules to replace, and the new module."""
-
-    match: Annotated[_Listed, Field(min_length=1), _one_or_more(1)] = Field(
-        description="a path pattern or a list of them"
-    )
-    exclude: Names = Field((), description="patterns; each must exclude something")
-    class_: Names = Field(
-        (), alias="class", description="bare or dotted class name of the present module, or a list"
-    )
-    where: Conditions | None = Field(None, description="conditions on sizes that the trace saw")
-    expect: Positive | None = Field(None, description="how many sites this rule must select")
-    with_: Text = Field(alias="with", description="a catalogue name, or package.module:Class")
-    args: dict[StrictStr, Any] = Field(
-        default_factory=dict,
-        description="arguments of the new module; those left out, or auto, are observed",
-    )
-    adapt: StrictBool = Field(
-        default=False,
-        description="true: a projection or pooling may be added where the output differs",
-    )
-    layout: Literal["auto", "NCHW", "NHWC", "NLC"] = Field(
-        "auto", description="layout of the site's tensors"
-    )
-    wants: Literal["auto", "NCHW", "NHWC", "NLC"] = Field(
-        "auto", description="the layout that a package.module:Class takes; auto: found by trying"
-    )
-    grid: tuple[Positive, Positive] | None = Field(
-        None, description="[H, W]: the map that the site's tokens are; no other size is taken"
-    )
-    input: Annotated[StrictInt, Field(ge=0, lt=256)] | Text | None = Field(
-        None, description="position or name of the input that is passed on; no other one is"
-    )
-    output: Literal["same", "changed"] = Field(
-        "same",
-        description="changed: outputs may have other sizes, as those of a new head; so it is for "
-        "torch.nn:Linear with out_features and torch.nn:Conv2d of kernel_size 1 with out_channels",
-    )
-    share: StrictBool = Field(
-        default=False, description="true: one new instance for all sites of this rule"
-    )
-    prefix: Text | None = Field(
-        None, description="put before the names of the new module's own layers"
-    )
-    start: Literal["fresh"] = Field("fresh", description="how the new weights begin")
-
-    @model_validator(mode="after")
-    def _one_output(self) -> "Rule":
-        if self.adapt and self.output == "changed":
-            raise ValueError("`adapt` is false where `output` is changed")
-        return self
 
 
 MEMORY = r"^\s*[0-9]{1,9}(?:\.[0-9]{1,3})?\s*(?:B|[KMGT]i?B)\s*$"
@@ -276,7 +156,7 @@ class Verify(Part):
     dtypes: tuple[FloatDtype, ...] = Field(("float32",), min_length=1)
     sizes: Annotated[
         tuple[InputSize, ...],
-        BeforeValidator(_listed),
+        BeforeValidator(listed),
         WithJsonSchema({"anyOf": [{"const": NARROWER}, _SIZES]}),
     ] = Field(
         (),
@@ -347,7 +227,9 @@ class Recipe(Part):
     )
     model: ModelSource | None = None
     inputs: tuple[Input, ...] = Field(
-        (), description="the dummy forward pass; each entry is one call of the model"
+        (),
+        description="the dummy forward pass; each entry is one call of the model; left out, one is "
+        "found, and the report says which and why",
     )
     replace: tuple[Rule, ...] = Field(min_length=1, description="the rules")
     verify: Verify = Field(default_factory=Verify)

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 
 from modswap.core.asked.conditions import holds
 from modswap.core.asked.patterns import Pattern, compile_pattern
-from modswap.core.asked.recipe import Conditions, Recipe, Rule
+from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.rule import Conditions, Rule
 from modswap.core.decided.pattern_advice import (
     SHOWN_CLASSES,
     Advice,

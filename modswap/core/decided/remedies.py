@@ -11,7 +11,8 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from modswap.core.asked.patterns import compile_pattern
-from modswap.core.asked.recipe import Recipe, Rule
+from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.asked.source import Place
 from modswap.core.errors import MatchError, ModswapError, RecipeError, ShapeError
 from modswap.core.finding import HERE

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from modswap.core.asked import recipe as recipes
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.rule import Conditions, Rule
 from modswap.core.asked.source import Place, Source
 from modswap.core.errors import RecipeError
 from modswap.core.words.nearest import did_you_mean
@@ -18,8 +19,8 @@ MAX_MISTAKES = 100  # in one report
 _Model = type[BaseModel]
 
 _PARTS: dict[str, _Model] = {
-    "replace": recipes.Rule,
-    "where": recipes.Conditions,
+    "replace": Rule,
+    "where": Conditions,
     "verify": recipes.Verify,
     "limits": recipes.Limits,
     "model": recipes.ModelSource,

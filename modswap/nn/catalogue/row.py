@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from modswap.core.asked.recipe import Rule
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import RecipeError, together
 from modswap.core.finding import HERE, Settings

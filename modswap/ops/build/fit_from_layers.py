@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from modswap.core.asked.recipe import Rule
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import ANY_SITE_LAYOUT, Call, Grid, Layout, Site

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from modswap.core.asked.recipe import Recipe, Rule, Verify
+from modswap.core.asked.recipe import Recipe, Verify
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import RecipeError
 from modswap.core.finding import Finding

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from modswap.core.asked.recipe import Rule, TensorInput
+from modswap.core.asked.recipe import TensorInput
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.plan import Plan, Step
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.trace.passes import trace
