@@ -18,6 +18,7 @@ _ALLOWED = re.compile(rf"--allow {_VALUE}(?: --allow {_VALUE})*")
 _PAIRED = re.compile(rf"--(alias|rename) {_VALUE}(?: --\1 {_VALUE})*")
 # in their order: options with their values come before their bare names
 _PLAIN = (
+    (re.compile(r'--model (?=")'), "model="),
     (re.compile(rf"--model ({_VALUE})"), r"model='\1'"),
     (re.compile(r"--strip-prefix '?([\w.-]+)'?"), r"strip_prefix='\1'"),
     (re.compile(r"--(force|trust)\b"), r"\1=True"),

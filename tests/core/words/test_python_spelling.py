@@ -23,6 +23,7 @@ from tests.models import GatedNet, build_gated
         ("add --alias __main__.A=my.A --allow b.C",
          "add alias=[('__main__.A', 'my.A')], allow=['b.C']"),
         ("`--model package.module:callable`", "`model='package.module:callable'`"),
+        ("write it: --model \"a:b(c='d')\"", "write it: model=\"a:b(c='d')\""),
         ("name them with `--model`", "name them with `model=`"),
         ("all fit with `--rename 'a.=b.'`", "all fit with `rename=[('a.', 'b.')]`"),
         ("with `--strip-prefix model. --rename 'x=' --rename y.=z.`",
