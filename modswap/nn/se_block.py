@@ -76,6 +76,8 @@ ROW = Replacement(
         "SELayer",
         "SEModule",
         "SqueezeExcite",
+        "SqueezeExcitationBlock",
+        "SqueezeExciteBlock",
         "SqueezeExcitation",
         "SqueezeAndExcitation",
     ),
