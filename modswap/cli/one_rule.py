@@ -1,6 +1,7 @@
 """A recipe of one rule, made of options of the command line."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -88,6 +89,7 @@ SaveRecipe = Annotated[
         show_default=False,
     ),
 ]
+_HERE = Path()
 _HEAD = "# written by modswap from the options of a command; docs/recipe.md explains every key\n"
 
 
@@ -135,8 +137,8 @@ class OneRule:
                 what = f"{self.given[0]} needs {name} as well"
                 raise UsageError(what, self.given[0], f"add {name} {metavar}")
 
-    def text(self, inputs: "Sequence[TensorInput | CallInput]") -> RuleText:
-        """Return the recipe of the rule and of the dummy inputs."""
+    def text(self, inputs: "Sequence[TensorInput | CallInput]", folder: Path = _HERE) -> RuleText:
+        """Return the recipe of the rule and of the dummy inputs, as a file in a folder has it."""
         rule: dict[str, Any] = {"match": list(self.match)}
         rule |= {"exclude": list(self.exclude)} if self.exclude else {}
         rule |= {"class": list(self.classes)} if self.classes else {}
@@ -144,7 +146,7 @@ class OneRule:
         rule |= {"args": _settings(self.settings)} if self.settings else {}
         rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
         rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
-        rule |= _start(self.start) if self.start else {}
+        rule |= _start(self.start, folder) if self.start else {}
         first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
         calls = [_shown(one.model_dump(mode="json", exclude_defaults=True)) for one in inputs]
         head = ["version: 1", *([f"inputs: [{', '.join(calls)}]"] if calls else [])]
@@ -164,6 +166,7 @@ class Chosen:
     rule: RuleText | None
     save_to: Path | None
     options: OneRule | None = None  # from which the rule was made
+    inputs: "Sequence[TensorInput | CallInput]" = ()  # of the rule's recipe
 
     @property
     def name(self) -> str:
@@ -192,7 +195,8 @@ class Chosen:
         if all(one.ok for one in outcomes):
             session.judge()
             found = next((one.found_input for one in outcomes if one.found_input), None)
-            rule = self.rule if found is None else self.options.text(found.inputs)
+            inputs = self.inputs if found is None else found.inputs
+            rule = self.options.text(inputs, self.save_to.parent)
             put_text(self.save_to, _HEAD + rule.text)
 
 
@@ -218,7 +222,8 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
         raise UsageError(f"{files} files and one rule", "check", "check one file at a time")
     if save_to is not None:
         session.writes.append(UsedPath("the saved recipe", save_to, RECIPE_TEXT))
-    return Chosen(None, rule.text(_call(inputs_of(given["inputs"])[0])), save_to, rule)
+    inputs = _call(inputs_of(given["inputs"])[0])
+    return Chosen(None, rule.text(inputs), save_to, rule, inputs)
 
 
 def _call(tensors: "Sequence[TensorInput]") -> "list[TensorInput | CallInput]":
@@ -230,8 +235,11 @@ def _call(tensors: "Sequence[TensorInput]") -> "list[TensorInput | CallInput]":
     return [CallInput(args=tuple(one.model_dump(exclude_defaults=True) for one in tensors))]
 
 
-def _start(text: str) -> dict[str, Any]:
-    """Return the keys of a rule for a start; that of a donor is `donor:FILE:PATH`."""
+def _start(text: str, folder: Path) -> dict[str, Any]:
+    """Return the keys of a rule for a start; that of a donor is `donor:FILE:PATH`.
+
+    A recipe names the donor's file relative to its own folder.
+    """
     kind, colon, rest = text.partition(":")
     if kind != "donor":
         return {"start": text}
@@ -239,6 +247,7 @@ def _start(text: str) -> dict[str, Any]:
     if not colon or not file:
         fix = "write --start donor:FILE:PATH, or donor:FILE for a file of that module alone"
         raise UsageError("no file is named", "--start", fix)
+    file = file if folder == _HERE or Path(file).is_absolute() else os.path.relpath(file, folder)
     return {"start": kind, "donor": {"file": file, "path": path}}
 
 

@@ -22,7 +22,7 @@ _NAMES = (  # of queries, keys and values
 )
 
 
-class _Layer(NamedTuple):
+class LinearMap(NamedTuple):
     """A linear map."""
 
     name: str
@@ -31,7 +31,7 @@ class _Layer(NamedTuple):
     turned: bool  # whether its weight is (in, out)
 
 
-Layers = Sequence[_Layer]
+Layers = Sequence[LinearMap]
 
 
 def readings(module: nn.Module, channels: int) -> Iterator[Reading]:
@@ -117,10 +117,10 @@ def _of_prefixed(module: SelfAttention) -> Reading:
     )
 
 
-def _linear_layers(module: nn.Module) -> list[_Layer]:
+def _linear_layers(module: nn.Module) -> list[LinearMap]:
     """Return linear layers and 1x1 convolutions with their channels."""
     named = ((name, _sizes(layer)) for name, layer in module.named_modules())
-    return [_Layer(name, *sizes) for name, sizes in named if sizes is not None]
+    return [LinearMap(name, *sizes) for name, sizes in named if sizes is not None]
 
 
 def _sizes(layer: nn.Module) -> tuple[int, int, bool] | None:
@@ -150,7 +150,7 @@ def _fused(layers: Layers, channels: int) -> Iterator[tuple[dict[Role, RowsOf], 
 
 
 def _paired(
-    layers: Layers, both: _Layer, query: _Layer, channels: int
+    layers: Layers, both: LinearMap, query: LinearMap, channels: int
 ) -> Iterator[tuple[dict[Role, RowsOf], int]]:
     """Yield the parts where keys and values come from a layer, and queries from another."""
     for k, v in _orders(both, 2):
@@ -158,13 +158,13 @@ def _paired(
         yield from _with_output(layers, [both, query], parts, channels, query.made)
 
 
-def _orders(layer: _Layer, count: int) -> Iterator[tuple[RowsOf, ...]]:
+def _orders(layer: LinearMap, count: int) -> Iterator[tuple[RowsOf, ...]]:
     weight = f"{layer.name}.weight"
     for order in ORDERS:
         yield tuple(RowsOf(weight, "", order, index, count, layer.turned) for index in range(count))
 
 
-def _whole(layer: _Layer) -> RowsOf:
+def _whole(layer: LinearMap) -> RowsOf:
     return RowsOf(f"{layer.name}.weight", transposed=layer.turned)
 
 
@@ -177,7 +177,7 @@ def _split(layers: Layers, channels: int) -> Iterator[tuple[dict[Role, RowsOf], 
             yield from _with_output(layers, chosen, parts, channels, width)
 
 
-def _guessed(layers: Sequence[_Layer]) -> list[tuple[_Layer, ...]]:
+def _guessed(layers: Sequence[LinearMap]) -> list[tuple[LinearMap, ...]]:
     """Return the layers of queries, keys and values as their names suggest, or nothing."""
     found = [[layer for layer in layers if pattern.search(layer.name)] for pattern in _NAMES]
     chosen = tuple(fits[0] for fits in found if fits)
@@ -186,7 +186,7 @@ def _guessed(layers: Sequence[_Layer]) -> list[tuple[_Layer, ...]]:
 
 def _with_output(
     layers: Layers,
-    used: Sequence[_Layer],
+    used: Sequence[LinearMap],
     parts: Mapping[Role, RowsOf],
     channels: int,
     width: int,

@@ -217,8 +217,8 @@ def test_check_says_what_would_be_inherited(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_start_is_saved_in_the_recipe() -> None:
-    assert swap("donor:donor.pt:stem", "--save-recipe", "one.yaml", "-q") == 0
+    Path("recipes").mkdir()
+    assert swap("donor:donor.pt:stem", "--save-recipe", "recipes/one.yaml", "-q") == 0
 
-    saved = Path("one.yaml").read_text()
-    assert 'start: "donor"' in saved
-    assert run(["check", "net.pt", "-c", "one.yaml", "-q"]) == 0
+    assert 'start: "donor"' in Path("recipes/one.yaml").read_text()
+    assert run(["check", "net.pt", "-c", "recipes/one.yaml", "-q"]) == 0
