@@ -1,6 +1,7 @@
 """One rule by options of the command line, in place of a recipe."""
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,31 @@ def test_several_given_inputs_are_saved_as_one_call() -> None:
     saved = yaml.safe_load(Path("a.yaml").read_text())["inputs"]
     assert saved == [{"args": [{"shape": [2, 8, 12, 12]}] * 2}]
     assert run(["check", "w.pt", "-c", "a.yaml", "--model", "pair.py:Pair", "-q"]) == 0
+
+
+def test_advice_names_options(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = [nn.Sequential(nn.Conv2d(8, 8, 1)) for _ in range(4)]
+    torch.save(nn.Sequential(*blocks), "deep.pt")
+
+    assert run(["check", "deep.pt", "--match", "**", "--with", "ECA", *SHAPE]) == 2
+
+    said = capsys.readouterr().err
+    assert "add `--class` to take modules of one kind, such as `--class Sequential`" in said
+    assert "class:" not in said
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_mistyped_path_is_answered_once(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = OrderedDict(first=nn.Conv2d(8, 8, 1), second=nn.Conv2d(8, 8, 1))
+    torch.save(nn.Sequential(layers), "named.pt")
+    rule = ["--match", "secnd", "--with", "ECA", *SHAPE, "--format", form]
+
+    assert run(["check", "named.pt", *rule]) == 2
+
+    said = capsys.readouterr()
+    text = json.loads(said.out)["error"]["fix"] if form == "json" else said.err
+    assert "would pass with: `--match second`" in text
+    assert (form, text.count("second")) in {("json", 1), ("table", 1), ("table", 2)}
 
 
 def test_rule_needs_no_pass_where_none_is_wanted() -> None:
