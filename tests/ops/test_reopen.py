@@ -150,7 +150,7 @@ def custom(folder: Path) -> tuple[Path, Path]:
 def test_class_that_a_file_names_is_imported_only_if_it_is_allowed(tmp_path: Path) -> None:
     _, out = custom(tmp_path)
 
-    with pytest.raises(UnsafeError, match=r"--allow tests\.models\.ChannelsLastMixer"):
+    with pytest.raises(UnsafeError, match=r"allow=\['tests\.models\.ChannelsLastMixer'\]"):
         modswap.load(out, "tests.models:build_gated")
     with pytest.raises(UsageError, match=r"^allow: '\*' is no package"):
         modswap.load(out, "tests.models:build_gated", allow=["*"])
@@ -248,7 +248,7 @@ def test_recipe_inside_a_file_without_a_receipt_is_applied(tmp_path: Path) -> No
     model = modswap.apply_recipe(GatedNet(), recipe)
     modswap.save(model, tmp_path / "net.safetensors", recipe=recipe)
 
-    with pytest.raises(UnsafeError, match=r"--allow tests\.models\.Moody"):
+    with pytest.raises(UnsafeError, match=r"allow=\['tests\.models\.Moody'\]"):
         modswap.load(tmp_path / "net.safetensors", "tests.models:build_gated")
     allowed = ["tests.models.Moody"]
     loaded = modswap.load(tmp_path / "net.safetensors", "tests.models:build_gated", allow=allowed)
@@ -350,7 +350,7 @@ def test_what_a_host_put_on_a_module_is_there_again_in_a_model_that_is_built_ane
         ("os:system", "do not load it unless it is your own: os.system can run any code"),
         ("builtins:exec", "do not load it unless it is your own: builtins.exec can run any code"),
         ("mine.subprocess:Popen", "do not load it unless it is your own: mine.subprocess.Popen"),
-        ("mine.nets:Gate", "allow it if you trust that code: --allow mine.nets.Gate"),
+        ("mine.nets:Gate", "allow it if you trust that code: allow=['mine.nets.Gate']"),
     ],
 )
 def test_name_that_runs_code_is_not_proposed_for_allowing(
