@@ -1,7 +1,6 @@
 """One rule by options of the command line, in place of a recipe."""
 
 import json
-from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -100,8 +99,10 @@ def test_advice_names_options(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_mistyped_path_is_answered_once(form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    layers = OrderedDict(first=nn.Conv2d(8, 8, 1), second=nn.Conv2d(8, 8, 1))
-    torch.save(nn.Sequential(layers), "named.pt")
+    model = nn.Sequential()
+    model.add_module("first", nn.Conv2d(8, 8, 1))
+    model.add_module("second", nn.Conv2d(8, 8, 1))
+    torch.save(model, "named.pt")
     rule = ["--match", "secnd", "--with", "ECA", *SHAPE, "--format", form]
 
     assert run(["check", "named.pt", *rule]) == 2
