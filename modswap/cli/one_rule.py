@@ -217,6 +217,7 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
     if config is not None:
         what = f"a recipe and {', '.join(rule.given)} exclude each other"
         raise UsageError(what, "-c", "put the rule into the recipe, or leave the recipe out")
+    session.by_options = True
     rule.refuse_half()
     if files > 1:
         raise UsageError(f"{files} files and one rule", "check", "check one file at a time")
