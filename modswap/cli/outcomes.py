@@ -1,5 +1,6 @@
 """Print outcomes, and end with their exit code."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     for one in outcomes:
         if one.error is not None and (prints_errors(session) or isinstance(one.error, BugError)):
             session.complain(one.error)
+    if not prints_errors(session) and session.format != "github":
+        session.suggest(one.error for one in outcomes if one.error is not None)
     worst = max(one.exit_code for one in outcomes)
     if worst:
         raise typer.Exit(worst)
@@ -39,6 +42,10 @@ def publish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     """
     from modswap.report import REPORTS
 
+    outcomes = [
+        one if one.error is None else replace(one, error=session.worded(one.error))
+        for one in outcomes
+    ]
     if session.format != "table":
         session.emit(REPORTS[session.format](outcomes, session.page()))
     else:

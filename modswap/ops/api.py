@@ -1,5 +1,6 @@
 """The steps of a swap for callers from Python, with a model in memory in place of a file."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -11,20 +12,23 @@ from modswap.core.asked.permissions import first_flaw
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.renames import Rename, stripped
 from modswap.core.asked.used_paths import OUT, UsedPath, recipe_files
+from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
+from modswap.core.words.python_spelling import as_python, for_python
 from modswap.io.formats.writing import blank, write
 from modswap.io.raw.held import holding
 from modswap.io.raw.places import refuse_overlap
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.live_values import named_tensors
+from modswap.ops.build.starts.start import Starts
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.checksums import intact
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
-from modswap.ops.swap import apply_recipe, prepare, verified
-from modswap.ops.write.prove import model_changes, tensor_ledger
+from modswap.ops.swap import Making, apply_recipe, prepare, verified
+from modswap.ops.write.prove import mapped_names, model_changes, tensor_ledger
 from modswap.ops.write.receipt import effective, make_receipt
 
 # the files that models in memory were loaded from
@@ -33,6 +37,7 @@ _sources: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()
 __all__ = ["apply_recipe", "load", "replace", "save"]
 
 
+@for_python
 def load(  # noqa: PLR0913 - an argument for each option of the commands
     file: str | Path,
     model: str | None = None,
@@ -90,6 +95,7 @@ def load(  # noqa: PLR0913 - an argument for each option of the commands
     return loaded.model
 
 
+@for_python
 def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     """Swap modules in a model in place, verify the swap and examine it as `verify` says.
 
@@ -111,19 +117,20 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
         >>> outcome.ok, type(model[1]).__name__
         (True, 'ECA')
     """
-    prepared = prepare(model, recipe)
+    starts = Starts(policy=Policy(allow=recipe.allow))
+    prepared = prepare(model, recipe, making=Making(starts=starts))
     params = count_params(model)
     before = named_tensors(model)
     with verified(model, prepared, lambda _: None) as standing:
         thorough = recipe.verify.thorough
         bench = Bench(model, prepared, standing.after, standing.old, recipe, thorough=thorough)
-        verdict = examined(standing.verdict, bench)
+        verdict = _spelled(examined(standing.verdict, bench))
         if not verdict.ok:
             raise failure(verdict)
         after = named_tensors(model)
         found = tensor_ledger(
             before, after, model_changes(prepared), where="the model", compare=True
-        )
+        ).with_mapped(mapped_names(prepared))
     sites = site_outcomes(prepared)
     return Outcome(
         command="replace",
@@ -139,6 +146,7 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     )
 
 
+@for_python
 def save(
     model: nn.Module, file: str | Path, *, recipe: Recipe | None = None, force: bool = False
 ) -> Written:
@@ -168,6 +176,15 @@ def save(
     text = write_recipe(effective(recipe)) if recipe is not None else ""
     receipt = make_receipt(None, text, source=None, earlier=None).text() if recipe else ""
     return write(container, [value], out, records=Records(text, receipt), force=force)
+
+
+def _spelled(verdict: Verdict) -> Verdict:
+    """Return a verdict whose findings name arguments and not options."""
+    findings = (
+        dataclasses.replace(one, what=as_python(one.what), fix=as_python(one.fix))
+        for one in verdict.findings
+    )
+    return dataclasses.replace(verdict, findings=tuple(findings))
 
 
 def _used(model: nn.Module, recipe: Recipe | None) -> list[UsedPath]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from modswap.core.asked.import_name import split_arguments
+
 if TYPE_CHECKING:
     from modswap.core.asked.job import Subject
     from modswap.core.asked.recipe import Recipe
@@ -30,7 +32,7 @@ def paths_read(subject: "Subject", recipe: "Recipe | None" = None) -> tuple[Used
 
 
 def recipe_files(recipe: "Recipe") -> Iterator[UsedPath]:
-    """Yield a recipe's own file, and the files of code that it names."""
+    """Yield a recipe's own file, and the files of code and the donors that it names."""
     folder = Path(recipe.source.folder)
     if not recipe.source.options:
         yield UsedPath(RECIPE, Path(recipe.source.name))
@@ -38,11 +40,13 @@ def recipe_files(recipe: "Recipe") -> Iterator[UsedPath]:
         yield from code_files(recipe.model.factory, folder)
     for rule in recipe.replace:
         yield from code_files(rule.with_, folder)
+        if rule.donor is not None:
+            yield UsedPath("the donor", folder / rule.donor.file)
 
 
 def code_files(reference: str, folder: Path) -> Iterator[UsedPath]:
     """Yield the files in a folder that `file.py:name` or `package.module:name` can mean."""
-    module, colon, _ = reference.rpartition(":")
+    module, colon, _ = split_arguments(reference)[0].rpartition(":")
     if not colon:
         return
     name = f"the code of {reference!r}"
