@@ -42,6 +42,8 @@ def _site_outcome(built: Built, site: Site) -> SiteOutcome:
         shared_with=others,
         choices=built.blueprint.choices,
         notes=(*_adapted(built.module), *built.notes),
+        mapped=tuple(built.started.mapped.items()),
+        fresh=tuple(n for n in built.module.state_dict() if n not in built.started.mapped),
     )
 
 

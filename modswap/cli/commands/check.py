@@ -41,6 +41,7 @@ def check(
     expect: one_rule.Expect = None,
     adapt: one_rule.Adapt = False,
     share: one_rule.Share = False,
+    start: one_rule.Start = None,
     save_recipe: one_rule.SaveRecipe = None,
     inputs: options.Input = None,
     model: options.Model = None,
@@ -77,7 +78,7 @@ def check(
     """Check a swap; read no weights, write nothing."""
     from modswap.report import REPORTS
 
-    del match, with_, settings, exclude, classes, expect, adapt, share, save_recipe  # by `chosen`
+    del match, with_, settings, exclude, classes, expect, adapt, share, start, save_recipe
     session = options.begin(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )

@@ -22,6 +22,7 @@ def replace(
     expect: one_rule.Expect = None,
     adapt: one_rule.Adapt = False,
     share: one_rule.Share = False,
+    start: one_rule.Start = None,
     save_recipe: one_rule.SaveRecipe = None,
     output: Annotated[
         Path | None,
@@ -60,7 +61,7 @@ def replace(
     """Swap modules in a checkpoint by a recipe, or by one rule."""
     from modswap.report import REPORTS
 
-    del match, with_, settings, exclude, classes, expect, adapt, share, save_recipe  # by `chosen`
+    del match, with_, settings, exclude, classes, expect, adapt, share, start, save_recipe
 
     session = options.begin(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color

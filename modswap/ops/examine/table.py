@@ -74,6 +74,7 @@ EXAMINATIONS: tuple[Examination, ...] = (
         "which input sizes the model takes, and whether the original took more",
     ),
     Examination("cost", "measurement", "parameters, operations and memory, before and after"),
+    Examination("drift", "measurement", "how far the outputs moved on the dummy input is reported"),
     Examination("limits", "measurement", "the limits that the recipe sets are kept"),
     Examination(
         "export", "file", "the swapped model can be exported, and the export returns the same"

@@ -238,7 +238,7 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         (SMALL + "verify: {dtypes: []}\n", "'dtypes' is [], expected at least 1"),
         (SMALL + "verify: {sizes: [[1, 2, 3]]}\n", "item 1 of 'sizes' is [1, 2, 3], expected at m"),
         (SMALL + "model: {args: {}}\n", "'model' needs 'factory'"),
-        (SMALL + "    start: preserve\n", "'start' is 'preserve', expected fresh; choose one"),
+        (SMALL + "    start: frozen\n", "'start' is 'frozen', expected fresh"),
         (
             "version: 1\nreplace: [{match: a, with: B, where: {width: [3]}}]\n",
             "'width' is [3], expected a number, or a comparison such as '>=128'",
