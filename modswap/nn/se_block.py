@@ -76,4 +76,5 @@ ROW = Replacement(
         "SqueezeExcitation",
         "SqueezeAndExcitation",
     ),
+    gates=True,
 )

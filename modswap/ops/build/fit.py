@@ -8,16 +8,20 @@ from typing import Any
 from torch import nn
 
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.errors import ModswapError, RecipeError, ShapeError, together
-from modswap.core.seen.site import BY_RULE, Layout, Site
+from modswap.core.seen.joint import Form
+from modswap.core.seen.site import BY_RULE, Layout, Site, gated
 from modswap.core.words.nearest import mistyped
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.custom.fit import fit_custom
 from modswap.nn.fit.further_inputs import shown_input
 from modswap.nn.fit.inputs import is_off, is_request, of_its_map
+from modswap.nn.insertion import Insertion
+from modswap.ops.apply import module_at
 from modswap.ops.build.make import import_class, new_module
 from modswap.ops.build.take_over import host_attributes, take_over
 from modswap.ops.build.unused_inputs import unused_inputs
@@ -37,6 +41,11 @@ class Built:
     blueprint: Blueprint
     module: nn.Module
     notes: tuple[str, ...] = ()
+
+    @property
+    def layer(self) -> nn.Module:
+        """Return the new module without the gate that joins it to a module beside it."""
+        return self.module.module if isinstance(self.module, Insertion) else self.module
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -61,7 +70,7 @@ def build(
     def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
         judge(blueprint)
         module = new_module(step, sites, blueprint, recipe)
-        old = model.get_submodule(sites[0].path)
+        old = module_at(model, sites[0].path)
         notes = list(take_over(module, sites[0], host_attributes(old)))
         tables = (getattr(old, name, ()) for name in ("_forward_hooks", "_forward_pre_hooks"))
         if hooks := sum(map(len, tables)):
@@ -120,7 +129,7 @@ def _fitted(fitter: "Fitter", fit: Fit) -> list[tuple[tuple[Site, ...], Blueprin
         raise together(errors)
     if not step.rule.share:
         return [((site,), blueprint) for site, blueprint in fitted]
-    return [_shared(fitted, fitter.recipe.at("replace", step.index, "share"))]
+    return [_shared(fitted, fitter.recipe.at(*step.place, "share"))]
 
 
 def _shared(
@@ -185,12 +194,12 @@ class Fitter:
         return args
 
     def _at(self, *place: str) -> str:
-        return self.recipe.at("replace", self.step.index, *place)
+        return self.recipe.at(*self.step.place, *place)
 
     def fit(self, site: Site) -> Blueprint:
         """Return the blueprint of the new module for a site that a pass has shown."""
         rule = self.step.rule
-        if rule.input is not None:
+        if isinstance(rule, Rule) and rule.input is not None:
             site = replace(site, carrier=str(rule.input))
         site = of_its_map(site)
         if rule.layout != "auto":
@@ -198,7 +207,24 @@ class Fitter:
         if rule.grid is not None:
             layout: Layout | None = site.layout or "NLC"  # only tokens have a grid
             site = replace(site, grid=rule.grid, layout=layout)
-        site = replace(site, changes=rule.output == "changed" or self._is_head())
+        if isinstance(rule, Rule):
+            site = replace(site, changes=rule.output == "changed" or self._is_head())
+        blueprint = self._blueprint(site)
+        if site.joint is None:
+            return blueprint
+        return replace(blueprint, joint=gated(site, site.joint, self._form))
+
+    @property
+    def _form(self) -> Form:
+        """Return how a new module's output reaches what is kept."""
+        if self.step.rule.start == "fresh":
+            return "plain"
+        around = self.step.key == "around"
+        return "scale" if self.cls is None and self.row.gates and not around else "add"
+
+    def _blueprint(self, site: Site) -> Blueprint:
+        """Return the blueprint of the new module itself."""
+        rule = self.step.rule
         if self.cls is None:
             return self.row.fit(site, self.options, adapt=rule.adapt)
         wants = None if rule.wants == "auto" else rule.wants
@@ -225,7 +251,7 @@ def _dropped(step: Step, site: Site, drops: Sequence[str]) -> tuple[str, ...]:
     verb = "is" if len(drops) == 1 else "are"
     why = "the old module's output does not depend on "
     why += "it" if len(drops) == 1 else "them"
-    if step.rule.input is not None:
+    if isinstance(step.rule, Rule) and step.rule.input is not None:
         why = f"the rule says `input: {step.rule.input}`"
     return (f"{names} {verb} not passed on: {why}",)
 
