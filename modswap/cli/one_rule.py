@@ -29,6 +29,33 @@ Match = Annotated[
         show_default=False,
     ),
 ]
+After = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after",
+        metavar="PATTERN",
+        help="Modules behind which to put the new one in, in place of --match; may be repeated.",
+        show_default=False,
+    ),
+]
+Before = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--before",
+        metavar="PATTERN",
+        help="Modules before which to put it in; may be repeated.",
+        show_default=False,
+    ),
+]
+Around = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--around",
+        metavar="PATTERN",
+        help="Modules to which it becomes a parallel branch; may be repeated.",
+        show_default=False,
+    ),
+]
 With = Annotated[
     str | None,
     typer.Option(
@@ -79,6 +106,7 @@ SaveRecipe = Annotated[
         show_default=False,
     ),
 ]
+_PLACES = ("match", "after", "before", "around")
 _HEAD = "# written by modswap from the options of a command; docs/recipe.md explains every key\n"
 
 
@@ -87,6 +115,9 @@ class OneRule:
     """The options of a rule, as the user gave them."""
 
     match: Sequence[str] = ()
+    after: Sequence[str] = ()
+    before: Sequence[str] = ()
+    around: Sequence[str] = ()
     with_: str = ""
     settings: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -100,6 +131,9 @@ class OneRule:
         """Return the options that the user gave."""
         values = {
             "--match": self.match,
+            "--after": self.after,
+            "--before": self.before,
+            "--around": self.around,
             "--with": self.with_,
             "--set": self.settings,
             "--exclude": self.exclude,
@@ -114,10 +148,14 @@ class OneRule:
         """Refuse options that make no whole rule.
 
         Raises:
-            UsageError: If one that every rule has is missing.
+            UsageError: If one that every rule has is missing, or it has several places.
         """
+        places = [name for name in self.given if name.removeprefix("--") in _PLACES]
+        if len(places) > 1:
+            fix = "put the others into a recipe, or call the command once for each"
+            raise UsageError(f"{' and '.join(places)} exclude each other", places[1], fix)
         for name, value, metavar in (
-            ("--match", self.match, "PATTERN"),
+            ("--match", places, "PATTERN"),
             ("--with", self.with_, "MODULE"),
         ):
             if not value:
@@ -126,7 +164,8 @@ class OneRule:
 
     def text(self, inputs: "Sequence[TensorInput]") -> RuleText:
         """Return the recipe of the rule and of the dummy inputs."""
-        rule: dict[str, Any] = {"match": list(self.match)}
+        key = next(name for name in _PLACES if getattr(self, name))
+        rule: dict[str, Any] = {key: list(getattr(self, key))}
         rule |= {"exclude": list(self.exclude)} if self.exclude else {}
         rule |= {"class": list(self.classes)} if self.classes else {}
         rule |= {"with": self.with_}
@@ -136,11 +175,12 @@ class OneRule:
         first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
         shapes = [f"{{shape: {list(one.shape)}, dtype: {one.dtype}}}" for one in inputs]
         head = ["version: 1", *([f"inputs: [{', '.join(shapes)}]"] if shapes else [])]
-        lines = [*head, "replace:", f"  - {first}", *(f"    {line}" for line in others)]
-        options: dict[Place, str] = {("replace", 0, key): f"--{key}" for key in rule}
-        options[("replace", 0, "args")] = "--set"
-        options |= {("replace", 0, "args", key): f"--set {key}" for key in rule.get("args", ())}
-        return RuleText("\n".join(lines) + "\n", options | {("replace", 0): "--match"})
+        part = "replace" if key == "match" else "insert"
+        lines = [*head, f"{part}:", f"  - {first}", *(f"    {line}" for line in others)]
+        options: dict[Place, str] = {(part, 0, name): f"--{name}" for name in rule}
+        options[(part, 0, "args")] = "--set"
+        options |= {(part, 0, "args", name): f"--set {name}" for name in rule.get("args", ())}
+        return RuleText("\n".join(lines) + "\n", options | {(part, 0): f"--{key}"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +226,7 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
     """
     given = context.params
     config, save_to = given["config"], given["save_recipe"]
-    names = ("match", "with_", "settings", "exclude", "classes", "expect", "adapt", "share")
+    names = (*_PLACES, "with_", "settings", "exclude", "classes", "expect", "adapt", "share")
     rule = OneRule(**{name: given[name] for name in names if given[name]})
     if not rule.given:
         if save_to is not None:

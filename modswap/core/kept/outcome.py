@@ -17,10 +17,10 @@ if TYPE_CHECKING:  # its import of recipes takes a tenth of a second
 
 @dataclass(frozen=True, slots=True)
 class SiteOutcome:
-    """A swapped site.
+    """A swapped site, or a module that was put in beside another one.
 
     Args:
-        path: Dotted name of the module.
+        path: Dotted name of the module that was there.
         aliases: Its other paths, those of other sites that share the instance left out.
         rule: Place of the rule, `swap.yaml:7:5`.
         old_class: Dotted class name of the old module.
@@ -34,6 +34,10 @@ class SiteOutcome:
         shared_with: Paths of the other sites that hold the same instance.
         choices: Values chosen for what the recipe left open, with reasons.
         notes: Anything else worth knowing, a sentence each.
+        place: `after`, `before` or `around` where the new module was put in beside the old one,
+            which stays; empty where it replaced it.
+        new_path: Dotted name of the new module; the same as `path` where it replaced one.
+        parameters: Names of the new module's parameters in the model.
     """
 
     path: str
@@ -50,6 +54,9 @@ class SiteOutcome:
     shared_with: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
     notes: tuple[str, ...] = ()
+    place: str = ""
+    new_path: str = ""
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
