@@ -9,14 +9,14 @@ import copyreg
 import inspect
 import types
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
 
 from modswap.core.errors import ShapeError
-from modswap.nn.insertion import Insertion, changed_at, changed_inputs, input_at
+from modswap.nn.insertion import Insertion, Probe, changed_at, changed_inputs
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _EDITS = (
@@ -38,19 +38,18 @@ class InsertedSite(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the module's output, with what the modules beside it make of it."""
         beside = [cast("Insertion", self._modules[name]) for name in self._inserted]
-        branches: list[tuple[Insertion, Any]] = []
         for new in beside:
             if new.place == "before":
                 args, kwargs = changed_inputs(args, kwargs, new.source, new)
-            elif new.place == "around":  # before the old module, which may work in place
-                branches.append((new, new(input_at(args, kwargs, new.source))))
-            elif new.place == "instead":
-                branches.append((new, new(*args, **kwargs)))
+        # before the old module, which may work in place
+        branches = [(new, new.branch(args, kwargs)) for new in beside if new.is_branch]
         output = self._inner(*args, **kwargs) if self._inner else super().forward(*args, **kwargs)
         for new, branch in branches:
-            output = changed_at(output, new.target, lambda x, n=new, b=branch: n.joined(x, b))  # type: ignore[misc] # defaults bind the loop's values
+            output = changed_at(output, new.target, partial(new.joined, new=branch))
         for new in beside:
-            if new.place == "after":
+            if isinstance(new, Probe):
+                new.pass_by(output, args, kwargs)
+            elif new.place == "after":
                 output = changed_at(output, new.target, new)
         return output
 

@@ -56,13 +56,22 @@ class Insertion(nn.Module):
         Raises:
             ValueError: If there is no tensor where the new module takes one.
         """
-        if self.place in {"after", "before"}:
-            (x,) = args
-            return self.joined(x, self._new(x))
         if self.place == "instead":
             return self._guarded(args, kwargs)
         (x,) = args
-        return self._new(x)
+        new = self._new(x)
+        return new if self.place == "around" else self.joined(x, new)
+
+    @property
+    def is_branch(self) -> bool:
+        """Return whether it runs on the inputs of the module beside it."""
+        return self.place in {"around", "instead"}
+
+    def branch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return the new module's output for the inputs of the module beside it."""
+        if self.place == "around":
+            return self(input_at(args, kwargs, self.source))
+        return self(*args, **kwargs)
 
     def _new(self, x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
@@ -75,12 +84,17 @@ class Insertion(nn.Module):
         if self.gate is None:
             return self.module(*args, **kwargs)
         some = (self.gate != 0).any()
+        made: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def kept(value: Any) -> Any:
             if not isinstance(value, torch.Tensor) or not value.is_floating_point():
                 return value
+            for old, copy in made:
+                if old is value:  # what is one tensor stays one, as in self-attention
+                    return copy
             # `where` also copies: an f that works in place cannot change what is kept
-            return torch.where(some, value, value.detach())
+            made.append((value, torch.where(some, value, value.detach())))
+            return made[-1][1]
 
         with self._own_random_state(some):
             return self.module(*map(kept, args), **{name: kept(v) for name, v in kwargs.items()})
@@ -121,6 +135,42 @@ class Insertion(nn.Module):
         parts += [f"source={self.source}"] if self.source else []
         parts += [f"target={self.target}"] if self.target else []
         return ", ".join(parts)
+
+
+class Probe(Insertion):
+    """A place where nothing is put yet: the model computes what it does without it.
+
+    A pass sees what a module there would be given, and has to return.
+    """
+
+    def __init__(self, joint: Joint) -> None:
+        super().__init__(nn.Identity(), joint)
+        self._output: Any = None
+
+    @property
+    def is_branch(self) -> bool:
+        """Return false: it runs when the module beside it has run."""
+        return False
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return x; of a branch, what the module beside it returned."""
+        branch = self.place in {"around", "instead"}
+        return self._output if branch else next(iter((*args, *kwargs.values())))
+
+    def pass_by(self, output: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Show what a module would be given here, and the output of the module beside it."""
+        if self.place == "before":
+            return  # it has run
+        for key in self.target:
+            output = at(output, key)
+        self._output = output
+        try:
+            if self.place == "after":
+                self(output)
+            else:
+                self.branch(args, kwargs)
+        finally:
+            self._output = None
 
 
 def _capturing() -> bool:

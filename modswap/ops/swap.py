@@ -16,7 +16,7 @@ from modswap.nn.fake_tensors import needs_values
 from modswap.ops.apply import Placement, applied, apply, module_at
 from modswap.ops.build.exported_calls import check_calls
 from modswap.ops.build.fit import Built, Judge, build
-from modswap.ops.build.places import open_spots, spots_of, with_outputs, with_spots
+from modswap.ops.build.places import open_spots, spots_of, with_spots
 from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
 from modswap.ops.trace.passes import Trace, trace
@@ -97,8 +97,7 @@ def prepare(
     close = open_spots(model, spots)
     try:
         if spots:
-            again, unreal, _ = _reference(model, cases, seed=recipe.seed, unreal=unreal)
-            before = tuple(with_outputs(one, spots) for one in again)
+            before, unreal, _ = _reference(model, cases, seed=recipe.seed, unreal=unreal)
             plan = with_spots(plan, spots, sites_of(model, _first(before)))
         reached = [c for c, one in zip(cases, before, strict=True) if one in _first(before)]
         plan = with_grids(model, plan, reached, seed=recipe.seed, unreal=unreal)

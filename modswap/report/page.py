@@ -68,6 +68,7 @@ def human_bytes(count: int) -> str:
 
 
 _BESIDE = {"after": " after it", "before": " before it", "around": " beside it"}
+_FADED = ", faded in"
 
 
 def change_parts(site: SiteOutcome) -> tuple[str, str, str]:
@@ -75,7 +76,7 @@ def change_parts(site: SiteOutcome) -> tuple[str, str, str]:
     old, new = bare(site.old_class), bare(site.new_class)
     if site.place in _BESIDE:
         return f"{old}, ", new, _BESIDE[site.place]
-    return f"{old} → ", new, ""
+    return f"{old} → ", new, _FADED if site.place else ""
 
 
 def change_words(site: SiteOutcome) -> str:
@@ -85,7 +86,7 @@ def change_words(site: SiteOutcome) -> str:
 
 def params_words(site: SiteOutcome) -> str:
     """Return the parameters of a site before and after, or of both modules where both stay."""
-    sign = "+" if site.place in _BESIDE else "→"
+    sign = "+" if site.place else "→"
     return f"{site.old_params:,} {sign} {site.new_params:,}"
 
 

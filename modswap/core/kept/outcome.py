@@ -34,8 +34,8 @@ class SiteOutcome:
         shared_with: Paths of the other sites that hold the same instance.
         choices: Values chosen for what the recipe left open, with reasons.
         notes: Anything else worth knowing, a sentence each.
-        place: `after`, `before` or `around` where the new module was put in beside the old one,
-            which stays; empty where it replaced it.
+        place: `after`, `before`, `around` or `instead` where the new module was put in beside the
+            old one, which stays; empty where it replaced it.
         new_path: Dotted name of the new module; the same as `path` where it replaced one.
         parameters: Names of the new module's parameters in the model.
     """

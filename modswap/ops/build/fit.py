@@ -70,10 +70,12 @@ def build(
     def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
         judge(blueprint)
         module = new_module(step, sites, blueprint, recipe)
-        old = module_at(model, sites[0].path)
-        notes = list(take_over(module, sites[0], host_attributes(old)))
+        old = module_at(model, (sites[0].beside or sites[0]).path)
+        carried = host_attributes(old) if sites[0].beside is None else {}
+        notes = list(take_over(module, sites[0], carried))
         tables = (getattr(old, name, ()) for name in ("_forward_hooks", "_forward_pre_hooks"))
-        if hooks := sum(map(len, tables)):
+        hooks = sum(map(len, tables)) if sites[0].beside is None else 0
+        if hooks:
             notes.append(f"{hooks} forward hooks of the old module were left behind")
         notes += _not_passed_on(old, sites, blueprint.ignores)
         notes += _dropped(step, sites[0], blueprint.drops)
@@ -83,7 +85,7 @@ def build(
         try:
             return fitter.fit(site)
         except ShapeError:
-            unused = unused_inputs(model, site)
+            unused = unused_inputs(model, site.beside or site)
             if not unused:
                 raise
         return fitter.fit(replace(site, unused=unused))
@@ -217,6 +219,8 @@ class Fitter:
     @property
     def _form(self) -> Form:
         """Return how a new module's output reaches what is kept."""
+        if isinstance(self.step.rule, Rule):
+            return "blend"
         if self.step.rule.start == "fresh":
             return "plain"
         around = self.step.key == "around"

@@ -7,8 +7,8 @@ from torch import nn
 
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.rules.insert import Insert
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.plan import Plan, Step
-from modswap.core.decided.verdict import Visit
 from modswap.core.errors import ModswapError, RecipeError, ShapeError, together
 from modswap.core.seen.joint import Joint, Key, free_name, snake_case
 from modswap.core.seen.site import Call, Site
@@ -16,10 +16,9 @@ from modswap.core.seen.values import Group, TensorInfo, Value
 from modswap.nn import CATALOGUE
 from modswap.nn.fit.inputs import called
 from modswap.nn.inserted_site import refusal
-from modswap.nn.insertion import Insertion
+from modswap.nn.insertion import Probe
 from modswap.ops.apply import Placement, apply, module_at
 from modswap.ops.run.describe import positional
-from modswap.ops.trace.passes import Trace
 
 MAX_SHOWN = 8  # tensors that an error names
 
@@ -55,25 +54,29 @@ def spots_of(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Spot, ...]:
     errors: list[ModswapError] = []
     taken: dict[str, set[str]] = {}
     for step in plan.steps:
-        for site in step.sites if isinstance(step.rule, Insert) else ():
+        for site in step.sites if step.rule.beside else ():
+            held = taken.setdefault(site.path, set())
             try:
-                spots.append(_spot(model, step, site, recipe, taken.setdefault(site.path, set())))
+                spots.append(_spot(module_at(model, site.path), step, site, recipe, held))
             except ModswapError as error:
                 error.rule = step.where
                 errors.append(error)
+            else:
+                held.add(spots[-1].name)
     if errors:
         raise together(errors)
     return tuple(spots)
 
 
-def _spot(model: nn.Module, step: Step, site: Site, recipe: Recipe, taken: set[str]) -> Spot:
-    rule = step.rule
-    assert isinstance(rule, Insert)  # noqa: S101 - the caller's condition, for the type checker
-    module = module_at(model, site.path)
+def _spot(module: nn.Module, step: Step, site: Site, recipe: Recipe, taken: set[str]) -> Spot:
+    """Return the place of a rule beside a module, which has the names `taken` already."""
     if wrong := refusal(module, site.path):
         raise wrong
+    rule = step.rule
+    if isinstance(rule, Rule):
+        called(site)
+        return Spot(step, site, _default_name(module, rule, taken), Joint("instead"))
     name = _name(module, rule, taken, recipe.at(*step.place, "name"))
-    taken.add(name)
     place = rule.place
     source = _source(module, site, rule.source) if place != "after" else ()
     target = _target(site, rule.target) if place != "before" else ()
@@ -82,14 +85,17 @@ def _spot(model: nn.Module, step: Step, site: Site, recipe: Recipe, taken: set[s
 
 def _name(module: nn.Module, rule: Insert, taken: set[str], where: str) -> str:
     """Return the name of the new child."""
-    held = {*dir(module), *taken}
     if rule.name is None:
-        known = CATALOGUE.spelled(rule.with_) or rule.with_.rpartition(":")[2].rpartition(".")[2]
-        return free_name(snake_case(known), held)
-    if rule.name in held - taken:
+        return _default_name(module, rule, taken)
+    if rule.name in {*dir(module)} - taken:
         what = f"{type(module).__name__} has an attribute {rule.name!r} already"
         raise RecipeError(what, where, "choose another `name`")
-    return free_name(rule.name, held)
+    return free_name(rule.name, taken)
+
+
+def _default_name(module: nn.Module, rule: Rule | Insert, taken: set[str]) -> str:
+    known = CATALOGUE.spelled(rule.with_) or rule.with_.rpartition(":")[2].rpartition(".")[2]
+    return free_name(snake_case(known), {*dir(module), *taken})
 
 
 def _source(module: nn.Module, site: Site, wanted: tuple[Key, ...]) -> tuple[Key, ...]:
@@ -185,36 +191,10 @@ def open_spots(model: nn.Module, spots: Sequence[Spot]) -> Callable[[], None]:
     """Put a child that returns its input into every place; return a function that takes it out."""
     placements: list[Placement] = []
     for spot in spots:
-        probe = Insertion(nn.Identity(), spot.joint)
+        probe = Probe(spot.joint)
         probe.train(module_at(model, spot.site.path).training)
         placements.append((spot.paths, probe))
     return apply(model, placements)
-
-
-def with_outputs(traced: Trace, spots: Sequence[Spot]) -> Trace:
-    """Return a trace in which branches around modules give what those modules gave.
-
-    Nothing was in the branches when it was recorded.
-    """
-    around = {spot.path: spot for spot in spots if spot.joint.place == "around"}
-    if not around:
-        return traced
-    calls = traced.seen.by_path()
-    outputs = {path: iter(calls.get(spot.site.path, ())) for path, spot in around.items()}
-
-    def patched(visit: Visit) -> Visit:
-        spot = around.get(visit.path)
-        call = next(outputs[visit.path], None) if spot is not None else None
-        if spot is None or call is None:
-            return visit
-        return replace(visit, call=replace(visit.call, output=_value_at(call.output, spot)))
-
-    visits = tuple(map(patched, traced.seen.visits))
-    return replace(traced, seen=replace(traced.seen, visits=visits))
-
-
-def _value_at(output: Value, spot: Spot) -> Value:
-    return dict(_paths(output)).get(spot.joint.target, output)
 
 
 def with_spots(plan: Plan, spots: Sequence[Spot], sites: Sequence[Site]) -> Plan:
@@ -223,6 +203,15 @@ def with_spots(plan: Plan, spots: Sequence[Spot], sites: Sequence[Site]) -> Plan
     steps = []
     for step in plan.steps:
         own = [spot for spot in spots if spot.step is step]
-        placed = tuple(replace(seen[spot.path], beside=spot.site, joint=spot.joint) for spot in own)
+        placed = tuple(_placed(seen[spot.path], spot) for spot in own)
         steps.append(replace(step, sites=placed) if own else step)
     return Plan(tuple(steps))
+
+
+def _placed(site: Site, spot: Spot) -> Site:
+    """Return a place as a site, of the dtype and device of the module beside it."""
+    beside = spot.site
+    dtype, device = site.dtype, site.device
+    if beside.params:
+        dtype, device = beside.dtype, beside.device
+    return replace(site, dtype=dtype, device=device, beside=beside, joint=spot.joint)

@@ -122,6 +122,11 @@ class Insert(Part):
         return self
 
     @property
+    def beside(self) -> bool:
+        """Return whether the new module goes in beside the old one, which stays."""
+        return True
+
+    @property
     def place(self) -> Place:
         """Return where the new module goes."""
         return next(name for name in PLACES if getattr(self, name) is not None)

@@ -101,10 +101,21 @@ class Rule(Part):
     prefix: Text | None = Field(
         None, description="put before the names of the new module's own layers"
     )
-    start: Literal["fresh"] = Field("fresh", description="how the new weights begin")
+    start: Literal["fresh", "preserve"] = Field(
+        "fresh",
+        description="how the new weights begin: fresh; preserve: the old module stays, and a gate "
+        "of 0 fades from it to the new one, so that the model computes what it did",
+    )
+
+    @property
+    def beside(self) -> bool:
+        """Return whether the new module goes in beside the old one, which stays."""
+        return self.start == "preserve"
 
     @model_validator(mode="after")
     def _one_output(self) -> "Rule":
         if self.adapt and self.output == "changed":
             raise ValueError("`adapt` is false where `output` is changed")
+        if self.start == "preserve" and self.output == "changed":
+            raise ValueError("`output` is the same where `start` is preserve")
         return self
