@@ -143,6 +143,10 @@ class Outcome:
     stamps: Stamps = field(default=(), compare=False, repr=False)
     recipe_sha256: str = field(default="", compare=False, repr=False)
 
+    def fresh_parameters(self) -> tuple[str, ...]:
+        """Return the names of all parameters that are new, for optimizers and for freezing."""
+        return tuple(dict.fromkeys(name for site in self.sites for name in site.parameters))
+
     @property
     def ok(self) -> bool:
         """Return whether everything holds."""
