@@ -4,12 +4,14 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+from tests.advice import refuse_foreign_options
 
 # a busy machine makes examples slowly, which is no fault of theirs
 PATIENT: dict[str, Any] = {
@@ -94,3 +96,11 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == file.read_text(encoding="utf-8"), "pytest --update-golden writes it anew"
 
     return compare
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _advice_of_commands() -> Iterator[None]:
+    """Fail each run of the command whose advice names an option that it does not have."""
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_foreign_options(patch)
+        yield

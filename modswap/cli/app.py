@@ -67,7 +67,8 @@ def make_app() -> typer.Typer:
 def run(args: Sequence[str]) -> int:
     """Run the command with the arguments behind `modswap`; return its exit code, never raise."""
     use_own_streams()
-    session = Session(color="--no-color" not in args)  # for errors of the parser
+    # for errors of the parser
+    session = Session(color="--no-color" not in args, args=tuple(args))
     # torch works without NumPy, and warns of it when it is imported
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
     try:

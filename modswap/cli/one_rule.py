@@ -1,14 +1,14 @@
 """A recipe of one rule, made of options of the command line."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modswap.cli.options import parse_shape
+from modswap.cli.options import inputs_of
 from modswap.core.asked.own_texts import RECIPE_TEXT
 from modswap.core.asked.source import COMMAND_LINE, RuleText
 from modswap.core.asked.used_paths import UsedPath
@@ -16,7 +16,7 @@ from modswap.core.errors import RecipeError, UsageError
 
 if TYPE_CHECKING:
     from modswap.cli.session import Session
-    from modswap.core.asked.recipe import Recipe, TensorInput
+    from modswap.core.asked.recipe import CallInput, Recipe, TensorInput
     from modswap.core.asked.source import Place
     from modswap.core.kept.outcome import Outcome
 
@@ -162,7 +162,7 @@ class OneRule:
                 what = f"{self.given[0]} needs {name} as well"
                 raise UsageError(what, self.given[0], f"add {name} {metavar}")
 
-    def text(self, inputs: "Sequence[TensorInput]") -> RuleText:
+    def text(self, inputs: "Sequence[TensorInput | CallInput]") -> RuleText:
         """Return the recipe of the rule and of the dummy inputs."""
         key = next(name for name in _PLACES if getattr(self, name))
         rule: dict[str, Any] = {key: list(getattr(self, key))}
@@ -173,8 +173,8 @@ class OneRule:
         rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
         rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
         first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
-        shapes = [f"{{shape: {list(one.shape)}, dtype: {one.dtype}}}" for one in inputs]
-        head = ["version: 1", *([f"inputs: [{', '.join(shapes)}]"] if shapes else [])]
+        calls = [_shown(one.model_dump(mode="json", exclude_defaults=True)) for one in inputs]
+        head = ["version: 1", *([f"inputs: [{', '.join(calls)}]"] if calls else [])]
         part = "replace" if key == "match" else "insert"
         lines = [*head, f"{part}:", f"  - {first}", *(f"    {line}" for line in others)]
         options: dict[Place, str] = {(part, 0, name): f"--{name}" for name in rule}
@@ -190,6 +190,7 @@ class Chosen:
     config: str | None
     rule: RuleText | None
     save_to: Path | None
+    options: OneRule | None = None  # from which the rule was made
 
     @property
     def name(self) -> str:
@@ -213,9 +214,13 @@ class Chosen:
         """Write the recipe of the options, if that was asked for and the swap holds."""
         from modswap.cli.session import put_text
 
-        if self.save_to is not None and self.rule and all(one.ok for one in outcomes):
+        if self.save_to is None or self.options is None or self.rule is None:
+            return
+        if all(one.ok for one in outcomes):
             session.judge()
-            put_text(self.save_to, _HEAD + self.rule.text)
+            found = next((one.found_input for one in outcomes if one.found_input), None)
+            rule = self.rule if found is None else self.options.text(found.inputs)
+            put_text(self.save_to, _HEAD + rule.text)
 
 
 def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen:
@@ -241,8 +246,16 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
         raise UsageError(f"{files} files and one rule", "check", "check one file at a time")
     if save_to is not None:
         session.writes.append(UsedPath("the saved recipe", save_to, RECIPE_TEXT))
-    inputs = [parse_shape(text) for text in given["inputs"] or ()]
-    return Chosen(None, rule.text(inputs), save_to)
+    return Chosen(None, rule.text(_call(inputs_of(given["inputs"])[0])), save_to, rule)
+
+
+def _call(tensors: "Sequence[TensorInput]") -> "list[TensorInput | CallInput]":
+    """Return the `inputs` of a recipe for the tensors of one call."""
+    from modswap.core.asked.recipe import CallInput
+
+    if len(tensors) < 2:  # a single tensor needs no list
+        return list(tensors)
+    return [CallInput(args=tuple(one.model_dump(exclude_defaults=True) for one in tensors))]
 
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -294,4 +307,4 @@ def _shown(value: Any) -> str:
 
 
 def _are_texts(value: Any) -> bool:
-    return isinstance(value, Iterable) and all(isinstance(item, str) for item in value)
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from modswap.core.asked.recipe import TensorInput
     from modswap.core.asked.renames import Rename
 
+AUTO = "auto"
+
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint.", show_default=False)]
 Config = Annotated[
     str | None,
@@ -32,7 +34,8 @@ Input = Annotated[
     typer.Option(
         "--input",
         metavar="SHAPE",
-        help="A dummy input, 1,3,224,224 or 1,3,224,224:float32; repeat it for several tensors.",
+        help="A dummy input, 1,3,224,224 or 1,3,224,224:float32; repeat it for several tensors; "
+        "auto finds one, as where none is given.",
         show_default=False,
     ),
 ]
@@ -42,7 +45,8 @@ Model = Annotated[
         "--model",
         metavar="FACTORY",
         help="package.module:callable or file.py:callable that builds the model, "
-        "for files that hold weights without code.",
+        "for files that hold weights without code; also with arguments, "
+        "timm:create_model(model_name='resnet18').",
         show_default=False,
     ),
 ]
@@ -193,8 +197,18 @@ def subject(
     """Return the checkpoint that a command reads; a wrong dummy input is a `UsageError`."""
     from modswap.core.asked.job import Subject
 
-    shapes = tuple(parse_shape(text) for text in inputs or ())
-    return Subject(file, policy, model, shapes, renames)
+    shapes, find = inputs_of(inputs)
+    return Subject(file, policy, model, shapes, renames, find)
+
+
+def inputs_of(texts: Sequence[str] | None) -> "tuple[tuple[TensorInput, ...], bool]":
+    """Return the tensors of all `--input`, and whether one says `auto`."""
+    given = list(texts or ())
+    find = AUTO in given
+    if find and len(given) > 1:
+        what = f"`{AUTO}` finds every tensor of the call, and other inputs are given"
+        raise UsageError(what, "--input", "leave one of them out")
+    return tuple(parse_shape(text) for text in given if text != AUTO), find
 
 
 def renames_of(texts: Sequence[str] | None, prefix: str | None) -> "tuple[Rename, ...]":
@@ -243,7 +257,7 @@ def parse_shape(text: str) -> "TensorInput":
     from modswap.core.asked.recipe import Dtype, TensorInput
 
     sizes, colon, dtype = text.partition(":")
-    fix = "write it as 1,3,224,224 or 1,3,224,224:float32"
+    fix = "write it as 1,3,224,224 or 1,3,224,224:float32, or auto"
     try:
         shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
     except ValueError:

@@ -27,6 +27,8 @@ def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     for one in outcomes:
         if one.error is not None and (prints_errors(session) or isinstance(one.error, BugError)):
             session.complain(one.error)
+    if not prints_errors(session) and session.format != "github":
+        session.suggest(one.error for one in outcomes if one.error is not None)
     worst = max(one.exit_code for one in outcomes)
     if worst:
         raise typer.Exit(worst)

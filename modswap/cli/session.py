@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modswap.cli.again import command_again
 from modswap.core.asked import own_texts
 from modswap.core.asked.used_paths import OUT, UsedPath
 from modswap.core.errors import BugError, CheckpointError, ModswapError
@@ -41,6 +42,7 @@ class Session:
     writes: list[UsedPath] = field(default_factory=list)
     # errors that were printed before the command ended
     announced: list[ModswapError] = field(default_factory=list)
+    args: tuple[str, ...] = ()  # of the command, as they were typed
 
     def page(self) -> "Page":
         """Return the width and the colours of a report."""
@@ -127,6 +129,13 @@ class Session:
             sys.stderr.write(without_commands(f"{label}: {text}{fix}\n"))
             if isinstance(one, BugError):
                 sys.stderr.write(without_commands(tame_lines(one.traceback)))
+        self.suggest([error])
+
+    def suggest(self, errors: Iterable[ModswapError]) -> None:
+        """Print the command again with the options that errors propose, if they do, on one line."""
+        line = command_again(self.args, (one for error in errors for one in error.all))
+        if line:
+            sys.stderr.write(f"  {line}\n")
 
     def emit(self, text: str) -> None:
         """Write a report to its file, or to standard output, or raise a `ReportError`."""

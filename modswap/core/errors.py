@@ -23,12 +23,15 @@ class ModswapError(Exception):
         finding: The finding of the verdict that the error repeats, or None.
         rule: Recipe line of the rule that a module's error comes from, or empty: reports point
             at it.
+        retry: Options with which the same command could go on, each word for itself. None of
+            them lets a file run any code.
     """
 
     code: ClassVar[int] = 70
     check: str = "other"
     finding: Finding | None = None
     rule: str = ""
+    retry: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -67,6 +70,12 @@ class ModswapError(Exception):
         changed.fix = fix
         return changed
 
+    def with_retry(self, *options: str) -> Self:
+        """Return a copy of the error with options for another try."""
+        changed = copy.copy(self)
+        changed.retry = options
+        return changed
+
     def with_more(self, errors: "Sequence[ModswapError]") -> Self:
         """Return a copy of the error that carries further ones behind its own."""
         changed = copy.copy(self)
@@ -81,6 +90,10 @@ class ModswapError(Exception):
         place = f"{self.where}: " if self.where else ""
         advice = f"; {self.fix}" if self.fix else ""
         return tame(f"{place}{self.what}{advice}")
+
+
+# options for a file that holds weights without code
+NAME_A_FACTORY = ("--model", "FACTORY")
 
 
 class UsageError(ModswapError):

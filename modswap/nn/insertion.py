@@ -25,7 +25,7 @@ class Insertion(nn.Module):
     - `plain`: f(x), or x + f(x) around a module; there is no gate;
     - `none`: x, for a place where nothing is put yet.
 
-    A gate of 0 keeps x in every bit, signed zeros, infinities and NaNs included, whatever f gives;
+    A gate of 0 keeps x in every bit, signed zeros, infinities and NaNs included, for any f;
     while all gates are 0, no gradient of f reaches x, and in training the random numbers that f
     draws are not missing to others.
 

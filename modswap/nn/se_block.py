@@ -73,6 +73,8 @@ ROW = Replacement(
         "SELayer",
         "SEModule",
         "SqueezeExcite",
+        "SqueezeExcitationBlock",
+        "SqueezeExciteBlock",
         "SqueezeExcitation",
         "SqueezeAndExcitation",
     ),

@@ -1,5 +1,6 @@
 """The steps of a swap for callers from Python, with a model in memory in place of a file."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -11,8 +12,10 @@ from modswap.core.asked.permissions import first_flaw
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.renames import Rename, stripped
 from modswap.core.asked.used_paths import OUT, UsedPath, recipe_files
+from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
+from modswap.core.words.python_spelling import as_python, for_python
 from modswap.io.formats.writing import blank, write
 from modswap.io.raw.held import holding
 from modswap.io.raw.places import refuse_overlap
@@ -33,6 +36,7 @@ _sources: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()
 __all__ = ["apply_recipe", "load", "replace", "save"]
 
 
+@for_python
 def load(  # noqa: PLR0913 - an argument for each option of the commands
     file: str | Path,
     model: str | None = None,
@@ -90,6 +94,7 @@ def load(  # noqa: PLR0913 - an argument for each option of the commands
     return loaded.model
 
 
+@for_python
 def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     """Swap modules in a model in place, verify the swap and examine it as `verify` says.
 
@@ -117,7 +122,7 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     with verified(model, prepared, lambda _: None) as standing:
         thorough = recipe.verify.thorough
         bench = Bench(model, prepared, standing.after, standing.old, recipe, thorough=thorough)
-        verdict = examined(standing.verdict, bench)
+        verdict = _spelled(examined(standing.verdict, bench))
         if not verdict.ok:
             raise failure(verdict)
         after = named_tensors(model)
@@ -139,6 +144,7 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
     )
 
 
+@for_python
 def save(
     model: nn.Module, file: str | Path, *, recipe: Recipe | None = None, force: bool = False
 ) -> Written:
@@ -168,6 +174,15 @@ def save(
     text = write_recipe(effective(recipe)) if recipe is not None else ""
     receipt = make_receipt(None, text, source=None, earlier=None).text() if recipe else ""
     return write(container, [value], out, records=Records(text, receipt), force=force)
+
+
+def _spelled(verdict: Verdict) -> Verdict:
+    """Return a verdict whose findings name arguments and not options."""
+    findings = (
+        dataclasses.replace(one, what=as_python(one.what), fix=as_python(one.fix))
+        for one in verdict.findings
+    )
+    return dataclasses.replace(verdict, findings=tuple(findings))
 
 
 def _used(model: nn.Module, recipe: Recipe | None) -> list[UsedPath]:

@@ -174,16 +174,20 @@ def _classes(names: Sequence[str], policy: Policy, where: str) -> dict[str, type
     if refused:
         what = f"it was swapped with {', '.join(refused)}, which a file may not import by itself"
         packages = {name: f"{full.rpartition('.')[0]}.*" for name, full in rows.items()}
-        raise UnsafeError(what, where, _advice([(asked | packages)[name] for name in refused]))
+        raise _unallowed(what, where, [(asked | packages)[name] for name in refused])
     return {name: _class(name, dotted[name], policy, where) for name in dotted}
 
 
-def _advice(wanted: Sequence[str]) -> str:
-    """Return how to allow names of a file; those that can run any code are never proposed."""
+def _unallowed(what: str, where: str, wanted: Sequence[str]) -> UnsafeError:
+    """Return the error for names of a file; those that can run any code are never proposed."""
     dangerous = [name for name in wanted if runs_code(name.removesuffix(".*"))]
     if dangerous:
-        return f"do not load it unless it is your own: {', '.join(dangerous)} can run any code"
-    return f"allow it if you trust that code: {' '.join(f'--allow {name}' for name in wanted)}"
+        names = ", ".join(dangerous)
+        fix = f"do not load it unless it is your own: {names} can run any code"
+        return UnsafeError(what, where, fix)
+    options = [word for name in wanted for word in ("--allow", name)]
+    fix = f"allow it if you trust that code: {' '.join(options)}"
+    return UnsafeError(what, where, fix).with_retry(*options)
 
 
 def _class(reference: str, dotted: str, policy: Policy, where: str) -> type[nn.Module]:

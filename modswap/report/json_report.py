@@ -6,6 +6,7 @@ from typing import Any
 from modswap.core.decided.verdict import CaseVerdict, Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.finding import THE_MODEL, Finding
+from modswap.core.kept.found_input import FoundInput
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome
 from modswap.core.seen.site import Call
 from modswap.core.seen.values import shapes
@@ -41,10 +42,18 @@ def as_data(outcome: Outcome) -> dict[str, Any]:
             "sha256": written.sha256,
             "format": written.format,
         },
+        "input_found": _found(outcome.found_input),
         "notes": list(outcome.notes),
         "seconds": round(outcome.seconds, 3),
         "error": error_as_data(outcome.error),
     }
+
+
+def _found(found: FoundInput | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    inputs = [entry.model_dump(mode="json", exclude_defaults=True) for entry in found.inputs]
+    return {"input": found.shown, "why": found.why, "inputs": inputs}
 
 
 def _site(site: SiteOutcome) -> dict[str, Any]:
@@ -144,4 +153,5 @@ def _alone(error: ModswapError) -> dict[str, Any]:
         "where": error.where,
         "what": error.what,
         "fix": error.fix,
+        "retry": list(error.retry),
     }

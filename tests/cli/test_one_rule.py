@@ -31,7 +31,7 @@ def test_rule_is_swapped_and_saved_as_a_recipe() -> None:
 
     assert yaml.safe_load(Path("one.yaml").read_text()) == {
         "version": 1,
-        "inputs": [{"shape": [2, 8, 12, 12], "dtype": "float32"}],
+        "inputs": [{"shape": [2, 8, 12, 12]}],
         "replace": [
             {
                 "match": ["1", "[23]"],
@@ -52,6 +52,38 @@ def test_rule_is_swapped_and_saved_as_a_recipe() -> None:
 def test_rule_is_checked_without_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "net.pt", "--match", "1", "--with", "ECA", *SHAPE]) == 0
     assert "OK  the swap of 1 site" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("asked", [(), ("--input", "auto")])
+def test_input_is_found_said_and_saved(
+    asked: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = ["--match", "1", "--with", "ECA", "--save-recipe", "a.yaml", "--format", "json"]
+
+    assert run(["check", "net.pt", *rule, *asked]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    why = "a usual one, with the sizes of the first layer '1'"
+    inputs = [{"shape": [1, 8, 224, 224]}]
+    assert said["input_found"] == {"input": "(1, 8, 224, 224)", "why": why, "inputs": inputs}
+    assert f"no input was given: took (1, 8, 224, 224), {why}" in said["notes"]
+    assert yaml.safe_load(Path("a.yaml").read_text())["inputs"] == inputs
+
+
+def test_several_given_inputs_are_saved_as_one_call() -> None:
+    Path("pair.py").write_text(
+        "from torch import nn\nclass Pair(nn.Module):\n"
+        "    def __init__(self): super().__init__(); self.gate = nn.Conv2d(8, 8, 1)\n"
+        "    def forward(self, x, y): return self.gate(x + y)\n"
+    )
+    torch.save({"gate.weight": torch.zeros(8, 8, 1, 1), "gate.bias": torch.zeros(8)}, "w.pt")
+    rule = ["--match", "gate", "--with", "ECA", "--model", "pair.py:Pair", *SHAPE, *SHAPE]
+
+    assert run(["check", "w.pt", *rule, "--save-recipe", "a.yaml", "-q"]) == 0
+
+    saved = yaml.safe_load(Path("a.yaml").read_text())["inputs"]
+    assert saved == [{"args": [{"shape": [2, 8, 12, 12]}] * 2}]
+    assert run(["check", "w.pt", "-c", "a.yaml", "--model", "pair.py:Pair", "-q"]) == 0
 
 
 def test_rule_needs_no_pass_where_none_is_wanted() -> None:
@@ -82,7 +114,7 @@ def test_rule_needs_no_pass_where_none_is_wanted() -> None:
         (["--match", "1", "--with", "EKA", *SHAPE], "--with: no module 'EKA' in the catalogue"),
         (["--match", "zzz", "--with", "ECA", *SHAPE], "--match: no module matches 'zzz'"),
         (["--match", "[", "--with", "ECA", *SHAPE], "error: --match: "),
-        (["--match", "1", "--with", "ECA"], "--input: there is no dummy input"),
+        (["--match", "1", "--with", "ECA", "--input", "auto", *SHAPE], "finds every tensor of the"),
         (["--match", "1", "--with", "ECA", "--input", "1,x"], "--input: '1,x' is not a shape"),
         (["--save-recipe", "a.yaml"], "--save-recipe: there is no rule to save"),
         ([], "-c: there is no recipe"),

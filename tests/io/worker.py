@@ -23,6 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pytest
+
+from tests.advice import refuse_foreign_options
+
 ROOT = Path(__file__).parents[2]
 LIMIT = 6 << 30  # bytes of addresses beyond those of the process at its start
 _START = 300  # seconds that importing torch may take on a busy machine
@@ -197,6 +201,7 @@ def _warm_up() -> None:
 def main(answers: BinaryIO) -> None:
     """Answer questions until there are none."""
     faulthandler.enable()
+    refuse_foreign_options(pytest.MonkeyPatch())
     if "warm" in sys.argv:
         _warm_up()
     gc.freeze()  # what was imported is not looked through for each run

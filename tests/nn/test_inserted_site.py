@@ -194,7 +194,7 @@ def test_a_method_in_place_of_forward_runs_inside(site: nn.Sequential) -> None:
     assert "forward" in vars(fused)
 
 
-def test_a_wrapper_around_forward_stands(site: nn.Sequential) -> None:
+def test_a_wrapper_around_forward_stays(site: nn.Sequential) -> None:
     calls = []
     inner: Any = site.forward
 

@@ -35,9 +35,7 @@ def bits(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("form", ["add", "scale", "blend"])
-def test_a_closed_gate_keeps_every_bit_whatever_the_module_gives(
-    form: Form, dtype: torch.dtype
-) -> None:
+def test_a_closed_gate_keeps_every_bit_for_any_module(form: Form, dtype: torch.dtype) -> None:
     x = torch.tensor([SPECIAL, SPECIAL[::-1]], dtype=dtype)
 
     for number in (1.0, -1.0, 0.0, -0.0, float("nan"), float("inf"), float("-inf")):
@@ -161,10 +159,6 @@ def test_a_probe_shows_a_branch_what_it_has_to_return() -> None:
     assert seen == [("given", "given back")]
     assert probe.joined("x", None) == "x"
     assert Probe(Joint("before"))("x") == "x"
-
-
-class Named:
-    """An output with attributes."""
 
 
 def test_values_are_changed_at_their_places() -> None:

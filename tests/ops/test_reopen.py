@@ -78,6 +78,31 @@ def test_factory_gets_its_arguments(tmp_path: Path) -> None:
     assert isinstance(reopen(Subject(weights(tmp_path)), recipe).model, GatedNet)
 
 
+@pytest.mark.parametrize("call", ["build_gated(16)", "build_gated(channels=16)", "GatedNet( 16 )"])
+def test_factory_gets_the_arguments_in_its_brackets(call: str, tmp_path: Path) -> None:
+    text = f'version: 1\nmodel: {{factory: "tests.models:{call}"}}\n{RULE}'
+    recipe = parse_recipe(text, "swap.yaml", ".")
+
+    assert isinstance(reopen(Subject(weights(tmp_path)), recipe).model, GatedNet)
+    asked = Subject(weights(tmp_path), factory=f"tests.models:{call}")
+    assert isinstance(reopen(asked).model, GatedNet)
+
+
+def test_argument_is_given_once(tmp_path: Path) -> None:
+    text = 'model: {factory: "tests.models:build_gated(channels=16)", args: {channels: 16}}'
+    recipe = parse_recipe(f"version: 1\n{text}\n{RULE}", "swap.yaml", ".")
+
+    with pytest.raises(RecipeError, match="'channels' is given twice, in the factory's brackets"):
+        reopen(Subject(weights(tmp_path)), recipe)
+
+
+def test_factory_that_is_no_call_is_refused_at_its_line() -> None:
+    text = f'version: 1\nmodel:\n  factory: "tests.models:build(width=x)"\n{RULE}'
+
+    with pytest.raises(RecipeError, match=r"^swap\.yaml:3:3: `x` is no literal"):
+        parse_recipe(text, "swap.yaml", ".")
+
+
 def test_weights_without_a_factory_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it holds weights without code; say how to build"):
         reopen(Subject(weights(tmp_path)))
@@ -125,7 +150,7 @@ def custom(folder: Path) -> tuple[Path, Path]:
 def test_class_that_a_file_names_is_imported_only_if_it_is_allowed(tmp_path: Path) -> None:
     _, out = custom(tmp_path)
 
-    with pytest.raises(UnsafeError, match=r"--allow tests\.models\.ChannelsLastMixer"):
+    with pytest.raises(UnsafeError, match=r"allow=\['tests\.models\.ChannelsLastMixer'\]"):
         modswap.load(out, "tests.models:build_gated")
     with pytest.raises(UsageError, match=r"^allow: '\*' is no package"):
         modswap.load(out, "tests.models:build_gated", allow=["*"])
@@ -223,7 +248,7 @@ def test_recipe_inside_a_file_without_a_receipt_is_applied(tmp_path: Path) -> No
     model = modswap.apply_recipe(GatedNet(), recipe)
     modswap.save(model, tmp_path / "net.safetensors", recipe=recipe)
 
-    with pytest.raises(UnsafeError, match=r"--allow tests\.models\.Moody"):
+    with pytest.raises(UnsafeError, match=r"allow=\['tests\.models\.Moody'\]"):
         modswap.load(tmp_path / "net.safetensors", "tests.models:build_gated")
     allowed = ["tests.models.Moody"]
     loaded = modswap.load(tmp_path / "net.safetensors", "tests.models:build_gated", allow=allowed)
@@ -325,7 +350,7 @@ def test_what_a_host_put_on_a_module_is_there_again_in_a_model_that_is_built_ane
         ("os:system", "do not load it unless it is your own: os.system can run any code"),
         ("builtins:exec", "do not load it unless it is your own: builtins.exec can run any code"),
         ("mine.subprocess:Popen", "do not load it unless it is your own: mine.subprocess.Popen"),
-        ("mine.nets:Gate", "allow it if you trust that code: --allow mine.nets.Gate"),
+        ("mine.nets:Gate", "allow it if you trust that code: allow=['mine.nets.Gate']"),
     ],
 )
 def test_name_that_runs_code_is_not_proposed_for_allowing(

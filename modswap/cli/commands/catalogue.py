@@ -9,7 +9,6 @@ from modswap.cli import options
 from modswap.cli.session import Session
 from modswap.core.asked.catalogue import CatalogueEntry, OptionEntry
 from modswap.core.errors import RecipeError, UsageError
-from modswap.core.words.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from modswap.nn.catalogue.row import Replacement
@@ -54,8 +53,8 @@ def catalogue(
 def _named_row(rows: "Catalogue", name: str) -> "Replacement":
     known = rows.spelled(name)
     if known is None:
-        near = did_you_mean(name, rows) or "run `modswap catalogue` to list them"
-        raise UsageError(f"no module {name!r} in the catalogue", "catalogue", near)
+        what = f"no module {name!r:.80} in the catalogue"
+        raise UsageError(what, "catalogue", rows.advice(name))
     return rows[known]
 
 

@@ -80,20 +80,9 @@ def check(
     """Check a swap; read no weights, write nothing."""
     from modswap.report import REPORTS
 
-    del (
-        match,
-        after,
-        before,
-        around,
-        with_,
-        settings,
-        exclude,
-        classes,
-        expect,
-        adapt,
-        share,
-        save_recipe,
-    )  # by `chosen`
+    # by `chosen`
+    del (match, after, before, around, with_, settings, exclude, classes, expect,
+         adapt, share, save_recipe)  # fmt: skip
     session = options.begin(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
@@ -109,11 +98,13 @@ def check(
     keeping = locking.locking_of(lock_file, write=lock, hold=locked)
     most = options.memory_of(max_memory)
     renames = options.renames_of(rename, strip_prefix)
-    shapes = tuple(options.parse_shape(text) for text in inputs or ())
+    shapes, find = options.inputs_of(inputs)
 
     from modswap.ops.jobs.check import Request, paths_of
 
-    first = Request("", None, policy, model, shapes, renames, thorough, fix, most, strict)
+    first = Request(
+        "", None, policy, model, shapes, renames, thorough, fix, most, strict, find_input=find
+    )
     requests = [replace(first, recipe=name, file=file, rule=chosen.rule) for file, name in pairs]
     if any((report, lock, fix, session.summary)):
         session.reads += paths_of(requests)

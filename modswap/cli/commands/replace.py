@@ -63,20 +63,9 @@ def replace(
     """Swap modules in a checkpoint by a recipe, or by one rule."""
     from modswap.report import REPORTS
 
-    del (
-        match,
-        after,
-        before,
-        around,
-        with_,
-        settings,
-        exclude,
-        classes,
-        expect,
-        adapt,
-        share,
-        save_recipe,
-    )  # by `chosen`
+    # by `chosen`
+    del (match, after, before, around, with_, settings, exclude, classes, expect,
+         adapt, share, save_recipe)  # fmt: skip
 
     session = options.begin(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color

@@ -1,18 +1,35 @@
-"""Importing the code that a user named: `package.module:name` or `file.py:name`."""
+"""Importing the code that a user named: `package.module:name` or `file.py:name`.
 
+A factory may have arguments, `package.module:build(width=2)`: literals, which are never evaluated.
+"""
+
+import ast
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from modswap.core.errors import MissingModuleError, RecipeError
+from modswap.core.errors import MissingModuleError, ModswapError, RecipeError
 from modswap.core.words.nearest import file_near, in_question, nearest
+
+MAX_CHARACTERS = 4096  # of a factory with its arguments
+MAX_DEPTH = 8  # of lists and mappings inside one another
+MAX_SHOWN = 60  # characters of what is refused
+# the name behind the first colon that has one, and what is in its brackets
+_CALL = re.compile(r"([^\x00]*?:[^\W\d][\w.]*)\s*\(([^\x00]*)\)\s*", re.DOTALL)
+_OPEN = re.compile(r":[^\W\d][\w.]*\s*\(")
+_VALUES = "numbers, texts in quotes, True, False, None, and lists, tuples and mappings of these"
+_FIX = f"write {_VALUES}: --model \"timm:create_model(model_name='resnet18', num_classes=10)\""
 
 
 def split_reference(reference: str, where: str) -> tuple[str, str]:
@@ -115,3 +132,94 @@ def _raised(name: str, where: str, error: BaseException) -> RecipeError:
         places = [f" at {Path(frame.filename).name}:{frame.lineno}" for frame in theirs]
     what = f"importing {name!r} raised {type(error).__name__}: {text}{''.join(places[-1:])}"
     return RecipeError(what, where, "import it in a Python session to see why")
+
+
+@dataclass(frozen=True, slots=True)
+class FactoryCall:
+    """The reference of a callable, and the arguments that it is called with."""
+
+    reference: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def split_arguments(text: str) -> tuple[str, str]:
+    """Return a factory's reference and its arguments in brackets, empty for none."""
+    found = _CALL.fullmatch(text) if len(text) <= MAX_CHARACTERS else None
+    return (found[1], f"({found[2]})") if found else (text, "")
+
+
+def factory_call(text: str, where: str, error: type[ModswapError]) -> FactoryCall:
+    """Return the callable and the arguments that a text names; nothing is imported or evaluated.
+
+    Raises:
+        ModswapError: Of the class `error`, if an argument is no literal, or the text is too long;
+            a `RecipeError` if it does not say where to find the callable.
+    """
+    if len(text) > MAX_CHARACTERS:
+        what = f"the factory has {len(text)} characters, over {MAX_CHARACTERS}"
+        raise error(what, where, "write a function of your own that calls it: file.py:build")
+    reference, written = split_arguments(text)
+    if not written and _OPEN.search(text):
+        raise error(f"{text!r:.80} lacks the closing bracket", where, _FIX)
+    split_reference(reference, where)
+    if not written:
+        return FactoryCall(text)
+    call = _parsed(written)
+    if call is None:
+        what = f"the arguments {_short(written)} cannot be read as Python"
+        raise error(what, where, _FIX)
+    try:
+        args = tuple(_literal(node, written) for node in call.args)
+        named = [(_name(one), _literal(one.value, written)) for one in call.keywords]
+    except _NoLiteralError as found:
+        raise error(f"{found} is no literal", where, _FIX) from None
+    kwargs = dict(named)
+    if len(kwargs) < len(named):
+        raise error(f"an argument of {_short(written)} is given twice", where, "keep one of them")
+    return FactoryCall(reference, args, kwargs)
+
+
+class _NoLiteralError(ValueError):
+    """A part of the arguments would have to be evaluated."""
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return f"`{line[:MAX_SHOWN]}{'…' if len(line) > MAX_SHOWN else ''}`"
+
+
+def _parsed(written: str) -> ast.Call | None:
+    """Return the call of a name with the arguments; None if they are none."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(f"f{written[:-1]}\n)", mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    return tree if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) else None
+
+
+def _name(keyword: ast.keyword) -> str:
+    if keyword.arg is None:
+        raise _NoLiteralError("`**`")
+    return keyword.arg
+
+
+def _literal(node: ast.expr, written: str, depth: int = 0) -> Any:
+    """Return the value of a literal, or raise a `_NoLiteralError` with its text."""
+    inner = depth + 1
+    if depth < MAX_DEPTH:
+        match node:
+            case ast.Constant(value=str() | int() | float() | None):
+                return node.value
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                return -number
+            case ast.List(elts=items):
+                return [_literal(item, written, inner) for item in items]
+            case ast.Tuple(elts=items):
+                return tuple(_literal(item, written, inner) for item in items)
+            case ast.Dict(keys=keys, values=values) if None not in keys:
+                named = [_literal(key, written, MAX_DEPTH - 1) for key in keys if key is not None]
+                held = [_literal(value, written, inner) for value in values]
+                return dict(zip(named, held, strict=True))
+    raise _NoLiteralError(_short(ast.get_source_segment(f"f{written}", node) or "a part of them"))

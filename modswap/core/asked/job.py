@@ -38,6 +38,7 @@ class Subject:
     inputs: "tuple[TensorInput, ...]" = ()
     # names of the file that are others in the model, each renaming applied in turn
     renames: tuple[Rename, ...] = ()
+    find_input: bool = False  # whether a dummy input is looked for, also where the recipe has one
 
 
 @dataclass(frozen=True, slots=True)

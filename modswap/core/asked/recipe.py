@@ -93,8 +93,9 @@ class ModelSource(Part):
     """The function that builds the model, for files that hold weights without code."""
 
     factory: Text = Field(
-        description="package.module:callable, or file.py:callable relative to the recipe",
-        json_schema_extra={"pattern": r"^[^\x00]+:[^\x00:]+$"},
+        description="package.module:callable, or file.py:callable relative to the recipe; also "
+        "with arguments, literals: timm:create_model(model_name='resnet18')",
+        json_schema_extra={"pattern": r"^[^\x00]+:[^\x00:(]+(\([^\x00]*\)\s*)?$"},
     )
     args: dict[StrictStr, Any] = Field(
         default_factory=dict, description="keyword arguments of the factory"
@@ -227,7 +228,9 @@ class Recipe(Part):
     )
     model: ModelSource | None = None
     inputs: tuple[Input, ...] = Field(
-        (), description="the dummy forward pass; each entry is one call of the model"
+        (),
+        description="the dummy forward pass; each entry is one call of the model; left out, one is "
+        "found, and the report says which and why",
     )
     replace: tuple[Rule, ...] = Field((), min_length=1, description="rules that replace modules")
     insert: tuple[Insert, ...] = Field(

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from modswap.core.asked.import_name import split_arguments
+
 if TYPE_CHECKING:
     from modswap.core.asked.job import Subject
     from modswap.core.asked.recipe import Recipe
@@ -42,7 +44,7 @@ def recipe_files(recipe: "Recipe") -> Iterator[UsedPath]:
 
 def code_files(reference: str, folder: Path) -> Iterator[UsedPath]:
     """Yield the files in a folder that `file.py:name` or `package.module:name` can mean."""
-    module, colon, _ = reference.rpartition(":")
+    module, colon, _ = split_arguments(reference)[0].rpartition(":")
     if not colon:
         return
     name = f"the code of {reference!r}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modswap.core.decided.blueprint import Choice
 from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ModswapError
+from modswap.core.kept.found_input import FoundInput
 from modswap.core.kept.stamp import Stamps
 from modswap.core.seen.site import Call, Layout
 
@@ -124,6 +125,7 @@ class Outcome:
         fixed: Change that `--fix` made to the recipe, and its place; empty for none.
         stamps: The files of the checkpoint as they were when they were first opened.
         recipe_sha256: Digest of the recipe's text as it was read, in hexadecimal; empty if unknown.
+        found_input: The dummy input that was found; None if it was given.
     """
 
     command: str
@@ -142,6 +144,7 @@ class Outcome:
     fixed: str = ""
     stamps: Stamps = field(default=(), compare=False, repr=False)
     recipe_sha256: str = field(default="", compare=False, repr=False)
+    found_input: FoundInput | None = None
 
     def fresh_parameters(self) -> tuple[str, ...]:
         """Return the names of all parameters that are new, for optimizers and for freezing."""

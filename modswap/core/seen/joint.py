@@ -1,4 +1,4 @@
-"""How a module that is put in beside another one is joined to it."""
+"""The joint between a module and another one that is put in beside it."""
 
 import re
 from dataclasses import dataclass

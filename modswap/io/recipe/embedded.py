@@ -5,11 +5,12 @@ from math import prod
 from typing import Any
 
 from modswap.core.asked.recipe import CallInput, Recipe, TensorInput
-from modswap.core.errors import CheckpointError
+from modswap.core.errors import CheckpointError, RecipeError
 from modswap.io.recipe.reader import parse_recipe
 
 MAX_INPUT_ELEMENTS = 16 << 20  # of all tensors of a call
 MAX_PASSES = 64
+MAX_CALLS = 4  # that are run where nobody gave an input
 MAX_PATTERN_CHARACTERS = 20_000  # of all patterns
 _FIX = "apply the recipe yourself if you know that it is sound: modswap.apply_recipe"
 
@@ -42,6 +43,20 @@ def embedded_recipe(text: str, where: str) -> Recipe:
     if wrong := next((flaw for flaw, holds in flaws.items() if holds), ""):
         raise CheckpointError(f"the recipe inside is not carried out: {wrong}", where, _FIX)
     return recipe
+
+
+def embedded_inputs(text: str, where: str) -> tuple[TensorInput | CallInput, ...]:
+    """Return the first dummy inputs of a recipe inside a file; none of those that are too large.
+
+    A text that is no recipe has none.
+    """
+    try:
+        recipe = parse_recipe(text, f"{where}:recipe", ".")
+    except RecipeError:
+        return ()
+    calls = recipe.inputs[:MAX_CALLS]
+    total = sum(sum(map(prod, _shapes(entry))) for entry in calls)
+    return calls if total <= MAX_INPUT_ELEMENTS else ()
 
 
 def _elements(entry: TensorInput | CallInput, recipe: Recipe) -> int:

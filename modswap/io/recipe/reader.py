@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import ValidationError
 
-from modswap.core.asked.import_name import split_reference
+from modswap.core.asked.import_name import factory_call
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS, compile_pattern
 from modswap.core.asked.permissions import permission_flaw
 from modswap.core.asked.recipe import CallInput, Recipe, TensorInput
@@ -145,7 +145,7 @@ def _beyond_types(data: Any, source: Source) -> Iterator[tuple[Place, RecipeErro
     model = data.get("model")
     if isinstance(model, dict) and isinstance(model.get("factory"), str):
         try:
-            split_reference(model["factory"], source.at("model", "factory"))
+            factory_call(model["factory"], source.at("model", "factory"), RecipeError)
         except RecipeError as error:
             yield ("model", "factory"), error
     for index, entry in enumerate(_list(data.get("inputs"))):

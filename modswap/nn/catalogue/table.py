@@ -5,6 +5,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 
 from modswap.core.errors import RecipeError
+from modswap.nn.catalogue.names import advice, rows_named
 from modswap.nn.catalogue.row import Replacement
 
 GROUP = "modswap.modules"
@@ -42,16 +43,24 @@ class Catalogue(Mapping[str, Replacement]):
         return self._others[name].value.replace(":", ".")
 
     def spelled(self, name: str) -> str | None:
-        """Return the name of the row that has this name or spelling; None if there is none.
+        """Return the name of the row that has this name or spelling; None if none or several do.
 
         Upper and lower case, hyphens and underscores make no difference.
         """
         if name in self:
             return name
-        plain = _plain(name)
-        known = ((row.name, (row.name, *row.spellings)) for row in self._own.values())
-        named = (*known, *((other, (other,)) for other in self._others))
-        return next((row for row, names in named if plain in map(_plain, names)), None)
+        found = rows_named(name, self._spellings)
+        return found[0] if len(found) == 1 else None
+
+    def advice(self, name: str) -> str:
+        """Return what to write in place of a name that `spelled` does not know."""
+        return advice(name, self._spellings, "run `modswap catalogue` to list them")
+
+    @property
+    def _spellings(self) -> dict[str, tuple[str, ...]]:
+        """Return the other names of every row; a row of another package has none."""
+        own: dict[str, tuple[str, ...]] = {row.name: row.spellings for row in self._own.values()}
+        return own | dict.fromkeys(self._others, ())
 
     def __getitem__(self, name: str) -> Replacement:
         """Return a row.
@@ -62,10 +71,6 @@ class Catalogue(Mapping[str, Replacement]):
         if name in self._own:
             return self._own[name]
         return _imported(self._others[name])
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("_", "").replace("-", "")
 
 
 def _imported(entry: EntryPoint) -> Replacement:

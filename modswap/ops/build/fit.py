@@ -14,7 +14,6 @@ from modswap.core.decided.plan import Plan, Step
 from modswap.core.errors import ModswapError, RecipeError, ShapeError, together
 from modswap.core.seen.joint import Form
 from modswap.core.seen.site import BY_RULE, Layout, Site, gated
-from modswap.core.words.nearest import mistyped
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.custom.fit import fit_custom
@@ -169,9 +168,8 @@ class Fitter:
         known = CATALOGUE.spelled(name)
         if known is None:
             # no setting that `check --fix` could make: a near name may be another module
-            own = "run `modswap catalogue` to list them, or name a package.module:Class"
-            what = f"no module {name!r} in the catalogue"
-            raise RecipeError(what, where, mistyped(name, CATALOGUE) or own)
+            what = f"no module {name!r:.80} in the catalogue"
+            raise RecipeError(what, where, CATALOGUE.advice(name))
         if known != name:
             self.notes = (f"{name} is another name of {known} of the catalogue",)
         self.row = CATALOGUE[known]

@@ -99,7 +99,7 @@ def _default_name(module: nn.Module, rule: Rule | Insert, taken: set[str]) -> st
 
 
 def _source(module: nn.Module, site: Site, wanted: tuple[Key, ...]) -> tuple[Key, ...]:
-    """Return where the input that is meant lies in every call of a module."""
+    """Return the place of the input that is meant, in every call of a module."""
     paths = {_input_path(module, site, call, wanted) for call in called(site)}
     if len(paths) > 1:
         what = f"its calls give it {' and '.join(map(_shown, paths))}"
@@ -123,7 +123,7 @@ def _input_path(
 
 
 def _target(site: Site, wanted: tuple[Key, ...]) -> tuple[Key, ...]:
-    """Return where the output that is meant lies in every call of a module."""
+    """Return the place of the output that is meant, in every call of a module."""
     paths = set()
     for call in called(site):
         found = dict(_paths(call.output))

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from modswap.core.asked.import_name import split_arguments
 from modswap.core.asked.job import Policy, Subject
 from modswap.core.errors import CheckpointError
 from modswap.core.finding import Finding
@@ -55,9 +56,10 @@ with seeded(0), torch.no_grad():
 save_file({str(n): t.contiguous().clone() for n, t in enumerate(outputs)}, asked["outputs"])
 """
 FACTORY = """\
-from modswap.core.asked.import_name import import_object
+from modswap.core.errors import RecipeError
+from modswap.ops.load.factory import imported_factory
 def build():
-    return import_object({name!r}, folder={folder!r}, where="the recipe")(**{args!r})
+    return imported_factory({name!r}, {args!r}, {folder!r}, "the recipe", RecipeError).build()
 """
 
 
@@ -191,8 +193,10 @@ def _named_factory(bench: Bench) -> str:
 def _factory(bench: Bench, subject: Subject, folder: Path) -> str | None:
     """Return a reference to the factory, the recipe's arguments bound to it."""
     if subject.factory is not None:
-        module, colon, name = subject.factory.rpartition(":")
-        return f"{Path(module).resolve() if module.endswith('.py') else module}{colon}{name}"
+        reference, args = split_arguments(subject.factory)
+        module, colon, name = reference.rpartition(":")
+        place = Path(module).resolve() if module.endswith(".py") else module
+        return f"{place}{colon}{name}{args}"
     source = bench.recipe.model
     if source is None:
         return None

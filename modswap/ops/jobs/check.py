@@ -37,6 +37,7 @@ class Request:
     max_memory: int | None = None  # bytes that a dummy pass may take
     strict: bool = False  # whether warnings fail
     rule: RuleText | None = None  # the recipe of the command line, in place of a file
+    find_input: bool = False  # whether a dummy input is looked for, also where the recipe has one
 
 
 def job_of(request: Request) -> Job:
@@ -51,7 +52,14 @@ def job_of(request: Request) -> Job:
     rule = request.rule
     recipe = read_recipe(request.recipe) if rule is None else recipe_of_options(rule)
     file = request.file or _own_checkpoint(recipe)
-    subject = Subject(file, request.policy, request.factory, request.inputs, request.renames)
+    subject = Subject(
+        file,
+        request.policy,
+        request.factory,
+        request.inputs,
+        request.renames,
+        request.find_input,
+    )
     return Job(
         subject,
         recipe,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from modswap.core.asked.job import Subject
-from modswap.core.errors import UsageError
+from modswap.core.errors import NAME_A_FACTORY, UsageError
 from modswap.core.progress import Progress
 from modswap.core.seen.site import Call
 from modswap.core.seen.tree import Tree, TreeRow
@@ -15,6 +15,7 @@ from modswap.io.formats.reading import read
 from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
 from modswap.live_values import module_paths, named_tensors, sizes_below
 from modswap.nn.fake_tensors import needs_values
+from modswap.ops.first_input.find import find_input
 from modswap.ops.load.hub_folder import pretrained
 from modswap.ops.load.model import Loaded
 from modswap.ops.reopen import reopen
@@ -36,28 +37,35 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
     progress(f"loading {subject.file}")
     container = read(subject.file, subject.policy)
     slot = container.slots[0]
-    built = subject.factory or (subject.inputs and pretrained(subject.file, slot.value))
+    shaped = bool(subject.inputs or subject.find_input)
+    built = subject.factory or (shaped and pretrained(subject.file, slot.value))
     if slot.kind == "weights" and not built:
         _refuse_unbuilt(subject)
         return _implied(container)
     loaded = reopen(subject)
     seen: Trace | None = None
+    found: tuple[str, ...] = ()
     if subject.inputs:
         progress("dummy pass")
         seen = _dummy_pass(loaded.model, DummyCall(subject.inputs, {}))
+    elif shaped:
+        progress("looking for an input that fits")
+        first = find_input(loaded, "--input")
+        seen, found = first.traced, (first.record.note,)
     calls = seen.seen.by_path() if seen is not None else {}
     rows = tuple(_rows(loaded, calls))
-    notes = (*loaded.container.notes, *_other_slots(container))
+    notes = (*loaded.container.notes, *found, *_other_slots(container))
     return Tree(str(subject.file), container.format, rows, seen is not None, notes)
 
 
 def _refuse_unbuilt(subject: Subject) -> None:
     """Refuse what needs a model where the file holds weights without code."""
-    if subject.inputs or subject.renames:
-        need = "shapes need" if subject.inputs else "other names need"
+    shaped = subject.inputs or subject.find_input
+    if shaped or subject.renames:
+        need = "shapes need" if shaped else "other names need"
         what = f"{need} a model, and the file holds weights without code"
         fix = "say how to build the model: `--model package.module:callable`"
-        raise UsageError(what, str(subject.file), fix)
+        raise UsageError(what, str(subject.file), fix).with_retry(*NAME_A_FACTORY)
 
 
 def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:

@@ -16,6 +16,7 @@ from modswap.io.formats.target import refuse_target
 from modswap.io.raw.held import Held, holding
 from modswap.live_values import named_tensors, nbytes_of
 from modswap.ops.examine.bench import Bench, examined
+from modswap.ops.first_input.find import Settled, settled
 from modswap.ops.load.allowed import with_recipe
 from modswap.ops.load.model import Loaded
 from modswap.ops.measure.memory import (
@@ -27,7 +28,7 @@ from modswap.ops.measure.memory import (
 )
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
-from modswap.ops.run.inputs import DummyCall, calls_of, cases_of, example_calls
+from modswap.ops.run.inputs import calls_of, cases_of
 from modswap.ops.swap import Prepared, prepare, verified
 from modswap.ops.write.writer import Writer
 
@@ -67,10 +68,12 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
     progress(f"loading {subject.file}")
     loaded = reopen(_bounded(subject, job.out, unreal=unreal), job.recipe)
     loaded = replace(loaded, container=replace(loaded.container, held=held))
+    given = settled(job, loaded, progress)
+    job = given.job
     writer = Writer(job, loaded, progress, unread=unreal)
     large = () if unreal else _too_large(loaded)
     bounds = bounds_of(job, unreal=unreal or bool(large))
-    prepared = _prepared(writer, bounds, unreal=unreal or bool(large))
+    prepared = _prepared(writer, given, bounds, unreal=unreal or bool(large))
     params = count_params(loaded.model)
     ending = ending_note(loaded.container.format, subject.file, job.out)
     outcome = Outcome(
@@ -81,7 +84,8 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
         sites=_with_places(site_outcomes(prepared), loaded),
         params_before=params,
         params_after=params,
-        notes=(*loaded.container.notes, *ending, *large, *prepared.notes),
+        notes=(*loaded.container.notes, *ending, *large, *given.notes, *prepared.notes),
+        found_input=given.found,
         stamps=held.stamps,
         recipe_sha256=job.recipe.source.digest,
     )
@@ -99,12 +103,9 @@ def _with_places(sites: tuple[SiteOutcome, ...], loaded: Loaded) -> tuple[SiteOu
     )
 
 
-def _prepared(writer: Writer, bounds: Sequence[Bound], *, unreal: bool) -> Prepared:
+def _prepared(writer: Writer, given: Settled, bounds: Sequence[Bound], *, unreal: bool) -> Prepared:
     """Run the reference passes, if they fit into memory, and build the new modules."""
-    model, recipe = writer.loaded.model, writer.job.recipe
-    inputs = writer.job.subject.inputs  # the tensors of one call
-    given = (DummyCall(inputs, {}),) if inputs else ()
-    calls = given or (() if recipe.inputs else example_calls(model))
+    model, recipe, calls = writer.loaded.model, writer.job.recipe, given.calls
     first = cases_of(calls or calls_of(recipe.inputs), recipe.verify)
     check_memory(model, first, bounds, seed=recipe.seed)
     return prepare(model, recipe, calls, unreal=unreal, progress=writer.progress)

@@ -12,7 +12,7 @@ from modswap.core.errors import ModswapError, ShapeError, UsageError
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
 from modswap.ops.apply import apply
-from modswap.ops.jobs.first_input import first_pass
+from modswap.ops.first_input.find import first_pass
 from modswap.ops.jobs.replace import check_file
 from modswap.ops.jobs.starter_text import Proposal, head, render, rules
 from modswap.ops.jobs.swap_targets import Kind, kinds_of
@@ -45,8 +45,9 @@ def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
     progress(f"loading {subject.file}")
     loaded = reopen(subject)
     progress("looking for an input that fits")
-    traced, call = first_pass(loaded.model, subject)
-    kinds = kinds_of(loaded.model, sites_of(loaded.model, (traced,)))
+    first_input = first_pass(loaded, subject)
+    call, model = first_input.calls[0].described(), loaded.model
+    kinds = kinds_of(model, sites_of(model, (first_input.traced,)))
     trials = _Trials(loaded, subject, call)
     progress("trying a rule")
     end = time.monotonic() + RULE_SECONDS
@@ -150,7 +151,8 @@ class _Trials:
     def _check(self, recipe: Recipe) -> ModswapError | None:
         """Return the error of `modswap check` with a recipe, or None."""
         try:
-            return check_file(Job(replace(self.subject, inputs=()), recipe)).error
+            subject = replace(self.subject, inputs=(), find_input=False)
+            return check_file(Job(subject, recipe)).error
         except ModswapError as error:
             return error
 

@@ -7,7 +7,7 @@ from modswap.io.formats.outline import outline
 
 
 def read_tree(subject: Subject, progress: Progress = silent) -> Tree:
-    """Return the module tree of a file; with dummy inputs it has shapes.
+    """Return the module tree of a file; with dummy inputs, given or looked for, it has shapes.
 
     Without dummy inputs, factory or `trust` the file is read as data: neither its classes nor torch
     are needed, and a note names the classes that loading it needs. Otherwise the file is loaded.
@@ -18,7 +18,8 @@ def read_tree(subject: Subject, progress: Progress = silent) -> Tree:
         UsageError: If `inputs` are given and the file holds weights without a factory.
         InputError: If the dummy input does not fit the model.
     """
-    if not (subject.inputs or subject.factory or subject.policy.trust or subject.renames):
+    shaped = subject.inputs or subject.find_input
+    if not (shaped or subject.factory or subject.policy.trust or subject.renames):
         progress(f"reading {subject.file}")
         tree = outline(subject.file)
         if tree is not None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from modswap.core.errors import UnsafeError
+from modswap.core.errors import NAME_A_FACTORY, UnsafeError
 
 _PROGRAMS = frozenset({
     "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.system",
@@ -52,7 +52,7 @@ def closed_off(where: str) -> Iterator[None]:
             raise
         what = f"to build its model, {room.asked[0]}"
         fix = "say how to build the model: `--model package.module:callable`"
-        raise UnsafeError(what, where, fix) from error
+        raise UnsafeError(what, where, fix).with_retry(*NAME_A_FACTORY) from error
     finally:
         gate.rooms.remove(room)
         if offline is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from modswap.core.asked.import_name import import_object
+from modswap.core.asked.import_name import factory_call, import_object
 from modswap.core.errors import ModswapError
 from modswap.io.formats.container import FEWER_MODULES, modules_flaw
 from modswap.ops.run.describe import one_line
@@ -32,12 +32,17 @@ def imported_factory(
 ) -> Factory:
     """Return the factory `package.module:callable` or `file.py:callable` that a user named.
 
-    A relative file is looked for in `folder`; `args` are keyword arguments of the call.
+    The name may have arguments, `callable(width=2)`, literals. A relative file is looked for in
+    `folder`; `args` are further keyword arguments of the call.
     """
-    found = import_object(name, folder=folder, where=where)
+    call = factory_call(name, where, error)
+    if twice := sorted(call.kwargs.keys() & args.keys()):
+        what = f"{twice[0]!r} is given twice, in the factory's brackets and in `args`"
+        raise error(what, where, "keep one of them")
+    found = import_object(call.reference, folder=folder, where=where)
     if not callable(found):
         raise error(f"{name!r} is {found!r:.60}, expected a callable", where, "name a function")
-    return Factory(lambda: found(**args), name, where, error)
+    return Factory(lambda: found(*call.args, **call.kwargs, **args), name, where, error)
 
 
 def call_factory(factory: Factory) -> nn.Module:

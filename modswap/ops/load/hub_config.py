@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modswap.core.errors import CheckpointError, UnsafeError
+from modswap.core.errors import NAME_A_FACTORY, CheckpointError, UnsafeError
 from modswap.io.recognise.small_files import MAX_CONFIG_BYTES, read_json
 
 CONFIG = "config.json"
@@ -75,7 +75,8 @@ def architecture_of(name: str, file: Path) -> str:
 
 
 def _unsafe(file: Path, where: str, why: str) -> UnsafeError:
-    return UnsafeError(f"its {where!r:.120} is not passed on: {why}", str(file), _FIX)
+    what = f"its {where!r:.120} is not passed on: {why}"
+    return UnsafeError(what, str(file), _FIX).with_retry(*NAME_A_FACTORY)
 
 
 class _Checker:

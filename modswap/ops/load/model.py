@@ -10,7 +10,7 @@ from torch import nn
 
 from modswap.core.asked.job import Subject
 from modswap.core.asked.recipe import Recipe
-from modswap.core.errors import CheckpointError, RecipeError, UsageError
+from modswap.core.errors import NAME_A_FACTORY, CheckpointError, RecipeError, UsageError
 from modswap.core.kept.receipt import Receipt, read_receipt
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
@@ -102,5 +102,5 @@ def _factory_of_folder(file: Path, weights: Mapping[str, Any]) -> Factory:
             str(file),
             "say how to build the model: `--model package.module:callable`, "
             "or `model: {factory: …}` in the recipe",
-        )
+        ).with_retry(*NAME_A_FACTORY)
     return Factory(build, CONFIG, str(file / CONFIG), CheckpointError)

@@ -111,6 +111,35 @@ def calls_of(inputs: Sequence[TensorInput | CallInput]) -> tuple[DummyCall, ...]
     )
 
 
+def entries_of(calls: Sequence[DummyCall]) -> tuple[TensorInput | CallInput, ...]:
+    """Return calls as a recipe's `inputs`; none if one has a value that no recipe can hold."""
+    try:
+        return tuple(map(_entry, calls))
+    except ValueError:
+        return ()
+
+
+def _entry(call: DummyCall) -> TensorInput | CallInput:
+    described = call.described()
+    if len(call.args) == 1 and not call.kwargs and isinstance(described.args[0], TensorInput):
+        return described.args[0]
+    args = tuple(_plain(value) for value in described.args)
+    return CallInput(args=args, kwargs={name: _plain(v) for name, v in described.kwargs.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Return a described value as YAML can hold it, or raise a `ValueError`."""
+    if isinstance(value, TensorInput):
+        return value.model_dump(exclude_defaults=True)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: _plain(item) for name, item in value.items()}
+    raise ValueError(f"no plain value: {type(value).__name__}")
+
+
 def cases_of(calls: Sequence[DummyCall], verify: Verify) -> tuple[Case, ...]:
     """Return every pass that a recipe asks for; those of its `inputs` come first."""
     resized = tuple(call.resized(size) for size in verify.further_sizes for call in calls)
@@ -191,6 +220,8 @@ def _text(value: Any) -> str:
     if isinstance(value, TensorInput):
         dtype = "" if value.dtype == "float32" else f" {value.dtype}"
         return f"({', '.join(map(str, value.shape))}){dtype}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_text, value))}]"
     return repr(value)
 
 

@@ -12,6 +12,7 @@ from modswap.core.kept.receipt import Receipt, SiteRecord, SourceRecord, record
 from modswap.core.version import __version__
 from modswap.core.words.printable import tame
 from modswap.io.raw.atomic import digest
+from modswap.ops.run.inputs import DummyCall, entries_of
 from modswap.ops.swap import Prepared
 
 _DIGEST_BYTES = 256 << 20  # of a larger source no digest is taken, since it is read once more
@@ -21,7 +22,7 @@ def effective(recipe: Recipe, job: Job | None = None) -> Recipe:
     """Return the recipe as it was carried out, without `allow`, which only a user may say."""
     update: dict[str, Any] = {"allow": (), "checkpoint": None}
     if job is not None and job.subject.inputs:
-        update["inputs"] = job.subject.inputs
+        update["inputs"] = entries_of([DummyCall(job.subject.inputs, {})])
     return recipe.model_copy(update=update).read_from(recipe.source)
 
 

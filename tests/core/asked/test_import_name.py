@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from modswap.core.asked.import_name import import_object, split_reference
-from modswap.core.errors import RecipeError
+from modswap.core.asked.import_name import (
+    MAX_CHARACTERS,
+    FactoryCall,
+    factory_call,
+    import_object,
+    split_arguments,
+    split_reference,
+)
+from modswap.core.errors import RecipeError, UsageError
 
 
 def write(folder: Path, name: str, text: str) -> None:
@@ -105,3 +112,76 @@ def test_missing_folder_is_reported(tmp_path: Path) -> None:
 
 def test_reference_is_split_at_its_last_colon() -> None:
     assert split_reference("a.b:c.d", "x") == ("a.b", "c.d")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("torchvision.models:resnet18", FactoryCall("torchvision.models:resnet18")),
+        ("a:b()", FactoryCall("a:b")),
+        ("a:b.c( 1 )", FactoryCall("a:b.c", (1,))),
+        (
+            "timm:create_model(model_name='resnet18', num_classes=10)",
+            FactoryCall("timm:create_model", (), {"model_name": "resnet18", "num_classes": 10}),
+        ),
+        (
+            "a:b('x', -2.5, [1, (2,)], {'k:(': ')'}, on=True, no=None)",
+            FactoryCall("a:b", ("x", -2.5, [1, (2,)], {"k:(": ")"}), {"on": True, "no": None}),
+        ),
+        ("d(1)/f.py:b(x=1)", FactoryCall("d(1)/f.py:b", (), {"x": 1})),
+        ("C:\\nets\\f.py:b(x='a:b(c)')", FactoryCall("C:\\nets\\f.py:b", (), {"x": "a:b(c)"})),
+        ("a:b(\n  x=1,\n)", FactoryCall("a:b", (), {"x": 1})),
+    ],
+)
+def test_factory_has_literal_arguments(text: str, expected: FactoryCall) -> None:
+    assert factory_call(text, "--model", UsageError) == expected
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "os.getcwd()", "__import__('os')", "resnet18", "1 + 1", "f'{x}'", "...", "b'1'", "1j",
+        "lambda: 1", "{1, 2}", "[i for i in ()]", "(y := 1)", "not True", "-'a'", "1 if 1 else 2",
+        "{**{}}", "{[1]: 2}", "[" * 9 + "]" * 9, "x.y", "x[0]", "'%s' % 1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["{}", "x={}", "x=[{}]"])
+def test_argument_that_would_be_evaluated_is_refused(how: str, argument: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        factory_call(f"a:b({how.format(argument)})", "--model", UsageError)
+
+    assert caught.value.where == "--model"
+    assert "is no literal" in caught.value.what
+    assert "write numbers, texts in quotes" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a:b(*[1])", r"`\*\[1\]` is no literal"),
+        ("a:b(**{})", r"`\*\*` is no literal"),
+        ("a:b(x=1, x=2)", "is given twice"),
+        ("a:b(x=1", "lacks the closing bracket"),
+        ("a:b(x=1)(y=2)", "cannot be read as Python"),
+        ("a:b(1) or f(2)", "cannot be read as Python"),
+        ("a:b(x: 1)", "cannot be read as Python"),
+        ("a:b(" + "[" * 300 + "]" * 300 + ")", "cannot be read as Python"),
+        ("a:b(" + "-" * 3000 + "1)", "literal|cannot be read"),
+        ("a:b('" + "x" * MAX_CHARACTERS + "')", "characters, over"),
+        ("ab(1)", "does not say where to find it"),
+        (":b(1)", "does not say where to find it"),
+        ("ab", "does not say where to find it"),
+    ],
+)
+def test_factory_that_is_no_call_is_refused_in_a_line(text: str, message: str) -> None:
+    with pytest.raises((UsageError, RecipeError), match=message) as caught:
+        factory_call(text, "--model", UsageError)
+
+    assert caught.value.code == 2
+    assert "\n" not in str(caught.value)
+    assert len(caught.value.what) < 200
+
+
+def test_arguments_are_split_off_and_come_back() -> None:
+    assert split_arguments("nets.py:build(width=2)") == ("nets.py:build", "(width=2)")
+    assert split_arguments("nets.py:build") == ("nets.py:build", "")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from modswap.core.asked.import_name import split_reference
+from modswap.core.asked.import_name import factory_call
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.schema import recipe_schema
 from modswap.core.errors import RecipeError
@@ -133,7 +133,7 @@ def is_read(data: Any) -> bool:
         context = {"examinations": examination_names()}
         model = Recipe.model_validate(data, context=context).model
         if model is not None:
-            split_reference(model.factory, "")
+            factory_call(model.factory, "", RecipeError)
     except RecipeError:
         return False
     except ValidationError as error:
@@ -174,7 +174,7 @@ def test_check_of_these_tests_knows_every_word_of_the_schema() -> None:
     assert words(SCHEMA) == {
         "$schema", "$defs", "$ref", "title", "description", "default", "type", "const", "enum",
         "anyOf", "oneOf", "properties", "required", "additionalProperties", "items", "prefixItems",
-        "minItems", "maxItems", "maxLength", "pattern", "minimum", "exclusiveMinimum",
+        "minItems", "maxItems", "minLength", "maxLength", "pattern", "minimum", "exclusiveMinimum",
         "exclusiveMaximum", "maximum",
     }  # fmt: skip
 
@@ -208,7 +208,13 @@ def test_odd_recipe_fits_the_schema_just_if_it_is_read(data: st.DataObject) -> N
     assert fits(recipe, SCHEMA) is is_read(recipe)
 
 
-@pytest.mark.parametrize("text", ["a:b", "a.py:b", "a:", ":b", "a::b", "a:b:c", "a\nb:c", "ab", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a:b", "a.py:b", "a:", ":b", "a::b", "a:b:c", "a\nb:c", "ab", ""),
+        *("a:b()", "a:b(x=1)", "a:b('c:d')", "a:b(", "ab(1)", ":b(1)"),
+    ],
+)
 def test_factory_fits_the_schema_just_if_it_names_where_and_what(text: str) -> None:
     data = changed(("model", "factory"), text)
 

@@ -58,7 +58,7 @@ CASES = (
     one(
         "that imports a class that is here",
         receipt(module="tests.models:Keep"),
-        "--allow tests.models.Keep",
+        "allow it if you trust that code: ",
         4,
     ),
     one("of a module that nobody knows", receipt(module="NoSuchBlock"), UNFIT),

@@ -26,6 +26,9 @@ from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.formats.container import Container, named_tensors
 from modswap.io.formats.reading import read, tensors
+from tests.io.corpus.raw import item, pickled
+from tests.io.corpus.raw import tensor as tensor_code
+from tests.io.corpus.tensor_kinds import HOSTILE
 from tests.models import GatedNet
 
 ALLOW = Policy(allow=("tests.models.*",))
@@ -345,6 +348,14 @@ def test_trust_loads_anything_and_says_so(tmp_path: Path) -> None:
 def test_missing_code_of_a_trusted_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="it needs code that is not here"):
         read(main_net(tmp_path), Policy(trust=True))
+
+
+@pytest.mark.parametrize("code", [HOSTILE["scales that are texts"], tensor_code(stored=b"N")])
+def test_other_value_in_place_of_a_tensor_is_no_missing_code(code: bytes, tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_bytes(pickled(item(code)))
+
+    with pytest.raises(CheckpointError, match="it is damaged or cut short: AttributeError: '"):
+        read(tmp_path / "net.pt", Policy())
 
 
 # -- what is no checkpoint

@@ -27,8 +27,11 @@ from modswap.core.seen.values import TensorInfo
 from modswap.io.recipe.reader import parse_recipe
 from modswap.nn import CATALOGUE, ACmix, BiLevelRoutingAttention, Replacement
 from modswap.nn.adapters import SiteAdapter
+from modswap.nn.catalogue.names import plain
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.construct import construct
+from modswap.nn.inserted_site import InsertedContainer, InsertedSite
+from modswap.nn.insertion import Insertion, Probe
 from tests.nn.sites import site, tensor
 
 every_row = pytest.mark.parametrize("row", CATALOGUE.values(), ids=list(CATALOGUE))
@@ -58,6 +61,26 @@ def made(
         ("CBAMBlock", "CBAM"),
         ("BiFormer", "BiLevelRoutingAttention"),
         ("mhsa", "MultiHeadSelfAttention"),
+        ("MHSA", "MultiHeadSelfAttention"),
+        ("SE", "SEBlock"),
+        ("SEModule", "SEBlock"),
+        ("squeeze-excite", "SEBlock"),
+        ("SE Block", "SEBlock"),
+        ("CA", "CoordinateAttention"),
+        ("coord_attn", "CoordinateAttention"),
+        ("Coordinate_Att", "CoordinateAttention"),
+        ("ECA", "ECA"),
+        ("EcaModule", "ECA"),
+        ("eca_layer", "ECA"),
+        ("BRA", "BiLevelRoutingAttention"),
+        ("bi_level_routing_attention", "BiLevelRoutingAttention"),
+        ("BiLevelRoutingAttn", "BiLevelRoutingAttention"),
+        ("BiLevelRoutingAttention_nchw", "BiLevelRoutingAttention"),
+        ("cbam", "CBAM"),
+        ("scSE", "SCSE"),
+        ("acmix", "ACmix"),
+        ("BiLevelRouting", None),
+        ("attn", None),
         ("EMA", None),
         ("SelfAtention", None),
         ("DoubleAttention", None),
@@ -70,10 +93,9 @@ def test_other_spellings_of_a_module_are_its_row_and_other_modules_are_not(
 
 
 def test_no_two_rows_share_a_spelling() -> None:
-    names = [name for row in CATALOGUE.values() for name in (row.name, *row.spellings)]
-    plain = [name.lower().replace("_", "").replace("-", "") for name in names]
+    names = [{plain(name) for name in (row.name, *row.spellings)} for row in CATALOGUE.values()]
 
-    assert len(set(plain)) == len(plain)
+    assert len(set().union(*names)) == sum(map(len, names))
 
 
 def test_table_is_complete_against_the_folder() -> None:
@@ -85,7 +107,8 @@ def test_table_is_complete_against_the_folder() -> None:
             if own and not name.startswith("_"):
                 found.add(value)
 
-    assert found - {SiteAdapter} == {row.module for row in CATALOGUE.values()}
+    joints = {Insertion, Probe, InsertedSite, InsertedContainer}
+    assert found - {SiteAdapter} - joints == {row.module for row in CATALOGUE.values()}
 
 
 SIZES = [(14, 14), (9, 12), (7, 20)]

@@ -111,11 +111,20 @@ def test_sound_swap_computes_the_same_in_a_fresh_process(
     assert (tmp_path / f"out{Path(name).suffix}").exists() is (command is replace_file)
 
 
-def test_factory_with_arguments_of_the_recipe_is_called_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("head", "factory"),
+    [
+        (f"model: {{factory: '{HERE}:build', args: {{channels: 8}}}}\n", None),
+        pytest.param(f"model: {{factory: '{HERE}:build(8)'}}\n", None, marks=pytest.mark.slow),
+        pytest.param("", f"{HERE}:build(channels=8)", marks=pytest.mark.slow),
+    ],
+)
+def test_factory_is_called_there_with_its_arguments(
+    head: str, factory: str | None, tmp_path: Path
+) -> None:
     save_file(GatedNet(8).state_dict(), tmp_path / "net.safetensors")
-    head = f"model: {{factory: '{HERE}:build', args: {{channels: 8}}}}\n"
 
-    outcome = swap(replace_file, tmp_path / "net.safetensors", head=head)
+    outcome = swap(replace_file, tmp_path / "net.safetensors", head=head, factory=factory)
 
     assert outcome.error is None
     assert [one.status for one in survival(outcome)] == ["passed"]

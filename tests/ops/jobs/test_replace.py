@@ -17,9 +17,10 @@ from torch import nn
 import modswap
 from modswap.cli.options import parse_shape
 from modswap.core.asked.job import Job, Policy, Subject
-from modswap.core.asked.recipe import Recipe
-from modswap.core.errors import CheckpointError, InputError, ShapeError, UsageError
+from modswap.core.asked.recipe import CallInput, Recipe, TensorInput
+from modswap.core.errors import CheckpointError, InputError, ShapeError
 from modswap.core.kept.outcome import Outcome
+from modswap.io.formats.torch.rewrite import RECIPE
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 from tests.models import (
@@ -70,6 +71,12 @@ def job(file: Path, rules: Recipe, out: Path | None = None, factory: str | None 
 def run(file: Path, rules: Recipe, factory: str | None = None) -> tuple[Outcome, Path]:
     out = file.with_name(f"out{file.suffix}")
     return replace_file(job(file, rules, out, factory)), out
+
+
+def recipe_inside(file: Path) -> Recipe:
+    with zipfile.ZipFile(file) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(RECIPE))
+        return parse_recipe(archive.read(name).decode(), "inside", ".")
 
 
 def seeded(model: Callable[[], nn.Module]) -> nn.Module:
@@ -596,12 +603,15 @@ def test_input_that_the_model_refuses_is_reported(
         check_file(job(tmp_path / "net.pt", recipe(shape=shape)))
 
 
-def test_recipe_without_inputs_is_reported(tmp_path: Path) -> None:
+def test_recipe_without_inputs_gets_one_that_is_reported_and_written(tmp_path: Path) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")
     rules = recipe().model_copy(update={"inputs": ()})
 
-    with pytest.raises(UsageError, match="there is no dummy input; give one: `--input"):
-        check_file(job(tmp_path / "net.pt", rules))
+    outcome = replace_file(job(tmp_path / "net.pt", rules, out=tmp_path / "out.pt"))
+
+    note = "no input was given: took (1, 3, 224, 224), a usual one, with the sizes of the first "
+    assert any(one.startswith(note) for one in outcome.notes)
+    assert recipe_inside(tmp_path / "out.pt").inputs == (TensorInput(shape=(1, 3, 224, 224)),)
 
 
 @pytest.mark.parametrize("name", ["net.pt", "link.pt"])
@@ -661,8 +671,10 @@ def test_several_inputs_of_the_command_are_one_call(tmp_path: Path) -> None:
     subject = Subject(tmp_path / "net.pt", policy, inputs=inputs)
     recipe = parse_recipe("version: 1\nreplace: [{match: gate, with: ECA}]\n", "r.yaml", ".")
 
-    outcome = check_file(Job(subject, recipe))
+    outcome = replace_file(Job(subject, recipe, tmp_path / "out.pt"))
 
     assert outcome.error is None
     assert outcome.verdict is not None
     assert len(outcome.verdict.cases) == 1
+    call = CallInput(args=({"shape": [2, 16, 8, 8]}, {"shape": [2], "dtype": "int64"}))
+    assert recipe_inside(tmp_path / "out.pt").inputs == (call,)

@@ -1,6 +1,6 @@
 """Starter recipes: the input that is found, the target that is chosen, and the rule that holds.
 
-Covers: first_input, starter_text, swap_targets.
+Covers: starter_text, swap_targets.
 """
 
 from collections import OrderedDict
@@ -13,12 +13,14 @@ from torch import nn
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.asked.recipe import TensorInput
 from modswap.core.errors import UsageError
+from modswap.io.formats.container import Container
 from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.first_input.find import first_pass
 from modswap.ops.jobs import starter_recipe as job
-from modswap.ops.jobs.first_input import first_pass
 from modswap.ops.jobs.replace import check_file
 from modswap.ops.jobs.starter_recipe import starter_recipe
 from modswap.ops.jobs.swap_targets import kinds_of
+from modswap.ops.load.model import Loaded
 from modswap.ops.trace.sites import sites_of
 from tests.models import GatedNet, PairNet
 
@@ -144,10 +146,14 @@ class TwoInputs(nn.Module):
         return out
 
 
+def loaded(model: nn.Module) -> Loaded:
+    return Loaded(model.eval(), Container("torch", Path("net.pt"), model, ()))
+
+
 def first_paths(model: nn.Module, *shape: int) -> list[str]:
     """Return the sites of the likeliest kind."""
     given = Subject(Path("net.pt"), inputs=(TensorInput(shape=shape),) if shape else ())
-    traced, _ = first_pass(model.eval(), given)
+    traced = first_pass(loaded(model), given).traced
     return [site.path for site in kinds_of(model, sites_of(model, (traced,)))[0].sites]
 
 
@@ -198,12 +204,6 @@ def test_several_inputs_of_one_call_are_written_as_one_call(tmp_path: Path) -> N
     assert "  - args: [{shape: [1, 3, 28, 28]}, {shape: [1, 1, 28, 28]}]\n" in text
     own = Subject(given.file, given.policy)
     assert check_file(Job(own, parse_recipe(text, "first.yaml", "."))).ok
-
-
-def test_several_inputs_are_guessed_from_the_first_layer_of_each_branch() -> None:
-    _, call = first_pass(TwoInputs().eval(), Subject(Path("net.pt")))
-
-    assert [one.shape for one in call.tensors] == [(1, 3, 224, 224), (1, 1, 224, 224)]
 
 
 def test_model_that_keeps_no_shape_is_given_a_rule_with_adapt(tmp_path: Path) -> None:

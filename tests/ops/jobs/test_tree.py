@@ -45,6 +45,16 @@ def test_inputs_give_the_shapes_of_every_call(tmp_path: Path) -> None:
     assert call.output == call.inputs[0]
 
 
+def test_inputs_that_are_looked_for_are_said(tmp_path: Path) -> None:
+    file = saved(GatedNet(), tmp_path)
+
+    tree = read_tree(Subject(file, ALLOW, find_input=True))
+
+    (call,) = next(row for row in tree.rows if row.path == "stem").calls
+    assert str(call).startswith("((1, 3, 224, 224))")
+    assert tree.notes[0].startswith("no input was given: took (1, 3, 224, 224), a usual one")
+
+
 def test_second_path_of_a_module_names_the_first(tmp_path: Path) -> None:
     tree = build_tree(Subject(saved(SharedNet(), tmp_path), ALLOW), silent)
 

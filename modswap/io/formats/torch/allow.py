@@ -180,16 +180,16 @@ def _unsafe(refused: Sequence[str], unfilled: Set[str], file: Path) -> UnsafeErr
             "`replace --no-forward` swaps without building anything of the file; for a file of "
             "your own making there is --trust"
         )
-        return UnsafeError(what, str(file), fix)
-    options = " ".join(_option(name) for name in refused)
+        return UnsafeError(what, str(file), fix).with_retry("--no-forward")
+    options = [word for name in refused for word in _option(name)]
     fix = (
-        f"if you trust them, add {options} (--allow package.* admits layers and plain data); "
-        "`replace --no-forward` swaps without building anything of the file"
+        f"if you trust them, add {' '.join(options)} (--allow package.* admits layers and plain "
+        "data); `replace --no-forward` swaps without building anything of the file"
     )
-    return UnsafeError(what, str(file), fix)
+    return UnsafeError(what, str(file), fix).with_retry(*options)
 
 
-def _option(name: str) -> str:
+def _option(name: str) -> tuple[str, str]:
     if name.startswith("__main__."):
-        return f"--alias {name}=yourmodule.{name.removeprefix('__main__.')}"
-    return f"--allow {name}"
+        return "--alias", f"{name}=yourmodule.{name.removeprefix('__main__.')}"
+    return "--allow", name

@@ -65,10 +65,9 @@ def refuse_factories(made: Iterable[Instance], named: Set[str], file: Path) -> N
                 what, fix = str(factory), f"if you trust it, --allow {factory} admits it"
             case _:
                 what, fix = "an object of its own", "for a file of your own making there is --trust"
+        called = f"a {NAME} would have to be built that calls {what:.200} for missing keys"
         raise UnsafeError(
-            f"to load it, a {NAME} would have to be built that calls {what:.200} for missing keys",
-            str(file),
-            f"save it as a plain dictionary; {fix}",
+            f"to load it, {called}", str(file), f"save it as a plain dictionary; {fix}"
         )
 
 

@@ -33,6 +33,10 @@ TRUSTED = (
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _WANTED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 _BLOCKED = re.compile(r"GLOBAL (\S+) whose module \S+ is blocked")
+# torch asks a plain value for what a tensor has: the file has another value in its place
+_OF_DATA = re.compile(
+    "'(NoneType|bool|bytes|complex|dict|float|int|list|set|str|tuple|OrderedDict)' object has no"
+)
 _NEWER = re.compile(r"file with version (\d+), but the maximum supported version .*? is (\d+)")
 # how an old file refers to a module: a persistent id that begins with the word and a class
 _WHOLE_MODULE = re.compile(rb"\(X\x06\0\0\0module(?:q.|r....)c", re.DOTALL)
@@ -214,7 +218,7 @@ def _explained(look: Look, error: Exception) -> Exception:
     if newer := _NEWER.search(text):
         what = f"it was written by a newer torch: file version {newer[1]}, this torch reads up to"
         return look.error(f"{what} {newer[2]}", "update torch, or save it again with this one")
-    if isinstance(error, (AttributeError, ImportError)):
+    if isinstance(error, (AttributeError, ImportError)) and not _OF_DATA.match(text):
         what = f"it needs code that is not here: {text[:200]}"
         return look.error(what, "install its package, or say where it is: --alias OLD=NEW")
     what = f"it is damaged or cut short: {type(error).__name__}: {text[:160]}"

@@ -85,7 +85,7 @@ class StandIn:
             f"if you trust that class, --allow {self.name} admits it with its code; "
             "--allow package.* admits layers and plain data"
         )
-        return UnsafeError(what, str(self.file), fix)
+        return UnsafeError(what, str(self.file), fix).with_retry("--allow", self.name)
 
 
 def _is_plain(value: Any) -> bool:
