@@ -98,7 +98,7 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
 
 
 def fits_text(value: str, schema: dict[str, Any]) -> bool:
-    short = len(value) <= schema.get("maxLength", len(value))
+    short = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
     return short and re.search(schema.get("pattern", ""), value) is not None
 
 

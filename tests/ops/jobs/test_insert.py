@@ -105,7 +105,7 @@ def test_every_kept_tensor_has_its_name_and_bits_and_the_file_computes_the_same(
     assert report["sites"][0]["start"] == "preserve"
     assert run(["verify", out, "-q"]) == 0
     assert run(["tree", out]) == 0
-    assert "channel_attention.cbam" in capsys.readouterr().out
+    assert "cbam" in capsys.readouterr().out
 
 
 def test_an_optimizer_steps_on_with_the_new_parameters(net: GatedNet) -> None:
