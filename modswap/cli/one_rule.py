@@ -1,8 +1,9 @@
 """A recipe of one rule, made of options of the command line."""
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +98,15 @@ Adapt = Annotated[
     bool, typer.Option("--adapt", help="Fit what goes in and comes out by an adapter.")
 ]
 Share = Annotated[bool, typer.Option("--share", help="Put one module in all places.")]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="START",
+        help="How the new weights begin: fresh, inherit, or donor:FILE:PATH.",
+        show_default=False,
+    ),
+]
 SaveRecipe = Annotated[
     Path | None,
     typer.Option(
@@ -107,6 +117,7 @@ SaveRecipe = Annotated[
     ),
 ]
 _PLACES = ("match", "after", "before", "around")
+_HERE = Path()
 _HEAD = "# written by modswap from the options of a command; docs/recipe.md explains every key\n"
 
 
@@ -125,6 +136,7 @@ class OneRule:
     expect: str = ""
     adapt: bool = False
     share: bool = False
+    start: str = ""
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -141,6 +153,7 @@ class OneRule:
             "--expect": self.expect,
             "--adapt": self.adapt,
             "--share": self.share,
+            "--start": self.start,
         }
         return tuple(name for name, value in values.items() if value)
 
@@ -162,8 +175,8 @@ class OneRule:
                 what = f"{self.given[0]} needs {name} as well"
                 raise UsageError(what, self.given[0], f"add {name} {metavar}")
 
-    def text(self, inputs: "Sequence[TensorInput | CallInput]") -> RuleText:
-        """Return the recipe of the rule and of the dummy inputs."""
+    def text(self, inputs: "Sequence[TensorInput | CallInput]", folder: Path = _HERE) -> RuleText:
+        """Return the recipe of the rule and of the dummy inputs, as a file in a folder has it."""
         key = next(name for name in _PLACES if getattr(self, name))
         rule: dict[str, Any] = {key: list(getattr(self, key))}
         rule |= {"exclude": list(self.exclude)} if self.exclude else {}
@@ -172,13 +185,17 @@ class OneRule:
         rule |= {"args": _settings(self.settings)} if self.settings else {}
         rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
         rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
+        rule |= _start(self.start, folder) if self.start else {}
         first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
         calls = [_shown(one.model_dump(mode="json", exclude_defaults=True)) for one in inputs]
         head = ["version: 1", *([f"inputs: [{', '.join(calls)}]"] if calls else [])]
         part = "replace" if key == "match" else "insert"
+        if part == "insert" and "donor" in rule:
+            del rule["start"]  # which says whether there is a gate
         lines = [*head, f"{part}:", f"  - {first}", *(f"    {line}" for line in others)]
         options: dict[Place, str] = {(part, 0, name): f"--{name}" for name in rule}
         options[(part, 0, "args")] = "--set"
+        options[(part, 0, "donor")] = "--start"
         options |= {(part, 0, "args", name): f"--set {name}" for name in rule.get("args", ())}
         return RuleText("\n".join(lines) + "\n", options | {(part, 0): f"--{key}"})
 
@@ -191,6 +208,7 @@ class Chosen:
     rule: RuleText | None
     save_to: Path | None
     options: OneRule | None = None  # from which the rule was made
+    inputs: "Sequence[TensorInput | CallInput]" = ()  # of the rule's recipe
 
     @property
     def name(self) -> str:
@@ -219,7 +237,8 @@ class Chosen:
         if all(one.ok for one in outcomes):
             session.judge()
             found = next((one.found_input for one in outcomes if one.found_input), None)
-            rule = self.rule if found is None else self.options.text(found.inputs)
+            inputs = self.inputs if found is None else found.inputs
+            rule = self.options.text(inputs, self.save_to.parent)
             put_text(self.save_to, _HEAD + rule.text)
 
 
@@ -231,8 +250,7 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
     """
     given = context.params
     config, save_to = given["config"], given["save_recipe"]
-    names = (*_PLACES, "with_", "settings", "exclude", "classes", "expect", "adapt", "share")
-    rule = OneRule(**{name: given[name] for name in names if given[name]})
+    rule = OneRule(**{one.name: given[one.name] for one in fields(OneRule) if given[one.name]})
     if not rule.given:
         if save_to is not None:
             what = "there is no rule to save"
@@ -241,12 +259,14 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
     if config is not None:
         what = f"a recipe and {', '.join(rule.given)} exclude each other"
         raise UsageError(what, "-c", "put the rule into the recipe, or leave the recipe out")
+    session.by_options = True
     rule.refuse_half()
     if files > 1:
         raise UsageError(f"{files} files and one rule", "check", "check one file at a time")
     if save_to is not None:
         session.writes.append(UsedPath("the saved recipe", save_to, RECIPE_TEXT))
-    return Chosen(None, rule.text(_call(inputs_of(given["inputs"])[0])), save_to, rule)
+    inputs = _call(inputs_of(given["inputs"])[0])
+    return Chosen(None, rule.text(inputs), save_to, rule, inputs)
 
 
 def _call(tensors: "Sequence[TensorInput]") -> "list[TensorInput | CallInput]":
@@ -256,6 +276,22 @@ def _call(tensors: "Sequence[TensorInput]") -> "list[TensorInput | CallInput]":
     if len(tensors) < 2:  # a single tensor needs no list
         return list(tensors)
     return [CallInput(args=tuple(one.model_dump(exclude_defaults=True) for one in tensors))]
+
+
+def _start(text: str, folder: Path) -> dict[str, Any]:
+    """Return the keys of a rule for a start; that of a donor is `donor:FILE:PATH`.
+
+    A recipe names the donor's file relative to its own folder.
+    """
+    kind, colon, rest = text.partition(":")
+    if kind != "donor":
+        return {"start": text}
+    file, _, path = rest.rpartition(":") if ":" in rest else (rest, "", "")
+    if not colon or not file:
+        fix = "write --start donor:FILE:PATH, or donor:FILE for a file of that module alone"
+        raise UsageError("no file is named", "--start", fix)
+    file = file if folder == _HERE or Path(file).is_absolute() else os.path.relpath(file, folder)
+    return {"start": kind, "donor": {"file": file, "path": path}}
 
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:

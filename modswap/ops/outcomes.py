@@ -28,7 +28,7 @@ def site_outcomes(prepared: Prepared) -> tuple[SiteOutcome, ...]:
 def _site_outcome(built: Built, site: Site) -> SiteOutcome:
     others = tuple(other.path for other in built.sites if other is not site)
     there = site.beside or site
-    named = built.module.named_parameters(prefix=built.sites[0].path)
+    own, named = built.sites[0].path, dict(built.module.named_parameters())
     return SiteOutcome(
         path=there.path,
         aliases=there.aliases,
@@ -44,9 +44,11 @@ def _site_outcome(built: Built, site: Site) -> SiteOutcome:
         shared_with=others,
         choices=built.blueprint.choices,
         notes=(*_adapted(built.layer), *built.notes),
+        mapped=tuple(built.started.mapped.items()),
+        fresh=tuple(n for n in built.module.state_dict() if n not in built.started.mapped),
         place=site.joint.place if site.joint is not None else "",
         new_path=site.path,
-        parameters=tuple(name for name, _ in named),
+        parameters=tuple(f"{own}.{name}" for name in named if name not in built.started.mapped),
     )
 
 

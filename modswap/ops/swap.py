@@ -17,6 +17,7 @@ from modswap.ops.apply import Placement, applied, apply, module_at
 from modswap.ops.build.exported_calls import check_calls
 from modswap.ops.build.fit import Built, Judge, build
 from modswap.ops.build.places import open_spots, spots_of, with_spots
+from modswap.ops.build.starts.start import Starts
 from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
 from modswap.ops.trace.passes import Trace, trace
@@ -61,6 +62,14 @@ class Prepared:
         return [(built.paths, built.module) for built in self.built]
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """The making of new modules: `judge` may refuse one before; `starts` gives it its weights."""
+
+    judge: Judge = lambda _: None
+    starts: Starts | None = None
+
+
 def prepare(
     model: nn.Module,
     recipe: Recipe,
@@ -68,12 +77,12 @@ def prepare(
     *,
     unreal: bool = False,
     progress: Progress = silent,
-    judge: Judge = lambda _: None,
+    making: Making = Making(),
 ) -> Prepared:
     """Trace a model, plan a recipe and build every new module; the model stays as it is.
 
     Dummy calls, if there are any, take the place of the recipe's `inputs`. An `unreal` swap runs
-    on fake tensors, so that no weight is read. `judge` may refuse a module before it is made.
+    on fake tensors, so that no weight is read.
 
     Raises:
         UsageError: If there is no dummy input.
@@ -102,7 +111,7 @@ def prepare(
         reached = [c for c, one in zip(cases, before, strict=True) if one in _first(before)]
         plan = with_grids(model, plan, reached, seed=recipe.seed, unreal=unreal)
         progress("building the new modules")
-        built = build(model, plan, recipe, judge)
+        built = build(model, plan, recipe, making.judge, making.starts)
     except BaseException:
         close()
         raise
@@ -212,6 +221,7 @@ def apply_recipe(model: nn.Module, recipe: Recipe, judge: Judge = lambda _: None
         >>> type(modswap.apply_recipe(fresh, modswap.read_recipe("swap.yaml"))[1]).__name__
         'ECA'
     """
-    prepared = prepare(model, recipe, unreal=True, judge=judge)
+    making = Making(judge, Starts(ignored=True))
+    prepared = prepare(model, recipe, unreal=True, making=making)
     apply(model, prepared.placements)
     return model

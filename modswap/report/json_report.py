@@ -72,6 +72,8 @@ def _site(site: SiteOutcome) -> dict[str, Any]:
         "shared_with": list(site.shared_with),
         "chosen": [{"name": c.name, "value": c.value, "reason": c.reason} for c in site.choices],
         "notes": list(site.notes),
+        "mapped": [{"name": name, "from": source} for name, source in site.mapped],
+        "fresh": list(site.fresh),
     }
 
 
@@ -127,9 +129,9 @@ def _ledger(ledger: Ledger | None) -> dict[str, Any] | None:
         return None
     return {
         "kept": _amount(ledger.kept),
-        "mapped": _amount(ledger.mapped),
-        "fresh": _amount(ledger.fresh),
-        "dropped": _amount(ledger.dropped),
+        "mapped": {**_amount(ledger.mapped), "names": list(ledger.mapped.names)},
+        "fresh": {**_amount(ledger.fresh), "names": list(ledger.fresh.names)},
+        "dropped": {**_amount(ledger.dropped), "names": list(ledger.dropped.names)},
         "proved": ledger.proved,
     }
 

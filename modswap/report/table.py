@@ -34,7 +34,7 @@ def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
     if outcome.verdict is not None:
         yield from verification(outcome.verdict, outcome.error, page)
     if outcome.ledger is not None and outcome.ok:
-        yield _ledger(outcome.ledger)
+        yield _ledger(outcome.ledger, made=any(site.mapped for site in outcome.sites))
     if outcome.sites and outcome.ok:
         yield _totals(outcome)
     if outcome.written is not None:
@@ -135,7 +135,7 @@ def _noted(sites: Sequence[SiteOutcome]) -> Iterator[Text]:
         yield Text.assemble(("note  ", "yellow"), f"{who}{more}: {note}")
 
 
-def _ledger(ledger: Ledger) -> Table:
+def _ledger(ledger: Ledger, *, made: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("tensors")
     table.add_column("count", justify="right")
@@ -144,7 +144,7 @@ def _ledger(ledger: Ledger) -> Table:
     kept = "compared with the file written: equal bit for bit" if ledger.proved else ""
     rows: list[tuple[str, Amount, str]] = [
         ("kept", ledger.kept, kept),
-        ("mapped", ledger.mapped, ""),
+        ("mapped", ledger.mapped, "made of other weights" if made else ""),
         ("fresh", ledger.fresh, "newly initialised: train them before use"),
         ("dropped", ledger.dropped, ""),
     ]

@@ -44,6 +44,7 @@ def check(
     expect: one_rule.Expect = None,
     adapt: one_rule.Adapt = False,
     share: one_rule.Share = False,
+    start: one_rule.Start = None,
     save_recipe: one_rule.SaveRecipe = None,
     inputs: options.Input = None,
     model: options.Model = None,
@@ -82,7 +83,7 @@ def check(
 
     # by `chosen`
     del (match, after, before, around, with_, settings, exclude, classes, expect,
-         adapt, share, save_recipe)  # fmt: skip
+         adapt, share, start, save_recipe)  # fmt: skip
     session = options.begin(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )

@@ -25,6 +25,7 @@ def replace(
     expect: one_rule.Expect = None,
     adapt: one_rule.Adapt = False,
     share: one_rule.Share = False,
+    start: one_rule.Start = None,
     save_recipe: one_rule.SaveRecipe = None,
     output: Annotated[
         Path | None,
@@ -65,7 +66,7 @@ def replace(
 
     # by `chosen`
     del (match, after, before, around, with_, settings, exclude, classes, expect,
-         adapt, share, save_recipe)  # fmt: skip
+         adapt, share, start, save_recipe)  # fmt: skip
 
     session = options.begin(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color

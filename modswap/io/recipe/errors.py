@@ -11,6 +11,7 @@ from modswap.core.asked import recipe as recipes
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.rules.insert import Insert
 from modswap.core.asked.rules.rule import Conditions, Rule
+from modswap.core.asked.rules.starts import Donor, Init
 from modswap.core.asked.source import Place, Source
 from modswap.core.errors import RecipeError
 from modswap.core.words.nearest import did_you_mean
@@ -27,6 +28,8 @@ _PARTS: dict[str, _Model] = {
     "limits": recipes.Limits,
     "model": recipes.ModelSource,
     "fill": recipes.Integers,
+    "donor": Donor,
+    "init": Init,
 }
 _TYPES = {
     "string_type": "text",

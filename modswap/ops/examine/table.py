@@ -79,6 +79,7 @@ EXAMINATIONS: tuple[Examination, ...] = (
         "with its gates at 0 the swapped model computes what the original does, bit for bit",
     ),
     Examination("cost", "measurement", "parameters, operations and memory, before and after"),
+    Examination("drift", "measurement", "how far the outputs moved on the dummy input is reported"),
     Examination("limits", "measurement", "the limits that the recipe sets are kept"),
     Examination(
         "export", "file", "the swapped model can be exported, and the export returns the same"

@@ -42,6 +42,13 @@ VALID: dict[str, Any] = {
         {"match": ["a", "b"], "exclude": "b", "class": "C", "with": "SEBlock", "args": {"n": 8}},
         {"match": "a", "where": {"channels": ">=128", "height": 7}, "expect": 2, "with": "X"},
         {"match": "a", "with": "X", "adapt": True, "layout": "NLC", "prefix": "p"},
+        {
+            "match": "a",
+            "with": "X",
+            "start": "donor",
+            "donor": {"file": "b.pt", "path": "c", "partial": True},
+            "init": {"weight": "trunc_normal", "std": 0.02, "bias": "zeros"},
+        },
     ],
     "verify": {
         "modes": ["eval"],

@@ -238,7 +238,7 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         (SMALL + "verify: {dtypes: []}\n", "'dtypes' is [], expected at least 1"),
         (SMALL + "verify: {sizes: [[1, 2, 3]]}\n", "item 1 of 'sizes' is [1, 2, 3], expected at m"),
         (SMALL + "model: {args: {}}\n", "'model' needs 'factory'"),
-        (SMALL + "    start: preserv\n", "expected fresh or preserve; did you mean 'preserve'?"),
+        (SMALL + "    start: preserv\n", "'start' is 'preserv', expected fresh"),
         (
             "version: 1\nreplace: [{match: a, with: B, where: {width: [3]}}]\n",
             "'width' is [3], expected a number, or a comparison such as '>=128'",

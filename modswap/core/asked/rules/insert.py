@@ -15,6 +15,7 @@ from pydantic import (
 
 from modswap.core.asked.rules.common import Listed, Names, Part, Positive, Text, one_or_more
 from modswap.core.asked.rules.rule import Conditions
+from modswap.core.asked.rules.starts import Donor, Init
 from modswap.core.seen.joint import PLACES, Key, Place
 
 _Patterns = Annotated[Listed, Field(min_length=1), one_or_more(1)]
@@ -102,6 +103,10 @@ class Insert(Part):
     )
     prefix: Text | None = Field(
         None, description="put before the names of the new module's own layers"
+    )
+    donor: Donor | None = Field(None, description="a module whose weights the new one takes")
+    init: Init | None = Field(
+        None, description="initialisers of torch, for weights that begin fresh"
     )
     start: Literal["preserve", "fresh"] = Field(
         "preserve",
