@@ -177,27 +177,32 @@ class OneRule:
 
     def text(self, inputs: "Sequence[TensorInput | CallInput]", folder: Path = _HERE) -> RuleText:
         """Return the recipe of the rule and of the dummy inputs, as a file in a folder has it."""
-        key = next(name for name in _PLACES if getattr(self, name))
-        rule: dict[str, Any] = {key: list(getattr(self, key))}
-        rule |= {"exclude": list(self.exclude)} if self.exclude else {}
-        rule |= {"class": list(self.classes)} if self.classes else {}
-        rule |= {"with": self.with_}
-        rule |= {"args": _settings(self.settings)} if self.settings else {}
-        rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
-        rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
-        rule |= _start(self.start, folder) if self.start else {}
+        place, rule = self._rule(folder)
+        part = "replace" if place == "match" else "insert"
         first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
         calls = [_shown(one.model_dump(mode="json", exclude_defaults=True)) for one in inputs]
         head = ["version: 1", *([f"inputs: [{', '.join(calls)}]"] if calls else [])]
-        part = "replace" if key == "match" else "insert"
-        if part == "insert" and "donor" in rule:
-            del rule["start"]  # which says whether there is a gate
         lines = [*head, f"{part}:", f"  - {first}", *(f"    {line}" for line in others)]
         options: dict[Place, str] = {(part, 0, name): f"--{name}" for name in rule}
         options[(part, 0, "args")] = "--set"
         options[(part, 0, "donor")] = "--start"
         options |= {(part, 0, "args", name): f"--set {name}" for name in rule.get("args", ())}
-        return RuleText("\n".join(lines) + "\n", options | {(part, 0): f"--{key}"})
+        return RuleText("\n".join(lines) + "\n", options | {(part, 0): f"--{place}"})
+
+    def _rule(self, folder: Path) -> tuple[str, dict[str, Any]]:
+        """Return the key of the patterns, and the rule."""
+        place = next(name for name in _PLACES if getattr(self, name))
+        rule: dict[str, Any] = {place: list(getattr(self, place))}
+        rule |= {"exclude": list(self.exclude)} if self.exclude else {}
+        rule |= {"class": list(self.classes)} if self.classes else {}
+        rule |= {"with": self.with_}
+        rule |= {"args": _settings(self.settings)} if self.settings else {}
+        rule |= _start(self.start, folder) if self.start else {}
+        rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
+        rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
+        if place != "match" and "donor" in rule:
+            del rule["start"]  # which says there whether the new module has a gate
+        return place, rule
 
 
 @dataclass(frozen=True, slots=True)

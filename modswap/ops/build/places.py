@@ -100,7 +100,7 @@ def _default_name(module: nn.Module, rule: Rule | Insert, taken: set[str]) -> st
 
 def _source(module: nn.Module, site: Site, wanted: tuple[Key, ...]) -> tuple[Key, ...]:
     """Return the place of the input that is meant, in every call of a module."""
-    paths = {_input_path(module, site, call, wanted) for call in called(site)}
+    paths = list(dict.fromkeys(_input_path(module, site, call, wanted) for call in called(site)))
     if len(paths) > 1:
         what = f"its calls give it {' and '.join(map(_shown, paths))}"
         raise ShapeError(what, site.path, "choose a module that is called in one way")
@@ -124,10 +124,12 @@ def _input_path(
 
 def _target(site: Site, wanted: tuple[Key, ...]) -> tuple[Key, ...]:
     """Return the place of the output that is meant, in every call of a module."""
-    paths = set()
+    paths: list[tuple[Key, ...]] = []
     for call in called(site):
         found = dict(_paths(call.output))
-        paths.add(_chosen(found, wanted, [*found] if len(found) == 1 else [], site, "output"))
+        likely = [*found] if len(found) == 1 else []
+        paths.append(_chosen(found, wanted, likely, site, "output"))
+    paths = list(dict.fromkeys(paths))
     if len(paths) > 1:
         what = f"its calls return {' and '.join(map(_shown, paths))}"
         raise ShapeError(what, site.path, "choose a module that returns tensors in one way")
