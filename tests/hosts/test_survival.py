@@ -30,7 +30,8 @@ def swap(
     file: Path, rule: str, shape: str, policy: Policy | None = None, model: str | None = None
 ) -> Finding:
     """Swap into `out` beside the file, and return the finding about the host library."""
-    text = f"version: 1\ninputs: [{{shape: {shape}}}]\nreplace: [{rule}]\n"
+    rules = "replace" if "match" in rule else "insert"
+    text = f"version: 1\ninputs: [{{shape: {shape}}}]\n{rules}: [{rule}]\n"
     recipe = parse_recipe(text, "swap.yaml", ".")
     subject = Subject(file, policy or Policy(), model)
     checked = check_file(Job(subject, recipe))
