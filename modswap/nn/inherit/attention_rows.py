@@ -13,6 +13,7 @@ from modswap.nn.multi_head_self_attention import MultiHeadSelfAttention
 from modswap.nn.self_attention import SelfAttention
 from modswap.nn.window_attention import WindowAttention
 
+EXACT = 1e-12  # a ratio of scales that is 1 but for rounding
 SILENT = "zeros"  # the source of a part that adds nothing
 
 
@@ -141,7 +142,8 @@ def _give_prefixed(form: Attention, module: SelfAttention) -> Given:
         factor = ratio if role == "q" else 1.0
         for kind, value in (("weight", form.weight(role)), ("bias", form.bias(role))):
             source = form.source(f"{role}.{kind}")
-            given.put(f"{name}.{layer}.{kind}", value * factor, source)
+            scaled = value if abs(factor - 1) < EXACT else value.double() * factor
+            given.put(f"{name}.{layer}.{kind}", scaled, source)
     given.notes.append("its own residual and layer norm are added")
     _without_table(form, given)
     return given
@@ -152,10 +154,11 @@ def _joined(form: Attention, name: str, ratio: float) -> Given:
     given = Given()
     roles = ROLES[:3]
     factors = (ratio, 1.0, 1.0)
-    exact = abs(ratio - 1) < 1e-12
+    exact = abs(ratio - 1) < EXACT
     for kind in ("weight", "bias"):
         parts = [form.weight(r) if kind == "weight" else form.bias(r) for r in roles]
-        scaled = parts if exact else [p * f for p, f in zip(parts, factors, strict=True)]
+        # in double precision, since the module may be in half
+        scaled = parts if exact else [p.double() * f for p, f in zip(parts, factors, strict=True)]
         sources = dict.fromkeys(form.source(f"{r}.{kind}") for r in roles)
         given.put(f"{name}.{kind}", torch.cat(scaled), _together(list(sources)))
     return given

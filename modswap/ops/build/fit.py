@@ -20,6 +20,7 @@ from modswap.nn.custom.fit import fit_custom
 from modswap.nn.fit.further_inputs import shown_input
 from modswap.nn.fit.inputs import is_off, is_request, of_its_map
 from modswap.ops.build.make import import_class, new_module
+from modswap.ops.build.starts.inherit import Heir
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.build.take_over import host_attributes, take_over
 from modswap.ops.build.unused_inputs import unused_inputs
@@ -41,6 +42,7 @@ class Built:
     module: nn.Module
     notes: tuple[str, ...] = ()
     started: Started = FRESH
+    heir: Heir | None = None  # the old module, where the new one inherits from it
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -79,7 +81,8 @@ def build(
         notes += _not_passed_on(old, sites, blueprint.ignores)
         notes += _dropped(step, sites[0], blueprint.drops)
         started = begun.begin(model, step, sites, module, recipe)
-        return Built(step, sites, blueprint, module, (*notes, *started.notes), started)
+        heir = begun.heir(step, sites[0])
+        return Built(step, sites, blueprint, module, (*notes, *started.notes), started, heir)
 
     def fit(fitter: Fitter, site: Site) -> Blueprint:
         taken = begun.arguments(model, fitter.step, site, fitter.made)
