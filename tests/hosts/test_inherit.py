@@ -57,6 +57,12 @@ def of_timm(path: str, **options: Any) -> nn.Module:
     return between(partial(getattr(layers, name), 32, **options))
 
 
+def of_ultralytics(name: str, *args: Any) -> nn.Module:
+    """Return a network with a block of Ultralytics in it."""
+    blocks = pytest.importorskip("ultralytics.nn.modules.block")
+    return between(partial(getattr(blocks, name), 32, *args))
+
+
 def of_transformers(name: str, **options: Any) -> nn.Module:
     """Return a small model of transformers."""
     transformers = pytest.importorskip("transformers")
@@ -84,6 +90,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         PLAIN,
     ),
     "transformers BERT": (partial(of_transformers, "Bert"), "**.attention.self", PLAIN),
+    "YOLO11's attention": (
+        partial(of_ultralytics, "Attention", 2), "1",
+        "with: BRA, args: {n_win: 4, topk: 16}, start: inherit",
+    ),
     "timm CBAM": (partial(of_timm, "cbam:CbamModule"), "1", "with: CBAM, start: inherit"),
     "timm SE": (partial(of_timm, "squeeze_excite:SEModule"), "1", "with: SEBlock, start: inherit"),
     "timm ECA": (
