@@ -30,6 +30,33 @@ Match = Annotated[
         show_default=False,
     ),
 ]
+After = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after",
+        metavar="PATTERN",
+        help="Modules behind which to put the new one in, in place of --match; may be repeated.",
+        show_default=False,
+    ),
+]
+Before = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--before",
+        metavar="PATTERN",
+        help="Modules before which to put it in; may be repeated.",
+        show_default=False,
+    ),
+]
+Around = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--around",
+        metavar="PATTERN",
+        help="Modules to which it becomes a parallel branch; may be repeated.",
+        show_default=False,
+    ),
+]
 With = Annotated[
     str | None,
     typer.Option(
@@ -89,6 +116,7 @@ SaveRecipe = Annotated[
         show_default=False,
     ),
 ]
+_PLACES = ("match", "after", "before", "around")
 _HERE = Path()
 _HEAD = "# written by modswap from the options of a command; docs/recipe.md explains every key\n"
 
@@ -98,6 +126,9 @@ class OneRule:
     """The options of a rule, as the user gave them."""
 
     match: Sequence[str] = ()
+    after: Sequence[str] = ()
+    before: Sequence[str] = ()
+    around: Sequence[str] = ()
     with_: str = ""
     settings: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -112,6 +143,9 @@ class OneRule:
         """Return the options that the user gave."""
         values = {
             "--match": self.match,
+            "--after": self.after,
+            "--before": self.before,
+            "--around": self.around,
             "--with": self.with_,
             "--set": self.settings,
             "--exclude": self.exclude,
@@ -127,10 +161,14 @@ class OneRule:
         """Refuse options that make no whole rule.
 
         Raises:
-            UsageError: If one that every rule has is missing.
+            UsageError: If one that every rule has is missing, or it has several places.
         """
+        places = [name for name in self.given if name.removeprefix("--") in _PLACES]
+        if len(places) > 1:
+            fix = "put the others into a recipe, or call the command once for each"
+            raise UsageError(f"{' and '.join(places)} exclude each other", places[1], fix)
         for name, value, metavar in (
-            ("--match", self.match, "PATTERN"),
+            ("--match", places, "PATTERN"),
             ("--with", self.with_, "MODULE"),
         ):
             if not value:
@@ -139,23 +177,32 @@ class OneRule:
 
     def text(self, inputs: "Sequence[TensorInput | CallInput]", folder: Path = _HERE) -> RuleText:
         """Return the recipe of the rule and of the dummy inputs, as a file in a folder has it."""
-        rule: dict[str, Any] = {"match": list(self.match)}
+        place, rule = self._rule(folder)
+        part = "replace" if place == "match" else "insert"
+        first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
+        calls = [_shown(one.model_dump(mode="json", exclude_defaults=True)) for one in inputs]
+        head = ["version: 1", *([f"inputs: [{', '.join(calls)}]"] if calls else [])]
+        lines = [*head, f"{part}:", f"  - {first}", *(f"    {line}" for line in others)]
+        options: dict[Place, str] = {(part, 0, name): f"--{name}" for name in rule}
+        options[(part, 0, "args")] = "--set"
+        options[(part, 0, "donor")] = "--start"
+        options |= {(part, 0, "args", name): f"--set {name}" for name in rule.get("args", ())}
+        return RuleText("\n".join(lines) + "\n", options | {(part, 0): f"--{place}"})
+
+    def _rule(self, folder: Path) -> tuple[str, dict[str, Any]]:
+        """Return the key of the patterns, and the rule."""
+        place = next(name for name in _PLACES if getattr(self, name))
+        rule: dict[str, Any] = {place: list(getattr(self, place))}
         rule |= {"exclude": list(self.exclude)} if self.exclude else {}
         rule |= {"class": list(self.classes)} if self.classes else {}
         rule |= {"with": self.with_}
         rule |= {"args": _settings(self.settings)} if self.settings else {}
+        rule |= _start(self.start, folder) if self.start else {}
         rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
         rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
-        rule |= _start(self.start, folder) if self.start else {}
-        first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
-        calls = [_shown(one.model_dump(mode="json", exclude_defaults=True)) for one in inputs]
-        head = ["version: 1", *([f"inputs: [{', '.join(calls)}]"] if calls else [])]
-        lines = [*head, "replace:", f"  - {first}", *(f"    {line}" for line in others)]
-        options: dict[Place, str] = {("replace", 0, key): f"--{key}" for key in rule}
-        options[("replace", 0, "args")] = "--set"
-        options[("replace", 0, "donor")] = "--start"
-        options |= {("replace", 0, "args", key): f"--set {key}" for key in rule.get("args", ())}
-        return RuleText("\n".join(lines) + "\n", options | {("replace", 0): "--match"})
+        if place != "match" and "donor" in rule:
+            del rule["start"]  # which says there whether the new module has a gate
+        return place, rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,4 +81,5 @@ ROW = Replacement(
         "SqueezeExcitation",
         "SqueezeAndExcitation",
     ),
+    gates=True,
 )

@@ -34,6 +34,9 @@ def check(
     ],
     config: options.Config = None,
     match: one_rule.Match = None,
+    after: one_rule.After = None,
+    before: one_rule.Before = None,
+    around: one_rule.Around = None,
     with_: one_rule.With = None,
     settings: one_rule.Settings = None,
     exclude: one_rule.Exclude = None,
@@ -78,7 +81,9 @@ def check(
     """Check a swap; read no weights, write nothing."""
     from modswap.report import REPORTS
 
-    del match, with_, settings, exclude, classes, expect, adapt, share, start, save_recipe
+    # by `chosen`
+    del (match, after, before, around, with_, settings, exclude, classes, expect,
+         adapt, share, start, save_recipe)  # fmt: skip
     session = options.begin(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )

@@ -38,7 +38,7 @@ def recipe_files(recipe: "Recipe") -> Iterator[UsedPath]:
         yield UsedPath(RECIPE, Path(recipe.source.name))
     if recipe.model is not None:
         yield from code_files(recipe.model.factory, folder)
-    for rule in recipe.replace:
+    for _, rule in recipe.rules:
         yield from code_files(rule.with_, folder)
         if rule.donor is not None:
             yield UsedPath("the donor", folder / rule.donor.file)

@@ -1,7 +1,7 @@
 """The record of the start of a new module's weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 
@@ -20,6 +20,11 @@ class Started:
     mapped: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
     valued: bool = True
+
+    def under(self, prefix: str) -> "Started":
+        """Return the same for a module around the one whose weights these are."""
+        mapped = {f"{prefix}{name}": source for name, source in self.mapped.items()}
+        return replace(self, mapped=mapped)
 
 
 FRESH = Started()

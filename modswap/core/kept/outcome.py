@@ -18,10 +18,10 @@ if TYPE_CHECKING:  # its import of recipes takes a tenth of a second
 
 @dataclass(frozen=True, slots=True)
 class SiteOutcome:
-    """A swapped site.
+    """A swapped site, or a module that was put in beside another one.
 
     Args:
-        path: Dotted name of the module.
+        path: Dotted name of the module that was there.
         aliases: Its other paths, those of other sites that share the instance left out.
         rule: Place of the rule, `swap.yaml:7:5`.
         old_class: Dotted class name of the old module.
@@ -35,6 +35,10 @@ class SiteOutcome:
         shared_with: Paths of the other sites that hold the same instance.
         choices: Values chosen for what the recipe left open, with reasons.
         notes: Anything else worth knowing, a sentence each.
+        place: `after`, `before`, `around` or `instead` where the new module was put in beside the
+            old one, which stays; empty where it replaced it.
+        new_path: Dotted name of the new module; the same as `path` where it replaced one.
+        parameters: Names of the new module's parameters in the model.
         mapped: Where the new module's tensors come from that did not begin fresh, by their names.
         fresh: Names of the tensors that began fresh.
     """
@@ -53,6 +57,9 @@ class SiteOutcome:
     shared_with: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
     notes: tuple[str, ...] = ()
+    place: str = ""
+    new_path: str = ""
+    parameters: tuple[str, ...] = ()
     mapped: tuple[tuple[str, str], ...] = ()
     fresh: tuple[str, ...] = ()
 
@@ -164,6 +171,10 @@ class Outcome:
     stamps: Stamps = field(default=(), compare=False, repr=False)
     recipe_sha256: str = field(default="", compare=False, repr=False)
     found_input: FoundInput | None = None
+
+    def fresh_parameters(self) -> tuple[str, ...]:
+        """Return the names of all parameters that are new, for optimizers and for freezing."""
+        return tuple(dict.fromkeys(name for site in self.sites for name in site.parameters))
 
     @property
     def ok(self) -> bool:

@@ -9,16 +9,20 @@ from typing import Any
 from torch import nn
 
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.decided.started import FRESH, Started
 from modswap.core.errors import ModswapError, RecipeError, ShapeError, together
-from modswap.core.seen.site import BY_RULE, Layout, Site
+from modswap.core.seen.joint import Form
+from modswap.core.seen.site import BY_RULE, Layout, Site, gated
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.custom.fit import fit_custom
 from modswap.nn.fit.further_inputs import shown_input
 from modswap.nn.fit.inputs import is_off, is_request, of_its_map
+from modswap.nn.insertion import Insertion
+from modswap.ops.apply import module_at
 from modswap.ops.build.make import import_class, new_module
 from modswap.ops.build.starts.inherit import Heir
 from modswap.ops.build.starts.start import Starts
@@ -43,6 +47,11 @@ class Built:
     notes: tuple[str, ...] = ()
     started: Started = FRESH
     heir: Heir | None = None  # the old module, where the new one inherits from it
+
+    @property
+    def layer(self) -> nn.Module:
+        """Return the new module without the gate that joins it to a module beside it."""
+        return self.module.module if isinstance(self.module, Insertion) else self.module
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -73,15 +82,19 @@ def build(
     def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
         judge(blueprint)
         module = new_module(step, sites, blueprint, recipe)
-        old = model.get_submodule(sites[0].path)
-        notes = list(take_over(module, sites[0], host_attributes(old)))
+        old = module_at(model, (sites[0].beside or sites[0]).path)
+        carried = host_attributes(old) if sites[0].beside is None else {}
+        notes = list(take_over(module, sites[0], carried))
         tables = (getattr(old, name, ()) for name in ("_forward_hooks", "_forward_pre_hooks"))
-        if hooks := sum(map(len, tables)):
+        hooks = sum(map(len, tables)) if sites[0].beside is None else 0
+        if hooks:
             notes.append(f"{hooks} forward hooks of the old module were left behind")
         notes += _not_passed_on(old, sites, blueprint.ignores)
         notes += _dropped(step, sites[0], blueprint.drops)
-        started = begun.begin(model, step, sites, module, recipe)
-        heir = begun.heir(step, sites[0])
+        layer = module.module if isinstance(module, Insertion) else module
+        started = begun.begin(model, step, sites, layer, recipe)
+        heir = begun.heir(step, sites[0]) if layer is module else None
+        started = started if layer is module else started.under("module.")
         return Built(step, sites, blueprint, module, (*notes, *started.notes), started, heir)
 
     def fit(fitter: Fitter, site: Site) -> Blueprint:
@@ -89,7 +102,7 @@ def build(
         try:
             return fitter.fit(site, taken)
         except ShapeError:
-            unused = unused_inputs(model, site)
+            unused = unused_inputs(model, site.beside or site)
             if not unused:
                 raise
         return fitter.fit(replace(site, unused=unused), taken)
@@ -135,7 +148,7 @@ def _fitted(fitter: "Fitter", fit: Fit) -> list[tuple[tuple[Site, ...], Blueprin
         raise together(errors)
     if not step.rule.share:
         return [((site,), blueprint) for site, blueprint in fitted]
-    return [_shared(fitted, fitter.recipe.at("replace", step.index, "share"))]
+    return [_shared(fitted, fitter.recipe.at(*step.place, "share"))]
 
 
 def _shared(
@@ -199,7 +212,7 @@ class Fitter:
         return args
 
     def _at(self, *place: str) -> str:
-        return self.recipe.at("replace", self.step.index, *place)
+        return self.recipe.at(*self.step.place, *place)
 
     @property
     def made(self) -> Callable[..., nn.Module]:
@@ -212,7 +225,7 @@ class Fitter:
         `taken` are arguments that follow from the old module, where the rule leaves them open.
         """
         rule = self.step.rule
-        if rule.input is not None:
+        if isinstance(rule, Rule) and rule.input is not None:
             site = replace(site, carrier=str(rule.input))
         site = of_its_map(site)
         if rule.layout != "auto":
@@ -220,7 +233,26 @@ class Fitter:
         if rule.grid is not None:
             layout: Layout | None = site.layout or "NLC"  # only tokens have a grid
             site = replace(site, grid=rule.grid, layout=layout)
-        site = replace(site, changes=rule.output == "changed" or self._is_head())
+        if isinstance(rule, Rule):
+            site = replace(site, changes=rule.output == "changed" or self._is_head())
+        blueprint = self._blueprint(site, taken)
+        if site.joint is None:
+            return blueprint
+        return replace(blueprint, joint=gated(site, site.joint, self._form))
+
+    @property
+    def _form(self) -> Form:
+        """Return how a new module's output reaches what is kept."""
+        if isinstance(self.step.rule, Rule):
+            return "blend"
+        if self.step.rule.start == "fresh":
+            return "plain"
+        around = self.step.key == "around"
+        return "scale" if self.cls is None and self.row.gates and not around else "add"
+
+    def _blueprint(self, site: Site, taken: Mapping[str, Any]) -> Blueprint:
+        """Return the blueprint of the new module itself."""
+        rule = self.step.rule
         if self.cls is None:
             open_ = {n: v for n, v in taken.items() if n not in self.options.model_fields_set}
             options = self.options.model_copy(update=open_)
@@ -251,7 +283,7 @@ def _dropped(step: Step, site: Site, drops: Sequence[str]) -> tuple[str, ...]:
     verb = "is" if len(drops) == 1 else "are"
     why = "the old module's output does not depend on "
     why += "it" if len(drops) == 1 else "them"
-    if step.rule.input is not None:
+    if isinstance(step.rule, Rule) and step.rule.input is not None:
         why = f"the rule says `input: {step.rule.input}`"
     return (f"{names} {verb} not passed on: {why}",)
 

@@ -30,13 +30,13 @@ def new_module(
     """Return a new module as a recipe's seed and the path of its first site initialise it."""
     cls = None
     if ":" in blueprint.module:
-        where = recipe.at("replace", step.index, "with")
+        where = recipe.at(*step.place, "with")
         cls = import_class(blueprint.module, folder=recipe.source.folder, where=where)
     try:
         return make_module(blueprint, cls, seed_of(recipe, sites[0].path))
     except (RuntimeError, MemoryError) as error:
         what = f"{blueprint.module} cannot be made: {one_line(error, 160)}"
-        where = recipe.at("replace", step.index, "args")
+        where = recipe.at(*step.place, "args")
         raise RecipeError(what, where, "ask for a smaller one") from error
 
 

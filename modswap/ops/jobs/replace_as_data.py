@@ -58,6 +58,9 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
     if job.subject.renames:
         what = "--no-forward builds no model, whose names these could be"
         raise UsageError(what, "--rename", "leave it out: patterns match the names in the file")
+    if job.recipe.insert:
+        what = "--no-forward puts nothing in beside modules, since no pass shows their tensors"
+        raise UsageError(what, job.recipe.at("insert"), "leave --no-forward out")
     if job.out is not None:
         reads = paths_read(job.subject, job.recipe)
         refuse_target(job.subject.file, job.out, force=job.force, reads=reads)
@@ -141,7 +144,7 @@ def _refuse_start(step: Step, recipe: Recipe) -> None:
     start = step.rule.start
     if start != "fresh":
         what = f"`start: {start}` needs the model, which --no-forward does not build"
-        where = recipe.at("replace", step.index, "start")
+        where = recipe.at(*step.place, "start")
         raise RecipeError(what, where, "leave --no-forward out, or start fresh")
 
 
@@ -155,7 +158,7 @@ def _new_module(
         raise
     except Exception as error:
         what = f"{step.rule.with_} refused its args for {sites[0].path!r}: {one_line(error)}"
-        where = recipe.at("replace", step.index, "args")
+        where = recipe.at(*step.place, "args")
         raise RecipeError(what, where, "give every argument that it needs") from error
 
 

@@ -105,17 +105,25 @@ class Rule(Part):
     start: Start = Field(
         "fresh",
         description="how the new weights begin: fresh; inherit: from the old module, where that is "
-        "possible; donor: from a module of another file",
+        "possible; donor: from a module of another file; preserve: fresh, and the old module "
+        "stays, with a gate of 0 between both, so that the model computes what it did",
     )
     donor: Donor | None = Field(None, description="with `start: donor`: the module")
     init: Init | None = Field(
         None, description="initialisers of torch, for weights that begin fresh"
     )
 
+    @property
+    def beside(self) -> bool:
+        """Return whether the new module goes in beside the old one, which stays."""
+        return self.start == "preserve"
+
     @model_validator(mode="after")
     def _one_output(self) -> "Rule":
         if self.adapt and self.output == "changed":
             raise ValueError("`adapt` is false where `output` is changed")
+        if self.start == "preserve" and self.output == "changed":
+            raise ValueError("`output` is the same where `start` is preserve")
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from modswap.core.asked.rules.common import Part, Text
 
-Start = Literal["fresh", "inherit", "donor"]
+Start = Literal["fresh", "inherit", "donor", "preserve"]
 # torch's initialisers, with the options that each of them takes
 INITIALISERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -10,6 +10,7 @@ from torch import nn
 
 from modswap.core.asked.job import Policy
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.source import Place
 from modswap.core.decided.plan import Step
 from modswap.core.decided.started import FRESH, Started
 from modswap.core.errors import CheckpointError, RecipeError
@@ -37,7 +38,7 @@ class Starts:
     values: bool = True
     ignored: bool = False
     policy: Policy = field(default_factory=Policy)
-    _heirs: dict[tuple[int, str], Heir] = field(default_factory=dict, repr=False)
+    _heirs: dict[tuple[Place, str], Heir] = field(default_factory=dict, repr=False)
 
     def arguments(self, model: nn.Module, step: Step, site: Site, cls: Any) -> Mapping[str, Any]:
         """Return the arguments of a new module that follow from the old one."""
@@ -47,10 +48,10 @@ class Starts:
 
     def heir(self, step: Step, site: Site) -> Heir | None:
         """Return the old module of a site from which the new one inherits; None if it does not."""
-        return self._heirs.get((step.index, site.path))
+        return self._heirs.get((step.place, site.path))
 
     def _heir(self, model: nn.Module, step: Step, site: Site, cls: Any) -> Heir:
-        key = step.index, site.path
+        key = step.place, site.path
         if key not in self._heirs:
             old = model.get_submodule(site.path)
             self._heirs[key] = heir_of(old, site, cls, placeholders(model))
@@ -77,11 +78,11 @@ class Starts:
         if rule.start == "inherit":
             if len(sites) > 1:
                 what = f"one shared instance cannot inherit from {len(sites)} modules"
-                where = recipe.at("replace", step.index, "start")
+                where = recipe.at(*step.place, "start")
                 raise RecipeError(what, where, "set `share: false`")
             started = self._inherit(model, step, sites[0], module)
         elif rule.donor is not None:
-            where = recipe.at("replace", step.index, "donor")
+            where = recipe.at(*step.place, "donor")
             folder = recipe.source.folder
             with donated(rule.donor, folder, self.policy, where, values=self.values) as weights:
                 given = donate(module, weights, rule.donor, path)
