@@ -24,6 +24,7 @@ from modswap.nn.fit.inputs import is_off, is_request, of_its_map
 from modswap.nn.insertion import Insertion
 from modswap.ops.apply import module_at
 from modswap.ops.build.make import import_class, new_module
+from modswap.ops.build.starts.inherit import Heir
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.build.take_over import host_attributes, take_over
 from modswap.ops.build.unused_inputs import unused_inputs
@@ -45,6 +46,7 @@ class Built:
     module: nn.Module
     notes: tuple[str, ...] = ()
     started: Started = FRESH
+    heir: Heir | None = None  # the old module, where the new one inherits from it
 
     @property
     def layer(self) -> nn.Module:
@@ -93,8 +95,9 @@ def build(
         notes += _dropped(step, sites[0], blueprint.drops)
         layer = module.module if isinstance(module, Insertion) else module
         started = begun.begin(model, step, sites, layer, recipe)
+        heir = begun.heir(step, sites[0]) if layer is module else None
         started = started if layer is module else started.under("module.")
-        return Built(step, sites, blueprint, module, (*notes, *started.notes), started)
+        return Built(step, sites, blueprint, module, (*notes, *started.notes), started, heir)
 
     def fit(fitter: Fitter, site: Site) -> Blueprint:
         taken = begun.arguments(model, fitter.step, site, fitter.made)
