@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import modswap
-from modswap.core.errors import InputError, ModswapError, RecipeError, UsageError
+from modswap.core.errors import InputError, ModswapError, RecipeError, ShapeError, UsageError
 from modswap.nn.eca import ECA
 from modswap.ops.rule_call import recipe_of_call
 
@@ -51,6 +51,17 @@ def test_modules_are_replaced_without_a_recipe() -> None:
     assert outcome.found_input is None
     assert outcome.verdict is not None
     assert len(outcome.verdict.cases) == 2
+
+
+@pytest.mark.parametrize("name", ["Identity", "identity"])
+def test_a_module_is_removed_where_shapes_allow(name: str) -> None:
+    model = net()
+
+    modswap.replace(model, match="2", with_=name)
+
+    assert type(model[2]) is nn.Identity
+    with pytest.raises(ShapeError, match="the site turns"):
+        modswap.replace(model, match="0", with_=name)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ CASES = {
     "checked": outcomes.CHECKED,
     "failed": outcomes.FAILED,
     "odd": outcomes.ODD,
+    "beside": outcomes.BESIDE,
     "dry": outcomes.DRY,
     "early": outcomes.EARLY,
     "examined": outcomes.EXAMINED,

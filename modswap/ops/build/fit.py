@@ -60,6 +60,8 @@ class Built:
 
 
 OLD_HAS_IT = "by the old module, whose weights are inherited"
+# layers of torch that recipes name as rows of the catalogue
+BARE = {"identity": "torch.nn:Identity"}
 Fit = Callable[["Fitter", Site], Blueprint]
 Judge = Callable[[Blueprint], None]
 Make = Callable[[Step, tuple[Site, ...], Blueprint], Built]
@@ -175,7 +177,7 @@ class Fitter:
     def __init__(self, step: Step, recipe: Recipe) -> None:
         self.step = step
         self.recipe = recipe
-        name = step.rule.with_
+        name = self.name = BARE.get(step.rule.with_.lower(), step.rule.with_)
         where = self._at("with")
         self.notes: tuple[str, ...] = ()  # for the report of each site
         self.cls: type[nn.Module] | None = None
@@ -260,7 +262,7 @@ class Fitter:
             choices = (Choice(name, value, OLD_HAS_IT) for name, value in open_.items())
             return replace(fitted, choices=(*fitted.choices, *choices))
         wants = None if rule.wants == "auto" else rule.wants
-        return fit_custom(site, self.cls, rule.with_, self.args, adapt=rule.adapt, wants=wants)
+        return fit_custom(site, self.cls, self.name, self.args, adapt=rule.adapt, wants=wants)
 
     def _is_head(self) -> bool:
         """Return whether the rule names the size of a linear layer's or 1x1 convolution's output.
