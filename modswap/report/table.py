@@ -1,6 +1,7 @@
 """The outcome for people at a terminal."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import RenderableType
@@ -28,6 +29,7 @@ def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
     if outcome.sites:
         yield _sites(outcome.sites)
         yield from _chosen(outcome.sites)
+        yield from _begun(outcome.sites)
         yield from _noted(outcome.sites)
     for note in dict.fromkeys(outcome.notes):
         yield Text.assemble(("note  ", "yellow"), note)
@@ -121,6 +123,24 @@ def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
         table.add_column(overflow="fold")
         for name, value, reason in choices:
             table.add_row(f"{name}: {value}", Text(reason, "dim"))
+        yield Padding(table, (0, 0, 0, 2))
+
+
+def _begun(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
+    """Yield where new weights come from, and those that began fresh, where some did not."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for site in sites:
+        if site.mapped:
+            groups.setdefault((site.mapped, site.fresh), []).append(site.path)
+    for (mapped, fresh), paths in groups.items():
+        yield Text.assemble(("mapped  ", "cyan"), ", ".join(paths))
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(overflow="fold")
+        table.add_column(overflow="fold")
+        for name, source in mapped:
+            table.add_row(name, Text(f"from {source}", "dim"))
+        if fresh:
+            table.add_row(", ".join(fresh), Text("fresh", "yellow"))
         yield Padding(table, (0, 0, 0, 2))
 
 
