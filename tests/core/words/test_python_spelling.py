@@ -76,7 +76,7 @@ def test_errors_and_findings_of_replace_are_spelled_for_python(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(
-        ModswapError, match=r"no dummy input fits.*; give one: `inputs:` in the rec"
+        ModswapError, match=r"no dummy input fits.*: `inputs:` in the recipe"
     ):
         modswap.replace(Refusing(), recipe(""))
     with pytest.raises(ModswapError, match=r"that the model takes: `inputs:` in the recipe$"):
