@@ -1,8 +1,9 @@
 """A recipe of one rule, made of options of the command line."""
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,33 @@ Match = Annotated[
         "--match",
         metavar="PATTERN",
         help="Modules to replace, in place of a recipe; may be repeated.",
+        show_default=False,
+    ),
+]
+After = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after",
+        metavar="PATTERN",
+        help="Modules behind which to put the new one in, in place of --match; may be repeated.",
+        show_default=False,
+    ),
+]
+Before = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--before",
+        metavar="PATTERN",
+        help="Modules before which to put it in; may be repeated.",
+        show_default=False,
+    ),
+]
+Around = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--around",
+        metavar="PATTERN",
+        help="Modules to which it becomes a parallel branch; may be repeated.",
         show_default=False,
     ),
 ]
@@ -70,6 +98,15 @@ Adapt = Annotated[
     bool, typer.Option("--adapt", help="Fit what goes in and comes out by an adapter.")
 ]
 Share = Annotated[bool, typer.Option("--share", help="Put one module in all places.")]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="START",
+        help="How the new weights begin: fresh, inherit, or donor:FILE:PATH.",
+        show_default=False,
+    ),
+]
 SaveRecipe = Annotated[
     Path | None,
     typer.Option(
@@ -79,6 +116,8 @@ SaveRecipe = Annotated[
         show_default=False,
     ),
 ]
+_PLACES = ("match", "after", "before", "around")
+_HERE = Path()
 _HEAD = "# written by modswap from the options of a command; docs/recipe.md explains every key\n"
 
 
@@ -87,6 +126,9 @@ class OneRule:
     """The options of a rule, as the user gave them."""
 
     match: Sequence[str] = ()
+    after: Sequence[str] = ()
+    before: Sequence[str] = ()
+    around: Sequence[str] = ()
     with_: str = ""
     settings: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -94,12 +136,16 @@ class OneRule:
     expect: str = ""
     adapt: bool = False
     share: bool = False
+    start: str = ""
 
     @property
     def given(self) -> tuple[str, ...]:
         """Return the options that the user gave."""
         values = {
             "--match": self.match,
+            "--after": self.after,
+            "--before": self.before,
+            "--around": self.around,
             "--with": self.with_,
             "--set": self.settings,
             "--exclude": self.exclude,
@@ -107,6 +153,7 @@ class OneRule:
             "--expect": self.expect,
             "--adapt": self.adapt,
             "--share": self.share,
+            "--start": self.start,
         }
         return tuple(name for name, value in values.items() if value)
 
@@ -114,33 +161,48 @@ class OneRule:
         """Refuse options that make no whole rule.
 
         Raises:
-            UsageError: If one that every rule has is missing.
+            UsageError: If one that every rule has is missing, or it has several places.
         """
+        places = [name for name in self.given if name.removeprefix("--") in _PLACES]
+        if len(places) > 1:
+            fix = "put the others into a recipe, or call the command once for each"
+            raise UsageError(f"{' and '.join(places)} exclude each other", places[1], fix)
         for name, value, metavar in (
-            ("--match", self.match, "PATTERN"),
+            ("--match", places, "PATTERN"),
             ("--with", self.with_, "MODULE"),
         ):
             if not value:
                 what = f"{self.given[0]} needs {name} as well"
                 raise UsageError(what, self.given[0], f"add {name} {metavar}")
 
-    def text(self, inputs: "Sequence[TensorInput | CallInput]") -> RuleText:
-        """Return the recipe of the rule and of the dummy inputs."""
-        rule: dict[str, Any] = {"match": list(self.match)}
+    def text(self, inputs: "Sequence[TensorInput | CallInput]", folder: Path = _HERE) -> RuleText:
+        """Return the recipe of the rule and of the dummy inputs, as a file in a folder has it."""
+        place, rule = self._rule(folder)
+        part = "replace" if place == "match" else "insert"
+        first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
+        calls = [_shown(one.model_dump(mode="json", exclude_defaults=True)) for one in inputs]
+        head = ["version: 1", *([f"inputs: [{', '.join(calls)}]"] if calls else [])]
+        lines = [*head, f"{part}:", f"  - {first}", *(f"    {line}" for line in others)]
+        options: dict[Place, str] = {(part, 0, name): f"--{name}" for name in rule}
+        options[(part, 0, "args")] = "--set"
+        options[(part, 0, "donor")] = "--start"
+        options |= {(part, 0, "args", name): f"--set {name}" for name in rule.get("args", ())}
+        return RuleText("\n".join(lines) + "\n", options | {(part, 0): f"--{place}"})
+
+    def _rule(self, folder: Path) -> tuple[str, dict[str, Any]]:
+        """Return the key of the patterns, and the rule."""
+        place = next(name for name in _PLACES if getattr(self, name))
+        rule: dict[str, Any] = {place: list(getattr(self, place))}
         rule |= {"exclude": list(self.exclude)} if self.exclude else {}
         rule |= {"class": list(self.classes)} if self.classes else {}
         rule |= {"with": self.with_}
         rule |= {"args": _settings(self.settings)} if self.settings else {}
+        rule |= _start(self.start, folder) if self.start else {}
         rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
         rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
-        first, *others = (f"{key}: {_shown(value)}" for key, value in rule.items())
-        calls = [_shown(one.model_dump(mode="json", exclude_defaults=True)) for one in inputs]
-        head = ["version: 1", *([f"inputs: [{', '.join(calls)}]"] if calls else [])]
-        lines = [*head, "replace:", f"  - {first}", *(f"    {line}" for line in others)]
-        options: dict[Place, str] = {("replace", 0, key): f"--{key}" for key in rule}
-        options[("replace", 0, "args")] = "--set"
-        options |= {("replace", 0, "args", key): f"--set {key}" for key in rule.get("args", ())}
-        return RuleText("\n".join(lines) + "\n", options | {("replace", 0): "--match"})
+        if place != "match" and "donor" in rule:
+            del rule["start"]  # which says there whether the new module has a gate
+        return place, rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +213,7 @@ class Chosen:
     rule: RuleText | None
     save_to: Path | None
     options: OneRule | None = None  # from which the rule was made
+    inputs: "Sequence[TensorInput | CallInput]" = ()  # of the rule's recipe
 
     @property
     def name(self) -> str:
@@ -179,7 +242,8 @@ class Chosen:
         if all(one.ok for one in outcomes):
             session.judge()
             found = next((one.found_input for one in outcomes if one.found_input), None)
-            rule = self.rule if found is None else self.options.text(found.inputs)
+            inputs = self.inputs if found is None else found.inputs
+            rule = self.options.text(inputs, self.save_to.parent)
             put_text(self.save_to, _HEAD + rule.text)
 
 
@@ -191,8 +255,7 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
     """
     given = context.params
     config, save_to = given["config"], given["save_recipe"]
-    names = ("match", "with_", "settings", "exclude", "classes", "expect", "adapt", "share")
-    rule = OneRule(**{name: given[name] for name in names if given[name]})
+    rule = OneRule(**{one.name: given[one.name] for one in fields(OneRule) if given[one.name]})
     if not rule.given:
         if save_to is not None:
             what = "there is no rule to save"
@@ -201,12 +264,14 @@ def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen
     if config is not None:
         what = f"a recipe and {', '.join(rule.given)} exclude each other"
         raise UsageError(what, "-c", "put the rule into the recipe, or leave the recipe out")
+    session.by_options = True
     rule.refuse_half()
     if files > 1:
         raise UsageError(f"{files} files and one rule", "check", "check one file at a time")
     if save_to is not None:
         session.writes.append(UsedPath("the saved recipe", save_to, RECIPE_TEXT))
-    return Chosen(None, rule.text(_call(inputs_of(given["inputs"])[0])), save_to, rule)
+    inputs = _call(inputs_of(given["inputs"])[0])
+    return Chosen(None, rule.text(inputs), save_to, rule, inputs)
 
 
 def _call(tensors: "Sequence[TensorInput]") -> "list[TensorInput | CallInput]":
@@ -216,6 +281,22 @@ def _call(tensors: "Sequence[TensorInput]") -> "list[TensorInput | CallInput]":
     if len(tensors) < 2:  # a single tensor needs no list
         return list(tensors)
     return [CallInput(args=tuple(one.model_dump(exclude_defaults=True) for one in tensors))]
+
+
+def _start(text: str, folder: Path) -> dict[str, Any]:
+    """Return the keys of a rule for a start; that of a donor is `donor:FILE:PATH`.
+
+    A recipe names the donor's file relative to its own folder.
+    """
+    kind, colon, rest = text.partition(":")
+    if kind != "donor":
+        return {"start": text}
+    file, _, path = rest.rpartition(":") if ":" in rest else (rest, "", "")
+    if not colon or not file:
+        fix = "write --start donor:FILE:PATH, or donor:FILE for a file of that module alone"
+        raise UsageError("no file is named", "--start", fix)
+    file = file if folder == _HERE or Path(file).is_absolute() else os.path.relpath(file, folder)
+    return {"start": kind, "donor": {"file": file, "path": path}}
 
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Print outcomes, and end with their exit code."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,10 @@ def publish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     """
     from modswap.report import REPORTS
 
+    outcomes = [
+        one if one.error is None else replace(one, error=session.worded(one.error))
+        for one in outcomes
+    ]
     if session.format != "table":
         session.emit(REPORTS[session.format](outcomes, session.page()))
     else:

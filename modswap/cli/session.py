@@ -15,6 +15,7 @@ from modswap.core.asked import own_texts
 from modswap.core.asked.used_paths import OUT, UsedPath
 from modswap.core.errors import BugError, CheckpointError, ModswapError
 from modswap.core.progress import Progress, silent
+from modswap.core.words.option_spelling import spelled
 from modswap.core.words.printable import tame, tame_lines, without_commands
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Session:
     # errors that were printed before the command ended
     announced: list[ModswapError] = field(default_factory=list)
     args: tuple[str, ...] = ()  # of the command, as they were typed
+    by_options: bool = False  # whether options of the command make the rule, and not a recipe
 
     def page(self) -> "Page":
         """Return the width and the colours of a report."""
@@ -122,14 +124,20 @@ class Session:
         for one in error.all:
             addition = self._addition(one)
             if addition is not None:
+                addition = self.worded(one.with_fix(addition)).fix
                 sys.stderr.write(without_commands(f"  fix: {tame(addition)}\n" if addition else ""))
                 continue
-            text = tame(one.with_fix("").line())
-            fix = f"\n  fix: {tame(one.fix)}" if one.fix else ""
+            said = self.worded(one)
+            text = tame(said.with_fix("").line())
+            fix = f"\n  fix: {tame(said.fix)}" if said.fix else ""
             sys.stderr.write(without_commands(f"{label}: {text}{fix}\n"))
             if isinstance(one, BugError):
                 sys.stderr.write(without_commands(tame_lines(one.traceback)))
         self.suggest([error])
+
+    def worded(self, error: ModswapError) -> ModswapError:
+        """Return an error that names options where options made the rule."""
+        return spelled(error) if self.by_options else error
 
     def suggest(self, errors: Iterable[ModswapError]) -> None:
         """Print the command again with the options that errors propose, if they do, on one line."""

@@ -104,4 +104,5 @@ ROW = Replacement(
     memory="itemsize*H*W*(gate_channels + 4)",
     example=attention_example("CBAM", "reduction_ratio: 16"),
     spellings=("CBAMBlock", "CBAMLayer", "CBAMModule", "CBAMAttention"),
+    gates=True,
 )

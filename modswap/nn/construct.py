@@ -5,6 +5,7 @@ from torch import nn
 from modswap.core.decided.blueprint import Blueprint
 from modswap.nn import CATALOGUE
 from modswap.nn.adapters import SiteAdapter
+from modswap.nn.insertion import Insertion
 
 
 def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Module:
@@ -18,7 +19,12 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
     if cls is None and blueprint.module not in CATALOGUE:
         raise ValueError(f"{blueprint.module!r} is not in the catalogue, and no class is given")
     make = CATALOGUE[blueprint.module].module if cls is None else cls
-    module = make(**blueprint.args)
+    module = _adapted(make(**blueprint.args), blueprint)
+    return module if blueprint.joint is None else Insertion(module, blueprint.joint)
+
+
+def _adapted(module: nn.Module, blueprint: Blueprint) -> nn.Module:
+    """Return a module with an adapter around it, where its site needs one."""
     if blueprint.fits:
         return module
     adapter = SiteAdapter(

@@ -96,4 +96,5 @@ ROW = Replacement(
     flops="2*P*kernel_size**2*in_channels*out_channels",
     memory="itemsize*P*out_channels",
     example=attention_example("ConvGate", "kernel_size: 3"),
+    gates=True,
 )

@@ -79,4 +79,5 @@ ROW = Replacement(
     memory="itemsize*(H*W*inp + 4*(H + W)*inp)",
     example=attention_example("CoordinateAttention", "reduction: 32"),
     spellings=("CA", "CoordAtt", "CoordAttn", "CoordAttention", "CABlock"),
+    gates=True,
 )

@@ -84,4 +84,5 @@ ROW = Replacement(
     memory="itemsize*2*channel",
     example=attention_example("ECA", "k_size: 3"),
     spellings=("ECAAttention", "ECALayer", "ECABlock", "ECAModule", "EfficientChannelAttention"),
+    gates=True,
 )

@@ -72,4 +72,5 @@ ROW = Replacement(
     memory="itemsize*H*W*(2*in_channels + 1)",
     example=attention_example("SCSE", "reduction: 16"),
     spellings=("SCSEModule", "SCSEBlock", "ScSEAttention", "ChannelSpatialSELayer"),
+    gates=True,
 )

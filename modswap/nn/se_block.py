@@ -1,6 +1,7 @@
 """Squeeze-and-excitation (Hu et al., 2018, arXiv:1709.01507)."""
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from modswap.nn.catalogue.option_types import MapChannels, Reduction
@@ -21,6 +22,7 @@ class SEBlock(nn.Module):
     Args:
         channel: Channels of the map.
         reduction: How many times narrower the hidden layer is, which has at least 1 channel.
+        bias: Whether both layers have a bias, as in timm and torchvision.
 
     Raises:
         ValueError: If a size is below 1; in the forward pass, if the input's shape does not fit.
@@ -30,15 +32,15 @@ class SEBlock(nn.Module):
         torch.Size([1, 16, 8, 8])
     """
 
-    def __init__(self, channel: int, reduction: int = 16) -> None:
+    def __init__(self, channel: int, reduction: int = 16, *, bias: bool = False) -> None:
         super().__init__()
         check_positive(channel=channel, reduction=reduction)
         self.channel = channel
         hidden = max(1, channel // reduction)
         self.fc = nn.Sequential(
-            nn.Linear(channel, hidden, bias=False),
+            nn.Linear(channel, hidden, bias=bias),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden, channel, bias=False),
+            nn.Linear(hidden, channel, bias=bias),
             nn.Sigmoid(),
         )
 
@@ -54,6 +56,7 @@ class SEBlockOptions(Options):
 
     channel: MapChannels = None
     reduction: Reduction = 16
+    bias: bool = Field(default=False, description="whether both layers have a bias")
 
 
 ROW = Replacement(
@@ -78,4 +81,5 @@ ROW = Replacement(
         "SqueezeExcitation",
         "SqueezeAndExcitation",
     ),
+    gates=True,
 )

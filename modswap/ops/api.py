@@ -22,12 +22,13 @@ from modswap.io.raw.places import refuse_overlap
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.live_values import named_tensors
+from modswap.ops.build.starts.start import Starts
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.load.checksums import intact
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
-from modswap.ops.swap import apply_recipe, prepare, verified
-from modswap.ops.write.prove import model_changes, tensor_ledger
+from modswap.ops.swap import Making, apply_recipe, prepare, verified
+from modswap.ops.write.prove import mapped_names, model_changes, tensor_ledger
 from modswap.ops.write.receipt import effective, make_receipt
 
 # the files that models in memory were loaded from
@@ -116,7 +117,8 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
         >>> outcome.ok, type(model[1]).__name__
         (True, 'ECA')
     """
-    prepared = prepare(model, recipe)
+    starts = Starts(policy=Policy(allow=recipe.allow))
+    prepared = prepare(model, recipe, making=Making(starts=starts))
     params = count_params(model)
     before = named_tensors(model)
     with verified(model, prepared, lambda _: None) as standing:
@@ -128,7 +130,7 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
         after = named_tensors(model)
         found = tensor_ledger(
             before, after, model_changes(prepared), where="the model", compare=True
-        )
+        ).with_mapped(mapped_names(prepared))
     sites = site_outcomes(prepared)
     return Outcome(
         command="replace",

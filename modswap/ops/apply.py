@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from torch import nn
 
 from modswap.core.errors import MatchError
+from modswap.nn.inserted_site import put_in, take_out
+from modswap.nn.insertion import Insertion
 
 Placement = tuple[tuple[str, ...], nn.Module]
 
@@ -20,23 +23,34 @@ def apply(model: nn.Module, placements: Sequence[Placement]) -> Callable[[], Non
     Raises:
         MatchError: If the model has no such path; the model is as it was.
     """
-    replaced: list[tuple[nn.Module, str, nn.Module]] = []
+    done: list[Callable[[], object]] = []
 
     def undo() -> None:
-        for parent, name, old in reversed(replaced):
-            parent._modules[name] = old
+        while done:
+            done.pop()()
 
     try:
         for paths, module in placements:
-            for path in paths:
-                parent, name = parent_of(model, path)
-                replaced.append((parent, name, parent._modules[name]))  # type: ignore[arg-type] # an empty slot has no path, so there is a module
-                # not setattr: a host may define a `__setattr__` of its own
-                parent._modules[name] = module
+            done.extend(_placed(model, path, module) for path in paths)
     except BaseException:
         undo()
         raise
     return undo
+
+
+def _placed(model: nn.Module, path: str, module: nn.Module) -> Callable[[], object]:
+    """Put a module at a path, or in beside the module that the path is in; return the undo."""
+    if isinstance(module, Insertion):
+        around, name = path.rpartition(".")[::2]
+        site = module_at(model, around)
+        if name not in site._modules:
+            put_in(site, name, module)
+            return partial(take_out, site, name)
+    parent, name = parent_of(model, path)
+    old = parent._modules[name]
+    # not setattr: a host may define a `__setattr__` of its own
+    parent._modules[name] = module
+    return partial(parent._modules.__setitem__, name, old)
 
 
 @contextmanager

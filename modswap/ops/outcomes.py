@@ -27,12 +27,14 @@ def site_outcomes(prepared: Prepared) -> tuple[SiteOutcome, ...]:
 
 def _site_outcome(built: Built, site: Site) -> SiteOutcome:
     others = tuple(other.path for other in built.sites if other is not site)
+    there = site.beside or site
+    own, named = built.sites[0].path, dict(built.module.named_parameters())
     return SiteOutcome(
-        path=site.path,
-        aliases=site.aliases,
+        path=there.path,
+        aliases=there.aliases,
         rule=built.step.where,
-        old_class=site.class_name,
-        old_params=site.params,
+        old_class=there.class_name,
+        old_params=there.params,
         new_class=_new_class(built),
         new_params=sum(p.numel() for p in built.module.parameters()),
         args=built.blueprint.args,
@@ -41,7 +43,12 @@ def _site_outcome(built: Built, site: Site) -> SiteOutcome:
         start=built.step.rule.start,
         shared_with=others,
         choices=built.blueprint.choices,
-        notes=(*_adapted(built.module), *built.notes),
+        notes=(*_adapted(built.layer), *built.notes),
+        mapped=tuple(built.started.mapped.items()),
+        fresh=tuple(n for n in built.module.state_dict() if n not in built.started.mapped),
+        place=site.joint.place if site.joint is not None else "",
+        new_path=site.path,
+        parameters=tuple(f"{own}.{name}" for name in named if name not in built.started.mapped),
     )
 
 
@@ -49,7 +56,7 @@ def _new_class(built: Built) -> str:
     """Return the class that the rule names, without the adapter around it."""
     if ":" in built.blueprint.module:
         return built.blueprint.module.replace(":", ".")
-    module = built.module
+    module = built.layer
     return class_name(module.module if isinstance(module, SiteAdapter) else module)
 
 

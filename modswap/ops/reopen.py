@@ -136,8 +136,8 @@ def _apply_embedded(
     """Apply the recipe inside a file that has no receipt, within the bounds of a file's recipe."""
     recipe = embedded_recipe(text, where)
     room = sum(tensor.numel() for tensor in weights.values() if torch.is_tensor(tensor))
-    _classes([rule.with_ for rule in recipe.replace], policy, where)
-    for rule in recipe.replace:  # a layer of torch is made before it is known what it takes
+    _classes([rule.with_ for _, rule in recipe.rules], policy, where)
+    for _, rule in recipe.rules:  # a layer of torch is made before it is known what it takes
         if _of_torch(rule.with_) is not None and _product(rule.args) > _TIMES * room:
             what = f"{rule.with_} would have more weights than the file"
             raise _unfit(where, what, "recipe")
@@ -148,7 +148,7 @@ def _apply_embedded(
         if ":" not in blueprint.module or _of_torch(blueprint.module) is not None:
             room -= _within(blueprint, room, where, "recipe")
 
-    with _closed([rule.with_ for rule in recipe.replace], policy, where):
+    with _closed([rule.with_ for _, rule in recipe.rules], policy, where):
         apply_recipe(model, recipe, judge)
 
 

@@ -1,6 +1,6 @@
 """A swap in memory: trace, plan, build, apply, verify."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +16,8 @@ from modswap.nn.fake_tensors import needs_values
 from modswap.ops.apply import Placement, applied, apply, module_at
 from modswap.ops.build.exported_calls import check_calls
 from modswap.ops.build.fit import Built, Judge, build
+from modswap.ops.build.places import open_spots, spots_of, with_spots
+from modswap.ops.build.starts.start import Starts
 from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
 from modswap.ops.trace.passes import Trace, trace
@@ -36,6 +38,7 @@ class Prepared:
         seed: For inputs and for random numbers that the model draws.
         notes: Sentences for the report.
         expect: Shapes that outputs of the swapped model must have, by name.
+        close: Takes the places beside modules out of the model again, which were made for `built`.
     """
 
     cases: tuple[Case, ...]
@@ -46,6 +49,7 @@ class Prepared:
     seed: int
     notes: tuple[str, ...] = ()
     expect: Expected = field(default_factory=dict)
+    close: Callable[[], None] = field(default=lambda: None)
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -58,6 +62,14 @@ class Prepared:
         return [(built.paths, built.module) for built in self.built]
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """The making of new modules: `judge` may refuse one before; `starts` gives it its weights."""
+
+    judge: Judge = lambda _: None
+    starts: Starts | None = None
+
+
 def prepare(
     model: nn.Module,
     recipe: Recipe,
@@ -65,12 +77,12 @@ def prepare(
     *,
     unreal: bool = False,
     progress: Progress = silent,
-    judge: Judge = lambda _: None,
+    making: Making = Making(),
 ) -> Prepared:
     """Trace a model, plan a recipe and build every new module; the model stays as it is.
 
     Dummy calls, if there are any, take the place of the recipe's `inputs`. An `unreal` swap runs
-    on fake tensors, so that no weight is read. `judge` may refuse a module before it is made.
+    on fake tensors, so that no weight is read.
 
     Raises:
         UsageError: If there is no dummy input.
@@ -87,17 +99,30 @@ def prepare(
     unreal = unreal or is_without_data(model)
     progress("reference pass")
     before, unreal, notes = _reference(model, cases, seed=recipe.seed, unreal=unreal)
-    key = cases[0].key
-    first = [t for t in before if (t.seen.case.mode, t.seen.case.dtype) == (key.mode, key.dtype)]
     progress("planning")
-    plan = make_plan(recipe, sites_of(model, first))
-    reached = [case for case, one in zip(cases, before, strict=True) if one in first]
-    plan = with_grids(model, plan, reached, seed=recipe.seed, unreal=unreal)
+    plan = make_plan(recipe, sites_of(model, _first(before)))
     notes += check_calls(model, plan)
-    progress("building the new modules")
-    built = build(model, plan, recipe, judge)
+    spots = spots_of(model, plan, recipe)
+    close = open_spots(model, spots)
+    try:
+        if spots:
+            before, unreal, _ = _reference(model, cases, seed=recipe.seed, unreal=unreal)
+            plan = with_spots(plan, spots, sites_of(model, _first(before)))
+        reached = [c for c, one in zip(cases, before, strict=True) if one in _first(before)]
+        plan = with_grids(model, plan, reached, seed=recipe.seed, unreal=unreal)
+        progress("building the new modules")
+        built = build(model, plan, recipe, making.judge, making.starts)
+    except BaseException:
+        close()
+        raise
     expect = recipe.verify.expect
-    return Prepared(cases, before, plan, built, unreal, recipe.seed, notes, expect)
+    return Prepared(cases, before, plan, built, unreal, recipe.seed, notes, expect, close)
+
+
+def _first(traces: Sequence[Trace]) -> list[Trace]:
+    """Return the traces in the mode and dtype of the first one."""
+    key = traces[0].seen.case
+    return [t for t in traces if (t.seen.case.mode, t.seen.case.dtype) == (key.mode, key.dtype)]
 
 
 def _reference(
@@ -141,12 +166,17 @@ def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterat
     paths = [built.sites[0].path for built in prepared.built]
     sites = [site.path for built in prepared.built for site in built.sites]
     old = {path: module_at(model, path) for path in sites}
-    with applied(model, prepared.placements):
-        progress("verification pass")
-        after = _again(model, prepared)
-        before = [renamed(one.seen, prepared.built) for one in prepared.before]
-        seen = [one.seen for one in after]
-        yield Verified(judge(before, seen, paths, prepared.changed, prepared.expect), after, old)
+    try:
+        with applied(model, prepared.placements):
+            progress("verification pass")
+            after = _again(model, prepared)
+            before = [renamed(one.seen, prepared.built) for one in prepared.before]
+            seen = [one.seen for one in after]
+            verdict = judge(before, seen, paths, prepared.changed, prepared.expect)
+            yield Verified(verdict, after, old)
+    except BaseException:
+        prepared.close()
+        raise
 
 
 def _again(model: nn.Module, prepared: Prepared) -> tuple[Trace, ...]:
@@ -191,6 +221,7 @@ def apply_recipe(model: nn.Module, recipe: Recipe, judge: Judge = lambda _: None
         >>> type(modswap.apply_recipe(fresh, modswap.read_recipe("swap.yaml"))[1]).__name__
         'ECA'
     """
-    prepared = prepare(model, recipe, unreal=True, judge=judge)
+    making = Making(judge, Starts(ignored=True))
+    prepared = prepare(model, recipe, unreal=True, making=making)
     apply(model, prepared.placements)
     return model

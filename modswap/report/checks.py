@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from modswap.core.decided.verdict import CaseVerdict
 from modswap.core.finding import THE_MODEL, Finding, Status
-from modswap.core.kept.outcome import Outcome
+from modswap.core.kept.outcome import Outcome, SiteOutcome
 from modswap.core.words.printable import tame
 
 ABOUT: Mapping[str, str] = {  # the sentences of examinations are in their findings
@@ -114,7 +114,7 @@ def place_of(where: str, outcome: Outcome) -> Place | None:
     has the place of its rule; any other subject has that of the only rule, else the recipe, else
     the checkpoint.
     """
-    rules = [site.rule for site in outcome.sites if _inside(where, (site.path, *site.aliases))]
+    rules = [site.rule for site in outcome.sites if _inside(where, _own_paths(site))]
     rules = rules or list(dict.fromkeys(site.rule for site in outcome.sites))
     near = rules[:1] if len(set(rules)) == 1 else []
     for text in (where, *near):
@@ -123,6 +123,11 @@ def place_of(where: str, outcome: Outcome) -> Place | None:
             return Place(found["file"], int(found["line"]), int(found["column"] or 0))
     files = [name for name in (outcome.recipe, outcome.checkpoint) if not _unnamed(name)]
     return Place(files[0]) if files else None
+
+
+def _own_paths(site: SiteOutcome) -> Sequence[str]:
+    """Return the paths of a new module."""
+    return (site.new_path,) if site.place else (site.path, *site.aliases)
 
 
 def file_name(place: Place) -> str:

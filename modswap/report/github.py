@@ -13,7 +13,7 @@ from modswap.report.checks import (
     file_name,
     sentences_of,
 )
-from modswap.report.page import Page, bare
+from modswap.report.page import Page, change_words, params_words
 
 # the JSON report holds longer lists; GitHub drops a step's summary of more than 1 MiB
 MAX_ROWS = 200
@@ -100,8 +100,8 @@ def _summary(outcome: Outcome) -> Iterator[str]:
         [
             (
                 site.path,
-                f"{bare(site.old_class)} → {bare(site.new_class)}",
-                f"{site.old_params:,} → {site.new_params:,}",
+                change_words(site),
+                params_words(site),
                 site.rule,
             )
             for site in outcome.sites

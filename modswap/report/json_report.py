@@ -61,14 +61,19 @@ def _site(site: SiteOutcome) -> dict[str, Any]:
         "path": site.path,
         "aliases": list(site.aliases),
         "rule": site.rule,
+        "place": site.place,
+        "new_path": site.new_path or site.path,
         "old": {"class": site.old_class, "params": site.old_params},
         "new": {"class": site.new_class, "params": site.new_params, "args": dict(site.args)},
+        "parameters": list(site.parameters),
         "calls": calls_as_data(site.calls),
         "layout": site.layout,
         "start": site.start,
         "shared_with": list(site.shared_with),
         "chosen": [{"name": c.name, "value": c.value, "reason": c.reason} for c in site.choices],
         "notes": list(site.notes),
+        "mapped": [{"name": name, "from": source} for name, source in site.mapped],
+        "fresh": list(site.fresh),
     }
 
 
@@ -124,9 +129,9 @@ def _ledger(ledger: Ledger | None) -> dict[str, Any] | None:
         return None
     return {
         "kept": _amount(ledger.kept),
-        "mapped": _amount(ledger.mapped),
-        "fresh": _amount(ledger.fresh),
-        "dropped": _amount(ledger.dropped),
+        "mapped": {**_amount(ledger.mapped), "names": list(ledger.mapped.names)},
+        "fresh": {**_amount(ledger.fresh), "names": list(ledger.fresh.names)},
+        "dropped": {**_amount(ledger.dropped), "names": list(ledger.dropped.names)},
         "proved": ledger.proved,
     }
 

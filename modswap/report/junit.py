@@ -8,7 +8,7 @@ from modswap.core.kept.outcome import Outcome
 from modswap.core.version import __version__
 from modswap.core.words.printable import tame, without_commands
 from modswap.report.checks import Check, checks_of, counts_of, file_name
-from modswap.report.page import Page, bare
+from modswap.report.page import Page, change_words
 
 
 def junit_report(outcomes: Sequence[Outcome], page: Page) -> str:
@@ -56,8 +56,7 @@ def _properties(outcome: Outcome) -> ElementTree.Element:
         "params.after": str(outcome.params_after),
     }
     for site in outcome.sites:
-        change = f"{bare(site.old_class)} → {bare(site.new_class)}"
-        facts[f"site.{site.path}"] = f"{change} ({site.rule})"
+        facts[f"site.{site.new_path or site.path}"] = f"{change_words(site)} ({site.rule})"
     found = ElementTree.Element("properties")
     for name, value in facts.items():
         ElementTree.SubElement(found, "property", name=tame(name), value=tame(value))

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 
+from modswap.core.kept.outcome import SiteOutcome
 from modswap.core.words.printable import tame_lines, without_commands
 
 
@@ -64,6 +65,29 @@ def human_bytes(count: int) -> str:
             return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+_BESIDE = {"after": " after it", "before": " before it", "around": " beside it"}
+_FADED = ", faded in"
+
+
+def change_parts(site: SiteOutcome) -> tuple[str, str, str]:
+    """Return what happened at a site: what was there, the new module, and where that is."""
+    old, new = bare(site.old_class), bare(site.new_class)
+    if site.place in _BESIDE:
+        return f"{old}, ", new, _BESIDE[site.place]
+    return f"{old} → ", new, _FADED if site.place else ""
+
+
+def change_words(site: SiteOutcome) -> str:
+    """Return the same in words."""
+    return "".join(change_parts(site))
+
+
+def params_words(site: SiteOutcome) -> str:
+    """Return the parameters of a site before and after, or of both modules where both stay."""
+    sign = "+" if site.place else "→"
+    return f"{site.old_params:,} {sign} {site.new_params:,}"
 
 
 def bare(class_name: str) -> str:

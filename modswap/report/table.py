@@ -11,7 +11,7 @@ from rich.text import Text
 from modswap.core.errors import ModswapError
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.seen.site import Call
-from modswap.report.page import Page, bare, human_bytes
+from modswap.report.page import Page, change_parts, human_bytes, params_words
 from modswap.report.tamed import tamed
 from modswap.report.verification import verification
 
@@ -34,7 +34,7 @@ def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
     if outcome.verdict is not None:
         yield from verification(outcome.verdict, outcome.error, page)
     if outcome.ledger is not None and outcome.ok:
-        yield _ledger(outcome.ledger)
+        yield _ledger(outcome.ledger, made=any(site.mapped for site in outcome.sites))
     if outcome.sites and outcome.ok:
         yield _totals(outcome)
     if outcome.written is not None:
@@ -82,10 +82,9 @@ def _sites(sites: Sequence[SiteOutcome]) -> Table:
             path.append(f"\n= {alias}", "dim")
         for other in site.shared_with:
             path.append(f"\none instance with {other}", "dim")
-        change = Text(f"{bare(site.old_class)} → ")
-        change.append(bare(site.new_class), "green")
-        numbers = f"{site.old_params:,} → {site.new_params:,}"
-        table.add_row(path, change, _calls(site), numbers)
+        old, new, where = change_parts(site)
+        change = Text.assemble(old, (new, "green"), where)
+        table.add_row(path, change, _calls(site), params_words(site))
     return table
 
 
@@ -111,7 +110,7 @@ def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
     groups: dict[tuple[tuple[str, str, str], ...], list[str]] = {}
     for site in sites:
         values = tuple((c.name, str(c.value), c.reason) for c in site.choices)
-        groups.setdefault(values, []).append(site.path)
+        groups.setdefault(values, []).append(site.new_path or site.path)
     for choices, paths in groups.items():
         if not choices:
             continue
@@ -129,14 +128,14 @@ def _noted(sites: Sequence[SiteOutcome]) -> Iterator[Text]:
     alike: dict[str, list[str]] = {}
     for site in sites:
         for note in site.notes:
-            alike.setdefault(note, []).append(site.path)
+            alike.setdefault(note, []).append(site.new_path or site.path)
     for note, paths in alike.items():
         who = ", ".join(paths[:SHOWN_SITES])
         more = f" and {len(paths) - SHOWN_SITES} more" if len(paths) > SHOWN_SITES else ""
         yield Text.assemble(("note  ", "yellow"), f"{who}{more}: {note}")
 
 
-def _ledger(ledger: Ledger) -> Table:
+def _ledger(ledger: Ledger, *, made: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("tensors")
     table.add_column("count", justify="right")
@@ -145,7 +144,7 @@ def _ledger(ledger: Ledger) -> Table:
     kept = "compared with the file written: equal bit for bit" if ledger.proved else ""
     rows: list[tuple[str, Amount, str]] = [
         ("kept", ledger.kept, kept),
-        ("mapped", ledger.mapped, ""),
+        ("mapped", ledger.mapped, "made of other weights" if made else ""),
         ("fresh", ledger.fresh, "newly initialised: train them before use"),
         ("dropped", ledger.dropped, ""),
     ]

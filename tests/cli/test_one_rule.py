@@ -86,6 +86,33 @@ def test_several_given_inputs_are_saved_as_one_call() -> None:
     assert run(["check", "w.pt", "-c", "a.yaml", "--model", "pair.py:Pair", "-q"]) == 0
 
 
+def test_advice_names_options(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = [nn.Sequential(nn.Conv2d(8, 8, 1)) for _ in range(4)]
+    torch.save(nn.Sequential(*blocks), "deep.pt")
+
+    assert run(["check", "deep.pt", "--match", "**", "--with", "ECA", *SHAPE]) == 2
+
+    said = capsys.readouterr().err
+    assert "add `--class` to take modules of one kind, such as `--class Sequential`" in said
+    assert "class:" not in said
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_mistyped_path_is_answered_once(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = nn.Sequential()
+    model.add_module("first", nn.Conv2d(8, 8, 1))
+    model.add_module("second", nn.Conv2d(8, 8, 1))
+    torch.save(model, "named.pt")
+    rule = ["--match", "secnd", "--with", "ECA", *SHAPE, "--format", form]
+
+    assert run(["check", "named.pt", *rule]) == 2
+
+    said = capsys.readouterr()
+    text = json.loads(said.out)["error"]["fix"] if form == "json" else said.err
+    assert "would pass with: `--match second`" in text
+    assert (form, text.count("second")) in {("json", 1), ("table", 1), ("table", 2)}
+
+
 def test_rule_needs_no_pass_where_none_is_wanted() -> None:
     rule = ["--match", "1", "--with", "ECA", "--no-forward"]
 

@@ -34,6 +34,9 @@ def check(
     ],
     config: options.Config = None,
     match: one_rule.Match = None,
+    after: one_rule.After = None,
+    before: one_rule.Before = None,
+    around: one_rule.Around = None,
     with_: one_rule.With = None,
     settings: one_rule.Settings = None,
     exclude: one_rule.Exclude = None,
@@ -41,6 +44,7 @@ def check(
     expect: one_rule.Expect = None,
     adapt: one_rule.Adapt = False,
     share: one_rule.Share = False,
+    start: one_rule.Start = None,
     save_recipe: one_rule.SaveRecipe = None,
     inputs: options.Input = None,
     model: options.Model = None,
@@ -77,7 +81,9 @@ def check(
     """Check a swap; read no weights, write nothing."""
     from modswap.report import REPORTS
 
-    del match, with_, settings, exclude, classes, expect, adapt, share, save_recipe  # by `chosen`
+    # by `chosen`
+    del (match, after, before, around, with_, settings, exclude, classes, expect,
+         adapt, share, start, save_recipe)  # fmt: skip
     session = options.begin(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )

@@ -15,6 +15,9 @@ def replace(
     file: options.File,
     config: options.Config = None,
     match: one_rule.Match = None,
+    after: one_rule.After = None,
+    before: one_rule.Before = None,
+    around: one_rule.Around = None,
     with_: one_rule.With = None,
     settings: one_rule.Settings = None,
     exclude: one_rule.Exclude = None,
@@ -22,6 +25,7 @@ def replace(
     expect: one_rule.Expect = None,
     adapt: one_rule.Adapt = False,
     share: one_rule.Share = False,
+    start: one_rule.Start = None,
     save_recipe: one_rule.SaveRecipe = None,
     output: Annotated[
         Path | None,
@@ -60,7 +64,9 @@ def replace(
     """Swap modules in a checkpoint by a recipe, or by one rule."""
     from modswap.report import REPORTS
 
-    del match, with_, settings, exclude, classes, expect, adapt, share, save_recipe  # by `chosen`
+    # by `chosen`
+    del (match, after, before, around, with_, settings, exclude, classes, expect,
+         adapt, share, start, save_recipe)  # fmt: skip
 
     session = options.begin(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color

@@ -17,12 +17,13 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticKnownError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from modswap.core.asked.patterns import MAX_PATTERN_CHARACTERS
 from modswap.core.asked.rules.common import Integer, Names, Part, Positive, Text, listed
+from modswap.core.asked.rules.insert import Insert
 from modswap.core.asked.rules.rule import Rule
-from modswap.core.asked.source import Source
+from modswap.core.asked.source import Place, Source
 
 Dtype = Literal[
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
@@ -231,10 +232,26 @@ class Recipe(Part):
         description="the dummy forward pass; each entry is one call of the model; left out, one is "
         "found, and the report says which and why",
     )
-    replace: tuple[Rule, ...] = Field(min_length=1, description="the rules")
+    replace: tuple[Rule, ...] = Field((), min_length=1, description="rules that replace modules")
+    insert: tuple[Insert, ...] = Field(
+        (), min_length=1, description="the rules that put modules in beside others"
+    )
     verify: Verify = Field(default_factory=Verify)
 
+    @model_validator(mode="after")
+    def _some_rule(self) -> "Recipe":
+        if not self.replace and not self.insert:
+            raise PydanticCustomError("no_rule", "`replace` or `insert`")
+        return self
+
     _source: Source = PrivateAttr(default_factory=Source)
+
+    @property
+    def rules(self) -> tuple[tuple[Place, Rule | Insert], ...]:
+        """Return every rule with its place, `("replace", 0)`."""
+        lists: dict[str, tuple[Rule | Insert, ...]]
+        lists = {"replace": self.replace, "insert": self.insert}
+        return tuple(((k, n), rule) for k, rules in lists.items() for n, rule in enumerate(rules))
 
     @property
     def source(self) -> Source:

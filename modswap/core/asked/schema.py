@@ -11,6 +11,7 @@ def recipe_schema(examinations: Sequence[str]) -> dict[str, Any]:
     schema = Recipe.model_json_schema(by_alias=True)
     skip = schema["$defs"]["Verify"]["properties"]["skip"]
     skip["items"] = {"type": "string", "enum": list(examinations)}
+    schema["anyOf"] = [{"required": [key]} for key in ("replace", "insert")]
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "modswap recipe"
     return schema

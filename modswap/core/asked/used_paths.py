@@ -32,14 +32,16 @@ def paths_read(subject: "Subject", recipe: "Recipe | None" = None) -> tuple[Used
 
 
 def recipe_files(recipe: "Recipe") -> Iterator[UsedPath]:
-    """Yield a recipe's own file, and the files of code that it names."""
+    """Yield a recipe's own file, and the files of code and the donors that it names."""
     folder = Path(recipe.source.folder)
     if not recipe.source.options:
         yield UsedPath(RECIPE, Path(recipe.source.name))
     if recipe.model is not None:
         yield from code_files(recipe.model.factory, folder)
-    for rule in recipe.replace:
+    for _, rule in recipe.rules:
         yield from code_files(rule.with_, folder)
+        if rule.donor is not None:
+            yield UsedPath("the donor", folder / rule.donor.file)
 
 
 def code_files(reference: str, folder: Path) -> Iterator[UsedPath]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from modswap.core.seen.joint import Joint
 from modswap.core.seen.site import Grid, Layout
 
 
@@ -55,6 +56,8 @@ class Blueprint:
     drops: tuple[str, ...] = ()
     # whether the rule says that the output of its site changes
     changes: bool = field(default=False, compare=False)
+    # how it is joined to the module that it is put in beside; None where it replaces one
+    joint: Joint | None = None
 
     @property
     def fits(self) -> bool:

@@ -70,11 +70,20 @@ def _patterns(paths: Sequence[str]) -> Iterator[str]:
     if len({len(segments) for segments in split}) == 1:
         yield ".".join(_one_of(column, stars=True) for column in columns)
         yield ".".join(_one_of(column, stars=False) for column in columns)
-    lasts = _one_of([segments[-1] for segments in split], stars=True)
+    lasts = ".".join(_one_of(column, stars=True) for column in _ends(split))
     shared = [column[0] for column in takewhile(lambda names: len(set(names)) == 1, columns[:-1])]
     yield f"**.{lasts}"
     yield ".".join([*shared, "**", lasts])
     yield "**"
+
+
+def _ends(split: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return the last segments of all paths, as many as a name needs: `attentions.0`, not `0`."""
+    ends = [[segments[-1] for segments in split]]
+    shortest = min(map(len, split))
+    while all(name.isdigit() for name in ends[0]) and len(ends) < shortest:
+        ends.insert(0, [segments[-1 - len(ends)] for segments in split])
+    return ends
 
 
 def _one_of(segments: Sequence[str], *, stars: bool) -> str:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from modswap.core.asked.conditions import holds
 from modswap.core.asked.patterns import Pattern, compile_pattern
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.insert import Insert
 from modswap.core.asked.rules.rule import Conditions, Rule
+from modswap.core.asked.source import Place
 from modswap.core.decided.pattern_advice import (
     SHOWN_CLASSES,
     Advice,
@@ -27,10 +29,15 @@ ADVICE = "run `modswap tree` to list the paths of this model"
 class Step:
     """The work of a rule."""
 
-    rule: Rule
-    index: int  # its position in the recipe, counted from 0
+    rule: Rule | Insert
+    place: Place  # its place in the recipe, such as `("replace", 0)`
     where: str  # its place, `swap.yaml:7:5`
     sites: tuple[Site, ...]  # the sites that it selects, in the order of the model; at least one
+
+    @property
+    def key(self) -> str:
+        """Return the key of the rule that holds its patterns."""
+        return patterns_key(self.rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +62,10 @@ def make_plan(recipe: Recipe, sites: Sequence[Site]) -> Plan:
     """
     errors: list[MatchError] = []
     steps: list[Step] = []
-    for index, rule in enumerate(recipe.replace):
-        selection = _Selection(recipe, index, rule)
-        steps.append(Step(rule, index, selection.at("match"), tuple(selection.select(sites))))
+    for place, rule in recipe.rules:
+        selection = _Selection(recipe, place, rule)
+        where = selection.at(selection.key)
+        steps.append(Step(rule, place, where, tuple(selection.select(sites))))
         errors += selection.errors
     if not errors:
         errors += _overlaps(steps)
@@ -66,17 +74,24 @@ def make_plan(recipe: Recipe, sites: Sequence[Site]) -> Plan:
     return Plan(tuple(steps))
 
 
+def patterns_key(rule: Rule | Insert) -> str:
+    """Return the key of a rule that holds its patterns."""
+    return rule.place if isinstance(rule, Insert) else "match"
+
+
 class _Selection:
     """The selection of a rule, collecting its errors."""
 
-    def __init__(self, recipe: Recipe, index: int, rule: Rule) -> None:
+    def __init__(self, recipe: Recipe, place: Place, rule: Rule | Insert) -> None:
         self.recipe = recipe
-        self.index = index
+        self.place = place
         self.rule = rule
+        # the key that holds the patterns
+        self.key = patterns_key(rule)
         self.errors: list[MatchError] = []
 
     def at(self, *place: str | int) -> str:
-        return self.recipe.at("replace", self.index, *place)
+        return self.recipe.at(*self.place, *place)
 
     def select(self, sites: Sequence[Site]) -> list[Site]:
         """Return the sites that the rule selects, and collect its errors."""
@@ -102,7 +117,7 @@ class _Selection:
             if not found:
                 paths = [path for site in sites for path in site.paths]
                 advice = advice_for(text, paths, ADVICE)
-                self._fail(("match", position), f"no module matches {text!r}", advice)
+                self._fail((self.key, position), f"no module matches {text!r}", advice)
         return [site for site in sites if site.path in chosen]
 
     def _not_excluded(self, hits: list[Site]) -> list[Site]:
@@ -111,12 +126,12 @@ class _Selection:
             left = [site for site in hits if not _selects(pattern, site)]
             if len(left) == len(hits):
                 paths = [path for site in hits for path in site.paths]
-                what = f"{text!r} excludes nothing that `match` selects"
+                what = f"{text!r} excludes nothing that `{self.key}` selects"
                 advice = advice_for(text, paths, "take it out, or correct it")
                 self._fail(("exclude", position), what, advice)
             hits = left
         if not hits and not self.errors:
-            what = "`exclude` removes every module that `match` selects"
+            what = f"`exclude` removes every module that `{self.key}` selects"
             self._fail(("exclude",), what, Advice("narrow `exclude`, or take it out"))
         return hits
 
@@ -129,7 +144,7 @@ class _Selection:
             there = sorted({site.short_class for site in hits})
             kinds = classes(hits) if len(there) > SHOWN_CLASSES else " or ".join(there)
             what = f"{_count(hits)} of class {kinds}, none is {' or '.join(names)}"
-            advice = Advice(did_you_mean(names[0], there) or "correct `class`, or `match`")
+            advice = Advice(did_you_mean(names[0], there) or f"correct `class`, or `{self.key}`")
             if len(there) == 1:
                 advice = Advice(f"set `class` to {there[0]}", (("class", there[0]),))
             self._fail(("class",), what, advice)
@@ -212,9 +227,10 @@ def _wanted(conditions: Conditions) -> str:
 
 def _overlaps(steps: Sequence[Step]) -> Iterator[MatchError]:
     """Yield an error for every site that is selected twice or is inside another."""
+    yield from _beside_replaced(steps)
     owner: dict[str, Step] = {}
     for step in steps:
-        for site in step.sites:
+        for site in step.sites if isinstance(step.rule, Rule) else ():
             for path in site.paths:
                 if path in owner:
                     what = f"{path!r} is selected by the rule at {owner[path].where} already"
@@ -232,6 +248,22 @@ def _overlaps(steps: Sequence[Step]) -> Iterator[MatchError]:
             what = f"{path!r} is inside {outer!r}, which {_by(owner[outer], step)} replaces"
             fix = "select only one of the two: add the other to `exclude`"
             yield MatchError(what, step.where, fix, settings=(("exclude", path),))
+
+
+def _beside_replaced(steps: Sequence[Step]) -> Iterator[MatchError]:
+    """Yield an error for every module that others go beside, and that a rule replaces as well."""
+    replacing = [step for step in steps if isinstance(step.rule, Rule)]
+    owner = {path: step for step in replacing for site in step.sites for path in site.paths}
+    for step in steps:
+        for site in step.sites if isinstance(step.rule, Insert) else ():
+            around = (place for path in site.paths for place in (path, *_parents(path)))
+            found = next((place for place in around if place in owner), None)
+            if found is not None:
+                what = f"{site.path!r} would have a module beside it, and "
+                what += f"is inside {found!r}, which " if found not in site.paths else "itself "
+                what += f"is replaced by the rule at {owner[found].where}"
+                fix = "leave it out of one of the two rules by `exclude`"
+                yield MatchError(what, step.where, fix)
 
 
 def _catch_all(step: Step, nested: int) -> MatchError:

@@ -12,12 +12,14 @@ from typing import Any
 
 from modswap.core.asked.patterns import compile_pattern
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.insert import Insert
 from modswap.core.asked.rules.rule import Rule
 from modswap.core.asked.source import Place
 from modswap.core.errors import MatchError, ModswapError, RecipeError, ShapeError
 from modswap.core.finding import HERE
 from modswap.core.words.nearest import ALIKE_RATIO
 
+_LISTS = (("replace",), ("insert",))
 MENDED = (MatchError, RecipeError, ShapeError)
 _KEYS = frozenset(field.alias or name for name, field in Rule.model_fields.items())
 _PLAIN = re.compile(r"[\w.-]+")
@@ -85,11 +87,10 @@ def _mends(edit: Edit, present: Any) -> bool:
 def _places(error: ModswapError, recipe: Recipe) -> list[Place]:
     """Return the rules, or keys of them, that an error is about."""
     for place in recipe.source.lines:
-        if place[:1] == ("replace",) and len(place) > 1 and recipe.at(*place) == error.where:
+        if place[:1] in _LISTS and len(place) > 1 and recipe.at(*place) == error.where:
             return [max(_same(place, recipe), key=len)]
-    rules = range(len(recipe.replace))
-    concerned = [index for index in rules if _selects(recipe.replace[index], error.where)]
-    return [("replace", index) for index in concerned or rules]
+    concerned = [place for place, rule in recipe.rules if _selects(rule, error.where)]
+    return concerned or [place for place, _ in recipe.rules]
 
 
 def _same(place: Place, recipe: Recipe) -> list[Place]:
@@ -98,29 +99,29 @@ def _same(place: Place, recipe: Recipe) -> list[Place]:
     return [other for other in lines if lines[other] == lines[place]]
 
 
-def _selects(rule: Rule, path: str) -> bool:
+def _selects(rule: Rule | Insert, path: str) -> bool:
     return any(compile_pattern(pattern).matches(path) for pattern in rule.match)
 
 
 def _of_rule(error: ModswapError, place: Place, recipe: Recipe) -> Iterator[Edit]:
     """Yield the settings of an error as edits of the rule that it is about."""
-    index = int(place[1])
-    rule = recipe.replace[index]
+    own = place[:2]
+    rule = dict(recipe.rules)[own]
     for key, value in error.settings:
         if key == HERE and len(place) > 2:
             yield _edit(place, value)
         elif key == "exclude" and _PLAIN.fullmatch(value):
-            yield _edit(("replace", index, key), [*rule.exclude, value])
+            yield _edit((*own, key), [*rule.exclude, value])
         elif key not in {HERE, "exclude"} and (key != "wants" or ":" in rule.with_):
-            yield _edit(_key(index, key), value)
+            yield _edit(_key(own, key), value)
 
 
 def _edit(place: Place, value: Any) -> Edit:
     return Edit(place, json.dumps(value))
 
 
-def _key(index: int, name: str) -> Place:
-    return ("replace", index, name) if name in _KEYS else ("replace", index, "args", name)
+def _key(rule: Place, name: str) -> Place:
+    return (*rule, name) if name in _KEYS else (*rule, "args", name)
 
 
 def _value(recipe: Recipe, place: Place) -> Any:

@@ -137,8 +137,22 @@ def runs(seen: Evidence) -> list[Finding]:
             "or swap in a class that has it and takes the site's calls as they are"
         )
     else:
-        fix = "a module behind the swap does not take its new input"
+        fix = f"a module behind the swap does not take its new input: {_behind(seen)}"
     return [_problem(place, f"the forward pass raised {seen.after.error}", fix, settings)]
+
+
+def _behind(seen: Evidence) -> str:
+    """Return what to do where a module behind a site does not take what the site now gives."""
+    place = seen.after.raised_in
+    too = f"replace {place!r} too, by one that takes it" if place else "change the model's forward"
+    old, new = seen.before.by_path(), seen.after.by_path()
+    for path in (path for path in seen.swapped if path in old and path in new):
+        was, now = old[path][0].output, new[path][0].output
+        if difference(was, now) is not None:
+            kept = "keep the sizes of" if path in seen.changed else "choose args that keep those of"
+            return f"{path!r} gave {was}, now gives {now}; {kept} the old one, or {too}"
+    sites = ", ".join(map(repr, list(seen.swapped)[:3]))
+    return f"leave out the site that feeds it, of {sites}, or {too}"
 
 
 def reached(seen: Evidence) -> list[Finding]:

@@ -19,7 +19,7 @@ def growth_notes(sites: Sequence[SiteOutcome], findings: Iterable[Finding]) -> t
     """
     costs = {found.path: found.data for found in findings if found.check == "cost" and found.data}
     rules: dict[str, list[SiteOutcome]] = {}
-    for site in sites:
+    for site in (site for site in sites if not site.place):
         rules.setdefault(site.rule, []).append(site)
     notes = [
         note

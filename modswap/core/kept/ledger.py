@@ -55,10 +55,10 @@ def ledger(
         what = f"{len(wrong)} tensors outside the swap did not survive: {'; '.join(wrong[:6])}"
         raise CheckpointError(what, where, "report this: the file should not be used")
     return Ledger(
-        kept=_amount((before[n] for n in fates.stays), size),
-        mapped=_amount((before[old] for old in fates.moved.values()), size),
-        fresh=_amount((after[n] for n in fates.fresh), size),
-        dropped=_amount((before[n] for n in fates.dropped), size),
+        kept=_amount(((n, before[n]) for n in fates.stays), size),
+        mapped=_amount(((new, before[old]) for new, old in fates.moved.items()), size),
+        fresh=_amount(((n, after[n]) for n in fates.fresh), size),
+        dropped=_amount(((n, before[n]) for n in fates.dropped), size),
     )
 
 
@@ -92,12 +92,5 @@ def _unplanned(before: Iterable[str], after: Iterable[str], fates: _Fates) -> It
     yield from (f"{n} is new" for n in after if n not in planned)
 
 
-def _amount(tensors: Iterable[T], size: Callable[[T], tuple[Hashable, int]]) -> Amount:
-    """Count tensors by name and their bytes, bytes under two names once."""
-    count = 0
-    seen: dict[Hashable, int] = {}
-    for tensor in tensors:
-        count += 1
-        key, nbytes = size(tensor)
-        seen[key] = nbytes
-    return Amount(count, sum(seen.values()))
+def _amount(named: Iterable[tuple[str, T]], size: Callable[[T], tuple[Hashable, int]]) -> Amount:
+    return Amount.of((name, *size(tensor)) for name, tensor in named)

@@ -67,7 +67,7 @@ def entry_of(
     outcome: Outcome, recipe: str, checkpoint: Fingerprint, versions: Mapping[str, str]
 ) -> Entry:
     """Return the lock entry of an outcome; `recipe` is the SHA-256 of the recipe's text."""
-    sites = {site.path: _site(site) for site in outcome.sites}
+    sites = {site.new_path or site.path: _site(site) for site in outcome.sites}
     return Entry(recipe=recipe, checkpoint=checkpoint, versions=dict(versions), sites=sites)
 
 

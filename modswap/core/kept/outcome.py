@@ -1,7 +1,7 @@
 """The result of a command: all that a report may say, without a tensor."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:  # its import of recipes takes a tenth of a second
 
 @dataclass(frozen=True, slots=True)
 class SiteOutcome:
-    """A swapped site.
+    """A swapped site, or a module that was put in beside another one.
 
     Args:
-        path: Dotted name of the module.
+        path: Dotted name of the module that was there.
         aliases: Its other paths, those of other sites that share the instance left out.
         rule: Place of the rule, `swap.yaml:7:5`.
         old_class: Dotted class name of the old module.
@@ -35,6 +35,12 @@ class SiteOutcome:
         shared_with: Paths of the other sites that hold the same instance.
         choices: Values chosen for what the recipe left open, with reasons.
         notes: Anything else worth knowing, a sentence each.
+        place: `after`, `before`, `around` or `instead` where the new module was put in beside the
+            old one, which stays; empty where it replaced it.
+        new_path: Dotted name of the new module; the same as `path` where it replaced one.
+        parameters: Names of the new module's parameters in the model.
+        mapped: Where the new module's tensors come from that did not begin fresh, by their names.
+        fresh: Names of the tensors that began fresh.
     """
 
     path: str
@@ -51,14 +57,34 @@ class SiteOutcome:
     shared_with: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
     notes: tuple[str, ...] = ()
+    place: str = ""
+    new_path: str = ""
+    parameters: tuple[str, ...] = ()
+    mapped: tuple[tuple[str, str], ...] = ()
+    fresh: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A number of tensors and their size in bytes."""
+    """A number of tensors and their size in bytes.
+
+    `parts` are the tensors: the name of each, a key for its bytes, and their number.
+    """
 
     tensors: int = 0
     nbytes: int = 0
+    parts: tuple[tuple[str, Hashable, int], ...] = field(default=(), compare=False, repr=False)
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[str, Hashable, int]]) -> "Amount":
+        """Count tensors by name and their bytes, bytes under two names once."""
+        listed = tuple(parts)
+        return cls(len(listed), sum({key: size for _, key, size in listed}.values()), listed)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the tensors."""
+        return tuple(name for name, _, _ in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +93,8 @@ class Ledger:
 
     Args:
         kept: Bit for bit as they were, under the same name.
-        mapped: Bit for bit as they were, under another name.
-        fresh: New.
+        mapped: Bit for bit as they were under another name, or made of old ones.
+        fresh: New, and of no old one.
         dropped: No longer there.
         proved: Whether the kept ones were compared with the written file.
     """
@@ -78,6 +104,13 @@ class Ledger:
     fresh: Amount = Amount()
     dropped: Amount = Amount()
     proved: bool = False
+
+    def with_mapped(self, names: Container[str]) -> "Ledger":
+        """Return the ledger with some of the fresh tensors counted as mapped."""
+        made = [part for part in self.fresh.parts if part[0] in names]
+        rest = [part for part in self.fresh.parts if part[0] not in names]
+        mapped = Amount.of([*self.mapped.parts, *made])
+        return replace(self, mapped=mapped, fresh=Amount.of(rest)) if made else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +171,10 @@ class Outcome:
     stamps: Stamps = field(default=(), compare=False, repr=False)
     recipe_sha256: str = field(default="", compare=False, repr=False)
     found_input: FoundInput | None = None
+
+    def fresh_parameters(self) -> tuple[str, ...]:
+        """Return the names of all parameters that are new, for optimizers and for freezing."""
+        return tuple(dict.fromkeys(name for site in self.sites for name in site.parameters))
 
     @property
     def ok(self) -> bool:

@@ -9,6 +9,7 @@ from pydantic_core import PydanticSerializationError
 
 from modswap.core.decided.blueprint import Adaptation, Blueprint
 from modswap.core.errors import CheckpointError
+from modswap.core.seen.joint import Joint
 from modswap.core.seen.site import Grid, Layout
 
 
@@ -42,6 +43,9 @@ class SiteRecord(_Record):
     drops: tuple[str, ...] = ()  # inputs that are not passed on, of any value
     grid: Grid | None = None  # height and width of the map that the site's tokens always are
 
+    # how it is joined to the module around its path; None where it replaces one
+    joint: Joint | None = None
+
     def blueprint(self) -> Blueprint:
         """Return the instructions for making the module."""
         added = Adaptation(**self.adaptation.model_dump()) if self.adaptation else None
@@ -56,6 +60,7 @@ class SiteRecord(_Record):
             grid=self.grid,
             drops=self.drops,
             adaptation=added,
+            joint=self.joint,
         )
 
 
@@ -127,6 +132,7 @@ def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:
         repeats=blueprint.repeats,
         grid=blueprint.grid,
         drops=blueprint.drops,
+        joint=blueprint.joint,
         adaptation=None
         if added is None
         else AdaptationRecord(

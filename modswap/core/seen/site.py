@@ -1,9 +1,10 @@
 """A place in the model where a module sits, with everything that the trace saw there."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from modswap.core.finding import Settings
+from modswap.core.seen.joint import Form, Joint
 from modswap.core.seen.values import TensorInfo, Value, tensors
 
 Layout = Literal["NCHW", "NHWC", "NLC"]
@@ -100,6 +101,9 @@ class Site:
     changes: bool = False  # whether its output changes, as the rule says
     carrier: str = ""  # the input that is its map, by position or name, as the rule says
     unused: tuple[str, ...] = ()  # inputs on which its module's output does not depend
+    # the module beside which it is a place for another one; None for a module of the model
+    beside: "Site | None" = None
+    joint: Joint | None = None  # how a new module is joined there
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -148,3 +152,16 @@ def extent(shape: tuple[int, ...], layout: Layout) -> Extent | None:
     if layout == "NHWC" and len(shape) == 4:
         return Extent(shape[3], shape[1], shape[2], shape[1] * shape[2])
     return None
+
+
+def gated(site: Site, joint: Joint, form: Form) -> Joint:
+    """Return how a module is joined at a site in a form, with a gate for each channel.
+
+    Where it is not known which axis holds the channels, the gate is one number.
+    """
+    tensor = next(tensors(site.calls[0].output), None) if site.calls else None
+    layout = site.layout
+    if tensor is None or layout is None or len(tensor.shape) != len(layout):
+        return replace(joint, form=form)
+    axis = layout.index("C")
+    return replace(joint, form=form, channels=tensor.shape[axis], axes=len(layout) - 1 - axis)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modswap.io.pickled.data import Instance, UnreadableError
-from modswap.io.pickled.values import children, mapping
+from modswap.io.pickled.values import BLANK, children, mapping
 from modswap.io.rewriting import Removal
 
 
@@ -40,6 +40,38 @@ def put_module(model: Instance, path: str, module: Instance) -> None:
             put_module(held[name], ".".join(segments[end:]), module)
         return
     raise UnreadableError(f"it has no module {path!r}")
+
+
+def put_beside(model: Instance, path: str, insertion: Instance) -> None:
+    """Put a module in beside the one that its path is inside, which gets the class for that.
+
+    Raises:
+        UnreadableError: If there is no such module.
+    """
+    around, _, name = path.rpartition(".")
+    site = module_at(model, around)
+    names = site.state.get("_inserted", ())
+    if site.what != BLANK:
+        site.how, site.what, site.args = "called", BLANK, (site.what,)
+    if name not in names:
+        site.state["_inserted"] = (*names, name)
+    set_item(site.state["_modules"], name, insertion)
+
+
+def module_at(model: Instance, path: str) -> Instance:
+    """Return the module at a dotted path, whose names may contain dots.
+
+    Raises:
+        UnreadableError: If there is no such path.
+    """
+    segments = path.split(".") if path else []
+    for end in range(1, len(segments) + 1):
+        child = children(model).get(".".join(segments[:end]))
+        if child is not None:
+            return module_at(child, ".".join(segments[end:]))
+    if segments:
+        raise UnreadableError(f"it has no module {path!r}")
+    return model
 
 
 def set_item(held: Any, key: Any, value: Any) -> None:

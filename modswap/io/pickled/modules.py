@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 from modswap.core.decided.optimizer import Parameter
 from modswap.core.seen.site import Layout
 from modswap.io.pickled.data import Instance, Name
-from modswap.io.pickled.values import children, is_module, parameters_of, table, tensor_parts
+from modswap.io.pickled.values import (
+    children,
+    class_of,
+    is_module,
+    parameters_of,
+    table,
+    tensor_parts,
+)
 from modswap.io.pickled.walk import is_plain, named_modules
 
 # layers of torch, with their attributes for the channels of input and output, and their layout
@@ -55,8 +62,9 @@ def sizes_of(module: Instance) -> Sizes | None:
     They are known for layers of torch, and for rows of such layers. Any other class may use its
     layers in any way.
     """
-    name = module.what.attribute
-    if not module.what.module.startswith("torch.nn."):
+    own = class_of(module)
+    name = own.attribute
+    if not own.module.startswith("torch.nn.") or own != module.what:
         return None
     if name == "Sequential":
         return _in_a_row(list(children(module).values()))

@@ -23,6 +23,7 @@ from modswap.io.pickled.modules import GETATTR, RUN_ONCE, is_unshaped, lazy_hook
 from modswap.io.pickled.names import is_name, is_plain_data, runs_code
 from modswap.io.pickled.values import (
     TensorParts,
+    class_of,
     holds_modules,
     is_module,
     is_weights,
@@ -221,7 +222,7 @@ def _module_rows(model: Instance) -> Iterator[TreeRow]:
         alias = "" if known == path else known
         yield TreeRow(
             path=path,
-            class_name=str(module.what),
+            class_name=str(class_of(module)),
             params=params[number],
             nbytes=nbytes[number],
             alias_of=alias,

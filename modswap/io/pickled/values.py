@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 from modswap.io.pickled.data import Instance, Name, Storage
 from modswap.io.recognise.implied_tree import elements
 
+# the call that makes a module that has others put in beside it, of the class in its argument
+BLANK = Name("modswap.nn.inserted_site", "blank")
+INSERTION = Name("modswap.nn.insertion", "Insertion")
 _DICTIONARIES = ("collections.OrderedDict", "collections.defaultdict")
 _REBUILDS = ("torch._utils._rebuild_", "torch._tensor._rebuild_from_type_v2")
 DTYPE_BYTES = {
@@ -25,6 +28,13 @@ def mapping(value: Any) -> Mapping[Any, Any] | None:
         except TypeError:
             return None  # a list cannot be a key
     return None
+
+
+def class_of(module: Instance) -> Name:
+    """Return the class of a module; of one that has others put in beside it, its own class."""
+    if module.what == BLANK and module.args and isinstance(module.args[0], Name):
+        return module.args[0]
+    return module.what
 
 
 class TensorParts(NamedTuple):
@@ -115,8 +125,8 @@ def without_wrappers(module: Instance) -> tuple[Instance, str]:
     inner = {"DataParallel": "module", "DistributedDataParallel": "module"}
     inner["OptimizedModule"] = "_orig_mod"
     prefix = ""
-    while module.what.module.startswith("torch.") and module.what.attribute in inner:
-        name = inner.pop(module.what.attribute)  # each wrapper once: a file may hold a ring of them
+    while (own := class_of(module)).module.startswith("torch.") and own.attribute in inner:
+        name = inner.pop(own.attribute)  # each wrapper once: a file may hold a ring of them
         child = children(module).get(name)
         if child is None:
             break

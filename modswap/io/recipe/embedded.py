@@ -24,7 +24,7 @@ def embedded_recipe(text: str, where: str) -> Recipe:
             patterns, passes or input elements than the recipe of a file may.
     """
     recipe = parse_recipe(text, f"{where}:recipe", ".")
-    patterns = [name for rule in recipe.replace for name in (*rule.match, *rule.exclude)]
+    patterns = [name for _, rule in recipe.rules for name in (*rule.match, *rule.exclude)]
     sizes = len(recipe.verify.further_sizes) + 1
     passes = len(recipe.verify.modes) * len(recipe.verify.dtypes) * len(recipe.inputs) * sizes
     elements = max([0, *(_elements(entry, recipe) for entry in recipe.inputs)])

@@ -9,7 +9,9 @@ from pydantic_core import ErrorDetails
 
 from modswap.core.asked import recipe as recipes
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.insert import Insert
 from modswap.core.asked.rules.rule import Conditions, Rule
+from modswap.core.asked.rules.starts import Donor, Init
 from modswap.core.asked.source import Place, Source
 from modswap.core.errors import RecipeError
 from modswap.core.words.nearest import did_you_mean
@@ -20,11 +22,14 @@ _Model = type[BaseModel]
 
 _PARTS: dict[str, _Model] = {
     "replace": Rule,
+    "insert": Insert,
     "where": Conditions,
     "verify": recipes.Verify,
     "limits": recipes.Limits,
     "model": recipes.ModelSource,
     "fill": recipes.Integers,
+    "donor": Donor,
+    "init": Init,
 }
 _TYPES = {
     "string_type": "text",
@@ -102,6 +107,9 @@ def _sentence(
     detail: ErrorDetails, place: Place, data: Any, source: Source, part: _Model, base: Place
 ) -> RecipeError:
     """Return the error for a mistake, with its place and advice."""
+    if not place:
+        at = source.at(*base)
+        return RecipeError(f"{_owner(base)} needs {detail['msg']}", at, "add `replace: …`")
     name, where, given = str(place[-1]), source.at(*base, *place), _at(data, place)
     match detail["type"]:
         case "missing" if not isinstance(given, list):
@@ -131,7 +139,7 @@ def _named(place: Place) -> str:
 def _owner(place: Place) -> str:
     if not place:
         return "the recipe"
-    return "the rule" if place[0] == "replace" and len(place) == 2 else _named(place)
+    return "the rule" if place[0] in {"replace", "insert"} and len(place) == 2 else _named(place)
 
 
 def _keys(place: Place, data: Any, part: _Model) -> Iterator[str]:

@@ -91,6 +91,7 @@ class Replacement:
         example: A rule in YAML.
         terms: Expressions that both use, by name; they may call `ceil`.
         spellings: Other names of the same module in other libraries and papers.
+        gates: Whether it returns its input multiplied by weights.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Replacement:
     example: str
     terms: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     spellings: tuple[str, ...] = ()
+    gates: bool = False
 
     def cost(
         self, args: Mapping[str, Any], height: int, width: int, itemsize: int = 4

@@ -1,23 +1,30 @@
 """Fit a rule to its sites, and make every new module before any is applied."""
 
 import inspect
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
 from modswap.core.asked.recipe import Recipe
-from modswap.core.decided.blueprint import Blueprint
+from modswap.core.asked.rules.rule import Rule
+from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.decided.plan import Plan, Step
+from modswap.core.decided.started import FRESH, Started
 from modswap.core.errors import ModswapError, RecipeError, ShapeError, together
-from modswap.core.seen.site import BY_RULE, Layout, Site
+from modswap.core.seen.joint import Form
+from modswap.core.seen.site import BY_RULE, Layout, Site, gated
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.row import read_options
 from modswap.nn.custom.fit import fit_custom
 from modswap.nn.fit.further_inputs import shown_input
 from modswap.nn.fit.inputs import is_off, is_request, of_its_map
+from modswap.nn.insertion import Insertion
+from modswap.ops.apply import module_at
 from modswap.ops.build.make import import_class, new_module
+from modswap.ops.build.starts.start import Starts
 from modswap.ops.build.take_over import host_attributes, take_over
 from modswap.ops.build.unused_inputs import unused_inputs
 from modswap.ops.run.describe import positional
@@ -29,6 +36,7 @@ class Built:
 
     There are several sites where the rule says `share: true`. The module is on its site's device,
     in its dtype and mode; the notes name attributes and hooks carried over or left behind.
+    `started` says where its weights come from.
     """
 
     step: Step
@@ -36,6 +44,12 @@ class Built:
     blueprint: Blueprint
     module: nn.Module
     notes: tuple[str, ...] = ()
+    started: Started = FRESH
+
+    @property
+    def layer(self) -> nn.Module:
+        """Return the new module without the gate that joins it to a module beside it."""
+        return self.module.module if isinstance(self.module, Insertion) else self.module
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -43,40 +57,52 @@ class Built:
         return tuple(path for site in self.sites for path in site.paths)
 
 
+OLD_HAS_IT = "by the old module, whose weights are inherited"
 Fit = Callable[["Fitter", Site], Blueprint]
 Judge = Callable[[Blueprint], None]
 Make = Callable[[Step, tuple[Site, ...], Blueprint], Built]
 
 
 def build(
-    model: nn.Module, plan: Plan, recipe: Recipe, judge: Judge = lambda _: None
+    model: nn.Module,
+    plan: Plan,
+    recipe: Recipe,
+    judge: Judge = lambda _: None,
+    starts: Starts | None = None,
 ) -> tuple[Built, ...]:
     """Return every new module that a plan asks for; the model is not touched.
 
     Device, dtype, flags and plain attributes are taken over from the modules of the model. `judge`
-    may refuse a module before it is made.
+    may refuse a module before it is made. `starts` gives it its first weights.
     """
+    begun = Starts() if starts is None else starts
 
     def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
         judge(blueprint)
         module = new_module(step, sites, blueprint, recipe)
-        old = model.get_submodule(sites[0].path)
-        notes = list(take_over(module, sites[0], host_attributes(old)))
+        old = module_at(model, (sites[0].beside or sites[0]).path)
+        carried = host_attributes(old) if sites[0].beside is None else {}
+        notes = list(take_over(module, sites[0], carried))
         tables = (getattr(old, name, ()) for name in ("_forward_hooks", "_forward_pre_hooks"))
-        if hooks := sum(map(len, tables)):
+        hooks = sum(map(len, tables)) if sites[0].beside is None else 0
+        if hooks:
             notes.append(f"{hooks} forward hooks of the old module were left behind")
         notes += _not_passed_on(old, sites, blueprint.ignores)
         notes += _dropped(step, sites[0], blueprint.drops)
-        return Built(step, sites, blueprint, module, tuple(notes))
+        layer = module.module if isinstance(module, Insertion) else module
+        started = begun.begin(model, step, sites, layer, recipe)
+        started = started if layer is module else started.under("module.")
+        return Built(step, sites, blueprint, module, (*notes, *started.notes), started)
 
     def fit(fitter: Fitter, site: Site) -> Blueprint:
+        taken = begun.arguments(model, fitter.step, site, fitter.made)
         try:
-            return fitter.fit(site)
+            return fitter.fit(site, taken)
         except ShapeError:
-            unused = unused_inputs(model, site)
+            unused = unused_inputs(model, site.beside or site)
             if not unused:
                 raise
-        return fitter.fit(replace(site, unused=unused))
+        return fitter.fit(replace(site, unused=unused), taken)
 
     return build_plan(plan, recipe, fit, make)
 
@@ -119,7 +145,7 @@ def _fitted(fitter: "Fitter", fit: Fit) -> list[tuple[tuple[Site, ...], Blueprin
         raise together(errors)
     if not step.rule.share:
         return [((site,), blueprint) for site, blueprint in fitted]
-    return [_shared(fitted, fitter.recipe.at("replace", step.index, "share"))]
+    return [_shared(fitted, fitter.recipe.at(*step.place, "share"))]
 
 
 def _shared(
@@ -183,12 +209,20 @@ class Fitter:
         return args
 
     def _at(self, *place: str) -> str:
-        return self.recipe.at("replace", self.step.index, *place)
+        return self.recipe.at(*self.step.place, *place)
 
-    def fit(self, site: Site) -> Blueprint:
-        """Return the blueprint of the new module for a site that a pass has shown."""
+    @property
+    def made(self) -> Callable[..., nn.Module]:
+        """Return the class of the new module."""
+        return self.row.module if self.cls is None else self.cls
+
+    def fit(self, site: Site, taken: Mapping[str, Any] = MappingProxyType({})) -> Blueprint:
+        """Return the blueprint of the new module for a site that a pass has shown.
+
+        `taken` are arguments that follow from the old module, where the rule leaves them open.
+        """
         rule = self.step.rule
-        if rule.input is not None:
+        if isinstance(rule, Rule) and rule.input is not None:
             site = replace(site, carrier=str(rule.input))
         site = of_its_map(site)
         if rule.layout != "auto":
@@ -196,9 +230,32 @@ class Fitter:
         if rule.grid is not None:
             layout: Layout | None = site.layout or "NLC"  # only tokens have a grid
             site = replace(site, grid=rule.grid, layout=layout)
-        site = replace(site, changes=rule.output == "changed" or self._is_head())
+        if isinstance(rule, Rule):
+            site = replace(site, changes=rule.output == "changed" or self._is_head())
+        blueprint = self._blueprint(site, taken)
+        if site.joint is None:
+            return blueprint
+        return replace(blueprint, joint=gated(site, site.joint, self._form))
+
+    @property
+    def _form(self) -> Form:
+        """Return how a new module's output reaches what is kept."""
+        if isinstance(self.step.rule, Rule):
+            return "blend"
+        if self.step.rule.start == "fresh":
+            return "plain"
+        around = self.step.key == "around"
+        return "scale" if self.cls is None and self.row.gates and not around else "add"
+
+    def _blueprint(self, site: Site, taken: Mapping[str, Any]) -> Blueprint:
+        """Return the blueprint of the new module itself."""
+        rule = self.step.rule
         if self.cls is None:
-            return self.row.fit(site, self.options, adapt=rule.adapt)
+            open_ = {n: v for n, v in taken.items() if n not in self.options.model_fields_set}
+            options = self.options.model_copy(update=open_)
+            fitted = self.row.fit(site, options, adapt=rule.adapt)
+            choices = (Choice(name, value, OLD_HAS_IT) for name, value in open_.items())
+            return replace(fitted, choices=(*fitted.choices, *choices))
         wants = None if rule.wants == "auto" else rule.wants
         return fit_custom(site, self.cls, rule.with_, self.args, adapt=rule.adapt, wants=wants)
 
@@ -223,7 +280,7 @@ def _dropped(step: Step, site: Site, drops: Sequence[str]) -> tuple[str, ...]:
     verb = "is" if len(drops) == 1 else "are"
     why = "the old module's output does not depend on "
     why += "it" if len(drops) == 1 else "them"
-    if step.rule.input is not None:
+    if isinstance(step.rule, Rule) and step.rule.input is not None:
         why = f"the rule says `input: {step.rule.input}`"
     return (f"{names} {verb} not passed on: {why}",)
 

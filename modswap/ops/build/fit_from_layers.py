@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from modswap.core.asked.rules.insert import Insert
 from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.errors import ShapeError
@@ -51,12 +52,12 @@ def fit_from_layers(known: FileSite, fitter: Fitter) -> Blueprint:
     return replace(fitted[0], choices=choices, grid=rule.grid)
 
 
-def _grids(rule: Rule) -> list[Grid]:
+def _grids(rule: Rule | Insert) -> list[Grid]:
     """Return the heights and widths of maps that are assumed."""
     return [(side, side) for side in _SIDES] if rule.grid is None else [rule.grid]
 
 
-def _refuse_tokens(site: Site, rule: Rule, blueprint: Blueprint) -> None:
+def _refuse_tokens(site: Site, rule: Rule | Insert, blueprint: Blueprint) -> None:
     """Refuse to make a map of tokens where the rule does not say that they are one."""
     if blueprint.layout == "NLC" and blueprint.wants != "NLC" and rule.grid is None:
         what = f"{rule.with_} takes maps, and no pass shows whether the site's tokens are one"
@@ -76,7 +77,7 @@ def _reworded(choice: Choice, named: Sequence[str]) -> Choice:
     return replace(choice, reason=_ANY_SIZE) if str(_SIDES[0]) in choice.reason else choice
 
 
-def _layout(known: FileSite, rule: Rule) -> Layout:
+def _layout(known: FileSite, rule: Rule | Insert) -> Layout:
     if rule.layout != "auto":
         return rule.layout
     if known.site.layout is not None:
@@ -86,7 +87,7 @@ def _layout(known: FileSite, rule: Rule) -> Layout:
     raise ShapeError(what, known.site.path, fix, settings=ANY_SITE_LAYOUT)
 
 
-def _channels(known: FileSite, rule: Rule, names: Sequence[str]) -> int:
+def _channels(known: FileSite, rule: Rule | Insert, names: Sequence[str]) -> int:
     if known.sizes is not None:
         _refuse_change(known.site, known.sizes)
         return known.sizes.channels

@@ -30,16 +30,22 @@ def new_module(
     """Return a new module as a recipe's seed and the path of its first site initialise it."""
     cls = None
     if ":" in blueprint.module:
-        where = recipe.at("replace", step.index, "with")
+        where = recipe.at(*step.place, "with")
         cls = import_class(blueprint.module, folder=recipe.source.folder, where=where)
-    # a seed for each path, so that a further rule does not change the weights of this one
-    seed = (recipe.seed + zlib.crc32(sites[0].path.encode("utf-8", "surrogatepass"))) % 2**63
     try:
-        return make_module(blueprint, cls, seed)
+        return make_module(blueprint, cls, seed_of(recipe, sites[0].path))
     except (RuntimeError, MemoryError) as error:
         what = f"{blueprint.module} cannot be made: {one_line(error, 160)}"
-        where = recipe.at("replace", step.index, "args")
+        where = recipe.at(*step.place, "args")
         raise RecipeError(what, where, "ask for a smaller one") from error
+
+
+def seed_of(recipe: Recipe, path: str) -> int:
+    """Return the seed of the new module at a path.
+
+    It is another for each path, so that a further rule does not change the weights of this one.
+    """
+    return (recipe.seed + zlib.crc32(path.encode("utf-8", "surrogatepass"))) % 2**63
 
 
 def make_module(blueprint: Blueprint, cls: type[nn.Module] | None, seed: int) -> nn.Module:

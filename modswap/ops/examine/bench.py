@@ -15,8 +15,10 @@ from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ModswapError, together
 from modswap.core.finding import Finding
 from modswap.core.progress import Progress, silent
+from modswap.core.seen.site import Site
 from modswap.io.recipe.errors import sentences
-from modswap.ops.apply import temporarily
+from modswap.nn.inserted_site import without_others
+from modswap.ops.apply import module_at, temporarily
 from modswap.ops.examine import table
 from modswap.ops.run.describe import one_line
 from modswap.ops.swap import Prepared
@@ -64,7 +66,25 @@ class Bench:
 
     @property
     def sites(self) -> Iterator[tuple[str, nn.Module, nn.Module]]:
-        """Return for every swapped site its path, the old module and the new one."""
+        """Return for every swapped site its path, the old module and the new one, by themselves.
+
+        The old one of a branch is the module that it goes around; of any other module that is put
+        in beside one, a module that returns its input. Gates are left out.
+        """
+        return (
+            (site.path, self._alone(site), built.layer)
+            for built in self.prepared.built
+            for site in built.sites
+        )
+
+    def _alone(self, site: Site) -> nn.Module:
+        if site.joint is None or site.beside is None or site.joint.place in {"after", "before"}:
+            return self.old[site.path]
+        return without_others(module_at(self.model, site.beside.path))
+
+    @property
+    def places(self) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+        """Return for every swapped site its path, and what is there before and after the swap."""
         return (
             (site.path, self.old[site.path], built.module)
             for built in self.prepared.built

@@ -34,8 +34,8 @@ def reached(bench: Bench) -> Iterator[Finding]:
     models take another path where a module has hooks, so a count by hooks would not show it.
     """
     case = bench.prepared.cases[0].in_mode("eval")
-    olds = {path: old for path, old, _ in bench.sites}
-    news = {path: new for path, _, new in bench.sites}
+    olds = {path: old for path, old, _ in bench.places}
+    news = {path: new for path, _, new in bench.places}
     with bench.original():
         before, unreal = _counts_before(bench, olds, case)
     after = _counts(bench.model, news, case, bench, unreal=unreal)

@@ -20,6 +20,7 @@ from modswap.ops.jobs.replace import check_file
 from modswap.ops.recipes import parse_recipe, read_recipe
 
 MAX_EDITS = 3
+QUESTION = "did you mean "
 PATIENCE_SECONDS = 2.0  # of a search, after which the error is said before an edit is found
 Say = Callable[[ModswapError], None]
 
@@ -204,6 +205,6 @@ def _with_advice(error: ModswapError, remedy: Remedy | None, *, fix: bool) -> Mo
     if remedy is None and not (fix and isinstance(error, MENDED)):
         return error
     advice = f"would pass with: {remedy.words}" if remedy else "no small change was found to pass"
-    if error.fix:
+    if error.fix and not (remedy and error.fix.startswith(QUESTION)):  # it answers the question
         advice = f"{error.fix}{'' if error.fix.endswith('?') else ';'} {advice}"
     return error.with_fix(advice)

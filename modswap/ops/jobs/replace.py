@@ -15,6 +15,7 @@ from modswap.io.formats.choice import ending_note, has_known_ending
 from modswap.io.formats.target import refuse_target
 from modswap.io.raw.held import Held, holding
 from modswap.live_values import named_tensors, nbytes_of
+from modswap.ops.build.starts.start import Starts
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.first_input.find import Settled, settled
 from modswap.ops.load.allowed import with_recipe
@@ -30,7 +31,7 @@ from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_note
 from modswap.ops.reopen import reopen
 from modswap.ops.run.inputs import calls_of, cases_of
 from modswap.ops.run.without_compiler import without_compiler
-from modswap.ops.swap import Prepared, prepare, verified
+from modswap.ops.swap import Making, Prepared, prepare, verified
 from modswap.ops.write.writer import Writer
 
 
@@ -109,7 +110,9 @@ def _prepared(writer: Writer, given: Settled, bounds: Sequence[Bound], *, unreal
     model, recipe, calls = writer.loaded.model, writer.job.recipe, given.calls
     first = cases_of(calls or calls_of(recipe.inputs), recipe.verify)
     check_memory(model, first, bounds, seed=recipe.seed)
-    return prepare(model, recipe, calls, unreal=unreal, progress=writer.progress)
+    starts = Starts(values=not writer.unread, policy=writer.job.subject.policy)
+    making = Making(starts=starts)
+    return prepare(model, recipe, calls, unreal=unreal, progress=writer.progress, making=making)
 
 
 def _swapped(
@@ -145,6 +148,9 @@ def _swapped(
             if not verdict.ok:
                 raise failure(verdict)
             outcome = writer.finish(outcome, prepared)
+            if outcome.ledger is not None:
+                ledger = outcome.ledger.with_mapped(writer.mapped(prepared))
+                outcome = replace(outcome, ledger=ledger)
         if job.out is None and loaded.container.held is not None:
             loaded.container.held.refuse_change()
     except ModswapError as error:

@@ -30,7 +30,8 @@ from modswap.io.raw.held import Held, holding
 from modswap.io.rewriting import Rewriting
 from modswap.ops.build.fit import Built, Fitter, build_plan
 from modswap.ops.build.fit_from_layers import fit_from_layers
-from modswap.ops.build.make import new_module
+from modswap.ops.build.make import new_module, seed_of
+from modswap.ops.build.starts.initialise import initialise
 from modswap.ops.build.take_over import take_over, unknown_attributes
 from modswap.ops.outcomes import count_params, site_outcomes
 from modswap.ops.run.describe import one_line
@@ -57,6 +58,9 @@ def replace_unbuilt(job: Job, progress: Progress = silent) -> Outcome:
     if job.subject.renames:
         what = "--no-forward builds no model, whose names these could be"
         raise UsageError(what, "--rename", "leave it out: patterns match the names in the file")
+    if job.recipe.insert:
+        what = "--no-forward puts nothing in beside modules, since no pass shows their tensors"
+        raise UsageError(what, job.recipe.at("insert"), "leave --no-forward out")
     if job.out is not None:
         reads = paths_read(job.subject, job.recipe)
         refuse_target(job.subject.file, job.out, force=job.force, reads=reads)
@@ -122,11 +126,26 @@ def _built(plan: Plan, found: Survey, job: Job) -> tuple[Built, ...]:
 
     def make(step: Step, sites: tuple[Site, ...], blueprint: Blueprint) -> Built:
         old = known[sites[0].path]
+        _refuse_start(step, job.recipe)
         module = _new_module(step, sites, blueprint, job.recipe)
         attributes = unknown_attributes(module, old.site.class_name, old.attributes)
-        return Built(step, sites, blueprint, module, take_over(module, sites[0], attributes))
+        notes = take_over(module, sites[0], attributes)
+        if step.rule.init is not None:
+            path = sites[0].path
+            seed = seed_of(job.recipe, path)
+            notes = (*notes, *initialise(module, step.rule.init, seed=seed, path=path))
+        return Built(step, sites, blueprint, module, notes)
 
     return build_plan(plan, job.recipe, fit, make)
+
+
+def _refuse_start(step: Step, recipe: Recipe) -> None:
+    """Refuse a start that needs the old module, which is not built."""
+    start = step.rule.start
+    if start != "fresh":
+        what = f"`start: {start}` needs the model, which --no-forward does not build"
+        where = recipe.at(*step.place, "start")
+        raise RecipeError(what, where, "leave --no-forward out, or start fresh")
 
 
 def _new_module(
@@ -139,7 +158,7 @@ def _new_module(
         raise
     except Exception as error:
         what = f"{step.rule.with_} refused its args for {sites[0].path!r}: {one_line(error)}"
-        where = recipe.at("replace", step.index, "args")
+        where = recipe.at(*step.place, "args")
         raise RecipeError(what, where, "give every argument that it needs") from error
 
 

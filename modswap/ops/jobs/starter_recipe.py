@@ -55,7 +55,7 @@ def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
     for first in passing:
         found = trials.checked([first, *trials.beside(first, kinds)])
         if found:
-            return render(subject, call, found)
+            return render(subject, call, found, "" if subject.inputs else first_input.record.note)
     raise trials.none(kinds)
 
 
@@ -159,10 +159,18 @@ class _Trials:
     def none(self, kinds: Sequence[Kind]) -> UsageError:
         """Return the error of a model none of whose kinds holds."""
         same = [site for kind in kinds if not kind.adapt for site in kind.sites]
+        others = sum(len(kind.sites) for kind in kinds) - len(same)
         names = " or ".join(MODULES)
-        what = f"none of {len(same)} modules that keep their shape can be replaced by {names}"
-        if len(same) < sum(len(kind.sites) for kind in kinds):
-            what += ", nor one of the others with `adapt: true`"
+        if same:
+            which = f"none of {len(same)} modules that keep their shape can"
+            which = "the one module that keeps its shape cannot" if len(same) == 1 else which
+            what = f"{which} be replaced by {names}"
+            what += ", nor one of the others with `adapt: true`" if others else ""
+        elif others:
+            what = f"none of {others} modules can be replaced by {names} with `adapt: true`, "
+            what += "and no other keeps its shape"
+        else:
+            what = "no module of it takes and gives a map, or tokens, which another could take over"
         why = f"; the first try: {self.errors[0].what}" if self.errors else ""
         fix = "run `modswap tree --input …` to look around; `adapt: true` in a rule takes modules "
         fix += "that change channels or sizes, and a class of yours takes any"

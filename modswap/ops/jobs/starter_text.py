@@ -104,8 +104,11 @@ def _plain(text: str) -> str:
     return text if re.fullmatch(r"[\w./][\w./:-]*\w", text) else quoted(text)
 
 
-def render(subject: Subject, call: DummyCall, found: Sequence[Proposal]) -> str:
-    """Return the recipe's text: the first proposal is its rule, all of them are listed."""
+def render(subject: Subject, call: DummyCall, found: Sequence[Proposal], note: str = "") -> str:
+    """Return the recipe's text: the first proposal is its rule, all of them are listed.
+
+    `note` says how the dummy input was found.
+    """
     name = tame(subject.file.name)
     first = found[0]
     changed = "Modules whose output differs from their input: a rule needs `adapt: true` for them."
@@ -116,6 +119,7 @@ def render(subject: Subject, call: DummyCall, found: Sequence[Proposal]) -> str:
         f"#   modswap replace {name} -c RECIPE -o OUT         # the swap",
         *_targets(same, [one for one in found if not one.kind.adapt]),
         *_targets(changed, [one for one in found if one.kind.adapt]),
+        *(["#", f"# {note[:1].upper()}{tame(note[1:])}."] if note else []),
         "",
         *head(subject, call),
         *rules(found[:1]),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from torch import nn
 
@@ -27,6 +28,9 @@ BLOCKS = ("Block", "Layer", "Stage", "Bottleneck", "Net", "Encoder", "Decoder", 
 MAX_SHARE = 0.25  # of a model's parameters in sites that no name shows to be an attention
 MIN_KERNEL = 3  # of a convolution that mixes neighbours
 
+MIN_AREA = 16  # pixels of a map on which an attention has something to do
+LAST = 1 << 62
+
 INNERMOST, AROUND, CONVOLUTION, OTHER = range(4)  # the tiers
 
 
@@ -42,10 +46,19 @@ class Kind:
     adapt: bool  # whether the output of a site differs from its input
 
     @property
-    def order(self) -> tuple[bool, int, bool, int, int]:
-        """Return the key by which kinds are sorted."""
+    def order(self) -> tuple[bool, int, bool, int, int, int]:
+        """Return the key by which kinds are sorted: of convolutions those of small maps first."""
         shaped = self.adapt and self.tier >= CONVOLUTION
-        return (shaped, self.tier, self.adapt, self.rank, -len(self.sites))
+        return (shaped, self.tier, self.adapt, self.rank, self._area, -len(self.sites))
+
+    @property
+    def _area(self) -> int:
+        """Return the pixels of a convolution's map, a very small map as the largest; else 0."""
+        seen = self.sites[0].input
+        if self.tier != CONVOLUTION or seen is None:
+            return 0
+        area = prod(seen.shape[2:])
+        return area if area >= MIN_AREA else LAST
 
 
 def kinds_of(model: nn.Module, sites: Sequence[Site]) -> list[Kind]:

@@ -1,6 +1,6 @@
 """Compare tensors in memory bit for bit, and return the ledger of a swap."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,23 @@ from modswap.ops.swap import Prepared
 def model_changes(prepared: Prepared) -> Changes:
     """Return the tensors of a model that a swap may change, by the paths of the new modules."""
     return Changes(tuple(f"{path}." for built in prepared.built for path in built.paths))
+
+
+def mapped_names(
+    prepared: Prepared, beginnings: Iterable[str] = ("",), known: Mapping[str, str] | None = None
+) -> frozenset[str]:
+    """Return the names in a file of the new tensors that were made of old ones.
+
+    `beginnings` are those of the names in the file's slots, `known` the names there by the model's.
+    """
+    own = [
+        f"{path}.{name}"
+        for built in prepared.built
+        for path in built.paths
+        for name in built.started.mapped
+    ]
+    named = [(known or {}).get(name, name) for name in own]
+    return frozenset(f"{start}{name}" for start in {*beginnings, ""} for name in named)
 
 
 def tensor_ledger(

@@ -28,7 +28,7 @@ from modswap.ops.load.model import Loaded
 from modswap.ops.run.describe import class_name
 from modswap.ops.swap import Prepared
 from modswap.ops.write.exported_program import write_archive
-from modswap.ops.write.prove import model_changes, tensor_ledger
+from modswap.ops.write.prove import mapped_names, model_changes, tensor_ledger
 from modswap.ops.write.rewrite import data_ledger, records_of, rewritten
 from modswap.ops.write.slot_values import (
     carried,
@@ -75,6 +75,12 @@ class Writer:
         self.progress(f"writing {self.job.out}")
         records, held = self._records(prepared), self.container.held
         return rewritten(outcome, rewriting, self.job, self.job.out, records, held)
+
+    def mapped(self, prepared: Prepared) -> frozenset[str]:
+        """Return the names in the written file of the tensors that were made of old ones."""
+        names = self._file_names(prepared)
+        beginnings = [slot.beginning for slot in self.container.slots]
+        return mapped_names(prepared, beginnings, names.new if names is not None else None)
 
     def _saved(self, outcome: Outcome, swaps: Swaps, prepared: Prepared) -> Outcome:
         """Write the model by its format's own writer, and compare what was written."""

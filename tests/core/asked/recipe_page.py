@@ -20,6 +20,8 @@ PARTS: tuple[tuple[str, str, str], ...] = (
         "each a number, `>=128`, `<=64`, `!=1` or a range `64..256`",
         "Conditions",
     ),
+    ("`donor` of a rule", "a module in another checkpoint", "Donor"),
+    ("`init` of a rule", "initialisers of `torch.nn.init`, and their options", "Init"),
     ("`verify`", "which passes and examinations prove that the swap holds", "Verify"),
     ("`limits` of `verify`", "beyond one of them the check fails", "Limits"),
 )

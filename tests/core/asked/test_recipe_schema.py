@@ -42,6 +42,13 @@ VALID: dict[str, Any] = {
         {"match": ["a", "b"], "exclude": "b", "class": "C", "with": "SEBlock", "args": {"n": 8}},
         {"match": "a", "where": {"channels": ">=128", "height": 7}, "expect": 2, "with": "X"},
         {"match": "a", "with": "X", "adapt": True, "layout": "NLC", "prefix": "p"},
+        {
+            "match": "a",
+            "with": "X",
+            "start": "donor",
+            "donor": {"file": "b.pt", "path": "c", "partial": True},
+            "init": {"weight": "trunc_normal", "std": 0.02, "bias": "zeros"},
+        },
     ],
     "verify": {
         "modes": ["eval"],
@@ -98,7 +105,7 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
 
 
 def fits_text(value: str, schema: dict[str, Any]) -> bool:
-    short = len(value) <= schema.get("maxLength", len(value))
+    short = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
     return short and re.search(schema.get("pattern", ""), value) is not None
 
 
@@ -174,7 +181,7 @@ def test_check_of_these_tests_knows_every_word_of_the_schema() -> None:
     assert words(SCHEMA) == {
         "$schema", "$defs", "$ref", "title", "description", "default", "type", "const", "enum",
         "anyOf", "oneOf", "properties", "required", "additionalProperties", "items", "prefixItems",
-        "minItems", "maxItems", "maxLength", "pattern", "minimum", "exclusiveMinimum",
+        "minItems", "maxItems", "minLength", "maxLength", "pattern", "minimum", "exclusiveMinimum",
         "exclusiveMaximum", "maximum",
     }  # fmt: skip
 

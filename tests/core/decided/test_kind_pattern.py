@@ -50,6 +50,17 @@ STAGES = [f"layers.{a}.blocks.{b}.attn" for a in range(2) for b in range(2)]
             Selection(("enc.**.attn",)),
         ),
         (
+            ["encoder.mid.attentions.0", "decoder.mid.attentions.0"],
+            ["encoder.down.0", "decoder.mid.attentions.0.norm"],
+            Selection(("**.attentions.0",)),
+        ),
+        (
+            ["a.attns.0", "b.c.attns.0", "b.c.attns.1"],
+            ["a.convs.0"],
+            Selection(("**.attns.*",)),
+        ),
+        (["0", "1.0"], ["1"], Selection(("**.0",))),
+        (
             [f"stage.{n}" for n in "abcdefghij"],
             [],
             Selection(("stage.*",)),

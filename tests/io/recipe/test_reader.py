@@ -208,7 +208,7 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         ("# nothing\n", "swap.yaml:1:1: it is empty"),
         ("- a\n", "swap.yaml:1:1: it holds a list, expected a mapping"),
         ("hello\n", "swap.yaml:1:1: it holds 'hello', expected a mapping"),
-        ("version: 1\n", "swap.yaml:1:1: the recipe needs 'replace'; add `replace: …`"),
+        ("version: 1\n", "swap.yaml:1:1: the recipe needs `replace` or `insert`; add"),
         ("version: 1\nreplace: []\n", "swap.yaml:2:1: 'replace' is [], expected at least 1"),
         ("version: 1\nreplace: 3\n", "swap.yaml:2:1: 'replace' is 3, expected a list"),
         ("version: 1\nreplace:\n  - 3\n", "swap.yaml:3:5: item 1 of 'replace' is 3, expected a m"),
@@ -238,7 +238,7 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         (SMALL + "verify: {dtypes: []}\n", "'dtypes' is [], expected at least 1"),
         (SMALL + "verify: {sizes: [[1, 2, 3]]}\n", "item 1 of 'sizes' is [1, 2, 3], expected at m"),
         (SMALL + "model: {args: {}}\n", "'model' needs 'factory'"),
-        (SMALL + "    start: preserve\n", "'start' is 'preserve', expected fresh; choose one"),
+        (SMALL + "    start: preserv\n", "'start' is 'preserv', expected fresh"),
         (
             "version: 1\nreplace: [{match: a, with: B, where: {width: [3]}}]\n",
             "'width' is [3], expected a number, or a comparison such as '>=128'",

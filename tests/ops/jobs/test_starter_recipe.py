@@ -39,6 +39,7 @@ def test_recipe_shows_the_targets_and_holds(tmp_path: Path) -> None:
 
     assert "#   space_attention" in text
     assert "16 channels, 112x112" in text
+    assert "# No input was given: took (1, 3, 224, 224), a usual one, with the sizes of" in text
     assert '- match: "{channel,space}_attention"' in text
 
 
@@ -78,7 +79,7 @@ def test_path_with_special_characters_is_escaped(tmp_path: Path) -> None:
     ("model", "said"),
     [
         (nn.Sequential(nn.Flatten(), nn.ReLU()), "no layer shows the shape of an input"),
-        (nn.Sequential(nn.Linear(3, 4)), "none of 0 modules that keep their shape"),
+        (nn.Sequential(nn.Linear(3, 4)), "no module of it takes and gives a map, or tokens"),
     ],
     ids=["no layer", "no target"],
 )

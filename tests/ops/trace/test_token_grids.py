@@ -43,7 +43,7 @@ def test_sites_of_a_plan_know_the_map_of_their_tokens() -> None:
     sites = sites_of(model, (trace(model, first),))
     chosen = tuple(site for site in sites if site.path in {"mix", "late"})
     rule = Rule.model_validate({"match": ["mix", "late"], "with": "ECA"})
-    plan = Plan((Step(rule, 0, "", chosen),))
+    plan = Plan((Step(rule, ("replace", 0), "", chosen),))
 
     followed = with_grids(model, plan, [first], seed=0, unreal=False)
     other = with_grids(model, plan, [first, first], seed=0, unreal=True)
@@ -66,7 +66,7 @@ def test_model_that_needs_values_is_followed_on_real_tensors() -> None:
     first = Case(DummyCall((TensorInput(shape=(1, 3, 16, 16)),), {}))
     sites = {site.path: site for site in sites_of(model, (trace(model, first),))}
     rule = Rule.model_validate({"match": ["mix"], "with": "ECA"})
-    plan = Plan((Step(rule, 0, "", (sites["mix"],)),))
+    plan = Plan((Step(rule, ("replace", 0), "", (sites["mix"],)),))
 
     (site,) = with_grids(model, plan, [first], seed=0, unreal=False).steps[0].sites
 

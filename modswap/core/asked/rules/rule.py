@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from modswap.core.asked.conditions import COMPARISON, holds
 from modswap.core.asked.rules.common import Listed, Names, Part, Positive, Text, one_or_more
+from modswap.core.asked.rules.starts import Donor, Init, Start
 
 
 def _comparison(value: Any) -> Any:
@@ -101,10 +102,34 @@ class Rule(Part):
     prefix: Text | None = Field(
         None, description="put before the names of the new module's own layers"
     )
-    start: Literal["fresh"] = Field("fresh", description="how the new weights begin")
+    start: Start = Field(
+        "fresh",
+        description="how the new weights begin: fresh; inherit: from the old module, where that is "
+        "possible; donor: from a module of another file; preserve: fresh, and the old module "
+        "stays, with a gate of 0 between both, so that the model computes what it did",
+    )
+    donor: Donor | None = Field(None, description="with `start: donor`: the module")
+    init: Init | None = Field(
+        None, description="initialisers of torch, for weights that begin fresh"
+    )
+
+    @property
+    def beside(self) -> bool:
+        """Return whether the new module goes in beside the old one, which stays."""
+        return self.start == "preserve"
 
     @model_validator(mode="after")
     def _one_output(self) -> "Rule":
         if self.adapt and self.output == "changed":
             raise ValueError("`adapt` is false where `output` is changed")
+        if self.start == "preserve" and self.output == "changed":
+            raise ValueError("`output` is the same where `start` is preserve")
+        return self
+
+    @model_validator(mode="after")
+    def _one_donor(self) -> "Rule":
+        if self.start == "donor" and self.donor is None:
+            raise ValueError("`donor` is given where `start` is donor: `{file: F, path: P}`")
+        if self.start != "donor" and self.donor is not None:
+            raise ValueError("`start` is donor where `donor` is given")
         return self

@@ -1,7 +1,7 @@
 """Resolve the names that a pickled checkpoint may build: of torch, of modswap, of the user."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from modswap.io.formats.torch.default_dict import (
 from modswap.io.formats.torch.stand_ins import standing_in
 from modswap.io.pickled.data import Instance
 from modswap.io.pickled.names import is_name, runs_code
+from modswap.io.pickled.values import BLANK, class_of
 
 # functions that torch's own layers keep as attributes; called, they compute and nothing else
 _ACTIVATIONS = (
@@ -54,7 +55,19 @@ def resolve(
     refused = [name for name in names if objects[name] is None]
     if refused:
         raise _unsafe(refused, unfillable(made), file)
-    return [(value, name) for name, value in (*objects.items(), *_dtypes(objects))]
+    others = (*_dtypes(objects), *_sites(objects, made))
+    return [(value, name) for name, value in (*objects.items(), *others)]
+
+
+def _sites(objects: Mapping[str, Any], made: Sequence[Instance]) -> Iterator[tuple[str, type]]:
+    """Yield the classes of modules that have others beside them, which no file names.
+
+    Their names begin so that no pickle can ask for them.
+    """
+    for name in {str(class_of(one)): None for one in made if one.what == BLANK}:
+        cls = objects.get(name)
+        if isinstance(cls, type) and issubclass(cls, nn.Module):
+            yield f"\n{name}", import_module(BLANK.module).class_of_site(cls)
 
 
 def _dtypes(objects: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -123,7 +136,7 @@ def _own(name: str, file: Path) -> Any:
         raise UnsafeError(what, str(file), "update modswap") from None
     home = f"{getattr(value, '__module__', '')}."
     layer = isinstance(value, type) and issubclass(value, nn.Module) and home.startswith(_OURS)
-    return value if layer else None
+    return value if layer or name == str(BLANK) else None
 
 
 def _named_by_user(name: str, file: Path) -> Any:

@@ -9,13 +9,20 @@ from typing import Any
 from modswap.core.errors import UnsafeError
 from modswap.core.kept.ledger import Changes
 from modswap.io.pickled.data import Instance, Storage, read_pickle
-from modswap.io.pickled.edit import put_heirs, put_module, put_weights, set_item, value_at
+from modswap.io.pickled.edit import (
+    put_beside,
+    put_heirs,
+    put_module,
+    put_weights,
+    set_item,
+    value_at,
+)
 from modswap.io.pickled.marks import marks
 from modswap.io.pickled.names import runs_code
 from modswap.io.pickled.opened import PICKLE, Opened, content
 from modswap.io.pickled.optimizers import Parameters, remap
 from modswap.io.pickled.storages import DATA, Storages
-from modswap.io.pickled.values import is_module, is_weights, mapping, without_wrappers
+from modswap.io.pickled.values import INSERTION, is_module, is_weights, mapping, without_wrappers
 from modswap.io.pickled.walk import everything
 from modswap.io.pickled.writing import write_pickle
 from modswap.io.raw.byte_range import ByteRange, in_memory
@@ -121,8 +128,9 @@ class ZipRewriting:
 def _put_modules(target: Instance, graft: Graft, packed: Sequence[Any]) -> None:
     model, _ = without_wrappers(target)
     for paths, module in zip(graft.paths, packed, strict=True):
+        put = put_beside if module.what == INSERTION else put_module
         for path in paths:
-            put_module(model, path, module)
+            put(model, path, module)
 
 
 def _put_weights(target: Any, graft: Graft, packed: Sequence[Any]) -> None:

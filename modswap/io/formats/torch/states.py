@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.words.printable import SHOWN_CHARACTERS, shown
 from modswap.io.pickled.data import Instance, Name
 from modswap.io.pickled.modules import RUN_ONCE, is_lazy_hook, unshaped, unwrapped_hook
+from modswap.io.pickled.values import BLANK, class_of
 
 # names of methods that host frameworks give to an attribute: Ultralytics, the name of the class
 _HOST_TEXTS = frozenset({"type"})
@@ -79,7 +81,7 @@ def refuse_planted(made: Sequence[Instance], known: Known, file: Path) -> None:
 def _wrong(made: Instance, known: Known) -> Iterator[str]:
     """Yield in words what is wrong with the state of an object."""
     name, state = str(made.what), made.state
-    cls = known.objects.get(name)
+    cls = _class_of(made, known)
     if name.startswith(_REBUILDS):
         yield from _wrong_tensor(made, name)
     elif state is None:
@@ -93,6 +95,13 @@ def _wrong(made: Instance, known: Known) -> Iterator[str]:
     elif any("_modules" in held for held in _dictionaries(state)):
         # a class that is not here, or a function that makes an object
         yield from _wrong_attributes(made, state, nn.Module, known)
+
+
+def _class_of(made: Instance, known: Known) -> Any:
+    """Return the class of an object, if it is known; of modules beside which others are as well."""
+    cls = known.objects.get(str(class_of(made)))
+    beside = made.what == BLANK and isinstance(cls, type) and issubclass(cls, nn.Module)
+    return import_module(BLANK.module).class_of_site(cls) if beside else cls
 
 
 def _wrong_object(made: Instance, state: Any, cls: type, known: Known) -> Iterator[str]:

@@ -44,7 +44,7 @@ def check_model(bench: Bench) -> None:
     if nbytes > MAX_MODEL_BYTES:
         most = MAX_MODEL_BYTES >> 20
         raise UnfitError(f"the model's weights are {nbytes >> 20} MiB, at most {most} are drawn")
-    macs = _model_macs(bench)
+    macs = model_macs(bench)
     if macs > MAX_MODEL_MACS and not bench.thorough:
         raise UnfitError(f"a run takes {macs:.1e} multiplications, `--thorough` takes that time")
 
@@ -82,7 +82,7 @@ def site_macs(site: Site, modules: Sequence[nn.Module]) -> int:
     return places * weight_bytes(*modules) // 4
 
 
-def _model_macs(bench: Bench) -> int:
+def model_macs(bench: Bench) -> int:
     """Return the approximate number of multiplications of one run of the original model."""
     macs = 0
     with bench.original() as model:

@@ -1,0 +1,38 @@
+"""Advice on a rule that was made of options: keys of a recipe as the options in their place."""
+
+import copy
+import re
+
+from modswap.core.errors import ModswapError
+
+# keys of a rule that have an option of their name
+_OPTIONS = "match|exclude|class|expect|with|start|after|before|around|name"
+_SWITCHES = "adapt|share"
+_KEYS = "layout|wants|where|prefix|grid|input|output|verify|sizes"  # of a recipe alone
+_SPELLED = (
+    (re.compile(rf"`({_SWITCHES}): true`"), r"`--\1`"),
+    (re.compile(rf"`({_OPTIONS}): ([^`]+)`"), r"`--\1 \2`"),
+    (re.compile(rf"`({_OPTIONS}|{_SWITCHES}):?`"), r"`--\1`"),
+    (re.compile(r"(?:set|give a value for) `(\w+)` under `args`"), r"add `--set \1=…`"),
+    (re.compile(r"`args`"), "`--set`"),
+    (re.compile(r" (?:on|in|of) (?:its|the) rule\b"), ""),
+)
+_OF_RECIPE = re.compile(rf"`(?:{_KEYS})\b[^`]*`")
+_RECIPE = "that is a key of a recipe, which -c names"
+
+
+def with_options(text: str) -> str:
+    """Return a text in which keys of a rule, in backquotes, are options of the command."""
+    for key, option in _SPELLED:
+        text = key.sub(option, text)
+    return text
+
+
+def spelled(error: ModswapError) -> ModswapError:
+    """Return a copy of an error, and of those that came with it, that names options."""
+    changed = copy.copy(error)
+    changed.what, changed.fix = with_options(error.what), with_options(error.fix)
+    if _OF_RECIPE.search(error.fix):
+        changed.fix = f"{changed.fix}; {_RECIPE}"
+    changed.more = tuple(map(spelled, error.more))
+    return changed

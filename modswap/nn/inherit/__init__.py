@@ -1,0 +1,1 @@
+"""Weights of one module in the form of another that computes the same."""

@@ -1,0 +1,40 @@
+"""Advice that names options where options made the rule."""
+
+import pytest
+
+from modswap.core.errors import MatchError
+from modswap.core.words.option_spelling import spelled, with_options
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "add `class:` to take modules of one kind, such as `class: Conv2d`",
+            "add `--class` to take modules of one kind, such as `--class Conv2d`",
+        ),
+        ("set `adapt: true` in its rule", "set `--adapt`"),
+        ("set `adapt: true` on its rule, or choose args", "set `--adapt`, or choose args"),
+        ("`match: '**.a'` selects b.a", "`--match '**.a'` selects b.a"),
+        ("correct `expect`, or narrow `match`", "correct `--expect`, or narrow `--match`"),
+        ("set `dim` under `args`", "add `--set dim=…`"),
+        ("correct `args`", "correct `--set`"),
+        ("name it, `with: package.module:Class`", "name it, `--with package.module:Class`"),
+        ("leave it out with `exclude`", "leave it out with `--exclude`"),
+        ("run `modswap tree` to list the paths", "run `modswap tree` to list the paths"),
+        ("set `layout: NCHW`", "set `layout: NCHW`"),
+    ],
+)
+def test_key_of_a_rule_is_named_as_its_option(text: str, expected: str) -> None:
+    assert with_options(text) == expected
+
+
+def test_error_and_those_that_came_with_it_are_spelled_and_the_originals_stay() -> None:
+    second = MatchError("`exclude` removes all", "x", "set `layout: NCHW` in its rule")
+    first = MatchError("no module", "--match", "narrow `match`", (second,))
+
+    said = spelled(first)
+
+    assert (said.fix, said.more[0].what) == ("narrow `--match`", "`--exclude` removes all")
+    assert said.more[0].fix == "set `layout: NCHW`; that is a key of a recipe, which -c names"
+    assert (first.fix, second.what) == ("narrow `match`", "`exclude` removes all")
