@@ -17,7 +17,7 @@ _MARK = "__dynamo_disable"  # on functions of torch that the compiler has to lea
 
 
 class _Absent(ModuleType):
-    """Stands for the compiler until a block asks for more than to be left alone by it.
+    """A substitute for the compiler, until a block uses the compiler itself.
 
     Torch imports its compiler to turn it off, at the first call of each of some functions: that
     takes seconds. A compiler that was never imported compiles nothing.
@@ -68,7 +68,7 @@ def _settings() -> ModuleType:
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Run a block in which torch does not import its compiler to turn it off.
+    """Run a block in which torch does not import its compiler only to turn it off.
 
     Code in the block that uses the compiler gets it, and finds everything as without the block.
     """
@@ -84,7 +84,7 @@ def without_compiler() -> Iterator[None]:
 
 
 def _absent() -> _Absent | None:
-    """Return what stands for the compiler; None if this torch keeps its settings elsewhere."""
+    """Return a substitute for the compiler; None if torch keeps its settings in another file."""
     try:
         return _Absent()
     except (ImportError, OSError):
