@@ -1,6 +1,7 @@
 """Calls of models of transformers, by the name of their main input and their configuration."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -23,8 +24,10 @@ def named_calls(model: nn.Module) -> Iterator[tuple[DummyCall, str]]:
 
     Pictures alone are left to those who read sizes from any settings.
     """
-    name = getattr(model, "main_input_name", None)
-    config = mapping_of(getattr(model, "config", None))
+    name: Any = None
+    config: Mapping[Any, Any] | None = None
+    with suppress(Exception):  # code of the model's own
+        name, config = model.main_input_name, mapping_of(model.config)
     if not isinstance(name, str) or config is None or name not in _INPUTS:
         return
     more = DECODED if config.get("is_encoder_decoder") else {}
@@ -32,9 +35,13 @@ def named_calls(model: nn.Module) -> Iterator[tuple[DummyCall, str]]:
         kwargs = {**named, **more}
         if sum(prod(tensor.shape) for tensor in kwargs.values()) > MAX_INPUT_ELEMENTS:
             continue
-        alone = len(kwargs) == 1 and first_name(model) == name
-        call = DummyCall(tuple(kwargs.values()), {}) if alone else DummyCall((), kwargs)
-        yield call, name
+        yield _call(model, name, kwargs), name
+
+
+def _call(model: nn.Module, name: str, kwargs: _Named) -> DummyCall:
+    """Return a call with tensors by name, or by position if the one is the first."""
+    alone = len(kwargs) == 1 and first_name(model) == name
+    return DummyCall(tuple(kwargs.values()), {}) if alone else DummyCall((), kwargs)
 
 
 def _words(model: nn.Module, config: Mapping[str, Any]) -> Iterator[_Named]:
