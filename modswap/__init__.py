@@ -7,7 +7,7 @@ from modswap.core.version import __version__
 if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe
     from modswap.core.kept.outcome import Outcome
-    from modswap.ops.api import apply_recipe, load, replace, save
+    from modswap.ops.api import apply_recipe, insert, load, replace, save
     from modswap.ops.recipes import read_recipe
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "apply_recipe",
+    "insert",
     "load",
     "read_recipe",
     "replace",
@@ -26,6 +27,7 @@ _HOMES = {
     "Recipe": "modswap.core.asked.recipe",
     "read_recipe": "modswap.ops.recipes",
     "apply_recipe": "modswap.ops.api",
+    "insert": "modswap.ops.api",
     "load": "modswap.ops.api",
     "replace": "modswap.ops.api",
     "save": "modswap.ops.api",

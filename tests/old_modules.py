@@ -85,6 +85,46 @@ class Normed(Fused):
         return out
 
 
+class Located(nn.Module):
+    """Attention with batch norms, narrow keys and a convolution of the values, as of YOLO11."""
+
+    def __init__(self, dim: int = 16, heads: int = 2) -> None:
+        super().__init__()
+        self.num_heads, self.key_dim, self.head_dim = heads, dim // heads // 2, dim // heads
+        self.qkv = nn.Sequential(nn.Conv2d(dim, 2 * dim, 1, bias=False), nn.BatchNorm2d(2 * dim))
+        near = nn.Conv2d(dim, dim, 5, padding=2, groups=dim, bias=False)
+        self.near = nn.Sequential(near, nn.BatchNorm2d(dim))
+        self.proj = nn.Sequential(nn.Conv2d(dim, dim, 1, bias=False), nn.BatchNorm2d(dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sizes = [self.key_dim, self.key_dim, self.head_dim]
+        each = self.qkv(x).flatten(2).unflatten(1, (self.num_heads, -1)).transpose(-1, -2)
+        q, k, v = each.split(sizes, dim=-1)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(x.shape)
+        out: torch.Tensor = self.proj(y + self.near(v.transpose(-1, -2).reshape(x.shape)))
+        return out
+
+
+class Paired(nn.Module):
+    """Attention with one layer for queries and one for keys and values: (N, L, C) -> the same."""
+
+    def __init__(self, dim: int = 16, heads: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.kv, self.proj = (
+            nn.Linear(dim, dim),
+            nn.Linear(dim, 2 * dim),
+            nn.Linear(dim, dim),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v)
+        out: torch.Tensor = self.proj(y.transpose(1, 2).flatten(2))
+        return out
+
+
 class TorchAttention(nn.Module):
     """A block that calls torch's own attention."""
 

@@ -34,5 +34,6 @@ def test_examples_of_the_docstring_hold(
 
 
 def test_every_function_and_every_layer_is_looked_at() -> None:
-    assert sorted(FUNCTIONS) == ["apply_recipe", "load", "read_recipe", "replace", "save"]
+    names = ["apply_recipe", "insert", "load", "read_recipe", "replace", "save"]
+    assert sorted(FUNCTIONS) == names
     assert set(LAYERS) <= set(nn.__all__)

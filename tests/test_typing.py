@@ -51,7 +51,9 @@ def layers(x: Tensor) -> None:
     ECA(16, kernel=3)  # type: ignore[call-arg] # it is called k_size
 
 
-@pytest.mark.parametrize("name", ["load", "read_recipe", "replace", "apply_recipe", "save"])
+@pytest.mark.parametrize(
+    "name", ["load", "read_recipe", "replace", "insert", "apply_recipe", "save"]
+)
 def test_every_argument_and_result_of_a_public_function_has_a_type(name: str) -> None:
     function = getattr(modswap, name)
 

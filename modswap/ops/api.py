@@ -1,8 +1,9 @@
 """The steps of a swap for callers from Python, with a model in memory in place of a file."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -15,6 +16,7 @@ from modswap.core.asked.used_paths import OUT, UsedPath, recipe_files
 from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
+from modswap.core.kept.receipt import Receipt
 from modswap.core.words.python_spelling import as_python, for_python
 from modswap.io.formats.writing import blank, write
 from modswap.io.raw.held import holding
@@ -24,9 +26,11 @@ from modswap.io.rewriting import Records
 from modswap.live_values import named_tensors
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.examine.bench import Bench, examined
+from modswap.ops.first_input.find import Found, find_for
 from modswap.ops.load.checksums import intact
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
+from modswap.ops.rule_call import Inputs, recipe_of_call
 from modswap.ops.swap import Making, apply_recipe, prepare, verified
 from modswap.ops.write.prove import mapped_names, model_changes, tensor_ledger
 from modswap.ops.write.receipt import effective, make_receipt
@@ -34,7 +38,17 @@ from modswap.ops.write.receipt import effective, make_receipt
 # the files that models in memory were loaded from
 _sources: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()
 
-__all__ = ["apply_recipe", "load", "replace", "save"]
+
+class _Swaps(NamedTuple):
+    """The swaps that were made in a model in memory."""
+
+    recipe: str  # of the last of them
+    receipt: Receipt  # of all of them
+
+
+_swaps: WeakKeyDictionary[nn.Module, _Swaps] = WeakKeyDictionary()
+
+__all__ = ["apply_recipe", "insert", "load", "replace", "save"]
 
 
 @for_python
@@ -96,29 +110,111 @@ def load(  # noqa: PLR0913 - an argument for each option of the commands
 
 
 @for_python
-def replace(model: nn.Module, recipe: Recipe) -> Outcome:
+def replace(
+    model: nn.Module,
+    recipe: Recipe | None = None,
+    *,
+    match: str | Sequence[str] | None = None,
+    with_: str | None = None,
+    inputs: Inputs = (),
+    **rule: Any,
+) -> Outcome:
     """Swap modules in a model in place, verify the swap and examine it as `verify` says.
 
     Args:
         model: The model, changed in place; left unchanged if the swap does not hold.
         recipe: The rules, and the dummy inputs that verify them.
+        match: In place of a recipe, patterns of the modules to replace.
+        with_: With `match`, the new module: a catalogue name, or `package.module:Class`.
+        inputs: With `match`, a shape for each call of the model, or a mapping as in a recipe; found
+            where neither says it.
+        rule: With `match`, other keys of a rule: `args`, `exclude`, `class_`, `expect`, `adapt`,
+            `share`, `start` and so on.
 
     Raises:
         ModswapError: If the recipe or its input does not fit the model, or the swap does not hold.
 
     Examples:
-        >>> from pathlib import Path
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1))
-        >>> rules = "replace: [{match: '1', with: ECA}]"
-        >>> text = f"{{version: 1, inputs: [{{shape: [1, 3, 16, 16]}}], {rules}}}"
-        >>> _ = Path("swap.yaml").write_text(text)
-        >>> outcome = modswap.replace(model, modswap.read_recipe("swap.yaml"))
+        >>> outcome = modswap.replace(model, match="1", with_="ECA", inputs=[(1, 3, 16, 16)])
         >>> outcome.ok, type(model[1]).__name__
         (True, 'ECA')
+
+        By a recipe:
+
+        >>> from pathlib import Path
+        >>> text = "{version: 1, replace: [{match: '2', with: ACmix}]}"
+        >>> _ = Path("swap.yaml").write_text(text)
+        >>> modswap.replace(model, modswap.read_recipe("swap.yaml")).ok
+        True
     """
+    asked = {"match": match, "with_": with_, **rule}
+    return _swapped(model, _recipe(recipe, asked, inputs))
+
+
+@for_python
+def insert(
+    model: nn.Module,
+    *,
+    after: str | Sequence[str] | None = None,
+    before: str | Sequence[str] | None = None,
+    around: str | Sequence[str] | None = None,
+    with_: str,
+    inputs: Inputs = (),
+    **rule: Any,
+) -> Outcome:
+    """Put modules in beside others, in place; behind gates of 0 the model computes what it did.
+
+    No tensor changes its name: the new parameters are under the module's own path, as
+    `outcome.fresh_parameters()` lists them.
+
+    Args:
+        model: The model, changed in place; left unchanged if the swap does not hold.
+        after: Patterns of modules whose output the new module takes.
+        before: Patterns of modules whose input it takes.
+        around: Patterns of modules to which it is a parallel branch.
+        with_: The new module: a catalogue name, or `package.module:Class`.
+        inputs: A shape for each call of the model, or a mapping as in a recipe; found if empty.
+        rule: Other keys of a rule: `args`, `name`, `input`, `output`, `start` and so on.
+
+    Raises:
+        ModswapError: If the rule does not fit the model, or the swap does not hold.
+
+    Examples:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+        >>> outcome = modswap.insert(model, after="1", with_="ECA")
+        >>> outcome.fresh_parameters()
+        ('1.eca.gate', '1.eca.module.conv.weight')
+        >>> len(model)
+        3
+    """
+    asked = {"after": after, "before": before, "around": around, "with_": with_, **rule}
+    return _swapped(model, recipe_of_call(asked, inputs))
+
+
+def _recipe(recipe: Recipe | None, asked: Mapping[str, Any], inputs: Inputs) -> Recipe:
+    """Return the recipe that was given, or that of a rule.
+
+    Raises:
+        UsageError: If both are given.
+    """
+    given = [name for name, value in asked.items() if value is not None]
+    if recipe is None:
+        return recipe_of_call(asked, inputs)
+    if given or inputs:
+        what = f"a recipe and {', '.join(given) or 'inputs'} exclude each other"
+        raise UsageError(what, "recipe", "put them into the recipe, or leave it out")
+    return recipe
+
+
+def _swapped(model: nn.Module, recipe: Recipe) -> Outcome:
+    """Swap in place, verify and examine; return the outcome."""
+    first = None if recipe.inputs else find_for(model, "inputs")
+    found, calls = (None, ()) if first is None else (first.record, first.calls)
     starts = Starts(policy=Policy(allow=recipe.allow))
-    prepared = prepare(model, recipe, making=Making(starts=starts))
+    prepared = prepare(model, recipe, calls, making=Making(starts=starts))
     params = count_params(model)
     before = named_tensors(model)
     with verified(model, prepared, lambda _: None) as standing:
@@ -127,11 +223,14 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
         verdict = _spelled(examined(standing.verdict, bench))
         if not verdict.ok:
             raise failure(verdict)
-        after = named_tensors(model)
-        found = tensor_ledger(
-            before, after, model_changes(prepared), where="the model", compare=True
+        ledger = tensor_ledger(
+            before, named_tensors(model), model_changes(prepared), where="the model", compare=True
         ).with_mapped(mapped_names(prepared))
+    text = write_recipe(_said(recipe, first))
+    earlier = _swaps[model].receipt if model in _swaps else None
+    _swaps[model] = _Swaps(text, make_receipt(prepared, text, source=None, earlier=earlier))
     sites = site_outcomes(prepared)
+    notes = () if found is None else (found.note,)
     return Outcome(
         command="replace",
         checkpoint="",
@@ -139,11 +238,18 @@ def replace(model: nn.Module, recipe: Recipe) -> Outcome:
         plan=prepared.plan,
         sites=sites,
         verdict=verdict,
-        ledger=found,
+        ledger=ledger,
         params_before=params,
         params_after=count_params(model),
-        notes=(*prepared.notes, *swap_notes(verdict, prepared, sites)),
+        notes=(*notes, *prepared.notes, *swap_notes(verdict, prepared, sites)),
+        found_input=found,
     )
+
+
+def _said(recipe: Recipe, first: Found | None) -> Recipe:
+    """Return a recipe as it was carried out, with the input that was found."""
+    inputs = recipe.inputs if first is None else first.record.inputs
+    return effective(recipe).model_copy(update={"inputs": inputs})
 
 
 @for_python
@@ -157,7 +263,8 @@ def save(
     Args:
         model: The model.
         file: Where to write.
-        recipe: The recipe that the model was swapped with; it is stored inside the file.
+        recipe: The recipe that the model was swapped with, which is stored inside the file; that
+            of the last `replace` or `insert` where it is left out.
         force: Whether an existing file may be replaced.
 
     Raises:
@@ -173,9 +280,13 @@ def save(
     out = Path(file)
     refuse_overlap(UsedPath(OUT, out), _used(model, recipe))
     container, value = blank(model, out)
-    text = write_recipe(effective(recipe)) if recipe is not None else ""
-    receipt = make_receipt(None, text, source=None, earlier=None).text() if recipe else ""
-    return write(container, [value], out, records=Records(text, receipt), force=force)
+    known = _swaps.get(model)
+    text = known.recipe if known is not None else ""
+    if recipe is not None:
+        text = write_recipe(effective(recipe))
+    receipt = known.receipt if known else make_receipt(None, text, source=None, earlier=None)
+    records = Records(text, receipt.text()) if text else Records()
+    return write(container, [value], out, records=records, force=force)
 
 
 def _spelled(verdict: Verdict) -> Verdict:

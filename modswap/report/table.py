@@ -1,6 +1,7 @@
 """The outcome for people at a terminal."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import RenderableType
@@ -28,15 +29,17 @@ def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
     if outcome.sites:
         yield _sites(outcome.sites)
         yield from _chosen(outcome.sites)
+        yield from _begun(outcome.sites)
         yield from _noted(outcome.sites)
     for note in dict.fromkeys(outcome.notes):
         yield Text.assemble(("note  ", "yellow"), note)
     if outcome.verdict is not None:
         yield from verification(outcome.verdict, outcome.error, page)
     if outcome.ledger is not None and outcome.ok:
-        yield _ledger(outcome.ledger, made=any(site.mapped for site in outcome.sites))
+        yield _ledger(outcome.ledger, outcome.sites)
     if outcome.sites and outcome.ok:
         yield _totals(outcome)
+        yield from _groups(outcome)
     if outcome.written is not None:
         yield _written(outcome.written)
     yield headline(outcome)
@@ -126,6 +129,24 @@ def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
         yield Padding(table, (0, 0, 0, 2))
 
 
+def _begun(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
+    """Yield where new weights come from, and those that began fresh, where some did not."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for site in sites:
+        if site.mapped:
+            groups.setdefault((site.mapped, site.fresh), []).append(site.path)
+    for (mapped, fresh), paths in groups.items():
+        yield Text.assemble(("mapped  ", "cyan"), ", ".join(paths))
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(overflow="fold")
+        table.add_column(overflow="fold")
+        for name, source in mapped:
+            table.add_row(name, Text(f"from {source}", "dim"))
+        if fresh:
+            table.add_row(", ".join(fresh), Text("fresh", "yellow"))
+        yield Padding(table, (0, 0, 0, 2))
+
+
 def _noted(sites: Sequence[SiteOutcome]) -> Iterator[Text]:
     """Yield the notes on sites, each once with all its sites."""
     alike: dict[str, list[str]] = {}
@@ -138,7 +159,11 @@ def _noted(sites: Sequence[SiteOutcome]) -> Iterator[Text]:
         yield Text.assemble(("note  ", "yellow"), f"{who}{more}: {note}")
 
 
-def _ledger(ledger: Ledger, *, made: bool) -> Table:
+def _ledger(ledger: Ledger, sites: Sequence[SiteOutcome]) -> Table:
+    made = any(site.mapped for site in sites)
+    gated = bool(sites) and all(site.start == "preserve" for site in sites)
+    fresh = "newly initialised: train them before use"
+    fresh = "behind gates of 0, which training opens" if gated else fresh
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("tensors")
     table.add_column("count", justify="right")
@@ -148,7 +173,7 @@ def _ledger(ledger: Ledger, *, made: bool) -> Table:
     rows: list[tuple[str, Amount, str]] = [
         ("kept", ledger.kept, kept),
         ("mapped", ledger.mapped, "made of other weights" if made else ""),
-        ("fresh", ledger.fresh, "newly initialised: train them before use"),
+        ("fresh", ledger.fresh, fresh),
         ("dropped", ledger.dropped, ""),
     ]
     for name, amount, remark in rows:
@@ -156,6 +181,18 @@ def _ledger(ledger: Ledger, *, made: bool) -> Table:
             size = human_bytes(amount.nbytes)
             table.add_row(name, f"{amount.tensors:,}", size, Text(remark, "dim"))
     return table
+
+
+def _groups(outcome: Outcome) -> Iterator[Text]:
+    """Yield the parameters that are new beside modules that stay, as groups for an optimizer."""
+    if not any(site.place for site in outcome.sites):
+        return
+    places = dict.fromkeys(site.new_path or site.path for site in outcome.sites)
+    shown = ", ".join(f"{path}.*" for path in [*places][:SHOWN_SITES])
+    more = f" and {len(places) - SHOWN_SITES} more" if len(places) > SHOWN_SITES else ""
+    new = len(outcome.fresh_parameters())
+    said = f"{new:,} new parameters: {shown}{more}; the others are the old ones"
+    yield Text.assemble(("groups  ", "cyan"), said)
 
 
 def _totals(outcome: Outcome) -> Text:

@@ -1,6 +1,7 @@
 """Tests of folders that Hugging Face's libraries wrote: config.json names the model."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,11 @@ def test_folder_of_timm(tmp_path: Path) -> None:
         ("{", "it cannot be read"),
     ],
 )
-def test_config_that_names_no_model_is_refused(config: Any, what: str, tmp_path: Path) -> None:
+def test_config_that_names_no_model_is_refused(
+    config: Any, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     only_in("transformers")
+    monkeypatch.setitem(sys.modules, "diffusers", None)  # as if it were not installed
     save_file({"w": torch.ones(1)}, tmp_path / "model.safetensors")
     text = config if isinstance(config, str) else json.dumps(config)
     (tmp_path / "config.json").write_text(text)

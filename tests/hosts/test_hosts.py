@@ -18,6 +18,7 @@ from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.tree import read_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the libraries' own
+NARROWER = "verify: {sizes: narrower}\n"
 
 
 class Host:
@@ -28,9 +29,9 @@ class Host:
         self.policy = Policy(allow=tuple(allow))
         torch.save(payload, self.file)
 
-    def swap(self, rule: str, shape: Sequence[int]) -> Outcome:
+    def swap(self, rule: str, shape: Sequence[int], verify: str = "") -> Outcome:
         """Show the tree, check, replace and return the outcome."""
-        text = f"version: 1\ninputs: [{{shape: {list(shape)}}}]\nreplace:\n{rule}"
+        text = f"version: 1\ninputs: [{{shape: {list(shape)}}}]\nreplace:\n{rule}{verify}"
         recipe = parse_recipe(text, "swap.yaml", ".")
         subject = Subject(self.file, self.policy)
         assert len(read_tree(subject).rows) > 10
@@ -46,6 +47,12 @@ class Host:
     def load(self) -> nn.Module:
         """Return the swapped model."""
         return modswap.load(self.out, allow=self.policy.allow).eval()
+
+
+def sizes_of(outcome: Outcome) -> str:
+    """Return what the report says of the input sizes."""
+    assert outcome.verdict is not None
+    return next(found.what for found in outcome.verdict.findings if found.check == "sizes")
 
 
 def only_in(library: str) -> Any:
@@ -79,10 +86,13 @@ def test_vit_of_timm_with_dynamic_size(tmp_path: Path) -> None:
     host = Host(tmp_path, model, ["timm.*", "functools.partial"])
 
     outcome = host.swap(
-        '  - {match: "blocks.{0,5}.attn", with: BiLevelRoutingAttention}\n', (1, 3, 224, 224)
+        '  - {match: "blocks.{0,5}.attn", with: BiLevelRoutingAttention}\n',
+        (1, 3, 224, 224),
+        NARROWER,  # the tokens of a map that is not square do not say its sides
     )
 
     assert {site.layout for site in outcome.sites} == {"NLC"}
+    assert "divisible by 16, with H = W; the original took" in sizes_of(outcome)
     assert host.load()(torch.randn(1, 3, 160, 160)).shape == (1, 1000)
 
 
@@ -139,8 +149,13 @@ def test_strided_convolutions_of_a_resnet_of_timm_become_acmix(tmp_path: Path) -
     model = timm.create_model("resnet18").eval()
     host = Host(tmp_path, model, ["timm.*", "functools.partial"])
 
-    host.swap('  - {match: "layer{3,4}.*.conv1", with: ACmix}\n', (1, 3, 96, 128))
+    outcome = host.swap(
+        '  - {match: "layer{3,4}.*.conv1", with: ACmix}\n',
+        (1, 3, 96, 128),
+        NARROWER,  # a map of 2 rows cannot be reflected at a window of 5
+    )
 
+    assert "it takes H and W at least 65; the original took any" in sizes_of(outcome)
     swapped = host.load()
     first = swapped.get_submodule("layer4.0.conv1")
     assert (vars(first)["in_planes"], vars(first)["out_planes"]) == (256, 512)

@@ -221,3 +221,14 @@ NASTY = replace(
     ),
     error=together([ShapeError.of(WILD_FINDING), UnsafeError(f"stop {WILD}", WILD, WILD)]),
 )
+
+
+def beside(path: str, place: str) -> SiteOutcome:
+    """Return a site beside which a module was put in."""
+    new = f"{path}.bi_level_routing_attention"
+    names = (f"{new}.gate", f"{new}.module.wo.weight")
+    return replace(site(path), place=place, new_path=new, parameters=names, start="preserve")
+
+
+PLACES = ("after", "before", "around", "instead", "after")
+BESIDE = replace(DONE, sites=tuple(beside(f"stages.{n}", place) for n, place in enumerate(PLACES)))

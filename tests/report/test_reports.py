@@ -24,6 +24,7 @@ CASES = {
     "checked": outcomes.CHECKED,
     "failed": outcomes.FAILED,
     "odd": outcomes.ODD,
+    "beside": outcomes.BESIDE,
     "dry": outcomes.DRY,
     "early": outcomes.EARLY,
     "examined": outcomes.EXAMINED,
@@ -46,6 +47,23 @@ def test_json_looks_as_promised(name: str, golden: Callable[[str, str], None]) -
     text = REPORTS["json"]([CASES[name]], Page())
 
     golden(f"{name}.json", re.sub(r'"modswap": "[^"]+"', '"modswap": "X"', text))
+
+
+def test_table_says_where_weights_come_from_and_what_began_fresh() -> None:
+    mapped = (("conv.weight", "0.weight"), ("conv.bias", "zeros"))
+    sites = tuple(
+        replace(outcomes.site(path), mapped=mapped, fresh=("bn.weight",)) for path in "ab"
+    )
+    others = replace(outcomes.site("c"), mapped=mapped)
+
+    text = REPORTS["table"]([replace(outcomes.DONE, sites=(*sites, others))], Page(80))
+
+    assert "mapped  a, b\n" in text
+    assert "mapped  c\n" in text
+    assert re.search(
+        r"  conv.weight +from 0.weight\n  conv.bias +from zeros\n  bn.weight +fresh", text
+    )
+    assert "made of other weights" not in text
 
 
 def test_json_has_the_keys_of_the_contract() -> None:

@@ -100,7 +100,10 @@ def _one_of(segments: Sequence[str], *, stars: bool) -> str:
 
 
 def _shared_begin(names: Sequence[str]) -> str:
-    """Return the words up to an underscore with which all names begin: `a_1` and `a_2`, `a_`."""
+    """Return what all names begin with: words up to an underscore, or all but a number."""
+    numbered = {re.sub(r"\d+\Z", "", name) for name in names}
+    if len(numbered) == 1 and all(name[-1:].isdigit() for name in names):
+        return numbered.pop()
     columns = zip(*(name.split("_")[:-1] for name in names), strict=False)
     shared = takewhile(lambda words: len(set(words)) == 1, columns)
     return "".join(f"{words[0]}_" for words in shared)

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from modswap.nn.inherit.folding import Fold, folded
+
 Role = Literal["q", "k", "v", "o"]
 ROLES: tuple[Role, ...] = ("q", "k", "v", "o")
 # `whole`: the tensor is the part; `blocks`: parts follow each other; `heads`: the parts of each
@@ -29,14 +31,19 @@ class RowsOf:
 
     def rows(self, tensor: torch.Tensor, heads: int) -> torch.Tensor:
         """Return the part's rows of a weight or a bias."""
+        if self.sizes and self.order == "heads":
+            each = [size // heads for size in self.sizes]
+            start = sum(each[: self.index])
+            split: torch.Tensor = tensor.unflatten(0, (heads, -1))
+            return split[:, start : start + each[self.index]].flatten(0, 1)
         if self.sizes:
             start = sum(self.sizes[: self.index])
             return tensor[start : start + self.sizes[self.index]]
         if self.order == "blocks":
             return tensor.chunk(self.count)[self.index]
         if self.order == "heads":
-            each: torch.Tensor = tensor.unflatten(0, (heads, self.count, -1))
-            return each[:, self.index].flatten(0, 1)
+            parts: torch.Tensor = tensor.unflatten(0, (heads, self.count, -1))
+            return parts[:, self.index].flatten(0, 1)
         return tensor
 
     def where(self, name: str) -> str:
@@ -60,17 +67,23 @@ class Reading:
     causal: bool = False
     certain: bool = False  # whether the class itself says so, so that no run has to show it
     notes: tuple[str, ...] = ()
+    local: str = ""  # name of the depthwise convolution of the values that is added; empty: none
+    side: int = 0  # of that convolution
+    folds: tuple[Fold, ...] = ()  # batch norms behind its layers
 
     @property
     def names(self) -> set[str]:
         """Return the names of all tensors that it reads."""
         own = {name for part in self.parts.values() for name in (part.weight, part.bias)}
+        own |= {f"{self.local}.{kind}" for kind in ("weight", "bias")} if self.local else set()
+        own |= {name for fold in self.folds for name in fold.names}
         return {name for name in (*own, self.table) if name}
 
     def taken(self, state: Mapping[str, torch.Tensor]) -> "Attention":
         """Return attention with the values of a state."""
         weights: dict[str, torch.Tensor] = {}
         sources: dict[str, str] = {}
+        state = folded(state, self.folds)
         for role, part in self.parts.items():
             weight = state[part.weight]
             weight = weight.T if part.transposed else weight.flatten(1)
@@ -79,6 +92,10 @@ class Reading:
             if part.bias:
                 weights[f"{role}.bias"] = part.rows(state[part.bias], self.heads)
                 sources[f"{role}.bias"] = part.where(part.bias)
+        for kind in ("weight", "bias") if self.local else ():
+            if f"{self.local}.{kind}" in state:
+                weights[f"local.{kind}"] = state[f"{self.local}.{kind}"]
+                sources[f"local.{kind}"] = f"{self.local}.{kind}"
         if self.table:
             weights["table"], sources["table"] = state[self.table], self.table
         return Attention(self, weights, sources)
@@ -111,8 +128,11 @@ class Attention:
         """Return where a value comes from."""
         return self.sources.get(name, "identity" if name == "o.weight" else "zeros")
 
-    def attend(self, x: torch.Tensor) -> torch.Tensor:
-        """Return attention of all tokens to all: (N, L, C) -> the same."""
+    def attend(self, x: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return attention of all tokens to all: (N, L, C) -> the same.
+
+        `size` is the height and width of the map that the tokens are, for a convolution of values.
+        """
         heads = self.reading.heads
         q, k, v = (
             F.linear(x, self.weight(role), self.bias(role)).unflatten(-1, (heads, -1))
@@ -125,7 +145,16 @@ class Attention:
             later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
             logits = logits.masked_fill(later, float("-inf"))
         y = torch.einsum("nhij,njhd->nihd", logits.softmax(-1), v).flatten(2)
+        if "local.weight" in self.weights:
+            y = y + self._local(v.flatten(2), size or (1, x.shape[1]))
         return F.linear(y, self.weight("o"), self.bias("o"))
+
+    def _local(self, v: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return the depthwise convolution of values: (N, L, D) -> the same."""
+        weight, bias = self.weights["local.weight"], self.weights.get("local.bias")
+        maps = v.transpose(1, 2).unflatten(2, size)
+        near = F.conv2d(maps, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+        return near.flatten(2).transpose(1, 2)
 
     def _positions(self, length: int) -> torch.Tensor:
         """Return the bias of each head for each pair of pixels of a window: (heads, L, L)."""

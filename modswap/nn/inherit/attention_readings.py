@@ -11,6 +11,7 @@ from torch import nn
 
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.nn.inherit.attention_form import ORDERS, ROLES, Reading, Role, RowsOf
+from modswap.nn.inherit.folding import folds_of
 from modswap.nn.self_attention import SelfAttention
 
 MAX_LAYERS = 8  # linear layers of a module that may be attention
@@ -45,11 +46,30 @@ def readings(module: nn.Module, channels: int) -> Iterator[Reading]:
         return
     layers = _linear_layers(module)
     three = len(layers) == 1 and layers[0].made % 3 == 0
+    folds, (local, side) = folds_of(module), _local_layer(module)
     if not (three or 1 < len(layers) <= MAX_LAYERS):
         return
     found = itertools.chain(_fused(layers, channels), _split(layers, channels))
     ranked = [pair for parts, width in found for pair in _ranked(module, parts, width)]
-    yield from (reading for _, reading in sorted(ranked, key=lambda pair: pair[0]))
+    for _, reading in sorted(ranked, key=lambda pair: pair[0]):
+        plain = replace(reading, folds=folds)
+        yield from (replace(plain, local=local, side=side), plain) if local else (plain,)
+
+
+def _local_layer(module: nn.Module) -> tuple[str, int]:
+    """Return the only depthwise convolution that keeps the size of its map: name and side."""
+    found = [
+        (name, layer.kernel_size[0])
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d) and _is_local(layer)
+    ]
+    return found[0] if len(found) == 1 else ("", 0)
+
+
+def _is_local(layer: nn.Conv2d) -> bool:
+    depthwise = layer.groups == layer.in_channels == layer.out_channels
+    same = tuple(layer.padding) == tuple(side // 2 for side in layer.kernel_size)
+    return depthwise and same and layer.kernel_size[0] == layer.kernel_size[1]
 
 
 def _ranked(
@@ -57,10 +77,11 @@ def _ranked(
 ) -> Iterator[tuple[int, Reading]]:
     """Yield the readings of some parts with each number of heads and scale, and their rarity."""
     biased = _with_biases(module, parts)
-    for rarity, heads in enumerate(_heads(module, width)):
+    keys = biased["q"].sizes[0] if biased["q"].sizes else width
+    for rarity, heads in enumerate(n for n in _heads(module, width) if keys % n == 0):
         window, table, shift = _positions(module, heads)
         first = Reading(heads, 1.0, biased, table, window, shift)
-        for rare, scale in enumerate(_scales(module, width, heads)):
+        for rare, scale in enumerate(_scales(module, keys, heads)):
             yield rarity + 2 * rare, replace(first, scale=scale)
 
 
@@ -99,7 +120,8 @@ def _of_routing(module: BiLevelRoutingAttention) -> Reading:
     }
     if f"{out}.weight" in module.state_dict():
         parts["o"] = RowsOf(f"{out}.weight", f"{out}.bias")
-    return Reading(module.num_heads, module.scale, parts, certain=True)
+    local, side = _local_layer(module)
+    return Reading(module.num_heads, module.scale, parts, certain=True, local=local, side=side)
 
 
 def _of_prefixed(module: SelfAttention) -> Reading:
@@ -141,12 +163,25 @@ def _fused(layers: Layers, channels: int) -> Iterator[tuple[dict[Role, RowsOf], 
     given = [layer for layer in layers if layer.given == channels]
     for layer in given:
         if layer.made % 3 == 0:
-            for orders in _orders(layer, 3):
-                parts = dict(zip(ROLES[:3], orders, strict=True))
-                yield from _with_output(layers, [layer], parts, channels, layer.made // 3)
+            yield from _joined(layers, layer, channels, (layer.made // 3,) * 3)
     for both, query in itertools.permutations(given, 2):
         if both.made == 2 * query.made:
             yield from _paired(layers, both, query, channels)
+    for layer, other in itertools.permutations(layers, 2):
+        # the output's layer shows the channels of the values
+        keys, odd = divmod(layer.made - other.given, 2)
+        if layer in given and other.made == channels and keys > 0 and not odd:
+            yield from _joined(layers, layer, channels, (keys, keys, other.given))
+
+
+def _joined(
+    layers: Layers, layer: LinearMap, channels: int, sizes: tuple[int, int, int]
+) -> Iterator[tuple[dict[Role, RowsOf], int]]:
+    """Yield the parts where queries, keys and values of some sizes come from one layer."""
+    alike = len({*sizes}) == 1
+    for orders in _orders(layer, 3, () if alike else sizes):
+        parts = dict(zip(ROLES[:3], orders, strict=True))
+        yield from _with_output(layers, [layer], parts, channels, sizes[2])
 
 
 def _paired(
@@ -158,10 +193,14 @@ def _paired(
         yield from _with_output(layers, [both, query], parts, channels, query.made)
 
 
-def _orders(layer: LinearMap, count: int) -> Iterator[tuple[RowsOf, ...]]:
+def _orders(
+    layer: LinearMap, count: int, sizes: tuple[int, ...] = ()
+) -> Iterator[tuple[RowsOf, ...]]:
     weight = f"{layer.name}.weight"
     for order in ORDERS:
-        yield tuple(RowsOf(weight, "", order, index, count, layer.turned) for index in range(count))
+        yield tuple(
+            RowsOf(weight, "", order, index, count, layer.turned, sizes) for index in range(count)
+        )
 
 
 def _whole(layer: LinearMap) -> RowsOf:
@@ -202,14 +241,11 @@ def _with_output(
 
 def _with_biases(module: nn.Module, parts: Mapping[Role, RowsOf]) -> dict[Role, RowsOf]:
     """Return the parts with the biases of their layers."""
-    state = module.state_dict()
+    known = {*module.state_dict(), *(fold.bias for fold in folds_of(module))}
 
     def named(part: RowsOf) -> RowsOf:
         bias = f"{part.weight.removesuffix('weight')}bias"
-        there = state.get(bias) is not None
-        return RowsOf(
-            part.weight, bias if there else "", part.order, part.index, part.count, part.transposed
-        )
+        return replace(part, bias=bias if bias in known else "")
 
     return {role: named(part) for role, part in parts.items()}
 

@@ -1,7 +1,7 @@
 """Put attention into the modules of the catalogue that hold it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from modswap.nn.multi_head_self_attention import MultiHeadSelfAttention
 from modswap.nn.self_attention import SelfAttention
 from modswap.nn.window_attention import WindowAttention
 
+EXACT = 1e-12  # a ratio of scales that is 1 but for rounding
 SILENT = "zeros"  # the source of a part that adds nothing
 
 
@@ -49,6 +50,7 @@ class AttentionRow:
 
 def _routed_arguments(reading: Reading, channels: int, width: int) -> dict[str, Any]:
     found = {"num_heads": reading.heads, "qk_scale": reading.scale, "mask_padding": True}
+    found |= {"side_dwconv": reading.side} if reading.side else {}
     return found if width == channels else {**found, "qk_dim": width}
 
 
@@ -62,15 +64,28 @@ def _give_routed(form: Attention, module: BiLevelRoutingAttention) -> Given:
         _output(form, given, names[1])
     elif "o.weight" in form.weights:
         raise UnfitFormError("param_attention is qkv, but the old module has an output projection")
-    silent = dict(module.lepe.named_parameters(prefix="lepe")) if module.lepe is not None else {}
-    for name, value in silent.items():
-        given.put(name, torch.zeros_like(value, device=_device(form)), SILENT)
+    _give_local(form, module, given)
     _without_table(form, given)
     windows = module.n_win**2
     if module.topk < windows:
         what = f"topk {module.topk} of {windows} windows: with all of them it is the old attention"
         given.notes.append(what)
     return given
+
+
+def _give_local(form: Attention, module: BiLevelRoutingAttention, given: Given) -> None:
+    """Give the convolution of the values, or silence it where the old module has none."""
+    own = dict(module.lepe.named_parameters()) if module.lepe is not None else {}
+    local = form.weights.get("local.weight")
+    held = local is not None and bool(own) and local.shape == own["weight"].shape
+    for kind, value in own.items():
+        name = f"local.{kind}"
+        if held and name in form.weights:
+            given.put(f"lepe.{kind}", form.weights[name], form.source(name))
+        else:
+            given.put(f"lepe.{kind}", torch.zeros_like(value, device=_device(form)), SILENT)
+    if not held:
+        _without_local(form, given)
 
 
 def _plain_arguments(reading: Reading, channels: int, width: int) -> dict[str, Any]:
@@ -100,12 +115,14 @@ def _give_timm(form: Attention, module: MultiHeadSelfAttention | WindowAttention
     _same_heads(form, module.num_heads, "num_heads")
     _not_causal(form)
     head = module.dim // module.num_heads
+    form = _widened(form, head)
     given = _joined(form, "qkv", form.reading.scale * head**0.5)
     if "qkv.bias" not in module.state_dict():
         del given.values["qkv.bias"], given.sources["qkv.bias"]
         if _biased(form.reading):
             given.notes.append("the biases of queries, keys and values: qkv_bias is false")
     _output(form, given, "proj")
+    _without_local(form, given)
     return given
 
 
@@ -141,10 +158,25 @@ def _give_prefixed(form: Attention, module: SelfAttention) -> Given:
         factor = ratio if role == "q" else 1.0
         for kind, value in (("weight", form.weight(role)), ("bias", form.bias(role))):
             source = form.source(f"{role}.{kind}")
-            given.put(f"{name}.{layer}.{kind}", value * factor, source)
+            scaled = value if abs(factor - 1) < EXACT else value.double() * factor
+            given.put(f"{name}.{layer}.{kind}", scaled, source)
     given.notes.append("its own residual and layer norm are added")
+    _without_local(form, given)
     _without_table(form, given)
     return given
+
+
+def _widened(form: Attention, head: int) -> Attention:
+    """Return attention whose queries and keys have heads of a size, filled up with zeros."""
+    heads = form.reading.heads
+    wider = dict(form.weights)
+    for role in ("q", "k"):
+        for name in (f"{role}.weight", f"{role}.bias"):
+            if name in wider and 0 < len(wider[name]) < heads * head:
+                each = wider[name].unflatten(0, (heads, -1))
+                room = each.new_zeros(heads, head - each.shape[1], *each.shape[2:])
+                wider[name] = torch.cat([each, room], dim=1).flatten(0, 1)
+    return replace(form, weights=wider)
 
 
 def _joined(form: Attention, name: str, ratio: float) -> Given:
@@ -152,10 +184,11 @@ def _joined(form: Attention, name: str, ratio: float) -> Given:
     given = Given()
     roles = ROLES[:3]
     factors = (ratio, 1.0, 1.0)
-    exact = abs(ratio - 1) < 1e-12
+    exact = abs(ratio - 1) < EXACT
     for kind in ("weight", "bias"):
         parts = [form.weight(r) if kind == "weight" else form.bias(r) for r in roles]
-        scaled = parts if exact else [p * f for p, f in zip(parts, factors, strict=True)]
+        # in double precision, since the module may be in half
+        scaled = parts if exact else [p.double() * f for p, f in zip(parts, factors, strict=True)]
         sources = dict.fromkeys(form.source(f"{r}.{kind}") for r in roles)
         given.put(f"{name}.{kind}", torch.cat(scaled), _together(list(sources)))
     return given
@@ -185,6 +218,12 @@ def _same_heads(form: Attention, heads: int, name: str) -> None:
 def _not_causal(form: Attention) -> None:
     if form.reading.causal:
         raise UnfitFormError("the old attention is causal, the new one has no mask")
+
+
+def _without_local(form: Attention, given: Given) -> None:
+    if "local.weight" in form.weights:
+        source = form.source("local.weight").removesuffix(".weight")
+        given.notes.append(f"{source} is left out: it has no such convolution of the values")
 
 
 def _without_table(form: Attention, given: Given) -> None:

@@ -24,6 +24,7 @@ from modswap.nn.fit.inputs import is_off, is_request, of_its_map
 from modswap.nn.insertion import Insertion
 from modswap.ops.apply import module_at
 from modswap.ops.build.make import import_class, new_module
+from modswap.ops.build.starts.inherit import Heir
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.build.take_over import host_attributes, take_over
 from modswap.ops.build.unused_inputs import unused_inputs
@@ -45,6 +46,7 @@ class Built:
     module: nn.Module
     notes: tuple[str, ...] = ()
     started: Started = FRESH
+    heir: Heir | None = None  # the old module, where the new one inherits from it
 
     @property
     def layer(self) -> nn.Module:
@@ -58,6 +60,8 @@ class Built:
 
 
 OLD_HAS_IT = "by the old module, whose weights are inherited"
+# layers of torch that recipes name as rows of the catalogue
+BARE = {"identity": "torch.nn:Identity"}
 Fit = Callable[["Fitter", Site], Blueprint]
 Judge = Callable[[Blueprint], None]
 Make = Callable[[Step, tuple[Site, ...], Blueprint], Built]
@@ -91,8 +95,9 @@ def build(
         notes += _dropped(step, sites[0], blueprint.drops)
         layer = module.module if isinstance(module, Insertion) else module
         started = begun.begin(model, step, sites, layer, recipe)
+        heir = begun.heir(step, sites[0]) if layer is module else None
         started = started if layer is module else started.under("module.")
-        return Built(step, sites, blueprint, module, (*notes, *started.notes), started)
+        return Built(step, sites, blueprint, module, (*notes, *started.notes), started, heir)
 
     def fit(fitter: Fitter, site: Site) -> Blueprint:
         taken = begun.arguments(model, fitter.step, site, fitter.made)
@@ -172,7 +177,7 @@ class Fitter:
     def __init__(self, step: Step, recipe: Recipe) -> None:
         self.step = step
         self.recipe = recipe
-        name = step.rule.with_
+        name = self.name = BARE.get(step.rule.with_.lower(), step.rule.with_)
         where = self._at("with")
         self.notes: tuple[str, ...] = ()  # for the report of each site
         self.cls: type[nn.Module] | None = None
@@ -257,7 +262,7 @@ class Fitter:
             choices = (Choice(name, value, OLD_HAS_IT) for name, value in open_.items())
             return replace(fitted, choices=(*fitted.choices, *choices))
         wants = None if rule.wants == "auto" else rule.wants
-        return fit_custom(site, self.cls, rule.with_, self.args, adapt=rule.adapt, wants=wants)
+        return fit_custom(site, self.cls, self.name, self.args, adapt=rule.adapt, wants=wants)
 
     def _is_head(self) -> bool:
         """Return whether the rule names the size of a linear layer's or 1x1 convolution's output.

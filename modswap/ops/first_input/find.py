@@ -1,7 +1,7 @@
 """Find the dummy input of a run: the one that was given, or the first that the model takes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -11,7 +11,7 @@ from modswap.core.asked.job import Job, Subject
 from modswap.core.errors import UsageError
 from modswap.core.kept.found_input import FoundInput
 from modswap.core.progress import Progress, silent
-from modswap.ops.first_input.said import Said, said_calls
+from modswap.ops.first_input.said import Said, said_calls, said_of_model
 from modswap.ops.first_input.usual import usual_calls
 from modswap.ops.load.model import Loaded
 from modswap.ops.run.devices import is_without_data
@@ -96,14 +96,29 @@ def find_input(loaded: Loaded, where: str, also: str = "") -> Found:
     Raises:
         UsageError: If there are none; `where` is its place, `also` another remedy.
     """
-    return _first(loaded.model, list(islice(_distinct(loaded), MAX_TRIED)), where, also)
+    return _first(
+        loaded.model,
+        list(islice(_distinct(loaded.model, said_calls(loaded)), MAX_TRIED)),
+        where,
+        also,
+    )
 
 
-def _distinct(loaded: Loaded) -> Iterator[Said]:
-    """Yield the calls to try, each once."""
+def find_for(model: nn.Module, where: str) -> Found:
+    """Return the first calls that a model in memory takes, as `find_input` does.
+
+    Raises:
+        UsageError: If there are none; `where` is its place.
+    """
+    tried = _distinct(model, said_of_model(model))
+    return _first(model, list(islice(tried, MAX_TRIED)), where, "")
+
+
+def _distinct(model: nn.Module, said: Iterable[Said]) -> Iterator[Said]:
+    """Yield the calls to try, each once: those that were said, and usual ones."""
     seen: set[str] = set()
-    usual = (Said((one.call,), one.why) for one in usual_calls(loaded.model))
-    for choice in (said_calls(loaded), usual):
+    usual = (Said((one.call,), one.why) for one in usual_calls(model))
+    for choice in (said, usual):
         for one in choice:
             text = str(one.calls)
             if text not in seen:

@@ -1,6 +1,6 @@
 """Inputs that a file or its model says of itself: a size in its settings, an example, a recipe."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from math import prod
@@ -41,10 +41,15 @@ def said_calls(loaded: Loaded) -> Iterator[Said]:
         yield Said(calls_of(inside), "as the recipe inside the file says")
     for call in example_calls(model):
         yield Said((call,), "the example inputs of the archive")
+    yield from said_of_model(model, _of_file(loaded))
+
+
+def said_of_model(model: nn.Module, sizes: Iterable[PictureSize] = ()) -> Iterator[Said]:
+    """Yield the calls that a model says of itself; `sizes` are those that its file says."""
     yield from _examples(model)
     for call, name in named_calls(model):
         yield Said((call,), tame(f"as its {name} and config say"))
-    for found in (*_of_file(loaded), *_of_model(model)):
+    for found in (*sizes, *_of_model(model)):
         yield from _pictures(model, found)
     side = DEFAULT_SIDE.get(type(model).__module__.partition(".")[0])
     if side is not None:

@@ -1,6 +1,7 @@
 """Calls of models of transformers, by the name of their main input and their configuration."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -23,8 +24,10 @@ def named_calls(model: nn.Module) -> Iterator[tuple[DummyCall, str]]:
 
     Pictures alone are left to those who read sizes from any settings.
     """
-    name = getattr(model, "main_input_name", None)
-    config = mapping_of(getattr(model, "config", None))
+    name: Any = None
+    config: Mapping[Any, Any] | None = None
+    with suppress(Exception):  # code of the model's own
+        name, config = model.main_input_name, mapping_of(model.config)
     if not isinstance(name, str) or config is None or name not in _INPUTS:
         return
     more = DECODED if config.get("is_encoder_decoder") else {}

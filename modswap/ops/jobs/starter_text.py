@@ -1,6 +1,7 @@
 """The text of a first recipe."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,10 +88,16 @@ def _listed(patterns: Sequence[str]) -> str:
 
 def _path(path: str) -> str:
     """Return a quoted YAML pattern that selects only this path."""
+    pattern = _pattern(path)
+    if pattern != path and path.isprintable() and not {"'", "#"} & set(path):
+        return f"'{pattern}'"
+    return quoted(pattern)
+
+
+def _pattern(path: str) -> str:
+    """Return a pattern that selects only this path."""
     special = bool(re.search(r"[*?\[\]{}\\\ud800-\udfff]", path)) or path.startswith("re:")
-    if special and path.isprintable() and not {"'", "#"} & set(path):
-        return f"'re:{_escaped(path)}'"
-    return quoted(f"re:{_escaped(path)}" if special else path)
+    return f"re:{_escaped(path)}" if special else path
 
 
 def _escaped(path: str) -> str:
@@ -117,6 +124,7 @@ def render(subject: Subject, call: DummyCall, found: Sequence[Proposal], note: s
         f"# A first recipe for {name}. The rule below was tried on it and holds.",
         f"#   modswap check {name} -c RECIPE                  # the dry run",
         f"#   modswap replace {name} -c RECIPE -o OUT         # the swap",
+        f"#   {_one_line(name, first)}  # the same without a recipe",
         *_targets(same, [one for one in found if not one.kind.adapt]),
         *_targets(changed, [one for one in found if one.kind.adapt]),
         *(["#", f"# {note[:1].upper()}{tame(note[1:])}."] if note else []),
@@ -136,6 +144,18 @@ def render(subject: Subject, call: DummyCall, found: Sequence[Proposal], note: s
         )
     lines.append("    # one new module for all of them: share: true")
     return without_commands("\n".join(lines) + "\n")
+
+
+def _one_line(name: str, found: Proposal) -> str:
+    """Return the command that does what a rule says."""
+    chosen = found.selection
+    paths = {site.path for site in found.sites}
+    options = [("--match", _pattern(text) if text in paths else text) for text in chosen.match]
+    options += [("--exclude", _pattern(text)) for text in chosen.exclude]
+    options += [("--class", chosen.class_)] if chosen.class_ else []
+    words = [word for option in (*options, ("--with", found.module)) for word in option]
+    words += ["--adapt"] if found.kind.adapt else []
+    return tame(shlex.join(["modswap", "replace", name, *words, "-o", "OUT"]))
 
 
 def _targets(title: str, found: Sequence[Proposal]) -> Iterator[str]:

@@ -48,7 +48,8 @@ class Kind:
     @property
     def order(self) -> tuple[bool, int, bool, int, int, int]:
         """Return the key by which kinds are sorted: of convolutions those of small maps first."""
-        shaped = self.adapt and self.tier >= CONVOLUTION
+        # a gate that changes its shape is half of one: of channels alone, or of places
+        shaped = self.adapt and (self.tier >= CONVOLUTION or self.rank > 0)
         return (shaped, self.tier, self.adapt, self.rank, self._area, -len(self.sites))
 
     @property

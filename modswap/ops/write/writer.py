@@ -22,7 +22,10 @@ from modswap.io.formats.writing import left_out, prepare_rewriting, write
 from modswap.io.pickled.optimizers import Parameters
 from modswap.io.rewriting import Records
 from modswap.nn import CATALOGUE
+from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import apply
+from modswap.ops.build.fit import Built
+from modswap.ops.build.starts.start import renewed
 from modswap.ops.load.checksums import checksum_notes, compared
 from modswap.ops.load.model import Loaded
 from modswap.ops.run.describe import class_name
@@ -54,6 +57,8 @@ class Writer:
         self.before = tensors(loaded.container)
         self.persistent = set(loaded.model.state_dict())
         self.parameters = _parameters(loaded.model)
+        # new modules of copies of the model, made before these are changed; by slot and path
+        self.renewed: dict[tuple[int, str], nn.Module] = {}
 
     def finish(self, outcome: Outcome, prepared: Prepared) -> Outcome:
         """Write the swapped model, read it back and prove what was kept; return the outcome."""
@@ -124,17 +129,32 @@ class Writer:
 
     def _swaps(self, prepared: Prepared) -> Swaps:
         """Return the new modules of every slot."""
-        slots = tuple(self._swap(slot, prepared) for slot in self.container.slots)
+        slots = tuple(self._swap(slot, prepared) for slot in range(len(self.container.slots)))
         swapped = tuple(f"{path}." for built in prepared.built for path in built.paths)
         after = _parameters(self.loaded.model)
         return Swaps(slots, Parameters(self.parameters, after, swapped))
 
-    def _swap(self, slot: Slot, prepared: Prepared) -> Swap:
+    def _swap(self, index: int, prepared: Prepared) -> Swap:
         """Return the new modules for one slot, in its dtype."""
+        slot = self.container.slots[index]
         own = slot.kind == "module" and slot.value is self.loaded.model
         dtype = None if own else _floating(slot)
-        modules = tuple((built.paths, copied(built.module, dtype)) for built in prepared.built)
+        modules = tuple(
+            (built.paths, copied(self._module(index, built), dtype)) for built in prepared.built
+        )
         return Swap(slot, modules, names=self._file_names(prepared))
+
+    def _module(self, index: int, built: Built) -> nn.Module:
+        """Return the new module for a slot; in a copy of the model it inherits from that copy."""
+        if index == 0 or built.heir is None or self.unread:
+            return built.module
+        path = built.sites[0].path
+        if (index, path) not in self.renewed:
+            state = _state_of(self.container.slots[index], path)
+            known = tensors_of(built.heir.old).keys() <= state.keys()
+            made = renewed(built.module, built.heir, state) if known else built.module
+            self.renewed[index, path] = made
+        return self.renewed[index, path]
 
     def _file_names(self, prepared: Prepared) -> FileNames | None:
         """Return the names of the swap in the file; None where the file has those of the model."""
@@ -208,6 +228,14 @@ class Writer:
             return _below(before, beginning, None), Changes((), names=frozenset(names))
         gone = model_changes(prepared)
         return {**stored.weights, **carried(stored, gone)}, gone
+
+
+def _state_of(slot: Slot, path: str) -> dict[str, torch.Tensor]:
+    """Return the state of a module in a slot, before the swap."""
+    if slot.kind == "module":
+        return tensors_of(slot.value.get_submodule(path))
+    start = f"{path}."
+    return {n.removeprefix(start): t for n, t in slot.value.items() if n.startswith(start)}
 
 
 def _below(

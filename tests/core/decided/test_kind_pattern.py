@@ -59,6 +59,12 @@ STAGES = [f"layers.{a}.blocks.{b}.attn" for a in range(2) for b in range(2)]
             ["a.convs.0"],
             Selection(("**.attns.*",)),
         ),
+        (
+            ["d.0.attention1", "d.0.attention2", "d.1.attention1", "d.1.attention2"],
+            ["d.0.conv1", "d.1.attention3"],
+            Selection(("d.*.attention{1,2}",)),
+        ),
+        (["m.cv1.conv", "m.cv2.conv"], ["m.cv3.conv"], Selection(("m.cv{1,2}.conv",))),
         (["0", "1.0"], ["1"], Selection(("**.0",))),
         (
             [f"stage.{n}" for n in "abcdefghij"],

@@ -65,11 +65,20 @@ def recipe(text: str) -> Recipe:
     return parse_recipe(f"version: 1\n{text}{rule}", "swap.yaml", ".")
 
 
+class Refusing(nn.Module):
+    """A model that takes no input."""
+
+    def forward(self, x: object) -> object:
+        raise ValueError(x)
+
+
 def test_errors_and_findings_of_replace_are_spelled_for_python(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ModswapError, match=r"no dummy input; give one: `inputs:` in the recipe$"):
-        modswap.replace(build_gated(), recipe(""))
+    with pytest.raises(
+        ModswapError, match=r"no dummy input fits.*; give one: `inputs:` in the rec"
+    ):
+        modswap.replace(Refusing(), recipe(""))
     with pytest.raises(ModswapError, match=r"that the model takes: `inputs:` in the recipe$"):
         modswap.replace(build_gated(), recipe("inputs: [{shape: [1, 5, 8, 8]}]\n"))
     monkeypatch.setattr("modswap.ops.examine.bench.MAX_CALLS_OF_MODULES", 1)

@@ -62,7 +62,7 @@ def test_readings_of_torch_and_of_rows_are_certain() -> None:
     found = [next(readings(module, 16)) for module in modules]
 
     assert all(one.certain for one in found)
-    assert [len(one.names) for one in found] == [4, 2, 4, 2, 8]
+    assert [len(one.names) for one in found] == [4, 2, 6, 4, 8]
     assert "zeros" in found[1].notes[0]
 
 

@@ -355,6 +355,15 @@ def test_named_picture_that_cannot_be_made_is_passed_over(config: Mapping[str, A
         find_input(loaded(model), "net.pt")
 
 
+def test_attribute_of_the_models_own_that_raises_is_passed_over() -> None:
+    class Raising(nn.Sequential):
+        @property
+        def main_input_name(self) -> str:
+            raise RuntimeError("not yet")
+
+    assert taken(Raising(nn.Conv2d(3, 4, 1)))[0] == "(1, 3, 224, 224)"
+
+
 def test_spectrum_without_sizes_is_passed_over() -> None:
     with pytest.raises(UsageError, match="no dummy input fits"):
         find_input(loaded(Named("input_features")), "net.pt")

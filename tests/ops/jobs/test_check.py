@@ -37,6 +37,9 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 def leave():
+    os._exit(5)
+
+def stop():
     sys.exit(5)
 
 def talk():
@@ -64,7 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("code.py").write_text(CODE)
     Path("good.yaml").write_text(QUICKLY)
     Path("bad.yaml").write_text(RECIPE.replace("{space,channel}", "spade"))
-    for name in ("die", "leave", "talk"):
+    for name in ("die", "leave", "stop", "talk"):
         text = QUICKLY.replace("net.pt", "weights.pt") + f"model: {{factory: 'code.py:{name}'}}\n"
         Path(f"{name}.yaml").write_text(text)
     return tmp_path
@@ -83,14 +86,14 @@ def test_outcomes_keep_the_given_order_even_if_processes_die(
     folder: Path,
 ) -> None:
     said: list[str] = []
-    names = ["die.yaml", "good.yaml", "leave.yaml", "good.yaml"]
+    names = ["die.yaml", "good.yaml", "leave.yaml", "stop.yaml", "good.yaml"]
 
     done = check_many([Request(name) for name in names], 2, said.append)
 
     assert [one.recipe for one in done] == names
-    assert [one.exit_code for one in done] == [3, 0, 3, 0]
+    assert [one.exit_code for one in done] == [3, 0, 3, 3, 0]
     assert "good.yaml: reference pass" in said
-    killed, left = done[0].error, done[2].error
+    killed, left, stopped = done[0].error, done[2].error, done[3].error
     assert isinstance(killed, CheckpointError)
     assert killed.line() == (
         "die.yaml: its process was ended by SIGKILL, as the system does where memory runs out; "
@@ -99,6 +102,11 @@ def test_outcomes_keep_the_given_order_even_if_processes_die(
     assert isinstance(left, CheckpointError)
     assert left.what == "its process ended with exit code 5"
     assert left.fix == "check it alone to see why: `modswap check leave.yaml`"
+    assert isinstance(stopped, CheckpointError)
+    assert stopped.line() == (
+        "weights.pt: the model's own code raised SystemExit: 5; "
+        "mend the model's code, or save the file again"
+    )
 
 
 def test_what_a_process_finds_is_what_this_one_finds(folder: Path) -> None:

@@ -126,6 +126,8 @@ def test_an_optimizer_steps_on_with_the_new_parameters(net: GatedNet) -> None:
     optimizer.step()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_what_was_put_in_is_swapped_and_added_to_again(net: GatedNet) -> None:
     file, needs = saved("whole", net)
     assert run(["replace", file, "-c", "swap.yaml", "-o", "a.pt", *needs, "-q"]) == 0
@@ -143,6 +145,8 @@ def test_what_was_put_in_is_swapped_and_added_to_again(net: GatedNet) -> None:
     assert torch.equal(model(X), net(X))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_weights_that_were_put_in_beside_are_swapped_again(net: GatedNet) -> None:
     file, needs = saved("safetensors", net)
     out = "a.safetensors"
@@ -157,7 +161,14 @@ def test_weights_that_were_put_in_beside_are_swapped_again(net: GatedNet) -> Non
     assert loaded("b.safetensors", needs)(X).shape == (2, 2, 14, 14)
 
 
-@pytest.mark.parametrize("option", ["--after", "--before", "--around"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--after",
+        pytest.param("--before", marks=[pytest.mark.slow, pytest.mark.ci]),
+        pytest.param("--around", marks=[pytest.mark.slow, pytest.mark.ci]),
+    ],
+)
 def test_places_are_options_and_the_saved_recipe_says_the_same(
     option: str, net: GatedNet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,8 +212,9 @@ def planted(**changes: Any) -> None:
     """Save a file with a module beside another, changed by hand."""
     net = build_gated()
     torch.save(net, "net.pt")
-    rule = ["--after", "stem", "--with", "ECA", "--input", "1,3,28,28", *ALLOW]
-    assert run(["replace", "net.pt", *rule, "-o", "out.pt", "-q"]) == 0
+    rules = "insert:\n  - {after: stem, with: ECA}\n"
+    Path("one.yaml").write_text(RECIPE.partition("insert:")[0] + rules)
+    assert run(["replace", "net.pt", "-c", "one.yaml", "-o", "out.pt", *ALLOW, "-q"]) == 0
     model = loaded("out.pt", ALLOW)
     vars(model.get_submodule("stem")).update(changes)
     torch.save(model, "bad.pt")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.distributed import checkpoint
 
 from modswap.cli.app import run
 from tests.models import GatedNet, build_gated
@@ -216,7 +216,8 @@ def test_folders_are_reverted_too(net: GatedNet) -> None:
     trained(net)
     Path("net").mkdir()
     save_file(net.state_dict(), "net/model.safetensors")
-    checkpoint.save({"model": net.state_dict()}, checkpoint_id="shards", no_dist=True)
+    dcp: Any = torch.distributed.checkpoint
+    dcp.save({"model": net.state_dict()}, checkpoint_id="shards", no_dist=True)
     for name in ("net", "shards"):
         assert (
             run(["replace", name, "-c", "swap.yaml", "-o", "out", *FACTORY, "-q", "--force"]) == 0

@@ -41,6 +41,8 @@ def test_recipe_shows_the_targets_and_holds(tmp_path: Path) -> None:
     assert "16 channels, 112x112" in text
     assert "# No input was given: took (1, 3, 224, 224), a usual one, with the sizes of" in text
     assert '- match: "{channel,space}_attention"' in text
+    line = "modswap replace net.pt --match '{channel,space}_attention' --with BiLevelRouting"
+    assert f"#   {line}Attention -o OUT  # the same without a recipe" in text
 
 
 def test_module_whose_name_says_attention_is_taken_before_others(tmp_path: Path) -> None:
@@ -73,6 +75,7 @@ def test_path_with_special_characters_is_escaped(tmp_path: Path) -> None:
     text = starter_recipe(given)
 
     assert "re:attn\\[0\\]" in text
+    assert "--match 're:attn\\[0\\]' --with" in text
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,13 @@ from modswap.ops.load.hub_folder import pretrained
 WEIGHTS = {"layer.weight": torch.ones(2, 2), "layer.bias": torch.ones(2)}
 
 
+def put_first(folder: Path, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a library be imported from a folder until the end of the test, installed or not."""
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setitem(sys.modules, library, None)  # undone also where there is nothing to delete
+    del sys.modules[library]
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", '{"architectures": []}', '{"model_type": "vit"}'])
 def test_config_that_names_no_class_builds_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
@@ -59,8 +66,7 @@ def test_library_whose_import_raises_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "diffusers.py").write_text("raise RuntimeError('operator does not exist')\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "diffusers", raising=False)
+    put_first(tmp_path, "diffusers", monkeypatch)
     (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
 
     with pytest.raises(CheckpointError, match="whose import raised RuntimeError: operator"):
@@ -92,8 +98,7 @@ class Net(nn.Module):
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "diffusers.py").write_text(LIBRARY)
-    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
-    monkeypatch.delitem(sys.modules, "diffusers", raising=False)
+    put_first(tmp_path / "lib", "diffusers", monkeypatch)
     (tmp_path / "net").mkdir()
     return tmp_path / "net"
 

@@ -106,6 +106,8 @@ def _is_causal(copy: nn.Module, trial: OldRun) -> bool:
 def _computed(form: Attention, x: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield the results of attention on an input, for each way in which its tokens may be laid."""
     width = form.weights["q.weight"].shape[1]
+    # folded weights are in double precision
+    form = replace(form, weights={name: t.to(x.dtype) for name, t in form.weights.items()})
     with torch.no_grad():
         if x.ndim == 3 and x.shape[2] == width:
             yield from _on_tokens(form, x)
@@ -127,7 +129,7 @@ def _on_tokens(form: Attention, x: torch.Tensor) -> Iterator[torch.Tensor]:
 def _on_map(form: Attention, x: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield the results on an NHWC map: over all pixels, or within windows."""
     if not form.reading.window:
-        for y in _safe(form, x.flatten(1, 2)):
+        for y in _safe(form, x.flatten(1, 2), (x.shape[1], x.shape[2])):
             yield y.reshape(*x.shape[:3], -1)
         return
     reading = form.reading
@@ -138,8 +140,10 @@ def _on_map(form: Attention, x: torch.Tensor) -> Iterator[torch.Tensor]:
     yield layer.eval()(x)
 
 
-def _safe(form: Attention, x: torch.Tensor) -> Iterator[torch.Tensor]:
+def _safe(
+    form: Attention, x: torch.Tensor, size: tuple[int, int] | None = None
+) -> Iterator[torch.Tensor]:
     try:
-        yield form.attend(x)
+        yield form.attend(x, size)
     except (RuntimeError, IndexError):
         return  # a table of positions for another number of tokens

@@ -1,6 +1,7 @@
 """Start the weights of a new module as its rule says."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,10 @@ class Starts:
         if self.ignored or step.rule.start != "inherit":
             return {}
         return self._heir(model, step, site, cls).arguments
+
+    def heir(self, step: Step, site: Site) -> Heir | None:
+        """Return the old module of a site from which the new one inherits; None if it does not."""
+        return self._heirs.get((step.place, site.path))
 
     def _heir(self, model: nn.Module, step: Step, site: Site, cls: Any) -> Heir:
         key = step.place, site.path
@@ -102,8 +107,23 @@ class Starts:
     def _put(self, given: Given, module: nn.Module, start: str) -> Started:
         """Copy values into a module, if weights may be read."""
         if self.values:
-            own = tensors_of(module)
-            with torch.no_grad():
-                for name, value in given.values.items():
-                    own[name].copy_(value)
+            _fill(module, given)
         return Started(start, dict(given.sources), tuple(given.notes), self.values)
+
+
+def _fill(module: nn.Module, given: Given) -> None:
+    own = tensors_of(module)
+    with torch.no_grad():
+        for name, value in given.values.items():
+            own[name].copy_(value)
+
+
+def renewed(module: nn.Module, heir: Heir, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Return a copy of a module that inherits from another state of the old module.
+
+    A checkpoint may hold copies of its model, such as averages, with weights of their own.
+    """
+    copy = deepcopy(module)
+    wanted = tensors_of(heir.old)
+    _fill(copy, heir.give(copy, {name: state[name].detach() for name in wanted}))
+    return copy

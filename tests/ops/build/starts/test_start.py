@@ -50,6 +50,7 @@ ATTENTION: list[tuple[nn.Module, tuple[int, ...], str]] = [
     (nn.Sequential(old_modules.Fused(by_head=True)), TOKENS, "'0'"),
     (nn.Sequential(old_modules.Fused(24, 6)), (2, 16, 24), "'0'"),
     (nn.Sequential(old_modules.Split()), TOKENS, "'0'"),
+    (nn.Sequential(old_modules.Paired()), TOKENS, "'0'"),
     (nn.Sequential(MultiHeadSelfAttention(16, 4, qkv_bias=True)), TOKENS, "'0'"),
     (old_modules.TorchAttention(), TOKENS, "attn"),
 ]
@@ -72,6 +73,44 @@ def test_attention_of_any_spelling_is_inherited(index: int, rule: str) -> None:
 ])  # fmt: skip
 def test_attention_on_maps_is_inherited(rule: str) -> None:
     assert distance(randomised(nn.Sequential(old_modules.OnMaps())), rule, MAP) < 1e-5
+
+
+@pytest.mark.parametrize("variant", ["original", "refactored"])
+def test_norms_narrow_keys_and_a_convolution_of_values_are_inherited(variant: str) -> None:
+    model = randomised(nn.Sequential(old_modules.Located()))
+    rule = "with: BRA, args: {n_win: 2, topk: 4}, start: inherit"
+    if variant == "refactored":
+        swapped(model, rule, MAP)
+        model = randomised(nn.Sequential(BiLevelRoutingAttention(16, 2, 2, topk=4, layout="NCHW")))
+        rule = rule.replace("topk: 4", f"topk: 4, variant: {variant}")
+
+    assert distance(model, rule, MAP) < 1e-5
+
+
+def test_convolution_of_values_without_a_place_is_noted() -> None:
+    model = randomised(nn.Sequential(old_modules.Located()))
+
+    outcome = swapped(model, PLAIN, MAP)
+
+    assert "near.0 is left out: it has no such convolution" in " ".join(outcome.sites[0].notes)
+
+
+def test_narrow_keys_are_filled_up_with_zeros() -> None:
+    model = randomised(nn.Sequential(old_modules.Located()))
+    nn.init.zeros_(model[0].near[1].weight)
+    nn.init.zeros_(model[0].near[1].bias)
+
+    assert distance(model, PLAIN, MAP) < 1e-5
+
+
+def test_half_precision_is_inherited() -> None:
+    model = randomised(nn.Sequential(old_modules.Split())).half()
+    old = deepcopy(model).float()
+    swapped(model, PLAIN, TOKENS)
+    x = torch.randn(TOKENS)
+
+    assert model[0].qkv.weight.dtype is torch.float16
+    assert (model.float()(x) - old(x)).abs().max() < 5e-3
 
 
 def test_double_precision_is_kept() -> None:
