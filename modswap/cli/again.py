@@ -16,15 +16,20 @@ def command_again(args: Sequence[str], errors: Iterable[ModswapError]) -> str:
     Returns:
         An empty text if there are none, or the command does not have them.
     """
-    command = next((word for word in args if not word.startswith("-")), "")
-    pairs = dict.fromkeys(_pairs(word for one in errors for word in one.retry))
-    added = [word for pair in pairs if _FOR.get(pair[0], command) == command for word in pair]
+    added = _added(args, errors)
     if not added:
         return ""
     end = args.index("--") if "--" in args else len(args)
     line = " ".join(map(shell_word, ("modswap", *args[:end], *added, *args[end:])))
     missing = [name for mark, name in _PLACEHOLDERS.items() if any(mark in one for one in added)]
     return f"run, with {' and '.join(missing)}: {line}" if missing else f"run: {line}"
+
+
+def _added(args: Sequence[str], errors: Iterable[ModswapError]) -> list[str]:
+    """Return the words of the options that errors propose and the command has, each once."""
+    command = next((word for word in args if not word.startswith("-")), "")
+    pairs = dict.fromkeys(_pairs(word for one in errors for word in one.retry))
+    return [word for pair in pairs if _FOR.get(pair[0], command) == command for word in pair]
 
 
 def _pairs(words: Iterable[str]) -> Iterable[tuple[str, ...]]:

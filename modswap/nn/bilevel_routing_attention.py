@@ -323,13 +323,17 @@ class BiLevelRoutingAttention(nn.Module):
             share = self._fewer(real.to(kv.dtype))  # (N P, 1, …), 0 where nothing takes part
             largest = self.kv_downsample_mode.endswith("maxpool")
             pooled = self._fewer(maps.masked_fill(~real, float("-inf") if largest else 0))
-            pooled = (pooled if largest else pooled / share).masked_fill(share == 0, 0)
+            if not largest:
+                pooled = pooled / share.masked_fill(share == 0, 1)  # gradients stay finite
+            pooled = pooled.masked_fill(share == 0, 0)
             mask = (share > 0).reshape(N, P, -1)
         return pooled.flatten(2).transpose(1, 2).unflatten(0, (N, P)), mask
 
     def _fewer(self, maps: torch.Tensor) -> torch.Tensor:
         """Return pooled maps, (N, c, h, w) -> (N, c, h', w')."""
-        if recorded() and self.kv_per_win and self.kv_downsample_mode.startswith("ada_"):
+        # torch's own adaptive pooling adds gradients in any order on a GPU
+        own = recorded() or maps.requires_grad
+        if own and self.kv_per_win and self.kv_downsample_mode.startswith("ada_"):
             largest = self.kv_downsample_mode == "ada_maxpool"
             return adaptive_pool(maps, self.kv_per_win, largest=largest)
         pooled: torch.Tensor = self.kv_down(maps)

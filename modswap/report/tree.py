@@ -13,6 +13,7 @@ from modswap.report.json_report import calls_as_data
 from modswap.report.page import Page, as_json, bare, human_bytes
 from modswap.report.tamed import tamed
 
+PARAMETER = "Parameter"  # in the column of classes
 OTHER_COLUMNS = 62  # columns that the rest of the tree's table needs
 SHOWN_NAMES = 12  # names listed in a note
 MIN_PATH_COLUMNS = 20  # columns that a path has at least
@@ -39,6 +40,8 @@ def _lines(tree: Tree, rows: Sequence[TreeRow]) -> str:
         calls = [_calls(row).plain.replace("\n", ", ")] if tree.traced else []
         numbers = (f"{row.params:,}", human_bytes(row.nbytes))
         cells.append([path, bare(row.class_name) or "?", *calls, *numbers])
+        blank = [""] if tree.traced else []
+        cells += [[name, PARAMETER, *blank, *sizes] for name, *sizes in _own_parameters(row)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = len(head) - 2
     lines = (
@@ -64,7 +67,17 @@ def _folding(tree: Tree, rows: Sequence[TreeRow], page: Page) -> Table:
         if tree.traced:
             cells.append(_calls(row))
         table.add_row(*cells, f"{row.params:,}", human_bytes(row.nbytes))
+        blank = [""] if tree.traced else []
+        for name, *sizes in _own_parameters(row):
+            table.add_row(_folded(name, room), PARAMETER, *blank, *sizes)
     return table
+
+
+def _own_parameters(row: TreeRow) -> Iterator[tuple[str, str, str]]:
+    """Yield name, elements and bytes of the parameters beside the modules in a module."""
+    prefix = f"{row.path}." if row.path else ""
+    for one in row.bare:
+        yield f"{prefix}{one.name}", f"{one.params:,}", human_bytes(one.nbytes)
 
 
 def _wanted(tree: Tree) -> Iterator[str]:
@@ -141,6 +154,10 @@ def tree_json(tree: Tree, rows: Sequence[TreeRow]) -> str:
                 "bytes": row.nbytes,
                 "alias_of": row.alias_of or None,
                 "ties": dict(row.ties),
+                "parameters": [
+                    {"name": one.name, "params": one.params, "bytes": one.nbytes}
+                    for one in row.bare
+                ],
                 "stored_as": list(row.stored_as),
                 "calls": calls_as_data(row.calls),
             }

@@ -11,7 +11,7 @@ import pytest
 
 from modswap.core.asked.catalogue import CatalogueEntry, OptionEntry
 from modswap.core.seen.site import Call
-from modswap.core.seen.tree import Tree, TreeRow, Wanted
+from modswap.core.seen.tree import BareParameter, Tree, TreeRow, Wanted
 from modswap.core.seen.values import TensorInfo
 from modswap.report.catalogue import (
     catalogue_entry,
@@ -48,6 +48,24 @@ ENTRY = CatalogueEntry(
 @pytest.mark.parametrize("tree", [TRACED, PLAIN], ids=["traced", "plain"])
 def test_tree_looks_as_expected(tree: Tree, golden: Callable[[str, str], None]) -> None:
     golden(f"tree_{'traced' if tree.traced else 'plain'}.txt", tree_table(tree, ROWS, Page(80)))
+
+
+BARE = TreeRow("blocks.0", "nets.Block", 9, 36, bare=(BareParameter("gamma", 8, 32),))
+
+
+@pytest.mark.parametrize("times", [1, 1001])
+@pytest.mark.parametrize("traced", [False, True])
+def test_parameter_beside_modules_has_a_line_of_its_own(times: int, *, traced: bool) -> None:
+    rows = (ROWS[0], replace(BARE, path="", bare=(BareParameter("cls_token", 7, 28),)), BARE)
+    tree = Tree("net.pt", "torch", rows * times, traced=traced)
+
+    lines = [line.split() for line in tree_table(tree, tree.rows, Page(80)).splitlines()]
+
+    assert lines.count(["cls_token", "Parameter", "7", "28", "B"]) == times
+    assert lines.count(["blocks.0.gamma", "Parameter", "8", "32", "B"]) == times
+    assert json.loads(tree_json(tree, [BARE]))["modules"][0]["parameters"] == [
+        {"name": "gamma", "params": 8, "bytes": 32}
+    ]
 
 
 LONG = TreeRow("encoder.layers.a_very_long_segment_indeed.attention", "nets.Attn", 1, 4)

@@ -170,14 +170,18 @@ def factory_call(text: str, where: str, error: type[ModswapError]) -> FactoryCal
         what = f"the arguments {_short(written)} cannot be read as Python"
         raise error(what, where, _FIX)
     try:
-        args = tuple(_literal(node, written) for node in call.args)
-        named = [(_name(one), _literal(one.value, written)) for one in call.keywords]
+        args, kwargs = _values(call, written)
     except _NoLiteralError as found:
         raise error(f"{found} is no literal", where, _FIX) from None
-    kwargs = dict(named)
-    if len(kwargs) < len(named):
+    if len(kwargs) < len(call.keywords):
         raise error(f"an argument of {_short(written)} is given twice", where, "keep one of them")
     return FactoryCall(reference, args, kwargs)
+
+
+def _values(call: ast.Call, written: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the values of the arguments of a call."""
+    args = tuple(_literal(node, written) for node in call.args)
+    return args, {_name(one): _literal(one.value, written) for one in call.keywords}
 
 
 class _NoLiteralError(ValueError):

@@ -14,6 +14,15 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
+class BareParameter:
+    """A parameter that a module holds itself, beside the modules in it: `pos_embed`."""
+
+    name: str  # in its module
+    params: int  # elements
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TreeRow:
     """A module of the tree."""
 
@@ -27,6 +36,8 @@ class TreeRow:
     stored_as: tuple[str, ...] = ()
     # its own tensors that another module holds too: their names, and the first name of each
     ties: tuple[tuple[str, str], ...] = ()
+    # its own parameters, where it has modules in it too and so no row of theirs
+    bare: tuple[BareParameter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

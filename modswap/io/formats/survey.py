@@ -9,7 +9,7 @@ from modswap.core.decided.optimizer import Parameter
 from modswap.core.seen.site import Site
 from modswap.core.seen.tree import Tree
 from modswap.io.pickled.modules import Sizes
-from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
+from modswap.io.recognise.implied_tree import WEIGHTS, TensorSize, implied_rows
 from modswap.io.recognise.model_places import common_prefix
 
 DTYPES = {
@@ -75,7 +75,7 @@ class WeightSizes:
     """
 
     format: str
-    sizes: Mapping[str, tuple[int, int]]
+    sizes: Mapping[str, TensorSize]
     dtype: str = "float32"
     keys: tuple[str, ...] = ()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from modswap.core.budget import names_flaw
 from modswap.core.errors import CheckpointError
-from modswap.core.seen.tree import Tree, TreeRow, Wanted, sums_below
+from modswap.core.seen.tree import BareParameter, Tree, TreeRow, Wanted, sums_below
 from modswap.io.pickled.costs import refuse_costs
 from modswap.io.pickled.data import (
     MAX_PICKLE_BYTES,
@@ -23,17 +23,19 @@ from modswap.io.pickled.modules import GETATTR, RUN_ONCE, is_unshaped, lazy_hook
 from modswap.io.pickled.names import is_name, is_plain_data, runs_code
 from modswap.io.pickled.values import (
     TensorParts,
+    children,
     class_of,
     holds_modules,
     is_module,
     is_weights,
     mapping,
+    parameters_of,
     table,
     tensor_parts,
     without_wrappers,
 )
 from modswap.io.pickled.walk import everything, module_nodes
-from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
+from modswap.io.recognise.implied_tree import WEIGHTS, TensorSize, implied_rows
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import KEYS, common_prefix
 
@@ -200,8 +202,8 @@ def rows_of(value: Any) -> tuple[tuple[TreeRow, ...], tuple[str, ...]]:
     )
 
 
-def weight_sizes(value: Any) -> dict[str, tuple[int, int]]:
-    """Return elements and bytes of every tensor of a state dict.
+def weight_sizes(value: Any) -> dict[str, TensorSize]:
+    """Return the size of every tensor of a state dict; names of one tensor share its place.
 
     Raises:
         CostlyError: If names are too long.
@@ -209,7 +211,13 @@ def weight_sizes(value: Any) -> dict[str, tuple[int, int]]:
     if flaw := names_flaw(map(str, mapping(value) or ())):
         raise CostlyError(flaw)
     named = {name: tensor_parts(item) for name, item in (mapping(value) or {}).items()}
-    return {name: (t.numel, t.nbytes) for name, t in named.items() if t is not None}
+    return {name: _size(t) for name, t in named.items() if t is not None}
+
+
+def _size(tensor: TensorParts) -> TensorSize:
+    stored = tensor.stored
+    place = (stored.home, stored.key, f"{tensor.offset}", tensor.numel)
+    return TensorSize(tensor.numel, tensor.nbytes, place, tensor.takes_gradients)
 
 
 def _module_rows(model: Instance) -> Iterator[TreeRow]:
@@ -227,7 +235,15 @@ def _module_rows(model: Instance) -> Iterator[TreeRow]:
             nbytes=nbytes[number],
             alias_of=alias,
             ties=() if alias else tuple(_ties(path, module, tensors)),
+            bare=() if alias else tuple(_bare(module)),
         )
+
+
+def _bare(module: Instance) -> Iterator[BareParameter]:
+    """Yield a module's own parameters, if it has modules in it."""
+    held = parameters_of(module) if children(module) else {}
+    named = ((f"{name}", tensor_parts(value)) for name, value in held.items())
+    yield from (BareParameter(name, t.numel, t.nbytes) for name, t in named if t is not None)
 
 
 def _sums(nodes: Sequence[tuple[str, Instance, int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -16,6 +16,18 @@ DTYPE_BYTES = {
     "int8": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "bool": 1, "complex128": 16,
     "complex64": 8, "complex32": 4,
 }  # fmt: skip
+# dtypes of whole numbers, as torch and the classes of its storages call them
+_WHOLE = frozenset(
+    {
+        *("bool", "byte", "char", "short", "int", "long"),
+        *("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"),
+    }
+)
+
+
+def takes_gradients(dtype: str) -> bool:
+    """Return whether a dtype is of real or complex numbers, not of whole ones."""
+    return dtype.lower() not in _WHOLE
 
 
 def mapping(value: Any) -> Mapping[Any, Any] | None:
@@ -43,6 +55,13 @@ class TensorParts(NamedTuple):
     numel: int
     itemsize: int
     stored: Storage
+    offset: Any  # of its first element in the storage
+    dtype: str  # as the storage's class names it, or torch
+
+    @property
+    def takes_gradients(self) -> bool:
+        """Return whether its dtype does, as those of parameters do."""
+        return takes_gradients(self.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -63,23 +82,26 @@ def tensor_parts(value: Any) -> TensorParts | None:
     match str(value.what).removeprefix("torch._utils."), value.args:
         case "_rebuild_parameter" | "_rebuild_parameter_with_state", (inner, *_):
             return tensor_parts(inner)
-        case "_rebuild_tensor_v3", (Storage() as stored, _, size, _, _, _, Name() as dtype, *_):
-            return _sized(size, DTYPE_BYTES.get(dtype.attribute, 1), stored)
+        case "_rebuild_tensor_v3", (Storage() as stored, start, size, _, _, _, Name() as dtype, *_):
+            kind = dtype.attribute
+            return _sized(size, DTYPE_BYTES.get(kind, 1), stored, start, kind)
         case (
             "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor",
-            (Storage() as stored, _, size, *_),
+            (Storage() as stored, start, size, *_),
         ):
-            return _sized(size, stored.itemsize, stored)
+            return _sized(size, stored.itemsize, stored, start, stored.dtype)
         case "torch._tensor._rebuild_from_type_v2", (Name() as make, _, tuple() as args, *_):
             return tensor_parts(Instance("called", make, args))
     return None
 
 
-def _sized(size: Any, itemsize: int, stored: Storage) -> TensorParts | None:
+def _sized(
+    size: Any, itemsize: int, stored: Storage, offset: Any, dtype: str
+) -> TensorParts | None:
     if isinstance(size, Instance) and str(size.what) == "torch.Size" and size.args:
         size = tuple(size.args[0]) if isinstance(size.args[0], (list, tuple)) else None
     numel = elements(size) if isinstance(size, tuple) else None
-    return None if numel is None else TensorParts(numel, itemsize, stored)
+    return None if numel is None else TensorParts(numel, itemsize, stored, offset, dtype)
 
 
 def is_weights(value: Any) -> bool:

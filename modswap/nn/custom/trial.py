@@ -11,7 +11,7 @@ from modswap.core.seen.site import Call
 from modswap.core.seen.values import Plain, TensorInfo, Value, tensors
 from modswap.live_values import changed_tensors, describe
 from modswap.nn.attention_backend import plain_attention
-from modswap.nn.fake_tensors import fake_mode, needs_values
+from modswap.nn.fake_tensors import fake_mode, made_fake, needs_values
 from modswap.nn.fit.further_inputs import cache_fix
 from modswap.seeds import kept_random_state
 
@@ -63,7 +63,7 @@ def _on_fakes(module: nn.Module, call: Call, dtype: torch.dtype) -> Any:
     with plain_attention(), fake_mode() as mode:
 
         def cast(tensor: torch.Tensor) -> torch.Tensor:
-            fake: torch.Tensor = mode.from_tensor(tensor)
+            fake = made_fake(mode, tensor)
             return fake.to(dtype) if fake.is_floating_point() else fake
 
         tensors = changed_tensors(module, cast)

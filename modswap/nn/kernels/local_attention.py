@@ -70,8 +70,8 @@ def multiplicity(length: int, geometry: Geometry) -> torch.Tensor:
     met = torch.arange(0, length, geometry.stride)[:, None] + reach  # (queries, kernel)
     met = met.abs()
     met = torch.where(met >= length, 2 * (length - 1) - met, met)
-    counts = torch.zeros(len(met), length, dtype=torch.float64)
-    return counts.scatter_add_(1, met, torch.ones(met.shape, dtype=torch.float64))
+    counts = torch.zeros(len(met), length, dtype=torch.int64)
+    return counts.scatter_add_(1, met, torch.ones_like(met)).double()
 
 
 def covered(start: int, stop: int, length: int, geometry: Geometry) -> tuple[int, int]:

@@ -6,7 +6,8 @@ import torch
 def adaptive_pool(maps: torch.Tensor, side: int, *, largest: bool) -> torch.Tensor:
     """Return the means, or maxima, of torch's adaptive pooling: (N, C, h, w) -> (N, C, side, side).
 
-    Torch exports its own pooling to ONNX for a single size.
+    Torch exports its own pooling to ONNX for a single size, and its backward pass on CUDA is not
+    deterministic.
     """
     down = _parts(maps.shape[2], side, maps.device)  # (side, h)
     right = _parts(maps.shape[3], side, maps.device)  # (side, w)

@@ -133,12 +133,17 @@ def _first(model: nn.Module, tried: list[Said], where: str, also: str) -> Found:
         for one in tried if unreal or not is_without_data(model) else ():
             if refused is not None and time.monotonic() > end:
                 break
-            traces = [trace(model, Case(call), unreal=unreal) for call in one.calls]
-            failed = next((traced for traced in traces if traced.cause is not None), None)
+            passed, failed = _passes(model, one, unreal=unreal)
             if failed is None:
-                return Found(one.calls, one.why, traces[0])
+                return Found(one.calls, one.why, passed)
             refused = refused or failed
     raise _none(tried, refused, where, also)
+
+
+def _passes(model: nn.Module, one: Said, *, unreal: bool) -> tuple[Trace, Trace | None]:
+    """Return the first pass of some calls, and the first that fails; None if all succeed."""
+    traces = [trace(model, Case(call), unreal=unreal) for call in one.calls]
+    return traces[0], next((traced for traced in traces if traced.cause is not None), None)
 
 
 def _none(tried: list[Said], refused: Trace | None, where: str, also: str) -> UsageError:

@@ -35,9 +35,13 @@ def named_calls(model: nn.Module) -> Iterator[tuple[DummyCall, str]]:
         kwargs = {**named, **more}
         if sum(prod(tensor.shape) for tensor in kwargs.values()) > MAX_INPUT_ELEMENTS:
             continue
-        alone = len(kwargs) == 1 and first_name(model) == name
-        call = DummyCall(tuple(kwargs.values()), {}) if alone else DummyCall((), kwargs)
-        yield call, name
+        yield _call(model, name, kwargs), name
+
+
+def _call(model: nn.Module, name: str, kwargs: _Named) -> DummyCall:
+    """Return a call with tensors by name, or by position if the one is the first."""
+    alone = len(kwargs) == 1 and first_name(model) == name
+    return DummyCall(tuple(kwargs.values()), {}) if alone else DummyCall((), kwargs)
 
 
 def _words(model: nn.Module, config: Mapping[str, Any]) -> Iterator[_Named]:

@@ -38,16 +38,20 @@ def usual_calls(model: nn.Module) -> Iterator[Usual]:
         for picture in own.accepted[: len(LISTS)]:
             single = TensorInput(shape=picture.shape[1:])
             yield Usual(DummyCall(([single],), {}), f"a list, as the name {names[0]!r} says")
-    choices: list[list[_Layer | None]] = [[own] * len(names)]
-    if len(names) > 1:
-        of_children = [found for child in model.children() if (found := _first_layer(child))]
-        choices.append([*(of_children * len(names))[: len(names)]])
-    for choice in choices:
-        layers = [layer for layer in choice if layer is not None]
+    for layers in _choices(model, own, len(names)):
         for row in zip(*(layer.accepted for layer in layers), strict=False):
             why = f"a usual one, with the sizes of the first layer {layers[0].path!r:.120}"
             yield Usual(DummyCall(_with_names(row, names, model), {}), why)
     yield from _without_a_clue(model, names)
+
+
+def _choices(model: nn.Module, own: "_Layer | None", count: int) -> "Iterator[list[_Layer]]":
+    """Yield the layers that tensors of a call may go into: all into the first, or one each."""
+    if own is not None:
+        yield [own] * count
+    of_children = [found for child in model.children() if (found := _first_layer(child))]
+    if count > 1 and of_children:
+        yield (of_children * count)[:count]
 
 
 def needed_names(model: nn.Module) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from modswap.core.asked.job import Subject
 from modswap.core.errors import NAME_A_FACTORY, UsageError
 from modswap.core.progress import Progress
 from modswap.core.seen.site import Call
-from modswap.core.seen.tree import Tree, TreeRow
+from modswap.core.seen.tree import BareParameter, Tree, TreeRow
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
-from modswap.io.recognise.implied_tree import WEIGHTS, implied_rows
+from modswap.io.recognise.implied_tree import WEIGHTS, TensorSize, implied_rows
 from modswap.live_values import module_paths, named_tensors, sizes_below
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.first_input.find import find_input
@@ -96,7 +96,15 @@ def _rows(loaded: Loaded, calls: Mapping[str, tuple[Call, ...]]) -> Iterator[Tre
             calls=calls.get(known, ()),
             stored_as=stored.get(path, ()),
             ties=() if alias else tuple(_ties(path, module, tensors)),
+            bare=() if alias else tuple(_bare(module)),
         )
+
+
+def _bare(module: nn.Module) -> Iterator[BareParameter]:
+    """Yield a module's own parameters, if it has modules in it."""
+    if any(True for _ in module.children()):
+        for name, own in module.named_parameters(recurse=False):
+            yield BareParameter(name, own.numel(), own.numel() * own.element_size())
 
 
 def _ties(path: str, module: nn.Module, tensors: dict[int, str]) -> Iterator[tuple[str, str]]:
@@ -116,10 +124,18 @@ def _other_slots(container: Container) -> tuple[str, ...]:
     return (f"shown is {shown!r}; the file also holds the model under {', '.join(others)}",)
 
 
+def _size(tensor: torch.Tensor) -> TensorSize:
+    nbytes = tensor.numel() * tensor.element_size()
+    plain = tensor.layout is torch.strided and tensor.device.type != "meta"
+    place = (tensor.data_ptr(), tensor.numel()) if plain and nbytes else None
+    floating = tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized
+    return TensorSize(tensor.numel(), nbytes, place, floating)
+
+
 def _implied(container: Container) -> Tree:
     """Return the tree that the tensor names imply."""
     weights: Mapping[str, torch.Tensor] = container.slots[0].value
-    sizes = {name: (t.numel(), t.numel() * t.element_size()) for name, t in weights.items()}
+    sizes = {name: _size(tensor) for name, tensor in weights.items()}
     rows = implied_rows(sizes)
     return Tree(
         str(container.file),

@@ -30,6 +30,7 @@ from modswap.ops.measure.memory import (
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.inputs import calls_of, cases_of
+from modswap.ops.run.without_compiler import without_compiler
 from modswap.ops.swap import Making, Prepared, prepare, verified
 from modswap.ops.write.writer import Writer
 
@@ -59,7 +60,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     if job.out is not None:
         reads = paths_read(subject, job.recipe)
         refuse_target(subject.file, job.out, force=job.force, reads=reads)
-    with holding(subject.file) as held:
+    with holding(subject.file) as held, without_compiler():
         outcome = _held(replace(job, subject=subject), command, held, progress, unreal=unreal)
     return replace(outcome, seconds=time.monotonic() - started)
 

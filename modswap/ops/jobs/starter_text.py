@@ -148,14 +148,19 @@ def render(subject: Subject, call: DummyCall, found: Sequence[Proposal], note: s
 
 def _one_line(name: str, found: Proposal) -> str:
     """Return the command that does what a rule says."""
+    options = _options(found)
+    words = [word for option in (*options, ("--with", found.module)) for word in option]
+    words += ["--adapt"] if found.kind.adapt else []
+    return tame(shlex.join(["modswap", "replace", name, *words, "-o", "OUT"]))
+
+
+def _options(found: Proposal) -> list[tuple[str, str]]:
+    """Return the options that select the modules of a proposal."""
     chosen = found.selection
     paths = {site.path for site in found.sites}
     options = [("--match", _pattern(text) if text in paths else text) for text in chosen.match]
     options += [("--exclude", _pattern(text)) for text in chosen.exclude]
-    options += [("--class", chosen.class_)] if chosen.class_ else []
-    words = [word for option in (*options, ("--with", found.module)) for word in option]
-    words += ["--adapt"] if found.kind.adapt else []
-    return tame(shlex.join(["modswap", "replace", name, *words, "-o", "OUT"]))
+    return [*options, ("--class", chosen.class_)] if chosen.class_ else options
 
 
 def _targets(title: str, found: Sequence[Proposal]) -> Iterator[str]:

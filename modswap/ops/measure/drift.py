@@ -22,11 +22,13 @@ class Drift:
             outputs; the largest of all passes. Infinite where outputs are not finite.
         rows: Rows of logits in all passes; 0 where the output is not one tensor (N, classes).
         agreeing: Rows whose largest value is in the same place as before.
+        resized: Whether outputs have other sizes, or are others, so that they cannot be compared.
     """
 
     relative: float
     rows: int = 0
     agreeing: int = 0
+    resized: bool = False
 
     @property
     def text(self) -> str:
@@ -49,6 +51,8 @@ def drift_of(
         pairs = [
             (_outputs(before, case, seed), new) for case, new in zip(cases, after, strict=True)
         ]
+    if any(_shapes(old) != _shapes(new) for old, new in pairs):
+        return Drift(math.inf, resized=True)
     found = [_distance(old, new) for old, new in pairs]
     relative = math.inf if any(map(math.isnan, found)) else max(found)
     rows = [_rows(old, new) for old, new in pairs]
@@ -62,11 +66,11 @@ def _outputs(model: nn.Module, case: Case, seed: int) -> list[torch.Tensor]:
         return [tensor.double().clone() for tensor in floating]
 
 
+def _shapes(tensors: Sequence[torch.Tensor]) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors]
+
+
 def _distance(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
-    if len(before) != len(after) or any(
-        o.shape != n.shape for o, n in zip(before, after, strict=True)
-    ):
-        return math.inf
     apart = sum(float((n - o).square().sum()) for o, n in zip(before, after, strict=True))
     size = sum(float(old.square().sum()) for old in before)
     if size == 0:
@@ -76,9 +80,7 @@ def _distance(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> 
 
 def _rows(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> tuple[int, int]:
     """Return the rows of logits, and how many of them have their largest value where it was."""
-    if len(before) != 1 or len(after) != 1:
+    if len(before) != 1 or before[0].ndim != 2 or before[0].shape[1] < 2:
         return 0, 0
     (old,), (new,) = before, after
-    if old.ndim != 2 or old.shape != new.shape or old.shape[1] < 2:
-        return 0, 0
     return len(old), int((old.argmax(1) == new.argmax(1)).sum())

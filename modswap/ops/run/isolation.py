@@ -11,6 +11,8 @@ from torch import nn
 from modswap.ops.run.process_memory import available, bounded_process
 from modswap.seeds import kept_random_state
 
+_CONTAINERS = (dict, list, set)
+
 
 @contextmanager
 def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iterator[None]:
@@ -52,8 +54,8 @@ def _held(model: nn.Module) -> list[tuple[Any, Any]]:
     for module in model.modules():
         for held in (vars(module), *vars(module).values()):
             # a table of hooks, or a host's cache by size
-            kind = next((kind for kind in (dict, list, set) if isinstance(held, kind)), None)
-            if kind is not None and id(held) not in found:
+            if isinstance(held, _CONTAINERS) and id(held) not in found:
+                kind = next(kind for kind in _CONTAINERS if isinstance(held, kind))
                 found[id(held)] = held, kind(held)
     return list(found.values())
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from modswap.live_values import changed_tensors, map_tensors
-from modswap.nn.fake_tensors import fake_mode
+from modswap.nn.fake_tensors import fake_mode, made_fake
 
 StandIns = Callable[
     [nn.Module, torch.dtype | None],
@@ -43,8 +42,8 @@ def fake_values(
     parameters and buffers stay real. Floating stand-ins are of `dtype`, if one is given.
     """
     with fake_mode() as mode:
-        named = _stand_ins(model, partial(_made_fake, mode), dtype)
-        yield named, partial(map_tensors, mode.from_tensor)
+        named = _stand_ins(model, partial(made_fake, mode), dtype)
+        yield named, partial(map_tensors, partial(made_fake, mode))
 
 
 def _stand_ins(
@@ -54,13 +53,3 @@ def _stand_ins(
     return changed_tensors(
         model, lambda tensor: make(tensor).to(dtype if tensor.is_floating_point() else None)
     )
-
-
-def _made_fake(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a fake tensor with the strides of another; a plain tensor takes a quicker way."""
-    plain = type(tensor) in {torch.Tensor, nn.Parameter} and tensor.layout is torch.strided
-    if plain and not tensor.is_meta:
-        size, stride = tensor.shape, tensor.stride()
-        return torch.empty_strided(size, stride, dtype=tensor.dtype, device=tensor.device)
-    made: torch.Tensor = mode.from_tensor(tensor)
-    return made

@@ -120,6 +120,35 @@ def test_exception_behind_the_site_blames_what_follows() -> None:
     assert "a module behind the swap" in first.fix
 
 
+@pytest.mark.parametrize(
+    ("changed", "advice"),
+    [
+        ((), "choose args that keep those of the old one, or replace 'head' too"),
+        (("gate",), "keep the sizes of the old one, or replace 'head' too"),
+    ],
+)
+def test_exception_behind_the_site_names_the_site_that_changed(
+    changed: tuple[str, ...], advice: str
+) -> None:
+    seen = visits(("a", X), ("gate", Y))
+    after = replace(AFTER, visits=seen, output=None, error="bad", raised_in="head")
+
+    found = judge([BEFORE], [after], ["a", "gate"], changed).problems
+
+    (first,) = (one for one in found if "behind the swap" in one.fix)
+    assert f"'gate' gave {X}, now gives {Y}; {advice}" in first.fix
+
+
+def test_exception_behind_sites_of_the_same_shapes_names_them() -> None:
+    after = replace(AFTER, visits=visits(("gate", X)), output=None, error="bad", raised_in="")
+
+    (first,) = judge([BEFORE], [after], ["gate"]).problems
+
+    assert first.fix.endswith(
+        "leave out the site that feeds it, of 'gate', or change the model's forward"
+    )
+
+
 def test_model_output_of_another_structure_fails() -> None:
     (first,) = problems(replace(AFTER, output=Group("tuple", ("0",), (X,))))
 

@@ -75,9 +75,7 @@ class Refusing(nn.Module):
 def test_errors_and_findings_of_replace_are_spelled_for_python(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(
-        ModswapError, match=r"no dummy input fits.*; give one: `inputs:` in the rec"
-    ):
+    with pytest.raises(ModswapError, match=r"no dummy input fits.*: `inputs:` in the recipe"):
         modswap.replace(Refusing(), recipe(""))
     with pytest.raises(ModswapError, match=r"that the model takes: `inputs:` in the recipe$"):
         modswap.replace(build_gated(), recipe("inputs: [{shape: [1, 5, 8, 8]}]\n"))

@@ -19,6 +19,7 @@ from modswap.io import formats
 from modswap.io.formats.container import Container, find_slots
 from modswap.io.formats.format import Format
 from modswap.io.formats.survey import Survey, WeightSizes
+from modswap.io.recognise.implied_tree import TensorSize
 from modswap.io.recognise.look import Look
 from modswap.io.rewriting import Records
 from tests.models import build_gated
@@ -51,7 +52,8 @@ def save_notes(payload: Any, file: Path, records: Records, metadata: dict[str, s
 
 def sizes(look: Look) -> WeightSizes:
     counts = {name: torch.tensor(value).numel() for name, value in entries(look).items()}
-    return WeightSizes("notes", {name: (count, 4 * count) for name, count in counts.items()})
+    held = {name: TensorSize(count, 4 * count) for name, count in counts.items()}
+    return WeightSizes("notes", held)
 
 
 def survey_notes(look: Look) -> Survey:

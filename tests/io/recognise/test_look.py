@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from modswap.core.errors import CheckpointError
-from modswap.core.seen.tree import TreeRow
-from modswap.io.recognise.implied_tree import elements, implied_rows
+from modswap.core.seen.tree import BareParameter, TreeRow
+from modswap.io.recognise.implied_tree import TensorSize, elements, implied_rows
 from modswap.io.recognise.look import (
     foreign,
     header_of_safetensors,
@@ -96,11 +96,49 @@ def test_elements_are_counted_for_shapes_that_torch_allows(
 
 
 def test_tree_of_names_sums_up_what_is_below() -> None:
-    assert implied_rows({"a.b.w": (2, 8), "a.v": (1, 4), "x": (3, 6)}) == (
-        TreeRow("", "", 6, 18),
-        TreeRow("a", "", 3, 12),
+    sizes = {"a.b.w": TensorSize(2, 8), "a.v": TensorSize(1, 4), "x": TensorSize(3, 6)}
+
+    assert implied_rows(sizes) == (
+        TreeRow("", "", 6, 18, bare=(BareParameter("x", 3, 6),)),
+        TreeRow("a", "", 3, 12, bare=(BareParameter("v", 1, 4),)),
         TreeRow("a.b", "", 2, 8),
     )
+
+
+def test_tensor_of_several_names_is_counted_once_in_each_module() -> None:
+    tied, empty = TensorSize(4, 16, "a storage"), TensorSize(0, 0, "nothing")
+    sizes = {"b.x.w": tied, "a.w": tied, "b.y.w": tied, "a.e": empty, "b.x.e": empty}
+
+    rows = {row.path: row for row in implied_rows(sizes)}
+
+    assert {path: (row.params, row.nbytes) for path, row in rows.items()} == dict.fromkeys(
+        ("", "a", "b", "b.x", "b.y"), (4, 16)
+    )
+    assert [rows[path].ties for path in ("b.x", "a", "b.y")] == [
+        (),
+        (("w", "b.x.w"),),
+        (("w", "b.x.w"),),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "floating", "params"),
+    [
+        ("weight", True, 8),
+        ("running_mean", True, 0),
+        ("num_batches_tracked", False, 0),
+        ("position_ids", False, 0),
+        ("inv_freq", True, 0),
+        ("total_ops", True, 0),
+        ("running_mean_of_mine", True, 8),
+    ],
+)
+def test_buffers_are_no_parameters(name: str, params: int, *, floating: bool) -> None:
+    held = TensorSize(8, 32, floating=floating)
+    root, module, _ = implied_rows({f"norm.{name}": held, "norm.inner.w": TensorSize(1, 4)})
+
+    assert (root.params, root.nbytes, module.params) == (params + 1, 36, params + 1)
+    assert module.bare == ((BareParameter(name, 8, 32),) if params else ())
 
 
 @pytest.mark.parametrize(

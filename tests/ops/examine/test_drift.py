@@ -59,6 +59,7 @@ def test_outputs_of_other_sizes_are_not_compared() -> None:
     rule = "'3', with: 'torch.nn:Linear', args: {out_features: 2}"
 
     assert "other sizes" in drift("replace", rule, "--dry-run")["what"]
+    assert drift("replace", rule.replace("2", "5"), "--dry-run")["data"]["relative"] > 0
 
 
 def test_infinite_drift_is_null_in_json() -> None:

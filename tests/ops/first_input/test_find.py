@@ -369,6 +369,51 @@ def test_spectrum_without_sizes_is_passed_over() -> None:
         find_input(loaded(Named("input_features")), "net.pt")
 
 
+class Conditioned(nn.Module):
+    """A map, a step and a text beside it, as in a denoiser of diffusers."""
+
+    def __init__(self, width: object = 12) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 1)
+        self.text = nn.Linear(12, 6)
+        self._internal_dict = {"sample_size": 16, "in_channels": 4, "cross_attention_dim": width}
+
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor
+    ) -> torch.Tensor:
+        text = self.text(encoder_hidden_states).mean(1) + timestep[:, None]
+        out: torch.Tensor = self.conv(sample) + text[:, :, None, None]
+        return out
+
+
+def test_inputs_beside_a_picture_follow_from_their_names() -> None:
+    shown, why = taken(Conditioned())
+
+    assert shown == "(1, 4, 16, 16), (1) int64, (1, 77, 12)"
+    assert why == "as _internal_dict.sample_size in the model says"
+    with pytest.raises(UsageError, match="no dummy input fits"):
+        find_input(loaded(Conditioned(width="12")), "net.pt")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"architecture": "x", "pretrained_cfg": {"input_size": [3, 40, 48]}}', "(1, 3, 40, 48)"),
+        ("[1]", "(1, 3, 224, 224)"),
+        ("{", "(1, 3, 224, 224)"),
+        (None, "(1, 3, 224, 224)"),
+    ],
+)
+def test_configuration_of_a_folder_says_a_size(
+    text: str | None, expected: str, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    container = Container("folder", tmp_path, None, ())
+
+    assert find_input(Loaded(conv(), container), "net").record.shown == expected
+
+
 INSIDE = "version: 1\ninputs: {}\nreplace: [{{match: a, with: ECA}}]\n"
 
 
@@ -496,6 +541,7 @@ def test_first_pass_of_a_given_input_fails_with_its_shape() -> None:
 
     with pytest.raises(UsageError, match=r"tried: \(1, 5, 8, 8\); the first was refused"):
         first_pass(loaded(conv()), subject)
+    assert first_pass(loaded(conv(5)), subject).calls[0].tensors == subject.inputs
 
 
 def test_settings_of_any_number_are_looked_at_up_to_a_bound() -> None:

@@ -3,10 +3,12 @@
 Covers: model_tree.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_model
 from torch import nn
 
 from modswap.core.asked.job import Policy, Subject
@@ -65,6 +67,69 @@ def test_names_of_weights_imply_a_tree(tmp_path: Path) -> None:
     tree = build_tree(Subject(saved(GatedNet().state_dict(), tmp_path)), silent)
 
     assert "space_attention.0" in [row.path for row in tree.rows]
+
+
+class Tokens(nn.Module):
+    """Parameters beside modules, a tie, and buffers: 328 elements of parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.zeros(1, 17, 8))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.embed = nn.Embedding(11, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.block = nn.Sequential(nn.Linear(8, 8))
+        self.block.gamma = nn.Parameter(torch.ones(8))
+        self.head = nn.Linear(8, 11, bias=False)
+        self.head.weight = self.embed.weight
+        self.register_buffer("ids", torch.arange(4))
+        self.register_buffer("mask", torch.ones(4, dtype=torch.bool))
+
+
+BARE = {"": {"pos_embed": 136, "cls_token": 8}, "block": {"gamma": 8}}
+KEPT: Mapping[str, Callable[[nn.Module, Path], object]] = {
+    "whole.pt": torch.save,
+    "state.pth": lambda net, file: torch.save(net.state_dict(), file),
+    "half.pth": lambda net, file: torch.save(net.half().state_dict(), file),
+    "old.pth": lambda net, file: torch.save(
+        net.state_dict(), file, _use_new_zipfile_serialization=False
+    ),
+    "wrapped.ckpt": lambda net, file: torch.save(
+        {"epoch": 1, "state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, file
+    ),
+    "net.safetensors": lambda net, file: save_model(net, str(file)),
+    "folder/pytorch_model.bin": lambda net, file: torch.save(net.state_dict(), file),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_parameters_are_those_of_the_model_in_every_container(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    KEPT[name](Tokens(), file)
+
+    tree = read_tree(Subject(file.parent if "/" in name else file))
+
+    rows = {row.path: row for row in tree.rows}
+    assert rows[""].params == counted(Tokens())[0] == 328
+    assert {path: row.params for path, row in rows.items() if path.count(".") == 0 and path} == {
+        "embed": 88,
+        "norm": 16,
+        "block": 80,
+        "head": 88,
+    }
+    found = {path: {one.name: one.params for one in row.bare} for path, row in rows.items()}
+    assert {path: bare for path, bare in found.items() if bare} == BARE
+    assert rows["head"].ties == (("weight", "embed.weight"),)
+
+
+def test_loaded_model_has_the_same_parameters_beside_modules(tmp_path: Path) -> None:
+    file = saved(Tokens().state_dict(), tmp_path)
+
+    tree = read_tree(Subject(file, factory=f"{__name__}:Tokens"))
+
+    found = {row.path: {one.name: one.params for one in row.bare} for row in tree.rows}
+    assert {path: bare for path, bare in found.items() if bare} == BARE
 
 
 def test_further_models_of_a_checkpoint_are_named_in_a_note(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.asked.renames import Rename, stripped
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome
+from modswap.core.words.python_spelling import as_python
 from modswap.io.formats.reading import read
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import replace_file
@@ -225,7 +226,7 @@ def test_other_names_are_found_tried_and_offered(kind: str, name: str, tmp_path:
 
     with pytest.raises(UsageError, match="missing") as caught:
         modswap.load(file, FACTORY)
-    assert caught.value.fix == f"the names differ, and all fit with `{option}`"
+    assert caught.value.fix == f"the names differ, and all fit with `{as_python(option)}`"
 
     renames = tuple(Rename(*pair) for pair in pairs)
     swapped(file, renames=renames)
@@ -245,7 +246,7 @@ def test_part_inside_names_is_offered(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="missing") as caught:
         modswap.load(file, FACTORY)
 
-    assert option in caught.value.fix
+    assert as_python(option) in caught.value.fix
     modswap.load(file, FACTORY, rename=pairs)
 
 
@@ -256,7 +257,8 @@ def test_two_models_in_a_file_are_both_offered(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="missing") as caught:
         modswap.load(file, FACTORY)
 
-    assert "`--strip-prefix student.` or with `--strip-prefix teacher.`" in caught.value.fix
+    offered = "`strip_prefix='student.'` or with `strip_prefix='teacher.'`"
+    assert offered in caught.value.fix
     swapped(file, renames=(stripped("student"),))
     new = contents(tmp_path / "out.pt")
     assert all(torch.equal(new[n], state[n]) for n in state if n.startswith("teacher."))

@@ -6,7 +6,9 @@ from modswap.core.budget import SHORTER_NAMES, names_flaw
 from modswap.core.seen.tree import Tree
 from modswap.io.formats.distributed.metadata import Item, read_distributed
 from modswap.io.formats.survey import DTYPES, EMPTY, Survey, WeightSizes
+from modswap.io.pickled.values import takes_gradients
 from modswap.io.raw.folder_files import own_records
+from modswap.io.recognise.implied_tree import TensorSize
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import KEYS
 
@@ -34,7 +36,10 @@ def _weights(look: Look) -> WeightSizes:
     named = {str(item.keys[-1]): item for item in items if item.keys[:-1] == keys}
     if flaw := names_flaw(named):
         raise look.error(flaw, SHORTER_NAMES)
-    sizes = {name: (item.numel, item.nbytes) for name, item in named.items()}
+    sizes = {
+        name: TensorSize(item.numel, item.nbytes, floating=takes_gradients(item.dtype))
+        for name, item in named.items()
+    }
     dtypes = (item.dtype for item in named.values() if item.dtype in DTYPES.values())
     return WeightSizes("distributed", sizes, next(dtypes, "float32"), keys)
 

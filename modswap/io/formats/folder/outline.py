@@ -10,6 +10,7 @@ from modswap.io.formats.survey import Survey, WeightSizes
 from modswap.io.formats.torch.outline import torch_survey
 from modswap.io.pickled.data import UnreadableError
 from modswap.io.pickled.outline import affordable_payload, weight_sizes
+from modswap.io.recognise.implied_tree import TensorSize
 from modswap.io.recognise.look import Look, is_safetensors
 from modswap.io.recognise.small_files import MAX_CONFIG_BYTES, read_json
 
@@ -51,10 +52,17 @@ def folder_survey(look: Look) -> Survey:
     return sizes.survey(records_in(look.file).get("receipt"))
 
 
-def _sizes(look: Look) -> dict[str, tuple[int, int]]:
-    """Return elements and bytes of every tensor in a folder."""
-    known: dict[str, tuple[int, int]] = {}
-    for shard in read_shards(look).looks.values():
+def _sizes(look: Look) -> dict[str, TensorSize]:
+    """Return the size of every tensor in a folder."""
+    known: dict[str, TensorSize] = {}
+    for number, shard in enumerate(read_shards(look).looks.values()):
         held = tensor_sizes(shard) if is_safetensors(shard) else None
-        known |= weight_sizes(affordable_payload(shard)[0]) if held is None else held
+        found = weight_sizes(affordable_payload(shard)[0]) if held is None else held
+        known |= {name: _of_shard(number, size) for name, size in found.items()}
     return known
+
+
+def _of_shard(number: int, size: TensorSize) -> TensorSize:
+    """Return a size whose identity is that of a tensor in one of several files."""
+    own = None if size.identity is None else (number, size.identity)
+    return size._replace(identity=own)

@@ -5,8 +5,10 @@ from typing import Any
 from modswap.core.seen.tree import Tree
 from modswap.io.formats.safetensors.header import METADATA, OTHER, RECEIPT, read_header
 from modswap.io.formats.survey import DTYPES, Survey, WeightSizes
-from modswap.io.recognise.implied_tree import elements
+from modswap.io.recognise.implied_tree import TensorSize, elements
 from modswap.io.recognise.look import Look, header_of_safetensors
+
+_FLOATING = ("F", "BF", "C")  # beginnings of the names of dtypes
 
 
 def safetensors_outline(look: Look) -> Tree | None:
@@ -29,29 +31,32 @@ def safetensors_survey(look: Look) -> Survey:
     return found.survey(own.get(RECEIPT), metadata)
 
 
-def tensor_sizes(look: Look) -> dict[str, tuple[int, int]] | None:
-    """Return elements and bytes of every tensor; None if the header is malformed."""
+def tensor_sizes(look: Look) -> dict[str, TensorSize] | None:
+    """Return the size of every tensor; None if the header is malformed."""
     entries = header_of_safetensors(look)
     strings = entries.pop(METADATA, {})
     sizes = {name: _size(entry) for name, entry in entries.items()}
     known = {name: size for name, size in sizes.items() if size is not None}
     if not known or len(known) < len(sizes) or not _are_strings(strings):
         return None
-    return known | {alias: known[name] for alias, name in read_header(look).ties.items()}
+    ties = read_header(look).ties
+    tied = {name: known[name]._replace(identity=name) for name in ties.values()}
+    return known | tied | {alias: tied[name] for alias, name in ties.items()}
 
 
 def _are_strings(metadata: Any) -> bool:
     return isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
 
 
-def _size(entry: Any) -> tuple[int, int] | None:
-    """Return elements and bytes of a tensor."""
+def _size(entry: Any) -> TensorSize | None:
+    """Return the size of a tensor."""
     match entry:
         case {
-            "dtype": str(),
+            "dtype": str() as dtype,
             "shape": list() as shape,
             "data_offsets": [int() as start, int() as end],
         }:
             numel = elements(shape)
-            return None if numel is None or end < start else (numel, end - start)
+            if numel is not None and end >= start:
+                return TensorSize(numel, end - start, floating=dtype.startswith(_FLOATING))
     return None

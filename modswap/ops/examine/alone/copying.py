@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
 from modswap.core.decided.dependence import CLEAR_RATIO
 from modswap.live_values import changed_tensors
-from modswap.nn.fake_tensors import fake_mode
+from modswap.nn.fake_tensors import fake_mode, made_fake
 from modswap.ops.examine.alone.attributes import (
     Attribute,
     closed_over,
@@ -256,8 +256,8 @@ def _runs(module: nn.Module, inputs: CallInputs) -> bool:
 def _run(module: nn.Module, inputs: CallInputs, device: str) -> None:
     """Run a module on fake tensors of a device."""
     with fake_mode() as mode, torch.no_grad():
-        named = changed_tensors(module, mode.from_tensor)
-        leaves = [torch.empty_like(leaf, device=device) for leaf in inputs.leaves]
+        named = changed_tensors(module, lambda tensor: made_fake(mode, tensor))
+        leaves = [torch.empty_like(made_fake(mode, x), device=device) for x in inputs.leaves]
         args, kwargs = inputs.live(leaves)
         torch.func.functional_call(module, named, tuple(args), kwargs)
 

@@ -103,7 +103,7 @@ def test_archive_is_refused_unless_it_is_trusted(tmp_path: Path) -> None:
     with pytest.raises(UnsafeError, match="sample inputs are unpickled in full") as caught:
         modswap.load(file)
 
-    assert "--trust" in caught.value.fix
+    assert "trust=True" in caught.value.fix
 
 
 class Runs:

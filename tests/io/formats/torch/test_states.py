@@ -232,7 +232,7 @@ def test_planted_code_is_refused(name: str, tmp_path: Path, *, legacy: bool) -> 
     with pytest.raises(UnsafeError) as refusal:
         modswap.load(file, "tests.models:build_gated")
 
-    assert "--trust" in refusal.value.fix
+    assert "trust=True" in refusal.value.fix
 
 
 @pytest.mark.parametrize("name", HOSTILE)

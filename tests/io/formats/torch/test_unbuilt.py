@@ -195,7 +195,7 @@ def test_data_in_a_file_of_modules_is_asked_for(tmp_path: Path) -> None:
 def test_weights_in_plain_data_are_asked_for(payload: Any, tmp_path: Path) -> None:
     torch.save(payload, tmp_path / "net.pt")
 
-    with pytest.raises(UnsafeError, match=r"--allow argparse\.Namespace"):
+    with pytest.raises(UnsafeError, match=r"allow=\['argparse\.Namespace'"):
         modswap.load(tmp_path / "net.pt", FACTORY)
 
 
