@@ -155,7 +155,7 @@ def _instead(receipt: Receipt | None, others: int) -> str:
 
 
 def _unknown(found: Survey, receipt: Receipt | None, taken: Sequence[_Taken]) -> Iterator[str]:
-    """Yield a note on modules of modswap whose past no receipt tells."""
+    """Yield a note on modules of modswap of which no receipt says where they come from."""
     if receipt is not None or found.places[0].kind != "module":
         return
     gone = _prefixes(taken)

@@ -103,16 +103,21 @@ class ZipRewriting:
         origins = {name: copies.get(held.start, held) for name, held in written.items()}
         return Rewritten(sha256, dict(marks(payload, Storages(Look(out, b"", 0), origins))))
 
+    def _beside(self, records: Records) -> dict[str, str]:
+        """Put modswap's records into the payload; return them where they go beside it."""
+        own = records.named(RECIPE, RECEIPT)
+        if is_module(self.payload) or is_weights(self.payload):
+            return own
+        if own:
+            set_item(self.payload, OWN_KEY, asdict(records))
+        else:
+            remove_item(self.payload, OWN_KEY)
+        return {}
+
     def _laid(self, records: Records) -> dict[str, ByteRange]:
         """Return the records of the new zip, in order."""
         old = self.opened.archive.records
-        inside = not is_module(self.payload) and not is_weights(self.payload)
-        own = records.named(RECIPE, RECEIPT)
-        if inside and own:
-            set_item(self.payload, OWN_KEY, asdict(records))
-            own = {}
-        elif inside and OWN_KEY in (mapping(self.payload) or {}):
-            remove_item(self.payload, OWN_KEY)
+        own = self._beside(records)
         pickle, stored = write_pickle(self.payload, self.opened.protocol)
         storages = {f"{DATA}{n}": self._storages.find(each) for n, each in enumerate(stored)}
         others = {
