@@ -13,6 +13,8 @@ from modswap.core.seen.joint import Form, Joint, Key, Place
 from modswap.nn.kernels.tracing import traced, transformed
 from modswap.seeds import kept_random_state
 
+MAX_AXES = 8  # behind that of the channels
+
 
 class Insertion(nn.Module):
     """A new module, and the gate through which its output reaches what is kept.
@@ -35,10 +37,15 @@ class Insertion(nn.Module):
     Args:
         module: The new module f.
         joint: How it is joined to the module beside it.
+
+    Raises:
+        ValueError: If the joint says more axes than a tensor has.
     """
 
     def __init__(self, module: nn.Module, joint: Joint) -> None:
         super().__init__()
+        if not 0 <= joint.axes <= MAX_AXES:
+            raise ValueError(f"axes is {joint.axes}, expected at most {MAX_AXES}")
         self.module = module
         # plain values, so that a file can hold it without further classes
         self.place: Place = joint.place

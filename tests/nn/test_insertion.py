@@ -202,3 +202,8 @@ def test_it_prints_its_place() -> None:
     new = Insertion(nn.Identity(), Joint("around", "add", 1, 0, (0,), (1, "a")))
 
     assert new.extra_repr() == "around, add, source=(0,), target=(1, 'a')"
+
+
+def test_a_joint_of_more_axes_than_a_tensor_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="axes is 1000000000, expected at most 8"):
+        Insertion(nn.Identity(), Joint("after", "add", 1, 10**9))

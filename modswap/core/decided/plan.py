@@ -105,7 +105,7 @@ class _Selection:
         if hits and expected is not None and len(hits) != expected:
             found = ", ".join(site.path for site in hits[:8]) + (", …" if len(hits) > 8 else "")
             what = f"{_count(hits)}, expected {expected}: {found}"
-            self._fail(("expect",), what, _expected(hits, expected))
+            self._fail(("expect",), what, _expected(hits, expected, self.key))
         return hits
 
     def _matched(self, sites: Sequence[Site]) -> list[Site]:
@@ -168,11 +168,11 @@ class _Selection:
         self.errors.append(error)
 
 
-def _expected(hits: Sequence[Site], expected: int) -> Advice:
+def _expected(hits: Sequence[Site], expected: int, key: str) -> Advice:
     """Return how to select as many modules as a rule expects."""
     counts = Counter(site.short_class for site in hits)
     exact = [name for name, count in counts.items() if count == expected]
-    fix = "correct `expect`, or narrow `match`"
+    fix = f"correct `expect`, or narrow `{key}`"
     if len(counts) > 1:
         fix += f"; of these there are {classes(hits)}"
     if len(exact) == 1:

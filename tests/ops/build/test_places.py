@@ -116,6 +116,7 @@ def test_the_report_names_what_is_new(net: Net) -> None:
         ("after: cbam_taken, with: ECA", ModswapError, "the dummy forward never calls it"),
         ("after: nowhere, with: ECA", MatchError, "no module matches 'nowhere'"),
         ("after: down, with: ECA, name: weight", RecipeError, "has an attribute 'weight' already"),
+        ("after: '{down,both}', with: ECA, expect: 3", MatchError, "2 modules match, expected 3"),
         ("after: down, with: ECA, exclude: both", MatchError, "excludes nothing that `after`"),
     ],
 )
