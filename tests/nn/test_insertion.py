@@ -263,7 +263,7 @@ def test_what_is_recorded_or_has_no_values_takes_the_form_that_reads_none() -> N
         for name, gate in made.named_parameters():
             if name.endswith("gate"):
                 gate.fill_(0.5)
-    new.gate.fill_(0.5)
+    new.get_parameter("gate").fill_(0.5)
 
     expected = new(x)
 
