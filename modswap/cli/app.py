@@ -13,6 +13,7 @@ from modswap.cli.commands.check import check
 from modswap.cli.commands.demo import demo
 from modswap.cli.commands.init import init
 from modswap.cli.commands.replace import replace
+from modswap.cli.commands.revert import revert
 from modswap.cli.commands.schema import schema
 from modswap.cli.commands.tree import tree
 from modswap.cli.commands.verify import verify
@@ -25,7 +26,7 @@ from modswap.core.version import __version__
 from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
 
-COMMANDS = (tree, init, replace, check, verify, catalogue, schema, demo)
+COMMANDS = (tree, init, replace, check, revert, verify, catalogue, schema, demo)
 BUG = 70
 STOPPED = 130
 
@@ -87,7 +88,7 @@ def run(args: Sequence[str]) -> int:
 
 def _report_failure(session: Session, error: ModswapError) -> int:
     """Print an error that no outcome holds; write it into the report if a program reads that."""
-    reported = session.format != "table" and session.command in {"replace", "check"}
+    reported = session.format != "table" and session.command in {"replace", "check", "revert"}
     unwritten = isinstance(error, ReportError)
     if not reported or unwritten or prints_errors(session):
         session.complain(error)

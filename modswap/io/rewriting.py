@@ -39,6 +39,7 @@ class Graft:
     # further tensors to remove from a state dict; its new tensors have full names if `named`
     more: Removal = NONE_REMOVED
     named: bool = False
+    taken: tuple[str, ...] = ()  # paths of modules beside others that are taken out
 
     @property
     def prefixes(self) -> tuple[str, ...]:

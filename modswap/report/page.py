@@ -74,6 +74,8 @@ _FADED = ", faded in"
 def change_parts(site: SiteOutcome) -> tuple[str, str, str]:
     """Return what happened at a site: what was there, the new module, and where that is."""
     old, new = bare(site.old_class), bare(site.new_class)
+    if not site.new_class:
+        return old, "", " taken out"
     if site.place in _BESIDE:
         return f"{old}, ", new, _BESIDE[site.place]
     return f"{old} → ", new, _FADED if site.place else ""

@@ -55,7 +55,10 @@ def headline(outcome: Outcome) -> Text:
         for error in outcome.error.all:
             said.append_text(_error(error))
         return said
-    if outcome.command == "check":
+    if outcome.command == "revert":
+        out = f"taken out of {outcome.checkpoint}"
+        what = f"{sites} {out}" if outcome.written else f"{sites} can be {out}; nothing was written"
+    elif outcome.command == "check":
         by = f" by {outcome.recipe}" if outcome.recipe else ""
         what = f"the swap of {sites}{by} holds; nothing was written"
     elif outcome.written is None:

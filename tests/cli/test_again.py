@@ -55,6 +55,8 @@ def test_other_commands_print_themselves(command: str, capsys: pytest.CaptureFix
     assert words == ["modswap", *asked, "--allow", "tests.models.GatedNet"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_recipes_of_several_files_print_one_command(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.yaml", "b.yaml"):
         Path(name).write_text(RECIPE.format("my net.pt"))

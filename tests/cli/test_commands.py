@@ -1,7 +1,7 @@
 """The real command: exit codes, standard output and error, files.
 
 Covers: app, options, outcomes, session, commands.catalogue, commands.check, commands.demo,
-commands.init, commands.replace, commands.schema, commands.tree.
+commands.init, commands.replace, commands.revert, commands.schema, commands.tree.
 """
 
 import io
@@ -22,6 +22,9 @@ from torch import nn
 from modswap.cli.app import COMMANDS, run
 from modswap.cli.commands.demo import demo
 from modswap.core.asked.schema import recipe_schema
+from modswap.core.seen.joint import Joint
+from modswap.nn.inserted_site import put_in
+from modswap.nn.insertion import Insertion
 from modswap.ops.examine.table import examination_names
 from tests.commands import Command, Ran
 from tests.models import GatedNet, build_gated
@@ -230,12 +233,17 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
         "replace": ["net.pt", "-c", "swap.yaml", "--dry-run", *ALLOW],
         "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
         "verify": ["net.pt"],
+        "revert": ["beside.pt", "--dry-run"],
     }
+    if command == "revert":
+        model = GatedNet()
+        put_in(model.stem, "eca", Insertion(nn.Identity(), Joint("after", "add")))
+        torch.save(model, "beside.pt")
 
     ran = modswap(command, *subjects.get(command, ()), *options.split())
 
     assert ran.code == 0, ran.err
-    silent = command in {"replace", "check", "verify"} and "q" in options
+    silent = command in {"replace", "check", "revert", "verify"} and "q" in options
     assert bool(ran.out) is not silent
 
 

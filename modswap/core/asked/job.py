@@ -42,6 +42,16 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Rework:
+    """A file to be written again with the modules of earlier swaps otherwise, without a recipe."""
+
+    subject: Subject
+    out: Path | None = None  # file or folder to write; None for a dry run
+    force: bool = False  # whether an existing `out` may be replaced
+    partial: bool = False  # whether sites that cannot be changed may stay as they are
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A swap to be done or checked."""
 

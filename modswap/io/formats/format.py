@@ -39,20 +39,23 @@ class Swap:
     """New modules for one slot of a checkpoint, each with its paths, in the dtype of the slot.
 
     `names` are those of the slot where they differ from the model's; `more` are further tensors to
-    remove, by their names in the payload.
+    remove, by their names in the payload; `taken` are the paths of modules that were put in beside
+    others, and are taken out.
     """
 
     slot: "Slot"
     modules: "tuple[tuple[tuple[str, ...], nn.Module], ...]"
     more: Removal = NONE_REMOVED
     names: FileNames | None = None
+    taken: tuple[str, ...] = ()
 
     @property
     def removal(self) -> Removal:
         """Return the tensors that are removed, by their names in the payload."""
         place, names, more = self.slot.beginning, self.names, self.more
         if names is None:
-            own = tuple(f"{place}{path}." for paths, _ in self.modules for path in paths)
+            paths = [path for paths, _ in self.modules for path in paths]
+            own = tuple(f"{place}{path}." for path in (*paths, *self.taken))
             return Removal((*own, *more.prefixes), more.names, more.heirs)
         gone = frozenset(f"{place}{name}" for name in names.gone) | more.names
         heirs = {f"{place}{alias}": f"{place}{name}" for alias, name in names.heirs.items()}

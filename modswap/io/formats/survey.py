@@ -50,8 +50,10 @@ class Survey:
     """The places, sites and sizes of a file.
 
     The primary place is the first. Every module but the model itself is a site. `parameters` is
-    empty where only tensors are known; `params` counts the model's parameter elements; `metadata`
-    holds the strings of a safetensors file, `receipt` that of an earlier swap.
+    empty where only tensors are known, and `likely` are then those tensors that seem to be
+    parameters, where their order is the model's; `params` counts the model's parameter elements;
+    `metadata` holds the strings of a safetensors file, `receipt` that of an earlier swap. `names`
+    are those of all tensors of the primary place where only tensors are known.
     """
 
     format: str
@@ -61,6 +63,8 @@ class Survey:
     params: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     receipt: str | None = None
+    likely: tuple[Parameter, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,10 @@ class WeightSizes:
             for r in rows
         )
         place = FilePlace(self.keys, "weights", prefix, self.dtype)
-        return Survey(self.format, (place,), sites, (), root.params, metadata or {}, receipt)
+        names = tuple(self.sizes)
+        return Survey(
+            self.format, (place,), sites, (), root.params, metadata or {}, receipt, names=names
+        )
 
     def _rows(self) -> tuple[str, tuple[Any, ...]]:
         prefix = common_prefix(list(self.sizes))

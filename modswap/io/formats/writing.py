@@ -94,6 +94,20 @@ def prepare_rewriting(
         return None
 
 
+def prepare_copy(container: Container, swaps: Swaps, out: Path | None, policy: Policy) -> Rewriting:
+    """Prepare the same file with other modules in it, of which nothing can be built.
+
+    Raises:
+        CheckpointError: If another format is to be written, or the file is damaged.
+        UnsafeError: If it names what can run code.
+    """
+    done = prepare_rewriting(container, swaps, out, policy)
+    if done is None:
+        what = "it cannot be rewritten as data in another format"
+        raise CheckpointError(what, str(container.file), "give OUT the ending that the file has")
+    return done
+
+
 def _refuse_change(held: Held | None) -> None:
     if held is not None:
         held.refuse_change()

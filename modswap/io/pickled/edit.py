@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modswap.io.pickled.data import Instance, UnreadableError
-from modswap.io.pickled.values import BLANK, children, mapping
+from modswap.io.pickled.values import BLANK, children, class_of, mapping
 from modswap.io.rewriting import Removal
 
 
@@ -56,6 +56,29 @@ def put_beside(model: Instance, path: str, insertion: Instance) -> None:
     if name not in names:
         site.state["_inserted"] = (*names, name)
     set_item(site.state["_modules"], name, insertion)
+
+
+def take_beside(model: Instance, path: str) -> None:
+    """Take a module out that was put in beside the one that its path is inside.
+
+    That one is of its plain class after the last.
+
+    Raises:
+        UnreadableError: If there is no such module.
+    """
+    around, _, name = path.rpartition(".")
+    site = module_at(model, around)
+    if site.what != BLANK:
+        return  # another path of the same module has been here
+    names = tuple(one for one in site.state.get("_inserted", ()) if one != name)
+    remove_item(site.state["_modules"], name)
+    if names:
+        site.state["_inserted"] = names
+        return
+    site.how, site.what, site.args = "new", class_of(site), ()
+    site.state.pop("_inserted", None)
+    if "_inner" in site.state:
+        site.state["forward"] = site.state.pop("_inner")
 
 
 def module_at(model: Instance, path: str) -> Instance:

@@ -43,6 +43,8 @@ _LAZY_HOOKS = {
 }
 _UNSHAPED = re.compile(r"torch\.nn\.parameter\.Uninitialized(Parameter|Buffer)")
 _WRAPPED = "torch.nn.modules.module._WrappedHook"
+_STATISTICS = {"running_mean", "running_var"}  # of a batch norm
+_FLOATING = {"Double", "Float", "Half", "BFloat16", "ComplexDouble", "ComplexFloat"}
 GETATTR = "builtins.getattr"
 RUN_ONCE = "run the model once, and save it again"
 
@@ -131,6 +133,27 @@ def named_parameters(model: Instance) -> Iterator[Parameter]:
             if id(value) not in seen:
                 seen.add(id(value))
                 yield _parameter(f"{path}.{name}" if path else name, value)
+
+
+def likely_parameters(weights: Mapping[Any, Any], prefix: str) -> Iterator[Parameter]:
+    """Yield the tensors of a state dict that seem to be parameters, shared ones once, in order.
+
+    Their names are without the prefix. Tensors of whole numbers are none, nor are the statistics
+    of a batch norm.
+    """
+    seen: set[Any] = set()
+    for name, value in weights.items():
+        parts = tensor_parts(value)
+        leaf = str(name).rpartition(".")[2]
+        if parts is None or leaf in _STATISTICS or parts.stored.dtype not in _FLOATING:
+            continue
+        inner = value.args[0] if isinstance(value.args[0], Instance) else value
+        key: Any = (parts.stored.key, inner.args[1:4])
+        if key not in seen:
+            seen.add(key)
+            yield _parameter(
+                str(name).removeprefix(prefix), Instance("called", value.what, (inner,))
+            )
 
 
 def _parameter(name: str, value: Instance) -> Parameter:

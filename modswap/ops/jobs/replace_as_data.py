@@ -13,7 +13,7 @@ from modswap.core.asked.used_paths import paths_read
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.optimizer import Parameter
 from modswap.core.decided.plan import Plan, Step, make_plan
-from modswap.core.errors import CheckpointError, ModswapError, RecipeError, UsageError
+from modswap.core.errors import ModswapError, RecipeError, UsageError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.kept.receipt import read_receipt
 from modswap.core.progress import Progress, silent
@@ -24,7 +24,7 @@ from modswap.io.formats.format import Swap, Swaps
 from modswap.io.formats.outline import survey
 from modswap.io.formats.survey import Survey
 from modswap.io.formats.target import refuse_target
-from modswap.io.formats.writing import prepare_rewriting
+from modswap.io.formats.writing import prepare_copy
 from modswap.io.pickled.optimizers import Parameters
 from modswap.io.raw.held import Held, holding
 from modswap.io.rewriting import Rewriting
@@ -171,11 +171,7 @@ def _rewriting(job: Job, found: Survey, prepared: Prepared) -> Rewriting:
         swaps.append(Swap(slot, new))
     container = Container(found.format, job.subject.file, None, slots, found.metadata)
     all_swaps = Swaps(tuple(swaps), _parameters(found, prepared))
-    done = prepare_rewriting(container, all_swaps, job.out, job.subject.policy)
-    if done is None:
-        what = "it cannot be rewritten as data in another format"
-        raise CheckpointError(what, str(job.subject.file), "give OUT the ending that the file has")
-    return done
+    return prepare_copy(container, all_swaps, job.out, job.subject.policy)
 
 
 def _parameters(found: Survey, prepared: Prepared) -> Parameters:

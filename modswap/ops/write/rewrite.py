@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from modswap.core.asked.job import Job
+from modswap.core.asked.job import Job, Rework
 from modswap.core.kept.ledger import ledger
 from modswap.core.kept.outcome import Ledger, Outcome
 from modswap.core.kept.receipt import Receipt
@@ -20,7 +20,7 @@ from modswap.ops.write.receipt import effective, make_receipt
 def rewritten(
     outcome: Outcome,
     rewriting: Rewriting,
-    job: Job,
+    job: Job | Rework,
     out: Path,
     records: Records,
     held: Held | None,

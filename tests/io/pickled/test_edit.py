@@ -15,10 +15,12 @@ from modswap.io.pickled.edit import (
     put_weights,
     remove_item,
     set_item,
+    take_beside,
     value_at,
 )
 from modswap.io.pickled.marks import marks
 from modswap.io.pickled.storages import Storages
+from modswap.io.pickled.values import BLANK
 from modswap.io.raw.byte_range import ByteRange, in_memory
 from modswap.io.recognise.look import Look
 from modswap.io.rewriting import Removal
@@ -39,6 +41,22 @@ def test_path_that_is_not_there_is_an_error() -> None:
         put_module(model, "a", model)
     with pytest.raises(UnreadableError, match=r"it holds nothing under 'a\.b'"):
         value_at({"a": 3}, ("a", "b"))
+
+
+def test_a_module_of_which_all_others_are_taken_out_is_of_its_plain_class() -> None:
+    own = Name("nets", "Net")
+    child = Instance("new", Name("nets", "Gate"), (), {"_modules": {}, "_parameters": {}})
+    state = {"_modules": {"a": child, "b": child}, "_parameters": {}, "_inserted": ("a", "b")}
+    site = Instance("called", BLANK, (own,), {**state, "_inner": 3})
+    model = Instance("new", own, (), {"_modules": {"site": site}, "_parameters": {}})
+
+    take_beside(model, "site.a")
+    assert (site.what, site.args, site.state["_inserted"]) == (BLANK, (own,), ("b",))
+    take_beside(model, "site.b")
+    take_beside(model, "site.b")  # by another of its names
+
+    assert (site.how, site.what, site.args) == ("new", own, ())
+    assert site.state == {"_modules": {}, "_parameters": {}, "forward": 3}
 
 
 def test_nearest_names_are_those_that_share_the_most() -> None:

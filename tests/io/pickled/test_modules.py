@@ -10,6 +10,7 @@ from modswap.io.pickled.modules import (
     Sizes,
     dtypes_of,
     host_attributes,
+    likely_parameters,
     named_parameters,
     sizes_of,
 )
@@ -83,3 +84,18 @@ def test_parameters_have_the_names_of_torch_and_shared_ones_come_once() -> None:
         Parameter("0.bias", (2,), trainable=False),
     ]
     assert list(dtypes_of(model))[:3] == ["Float", "Half", "Half"]
+
+
+def test_tensors_of_a_state_dict_that_seem_to_be_parameters_are_known_once() -> None:
+    stored = {
+        "module.a.weight": parameter(2, 3),
+        "module.a.tied": parameter(2, 3).args[0],
+        "module.n.running_mean": parameter(3),
+        "module.n.count": parameter(1, kind="Long"),
+        "module.b.bias": parameter(3),
+        "module.extra_state": 3,
+    }
+
+    found = list(likely_parameters(stored, "module."))
+
+    assert found == [Parameter("a.weight", (2, 3)), Parameter("b.bias", (3,))]

@@ -126,10 +126,9 @@ class DistributedRewriting:
         own = next(n for n in map(_OWN.format, range(len(taken) + 1)) if n not in taken)
         places = self._put_fresh(out / own, digests)
         metadata = next(home for home in self.homes if self.homes[home] == METADATA)
-        texts = {
-            metadata: write_pickle(self._metadata(moved, own, places))[0],
-            RECORDS: as_json(asdict(records)),
-        }
+        texts = {metadata: write_pickle(self._metadata(moved, own, places))[0]}
+        if records.receipt or records.recipe:
+            texts[RECORDS] = as_json(asdict(records))
         sha256 = put_texts(out, texts, digests)
         links = (entry for entry in self.entries if entry.name != RECORDS)
         put_links(out, links, left_out)

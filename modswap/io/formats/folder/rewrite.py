@@ -53,7 +53,8 @@ class FolderRewriting:
         if self.shards.index:
             data = texts[self.shards.index_home] = as_json(self._index())
             sums |= {self.shards.index: f"{zlib.crc32(data):08x}"} if sums else {}
-        texts[RECORDS] = as_json(asdict(_with_digests(records, sums)))
+        if records.receipt or records.recipe:
+            texts[RECORDS] = as_json(asdict(_with_digests(records, sums)))
         sha256 = put_texts(out, texts, digests)
         put_links(out, (entry for entry in self.entries if entry.name != RECORDS))
         return Rewritten(sha256, tensors)

@@ -9,7 +9,13 @@ from modswap.core.seen.tree import TreeRow
 from modswap.io.formats.survey import DTYPES, EMPTY, FilePlace, FileSite, Survey, WeightSizes
 from modswap.io.formats.torch.rewrite import RECEIPT
 from modswap.io.pickled.data import Instance
-from modswap.io.pickled.modules import dtypes_of, host_attributes, named_parameters, sizes_of
+from modswap.io.pickled.modules import (
+    dtypes_of,
+    host_attributes,
+    likely_parameters,
+    named_parameters,
+    sizes_of,
+)
 from modswap.io.pickled.opened import Opened, content, open_torch
 from modswap.io.pickled.outline import FoundModel, places, rows_of, weight_sizes
 from modswap.io.pickled.values import is_module, mapping, tensor_parts, without_wrappers
@@ -35,7 +41,8 @@ def torch_survey(look: Look) -> Survey:
     receipt = _receipt(opened)
     if not is_module(first.value):
         weights = WeightSizes(name, weight_sizes(first.value), held[0].dtype)
-        return replace(weights.survey(receipt), places=held)
+        likely = tuple(likely_parameters(mapping(first.value) or {}, held[0].prefix))
+        return replace(weights.survey(receipt), places=held, likely=likely)
     model, _ = without_wrappers(first.value)
     rows, _ = rows_of(model)
     parameters = tuple(named_parameters(model))

@@ -14,7 +14,9 @@ from modswap.io.pickled.edit import (
     put_heirs,
     put_module,
     put_weights,
+    remove_item,
     set_item,
+    take_beside,
     value_at,
 )
 from modswap.io.pickled.marks import marks
@@ -101,14 +103,21 @@ class ZipRewriting:
         origins = {name: copies.get(held.start, held) for name, held in written.items()}
         return Rewritten(sha256, dict(marks(payload, Storages(Look(out, b"", 0), origins))))
 
+    def _beside(self, records: Records) -> dict[str, str]:
+        """Put modswap's records into the payload; return them where they go beside it."""
+        own = records.named(RECIPE, RECEIPT)
+        if is_module(self.payload) or is_weights(self.payload):
+            return own
+        if own:
+            set_item(self.payload, OWN_KEY, asdict(records))
+        else:
+            remove_item(self.payload, OWN_KEY)
+        return {}
+
     def _laid(self, records: Records) -> dict[str, ByteRange]:
         """Return the records of the new zip, in order."""
         old = self.opened.archive.records
-        inside = not is_module(self.payload) and not is_weights(self.payload)
-        own = records.named(RECIPE, RECEIPT)
-        if inside and own:
-            set_item(self.payload, OWN_KEY, asdict(records))
-            own = {}
+        own = self._beside(records)
         pickle, stored = write_pickle(self.payload, self.opened.protocol)
         storages = {f"{DATA}{n}": self._storages.find(each) for n, each in enumerate(stored)}
         others = {
@@ -127,6 +136,8 @@ class ZipRewriting:
 
 def _put_modules(target: Instance, graft: Graft, packed: Sequence[Any]) -> None:
     model, _ = without_wrappers(target)
+    for path in graft.taken:
+        take_beside(model, path)
     for paths, module in zip(graft.paths, packed, strict=True):
         put = put_beside if module.what == INSERTION else put_module
         for path in paths:
@@ -137,7 +148,7 @@ def _put_weights(target: Any, graft: Graft, packed: Sequence[Any]) -> None:
     if graft.named:
         put_weights(target, graft.more, mapping(packed[0]) or {}, {})
         return
-    for prefix in graft.more.prefixes:
+    for prefix in (*graft.more.prefixes, *(f"{graft.prefix}{path}." for path in graft.taken)):
         put_weights(target, Removal((prefix,)), {}, {})
     for paths, weights in zip(graft.paths, packed, strict=True):
         named = mapping(weights) or {}

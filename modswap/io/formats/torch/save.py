@@ -60,7 +60,7 @@ def _graft(swap: Swap) -> Graft:
     paths = tuple(paths for paths, _ in swap.modules)
     slot, named = swap.slot, swap.names is not None
     more = _in_slot(swap) if named else swap.more
-    return Graft(slot.keys, slot.prefix, paths, stream.getvalue(), more, named)
+    return Graft(slot.keys, slot.prefix, paths, stream.getvalue(), more, named, swap.taken)
 
 
 def _in_slot(swap: Swap) -> Removal:

@@ -1,0 +1,62 @@
+"""`modswap revert`: the structure before a swap, where its tensors are still in the file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modswap.cli import options
+from modswap.cli.outcomes import finish
+from modswap.core.errors import UsageError
+
+
+def revert(
+    context: typer.Context,
+    file: options.File,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="The file to write.", show_default=False
+        ),
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Leave modules whose old ones are gone as they are."),
+    ] = False,
+    model: options.Model = None,
+    rename: options.Renames = None,
+    strip_prefix: options.StripPrefix = None,
+    allow: options.Allow = None,
+    alias: options.Alias = None,
+    trust: options.Trust = False,
+    no_checksum: options.NoChecksum = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but the writing.")] = False,
+    force: options.Force = False,
+    form: options.ReportFormat = "table",
+    report: options.Report = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> None:  # fmt: skip
+    """Take the modules that were put in beside others out of a file again."""
+    from modswap.report import REPORTS
+
+    session = options.begin(
+        context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
+    )
+    options.note_paths(session, [], model, output)
+    options.check_format(session, form, REPORTS)
+    if output is None and not dry_run:
+        fix = "add `-o OUT`, or --dry-run to write nothing"
+        raise UsageError("there is no file to write", "-o", fix)
+    policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
+    renames = options.renames_of(rename, strip_prefix)
+    subject = options.subject(file, policy, model, None, renames)
+
+    from modswap.core.asked.job import Rework
+    from modswap.ops.jobs.revert import revert_file
+
+    out = None if dry_run else output
+    with session.guarded() as progress:
+        outcome = revert_file(Rework(subject, out, force, partial), progress)
+    finish(session, [outcome])
