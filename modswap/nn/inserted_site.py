@@ -23,7 +23,6 @@ _EDITS = (
     *("__setitem__", "__delitem__", "append", "insert", "extend", "pop", "__iadd__", "__imul__"),
     *("update", "clear"),
 )
-_KEEPS_SLOW = "modswap: children must run"  # a hook of this key; other hooks have numbers
 
 
 class InsertedSite(nn.Module):

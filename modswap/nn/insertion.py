@@ -129,6 +129,12 @@ class Insertion(nn.Module):
         if self.gate is None:
             return new
         gate = self.gate.view(-1, *[1] * self.axes)
+        if _plain(x, new, gate):
+            closed = gate == 0
+            if bool(closed.all()):
+                return x
+            if not bool(closed.any()):
+                return x.addcmul(gate, new) if self.form == "add" else x.lerp(new, gate)
         if self.form != "add":
             new = new - x
         # 0 * NaN is NaN, so a closed gate takes finite numbers alone
@@ -178,6 +184,29 @@ class Probe(Insertion):
                 self.branch(args, kwargs)
         finally:
             self._output = None
+
+
+def _plain(*tensors: torch.Tensor) -> bool:
+    """Return whether tensors of one dtype on the CPU have values to be read, and nobody watches.
+
+    Gradients, compilers, exporters, transforms and modes take the form that reads no value.
+    """
+    return not (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or traced()
+        or any(type(t) not in {torch.Tensor, nn.Parameter} for t in tensors)
+        or any(not t.is_cpu or t.dtype != tensors[0].dtype for t in tensors)
+        or _modes()
+        or transformed(*tensors)
+    )
+
+
+def _modes() -> int:
+    """Return the number of modes that see operators or functions; torch has no public name."""
+    internals: Any = torch._C  # noqa: SLF001 - as said above
+    running: int = internals._len_torch_dispatch_stack() + internals._len_torch_function_stack()  # noqa: SLF001 - as said above
+    return running
 
 
 def _capturing() -> bool:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.finding import Finding
 from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.examine.table import examination_names
 from modswap.ops.jobs.replace import check_file, replace_file
 from tests.models import GatedNet
 
@@ -30,7 +31,10 @@ def swap(
     file: Path, rule: str, shape: str, policy: Policy | None = None, model: str | None = None
 ) -> Finding:
     """Swap into `out` beside the file, and return the finding about the host library."""
-    text = f"version: 1\ninputs: [{{shape: {shape}}}]\nreplace: [{rule}]\n"
+    rules = "replace" if "match" in rule else "insert"
+    skipped = ", ".join(name for name in examination_names() if name != "survival")
+    text = f"version: 1\nverify: {{skip: [{skipped}]}}\n"
+    text += f"inputs: [{{shape: {shape}}}]\n{rules}: [{rule}]\n"
     recipe = parse_recipe(text, "swap.yaml", ".")
     subject = Subject(file, policy or Policy(), model)
     checked = check_file(Job(subject, recipe))

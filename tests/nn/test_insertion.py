@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from modswap.core.seen.joint import Form, Joint, Place
 from modswap.nn.insertion import Insertion, Probe, changed_at, changed_inputs, input_at
@@ -207,3 +208,66 @@ def test_it_prints_its_place() -> None:
 def test_a_joint_of_more_axes_than_a_tensor_has_is_refused() -> None:
     with pytest.raises(ValueError, match="axes is 1000000000, expected at most 8"):
         Insertion(nn.Identity(), Joint("after", "add", 1, 10**9))
+
+
+def general(new: Insertion, x: torch.Tensor, module: torch.Tensor) -> torch.Tensor:
+    """Return what the form gives that reads no value of a gate."""
+    with torch.enable_grad():
+        made: torch.Tensor = new._mixed(x, module)
+        return made.detach()
+
+
+@pytest.mark.parametrize("form", ["add", "scale", "blend"])
+@pytest.mark.parametrize("value", [0.0, 0.25, 0.75, 1.0, "mixed"])
+def test_in_evaluation_fewer_passes_over_a_map_give_the_same(form: Form, value: Any) -> None:
+    new, x = inserted(Giving(3.0), form), torch.randn(4, 8)
+    assert new.gate is not None
+    new.gate.data = torch.linspace(0, 1, 8) if value == "mixed" else torch.full((8,), value)
+    other = torch.randn(4, 8)
+
+    with torch.no_grad():
+        quick = new._mixed(x, other)
+
+    torch.testing.assert_close(quick, general(new, x, other))
+    assert torch.equal(quick[:, new.gate == 0], x[:, new.gate == 0])
+    assert (quick is x) == (value == 0.0)
+
+
+@pytest.mark.parametrize("form", ["add", "scale", "blend"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_without_gradients_a_closed_gate_keeps_every_bit(form: Form, dtype: torch.dtype) -> None:
+    x = torch.tensor([SPECIAL, SPECIAL[::-1]], dtype=dtype)
+
+    with torch.no_grad():
+        for number in (1.0, -0.0, float("nan"), float("inf")):
+            new = inserted(Giving(number), form).to(dtype).eval()
+            assert torch.equal(bits(new.joined(x, new._new(x))), bits(x)), number
+            vmapped = torch.vmap(lambda row, new=new: new.joined(row, torch.full_like(row, 3)))(x)
+            assert torch.equal(bits(vmapped), bits(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+@torch.no_grad()
+def test_what_is_recorded_or_has_no_values_takes_the_form_that_reads_none() -> None:
+    new, x = inserted(nn.Linear(8, 8), "add").eval(), torch.randn(4, 8)
+    assert new.gate is not None
+    traced = torch.jit.trace(new, (x,))
+    exported = torch.export.export(new, (x,)).module()
+    compiled = torch.compile(new, backend="eager", fullgraph=True)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert new(mode.from_tensor(x)).shape == x.shape
+    assert new.to("meta")(x.to("meta")).shape == x.shape
+    new = new.to_empty(device="cpu")
+    new.load_state_dict(traced.state_dict())
+    for made in (traced, exported):  # recorded while the gates were closed
+        for name, gate in made.named_parameters():
+            if name.endswith("gate"):
+                gate.fill_(0.5)
+    new.get_parameter("gate").fill_(0.5)
+
+    expected = new(x)
+
+    for made in (traced, exported, compiled):
+        assert not torch.equal(made(x), x)
+    for made in (traced, exported):
+        torch.testing.assert_close(made(x), expected)

@@ -103,13 +103,20 @@ def build(
         taken = begun.arguments(model, fitter.step, site, fitter.made)
         try:
             return fitter.fit(site, taken)
-        except ShapeError:
+        except ShapeError as error:
             unused = unused_inputs(model, site.beside or site)
             if not unused:
-                raise
+                raise _of_place(error, site) from None
         return fitter.fit(replace(site, unused=unused), taken)
 
     return build_plan(plan, recipe, fit, make)
+
+
+def _of_place(error: ShapeError, site: Site) -> ShapeError:
+    """Return an error with the advice for a place beside a module, which keeps its shape."""
+    if site.joint is None or "the new module into" not in error.what:
+        return error
+    return error.with_fix(f"{error.fix}; what changes the shape replaces a module: `--match`")
 
 
 def build_plan(plan: Plan, recipe: Recipe, fit: Fit, make: Make) -> tuple[Built, ...]:

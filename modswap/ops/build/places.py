@@ -18,6 +18,7 @@ from modswap.nn.fit.inputs import called
 from modswap.nn.inserted_site import refusal
 from modswap.nn.insertion import Probe
 from modswap.ops.apply import Placement, apply, module_at
+from modswap.ops.build.folded_places import check_folds
 from modswap.ops.run.describe import positional
 
 MAX_SHOWN = 8  # tensors that an error names
@@ -57,6 +58,7 @@ def spots_of(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Spot, ...]:
         for site in step.sites if step.rule.beside else ():
             held = taken.setdefault(site.path, set())
             try:
+                check_folds(model, site.path)
                 spots.append(_spot(module_at(model, site.path), step, site, recipe, held))
             except ModswapError as error:
                 error.rule = step.where

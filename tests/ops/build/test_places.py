@@ -133,6 +133,13 @@ def test_a_place_that_is_not_there_is_refused_and_the_model_is_as_it_was(
     assert not [one for one in net.modules() if isinstance(one, Insertion)]
 
 
+def test_a_module_that_changes_the_shape_replaces_one(net: Net) -> None:
+    with pytest.raises(ShapeError) as raised:
+        put_in(net, "after: down, with: 'torch.nn:Upsample', args: {scale_factor: 2}")
+
+    assert "what changes the shape replaces a module" in raised.value.fix
+
+
 def test_a_number_is_no_place_for_a_module() -> None:
     class Counting(nn.Module):
         def forward(self, x: torch.Tensor) -> Any:
