@@ -85,11 +85,7 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     before = count_params(loaded.model)
     with applied(loaded.model, prepared.placements):
         progress("measuring the drift")
-        olds = [(one.paths, one.site) for one in ended]
-        drift = drift_of(loaded.model, lambda: _original(loaded, olds), cases, recipe.seed)
-        if not job.at_one and not drift.relative <= MAX_DRIFT:
-            what = f"{drift.text}, more than {MAX_DRIFT:g}"
-            raise ShapeError(what, "", "add `--at 1` to accept it")
+        moved = _drift(loaded, ended, prepared, job)
         outcome = Outcome(
             command="finalize",
             checkpoint=where,
@@ -98,7 +94,7 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
             params_before=before,
             params_after=count_params(loaded.model),
             notes=(
-                drift.text,
+                moved,
                 *_others(loaded),
                 *ending_note(loaded.container.format, job.subject.file, job.out),
                 *given.notes,
@@ -110,6 +106,17 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     if outcome.ledger is not None:
         outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
     return outcome
+
+
+def _drift(loaded: Loaded, ended: Sequence[_Fading], prepared: Prepared, job: Rework) -> str:
+    """Return in words how far the outputs moved; refuse if that is much and was not asked for."""
+    olds = [(one.paths, one.site) for one in ended]
+    cases, seed = prepared.cases, prepared.seed
+    drift = drift_of(loaded.model, lambda: _original(loaded, olds), cases, seed)
+    if not job.at_one and not drift.relative <= MAX_DRIFT:
+        what = f"{drift.text}, more than {MAX_DRIFT:g}"
+        raise ShapeError(what, str(job.subject.file), "add `--at 1` to accept it")
+    return drift.text
 
 
 @contextmanager
