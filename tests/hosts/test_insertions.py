@@ -244,3 +244,26 @@ def test_an_input_that_a_host_names_is_listed_by_its_name() -> None:
 def test_inside_a_convolution_that_is_fused_nothing_is_put_in(part: str) -> None:
     with pytest.raises(ShapeError, match=r"it is a part of 'model\.4\.cv1', a Conv"):
         inserted(built("yolov8n"), f"after: model.4.cv1.{part}", "CBAM")
+
+
+@pytest.mark.ci
+def test_checkpointing_of_timm_passes_a_stage_by_and_is_said() -> None:
+    others = ", ".join(name for name in examination_names() if name != "survival")
+    text = f"version: 1\nverify: {{skip: [{others}]}}\ninputs: [{{shape: [2, 3, 64, 64]}}]\n"
+    made: Any = copy.deepcopy(built("resnet18"))
+    rule = "insert: [{after: ['layer2', 'layer3.1'], with: ECA}]\n"
+
+    outcome = modswap.replace(made, parse_recipe(text + rule, "swap.yaml", "."))
+
+    assert outcome.verdict is not None
+    (found,) = (one for one in outcome.verdict.findings if one.check == "survival")
+    assert (found.path, found.status) == ("layer2.eca", "passed")
+    assert found.fix == "do without `set_grad_checkpointing`, or put it in after layer2.1"
+    wide: Any = opened(made)
+    before = outputs(wide)
+    wide.set_grad_checkpointing(True)
+    assert not torch.equal(before[0], outputs(wide)[0])  # as the note says
+    named: Any = opened(inserted(built("resnet18"), "after: 'layer2.1'", "ECA"))
+    before = outputs(named)
+    named.set_grad_checkpointing(True)
+    assert torch.equal(before[0], outputs(named)[0])

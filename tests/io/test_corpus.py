@@ -40,7 +40,11 @@ def check(case: Case, commands: Sequence[str], worker: Worker, folder: Path) -> 
 
 def check_advice(args: Sequence[str], ran: Ran, worker: Worker, folder: Path) -> None:
     """Take the advice to allow names, if there is one: the same error may not come again."""
-    advice = re.findall(r"--allow ([\w.]+)(?![\w.*])", ran.err)
+    if args[0] == "load":  # its advice names arguments
+        return
+    # a file beside it would be run
+    found = re.findall(r"--allow ([\w.]+)(?![\w.*])", ran.err)
+    advice = dict.fromkeys(name for name in found if ".py." not in f"{name}.")
     options = [part for name in advice for part in ("--allow", name)]
     if ran.code and options:
         again = worker.run([*args, *options], folder, seconds=MAX_WAIT_SECONDS)

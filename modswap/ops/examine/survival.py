@@ -23,6 +23,7 @@ from modswap.io.rewriting import Records
 from modswap.live_values import live_tensors, map_tensors
 from modswap.ops.examine.bench import Bench
 from modswap.ops.examine.reloading.host_notes import Host, host_notes
+from modswap.ops.examine.reloading.insertion_notes import insertion_notes
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.isolation import untouched
@@ -73,6 +74,7 @@ def survival(bench: Bench) -> Iterator[Finding]:
     policy = for_own_file(given, bench.prepared)
     factory, out = _named_factory(bench), str(bench.out or "")
     yield from host_notes(Host(bench.model, bench.subject, bench.keys, factory, out, policy))
+    yield from insertion_notes(bench)
     if bench.thorough and bench.subject is not None:
         yield _reloaded(bench, bench.subject)
 
