@@ -11,6 +11,7 @@ import typer
 from modswap.cli.commands.catalogue import catalogue
 from modswap.cli.commands.check import check
 from modswap.cli.commands.demo import demo
+from modswap.cli.commands.finalize import finalize
 from modswap.cli.commands.init import init
 from modswap.cli.commands.replace import replace
 from modswap.cli.commands.revert import revert
@@ -26,7 +27,8 @@ from modswap.core.version import __version__
 from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
 
-COMMANDS = (tree, init, replace, check, revert, verify, catalogue, schema, demo)
+COMMANDS = (tree, init, replace, check, finalize, revert, verify, catalogue, schema, demo)
+_REPORTING = ("replace", "check", "finalize", "revert")  # commands whose reports hold errors
 BUG = 70
 STOPPED = 130
 
@@ -88,7 +90,12 @@ def run(args: Sequence[str]) -> int:
 
 def _report_failure(session: Session, error: ModswapError) -> int:
     """Print an error that no outcome holds; write it into the report if a program reads that."""
-    reported = session.format != "table" and session.command in {"replace", "check", "revert"}
+    reported = session.format != "table" and session.command in {
+        "replace",
+        "check",
+        "finalize",
+        "revert",
+    }
     unwritten = isinstance(error, ReportError)
     if not reported or unwritten or prints_errors(session):
         session.complain(error)

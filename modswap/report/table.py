@@ -61,6 +61,8 @@ def headline(outcome: Outcome) -> Text:
     elif outcome.command == "check":
         by = f" by {outcome.recipe}" if outcome.recipe else ""
         what = f"the swap of {sites}{by} holds; nothing was written"
+    elif outcome.command == "finalize" and outcome.written is not None:
+        what = f"{sites} finalized in {outcome.checkpoint}"
     elif outcome.written is None:
         what = f"the swap of {sites} holds; a dry run, nothing was written"
     else:

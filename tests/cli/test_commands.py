@@ -1,7 +1,7 @@
 """The real command: exit codes, standard output and error, files.
 
 Covers: app, options, outcomes, session, commands.catalogue, commands.check, commands.demo,
-commands.init, commands.replace, commands.revert, commands.schema, commands.tree.
+commands.finalize, commands.init, commands.replace, commands.revert, commands.schema, commands.tree.
 """
 
 import io
@@ -234,7 +234,13 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
         "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
         "verify": ["net.pt"],
         "revert": ["beside.pt", "--dry-run"],
+        "finalize": ["faded.pt", "--dry-run", "--at", "1", *ALLOW],
     }
+    if command == "finalize":
+        Path("faded.yaml").write_text(
+            QUICKLY.replace("BiLevelRoutingAttention", "ECA\n    start: preserve")
+        )
+        assert not modswap("replace", "net.pt", "-c", "faded.yaml", "-o", "faded.pt", *ALLOW).code
     if command == "revert":
         model = GatedNet()
         put_in(model.stem, "eca", Insertion(nn.Identity(), Joint("after", "add")))
@@ -243,7 +249,7 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
     ran = modswap(command, *subjects.get(command, ()), *options.split())
 
     assert ran.code == 0, ran.err
-    silent = command in {"replace", "check", "revert", "verify"} and "q" in options
+    silent = command in {"replace", "check", "finalize", "revert", "verify"} and "q" in options
     assert bool(ran.out) is not silent
 
 

@@ -49,6 +49,7 @@ class Rework:
     out: Path | None = None  # file or folder to write; None for a dry run
     force: bool = False  # whether an existing `out` may be replaced
     partial: bool = False  # whether sites that cannot be changed may stay as they are
+    at_one: bool = False  # whether gates that are not 1 count as 1
 
 
 @dataclass(frozen=True, slots=True)

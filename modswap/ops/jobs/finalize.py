@@ -1,0 +1,185 @@
+"""End the fading of `start: preserve`: the new module takes the place of the old one for good."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from modswap.core.asked.job import Job, Rework
+from modswap.core.asked.rules.rule import Rule
+from modswap.core.asked.used_paths import paths_read
+from modswap.core.decided.plan import Plan, Step
+from modswap.core.decided.started import Started
+from modswap.core.errors import CheckpointError, ShapeError, UsageError, together
+from modswap.core.kept.outcome import Outcome
+from modswap.core.kept.receipt import SiteRecord
+from modswap.core.progress import Progress, silent
+from modswap.core.seen.site import Site
+from modswap.io.formats.choice import ending_note
+from modswap.io.formats.target import refuse_target
+from modswap.io.raw.held import Held, holding
+from modswap.io.recipe.embedded import embedded_recipe
+from modswap.nn.inserted_site import inserted_names, without_others
+from modswap.nn.insertion import Insertion
+from modswap.ops.apply import Placement, applied, module_at, temporarily
+from modswap.ops.build.fit import Built
+from modswap.ops.build.take_over import carry_over, host_attributes
+from modswap.ops.first_input.find import settled
+from modswap.ops.load.model import Loaded
+from modswap.ops.measure.drift import drift_of
+from modswap.ops.outcomes import count_params, site_outcomes
+from modswap.ops.reopen import reopen
+from modswap.ops.run.describe import class_name
+from modswap.ops.run.inputs import calls_of, cases_of
+from modswap.ops.swap import Prepared
+from modswap.ops.write.writer import Writer
+
+MAX_DRIFT = 1e-5  # of the outputs, where every gate is 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Fading:
+    """A module that fades in for an old one, with the paths of both, and its gates' range."""
+
+    record: SiteRecord
+    module: Insertion
+    site: nn.Module
+    paths: tuple[str, ...]
+    least: float
+    most: float
+
+
+def finalize_file(job: Rework, progress: Progress = silent) -> Outcome:
+    """Put faded-in modules in the place of the old ones; without `out` nothing is written.
+
+    Raises:
+        UsageError: If no module in the file fades in for another one.
+        ShapeError: If a gate is not 1, unless the job takes it as 1, or the outputs would move.
+        ModswapError: If the file cannot be read or written.
+    """
+    started = time.monotonic()
+    if job.out is not None:
+        reads = paths_read(job.subject)
+        refuse_target(job.subject.file, job.out, force=job.force, reads=reads)
+    with holding(job.subject.file) as held:
+        outcome = _held(job, held, held.watched(progress))
+    return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
+    progress(f"loading {job.subject.file}")
+    loaded = reopen(job.subject)
+    loaded = replace(loaded, container=replace(loaded.container, held=held))
+    where = str(job.subject.file)
+    ended = list(_fading(loaded, where))
+    _refuse(ended, loaded, job)
+    recipe = embedded_recipe(loaded.container.recipe or "", where)
+    given = settled(Job(job.subject, recipe, job.out, job.force), loaded, progress)
+    writer = Writer(given.job, loaded, progress, unread=False)
+    built = tuple(_built(one) for one in ended)
+    settings = given.job.recipe.verify.model_copy(update={"dtypes": ("float32",)})
+    cases = cases_of(given.calls or calls_of(given.job.recipe.inputs), settings)
+    prepared = Prepared(cases, (), Plan(()), built, unreal=False, seed=recipe.seed)
+    before = count_params(loaded.model)
+    with applied(loaded.model, prepared.placements):
+        progress("measuring the drift")
+        moved = _drift(loaded, ended, prepared, job)
+        outcome = Outcome(
+            command="finalize",
+            checkpoint=where,
+            recipe="",
+            sites=site_outcomes(prepared),
+            params_before=before,
+            params_after=count_params(loaded.model),
+            notes=(
+                moved,
+                *_others(loaded),
+                *ending_note(loaded.container.format, job.subject.file, job.out),
+                *given.notes,
+            ),
+            found_input=given.found,
+            stamps=held.stamps,
+        )
+        outcome = writer.finish(outcome, prepared)
+    if outcome.ledger is not None:
+        outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
+    return outcome
+
+
+def _drift(loaded: Loaded, ended: Sequence[_Fading], prepared: Prepared, job: Rework) -> str:
+    """Return in words how far the outputs moved; refuse if that is much and was not asked for."""
+    olds = [(one.paths, one.site) for one in ended]
+    cases, seed = prepared.cases, prepared.seed
+    drift = drift_of(loaded.model, lambda: _original(loaded, olds), cases, seed)
+    if not job.at_one and not drift.relative <= MAX_DRIFT:
+        what = f"{drift.text}, more than {MAX_DRIFT:g}"
+        raise ShapeError(what, str(job.subject.file), "add `--at 1` to accept it")
+    return drift.text
+
+
+@contextmanager
+def _original(loaded: Loaded, olds: Sequence[Placement]) -> Iterator[nn.Module]:
+    with temporarily(loaded.model, olds):
+        yield loaded.model
+
+
+def _fading(loaded: Loaded, where: str) -> Iterator[_Fading]:
+    """Yield every module that fades in for an old one, as the file's receipt has them."""
+    for record in loaded.receipt.sites if loaded.receipt is not None else ():
+        if record.joint is None or record.joint.place != "instead":
+            continue
+        paths = tuple(path.rpartition(".")[0] for path in record.paths)
+        module, site = module_at(loaded.model, record.paths[0]), module_at(loaded.model, paths[0])
+        if not isinstance(module, Insertion) or module.gate is None:
+            what = f"its receipt and its module {record.paths[0]!r} disagree"
+            raise CheckpointError(what, where, "write the file again with `modswap replace`")
+        gate = module.gate.detach()
+        yield _Fading(record, module, site, paths, float(gate.min()), float(gate.max()))
+
+
+def _refuse(ended: Sequence[_Fading], loaded: Loaded, job: Rework) -> None:
+    """Refuse a file without a module that fades in, or with one that has not come to its end."""
+    where = str(job.subject.file)
+    if not ended:
+        what = "no module in it fades in for another one"
+        fix = "name a file whose receipt has modules of `start: preserve`, as `modswap.save` writes"
+        raise UsageError(what, where, fix)
+    if len(loaded.container.slots) > 1:
+        keys = " and ".join(repr(".".join(slot.keys)) for slot in loaded.container.slots)
+        what = f"it holds the model more than once, under {keys}, each with weights of its own"
+        raise CheckpointError(what, where, "save the one that you want by itself")
+    errors = [error for one in ended for error in _unfinished(one, job)]
+    if errors:
+        raise together(errors)
+
+
+def _unfinished(one: _Fading, job: Rework) -> Iterator[ShapeError]:
+    path = one.paths[0]
+    if len(inserted_names(one.site)) > 1:
+        what = "another module was put in beside it, which would go with the old one"
+        yield ShapeError(what, path, "take that out first")
+    if not job.at_one and not one.least == one.most == 1:
+        what = f"its gate is not 1, but from {one.least:.4g} to {one.most:.4g}"
+        yield ShapeError(what, path, "train on, or add `--at 1` to take it as 1")
+
+
+def _built(one: _Fading) -> Built:
+    """Return the new module, to be put in the place of the old one."""
+    layer, old = one.module.module, without_others(one.site)
+    carry_over(layer, host_attributes(old))
+    rule = Rule.model_validate({"match": "**", "with": one.record.module, "start": "preserve"})
+    elements = sum(parameter.numel() for parameter in old.parameters())
+    site = Site(one.paths[0], class_name(old), aliases=one.paths[1:], params=elements)
+    names = {name: f"{one.record.paths[0]}.module.{name}" for name in layer.state_dict()}
+    step = Step(rule, ("replace", 0), "", (site,))
+    blueprint = replace(one.record.blueprint(), joint=None)
+    return Built(step, (site,), blueprint, layer, (), Started("preserve", names))
+
+
+def _others(loaded: Loaded) -> Iterator[str]:
+    """Yield a note on each module that keeps its gate."""
+    for record in loaded.receipt.sites if loaded.receipt is not None else ():
+        if record.joint is not None and record.joint.place != "instead":
+            yield f"{record.paths[0]} stays as it is: it is beside a module that stays"
