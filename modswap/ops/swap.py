@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from torch import nn
 
@@ -10,7 +11,7 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.outputs import Expected
 from modswap.core.decided.plan import Plan, make_plan
 from modswap.core.decided.verdict import Pass, Verdict, judge
-from modswap.core.errors import InputError, UsageError
+from modswap.core.errors import InputError, MatchError, UsageError
 from modswap.core.progress import Progress, silent
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.apply import Placement, applied, apply, module_at
@@ -20,6 +21,7 @@ from modswap.ops.build.places import open_spots, spots_of, with_spots
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
+from modswap.ops.trace.operations import with_operations
 from modswap.ops.trace.passes import Trace, trace
 from modswap.ops.trace.sites import sites_of
 from modswap.ops.trace.token_grids import with_grids
@@ -100,7 +102,7 @@ def prepare(
     progress("reference pass")
     before, unreal, notes = _reference(model, cases, seed=recipe.seed, unreal=unreal)
     progress("planning")
-    plan = make_plan(recipe, sites_of(model, _first(before)))
+    plan = _planned(model, recipe, before, partial(trace, model, cases[0], unreal=unreal))
     notes += check_calls(model, plan)
     spots = spots_of(model, plan, recipe)
     close = open_spots(model, spots)
@@ -117,6 +119,16 @@ def prepare(
         raise
     expect = recipe.verify.expect
     return Prepared(cases, before, plan, built, unreal, recipe.seed, notes, expect, close)
+
+
+def _planned(
+    model: nn.Module, recipe: Recipe, before: Sequence[Trace], run: Callable[[], object]
+) -> Plan:
+    """Return the plan; an error about an operation names the modules around it."""
+    try:
+        return make_plan(recipe, sites_of(model, _first(before)))
+    except MatchError as error:
+        raise with_operations(error, model, run) from None
 
 
 def _first(traces: Sequence[Trace]) -> list[Trace]:

@@ -1,0 +1,58 @@
+"""Errors about patterns that name an operation name the modules around it."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+import modswap
+from modswap.core.errors import MatchError
+from modswap.ops.recipes import parse_recipe
+from tests.recipes import UNEXAMINED
+
+
+class Joined(nn.Module):
+    """Operations in a forward: (N, 8, 6, 6) -> (N, 16, 6, 6)."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        tokens = x.flatten(2)
+        return torch.cat([x, F.scaled_dot_product_attention(tokens, tokens, tokens).view_as(x)], 1)
+
+
+@pytest.mark.parametrize("key", ["match", "after"])
+@pytest.mark.parametrize(
+    ("pattern", "operation"),
+    [
+        ("torch.cat", "cat"),
+        ("cat", "cat"),
+        ("attention", "scaled_dot_product_attention"),
+        ("F.scaled_dot_product_attention", "scaled_dot_product_attention"),
+    ],
+)
+def test_the_error_about_an_operation_names_the_module_around_it(
+    pattern: str, operation: str, key: str
+) -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Sequential(Joined()))
+    rules = "replace" if key == "match" else "insert"
+    text = f"version: 1\n{UNEXAMINED}inputs: [{{shape: [2, 8, 6, 6]}}]\n"
+    text += f"{rules}: [{{{key}: '{pattern}', with: ECA}}]\n"
+
+    with pytest.raises(MatchError, match=f"no module matches '{pattern}'") as raised:
+        modswap.replace(model, parse_recipe(text, "swap.yaml", "."))
+
+    around = "name the module around it: 1.0"
+    assert raised.value.fix == f"`{operation}` is an operation and no module: {around}"
+    assert not model[0]._forward_hooks
+
+
+@pytest.mark.parametrize("pattern", ["nowhere", "stem.*"])
+def test_other_patterns_are_answered_as_before(pattern: str) -> None:
+    text = f"version: 1\n{UNEXAMINED}inputs: [{{shape: [2, 8, 6, 6]}}]\n"
+    text += f"replace: [{{match: '{pattern}', with: ECA}}]\n"
+
+    with pytest.raises(MatchError, match=r"no module matches") as raised:
+        modswap.replace(nn.Sequential(Joined()), parse_recipe(text, "swap.yaml", "."))
+
+    assert "is an operation" not in raised.value.fix
