@@ -175,7 +175,7 @@ def _ledger(ledger: Ledger, sites: Sequence[SiteOutcome]) -> Table:
     rows: list[tuple[str, Amount, str]] = [
         ("kept", ledger.kept, kept),
         ("mapped", ledger.mapped, "made of other weights" if made else ""),
-        ("fresh", ledger.fresh, fresh),
+        ("fresh", ledger.fresh, fresh if ledger.fresh.tensors else ""),
         ("dropped", ledger.dropped, ""),
     ]
     for name, amount, remark in rows:
