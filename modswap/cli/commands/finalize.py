@@ -41,7 +41,7 @@ def finalize(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Put modules that faded in, by `start: preserve`, in the place of the old ones."""
+    """Drop the old modules of `start: preserve` once their gates are 1."""
     from modswap.report import REPORTS
 
     session = options.begin(

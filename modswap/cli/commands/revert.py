@@ -38,7 +38,7 @@ def revert(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Take the modules that were put in beside others out of a file again."""
+    """Take modules that were put in beside others out again."""
     from modswap.report import REPORTS
 
     session = options.begin(
