@@ -41,7 +41,7 @@ def finalize(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Drop the old modules of `start: preserve` once their gates are 1."""
+    """Drop the old modules that new ones have faded in for."""
     from modswap.report import REPORTS
 
     session = options.begin(
