@@ -116,7 +116,7 @@ def _of_place(error: ShapeError, site: Site) -> ShapeError:
     """Return an error with the advice for a place beside a module, which keeps its shape."""
     if site.joint is None or "the new module into" not in error.what:
         return error
-    return error.with_fix(f"{error.fix}; what changes the shape replaces a module: `--match`")
+    return error.with_fix(f"{error.fix}; what changes the shape replaces a module instead")
 
 
 def build_plan(plan: Plan, recipe: Recipe, fit: Fit, make: Make) -> tuple[Built, ...]:
