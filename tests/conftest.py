@@ -85,6 +85,13 @@ def summary(reports: Mapping[str, list[Any]], wall: float, on: str) -> str:
     )
 
 
+@pytest.fixture(autouse=True)
+def _interrupts_heard() -> None:
+    """Let child processes of each test hear Ctrl-C, even if an earlier one had it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Compare a text with the expected one of a name."""
