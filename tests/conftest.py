@@ -86,10 +86,14 @@ def summary(reports: Mapping[str, list[Any]], wall: float, on: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _interrupts_heard() -> None:
-    """Let child processes of each test hear Ctrl-C, even if an earlier one had it ignored."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _interrupts_heard() -> Iterator[None]:
+    """Fail a test that leaves another handler of Ctrl-C, which child processes would inherit."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    left = signal.getsignal(signal.SIGINT)
+    if left is not before:
+        signal.signal(signal.SIGINT, before)
+    assert left is before
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 Covers: __init__, __main__.
 """
 
+import signal
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -36,6 +37,8 @@ def test_name_that_is_not_public_is_refused() -> None:
 def test_program_ends_with_the_exit_code_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gc.disable", lambda: None)
     monkeypatch.setattr("gc.set_threshold", lambda *counts: None)
+    ignored: list[object] = []
+    monkeypatch.setattr("signal.signal", lambda *given: ignored.append(given))
     monkeypatch.setattr("sys.argv", ["modswap", "no-such-command"])
     monkeypatch.setenv(SWITCH, "1")  # a child would go on with the tests beside this process
 
@@ -43,6 +46,7 @@ def test_program_ends_with_the_exit_code_of_the_command(monkeypatch: pytest.Monk
         main()
 
     assert ended.value.code == 2
+    assert ignored == [(signal.SIGINT, signal.SIG_IGN)]  # Python's own end is not interrupted
 
 
 def test_modules_of_the_catalogue_are_public() -> None:

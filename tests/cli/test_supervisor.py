@@ -134,18 +134,19 @@ modswap.__main__.main()
 """
 
     reader, writer = os.pipe()  # a recipe that never comes
-    with subprocess.Popen(
+    done = subprocess.run(
         [sys.executable, "-c", press, "check", "net.pt", "-c", "-"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=reader,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
-    ) as done:
-        _, errors = done.communicate(timeout=60)
+        timeout=60,
+        check=False,
+    )
     os.close(reader)
     os.close(writer)
 
-    assert (done.returncode, errors) == (130, "")
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -19,7 +19,6 @@ from typing import Any, Literal, Self
 
 from modswap.core.progress import Progress
 
-_WAIT_SECONDS = 0.5  # for the next event, before the same wait begins anew
 EXIT_TIMEOUT_SECONDS = 10.0  # for a process that closed its pipe to end
 TERMINATE_TIMEOUT_SECONDS = 2.0  # for a process to end its own child processes
 Work = Callable[[Any, Progress], Any]
@@ -84,8 +83,7 @@ class Workers:
             while self._waiting and len(self._workers) < self._size:
                 self._start_worker()
             pipes = {worker.pipe: worker for worker in self._workers}
-            # a signal that comes just before the wait would be heard after it
-            for pipe in wait(list(pipes), _WAIT_SECONDS):
+            for pipe in wait(list(pipes)):
                 worker = pipes[pipe]  # type: ignore[index] # `wait` returns the pipes it was given
                 event = worker.receive()
                 yield event
