@@ -124,6 +124,14 @@ MaxMemory = Annotated[
         show_default=False,
     ),
 ]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", metavar="OUT", help="The file to write; its ending picks the format.",
+        show_default=False,
+    ),
+]  # fmt: skip
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Do all but the writing.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite OUT. Never the input.")]
 Report = Annotated[
     Path | None,
@@ -280,3 +288,10 @@ def memory_of(text: str | None) -> int | None:
         return None if text is None else parse_size(text)
     except ValueError as error:
         raise UsageError(str(error), "--max-memory", "write it as 8GiB or 500MB") from None
+
+
+def refuse_idle(output: Path | None, *, dry_run: bool) -> None:
+    """Refuse a call without a file to write, but a dry run."""
+    if output is None and not dry_run:
+        fix = "add `-o OUT`, or --dry-run to write nothing"
+        raise UsageError("there is no file to write", "-o", fix)

@@ -1,6 +1,5 @@
 """`modswap finalize`: modules that faded in take the place of the old ones for good."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,12 +12,7 @@ from modswap.core.errors import UsageError
 def finalize(
     context: typer.Context,
     file: options.File,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="OUT", help="The file to write.", show_default=False
-        ),
-    ] = None,
+    output: options.Output = None,
     at: Annotated[
         str | None,
         typer.Option(
@@ -33,7 +27,7 @@ def finalize(
     alias: options.Alias = None,
     trust: options.Trust = False,
     no_checksum: options.NoChecksum = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but the writing.")] = False,
+    dry_run: options.DryRun = False,
     force: options.Force = False,
     form: options.ReportFormat = "table",
     report: options.Report = None,
@@ -49,9 +43,7 @@ def finalize(
     )
     options.note_paths(session, [], model, output)
     options.check_format(session, form, REPORTS)
-    if output is None and not dry_run:
-        fix = "add `-o OUT`, or --dry-run to write nothing"
-        raise UsageError("there is no file to write", "-o", fix)
+    options.refuse_idle(output, dry_run=dry_run)
     if at not in {None, "1"}:
         raise UsageError(f"a gate can end at 1 alone, not at {at!r:.40}", "--at", "write --at 1")
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)

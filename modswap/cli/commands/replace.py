@@ -27,13 +27,7 @@ def replace(
     share: one_rule.Share = False,
     start: one_rule.Start = None,
     save_recipe: one_rule.SaveRecipe = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="OUT", help="The file to write; its ending picks the format.",
-            show_default=False,
-        ),
-    ] = None,
+    output: options.Output = None,
     inputs: options.Input = None,
     model: options.Model = None,
     rename: options.Renames = None,
@@ -51,7 +45,7 @@ def replace(
             "The fit of the new modules is then not verified.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but the writing.")] = False,
+    dry_run: options.DryRun = False,
     force: options.Force = False,
     thorough: options.Thorough = False,
     max_memory: options.MaxMemory = None,
@@ -105,6 +99,4 @@ def _refuse_idle(chosen: one_rule.Chosen, output: Path | None, *, dry_run: bool)
     if chosen.config is None and chosen.rule is None:
         fix = "add `-c RECIPE`, or one rule: --match PATTERN --with MODULE"
         raise UsageError("there is no recipe", "-c", fix)
-    if output is None and not dry_run:
-        fix = "add `-o OUT`, or --dry-run to write nothing"
-        raise UsageError("there is no file to write", "-o", fix)
+    options.refuse_idle(output, dry_run=dry_run)

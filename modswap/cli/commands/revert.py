@@ -1,24 +1,17 @@
 """`modswap revert`: the structure before a swap, where its tensors are still in the file."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from modswap.cli import options
 from modswap.cli.outcomes import finish
-from modswap.core.errors import UsageError
 
 
 def revert(
     context: typer.Context,
     file: options.File,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="OUT", help="The file to write.", show_default=False
-        ),
-    ] = None,
+    output: options.Output = None,
     partial: Annotated[
         bool,
         typer.Option("--partial", help="Leave modules whose old ones are gone as they are."),
@@ -30,7 +23,7 @@ def revert(
     alias: options.Alias = None,
     trust: options.Trust = False,
     no_checksum: options.NoChecksum = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but the writing.")] = False,
+    dry_run: options.DryRun = False,
     force: options.Force = False,
     form: options.ReportFormat = "table",
     report: options.Report = None,
@@ -46,9 +39,7 @@ def revert(
     )
     options.note_paths(session, [], model, output)
     options.check_format(session, form, REPORTS)
-    if output is None and not dry_run:
-        fix = "add `-o OUT`, or --dry-run to write nothing"
-        raise UsageError("there is no file to write", "-o", fix)
+    options.refuse_idle(output, dry_run=dry_run)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     renames = options.renames_of(rename, strip_prefix)
     subject = options.subject(file, policy, model, None, renames)

@@ -8,7 +8,8 @@ from modswap.core.asked.conditions import holds
 from modswap.core.asked.patterns import Pattern, compile_pattern
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.rules.insert import Insert
-from modswap.core.asked.rules.rule import Conditions, Rule
+from modswap.core.asked.rules.keys import Conditions
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.asked.source import Place
 from modswap.core.decided.pattern_advice import (
     SHOWN_CLASSES,

@@ -10,7 +10,8 @@ from pydantic_core import ErrorDetails
 from modswap.core.asked import recipe as recipes
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.rules.insert import Insert
-from modswap.core.asked.rules.rule import Conditions, Rule
+from modswap.core.asked.rules.keys import Conditions
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.asked.rules.starts import Donor, Init
 from modswap.core.asked.source import Place, Source
 from modswap.core.errors import RecipeError

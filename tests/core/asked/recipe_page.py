@@ -15,6 +15,7 @@ PARTS: tuple[tuple[str, str, str], ...] = (
     ("An entry of `inputs`: one tensor", "the dummy forward pass", "TensorInput"),
     ("An entry of `inputs`: a call", "for models that take several arguments", "CallInput"),
     ("An entry of `replace`", "a rule", "Rule"),
+    ("An entry of `insert`", "a rule that puts a module in beside others", "Insert"),
     (
         "`where` of a rule",
         "each a number, `>=128`, `<=64`, `!=1` or a range `64..256`",
@@ -29,8 +30,9 @@ PARTS: tuple[tuple[str, str, str], ...] = (
 INTRODUCTION = """\
 # The recipe
 
-A recipe says which modules of a checkpoint are replaced, by name pattern, and by what. Printed
-from the program's own declaration; `modswap schema` prints the same as JSON Schema for editors.
+A recipe says which modules of a checkpoint are replaced, by name pattern, and by what, and what is
+put in beside others ([insertion.md](insertion.md)). Printed from the program's own declaration;
+`modswap schema` prints the same as JSON Schema for editors.
 
 ```yaml
 version: 1
@@ -41,6 +43,9 @@ replace:
     expect: 2
     with: BiLevelRoutingAttention
     args: {num_heads: 8, n_win: 7, topk: 4, auto_pad: true}
+insert:
+  - after: stem
+    with: CBAM
 ```
 
 Unknown keys, repeated keys and wrong types are refused, all at once, each with file, line and

@@ -50,6 +50,11 @@ VALID: dict[str, Any] = {
             "init": {"weight": "trunc_normal", "std": 0.02, "bias": "zeros"},
         },
     ],
+    "insert": [
+        {"after": "a", "with": "X", "output": 0, "name": "n", "class": "C", "expect": 2},
+        {"before": ["a", "b"], "with": "X", "input": ["x", 1], "start": "fresh"},
+        {"around": "a", "with": "X", "args": {"n": 8}, "grid": [2, 3], "donor": {"file": "b.pt"}},
+    ],
     "verify": {
         "modes": ["eval"],
         "dtypes": ["bfloat16"],

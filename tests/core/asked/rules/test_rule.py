@@ -1,6 +1,6 @@
 """The keys of a rule.
 
-Covers: common.
+Covers: common, keys.
 """
 
 import pytest
