@@ -21,78 +21,52 @@ if TYPE_CHECKING:
     from modswap.core.asked.source import Place
     from modswap.core.kept.outcome import Outcome
 
+
+def _valued(option: str, metavar: str, text: str) -> Any:
+    """Return an option with a value and no default."""
+    return typer.Option(option, metavar=metavar, help=text, show_default=False)
+
+
+_Several = list[str] | None
 Match = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--match",
-        metavar="PATTERN",
-        help="Modules to replace, in place of a recipe; may be repeated.",
-        show_default=False,
-    ),
+    _Several,
+    _valued("--match", "PATTERN", "Modules to replace, in place of a recipe; may be repeated."),
 ]
 After = Annotated[
-    list[str] | None,
-    typer.Option(
+    _Several,
+    _valued(
         "--after",
-        metavar="PATTERN",
-        help="Modules behind which to put the new one in, in place of --match; may be repeated.",
-        show_default=False,
+        "PATTERN",
+        "Modules behind which to put the new one in, in place of --match; may be repeated.",
     ),
 ]
 Before = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--before",
-        metavar="PATTERN",
-        help="Modules before which to put it in; may be repeated.",
-        show_default=False,
-    ),
+    _Several,
+    _valued("--before", "PATTERN", "Modules before which to put it in; may be repeated."),
 ]
 Around = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--around",
-        metavar="PATTERN",
-        help="Modules to which it becomes a parallel branch; may be repeated.",
-        show_default=False,
+    _Several,
+    _valued(
+        "--around", "PATTERN", "Modules to which it becomes a parallel branch; may be repeated."
     ),
 ]
 With = Annotated[
     str | None,
-    typer.Option(
+    _valued(
         "--with",
-        metavar="MODULE",
-        help="The new module: a name of `modswap catalogue`, or package.module:Class.",
-        show_default=False,
+        "MODULE",
+        "The new module: a name of `modswap catalogue`, or package.module:Class.",
     ),
 ]
 Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="OPTION=VALUE",
-        help="An argument of the new module, as YAML; may be repeated.",
-        show_default=False,
-    ),
+    _Several,
+    _valued("--set", "OPTION=VALUE", "An argument of the new module, as YAML; may be repeated."),
 ]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", metavar="PATTERN", help="Modules to leave out.", show_default=False),
-]
-Classes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--class", metavar="CLASS", help="Only modules of this class.", show_default=False
-    ),
-]
+Exclude = Annotated[_Several, _valued("--exclude", "PATTERN", "Modules to leave out.")]
+Classes = Annotated[_Several, _valued("--class", "CLASS", "Only modules of this class.")]
 Expect = Annotated[
     str | None,
-    typer.Option(
-        "--expect",
-        metavar="N",
-        help="The number of modules that are to match; any other is an error.",
-        show_default=False,
-    ),
+    _valued("--expect", "N", "The number of modules that are to match; any other is an error."),
 ]
 Adapt = Annotated[
     bool, typer.Option("--adapt", help="Fit what goes in and comes out by an adapter.")
@@ -100,21 +74,14 @@ Adapt = Annotated[
 Share = Annotated[bool, typer.Option("--share", help="Put one module in all places.")]
 Start = Annotated[
     str | None,
-    typer.Option(
+    _valued(
         "--start",
-        metavar="START",
-        help="How the new weights begin: fresh, inherit, or donor:FILE:PATH.",
-        show_default=False,
+        "START",
+        "How the new weights begin: fresh, inherit, preserve, or donor:FILE:PATH.",
     ),
 ]
 SaveRecipe = Annotated[
-    Path | None,
-    typer.Option(
-        "--save-recipe",
-        metavar="FILE",
-        help="Write the recipe that does the same.",
-        show_default=False,
-    ),
+    Path | None, _valued("--save-recipe", "FILE", "Write the recipe that does the same.")
 ]
 _PLACES = ("match", "after", "before", "around")
 _HERE = Path()

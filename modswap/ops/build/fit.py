@@ -114,7 +114,8 @@ def build(
 
 def _of_place(error: ShapeError, site: Site) -> ShapeError:
     """Return an error with the advice for a place beside a module, which keeps its shape."""
-    if site.joint is None or "the new module into" not in error.what:
+    beside = site.joint is not None and site.joint.place != "instead"
+    if not beside or "the new module into" not in error.what:
         return error
     return error.with_fix(f"{error.fix}; what changes the shape replaces a module instead")
 

@@ -138,6 +138,10 @@ def test_a_module_that_changes_the_shape_replaces_one(net: Net) -> None:
         put_in(net, "after: down, with: 'torch.nn:Upsample', args: {scale_factor: 2}")
 
     assert "what changes the shape replaces a module" in raised.value.fix
+    change = {"scale_factor": 2}
+    with pytest.raises(ShapeError) as raised:
+        modswap.replace(net, match="down", with_="torch.nn:Upsample", args=change, start="preserve")
+    assert "replaces a module" not in raised.value.fix
 
 
 def test_a_number_is_no_place_for_a_module() -> None:
