@@ -1,11 +1,13 @@
 """The sites that a recipe selects, and every mistake in a selection."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.insert import Insert
 from modswap.core.asked.source import Source
 from modswap.core.decided.plan import is_class, make_plan
 from modswap.core.errors import MatchError
@@ -120,6 +122,23 @@ def test_rule_selects_a_shared_module_by_any_of_its_paths() -> None:
 def test_wrong_rule_is_refused_with_its_line(rules: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(MatchError, match=message):
         make_plan(recipe(*rules), SITES)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "what"),
+    [
+        ("blocks.0", "'blocks.0.attn' would have a module beside it, and is inside 'blocks.0', "),
+        ("blocks.0.attn", "'blocks.0.attn' would have a module beside it, and itself is replaced"),
+    ],
+)
+def test_what_is_replaced_has_nothing_put_beside_it(replaced: str, what: str) -> None:
+    rules = recipe({"match": replaced}).replace
+    beside = Insert.model_validate({"after": "blocks.0.attn", "with": "CBAM"})
+    other = Insert.model_validate({"after": "stem", "with": "CBAM"})
+    made = Recipe(version=1, replace=rules, insert=[other, beside])
+
+    with pytest.raises(MatchError, match=re.escape(what)):
+        make_plan(made.read_from(Source("swap.yaml", "", {})), SITES)
 
 
 def test_errors_of_all_rules_come_together() -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from modswap.core.decided.remedies import candidates
+from modswap.core.asked.source import Place
+from modswap.core.decided.remedies import Edit, candidates
 from modswap.core.errors import (
     CheckpointError,
     MatchError,
@@ -95,3 +96,15 @@ def test_errors_that_come_together_are_all_looked_at_once_each() -> None:
     two = shape("head", ("adapt", True))
 
     assert words(together([one, one, two])) == ["0 adapt: true", "1 adapt: true"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "option"),
+    [
+        (("replace", 0, "args", "topk"), "4", "--set topk=4"),
+        (("replace", 0, "adapt"), "true", "--adapt"),
+        (("replace", 0, "match"), '"a.b"', "--match a.b"),
+    ],
+)
+def test_edit_is_written_as_an_option(place: Place, value: str, option: str) -> None:
+    assert Edit(place, value).option == option

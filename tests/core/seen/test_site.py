@@ -2,7 +2,8 @@
 
 import pytest
 
-from modswap.core.seen.site import Call, Extent, Layout, Site, extent
+from modswap.core.seen.joint import Joint
+from modswap.core.seen.site import Call, Extent, Layout, Site, extent, gated
 from modswap.core.seen.values import NONE, Group, TensorInfo
 
 X = TensorInfo((2, 8, 4, 6))
@@ -62,3 +63,21 @@ def test_tensors_that_all_differ_repeat_nothing() -> None:
 
     assert call.firsts == (0, 1, 2)
     assert call.repeats("0") == ()
+
+
+@pytest.mark.parametrize(
+    ("layout", "channels", "axes"),
+    [("NCHW", 8, 2), ("NHWC", 6, 0), ("NLC", 1, 0), (None, 1, 0)],
+)
+def test_gate_has_a_number_for_each_channel_where_these_are_known(
+    layout: Layout | None, channels: int, axes: int
+) -> None:
+    site = Site("a", "Conv2d", (), (Call((X,), (), X),), layout)
+
+    joint = gated(site, Joint("after"), "add")
+
+    assert (joint.form, joint.channels, joint.axes) == ("add", channels, axes)
+
+
+def test_gate_of_a_site_that_was_never_called_is_one_number() -> None:
+    assert gated(Site("a", "Conv2d"), Joint("after"), "scale").channels == 1

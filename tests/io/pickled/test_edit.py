@@ -10,6 +10,7 @@ import pytest
 from modswap.core.errors import CheckpointError
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
 from modswap.io.pickled.edit import (
+    put_beside,
     put_heirs,
     put_module,
     put_weights,
@@ -41,6 +42,19 @@ def test_path_that_is_not_there_is_an_error() -> None:
         put_module(model, "a", model)
     with pytest.raises(UnreadableError, match=r"it holds nothing under 'a\.b'"):
         value_at({"a": 3}, ("a", "b"))
+
+
+def test_a_module_that_has_two_names_gets_another_beside_it_once() -> None:
+    own = Name("nets", "Net")
+    site = Instance("new", own, (), {"_modules": {}, "_parameters": {}})
+    model = Instance("new", own, (), {"_modules": {"a": site, "b": site}, "_parameters": {}})
+    new = Instance("new", Name("nets", "Gate"), (), {"_modules": {}, "_parameters": {}})
+
+    put_beside(model, "a.gate", new)
+    put_beside(model, "b.gate", new)
+
+    assert (site.what, site.args, site.state["_inserted"]) == (BLANK, (own,), ("gate",))
+    assert site.state["_modules"] == {"gate": new}
 
 
 def test_a_module_of_which_all_others_are_taken_out_is_of_its_plain_class() -> None:

@@ -17,7 +17,13 @@ def test_a_rule_takes_one_pattern_or_several() -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [{"match": []}, {"match": "a\0" * 9999}, {"adapt": True, "output": "changed"}]
+    "keys",
+    [
+        {"match": []},
+        {"match": "a\0" * 9999},
+        {"adapt": True, "output": "changed"},
+        {"start": "preserve", "output": "changed"},
+    ],
 )
 def test_a_rule_refuses_wrong_keys(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

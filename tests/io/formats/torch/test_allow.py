@@ -20,7 +20,9 @@ from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.io.formats.reading import read
 from modswap.io.formats.torch.allow import resolve
+from modswap.io.pickled.data import Instance, Name
 from modswap.io.pickled.names import runs_code
+from modswap.io.pickled.values import BLANK
 
 PLAIN = Policy()
 WEIGHTS = {"a.weight": torch.ones(2), "b.bias": torch.zeros(3)}
@@ -144,6 +146,15 @@ def test_permission_does_not_make_torch_call_the_system(module: str, tmp_path: P
         read(file, Policy(allow=(f"{module}.system",)))
 
     assert not (tmp_path / "canary").exists()
+
+
+def test_class_that_is_no_module_gets_none_for_what_is_beside_it(tmp_path: Path) -> None:
+    wanted = ("builtins.set", str(BLANK))
+    made = Instance("called", BLANK, (Name("builtins", "set"),))
+
+    found = resolve(wanted, PLAIN, tmp_path / "net.pt", [made])
+
+    assert [name for _, name in found] == list(wanted)
 
 
 def test_all_names_are_listed_at_once(tmp_path: Path) -> None:
