@@ -26,7 +26,7 @@ def test_text_has_a_row_for_each_line_that_ran_and_folds_the_others() -> None:
     assert any(line.startswith("2\N{MULTIPLICATION SIGN} z = fc(y)") for line in lines)
     assert any(line.startswith("⤷ Linear fc.0, fc.2 2\N{MULTIPLICATION SIGN}") for line in lines)
     assert "FLOP 1,000 = torch's own counter, + 500 in operators that it leaves out; the" in text
-    assert "bias     (not kept by the module)" in text
+    assert "bias      (not kept by the module)" in text
     assert "w = g(z)" in text
     assert "for module in self" not in text
     assert "100%" in text
