@@ -519,6 +519,8 @@ def test_lock_and_first_recipe_replace_no_foreign_text(modswap: Command, name: s
     assert everything() == before
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_lock_and_first_recipe_replace_their_own_kind(modswap: Command) -> None:
     Path("empty").touch()
     for file in ("empty", "new.lock", "new.lock"):

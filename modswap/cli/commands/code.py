@@ -46,7 +46,7 @@ def code(
 
     from modswap.core.asked.job import CodeJob
     from modswap.ops.code.job import code_change
-    from modswap.report.code import summary, unified
+    from modswap.report.code.diff import summary, unified
 
     recipe = chosen.recipe() if chosen.config is not None or chosen.rule is not None else None
     with session.guarded() as progress:

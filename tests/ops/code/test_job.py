@@ -20,7 +20,7 @@ from modswap.core.asked.job import CodeJob, Policy, Subject
 from modswap.core.errors import ModswapError, UsageError
 from modswap.ops.code import job
 from modswap.ops.rule_call import recipe_of_call
-from modswap.report.code import unified
+from modswap.report.code.diff import unified
 from tests.ops.code.cases import BLOCKS, CASES, HEAD, Case, changed, proved_here
 
 

@@ -32,6 +32,8 @@ def subject(model: nn.Module, folder: Path, *shape: int) -> Subject:
     return Subject(folder / "net.pt", ALLOW, None, (TensorInput(shape=shape),) if shape else ())
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_recipe_shows_the_targets_and_holds(tmp_path: Path) -> None:
     given = subject(GatedNet(), tmp_path)
 

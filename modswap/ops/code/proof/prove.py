@@ -88,8 +88,8 @@ def prove(proof: Proof, texts: Mapping[str, bytes]) -> Proved:
     asked = request_of(proof, texts)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        torch.save(proof.swapped.state_dict(), folder / "weights.pt")
-        torch.save(runs_of(proof), folder / "calls.pt")
+        torch.serialization.save(proof.swapped.state_dict(), folder / "weights.pt")
+        torch.serialization.save(runs_of(proof), folder / "calls.pt")
         (folder / "asked.json").write_text(json.dumps(asked))
         done = subprocess.run(  # noqa: S603 - this interpreter runs code of ours
             [sys.executable, "-c", _CHILD, name, json.dumps(sys.path)],

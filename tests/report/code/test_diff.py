@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange
-from modswap.report.code import summary, unified
+from modswap.report.code.diff import summary, unified
 
 SITES = (
     SiteChange("a", "call", "net.py", 3),
