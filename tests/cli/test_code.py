@@ -43,7 +43,9 @@ def test_diff_is_printed_and_its_proof_beside_it(
     assert "OK  1 site in 1 file: modswap.ops.demo.network:build_network(base_width=4) of the" in (
         said.err
     )
-    assert run(["code", "unetpp.pt", *rule, *MODEL, "-q"]) == 0
+    assert run(["code", "unetpp.pt", *rule, *MODEL, "-v"]) == 0
+    assert "… proving the change in a fresh process" in capsys.readouterr().err
+    assert run(["code", "unetpp.pt", *rule, *MODEL, "-q", "--no-color"]) == 0
     assert capsys.readouterr().err == ""
 
 
