@@ -160,6 +160,13 @@ class CheckpointError(ModswapError):
     check = "checkpoint"
 
 
+class ExplainError(ModswapError):
+    """A module has no lines that can be explained."""
+
+    code = 2
+    check = "explain"
+
+
 class UnsafeError(ModswapError):
     """A file would have to build or run an object that was not allowed."""
 
