@@ -24,7 +24,7 @@ _LINEAR = (
 )
 
 
-class Given(NamedTuple):
+class ModuleInputs(NamedTuple):
     """The inputs of a call."""
 
     args: tuple[Any, ...]
@@ -46,14 +46,14 @@ class Folded:
 
 
 @contextmanager
-def recorded(modules: Mapping[str, Insertion]) -> Iterator[dict[str, Given]]:
+def recorded(modules: Mapping[str, Insertion]) -> Iterator[dict[str, ModuleInputs]]:
     """Record what the new modules are given in a block, by path; the last call of each."""
-    found: dict[str, Given] = {}
+    found: dict[str, ModuleInputs] = {}
     hooks = []
     for path, inserted in modules.items():
 
         def note(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
-            found[path] = Given(args, kwargs)
+            found[path] = ModuleInputs(args, kwargs)
 
         hooks.append(inserted.module.register_forward_pre_hook(note, with_kwargs=True))
     try:
@@ -63,7 +63,9 @@ def recorded(modules: Mapping[str, Insertion]) -> Iterator[dict[str, Given]]:
             hook.remove()
 
 
-def without_gate(inserted: Insertion, joint: Joint, given: Given, *, at_one: bool) -> Folded | None:
+def without_gate(
+    inserted: Insertion, joint: Joint, given: ModuleInputs, *, at_one: bool
+) -> Folded | None:
     """Return an inserted module without its gate, which computes the same; None if there is none.
 
     The gate of a module that is added goes into the last layer whose output it can scale: that is
@@ -104,14 +106,16 @@ def _joined(inserted: Insertion, joint: Joint, form: Form, layer: str | None = N
     return made
 
 
-def _last_layer(module: nn.Module, gate: torch.Tensor, axes: int, given: Given) -> str | None:
+def _last_layer(
+    module: nn.Module, gate: torch.Tensor, axes: int, given: ModuleInputs
+) -> str | None:
     """Return the last layer of a module that scales its output as a gate would."""
     with untouched(module, training=False), torch.no_grad(), seeded(0):
         order = _order(module, given)
         return next((path for path in order if _scales(module, path, gate, axes, given)), None)
 
 
-def _order(module: nn.Module, given: Given) -> list[str]:
+def _order(module: nn.Module, given: ModuleInputs) -> list[str]:
     """Return the linear layers of a module: those called, the last one first, then the others.
 
     A module may use a layer's weights without calling it.
@@ -130,7 +134,9 @@ def _order(module: nn.Module, given: Given) -> list[str]:
     return [*dict.fromkeys([*reversed(ran), *reversed(layers)])]
 
 
-def _scales(module: nn.Module, path: str, gate: torch.Tensor, axes: int, given: Given) -> bool:
+def _scales(
+    module: nn.Module, path: str, gate: torch.Tensor, axes: int, given: ModuleInputs
+) -> bool:
     """Return whether factors in a layer's weight and bias come out as factors of the output."""
     layer = module.get_submodule(path)
     weight = getattr(layer, "weight", None)
@@ -159,7 +165,7 @@ def _holders(module: nn.Module, layer: nn.Module) -> int:
     return max(held.count(one) for one in own)
 
 
-def _output(module: nn.Module, given: Given) -> torch.Tensor | None:
+def _output(module: nn.Module, given: ModuleInputs) -> torch.Tensor | None:
     output = module(*_copied(given.args), **_copied(given.kwargs))
     return output if isinstance(output, torch.Tensor) else None
 

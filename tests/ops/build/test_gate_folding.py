@@ -9,7 +9,7 @@ from torch import nn
 
 from modswap.core.seen.joint import Joint
 from modswap.nn.insertion import Insertion
-from modswap.ops.build.gate_folding import Given, recorded, without_gate
+from modswap.ops.build.gate_folding import ModuleInputs, recorded, without_gate
 
 X = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(0))
 ADDED = Joint("after", "add", channels=6, axes=2)
@@ -121,7 +121,7 @@ def test_the_gate_goes_into_the_layer_that_scales_the_output(case: str) -> None:
     inserted = joined(build(), [0.3, -1.5, 2.0, 0.7, -0.1, 1.0])
     before = {name: value.clone() for name, value in inserted.state_dict().items()}
 
-    made = without_gate(inserted, ADDED, Given((X,), {}), at_one=False)
+    made = without_gate(inserted, ADDED, ModuleInputs((X,), {}), at_one=False)
 
     assert (made.layer if made else None) == layer
     after = inserted.state_dict()
@@ -139,7 +139,7 @@ def test_the_gate_goes_into_the_layer_that_scales_the_output(case: str) -> None:
 def test_one_gate_for_all_channels_and_gates_of_0_are_folded(values: list[float]) -> None:
     inserted = joined(nn.Conv2d(6, 6, 1), values)
 
-    made = without_gate(inserted, ADDED, Given((X,), {}), at_one=False)
+    made = without_gate(inserted, ADDED, ModuleInputs((X,), {}), at_one=False)
 
     assert made is not None
     torch.testing.assert_close(made.module(X), inserted(X), rtol=1e-5, atol=1e-5)
@@ -148,7 +148,10 @@ def test_one_gate_for_all_channels_and_gates_of_0_are_folded(values: list[float]
 def test_a_module_without_a_gate_has_none_to_fold() -> None:
     plain = Joint("after", "plain")
 
-    assert without_gate(Insertion(nn.ReLU(), plain), plain, Given((X,), {}), at_one=False) is None
+    assert (
+        without_gate(Insertion(nn.ReLU(), plain), plain, ModuleInputs((X,), {}), at_one=False)
+        is None
+    )
 
 
 def test_what_modules_are_given_is_recorded_while_the_block_runs() -> None:
