@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modswap.cli.app import COMMANDS, run
-from modswap.cli.commands.demo import demo
 from modswap.core.asked.schema import recipe_schema
 from modswap.core.seen.joint import Joint
 from modswap.nn.inserted_site import put_in
