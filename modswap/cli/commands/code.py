@@ -1,5 +1,7 @@
 """`modswap code`: how the model's own source looks after a swap."""
 
+from typing import Annotated
+
 import typer
 
 from modswap.cli import one_rule, options
@@ -23,6 +25,9 @@ def code(
     share: one_rule.Share = False,
     start: one_rule.Start = None,
     save_recipe: one_rule.SaveRecipe = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the change into the source files.")
+    ] = False,
     inputs: options.Input = None,
     model: options.Model = None,
     strip_prefix: options.StripPrefix = None,
@@ -46,12 +51,15 @@ def code(
 
     from modswap.core.asked.job import CodeJob
     from modswap.ops.code.job import code_change
-    from modswap.report.code.diff import summary, unified
+    from modswap.ops.code.write import write_changes
+    from modswap.report.code.diff import summary, unified, written_lines
 
     recipe = chosen.recipe() if chosen.config is not None or chosen.rule is not None else None
     with session.guarded() as progress:
         change = code_change(CodeJob(subject, recipe), progress)
     session.emit(unified(change))
-    if not session.quiet:
-        for line in summary(change).splitlines():
-            note(line)
+    said = summary(change)
+    if write:
+        said += written_lines(write_changes(change.files))
+    for line in said.splitlines() if not session.quiet else ():
+        note(line)

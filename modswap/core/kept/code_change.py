@@ -28,6 +28,14 @@ class SiteChange:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A source file that was changed in place."""
+
+    file: str
+    copy: str  # where its old text is kept; empty where git has it
+
+
+@dataclass(frozen=True, slots=True)
 class CodeChange:
     """The changed files of a model, and the proof that they build the swapped model."""
 

@@ -1,9 +1,10 @@
 """Print the change of a model's source as a unified diff, and its proof."""
 
+from collections.abc import Sequence
 from difflib import unified_diff
 from pathlib import Path
 
-from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange
+from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange, WrittenFile
 
 _NO_END = "\\ No newline at end of file"
 
@@ -57,3 +58,12 @@ def _site(site: SiteChange) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def written_lines(files: Sequence[WrittenFile]) -> str:
+    """Return a line for each file that was written, with the place of its old text."""
+    kept = (shown_path(one.copy) if one.copy else "in git" for one in files)
+    return "".join(
+        f"written  {shown_path(one.file)}, its old text is {old}\n"
+        for one, old in zip(files, kept, strict=True)
+    )
