@@ -1,4 +1,4 @@
-"""InPlaceEdit files of the user's own in place: all or none, and only while they are as they were read."""
+"""Edit files of the user's own in place: all or none, and only while they are as they were read."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
