@@ -36,6 +36,15 @@ class WrittenFile:
 
 
 @dataclass(frozen=True, slots=True)
+class StandaloneFile:
+    """The text of a file that builds and loads a swapped model without modswap."""
+
+    text: str
+    apart: float  # largest difference of the outputs from those of the swapped model
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CodeChange:
     """The changed files of a model, and the proof that they build the swapped model."""
 

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from difflib import unified_diff
 from pathlib import Path
 
-from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange, WrittenFile
+from modswap.core.kept.code_change import (
+    CodeChange,
+    FileChange,
+    SiteChange,
+    StandaloneFile,
+    WrittenFile,
+)
 
 _NO_END = "\\ No newline at end of file"
 
@@ -67,3 +73,15 @@ def written_lines(files: Sequence[WrittenFile]) -> str:
         f"written  {shown_path(one.file)}, its old text is {old}\n"
         for one, old in zip(files, kept, strict=True)
     )
+
+
+def standalone_lines(made: StandaloneFile, file: str) -> str:
+    """Return what a standalone file lacks, and that it was proved."""
+    lines = [f"note  {note}" for note in made.notes]
+    count = made.text.count("\n")
+    lines.append(f"written  {shown_path(file)}, {count:,} lines")
+    lines.append(
+        "OK  its `load(file)` gives the swapped model in a process without modswap, "
+        f"outputs {made.apart:.2g} apart"
+    )
+    return "".join(f"{line}\n" for line in lines)
