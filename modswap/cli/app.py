@@ -10,6 +10,7 @@ import typer
 
 from modswap.cli.commands.catalogue import catalogue
 from modswap.cli.commands.check import check
+from modswap.cli.commands.code import code
 from modswap.cli.commands.demo import demo
 from modswap.cli.commands.explain import explain
 from modswap.cli.commands.finalize import finalize
@@ -28,7 +29,9 @@ from modswap.core.version import __version__
 from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
 
-COMMANDS = (tree, init, replace, check, finalize, revert, verify, catalogue, explain, schema, demo)
+COMMANDS = (
+    tree, init, replace, check, finalize, revert, verify, catalogue, code, explain, schema, demo,
+)  # fmt: skip
 _REPORTING = ("replace", "check", "finalize", "revert")  # commands whose reports hold errors
 BUG = 70
 STOPPED = 130
