@@ -30,7 +30,7 @@ class Rows:
             count.
         paths: Paths of the module's own modules, by identity.
         text: The explanation of its steps.
-        only: Names of the functions that are followed, whatever the depth; None: all.
+        only: Names of the functions that are followed alone; None: all.
     """
 
     axes: Axes
