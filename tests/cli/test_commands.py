@@ -228,7 +228,16 @@ def test_quiet_says_nothing_when_all_is_well(modswap: Command) -> None:
     # `code` starts a process to prove what it prints: tests/cli/test_code.py
     [one.__name__ for one in COMMANDS if one.__name__ not in {"demo", "code"}],
 )
-@pytest.mark.parametrize("options", ["-q --no-color", "--quiet", "-v", "--verbose"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("-q --no-color", "-v"),
+        *(
+            pytest.param(o, marks=[pytest.mark.slow, pytest.mark.ci])
+            for o in ("--quiet", "--verbose")
+        ),
+    ],
+)
 def test_every_command_takes(modswap: Command, command: str, options: str) -> None:
     subjects = {
         "tree": ["net.pt"],
@@ -441,6 +450,8 @@ def test_tree_as_json_lists_modules(modswap: Command) -> None:
     assert data["format"] == "torch"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_starter_recipe_works_unchanged(modswap: Command) -> None:
     ran = modswap("init", "net.pt", "-o", "first.yaml", *ALLOW)
 
