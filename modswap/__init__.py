@@ -7,16 +7,19 @@ from modswap.core.version import __version__
 if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe
     from modswap.core.kept.outcome import Outcome
+    from modswap.explanation import Explanation, explain
     from modswap.ops.api import apply_recipe, insert, load, replace, save
     from modswap.ops.compare.call import diff
     from modswap.ops.recipes import read_recipe
 
 __all__ = [
+    "Explanation",
     "Outcome",
     "Recipe",
     "__version__",
     "apply_recipe",
     "diff",
+    "explain",
     "insert",
     "load",
     "read_recipe",
@@ -25,6 +28,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Explanation": "modswap.explanation",
+    "explain": "modswap.explanation",
     "Outcome": "modswap.core.kept.outcome",
     "Recipe": "modswap.core.asked.recipe",
     "read_recipe": "modswap.ops.recipes",

@@ -209,6 +209,8 @@ def test_hook_checks_the_recipes_of_a_repository(hooked: Path) -> None:
     assert "Passed" in done.out
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_hook_stops_a_commit_whose_recipe_does_not_fit(hooked: Path) -> None:
     (hooked / "gate.swap.yml").write_text(LOST)
     git(hooked, "add", ".")
@@ -258,6 +260,8 @@ def run_tests(folder: Path, *args: str) -> Ran:
     return ran(command, folder, plain)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_plugin_fails_tests_of_swaps_that_do_not_hold(project: Path) -> None:
     tests = project / "tests"
     tests.mkdir()

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from modswap.ops.demo.network import build_network
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
-QUICK = {"detector_bra.yaml", "unetpp_bra.yaml", "vit_self_attention.yaml"}
+QUICK = {"detector_bra.yaml", "vit_self_attention.yaml"}
+SLOW = (pytest.mark.slow,)
+IN_CI = dict.fromkeys(["unetpp_acmix_cbam.yaml", "vit_tokens.yaml"], (*SLOW, pytest.mark.ci))
 
 
 def commands_of(recipe: Path) -> list[list[str]]:
@@ -62,7 +65,7 @@ def test_recipe_runs_as_it_says(
 @pytest.mark.parametrize(
     "recipe",
     [
-        pytest.param(file, marks=() if file.name in QUICK else (pytest.mark.slow, pytest.mark.ci))
+        pytest.param(file, marks=() if file.name in QUICK else IN_CI.get(file.name, SLOW))
         for file in RECIPES
     ],
     ids=lambda f: f.name,
@@ -93,12 +96,16 @@ CONTAINERS: dict[str, tuple[str, Callable[[nn.Module, Path], object]]] = {
     ),
     "safetensors": ("net.safetensors", lambda m, f: save_file(m.state_dict(), f)),
 }
+MAIN = ("module", True)  # the case that `.ci/run` runs; `modswap demo` runs the other one
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shared", [False, True], ids=["separate", "shared"])
 @pytest.mark.parametrize(
-    "kind", [pytest.param("module", marks=pytest.mark.ci), "weights", "training", "safetensors"]
+    ("kind", "shared"),
+    [
+        pytest.param(kind, shared, marks=[pytest.mark.ci] if (kind, shared) == MAIN else [])
+        for kind, shared in product(CONTAINERS, [False, True])
+    ],
 )
 def test_main_case_at_full_width(kind: str, shared: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)

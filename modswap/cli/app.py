@@ -10,8 +10,10 @@ import typer
 
 from modswap.cli.commands.catalogue import catalogue
 from modswap.cli.commands.check import check
+from modswap.cli.commands.code import code
 from modswap.cli.commands.demo import demo
 from modswap.cli.commands.diff import diff
+from modswap.cli.commands.explain import explain
 from modswap.cli.commands.finalize import finalize
 from modswap.cli.commands.init import init
 from modswap.cli.commands.replace import replace
@@ -28,7 +30,10 @@ from modswap.core.version import __version__
 from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
 
-COMMANDS = (tree, init, replace, check, finalize, revert, verify, diff, catalogue, schema, demo)
+COMMANDS = (
+    tree, init, replace, check, finalize, revert, verify, diff, catalogue, code, explain, schema,
+    demo,
+)  # fmt: skip
 _REPORTING = ("replace", "check", "finalize", "revert")  # commands whose reports hold errors
 BUG = 70
 STOPPED = 130

@@ -163,7 +163,7 @@ class OneRule:
         rule |= {"exclude": list(self.exclude)} if self.exclude else {}
         rule |= {"class": list(self.classes)} if self.classes else {}
         rule |= {"with": self.with_}
-        rule |= {"args": _settings(self.settings)} if self.settings else {}
+        rule |= {"args": settings_of(self.settings)} if self.settings else {}
         rule |= _start(self.start, folder) if self.start else {}
         rule |= {"expect": _value(self.expect, "--expect")} if self.expect else {}
         rule |= {name: True for name in ("adapt", "share") if getattr(self, name)}
@@ -266,7 +266,7 @@ def _start(text: str, folder: Path) -> dict[str, Any]:
     return {"start": kind, "donor": {"file": file, "path": path}}
 
 
-def _settings(texts: Sequence[str]) -> dict[str, Any]:
+def settings_of(texts: Sequence[str]) -> dict[str, Any]:
     """Return the options and values of all `--set`, each option once."""
     found: dict[str, Any] = {}
     for name, value in map(_setting, texts):

@@ -134,6 +134,13 @@ class ShapeError(ModswapError):
     check = "fit"
 
 
+class ProofError(ModswapError):
+    """Changed source does not build the swapped model."""
+
+    code = 1
+    check = "code"
+
+
 class UnreachedError(ShapeError):
     """The dummy forward never calls a module that a rule selects."""
 
@@ -158,6 +165,13 @@ class CheckpointError(ModswapError):
 
     code = 3
     check = "checkpoint"
+
+
+class ExplainError(ModswapError):
+    """A module has no lines that can be explained."""
+
+    code = 2
+    check = "explain"
 
 
 class UnsafeError(ModswapError):

@@ -25,6 +25,7 @@ class Insertion(nn.Module):
     - `scale`: x + gate * (f(x) - x), for a module that multiplies its input by weights;
     - `blend`: (1 - gate) * old(x) + gate * f(x), for a module that is to take an old one's place;
     - `plain`: f(x), or x + f(x) around a module; there is no gate;
+    - `sum`: x + f(x); there is no gate;
     - `none`: x, for a place where nothing is put yet.
 
     A gate of 0 keeps x in every bit, signed zeros, infinities and NaNs included, for any f;
@@ -54,7 +55,7 @@ class Insertion(nn.Module):
         self.target: tuple[Key, ...] = joint.target
         self.axes = joint.axes
         self.gate: nn.Parameter | None = None
-        if joint.form not in {"plain", "none"}:
+        if joint.has_gate:
             self.gate = nn.Parameter(torch.zeros(joint.channels))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -122,7 +123,7 @@ class Insertion(nn.Module):
         if self.form == "blend":
             return _blended(x, new, self._mixed)
         if self.gate is None:
-            return x + new if self.place == "around" else new
+            return x + new if self.form == "sum" or self.place == "around" else new
         return self._mixed(x, new)
 
     def _mixed(self, x: torch.Tensor, new: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modswap.cli.app import COMMANDS, run
-from modswap.cli.commands.demo import demo
 from modswap.core.asked.schema import recipe_schema
 from modswap.core.seen.joint import Joint
 from modswap.nn.inserted_site import put_in
@@ -224,8 +223,21 @@ def test_quiet_says_nothing_when_all_is_well(modswap: Command) -> None:
     assert modswap("check", "net.pt", "-c", "swap.yaml", "-q", *ALLOW) == Ran(0, "", "")
 
 
-@pytest.mark.parametrize("command", [one.__name__ for one in COMMANDS if one is not demo])
-@pytest.mark.parametrize("options", ["-q --no-color", "--quiet", "-v", "--verbose"])
+@pytest.mark.parametrize(
+    "command",
+    # `code` starts a process to prove what it prints: tests/cli/test_code.py
+    [one.__name__ for one in COMMANDS if one.__name__ not in {"demo", "code"}],
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("-q --no-color", "-v"),
+        *(
+            pytest.param(o, marks=[pytest.mark.slow, pytest.mark.ci])
+            for o in ("--quiet", "--verbose")
+        ),
+    ],
+)
 def test_every_command_takes(modswap: Command, command: str, options: str) -> None:
     subjects = {
         "tree": ["net.pt"],
@@ -234,6 +246,7 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
         "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
         "verify": ["net.pt"],
         "diff": ["net.pt", "net.pt"],
+        "explain": ["ACmix", "--input", "1,64,7,7", "--no-time"],
         "revert": ["beside.pt", "--dry-run"],
         "finalize": ["faded.pt", "--dry-run", "--at", "1", *ALLOW],
     }
@@ -439,6 +452,8 @@ def test_tree_as_json_lists_modules(modswap: Command) -> None:
     assert data["format"] == "torch"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_starter_recipe_works_unchanged(modswap: Command) -> None:
     ran = modswap("init", "net.pt", "-o", "first.yaml", *ALLOW)
 

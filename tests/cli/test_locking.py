@@ -108,6 +108,8 @@ def test_missing_checkpoint_is_reported_once(check: Check) -> None:
     assert out.count("net.pt: ") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_nothing_is_locked_unless_all_recipes_hold(check: Check) -> None:
     Path("two.yaml").write_text(RECIPE.replace("{space,channel}", "spade"))
 

@@ -162,6 +162,8 @@ def test_weights_import_an_installed_row_only_if_allowed(sound: Path, run: Run) 
     assert "SharpGate" in told.out, told.err
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_wrong_argument_of_an_installed_row_is_refused_with_its_place(
     tmp_path: Path, sound: Path, run: Run
 ) -> None:
@@ -221,6 +223,8 @@ def test_rule_that_names_a_broken_row_is_refused(tmp_path: Path, run: Run) -> No
     assert "the entry point 'SharpGate' gives 3" in done.err
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_no_other_package_takes_the_name_of_our_own_row(tmp_path: Path, run: Run) -> None:
     site = install(tmp_path, "ROW = 3\n", {"ECA": "sharp_gates:ROW"})
 

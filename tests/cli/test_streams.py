@@ -49,6 +49,8 @@ def test_full_standard_output_is_an_error(folder: Path, command: str) -> None:
     assert (done.returncode, done.stderr) == (3, f"{what}\n  fix: {fix}\n")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_full_standard_output_leaves_a_written_file(folder: Path) -> None:
     done = shell(folder, "replace net.pt -c swap.yaml -o out.pt --no-forward > /dev/full")
 

@@ -1,4 +1,4 @@
-"""`modswap finalize`: modules that faded in take the place of the old ones for good."""
+"""`modswap finalize`: gates end, and modules that faded in take the place of the old ones."""
 
 from typing import Annotated
 
@@ -35,7 +35,7 @@ def finalize(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Drop the old modules that new ones have faded in for."""
+    """End gates: fold them in, and drop the old modules that new ones have faded in for."""
     from modswap.report import REPORTS
 
     session = options.begin(

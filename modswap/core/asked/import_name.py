@@ -52,7 +52,7 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
     """
     module_name, name = split_reference(reference, where)
     if module_name.endswith(".py"):
-        with _importable(folder):
+        with importable(folder):
             module = _load_file(Path(folder, module_name), where)
     else:
         module = load_module(module_name, folder, where)
@@ -68,7 +68,7 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
 
 
 @contextmanager
-def _importable(folder: str) -> Iterator[None]:
+def importable(folder: str) -> Iterator[None]:
     """Allow imports of modules beside the recipe within a block."""
     entry = str(Path(folder).resolve())
     sys.path.insert(0, entry)
@@ -85,7 +85,7 @@ def load_module(name: str, folder: str, where: str) -> ModuleType:
         RecipeError: If it raises; a `MissingModuleError` if there is none.
     """
     try:
-        with _importable(folder):
+        with importable(folder):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
@@ -97,17 +97,21 @@ def load_module(name: str, folder: str, where: str) -> ModuleType:
         raise _raised(name, where, error) from error
 
 
+def module_of_file(file: Path) -> str:
+    """Return the name in `sys.modules` by which a file of code is found again."""
+    digest = sha256(os.fsencode(file.resolve())).hexdigest()[:8]
+    return f"modswap_file_{digest}"
+
+
 def _load_file(file: Path, where: str) -> ModuleType:
     if not file.is_file():
         fix = file_near(file) or "paths are relative to the recipe"
         raise RecipeError(f"no file {str(file)!r}", where, fix)
     # the name follows from the path, so that the file runs once and its classes can be pickled
-    digest = sha256(os.fsencode(file.resolve())).hexdigest()[:8]
-    name = file.stem if file.stem.isidentifier() and file.stem not in sys.modules else ""
-    known = f"modswap_file_{digest}"
+    known = module_of_file(file)
     if known in sys.modules:
         return sys.modules[known]
-    name = name or known
+    name = file.stem if file.stem.isidentifier() and file.stem not in sys.modules else known
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it ends in .py
     module = importlib.util.module_from_spec(spec)

@@ -65,3 +65,11 @@ class Job:
     # bytes that a dummy pass may take by prediction; None: the memory of the machine
     max_memory: int | None = None
     strict: bool = False  # whether what is only warned of fails
+
+
+@dataclass(frozen=True, slots=True)
+class CodeJob:
+    """A swap whose change of the model's own source is asked for."""
+
+    subject: Subject
+    recipe: "Recipe | None" = None  # None: the swap that the file records inside

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Place = Literal["after", "before", "around", "instead"]
-Form = Literal["add", "scale", "blend", "plain", "none"]
+Form = Literal["add", "scale", "blend", "plain", "sum", "none"]
 Key = str | int
 PLACES: tuple[Place, ...] = ("after", "before", "around")
 
@@ -20,6 +20,11 @@ class Joint:
     axes: int = 0  # axes of the tensor behind that of its channels
     source: tuple[Key, ...] = ()  # the input that is meant: an argument, and places inside it
     target: tuple[Key, ...] = ()  # the place of the output that is meant; empty for all of it
+
+    @property
+    def has_gate(self) -> bool:
+        """Return whether a gate joins the modules."""
+        return self.form not in {"plain", "sum", "none"}
 
 
 def snake_case(name: str) -> str:

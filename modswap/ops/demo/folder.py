@@ -57,6 +57,6 @@ def write_checkpoints(network: GatedUNetPlusPlus, optimizer: dict[str, Any], fol
 def _write(value: object, file: Path) -> None:
     with replacing(file, force=True) as temporary, temporary.open("wb") as stream:
         try:
-            torch.save(value, stream)
+            torch.serialization.save(value, stream)
         except RuntimeError as error:  # as torch reports a full disk
             raise unsaved(error) from error

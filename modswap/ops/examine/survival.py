@@ -135,7 +135,9 @@ def _outputs(bench: Bench, model: nn.Module, folder: Path) -> list[torch.Tensor]
     case = bench.prepared.cases[0]
     dtype = pass_dtype(model, case)
     args, kwargs = case.call.live(bench.prepared.seed, dtype)
-    torch.save((args, kwargs), folder / "inputs.pt")  # the other process runs on the CPU
+    torch.serialization.save(
+        (args, kwargs), folder / "inputs.pt"
+    )  # the other process runs on the CPU
     device = device_of(model)
     args, kwargs = map_tensors(lambda tensor: tensor.to(device), (args, kwargs))
     if dtype is not None:

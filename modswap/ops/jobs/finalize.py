@@ -1,9 +1,10 @@
-"""End the fading of `start: preserve`: the new module takes the place of the old one for good."""
+"""End what `start: preserve` began: the gates of new modules, and the old modules behind them."""
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import cast
 
 from torch import nn
 
@@ -16,6 +17,7 @@ from modswap.core.errors import CheckpointError, ShapeError, UsageError, togethe
 from modswap.core.kept.outcome import Outcome
 from modswap.core.kept.receipt import SiteRecord
 from modswap.core.progress import Progress, silent
+from modswap.core.seen.joint import Joint
 from modswap.core.seen.site import Site
 from modswap.io.formats.choice import ending_note
 from modswap.io.formats.target import refuse_target
@@ -25,6 +27,7 @@ from modswap.nn.inserted_site import inserted_names, without_others
 from modswap.nn.insertion import Insertion
 from modswap.ops.apply import Placement, applied, module_at, temporarily
 from modswap.ops.build.fit import Built
+from modswap.ops.build.gate_folding import Folded, recorded, without_gate
 from modswap.ops.build.take_over import carry_over, host_attributes
 from modswap.ops.first_input.find import settled
 from modswap.ops.load.model import Loaded
@@ -32,11 +35,21 @@ from modswap.ops.measure.drift import drift_of
 from modswap.ops.outcomes import count_params, site_outcomes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.describe import class_name
-from modswap.ops.run.inputs import calls_of, cases_of
+from modswap.ops.run.forward import ready, run_model
+from modswap.ops.run.inputs import Case, calls_of, cases_of
 from modswap.ops.swap import Prepared
 from modswap.ops.write.writer import Writer
 
 MAX_DRIFT = 1e-5  # of the outputs, where every gate is 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """A module with a gate beside one that stays."""
+
+    record: SiteRecord
+    joint: Joint
+    module: Insertion
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +65,14 @@ class _Fading:
 
 
 def finalize_file(job: Rework, progress: Progress = silent) -> Outcome:
-    """Put faded-in modules in the place of the old ones; without `out` nothing is written.
+    """Put faded-in modules in the place of the old ones, and fold the gates of inserted ones.
+
+    Without `out` nothing is written.
 
     Raises:
-        UsageError: If no module in the file fades in for another one.
-        ShapeError: If a gate is not 1, unless the job takes it as 1, or the outputs would move.
+        UsageError: If no module in the file has a gate.
+        ShapeError: If a gate is not 1, unless the job takes it as 1, no gate can be folded, or
+            the outputs would move.
         ModswapError: If the file cannot be read or written.
     """
     started = time.monotonic()
@@ -73,19 +89,22 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     loaded = reopen(job.subject)
     loaded = replace(loaded, container=replace(loaded.container, held=held))
     where = str(job.subject.file)
-    ended = list(_fading(loaded, where))
-    _refuse(ended, loaded, job)
+    ended, beside = list(_fading(loaded, where)), list(_beside(loaded, where))
+    _refuse(ended, beside, loaded, job)
     recipe = embedded_recipe(loaded.container.recipe or "", where)
     given = settled(Job(job.subject, recipe, job.out, job.force), loaded, progress)
     writer = Writer(given.job, loaded, progress, unread=False)
-    built = tuple(_built(one) for one in ended)
     settings = given.job.recipe.verify.model_copy(update={"dtypes": ("float32",)})
     cases = cases_of(given.calls or calls_of(given.job.recipe.inputs), settings)
+    folded, staying = _folded(loaded, beside, cases[0], job)
+    built = (*(_built(one) for one in ended), *folded)
+    if not built:
+        raise together(staying)
     prepared = Prepared(cases, (), Plan(()), built, unreal=False, seed=recipe.seed)
     before = count_params(loaded.model)
     with applied(loaded.model, prepared.placements):
         progress("measuring the drift")
-        moved = _drift(loaded, ended, prepared, job)
+        moved = _drift(loaded, _olds(ended, beside), prepared, job)
         outcome = Outcome(
             command="finalize",
             checkpoint=where,
@@ -95,7 +114,7 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
             params_after=count_params(loaded.model),
             notes=(
                 moved,
-                *_others(loaded),
+                *(f"{error.where} stays as it is: {error.what}" for error in staying),
                 *ending_note(loaded.container.format, job.subject.file, job.out),
                 *given.notes,
             ),
@@ -108,9 +127,14 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     return outcome
 
 
-def _drift(loaded: Loaded, ended: Sequence[_Fading], prepared: Prepared, job: Rework) -> str:
+def _olds(ended: Sequence[_Fading], beside: Sequence[_Beside]) -> list[Placement]:
+    """Return the modules as they were, with their paths."""
+    olds: list[Placement] = [(one.paths, one.site) for one in ended]
+    return [*olds, *((one.record.paths, one.module) for one in beside)]
+
+
+def _drift(loaded: Loaded, olds: Sequence[Placement], prepared: Prepared, job: Rework) -> str:
     """Return in words how far the outputs moved; refuse if that is much and was not asked for."""
-    olds = [(one.paths, one.site) for one in ended]
     cases, seed = prepared.cases, prepared.seed
     drift = drift_of(loaded.model, lambda: _original(loaded, olds), cases, seed)
     if not job.at_one and not drift.relative <= MAX_DRIFT:
@@ -125,25 +149,47 @@ def _original(loaded: Loaded, olds: Sequence[Placement]) -> Iterator[nn.Module]:
         yield loaded.model
 
 
-def _fading(loaded: Loaded, where: str) -> Iterator[_Fading]:
-    """Yield every module that fades in for an old one, as the file's receipt has them."""
+def _gates(loaded: Loaded, where: str) -> Iterator[tuple[SiteRecord, Joint, Insertion]]:
+    """Yield every module with a gate, as the file's receipt has them."""
     for record in loaded.receipt.sites if loaded.receipt is not None else ():
-        if record.joint is None or record.joint.place != "instead":
+        if record.joint is None or not record.joint.has_gate:
             continue
-        paths = tuple(path.rpartition(".")[0] for path in record.paths)
-        module, site = module_at(loaded.model, record.paths[0]), module_at(loaded.model, paths[0])
+        module = module_at(loaded.model, record.paths[0])
         if not isinstance(module, Insertion) or module.gate is None:
             what = f"its receipt and its module {record.paths[0]!r} disagree"
             raise CheckpointError(what, where, "write the file again with `modswap replace`")
-        gate = module.gate.detach()
-        yield _Fading(record, module, site, paths, float(gate.min()), float(gate.max()))
+        yield record, record.joint, module
 
 
-def _refuse(ended: Sequence[_Fading], loaded: Loaded, job: Rework) -> None:
-    """Refuse a file without a module that fades in, or with one that has not come to its end."""
+def _fading(loaded: Loaded, where: str) -> Iterator[_Fading]:
+    """Yield every module that fades in for an old one."""
+    for record, joint, module in _gates(loaded, where):
+        if joint.place == "instead":
+            paths = tuple(path.rpartition(".")[0] for path in record.paths)
+            least, most = _range(module)
+            yield _Fading(record, module, module_at(loaded.model, paths[0]), paths, least, most)
+
+
+def _beside(loaded: Loaded, where: str) -> Iterator[_Beside]:
+    """Yield every module with a gate that stays beside another one."""
+    for record, joint, module in _gates(loaded, where):
+        if joint.place != "instead":
+            yield _Beside(record, joint, module)
+
+
+def _range(module: Insertion) -> tuple[float, float]:
+    """Return the least and the largest gate."""
+    gate = cast("nn.Parameter", module.gate).detach()
+    return float(gate.min()), float(gate.max())
+
+
+def _refuse(
+    ended: Sequence[_Fading], beside: Sequence[_Beside], loaded: Loaded, job: Rework
+) -> None:
+    """Refuse a file without a module that has a gate, or with one that has not come to its end."""
     where = str(job.subject.file)
-    if not ended:
-        what = "no module in it fades in for another one"
+    if not ended and not beside:
+        what = "no module in it has a gate, by which it fades in or is added"
         fix = "name a file whose receipt has modules of `start: preserve`, as `modswap.save` writes"
         raise UsageError(what, where, fix)
     if len(loaded.container.slots) > 1:
@@ -178,8 +224,60 @@ def _built(one: _Fading) -> Built:
     return Built(step, (site,), blueprint, layer, (), Started("preserve", names))
 
 
-def _others(loaded: Loaded) -> Iterator[str]:
-    """Yield a note on each module that keeps its gate."""
-    for record in loaded.receipt.sites if loaded.receipt is not None else ():
-        if record.joint is not None and record.joint.place != "instead":
-            yield f"{record.paths[0]} stays as it is: it is beside a module that stays"
+def _folded(
+    loaded: Loaded, beside: Sequence[_Beside], case: Case, job: Rework
+) -> tuple[tuple[Built, ...], tuple[ShapeError, ...]]:
+    """Return the modules that do without their gates, and an error for each that does not."""
+    built, staying = [], []
+    inner = {one.record.paths[0]: one.module for one in beside}
+    with recorded(inner) as given, ready(loaded.model, case, 0) as (args, kwargs, dtype):
+        if beside:
+            run_model(loaded.model, args, kwargs, dtype=dtype, stand_ins=None)
+    for one in beside:
+        path = one.record.paths[0]
+        call = given.get(path)
+        made = without_gate(one.module, one.joint, call, at_one=job.at_one) if call else None
+        if made is None:
+            staying.append(_stays(one, reached=call is not None))
+        else:
+            built.append(_built_beside(loaded, one, made))
+    return tuple(built), tuple(staying)
+
+
+def _stays(one: _Beside, *, reached: bool) -> ShapeError:
+    """Return the reason for which a module keeps its gate."""
+    least, most = _range(one.module)
+    gates = f"its gate is {_between(least, most)}"
+    if not reached:
+        what = "the dummy input does not reach it"
+    elif least == most == 0:
+        what = "its gate is 0 still, so that it changes nothing"
+    elif one.joint.form == "scale":
+        what = f"{gates}, and it multiplies its input, so that no layer can hold it"
+    else:
+        what = f"{gates}, and no layer at its end can hold it"
+    fix = "take it out by `modswap revert`" if most == least == 0 else "train on, or leave it so"
+    return ShapeError(what, one.record.paths[0], fix)
+
+
+def _between(least: float, most: float) -> str:
+    return f"{least:.4g}" + (f" to {most:.4g}" if least < most else "")
+
+
+def _built_beside(loaded: Loaded, one: _Beside, made: Folded) -> Built:
+    """Return an inserted module without its gate, to be put in the place of the one with it."""
+    path = one.record.paths[0]
+    there = module_at(loaded.model, path.rpartition(".")[0])
+    rule = Rule.model_validate({"match": "**", "with": one.record.module, "start": "preserve"})
+    joint = replace(one.joint, form=made.module.form)
+    beside = Site(path.rpartition(".")[0], class_name(there))
+    elements = sum(parameter.numel() for parameter in one.module.parameters())
+    site = Site(path, class_name(one.module), one.record.paths[1:], params=elements)
+    site = replace(site, beside=beside, joint=joint)
+    names = {name: f"{path}.{name}" for name in made.module.state_dict()}
+    end = "went into its weights" if made.layer is not None else "was left out"
+    end = f"{end} at {made.layer}" if made.layer else end
+    note = f"its gate, {_between(*_range(one.module))}, {end}"
+    blueprint = replace(one.record.blueprint(), joint=joint)
+    step = Step(rule, ("replace", 0), "", (site,))
+    return Built(step, (site,), blueprint, made.module, (note,), Started("preserve", names))

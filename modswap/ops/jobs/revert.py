@@ -128,8 +128,8 @@ def _recorded(found: Survey, known: Sequence[SiteRecord]) -> Iterator[_Taken]:
     params = {one.site.path: one.site.params for one in found.sites}
     for site in known:
         if site.joint is not None:
-            gated = site.joint.form not in {"plain", "none"}
-            yield _Taken(site.paths, site.module, params.get(site.paths[0], 0), gated)
+            params_of = params.get(site.paths[0], 0)
+            yield _Taken(site.paths, site.module, params_of, site.joint.has_gate)
 
 
 def _refuse(

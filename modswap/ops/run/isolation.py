@@ -15,8 +15,8 @@ _CONTAINERS = (dict, list, set)
 
 
 @contextmanager
-def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iterator[None]:
-    """Run a block with every module in one mode, and restore the model afterwards.
+def untouched(model: nn.Module, *, training: bool | None, unreal: bool = False) -> Iterator[None]:
+    """Run a block with every module in one mode, None: its own; restore the model afterwards.
 
     Restored are the training flag of each module, its attributes, the contents of dicts, lists and
     sets among them, the values of its buffers, and the random states. The flag is set on each
@@ -27,7 +27,8 @@ def untouched(model: nn.Module, *, training: bool, unreal: bool = False) -> Iter
     # copies, since batch norm's kernels write without raising the version counter
     buffers = [] if unreal else [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
-        set_mode(model, training=training)
+        if training is not None:
+            set_mode(model, training=training)
         with kept_random_state(), _bounded(unreal=unreal):
             yield
     finally:

@@ -17,10 +17,12 @@ from modswap.report.catalogue import (
     catalogue_page,
     catalogue_table,
 )
+from modswap.report.explained import FORMS
 from modswap.report.github import github_summary
 from modswap.report.page import Page, as_json
 from modswap.report.tree import tree_json, tree_table
 from modswap.report.verify import verify_json, verify_table
+from tests.report.explained.records import explained
 from tests.report.outcomes import CHECKED, DONE, DRY, EARLY, FAILED, HELD, NASTY, REFUSED
 from tests.report.test_listings import ENTRY, PLAIN, ROWS, TRACED
 from tests.report.test_verify import RECORD
@@ -44,6 +46,15 @@ def test_reports_of_every_form_are_reports(form: str, width: int) -> None:
         assert may_replace(REPORT, REPORTS[form](outcomes, page))
     table = REPORTS["table"]([DONE, FAILED], page)
     assert may_replace(REPORT, f"{table}\n1 of 2 recipes hold\n")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_explanations_of_every_form_are_reports(form: str, width: int) -> None:
+    for language in ("en", "zh"):
+        for lesson in (True, False):
+            found = explained(lesson=lesson)
+            assert may_replace(REPORT, FORMS[form](found, language, Page(width)))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

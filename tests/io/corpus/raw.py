@@ -83,7 +83,7 @@ def zipped(
         at: Where the end says that the directory begins.
         tail: What follows the end.
     """
-    body, directory, number = b"", b"", 0
+    body, directory, number = bytearray(), bytearray(), 0
     for entry in entries:
         own, line = entry.headers(len(body))
         body += own + entry.data + entry.after
@@ -92,7 +92,7 @@ def zipped(
     said = number if count is None else count
     place = len(body) if at is None else at
     end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, said, said, len(directory), place, 0)
-    return body + directory + end + tail
+    return bytes(body + directory) + end + tail
 
 
 @cache

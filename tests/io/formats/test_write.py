@@ -616,6 +616,22 @@ def test_free_space_of_a_folder_that_is_gone_is_nothing(tmp_path: Path) -> None:
     assert "(0 bytes free)" in refused.what
 
 
+def test_what_a_library_puts_in_the_place_of_torchs_functions_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(*_: Any, **__: Any) -> Any:
+        raise AssertionError("called")  # Ultralytics tries a failed write again for seconds
+
+    saved(nn.Linear(2, 3), tmp_path / "net.pt")
+    monkeypatch.setattr(torch, "save", other)
+    monkeypatch.setattr(torch, "load", other)
+
+    save_torch({"a": torch.ones(2)}, tmp_path / "out.pt", Records(), {})
+
+    assert isinstance(read(tmp_path / "net.pt", PLAIN).slots[0].value, nn.Linear)
+    assert torch.equal(read(tmp_path / "out.pt", PLAIN).slots[0].value["a"], torch.ones(2))
+
+
 def test_full_device_shows_in_both_formats(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left on device"):
         save_torch({"a": torch.ones(100_000)}, Path("/dev/full"), Records(), {})

@@ -131,7 +131,11 @@ def test_folder_that_lost_its_place_gets_it_back_before_another_is_written(
 @pytest.mark.parametrize(("what", "before", "exchange"), PUTS)
 @pytest.mark.parametrize(
     "number",
-    [errno.EIO, *(pytest.param(number, marks=SLOW) for number in ERRORS[1:])],
+    [
+        errno.EIO,
+        pytest.param(errno.ENOSPC, marks=SLOW),
+        *(pytest.param(number, marks=pytest.mark.slow) for number in ERRORS[2:]),
+    ],
     ids=errno.errorcode.get,
 )
 def test_error_of_any_step_leaves_the_old_and_no_litter(
@@ -223,9 +227,10 @@ def test_swap_that_is_killed_before_any_step_loses_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize("end", [".safetensors", ""])
-@pytest.mark.parametrize("number", [errno.EIO, errno.EDQUOT], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "number", [pytest.param(errno.EIO, marks=pytest.mark.ci), errno.EDQUOT], ids=errno.errorcode.get
+)
 def test_swap_whose_step_fails_ends_with_code_3_and_the_old_output(
     number: int, end: str, command: Killer, tmp_path: Path
 ) -> None:

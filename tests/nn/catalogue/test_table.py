@@ -34,6 +34,7 @@ from modswap.nn.inserted_site import InsertedContainer, InsertedSite
 from modswap.nn.insertion import Insertion, Probe
 from tests.nn.sites import site, tensor
 
+SLOW = pytest.mark.slow
 every_row = pytest.mark.parametrize("row", CATALOGUE.values(), ids=list(CATALOGUE))
 SHAPES: dict[Layout, tuple[int, ...]] = {
     "NCHW": (2, 8, 6, 9),
@@ -291,9 +292,7 @@ def test_module_runs_on_meta_as_it_does_on_a_device(row: Replacement, layout: La
     ("layout", "row"),
     [
         # adapters around rows are alike: one row of the other layouts in every run
-        pytest.param(
-            layout, row, marks=() if layout == "NCHW" or row.name == "CBAM" else pytest.mark.slow
-        )
+        pytest.param(layout, row, marks=() if (layout == "NCHW") is (row.name != "CBAM") else SLOW)
         for layout in LAYOUTS
         for row in CATALOGUE.values()
     ],
@@ -314,7 +313,14 @@ def test_module_compiles_as_one_graph(row: Replacement, layout: Layout) -> None:
     torch.testing.assert_close(given[0].grad, given[1].grad, rtol=1e-4, atol=1e-4)
 
 
-@every_row
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=() if name in {"BiLevelRoutingAttention", "ACmix"} else SLOW)
+        for name, row in CATALOGUE.items()
+    ],
+    ids=list(CATALOGUE),
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_module_exports_for_any_batch(row: Replacement) -> None:
     place = site(TensorInfo(SHAPES["NCHW"], "float32"), layout="NCHW")

@@ -71,6 +71,8 @@ def test_missing_images_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_images
+@pytest.mark.slow
+@pytest.mark.ci
 def test_demo_runs_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

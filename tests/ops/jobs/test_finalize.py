@@ -31,13 +31,19 @@ def net() -> GatedNet:
     return build_gated().eval()
 
 
-def faded(file: str, net: GatedNet, gate: float, rule: str = RULE) -> tuple[str, tuple[str, ...]]:
-    """Write a file with new modules beside old ones, and gates of a value."""
+def faded(
+    file: str, net: GatedNet, gate: float, rule: str = RULE, beside: float | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """Write a file with new modules beside old ones, and gates of a value.
+
+    `beside` is that of modules that do not fade in for others, if it is another one.
+    """
     Path("swap.yaml").write_text(UNEXAMINED + rule)
     modswap.replace(net, modswap.read_recipe("swap.yaml"))
     for module in net.modules():
         if isinstance(module, Insertion) and module.gate is not None:
-            nn.init.constant_(module.gate, gate)
+            other = module.place != "instead" and beside is not None
+            nn.init.constant_(module.gate, (beside or 0) if other else gate)
     modswap.save(net, file)
     return file, ALLOW if file.endswith(".pt") else FACTORY
 
@@ -84,7 +90,7 @@ def test_calls_and_files_that_cannot_be_finalized_are_refused(
 ) -> None:
     torch.save(net, "net.pt")
     for args, code, message in [
-        (["net.pt", "-o", "final.pt", *ALLOW], 2, "no module in it fades in for another one"),
+        (["net.pt", "-o", "final.pt", *ALLOW], 2, "no module in it has a gate"),
         (["net.pt"], 2, "there is no file to write"),
         (["net.pt", "-o", "final.pt", "--at", "0.5"], 2, "a gate can end at 1 alone"),
         (["net.pt", "-o", "net.pt", "--force"], 3, "is the input"),
@@ -108,14 +114,88 @@ def test_a_file_with_an_average_of_the_model_is_refused(
     assert "it holds the model more than once" in " ".join(capsys.readouterr().err.split())
 
 
-def test_modules_beside_others_stay_and_a_second_one_is_in_the_way(
+def test_modules_that_multiply_beside_others_keep_gates_that_are_not_1(
     net: GatedNet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, needs = faded("faded.safetensors", net, 1.0, RULE + BESIDE)
+    file, needs = faded("faded.safetensors", net, 1.0, RULE + BESIDE, beside=0.5)
     capsys.readouterr()
 
     assert run(["finalize", file, "-o", "final.safetensors", *needs]) == 0
 
     said = " ".join(capsys.readouterr().out.split())
-    assert "stem.eca stays as it is" in said
+    assert "stem.eca stays as it is: its gate is 0.5, and it multiplies its input" in said
     assert "stem.eca.gate" in loaded("final.safetensors", needs).state_dict()
+
+
+PUT_IN = """
+insert:
+  - {after: stem, with: MultiHeadSelfAttention, args: {num_heads: 2}}
+  - {before: head, with: BiLevelRoutingAttention, args: {n_win: 3}}
+  - {around: "{space,channel}_attention", share: true, with: "torch.nn:Conv2d", name: side,
+     args: {in_channels: 16, out_channels: 16, kernel_size: 3, padding: 1}}
+"""
+
+
+@pytest.mark.parametrize("file", ["gated.pt", "gated.safetensors"])
+def test_gates_of_modules_that_are_added_go_into_their_last_layers(
+    file: str, net: GatedNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("swap.yaml").write_text(UNEXAMINED + PUT_IN)
+    modswap.replace(net, modswap.read_recipe("swap.yaml"))
+    gated = [module for module in net.modules() if isinstance(module, Insertion)]
+    for module in gated:
+        assert module.gate is not None
+        nn.init.normal_(module.gate)
+    modswap.save(net, file)
+    needs, out = ALLOW if file.endswith(".pt") else FACTORY, f"final{Path(file).suffix}"
+    capsys.readouterr()
+
+    assert run(["finalize", file, "-o", out, *needs, "--format", "json"]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    model, before = loaded(out, needs).eval(), loaded(file, needs).eval()
+    assert (model(X) - before(X)).abs().max() <= 1e-5 * before(X).abs().max()
+    old, new = before.state_dict(), model.state_dict()
+    assert [name for name in old if name not in new] == [n for n in old if n.endswith(".gate")]
+    changed = {name for name in new if not torch.equal(old[name], new[name])}
+    assert {name.rpartition(".")[0] for name in changed} == {
+        "stem.multi_head_self_attention.module.module.proj",
+        "head.bi_level_routing_attention.module.wo",
+        "space_attention.side.module",
+        "channel_attention.side.module",
+    }
+    sides = [model.get_submodule(f"{name}_attention.side") for name in ("space", "channel")]
+    assert sides[0] is sides[1]
+    assert report["ledger"]["fresh"]["tensors"] == 0
+    assert report["ledger"]["proved"]
+    assert run(["verify", out, "-q"]) == 0
+    back = f"back{Path(file).suffix}"
+    assert run(["revert", out, "-o", back, *needs, "-q"]) == 0
+    plain = loaded(back, needs).state_dict()
+    assert plain.keys() == build_gated().state_dict().keys()
+    assert all(torch.equal(value, old[name]) for name, value in plain.items())
+
+
+def test_a_gate_of_1_is_left_out_also_where_the_module_multiplies(net: GatedNet) -> None:
+    file, needs = faded("faded.safetensors", net, 1.0, BESIDE)
+
+    assert run(["finalize", file, "-o", "final.safetensors", *needs]) == 0
+
+    model, before = loaded("final.safetensors", needs).eval(), loaded(file, needs).eval()
+    assert (model(X) - before(X)).abs().max() <= 1e-5 * before(X).abs().max()
+    assert "stem.eca.gate" not in model.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("gate", "what"), [(0.0, "its gate is 0 still"), (0.5, "its gate is 0.5, and it multiplies")]
+)
+def test_a_file_whose_gates_all_have_to_stay_is_refused(
+    gate: float, what: str, net: GatedNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, needs = faded("faded.safetensors", net, gate, BESIDE)
+    capsys.readouterr()
+
+    assert run(["finalize", file, "-o", "final.safetensors", *needs]) == 1
+
+    assert f"stem.eca: {what}" in " ".join(capsys.readouterr().err.split())
+    assert not Path("final.safetensors").exists()

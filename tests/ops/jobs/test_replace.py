@@ -223,6 +223,8 @@ def test_state_dict_stays_flat_for_other_programs(tmp_path: Path) -> None:
     fresh.load_state_dict(written)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_written_file_loads_in_a_fresh_process(tmp_path: Path) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")
     _, out = run(tmp_path / "net.pt", recipe())
@@ -497,7 +499,11 @@ def test_model_saved_from_memory_comes_back(
     torch.testing.assert_close(loaded.eval()(x), model(x), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("first", ["BiLevelRoutingAttention", "SelfAttention", "CBAM"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "first",
+    ["BiLevelRoutingAttention", "SelfAttention", pytest.param("CBAM", marks=pytest.mark.ci)],
+)
 def test_what_was_swapped_in_is_swapped_again(first: str, tmp_path: Path) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")
     text = "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\nreplace: [{match: %s, with: %s}]\n"

@@ -32,6 +32,8 @@ def subject(model: nn.Module, folder: Path, *shape: int) -> Subject:
     return Subject(folder / "net.pt", ALLOW, None, (TensorInput(shape=shape),) if shape else ())
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_recipe_shows_the_targets_and_holds(tmp_path: Path) -> None:
     given = subject(GatedNet(), tmp_path)
 
@@ -184,6 +186,8 @@ def test_attention_that_gives_a_pair_is_a_target_with_adapt(tmp_path: Path) -> N
     assert check_file(Job(given, parse_recipe(text, "first.yaml", "."))).ok
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_pattern_takes_all_of_a_kind_and_holds(tmp_path: Path) -> None:
     given = subject_of(AttentionNet("gate", "gate"), tmp_path, (1, 3, 28, 28))
 
@@ -200,6 +204,8 @@ def subject_of(model: nn.Module, folder: Path, *shapes: tuple[int, ...]) -> Subj
     return Subject(folder / "net.pt", Policy(allow=(f"{__name__}.*",)), None, inputs)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_several_inputs_of_one_call_are_written_as_one_call(tmp_path: Path) -> None:
     given = subject_of(TwoInputs(), tmp_path, (1, 3, 28, 28), (1, 1, 28, 28))
 

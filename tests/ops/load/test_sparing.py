@@ -114,6 +114,8 @@ def test_model_of_common_parts_gets_the_weights_and_no_values_before(computed: l
     assert computed == []
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_tensors_that_are_in_no_file_have_their_values() -> None:
     full = Kept()
 
@@ -174,9 +176,14 @@ def several_at_once(model: Any) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    [random_buffer, small_random_buffer, hidden_tensor, derived_tensor, decision, reading,
-     swallowed, small_decision, written_small, several_at_once],
-)  # fmt: skip
+    [
+        *(random_buffer, decision, reading, swallowed, small_decision, several_at_once),
+        *(
+            pytest.param(part, marks=pytest.mark.slow)  # two seconds each
+            for part in (small_random_buffer, hidden_tensor, derived_tensor, written_small)
+        ),
+    ],
+)
 def test_model_whose_values_are_needed_is_built_in_full(part: Callable[[nn.Module], None]) -> None:
     def build() -> Any:
         torch.manual_seed(3)

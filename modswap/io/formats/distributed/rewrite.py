@@ -54,7 +54,7 @@ def fresh(keys: tuple[str | int, ...], value: Any) -> Fresh:
         dtype, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape)
         value = value.detach().clone(memory_format=torch.contiguous_format)
     stream = BytesIO()
-    torch.save(value, stream)
+    torch.serialization.save(value, stream)
     return Fresh(".".join(map(str, keys)), keys, stream.getvalue(), dtype, shape)
 
 

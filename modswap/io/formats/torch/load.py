@@ -190,7 +190,8 @@ def _loaded(look: Look, allowed: list[tuple[Any, str]], *, trust: bool) -> Any:
         try:
             # the one place where a pickle is read: weights_only builds what was allowed above and
             # nothing else, unless the user asked for the full unpickler
-            return torch.load(  # noqa: TID251 - the one place that reads a pickle
+            # torch's own: host libraries put others in the place of torch.load
+            return torch.serialization.load(  # noqa: TID251 - the one place that reads a pickle
                 look.file, map_location="cpu", mmap=bool(look.names), weights_only=not trust
             )
         except ModswapError:

@@ -54,7 +54,7 @@ def _graft(swap: Swap) -> Graft:
         packed = [swap.weights]
     stream = BytesIO()
     try:
-        torch.save(packed, stream)
+        torch.serialization.save(packed, stream)
     except Exception as error:  # pickling runs the classes' own code, which may raise anything
         raise unsaved(error) from error
     paths = tuple(paths for paths, _ in swap.modules)
@@ -84,7 +84,7 @@ def save(payload: Any, file: Path, records: Records, metadata: dict[str, str]) -
     try:
         with file.open("wb") as stream:
             # through a stream: by name, torch would write the temporary name into the archive
-            torch.save(payload, stream)
+            torch.serialization.save(payload, stream)
     except Exception as error:  # pickling runs the classes' own code, which may raise anything
         raise unsaved(error) from error
     if not inside:

@@ -210,10 +210,12 @@ SITES: list[tuple[Callable[[], nn.Module], str, str]] = [
     (SharedNet, "first", "[1, 8, 14, 14]"),
     (two_convolutions, "1", "[2, 3, 16, 16]"),
 ]
+QUICK = {"BiLevelRoutingAttention", "ACmix", "SelfAttention", "CBAM"}
+PARAMS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CATALOGUE]
 
 
 @pytest.mark.parametrize("site", range(len(SITES)))
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", PARAMS)
 def test_no_row_of_the_catalogue_raises_an_alarm(name: str, site: int) -> None:
     build, match, shape = SITES[site]
     torch.manual_seed(0)
@@ -223,7 +225,7 @@ def test_no_row_of_the_catalogue_raises_an_alarm(name: str, site: int) -> None:
     assert [(one.check, one.path, one.what) for one in found if one.status != "passed"] == []
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", PARAMS)
 def test_no_row_replaced_by_another_of_itself_raises_an_alarm(name: str) -> None:
     torch.manual_seed(0)
     model = GatedNet()

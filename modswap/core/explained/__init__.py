@@ -1,0 +1,1 @@
+"""A forward pass explained line by line, as plain data."""

@@ -1,0 +1,181 @@
+"""Fold the gate of an inserted module into the module's last linear layer."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from modswap.core.seen.joint import Form, Joint
+from modswap.live_values import named_tensors
+from modswap.nn.insertion import Insertion
+from modswap.ops.run.isolation import untouched
+from modswap.seeds import seeded
+
+_TOLERANCE = 1e-5  # of the largest output; the layers round in another order
+_DRAWS = 2
+# layers whose output is scaled by scaling their weight and bias, one value for each channel
+_LINEAR = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm),
+)
+
+
+class ModuleInputs(NamedTuple):
+    """The inputs of a call."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """An inserted module without a gate.
+
+    Args:
+        module: The module, in its new form.
+        layer: The layer that the gate went into, by its path in the new module, which is empty for
+            the new module itself; None where no layer changed.
+    """
+
+    module: Insertion
+    layer: str | None = None
+
+
+@contextmanager
+def recorded(modules: Mapping[str, Insertion]) -> Iterator[dict[str, ModuleInputs]]:
+    """Record what the new modules are given in a block, by path; the last call of each."""
+    found: dict[str, ModuleInputs] = {}
+    hooks = []
+    for path, inserted in modules.items():
+
+        def note(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+            found[path] = ModuleInputs(args, kwargs)
+
+        hooks.append(inserted.module.register_forward_pre_hook(note, with_kwargs=True))
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def without_gate(
+    inserted: Insertion, joint: Joint, given: ModuleInputs, *, at_one: bool
+) -> Folded | None:
+    """Return an inserted module without its gate, which computes the same; None if there is none.
+
+    The gate of a module that is added goes into the last layer whose output it can scale: that is
+    tried with other gates of the same signs, on what the module was given. A gate of 1 is left
+    out. `joint` is how the module is joined; `at_one` takes every gate as 1.
+    """
+    gate = inserted.gate
+    if gate is None:
+        return None
+    if at_one or bool((gate == 1).all()):
+        form = _AT_ONE.get((joint.form, joint.place == "around"))
+        return Folded(_joined(inserted, joint, form)) if form else None
+    if joint.form != "add" or not bool(gate.any()):
+        return None
+    layer = _last_layer(inserted.module, gate.detach(), joint.axes, given)
+    if layer is None:
+        return None
+    made = _joined(inserted, joint, "sum", layer)
+    _scale(made.module.get_submodule(layer), gate.detach())
+    return Folded(made, layer)
+
+
+# the form without a gate that computes the same as one with a gate of 1; around a module or not
+_AT_ONE: dict[tuple[Form, bool], Form] = {
+    ("add", False): "sum",
+    ("add", True): "sum",
+    ("scale", False): "plain",
+}
+
+
+def _joined(inserted: Insertion, joint: Joint, form: Form, layer: str | None = None) -> Insertion:
+    """Return the module joined in a form without a gate; the parameters of a layer are copies."""
+    own = inserted.module.get_submodule(layer).parameters() if layer is not None else ()
+    copies = {id(parameter) for parameter in own}
+    kept = {id(t): t for t in named_tensors(inserted.module).values() if id(t) not in copies}
+    made = Insertion(copy.deepcopy(inserted.module, kept), replace(joint, form=form))
+    made.training = inserted.training
+    return made
+
+
+def _last_layer(
+    module: nn.Module, gate: torch.Tensor, axes: int, given: ModuleInputs
+) -> str | None:
+    """Return the last layer of a module that scales its output as a gate would."""
+    with untouched(module, training=False), torch.no_grad(), seeded(0):
+        order = _order(module, given)
+        return next((path for path in order if _scales(module, path, gate, axes, given)), None)
+
+
+def _order(module: nn.Module, given: ModuleInputs) -> list[str]:
+    """Return the linear layers of a module: those called, the last one first, then the others.
+
+    A module may use a layer's weights without calling it.
+    """
+    ran: list[str] = []
+    layers = {p: layer for p, layer in module.named_modules() if type(layer) in _LINEAR}
+    hooks = [
+        layer.register_forward_hook(lambda *_, path=path: ran.append(path))
+        for path, layer in layers.items()
+    ]
+    try:
+        module(*_copied(given.args), **_copied(given.kwargs))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [*dict.fromkeys([*reversed(ran), *reversed(layers)])]
+
+
+def _scales(
+    module: nn.Module, path: str, gate: torch.Tensor, axes: int, given: ModuleInputs
+) -> bool:
+    """Return whether factors in a layer's weight and bias come out as factors of the output."""
+    layer = module.get_submodule(path)
+    weight = getattr(layer, "weight", None)
+    if weight is None or (gate.numel() > 1 and len(weight) != gate.numel()):
+        return False
+    if _holders(module, layer) > 1:
+        return False
+    plain = _output(module, given)
+    if plain is None:
+        return False
+    for _ in range(_DRAWS):
+        factors = gate.sign() * torch.empty_like(gate).uniform_(0.5, 2)
+        other = copy.deepcopy(module)
+        _scale(other.get_submodule(path), factors)
+        scaled, wanted = _output(other, given), plain * factors.view(-1, *[1] * axes)
+        most = _TOLERANCE * float(wanted.abs().max())
+        if scaled is None or not float((scaled - wanted).abs().max()) <= most:
+            return False
+    return True
+
+
+def _holders(module: nn.Module, layer: nn.Module) -> int:
+    """Return the most modules that hold a parameter of a layer."""
+    own = {id(parameter) for parameter in layer.parameters(recurse=False)}
+    held = [id(p) for inner in module.modules() for p in inner.parameters(recurse=False)]
+    return max(held.count(one) for one in own)
+
+
+def _output(module: nn.Module, given: ModuleInputs) -> torch.Tensor | None:
+    output = module(*_copied(given.args), **_copied(given.kwargs))
+    return output if isinstance(output, torch.Tensor) else None
+
+
+def _copied(value: Any) -> Any:
+    """Return inputs that a module may change in place."""
+    return copy.deepcopy(value)
+
+
+def _scale(layer: nn.Module, factors: torch.Tensor) -> None:
+    with torch.no_grad():
+        for parameter in layer.parameters(recurse=False):
+            parameter.mul_(factors.view(-1, *[1] * (parameter.ndim - 1)))

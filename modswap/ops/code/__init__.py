@@ -1,0 +1,1 @@
+"""Say how a model's own source looks after a swap, and prove it."""

@@ -1,0 +1,1 @@
+"""Read how a model is built: by which call, of which source, with which new modules."""

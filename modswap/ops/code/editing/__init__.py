@@ -1,0 +1,1 @@
+"""Find what makes the sites in the source, and write the new modules there."""

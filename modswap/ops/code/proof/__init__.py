@@ -1,0 +1,1 @@
+"""Prove in a fresh process that changed source builds the swapped model."""

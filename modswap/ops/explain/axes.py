@@ -1,0 +1,253 @@
+"""Name the axes of tensors: those that follow an axis of the input, and sizes of the module."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from types import CodeType
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from modswap.core.explained.record import Shape
+from modswap.live_values import live_tensors
+from modswap.ops.explain.passes import Forward, Fresh
+from modswap.ops.explain.recorder import LineRecord, LineRecorder, Scene
+from modswap.ops.explain.values import TensorWords
+
+TIMEOUT_SECONDS = 5.0  # after which no further size is tried
+MIN_NAMED_SIZE = 4  # of a module's own numbers; a smaller one may be anything
+LETTERS = {1: "L", 2: "NC", 3: "NLC", 4: "NCHW", 5: "NCTHW"}  # by the number of axes
+LAST = {4: "NHWC", 5: "NTHWC"}  # where the last axis is the one whose size the module fixes
+
+# a value: the functions from the root, the statement, its name, and which of its values
+Key = tuple[tuple[CodeType, ...], int, str, int]
+
+
+class _Moved(NamedTuple):
+    """A pass with another size of an axis of the input."""
+
+    axis: int
+    before: int
+    after: int
+    shapes: Mapping[Key, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The names of axes in a forward pass.
+
+    Args:
+        letters: A letter for each axis of the input.
+        sizes: The sizes of that input.
+        moved: Passes at other sizes.
+        words: Names of sizes that the module fixes.
+        dtype: The dtype of the pass, which shapes leave out.
+    """
+
+    letters: str
+    sizes: tuple[int, ...]
+    moved: tuple[_Moved, ...]
+    words: Mapping[int, str]
+    dtype: str
+
+    def shape(self, key: Key, tensor: TensorWords) -> Shape:
+        """Return the shape of a value with the names of its axes."""
+        sizes, dtype = tensor
+        names = self.names(key, sizes)
+        return Shape(sizes, names, "" if dtype == self.dtype else dtype)
+
+    def names(self, key: Key, sizes: tuple[int, ...]) -> tuple[str, ...]:
+        """Return a name for each axis; its size where it has none."""
+        others = [(one, one.shapes.get(key, ())) for one in self.moved]
+        same_rank = all(len(other) == len(sizes) for _, other in others)
+        return tuple(
+            self._name(size, [(one, other[at]) for one, other in others])
+            if same_rank
+            else str(size)
+            for at, size in enumerate(sizes)
+        )
+
+    def _name(self, size: int, others: Sequence[tuple[_Moved, int]]) -> str:
+        """Return the name of an axis from its size in this pass and in each other one."""
+        followed = [(one, other) for one, other in others if other != size]
+        if any(other * one.before != size * one.after for one, other in followed):
+            return str(size)  # as a rounded size, or one padded to whole windows
+        letters = [self.letters[one.axis] for one, _ in followed]
+        whole = prod(one.before for one, _ in followed)
+        if not letters:
+            return self.words.get(size, str(size))
+        if whole % size == 0 and size < whole:
+            return f"{'·'.join(letters)}/{whole // size}"
+        if size % whole:
+            return str(size)
+        factor = size // whole
+        known = [self.words.get(factor, str(factor))] if factor > 1 else []
+        batch = letters[:1] if letters[0] == "N" else []
+        return "·".join([*batch, *known, *letters[len(batch) :]])
+
+    def legend(self, line: LineRecord, key: tuple[tuple[CodeType, ...], int]) -> str:
+        """Return the meaning of each letter of a line's einsum; empty where it has none."""
+        if line.einsum is None:
+            return ""
+        equation, shapes = line.einsum
+        given, _, result = equation.replace(" ", "").partition("->")
+        found: dict[str, str] = {}
+        for number, (term, shape) in enumerate(zip(given.split(","), shapes, strict=False)):
+            if len(term) != len(shape):  # it has an ellipsis
+                return ""
+            names = self.names((*key, _EINSUM, number), tuple(shape))
+            for letter, name in zip(term, names, strict=True):
+                found[letter] = name if found.get(letter, "1").isdecimal() else found[letter]
+        summed = ", ".join(letter for letter in found if letter not in result)
+        named = ", ".join(f"{letter} = {name}" for letter, name in found.items())
+        return f"{named}; Σ {summed}" if summed else named
+
+    @property
+    def shown(self) -> Iterator[tuple[str, str]]:
+        """Yield each name with its size."""
+        fixed = {size: word for size, word in self.words.items() if "·" not in word}
+        for letter, size in zip(self.letters, self.sizes, strict=False):
+            yield letter, str(size)
+        for size, word in fixed.items():
+            if word not in self.letters:
+                yield word, str(size)
+
+
+_EINSUM = "einsum"
+
+
+def axes_of(forward: Forward, fresh: Fresh, sizes: Mapping[str, int] | None, dtype: str) -> Axes:
+    """Return the names of axes, by passes at other sizes of the first input.
+
+    `sizes` are names of sizes that the module fixes; None: its own whole numbers.
+    """
+    tensors = live_tensors((forward.args, dict(forward.kwargs)))
+    if not tensors or tensors[0].ndim not in LETTERS:
+        return Axes("", (), (), _words(sizes or {}), dtype)
+    first = tensors[0]
+    moved = tuple(_all_moved(forward, fresh, first))
+    letters = _letters(forward.module, first, {one.axis for one in moved})
+    if sizes is None:
+        sizes = _fixed(letters, first.shape, moved) | _numbers(forward.module)
+    return Axes(letters, tuple(first.shape), moved, _words(sizes), dtype)
+
+
+def _all_moved(forward: Forward, fresh: Fresh, first: torch.Tensor) -> Iterator[_Moved]:
+    """Yield a pass with another size of each axis that has one, as long as there is time."""
+    end = time.perf_counter() + TIMEOUT_SECONDS
+    for axis in range(first.ndim):
+        found = _moved(forward, fresh, first, axis) if time.perf_counter() < end else None
+        if found is not None:
+            yield found
+
+
+def _fixed(letters: str, sizes: Sequence[int], moved: Sequence[_Moved]) -> dict[str, int]:
+    """Return the size of the channels, unless the module takes any."""
+    free = {one.axis for one in moved}
+    named = zip(letters, sizes, strict=True)
+    return {letter: n for at, (letter, n) in enumerate(named) if letter == "C" and at not in free}
+
+
+def _letters(module: nn.Module, first: torch.Tensor, free: set[int]) -> str:
+    last = first.ndim - 1
+    if first.ndim == 3 and getattr(module, "batch_first", True) is False:
+        return "LNC"
+    if first.ndim == 2 and 1 in free and not first.is_floating_point():
+        return "NL"
+    if last not in free and 1 in free and first.ndim in LAST:
+        return LAST[first.ndim]
+    return LETTERS[first.ndim]
+
+
+def _numbers(module: nn.Module) -> dict[str, int]:
+    """Return the whole numbers that a module holds by name, those that no two names share."""
+    held = {
+        name: value
+        for name, value in vars(module).items()
+        if type(value) is int and value >= MIN_NAMED_SIZE and not name.startswith("_")
+    }
+    counts = Counter(held.values())
+    return {name: value for name, value in held.items() if counts[value] == 1}
+
+
+def _words(sizes: Mapping[str, int]) -> dict[int, str]:
+    """Return a name for each size; earlier names win, and names win over their multiples."""
+    words: dict[int, str] = {}
+    for name, size in sizes.items():
+        if size > 1:
+            words.setdefault(size, name)
+    for factor in (2, 3, 4):
+        for name, size in sizes.items():
+            if size >= MIN_NAMED_SIZE:
+                words.setdefault(factor * size, f"{factor}·{name}")
+    return words
+
+
+def _other_sizes(size: int) -> Iterator[int]:
+    """Yield other sizes to try: near ones that the usual windows and strides divide first."""
+    for part in (7, 8):
+        if size % part == 0:
+            yield size + size // part
+    yield 2 * size
+    if size > 1:
+        yield size + 1
+
+
+def _moved(forward: Forward, fresh: Fresh, first: torch.Tensor, axis: int) -> _Moved | None:
+    """Return a pass with another size of an axis; None where no other size runs."""
+    size = first.shape[axis]
+    for other in _other_sizes(size) if size else ():
+        resized = _resized(forward, first, axis, other)
+        recorder = LineRecorder(forward.code, values=True)
+        try:
+            with fresh():
+                resized.recorded(recorder)
+        except Exception:  # noqa: BLE001, S112 - a model's own code may raise anything
+            continue
+        if recorder.top is not None:
+            return _Moved(axis, size, other, dict(shapes_in(recorder.top)))
+    return None
+
+
+def _resized(forward: Forward, first: torch.Tensor, axis: int, size: int) -> Forward:
+    """Return the same call with rows repeated, in all inputs that have the axis of the first."""
+    made: dict[int, torch.Tensor] = {}
+
+    def changed(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor) or leaf.ndim != first.ndim:
+            return leaf
+        if leaf.shape[axis] != first.shape[axis]:
+            return leaf
+        rows = torch.arange(size, device=leaf.device) % leaf.shape[axis]
+        return made.setdefault(id(leaf), leaf.index_select(axis, rows))
+
+    args, kwargs = tree_map(changed, (forward.args, dict(forward.kwargs)))
+    return replace(forward, args=args, kwargs=kwargs)
+
+
+def shapes_in(
+    scene: Scene, outer: tuple[CodeType, ...] = ()
+) -> Iterator[tuple[Key, tuple[int, ...]]]:
+    """Yield the shape of each tensor that the lines of a function set, and of einsum's operands."""
+    path = (*outer, scene.code)
+    for number, spot in scene.spots.items():
+        for name, values in spot.values.items():
+            for which, value in enumerate(tensors_in(values)):
+                yield (path, number, name, which), value[0]
+        for which, shape in enumerate(spot.einsum[1] if spot.einsum else ()):
+            yield (path, number, _EINSUM, which), tuple(shape)
+        for inner in spot.scenes.values():
+            yield from shapes_in(inner, path)
+
+
+def tensors_in(value: Any) -> Iterator[TensorWords]:
+    """Yield the tensors in descriptions, depth first."""
+    if isinstance(value, TensorWords):
+        yield value
+    elif isinstance(value, (tuple, Counter)):
+        for item in value:
+            yield from tensors_in(item)

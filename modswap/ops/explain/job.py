@@ -1,0 +1,55 @@
+"""The job of `modswap explain`, and of its call from Python."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from modswap.core.errors import ExplainError
+from modswap.core.explained.record import Explained
+from modswap.core.explained.words import Words
+from modswap.core.progress import Progress, silent
+from modswap.ops.explain.explain import ExplainRequest, explained
+from modswap.ops.explain.passes import Forward
+from modswap.ops.explain.subject import Asked, found
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainOptions:
+    """The options of an explanation, as `ExplainRequest` has them."""
+
+    depth: int | None = None
+    plain: bool | None = None
+    times: bool = True
+
+
+def explain_asked(asked: Asked, options: ExplainOptions, progress: Progress = silent) -> Explained:
+    """Return the explanation of the module that a command names.
+
+    Raises:
+        ModswapError: If there is no such module, its file cannot be loaded, its input does not
+            fit, or it cannot be explained.
+    """
+    one = found(asked, progress)
+    progress("running it line by line")
+    wanted = ExplainRequest(one.title, options.depth, options.plain, options.times, one.args)
+    result = explained(one.forward, wanted)
+    notes = (Words(one.note, one.note),) if one.note else ()
+    return replace(result, notes=(*result.notes, *notes))
+
+
+def explain_module(
+    module: Any, inputs: tuple[Any, ...], named: Mapping[str, Any], options: ExplainOptions
+) -> Explained:
+    """Return the explanation of a call of a module in memory, which stays as it is.
+
+    Raises:
+        ExplainError: If it is no module, or cannot be explained.
+    """
+    if not isinstance(module, nn.Module):
+        lambda_ = getattr(module, "__name__", "") == "<lambda>"
+        what = f"{'a lambda' if lambda_ else type(module).__name__} is no torch.nn.Module"
+        raise ExplainError(what, "explain", "give a module and its inputs")
+    wanted = ExplainRequest(type(module).__name__, options.depth, options.plain, options.times)
+    return explained(Forward(module, inputs, named), wanted)

@@ -1,0 +1,59 @@
+"""Print the change of a model's source as a unified diff, and its proof."""
+
+from difflib import unified_diff
+from pathlib import Path
+
+from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange
+
+_NO_END = "\\ No newline at end of file"
+
+
+def unified(change: CodeChange) -> str:
+    """Return the diff of all files, as `git apply` and `patch -p1` take it."""
+    return "".join(map(_file_diff, change.files))
+
+
+def _file_diff(file: FileChange) -> str:
+    before, after = (_lines(data, file.encoding) for data in (file.before, file.after))
+    name = shown_path(file.file)
+    old, new = (name, name) if name.startswith("/") else (f"a/{name}", f"b/{name}")
+    lines = unified_diff(before, after, old, new)
+    return "".join(line if line.endswith("\n") else f"{line}\n{_NO_END}\n" for line in lines)
+
+
+def _lines(data: bytes, encoding: str) -> list[str]:
+    text = data.decode(encoding)
+    lines = text.split("\n")
+    return [f"{line}\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+
+
+def shown_path(file: str) -> str:
+    """Return a file's path from the present folder where it is inside, else as it is."""
+    place, here = Path(file), Path.cwd()
+    if place.is_absolute() and place.is_relative_to(here):
+        place = place.relative_to(here)
+    return place.as_posix()
+
+
+def summary(change: CodeChange) -> str:
+    """Return the sites with their places, and what was proved."""
+    lines = [_site(site) for site in change.sites]
+    lines += [f"note  {note}" for note in change.notes]
+    files = _counted(len(change.files), "file")
+    proof = f"{change.builder} of the changed source builds the swapped model in a fresh process"
+    lines.append(
+        f"OK  {_counted(len(change.sites), 'site')} in {files}: {proof}; "
+        f"{change.modules} modules of equal classes, outputs {change.apart:.2g} apart"
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _site(site: SiteChange) -> str:
+    place = f"{shown_path(site.file)}:{site.line}"
+    way = "the call is replaced" if site.way == "call" else "a line is added"
+    observed = f"; written as observed: {', '.join(site.literals)}" if site.literals else ""
+    return f"{site.path}  {place}  {way}{observed}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,134 @@
+"""Words of the reports on an explained pass, in English and Chinese."""
+
+from modswap.core.explained.record import Explained, Numbers
+from modswap.core.explained.words import Words
+
+LABELS = {
+    "source": Words("source, and what it set", "源代码，以及该行得到的值"),
+    "flops": Words("FLOP", "FLOP"),
+    "beyond": Words("+", "+"),
+    "bytes": Words("bytes", "字节"),
+    "ms": Words("ms", "毫秒"),
+    "share": Words("%", "%"),
+    "all": Words("all lines", "合计"),
+    "line": Words("line", "行"),
+    "sets": Words("what it set", "得到的值"),
+    "step": Words("step", "说明"),
+    "equation": Words("equation", "公式"),
+    "symbols": Words("symbols", "符号"),
+    "symbol": Words("symbol", "符号"),
+    "meaning": Words("meaning", "含义"),
+    "options": Words("options", "参数"),
+    "option": Words("option", "参数"),
+    "value": Words("value in use", "当前值"),
+    "unknown": Words("not kept by the module", "模块没有保存"),
+    "axes": Words("axes", "各轴"),
+    "name": Words("name", "名称"),
+    "size": Words("size", "大小"),
+    "input": Words("input", "输入"),
+    "plain": Words("the paper's form", "论文形式"),
+    "fast": Words("the form that runs", "实际运行的形式"),
+    "skipped": Words("… {0} statements did not run", "……有 {0} 条语句没有执行"),
+    "skipped_one": Words("… 1 statement did not run", "……有 1 条语句没有执行"),
+}
+_COUNTED = Words(
+    "FLOP {0} = torch's own counter, + {1} in operators that it leaves out",
+    "FLOP {0}，与 torch 自带计数器一致；另有 {1} 属于该计数器不统计的算子",
+)
+_EXACT = Words("FLOP {0} = torch's own counter", "FLOP {0}，与 torch 自带计数器一致")
+_FORMULA = Words("the catalogue's formula: {0}", "目录中的公式：{0}")
+_TIMES = Words(
+    "lines {0} ms, plain forward {1} ms, on one thread",
+    "各行合计 {0} 毫秒，普通前向 {1} 毫秒，单线程",
+)
+_EQUAL = Words("outputs equal the plain run's bit for bit", "输出与普通运行逐位相同")
+_BYTES = Words("bytes are those of newly allocated results", "字节数为新分配的结果所占")
+_OTHER = {
+    "plain": Words("beside it, the paper's form", "对照：论文形式"),
+    "fast": Words("beside it, the form that runs", "对照：实际运行的形式"),
+}
+_OTHER_COST = Words("FLOP {0} + {1}, {2} bytes", "FLOP {0} + {1}，{2} 字节")
+_MS = Words(", {0} ms", "，{0} 毫秒")
+_APART = Words(
+    "; outputs are {0} of their size apart; `{1}` explains it",
+    "；两者输出相差其数值大小的 {0}；用 `{1}` 查看其解释",
+)
+
+
+def label(name: str, language: str) -> str:
+    """Return a label of the table."""
+    return LABELS[name].into(language)
+
+
+def skipped(count: int, language: str) -> str:
+    """Return the row in place of statements that did not run."""
+    return label("skipped_one" if count == 1 else "skipped", language).format(count)
+
+
+def short(count: int) -> str:
+    """Return a number with three digits, such as 1.23M; empty for 0."""
+    if not count:
+        return ""
+    for unit in ("", "k", "M", "G"):
+        if count < 999.5:
+            return f"{count:.3g}{unit}"
+        count /= 1000  # type: ignore[assignment] # the rest is no whole number
+    return f"{count:.3g}T"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a time; empty where none was taken."""
+    return "" if seconds is None else f"{seconds * 1e3:.2f}"
+
+
+def share(part: float | None, whole: float | None) -> str:
+    """Return a part in percent; empty where no time was taken."""
+    return f"{part / whole:.0%}" if part is not None and whole else ""
+
+
+def cells(numbers: Numbers, whole: Numbers) -> tuple[str, str, str, str, str]:
+    """Return the numbers of a line as cells of a table."""
+    return (
+        short(numbers.flops),
+        short(numbers.beyond),
+        short(numbers.nbytes),
+        milliseconds(numbers.seconds),
+        share(numbers.seconds, whole.seconds),
+    )
+
+
+def heading(explained: Explained, language: str) -> str:
+    """Return the module with its form, its input and its facts."""
+    form = f", {label(explained.form, language)}" if explained.form else ""
+    return f"{explained.title}{form}: {', '.join(explained.inputs)}; {', '.join(explained.facts)}"
+
+
+def closing(explained: Explained, language: str) -> list[str]:
+    """Return the sentences below the table: what was compared, and with what result."""
+    numbers = explained.numbers
+    counts = (f"{explained.counter:,}", f"{numbers.beyond:,}")
+    first = (_COUNTED if numbers.beyond else _EXACT).into(language).format(*counts)
+    if explained.formula is not None:
+        first += "; " + _FORMULA.into(language).format(f"{explained.formula.flops:,}")
+    second = [_BYTES.into(language)]
+    if numbers.seconds is not None:
+        times = (milliseconds(numbers.seconds), milliseconds(explained.plain_seconds))
+        second.append(_TIMES.into(language).format(*times))
+    second += [_EQUAL.into(language)] if explained.equal else []
+    return [first, "; ".join(second), *_other(explained, language),
+            *(note.into(language) for note in explained.notes)]  # fmt: skip
+
+
+def _other(explained: Explained, language: str) -> list[str]:
+    other = explained.other
+    if other is None:
+        return []
+    numbers = other.numbers
+    cost = _OTHER_COST.into(language).format(
+        f"{numbers.flops:,}", f"{numbers.beyond:,}", f"{numbers.nbytes:,}"
+    )
+    if numbers.seconds is not None:
+        cost += _MS.into(language).format(milliseconds(numbers.seconds))
+    apart = f"{other.difference:.1g}" if other.difference else "0"
+    more = _APART.into(language).format(apart, f"--{other.name}")
+    return [f"{_OTHER[other.name].into(language)}: {cost}{more}"]

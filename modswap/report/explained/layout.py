@@ -1,0 +1,88 @@
+"""The rows of an explained pass, in the order in which all its reports print them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from modswap.core.explained.record import Followed, Line, Numbers
+from modswap.report.explained.labels import skipped
+
+INDENT = 2  # blanks for each level of functions
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row: a line of source, a function that is followed, or lines that did not run."""
+
+    kind: str  # line, call or skipped
+    text: str
+    indent: int = 0  # blanks
+    numbers: Numbers | None = None
+    values: tuple[str, ...] = ()  # what it set; the axes of its einsum
+    words: tuple[str, ...] = ()
+    line: int = 0  # number in the file; 0 for no line
+
+
+def rows_of(function: Followed, language: str, level: int = 0) -> Iterator[TableRow]:
+    """Yield the rows of a function, and of those that it calls."""
+    waiting = 0
+    for line in _own_lines(function):
+        if not line.count:
+            waiting += 1
+            continue
+        if waiting:
+            yield TableRow("skipped", skipped(waiting, language), level * INDENT)
+            waiting = 0
+        yield _row(line, language, level)
+        for inner in called(line):
+            yield TableRow(
+                "call", f"⤷ {called_words(inner)}", line.indent + level * INDENT + INDENT,
+                inner.numbers if len(called(line)) > 1 else None,
+                (str(inner.returned),) if inner.returned is not None and not inner.lines else (),
+            )  # fmt: skip
+            yield from rows_of(inner, language, level + 1 + (line.indent + INDENT) // INDENT)
+    if waiting:
+        yield TableRow("skipped", skipped(waiting, language), level * INDENT)
+
+
+def _own_lines(function: Followed) -> tuple[Line, ...]:
+    """Return the lines to show: of torch's containers those that call a layer."""
+    if function.name in {"Sequential", "ModuleList"}:
+        return tuple(line for line in function.lines if line.calls) or function.lines
+    return function.lines
+
+
+def _row(line: Line, language: str, level: int) -> TableRow:
+    often = f"{line.count}× " if line.count > 1 else ""
+    values = values_words(line)
+    words = (line.words.into(language),) if line.words is not None else ()
+    return TableRow(
+        "line",
+        often + line.text,
+        level * INDENT + line.indent,
+        line.numbers,
+        values,
+        words,
+        line.first,
+    )
+
+
+def called(line: Line) -> tuple[Followed, ...]:
+    """Return the functions of a line that are shown: all but a single layer of torch."""
+    if len(line.calls) == 1 and not line.calls[0].lines:
+        return ()
+    return line.calls
+
+
+def called_words(function: Followed) -> str:
+    """Return the name of a function with the modules whose method it is."""
+    often = f" {function.count}×" if function.count > 1 else ""
+    paths = f" {', '.join(function.paths)}" if function.paths else ""
+    return f"{function.name}{paths}{often}"
+
+
+def values_words(line: Line) -> tuple[str, ...]:
+    """Return the values that a line set, its marks and the axes of its einsum."""
+    shown = ", ".join(map(str, line.values))
+    marks = "".join(f" {mark}!" for mark in line.marks)
+    legend = (line.legend,) if line.legend else ()
+    return ((shown + marks).strip(), *legend) if shown or marks else legend

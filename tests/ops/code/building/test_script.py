@@ -1,0 +1,138 @@
+"""Modules of scripts, of which only the statements run that a class needs."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from modswap.core.errors import RecipeError
+from modswap.ops.code.building.script import Script, is_script, load_script, needed, script_of
+
+TEXT = '''"""Train."""
+from __future__ import annotations
+import os, json as j
+try:
+    import fast
+except ImportError:
+    fast = None
+if os.name == "nt":
+    SEP = 1
+else:
+    SEP = 2
+CONFIG = {"width": 8}
+CONFIG["depth"] = 2
+CONFIG.update(heads=4)
+OTHER = {}
+OTHER["x"] = 1 / 0
+model = 1 / 0
+for data in range(1 / 0):
+    pass
+
+
+def width(model):
+    data = model
+    return CONFIG["width"] + data
+
+
+class Base:
+    pass
+
+
+class Net(Base):
+    size = width(0)
+    sep = SEP
+
+    def run(self) -> missing:
+        return fast, [data for data in ()]
+
+
+print(1 / 0)
+if __name__ == "__main__":
+    print(Net())
+    lone = 3
+'''
+
+
+def lines(*names: str, text: str = TEXT) -> list[str]:
+    return [ast.unparse(node).splitlines()[0] for node in needed(ast.parse(text), names)]
+
+
+def test_only_what_a_class_needs_is_taken() -> None:
+    assert lines("Net") == [
+        "from __future__ import annotations",
+        "import os, json as j",
+        "try:",
+        "if os.name == 'nt':",
+        "CONFIG = {'width': 8}",
+        "CONFIG['depth'] = 2",
+        "CONFIG.update(heads=4)",
+        "def width(model):",
+        "class Base:",
+        "class Net(Base):",
+    ]
+
+
+@pytest.mark.parametrize(("name", "line"), [("data", 18), ("lone", 40)])
+def test_what_the_scripts_work_makes_is_refused(name: str, line: int) -> None:
+    with pytest.raises(ValueError, match=rf"{name} is made by line {line}, which does"):
+        needed(ast.parse(TEXT), [name])
+
+
+def test_star_import_is_taken_for_names_that_nothing_else_binds() -> None:
+    text = "from a import *\nx = 1\ny = x\nz = q\nw = len\n"
+
+    assert lines("y", text=text) == ["x = 1", "y = x"]
+    assert lines("z", text=text) == ["from a import *", "z = q"]
+    assert lines("w", text=text) == ["w = len"]
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [("import os\nx = 1\nclass A: pass\n", False), ('"""Text."""\n', False), ("x(", False),
+     ("print(1)\n", True), ("for x in ():\n    pass\n", True)],
+)  # fmt: skip
+def test_script_is_known_from_a_module(text: str, script: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(text)
+
+    assert is_script(tmp_path / "a.py") is script
+    assert not is_script(tmp_path / "b.py")
+
+
+def test_module_has_the_files_name_and_is_known(tmp_path: Path) -> None:
+    (tmp_path / "part_of_it.py").write_text(TEXT)
+
+    module = load_script(script_of(tmp_path / "part_of_it.py", ["Net"]))
+
+    try:
+        assert module.Net.size == 8
+        assert module.CONFIG["heads"] == 4
+        assert not hasattr(module, "model")
+        assert module.Net.__module__ == "part_of_it"
+        assert sys.modules["part_of_it"] is module
+        assert script_of(tmp_path / "part_of_it.py", []).module.startswith("modswap_file_")
+    finally:
+        del sys.modules["part_of_it"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "--model: no file"),
+        ("class Net(", "--model: net.py cannot be read: SyntaxError"),
+        ("for Net in (): pass", "Net is made by line 1, which does the script's work"),
+        ("import sys\nx = sys.exit(3)\nclass Net:\n    y = x\n",
+         "net.py: the definitions that Net needs raised SystemExit: 3; move Net into a module"),
+    ],
+)  # fmt: skip
+def test_script_that_cannot_be_used_is_refused(
+    text: str | None, message: str, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "net.py").write_text(text)
+
+    with pytest.raises(RecipeError) as refused:
+        load_script(Script(str(tmp_path / "net.py"), ("Net",), "modswap_no_such"))
+
+    assert message in str(refused.value)
+    assert "modswap_no_such" not in sys.modules

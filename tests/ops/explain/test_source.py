@@ -1,0 +1,99 @@
+"""The statements of a function's source."""
+
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from modswap.ops.explain.source import source_of
+
+TEXT = '''\
+@decorated
+def example(x, y):
+    """Return something."""
+    a, (b, c[0]) = x, y  # a comment
+    x.attr = [i for i in y]
+    if (
+        a and  # "half" a comment
+        b
+    ):
+        x.add_(1)
+    elif y:
+        print(
+            a, "# no comment"
+        )
+    for i in y:
+        try:
+            a += i
+        except ValueError as error:
+            raise KeyError from error
+        finally:
+            del a
+    match x:
+        case 1 if (z := 2):
+            pass
+    @decorated
+    def inner():
+        return 1
+    while z:
+        return inner
+'''
+
+
+def code_of(file: Path) -> CodeType:
+    (code,) = (
+        one
+        for one in compile(file.read_text(), str(file), "exec").co_consts
+        if isinstance(one, CodeType)
+    )
+    return code
+
+
+def test_statements_have_rows_keys_and_the_names_that_they_set(tmp_path: Path) -> None:
+    file = tmp_path / "example.py"
+    file.write_text(TEXT)
+
+    found = source_of(code_of(file))
+
+    assert found is not None
+    assert [(one.key, one.sets, one.returns) for one in found.statements] == [
+        ("a, b, c", ("a", "b", "c"), False),
+        ("x.attr", ("x.attr",), False),
+        ("if a and b", (), False),
+        ("x.add_", ("x",), False),
+        ("if y", (), False),
+        ("print", (), False),
+        ("i", ("i",), True),
+        ("try", (), False),
+        ("a", ("a",), False),
+        ("raise", (), False),
+        ("delete", (), False),
+        ("match", (), False),
+        ("pass", (), False),
+        ("functiondef", (), False),
+        ("while z", (), True),
+        ("return", (), False),
+    ]
+    assert found.statements[2].rows == ("if (", "    a and", "    b", "):")
+    assert found.statements[5].rows == ("    print(", '        a, "# no comment"', "    )")
+    assert found.owners[found.statements[2].first + 2] == 2
+    assert found.statements[13].rows == ("def inner():",)
+
+
+def test_lambda_and_code_without_a_file_have_no_source() -> None:
+    made: dict[str, Any] = {}
+    exec("def f():\n    return 1\n", made)
+
+    assert source_of((lambda: 1).__code__) is None
+    assert source_of(made["f"].__code__) is None
+
+
+@pytest.mark.parametrize("text", ["def f(:\n", "def f():\n    '''open\n"])
+def test_file_that_is_no_python_has_no_source(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "example.py"
+    file.write_text(TEXT)
+    code = code_of(file)
+    file.write_text(text)
+
+    assert source_of(code) is None

@@ -1,0 +1,80 @@
+"""The forms of an explained pass.
+
+Covers: data, labels, layout, text.
+"""
+
+import json
+
+import pytest
+
+from modswap.report.explained import FORMS
+from modswap.report.explained.labels import LABELS, short
+from modswap.report.page import Page
+from tests.report.explained.records import explained
+
+
+def test_text_has_a_row_for_each_line_that_ran_and_folds_the_others() -> None:
+    text = FORMS["text"](explained(), "en", Page())
+
+    lines = [line.strip() for line in text.split("\n")]
+    assert "… 2 statements did not run" in lines
+    assert "… 1 statement did not run" in lines
+    assert any(line.startswith("y = f('<script>") and "1.23M" in line for line in lines)
+    assert "the <b>first</b> step" in lines
+    assert "a = C; Σ b" in lines
+    assert any("NaN!" in line for line in lines)
+    assert any(line.startswith("2\N{MULTIPLICATION SIGN} z = fc(y)") for line in lines)
+    assert any(line.startswith("⤷ Linear fc.0, fc.2 2\N{MULTIPLICATION SIGN}") for line in lines)
+    assert "FLOP 1,000 = torch's own counter, + 500 in operators that it leaves out; the" in text
+    assert "bias      (not kept by the module)" in text
+    assert "w = g(z)" in text
+    assert "for module in self" not in text
+    assert "100%" in text
+
+
+def test_text_without_times_or_texts_leaves_them_out() -> None:
+    text = FORMS["text"](explained(timed=False, lesson=False), "en", Page())
+
+    assert "ms" not in text
+    assert "%" not in text
+    assert "bit for bit" not in text
+    assert "FLOP 1,000 = torch's own counter\n" in text
+    assert "a note" in text
+
+
+def test_text_is_chinese_on_request() -> None:
+    text = FORMS["text"](explained(), "zh", Page())
+
+    assert "第一步" in text
+    assert "……有 2 条语句没有执行" in text
+    assert "与 torch 自带计数器一致" in text
+    assert "torch's own" not in text
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+@pytest.mark.parametrize("timed", [True, False])
+def test_hostile_names_do_no_harm(form: str, timed: bool) -> None:
+    text = FORMS[form](explained(timed=timed, lesson=timed), "en", Page())
+
+    assert "\x1b" not in text
+    assert form != "html" or "<script>" not in text
+
+
+def test_json_holds_the_texts_of_one_language() -> None:
+    told = json.loads(FORMS["json"](explained(), "zh", Page()))
+
+    assert told["root"]["lines"][2]["words"] == "第一步"
+    assert told["numbers"] == {"flops": 1000, "beyond": 500, "nbytes": 4000, "seconds": 0.002}
+    assert told["text"]["symbols"] == {"y": "特征图"}
+
+
+def test_every_label_is_in_both_languages() -> None:
+    assert all(words.en and words.zh for words in LABELS.values())
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, ""), (7, "7"), (999, "999"), (1000, "1k"), (999_600, "1M"), (2 * 10**12, "2T")],
+)
+def test_numbers_are_short(count: int, expected: str) -> None:
+    assert short(count) == expected
