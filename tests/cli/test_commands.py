@@ -246,7 +246,7 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
         "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
         "verify": ["net.pt"],
         "diff": ["net.pt", "net.pt"],
-        "explain": ["ACmix", "--input", "1,64,7,7", "--no-time"],
+        "explain": ["ECA", "--no-time"],
         "revert": ["beside.pt", "--dry-run"],
         "finalize": ["faded.pt", "--dry-run", "--at", "1", *ALLOW],
     }

@@ -13,6 +13,7 @@ from modswap.core.progress import Progress, silent
 from modswap.ops.explain.explain import ExplainRequest, explained
 from modswap.ops.explain.passes import Forward
 from modswap.ops.explain.subject import Asked, found
+from modswap.ops.run.without_compiler import without_compiler
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,11 @@ def explain_asked(asked: Asked, options: ExplainOptions, progress: Progress = si
         ModswapError: If there is no such module, its file cannot be loaded, its input does not
             fit, or it cannot be explained.
     """
-    one = found(asked, progress)
-    progress("running it line by line")
-    wanted = ExplainRequest(one.title, options.depth, options.plain, options.times, one.args)
-    result = explained(one.forward, wanted)
+    with without_compiler():
+        one = found(asked, progress)
+        progress("running it line by line")
+        wanted = ExplainRequest(one.title, options.depth, options.plain, options.times, one.args)
+        result = explained(one.forward, wanted)
     notes = (Words(one.note, one.note),) if one.note else ()
     return replace(result, notes=(*result.notes, *notes))
 

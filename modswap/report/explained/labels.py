@@ -5,6 +5,7 @@ from modswap.core.explained.words import Words
 
 LABELS = {
     "source": Words("source, and what it set", "源代码，以及该行得到的值"),
+    "code": Words("source", "源代码"),
     "flops": Words("FLOP", "FLOP"),
     "beyond": Words("+", "+"),
     "bytes": Words("bytes", "字节"),
@@ -31,6 +32,7 @@ LABELS = {
     "skipped": Words("… {0} statements did not run", "……有 {0} 条语句没有执行"),
     "skipped_one": Words("… 1 statement did not run", "……有 1 条语句没有执行"),
 }
+NUMBERS = ("flops", "beyond", "bytes", "ms", "share")  # labels of the columns of numbers
 _COUNTED = Words(
     "FLOP {0} = torch's own counter, + {1} in operators that it leaves out",
     "FLOP {0}，与 torch 自带计数器一致；另有 {1} 属于该计数器不统计的算子",
@@ -81,9 +83,15 @@ def milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds * 1e3:.2f}"
 
 
+def share_of(part: float | None, whole: float | None) -> float | None:
+    """Return a part over the whole; None where no time was taken."""
+    return part / whole if part is not None and whole else None
+
+
 def share(part: float | None, whole: float | None) -> str:
     """Return a part in percent; empty where no time was taken."""
-    return f"{part / whole:.0%}" if part is not None and whole else ""
+    found = share_of(part, whole)
+    return "" if found is None else f"{found:.0%}"
 
 
 def cells(numbers: Numbers, whole: Numbers) -> tuple[str, str, str, str, str]:
