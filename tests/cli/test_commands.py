@@ -245,6 +245,7 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
         "replace": ["net.pt", "-c", "swap.yaml", "--dry-run", *ALLOW],
         "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
         "verify": ["net.pt"],
+        "diff": ["net.pt", "net.pt"],
         "explain": ["ECA", "--no-time"],
         "revert": ["beside.pt", "--dry-run"],
         "finalize": ["faded.pt", "--dry-run", "--at", "1", *ALLOW],
@@ -262,7 +263,8 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
     ran = modswap(command, *subjects.get(command, ()), *options.split())
 
     assert ran.code == 0, ran.err
-    silent = command in {"replace", "check", "finalize", "revert", "verify"} and "q" in options
+    quiet = {"replace", "check", "finalize", "revert", "verify", "diff"}
+    silent = command in quiet and "q" in options
     assert bool(ran.out) is not silent
 
 
