@@ -31,6 +31,9 @@ def test_text_has_a_row_for_each_line_that_ran_and_folds_the_others() -> None:
     assert "bias      (not kept by the module)" in text
     assert "w = g(z)" in text
     assert "for module in self" not in text
+    assert "each window attends to 2 of 4 windows; 2 of them hold a part" in text
+    assert "50% of their routes lead into padding" in text
+    assert "padding" not in FORMS["text"](explained(timed=False), "en", Page())
     assert "100%" in text
 
 
