@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from modswap.core.kept.outcome import Outcome
     from modswap.explanation import Explanation, explain
     from modswap.ops.api import apply_recipe, insert, load, replace, save
+    from modswap.ops.compare.call import diff
     from modswap.ops.recipes import read_recipe
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "apply_recipe",
+    "diff",
     "explain",
     "insert",
     "load",
@@ -32,6 +34,7 @@ _HOMES = {
     "Recipe": "modswap.core.asked.recipe",
     "read_recipe": "modswap.ops.recipes",
     "apply_recipe": "modswap.ops.api",
+    "diff": "modswap.ops.compare.call",
     "insert": "modswap.ops.api",
     "load": "modswap.ops.api",
     "replace": "modswap.ops.api",

@@ -12,6 +12,7 @@ from modswap.cli.commands.catalogue import catalogue
 from modswap.cli.commands.check import check
 from modswap.cli.commands.code import code
 from modswap.cli.commands.demo import demo
+from modswap.cli.commands.diff import diff
 from modswap.cli.commands.explain import explain
 from modswap.cli.commands.finalize import finalize
 from modswap.cli.commands.init import init
@@ -30,7 +31,8 @@ from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
 
 COMMANDS = (
-    tree, init, replace, check, finalize, revert, verify, catalogue, code, explain, schema, demo,
+    tree, init, replace, check, finalize, revert, verify, diff, catalogue, code, explain, schema,
+    demo,
 )  # fmt: skip
 _REPORTING = ("replace", "check", "finalize", "revert")  # commands whose reports hold errors
 BUG = 70

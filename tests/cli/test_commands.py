@@ -88,6 +88,21 @@ def test_dry_run_writes_nothing(modswap: Command) -> None:
     assert listing(Path()) == ["net.pt", "net.safetensors", "swap.yaml"]
 
 
+def test_fast_runs_the_passes_alone_and_says_so(modswap: Command) -> None:
+    Path("swap.yaml").write_text(RECIPE)
+
+    ran = modswap("check", "net.pt", "-c", "swap.yaml", "--fast", "--format", "json", *ALLOW)
+
+    verify = json.loads(ran.out)["verify"]
+    assert (ran.code, verify["ok"]) == (0, True)
+    assert [found["check"] for found in verify["checks"]] == list(examination_names())
+    assert {found["status"] for found in verify["checks"]} == {"skipped"}
+    assert modswap("replace", "net.pt", "-c", "swap.yaml", "-o", "o.pt", "--fast", *ALLOW).code == 0
+    both = modswap("check", "net.pt", "-c", "swap.yaml", "--fast", "--thorough", *ALLOW)
+    assert both.code == 2
+    assert "--fast and --thorough exclude each other" in both.err
+
+
 def test_check_writes_nothing(modswap: Command) -> None:
     ran = modswap("check", "net.pt", "-c", "swap.yaml", *ALLOW)
 
@@ -228,7 +243,16 @@ def test_quiet_says_nothing_when_all_is_well(modswap: Command) -> None:
     # `code` starts a process to prove what it prints: tests/cli/test_code.py
     [one.__name__ for one in COMMANDS if one.__name__ not in {"demo", "code"}],
 )
-@pytest.mark.parametrize("options", ["-q --no-color", "--quiet", "-v", "--verbose"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("-q --no-color", "-v"),
+        *(
+            pytest.param(o, marks=[pytest.mark.slow, pytest.mark.ci])
+            for o in ("--quiet", "--verbose")
+        ),
+    ],
+)
 def test_every_command_takes(modswap: Command, command: str, options: str) -> None:
     subjects = {
         "tree": ["net.pt"],
@@ -236,7 +260,8 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
         "replace": ["net.pt", "-c", "swap.yaml", "--dry-run", *ALLOW],
         "check": ["net.pt", "-c", "swap.yaml", *ALLOW],
         "verify": ["net.pt"],
-        "explain": ["ACmix", "--input", "1,64,7,7", "--no-time"],
+        "diff": ["net.pt", "net.pt"],
+        "explain": ["ECA", "--no-time"],
         "revert": ["beside.pt", "--dry-run"],
         "finalize": ["faded.pt", "--dry-run", "--at", "1", *ALLOW],
     }
@@ -253,7 +278,8 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
     ran = modswap(command, *subjects.get(command, ()), *options.split())
 
     assert ran.code == 0, ran.err
-    silent = command in {"replace", "check", "finalize", "revert", "verify"} and "q" in options
+    quiet = {"replace", "check", "finalize", "revert", "verify", "diff"}
+    silent = command in quiet and "q" in options
     assert bool(ran.out) is not silent
 
 
@@ -441,6 +467,8 @@ def test_tree_as_json_lists_modules(modswap: Command) -> None:
     assert data["format"] == "torch"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_starter_recipe_works_unchanged(modswap: Command) -> None:
     ran = modswap("init", "net.pt", "-o", "first.yaml", *ALLOW)
 

@@ -478,6 +478,8 @@ def test_report_of_any_command_replaces_no_foreign_text(
     assert everything() == before
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_report_replaces_reports_of_any_form(modswap: Command) -> None:
     Path("r").touch()  # as mktemp makes it
     forms = [(*CHECK, "--format", form) for form in ("table", "json", "junit", "sarif", "github")]

@@ -52,7 +52,14 @@ def check_advice(args: Sequence[str], ran: Ran, worker: Worker, folder: Path) ->
         assert again.code == 0 or again.err.splitlines()[0] != ran.err.splitlines()[0]
 
 
-@pytest.mark.parametrize(("number", "case"), [*enumerate(CASES)], ids=[case.name for case in CASES])
+@pytest.mark.parametrize(
+    ("number", "case"),
+    [
+        # every other one in `make test`
+        pytest.param(n, case, id=case.name, marks=[pytest.mark.slow, pytest.mark.ci] * (n % 2))
+        for n, case in enumerate(CASES)
+    ],
+)
 def test_bad_input_is_refused(number: int, case: Case, worker: Worker, tmp_path: Path) -> None:
     """Try one command, in turn; all of them take longer."""
     check(case, [case.commands[number % len(case.commands)]], worker, tmp_path)

@@ -209,6 +209,8 @@ def test_variant_exported_with_or_without_padding_takes_both(
 
 
 @needs_onnx
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "variant",
     [
@@ -312,6 +314,8 @@ def test_program_of_pt2_exported_at_one_image_refuses_more() -> None:
 
 
 @needs_onnx
+@pytest.mark.slow
+@pytest.mark.ci
 def test_onnx_of_tokens_put_into_a_square_takes_that_number_alone() -> None:
     # torch has no ONNX for the square root of a size
     module = made(CATALOGUE["SEBlock"], (2, 256, 8), "NLC")
@@ -337,7 +341,12 @@ class Told(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "way", ["torchscript", "pt2", pytest.param("onnx", marks=[needs_onnx, SLOW])]
+    "way",
+    [
+        "torchscript",
+        pytest.param("pt2", marks=[SLOW, pytest.mark.ci]),
+        pytest.param("onnx", marks=[needs_onnx, SLOW]),
+    ],
 )
 def test_height_and_width_that_a_host_passes_are_those_of_each_call(way: str) -> None:
     around = SiteAdapter(windowed(2), layout="NLC", wants="NCHW", ignores=("1", "2"))

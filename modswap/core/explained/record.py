@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from modswap.core.explained.routing import RoutedWindows
 from modswap.core.explained.words import ModuleText, Words
 
 
@@ -136,4 +137,5 @@ class Explained:
     other: OtherForm | None = None
     formula: Formula | None = None
     text: ModuleText | None = None
+    routing: RoutedWindows | None = None
     notes: tuple[Words, ...] = ()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from modswap.core.asked.job import Policy
     from modswap.io.formats.container import Container, Slot
+    from modswap.io.formats.contents import Contents
     from modswap.io.formats.survey import Survey
     from modswap.io.raw.checksums import Checksums
 
@@ -136,6 +137,8 @@ class Format:
             `load` knows it. A format without `outline` is always loaded.
         survey: Return the places, sites and sizes of a file read as data, without torch; raise
             `UnreadableError` where the file cannot be read as data.
+        contents: Return everything in a file read as data, without torch, each tensor by the place
+            of its bytes; raise `UnreadableError` where the file cannot be read as data.
         rewrite: Prepare the same file with other modules in it, read as data; raise
             `UnreadableError` where this cannot be done, and the payload is saved instead.
         endings: File name endings that ask for it; empty if only files of it are written as it.
@@ -157,6 +160,7 @@ class Format:
     save: Callable[[Any, Path, Records, dict[str, str]], None] | None = None
     outline: Callable[[Look], Tree | None] | None = None
     survey: "Callable[[Look], Survey] | None" = None
+    contents: "Callable[[Look], Contents] | None" = None
     rewrite: "Callable[[Container, Swaps, Policy], Rewriting] | None" = None
     endings: tuple[str, ...] = ()
     writes_as: str = ""

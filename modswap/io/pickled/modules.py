@@ -11,6 +11,7 @@ from modswap.io.pickled.values import (
     children,
     class_of,
     is_module,
+    own_call,
     parameters_of,
     table,
     tensor_parts,
@@ -145,9 +146,11 @@ def likely_parameters(weights: Mapping[Any, Any], prefix: str) -> Iterator[Param
     for name, value in weights.items():
         parts = tensor_parts(value)
         leaf = str(name).rpartition(".")[2]
-        if parts is None or leaf in _STATISTICS or parts.stored.dtype not in _FLOATING:
+        inner = own_call(value)
+        if parts is None or inner is None or leaf in _STATISTICS:
             continue
-        inner = value.args[0] if isinstance(value.args[0], Instance) else value
+        if parts.stored.dtype not in _FLOATING:
+            continue
         key: Any = (parts.stored.key, inner.args[1:4])
         if key not in seen:
             seen.add(key)

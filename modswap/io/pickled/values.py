@@ -104,6 +104,18 @@ def _sized(
     return None if numel is None else TensorParts(numel, itemsize, stored, offset, dtype)
 
 
+def own_call(value: Any) -> Instance | None:
+    """Return the call that gives a tensor its storage and size, inside those that wrap it."""
+    match value:
+        case Instance(args=(Storage(), *_)):
+            return value
+        case Instance(args=(Instance() as inner, *_)):
+            return own_call(inner)
+        case Instance(args=(Name(), _, tuple() as args, *_)):
+            return own_call(Instance("called", value.args[0], args))
+    return None
+
+
 def is_weights(value: Any) -> bool:
     """Return whether a value is a flat state dict: named tensors and, at most, extra states."""
     entries = mapping(value)

@@ -34,96 +34,114 @@ TEXT = ModuleText(
         "F_out = α F_att + β F_conv",
     ),
     symbols=words(
-        x=("input map, (N, C, H, W)", "输入特征图，(N, C, H, W)"),
-        q=("query of a pixel, split into heads of D channels", "像素的查询，分成每头 D 个通道"),
-        k=("key of a pixel", "像素的键"),
-        v=("value of a pixel", "像素的值"),
-        N=(
-            "batch; N(i): the ka x ka window around pixel i",
-            "批大小；N(i)：像素 i 周围 ka x ka 的窗口",
-        ),
-        p=(
-            "learned position of a pixel, a linear map of its coordinates in [-1, 1]",
-            "像素的可学习位置编码，由 [-1, 1] 内的坐标经线性映射得到",
-        ),
-        D=("channels of a head, C' / heads", "每个头的通道数，C' / heads"),
-        fc=(
-            "linear map from the 3·heads values of a channel to the kc² kernel positions",
-            "线性映射：把每个通道的 3·heads 个值变成 kc² 个卷积核位置上的值",
-        ),
-        Shift=("displacement of a map by (a, b) pixels", "把特征图平移 (a, b) 个像素"),
-        α=("rate1, learned weight of the attention", "rate1，注意力分支的可学习权重"),
-        β=("rate2, learned weight of the convolution", "rate2，卷积分支的可学习权重"),
+        {
+            "x": ("input map, (N, C, H, W)", "输入特征图，(N, C, H, W)"),
+            "q": (
+                "query of a pixel, split into heads of D channels",
+                "像素的查询，分成每头 D 个通道",
+            ),
+            "k": ("key of a pixel", "像素的键"),
+            "v": ("value of a pixel", "像素的值"),
+            "N": (
+                "batch; N(i): the ka x ka window around pixel i",
+                "批大小；N(i)：像素 i 周围 ka x ka 的窗口",
+            ),
+            "p": (
+                "learned position of a pixel, a linear map of its coordinates in [-1, 1]",
+                "像素的可学习位置编码，由 [-1, 1] 内的坐标经线性映射得到",
+            ),
+            "D": ("channels of a head, C' / heads", "每个头的通道数，C' / heads"),
+            "fc": (
+                "linear map from the 3·heads values of a channel to the kc² kernel positions",
+                "线性映射：把每个通道的 3·heads 个值变成 kc² 个卷积核位置上的值",
+            ),
+            "Shift": ("displacement of a map by (a, b) pixels", "把特征图平移 (a, b) 个像素"),
+            "α": ("rate1, learned weight of the attention", "rate1，注意力分支的可学习权重"),
+            "β": ("rate2, learned weight of the convolution", "rate2，卷积分支的可学习权重"),
+        }
     ),
     options=words(
-        in_planes=("channels of the input", "输入通道数"),
-        out_planes=("channels of the output, C'", "输出通道数 C'"),
-        kernel_att=(
-            "side of the window that a pixel attends to, ka; odd",
-            "每个像素所关注窗口的边长 ka，为奇数",
-        ),
-        head=("attention heads; divides out_planes", "注意力头数，须整除 out_planes"),
-        kernel_conv=("side of the convolution's kernel, kc; odd", "卷积核边长 kc，为奇数"),
-        stride=(
-            "pixels of the input for each of the output",
-            "步幅：输出每移动一个像素对应的输入像素数",
-        ),
-        dilation=("pixels from one key of a window to the next", "窗口内相邻两个键之间的像素间隔"),
+        {
+            "in_planes": ("channels of the input", "输入通道数"),
+            "out_planes": ("channels of the output, C'", "输出通道数 C'"),
+            "kernel_att": (
+                "side of the window that a pixel attends to, ka; odd",
+                "每个像素所关注窗口的边长 ka，为奇数",
+            ),
+            "head": ("attention heads; divides out_planes", "注意力头数，须整除 out_planes"),
+            "kernel_conv": ("side of the convolution's kernel, kc; odd", "卷积核边长 kc，为奇数"),
+            "stride": (
+                "pixels of the input for each of the output",
+                "步幅：输出每移动一个像素对应的输入像素数",
+            ),
+            "dilation": (
+                "pixels from one key of a window to the next",
+                "窗口内相邻两个键之间的像素间隔",
+            ),
+        }
     ),
     steps=steps(
-        acmix={
-            "q, k, v": (
-                "stage I: three 1x1 convolutions, whose results both branches use",
-                "第一阶段：三个 1x1 卷积，其结果由两个分支共用",
-            ),
-            "attended": ("stage II, attention branch", "第二阶段：自注意力分支"),
-            "convolved": ("stage II, convolution branch", "第二阶段：卷积分支"),
-            "out": (
-                "the sum of both branches, each with its learned weight, 0.5 at first",
-                "两个分支按可学习的权重相加，初始值均为 0.5",
-            ),
-        },
-        attention={
-            "position": (
-                "a 1x1 convolution turns each pixel's two coordinates into a position of D channels",
-                "一个 1x1 卷积把每个像素的两个坐标变成 D 个通道的位置编码",
-            ),
-            "near_k, near_v": (
-                "keys and values of the ka x ka pixels around each query, copied out; pixels beyond the border are reflected",
-                "把每个查询周围 ka x ka 个像素的键和值展开取出，边界之外用反射填充",
-            ),
-            "near_position": ("the positions of the same pixels", "同一窗口内各像素的位置编码"),
-            "asked": ("queries by head, every s-th pixel", "按头拆分的查询，每隔 s 个像素取一个"),
-            "own_position": ("the query's own position", "查询自身的位置编码"),
-            "keys": (
-                "each key plus the difference of the two positions: relative position encoding",
-                "每个键加上两个位置编码之差：相对位置编码",
-            ),
-            "logits": (
-                "products of a query with the keys of its window, over √D so that their variance does not grow with D",
-                "查询与窗口内各键的内积，除以 √D，使方差不随 D 增大",
-            ),
-            "weights": (
-                "softmax over the ka² pixels of the window: the weights of a query sum to 1",
-                "在窗口的 ka² 个像素上做 softmax：每个查询的权重之和为 1",
-            ),
-            "attended": ("the weighted sum of the window's values", "对窗口内的值加权求和"),
-        },
-        convolution={
-            "stacked": (
-                "queries, keys and values side by side: 3·heads maps for each of D channels",
-                "把查询、键、值并排放置：D 个通道中每个通道有 3·heads 张图",
-            ),
-            "mixed": (
-                "a linear map over these 3·heads values, the same for all pixels and channels, gives one value for each of the kc² positions of a kernel",
-                "对这 3·heads 个值做线性映射（所有像素和通道共用），得到卷积核 kc² 个位置上各一个值",
-            ),
-            "by_channel": ("the kc² maps of a channel together", "把同一通道的 kc² 张图放在一起"),
-            "return": (
-                "shift each of the kc² maps by its place in the kernel and add them up; written as a grouped convolution whose kernels begin as shifts and are learned",
-                "把 kc² 张图按其在卷积核中的位置平移后相加；写成分组卷积，其卷积核以平移初始化并参与学习",
-            ),
-        },
+        {
+            "acmix": {
+                "q, k, v": (
+                    "stage I: three 1x1 convolutions, whose results both branches use",
+                    "第一阶段：三个 1x1 卷积，其结果由两个分支共用",
+                ),
+                "attended": ("stage II, attention branch", "第二阶段：自注意力分支"),
+                "convolved": ("stage II, convolution branch", "第二阶段：卷积分支"),
+                "out": (
+                    "the sum of both branches, each with its learned weight, 0.5 at first",
+                    "两个分支按可学习的权重相加，初始值均为 0.5",
+                ),
+            },
+            "attention": {
+                "position": (
+                    "a 1x1 convolution turns each pixel's two coordinates into a position of D channels",
+                    "一个 1x1 卷积把每个像素的两个坐标变成 D 个通道的位置编码",
+                ),
+                "near_k, near_v": (
+                    "keys and values of the ka x ka pixels around each query, copied out; pixels beyond the border are reflected",
+                    "把每个查询周围 ka x ka 个像素的键和值展开取出，边界之外用反射填充",
+                ),
+                "near_position": ("the positions of the same pixels", "同一窗口内各像素的位置编码"),
+                "asked": (
+                    "queries by head, every s-th pixel",
+                    "按头拆分的查询，每隔 s 个像素取一个",
+                ),
+                "own_position": ("the query's own position", "查询自身的位置编码"),
+                "keys": (
+                    "each key plus the difference of the two positions: relative position encoding",
+                    "每个键加上两个位置编码之差：相对位置编码",
+                ),
+                "logits": (
+                    "products of a query with the keys of its window, over √D so that their variance does not grow with D",
+                    "查询与窗口内各键的内积，除以 √D，使方差不随 D 增大",
+                ),
+                "weights": (
+                    "softmax over the ka² pixels of the window: the weights of a query sum to 1",
+                    "在窗口的 ka² 个像素上做 softmax：每个查询的权重之和为 1",
+                ),
+                "attended": ("the weighted sum of the window's values", "对窗口内的值加权求和"),
+            },
+            "convolution": {
+                "stacked": (
+                    "queries, keys and values side by side: 3·heads maps for each of D channels",
+                    "把查询、键、值并排放置：D 个通道中每个通道有 3·heads 张图",
+                ),
+                "mixed": (
+                    "a linear map over these 3·heads values, the same for all pixels and channels, gives one value for each of the kc² positions of a kernel",
+                    "对这 3·heads 个值做线性映射（所有像素和通道共用），得到卷积核 kc² 个位置上各一个值",
+                ),
+                "by_channel": (
+                    "the kc² maps of a channel together",
+                    "把同一通道的 kc² 张图放在一起",
+                ),
+                "return": (
+                    "shift each of the kc² maps by its place in the kernel and add them up; written as a grouped convolution whose kernels begin as shifts and are learned",
+                    "把 kc² 张图按其在卷积核中的位置平移后相加；写成分组卷积，其卷积核以平移初始化并参与学习",
+                ),
+            },
+        }
     ),
 )
 

@@ -56,12 +56,11 @@ def size_of(module: Any, shape: Sequence[int]) -> tuple[int, int, int] | None:
     return shape[0], height, width
 
 
-def words(**texts: tuple[str, str]) -> dict[str, Words]:
+def words(texts: Mapping[str, tuple[str, str]]) -> dict[str, Words]:
     """Return texts by name, each in English and in Chinese."""
     return {name: Words(*text) for name, text in texts.items()}
 
 
-def steps(**functions: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, Words]]:
+def steps(functions: Mapping[str, Mapping[str, tuple[str, str]]]) -> dict[str, dict[str, Words]]:
     """Return the explanations of the steps of functions."""
-    return {name: {key: Words(*text) for key, text in found.items()}
-            for name, found in functions.items()}  # fmt: skip
+    return {name: words(texts) for name, texts in functions.items()}

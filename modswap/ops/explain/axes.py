@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import gcd, prod
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class Axes:
         moved: Passes at other sizes.
         words: Names of sizes that the module fixes.
         dtype: The dtype of the pass, which shapes leave out.
+        named: Whether a lesson gave the words, so that factors have names too.
     """
 
     letters: str
@@ -53,6 +54,7 @@ class Axes:
     moved: tuple[_Moved, ...]
     words: Mapping[int, str]
     dtype: str
+    named: bool = False
 
     def shape(self, key: Key, tensor: TensorWords) -> Shape:
         """Return the shape of a value with the names of its axes."""
@@ -77,17 +79,21 @@ class Axes:
         if any(other * one.before != size * one.after for one, other in followed):
             return str(size)  # as a rounded size, or one padded to whole windows
         letters = [self.letters[one.axis] for one, _ in followed]
-        whole = prod(one.before for one, _ in followed)
         if not letters:
             return self.words.get(size, str(size))
-        if whole % size == 0 and size < whole:
-            return f"{'·'.join(letters)}/{whole // size}"
-        if size % whole:
+        whole = prod(one.before for one, _ in followed)
+        common = gcd(size, whole)
+        factor, part = size // common, whole // common
+        if factor > 1 and part > 1 and not (factor in self.words and part in self.words):
             return str(size)
-        factor = size // whole
-        known = [self.words.get(factor, str(factor))] if factor > 1 else []
-        batch = letters[:1] if letters[0] == "N" else []
-        return "·".join([*batch, *known, *letters[len(batch) :]])
+        batch = letters[: letters[0] == "N"]
+        times = [self._number(factor)] if factor > 1 else []
+        below = f"/{self._number(part)}" if part > 1 else ""
+        return "·".join([*batch, *times, *letters[len(batch) :]]) + below
+
+    def _number(self, number: int) -> str:
+        """Return a factor, by its name if the lesson about the module names it."""
+        return self.words.get(number, str(number)) if self.named else str(number)
 
     def legend(self, line: LineRecord, key: tuple[tuple[CodeType, ...], int]) -> str:
         """Return the meaning of each letter of a line's einsum; empty where it has none."""
@@ -131,9 +137,10 @@ def axes_of(forward: Forward, fresh: Fresh, sizes: Mapping[str, int] | None, dty
     first = tensors[0]
     moved = tuple(_all_moved(forward, fresh, first))
     letters = _letters(forward.module, first, {one.axis for one in moved})
+    named = sizes is not None
     if sizes is None:
         sizes = _fixed(letters, first.shape, moved) | _numbers(forward.module)
-    return Axes(letters, tuple(first.shape), moved, _words(sizes), dtype)
+    return Axes(letters, tuple(first.shape), moved, _words(sizes), dtype, named)
 
 
 def _all_moved(forward: Forward, fresh: Fresh, first: torch.Tensor) -> Iterator[_Moved]:
@@ -188,11 +195,11 @@ def _words(sizes: Mapping[str, int]) -> dict[int, str]:
 
 
 def _other_sizes(size: int) -> Iterator[int]:
-    """Yield other sizes to try: near ones that the usual windows and strides divide first."""
+    """Yield other sizes to try: first one that the same windows and strides divide."""
+    yield 2 * size
     for part in (7, 8):
         if size % part == 0:
             yield size + size // part
-    yield 2 * size
     if size > 1:
         yield size + 1
 

@@ -1,7 +1,7 @@
 """Explain a forward pass: the passes that it takes, their checks, and the record of them."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,7 +166,7 @@ class _Explaining:
 
     def _counted(self, flops: int) -> int:
         with self.fresh():
-            counter = counted(self.forward.run)
+            counter = counted(self.forward.ready())
         if counter != flops:
             what = f"the lines have {flops:,} FLOPs, torch's own counter {counter:,}"
             raise ShapeError(what, self.wanted.title, "report it with the module, please")
@@ -198,12 +198,8 @@ class _Explaining:
     ) -> Explained:
         module, lesson = self.forward.module, self.lesson
         text = lesson.text if lesson is not None else None
-        depth = self.wanted.depth
-        if depth is None:
-            depth = lesson.depth if lesson is not None and self.form != FAST else 0
-            depth += isinstance(module, nn.Sequential)
         places = None if times is None else times.places
-        root = Rows(axes, places, depth, paths_in(module), text).root(top)
+        root = Rows(axes, places, *self._depth(), paths_in(module), text).root(top)
         numbers = Numbers(*_total(top), None if times is None else times.lines)
         return Explained(
             title=self.wanted.title,
@@ -222,6 +218,14 @@ class _Explaining:
             text=text,
             notes=notes,
         )
+
+    def _depth(self) -> tuple[int, Collection[str] | None]:
+        """Return how many functions are followed, and which alone: those with explained steps."""
+        if self.wanted.depth is not None:
+            return self.wanted.depth, None
+        if self.lesson is not None and self.form != FAST:
+            return self.lesson.depth, self.lesson.text.steps
+        return int(isinstance(self.forward.module, nn.Sequential)), None
 
     def _other(self, output: Any) -> OtherForm | None:
         """Return the cost of the other form of the module, and how far its output is away."""

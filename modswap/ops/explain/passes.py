@@ -21,6 +21,7 @@ from modswap.nn.attention_backend import plain_attention
 from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.recorder import LineRecorder, Scene
 from modswap.ops.run.isolation import untouched
+from modswap.ops.run.without_compiler import without_compiler
 from modswap.seeds import seeded
 
 TIMED_PASSES = 15
@@ -54,18 +55,23 @@ class Forward:
         code: CodeType = function.__code__
         return code
 
-    def run(self) -> Any:
-        """Return the output, of copies of the inputs; the same tensor stays the same."""
+    def ready(self) -> Callable[[], Any]:
+        """Return the call, with copies of the inputs; the same tensor stays the same."""
         args, kwargs = copied(self.args, dict(self.kwargs))
         call = self.module if self.form is None else partial(self.form, self.module)
-        return call(*args, **kwargs)
+        return partial(call, *args, **kwargs)
+
+    def run(self) -> Any:
+        """Return the output."""
+        return self.ready()()
 
     def recorded(self, recorder: LineRecorder, *, operators: bool = False) -> tuple[Any, int]:
         """Return the output and the FLOPs of a run that a recorder follows."""
+        run = self.ready()
         with ExitStack() as stack:
             mode = stack.enter_context(Operators(recorder)) if operators else None
             stack.enter_context(recorder)
-            output = self.run()
+            output = run()
         return output, 0 if mode is None else mode.flops
 
 
@@ -92,7 +98,12 @@ def repeatable(module: nn.Module, seed: int) -> Iterator[Fresh]:
     """
     threads = torch.get_num_threads()
     moving = any(one.training for one in module.modules())
-    with untouched(module, training=None), torch.no_grad(), plain_attention():
+    with (
+        without_compiler(),
+        untouched(module, training=None),
+        torch.no_grad(),
+        plain_attention(),
+    ):
         buffers = [(one, one.clone()) for one in module.buffers()] if moving else []
 
         @contextmanager
@@ -148,8 +159,9 @@ def timed(forward: Forward, fresh: Fresh) -> Times:
     end = time.perf_counter() + TIMEOUT_SECONDS
     while len(walls) < TIMED_PASSES:
         with fresh():
+            run = forward.ready()
             began = time.perf_counter()
-            forward.run()
+            run()
             walls.append(time.perf_counter() - began)
         recorder = LineRecorder(forward.code, values=False)
         with fresh():

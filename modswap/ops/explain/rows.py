@@ -1,6 +1,6 @@
 """The record of a forward pass as plain data: functions, and their lines with numbers and words."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -30,11 +30,13 @@ class Rows:
             count.
         paths: Paths of the module's own modules, by identity.
         text: The explanation of its steps.
+        only: Names of the functions that are followed alone; None: all.
     """
 
     axes: Axes
     times: Mapping[Place, float] | None
     depth: int
+    only: Collection[str] | None
     paths: Mapping[int, str]
     text: ModuleText | None
 
@@ -98,7 +100,8 @@ class Rows:
         for inner in spot.scenes.values():
             own = bool(inner.modules) and inner.modules.keys() <= scene.modules.keys()
             left = depth - (not own)
-            if left >= 0:
+            chosen = self.only is None or inner.code.co_qualname in self.only
+            if left >= 0 and chosen:
                 yield self._followed(inner, path, left)
 
     def _numbers(self, spot: LineRecord, path: tuple[CodeType, ...], number: int) -> Numbers:
@@ -113,6 +116,8 @@ class Rows:
         self, spot: LineRecord, path: tuple[CodeType, ...], number: int
     ) -> Iterator[SetValue]:
         for name, found in spot.values.items():
+            if name == "_":
+                continue
             which = iter(range(1 << 30))
             texts = [self._worded(value, (path, number, name), which) for value in found]
             shown = tuple(dict.fromkeys(texts))

@@ -5,6 +5,7 @@ from modswap.core.explained.words import Words
 
 LABELS = {
     "source": Words("source, and what it set", "源代码，以及该行得到的值"),
+    "code": Words("source", "源代码"),
     "flops": Words("FLOP", "FLOP"),
     "beyond": Words("+", "+"),
     "bytes": Words("bytes", "字节"),
@@ -31,6 +32,7 @@ LABELS = {
     "skipped": Words("… {0} statements did not run", "……有 {0} 条语句没有执行"),
     "skipped_one": Words("… 1 statement did not run", "……有 1 条语句没有执行"),
 }
+NUMBERS = ("flops", "beyond", "bytes", "ms", "share")  # labels of the columns of numbers
 _COUNTED = Words(
     "FLOP {0} = torch's own counter, + {1} in operators that it leaves out",
     "FLOP {0}，与 torch 自带计数器一致；另有 {1} 属于该计数器不统计的算子",
@@ -48,6 +50,21 @@ _OTHER = {
     "fast": Words("beside it, the form that runs", "对照：实际运行的形式"),
 }
 _OTHER_COST = Words("FLOP {0} + {1}, {2} bytes", "FLOP {0} + {1}，{2} 字节")
+_ROUTED = Words(
+    "routing: each window attends to {0} of {1} windows; {2} of them hold a part of the picture, "
+    "the measures are of those",
+    "路由：每个窗口关注 {1} 个窗口中的 {0} 个；其中 {2} 个含有图片内容，以下统计只计这些窗口",
+)
+_DISTANCE = Words(
+    "average attention distance {0} pixels of the picture, centre to centre; any two windows: {1}",
+    "平均注意力距离 {0} 像素（图片坐标，中心到中心）；任意两个窗口之间为 {1}",
+)
+_EVEN = Words(
+    "evenness of use {0} (1: all windows alike); {1} windows that none attends to; the most used "
+    "one serves {2}",
+    "使用的均匀程度 {0}（1 表示完全均匀）；{1} 个窗口无人关注；用得最多的窗口被 {2} 个窗口关注",
+)
+_PADDED = Words("{0} of their routes lead into padding", "其中 {0} 的路由指向补边")
 _MS = Words(", {0} ms", "，{0} 毫秒")
 _APART = Words(
     "; outputs are {0} of their size apart; `{1}` explains it",
@@ -81,9 +98,15 @@ def milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds * 1e3:.2f}"
 
 
+def share_of(part: float | None, whole: float | None) -> float | None:
+    """Return a part over the whole; None where no time was taken."""
+    return part / whole if part is not None and whole else None
+
+
 def share(part: float | None, whole: float | None) -> str:
     """Return a part in percent; empty where no time was taken."""
-    return f"{part / whole:.0%}" if part is not None and whole else ""
+    found = share_of(part, whole)
+    return "" if found is None else f"{found:.0%}"
 
 
 def cells(numbers: Numbers, whole: Numbers) -> tuple[str, str, str, str, str]:
@@ -116,7 +139,24 @@ def closing(explained: Explained, language: str) -> list[str]:
         second.append(_TIMES.into(language).format(*times))
     second += [_EQUAL.into(language)] if explained.equal else []
     return [first, "; ".join(second), *_other(explained, language),
+        *_routing(explained, language),
             *(note.into(language) for note in explained.notes)]  # fmt: skip
+
+
+def _routing(explained: Explained, language: str) -> list[str]:
+    """Return the measures of the routing: how far windows look, and how evenly they are used."""
+    found = explained.routing
+    if found is None:
+        return []
+    routed = len(found.routes[0]) if found.routes else 0
+    return [
+        _ROUTED.into(language).format(routed, len(found.boxes), len(found.real)),
+        _DISTANCE.into(language).format(f"{found.distance:.1f}", f"{found.any_distance:.1f}"),
+        _EVEN.into(language).format(
+            f"{found.evenness:.2f}", found.unused, max(found.uses.values(), default=0)
+        ),
+        *([_PADDED.into(language).format(f"{found.into_padding:.0%}")] * bool(found.into_padding)),
+    ]
 
 
 def _other(explained: Explained, language: str) -> list[str]:

@@ -25,7 +25,7 @@ class TableRow:
 def rows_of(function: Followed, language: str, level: int = 0) -> Iterator[TableRow]:
     """Yield the rows of a function, and of those that it calls."""
     waiting = 0
-    for line in _own_lines(function):
+    for line in own_lines(function):
         if not line.count:
             waiting += 1
             continue
@@ -44,7 +44,7 @@ def rows_of(function: Followed, language: str, level: int = 0) -> Iterator[Table
         yield TableRow("skipped", skipped(waiting, language), level * INDENT)
 
 
-def _own_lines(function: Followed) -> tuple[Line, ...]:
+def own_lines(function: Followed) -> tuple[Line, ...]:
     """Return the lines to show: of torch's containers those that call a layer."""
     if function.name in {"Sequential", "ModuleList"}:
         return tuple(line for line in function.lines if line.calls) or function.lines

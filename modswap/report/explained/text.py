@@ -8,11 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.explained.record import Explained
-from modswap.report.explained.labels import cells, closing, heading, label
+from modswap.report.explained.labels import NUMBERS, cells, closing, heading, label
 from modswap.report.explained.layout import TableRow, rows_of
 from modswap.report.page import Page
-
-_NUMBERS = ("flops", "beyond", "bytes", "ms", "share")
 
 
 def explained_text(explained: Explained, language: str, page: Page) -> str:
@@ -68,7 +66,7 @@ def _table(explained: Explained, language: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 0, 0, 1), expand=True)
     table.add_column(Text(label("source", language), "dim"), ratio=1, overflow="fold")
     timed = explained.numbers.seconds is not None
-    shown = _NUMBERS if timed else _NUMBERS[:3]
+    shown = NUMBERS if timed else NUMBERS[:3]
     for name in shown:
         table.add_column(Text(label(name, language), "dim"), justify="right", no_wrap=True)
     whole = explained.numbers

@@ -18,7 +18,7 @@ from tests.models import GatedNet
 FACTORY = "tests.models:GatedNet"
 SAID = "there is not enough memory for it; close other programs, or use a machine with more memory"
 ALLOCATOR = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
-LOAD, PICKLE = "torch.load", "modswap.io.pickled.data._Reader.load"
+LOAD, PICKLE = "torch.serialization.load", "modswap.io.pickled.data._Reader.load"
 
 
 def _folder(file: Path) -> None:

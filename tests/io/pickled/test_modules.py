@@ -99,3 +99,12 @@ def test_tensors_of_a_state_dict_that_seem_to_be_parameters_are_known_once() -> 
     found = list(likely_parameters(stored, "module."))
 
     assert found == [Parameter("a.weight", (2, 3)), Parameter("b.bias", (3,))]
+
+
+def test_tensor_with_attributes_of_its_own_is_a_likely_parameter_of_its_shape() -> None:
+    plain = parameter(2, 3).args[0]
+    state: dict[str, Any] = {"note": {}}
+    made = (plain.what, Name("torch", "Tensor"), plain.args, state)
+    marked = Instance("called", Name("torch._tensor", "_rebuild_from_type_v2"), made)
+
+    assert list(likely_parameters({"a.w": marked}, "")) == [Parameter("a.w", (2, 3))]

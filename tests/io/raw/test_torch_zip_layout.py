@@ -111,6 +111,8 @@ def test_zip_beyond_four_gib_is_listed_in_wide_numbers(tmp_path: Path) -> None:
         assert opened.read("net/data/1") == b"end"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_zip_of_many_records_is_listed_in_wide_numbers(tmp_path: Path) -> None:
     records = {f"data/{n}": in_memory(b"x") for n in range(70_000)}
 

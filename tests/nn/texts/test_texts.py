@@ -1,6 +1,7 @@
 """The lessons about the catalogue's modules: complete, in both languages, and met by the source.
 
-Covers: __init__, lesson, acmix.
+Covers: __init__, lesson, acmix, bilevel_routing_attention, cbam, conv_gate, coordinate_attention,
+eca, multi_head_self_attention, scse, se_block, self_attention, window_attention.
 """
 
 import inspect
@@ -94,6 +95,10 @@ def test_arguments_that_a_module_shows_are_those_it_was_made_with(name: str) -> 
     shape = lesson.shape(lesson.example)
     twice = (2, *shape[1:])
     assert (flops_of(lesson, module, shape) or 0) * 2 == flops_of(lesson, module, twice)
+
+
+def test_every_module_of_the_catalogue_has_a_lesson() -> None:
+    assert list(LESSONS) == list(CATALOGUE)
 
 
 def test_other_classes_have_no_lesson() -> None:

@@ -100,6 +100,8 @@ def test_sound_swap_passes_each_way_at_every_size() -> None:
 
 
 @onnx_installed
+@pytest.mark.slow
+@pytest.mark.ci
 def test_onnx_is_run_at_every_size() -> None:
     (found,) = findings(GatedNet(), "onnx", verify=", sizes: [[20, 36]]")
 
@@ -135,6 +137,8 @@ def test_branch_that_a_trace_takes_for_good_fails_at_other_values() -> None:
 
 
 @onnx_installed
+@pytest.mark.slow
+@pytest.mark.ci
 def test_module_that_asks_for_values_fails_in_onnx() -> None:
     (found,) = findings(GatedNet(), "onnx", "tests.models:ByValue")
 

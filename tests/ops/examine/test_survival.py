@@ -111,6 +111,8 @@ def test_sound_swap_computes_the_same_in_a_fresh_process(
     assert (tmp_path / f"out{Path(name).suffix}").exists() is (command is replace_file)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("head", "factory"),
     [
@@ -152,6 +154,8 @@ def test_swap_that_computes_something_else_elsewhere_fails(
     assert not (tmp_path / "out.safetensors").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_class_that_exists_in_this_process_alone_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

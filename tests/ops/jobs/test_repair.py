@@ -104,9 +104,10 @@ GATES = '"{space,channel}_attention"'
         ),
         (f"{{match: {GATES}, {BRA}, args: {{n_win: 2, topk: 9}}}}", "topk: 4 (swap.yaml:6)"),
         (f"{{match: {GATES}, {BRA}, args: {{dim: 8}}}}", "dim: auto (swap.yaml:6)"),
-        (
+        pytest.param(
             f"{{match: {GATES}, {BRA}, args: {{num_heads: 5, dim: 8}}}}",
             "num_heads: 4 (swap.yaml:6), dim: auto (swap.yaml:6)",
+            marks=[pytest.mark.slow, pytest.mark.ci],
         ),
     ],
 )

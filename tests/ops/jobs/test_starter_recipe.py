@@ -186,6 +186,8 @@ def test_attention_that_gives_a_pair_is_a_target_with_adapt(tmp_path: Path) -> N
     assert check_file(Job(given, parse_recipe(text, "first.yaml", "."))).ok
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_pattern_takes_all_of_a_kind_and_holds(tmp_path: Path) -> None:
     given = subject_of(AttentionNet("gate", "gate"), tmp_path, (1, 3, 28, 28))
 
@@ -202,6 +204,8 @@ def subject_of(model: nn.Module, folder: Path, *shapes: tuple[int, ...]) -> Subj
     return Subject(folder / "net.pt", Policy(allow=(f"{__name__}.*",)), None, inputs)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_several_inputs_of_one_call_are_written_as_one_call(tmp_path: Path) -> None:
     given = subject_of(TwoInputs(), tmp_path, (1, 3, 28, 28), (1, 1, 28, 28))
 

@@ -12,6 +12,7 @@ from modswap.core.explained.record import (
     UsedOption,
 )
 from modswap.core.explained.words import ModuleText, Words
+from tests.core.explained.test_routing import FIRST, PADDED
 
 MAP = Shape((1, 8, 4), ("N", "C", "4"))
 NASTY = "<script>|`\x1b[31m"
@@ -65,5 +66,6 @@ def explained(*, timed: bool = True, lesson: bool = True) -> Explained:
         other=OtherForm("fast", numbers(7, second), 1e-7 if timed else 0.0) if lesson else None,
         formula=Formula("8*x", 8) if lesson else None,
         text=text if lesson else None,
+        routing=(PADDED if timed else FIRST) if lesson else None,
         notes=(Words("a note", "一条说明"),),
     )

@@ -1,9 +1,11 @@
 """The forms of an explained pass.
 
-Covers: data, labels, layout, text.
+Covers: data, html, labels, layout, markdown, text.
 """
 
 import json
+from collections import Counter
+from html.parser import HTMLParser
 
 import pytest
 
@@ -29,6 +31,9 @@ def test_text_has_a_row_for_each_line_that_ran_and_folds_the_others() -> None:
     assert "bias      (not kept by the module)" in text
     assert "w = g(z)" in text
     assert "for module in self" not in text
+    assert "each window attends to 2 of 4 windows; 2 of them hold a part" in text
+    assert "50% of their routes lead into padding" in text
+    assert "padding" not in FORMS["text"](explained(timed=False), "en", Page())
     assert "100%" in text
 
 
@@ -58,6 +63,54 @@ def test_hostile_names_do_no_harm(form: str, timed: bool) -> None:
 
     assert "\x1b" not in text
     assert form != "html" or "<script>" not in text
+
+
+def test_markdown_has_a_table_of_lines_in_which_names_mark_up_nothing() -> None:
+    text = FORMS["markdown"](explained(), "en", Page())
+
+    rows = [line for line in text.split("\n") if line.startswith("| ")]
+    (lines,) = (line for line in rows if "y = f(" in line)
+    assert lines.startswith("| 4 | `` y = f('<script>\\|`\\x1b[31m') `` | y (N, C, 4), &lt;script>")
+    assert "| the &lt;b>first&lt;/b> step | 1.23M | 617k | 4.94M | 2.00 | 100% |" in lines
+    assert "| `bias` | not kept by the module |  |" in rows
+    assert "```text\ny = f(x)\nz = y\n```" in text
+    # pipes that end a cell are those of the table alone
+    assert {line.replace("\\|", "").count("|") for line in rows if "<br>" in line} == {10}
+
+
+class Balance(HTMLParser):
+    """Follow the elements that are open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: Counter[str] = Counter()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.names[tag] += 1
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html_is_a_sound_page_with_a_table_for_each_function() -> None:
+    page = FORMS["html"](explained(), "zh", Page())
+    balance = Balance()
+
+    balance.feed(page)
+
+    assert balance.open == []
+    assert balance.names["script"] == 0
+    assert balance.names["details"] == 2
+    assert '<html lang="zh">' in page
+    assert "y = f(\n    &#x27;&lt;script&gt;" in page
+    assert '<div class="step">第一步</div>' in page
+    assert '<span class="mark">NaN!</span>' in page
+    assert '<span class="bar" style="width:100%">' in page
+    assert "2\N{MULTIPLICATION SIGN} z = fc(y)" in page
+    assert 'class="bar"' not in FORMS["html"](explained(timed=False), "zh", Page())
 
 
 def test_json_holds_the_texts_of_one_language() -> None:

@@ -10,6 +10,7 @@ DISTRIBUTED = Format(
     load=Lazy(f"{__name__}.load:load"),
     outline=distributed_outline,
     survey=distributed_survey,
+    contents=Lazy(f"{__name__}.contents:distributed_contents"),
     rewrite=Lazy(f"{__name__}.load:rewrite"),
     folder=True,
     always_summed=True,

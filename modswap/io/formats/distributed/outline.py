@@ -32,7 +32,7 @@ def distributed_survey(look: Look) -> Survey:
 
 def _weights(look: Look) -> WeightSizes:
     items = list(read_distributed(look.file).tensors)
-    keys = _place(items)
+    keys = model_keys(items)
     named = {str(item.keys[-1]): item for item in items if item.keys[:-1] == keys}
     if flaw := names_flaw(named):
         raise look.error(flaw, SHORTER_NAMES)
@@ -44,7 +44,7 @@ def _weights(look: Look) -> WeightSizes:
     return WeightSizes("distributed", sizes, next(dtypes, "float32"), keys)
 
 
-def _place(items: list[Item]) -> tuple[Any, ...]:
+def model_keys(items: list[Item]) -> tuple[Any, ...]:
     """Return the keys down to the model's weights."""
     held = {item.keys[:-1] for item in items}
     for key in KEYS:

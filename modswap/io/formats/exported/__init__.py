@@ -9,6 +9,7 @@ EXPORTED = Format(
     recognise=is_exported,
     load=Lazy(f"{__name__}.load:load"),
     save=Lazy(f"{__name__}.load:save"),
+    contents=Lazy(f"{__name__}.contents:exported_contents"),
     endings=(".pt2",),
     writes_as=TORCH.name,
     traced=True,

@@ -10,6 +10,7 @@ FOLDER = Format(
     load=Lazy(f"{__name__}.load:load"),
     outline=folder_outline,
     survey=folder_survey,
+    contents=Lazy(f"{__name__}.contents:folder_contents"),
     rewrite=Lazy(f"{__name__}.load:rewrite"),
     weights_only=True,
     folder=True,

@@ -11,6 +11,7 @@ SAFETENSORS = Format(
     save=Lazy(f"{__name__}.save:save"),
     outline=safetensors_outline,
     survey=safetensors_survey,
+    contents=Lazy(f"{__name__}.contents:safetensors_contents"),
     rewrite=Lazy(f"{__name__}.save:rewrite"),
     endings=(".safetensors",),
     weights_only=True,

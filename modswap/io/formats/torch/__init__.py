@@ -12,6 +12,7 @@ TORCH = Format(
     save=Lazy(f"{__name__}.save:save"),
     outline=torch_outline,
     survey=torch_survey,
+    contents=Lazy(f"{__name__}.contents:torch_contents"),
     rewrite=Lazy(f"{__name__}.save:rewrite"),
     endings=(".pt", ".pth", ".ckpt", ".bin", ".tar"),
     checksums=True,
@@ -24,6 +25,7 @@ TORCH_LEGACY = Format(
     save=TORCH.save,
     outline=torch_outline,
     survey=torch_survey,
+    contents=Lazy(f"{__name__}.contents:torch_contents"),
     rewrite=TORCH.rewrite,
     writes_as=TORCH.name,
 )

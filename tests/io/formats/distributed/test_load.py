@@ -148,6 +148,8 @@ def test_kept_items_are_equal_in_torchs_reader(
     assert any("start from zeros" in note for note in outcome.notes)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("writers", RANKS)
 @pytest.mark.parametrize("ranks", RANKS)
 def test_swapped_checkpoint_is_loaded_and_trained_on_by_other_ranks(

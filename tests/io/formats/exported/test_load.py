@@ -133,7 +133,8 @@ def test_hostile_archive_runs_nothing_without_trust(tmp_path: Path) -> None:
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [pytest.param(True, marks=pytest.mark.ci), False])
 def test_swapped_archive_runs_without_modswap(dynamic: bool, tmp_path: Path) -> None:
     model = seeded(GatedNet)
     file = archive(tmp_path / "net.pt2", model, dynamic=dynamic, signed=("space_attention",))

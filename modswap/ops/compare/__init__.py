@@ -1,0 +1,1 @@
+"""Compare two checkpoints or models, without building anything of a file."""

@@ -1,0 +1,145 @@
+"""A forward pass explained line by line, as a page of HTML that needs nothing else."""
+
+from collections.abc import Iterable, Iterator
+from html import escape
+
+from modswap.core.explained.record import Explained, Followed, Line
+from modswap.core.words.printable import tame, without_commands
+from modswap.report.explained.labels import (
+    NUMBERS,
+    cells,
+    closing,
+    heading,
+    label,
+    share_of,
+    skipped,
+)
+from modswap.report.explained.layout import called, called_words, own_lines, values_words
+from modswap.report.page import Page
+
+_STYLE = """\
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem;
+       color: #1f2328; background: #fff; }
+code, pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; }
+th, td { text-align: left; vertical-align: top; padding: .15rem .6rem; }
+.lines > tbody > tr { border-top: 1px solid #d8dee4; }
+.lines th, td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.lines th:first-child, .lines th:nth-child(2) { text-align: left; }
+td.no { color: #818b98; text-align: right; }
+.set { color: #1a7f37; } .step { color: #57606a; } .mark { color: #cf222e; font-weight: bold; }
+.skipped { color: #818b98; } details { margin: .3rem 0 .3rem 1rem; }
+summary { cursor: pointer; } .bar { background: #ddf4ff; display: block; height: .3rem; }
+@media (prefers-color-scheme: dark) {
+  body { color: #d1d7e0; background: #151b23; } .set { color: #3fb950; } .step { color: #9198a1; }
+  .lines > tbody > tr { border-color: #3d444d; } .bar { background: #1f6feb; }
+}
+"""
+
+
+def explained_html(explained: Explained, language: str, page: Page) -> str:
+    """Return the explanation as a page of HTML."""
+    del page
+    parts = "\n".join(_parts(explained, language))
+    title = _text(explained.title)
+    return without_commands(
+        f'<!doctype html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="generator" content="modswap explain">\n'
+        f"<title>{title}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n{parts}\n"
+        "</body>\n</html>\n"
+    )
+
+
+def _text(text: str) -> str:
+    return escape(tame(text))
+
+
+def _parts(explained: Explained, language: str) -> Iterator[str]:
+    yield f"<h1>{_text(explained.title)}</h1>"
+    yield f"<p>{_text(heading(explained, language))}</p>"
+    text = explained.text
+    if text is not None:
+        yield f"<p>{_text(text.summary.into(language))}</p>"
+        yield "<pre>" + "\n".join(map(_text, text.equation)) + "</pre>"
+        meanings = ((name, "", words.into(language)) for name, words in text.symbols.items())
+        yield _facts(meanings)
+    if explained.options:
+        unknown = label("unknown", language)
+        yield f"<h2>{_text(label('options', language))}</h2>"
+        yield _facts(
+            (one.name, one.value or unknown, one.words.into(language) if one.words else "")
+            for one in explained.options
+        )
+    if explained.axes:
+        axes = ", ".join(f"{name} = {size}" for name, size in explained.axes)
+        yield f"<p>{_text(label('axes', language))}: <code>{_text(axes)}</code></p>"
+    yield _Lines(explained, language).table(explained.root)
+    yield "".join(f"<p>{_text(sentence)}</p>" for sentence in closing(explained, language))
+
+
+def _facts(rows: Iterable[tuple[str, str, str]]) -> str:
+    cells_ = (
+        f"<tr><td><code>{_text(name)}</code></td>"
+        + (f"<td><code>{_text(value)}</code></td>" if value else "")
+        + f"<td>{_text(meaning)}</td></tr>"
+        for name, value, meaning in rows
+    )
+    return f"<table><tbody>{''.join(cells_)}</tbody></table>"
+
+
+class _Lines:
+    """The tables of functions, one inside another."""
+
+    def __init__(self, explained: Explained, language: str) -> None:
+        self._whole = explained.numbers
+        self._language = language
+        self._numbers = NUMBERS if explained.numbers.seconds is not None else NUMBERS[:3]
+
+    def table(self, function: Followed) -> str:
+        """Return the table of a function's lines."""
+        names = ("line", "source", *self._numbers)
+        heads = "".join(f"<th>{_text(label(name, self._language))}</th>" for name in names)
+        rows = "".join(self._rows(function))
+        return f'<table class="lines"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+
+    def _rows(self, function: Followed) -> Iterator[str]:
+        waiting = 0
+        for line in own_lines(function):
+            if not line.count:
+                waiting += 1
+                continue
+            yield self._skipped(waiting)
+            waiting = 0
+            yield self._row(line)
+        yield self._skipped(waiting)
+
+    def _skipped(self, count: int) -> str:
+        if not count:
+            return ""
+        words = _text(skipped(count, self._language))
+        return f'<tr class="skipped"><td></td><td>{words}</td></tr>'
+
+    def _row(self, line: Line) -> str:
+        often = f"{line.count}\N{MULTIPLICATION SIGN} " if line.count > 1 else ""
+        source = "\n".join(map(_text, line.source))
+        parts = [f"<code>{often}{source}</code>"]
+        parts += [f'<div class="set"><code>{_text(one)}</code></div>' for one in values_words(line)]
+        parts += [f'<span class="mark">{_text(mark)}!</span>' for mark in line.marks]
+        if line.words is not None:
+            parts.append(f'<div class="step">{_text(line.words.into(self._language))}</div>')
+        parts += map(self._call, called(line))
+        numbers = cells(line.numbers, self._whole)[: len(self._numbers)]
+        bar = share_of(line.numbers.seconds, self._whole.seconds)
+        shown = "".join(f'<td class="n">{one}</td>' for one in numbers)
+        if bar:
+            width = f'<span class="bar" style="width:{min(bar, 1):.0%}"></span>'
+            shown = shown.removesuffix("</td>") + f"{width}</td>"
+        return f'<tr><td class="no">{line.first}</td><td>{"".join(parts)}</td>{shown}</tr>\n'
+
+    def _call(self, function: Followed) -> str:
+        name = f"<code>{_text(called_words(function))}</code>"
+        if function.returned is not None:
+            name += f' <code class="set">{_text(str(function.returned))}</code>'
+        if not function.lines:
+            return f"<div>{name}</div>"
+        return f"<details open><summary>{name}</summary>{self.table(function)}</details>"
