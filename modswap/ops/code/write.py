@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.code_change import FileChange, WrittenFile
-from modswap.io.raw.in_place import InPlaceEdit, edit_in_place
+from modswap.io.in_place import InPlaceEdit, edit_in_place
 from modswap.ops.code.building.source import is_ours
 
 GIT_SECONDS = 20

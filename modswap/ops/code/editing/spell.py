@@ -16,7 +16,7 @@ ADAPTERS, INSERTIONS = "modswap.nn.adapters", "modswap.nn.insertion"
 
 
 class ClassNames(Protocol):
-    """How a file names classes."""
+    """The names of classes in a file."""
 
     def of(self, new: NewModule) -> str:
         """Return the name of a new module's class."""

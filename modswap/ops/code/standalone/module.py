@@ -68,12 +68,7 @@ class PythonModule:
     def imports_of(self, node: ast.AST) -> Iterator[Imported]:
         """Yield what an import statement binds; nothing for any other."""
         if isinstance(node, ast.Import):
-            for one in node.names:
-                above, _, last = one.name.rpartition(".")
-                if one.asname and above:  # the same as `from above import last`
-                    yield Imported(above, last, one.asname)
-                else:
-                    yield Imported(one.name, "", one.asname or one.name.split(".")[0])
+            yield from map(_of_alias, node.names)
         elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
             module = self._absolute(node)
             yield from (Imported(module, one.name, one.asname or one.name) for one in node.names)
@@ -133,14 +128,20 @@ def _global_spans(
     steps = list(dis.get_instructions(code))
     optimized = bool(code.co_flags & CO_OPTIMIZED)
     # a class's body reads its own names first
-    own = {one.argval for one in steps if one.opname == "STORE_NAME"}
-    own = set() if top or optimized else own
+    stored = {one.argval for one in steps if one.opname == "STORE_NAME"}
+    own = set() if top or optimized else stored
     at_once = at_once and (not optimized or code.co_name in _AT_ONCE)
     for one in steps:
-        place = one.positions
-        if one.opname in _LOADS and one.argval not in own and place is not None:
-            line, last, column, end = place
-            yield (line or 0, last or 0, column or 0, end or 0), at_once
+        if one.opname in _LOADS and one.argval not in own and one.positions is not None:
+            line, last, column, end = (number or 0 for number in one.positions)
+            yield (line, last, column, end), at_once
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from _global_spans(inner, top=False, at_once=at_once)
+
+
+def _of_alias(one: ast.alias) -> Imported:
+    above, _, last = one.name.rpartition(".")
+    if one.asname and above:  # the same as `from above import last`
+        return Imported(above, last, one.asname)
+    return Imported(one.name, "", one.asname or one.name.split(".")[0])

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from modswap.core.errors import CheckpointError
-from modswap.io.raw import in_place
-from modswap.io.raw.in_place import InPlaceEdit, edit_in_place
+from modswap.io import in_place
+from modswap.io.in_place import InPlaceEdit, edit_in_place
 
 
 @pytest.fixture
