@@ -15,6 +15,7 @@ from modswap.core.asked.recipe import TensorInput
 from modswap.core.errors import ExplainError, ModswapError, UnreachedError, UsageError
 from modswap.core.explained.target import CLASS, FILE, NAME, Target
 from modswap.core.explained.words import Words
+from modswap.core.kept.found_input import FoundInput
 from modswap.core.progress import Progress, silent
 from modswap.core.words.nearest import did_you_mean
 from modswap.live_values import live_tensors
@@ -159,7 +160,7 @@ def _of_class(asked: Asked, progress: Progress) -> FoundCall:
         return FoundCall(_forward(module, DummyCall(asked.subject.inputs, {})), title, args)
     progress("looking for an input that fits")
     first = find_for(module, "--input")
-    return FoundCall(_forward(module, first.calls[0]), title, args, (_same(first.record.note),))
+    return FoundCall(_forward(module, first.calls[0]), title, args, (_taken(first.record),))
 
 
 def _made(made: object, text: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
@@ -217,7 +218,7 @@ def _input_of(asked: Asked, loaded: Loaded, progress: Progress) -> FoundCall:
     if not asked.subject.inputs:
         progress("looking for an input that fits")
         first = find_input(loaded, "--input")
-        call, notes = first.calls[0], (_same(first.record.note),)
+        call, notes = first.calls[0], (_taken(first.record),)
     forward = _forward(loaded.model, call)
     shapes = [tuple(one.shape) for one in live_tensors(forward.args)]
     size = (shapes[0][3], shapes[0][2]) if shapes and len(shapes[0]) == 4 else None
@@ -230,8 +231,9 @@ def _input_of(asked: Asked, loaded: Loaded, progress: Progress) -> FoundCall:
     return FoundCall(forward, "", None, (words,), size, picture.png)
 
 
-def _same(note: str) -> Words:
-    return Words(note, note)
+def _taken(record: FoundInput) -> Words:
+    """Return which input was found, and why it was taken."""
+    return Words(record.note, f"没有给出输入：使用 {record.shown}（{record.why}）")
 
 
 def _module_at(model: nn.Module, path: str, file: str) -> nn.Module:

@@ -122,8 +122,9 @@ def cells(numbers: Numbers, whole: Numbers) -> tuple[str, str, str, str, str]:
 
 def heading(explained: Explained, language: str) -> str:
     """Return the module with its form, its input and its facts."""
+    facts = ", ".join(fact.into(language) for fact in explained.facts)
     form = f", {label(explained.form, language)}" if explained.form else ""
-    return f"{explained.title}{form}: {', '.join(explained.inputs)}; {', '.join(explained.facts)}"
+    return f"{explained.title}{form}: {', '.join(explained.inputs)}; {facts}"
 
 
 def closing(explained: Explained, language: str) -> list[str]:
@@ -131,6 +132,8 @@ def closing(explained: Explained, language: str) -> list[str]:
     numbers = explained.numbers
     counts = (f"{explained.counter:,}", f"{numbers.beyond:,}")
     first = (_COUNTED if numbers.beyond else _EXACT).into(language).format(*counts)
+    if explained.left_out:
+        first += f" ({', '.join(f'{name} {count:,}' for name, count in explained.left_out)})"
     if explained.formula is not None:
         first += "; " + _FORMULA.into(language).format(f"{explained.formula.flops:,}")
     second = [_BYTES.into(language)]
