@@ -428,7 +428,7 @@ def test_no_text_is_answered_with_a_traceback(text: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["after", "before", "around", "exclude"])
-def test_bad_pattern_of_a_rule_that_inserts_is_told_with_its_place(key: str) -> None:
+def test_bad_pattern_of_a_rule_that_inserts_is_reported_with_its_place(key: str) -> None:
     rule = {"after": "a", "with": "CBAM"} if key == "exclude" else {"with": "CBAM"}
     text = yaml.safe_dump({"version": 1, "insert": [rule | {key: ["a", "b..c"]}]})
     line = next(n for n, line in enumerate(text.splitlines(), 1) if "b..c" in line)
