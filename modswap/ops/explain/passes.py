@@ -155,7 +155,7 @@ def timed(forward: Forward, fresh: Fresh) -> Times:
     sums: list[float] = []
     found: defaultdict[Place, list[float]] = defaultdict(list)
     devices = devices_of(forward.module)
-    wait = partial(synchronize, devices) if any(one.type != "cpu" for one in devices) else None
+    wait = partial(synchronize, devices)
     end = time.perf_counter() + TIMEOUT_SECONDS
     while len(walls) < TIMED_PASSES:
         with fresh():

@@ -83,7 +83,7 @@ class LineRecorder:
         root: The function.
         values: Whether to note the values that lines set.
         finite: Whether to look for NaN and infinity in them.
-        wait: Waits until a device has finished the work of a line; None for the CPU.
+        wait: Waits until a device has finished the work of a line; the CPU has.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LineRecorder:
         *,
         values: bool,
         finite: bool = False,
-        wait: Callable[[], None] | None = None,
+        wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = root
         self.values = values
@@ -153,8 +153,7 @@ class LineRecorder:
 
         def followed(frame: FrameType, event: str, argument: Any) -> Any:
             nonlocal number, since
-            if self.wait is not None:
-                self.wait()
+            self.wait()
             began = _clock()
             if event == "line":
                 now = owners.get(frame.f_lineno, -1)
