@@ -4,8 +4,8 @@ import inspect
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType
@@ -20,6 +20,7 @@ from modswap.live_values import live_tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.recorder import LineRecorder, Scene
+from modswap.ops.run.devices import devices_of, synchronize
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.seeds import seeded
@@ -65,14 +66,11 @@ class Forward:
         """Return the output."""
         return self.ready()()
 
-    def recorded(self, recorder: LineRecorder, *, operators: bool = False) -> tuple[Any, int]:
-        """Return the output and the FLOPs of a run that a recorder follows."""
+    def recorded(self, recorder: LineRecorder, operators: Operators | None = None) -> Any:
+        """Return the output of a run that a recorder follows, and the mode that counts for it."""
         run = self.ready()
-        with ExitStack() as stack:
-            mode = stack.enter_context(Operators(recorder)) if operators else None
-            stack.enter_context(recorder)
-            output = run()
-        return output, 0 if mode is None else mode.flops
+        with operators or nullcontext(), recorder:
+            return run()
 
 
 def copied(*values: Any) -> Any:
@@ -156,14 +154,13 @@ def timed(forward: Forward, fresh: Fresh) -> Times:
     walls: list[float] = []
     sums: list[float] = []
     found: defaultdict[Place, list[float]] = defaultdict(list)
+    devices = devices_of(forward.module)
+    wait = partial(synchronize, devices)
     end = time.perf_counter() + TIMEOUT_SECONDS
     while len(walls) < TIMED_PASSES:
         with fresh():
-            run = forward.ready()
-            began = time.perf_counter()
-            run()
-            walls.append(time.perf_counter() - began)
-        recorder = LineRecorder(forward.code, values=False)
+            walls.append(_wall(forward.ready(), devices))
+        recorder = LineRecorder(forward.code, values=False, wait=wait)
         with fresh():
             forward.recorded(recorder)
         if recorder.top is not None:
@@ -174,6 +171,15 @@ def timed(forward: Forward, fresh: Fresh) -> Times:
             break
     medians = {place: statistics.median(some) for place, some in found.items()}
     return Times(statistics.median(walls), statistics.median(sums or [0.0]), medians)
+
+
+def _wall(run: Callable[[], Any], devices: Sequence[torch.device]) -> float:
+    """Return the seconds of a plain run, its devices' work included."""
+    synchronize(devices)
+    began = time.perf_counter()
+    run()
+    synchronize(devices)
+    return time.perf_counter() - began
 
 
 def _seconds(scene: Scene, outer: tuple[CodeType, ...]) -> Iterator[tuple[Place, float]]:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from modswap.core.asked.recipe import TensorInput
 from modswap.core.errors import ExplainError, ModswapError, UnreachedError, UsageError
 from modswap.core.explained.target import CLASS, FILE, NAME, Target
 from modswap.core.explained.words import Words
+from modswap.core.kept.found_input import FoundInput
 from modswap.core.progress import Progress, silent
 from modswap.core.words.nearest import did_you_mean
 from modswap.live_values import live_tensors
@@ -27,6 +29,7 @@ from modswap.ops.load.factory import Factory, call_factory
 from modswap.ops.load.model import Loaded
 from modswap.ops.reopen import reopen
 from modswap.ops.run.describe import one_line
+from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.run.isolation import set_mode, untouched
@@ -98,7 +101,7 @@ def _of_catalogue(asked: Asked) -> FoundCall:
     if name is None:
         what = f"no module {asked.target.text!r:.80} in the catalogue"
         fix = CATALOGUE.advice(asked.target.text)
-        raise UsageError(what, "explain", f"{fix}; or name FILE:PATH or package.module:Class")
+        raise UsageError(what, "explain", f"{fix}; a module in a file is FILE:PATH")
     lesson = LESSONS.get(name)
     if lesson is None:
         what = f"{name!r} is the row of another package, without a typical size"
@@ -159,7 +162,7 @@ def _of_class(asked: Asked, progress: Progress) -> FoundCall:
         return FoundCall(_forward(module, DummyCall(asked.subject.inputs, {})), title, args)
     progress("looking for an input that fits")
     first = find_for(module, "--input")
-    return FoundCall(_forward(module, first.calls[0]), title, args, (_same(first.record.note),))
+    return FoundCall(_forward(module, first.calls[0]), title, args, (_taken(first.record),))
 
 
 def _made(made: object, text: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
@@ -168,11 +171,8 @@ def _made(made: object, text: str, args: tuple[Any, ...], kwargs: Mapping[str, A
         what = f"{text!r:.120} is {kind}, expected a class of modules"
         raise ExplainError(what, "explain", "name an nn.Module, or a function that builds one")
 
-    def build() -> Any:
-        with seeded(SEED):
-            return made(*args, **kwargs)
-
-    return call_factory(Factory(build, text, "explain", UsageError))
+    with seeded(SEED):
+        return call_factory(Factory(partial(made, *args, **kwargs), text, "explain", UsageError))
 
 
 def _written(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
@@ -183,7 +183,7 @@ def _forward(module: nn.Module, call: DummyCall) -> Forward:
     dtype = pass_dtype(module, Case(call))
     if dtype is not None:
         module.to(dtype)
-    args, kwargs = call.live(SEED, dtype, None)
+    args, kwargs = call.live(SEED, dtype, device_of(module))
     return Forward(module, args, kwargs)
 
 
@@ -217,7 +217,7 @@ def _input_of(asked: Asked, loaded: Loaded, progress: Progress) -> FoundCall:
     if not asked.subject.inputs:
         progress("looking for an input that fits")
         first = find_input(loaded, "--input")
-        call, notes = first.calls[0], (_same(first.record.note),)
+        call, notes = first.calls[0], (_taken(first.record),)
     forward = _forward(loaded.model, call)
     shapes = [tuple(one.shape) for one in live_tensors(forward.args)]
     size = (shapes[0][3], shapes[0][2]) if shapes and len(shapes[0]) == 4 else None
@@ -230,8 +230,9 @@ def _input_of(asked: Asked, loaded: Loaded, progress: Progress) -> FoundCall:
     return FoundCall(forward, "", None, (words,), size, picture.png)
 
 
-def _same(note: str) -> Words:
-    return Words(note, note)
+def _taken(record: FoundInput) -> Words:
+    """Return which input was found, and why it was taken."""
+    return Words(record.note, f"没有给出输入：使用 {record.shown}（{record.why}）")
 
 
 def _module_at(model: nn.Module, path: str, file: str) -> nn.Module:

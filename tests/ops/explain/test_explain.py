@@ -4,6 +4,7 @@ Covers: axes, job, operators, passes, recorder, rows, subject, values.
 """
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from modswap.core.errors import ExplainError, InputError
 from modswap.core.explained.record import Explained, Line
 from modswap.nn import BiLevelRoutingAttention
-from modswap.ops.explain.explain import UNSURE, ExplainRequest, explained
+from modswap.ops.explain.explain import UNFUSED, UNSURE, ExplainRequest, explained
+from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.passes import Forward, same_bits
 from modswap.ops.explain.recorder import LineRecorder
 from tests.ops.explain.traps import Broken, Doubled, Restless, Traps
@@ -113,6 +115,7 @@ def test_same_tensor_in_several_places_stays_the_same() -> None:
     found = told(attention, x, x, x, depth=1)
 
     assert found.equal
+    assert found.notes == (UNFUSED,)
     assert any("F.multi_head_attention_forward" in line.text for line in found.root.walk())
 
 
@@ -124,6 +127,7 @@ def test_operators_of_python_are_counted_step_by_step() -> None:
     # 49 windows of 16 pixels, each with the 32 keys of 2 windows
     assert found.numbers.beyond == 4 * 49 * 16 * 32 * 16
     assert found.counter == found.numbers.flops
+    assert found.left_out == (("modswap::routed_attention", found.numbers.beyond),)
 
 
 def test_nan_is_marked_where_it_arises() -> None:
@@ -165,7 +169,7 @@ def test_module_and_process_stay_as_they_are() -> None:
 
     assert torch.equal(torch.rand(2), expected)
     assert found.equal
-    assert "train" in found.facts
+    assert found.facts[1].en == "training"
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net.training
     assert (torch.get_num_threads(), sys.gettrace()) == (threads, tracing)
@@ -180,8 +184,10 @@ def test_tracer_is_put_back_when_the_module_raises() -> None:
 
     forward = Forward(Traps().eval(), (torch.randn(2, 5, 7),))
 
+    recorder = LineRecorder(forward.code, values=True)
+
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        forward.recorded(LineRecorder(forward.code, values=True), operators=True)
+        forward.recorded(recorder, Operators(recorder))
 
     assert sys.gettrace() is tracing
 
@@ -251,3 +257,52 @@ def test_plain_form_is_refused_where_there_is_none() -> None:
 )
 def test_bits_are_compared(one: Any, other: Any, same: bool) -> None:
     assert same_bits(one, other) is same
+
+
+class Held(nn.Module):
+    """Return tensors in a mapping and in a record; an axis of the input can have one size."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        held = {"whole": x.view(2, 9, 3, 3), "none": None, "3": "text"}
+        plain = {"a": 1}
+        record = Box(x, ())
+        return {**held, "box": record, "plain": plain}
+
+
+@dataclass
+class Box:
+    one: torch.Tensor
+    other: tuple[int, ...]
+
+
+def test_mappings_and_records_show_their_tensors_and_fixed_axes_have_names() -> None:
+    found = told(Held(), torch.zeros(2, 9, 9))
+
+    values = [str(value) for line in found.root.lines for value in line.values]
+    assert values == [
+        "held = dict(whole (2, 9, 3, 3), 3 'text')",
+        "plain = dict",
+        "record = Box(one (2, 9, 9), other ())",
+        "→ dict(whole (2, 9, 3, 3), 3 'text', box Box(one (2, 9, 9), other tuple), plain dict)",
+    ]
+    assert found.axes == (("N", "2"), ("L", "9"), ("C", "9"))
+
+
+def test_axis_of_one_size_is_named_where_no_other_axis_has_it() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2 * 9 * 4, 5))
+
+    found = told(net, torch.zeros(3, 2, 9, 4), depth=1)
+
+    shapes = [str(value) for line in found.root.walk() for value in line.values]
+    assert found.axes == (("N", "3"), ("C", "2"), ("H", "9"), ("W", "4"))
+    assert "→ (N, 5)" in shapes
+
+
+def test_lines_of_a_device_wait_for_its_work() -> None:
+    waits: list[int] = []
+    net = Broken()
+    forward = Forward(net, (torch.randn(2),))
+
+    forward.recorded(LineRecorder(forward.code, values=False, wait=lambda: waits.append(1)))
+
+    assert len(waits) == 4  # three lines, and the return

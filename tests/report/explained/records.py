@@ -52,7 +52,8 @@ def explained(*, timed: bool = True, lesson: bool = True) -> Explained:
     return Explained(
         title=f"Net{NASTY}",
         inputs=("(1, 8, 4)",),
-        facts=("float32", "CPU", "eval"),
+        facts=(Words("float32, CPU", "float32, CPU"), Words("evaluation", "推理模式")),
+        left_out=(("aten::flash", 500),) if lesson else (),
         root=Followed("Net", "n.py", 1, 1, numbers(10, second), lines=lines),
         numbers=Numbers(1_000, 500 if lesson else 0, 4_000, second),
         counter=1_000,
