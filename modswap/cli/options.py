@@ -113,6 +113,9 @@ Thorough = Annotated[
     bool,
     typer.Option("--thorough", help="Run all examinations without bounds on their time."),
 ]
+Fast = Annotated[
+    bool, typer.Option("--fast", help="Run the recipe's passes alone, and no examination.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings as well.")]
 MaxMemory = Annotated[
     str | None,
@@ -288,6 +291,14 @@ def memory_of(text: str | None) -> int | None:
         return None if text is None else parse_size(text)
     except ValueError as error:
         raise UsageError(str(error), "--max-memory", "write it as 8GiB or 500MB") from None
+
+
+def refuse_both(*, fast: bool, thorough: bool) -> None:
+    """Refuse a call that asks for no examination, and for all of them."""
+    if fast and thorough:
+        raise UsageError(
+            "--fast and --thorough exclude each other", "--fast", "leave one of them out"
+        )
 
 
 def refuse_idle(output: Path | None, *, dry_run: bool) -> None:

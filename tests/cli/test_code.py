@@ -5,17 +5,26 @@ Covers: commands.code.
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from modswap.cli.app import run
 from modswap.ops.code import job
+from modswap.ops.code.proof.prove import Proof, Proved
 from modswap.ops.demo.network import build_network
 from tests.ops.code.cases import proved_here
 
 MODEL = ("--model", "modswap.ops.demo.network:build_network(base_width=4)")
+NET = """from torch import nn
+
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1))
+"""
 ADDED = """\
 +        self.channel_attention = ACmix(in_planes=widths[-1], out_planes=widths[-1])
 """
@@ -47,6 +56,45 @@ def test_diff_is_printed_and_its_proof_beside_it(
     assert "… proving the change in a fresh process" in capsys.readouterr().err
     assert run(["code", "unetpp.pt", *rule, *MODEL, "-q", "--no-color"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_change_is_written_and_a_second_time_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "small.py").write_text(NET)
+    monkeypatch.setattr(job, "prove", proved_here)
+    torch.save(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)).state_dict(), "small.pt")
+    command = ["code", "small.pt", "--match", "1", "--with", "ECA", "--input", "1,3,8,8"]
+
+    assert run([*command, "--model", "small.py:build", "--write"]) == 0
+
+    said = capsys.readouterr()
+    assert "written  small.py, its old text is small.py.orig" in said.err
+    assert "nn.Conv2d(3, 8, 1), ECA(channel=8)" in Path("small.py").read_text()
+    assert Path("small.py.orig").read_text() == NET
+    assert run([*command, "--model", "small.py:build", "--write"]) == 2
+    assert "does not fit the weights" in capsys.readouterr().err
+
+
+def test_file_that_changed_meanwhile_is_not_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "edited.py").write_text(NET)
+    torch.save(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)).state_dict(), "small.pt")
+    command = ["code", "small.pt", "--match", "1", "--with", "ECA", "--input", "1,3,8,8"]
+
+    def proved_and_edited(proof: Proof, texts: Mapping[str, bytes]) -> Proved:
+        Path("edited.py").write_text(f"{NET}\n# mine")
+        return proved_here(proof, texts)
+
+    monkeypatch.setattr(job, "prove", proved_and_edited)
+
+    assert run([*command, "--model", "edited.py:build", "--write", "-q"]) == 3
+
+    said = "edited.py: it changed since it was read, and is not written"
+    assert capsys.readouterr().err.endswith(f"{said}\n  fix: run the command again\n")
+    assert Path("edited.py").read_text() == f"{NET}\n# mine"
+    assert not Path("edited.py.orig").exists()
 
 
 @pytest.mark.slow

@@ -88,6 +88,21 @@ def test_dry_run_writes_nothing(modswap: Command) -> None:
     assert listing(Path()) == ["net.pt", "net.safetensors", "swap.yaml"]
 
 
+def test_fast_runs_the_passes_alone_and_says_so(modswap: Command) -> None:
+    Path("swap.yaml").write_text(RECIPE)
+
+    ran = modswap("check", "net.pt", "-c", "swap.yaml", "--fast", "--format", "json", *ALLOW)
+
+    verify = json.loads(ran.out)["verify"]
+    assert (ran.code, verify["ok"]) == (0, True)
+    assert [found["check"] for found in verify["checks"]] == list(examination_names())
+    assert {found["status"] for found in verify["checks"]} == {"skipped"}
+    assert modswap("replace", "net.pt", "-c", "swap.yaml", "-o", "o.pt", "--fast", *ALLOW).code == 0
+    both = modswap("check", "net.pt", "-c", "swap.yaml", "--fast", "--thorough", *ALLOW)
+    assert both.code == 2
+    assert "--fast and --thorough exclude each other" in both.err
+
+
 def test_check_writes_nothing(modswap: Command) -> None:
     ran = modswap("check", "net.pt", "-c", "swap.yaml", *ALLOW)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from modswap.cli.app import run
+from modswap.nn import BiLevelRoutingAttention
 from tests.commands import Command, Ran
 from tests.models import GatedNet
 from tests.ops.explain.traps import Twice
@@ -163,3 +164,68 @@ def test_path_that_the_model_does_not_have_is_refused(modswap: Command) -> None:
     assert ran.err.startswith("error: net.pt: no module '1' in the model\n  fix: ")
     ran = modswap("net.pt:0", "--set", "a=1")
     assert ran.err.startswith("error: --set: a module in a file has its arguments already")
+
+
+@pytest.fixture
+def routed(modswap: Command) -> None:
+    """Save a model with a routing attention in the command's folder."""
+    del modswap
+    torch.manual_seed(0)
+    attention = BiLevelRoutingAttention(8, 2, n_win=4, topk=2, layout="NCHW")
+    torch.save(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 4, 4), attention).eval(), "net.pt")
+
+
+ROUTED = ("net.pt:1", "--input", "1,3,32,32", "--no-time")
+
+
+@pytest.mark.usefixtures("routed")
+def test_routing_is_drawn_as_svg_and_measured(modswap: Command) -> None:
+    ran = modswap(*ROUTED, "--routing", "out.svg", "--window", "1,2")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert "routing: each window attends to 2 of 16 windows; 16 of them" in ran.out
+    assert "average attention distance" in ran.out
+    assert "window (1,2) (row, column) attends to" in Path("out.svg").read_text()
+    again = modswap(*ROUTED, "--routing", "out.svg")
+    assert (again.code, again.err.splitlines()[0]) == (3, "error: out.svg: it exists")
+    assert modswap(*ROUTED, "--routing", "out.svg", "--force").code == 0
+
+
+@pytest.mark.usefixtures("routed")
+def test_routing_is_drawn_over_a_picture(modswap: Command) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (64, 48)).save("photo.png")
+
+    ran = modswap(*ROUTED, "--image", "photo.png", "--routing", "out.png")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert "the picture was scaled to 32x32 pixels and normalised by ImageNet's" in ran.out
+    assert Path("out.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("routed")
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["net.pt:0", "--routing", "o.svg"], 2, "Conv2d at 0 of net.pt: it has no routing: it is"),
+        (["net.pt:1", "--routing", "o.gif"], 2, "--routing: 'o.gif' is no SVG and no PNG"),
+        (["net.pt:1", "--routing", "net.pt.svg", "--window", "4,0"], 2, "--window: there is no w"),
+        (["net.pt:1", "--routing", "o.svg", "--window", "a"], 2, "--window: 'a' is no ROW,COLUMN"),
+        (["net.pt:1", "--window", "0,0"], 2, "--window: no drawing is asked for"),
+        (["net.pt:1", "--image", "nets.py", "--routing", "o.svg"], 3, "nets.py: it is no picture"),
+        (["ECA", "--image", "nets.py"], 2, "--image: a picture goes into the model of a file"),
+    ],
+)
+def test_wrong_drawing_is_refused_in_one_line(
+    modswap: Command, args: list[str], code: int, message: str
+) -> None:
+    if "nets.py" in message:
+        pytest.importorskip("PIL")
+
+    ran = modswap(*args, "--no-time", *(["--input", "1,3,32,32"] if "net" in args[0] else []))
+
+    first, fix, *more = ran.err.splitlines()
+    assert (ran.code, ran.out, more) == (code, "", [])
+    assert first.startswith(f"error: {message}")
+    assert fix.startswith("  fix: ")
+    assert not list(Path().glob("*.svg"))

@@ -210,15 +210,11 @@ def test_variant_exported_with_or_without_padding_takes_both(
 
 @needs_onnx
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize(
     "variant",
     [
-        *(
-            pytest.param(name, marks=SLOW)
-            for name in ("refactored, masked", "masked", "means, masked", "maxima, masked")
-        ),
-        "windows",
+        *("refactored, masked", "masked", "means, masked", "maxima, masked"),
+        pytest.param("windows", marks=pytest.mark.ci),
     ],
 )
 def test_variant_in_onnx_takes_sizes_with_and_without_padding(variant: str) -> None:

@@ -54,6 +54,7 @@ def check(
     alias: options.Alias = None,
     trust: options.Trust = False,
     thorough: options.Thorough = False,
+    fast: options.Fast = False,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -93,8 +94,8 @@ def check(
     chosen = one_rule.chosen(context, session, len(files))
     chosen.refuse_without_file(fix=fix, lock=lock, locked=locked)
     pairs = _pairs(files, config if chosen.rule is None else chosen.name)
-    if fix:
-        _refuse_fix(config, locked=locked)
+    options.refuse_both(fast=fast, thorough=thorough)
+    _refuse_fix(config, fix=fix, locked=locked)
     policy = options.policy_of(allow, alias, trust=trust)
     keeping = locking.locking_of(lock_file, write=lock, hold=locked)
     most = options.memory_of(max_memory)
@@ -104,8 +105,9 @@ def check(
     from modswap.ops.jobs.check import Request, paths_of
 
     first = Request(
-        "", None, policy, model, shapes, renames, thorough, fix, most, strict, find_input=find
-    )
+        "", None, policy, model, shapes, renames, thorough, fix, most, strict, find_input=find,
+        fast=fast,
+    )  # fmt: skip
     requests = [replace(first, recipe=name, file=file, rule=chosen.rule) for file, name in pairs]
     if any((report, lock, fix, session.summary)):
         session.reads += paths_of(requests)
@@ -120,11 +122,11 @@ def check(
     finish(session, keeping.settle(outcomes, entries, quiet=quiet))
 
 
-def _refuse_fix(config: str | None, *, locked: bool) -> None:
+def _refuse_fix(config: str | None, *, fix: bool, locked: bool) -> None:
     """Refuse to edit a recipe that is in no file, or that a lock holds."""
-    if config == "-":
+    if fix and config == "-":
         raise UsageError("standard input cannot be fixed", "--fix", "put the recipe into a file")
-    if locked:
+    if fix and locked:
         what = "--fix and --locked exclude each other: a fixed recipe is not the locked one"
         raise UsageError(what, "check", "fix first, then write the lock anew with --lock")
 

@@ -1,9 +1,16 @@
 """`modswap code`: how the model's own source looks after a swap."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from modswap.cli import one_rule, options
-from modswap.cli.session import note
+from modswap.cli.session import Session, note, put_text
+from modswap.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from modswap.core.asked.job import CodeJob
 
 
 def code(
@@ -23,6 +30,17 @@ def code(
     share: one_rule.Share = False,
     start: one_rule.Start = None,
     save_recipe: one_rule.SaveRecipe = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the change into the source files.")
+    ] = False,
+    standalone: Annotated[
+        Path | None,
+        typer.Option(
+            "--standalone", metavar="FILE", show_default=False,
+            help="Write one file of code that builds the model and loads it, without modswap.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the standalone file.")] = False,
     inputs: options.Input = None,
     model: options.Model = None,
     strip_prefix: options.StripPrefix = None,
@@ -32,7 +50,7 @@ def code(
     quiet: options.Hush = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
-) -> None:
+) -> None:  # fmt: skip
     """Show how the model's source looks after a swap, as a diff that is proved."""
     # by `chosen`
     del (match, after, before, around, with_, settings, exclude, classes, expect,
@@ -45,13 +63,46 @@ def code(
     subject = options.subject(file, policy, model, inputs, renames)
 
     from modswap.core.asked.job import CodeJob
-    from modswap.ops.code.job import code_change
-    from modswap.report.code.diff import summary, unified
 
     recipe = chosen.recipe() if chosen.config is not None or chosen.rule is not None else None
+    job = CodeJob(subject, recipe)
+    if standalone is not None:
+        _refuse_both(write=write)
+        _write_standalone(session, job, standalone, force=force)
+        return
+    from modswap.ops.code.job import code_change
+    from modswap.ops.code.write import write_changes
+    from modswap.report.code.diff import summary, unified, written_lines
+
     with session.guarded() as progress:
-        change = code_change(CodeJob(subject, recipe), progress)
+        change = code_change(job, progress)
     session.emit(unified(change))
-    if not session.quiet:
-        for line in summary(change).splitlines():
-            note(line)
+    said = summary(change)
+    if write:
+        said += written_lines(write_changes(change.files))
+    for line in said.splitlines() if not session.quiet else ():
+        note(line)
+
+
+def _refuse_both(*, write: bool) -> None:
+    if write:
+        what = "--write and --standalone exclude each other"
+        raise UsageError(what, "--standalone", "call the command once for each")
+
+
+def _write_standalone(session: Session, job: "CodeJob", out: Path, *, force: bool) -> None:
+    """Write the standalone file, and say what it does."""
+    from modswap.core.asked.used_paths import OUT, UsedPath, paths_read
+    from modswap.io.raw.atomic import exists
+    from modswap.io.raw.places import refuse_overlap
+    from modswap.ops.code.job import standalone_file
+    from modswap.report.code.diff import standalone_lines
+
+    refuse_overlap(UsedPath(OUT, out), paths_read(job.subject, job.recipe))
+    if out.exists() and not force:
+        raise exists(out)
+    with session.guarded() as progress:
+        made = standalone_file(job, progress)
+    put_text(out, made.text, force=force)
+    for line in standalone_lines(made, str(out)).splitlines() if not session.quiet else ():
+        note(line)

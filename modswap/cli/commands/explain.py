@@ -1,14 +1,20 @@
 """`modswap explain`: a module's forward, line by line."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modswap.cli import one_rule, options
+from modswap.cli.session import Session
+from modswap.core.asked.used_paths import UsedPath
 from modswap.core.errors import UsageError
 from modswap.core.explained.target import CLASS, FILE, parse_target
 from modswap.core.explained.words import LANGUAGES
+
+if TYPE_CHECKING:
+    from modswap.ops.explain.job import Answer
 
 _NO_FILE = Path()
 
@@ -45,6 +51,34 @@ def explain(
     times: Annotated[
         bool, typer.Option("--time/--no-time", help="Time the lines, or not.", show_default=False)
     ] = True,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            "--image",
+            metavar="FILE",
+            help="A picture that the model gets, in place of a dummy input.",
+            show_default=False,
+        ),
+    ] = None,
+    routing: Annotated[
+        Path | None,
+        typer.Option(
+            "--routing",
+            metavar="OUT",
+            help="Draw which windows a BiLevelRoutingAttention attends to: OUT.svg or OUT.png.",
+            show_default=False,
+        ),
+    ] = None,
+    windows: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--window",
+            metavar="ROW,COLUMN",
+            help="A window to draw, from 0,0 at the top left; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    force: options.Force = False,
     lang: Annotated[str, typer.Option("--lang", metavar="LANG", help="en or zh.")] = "en",
     model: options.Model = None,
     rename: options.Renames = None,
@@ -74,12 +108,68 @@ def explain(
     renames = options.renames_of(rename, strip_prefix)
     subject = options.subject(Path(file or _NO_FILE), policy, model, inputs, renames)
     given = one_rule.settings_of(settings or ())
+    drawing = _note_drawing(session, image, routing, windows or ())
 
     from modswap.ops.explain.job import ExplainOptions, explain_asked
     from modswap.ops.explain.subject import Asked
     from modswap.report.explained import FORMS
 
     with session.guarded() as progress:
-        asked = Asked(target, subject, given)
-        found = explain_asked(asked, ExplainOptions(depth, plain, times), progress)
-    session.emit(FORMS[session.format](found, lang, session.page()))
+        asked = Asked(target, subject, given, image)
+        choice = ExplainOptions(depth, plain, times, routed=routing is not None)
+        answer = explain_asked(asked, choice, progress)
+    if routing is not None and answer.explained.routing is not None:
+        _draw(answer, routing, drawing, lang, force=force)
+    session.emit(FORMS[session.format](answer.explained, lang, session.page()))
+
+
+_Place = tuple[int, int]
+
+
+def _note_drawing(
+    session: Session, image: Path | None, routing: Path | None, windows: Sequence[str]
+) -> list[_Place]:
+    """Return the windows to draw; note the picture as read and the drawing as written."""
+    session.reads += [UsedPath("the picture", image)] if image is not None else []
+    if routing is None:
+        if windows:
+            raise UsageError("no drawing is asked for", "--window", "add --routing OUT.svg")
+        return []
+    if routing.suffix.lower() not in {".svg", ".png"}:
+        what = f"{routing.name!r:.80} is no SVG and no PNG"
+        raise UsageError(what, "--routing", "name OUT.svg or OUT.png")
+    session.writes.append(UsedPath("the drawing", routing))
+    return [_window(text) for text in windows]
+
+
+def _window(text: str) -> _Place:
+    row, comma, column = text.partition(",")
+    if not (comma and row.strip().isdecimal() and column.strip().isdecimal()):
+        raise UsageError(f"{text!r:.40} is no ROW,COLUMN", "--window", "write --window 3,3")
+    return int(row), int(column)
+
+
+def _draw(answer: "Answer", out: Path, places: Sequence[_Place], lang: str, *, force: bool) -> None:
+    """Write the drawing of a routing."""
+    from modswap.core.explained.drawing import drawing_of
+    from modswap.io.raw.atomic import replacing
+    from modswap.ops.explain.picture import routing_png
+    from modswap.report.explained.svg import routing_svg
+
+    routing = answer.explained.routing
+    assert routing is not None  # noqa: S101 - it was asked for
+    chosen = []
+    for place in places:
+        number = routing.number(*place)
+        if number is None:
+            what = f"there is no window {place[0]},{place[1]}, or it is padding"
+            fix = f"the windows are {routing.rows} rows of {routing.columns}, from 0,0"
+            raise UsageError(what, "--window", fix)
+        chosen.append(number)
+    numbers = chosen or routing.examples
+    if out.suffix.lower() == ".svg":
+        data = routing_svg(drawing_of(routing, numbers, lang), answer.png).encode()
+    else:  # pillow's letters are Latin
+        data = routing_png(drawing_of(routing, numbers, "en"), answer.png)
+    with replacing(out, force=force) as temporary:
+        temporary.write_bytes(data)

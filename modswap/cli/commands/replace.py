@@ -48,6 +48,7 @@ def replace(
     dry_run: options.DryRun = False,
     force: options.Force = False,
     thorough: options.Thorough = False,
+    fast: options.Fast = False,
     max_memory: options.MaxMemory = None,
     form: options.ReportFormat = "table",
     report: options.Report = None,
@@ -70,6 +71,7 @@ def replace(
     options.note_paths(session, [config], model, output, digest)
     options.check_format(session, form, REPORTS)
     _refuse_idle(chosen, output, dry_run=dry_run)
+    options.refuse_both(fast=fast, thorough=thorough)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     subject = options.subject(file, policy, model, inputs, options.renames_of(rename, strip_prefix))
     most = options.memory_of(max_memory)
@@ -80,7 +82,7 @@ def replace(
     from modswap.ops.jobs.verify import require_digest
 
     out = None if dry_run else output
-    job = Job(subject, chosen.recipe(), out, force, thorough=thorough, max_memory=most)
+    job = Job(subject, chosen.recipe(), out, force, thorough=thorough, fast=fast, max_memory=most)
     session.reads += recipe_files(job.recipe)
     if no_forward:
         from modswap.ops.jobs.replace_as_data import replace_unbuilt as run

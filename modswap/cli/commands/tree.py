@@ -9,7 +9,7 @@ import typer
 
 from modswap.cli import options
 from modswap.core.asked.job import is_input_file
-from modswap.core.asked.patterns import compile_pattern
+from modswap.core.asked.patterns import Pattern, compile_pattern
 from modswap.core.asked.used_paths import INPUT, OUT, UsedPath
 from modswap.core.decided.pattern_advice import advice_for
 from modswap.core.errors import UsageError
@@ -118,20 +118,26 @@ def tree(
     rows = _shown(found, depth, chosen)
     if not rows:
         raise _no_match(found, match, prefix)
-    marked = {row.path for row in found.rows if marks is not None and marks.matches(row.path)}
-    if marks is not None and not marked:
-        raise _no_match(found, highlight, None, "--highlight")
     if interactive:
         from modswap.cli.browser.start import browse
 
         browse(session, found)
         return
-    as_json = session.format == "json"
-    session.emit(
-        tree_json(found, rows, marked)
-        if as_json
-        else tree_table(found, rows, session.page(), marked)
-    )
+    marked = _marked(found, marks)
+    if session.format == "json":
+        session.emit(tree_json(found, rows, marked))
+    else:
+        session.emit(tree_table(found, rows, session.page(), marked))
+
+
+def _marked(found: Tree, marks: Pattern | None) -> set[str]:
+    """Return the paths that a pattern highlights."""
+    if marks is None:
+        return set()
+    marked = {row.path for row in found.rows if row.path and marks.matches(row.path)}
+    if not marked:
+        raise _no_match(found, marks.text, None, "--highlight")
+    return marked
 
 
 def _inputs(given: Sequence[str] | None) -> tuple[list[str], list[str] | None]:

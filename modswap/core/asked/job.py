@@ -92,6 +92,7 @@ class Job:
     force: bool = False  # whether an existing `out` may be replaced
     # whether everything is examined, as `verify.thorough` in the recipe says
     thorough: bool = False
+    fast: bool = False  # whether the passes alone are run, and nothing is examined
     # bytes that a dummy pass may take by prediction; None: the memory of the machine
     max_memory: int | None = None
     strict: bool = False  # whether what is only warned of fails

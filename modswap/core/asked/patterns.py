@@ -51,6 +51,18 @@ def compile_pattern(text: str, where: str = "") -> Pattern:
 _REGEX_SIGNS = re.compile(r"[\\+$|()]|(?<!\[)\^|\A\.|\.\.|\[\^?\.")
 
 
+def pattern_of(path: str) -> str:
+    """Return a pattern that selects only this path."""
+    special = bool(re.search(r"[*?\[\]{}\\\ud800-\udfff]", path)) or path.startswith("re:")
+    return f"re:{_escaped(path)}" if special else path
+
+
+def _escaped(path: str) -> str:
+    # a recipe can hold no half of a character
+    whole = re.sub("[\ud800-\udfff]", "\0", path)
+    return "".join(f"\\{c}" if c in "*?[]{}.+()^$|\\" else c for c in whole).replace("\0", ".")
+
+
 def is_like_regex(text: str) -> bool:
     """Return whether a glob holds signs that have a meaning in regular expressions alone."""
     return not text.startswith("re:") and _REGEX_SIGNS.search(text) is not None

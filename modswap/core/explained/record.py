@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from modswap.core.explained.routing import RoutedWindows
 from modswap.core.explained.words import ModuleText, Words
 
 
@@ -124,10 +125,12 @@ class Explained:
 
     title: str  # the module with its arguments
     inputs: tuple[str, ...]
-    facts: tuple[str, ...]  # dtype, device, mode
+    facts: tuple[Words, ...]  # dtype, device, mode, weights
     root: Followed
     numbers: Numbers  # of the whole pass; its seconds are those of the lines together
     counter: int  # FLOPs as torch's own counter has them in a run of its own
+    # operators that it leaves out, with their FLOPs
+    left_out: tuple[tuple[str, int], ...] = ()
     equal: bool = True  # whether its outputs were compared with those of a plain pass, and equal
     plain_seconds: float | None = None  # of the pass without a recorder
     axes: tuple[tuple[str, str], ...] = ()  # names of axes and sizes
@@ -136,4 +139,5 @@ class Explained:
     other: OtherForm | None = None
     formula: Formula | None = None
     text: ModuleText | None = None
+    routing: RoutedWindows | None = None
     notes: tuple[Words, ...] = ()

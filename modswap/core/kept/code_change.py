@@ -28,6 +28,23 @@ class SiteChange:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A source file that was changed in place."""
+
+    file: str
+    copy: str  # where its old text is kept; empty where git has it
+
+
+@dataclass(frozen=True, slots=True)
+class StandaloneFile:
+    """The text of a file that builds and loads a swapped model without modswap."""
+
+    text: str
+    apart: float  # largest difference of the outputs from those of the swapped model
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CodeChange:
     """The changed files of a model, and the proof that they build the swapped model."""
 

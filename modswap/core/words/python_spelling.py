@@ -22,6 +22,7 @@ _PLAIN = (
     (re.compile(rf"--model ({_VALUE})"), r"model='\1'"),
     (re.compile(r"--strip-prefix '?([\w.-]+)'?"), r"strip_prefix='\1'"),
     (re.compile(r"--(force|trust)\b"), r"\1=True"),
+    (re.compile(r"leave --plain out"), "leave `plain` out"),
     (re.compile(r"--no-checksum\b"), "checksum=False"),
     (re.compile(r"`--input [^`]*`, or (?=`inputs:`)"), ""),
     (

@@ -19,6 +19,7 @@ from modswap.core.asked.permissions import permission_flaw
 from modswap.core.asked.recipe import CallInput, Recipe, TensorInput
 from modswap.core.asked.source import Place, Source
 from modswap.core.errors import CheckpointError, RecipeError, together
+from modswap.core.seen.joint import PLACES
 from modswap.core.words.nearest import file_near
 from modswap.io.recipe.errors import MAX_MISTAKES, sentences
 from modswap.io.recipe.nodes import EXAMPLE, EXPONENT, MAX_CHARACTERS, read_document, shown
@@ -182,9 +183,15 @@ def _list(value: Any) -> list[Any]:
 
 def _patterns(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
     """Yield the patterns of all rules that are short enough to be compiled."""
-    for number, rule in enumerate(_list(data.get("replace"))):
-        for key in ("match", "exclude") if isinstance(rule, dict) else ():
-            place: Place = ("replace", number, key)
+    rules = [
+        (part, number, rule)
+        for part in ("replace", "insert")
+        for number, rule in enumerate(_list(data.get(part)))
+        if isinstance(rule, dict)
+    ]
+    for part, number, rule in rules:
+        for key in ("match", *PLACES, "exclude"):
+            place: Place = (part, number, key)
             value = rule.get(key)  # a list of patterns, or a single one
             found = [((*place, index), item) for index, item in enumerate(_list(value))]
             for at, pattern in found or [(place, value)]:

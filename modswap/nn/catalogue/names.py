@@ -28,7 +28,8 @@ def advice(name: str, spellings: Mapping[str, Sequence[str]], otherwise: str) ->
     module, dot, cls = name.rpartition(".")
     if dot and ":" not in name and cls.isidentifier() and cls != "py":
         return f"write `{module}:{cls}` if that class is meant"
-    return f"{_near(name, spellings) or otherwise}; {OWN_CLASS}"
+    near = _near(name, spellings)
+    return f"{near} {OWN_CLASS[0].upper()}{OWN_CLASS[1:]}" if near else f"{otherwise}; {OWN_CLASS}"
 
 
 def _near(name: str, spellings: Mapping[str, Sequence[str]]) -> str:

@@ -1,16 +1,19 @@
 """The change of a model's own source that makes a swap, with its proof."""
 
 from modswap.core.asked.job import CodeJob
-from modswap.core.kept.code_change import CodeChange
+from modswap.core.errors import ModswapError
+from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange, StandaloneFile
 from modswap.core.progress import Progress, silent
 from modswap.io.raw.held import holding
-from modswap.ops.code.building.builder import refuse_other, shapes_of
+from modswap.ops.code.building.builder import Builder, refuse_other, shapes_of
 from modswap.ops.code.building.record import Recording, record
 from modswap.ops.code.building.source import Sources
 from modswap.ops.code.building.swapped import Swapped, swapped
 from modswap.ops.code.editing.edit import Editor
 from modswap.ops.code.editing.locate import Locator
 from modswap.ops.code.proof.prove import Proof, changed_texts, prove
+from modswap.ops.code.standalone.prove import proved_standalone, refuse_exported
+from modswap.ops.code.standalone.write import standalone
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.seeds import seeded
 
@@ -24,26 +27,73 @@ def code_change(job: CodeJob, progress: Progress = silent) -> CodeChange:
     """
     with holding(job.subject.file), without_compiler():
         made = swapped(job, progress)
-        progress("recording how the model is built")
-        sources = Sources()
-        recording = recorded(made, sources)
-        roots = (type(recording.model).__qualname__.split(".")[0], made.builder.name.split(".")[0])
-        files, sites = Editor(Locator(recording, sources, made.wanted, roots)).changes()
+        builder = made.named_builder
+        files, sites = _changes(made, builder, progress)
         progress("proving the change in a fresh process")
-        proof = Proof(made.model, made.sites, made.builder, made.scripts, made.calls, made.seed)
+        proof = Proof(made.model, made.sites, builder, made.scripts, made.calls, made.seed)
         proved = prove(proof, changed_texts(files))
     order = {path: number for number, path in enumerate(made.sites)}
     places = tuple(sorted(sites, key=lambda one: order.get(one.path, 0)))
-    return CodeChange(files, places, str(made.builder), proved.apart, proved.modules, made.notes)
+    return CodeChange(files, places, str(builder), proved.apart, proved.modules, made.notes)
 
 
-def recorded(made: Swapped, sources: Sources) -> Recording:
+def standalone_file(job: CodeJob, progress: Progress = silent) -> StandaloneFile:
+    """Return one file of code that builds the swapped model and loads it, without modswap.
+
+    Where the change of the user's own source is known, the file has the changed classes; else the
+    new modules are put in behind the call that builds the model. A file that holds the whole module
+    needs no such call.
+
+    Raises:
+        ModswapError: If the swap does not hold, no call builds the model, or the file is not
+            proved.
+    """
+    with holding(job.subject.file), without_compiler():
+        made = swapped(job, progress)
+        refuse_exported(made)
+        texts: dict[str, bytes] = {}
+        reason = ""
+        builder = made.builder
+        try:
+            files, _ = _changes(made, made.named_builder, progress)
+            texts = changed_texts(files)
+        except ModswapError as error:
+            reason = error.what
+            builder = _usable(made, error)
+        progress("proving the file in a fresh process")
+        written = standalone(made, texts, builder, edited=not reason)
+        return proved_standalone(made, written, whole=builder is None)
+
+
+def _usable(made: Swapped, error: ModswapError) -> Builder | None:
+    """Return the builder if its model takes the weights; None if the file needs none."""
+    try:
+        recorded(made, made.named_builder, Sources())
+    except ModswapError:
+        if made.loaded.container.slots[0].kind == "weights":
+            raise error from None
+        return None
+    return made.builder
+
+
+def _changes(
+    made: Swapped, builder: Builder, progress: Progress
+) -> tuple[tuple[FileChange, ...], tuple[SiteChange, ...]]:
+    """Return the changed files, and the place of each site."""
+    progress("recording how the model is built")
+    sources = Sources()
+    recording = recorded(made, builder, sources)
+    roots = (type(recording.model).__qualname__.split(".")[0], builder.name.split(".")[0])
+    return Editor(Locator(recording, sources, made.wanted, roots)).changes()
+
+
+def recorded(made: Swapped, builder: Builder, sources: Sources) -> Recording:
     """Return the model as its builder makes it, with the calls that made each module.
 
     Raises:
         UsageError: If the builder makes a model of other names or shapes.
     """
     with seeded(0):
-        recording = record(made.builder, sources)
-    refuse_other(shapes_of(recording.model, made.without), made.builder, made.shapes)
+        recording = record(builder, sources)
+    refuse_other(shapes_of(recording.model, made.without), builder, made.shapes)
     return recording

@@ -88,12 +88,13 @@ class Axes:
             return str(size)
         batch = letters[: letters[0] == "N"]
         times = [self._number(factor)] if factor > 1 else []
-        below = f"/{self._number(part)}" if part > 1 else ""
+        below = f"/{self._number(part) if self.named else part}" if part > 1 else ""
         return "·".join([*batch, *times, *letters[len(batch) :]]) + below
 
     def _number(self, number: int) -> str:
-        """Return a factor, by its name if the lesson about the module names it."""
-        return self.words.get(number, str(number)) if self.named else str(number)
+        """Return a factor, by its name if it has one; a small one only in lessons."""
+        known = self.named or number >= MIN_NAMED_SIZE
+        return self.words.get(number, str(number)) if known else str(number)
 
     def legend(self, line: LineRecord, key: tuple[tuple[CodeType, ...], int]) -> str:
         """Return the meaning of each letter of a line's einsum; empty where it has none."""

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from modswap.live_values import dtype_name, live_tensors, nbytes_of
 from modswap.nn import CATALOGUE
 from modswap.nn.texts import Lesson, flops_of, lesson_of
 from modswap.ops.explain.axes import Axes, axes_of
+from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.passes import Forward, Fresh, Times, counted, repeatable, same_bits, timed
 from modswap.ops.explain.recorder import LineRecorder, Scene
 from modswap.ops.explain.rows import Rows, added, paths_in, total
@@ -28,6 +29,11 @@ from modswap.ops.explain.source import source_of
 from modswap.ops.explain.values import described, not_finite
 from modswap.ops.run.describe import one_line
 
+UNFUSED = Words(
+    "torch's fused kernel of such layers is off in all these runs, so that their steps are seen",
+    "这些运行中都关闭了 torch 对此类层的融合算子，以便看到各个步骤",
+)
+_FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 PLAIN, FAST = "plain", "fast"
 UNSURE = Words(
     "two plain runs differ from one another, so the explained run cannot be compared with them",
@@ -128,18 +134,22 @@ class _Explaining:
         output = self._plain(self.forward)
         recorder = LineRecorder(self.forward.code, values=True)
         with self.fresh():
-            seen, flops = self.forward.recorded(recorder, operators=True)
+            operators = Operators(recorder)
+            seen = self.forward.recorded(recorder, operators)
         top = recorder.top
         if top is None:
             what = "no line of its forward ran: another function runs in its place"
             raise ExplainError(what, self.wanted.title, "take the wrapper off")
         notes = tuple(self._judged(output, seen))
-        counter = self._counted(flops)
+        counter = self._counted(operators.flops)
         if any(not_finite(one) for one in live_tensors(seen)):
             self._mark(top)
         times = timed(self.forward, self.fresh) if self.wanted.times else None
         axes = self._axes(output)
-        return self._record(top, axes, times, counter, output, notes)
+        result = self._record(top, axes, times, counter, output)
+        return replace(
+            result, left_out=tuple(operators.beyond.items()), notes=notes, equal=UNSURE not in notes
+        )
 
     def _first(self) -> None:
         """Run it once, so that caches are warm, and the input is known to fit."""
@@ -156,7 +166,9 @@ class _Explaining:
             return forward.run()
 
     def _judged(self, output: Any, seen: Any) -> Iterator[Words]:
-        """Compare the recorded run with the plain one, bit for bit."""
+        """Compare the recorded run with the plain one, bit for bit; yield what is to be said."""
+        if any(isinstance(one, _FUSED) for one in self.forward.module.modules()):
+            yield UNFUSED
         if same_bits(output, seen):
             return
         if same_bits(output, self._plain(self.forward)):
@@ -176,7 +188,7 @@ class _Explaining:
         """Mark the lines whose values hold NaN or infinity, by a pass of its own."""
         recorder = LineRecorder(self.forward.code, values=True, finite=True)
         with self.fresh():
-            self.forward.recorded(recorder, operators=True)
+            self.forward.recorded(recorder, Operators(recorder))
         if recorder.top is not None:
             _take_marks(top, recorder.top)
 
@@ -194,7 +206,6 @@ class _Explaining:
         times: Times | None,
         counter: int,
         output: Any,
-        notes: tuple[Words, ...],
     ) -> Explained:
         module, lesson = self.forward.module, self.lesson
         text = lesson.text if lesson is not None else None
@@ -208,7 +219,6 @@ class _Explaining:
             root=root,
             numbers=numbers,
             counter=counter,
-            equal=UNSURE not in notes,
             plain_seconds=None if times is None else times.plain,
             axes=tuple(axes.shown),
             options=tuple(_options(module, self.wanted.args, text)),
@@ -216,7 +226,6 @@ class _Explaining:
             other=self._other(output),
             formula=self._formula(),
             text=text,
-            notes=notes,
         )
 
     def _depth(self) -> tuple[int, Collection[str] | None]:
@@ -238,7 +247,7 @@ class _Explaining:
         self._plain(other)
         recorder = LineRecorder(other.code, values=False)
         with self.fresh():
-            found, _ = other.recorded(recorder, operators=True)
+            found = other.recorded(recorder, Operators(recorder))
         seconds = timed(other, self.fresh).plain if self.wanted.times else None
         counts = _total(recorder.top) if recorder.top is not None else (0, 0, 0)
         return OtherForm(name, Numbers(*counts, seconds), _difference(output, found))
@@ -296,14 +305,22 @@ def _shown(value: Any) -> str:
     )
 
 
-def _facts(module: nn.Module, dtype: str) -> Iterator[str]:
+def _facts(module: nn.Module, dtype: str) -> Iterator[Words]:
     parameters = list(module.parameters())
-    yield dtype or "no floating input"
-    yield str(parameters[0].device if parameters else "cpu").upper()
+    device = str(parameters[0].device if parameters else "cpu").upper()
+    yield Words(*[f"{dtype}, {device}" if dtype else device] * 2)
     flags = {one.training for one in module.modules()}
-    yield "train and eval" if len(flags) > 1 else "train" if True in flags else "eval"
-    yield f"{sum(one.numel() for one in parameters):,} parameters"
-    yield f"{sum(nbytes_of(one) for one in parameters):,} bytes"
+    yield _MODES[len(flags) > 1 or True in flags, False in flags]
+    count = sum(one.numel() for one in parameters)
+    nbytes = sum(nbytes_of(one) for one in parameters)
+    yield Words(f"{count:,} parameters, {nbytes:,} bytes", f"{count:,} 个参数，{nbytes:,} 字节")
+
+
+_MODES = {  # by whether modules train, and whether modules evaluate
+    (True, True): Words("training in parts", "部分模块处于训练模式"),
+    (True, False): Words("training", "训练模式"),
+    (False, True): Words("evaluation", "推理模式"),
+}
 
 
 def _options(

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from modswap.core.errors import ExplainError
 from modswap.core.explained.record import Explained
-from modswap.core.explained.words import Words
 from modswap.core.progress import Progress, silent
 from modswap.ops.explain.explain import ExplainRequest, explained
 from modswap.ops.explain.passes import Forward
+from modswap.ops.explain.routing import refuse_unrouted, routed_windows
 from modswap.ops.explain.subject import Asked, found
 from modswap.ops.run.without_compiler import without_compiler
 
@@ -23,10 +23,18 @@ class ExplainOptions:
     depth: int | None = None
     plain: bool | None = None
     times: bool = True
+    routed: bool = False  # whether the routing is read too
 
 
-def explain_asked(asked: Asked, options: ExplainOptions, progress: Progress = silent) -> Explained:
-    """Return the explanation of the module that a command names.
+class Answer(NamedTuple):
+    """An explanation, and the picture that the model was given, as PNG."""
+
+    explained: Explained
+    png: bytes | None
+
+
+def explain_asked(asked: Asked, options: ExplainOptions, progress: Progress = silent) -> Answer:
+    """Return the explanation of the module that a command names, with its routing if asked.
 
     Raises:
         ModswapError: If there is no such module, its file cannot be loaded, its input does not
@@ -34,11 +42,14 @@ def explain_asked(asked: Asked, options: ExplainOptions, progress: Progress = si
     """
     with without_compiler():
         one = found(asked, progress)
+        if options.routed:
+            refuse_unrouted(one.forward.module, one.title)
         progress("running it line by line")
         wanted = ExplainRequest(one.title, options.depth, options.plain, options.times, one.args)
         result = explained(one.forward, wanted)
-    notes = (Words(one.note, one.note),) if one.note else ()
-    return replace(result, notes=(*result.notes, *notes))
+        routing = routed_windows(one.forward, one.size) if options.routed else None
+    notes = (*result.notes, *one.notes)
+    return Answer(replace(result, notes=notes, routing=routing), one.png)
 
 
 def explain_module(

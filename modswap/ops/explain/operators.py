@@ -1,7 +1,9 @@
 """Count the operators of each line: FLOPs as torch's counter has them, others, and new bytes."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -37,12 +39,32 @@ def _beyond() -> dict[Any, _Count]:
 class _Kind(NamedTuple):
     """The treatment of an operator."""
 
+    name: str
     parts: Callable[..., Any] | None  # runs it step by step
     own: bool  # whether it is an operator of Python, whose steps torch's counter does not see
     counted: _Count | None  # FLOPs as torch's counter has them
     beyond: _Count | None
     fresh: bool  # whether its results are new memory
     makes: bool  # whether that is not filled
+
+
+@lru_cache(maxsize=4096)
+def _kind_of(func: Any) -> _Kind:
+    """Return the treatment of an operator."""
+    if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":  # noqa: SLF001 - torch has no other name for it
+        return _Kind("", None, False, None, None, False, False)  # noqa: FBT003 - fields of a tuple
+    name, packet = func.name(), func.overloadpacket
+    own = torch._library.custom_ops.OPDEFS.get(name)  # noqa: SLF001 - as above
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(name, _DECOMPOSED)  # noqa: SLF001 - as above
+    parts = own._init_fn if own else func.decompose if composite else None  # noqa: SLF001 - as above
+    # a view that its schema does not declare
+    view = packet is _aten._unsafe_view  # noqa: SLF001 - the operator's name
+    returns = func._schema.returns  # noqa: SLF001 - as above
+    fresh = not view and all(one.alias_info is None for one in returns)
+    counted = flop_registry.get(packet)
+    return _Kind(
+        name, parts, own is not None, counted, _beyond().get(packet), fresh, "empty" in name
+    )
 
 
 class Operators(TorchDispatchMode):
@@ -53,10 +75,9 @@ class Operators(TorchDispatchMode):
     def __init__(self, recorder: LineRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch's own
         self.flops = 0
+        self.beyond: Counter[str] = Counter()  # by operator
         self._recorder = recorder
-        self._kinds: dict[Any, _Kind] = {}
-        self._beyond = _beyond()
-        self._inside = 0  # operators of Python that run
+        self._inside: list[str] = []  # operators of Python that run
         self._outside = LineRecord()  # takes what no line of the function asked for
 
     def __torch_dispatch__(
@@ -66,18 +87,18 @@ class Operators(TorchDispatchMode):
         tracing = sys.gettrace()
         sys.settrace(None)  # each call of Python in here would be an event
         try:
-            kind = self._kinds.get(func) or self._kinds.setdefault(func, self._kind(func))
+            kind = _kind_of(func)
             if kind.parts is None:
                 out = func(*args, **kwargs)
                 self._count(kind, out, args, kwargs)
                 return out
-            self._inside += kind.own
+            self._inside += [func.name()] if kind.own else []
             sys.settrace(tracing if not kind.own else None)
             try:
                 with self:
                     return kind.parts(*args, **kwargs)
             finally:
-                self._inside -= kind.own
+                del self._inside[len(self._inside) - kind.own :]
         finally:
             sys.settrace(tracing)
 
@@ -86,29 +107,18 @@ class Operators(TorchDispatchMode):
         if kind.counted is not None:
             flops = kind.counted(*args, **kwargs, out_val=out)
             if self._inside:
-                spot.beyond += flops
+                self._left_out(spot, self._inside[0], flops)
             else:
                 self.flops += flops
                 spot.flops += flops
         if kind.beyond is not None:
-            spot.beyond += kind.beyond(*args, **kwargs)
+            flops = kind.beyond(*args, **kwargs)
+            self._left_out(spot, (self._inside or [kind.name])[0], flops)
         if kind.fresh:
             made = out if isinstance(out, (tuple, list)) else (out,)
             spot.nbytes += sum(one.nbytes for one in made if isinstance(one, torch.Tensor))
             spot.makes |= kind.makes
 
-    def _kind(self, func: Any) -> _Kind:
-        if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":  # noqa: SLF001 - torch has no other name for it
-            return _Kind(None, False, None, None, False, False)  # noqa: FBT003 - fields of a tuple
-        name, packet = func.name(), func.overloadpacket
-        own = torch._library.custom_ops.OPDEFS.get(name)  # noqa: SLF001 - as above
-        composite = torch._C._dispatch_has_kernel_for_dispatch_key(name, _DECOMPOSED)  # noqa: SLF001 - as above
-        parts = own._init_fn if own else func.decompose if composite else None  # noqa: SLF001 - as above
-        # a view that its schema does not declare
-        view = packet is _aten._unsafe_view  # noqa: SLF001 - the operator's name
-        returns = func._schema.returns  # noqa: SLF001 - as above
-        fresh = not view and all(one.alias_info is None for one in returns)
-        counted = flop_registry.get(packet)
-        return _Kind(
-            parts, own is not None, counted, self._beyond.get(packet), fresh, "empty" in name
-        )
+    def _left_out(self, spot: LineRecord, name: str, flops: int) -> None:
+        spot.beyond += flops
+        self.beyond[name] += flops

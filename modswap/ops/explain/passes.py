@@ -5,7 +5,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType
@@ -65,14 +65,11 @@ class Forward:
         """Return the output."""
         return self.ready()()
 
-    def recorded(self, recorder: LineRecorder, *, operators: bool = False) -> tuple[Any, int]:
-        """Return the output and the FLOPs of a run that a recorder follows."""
+    def recorded(self, recorder: LineRecorder, operators: Operators | None = None) -> Any:
+        """Return the output of a run that a recorder follows, and the mode that counts for it."""
         run = self.ready()
-        with ExitStack() as stack:
-            mode = stack.enter_context(Operators(recorder)) if operators else None
-            stack.enter_context(recorder)
-            output = run()
-        return output, 0 if mode is None else mode.flops
+        with operators or nullcontext(), recorder:
+            return run()
 
 
 def copied(*values: Any) -> Any:

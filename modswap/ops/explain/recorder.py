@@ -6,6 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Self
 
@@ -23,7 +24,8 @@ _OF_TORCH = tuple(
     _TORCH + part.replace("/", os.sep) for part in ("nn/modules/", "nn/functional.py")
 )
 _MODULE = os.path.join(_TORCH, "nn", "modules", "module.py")  # noqa: PTH118 - as above
-_OWN = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - as above
+# what runs the passes, and may be called back by torch in them
+_OWN = tuple(str(Path(__file__).parents[1] / part) + os.sep for part in ("explain", "run"))
 _EINSUM = torch.functional.einsum.__code__
 _clock = time.perf_counter
 

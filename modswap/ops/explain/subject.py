@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,19 @@ from modswap.core.asked.import_name import factory_call, import_object
 from modswap.core.asked.job import Subject
 from modswap.core.asked.recipe import TensorInput
 from modswap.core.errors import ExplainError, ModswapError, UnreachedError, UsageError
-from modswap.core.explained.target import CLASS, NAME, Target
+from modswap.core.explained.target import CLASS, FILE, NAME, Target
+from modswap.core.explained.words import Words
+from modswap.core.kept.found_input import FoundInput
 from modswap.core.progress import Progress, silent
 from modswap.core.words.nearest import did_you_mean
+from modswap.live_values import live_tensors
 from modswap.nn import CATALOGUE
 from modswap.nn.texts import LESSONS
 from modswap.ops.explain.passes import Forward, copied
+from modswap.ops.explain.picture import NORMALISED, read_picture
 from modswap.ops.first_input.find import find_for, find_input
 from modswap.ops.load.factory import Factory, call_factory
+from modswap.ops.load.model import Loaded
 from modswap.ops.reopen import reopen
 from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import pass_dtype
@@ -39,13 +44,13 @@ class Asked:
         target: The module.
         subject: Its file, and how that is loaded; the dummy inputs.
         settings: Arguments of the constructor.
-        picture: A picture as the model's input, in place of a dummy one.
+        picture: A file with the picture that the model gets, in place of a dummy input.
     """
 
     target: Target
     subject: Subject
     settings: Mapping[str, Any] = field(default_factory=dict)
-    picture: torch.Tensor | None = None
+    picture: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +61,17 @@ class FoundCall:
         forward: The call.
         title: The module in words.
         args: Arguments of its constructor; None where they are not known.
-        note: Where the input comes from, or which of several calls it is; may be empty.
+        notes: Where the input comes from, and which of several calls it is.
+        size: Width and height of the model's picture; None where it has none.
+        png: The picture, where one was given.
     """
 
     forward: Forward
     title: str
     args: Mapping[str, Any] | None = None
-    note: str = ""
+    notes: tuple[Words, ...] = ()
+    size: tuple[int, int] | None = None
+    png: bytes | None = None
 
 
 def found(asked: Asked, progress: Progress = silent) -> FoundCall:
@@ -72,6 +81,9 @@ def found(asked: Asked, progress: Progress = silent) -> FoundCall:
         UsageError: If there is no such module, or its arguments or its input do not fit.
         ModswapError: If its file cannot be loaded, as `reopen` says.
     """
+    if asked.picture is not None and asked.target.kind != FILE:
+        what = "a picture goes into the model of a file"
+        raise UsageError(what, "--image", "name a module in a file: FILE:PATH")
     if asked.target.kind == NAME:
         return _of_catalogue(asked)
     if asked.target.kind == CLASS:
@@ -94,9 +106,6 @@ def _of_catalogue(asked: Asked) -> FoundCall:
         raise UsageError(what, "explain", "name its class, package.module:Class, and its arguments")
     args = {**lesson.example, **asked.settings}
     module = _built(CATALOGUE[name].module, args)
-    if asked.picture is not None:
-        what = "a module of the catalogue is no model that takes a picture"
-        raise UsageError(what, "--image", "name a module in a file: FILE:PATH")
     inputs = asked.subject.inputs or (TensorInput(shape=lesson.shape(args)),)
     return FoundCall(
         _forward(module, DummyCall(inputs, {})), _title(name, args), _all(module, args)
@@ -151,7 +160,7 @@ def _of_class(asked: Asked, progress: Progress) -> FoundCall:
         return FoundCall(_forward(module, DummyCall(asked.subject.inputs, {})), title, args)
     progress("looking for an input that fits")
     first = find_for(module, "--input")
-    return FoundCall(_forward(module, first.calls[0]), title, args, first.record.note)
+    return FoundCall(_forward(module, first.calls[0]), title, args, (_taken(first.record),))
 
 
 def _made(made: object, text: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
@@ -186,21 +195,45 @@ def _of_file(asked: Asked, progress: Progress) -> FoundCall:
     model = loaded.model
     module = _module_at(model, path, str(subject.file))
     set_mode(model, training=False)
-    note = ""
-    if asked.picture is not None:
-        whole = Forward(model, (asked.picture,))
-    elif subject.inputs:
-        whole = _forward(model, DummyCall(subject.inputs, {}))
-    else:
+    given = _input_of(asked, loaded, progress)
+    title = f"{type(module).__name__} at {path or 'the top'} of {subject.file.name}"
+    forward, notes = given.forward, given.notes
+    if path:
+        forward, calls = _captured(given.forward, module, path)
+        notes = (*notes, _often(calls)) if calls > 1 else notes
+    return replace(given, forward=forward, title=title, notes=notes)
+
+
+def _often(calls: int) -> Words:
+    return Words(
+        f"it is called {calls} times, the first call is shown",
+        f"该模块被调用 {calls} 次，此处显示第一次",
+    )
+
+
+def _input_of(asked: Asked, loaded: Loaded, progress: Progress) -> FoundCall:
+    """Return the call of a file's model: with the picture, the dummy input given, or one found."""
+    call = DummyCall(asked.subject.inputs, {})
+    notes: tuple[Words, ...] = ()
+    if not asked.subject.inputs:
         progress("looking for an input that fits")
         first = find_input(loaded, "--input")
-        whole, note = _forward(model, first.calls[0]), first.record.note
-    title = f"{type(module).__name__} at {path or 'the top'} of {subject.file.name}"
-    if not path:
-        return FoundCall(whole, title, None, note)
-    forward, calls = _captured(whole, module, path)
-    often = f"it is called {calls} times, the first call is shown" if calls > 1 else ""
-    return FoundCall(forward, title, None, "; ".join(filter(None, (note, often))))
+        call, notes = first.calls[0], (_taken(first.record),)
+    forward = _forward(loaded.model, call)
+    shapes = [tuple(one.shape) for one in live_tensors(forward.args)]
+    size = (shapes[0][3], shapes[0][2]) if shapes and len(shapes[0]) == 4 else None
+    if asked.picture is None:
+        return FoundCall(forward, "", None, notes, size)
+    picture = read_picture(asked.picture, shapes[0] if shapes else ())
+    pixels = picture.tensor.to(forward.args[0])
+    forward = replace(forward, args=(pixels, *forward.args[1:]))
+    words = Words(*(one.format(*(size or ())) for one in NORMALISED))
+    return FoundCall(forward, "", None, (words,), size, picture.png)
+
+
+def _taken(record: FoundInput) -> Words:
+    """Return which input was found, and why it was taken."""
+    return Words(record.note, f"没有给出输入：使用 {record.shown}（{record.why}）")
 
 
 def _module_at(model: nn.Module, path: str, file: str) -> nn.Module:

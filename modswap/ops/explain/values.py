@@ -13,7 +13,7 @@ from modswap.live_values import dtype_name, live_tensors
 MAX_ITEMS = 6  # of a tuple or list
 MAX_NESTED = 2  # tuples in tuples
 MAX_TEXT_CHARACTERS = 24
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = (bool, int, float, str, slice, torch.dtype, torch.device, type(None))
 
 # a tensor is (shape, dtype); a tuple or list its class name, length and items; others a text
 Described = Any
@@ -70,6 +70,6 @@ def not_finite(value: Any) -> set[str]:
             if not (tensor.is_floating_point() and tensor.numel()):
                 continue
             if not math.isfinite(float(tensor.sum())):  # or a sum too large: look closer
-                tests = (("NaN", torch.isnan), ("infinity", torch.isinf))
+                tests = (("NaN", torch.isnan), ("inf", torch.isinf))
                 found |= {word for word, test in tests if bool(test(tensor).any())}
     return found

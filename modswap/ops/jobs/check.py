@@ -37,6 +37,7 @@ class Request:
     max_memory: int | None = None  # bytes that a dummy pass may take
     strict: bool = False  # whether warnings fail
     rule: RuleText | None = None  # the recipe of the command line, in place of a file
+    fast: bool = False  # whether the passes alone are run
     find_input: bool = False  # whether a dummy input is looked for, also where the recipe has one
 
 
@@ -64,6 +65,7 @@ def job_of(request: Request) -> Job:
         subject,
         recipe,
         thorough=request.thorough,
+        fast=request.fast,
         max_memory=request.max_memory,
         strict=request.strict,
     )

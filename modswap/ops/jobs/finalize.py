@@ -9,6 +9,8 @@ from typing import cast
 from torch import nn
 
 from modswap.core.asked.job import Job, Rework
+from modswap.core.asked.patterns import pattern_of
+from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.rules.rule import Rule
 from modswap.core.asked.used_paths import paths_read
 from modswap.core.decided.plan import Plan, Step
@@ -19,10 +21,12 @@ from modswap.core.kept.receipt import SiteRecord
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.joint import Joint
 from modswap.core.seen.site import Site
-from modswap.io.formats.choice import ending_note
+from modswap.io.formats.choice import ending_note, format_named, target_format
 from modswap.io.formats.target import refuse_target
 from modswap.io.raw.held import Held, holding
 from modswap.io.recipe.embedded import embedded_recipe
+from modswap.live_values import module_paths
+from modswap.nn.adapters import SiteAdapter
 from modswap.nn.inserted_site import inserted_names, without_others
 from modswap.nn.insertion import Insertion
 from modswap.ops.apply import Placement, applied, module_at, temporarily
@@ -91,7 +95,7 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     where = str(job.subject.file)
     ended, beside = list(_fading(loaded, where)), list(_beside(loaded, where))
     _refuse(ended, beside, loaded, job)
-    recipe = embedded_recipe(loaded.container.recipe or "", where)
+    recipe = _recipe(loaded, _records(ended, beside), where)
     given = settled(Job(job.subject, recipe, job.out, job.force), loaded, progress)
     writer = Writer(given.job, loaded, progress, unread=False)
     settings = given.job.recipe.verify.model_copy(update={"dtypes": ("float32",)})
@@ -127,6 +131,28 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     return outcome
 
 
+def _records(ended: Sequence[_Fading], beside: Sequence[_Beside]) -> list[SiteRecord]:
+    return [*(one.record for one in ended), *(one.record for one in beside)]
+
+
+def _recipe(loaded: Loaded, records: Sequence[SiteRecord], where: str) -> Recipe:
+    """Return the recipe in a file, or one that puts modules where they are if there is none."""
+    if loaded.container.recipe:
+        return embedded_recipe(loaded.container.recipe, where)
+    rules: dict[str, list[dict[str, str]]] = {"replace": [], "insert": []}
+    for record in records:
+        place = record.joint.place if record.joint is not None else "instead"
+        path = pattern_of(record.paths[0].rpartition(".")[0])
+        if place == "instead":
+            rule = {"match": path, "with": record.module, "start": "preserve"}
+            rules["replace"].append(rule)
+        else:
+            rules["insert"].append({place: path, "with": record.module})
+    return Recipe.model_validate(
+        {"version": 1, **{key: rule for key, rule in rules.items() if rule}}
+    )
+
+
 def _olds(ended: Sequence[_Fading], beside: Sequence[_Beside]) -> list[Placement]:
     """Return the modules as they were, with their paths."""
     olds: list[Placement] = [(one.paths, one.site) for one in ended]
@@ -150,7 +176,8 @@ def _original(loaded: Loaded, olds: Sequence[Placement]) -> Iterator[nn.Module]:
 
 
 def _gates(loaded: Loaded, where: str) -> Iterator[tuple[SiteRecord, Joint, Insertion]]:
-    """Yield every module with a gate, as the file's receipt has them."""
+    """Yield every module with a gate: those of the file's receipt, then others in the model."""
+    known: set[str] = set()
     for record in loaded.receipt.sites if loaded.receipt is not None else ():
         if record.joint is None or not record.joint.has_gate:
             continue
@@ -158,7 +185,28 @@ def _gates(loaded: Loaded, where: str) -> Iterator[tuple[SiteRecord, Joint, Inse
         if not isinstance(module, Insertion) or module.gate is None:
             what = f"its receipt and its module {record.paths[0]!r} disagree"
             raise CheckpointError(what, where, "write the file again with `modswap replace`")
+        known.update(record.paths)
         yield record, record.joint, module
+    yield from (one for one in _unrecorded(loaded.model) if known.isdisjoint(one[0].paths))
+
+
+def _unrecorded(model: nn.Module) -> Iterator[tuple[SiteRecord, Joint, Insertion]]:
+    """Yield the modules with a gate of a model that a training script saved, without a receipt."""
+    found: dict[int, tuple[Insertion, list[str]]] = {}
+    for place in module_paths(model):
+        for name in inserted_names(place.module):
+            module = place.module.get_submodule(name)
+            if isinstance(module, Insertion) and module.gate is not None:
+                path = f"{place.path}.{name}" if place.path else name
+                found.setdefault(id(module), (module, []))[1].append(path)
+    for module, paths in found.values():
+        channels = cast("nn.Parameter", module.gate).numel()
+        ends = (module.source, module.target)
+        joint = Joint(module.place, module.form, channels, module.axes, *ends)
+        layer = module.module
+        cls = type(layer.module if isinstance(layer, SiteAdapter) else layer)
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        yield SiteRecord(paths=tuple(paths), module=name, args={}, joint=joint), joint, module
 
 
 def _fading(loaded: Loaded, where: str) -> Iterator[_Fading]:
@@ -190,15 +238,29 @@ def _refuse(
     where = str(job.subject.file)
     if not ended and not beside:
         what = "no module in it has a gate, by which it fades in or is added"
-        fix = "name a file whose receipt has modules of `start: preserve`, as `modswap.save` writes"
+        fix = "name a file of a whole model, or one whose receipt has such modules, as "
+        fix += "`modswap.save` writes it"
         raise UsageError(what, where, fix)
     if len(loaded.container.slots) > 1:
         keys = " and ".join(repr(".".join(slot.keys)) for slot in loaded.container.slots)
         what = f"it holds the model more than once, under {keys}, each with weights of its own"
         raise CheckpointError(what, where, "save the one that you want by itself")
+    _refuse_weights(_records(ended, beside), loaded, job)
     errors = [error for one in ended for error in _unfinished(one, job)]
     if errors:
         raise together(errors)
+
+
+def _refuse_weights(records: Sequence[SiteRecord], loaded: Loaded, job: Rework) -> None:
+    """Refuse a file of weights alone for modules of which no receipt has the arguments."""
+    own = format_named(loaded.container.format)
+    if job.out is None or target_format(own.name, job.out) is own:
+        return
+    for record in records:
+        if record not in (loaded.receipt.sites if loaded.receipt is not None else ()):
+            what = f"no receipt says with which arguments {record.paths[0]!r} was made, so that "
+            what += "weights alone could not be loaded again"
+            raise UsageError(what, str(job.out), "name it as the input is named, such as out.pt")
 
 
 def _unfinished(one: _Fading, job: Rework) -> Iterator[ShapeError]:

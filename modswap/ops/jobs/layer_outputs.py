@@ -1,4 +1,4 @@
-"""What modules put out on a real input: the values' statistics, and the tensors for a file."""
+"""Describe what modules put out on a real input, and write it to a file."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -133,6 +133,7 @@ def _swapped(
                 job.recipe,
                 job.subject,
                 thorough=job.thorough or job.recipe.verify.thorough,
+                fast=job.fast,
                 keys=_keys(loaded),
                 write=None if job.out is None else write,
                 out=job.out,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modswap.core.asked.job import Subject
+from modswap.core.asked.patterns import pattern_of
 from modswap.core.asked.recipe import TensorInput
 from modswap.core.decided.kind_pattern import Selection
 from modswap.core.seen.site import Site, extent
@@ -88,22 +89,10 @@ def _listed(patterns: Sequence[str]) -> str:
 
 def _path(path: str) -> str:
     """Return a quoted YAML pattern that selects only this path."""
-    pattern = _pattern(path)
+    pattern = pattern_of(path)
     if pattern != path and path.isprintable() and not {"'", "#"} & set(path):
         return f"'{pattern}'"
     return quoted(pattern)
-
-
-def _pattern(path: str) -> str:
-    """Return a pattern that selects only this path."""
-    special = bool(re.search(r"[*?\[\]{}\\\ud800-\udfff]", path)) or path.startswith("re:")
-    return f"re:{_escaped(path)}" if special else path
-
-
-def _escaped(path: str) -> str:
-    # a recipe can hold no half of a character
-    whole = re.sub("[\ud800-\udfff]", "\0", path)
-    return "".join(f"\\{c}" if c in "*?[]{}.+()^$|\\" else c for c in whole).replace("\0", ".")
 
 
 def _plain(text: str) -> str:
@@ -158,8 +147,8 @@ def _options(found: Proposal) -> list[tuple[str, str]]:
     """Return the options that select the modules of a proposal."""
     chosen = found.selection
     paths = {site.path for site in found.sites}
-    options = [("--match", _pattern(text) if text in paths else text) for text in chosen.match]
-    options += [("--exclude", _pattern(text)) for text in chosen.exclude]
+    options = [("--match", pattern_of(text) if text in paths else text) for text in chosen.match]
+    options += [("--exclude", pattern_of(text)) for text in chosen.exclude]
     return [*options, ("--class", chosen.class_)] if chosen.class_ else options
 
 

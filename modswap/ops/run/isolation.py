@@ -56,9 +56,14 @@ def _held(model: nn.Module) -> list[tuple[Any, Any]]:
         for held in (vars(module), *vars(module).values()):
             # a table of hooks, or a host's cache by size
             if isinstance(held, _CONTAINERS) and id(held) not in found:
-                kind = next(kind for kind in _CONTAINERS if isinstance(held, kind))
-                found[id(held)] = held, kind(held)
+                found[id(held)] = held, _copied(held)
     return list(found.values())
+
+
+def _copied(held: Any) -> dict[Any, Any] | list[Any] | set[Any]:
+    if isinstance(held, dict):
+        return dict(held)
+    return list(held) if isinstance(held, list) else set(held)
 
 
 def _refill(now: Any, then: dict[Any, Any] | list[Any] | set[Any]) -> None:

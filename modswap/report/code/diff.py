@@ -1,9 +1,16 @@
 """Print the change of a model's source as a unified diff, and its proof."""
 
+from collections.abc import Sequence
 from difflib import unified_diff
 from pathlib import Path
 
-from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange
+from modswap.core.kept.code_change import (
+    CodeChange,
+    FileChange,
+    SiteChange,
+    StandaloneFile,
+    WrittenFile,
+)
 
 _NO_END = "\\ No newline at end of file"
 
@@ -57,3 +64,24 @@ def _site(site: SiteChange) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def written_lines(files: Sequence[WrittenFile]) -> str:
+    """Return a line for each file that was written, with the place of its old text."""
+    kept = (shown_path(one.copy) if one.copy else "in git" for one in files)
+    return "".join(
+        f"written  {shown_path(one.file)}, its old text is {old}\n"
+        for one, old in zip(files, kept, strict=True)
+    )
+
+
+def standalone_lines(made: StandaloneFile, file: str) -> str:
+    """Return what a standalone file lacks, and that it was proved."""
+    lines = [f"note  {note}" for note in made.notes]
+    count = made.text.count("\n")
+    lines.append(f"written  {shown_path(file)}, {count:,} lines")
+    lines.append(
+        "OK  its `load(file)` gives the swapped model in a process without modswap, "
+        f"outputs {made.apart:.2g} apart"
+    )
+    return "".join(f"{line}\n" for line in lines)

@@ -50,6 +50,21 @@ _OTHER = {
     "fast": Words("beside it, the form that runs", "对照：实际运行的形式"),
 }
 _OTHER_COST = Words("FLOP {0} + {1}, {2} bytes", "FLOP {0} + {1}，{2} 字节")
+_ROUTED = Words(
+    "routing: each window attends to {0} of {1} windows; {2} of them hold a part of the picture, "
+    "the measures are of those",
+    "路由：每个窗口关注 {1} 个窗口中的 {0} 个；其中 {2} 个含有图片内容，以下统计只计这些窗口",
+)
+_DISTANCE = Words(
+    "average attention distance {0} pixels of the picture, centre to centre; any two windows: {1}",
+    "平均注意力距离 {0} 像素（图片坐标，中心到中心）；任意两个窗口之间为 {1}",
+)
+_EVEN = Words(
+    "evenness of use {0} (1: all windows alike); {1} windows that none attends to; the most used "
+    "one serves {2}",
+    "使用的均匀程度 {0}（1 表示完全均匀）；{1} 个窗口无人关注；用得最多的窗口被 {2} 个窗口关注",
+)
+_PADDED = Words("{0} of their routes lead into padding", "其中 {0} 的路由指向补边")
 _MS = Words(", {0} ms", "，{0} 毫秒")
 _APART = Words(
     "; outputs are {0} of their size apart; `{1}` explains it",
@@ -107,8 +122,9 @@ def cells(numbers: Numbers, whole: Numbers) -> tuple[str, str, str, str, str]:
 
 def heading(explained: Explained, language: str) -> str:
     """Return the module with its form, its input and its facts."""
+    facts = ", ".join(fact.into(language) for fact in explained.facts)
     form = f", {label(explained.form, language)}" if explained.form else ""
-    return f"{explained.title}{form}: {', '.join(explained.inputs)}; {', '.join(explained.facts)}"
+    return f"{explained.title}{form}: {', '.join(explained.inputs)}; {facts}"
 
 
 def closing(explained: Explained, language: str) -> list[str]:
@@ -116,6 +132,8 @@ def closing(explained: Explained, language: str) -> list[str]:
     numbers = explained.numbers
     counts = (f"{explained.counter:,}", f"{numbers.beyond:,}")
     first = (_COUNTED if numbers.beyond else _EXACT).into(language).format(*counts)
+    if explained.left_out:
+        first += f" ({', '.join(f'{name} {count:,}' for name, count in explained.left_out)})"
     if explained.formula is not None:
         first += "; " + _FORMULA.into(language).format(f"{explained.formula.flops:,}")
     second = [_BYTES.into(language)]
@@ -124,7 +142,24 @@ def closing(explained: Explained, language: str) -> list[str]:
         second.append(_TIMES.into(language).format(*times))
     second += [_EQUAL.into(language)] if explained.equal else []
     return [first, "; ".join(second), *_other(explained, language),
+        *_routing(explained, language),
             *(note.into(language) for note in explained.notes)]  # fmt: skip
+
+
+def _routing(explained: Explained, language: str) -> list[str]:
+    """Return the measures of the routing: how far windows look, and how evenly they are used."""
+    found = explained.routing
+    if found is None:
+        return []
+    routed = len(found.routes[0]) if found.routes else 0
+    return [
+        _ROUTED.into(language).format(routed, len(found.boxes), len(found.real)),
+        _DISTANCE.into(language).format(f"{found.distance:.1f}", f"{found.any_distance:.1f}"),
+        _EVEN.into(language).format(
+            f"{found.evenness:.2f}", found.unused, max(found.uses.values(), default=0)
+        ),
+        *([_PADDED.into(language).format(f"{found.into_padding:.0%}")] * bool(found.into_padding)),
+    ]
 
 
 def _other(explained: Explained, language: str) -> list[str]:

@@ -1,6 +1,6 @@
 """The rows of an explained pass, in the order in which all its reports print them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modswap.core.explained.record import Followed, Line, Numbers
@@ -24,24 +24,36 @@ class TableRow:
 
 def rows_of(function: Followed, language: str, level: int = 0) -> Iterator[TableRow]:
     """Yield the rows of a function, and of those that it calls."""
-    waiting = 0
+    waiting: list[Line] = []
     for line in own_lines(function):
         if not line.count:
-            waiting += 1
+            waiting.append(line)
             continue
-        if waiting:
-            yield TableRow("skipped", skipped(waiting, language), level * INDENT)
-            waiting = 0
+        yield from _skipped(waiting, language, level)
+        waiting = []
         yield _row(line, language, level)
         for inner in called(line):
-            yield TableRow(
-                "call", f"⤷ {called_words(inner)}", line.indent + level * INDENT + INDENT,
-                inner.numbers if len(called(line)) > 1 else None,
-                (str(inner.returned),) if inner.returned is not None and not inner.lines else (),
-            )  # fmt: skip
+            yield _call(inner, line, level)
             yield from rows_of(inner, language, level + 1 + (line.indent + INDENT) // INDENT)
-    if waiting:
-        yield TableRow("skipped", skipped(waiting, language), level * INDENT)
+    yield from _skipped(waiting, language, level)
+
+
+def _skipped(lines: Sequence[Line], language: str, level: int) -> Iterator[TableRow]:
+    """Yield the row in place of lines that did not run."""
+    if lines:
+        indent = min(line.indent for line in lines)
+        yield TableRow("skipped", skipped(len(lines), language), level * INDENT + indent)
+
+
+def _call(function: Followed, line: Line, level: int) -> TableRow:
+    """Return the row of a function that a line calls; with numbers where that calls several."""
+    return TableRow(
+        "call",
+        f"⤷ {called_words(function)}",
+        line.indent + level * INDENT + INDENT,
+        function.numbers if len(called(line)) > 1 else None,
+        (str(function.returned),) if function.returned is not None and not function.lines else (),
+    )
 
 
 def own_lines(function: Followed) -> tuple[Line, ...]:

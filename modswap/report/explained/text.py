@@ -1,8 +1,9 @@
 """A forward pass explained line by line, as text for a terminal."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +12,8 @@ from modswap.core.explained.record import Explained
 from modswap.report.explained.labels import NUMBERS, cells, closing, heading, label
 from modswap.report.explained.layout import TableRow, rows_of
 from modswap.report.page import Page
+
+_HANGING = 4  # blanks before what belongs to a line
 
 
 def explained_text(explained: Explained, language: str, page: Page) -> str:
@@ -79,8 +82,24 @@ def _table(explained: Explained, language: str) -> Table:
 
 def _cell(row: TableRow) -> RenderableType:
     style = {"call": "bold", "skipped": "dim"}.get(row.kind, "")
-    first = Text(row.text, style)
-    parts: list[RenderableType] = [Padding(first, (0, 0, 0, row.indent))]
+    parts: list[RenderableType] = [Padding(_Hanging(row.text, style), (0, 0, 0, row.indent))]
     for style, texts in (("green", row.values), ("dim", row.words)):
-        parts += [Padding(Text(one, style), (0, 0, 0, row.indent + 4)) for one in texts]
+        parts += [Padding(Text(one, style), (0, 0, 0, row.indent + _HANGING)) for one in texts]
     return Group(*parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hanging:
+    """A line of source; what does not fit goes on below, further to the right."""
+
+    text: str
+    style: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        text = Text(self.text, self.style)
+        if text.cell_len <= options.max_width:
+            yield text
+            return
+        first, *others = text.wrap(console, max(8, options.max_width - _HANGING))
+        yield first
+        yield from (Padding(one, (0, 0, 0, _HANGING)) for one in others)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modswap.core.asked.patterns import compile_pattern, is_like_regex
+from modswap.core.asked.patterns import compile_pattern, is_like_regex, pattern_of
 from modswap.core.errors import RecipeError
 
 SEGMENT = st.text("abcxyz0123_", min_size=1, max_size=6)
@@ -210,3 +210,13 @@ def test_faulty_glob_that_looks_like_a_regular_expression_is_offered_re(text: st
 @pytest.mark.parametrize("text", ["a.b", "**.a", "a[!b].*", "re:a.+", "a.*b", "{a,b}.c?", "a-b_1"])
 def test_sound_pattern_is_not_taken_for_a_regular_expression(text: str) -> None:
     assert not is_like_regex(text)
+
+
+@pytest.mark.parametrize(
+    "path", ["a.b", "a*b", "a?.[c]", "x{1,2}", "re:a", "a\\b", "(a|b).c$", "a.\ud800.b"]
+)
+def test_the_pattern_of_a_path_selects_it_and_no_other(path: str) -> None:
+    pattern = compile_pattern(pattern_of(path))
+
+    assert pattern.matches(path)
+    assert not any(pattern.matches(other) for other in (f"{path}x", f"x{path}", path[:-1], "b"))

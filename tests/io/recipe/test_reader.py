@@ -291,10 +291,12 @@ def test_very_many_mistakes_are_reported_up_to_a_hundred() -> None:
     assert told[100] == "swap.yaml:105:1: more mistakes follow; correct these first"
 
 
-def test_patterns_that_stand_for_too_much_are_refused() -> None:
+@pytest.mark.parametrize("place", ["replace:match", "insert:after"])
+def test_patterns_that_stand_for_too_much_are_refused(place: str) -> None:
     patterns = ", ".join(["'{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}'"] * 4000)
 
-    told = errors(f"version: 1\nreplace:\n  - with: B\n    match: [{patterns}]\n")
+    part, key = place.split(":")
+    told = errors(f"version: 1\n{part}:\n  - with: B\n    {key}: [{patterns}]\n")
 
     assert told[0].endswith(
         "the patterns up to here stand for too much; write fewer braces, or use `*`"
@@ -423,3 +425,14 @@ def test_binary_file_is_no_recipe(tmp_path: Path) -> None:
 def test_no_text_is_answered_with_a_traceback(text: str) -> None:
     with contextlib.suppress(ModswapError):
         parse(text)
+
+
+@pytest.mark.parametrize("key", ["after", "before", "around", "exclude"])
+def test_bad_pattern_of_a_rule_that_inserts_is_reported_with_its_place(key: str) -> None:
+    rule = {"after": "a", "with": "CBAM"} if key == "exclude" else {"with": "CBAM"}
+    text = yaml.safe_dump({"version": 1, "insert": [rule | {key: ["a", "b..c"]}]})
+    line = next(n for n, line in enumerate(text.splitlines(), 1) if "b..c" in line)
+
+    (told,) = errors(text)
+    assert told.startswith(f"swap.yaml:{line}:")
+    assert "'b..c' has an empty segment" in told

@@ -5,7 +5,7 @@ import pytest
 from modswap.nn import CATALOGUE
 from modswap.nn.catalogue.names import advice, rows_named
 
-OWN = "; a class of your own is named package.module:Class or file.py:Class"
+OWN = "class of your own is named package.module:Class or file.py:Class"
 ROWS = {"Gate": ("CA", "ChannelGate"), "ca": (), "Wide": ("WideGate",)}
 
 
@@ -30,7 +30,7 @@ def test_wrong_name_is_answered_by_the_nearest_and_by_how_to_name_ones_own(
     name: str, expected: str
 ) -> None:
     assert CATALOGUE.spelled(name) is None
-    assert CATALOGUE.advice(name) == expected + OWN
+    assert CATALOGUE.advice(name) == expected + (" A " if expected.endswith("?") else "; a ") + OWN
 
 
 def test_dotted_name_is_answered_by_its_reference() -> None:
@@ -43,5 +43,5 @@ def test_spelling_of_several_rows_is_never_guessed() -> None:
 
 
 def test_beginning_of_several_names_offers_each() -> None:
-    assert advice("wid", ROWS, "") == f"did you mean 'Wide'?{OWN}"
-    assert advice("channel", ROWS, "") == f"did you mean 'Gate'?{OWN}"
+    assert advice("wid", ROWS, "") == f"did you mean 'Wide'? A {OWN}"
+    assert advice("channel", ROWS, "") == f"did you mean 'Gate'? A {OWN}"

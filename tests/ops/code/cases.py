@@ -82,6 +82,10 @@ def proved_here(proof: Proof, texts: Mapping[str, bytes]) -> Proved:
         for name in [n for n, m in sys.modules.items() if _folder_of(m) in here]:
             del sys.modules[name]
         sys.modules.update(known)
+        for name, module in known.items():  # importing another one changed the package around it
+            package, _, own_name = name.rpartition(".")
+            if package in sys.modules:
+                setattr(sys.modules[package], own_name, module)
 
 
 def _folder_of(module: Any) -> str:

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from modswap.core.errors import ExplainError, InputError
 from modswap.core.explained.record import Explained, Line
 from modswap.nn import BiLevelRoutingAttention
-from modswap.ops.explain.explain import UNSURE, ExplainRequest, explained
+from modswap.ops.explain.explain import UNFUSED, UNSURE, ExplainRequest, explained
+from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.passes import Forward, same_bits
 from modswap.ops.explain.recorder import LineRecorder
 from tests.ops.explain.traps import Broken, Doubled, Restless, Traps
@@ -113,6 +114,7 @@ def test_same_tensor_in_several_places_stays_the_same() -> None:
     found = told(attention, x, x, x, depth=1)
 
     assert found.equal
+    assert found.notes == (UNFUSED,)
     assert any("F.multi_head_attention_forward" in line.text for line in found.root.walk())
 
 
@@ -124,6 +126,7 @@ def test_operators_of_python_are_counted_step_by_step() -> None:
     # 49 windows of 16 pixels, each with the 32 keys of 2 windows
     assert found.numbers.beyond == 4 * 49 * 16 * 32 * 16
     assert found.counter == found.numbers.flops
+    assert found.left_out == (("modswap::routed_attention", found.numbers.beyond),)
 
 
 def test_nan_is_marked_where_it_arises() -> None:
@@ -165,7 +168,7 @@ def test_module_and_process_stay_as_they_are() -> None:
 
     assert torch.equal(torch.rand(2), expected)
     assert found.equal
-    assert "train" in found.facts
+    assert found.facts[1].en == "training"
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net.training
     assert (torch.get_num_threads(), sys.gettrace()) == (threads, tracing)
@@ -180,8 +183,10 @@ def test_tracer_is_put_back_when_the_module_raises() -> None:
 
     forward = Forward(Traps().eval(), (torch.randn(2, 5, 7),))
 
+    recorder = LineRecorder(forward.code, values=True)
+
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        forward.recorded(LineRecorder(forward.code, values=True), operators=True)
+        forward.recorded(recorder, Operators(recorder))
 
     assert sys.gettrace() is tracing
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from modswap.core.asked.job import is_input_file
 from modswap.core.errors import CheckpointError, InputError, MissingModuleError
 from modswap.ops.first_input.from_file import read_input
 
@@ -20,14 +19,6 @@ def array(file: Path, header: str, data: bytes, *, version: int = 1) -> str:
 
 def header(descr: str, shape: str, fortran: str = "False") -> str:
     return f"{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "known"),
-    [("x.npy", True), ("a/Photo.JPG:224x224", True), ("1,3,8,8", False), ("auto", False)],
-)
-def test_input_is_a_file_by_its_ending(text: str, known: bool) -> None:
-    assert is_input_file(text) is known
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -95,7 +86,7 @@ def test_size_of_a_picture_is_height_and_width() -> None:
 
 
 class Picture:
-    """Stands for a picture of Pillow's: 2 pixels high, 1 wide."""
+    """A picture as Pillow opens it: 2 pixels high, 1 wide."""
 
     size = (1, 2)
 

@@ -199,3 +199,26 @@ def test_a_file_whose_gates_all_have_to_stay_is_refused(
 
     assert f"stem.eca: {what}" in " ".join(capsys.readouterr().err.split())
     assert not Path("final.safetensors").exists()
+
+
+def test_a_module_saved_by_a_training_script_needs_no_receipt(
+    net: GatedNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("swap.yaml").write_text(UNEXAMINED + RULE + PUT_IN.partition("  - {around")[0])
+    modswap.replace(net, modswap.read_recipe("swap.yaml"))
+    for module in net.modules():
+        if isinstance(module, Insertion) and module.gate is not None:
+            nn.init.constant_(module.gate, 1.0 if module.place == "instead" else -0.5)
+    before = net(X)
+    torch.save({"epoch": 1, "model": net}, "trained.pt")
+    capsys.readouterr()
+
+    asked = ["--input", "2,3,28,28", *ALLOW]
+    assert run(["finalize", "trained.pt", "-o", "out.safetensors", *asked]) == 2
+    assert "no receipt says with which arguments" in " ".join(capsys.readouterr().err.split())
+    assert run(["finalize", "trained.pt", "-o", "out.pt", *asked]) == 0
+
+    model = loaded("out.pt", ALLOW).eval()
+    assert (model(X) - before).abs().max() <= 1e-5 * before.abs().max()
+    assert not [name for name in model.state_dict() if name.endswith(".gate")]
+    assert type(model.get_submodule("space_attention")).__name__ == "ECA"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange
-from modswap.report.code.diff import summary, unified
+from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange, WrittenFile
+from modswap.report.code.diff import summary, unified, written_lines
 
 SITES = (
     SiteChange("a", "call", "net.py", 3),
@@ -42,4 +42,12 @@ def test_summary_names_places_and_what_was_proved() -> None:
         "note  an input was found\n"
         "OK  2 sites in 1 file: net:Net() of the changed source builds the swapped model in a "
         "fresh process; 4 modules of equal classes, outputs 0 apart\n"
+    )
+
+
+def test_written_files_name_their_old_text() -> None:
+    files = (WrittenFile("a.py", "a.py.orig"), WrittenFile("b.py", ""))
+
+    assert written_lines(files) == (
+        "written  a.py, its old text is a.py.orig\nwritten  b.py, its old text is in git\n"
     )

@@ -12,6 +12,7 @@ from modswap.core.explained.record import (
     UsedOption,
 )
 from modswap.core.explained.words import ModuleText, Words
+from tests.core.explained.test_routing import FIRST, PADDED
 
 MAP = Shape((1, 8, 4), ("N", "C", "4"))
 NASTY = "<script>|`\x1b[31m"
@@ -51,7 +52,8 @@ def explained(*, timed: bool = True, lesson: bool = True) -> Explained:
     return Explained(
         title=f"Net{NASTY}",
         inputs=("(1, 8, 4)",),
-        facts=("float32", "CPU", "eval"),
+        facts=(Words("float32, CPU", "float32, CPU"), Words("evaluation", "推理模式")),
+        left_out=(("aten::flash", 500),) if lesson else (),
         root=Followed("Net", "n.py", 1, 1, numbers(10, second), lines=lines),
         numbers=Numbers(1_000, 500 if lesson else 0, 4_000, second),
         counter=1_000,
@@ -65,5 +67,6 @@ def explained(*, timed: bool = True, lesson: bool = True) -> Explained:
         other=OtherForm("fast", numbers(7, second), 1e-7 if timed else 0.0) if lesson else None,
         formula=Formula("8*x", 8) if lesson else None,
         text=text if lesson else None,
+        routing=(PADDED if timed else FIRST) if lesson else None,
         notes=(Words("a note", "一条说明"),),
     )

@@ -5,6 +5,7 @@ Covers: data, html, labels, layout, markdown, text.
 
 import json
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -27,10 +28,14 @@ def test_text_has_a_row_for_each_line_that_ran_and_folds_the_others() -> None:
     assert any("NaN!" in line for line in lines)
     assert any(line.startswith("2\N{MULTIPLICATION SIGN} z = fc(y)") for line in lines)
     assert any(line.startswith("⤷ Linear fc.0, fc.2 2\N{MULTIPLICATION SIGN}") for line in lines)
-    assert "FLOP 1,000 = torch's own counter, + 500 in operators that it leaves out; the" in text
+    assert "FLOP 1,000 = torch's own counter, + 500 in operators that it leaves out" in text
+    assert "(aten::flash 500)" in text
     assert "bias      (not kept by the module)" in text
     assert "w = g(z)" in text
     assert "for module in self" not in text
+    assert "each window attends to 2 of 4 windows; 2 of them hold a part" in text
+    assert "50% of their routes lead into padding" in text
+    assert "padding" not in FORMS["text"](explained(timed=False), "en", Page())
     assert "100%" in text
 
 
@@ -42,6 +47,19 @@ def test_text_without_times_or_texts_leaves_them_out() -> None:
     assert "bit for bit" not in text
     assert "FLOP 1,000 = torch's own counter\n" in text
     assert "a note" in text
+
+
+def test_long_lines_go_on_further_to_the_right() -> None:
+    found = explained(timed=False, lesson=False)
+    line = replace(
+        found.root.lines[2], source=("value = function(first_argument, second_argument)",)
+    )
+    root = replace(found.root, lines=(line,))
+
+    text = FORMS["text"](replace(found, root=root), "en", Page(60))
+
+    start = text.index("value = ")
+    assert text[start:].split("\n")[1].rstrip() == "    second_argument)"
 
 
 def test_text_is_chinese_on_request() -> None:

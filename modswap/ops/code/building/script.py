@@ -94,7 +94,7 @@ def needed(tree: ast.Module, names: Sequence[str]) -> list[ast.stmt]:
     Raises:
         ValueError: If a name is made by a loop or the like, which does the script's work.
     """
-    found = [_names_of(node) for node in tree.body]
+    found = [names_of(node) for node in tree.body]
     bound = {number: names for number, (names, _) in enumerate(found)}
     taken = {n for n, node in enumerate(tree.body) if _is_future(node)}
     pending, seen = list(names), set(names)
@@ -104,8 +104,8 @@ def needed(tree: ast.Module, names: Sequence[str]) -> list[ast.stmt]:
             taken.add(number)
             seen |= fresh
             pending += sorted(fresh)
-    filled = seen & _literals(tree)
-    taken |= {n for n, node in enumerate(tree.body) if _changed(node) in filled}
+    filled = seen & literals_of(tree)
+    taken |= {n for n, node in enumerate(tree.body) if changed_name(node) in filled}
     return [tree.body[number] for number in sorted(taken)]
 
 
@@ -114,14 +114,14 @@ def _made_by(tree: ast.Module, name: str, bound: Mapping[int, set[str]]) -> Iter
     found = [number for number, names in bound.items() if name in names]
     if not found and not hasattr(builtins, name):
         found = [n for n, node in enumerate(tree.body) if _is_star(node)]
-    plain = [number for number in found if _is_plain(tree.body[number])]
+    plain = [number for number in found if is_plain(tree.body[number])]
     if found and not plain:
         node = tree.body[found[0]]
         raise ValueError(f"{name} is made by line {node.lineno}, which does the script's work")
     yield from plain
 
 
-def _names_of(node: ast.stmt) -> tuple[set[str], set[str]]:
+def names_of(node: ast.stmt) -> tuple[set[str], set[str]]:
     """Return the names that a top statement binds, and the global names that it uses."""
     table = symtable.symtable(ast.unparse(node), "script", "exec")
     bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
@@ -144,19 +144,19 @@ def _is_star(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and any(one.name == "*" for one in node.names)
 
 
-def _is_plain(node: ast.stmt) -> bool:
+def is_plain(node: ast.stmt) -> bool:
     """Return whether a statement only defines and imports, also behind a condition."""
     if isinstance(node, ast.If):
         main = "__name__" in ast.unparse(node.test)
-        return not main and all(map(_is_plain, (*node.body, *node.orelse)))
+        return not main and all(map(is_plain, (*node.body, *node.orelse)))
     if isinstance(node, ast.Try):
         handled = (one for handler in node.handlers for one in handler.body)
         parts = (*node.body, *handled, *node.orelse, *node.finalbody)
-        return all(map(_is_plain, parts))
+        return all(map(is_plain, parts))
     return isinstance(node, _DEFINITIONS)
 
 
-def _changed(node: ast.stmt) -> str:
+def changed_name(node: ast.stmt) -> str:
     """Return the name of the value that a statement changes: by an item, attribute or method."""
     target: ast.expr | None = None
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Subscript, ast.Attribute)):
@@ -169,7 +169,7 @@ def _changed(node: ast.stmt) -> str:
     return target.id if isinstance(target, ast.Name) else ""
 
 
-def _literals(tree: ast.Module) -> set[str]:
+def literals_of(tree: ast.Module) -> set[str]:
     """Return the names that begin as literals."""
     assigned = (one for one in tree.body if isinstance(one, ast.Assign))
     made = (one for one in assigned if isinstance(one.value, _DISPLAYS))

@@ -33,11 +33,16 @@ def is_own(file: str) -> bool:
     if not os.path.isfile(file):  # noqa: PTH113 - a code object's file may be any text
         return False
     place = os.path.realpath(file)
-    if place.startswith(f"{_PACKAGE}{os.sep}"):
+    if is_ours(file):
         return place.startswith(f"{_DEMO}{os.sep}")
     known = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     known |= {entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))}
     return not any(place.startswith(f"{os.path.realpath(one)}{os.sep}") for one in known)
+
+
+def is_ours(file: str) -> bool:
+    """Return whether a file is one of modswap."""
+    return os.path.realpath(file).startswith(f"{_PACKAGE}{os.sep}")
 
 
 class SourceFile:

@@ -37,27 +37,42 @@ class Swapped:
 
     Args:
         model: The model, swapped.
+        subject: The request, with the aliases of scripts.
         loaded: The file that it is from.
         wanted: The new modules.
-        builder: The call that builds the model before the swap.
+        builder: The call that builds the model before the swap; None if none is known.
         scripts: Files of code of which only some names are used.
         calls: Dummy calls.
         shapes: Shapes of the state before the swap, less that of `without`.
         without: Paths whose old state is not known.
         seed: The recipe's.
         notes: Sentences for the report.
+        recorded: Whether the file itself holds the swap.
     """
 
     model: nn.Module
+    subject: Subject
     loaded: Loaded
     wanted: tuple[NewModule, ...]
-    builder: Builder
+    builder: Builder | None
     scripts: tuple[Script, ...]
     calls: tuple[DummyCall, ...]
     shapes: Mapping[str, Any]
     without: tuple[str, ...] = ()
     seed: int = 0
     notes: tuple[str, ...] = ()
+    recorded: bool = False
+
+    @property
+    def named_builder(self) -> Builder:
+        """Return the builder.
+
+        Raises:
+            UsageError: If none is known.
+        """
+        if self.builder is None:
+            return _of_class(self.model, str(self.subject.file))
+        return self.builder
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -77,14 +92,18 @@ def swapped(job: CodeJob, progress: Progress) -> Swapped:
     progress(f"loading {subject.file}")
     subject, scripts = with_scripts(subject, named)
     loaded = reopen(subject, recipe)
-    builder = named or _of_class(loaded.model, str(subject.file))
+    builder = named or _builder_of_class(loaded.model, str(subject.file))
     if recipe is None:
         return _recorded(subject, loaded, builder, scripts)
     return _made(Job(subject, recipe), loaded, builder, scripts, progress)
 
 
 def _made(
-    job: Job, loaded: Loaded, builder: Builder, scripts: tuple[Script, ...], progress: Progress
+    job: Job,
+    loaded: Loaded,
+    builder: Builder | None,
+    scripts: tuple[Script, ...],
+    progress: Progress,
 ) -> Swapped:
     """Swap by a recipe, and verify the swap."""
     model = loaded.model
@@ -98,6 +117,7 @@ def _made(
             raise failure(standing.verdict)
     return Swapped(
         model,
+        job.subject,
         loaded,
         wanted_of_swap(prepared),
         builder,
@@ -110,7 +130,7 @@ def _made(
 
 
 def _recorded(
-    subject: Subject, loaded: Loaded, builder: Builder, scripts: tuple[Script, ...]
+    subject: Subject, loaded: Loaded, builder: Builder | None, scripts: tuple[Script, ...]
 ) -> Swapped:
     """Return the swap that a written file records."""
     where, receipt = str(subject.file), loaded.receipt
@@ -123,7 +143,18 @@ def _recorded(
     without = tuple(path for new in wanted for path in new.paths)
     calls = _calls(subject, recipe, loaded, where)
     shapes = shapes_of(loaded.model, without)
-    return Swapped(loaded.model, loaded, wanted, builder, scripts, calls, shapes, without)
+    return Swapped(
+        loaded.model,
+        subject,
+        loaded,
+        wanted,
+        builder,
+        scripts,
+        calls,
+        shapes,
+        without,
+        recorded=True,
+    )
 
 
 def _calls(
@@ -134,6 +165,13 @@ def _calls(
     if recipe is not None and recipe.inputs and not subject.find_input:
         return calls_of(recipe.inputs)
     return find_input(loaded, where).calls
+
+
+def _builder_of_class(model: nn.Module, where: str) -> Builder | None:
+    try:
+        return _of_class(model, where)
+    except UsageError:
+        return None
 
 
 def _of_class(model: nn.Module, where: str) -> Builder:

@@ -100,13 +100,8 @@ class Editor:
         around = next((n for n, m in self.model.named_modules() if m is owner), None)
         if around is None:
             raise UsageError("it is shared by no module of the model", lead.path, "swap it alone")
-        line = AddedLine(self._source(lead), "", lead.new, "", around)
+        line = AddedLine(None, "", lead.new, "", around)
         return reading(line, self.model, "")
-
-    def _source(self, use: Use) -> SourceFile:
-        source = self.locator.sources.of(use.call.place.file)
-        assert source is not None  # noqa: S101 - only calls in own files are located
-        return source
 
     @staticmethod
     def _mark(edit: FileEdit, literals: Sequence[str], last: int) -> None:
@@ -127,9 +122,10 @@ class Editor:
     def _add(self, line: AddedLine) -> None:
         """Add a line at the end of a constructor."""
         source = line.source
+        assert source is not None  # noqa: S101 - `lines_for` names it, and its constructor
         edit = self._edit(source)
         body = source.constructor(line.cls)
-        assert body is not None  # noqa: S101 - as `lines_for` says
+        assert body is not None  # noqa: S101 - as said above
         this = body.args.args[0].arg if body.args.args else body.args.posonlyargs[0].arg
         put_in = edit.names.name("modswap.nn.inserted_site", "put_in") if line.new.beside else ""
         written = edit.lines.setdefault(line.cls, [])

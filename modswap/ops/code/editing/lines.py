@@ -22,11 +22,12 @@ class AddedLine:
 
     Args:
         source: The file; `cls` is the qualified name of the class whose constructor gets the line.
+            None for a line outside of any class.
         new: The module; its path is `tail` inside of an instance of the class.
         around: The path of one such instance.
     """
 
-    source: SourceFile
+    source: SourceFile | None
     cls: str
     new: NewModule
     tail: str

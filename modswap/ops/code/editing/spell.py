@@ -4,16 +4,25 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
 from modswap.core.decided.blueprint import Blueprint
 from modswap.ops.code.building.wanted import NewModule
 from modswap.ops.code.editing.locate import Use, held_by
-from modswap.ops.code.editing.names import SourceNames
 
 ADAPTERS, INSERTIONS = "modswap.nn.adapters", "modswap.nn.insertion"
+
+
+class ClassNames(Protocol):
+    """The names of classes in a file."""
+
+    def of(self, new: NewModule) -> str:
+        """Return the name of a new module's class."""
+
+    def name(self, module: str, name: str) -> str:
+        """Return the name of something in a module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class Spelled:
     literals: tuple[str, ...]
 
 
-def spell(new: NewModule, names: SourceNames, uses: Sequence[Use] = ()) -> Spelled:
+def spell(new: NewModule, names: ClassNames, uses: Sequence[Use] = ()) -> Spelled:
     """Return the making of a new module; `uses` are the turns of the old call that it replaces.
 
     An observed argument is the old call's own expression where that held the number at each turn.
@@ -120,7 +129,7 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
-def _adapted(call: CallText, blueprint: Blueprint, names: SourceNames) -> CallText:
+def _adapted(call: CallText, blueprint: Blueprint, names: ClassNames) -> CallText:
     """Return a call with the adapter around it that its site needs."""
     if blueprint.fits:
         return call
@@ -141,7 +150,7 @@ def _adapted(call: CallText, blueprint: Blueprint, names: SourceNames) -> CallTe
     return CallText(names.name(ADAPTERS, "SiteAdapter"), tuple(args), tail)
 
 
-def _joined(call: CallText, new: NewModule, names: SourceNames) -> CallText:
+def _joined(call: CallText, new: NewModule, names: ClassNames) -> CallText:
     """Return a call with the gate around it that joins it to the module beside it."""
     joint = new.blueprint.joint
     if joint is None:

@@ -92,8 +92,7 @@ def _outputs(model: nn.Module, calls: Sequence[Any], seed: int) -> dict[str, Any
             return {"error": "its outputs have other shapes"}
         for one, want in zip(got, call["outputs"], strict=True):
             apart = max(apart, difference_of(one, want))
-            size = want.double().nan_to_num(0.0, 0.0, 0.0).abs() if want.numel() else want
-            largest = max(largest, float(size.max()) if want.numel() else 0.0)
+            largest = max(largest, size_of(want))
     return {"apart": apart, "largest": largest}
 
 
@@ -107,6 +106,15 @@ def difference_of(one: torch.Tensor, other: torch.Tensor) -> float:
     same = (one == other) | (one.isnan() & other.isnan())
     apart = torch.where(same, 0.0, (one - other).abs()).nan_to_num(float("inf"), float("inf"))
     return float(apart.max())
+
+
+def size_of(tensor: torch.Tensor) -> float:
+    """Return the largest finite number in a tensor, without its sign."""
+    if not tensor.numel():
+        return 0.0
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    return float(tensor.double().nan_to_num(0.0, 0.0, 0.0).abs().max())
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ class Proof:
 
     swapped: nn.Module
     sites: tuple[str, ...]  # paths of the new modules
-    builder: Builder
+    builder: Builder | None
     scripts: tuple[Script, ...]
     calls: tuple[DummyCall, ...]
     seed: int
@@ -55,7 +55,7 @@ def request_of(proof: Proof, texts: Mapping[str, bytes]) -> dict[str, Any]:
     return {
         "texts": {file: data.decode("latin-1") for file, data in texts.items()},
         "scripts": [asdict(script) for script in proof.scripts],
-        "builder": proof.builder.asked(),
+        "builder": proof.builder.asked() if proof.builder is not None else "",
         "facts": facts_of(proof.swapped, proof.sites),
         "sites": list(proof.sites),
         "double": bool(floating) and set(floating) == {torch.float64},
@@ -98,11 +98,12 @@ def prove(proof: Proof, texts: Mapping[str, bytes]) -> Proved:
             check=False,
         )
         answer = folder / "answer.json"
-        said = json.loads(answer.read_text()) if answer.is_file() else _crashed(done.stderr)
+        said = json.loads(answer.read_text()) if answer.is_file() else crashed(done.stderr)
     return judged(said, proof, asked)
 
 
-def _crashed(text: str) -> dict[str, str]:
+def crashed(text: str) -> dict[str, str]:
+    """Return the answer of a process that gave none, by the last line of its errors."""
     lines = text.strip().splitlines()
     return {"error": f"the process ended: {lines[-1] if lines else 'without a word'}"[:300]}
 

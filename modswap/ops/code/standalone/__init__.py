@@ -1,0 +1,1 @@
+"""Write one file of code that builds a swapped model and loads its weights, without modswap."""

@@ -1,0 +1,47 @@
+"""Write changed source into the user's files."""
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from modswap.core.errors import CheckpointError
+from modswap.core.kept.code_change import FileChange, WrittenFile
+from modswap.io.in_place import InPlaceEdit, edit_in_place
+from modswap.ops.code.building.source import is_ours
+
+GIT_SECONDS = 20
+
+
+def write_changes(changes: Sequence[FileChange]) -> tuple[WrittenFile, ...]:
+    """Write the new text of each file; the old one is kept beside it unless git has it.
+
+    Raises:
+        CheckpointError: If a file has changed since it was read, or cannot be written; all files
+            are then as they were.
+    """
+    for change in changes:
+        if is_ours(change.file):
+            what = "it is a file of modswap itself, and is not written"
+            raise CheckpointError(what, change.file, "copy the network into a file of your own")
+    edits = [InPlaceEdit(Path(one.file), one.before, one.after) for one in changes]
+    copies = edit_in_place(edits, _in_git)
+    return tuple(
+        WrittenFile(str(edit.file), "" if copy is None else str(copy))
+        for edit, copy in zip(edits, copies, strict=True)
+    )
+
+
+def _in_git(edit: InPlaceEdit) -> bool:
+    """Return whether the last commit of git has a file as it was read."""
+    command = ["git", "cat-file", "blob", f"HEAD:./{edit.file.name}"]
+    try:
+        done = subprocess.run(  # noqa: S603 - git reads a blob of the user's own repository
+            command,
+            cwd=edit.file.resolve().parent,
+            capture_output=True,
+            timeout=GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and done.stdout == edit.before
