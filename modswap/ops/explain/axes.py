@@ -1,8 +1,9 @@
 """Name the axes of tensors: those that follow an axis of the input, and sizes of the module."""
 
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, prod
 from types import CodeType
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from modswap.core.explained.record import Shape
+from modswap.core.explained.record import Followed, Shape
 from modswap.live_values import live_tensors
 from modswap.ops.explain.passes import Forward, Fresh
 from modswap.ops.explain.recorder import LineRecord, LineRecorder, Scene
@@ -113,15 +114,27 @@ class Axes:
         named = ", ".join(f"{letter} = {name}" for letter, name in found.items())
         return f"{named}; Σ {summed}" if summed else named
 
-    @property
-    def shown(self) -> Iterator[tuple[str, str]]:
-        """Yield each name with its size."""
-        fixed = {size: word for size, word in self.words.items() if "·" not in word}
+    def shown(self, used: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Yield the input's axes, and the names of sizes that are used, with their sizes."""
         for letter, size in zip(self.letters, self.sizes, strict=False):
             yield letter, str(size)
-        for size, word in fixed.items():
-            if word not in self.letters:
+        for size, word in self.words.items():
+            if word in used and word not in self.letters and "·" not in word:
                 yield word, str(size)
+
+
+def names_in(function: Followed) -> set[str]:
+    """Return the names of axes that the lines of a function show, and the parts of products."""
+    shapes = {
+        name
+        for line in function.walk()
+        for value in line.values
+        for what in value.what
+        for name in re.split(r"[(), ]+", str(what))
+    }
+    legends = {word for line in function.walk() for word in re.split(r"[,; ]+", line.legend)}
+    whole = shapes | legends
+    return whole | {part for name in whole for part in re.split("[·/]", name)}
 
 
 _EINSUM = "einsum"
@@ -154,10 +167,15 @@ def _all_moved(forward: Forward, fresh: Fresh, first: torch.Tensor) -> Iterator[
 
 
 def _fixed(letters: str, sizes: Sequence[int], moved: Sequence[_Moved]) -> dict[str, int]:
-    """Return the size of the channels, unless the module takes any."""
+    """Return the sizes of the input that cannot change, and that none of its other axes has."""
     free = {one.axis for one in moved}
-    named = zip(letters, sizes, strict=True)
-    return {letter: n for at, (letter, n) in enumerate(named) if letter == "C" and at not in free}
+    named = enumerate(zip(letters, sizes, strict=True))
+    return {
+        letter: size
+        for at, (letter, size) in named
+        if at not in free and list(sizes).count(size) == 1
+        if size >= MIN_NAMED_SIZE or letter == "C"
+    }
 
 
 def _letters(module: nn.Module, first: torch.Tensor, free: set[int]) -> str:

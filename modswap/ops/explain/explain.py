@@ -20,7 +20,7 @@ from modswap.core.explained.words import ModuleText, Words
 from modswap.live_values import dtype_name, live_tensors, nbytes_of
 from modswap.nn import CATALOGUE
 from modswap.nn.texts import Lesson, flops_of, lesson_of
-from modswap.ops.explain.axes import Axes, axes_of
+from modswap.ops.explain.axes import Axes, axes_of, names_in
 from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.passes import Forward, Fresh, Times, counted, repeatable, same_bits, timed
 from modswap.ops.explain.recorder import LineRecorder, Scene
@@ -220,7 +220,7 @@ class _Explaining:
             numbers=numbers,
             counter=counter,
             plain_seconds=None if times is None else times.plain,
-            axes=tuple(axes.shown),
+            axes=tuple(axes.shown(names_in(root))),
             options=tuple(_options(module, self.wanted.args, text)),
             form=self.form,
             other=self._other(output),

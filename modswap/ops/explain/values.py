@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from modswap.live_values import dtype_name, live_tensors
+from modswap.live_values import MAX_DEPTH, dtype_name, items_of, live_tensors
 
 MAX_ITEMS = 6  # of a tuple or list
 MAX_NESTED = 2  # tuples in tuples
@@ -39,10 +40,23 @@ def described(value: Any, depth: int = 0) -> Described:
         names = getattr(value, "_fields", None)
         items = tuple(described(item, depth + 1) for item in value[:MAX_ITEMS])
         return ItemsWords((type(value).__name__ if names else "", len(value), names, items))
+    if isinstance(value, Mapping) or is_dataclass(value):
+        return _fields(value, depth)
     if isinstance(value, _PLAIN):
         text = repr(value)
         return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[: MAX_TEXT_CHARACTERS - 1]}…"
     return type(value).__name__
+
+
+def _fields(value: Any, depth: int) -> Described:
+    """Return the tensors of a mapping or a dataclass by name; its class where it holds none."""
+    kind = type(value).__name__
+    if depth >= MAX_NESTED or isinstance(value, type) or not live_tensors(value, MAX_DEPTH - 1):
+        return kind
+    held = dict(items_of(value) or ())
+    names = [str(name) for name, item in held.items() if item is not None][:MAX_ITEMS]
+    items = tuple(described(held[name], depth + 1) for name in held if str(name) in names)
+    return ItemsWords((kind, len(names), tuple(names), items))
 
 
 def named(held: Mapping[str, Any], name: str) -> tuple[bool, Any]:

@@ -4,6 +4,7 @@ Covers: axes, job, operators, passes, recorder, rows, subject, values.
 """
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -256,3 +257,42 @@ def test_plain_form_is_refused_where_there_is_none() -> None:
 )
 def test_bits_are_compared(one: Any, other: Any, same: bool) -> None:
     assert same_bits(one, other) is same
+
+
+class Held(nn.Module):
+    """Return tensors in a mapping and in a record; an axis of the input can have one size."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        held = {"whole": x.view(2, 9, 3, 3), "none": None, "3": "text"}
+        plain = {"a": 1}
+        record = Box(x, ())
+        return {**held, "box": record, "plain": plain}
+
+
+@dataclass
+class Box:
+    one: torch.Tensor
+    other: tuple[int, ...]
+
+
+def test_mappings_and_records_show_their_tensors_and_fixed_axes_have_names() -> None:
+    found = told(Held(), torch.zeros(2, 9, 9))
+
+    values = [str(value) for line in found.root.lines for value in line.values]
+    assert values == [
+        "held = dict(whole (2, 9, 3, 3), 3 'text')",
+        "plain = dict",
+        "record = Box(one (2, 9, 9), other ())",
+        "→ dict(whole (2, 9, 3, 3), 3 'text', box Box(one (2, 9, 9), other tuple), plain dict)",
+    ]
+    assert found.axes == (("N", "2"), ("L", "9"), ("C", "9"))
+
+
+def test_axis_of_one_size_is_named_where_no_other_axis_has_it() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2 * 9 * 4, 5))
+
+    found = told(net, torch.zeros(3, 2, 9, 4), depth=1)
+
+    shapes = [str(value) for line in found.root.walk() for value in line.values]
+    assert found.axes == (("N", "3"), ("C", "2"), ("H", "9"), ("W", "4"))
+    assert "→ (N, 5)" in shapes
