@@ -60,7 +60,7 @@ TEXT = ModuleText(
             ),
             "LCE": (
                 "local context enhancement: a depthwise convolution of the values",
-                "局部上下文增强：对值做深度可分离卷积（逐通道卷积）",
+                "局部上下文增强：对值做逐通道卷积（depthwise）",
             ),
             "W_o": ("output projection", "输出投影"),
         }
@@ -176,8 +176,8 @@ TEXT = ModuleText(
                 ),
                 "k_r": ("the mean key of each window", "每个窗口键的均值"),
                 "A_r": (
-                    "affinity of each window to each other: the weighted adjacency matrix of a graph of windows",
-                    "窗口两两之间的亲和度：即窗口图的带权邻接矩阵",
+                    "affinity of each window to each other: the weighted adjacency matrix of a graph of windows; the scale does not change their order",
+                    "窗口两两之间的亲和度：即窗口图的带权邻接矩阵；缩放系数不影响其大小顺序",
                 ),
                 "best, I_r": (
                     "only the k strongest edges of each window are kept; the choice has no gradient",

@@ -83,12 +83,21 @@ class LineRecorder:
         root: The function.
         values: Whether to note the values that lines set.
         finite: Whether to look for NaN and infinity in them.
+        wait: Waits until a device has finished the work of a line; the CPU has.
     """
 
-    def __init__(self, root: CodeType, *, values: bool, finite: bool = False) -> None:
+    def __init__(
+        self,
+        root: CodeType,
+        *,
+        values: bool,
+        finite: bool = False,
+        wait: Callable[[], None] = lambda: None,
+    ) -> None:
         self.root = root
         self.values = values
         self.finite = finite
+        self.wait = wait
         self.top: Scene | None = None
         self.here: LineRecord | None = None
         self._lost = 0.0
@@ -144,6 +153,7 @@ class LineRecorder:
 
         def followed(frame: FrameType, event: str, argument: Any) -> Any:
             nonlocal number, since
+            self.wait()
             began = _clock()
             if event == "line":
                 now = owners.get(frame.f_lineno, -1)

@@ -296,3 +296,13 @@ def test_axis_of_one_size_is_named_where_no_other_axis_has_it() -> None:
     shapes = [str(value) for line in found.root.walk() for value in line.values]
     assert found.axes == (("N", "3"), ("C", "2"), ("H", "9"), ("W", "4"))
     assert "→ (N, 5)" in shapes
+
+
+def test_lines_of_a_device_wait_for_its_work() -> None:
+    waits: list[int] = []
+    net = Broken()
+    forward = Forward(net, (torch.randn(2),))
+
+    forward.recorded(LineRecorder(forward.code, values=False, wait=lambda: waits.append(1)))
+
+    assert len(waits) == 4  # three lines, and the return
