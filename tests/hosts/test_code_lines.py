@@ -99,7 +99,7 @@ def test_lines_give_the_swapped_model(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["timm", "smp", "a layer of yolo", "segformer"])
+@pytest.mark.parametrize("name", ["timm", "smp", "a layer of yolo"])
 def test_standalone_file_of_a_librarys_model(
     name: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,3 +123,23 @@ def test_folder_of_transformers_is_loaded_by_from_pretrained(
     assert run(["code", "out", "--for", host]) == 0
 
     assert '.from_pretrained("out")' in capfd.readouterr().out
+
+
+def test_standalone_file_of_a_function_that_calls_transformers(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("build_net.py").write_text(
+        "import transformers\n\n\ndef build():\n    config = transformers.SegformerConfig(\n"
+        "        hidden_sizes=[16, 32, 48, 64], depths=[1] * 4, num_labels=4,\n"
+        "        decoder_hidden_size=32,\n    )\n"
+        "    return transformers.SegformerForSemanticSegmentation(config)\n"
+    )
+    _, _, rule, shape = CASES["segformer"]
+    model = ["--model", "build_net.py:build"]
+    torch.save(segformer().state_dict(), "net.pt")
+    made = run(["replace", "net.pt", *rule, "--input", shape, *model, "-o", "out.pt", "-q"])
+    assert made == 0
+
+    assert run(["code", "out.pt", "--standalone", "model.py", *model]) == 0
+
+    assert "OK  its `load(file)` gives the swapped model in a process" in capfd.readouterr().err

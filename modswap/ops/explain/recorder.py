@@ -74,6 +74,10 @@ def _shown(code: CodeType) -> bool:
     return source_of(code) is not None
 
 
+def at_once() -> None:
+    """Wait for no device."""
+
+
 class LineRecorder:
     """Follow the lines of one function and of all that it calls, on this thread.
 
@@ -92,7 +96,7 @@ class LineRecorder:
         *,
         values: bool,
         finite: bool = False,
-        wait: Callable[[], None] = lambda: None,
+        wait: Callable[[], None] = at_once,
     ) -> None:
         self.root = root
         self.values = values

@@ -94,25 +94,22 @@ def transformers_lines(host: HostFile) -> HostText:
     config = getattr(model, "config", None)
     if config is None:
         raise UsageError("it has no `config`", cls.__name__, "name a model of transformers")
-    name = f"{SWAPPED}{cls.__name__}"
-    folder = host.made.subject.file.is_dir()
+    name = cls.__name__  # transformers finds how it renames the tensors of a file by it
     loading = f"model = {name}.from_pretrained({host.file})\n"
     imports: tuple[str, ...] = ()
-    settings = type(config).__name__
-    if not folder:
+    if not host.made.subject.file.is_dir():
         imports, weights = host.weights()
         made = literal(config.to_diff_dict())
-        loading = f"config = {settings}.from_dict({made})\nmodel = {name}(config)\n{weights}"
-    used = [cls.__name__] if folder else sorted([cls.__name__, settings])
+        settings = f"config = transformers.{type(config).__name__}.from_dict({made})\n"
+        loading = f"{settings}model = {name}(config)\n{weights}"
     body = (
-        f"class {name}({cls.__name__}):\n"
-        f'    """{cls.__name__} with {host.new_classes}, for from_pretrained and Trainer."""\n\n'
+        f"class {name}(transformers.{name}):\n"
+        f'    """{name} with {host.new_classes}, for from_pretrained and Trainer."""\n\n'
         "    def __init__(self, config, *args, **kwargs):\n"
         "        super().__init__(config, *args, **kwargs)\n"
         f"{host.put_in('self', '        ')}\n\n{loading}"
     )
-    first = (f"from transformers import {', '.join(used)}",)
-    return HostText((*first, *imports), body, cls(config))
+    return HostText(("import transformers", *imports), body, cls(config))
 
 
 def ultralytics_lines(host: HostFile) -> HostText:
