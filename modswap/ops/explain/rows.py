@@ -92,7 +92,7 @@ class Rows:
 
     @staticmethod
     def _count(scene: Scene, number: int, statement: Statement) -> int:
-        body = scene.spots.get(number + 1) if statement.returns else None
+        body = scene.spots.get(number + 1) if statement.inner else None
         return scene.spots[number].count if body is None else body.count
 
     def _calls(
