@@ -35,6 +35,15 @@ def live_tensors(value: Any, depth: int = 0) -> list[torch.Tensor]:
     return [tensor for _, item in items for tensor in live_tensors(item, depth + 1)]
 
 
+def named_tensors_in(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors inside a live value with their places, `0` or `logits`, depth first."""
+    if isinstance(value, torch.Tensor):
+        yield place, value
+        return
+    for name, item in (items_of(value) or ()) if depth < MAX_DEPTH else ():
+        yield from named_tensors_in(item, f"{place}.{name}" if place else f"{name}", depth + 1)
+
+
 def nbytes_of(tensor: torch.Tensor) -> int:
     """Return the bytes of a tensor; of a sparse one, those that it would take if it were dense."""
     return tensor.numel() * tensor.element_size()

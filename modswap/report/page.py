@@ -67,6 +67,16 @@ def human_bytes(count: int) -> str:
     return f"{size:.1f} TiB"
 
 
+def human_count(count: int) -> str:
+    """Return a number for people, such as `4.2 G`."""
+    number = float(count)
+    for unit in ("", "k", "M", "G", "T"):
+        if number < 1000:
+            return f"{count}" if not unit else f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} P"
+
+
 _BESIDE = {"after": " after it", "before": " before it", "around": " beside it"}
 _FADED = ", faded in"
 

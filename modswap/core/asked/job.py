@@ -1,5 +1,6 @@
 """The request of a command, before any file is read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,15 @@ from modswap.core.asked.renames import Rename
 
 if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe, TensorInput
+
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+ARRAY = ".npy"
+
+
+def is_input_file(text: str) -> bool:
+    """Return whether the text of an input names a file, `photo.jpg:224x224`, and not a shape."""
+    return Path(text.partition(":")[0]).suffix.lower() in (*PICTURES, ARRAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,26 @@ class Subject:
     # names of the file that are others in the model, each renaming applied in turn
     renames: tuple[Rename, ...] = ()
     find_input: bool = False  # whether a dummy input is looked for, also where the recipe has one
+    # files of one real call, pictures or arrays; empty for a dummy one
+    input_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The modules whose outputs are described on a real input, and where they are written.
+
+    Args:
+        wanted: Return whether a module's path is one of them; None for shapes alone.
+        out: The safetensors file for the outputs; None for none.
+        force: Whether it may exist.
+    """
+
+    wanted: Callable[[str], bool] | None = None
+    out: Path | None = None
+    force: bool = False
+
+
+ALL_SHAPES = Layers()
 
 
 @dataclass(frozen=True, slots=True)

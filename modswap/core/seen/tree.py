@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from modswap.core.seen.site import Call
+from modswap.core.seen.values import TensorInfo
 
 Found = TypeVar("Found")
 
@@ -20,6 +21,31 @@ class BareParameter:
     name: str  # in its module
     params: int  # elements
     nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputValues:
+    """A tensor that a module put out on a real input, and what its values are.
+
+    Args:
+        call: The number of the call, from 1.
+        place: Its place in the output, `0` or `logits`; empty where it is the output itself.
+        info: Its shape and dtype.
+        mean: Over all finite values; None where there are none.
+        std: Of all finite values, as of a whole population.
+        zeros: The share of values that are 0.
+        nan: How many values are NaN.
+        infinite: How many values are infinite.
+    """
+
+    call: int
+    place: str
+    info: TensorInfo
+    mean: float | None
+    std: float | None
+    zeros: float
+    nan: int = 0
+    infinite: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +64,9 @@ class TreeRow:
     ties: tuple[tuple[str, str], ...] = ()
     # its own parameters, where it has modules in it too and so no row of theirs
     bare: tuple[BareParameter, ...] = ()
+    dtype: str = ""  # of its floating tensors and those below; several are joined by a slash
+    flops: int | None = None  # of all its calls in a pass; None where none was counted
+    outputs: tuple[OutputValues, ...] = ()  # on a real input, where that was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +120,11 @@ def first_below(parents: Sequence[int], own: Sequence[Found | None]) -> tuple[Fo
         if found[node] is not None and own[parents[node]] is None:
             found[parents[node]] = found[node]
     return tuple(found)
+
+
+def dtypes_below(parents: Sequence[int], own: Sequence[Iterable[str]]) -> tuple[str, ...]:
+    """Return the dtypes of each node and of the nodes below as one text, `float16/float32`."""
+    found = [set(names) for names in own]
+    for node in range(len(parents) - 1, 0, -1):
+        found[parents[node]] |= found[node]
+    return tuple("/".join(sorted(names)) for names in found)

@@ -8,7 +8,14 @@ from typing import Any
 
 from modswap.core.budget import names_flaw
 from modswap.core.errors import CheckpointError
-from modswap.core.seen.tree import BareParameter, Tree, TreeRow, Wanted, sums_below
+from modswap.core.seen.tree import (
+    BareParameter,
+    Tree,
+    TreeRow,
+    Wanted,
+    dtypes_below,
+    sums_below,
+)
 from modswap.io.pickled.costs import refuse_costs
 from modswap.io.pickled.data import (
     MAX_PICKLE_BYTES,
@@ -35,6 +42,7 @@ from modswap.io.pickled.values import (
     without_wrappers,
 )
 from modswap.io.pickled.walk import everything, module_nodes
+from modswap.io.recognise.dtypes import dtype_of
 from modswap.io.recognise.implied_tree import WEIGHTS, TensorSize, implied_rows
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import KEYS, common_prefix
@@ -217,12 +225,14 @@ def weight_sizes(value: Any) -> dict[str, TensorSize]:
 def _size(tensor: TensorParts) -> TensorSize:
     stored = tensor.stored
     place = (stored.home, stored.key, f"{tensor.offset}", tensor.numel)
-    return TensorSize(tensor.numel, tensor.nbytes, place, tensor.takes_gradients)
+    dtype = dtype_of(tensor.dtype)
+    return TensorSize(tensor.numel, tensor.nbytes, place, tensor.takes_gradients, dtype)
 
 
 def _module_rows(model: Instance) -> Iterator[TreeRow]:
     nodes = tuple(module_nodes(model))
     params, nbytes = _sums(nodes)
+    dtypes = dtypes_below([parent for *_, parent in nodes], [_dtypes(one) for _, one, _ in nodes])
     first: dict[int, str] = {}
     tensors: dict[int, str] = {}
     for number, (path, module, _) in enumerate(nodes):
@@ -236,7 +246,14 @@ def _module_rows(model: Instance) -> Iterator[TreeRow]:
             alias_of=alias,
             ties=() if alias else tuple(_ties(path, module, tensors)),
             bare=() if alias else tuple(_bare(module)),
+            dtype=dtypes[number],
         )
+
+
+def _dtypes(module: Instance) -> set[str]:
+    """Return the dtypes of a module's own floating tensors."""
+    held = (tensor_parts(value) for name in _TENSORS for value in table(module, name).values())
+    return {dtype_of(each.dtype) for each in held if each is not None and each.takes_gradients}
 
 
 def _bare(module: Instance) -> Iterator[BareParameter]:

@@ -12,7 +12,7 @@ from modswap.core.errors import CheckpointError
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.held import open_source
 
-BLOCK_BYTES = 1 << 20  # of each side, read and compared at once
+BLOCK_BYTES = 1 << 19  # of each side, read and compared at once: they stay in the cache
 _PART_BYTES = 64 << 20  # of each side, compared by one thread
 MAX_THREADS = 4
 

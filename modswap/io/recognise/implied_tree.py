@@ -27,6 +27,7 @@ class TensorSize(NamedTuple):
     # equal for the names of one tensor; None for a tensor with a single name
     identity: Hashable = None
     floating: bool = True  # whether its dtype takes gradients, as those of parameters do
+    dtype: str = ""  # as torch calls it; empty where it is unknown
 
 
 def elements(shape: Sequence[Any]) -> int | None:
@@ -43,11 +44,13 @@ def implied_rows(tensors: Mapping[str, TensorSize]) -> tuple[TreeRow, ...]:
     """
     places = {name: tuple(_above(name)) for name in tensors}
     rows = {path: [0, 0] for path in ("", *(path for above in places.values() for path in above))}
+    dtypes: dict[str, set[str]] = {path: set() for path in rows}
     counted: set[tuple[str, Hashable]] = set()
     for name, size in tensors.items():
         params = size.numel if _is_parameter(name, size) else 0
         identity = size.identity if size.numel else None  # of an empty one nothing is shared
         for path in places[name]:
+            dtypes[path].update({size.dtype} - {""} if size.floating else ())
             key = (path, identity)
             if identity is None or key not in counted:
                 rows[path][0] += params
@@ -55,7 +58,15 @@ def implied_rows(tensors: Mapping[str, TensorSize]) -> tuple[TreeRow, ...]:
                 counted.add(key)
     bare, ties = _bare(tensors, rows), _ties(tensors)
     return tuple(
-        TreeRow(path, "", params, nbytes, ties=ties.get(path, ()), bare=bare.get(path, ()))
+        TreeRow(
+            path,
+            "",
+            params,
+            nbytes,
+            ties=ties.get(path, ()),
+            bare=bare.get(path, ()),
+            dtype="/".join(sorted(dtypes[path])),
+        )
         for path, (params, nbytes) in rows.items()
     )
 

@@ -25,8 +25,8 @@ TEXT = ModuleText(
             "σ": ("sigmoid", "sigmoid 函数"),
             "ω": ("weight of each channel, in (0, 1)", "每个通道的权重，取值在 (0, 1)"),
             "k": (
-                "k_size; the paper's rule takes more neighbours for more channels, 3 for 64 to 128, 5 from 256",
-                "即 k_size；论文的规则是通道越多取越多邻居：64 至 128 个通道取 3，256 起取 5",
+                "k_size; the paper's rule takes more neighbours for more channels: 3 for 64 of them, 5 for 128 to 1024",
+                "即 k_size；论文的规则是通道越多取越多邻居：64 个通道取 3，128 至 1024 个通道取 5",
             ),
         }
     ),

@@ -4,7 +4,7 @@ import inspect
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from modswap.live_values import live_tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.explain.operators import Operators
-from modswap.ops.explain.recorder import LineRecorder, Scene
+from modswap.ops.explain.recorder import LineRecorder, Scene, at_once
+from modswap.ops.run.devices import devices_of, synchronize
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.seeds import seeded
@@ -153,14 +154,14 @@ def timed(forward: Forward, fresh: Fresh) -> Times:
     walls: list[float] = []
     sums: list[float] = []
     found: defaultdict[Place, list[float]] = defaultdict(list)
+    devices = devices_of(forward.module)
+    busy = [device for device in devices if device.type != "cpu"]
+    wait = partial(synchronize, busy) if busy else at_once
     end = time.perf_counter() + TIMEOUT_SECONDS
     while len(walls) < TIMED_PASSES:
         with fresh():
-            run = forward.ready()
-            began = time.perf_counter()
-            run()
-            walls.append(time.perf_counter() - began)
-        recorder = LineRecorder(forward.code, values=False)
+            walls.append(_wall(forward.ready(), devices))
+        recorder = LineRecorder(forward.code, values=False, wait=wait)
         with fresh():
             forward.recorded(recorder)
         if recorder.top is not None:
@@ -171,6 +172,15 @@ def timed(forward: Forward, fresh: Fresh) -> Times:
             break
     medians = {place: statistics.median(some) for place, some in found.items()}
     return Times(statistics.median(walls), statistics.median(sums or [0.0]), medians)
+
+
+def _wall(run: Callable[[], Any], devices: Sequence[torch.device]) -> float:
+    """Return the seconds of a plain run, its devices' work included."""
+    synchronize(devices)
+    began = time.perf_counter()
+    run()
+    synchronize(devices)
+    return time.perf_counter() - began
 
 
 def _seconds(scene: Scene, outer: tuple[CodeType, ...]) -> Iterator[tuple[Place, float]]:

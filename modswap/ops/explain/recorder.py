@@ -61,9 +61,8 @@ class Scene:
 
 
 @lru_cache(maxsize=4096)
-def _shown(code: CodeType) -> bool:
+def _shown(name: str, code: CodeType) -> bool:
     """Return whether a function is followed; the work of any other belongs to the line around."""
-    name = code.co_filename
     if name.startswith(_TORCH):  # of torch only its layers are worth a reader's while
         hidden = name == _MODULE or code.co_name.startswith("__")  # `__iter__` of a container
         return name.startswith(_OF_TORCH) and not hidden and source_of(code) is not None
@@ -72,6 +71,10 @@ def _shown(code: CodeType) -> bool:
     if name.startswith(_PYTHON) and not any(part in name for part in _PACKAGES):
         return False
     return source_of(code) is not None
+
+
+def at_once() -> None:
+    """Wait for no device."""
 
 
 class LineRecorder:
@@ -83,12 +86,21 @@ class LineRecorder:
         root: The function.
         values: Whether to note the values that lines set.
         finite: Whether to look for NaN and infinity in them.
+        wait: Waits until a device has finished the work of a line; the CPU has.
     """
 
-    def __init__(self, root: CodeType, *, values: bool, finite: bool = False) -> None:
+    def __init__(
+        self,
+        root: CodeType,
+        *,
+        values: bool,
+        finite: bool = False,
+        wait: Callable[[], None] = at_once,
+    ) -> None:
         self.root = root
         self.values = values
         self.finite = finite
+        self.wait = wait
         self.top: Scene | None = None
         self.here: LineRecord | None = None
         self._lost = 0.0
@@ -111,7 +123,7 @@ class LineRecorder:
                 local = self._entered(frame)
         elif code is _EINSUM and self.values:
             self._note_einsum(frame)
-        elif _shown(code):
+        elif _shown(code.co_filename, code):
             local = self._entered(frame)
         self._lost += _clock() - began
         return local
@@ -128,7 +140,8 @@ class LineRecorder:
         if self.here is None:
             scene = self.top = self.top or Scene(code, source)
         else:
-            scene = self.here.scenes.setdefault(code, Scene(code, source))
+            known = self.here.scenes.get(code)
+            scene = known or self.here.scenes.setdefault(code, Scene(code, source))
         scene.count += 1
         if self.values and code.co_varnames[:1] == ("self",):
             owner = frame.f_locals.get("self")
@@ -144,6 +157,7 @@ class LineRecorder:
 
         def followed(frame: FrameType, event: str, argument: Any) -> Any:
             nonlocal number, since
+            self.wait()
             began = _clock()
             if event == "line":
                 now = owners.get(frame.f_lineno, -1)

@@ -70,7 +70,8 @@ class Rows:
         for number, statement in enumerate(scene.source.statements):
             spot = scene.spots.get(number)
             if spot is None:
-                yield Line(statement.first, statement.last, statement.rows)
+                words = self._words(scene, statement)
+                yield Line(statement.first, statement.last, statement.rows, words=words)
                 continue
             yield Line(
                 first=statement.first,

@@ -38,15 +38,21 @@ class FunctionSource(NamedTuple):
 
 def source_of(code: CodeType) -> FunctionSource | None:
     """Return the source of a function; None where there is none to read, and for a lambda."""
+    # two functions with the same instructions are equal, also of different files
+    return _source_in(code.co_filename, code)
+
+
+@lru_cache(maxsize=4096)
+def _source_in(filename: str, code: CodeType) -> FunctionSource | None:
     if code.co_name.startswith("<"):
         return None
-    return _sources(code.co_filename).get(code.co_firstlineno)
+    linecache.checkcache(filename)
+    return _sources("".join(linecache.getlines(filename))).get(code.co_firstlineno)
 
 
 @lru_cache(maxsize=256)
-def _sources(filename: str) -> dict[int, FunctionSource]:
-    """Return the functions of a file, by the number of their first line."""
-    text = "".join(linecache.getlines(filename))
+def _sources(text: str) -> dict[int, FunctionSource]:
+    """Return the functions of a file's text, by the number of their first line."""
     try:
         tree = ast.parse(text)
         rows = _without_comments(text)

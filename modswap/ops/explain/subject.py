@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from modswap.ops.load.factory import Factory, call_factory
 from modswap.ops.load.model import Loaded
 from modswap.ops.reopen import reopen
 from modswap.ops.run.describe import one_line
+from modswap.ops.run.devices import device_of
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.run.isolation import set_mode, untouched
@@ -99,7 +101,7 @@ def _of_catalogue(asked: Asked) -> FoundCall:
     if name is None:
         what = f"no module {asked.target.text!r:.80} in the catalogue"
         fix = CATALOGUE.advice(asked.target.text)
-        raise UsageError(what, "explain", f"{fix}; or name FILE:PATH or package.module:Class")
+        raise UsageError(what, "explain", f"{fix}; a module in a file is FILE:PATH")
     lesson = LESSONS.get(name)
     if lesson is None:
         what = f"{name!r} is the row of another package, without a typical size"
@@ -169,11 +171,8 @@ def _made(made: object, text: str, args: tuple[Any, ...], kwargs: Mapping[str, A
         what = f"{text!r:.120} is {kind}, expected a class of modules"
         raise ExplainError(what, "explain", "name an nn.Module, or a function that builds one")
 
-    def build() -> Any:
-        with seeded(SEED):
-            return made(*args, **kwargs)
-
-    return call_factory(Factory(build, text, "explain", UsageError))
+    with seeded(SEED):
+        return call_factory(Factory(partial(made, *args, **kwargs), text, "explain", UsageError))
 
 
 def _written(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
@@ -184,7 +183,7 @@ def _forward(module: nn.Module, call: DummyCall) -> Forward:
     dtype = pass_dtype(module, Case(call))
     if dtype is not None:
         module.to(dtype)
-    args, kwargs = call.live(SEED, dtype, None)
+    args, kwargs = call.live(SEED, dtype, device_of(module))
     return Forward(module, args, kwargs)
 
 

@@ -1,23 +1,28 @@
 """The module tree of a loaded checkpoint, with shapes if a dummy input is given."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from modswap.core.asked.job import Subject
+from modswap.core.asked.job import ALL_SHAPES, Layers, Subject
 from modswap.core.errors import NAME_A_FACTORY, UsageError
 from modswap.core.progress import Progress
 from modswap.core.seen.site import Call
-from modswap.core.seen.tree import BareParameter, Tree, TreeRow
+from modswap.core.seen.tree import BareParameter, OutputValues, Tree, TreeRow, dtypes_below
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
+from modswap.io.formats.target import refuse_target
 from modswap.io.recognise.implied_tree import WEIGHTS, TensorSize, implied_rows
-from modswap.live_values import module_paths, named_tensors, sizes_below
+from modswap.live_values import dtype_name, module_paths, named_tensors, sizes_below
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.first_input.find import find_input
+from modswap.ops.first_input.from_file import read_input
+from modswap.ops.jobs.layer_outputs import layer_outputs, save_outputs
 from modswap.ops.load.hub_folder import pretrained
 from modswap.ops.load.model import Loaded
+from modswap.ops.measure.layer_flops import layer_flops
 from modswap.ops.reopen import reopen
 from modswap.ops.run.describe import class_name
 from modswap.ops.run.inputs import Case, DummyCall
@@ -25,8 +30,10 @@ from modswap.ops.swap import refused
 from modswap.ops.trace.passes import Trace, trace
 
 
-def build_tree(subject: Subject, progress: Progress) -> Tree:
-    """Return the module tree of a file, by loading it; with the subject's `inputs` it has shapes.
+def build_tree(subject: Subject, progress: Progress, layers: Layers = ALL_SHAPES) -> Tree:
+    """Return the module tree of a file, by loading it; with the subject's inputs it has shapes.
+
+    With `layers` these modules have the values that they put out.
 
     For a file of weights without a factory, the tensor names imply the tree: paths, parameters and
     bytes; the classes are unknown. With inputs, a folder's config.json builds the model.
@@ -37,30 +44,65 @@ def build_tree(subject: Subject, progress: Progress) -> Tree:
     progress(f"loading {subject.file}")
     container = read(subject.file, subject.policy)
     slot = container.slots[0]
-    shaped = bool(subject.inputs or subject.find_input)
+    shaped = bool(subject.inputs or subject.find_input or subject.input_files)
     built = subject.factory or (shaped and pretrained(subject.file, slot.value))
     if slot.kind == "weights" and not built:
         _refuse_unbuilt(subject)
         return _implied(container)
     loaded = reopen(subject)
-    seen: Trace | None = None
-    found: tuple[str, ...] = ()
-    if subject.inputs:
-        progress("dummy pass")
-        seen = _dummy_pass(loaded.model, DummyCall(subject.inputs, {}))
-    elif shaped:
+    seen = _seen(loaded, subject, progress) if shaped else _Seen()
+    outputs = _outputs(loaded, seen, layers, subject, progress)
+    rows = tuple(_rows(loaded, seen, outputs))
+    notes = (*loaded.container.notes, *seen.notes, *_other_slots(container))
+    return Tree(str(subject.file), container.format, rows, shaped, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The record of the first pass: its call, the calls of modules, FLOPs, and notes."""
+
+    call: DummyCall | None = None
+    calls: Mapping[str, tuple[Call, ...]] = field(default_factory=dict)
+    flops: Mapping[nn.Module, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def _seen(loaded: Loaded, subject: Subject, progress: Progress) -> _Seen:
+    """Run a pass on the inputs that were given, or on those that are found."""
+    notes: tuple[str, ...] = ()
+    if subject.inputs or subject.input_files:
+        progress("dummy pass" if subject.inputs else "pass")
+        read = [read_input(text) for text in subject.input_files]
+        notes = tuple(note for _, note in read)
+        call = DummyCall((*subject.inputs, *(tensor for tensor, _ in read)), {})
+        traced = _dummy_pass(loaded.model, call)
+    else:
         progress("looking for an input that fits")
         first = find_input(loaded, "--input")
-        seen, found = first.traced, (first.record.note,)
-    calls = seen.seen.by_path() if seen is not None else {}
-    rows = tuple(_rows(loaded, calls))
-    notes = (*loaded.container.notes, *found, *_other_slots(container))
-    return Tree(str(subject.file), container.format, rows, seen is not None, notes)
+        call, traced, notes = first.calls[0], first.traced, (first.record.note,)
+    progress("counting operations")
+    return _Seen(call, traced.seen.by_path(), layer_flops(loaded.model, Case(call)), notes)
+
+
+def _outputs(
+    loaded: Loaded, seen: _Seen, layers: Layers, subject: Subject, progress: Progress
+) -> Mapping[str, Sequence[OutputValues]]:
+    """Return the values that the wanted modules put out, and write them where that is asked for."""
+    if layers.wanted is None or seen.call is None:
+        return {}
+    if layers.out is not None:
+        refuse_target(subject.file, layers.out, force=layers.force)
+    progress("pass on real values")
+    modules = {m.path: m.module for m in module_paths(loaded.model) if layers.wanted(m.path)}
+    found = layer_outputs(loaded.model, seen.call, modules, keep=layers.out is not None)
+    if layers.out is not None:
+        save_outputs(found, subject.file, layers.out, force=layers.force)
+    return found.values
 
 
 def _refuse_unbuilt(subject: Subject) -> None:
     """Refuse what needs a model where the file holds weights without code."""
-    shaped = subject.inputs or subject.find_input
+    shaped = subject.inputs or subject.find_input or subject.input_files
     if shaped or subject.renames:
         need = "shapes need" if shaped else "other names need"
         what = f"{need} a model, and the file holds weights without code"
@@ -78,12 +120,15 @@ def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
     return traced
 
 
-def _rows(loaded: Loaded, calls: Mapping[str, tuple[Call, ...]]) -> Iterator[TreeRow]:
+def _rows(
+    loaded: Loaded, seen: _Seen, outputs: Mapping[str, Sequence[OutputValues]]
+) -> Iterator[TreeRow]:
     first: dict[nn.Module, str] = {}
     tensors: dict[int, str] = {}
     stored = loaded.stored.places if loaded.stored is not None else {}
     places = tuple(module_paths(loaded.model))
     params, nbytes = sizes_below(places)
+    dtypes = dtypes_below([place.parent for place in places], [_dtypes(p.module) for p in places])
     for number, (path, module, *_) in enumerate(places):
         known = first.setdefault(module, path)
         alias = "" if known == path else known
@@ -93,11 +138,24 @@ def _rows(loaded: Loaded, calls: Mapping[str, tuple[Call, ...]]) -> Iterator[Tre
             params=params[number],
             nbytes=nbytes[number],
             alias_of=alias,
-            calls=calls.get(known, ()),
+            calls=seen.calls.get(known, ()),
             stored_as=stored.get(path, ()),
             ties=() if alias else tuple(_ties(path, module, tensors)),
             bare=() if alias else tuple(_bare(module)),
+            dtype=dtypes[number],
+            flops=seen.flops.get(module),
+            outputs=tuple(outputs.get(path, ())),
         )
+
+
+def _dtypes(module: nn.Module) -> set[str]:
+    """Return the dtypes of a module's own floating tensors."""
+    held = named_tensors(module, recurse=False).values()
+    return {dtype_name(tensor.dtype) for tensor in held if _is_floating(tensor)}
+
+
+def _is_floating(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized
 
 
 def _bare(module: nn.Module) -> Iterator[BareParameter]:
@@ -128,8 +186,8 @@ def _size(tensor: torch.Tensor) -> TensorSize:
     nbytes = tensor.numel() * tensor.element_size()
     plain = tensor.layout is torch.strided and tensor.device.type != "meta"
     place = (tensor.data_ptr(), tensor.numel()) if plain and nbytes else None
-    floating = tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized
-    return TensorSize(tensor.numel(), nbytes, place, floating)
+    dtype = dtype_name(tensor.dtype)
+    return TensorSize(tensor.numel(), nbytes, place, _is_floating(tensor), dtype)
 
 
 def _implied(container: Container) -> Tree:

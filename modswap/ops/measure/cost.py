@@ -147,13 +147,14 @@ def metered(
     kwargs: Mapping[str, Any],
     *,
     gradients: bool,
+    meter: Meter | None = None,
 ) -> Meter:
-    """Return the meter of one pass over a model.
+    """Return the meter of one pass over a model, the given one or a new one.
 
     With gradients it keeps activations, and runs backward from gradients of the outputs. The
     tensors stand for its parameters and buffers; they are real or without data.
     """
-    meter = Meter()
+    meter = Meter() if meter is None else meter
     meter.hold(tensors.values(), saved=False)
     meter.weights = meter.live
     meter.hold(live_tensors((args, kwargs)))

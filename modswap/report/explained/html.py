@@ -72,7 +72,7 @@ def _parts(explained: Explained, language: str) -> Iterator[str]:
         )
     if explained.axes:
         axes = ", ".join(f"{name} = {size}" for name, size in explained.axes)
-        yield f"<p>{_text(label('axes', language))}: <code>{_text(axes)}</code></p>"
+        yield f"<p>{_text(label('axes', language))}<code>{_text(axes)}</code></p>"
     yield _Lines(explained, language).table(explained.root)
     yield "".join(f"<p>{_text(sentence)}</p>" for sentence in closing(explained, language))
 
@@ -142,4 +142,6 @@ class _Lines:
             name += f' <code class="set">{_text(str(function.returned))}</code>'
         if not function.lines:
             return f"<div>{name}</div>"
-        return f"<details open><summary>{name}</summary>{self.table(function)}</details>"
+        place = _text(f"{function.file}:{function.first}")
+        table = self.table(function)
+        return f'<details open><summary title="{place}">{name}</summary>{table}</details>'

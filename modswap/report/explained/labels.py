@@ -23,7 +23,7 @@ LABELS = {
     "option": Words("option", "参数"),
     "value": Words("value in use", "当前值"),
     "unknown": Words("not kept by the module", "模块没有保存"),
-    "axes": Words("axes", "各轴"),
+    "axes": Words("axes: ", "各轴："),
     "name": Words("name", "名称"),
     "size": Words("size", "大小"),
     "input": Words("input", "输入"),
@@ -33,6 +33,7 @@ LABELS = {
     "skipped_one": Words("… 1 statement did not run", "……有 1 条语句没有执行"),
 }
 NUMBERS = ("flops", "beyond", "bytes", "ms", "share")  # labels of the columns of numbers
+_SEMICOLON, _COLON, _COMMA = Words("; ", "；"), Words(": ", "："), Words(", ", "，")
 _COUNTED = Words(
     "FLOP {0} = torch's own counter, + {1} in operators that it leaves out",
     "FLOP {0}，与 torch 自带计数器一致；另有 {1} 属于该计数器不统计的算子",
@@ -122,9 +123,12 @@ def cells(numbers: Numbers, whole: Numbers) -> tuple[str, str, str, str, str]:
 
 def heading(explained: Explained, language: str) -> str:
     """Return the module with its form, its input and its facts."""
-    facts = ", ".join(fact.into(language) for fact in explained.facts)
-    form = f", {label(explained.form, language)}" if explained.form else ""
-    return f"{explained.title}{form}: {', '.join(explained.inputs)}; {facts}"
+    facts = _COMMA.into(language).join(fact.into(language) for fact in explained.facts)
+    form = ""
+    if explained.form:
+        form = _COMMA.into(language) + label(explained.form, language)
+    colon, semicolon = (mark.into(language) for mark in (_COLON, _SEMICOLON))
+    return f"{explained.title}{form}{colon}{', '.join(explained.inputs)}{semicolon}{facts}"
 
 
 def closing(explained: Explained, language: str) -> list[str]:
@@ -135,13 +139,15 @@ def closing(explained: Explained, language: str) -> list[str]:
     if explained.left_out:
         first += f" ({', '.join(f'{name} {count:,}' for name, count in explained.left_out)})"
     if explained.formula is not None:
-        first += "; " + _FORMULA.into(language).format(f"{explained.formula.flops:,}")
+        first += _SEMICOLON.into(language) + _FORMULA.into(language).format(
+            f"{explained.formula.flops:,}"
+        )
     second = [_BYTES.into(language)]
     if numbers.seconds is not None:
         times = (milliseconds(numbers.seconds), milliseconds(explained.plain_seconds))
         second.append(_TIMES.into(language).format(*times))
     second += [_EQUAL.into(language)] if explained.equal else []
-    return [first, "; ".join(second), *_other(explained, language),
+    return [first, _SEMICOLON.into(language).join(second), *_other(explained, language),
         *_routing(explained, language),
             *(note.into(language) for note in explained.notes)]  # fmt: skip
 
@@ -174,4 +180,4 @@ def _other(explained: Explained, language: str) -> list[str]:
         cost += _MS.into(language).format(milliseconds(numbers.seconds))
     apart = f"{other.difference:.1g}" if other.difference else "0"
     more = _APART.into(language).format(apart, f"--{other.name}")
-    return [f"{_OTHER[other.name].into(language)}: {cost}{more}"]
+    return [f"{_OTHER[other.name].into(language)}{_COLON.into(language)}{cost}{more}"]

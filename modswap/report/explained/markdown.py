@@ -35,7 +35,7 @@ def _parts(explained: Explained, language: str) -> Iterator[str]:
         yield from _table(heads, _options(explained, language))
     if explained.axes:
         axes = ", ".join(f"{name} = {size}" for name, size in explained.axes)
-        yield f"\n{label('axes', language)}: {_plain(axes)}"
+        yield f"\n{label('axes', language)}{_plain(axes)}"
     yield ""
     yield from _lines(explained, language)
     for sentence in closing(explained, language):

@@ -36,7 +36,7 @@ def _parts(explained: Explained, language: str) -> Iterator[RenderableType]:
     yield Text()
     if explained.axes:
         axes = ", ".join(f"{name} = {size}" for name, size in explained.axes)
-        yield Text(f"{label('axes', language)}: {axes}")
+        yield Text(f"{label('axes', language)}{axes}")
     yield _table(explained, language)
     for sentence in closing(explained, language):
         yield Text(sentence)

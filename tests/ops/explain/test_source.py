@@ -89,6 +89,20 @@ def test_lambda_and_code_without_a_file_have_no_source() -> None:
     assert source_of(made["f"].__code__) is None
 
 
+def test_source_of_a_changed_file_is_read_anew(tmp_path: Path) -> None:
+    file = tmp_path / "example.py"
+    file.write_text("def f():\n    return 1\n")
+    first = source_of(code_of(file))
+    file.write_text("def f():\n    value = 2\n    return value\n")
+
+    second = source_of(code_of(file))
+
+    assert first is not None
+    assert second is not None
+    assert [one.key for one in first.statements] == ["return"]
+    assert [one.key for one in second.statements] == ["value", "return"]
+
+
 @pytest.mark.parametrize("text", ["def f(:\n", "def f():\n    '''open\n"])
 def test_file_that_is_no_python_has_no_source(tmp_path: Path, text: str) -> None:
     file = tmp_path / "example.py"

@@ -87,6 +87,19 @@ class Broken(nn.Module):
         return ratio + 1
 
 
+class Once(nn.Module):
+    """Runs once only."""
+
+    ran = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the input, or raise."""
+        type(self).ran += 1
+        if type(self).ran > 1:
+            raise KeyError("cache")
+        return x
+
+
 class Restless(nn.Module):
     """Gives another output at each call."""
 

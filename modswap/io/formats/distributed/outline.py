@@ -37,7 +37,7 @@ def _weights(look: Look) -> WeightSizes:
     if flaw := names_flaw(named):
         raise look.error(flaw, SHORTER_NAMES)
     sizes = {
-        name: TensorSize(item.numel, item.nbytes, floating=takes_gradients(item.dtype))
+        name: TensorSize(item.numel, item.nbytes, None, takes_gradients(item.dtype), item.dtype)
         for name, item in named.items()
     }
     dtypes = (item.dtype for item in named.values() if item.dtype in DTYPES.values())

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from modswap.core.kept.difference import Facts
 from modswap.core.seen.entries import PlainEntry, in_short
-from modswap.io.formats.contents import Contents, HeldTensor, dtype_of
+from modswap.io.formats.contents import Contents, HeldTensor
 from modswap.io.formats.safetensors.header import Header, sound_header
+from modswap.io.recognise.dtypes import dtype_of
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import common_prefix
 

@@ -5,6 +5,7 @@ from typing import Any
 from modswap.core.seen.tree import Tree
 from modswap.io.formats.safetensors.header import METADATA, OTHER, RECEIPT, read_header
 from modswap.io.formats.survey import DTYPES, Survey, WeightSizes
+from modswap.io.recognise.dtypes import dtype_of
 from modswap.io.recognise.implied_tree import TensorSize, elements
 from modswap.io.recognise.look import Look, header_of_safetensors
 
@@ -58,5 +59,6 @@ def _size(entry: Any) -> TensorSize | None:
         }:
             numel = elements(shape)
             if numel is not None and end >= start:
-                return TensorSize(numel, end - start, floating=dtype.startswith(_FLOATING))
+                floating = dtype.startswith(_FLOATING)
+                return TensorSize(numel, end - start, None, floating, dtype_of(dtype))
     return None

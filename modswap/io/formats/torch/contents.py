@@ -6,7 +6,7 @@ from typing import Any
 
 from modswap.core.kept.difference import Facts, Kind
 from modswap.core.seen.entries import PlainEntry, file_text, in_short
-from modswap.io.formats.contents import Contents, HeldTensor, dtype_of, row_major, span
+from modswap.io.formats.contents import Contents, HeldTensor, row_major, span
 from modswap.io.formats.torch.rewrite import RECEIPT, RECIPE
 from modswap.io.pickled.contents import PayloadContents, payload_contents
 from modswap.io.pickled.data import Instance, Storage, UnreadableError
@@ -14,6 +14,7 @@ from modswap.io.pickled.opened import PICKLE, Opened, content, open_torch
 from modswap.io.pickled.storages import DATA, Storages
 from modswap.io.pickled.values import own_call, tensor_parts
 from modswap.io.raw.byte_range import ByteRange
+from modswap.io.recognise.dtypes import dtype_of
 from modswap.io.recognise.look import Look
 
 # records of torch's own, which say nothing of the payload

@@ -1,0 +1,1 @@
+"""The terminal browser of `modswap tree --interactive`; it needs Textual."""

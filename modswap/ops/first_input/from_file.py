@@ -1,0 +1,112 @@
+"""Read an input of a model from a picture, or from an array of NumPy, whose code is not needed."""
+
+import ast
+import math
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modswap.core.asked.job import ARRAY
+from modswap.core.errors import InputError, MissingModuleError
+from modswap.io.recognise.look import look_at, unreadable
+
+_MAGIC = b"\x93NUMPY"
+_MAX_HEADER_BYTES = 1 << 16
+# dtypes by the names in the header of an array; the first character is the order of bytes
+_DTYPES = {
+    "f8": torch.float64, "f4": torch.float32, "f2": torch.float16, "i8": torch.int64,
+    "i4": torch.int32, "i2": torch.int16, "i1": torch.int8, "u1": torch.uint8, "b1": torch.bool,
+}  # fmt: skip
+_PICTURE_FIX = "give a JPEG or PNG, or an array: `--input x.npy`"
+
+
+def read_input(text: str) -> tuple[torch.Tensor, str]:
+    """Return the tensor in a file, and what it is in words.
+
+    A picture is (1, 3, H, W) in 0 to 1; `photo.jpg:224x224` is resized.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        InputError: If it is no picture or array, or the size is none.
+        MissingModuleError: If pictures cannot be read here.
+    """
+    name, _, size = text.partition(":")
+    file = Path(name)
+    if file.suffix.lower() == ARRAY and not size:
+        tensor = _array(file)
+        return tensor, f"the input is {name}, {tuple(tensor.shape)}"
+    tensor = _picture(file, _size(size, text))
+    return tensor, f"the input is {name} as {tuple(tensor.shape)}, RGB in 0 to 1, not normalised"
+
+
+def _size(text: str, whole: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) == 2 and all(side.isdecimal() and 0 < int(side) < 1 << 15 for side in sides):
+        return int(sides[0]), int(sides[1])
+    what = f"{whole!r:.80} has no size of a picture behind its colon"
+    raise InputError(what, "--input", "write photo.jpg:224x224, height and width")
+
+
+def _picture(file: Path, size: tuple[int, int] | None) -> torch.Tensor:
+    look_at(file)  # a pipe or a folder is refused
+    try:
+        from PIL import Image
+    except ImportError:
+        what = "pictures are read by Pillow, which is not installed"
+        raise MissingModuleError(what, str(file), "pip install pillow") from None
+    try:
+        with warnings.catch_warnings(action="error"), Image.open(file) as opened:
+            picture = opened.convert("RGB")
+            picture = picture.resize(size[::-1]) if size is not None else picture
+            data, (width, height) = picture.tobytes(), picture.size
+    except OSError as error:
+        if error.errno is not None:
+            raise unreadable(file, error) from None
+        raise InputError(f"it is no picture: {error}"[:200], str(file), _PICTURE_FIX) from None
+    except Exception as error:  # Pillow's readers of damaged files raise anything
+        raise InputError(f"it is no picture: {error}"[:200], str(file), _PICTURE_FIX) from error
+    pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, 3)
+    return pixels.permute(2, 0, 1).unsqueeze(0).contiguous().to(torch.float32) / 255
+
+
+def _array(file: Path) -> torch.Tensor:
+    """Return the array in a file of NumPy; no object in it is made."""
+    look = look_at(file)
+    try:
+        with file.open("rb") as stream:
+            return _parsed(stream.read(8), stream)
+    except OSError as error:
+        raise unreadable(file, error) from None
+    except (ValueError, KeyError, SyntaxError, TypeError, struct.error) as error:
+        what = f"it is no array of numbers that NumPy wrote: {error}"[:200]
+        raise look.error(what, "save it by numpy.save, as float32") from None
+
+
+def _parsed(head: bytes, stream: Any) -> torch.Tensor:
+    if head[:6] != _MAGIC:
+        raise ValueError("it begins otherwise")
+    (length,) = struct.unpack("<H" if head[6] == 1 else "<I", stream.read(2 if head[6] == 1 else 4))
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError("its header is too long")
+    header = ast.literal_eval(stream.read(length).decode("latin-1").strip())
+    kind, shape = header["descr"], header["shape"]
+    if kind[:1] not in {"<", "|"} or kind[1:] not in _DTYPES or not _is_shape(shape):
+        raise ValueError(f"its dtype is {kind!r}, its shape {shape!r}")
+    dtype = _DTYPES[kind[1:]]
+    nbytes = math.prod(shape) * dtype.itemsize
+    data = stream.read(nbytes) if nbytes < 1 << 40 else b""
+    if len(data) != nbytes:
+        raise ValueError("it is cut short")
+    flat = torch.frombuffer(bytearray(data), dtype=dtype) if nbytes else torch.empty(0, dtype=dtype)
+    if header["fortran_order"]:
+        return flat.view(shape[::-1]).permute(*reversed(range(len(shape)))).contiguous()
+    return flat.view(shape)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(side) is int and side >= 0 for side in value)

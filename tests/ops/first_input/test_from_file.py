@@ -1,0 +1,161 @@
+"""Inputs from pictures and arrays."""
+
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from modswap.core.errors import CheckpointError, InputError, MissingModuleError
+from modswap.ops.first_input.from_file import read_input
+
+
+def array(file: Path, header: str, data: bytes, *, version: int = 1) -> str:
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    file.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + data)
+    return str(file)
+
+
+def header(descr: str, shape: str, fortran: str = "False") -> str:
+    return f"{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_array_is_read_without_numpy(tmp_path: Path, version: int) -> None:
+    data = struct.pack("<6f", *range(6))
+    name = array(tmp_path / "x.npy", header("<f4", "(2, 3)"), data, version=version)
+
+    tensor, words = read_input(name)
+
+    assert torch.equal(tensor, torch.arange(6.0).view(2, 3))
+    assert words == f"the input is {name}, (2, 3)"
+
+
+def test_array_by_columns_is_put_in_the_order_of_rows(tmp_path: Path) -> None:
+    data = struct.pack("<6h", 0, 3, 1, 4, 2, 5)
+
+    tensor, _ = read_input(array(tmp_path / "x.npy", header("<i2", "(2, 3)", "True"), data))
+
+    assert torch.equal(tensor, torch.arange(6, dtype=torch.int16).view(2, 3))
+
+
+def test_array_of_one_number_or_none_has_its_shape(tmp_path: Path) -> None:
+    one, _ = read_input(array(tmp_path / "x.npy", header("|b1", "()"), b"\1"))
+    none, _ = read_input(array(tmp_path / "y.npy", header("<f4", "(0, 3)"), b""))
+
+    assert (one.item(), tuple(none.shape)) == (True, (0, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "words"),
+    [
+        (header("|O", "(2,)"), b"", "its dtype is"),
+        (header(">f4", "(2,)"), bytes(8), "its dtype is"),
+        (header("<f4", "(-2,)"), bytes(8), "its shape"),
+        (header("<f4", "(2,)"), bytes(7), "it is cut short"),
+        (header("<f4", f"({1 << 50},)"), b"", "it is cut short"),
+        ("{", b"", "no array of numbers"),
+        ("[1]", b"", "no array of numbers"),
+        ("{}", b"", "no array of numbers"),
+    ],
+)
+def test_array_of_anything_else_is_refused(
+    text: str, data: bytes, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        read_input(array(tmp_path / "x.npy", text, data))
+
+
+def test_file_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_text("hello")
+    with pytest.raises(CheckpointError, match="it begins otherwise"):
+        read_input(str(tmp_path / "x.npy"))
+    array(tmp_path / "x.npy", " " * (1 << 17), b"", version=2)
+    with pytest.raises(CheckpointError, match="its header is too long"):
+        read_input(str(tmp_path / "x.npy"))
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_input(str(tmp_path / "none.npy"))
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_input(str(tmp_path / "none.png"))
+
+
+def test_size_of_a_picture_is_height_and_width() -> None:
+    with pytest.raises(InputError, match=r"write photo\.jpg:224x224, height and width"):
+        read_input("photo.jpg:224")
+
+
+class Picture:
+    """A picture as Pillow opens it: 2 pixels high, 1 wide."""
+
+    size = (1, 2)
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def __enter__(self) -> "Picture":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def open(self, _: Path) -> "Picture":
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def convert(self, mode: str) -> "Picture":
+        assert mode == "RGB"
+        return self
+
+    def resize(self, size: tuple[int, int]) -> "Picture":
+        assert size == (1, 2)  # width and height
+        return self
+
+    def tobytes(self) -> bytes:
+        return bytes([255, 0, 0, 0, 255, 0])
+
+
+def with_pillow(monkeypatch: pytest.MonkeyPatch, image: Picture) -> None:
+    module = type(sys)("PIL")
+    vars(module)["Image"] = image
+    monkeypatch.setitem(sys.modules, "PIL", module)
+
+
+def test_picture_is_channels_first_in_0_to_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.png").write_bytes(b"x")
+    with_pillow(monkeypatch, Picture())
+
+    for name in (f"{tmp_path}/x.png", f"{tmp_path}/x.png:2x1"):
+        tensor, words = read_input(name)
+
+        assert tensor.tolist() == [[[[1.0], [0.0]], [[0.0], [1.0]], [[0.0], [0.0]]]]
+        assert words.endswith("x.png as (1, 3, 2, 1), RGB in 0 to 1, not normalised")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError("cannot identify image file"), "it is no picture: cannot identify"),
+        (SyntaxError("broken PNG file"), "it is no picture: broken PNG"),
+        (PermissionError(13, "Permission denied"), "it cannot be read: Permission denied"),
+    ],
+)
+def test_picture_that_cannot_be_read_says_why(
+    error: Exception, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.png").write_bytes(b"x")
+    with_pillow(monkeypatch, Picture(error))
+
+    with pytest.raises((InputError, CheckpointError), match=words):
+        read_input(f"{tmp_path}/x.png")
+
+
+def test_missing_pillow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.png").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+
+    with pytest.raises(MissingModuleError, match="pip install pillow"):
+        read_input(f"{tmp_path}/x.png")
