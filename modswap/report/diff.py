@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -173,7 +174,7 @@ def _lines(found: DiffResult, page: Page) -> Iterator[Line]:
     kinds: list[list[Line]] = [
         _modules(shown.gone, found.removed, "- module", page),
         _modules(shown.come, found.added, "+ module", page),
-        [("~ module", *_class_words(one, found)) for one in found.classes],
+        _classes(found),
         _folded(shown.removed, "- tensor", page),
         _folded(shown.added, "+ tensor", page),
         _moves(found.moved, page),
@@ -189,9 +190,9 @@ def _lines(found: DiffResult, page: Page) -> Iterator[Line]:
 
 def _modules(lone: Sequence[Lone], tensors: Sequence[Lone], label: str, page: Page) -> list[Line]:
     """Return modules that one side has, with how many tensors are in each."""
-    rows = []
+    rows, counts = [], _counts(tensors)
     for one in lone:
-        count = sum(_is_in(each.name, [one.name]) for each in tensors)
+        count = counts[one.name]
         words = f"{bare(one.what)}, {_count(count, 'tensor')}" if count else bare(one.what)
         rows.append((one.name, words))
     return [(label, group.words, group.key) for group in folded(rows, verbose=page.verbose)]
@@ -203,41 +204,63 @@ def _outside(found: DiffResult) -> DiffResult:
     classes_a, classes_b = [one.a for one in changed], [one.b for one in changed]
     of_a = [*classes_a, *(one.name for one in found.gone)]
     of_b = [*classes_b, *(one.name for one in found.come)]
-    settings = [e for e in found.entries if e.kind in _OF_MODULES and _is_in(e.name, of_a + of_b)]
+    modules = {*of_a, *of_b}
+    entries = [e for e in found.entries if e.kind not in _OF_MODULES or not _is_in(e.name, modules)]
     return replace(
         found,
         gone=_not_in(found.gone, classes_a),
         come=_not_in(found.come, classes_b),
         removed=_not_in(found.removed, of_a),
         added=_not_in(found.added, of_b),
-        entries=tuple(one for one in found.entries if one not in settings),
+        entries=tuple(entries),
     )
 
 
 def _not_in(lone: Sequence[Lone], modules: Sequence[str]) -> tuple[Lone, ...]:
-    return tuple(one for one in lone if not _is_in(one.name, modules))
+    known = set(modules)
+    return tuple(one for one in lone if not _is_in(one.name, known))
 
 
-def _is_in(name: str, modules: Sequence[str]) -> bool:
+def _is_in(name: str, modules: AbstractSet[str]) -> bool:
     """Return whether a name is inside one of the modules; all are in the model itself."""
-    return any(module and name.startswith(f"{module}.") for module in modules)
+    return not modules.isdisjoint(_modules_around(name))
 
 
-def _class_words(one: ClassChange, found: DiffResult) -> tuple[str, str]:
-    path = one.a if one.a == one.b else f"{one.a} → {one.b}"
-    if one.old == one.new:
-        return path, bare(one.old)
-    removed = sum(_is_in(each.name, [one.a]) for each in found.removed)
-    added = sum(_is_in(each.name, [one.b]) for each in found.added)
-    counts = f": tensors -{removed} +{added}" if removed or added else ""
-    return path or "(the model)", f"{bare(one.old)} → {bare(one.new)}{counts}"
+def _modules_around(name: str) -> Iterator[str]:
+    """Yield the paths of the modules that a name is in, without the model itself."""
+    end = name.find(".")
+    while end >= 0:
+        yield name[:end]
+        end = name.find(".", end + 1)
+
+
+def _counts(tensors: Sequence[Lone]) -> Counter[str]:
+    """Return how many tensors are in each module, by its path."""
+    return Counter(path for one in tensors for path in _modules_around(one.name))
+
+
+def _classes(found: DiffResult) -> list[Line]:
+    """Return modules whose class changed, or its arguments, with the tensors that did in them."""
+    removed, added = _counts(found.removed), _counts(found.added)
+    lines = []
+    for one in found.classes:
+        path = one.a if one.a == one.b else f"{one.a} → {one.b}"
+        words = bare(one.old)
+        if one.old != one.new:
+            counts = (removed[one.a], added[one.b])
+            words += f" → {bare(one.new)}"
+            words += f": tensors -{counts[0]} +{counts[1]}" if any(counts) else ""
+            path = path or "(the model)"
+        lines.append(("~ module", path, words))
+    return lines
 
 
 def _folded(lone: Sequence[Lone], label: str, page: Page) -> list[Line]:
     """Return tensors that one side has; those of an optimizer on one line each key."""
-    rows = [one for one in lone if page.verbose or one.kind != "optimizer"]
+    kept = [one for one in lone if one.kind == "optimizer" and not page.verbose]
+    rows = [one for one in lone if one.kind != "optimizer" or page.verbose]
     groups = folded([(one.name, one.what) for one in rows], verbose=page.verbose)
-    counts = Counter(_key(one.name) for one in lone if one not in rows)
+    counts = Counter(_key(one.name) for one in kept)
     return [(label, group.words, str(group.key)) for group in groups] + [
         (label, f"{key} ×{count}", "state of an optimizer") for key, count in counts.items()
     ]
@@ -286,8 +309,11 @@ def _facts(changed: Sequence[TensorPair], found: DiffResult, page: Page) -> list
 
 def _entries(entries: Sequence[EntryChange], page: Page) -> list[Line]:
     """Return other values that differ; those of an optimizer on one side alone on one line."""
-    lone = [] if page.verbose else [one for one in entries if _is_of_lone_optimizer(one)]
-    rows = [(one.name, (one.kind, _entry_words(one))) for one in entries if one not in lone]
+    lone: list[EntryChange] = []
+    shown: list[EntryChange] = []
+    for one in entries:
+        (lone if _is_of_lone_optimizer(one) and not page.verbose else shown).append(one)
+    rows = [(one.name, (one.kind, _entry_words(one))) for one in shown]
     counts = Counter((_key(one.name), "B" if one.old is None else "A") for one in lone)
     return [
         (f"~ {group.key[0]}", group.words, group.key[1])

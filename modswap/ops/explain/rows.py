@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import torch
 from torch import nn
 
 from modswap.core.explained.record import Followed, Line, Numbers, SetValue, Shape
@@ -16,6 +18,8 @@ from modswap.ops.explain.source import Statement
 from modswap.ops.explain.values import Described, ItemsWords, TensorWords
 
 MAX_VALUES = 2  # different values of a name that are shown
+_SEQUENTIAL = nn.Sequential.forward.__code__
+_FUNCTIONAL = nn.functional.relu.__code__.co_filename
 MAX_PATHS = 4  # modules that are named
 
 
@@ -57,6 +61,7 @@ class Rows:
             paths=tuple(sorted({one for one in paths if one}, key=paths.index))[:MAX_PATHS],
             returned=self._returned(scene, path),
             lines=lines,
+            container=scene.code is _SEQUENTIAL,
         )
 
     @staticmethod
@@ -70,7 +75,8 @@ class Rows:
         for number, statement in enumerate(scene.source.statements):
             spot = scene.spots.get(number)
             if spot is None:
-                yield Line(statement.first, statement.last, statement.rows)
+                words = self._words(scene, statement)
+                yield Line(statement.first, statement.last, statement.rows, words=words)
                 continue
             yield Line(
                 first=statement.first,
@@ -91,7 +97,7 @@ class Rows:
 
     @staticmethod
     def _count(scene: Scene, number: int, statement: Statement) -> int:
-        body = scene.spots.get(number + 1) if statement.returns else None
+        body = scene.spots.get(number + 1) if statement.inner else None
         return scene.spots[number].count if body is None else body.count
 
     def _calls(
@@ -101,7 +107,8 @@ class Rows:
             own = bool(inner.modules) and inner.modules.keys() <= scene.modules.keys()
             left = depth - (not own)
             chosen = self.only is None or inner.code.co_qualname in self.only
-            if left >= 0 and chosen:
+            wrapper = inner.code.co_filename == _FUNCTIONAL and not _of_torch(scene)
+            if left >= 0 and chosen and not wrapper:
                 yield self._followed(inner, path, left)
 
     def _numbers(self, spot: LineRecord, path: tuple[CodeType, ...], number: int) -> Numbers:
@@ -145,6 +152,11 @@ class Rows:
         )
         shown += ["…"] if length > len(items) else []
         return f"{kind}({', '.join(shown)})"
+
+
+def _of_torch(scene: Scene) -> bool:
+    """Return whether a function is torch's own, whose calls of torch's functions are followed."""
+    return Path(scene.code.co_filename).is_relative_to(Path(torch.__file__).parent)
 
 
 def _name(scene: Scene) -> str:
