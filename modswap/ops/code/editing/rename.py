@@ -114,18 +114,22 @@ def refuse_other_uses(source: SourceFile, name: str, cls: str, *, own: bool) -> 
     """
     holders = [cls] if own else _others_with(source, cls, name)
     passed = {id(node) for one in holders for node in _own_attributes(source, one, name)}
-    word = re.compile(rf"\b{re.escape(name)}\b")
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Attribute) and node.attr == name and id(node) not in passed:
             raise _used(source, node, f"uses .{name} of another object")
-        text = node.value if isinstance(node, ast.Constant) else None
-        shown = isinstance(text, str) and not isinstance(source.parents[node], ast.Expr)
-        if shown and word.search(str(text)):  # other than in a docstring
+        if isinstance(node, ast.Constant) and _says(source, node, name):
             raise _used(source, node, f"has {name!r} in a text")
     for inner in ast.walk(source.classes[cls]) if own else ():
         called = inner.id if isinstance(inner, ast.Name) else getattr(inner, "name", "")
         if called in _BY_TEXT:
             raise _used(source, inner, f"reaches attributes by {called}")
+
+
+def _says(source: SourceFile, node: ast.Constant, name: str) -> bool:
+    """Return whether a text other than a docstring holds a name."""
+    if not isinstance(node.value, str) or isinstance(source.parents[node], ast.Expr):
+        return False
+    return re.search(rf"\b{re.escape(name)}\b", node.value) is not None
 
 
 def _others_with(source: SourceFile, cls: str, name: str) -> list[str]:
