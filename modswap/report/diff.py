@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from modswap.report.folded_names import NameFold, folded
 from modswap.report.page import Page, as_json, bare, human_bytes
 from modswap.report.tamed import tamed
 
+_LABELS = {"container": "file"}  # of kinds of values, where they have other names
 _OF_MODULES = ("setting", "version")  # kinds of values
 SHOWN_LINES = 20  # of each kind of difference, in a table that is not verbose
 
@@ -70,8 +71,8 @@ def _side_as_data(side: Side) -> dict[str, Any]:
     }
 
 
-def _lone_as_data(one: Lone) -> dict[str, str]:
-    return {"name": one.name, "what": one.what, "kind": one.kind}
+def _lone_as_data(one: Lone) -> dict[str, str | None]:
+    return {"name": one.name, "what": one.what, "kind": one.kind, "same": one.same or None}
 
 
 def _class_as_data(one: ClassChange) -> dict[str, str]:
@@ -173,9 +174,9 @@ def _lines(found: DiffResult, page: Page) -> Iterator[Line]:
     kinds: list[list[Line]] = [
         _modules(shown.gone, found.removed, "- module", page),
         _modules(shown.come, found.added, "+ module", page),
-        [("~ module", *_class_words(one, found)) for one in found.classes],
-        _folded(shown.removed, "- tensor", page),
-        _folded(shown.added, "+ tensor", page),
+        _class_lines(found),
+        _folded(shown.removed, (pair.a for pair in found.pairs), "- tensor", page),
+        _folded(shown.added, (pair.b for pair in found.pairs), "+ tensor", page),
         _moves(found.moved, page),
         _facts(found.changed, found, page),
         _entries(shown.entries, page),
@@ -189,9 +190,10 @@ def _lines(found: DiffResult, page: Page) -> Iterator[Line]:
 
 def _modules(lone: Sequence[Lone], tensors: Sequence[Lone], label: str, page: Page) -> list[Line]:
     """Return modules that one side has, with how many tensors are in each."""
+    counts = _counts_inside(tensors)
     rows = []
     for one in lone:
-        count = sum(_is_in(each.name, [one.name]) for each in tensors)
+        count = counts[one.name]
         words = f"{bare(one.what)}, {_count(count, 'tensor')}" if count else bare(one.what)
         rows.append((one.name, words))
     return [(label, group.words, group.key) for group in folded(rows, verbose=page.verbose)]
@@ -200,47 +202,88 @@ def _modules(lone: Sequence[Lone], tensors: Sequence[Lone], label: str, page: Pa
 def _outside(found: DiffResult) -> DiffResult:
     """Return a difference without what is in modules that are listed as a whole."""
     changed = [one for one in found.classes if one.old != one.new]
-    classes_a, classes_b = [one.a for one in changed], [one.b for one in changed]
-    of_a = [*classes_a, *(one.name for one in found.gone)]
-    of_b = [*classes_b, *(one.name for one in found.come)]
-    settings = [e for e in found.entries if e.kind in _OF_MODULES and _is_in(e.name, of_a + of_b)]
+    classes_a, classes_b = {one.a for one in changed}, {one.b for one in changed}
+    of_a = classes_a.union(one.name for one in found.gone)
+    of_b = classes_b.union(one.name for one in found.come)
+    modules = of_a | of_b
     return replace(
         found,
         gone=_not_in(found.gone, classes_a),
         come=_not_in(found.come, classes_b),
         removed=_not_in(found.removed, of_a),
         added=_not_in(found.added, of_b),
-        entries=tuple(one for one in found.entries if one not in settings),
+        entries=tuple(one for one in found.entries if not _is_setting_in(one, modules)),
     )
 
 
-def _not_in(lone: Sequence[Lone], modules: Sequence[str]) -> tuple[Lone, ...]:
+def _is_setting_in(one: EntryChange, modules: Set[str]) -> bool:
+    return one.kind in _OF_MODULES and _is_in(one.name, modules)
+
+
+def _not_in(lone: Sequence[Lone], modules: Set[str]) -> tuple[Lone, ...]:
     return tuple(one for one in lone if not _is_in(one.name, modules))
 
 
-def _is_in(name: str, modules: Sequence[str]) -> bool:
+def _is_in(name: str, modules: Set[str]) -> bool:
     """Return whether a name is inside one of the modules; all are in the model itself."""
-    return any(module and name.startswith(f"{module}.") for module in modules)
+    return any(above in modules for above in _above(name))
 
 
-def _class_words(one: ClassChange, found: DiffResult) -> tuple[str, str]:
-    path = one.a if one.a == one.b else f"{one.a} → {one.b}"
-    if one.old == one.new:
-        return path, bare(one.old)
-    removed = sum(_is_in(each.name, [one.a]) for each in found.removed)
-    added = sum(_is_in(each.name, [one.b]) for each in found.added)
-    counts = f": tensors -{removed} +{added}" if removed or added else ""
-    return path or "(the model)", f"{bare(one.old)} → {bare(one.new)}{counts}"
+def _above(name: str) -> Iterator[str]:
+    """Yield the modules around a name, but the model itself."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
-def _folded(lone: Sequence[Lone], label: str, page: Page) -> list[Line]:
-    """Return tensors that one side has; those of an optimizer on one line each key."""
-    rows = [one for one in lone if page.verbose or one.kind != "optimizer"]
-    groups = folded([(one.name, one.what) for one in rows], verbose=page.verbose)
-    counts = Counter(_key(one.name) for one in lone if one not in rows)
-    return [(label, group.words, str(group.key)) for group in groups] + [
-        (label, f"{key} ×{count}", "state of an optimizer") for key, count in counts.items()
+def _counts_inside(tensors: Sequence[Lone]) -> Counter[str]:
+    """Return how many of the tensors are in each module."""
+    return Counter(above for one in tensors for above in _above(one.name))
+
+
+def _class_lines(found: DiffResult) -> list[Line]:
+    removed, added = _counts_inside(found.removed), _counts_inside(found.added)
+    lines = []
+    for one in found.classes:
+        path = one.a if one.a == one.b else f"{one.a} → {one.b}"
+        classes = bare(one.old) if one.old == one.new else f"{bare(one.old)} → {bare(one.new)}"
+        gone, come = removed[one.a], added[one.b]
+        counts = f": tensors -{gone} +{come}" if one.old != one.new and (gone or come) else ""
+        lines.append(("~ module", path or "(the model)", f"{classes}{counts}"))
+    return lines
+
+
+def _folded(lone: Sequence[Lone], others: Iterable[str], label: str, page: Page) -> list[Line]:
+    """Return tensors that one side has: those of a whole module, or an optimizer, on one line.
+
+    `others` are the names of the other tensors of that side.
+    """
+    if page.verbose:
+        return [(label, one.name, _tie_words(one)) for one in lone]
+    apart = Counter(_key(one.name) for one in lone if one.kind == "optimizer")
+    rows = list(_roots([one for one in lone if one.kind != "optimizer"], others))
+    return [(label, group.words, str(group.key)) for group in folded(rows)] + [
+        (label, f"{key} ×{count}", "state of an optimizer") for key, count in apart.items()
     ]
+
+
+def _roots(lone: Sequence[Lone], others: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the outermost modules that hold none of the others, and tensors beside others."""
+    partly = {above for name in others for above in _above(name)}
+    inside: dict[str, list[Lone]] = {}
+    for one in lone:
+        free = [above for above in _above(one.name) if above not in partly]
+        inside.setdefault(free[-1] if free else one.name, []).append(one)
+    for root, found in inside.items():
+        ties = [one for one in found if one.same]
+        if len(found) > 1 and not ties:
+            yield root, f"{len(found)} tensors"
+        else:
+            yield from ((one.name, _tie_words(one)) for one in found)
+
+
+def _tie_words(one: Lone) -> str:
+    return f"{one.what}, the same tensor as {one.same}" if one.same else one.what
 
 
 def _key(name: str) -> str:
@@ -286,11 +329,15 @@ def _facts(changed: Sequence[TensorPair], found: DiffResult, page: Page) -> list
 
 def _entries(entries: Sequence[EntryChange], page: Page) -> list[Line]:
     """Return other values that differ; those of an optimizer on one side alone on one line."""
-    lone = [] if page.verbose else [one for one in entries if _is_of_lone_optimizer(one)]
-    rows = [(one.name, (one.kind, _entry_words(one))) for one in entries if one not in lone]
+    lone = [one for one in entries if not page.verbose and _is_of_lone_optimizer(one)]
+    rows = [
+        (one.name, (one.kind, _entry_words(one)))
+        for one in entries
+        if page.verbose or not _is_of_lone_optimizer(one)
+    ]
     counts = Counter((_key(one.name), "B" if one.old is None else "A") for one in lone)
     return [
-        (f"~ {group.key[0]}", group.words, group.key[1])
+        (f"~ {_LABELS.get(group.key[0], group.key[0])}", group.words, group.key[1])
         for group in folded(rows, verbose=page.verbose)
     ] + [
         ("~ optimizer", f"{key} ×{count}", f"only in {side}")
