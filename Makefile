@@ -42,6 +42,7 @@ hosts: $(VENV)/hosts.done  ## add the libraries whose models tests/hosts swaps
 docs: $(VENV)/dev.done  ## write the pages that are made from the tables of the program
 	$(BIN)/python -m tests.core.asked.recipe_page
 	$(BIN)/python -m tests.ops.examine.verification_page
+	$(BIN)/python -m tests.ops.code.code_page
 	$(BIN)/python -m tests.cli.tree_page
 	$(BIN)/python -m tests.ops.explain.explain_page
 	$(BIN)/modswap catalogue --format markdown > docs/catalogue.md

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from modswap.cli.app import run
+from modswap.core.kept.code_change import StandaloneFile
 from modswap.ops.code import job
 from modswap.ops.code.proof.prove import Proof, Proved
 from modswap.ops.demo.network import build_network
@@ -95,6 +96,56 @@ def test_file_that_changed_meanwhile_is_not_written(
     assert capsys.readouterr().err.endswith(f"{said}\n  fix: run the command again\n")
     assert Path("edited.py").read_text() == f"{NET}\n# mine"
     assert not Path("edited.py.orig").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--write", "--standalone", "m.py"], 2, "--write and --standalone exclude each other"),
+        (["--standalone", "m.py", "--for", "timm"], 2, "--standalone and --for exclude each other"),
+        (["--for", "tim"], 2, "no library 'tim'\n  fix: did you mean 'timm'?"),
+        (["--for", "tensorflow"], 2, "fix: use one of timm, smp, transformers, ultralytics"),
+        (["--standalone", "here.py"], 3, "here.py: it exists"),
+        (["--standalone", "unetpp.pt", "--force"], 3, "unetpp.pt: it is the input"),
+        (["--for", "timm"], 2, "it is not swapped yet, and the lines load the swapped file"),
+    ],
+)
+def test_wrong_call_is_refused_in_a_line(
+    options: list[str], code: int, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("here.py").write_text("mine = 1\n")
+    rule = ("--match", "channel_attention", "--with", "ACmix", "--input", "1,3,128,128")
+
+    assert run(["code", "unetpp.pt", *rule, *MODEL, *options]) == code
+
+    said = capsys.readouterr()
+    assert message in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert Path("here.py").read_text() == "mine = 1\n"
+
+
+def test_standalone_file_and_lines_are_written_and_described(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = StandaloneFile("x = 1\n", 0.0, ("a note",))
+    monkeypatch.setattr(job, "standalone_file", lambda *_: made)
+    monkeypatch.setattr(job, "host_lines", lambda *_: made)
+
+    assert run(["code", "unetpp.pt", "--standalone", "model.py"]) == 0
+    assert run(["code", "unetpp.pt", "--standalone", "model.py", "--force", "-q"]) == 0
+    assert run(["code", "unetpp.pt", "--for", "smp"]) == 0
+    assert run(["code", "unetpp.pt", "--for", "smp", "-q"]) == 0
+
+    said = capsys.readouterr()
+    assert Path("model.py").read_text() == "x = 1\n"
+    assert said.out == "x = 1\n" * 2
+    assert said.err == (
+        "note  a note\nwritten  model.py, 1 lines\n"
+        "OK  its `load(file)` gives the swapped model in a process without modswap, "
+        "outputs 0 apart\n"
+        "OK  the lines give the swapped model of smp in a fresh process, outputs 0 apart\n"
+    )
 
 
 @pytest.mark.slow

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.io.corpus import CASES
-from tests.io.corpus.case import Case
+from tests.io.corpus.case import Case, net
 from tests.io.worker import Ran, Worker
 
 SECONDS = 10  # of the processor
@@ -69,6 +70,29 @@ def test_bad_input_is_refused(number: int, case: Case, worker: Worker, tmp_path:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_bad_input_is_refused_by_every_command(case: Case, worker: Worker, tmp_path: Path) -> None:
     check(case, case.commands, worker, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        # some of each kind in CI
+        pytest.param(case, id=case.name, marks=[pytest.mark.ci] * (n % 16 == 0))
+        for n, case in enumerate(CASES)
+    ],
+)
+def test_bad_input_is_compared_or_refused(case: Case, worker: Worker, tmp_path: Path) -> None:
+    case.write(tmp_path)
+    torch.save(net(), tmp_path / "sound.pt")
+    before = listing(tmp_path)
+
+    ran = worker.run(["diff", case.file, "sound.pt"], tmp_path, seconds=MAX_WAIT_SECONDS)
+
+    assert ran.code in {0, 1, 3, 4}, ran
+    assert "Traceback" not in ran.out + ran.err
+    assert ran.seconds < SECONDS, f"diff took {ran.seconds:.1f} s"
+    assert ran.grown < MEMORY, f"diff took {ran.grown >> 20} MiB"
+    assert listing(tmp_path) == before
 
 
 def test_every_bad_input_has_a_name_of_its_own() -> None:

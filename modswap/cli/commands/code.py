@@ -8,6 +8,7 @@ import typer
 from modswap.cli import one_rule, options
 from modswap.cli.session import Session, note, put_text
 from modswap.core.errors import UsageError
+from modswap.core.words.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from modswap.core.asked.job import CodeJob
@@ -40,6 +41,14 @@ def code(
             help="Write one file of code that builds the model and loads it, without modswap.",
         ),
     ] = None,
+    library: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="HOST", show_default=False,
+            help="Print the lines that keep the swap in a library: timm, smp, transformers or "
+            "ultralytics.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the standalone file.")] = False,
     inputs: options.Input = None,
     model: options.Model = None,
@@ -66,8 +75,11 @@ def code(
 
     recipe = chosen.recipe() if chosen.config is not None or chosen.rule is not None else None
     job = CodeJob(subject, recipe)
+    _refuse_several(write=write, standalone=standalone is not None, library=library is not None)
+    if library is not None:
+        _print_lines(session, job, library)
+        return
     if standalone is not None:
-        _refuse_both(write=write)
         _write_standalone(session, job, standalone, force=force)
         return
     from modswap.ops.code.job import code_change
@@ -84,10 +96,29 @@ def code(
         note(line)
 
 
-def _refuse_both(*, write: bool) -> None:
-    if write:
-        what = "--write and --standalone exclude each other"
-        raise UsageError(what, "--standalone", "call the command once for each")
+def _refuse_several(*, write: bool, standalone: bool, library: bool) -> None:
+    """Refuse options that each ask for another answer."""
+    given = {"--write": write, "--standalone": standalone, "--for": library}
+    names = [name for name, wanted in given.items() if wanted]
+    if len(names) > 1:
+        what = f"{' and '.join(names)} exclude each other"
+        raise UsageError(what, names[1], "call the command once for each")
+
+
+def _print_lines(session: Session, job: "CodeJob", library: str) -> None:
+    """Print the lines for a library, which are proved."""
+    from modswap.ops.code.hosts.libraries import HOSTS
+    from modswap.ops.code.job import host_lines
+    from modswap.report.code.diff import host_summary
+
+    if library not in HOSTS:
+        fix = did_you_mean(library, HOSTS) or f"use one of {', '.join(HOSTS)}"
+        raise UsageError(f"no library {library!r:.40}", "--for", fix)
+    with session.guarded() as progress:
+        made = host_lines(job, library, progress)
+    session.emit(made.text)
+    if not session.quiet:
+        note(host_summary(made, library))
 
 
 def _write_standalone(session: Session, job: "CodeJob", out: Path, *, force: bool) -> None:

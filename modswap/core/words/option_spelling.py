@@ -18,6 +18,7 @@ _SPELLED = (
     (re.compile(r" (?:on|in|of) (?:its|the) rule\b"), ""),
 )
 _OF_RECIPE = re.compile(rf"`(?:{_KEYS})\b[^`]*`")
+_TRUST = re.compile(r"(?:; )?for a file of your own making there is --trust")
 _RECIPE = "that is a key of a recipe, which -c names"
 
 
@@ -35,4 +36,12 @@ def spelled(error: ModswapError) -> ModswapError:
     if _OF_RECIPE.search(error.fix):
         changed.fix = f"{changed.fix}; {_RECIPE}"
     changed.more = tuple(map(spelled, error.more))
+    return changed
+
+
+def never_trusted(error: ModswapError) -> ModswapError:
+    """Return a copy of an error of a reader that builds nothing, and so has no `--trust`."""
+    changed = copy.copy(error)
+    changed.fix = _TRUST.sub("", error.fix) or "save it again with a current torch"
+    changed.more = tuple(map(never_trusted, error.more))
     return changed

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
 from modswap.core.kept.difference import Facts
 from modswap.core.seen.entries import PlainEntry
@@ -107,8 +108,14 @@ class Contents:
         return name
 
 
-def row_major(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Return whether elements lie in the order of the rows, one behind the other."""
+def row_major(shape: tuple[Any, ...], strides: tuple[Any, ...]) -> bool:
+    """Return whether elements lie in the order of the rows, one behind the other.
+
+    Raises:
+        ValueError: If there is no stride of its own, of at least 0, for each side.
+    """
+    if len(shape) != len(strides) or not all(isinstance(one, int) and one >= 0 for one in strides):
+        raise ValueError("a tensor of it has strides that do not fit its sizes")
     step = 1
     for side, stride in zip(reversed(shape), reversed(strides), strict=True):
         if side != 1 and stride != step:

@@ -95,6 +95,11 @@ TEXT = ModuleText(
                 ),
             },
             "attention": {
+                "N, _, H, W": ("sizes of the map", "特征图的大小"),
+                "heads, D, s": (
+                    "number of heads, channels of a head, stride",
+                    "头数、每头通道数、步幅",
+                ),
                 "position": (
                     "a 1x1 convolution turns each pixel's two coordinates into a position of D channels",
                     "一个 1x1 卷积把每个像素的两个坐标变成 D 个通道的位置编码",
@@ -122,8 +127,11 @@ TEXT = ModuleText(
                     "在窗口的 ka² 个像素上做 softmax：每个查询的权重之和为 1",
                 ),
                 "attended": ("the weighted sum of the window's values", "对窗口内的值加权求和"),
+                "return": ("the heads side by side: C' channels", "拼接各个头，得到 C' 个通道"),
             },
             "convolution": {
+                "N, _, H, W": ("sizes of the map", "特征图的大小"),
+                "heads, D": ("number of heads, channels of a head", "头数、每头通道数"),
                 "stacked": (
                     "queries, keys and values side by side: 3·heads maps for each of D channels",
                     "把查询、键、值并排放置：D 个通道中每个通道有 3·heads 张图",

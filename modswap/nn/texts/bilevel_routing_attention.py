@@ -136,6 +136,9 @@ TEXT = ModuleText(
     steps=steps(
         {
             "bilevel_routing_attention": {
+                "maps": ("the map with its channels last", "把通道放到最后一维"),
+                "_, H, W": ("height and width of the map", "特征图的高和宽"),
+                "S": ("windows along each side", "每条边上的窗口数"),
                 "padded": (
                     "zeros at the right and the bottom where n_win does not divide the map",
                     "若 n_win 不能整除特征图，则在右侧和下侧补零",
@@ -189,6 +192,14 @@ TEXT = ModuleText(
                 ),
             },
             "token_attention": {
+                "N, P, h, w, _": (
+                    "N maps of P = S² windows of h x w pixels",
+                    "N 张图，每张 P = S² 个窗口，每个窗口 h x w 个像素",
+                ),
+                "batch": (
+                    "the number of each map in the batch, for gathering",
+                    "批内序号，用于取出",
+                ),
                 "kept": (
                     "keys and values of each window in a row, fewer where they are pooled",
                     "每个窗口的键和值排成一列；若有池化则数量减少",
@@ -196,6 +207,10 @@ TEXT = ModuleText(
                 "gathered": (
                     "the keys and values of the k routed windows, copied next to each window: dense matrices, which GPUs multiply fast",
                     "把路由到的 k 个窗口的键和值复制到各窗口旁：得到稠密矩阵，适合 GPU 快速相乘",
+                ),
+                "gathered (2)": (
+                    "keys and values times the routing weights: through these, gradients reach the routing",
+                    "键和值乘以路由权重：梯度由此传到路由",
                 ),
                 "k_g, v_g": (
                     "the pixels of the k windows together, keys and values apart",

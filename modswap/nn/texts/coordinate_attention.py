@@ -44,6 +44,7 @@ TEXT = ModuleText(
     steps=steps(
         {
             "CoordinateAttention.forward": {
+                "H, W": ("height and width of the map", "特征图的高和宽"),
                 "rows": (
                     "the mean of each row: where along the height",
                     "每一行的均值：保留高度方向的位置",

@@ -53,6 +53,7 @@ TEXT = ModuleText(
     steps=steps(
         {
             "multi_head_self_attention": {
+                "heads": ("number of heads", "头数"),
                 "qkv": (
                     "one linear map for queries, keys and values of all heads",
                     "一次线性映射得到所有头的查询、键和值",

@@ -88,6 +88,11 @@ TEXT = ModuleText(
                 ),
             },
             "attention": {
+                "block": (
+                    "the layer named {prefix}_multi_head_attention",
+                    "名为 {prefix}_multi_head_attention 的层",
+                ),
+                "heads": ("number of heads", "头数"),
                 "q, k, v": (
                     "three linear maps, then the heads apart",
                     "三个线性映射，再按头拆分",
@@ -95,6 +100,14 @@ TEXT = ModuleText(
                 "logits": (
                     "similarity of each query with each key, over √d",
                     "每个查询与每个键的相似度，除以 √d",
+                ),
+                "later": (
+                    "with mask: the tokens behind each token",
+                    "启用 mask 时：每个 token 之后的各个 token",
+                ),
+                "logits (2)": (
+                    "these get a logit of −∞, and so a weight of 0",
+                    "把它们的 logit 设为 −∞，权重即为 0",
                 ),
                 "weights": ("softmax over the keys", "在键上做 softmax"),
                 "attended": (

@@ -75,6 +75,16 @@ TEXT = ModuleText(
     steps=steps(
         {
             "window_attention": {
+                "maps": ("the map with its channels last", "把通道放到最后一维"),
+                "N, H, W, C": ("sizes of the map", "特征图的大小"),
+                "M, shift, heads": (
+                    "side of a window, shift of the windows, number of heads",
+                    "窗口边长、平移量、头数",
+                ),
+                "rows, columns": (
+                    "windows above one another and side by side",
+                    "纵向和横向的窗口数",
+                ),
                 "padded": (
                     "zeros at the right and the bottom where windows do not divide the map",
                     "若窗口不能整除特征图，则在右侧和下侧补零",

@@ -1,7 +1,7 @@
 """The change of a model's own source that makes a swap, with its proof."""
 
 from modswap.core.asked.job import CodeJob
-from modswap.core.errors import ModswapError
+from modswap.core.errors import ModswapError, UsageError
 from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange, StandaloneFile
 from modswap.core.progress import Progress, silent
 from modswap.io.raw.held import holding
@@ -11,9 +11,11 @@ from modswap.ops.code.building.source import Sources
 from modswap.ops.code.building.swapped import Swapped, swapped
 from modswap.ops.code.editing.edit import Editor
 from modswap.ops.code.editing.locate import Locator
+from modswap.ops.code.hosts.libraries import HOSTS
+from modswap.ops.code.hosts.parts import HostFile, refuse_unlike
 from modswap.ops.code.proof.prove import Proof, changed_texts, prove
 from modswap.ops.code.standalone.prove import proved_standalone, refuse_exported
-from modswap.ops.code.standalone.write import standalone
+from modswap.ops.code.standalone.write import Standalone, standalone
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.seeds import seeded
 
@@ -63,6 +65,29 @@ def standalone_file(job: CodeJob, progress: Progress = silent) -> StandaloneFile
         progress("proving the file in a fresh process")
         written = standalone(made, texts, builder, edited=not reason)
         return proved_standalone(made, written, whole=builder is None)
+
+
+def host_lines(job: CodeJob, host: str, progress: Progress = silent) -> StandaloneFile:
+    """Return the lines that build and load the swapped model in its own library.
+
+    Raises:
+        ModswapError: If the swap does not hold, the model is of another library, or the lines are
+            not proved.
+    """
+    with holding(job.subject.file), without_compiler():
+        made = swapped(job, progress)
+        if not made.recorded:
+            what = "it is not swapped yet, and the lines load the swapped file"
+            fix = "swap it first: modswap replace FILE -c RECIPE -o OUT"
+            raise UsageError(what, str(made.subject.file), fix)
+        file = HostFile(made)
+        text = HOSTS[host](file)
+        if text.fresh is not None:
+            refuse_unlike(made, text.fresh, "--for")
+        imports = "\n".join((*text.imports, *file.names.added))
+        written = Standalone(f"{imports}\n\n\n{text.body}", (), ())
+        progress("proving the lines in a fresh process")
+        return proved_standalone(made, written, whole=False)
 
 
 def _usable(made: Swapped, error: ModswapError) -> Builder | None:

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import cast
 
 from modswap.core.decided.pairing import Pairing, ValueReading, pair_up
+from modswap.core.errors import ModswapError
 from modswap.core.kept.difference import (
     DiffResult,
     EntryChange,
@@ -20,6 +21,7 @@ from modswap.core.kept.difference import (
     TensorPair,
 )
 from modswap.core.progress import Progress, silent
+from modswap.core.words.option_spelling import never_trusted
 from modswap.io.formats.contents import Contents, HeldTensor
 from modswap.io.formats.outline import contents
 from modswap.io.raw.held import holding
@@ -51,6 +53,8 @@ def diff_files(a: Path, b: Path, part: Part = "all", progress: Progress = silent
             second = first if same else contents(b)
             with enough_memory(a):
                 found = compare(Compared(str(a), first), Compared(str(b), second), part, progress)
+        except ModswapError as error:
+            raise never_trusted(error) from error
         except OSError as error:
             raise unreadable(Path(str(error.filename or a)), error) from None
         one.refuse_change()

@@ -17,6 +17,7 @@ from modswap.core.explained.record import (
     UsedOption,
 )
 from modswap.core.explained.words import ModuleText, Words
+from modswap.core.raised import error_of_model
 from modswap.live_values import dtype_name, live_tensors, nbytes_of
 from modswap.nn import CATALOGUE
 from modswap.nn.texts import Lesson, flops_of, lesson_of
@@ -72,8 +73,16 @@ def explained(forward: Forward, wanted: ExplainRequest) -> Explained:
     lesson = lesson_of(forward.module)
     forward, form = _formed(forward, lesson, wanted)
     refuse_unreadable(forward, wanted.title)
-    with repeatable(forward.module, wanted.seed) as fresh:
-        return _Explaining(forward, wanted, lesson, form, fresh).result()
+    try:
+        with repeatable(forward.module, wanted.seed) as fresh:
+            return _Explaining(forward, wanted, lesson, form, fresh).result()
+    except ModswapError:
+        raise
+    except Exception as error:
+        theirs = error_of_model(error, wanted.title)
+        if theirs is None:
+            raise
+        raise theirs.with_fix("it ran once, so let it run again on the same input") from error
 
 
 def _formed(forward: Forward, lesson: Lesson | None, wanted: ExplainRequest) -> tuple[Forward, str]:

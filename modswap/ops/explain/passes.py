@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from modswap.live_values import live_tensors
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.explain.operators import Operators
-from modswap.ops.explain.recorder import LineRecorder, Scene
+from modswap.ops.explain.recorder import LineRecorder, Scene, at_once
 from modswap.ops.run.devices import devices_of, synchronize
 from modswap.ops.run.isolation import untouched
 from modswap.ops.run.without_compiler import without_compiler
@@ -155,7 +155,8 @@ def timed(forward: Forward, fresh: Fresh) -> Times:
     sums: list[float] = []
     found: defaultdict[Place, list[float]] = defaultdict(list)
     devices = devices_of(forward.module)
-    wait = partial(synchronize, devices)
+    busy = [device for device in devices if device.type != "cpu"]
+    wait = partial(synchronize, busy) if busy else at_once
     end = time.perf_counter() + TIMEOUT_SECONDS
     while len(walls) < TIMED_PASSES:
         with fresh():

@@ -61,9 +61,8 @@ class Scene:
 
 
 @lru_cache(maxsize=4096)
-def _shown(code: CodeType) -> bool:
+def _shown(name: str, code: CodeType) -> bool:
     """Return whether a function is followed; the work of any other belongs to the line around."""
-    name = code.co_filename
     if name.startswith(_TORCH):  # of torch only its layers are worth a reader's while
         hidden = name == _MODULE or code.co_name.startswith("__")  # `__iter__` of a container
         return name.startswith(_OF_TORCH) and not hidden and source_of(code) is not None
@@ -72,6 +71,10 @@ def _shown(code: CodeType) -> bool:
     if name.startswith(_PYTHON) and not any(part in name for part in _PACKAGES):
         return False
     return source_of(code) is not None
+
+
+def at_once() -> None:
+    """Wait for no device."""
 
 
 class LineRecorder:
@@ -92,7 +95,7 @@ class LineRecorder:
         *,
         values: bool,
         finite: bool = False,
-        wait: Callable[[], None] = lambda: None,
+        wait: Callable[[], None] = at_once,
     ) -> None:
         self.root = root
         self.values = values
@@ -120,7 +123,7 @@ class LineRecorder:
                 local = self._entered(frame)
         elif code is _EINSUM and self.values:
             self._note_einsum(frame)
-        elif _shown(code):
+        elif _shown(code.co_filename, code):
             local = self._entered(frame)
         self._lost += _clock() - began
         return local
@@ -137,7 +140,8 @@ class LineRecorder:
         if self.here is None:
             scene = self.top = self.top or Scene(code, source)
         else:
-            scene = self.here.scenes.setdefault(code, Scene(code, source))
+            known = self.here.scenes.get(code)
+            scene = known or self.here.scenes.setdefault(code, Scene(code, source))
         scene.count += 1
         if self.values and code.co_varnames[:1] == ("self",):
             owner = frame.f_locals.get("self")
@@ -148,7 +152,7 @@ class LineRecorder:
     def _entered(self, frame: FrameType) -> Callable[[FrameType, str, Any], Any]:
         """Return the function that Python calls for each line of a frame."""
         scene, outer = self._scene(frame), self.here
-        owners, spots = scene.source.owners, scene.spots
+        (statements, owners), spots = scene.source, scene.spots
         number, since = -1, 0.0
 
         def followed(frame: FrameType, event: str, argument: Any) -> Any:
@@ -161,7 +165,8 @@ class LineRecorder:
                     if number >= 0:
                         self._left(scene, number, began - self._lost - since, frame)
                     spot = self.here = spots[now]
-                    spot.count += 1
+                    # not where a loop comes back to its head, which its body counts
+                    spot.count += not now < number <= now + statements[now].inner
                     number, since = now, began - self._lost
             elif event == "return":
                 if number >= 0:

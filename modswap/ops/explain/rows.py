@@ -70,7 +70,8 @@ class Rows:
         for number, statement in enumerate(scene.source.statements):
             spot = scene.spots.get(number)
             if spot is None:
-                yield Line(statement.first, statement.last, statement.rows)
+                words = self._words(scene, statement)
+                yield Line(statement.first, statement.last, statement.rows, words=words)
                 continue
             yield Line(
                 first=statement.first,
@@ -91,7 +92,7 @@ class Rows:
 
     @staticmethod
     def _count(scene: Scene, number: int, statement: Statement) -> int:
-        body = scene.spots.get(number + 1) if statement.returns else None
+        body = scene.spots.get(number + 1) if statement.inner else None
         return scene.spots[number].count if body is None else body.count
 
     def _calls(

@@ -25,8 +25,8 @@ class Statement(NamedTuple):
     sets: tuple[str, ...]  # names and attributes that it sets
     key: str  # by which its explanation is found: the names, `return`, or the function called
     rows: tuple[str, ...]  # without comments and the function's indentation
-    # whether Python comes back to its head after its body, so that the body says how often it ran
-    returns: bool
+    # the statements in it, if Python comes back to its head after them; they follow it. Else 0
+    inner: int
 
 
 class FunctionSource(NamedTuple):
@@ -38,15 +38,21 @@ class FunctionSource(NamedTuple):
 
 def source_of(code: CodeType) -> FunctionSource | None:
     """Return the source of a function; None where there is none to read, and for a lambda."""
+    # two functions with the same instructions are equal, also of different files
+    return _source_in(code.co_filename, code)
+
+
+@lru_cache(maxsize=4096)
+def _source_in(filename: str, code: CodeType) -> FunctionSource | None:
     if code.co_name.startswith("<"):
         return None
-    return _sources(code.co_filename).get(code.co_firstlineno)
+    linecache.checkcache(filename)
+    return _sources("".join(linecache.getlines(filename))).get(code.co_firstlineno)
 
 
 @lru_cache(maxsize=256)
-def _sources(filename: str) -> dict[int, FunctionSource]:
-    """Return the functions of a file, by the number of their first line."""
-    text = "".join(linecache.getlines(filename))
+def _sources(text: str) -> dict[int, FunctionSource]:
+    """Return the functions of a file's text, by the number of their first line."""
     try:
         tree = ast.parse(text)
         rows = _without_comments(text)
@@ -83,8 +89,8 @@ def _source(function: ast.FunctionDef | ast.AsyncFunctionDef, rows: list[str]) -
         # an inner statement on the row of an outer one gets it
         owners.update(dict.fromkeys(range(first, last + 1), number))
         kept = tuple(row for row in shown if row)
-        returns = isinstance(node, _RETURNING)
-        statements.append(Statement(first, last, sets, key, kept, returns))
+        inner = len(list(_statements(node))) if isinstance(node, _RETURNING) else 0
+        statements.append(Statement(first, last, sets, key, kept, inner))
     return FunctionSource(tuple(statements), owners)
 
 

@@ -85,3 +85,11 @@ def standalone_lines(made: StandaloneFile, file: str) -> str:
         f"outputs {made.apart:.2g} apart"
     )
     return "".join(f"{line}\n" for line in lines)
+
+
+def host_summary(made: StandaloneFile, library: str) -> str:
+    """Return what was proved of the lines for a library."""
+    return (
+        f"OK  the lines give the swapped model of {library} in a fresh process, "
+        f"outputs {made.apart:.2g} apart"
+    )

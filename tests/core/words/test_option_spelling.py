@@ -2,8 +2,8 @@
 
 import pytest
 
-from modswap.core.errors import MatchError
-from modswap.core.words.option_spelling import spelled, with_options
+from modswap.core.errors import CheckpointError, MatchError
+from modswap.core.words.option_spelling import never_trusted, spelled, with_options
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,25 @@ def test_error_and_those_that_came_with_it_are_spelled_and_the_originals_stay() 
     assert (said.fix, said.more[0].what) == ("narrow `--match`", "`--exclude` removes all")
     assert said.more[0].fix == "set `layout: NCHW`; that is a key of a recipe, which -c names"
     assert (first.fix, second.what) == ("narrow `match`", "`exclude` removes all")
+
+
+@pytest.mark.parametrize(
+    ("fix", "expected"),
+    [
+        (
+            "do not load it unless it is your own; for a file of your own making there is --trust",
+            "do not load it unless it is your own",
+        ),
+        ("for a file of your own making there is --trust", "save it again with a current torch"),
+        ("save or download it again", "save or download it again"),
+    ],
+)
+def test_reader_that_builds_nothing_speaks_of_no_trust(fix: str, expected: str) -> None:
+    error = CheckpointError("it is odd", "net.pt", fix)
+    error.more = (CheckpointError("and this", "net.pt", fix),)
+
+    changed = never_trusted(error)
+
+    assert (changed.what, changed.where, changed.fix) == ("it is odd", "net.pt", expected)
+    assert changed.more[0].fix == expected
+    assert error.fix == fix

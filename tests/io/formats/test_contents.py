@@ -262,6 +262,9 @@ def test_tensor_beyond_its_storage_is_refused(
 
     with pytest.raises(CheckpointError, match="reaches beyond its storage"):
         contents(tmp_path / "net.pt")
+    monkeypatch.setattr(f"{module}._layout", lambda _: ((2, 2), (1,)))
+    with pytest.raises(CheckpointError, match="strides that do not fit its sizes"):
+        contents(tmp_path / "net.pt")
     monkeypatch.setattr(f"{module}._layout", lambda _: None)
     with pytest.raises(CheckpointError, match="has no plain size"):
         contents(tmp_path / "net.pt")
@@ -497,3 +500,9 @@ def contents_facts() -> Any:
     from modswap.core.kept.difference import Facts
 
     return Facts("float32", (0,))
+
+
+@pytest.mark.parametrize("strides", [(1,), (3, 1, 1), (3, -1), (3, "1")])
+def test_strides_that_fit_no_sizes_are_refused(strides: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="strides that do not fit its sizes"):
+        row_major((2, 3), strides)

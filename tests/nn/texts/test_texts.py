@@ -75,6 +75,9 @@ def test_every_step_is_a_line_of_the_explained_forward(name: str) -> None:
     met = [words for _, words in explained_keys(found.root)]
     wanted = [words for steps in lesson.text.steps.values() for words in steps.values()]
     assert sorted(met) == sorted(wanted)
+    # what has no text: checks, conditions, and the end of a function
+    rest = [line.text for line in found.root.walk() if line.words is None]
+    assert [text for text in rest if not text.startswith(("check_", "if ", "return "))] == []
     assert found.equal
     assert found.other is None or found.other.difference < 1e-5
 

@@ -21,6 +21,7 @@ from modswap.core.errors import ModswapError, UsageError
 from modswap.ops.code import job
 from modswap.ops.rule_call import recipe_of_call
 from modswap.report.code.diff import unified
+from tests.ops.code import code_page
 from tests.ops.code.cases import BLOCKS, CASES, HEAD, Case, changed, proved_here
 
 
@@ -211,3 +212,15 @@ def test_script_is_not_executed_as_a_whole(
     assert "+        self.b = ECA(channel=WIDTH)\n" in unified(change)
     assert not (folder / "trained").exists()
     monkeypatch.delitem(sys.modules, "train_it")
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_page_shows_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "prove", proved_here)
+    for name in ("net", "modswap_file_net"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    text = code_page.page()
+
+    assert text == code_page.PAGE.read_text(encoding="utf-8"), "`make docs` writes it anew"

@@ -4,8 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange, WrittenFile
-from modswap.report.code.diff import summary, unified, written_lines
+from modswap.core.kept.code_change import (
+    CodeChange,
+    FileChange,
+    SiteChange,
+    StandaloneFile,
+    WrittenFile,
+)
+from modswap.report.code.diff import (
+    host_summary,
+    standalone_lines,
+    summary,
+    unified,
+    written_lines,
+)
 
 SITES = (
     SiteChange("a", "call", "net.py", 3),
@@ -51,3 +63,14 @@ def test_written_files_name_their_old_text() -> None:
     assert written_lines(files) == (
         "written  a.py, its old text is a.py.orig\nwritten  b.py, its old text is in git\n"
     )
+
+
+def test_standalone_file_and_lines_say_what_was_proved() -> None:
+    made = StandaloneFile("a\n" * 1200, 1e-7, ("kernels are left out",))
+
+    assert standalone_lines(made, "model.py") == (
+        "note  kernels are left out\nwritten  model.py, 1,200 lines\n"
+        "OK  its `load(file)` gives the swapped model in a process without modswap, "
+        "outputs 1e-07 apart\n"
+    )
+    assert host_summary(made, "timm").endswith("of timm in a fresh process, outputs 1e-07 apart")

@@ -76,7 +76,10 @@ def _held(value: Any, kind: Kind, storages: Storages, *, optional: bool) -> Held
     identity = (parts.stored.home, parts.stored.key, parts.offset, shape, strides)
     if not parts.numel:
         return HeldTensor(facts, (), optional=optional)
-    own = row_major(shape, strides)
+    try:
+        own = row_major(shape, strides)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from None
     count = parts.numel if own else span(shape, strides)
     extent = _part(storages.find(parts.stored), parts.offset, count, parts.itemsize)
     return HeldTensor(facts, (extent,), None if own else strides, (), identity, optional)

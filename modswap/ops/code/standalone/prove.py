@@ -40,7 +40,7 @@ spec = importlib.util.spec_from_file_location("standalone_model", asked["file"])
 module = importlib.util.module_from_spec(spec)
 sys.modules["standalone_model"] = module
 spec.loader.exec_module(module)
-model = module.load(asked["weights"])
+model = module.load(asked["weights"]) if hasattr(module, "load") else module.model
 double = any(p.dtype is torch.float64 for p in model.parameters())
 if any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()) and asked["float"]:
     model = model.float()

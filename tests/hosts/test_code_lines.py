@@ -1,0 +1,145 @@
+"""Lines of `modswap code --for` in the real libraries, run in a fresh process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from modswap.cli.app import run
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the libraries' own
+
+
+def only_in(library: str) -> Any:
+    return pytest.importorskip(library, reason=f"{library} is not installed (extra: hosts)")
+
+
+def timm() -> nn.Module:
+    model: nn.Module = only_in("timm").create_model("resnet10t", num_classes=3, in_chans=4)
+    return model
+
+
+def smp() -> nn.Module:
+    library = only_in("segmentation_models_pytorch")
+    model: nn.Module = library.Unet("resnet18", encoder_weights=None, classes=2)
+    return model
+
+
+def yolo() -> Any:
+    tasks = only_in("ultralytics.nn.tasks")
+    model = tasks.DetectionModel("yolov8n.yaml", verbose=False)
+    model.args = {"task": "detect", "model": "yolov8n.yaml"}
+    return {"epoch": -1, "model": model.half(), "ema": None, "train_args": {"task": "detect"}}
+
+
+def segformer() -> nn.Module:
+    library = only_in("transformers")
+    config = library.SegformerConfig(
+        hidden_sizes=[16, 32, 48, 64], depths=[1] * 4, num_labels=4, decoder_hidden_size=32
+    )
+    model: nn.Module = library.SegformerForSemanticSegmentation(config)
+    return model
+
+
+CASES: dict[str, tuple[Any, str, list[str], str]] = {
+    "timm": (timm, "timm", ["--match", "layer1.0.conv2", "--with", "ACmix"], "1,4,64,64"),
+    "smp": (smp, "smp", ["--match", "encoder.layer2.1.conv2", "--with", "ACmix"], "1,3,128,128"),
+    "a layer of yolo": (
+        yolo, "ultralytics", ["--match", "model.6", "--with", "BiLevelRoutingAttention"],
+        "1,3,160,160",
+    ),
+    "inside a layer of yolo": (
+        yolo, "ultralytics", ["--match", "model.6.m.0.cv2", "--with", "CBAM"], "1,3,160,160",
+    ),
+    "segformer": (
+        segformer, "transformers",
+        ["--match", "decode_head.linear_fuse", "--with", "ACmix"], "1,3,128,128",
+    ),
+}  # fmt: skip
+ALLOW = [
+    word
+    for name in ("timm.*", "segmentation_models_pytorch.*", "ultralytics.*", "transformers.*",
+                 "torchvision.models.resnet.BasicBlock")
+    for word in ("--allow", name)
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the current folder; processes there import the libraries as this one does."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import tests.hosts.conftest\n")
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path / "site"), str(root))))
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_lines_give_the_swapped_model(
+    name: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make, host, rule, shape = CASES[name]
+    torch.save(make(), "net.pt")
+    assert run(["replace", "net.pt", *rule, "--input", shape, *ALLOW, "-o", "out.pt", "-q"]) == 0
+    capfd.readouterr()
+
+    assert run(["code", "out.pt", "--for", host, *ALLOW]) == 0
+
+    said = capfd.readouterr()
+    assert f"OK  the lines give the swapped model of {host} in a fresh process" in said.err
+    Path("lines.py").write_text(said.out)
+    done = subprocess.run([sys.executable, "lines.py"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["timm", "smp", "a layer of yolo"])
+def test_standalone_file_of_a_librarys_model(
+    name: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make, _, rule, shape = CASES[name]
+    torch.save(make(), "net.pt")
+    assert run(["replace", "net.pt", *rule, "--input", shape, *ALLOW, "-o", "out.pt", "-q"]) == 0
+
+    assert run(["code", "out.pt", "--standalone", "model.py", *ALLOW]) == 0
+
+    assert "OK  its `load(file)` gives the swapped model in a process" in capfd.readouterr().err
+
+
+def test_folder_of_transformers_is_loaded_by_from_pretrained(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    segformer().save_pretrained("net")  # type: ignore[operator] # a model of transformers
+    _, host, rule, shape = CASES["segformer"]
+    assert run(["replace", "net", *rule, "--input", shape, "-o", "out", "-q"]) == 0
+    capfd.readouterr()
+
+    assert run(["code", "out", "--for", host]) == 0
+
+    assert '.from_pretrained("out")' in capfd.readouterr().out
+
+
+def test_standalone_file_of_a_function_that_calls_transformers(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("build_net.py").write_text(
+        "import transformers\n\n\ndef build():\n    config = transformers.SegformerConfig(\n"
+        "        hidden_sizes=[16, 32, 48, 64], depths=[1] * 4, num_labels=4,\n"
+        "        decoder_hidden_size=32,\n    )\n"
+        "    return transformers.SegformerForSemanticSegmentation(config)\n"
+    )
+    _, _, rule, shape = CASES["segformer"]
+    model = ["--model", "build_net.py:build"]
+    torch.save(segformer().state_dict(), "net.pt")
+    made = run(["replace", "net.pt", *rule, "--input", shape, *model, "-o", "out.pt", "-q"])
+    assert made == 0
+
+    assert run(["code", "out.pt", "--standalone", "model.py", *model]) == 0
+
+    assert "OK  its `load(file)` gives the swapped model in a process" in capfd.readouterr().err
