@@ -1,6 +1,6 @@
 """Reports of `diff`, for people and for programs.
 
-Covers: folded_names.
+Covers: folded_names, difference.data, difference.distances, difference.table.
 """
 
 import json
@@ -22,7 +22,9 @@ from modswap.core.kept.difference import (
 from modswap.core.kept.difference import (
     TensorPair as Pair,
 )
-from modswap.report.diff import SHOWN_LINES, diff_json, diff_table
+from modswap.report.difference.data import diff_json
+from modswap.report.difference.distances import SHOWN_LINES
+from modswap.report.difference.table import diff_table
 from modswap.report.folded_names import NameFold, folded
 from modswap.report.page import Page
 

@@ -91,9 +91,7 @@ def _layout(value: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     sides = call.args[2:4] if call is not None else ()
     plain = [one.args[0] if isinstance(one, Instance) and one.args else one for one in sides]
     match plain:
-        case [tuple() | list() as shape, tuple() | list() as strides] if len(shape) == len(
-            strides
-        ) and all(type(n) is int and n >= 0 for n in strides):
+        case [tuple() | list() as shape, tuple() | list() as strides]:
             return tuple(shape), tuple(strides)
     return None
 

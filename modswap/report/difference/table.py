@@ -1,103 +1,25 @@
-"""The differences between two checkpoints, for people and for programs."""
+"""The differences between two checkpoints as lines and tables."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from rich.table import Table
 from rich.text import Text
 
 from modswap.core.kept.difference import (
-    ClassChange,
     DiffResult,
     EntryChange,
     Lone,
-    Side,
-    Spread,
     TensorPair,
 )
-from modswap.core.version import __version__
-from modswap.report.folded_names import NameFold, folded
-from modswap.report.page import Page, as_json, bare, human_bytes
+from modswap.report.difference.distances import SHOWN_LINES, distances
+from modswap.report.folded_names import folded
+from modswap.report.page import Page, bare, human_bytes
 from modswap.report.tamed import tamed
 
 _LABELS = {"container": "file"}  # of kinds of values, where they have other names
 _OF_MODULES = ("setting", "version")  # kinds of values
-SHOWN_LINES = 20  # of each kind of difference, in a table that is not verbose
-
-
-def diff_json(found: DiffResult) -> str:
-    """Return a difference as one JSON object, with every tensor that differs."""
-    data = {
-        "schema": 1,
-        "modswap": __version__,
-        "command": "diff",
-        "a": _side_as_data(found.a),
-        "b": _side_as_data(found.b),
-        "only": None if found.part == "all" else found.part,
-        "equal": found.equal,
-        "headline": found.headline or None,
-        "counts": dict(found.counts),
-        "compared": {"tensors": len(found.pairs), "entries": found.compared_entries},
-        "modules": {
-            "removed": [_lone_as_data(one) for one in found.gone],
-            "added": [_lone_as_data(one) for one in found.come],
-            "changed": [_class_as_data(one) for one in found.classes],
-        },
-        "tensors": {
-            "removed": [_lone_as_data(one) for one in found.removed],
-            "added": [_lone_as_data(one) for one in found.added],
-            "moved": [{"from": p.a, "to": p.b, "by": p.how} for p in found.moved],
-            "changed": [_pair_as_data(pair) for pair in found.changed],
-        },
-        "entries": [
-            {"name": one.name, "kind": one.kind, "a": one.old, "b": one.new}
-            for one in found.entries
-        ],
-        "notes": list(found.notes),
-        "seconds": round(found.seconds, 3),
-    }
-    return as_json(data)
-
-
-def _side_as_data(side: Side) -> dict[str, Any]:
-    return {
-        "file": side.file,
-        "format": side.format,
-        "tensors": side.tensors,
-        "bytes": side.nbytes,
-    }
-
-
-def _lone_as_data(one: Lone) -> dict[str, str | None]:
-    return {"name": one.name, "what": one.what, "kind": one.kind, "same": one.same or None}
-
-
-def _class_as_data(one: ClassChange) -> dict[str, str]:
-    return {"path": one.a, "to": one.b, "old": one.old, "new": one.new}
-
-
-def _pair_as_data(pair: TensorPair) -> dict[str, Any]:
-    return {
-        "name": pair.a,
-        "to": pair.b,
-        "kind": pair.old.kind,
-        "dtype": [pair.old.dtype, pair.new.dtype],
-        "shape": [list(pair.old.shape), list(pair.new.shape)],
-        "equal": pair.equal,
-        "values": None if pair.spread is None else _spread_as_data(pair.spread),
-    }
-
-
-def _spread_as_data(spread: Spread) -> dict[str, Any]:
-    infinite = math.isinf(spread.max_abs)  # JSON has no infinity
-    return {
-        **asdict(spread),
-        "max_abs": "infinite" if infinite else spread.max_abs,
-        "share": spread.share,
-    }
 
 
 def diff_table(found: DiffResult, page: Page) -> str:
@@ -116,10 +38,10 @@ def _parts(found: DiffResult, page: Page) -> Iterator[Text | Table]:
     lines = list(_lines(found, page))
     if lines:
         yield _table(lines)
-    distances = [pair for pair in found.changed if pair.spread is not None and not pair.equal]
-    if distances:
+    far = [pair for pair in found.changed if pair.spread is not None and not pair.equal]
+    if far:
         yield Text()
-        yield from _distances(distances, page)
+        yield from distances(far, page)
     yield _last(found)
 
 
@@ -355,64 +277,3 @@ def _entry_words(one: EntryChange) -> str:
     if one.new is None:
         return f"only in A: {one.old}"
     return f"{one.old} → {one.new}"
-
-
-def _distances(pairs: Sequence[TensorPair], page: Page) -> Iterator[Table | Text]:
-    """Yield a table of the distances, the largest first."""
-    groups = folded([(pair.a, "") for pair in pairs], verbose=page.verbose)
-    by_name = {pair.a: pair for pair in pairs}
-    rows = [(_worst(group, by_name), group) for group in groups]
-    rows.sort(key=lambda row: -row[0])
-    shown = rows if page.verbose else rows[:SHOWN_LINES]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("values", overflow="fold")
-    for title in ("max abs", "relative", "cosine", "changed"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for _, group in shown:
-        spreads = [one.spread for name in group.names if (one := by_name[name]).spread is not None]
-        table.add_row(group.words, *_numbers(spreads), _remarks(spreads))
-    yield table
-    left = sum(len(group.names) for _, group in rows[len(shown) :])
-    if left:
-        yield Text(f"and {left:,} more tensors, each less far apart; -v lists all", "dim")
-
-
-def _worst(group: NameFold, pairs: dict[str, TensorPair]) -> float:
-    """Return the largest relative distance in a group."""
-    spreads = (pairs[name].spread for name in group.names)
-    return max(math.inf if s is None or s.relative is None else s.relative for s in spreads)
-
-
-def _numbers(spreads: Sequence[Spread]) -> tuple[str, str, str, str]:
-    relative = [one.relative for one in spreads if one.relative is not None]
-    cosine = [one.cosine for one in spreads if one.cosine is not None]
-    changed, elements = sum(s.changed for s in spreads), sum(s.elements for s in spreads)
-    return (
-        f"{max(one.max_abs for one in spreads):.3g}",
-        f"{max(relative):.3g}" if relative else "-",
-        f"{min(cosine):.6f}" if cosine else "-",
-        _percent(changed, elements),
-    )
-
-
-def _percent(part: int, whole: int) -> str:
-    share = 100 * part / whole if whole else 0.0
-    if 0 < share < 0.01:
-        return "< 0.01 %"
-    return f"{share:.3g} %" if part < whole or not whole else "100 %"
-
-
-def _remarks(spreads: Sequence[Spread]) -> str:
-    """Return in words what the numbers leave out."""
-    remarks = [*_counted("NaN", [s.nan for s in spreads])]
-    remarks += _counted("infinite", [s.infinite for s in spreads])
-    if not remarks and any(one.changed and not one.max_abs for one in spreads):
-        remarks.append("bits differ where values are equal (the sign of 0)")
-    return "; ".join(remarks)
-
-
-def _counted(what: str, counts: Sequence[tuple[int, int]]) -> Iterator[str]:
-    a, b = map(sum, zip(*counts, strict=True))
-    if a or b:
-        yield f"{what}: {a:,} in A, {b:,} in B"
