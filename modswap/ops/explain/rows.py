@@ -51,18 +51,22 @@ class Rows:
     def _followed(self, scene: Scene, outer: tuple[CodeType, ...], depth: int) -> Followed:
         path = (*outer, scene.code)
         lines = tuple(self._lines(scene, path, depth)) if self._has_lines(scene, outer) else ()
-        paths = [self.paths.get(one, "") for one in scene.modules]
         return Followed(
             name=_name(scene),
             file=scene.code.co_filename,
             first=scene.code.co_firstlineno,
             count=scene.count,
             numbers=self._sum(scene, path),
-            paths=tuple(sorted({one for one in paths if one}, key=paths.index))[:MAX_PATHS],
+            paths=self._paths(scene),
             returned=self._returned(scene, path),
             lines=lines,
             container=scene.code is _SEQUENTIAL,
         )
+
+    def _paths(self, scene: Scene) -> tuple[str, ...]:
+        """Return the paths of the modules whose method it is, the first few."""
+        found = [path for one in scene.modules if (path := self.paths.get(one, ""))]
+        return (*found[:MAX_PATHS], *(["…"] if len(found) > MAX_PATHS else []))
 
     @staticmethod
     def _has_lines(scene: Scene, outer: tuple[CodeType, ...]) -> bool:
