@@ -1,6 +1,6 @@
 """Reports of `diff`, for people and for programs.
 
-Covers: folded_names.
+Covers: folded_names, difference.data, difference.distances, difference.table.
 """
 
 import json
@@ -22,7 +22,9 @@ from modswap.core.kept.difference import (
 from modswap.core.kept.difference import (
     TensorPair as Pair,
 )
-from modswap.report.diff import SHOWN_LINES, diff_json, diff_table
+from modswap.report.difference.data import diff_json
+from modswap.report.difference.distances import SHOWN_LINES
+from modswap.report.difference.table import diff_table
 from modswap.report.folded_names import NameFold, folded
 from modswap.report.page import Page
 
@@ -125,6 +127,19 @@ def test_thousands_of_tensors_are_cut_with_their_count() -> None:
     assert f"and {64 - SHOWN_LINES} more tensors, each less far apart; -v lists all" in text
     assert "hh.w" in text
     assert "aa.w" not in text
+
+
+def test_whole_modules_are_one_line_and_further_names_are_said() -> None:
+    added = [Lone(f"blocks.{n}.{leaf}", "float32 (8,)") for n in range(2, 5) for leaf in "wb"]
+    tie = Lone("head.w", "float32 (8,)", same="embed.w")
+    found = DiffResult(NET, OUT, pairs=(apart("blocks.1.w"),), added=(*added, tie))
+
+    lines = [" ".join(line.split()) for line in diff_table(found, Page(100)).splitlines()]
+
+    assert "+ tensor blocks.2–4 ×3 2 tensors" in lines
+    assert "+ tensor head.w float32 (8,), the same tensor as embed.w" in lines
+    assert "blocks.4.b" in diff_table(found, Page(100, verbose=True))
+    assert json.loads(diff_json(found))["tensors"]["added"][-1]["same"] == "embed.w"
 
 
 def test_json_has_every_tensor_that_differs() -> None:

@@ -1,5 +1,6 @@
 """`modswap code`: how the model's own source looks after a swap."""
 
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,21 @@ def code(
     write: Annotated[
         bool, typer.Option("--write", help="Write the change into the source files.")
     ] = False,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rename", metavar="PATH=NAME", show_default=False,
+            help="Give the module at PATH another name, in the source and in OUT; two paths of one "
+            "shared module may get one name.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", show_default=False,
+            help="With --rename, the checkpoint to write with the new names.",
+        ),
+    ] = None,
     standalone: Annotated[
         Path | None,
         typer.Option(
@@ -49,7 +65,9 @@ def code(
             "ultralytics.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the standalone file.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite OUT or the standalone file.")
+    ] = False,
     inputs: options.Input = None,
     model: options.Model = None,
     strip_prefix: options.StripPrefix = None,
@@ -74,7 +92,7 @@ def code(
     from modswap.core.asked.job import CodeJob
 
     recipe = chosen.recipe() if chosen.config is not None or chosen.rule is not None else None
-    job = CodeJob(subject, recipe)
+    job = CodeJob(subject, recipe, _names(rename, output), output, force)
     _refuse_several(write=write, standalone=standalone is not None, library=library is not None)
     if library is not None:
         _print_lines(session, job, library)
@@ -94,6 +112,21 @@ def code(
         said += written_lines(write_changes(change.files))
     for line in said.splitlines() if not session.quiet else ():
         note(line)
+
+
+def _names(texts: list[str] | None, out: Path | None) -> tuple[tuple[str, str], ...]:
+    """Return the paths and names of all `--rename`."""
+    found = []
+    for text in texts or ():
+        path, equals, name = text.partition("=")
+        if not equals or not path or not name.isidentifier() or iskeyword(name):
+            fix = "write --rename space_attention=attention"
+            raise UsageError(f"{text!r:.80} is no PATH=NAME", "--rename", fix)
+        found.append((path, name))
+    if out is not None and not found:
+        what = "there are no other names to write"
+        raise UsageError(what, "-o", "add --rename PATH=NAME; `modswap replace` writes the swap")
+    return tuple(found)
 
 
 def _refuse_several(*, write: bool, standalone: bool, library: bool) -> None:

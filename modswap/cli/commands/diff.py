@@ -46,7 +46,8 @@ def diff(
         raise UsageError(f"no part {only!r}", "--only", fix)
 
     from modswap.ops.compare.files import diff_files
-    from modswap.report.diff import diff_json, diff_table
+    from modswap.report.difference.data import diff_json
+    from modswap.report.difference.table import diff_table
 
     with session.guarded() as progress:
         found = diff_files(a, b, cast("Part", only or "all"), progress)

@@ -104,3 +104,6 @@ class CodeJob:
 
     subject: Subject
     recipe: "Recipe | None" = None  # None: the swap that the file records inside
+    names: tuple[tuple[str, str], ...] = ()  # paths of modules, and the names that they get
+    out: Path | None = None  # file to write with these names
+    force: bool = False  # whether an existing `out` may be replaced

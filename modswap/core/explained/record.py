@@ -84,6 +84,8 @@ class Followed:
     paths: tuple[str, ...] = ()  # of the modules whose method it is; empty for a plain function
     returned: SetValue | None = None
     lines: tuple[Line, ...] = ()  # empty where it is not shown line by line
+    # whether it is the forward of torch's Sequential, which only calls its layers
+    container: bool = False
 
     def walk(self) -> Iterator[Line]:
         """Yield its lines, and those of all that they call."""

@@ -54,3 +54,4 @@ class CodeChange:
     apart: float  # largest difference of the outputs from those of the swapped model
     modules: int  # number of modules whose classes were compared
     notes: tuple[str, ...] = ()
+    written: str = ""  # the checkpoint that was written with other names; empty for none

@@ -94,11 +94,15 @@ class TensorPair:
 
 @dataclass(frozen=True, slots=True)
 class Lone:
-    """A tensor or module that only one side has; `what` are its facts, or its class."""
+    """A tensor or module that only one side has; `what` are its facts, or its class.
+
+    `same` is another name of the same tensor, which both sides have; empty where there is none.
+    """
 
     name: str
     what: str
     kind: Kind = "weights"
+    same: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,11 @@ def _inside(value: Any) -> Iterable[tuple[Any, Any]]:
     return enumerate(value) if nested else ()
 
 
+def is_optimizer(key: object) -> bool:
+    """Return whether a key of a checkpoint is one under which optimizers are kept."""
+    return str(key).startswith("optim")
+
+
 def name_of(keys: Sequence[Any]) -> str:
     """Return the name of what these keys lead to, outside of the model."""
     first, *others = map(str, keys)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modswap.core.kept.difference import Kind
-from modswap.core.seen.entries import PlainEntry, in_short, name_of, text_of
+from modswap.core.seen.entries import PlainEntry, in_short, is_optimizer, name_of, text_of
 from modswap.io.pickled.data import Instance, Name, Storage
 from modswap.io.pickled.modules import likely_parameters, named_parameters
 from modswap.io.pickled.names import key_text
@@ -129,7 +129,8 @@ class _PayloadReader:
             self.waiting.append(("payload", payload, "metadata"))
         else:  # tensors among other values, which no program loads as a model
             for key, value in (mapping(payload) or {}).items():
-                self._put(key_text(key), value, "weights", "metadata")
+                kind = "optimizer" if is_optimizer(key) else "metadata"
+                self._put(key_text(key), value, "weights", kind)
         self._drain()
 
     def _drain(self) -> None:
@@ -240,7 +241,8 @@ def _beside_model(payload: Any, keys: Sequence[str]) -> Iterator[_Waiting]:
         inside = mapping(held) or {}
         for key, value in inside.items():
             if key != model_key:
-                yield name_of([*above, key_text(key)]), value, "metadata"
+                kind = "optimizer" if is_optimizer(key) else "metadata"
+                yield name_of([*above, key_text(key)]), value, kind
         held, above = inside[model_key], (*above, model_key)
 
 

@@ -1,8 +1,10 @@
 """The change of a model's own source that makes a swap, with its proof."""
 
+from dataclasses import replace
+
 from modswap.core.asked.job import CodeJob
 from modswap.core.errors import ModswapError, UsageError
-from modswap.core.kept.code_change import CodeChange, FileChange, SiteChange, StandaloneFile
+from modswap.core.kept.code_change import CodeChange, StandaloneFile
 from modswap.core.progress import Progress, silent
 from modswap.io.raw.held import holding
 from modswap.ops.code.building.builder import Builder, refuse_other, shapes_of
@@ -11,11 +13,19 @@ from modswap.ops.code.building.source import Sources
 from modswap.ops.code.building.swapped import Swapped, swapped
 from modswap.ops.code.editing.edit import Editor
 from modswap.ops.code.editing.locate import Locator
+from modswap.ops.code.editing.rename import (
+    every_instance,
+    rename_modules,
+    renamed_module,
+    renamed_path,
+    renamed_source,
+)
 from modswap.ops.code.hosts.libraries import HOSTS
 from modswap.ops.code.hosts.parts import HostFile, refuse_unlike
-from modswap.ops.code.proof.prove import Proof, changed_texts, prove
+from modswap.ops.code.proof.prove import Proof, changed_texts, prove, runs_of
 from modswap.ops.code.standalone.prove import proved_standalone, refuse_exported
 from modswap.ops.code.standalone.write import Standalone, standalone
+from modswap.ops.code.write import write_renamed
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.seeds import seeded
 
@@ -30,13 +40,27 @@ def code_change(job: CodeJob, progress: Progress = silent) -> CodeChange:
     with holding(job.subject.file), without_compiler():
         made = swapped(job, progress)
         builder = made.named_builder
-        files, sites = _changes(made, builder, progress)
-        progress("proving the change in a fresh process")
+        locator = _locator(made, builder, progress)
+        files, sites = Editor(locator).changes()
         proof = Proof(made.model, made.sites, builder, made.scripts, made.calls, made.seed)
-        proved = prove(proof, changed_texts(files))
+        if names := every_instance(locator.recording.model, job.names):
+            proof = replace(proof, runs=runs_of(proof))  # its own forward has the old names
+            files = renamed_source(locator, files, names)
+            rename_modules(made.model, names)
+        wanted = tuple(renamed_module(new, names) for new in made.wanted)
+        made = replace(made, wanted=wanted)
+        progress("proving the change in a fresh process")
+        proved = prove(replace(proof, sites=made.sites), changed_texts(files))
+        written = ""
+        if job.out is not None:
+            progress(f"writing {job.out}")
+            written = write_renamed(made, job.out, force=job.force)
+    sites = tuple(replace(one, path=renamed_path(one.path, names)) for one in sites)
     order = {path: number for number, path in enumerate(made.sites)}
     places = tuple(sorted(sites, key=lambda one: order.get(one.path, 0)))
-    return CodeChange(files, places, str(builder), proved.apart, proved.modules, made.notes)
+    return CodeChange(
+        files, places, str(builder), proved.apart, proved.modules, made.notes, written
+    )
 
 
 def standalone_file(job: CodeJob, progress: Progress = silent) -> StandaloneFile:
@@ -57,7 +81,7 @@ def standalone_file(job: CodeJob, progress: Progress = silent) -> StandaloneFile
         reason = ""
         builder = made.builder
         try:
-            files, _ = _changes(made, made.named_builder, progress)
+            files, _ = Editor(_locator(made, made.named_builder, progress)).changes()
             texts = changed_texts(files)
         except ModswapError as error:
             reason = error.what
@@ -101,15 +125,13 @@ def _usable(made: Swapped, error: ModswapError) -> Builder | None:
     return made.builder
 
 
-def _changes(
-    made: Swapped, builder: Builder, progress: Progress
-) -> tuple[tuple[FileChange, ...], tuple[SiteChange, ...]]:
-    """Return the changed files, and the place of each site."""
+def _locator(made: Swapped, builder: Builder, progress: Progress) -> Locator:
+    """Return what looks for the sites in the source that builds the model."""
     progress("recording how the model is built")
     sources = Sources()
     recording = recorded(made, builder, sources)
     roots = (type(recording.model).__qualname__.split(".")[0], builder.name.split(".")[0])
-    return Editor(Locator(recording, sources, made.wanted, roots)).changes()
+    return Locator(recording, sources, made.wanted, roots)
 
 
 def recorded(made: Swapped, builder: Builder, sources: Sources) -> Recording:

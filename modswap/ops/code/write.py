@@ -4,10 +4,19 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from modswap.core.errors import CheckpointError
+import torch
+
+from modswap.core.asked.used_paths import OUT, UsedPath, paths_read
+from modswap.core.errors import CheckpointError, UsageError
 from modswap.core.kept.code_change import FileChange, WrittenFile
+from modswap.core.kept.receipt import Receipt, record
+from modswap.core.version import __version__
+from modswap.io.formats.writing import write
 from modswap.io.in_place import InPlaceEdit, edit_in_place
+from modswap.io.raw.places import refuse_overlap
+from modswap.io.rewriting import Records
 from modswap.ops.code.building.source import is_ours
+from modswap.ops.code.building.swapped import Swapped
 
 GIT_SECONDS = 20
 
@@ -45,3 +54,22 @@ def _in_git(edit: InPlaceEdit) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0 and done.stdout == edit.before
+
+
+def write_renamed(made: Swapped, out: Path, *, force: bool) -> str:
+    """Write a model whose modules have other names, in the container of its file.
+
+    Raises:
+        CheckpointError: If it cannot be written.
+        UsageError: If the file holds more than one model.
+    """
+    container = made.loaded.container
+    if len(container.slots) > 1:
+        what = "it holds more than one copy of the model"
+        raise UsageError(what, str(made.subject.file), "save one of them to a file of its own")
+    refuse_overlap(UsedPath(OUT, out), paths_read(made.subject))
+    sites = tuple(record(new.paths, new.blueprint) for new in made.wanted)
+    receipt = Receipt(modswap=__version__, torch=torch.__version__, sites=sites)
+    value = made.model if container.slots[0].kind == "module" else made.model.state_dict()
+    records = Records(container.recipe or "", receipt.text())
+    return str(write(container, [value], out, records=records, force=force).file)

@@ -42,6 +42,12 @@ def diff(a: Comparable, b: Comparable, *, only: str | None = None) -> DiffResult
     Raises:
         CheckpointError: If a file cannot be read.
         UsageError: If `only` has another value, or a side is nothing of that kind.
+
+    Examples:
+        >>> from torch import nn
+        >>> model = nn.Linear(4, 2)
+        >>> modswap.diff(model, model.state_dict(), only="values").equal
+        True
     """
     if only not in _PARTS:
         raise UsageError(f"no part {only!r}", "only", "use 'structure' or 'values'")

@@ -1,7 +1,7 @@
 """The job of `diff`: compare two checkpoints as data; torch is needed only where values differ."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -121,8 +121,8 @@ def _with_structure(
     places = {pair.a: pair.b for pair in found.pairs}
     return replace(
         found,
-        removed=tuple(_lone(name, a) for name in pairing.removed),
-        added=tuple(_lone(name, b) for name in pairing.added),
+        removed=_lone(pairing.removed, a, places.keys()),
+        added=_lone(pairing.added, b, places.values()),
         gone=gone,
         come=come,
         classes=classes,
@@ -136,9 +136,16 @@ def _order(change: EntryChange) -> bool:
     return change.kind == "setting"  # of modules: there may be many
 
 
-def _lone(name: str, side: Contents) -> Lone:
-    facts = side.tensors[name].facts
-    return Lone(name, facts.words, facts.kind)
+def _lone(names: Sequence[str], side: Contents, paired: Iterable[str]) -> tuple[Lone, ...]:
+    """Return tensors that one side has; of a further name of a tensor in both, that name."""
+    held = side.tensors
+    known = {held[name].identity: name for name in paired if held[name].identity is not None}
+    found = []
+    for name in names:
+        facts = held[name].facts
+        same = known.get(held[name].identity, "")
+        found.append(Lone(name, facts.words, facts.kind, same))
+    return tuple(found)
 
 
 def _notes_of_classes(a: Contents, b: Contents) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ def compared_entries(
     places = module_places(a, b, moved)
     old = {_place(n, e, moved): (n, e) for n, e in _wanted(a, kinds, places.keys())}
     new = dict(_wanted(b, kinds, set(places.values())))
+    _leave_lone_versions(old, new)
     changes = [
         EntryChange(name, entry.kind, entry.text, new[place].text if place in new else None)
         for place, (name, entry) in old.items()
@@ -82,6 +83,16 @@ def compared_entries(
     come = [(name, entry) for name, entry in new.items() if name not in old]
     changes += [EntryChange(name, entry.kind, None, entry.text) for name, entry in come]
     return tuple(changes), len(old.keys() | new.keys()), tuple(_left_out(a, b, kinds))
+
+
+def _leave_lone_versions(
+    old: dict[str, tuple[str, PlainEntry]], new: dict[str, PlainEntry]
+) -> None:
+    """Take out the versions of layers that one side has: its modules say so already."""
+    for place in [p for p, (_, entry) in old.items() if entry.kind == "version" and p not in new]:
+        del old[place]
+    for place in [p for p, entry in new.items() if entry.kind == "version" and p not in old]:
+        del new[place]
 
 
 def _compared_kinds(a: Contents, b: Contents) -> set[str]:

@@ -152,7 +152,7 @@ class LineRecorder:
     def _entered(self, frame: FrameType) -> Callable[[FrameType, str, Any], Any]:
         """Return the function that Python calls for each line of a frame."""
         scene, outer = self._scene(frame), self.here
-        owners, spots = scene.source.owners, scene.spots
+        (statements, owners), spots = scene.source, scene.spots
         number, since = -1, 0.0
 
         def followed(frame: FrameType, event: str, argument: Any) -> Any:
@@ -165,7 +165,8 @@ class LineRecorder:
                     if number >= 0:
                         self._left(scene, number, began - self._lost - since, frame)
                     spot = self.here = spots[now]
-                    spot.count += 1
+                    # not where a loop comes back to its head, which its body counts
+                    spot.count += not now < number <= now + statements[now].inner
                     number, since = now, began - self._lost
             elif event == "return":
                 if number >= 0:

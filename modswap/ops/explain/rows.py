@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import torch
 from torch import nn
 
 from modswap.core.explained.record import Followed, Line, Numbers, SetValue, Shape
@@ -16,6 +18,8 @@ from modswap.ops.explain.source import Statement
 from modswap.ops.explain.values import Described, ItemsWords, TensorWords
 
 MAX_VALUES = 2  # different values of a name that are shown
+_SEQUENTIAL = nn.Sequential.forward.__code__
+_FUNCTIONAL = nn.functional.relu.__code__.co_filename
 MAX_PATHS = 4  # modules that are named
 
 
@@ -47,17 +51,22 @@ class Rows:
     def _followed(self, scene: Scene, outer: tuple[CodeType, ...], depth: int) -> Followed:
         path = (*outer, scene.code)
         lines = tuple(self._lines(scene, path, depth)) if self._has_lines(scene, outer) else ()
-        paths = [self.paths.get(one, "") for one in scene.modules]
         return Followed(
             name=_name(scene),
             file=scene.code.co_filename,
             first=scene.code.co_firstlineno,
             count=scene.count,
             numbers=self._sum(scene, path),
-            paths=tuple(sorted({one for one in paths if one}, key=paths.index))[:MAX_PATHS],
+            paths=self._paths(scene),
             returned=self._returned(scene, path),
             lines=lines,
+            container=scene.code is _SEQUENTIAL,
         )
+
+    def _paths(self, scene: Scene) -> tuple[str, ...]:
+        """Return the paths of the modules whose method it is, the first few."""
+        found = [path for one in scene.modules if (path := self.paths.get(one, ""))]
+        return (*found[:MAX_PATHS], *(["…"] if len(found) > MAX_PATHS else []))
 
     @staticmethod
     def _has_lines(scene: Scene, outer: tuple[CodeType, ...]) -> bool:
@@ -92,7 +101,7 @@ class Rows:
 
     @staticmethod
     def _count(scene: Scene, number: int, statement: Statement) -> int:
-        body = scene.spots.get(number + 1) if statement.returns else None
+        body = scene.spots.get(number + 1) if statement.inner else None
         return scene.spots[number].count if body is None else body.count
 
     def _calls(
@@ -102,7 +111,8 @@ class Rows:
             own = bool(inner.modules) and inner.modules.keys() <= scene.modules.keys()
             left = depth - (not own)
             chosen = self.only is None or inner.code.co_qualname in self.only
-            if left >= 0 and chosen:
+            wrapper = inner.code.co_filename == _FUNCTIONAL and not _of_torch(scene)
+            if left >= 0 and chosen and not wrapper:
                 yield self._followed(inner, path, left)
 
     def _numbers(self, spot: LineRecord, path: tuple[CodeType, ...], number: int) -> Numbers:
@@ -146,6 +156,11 @@ class Rows:
         )
         shown += ["…"] if length > len(items) else []
         return f"{kind}({', '.join(shown)})"
+
+
+def _of_torch(scene: Scene) -> bool:
+    """Return whether a function is torch's own, whose calls of torch's functions are followed."""
+    return Path(scene.code.co_filename).is_relative_to(Path(torch.__file__).parent)
 
 
 def _name(scene: Scene) -> str:

@@ -25,8 +25,8 @@ class Statement(NamedTuple):
     sets: tuple[str, ...]  # names and attributes that it sets
     key: str  # by which its explanation is found: the names, `return`, or the function called
     rows: tuple[str, ...]  # without comments and the function's indentation
-    # whether Python comes back to its head after its body, so that the body says how often it ran
-    returns: bool
+    # the statements in it, if Python comes back to its head after them; they follow it. Else 0
+    inner: int
 
 
 class FunctionSource(NamedTuple):
@@ -89,8 +89,8 @@ def _source(function: ast.FunctionDef | ast.AsyncFunctionDef, rows: list[str]) -
         # an inner statement on the row of an outer one gets it
         owners.update(dict.fromkeys(range(first, last + 1), number))
         kept = tuple(row for row in shown if row)
-        returns = isinstance(node, _RETURNING)
-        statements.append(Statement(first, last, sets, key, kept, returns))
+        inner = len(list(_statements(node))) if isinstance(node, _RETURNING) else 0
+        statements.append(Statement(first, last, sets, key, kept, inner))
     return FunctionSource(tuple(statements), owners)
 
 

@@ -46,6 +46,7 @@ def summary(change: CodeChange) -> str:
     """Return the sites with their places, and what was proved."""
     lines = [_site(site) for site in change.sites]
     lines += [f"note  {note}" for note in change.notes]
+    lines += [f"written  {shown_path(change.written)}"] if change.written else []
     files = _counted(len(change.files), "file")
     proof = f"{change.builder} of the changed source builds the swapped model in a fresh process"
     lines.append(

@@ -140,7 +140,7 @@ class _Lines:
         name = f"<code>{_text(called_words(function))}</code>"
         if function.returned is not None:
             name += f' <code class="set">{_text(str(function.returned))}</code>'
-        if not function.lines:
+        if not own_lines(function):
             return f"<div>{name}</div>"
         place = _text(f"{function.file}:{function.first}")
         table = self.table(function)

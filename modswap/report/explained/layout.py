@@ -52,14 +52,16 @@ def _call(function: Followed, line: Line, level: int) -> TableRow:
         f"⤷ {called_words(function)}",
         line.indent + level * INDENT + INDENT,
         function.numbers if len(called(line)) > 1 else None,
-        (str(function.returned),) if function.returned is not None and not function.lines else (),
+        (str(function.returned),)
+        if function.returned is not None and not own_lines(function)
+        else (),
     )
 
 
 def own_lines(function: Followed) -> tuple[Line, ...]:
     """Return the lines to show: of torch's containers those that call a layer."""
-    if function.name in {"Sequential", "ModuleList"}:
-        return tuple(line for line in function.lines if line.calls) or function.lines
+    if function.container:
+        return tuple(line for line in function.lines if line.calls)
     return function.lines
 
 
@@ -79,8 +81,8 @@ def _row(line: Line, language: str, level: int) -> TableRow:
 
 
 def called(line: Line) -> tuple[Followed, ...]:
-    """Return the functions of a line that are shown: all but a single layer of torch."""
-    if len(line.calls) == 1 and not line.calls[0].lines:
+    """Return the functions of a line that are shown: all but a single one without lines."""
+    if len(line.calls) == 1 and not own_lines(line.calls[0]):
         return ()
     return line.calls
 

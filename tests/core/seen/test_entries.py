@@ -6,6 +6,7 @@ from modswap.core.seen.entries import (
     file_text,
     flat,
     in_short,
+    is_optimizer,
     name_of,
     text_of,
 )
@@ -41,6 +42,12 @@ def test_json_is_flattened_to_its_plain_values() -> None:
 def test_names_begin_with_the_first_key() -> None:
     assert name_of(["ema", "stem", 0]) == "ema:stem.0"
     assert name_of(["epoch"]) == "epoch"
+
+
+def test_keys_of_optimizers_are_known_by_their_beginning() -> None:
+    known = [key for key in ("optim", "optimizer_states", "ema", 0) if is_optimizer(key)]
+
+    assert known == ["optim", "optimizer_states"]
 
 
 def test_files_are_named_by_size_and_digest() -> None:

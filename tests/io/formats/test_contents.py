@@ -238,7 +238,8 @@ def test_module_without_operations_in_the_graph_has_no_class() -> None:
 
 
 def test_payload_without_a_model_is_read_all_the_same(saved: Callable[..., Contents]) -> None:
-    mixed = saved({"w": torch.ones(2), "epoch": 1})
+    mixed = saved({"w": torch.ones(2), "epoch": 1, "optim": {"m": torch.ones(1)}})
+    assert mixed.tensors["optim:m"].facts.kind == "optimizer"
     assert (mixed.tensors["w"].facts.kind, mixed.entries["epoch"].text) == ("weights", "1")
     found = saved([torch.ones(2), {"a": (1, 2)}])
 

@@ -19,6 +19,8 @@ BRA = "--with BiLevelRoutingAttention --set n_win=7 --set topk=4 --set auto_pad=
 EXAMPLES = {
     "separate": f'net.pth --match "{{space,channel}}_attention" {BRA} {MODEL}',
     "shared": f'net.pth --match "{{space,channel}}_attention" --with ACmix --share {MODEL}',
+    "renamed": f'net.pth --match "{{space,channel}}_attention" --with ACmix --share '
+    f"--rename channel_attention=attention --rename space_attention=attention {MODEL}",
     "line": f'net.pth --match "encoder.4.3" --with ACmix {MODEL}',
     "beside": f"net.pth --after head --with CBAM --start fresh {MODEL}",
 }

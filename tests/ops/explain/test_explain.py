@@ -19,7 +19,7 @@ from modswap.ops.explain.explain import UNFUSED, UNSURE, ExplainRequest, explain
 from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.passes import Forward, same_bits
 from modswap.ops.explain.recorder import LineRecorder
-from tests.ops.explain.traps import Broken, Doubled, Once, Restless, Traps
+from tests.ops.explain.traps import Broken, Doubled, Loops, Once, Restless, Traps
 
 
 def told(module: nn.Module, *inputs: Any, depth: int | None = None, **how: Any) -> Explained:
@@ -68,6 +68,23 @@ def test_loops_and_branches_are_folded_with_counts(traps: Explained) -> None:
     assert counts["y.neg_()"] == 0
     assert counts["with torch.no_grad():"] == 1
     assert counts["total = sum(layer(y) for layer in self.layers)"] == 1
+
+
+def test_loops_in_loops_count_their_rounds() -> None:
+    counts = {line.text: line.count for line in told(Loops(), torch.zeros(1)).root.lines}
+
+    assert counts == {
+        "for number in range(4):": 4,
+        "for _ in range(number):": 4,  # rounds of 0, 1, 2 and 1
+        "x = x + 1": 4,
+        "if number == 3:": 4,
+        "break": 1,
+        "steps = 0": 1,
+        "while steps < 5:": 5,
+        "with torch.no_grad():": 5,
+        "steps += 1": 5,
+        "return x": 1,
+    }
 
 
 def test_einsum_has_a_legend(traps: Explained) -> None:

@@ -57,23 +57,23 @@ def test_statements_have_rows_keys_and_the_names_that_they_set(tmp_path: Path) -
     found = source_of(code_of(file))
 
     assert found is not None
-    assert [(one.key, one.sets, one.returns) for one in found.statements] == [
-        ("a, b, c", ("a", "b", "c"), False),
-        ("x.attr", ("x.attr",), False),
-        ("if a and b", (), False),
-        ("x.add_", ("x",), False),
-        ("if y", (), False),
-        ("print", (), False),
-        ("i", ("i",), True),
-        ("try", (), False),
-        ("a", ("a",), False),
-        ("raise", (), False),
-        ("delete", (), False),
-        ("match", (), False),
-        ("pass", (), False),
-        ("functiondef", (), False),
-        ("while z", (), True),
-        ("return", (), False),
+    assert [(one.key, one.sets, one.inner) for one in found.statements] == [
+        ("a, b, c", ("a", "b", "c"), 0),
+        ("x.attr", ("x.attr",), 0),
+        ("if a and b", (), 0),
+        ("x.add_", ("x",), 0),
+        ("if y", (), 0),
+        ("print", (), 0),
+        ("i", ("i",), 4),
+        ("try", (), 0),
+        ("a", ("a",), 0),
+        ("raise", (), 0),
+        ("delete", (), 0),
+        ("match", (), 0),
+        ("pass", (), 0),
+        ("functiondef", (), 0),
+        ("while z", (), 1),
+        ("return", (), 0),
     ]
     assert found.statements[2].rows == ("if (", "    a and", "    b", "):")
     assert found.statements[5].rows == ("    print(", '        a, "# no comment"', "    )")

@@ -63,6 +63,23 @@ class Doubled(nn.Module):
         return self.tail(y), y[:, 0]
 
 
+class Loops(nn.Module):
+    """Loops in loops, one of which breaks, and blocks."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output."""
+        for number in range(4):
+            for _ in range(number):
+                x = x + 1
+                if number == 3:
+                    break
+        steps = 0
+        while steps < 5:
+            with torch.no_grad():
+                steps += 1
+        return x
+
+
 class Twice(nn.Module):
     """Calls one module twice, and another one never."""
 

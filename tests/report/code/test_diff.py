@@ -1,5 +1,6 @@
 """The diff of a change of source, and its summary."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,10 @@ def test_summary_names_places_and_what_was_proved() -> None:
         "OK  2 sites in 1 file: net:Net() of the changed source builds the swapped model in a "
         "fresh process; 4 modules of equal classes, outputs 0 apart\n"
     )
+
+
+def test_summary_names_the_checkpoint_that_was_written() -> None:
+    assert "\nwritten  out.pt\nOK  " in summary(replace(change("net.py", "", ""), written="out.pt"))
 
 
 def test_written_files_name_their_old_text() -> None:

@@ -35,6 +35,7 @@ def explained(*, timed: bool = True, lesson: bool = True) -> Explained:
         "Sequential", "s.py", 3, 1, numbers(9), ("fc",),
         lines=(Line(4, 4, ("for module in self:",), 3),
                Line(5, 5, ("    x = module(x)",), 3, numbers(9), calls=(leaf, leaf))),
+        container=True,
     )  # fmt: skip
     lines = (
         Line(2, 2, ("if x:",), 0),

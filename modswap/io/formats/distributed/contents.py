@@ -4,7 +4,14 @@ import hashlib
 from math import prod
 
 from modswap.core.kept.difference import Facts, Kind
-from modswap.core.seen.entries import PlainEntry, file_text, in_short, name_of, text_of
+from modswap.core.seen.entries import (
+    PlainEntry,
+    file_text,
+    in_short,
+    is_optimizer,
+    name_of,
+    text_of,
+)
 from modswap.io.formats.contents import Contents, HeldTensor, Tile, row_major
 from modswap.io.formats.distributed.metadata import (
     DTYPES,
@@ -24,7 +31,7 @@ from modswap.io.raw.torch_zip_layout import read_inner_archive
 from modswap.io.recognise.look import Look
 from modswap.io.recognise.model_places import common_prefix
 
-_OPTIMIZERS = ("optim", "optimizer", "optimizers")  # beginnings of the keys of their state
+_LEVELS = 2  # of keys at which optimizers are kept: `app.optim`
 
 
 def distributed_contents(look: Look) -> Contents:
@@ -65,7 +72,7 @@ def _name(item: Item, keys: tuple[object, ...], prefix: str) -> str:
 def _kind(item: Item, keys: tuple[object, ...]) -> Kind:
     if item.keys[:-1] == keys:
         return "weights"
-    return "optimizer" if str(item.keys[0]).startswith(_OPTIMIZERS) else "other"
+    return "optimizer" if any(map(is_optimizer, item.keys[:_LEVELS])) else "other"
 
 
 def _held(source: Distributed, item: Item, kind: Kind) -> HeldTensor:

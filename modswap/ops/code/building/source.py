@@ -40,6 +40,11 @@ def is_own(file: str) -> bool:
     return not any(place.startswith(f"{os.path.realpath(one)}{os.sep}") for one in known)
 
 
+def file_of(cls: type) -> str:
+    """Return the file of a class's module; empty for a class without one."""
+    return getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+
+
 def is_ours(file: str) -> bool:
     """Return whether a file is one of modswap."""
     return os.path.realpath(file).startswith(f"{_PACKAGE}{os.sep}")

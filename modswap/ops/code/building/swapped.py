@@ -17,7 +17,7 @@ from modswap.io.recipe.embedded import embedded_recipe
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.code.building.builder import Builder, builder_of_class, named_builder, shapes_of
 from modswap.ops.code.building.script import Script, is_script, load_script, script_of
-from modswap.ops.code.building.source import is_own
+from modswap.ops.code.building.source import file_of, is_own
 from modswap.ops.code.building.wanted import NewModule, wanted_of_receipt, wanted_of_swap
 from modswap.ops.first_input.find import find_input, settled
 from modswap.ops.load.allowed import with_recipe
@@ -177,7 +177,7 @@ def _builder_of_class(model: nn.Module, where: str) -> Builder | None:
 def _of_class(model: nn.Module, where: str) -> Builder:
     """Return the builder that calls a model's own class; refuse a class that is not the user's."""
     cls = type(model)
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+    file = file_of(cls)
     if not is_own(file):
         kind = "no source file" if not file.endswith(".py") else "no source of your own"
         what = f"its source cannot be shown: {cls.__name__} has {kind}"

@@ -1,6 +1,5 @@
 """Find the constructors at whose end a line is added for each site that no call makes alone."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ from torch import nn
 
 from modswap.core.errors import UsageError
 from modswap.ops.apply import module_at
-from modswap.ops.code.building.source import SourceFile
+from modswap.ops.code.building.source import SourceFile, file_of
 from modswap.ops.code.building.wanted import NewModule
 from modswap.ops.code.editing.locate import Locator
 from modswap.ops.code.editing.spell import literal
@@ -76,7 +75,7 @@ def _constructor(
     model = locator.recording.model
     for around in _around(_places(new)):
         cls = type(module_at(model, around) if around else model)
-        file = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+        file = file_of(cls)
         source = locator.sources.of(file)
         if source is None or source.constructor(cls.__qualname__) is None:
             reason = _no_source(cls, file)

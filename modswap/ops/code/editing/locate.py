@@ -138,11 +138,11 @@ class Locator:
         ran = {(place.file, place.span) for place in self.made_by}
         return any(
             (source.file, span_of(node)) not in ran if isinstance(node, ast.Call) else True
-            for source in self._around(file, top)
+            for source in self.around(file, top)
             for node in _uses(source, top)
         )
 
-    def _around(self, file: str, name: str) -> Iterator[SourceFile]:
+    def around(self, file: str, name: str) -> Iterator[SourceFile]:
         """Yield the files of a file's package, or of its folder, that hold a name."""
         folder = Path(file).parent
         package = folder

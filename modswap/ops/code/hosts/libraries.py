@@ -94,7 +94,8 @@ def transformers_lines(host: HostFile) -> HostText:
     config = getattr(model, "config", None)
     if config is None:
         raise UsageError("it has no `config`", cls.__name__, "name a model of transformers")
-    name = cls.__name__  # transformers finds how it renames the tensors of a file by it
+    name = f"{SWAPPED}{cls.__name__}"
+    renaming, lines = _renaming(cls, config, name) if host.made.subject.file.is_dir() else ((), "")
     loading = f"model = {name}.from_pretrained({host.file})\n"
     imports: tuple[str, ...] = ()
     if not host.made.subject.file.is_dir():
@@ -103,13 +104,29 @@ def transformers_lines(host: HostFile) -> HostText:
         settings = f"config = transformers.{type(config).__name__}.from_dict({made})\n"
         loading = f"{settings}model = {name}(config)\n{weights}"
     body = (
-        f"class {name}(transformers.{name}):\n"
-        f'    """{name} with {host.new_classes}, for from_pretrained and Trainer."""\n\n'
+        f"class {name}(transformers.{cls.__name__}):\n"
+        f'    """{cls.__name__} with {host.new_classes}, for from_pretrained and Trainer."""\n\n'
         "    def __init__(self, config, *args, **kwargs):\n"
         "        super().__init__(config, *args, **kwargs)\n"
-        f"{host.put_in('self', '        ')}\n\n{loading}"
+        f"{host.put_in('self', '        ')}\n\n{lines}{loading}"
     )
-    return HostText(("import transformers", *imports), body, cls(config))
+    return HostText(("import transformers", *renaming, *imports), body, cls(config))
+
+
+def _renaming(cls: type[nn.Module], config: Any, name: str) -> tuple[tuple[str, ...], str]:
+    """Return imports and lines by which a class takes over how its base's files are renamed."""
+    module = "transformers.conversion_mapping"
+    found, put = "get_checkpoint_conversion_mapping", "register_checkpoint_conversion_mapping"
+    try:
+        known = getattr(importlib.import_module(module), found)
+    except (ImportError, AttributeError):
+        return (), ""  # a version that renames nothing
+    keys = (cls.__name__, getattr(config, "model_type", ""))
+    key = next((one for one in keys if one and known(one) is not None), None)
+    if key is None:
+        return (), ""
+    lines = f"{put}({literal(name)}, {found}({literal(key)}))\n"
+    return (f"from {module} import {found}", f"from {module} import {put}"), lines
 
 
 def ultralytics_lines(host: HostFile) -> HostText:

@@ -120,9 +120,9 @@ def test_smp_and_transformers_get_a_subclass(library: Make) -> None:
                "__init__": lambda self, _=None: other.__init__(self)})  # fmt: skip
     sys.modules["transformers.nets"].Net = cls  # type: ignore[attr-defined] # a stand-in
     text = lines(cls(), "transformers", "model.2")
-    made = 'config = transformers.SimpleNamespace.from_dict({"depth": 1})\nmodel = Net(config)\n'
+    made = 'SimpleNamespace.from_dict({"depth": 1})\nmodel = SwappedNet(config)\n'
     assert made in text
-    assert "class Net(transformers.Net):\n" in text
+    assert "class SwappedNet(transformers.Net):\n" in text
     assert "        self.model[2] = SEBlock(channel=8, reduction=2)\n" in text
 
 

@@ -1,0 +1,1 @@
+"""The differences between two checkpoints, for people and for programs."""
