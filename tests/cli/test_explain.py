@@ -13,7 +13,7 @@ from modswap.cli.app import run
 from modswap.nn import BiLevelRoutingAttention
 from tests.commands import Command, Ran
 from tests.models import GatedNet
-from tests.ops.explain.traps import Twice
+from tests.ops.explain.traps import Named, Twice
 
 QUICK = ["--no-time", "--set", "in_planes=8", "--set", "out_planes=16", "--input", "1,8,7,9"]
 NETS = """\
@@ -201,6 +201,17 @@ def test_routing_is_drawn_over_a_picture(modswap: Command) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert "the picture was scaled to 32x32 pixels and normalised by ImageNet's" in ran.out
     assert Path("out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture_takes_the_place_of_a_named_input(modswap: Command) -> None:
+    pytest.importorskip("PIL.Image").new("RGB", (64, 48), (255, 0, 0)).save("photo.png")
+    torch.save(Named(), "net.pt")
+
+    options = ("--allow", "tests.ops.explain.traps.*", "--no-time", "--format", "json")
+    told = json.loads(modswap("net.pt", "--image", "photo.png", *options).out)
+
+    assert told["inputs"] == ["pixels=(1, 3, 8, 10)"]
+    assert told["notes"][0].startswith("the picture was scaled to 10x8 pixels")
 
 
 @pytest.mark.usefixtures("routed")

@@ -152,7 +152,11 @@ def likely_parameters(weights: Mapping[Any, Any], prefix: str) -> Iterator[Param
         if parts.stored.dtype not in _FLOATING:
             continue
         key: Any = (parts.stored.key, inner.args[1:4])
-        if key not in seen:
+        try:
+            known = key in seen
+        except TypeError:  # places of a damaged file, which no other tensor has
+            key, known = id(value), False
+        if not known:
             seen.add(key)
             yield _parameter(
                 str(name).removeprefix(prefix), Instance("called", value.what, (inner,))

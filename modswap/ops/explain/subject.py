@@ -19,7 +19,7 @@ from modswap.core.explained.words import Words
 from modswap.core.kept.found_input import FoundInput
 from modswap.core.progress import Progress, silent
 from modswap.core.words.nearest import did_you_mean
-from modswap.live_values import live_tensors
+from modswap.live_values import live_tensors, map_tensors
 from modswap.nn import CATALOGUE
 from modswap.nn.texts import LESSONS
 from modswap.ops.explain.passes import Forward, copied
@@ -219,14 +219,15 @@ def _input_of(asked: Asked, loaded: Loaded, progress: Progress) -> FoundCall:
         first = find_input(loaded, "--input")
         call, notes = first.calls[0], (_taken(first.record),)
     forward = _forward(loaded.model, call)
-    shapes = [tuple(one.shape) for one in live_tensors(forward.args)]
-    size = (shapes[0][3], shapes[0][2]) if shapes and len(shapes[0]) == 4 else None
+    given = (forward.args, dict(forward.kwargs))
+    taken = next((one for one in live_tensors(given) if one.ndim == 4), None)
+    size = None if taken is None else (taken.shape[3], taken.shape[2])
     if asked.picture is None:
         return FoundCall(forward, "", None, notes, size)
-    picture = read_picture(asked.picture, shapes[0] if shapes else ())
-    pixels = picture.tensor.to(forward.args[0])
-    forward = replace(forward, args=(pixels, *forward.args[1:]))
+    picture = read_picture(asked.picture, () if taken is None else tuple(taken.shape))
+    args, kwargs = map_tensors(lambda one: picture.tensor.to(one) if one is taken else one, given)
     words = Words(*(one.format(*(size or ())) for one in NORMALISED))
+    forward = replace(forward, args=tuple(args), kwargs=kwargs)
     return FoundCall(forward, "", None, (words,), size, picture.png)
 
 

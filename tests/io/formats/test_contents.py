@@ -26,6 +26,7 @@ from modswap.io.formats.distributed.metadata import Chunk, read_distributed
 from modswap.io.formats.exported import contents as exported
 from modswap.io.formats.outline import contents
 from modswap.io.formats.torch.contents import _layout as layout
+from modswap.io.formats.torch.contents import _part as part
 from modswap.io.pickled.data import Instance, Name, Storage, UnreadableError
 from modswap.io.raw.byte_range import in_memory
 
@@ -262,6 +263,8 @@ def test_tensor_beyond_its_storage_is_refused(
 
     with pytest.raises(CheckpointError, match="reaches beyond its storage"):
         contents(tmp_path / "net.pt")
+    with pytest.raises(UnreadableError, match="reaches beyond its storage"):
+        part(in_memory(b"12345678"), Name("a", "b"), 1, 4)
     monkeypatch.setattr(f"{module}._layout", lambda _: ((2, 2), (1,)))
     with pytest.raises(CheckpointError, match="strides that do not fit its sizes"):
         contents(tmp_path / "net.pt")

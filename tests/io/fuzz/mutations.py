@@ -20,6 +20,7 @@ from tests.io.worker import Ran, Worker
 SECONDS = 10
 MEMORY = 256 << 20  # bytes
 CODES = {0, 1, 2, 3, 4}
+SOUND = "sound.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def fuzzed(kind: str, seed: str) -> Fuzzed:
     """Return a changed file; the same seed gives the same one."""
     dice = random.Random(f"{kind}:{seed}")
     file, content = KINDS[kind](dice)
-    commands = ("check", "replace") if kind == "recipe" else ALL
+    commands = ("check", "replace") if kind == "recipe" else (*ALL, "diff")
     return Fuzzed(file, content, dice.choice(commands))
 
 
@@ -50,14 +51,16 @@ def fuzzed(kind: str, seed: str) -> Fuzzed:
 
 def broken(one: Fuzzed, worker: Worker) -> str:
     """Return what a command does on a changed file that it must not do, or nothing."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "net.pt").write_bytes(torch_zip())
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        for name in ("net.pt", SOUND):
+            (folder / name).write_bytes(torch_zip())
         (folder / RECIPE).write_text(SWAP)
         (folder / one.file).write_bytes(one.content)
         expected = {file.name for file in folder.iterdir()}
         file = "net.pt" if one.file == RECIPE else one.file
         args = Case("fuzzed", one.content, "", file=file).args(one.command)
+        args += [SOUND] * (one.command == "diff")
         ran = worker.run(args, folder, seconds=SECONDS)
         if one.command == "replace" and ran.code == 0:
             expected.add("out.pt")

@@ -108,3 +108,16 @@ def test_tensor_with_attributes_of_its_own_is_a_likely_parameter_of_its_shape() 
     marked = Instance("called", Name("torch._tensor", "_rebuild_from_type_v2"), made)
 
     assert list(likely_parameters({"a.w": marked}, "")) == [Parameter("a.w", (2, 3))]
+
+
+def test_tensors_with_places_of_no_kind_are_likely_parameters_each_by_itself() -> None:
+    plain = parameter(2, 3).args[0]
+    offsets: list[Any] = [{}, [], {}]
+    odd = [
+        Instance("called", plain.what, (plain.args[0], offset, *plain.args[2:]))
+        for offset in offsets
+    ]
+
+    found = likely_parameters({str(n): one for n, one in enumerate(odd)}, "")
+
+    assert [one.name for one in found] == ["0", "1", "2"]

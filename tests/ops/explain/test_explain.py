@@ -147,6 +147,14 @@ def test_operators_of_python_are_counted_step_by_step() -> None:
     assert found.left_out == (("modswap::routed_attention", found.numbers.beyond),)
 
 
+def test_recurrent_layers_are_counted_by_their_weights() -> None:
+    found = told(nn.LSTM(8, 16, 2).eval(), torch.randn(5, 3, 8))
+
+    # of 5 steps and 3 samples, 2 for each weight of both layers
+    assert found.numbers.beyond == 2 * 5 * 3 * (64 * (8 + 16) + 64 * (16 + 16))
+    assert found.left_out == (("aten::mkldnn_rnn_layer", found.numbers.beyond),)
+
+
 def test_nan_is_marked_where_it_arises() -> None:
     found = told(Broken(), torch.randn(3, 4))
 

@@ -80,6 +80,20 @@ class Loops(nn.Module):
         return x
 
 
+class Named(nn.Module):
+    """Takes a picture by name, as the example that it holds says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.example_input_array = {"pixels": torch.zeros(1, 3, 8, 10)}
+
+    def forward(self, *, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the convolved picture."""
+        y: torch.Tensor = self.conv(pixels)
+        return y
+
+
 class Twice(nn.Module):
     """Calls one module twice, and another one never."""
 

@@ -98,7 +98,7 @@ def _layout(value: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
 
 def _part(held: ByteRange, offset: Any, count: int, itemsize: int) -> ByteRange:
     """Return the bytes of elements in a storage."""
-    start, nbytes = int(offset) * itemsize, count * itemsize
+    start, nbytes = offset * itemsize if isinstance(offset, int) else -1, count * itemsize
     if not 0 <= start <= held.nbytes - nbytes:
         raise UnreadableError("a tensor of it reaches beyond its storage")
     data = held.data[start : start + nbytes] if held.file is None else b""
