@@ -1,6 +1,7 @@
 """Sources of models, as users write them, with a swap and the change that it comes to."""
 
 import importlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,14 @@ import pytest
 import torch
 
 from modswap.core.asked.job import CodeJob, Policy, Subject
+from modswap.core.asked.recipe import Recipe
 from modswap.core.kept.code_change import CodeChange
+from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.code import job
 from modswap.ops.code.proof import child
 from modswap.ops.code.proof.prove import Proof, Proved, judged, request_of, runs_of
 from modswap.ops.rule_call import recipe_of_call
+from tests.recipes import UNEXAMINED
 
 HEAD = "import torch\nfrom torch import nn\n\n\n"
 GATE = """def gate(c):
@@ -45,6 +49,14 @@ BLOCKS = """class Block(nn.Module):
 
 
 """
+
+
+def quick(
+    rule: Mapping[str, Any], *, key: str = "replace", shape: Sequence[int] = (1, 3, 8, 8)
+) -> Recipe:
+    """Return a recipe of one rule whose swap is run and not examined further."""
+    text = f"version: 1\ninputs: [{{shape: {list(shape)}}}]\n{key}: [{json.dumps(dict(rule))}]\n"
+    return parse_recipe(text + UNEXAMINED, "swap.yaml", ".")
 
 
 @dataclass(frozen=True)

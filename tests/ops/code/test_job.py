@@ -7,6 +7,7 @@ editing.edit, editing.lines, editing.locate, editing.names, editing.spell.
 import importlib
 import runpy
 import sys
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,8 @@ def test_builder_of_another_model_is_refused(folder: Path) -> None:
 
 
 def test_layers_without_code_and_files_without_a_swap_are_refused(folder: Path) -> None:
-    torch.save(nn.Sequential(nn.Conv2d(3, 3, 1)), "plain.pt")
+    net = nn.Sequential(OrderedDict(a=nn.Conv2d(3, 3, 1)))
+    torch.save(net, "plain.pt")
 
     with pytest.raises(UsageError, match="Sequential has no source of your own"):
         job.code_change(asked("plain.pt"))

@@ -20,6 +20,7 @@ from modswap.core.kept.code_change import StandaloneFile
 from modswap.ops.code import job
 from modswap.ops.code.building.swapped import Swapped
 from modswap.ops.code.standalone.write import Standalone
+from tests.ops.code.cases import quick
 
 ALLOW = ("timm.*", "segmentation_models_pytorch.*", "transformers.*", "ultralytics.*", "others.*")
 
@@ -65,8 +66,8 @@ def _unproved(_: Swapped, written: Standalone, *, whole: bool) -> StandaloneFile
 
 def lines(model: nn.Module, host: str, match: str = "model.1") -> str:
     """Return the lines for a whole module that is swapped."""
-    modswap.replace(model, match=match, with_="SEBlock", args={"reduction": 2},
-                    inputs=[(1, 3, 6, 6)])  # fmt: skip
+    rule = {"match": match, "with": "SEBlock", "args": {"reduction": 2}}
+    modswap.replace(model, quick(rule))
     modswap.save(model, "out.pt", force=True)
     return job.host_lines(CodeJob(Subject(Path("out.pt"), Policy(allow=ALLOW))), host).text
 
@@ -92,7 +93,7 @@ def test_timm_gets_a_registered_function(library: Make) -> None:
 
 def test_timm_takes_the_call_that_is_named_and_other_weights(library: Make) -> None:
     net = library("timm")()
-    modswap.replace(net, match="model.1", with_="SEBlock", inputs=[(1, 3, 6, 6)])
+    modswap.replace(net, quick({"match": "model.1", "with": "SEBlock"}))
     modswap.save(net, "out.safetensors")
     state = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
     torch.save({"epoch": 1, "state_dict": state}, "training.pt")
@@ -143,7 +144,7 @@ def test_ultralytics_gets_classes_of_its_yaml_or_a_trainer(library: Make) -> Non
     assert "'head': [[-1, 1, 'Swapped2', [0]]]" in text
     assert config["head"] == rows[2:]
     assert "weights_only=False).float().state_dict()" in text
-    modswap.insert(net, after="model.0", with_="SEBlock", inputs=[(1, 3, 6, 6)])
+    modswap.replace(net, quick({"after": "model.0", "with": "SEBlock"}, key="insert"))
     modswap.save(net, "beside.pt", force=True)
     with pytest.raises(UsageError, match="the file is no checkpoint of Ultralytics"):
         job.host_lines(CodeJob(Subject(Path("beside.pt"), Policy(allow=ALLOW))), "ultralytics")

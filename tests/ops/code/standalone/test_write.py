@@ -30,7 +30,9 @@ from modswap.ops.code.standalone.module import PythonModule
 from modswap.ops.code.standalone.prove import proved_standalone
 from modswap.ops.code.standalone.shake import Shaker
 from modswap.ops.code.standalone.write import Standalone
+from tests.ops.code.cases import quick
 
+SHAPE = (1, 3, 16, 16)
 FILES = {
     "__init__.py": "",
     "parts/__init__.py": "from .blocks import Block as Block\n",
@@ -130,7 +132,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     sys.path.insert(0, str(folder))
     torch.manual_seed(0)
     net = importlib.import_module("shaken.nets").build()
-    modswap.replace(net, match="blocks.*.attn", with_="ACmix", inputs=[(1, 3, 16, 16)])
+    modswap.replace(net, quick({"match": "blocks.*.attn", "with": "ACmix"}, shape=SHAPE))
     modswap.save(net, "whole.pt")
     modswap.save(net, "flat.safetensors")
     checkpoint = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
@@ -207,10 +209,8 @@ def test_models_of_libraries_get_lines_behind_their_call(package: str) -> None:
     model = "torch.nn:Linear(in_features=4, out_features=4)"
     layer = "torch.nn:TransformerEncoderLayer(d_model=8, nhead=2, batch_first=True)"
     net = nn.TransformerEncoderLayer(8, 2, batch_first=True)
-    modswap.replace(
-        net, match="linear1", with_="torch.nn:Linear", args={"out_features": 2048},
-        inputs=[(1, 5, 8)],
-    )  # fmt: skip
+    rule = {"match": "linear1", "with": "torch.nn:Linear", "args": {"out_features": 2048}}
+    modswap.replace(net, quick(rule, shape=(1, 5, 8)))
     modswap.save(net, "layer.safetensors")
 
     made = written("layer.safetensors", layer)
@@ -224,9 +224,10 @@ def test_models_of_libraries_get_lines_behind_their_call(package: str) -> None:
 
 def test_file_without_code_loads_whole_modules_alone(package: str) -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1))
-    modswap.replace(net, match="1", with_="BiLevelRoutingAttention", inputs=[(1, 3, 16, 16)],
-                    args={"n_win": 2, "topk": 2})  # fmt: skip
-    modswap.insert(net, after="0", with_="CBAM", inputs=[(1, 3, 16, 16)], start="fresh")
+    rule = {"match": "1", "with": "BiLevelRoutingAttention", "args": {"n_win": 2, "topk": 2}}
+    modswap.replace(net, quick(rule, shape=SHAPE))
+    beside = {"after": "0", "with": "CBAM", "start": "fresh"}
+    modswap.replace(net, quick(beside, key="insert", shape=SHAPE))
     modswap.save(net, "sequential.pt")
 
     made = written("sequential.pt")
