@@ -79,5 +79,5 @@ def test_attributes_are_found_without_running_code() -> None:
         ("text", set()),
     ],
 )
-def test_nan_and_infinity_are_told_apart(value: Any, expected: set[str]) -> None:
+def test_nan_and_infinity_are_distinguished(value: Any, expected: set[str]) -> None:
     assert not_finite(value) == expected
