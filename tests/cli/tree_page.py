@@ -46,9 +46,9 @@ $ modswap tree unetpp-att.pt --match "**.att_*" --input 1,3,64,64
   standard deviation, the share of values that are 0, and how many are NaN or infinite. These are of
   a pass on the file's own weights, in evaluation mode. Values that are not finite are in neither
   mean nor deviation.
-- `--input photo.jpg` takes a picture (RGB, 0 to 1, not normalised; `photo.jpg:224x224` resizes it;
-  Pillow reads it), `--input x.npy` an array. `--input 1,3,64,64` draws normal values with a fixed
-  seed.
+- `--input photo.jpg` takes a picture (RGB, normalised by ImageNet's means and deviations;
+  `photo.jpg:224x224` resizes it; `pip install "modswap[pictures]"` reads it), `--input x.npy` an
+  array. `--input 1,3,64,64` draws normal values with a fixed seed.
 - `--save-outputs FILE.safetensors` writes these tensors under the paths of their modules, a second
   call as `PATH#2`. A file that exists is overwritten only with `--force`, the checkpoint never.
 

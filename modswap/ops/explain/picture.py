@@ -9,11 +9,9 @@ import torch
 from modswap.core.errors import CheckpointError, MissingModuleError, UsageError
 from modswap.core.explained.drawing import LETTER, Drawing, Label, Mark, Rectangle, Stroke
 from modswap.core.explained.words import Words
+from modswap.ops.first_input.from_file import normalised, upright
 from modswap.ops.run.describe import one_line
 
-# of ImageNet, by which most models' pictures are normalised
-MEANS = (0.485, 0.456, 0.406)
-DEVIATIONS = (0.229, 0.224, 0.225)
 NORMALISED = Words(
     "the picture was scaled to {0}x{1} pixels and normalised by ImageNet's means and deviations",
     "图片已缩放到 {0}x{1} 像素，并按 ImageNet 的均值和标准差归一化",
@@ -53,7 +51,7 @@ def read_picture(file: Path, shape: tuple[int, ...]) -> Picture:
     size = shape[3], shape[2]
     try:
         with image.open(file) as opened:
-            scaled = _upright(opened).convert("RGB" if shape[1] == 3 else "L").resize(size)
+            scaled = upright(opened).convert("RGB" if shape[1] == 3 else "L").resize(size)
     except FileNotFoundError:
         fix = "check the name and the folder"
         raise CheckpointError("no such file", str(file), fix) from None
@@ -62,19 +60,9 @@ def read_picture(file: Path, shape: tuple[int, ...]) -> Picture:
         raise CheckpointError(what, str(file), "name a JPEG, PNG or WebP file") from None
     raw = torch.frombuffer(bytearray(scaled.tobytes()), dtype=torch.uint8)
     pixels = raw.view(*shape[2:], shape[1]).permute(2, 0, 1)[None].float() / 255
-    means, deviations = (
-        torch.tensor(some)[: shape[1]].view(1, -1, 1, 1) for some in (MEANS, DEVIATIONS)
-    )
     stream = BytesIO()
     scaled.convert("RGB").save(stream, "PNG")
-    return Picture((pixels - means) / deviations, stream.getvalue())
-
-
-def _upright(opened: Any) -> Any:
-    """Return a photo turned as its camera notes."""
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(opened)
+    return Picture(normalised(pixels), stream.getvalue())
 
 
 def routing_png(drawing: Drawing, picture: bytes | None) -> bytes:

@@ -13,6 +13,9 @@ from modswap.core.asked.job import ARRAY
 from modswap.core.errors import InputError, MissingModuleError
 from modswap.io.recognise.look import look_at, unreadable
 
+# of ImageNet, by which most models' pictures are normalised
+MEANS = (0.485, 0.456, 0.406)
+DEVIATIONS = (0.229, 0.224, 0.225)
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 1 << 16
 # dtypes by the names in the header of an array; the first character is the order of bytes
@@ -26,7 +29,7 @@ _PICTURE_FIX = "give a JPEG or PNG, or an array: `--input x.npy`"
 def read_input(text: str) -> tuple[torch.Tensor, str]:
     """Return the tensor in a file, and what it is in words.
 
-    A picture is (1, 3, H, W) in 0 to 1; `photo.jpg:224x224` is resized.
+    A picture is (1, 3, H, W), normalised; `photo.jpg:224x224` is resized.
 
     Raises:
         CheckpointError: If the file cannot be read.
@@ -39,7 +42,8 @@ def read_input(text: str) -> tuple[torch.Tensor, str]:
         tensor = _array(file)
         return tensor, f"the input is {name}, {tuple(tensor.shape)}"
     tensor = _picture(file, _size(size, text))
-    return tensor, f"the input is {name} as {tuple(tensor.shape)}, RGB in 0 to 1, not normalised"
+    words = f"the input is {name} as {tuple(tensor.shape)}, RGB, normalised by ImageNet's means"
+    return tensor, f"{words} and deviations"
 
 
 def _size(text: str, whole: str) -> tuple[int, int] | None:
@@ -57,11 +61,12 @@ def _picture(file: Path, size: tuple[int, int] | None) -> torch.Tensor:
     try:
         from PIL import Image
     except ImportError:
-        what = "pictures are read by Pillow, which is not installed"
-        raise MissingModuleError(what, str(file), "pip install pillow") from None
+        what = "pictures need pillow, which is missing"
+        fix = 'install it: pip install "modswap[pictures]"'
+        raise MissingModuleError(what, str(file), fix) from None
     try:
         with warnings.catch_warnings(action="error"), Image.open(file) as opened:
-            picture = opened.convert("RGB")
+            picture = upright(opened).convert("RGB")
             picture = picture.resize(size[::-1]) if size is not None else picture
             data, (width, height) = picture.tobytes(), picture.size
     except OSError as error:
@@ -71,7 +76,22 @@ def _picture(file: Path, size: tuple[int, int] | None) -> torch.Tensor:
     except Exception as error:  # Pillow's readers of damaged files raise anything
         raise InputError(f"it is no picture: {error}"[:200], str(file), _PICTURE_FIX) from error
     pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, 3)
-    return pixels.permute(2, 0, 1).unsqueeze(0).contiguous().to(torch.float32) / 255
+    return normalised(pixels.permute(2, 0, 1)[None].float() / 255)
+
+
+def upright(opened: Any) -> Any:
+    """Return a photo turned as its camera notes."""
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(opened)
+
+
+def normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """Return pixels (N, C, H, W) in 0 to 1, of 1 or 3 channels, as models are given them."""
+    means, deviations = (
+        torch.tensor(some)[: pixels.shape[1]].view(1, -1, 1, 1) for some in (MEANS, DEVIATIONS)
+    )
+    return (pixels - means) / deviations
 
 
 def _array(file: Path) -> torch.Tensor:

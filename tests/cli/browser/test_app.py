@@ -116,6 +116,8 @@ def test_module_under_the_cursor_is_selected_and_let_go() -> None:
     browse(script)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_part_of_a_path_is_found_where_no_pattern_matches() -> None:
     async def script(user: Browsed) -> None:
         await user.press("n")
@@ -134,6 +136,8 @@ def test_part_of_a_path_is_found_where_no_pattern_matches() -> None:
     browse(script)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_wrong_module_and_file_that_exists_are_said() -> None:
     async def script(user: Browsed) -> None:
         await user.press("slash")

@@ -8,8 +8,10 @@ from modswap.core.asked.own_texts import LOCK, RECIPE_TEXT, REPORT, SUMMARY, may
 from modswap.core.asked.schema import recipe_schema
 from modswap.core.errors import CheckpointError
 from modswap.core.kept.comparison import Comparison
+from modswap.core.kept.difference import DiffResult
 from modswap.core.kept.lock import Lock
 from modswap.core.kept.outcome import Amount
+from modswap.core.seen.tree import Tree
 from modswap.report import REPORTS
 from modswap.report.catalogue import (
     catalogue_entry,
@@ -17,6 +19,8 @@ from modswap.report.catalogue import (
     catalogue_page,
     catalogue_table,
 )
+from modswap.report.difference.data import diff_json
+from modswap.report.difference.table import diff_table
 from modswap.report.explained import FORMS
 from modswap.report.github import github_summary
 from modswap.report.page import Page, as_json
@@ -24,7 +28,8 @@ from modswap.report.tree import tree_json, tree_table
 from modswap.report.verify import verify_json, verify_table
 from tests.report.explained.records import explained
 from tests.report.outcomes import CHECKED, DONE, DRY, EARLY, FAILED, HELD, NASTY, REFUSED
-from tests.report.test_listings import ENTRY, PLAIN, ROWS, TRACED
+from tests.report.test_diff import FULL
+from tests.report.test_listings import ENTRY, MEASURED, PLAIN, ROWS, TRACED
 from tests.report.test_verify import RECORD
 
 OUTCOMES = [DONE, CHECKED, DRY, FAILED, EARLY, HELD, NASTY, REFUSED]
@@ -35,6 +40,12 @@ UNEQUAL = [
     Comparison("net.pt", unknown=1, error=CheckpointError("there is no checksum", "net.pt", "")),
 ]
 LONG = replace(PLAIN, rows=ROWS * 300)
+COUNTED = Tree("net.pt", "torch", MEASURED, traced=True)
+ALIKE = DiffResult(FULL.a, FULL.b, pairs=FULL.pairs[-1:])
+DIFFERENCES = (
+    FULL, ALIKE, replace(ALIKE, part="values"), replace(ALIKE, part="structure"),
+    DiffResult(FULL.a, FULL.b, come=FULL.come), DiffResult(FULL.a, FULL.b, entries=FULL.entries),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("form", REPORTS)
@@ -61,8 +72,10 @@ def test_explanations_of_every_form_are_reports(form: str, width: int) -> None:
 def test_reports_of_other_commands_are_reports(width: int) -> None:
     page = Page(width)
     texts = [
-        *(show(tree, tree.rows, page) for tree in (TRACED, PLAIN, LONG) for show in [tree_table]),
+        *(tree_table(tree, tree.rows, page) for tree in (TRACED, PLAIN, LONG, COUNTED)),
         *(tree_json(tree, tree.rows) for tree in (TRACED, PLAIN)),
+        *(diff_table(found, page) for found in DIFFERENCES),
+        *(diff_json(found) for found in DIFFERENCES),
         *(verify_table(found, page) for found in (EQUAL, *UNEQUAL)),
         *(verify_json(found) for found in (EQUAL, *UNEQUAL)),
         catalogue_table([ENTRY], page),

@@ -1,6 +1,6 @@
 """The explanation of a forward: its lines, values, numbers, checks, and what it leaves untouched.
 
-Covers: axes, job, operators, passes, recorder, rows, subject, values.
+Covers: axes, job, operators, passes, recorder, rows, subject.
 """
 
 import sys

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modswap.core.errors import CheckpointError, InputError, MissingModuleError
-from modswap.ops.first_input.from_file import read_input
+from modswap.ops.first_input.from_file import DEVIATIONS, MEANS, read_input
 
 
 def array(file: Path, header: str, data: bytes, *, version: int = 1) -> str:
@@ -85,54 +85,41 @@ def test_size_of_a_picture_is_height_and_width() -> None:
         read_input("photo.jpg:224")
 
 
-class Picture:
-    """A picture as Pillow opens it: 2 pixels high, 1 wide."""
+def picture(file: Path) -> None:
+    """Write a picture of 2 x 1 pixels: red above green."""
+    image = pytest.importorskip("PIL.Image")
+    made = image.new("RGB", (1, 2))
+    made.putpixel((0, 0), (255, 0, 0))
+    made.putpixel((0, 1), (0, 255, 0))
+    made.save(file)
 
-    size = (1, 2)
 
-    def __init__(self, error: Exception | None = None) -> None:
+@pytest.mark.parametrize("size", ["", ":2x1"])
+def test_picture_is_channels_first_and_normalised(tmp_path: Path, size: str) -> None:
+    picture(tmp_path / "x.png")
+
+    tensor, words = read_input(f"{tmp_path}/x.png{size}")
+
+    pixels = torch.tensor([[[[1.0], [0.0]], [[0.0], [1.0]], [[0.0], [0.0]]]])
+    means, deviations = (torch.tensor(some).view(1, 3, 1, 1) for some in (MEANS, DEVIATIONS))
+    torch.testing.assert_close(tensor, (pixels - means) / deviations)
+    assert "x.png as (1, 3, 2, 1), RGB, normalised by ImageNet's" in words
+
+
+def test_picture_is_resized_to_height_and_width(tmp_path: Path) -> None:
+    picture(tmp_path / "x.png")
+
+    assert read_input(f"{tmp_path}/x.png:6x4")[0].shape == (1, 3, 6, 4)
+
+
+class Failing:
+    """A reader of pictures that raises an error."""
+
+    def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def __enter__(self) -> "Picture":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def open(self, _: Path) -> "Picture":
-        if self.error is not None:
-            raise self.error
-        return self
-
-    def convert(self, mode: str) -> "Picture":
-        assert mode == "RGB"
-        return self
-
-    def resize(self, size: tuple[int, int]) -> "Picture":
-        assert size == (1, 2)  # width and height
-        return self
-
-    def tobytes(self) -> bytes:
-        return bytes([255, 0, 0, 0, 255, 0])
-
-
-def with_pillow(monkeypatch: pytest.MonkeyPatch, image: Picture) -> None:
-    module = type(sys)("PIL")
-    vars(module)["Image"] = image
-    monkeypatch.setitem(sys.modules, "PIL", module)
-
-
-def test_picture_is_channels_first_in_0_to_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "x.png").write_bytes(b"x")
-    with_pillow(monkeypatch, Picture())
-
-    for name in (f"{tmp_path}/x.png", f"{tmp_path}/x.png:2x1"):
-        tensor, words = read_input(name)
-
-        assert tensor.tolist() == [[[[1.0], [0.0]], [[0.0], [1.0]], [[0.0], [0.0]]]]
-        assert words.endswith("x.png as (1, 3, 2, 1), RGB in 0 to 1, not normalised")
+    def open(self, _: Path) -> None:
+        raise self.error
 
 
 @pytest.mark.parametrize(
@@ -147,7 +134,9 @@ def test_picture_that_cannot_be_read_says_why(
     error: Exception, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x.png").write_bytes(b"x")
-    with_pillow(monkeypatch, Picture(error))
+    module = type(sys)("PIL")
+    vars(module)["Image"] = Failing(error)
+    monkeypatch.setitem(sys.modules, "PIL", module)
 
     with pytest.raises((InputError, CheckpointError), match=words):
         read_input(f"{tmp_path}/x.png")
@@ -157,5 +146,5 @@ def test_missing_pillow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "x.png").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "PIL", None)
 
-    with pytest.raises(MissingModuleError, match="pip install pillow"):
+    with pytest.raises(MissingModuleError, match=r"modswap\[pictures\]"):
         read_input(f"{tmp_path}/x.png")
