@@ -119,6 +119,7 @@ class _PayloadReader:
                 full = f"{start}{key_text(key)}"
                 if name == "_buffers" and key in transient:
                     self.found.optional.add(full)
+                    self._note(f"{full}.persistent", "False", "setting")
                 self._put(full, value, "weights", "setting")
 
     def read_rest(self, payload: Any, found: FoundModel | None) -> None:

@@ -97,10 +97,14 @@ def _class_name(module: nn.Module) -> str:
 
 
 def _settings(model: nn.Module) -> Iterator[tuple[str, PlainEntry]]:
-    """Yield the plain attributes of every module, and which parameters are frozen."""
+    """Yield the plain attributes of every module, frozen parameters, buffers not saved."""
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if not parameter.requires_grad:
             yield f"{name}.requires_grad", PlainEntry("False", "setting")
+    persistent = model.state_dict().keys()
+    for name, _ in model.named_buffers(remove_duplicate=False):
+        if name not in persistent:
+            yield f"{name}.persistent", PlainEntry("False", "setting")
     for place in module_paths(model):
         prefix = f"{place.path}." if place.path else ""
         for name, value in vars(place.module).items():

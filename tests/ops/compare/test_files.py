@@ -3,8 +3,11 @@
 Covers: structure, values, call.
 """
 
+import argparse
 import math
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +242,15 @@ def test_class_and_settings_of_modules_are_compared(diff: Callable[..., DiffResu
                        "2.approximate": (None, "'none'")}  # fmt: skip
 
 
+def test_buffer_that_is_no_longer_saved_is_a_difference(diff: Callable[..., DiffResult]) -> None:
+    kept, transient = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    transient._non_persistent_buffers_set.add("running_mean")
+    expected = [("running_mean.persistent", None, "False")]
+
+    for found in (diff(kept, transient), modswap.diff(kept, transient)):
+        assert [(one.name, one.old, one.new) for one in found.entries] == expected
+
+
 def test_module_that_moved_keeps_its_class_and_settings(diff: Callable[..., DiffResult]) -> None:
     inside = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
 
@@ -395,3 +407,58 @@ def test_wrong_calls_from_python_say_what_is_expected() -> None:
         modswap.diff({}, {}, only="weights")
     with pytest.raises(UsageError, match="it is a int, expected a file, a model or a state dict"):
         modswap.diff(3, {})  # type: ignore[arg-type] # the error is for those without types
+
+
+def payload() -> dict[str, Any]:
+    """Return a training checkpoint with values of many kinds."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    vars(net)["held"] = [torch.ones(3), {"deep": [torch.zeros(2), {1, 2}]}, torch.float32]
+    net.sparse = torch.eye(3).to_sparse()
+    return {
+        "model": net, "epoch": 1, "nan": math.nan, "rng": torch.get_rng_state(),
+        "args": argparse.Namespace(lr=0.1, steps=[1, 2]), "long": list(range(1000)),
+        "ordered": OrderedDict(a=1), "defaults": defaultdict(list, {"k": [1]}), "raw": b"abc",
+        "when": datetime(2020, 1, 1, tzinfo=UTC), "nested": (1, (2, {"x": None})), "big": 10**50,
+    }  # fmt: skip
+
+
+OTHER_VALUES: dict[str, Any] = {
+    "epoch": 2, "nan": 0.0, "rng": torch.zeros(3, dtype=torch.uint8), "raw": b"abd",
+    "args": argparse.Namespace(lr=0.1, steps=[1, 3]), "long": [*range(999), 5], "new": None,
+    "ordered": OrderedDict(a=2), "defaults": defaultdict(list, {"k": [2]}), "big": 10**50 + 1,
+    "when": datetime(2020, 1, 2, tzinfo=UTC), "nested": (1, (2, {"x": 0})),
+}  # fmt: skip
+OTHER_MODELS: dict[str, Callable[[Any], object]] = {
+    "tensor in an attribute": lambda net: net.held[0].add_(1),
+    "tensor in a list in an attribute": lambda net: net.held[1]["deep"][0].add_(1),
+    "set in an attribute": lambda net: net.held[1]["deep"][1].add(3),
+    "dtype in an attribute": lambda net: net.held.__setitem__(2, torch.float16),
+    "sparse tensor": lambda net: net.sparse.mul_(2),
+    "attribute of a layer": lambda net: setattr(net[0], "stride", (2, 2)),
+    "frozen parameter": lambda net: net[0].weight.requires_grad_(False),
+    "mode": lambda net: net[2].eval(),
+    "class": lambda net: net.__setitem__(2, nn.GELU()),
+    "parameter that is None": lambda net: net[0].register_parameter("bias", None),
+    "buffer": lambda net: net[1].num_batches_tracked.add_(1),
+    "hook": lambda net: net._forward_hooks.__setitem__(1, torch.relu),
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("payload") / "a.pt"
+    torch.save(payload(), file)
+    return file
+
+
+@pytest.mark.parametrize("what", [None, *OTHER_VALUES, *OTHER_MODELS])
+def test_any_value_that_differs_is_found(what: str | None, original: Path, tmp_path: Path) -> None:
+    changed = payload()
+    if what in OTHER_VALUES:
+        changed[what] = OTHER_VALUES[what]
+    elif what is not None:
+        OTHER_MODELS[what](changed["model"])
+    torch.save(changed, tmp_path / "b.pt")
+
+    assert diff_files(original, tmp_path / "b.pt").equal is (what is None)
