@@ -141,6 +141,11 @@ def test_module_that_runs_several_times_is_shown_once(modswap: Command) -> None:
         (["nets.py:Wordless", "--input", "1,4"], 2, "Wordless(): the source of its forward cannot"),
         (["nets.py:double"], 2, "explain: 'nets.py:double' is a lambda, expected a class of mod"),
         (["nets.py:Net"], 2, "explain: the factory 'nets.py:Net' raised TypeError: Net.__init__()"),
+        (
+            ["nets.py:Net(depth=3)"],
+            2,
+            "explain: the factory 'nets.py:Net(depth=3)' raised TypeError",
+        ),
         (["nets.py:net", "--input", "1,5,8,8"], 2, "nets.py:net: the model refuses the input"),
     ],
 )

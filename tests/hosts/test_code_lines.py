@@ -143,3 +143,67 @@ def test_standalone_file_of_a_function_that_calls_transformers(
     assert run(["code", "out.pt", "--standalone", "model.py", *model]) == 0
 
     assert "OK  its `load(file)` gives the swapped model in a process" in capfd.readouterr().err
+
+
+SETTINGS = (
+    "import os\n"
+    'settings = dict(data="data.yaml", epochs=1, imgsz=64, batch=2, device="cpu", workers=0, '
+    "plots=False, val=False, project=os.path.abspath('runs'), name='one', exist_ok=True)\n"
+)
+TRAINED = {
+    "a layer of yolo": (
+        """import json, pathlib
+from ultralytics import YOLO
+pathlib.Path("yolov8n_swapped.yaml").write_text(json.dumps(CONFIG))
+YOLO("yolov8n_swapped.yaml").load("out.pt").train(**settings)
+""",
+        "BiLevelRoutingAttention",
+    ),
+    "inside a layer of yolo": ("yolo.train(trainer=Keeping, **settings)\n", "CBAM"),
+}
+
+
+def write_images(folder: Path) -> None:
+    """Write two images with a box each, as Ultralytics reads them."""
+    cv2 = only_in("cv2")
+    numpy = only_in("numpy")
+    for part in ("images", "labels"):
+        (folder / "set" / part).mkdir(parents=True)
+    for number in range(2):
+        pixels = numpy.full((64, 64, 3), 50 * number, dtype="uint8")
+        cv2.imwrite(str(folder / "set" / "images" / f"{number}.png"), pixels)
+        (folder / "set" / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    names = {number: f"kind {number}" for number in range(80)}
+    where = f"path: {folder}\ntrain: set/images\nval: set/images\nnames: {names}\n"
+    (folder / "data.yaml").write_text(where)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_lines_train_the_swapped_model_for_an_epoch(
+    name: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make, host, rule, shape = CASES[name]
+    write_images(folder)
+    torch.save(make(), "net.pt")
+    assert run(["replace", "net.pt", *rule, "--input", shape, *ALLOW, "-o", "out.pt", "-q"]) == 0
+    capfd.readouterr()
+    assert run(["code", "out.pt", "--for", host, *ALLOW, "-q"]) == 0
+    train, new = TRAINED[name]
+    Path("lines.py").write_text(capfd.readouterr().out + SETTINGS + train)
+
+    done = subprocess.run([sys.executable, "lines.py"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    (last,) = Path("runs").rglob("last.pt")
+    code = (
+        "import sys, torch\n" + Path("lines.py").read_text().split("\n# rows of")[0]
+        if name == "a layer of yolo"
+        else "import torch\n"
+    )
+    code += (
+        f"\nfound = torch.load({str(last)!r}, weights_only=False)\n"
+        "model = found['ema'] or found['model']\n"
+        f"assert any({new!r} in str(type(m).__mro__) for m in model.modules())\n"
+    )
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert seen.returncode == 0, seen.stderr[-2000:]

@@ -37,7 +37,17 @@ def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object] = 
         ("tests.models:nothing", r"tests\.models has no 'nothing'"),
         ("tests.models:NAMES", r"tests\.models has no 'NAMES'"),
         ("torch:float32", r"'torch:float32' is torch\.float32, expected a callable"),
-        ("torch.nn:Linear", r"raised TypeError: Linear\.__init__\(\) missing 2 required"),
+        (
+            "torch.nn:Linear",
+            (
+                r"raised TypeError: Linear\.__init__\(\) missing 2 required .*; give what it "
+                r"lacks: `--model \"torch\.nn:Linear\(in_features=…, out_features=…\)\"`"
+            ),
+        ),
+        (
+            "torch.nn:Linear(bias=False, in_features=2)",
+            r"`--model \"torch\.nn:Linear\(bias=False, in_features=2, out_features=…\)\"`",
+        ),
         ("nosuchpackage:x", r"no module named 'nosuchpackage'"),
         (
             "tests.models:TokenNet",
@@ -65,6 +75,13 @@ def test_factory_of_a_recipe_is_blamed_at_its_line(tmp_path: Path) -> None:
     )
 
     with pytest.raises(RecipeError, match=r"^swap\.yaml:3:3: the factory"):
+        reopen(Subject(weights(tmp_path)), recipe)
+
+
+def test_factory_of_a_recipe_that_lacks_arguments_is_given_them_there(tmp_path: Path) -> None:
+    recipe = parse_recipe(f"version: 1\nmodel: {{factory: 'torch.nn:Linear'}}\n{RULE}", "a", ".")
+
+    with pytest.raises(RecipeError, match=r"give what it lacks under `args`, or write `torch"):
         reopen(Subject(weights(tmp_path)), recipe)
 
 

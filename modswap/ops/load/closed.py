@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ class _Gate:
             return f"it read a pickle, which asks for {'.'.join(map(str, args))[:80]}"
         if event == "open":
             return self._opening(args[0], args[2])
-        if event in _WRITES and not _is_cache(args[0]):
+        if event in _WRITES and not _is_cache(args[0]) and not _is_of_compiler(event, args[0]):
             return f"it asked to change files ({event}: {str(args[0])[:80]!r})"
         return ""
 
@@ -117,6 +118,15 @@ class _Gate:
 def _is_cache(file: Any) -> bool:
     """Return whether a file is one of Python's own, beside the code that it compiled."""
     return isinstance(file, str) and "__pycache__" in Path(file).parts
+
+
+def _is_of_compiler(event: str, folder: Any) -> bool:
+    """Return whether torch makes the empty folder of its compiler, as it does when imported."""
+    if event != "os.mkdir":
+        return False
+    made = Path(os.fsdecode(folder)).absolute()
+    own = made.name.startswith("torchinductor_")
+    return own and os.path.realpath(made.parent) == os.path.realpath(tempfile.gettempdir())
 
 
 def _import_folders() -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Build a model by the factory that the user names."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,10 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from modswap.core.asked.import_name import factory_call, import_object
-from modswap.core.errors import ModswapError
+from modswap.core.asked.import_name import factory_call, import_object, split_arguments
+from modswap.core.errors import ModswapError, RecipeError
 from modswap.io.formats.container import FEWER_MODULES, modules_flaw
 from modswap.ops.run.describe import one_line
+
+_LACKING = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: .*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,7 @@ def call_factory(factory: Factory) -> nn.Module:
     except Exception as error:
         place = _last_line(error)
         what = f"the factory {factory.name!r} raised {one_line(error)}{place}"
-        fix = "call it in a Python session to see why, or correct its args"
-        raise factory.error(what, factory.where, fix) from error
+        raise factory.error(what, factory.where, _fix(factory, error)) from error
     if not isinstance(model, nn.Module):
         what = f"the factory {factory.name!r} gave {type(model).__name__}, expected an nn.Module"
         raise factory.error(what, factory.where, "return the model")
@@ -68,6 +70,21 @@ def call_factory(factory: Factory) -> nn.Module:
         what = f"the model of the factory {factory.name!r} cannot be used: {flaw}"
         raise factory.error(what, factory.where, FEWER_MODULES)
     return model
+
+
+def _fix(factory: Factory, error: Exception) -> str:
+    """Return what to do about an error of a factory: give the arguments that it lacks, if so."""
+    lacking = _LACKING.search(str(error)) if isinstance(error, TypeError) else None
+    if lacking is None or _last_line(error):  # raised somewhere inside
+        return "call it in a Python session to see why, or correct its args"
+    given = ", ".join(f"{name}=…" for name in re.findall(r"'(\w+)'", lacking[0]))
+    if factory.where == "explain":
+        return f"give what it lacks, in brackets behind its name: {given}"
+    start, written = split_arguments(factory.name)
+    call = f"{start}({', '.join(one for one in (written[1:-1], given) if one)})"
+    if factory.error is RecipeError:
+        return f"give what it lacks under `args`, or write `{call}`"
+    return f'give what it lacks: `--model "{call}"`'
 
 
 def _last_line(error: BaseException) -> str:

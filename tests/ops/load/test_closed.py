@@ -229,3 +229,20 @@ def test_libraries_stay_offline(before: str | None, monkeypatch: pytest.MonkeyPa
         assert os.environ["HF_HUB_OFFLINE"] == "1"
 
     assert os.environ.get("HF_HUB_OFFLINE") == before
+
+
+def test_empty_folder_of_torchs_compiler_may_be_made_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own = tmp_path / "torchinductor_me"
+
+    with closed_off("net.pt"):
+        own.mkdir()  # as importing torch._dynamo does
+        for other in (tmp_path / "me", own / "torchinductor_me", tmp_path.parent / own.name):
+            with pytest.raises(ClosedError):
+                other.mkdir()
+        with pytest.raises(ClosedError):
+            own.rmdir()
+
+    assert [file.name for file in tmp_path.iterdir()] == [own.name]
