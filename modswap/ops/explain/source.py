@@ -79,17 +79,17 @@ def _source(function: ast.FunctionDef | ast.AsyncFunctionDef, rows: list[str]) -
     indent = function.body[0].col_offset
     keys: Counter[str] = Counter()
     statements, owners = [], {}
-    for number, node in enumerate(_statements(function)):
-        first, last = node.lineno, _last_of_head(node)
+    for number, (node, before) in enumerate(_parts(function)):
+        first, last = _row(node), _last_of_head(node)
         sets = tuple(dict.fromkeys(_set_names(node)))
         key = _key(node, sets)
         keys[key] += 1
         key += f" ({keys[key]})" if keys[key] > 1 else ""
-        shown = (_dedented(row, indent) for row in rows[first - 1 : last])
+        shown = (_dedented(row, indent) for row in (before, *rows[first - 1 : last]))
         # an inner statement on the row of an outer one gets it
         owners.update(dict.fromkeys(range(first, last + 1), number))
         kept = tuple(row for row in shown if row)
-        inner = len(list(_statements(node))) if isinstance(node, _RETURNING) else 0
+        inner = len(list(_parts(node))) if isinstance(node, _RETURNING) else 0
         statements.append(Statement(first, last, sets, key, kept, inner))
     return FunctionSource(tuple(statements), owners)
 
@@ -98,33 +98,56 @@ def _dedented(row: str, indent: int) -> str:
     return row[indent:].rstrip() if not row[:indent].strip() else row.strip()
 
 
-def _statements(node: ast.AST) -> Iterator[ast.stmt]:
-    """Yield the statements in a node, outer before inner; those of inner functions are theirs."""
+_Node = ast.stmt | ast.excepthandler | ast.match_case
+_NODES = (ast.stmt, ast.excepthandler, ast.match_case)
+_WORDS = {"orelse": "else:", "finalbody": "finally:"}
+
+
+def _parts(node: ast.AST) -> Iterator[tuple[_Node, str]]:
+    """Yield the statements in a node, outer before inner; those of inner functions are theirs.
+
+    With each comes the row that introduces it, `else:` or `finally:`, or an empty one.
+    """
     for name in _BODIES:
+        row = _introduction(node, name)
         for inner in getattr(node, name, ()):
-            if isinstance(inner, ast.stmt) and not _is_text(inner):
-                yield inner
+            if isinstance(inner, _NODES) and not _is_text(inner):
+                yield inner, row
+                row = ""
             if not isinstance(inner, _SCOPES):
-                yield from _statements(inner)
+                yield from _parts(inner)
 
 
-def _is_text(node: ast.stmt) -> bool:
+def _introduction(node: ast.AST, name: str) -> str:
+    """Return the row before the statements under a name; empty for an `elif`, which has its own."""
+    parts = getattr(node, name, ())
+    column = getattr(node, "col_offset", 0)
+    if name not in _WORDS or not parts or parts[0].col_offset <= column:
+        return ""
+    return " " * column + _WORDS[name]
+
+
+def _row(node: _Node) -> int:
+    """Return the number of the first row of a node."""
+    return node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno
+
+
+def _is_text(node: ast.AST) -> bool:
     """Return whether a statement is a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _last_of_head(node: ast.stmt) -> int:
-    end = node.end_lineno or node.lineno
+def _last_of_head(node: _Node) -> int:
+    end = getattr(node, "end_lineno", None) or _row(node)
     inner = getattr(node, "body", None) or getattr(node, "cases", None)
     if not inner:
         return end
-    first = inner[0].pattern if isinstance(inner[0], ast.match_case) else inner[0]
     decorated = getattr(inner[0], "decorator_list", ())
-    begins: int = min([first.lineno, *(one.lineno for one in decorated)])
-    return max(node.lineno, begins - 1)
+    begins = min([_row(inner[0]), *(int(one.lineno) for one in decorated)])
+    return max(_row(node), begins - 1)
 
 
-def _set_names(node: ast.stmt) -> Iterator[str]:
+def _set_names(node: _Node) -> Iterator[str]:
     """Yield the names and attributes that a statement sets, also by a method such as `sub_`."""
     parts = [part for name in _TARGETS for part in _listed(getattr(node, name, None))]
     inner = {id(one) for part in parts for one in _inside_comprehensions(part)}
@@ -152,13 +175,13 @@ def _inside_comprehensions(part: ast.AST) -> Iterator[ast.AST]:
             yield from ast.walk(one.target)
 
 
-def _called(node: ast.stmt) -> ast.expr | None:
+def _called(node: _Node) -> ast.expr | None:
     """Return the function that a statement calls and does nothing else."""
     call = node.value if isinstance(node, ast.Expr) else None
     return call.func if isinstance(call, ast.Call) else None
 
 
-def _key(node: ast.stmt, sets: tuple[str, ...]) -> str:
+def _key(node: _Node, sets: tuple[str, ...]) -> str:
     called = _called(node)
     if called is not None:
         return ast.unparse(called)

@@ -93,7 +93,11 @@ def _outputs(
     if layers.out is not None:
         refuse_target(subject.file, layers.out, force=layers.force)
     progress("pass on real values")
-    modules = {m.path: m.module for m in module_paths(loaded.model) if layers.wanted(m.path)}
+    first: dict[nn.Module, str] = {}  # of its paths
+    for path, module, *_ in module_paths(loaded.model):
+        if layers.wanted(path):
+            first.setdefault(module, path)
+    modules = {path: module for module, path in first.items()}
     found = layer_outputs(loaded.model, seen.call, modules, keep=layers.out is not None)
     if layers.out is not None:
         save_outputs(found, subject.file, layers.out, force=layers.force)

@@ -65,7 +65,7 @@ def test_loops_and_branches_are_folded_with_counts(traps: Explained) -> None:
 
     assert counts["for layer in self.layers:"] == 3
     assert counts["y = layer(y)"] == 3
-    assert counts["y.neg_()"] == 0
+    assert counts["else: y.neg_()"] == 0
     assert counts["with torch.no_grad():"] == 1
     assert counts["total = sum(layer(y) for layer in self.layers)"] == 1
 

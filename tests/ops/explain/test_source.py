@@ -64,12 +64,14 @@ def test_statements_have_rows_keys_and_the_names_that_they_set(tmp_path: Path) -
         ("x.add_", ("x",), 0),
         ("if y", (), 0),
         ("print", (), 0),
-        ("i", ("i",), 4),
+        ("i", ("i",), 5),
         ("try", (), 0),
         ("a", ("a",), 0),
+        ("excepthandler", (), 0),
         ("raise", (), 0),
         ("delete", (), 0),
         ("match", (), 0),
+        ("match_case", (), 0),
         ("pass", (), 0),
         ("functiondef", (), 0),
         ("while z", (), 1),
@@ -78,7 +80,12 @@ def test_statements_have_rows_keys_and_the_names_that_they_set(tmp_path: Path) -
     assert found.statements[2].rows == ("if (", "    a and", "    b", "):")
     assert found.statements[5].rows == ("    print(", '        a, "# no comment"', "    )")
     assert found.owners[found.statements[2].first + 2] == 2
-    assert found.statements[13].rows == ("def inner():",)
+    rows = [one.rows for one in found.statements]
+    assert rows[9] == ("    except ValueError as error:",)
+    assert rows[11] == ("    finally:", "        del a")
+    assert rows[13] == ("    case 1 if (z := 2):",)
+    assert rows[15] == ("def inner():",)
+    assert ("if y", "elif y:") in [(one.key, one.rows[0]) for one in found.statements]
 
 
 def test_lambda_and_code_without_a_file_have_no_source() -> None:

@@ -16,7 +16,7 @@ from modswap.ops.jobs import layer_outputs as jobs
 from modswap.ops.jobs.layer_outputs import layer_outputs, values_of
 from modswap.ops.jobs.tree import read_tree
 from modswap.ops.run.inputs import DummyCall
-from tests.models import GatedNet
+from tests.models import GatedNet, SharedNet
 
 ALLOW = Policy(allow=("tests.models.*",))
 IMAGE = (TensorInput(shape=(1, 3, 28, 28)),)
@@ -122,6 +122,16 @@ def test_tree_has_outputs_of_the_wanted_modules_and_a_file_of_them(
     with pytest.raises(CheckpointError, match="exists"):
         read_tree(subject, layers=Layers(wants, out))
     read_tree(subject, layers=Layers(wants, out, force=True))
+
+
+def test_module_of_two_paths_has_its_outputs_once(tmp_path: Path) -> None:
+    torch.save(SharedNet().eval(), tmp_path / "net.pt")
+    subject = Subject(tmp_path / "net.pt", ALLOW, None, (TensorInput(shape=(1, 8, 4, 4)),))
+
+    tree = read_tree(subject, layers=Layers(lambda path: path in {"first", "second"}))
+
+    outputs = {row.path: len(row.outputs) for row in tree.rows}
+    assert (outputs["first"], outputs["second"]) == (2, 0)
 
 
 def test_outputs_never_take_the_place_of_the_checkpoint(file: Path, tmp_path: Path) -> None:
