@@ -156,6 +156,9 @@ TRAINED = {
 from ultralytics import YOLO
 pathlib.Path("yolov8n_swapped.yaml").write_text(json.dumps(CONFIG))
 YOLO("yolov8n_swapped.yaml").load("out.pt").train(**settings)
+yolo = YOLO("kept.pt")
+yolo.train(**{**settings, "name": "two"})
+assert any(isinstance(m, BiLevelRoutingAttention) for m in yolo.model.modules())
 """,
         "BiLevelRoutingAttention",
     ),
@@ -187,14 +190,15 @@ def test_lines_train_the_swapped_model_for_an_epoch(
     torch.save(make(), "net.pt")
     assert run(["replace", "net.pt", *rule, "--input", shape, *ALLOW, "-o", "out.pt", "-q"]) == 0
     capfd.readouterr()
-    assert run(["code", "out.pt", "--for", host, *ALLOW, "-q"]) == 0
+    kept = ["-o", "kept.pt"] if name == "a layer of yolo" else []
+    assert run(["code", "out.pt", "--for", host, *ALLOW, "-q", *kept]) == 0
     train, new = TRAINED[name]
     Path("lines.py").write_text(capfd.readouterr().out + SETTINGS + train)
 
     done = subprocess.run([sys.executable, "lines.py"], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr[-2000:]
-    (last,) = Path("runs").rglob("last.pt")
+    last = next(Path("runs").rglob("one/weights/last.pt"))
     code = (
         "import sys, torch\n" + Path("lines.py").read_text().split("\n# rows of")[0]
         if name == "a layer of yolo"

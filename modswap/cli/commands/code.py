@@ -47,7 +47,8 @@ def code(
         Path | None,
         typer.Option(
             "-o", "--output", metavar="OUT", show_default=False,
-            help="With --rename, the checkpoint to write with the new names.",
+            help="With --rename, the checkpoint to write with the new names; with --for "
+            "ultralytics one that holds the model's YAML with the swap.",
         ),
     ] = None,
     standalone: Annotated[
@@ -92,7 +93,7 @@ def code(
     from modswap.core.asked.job import CodeJob
 
     recipe = chosen.recipe() if chosen.config is not None or chosen.rule is not None else None
-    job = CodeJob(subject, recipe, _names(rename, output), output, force)
+    job = CodeJob(subject, recipe, _names(rename, output, library), output, force)
     _refuse_several(write=write, standalone=standalone is not None, library=library is not None)
     _refuse_unnamed(job, standalone=standalone is not None, library=library is not None)
     if library is not None:
@@ -120,7 +121,9 @@ def _print_diff(session: Session, job: "CodeJob", *, write: bool) -> None:
         note(line)
 
 
-def _names(texts: list[str] | None, out: Path | None) -> tuple[tuple[str, str], ...]:
+def _names(
+    texts: list[str] | None, out: Path | None, library: str | None
+) -> tuple[tuple[str, str], ...]:
     """Return the paths and names of all `--rename`."""
     found = []
     for text in texts or ():
@@ -129,7 +132,7 @@ def _names(texts: list[str] | None, out: Path | None) -> tuple[tuple[str, str], 
             fix = "write --rename space_attention=attention"
             raise UsageError(f"{text!r:.80} is no PATH=NAME", "--rename", fix)
         found.append((path, name))
-    if out is not None and not found:
+    if out is not None and not found and library != "ultralytics":
         what = "there are no other names to write"
         raise UsageError(what, "-o", "add --rename PATH=NAME; `modswap replace` writes the swap")
     return tuple(found)

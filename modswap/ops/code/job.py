@@ -25,7 +25,7 @@ from modswap.ops.code.hosts.parts import HostFile, refuse_unlike
 from modswap.ops.code.proof.prove import Proof, changed_texts, prove, runs_of
 from modswap.ops.code.standalone.prove import proved_standalone, refuse_exported
 from modswap.ops.code.standalone.write import Standalone, standalone
-from modswap.ops.code.write import refuse_changes, write_renamed
+from modswap.ops.code.write import refuse_changes, write_configured, write_renamed
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.seeds import seeded
 
@@ -112,7 +112,10 @@ def host_lines(job: CodeJob, host: str, progress: Progress = silent) -> Standalo
         imports = "\n".join((*text.imports, *file.names.added))
         written = Standalone(f"{imports}\n\n\n{text.body}", (), ())
         progress("proving the lines in a fresh process")
-        return proved_standalone(made, written, whole=False)
+        proved = proved_standalone(made, written, whole=False)
+        if job.out is not None:
+            write_configured(made, text.config, job.out, force=job.force)
+        return proved
 
 
 def _usable(made: Swapped, error: ModswapError) -> Builder | None:

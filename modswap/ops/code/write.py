@@ -1,8 +1,9 @@
 """Write changed source into the user's files."""
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -83,3 +84,19 @@ def write_renamed(made: Swapped, out: Path, *, force: bool) -> str:
     value = made.model if container.slots[0].kind == "module" else made.model.state_dict()
     records = Records(container.recipe or "", receipt.text())
     return str(write(container, [value], out, records=records, force=force).file)
+
+
+def write_configured(
+    made: Swapped, config: Mapping[str, Any] | None, out: Path, *, force: bool
+) -> None:
+    """Write a model that holds the configuration with the swap, as Ultralytics trains it by.
+
+    Raises:
+        UsageError: If the library has no such configuration for this swap.
+        CheckpointError: If it cannot be written.
+    """
+    if config is None or made.loaded.container.slots[0].kind != "module":
+        what = "no configuration of the library holds this swap"
+        raise UsageError(what, "-o", "leave -o out, and use the lines")
+    vars(made.model)["yaml"] = dict(config)
+    write_renamed(made, out, force=force)

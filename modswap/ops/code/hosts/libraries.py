@@ -190,7 +190,7 @@ def _by_yaml(host: HostFile, config: Mapping[str, Any]) -> HostText:
         f"model = tasks.{cls}(CONFIG, verbose=False)\n{_ultralytics_weights(host)}"
     )
     fresh = type(model)(copy.deepcopy(dict(config)), verbose=False)
-    return HostText(("import torch", "from ultralytics.nn import tasks"), body, fresh)
+    return HostText(("import torch", "from ultralytics.nn import tasks"), body, fresh, changed)
 
 
 def _ultralytics_weights(host: HostFile) -> str:

@@ -1,6 +1,8 @@
 """Parts of the lines for a library: new modules put in, and the weights of a file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -21,11 +23,13 @@ class HostText:
         imports: Imports of the library.
         body: What follows them.
         fresh: The library's model without the swap, to compare; None where it is loaded as it is.
+        config: The configuration with the swap, which OUT can hold; None for libraries without.
     """
 
     imports: tuple[str, ...]
     body: str
     fresh: nn.Module | None
+    config: Mapping[str, Any] | None = None
 
 
 class HostFile:

@@ -5,6 +5,7 @@ Covers: parts.
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -149,6 +150,31 @@ def test_ultralytics_gets_classes_of_its_yaml_or_a_trainer(library: Make) -> Non
     with pytest.raises(UsageError, match="the file is no checkpoint of Ultralytics"):
         job.host_lines(CodeJob(Subject(Path("beside.pt"), Policy(allow=ALLOW))), "ultralytics")
     torch.save({"model": modswap.load("beside.pt", allow=ALLOW)}, "last.pt")
+    subject = Subject(Path("last.pt"), Policy(allow=ALLOW))
+    with pytest.raises(UsageError, match="no swap is known"):
+        job.host_lines(CodeJob(subject), "ultralytics")
+
+
+def test_configuration_with_the_swap_is_kept_in_the_file(library: Make) -> None:
+    base = library("ultralytics")
+    cls = type("Net", (base,), {"__module__": "ultralytics.nets",
+               "__init__": lambda self, *_, **__: base.__init__(self)})  # fmt: skip
+    sys.modules["ultralytics.nets"].Net = cls  # type: ignore[attr-defined] # a stand-in
+    net = cls()
+    net.yaml = {"backbone": [[-1, 1, "Conv", [8, 1]] for _ in range(3)], "head": []}
+    lines(net, "ultralytics")
+    one = CodeJob(Subject(Path("out.pt"), Policy(allow=ALLOW)), out=Path("kept.pt"))
+
+    job.host_lines(one, "ultralytics")
+
+    kept: Any = modswap.load("kept.pt", allow=ALLOW)
+    assert kept.yaml["backbone"][1] == [-1, 1, "Swapped1", [0]]
+    assert type(kept.model[1]).__name__ == "SEBlock"
+    net = library("timm")()
+    vars(net)["pretrained_cfg"] = {"architecture": "net", "num_classes": 8}
+    lines(net, "timm")
+    with pytest.raises(UsageError, match="no configuration of the library holds this swap"):
+        job.host_lines(replace(one, out=Path("other.pt")), "timm")
 
 
 @pytest.mark.parametrize(
