@@ -32,7 +32,7 @@ def edit_in_place(
         CheckpointError: If a file has changed since it was read, or cannot be written.
     """
     for edit in edits:
-        _refuse_changed(edit)
+        refuse_changed(edit)
     copies: list[Path | None] = []
     written: list[InPlaceEdit] = []
     try:
@@ -50,7 +50,12 @@ def edit_in_place(
     return copies
 
 
-def _refuse_changed(edit: InPlaceEdit) -> None:
+def refuse_changed(edit: InPlaceEdit) -> None:
+    """Refuse a file that is not as it was read.
+
+    Raises:
+        CheckpointError: If it has changed, or cannot be read.
+    """
     try:
         now = edit.file.read_bytes()
     except OSError as error:
@@ -61,7 +66,7 @@ def _refuse_changed(edit: InPlaceEdit) -> None:
 
 
 def _write(edit: InPlaceEdit) -> None:
-    with replacing(edit.file, force=True, ready=lambda: _refuse_changed(edit)) as temporary:
+    with replacing(edit.file, force=True, ready=lambda: refuse_changed(edit)) as temporary:
         temporary.write_bytes(edit.after)
 
 

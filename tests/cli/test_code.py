@@ -53,7 +53,8 @@ def test_diff_is_printed_and_its_proof_beside_it(
     assert "OK  1 site in 1 file: modswap.ops.demo.network:build_network(base_width=4) of the" in (
         said.err
     )
-    assert run(["code", "unetpp.pt", *rule, *MODEL, "-v"]) == 0
+    assert run(["code", "unetpp.pt", *rule, *MODEL, "-v", "--save-recipe", "one.yaml"]) == 0
+    assert 'match: ["channel_attention"]' in Path("one.yaml").read_text()
     assert "… proving the change in a fresh process" in capsys.readouterr().err
     assert run(["code", "unetpp.pt", *rule, *MODEL, "-q", "--no-color"]) == 0
     assert capsys.readouterr().err == ""
@@ -107,6 +108,7 @@ def test_file_that_changed_meanwhile_is_not_written(
         (["--for", "tensorflow"], 2, "fix: use one of timm, smp, transformers, ultralytics"),
         (["--rename", "a"], 2, "'a' is no PATH=NAME"),
         (["--rename", "a=1b"], 2, "'a=1b' is no PATH=NAME"),
+        (["--rename", "a=b", "--for", "timm"], 2, "--rename and --for exclude each other"),
         (["-o", "out.pt"], 2, "there are no other names to write"),
         (["--standalone", "here.py"], 3, "here.py: it exists"),
         (["--standalone", "unetpp.pt", "--force"], 3, "unetpp.pt: it is the input"),

@@ -94,12 +94,18 @@ def code(
     recipe = chosen.recipe() if chosen.config is not None or chosen.rule is not None else None
     job = CodeJob(subject, recipe, _names(rename, output), output, force)
     _refuse_several(write=write, standalone=standalone is not None, library=library is not None)
+    _refuse_unnamed(job, standalone=standalone is not None, library=library is not None)
     if library is not None:
         _print_lines(session, job, library)
-        return
-    if standalone is not None:
+    elif standalone is not None:
         _write_standalone(session, job, standalone, force=force)
-        return
+    else:
+        _print_diff(session, job, write=write)
+    chosen.save(session, ())
+
+
+def _print_diff(session: Session, job: "CodeJob", *, write: bool) -> None:
+    """Print the diff, which is proved, and write the files if that was asked for."""
     from modswap.ops.code.job import code_change
     from modswap.ops.code.write import write_changes
     from modswap.report.code.diff import summary, unified, written_lines
@@ -136,6 +142,16 @@ def _refuse_several(*, write: bool, standalone: bool, library: bool) -> None:
     if len(names) > 1:
         what = f"{' and '.join(names)} exclude each other"
         raise UsageError(what, names[1], "call the command once for each")
+
+
+def _refuse_unnamed(job: "CodeJob", *, standalone: bool, library: bool) -> None:
+    """Refuse other names for answers that keep those of the file."""
+    given = {"--standalone": standalone, "--for": library}
+    asked = next((name for name, wanted in given.items() if wanted), "")
+    if job.names and asked:
+        what = f"--rename and {asked} exclude each other"
+        fix = "write the source and OUT with the new names first, and start from OUT"
+        raise UsageError(what, asked, fix)
 
 
 def _print_lines(session: Session, job: "CodeJob", library: str) -> None:

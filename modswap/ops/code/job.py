@@ -25,7 +25,7 @@ from modswap.ops.code.hosts.parts import HostFile, refuse_unlike
 from modswap.ops.code.proof.prove import Proof, changed_texts, prove, runs_of
 from modswap.ops.code.standalone.prove import proved_standalone, refuse_exported
 from modswap.ops.code.standalone.write import Standalone, standalone
-from modswap.ops.code.write import write_renamed
+from modswap.ops.code.write import refuse_changes, write_renamed
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.seeds import seeded
 
@@ -54,6 +54,7 @@ def code_change(job: CodeJob, progress: Progress = silent) -> CodeChange:
         written = ""
         if job.out is not None:
             progress(f"writing {job.out}")
+            refuse_changes(files)  # its names would fit no source
             written = write_renamed(made, job.out, force=job.force)
     sites = tuple(replace(one, path=renamed_path(one.path, names)) for one in sites)
     order = {path: number for number, path in enumerate(made.sites)}

@@ -12,7 +12,7 @@ from modswap.core.kept.code_change import FileChange, WrittenFile
 from modswap.core.kept.receipt import Receipt, record
 from modswap.core.version import __version__
 from modswap.io.formats.writing import write
-from modswap.io.in_place import InPlaceEdit, edit_in_place
+from modswap.io.in_place import InPlaceEdit, edit_in_place, refuse_changed
 from modswap.io.raw.places import refuse_overlap
 from modswap.io.rewriting import Records
 from modswap.ops.code.building.source import is_ours
@@ -38,6 +38,16 @@ def write_changes(changes: Sequence[FileChange]) -> tuple[WrittenFile, ...]:
         WrittenFile(str(edit.file), "" if copy is None else str(copy))
         for edit, copy in zip(edits, copies, strict=True)
     )
+
+
+def refuse_changes(changes: Sequence[FileChange]) -> None:
+    """Refuse source files that are not as they were read.
+
+    Raises:
+        CheckpointError: At the first of them.
+    """
+    for one in changes:
+        refuse_changed(InPlaceEdit(Path(one.file), one.before, one.after))
 
 
 def _in_git(edit: InPlaceEdit) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def page() -> str:
             shown = {name: example(arguments) for name, arguments in EXAMPLES.items()}
         finally:
             os.chdir(before)
+            for name in [n for n in sys.modules if n == "net" or n.startswith("modswap_file_")]:
+                del sys.modules[name]  # other tests have files of that name
     return TEMPLATE.read_text(encoding="utf-8").format(**shown)
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import modswap
 from modswap.core.asked.job import CodeJob, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, UsageError
 from modswap.ops.code import job
+from modswap.ops.code.proof.prove import Proof, Proved
 from modswap.ops.rule_call import recipe_of_call
 from modswap.report.code.diff import unified
 from tests.ops.code.cases import HEAD, proved_here
@@ -148,3 +150,19 @@ def test_file_of_two_copies_is_not_written(folder: Path) -> None:
 
     with pytest.raises(UsageError, match="it holds more than one copy of the model"):
         job.code_change(one)
+
+
+def test_file_is_not_written_if_the_source_changed_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = asked(out=Path("out.pt"))
+
+    def proved_and_edited(proof: Proof, texts: Mapping[str, bytes]) -> Proved:
+        Path("named_net.py").write_text(f"{NET}\n# mine")
+        return proved_here(proof, texts)
+
+    monkeypatch.setattr(job, "prove", proved_and_edited)
+
+    with pytest.raises(CheckpointError, match="it changed since it was read"):
+        job.code_change(one)
+    assert not Path("out.pt").exists()
