@@ -1,4 +1,4 @@
-"""Time the passes of `modswap explain` against a plain forward, on one thread.
+"""Time the passes of `modswap explain` against a plain forward, in CPU time of one thread.
 
     python benchmarks/explain.py [--rounds 15]
 
@@ -61,13 +61,13 @@ def forwards() -> Iterator[tuple[str, Forward]]:
 
 
 def milliseconds(run: Callable[[], Any], fresh: Fresh, rounds: int) -> float:
-    """Return the shortest time of a run, which other programs change least."""
+    """Return the shortest time of a run on this thread, which other programs change least."""
     found = []
     for _ in range(rounds + 2):
         with fresh():
-            start = time.perf_counter()
+            start = time.thread_time()
             run()
-            found.append(time.perf_counter() - start)
+            found.append(time.thread_time() - start)
     return 1000 * min(found[2:])
 
 

@@ -274,6 +274,6 @@ def tensors_in(value: Any) -> Iterator[TensorWords]:
     """Yield the tensors in descriptions, depth first."""
     if isinstance(value, TensorWords):
         yield value
-    elif isinstance(value, (tuple, Counter)):
+    elif isinstance(value, (tuple, dict)):
         for item in value:
             yield from tensors_in(item)

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -40,7 +40,8 @@ class LineRecord:
         self.count = self.flops = self.beyond = self.nbytes = 0
         self.seconds = 0.0
         self.makes = False  # whether an operator made memory that is not filled
-        self.values: dict[str, Counter[Described]] = {}
+        # by name: its different values, and how often it had each
+        self.values: defaultdict[str, dict[Described, int]] = defaultdict(dict)
         self.marks: set[str] = set()
         self.einsum: tuple[str, list[torch.Size]] | None = None
         self.scenes: dict[CodeType, Scene] = {}
@@ -193,6 +194,7 @@ class LineRecorder:
                 self._note(spot, name, value)
 
     def _note(self, spot: LineRecord, name: str, value: Any) -> None:
-        spot.values.setdefault(name, Counter())[described(value)] += 1
+        seen, words = spot.values[name], described(value)
+        seen[words] = seen.get(words, 0) + 1
         if self.finite and not spot.makes:
             spot.marks |= not_finite(value)

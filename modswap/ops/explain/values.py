@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -35,17 +36,20 @@ class ItemsWords(tuple[Any, ...]):
 def described(value: Any, depth: int = 0) -> Described:
     """Return a value as a hashable description."""
     if isinstance(value, torch.Tensor):
-        return TensorWords((tuple(map(int, value.shape)), dtype_name(value.dtype)))
+        return TensorWords((tuple(value.shape), _dtype(value.dtype)))
     if isinstance(value, (tuple, list)) and depth < MAX_NESTED:
         names = getattr(value, "_fields", None)
         items = tuple(described(item, depth + 1) for item in value[:MAX_ITEMS])
         return ItemsWords((type(value).__name__ if names else "", len(value), names, items))
-    if isinstance(value, Mapping) or is_dataclass(value):
-        return _fields(value, depth)
     if isinstance(value, _PLAIN):
         text = repr(value)
         return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[: MAX_TEXT_CHARACTERS - 1]}…"
+    if isinstance(value, Mapping) or is_dataclass(value):
+        return _fields(value, depth)
     return type(value).__name__
+
+
+_dtype = lru_cache(dtype_name)
 
 
 def _fields(value: Any, depth: int) -> Described:
@@ -61,6 +65,8 @@ def _fields(value: Any, depth: int) -> Described:
 
 def named(held: Mapping[str, Any], name: str) -> tuple[bool, Any]:
     """Return whether local variables hold a dotted name, and its value; no property runs."""
+    if "." not in name:
+        return name in held, held.get(name)
     first, *rest = name.split(".")
     if first not in held:
         return False, None
