@@ -10,6 +10,7 @@ import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modswap.core.errors import CheckpointError
+from modswap.io.formats import FORMATS
 from modswap.io.formats.contents import Contents, HeldTensor, row_major, span
 from modswap.io.formats.distributed import contents as distributed
 from modswap.io.formats.distributed.metadata import Chunk, read_distributed
@@ -475,6 +477,17 @@ def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="NumPy"):
         contents(tmp_path / "x.npy")
+
+
+def test_format_that_is_never_read_as_data_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "net.pt")
+    row = replace(FORMATS[0], contents=None)
+    monkeypatch.setattr("modswap.io.formats.outline.recognised", lambda _: row)
+
+    with pytest.raises(CheckpointError, match=r"net\.pt: it is "):
+        contents(tmp_path / "net.pt")
 
 
 def test_pickle_that_cannot_be_read_as_data_is_an_error_of_the_file(
