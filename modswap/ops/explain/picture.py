@@ -9,8 +9,7 @@ import torch
 from modswap.core.errors import CheckpointError, MissingModuleError, UsageError
 from modswap.core.explained.drawing import LETTER, Drawing, Label, Mark, Rectangle, Stroke
 from modswap.core.explained.words import Words
-from modswap.ops.first_input.from_file import normalised, upright
-from modswap.ops.run.describe import one_line
+from modswap.ops.first_input.from_file import NoPictureError, decoded, normalised, upright
 
 NORMALISED = Words(
     "the picture was scaled to {0}x{1} pixels and normalised by ImageNet's means and deviations",
@@ -49,14 +48,14 @@ def read_picture(file: Path, shape: tuple[int, ...]) -> Picture:
         raise UsageError(what, "--image", "leave --image out")
     image = _pillow("--image")
     size = shape[3], shape[2]
+    mode = "RGB" if shape[1] == 3 else "L"
     try:
-        with image.open(file) as opened:
-            scaled = upright(opened).convert("RGB" if shape[1] == 3 else "L").resize(size)
+        scaled = decoded(image, file, lambda opened: upright(opened).convert(mode).resize(size))
     except FileNotFoundError:
         fix = "check the name and the folder"
         raise CheckpointError("no such file", str(file), fix) from None
-    except (OSError, ValueError, SyntaxError, image.DecompressionBombError) as error:
-        what = f"it is no picture that can be read: {one_line(error, 120)}"
+    except (OSError, NoPictureError) as error:
+        what = f"it is no picture that can be read: {error}"
         raise CheckpointError(what, str(file), "name a JPEG, PNG or WebP file") from None
     raw = torch.frombuffer(bytearray(scaled.tobytes()), dtype=torch.uint8)
     pixels = raw.view(*shape[2:], shape[1]).permute(2, 0, 1)[None].float() / 255

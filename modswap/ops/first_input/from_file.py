@@ -4,14 +4,20 @@ import ast
 import math
 import struct
 import warnings
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from modswap.core.asked.job import ARRAY
-from modswap.core.errors import InputError, MissingModuleError
+from modswap.core.errors import InputError, MissingModuleError, UnsafeError
 from modswap.io.recognise.look import look_at, unreadable
+from modswap.ops.load.closed import closed_off
+from modswap.ops.run.describe import one_line
+
+T = TypeVar("T")
 
 # of ImageNet, by which most models' pictures are normalised
 MEANS = (0.485, 0.456, 0.406)
@@ -64,19 +70,45 @@ def _picture(file: Path, size: tuple[int, int] | None) -> torch.Tensor:
         what = "pictures need pillow, which is missing"
         fix = 'install it: pip install "modswap[pictures]"'
         raise MissingModuleError(what, str(file), fix) from None
+
+    def scaled(opened: Any) -> Any:
+        picture = upright(opened).convert("RGB")
+        return picture.resize(size[::-1]) if size is not None else picture
+
     try:
-        with warnings.catch_warnings(action="error"), Image.open(file) as opened:
-            picture = upright(opened).convert("RGB")
-            picture = picture.resize(size[::-1]) if size is not None else picture
-            data, (width, height) = picture.tobytes(), picture.size
+        picture = decoded(Image, file, scaled)
     except OSError as error:
-        if error.errno is not None:
-            raise unreadable(file, error) from None
-        raise InputError(f"it is no picture: {error}"[:200], str(file), _PICTURE_FIX) from None
-    except Exception as error:  # Pillow's readers of damaged files raise anything
-        raise InputError(f"it is no picture: {error}"[:200], str(file), _PICTURE_FIX) from error
+        raise unreadable(file, error) from None
+    except NoPictureError as error:
+        raise InputError(f"it is no picture: {error}", str(file), _PICTURE_FIX) from error
+    data, (width, height) = picture.tobytes(), picture.size
     pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, 3)
     return normalised(pixels.permute(2, 0, 1)[None].float() / 255)
+
+
+class NoPictureError(Exception):
+    """Pillow knows no picture of its kind in a file, or a damaged one."""
+
+
+def decoded(image: Any, file: Path, change: Callable[[Any], T]) -> T:
+    """Return what a function makes of a picture; `image` is Pillow's module.
+
+    Everything but computing is closed off: with Ultralytics imported, Pillow would install a
+    package for a file that it does not know.
+
+    Raises:
+        OSError: If the file cannot be read.
+        NoPictureError: If it cannot be decoded.
+    """
+    data = BytesIO(file.read_bytes())
+    try:
+        quiet = warnings.catch_warnings(action="error")
+        with closed_off(str(file)), quiet, image.open(data) as opened:
+            return change(opened)
+    except Exception as error:  # Pillow's readers of damaged files raise anything
+        unknown = isinstance(error, (image.UnidentifiedImageError, UnsafeError, ImportError))
+        what = "Pillow knows no such kind" if unknown else one_line(error, 120)
+        raise NoPictureError(what) from error
 
 
 def upright(opened: Any) -> Any:

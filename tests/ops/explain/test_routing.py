@@ -98,7 +98,7 @@ def test_file_that_is_no_picture_is_refused_in_one_line(tmp_path: Path, photo: P
     file = tmp_path / "notes.txt"
     file.write_text("no picture")
 
-    with pytest.raises(CheckpointError, match=r"notes.txt: it is no picture that can be read: Un"):
+    with pytest.raises(CheckpointError, match=r"notes.txt: it is no picture that can be read: P"):
         read_picture(file, (1, 3, 8, 8))
     with pytest.raises(CheckpointError, match=r"none.jpg: no such file; check the name"):
         read_picture(tmp_path / "none.jpg", (1, 3, 8, 8))

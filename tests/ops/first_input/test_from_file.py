@@ -1,8 +1,10 @@
 """Inputs from pictures and arrays."""
 
 import struct
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,19 +117,21 @@ def test_picture_is_resized_to_height_and_width(tmp_path: Path) -> None:
 class Failing:
     """A reader of pictures that raises an error."""
 
+    UnidentifiedImageError = KeyError
+
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def open(self, _: Path) -> None:
+    def open(self, _: object) -> None:
         raise self.error
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError("cannot identify image file"), "it is no picture: cannot identify"),
-        (SyntaxError("broken PNG file"), "it is no picture: broken PNG"),
-        (PermissionError(13, "Permission denied"), "it cannot be read: Permission denied"),
+        (OSError("truncated"), "it is no picture: OSError: truncated"),
+        (SyntaxError("broken PNG file"), "it is no picture: SyntaxError: broken PNG"),
+        (KeyError("a kind"), "it is no picture: Pillow knows no such kind"),
     ],
 )
 def test_picture_that_cannot_be_read_says_why(
@@ -142,9 +146,48 @@ def test_picture_that_cannot_be_read_says_why(
         read_input(f"{tmp_path}/x.png")
 
 
+def test_file_of_a_picture_that_cannot_be_read_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("PIL.Image")
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "x.png").write_bytes(b"x")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+
+    with pytest.raises(CheckpointError, match="it cannot be read: Permission denied"):
+        read_input(f"{tmp_path}/x.png")
+
+
 def test_missing_pillow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.png").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "PIL", None)
 
     with pytest.raises(MissingModuleError, match=r"modswap\[pictures\]"):
         read_input(f"{tmp_path}/x.png")
+
+
+def test_what_a_library_puts_in_the_place_of_pillows_reader_reaches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pil = pytest.importorskip("PIL.Image")
+    reader, asked = pil.open, []
+
+    def other(*args: Any) -> Any:  # as Ultralytics does, which installs a package
+        try:
+            return reader(*args)
+        except pil.UnidentifiedImageError:
+            asked.append(1)
+            subprocess.run(["touch", tmp_path / "made"], check=True)
+            return pil.new("RGB", (2, 2))
+
+    monkeypatch.setattr(pil, "open", other)
+    (tmp_path / "a.png").write_text("no picture")
+
+    with pytest.raises(InputError, match="it is no picture: Pillow knows no such kind"):
+        read_input(str(tmp_path / "a.png"))
+
+    assert asked
+    assert not (tmp_path / "made").exists()
