@@ -119,6 +119,8 @@ def test_action_checks_recipes_and_writes_the_summary(project: Path) -> None:
     assert (project.parent / "summary.md").read_text().count("### ✅") == 2
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_action_fails_with_the_command_and_annotates_the_line(project: Path) -> None:
     (project / "lost.yaml").write_text(LOST)
 
@@ -144,7 +146,6 @@ def test_action_writes_other_reports_to_a_file(project: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_action_prints_a_table_too(project: Path) -> None:
     (project / "lost.yaml").write_text(LOST)
 

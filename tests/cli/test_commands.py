@@ -329,6 +329,8 @@ def test_recipes_name_their_own_checkpoint(modswap: Command) -> None:
     assert "2 of 2 recipes hold" in ran.out
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_one_wrong_recipe_of_several_does_not_stop_the_others(modswap: Command) -> None:
     Path("one.yaml").write_text(QUICKLY + "checkpoint: nett.pt\n")
     Path("two.yaml").write_text(QUICKLY + "checkpoint: net.pt\nallow: tests.models.*\n")

@@ -123,6 +123,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 OURS = "--allow tests.models.*"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_installed_row_is_listed_described_and_swapped_in(sound: Path, run: Run) -> None:
     listed, told, swapped = run(
         sound,

@@ -59,7 +59,6 @@ def only_in(library: str) -> Any:
     return pytest.importorskip(library, reason=f"{library} is not installed (extra: hosts)")
 
 
-@pytest.mark.ci
 @torch.no_grad()
 def test_unet_of_segmentation_models_with_scse_gates(tmp_path: Path) -> None:
     smp = only_in("segmentation_models_pytorch")

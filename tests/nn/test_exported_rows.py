@@ -182,10 +182,7 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-MARKS: dict[str, list[pytest.MarkDecorator]] = {
-    "strided ACmix": [],
-    "refactored, masked": [SLOW, pytest.mark.ci],
-}
+MARKS: dict[str, list[pytest.MarkDecorator]] = {"strided ACmix": []}
 
 
 @pytest.mark.parametrize(

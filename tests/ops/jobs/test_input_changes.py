@@ -203,8 +203,9 @@ def cut_at_steps(how: str, kind: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
-@pytest.mark.parametrize("how", list(RUNS))
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[pytest.mark.ci] * (how == "data")) for how in RUNS]
+)
 def test_input_that_is_cut_at_a_step_ends_no_process(how: str, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", CUT, how, str(tmp_path)], check=False, capture_output=True

@@ -111,12 +111,10 @@ def swap(
     return replace_unbuilt(Job(Subject(file, policy or Policy()), recipe, out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        "training.pt",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("net.pt", "old.pt", "wrapped.pt")),
-    ],
+    [pytest.param("training.pt", marks=pytest.mark.ci), "net.pt", "old.pt", "wrapped.pt"],
 )
 def test_modules_whose_classes_are_gone_are_swapped(name: str, gone: Path, tmp_path: Path) -> None:
     out = gone / f"out-{name}"

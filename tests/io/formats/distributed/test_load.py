@@ -123,7 +123,7 @@ def loaded(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("writers", RANKS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [pytest.param("nested", marks=[pytest.mark.slow]), "flat"])
 def test_kept_items_are_equal_in_torchs_reader(
     saved_by: Callable[[int], Path], tmp_path: Path, form: str, writers: int
 ) -> None:
