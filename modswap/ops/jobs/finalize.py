@@ -238,8 +238,8 @@ def _refuse(
     where = str(job.subject.file)
     if not ended and not beside:
         what = "no module in it has a gate, by which it fades in or is added"
-        fix = "name a file of a whole model, or one whose receipt has such modules, as "
-        fix += "`modswap.save` writes it"
+        fix = "name a file in which `start: preserve` put a module; one of weights alone needs the "
+        fix += "receipt that `modswap.save` writes"
         raise UsageError(what, where, fix)
     if len(loaded.container.slots) > 1:
         keys = " and ".join(repr(".".join(slot.keys)) for slot in loaded.container.slots)

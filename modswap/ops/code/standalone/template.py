@@ -44,7 +44,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Pickle:
-    """What torch takes in place of the module `pickle`."""
+    """Stand-in for the module `pickle`, which torch reads with."""
 
     __name__ = "pickle"
     Unpickler = _Unpickler
