@@ -1,0 +1,1 @@
+"""A healing as plain data: what was measured, at which stage, at which site."""
