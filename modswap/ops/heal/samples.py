@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One call of the model, with several samples along the first axis of its tensors.
+    """A call of the model, with several samples along the first axis of its tensors.
 
     `labels` are those of the samples where the user gave any.
     """
