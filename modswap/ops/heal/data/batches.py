@@ -14,7 +14,7 @@ from modswap.core.words.printable import tame
 from modswap.ops.first_input.from_file import pillow
 from modswap.ops.heal.data.columns import SampleColumns, left_out, sized_bytes
 from modswap.ops.heal.data.decoding import fitted
-from modswap.ops.heal.data.items import Item, is_picture, item_of, tensor_of
+from modswap.ops.heal.data.items import DataItem, is_picture, item_of, tensor_of
 from modswap.ops.heal.data.preprocessing import Preprocessing, preprocessing
 from modswap.ops.heal.data.taker import Argument, DataRequest, Key, Taker
 from modswap.ops.heal.samples import Batch, Samples
@@ -160,7 +160,7 @@ class _Collected:
         what = f"item {self.items} has tensors of several lengths, or of none: {shown}"
         raise InputError(what, self.where, "give as many samples in each argument")
 
-    def _label(self, item: Item, size: int, room: int) -> None:
+    def _label(self, item: DataItem, size: int, room: int) -> None:
         labels = None if is_picture(item.labels) else tensor_of(item.labels)
         if labels is not None and not labels.ndim:
             labels = labels[None]

@@ -17,7 +17,7 @@ _WAYS = "give (inputs, labels), (args, kwargs), or a mapping by the names of arg
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class DataItem:
     """Values of one sample, or of several along their first axis.
 
     Args:
@@ -33,7 +33,7 @@ class Item:
     left: tuple[str, ...] = ()
 
 
-def item_of(given: Any, taker: Taker, where: str) -> Item:
+def item_of(given: Any, taker: Taker, where: str) -> DataItem:
     """Return an item of an iterable, taken apart.
 
     It is a `Batch`, a mapping by names of arguments, (args, kwargs), (inputs, labels), or a value.
@@ -50,14 +50,16 @@ def item_of(given: Any, taker: Taker, where: str) -> Item:
             return _call(args, kwargs, where)
         case tuple() | list():
             return _in_order(given, taker, where)
-    return Item({main_key(taker, where): given})
+    return DataItem({main_key(taker, where): given})
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _call(args: Sequence[Any], kwargs: Mapping[str, Any], where: str, labels: Any = None) -> Item:
+def _call(
+    args: Sequence[Any], kwargs: Mapping[str, Any], where: str, labels: Any = None
+) -> DataItem:
     """Return the item of a whole call, whose plain values hold for every sample."""
     given: list[tuple[Key, Any]] = [*enumerate(args), *kwargs.items()]
     values = {key: one for key, one in given if tensor_of(one) is not None and not _plain(one)}
@@ -65,14 +67,14 @@ def _call(args: Sequence[Any], kwargs: Mapping[str, Any], where: str, labels: An
     if inside or not values:
         what = f"its argument {inside[0]!r} holds tensors in a container" if inside else "no tensor"
         raise InputError(f"(args, kwargs) cannot be cut into samples: {what}", where, _WAYS)
-    return Item(values, labels, DummyCall(tuple(args), dict(kwargs)).described())
+    return DataItem(values, labels, DummyCall(tuple(args), dict(kwargs)).described())
 
 
 def _plain(value: Any) -> bool:
     return isinstance(value, (bool, int, float, list, tuple))
 
 
-def _named(given: Mapping[Any, Any], taker: Taker, where: str) -> Item:
+def _named(given: Mapping[Any, Any], taker: Taker, where: str) -> DataItem:
     """Return the item of a mapping: by names of arguments, or with one value that may be input."""
     known, own = named_keys(taker), named_keys(taker, called=True)
     labels = next((given[name] for name in LABELS if name in given and name not in own), None)
@@ -85,22 +87,22 @@ def _named(given: Mapping[Any, Any], taker: Taker, where: str) -> Item:
     values = {known[name]: one for name, one in rest.items() if name in known}
     left = tuple(str(name) for name in rest if name not in known)
     if not values and len(rest) == 1:
-        return Item({main_key(taker, where): next(iter(rest.values()))}, labels)
+        return DataItem({main_key(taker, where): next(iter(rest.values()))}, labels)
     if not values:
         names = ", ".join(map(repr, list(given)[:8]))
         what = f"its items have {names}, none of them an argument of the model with numbers"
         raise InputError(what, where, f"name them {', '.join(map(repr, list(known)[:8]))}")
-    return Item(values, labels, left=left)
+    return DataItem(values, labels, left=left)
 
 
-def _in_order(given: Sequence[Any], taker: Taker, where: str) -> Item:
+def _in_order(given: Sequence[Any], taker: Taker, where: str) -> DataItem:
     """Return the item of a sequence: the tensors of the call in their order, then labels."""
     keys = [one.key for one in taker.arguments]
     if len(given) in {1, len(keys), len(keys) + 1}:
         labels = given[len(keys)] if len(given) > len(keys) else None
-        return Item(dict(zip(keys, given, strict=False)), labels)
+        return DataItem(dict(zip(keys, given, strict=False)), labels)
     if len(keys) == 1:  # (picture, class, name of a file)
-        return Item({keys[0]: given[0]}, given[1])
+        return DataItem({keys[0]: given[0]}, given[1])
     what = f"its items have {len(given)} values, the model takes {len(keys)} tensors"
     raise InputError(what, where, _WAYS)
 

@@ -254,9 +254,7 @@ def test_callable_of_a_file_gives_batches_or_a_call(script: Path) -> None:
 
 
 def test_faults_of_a_callable_are_named(script: Path) -> None:
-    with pytest.raises(
-        UsageError, match=rf"^--data: the factory '{script.name}:broken' raised K"
-    ):
+    with pytest.raises(UsageError, match=rf"^--data: the factory '{script.name}:broken' raised K"):
         open_samples(f"{script.name}:broken", LINEAR)
     with pytest.raises(UsageError, match=rf'give what it lacks: `--data "{script.name}:call\(wid'):
         open_samples(f"{script.name}:call", LINEAR)
