@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from modswap.core.healed.progress import Fitted
 from modswap.live_values import named_tensors
 from modswap.ops.heal.fitting.local import SCALE_BATCHES
-from modswap.ops.heal.fitting.loop import Judge, Scales, FitTask, train
+from modswap.ops.heal.fitting.loop import FitTask, Judge, Scales, train
 from modswap.ops.heal.fitting.pace import Order, Pace, Watch, mixed
 from modswap.ops.heal.measures.error import ChannelSpread, paired
 from modswap.ops.heal.measures.outputs import compared

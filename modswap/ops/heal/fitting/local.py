@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from modswap.core.errors import ShapeError
 from modswap.core.healed.progress import Fitted
 from modswap.live_values import live_tensors, map_tensors, named_tensors
-from modswap.ops.heal.fitting.loop import Judge, Scales, FitTask, train
+from modswap.ops.heal.fitting.loop import FitTask, Judge, Scales, train
 from modswap.ops.heal.fitting.pace import Order, Pace, Watch, mixed
 from modswap.ops.heal.fitting.stored import Calls, Pairs, Room, stored
 from modswap.ops.heal.measures.error import ChannelSpread

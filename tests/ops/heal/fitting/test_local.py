@@ -27,7 +27,7 @@ def state(module: nn.Module) -> list[torch.Tensor]:
 
 def test_a_module_learns_what_the_old_one_gave() -> None:
     module = learner()
-    seen: list[FitProgress] = []
+    seen = list[FitProgress]()
 
     found = fit_local(fit_of(module), Pace(150, batch=16, rate=2e-2), Watch(seen.append))
 
