@@ -45,7 +45,7 @@ def drawn_tokens(
             given[one.key] = torch.ones(shape, dtype=torch.int64)
             continue
         drawn = torch.randint(0, size, shape, generator=generator)
-        if isinstance(pad, int) and size > 1:  # stands for no token
+        if isinstance(pad, int) and size > 1:  # is no token of a text
             drawn = torch.where(drawn == pad, (pad + 1) % size, drawn)
         given[one.key] = drawn
     return given, length, words
