@@ -16,6 +16,7 @@ from modswap.ops.trace.passes import trace
 
 USUAL_LENGTH = 64  # tokens, where the positions allow as many
 MAX_LENGTH = 128  # of a text that is given
+MASK = "attention_mask"  # with which tokens behind a text may be padded
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
 OFFSETS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2}  # positions that no token has
 
@@ -31,7 +32,7 @@ def drawn_tokens(
         InputError: If the vocabulary cannot be found.
     """
     size, words = vocabulary(taker, place)
-    pad = _config(taker.model).get("pad_token_id")
+    pad = config_of(taker.model).get("pad_token_id")
     length = text_length(taker, USUAL_LENGTH)
     generator = torch.Generator().manual_seed(request.seed)
     given: dict[Key, torch.Tensor] = {}
@@ -109,7 +110,7 @@ def text_length(taker: Taker, wanted: int) -> int:
 
 def _tables(model: nn.Module) -> Iterator[int]:
     """Yield the numbers of positions that tables of a model hold."""
-    config = _config(model)
+    config = config_of(model)
     offset = OFFSETS.get(str(config.get("model_type")), 0)
     for key in POSITIONS:
         if (number := whole(config.get(key))) is not None:
@@ -119,5 +120,6 @@ def _tables(model: nn.Module) -> Iterator[int]:
             yield max(1, module.num_embeddings - offset)
 
 
-def _config(model: nn.Module) -> Mapping[Any, Any]:
+def config_of(model: nn.Module) -> Mapping[Any, Any]:
+    """Return the configuration that a model of transformers holds; empty without one."""
     return mapping_of(vars(model).get("config")) or {}

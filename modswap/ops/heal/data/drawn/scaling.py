@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from modswap.ops.heal.data.norms import TrainedNorm, first_norm, misfit, trained_norms
+from modswap.ops.heal.data.drawn.norms import TrainedNorm, first_norm, misfit, trained_norms
 from modswap.ops.heal.data.taker import Key, Taker
 
 MAX_NUMBERS = 1 << 23  # of a pass: samples of several points of the grid together

@@ -10,10 +10,10 @@ from modswap.core.errors import InputError
 from modswap.core.progress import Progress, silent
 from modswap.core.words.printable import tame
 from modswap.ops.heal.data.columns import TensorSamples, main_key
-from modswap.ops.heal.data.dead_leaves import DeadLeaves, seed_of
+from modswap.ops.heal.data.drawn.dead_leaves import DeadLeaves, seed_of
+from modswap.ops.heal.data.drawn.scaling import NORMAL, InputScale, input_scale
 from modswap.ops.heal.data.pixels import PixelSamples
 from modswap.ops.heal.data.preprocessing import Preprocessing, preprocessing
-from modswap.ops.heal.data.scaling import NORMAL, InputScale, input_scale
 from modswap.ops.heal.data.taker import Argument, DataRequest, Key, Taker
 from modswap.ops.heal.data.vocabulary import drawn_tokens
 from modswap.ops.heal.samples import Batch, Samples

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from modswap.ops.heal.data.norms import first_norm, misfit, trained_norms
-from modswap.ops.heal.data.scaling import NORMAL, input_scale
+from modswap.ops.heal.data.drawn.norms import first_norm, misfit, trained_norms
+from modswap.ops.heal.data.drawn.scaling import NORMAL, input_scale
 from modswap.ops.heal.data.taker import Taker
 from tests.ops.heal.data.takers import taker_of
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from modswap.ops.heal.data.dead_leaves import DeadLeaves, _draws, _owners, seed_of
+from modswap.ops.heal.data.drawn.dead_leaves import DeadLeaves, _draws, _owners, seed_of
 
 LEAVES = 120
 

@@ -1,12 +1,10 @@
-"""Samples that are drawn.
-
-Covers: vocabulary.
-"""
+"""Samples that are drawn."""
 
 from typing import Any
 
 import pytest
 import torch
+from tests.ops.heal.data.test_scaling import trained
 from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
@@ -15,7 +13,6 @@ from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
 from modswap.ops.run.inputs import DummyCall
 from tests.ops.heal.data.takers import convolution, taker_of
-from tests.ops.heal.data.test_scaling import trained
 
 FEW = DataRequest(most=40)
 
