@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.ops.heal.data.test_drawn import Texts
 from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
@@ -20,6 +19,7 @@ from modswap.io.formats.container import Container
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
 from modswap.ops.run.inputs import DummyCall
+from tests.ops.heal.data.takers import Texts
 
 WORDS = [f"w{number}" for number in range(28)]
 LINES = [" ".join(WORDS[: 1 + number % 5]) for number in range(40)]

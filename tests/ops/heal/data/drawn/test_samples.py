@@ -1,10 +1,7 @@
 """Samples that are drawn."""
 
-from typing import Any
-
 import pytest
 import torch
-from tests.ops.heal.data.test_scaling import trained
 from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
@@ -12,7 +9,7 @@ from modswap.core.errors import InputError
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
 from modswap.ops.run.inputs import DummyCall
-from tests.ops.heal.data.takers import convolution, taker_of
+from tests.ops.heal.data.takers import Texts, convolution, taker_of, trained
 
 FEW = DataRequest(most=40)
 
@@ -71,31 +68,6 @@ def test_model_without_a_norm_gets_normal_pictures() -> None:
     assert samples.notes[1].endswith(
         "scaled to mean 0 and deviation 1, since the model has no batch norm that says its range"
     )
-
-
-class Texts(nn.Module):
-    """A model of tokens with positions: (N, L) -> (N, 4)."""
-
-    def __init__(self, positions: int = 40, **config: Any) -> None:
-        super().__init__()
-        self.position_embeddings = nn.Embedding(positions, 4)
-        self.types = nn.Embedding(2, 4)
-        self.words = nn.Embedding(30, 4)
-        self.config = config
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        places = torch.arange(input_ids.shape[1]).expand_as(input_ids)
-        x = self.position_embeddings(places) + self.types(torch.zeros_like(places))
-        x = x + self.words(input_ids)
-        if attention_mask is not None:
-            x = x * attention_mask[..., None] / attention_mask.sum(1)[:, None, None]
-        out: torch.Tensor = x.sum(1)
-        return out
 
 
 def texts(model: nn.Module, *more: str, length: int = 16) -> Taker:

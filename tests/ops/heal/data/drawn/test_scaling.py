@@ -12,19 +12,7 @@ from torch import nn
 from modswap.ops.heal.data.drawn.norms import first_norm, misfit, trained_norms
 from modswap.ops.heal.data.drawn.scaling import NORMAL, input_scale
 from modswap.ops.heal.data.taker import Taker
-from tests.ops.heal.data.takers import taker_of
-
-
-def trained(std: float, mean: float, *, channels: int = 1) -> nn.Sequential:
-    """Return a net whose norms hold the statistics of inputs with a deviation and a mean."""
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8, momentum=None), nn.ReLU(),
-        nn.Conv2d(8, 4, 3), nn.BatchNorm2d(4, momentum=None),
-    ).train()  # fmt: skip
-    with torch.no_grad():
-        net(torch.randn(128, channels, 16, 16) * std + mean)
-    return net.eval()
+from tests.ops.heal.data.takers import taker_of, trained
 
 
 def normal(channels: int = 1) -> torch.Tensor:
