@@ -105,6 +105,20 @@ def test_file_that_changed_meanwhile_is_not_written(
     assert not Path("edited.py.orig").exists()
 
 
+def test_renaming_with_a_dot_is_of_names_in_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job, "prove", proved_here)
+    (folder / "dotted.py").write_text(NET)
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1))
+    torch.save({f"net.{name}": one for name, one in net.state_dict().items()}, "dotted.pt")
+    command = ["code", "dotted.pt", "--match", "1", "--with", "ECA", "--input", "1,3,8,8"]
+
+    assert run([*command, "--model", "dotted.py:build", "--rename", "net.="]) == 0
+
+    assert "ECA(channel=8)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [

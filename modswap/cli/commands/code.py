@@ -41,7 +41,8 @@ def code(
         typer.Option(
             "--rename", metavar="PATH=NAME", show_default=False,
             help="Give the module at PATH another name, in the source and in OUT; two paths of one "
-            "shared module may get one name.",
+            "shared module may get one name. With a dot at an end, backbone.=encoder., names of "
+            "weights in the file as other commands have it.",
         ),
     ] = None,
     output: Annotated[
@@ -96,13 +97,15 @@ def code(
     options.note_paths(session, [config], model, output)
     session.writes += [UsedPath("the standalone file", standalone)] if standalone else []
     policy = options.policy_of(allow, alias, trust=trust)
-    renames = options.renames_of(None, strip_prefix)
+    weights = list(filter(_is_of_weights, rename or ()))
+    renames = options.renames_of(weights, strip_prefix)
+    names = [one for one in rename or () if one not in weights]
     subject = options.subject(file, policy, model, inputs, renames)
 
     from modswap.core.asked.job import CodeJob
 
     recipe = chosen.recipe() if chosen.config is not None or chosen.rule is not None else None
-    job = CodeJob(subject, recipe, _names(rename, output, library), output, force)
+    job = CodeJob(subject, recipe, _names(names, output, library), output, force)
     _refuse_several(write=write, standalone=standalone is not None, library=library is not None)
     _refuse_unnamed(job, standalone=standalone is not None, library=library is not None)
     if library is not None:
@@ -151,6 +154,12 @@ def _names(
         what = "there are no other names to write"
         raise UsageError(what, "-o", "add --rename PATH=NAME; `modswap replace` writes the swap")
     return tuple(found)
+
+
+def _is_of_weights(text: str) -> bool:
+    """Return whether a renaming is of names in the file: one side has a dot at an end."""
+    old, equals, new = text.partition("=")
+    return bool(equals) and any(one[:1] == "." or one[-1:] == "." for one in (old, new))
 
 
 def _refuse_several(*, write: bool, standalone: bool, library: bool) -> None:
