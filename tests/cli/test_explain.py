@@ -134,6 +134,8 @@ def test_module_that_runs_several_times_is_shown_once(modswap: Command) -> None:
     ("args", "code", "message"),
     [
         (["Acmx"], 2, "explain: no module 'Acmx' in the catalogue"),
+        (["nets.py"], 2, "fix: name the class in it: nets.py:Class"),
+        (["torch.nn:functional"], 2, "'torch.nn:functional' is of the type module, expected a"),
         (["ACmix", "--set", "heads=2"], 2, "--set: ACmix has no argument 'heads'"),
         (["ACmix", "--set", "head=5"], 2, "--set: ACmix does not take these arguments: ValueE"),
         (["ACmix", "--lang", "de"], 2, "--lang: no language 'de'"),
