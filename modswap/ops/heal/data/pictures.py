@@ -19,6 +19,7 @@ from modswap.ops.heal.data.decoding import MODES, fitted
 from modswap.ops.heal.data.pixels import PixelSamples, has_room
 from modswap.ops.heal.data.preprocessing import Preprocessing, preprocessing
 from modswap.ops.heal.data.taker import DataRequest, Taker, order_key, refuse_few
+from modswap.ops.heal.data.usual import TRIED, likeliest
 
 SPARE = 64  # files beside those that are needed, in the place of broken ones
 SHOWN = 3  # broken files that a note names
@@ -55,6 +56,7 @@ def folder_samples(
     notes = _of_broken(broken, folder)
     count = len(reader.files)
     refuse_few(count, where, notes[0] if notes else "")
+    how = likeliest(taker, how, reader.pixels(range(min(count, TRIED))))
     shown = f"{count:,} of {total:,}" if total > count + len(broken) else f"{count:,}"
     kind = "grey pictures" if how.channels == 1 else "pictures"
     height, width = how.size
@@ -64,7 +66,7 @@ def folder_samples(
         count=count,
         pixels=reader.pixels,
         description=tame(f"{shown} {kind} of {folder}, {height}x{width}"),
-        notes=(f"the pictures are {_FITS[how.fit]}; {how.numbers}", *notes),
+        notes=(f"the pictures are {_FITS[how.fit]}, {how.numbers}", *notes),
         kept=reader.kept,
     )
 

@@ -46,7 +46,7 @@ def _pictures(
 ) -> PixelSamples:
     how = preprocessing(taker, request, NONE)
     leaves = DeadLeaves.of(how.size, how.channels, request.seed)
-    scaled = f"scaled by {how.numbers}"
+    scaled = how.numbers
     if not how.known:
         progress("looking for the scale of the model's inputs")
         leaves, how, scaled = _fitted(taker, place, how, request)

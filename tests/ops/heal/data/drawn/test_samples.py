@@ -24,7 +24,7 @@ def test_pictures_are_scaled_by_the_numbers_of_the_file() -> None:
     assert samples.description == "40 drawn pictures, 16x16"
     assert samples.notes == (
         "no data were given: pictures of shapes that hide one another are drawn (dead leaves)",
-        "the drawn pictures are scaled by mean 0.5 and deviation 0.25, as the file says",
+        "the drawn pictures are normalised by mean 0.5 and deviation 0.25, as the file says",
     )
     assert (x >= -2).all()
     assert (x <= 2).all()
