@@ -145,7 +145,7 @@ class _Rows:
         tensors = _distinct(tree_flatten([tuple(call) for call in calls])[0])
         index = torch.tensor([self.rows[index] for index in indices])
         for kept, tensor in zip(self.tensors, tensors, strict=True):
-            kept[index] = tensor.cpu().reshape(len(indices), *kept.shape[1:])
+            kept[index] = tensor.cpu().view(len(indices), *kept.shape[1:])
 
     def __call__(self, indices: Sequence[int]) -> Calls:
         """Return the calls of samples."""
