@@ -55,7 +55,8 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 
         def create_model(model_name: str, *, pretrained: bool, **given: Any) -> nn.Module:
             assert (model_name.split(".")[0], pretrained) == ("net", False)
-            return cls(**given)
+            net: nn.Module = cls(**given)
+            return net
 
         vars(package).update(create_model=create_model, nets=nets, Net=cls)
         monkeypatch.setitem(sys.modules, name, package)
