@@ -89,6 +89,7 @@ def check(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     options.note_paths(session, [config, *map(str, files[1:])], model)
+    options.check_model(model)
     session.note_lock(lock_file or locking.LOCK, write=lock, hold=locked)
     options.check_format(session, form, REPORTS)
     chosen = one_rule.chosen(context, session, len(files))
