@@ -1,0 +1,109 @@
+"""A linear map that a module's own layers hold, and the solver that fits it to moments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from modswap.nn.inherit.convolution import Convolution
+from modswap.nn.linear_forms.moments import Fitting
+
+Parts = Sequence[torch.Tensor]
+_ITERATIONS = 300
+_WORK = 6e12  # multiplications and additions of a fit, a minute or so on two cores
+_WIDE = 2500  # columns from which a fit runs in single precision
+
+
+class LinearForm(Protocol):
+    """The linear map of patches that a module holds as a product of its layers' weights."""
+
+    module: nn.Module
+    side: int  # of the patches
+    stride: int
+    biased: bool  # whether a bias of the output is fitted beside the map
+    present: bool  # whether the module's options leave it such a map
+
+    def begin(self, fitting: Fitting) -> list[torch.Tensor]:
+        """Return the parts to start from, in float64."""
+
+    def kernel(self, parts: Parts) -> torch.Tensor:
+        """Return the map (D, O) that parts make up."""
+
+    def settled(self, parts: Parts, fitting: Fitting) -> list[torch.Tensor]:
+        """Return the parts with the last of them in closed form, where that is possible."""
+
+    def inherited(self, convolution: Convolution) -> list[torch.Tensor] | None:
+        """Return the parts that are a convolution; None if it cannot be held so."""
+
+    def put(self, parts: Parts, bias: torch.Tensor, damp: float) -> None:
+        """Write the parts into the module's layers.
+
+        A `damp` above 1 makes the module's own mechanism that much weaker beside the map.
+        """
+
+    def mechanism(self) -> list[torch.Tensor]:
+        """Return the tensors that make the map vanish where they are zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A fitted map: its parts, its bias, and the error over the variance that it leaves."""
+
+    parts: list[torch.Tensor]
+    bias: torch.Tensor
+    residual: float
+    iterations: int
+
+
+def solve(form: LinearForm, fitting: Fitting, start: Parts | None = None) -> Solution:
+    """Return the map of a form that fits best, by L-BFGS over the moments alone.
+
+    The number of iterations is bounded by the work that one takes, never by the time, so that
+    results repeat.
+    """
+    begun = form.begin(fitting) if start is None else list(start)
+    width, outputs = fitting.cross.shape
+    most = int(min(_ITERATIONS, max(4, _WORK / (6 * width**2 * outputs))))
+    wide = fitting if width < _WIDE else _single(fitting)
+    parts = [part.to(wide.gram.dtype).clone().requires_grad_() for part in begun]
+    _minimise(form, parts, wide, most)
+    with torch.no_grad():
+        found = [part.detach().double() for part in parts]
+        del wide
+        found = form.settled(found, fitting)
+        kernel = form.kernel(found)
+        bias = fitting.bias(kernel)
+        return Solution(found, bias, float(fitting.loss(kernel)), most)
+
+
+def _single(fitting: Fitting) -> Fitting:
+    parts = (getattr(fitting, field.name) for field in fields(fitting))
+    return Fitting(*(part.float() for part in parts))
+
+
+def _minimise(form: LinearForm, parts: Sequence[torch.Tensor], fitting: Fitting, most: int) -> None:
+    optimizer = torch.optim.LBFGS(
+        parts,
+        max_iter=most,
+        max_eval=most + most // 4,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-10,
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = fitting.loss(form.kernel(parts))
+        value.backward()  # type: ignore[no-untyped-call] # torch has no types for it
+        return value
+
+    optimizer.step(closure)
+
+
+def ridged(gram: torch.Tensor, share: float = 1e-8) -> torch.Tensor:
+    """Return a Gram matrix with a share of its mean diagonal added, so that it can be solved."""
+    level = gram.diagonal().mean().clamp(min=1e-30)
+    return gram + share * level * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
