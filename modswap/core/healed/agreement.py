@@ -21,3 +21,16 @@ class Agreement:
     confident: float | None = None
     error: float = 0.0
     count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A further agreement in a report, by which that of a healed model can be judged.
+
+    Args:
+        name: What was done to the original, `shifted by one pixel`.
+        agreement: The agreement of the original with itself afterwards.
+    """
+
+    name: str
+    agreement: Agreement

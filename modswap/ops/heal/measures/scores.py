@@ -1,0 +1,159 @@
+"""Agreement of each sample's outputs with the original's: classes, maps and embeddings."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from modswap.ops.heal.measures.outputs import (
+    EMBEDDING_NAMES,
+    HIDDEN,
+    mask_of,
+    named_output,
+    required,
+)
+from modswap.ops.heal.samples import Batch
+
+
+class Scores(NamedTuple):
+    """Numbers of each sample, (N,) and float64 on the CPU.
+
+    `weight` says how much a sample counts; `confidence` is the original's, None where it has none.
+    """
+
+    value: torch.Tensor
+    weight: torch.Tensor
+    confidence: torch.Tensor | None = None
+
+
+Score = Callable[[Any, Any, Batch], Scores]
+
+
+def class_axis(logits: torch.Tensor) -> int:
+    """Return the axis of the classes: 1, or the last one of tokens (N, L, K)."""
+    return 2 if logits.ndim == 3 else 1
+
+
+def probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Return class probabilities, of logits or of what are probabilities already; one channel: 2.
+
+    Of one channel the probabilities of both classes are returned.
+    """
+    axis = class_axis(logits)
+    if logits.shape[axis] == 1:
+        yes = logits if within_one(logits) else logits.sigmoid()
+        return torch.cat([1 - yes, yes], axis)
+    sums = logits.sum(axis)
+    if within_one(logits) and bool(((sums - 1).abs() < 1e-2).all()):
+        return logits
+    return logits.softmax(axis)
+
+
+def within_one(values: torch.Tensor) -> bool:
+    """Return whether all values are in 0 to 1."""
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
+def classes(logits: torch.Tensor, *, like: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the class at each place, -1 where a value is not finite.
+
+    One channel has class 1 above a half, or above 0 where the values of `like`, or its own, are
+    no probabilities.
+    """
+    axis = class_axis(logits)
+    if logits.shape[axis] == 1:
+        half = 0.5 if within_one(logits if like is None else like) else 0.0
+        found = (logits > half).long().squeeze(axis)
+    else:
+        found = logits.argmax(axis)
+    return found.masked_fill(~logits.isfinite().all(axis), -1)
+
+
+def top_1(original: Any, model: Any, batch: Batch) -> Scores:
+    """Score the classes that are the same; tokens of the attention mask count one each."""
+    old, new = both(original, model)
+    before, after = classes(old), classes(new, like=old)
+    same = ((before == after) & (after >= 0)).double()  # (N,), (N, L) or (N, H, W)
+    sure = probabilities(old.double()).amax(class_axis(old))
+    count = torch.ones_like(same)
+    if old.ndim == 3 and (mask := mask_of(batch, old)) is not None:
+        count = mask.double()
+    weight = count.flatten(1).sum(1) if same.ndim == 2 else torch.ones(len(same))
+    return Scores(_mean(same, count), weight.cpu().double(), _mean(sure, count))
+
+
+def dice(original: Any, model: Any, batch: Batch) -> Scores:
+    """Score class maps by Dice, the mean over the classes in either map; see `_overlap`."""
+    del batch
+    return _overlap(original, model, lambda both, either: 2 * both / either)
+
+
+def iou(original: Any, model: Any, batch: Batch) -> Scores:
+    """Score class maps by intersection over union, the mean over the classes in either map."""
+    del batch
+    return _overlap(original, model, lambda both, either: both / (either - both))
+
+
+def cosine(original: Any, model: Any, batch: Batch) -> Scores:
+    """Score the cosine of embeddings; one that is not finite counts 0."""
+    old, new = embedding(original, batch), embedding(model, batch)
+    value = F.cosine_similarity(old.double(), new.to(old.device).double(), dim=1)
+    value = torch.nan_to_num(value, nan=0.0).cpu()
+    return Scores(value, torch.ones_like(value))
+
+
+def embedding(outputs: Any, batch: Batch) -> torch.Tensor:
+    """Return the embeddings (N, D) among outputs.
+
+    They are the mean of the tokens in the attention mask, as sentence embeddings are; else what is
+    named as one; else the principal tensor, flattened.
+    """
+    hidden = named_output(outputs, HIDDEN)
+    mask = None if hidden is None else mask_of(batch, hidden)
+    if hidden is not None and mask is not None:
+        kept = mask[..., None].to(hidden.dtype)
+        return (hidden * kept).sum(1) / kept.sum(1).clamp(min=1)
+    for name in EMBEDDING_NAMES:
+        if (found := named_output(outputs, name)) is not None:
+            return found.flatten(1)
+    if hidden is not None and hidden.ndim == 3:
+        return hidden.mean(1)
+    return required(outputs).flatten(1)
+
+
+def both(original: Any, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the principal tensors of two outputs, on the device of the first."""
+    old = required(original)
+    return old, required(model).to(old.device)
+
+
+def _mean(values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """Return the mean of each sample's values, by their count: (N, …) → (N,)."""
+    if values.ndim == 1:
+        return values.cpu()
+    total = count.flatten(1).sum(1).clamp(min=1)
+    return ((values * count).flatten(1).sum(1) / total).cpu()
+
+
+def _overlap(
+    original: Any, model: Any, ratio: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> Scores:
+    """Score the overlap of class maps (N, H, W); of one channel the foreground alone counts.
+
+    A sample without foreground in both maps has the weight 0.
+    """
+    old, new = both(original, model)
+    sure = probabilities(old.double()).amax(1)
+    before, after = classes(old), classes(new, like=old)
+    first, count = (1, 2) if old.shape[1] == 1 else (0, old.shape[1])
+    values = []
+    for one, other in zip(before.flatten(1), after.flatten(1), strict=True):
+        size = torch.bincount(one.clamp(min=0), minlength=count)
+        size = size + torch.bincount(other[other >= 0], minlength=count)
+        shared = torch.bincount(one[(one == other) & (other >= 0)], minlength=count)
+        seen = size[first:] > 0
+        values.append(ratio(shared[first:][seen].double(), size[first:][seen].double()).mean())
+    value = torch.stack(values).cpu()  # NaN where no class was seen
+    weight = (~value.isnan()).double()
+    return Scores(torch.nan_to_num(value, nan=1.0), weight, _mean(sure, torch.ones_like(sure)))
