@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -64,19 +64,14 @@ def _size(text: str, whole: str) -> tuple[int, int] | None:
 
 def _picture(file: Path, size: tuple[int, int] | None) -> torch.Tensor:
     look_at(file)  # a pipe or a folder is refused
-    try:
-        from PIL import Image
-    except ImportError:
-        what = "pictures need pillow, which is missing"
-        fix = 'install it: pip install "modswap[pictures]"'
-        raise MissingModuleError(what, str(file), fix) from None
+    image = pillow(str(file))
 
     def scaled(opened: Any) -> Any:
         picture = upright(opened).convert("RGB")
         return picture.resize(size[::-1]) if size is not None else picture
 
     try:
-        picture = decoded(Image, file, scaled)
+        picture = decoded(image, file, scaled)
     except OSError as error:
         raise unreadable(file, error) from None
     except NoPictureError as error:
@@ -84,6 +79,21 @@ def _picture(file: Path, size: tuple[int, int] | None) -> torch.Tensor:
     data, (width, height) = picture.tobytes(), picture.size
     pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, 3)
     return normalised(pixels.permute(2, 0, 1)[None].float() / 255)
+
+
+def pillow(where: str) -> Any:
+    """Return Pillow's module, by which pictures are read.
+
+    Raises:
+        MissingModuleError: If it is not installed; `where` is the place of the pictures.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        what = "pictures need pillow, which is missing"
+        fix = 'install it: pip install "modswap[pictures]"'
+        raise MissingModuleError(what, where, fix) from None
+    return Image
 
 
 class NoPictureError(Exception):
@@ -131,15 +141,43 @@ def _array(file: Path) -> torch.Tensor:
     look = look_at(file)
     try:
         with file.open("rb") as stream:
-            return _parsed(stream.read(8), stream)
+            return _parsed(stream)
     except OSError as error:
         raise unreadable(file, error) from None
-    except (ValueError, KeyError, SyntaxError, TypeError, struct.error) as error:
-        what = f"it is no array of numbers that NumPy wrote: {error}"[:200]
-        raise look.error(what, "save it by numpy.save, as float32") from None
+    except NO_ARRAY as error:
+        raise look.error(*no_array(error)) from None
 
 
-def _parsed(head: bytes, stream: Any) -> torch.Tensor:
+# errors of reading a file that is no array
+NO_ARRAY = (ValueError, KeyError, SyntaxError, TypeError, struct.error)
+
+
+def no_array(error: BaseException) -> tuple[str, str]:
+    """Return fault and fix for a file that is no array."""
+    what = f"it is no array of numbers that NumPy wrote: {error}"[:200]
+    return what, "save it by numpy.save, as float32"
+
+
+class ArrayHeader(NamedTuple):
+    """The kind of the numbers of an array, its shape, and whether its columns are in a row."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    by_columns: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the numbers."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def array_header(stream: Any) -> ArrayHeader:
+    """Return the header of an array, whose numbers are next in the stream.
+
+    Raises:
+        ValueError: If it is none, or any other error of `NO_ARRAY`.
+    """
+    head = stream.read(8)
     if head[:6] != _MAGIC:
         raise ValueError("it begins otherwise")
     (length,) = struct.unpack("<H" if head[6] == 1 else "<I", stream.read(2 if head[6] == 1 else 4))
@@ -149,13 +187,27 @@ def _parsed(head: bytes, stream: Any) -> torch.Tensor:
     kind, shape = header["descr"], header["shape"]
     if kind[:1] not in {"<", "|"} or kind[1:] not in _DTYPES or not _is_shape(shape):
         raise ValueError(f"its dtype is {kind!r}, its shape {shape!r}")
-    dtype = _DTYPES[kind[1:]]
-    nbytes = math.prod(shape) * dtype.itemsize
-    data = stream.read(nbytes) if nbytes < 1 << 40 else b""
-    if len(data) != nbytes:
+    return ArrayHeader(_DTYPES[kind[1:]], shape, bool(header["fortran_order"]))
+
+
+def _parsed(stream: Any) -> torch.Tensor:
+    header = array_header(stream)
+    return numbers(header, stream.read(header.nbytes) if header.nbytes < 1 << 40 else b"")
+
+
+def numbers(header: ArrayHeader, data: bytes | bytearray) -> torch.Tensor:
+    """Return the tensor of a header and its numbers.
+
+    Raises:
+        ValueError: If some are missing.
+    """
+    _, shape, by_columns = header
+    if len(data) != header.nbytes:
         raise ValueError("it is cut short")
-    flat = torch.frombuffer(bytearray(data), dtype=dtype) if nbytes else torch.empty(0, dtype=dtype)
-    if header["fortran_order"]:
+    flat = torch.empty(0, dtype=header.dtype)
+    if data:
+        flat = torch.frombuffer(bytearray(data), dtype=header.dtype)
+    if by_columns:
         return flat.view(shape[::-1]).permute(*reversed(range(len(shape)))).contiguous()
     return flat.view(shape)
 

@@ -11,6 +11,7 @@ from torch import nn
 from modswap.core.asked.recipe import TensorInput
 from modswap.core.errors import ModswapError
 from modswap.core.words.printable import tame
+from modswap.io.formats.container import Container
 from modswap.io.recipe.embedded import MAX_INPUT_ELEMENTS, embedded_inputs
 from modswap.live_values import live_tensors
 from modswap.ops.first_input.settings import CHANNELS, SETTINGS, SIDES, PictureSize, sizes_in
@@ -93,22 +94,33 @@ def _pictures(model: nn.Module, size: PictureSize) -> Iterator[Said]:
 
 def _of_file(loaded: Loaded) -> Iterator[PictureSize]:
     """Yield the sizes in what a file holds beside its model, and in a folder's config.json."""
-    file = loaded.container.file
-    if file.is_dir():
-        with suppress(ModswapError):  # whoever needs it says that it is damaged
-            yield from sizes_in(read_config(file) or {}, f"the folder's {CONFIG}")
-    payload = loaded.container.payload
-    if isinstance(payload, Mapping):
-        yield from sizes_in(payload, "the file")
+    for settings, where in settings_of_file(loaded.container):
+        yield from sizes_in(settings, where)
 
 
 def _of_model(model: nn.Module) -> Iterator[PictureSize]:
     """Yield the sizes in the attributes of a model and of the parts that may take its input."""
+    for settings, where in settings_of_model(model):
+        yield from sizes_in(settings, where)
+
+
+def settings_of_file(container: Container) -> Iterator[tuple[Mapping[Any, Any], str]]:
+    """Yield the settings in a folder's config.json and beside a file's model, and their place."""
+    file = container.file
+    if file.is_dir():
+        with suppress(ModswapError):  # whoever needs it says that it is damaged
+            yield read_config(file) or {}, f"the folder's {CONFIG}"
+    if isinstance(container.payload, Mapping):
+        yield container.payload, "the file"
+
+
+def settings_of_model(model: nn.Module) -> Iterator[tuple[Mapping[Any, Any], str]]:
+    """Yield the settings in the attributes of a model and of the parts that may take its input."""
     parts = [("", model)]
     for path, module in islice(parts, MAX_PARTS):  # grows while it runs
         own = {key: vars(module).get(key) for key in (*SIDES, *CHANNELS, *SETTINGS)}
         where = f"the model's {path}" if path else "the model"
-        yield from sizes_in({key: value for key, value in own.items() if value is not None}, where)
+        yield {key: value for key, value in own.items() if value is not None}, where
         if path.count(".") < 2:  # as deep as the wrappers of libraries go
             for name in PARTS:
                 child = module._modules.get(name)  # noqa: SLF001 - torch names it so

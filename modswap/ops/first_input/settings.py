@@ -34,13 +34,19 @@ class PictureSize(NamedTuple):
 
 def sizes_in(settings: Mapping[Any, Any], where: str) -> Iterator[PictureSize]:
     """Yield the sizes in settings and in settings inside them, two levels down."""
-    waiting: list[tuple[str, Mapping[Any, Any]]] = [("", settings)]
-    for prefix, found in islice(waiting, MAX_ENTRIES):  # grows while it runs
+    for prefix, found in nested(settings):
         said = next((n for key in CHANNELS if (n := whole(found.get(key))) is not None), None)
         for key in SIDES:
-            size = _sides(found.get(key))
+            size = sides_of(found.get(key))
             if size is not None:
                 yield PictureSize(size[0], size[1] or said, f"{prefix}{key}", where)
+
+
+def nested(settings: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Yield settings, and those inside them two levels down, each with the prefix of its keys."""
+    waiting: list[tuple[str, Mapping[Any, Any]]] = [("", settings)]
+    for prefix, found in islice(waiting, MAX_ENTRIES):  # grows while it runs
+        yield prefix, found
         if prefix.count(".") < 2:  # settings inside settings
             inner = ((key, mapping_of(value)) for key, value in islice(found.items(), MAX_ENTRIES))
             named = ((f"{prefix}{key}.", m) for key, m in inner if m and isinstance(key, str))
@@ -59,7 +65,7 @@ def mapping_of(value: Any) -> Mapping[Any, Any] | None:
     return own
 
 
-def _sides(value: Any) -> tuple[tuple[int, int], int | None] | None:
+def sides_of(value: Any) -> tuple[tuple[int, int], int | None] | None:
     """Return height and width, and channels if they are there; None for what is no size."""
     if isinstance(value, Mapping):
         value = [value.get("height"), value.get("width")]

@@ -62,7 +62,12 @@ def needed_names(model: nn.Module) -> tuple[str, ...]:
 
 def first_name(model: nn.Module) -> str:
     """Return the name of the first input of a model's forward."""
-    return next((one.name for one in _parameters(model)), "")
+    return next(iter(input_names(model)), "")
+
+
+def input_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the positional inputs of a model's forward."""
+    return tuple(one.name for one in _parameters(model))
 
 
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:

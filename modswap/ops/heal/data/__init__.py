@@ -1,0 +1,1 @@
+"""Samples from the data that a user gives: files, iterables, or drawn ones."""
