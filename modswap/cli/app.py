@@ -32,10 +32,16 @@ from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
 
 COMMANDS = (
-    tree, init, replace, check, heal, finalize, revert, verify, diff, catalogue, code, explain, schema,
-    demo,
+    tree, init, replace, check, heal, finalize, revert, verify, diff, catalogue, code, explain,
+    schema, demo,
 )  # fmt: skip
-_REPORTING = ("replace", "check", "heal", "finalize", "revert")  # commands whose reports hold errors
+_REPORTING = (
+    "replace",
+    "check",
+    "heal",
+    "finalize",
+    "revert",
+)  # commands whose reports hold errors
 BUG = 70
 STOPPED = 130
 

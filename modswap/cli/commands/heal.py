@@ -62,9 +62,16 @@ Metric = Annotated[
         show_default=False,
     ),
 ]
-Samples = Annotated[
-    int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")
+Evaluate = Annotated[
+    str,
+    typer.Option(
+        "--evaluate",
+        metavar="FILE.py:CALLABLE",
+        help="Your own metric, called with each model; reported, and no stage goes by it.",
+        show_default=False,
+    ),
 ]
+Samples = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")]
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="For the choice and order of samples.")
 ]
@@ -85,6 +92,7 @@ def heal(
     until: Until = GOAL,
     steps: Steps = 400,
     metric: Metric = "",
+    evaluate: Evaluate = "",
     samples: Samples = 1024,
     seed: Seed = 0,
     batch: Batch = 32,
@@ -124,6 +132,7 @@ def heal(
         until=until,
         steps=steps,
         metric=metric,
+        evaluate=evaluate,
         samples=samples,
         seed=seed,
         batch=batch,

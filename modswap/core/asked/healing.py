@@ -11,7 +11,7 @@ GOAL = 0.99
 
 @dataclass(frozen=True, slots=True)
 class HealingRequest:
-    """What a user asks of a healing.
+    """The wishes of a user for a healing.
 
     Args:
         stages: The stages that may run, in their own order.

@@ -47,6 +47,19 @@ class SiteHealing:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """A number of the original, the swapped and the healed model: of the user's own, or accuracy.
+
+    `name` is what it is called in reports.
+    """
+
+    name: str
+    original: float
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
 class Healing:
     """The result of a healing.
 
@@ -61,6 +74,7 @@ class Healing:
         sites: Every site.
         controls: Comparisons to judge the agreement by.
         notes: Sentences for the report.
+        measured: Numbers that are reported and that no stage goes by.
     """
 
     samples: str
@@ -73,6 +87,7 @@ class Healing:
     sites: tuple[SiteHealing, ...] = ()
     controls: tuple[Control, ...] = ()
     notes: tuple[str, ...] = ()
+    measured: tuple[Measured, ...] = ()
 
     @property
     def exact(self) -> bool:

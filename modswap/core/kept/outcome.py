@@ -133,10 +133,10 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of `replace`, `check` and others that work on a file, for reports and for callers from Python.
+    """The result of a command that works on a file, for reports and for callers from Python.
 
     Args:
-        command: `replace` or `check`.
+        command: `replace`, `check`, `heal` and so on.
         checkpoint: The file as the user gave it; empty for a model in memory.
         recipe: The recipe's name.
         plan: The sites that each rule selected; None if the command ended before.

@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from modswap.nn.inherit.convolution import Convolution
 from modswap.nn.linear_forms.moments import Fitting
@@ -19,11 +18,11 @@ _WIDE = 2500  # columns from which a fit runs in single precision
 class LinearForm(Protocol):
     """The linear map of patches that a module holds as a product of its layers' weights."""
 
-    module: nn.Module
     side: int  # of the patches
     stride: int
     biased: bool  # whether a bias of the output is fitted beside the map
     present: bool  # whether the module's options leave it such a map
+    searched: int  # how many of the parts are searched for; the others follow in closed form
 
     def begin(self, fitting: Fitting) -> list[torch.Tensor]:
         """Return the parts to start from, in float64."""
@@ -32,7 +31,7 @@ class LinearForm(Protocol):
         """Return the map (D, O) that parts make up."""
 
     def settled(self, parts: Parts, fitting: Fitting) -> list[torch.Tensor]:
-        """Return the parts with the last of them in closed form, where that is possible."""
+        """Return all parts: those searched for, and the best others in closed form."""
 
     def inherited(self, convolution: Convolution) -> list[torch.Tensor] | None:
         """Return the parts that are a convolution; None if it cannot be held so."""
@@ -57,17 +56,19 @@ class Solution:
     iterations: int
 
 
-def solve(form: LinearForm, fitting: Fitting, start: Parts | None = None) -> Solution:
+def solve(form: LinearForm, fitting: Fitting) -> Solution:
     """Return the map of a form that fits best, by L-BFGS over the moments alone.
 
-    The number of iterations is bounded by the work that one takes, never by the time, so that
-    results repeat.
+    Parts that have a closed form are eliminated (Golub and Pereyra, 1973, SIAM J. Numer. Anal. 10,
+    doi:10.1137/0710036), which takes a tenth of the iterations. The work of all iterations bounds
+    their number, never the time, so that results repeat.
     """
-    begun = form.begin(fitting) if start is None else list(start)
+    begun = form.begin(fitting)
     width, outputs = fitting.cross.shape
     most = int(min(_ITERATIONS, max(4, _WORK / (6 * width**2 * outputs))))
     wide = fitting if width < _WIDE else _single(fitting)
-    parts = [part.to(wide.gram.dtype).clone().requires_grad_() for part in begun]
+    searched = begun[: form.searched]
+    parts = [part.to(wide.gram.dtype).clone().requires_grad_() for part in searched]
     _minimise(form, parts, wide, most)
     with torch.no_grad():
         found = [part.detach().double() for part in parts]
@@ -96,8 +97,8 @@ def _minimise(form: LinearForm, parts: Sequence[torch.Tensor], fitting: Fitting,
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        value = fitting.loss(form.kernel(parts))
-        value.backward()  # type: ignore[no-untyped-call] # torch has no types for it
+        value = fitting.loss(form.kernel(form.settled(parts, fitting)))
+        value.backward()
         return value
 
     optimizer.step(closure)

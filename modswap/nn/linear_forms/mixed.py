@@ -21,9 +21,10 @@ class Mixed:
 
     biased = False
     present = True
+    searched = 3
 
     def __init__(self, module: ACmix) -> None:
-        self.module = module
+        self.module: ACmix = module
         self.side = module.kernel_conv
         self.stride = module.stride
 
@@ -55,14 +56,16 @@ class Mixed:
         """Return the Cholesky root of the channels' mean covariance."""
         taps = self.side**2
         covariance = gram.view(inputs, taps, inputs, taps).diagonal(dim1=1, dim2=3).mean(-1)
-        return torch.linalg.cholesky(ridged(covariance, 1e-6))
+        root: torch.Tensor = torch.linalg.cholesky(ridged(covariance, 1e-6))
+        return root
 
     def kernel(self, parts: Parts) -> torch.Tensor:
         """Return the map (D, O); output o is in group o // head."""
         maps, sums, kernels = parts
         folded = torch.einsum("djit,im->djmt", kernels, sums)
         whole = torch.einsum("djmt,mdc->djct", folded, maps)
-        return whole.reshape(-1, maps.shape[-1] * self.side**2).T
+        rows: torch.Tensor = whole.reshape(-1, maps.shape[-1] * self.side**2)
+        return rows.T
 
     def settled(self, parts: Parts, fitting: Fitting) -> list[torch.Tensor]:
         """Return the parts as they are: none of them has a closed form of its own."""

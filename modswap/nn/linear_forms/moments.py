@@ -10,7 +10,7 @@ _CHUNK_BYTES = 64 << 20  # of patches at once
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """What a linear map is fitted to: the covariances of patches and targets.
+    """Covariances of patches and targets, to which a linear map is fitted.
 
     Args:
         gram: Covariance of the patches, (D, D), with a little ridge.

@@ -21,6 +21,7 @@ class Separable:
     """
 
     stride = 1
+    searched = 2
     biased = True
 
     def __init__(self, module: BiLevelRoutingAttention) -> None:
@@ -61,9 +62,9 @@ class Separable:
     def settled(self, parts: Parts, fitting: Fitting) -> list[torch.Tensor]:
         """Return the parts with the best output projection."""
         rows = self._rows(parts)
-        gram = ridged(rows @ fitting.gram @ rows.T)
-        last = torch.linalg.solve(gram, rows @ fitting.cross).T
-        return [parts[0], parts[1], last]
+        gram = ridged((rows @ fitting.gram @ rows.T).double())
+        last = torch.linalg.solve(gram, (rows @ fitting.cross).double()).T
+        return [parts[0], parts[1], last.to(rows.dtype)]
 
     def inherited(self, convolution: Convolution) -> list[torch.Tensor] | None:
         """Return the parts that are a depthwise convolution of at most this side."""

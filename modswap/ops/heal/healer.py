@@ -11,17 +11,17 @@ from torch import nn
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.errors import InputError
 from modswap.core.healed.agreement import Agreement, Control
-from modswap.core.healed.healing import Healing, SiteHealing, StageResult
+from modswap.core.healed.healing import Healing, Measured, SiteHealing, StageResult
 from modswap.core.progress import Progress, silent
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.heal.closed.fit import fit_closed, inherit_map
-from modswap.ops.heal.measures.agreement import agreement
+from modswap.ops.heal.measures.agreement import accuracy, agreement
 from modswap.ops.heal.measures.controls import Judged, disturbed, dropped
 from modswap.ops.heal.measures.metric import Metric, metric_for
 from modswap.ops.heal.measures.passes import outputs_of, still
+from modswap.ops.heal.measures.user_metric import user_metric
 from modswap.ops.heal.norms import estimate_again, norms_behind
 from modswap.ops.heal.passes import Models, call_order
-from modswap.ops.heal.samples import Samples
 from modswap.ops.heal.site_errors import SiteError, site_error
 from modswap.ops.heal.sites import HealedSite, in_order
 from modswap.ops.run.isolation import set_mode
@@ -32,7 +32,6 @@ MOST_HELD = 512
 LEAST = 32  # samples
 _EXACT = 1e-9  # error of outputs below which a swap counts as exact
 _DISGUISE = 1e-3  # share of the variance below which attention counts as switched off
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Healer:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self.request.seed))
         held = min(count // HELD, MOST_HELD)
         self.held, self.learn = tuple(order[:held].tolist()), tuple(order[held:].tolist())
-        with self._still(), call_order(self.models.model, self.sites) as calls:
+        with self._still(), call_order(self.sites) as calls:
             outputs_of(self.models.model, self.models.batch(self.held[:2]))
             original = outputs_of(self.models.original, self.models.batch(self.held[:32]))
         self.sites = in_order(self.sites, calls)
@@ -90,9 +89,12 @@ class Healer:
             before = self.best = self._judged()
             errors = {site.path: self._error(site) for site in self.sites}
             controls = self._controls()
+            own = tuple(self._measures())
+            first = [(measure(self.models.original), measure(self.models.model)) for _, measure in own]
             exact = before.error <= _EXACT
             stages = () if exact else tuple(self._stages())
             after = {site.path: self._error(site) for site in self.sites} if stages else errors
+            last = [measure(self.models.model) if stages else old for (_, measure), (_, old) in zip(own, first, strict=True)]
         healing = Healing(
             samples=self.models.samples.description,
             learned=len(self.learn),
@@ -103,13 +105,14 @@ class Healer:
             stages=stages,
             sites=tuple(self._site(s, errors[s.path], after[s.path]) for s in self.sites),
             controls=controls,
+            measured=tuple(Measured(name, *both, end) for (name, _), both, end in zip(own, first, last, strict=True)),
             notes=(*self.models.samples.notes, *self._notes(exact=exact)),
         )
         return Healed(healing, self._changed(stages))
 
     @contextmanager
     def _still(self) -> Iterator[None]:
-        """Run a block in evaluation, without gradients; weights and buffers stay as it made them."""
+        """Run a block in evaluation; the model keeps the weights and buffers that it made."""
         flags = [(module, module.training) for module in self.models.model.modules()]
         set_mode(self.models.model, training=False)
         try:
@@ -122,6 +125,18 @@ class Healer:
     def _judged(self) -> Agreement:
         m = self.models
         return agreement(m.original, m.model, m.samples, self.held, m.size, self.metric)
+
+    def _measures(self) -> Iterator[tuple[str, Callable[[nn.Module], float]]]:
+        """Yield what is reported beside the agreement: accuracy by labels, the user's own metric."""
+        m = self.models
+        if accuracy(m.original, m.samples, self.held, m.size) is not None:
+
+            def share(model: nn.Module) -> float:
+                return accuracy(model, m.samples, self.held, m.size) or 0.0
+
+            yield "accuracy on labels", share
+        if self.request.evaluate:
+            yield self.request.evaluate, user_metric(self.request.evaluate)
 
     def _error(self, site: HealedSite) -> SiteError:
         return site_error(self.models, site, self.held)
@@ -169,9 +184,7 @@ class Healer:
             with torch.no_grad():
                 had = inherit_map(site, self.request.damp)
             with torch.enable_grad():
-                found = fit_closed(
-                    self.models, site, self.learn, self.request.damp, inherited=had
-                )
+                found = fit_closed(self.models, site, self.learn, self.request.damp, inherited=had)
             after = self._error(site).error
             if after < before:
                 done += 1
@@ -198,7 +211,8 @@ class Healer:
             return ""
         self._fill(state)
         self.norms = some
-        return f"the statistics of {len(some)} batch norms estimated again"
+        norms = "1 batch norm" if len(some) == 1 else f"{len(some)} batch norms"
+        return f"the statistics of {norms} estimated again"
 
     def _copies(self, paths: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
         return {path: _copied(self.models.model.get_submodule(path)) for path in paths}
@@ -217,9 +231,7 @@ class Healer:
     def _site(self, site: HealedSite, before: SiteError, after: SiteError) -> SiteHealing:
         notes = tuple(dict.fromkeys(self.notes.get(site.path, ())))
         if after.share is not None and after.share < _DISGUISE:
-            notes += (
-                "its own mechanism adds nothing: it is the old module in another form",
-            )
+            notes += ("its own mechanism adds nothing: it is the old module in another form",)
         return SiteHealing(site.path, before.error, after.error, after.share, notes)
 
     def _notes(self, *, exact: bool) -> tuple[str, ...]:

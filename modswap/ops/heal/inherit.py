@@ -1,12 +1,12 @@
 """Weights that new modules inherit from the old ones, given after the swap."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from modswap.core.errors import ShapeError
-from modswap.core.seen.site import Site
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.build.starts.inherit import heir_of
 from modswap.ops.heal.sites import HealedSite
@@ -14,6 +14,9 @@ from modswap.ops.run.inputs import Case
 from modswap.ops.run.random_weights import placeholders
 from modswap.ops.trace.passes import trace
 from modswap.ops.trace.sites import sites_of
+
+if TYPE_CHECKING:
+    from modswap.core.seen.site import Site
 
 
 def inheriting(original: nn.Module, case: Case) -> Callable[[HealedSite], bool]:

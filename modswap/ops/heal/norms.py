@@ -60,20 +60,18 @@ def estimate_again(models: Models, paths: Sequence[str], chosen: Sequence[int]) 
 @contextmanager
 def _accumulating(norms: Sequence[_BatchNorm]) -> Iterator[None]:
     """Let batch norms gather plain averages over all batches of a block."""
-    counters = []
+    before = []
     for norm in norms:
-        count = norm.num_batches_tracked
-        counters.append(
-            (norm, norm.momentum, norm.training, None if count is None else int(count))
-        )
+        seen = norm.num_batches_tracked
+        before.append((norm, norm.momentum, norm.training, seen.clone() if seen is not None else 0))
         norm.reset_running_stats()
-        norm.momentum = None
+        norm.momentum = None  # plain averages
         norm.training = True
     try:
         yield
     finally:
-        for norm, momentum, training, count in counters:
+        for norm, momentum, training, batches in before:
             norm.momentum = momentum
             norm.training = training
-            if count is not None and norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.fill_(count)
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.copy_(torch.as_tensor(batches))

@@ -13,7 +13,7 @@ from modswap.ops.heal.samples import Batch, Samples
 from modswap.ops.heal.sites import HealedSite
 
 
-class Observed(NamedTuple):
+class SiteCall(NamedTuple):
     """A call of a new module: its inputs in the healed model, and the old module's output."""
 
     args: tuple[Any, ...]
@@ -52,7 +52,7 @@ class Models:
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.device, copy=True)  # a copy: a model may write into its input
 
-    def observed(self, site: HealedSite, chosen: Sequence[int]) -> list[Observed]:
+    def observed(self, site: HealedSite, chosen: Sequence[int]) -> list[SiteCall]:
         """Return every call of a site for one batch of samples.
 
         The healed model's pass ends where the site is reached for the last time.
@@ -60,12 +60,12 @@ class Models:
         with torch.no_grad():
             targets = self._outputs(site, chosen)
             given = self._inputs(site, chosen, len(targets))
-        return [Observed(a, k, y) for (a, k), y in zip(given, targets, strict=True)]
+        return [SiteCall(a, k, y) for (a, k), y in zip(given, targets, strict=True)]
 
     def _outputs(self, site: HealedSite, chosen: Sequence[int]) -> list[Any]:
         found: list[Any] = []
 
-        def note(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        def note(_: nn.Module, __: Any, ___: Any, output: Any) -> None:
             found.append(cloned(output))
 
         _run(self.original, self.batch(chosen), site.old.register_forward_hook, note)
@@ -107,7 +107,7 @@ def _run(model: nn.Module, batch: Batch, register: Callable[..., Any], note: Any
 
 
 @contextmanager
-def call_order(model: nn.Module, sites: Sequence[HealedSite]) -> Iterator[dict[str, int]]:
+def call_order(sites: Sequence[HealedSite]) -> Iterator[dict[str, int]]:
     """Note in a block which sites are called, and in which order; by path."""
     order: dict[str, int] = {}
     handles = []

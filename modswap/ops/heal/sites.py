@@ -7,6 +7,7 @@ from torch import nn
 
 from modswap.core.errors import MatchError, UsageError
 from modswap.core.kept.receipt import SiteRecord
+from modswap.live_values import module_paths
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.inserted_site import inserted_names
 from modswap.nn.insertion import Insertion
@@ -87,23 +88,18 @@ def _at(original: nn.Module, path: str) -> nn.Module:
 
 def _different(original: nn.Module, model: nn.Module) -> Iterator[HealedSite]:
     """Yield the topmost modules whose class is another than that of the original's."""
-    found: dict[int, tuple[nn.Module, nn.Module, list[str]]] = {}
-    for path, old, new in _pairs(original, model, ""):
-        found.setdefault(id(new), (old, new, []))[2].append(path)
-    for old, new, paths in found.values():
-        yield HealedSite(paths[0], tuple(paths), old, new, new)
-
-
-def _pairs(
-    old: nn.Module, new: nn.Module, path: str
-) -> Iterator[tuple[str, nn.Module, nn.Module]]:
-    if path and class_name(old) != class_name(new) and not inserted_names(new):
-        yield path, old, new
-        return
-    for name, child in new._modules.items():
-        before = old._modules.get(name)
-        if child is not None and before is not None:
-            yield from _pairs(before, child, f"{path}.{name}".lstrip("."))
+    olds = {place.path: place.module for place in module_paths(original)}
+    found: dict[int, tuple[nn.Module, list[str]]] = {}
+    inside = ""  # the beginning of paths inside a module that is another
+    for place in module_paths(model):
+        path, new = place.path, place.module
+        if not path or path not in olds or (inside and path.startswith(inside)):
+            continue
+        if class_name(olds[path]) != class_name(new) and not inserted_names(new):
+            found.setdefault(id(new), (new, []))[1].append(path)
+            inside = f"{path}."
+    for new, paths in found.values():
+        yield HealedSite(paths[0], tuple(paths), olds[paths[0]], new, new)
 
 
 def in_order(sites: Sequence[HealedSite], calls: Mapping[str, int]) -> tuple[HealedSite, ...]:

@@ -45,11 +45,7 @@ def working_copy(
     if request.everything or half_of(model) is not None or device.type != "cpu":
         return _cast(copy.deepcopy(model), device)
     norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
-    own = {
-        id(tensor)
-        for module in (*learned, *norms)
-        for tensor in named_tensors(module).values()
-    }
+    own = {id(tensor) for module in (*learned, *norms) for tensor in named_tensors(module).values()}
     shared = {id(t): t for t in named_tensors(model).values() if id(t) not in own}
     return copy.deepcopy(model, shared)
 

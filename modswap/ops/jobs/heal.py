@@ -124,9 +124,7 @@ def _as_swap(job: HealJob, loaded: Loaded) -> Job:
 _NO_RECIPE = Recipe.model_construct(version=1)
 
 
-def _built(
-    loaded: Loaded, path: str, healed: nn.Module, sites: Sequence[HealedSite]
-) -> Built:
+def _built(loaded: Loaded, path: str, healed: nn.Module, sites: Sequence[HealedSite]) -> Built:
     """Return a module of the file with the values of the healed copy."""
     own = module_at(loaded.model, path)
     made = taken_back(module_at(healed, path), own)

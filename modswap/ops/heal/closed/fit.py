@@ -15,7 +15,7 @@ from modswap.nn.linear_forms.form import LinearForm, Solution, solve
 from modswap.nn.linear_forms.moments import Moments
 from modswap.ops.heal.closed.last_layer import last_layer, refit
 from modswap.ops.heal.closed.maps import map_of, tensor_of
-from modswap.ops.heal.passes import Models, Observed
+from modswap.ops.heal.passes import Models, SiteCall
 from modswap.ops.heal.sites import HealedSite
 
 _EXACT = 1e-6
@@ -23,7 +23,7 @@ _EXACT = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class ClosedForm:
-    """What a closed form found at a site.
+    """The result of a closed form at a site.
 
     Args:
         residual: Squared error over the variance that the linear map leaves on the samples it was
@@ -99,7 +99,7 @@ def _plain(site: HealedSite) -> bool:
     return adapter.project is None and adapter.stride == (1, 1)
 
 
-def _calls(models: Models, site: HealedSite, chosen: Sequence[int]) -> Iterator[Observed]:
+def _calls(models: Models, site: HealedSite, chosen: Sequence[int]) -> Iterator[SiteCall]:
     for start in range(0, len(chosen), models.size):
         yield from models.observed(site, chosen[start : start + models.size])
 
@@ -130,7 +130,7 @@ def _layout(site: HealedSite, layout: str) -> str:
     return (adapter.layout or layout) if isinstance(adapter, SiteAdapter) else layout
 
 
-def inner_input(site: HealedSite, call: Observed) -> torch.Tensor | None:
+def inner_input(site: HealedSite, call: SiteCall) -> torch.Tensor | None:
     """Return what the module inside the adapter is given in a call."""
     if site.inner is site.learned:
         return tensor_of((*call.args, *call.kwargs.values()))
