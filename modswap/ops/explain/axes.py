@@ -4,9 +4,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import gcd, prod
-from types import CodeType
+from types import CodeType, MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +23,9 @@ TIMEOUT_SECONDS = 5.0  # after which no further size is tried
 MIN_NAMED_SIZE = 4  # of a module's own numbers; a smaller one may be anything
 LETTERS = {1: "L", 2: "NC", 3: "NLC", 4: "NCHW", 5: "NCTHW"}  # by the number of axes
 LAST = {4: "NHWC", 5: "NTHWC"}  # where the last axis is the one whose size the module fixes
+
+# names of counts, which may equal a number of channels by chance alone
+_COUNT = re.compile(r"head|group|win|topk|kernel|²|^S$|^M$|^kc$")
 
 # a value: the functions from the root, the statement, its name, and which of its values
 Key = tuple[tuple[CodeType, ...], int, str, int]
@@ -48,6 +51,7 @@ class Axes:
         words: Names of sizes that the module fixes.
         dtype: The dtype of the pass, which shapes leave out.
         named: Whether a lesson gave the words, so that factors have names too.
+        shared: The names of sizes that no single one of them can mean.
     """
 
     letters: str
@@ -56,6 +60,7 @@ class Axes:
     words: Mapping[int, str]
     dtype: str
     named: bool = False
+    shared: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def shape(self, key: Key, tensor: TensorWords) -> Shape:
         """Return the shape of a value with the names of its axes."""
@@ -120,7 +125,7 @@ class Axes:
             yield letter, str(size)
         for size, word in self.words.items():
             if word in used and word not in self.letters and "·" not in word:
-                yield word, str(size)
+                yield self.shared.get(size, word), str(size)
 
 
 def names_in(function: Followed) -> set[str]:
@@ -147,14 +152,15 @@ def axes_of(forward: Forward, fresh: Fresh, sizes: Mapping[str, int] | None, dty
     """
     tensors = live_tensors((forward.args, dict(forward.kwargs)))
     if not tensors or tensors[0].ndim not in LETTERS:
-        return Axes("", (), (), _words(sizes or {}), dtype)
+        return Axes("", (), (), _words(sizes or {}), dtype, shared=_shared(sizes or {}))
     first = tensors[0]
     moved = tuple(_all_moved(forward, fresh, first))
     letters = _letters(forward.module, first, {one.axis for one in moved})
     named = sizes is not None
     if sizes is None:
         sizes = _fixed(letters, first.shape, moved) | _numbers(forward.module)
-    return Axes(letters, tuple(first.shape), moved, _words(sizes), dtype, named)
+    words, shared = _words(sizes), _shared(sizes)
+    return Axes(letters, tuple(first.shape), moved, words, dtype, named, shared)
 
 
 def _all_moved(forward: Forward, fresh: Fresh, first: torch.Tensor) -> Iterator[_Moved]:
@@ -202,7 +208,7 @@ def _numbers(module: nn.Module) -> dict[str, int]:
 
 def _words(sizes: Mapping[str, int]) -> dict[int, str]:
     """Return a name for each size; earlier names win, and names win over their multiples."""
-    words: dict[int, str] = {}
+    words: dict[int, str] = {size: str(size) for size in _shared(sizes)}
     for name, size in sizes.items():
         if size > 1:
             words.setdefault(size, name)
@@ -211,6 +217,19 @@ def _words(sizes: Mapping[str, int]) -> dict[int, str]:
             if size >= MIN_NAMED_SIZE:
                 words.setdefault(factor * size, f"{factor}·{name}")
     return words
+
+
+def _shared(sizes: Mapping[str, int]) -> dict[int, str]:
+    """Return the names of sizes that a count and something else have, such as 8 heads of 8."""
+    names: dict[int, list[str]] = {}
+    for name, size in sizes.items():
+        if size > 1:
+            names.setdefault(size, []).append(name)
+    return {
+        size: " = ".join(some)
+        for size, some in names.items()
+        if len(some) > 1 and any(map(_COUNT.search, some))
+    }
 
 
 def _other_sizes(size: int) -> Iterator[int]:

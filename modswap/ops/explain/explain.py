@@ -27,7 +27,7 @@ from modswap.ops.explain.passes import Forward, Fresh, Times, counted, repeatabl
 from modswap.ops.explain.recorder import LineRecorder, Scene
 from modswap.ops.explain.rows import Rows, added, paths_in, total
 from modswap.ops.explain.source import source_of
-from modswap.ops.explain.values import described, not_finite
+from modswap.ops.explain.values import described
 from modswap.ops.run.describe import one_line
 
 UNFUSED = Words(
@@ -151,8 +151,7 @@ class _Explaining:
             raise ExplainError(what, self.wanted.title, "take the wrapper off")
         notes = tuple(self._judged(output, seen))
         counter = self._counted(operators.flops)
-        if any(not_finite(one) for one in live_tensors(seen)):
-            self._mark(top)
+        self._mark(top)
         times = timed(self.forward, self.fresh) if self.wanted.times else None
         axes = self._axes(output)
         result = self._record(top, axes, times, counter, output)

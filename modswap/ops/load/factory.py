@@ -55,14 +55,7 @@ def call_factory(factory: Factory) -> nn.Module:
         ModswapError: Of the factory's kind, if it raises, gives no model, or one whose modules are
             nested too deep.
     """
-    try:
-        model = factory.build()
-    except ModswapError:
-        raise
-    except Exception as error:
-        place = _last_line(error)
-        what = f"the factory {factory.name!r} raised {one_line(error)}{place}"
-        raise factory.error(what, factory.where, _fix(factory, error)) from error
+    model = result_of(factory)
     if not isinstance(model, nn.Module):
         what = f"the factory {factory.name!r} gave {type(model).__name__}, expected an nn.Module"
         raise factory.error(what, factory.where, "return the model")
@@ -70,6 +63,26 @@ def call_factory(factory: Factory) -> nn.Module:
         what = f"the model of the factory {factory.name!r} cannot be used: {flaw}"
         raise factory.error(what, factory.where, FEWER_MODULES)
     return model
+
+
+def result_of(factory: Factory) -> Any:
+    """Return the value that a factory gives.
+
+    Raises:
+        ModswapError: Of the factory's kind, if it raises.
+    """
+    try:
+        return factory.build()
+    except ModswapError:
+        raise
+    except Exception as error:
+        raise raised_by(factory, error) from error
+
+
+def raised_by(factory: Factory, error: Exception) -> ModswapError:
+    """Return the error, of the factory's kind, for an exception that its code raised."""
+    what = f"the factory {factory.name!r} raised {one_line(error)}{_last_line(error)}"
+    return factory.error(what, factory.where, _fix(factory, error))
 
 
 def _fix(factory: Factory, error: Exception) -> str:
@@ -84,7 +97,8 @@ def _fix(factory: Factory, error: Exception) -> str:
     call = f"{start}({', '.join(one for one in (written[1:-1], given) if one)})"
     if factory.error is RecipeError:
         return f"give what it lacks under `args`, or write `{call}`"
-    return f'give what it lacks: `--model "{call}"`'
+    option = factory.where if factory.where.startswith("--") else "--model"
+    return f'give what it lacks: `{option} "{call}"`'
 
 
 def _last_line(error: BaseException) -> str:

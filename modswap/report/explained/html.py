@@ -1,18 +1,20 @@
 """A forward pass explained line by line, as a page of HTML that needs nothing else."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from html import escape
 
 from modswap.core.explained.record import Explained, Followed, Line
 from modswap.core.words.printable import tame, without_commands
 from modswap.report.explained.labels import (
-    NUMBERS,
     cells,
     closing,
     heading,
     label,
     share_of,
+    shown_numbers,
     skipped,
+    totals,
 )
 from modswap.report.explained.layout import called, called_words, own_lines, values_words
 from modswap.report.page import Page
@@ -23,16 +25,17 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem
 code, pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; }
 th, td { text-align: left; vertical-align: top; padding: .15rem .6rem; }
-.lines > tbody > tr { border-top: 1px solid #d8dee4; }
+.lines > * > tr { border-top: 1px solid #d8dee4; }
 .lines th, td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.lines th:first-child, .lines th:nth-child(2) { text-align: left; }
+.lines th:first-child, .lines th:nth-child(2) { text-align: left; white-space: normal; }
 td.no { color: #818b98; text-align: right; }
 .set { color: #1a7f37; } .step { color: #57606a; } .mark { color: #cf222e; font-weight: bold; }
 .skipped { color: #818b98; } details { margin: .3rem 0 .3rem 1rem; }
 summary { cursor: pointer; } .bar { background: #ddf4ff; display: block; height: .3rem; }
 @media (prefers-color-scheme: dark) {
   body { color: #d1d7e0; background: #151b23; } .set { color: #3fb950; } .step { color: #9198a1; }
-  .lines > tbody > tr { border-color: #3d444d; } .bar { background: #1f6feb; }
+  .lines > * > tr { border-color: #3d444d; } .bar { background: #1f6feb; }
+  .mark { color: #ff7b72; }
 }
 """
 
@@ -44,6 +47,8 @@ def explained_html(explained: Explained, language: str, page: Page) -> str:
     title = _text(explained.title)
     return without_commands(
         f'<!doctype html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         '<meta name="generator" content="modswap explain">\n'
         f"<title>{title}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n{parts}\n"
         "</body>\n</html>\n"
@@ -73,7 +78,7 @@ def _parts(explained: Explained, language: str) -> Iterator[str]:
     if explained.axes:
         axes = ", ".join(f"{name} = {size}" for name, size in explained.axes)
         yield f"<p>{_text(label('axes', language))}<code>{_text(axes)}</code></p>"
-    yield _Lines(explained, language).table(explained.root)
+    yield _Lines(explained, language).whole(explained.root)
     yield "".join(f"<p>{_text(sentence)}</p>" for sentence in closing(explained, language))
 
 
@@ -93,7 +98,19 @@ class _Lines:
     def __init__(self, explained: Explained, language: str) -> None:
         self._whole = explained.numbers
         self._language = language
-        self._numbers = NUMBERS if explained.numbers.seconds is not None else NUMBERS[:3]
+        self._numbers = shown_numbers(explained)
+        self._totals = totals(explained, language)
+
+    def whole(self, function: Followed) -> str:
+        """Return the table of the forward, with the sums of its lines."""
+        rows = (
+            f'<tr><td></td><th scope="row">{_text(name)}</th>'
+            + "".join(f'<td class="n">{one}</td>' for one in numbers)
+            + "</tr>"
+            for name, numbers in self._totals
+        )
+        body = self.table(function).removesuffix("</table>")
+        return f"{body}<tfoot>{''.join(rows)}</tfoot></table>"
 
     def table(self, function: Followed) -> str:
         """Return the table of a function's lines."""
@@ -123,8 +140,9 @@ class _Lines:
         often = f"{line.count}\N{MULTIPLICATION SIGN} " if line.count > 1 else ""
         source = "\n".join(map(_text, line.source))
         parts = [f"<code>{often}{source}</code>"]
-        parts += [f'<div class="set"><code>{_text(one)}</code></div>' for one in values_words(line)]
-        parts += [f'<span class="mark">{_text(mark)}!</span>' for mark in line.marks]
+        bare = replace(line, marks=())  # which have a colour of their own
+        parts += [f'<div class="set"><code>{_text(one)}</code></div>' for one in values_words(bare)]
+        parts += [f'<span class="mark">{_text(mark)}!</span> ' for mark in line.marks]
         if line.words is not None:
             parts.append(f'<div class="step">{_text(line.words.into(self._language))}</div>')
         parts += map(self._call, called(line))

@@ -12,6 +12,7 @@ LABELS = {
     "ms": Words("ms", "毫秒"),
     "share": Words("%", "%"),
     "all": Words("all lines", "合计"),
+    "formula": Words("the catalogue's formula", "目录中的公式"),
     "line": Words("line", "行"),
     "sets": Words("what it set", "得到的值"),
     "step": Words("step", "说明"),
@@ -39,7 +40,7 @@ _COUNTED = Words(
     "FLOP {0}，与 torch 自带计数器一致；另有 {1} 属于该计数器不统计的算子",
 )
 _EXACT = Words("FLOP {0} = torch's own counter", "FLOP {0}，与 torch 自带计数器一致")
-_FORMULA = Words("the catalogue's formula: {0}", "目录中的公式：{0}")
+_FORMULA = Words("the catalogue's formula, {0}: {1}", "目录中的公式 {0}：{1}")
 _TIMES = Words(
     "lines {0} ms, plain forward {1} ms, on one thread",
     "各行合计 {0} 毫秒，普通前向 {1} 毫秒，单线程",
@@ -121,6 +122,22 @@ def cells(numbers: Numbers, whole: Numbers) -> tuple[str, str, str, str, str]:
     )
 
 
+def totals(explained: Explained, language: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the rows below the lines: their names, and their cells of numbers."""
+    whole = explained.numbers
+    count = len(shown_numbers(explained))
+    rows = [(label("all", language), cells(whole, whole)[:count])]
+    if explained.formula is not None:
+        blank = [""] * (count - 1)
+        rows.append((label("formula", language), (short(explained.formula.flops) or "0", *blank)))
+    return rows
+
+
+def shown_numbers(explained: Explained) -> tuple[str, ...]:
+    """Return the columns of numbers: without those of time where none was taken."""
+    return NUMBERS if explained.numbers.seconds is not None else NUMBERS[:3]
+
+
 def heading(explained: Explained, language: str) -> str:
     """Return the module with its form, its input and its facts."""
     facts = _COMMA.into(language).join(fact.into(language) for fact in explained.facts)
@@ -140,7 +157,7 @@ def closing(explained: Explained, language: str) -> list[str]:
         first += f" ({', '.join(f'{name} {count:,}' for name, count in explained.left_out)})"
     if explained.formula is not None:
         first += _SEMICOLON.into(language) + _FORMULA.into(language).format(
-            f"{explained.formula.flops:,}"
+            explained.formula.text, f"{explained.formula.flops:,}"
         )
     second = [_BYTES.into(language)]
     if numbers.seconds is not None:

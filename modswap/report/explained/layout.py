@@ -1,7 +1,7 @@
 """The rows of an explained pass, in the order in which all its reports print them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modswap.core.explained.record import Followed, Line, Numbers
 from modswap.report.explained.labels import skipped
@@ -61,7 +61,8 @@ def _call(function: Followed, line: Line, level: int) -> TableRow:
 def own_lines(function: Followed) -> tuple[Line, ...]:
     """Return the lines to show: of torch's containers those that call a layer."""
     if function.container:
-        return tuple(line for line in function.lines if line.calls)
+        lines = (line for line in function.lines if line.calls)
+        return tuple(replace(one, source=tuple(map(str.lstrip, one.source))) for one in lines)
     return function.lines
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from modswap.core.explained.record import Explained
 from modswap.core.words.printable import tame, without_commands
-from modswap.report.explained.labels import NUMBERS, cells, closing, heading, label
+from modswap.report.explained.labels import cells, closing, heading, label, shown_numbers, totals
 from modswap.report.explained.layout import TableRow, rows_of
 from modswap.report.page import Page
 
@@ -50,15 +50,15 @@ def _options(explained: Explained, language: str) -> Iterator[tuple[str, ...]]:
 
 def _lines(explained: Explained, language: str) -> Iterator[str]:
     whole = explained.numbers
-    numbers = NUMBERS if whole.seconds is not None else NUMBERS[:3]
+    numbers = shown_numbers(explained)
     heads = [label(name, language) for name in ("line", "code", "sets", "step", *numbers)]
     rows = (
         _row(row, cells(row.numbers, whole)[: len(numbers)] if row.numbers else ())
         for row in rows_of(explained.root, language)
     )
     yield from _table(heads, rows)
-    total = cells(whole, whole)[: len(numbers)]
-    yield _joined(("", f"**{label('all', language)}**", "", "", *total))
+    for name, total in totals(explained, language):
+        yield _joined(("", f"**{name}**", "", "", *total))
 
 
 def _row(row: TableRow, numbers: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.explained.record import Explained
-from modswap.report.explained.labels import NUMBERS, cells, closing, heading, label
+from modswap.report.explained.labels import cells, closing, heading, label, shown_numbers, totals
 from modswap.report.explained.layout import TableRow, rows_of
 from modswap.report.page import Page
 
@@ -68,15 +68,15 @@ def _options(explained: Explained, language: str) -> Table:
 def _table(explained: Explained, language: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 0, 0, 1), expand=True)
     table.add_column(Text(label("source", language), "dim"), ratio=1, overflow="fold")
-    timed = explained.numbers.seconds is not None
-    shown = NUMBERS if timed else NUMBERS[:3]
+    shown = shown_numbers(explained)
     for name in shown:
         table.add_column(Text(label(name, language), "dim"), justify="right", no_wrap=True)
     whole = explained.numbers
     for row in rows_of(explained.root, language):
         numbers = cells(row.numbers, whole)[: len(shown)] if row.numbers is not None else ()
         table.add_row(_cell(row), *numbers)
-    table.add_row(Text(label("all", language), "bold"), *cells(whole, whole)[: len(shown)])
+    for name, numbers in totals(explained, language):
+        table.add_row(Text(name, "bold"), *numbers)
     return table
 
 

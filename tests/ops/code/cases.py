@@ -216,7 +216,7 @@ CASES: dict[str, Case] = {
         "call call",
     ),
     "block class, all of them": Case(
-        HEAD + BLOCKS
+        HEAD + "__all__ = ['Block', 'build']\n\n\n" + BLOCKS
         + "def build():\n    return nn.Sequential(nn.Conv2d(3, 8, 1), Block(8), Block(8))\n",
         ["*.attn"],
         ["self.attn = ECA(channel=width)"],
@@ -241,6 +241,26 @@ CASES: dict[str, Case] = {
         ["self.body[1].attn = ECA(channel=8)  # as observed: channel=8"],
         "line",
         files={"other.py": "from NAME import Block\n\nblock = Block(4)\n"},
+    ),
+    "helper of a block class that other code uses": Case(
+        HEAD + GATE + BLOCKS.replace("nn.Conv2d(width, width, 1)", "gate(width)")
+        + "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.body = nn.Sequential(nn.Conv2d(3, 8, 1), Block(8))\n\n"
+        "    def forward(self, x):\n        return self.body(x)\n",
+        ["body.1.attn"],
+        ["self.body[1].attn = ECA(channel=8)  # as observed: channel=8"],
+        "line",
+        files={"other.py": "from NAME import Block\n\nblock = Block(4)\n"},
+    ),
+    "block class that other code names in a text": Case(
+        HEAD + BLOCKS
+        + "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.body = nn.Sequential(nn.Conv2d(3, 8, 1), Block(8))\n\n"
+        "    def forward(self, x):\n        return self.body(x)\n",
+        ["body.1.attn"],
+        ["self.body[1].attn = ECA(channel=8)  # as observed: channel=8"],
+        "line",
+        files={"other.py": "import NAME\n\nblock = getattr(NAME, 'Block')(4)\n"},
     ),
     "deep copies": Case(
         "import copy\n" + HEAD + BLOCKS

@@ -163,6 +163,19 @@ def test_swap_inside_a_file_is_shown_as_well(folder: Path) -> None:
     assert whole.sites == (given,) == flat.sites
 
 
+def test_argument_that_the_recipe_leaves_open_is_an_observed_one(folder: Path) -> None:
+    (folder / "open_net.py").write_text(NET.replace("WIDTH", "width"))
+    model = importlib.import_module("open_net").Net()
+    args = {"num_heads": 2, "n_win": 2, "topk": 2, "qk_dim": None}
+    modswap.replace(model, match="b", with_="BRA", args=args, inputs=[(1, 3, 8, 8)])
+    modswap.save(model, "open.safetensors")
+
+    change = job.code_change(replace(asked("open.safetensors", "open_net:Net"), recipe=None))
+
+    assert "qk_dim=width" in unified(change)
+    assert change.sites[0].literals == ()
+
+
 SCRIPT = """
 from pathlib import Path
 

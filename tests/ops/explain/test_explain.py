@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modswap.core.errors import CheckpointError, ExplainError, InputError
 from modswap.core.explained.record import Explained, Line
-from modswap.nn import BiLevelRoutingAttention
+from modswap.nn import BiLevelRoutingAttention, MultiHeadSelfAttention
 from modswap.ops.explain.explain import UNFUSED, UNSURE, ExplainRequest, explained
 from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.passes import Forward, same_bits
 from modswap.ops.explain.recorder import LineRecorder
-from tests.ops.explain.traps import Broken, Doubled, Loops, Once, Restless, Traps
+from tests.ops.explain.traps import Broken, Doubled, Loops, Mended, Once, Restless, Traps
 
 
 def told(module: nn.Module, *inputs: Any, depth: int | None = None, **how: Any) -> Explained:
@@ -159,6 +159,15 @@ def test_nan_is_marked_where_it_arises() -> None:
     found = told(Broken(), torch.randn(3, 4))
 
     assert [line.marks for line in found.root.lines] == [(), ("NaN",), ("NaN",)]
+
+
+def test_nan_is_marked_where_a_later_line_removes_it() -> None:
+    found = told(nn.Sequential(Broken(), Mended()), torch.randn(3, 4), depth=2)
+
+    marks = {line.text: line.marks for line in found.root.walk()}
+    assert marks["ratio = zero / zero"] == ("NaN",)
+    assert marks["masked = x.nan_to_num().masked_fill(x.isnan(), -math.inf)"] == ("inf",)
+    assert marks["return masked.softmax(-1).nan_to_num()"] == ()
 
 
 def test_output_that_varies_is_not_called_equal() -> None:
@@ -302,6 +311,15 @@ class Held(nn.Module):
 class Box:
     one: torch.Tensor
     other: tuple[int, ...]
+
+
+def test_size_that_two_names_share_stays_a_number() -> None:
+    found = told(MultiHeadSelfAttention(64, num_heads=8).eval(), torch.randn(1, 5, 64))
+
+    (heads,) = [line for line in found.root.walk() if line.text.startswith("q, k, v")]
+    assert str(heads.values[0]) == "q (N, 8, L, 8)"
+    assert ("heads = d", "8") in found.axes
+    assert ("C", "64") in found.axes
 
 
 def test_mappings_and_records_show_their_tensors_and_fixed_axes_have_names() -> None:

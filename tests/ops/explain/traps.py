@@ -1,5 +1,6 @@
 """Modules whose forward is hard to follow, for the tests of `explain`."""
 
+import math
 from typing import Any
 
 import torch
@@ -116,6 +117,15 @@ class Broken(nn.Module):
         zero = x - x
         ratio = zero / zero
         return ratio + 1
+
+
+class Mended(nn.Module):
+    """Removes NaN, and an infinity of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return finite numbers."""
+        masked = x.nan_to_num().masked_fill(x.isnan(), -math.inf)
+        return masked.softmax(-1).nan_to_num()
 
 
 class Once(nn.Module):

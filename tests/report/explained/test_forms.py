@@ -33,6 +33,8 @@ def test_text_has_a_row_for_each_line_that_ran_and_folds_the_others() -> None:
     assert "bias      (not kept by the module)" in text
     assert "w = g(z)" in text
     assert "for module in self" not in text
+    assert any(line.split()[:4] == ["the", "catalogue's", "formula", "8"] for line in lines)
+    assert "; the catalogue's formula, 8*x: 8" in " ".join(text.split())
     assert "each window attends to 2 of 4 windows; 2 of them hold a part" in text
     assert "50% of their routes lead into padding" in text
     assert "padding" not in FORMS["text"](explained(timed=False), "en", Page())
@@ -89,6 +91,7 @@ def test_markdown_has_a_table_of_lines_in_which_names_mark_up_nothing() -> None:
     assert "| the &lt;b>first&lt;/b> step | 1.23M | 617k | 4.94M | 2.00 | 100% |" in lines
     assert "| `bias` | not kept by the module |  |" in rows
     assert "```text\ny = f(x)\nz = y\n```" in text
+    assert "|  | **the catalogue's formula** |  |  | 8 |  |  |  |  |" in rows
     # pipes that end a cell are those of the table alone
     assert {line.replace("\\|", "").count("|") for line in rows if "<br>" in line} == {10}
 
@@ -123,6 +126,9 @@ def test_html_is_a_sound_page_with_a_table_for_each_function() -> None:
     assert "y = f(\n    &#x27;&lt;script&gt;" in page
     assert '<div class="step">第一步</div>' in page
     assert '<span class="mark">NaN!</span>' in page
+    assert page.count("NaN!") == 1
+    assert '<tfoot><tr><td></td><th scope="row">合计</th><td class="n">1k</td>' in page
+    assert '<th scope="row">目录中的公式</th><td class="n">8</td><td class="n"></td>' in page
     assert '<span class="bar" style="width:100%">' in page
     assert "2\N{MULTIPLICATION SIGN} z = fc(y)" in page
     assert 'class="bar"' not in FORMS["html"](explained(timed=False), "zh", Page())

@@ -143,6 +143,14 @@ class SourceFile:
         found = (n for n in cls.body if isinstance(n, Function)) if cls is not None else ()
         return next((one for one in found if one.name == "__init__"), None)
 
+    def outermost(self, node: ast.AST) -> str:
+        """Return the name of the outermost function or class around a node."""
+        name = "<module>"
+        while node in self.parents:
+            node = self.parents[node]
+            name = node.name if isinstance(node, (ast.ClassDef, Function)) else name
+        return name
+
     @cached_property
     def bound(self) -> frozenset[str]:
         """Return every name that is bound anywhere in the file, except by imports."""

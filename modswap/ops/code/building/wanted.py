@@ -9,6 +9,7 @@ from torch import nn
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.kept.receipt import SiteRecord
+from modswap.nn import CATALOGUE
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.insertion import Insertion
 from modswap.ops.apply import module_at
@@ -58,8 +59,10 @@ def wanted_of_receipt(
     """Return the new modules that a written file's receipt records; `recipe` is the one inside."""
     found = []
     for site in sites:
-        named = _named(site.module, recipe)
-        observed = frozenset(name for name in site.args if name not in named)
+        said = _named(site.module, recipe)
+        # what the rule leaves open, such as a null, was observed
+        named = {n for n, v in said.items() if n in site.args and site.args[n] == v}
+        observed = frozenset(site.args) - named
         around = map(_around, reversed(site.paths)) if site.joint is not None else ()
         beside = tuple(reversed({id(module_at(model, path)): path for path in around}.values()))
         bare = _bare(module_at(model, site.paths[0]))
@@ -75,7 +78,7 @@ def _named(module: str, recipe: Recipe | None) -> Mapping[str, Any]:
     return {
         name: value
         for rule in rules
-        if rule.with_ == module
+        if module in {rule.with_, CATALOGUE.spelled(rule.with_)}
         for name, value in rule.args.items()
         if value != "auto"
     }

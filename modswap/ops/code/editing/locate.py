@@ -12,7 +12,7 @@ from torch import nn
 
 from modswap.ops.apply import module_at
 from modswap.ops.code.building.record import CallPlace, MakingCall, Recording
-from modswap.ops.code.building.source import SourceFile, Sources, span_of
+from modswap.ops.code.building.source import SourceFile, Sources, Span, span_of
 from modswap.ops.code.building.wanted import NewModule
 
 MAX_FILES = 2000  # of a package that are searched for other users of a function
@@ -131,16 +131,31 @@ class Locator:
         return not self.used_elsewhere(call.place.file, call.place.function)
 
     def used_elsewhere(self, file: str, function: str) -> bool:
-        """Return whether other code than this model's uses the function or class around a call."""
-        top = function.split(".")[0]
-        if top in self.roots or top == "<module>":
-            return False
-        ran = {(place.file, place.span) for place in self.made_by}
-        return any(
-            (source.file, span_of(node)) not in ran if isinstance(node, ast.Call) else True
-            for source in self.around(file, top)
-            for node in _uses(source, top)
-        )
+        """Return whether other code than this model's uses the function or class around a call.
+
+        That code may use it by another function, which this model uses as well.
+        """
+        known: set[tuple[str, str]] = set()
+        waiting = [(file, function.split(".")[0])]
+        while waiting:
+            place = waiting.pop()
+            if place in known or place[1] in {*self.roots, "<module>"}:
+                continue
+            known.add(place)
+            for source in self.around(*place):
+                for node in _uses(source, place[1]):
+                    if not self._ran(source, node):
+                        return True
+                    waiting.append((source.file, source.outermost(node)))
+        return False
+
+    def _ran(self, source: SourceFile, node: ast.AST) -> bool:
+        """Return whether a node is a call that made modules of this model."""
+        return isinstance(node, ast.Call) and (source.file, span_of(node)) in self._places
+
+    @cached_property
+    def _places(self) -> set[tuple[str, Span]]:
+        return {(place.file, place.span) for place in self.made_by}
 
     def around(self, file: str, name: str) -> Iterator[SourceFile]:
         """Yield the files of a file's package, or of its folder, that hold a name."""
@@ -165,18 +180,20 @@ def _files_of(above: Path, folder: Path) -> list[Path]:
 def _uses(source: SourceFile, name: str) -> Iterator[ast.AST]:
     """Yield each use of a name outside of its own definition: the call, else the name."""
     for node in ast.walk(source.tree):
-        if not _names(node, name) or _is_inside(source, node, name):
+        if not _names(node, name) or _is_inside(source, node, name) or _is_listed(source, node):
             continue
         above = source.parents[node]
         yield above if isinstance(above, ast.Call) and above.func is node else node
 
 
 def _names(node: ast.AST, name: str) -> bool:
-    """Return whether a node reads a name, or imports it under another one."""
+    """Return whether a node reads a name, is its text, or imports it under another one."""
     if isinstance(node, ast.ImportFrom):
         return any(one.name == name and one.asname not in {None, name} for one in node.names)
     if isinstance(node, ast.Attribute):
         return node.attr == name
+    if isinstance(node, ast.Constant):  # as `getattr` and registers take it
+        return node.value == name
     return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
 
 
@@ -184,6 +201,15 @@ def _is_inside(source: SourceFile, node: ast.AST, name: str) -> bool:
     while node in source.parents:
         node = source.parents[node]
         if getattr(node, "name", "") == name:
+            return True
+    return False
+
+
+def _is_listed(source: SourceFile, node: ast.AST) -> bool:
+    """Return whether a node is in the list of a file's public names."""
+    while node in source.parents:
+        node = source.parents[node]
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return True
     return False
 

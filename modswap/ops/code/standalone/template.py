@@ -23,6 +23,7 @@ LICENCE = """\
 RESERVED = ("load", "_build", "_CLASSES", "_ALLOWED", "_KEYS", "_PREFIX", "_NAMES", "_Unpickler",
             "_Pickle", "_read", "_own_names")  # fmt: skip
 LOADING = '''
+__all__ = ["load"]
 _CLASSES = {classes}
 _ALLOWED = {allowed}
 _KEYS = {keys}  # that lead to the model in a file
@@ -31,14 +32,14 @@ _NAMES = {names}  # of the model, by those of a file
 
 
 class _Unpickler(pickle.Unpickler):
-    """Build the classes above, torch's layers and tensors, and nothing else."""
+    """Build the classes and tensors above, and nothing else."""
 
     def find_class(self, module, name):
         full = f"{{module}}.{{name}}"
         if full in _CLASSES:
             return _CLASSES[full]
         storage = module in {{"torch", "torch.storage"}} and name.endswith("Storage")
-        if full in _ALLOWED or storage or module.startswith("torch.nn.modules."):
+        if full in _ALLOWED or (storage and "." not in name):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{{full}} is not part of this file")
 
@@ -62,6 +63,10 @@ def _read(file):
         from safetensors.torch import load_file
 
         return {{name: tensor for one in parts for name, tensor in load_file(one).items()}}
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise ValueError(f"{{file}} holds a program of TorchScript, which is not run")
     found = torch.load(file, map_location="cpu", weights_only=False, pickle_module=_Pickle)
     for key in _KEYS:
         if isinstance(found, dict) and key in found:

@@ -7,6 +7,7 @@ from pathlib import Path
 from modswap.core.asked.import_name import module_of_file, split_arguments
 from modswap.core.errors import UsageError
 from modswap.core.version import __version__
+from modswap.core.words.printable import tame
 from modswap.io.pickled.names import runs_code
 from modswap.io.pickled.outline import values_of
 from modswap.io.recognise.look import look_at
@@ -22,6 +23,7 @@ from modswap.ops.code.standalone.text import Printed
 
 _OURS = (
     Imported("pickle", "", "pickle"),
+    Imported("zipfile", "", "zipfile"),
     Imported("pathlib", "Path", "Path"),
     Imported("torch", "", "torch"),
     Imported("torch", "nn", "nn"),
@@ -109,7 +111,8 @@ def _head(made: Swapped, notes: Sequence[str]) -> str:
     new = ", ".join(dict.fromkeys(one.cls.__name__ for one in made.wanted))
     title = f"{type(made.model).__name__} with {new} put in."
     said = "".join(f"\n\n{note[0].upper()}{note[1:]}." for note in notes)
-    return HEAD.format(title=title, file=made.subject.file.name, version=__version__, notes=said)
+    file = tame(made.subject.file.name).replace("\\", "/").replace('"', "'")  # in a docstring
+    return HEAD.format(title=title, file=file, version=__version__, notes=said)
 
 
 def _notes(shaker: Shaker, printed: Printed, builder: Builder | None) -> tuple[str, ...]:
@@ -180,7 +183,7 @@ def _classes(
     for old, new in wanted.items():
         place, _, name = new.rpartition(".")
         if names.shaker.module(place) is None:
-            others += [] if new.startswith("torch.nn.modules.") or runs_code(new) else [old]
+            others += [] if runs_code(new) else [old]
         elif names.shaker.target(place, name) is not None:
             classes[old] = names.name(place, name)
     return classes, others

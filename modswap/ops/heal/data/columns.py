@@ -1,6 +1,6 @@
 """Tensors of all samples, each under the argument of the model that it goes into."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +60,7 @@ class SampleColumns:
         for key in [key for key, one in given.items() if _is_bytes(one, places.get(key))]:
             how = preprocessing(taker, request, where)
             notes = (*notes, f"bytes are taken as pictures; {how.numbers}")
-            pixels = _sized(_as_bytes(given[key], how, where), how)
+            pixels = sized_bytes(given[key], how, where)
             if len(given) == 1:
                 height, width = how.size
                 shown = f"{words}, pictures of {height}x{width}"
@@ -108,11 +108,15 @@ def by_name(named: Mapping[str, torch.Tensor], taker: Taker, where: str) -> Samp
         what = f"it holds {_listed(rest)}, none of them an argument of the model"
         fix = did_you_mean(left[0], known) or f"name them {_listed(named_keys(taker))}"
         raise InputError(tame(what), where, fix)
-    notes = (tame(f"left out, since the model takes no such argument: {_listed(left)}"),)
-    return SampleColumns(given, labels, notes if left else ())
+    return SampleColumns(given, labels, left_out(left))
 
 
-def _listed(names: Mapping[str, object] | Sequence[str]) -> str:
+def left_out(names: Collection[str]) -> tuple[str, ...]:
+    """Return the sentence on tensors that the model takes no argument for."""
+    return (tame(f"the model takes no {_listed(names)}: left out"),) if names else ()
+
+
+def _listed(names: Collection[str]) -> str:
     return ", ".join(map(repr, list(names)[:8]))
 
 
@@ -175,6 +179,15 @@ def _channels_first(tensor: torch.Tensor, channels: int, where: str) -> torch.Te
             raise InputError(what, where, f"give (N, {channels}, H, W)")
         return tensor.permute(0, 3, 1, 2).contiguous()
     return tensor
+
+
+def sized_bytes(tensor: torch.Tensor, how: Preprocessing, where: str) -> torch.Tensor:
+    """Return pictures, (N, C, H, W), (N, H, W, C) or grey, as bytes that the model takes.
+
+    Raises:
+        InputError: If they have another number of channels than 1, 3 or the model's.
+    """
+    return _sized(_as_bytes(tensor, how, where), how)
 
 
 def _as_bytes(tensor: torch.Tensor, how: Preprocessing, where: str) -> torch.Tensor:

@@ -8,11 +8,14 @@ from modswap.core.errors import UsageError
 from modswap.core.progress import Progress, silent
 from modswap.io.recognise.look import look_at
 from modswap.ops.heal.data.arrays import array_samples
+from modswap.ops.heal.data.batches import is_iterable, iterable_samples
 from modswap.ops.heal.data.pictures import folder_samples
 from modswap.ops.heal.data.taker import MIN_SAMPLES, DataRequest, Taker
 from modswap.ops.heal.samples import Samples
+from modswap.ops.load.factory import imported_factory, result_of
 
-KINDS = "a folder of pictures, .npy, .npz, .safetensors"
+OPTION = "--data"
+KINDS = "a folder of pictures, .npy, .npz, .safetensors, file.py:callable"
 _Open = Callable[[Path, Taker, DataRequest, Progress], Samples]
 
 
@@ -25,37 +28,56 @@ def open_samples(
     """Return the samples in the data that a user gives, checked by a pass of the model.
 
     Args:
-        given: A folder of pictures or a file of arrays, as text or `Path`.
+        given: As text or `Path`: a folder of pictures, a file of arrays, or `file.py:callable`,
+            whose callable gives an iterable. From Python also an iterable itself, or a callable:
+            its items are batches or single samples, each a tensor, (inputs, labels),
+            (args, kwargs), a mapping by names of arguments, or a picture of Pillow's.
         taker: The model that gives the targets, and a call that it takes: `Taker.of(loaded, call)`.
         request: How many samples at most, and what the user says of pictures.
         progress: Takes the current step in words.
 
     Raises:
-        UsageError: If the data are of no known kind, or the request holds a wrong number.
+        UsageError: If the data are of no known kind, or the request holds a wrong number, or the
+            callable fails.
         InputError: If they do not fit the model, or are fewer than 32.
         CheckpointError: If a file cannot be read.
     """
     if request.most < MIN_SAMPLES:
         what = f"at most {request.most} samples are asked for, expected {MIN_SAMPLES} or more"
         raise UsageError(what, "data", "ask for more")
-    if not isinstance(given, (str, Path)):
-        what = f"{type(given).__name__} is no data, expected {KINDS}"
-        raise UsageError(what, "data", "give one of these")
-    where = str(given)
-    samples = _of_file(Path(given))(Path(given), taker, request, progress)
-    taker.check(samples.batch([0, 1]), where)
+    is_text = isinstance(given, (str, Path))
+    samples = (_of_text if is_text else _of_object)(given, taker, request, progress)
+    taker.check(samples.batch([0, 1]), str(given) if is_text else "data")
     return samples
 
 
-def _of_file(file: Path) -> _Open:
-    """Return the function that opens a file or folder."""
+def _of_text(given: str | Path, taker: Taker, request: DataRequest, progress: Progress) -> Samples:
+    """Return the samples in what a text names."""
+    file = Path(given)
+    if ":" in str(given) and not file.exists():
+        return _of_callable(str(given), taker, request, progress)
     look_at(file)
     if file.is_dir():
-        return folder_samples
+        return folder_samples(file, taker, request, progress)
     found = _FILES.get(file.suffix.lower())
     if found is None:
-        raise UsageError(f"{file.name!r:.80} is of no known kind, expected {KINDS}", str(file), "")
-    return found
+        what = f"{file.name!r:.80} is of no known kind"
+        raise UsageError(what, str(file), f"give {KINDS}")
+    return found(file, taker, request, progress)
+
+
+def _of_callable(name: str, taker: Taker, request: DataRequest, progress: Progress) -> Samples:
+    """Return the samples in what a callable gives that the user named."""
+    factory = imported_factory(name, {}, str(Path.cwd()), OPTION, UsageError)
+    return iterable_samples(result_of(factory), taker, request, name, progress, factory)
+
+
+def _of_object(given: Any, taker: Taker, request: DataRequest, progress: Progress) -> Samples:
+    """Return the samples in an object of Python's."""
+    name = type(given).__name__
+    if callable(given) and not is_iterable(given):
+        given = given()
+    return iterable_samples(given, taker, request, f"the {name} given", progress)
 
 
 def _array(file: Path, taker: Taker, request: DataRequest, _: Progress) -> Samples:

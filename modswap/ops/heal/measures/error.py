@@ -11,32 +11,31 @@ from modswap.ops.heal.samples import Batch
 LEAST_VARIANCE = 1e-12  # of an output that does not vary at all
 
 
-class _ChannelSums:
-    """Sums over all positions of a tensor, one for each channel, in float64."""
+class ChannelSpread:
+    """The variance of a tensor around the mean of each channel, over batches; float64 sums."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first: torch.Tensor = torch.zeros(1, dtype=torch.float64)
         self.second = self.first
-        self.difference = 0.0
 
-    def add(self, old: torch.Tensor, new: torch.Tensor) -> None:
-        """Add a batch, both (N, C, …)."""
-        old = old.detach().double()
-        axes = [axis for axis in range(old.ndim) if axis != 1]
-        first, second = old.sum(axes).cpu(), old.pow(2).sum(axes).cpu()
+    def add(self, values: torch.Tensor, axis: int = 1) -> None:
+        """Add values with their channels along an axis."""
+        values = values.detach().cpu().double()
+        axes = [other for other in range(values.ndim) if other != axis % values.ndim]
+        first, second = values.sum(axes), values.pow(2).sum(axes)
         if self.count and first.shape != self.first.shape:  # channels that vary from call to call
             first, second = first.sum()[None], second.sum()[None]
             self.first, self.second = self.first.sum()[None], self.second.sum()[None]
         self.first, self.second = self.first + first, self.second + second
-        self.difference += float((new.detach().to(old.device).double() - old).pow(2).sum())
-        self.count += old.numel()
+        self.count += values.numel()
 
     @property
     def variance(self) -> float:
-        """Return the variance around the mean of each channel, times the count."""
-        each = self.count / len(self.first)
-        return float((self.second - self.first.pow(2) / max(each, 1)).sum())
+        """Return the mean variance of a value, more than 0."""
+        each = max(self.count / len(self.first), 1)
+        total = float((self.second - self.first.pow(2) / each).sum())
+        return max(total / max(self.count, 1), LEAST_VARIANCE)
 
 
 class ErrorSum:
@@ -47,7 +46,8 @@ class ErrorSum:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, _ChannelSums] = {}
+        self._spreads: dict[str, ChannelSpread] = {}
+        self._squares: dict[str, float] = {}
 
     def add(self, original: Any, model: Any, batch: Batch) -> None:
         """Add the outputs of both models for a batch.
@@ -56,15 +56,17 @@ class ErrorSum:
             ShapeError: If the model has other outputs.
         """
         for place, (old, new) in paired(original, model, batch).items():
-            self._sums.setdefault(place, _ChannelSums()).add(old, new)
+            self._spreads.setdefault(place, ChannelSpread()).add(old)
+            square = float((new.detach().cpu().double() - old.detach().cpu().double()).pow(2).sum())
+            self._squares[place] = self._squares.get(place, 0.0) + square
 
     @property
     def value(self) -> float:
         """Return the error: 0 for the same outputs, about 1 for those of a constant model."""
         errors = [
-            sums.difference / max(sums.variance, LEAST_VARIANCE * sums.count)
-            for sums in self._sums.values()
-            if sums.count
+            self._squares[place] / (spread.variance * spread.count)
+            for place, spread in self._spreads.items()
+            if spread.count
         ]
         error = sum(errors) / max(len(errors), 1)
         return error if error < float("inf") else float("inf")

@@ -80,7 +80,7 @@ def top_1(original: Any, model: Any, batch: Batch) -> Scores:
     if old.ndim == 3 and (mask := mask_of(batch, old)) is not None:
         count = mask.double()
     weight = count.flatten(1).sum(1) if same.ndim == 2 else torch.ones(len(same))
-    return Scores(_mean(same, count), weight.cpu().double(), _mean(sure, count))
+    return Scores(_mean(same, count), weight.double(), _mean(sure, count))
 
 
 def dice(original: Any, model: Any, batch: Batch) -> Scores:
@@ -97,9 +97,8 @@ def iou(original: Any, model: Any, batch: Batch) -> Scores:
 
 def cosine(original: Any, model: Any, batch: Batch) -> Scores:
     """Score the cosine of embeddings; one that is not finite counts 0."""
-    old, new = embedding(original, batch), embedding(model, batch)
-    value = F.cosine_similarity(old.double(), new.to(old.device).double(), dim=1)
-    value = torch.nan_to_num(value, nan=0.0).cpu()
+    old, new = (embedding(each, batch).cpu().double() for each in (original, model))
+    value = torch.nan_to_num(F.cosine_similarity(old, new, dim=1), nan=0.0)
     return Scores(value, torch.ones_like(value))
 
 
@@ -123,17 +122,16 @@ def embedding(outputs: Any, batch: Batch) -> torch.Tensor:
 
 
 def both(original: Any, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the principal tensors of two outputs, on the device of the first."""
-    old = required(original)
-    return old, required(model).to(old.device)
+    """Return the principal tensors of two outputs, on the CPU, where float64 is known."""
+    return required(original).cpu(), required(model).cpu()
 
 
 def _mean(values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
     """Return the mean of each sample's values, by their count: (N, …) → (N,)."""
     if values.ndim == 1:
-        return values.cpu()
+        return values
     total = count.flatten(1).sum(1).clamp(min=1)
-    return ((values * count).flatten(1).sum(1) / total).cpu()
+    return (values * count).flatten(1).sum(1) / total
 
 
 def _overlap(
@@ -154,6 +152,6 @@ def _overlap(
         shared = torch.bincount(one[(one == other) & (other >= 0)], minlength=count)
         seen = size[first:] > 0
         values.append(ratio(shared[first:][seen].double(), size[first:][seen].double()).mean())
-    value = torch.stack(values).cpu()  # NaN where no class was seen
+    value = torch.stack(values)  # NaN where no class was seen
     weight = (~value.isnan()).double()
     return Scores(torch.nan_to_num(value, nan=1.0), weight, _mean(sure, torch.ones_like(sure)))

@@ -7,12 +7,14 @@ import importlib
 import importlib.util
 import io
 import os
+import pickle
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -33,6 +35,13 @@ from modswap.ops.code.standalone.write import Standalone
 from tests.ops.code.cases import quick
 
 SHAPE = (1, 3, 16, 16)
+HARMFUL = (  # names that a pickle may give, also by way of a module that holds another one
+    ("os", "system"),
+    ("torch.nn.modules.module", "torch.os.system"),
+    ("torch.nn.modules.container", "operator.methodcaller"),
+    ("torch.nn.modules.module", "namedtuple"),
+    ("torch.storage", "os.Storage"),
+)
 FILES = {
     "__init__.py": "",
     "parts/__init__.py": "from .blocks import Block as Block\n",
@@ -192,8 +201,9 @@ def test_file_holds_all_that_it_needs(file: str, package: str) -> None:
     assert f"{package}.config.act" in made.notes[0]
     assert "Pan et al." in made.text
     assert "MIT License" in made.text
-    with pytest.raises(Exception, match=r"os.system is not part of this file"):
-        module._Unpickler(io.BytesIO()).find_class("os", "system")
+    for module_name, name in HARMFUL:
+        with pytest.raises(pickle.UnpicklingError, match="is not part of this file"):
+            module._Unpickler(io.BytesIO()).find_class(module_name, name)
 
 
 def test_training_checkpoint_is_loaded_by_its_keys(package: str) -> None:
@@ -240,6 +250,25 @@ def test_file_without_code_loads_whole_modules_alone(package: str) -> None:
     assert made.notes[-1] == "it loads whole modules alone: no call is known that builds the model"
     with pytest.raises(ValueError, match="this file loads whole modules"):
         module.load("flat.safetensors")
+
+
+def test_program_of_torchscript_is_not_run(package: str) -> None:
+    module = imported(written("flat.safetensors", f"{package}.nets:build").text)
+    with ZipFile("script.pt", "w") as archive:  # by this record torch knows such a program
+        archive.writestr("script/constants.pkl", b"")
+
+    with pytest.raises(ValueError, match=r"script.pt holds a program of TorchScript"):
+        module.load("script.pt")
+
+
+def test_name_of_the_file_stays_a_text(package: str) -> None:
+    name = 'a"""\nimport os\n"""\\.safetensors'
+    Path(name).write_bytes(Path("flat.safetensors").read_bytes())
+
+    made = written(name, f"{package}.nets:build")
+
+    assert "import os\n" not in made.text
+    assert same(imported(made.text).load(name), modswap.load(name, f"{package}.nets:build"))
 
 
 def test_exported_program_needs_no_file(package: str) -> None:

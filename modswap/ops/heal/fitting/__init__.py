@@ -1,0 +1,1 @@
+"""Fits of new modules by gradient steps: each at its site, then through the whole model."""

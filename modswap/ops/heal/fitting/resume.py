@@ -1,0 +1,122 @@
+"""The resume file of a healing: results of the stages that ended, and the state of the present one.
+
+It holds tensors, numbers and texts, is read without building anything else, and is replaced as a
+whole, so that a process that is killed leaves the state before.
+"""
+
+import pickle
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+
+from modswap.core.errors import CheckpointError, UsageError
+from modswap.io.raw.atomic import replacing
+
+OPTION = "--resume"
+_VERSION = 1
+_START_AGAIN = "start again without it"
+
+Plain = str | int | float | bool | None
+State = dict[str, Any]  # nested dicts and lists of tensors, numbers and texts
+
+
+class ResumeFile:
+    """A resume file, written after each stage and as often as a stage asks.
+
+    Args:
+        file: Its place; None keeps nothing.
+        job: What the results depend on, by name: files, seed, steps. Reading refuses a file of
+            another job.
+    """
+
+    def __init__(self, file: Path | None, job: Mapping[str, Plain]) -> None:
+        self.file = file
+        self.job = dict(job)
+        self._finished: dict[str, State] = {}
+        self._present: tuple[str, State] | None = None
+
+    @classmethod
+    def read(cls, file: Path, job: Mapping[str, Plain]) -> "ResumeFile":
+        """Return what a file holds.
+
+        Raises:
+            CheckpointError: If it cannot be read, or is no resume file.
+            UsageError: If it is one of another job.
+        """
+        held = _read(file)
+        changed = sorted(
+            name
+            for name in {*job, *held["job"]}
+            if job.get(name, "absent") != held["job"].get(name, "absent")
+        )
+        if changed:
+            before, now = (each.get(changed[0]) for each in (held["job"], job))
+            what = f"{file} is of another run: its {changed[0]} was {before!r}, is now {now!r}"
+            raise UsageError(what, OPTION, f"call it with the same options, or {_START_AGAIN}")
+        made = cls(file, job)
+        made._finished = held["finished"]
+        if held["present"]:
+            made._present = (held["present"]["key"], held["present"]["state"])
+        return made
+
+    def finished(self, stage: str, site: str) -> State | None:
+        """Return the result of a stage at a site, or None if it has not ended."""
+        return self._finished.get(_key(stage, site))
+
+    def state(self, stage: str, site: str) -> State | None:
+        """Return the state of a stage at a site, or None if it has not begun or has ended."""
+        if self._present is None or self._present[0] != _key(stage, site):
+            return None
+        return self._present[1]
+
+    def keep(self, stage: str, site: str, state: State) -> None:
+        """Write the file with the state of a stage that goes on."""
+        if self.file is None:
+            return
+        self._present = (_key(stage, site), state)
+        self._write()
+
+    def finish(self, stage: str, site: str, result: State) -> None:
+        """Write the file with the result of a stage."""
+        self._present = None
+        self._finished[_key(stage, site)] = result
+        self._write()
+
+    def _write(self) -> None:
+        if self.file is None:
+            return
+        present = self._present and {"key": self._present[0], "state": self._present[1]}
+        held = {
+            "modswap.resume": _VERSION,
+            "job": self.job,
+            "finished": self._finished,
+            "present": present,
+            "time": time.time(),
+        }
+        with replacing(self.file, force=True) as temporary:
+            torch.serialization.save(held, temporary)
+
+
+def _key(stage: str, site: str) -> str:
+    return f"{stage} {site}".rstrip()
+
+
+def _read(file: Path) -> State:
+    try:
+        with file.open("rb") as stream:
+            if not is_zipfile(stream):
+                raise CheckpointError("it is no resume file", str(file), _START_AGAIN)
+        # its tensors and plain values: weights_only builds nothing else
+        held = torch.serialization.load(file, map_location="cpu", weights_only=True)  # noqa: TID251 - as said above
+    except OSError as error:
+        what = f"it cannot be read: {error.strerror or error}"
+        raise CheckpointError(what, str(file), f"name the file, or {_START_AGAIN}") from error
+    except (RuntimeError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        raise CheckpointError("it is no resume file", str(file), _START_AGAIN) from error
+    if not isinstance(held, dict) or held.get("modswap.resume") != _VERSION:
+        raise CheckpointError("it is no resume file", str(file), _START_AGAIN)
+    return held

@@ -1,0 +1,225 @@
+"""A fit that was stopped goes on to the bits of one that was not.
+
+Covers: interruption.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from modswap.core.errors import CheckpointError, UsageError
+from modswap.core.healed.progress import FitProgress
+from modswap.ops.heal.fitting.interruption import Interruption, interruption
+from modswap.ops.heal.fitting.local import fit_local
+from modswap.ops.heal.fitting.pace import Watch
+from modswap.ops.heal.fitting.resume import ResumeFile
+from tests.ops.heal.fitting import learners
+from tests.ops.heal.fitting.learners import JOB, PACE, STEPS, fit_of, judged, learner
+
+Tensors = dict[str, torch.Tensor]
+
+
+def whole() -> Tensors:
+    module = learner()
+    fit_local(fit_of(module), PACE)
+    return module.state_dict()
+
+
+def same(one: Tensors, other: Tensors) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one | other)
+
+
+def process(file: Path, out: Path, how: int, step: int) -> int:
+    call = [sys.executable, learners.__file__, str(file), str(out), json.dumps([how, step])]
+    return subprocess.run(call, check=False, timeout=100).returncode
+
+
+@pytest.mark.parametrize("step", [20])
+def test_a_killed_process_goes_on_to_the_same_bits(step: int, tmp_path: Path) -> None:
+    file, out = tmp_path / "heal.resume", tmp_path / "out.pt"
+
+    killed = process(file, out, signal.SIGKILL, step)
+    state = ResumeFile.read(file, JOB).state("fit", "site")
+    module = learner()
+    found = fit_local(fit_of(module), PACE, Watch(resume=ResumeFile.read(file, JOB)))
+
+    assert killed == -signal.SIGKILL
+    assert not out.exists()
+    assert state is not None
+    assert state["step"] == step // 7 * 7
+    assert found.ended == "all steps"
+    assert same(module.state_dict(), whole())
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_process_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
+    file, out = tmp_path / "heal.resume", tmp_path / "out.pt"
+
+    codes = [process(file, out, signal.SIGKILL, step) for step in (10, 20, 30, STEPS + 1)]
+
+    assert codes == [-signal.SIGKILL] * 3 + [0]
+    assert same(torch.serialization.load(out, weights_only=True)["tensors"], whole())
+
+
+def stopped_at(step: int, file: Path) -> tuple[Any, Tensors]:
+    """Return the result and the tensors of a fit that Ctrl-C ends after a step."""
+    module = learner()
+
+    def watch(progress: FitProgress) -> None:
+        if progress.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    found = fit_local(fit_of(module), PACE, Watch(watch, ResumeFile(file, JOB), every=1000))
+    assert found.after == judged(module)
+    return found, module.state_dict()
+
+
+def test_ctrl_c_leaves_the_best_state_and_a_file_to_resume_from(tmp_path: Path) -> None:
+    file = tmp_path / "heal.resume"
+
+    found, _ = stopped_at(20, file)
+    module = learner()
+    again = fit_local(fit_of(module), PACE, Watch(resume=ResumeFile.read(file, JOB)))
+
+    assert (found.ended, found.steps) == ("interrupted", 20)
+    assert found.after.error < found.before.error
+    assert (again.ended, again.steps, again.before) == ("all steps", STEPS, found.before)
+    assert again.seconds > found.seconds
+    assert same(module.state_dict(), whole())
+
+
+def test_a_stage_that_has_ended_is_put_in_again(tmp_path: Path) -> None:
+    file = tmp_path / "heal.resume"
+    module, other = learner(), learner()
+
+    found = fit_local(fit_of(module), PACE, Watch(resume=ResumeFile(file, JOB)))
+    resume = ResumeFile.read(file, JOB)
+    resume.finish("closed", "other", {"tensors": {}})
+    started = time.monotonic()
+    again = fit_local(fit_of(other), PACE, Watch(resume=ResumeFile.read(file, JOB)))
+
+    assert again == found
+    assert same(module.state_dict(), other.state_dict())
+    assert time.monotonic() - started < found.seconds + 5
+    assert resume.state("fit", "site") is None
+    assert resume.finished("closed", "other") == {"tensors": {}}
+
+
+def test_a_file_of_another_run_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "heal.resume"
+    ResumeFile(file, JOB).finish("fit", "site", {})
+
+    with pytest.raises(
+        UsageError, match=r"--resume: .*: its steps was 40, is now 50; call it with"
+    ):
+        ResumeFile.read(file, {**JOB, "steps": 50})
+    with pytest.raises(UsageError, match="its data was None, is now 'x'"):
+        ResumeFile.read(file, {**JOB, "data": "x"})
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("made",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "it cannot be read: No such file or directory; name the file, or start again"),
+        (b"text", "it is no resume file; start again without it"),
+        (b"", "it is no resume file"),
+        ("folder", "it cannot be read: Is a directory"),
+        ({"a": 1}, "it is no resume file"),
+        ([1], "it is no resume file"),
+        ({"modswap.resume": 1, "job": Evil()}, "it is no resume file"),
+    ],
+)
+def test_other_files_are_refused_and_nothing_in_them_runs(
+    content: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "x"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content == "folder":
+        file.mkdir()
+    elif content is not None:
+        torch.save(content, file)
+
+    with pytest.raises(CheckpointError, match=message):
+        ResumeFile.read(file, {})
+
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    ResumeFile(file, JOB).finish("fit", "site", {"tensors": {"a": torch.zeros(1000)}})
+    file.write_bytes(file.read_bytes()[:2000])
+
+    with pytest.raises(CheckpointError, match="it is no resume file"):
+        ResumeFile.read(file, JOB)
+
+
+def test_a_resume_without_a_file_keeps_nothing() -> None:
+    resume = ResumeFile(None, {})
+    resume.keep("fit", "site", {})
+
+    assert resume.state("fit", "site") is None
+
+
+def test_a_second_press_does_what_ctrl_c_did_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.2, 12.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    noted = Interruption(signal.default_int_handler)
+
+    assert not noted
+    noted.note(2, None)
+    noted.note(2, None)  # the same press, passed on by a parent process
+    assert noted
+    with pytest.raises(KeyboardInterrupt):
+        noted.note(2, None)
+
+
+def test_an_interruption_that_raises_leaves_the_best_state() -> None:
+    module = learner()
+
+    def watch(progress: FitProgress) -> None:
+        if progress.step == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_local(fit_of(module), PACE, Watch(watch))
+
+    assert judged(module).error < judged(learner()).error
+    assert not module.training
+
+
+def test_ctrl_c_is_left_alone_in_other_threads_and_where_it_is_ignored() -> None:
+    seen: list[bool] = []
+
+    def look() -> None:
+        before = signal.getsignal(signal.SIGINT)
+        with interruption() as noted:
+            seen.append(signal.getsignal(signal.SIGINT) is before and not noted)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        look()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert seen == [True, True]
