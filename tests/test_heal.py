@@ -4,6 +4,9 @@ Covers: cli.commands.heal, core.asked.healing, core.healed.healing, ops.jobs.hea
 """
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,7 @@ def test_healed_file_agrees_and_keeps_all_else(
     code = run(healing(files, "--stages", "closed", "-o", str(out)))
     said = " ".join(capsys.readouterr().out.split())
     assert code == 0
-    assert "64 to learn from, 16 held out to judge" in said
+    assert "128 to learn from, 32 held out to judge" in said
     for word in ("swapped", "closed", "healed", "beside: dropped", "error at the site"):
         assert word in said
     assert "OK 1 site healed in " in said
@@ -74,7 +77,7 @@ def test_json_has_every_number(
     assert [stage["stage"] for stage in found["stages"]] == ["inherit", "closed", "norms"]
     assert found["after"]["error"] < found["before"]["error"]
     assert found["sites"][0]["path"] == "mix"
-    assert found["learned"] + found["held"] == 80
+    assert found["learned"] + found["held"] == 160
     assert data["output"]["format"] == "safetensors"
 
 
@@ -143,3 +146,53 @@ def test_stages_are_named_in_any_order() -> None:
     assert stages_of("norms, inherit") == ("inherit", "norms")
     with pytest.raises(UsageError, match="no stage is named"):
         stages_of(",")
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_broken_off_run_leaves_its_best_state_and_goes_on_to_the_same_bits(
+    files: Path, tmp_path: Path
+) -> None:
+    fitted = ["--stages", "closed,fit,end", "--steps", "60"]
+    whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
+    call = [sys.executable, "-m", "modswap", *healing(files, *fitted, "-v")]
+    subprocess.run([*call, "-o", str(whole)], check=True, capture_output=True, timeout=300)
+    with subprocess.Popen([*call, "-o", str(parts)], stderr=subprocess.PIPE, text=True) as run_:
+        assert run_.stderr is not None
+        for line in run_.stderr:
+            if "stage fit" in line:
+                run_.send_signal(signal.SIGINT)
+                break
+        run_.stderr.read()
+    assert run_.returncode == 130
+    assert parts.exists()
+    assert parts.with_name("parts.pt.resume").exists()
+    subprocess.run(
+        [*call, "-o", str(parts), "--force", "--resume"],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    states = [package.load(one, allow=[ALLOW[1]]).state_dict() for one in (whole, parts)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not parts.with_name("parts.pt.resume").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--all"]])
+def test_fitted_stages_run_where_the_goal_is_not_reached(
+    files: Path, tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "healed.pt"
+    call = healing(files, "-o", str(out), "--steps", "60", "--minutes", "5", *more)
+    assert run([*call, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["healing"]
+    assert [stage["stage"] for stage in found["stages"]][-2:] == ["fit", "end"]
+    ends = [stage["agreement"]["error"] for stage in found["stages"] if stage["kept"]]
+    assert ends == sorted(ends, reverse=True)
+    states = [package.load(one, allow=[ALLOW[1]]) for one in (files / "bra.pt", out)]
+    changed = [
+        name
+        for name, tensor in states[1].state_dict().items()
+        if not torch.equal(tensor, states[0].state_dict()[name])
+    ]
+    assert any(name.startswith("stem.") for name in changed) is bool(more)

@@ -106,6 +106,7 @@ def _report_failure(session: Session, error: ModswapError) -> int:
     reported = session.format != "table" and session.command in {
         "replace",
         "check",
+        "heal",
         "finalize",
         "revert",
     }

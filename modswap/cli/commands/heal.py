@@ -10,6 +10,8 @@ from modswap.cli.outcomes import finish
 from modswap.core.asked.healing import GOAL, HealingRequest, stages_of
 from modswap.core.healed.healing import STAGES
 
+STOPPED = 130  # as after Ctrl-C
+
 Against = Annotated[
     Path,
     typer.Option(
@@ -71,6 +73,24 @@ Evaluate = Annotated[
         show_default=False,
     ),
 ]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        metavar="M",
+        min=0.0,
+        help="End the fitted stages in time; such a run does not repeat to the same bits.",
+        show_default=False,
+    ),
+]
+Everything = Annotated[
+    bool,
+    typer.Option("--all", help="Let the last stage change all weights, others at a small rate."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where a run was broken off, by OUT.resume that it left."),
+]
 Samples = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")]
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="For the choice and order of samples.")
@@ -91,12 +111,16 @@ def heal(
     damp: Damp = 1.0,
     until: Until = GOAL,
     steps: Steps = 400,
+    minutes: Minutes = None,
+    everything: Everything = False,
     metric: Metric = "",
     evaluate: Evaluate = "",
     samples: Samples = 1024,
     seed: Seed = 0,
     batch: Batch = 32,
     device: Device = "cpu",
+    max_memory: options.MaxMemory = None,
+    resume: Resume = False,
     inputs: options.Input = None,
     model: options.Model = None,
     rename: options.Renames = None,
@@ -131,18 +155,24 @@ def heal(
         damp=damp,
         until=until,
         steps=steps,
+        minutes=minutes,
+        everything=everything,
         metric=metric,
         evaluate=evaluate,
         samples=samples,
         seed=seed,
         batch=batch,
         device=device,
+        max_memory=options.memory_of(max_memory),
     )
 
     from modswap.core.asked.job import HealJob
     from modswap.ops.jobs.heal import heal_file
 
-    job = HealJob(subject, against, data, request, None if dry_run else output, force)
+    out = None if dry_run else output
+    job = HealJob(subject, against, data, request, out, force, resume=resume)
     with session.guarded() as progress:
         outcome = heal_file(job, progress)
     finish(session, [outcome])
+    if outcome.healing is not None and outcome.healing.interrupted:
+        raise typer.Exit(STOPPED)

@@ -121,6 +121,7 @@ class HealJob:
         request: What is asked of the healing.
         out: File or folder to write; None for a dry run.
         force: Whether an existing `out` may be replaced.
+        resume: Whether to go on where a run was broken off, by the file that it left beside `out`.
     """
 
     subject: Subject
@@ -129,3 +130,4 @@ class HealJob:
     request: "HealingRequest"
     out: Path | None = None
     force: bool = False
+    resume: bool = False

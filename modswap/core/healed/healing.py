@@ -75,6 +75,7 @@ class Healing:
         controls: Comparisons to judge the agreement by.
         notes: Sentences for the report.
         measured: Numbers that are reported and that no stage goes by.
+        interrupted: Whether it was broken off, so that more stages would follow.
     """
 
     samples: str
@@ -88,6 +89,7 @@ class Healing:
     controls: tuple[Control, ...] = ()
     notes: tuple[str, ...] = ()
     measured: tuple[Measured, ...] = ()
+    interrupted: bool = False
 
     @property
     def exact(self) -> bool:

@@ -17,8 +17,11 @@ FORMS: Mapping[type[nn.Module], Callable[..., LinearForm]] = {
 }
 
 
-def form_of(module: nn.Module) -> LinearForm | None:
-    """Return the linear form that a module has; None if it has none."""
+def form_of(module: nn.Module, damp: float = 1.0) -> LinearForm | None:
+    """Return the linear form that a module has; None if it has none.
+
+    A `damp` above 1 makes the module's own mechanism that much weaker beside the linear map.
+    """
     made = FORMS.get(type(module))
-    form = None if made is None else made(module)
+    form = None if made is None else made(module, damp=damp)
     return form if form is not None and form.present else None

@@ -10,7 +10,6 @@ from modswap.nn.inherit.convolution import Convolution
 from modswap.nn.linear_forms.moments import Fitting
 
 Parts = Sequence[torch.Tensor]
-_ITERATIONS = 300
 _WORK = 6e12  # multiplications and additions of a fit, a minute or so on two cores
 _WIDE = 2500  # columns from which a fit runs in single precision
 
@@ -18,11 +17,17 @@ _WIDE = 2500  # columns from which a fit runs in single precision
 class LinearForm(Protocol):
     """The linear map of patches that a module holds as a product of its layers' weights."""
 
-    side: int  # of the patches
-    stride: int
+    stride: int  # pixels of the map for each of the output
+    taps: int  # values of each channel that it sees at a place
+    centre: int  # the tap that is the place itself
+    iterations: int  # of the search
+    damp: float  # how much weaker the module's own mechanism is made beside the map
     biased: bool  # whether a bias of the output is fitted beside the map
     present: bool  # whether the module's options leave it such a map
     searched: int  # how many of the parts are searched for; the others follow in closed form
+
+    def seen(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return what the map is of: (N, C, H, W) -> (N, (C + 1) taps, H' W')."""
 
     def begin(self, fitting: Fitting) -> list[torch.Tensor]:
         """Return the parts to start from, in float64."""
@@ -36,11 +41,8 @@ class LinearForm(Protocol):
     def inherited(self, convolution: Convolution) -> list[torch.Tensor] | None:
         """Return the parts that are a convolution; None if it cannot be held so."""
 
-    def put(self, parts: Parts, bias: torch.Tensor, damp: float) -> None:
-        """Write the parts into the module's layers.
-
-        A `damp` above 1 makes the module's own mechanism that much weaker beside the map.
-        """
+    def put(self, parts: Parts, bias: torch.Tensor) -> None:
+        """Write the parts into the module's layers."""
 
     def mechanism(self) -> list[torch.Tensor]:
         """Return the tensors that make the map vanish where they are zero."""
@@ -64,12 +66,11 @@ def solve(form: LinearForm, fitting: Fitting) -> Solution:
     their number, never the time, so that results repeat.
     """
     begun = form.begin(fitting)
-    width, outputs = fitting.cross.shape
-    most = int(min(_ITERATIONS, max(4, _WORK / (6 * width**2 * outputs))))
+    width = len(fitting.gram)
     wide = fitting if width < _WIDE else _single(fitting)
     searched = begun[: form.searched]
     parts = [part.to(wide.gram.dtype).clone().requires_grad_() for part in searched]
-    _minimise(form, parts, wide, most)
+    most = search(form, parts, wide, form.iterations)
     with torch.no_grad():
         found = [part.detach().double() for part in parts]
         del wide
@@ -84,7 +85,10 @@ def _single(fitting: Fitting) -> Fitting:
     return Fitting(*(part.float() for part in parts))
 
 
-def _minimise(form: LinearForm, parts: Sequence[torch.Tensor], fitting: Fitting, most: int) -> None:
+def search(form: LinearForm, parts: Parts, fitting: Fitting, iterations: int) -> int:
+    """Improve parts in place by at most so many iterations; return how many were allowed."""
+    width, outputs = fitting.cross.shape
+    most = int(min(iterations, max(4, _WORK / (6 * width**2 * outputs))))
     optimizer = torch.optim.LBFGS(
         parts,
         max_iter=most,
@@ -102,6 +106,7 @@ def _minimise(form: LinearForm, parts: Sequence[torch.Tensor], fitting: Fitting,
         return value
 
     optimizer.step(closure)
+    return most
 
 
 def ridged(gram: torch.Tensor, share: float = 1e-8) -> torch.Tensor:

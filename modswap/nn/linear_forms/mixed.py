@@ -5,7 +5,7 @@ import torch
 from modswap.nn.acmix import ACmix
 from modswap.nn.inherit.convolution import Convolution
 from modswap.nn.linear_forms.form import Parts, ridged
-from modswap.nn.linear_forms.moments import Fitting
+from modswap.nn.linear_forms.moments import Fitting, unfolded
 
 _SEED = 0
 _NOISE = 0.1  # of what has no start of its own
@@ -22,11 +22,20 @@ class Mixed:
     biased = False
     present = True
     searched = 3
+    iterations = 300
 
-    def __init__(self, module: ACmix) -> None:
+    damp = 1.0  # attention is switched off in any case
+
+    def __init__(self, module: ACmix, *, damp: float = 1.0) -> None:
+        del damp
         self.module: ACmix = module
         self.side = module.kernel_conv
+        self.taps, self.centre = self.side**2, self.side**2 // 2
         self.stride = module.stride
+
+    def seen(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return the patches of maps."""
+        return unfolded(maps, self.side, self.stride)
 
     def begin(self, fitting: Fitting) -> list[torch.Tensor]:
         """Return the best low rank of each group in the dense solution."""
@@ -78,9 +87,9 @@ class Mixed:
         return None
 
     @torch.no_grad()
-    def put(self, parts: Parts, bias: torch.Tensor, damp: float) -> None:
+    def put(self, parts: Parts, bias: torch.Tensor) -> None:
         """Write the parts; attention's share is zero, for its maps are those of the convolution."""
-        del bias, damp
+        del bias
         module = self.module
         maps, sums, kernels = parts
         layers = (module.conv1, module.conv2, module.conv3)

@@ -1,10 +1,12 @@
 """Second moments of the patches of maps with the targets at their centres."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+Seen = Callable[[torch.Tensor], torch.Tensor]
 _CHUNK_BYTES = 64 << 20  # of patches at once
 
 
@@ -33,41 +35,48 @@ class Fitting:
         fitted = (kernel * (self.gram @ kernel)).sum() - 2 * (kernel * self.cross).sum()
         return (fitted + self.square) / self.variance
 
+    def of(self, columns: torch.Tensor) -> "Fitting":
+        """Return the same for some of the columns."""
+        gram, cross, mean = self.gram[columns][:, columns], self.cross[columns], self.mean[columns]
+        return Fitting(gram, cross, mean, self.target_mean, self.variance, self.square)
+
     def bias(self, kernel: torch.Tensor) -> torch.Tensor:
         """Return the bias (O,) that goes with a map."""
         return self.target_mean - self.mean @ kernel
 
 
 class Moments:
-    """Sums over all patches of a map and the targets at their centres, in float64.
+    """Sums over all places of what a linear form sees there and of the targets, in float64.
 
     A channel of ones is added to the map, so that a patch says which of its taps are inside. A
-    patch has D = (channels + 1) side² values, in the order of `unfold`. Memory is constant.
+    place has D = (channels + 1) taps values, channel by channel. Memory is constant.
 
     Args:
         channels: Channels of the map.
         outputs: Channels of the targets.
-        side: Side of the patches, odd.
-        stride: Pixels of the map for each of the targets.
+        taps: Values of each channel at a place.
+        centre: The tap that is the place itself.
     """
 
-    def __init__(self, channels: int, outputs: int, side: int, stride: int = 1) -> None:
-        width = (channels + 1) * side**2
-        self.side = side
-        self.stride = stride
+    def __init__(self, channels: int, outputs: int, taps: int, centre: int) -> None:
+        width = (channels + 1) * taps
+        self.taps = taps
         self.count = 0
         self.gram = torch.zeros(width, width, dtype=torch.float64)
         self.cross = torch.zeros(width, outputs, dtype=torch.float64)
         self.sums = torch.zeros(outputs, dtype=torch.float64)
         self.squares = torch.zeros(outputs, dtype=torch.float64)
-        self.one = width - side**2 + side**2 // 2  # the tap that is 1 in every patch
+        self.one = channels * taps + centre  # it is 1 everywhere
 
-    def add(self, maps: torch.Tensor, targets: torch.Tensor) -> None:
-        """Add maps (N, C, H, W) and their targets (N, O, H', W')."""
+    def add(self, maps: torch.Tensor, targets: torch.Tensor, seen: Seen) -> None:
+        """Add maps (N, C, H, W) and their targets (N, O, H', W').
+
+        `seen` returns what the form sees of maps, (N, D, H' W').
+        """
         pixels = targets.shape[2] * targets.shape[3]
         each = max(1, _CHUNK_BYTES // max(1, 4 * pixels * len(self.gram)))
         for x, y in zip(maps.split(each), targets.split(each), strict=True):
-            patches = rows_of(unfolded(x, self.side, self.stride))
+            patches = rows_of(seen(x))
             wanted = rows_of(y.flatten(2))
             self.gram += (patches.T @ patches).to(self.gram)
             self.cross += (patches.T @ wanted).to(self.gram)
@@ -91,18 +100,22 @@ class Moments:
             cross.addr_(mean, own, alpha=-1)
             square = variance
         # the taps of the ones hardly vary: the ridge is that of the map itself
-        level = gram.diagonal()[: len(gram) - self.side**2].mean().clamp(min=1e-30)
+        level = gram.diagonal()[: len(gram) - self.taps].mean().clamp(min=1e-30)
         gram.diagonal().add_(ridge * level)
         return Fitting(gram, cross, mean, target_mean, variance, square)
 
 
 def unfolded(maps: torch.Tensor, side: int, stride: int) -> torch.Tensor:
     """Return the patches of maps (N, C, H, W) with a channel of ones, (N, (C + 1) side², L)."""
-    ones = maps.new_ones(len(maps), 1, *maps.shape[2:])
-    whole = torch.cat([maps, ones], 1)
+    whole = with_ones(maps)
     if side == 1 and stride == 1:
         return whole.flatten(2)
     return F.unfold(whole, side, padding=side // 2, stride=stride)
+
+
+def with_ones(maps: torch.Tensor) -> torch.Tensor:
+    """Return maps with a further channel of ones."""
+    return torch.cat([maps, maps.new_ones(len(maps), 1, *maps.shape[2:])], 1)
 
 
 def rows_of(maps: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -26,6 +28,7 @@ from modswap.ops.build.fit import Built
 from modswap.ops.first_input.find import Found, first_pass
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
+from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.healer import Healed, Healer
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.passes import Models
@@ -90,6 +93,8 @@ def _held(job: HealJob, held: Held, progress: Progress) -> Outcome:
         outcome = writer.finish(outcome, prepared)
     if outcome.ledger is not None:
         outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
+    if job.out is not None and not healed.healing.interrupted:
+        resume_file(job.out).unlink(missing_ok=True)
     return outcome
 
 
@@ -109,8 +114,28 @@ def _healed(
     copy = working_copy(loaded.model, (site.learned for site in sites), request)
     models = Models(old, copy, samples, request.batch)
     give = inheriting(old, Case(first.calls[0]))
-    healer = Healer(models, moved(sites, old, copy), request, give, progress)
+    kept = _kept(job)
+    healer = Healer(models, moved(sites, old, copy), request, give, progress, kept)
     return healer.run(), copy
+
+
+def _kept(job: HealJob) -> ResumeFile:
+    """Return the file that keeps the state of the run, with what it holds of an earlier one."""
+    wishes = {name: _plain(value) for name, value in asdict(job.request).items()}
+    depends = {"file": str(job.subject.file), "original": str(job.against), "data": job.data}
+    file = resume_file(job.out) if job.out is not None else None
+    if job.resume and file is not None:
+        return ResumeFile.read(file, {**depends, **wishes})
+    return ResumeFile(file, {**depends, **wishes})
+
+
+def _plain(value: Any) -> str | int | float | bool | None:
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def resume_file(out: Path) -> Path:
+    """Return the place of the file from which a run that was broken off goes on."""
+    return out.with_name(f"{out.name}.resume")
 
 
 def _as_swap(job: HealJob, loaded: Loaded) -> Job:

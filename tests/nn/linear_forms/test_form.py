@@ -13,7 +13,7 @@ from modswap.nn import ACmix, BiLevelRoutingAttention, SEBlock
 from modswap.nn.inherit.convolution import Convolution
 from modswap.nn.linear_forms import form_of
 from modswap.nn.linear_forms.form import LinearForm, Solution, solve
-from modswap.nn.linear_forms.moments import Moments
+from modswap.nn.linear_forms.moments import Moments, unfolded
 from modswap.nn.linear_forms.separable import Separable
 
 CHANNELS = 4
@@ -30,9 +30,9 @@ def maps(count: int = 64, channels: int = CHANNELS) -> torch.Tensor:
 
 
 def solved(form: LinearForm, x: torch.Tensor, y: torch.Tensor) -> Solution:
-    moments = Moments(x.shape[1], y.shape[1], form.side, form.stride)
+    moments = Moments(x.shape[1], y.shape[1], form.taps, form.centre)
     for some in range(0, len(x), 16):
-        moments.add(x[some : some + 16], y[some : some + 16])
+        moments.add(x[some : some + 16], y[some : some + 16], form.seen)
     return solve(form, moments.fitting(biased=form.biased, ridge=1e-9))
 
 
@@ -53,12 +53,12 @@ def test_bi_level_routing_holds_a_depthwise_convolution_between_projections(
     options = {key: value for key, value in options.items() if key != "layout"}
     module, x = bra(**options), maps()
     y = separable()(x)
-    form = form_of(module)
+    form = form_of(module, damp=1e4)
     assert form is not None
     with torch.enable_grad():
         found = solved(form, x, y)
     assert found.residual < 1e-4
-    form.put(found.parts, found.bias, damp=1e4)
+    form.put(found.parts, found.bias)
     assert float((module(x) - y).square().mean() / y.var()) < 1e-3
 
 
@@ -72,7 +72,8 @@ def test_damping_weakens_attention_alone() -> None:
         found = solved(form, x, y)
     shares = []
     for damp in (1.0, 10.0):
-        form.put(found.parts, found.bias, damp)
+        form.damp = damp
+        form.put(found.parts, found.bias)
         with_map = module(x)
         for tensor in form.mechanism():
             tensor.zero_()
@@ -93,7 +94,7 @@ def test_a_group_of_acmix_holds_few_maps() -> None:
         y = old(x)
         with torch.enable_grad():
             found = solved(form, x, y)
-        form.put(found.parts, found.bias, damp=1.0)
+        form.put(found.parts, found.bias)
         error = float((module(x) - y).square().mean() / y.var(unbiased=False))
         assert error == pytest.approx(found.residual, rel=0.3, abs=1e-5)
         assert error < most
@@ -110,7 +111,7 @@ def test_a_strided_map_is_fitted_at_its_own_places() -> None:
     assert form is not None
     with torch.enable_grad():
         found = solved(form, x, y)
-    form.put(found.parts, found.bias, damp=1.0)
+    form.put(found.parts, found.bias)
     error = float((module(x) - y).square().mean() / y.var(unbiased=False))
     assert error == pytest.approx(found.residual, rel=0.3, abs=1e-5)
 
@@ -143,11 +144,11 @@ def dense(layer: nn.Conv2d) -> Convolution:
 )
 def test_a_depthwise_convolution_is_inherited(make: Callable[[], nn.Conv2d], fits: bool) -> None:
     module, layer, x = bra(), make(), maps(4)
-    form = Separable(module)
+    form = Separable(module, damp=1e5)
     parts = form.inherited(dense(layer))
     assert (parts is not None) is fits
     if parts is not None:
-        form.put(parts, torch.zeros(CHANNELS), damp=1e5)
+        form.put(parts, torch.zeros(CHANNELS))
         y = layer(x) - (0 if layer.bias is None else layer.bias.view(1, -1, 1, 1))
         assert torch.allclose(module(x), y, atol=1e-3)
 
@@ -166,15 +167,15 @@ def test_wide_moments_are_fitted_in_single_precision(monkeypatch: pytest.MonkeyP
     with torch.no_grad():
         x = maps()
         y = separable()(x)
-    form = form_of(bra())
+    form = form_of(bra(), damp=1e4)
     assert form is not None
     assert solved(form, x, y).residual < 1e-3
 
 
 def test_moments_of_single_places_need_no_patches() -> None:
     x, y = torch.randn(8, 3, 5, 1), torch.randn(8, 2, 5, 1)
-    moments = Moments(3, 2, 1)
-    moments.add(x, y)
+    moments = Moments(3, 2, 1, 0)
+    moments.add(x, y, lambda maps: unfolded(maps, 1, 1))
     rows = torch.cat([x, torch.ones(8, 1, 5, 1)], 1)[..., 0].transpose(1, 2).flatten(0, 1)
     assert torch.allclose(moments.gram, (rows.T @ rows).double())
     assert moments.count == 40

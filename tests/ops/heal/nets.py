@@ -45,7 +45,7 @@ class Block(nn.Module):
         return y.flatten(1, 2) if self.layout == "flattened" else y
 
 
-def pictures(count: int = 80) -> torch.Tensor:
+def pictures(count: int = 160) -> torch.Tensor:
     """Return maps (N, 3, 8, 8) of smooth noise, of many levels."""
     generator = torch.Generator().manual_seed(7)
     coarse = torch.randn(count, 3, 2, 2, generator=generator)
@@ -77,6 +77,6 @@ def swapped(net: nn.Module, module: nn.Module) -> Any:
     return other
 
 
-def models(net: nn.Module, other: nn.Module, count: int = 80) -> Models:
+def models(net: nn.Module, other: nn.Module, count: int = 160) -> Models:
     """Return both with pictures to heal on."""
     return Models(net, other, HeldSamples((pictures(count),)), size=20)

@@ -218,7 +218,7 @@ def test_site_that_is_called_twice_learns_from_both_calls() -> None:
 
 
 @pytest.mark.parametrize("layout", ["tokens", "map", "flattened"])
-def test_last_layer_is_found_whatever_the_axes(layout: str) -> None:
+def test_last_layer_is_found_by_the_places_of_its_values(layout: str) -> None:
     torch.manual_seed(0)
     block, x = Block(layout), torch.randn(30, 3, 2, 4)
     wanted = Block(layout)

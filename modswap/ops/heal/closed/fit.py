@@ -50,13 +50,13 @@ def convolution_at(site: HealedSite) -> Convolution | None:
 
 def inherit_map(site: HealedSite, damp: float) -> bool:
     """Give a new module the convolution of the old one, where its linear map can be that."""
-    form, convolution = form_of(site.inner), convolution_at(site)
+    form, convolution = form_of(site.inner, damp), convolution_at(site)
     parts = form.inherited(convolution) if form is not None and convolution is not None else None
     if form is None or convolution is None or parts is None or not _plain(site):
         return False
     bias = convolution.bias
     outputs = convolution.weight.shape[0]
-    form.put(parts, torch.zeros(outputs).double() if bias is None else bias, damp)
+    form.put(parts, torch.zeros(outputs).double() if bias is None else bias)
     return True
 
 
@@ -67,12 +67,12 @@ def fit_closed(
 
     With `inherited` the linear map is there already, and the last layer alone is fitted.
     """
-    form = form_of(site.inner) if _plain(site) else None
+    form = form_of(site.inner, damp) if _plain(site) else None
     residual, notes = None, []
     if form is not None and not inherited:
         solution = _solved(models, site, form, chosen)
         if solution is not None:
-            form.put(solution.parts, solution.bias, damp)
+            form.put(solution.parts, solution.bias)
             residual = solution.residual
             notes = [_held(residual)]
     first = models.observed(site, chosen[: models.size])
@@ -119,8 +119,8 @@ def _solved(
         size = (-(-height // form.stride), -(-width // form.stride))
         wanted = map_of(target, _layout(site, layout), size).float()
         if moments is None:
-            moments = Moments(maps.shape[1], wanted.shape[1], form.side, form.stride)
-        moments.add(maps, wanted)
+            moments = Moments(maps.shape[1], wanted.shape[1], form.taps, form.centre)
+        moments.add(maps, wanted, form.seen)
     return solve(form, moments.fitting(biased=form.biased)) if moments is not None else None
 
 
