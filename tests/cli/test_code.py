@@ -3,6 +3,7 @@
 Covers: commands.code.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -68,6 +69,11 @@ def test_change_is_written_and_a_second_time_is_refused(
     torch.save(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)).state_dict(), "small.pt")
     command = ["code", "small.pt", "--match", "1", "--with", "ECA", "--input", "1,3,8,8"]
 
+    assert run([*command, "--model", "small.py:build", "--format", "json", "--report", "a"]) == 0
+    assert json.loads(Path("a").read_text())["files"][0]["file"] == "small.py"
+    assert capsys.readouterr() == ("", "")
+    assert run([*command, "--model", "small.py:build", "--report", "small.pt"]) == 3
+    assert "small.pt: the report cannot be there: it is the input" in capsys.readouterr().err
     assert run([*command, "--model", "small.py:build", "--write"]) == 0
 
     said = capsys.readouterr()
@@ -99,6 +105,20 @@ def test_file_that_changed_meanwhile_is_not_written(
     assert not Path("edited.py.orig").exists()
 
 
+def test_renaming_with_a_dot_is_of_names_in_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job, "prove", proved_here)
+    (folder / "dotted.py").write_text(NET)
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1))
+    torch.save({f"net.{name}": one for name, one in net.state_dict().items()}, "dotted.pt")
+    command = ["code", "dotted.pt", "--match", "1", "--with", "ECA", "--input", "1,3,8,8"]
+
+    assert run([*command, "--model", "dotted.py:build", "--rename", "net.="]) == 0
+
+    assert "ECA(channel=8)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
@@ -106,6 +126,7 @@ def test_file_that_changed_meanwhile_is_not_written(
         (["--standalone", "m.py", "--for", "timm"], 2, "--standalone and --for exclude each other"),
         (["--for", "tim"], 2, "no library 'tim'\n  fix: did you mean 'timm'?"),
         (["--for", "tensorflow"], 2, "fix: use one of timm, smp, transformers, ultralytics"),
+        (["--format", "jsn"], 2, "no report of the form 'jsn'\n  fix: did you mean 'json'?"),
         (["--rename", "a"], 2, "'a' is no PATH=NAME"),
         (["--rename", "a=1b"], 2, "'a=1b' is no PATH=NAME"),
         (["--rename", "a=b", "--for", "timm"], 2, "--rename and --for exclude each other"),
@@ -151,6 +172,11 @@ def test_standalone_file_and_lines_are_written_and_described(
         "outputs 0 apart\n"
         "OK  the lines give the swapped model of smp in a fresh process, outputs 0 apart\n"
     )
+    assert run(["code", "unetpp.pt", "--for", "smp", "--format", "markdown"]) == 0
+    assert capsys.readouterr().out.startswith("```python\nx = 1\n```\n\n- `OK  the lines give")
+    assert run(["code", "unetpp.pt", "--standalone", "other.py", "--format", "json"]) == 0
+    told, said_beside = capsys.readouterr()
+    assert (json.loads(told)["file"], said_beside) == ("other.py", "")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import typer
 
 from modswap.cli import one_rule, options
 from modswap.cli.session import Session, note, put_text
+from modswap.core.asked.used_paths import OUT, UsedPath
 from modswap.core.errors import UsageError
 from modswap.core.words.nearest import did_you_mean
 
@@ -40,7 +41,8 @@ def code(
         typer.Option(
             "--rename", metavar="PATH=NAME", show_default=False,
             help="Give the module at PATH another name, in the source and in OUT; two paths of one "
-            "shared module may get one name.",
+            "shared module may get one name. With a dot at an end, backbone.=encoder., names of "
+            "weights in the file as other commands have it.",
         ),
     ] = None,
     output: Annotated[
@@ -75,6 +77,10 @@ def code(
     allow: options.Allow = None,
     alias: options.Alias = None,
     trust: options.Trust = False,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORM", help="diff, markdown or json.")
+    ] = "diff",
+    report: options.Report = None,
     quiet: options.Hush = False,
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
@@ -83,17 +89,23 @@ def code(
     # by `chosen`
     del (match, after, before, around, with_, settings, exclude, classes, expect,
          adapt, share, start, save_recipe)  # fmt: skip
-    session = options.begin(context, file, quiet=quiet, verbose=verbose, no_color=no_color)
+    session = options.begin(
+        context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
+    )
+    options.check_format(session, form, ("diff", "markdown", "json"))
     chosen = one_rule.chosen(context, session)
-    options.note_paths(session, [config], model)
+    options.note_paths(session, [config], model, output)
+    session.writes += [UsedPath("the standalone file", standalone)] if standalone else []
     policy = options.policy_of(allow, alias, trust=trust)
-    renames = options.renames_of(None, strip_prefix)
+    weights = list(filter(_is_of_weights, rename or ()))
+    renames = options.renames_of(weights, strip_prefix)
+    names = [one for one in rename or () if one not in weights]
     subject = options.subject(file, policy, model, inputs, renames)
 
     from modswap.core.asked.job import CodeJob
 
     recipe = chosen.recipe() if chosen.config is not None or chosen.rule is not None else None
-    job = CodeJob(subject, recipe, _names(rename, output, library), output, force)
+    job = CodeJob(subject, recipe, _names(names, output, library), output, force)
     _refuse_several(write=write, standalone=standalone is not None, library=library is not None)
     _refuse_unnamed(job, standalone=standalone is not None, library=library is not None)
     if library is not None:
@@ -109,15 +121,21 @@ def _print_diff(session: Session, job: "CodeJob", *, write: bool) -> None:
     """Print the diff, which is proved, and write the files if that was asked for."""
     from modswap.ops.code.job import code_change
     from modswap.ops.code.write import write_changes
-    from modswap.report.code.diff import summary, unified, written_lines
+    from modswap.report.code.diff import summary, written_lines
+    from modswap.report.code.forms import FORMS
 
     with session.guarded() as progress:
         change = code_change(job, progress)
-    session.emit(unified(change))
-    said = summary(change)
-    if write:
-        said += written_lines(write_changes(change.files))
-    for line in said.splitlines() if not session.quiet else ():
+    plain = session.format == "diff"
+    form = FORMS[session.format]
+    checkpoint = str(job.subject.file)
+    if plain:
+        session.emit(form(change, (), checkpoint))
+    written = write_changes(change.files) if write else ()
+    if not plain:
+        session.emit(form(change, written, checkpoint))
+    said = summary(change) + written_lines(written)
+    for line in said.splitlines() if plain and not session.quiet else ():
         note(line)
 
 
@@ -136,6 +154,12 @@ def _names(
         what = "there are no other names to write"
         raise UsageError(what, "-o", "add --rename PATH=NAME; `modswap replace` writes the swap")
     return tuple(found)
+
+
+def _is_of_weights(text: str) -> bool:
+    """Return whether a renaming is of names in the file: one side has a dot at an end."""
+    old, equals, new = text.partition("=")
+    return bool(equals) and any(one[:1] == "." or one[-1:] == "." for one in (old, new))
 
 
 def _refuse_several(*, write: bool, standalone: bool, library: bool) -> None:
@@ -162,24 +186,32 @@ def _print_lines(session: Session, job: "CodeJob", library: str) -> None:
     from modswap.ops.code.hosts.libraries import HOSTS
     from modswap.ops.code.job import host_lines
     from modswap.report.code.diff import host_summary
+    from modswap.report.code.forms import file_json, lines_markdown
 
     if library not in HOSTS:
         fix = did_you_mean(library, HOSTS) or f"use one of {', '.join(HOSTS)}"
         raise UsageError(f"no library {library!r:.40}", "--for", fix)
     with session.guarded() as progress:
         made = host_lines(job, library, progress)
-    session.emit(made.text)
-    if not session.quiet:
-        note(host_summary(made, library))
+    said = host_summary(made, library)
+    forms = {
+        "diff": lambda: made.text,
+        "markdown": lambda: lines_markdown(made, said),
+        "json": lambda: file_json(made, str(job.subject.file)),
+    }
+    session.emit(forms[session.format]())
+    if session.format == "diff" and not session.quiet:
+        note(said)
 
 
 def _write_standalone(session: Session, job: "CodeJob", out: Path, *, force: bool) -> None:
     """Write the standalone file, and say what it does."""
-    from modswap.core.asked.used_paths import OUT, UsedPath, paths_read
+    from modswap.core.asked.used_paths import paths_read
     from modswap.io.raw.atomic import exists
     from modswap.io.raw.places import refuse_overlap
     from modswap.ops.code.job import standalone_file
     from modswap.report.code.diff import standalone_lines
+    from modswap.report.code.forms import file_json
 
     refuse_overlap(UsedPath(OUT, out), paths_read(job.subject, job.recipe))
     if out.exists() and not force:
@@ -187,5 +219,8 @@ def _write_standalone(session: Session, job: "CodeJob", out: Path, *, force: boo
     with session.guarded() as progress:
         made = standalone_file(job, progress)
     put_text(out, made.text, force=force)
+    if session.format == "json":
+        session.emit(file_json(made, str(job.subject.file), str(out)))
+        return
     for line in standalone_lines(made, str(out)).splitlines() if not session.quiet else ():
         note(line)

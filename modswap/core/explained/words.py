@@ -36,10 +36,14 @@ class ModuleText:
     """
 
     summary: Words
-    equation: tuple[str, ...]
+    equation: tuple[str | Words, ...]
     symbols: Mapping[str, Words]
     options: Mapping[str, Words]
     steps: Mapping[str, Mapping[str, Words]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def equations(self, language: str) -> list[str]:
+        """Return the equations, with their remarks in a language."""
+        return [one.into(language) if isinstance(one, Words) else one for one in self.equation]
 
     def step(self, function: str, key: str) -> Words | None:
         """Return the explanation of a statement; None if it has none."""

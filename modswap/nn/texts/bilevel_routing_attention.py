@@ -26,9 +26,18 @@ TEXT = ModuleText(
         "所有像素两两做注意力代价很高，而且大多数像素对之间并无关联。BiFormer 分两级处理：先在粗粒度上比较各窗口的均值，决定每个窗口应关注哪些窗口；再在细粒度上，让该窗口内的像素只对这少数几个窗口中的像素做普通注意力。",
     ),
     equation=(
-        "Q, K, V = X W_q, X W_k, X W_v                  X cut into S x S windows",
-        "A_r = Q_r K_rᵀ                                 Q_r, K_r: means of Q and K over each window",
-        "I_r = topkIndex(A_r)                           k windows for each window",
+        Words(
+            "Q, K, V = X W_q, X W_k, X W_v                  X cut into S x S windows",
+            "Q, K, V = X W_q, X W_k, X W_v                  X 切成 S x S 个窗口",
+        ),
+        Words(
+            "A_r = Q_r K_rᵀ                                 Q_r, K_r: means of Q and K over each window",
+            "A_r = Q_r K_rᵀ                                 Q_r、K_r：Q、K 在每个窗口内的均值",
+        ),
+        Words(
+            "I_r = topkIndex(A_r)                           k windows for each window",
+            "I_r = topkIndex(A_r)                           每个窗口选 k 个窗口",
+        ),
         "K_g, V_g = gather(K, I_r), gather(V, I_r)",
         "O = softmax(Q K_gᵀ · scale) V_g + LCE(V)",
         "Y = O W_o",

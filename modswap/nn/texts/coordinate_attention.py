@@ -10,7 +10,10 @@ TEXT = ModuleText(
     ),
     equation=(
         "z_h(c, i) = 1/W Σ_j x(c, i, j)                 z_w(c, j) = 1/H Σ_i x(c, i, j)",
-        "f = δ( BN( F_1 [z_h; z_w] ) )                  split again into f_h and f_w",
+        Words(
+            "f = δ( BN( F_1 [z_h; z_w] ) )                  split again into f_h and f_w",
+            "f = δ( BN( F_1 [z_h; z_w] ) )                  再拆成 f_h 和 f_w",
+        ),
         "g_h = σ( F_h f_h )                             g_w = σ( F_w f_w )",
         "y(c, i, j) = x(c, i, j) · g_h(c, i) · g_w(c, j)",
     ),

@@ -18,7 +18,10 @@ TEXT = ModuleText(
     ),
     equation=(
         "Q, K, V = X W_qkv",
-        "Attention(Q, K, V) = softmax(Q Kᵀ / √d) V       in each head",
+        Words(
+            "Attention(Q, K, V) = softmax(Q Kᵀ / √d) V       in each head",
+            "Attention(Q, K, V) = softmax(Q Kᵀ / √d) V       在每个头中",
+        ),
         "MultiHead(X) = Concat(head_1, …, head_h) W_o",
     ),
     symbols=words(

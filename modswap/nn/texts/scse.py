@@ -9,7 +9,10 @@ TEXT = ModuleText(
         "SE 模块给通道加权，而分割任务还需要知道哪些像素重要。该模块两者并行：由均值得到每个通道的权重，由像素自身的各通道得到每个像素的权重，再把两张重新标定的特征图相加。",
     ),
     equation=(
-        "cSE(U)_c = σ( W_2 δ( W_1 z ) )_c · U_c          z: mean of each channel",
+        Words(
+            "cSE(U)_c = σ( W_2 δ( W_1 z ) )_c · U_c          z: mean of each channel",
+            "cSE(U)_c = σ( W_2 δ( W_1 z ) )_c · U_c          z：每个通道的均值",
+        ),
         "sSE(U)(i, j) = σ( W_sq * U )(i, j) · U(i, j)",
         "scSE(U) = cSE(U) + sSE(U)",
     ),

@@ -23,7 +23,10 @@ TEXT = ModuleText(
         "每个像素只关注自己所在 M x M 窗口内的像素，因此代价与像素数成正比，而不是与其平方成正比。一个可学习的偏置表示各种相对位置的重要程度。Swin Transformer 每隔一层把窗口平移半个边长，使相邻窗口的像素得以相连。",
     ),
     equation=(
-        "Q, K, V = X W_qkv                               in each window of M x M pixels",
+        Words(
+            "Q, K, V = X W_qkv                               in each window of M x M pixels",
+            "Q, K, V = X W_qkv                               在每个 M x M 像素的窗口内",
+        ),
         "Attention(Q, K, V) = softmax(Q Kᵀ / √d + B + mask) V",
         "Y = Concat(heads) W_o",
     ),

@@ -20,6 +20,7 @@ from modswap.ops.code.editing.rename import (
     renamed_path,
     renamed_source,
 )
+from modswap.ops.code.hosts.builders import library_builder
 from modswap.ops.code.hosts.libraries import HOSTS
 from modswap.ops.code.hosts.parts import HostFile, refuse_unlike
 from modswap.ops.code.proof.prove import Proof, changed_texts, prove, runs_of
@@ -119,14 +120,20 @@ def host_lines(job: CodeJob, host: str, progress: Progress = silent) -> Standalo
 
 
 def _usable(made: Swapped, error: ModswapError) -> Builder | None:
-    """Return the builder if its model takes the weights; None if the file needs none."""
-    try:
-        recorded(made, made.named_builder, Sources())
-    except ModswapError:
-        if made.loaded.container.slots[0].kind == "weights":
-            raise error from None
-        return None
-    return made.builder
+    """Return the builder whose model takes the weights; None if there is none, and no need.
+
+    Where the user named none, it is the call of the model's library.
+    """
+    found = library_builder(made.model, str(made.subject.file))
+    for builder in (one for one in (made.builder, found) if one is not None):
+        try:
+            recorded(made, builder, Sources())
+        except ModswapError:
+            continue
+        return builder
+    if made.loaded.container.slots[0].kind == "weights":
+        raise error from None
+    return None
 
 
 def _locator(made: Swapped, builder: Builder, progress: Progress) -> Locator:

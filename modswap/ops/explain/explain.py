@@ -316,7 +316,8 @@ def _shown(value: Any) -> str:
 def _facts(module: nn.Module, dtype: str) -> Iterator[Words]:
     parameters = list(module.parameters())
     device = str(parameters[0].device if parameters else "cpu").upper()
-    yield Words(*[f"{dtype}, {device}" if dtype else device] * 2)
+    known = [one for one in (dtype, device) if one]
+    yield Words(", ".join(known), "，".join(known))
     flags = {one.training for one in module.modules()}
     yield _MODES[len(flags) > 1 or True in flags, False in flags]
     count = sum(one.numel() for one in parameters)

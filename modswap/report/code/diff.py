@@ -17,10 +17,11 @@ _NO_END = "\\ No newline at end of file"
 
 def unified(change: CodeChange) -> str:
     """Return the diff of all files, as `git apply` and `patch -p1` take it."""
-    return "".join(map(_file_diff, change.files))
+    return "".join(map(unified_file, change.files))
 
 
-def _file_diff(file: FileChange) -> str:
+def unified_file(file: FileChange) -> str:
+    """Return the diff of one file."""
     before, after = (_lines(data, file.encoding) for data in (file.before, file.after))
     name = shown_path(file.file)
     old, new = (name, name) if name.startswith("/") else (f"a/{name}", f"b/{name}")

@@ -65,7 +65,7 @@ def _parts(explained: Explained, language: str) -> Iterator[str]:
     text = explained.text
     if text is not None:
         yield f"<p>{_text(text.summary.into(language))}</p>"
-        yield "<pre>" + "\n".join(map(_text, text.equation)) + "</pre>"
+        yield "<pre>" + "\n".join(map(_text, text.equations(language))) + "</pre>"
         meanings = ((name, "", words.into(language)) for name, words in text.symbols.items())
         yield _facts(meanings)
     if explained.options:

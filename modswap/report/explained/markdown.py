@@ -25,7 +25,7 @@ def _parts(explained: Explained, language: str) -> Iterator[str]:
     if text is not None:
         yield f"\n{_plain(text.summary.into(language))}\n"
         yield "```text"
-        yield from map(tame, text.equation)
+        yield from map(tame, text.equations(language))
         yield "```\n"
         meanings = ((f"`{name}`", words.into(language)) for name, words in text.symbols.items())
         yield from _table([label("symbol", language), label("meaning", language)], meanings)

@@ -27,7 +27,7 @@ def _parts(explained: Explained, language: str) -> Iterator[RenderableType]:
     if text is not None:
         yield Text(text.summary.into(language))
         yield Text()
-        yield Padding(Text("\n".join(text.equation)), (0, 0, 0, 2))
+        yield Padding(Text("\n".join(text.equations(language))), (0, 0, 0, 2))
         meanings = [(symbol, words.into(language)) for symbol, words in text.symbols.items()]
         yield Padding(_pairs(meanings), (0, 0, 0, 2))
     if explained.options:

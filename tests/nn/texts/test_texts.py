@@ -5,6 +5,7 @@ eca, multi_head_self_attention, scse, se_block, self_attention, window_attention
 """
 
 import inspect
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -56,7 +57,10 @@ def test_every_argument_of_the_constructor_has_a_text(name: str) -> None:
 def test_symbols_stand_in_the_equations(name: str) -> None:
     text = LESSONS[name].text
 
-    assert [one for one in text.symbols if one not in " ".join(text.equation)] == []
+    assert [one for one in text.symbols if one not in " ".join(text.equations("en"))] == []
+    english = re.compile(r"\b(of|in|for|into|each)\b")
+    shown = [one for one in text.equations("zh") if english.search(one)]
+    assert shown == []
 
 
 def explained_keys(function: Followed) -> Iterator[tuple[str, Words]]:

@@ -262,6 +262,15 @@ CASES: dict[str, Case] = {
         "line",
         files={"other.py": "import NAME\n\nblock = getattr(NAME, 'Block')(4)\n"},
     ),
+    "block class whose name another file has as well": Case(
+        HEAD + BLOCKS
+        + "def build():\n    return nn.Sequential(nn.Conv2d(3, 8, 1), Block(8))\n",
+        ["1.attn"],
+        ["self.attn = ECA(channel=width)"],
+        "call",
+        builder="build()",
+        files={"other.py": "class Block:\n    pass\n\n\nblock = Block(4)\n"},
+    ),
     "deep copies": Case(
         "import copy\n" + HEAD + BLOCKS
         + "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"

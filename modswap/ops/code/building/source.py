@@ -152,6 +152,14 @@ class SourceFile:
         return name
 
     @cached_property
+    def defined(self) -> frozenset[str]:
+        """Return the names of the file's functions and classes that it imports nowhere."""
+        made = {n.name for n in self.tree.body if isinstance(n, (ast.ClassDef, Function))}
+        imports = (n for n in ast.walk(self.tree) if isinstance(n, ast.ImportFrom))
+        taken = {one.asname or one.name for node in imports for one in node.names}
+        return frozenset(made - taken) if "*" not in taken else frozenset()
+
+    @cached_property
     def bound(self) -> frozenset[str]:
         """Return every name that is bound anywhere in the file, except by imports."""
         found: set[str] = set()

@@ -143,7 +143,7 @@ class Locator:
                 continue
             known.add(place)
             for source in self.around(*place):
-                for node in _uses(source, place[1]):
+                for node in _uses(source, place[1], own=source.file != place[0]):
                     if not self._ran(source, node):
                         return True
                     waiting.append((source.file, source.outermost(node)))
@@ -177,9 +177,15 @@ def _files_of(above: Path, folder: Path) -> list[Path]:
     return sorted(top.rglob("*.py"))
 
 
-def _uses(source: SourceFile, name: str) -> Iterator[ast.AST]:
-    """Yield each use of a name outside of its own definition: the call, else the name."""
+def _uses(source: SourceFile, name: str, *, own: bool) -> Iterator[ast.AST]:
+    """Yield each use of a name outside of its own definition: the call, else the name.
+
+    With `own`, a file that defines the name itself means its own by it.
+    """
+    hidden = own and name in source.defined
     for node in ast.walk(source.tree):
+        if hidden and isinstance(node, ast.Name):
+            continue
         if not _names(node, name) or _is_inside(source, node, name) or _is_listed(source, node):
             continue
         above = source.parents[node]

@@ -11,6 +11,7 @@ from torch import nn
 from modswap.core.asked.import_name import factory_call
 from modswap.core.errors import UsageError
 from modswap.ops.code.editing.spell import literal, spell
+from modswap.ops.code.hosts.builders import smp_config, timm_call
 from modswap.ops.code.hosts.parts import HostFile, HostText
 
 SWAPPED = "Swapped"
@@ -33,7 +34,7 @@ def timm_lines(host: HostFile) -> HostText:
         name = str(given.pop("model_name"))
         given.pop("pretrained", None)
     else:
-        name, given = _of_config(model)
+        name, given = timm_call(model)
     fresh = _library("timm").create_model(name, pretrained=False, **given)
     own = f"{name.split('.')[0]}_swapped"
     imports, weights = host.weights()
@@ -51,29 +52,11 @@ def timm_lines(host: HostFile) -> HostText:
     return HostText((*first, *imports), body, fresh)
 
 
-def _of_config(model: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Return the name of a timm model, and the arguments that differ from its usual ones."""
-    config: Any = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", {})
-    name = config.get("architecture") if hasattr(config, "get") else None
-    if not name:
-        what = "it does not say which of timm's models it is"
-        fix = "say it: `--model \"timm:create_model(model_name='resnet18')\"`"
-        raise UsageError(what, type(model).__name__, fix)
-    classes = getattr(model, "num_classes", None)
-    given = {} if classes in {None, config.get("num_classes")} else {"num_classes": classes}
-    layers = (one for one in model.modules() if isinstance(one, nn.Conv2d))
-    channels = next((one.in_channels for one in layers), 3)
-    return str(name), given | ({} if channels == 3 else {"in_chans": channels})
-
-
 def smp_lines(host: HostFile) -> HostText:
     """Return a subclass that builds the swapped model, also for `from_pretrained`."""
     model = host.made.model
     cls = _own_class(model, "segmentation_models_pytorch")
-    config = dict(getattr(model, "config", None) or {})
-    if not config:
-        raise UsageError("it has no `config`", cls.__name__, "name a newer file of the library")
-    config = {**config, "encoder_weights": None}
+    config = smp_config(model)
     imports, weights = host.weights()
     body = (
         f"class {SWAPPED}{cls.__name__}(smp.{cls.__name__}):\n"

@@ -17,11 +17,11 @@ from modswap.ops.heal.data.decoding import fitted
 from modswap.ops.heal.data.items import DataItem, is_picture, item_of, tensor_of
 from modswap.ops.heal.data.preprocessing import Preprocessing, preprocessing
 from modswap.ops.heal.data.taker import Argument, DataRequest, Key, Taker
+from modswap.ops.heal.data.texts import text_samples
+from modswap.ops.heal.data.vocabulary import MASK
 from modswap.ops.heal.samples import Batch, Samples
 from modswap.ops.load.factory import Factory, raised_by
 from modswap.seeds import seeded
-
-MASK = "attention_mask"  # with which tokens behind a text may be padded
 
 
 def iterable_samples(
@@ -47,12 +47,21 @@ def iterable_samples(
         what = f"{words} gives {type(given).__name__}, expected batches"
         raise UsageError(tame(what), where, "give an iterable of batches, or a tensor")
     found = _Collected(taker, request, where)
+    texts: list[str] = []
     with seeded(request.seed):  # a loader that shuffles draws the same order each time
         for item in _guarded(_items(given, request), factory):
-            found.add(item)
-            progress(f"reading samples: {found.count:,} of {request.most:,}")
-            if found.count >= request.most:
+            if isinstance(item, str):
+                texts.append(item)
+            else:
+                found.add(item)
+            count = found.count + len(texts)
+            progress(f"reading samples: {count:,} of {request.most:,}")
+            if count >= request.most:
                 break
+    if texts and found.count:
+        raise InputError("it gives texts and tensors", where, "give either of them")
+    if texts:
+        return text_samples(texts, taker, request, where, f"texts of {words}")
     return found.samples(words)
 
 

@@ -14,6 +14,7 @@ from modswap.ops.first_input.usual import input_names
 from modswap.ops.heal.data.pixels import PixelSamples
 from modswap.ops.heal.data.preprocessing import Preprocessing, preprocessing
 from modswap.ops.heal.data.taker import Argument, DataRequest, Key, Taker, refuse_few
+from modswap.ops.heal.data.usual import TRIED, likeliest
 from modswap.ops.heal.samples import Batch, Samples
 
 LABELS = ("labels", "label", "y", "targets", "target")
@@ -59,8 +60,9 @@ class SampleColumns:
         given, notes = dict(self.given), self.notes
         for key in [key for key, one in given.items() if _is_bytes(one, places.get(key))]:
             how = preprocessing(taker, request, where)
-            notes = (*notes, f"bytes are taken as pictures; {how.numbers}")
             pixels = sized_bytes(given[key], how, where)
+            how = likeliest(taker, how, pixels[:TRIED].unbind())
+            notes = (*notes, f"bytes are taken as pictures, {how.numbers}")
             if len(given) == 1:
                 height, width = how.size
                 shown = f"{words}, pictures of {height}x{width}"

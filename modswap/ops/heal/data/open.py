@@ -9,13 +9,15 @@ from modswap.core.progress import Progress, silent
 from modswap.io.recognise.look import look_at
 from modswap.ops.heal.data.arrays import array_samples
 from modswap.ops.heal.data.batches import is_iterable, iterable_samples
+from modswap.ops.heal.data.drawn.samples import NONE, drawn_samples
 from modswap.ops.heal.data.pictures import folder_samples
 from modswap.ops.heal.data.taker import MIN_SAMPLES, DataRequest, Taker
+from modswap.ops.heal.data.texts import text_file_samples
 from modswap.ops.heal.samples import Samples
 from modswap.ops.load.factory import imported_factory, result_of
 
 OPTION = "--data"
-KINDS = "a folder of pictures, .npy, .npz, .safetensors, file.py:callable"
+KINDS = "a folder of pictures, .npy, .npz, .safetensors, .txt, file.py:callable or none"
 _Open = Callable[[Path, Taker, DataRequest, Progress], Samples]
 
 
@@ -28,10 +30,11 @@ def open_samples(
     """Return the samples in the data that a user gives, checked by a pass of the model.
 
     Args:
-        given: As text or `Path`: a folder of pictures, a file of arrays, or `file.py:callable`,
-            whose callable gives an iterable. From Python also an iterable itself, or a callable:
-            its items are batches or single samples, each a tensor, (inputs, labels),
-            (args, kwargs), a mapping by names of arguments, or a picture of Pillow's.
+        given: As text or `Path`: a folder of pictures, a file of arrays, a text file,
+            `file.py:callable`, whose callable gives an iterable, or `none`: the samples are drawn.
+            From Python also an iterable itself, or a callable. Items of an iterable are batches or
+            single samples, each a tensor, (inputs, labels), (args, kwargs), a mapping by names of
+            arguments, a picture of Pillow's or a text.
         taker: The model that gives the targets, and a call that it takes: `Taker.of(loaded, call)`.
         request: How many samples at most, and what the user says of pictures.
         progress: Takes the current step in words.
@@ -53,6 +56,8 @@ def open_samples(
 
 def _of_text(given: str | Path, taker: Taker, request: DataRequest, progress: Progress) -> Samples:
     """Return the samples in what a text names."""
+    if given == NONE:
+        return drawn_samples(taker, request, progress)
     file = Path(given)
     if ":" in str(given) and not file.exists():
         return _of_callable(str(given), taker, request, progress)
@@ -84,4 +89,13 @@ def _array(file: Path, taker: Taker, request: DataRequest, _: Progress) -> Sampl
     return array_samples(file, taker, request)
 
 
-_FILES: Mapping[str, _Open] = {".npy": _array, ".npz": _array, ".safetensors": _array}
+def _texts(file: Path, taker: Taker, request: DataRequest, _: Progress) -> Samples:
+    return text_file_samples(file, taker, request)
+
+
+_FILES: Mapping[str, _Open] = {
+    ".npy": _array,
+    ".npz": _array,
+    ".safetensors": _array,
+    ".txt": _texts,
+}

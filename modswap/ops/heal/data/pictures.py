@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from heapq import nsmallest
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from modswap.ops.first_input.from_file import NoPictureError, decoded, pillow
 from modswap.ops.heal.data.decoding import MODES, fitted
 from modswap.ops.heal.data.pixels import PixelSamples, has_room
 from modswap.ops.heal.data.preprocessing import Preprocessing, preprocessing
-from modswap.ops.heal.data.taker import DataRequest, Taker, refuse_few
+from modswap.ops.heal.data.taker import DataRequest, Taker, order_key, refuse_few
+from modswap.ops.heal.data.usual import TRIED, likeliest
 
 SPARE = 64  # files beside those that are needed, in the place of broken ones
 SHOWN = 3  # broken files that a note names
@@ -56,6 +56,7 @@ def folder_samples(
     notes = _of_broken(broken, folder)
     count = len(reader.files)
     refuse_few(count, where, notes[0] if notes else "")
+    how = likeliest(taker, how, reader.pixels(range(min(count, TRIED))))
     shown = f"{count:,} of {total:,}" if total > count + len(broken) else f"{count:,}"
     kind = "grey pictures" if how.channels == 1 else "pictures"
     height, width = how.size
@@ -65,7 +66,7 @@ def folder_samples(
         count=count,
         pixels=reader.pixels,
         description=tame(f"{shown} {kind} of {folder}, {height}x{width}"),
-        notes=(f"the pictures are {_FITS[how.fit]}; {how.numbers}", *notes),
+        notes=(f"the pictures are {_FITS[how.fit]}, {how.numbers}", *notes),
         kept=reader.kept,
     )
 
@@ -84,8 +85,7 @@ def _chosen(folder: Path, request: DataRequest) -> tuple[list[Path], int]:
             yield file
 
     def key(file: Path) -> bytes:
-        name = file.relative_to(folder).as_posix()
-        return blake2b(f"{request.seed}/{name}".encode(errors="surrogateescape")).digest()
+        return order_key(request.seed, file.relative_to(folder).as_posix())
 
     spare = max(SPARE, request.most // 8)
     return nsmallest(request.most + spare, counted(), key=key), total

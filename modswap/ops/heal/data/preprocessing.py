@@ -33,7 +33,7 @@ KEYS = (
 MAX_OF_UNIT = 3.0  # a larger mean or deviation is one of pixels in 0 to 255
 LETTERBOX_GREY = 114  # of Ultralytics
 RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
-PLAIN = "0 to 1, since neither the file nor the call says otherwise"
+PLAIN = "since neither the file nor the call says otherwise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,10 @@ class Preprocessing:
     def numbers(self) -> str:
         """Return mean and deviation in words, and where they come from."""
         if set(self.mean) == {0.0} and set(self.std) == {1.0}:
-            return f"pixels in 0 to 1, {self.why}" if self.known else f"pixels in {self.why}"
-        return f"mean {_shown(self.mean)} and deviation {_shown(self.std)}, {self.why}"
+            return f"in 0 to 1, {self.why}"
+        return (
+            f"normalised by mean {_shown(self.mean)} and deviation {_shown(self.std)}, {self.why}"
+        )
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return pixels, bytes (N, C, H, W), as the model is given them."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,8 @@ def refuse_few(count: int, where: str, why: str = "") -> None:
     samples = "1 sample" if count == 1 else f"{count} samples"
     what = f"it gives {samples}, expected {MIN_SAMPLES} or more{f' ({why})' if why else ''}"
     raise InputError(what, where, "give more, or draw them: `none`")
+
+
+def order_key(seed: int, name: str) -> bytes:
+    """Return a key by which a seed chooses among names; it hangs on the name and nothing else."""
+    return blake2b(f"{seed}/{name}".encode(errors="surrogateescape")).digest()

@@ -10,8 +10,10 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.core.errors import ShapeError
+from modswap.core.healed.agreement import Agreement
 from modswap.core.healed.progress import Fitted
 from modswap.live_values import live_tensors, map_tensors, named_tensors
+from modswap.ops.apply import Placement, temporarily
 from modswap.ops.heal.fitting.loop import FitTask, Judge, Scales, train
 from modswap.ops.heal.fitting.pace import Order, Pace, Watch, mixed
 from modswap.ops.heal.fitting.stored import Calls, Pairs, Room, stored
@@ -33,7 +35,8 @@ class LocalFit:
             arguments in the healed model, and the output of the old module. It runs without
             gradients.
         indices: Numbers of the samples to learn from.
-        judge: Returns the agreement of the whole model with the original on other samples.
+        judge: Returns the agreement of the whole model with the original on other samples; see
+            `judged_with_old` for a model with further modules that have learned nothing.
         channel_axis: Axis of the target whose means do not count as variance.
     """
 
@@ -73,6 +76,24 @@ def fit_local(
             judge=fit.judge,
         )
         return replace(train(task, pace, watch), targets=kept.description)
+
+
+def judged_with_old(model: nn.Module, later: Sequence[Placement], judge: Judge) -> Judge:
+    """Return a judge of a model in which the modules that learn later are the old ones.
+
+    Behind a module of random weights no agreement says whether an earlier one has learned.
+
+    Args:
+        model: The model that `judge` judges.
+        later: The old modules, with their paths in the model.
+        judge: Returns the agreement of the model with the original.
+    """
+
+    def judged() -> Agreement:
+        with temporarily(model, later):
+            return judge()
+
+    return judged
 
 
 def _scales(fit: LocalFit, pairs: Pairs, pace: Pace) -> Scales:

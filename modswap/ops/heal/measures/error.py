@@ -1,5 +1,6 @@
 """The normalised error of outputs: squared difference over the original's variance."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from modswap.core.errors import ShapeError
 from modswap.ops.heal.measures.outputs import compared
 from modswap.ops.heal.samples import Batch
 
+MOST_VALUES = 1 << 22  # that are in float64 at a time: the logits of many tokens are large
 LEAST_VARIANCE = 1e-12  # of an output that does not vary at all
 
 
@@ -20,15 +22,18 @@ class ChannelSpread:
         self.second = self.first
 
     def add(self, values: torch.Tensor, axis: int = 1) -> None:
-        """Add values with their channels along an axis."""
-        values = values.detach().cpu().double()
+        """Add values (N, …) with their channels along an axis; (N,) are one channel."""
+        values = values[:, None] if values.ndim == 1 else values
         axes = [other for other in range(values.ndim) if other != axis % values.ndim]
-        first, second = values.sum(axes), values.pow(2).sum(axes)
+        for (part,) in _parts(values):
+            self._sum(part.sum(axes), part.pow(2).sum(axes), part.numel())
+
+    def _sum(self, first: torch.Tensor, second: torch.Tensor, count: int) -> None:
         if self.count and first.shape != self.first.shape:  # channels that vary from call to call
             first, second = first.sum()[None], second.sum()[None]
             self.first, self.second = self.first.sum()[None], self.second.sum()[None]
         self.first, self.second = self.first + first, self.second + second
-        self.count += values.numel()
+        self.count += count
 
     @property
     def variance(self) -> float:
@@ -57,7 +62,7 @@ class ErrorSum:
         """
         for place, (old, new) in paired(original, model, batch).items():
             self._spreads.setdefault(place, ChannelSpread()).add(old)
-            square = float((new.detach().cpu().double() - old.detach().cpu().double()).pow(2).sum())
+            square = sum(float((one - other).pow(2).sum()) for one, other in _parts(new, old))
             self._squares[place] = self._squares.get(place, 0.0) + square
 
     @property
@@ -70,6 +75,13 @@ class ErrorSum:
         ]
         error = sum(errors) / max(len(errors), 1)
         return error if error < float("inf") else float("inf")
+
+
+def _parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield a few rows of tensors at a time, in float64 on the CPU."""
+    rows = max(MOST_VALUES * len(tensors[0]) // max(tensors[0].numel(), 1), 1)
+    for start in range(0, len(tensors[0]), rows):
+        yield tuple(each[start : start + rows].detach().cpu().double() for each in tensors)
 
 
 def paired(original: Any, model: Any, batch: Batch) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -19,12 +19,12 @@ from modswap.ops.heal.measures.outputs import (
 )
 from modswap.ops.heal.measures.scores import (
     Score,
+    are_probabilities,
     class_axis,
     classes,
     cosine,
     dice,
     iou,
-    probabilities,
     top_1,
 )
 
@@ -126,8 +126,7 @@ def _of_rows(rows: torch.Tensor, shape: str, model: nn.Module | None) -> tuple[s
     if getattr(model, "num_classes", None) == 0:
         return "cosine", "the model has no classes"
     lengths = rows.double().norm(dim=1)
-    shares = probabilities(rows) is rows
-    if not shares and bool(((lengths - 1).abs() < UNIT_TOLERANCE).all()):
+    if not are_probabilities(rows) and bool(((lengths - 1).abs() < UNIT_TOLERANCE).all()):
         return "cosine", f"the outputs {shape} have the length 1"
     return "top-1", f"the outputs {shape} are a row for each sample"
 

@@ -35,19 +35,25 @@ def class_axis(logits: torch.Tensor) -> int:
     return 2 if logits.ndim == 3 else 1
 
 
-def probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Return class probabilities, of logits or of what are probabilities already; one channel: 2.
+def confidence(logits: torch.Tensor) -> torch.Tensor:
+    """Return the probability of the likeliest class at each place.
 
-    Of one channel the probabilities of both classes are returned.
+    Of one channel it is that of the foreground or of the rest.
     """
     axis = class_axis(logits)
     if logits.shape[axis] == 1:
-        yes = logits if within_one(logits) else logits.sigmoid()
-        return torch.cat([1 - yes, yes], axis)
-    sums = logits.sum(axis)
-    if within_one(logits) and bool(((sums - 1).abs() < 1e-2).all()):
-        return logits
-    return logits.softmax(axis)
+        yes = (logits if within_one(logits) else logits.sigmoid()).squeeze(axis)
+        return torch.maximum(yes, 1 - yes)
+    if are_probabilities(logits):
+        return logits.amax(axis)
+    wide = logits.float()
+    return (wide.amax(axis) - wide.logsumexp(axis)).exp()
+
+
+def are_probabilities(logits: torch.Tensor) -> bool:
+    """Return whether the values of all classes are probabilities, and no logits."""
+    sums = logits.sum(class_axis(logits))
+    return within_one(logits) and bool(((sums - 1).abs() < 1e-2).all())
 
 
 def within_one(values: torch.Tensor) -> bool:
@@ -75,7 +81,7 @@ def top_1(original: Any, model: Any, batch: Batch) -> Scores:
     old, new = both(original, model)
     before, after = classes(old), classes(new, like=old)
     same = ((before == after) & (after >= 0)).double()  # (N,), (N, L) or (N, H, W)
-    sure = probabilities(old.double()).amax(class_axis(old))
+    sure = confidence(old).double()
     count = torch.ones_like(same)
     if old.ndim == 3 and (mask := mask_of(batch, old)) is not None:
         count = mask.double()
@@ -142,7 +148,7 @@ def _overlap(
     A sample without foreground in both maps has the weight 0.
     """
     old, new = both(original, model)
-    sure = probabilities(old.double()).amax(1)
+    sure = confidence(old).double()
     before, after = classes(old), classes(new, like=old)
     first, count = (1, 2) if old.shape[1] == 1 else (0, old.shape[1])
     values = []

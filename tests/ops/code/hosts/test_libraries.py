@@ -1,6 +1,6 @@
 """Lines that keep a swap in a library, with stand-ins for the libraries; tests/hosts has the real.
 
-Covers: parts.
+Covers: builders, parts.
 """
 
 import sys
@@ -52,7 +52,13 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         package, nets = ModuleType(name), ModuleType(f"{name}.nets")
         cls = type("Net", (Net,), {"__module__": f"{name}.nets"})
         vars(nets)["Net"] = cls
-        vars(package).update(create_model=lambda _, pretrained, **given: cls(**given), nets=nets)
+
+        def create_model(model_name: str, *, pretrained: bool, **given: Any) -> nn.Module:
+            assert (model_name.split(".")[0], pretrained) == ("net", False)
+            net: nn.Module = cls(**given)
+            return net
+
+        vars(package).update(create_model=create_model, nets=nets, Net=cls)
         monkeypatch.setitem(sys.modules, name, package)
         monkeypatch.setitem(sys.modules, f"{name}.nets", nets)
         return cls
@@ -90,6 +96,62 @@ def test_timm_gets_a_registered_function(library: Make) -> None:
         'weights = torch.load("out.pt", map_location="cpu", weights_only=False).state_dict()\n'
         "model.load_state_dict(weights)\n"
     )
+
+
+def test_standalone_file_builds_by_the_call_of_the_library(library: Make) -> None:
+    rule = {"match": "model.1", "with": "SEBlock"}
+    calls = []
+    for package, facts in (
+        ("timm", {"pretrained_cfg": {"architecture": "net"}, "num_classes": 3}),
+        ("segmentation_models_pytorch", {"config": {"encoder_name": "small"}}),
+        ("segmentation_models_pytorch", {}),
+        ("ultralytics", {}),
+    ):
+        net = library(package)(num_classes=3) if package == "timm" else library(package)()
+        vars(net).update(facts)
+        modswap.replace(net, quick(rule))
+        modswap.save(net, "out.pt", force=True)
+        asked = CodeJob(Subject(Path("out.pt"), Policy(allow=ALLOW)))
+        text = job.standalone_file(asked).text
+        calls.append(text.partition("def _build() -> nn.Module:\n")[2].splitlines()[0].strip())
+
+    assert calls[:2] == [
+        "model = create_model(model_name='net', pretrained=False, num_classes=3)",
+        "model = Net(encoder_name='small', encoder_weights=None)",
+    ]
+    assert all(one.startswith('raise ValueError("this file loads whole') for one in calls[2:])
+
+
+class Settings(SimpleNamespace):
+    """A configuration as transformers has them."""
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Settings":
+        return cls(**values)
+
+
+def test_standalone_file_builds_by_a_configuration(
+    library: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Configured(library("transformers")):  # type: ignore[misc] # made for this test
+        def __init__(self, config: Settings) -> None:
+            super().__init__(**vars(config))
+            self.config = config
+
+    settings = type("Settings", (Settings,), {"__module__": "transformers.nets"})
+    Configured.__module__, Configured.__qualname__ = "transformers.nets", "Configured"
+    for cls in (Configured, settings):
+        monkeypatch.setattr(sys.modules["transformers.nets"], cls.__name__, cls, raising=False)
+    net = Configured(settings(num_classes=3))
+    modswap.replace(net, quick({"match": "model.1", "with": "SEBlock"}))
+    modswap.save(net, "out.pt")
+
+    text = job.standalone_file(CodeJob(Subject(Path("out.pt"), Policy(allow=ALLOW)))).text
+
+    assert '    model = Configured(Settings.from_dict({"num_classes": 3}))\n' in text
 
 
 def test_timm_takes_the_call_that_is_named_and_other_weights(library: Make) -> None:

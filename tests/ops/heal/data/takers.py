@@ -43,3 +43,40 @@ def write_pictures(folder: Path, count: int, size: tuple[int, int] = (20, 12)) -
         inner.mkdir(parents=True, exist_ok=True)
         colour = (number % 256, 100, 200)
         image.new("RGB", size, colour).save(inner / f"{number:03}.png")
+
+
+def trained(std: float, mean: float, *, channels: int = 1) -> nn.Sequential:
+    """Return a net whose norms hold the statistics of inputs with a deviation and a mean."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8, momentum=None), nn.ReLU(),
+        nn.Conv2d(8, 4, 3), nn.BatchNorm2d(4, momentum=None),
+    ).train()  # fmt: skip
+    with torch.no_grad():
+        net(torch.randn(128, channels, 16, 16) * std + mean)
+    return net.eval()
+
+
+class Texts(nn.Module):
+    """A model of tokens with positions: (N, L) -> (N, 4)."""
+
+    def __init__(self, positions: int = 40, **config: Any) -> None:
+        super().__init__()
+        self.position_embeddings = nn.Embedding(positions, 4)
+        self.types = nn.Embedding(2, 4)
+        self.words = nn.Embedding(30, 4)
+        self.config = config
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        places = torch.arange(input_ids.shape[1]).expand_as(input_ids)
+        x = self.position_embeddings(places) + self.types(torch.zeros_like(places))
+        x = x + self.words(input_ids)
+        if attention_mask is not None:
+            x = x * attention_mask[..., None] / attention_mask.sum(1)[:, None, None]
+        out: torch.Tensor = x.sum(1)
+        return out

@@ -174,6 +174,8 @@ def test_bytes_are_pictures(tmp_path: Path) -> None:
     samples = open_samples(file, taker, DataRequest(mean=(0.5,), std=(0.5,)))
 
     assert samples.description == f"40 samples of {file}, pictures of 12x12"
-    assert samples.notes == ("bytes are taken as pictures; mean 0.5 and deviation 0.5, as given",)
+    assert samples.notes == (
+        "bytes are taken as pictures, normalised by mean 0.5 and deviation 0.5, as given",
+    )
     expected = drawn[7, 4:16].permute(2, 0, 1).float() / 127.5 - 1
     torch.testing.assert_close(samples.batch([7]).args[0][0], expected)

@@ -203,7 +203,7 @@ def test_pictures_of_an_iterable_are_those_of_files() -> None:
         samples = open_samples(given, COLOUR, BYTES)
         assert samples.batch([5]).args[0][0, :, 4, 4].round().tolist() == [5, 100, 200], name
         assert samples.notes == (
-            "bytes are taken as pictures; mean 0 and deviation 0.00392, as given",
+            "bytes are taken as pictures, normalised by mean 0 and deviation 0.00392, as given",
         )
     grey = [torch.full((10, 12), n, dtype=torch.uint8) for n in range(32)]
     for given in (grey, torch.stack(grey)):

@@ -138,7 +138,7 @@ def test_names_of_arguments_are_no_labels() -> None:
     assert found.labels is not None
     assert batch.labels.tolist() == [3]
     assert batch.kwargs["mask"].shape == (1,)
-    assert samples.notes[0].startswith("bytes are taken as pictures; pixels in 0 to 1, since")
+    assert samples.notes[0].startswith("bytes are taken as pictures, in 0 to 1, since")
     assert 0 <= float(batch.args[0].min()) <= float(batch.args[0].max()) <= 1
 
 

@@ -35,7 +35,7 @@ def test_settings_of_timm_in_the_file_are_taken() -> None:
 
     assert (how.size, how.fit, how.share, how.resample) == ((24, 28), "crop", 0.875, "bicubic")
     assert how.numbers == (
-        "mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225, "
+        "normalised by mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225, "
         "as pretrained_cfg in the file says"
     )
     pixels = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
@@ -132,7 +132,7 @@ def test_settings_without_a_mean_for_each_channel_say_nothing(said: Any, tmp_pat
     how = preprocessing(taker_of(NET, payload={"x": said}, folder=tmp_path), DataRequest(), "")
 
     assert not how.known
-    assert how.numbers == "pixels in 0 to 1, since neither the file nor the call says otherwise"
+    assert how.numbers == "in 0 to 1, since neither the file nor the call says otherwise"
 
 
 def test_damaged_preprocessor_says_nothing(tmp_path: Path) -> None:
@@ -144,9 +144,9 @@ def test_damaged_preprocessor_says_nothing(tmp_path: Path) -> None:
 def test_numbers_of_the_caller_come_first() -> None:
     how = found({"pretrained_cfg": IMAGENET}, mean=(0.5,), std=(0.25, 0.5, 1.0))
 
-    assert how.numbers == "mean 0.5 and deviation 0.25, 0.5, 1, as given"
+    assert how.numbers == "normalised by mean 0.5 and deviation 0.25, 0.5, 1, as given"
     assert found(std=(2.0,)).mean == (0.0, 0.0, 0.0)
-    assert found(mean=(0.0,)).numbers == "pixels in 0 to 1, as given"
+    assert found(mean=(0.0,)).numbers == "in 0 to 1, as given"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Covers: loop.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from modswap.core.errors import ShapeError
 from modswap.core.healed.agreement import Agreement
 from modswap.core.healed.progress import FitProgress
-from modswap.ops.heal.fitting.local import LocalFit, fit_local
+from modswap.ops.heal.fitting.local import LocalFit, fit_local, judged_with_old
 from modswap.ops.heal.fitting.pace import Pace, Watch, unwatched
 from modswap.ops.heal.fitting.stored import Room
 from tests.ops.heal.fitting.learners import COUNT, PACE, X, Y, fit_of, judged, learner, pairs
@@ -176,3 +177,28 @@ def test_kept_targets_give_the_same_bits(room: Any, tmp_path: Path) -> None:
     expected = "kept in memory" if room.nbytes else "temporary file" if room.folder else "in step"
     assert expected in found.targets
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_before_one_of_random_weights_is_judged_with_the_old_one_there() -> None:
+    torch.manual_seed(0)
+    old = nn.Linear(4, 4)
+    model = nn.Sequential(learner(), nn.Linear(4, 4))
+    later = model[1]
+
+    def judge() -> Agreement:
+        with torch.no_grad():
+            error = float((model(X) - old(Y)).pow(2).mean() / old(Y).var())
+        return Agreement("explained variance", 1 - error, error=error)
+
+    fit = LocalFit("0", model[0], model[0], pairs, range(COUNT))
+    judged = judged_with_old(model, [(("1",), old)], judge)
+    blind, seeing = (
+        fit_local(replace(fit, judge=each), Pace(60, batch=16, rate=2e-2, patience=9)).after
+        for each in (judge, judged)
+    )
+
+    assert model[1] is later
+    assert blind is not None
+    assert seeing is not None
+    assert blind.value < 0.1
+    assert seeing.value > 0.8

@@ -13,6 +13,7 @@ from torch import nn
 
 from modswap.core.errors import ShapeError
 from modswap.ops.heal.measures.agreement import accuracy, agreement, agreement_of
+from modswap.ops.heal.measures.error import ChannelSpread
 from modswap.ops.heal.measures.metric import metric_for
 from modswap.ops.heal.samples import Batch, HeldSamples
 
@@ -103,6 +104,22 @@ def test_the_error_is_over_the_variance_of_each_channel() -> None:
     assert compare(old, mean, "error").value == pytest.approx(0.0, abs=1e-5)
     assert compare(old, (old + mean) / 2, "error").error == pytest.approx(0.25, abs=1e-5)
     assert compare((old, old), (old, mean), "error").error == pytest.approx(0.5, abs=1e-5)
+
+
+def test_large_outputs_are_summed_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = torch.randn(7, 3, 4), torch.randn(7, 3, 4)
+    whole = compare(old, new, "error").error
+    monkeypatch.setattr("modswap.ops.heal.measures.error.MOST_VALUES", 25)
+
+    assert compare(old, new, "error").error == pytest.approx(whole)
+
+
+def test_rows_without_channels_have_a_variance() -> None:
+    spread = ChannelSpread()
+    spread.add(torch.tensor([1.0, 3.0]))
+    spread.add(torch.tensor([5.0]))
+
+    assert spread.variance == pytest.approx(8 / 3)
 
 
 def test_outputs_of_a_varying_width_have_an_error_over_all_of_them() -> None:

@@ -1,0 +1,184 @@
+"""Time the steps of a healing beside hand-written loops, and measure what memory they take.
+
+    python benchmarks/heal.py [--rounds 5] [step] [memory]
+
+`step`: a step of the local fit against a loop of the same module, batch and optimizer written by
+hand, in interleaved rounds; medians. `memory`: the growth of resident memory of a process that fits
+a module whose inputs and targets are computed in step, kept in memory or in a temporary file, whose
+pages the system drops when memory is short.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from modswap.core.decided.cost import size_text
+from modswap.nn import ACmix, BiLevelRoutingAttention
+from modswap.ops.heal.fitting.local import LocalFit, fit_local
+from modswap.ops.heal.fitting.pace import Pace, Watch
+from modswap.ops.heal.fitting.stored import Room
+
+STEPS, BATCH, RATE, COUNT = 20, 64, 4e-3, 400
+
+
+class Case(NamedTuple):
+    """A new module in the place of a 3x3 convolution, and maps (N, C, H, W)."""
+
+    name: str
+    channels: int
+    side: int
+    build: Callable[[], nn.Module]
+
+
+def bra(channels: int) -> nn.Module:
+    """Return attention over 4x4 windows."""
+    return BiLevelRoutingAttention(channels, n_win=4, layout="NCHW")
+
+
+CASES = (
+    Case("BRA, 32 channels, 8x8", 32, 8, lambda: bra(32)),
+    Case("ACmix, 32 channels, 8x8", 32, 8, lambda: ACmix(32, 32)),
+    Case("BRA, 64 channels, 16x16", 64, 16, lambda: bra(64)),
+    Case("1x1 convolution, 16 channels, 4x4", 16, 4, lambda: nn.Conv2d(16, 16, 1)),
+)
+
+
+def by_hand(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Fit a module as one would without modswap."""
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(module.parameters(), RATE, weight_decay=0.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS, pct_start=0.15)
+    variance = (y - y.mean((0, 2, 3), keepdim=True)).pow(2).mean()
+    module.train()
+    for _ in range(STEPS):
+        chosen = torch.randint(len(x), (BATCH,), generator=generator)
+        loss = (module(x[chosen]) - y[chosen]).pow(2).mean() / variance
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        cycle.step()
+    module.eval()
+
+
+def by_modswap(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Fit a module by modswap, inputs and targets given from memory as above."""
+
+    def pairs(indices: Sequence[int]) -> list[tuple[Any, Any, Any]]:
+        chosen = torch.tensor(indices)
+        return [((x[chosen],), {}, y[chosen])]
+
+    fit_local(LocalFit("site", module, module, pairs, range(len(x))), Pace(STEPS, RATE, BATCH))
+
+
+def step(rounds: int) -> None:
+    """Print milliseconds of processor time for a step, by hand and by modswap."""
+    out(f"{'step of the local fit, ms':36} {'by hand':>8} {'modswap':>8} {'ratio':>6}")
+    for case in CASES:
+        torch.manual_seed(0)
+        x = torch.randn(COUNT, case.channels, case.side, case.side)
+        with torch.no_grad():
+            y = nn.Conv2d(case.channels, case.channels, 3, padding=1)(x)
+        module, times = case.build(), dict[Any, list[float]]()
+        for number in range(rounds + 1):
+            for loop in (by_hand, by_modswap):
+                started = time.process_time()
+                loop(module, x, y)
+                if number:  # the first round warms up
+                    taken = (time.process_time() - started) * 1000 / STEPS
+                    times.setdefault(loop, []).append(taken)
+        hand, own = (statistics.median(times[loop]) for loop in (by_hand, by_modswap))
+        out(f"{case.name:36} {hand:8.2f} {own:8.2f} {own / hand:6.2f}")
+
+
+MEMORY_COUNT, MEMORY_CHANNELS, MEMORY_SIDE = 1024, 32, 32  # 128 MiB of inputs, as much of targets
+
+
+def memory(_: int) -> None:
+    """Print the growth of a process's memory by where inputs and targets are."""
+    whole = 2 * 4 * MEMORY_COUNT * MEMORY_CHANNELS * MEMORY_SIDE**2
+    out(f"inputs and targets of all samples: {size_text(whole)}")
+    out(f"{'kept':20} {'memory':>10} {'pages of files':>16}")
+    for where in ("in step", "memory", "file"):
+        call = [sys.executable, __file__, "--child", where]
+        found = subprocess.run(call, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own
+        out(found.rstrip())
+
+
+def child(where: str) -> None:
+    """Fit a module in this process and print the growth of its memory."""
+    torch.set_num_threads(1)
+    conv = nn.Conv2d(MEMORY_CHANNELS, MEMORY_CHANNELS, 3, padding=1)
+    shape = (MEMORY_CHANNELS, MEMORY_SIDE, MEMORY_SIDE)
+
+    def pairs(indices: Sequence[int]) -> list[tuple[Any, Any, Any]]:
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i in indices]
+        x = torch.stack(rows)
+        return [((x,), {}, conv(x))]
+
+    module = nn.Conv2d(MEMORY_CHANNELS, MEMORY_CHANNELS, 1)
+    warm = LocalFit("site", module, module, pairs, range(64))
+    fit_local(warm, Pace(2, batch=32))
+    before, most = resident(), [0, 0]
+
+    def note(*_: Any) -> None:
+        most[:] = map(max, most, resident())
+
+    def noted(indices: Sequence[int]) -> list[tuple[Any, Any, Any]]:
+        note()
+        return pairs(indices)
+
+    with tempfile.TemporaryDirectory() as folder:
+        rooms = {"memory": Room(1 << 30), "file": Room(0, Path(folder))}
+        fit = LocalFit("site", module, module, noted, range(MEMORY_COUNT))
+        fit_local(fit, Pace(96, batch=32), Watch(note), rooms.get(where, Room()))
+    grown = [size_text(max(now - then, 0)) for now, then in zip(most, before, strict=True)]
+    out(f"{where:20} {grown[0]:>10} {grown[1]:>16}")
+
+
+def resident() -> tuple[int, int]:
+    """Return the bytes of resident memory, and of resident pages of files, on Linux."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    named = {line.split()[0]: line.split()[1] for line in lines if line.startswith("Rss")}
+    kib = [int(named[name]) for name in ("RssAnon:", "RssFile:", "RssShmem:")]
+    return kib[0] * 1024, (kib[1] + kib[2]) * 1024
+
+
+def out(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+PARTS = {"step": step, "memory": memory}
+
+
+def main() -> None:
+    """Run the parts that are named, or all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
+    asked = parser.parse_args()
+    if asked.child:
+        child(asked.child)
+        return
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    torch.set_num_threads(threads)
+    out(f"torch {torch.__version__}, threads: {threads}")
+    for name in asked.parts or PARTS:
+        PARTS[name](asked.rounds)
+
+
+if __name__ == "__main__":
+    main()
