@@ -192,7 +192,7 @@ class Healer:
         except KeyboardInterrupt:
             _filled_all(held)
             self.fits.interrupted = True
-            self.resume.keep("", "", {})  # the file is there, whatever it was that ended
+            self.resume.keep("", "", {})  # so that the file is there in any case
         return done
 
     def _stage(self, stage: str, held: State) -> StageResult:
