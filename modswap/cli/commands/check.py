@@ -99,15 +99,14 @@ def check(
     _refuse_fix(config, fix=fix, locked=locked)
     policy = options.policy_of(allow, alias, trust=trust)
     keeping = locking.locking_of(lock_file, write=lock, hold=locked)
-    most = options.memory_of(max_memory)
     renames = options.renames_of(rename, strip_prefix)
     shapes, find = options.inputs_of(inputs)
 
     from modswap.ops.jobs.check import Request, paths_of
 
     first = Request(
-        "", None, policy, model, shapes, renames, thorough, fix, most, strict, find_input=find,
-        fast=fast,
+        "", None, policy, model, shapes, renames, thorough, fix, options.memory_of(max_memory),
+        strict, find_input=find, fast=fast,
     )  # fmt: skip
     requests = [replace(first, recipe=name, file=file, rule=chosen.rule) for file, name in pairs]
     if any((report, lock, fix, session.summary)):

@@ -61,7 +61,7 @@ class Watch:
     Args:
         progress: Takes the progress every few steps.
         resume: The file that keeps the state; without it none is kept.
-        every: Steps between two writes of the resume file.
+        every: Steps between two writes of the resume file, which is also written once a minute.
     """
 
     progress: FitWatcher = unwatched
