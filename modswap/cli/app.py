@@ -15,6 +15,7 @@ from modswap.cli.commands.demo import demo
 from modswap.cli.commands.diff import diff
 from modswap.cli.commands.explain import explain
 from modswap.cli.commands.finalize import finalize
+from modswap.cli.commands.heal import heal
 from modswap.cli.commands.init import init
 from modswap.cli.commands.replace import replace
 from modswap.cli.commands.revert import revert
@@ -31,10 +32,16 @@ from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
 
 COMMANDS = (
-    tree, init, replace, check, finalize, revert, verify, diff, catalogue, code, explain, schema,
-    demo,
+    tree, init, replace, check, heal, finalize, revert, verify, diff, catalogue, code, explain,
+    schema, demo,
 )  # fmt: skip
-_REPORTING = ("replace", "check", "finalize", "revert")  # commands whose reports hold errors
+_REPORTING = (
+    "replace",
+    "check",
+    "heal",
+    "finalize",
+    "revert",
+)  # commands whose reports hold errors
 BUG = 70
 STOPPED = 130
 
@@ -99,6 +106,7 @@ def _report_failure(session: Session, error: ModswapError) -> int:
     reported = session.format != "table" and session.command in {
         "replace",
         "check",
+        "heal",
         "finalize",
         "revert",
     }

@@ -11,6 +11,7 @@ from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome
 from modswap.core.seen.site import Call
 from modswap.core.seen.values import shapes
 from modswap.core.version import __version__
+from modswap.report.healing import healing_as_data
 from modswap.report.page import Page, as_json
 
 
@@ -43,6 +44,7 @@ def as_data(outcome: Outcome) -> dict[str, Any]:
             "format": written.format,
         },
         "input_found": _found(outcome.found_input),
+        "healing": healing_as_data(outcome.healing),
         "notes": list(outcome.notes),
         "seconds": round(outcome.seconds, 3),
         "error": error_as_data(outcome.error),

@@ -10,12 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.errors import ModswapError
+from modswap.core.healed.healing import Healing
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.seen.site import Call
+from modswap.report.healing import healing_parts, healing_words
 from modswap.report.page import Page, change_parts, human_bytes, params_words
 from modswap.report.tamed import tamed
 from modswap.report.verification import verification
 
+HEALED = "healed"  # how modules began whose weights were there before
 SHOWN_CALLS = 3
 SHOWN_SITES = 4  # that a note is about
 
@@ -33,6 +36,8 @@ def _parts(outcome: Outcome, page: Page) -> Iterator[RenderableType]:
         yield from _noted(outcome.sites)
     for note in dict.fromkeys(outcome.notes):
         yield Text.assemble(("note  ", "yellow"), note)
+    if outcome.healing is not None:
+        yield from healing_parts(outcome.healing)
     if outcome.verdict is not None:
         yield from verification(outcome.verdict, outcome.error, page)
     if outcome.ledger is not None and outcome.ok:
@@ -55,19 +60,33 @@ def headline(outcome: Outcome) -> Text:
         for error in outcome.error.all:
             said.append_text(_error(error))
         return said
+    what = _done(outcome, sites)
+    return Text.assemble(("OK", "bold green"), f"  {what}{seconds}")
+
+
+def _done(outcome: Outcome, sites: str) -> str:
+    """Return what a command did that held, in words; `sites` is their number."""
+    if outcome.healing is not None and outcome.command == "heal":
+        return _healed(outcome, outcome.healing, sites)
     if outcome.command == "revert":
         out = f"taken out of {outcome.checkpoint}"
-        what = f"{sites} {out}" if outcome.written else f"{sites} can be {out}; nothing was written"
-    elif outcome.command == "check":
+        return f"{sites} {out}" if outcome.written else f"{sites} can be {out}; nothing was written"
+    if outcome.command == "check":
         by = f" by {outcome.recipe}" if outcome.recipe else ""
-        what = f"the swap of {sites}{by} holds; nothing was written"
-    elif outcome.command == "finalize" and outcome.written is not None:
-        what = f"{sites} finalized in {outcome.checkpoint}"
-    elif outcome.written is None:
-        what = f"the swap of {sites} holds; a dry run, nothing was written"
-    else:
-        what = f"{sites} swapped in {outcome.checkpoint}"
-    return Text.assemble(("OK", "bold green"), f"  {what}{seconds}")
+        return f"the swap of {sites}{by} holds; nothing was written"
+    if outcome.command == "finalize" and outcome.written is not None:
+        return f"{sites} finalized in {outcome.checkpoint}"
+    if outcome.written is None:
+        return f"the swap of {sites} holds; a dry run, nothing was written"
+    return f"{sites} swapped in {outcome.checkpoint}"
+
+
+def _healed(outcome: Outcome, healing: Healing, sites: str) -> str:
+    dry = "" if outcome.written is not None else "; a dry run, nothing was written"
+    if healing.exact:
+        count = len(healing.sites)
+        return f"{count} site{'s need' if count != 1 else ' needs'} no healing{dry}"
+    return f"{sites} healed in {outcome.checkpoint}: {healing_words(healing)}{dry}"
 
 
 def _error(error: ModswapError) -> Text:
@@ -135,7 +154,7 @@ def _begun(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
     """Yield where new weights come from, and those that began fresh, where some did not."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for site in sites:
-        if site.mapped:
+        if site.mapped and site.start != HEALED:
             groups.setdefault((site.mapped, site.fresh), []).append(site.path)
     for (mapped, fresh), paths in groups.items():
         yield Text.assemble(("mapped  ", "cyan"), ", ".join(paths))

@@ -15,7 +15,7 @@ from tests.advice import OPTION, foreign_options, options, texts
 # of jobs that only the command has
 COMMAND_ALONE = re.compile(
     "core/(decided/remedies|kept/lock|words/option_spelling)|io/lock|report/|ops/"
-    "(build/fit_from_layers|code/|explain/(picture|routing|subject)|jobs/|measure/)"
+    "(build/fit_from_layers|code/|explain/(picture|routing|subject)|heal/|jobs/|measure/)"
 )
 TEXTS = dict(texts())
 ARGUMENT = re.compile(r"\b([a-z_]+)=(?=['\[`TF]|$)")

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -264,8 +265,11 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
         "explain": ["ECA", "--no-time"],
         "revert": ["beside.pt", "--dry-run"],
         "finalize": ["faded.pt", "--dry-run", "--at", "1", *ALLOW],
+        "heal": ["faded.pt", "--against", "net.pt", "--data", "x.npy", "--dry-run", *ALLOW],
     }
-    if command == "finalize":
+    if command == "heal":
+        np.save("x.npy", np.ones((40, 3, 28, 28), np.float32))
+    if command in {"finalize", "heal"}:
         Path("faded.yaml").write_text(
             QUICKLY.replace("BiLevelRoutingAttention", "ECA\n    start: preserve")
         )
@@ -278,7 +282,7 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
     ran = modswap(command, *subjects.get(command, ()), *options.split())
 
     assert ran.code == 0, ran.err
-    quiet = {"replace", "check", "finalize", "revert", "verify", "diff"}
+    quiet = {"replace", "check", "finalize", "heal", "revert", "verify", "diff"}
     silent = command in quiet and "q" in options
     assert bool(ran.out) is not silent
 

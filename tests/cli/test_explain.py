@@ -134,6 +134,7 @@ def test_module_that_runs_several_times_is_shown_once(modswap: Command) -> None:
     ("args", "code", "message"),
     [
         (["Acmx"], 2, "explain: no module 'Acmx' in the catalogue"),
+        (["torch.nn:functional"], 2, "explain: 'torch.nn:functional' is of the type module, exp"),
         (["ACmix", "--set", "heads=2"], 2, "--set: ACmix has no argument 'heads'"),
         (["ACmix", "--set", "head=5"], 2, "--set: ACmix does not take these arguments: ValueE"),
         (["ACmix", "--lang", "de"], 2, "--lang: no language 'de'"),
@@ -158,6 +159,12 @@ def test_wrong_call_is_refused_in_one_line(
     assert (ran.code, ran.out, more) == (code, "", [])
     assert first.startswith(f"error: {message}")
     assert fix.startswith("  fix: ")
+
+
+def test_file_of_code_alone_gets_advice(modswap: Command) -> None:
+    ran = modswap("nets.py")
+
+    assert ran.err.endswith("  fix: name the class in it: nets.py:Class\n")
 
 
 def test_path_that_the_model_does_not_have_is_refused(modswap: Command) -> None:

@@ -45,7 +45,7 @@ def init(
     renames = options.renames_of(rename, strip_prefix)
     subject = options.subject(file, policy, model, inputs, renames)
 
-    from modswap.ops.jobs.starter_recipe import starter_recipe
+    from modswap.ops.jobs.starter.starter_recipe import starter_recipe
 
     with session.guarded() as progress:
         text = starter_recipe(subject, progress)

@@ -29,6 +29,7 @@ MAX_SHOWN = 60  # characters of what is refused
 _CALL = re.compile(r"([^\x00]*?:[^\W\d][\w.]*)\s*\(([^\x00]*)\)\s*", re.DOTALL)
 _OPEN = re.compile(r":[^\W\d][\w.]*\s*\(")
 _VALUES = "numbers, texts in quotes, True, False, None, and lists, tuples and mappings of these"
+_RELATIVE = "paths are relative to the recipe, on the command line to the current folder"
 _FIX = f"write {_VALUES}: --model \"timm:create_model(model_name='resnet18', num_classes=10)\""
 
 
@@ -105,7 +106,7 @@ def module_of_file(file: Path) -> str:
 
 def _load_file(file: Path, where: str) -> ModuleType:
     if not file.is_file():
-        fix = file_near(file) or "paths are relative to the recipe"
+        fix = file_near(file) or _RELATIVE
         raise RecipeError(f"no file {str(file)!r}", where, fix)
     # the name follows from the path, so that the file runs once and its classes can be pickled
     known = module_of_file(file)

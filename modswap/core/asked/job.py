@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modswap.core.asked.renames import Rename
 
 if TYPE_CHECKING:
+    from modswap.core.asked.healing import HealingRequest
     from modswap.core.asked.recipe import Recipe, TensorInput
 
 
@@ -107,3 +108,26 @@ class CodeJob:
     names: tuple[tuple[str, str], ...] = ()  # paths of modules, and the names that they get
     out: Path | None = None  # file to write with these names
     force: bool = False  # whether an existing `out` may be replaced
+
+
+@dataclass(frozen=True, slots=True)
+class HealJob:
+    """A swapped file whose new modules are to compute what the old ones of another file did.
+
+    Args:
+        subject: The swapped file.
+        against: The file before the swap.
+        data: What the samples are read from: a folder, a file, `file.py:callable` or `none`.
+        request: What is asked of the healing.
+        out: File or folder to write; None for a dry run.
+        force: Whether an existing `out` may be replaced.
+        resume: Whether to go on where a run was broken off, by the file that it left beside `out`.
+    """
+
+    subject: Subject
+    against: Path
+    data: str
+    request: "HealingRequest"
+    out: Path | None = None
+    force: bool = False
+    resume: bool = False

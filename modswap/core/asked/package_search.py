@@ -10,6 +10,7 @@ from importlib.machinery import (
     PathFinder,
     SourceFileLoader,
 )
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -60,14 +61,19 @@ def _innermost_module(segments: list[str], package: ModuleType) -> tuple[str, Mo
     folders = vars(package).get("__path__")
     for segment in segments[1:-1]:
         inner = f"{name}.{segment}"
+        below = [str(Path(folder) / segment) for folder in folders or ()]
         try:
             found = PathFinder.find_spec(inner, folders) if folders is not None else None
-        except KeyError:  # in a folder without code, and the package around it is not imported
-            break
-        if found is None and inner not in sys.modules:
-            break
+        except KeyError:  # a folder without code, inside one that is not imported
+            found = None
+        else:
+            if found is None and inner not in sys.modules:
+                break
         name, spec = inner, found
         known = vars(sys.modules[inner]).get("__path__") if inner in sys.modules else None
+        if known is None and (found is None or found.origin is None):
+            # the list of a folder without code asks for the package around it
+            known = below
         folders = known or (found.submodule_search_locations if found else None)
     return name, spec
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modswap.core.decided.blueprint import Choice
 from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ModswapError
+from modswap.core.healed.healing import Healing
 from modswap.core.kept.found_input import FoundInput
 from modswap.core.kept.stamp import Stamps
 from modswap.core.seen.site import Call, Layout
@@ -132,10 +133,10 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of `replace` or `check`, for reports and for callers from Python.
+    """The result of a command that works on a file, for reports and for callers from Python.
 
     Args:
-        command: `replace` or `check`.
+        command: `replace`, `check`, `heal` and so on.
         checkpoint: The file as the user gave it; empty for a model in memory.
         recipe: The recipe's name.
         plan: The sites that each rule selected; None if the command ended before.
@@ -152,6 +153,7 @@ class Outcome:
         stamps: The files of the checkpoint as they were when they were first opened.
         recipe_sha256: Digest of the recipe's text as it was read, in hexadecimal; empty if unknown.
         found_input: The dummy input that was found; None if it was given.
+        healing: What was measured when the new modules were healed; None if they were not.
     """
 
     command: str
@@ -171,6 +173,7 @@ class Outcome:
     stamps: Stamps = field(default=(), compare=False, repr=False)
     recipe_sha256: str = field(default="", compare=False, repr=False)
     found_input: FoundInput | None = None
+    healing: Healing | None = None
 
     def fresh_parameters(self) -> tuple[str, ...]:
         """Return the names of all parameters that are new, for optimizers and for freezing."""

@@ -5,19 +5,22 @@ import re
 # modules and names that run code, import it or reach files: never offered for `--allow`
 _RUNS = (
     "_ctypes", "_frozen_importlib", "_io", "_pickle", "_posixsubprocess", "asyncio", "atexit",
-    "bdb", "builtins", "cloudpickle", "code", "codeop", "commands", "concurrent", "ctypes", "dill",
-    "distutils", "ensurepip", "ftplib", "gc", "http", "imp", "importlib", "inspect", "io",
-    "joblib", "linecache", "logging.config", "marshal", "multiprocessing", "nt", "numpy.distutils",
-    "numpy.f2py", "numpy.load", "numpy.testing", "operator", "os", "pandas.read_pickle", "pdb",
-    "pickle", "pip", "pkgutil", "platform", "posix", "profile", "pty", "pydoc", "requests", "runpy",
-    "setuptools", "shelve", "shutil", "signal", "site", "socket", "subprocess", "sys", "tempfile",
-    "threading", "timeit", "torch.fx", "torch.hub", "torch.jit", "torch.load", "torch.ops",
-    "torch._C.PyTorchFileReader", "torch._C.PyTorchFileWriter",
-    "torch._dynamo", "torch._inductor", "torch.distributed.rpc", "torch.multiprocessing",
-    "torch.package", "torch.serialization", "torch.storage._load_from_bytes",
-    "torch.utils._config_module", "torch.utils.collect_env", "torch.utils.cpp_extension", "trace",
-    "types.CodeType", "types.FunctionType", "types.LambdaType", "types.MethodType", "urllib",
-    "venv", "webbrowser", "zipimport",
+    "bdb", "builtins", "bz2", "cloudpickle", "code", "codecs.open", "codeop", "commands",
+    "compileall", "concurrent", "ctypes", "dbm", "dill", "distutils", "ensurepip", "fileinput",
+    "ftplib", "gc", "gzip", "http", "imaplib", "imp", "importlib", "inspect", "io", "joblib",
+    "linecache", "logging.FileHandler", "logging.config", "logging.handlers", "lzma", "marshal",
+    "mailbox", "mmap", "multiprocessing", "nt", "numpy.distutils", "numpy.f2py", "numpy.load",
+    "numpy.testing", "operator", "os", "pandas.read_pickle", "pdb", "pickle", "pip", "pkgutil",
+    "platform", "poplib", "posix", "profile", "pty", "pydoc", "requests", "runpy", "setuptools",
+    "shelve", "shutil", "signal", "site", "smtplib", "socket", "socketserver", "sqlite3",
+    "subprocess", "sys", "tempfile", "threading", "timeit", "tarfile", "torch.fx", "torch.hub",
+    "torch.jit", "torch.load", "torch.ops", "torch._C.PyTorchFileReader",
+    "torch._C.PyTorchFileWriter", "torch._dynamo", "torch._inductor", "torch.distributed.rpc",
+    "torch.multiprocessing", "torch.package", "torch.serialization",
+    "torch.storage._load_from_bytes", "torch.utils._config_module", "torch.utils.collect_env",
+    "torch.utils.cpp_extension", "trace", "types.CodeType", "types.FunctionType",
+    "types.LambdaType", "types.MethodType", "urllib", "venv", "webbrowser", "xmlrpc", "zipapp",
+    "zipfile", "zipimport",
 )  # fmt: skip
 # modules that packages import and so contain: `package.module.os.system`
 _INSIDE = (
@@ -106,6 +109,8 @@ def runs_code(name: str) -> bool:
     bare = f".{name.removeprefix('__main__.')}."
     known = any(bare.startswith(f".{module}.") for module in _RUNS)
     known = known or any(f".{module}." in bare for module in _INSIDE)
+    # a path is plain text, its methods write and delete
+    known = known or (bare.startswith(".pathlib.") and not is_plain_data(name))
     # a module such as `package.__main__` runs when it is imported
     special = any(re.fullmatch("__.*__", part) for part in name.split(".")[1:])
     return known or special or not is_name(name)

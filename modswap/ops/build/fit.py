@@ -37,7 +37,8 @@ class Built:
 
     There are several sites where the rule says `share: true`. The module is on its site's device,
     in its dtype and mode; the notes name attributes and hooks carried over or left behind.
-    `started` says where its weights come from.
+    `started` says where its weights come from. A module that was `there` before has other values
+    alone, so that no receipt records it.
     """
 
     step: Step
@@ -47,6 +48,7 @@ class Built:
     notes: tuple[str, ...] = ()
     started: Started = FRESH
     heir: Heir | None = None  # the old module, where the new one inherits from it
+    there: bool = False
 
     @property
     def layer(self) -> nn.Module:

@@ -100,8 +100,10 @@ def _of_catalogue(asked: Asked) -> FoundCall:
     name = CATALOGUE.spelled(asked.target.text)
     if name is None:
         what = f"no module {asked.target.text!r:.80} in the catalogue"
-        fix = CATALOGUE.advice(asked.target.text)
-        raise UsageError(what, "explain", f"{fix}; a module in a file is FILE:PATH")
+        fix = f"{CATALOGUE.advice(asked.target.text)}; a module in a file is FILE:PATH"
+        if asked.target.text.endswith(".py"):
+            fix = f"name the class in it: {asked.target.text}:Class"
+        raise UsageError(what, "explain", fix)
     lesson = LESSONS.get(name)
     if lesson is None:
         what = f"{name!r} is the row of another package, without a typical size"
@@ -167,7 +169,7 @@ def _of_class(asked: Asked, progress: Progress) -> FoundCall:
 
 def _made(made: object, text: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
     if getattr(made, "__name__", "") == "<lambda>" or not callable(made):
-        kind = "a lambda" if callable(made) else f"{made!r:.60}"
+        kind = "a lambda" if callable(made) else f"of the type {type(made).__name__}"
         what = f"{text!r:.120} is {kind}, expected a class of modules"
         raise ExplainError(what, "explain", "name an nn.Module, or a function that builds one")
 

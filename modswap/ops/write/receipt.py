@@ -34,7 +34,8 @@ def make_receipt(
     `text` is the recipe as it is written beside the receipt; the modules of an earlier swap may
     still be there.
     """
-    new = [record(built.paths, built.blueprint) for built in prepared.built] if prepared else []
+    made = [built for built in prepared.built if not built.there] if prepared else []
+    new = [record(built.paths, built.blueprint) for built in made]
     gone = tuple(path for site in new for path in site.paths)
     kept = [site for site in (earlier.sites if earlier else ()) if not _covered(site, gone)]
     return Receipt(

@@ -117,6 +117,8 @@ class Writer:
         return write_archive(self.job, self.loaded, held, prepared, records, outcome)
 
     def _records(self, prepared: Prepared) -> Records:
+        if not self.job.recipe.rules:  # nothing is known of how the model came to be as it is
+            return Records()
         return records_of(self.job, prepared, self.container.file, self.loaded.receipt)
 
     def write_copy(self, folder: Path, outcome: Outcome, prepared: Prepared) -> Path:

@@ -106,7 +106,7 @@ def test_what_cannot_be_imported_is_reported(
 
 
 def test_missing_folder_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="paths are relative to the recipe"):
+    with pytest.raises(RecipeError, match="paths are relative to the recipe, on the command line"):
         import_object("net.py:x", folder=str(tmp_path / "none"), where="x")
 
 

@@ -75,6 +75,18 @@ def test_name_of_anything_else_is_passed_over(name: str, package: Path) -> None:
     assert not (package / "inner" / "script.ran").exists()
 
 
+def test_class_below_folders_without_code_is_found(package: Path) -> None:
+    inside = package / "plain" / "deeper"
+    inside.mkdir(parents=True)
+    (inside / "nets.py").write_text("class Net: ...\n")
+
+    cls = find(f"{package.name}.plain.deeper.nets.Net")
+
+    assert cls is not None
+    assert cls.__qualname__ == "Net"
+    assert find(f"{package.name}.plain.nosuch.nets.Net") is None
+
+
 def test_module_that_lacks_the_name_is_not_imported(package: Path) -> None:
     assert find(f"{package.name}.inner.nets.Other") is None
     assert not [*package.rglob("*.ran")]

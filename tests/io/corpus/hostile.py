@@ -69,7 +69,7 @@ RUN = (
     runs("builtins.eval", call("builtins", "eval", "open('canary', 'w')")),
     runs("builtins.exec of Python 2", call("__builtin__", "eval", "open('canary', 'w')")),
     runs("open", call("io", "open", "canary", "w")),
-    runs("pathlib", call("pathlib", "Path.touch", "canary"), UNSAFE),
+    runs("pathlib", call("pathlib", "Path.touch", "canary")),
     runs("getattr chain", call("builtins", "getattr", name_("os", "system"), "__call__")),
     runs("import", call("importlib", "import_module", "antigravity")),
     runs("runpy", call("runpy", "run_path", "canary.py")),

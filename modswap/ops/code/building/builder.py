@@ -1,5 +1,6 @@
 """The call that builds a model, as the user named it or as its class allows."""
 
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from modswap.core.asked.import_name import factory_call, split_arguments, split_
 from modswap.core.asked.job import Subject
 from modswap.core.asked.recipe import Recipe
 from modswap.core.errors import ModswapError, RecipeError, UsageError
-from modswap.ops.load.factory import call_factory, imported_factory
+from modswap.ops.load.factory import Factory, call_factory, imported_factory
 
 HOW = 'say how to build it: `--model "package.module:callable(width=64)"`'
 
@@ -67,6 +68,27 @@ class Builder:
         except (TypeError, ValueError) as error:
             what = "the factory's arguments are no plain data"
             raise UsageError(what, self.where, "write a function that needs none") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigBuilder(Builder):
+    """A call of a class whose only argument is a configuration of plain data.
+
+    Args:
+        config: The module and the name of the configuration's class.
+    """
+
+    config: tuple[str, str] = ("", "")
+
+    def __call__(self) -> nn.Module:
+        """Return the model, built anew."""
+        return call_factory(Factory(self._made, self.reference, self.where, self.error))
+
+    def _made(self) -> nn.Module:
+        (module, name), (place, cls) = self.config, self.parts
+        settings = getattr(importlib.import_module(module), name).from_dict(dict(self.args))
+        made: nn.Module = getattr(importlib.import_module(place), cls)(settings)
+        return made
 
 
 def named_builder(subject: Subject, recipe: Recipe | None) -> Builder | None:

@@ -8,23 +8,30 @@ from typing import Any
 from torch import nn
 
 from modswap.core.errors import UsageError
-from modswap.ops.code.building.builder import Builder
+from modswap.ops.code.building.builder import Builder, ConfigBuilder
 
 
 def library_builder(model: nn.Module, where: str) -> Builder | None:
-    """Return the call of timm, smp or Ultralytics that should build a model; None without one.
+    """Return the call of a library that should build a model; None without one.
 
     Whether it builds the same model is for the caller to compare.
     """
     classes = {cls.__module__.split(".")[0]: cls for cls in reversed(type(model).__mro__)}
+    here = str(Path.cwd())
     for package, found in _CALLS.items():
         if package in classes:
             try:
                 reference, args = found(model, classes[package])
             except UsageError:
                 return None
-            return Builder(reference, str(Path.cwd()), where, args)
-    return None
+            return Builder(reference, here, where, args)
+    config: Any = getattr(model, "config", None)
+    if "transformers" not in classes or not hasattr(config, "to_diff_dict"):
+        return None
+    cls, settings = classes["transformers"], type(config)
+    place = (settings.__module__, settings.__qualname__)
+    reference = f"{cls.__module__}:{cls.__qualname__}"
+    return ConfigBuilder(reference, here, where, config.to_diff_dict(), config=place)
 
 
 def timm_call(model: nn.Module) -> tuple[str, dict[str, Any]]:

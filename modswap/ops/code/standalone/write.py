@@ -11,11 +11,11 @@ from modswap.core.words.printable import tame
 from modswap.io.pickled.names import runs_code
 from modswap.io.pickled.outline import values_of
 from modswap.io.recognise.look import look_at
-from modswap.ops.code.building.builder import Builder
+from modswap.ops.code.building.builder import Builder, ConfigBuilder
 from modswap.ops.code.building.swapped import Swapped
 from modswap.ops.code.building.wanted import NewModule
 from modswap.ops.code.editing.lines import AddedLine, reading, statement
-from modswap.ops.code.editing.spell import spell
+from modswap.ops.code.editing.spell import literal, spell
 from modswap.ops.code.standalone.module import Imported
 from modswap.ops.code.standalone.shake import Shaker, Target
 from modswap.ops.code.standalone.template import HEAD, LICENCE, LOADING, RESERVED, UNBUILT
@@ -138,12 +138,18 @@ def _build(made: Swapped, builder: Builder, names: StandaloneNames, *, edited: b
         file = Path(builder.folder, module)
         known = {one.file: one.module for one in made.scripts}
         module = known.get(str(file), module_of_file(file))
-    inside = str(builder)[len(split_arguments(builder.reference)[0]) :]
-    call = f"{names.name(module, name)}{inside}"
+    call = f"{names.name(module, name)}{_arguments(builder, names)}"
     if edited:
         return f"def _build() -> nn.Module:\n    return {call}\n"
     lines = [f"model = {call}", *_lines(made, names), "return model"]
     return "def _build() -> nn.Module:\n" + "".join(f"    {line}\n" for line in lines)
+
+
+def _arguments(builder: Builder, names: StandaloneNames) -> str:
+    """Return the arguments of a builder's call, with the brackets."""
+    if isinstance(builder, ConfigBuilder):
+        return f"({names.name(*builder.config)}.from_dict({literal(dict(builder.args))}))"
+    return str(builder)[len(split_arguments(builder.reference)[0]) :]
 
 
 def _lines(made: Swapped, names: StandaloneNames) -> list[str]:

@@ -17,6 +17,7 @@ class Interruption:
     def __init__(self, before: Any) -> None:
         self.before = before
         self.pressed: float | None = None
+        self.taken = False  # whether somebody ends for it
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Note a press; a second one, a second later, does what Ctrl-C did before."""
@@ -31,7 +32,10 @@ class Interruption:
 
 @contextmanager
 def interruption() -> Iterator[Interruption]:
-    """Note Ctrl-C in a block, in the main thread, where it is not ignored."""
+    """Note Ctrl-C in a block, in the main thread, where it is not ignored.
+
+    A press that the block has not taken does after it what Ctrl-C did before.
+    """
     before = signal.getsignal(signal.SIGINT)
     noted = Interruption(before)
     heard = threading.current_thread() is threading.main_thread() and callable(before)
@@ -43,3 +47,5 @@ def interruption() -> Iterator[Interruption]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, before)
+    if noted and not noted.taken:
+        signal.raise_signal(signal.SIGINT)

@@ -29,6 +29,7 @@ from modswap.seeds import seeded
 
 REPORTED_EVERY = 10  # steps; a device then waits for the loss
 TIMED_STEPS = 10  # after which the time of all steps is known
+KEPT_EVERY_SECONDS = 60.0
 MOST_NORM = 1.0  # of the gradient
 
 Scales = dict[str, float]
@@ -69,6 +70,7 @@ def train(task: FitTask, pace: Pace, watch: Watch) -> Fitted:
 
     Ctrl-C is heard between two steps: the state is kept for resuming, the best state is put in, and
     the result says `interrupted`. A fit that has ended before, by the resume file, is put in again.
+    A fit that goes on has the bits of one that was not stopped on the CPU, with as many threads.
     """
     if (done := watch.resume.finished(task.stage, task.site)) is not None:
         _fill(task.held, done["tensors"])
@@ -98,6 +100,7 @@ class _FitRun:
         self.losses: deque[float] = deque(maxlen=REPORTED_EVERY)
         self.earlier = 0.0  # seconds of the runs before this one
         self.started, self.begun = time.monotonic(), 0
+        self.kept = self.started
         state = watch.resume.state(task.stage, task.site)
         if state is None:
             self.step, self.steps, self.idle = 0, pace.steps, 0
@@ -119,13 +122,20 @@ class _FitRun:
         ended = ""
         while not ended:
             ended = self._ended() or self._next()
-            if interrupted and not ended:
-                ended = INTERRUPTED
-            if ended == INTERRUPTED or (not ended and self.step % self.watch.every == 0):
-                self.watch.resume.keep(self.task.stage, self.task.site, self._state())
+            if interrupted:
+                interrupted.taken, ended = True, INTERRUPTED
+            self._keep(ended)
         if ended == DIVERGED:
             _fill(self.task.held, self.best_tensors)
         return ended
+
+    def _keep(self, ended: str) -> None:
+        """Write the state of a fit that goes on, every few steps or seconds, or that is stopped."""
+        late = time.monotonic() - self.kept >= KEPT_EVERY_SECONDS
+        due = ended == INTERRUPTED or (not ended and (late or self.step % self.watch.every == 0))
+        if due and self.watch.resume.file is not None:
+            self.watch.resume.keep(self.task.stage, self.task.site, self._state())
+            self.kept = time.monotonic()
 
     def result(self, ended: str) -> Fitted:
         """Return the result of the fit."""

@@ -10,7 +10,7 @@ import torch
 from modswap.core.healed.progress import FitProgress, FitWatcher
 from modswap.ops.heal.fitting.resume import ResumeFile
 
-RATE_FROM_RANDOM, RATE_FROM_CLOSED_FORM = 4e-3, 1e-3
+RATE_FROM_RANDOM, RATE_FROM_CLOSED_FORM = 1e-2, 1e-3
 RISE = 0.15  # share of the steps in which the rate rises
 _FIRST, _LAST = 1 / 25, 1 / 25 / 10_000  # shares of the highest rate at the start and the end
 _SLOW, _FAST = 0.95, 0.85  # decay of the mean gradient at the lowest and the highest rate
@@ -23,7 +23,7 @@ class Pace:
 
     Args:
         steps: Number of steps.
-        rate: The highest rate of AdamW: 4e-3 from random weights, 1e-3 from a closed form.
+        rate: The highest rate of AdamW: 1e-2 from random weights, 1e-3 from a closed form.
         batch: Samples in a step; fewer where there are fewer.
         seed: Of the order of the samples, and of all that a module draws.
         cosine: Weight of 1 - cosine in the loss, beside the error over the variance.
@@ -61,7 +61,7 @@ class Watch:
     Args:
         progress: Takes the progress every few steps.
         resume: The file that keeps the state; without it none is kept.
-        every: Steps between two writes of the resume file.
+        every: Steps between two writes of the resume file, which is also written once a minute.
     """
 
     progress: FitWatcher = unwatched

@@ -52,7 +52,8 @@ def stored(pairs: Pairs, indices: Sequence[int], pace: Pace, room: Room) -> Iter
     """Keep the calls of a site in memory where they fit, else in a file, else nowhere.
 
     They are kept where a fit sees a sample more than once, every tensor of a call has a row for
-    each sample, and a row does not depend on the others of its batch.
+    each sample, or as many for each (windows of a map), and a row does not depend on the others of
+    its batch.
     """
     in_step = Kept(pairs, "inputs and targets computed in step")
     if pace.steps * pace.batch <= len(indices) or len(indices) < 2 * PROBED or room == Room():
@@ -85,7 +86,7 @@ class _Layout:
     spec: TreeSpec
     leaves: tuple[Any, ...]  # None where a tensor is
     numbers: tuple[int | None, ...]  # of the tensor at each leaf
-    shapes: tuple[tuple[int, ...], ...]  # of a sample's row of each tensor
+    shapes: tuple[tuple[int, ...], ...]  # of each tensor: rows of a sample, and their shape
     dtypes: tuple[torch.dtype, ...]
 
     @property
@@ -105,14 +106,14 @@ def _of_calls(calls: Calls, count: int) -> _Layout | None:
     leaves, spec = tree_flatten([tuple(call) for call in calls])
     tensors = _distinct(leaves)
     whole = all(isinstance(each, torch.Tensor) or not live_tensors(each) for each in leaves)
-    if not whole or any(each.shape[:1] != (count,) for each in tensors):
+    if not whole or any(each.ndim == 0 or len(each) % count for each in tensors):
         return None
     places = {id(each): number for number, each in enumerate(tensors)}
     return _Layout(
         spec,
         tuple(None if isinstance(each, torch.Tensor) else each for each in leaves),
         tuple(places.get(id(each)) for each in leaves),
-        tuple(tuple(each.shape[1:]) for each in tensors),
+        tuple((len(each) // count, *each.shape[1:]) for each in tensors),
         tuple(each.dtype for each in tensors),
     )
 
@@ -123,7 +124,7 @@ def _distinct(leaves: Sequence[Any]) -> list[torch.Tensor]:
 
 
 class _Rows:
-    """A row of each tensor for each sample."""
+    """The rows of each tensor for each sample."""
 
     def __init__(
         self,
@@ -144,12 +145,12 @@ class _Rows:
         tensors = _distinct(tree_flatten([tuple(call) for call in calls])[0])
         index = torch.tensor([self.rows[index] for index in indices])
         for kept, tensor in zip(self.tensors, tensors, strict=True):
-            kept[index] = tensor.cpu()
+            kept[index] = tensor.cpu().view(len(indices), *kept.shape[1:])
 
     def __call__(self, indices: Sequence[int]) -> Calls:
         """Return the calls of samples."""
         index = torch.tensor([self.rows[index] for index in indices])
-        tensors = [kept[index] for kept in self.tensors]
+        tensors = [kept[index].flatten(0, 1) for kept in self.tensors]
         pairs = zip(self.layout.leaves, self.layout.numbers, strict=True)
         leaves = [leaf if number is None else tensors[number] for leaf, number in pairs]
         calls: Calls = tree_unflatten(leaves, self.layout.spec)

@@ -21,7 +21,7 @@ from modswap.core.kept.outcome import Outcome
 from modswap.io.formats.exported.agreement import distance
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
-from modswap.ops.jobs.starter_recipe import starter_recipe
+from modswap.ops.jobs.starter.starter_recipe import starter_recipe
 from tests.models import GatedNet
 from tests.recipes import UNEXAMINED
 

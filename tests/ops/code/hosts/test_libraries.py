@@ -55,7 +55,8 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 
         def create_model(model_name: str, *, pretrained: bool, **given: Any) -> nn.Module:
             assert (model_name.split(".")[0], pretrained) == ("net", False)
-            return cls(**given)
+            net: nn.Module = cls(**given)
+            return net
 
         vars(package).update(create_model=create_model, nets=nets, Net=cls)
         monkeypatch.setitem(sys.modules, name, package)
@@ -119,6 +120,38 @@ def test_standalone_file_builds_by_the_call_of_the_library(library: Make) -> Non
         "model = Net(encoder_name='small', encoder_weights=None)",
     ]
     assert all(one.startswith('raise ValueError("this file loads whole') for one in calls[2:])
+
+
+class Settings(SimpleNamespace):
+    """A configuration as transformers has them."""
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Settings":
+        return cls(**values)
+
+
+def test_standalone_file_builds_by_a_configuration(
+    library: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Configured(library("transformers")):  # type: ignore[misc] # made for this test
+        def __init__(self, config: Settings) -> None:
+            super().__init__(**vars(config))
+            self.config = config
+
+    settings = type("Settings", (Settings,), {"__module__": "transformers.nets"})
+    Configured.__module__, Configured.__qualname__ = "transformers.nets", "Configured"
+    for cls in (Configured, settings):
+        monkeypatch.setattr(sys.modules["transformers.nets"], cls.__name__, cls, raising=False)
+    net = Configured(settings(num_classes=3))
+    modswap.replace(net, quick({"match": "model.1", "with": "SEBlock"}))
+    modswap.save(net, "out.pt")
+
+    text = job.standalone_file(CodeJob(Subject(Path("out.pt"), Policy(allow=ALLOW)))).text
+
+    assert '    model = Configured(Settings.from_dict({"num_classes": 3}))\n' in text
 
 
 def test_timm_takes_the_call_that_is_named_and_other_weights(library: Make) -> None:

@@ -1,6 +1,8 @@
 """The fit through the whole model."""
 
 import copy
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,10 @@ from torch import nn
 
 from modswap.core.errors import ShapeError
 from modswap.core.healed.agreement import Agreement
+from modswap.core.healed.progress import FitProgress, Fitted
 from modswap.ops.heal.fitting.end import EndFit, fit_end
-from modswap.ops.heal.fitting.pace import Pace
+from modswap.ops.heal.fitting.pace import Pace, Watch
+from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.measures.agreement import agreement
 from modswap.ops.heal.measures.metric import metric_for
 from modswap.ops.heal.samples import HeldSamples
@@ -80,6 +84,26 @@ def test_the_outputs_learn_to_be_the_originals(everything: bool) -> None:
     learned = {name for name in before if name.startswith("site.")}
     others = {"norm.weight", "norm.bias", "last.weight", "last.bias"} if everything else set()
     assert changed(model, before) == learned | others
+
+
+def test_a_fit_that_ctrl_c_stopped_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    def fitted(watch: Watch) -> tuple[Fitted, dict[str, torch.Tensor]]:
+        original, model = models()
+        fit = EndFit(original, model, [model.site], SAMPLES, LEARN, everything=True)
+        return fit_end(fit, PACE, watch), model.state_dict()
+
+    def press(progress: FitProgress) -> None:
+        if progress.step == 30:
+            signal.raise_signal(signal.SIGINT)
+
+    file = tmp_path / "heal.resume"
+    stopped, _ = fitted(Watch(press, ResumeFile(file, {}), every=7))
+    resumed, tensors = fitted(Watch(resume=ResumeFile.read(file, {})))
+    whole, expected = fitted(Watch())
+
+    assert (stopped.ended, stopped.steps) == ("interrupted", 30)
+    assert (resumed.ended, resumed.steps, resumed.loss) == ("all steps", 60, whole.loss)
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
 def test_a_model_with_other_outputs_is_refused() -> None:

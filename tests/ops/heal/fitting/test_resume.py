@@ -191,6 +191,41 @@ def test_a_second_press_does_what_ctrl_c_did_before(monkeypatch: pytest.MonkeyPa
         noted.note(2, None)
 
 
+def test_a_press_that_nobody_took_interrupts_after_the_block() -> None:
+    with pytest.raises(KeyboardInterrupt), interruption():  # noqa: PT012 - the end of it raises
+        signal.raise_signal(signal.SIGINT)
+        after = True
+    with interruption() as noted:
+        signal.raise_signal(signal.SIGINT)
+        noted.taken = True
+
+    assert after
+
+
+def test_ctrl_c_at_the_last_step_is_not_lost(tmp_path: Path) -> None:
+    file = tmp_path / "heal.resume"
+
+    found, tensors = stopped_at(STEPS, file)
+    module = learner()
+    again = fit_local(fit_of(module), PACE, Watch(resume=ResumeFile.read(file, JOB)))
+
+    assert (found.ended, again.ended) == ("interrupted", "all steps")
+    assert same(module.state_dict(), tensors)
+
+
+def test_a_slow_fit_is_kept_more_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modswap.ops.heal.fitting.loop.KEPT_EVERY_SECONDS", 0.0)
+    resume, steps = ResumeFile(tmp_path / "x", JOB), list[Any]()
+
+    def watch(progress: FitProgress) -> None:
+        state = ResumeFile.read(tmp_path / "x", JOB).state("fit", "site")
+        steps.append(state and (progress.step, state["step"]))
+
+    fit_local(fit_of(learner()), PACE, Watch(watch, resume, every=1000))
+
+    assert steps == [(10, 9), (20, 19), (30, 29), (40, 39)]
+
+
 def test_an_interruption_that_raises_leaves_the_best_state() -> None:
     module = learner()
 

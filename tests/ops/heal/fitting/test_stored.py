@@ -67,18 +67,44 @@ def ordered(indices: Sequence[int]) -> list[tuple[Any, Any, Any]]:
     return [((x, torch.tensor(indices)), {}, x)]
 
 
+def windows(indices: Sequence[int]) -> list[tuple[Any, Any, Any]]:
+    x = X[list(indices)]
+    return [((x.flatten(0, 1),), {}, x)]
+
+
+def test_several_rows_of_a_sample_are_kept_together() -> None:
+    with stored(windows, INDICES, PACE, MUCH) as kept:
+        ((args, _, target),) = kept.pairs([9, 3])
+
+        assert "memory" in kept.description
+        assert torch.equal(args[0], X[[9, 3]].flatten(0, 1))
+        assert torch.equal(target, X[[9, 3]])
+
+
 @pytest.mark.parametrize(
     "pairs",
     [
+        lambda ix: [((X[list(ix)].transpose(0, 1).flatten(0, 1),), {}, X[list(ix)])],
+        lambda ix: [((X[list(ix)], torch.tensor(1.0)), {}, X[list(ix)])],
         lambda ix: [((X[list(ix)].transpose(0, 1),), {}, X[list(ix)])],
         lambda ix: [((Opaque(X[list(ix)]),), {}, X[list(ix)])],
         lambda ix: [((X[list(ix)], len(ix)), {}, X[list(ix)])],
-        lambda ix: [((X[list(ix)], torch.zeros(3)), {}, X[list(ix)])],
+        lambda ix: [((X[list(ix)], torch.zeros(5)), {}, X[list(ix)])],
         coupled,
         sized,
         lambda ix: [((X[list(ix)], torch.arange(len(ix))), {}, X[list(ix)])],
     ],
-    ids=["transposed", "opaque", "a size", "no row", "coupled", "sizes", "numbered"],
+    ids=[
+        "by window",
+        "a number",
+        "transposed",
+        "opaque",
+        "a size",
+        "no row",
+        "coupled",
+        "sizes",
+        "numbered",
+    ],
 )
 def test_calls_without_a_row_for_each_sample_are_computed_in_step(pairs: Any) -> None:
     with stored(pairs, INDICES, PACE, MUCH) as kept:

@@ -14,8 +14,8 @@ from modswap.core.seen.site import Site
 from modswap.ops.apply import apply
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.jobs.replace import check_file
-from modswap.ops.jobs.starter_text import Proposal, head, render, rules
-from modswap.ops.jobs.swap_targets import Kind, kinds_of
+from modswap.ops.jobs.starter.starter_text import Proposal, head, render, rules
+from modswap.ops.jobs.starter.swap_targets import Kind, kinds_of
 from modswap.ops.load.model import Loaded
 from modswap.ops.outcomes import count_params, failure
 from modswap.ops.recipes import parse_recipe

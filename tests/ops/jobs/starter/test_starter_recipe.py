@@ -16,10 +16,10 @@ from modswap.core.errors import UsageError
 from modswap.io.formats.container import Container
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.first_input.find import first_pass
-from modswap.ops.jobs import starter_recipe as job
 from modswap.ops.jobs.replace import check_file
-from modswap.ops.jobs.starter_recipe import starter_recipe
-from modswap.ops.jobs.swap_targets import kinds_of
+from modswap.ops.jobs.starter import starter_recipe as job
+from modswap.ops.jobs.starter.starter_recipe import starter_recipe
+from modswap.ops.jobs.starter.swap_targets import kinds_of
 from modswap.ops.load.model import Loaded
 from modswap.ops.trace.sites import sites_of
 from tests.models import GatedNet, PairNet

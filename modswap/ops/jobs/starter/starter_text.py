@@ -12,7 +12,7 @@ from modswap.core.asked.recipe import TensorInput
 from modswap.core.decided.kind_pattern import Selection
 from modswap.core.seen.site import Site, extent
 from modswap.core.words.printable import quoted, tame, without_commands
-from modswap.ops.jobs.swap_targets import Kind
+from modswap.ops.jobs.starter.swap_targets import Kind
 from modswap.ops.run.inputs import DummyCall
 
 LISTED_TARGETS = 12  # of each kind, in the recipe's comment

@@ -1,0 +1,27 @@
+"""Linear maps that modules of the catalogue hold beside their own mechanism."""
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from modswap.nn.acmix import ACmix
+from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
+from modswap.nn.linear_forms.form import LinearForm
+from modswap.nn.linear_forms.mixed import Mixed
+from modswap.nn.linear_forms.separable import Separable
+
+# the form of each row; a row without one has at most a last linear layer
+FORMS: Mapping[type[nn.Module], Callable[..., LinearForm]] = {
+    ACmix: Mixed,
+    BiLevelRoutingAttention: Separable,
+}
+
+
+def form_of(module: nn.Module, damp: float = 1.0) -> LinearForm | None:
+    """Return the linear form that a module has; None if it has none.
+
+    A `damp` above 1 makes the module's own mechanism that much weaker beside the linear map.
+    """
+    made = FORMS.get(type(module))
+    form = None if made is None else made(module, damp=damp)
+    return form if form is not None and form.present else None

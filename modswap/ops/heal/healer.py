@@ -1,0 +1,363 @@
+"""Heal a model: the stages in their order, each judged on samples that none learned from."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import sqrt
+
+import torch
+from torch import nn
+
+from modswap.core.asked.healing import HealingRequest
+from modswap.core.errors import InputError
+from modswap.core.healed.agreement import Agreement, Control
+from modswap.core.healed.healing import Healing, Measured, SiteHealing, StageResult
+from modswap.core.progress import Progress, silent
+from modswap.nn.inherit.respelling import tensors_of
+from modswap.ops.apply import module_at
+from modswap.ops.heal.closed.fit import fit_closed, inherit_map
+from modswap.ops.heal.fitted import Fits, changing_everywhere
+from modswap.ops.heal.fitting.resume import ResumeFile
+from modswap.ops.heal.measures.agreement import accuracy, agreement
+from modswap.ops.heal.measures.controls import Judged, disturbed, dropped
+from modswap.ops.heal.measures.metric import Metric, metric_for
+from modswap.ops.heal.measures.passes import outputs_of, still
+from modswap.ops.heal.measures.user_metric import user_metric
+from modswap.ops.heal.norms import estimate_again, norms_behind
+from modswap.ops.heal.passes import Models, call_order
+from modswap.ops.heal.site_errors import SiteError, site_error
+from modswap.ops.heal.sites import HealedSite, in_order
+from modswap.ops.run.isolation import set_mode
+from modswap.seeds import seeded
+
+HELD = 5  # one of so many samples is held out
+MOST_HELD = 512
+LEAST = 32  # samples
+_EXACT = 1e-9  # error of outputs below which a swap counts as exact
+_DISGUISE = 1e-3  # share of the variance below which attention counts as switched off
+
+
+State = list[tuple[nn.Module, dict[str, torch.Tensor]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """The result of a healing, and the paths of the modules whose weights changed."""
+
+    healing: Healing
+    changed: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Healer:
+    """A healing in progress; the model is changed in place.
+
+    Args:
+        models: The original, the model and the samples.
+        sites: The sites in any order.
+        request: What the user asks.
+        inherit: Gives a site's new module what it inherits from the old one.
+        progress: Takes the step in words.
+        resume: Keeps the results of stages, and the state of a fit.
+    """
+
+    models: Models
+    sites: tuple[HealedSite, ...]
+    request: HealingRequest
+    inherit: Callable[[HealedSite], bool] = lambda _: False
+    progress: Progress = silent
+    resume: ResumeFile = field(default_factory=lambda: ResumeFile(None, {}))
+    learn: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()
+    norms: tuple[str, ...] = ()  # paths of those that were estimated again
+    kept: tuple[str, ...] = ()  # stages whose results were kept
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    best: Agreement = field(init=False)
+    metric: Metric = field(init=False)
+    fits: Fits = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Choose the samples that judge, and the metric."""
+        count = min(self.models.samples.count, self.request.samples)
+        if count < LEAST:
+            what = f"there are {count} samples, and a healing needs {LEAST} or more"
+            raise InputError(what, "--data", "give more, or `--data none` for drawn ones")
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.request.seed))
+        held = min(count // HELD, MOST_HELD)
+        self.held, self.learn = tuple(order[:held].tolist()), tuple(order[held:].tolist())
+        with self._still(), call_order(self.sites) as calls:
+            outputs_of(self.models.model, self.models.batch(self.held[:2]))
+            original = outputs_of(self.models.original, self.models.batch(self.held[:32]))
+        self.sites = in_order(self.sites, calls)
+        asked = self.request.metric or None
+        self.metric = metric_for(original, asked, model=self.models.original)
+        if self.request.everything:
+            changing_everywhere(self.models.model, self.sites)
+        self.fits = Fits(
+            self.models,
+            self.sites,
+            self.request,
+            self.learn,
+            self._judged,
+            self.progress,
+            self.resume,
+        )
+
+    def run(self) -> Healed:
+        """Run the stages; return what was measured and what changed."""
+        with self._still():
+            self.progress("measuring how far the swapped model agrees with the original")
+            before = self.best = self._judged()
+            errors = {site.path: self._error(site) for site in self.sites}
+            controls = self._controls()
+            own = tuple(self._measures())
+            first = [
+                (measure(self.models.original), measure(self.models.model)) for _, measure in own
+            ]
+            exact = before.error <= _EXACT
+            stages = () if exact else tuple(self._stages())
+            after = {site.path: self._error(site) for site in self.sites} if stages else errors
+            last = [
+                measure(self.models.model) if stages else old
+                for (_, measure), (_, old) in zip(own, first, strict=True)
+            ]
+        healing = Healing(
+            samples=self.models.samples.description,
+            learned=len(self.learn),
+            held=len(self.held),
+            before=before,
+            after=self.best,
+            goal=self.request.until,
+            stages=stages,
+            sites=tuple(self._site(s, errors[s.path], after[s.path]) for s in self.sites),
+            controls=controls,
+            measured=tuple(
+                Measured(name, *both, end)
+                for (name, _), both, end in zip(own, first, last, strict=True)
+            ),
+            interrupted=self.fits.interrupted,
+            notes=(*self.models.samples.notes, *self._notes(exact=exact)),
+        )
+        return Healed(healing, self._changed(stages))
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """Run a block in evaluation; the model keeps the weights and buffers that it made."""
+        flags = [(module, module.training) for module in self.models.model.modules()]
+        set_mode(self.models.model, training=False)
+        try:
+            with still(self.models.original), seeded(self.request.seed):
+                yield
+        finally:
+            for module, training in flags:
+                module.training = training
+
+    def _judged(self) -> Agreement:
+        m = self.models
+        return agreement(m.original, m.model, m.samples, self.held, m.size, self.metric)
+
+    def _measures(self) -> Iterator[tuple[str, Callable[[nn.Module], float]]]:
+        """Yield what is reported beside the agreement: accuracy and the user's metric."""
+        m = self.models
+        if accuracy(m.original, m.samples, self.held, m.size) is not None:
+
+            def share(model: nn.Module) -> float:
+                return accuracy(model, m.samples, self.held, m.size) or 0.0
+
+            yield "accuracy on labels", share
+        if self.request.evaluate:
+            yield self.request.evaluate, user_metric(self.request.evaluate)
+
+    def _error(self, site: HealedSite) -> SiteError:
+        return site_error(self.models, site, self.held)
+
+    def _controls(self) -> tuple[Control, ...]:
+        m = self.models
+        judged = Judged(m.original, m.samples, self.held, m.size, self.metric)
+        gone = dropped(judged, [site.path for site in self.sites])
+        return (*((gone,) if gone is not None else ()), *disturbed(judged))
+
+    def _stages(self) -> list[StageResult]:
+        """Return the result of each stage; Ctrl-C leaves the state before the one that it ends."""
+        done: list[StageResult] = []
+        held = self._state()
+        try:
+            for stage in self.request.stages:
+                fitted = stage in {"fit", "end"}
+                if self.fits.interrupted or (fitted and self._enough()):
+                    break
+                done.append(self._stage(stage, held))
+                held = self._state()
+        except KeyboardInterrupt:
+            _filled_all(held)
+            self.fits.interrupted = True
+            self.resume.keep("", "", {})  # so that the file is there in any case
+        return done
+
+    def _stage(self, stage: str, held: State) -> StageResult:
+        """Run a stage; what agrees less than before is taken back."""
+        self.progress(f"stage {stage}")
+        started = time.monotonic()
+        note = self._run(stage)
+        found = self._judged()
+        kept = bool(note) and better(found, self.best)
+        if kept:
+            self.best = found
+            self.kept += (stage,)
+        else:
+            _filled_all(held)
+        return StageResult(stage, found, time.monotonic() - started, kept, note)
+
+    def _enough(self) -> bool:
+        """Return whether the goal is reached, and no stage was asked for by its name."""
+        return not self.request.chosen and lower_bound(self.best) >= self.request.until
+
+    def _run(self, stage: str) -> str:
+        """Run a stage, or put in what it found before the run was broken off; return its note."""
+        if stage == "fit":
+            return self.fits.local()
+        if stage == "end":
+            return self.fits.end()
+        done = self.resume.finished(stage, "")
+        if done is not None:
+            self.norms, self.fits.begun = tuple(done["norms"]), set(done["begun"])
+            self.notes = {path: list(notes) for path, notes in done["notes"].items()}
+            _filled_all((self._module(path), tensors) for path, tensors in done["tensors"].items())
+            return str(done["note"])
+        runs = {"inherit": self._inherited, "closed": self._closed, "norms": self._renormed}
+        note = runs[stage]()
+        paths = (*(site.paths[0] for site in self.sites), *self.norms)
+        result = {
+            "note": note,
+            "norms": list(self.norms),
+            "begun": sorted(self.fits.begun),
+            "notes": self.notes,
+            "tensors": {path: _copied(self._module(path)) for path in paths},
+        }
+        self.resume.finish(stage, "", result)
+        return note
+
+    def _module(self, path: str) -> nn.Module:
+        return module_at(self.models.model, path)
+
+    def _inherited(self) -> str:
+        """Give new modules what they inherit; return how many do."""
+        taken = [site for site in self.sites if self._inherits(site)]
+        for site in taken:
+            self.notes.setdefault(site.path, []).append("it inherits from the old module")
+        self.fits.begun.update(site.path for site in taken)
+        return f"{len(taken)} of {len(self.sites)} modules inherit" if taken else ""
+
+    def _inherits(self, site: HealedSite) -> bool:
+        with torch.no_grad():
+            return inherit_map(site, self.request.damp) or self.inherit(site)
+
+    def _closed(self) -> str:
+        """Fit each site in the order of depth; a fit that is no better there is taken back."""
+        done = 0
+        for site in self.sites:
+            self.progress(f"stage closed: {site.path}")
+            held, before = _copied(site.learned), self._error(site).error
+            with torch.no_grad():
+                had = inherit_map(site, self.request.damp)
+            with torch.enable_grad():
+                found = fit_closed(self.models, site, self.learn, self.request.damp, inherited=had)
+            after = self._error(site).error
+            if after < before:
+                done += 1
+                self.fits.begun.add(site.path)
+                self.notes.setdefault(site.path, []).extend(found.notes)
+            else:
+                _filled(site.learned, held)
+        return f"{done} of {len(self.sites)} modules fitted" if done else ""
+
+    def _renormed(self) -> str:
+        """Estimate the statistics of the norms behind the sites again, the nearest or all."""
+        paths = norms_behind(self.models, self.sites, self.held)
+        tried: list[tuple[Agreement, tuple[str, ...], dict[str, dict[str, torch.Tensor]]]] = []
+        for some in dict.fromkeys((paths[: len(self.sites)], paths)):
+            held = {path: _copied(self.models.model.get_submodule(path)) for path in some}
+            if not some:
+                continue
+            estimate_again(self.models, some, self.learn)
+            tried.append((self._judged(), some, self._copies(some)))
+            self._fill(held)
+        if not tried:
+            return ""
+        found, some, state = max(tried, key=lambda one: (one[0].value, -one[0].error))
+        if found.value <= self.best.value:
+            return ""
+        self._fill(state)
+        self.norms = some
+        norms = "1 batch norm" if len(some) == 1 else f"{len(some)} batch norms"
+        return f"the statistics of {norms} estimated again"
+
+    def _copies(self, paths: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
+        return {path: _copied(self.models.model.get_submodule(path)) for path in paths}
+
+    def _fill(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        for path, values in state.items():
+            _filled(self.models.model.get_submodule(path), values)
+
+    def _state(self) -> State:
+        if self.request.everything:
+            return [(self.models.model, _copied(self.models.model))]
+        modules = [*(site.learned for site in self.sites), *map(self._module, self.norms)]
+        return [(module, _copied(module)) for module in modules]
+
+    def _site(self, site: HealedSite, before: SiteError, after: SiteError) -> SiteHealing:
+        notes = tuple(dict.fromkeys(self.notes.get(site.path, ())))
+        if after.share is not None and after.share < _DISGUISE:
+            notes += ("its own mechanism adds nothing: it is the old module in another form",)
+        return SiteHealing(site.path, before.error, after.error, after.share, notes)
+
+    def _notes(self, *, exact: bool) -> tuple[str, ...]:
+        if exact:
+            return ("the swapped model computes what the original does: there is nothing to heal",)
+        if self.fits.interrupted:
+            return ("broken off: this is the best state so far; --resume goes on",)
+        if self.best.value < self.request.until:
+            return (f"short of the goal of {self.request.until:g}",)
+        return ()
+
+    def _changed(self, stages: Sequence[StageResult]) -> tuple[str, ...]:
+        if not any(stage.kept for stage in stages):
+            return ()
+        sites = tuple(site.paths[0] for site in self.sites)
+        if self.request.everything and "end" in self.kept:
+            return (*sites, *changing_everywhere(self.models.model, self.sites))
+        return (*sites, *self.norms)
+
+
+def better(found: Agreement, than: Agreement) -> bool:
+    """Return whether an agreement is better; at the same value, the smaller error is."""
+    return (found.value, -found.error) > (than.value, -than.error)
+
+
+def lower_bound(found: Agreement, deviations: float = 1.645) -> float:
+    """Return the agreement that a value on few samples shows, at 95 % (Wilson, 1927, JASA 22).
+
+    100 of 100 samples show .974, 512 of 512 show .995.
+    """
+    count, share = max(found.count, 1), min(max(found.value, 0.0), 1.0)
+    square = deviations**2 / count
+    middle = share + square / 2
+    spread = deviations * sqrt(share * (1 - share) / count + square / (4 * count))
+    return (middle - spread) / (1 + square)
+
+
+def _filled_all(state: Iterable[tuple[nn.Module, Mapping[str, torch.Tensor]]]) -> None:
+    for module, values in state:
+        _filled(module, values)
+
+
+def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors_of(module).items()}
+
+
+@torch.no_grad()
+def _filled(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    own = tensors_of(module)
+    for name, value in values.items():
+        own[name].copy_(value)

@@ -1,0 +1,77 @@
+"""Statistics of batch norms behind the sites, estimated again."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from modswap.live_values import module_paths
+from modswap.ops.heal.passes import Models
+from modswap.ops.heal.sites import HealedSite
+
+
+@torch.no_grad()
+def norms_behind(
+    models: Models, sites: Sequence[HealedSite], chosen: Sequence[int]
+) -> tuple[str, ...]:
+    """Return the paths of the batch norms that run after the first site, in their order."""
+    wanted = {id(site.new) for site in sites}
+    paths = {id(place.module): place.path for place in reversed([*module_paths(models.model)])}
+    found: list[str] = []
+    reached = False
+
+    def note(module: nn.Module, _: object, __: object = None) -> None:
+        nonlocal reached
+        if id(module) in wanted:
+            reached = True
+        elif reached and paths[id(module)] not in found:
+            found.append(paths[id(module)])
+
+    inside = {id(inner) for site in sites for inner in site.learned.modules()}
+    handles = [
+        module.register_forward_hook(note)
+        for module in models.model.modules()
+        if id(module) in wanted or (_has_statistics(module) and id(module) not in inside)
+    ]
+    try:
+        batch = models.batch(chosen[: models.size])
+        models.model(*batch.args, **batch.kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return tuple(found)
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.running_mean is not None
+
+
+@torch.no_grad()
+def estimate_again(models: Models, paths: Sequence[str], chosen: Sequence[int]) -> None:
+    """Give batch norms the mean and variance of what they are given over the samples."""
+    norms = [models.model.get_submodule(path) for path in paths]
+    with _accumulating([norm for norm in norms if isinstance(norm, _BatchNorm)]):
+        for batch in models.batches(chosen):
+            models.model(*batch.args, **batch.kwargs)
+
+
+@contextmanager
+def _accumulating(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Let batch norms gather plain averages over all batches of a block."""
+    before = []
+    for norm in norms:
+        seen = norm.num_batches_tracked
+        before.append((norm, norm.momentum, norm.training, seen.clone() if seen is not None else 0))
+        norm.reset_running_stats()
+        norm.momentum = None  # plain averages
+        norm.training = True
+    try:
+        yield
+    finally:
+        for norm, momentum, training, batches in before:
+            norm.momentum = momentum
+            norm.training = training
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.copy_(torch.as_tensor(batches))

@@ -1,0 +1,88 @@
+"""A copy of a model to heal: of its own are the weights that may change, the others are shared."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from modswap.core.asked.healing import HealingRequest
+from modswap.core.errors import UsageError
+from modswap.live_values import named_tensors
+from modswap.nn.inherit.respelling import tensors_of
+from modswap.ops.apply import module_at
+from modswap.ops.heal.sites import HealedSite
+from modswap.ops.run.describe import one_line
+from modswap.ops.run.forward import half_of
+
+
+def device_asked(name: str) -> torch.device:
+    """Return the device of a name.
+
+    Raises:
+        UsageError: If this machine has no such device.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        what = f"device {name!r:.40} cannot be used: {one_line(error, 120)}"
+        raise UsageError(what, "--device", "name cpu, cuda, cuda:1 or mps") from error
+    return device
+
+
+def working_copy(
+    model: nn.Module, learned: Iterable[nn.Module], request: HealingRequest
+) -> nn.Module:
+    """Return a copy of a model in which the new modules and the batch norms can change.
+
+    All else is shared with the model, unless another device or precision is needed, or all weights
+    are to change.
+    """
+    device = device_asked(request.device)
+    if request.everything or half_of(model) is not None or device.type != "cpu":
+        return _cast(copy.deepcopy(model), device)
+    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    own = {id(tensor) for module in (*learned, *norms) for tensor in named_tensors(module).values()}
+    shared = {id(t): t for t in named_tensors(model).values() if id(t) not in own}
+    return copy.deepcopy(model, shared)
+
+
+def running(model: nn.Module, request: HealingRequest) -> nn.Module:
+    """Return the original on the device and in the precision of a healing."""
+    device = device_asked(request.device)
+    if half_of(model) is None and device.type == "cpu":
+        return model
+    return _cast(copy.deepcopy(model), device)
+
+
+def _cast(model: nn.Module, device: torch.device) -> nn.Module:
+    return model.to(device, torch.float32 if half_of(model) is not None else None)
+
+
+def moved(
+    sites: Sequence[HealedSite], original: nn.Module, model: nn.Module
+) -> tuple[HealedSite, ...]:
+    """Return the same sites in copies of both models."""
+    return tuple(_moved(sites, original, model))
+
+
+def _moved(
+    sites: Sequence[HealedSite], original: nn.Module, model: nn.Module
+) -> Iterator[HealedSite]:
+    for site in sites:
+        old, new = module_at(original, site.path), module_at(model, site.path)
+        learned = module_at(model, site.paths[0])
+        yield replace(site, old=old, new=new, learned=learned)
+
+
+@torch.no_grad()
+def taken_back(healed: nn.Module, module: nn.Module) -> nn.Module:
+    """Return a copy of a module with the values of its healed copy, in its own dtype and place."""
+    made = copy.deepcopy(module)
+    values = tensors_of(healed)
+    for name, tensor in tensors_of(made).items():
+        tensor.copy_(values[name])
+    return made

@@ -1,0 +1,109 @@
+"""A healing in reports: agreements by stage, comparisons to judge them by, errors by site."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from modswap.core.healed.agreement import Agreement
+from modswap.core.healed.healing import Healing, SiteHealing, StageResult
+
+SHOWN_SITES = 12
+
+
+def healing_words(healing: Healing) -> str:
+    """Return the result in a few words: `top-1 .081 → .998`."""
+    before, after = (_number(one.value) for one in (healing.before, healing.after))
+    return f"{healing.after.metric} {before} → {after}"
+
+
+def healing_parts(healing: Healing) -> Iterator[RenderableType]:
+    """Yield the parts of a report for people."""
+    data = f"{healing.samples}: {healing.learned} to learn from, {healing.held} held out to judge"
+    yield Text.assemble(("data  ", "cyan"), data)
+    for note in healing.notes:
+        yield Text.assemble(("note  ", "yellow"), note)
+    yield _agreements(healing)
+    if healing.sites:
+        yield _sites(healing.sites)
+    yield from _noted(healing.sites)
+    for one in healing.measured:
+        said = f"{_number(one.original)} original, {_number(one.before)} swapped, "
+        said += f"{_number(one.after)} healed"
+        yield Text.assemble((f"{one.name}  ", "cyan"), said)
+
+
+def _agreements(healing: Healing) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("agreement with the original", overflow="fold")
+    table.add_column(healing.before.metric, justify="right")
+    sure = healing.before.confident is not None
+    if sure:
+        table.add_column("confident half", justify="right")
+    table.add_column("error", justify="right")
+    table.add_column("s", justify="right")
+    table.add_column("", overflow="fold")
+
+    def row(
+        name: str, found: Agreement, style: str = "", seconds: str = "", note: str = ""
+    ) -> None:
+        cells = [_number(found.value)]
+        if sure:
+            cells.append("" if found.confident is None else _number(found.confident))
+        cells += [_error(found.error), seconds]
+        table.add_row(Text(name, style), *cells, Text(note, "dim"))
+
+    row("swapped", healing.before)
+    for stage in healing.stages:
+        row(f"  {stage.stage}", stage.agreement, "dim", f"{stage.seconds:.1f}", _said(stage))
+    row("healed", healing.after, "bold green")
+    for control in healing.controls:
+        row(f"beside: {control.name}", control.agreement, "cyan")
+    return table
+
+
+def _said(stage: StageResult) -> str:
+    if not stage.note:
+        return "nothing to do"
+    return stage.note if stage.kept else f"{stage.note}; taken back"
+
+
+def _sites(sites: Sequence[SiteHealing]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("site", overflow="fold")
+    table.add_column("error at the site", justify="right")
+    table.add_column("its own mechanism's share", justify="right")
+    for site in sites[:SHOWN_SITES]:
+        share = "" if site.share is None else _number(site.share)
+        table.add_row(site.path, f"{_error(site.before)} → {_error(site.after)}", share)
+    if len(sites) > SHOWN_SITES:
+        table.add_row(f"… and {len(sites) - SHOWN_SITES} more, in the JSON report", "", "")
+    return table
+
+
+def _noted(sites: Sequence[SiteHealing]) -> Iterator[Text]:
+    """Yield the notes on sites, each once with the paths that it is about."""
+    alike: dict[str, list[str]] = {}
+    for site in sites:
+        for note in site.notes:
+            alike.setdefault(note, []).append(site.path)
+    for note, paths in alike.items():
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        yield Text.assemble(("note  ", "yellow"), f"{', '.join(paths[:3])}{more}: {note}")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _error(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def healing_as_data(healing: Healing | None) -> dict[str, Any] | None:
+    """Return a healing as plain data, for programs."""
+    return None if healing is None else asdict(healing)

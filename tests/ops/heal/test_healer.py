@@ -1,0 +1,285 @@
+"""A model is healed stage by stage, judged on samples that none learned from.
+
+Covers: closed.fit, closed.last_layer, closed.maps, fitted, inherit, norms, passes, site_errors,
+sites, working.
+"""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from modswap.core.asked.healing import HealingRequest
+from modswap.core.errors import InputError, MatchError, UsageError
+from modswap.core.kept.receipt import SiteRecord
+from modswap.core.seen.joint import Joint
+from modswap.nn import BiLevelRoutingAttention, SEBlock, SelfAttention, WindowAttention
+from modswap.nn.adapters import SiteAdapter
+from modswap.nn.inherit.respelling import tensors_of
+from modswap.nn.inserted_site import put_in
+from modswap.nn.insertion import Insertion
+from modswap.ops.heal.closed.last_layer import last_layer, refit
+from modswap.ops.heal.healer import Healed, Healer
+from modswap.ops.heal.inherit import inheriting
+from modswap.ops.heal.passes import Models, SiteCall
+from modswap.ops.heal.samples import HeldSamples
+from modswap.ops.heal.site_errors import site_error
+from modswap.ops.heal.sites import sites_to_heal
+from modswap.ops.heal.working import running, taken_back, working_copy
+from modswap.ops.run.inputs import Case, DummyCall
+from tests.ops.heal.nets import CHANNELS, Block, classifier, models, new_module, pictures, swapped
+
+EXACT = 1e-4
+
+
+def healed(both: Models, stages: str = "inherit,closed,norms", **wishes: Any) -> Healed:
+    request = HealingRequest(stages=tuple(stages.split(",")), chosen=True, **wishes)
+    give = inheriting(both.original, Case(DummyCall((pictures(2),), {})))
+    return Healer(both, sites_to_heal(both.original, both.model), request, give).run()
+
+
+@pytest.mark.parametrize("name", ["BRA", "ACmix"])
+def test_closed_form_brings_a_swapped_classifier_back(name: str) -> None:
+    net = classifier()
+    before = copy.deepcopy(net.state_dict())
+    both = models(net, swapped(net, new_module(name)))
+
+    found = healed(both, "closed").healing
+
+    assert found.before.error > 0.5
+    assert found.after.error < found.before.error / 3
+    assert [(stage.stage, stage.kept) for stage in found.stages] == [("closed", True)]
+    (site,) = found.sites
+    assert site.path == "mix"
+    assert site.after < site.before / 5
+    assert any("of the variance" in note for note in site.notes)
+    assert {control.name for control in found.controls} >= {"dropped", "shifted by one pixel"}
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_attention_stays_in_play_unless_it_is_damped() -> None:
+    net = classifier()
+    shares = []
+    for damp in (1.0, 100.0):
+        both = models(net, swapped(net, new_module("BRA")))
+        shares.append(healed(both, "closed", damp=damp).healing.sites[0])
+    assert shares[0].share is not None
+    assert shares[1].share is not None
+    assert shares[0].share > 10 * shares[1].share
+    assert any("the old module in another form" in note for note in shares[1].notes)
+    assert not any("in another form" in note for note in shares[0].notes)
+
+
+@pytest.mark.parametrize("name", ["BRA", "ACmix"])
+def test_depthwise_convolution_is_inherited(name: str) -> None:
+    net = classifier(depthwise=True)
+    both = models(net, swapped(net, new_module(name)))
+
+    found = healed(both, "inherit", damp=1e4).healing
+
+    assert found.after.error < EXACT
+    assert "it inherits from the old module" in found.sites[0].notes
+
+
+def test_nothing_is_inherited_by_a_module_of_another_kind() -> None:
+    net = classifier()
+    both = models(net, swapped(net, SEBlock(CHANNELS).eval()))
+    result = healed(both)
+    inherit, closed, _ = result.healing.stages
+    assert (inherit.kept, inherit.note) == (False, "")
+    assert (closed.kept, closed.note) == (False, "")
+
+
+def test_norms_are_estimated_again_where_that_helps() -> None:
+    net = classifier()
+    other: Any = copy.deepcopy(net)
+    other.mix = copy.deepcopy(net.mix)
+    other.mix.__class__ = type("Other", (nn.Conv2d,), {})
+    with torch.no_grad():
+        other.mix.weight.mul_(3)
+        other.mix.bias.mul_(3).add_(1)
+    batches = int(other.norm.num_batches_tracked)
+
+    result = healed(models(net, other), "norms")
+
+    (stage,) = result.healing.stages
+    assert stage.kept
+    assert stage.note == "the statistics of 1 batch norm estimated again"
+    assert result.changed == ("mix", "norm")
+    assert result.healing.after.value > result.healing.before.value
+    assert (other.norm.training, int(other.norm.num_batches_tracked)) == (False, batches)
+
+
+def test_norms_stay_where_it_does_not_help() -> None:
+    net = classifier()
+    both = models(net, swapped(net, new_module("BRA")))
+    healed(both, "closed")
+    before = copy.deepcopy(both.model.norm.state_dict())  # type: ignore[union-attr] # it has one
+    result = healed(both, "norms", seed=1)
+    if not result.healing.stages[0].kept:
+        for key, value in both.model.norm.state_dict().items():  # type: ignore[union-attr] # it has
+            assert torch.equal(value, before[key])
+        assert result.changed == ()
+
+
+def test_exact_swap_has_nothing_to_heal() -> None:
+    net = classifier()
+    other = copy.deepcopy(net)
+    other.mix.__class__ = type("Same", (nn.Conv2d,), {})
+    result = healed(models(net, other))
+    assert result.healing.exact
+    assert result.changed == ()
+    assert "there is nothing to heal" in result.healing.notes[-1]
+
+
+def test_few_samples_are_refused() -> None:
+    net = classifier()
+    with pytest.raises(InputError, match="31 samples"):
+        healed(models(net, swapped(net, new_module("BRA")), 31))
+
+
+def test_result_repeats_to_the_bit() -> None:
+    states = []
+    for _ in range(2):
+        net = classifier()
+        both = models(net, swapped(net, new_module("BRA")))
+        healed(both, "closed")
+        states.append(tensors_of(both.model))
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+# -- sites
+
+
+def test_models_of_the_same_classes_have_nothing_to_heal() -> None:
+    net = classifier()
+    with pytest.raises(UsageError, match="there is nothing to heal"):
+        sites_to_heal(net, copy.deepcopy(net))
+
+
+def test_receipt_says_the_sites_and_all_their_paths() -> None:
+    net = classifier()
+    other = swapped(net, new_module("BRA"))
+    record = SiteRecord(paths=("mix", "also"), module="BiLevelRoutingAttention", args={})
+    (site,) = sites_to_heal(net, other, [record])
+    assert (site.path, site.paths, site.old) == ("mix", ("mix", "also"), net.mix)
+    with pytest.raises(MatchError, match="the original has no module 'mix'"):
+        sites_to_heal(nn.Sequential(nn.ReLU()), other, [record])
+
+
+def test_module_put_in_beside_is_learned_alone() -> None:
+    net = classifier()
+    other = copy.deepcopy(net)
+    put_in(other.mix, "eca", Insertion(SEBlock(CHANNELS), Joint("after", "add", CHANNELS, 2)))
+    record = SiteRecord(paths=("mix.eca",), module="SEBlock", args={})
+    (site,) = sites_to_heal(net, other, [record])
+    assert (site.path, site.paths) == ("mix", ("mix.eca.module",))
+    assert isinstance(site.inner, SEBlock)
+    assert not site.replaces
+    assert site_error(models(net, other), site, range(20)).error < EXACT  # behind gates of 0
+
+
+def test_module_behind_an_adapter_is_healed_in_the_sites_layout() -> None:
+    net = classifier()
+    torch.manual_seed(1)
+    inner = BiLevelRoutingAttention(CHANNELS, 2, 2, topk=2)
+    adapter = SiteAdapter(inner, layout="NCHW", wants="NHWC").eval()
+    both = models(net, swapped(net, adapter))
+    found = healed(both, "closed").healing
+    assert found.after.error < found.before.error / 3
+
+
+def test_site_that_is_called_twice_learns_from_both_calls() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.mix: nn.Module = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.mix(x)
+            return self.mix(x.relu()).mean((2, 3))  # type: ignore[no-any-return] # a layer's output
+
+    net = Twice().eval()
+    other = swapped(net, new_module("BRA"))
+    samples = HeldSamples((torch.randn(60, CHANNELS, 8, 8),))
+    both = Models(net, other, samples, size=20)
+    (site,) = sites_to_heal(net, other)
+    with torch.no_grad():
+        assert len(both.observed(site, range(4))) == 2
+    found = healed(both, "closed").healing
+    assert found.after.error < found.before.error / 2
+
+
+# -- the last layer
+
+
+@pytest.mark.parametrize("layout", ["tokens", "map", "flattened"])
+def test_last_layer_is_found_by_the_places_of_its_values(layout: str) -> None:
+    torch.manual_seed(0)
+    block, x = Block(layout), torch.randn(30, 3, 2, 4)
+    wanted = Block(layout)
+    wanted.first.load_state_dict(block.first.state_dict())
+    call = SiteCall((x,), {}, wanted(x).detach())
+    last = last_layer(block, call)
+    assert last is not None
+    assert last.path == "last"
+    refit(block, last, [call], ridge=1e-9)
+    assert torch.allclose(block(x), wanted(x), atol=1e-4)
+
+
+def test_layer_whose_output_changes_further_is_not_the_last() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    assert last_layer(module, SiteCall((torch.randn(3, 4),), {}, None)) is None
+    normed = SelfAttention(8, 2).eval()  # a layer norm is behind its last layer
+    assert last_layer(normed, SiteCall((torch.randn(2, 5, 8),), {}, None)) is None
+
+
+def test_last_layer_inside_windows_is_refitted_place_by_place() -> None:
+    torch.manual_seed(0)
+    module, x = WindowAttention(4, window_size=2, num_heads=2).eval(), torch.randn(6, 3, 5, 4)
+    wanted = copy.deepcopy(module)
+    with torch.no_grad():
+        wanted.proj.weight.mul_(-2)
+        wanted.proj.bias.add_(1)
+        call = SiteCall((x,), {}, wanted(x))
+    last = last_layer(module, call)
+    assert last is not None
+    refit(module, last, [], ridge=1e-9)  # without a call it stays
+    assert torch.equal(module.proj.weight, wanted.proj.weight / -2)
+    refit(module, last, [call], ridge=1e-9)
+    assert torch.allclose(module(x), call.target, atol=1e-4)
+
+
+# -- copies
+
+
+def test_working_copy_shares_what_does_not_change() -> None:
+    net = classifier()
+    request = HealingRequest()
+    copied: Any = working_copy(net, [net.mix], request)
+    assert copied.stem[0].weight is net.stem[0].weight
+    assert copied.mix.weight is not net.mix.weight
+    assert copied.norm.running_mean is not net.norm.running_mean
+    assert running(net, request) is net
+    whole: Any = working_copy(net, [net.mix], HealingRequest(everything=True))
+    assert whole.stem[0].weight is not net.stem[0].weight
+
+
+def test_half_precision_is_healed_in_single_and_written_in_its_own() -> None:
+    net = classifier().half()
+    request = HealingRequest()
+    copied: Any = working_copy(net, [net.mix], request)
+    assert copied.mix.weight.dtype is torch.float32
+    assert running(net, request).get_submodule("mix") is not net.mix
+    back: Any = taken_back(copied.mix, net.mix)
+    assert back.weight.dtype is torch.float16
+    assert torch.equal(back.weight, net.mix.weight)
+
+
+def test_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be used"):
+        working_copy(classifier(), [], HealingRequest(device="nonsense"))

@@ -1,0 +1,198 @@
+"""`modswap heal` on real files: what it says, writes and refuses.
+
+Covers: cli.commands.heal, core.asked.healing, core.healed.healing, ops.jobs.heal, report.healing.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import modswap as package
+from modswap.cli.app import run
+from modswap.core.asked.healing import stages_of
+from modswap.core.errors import UsageError
+from tests.ops.heal.nets import classifier, pictures
+
+ALLOW = ["--allow", "tests.ops.heal.nets.*"]
+RULE = ["--match", "mix", "--with", "BiLevelRoutingAttention", "--set", "n_win=2"]
+INPUT = ["--input", "2,3,8,8"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("heal")
+    torch.save(classifier(), folder / "net.pt")
+    np.save(folder / "data.npy", pictures().numpy())
+    more = [*RULE, "--set", "topk=2", *INPUT, *ALLOW, "-q"]
+    assert run(["replace", str(folder / "net.pt"), *more, "-o", str(folder / "bra.pt")]) == 0
+    return folder
+
+
+def healing(files: Path, *more: str) -> list[str]:
+    given = [str(files / "bra.pt"), "--against", str(files / "net.pt"), "--data"]
+    return ["heal", *given, str(files / "data.npy"), *INPUT, *ALLOW, *more]
+
+
+def test_healed_file_agrees_and_keeps_all_else(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "healed.pt"
+    code = run(healing(files, "--stages", "closed", "-o", str(out)))
+    said = " ".join(capsys.readouterr().out.split())
+    assert code == 0
+    assert "128 to learn from, 32 held out to judge" in said
+    for word in ("swapped", "closed", "healed", "beside: dropped", "error at the site"):
+        assert word in said
+    assert "OK 1 site healed in " in said
+    models = [package.load(files / name, allow=[ALLOW[1]]) for name in ("net.pt", "bra.pt")]
+    healed = package.load(out, allow=[ALLOW[1]])
+    x = pictures(8)
+    with torch.no_grad():
+        wanted, before, after = (model(x) for model in (*models, healed))
+    assert (after - wanted).square().mean() < (before - wanted).square().mean() / 3
+    names = models[1].state_dict()
+    changed = [n for n, t in healed.state_dict().items() if not torch.equal(t, names[n])]
+    assert changed
+    assert all(name.startswith("mix.") for name in changed)
+    assert run(["verify", str(out)]) == 0
+    assert run(["revert", str(out), "--dry-run", *ALLOW]) == 1  # nothing of the old one is in it
+
+
+def test_json_has_every_number(
+    files: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = str(tmp_path / "x.safetensors")
+    code = run(healing(files, "-o", out, "--stages", "inherit,closed,norms", "--format", "json"))
+    data: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert data["command"] == "heal"
+    found = data["healing"]
+    assert [stage["stage"] for stage in found["stages"]] == ["inherit", "closed", "norms"]
+    assert found["after"]["error"] < found["before"]["error"]
+    assert found["sites"][0]["path"] == "mix"
+    assert found["learned"] + found["held"] == 160
+    assert data["output"]["format"] == "safetensors"
+
+
+def test_own_metric_and_labels_are_reported_beside(
+    files: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def metric(model):\n    return float(model.norm.eps) * 1e5\n")
+    labels = classifier()(pictures()).argmax(1)
+    np.savez(tmp_path / "data.npz", x=pictures().numpy(), labels=labels.numpy())
+    call = healing(files, "--stages", "closed", "--dry-run", "--evaluate", "mine.py:metric")
+    call[call.index("--data") + 1] = "data.npz"
+    assert run(call) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "mine.py:metric 1.000 original, 1.000 swapped, 1.000 healed" in said
+    assert "accuracy on labels 1.000 original, " in said
+
+
+def test_dry_run_writes_nothing(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(files.iterdir())
+    assert run(healing(files, "--stages", "closed", "--dry-run")) == 0
+    assert "a dry run, nothing was written" in " ".join(capsys.readouterr().out.split())
+    assert sorted(files.iterdir()) == before
+
+
+def test_file_against_itself_has_nothing_to_heal(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = healing(files, "--dry-run")
+    call[call.index("--against") + 1] = str(files / "bra.pt")
+    assert run(call) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "computes what the original does: there is nothing to heal" in said
+    assert "OK 1 site needs no healing" in said
+    assert run([*call[:-1], "-o", str(tmp_path / "same.pt")]) == 0
+    states = [package.load(files / "bra.pt", allow=[ALLOW[1]]).state_dict()]
+    states += [package.load(tmp_path / "same.pt", allow=[ALLOW[1]]).state_dict()]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "says"),
+    [
+        (["--stages", "closd", "--dry-run"], 2, "--stages: there is no stage 'closd'"),
+        (["--metric", "dize", "--dry-run"], 2, "--metric: there is no metric 'dize'"),
+        (["--device", "cuda:99", "--dry-run"], 2, "--device: "),
+        ([], 2, "there is no file to write"),
+    ],
+)
+def test_wrong_wish_is_refused_in_one_line(
+    files: Path, more: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(healing(files, *more)) == code
+    assert says in capsys.readouterr().err
+
+
+def test_original_is_never_written_over(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(healing(files, "-o", str(files / "net.pt"), "--force")) != 0
+    assert "net.pt" in capsys.readouterr().err
+
+
+def test_stages_are_named_in_any_order() -> None:
+    assert stages_of("norms, inherit") == ("inherit", "norms")
+    with pytest.raises(UsageError, match="no stage is named"):
+        stages_of(",")
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_broken_off_run_leaves_its_best_state_and_goes_on_to_the_same_bits(
+    files: Path, tmp_path: Path
+) -> None:
+    fitted = ["--stages", "closed,fit,end", "--steps", "60"]
+    whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
+    call = [sys.executable, "-m", "modswap", *healing(files, *fitted, "-v")]
+    subprocess.run([*call, "-o", str(whole)], check=True, capture_output=True, timeout=300)
+    with subprocess.Popen([*call, "-o", str(parts)], stderr=subprocess.PIPE, text=True) as run_:
+        assert run_.stderr is not None
+        for line in run_.stderr:
+            if "stage fit" in line:
+                run_.send_signal(signal.SIGINT)
+                break
+        run_.stderr.read()
+    assert run_.returncode == 130
+    assert parts.exists()
+    assert parts.with_name("parts.pt.resume").exists()
+    subprocess.run(
+        [*call, "-o", str(parts), "--force", "--resume"],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    states = [package.load(one, allow=[ALLOW[1]]).state_dict() for one in (whole, parts)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not parts.with_name("parts.pt.resume").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--all"]])
+def test_fitted_stages_run_where_the_goal_is_not_reached(
+    files: Path, tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "healed.pt"
+    call = healing(files, "-o", str(out), "--steps", "60", "--minutes", "5", *more)
+    assert run([*call, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["healing"]
+    assert [stage["stage"] for stage in found["stages"]][-2:] == ["fit", "end"]
+    ends = [stage["agreement"]["error"] for stage in found["stages"] if stage["kept"]]
+    assert ends == sorted(ends, reverse=True)
+    states = [package.load(one, allow=[ALLOW[1]]) for one in (files / "bra.pt", out)]
+    changed = [
+        name
+        for name, tensor in states[1].state_dict().items()
+        if not torch.equal(tensor, states[0].state_dict()[name])
+    ]
+    assert any(name.startswith("stem.") for name in changed) is bool(more)
