@@ -205,11 +205,20 @@ def subject(
     inputs: Sequence[str] | None,
     renames: "tuple[Rename, ...]" = (),
 ) -> "Subject":
-    """Return the checkpoint that a command reads; a wrong dummy input is a `UsageError`."""
+    """Return the checkpoint that a command reads; wrong inputs and factories are `UsageError`s."""
     from modswap.core.asked.job import Subject
 
+    check_model(model)
     shapes, find = inputs_of(inputs)
     return Subject(file, policy, model, shapes, renames, find)
+
+
+def check_model(model: str | None) -> None:
+    """Refuse a `--model` that cannot be read, also where the file needs none."""
+    from modswap.core.asked.import_name import factory_call
+
+    if model is not None:
+        factory_call(model, "--model", UsageError)
 
 
 def inputs_of(texts: Sequence[str] | None) -> "tuple[tuple[TensorInput, ...], bool]":

@@ -165,6 +165,17 @@ def test_option_that_needs_a_file_is_refused(
     assert f"{option} needs a recipe in a file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["check", "tree", "init"])
+def test_call_of_a_model_is_read_also_where_the_file_needs_none(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = ("--match", "1", "--with", "ECA", *SHAPE) if command == "check" else ()
+
+    assert run([command, "net.pt", *rule, "--model", "a:b(open('x'))"]) == 2
+
+    assert "error: --model: `open('x')` is no literal" in capsys.readouterr().err
+
+
 def test_rule_for_several_files_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "net.pt", "b.pt", "--match", "1", "--with", "ECA"]) == 2
     assert "2 files and one rule" in capsys.readouterr().err

@@ -89,6 +89,7 @@ def check(
         context, files[0], report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     options.note_paths(session, [config, *map(str, files[1:])], model)
+    options.check_model(model)
     session.note_lock(lock_file or locking.LOCK, write=lock, hold=locked)
     options.check_format(session, form, REPORTS)
     chosen = one_rule.chosen(context, session, len(files))
@@ -98,15 +99,14 @@ def check(
     _refuse_fix(config, fix=fix, locked=locked)
     policy = options.policy_of(allow, alias, trust=trust)
     keeping = locking.locking_of(lock_file, write=lock, hold=locked)
-    most = options.memory_of(max_memory)
     renames = options.renames_of(rename, strip_prefix)
     shapes, find = options.inputs_of(inputs)
 
     from modswap.ops.jobs.check import Request, paths_of
 
     first = Request(
-        "", None, policy, model, shapes, renames, thorough, fix, most, strict, find_input=find,
-        fast=fast,
+        "", None, policy, model, shapes, renames, thorough, fix, options.memory_of(max_memory),
+        strict, find_input=find, fast=fast,
     )  # fmt: skip
     requests = [replace(first, recipe=name, file=file, rule=chosen.rule) for file, name in pairs]
     if any((report, lock, fix, session.summary)):
