@@ -16,7 +16,7 @@ from modswap.core.progress import Progress
 from modswap.live_values import module_paths
 from modswap.nn.adapters import SiteAdapter
 from modswap.ops.heal.fitting.end import EndFit, fit_end
-from modswap.ops.heal.fitting.local import LocalFit, fit_local
+from modswap.ops.heal.fitting.local import LocalFit, fit_local, judged_with_old
 from modswap.ops.heal.fitting.pace import RATE_FROM_CLOSED_FORM, RATE_FROM_RANDOM, Pace, Watch
 from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.fitting.stored import Room
@@ -68,13 +68,19 @@ class Fits:
                 learned=site.learned,
                 pairs=lambda chosen, site=site: self.models.observed(site, chosen),  # type: ignore[misc] # bound here
                 indices=self.learn,
-                judge=self.judge,
+                judge=self._judge_of(number),
                 channel_axis=_axis(site),
             )
             pace = self._pace(site.path in self.begun, 2 * len(self.sites) - number)
             done.append(fit_local(task, pace, self._watch(), self._room()))
             self.interrupted = done[-1].ended == INTERRUPTED
         return _said(done)
+
+    def _judge_of(self, number: int) -> Callable[[], Agreement]:
+        """Return the judge of a site: behind it, where nothing was learned, are the old modules."""
+        later = [site for site in self.sites[number + 1 :] if site.path not in self.begun]
+        old = [(site.paths if site.replaces else (site.path,), site.old) for site in later]
+        return judged_with_old(self.models.model, old, self.judge)
 
     def end(self) -> str:
         """Fit the new modules, or all weights, through the whole model; return what was done."""

@@ -27,7 +27,7 @@ from modswap.ops.apply import applied, module_at
 from modswap.ops.build.fit import Built
 from modswap.ops.first_input.find import Found, first_pass
 from modswap.ops.heal.data.open import open_samples
-from modswap.ops.heal.data.taker import DataRequest, Taker
+from modswap.ops.heal.data.taker import DataRequest, Taker, told_size
 from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.healer import Healed, Healer
 from modswap.ops.heal.inherit import inheriting
@@ -109,7 +109,8 @@ def _healed(
     """Return the result, and the healed copy of the model."""
     request = job.request
     taker = Taker.of(before, first.calls[0])
-    samples = open_samples(job.data, taker, DataRequest(most=request.samples), progress)
+    wanted = DataRequest(request.samples, request.seed, told_size(job.subject.inputs))
+    samples = open_samples(job.data, taker, wanted, progress)
     old = running(before.model, request)
     copy = working_copy(loaded.model, (site.learned for site in sites), request)
     models = Models(old, copy, samples, request.batch)

@@ -283,3 +283,17 @@ def test_half_precision_is_healed_in_single_and_written_in_its_own() -> None:
 def test_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot be used"):
         working_copy(classifier(), [], HealingRequest(device="nonsense"))
+
+
+def test_each_of_several_random_modules_is_judged_before_the_old_ones_behind_it() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    model = copy.deepcopy(net)
+    for place in (0, 2, 4):
+        model[place] = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 6))
+    both = Models(net.eval(), model.eval(), HeldSamples((torch.randn(160, 6),)))
+
+    found = healed(both, "fit", steps=150, metric="error").healing
+
+    assert found.after.value > 0.9
+    assert all(site.after < 0.15 < site.before for site in found.sites)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from modswap.core.asked.job import PICTURES
 from modswap.core.errors import UsageError
 from modswap.core.progress import Progress, silent
 from modswap.io.recognise.look import look_at
@@ -66,9 +67,20 @@ def _of_text(given: str | Path, taker: Taker, request: DataRequest, progress: Pr
         return folder_samples(file, taker, request, progress)
     found = _FILES.get(file.suffix.lower())
     if found is None:
-        what = f"{file.name!r:.80} is of no known kind"
-        raise UsageError(what, str(file), f"give {KINDS}")
+        raise _unknown(file)
     return found(file, taker, request, progress)
+
+
+def _unknown(file: Path) -> UsageError:
+    """Return the error for a file of another kind."""
+    ending = file.suffix.lower()
+    if ending in PICTURES:
+        what = f"it is one picture, expected {MIN_SAMPLES} or more"
+        return UsageError(what, str(file), "name the folder of the pictures")
+    if ending == ".py":
+        fix = f"write {file.name}:callable, of a function that gives batches"
+        return UsageError("it is code, and no callable in it is named", str(file), fix)
+    return UsageError(f"{file.name!r:.80} is of no known kind", str(file), f"give {KINDS}")
 
 
 def _of_callable(name: str, taker: Taker, request: DataRequest, progress: Progress) -> Samples:

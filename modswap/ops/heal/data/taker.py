@@ -1,6 +1,6 @@
 """The model that samples are for, a call that it takes, and the arguments that data go into."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -143,6 +143,12 @@ class Taker:
         if not traced.seen.finite:
             what = "the model's output for the first samples holds NaN or infinity"
             raise InputError(what, where, "see that they are scaled as in its training")
+
+
+def told_size(inputs: Sequence[TensorInput]) -> tuple[int, int] | None:
+    """Return height and width of the picture among inputs that a user gave; None without one."""
+    found = [one.shape[2:] for one in inputs if Argument(0, one).is_picture]
+    return (found[0][0], found[0][1]) if found else None
 
 
 def refuse_few(count: int, where: str, why: str = "") -> None:

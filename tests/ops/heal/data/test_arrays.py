@@ -152,6 +152,10 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"'x\.csv' is of no known kind; give a folder of"):
         open_samples(file, taker_of(NET, 1, 4))
+    with pytest.raises(UsageError, match="it is one picture, expected 32 or more; name the folder"):
+        open_samples(saved(tmp_path / "y.JPG", b"x"), taker_of(NET, 1, 4))
+    with pytest.raises(UsageError, match=r"no callable in it is named; write z\.py:callable, of"):
+        open_samples(saved(tmp_path / "z.py", b"x"), taker_of(NET, 1, 4))
     with pytest.raises(CheckpointError, match=r"no such file; did you mean 'x\.csv'"):
         open_samples(tmp_path / "x.cvs", taker_of(NET, 1, 4))
 

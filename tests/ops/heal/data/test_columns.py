@@ -14,7 +14,7 @@ from modswap.core.asked.recipe import TensorInput
 from modswap.core.errors import InputError
 from modswap.io.formats.container import Container
 from modswap.ops.heal.data.columns import SampleColumns, by_name
-from modswap.ops.heal.data.taker import Argument, DataRequest, Taker
+from modswap.ops.heal.data.taker import Argument, DataRequest, Taker, told_size
 from modswap.ops.heal.samples import Samples
 from modswap.ops.load.model import Loaded
 from modswap.ops.run.inputs import DummyCall
@@ -147,6 +147,14 @@ def test_call_without_tensors_takes_nothing() -> None:
 
     with pytest.raises(InputError, match=r"the model takes \[\(3, 8, 8\)\], no tensors as arg"):
         by_name({"x": torch.zeros(32, 3, 8, 8)}, taker, "x.npz")
+
+
+def test_size_of_pictures_is_that_of_an_input_that_was_given() -> None:
+    words, picture = TensorInput(shape=(1, 8)), TensorInput(shape=(2, 3, 24, 32))
+
+    assert told_size((words, picture)) == (24, 32)
+    assert told_size((words,)) is None
+    assert told_size(()) is None
 
 
 def test_taker_knows_its_folder_and_tokens(tmp_path: Path) -> None:

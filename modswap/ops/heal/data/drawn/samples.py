@@ -11,6 +11,7 @@ from modswap.core.progress import Progress, silent
 from modswap.core.words.printable import tame
 from modswap.ops.heal.data.columns import TensorSamples, main_key
 from modswap.ops.heal.data.drawn.dead_leaves import DeadLeaves, seed_of
+from modswap.ops.heal.data.drawn.optimised import optimised
 from modswap.ops.heal.data.drawn.scaling import NORMAL, InputScale, input_scale
 from modswap.ops.heal.data.pixels import PixelSamples
 from modswap.ops.heal.data.preprocessing import Preprocessing, preprocessing
@@ -29,16 +30,23 @@ def drawn_samples(taker: Taker, request: DataRequest, progress: Progress = silen
     """Return `request.most` samples that are drawn from the seed, for the kind of the model's call.
 
     Pictures are scaled by mean and deviation that the caller or the file says, or else so that the
-    first batch norm's statistics fit best.
+    first batch norm's statistics fit best. With `request.optimise_steps` all but tokens are
+    then optimised.
 
     Raises:
         InputError: If the model takes no tensor that can be drawn.
     """
-    if taker.picture is not None:
-        return _pictures(taker, request, taker.picture, progress)
-    if taker.tokens is not None:
+    if taker.picture is None and taker.tokens is not None:
         return _tokens(taker, request, taker.tokens)
-    return _numbers(taker, request, progress)
+    place = taker.picture
+    drawn: PixelSamples | NormalSamples
+    if place is not None:
+        drawn = _pictures(taker, request, place, progress)
+    else:
+        drawn = _numbers(taker, request, progress)
+    if not request.optimise_steps:
+        return drawn
+    return optimised(drawn, main_key(taker, NONE), taker, request, progress)
 
 
 def _pictures(
