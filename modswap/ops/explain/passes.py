@@ -21,7 +21,7 @@ from modswap.nn.attention_backend import plain_attention
 from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.recorder import LineRecorder, Scene, at_once
 from modswap.ops.run.devices import devices_of, synchronize
-from modswap.ops.run.isolation import untouched
+from modswap.ops.run.isolation import one_thread, untouched
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.seeds import seeded
 
@@ -94,13 +94,13 @@ def repeatable(module: nn.Module, seed: int) -> Iterator[Fresh]:
 
     The runs take one thread, no gradients, and attention's steps in place of its fused kernel.
     """
-    threads = torch.get_num_threads()
     moving = any(one.training for one in module.modules())
     with (
         without_compiler(),
         untouched(module, training=None),
         torch.no_grad(),
         plain_attention(),
+        one_thread(),
     ):
         buffers = [(one, one.clone()) for one in module.buffers()] if moving else []
 
@@ -111,11 +111,7 @@ def repeatable(module: nn.Module, seed: int) -> Iterator[Fresh]:
             with seeded(seed):
                 yield
 
-        try:
-            torch.set_num_threads(1)
-            yield fresh
-        finally:
-            torch.set_num_threads(threads)
+        yield fresh
 
 
 def same_bits(one: Any, other: Any) -> bool:

@@ -82,6 +82,17 @@ def _items(held: Any) -> list[Any]:
     return [*held, *held.values()] if isinstance(held, dict) else list(held)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread in a block, so that sums have one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def put_back(now: Mapping[str, torch.Tensor], was: Mapping[str, torch.Tensor]) -> None:
     """Restore the values of tensors by name; a tensor whose shape changed is left as it is."""
     with torch.no_grad():
