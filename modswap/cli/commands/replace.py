@@ -111,7 +111,7 @@ def replace(
     finish(session, [outcome])
 
 
-def _run(session: Session, job: "Job", digest: Path | None, *, no_forward: bool) -> "Outcome":
+def _run(session: Session, job: "Job", digest: str | None, *, no_forward: bool) -> "Outcome":
     """Do the job, once the file is known to be that of the digest, if one is given."""
     from modswap.core.asked.used_paths import recipe_files
     from modswap.io.raw.held import holding
