@@ -29,7 +29,8 @@ from modswap.seeds import seeded
 
 REPORTED_EVERY = 10  # steps; a device then waits for the loss
 TIMED_STEPS = 10  # after which the time of all steps is known
-KEPT_EVERY_SECONDS = 60.0
+KEPT_EVERY_SECONDS = 5.0  # the state, or more seldom
+WRITES_EACH = 20  # times as long as a write takes, so that it costs a twentieth of the time
 MOST_NORM = 1.0  # of the gradient
 
 Scales = dict[str, float]
@@ -100,7 +101,7 @@ class _FitRun:
         self.losses: deque[float] = deque(maxlen=REPORTED_EVERY)
         self.earlier = 0.0  # seconds of the runs before this one
         self.started, self.begun = time.monotonic(), 0
-        self.kept = self.started
+        self.kept, self.writing = self.started, 0.0  # when it was written, and how long that took
         state = watch.resume.state(task.stage, task.site)
         if state is None:
             self.step, self.steps, self.idle = 0, pace.steps, 0
@@ -131,11 +132,13 @@ class _FitRun:
 
     def _keep(self, ended: str) -> None:
         """Write the state of a fit that goes on, every few steps or seconds, or that is stopped."""
-        late = time.monotonic() - self.kept >= KEPT_EVERY_SECONDS
+        started = time.monotonic()
+        late = started - self.kept >= max(KEPT_EVERY_SECONDS, WRITES_EACH * self.writing)
         due = ended == INTERRUPTED or (not ended and (late or self.step % self.watch.every == 0))
         if due and self.watch.resume.file is not None:
             self.watch.resume.keep(self.task.stage, self.task.site, self._state())
             self.kept = time.monotonic()
+            self.writing = self.kept - started
 
     def result(self, ended: str) -> Fitted:
         """Return the result of the fit."""

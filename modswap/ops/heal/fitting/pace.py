@@ -61,7 +61,8 @@ class Watch:
     Args:
         progress: Takes the progress every few steps.
         resume: The file that keeps the state; without it none is kept.
-        every: Steps between two writes of the resume file, which is also written once a minute.
+        every: Steps between two writes of the resume file, which is written every five seconds
+            too, or every twenty times that a write takes.
     """
 
     progress: FitWatcher = unwatched
