@@ -67,13 +67,17 @@ def first_norm(
 
 
 def misfit(norm: TrainedNorm, given: torch.Tensor) -> torch.Tensor:
-    """Return how far inputs of a norm (G, N, C, …) are from its training, for each of G groups.
+    """Return how far inputs of a norm (G, N, C, …) are from its training, for each of G groups."""
+    axes = [axis for axis in range(1, given.ndim) if axis != 2]
+    return misfit_of(norm, given.mean(axes), given.var(axes, correction=0))
+
+
+def misfit_of(norm: TrainedNorm, mean: torch.Tensor, var: torch.Tensor) -> torch.Tensor:
+    """Return how far means and variances (G, C) are from those of a norm, for each of G groups.
 
     It is the divergence of two normal distributions, in both directions, over all channels.
     """
-    axes = [axis for axis in range(1, given.ndim) if axis != 2]
-    mean, var = given.mean(axes), given.var(axes, correction=0) + norm.eps  # (G, C)
-    own = norm.var + norm.eps
+    var, own = var + norm.eps, norm.var + norm.eps
     apart = (mean - norm.mean) ** 2
     both = (var + apart) / own + (own + apart) / var
     return (both / 2 - 1).clamp(max=MAX_MISFIT).mean(1)

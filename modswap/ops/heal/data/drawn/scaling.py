@@ -6,10 +6,17 @@ got in training, so scale and offset are tried on a grid, which gets finer aroun
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
-from modswap.ops.heal.data.drawn.norms import TrainedNorm, first_norm, misfit, trained_norms
+from modswap.ops.heal.data.drawn.norms import (
+    TrainedNorm,
+    first_norm,
+    misfit,
+    misfit_of,
+    trained_norms,
+)
 from modswap.ops.heal.data.taker import Key, Taker
 
 MAX_NUMBERS = 1 << 23  # of a pass: samples of several points of the grid together
@@ -18,6 +25,7 @@ OFFSETS = (-3.0, 4.0)  # means, in deviations
 POINTS = (14, 8)  # of the first grid
 FINER = (5, 5)  # of each finer one
 ROUNDS = 4
+LINEAR = 1e-3  # share of the largest number by which sums may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,7 @@ def input_scale(
     if not norms or first_norm(taker.model, norms, taker.batch({key: normal})) is None:
         return NORMAL
     search = _Search(taker, key, normal, norms)
+    search.see_whether_linear()
     low, high = (math.log(one) for one in SCALES)
     steps = (high - low) / (POINTS[0] - 1), (OFFSETS[1] - OFFSETS[0]) / (POINTS[1] - 1)
     if near is None:
@@ -81,6 +90,22 @@ def input_scale(
     return InputScale(std, best[1] * std, search.path, best[2])
 
 
+class _Linear(NamedTuple):
+    """Inputs of a norm that are linear in scale and offset: moments of the parts of the sum."""
+
+    norm: TrainedNorm
+    mean: torch.Tensor  # (3, C): of what no input gives, of normal numbers, and of ones
+    cov: torch.Tensor  # (3, 3, C)
+
+    def misfits(self, points: torch.Tensor) -> torch.Tensor:
+        """Return the misfit at each point, without a pass."""
+        scale, offset = points[:, 0].exp(), points[:, 1]
+        weights = torch.stack([torch.ones_like(scale), scale, scale * offset], 1).to(self.mean)
+        mean = torch.einsum("gk,kc->gc", weights, self.mean)
+        var = torch.einsum("gk,gl,klc->gc", weights, weights, self.cov).clamp(min=0)
+        return misfit_of(self.norm, mean, var)
+
+
 @dataclass(slots=True)
 class _Search:
     """Misfits of the first norm at points of a grid."""
@@ -90,22 +115,48 @@ class _Search:
     normal: torch.Tensor
     norms: list[TrainedNorm]
     path: str = ""
+    linear: _Linear | None = None
 
     def best(self, scales: torch.Tensor, offsets: torch.Tensor) -> tuple[float, float, float]:
         """Return the point of the least misfit: log of the scale, offset in scales, misfit."""
         points = torch.cartesian_prod(scales, offsets)  # (G, 2)
-        at_once = max(1, MAX_NUMBERS // self.normal.numel())
-        found = torch.cat([self._misfits(some) for some in points.split(at_once)])
+        if self.linear is not None:
+            found = self.linear.misfits(points).cpu()
+        else:
+            at_once = max(1, MAX_NUMBERS // self.normal.numel())
+            found = torch.cat([self._misfits(some) for some in points.split(at_once)])
         least = int(found.nan_to_num(torch.inf).argmin())
         return float(points[least, 0]), float(points[least, 1]), float(found[least])
 
     def _misfits(self, points: torch.Tensor) -> torch.Tensor:
-        """Return the misfit at each point."""
+        """Return the misfit at each point, by passes."""
         each = [scale.exp() * (self.normal + offset) for scale, offset in points]
-        reached = first_norm(
-            self.taker.model, self.norms, self.taker.batch({self.key: torch.cat(each)})
-        )
-        assert reached is not None  # noqa: S101 - the same pass reached one before
-        norm, given = reached
-        self.path = norm.path
+        norm, given = self._reached(torch.cat(each))
         return misfit(norm, given.unflatten(0, (len(points), -1))).cpu()
+
+    def _reached(self, x: torch.Tensor) -> tuple[TrainedNorm, torch.Tensor]:
+        """Return the first norm, and what it gets for an input."""
+        reached = first_norm(self.taker.model, self.norms, self.taker.batch({self.key: x}))
+        assert reached is not None  # noqa: S101 - the same pass reached one before
+        self.path = reached[0].path
+        return reached
+
+    def see_whether_linear(self) -> None:
+        """Find the parts of the norm's input, if a convolution alone is before it, in four passes.
+
+        Then a grid takes no further pass.
+        """
+        ones = torch.ones_like(self.normal)
+        norm, nothing = self._reached(0 * ones)
+        by_normal = self._reached(self.normal)[1] - nothing
+        by_ones = self._reached(ones)[1] - nothing
+        both = self._reached((self.normal + ones) / 2)[1]
+        apart = (both - nothing - (by_normal + by_ones) / 2).abs().max()
+        if apart > LINEAR * both.abs().max():
+            return
+        parts = torch.stack([nothing, by_normal, by_ones])  # (3, N, C, …)
+        axes = [axis for axis in range(1, parts.ndim) if axis != 2]
+        mean = parts.mean(axes, keepdim=True)
+        parts = parts - mean
+        rows = [(one * parts).mean(axes, dtype=torch.float64) for one in parts]
+        self.linear = _Linear(norm, mean.double().view(3, -1), torch.stack(rows))

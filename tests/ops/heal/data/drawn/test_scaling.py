@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from modswap.ops.heal.data.drawn import scaling
 from modswap.ops.heal.data.drawn.norms import first_norm, misfit, trained_norms
 from modswap.ops.heal.data.drawn.scaling import NORMAL, input_scale
 from modswap.ops.heal.data.taker import Taker
@@ -34,6 +35,43 @@ def test_scale_of_the_training_is_found(std: float, mean: float, channels: int) 
     assert str(found).endswith("which fit the statistics of its first batch norm, '1', best")
     again = input_scale(taker_of(net, 1, channels, 16, 16), 0, normal(channels), found)
     assert again.std == pytest.approx(std, rel=0.1)
+
+
+class Squared(nn.Module):
+    """A net whose first norm does not get a linear function of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 8, 3)
+        self.norm = nn.BatchNorm2d(8, momentum=None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.norm(self.conv(x).relu())
+        return out
+
+
+def test_scale_is_found_where_the_norm_is_not_behind_a_convolution_alone() -> None:
+    net = Squared().train()
+    with torch.no_grad():
+        net(torch.randn(128, 1, 16, 16) * 0.5 + 0.2)
+
+    found = input_scale(taker_of(net.eval(), 1, 1, 16, 16), 0, normal())
+
+    assert found.std == pytest.approx(0.5, rel=0.15)
+    assert found.mean == pytest.approx(0.2, abs=0.1)
+
+
+def test_scale_without_passes_is_that_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    taker = taker_of(trained(0.3, 0.3), 1, 1, 16, 16)
+    quick = input_scale(taker, 0, normal())
+    monkeypatch.setattr(scaling, "LINEAR", -1.0)
+
+    slow = input_scale(taker, 0, normal())
+
+    assert quick.std == pytest.approx(slow.std, rel=1e-3)
+    assert quick.mean == pytest.approx(slow.mean, rel=1e-3)
+    assert quick.misfit == pytest.approx(slow.misfit, abs=1e-4)
 
 
 def test_model_without_trained_norms_gets_normal_numbers() -> None:
