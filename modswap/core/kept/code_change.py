@@ -40,7 +40,7 @@ class StandaloneFile:
     """The text of a file that builds and loads a swapped model without modswap."""
 
     text: str
-    apart: float  # largest difference of the outputs from those of the swapped model
+    apart: float  # largest difference from the swapped model's outputs, over the largest or 1
     notes: tuple[str, ...] = ()
 
 
@@ -51,7 +51,7 @@ class CodeChange:
     files: tuple[FileChange, ...]
     sites: tuple[SiteChange, ...]
     builder: str  # the call that built the model
-    apart: float  # largest difference of the outputs from those of the swapped model
+    apart: float  # largest difference from the swapped model's outputs, over the largest or 1
     modules: int  # number of modules whose classes were compared
     notes: tuple[str, ...] = ()
     written: str = ""  # the checkpoint that was written with other names; empty for none

@@ -68,9 +68,9 @@ def code_change(job: CodeJob, progress: Progress = silent) -> CodeChange:
 def standalone_file(job: CodeJob, progress: Progress = silent) -> StandaloneFile:
     """Return one file of code that builds the swapped model and loads it, without modswap.
 
-    Where the change of the user's own source is known, the file has the changed classes; else the
-    new modules are put in behind the call that builds the model. A file that holds the whole module
-    needs no such call.
+    Where the change of the user's own source is known, and proved in it, the file has the changed
+    classes; else the new modules are put in behind the call that builds the model. A file that
+    holds the whole module needs no such call.
 
     Raises:
         ModswapError: If the swap does not hold, no call builds the model, or the file is not
@@ -79,17 +79,15 @@ def standalone_file(job: CodeJob, progress: Progress = silent) -> StandaloneFile
     with holding(job.subject.file), without_compiler():
         made = swapped(job, progress)
         refuse_exported(made)
-        texts: dict[str, bytes] = {}
-        reason = ""
-        builder = made.builder
         try:
             files, _ = Editor(_locator(made, made.named_builder, progress)).changes()
-            texts = changed_texts(files)
+            progress("proving the file in a fresh process")
+            written = standalone(made, changed_texts(files), made.builder, edited=True)
+            return proved_standalone(made, written, whole=False)
         except ModswapError as error:
-            reason = error.what
             builder = _usable(made, error)
-        progress("proving the file in a fresh process")
-        written = standalone(made, texts, builder, edited=not reason)
+        progress("proving lines behind the call in a fresh process")
+        written = standalone(made, {}, builder, edited=False)
         return proved_standalone(made, written, whole=builder is None)
 
 

@@ -71,7 +71,7 @@ def json_form(change: CodeChange, written: Sequence[WrittenFile], checkpoint: st
             "proof": {
                 "builder": change.builder,
                 "modules": change.modules,
-                "largest_difference": change.apart,
+                "relative_difference": change.apart,
             },
             "notes": list(change.notes),
             "output": {"file": shown_path(change.written)} if change.written else None,
@@ -86,7 +86,7 @@ def file_json(made: StandaloneFile, checkpoint: str, file: str = "") -> str:
         | {
             "file": shown_path(file) if file else None,
             "text": made.text,
-            "proof": {"largest_difference": made.apart},
+            "proof": {"relative_difference": made.apart},
             "notes": list(made.notes),
         }
     )

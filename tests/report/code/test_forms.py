@@ -22,7 +22,7 @@ def test_json_has_files_sites_and_proof() -> None:
     assert told["sites"][1] == {
         "path": "b", "file": "net.py", "line": 1, "way": "line", "observed": ["channel=8"],
     }  # fmt: skip
-    assert told["proof"] == {"builder": "net:Net()", "modules": 4, "largest_difference": 0.0}
+    assert told["proof"] == {"builder": "net:Net()", "modules": 4, "relative_difference": 0.0}
     assert told["notes"] == ["an input was found"]
     assert told["output"] == {"file": "out.pt"}
     assert (plain["files"][0]["written"], plain["files"][0]["old_text"]) == (False, None)
@@ -44,7 +44,7 @@ def test_lines_for_a_library_have_both_forms() -> None:
     told = json.loads(file_json(made, "out.pt"))
 
     assert told["text"] == "import timm\n"
-    assert told["proof"] == {"largest_difference": 0.5}
+    assert told["proof"] == {"relative_difference": 0.5}
     assert (told["file"], json.loads(file_json(made, "out.pt", "m.py"))["file"]) == (None, "m.py")
     said = lines_markdown(made, "OK  `it` holds")
     assert said == "```python\nimport timm\n```\n\n- `` OK  `it` holds ``\n"

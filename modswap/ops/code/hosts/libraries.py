@@ -34,6 +34,7 @@ def timm_lines(host: HostFile) -> HostText:
         name = str(given.pop("model_name"))
         given.pop("pretrained", None)
     else:
+        _own_class(model, "timm")
         name, given = timm_call(model)
     fresh = _library("timm").create_model(name, pretrained=False, **given)
     own = f"{name.split('.')[0]}_swapped"

@@ -46,7 +46,7 @@ class Proof:
 class Proved:
     """The result of a proof that holds."""
 
-    apart: float  # largest difference of the outputs
+    apart: float  # largest difference of the outputs, over the largest output or 1
     modules: int  # number of modules compared
 
 
@@ -114,12 +114,13 @@ def crashed(text: str) -> dict[str, str]:
 def judged(said: Mapping[str, Any], proof: Proof, asked: Mapping[str, Any]) -> Proved:
     """Return the proof that an answer holds, or raise a `ProofError`."""
     error = said.get("error", "")
-    if not error and said["apart"] > TOLERANCE * max(1.0, said["largest"]):
+    apart = 0.0 if error else said["apart"] / max(1.0, said["largest"])
+    if not apart <= TOLERANCE:
         error = f"outputs differ by {said['apart']:.3g}"
     if error:
         what = f"the changed source is not proved: {error}"
         raise ProofError(what, str(proof.builder), "see `--standalone FILE`, or report the model")
-    return Proved(float(said["apart"]), len(asked["facts"]["class"]))
+    return Proved(float(apart), len(asked["facts"]["class"]))
 
 
 def changed_texts(files: Sequence[Any]) -> dict[str, bytes]:

@@ -125,7 +125,10 @@ def _weights(made: Swapped, folder: Path, *, whole: bool) -> Path:
 def _apart(
     said: Mapping[str, Any], made: Swapped, runs: list[dict[str, Any]], folder: Path
 ) -> float:
-    """Return how far the outputs are from those of the swapped model, or raise a `ProofError`."""
+    """Return how far the outputs are from those of the swapped model, or raise a `ProofError`.
+
+    That is the largest difference over the largest output or 1.
+    """
     error = said.get("error", "")
     apart = largest = 0.0
     if not error:
@@ -139,12 +142,12 @@ def _apart(
             for one, want in zip(got, run["outputs"], strict=True):
                 apart = max(apart, difference_of(one, want))
                 largest = max(largest, size_of(want))
-    if not error and apart > TOLERANCE * max(1.0, largest):
+    if not error and not apart / max(1.0, largest) <= TOLERANCE:
         error = f"outputs differ by {apart:.3g}"
     if error:
         what = f"the standalone file is not proved: {error}"
         raise ProofError(what, str(made.subject.file), "report the model")
-    return apart
+    return apart / max(1.0, largest)
 
 
 def _other_names(made: Swapped, names: Mapping[str, Any]) -> str:

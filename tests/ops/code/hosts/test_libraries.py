@@ -251,3 +251,8 @@ def test_configuration_with_the_swap_is_kept_in_the_file(library: Make) -> None:
 def test_model_of_another_library_is_refused(host: str, message: str, library: Make) -> None:
     with pytest.raises(UsageError, match=message):
         lines(library("timm" if host == "timm" else "others")(), host)
+
+
+def test_timm_is_no_library_of_another_model(library: Make) -> None:
+    with pytest.raises(UsageError, match="its class Net is none of timm"):
+        lines(library("others")(), "timm")

@@ -15,7 +15,7 @@ from modswap.core.errors import ProofError
 from modswap.nn import ECA
 from modswap.ops.code.building.builder import Builder
 from modswap.ops.code.proof.child import difference_of
-from modswap.ops.code.proof.prove import Proof, prove
+from modswap.ops.code.proof.prove import Proof, judged, prove
 from modswap.ops.run.inputs import DummyCall
 from tests.ops.code.cases import proved_here
 
@@ -101,6 +101,15 @@ def test_fresh_process_sees_the_new_text_and_not_the_file(proof: Proof) -> None:
     with pytest.raises(ProofError, match="the process ended"):
         prove(proof, texts(RIGHT.replace("super()", "import os; os._exit(3); super()")))
     assert Path("proved_net.py").read_text() == OLD
+
+
+def test_distance_is_relative_to_large_outputs(proof: Proof) -> None:
+    asked = {"facts": {"class": {}}}
+
+    assert judged({"apart": 4e-5, "largest": 640.0}, proof, asked).apart == 4e-5 / 640
+    assert judged({"apart": 4e-7, "largest": 0.5}, proof, asked).apart == 4e-7
+    with pytest.raises(ProofError, match=r"outputs differ by 0\.001"):
+        judged({"apart": 1e-3, "largest": 640.0}, proof, asked)
 
 
 def test_differences_count_infinities_and_complex_numbers() -> None:

@@ -232,6 +232,24 @@ def test_models_of_libraries_get_lines_behind_their_call(package: str) -> None:
         written("layer.safetensors", model)
 
 
+def test_lines_take_over_where_changed_source_is_not_proved(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def proved(_: Swapped, one: Standalone, *, whole: bool) -> StandaloneFile:
+        if "    model.blocks[0].attn = ACmix(" not in one.text:
+            raise ProofError("its constructor reads the old module", "net", "report it")
+        return StandaloneFile(one.text, 0.0, one.notes)
+
+    monkeypatch.setattr(job, "proved_standalone", proved)
+    model = f"{package}.nets:build"
+
+    made = written("flat.safetensors", model)
+
+    assert same(
+        imported(made.text).load("flat.safetensors"), modswap.load("flat.safetensors", model)
+    )
+
+
 def test_file_without_code_loads_whole_modules_alone(package: str) -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1))
     rule = {"match": "1", "with": "BiLevelRoutingAttention", "args": {"n_win": 2, "topk": 2}}
