@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe
     from modswap.core.kept.outcome import Outcome
     from modswap.explanation import Explanation, explain
-    from modswap.ops.api import apply_recipe, insert, load, replace, save
+    from modswap.ops.api import apply_recipe, heal, insert, load, replace, save
     from modswap.ops.compare.call import diff
     from modswap.ops.recipes import read_recipe
 
@@ -20,6 +20,7 @@ __all__ = [
     "apply_recipe",
     "diff",
     "explain",
+    "heal",
     "insert",
     "load",
     "read_recipe",
@@ -35,6 +36,7 @@ _HOMES = {
     "read_recipe": "modswap.ops.recipes",
     "apply_recipe": "modswap.ops.api",
     "diff": "modswap.ops.compare.call",
+    "heal": "modswap.ops.api",
     "insert": "modswap.ops.api",
     "load": "modswap.ops.api",
     "replace": "modswap.ops.api",

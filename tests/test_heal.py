@@ -3,6 +3,7 @@
 Covers: cli.commands.heal, core.asked.healing, core.healed.healing, ops.jobs.heal, report.healing.
 """
 
+import copy
 import json
 import signal
 import subprocess
@@ -196,3 +197,62 @@ def test_fitted_stages_run_where_the_goal_is_not_reached(
         if not torch.equal(tensor, states[0].state_dict()[name])
     ]
     assert any(name.startswith("stem.") for name in changed) is bool(more)
+
+
+def test_swap_is_healed_before_it_is_written(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "healed.pt"
+    more = [*RULE, "--set", "topk=2", *INPUT, *ALLOW, "--heal", str(files / "data.npy")]
+    assert run(["replace", str(files / "net.pt"), *more, "-o", str(out), "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["command"] == "replace"
+    assert data["healing"]["after"]["error"] < data["healing"]["before"]["error"] / 3
+    net, healed = (package.load(one, allow=[ALLOW[1]]) for one in (files / "net.pt", out))
+    x = pictures(8)
+    with torch.no_grad():
+        assert (healed(x) - net(x)).square().mean() < net(x).var() / 2
+    assert run(["verify", str(out)]) == 0
+    assert run(["replace", str(files / "net.pt"), *more, "-o", str(out), "--no-forward"]) == 2
+    assert "--heal and --no-forward exclude each other" in capsys.readouterr().err
+
+
+def test_model_in_memory_is_healed_in_place() -> None:
+    net = classifier()
+    other = copy.deepcopy(net)
+    package.replace(
+        other,
+        match="mix",
+        with_="BiLevelRoutingAttention",
+        args={"n_win": 2},
+        inputs=[(2, 3, 8, 8)],
+    )
+    parameter = next(other.mix.parameters())
+    batches = list(pictures().split(40))
+    found = package.heal(other, against=net, data=batches, stages=("closed",)).healing
+    assert found is not None
+    assert found.after.error < found.before.error / 3
+    assert next(other.mix.parameters()) is parameter
+    with torch.no_grad():
+        assert (other(pictures(8)) - net(pictures(8))).square().mean() < net(pictures(8)).var() / 2
+    with pytest.raises(UsageError, match="there is no wish 'step'"):
+        package.heal(other, against=net, data=batches, step=3)
+    with pytest.raises(UsageError, match="there is nothing to heal"):
+        package.heal(copy.deepcopy(net), against=net, data=batches, inputs=[(2, 3, 8, 8)])
+
+
+def test_file_with_two_copies_keeps_its_norms(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = {"model": classifier(), "ema": classifier()}
+    torch.save(both, tmp_path / "net.pt")
+    more = [*RULE, "--set", "topk=2", *INPUT, *ALLOW, "-q"]
+    assert run(["replace", str(tmp_path / "net.pt"), *more, "-o", str(tmp_path / "bra.pt")]) == 0
+    call = healing(tmp_path, "--stages", "closed,norms", "-o", str(tmp_path / "out.pt"))
+    call[call.index("--data") + 1] = str(files / "data.npy")
+    assert run([*call, "--format", "json"]) == 0
+    assert [s["stage"] for s in json.loads(capsys.readouterr().out)["healing"]["stages"]] == [
+        "closed"
+    ]
+    assert run([*call, "--all", "--force"]) == 2
+    assert "--all: the file holds the model more than once" in capsys.readouterr().err

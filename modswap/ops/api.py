@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.job import Policy, Subject
 from modswap.core.asked.permissions import first_flaw
 from modswap.core.asked.recipe import Recipe
@@ -17,6 +18,7 @@ from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
 from modswap.core.kept.receipt import Receipt
+from modswap.core.words.nearest import did_you_mean
 from modswap.core.words.python_spelling import as_python, for_python
 from modswap.io.formats.writing import blank, write
 from modswap.io.raw.held import holding
@@ -27,10 +29,14 @@ from modswap.live_values import named_tensors
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.first_input.find import Found, find_for
+from modswap.ops.heal.data.taker import Taker
+from modswap.ops.heal.run import HealingWishes, heal_models
+from modswap.ops.heal.sites import sites_to_heal
 from modswap.ops.load.checksums import intact
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
 from modswap.ops.rule_call import Inputs, recipe_of_call
+from modswap.ops.run.inputs import calls_of
 from modswap.ops.swap import Making, apply_recipe, prepare, verified
 from modswap.ops.write.prove import mapped_names, model_changes, tensor_ledger
 from modswap.ops.write.receipt import effective, make_receipt
@@ -48,7 +54,7 @@ class _Swaps(NamedTuple):
 
 _swaps: WeakKeyDictionary[nn.Module, _Swaps] = WeakKeyDictionary()
 
-__all__ = ["apply_recipe", "insert", "load", "replace", "save"]
+__all__ = ["apply_recipe", "heal", "insert", "load", "replace", "save"]
 
 
 @for_python
@@ -194,6 +200,11 @@ def insert(
     return _swapped(model, recipe_of_call(asked, inputs))
 
 
+def _any_rule(inputs: Inputs) -> Recipe:
+    """Return a recipe with these inputs; its rule is of no account."""
+    return recipe_of_call({"match": "**", "with_": "ECA"}, inputs)
+
+
 def _recipe(recipe: Recipe | None, asked: Mapping[str, Any], inputs: Inputs) -> Recipe:
     """Return the recipe that was given, or that of a rule.
 
@@ -250,6 +261,58 @@ def _said(recipe: Recipe, first: Found | None) -> Recipe:
     """Return a recipe as it was carried out, with the input that was found."""
     inputs = recipe.inputs if first is None else first.record.inputs
     return effective(recipe).model_copy(update={"inputs": inputs})
+
+
+@for_python
+def heal(
+    model: nn.Module,
+    *,
+    against: nn.Module,
+    data: Any,
+    inputs: Inputs = (),
+    **wishes: Any,
+) -> Outcome:
+    """Bring the swapped modules of a model back to what the original computes, without labels.
+
+    Args:
+        model: The swapped model; its weights change in place.
+        against: The model before the swap.
+        data: Inputs to learn from: an iterable of batches, a path, or `none` for drawn ones.
+        inputs: A shape for each call of the model, or a mapping as in a recipe; found where it is
+            left out.
+        wishes: Other fields of `HealingRequest`: `stages`, `damp`, `until`, `steps`, `minutes`,
+            `metric`, `samples`, `seed`, `batch` and so on.
+
+    Returns:
+        The outcome; its `healing` has the agreements before, after each stage and after all.
+
+    Raises:
+        ModswapError: If no module is swapped, or the data or a wish cannot be used.
+
+    Examples:
+        >>> import copy, torch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8))
+        >>> other = copy.deepcopy(net)
+        >>> _ = modswap.replace(other, match="1", with_="ACmix", inputs=[(1, 3, 16, 16)])
+        >>> outcome = modswap.heal(other, against=net, data=[torch.randn(64, 3, 16, 16)])
+        >>> outcome.healing.after.error < 1e-6
+        True
+    """
+    known = {one.name for one in dataclasses.fields(HealingRequest)}
+    if unknown := sorted(wishes.keys() - known):
+        what = f"there is no wish {unknown[0]!r}"
+        raise UsageError(what, "heal", did_you_mean(unknown[0], known))
+    swaps = _swaps.get(model)
+    sites = sites_to_heal(against, model, swaps.receipt.sites if swaps is not None else ())
+    request = HealingRequest(**{"chosen": "stages" in wishes, **wishes})
+    calls = calls_of(_any_rule(inputs).inputs) if inputs else find_for(against, "inputs").calls
+    result = heal_models(Taker(against, calls[0]), model, sites, HealingWishes(data, request))
+    result.put_into(model)
+    params = count_params(model)
+    return Outcome(
+        "heal", "", "", params_before=params, params_after=params, healing=result.healing
+    )
 
 
 @for_python

@@ -1,13 +1,21 @@
 """`modswap replace`: plan, swap, verify, write, report."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modswap.cli import one_rule, options
 from modswap.cli.outcomes import finish
+from modswap.cli.session import Session
 from modswap.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modswap.core.asked.job import Job
+    from modswap.core.kept.outcome import Outcome
+    from modswap.core.progress import Progress
 
 
 def replace(
@@ -45,6 +53,16 @@ def replace(
             "The fit of the new modules is then not verified.",
         ),
     ] = False,
+    heal: Annotated[
+        str,
+        typer.Option(
+            "--heal",
+            metavar="D",
+            help="Bring the new modules back to what the old ones computed, on these inputs: "
+            "a folder of pictures or whatever else `modswap heal --data` takes; none draws them.",
+            show_default=False,
+        ),
+    ] = "",
     dry_run: options.DryRun = False,
     force: options.Force = False,
     thorough: options.Thorough = False,
@@ -71,29 +89,39 @@ def replace(
     options.note_paths(session, [config], model, output, digest)
     options.check_format(session, form, REPORTS)
     _refuse_idle(chosen, output, dry_run=dry_run)
-    options.refuse_both(fast=fast, thorough=thorough)
+    _refuse_both(heal, no_forward=no_forward, fast=fast, thorough=thorough)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     subject = options.subject(file, policy, model, inputs, options.renames_of(rename, strip_prefix))
     most = options.memory_of(max_memory)
 
     from modswap.core.asked.job import Job
+
+    job = Job(
+        subject,
+        chosen.recipe(),
+        None if dry_run else output,
+        force,
+        thorough=thorough,
+        fast=fast,
+        max_memory=most,
+        heal=heal,
+    )
+    outcome = _run(session, job, digest, no_forward=no_forward)
+    chosen.save(session, [outcome])
+    finish(session, [outcome])
+
+
+def _run(session: Session, job: "Job", digest: str | None, *, no_forward: bool) -> "Outcome":
+    """Do the job, once the file is known to be that of the digest, if one is given."""
     from modswap.core.asked.used_paths import recipe_files
     from modswap.io.raw.held import holding
     from modswap.ops.jobs.verify import require_digest
 
-    out = None if dry_run else output
-    job = Job(subject, chosen.recipe(), out, force, thorough=thorough, fast=fast, max_memory=most)
     session.reads += recipe_files(job.recipe)
-    if no_forward:
-        from modswap.ops.jobs.replace_as_data import replace_unbuilt as run
-    else:
-        from modswap.ops.jobs.replace import replace_file as run
-    with session.guarded() as progress, holding(file):
+    with session.guarded() as progress, holding(job.subject.file):
         if digest is not None:
-            require_digest(file, digest, progress)
-        outcome = run(job, progress)
-    chosen.save(session, [outcome])
-    finish(session, [outcome])
+            require_digest(job.subject.file, digest, progress)
+        return _job_of(no_forward=no_forward)(job, progress)
 
 
 def _refuse_idle(chosen: one_rule.Chosen, output: Path | None, *, dry_run: bool) -> None:
@@ -102,3 +130,22 @@ def _refuse_idle(chosen: one_rule.Chosen, output: Path | None, *, dry_run: bool)
         fix = "add `-c RECIPE`, or one rule: --match PATTERN --with MODULE"
         raise UsageError("there is no recipe", "-c", fix)
     options.refuse_idle(output, dry_run=dry_run)
+
+
+def _refuse_both(heal: str, *, no_forward: bool, fast: bool, thorough: bool) -> None:
+    """Refuse options that exclude each other."""
+    options.refuse_both(fast=fast, thorough=thorough)
+    if heal and no_forward:
+        what = "--heal and --no-forward exclude each other: what is healed has to run"
+        raise UsageError(what, "--heal", "leave one out")
+
+
+def _job_of(*, no_forward: bool) -> "Callable[[Job, Progress], Outcome]":
+    """Return the function that does the job."""
+    if no_forward:
+        from modswap.ops.jobs.replace_as_data import replace_unbuilt
+
+        return replace_unbuilt
+    from modswap.ops.jobs.replace import replace_file
+
+    return replace_file

@@ -97,6 +97,9 @@ class Job:
     # bytes that a dummy pass may take by prediction; None: the memory of the machine
     max_memory: int | None = None
     strict: bool = False  # whether what is only warned of fails
+    # what the new modules learn from before they are written, as `modswap heal` takes it; empty for
+    # a swap alone
+    heal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,38 +6,28 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.job import HealJob, Job, Subject
 from modswap.core.asked.recipe import Recipe
-from modswap.core.asked.rules.rule import Rule
 from modswap.core.asked.used_paths import paths_read
-from modswap.core.decided.blueprint import Blueprint
-from modswap.core.decided.plan import Plan, Step
-from modswap.core.decided.started import Started
+from modswap.core.decided.plan import Plan
+from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, SiteOutcome
+from modswap.core.kept.receipt import record
 from modswap.core.progress import Progress, silent
-from modswap.core.seen.site import Site
 from modswap.io.formats.choice import ending_note
 from modswap.io.formats.target import refuse_target
 from modswap.io.raw.held import Held, holding
 from modswap.io.recipe.embedded import embedded_recipe
-from modswap.nn.inherit.respelling import tensors_of
-from modswap.ops.apply import applied, module_at
-from modswap.ops.build.fit import Built
-from modswap.ops.first_input.find import Found, first_pass
-from modswap.ops.heal.data.open import open_samples
-from modswap.ops.heal.data.taker import DataRequest, Taker, told_size
+from modswap.ops.apply import applied, apply
+from modswap.ops.first_input.find import first_pass
+from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import ResumeFile
-from modswap.ops.heal.healer import Healed, Healer
-from modswap.ops.heal.inherit import inheriting
-from modswap.ops.heal.passes import Models
+from modswap.ops.heal.run import HEALED, HealingWishes, heal_models
 from modswap.ops.heal.sites import HealedSite, sites_to_heal
-from modswap.ops.heal.working import moved, running, taken_back, working_copy
 from modswap.ops.load.model import Loaded
 from modswap.ops.outcomes import count_params, site_outcomes
 from modswap.ops.reopen import reopen
-from modswap.ops.run.describe import class_name
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.ops.swap import Prepared
@@ -68,15 +58,17 @@ def _held(job: HealJob, held: Held, progress: Progress) -> Outcome:
     loaded = replace(loaded, container=replace(loaded.container, held=held))
     progress(f"loading {job.against}")
     before = reopen(replace(job.subject, file=job.against))
-    original = before.model
     records = loaded.receipt.sites if loaded.receipt is not None else ()
-    sites = sites_to_heal(original, loaded.model, records)
+    sites = sites_to_heal(before.model, loaded.model, records)
     progress("looking for an input that fits")
-    first = first_pass(loaded, job.subject)
-    healed, copy = _healed(job, loaded, before, sites, first, progress)
+    call = first_pass(loaded, job.subject).calls[0]
+    size = told_size(job.subject.inputs)
+    request = _request(loaded, job.request)
+    wanted = HealingWishes(job.data, request, size, progress, _kept(job))
+    result = heal_models(Taker.of(before, call), loaded.model, sites, wanted)
     writer = Writer(_as_swap(job, loaded), loaded, progress, unread=False)
-    built = tuple(_built(loaded, path, copy, sites) for path in healed.changed)
-    prepared = Prepared((Case(first.calls[0]),), (), Plan(()), built, unreal=False, seed=0)
+    built = result.built(loaded.model)
+    prepared = Prepared((Case(call),), (), Plan(()), built, unreal=False, seed=0)
     params = count_params(loaded.model)
     outcome = Outcome(
         command="heal",
@@ -87,37 +79,61 @@ def _held(job: HealJob, held: Held, progress: Progress) -> Outcome:
         params_after=params,
         notes=(*ending_note(loaded.container.format, job.subject.file, job.out),),
         stamps=held.stamps,
-        healing=healed.healing,
+        healing=result.healing,
     )
     with applied(loaded.model, prepared.placements):
         outcome = writer.finish(outcome, prepared)
     if outcome.ledger is not None:
         outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
-    if job.out is not None and not healed.healing.interrupted:
+    if job.out is not None and not result.healing.interrupted:
         resume_file(job.out).unlink(missing_ok=True)
     return outcome
 
 
-def _healed(
-    job: HealJob,
-    loaded: Loaded,
-    before: Loaded,
-    sites: Sequence[HealedSite],
-    first: Found,
-    progress: Progress,
-) -> tuple[Healed, nn.Module]:
-    """Return the result, and the healed copy of the model."""
-    request = job.request
-    taker = Taker.of(before, first.calls[0])
-    wanted = DataRequest(request.samples, request.seed, told_size(job.subject.inputs))
-    samples = open_samples(job.data, taker, wanted, progress)
-    old = running(before.model, request)
-    copy = working_copy(loaded.model, (site.learned for site in sites), request)
-    models = Models(old, copy, samples, request.batch)
-    give = inheriting(old, Case(first.calls[0]))
-    kept = _kept(job)
-    healer = Healer(models, moved(sites, old, copy), request, give, progress, kept)
-    return healer.run(), copy
+def healed_swap(
+    job: Job, loaded: Loaded, prepared: Prepared, outcome: Outcome, progress: Progress
+) -> tuple[Outcome, Prepared]:
+    """Heal the new modules of a swap in place, before they are written.
+
+    Norms that were estimated again are further modules of the swap.
+
+    Raises:
+        UsageError: If the weights are too large to run the model on them.
+        ModswapError: If the data cannot be used.
+    """
+    if prepared.unreal:
+        what = "the weights are too large to run the model on them here"
+        raise UsageError(
+            what, "--heal", "leave it out, and heal the written file by `modswap heal`"
+        )
+    progress(f"loading {job.subject.file} once more")
+    before = reopen(job.subject, job.recipe)
+    records = [record(built.paths, built.blueprint) for built in prepared.built]
+    sites = sites_to_heal(before.model, loaded.model, records)
+    call = prepared.cases[0].call
+    request = _request(loaded, HealingRequest())
+    wanted = HealingWishes(job.heal, request, told_size(job.subject.inputs), progress)
+    result = heal_models(Taker.of(before, call), loaded.model, sites, wanted)
+    new = {path for site in sites for path in site.paths}
+    result.put_into(loaded.model, [path for path in result.changed if path in new])
+    others = tuple(one for one in result.built(loaded.model) if one.paths[0] not in new)
+    apply(loaded.model, [(one.paths, one.module) for one in others])
+    outcome = replace(outcome, healing=result.healing)
+    return outcome, replace(prepared, built=(*prepared.built, *others))
+
+
+def _request(loaded: Loaded, request: HealingRequest) -> HealingRequest:
+    """Return a request without stages that would change what several copies in a file share.
+
+    Raises:
+        UsageError: If all weights are to change.
+    """
+    if len(loaded.container.slots) == 1:
+        return request
+    if request.everything:
+        what = "the file holds the model more than once, with weights of its own each time"
+        raise UsageError(what, "--all", "leave it out, or save the one that you want by itself")
+    return replace(request, stages=tuple(one for one in request.stages if one != "norms"))
 
 
 def _kept(job: HealJob) -> ResumeFile:
@@ -150,33 +166,8 @@ def _as_swap(job: HealJob, loaded: Loaded) -> Job:
 _NO_RECIPE = Recipe.model_construct(version=1)
 
 
-def _built(loaded: Loaded, path: str, healed: nn.Module, sites: Sequence[HealedSite]) -> Built:
-    """Return a module of the file with the values of the healed copy."""
-    own = module_at(loaded.model, path)
-    made = taken_back(module_at(healed, path), own)
-    site = next((one for one in sites if one.paths[0] == path), None)
-    paths = site.paths if site is not None else (path,)
-    elements = sum(parameter.numel() for parameter in own.parameters())
-    old = class_name(own if site is None else site.old)
-    place = Site(path, old, aliases=paths[1:], params=elements)
-    blueprint = _blueprint(own, site)
-    rule = Rule.model_validate({"match": "**", "with": blueprint.module, "start": "preserve"})
-    step = Step(rule, ("replace", 0), "", (place,))
-    names = {name: f"{path}.{name}" for name in tensors_of(made)}
-    started = Started("healed", names)
-    return Built(step, (place,), blueprint, made, started=started, there=True)
-
-
-def _blueprint(module: nn.Module, site: HealedSite | None) -> Blueprint:
-    """Return what a module of the file was made of, or its class alone."""
-    if site is not None and site.record is not None:
-        return site.record.blueprint()
-    cls = type(site.inner if site is not None else module)
-    return Blueprint(f"{cls.__module__}:{cls.__qualname__}", {})
-
-
 def _sites(prepared: Prepared, sites: Sequence[HealedSite]) -> tuple[SiteOutcome, ...]:
     """Return the records of the new modules, without the norms behind them."""
     own = {site.paths[0] for site in sites}
     found = site_outcomes(prepared)
-    return tuple(replace(one, start="healed") for one in found if one.new_path in own)
+    return tuple(replace(one, start=HEALED) for one in found if one.new_path in own)

@@ -18,6 +18,7 @@ from modswap.live_values import named_tensors, nbytes_of
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.first_input.find import Settled, settled
+from modswap.ops.jobs.heal import healed_swap
 from modswap.ops.load.allowed import with_recipe
 from modswap.ops.load.model import Loaded
 from modswap.ops.measure.memory import (
@@ -148,6 +149,8 @@ def _swapped(
             )
             if not verdict.ok:
                 raise failure(verdict)
+            if job.heal:
+                outcome, prepared = healed_swap(job, loaded, prepared, outcome, writer.progress)
             outcome = writer.finish(outcome, prepared)
             if outcome.ledger is not None:
                 ledger = outcome.ledger.with_mapped(writer.mapped(prepared))

@@ -1,7 +1,7 @@
 """A model is healed stage by stage, judged on samples that none learned from.
 
-Covers: closed.fit, closed.last_layer, closed.maps, fitted, inherit, norms, passes, site_errors,
-sites, working.
+Covers: closed.fit, closed.last_layer, closed.maps, fitted, inherit, norms, passes, run,
+site_errors, sites, working.
 """
 
 import copy

@@ -1,0 +1,125 @@
+"""A healing from the models in memory to the modules with new values, for all its callers."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from modswap.core.asked.healing import HealingRequest
+from modswap.core.asked.rules.rule import Rule
+from modswap.core.decided.blueprint import Blueprint
+from modswap.core.decided.plan import Step
+from modswap.core.decided.started import Started
+from modswap.core.healed.healing import Healing
+from modswap.core.progress import Progress, silent
+from modswap.core.seen.site import Site
+from modswap.nn.inherit.respelling import tensors_of
+from modswap.ops.apply import module_at
+from modswap.ops.build.fit import Built
+from modswap.ops.heal.data.open import open_samples
+from modswap.ops.heal.data.taker import DataRequest, Taker
+from modswap.ops.heal.fitting.resume import ResumeFile
+from modswap.ops.heal.healer import Healer
+from modswap.ops.heal.inherit import inheriting
+from modswap.ops.heal.passes import Models
+from modswap.ops.heal.sites import HealedSite
+from modswap.ops.heal.working import moved, running, taken_back, working_copy
+from modswap.ops.run.describe import class_name
+from modswap.ops.run.inputs import Case
+
+HEALED = "healed"  # how the weights of a module began
+
+
+@dataclass(frozen=True, slots=True)
+class HealingWishes:
+    """Data and wishes of a healing.
+
+    Args:
+        data: A path, `file.py:callable`, `none`, or an iterable.
+        request: What is asked of it.
+        size: Height and width that the user said; None for none.
+        progress: Takes the step in words.
+        resume: Keeps the state of a run.
+    """
+
+    data: Any
+    request: HealingRequest = field(default_factory=HealingRequest)
+    size: tuple[int, int] | None = None
+    progress: Progress = silent
+    resume: ResumeFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A healing, the healed copy of the model, and the paths of what changed in it."""
+
+    healing: Healing
+    copy: nn.Module
+    changed: tuple[str, ...]
+    sites: tuple[HealedSite, ...]
+
+    def built(self, model: nn.Module) -> tuple[Built, ...]:
+        """Return copies of the model's modules with the values of the healed ones."""
+        return tuple(self._built(model, path) for path in self.changed)
+
+    def _built(self, model: nn.Module, path: str) -> Built:
+        own = module_at(model, path)
+        made = taken_back(module_at(self.copy, path), own)
+        site = next((one for one in self.sites if one.paths[0] == path), None)
+        paths = site.paths if site is not None else (path,)
+        elements = sum(parameter.numel() for parameter in own.parameters())
+        place = Site(
+            path,
+            class_name(own if site is None else site.old),
+            aliases=paths[1:],
+            params=elements,
+        )
+        blueprint = _blueprint(own, site)
+        rule = Rule.model_validate({"match": "**", "with": blueprint.module, "start": "preserve"})
+        step = Step(rule, ("replace", 0), "", (place,))
+        started = Started(HEALED, {name: f"{path}.{name}" for name in tensors_of(made)})
+        return Built(step, (place,), blueprint, made, started=started, there=True)
+
+    def put_into(self, model: nn.Module, paths: Iterable[str] | None = None) -> None:
+        """Give the model's own tensors the healed values, of all that changed or of some paths."""
+        for path in self.changed if paths is None else paths:
+            values = tensors_of(module_at(self.copy, path))
+            with torch.no_grad():
+                for name, tensor in tensors_of(module_at(model, path)).items():
+                    tensor.copy_(values[name])
+
+
+def _blueprint(module: nn.Module, site: HealedSite | None) -> Blueprint:
+    """Return what a module was made of, or its class alone."""
+    if site is not None and site.record is not None:
+        return site.record.blueprint()
+    cls = type(site.inner if site is not None else module)
+    return Blueprint(f"{cls.__module__}:{cls.__qualname__}", {})
+
+
+def heal_models(
+    taker: Taker, model: nn.Module, sites: Sequence[HealedSite], wanted: HealingWishes
+) -> Result:
+    """Heal a copy of a model against the original, which `taker` holds with a call of both.
+
+    Raises:
+        ModswapError: If the data cannot be used, or a wish does not fit.
+    """
+    request = wanted.request
+    asked = DataRequest(request.samples, request.seed, wanted.size)
+    samples = open_samples(wanted.data, taker, asked, wanted.progress)
+    old = running(taker.model, request)
+    copy = working_copy(model, (site.learned for site in sites), request)
+    models = Models(old, copy, samples, request.batch)
+    healer = Healer(
+        models,
+        moved(sites, old, copy),
+        request,
+        inheriting(old, Case(taker.call)),
+        wanted.progress,
+        wanted.resume or ResumeFile(None, {}),
+    )
+    healed = healer.run()
+    return Result(healed.healing, copy, healed.changed, tuple(sites))
