@@ -104,7 +104,7 @@ def test_fresh_process_sees_the_new_text_and_not_the_file(proof: Proof) -> None:
 
 
 def test_distance_is_relative_to_large_outputs(proof: Proof) -> None:
-    asked = {"facts": {"class": {}}}
+    asked: dict[str, dict[str, dict[str, str]]] = {"facts": {"class": {}}}
 
     assert judged({"apart": 4e-5, "largest": 640.0}, proof, asked).apart == 4e-5 / 640
     assert judged({"apart": 4e-7, "largest": 0.5}, proof, asked).apart == 4e-7
