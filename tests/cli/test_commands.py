@@ -308,7 +308,7 @@ def test_quiet_demo_prints_its_steps_without_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("sklearn")
-    for name, value in (("TRAIN", 40), ("TEST", 8), ("HEAL_STEPS", 2)):
+    for name, value in (("TRAIN", 40), ("TEST", 8)):
         monkeypatch.setattr(f"modswap.ops.demo.run.{name}", value)
 
     code = run(["demo", str(tmp_path / "here"), "--width", "2", "--steps", "1", "-q"])

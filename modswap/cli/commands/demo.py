@@ -22,13 +22,14 @@ def demo(
     verbose: options.Verbose = False,
     no_color: options.NoColor = False,
 ) -> None:  # fmt: skip
-    """Train a checkpoint, swap its gates, verify, show."""
+    """Train a checkpoint, swap its gates, verify, heal, show."""
     session = options.begin(
         context, folder, quiet=quiet, verbose=verbose or not quiet, no_color=no_color
     )
 
     from modswap.core.asked.job import Subject
     from modswap.ops.demo import run
+    from modswap.ops.demo.folder import HEALED, SCENES, SWAPPED
     from modswap.ops.jobs.tree import read_tree
     from modswap.report.tree import tree_table
 
@@ -42,17 +43,22 @@ def demo(
     found = read_tree(Subject(made.file), lambda _: None)
     rows = [row for row in found.rows if row.path.count(".") == 0]
     session.emit(tree_table(found, rows, session.page()))
-    out = made.file.with_name("unetpp-bra.pt")
+    folder = made.file.parent
+    out, healed = folder / SWAPPED, folder / HEALED
     session.emit(f"\n3. modswap replace {made.file} -c {_shown(run.recipe_file())} -o {out}\n\n")
-    outcome = run.swap(made, progress)
-    finish(session, [outcome])
-    session.emit("\n4. The cost of the swap, and training\n")
-    fresh, trained = run.measure(made, outcome, progress)
+    finish(session, [run.swap(made, progress)])
     session.emit(
-        f"   before the swap                        {100 * made.accuracy:5.1f} %\n"
-        f"   swapped, the new modules untrained     {100 * fresh:5.1f} %\n"
-        f"   the new modules alone trained, {run.HEAL_STEPS} steps {100 * trained:5.1f} %\n"
-        "   A fresh module is untrained: train it alone first, then the whole model.\n"
+        f"\n4. modswap heal {out} --against {made.file} --data {folder / SCENES} "
+        f"--stages {run.HEAL_STAGE} -o {healed}\n   "
+        f"({run.HEAL_SCENES} scenes, without labels)\n\n"
+    )
+    finish(session, [run.heal(made, progress)])
+    swapped, back = run.measured(made)
+    session.emit(
+        "\n5. The digits' pixels right, on unseen scenes\n"
+        f"   before the swap                    {100 * made.accuracy:5.1f} %\n"
+        f"   swapped, with random new modules   {100 * swapped:5.1f} %\n"
+        f"   healed                             {100 * back:5.1f} %\n"
     )
 
 

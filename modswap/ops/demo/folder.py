@@ -13,6 +13,8 @@ from modswap.io.raw.atomic import refused, replacing
 from modswap.ops.demo.network import GatedUNetPlusPlus
 
 WHOLE, TRAINING, SWAPPED = "unetpp.pt", "unetpp-training.pt", "unetpp-bra.pt"
+HEALED, SCENES = "unetpp-healed.pt", "scenes.npy"
+_OWN = (WHOLE, TRAINING, SWAPPED, HEALED, SCENES)
 _HEAD_BYTES = 1 << 20
 
 
@@ -34,7 +36,7 @@ def prepare_folder(folder: Path) -> None:
 
 def _files_of_others(folder: Path) -> list[str]:
     """Return the names that are taken by links, by folders, or by files of other programs."""
-    taken = [name for name in (WHOLE, TRAINING, SWAPPED) if os.path.lexists(folder / name)]
+    taken = [name for name in _OWN if os.path.lexists(folder / name)]
     odd = [n for n in taken if (folder / n).is_symlink() or not (folder / n).is_file()]
     return odd or ([] if _is_own(folder / WHOLE) else taken)
 
@@ -52,6 +54,16 @@ def write_checkpoints(network: GatedUNetPlusPlus, optimizer: dict[str, Any], fol
     state = {"epoch": 1, "model_state_dict": network.state_dict(), "optimizer": optimizer}
     _write(state, folder / TRAINING)
     return folder / WHOLE
+
+
+def write_scenes(images: torch.Tensor, folder: Path) -> Path:
+    """Write images, without what is in them, as an array of NumPy; return the file."""
+    import numpy as np  # scikit-learn, which holds the digits, brings it along
+
+    file = folder / SCENES
+    with replacing(file, force=True) as temporary, temporary.open("wb") as stream:
+        np.save(stream, images.numpy())
+    return file
 
 
 def _write(value: object, file: Path) -> None:

@@ -1,25 +1,32 @@
-"""The steps of the demonstration: make a checkpoint, swap, measure, train the new modules."""
+"""The steps of the demonstration: make a checkpoint, swap, heal, measure."""
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
-from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.asked.healing import HealingRequest
+from modswap.core.asked.job import HealJob, Job, Policy, Subject
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
 from modswap.ops.api import load
 from modswap.ops.demo.data import CLASSES, Scenes, make_scenes
-from modswap.ops.demo.folder import SWAPPED, prepare_folder, write_checkpoints
+from modswap.ops.demo.folder import (
+    HEALED,
+    SWAPPED,
+    prepare_folder,
+    write_checkpoints,
+    write_scenes,
+)
 from modswap.ops.demo.network import build_network
 from modswap.ops.demo.train import accuracy, train
+from modswap.ops.jobs.heal import heal_file
 from modswap.ops.jobs.replace import replace_file
 from modswap.ops.recipes import read_recipe
 from modswap.seeds import seeded
 
 TRAIN, TEST = 3000, 400  # scenes
-HEAL_STEPS = 60
+HEAL_SCENES = 500  # without their labels
+HEAL_STAGE = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +75,17 @@ def swap(made: Made, progress: Progress) -> Outcome:
     return replace_file(job, progress)
 
 
-def measure(made: Made, outcome: Outcome, progress: Progress) -> tuple[float, float]:
-    """Return the accuracy of the swapped file before and after its new modules are trained."""
-    if outcome.written is None:
-        return 0.0, 0.0
-    model = load(outcome.written.file)
-    fresh = accuracy(model, made.test)
-    train(
-        model,
-        made.train,
-        HEAL_STEPS,
-        parameters=new_parameters(model, outcome),
-        rate=2e-3,
-        progress=progress,
-    )
-    return fresh, accuracy(model, made.test)
+def heal(made: Made, progress: Progress) -> Outcome:
+    """Heal the swapped file on scenes without labels, or raise a `ModswapError`."""
+    folder = made.file.parent
+    scenes = write_scenes(made.train.images[:HEAL_SCENES], folder)
+    request = HealingRequest(stages=(HEAL_STAGE,), chosen=True)
+    subject = Subject(folder / SWAPPED, Policy())
+    job = HealJob(subject, made.file, str(scenes), request, folder / HEALED, force=True)
+    return heal_file(job, progress)
 
 
-def new_parameters(model: nn.Module, outcome: Outcome) -> list[nn.Parameter]:
-    """Return the parameters of the new modules."""
-    return [p for site in outcome.sites for p in model.get_submodule(site.path).parameters()]
+def measured(made: Made) -> tuple[float, float]:
+    """Return the accuracy of the swapped file and of the healed one."""
+    swapped, healed = (made.file.with_name(name) for name in (SWAPPED, HEALED))
+    return accuracy(load(swapped), made.test), accuracy(load(healed), made.test)

@@ -79,7 +79,6 @@ def test_demo_runs_to_its_end(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("modswap.ops.demo.run.TRAIN", 40)
     monkeypatch.setattr("modswap.ops.demo.run.TEST", 8)
-    monkeypatch.setattr("modswap.ops.demo.run.HEAL_STEPS", 2)
 
     code = run(["demo", "--width", "2", "--steps", "3", "--no-color"])
 
@@ -87,8 +86,11 @@ def test_demo_runs_to_its_end(
     assert code == 0
     assert "OK  2 sites swapped in modswap-demo/unetpp.pt" in said
     assert "before the swap" in said
+    assert "OK  2 sites healed in modswap-demo/unetpp-bra.pt" in said
     assert sorted(file.name for file in Path("modswap-demo").iterdir()) == [
+        "scenes.npy",
         "unetpp-bra.pt",
+        "unetpp-healed.pt",
         "unetpp-training.pt",
         "unetpp.pt",
     ]
