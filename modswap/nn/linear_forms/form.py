@@ -38,6 +38,9 @@ class LinearForm(Protocol):
     def settled(self, parts: Parts, fitting: Fitting) -> list[torch.Tensor]:
         """Return all parts: those searched for, and the best others in closed form."""
 
+    def loss(self, parts: Parts, fitting: Fitting) -> torch.Tensor:
+        """Return the error over the variance that the parts searched for leave with the others."""
+
     def inherited(self, convolution: Convolution) -> list[torch.Tensor] | None:
         """Return the parts that are a convolution; None if it cannot be held so."""
 
@@ -101,7 +104,7 @@ def search(form: LinearForm, parts: Parts, fitting: Fitting, iterations: int) ->
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        value = fitting.loss(form.kernel(form.settled(parts, fitting)))
+        value = form.loss(parts, fitting)
         value.backward()
         return value
 

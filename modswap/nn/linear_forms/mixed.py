@@ -81,6 +81,10 @@ class Mixed:
         del fitting
         return list(parts)
 
+    def loss(self, parts: Parts, fitting: Fitting) -> torch.Tensor:
+        """Return the error over the variance."""
+        return fitting.loss(self.kernel(parts))
+
     def inherited(self, convolution: Convolution) -> list[torch.Tensor] | None:
         """Return None: `start: inherit` gives this form its weights already."""
         del convolution

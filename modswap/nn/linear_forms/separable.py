@@ -123,10 +123,23 @@ class Separable:
 
     def settled(self, parts: Parts, fitting: Fitting) -> list[torch.Tensor]:
         """Return the parts with the best output projection."""
+        last, _ = self._solved(parts, fitting)
+        return [parts[0], parts[1], last.to(parts[0].dtype)]
+
+    def loss(self, parts: Parts, fitting: Fitting) -> torch.Tensor:
+        """Return the error over the variance, with the best output projection.
+
+        That projection leaves the square of the targets less what it explains of them.
+        """
+        last, cross = self._solved(parts, fitting)
+        return (fitting.square - (last.T * cross).sum()) / fitting.variance
+
+    def _solved(self, parts: Parts, fitting: Fitting) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the best output projection (O, C), and the covariances (C, O) that it explains."""
         rows = self._rows(parts)
         gram = ridged((rows @ fitting.gram @ rows.T).double())
-        last = torch.linalg.solve(gram, (rows @ fitting.cross).double()).T
-        return [parts[0], parts[1], last.to(rows.dtype)]
+        cross = (rows @ fitting.cross).double()
+        return torch.linalg.solve(gram, cross).T, cross
 
     def inherited(self, convolution: Convolution) -> list[torch.Tensor] | None:
         """Return the parts that are a depthwise convolution of at most this side."""

@@ -16,7 +16,7 @@ from modswap.core.healed.healing import Healing, Measured, SiteHealing, StageRes
 from modswap.core.progress import Progress, silent
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import module_at
-from modswap.ops.heal.closed.fit import fit_closed, inherit_map
+from modswap.ops.heal.closed.fit import ClosedForm, fit_closed, inherit_map
 from modswap.ops.heal.fitted import Fits, changing_everywhere
 from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.measures.agreement import accuracy, agreement
@@ -199,6 +199,7 @@ class Healer:
         """Run a stage; what agrees less than before is taken back."""
         self.progress(f"stage {stage}")
         started = time.monotonic()
+        known = self.norms, set(self.fits.begun), {p: list(n) for p, n in self.notes.items()}
         note = self._run(stage)
         found = self._judged()
         kept = bool(note) and better(found, self.best)
@@ -207,6 +208,7 @@ class Healer:
             self.kept += (stage,)
         else:
             _filled_all(held)
+            self.norms, self.fits.begun, self.notes = known
         return StageResult(stage, found, time.monotonic() - started, kept, note)
 
     def _enough(self) -> bool:
@@ -258,19 +260,33 @@ class Healer:
         done = 0
         for site in self.sites:
             self.progress(f"stage closed: {site.path}")
-            held, before = _copied(site.learned), self._error(site).error
-            with torch.no_grad():
-                had = inherit_map(site, self.request.damp)
-            with torch.enable_grad():
-                found = fit_closed(self.models, site, self.learn, self.request.damp, inherited=had)
-            after = self._error(site).error
-            if after < before:
+            held, least, notes = _copied(site.learned), self._error(site).error, None
+            for inherited in self._ways(site):
+                found = self._fitted(site, inherited=inherited)
+                error = self._error(site).error
+                if error < least:
+                    held, least, notes = _copied(site.learned), error, found.notes
+            _filled(site.learned, held)
+            if notes is not None:
                 done += 1
                 self.fits.begun.add(site.path)
-                self.notes.setdefault(site.path, []).extend(found.notes)
-            else:
-                _filled(site.learned, held)
+                self.notes.setdefault(site.path, []).extend(notes)
         return f"{done} of {len(self.sites)} modules fitted" if done else ""
+
+    def _ways(self, site: HealedSite) -> tuple[bool, ...]:
+        """Return the starts of a closed form: a map that is solved, and one that is inherited."""
+        held = _copied(site.learned)
+        had = inherit_map(site, self.request.damp)
+        _filled(site.learned, held)
+        return (False, True) if had else (False,)
+
+    def _fitted(self, site: HealedSite, *, inherited: bool) -> ClosedForm:
+        """Fit a site in closed form, from the old module's own map if that is inherited."""
+        damp = self.request.damp
+        if inherited:
+            inherit_map(site, damp)
+        with torch.enable_grad():
+            return fit_closed(self.models, site, self.learn, damp, inherited=inherited)
 
     def _renormed(self) -> str:
         """Estimate the statistics of the norms behind the sites again, the nearest or all."""
@@ -280,9 +296,11 @@ class Healer:
             held = {path: _copied(self.models.model.get_submodule(path)) for path in some}
             if not some:
                 continue
-            estimate_again(self.models, some, self.learn)
-            tried.append((self._judged(), some, self._copies(some)))
-            self._fill(held)
+            try:
+                estimate_again(self.models, some, self.learn)
+                tried.append((self._judged(), some, self._copies(some)))
+            finally:
+                self._fill(held)
         if not tried:
             return ""
         found, some, state = max(tried, key=lambda one: (one[0].value, -one[0].error))

@@ -84,6 +84,34 @@ def test_depthwise_convolution_is_inherited(name: str) -> None:
     assert "it inherits from the old module" in found.sites[0].notes
 
 
+def test_closed_form_of_a_depthwise_convolution_is_the_better_of_two() -> None:
+    net = classifier(depthwise=True)
+    errors = []
+    for damp in (1.0, 1e4):
+        both = models(net, swapped(net, new_module("BRA")))
+        found = healed(both, "closed", damp=damp).healing
+        errors.append(found.sites[0].after)
+        assert found.sites[0].after < found.sites[0].before / 3
+    assert errors[1] < EXACT
+
+
+def test_stage_that_is_taken_back_leaves_no_notes() -> None:
+    net = classifier(depthwise=True)
+    both = models(net, swapped(net, copy.deepcopy(net.mix)))
+    both.model.mix.__class__ = type("Other", (nn.Conv2d,), {})  # type: ignore[union-attr] # it has
+    with torch.no_grad():
+        both.model.mix.weight.mul_(1.001)  # type: ignore[union-attr,operator] # as above
+    give = Healer(
+        both,
+        sites_to_heal(net, both.model),
+        HealingRequest(stages=("inherit",), chosen=True),
+        inherit=lambda site: not nn.init.zeros_(site.learned.weight).any(),  # type: ignore[arg-type] # it has one
+    )
+    found = give.run().healing
+    assert [stage.kept for stage in found.stages] == [False]
+    assert found.sites[0].notes == ()
+
+
 def test_nothing_is_inherited_by_a_module_of_another_kind() -> None:
     net = classifier()
     both = models(net, swapped(net, SEBlock(CHANNELS).eval()))
