@@ -98,7 +98,7 @@ def test_closed_form_of_a_depthwise_convolution_is_the_better_of_two() -> None:
 def test_stage_that_is_taken_back_leaves_no_notes() -> None:
     net = classifier(depthwise=True)
     both = models(net, swapped(net, copy.deepcopy(net.mix)))
-    both.model.mix.__class__ = type("Other", (nn.Conv2d,), {})  # type: ignore[union-attr] # it has
+    both.model.mix.__class__ = type("Other", (nn.Conv2d,), {})
     with torch.no_grad():
         both.model.mix.weight.mul_(1.001)  # type: ignore[union-attr,operator] # as above
     give = Healer(
