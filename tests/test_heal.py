@@ -1,6 +1,6 @@
 """`modswap heal` on real files: what it says, writes and refuses.
 
-Covers: cli.commands.heal, core.asked.healing, core.healed.healing, ops.jobs.heal, report.healing.
+Covers: cli.commands.heal, core.asked.healing, core.healed.healing, ops.jobs.heal.
 """
 
 import copy

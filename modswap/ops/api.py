@@ -295,7 +295,8 @@ def heal(
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8))
         >>> other = copy.deepcopy(net)
         >>> _ = modswap.replace(other, match="1", with_="ACmix", inputs=[(1, 3, 16, 16)])
-        >>> outcome = modswap.heal(other, against=net, data=[torch.randn(64, 3, 16, 16)])
+        >>> data = [torch.randn(64, 3, 16, 16)]
+        >>> outcome = modswap.heal(other, against=net, data=data, stages=("inherit",))
         >>> outcome.healing.after.error < 1e-6
         True
     """
