@@ -20,6 +20,9 @@ from modswap.nn.adapters import SiteAdapter
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.nn.inserted_site import put_in
 from modswap.nn.insertion import Insertion
+from modswap.nn.linear_forms import form
+from modswap.nn.linear_forms.form import LinearForm, Solution
+from modswap.nn.linear_forms.moments import Fitting, Moments
 from modswap.ops.heal.closed.last_layer import last_layer, refit
 from modswap.ops.heal.healer import Healed, Healer
 from modswap.ops.heal.inherit import inheriting
@@ -167,6 +170,33 @@ def test_few_samples_are_refused() -> None:
     net = classifier()
     with pytest.raises(InputError, match="31 samples"):
         healed(models(net, swapped(net, new_module("BRA")), 31))
+
+
+def test_more_places_than_a_map_needs_are_left_to_the_last_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("modswap.ops.heal.closed.fit._SAMPLES", 40)
+    monkeypatch.setattr("modswap.nn.linear_forms.moments._PLACES", 2)
+    counts: list[int] = []
+    solved = form.solve
+
+    def solve(held: LinearForm, fitting: Fitting) -> Solution:
+        counts.append(moments[-1].count)
+        return solved(held, fitting)
+
+    moments: list[Moments] = []
+
+    def make(*sizes: int) -> Moments:
+        moments.append(Moments(*sizes))
+        return moments[-1]
+
+    monkeypatch.setattr("modswap.ops.heal.closed.fit.Moments", make)
+    monkeypatch.setattr("modswap.ops.heal.closed.fit.solve", solve)
+    net = classifier()
+    both = models(net, swapped(net, new_module("ACmix")))
+    found = healed(both, "closed").healing
+    assert counts == [40 * 64]
+    assert found.after.error < found.before.error / 3
 
 
 def test_result_repeats_to_the_bit() -> None:

@@ -19,6 +19,7 @@ from modswap.ops.heal.passes import Models, SiteCall
 from modswap.ops.heal.sites import HealedSite
 
 _EXACT = 1e-6
+_SAMPLES = 256  # whose places are enough for a linear map, if they are many
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,10 @@ def _solved(
 ) -> Solution | None:
     """Return the linear map that fits best; None if the targets are no maps."""
     moments = None
+    seen = 0
     for call in _calls(models, site, chosen):
+        if moments is not None and seen >= _SAMPLES and moments.plenty:
+            break
         given, target = inner_input(site, call), tensor_of(call.target)
         if given is None or target is None:
             return None
@@ -121,6 +125,7 @@ def _solved(
         if moments is None:
             moments = Moments(maps.shape[1], wanted.shape[1], form.taps, form.centre)
         moments.add(maps, wanted, form.seen)
+        seen += len(maps)
     return solve(form, moments.fitting(biased=form.biased)) if moments is not None else None
 
 
