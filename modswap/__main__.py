@@ -12,11 +12,12 @@ def main() -> None:
     """Run the command, in a child process where there are any, and end with its exit code."""
     try:
         run = _command()
+        # a model of a thousand modules is many objects and no garbage: looking less often saves
+        # seconds
+        gc.set_threshold(20_000, 10, 10)
+        code = run(sys.argv[1:])
     except KeyboardInterrupt:  # before the command itself listens to it
-        sys.exit(_STOPPED)
-    # a model of a thousand modules is many objects and no garbage: looking less often saves seconds
-    gc.set_threshold(20_000, 10, 10)
-    code = run(sys.argv[1:])
+        code = _STOPPED
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done, and Python clears up
     gc.disable()  # the interpreter's end looks for garbage by itself, and once is enough
     sys.exit(code)
