@@ -19,6 +19,7 @@ import modswap as package
 from modswap.cli.app import run
 from modswap.core.asked.healing import stages_of
 from modswap.core.errors import UsageError
+from modswap.ops.heal.fitting.resume import ResumeFile
 from tests.ops.heal.nets import classifier, pictures
 
 ALLOW = ["--allow", "tests.ops.heal.nets.*"]
@@ -256,3 +257,58 @@ def test_file_with_two_copies_keeps_its_norms(
     ]
     assert run([*call, "--all", "--force"]) == 2
     assert "--all: the file holds the model more than once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["net.pt", "bra.pt", "data.npy"])
+def test_nothing_that_is_read_is_written_over(
+    files: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for one in files.iterdir():
+        (tmp_path / one.name).write_bytes(one.read_bytes())
+    before = (tmp_path / name).read_bytes()
+    call = healing(tmp_path, "--stages", "closed")
+    for more in (["-o", str(tmp_path / name)], ["--dry-run", "--report", str(tmp_path / name)]):
+        assert run([*call, *more, "--force"]) != 0
+        assert name in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_resume_file_of_another_is_neither_written_over_nor_taken(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, kept = tmp_path / "out.pt", tmp_path / "out.pt.resume"
+    kept.write_text("my notes")
+    call = healing(files, "--stages", "closed", "-o", str(out))
+    assert run([*call, "--force"]) == 3
+    assert "it is in the place of the resume file, and is none" in capsys.readouterr().err
+    assert kept.read_text() == "my notes"
+    kept.unlink()
+    ResumeFile(kept, {}).keep("fit", "mix", {})
+    assert run(call) == 3
+    assert "add --resume to go on, or --force to start again" in capsys.readouterr().err
+    assert run([*call, "--resume"]) == 2
+    assert "is of another run" in capsys.readouterr().err
+    assert not out.exists()
+    assert run([*call, "--force"]) == 0
+    assert not kept.exists()
+    assert run([*call[:-2], "--dry-run", "--resume"]) == 2
+    assert "--resume: a dry run leaves nothing" in capsys.readouterr().err
+
+
+def test_healing_of_a_swap_that_is_broken_off_ends_with_130(
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modswap.ops.heal.healer.fit_closed", stop)
+    out = tmp_path / "out.pt"
+    more = [*RULE, "--set", "topk=2", *INPUT, *ALLOW, "--fast", "--heal", str(files / "data.npy")]
+    assert run(["replace", str(files / "net.pt"), *more, "-o", str(out)]) == 130
+    said = " ".join(capsys.readouterr().out.split())
+    assert "broken off: this is the best state so far" in said
+    assert "--resume" not in said
+    assert out.exists()

@@ -22,7 +22,7 @@ from modswap.cli.commands.revert import revert
 from modswap.cli.commands.schema import schema
 from modswap.cli.commands.tree import tree
 from modswap.cli.commands.verify import verify
-from modswap.cli.outcomes import prints_errors, publish
+from modswap.cli.outcomes import STOPPED, prints_errors, publish
 from modswap.cli.session import ReportError, Session
 from modswap.cli.streams import use_own_streams
 from modswap.core.errors import ModswapError, UsageError
@@ -43,7 +43,6 @@ _REPORTING = (
     "revert",
 )  # commands whose reports hold errors
 BUG = 70
-STOPPED = 130
 
 
 def _version(wanted: bool) -> None:

@@ -9,6 +9,8 @@ import typer
 from modswap.cli.session import SUMMARY, Session
 from modswap.core.errors import BugError, CheckpointError
 
+STOPPED = 130  # after Ctrl-C
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,8 +33,9 @@ def finish(session: Session, outcomes: "Sequence[Outcome]") -> None:
     if not prints_errors(session) and session.format != "github":
         session.suggest(one.error for one in outcomes if one.error is not None)
     worst = max(one.exit_code for one in outcomes)
-    if worst:
-        raise typer.Exit(worst)
+    broken_off = any(one.healing is not None and one.healing.interrupted for one in outcomes)
+    if worst or broken_off:
+        raise typer.Exit(worst or STOPPED)
 
 
 def publish(session: Session, outcomes: "Sequence[Outcome]") -> None:

@@ -8,9 +8,8 @@ import typer
 from modswap.cli import options
 from modswap.cli.outcomes import finish
 from modswap.core.asked.healing import GOAL, HealingRequest, stages_of
+from modswap.core.asked.used_paths import healing_files
 from modswap.core.healed.healing import STAGES
-
-STOPPED = 130  # as after Ctrl-C
 
 Against = Annotated[
     Path,
@@ -144,6 +143,7 @@ def heal(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     options.note_paths(session, [], model, output)
+    session.reads += healing_files(data, against, evaluate)
     options.check_format(session, form, REPORTS)
     options.refuse_idle(output, dry_run=dry_run)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
@@ -174,5 +174,3 @@ def heal(
     with session.guarded() as progress:
         outcome = heal_file(job, progress)
     finish(session, [outcome])
-    if outcome.healing is not None and outcome.healing.interrupted:
-        raise typer.Exit(STOPPED)

@@ -113,11 +113,11 @@ def replace(
 
 def _run(session: Session, job: "Job", digest: str | None, *, no_forward: bool) -> "Outcome":
     """Do the job, once the file is known to be that of the digest, if one is given."""
-    from modswap.core.asked.used_paths import recipe_files
+    from modswap.core.asked.used_paths import healing_files, recipe_files
     from modswap.io.raw.held import holding
     from modswap.ops.jobs.verify import require_digest
 
-    session.reads += recipe_files(job.recipe)
+    session.reads += (*recipe_files(job.recipe), *healing_files(job.heal))
     with session.guarded() as progress, holding(job.subject.file):
         if digest is not None:
             require_digest(job.subject.file, digest, progress)

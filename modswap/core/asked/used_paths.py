@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe
 
 INPUT, RECIPE, DIGESTS, OUT = "the input", "the recipe", "the list of SHA-256", "OUT"
+ORIGINAL, DATA = "the original", "the data"
 
 
 class UsedPath(NamedTuple):
@@ -42,6 +43,17 @@ def recipe_files(recipe: "Recipe") -> Iterator[UsedPath]:
         yield from code_files(rule.with_, folder)
         if rule.donor is not None:
             yield UsedPath("the donor", folder / rule.donor.file)
+
+
+def healing_files(data: str, against: Path | None = None, evaluate: str = "") -> Iterator[UsedPath]:
+    """Yield the original of a healing, its data, and the files of code that it names."""
+    if against is not None:
+        yield UsedPath(ORIGINAL, against)
+    yield from code_files(evaluate, Path.cwd())
+    code = tuple(code_files(data, Path.cwd()))
+    yield from code
+    if data and not code:
+        yield UsedPath(DATA, Path(data))
 
 
 def code_files(reference: str, folder: Path) -> Iterator[UsedPath]:

@@ -334,7 +334,8 @@ class Healer:
         if exact:
             return ("the swapped model computes what the original does: there is nothing to heal",)
         if self.fits.interrupted:
-            return ("broken off: this is the best state so far; --resume goes on",)
+            more = "; --resume goes on" if self.resume.file is not None else ""
+            return (f"broken off: this is the best state so far{more}",)
         if self.best.value < self.request.until:
             return (f"short of the goal of {self.request.until:g}",)
         return ()

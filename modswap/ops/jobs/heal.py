@@ -9,7 +9,7 @@ from typing import Any
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.job import HealJob, Job, Subject
 from modswap.core.asked.recipe import Recipe
-from modswap.core.asked.used_paths import paths_read
+from modswap.core.asked.used_paths import healing_files, paths_read
 from modswap.core.decided.plan import Plan
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, SiteOutcome
@@ -17,7 +17,7 @@ from modswap.core.kept.receipt import record
 from modswap.core.progress import Progress, silent
 from modswap.io.formats.choice import ending_note
 from modswap.io.formats.target import refuse_target
-from modswap.io.raw.held import Held, holding
+from modswap.io.raw.held import Held, holding, stamps_of
 from modswap.io.recipe.embedded import embedded_recipe
 from modswap.ops.apply import applied, apply
 from modswap.ops.first_input.find import first_pass
@@ -44,9 +44,9 @@ def heal_file(job: HealJob, progress: Progress = silent) -> Outcome:
     """
     started = time.monotonic()
     if job.out is not None:
-        reads = paths_read(job.subject)
+        used = healing_files(job.data, job.against, job.request.evaluate)
+        reads = (*paths_read(job.subject), *used)
         refuse_target(job.subject.file, job.out, force=job.force, reads=reads)
-        refuse_target(job.against, job.out, force=job.force)
     with holding(job.subject.file) as held, without_compiler():
         outcome = _held(job, held, held.watched(progress))
     return replace(outcome, seconds=time.monotonic() - started)
@@ -140,10 +140,18 @@ def _kept(job: HealJob) -> ResumeFile:
     """Return the file that keeps the state of the run, with what it holds of an earlier one."""
     wishes = {name: _plain(value) for name, value in asdict(job.request).items()}
     depends = {"file": str(job.subject.file), "original": str(job.against), "data": job.data}
-    file = resume_file(job.out) if job.out is not None else None
-    if job.resume and file is not None:
+    for name, read in (("file", job.subject.file), ("original", job.against)):
+        sizes = [(one.name, one.nbytes, one.mtime_ns) for one in stamps_of(read)]
+        depends[f"{name}'s size and time"] = str(sizes)
+    if job.out is None:
+        if job.resume:
+            what = "a dry run leaves nothing to go on from"
+            raise UsageError(what, "--resume", "leave it out, or name OUT in place of --dry-run")
+        return ResumeFile(None, {})
+    file = resume_file(job.out)
+    if job.resume:
         return ResumeFile.read(file, {**depends, **wishes})
-    return ResumeFile(file, {**depends, **wishes})
+    return ResumeFile.begin(file, {**depends, **wishes}, force=job.force)
 
 
 def _plain(value: Any) -> str | int | float | bool | None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from modswap.core.asked.job import Job, Subject
-from modswap.core.asked.used_paths import paths_read
+from modswap.core.asked.used_paths import healing_files, paths_read
 from modswap.core.errors import ModswapError
 from modswap.core.kept.outcome import Outcome, SiteOutcome
 from modswap.core.progress import Progress, silent
@@ -59,7 +59,7 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     started = time.monotonic()
     subject = with_recipe(job.subject, job.recipe)
     if job.out is not None:
-        reads = paths_read(subject, job.recipe)
+        reads = (*paths_read(subject, job.recipe), *healing_files(job.heal))
         refuse_target(subject.file, job.out, force=job.force, reads=reads)
     with holding(subject.file) as held, without_compiler():
         outcome = _held(replace(job, subject=subject), command, held, progress, unreal=unreal)

@@ -40,6 +40,27 @@ class ResumeFile:
         self._present: tuple[str, State] | None = None
 
     @classmethod
+    def begin(cls, file: Path, job: Mapping[str, Plain], *, force: bool) -> "ResumeFile":
+        """Return the file of a new run; that of a run that was broken off is kept without `force`.
+
+        Raises:
+            CheckpointError: If there is one, or another's file in its place.
+        """
+        if file.exists():
+            try:
+                _read(file)
+            except CheckpointError:
+                what = "it is in the place of the resume file, and is none"
+                raise CheckpointError(
+                    what, str(file), "move it away, or name another OUT"
+                ) from None
+            if not force:
+                what = "a run that was broken off left it"
+                fix = "add --resume to go on, or --force to start again"
+                raise CheckpointError(what, str(file), fix)
+        return cls(file, job)
+
+    @classmethod
     def read(cls, file: Path, job: Mapping[str, Plain]) -> "ResumeFile":
         """Return what a file holds.
 
