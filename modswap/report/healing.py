@@ -39,7 +39,7 @@ def healing_parts(healing: Healing) -> Iterator[RenderableType]:
 
 def _agreements(healing: Healing) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("agreement with the original", overflow="fold")
+    table.add_column("agreement", overflow="fold")
     table.add_column(healing.before.metric, justify="right")
     sure = healing.before.confident is not None
     if sure:

@@ -86,6 +86,16 @@ Everything = Annotated[
     bool,
     typer.Option("--all", help="Let the last stage change all weights, others at a small rate."),
 ]
+Room = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="The most memory, 8GiB or 500MB, in which a fit keeps inputs and targets of a site; "
+        "more goes to a temporary file. A quarter of the free memory if left out.",
+        show_default=False,
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on where a run was broken off, by OUT.resume that it left."),
@@ -118,7 +128,7 @@ def heal(
     seed: Seed = 0,
     batch: Batch = 32,
     device: Device = "cpu",
-    max_memory: options.MaxMemory = None,
+    max_memory: Room = None,
     resume: Resume = False,
     inputs: options.Input = None,
     model: options.Model = None,

@@ -113,6 +113,7 @@ def test_stage_that_is_taken_back_leaves_no_notes() -> None:
     found = give.run().healing
     assert [stage.kept for stage in found.stages] == [False]
     assert found.sites[0].notes == ()
+    assert bool(both.model.mix.weight.any())  # type: ignore[union-attr,operator] # it has one
 
 
 def test_nothing_is_inherited_by_a_module_of_another_kind() -> None:
