@@ -20,7 +20,7 @@ from modswap.cli.app import run
 from modswap.core.asked.healing import stages_of
 from modswap.core.errors import UsageError
 from modswap.ops.heal.fitting.resume import ResumeFile
-from tests.ops.heal.nets import classifier, pictures
+from tests.ops.heal.nets import Scaled, Twice, classifier, pictures
 
 ALLOW = ["--allow", "tests.ops.heal.nets.*"]
 RULE = ["--match", "mix", "--with", "BiLevelRoutingAttention", "--set", "n_win=2"]
@@ -312,3 +312,52 @@ def test_healing_of_a_swap_that_is_broken_off_ends_with_130(
     assert "broken off: this is the best state so far" in said
     assert "--resume" not in said
     assert out.exists()
+
+
+def test_norm_with_two_names_stays_one_in_the_file(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    net = Twice().eval()
+    other: Any = copy.deepcopy(net)
+    other.mix = Scaled.of(net.mix)
+    torch.save(net, tmp_path / "net.pt")
+    torch.save(other, tmp_path / "bra.pt")
+    out = tmp_path / "out.pt"
+    call = healing(tmp_path, "--stages", "norms", "--metric", "error", "-o", str(out))
+    call[call.index("--data") + 1] = str(files / "data.npy")
+    assert run([*call, "--samples", "160", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["healing"]
+    assert found["stages"][0]["kept"]
+    healed: Any = package.load(out, allow=[ALLOW[1]])
+    assert healed.norm is healed.again
+    assert float((healed.norm.running_var - other.norm.running_var).abs().max()) > 0
+
+
+def test_numbers_that_are_none_have_room_in_json(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model: Any = package.load(files / "bra.pt", allow=[ALLOW[1]])
+    with torch.no_grad():
+        model.mix.wo.weight.fill_(float("nan"))
+    torch.save(model, tmp_path / "nan.pt")
+    call = healing(files, "--stages", "inherit", "--dry-run", "--format", "json")
+    call[1] = str(tmp_path / "nan.pt")
+    assert run(call) == 0
+    assert json.loads(capsys.readouterr().out)["healing"]["sites"][0]["before"] is None
+
+
+def test_report_of_a_healing_swap_names_the_healing(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "healed.pt"
+    more = [*RULE, "--set", "topk=2", *INPUT, *ALLOW, "--fast", "--heal", str(files / "data.npy")]
+    assert run(["replace", str(files / "net.pt"), *more, "-o", str(out)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "newly initialised" not in said
+    assert "OK 1 site swapped in" in said
+    assert ", top-1 0." in said
+    call = ["replace", str(files / "net.pt"), *more, "-o", str(tmp_path / "x.pt")]
+    call[call.index("--heal") + 1] = str(tmp_path / "nosuch.npy")
+    assert run(call) == 3
+    assert "no such file" in capsys.readouterr().err

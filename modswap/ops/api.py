@@ -26,11 +26,12 @@ from modswap.io.raw.places import refuse_overlap
 from modswap.io.recipe.reader import write_recipe
 from modswap.io.rewriting import Records
 from modswap.live_values import named_tensors
+from modswap.ops.apply import module_at
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.first_input.find import Found, find_for
 from modswap.ops.heal.data.taker import Taker
-from modswap.ops.heal.run import HealingWishes, heal_models
+from modswap.ops.heal.run import HealingWishes, Result, heal_models
 from modswap.ops.heal.sites import sites_to_heal
 from modswap.ops.load.checksums import intact
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
@@ -200,6 +201,15 @@ def insert(
     return _swapped(model, recipe_of_call(asked, inputs))
 
 
+def _refuse_shared(result: Result, model: nn.Module, against: nn.Module) -> None:
+    """Refuse to change a tensor of the original, which the model may hold too."""
+    own = {id(tensor) for tensor in named_tensors(against).values()}
+    for path in result.changed:
+        if any(id(one) in own for one in named_tensors(module_at(model, path)).values()):
+            what = f"the model shares {path!r} with the original, which would change too"
+            raise UsageError(what, "against", "give a copy of the original: copy.deepcopy(model)")
+
+
 def _any_rule(inputs: Inputs) -> Recipe:
     """Return a recipe with these inputs; its rule is of no account."""
     return recipe_of_call({"match": "**", "with_": "ECA"}, inputs)
@@ -288,6 +298,7 @@ def heal(
 
     Raises:
         ModswapError: If no module is swapped, or the data or a wish cannot be used.
+        KeyboardInterrupt: After Ctrl-C; the model has the best state so far.
 
     Examples:
         >>> import copy, torch
@@ -309,7 +320,10 @@ def heal(
     request = HealingRequest(**{"chosen": "stages" in wishes, **wishes})
     calls = calls_of(_any_rule(inputs).inputs) if inputs else find_for(against, "inputs").calls
     result = heal_models(Taker(against, calls[0]), model, sites, HealingWishes(data, request))
+    _refuse_shared(result, model, against)
     result.put_into(model)
+    if result.healing.interrupted:
+        raise KeyboardInterrupt
     params = count_params(model)
     return Outcome(
         "heal", "", "", params_before=params, params_after=params, healing=result.healing

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from rich import box
@@ -68,7 +69,7 @@ def _agreements(healing: Healing) -> Table:
 
 def _said(stage: StageResult) -> str:
     if not stage.note:
-        return "nothing to do"
+        return "nothing better"
     return stage.note if stage.kept else f"{stage.note}; taken back"
 
 
@@ -106,4 +107,13 @@ def _error(value: float) -> str:
 
 def healing_as_data(healing: Healing | None) -> dict[str, Any] | None:
     """Return a healing as plain data, for programs."""
-    return None if healing is None else asdict(healing)
+    return None if healing is None else _finite(asdict(healing))
+
+
+def _finite(value: Any) -> Any:
+    """Return plain data with None in the place of numbers that JSON has no room for."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -76,16 +76,21 @@ def _done(outcome: Outcome, sites: str) -> str:
         return f"the swap of {sites}{by} holds; nothing was written"
     if outcome.command == "finalize" and outcome.written is not None:
         return f"{sites} finalized in {outcome.checkpoint}"
+    healed = f", {healing_words(outcome.healing)}" if outcome.healing is not None else ""
     if outcome.written is None:
-        return f"the swap of {sites} holds; a dry run, nothing was written"
-    return f"{sites} swapped in {outcome.checkpoint}"
+        return f"the swap of {sites} holds{healed}; a dry run, nothing was written"
+    return f"{sites} swapped in {outcome.checkpoint}{healed}"
 
 
 def _healed(outcome: Outcome, healing: Healing, sites: str) -> str:
     dry = "" if outcome.written is not None else "; a dry run, nothing was written"
+    count = len(healing.sites)
     if healing.exact:
-        count = len(healing.sites)
         return f"{count} site{'s need' if count != 1 else ' needs'} no healing{dry}"
+    if not outcome.sites:
+        why = "broken off before" if healing.interrupted else "no stage brought"
+        what = "anything was healed" if healing.interrupted else "it nearer to the original"
+        return f"{outcome.checkpoint}: {why} {what}{dry}"
     return f"{sites} healed in {outcome.checkpoint}: {healing_words(healing)}{dry}"
 
 

@@ -44,7 +44,7 @@ def test_every_number_is_in_the_table() -> None:
         "500 pictures of photos/, 32x32: 400 to learn from, 100 held out to judge",
         "one picture was broken",
         "confident half",
-        "nothing to do",
+        "nothing better",
         "the statistics of 1 batch norm; taken back",
         "beside: dropped",
         "2.5 → 0.05",

@@ -1,6 +1,8 @@
 """The request of a healing: which stages, how far, and by what it is judged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from modswap.core.errors import UsageError
 from modswap.core.healed.healing import STAGES
@@ -45,13 +47,39 @@ class HealingRequest:
     device: str = "cpu"
     max_memory: int | None = None
 
+    def __post_init__(self) -> None:
+        """Put the stages in order; refuse a wrong number."""
+        object.__setattr__(self, "stages", stages_of(self.stages))
+        for name, least, most in _BOUNDS:
+            value = getattr(self, name)
+            if value is None and name == "minutes":
+                continue
+            whole = name not in {"damp", "until", "minutes"}
+            kind = (int,) if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+                what = f"{value!r:.40} is no {'whole number' if whole else 'number'}"
+                raise UsageError(f"{what} from {least:g} to {most:g}", name, "give one")
 
-def stages_of(text: str) -> tuple[str, ...]:
-    """Return the stages that an option names, `inherit,closed`, in their own order.
+
+# the wishes that are numbers, with their bounds
+_BOUNDS: tuple[tuple[str, float, float], ...] = (
+    ("damp", 1, inf),
+    ("until", 0, 1),
+    ("steps", 1, inf),
+    ("minutes", 0, inf),
+    ("samples", 1, inf),
+    ("seed", 0, inf),
+    ("batch", 1, inf),
+)
+
+
+def stages_of(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the stages that a text, `inherit,closed`, or names say, in their own order.
 
     Raises:
         UsageError: If one is unknown, or none is named.
     """
+    text = given if isinstance(given, str) else ",".join(map(str, given))
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in STAGES:

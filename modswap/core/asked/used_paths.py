@@ -52,7 +52,7 @@ def healing_files(data: str, against: Path | None = None, evaluate: str = "") ->
     yield from code_files(evaluate, Path.cwd())
     code = tuple(code_files(data, Path.cwd()))
     yield from code
-    if data and not code:
+    if data not in {"", "none"} and not code:
         yield UsedPath(DATA, Path(data))
 
 

@@ -94,4 +94,4 @@ class Healing:
     @property
     def exact(self) -> bool:
         """Return whether the swapped model computed what the original does from the start."""
-        return not self.stages and self.before == self.after
+        return not self.stages and not self.interrupted and self.before == self.after

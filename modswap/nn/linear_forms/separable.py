@@ -214,7 +214,9 @@ def _attended(
     found: list[torch.Tensor] = []
     handle = _last(probe).register_forward_pre_hook(lambda _, args: found.append(args[0]))
     try:
-        probe(maps if probe.layout == "NCHW" else maps.permute(0, 2, 3, 1))
+        given = maps.to(next(probe.parameters()).dtype)
+        probe(given if probe.layout == "NCHW" else given.permute(0, 2, 3, 1))
     finally:
         handle.remove()
-    return found[0] if probe.variant == "refactored" else found[0].permute(0, 3, 1, 2)
+    held = found[0] if probe.variant == "refactored" else found[0].permute(0, 3, 1, 2)
+    return held.to(maps.dtype)

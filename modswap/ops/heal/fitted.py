@@ -156,6 +156,7 @@ def changing_everywhere(model: nn.Module, sites: Sequence[HealedSite]) -> tuple[
 
 def _changing(model: nn.Module, sites: Sequence[HealedSite]) -> Iterator[str]:
     inside = {id(inner) for site in sites for inner in site.learned.modules()}
+    held: dict[int, str] = {}
     for place in module_paths(model):
         own = [*place.module.parameters(recurse=False), *place.module.buffers(recurse=False)]
         if not own or id(place.module) in inside:
@@ -164,4 +165,8 @@ def _changing(model: nn.Module, sites: Sequence[HealedSite]) -> Iterator[str]:
             what = f"{place.path or 'the model itself'!r} holds parameters beside its modules"
             raise UsageError(f"{what}, which cannot all be written", "--all", "leave it out")
         inside.add(id(place.module))
+        for tensor in own:
+            if (other := held.setdefault(id(tensor), place.path)) != place.path:
+                what = f"{other!r} and {place.path!r} share a tensor, which cannot be written twice"
+                raise UsageError(what, "--all", "leave it out")
         yield place.path

@@ -1,10 +1,9 @@
 """Heal a model: the stages in their order, each judged on samples that none learned from."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import sqrt
 
 import torch
 from torch import nn
@@ -14,7 +13,6 @@ from modswap.core.errors import InputError
 from modswap.core.healed.agreement import Agreement, Control
 from modswap.core.healed.healing import Healing, Measured, SiteHealing, StageResult
 from modswap.core.progress import Progress, silent
-from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import module_at
 from modswap.ops.heal.closed.fit import ClosedForm, fit_closed, inherit_map
 from modswap.ops.heal.fitted import Fits, changing_everywhere
@@ -28,6 +26,7 @@ from modswap.ops.heal.norms import estimate_again, norms_behind
 from modswap.ops.heal.passes import Models, call_order
 from modswap.ops.heal.site_errors import SiteError, site_error
 from modswap.ops.heal.sites import HealedSite, in_order
+from modswap.ops.heal.tensors import put_values, values_of
 from modswap.ops.run.isolation import set_mode
 from modswap.seeds import seeded
 
@@ -38,7 +37,14 @@ _EXACT = 1e-9  # error of outputs below which a swap counts as exact
 _DISGUISE = 1e-3  # share of the variance below which attention counts as switched off
 
 
-State = list[tuple[nn.Module, dict[str, torch.Tensor]]]
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that a stage may change: weights, statistics of norms, and what is known."""
+
+    tensors: Sequence[tuple[nn.Module, Mapping[str, torch.Tensor]]]
+    norms: tuple[str, ...]
+    begun: frozenset[str]
+    notes: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class Healer:
     best: Agreement = field(init=False)
     metric: Metric = field(init=False)
     fits: Fits = field(init=False)
+    uncalled: tuple[str, ...] = field(init=False)  # paths of sites that the samples do not reach
+    behind: tuple[str, ...] = field(init=False)  # paths of the batch norms behind the first site
 
     def __post_init__(self) -> None:
         """Choose the samples that judge, and the metric."""
@@ -86,10 +94,17 @@ class Healer:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self.request.seed))
         held = min(count // HELD, MOST_HELD)
         self.held, self.learn = tuple(order[:held].tolist()), tuple(order[held:].tolist())
+        samples = self.models.samples
         with self._still(), call_order(self.sites) as calls:
-            outputs_of(self.models.model, self.models.batch(self.held[:2]))
-            original = outputs_of(self.models.original, self.models.batch(self.held[:32]))
+            outputs_of(self.models.model, samples.batch(self.held[:2]))
+            original = outputs_of(self.models.original, samples.batch(self.held[:32]))
+        self.uncalled = tuple(site.path for site in self.sites if site.path not in calls)
         self.sites = in_order(self.sites, calls)
+        if not self.sites:
+            what = "no new module is called for these samples"
+            raise InputError(what, self.uncalled[0], "give data that reach it")
+        with self._still():
+            self.behind = norms_behind(self.models, self.sites, self.held)
         asked = self.request.metric or None
         self.metric = metric_for(original, asked, model=self.models.original)
         if self.request.everything:
@@ -117,11 +132,9 @@ class Healer:
             ]
             exact = before.error <= _EXACT
             stages = () if exact else tuple(self._stages())
-            after = {site.path: self._error(site) for site in self.sites} if stages else errors
-            last = [
-                measure(self.models.model) if stages else old
-                for (_, measure), (_, old) in zip(own, first, strict=True)
-            ]
+            after, last = errors, [old for _, old in first]
+            if stages or self.fits.interrupted:
+                after, last = self._last([measure for _, measure in own])
         healing = Healing(
             samples=self.models.samples.description,
             learned=len(self.learn),
@@ -140,6 +153,19 @@ class Healer:
             notes=(*self.models.samples.notes, *self._notes(exact=exact)),
         )
         return Healed(healing, self._changed(stages))
+
+    def _last(
+        self, measures: Sequence[Callable[[nn.Module], float]]
+    ) -> tuple[dict[str, SiteError], list[float]]:
+        """Return the errors of the sites and the other numbers; NaN for all after Ctrl-C."""
+        try:
+            after = {site.path: self._error(site) for site in self.sites}
+            return after, [measure(self.models.model) for measure in measures]
+        except KeyboardInterrupt:
+            self.fits.interrupted = True
+            self.resume.keep("", "", {})
+            gone = SiteError(float("nan"), None)
+            return {site.path: gone for site in self.sites}, [float("nan") for _ in measures]
 
     @contextmanager
     def _still(self) -> Iterator[None]:
@@ -190,7 +216,7 @@ class Healer:
                 done.append(self._stage(stage, held))
                 held = self._state()
         except KeyboardInterrupt:
-            _filled_all(held)
+            self._restore(held)
             self.fits.interrupted = True
             self.resume.keep("", "", {})  # so that the file is there in any case
         return done
@@ -199,21 +225,19 @@ class Healer:
         """Run a stage; what agrees less than before is taken back."""
         self.progress(f"stage {stage}")
         started = time.monotonic()
-        known = self.norms, set(self.fits.begun), {p: list(n) for p, n in self.notes.items()}
         note = self._run(stage)
         found = self._judged()
-        kept = bool(note) and better(found, self.best)
+        kept = bool(note) and found.better_than(self.best)
         if kept:
             self.best = found
             self.kept += (stage,)
         else:
-            _filled_all(held)
-            self.norms, self.fits.begun, self.notes = known
+            self._restore(held)
         return StageResult(stage, found, time.monotonic() - started, kept, note)
 
     def _enough(self) -> bool:
         """Return whether the goal is reached, and no stage was asked for by its name."""
-        return not self.request.chosen and lower_bound(self.best) >= self.request.until
+        return not self.request.chosen and self.best.lower_bound() >= self.request.until
 
     def _run(self, stage: str) -> str:
         """Run a stage, or put in what it found before the run was broken off; return its note."""
@@ -225,7 +249,8 @@ class Healer:
         if done is not None:
             self.norms, self.fits.begun = tuple(done["norms"]), set(done["begun"])
             self.notes = {path: list(notes) for path, notes in done["notes"].items()}
-            _filled_all((self._module(path), tensors) for path, tensors in done["tensors"].items())
+            for path, tensors in done["tensors"].items():
+                put_values(self._module(path), tensors)
             return str(done["note"])
         runs = {"inherit": self._inherited, "closed": self._closed, "norms": self._renormed}
         note = runs[stage]()
@@ -235,7 +260,7 @@ class Healer:
             "norms": list(self.norms),
             "begun": sorted(self.fits.begun),
             "notes": self.notes,
-            "tensors": {path: _copied(self._module(path)) for path in paths},
+            "tensors": {path: values_of(self._module(path)) for path in paths},
         }
         self.resume.finish(stage, "", result)
         return note
@@ -260,13 +285,13 @@ class Healer:
         done = 0
         for site in self.sites:
             self.progress(f"stage closed: {site.path}")
-            held, least, notes = _copied(site.learned), self._error(site).error, None
+            held, least, notes = values_of(site.learned), self._error(site).error, None
             for inherited in self._ways(site):
                 found = self._fitted(site, inherited=inherited)
                 error = self._error(site).error
-                if error < least:
-                    held, least, notes = _copied(site.learned), error, found.notes
-            _filled(site.learned, held)
+                if not error >= least:  # also where it was no number before
+                    held, least, notes = values_of(site.learned), error, found.notes
+            put_values(site.learned, held)
             if notes is not None:
                 done += 1
                 self.fits.begun.add(site.path)
@@ -275,9 +300,9 @@ class Healer:
 
     def _ways(self, site: HealedSite) -> tuple[bool, ...]:
         """Return the starts of a closed form: a map that is solved, and one that is inherited."""
-        held = _copied(site.learned)
+        held = values_of(site.learned)
         had = inherit_map(site, self.request.damp)
-        _filled(site.learned, held)
+        put_values(site.learned, held)
         return (False, True) if had else (False,)
 
     def _fitted(self, site: HealedSite, *, inherited: bool) -> ClosedForm:
@@ -290,10 +315,11 @@ class Healer:
 
     def _renormed(self) -> str:
         """Estimate the statistics of the norms behind the sites again, the nearest or all."""
-        paths = norms_behind(self.models, self.sites, self.held)
+        # what is beside others can be taken out again, and the norms are to be as they were then
+        paths = self.behind if any(site.replaces for site in self.sites) else ()
         tried: list[tuple[Agreement, tuple[str, ...], dict[str, dict[str, torch.Tensor]]]] = []
         for some in dict.fromkeys((paths[: len(self.sites)], paths)):
-            held = {path: _copied(self.models.model.get_submodule(path)) for path in some}
+            held = {path: values_of(self.models.model.get_submodule(path)) for path in some}
             if not some:
                 continue
             try:
@@ -303,7 +329,7 @@ class Healer:
                 self._fill(held)
         if not tried:
             return ""
-        found, some, state = max(tried, key=lambda one: (one[0].value, -one[0].error))
+        found, some, state = max(tried, key=lambda one: one[0].order)
         if found.value <= self.best.value:
             return ""
         self._fill(state)
@@ -312,17 +338,25 @@ class Healer:
         return f"the statistics of {norms} estimated again"
 
     def _copies(self, paths: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
-        return {path: _copied(self.models.model.get_submodule(path)) for path in paths}
+        return {path: values_of(self.models.model.get_submodule(path)) for path in paths}
 
     def _fill(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         for path, values in state.items():
-            _filled(self.models.model.get_submodule(path), values)
+            put_values(self.models.model.get_submodule(path), values)
 
     def _state(self) -> State:
+        modules = [*(site.learned for site in self.sites), *map(self._module, self.behind)]
         if self.request.everything:
-            return [(self.models.model, _copied(self.models.model))]
-        modules = [*(site.learned for site in self.sites), *map(self._module, self.norms)]
-        return [(module, _copied(module)) for module in modules]
+            modules = [self.models.model]
+        tensors = [(module, values_of(module)) for module in modules]
+        notes = {path: tuple(notes) for path, notes in self.notes.items()}
+        return State(tensors, self.norms, frozenset(self.fits.begun), notes)
+
+    def _restore(self, state: State) -> None:
+        for module, values in state.tensors:
+            put_values(module, values)
+        self.norms, self.fits.begun = state.norms, set(state.begun)
+        self.notes = {path: list(notes) for path, notes in state.notes.items()}
 
     def _site(self, site: HealedSite, before: SiteError, after: SiteError) -> SiteHealing:
         notes = tuple(dict.fromkeys(self.notes.get(site.path, ())))
@@ -331,6 +365,11 @@ class Healer:
         return SiteHealing(site.path, before.error, after.error, after.share, notes)
 
     def _notes(self, *, exact: bool) -> tuple[str, ...]:
+        left = f"the samples do not reach {', '.join(self.uncalled)}, which stay as they were"
+        return (*((left,) if self.uncalled else ()), *self._end(exact=exact))
+
+    def _end(self, *, exact: bool) -> tuple[str, ...]:
+        """Return how the healing ended."""
         if exact:
             return ("the swapped model computes what the original does: there is nothing to heal",)
         if self.fits.interrupted:
@@ -347,36 +386,3 @@ class Healer:
         if self.request.everything and "end" in self.kept:
             return (*sites, *changing_everywhere(self.models.model, self.sites))
         return (*sites, *self.norms)
-
-
-def better(found: Agreement, than: Agreement) -> bool:
-    """Return whether an agreement is better; at the same value, the smaller error is."""
-    return (found.value, -found.error) > (than.value, -than.error)
-
-
-def lower_bound(found: Agreement, deviations: float = 1.645) -> float:
-    """Return the agreement that a value on few samples shows, at 95 % (Wilson, 1927, JASA 22).
-
-    100 of 100 samples show .974, 512 of 512 show .995.
-    """
-    count, share = max(found.count, 1), min(max(found.value, 0.0), 1.0)
-    square = deviations**2 / count
-    middle = share + square / 2
-    spread = deviations * sqrt(share * (1 - share) / count + square / (4 * count))
-    return (middle - spread) / (1 + square)
-
-
-def _filled_all(state: Iterable[tuple[nn.Module, Mapping[str, torch.Tensor]]]) -> None:
-    for module, values in state:
-        _filled(module, values)
-
-
-def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors_of(module).items()}
-
-
-@torch.no_grad()
-def _filled(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
-    own = tensors_of(module)
-    for name, value in values.items():
-        own[name].copy_(value)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from modswap.core.errors import ShapeError
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.build.starts.inherit import heir_of
 from modswap.ops.heal.sites import HealedSite
+from modswap.ops.heal.tensors import put_values
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.random_weights import placeholders
 from modswap.ops.trace.passes import trace
@@ -37,10 +37,7 @@ def inheriting(original: nn.Module, case: Case) -> Callable[[HealedSite], bool]:
             given = heir.give(site.learned, state)
         except ShapeError:
             return False
-        own = tensors_of(site.learned)
-        with torch.no_grad():
-            for name, value in given.values.items():
-                own[name].copy_(value)
+        put_values(site.learned, given.values)
         return True
 
     return give

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from modswap.live_values import module_paths
+from modswap.ops.heal.measures.passes import outputs_of
 from modswap.ops.heal.passes import Models
 from modswap.ops.heal.sites import HealedSite
 
@@ -36,8 +37,7 @@ def norms_behind(
         if id(module) in wanted or (_has_statistics(module) and id(module) not in inside)
     ]
     try:
-        batch = models.batch(chosen[: models.size])
-        models.model(*batch.args, **batch.kwargs)
+        outputs_of(models.model, models.samples.batch(chosen[: models.size]))
     finally:
         for handle in handles:
             handle.remove()
@@ -53,8 +53,8 @@ def estimate_again(models: Models, paths: Sequence[str], chosen: Sequence[int]) 
     """Give batch norms the mean and variance of what they are given over the samples."""
     norms = [models.model.get_submodule(path) for path in paths]
     with _accumulating([norm for norm in norms if isinstance(norm, _BatchNorm)]):
-        for batch in models.batches(chosen):
-            models.model(*batch.args, **batch.kwargs)
+        for some in models.parts(chosen):
+            outputs_of(models.model, models.samples.batch(some))
 
 
 @contextmanager

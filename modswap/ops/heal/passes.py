@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from modswap.core.errors import InputError
 from modswap.live_values import map_tensors
+from modswap.ops.heal.measures.passes import outputs_of
 from modswap.ops.heal.samples import Batch, Samples
 from modswap.ops.heal.sites import HealedSite
 
@@ -27,7 +29,7 @@ class _Reached(Exception):  # noqa: N818 - no error: it ends a pass that has giv
 
 @dataclass(eq=False)
 class Models:
-    """The original and the model that is healed, on one device, with the samples of both.
+    """The original and the model that is healed, with the samples of both.
 
     `size` is the number of samples in a pass.
     """
@@ -36,30 +38,31 @@ class Models:
     model: nn.Module
     samples: Samples
     size: int = 32
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def batches(self, chosen: Sequence[int]) -> Iterator[Batch]:
-        """Yield the samples of some numbers, in their order, on the device."""
+    def parts(self, chosen: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Yield the numbers of the samples of each pass."""
         for start in range(0, len(chosen), self.size):
-            yield self.batch(chosen[start : start + self.size])
+            yield chosen[start : start + self.size]
 
-    def batch(self, chosen: Sequence[int]) -> Batch:
-        """Return samples as one batch on the device."""
-        batch = self.samples.batch(chosen)
-        args, kwargs = map_tensors(self._moved, (batch.args, dict(batch.kwargs)))
-        return Batch(args, kwargs, batch.labels)
-
-    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self.device, copy=True)  # a copy: a model may write into its input
+    def calls(self, site: HealedSite, chosen: Sequence[int]) -> Iterator[SiteCall]:
+        """Yield every call of a site, pass by pass."""
+        for some in self.parts(chosen):
+            yield from self.observed(site, some)
 
     def observed(self, site: HealedSite, chosen: Sequence[int]) -> list[SiteCall]:
         """Return every call of a site for one batch of samples.
 
         The healed model's pass ends where the site is reached for the last time.
+
+        Raises:
+            InputError: If the models call it another number of times.
         """
         with torch.no_grad():
             targets = self._outputs(site, chosen)
             given = self._inputs(site, chosen, len(targets))
+        if len(given) != len(targets):
+            what = f"the original calls it {len(targets)} times, the swapped model {len(given)}"
+            raise InputError(what, site.path, "name the file before the swap as the original")
         return [SiteCall(a, k, y) for (a, k), y in zip(given, targets, strict=True)]
 
     def _outputs(self, site: HealedSite, chosen: Sequence[int]) -> list[Any]:
@@ -68,7 +71,7 @@ class Models:
         def note(_: nn.Module, __: Any, ___: Any, output: Any) -> None:
             found.append(cloned(output))
 
-        _run(self.original, self.batch(chosen), site.old.register_forward_hook, note)
+        _run(self.original, self.samples.batch(chosen), site.old.register_forward_hook, note)
         return found
 
     def _inputs(
@@ -81,7 +84,7 @@ class Models:
             if len(found) == calls:
                 raise _Reached
 
-        _run(self.model, self.batch(chosen), site.new.register_forward_pre_hook, note)
+        _run(self.model, self.samples.batch(chosen), site.new.register_forward_pre_hook, note)
         return found
 
 
@@ -99,7 +102,7 @@ def _run(model: nn.Module, batch: Batch, register: Callable[..., Any], note: Any
     """Run a model with a hook, until that says that it has what it wants."""
     handle = register(note, with_kwargs=True)
     try:
-        model(*batch.args, **batch.kwargs)
+        outputs_of(model, batch)
     except _Reached:
         pass
     finally:

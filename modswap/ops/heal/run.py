@@ -1,10 +1,9 @@
 """A healing from the models in memory to the modules with new values, for all its callers."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from modswap.core.asked.healing import HealingRequest
@@ -15,6 +14,7 @@ from modswap.core.decided.started import Started
 from modswap.core.healed.healing import Healing
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
+from modswap.live_values import module_paths
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import module_at
 from modswap.ops.build.fit import Built
@@ -25,6 +25,7 @@ from modswap.ops.heal.healer import Healer
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.passes import Models
 from modswap.ops.heal.sites import HealedSite
+from modswap.ops.heal.tensors import put_values
 from modswap.ops.heal.working import moved, running, taken_back, working_copy
 from modswap.ops.run.describe import class_name
 from modswap.ops.run.inputs import Case
@@ -62,13 +63,16 @@ class Result:
 
     def built(self, model: nn.Module) -> tuple[Built, ...]:
         """Return copies of the model's modules with the values of the healed ones."""
-        return tuple(self._built(model, path) for path in self.changed)
+        known: dict[int, list[str]] = {}
+        for place in module_paths(model):
+            known.setdefault(id(place.module), []).append(place.path)
+        return tuple(self._built(model, path, known) for path in self.changed)
 
-    def _built(self, model: nn.Module, path: str) -> Built:
+    def _built(self, model: nn.Module, path: str, known: Mapping[int, list[str]]) -> Built:
         own = module_at(model, path)
         made = taken_back(module_at(self.copy, path), own)
         site = next((one for one in self.sites if one.paths[0] == path), None)
-        paths = site.paths if site is not None else (path,)
+        paths = site.paths if site is not None else tuple(known[id(own)])
         elements = sum(parameter.numel() for parameter in own.parameters())
         place = Site(
             path,
@@ -79,16 +83,19 @@ class Result:
         blueprint = _blueprint(own, site)
         rule = Rule.model_validate({"match": "**", "with": blueprint.module, "start": "preserve"})
         step = Step(rule, ("replace", 0), "", (place,))
-        started = Started(HEALED, {name: f"{path}.{name}" for name in tensors_of(made)})
-        return Built(step, (place,), blueprint, made, started=started, there=True)
+        built = Built(step, (place,), blueprint, made, there=True)
+        return replace(built, started=healed_start(built))
 
     def put_into(self, model: nn.Module, paths: Iterable[str] | None = None) -> None:
         """Give the model's own tensors the healed values, of all that changed or of some paths."""
         for path in self.changed if paths is None else paths:
-            values = tensors_of(module_at(self.copy, path))
-            with torch.no_grad():
-                for name, tensor in tensors_of(module_at(model, path)).items():
-                    tensor.copy_(values[name])
+            put_values(module_at(model, path), tensors_of(module_at(self.copy, path)))
+
+
+def healed_start(built: Built) -> Started:
+    """Return the record of the start of a healed module: each tensor comes from the old ones."""
+    names = {name: f"{built.paths[0]}.{name}" for name in tensors_of(built.module)}
+    return Started(HEALED, names)
 
 
 def _blueprint(module: nn.Module, site: HealedSite | None) -> Blueprint:

@@ -25,20 +25,19 @@ def site_error(models: Models, site: HealedSite, chosen: Sequence[int]) -> SiteE
     form = form_of(site.inner) if site.replaces else None
     parts = form.mechanism() if form is not None else []
     wrong, wanted, given, own = _Spread(), _Spread(), _Spread(), _Spread()
-    for start in range(0, len(chosen), models.size):
-        for call in models.observed(site, chosen[start : start + models.size]):
-            target = tensor_of(call.target)
-            output = tensor_of(site.new(*cloned(call.args), **cloned(call.kwargs)))
-            if target is None or output is None or target.shape != output.shape:
-                return SiteError(float("nan"), None)
-            wrong.add(output - target)
-            wanted.add(target)
-            if parts:
-                given.add(output)
-                with _zeroed(parts):
-                    alone = tensor_of(site.new(*cloned(call.args), **cloned(call.kwargs)))
-                if alone is not None:
-                    own.add(alone)
+    for call in models.calls(site, chosen):
+        target = tensor_of(call.target)
+        output = tensor_of(site.new(*cloned(call.args), **cloned(call.kwargs)))
+        if target is None or output is None or target.shape != output.shape:
+            return SiteError(float("nan"), None)
+        wrong.add(output - target)
+        wanted.add(target)
+        if parts:
+            given.add(output)
+            with _zeroed(parts):
+                alone = tensor_of(site.new(*cloned(call.args), **cloned(call.kwargs)))
+            if alone is not None:
+                own.add(alone)
     share = own.variance / max(given.variance, 1e-30) if parts else None
     return SiteError(wrong.square / max(wanted.variance, 1e-30), share)
 

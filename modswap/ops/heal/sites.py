@@ -89,6 +89,7 @@ def _at(original: nn.Module, path: str) -> nn.Module:
 def _different(original: nn.Module, model: nn.Module) -> Iterator[HealedSite]:
     """Yield the topmost modules whose class is another than that of the original's."""
     olds = {place.path: place.module for place in module_paths(original)}
+    yield from _beside(olds, model)
     found: dict[int, tuple[nn.Module, list[str]]] = {}
     inside = ""  # the beginning of paths inside a module that is another
     for place in module_paths(model):
@@ -100,6 +101,21 @@ def _different(original: nn.Module, model: nn.Module) -> Iterator[HealedSite]:
             inside = f"{path}."
     for new, paths in found.values():
         yield HealedSite(paths[0], tuple(paths), olds[paths[0]], new, new)
+
+
+def _beside(olds: Mapping[str, nn.Module], model: nn.Module) -> Iterator[HealedSite]:
+    """Yield the modules that were put in beside others and that the original does not have."""
+    found: dict[int, tuple[nn.Module, str, Insertion, list[str]]] = {}
+    for place in module_paths(model):
+        for name in inserted_names(place.module):
+            path = f"{place.path}.{name}" if place.path else name
+            new = place.module.get_submodule(name)
+            if place.path in olds and path not in olds and isinstance(new, Insertion):
+                paths: list[str] = []
+                one = (place.module, place.path, new, paths)
+                found.setdefault(id(new), one)[3].append(f"{path}.module")
+    for around, at, inserted, names in found.values():
+        yield HealedSite(at, tuple(names), olds[at], around, inserted.module)
 
 
 def in_order(sites: Sequence[HealedSite], calls: Mapping[str, int]) -> tuple[HealedSite, ...]:

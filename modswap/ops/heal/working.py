@@ -14,6 +14,7 @@ from modswap.live_values import named_tensors
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import module_at
 from modswap.ops.heal.sites import HealedSite
+from modswap.ops.heal.tensors import put_values
 from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import half_of
 
@@ -26,6 +27,8 @@ def device_asked(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
+        if device.type not in {"cpu", "cuda", "mps"}:
+            raise RuntimeError(f"no model is healed on {device.type}")  # noqa: TRY301 - made a UsageError below
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         what = f"device {name!r:.40} cannot be used: {one_line(error, 120)}"
@@ -42,6 +45,18 @@ def working_copy(
     are to change.
     """
     device = device_asked(request.device)
+    try:
+        return _copy(model, learned, request, device)
+    except (RuntimeError, TypeError) as error:
+        what = f"the model cannot be copied: {one_line(error)}"
+        raise UsageError(
+            what, "heal", "make its tensors parameters, buffers or detached"
+        ) from error
+
+
+def _copy(
+    model: nn.Module, learned: Iterable[nn.Module], request: HealingRequest, device: torch.device
+) -> nn.Module:
     if request.everything or half_of(model) is not None or device.type != "cpu":
         return _cast(copy.deepcopy(model), device)
     norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
@@ -78,11 +93,8 @@ def _moved(
         yield replace(site, old=old, new=new, learned=learned)
 
 
-@torch.no_grad()
 def taken_back(healed: nn.Module, module: nn.Module) -> nn.Module:
     """Return a copy of a module with the values of its healed copy, in its own dtype and place."""
     made = copy.deepcopy(module)
-    values = tensors_of(healed)
-    for name, tensor in tensors_of(made).items():
-        tensor.copy_(values[name])
+    put_values(made, tensors_of(healed))
     return made

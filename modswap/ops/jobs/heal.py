@@ -9,7 +9,7 @@ from typing import Any
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.job import HealJob, Job, Subject
 from modswap.core.asked.recipe import Recipe
-from modswap.core.asked.used_paths import healing_files, paths_read
+from modswap.core.asked.used_paths import DATA, INPUT, UsedPath, healing_files, paths_read
 from modswap.core.decided.plan import Plan
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, SiteOutcome
@@ -19,11 +19,12 @@ from modswap.io.formats.choice import ending_note
 from modswap.io.formats.target import refuse_target
 from modswap.io.raw.held import Held, holding, stamps_of
 from modswap.io.recipe.embedded import embedded_recipe
+from modswap.io.recognise.look import look_at
 from modswap.ops.apply import applied, apply
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import ResumeFile
-from modswap.ops.heal.run import HEALED, HealingWishes, heal_models
+from modswap.ops.heal.run import HEALED, HealingWishes, heal_models, healed_start
 from modswap.ops.heal.sites import HealedSite, sites_to_heal
 from modswap.ops.load.model import Loaded
 from modswap.ops.outcomes import count_params, site_outcomes
@@ -47,9 +48,21 @@ def heal_file(job: HealJob, progress: Progress = silent) -> Outcome:
         used = healing_files(job.data, job.against, job.request.evaluate)
         reads = (*paths_read(job.subject), *used)
         refuse_target(job.subject.file, job.out, force=job.force, reads=reads)
+    look_at_data(job.data)
     with holding(job.subject.file) as held, without_compiler():
         outcome = _held(job, held, held.watched(progress))
     return replace(outcome, seconds=time.monotonic() - started)
+
+
+def look_at_data(data: str) -> None:
+    """Refuse a file of data that is not there, before anything takes time.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
+    for used in healing_files(data):
+        if used.name == DATA:
+            look_at(used.file)
 
 
 def _held(job: HealJob, held: Held, progress: Progress) -> Outcome:
@@ -116,6 +129,11 @@ def healed_swap(
     result = heal_models(Taker.of(before, call), loaded.model, sites, wanted)
     new = {path for site in sites for path in site.paths}
     result.put_into(loaded.model, [path for path in result.changed if path in new])
+    if result.changed:
+        built = tuple(replace(one, started=healed_start(one)) for one in prepared.built)
+        prepared = replace(prepared, built=built)
+        told = (replace(one, start=HEALED, mapped=(), fresh=()) for one in outcome.sites)
+        outcome = replace(outcome, sites=tuple(told))
     others = tuple(one for one in result.built(loaded.model) if one.paths[0] not in new)
     apply(loaded.model, [(one.paths, one.module) for one in others])
     outcome = replace(outcome, healing=result.healing)
@@ -140,9 +158,11 @@ def _kept(job: HealJob) -> ResumeFile:
     """Return the file that keeps the state of the run, with what it holds of an earlier one."""
     wishes = {name: _plain(value) for name, value in asdict(job.request).items()}
     depends = {"file": str(job.subject.file), "original": str(job.against), "data": job.data}
-    for name, read in (("file", job.subject.file), ("original", job.against)):
-        sizes = [(one.name, one.nbytes, one.mtime_ns) for one in stamps_of(read)]
-        depends[f"{name}'s size and time"] = str(sizes)
+    subject = job.subject
+    depends["model"] = f"{subject.factory} {subject.renames} {subject.inputs}"
+    for used in (UsedPath(INPUT, subject.file), *healing_files(job.data, job.against)):
+        sizes = [(one.name, one.nbytes, one.mtime_ns) for one in stamps_of(used.file)]
+        depends[f"size and time of {used.name}"] = str(sizes)
     if job.out is None:
         if job.resume:
             what = "a dry run leaves nothing to go on from"

@@ -29,6 +29,29 @@ class Classifier(nn.Module):
         return y
 
 
+class Twice(Classifier):
+    """A classifier whose norm runs twice, under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = self.norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.again(self.norm(self.mix(self.stem(x)))).mean((2, 3)))
+        return y
+
+
+class Scaled(nn.Conv2d):
+    """A convolution of another class."""
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> "Scaled":
+        """Return one that gives three times as much as another."""
+        made = cls(conv.in_channels, conv.out_channels, 3, padding=1)
+        made.load_state_dict({name: 3 * value for name, value in conv.state_dict().items()})
+        return made
+
+
 class Block(nn.Module):
     """Two linear layers of a map (N, H, W, C), whose output has other axes."""
 

@@ -1,7 +1,7 @@
 """A model is healed stage by stage, judged on samples that none learned from.
 
 Covers: closed.fit, closed.last_layer, closed.maps, fitted, inherit, norms, passes, run,
-site_errors, sites, working.
+site_errors, sites, tensors, working.
 """
 
 import copy
@@ -11,8 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+import modswap
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.errors import InputError, MatchError, UsageError
+from modswap.core.healed.agreement import Agreement
+from modswap.core.healed.healing import Healing
 from modswap.core.kept.receipt import SiteRecord
 from modswap.core.seen.joint import Joint
 from modswap.nn import BiLevelRoutingAttention, SEBlock, SelfAttention, WindowAttention
@@ -23,18 +26,33 @@ from modswap.nn.insertion import Insertion
 from modswap.nn.linear_forms import form
 from modswap.nn.linear_forms.form import LinearForm, Solution
 from modswap.nn.linear_forms.moments import Fitting, Moments
+from modswap.ops.apply import apply
+from modswap.ops.heal import healer
 from modswap.ops.heal.closed.last_layer import last_layer, refit
+from modswap.ops.heal.fitted import changing_everywhere
 from modswap.ops.heal.healer import Healed, Healer
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.passes import Models, SiteCall
+from modswap.ops.heal.run import Result
 from modswap.ops.heal.samples import HeldSamples
 from modswap.ops.heal.site_errors import site_error
 from modswap.ops.heal.sites import sites_to_heal
 from modswap.ops.heal.working import running, taken_back, working_copy
 from modswap.ops.run.inputs import Case, DummyCall
-from tests.ops.heal.nets import CHANNELS, Block, classifier, models, new_module, pictures, swapped
+from tests.ops.heal.nets import (
+    CHANNELS,
+    Block,
+    Classifier,
+    Twice,
+    classifier,
+    models,
+    new_module,
+    pictures,
+    swapped,
+)
 
 EXACT = 1e-4
+SAME = Agreement("error", 1.0)
 
 
 def healed(both: Models, stages: str = "inherit,closed,norms", **wishes: Any) -> Healed:
@@ -356,3 +374,133 @@ def test_each_of_several_random_modules_is_judged_before_the_old_ones_behind_it(
 
     assert found.after.value > 0.9
     assert all(site.after < 0.15 < site.before for site in found.sites)
+
+
+# -- what must not come apart, and what is not there
+
+
+def test_norm_with_two_names_is_built_under_both() -> None:
+    net = Twice().eval()
+    other: Any = copy.deepcopy(net)
+    result = Result(Healing("", 0, 0, SAME, SAME, 1.0), copy.deepcopy(other), ("norm",), ())
+    with torch.no_grad():
+        result.copy.get_submodule("norm").running_mean.add_(1)  # type: ignore[operator] # it has one
+    (built,) = result.built(other)
+    assert built.paths == ("norm", "again")
+    apply(other, [(built.paths, built.module)])
+    assert other.norm is other.again
+    assert torch.equal(other.norm.running_mean, torch.ones(CHANNELS))
+
+
+def test_tied_weights_refuse_that_all_change() -> None:
+    net: Any = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net[1].weight = net[0].weight
+    with pytest.raises(UsageError, match="share a tensor"):
+        changing_everywhere(net, ())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_models_of_other_precisions_are_healed(dtype: torch.dtype) -> None:
+    net = classifier().to(dtype)
+    other = swapped(net, new_module("BRA").to(dtype))
+    inputs = [(2, 3, 8, 8)]
+    found = modswap.heal(
+        other, against=net, data=[pictures().to(dtype)], inputs=inputs, stages="closed"
+    ).healing
+    assert found is not None
+    assert found.after.error < found.before.error / 3
+    assert {parameter.dtype for parameter in other.parameters()} == {dtype}
+
+
+def test_models_that_call_a_site_otherwise_are_refused() -> None:
+    class Once(Twice):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.head(self.mix(self.mix(self.stem(x))).mean((2, 3)))
+            return y
+
+    net = Once().eval()
+    other = swapped(net, new_module("BRA"))
+    other.__class__ = Classifier
+    with pytest.raises(InputError, match="the original calls it 2 times, the swapped model 1"):
+        healed(models(net, other))
+
+
+def test_site_that_is_not_reached_is_named() -> None:
+    net = classifier()
+    net.add_module("idle", nn.Conv2d(3, 3, 1))
+    other = swapped(net, new_module("ACmix"))
+    other.idle = nn.Identity()
+    both = models(net, other)
+    assert "the samples do not reach idle" in " ".join(healed(both, "closed").healing.notes)
+    other.mix = net.mix
+    with pytest.raises(InputError, match="no new module is called"):
+        healed(both, "closed")
+
+
+def test_module_that_gives_no_numbers_is_healed() -> None:
+    net = classifier()
+    other = swapped(net, new_module("ACmix"))
+    with torch.no_grad():
+        other.mix.conv1.weight.fill_(float("nan"))
+    found = healed(models(net, other), "closed").healing
+    assert found.sites[0].after < 1
+    assert found.stages[0].kept
+
+
+def test_gradients_of_the_users_model_stay() -> None:
+    net = classifier()
+    other = swapped(net, new_module("ACmix"))
+    other.stem[0].weight.grad = torch.ones_like(other.stem[0].weight)
+    data, inputs = [pictures()], [(2, 3, 8, 8)]
+    modswap.heal(other, against=net, data=data, inputs=inputs, stages=("fit",), steps=2)
+    assert bool((other.stem[0].weight.grad == 1).all())
+
+
+def test_module_that_the_original_holds_too_is_not_changed() -> None:
+    net = classifier()
+    module = new_module("ACmix")
+    other = swapped(net, module)
+    net.add_module("kept", module)
+    with pytest.raises(UsageError, match="shares 'mix' with the original"):
+        modswap.heal(other, against=net, data=[pictures()], inputs=[(2, 3, 8, 8)], stages="closed")
+
+
+def test_insertion_without_a_receipt_is_a_site() -> None:
+    net = classifier()
+    other = copy.deepcopy(net)
+    put_in(other.mix, "eca", Insertion(SEBlock(CHANNELS), Joint("after", "add", CHANNELS, 2)))
+    (site,) = sites_to_heal(net, other)
+    assert (site.path, site.paths, site.replaces) == ("mix", ("mix.eca.module",), False)
+
+
+@pytest.mark.parametrize(
+    "wishes", [{"batch": 0}, {"steps": "5"}, {"damp": 0.5}, {"until": 2.0}, {"stages": ("closd",)}]
+)
+def test_wrong_wish_of_a_caller_is_refused(wishes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        HealingRequest(**wishes)
+    assert HealingRequest(stages=("norms", "closed")).stages == ("closed", "norms")
+
+
+@pytest.mark.parametrize("at", ["estimate_again", "site_error"])
+def test_ctrl_c_at_any_place_leaves_what_is_reported(
+    at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = classifier()
+    both = models(net, swapped(net, new_module("BRA")))
+    real, calls = getattr(healer, at), list[int]()
+
+    def stop(*args: Any) -> Any:
+        found = real(*args)
+        calls.append(1)
+        if at == "estimate_again" or len(calls) == 4:  # the last is behind all stages
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(healer, at, stop)
+    before = copy.deepcopy(both.model.norm.state_dict())  # type: ignore[union-attr] # it has one
+    found = healed(both, "closed,norms" if at == "estimate_again" else "closed").healing
+    assert found.interrupted
+    assert any("broken off" in note for note in found.notes)
+    for key, value in both.model.norm.state_dict().items():  # type: ignore[union-attr] # as above
+        assert torch.equal(value, before[key])

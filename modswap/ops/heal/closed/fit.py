@@ -1,6 +1,6 @@
 """The closed form of a site: the linear map that its new module can hold, then its last layer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,7 +80,7 @@ def fit_closed(
     last = last_layer(site.learned, first[0]) if site.replaces and first else None
     if last is None:
         return ClosedForm(residual, notes=tuple(notes))
-    refit(site.learned, last, _calls(models, site, chosen))
+    refit(site.learned, last, models.calls(site, chosen))
     return ClosedForm(residual, last.path, tuple(notes))
 
 
@@ -100,18 +100,13 @@ def _plain(site: HealedSite) -> bool:
     return adapter.project is None and adapter.stride == (1, 1)
 
 
-def _calls(models: Models, site: HealedSite, chosen: Sequence[int]) -> Iterator[SiteCall]:
-    for start in range(0, len(chosen), models.size):
-        yield from models.observed(site, chosen[start : start + models.size])
-
-
 def _solved(
     models: Models, site: HealedSite, form: LinearForm, chosen: Sequence[int]
 ) -> Solution | None:
     """Return the linear map that fits best; None if the targets are no maps."""
     moments = None
     seen = 0
-    for call in _calls(models, site, chosen):
+    for call in models.calls(site, chosen):
         if moments is not None and seen >= _SAMPLES and moments.plenty:
             break
         given, target = inner_input(site, call), tensor_of(call.target)

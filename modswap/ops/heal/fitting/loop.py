@@ -25,6 +25,7 @@ from modswap.core.healed.progress import (
 from modswap.ops.heal.fitting.interruption import Interruption, interruption
 from modswap.ops.heal.fitting.pace import Order, Pace, Watch, one_cycle, seed_of_step
 from modswap.ops.heal.fitting.resume import State
+from modswap.ops.heal.tensors import copied, fill
 from modswap.seeds import seeded
 
 REPORTED_EVERY = 10  # steps; a device then waits for the loss
@@ -74,7 +75,7 @@ def train(task: FitTask, pace: Pace, watch: Watch) -> Fitted:
     A fit that goes on has the bits of one that was not stopped on the CPU, with as many threads.
     """
     if (done := watch.resume.finished(task.stage, task.site)) is not None:
-        _fill(task.held, done["tensors"])
+        fill(task.held, done["tensors"])
         return _fitted(task, done["result"])
     with _learning(task), interruption() as interrupted, torch.enable_grad():
         run = _FitRun(task, pace, watch)
@@ -82,7 +83,7 @@ def train(task: FitTask, pace: Pace, watch: Watch) -> Fitted:
     result = run.result(ended)
     if ended != INTERRUPTED:
         watch.resume.finish(
-            task.stage, task.site, {"tensors": _copy(task.held), "result": asdict(result)}
+            task.stage, task.site, {"tensors": copied(task.held), "result": asdict(result)}
         )
     return result
 
@@ -107,7 +108,7 @@ class _FitRun:
             self.step, self.steps, self.idle = 0, pace.steps, 0
             self.scales = task.scales()
             self.before = self.best = task.judge() if task.judge is not None else None
-            self.best_tensors = _copy(task.held)
+            self.best_tensors = copied(task.held)
         else:
             self._load(state)
 
@@ -117,7 +118,7 @@ class _FitRun:
             return self._steps_to_end(interrupted)
         finally:  # a second Ctrl-C raises
             if self.task.judge is not None:
-                _fill(self.task.held, self.best_tensors)
+                fill(self.task.held, self.best_tensors)
 
     def _steps_to_end(self, interrupted: Interruption) -> str:
         ended = ""
@@ -127,7 +128,7 @@ class _FitRun:
                 interrupted.taken, ended = True, INTERRUPTED
             self._keep(ended)
         if ended == DIVERGED:
-            _fill(self.task.held, self.best_tensors)
+            fill(self.task.held, self.best_tensors)
         return ended
 
     def _keep(self, ended: str) -> None:
@@ -190,8 +191,8 @@ class _FitRun:
         if self.task.judge is None or self.best is None or not due:
             return
         found = self.task.judge()
-        if (found.value, -found.error) > (self.best.value, -self.best.error):
-            self.best, self.best_tensors, self.idle = found, _copy(self.task.held), 0
+        if found.better_than(self.best):
+            self.best, self.best_tensors, self.idle = found, copied(self.task.held), 0
         else:
             self.idle += 1
 
@@ -239,7 +240,7 @@ class _FitRun:
             "before": self.before and asdict(self.before),
             "best": self.best and asdict(self.best),
             "best tensors": self.best_tensors,
-            "tensors": _copy(self.task.held),
+            "tensors": copied(self.task.held),
             "optimizer": self.optimizer.state_dict(),
             "seconds": self._seconds(),
         }
@@ -250,7 +251,7 @@ class _FitRun:
         self.losses.extend(state["losses"])
         self.before, self.best = _agreement(state["before"]), _agreement(state["best"])
         self.best_tensors, self.earlier = state["best tensors"], state["seconds"]
-        _fill(self.task.held, state["tensors"])
+        fill(self.task.held, state["tensors"])
         self.optimizer.load_state_dict(state["optimizer"])
 
 
@@ -260,7 +261,7 @@ def _learning(task: FitTask) -> Iterator[None]:
     learning = {id(each) for parameters, _ in task.groups for each in parameters}
     active = {id(each) for module in task.learning for each in module.modules()}
     parameters, modules = list(task.model.parameters()), list(task.model.modules())
-    grads = [each.requires_grad for each in parameters]
+    wanted = [(each.requires_grad, each.grad) for each in parameters]
     flags = [module.training for module in modules]
     try:
         for each in parameters:
@@ -269,21 +270,11 @@ def _learning(task: FitTask) -> Iterator[None]:
             module.training = id(module) in active
         yield
     finally:
-        for each, grad in zip(parameters, grads, strict=True):
-            each.requires_grad_(grad)
-            each.grad = None
+        for each, (learns, grad) in zip(parameters, wanted, strict=True):
+            each.requires_grad_(learns)
+            each.grad = grad
         for module, training in zip(modules, flags, strict=True):
             module.training = training
-
-
-def _copy(held: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in held.items()}
-
-
-@torch.no_grad()
-def _fill(held: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
-    for name, value in values.items():
-        held[name].copy_(value)
 
 
 def _agreement(held: State | None) -> Agreement | None:
