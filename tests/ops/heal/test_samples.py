@@ -1,11 +1,7 @@
-"""The inputs that a healing learns from.
-
-Covers: agreement.
-"""
+"""The inputs that a healing learns from."""
 
 import torch
 
-from modswap.core.healed.agreement import Agreement
 from modswap.ops.heal.samples import HeldSamples
 
 
@@ -21,7 +17,3 @@ def test_batches_hold_the_chosen_samples_in_their_order() -> None:
     assert batch.kwargs["mask"].tolist() == [0, 1]
     assert batch.labels.tolist() == [40, 10]
     assert HeldSamples(()).count == 0
-
-
-def test_an_agreement_has_no_confident_half_unless_it_is_given() -> None:
-    assert Agreement("cosine", 0.5).confident is None

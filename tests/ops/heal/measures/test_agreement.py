@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from modswap.core.errors import ShapeError
-from modswap.core.healed.agreement import Agreement
 from modswap.ops.heal.measures.agreement import accuracy, agreement, agreement_of
 from modswap.ops.heal.measures.error import ChannelSpread
 from modswap.ops.heal.measures.metric import metric_for
@@ -195,18 +194,3 @@ def test_accuracy_is_known_where_labels_fit() -> None:
     assert labelled(torch.zeros(4, 2, dtype=torch.long)) is None
     assert accuracy(net, HeldSamples((torch.zeros(4),), labels=torch.arange(4)), [0], 1) is None
     assert accuracy(net, HeldSamples((x,), labels=torch.arange(4)), [], 1) is None
-
-
-@pytest.mark.parametrize(("right", "count", "shown"), [(100, 100, 0.974), (512, 512, 0.995)])
-def test_lower_bound_is_that_of_few_samples(right: int, count: int, shown: float) -> None:
-    found = Agreement("top-1", right / count, count=count)
-
-    assert found.lower_bound() == pytest.approx(shown, abs=5e-4)
-
-
-def test_smaller_error_decides_between_agreements_of_one_value() -> None:
-    one, other = Agreement("top-1", 0.5, error=0.1), Agreement("top-1", 0.5, error=0.2)
-
-    assert one.better_than(other)
-    assert not other.better_than(one)
-    assert not one.better_than(one)
