@@ -105,7 +105,7 @@ class Fits:
             seconds = max(60 * self.request.minutes - gone, 0.0) / left
         rate = RATE_FROM_CLOSED_FORM if begun else RATE_FROM_RANDOM
         batch = 2 * self.request.batch
-        return Pace(self.request.steps, rate, batch, self.request.seed, seconds=seconds)
+        return Pace(self.request.fit_steps, rate, batch, self.request.seed, seconds=seconds)
 
     def _watch(self) -> Watch:
         return Watch(self._tell, self.resume)
