@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from modswap.core.errors import InputError
-from modswap.core.progress import Progress, silent
+from modswap.core.progress import Passing, Progress, silent
 from modswap.ops.heal.data.columns import TensorSamples
 from modswap.ops.heal.data.drawn.norms import TrainedNorm, trained_norms
 from modswap.ops.heal.data.taker import DataRequest, Key, Taker
@@ -47,7 +47,7 @@ def optimised(
     # the block ends behind the last gradient: it writes the buffers of the model again
     with untouched(taker.model, training=False):
         for start in range(0, samples.count, BATCH):
-            progress(f"optimising drawn samples: {start:,} of {samples.count:,}")
+            progress(Passing(f"optimising drawn samples: {start:,} of {samples.count:,}"))
             batch = samples.batch(range(start, min(start + BATCH, samples.count)))
             given = batch.args[key] if isinstance(key, int) else batch.kwargs[key]
             _refuse_large(given, samples.count)
