@@ -25,7 +25,7 @@ ALLOW = ["--allow", "tests.ops.heal.nets.*"]
 INPUT = ["--input", "2,3,8,8"]
 
 
-class Terminal(NamedTuple):
+class ReadTerminal(NamedTuple):
     """A terminal that is put in place of standard error, ended, and asked for its text."""
 
     begin: Callable[[], None]
@@ -33,7 +33,7 @@ class Terminal(NamedTuple):
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadTerminal]:
     """Yield a terminal of 80 columns."""
     master, slave = pty.openpty()
     found: list[bytes] = []
@@ -65,7 +65,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
         reader.join(10)
         return b"".join(found).decode()
 
-    yield Terminal(begin, shown)
+    yield ReadTerminal(begin, shown)
     os.close(master)
 
 
@@ -74,7 +74,7 @@ def fit_step(step: int, *, agreement: Agreement | None = None, site: str = "laye
 
 
 def test_fit_is_shown_in_place_with_all_its_numbers(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    terminal: ReadTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "_SECONDS", 0.0)
     terminal.begin()
@@ -98,7 +98,7 @@ def test_fit_is_shown_in_place_with_all_its_numbers(
 
 
 def test_pictures_that_follow_too_fast_are_left_out(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    terminal: ReadTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "_SECONDS", 1e9)
     terminal.begin()
@@ -125,7 +125,7 @@ def healing(folder: Path, *more: str) -> list[str]:
 
 def test_terminal_shows_a_healing_and_a_file_gets_its_lines(
     tmp_path: Path,
-    terminal: Terminal,
+    terminal: ReadTerminal,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -149,7 +149,7 @@ def test_terminal_shows_a_healing_and_a_file_gets_its_lines(
 
 
 def test_plain_lines_are_shown_on_a_terminal_that_cannot_go_back(
-    tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, terminal: ReadTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = healing(tmp_path)
     terminal.begin()
