@@ -1,4 +1,7 @@
-"""Progress on a real terminal, and where there is none."""
+"""Progress on a real terminal, and where there is none.
+
+Covers: core.healed.progress.
+"""
 
 import os
 import pty
