@@ -1,7 +1,4 @@
-"""Progress on a real terminal, and where there is none.
-
-Covers: core.healed.progress.
-"""
+"""Progress on a real terminal, and where there is none."""
 
 import os
 import pty
