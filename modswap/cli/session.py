@@ -60,7 +60,7 @@ class Session:
 
     def progress(self) -> Progress:
         """Return a function that prints a step on standard error, if steps are shown."""
-        return _Lines() if self.verbose or (sys.stderr.isatty() and not self.quiet) else silent
+        return _StepLines() if self.verbose or (sys.stderr.isatty() and not self.quiet) else silent
 
     @contextmanager
     def _live(self) -> Iterator[Progress]:
@@ -71,7 +71,7 @@ class Session:
         from modswap.cli.live import LiveProgress
 
         color = self.color and not os.environ.get("NO_COLOR")
-        with closing(LiveProgress(_Lines(), color=bool(color))) as live:
+        with closing(LiveProgress(_StepLines(), color=bool(color))) as live:
             yield live
 
     def note_lock(self, file: Path, *, write: bool, hold: bool) -> None:
@@ -208,7 +208,7 @@ def note(text: str) -> None:
 
 
 @dataclass(slots=True)
-class _Lines:
+class _StepLines:
     """Steps on standard error, a line for each; of those that pass, one in a while."""
 
     passed: float = -inf  # when the last one was printed
