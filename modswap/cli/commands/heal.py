@@ -126,6 +126,7 @@ def heal(
     size: healing.Size = None,
     mean: healing.Mean = None,
     std: healing.Std = None,
+    bypass: healing.Bypass = False,
     batch: Batch = 32,
     device: Device = "cpu",
     max_memory: Room = None,
@@ -174,6 +175,7 @@ def heal(
         batch=batch,
         device=device,
         max_memory=options.memory_of(max_memory),
+        bypass=bypass,
         **healing.of_pictures(size, mean, std),
     )
 

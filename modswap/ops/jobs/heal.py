@@ -21,6 +21,7 @@ from modswap.io.raw.held import Held, holding, stamps_of
 from modswap.io.recipe.embedded import embedded_recipe
 from modswap.io.recognise.look import look_at
 from modswap.ops.apply import applied, apply
+from modswap.ops.build.fit import Built
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import ResumeFile
@@ -89,7 +90,7 @@ def _held(job: HealJob, held: Held, progress: Progress) -> Outcome:
         recipe="",
         sites=_sites(prepared, sites),
         params_before=params,
-        params_after=params,
+        params_after=params + _added(built),
         notes=(*ending_note(loaded.container.format, job.subject.file, job.out),),
         stamps=held.stamps,
         healing=result.healing,
@@ -136,8 +137,14 @@ def healed_swap(
         outcome = replace(outcome, sites=tuple(told))
     others = tuple(one for one in result.built(loaded.model) if one.paths[0] not in new)
     apply(loaded.model, [(one.paths, one.module) for one in others])
-    outcome = replace(outcome, healing=result.healing)
+    beside = _added(others)
+    outcome = replace(outcome, healing=result.healing, params_after=outcome.params_after + beside)
     return outcome, replace(prepared, built=(*prepared.built, *others))
+
+
+def _added(built: Sequence[Built]) -> int:
+    """Return the number of parameters in modules that were not there before."""
+    return sum(p.numel() for one in built if not one.there for p in one.module.parameters())
 
 
 def _request(loaded: Loaded, request: HealingRequest) -> HealingRequest:
