@@ -152,7 +152,7 @@ def controls(bench: Bench, paths: Sequence[str]) -> None:
     def noise(x: torch.Tensor) -> torch.Tensor:
         return x + 4 / 128 * torch.randn(x.shape, generator=generator)
 
-    shifted = Disturbed(bench.net, lambda x: F.pad(x[..., 1:], (0, 1), mode="replicate"))
+    shifted = Disturbed(bench.net, lambda x: F.pad(x[..., 1:], (0, 1, 0, 0), mode="replicate"))
     told = {"shifted by one pixel": shifted, "noise of 4/255": Disturbed(bench.net, noise)}
     told["without the module"] = without(bench.net, paths)
     for name, model in told.items():
@@ -194,6 +194,7 @@ WISHES = {
     "one": Wish("one depthwise, inherited, damp 1000", ONE, BRA, INHERITED, ".99 / 1"),
     "acmix": Wish("the same, ACmix", ONE, "ACmix", INHERITED, ".99 / 1"),
     "three": Wish("three, inherited, damp 1000", THREE, BRA, INHERITED, ".98 / 1", SIDE),
+    "closed1": Wish("one depthwise, closed form", ONE, BRA, CLOSED, ".85 / .97"),
     "closed": Wish("5x5 into 3x3: closed form", LARGER, BRA, CLOSED, ".85 / .97"),
     "fit": Wish("the same and fit", LARGER, BRA, WHOLE, ".90 / .98"),
     "attended": Wish("one, inherited, closed, fit", ONE, BRA, WHOLE, ".95 / .99, share .05"),

@@ -20,6 +20,7 @@ from modswap.ops.apply import module_at
 from modswap.ops.build.fit import Built
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
+from modswap.ops.heal.data.texts import takes_mask
 from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.healer import Healer
 from modswap.ops.heal.inherit import inheriting
@@ -116,6 +117,7 @@ def heal_models(
     """
     request = wanted.request
     asked = DataRequest(request.samples, request.seed, wanted.size)
+    taker = replace(taker, masked=takes_mask(taker, model))
     samples = open_samples(wanted.data, taker, asked, wanted.progress)
     old = running(taker.model, request)
     copy = working_copy(model, (site.learned for site in sites), request)
