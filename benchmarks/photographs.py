@@ -24,11 +24,12 @@ SECOND = {"foolbox": "data/imagenet_*.jpg"}  # twenty of ImageNet: the second se
 # drawings, masks, text, and grey squares among the pictures of scikit-image
 DRAWN = frozenset({"logo.png", "color.png", "text.png", "page.png", "phantom.png", "horse.png"})
 DRAWN_BEGINNINGS = ("chessboard", "clock", "micro", "cell")
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 LEARNED = 0.6  # of the photographs
 
 
 def photographs(places: dict[str, str] = PLACES) -> list[Path]:
-    """Return the files of the photographs whose packages are installed, in an order of their own."""
+    """Return the photographs whose packages are installed, in an order of their names."""
     found = []
     for package, pattern in places.items():
         spec = importlib.util.find_spec(package)
@@ -69,7 +70,7 @@ def crops(files: Sequence[Path], count: int, side: int, seed: int = 0) -> torch.
     return torch.from_numpy(found).permute(0, 3, 1, 2).float()
 
 
-def _crop(picture: Image.Image, side: int, generator: np.random.Generator) -> np.ndarray:
+def _crop(picture: Image.Image, side: int, generator: np.random.Generator) -> Pixels:
     width, height = picture.size
     wide = min(width, height) * generator.uniform(0.4, 1.0)
     left, top = generator.uniform(0, width - wide), generator.uniform(0, height - wide)

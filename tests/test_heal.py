@@ -1,6 +1,6 @@
 """`modswap heal` on real files: what it says, writes and refuses.
 
-Covers: cli.commands.heal, core.asked.healing, core.healed.healing, ops.jobs.heal.
+Covers: cli.healing, cli.commands.heal, core.asked.healing, core.healed.healing, ops.jobs.heal.
 """
 
 import copy
@@ -361,3 +361,61 @@ def test_report_of_a_healing_swap_names_the_healing(
     call[call.index("--heal") + 1] = str(tmp_path / "nosuch.npy")
     assert run(call) == 3
     assert "no such file" in capsys.readouterr().err
+
+
+def test_numbers_of_pictures_are_taken_and_shown_before_anything_starts(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bytes_ = (pictures().clamp(-1, 1) * 127 + 128).to(torch.uint8)
+    np.save(tmp_path / "bytes.npy", bytes_.numpy())
+    call = healing(
+        files, "--stages", "inherit", "--dry-run", "-v", "--size", "8,8", "--mean", "0.5"
+    )
+    call[call.index("--data") + 1] = str(tmp_path / "bytes.npy")
+    assert run([*call, "--std", "0.25,0.25,0.5"]) == 0
+    said = capsys.readouterr().err
+    told = "normalised by mean 0.5 and deviation 0.25, 0.5, as given"
+    assert said.index("… data: bytes are taken as pictures, " + told) < said.index("… measuring")
+    swap = ["replace", str(files / "net.pt"), *RULE, "--set", "topk=2", *INPUT, *ALLOW, "--dry-run"]
+    more = ["--heal", str(tmp_path / "bytes.npy"), "--mean", "0.5", "--std", "0.5", "--size", "8"]
+    assert run([*swap, *more, "--fast", "--steps", "2"]) == 0
+    assert "normalised by mean 0.5 and deviation 0.5, as given" in flat(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("wish", "line"),
+    [
+        (["--size", "8"], "--size: size, mean and deviation are those of pictures, and the data "),
+        (["--size", "8,8,8"], "--size: (8, 8, 8) is no height and width of pictures"),
+        (["--size", "8.5"], "--size: '8.5' is no list of numbers"),
+        (["--mean", "nan"], "--mean: (nan,) is no mean of pixels in 0 to 1"),
+        (["--std", "1,0"], "--std: (1.0, 0.0) is no deviation of pixels in 0 to 1"),
+    ],
+)
+def test_numbers_of_pictures_that_do_not_fit_are_refused(
+    files: Path, capsys: pytest.CaptureFixture[str], wish: list[str], line: str
+) -> None:
+    assert run(healing(files, "--dry-run", *wish)) == 2
+    assert flat(capsys.readouterr().err).startswith(f"error: {line}")
+
+
+def test_wishes_of_a_healing_need_one(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["replace", str(files / "net.pt"), *RULE, "--dry-run", "--steps", "3"]) == 2
+    assert "--steps is for a healing, and there is none\n  fix: add `--heal D`" in (
+        capsys.readouterr().err
+    )
+
+
+def test_drawn_pictures_are_optimised_where_steps_are_given(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = healing(files, "--stages", "closed", "--dry-run", "--samples", "64", "--steps", "3")
+    call[call.index("--data") + 1] = "none"
+    assert run([*call, "--minutes", "5"]) == 0
+    said = flat(capsys.readouterr().out)
+    assert "drawn pictures, 8x8, optimised" in said
+    assert "they were optimised in 3 steps to the statistics of the batch norms" in said
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())

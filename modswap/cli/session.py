@@ -4,9 +4,11 @@ import errno
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from modswap.cli.again import command_again
 from modswap.core.asked import own_texts
 from modswap.core.asked.used_paths import OUT, UsedPath
 from modswap.core.errors import BugError, CheckpointError, ModswapError
-from modswap.core.progress import Progress, silent
+from modswap.core.progress import Passing, Progress, silent
 from modswap.core.words.option_spelling import spelled
 from modswap.core.words.printable import tame, tame_lines, without_commands
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 REPORT = "the report"
 SUMMARY = "GITHUB_STEP_SUMMARY"
+PASSING_SECONDS = 2.0  # between two lines on steps that pass
 
 
 @dataclass(slots=True)
@@ -57,7 +60,19 @@ class Session:
 
     def progress(self) -> Progress:
         """Return a function that prints a step on standard error, if steps are shown."""
-        return _print_step if self.verbose or (sys.stderr.isatty() and not self.quiet) else silent
+        return _StepLines() if self.verbose or (sys.stderr.isatty() and not self.quiet) else silent
+
+    @contextmanager
+    def _live(self) -> Iterator[Progress]:
+        """Yield the progress of a run, which a terminal shows in place."""
+        if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            yield self.progress()
+            return
+        from modswap.cli.live import LiveProgress
+
+        color = self.color and not os.environ.get("NO_COLOR")
+        with closing(LiveProgress(_StepLines(), color=bool(color))) as live:
+            yield live
 
     def note_lock(self, file: Path, *, write: bool, hold: bool) -> None:
         """Note the lock file, if it is written or compared with."""
@@ -101,8 +116,8 @@ class Session:
         if self.report is not None:
             _require_folder(self.report)
         self.judge()
-        with redirect_stdout(sys.stderr):
-            yield self.progress()
+        with redirect_stdout(sys.stderr), self._live() as progress:
+            yield progress
 
     def announce(self, error: ModswapError) -> None:
         """Print an error early, on standard error, which GitHub reads for annotations too."""
@@ -192,5 +207,16 @@ def note(text: str) -> None:
     sys.stderr.write(without_commands(f"{tame(text)}\n"))
 
 
-def _print_step(text: str) -> None:
-    note(f"… {text}")
+@dataclass(slots=True)
+class _StepLines:
+    """Steps on standard error, a line for each; of those that pass, one in a while."""
+
+    passed: float = -inf  # when the last one was printed
+
+    def __call__(self, text: str) -> None:
+        if isinstance(text, Passing):
+            now = time.monotonic()
+            if now - self.passed < PASSING_SECONDS:
+                return
+            self.passed = now
+        note(f"… {text}")

@@ -5,5 +5,11 @@ from collections.abc import Callable
 Progress = Callable[[str], None]
 
 
+class Passing(str):
+    """A step in words, such as a count, that the next one replaces where that can be shown."""
+
+    __slots__ = ()
+
+
 def silent(_: str) -> None:
     """Report no progress."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from modswap.cli import options
+from modswap.cli import healing, options
 from modswap.cli.outcomes import finish
 from modswap.core.asked.healing import GOAL, HealingRequest, stages_of
 from modswap.core.asked.used_paths import healing_files
@@ -50,9 +50,6 @@ Damp = Annotated[
 Until = Annotated[
     float,
     typer.Option("--until", metavar="A", min=0.0, max=1.0, help="The agreement to reach."),
-]
-Steps = Annotated[
-    int, typer.Option("--steps", metavar="N", min=1, help="Steps of each fitted stage.")
 ]
 Metric = Annotated[
     str,
@@ -119,13 +116,16 @@ def heal(
     stages: Stages = None,
     damp: Damp = 1.0,
     until: Until = GOAL,
-    steps: Steps = 400,
+    steps: healing.Steps = None,
     minutes: Minutes = None,
     everything: Everything = False,
     metric: Metric = "",
     evaluate: Evaluate = "",
     samples: Samples = 1024,
     seed: Seed = 0,
+    size: healing.Size = None,
+    mean: healing.Mean = None,
+    std: healing.Std = None,
     batch: Batch = 32,
     device: Device = "cpu",
     max_memory: Room = None,
@@ -174,6 +174,7 @@ def heal(
         batch=batch,
         device=device,
         max_memory=options.memory_of(max_memory),
+        **healing.of_pictures(size, mean, std),
     )
 
     from modswap.core.asked.job import HealJob

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modswap.cli import one_rule, options
+from modswap.cli import healing, one_rule, options
 from modswap.cli.outcomes import finish
 from modswap.cli.session import Session
 from modswap.core.errors import UsageError
@@ -63,6 +63,10 @@ def replace(
             show_default=False,
         ),
     ] = "",
+    steps: healing.Steps = None,
+    size: healing.Size = None,
+    mean: healing.Mean = None,
+    std: healing.Std = None,
     dry_run: options.DryRun = False,
     force: options.Force = False,
     thorough: options.Thorough = False,
@@ -90,6 +94,7 @@ def replace(
     options.check_format(session, form, REPORTS)
     _refuse_idle(chosen, output, dry_run=dry_run)
     _refuse_both(heal, no_forward=no_forward, fast=fast, thorough=thorough)
+    request = healing.request_of_swap(heal, steps, size, mean, std)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     subject = options.subject(file, policy, model, inputs, options.renames_of(rename, strip_prefix))
     most = options.memory_of(max_memory)
@@ -105,6 +110,7 @@ def replace(
         fast=fast,
         max_memory=most,
         heal=heal,
+        healing=request,
     )
     outcome = _run(session, job, digest, no_forward=no_forward)
     chosen.save(session, [outcome])

@@ -100,6 +100,7 @@ class Job:
     # what the new modules learn from before they are written, as `modswap heal` takes it; empty for
     # a swap alone
     heal: str = ""
+    healing: "HealingRequest | None" = None  # what is asked of it; None for nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modswap.core.healed.agreement import Agreement
+from modswap.core.progress import Passing
 
 # why a fit ended
 STEPS, GOAL, NO_BETTER, TIME = "all steps", "the goal", "no improvement", "the time is over"
@@ -33,6 +34,24 @@ class FitProgress:
     agreement: Agreement | None
     samples_per_second: float
     seconds_left: float
+
+
+class FitStep(Passing):
+    """The progress of a fit in words, with its numbers in `now`."""
+
+    now: FitProgress
+
+    @classmethod
+    def of(cls, now: FitProgress) -> "FitStep":
+        """Return the words for the present place of a fit."""
+        agreed = "" if now.agreement is None else f", agreement {now.agreement.value:.3f}"
+        who = f" {now.site}" if now.site else ""
+        step = cls(
+            f"stage {now.stage}{who}: step {now.step} of {now.steps}, loss {now.loss:.3g}{agreed}, "
+            f"{now.samples_per_second:.0f} samples/s, {now.seconds_left:.0f} s left"
+        )
+        step.now = now
+        return step
 
 
 FitWatcher = Callable[[FitProgress], None]

@@ -277,9 +277,7 @@ def _add_bias(
             shift[group, :rank] = torch.linalg.pinv(sums) @ bias[group]
 
 
-def give_gate(
-    reading: ConvReading, module: ConvGate, state: Mapping[str, torch.Tensor]
-) -> Given:
+def give_gate(reading: ConvReading, module: ConvGate, state: Mapping[str, torch.Tensor]) -> Given:
     """Return the state of a gate that has the convolution of a module, and its batch norm.
 
     `state` has the module's values.

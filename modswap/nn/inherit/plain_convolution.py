@@ -8,7 +8,7 @@ from torch import nn
 
 _SEED = 0
 _CLOSE = 1e-4  # of the largest value
-_MORE = (3, 4)  # pixels by which an input is larger than the kernel's reach: an odd and an even side
+_MORE = (3, 4)  # pixels by which an input is larger than the kernel's reach, an odd one too
 
 
 def plain_convolution(layer: nn.Conv2d) -> nn.Conv2d | None:
@@ -75,8 +75,8 @@ def _plain(layer: nn.Conv2d, padding: tuple[int, int]) -> nn.Conv2d:
 
 
 def _run(plain: nn.Conv2d, probe: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    values = probe.weight, probe.bias, plain.stride, plain.padding, plain.dilation, plain.groups
-    return nn.functional.conv2d(x, *values)
+    found: torch.Tensor = torch.func.functional_call(plain, dict(probe.named_parameters()), (x,))
+    return found
 
 
 def _close(found: torch.Tensor, wanted: torch.Tensor) -> bool:

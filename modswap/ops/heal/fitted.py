@@ -11,7 +11,7 @@ from torch import nn
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.errors import UsageError
 from modswap.core.healed.agreement import Agreement
-from modswap.core.healed.progress import INTERRUPTED, FitProgress, Fitted
+from modswap.core.healed.progress import INTERRUPTED, FitStep, Fitted
 from modswap.core.progress import Progress
 from modswap.live_values import module_paths
 from modswap.nn.adapters import SiteAdapter
@@ -25,7 +25,6 @@ from modswap.ops.heal.sites import HealedSite
 from modswap.ops.run.process_memory import available
 
 _SHARE = 4  # of the free memory, one part may hold inputs and targets
-_TOLD_SECONDS = 2.0  # between two lines on a fit
 
 
 @dataclass(eq=False)
@@ -54,7 +53,6 @@ class Fits:
     interrupted: bool = False
     notes: list[str] = field(default_factory=list)
     _started: float = field(default_factory=time.monotonic)
-    _told: float = 0.0
 
     def local(self) -> str:
         """Fit each new module at its site, in the order of depth; return what was done."""
@@ -105,28 +103,16 @@ class Fits:
             seconds = max(60 * self.request.minutes - gone, 0.0) / left
         rate = RATE_FROM_CLOSED_FORM if begun else RATE_FROM_RANDOM
         batch = 2 * self.request.batch
-        return Pace(self.request.steps, rate, batch, self.request.seed, seconds=seconds)
+        return Pace(self.request.fit_steps, rate, batch, self.request.seed, seconds=seconds)
 
     def _watch(self) -> Watch:
-        return Watch(self._tell, self.resume)
+        return Watch(lambda now: self.progress(FitStep.of(now)), self.resume)
 
     def _room(self) -> Room:
         most = self.request.max_memory
         free = available()
         nbytes = most if most is not None else 0 if free is None else free // _SHARE
         return Room(nbytes, Path(tempfile.gettempdir()))
-
-    def _tell(self, now: FitProgress) -> None:
-        """Say how a fit goes, every few seconds."""
-        if time.monotonic() - self._told < _TOLD_SECONDS:
-            return
-        self._told = time.monotonic()
-        agreed = "" if now.agreement is None else f", agreement {now.agreement.value:.3f}"
-        who = f" {now.site}" if now.site else ""
-        self.progress(
-            f"stage {now.stage}{who}: step {now.step} of {now.steps}, loss {now.loss:.3g}{agreed}, "
-            f"{now.samples_per_second:.0f} samples/s, {now.seconds_left:.0f} s left"
-        )
 
 
 def _axis(site: HealedSite) -> int:

@@ -233,6 +233,8 @@ class Healer:
             self.kept += (stage,)
         else:
             self._restore(held)
+        back = "" if kept else ", taken back"
+        self.progress(f"stage {stage}: {found.metric} {found.value:.3f}{back}")
         return StageResult(stage, found, time.monotonic() - started, kept, note)
 
     def _enough(self) -> bool:

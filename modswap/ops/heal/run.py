@@ -1,12 +1,13 @@
 """A healing from the models in memory to the modules with new values, for all its callers."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
-from modswap.core.asked.healing import HealingRequest
+from modswap.core.asked.healing import PICTURE_WISHES, HealingRequest
 from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Step
@@ -18,6 +19,7 @@ from modswap.live_values import module_paths
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import module_at
 from modswap.ops.build.fit import Built
+from modswap.ops.heal.data.drawn.samples import NONE
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
 from modswap.ops.heal.data.texts import takes_mask
@@ -25,6 +27,7 @@ from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.healer import Healer
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.passes import Models
+from modswap.ops.heal.samples import Samples
 from modswap.ops.heal.sites import HealedSite
 from modswap.ops.heal.tensors import put_values
 from modswap.ops.heal.working import moved, running, taken_back, working_copy
@@ -32,6 +35,7 @@ from modswap.ops.run.describe import class_name
 from modswap.ops.run.inputs import Case
 
 HEALED = "healed"  # how the weights of a module began
+_DRAWING = 0.5  # of the minutes, in which drawn samples may be optimised
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,34 @@ def _blueprint(module: nn.Module, site: HealedSite | None) -> Blueprint:
     return Blueprint(f"{cls.__module__}:{cls.__qualname__}", {})
 
 
+def _asked(wanted: HealingWishes) -> DataRequest:
+    """Return the wishes about the data."""
+    request = wanted.request
+    drawn = isinstance(wanted.data, str) and wanted.data == NONE
+    return DataRequest(
+        most=request.samples,
+        seed=request.seed,
+        size=request.size or wanted.size,
+        mean=request.mean,
+        std=request.std,
+        optimise_steps=(request.steps or 0) if drawn else 0,
+        optimise_seconds=None if request.minutes is None else _DRAWING * 60 * request.minutes,
+        said=tuple(name for name in PICTURE_WISHES if getattr(request, name) is not None),
+    )
+
+
+def _samples(taker: Taker, wanted: HealingWishes) -> tuple[Samples, HealingRequest]:
+    """Return the samples, and the request with the time that they leave; say what they are."""
+    request, started, asked = wanted.request, time.monotonic(), _asked(wanted)
+    samples = open_samples(wanted.data, taker, asked, wanted.progress)
+    for said in (samples.description, *samples.notes):
+        wanted.progress(f"data: {said}")
+    if asked.optimise_steps and request.minutes is not None:
+        left = request.minutes - (time.monotonic() - started) / 60
+        request = replace(request, minutes=max(left, 0))
+    return samples, request
+
+
 def heal_models(
     taker: Taker, model: nn.Module, sites: Sequence[HealedSite], wanted: HealingWishes
 ) -> Result:
@@ -115,10 +147,8 @@ def heal_models(
     Raises:
         ModswapError: If the data cannot be used, or a wish does not fit.
     """
-    request = wanted.request
-    asked = DataRequest(request.samples, request.seed, wanted.size)
     taker = replace(taker, masked=takes_mask(taker, model))
-    samples = open_samples(wanted.data, taker, asked, wanted.progress)
+    samples, request = _samples(taker, wanted)
     old = running(taker.model, request)
     copy = working_copy(model, (site.learned for site in sites), request)
     models = Models(old, copy, samples, request.batch)

@@ -124,7 +124,7 @@ def healed_swap(
     records = [record(built.paths, built.blueprint) for built in prepared.built]
     sites = sites_to_heal(before.model, loaded.model, records)
     call = prepared.cases[0].call
-    request = _request(loaded, HealingRequest())
+    request = _request(loaded, job.healing or HealingRequest())
     wanted = HealingWishes(job.heal, request, told_size(job.subject.inputs), progress)
     result = heal_models(Taker.of(before, call), loaded.model, sites, wanted)
     new = {path for site in sites for path in site.paths}

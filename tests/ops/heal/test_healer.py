@@ -514,5 +514,5 @@ def test_a_swapped_model_that_does_not_take_the_samples_is_refused_in_one_line()
     net = classifier()
     both = models(net, swapped(net, Refusing(CHANNELS, CHANNELS, 3, padding=1)))
 
-    with pytest.raises(InputError, match="the swapped model not: ValueError.*not used here"):
+    with pytest.raises(InputError, match=r"the swapped model not: ValueError.*not used here"):
         healed(both)

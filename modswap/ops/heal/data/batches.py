@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import pad
 
 from modswap.core.errors import InputError, ModswapError, UsageError
-from modswap.core.progress import Progress, silent
+from modswap.core.progress import Passing, Progress, silent
 from modswap.core.words.printable import tame
 from modswap.ops.first_input.from_file import pillow
 from modswap.ops.heal.data.columns import SampleColumns, left_out, sized_bytes
@@ -55,7 +55,7 @@ def iterable_samples(
             else:
                 found.add(item)
             count = found.count + len(texts)
-            progress(f"reading samples: {count:,} of {request.most:,}")
+            progress(Passing(f"reading samples: {count:,} of {request.most:,}"))
             if count >= request.most:
                 break
     if texts and found.count:

@@ -53,12 +53,16 @@ class SampleColumns:
 
         Raises:
             InputError: If there are too few, or they do not fit the model.
+            UsageError: If the user said how pictures are scaled, and there are none.
         """
         count = len(next(iter(self.given.values())))
         refuse_few(count, where)
         places = {one.key: one for one in taker.arguments}
         given, notes = dict(self.given), self.notes
-        for key in [key for key, one in given.items() if _is_bytes(one, places.get(key))]:
+        pictures = [key for key, one in given.items() if _is_bytes(one, places.get(key))]
+        if not pictures:
+            request.refuse_said("numbers, taken as they are")
+        for key in pictures:
             how = preprocessing(taker, request, where)
             pixels = sized_bytes(given[key], how, where)
             how = likeliest(taker, how, pixels[:TRIED].unbind())

@@ -11,7 +11,7 @@ import torch
 
 from modswap.core.asked.job import PICTURES
 from modswap.core.errors import InputError
-from modswap.core.progress import Progress, silent
+from modswap.core.progress import Passing, Progress, silent
 from modswap.core.words.printable import tame
 from modswap.io.recognise.look import unreadable
 from modswap.ops.first_input.from_file import NoPictureError, decoded, pillow
@@ -126,7 +126,7 @@ class _PictureFiles:
         for file in files:
             if len(self.files) == most:
                 break
-            progress(f"reading pictures: {len(self.files):,} of {min(most, len(files)):,}")
+            progress(Passing(f"reading pictures: {len(self.files):,} of {min(most, len(files)):,}"))
             try:
                 pixels = self._decoded(file)
             except NoPictureError as error:

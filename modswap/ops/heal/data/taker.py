@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
-from modswap.core.errors import InputError
+from modswap.core.errors import InputError, UsageError
 from modswap.io.formats.container import Container
 from modswap.ops.heal.samples import Batch
 from modswap.ops.load.model import Loaded
@@ -32,6 +32,8 @@ class DataRequest:
         mean: Mean of pixels in 0 to 1, one number or one for each channel, that is subtracted.
         std: Standard deviation by which they are divided then.
         optimise_steps: Steps by which drawn samples are fitted to the batch norms' statistics.
+        optimise_seconds: Time after which that ends; None for no bound.
+        said: Which of size, mean and std the user said.
     """
 
     most: int = 512
@@ -40,6 +42,18 @@ class DataRequest:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     optimise_steps: int = 0
+    optimise_seconds: float | None = None
+    said: tuple[str, ...] = ()
+
+    def refuse_said(self, what: str) -> None:
+        """Refuse what the user said of pictures, for samples that are none.
+
+        Raises:
+            UsageError: If anything was said; `what` is what the samples are.
+        """
+        if self.said:
+            words = f"size, mean and deviation are those of pictures, and the data are {what}"
+            raise UsageError(words, f"--{self.said[0]}", "leave it out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def text_samples(
     place = taker.tokens
     if place is None:
         raise InputError(f"texts are given, but the model takes {taker.call}", where, _FIX)
+    request.refuse_said("texts")
     tokens = [one for one in _tokenizer(taker, where)(lines) if one]
     _refuse_unknown(tokens, taker, place, where)
     length = text_length(taker, MAX_LENGTH)

@@ -1,14 +1,16 @@
 """Drawn inputs, optimised so that every batch norm gets the statistics of its training."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 import torch
 from torch import nn
 
 from modswap.core.errors import InputError
-from modswap.core.progress import Progress, silent
+from modswap.core.progress import Passing, Progress, silent
 from modswap.ops.heal.data.columns import TensorSamples
 from modswap.ops.heal.data.drawn.norms import TrainedNorm, trained_norms
 from modswap.ops.heal.data.taker import DataRequest, Key, Taker
@@ -35,22 +37,29 @@ def optimised(
     steps = _Steps(taker, key, trained_norms(taker.model))
     found: list[torch.Tensor] = []
     losses: list[tuple[float, float]] = []
+    began = time.monotonic()
+
+    def until(start: int) -> float:
+        """Return the time at which a batch has to be done: its share of all."""
+        share = min(start + BATCH, samples.count) / samples.count
+        return began + (request.optimise_seconds or inf) * share
+
     # the block ends behind the last gradient: it writes the buffers of the model again
     with untouched(taker.model, training=False):
         for start in range(0, samples.count, BATCH):
-            progress(f"optimising drawn samples: {start:,} of {samples.count:,}")
+            progress(Passing(f"optimising drawn samples: {start:,} of {samples.count:,}"))
             batch = samples.batch(range(start, min(start + BATCH, samples.count)))
             given = batch.args[key] if isinstance(key, int) else batch.kwargs[key]
             _refuse_large(given, samples.count)
             if not steps.norms or not steps.misfits(given):
                 return samples
-            x, before, after = steps.run(given, request.optimise_steps)
+            x, before, after = steps.run(given, request.optimise_steps, until(start))
             found.append(x)
             losses.append((before, after))
     before, after = (sum(some) / len(losses) for some in zip(*losses, strict=True))
     note = (
-        f"they were optimised in {request.optimise_steps:,} steps to the statistics of the batch "
-        f"norms, whose mean divergence fell from {before:.3g} to {after:.3g}"
+        f"they were optimised in {steps.said(request.optimise_steps)} to the statistics of "
+        f"the batch norms, whose mean divergence fell from {before:.3g} to {after:.3g}"
     )
     description = f"{samples.description}, optimised"
     notes = (*samples.notes, note)
@@ -71,8 +80,17 @@ class _Steps:
         self.taker = taker
         self.key = key
         self.norms = norms
+        self.fewest: int | None = None  # steps done where the time was short
 
-    def run(self, given: torch.Tensor, steps: int) -> tuple[torch.Tensor, float, float]:
+    def said(self, steps: int) -> str:
+        """Return the number of steps in words."""
+        if self.fewest is None:
+            return f"{steps:,} steps"
+        return f"{self.fewest:,} to {steps:,} steps, as the time allowed,"
+
+    def run(
+        self, given: torch.Tensor, steps: int, until: float
+    ) -> tuple[torch.Tensor, float, float]:
         """Return optimised inputs, and the mean divergence before and after."""
         x = given.clone().requires_grad_()
         rate = RATE * float(given.std().clamp(min=1e-6))
@@ -80,6 +98,9 @@ class _Steps:
         before = best = self._loss(given)
         kept = given
         for step in range(steps):
+            if time.monotonic() >= until:
+                self.fewest = min(step, step if self.fewest is None else self.fewest)
+                break
             loss = torch.stack(self.misfits(x)).mean()
             (x.grad,) = torch.autograd.grad(loss, [x])
             if loss.item() < best:

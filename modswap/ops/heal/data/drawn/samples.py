@@ -108,6 +108,7 @@ def _tried(numbers: int) -> int:
 
 
 def _tokens(taker: Taker, request: DataRequest, place: Argument) -> TensorSamples:
+    request.refuse_said("drawn tokens")
     given, length, words = drawn_tokens(taker, request, place)
     notes = (f"no data were given: tokens are drawn evenly from the {words}",)
     description = f"{request.most:,} drawn texts of {length} tokens"
@@ -115,6 +116,7 @@ def _tokens(taker: Taker, request: DataRequest, place: Argument) -> TensorSample
 
 
 def _numbers(taker: Taker, request: DataRequest, progress: Progress) -> "NormalSamples":
+    request.refuse_said("drawn numbers")
     key = main_key(taker, NONE)
     places = {one.key: one for one in taker.arguments}
     if not places[key].is_float:

@@ -1,5 +1,7 @@
 """Drawn inputs that are optimised."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -85,3 +87,16 @@ def test_numbers_by_name_are_optimised_too() -> None:
     assert samples.batch([1, 2]).kwargs["x"].shape == (2, 4)
     words = samples.notes[-1].split()
     assert float(words[-1]) < float(words[-3])
+
+
+def test_steps_end_with_the_time_that_is_allowed() -> None:
+    taker = taker_of(trained(0.3, 0.4), 1, 1, 16, 16)
+    short = replace(STEPS, optimise_seconds=1e-9)
+
+    samples = open_samples("none", taker, short)
+
+    assert "optimised in 0 to 12 steps, as the time allowed, to the statistics" in samples.notes[-1]
+    assert torch.equal(
+        samples.batch(range(40)).args[0],
+        open_samples("none", taker, replace(STEPS, optimise_steps=0)).batch(range(40)).args[0],
+    )
