@@ -1,6 +1,6 @@
 """A convolution, with the batch norm behind it, in modules of the catalogue that hold one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
 
@@ -10,6 +10,7 @@ from torch import nn
 from modswap.nn.acmix import ACmix
 from modswap.nn.conv_gate import ConvGate
 from modswap.nn.inherit.attention_rows import Given, UnfitFormError
+from modswap.nn.inherit.plain_convolution import plain_convolution
 from modswap.nn.inherit.respelling import neutral_tensors
 
 Norm = nn.BatchNorm2d
@@ -21,6 +22,7 @@ class ConvReading:
     """The places of a convolution, and of the batch norm behind it, in a module."""
 
     conv: str  # name of the layer; empty for the module itself
+    layer: nn.Conv2d  # of its geometry
     norm: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -43,16 +45,34 @@ def read_convolution(module: nn.Module) -> ConvReading | None:
 
     Layers behind it without parameters, such as an activation, are noted.
     """
-    layers = {n: one for n, one in module.named_modules() if not list(one.children())}
-    kinds = {n: type(one) for n, one in layers.items() if type(one) is not nn.Identity}
+    layers = dict(_layers(module))
+    kinds = {n: _kind(one) for n, one in layers.items() if type(one) is not nn.Identity}
     held = [name for name, kind in kinds.items() if kind in {nn.Conv2d, Norm}]
     if [kinds[name] for name in held] not in ([nn.Conv2d], [nn.Conv2d, Norm]):
         return None
     conv = layers[held[0]]
-    if getattr(conv, "padding_mode", "") != "zeros" or _others(module, held):
+    if not isinstance(conv, nn.Conv2d) or _others(module, held):
+        return None
+    plain = plain_convolution(conv)
+    if plain is None:
         return None
     notes = (f"{kind.__name__} {n!r} is left out" for n, kind in kinds.items() if n not in held)
-    return ConvReading(held[0], held[1] if len(held) > 1 else None, tuple(notes))
+    return ConvReading(held[0], plain, held[1] if len(held) > 1 else None, tuple(notes))
+
+
+def _layers(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules without children; a convolution is one even with a padding inside."""
+    children = list(module.named_children())
+    if not children or isinstance(module, nn.Conv2d):
+        yield name, module
+        return
+    for own, child in children:
+        yield from _layers(child, _dotted(name, own))
+
+
+def _kind(layer: nn.Module) -> type[nn.Module]:
+    """Return the class of a layer, of convolutions the common one."""
+    return nn.Conv2d if isinstance(layer, nn.Conv2d) else type(layer)
 
 
 def _others(module: nn.Module, held: list[str]) -> set[str]:
@@ -84,8 +104,7 @@ def convolution_of(
     Raises:
         UnfitFormError: If its batch norm keeps no statistics.
     """
-    layer = module.get_submodule(reading.conv)
-    assert isinstance(layer, nn.Conv2d)  # noqa: S101 - as it was read
+    layer = reading.layer
 
     def value(layer: str, name: str) -> torch.Tensor | None:
         found = state.get(_dotted(layer, name))
@@ -258,9 +277,7 @@ def _add_bias(
             shift[group, :rank] = torch.linalg.pinv(sums) @ bias[group]
 
 
-def give_gate(
-    old: nn.Module, reading: ConvReading, module: ConvGate, state: Mapping[str, torch.Tensor]
-) -> Given:
+def give_gate(reading: ConvReading, module: ConvGate, state: Mapping[str, torch.Tensor]) -> Given:
     """Return the state of a gate that has the convolution of a module, and its batch norm.
 
     `state` has the module's values.
@@ -268,8 +285,7 @@ def give_gate(
     Raises:
         UnfitFormError: If the convolution's shape or stride is another.
     """
-    layer, own = old.get_submodule(reading.conv), module.conv
-    assert isinstance(layer, nn.Conv2d)  # noqa: S101 - as it was read
+    layer, own = reading.layer, module.conv
     names = ("kernel_size", "stride", "padding", "dilation", "in_channels", "out_channels")
     other = [name for name in names if getattr(layer, name) != getattr(own, name)]
     if other:

@@ -24,7 +24,7 @@ from modswap.ops.heal.measures.metric import Metric, metric_for
 from modswap.ops.heal.measures.passes import outputs_of, still
 from modswap.ops.heal.measures.user_metric import user_metric
 from modswap.ops.heal.norms import estimate_again, norms_behind
-from modswap.ops.heal.passes import Models, call_order
+from modswap.ops.heal.passes import Models, call_order, tried
 from modswap.ops.heal.site_errors import SiteError, site_error
 from modswap.ops.heal.sites import HealedSite, in_order
 from modswap.ops.heal.tensors import put_values, values_of
@@ -97,7 +97,7 @@ class Healer:
         self.held, self.learn = tuple(order[:held].tolist()), tuple(order[held:].tolist())
         samples = self.models.samples
         with self._still(), call_order(self.sites) as calls:
-            outputs_of(self.models.model, samples.batch(self.held[:2]))
+            tried(self.models, self.held[:2])
             original = outputs_of(self.models.original, samples.batch(self.held[:32]))
         self.uncalled = tuple(site.path for site in self.sites if site.path not in calls)
         self.sites = in_order(self.sites, calls)

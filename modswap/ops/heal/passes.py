@@ -13,6 +13,7 @@ from modswap.live_values import map_tensors
 from modswap.ops.heal.measures.passes import outputs_of
 from modswap.ops.heal.samples import Batch, Samples
 from modswap.ops.heal.sites import HealedSite
+from modswap.ops.run.describe import one_line
 
 
 class SiteCall(NamedTuple):
@@ -21,6 +22,20 @@ class SiteCall(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     target: Any
+
+
+def tried(models: "Models", chosen: Sequence[int]) -> None:
+    """Run the swapped model on some samples.
+
+    Raises:
+        InputError: If it does not take what the original takes.
+    """
+    try:
+        outputs_of(models.model, models.samples.batch(chosen))
+    except Exception as error:  # of the code of any module
+        what = f"the original takes these samples, the swapped model not: {one_line(error, 200)}"
+        fix = "give samples of one size without padding, or swap in a module that takes them"
+        raise InputError(what, "--data", fix) from error
 
 
 class _Reached(Exception):  # noqa: N818 - no error: it ends a pass that has given what is wanted

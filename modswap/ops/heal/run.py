@@ -24,6 +24,7 @@ from modswap.ops.build.fit import Built
 from modswap.ops.heal.data.drawn.samples import NONE
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
+from modswap.ops.heal.data.texts import takes_mask
 from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.healer import Healer
 from modswap.ops.heal.inherit import inheriting
@@ -173,6 +174,7 @@ def heal_models(
     Raises:
         ModswapError: If the data cannot be used, or a wish does not fit.
     """
+    taker = replace(taker, masked=takes_mask(taker, model))
     samples, request = _samples(taker, wanted)
     old = running(taker.model, request)
     working = working_copy(model, (site.learned for site in sites), request)

@@ -243,7 +243,7 @@ def test_gate_of_another_convolution_is_refused() -> None:
     assert reading is not None
 
     with pytest.raises(UnfitFormError, match="its kernel_size is"):
-        give_gate(conv, reading, ConvGate(4), conv.state_dict())
+        give_gate(reading, ConvGate(4), conv.state_dict())
 
 
 def test_gate_without_a_norm_in_the_old_module_has_one_at_rest() -> None:
@@ -252,7 +252,7 @@ def test_gate_without_a_norm_in_the_old_module_has_one_at_rest() -> None:
     assert reading is not None
     gate = ConvGate(4).eval()
 
-    given = give_gate(conv, reading, gate, conv.state_dict())
+    given = give_gate(reading, gate, conv.state_dict())
     gate.load_state_dict({**gate.state_dict(), **given.values})
 
     x = torch.randn(1, 4, 6, 6)

@@ -504,3 +504,15 @@ def test_ctrl_c_at_any_place_leaves_what_is_reported(
     assert any("broken off" in note for note in found.notes)
     for key, value in both.model.norm.state_dict().items():  # type: ignore[union-attr] # as above
         assert torch.equal(value, before[key])
+
+
+def test_a_swapped_model_that_does_not_take_the_samples_is_refused_in_one_line() -> None:
+    class Refusing(nn.Conv2d):
+        def forward(self, _: torch.Tensor) -> torch.Tensor:
+            raise ValueError("'attention_mask' is not used here")
+
+    net = classifier()
+    both = models(net, swapped(net, Refusing(CHANNELS, CHANNELS, 3, padding=1)))
+
+    with pytest.raises(InputError, match=r"the swapped model not: ValueError.*not used here"):
+        healed(both)

@@ -111,7 +111,7 @@ class Heir:
         state: Mapping[str, torch.Tensor],
     ) -> Given:
         if isinstance(inner, ConvGate):
-            given = give_gate(old, reading, inner, state)
+            given = give_gate(reading, inner, state)
         else:
             names = [f"{reading.conv}.{n}".lstrip(".") for n in ("weight", "bias")]
             if reading.norm is not None:
@@ -222,7 +222,7 @@ def heir_of(
     elif row in _CONVOLUTIONS:
         heir.convolution = read_convolution(inner)
         if heir.convolution is not None and row is ACmix:
-            layer: Any = inner.get_submodule(heir.convolution.conv)
+            layer = heir.convolution.layer
             heir.arguments = dict(mixed_arguments(layer))
     elif row in _NARROWED or row is ECA:
         heir.arguments = _gate_arguments(inner, row, channels)

@@ -86,6 +86,7 @@ class Taker:
     model: nn.Module
     call: DummyCall
     container: Container | None = None  # None for a model that came from no file
+    masked: bool = True  # whether the swapped model takes a mask of attention
 
     @classmethod
     def of(cls, loaded: Loaded, call: DummyCall) -> "Taker":

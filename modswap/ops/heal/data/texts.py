@@ -3,23 +3,28 @@
 from collections.abc import Callable, Iterator, Sequence
 from heapq import nsmallest
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
+from torch import nn
 
 from modswap.core.errors import InputError, MissingModuleError
 from modswap.core.words.printable import tame
 from modswap.io.recognise.look import unreadable
 from modswap.io.recognise.small_files import read_small
 from modswap.ops.heal.data.columns import SampleColumns, named_keys
-from modswap.ops.heal.data.taker import Argument, DataRequest, Taker, order_key
+from modswap.ops.heal.data.taker import Argument, DataRequest, Key, Taker, order_key
 from modswap.ops.heal.data.vocabulary import MASK, MAX_LENGTH, config_of, text_length, vocabulary
 from modswap.ops.heal.samples import Samples
 from modswap.ops.run.describe import one_line
+from modswap.ops.run.inputs import Case, DummyCall
+from modswap.ops.trace.passes import trace
 
 TOKENIZER = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 128 << 20
 MAX_LINE_CHARACTERS = 1 << 16  # the rest of a longer line is one of its own
+_TRIED = 4  # tokens of two texts that are tried, one of them padded by half
 _FIX = "give token numbers: .npy, .npz, or file.py:callable"
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
@@ -56,8 +61,8 @@ def text_samples(
 ) -> Samples:
     """Return texts as samples of tokens.
 
-    They are padded for a model that takes a mask of attention; for any other they are joined, and
-    cut into samples of the same length.
+    They are padded for a model that takes a mask of attention, if its new modules do; for any other
+    they are joined, and cut into samples of the same length.
 
     Raises:
         InputError: If the model takes no tokens, has no tokenizer, or does not know its tokens.
@@ -69,10 +74,16 @@ def text_samples(
     tokens = [one for one in _tokenizer(taker, where)(lines) if one]
     _refuse_unknown(tokens, taker, place, where)
     length = text_length(taker, MAX_LENGTH)
-    mask = named_keys(taker).get(MASK)
+    named = named_keys(taker)
+    mask = named.get(MASK) if taker.masked else None
     if mask is None:
+        note = ""
+        if MASK in named:
+            length = min(length, max(1, int(median(map(len, tokens)))))  # as many parts as texts
+            note = "the new modules take no mask of attention: "
         given = {place.key: _joined(tokens, length)}
-        shown, note = f"parts of {words}", f"the texts are joined and cut every {length} tokens"
+        shown = f"parts of {words}"
+        note += f"the texts are joined and cut every {length} tokens"
     else:
         ids, masks = _padded(tokens, length, taker)
         given = {place.key: ids, mask: masks}
@@ -166,3 +177,19 @@ def _of_transformers(folder: Path, where: str) -> Tokenize:
         what = f"there is no tokenizer in {folder}: {one_line(error, 120)}"
         raise InputError(what, where, fix) from error
     return lambda lines: found(list(lines))["input_ids"]
+
+
+def takes_mask(taker: Taker, swapped: nn.Module) -> bool:
+    """Return whether a swapped model takes padded tokens, if the original does.
+
+    A row for self-attention alone refuses a mask; the model gives it one for padded texts only.
+    """
+    place, mask = taker.tokens, named_keys(taker).get(MASK)
+    if place is None or mask is None:
+        return True
+    kept = torch.ones(2, _TRIED, dtype=torch.int64)
+    kept[1, _TRIED // 2 :] = 0
+    given: dict[Key, torch.Tensor] = {place.key: torch.ones_like(kept), mask: kept}
+    batch = taker.batch(given)
+    case = Case(DummyCall(batch.args, batch.kwargs))
+    return trace(swapped, case).cause is None or trace(taker.model, case).cause is not None

@@ -5,6 +5,7 @@ Covers: vocabulary.
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from modswap.core.errors import CheckpointError, InputError, MissingModuleError
 from modswap.io.formats.container import Container
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
+from modswap.ops.heal.data.texts import takes_mask
 from modswap.ops.run.inputs import DummyCall
 from tests.ops.heal.data.takers import Texts
 
@@ -69,6 +71,34 @@ def test_longer_lines_than_the_positions_are_cut(folder: Path) -> None:
 
     assert samples.batch([4]).args[0].tolist() == [[2, 3, 4]]
     assert samples.notes == ("16 of 40 texts are cut at 3 tokens",)
+
+
+class Unmasked(Texts):
+    """A model with a module that takes no mask, which it is given for padded texts alone."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> torch.Tensor:  # type: ignore[override] # without types
+        if attention_mask is not None and not bool(attention_mask.all()):
+            raise ValueError("is not used here")
+        return super().forward(input_ids)
+
+
+def test_lines_are_not_padded_where_the_new_modules_take_no_mask(folder: Path) -> None:
+    taker = taker_in(folder, Texts(pad_token_id=0))
+    assert takes_mask(taker, Texts())
+    assert not takes_mask(taker, Unmasked())
+    assert takes_mask(taker_in(folder, Unmasked()), Unmasked())  # nor did the old ones
+    assert takes_mask(taker_in(folder, Bare(), 2), Bare())
+
+    samples = open_samples(folder / "lines.txt", replace(taker, masked=False))
+
+    # lines of 1 to 5 words, joined and cut by the middle one's length
+    assert samples.count == 40
+    assert samples.notes == (
+        "the new modules take no mask of attention: the texts are joined and cut every 3 tokens",
+    )
+    batch = samples.batch([0, 1])
+    assert batch.args[0].tolist() == [[2, 2, 3], [2, 3, 4]]
+    assert batch.kwargs == {}
 
 
 class Bare(nn.Module):
