@@ -38,7 +38,7 @@ def put_bypasses(
 
 def _put(models: Models, site: HealedSite, chosen: Sequence[int]) -> Bypass | None:
     kinds = _kinds(site, models.observed(site, chosen[:2]))
-    sums = [_Sums(kind) for kind in kinds]
+    sums = [_LayerSums(kind) for kind in kinds]
     for call in models.calls(site, chosen) if kinds else ():
         for one in sums:
             one.add(_given(call), tensor_of(call.target))
@@ -65,7 +65,7 @@ def _put(models: Models, site: HealedSite, chosen: Sequence[int]) -> Bypass | No
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _LayerKind:
     """A kind of a linear layer, by its sizes; `key` is the argument that it is given."""
 
     key: int | str
@@ -109,7 +109,7 @@ class _Kind:
         return places.T[..., None] if self.depthwise else places[None]
 
 
-def _kinds(site: HealedSite, calls: Sequence[SiteCall]) -> list[_Kind]:
+def _kinds(site: HealedSite, calls: Sequence[SiteCall]) -> list[_LayerKind]:
     """Return the kinds of layers that can stand beside the new module of a site."""
     if not calls:
         return []
@@ -121,18 +121,18 @@ def _kinds(site: HealedSite, calls: Sequence[SiteCall]) -> list[_Kind]:
     if x.ndim == 4 and site.layout in {None, "NCHW"}:
         return _of_maps(key, x, y)
     same = x.shape[:-1] == y.shape[:-1] and not isinstance(site.old, nn.Conv1d)
-    return [_Kind(key, x.shape[-1], y.shape[-1], rows=True)] if same else []
+    return [_LayerKind(key, x.shape[-1], y.shape[-1], rows=True)] if same else []
 
 
-def _of_maps(key: int | str, x: torch.Tensor, y: torch.Tensor) -> list[_Kind]:
+def _of_maps(key: int | str, x: torch.Tensor, y: torch.Tensor) -> list[_LayerKind]:
     stride = -(-x.shape[2] // y.shape[2])
     if any(-(-a // stride) != b for a, b in zip(x.shape[2:], y.shape[2:], strict=True)):
         return []
     channels = x.shape[1], y.shape[1]
-    dense = _Kind(key, *channels, stride=stride)
+    dense = _LayerKind(key, *channels, stride=stride)
     if channels[0] != channels[1]:
         return [dense]
-    return [dense, _Kind(key, *channels, side=_SIDE, stride=stride)]
+    return [dense, _LayerKind(key, *channels, side=_SIDE, stride=stride)]
 
 
 def _given(call: SiteCall) -> Any:
@@ -158,10 +158,10 @@ class _Variance:
         return self.squares - float(self.totals.square().sum()) / max(self.count, 1)
 
 
-class _Sums:
+class _LayerSums:
     """Second moments of what a layer sees and is to give, and the layer that fits best."""
 
-    def __init__(self, kind: _Kind) -> None:
+    def __init__(self, kind: _LayerKind) -> None:
         self.kind = kind
         self.gram: Any = 0.0
         self.cross: Any = 0.0
@@ -209,7 +209,7 @@ def fit_bypass(
     layer = bypass.layer
     bypass.clear()
     kind = _kind_of(bypass)
-    sums = _Sums(kind)
+    sums = _LayerSums(kind)
     for call in models.calls(site, chosen):
         target, own = tensor_of(call.target), tensor_of(site.new(*call.args, **call.kwargs))
         if target is not None and own is not None and own.shape == target.shape:
@@ -224,9 +224,9 @@ def fit_bypass(
     return (f"beside it is a linear map, as --bypass allows: {layer}",)
 
 
-def _kind_of(bypass: Bypass) -> _Kind:
+def _kind_of(bypass: Bypass) -> _LayerKind:
     layer, (key,) = bypass.layer, bypass.inserted.source
     if isinstance(layer, nn.Linear):
-        return _Kind(key, layer.in_features, layer.out_features, rows=True)
+        return _LayerKind(key, layer.in_features, layer.out_features, rows=True)
     side, stride = int(layer.kernel_size[0]), int(layer.stride[0])
-    return _Kind(key, layer.in_channels, layer.out_channels, side=side, stride=stride)
+    return _LayerKind(key, layer.in_channels, layer.out_channels, side=side, stride=stride)
