@@ -443,5 +443,27 @@ def test_linear_map_beside_a_module_is_written_and_examined(
     assert "mix.bypass.module.weight" in both.state_dict()
 
 
+def test_report_is_not_written_over_the_file_to_go_on_from(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "x.pt.resume"
+    more = ["--stages", "inherit", "-o", str(tmp_path / "x.pt"), "--report", str(kept)]
+    assert run(healing(files, *more)) != 0
+    assert "the file for --resume" in capsys.readouterr().err
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_numbers_of_a_file_in_half_precision_are_said_to_be_of_a_copy(half: torch.dtype) -> None:
+    net = classifier().to(half)
+    other = copy.deepcopy(net)
+    package.replace(other, match="mix", with_="ECA", inputs=[(2, 3, 8, 8)])
+    outcome = package.heal(other, against=net, data=[pictures(64)], stages=("inherit",))
+    assert outcome.healing is not None
+    held = str(half).removeprefix("torch.")
+    said = f"all numbers are those of a copy in float32: the file holds {held}, which rounds them"
+    assert outcome.healing.notes[-1] == said
+
+
 def flat(text: str) -> str:
     return " ".join(text.split())

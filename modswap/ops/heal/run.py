@@ -14,7 +14,7 @@ from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Step
 from modswap.core.decided.started import Started
-from modswap.core.healed.healing import Healing
+from modswap.core.healed.healing import HEALED, Healing
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
 from modswap.live_values import module_paths
@@ -33,9 +33,9 @@ from modswap.ops.heal.samples import Samples
 from modswap.ops.heal.sites import Bypass, HealedSite
 from modswap.ops.heal.working import moved, running, take_values, taken_back, working_copy
 from modswap.ops.run.describe import class_name
+from modswap.ops.run.forward import half_of
 from modswap.ops.run.inputs import Case
 
-HEALED = "healed"  # how the weights of a module began
 _DRAWING = 0.5  # of the minutes, in which drawn samples may be optimised
 
 
@@ -166,6 +166,16 @@ def _samples(taker: Taker, wanted: HealingWishes) -> tuple[Samples, HealingReque
     return samples, request
 
 
+def _of_half(model: nn.Module) -> tuple[str, ...]:
+    """Return the sentence on a model in half precision."""
+    half = half_of(model)
+    if half is None:
+        return ()
+    held = str(half).removeprefix("torch.")
+    said = f"all numbers are those of a copy in float32: the file holds {held}, which rounds them"
+    return (said,)
+
+
 def heal_models(
     taker: Taker, model: nn.Module, sites: Sequence[HealedSite], wanted: HealingWishes
 ) -> Result:
@@ -190,4 +200,5 @@ def heal_models(
     healed = healer.run()
     used = {s.path: s.bypass for s in healer.sites if s.bypass is not None and s.bypass.used}
     found = tuple(replace(site, bypass=used.get(site.path)) for site in sites)
-    return Result(healed.healing, working, healed.changed, found)
+    notes = (*healed.healing.notes, *_of_half(model))
+    return Result(replace(healed.healing, notes=notes), working, healed.changed, found)

@@ -3,15 +3,22 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.job import HealJob, Job, Subject
 from modswap.core.asked.recipe import Recipe
-from modswap.core.asked.used_paths import DATA, INPUT, UsedPath, healing_files, paths_read
+from modswap.core.asked.used_paths import (
+    DATA,
+    INPUT,
+    UsedPath,
+    healing_files,
+    paths_read,
+    resume_file,
+)
 from modswap.core.decided.plan import Plan
 from modswap.core.errors import UsageError
+from modswap.core.healed.healing import HEALED
 from modswap.core.kept.outcome import Outcome, SiteOutcome
 from modswap.core.kept.receipt import record
 from modswap.core.progress import Progress, silent
@@ -25,7 +32,7 @@ from modswap.ops.build.fit import Built
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import ResumeFile
-from modswap.ops.heal.run import HEALED, HealingWishes, heal_models, healed_start
+from modswap.ops.heal.run import HealingWishes, heal_models, healed_start
 from modswap.ops.heal.sites import HealedSite, sites_to_heal
 from modswap.ops.load.model import Loaded
 from modswap.ops.outcomes import count_params, site_outcomes
@@ -183,11 +190,6 @@ def _kept(job: HealJob) -> ResumeFile:
 
 def _plain(value: Any) -> str | int | float | bool | None:
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
-
-
-def resume_file(out: Path) -> Path:
-    """Return the place of the file from which a run that was broken off goes on."""
-    return out.with_name(f"{out.name}.resume")
 
 
 def _as_swap(job: HealJob, loaded: Loaded) -> Job:
