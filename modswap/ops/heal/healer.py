@@ -35,6 +35,7 @@ HELD = 5  # one of so many samples is held out
 MOST_HELD = 512
 LEAST = 32  # samples
 _EXACT = 1e-9  # error of outputs below which a swap counts as exact
+_NEAR = 0.5  # error at a site below which a fit goes on from a closed form, at a small rate
 _DISGUISE = 1e-3  # share of the variance below which attention counts as switched off
 
 
@@ -298,7 +299,7 @@ class Healer:
             put_values(site.learned, held)
             if notes is not None:
                 done += 1
-                self.fits.begun.add(site.path)
+                self.fits.begun.update([site.path] if least < _NEAR else [])
                 self.notes.setdefault(site.path, []).extend(notes)
         return f"{done} of {len(self.sites)} modules fitted" if done else ""
 

@@ -113,7 +113,7 @@ def _solved(
         if given is None or target is None:
             return None
         layout = getattr(site.inner, "layout", None) or "NCHW"
-        maps = map_of(given, layout, (1, 1)).float()
+        maps = map_of(given, layout, (given.shape[1], 1)).float()  # tokens: a map of one column
         height, width = maps.shape[2:]
         size = (-(-height // form.stride), -(-width // form.stride))
         wanted = map_of(target, site.layout or layout, size).float()
