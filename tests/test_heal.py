@@ -427,7 +427,7 @@ def test_linear_map_beside_a_module_is_written_and_examined(
     out = tmp_path / "healed.pt"
     assert run([*call, str(out)]) == 0
     said = flat(capsys.readouterr().out)
-    assert "mix: beside it is a linear map, as --bypass allows: Conv2d(8, 8, " in said
+    assert "mix: beside it is a linear map (bypass): Conv2d(8, 8, " in said
     assert "fresh 0 " in said
     assert run(["verify", str(out)]) == 0
     assert run(["check", str(out), "--around", "mix", "--with", "ECA", *INPUT, *ALLOW, "-q"]) == 0
@@ -449,7 +449,7 @@ def test_report_is_not_written_over_the_file_to_go_on_from(
     kept = tmp_path / "x.pt.resume"
     more = ["--stages", "inherit", "-o", str(tmp_path / "x.pt"), "--report", str(kept)]
     assert run(healing(files, *more)) != 0
-    assert "the file for --resume" in capsys.readouterr().err
+    assert "the file to go on from" in capsys.readouterr().err
     assert not kept.exists()
 
 

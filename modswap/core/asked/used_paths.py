@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe
 
 INPUT, RECIPE, DIGESTS, OUT = "the input", "the recipe", "the list of SHA-256", "OUT"
-ORIGINAL, DATA, RESUME = "the original", "the data", "the file for --resume"
+ORIGINAL, DATA, RESUME = "the original", "the data", "the file to go on from"
 
 
 class UsedPath(NamedTuple):

@@ -221,7 +221,7 @@ def fit_bypass(
     layer.weight.copy_(weight)
     assert layer.bias is not None  # noqa: S101 - made so
     layer.bias.copy_(found[:, -1].flatten())
-    return (f"beside it is a linear map, as --bypass allows: {layer}",)
+    return (f"beside it is a linear map (bypass): {layer}",)
 
 
 def _kind_of(bypass: Bypass) -> _LayerKind:

@@ -144,7 +144,7 @@ def test_file_has_the_map_beside_the_module(tmp_path: Path) -> None:
     (site,) = outcome.healing.sites
     assert site.after < site.before / 2
     layer = "Conv2d(8, 8, kernel_size=(1, 1), stride=(1, 1))"
-    assert site.notes == (f"beside it is a linear map, as --bypass allows: {layer}",)
+    assert site.notes == (f"beside it is a linear map (bypass): {layer}",)
     assert site.share is not None
     assert site.share > 0
     assert outcome.params_after == outcome.params_before + CHANNELS * (CHANNELS + 1)
