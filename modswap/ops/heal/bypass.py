@@ -139,6 +139,11 @@ def _given(call: SiteCall) -> Any:
     return next(iter((*call.args, *call.kwargs.values())), None)
 
 
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """Return values in float64, on the CPU where their device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
 class _Variance:
     """The sum of squares of values (groups, places, values) around the mean of each."""
 
@@ -149,8 +154,9 @@ class _Variance:
     def add(self, values: torch.Tensor) -> None:
         """Add some places."""
         self.count += values.shape[1]
-        self.squares += float(values.double().square().sum())
-        self.totals = self.totals + values.double().sum(1)
+        wide = _wide(values)
+        self.squares += float(wide.square().sum())
+        self.totals = self.totals + wide.sum(1)
 
     @property
     def value(self) -> float:
@@ -176,7 +182,7 @@ class _LayerSums:
             return
         self.of_target.add(self.kind.wanted(target))
         wanted = target - own
-        seen, y = self.kind.features(x).double(), self.kind.wanted(wanted).double()
+        seen, y = _wide(self.kind.features(x)), _wide(self.kind.wanted(wanted))
         self.gram = self.gram + seen.mT @ seen
         self.cross = self.cross + seen.mT @ y
         self.totals = self.totals + y.sum(1)
