@@ -21,7 +21,7 @@ from modswap.core.asked.scripts.script import (
     Script,
     ScriptModule,
     importable,
-    load_script,
+    known_script,
     module_of_file,
     script_of,
 )
@@ -81,7 +81,7 @@ def module_for(module_name: str, name: str, folder: str, where: str) -> ModuleTy
     A module of a package with an `__init__.py` is made to be imported, and is.
 
     Raises:
-        RecipeError: As `load_module` and `load_script` do.
+        RecipeError: As `load_module` and `known_script` do.
     """
     first = name.split(".")[0]
     parent, _, _ = module_name.rpartition(".")
@@ -93,7 +93,7 @@ def module_for(module_name: str, name: str, folder: str, where: str) -> ModuleTy
     known = sys.modules.get(module_name)
     if isinstance(known, ScriptModule) or (known is None and beside and is_script(file)):
         file = Path(str(known.__file__)) if known is not None else file
-        return load_script(Script(str(file), (first,), module_name), where=where)
+        return known_script(Script(str(file), (first,), module_name), where)
     return load_module(module_name, folder, where)
 
 
@@ -121,7 +121,7 @@ def _load_file(file: Path, name: str, where: str) -> ModuleType:
         fix = file_near(file) or _RELATIVE
         raise RecipeError(f"no file {str(file)!r}", where, fix)
     if isinstance(sys.modules.get(module_of_file(file)), ScriptModule) or is_script(file):
-        return load_script(script_of(file, (name.split(".")[0],)), where=where)
+        return known_script(script_of(file, (name.split(".")[0],)), where)
     # the name follows from the path, so that the file runs once and its classes can be pickled
     known = module_of_file(file)
     if known in sys.modules:

@@ -38,7 +38,7 @@ class ScriptModule(ModuleType):
     """
 
     def __init__(self, script: Script, tree: ast.Module) -> None:
-        """Make a module in which nothing ran yet; its package is made, as an import would."""
+        """Make a module in which nothing ran yet."""
         super().__init__(script.module)
         self.__file__ = script.file
         self.__package__ = script.module.rpartition(".")[0]
@@ -88,8 +88,22 @@ class ScriptModule(ModuleType):
         return [node for node in wanted if is_future(node) or id(node) not in self.__done]
 
 
+def known_script(script: Script, where: str) -> ModuleType:
+    """Return the module of a script, the one that is known already if there is one.
+
+    Raises:
+        RecipeError: As `load_script` does.
+    """
+    module = sys.modules.get(module_of_file(Path(script.file)))
+    if not isinstance(module, ScriptModule):
+        return load_script(script, where=where)
+    module.define(script.names, where)
+    sys.modules[script.module] = module
+    return module
+
+
 def load_script(script: Script, data: bytes | None = None, where: str = "--model") -> ModuleType:
-    """Return the module of a script, and make it known by its name.
+    """Return a new module of a script, and make it known by its name.
 
     `data` takes the place of the file's bytes.
 
@@ -98,9 +112,7 @@ def load_script(script: Script, data: bytes | None = None, where: str = "--model
     """
     file = Path(script.file)
     known = module_of_file(file)
-    module = sys.modules.get(known)
-    if not isinstance(module, ScriptModule) or data is not None:
-        module = ScriptModule(script, _parsed(file, data, where))
+    module = ScriptModule(script, _parsed(file, data, where))
     held = {name: sys.modules.get(name) for name in (script.module, known)}
     sys.modules.update(dict.fromkeys(held, module))
     try:

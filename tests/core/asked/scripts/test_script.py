@@ -82,6 +82,18 @@ def test_further_names_are_defined_in_the_same_module(tmp_path: Path) -> None:
     assert {"Net", "Late", "Broken"} <= set(dir(module))
 
 
+def test_script_that_is_loaded_again_makes_another_module(tmp_path: Path) -> None:
+    (tmp_path / "trains.py").write_text(TEXT)
+    net = import_object("trains.py:Net", folder=".", where="--model")
+    (tmp_path / "trains.py").write_text(TEXT.replace("width = WIDTH", "width = 3"))
+
+    assert import_object("trains:Net", folder=".", where="--model") is net
+    load_script(script_of(tmp_path / "trains.py", ("Net",)))
+    changed = import_object("trains:Net", folder=".", where="--model")
+
+    assert changed.width == 3  # type: ignore[attr-defined] # a class of the script
+
+
 def test_script_in_a_package_has_its_relative_imports(tmp_path: Path) -> None:
     (tmp_path / "tools_of_it").mkdir()
     (tmp_path / "tools_of_it/wide.py").write_text("WIDTH = 4\n")
