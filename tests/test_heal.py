@@ -417,5 +417,53 @@ def test_drawn_pictures_are_optimised_where_steps_are_given(
     assert "they were optimised in 3 steps to the statistics of the batch norms" in said
 
 
+def test_linear_map_beside_a_module_is_written_and_examined(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swap = ["replace", str(files / "net.pt"), "--match", "mix", "--with", "CBAM", *INPUT, *ALLOW]
+    assert run([*swap, "-q", "--fast", "-o", str(tmp_path / "cbam.pt")]) == 0
+    call = healing(files, "--stages", "closed", "--metric", "error", "--bypass", "-o")
+    call[1] = str(tmp_path / "cbam.pt")
+    out = tmp_path / "healed.pt"
+    assert run([*call, str(out)]) == 0
+    said = flat(capsys.readouterr().out)
+    assert "mix: beside it is a linear map (bypass): Conv2d(8, 8, " in said
+    assert "fresh 0 " in said
+    assert run(["verify", str(out)]) == 0
+    assert run(["check", str(out), "--around", "mix", "--with", "ECA", *INPUT, *ALLOW, "-q"]) == 0
+    assert run(["revert", str(out), "--partial", *ALLOW, "-o", str(tmp_path / "back.pt")]) == 0
+    back = package.load(tmp_path / "back.pt", allow=[ALLOW[1]])
+    was = package.load(tmp_path / "cbam.pt", allow=[ALLOW[1]])
+    assert back.state_dict().keys() == was.state_dict().keys()
+    call[1] = str(out)
+    assert run([*call[:-1], "--dry-run"]) == 0  # it can be healed again
+    more = ["--heal", str(files / "data.npy"), "--bypass", "--steps", "1", "--fast"]
+    assert run([*swap, *more, "-o", str(tmp_path / "both.pt")]) == 0
+    both = package.load(tmp_path / "both.pt", allow=[ALLOW[1]])
+    assert "mix.bypass.module.weight" in both.state_dict()
+
+
+def test_report_is_not_written_over_the_file_to_go_on_from(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "x.pt.resume"
+    more = ["--stages", "inherit", "-o", str(tmp_path / "x.pt"), "--report", str(kept)]
+    assert run(healing(files, *more)) != 0
+    assert "the file to go on from" in capsys.readouterr().err
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_numbers_of_a_file_in_half_precision_are_said_to_be_of_a_copy(half: torch.dtype) -> None:
+    net = classifier().to(half)
+    other = copy.deepcopy(net)
+    package.replace(other, match="mix", with_="ECA", inputs=[(2, 3, 8, 8)])
+    outcome = package.heal(other, against=net, data=[pictures(64)], stages=("inherit",))
+    assert outcome.healing is not None
+    held = str(half).removeprefix("torch.")
+    said = f"all numbers are those of a copy in float32: the file holds {held}, which rounds them"
+    assert outcome.healing.notes[-1] == said
+
+
 def flat(text: str) -> str:
     return " ".join(text.split())

@@ -1,5 +1,6 @@
 """Options of a healing that `heal` and `replace --heal` share."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +45,15 @@ Std = Annotated[
     ),
 ]
 
+Bypass = Annotated[
+    bool,
+    typer.Option(
+        "--bypass",
+        help="Let a linear map be put beside a new module whose own layers cannot hold the old "
+        "one: a depthwise or 1x1 convolution, or a linear layer.",
+    ),
+]
+
 
 def of_pictures(size: str | None, mean: str | None, std: str | None) -> dict[str, Any]:
     """Return the numbers that options say of pictures, by their names.
@@ -64,17 +74,15 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
         raise UsageError(f"{text!r:.40} is no list of numbers", f"--{name}", fix) from None
 
 
-def request_of_swap(
-    heal: str, steps: int | None, size: str | None, mean: str | None, std: str | None
-) -> HealingRequest:
-    """Return what is asked of the healing of a swap.
+def request_of_swap(heal: str, said: Mapping[str, Any]) -> HealingRequest:
+    """Return what is asked of the healing of a swap, by the values of its options.
 
     Raises:
         UsageError: If something is, and nothing is to be healed.
     """
-    said = {"steps": steps, **dict(zip(PICTURE_WISHES, (size, mean, std), strict=True))}
-    idle = [name for name, one in said.items() if one is not None]
+    idle = [name for name, one in said.items() if one]
     if idle and not heal:
         what = f"--{idle[0]} is for a healing, and there is none"
         raise UsageError(what, f"--{idle[0]}", "add `--heal D`, or leave it out")
-    return HealingRequest(steps=steps, **of_pictures(size, mean, std))
+    numbers = of_pictures(*(said[name] for name in PICTURE_WISHES))
+    return HealingRequest(steps=said["steps"], bypass=said["bypass"], **numbers)

@@ -17,7 +17,7 @@ from modswap.core.asked.used_paths import OUT, UsedPath, recipe_files
 from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
-from modswap.core.kept.receipt import Receipt
+from modswap.core.kept.receipt import Receipt, record
 from modswap.core.words.nearest import did_you_mean
 from modswap.core.words.python_spelling import as_python, for_python
 from modswap.io.formats.writing import blank, write
@@ -291,7 +291,7 @@ def heal(
         inputs: A shape for each call of the model, or a mapping as in a recipe; found where it is
             left out.
         wishes: Other fields of `HealingRequest`: `stages`, `damp`, `until`, `steps`, `minutes`,
-            `metric`, `samples`, `seed`, `batch` and so on.
+            `metric`, `samples`, `size`, `bypass` and so on.
 
     Returns:
         The outcome; its `healing` has the agreements before, after each stage and after all.
@@ -321,12 +321,21 @@ def heal(
     calls = calls_of(_any_rule(inputs).inputs) if inputs else find_for(against, "inputs").calls
     result = heal_models(Taker(against, calls[0]), model, sites, HealingWishes(data, request))
     _refuse_shared(result, model, against)
+    params = count_params(model)
     result.put_into(model)
+    beside = [record(one.paths, one.blueprint) for one in result.put_beside(model)]
+    if swaps is not None and beside:
+        receipt = swaps.receipt.model_copy(update={"sites": (*swaps.receipt.sites, *beside)})
+        _swaps[model] = swaps._replace(receipt=receipt)
     if result.healing.interrupted:
         raise KeyboardInterrupt
-    params = count_params(model)
     return Outcome(
-        "heal", "", "", params_before=params, params_after=params, healing=result.healing
+        command="heal",
+        checkpoint="",
+        recipe="",
+        params_before=params,
+        params_after=count_params(model),
+        healing=result.healing,
     )
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.errors import ModswapError
-from modswap.core.healed.healing import Healing
+from modswap.core.healed.healing import HEALED, Healing
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.seen.site import Call
 from modswap.report.healing import healing_parts, healing_words
@@ -18,7 +18,6 @@ from modswap.report.page import Page, change_parts, human_bytes, params_words
 from modswap.report.tamed import tamed
 from modswap.report.verification import verification
 
-HEALED = "healed"  # how modules began whose weights were there before
 SHOWN_CALLS = 3
 SHOWN_SITES = 4  # that a note is about
 

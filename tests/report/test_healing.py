@@ -7,7 +7,9 @@ from rich.console import Console
 
 from modswap.core.healed.agreement import Agreement, Control
 from modswap.core.healed.healing import Healing, Measured, SiteHealing, StageResult
+from modswap.core.kept.outcome import Outcome
 from modswap.report.healing import healing_as_data, healing_parts, healing_words
+from modswap.report.table import headline
 
 BEFORE = Agreement("top-1", 0.1, 0.2, 3.5, 100)
 AFTER = Agreement("top-1", 0.99, 1.0, 0.02, 100)
@@ -78,3 +80,26 @@ def test_data_for_programs_hold_all_fields() -> None:
     assert healing_as_data(None) is None
     assert not HEALING.exact
     assert replace(HEALING, stages=(), after=BEFORE).exact
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "words"),
+    [
+        (True, "net.pt: broken off before anything was healed; a dry run, nothing was written"),
+        (False, "net.pt: no stage brought it nearer to the original; a dry run"),
+    ],
+)
+def test_headline_says_where_nothing_was_healed(interrupted: bool, words: str) -> None:
+    healing = replace(HEALING, interrupted=interrupted)
+
+    said = headline(Outcome("heal", "net.pt", "", healing=healing)).plain
+
+    assert words in said
+
+
+def test_headline_says_that_one_site_needs_no_healing() -> None:
+    exact = replace(HEALING, stages=(), after=BEFORE)
+
+    said = headline(Outcome("heal", "net.pt", "", healing=exact)).plain
+
+    assert "1 site needs no healing; a dry run, nothing was written" in said

@@ -8,7 +8,7 @@ import typer
 from modswap.cli import healing, options
 from modswap.cli.outcomes import finish
 from modswap.core.asked.healing import GOAL, HealingRequest, stages_of
-from modswap.core.asked.used_paths import healing_files
+from modswap.core.asked.used_paths import RESUME, UsedPath, healing_files, resume_file
 from modswap.core.healed.healing import STAGES
 
 Against = Annotated[
@@ -126,6 +126,7 @@ def heal(
     size: healing.Size = None,
     mean: healing.Mean = None,
     std: healing.Std = None,
+    bypass: healing.Bypass = False,
     batch: Batch = 32,
     device: Device = "cpu",
     max_memory: Room = None,
@@ -154,6 +155,7 @@ def heal(
     )
     options.note_paths(session, [], model, output)
     session.reads += healing_files(data, against, evaluate)
+    session.reads += [UsedPath(RESUME, resume_file(output))] if output is not None else []
     options.check_format(session, form, REPORTS)
     options.refuse_idle(output, dry_run=dry_run)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
@@ -174,6 +176,7 @@ def heal(
         batch=batch,
         device=device,
         max_memory=options.memory_of(max_memory),
+        bypass=bypass,
         **healing.of_pictures(size, mean, std),
     )
 

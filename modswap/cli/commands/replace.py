@@ -67,6 +67,7 @@ def replace(
     size: healing.Size = None,
     mean: healing.Mean = None,
     std: healing.Std = None,
+    bypass: healing.Bypass = False,
     dry_run: options.DryRun = False,
     force: options.Force = False,
     thorough: options.Thorough = False,
@@ -94,7 +95,8 @@ def replace(
     options.check_format(session, form, REPORTS)
     _refuse_idle(chosen, output, dry_run=dry_run)
     _refuse_both(heal, no_forward=no_forward, fast=fast, thorough=thorough)
-    request = healing.request_of_swap(heal, steps, size, mean, std)
+    said = {"steps": steps, "size": size, "mean": mean, "std": std, "bypass": bypass}
+    request = healing.request_of_swap(heal, said)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     subject = options.subject(file, policy, model, inputs, options.renames_of(rename, strip_prefix))
     most = options.memory_of(max_memory)

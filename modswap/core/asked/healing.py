@@ -37,6 +37,7 @@ class HealingRequest:
         size: Height and width of pictures, or one number for both; None for what the file says.
         mean: Mean of pixels in 0 to 1, one number or one for each channel; None as above.
         std: Standard deviation by which they are divided then.
+        bypass: Whether a linear map may be put beside a new module.
     """
 
     stages: tuple[str, ...] = STAGES
@@ -56,6 +57,7 @@ class HealingRequest:
     size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    bypass: bool = False
 
     def __post_init__(self) -> None:
         """Put the stages in order; refuse a wrong number."""

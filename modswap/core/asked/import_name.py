@@ -6,19 +6,25 @@ A factory may have arguments, `package.module:build(width=2)`: literals, which a
 import ast
 import importlib
 import importlib.util
-import os
 import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from modswap.core.asked.scripts.needed import is_script
+from modswap.core.asked.scripts.script import (
+    Script,
+    ScriptModule,
+    importable,
+    load_script,
+    module_of_file,
+    script_of,
+)
 from modswap.core.errors import MissingModuleError, ModswapError, RecipeError
 from modswap.core.words.nearest import file_near, in_question, nearest
 
@@ -46,7 +52,8 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
     """Return the object that a reference names, importing its module as the user asked.
 
     The reference is `package.module:name` or `file.py:name`, and the name may be dotted; relative
-    files and modules beside them are looked up in `folder`.
+    files and modules beside them are looked up in `folder`. Of a script there only what the name
+    needs is run.
 
     Raises:
         RecipeError: If there is no such file, module or name, or its code raises.
@@ -54,9 +61,9 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
     module_name, name = split_reference(reference, where)
     if module_name.endswith(".py"):
         with importable(folder):
-            module = _load_file(Path(folder, module_name), where)
+            module = _load_file(Path(folder, module_name), name, where)
     else:
-        module = load_module(module_name, folder, where)
+        module = module_for(module_name, name, folder, where)
     found: object = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -68,15 +75,26 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
     return found
 
 
-@contextmanager
-def importable(folder: str) -> Iterator[None]:
-    """Allow imports of modules beside the recipe within a block."""
-    entry = str(Path(folder).resolve())
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        sys.path.remove(entry)
+def module_for(module_name: str, name: str, folder: str, where: str) -> ModuleType:
+    """Return a module that holds a name; of a script in `folder` only what the name needs is run.
+
+    A module of a package with an `__init__.py` is made to be imported, and is.
+
+    Raises:
+        RecipeError: As `load_module` and `load_script` do.
+    """
+    first = name.split(".")[0]
+    parent, _, _ = module_name.rpartition(".")
+    file = Path(folder, *module_name.split(".")).with_suffix(".py")
+    packed = file.with_suffix("").is_dir() or (parent and file.with_name("__init__.py").is_file())
+    beside = file.is_file() and not packed
+    if parent and beside and module_name not in sys.modules:
+        load_module(parent, folder, where)
+    known = sys.modules.get(module_name)
+    if isinstance(known, ScriptModule) or (known is None and beside and is_script(file)):
+        file = Path(str(known.__file__)) if known is not None else file
+        return load_script(Script(str(file), (first,), module_name), where=where)
+    return load_module(module_name, folder, where)
 
 
 def load_module(name: str, folder: str, where: str) -> ModuleType:
@@ -98,21 +116,17 @@ def load_module(name: str, folder: str, where: str) -> ModuleType:
         raise _raised(name, where, error) from error
 
 
-def module_of_file(file: Path) -> str:
-    """Return the name in `sys.modules` by which a file of code is found again."""
-    digest = sha256(os.fsencode(file.resolve())).hexdigest()[:8]
-    return f"modswap_file_{digest}"
-
-
-def _load_file(file: Path, where: str) -> ModuleType:
+def _load_file(file: Path, name: str, where: str) -> ModuleType:
     if not file.is_file():
         fix = file_near(file) or _RELATIVE
         raise RecipeError(f"no file {str(file)!r}", where, fix)
+    if isinstance(sys.modules.get(module_of_file(file)), ScriptModule) or is_script(file):
+        return load_script(script_of(file, (name.split(".")[0],)), where=where)
     # the name follows from the path, so that the file runs once and its classes can be pickled
     known = module_of_file(file)
     if known in sys.modules:
         return sys.modules[known]
-    name = file.stem if file.stem.isidentifier() and file.stem not in sys.modules else known
+    name = script_of(file, ()).module
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it ends in .py
     module = importlib.util.module_from_spec(spec)

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from modswap.core.asked.import_name import load_module
+from modswap.core.asked.import_name import module_for
+from modswap.core.asked.scripts.script import ScriptModule
 
 # of a class, past what its metaclass may override
 _namespace = vars(type)["__dict__"].__get__
@@ -36,14 +37,16 @@ def class_in_package(name: str, *, folder: str, where: str) -> type | None:
     segments = name.split(".")
     if len(segments) < 2 or any(segment.startswith("__") for segment in segments):
         return None
-    module_name, spec = _innermost_module(segments, load_module(segments[0], folder, where))
+    first = module_for(segments[0], "", folder, where)
+    module_name, spec = _innermost_module(segments, first)
     names = segments[module_name.count(".") + 1 :]
     if module_name not in sys.modules and not _may_import(spec, names[0]):
         return None
-    module = load_module(module_name, folder, where)
+    module = module_for(module_name, "", folder, where)
     if not _is_own(module, module_name):
         return None
-    found: Any = vars(module).get(names[0])
+    script = isinstance(module, ScriptModule)  # defines a class when it is asked for
+    found: Any = getattr(module, names[0], None) if script else vars(module).get(names[0])
     for segment in names[1:]:
         found = _namespace(found).get(segment) if is_class(found) else None
     home = str(_home(found)) if is_class(found) else ""

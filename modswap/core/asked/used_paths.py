@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from modswap.core.asked.recipe import Recipe
 
 INPUT, RECIPE, DIGESTS, OUT = "the input", "the recipe", "the list of SHA-256", "OUT"
-ORIGINAL, DATA = "the original", "the data"
+ORIGINAL, DATA, RESUME = "the original", "the data", "the file to go on from"
 
 
 class UsedPath(NamedTuple):
@@ -54,6 +54,11 @@ def healing_files(data: str, against: Path | None = None, evaluate: str = "") ->
     yield from code
     if data not in {"", "none"} and not code:
         yield UsedPath(DATA, Path(data))
+
+
+def resume_file(out: Path) -> Path:
+    """Return the place of the file from which a healing that was broken off goes on."""
+    return out.with_name(f"{out.name}.resume")
 
 
 def code_files(reference: str, folder: Path) -> Iterator[UsedPath]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from modswap.core.healed.agreement import Agreement, Control
 
+HEALED = "healed"  # how the weights of a healed module began
 STAGES = ("inherit", "closed", "norms", "fit", "end")
 
 

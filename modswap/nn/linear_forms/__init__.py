@@ -6,14 +6,17 @@ from torch import nn
 
 from modswap.nn.acmix import ACmix
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
+from modswap.nn.linear_forms.attended import Attended
 from modswap.nn.linear_forms.form import LinearForm
 from modswap.nn.linear_forms.mixed import Mixed
 from modswap.nn.linear_forms.separable import Separable
+from modswap.nn.multi_head_self_attention import MultiHeadSelfAttention
 
 # the form of each row; a row without one has at most a last linear layer
 FORMS: Mapping[type[nn.Module], Callable[..., LinearForm]] = {
     ACmix: Mixed,
     BiLevelRoutingAttention: Separable,
+    MultiHeadSelfAttention: Attended,
 }
 
 

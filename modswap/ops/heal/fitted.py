@@ -14,7 +14,6 @@ from modswap.core.healed.agreement import Agreement
 from modswap.core.healed.progress import INTERRUPTED, FitStep, Fitted
 from modswap.core.progress import Progress
 from modswap.live_values import module_paths
-from modswap.nn.adapters import SiteAdapter
 from modswap.ops.heal.fitting.end import EndFit, fit_end
 from modswap.ops.heal.fitting.local import LocalFit, fit_local, judged_with_old
 from modswap.ops.heal.fitting.pace import RATE_FROM_CLOSED_FORM, RATE_FROM_RANDOM, Pace, Watch
@@ -67,7 +66,7 @@ class Fits:
                 pairs=lambda chosen, site=site: self.models.observed(site, chosen),  # type: ignore[misc] # bound here
                 indices=self.learn,
                 judge=self._judge_of(number),
-                channel_axis=_axis(site),
+                channel_axis=-1 if site.layout in {"NHWC", "NLC"} else 1,
             )
             pace = self._pace(site.path in self.begun, 2 * len(self.sites) - number)
             done.append(fit_local(task, pace, self._watch(), self._room()))
@@ -113,15 +112,6 @@ class Fits:
         free = available()
         nbytes = most if most is not None else 0 if free is None else free // _SHARE
         return Room(nbytes, Path(tempfile.gettempdir()))
-
-
-def _axis(site: HealedSite) -> int:
-    """Return the axis of the channels in what a site gives."""
-    layout = site.record.layout if site.record is not None else None
-    if layout is None and isinstance(site.learned, SiteAdapter):
-        layout = site.learned.layout
-    layout = layout or getattr(site.inner, "layout", None)
-    return -1 if layout in {"NHWC", "NLC"} else 1
 
 
 def _said(fits: Sequence[Fitted]) -> str:

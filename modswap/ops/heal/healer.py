@@ -14,7 +14,8 @@ from modswap.core.healed.agreement import Agreement, Control
 from modswap.core.healed.healing import Healing, Measured, SiteHealing, StageResult
 from modswap.core.progress import Progress, silent
 from modswap.ops.apply import module_at
-from modswap.ops.heal.closed.fit import ClosedForm, fit_closed, inherit_map
+from modswap.ops.heal.bypass import fit_bypass, put_bypasses
+from modswap.ops.heal.closed.fit import fit_closed, inherit_map
 from modswap.ops.heal.fitted import Fits, changing_everywhere
 from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.measures.agreement import accuracy, agreement
@@ -34,6 +35,7 @@ HELD = 5  # one of so many samples is held out
 MOST_HELD = 512
 LEAST = 32  # samples
 _EXACT = 1e-9  # error of outputs below which a swap counts as exact
+_NEAR = 0.5  # error at a site below which a fit goes on from a closed form, at a small rate
 _DISGUISE = 1e-3  # share of the variance below which attention counts as switched off
 
 
@@ -104,6 +106,8 @@ class Healer:
             what = "no new module is called for these samples"
             raise InputError(what, self.uncalled[0], "give data that reach it")
         with self._still():
+            if self.request.bypass:
+                self.sites = put_bypasses(self.models, self.sites, self.learn)
             self.behind = norms_behind(self.models, self.sites, self.held)
         asked = self.request.metric or None
         self.metric = metric_for(original, asked, model=self.models.original)
@@ -288,32 +292,36 @@ class Healer:
         for site in self.sites:
             self.progress(f"stage closed: {site.path}")
             held, least, notes = values_of(site.learned), self._error(site).error, None
-            for inherited in self._ways(site):
-                found = self._fitted(site, inherited=inherited)
+            for found in self._closed_forms(site):
                 error = self._error(site).error
                 if not error >= least:  # also where it was no number before
-                    held, least, notes = values_of(site.learned), error, found.notes
+                    held, least, notes = values_of(site.learned), error, found
             put_values(site.learned, held)
             if notes is not None:
                 done += 1
-                self.fits.begun.add(site.path)
+                self.fits.begun.update([site.path] if least < _NEAR else [])
                 self.notes.setdefault(site.path, []).extend(notes)
         return f"{done} of {len(self.sites)} modules fitted" if done else ""
 
-    def _ways(self, site: HealedSite) -> tuple[bool, ...]:
-        """Return the starts of a closed form: a map that is solved, and one that is inherited."""
-        held = values_of(site.learned)
-        had = inherit_map(site, self.request.damp)
-        put_values(site.learned, held)
-        return (False, True) if had else (False,)
+    def _closed_forms(self, site: HealedSite) -> Iterator[tuple[str, ...]]:
+        """Give a site one closed form after another; yield the notes on each.
 
-    def _fitted(self, site: HealedSite, *, inherited: bool) -> ClosedForm:
-        """Fit a site in closed form, from the old module's own map if that is inherited."""
+        The linear map is solved, or the old module's own, if that is inherited; then what it
+        leaves goes into the map beside the module, where that is allowed.
+        """
         damp = self.request.damp
-        if inherited:
-            inherit_map(site, damp)
-        with torch.enable_grad():
-            return fit_closed(self.models, site, self.learn, damp, inherited=inherited)
+        for inherited in (False, True):
+            if site.bypass is not None:
+                site.bypass.clear()
+            if inherited and not inherit_map(site, damp):
+                continue
+            with torch.enable_grad():
+                found = fit_closed(self.models, site, self.learn, damp, inherited=inherited)
+            yield found.notes
+            if site.bypass is not None:
+                beside = fit_bypass(self.models, site, site.bypass, self.learn)
+                if beside:
+                    yield (*found.notes, *beside)
 
     def _renormed(self) -> str:
         """Estimate the statistics of the norms behind the sites again, the nearest or all."""

@@ -1,10 +1,12 @@
 """A healing from the models in memory to the modules with new values, for all its callers."""
 
+import copy
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from modswap.core.asked.healing import PICTURE_WISHES, HealingRequest
@@ -12,12 +14,12 @@ from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Step
 from modswap.core.decided.started import Started
-from modswap.core.healed.healing import Healing
+from modswap.core.healed.healing import HEALED, Healing
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
 from modswap.live_values import module_paths
 from modswap.nn.inherit.respelling import tensors_of
-from modswap.ops.apply import module_at
+from modswap.ops.apply import apply, module_at
 from modswap.ops.build.fit import Built
 from modswap.ops.heal.data.drawn.samples import NONE
 from modswap.ops.heal.data.open import open_samples
@@ -28,13 +30,12 @@ from modswap.ops.heal.healer import Healer
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.passes import Models
 from modswap.ops.heal.samples import Samples
-from modswap.ops.heal.sites import HealedSite
-from modswap.ops.heal.tensors import put_values
-from modswap.ops.heal.working import moved, running, taken_back, working_copy
+from modswap.ops.heal.sites import Bypass, HealedSite
+from modswap.ops.heal.working import moved, running, take_values, taken_back, working_copy
 from modswap.ops.run.describe import class_name
+from modswap.ops.run.forward import half_of
 from modswap.ops.run.inputs import Case
 
-HEALED = "healed"  # how the weights of a module began
 _DRAWING = 0.5  # of the minutes, in which drawn samples may be optimised
 
 
@@ -71,7 +72,8 @@ class Result:
         known: dict[int, list[str]] = {}
         for place in module_paths(model):
             known.setdefault(id(place.module), []).append(place.path)
-        return tuple(self._built(model, path, known) for path in self.changed)
+        changed = (self._built(model, path, known) for path in self.changed)
+        return (*changed, *self.beside(model))
 
     def _built(self, model: nn.Module, path: str, known: Mapping[int, list[str]]) -> Built:
         own = module_at(model, path)
@@ -94,7 +96,32 @@ class Result:
     def put_into(self, model: nn.Module, paths: Iterable[str] | None = None) -> None:
         """Give the model's own tensors the healed values, of all that changed or of some paths."""
         for path in self.changed if paths is None else paths:
-            put_values(module_at(model, path), tensors_of(module_at(self.copy, path)))
+            take_values(module_at(model, path), module_at(self.copy, path))
+
+    def put_beside(self, model: nn.Module) -> tuple[Built, ...]:
+        """Put linear maps beside the new modules of the model itself; return them."""
+        built = self.beside(model)
+        apply(model, [(one.paths, one.module) for one in built])
+        return built
+
+    def beside(self, model: nn.Module) -> tuple[Built, ...]:
+        """Return the linear maps to be put beside new modules of the model."""
+        return tuple(_beside(model, site, site.bypass) for site in self.sites if site.bypass)
+
+
+def _beside(model: nn.Module, site: HealedSite, bypass: Bypass) -> Built:
+    """Return the linear map beside a new module, in that module's dtype and place."""
+    path, *others = (f"{one}.{bypass.name}" for one in site.paths)
+    own = module_at(model, site.paths[0])
+    there = Site(site.paths[0], class_name(own), aliases=site.paths[1:])
+    joint = bypass.blueprint.joint
+    place = Site(path, there.class_name, aliases=tuple(others), beside=there, joint=joint)
+    made = copy.deepcopy(bypass.inserted)
+    made.to(next(own.parameters(), torch.zeros(1))).train(own.training)
+    rule = Rule.model_validate({"match": "**", "with": bypass.blueprint.module})
+    step = Step(rule, ("replace", 0), "", (place,))
+    built = Built(step, (place,), bypass.blueprint, made)
+    return replace(built, started=healed_start(built))
 
 
 def healed_start(built: Built) -> Started:
@@ -139,6 +166,16 @@ def _samples(taker: Taker, wanted: HealingWishes) -> tuple[Samples, HealingReque
     return samples, request
 
 
+def _of_half(model: nn.Module) -> tuple[str, ...]:
+    """Return the sentence on a model in half precision."""
+    half = half_of(model)
+    if half is None:
+        return ()
+    held = str(half).removeprefix("torch.")
+    said = f"all numbers are those of a copy in float32: the file holds {held}, which rounds them"
+    return (said,)
+
+
 def heal_models(
     taker: Taker, model: nn.Module, sites: Sequence[HealedSite], wanted: HealingWishes
 ) -> Result:
@@ -150,15 +187,18 @@ def heal_models(
     taker = replace(taker, masked=takes_mask(taker, model))
     samples, request = _samples(taker, wanted)
     old = running(taker.model, request)
-    copy = working_copy(model, (site.learned for site in sites), request)
-    models = Models(old, copy, samples, request.batch)
+    working = working_copy(model, (site.learned for site in sites), request)
+    models = Models(old, working, samples, request.batch)
     healer = Healer(
         models,
-        moved(sites, old, copy),
+        moved(sites, old, working),
         request,
         inheriting(old, Case(taker.call)),
         wanted.progress,
         wanted.resume or ResumeFile(None, {}),
     )
     healed = healer.run()
-    return Result(healed.healing, copy, healed.changed, tuple(sites))
+    used = {s.path: s.bypass for s in healer.sites if s.bypass is not None and s.bypass.used}
+    found = tuple(replace(site, bypass=used.get(site.path)) for site in sites)
+    notes = (*healed.healing.notes, *_of_half(model))
+    return Result(replace(healed.healing, notes=notes), working, healed.changed, found)

@@ -24,6 +24,8 @@ def site_error(models: Models, site: HealedSite, chosen: Sequence[int]) -> SiteE
     """Return the error of a site over samples, on the inputs that the healed model gives it."""
     form = form_of(site.inner) if site.replaces else None
     parts = form.mechanism() if form is not None else []
+    if site.bypass is not None and site.bypass.used:
+        parts = [*parts, *site.bypass.layer.parameters()]
     wrong, wanted, given, own = _Spread(), _Spread(), _Spread(), _Spread()
     for call in models.calls(site, chosen):
         target = tensor_of(call.target)

@@ -2,17 +2,52 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import torch
 from torch import nn
 
+from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import MatchError, UsageError
 from modswap.core.kept.receipt import SiteRecord
+from modswap.core.seen.site import Layout
 from modswap.live_values import module_paths
 from modswap.nn.adapters import SiteAdapter
 from modswap.nn.inserted_site import inserted_names
 from modswap.nn.insertion import Insertion
 from modswap.ops.apply import module_at
 from modswap.ops.run.describe import class_name
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """A linear layer beside a new module, to whose output its own is added.
+
+    Args:
+        name: Its name among the new module's children.
+        blueprint: What it was made of.
+        inserted: The layer, joined to the module.
+    """
+
+    name: str
+    blueprint: Blueprint
+    inserted: Insertion
+
+    @property
+    def layer(self) -> nn.Linear | nn.Conv2d:
+        """Return the layer."""
+        return cast("nn.Linear | nn.Conv2d", self.inserted.module)
+
+    @property
+    def used(self) -> bool:
+        """Return whether it gives anything."""
+        return any(bool(one.any()) for one in self.layer.parameters())
+
+    @torch.no_grad()
+    def clear(self) -> None:
+        """Let it give nothing."""
+        for one in self.layer.parameters():
+            one.zero_()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +61,7 @@ class HealedSite:
         new: That of the model, which may hold modules beside it that are not new.
         learned: The new module, whose weights may change.
         record: Its record in the file's receipt, where there is one.
+        bypass: A linear map beside the new module, where the user allows one.
     """
 
     path: str
@@ -34,12 +70,21 @@ class HealedSite:
     new: nn.Module
     learned: nn.Module
     record: SiteRecord | None = None
+    bypass: Bypass | None = None
 
     @property
     def inner(self) -> nn.Module:
         """Return the new module without the adapter around it."""
         module = self.learned
         return module.module if isinstance(module, SiteAdapter) else module
+
+    @property
+    def layout(self) -> Layout | None:
+        """Return the layout of what it is given and gives, where that is known."""
+        layout = self.record.layout if self.record is not None else None
+        if layout is None and isinstance(self.learned, SiteAdapter):
+            layout = self.learned.layout
+        return layout or getattr(self.inner, "layout", None)
 
     @property
     def replaces(self) -> bool:

@@ -96,5 +96,11 @@ def _moved(
 def taken_back(healed: nn.Module, module: nn.Module) -> nn.Module:
     """Return a copy of a module with the values of its healed copy, in its own dtype and place."""
     made = copy.deepcopy(module)
-    put_values(made, tensors_of(healed))
+    take_values(made, healed)
     return made
+
+
+def take_values(module: nn.Module, healed: nn.Module) -> None:
+    """Give a module the values of its healed copy, which may have a linear map beside it."""
+    own = tensors_of(module)
+    put_values(module, {name: one for name, one in tensors_of(healed).items() if name in own})

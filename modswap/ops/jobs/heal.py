@@ -3,15 +3,22 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.job import HealJob, Job, Subject
 from modswap.core.asked.recipe import Recipe
-from modswap.core.asked.used_paths import DATA, INPUT, UsedPath, healing_files, paths_read
+from modswap.core.asked.used_paths import (
+    DATA,
+    INPUT,
+    UsedPath,
+    healing_files,
+    paths_read,
+    resume_file,
+)
 from modswap.core.decided.plan import Plan
 from modswap.core.errors import UsageError
+from modswap.core.healed.healing import HEALED
 from modswap.core.kept.outcome import Outcome, SiteOutcome
 from modswap.core.kept.receipt import record
 from modswap.core.progress import Progress, silent
@@ -21,10 +28,11 @@ from modswap.io.raw.held import Held, holding, stamps_of
 from modswap.io.recipe.embedded import embedded_recipe
 from modswap.io.recognise.look import look_at
 from modswap.ops.apply import applied, apply
+from modswap.ops.build.fit import Built
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import ResumeFile
-from modswap.ops.heal.run import HEALED, HealingWishes, heal_models, healed_start
+from modswap.ops.heal.run import HealingWishes, heal_models, healed_start
 from modswap.ops.heal.sites import HealedSite, sites_to_heal
 from modswap.ops.load.model import Loaded
 from modswap.ops.outcomes import count_params, site_outcomes
@@ -89,7 +97,7 @@ def _held(job: HealJob, held: Held, progress: Progress) -> Outcome:
         recipe="",
         sites=_sites(prepared, sites),
         params_before=params,
-        params_after=params,
+        params_after=params + _added(built),
         notes=(*ending_note(loaded.container.format, job.subject.file, job.out),),
         stamps=held.stamps,
         healing=result.healing,
@@ -136,8 +144,14 @@ def healed_swap(
         outcome = replace(outcome, sites=tuple(told))
     others = tuple(one for one in result.built(loaded.model) if one.paths[0] not in new)
     apply(loaded.model, [(one.paths, one.module) for one in others])
-    outcome = replace(outcome, healing=result.healing)
+    beside = _added(others)
+    outcome = replace(outcome, healing=result.healing, params_after=outcome.params_after + beside)
     return outcome, replace(prepared, built=(*prepared.built, *others))
+
+
+def _added(built: Sequence[Built]) -> int:
+    """Return the number of parameters in modules that were not there before."""
+    return sum(p.numel() for one in built if not one.there for p in one.module.parameters())
 
 
 def _request(loaded: Loaded, request: HealingRequest) -> HealingRequest:
@@ -176,11 +190,6 @@ def _kept(job: HealJob) -> ResumeFile:
 
 def _plain(value: Any) -> str | int | float | bool | None:
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
-
-
-def resume_file(out: Path) -> Path:
-    """Return the place of the file from which a run that was broken off goes on."""
-    return out.with_name(f"{out.name}.resume")
 
 
 def _as_swap(job: HealJob, loaded: Loaded) -> Job:

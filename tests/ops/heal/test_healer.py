@@ -516,3 +516,16 @@ def test_a_swapped_model_that_does_not_take_the_samples_is_refused_in_one_line()
 
     with pytest.raises(InputError, match=r"the swapped model not: ValueError.*not used here"):
         healed(both)
+
+
+@pytest.mark.parametrize(("near", "begun"), [(0.0, set()), (1e9, {"mix"})])
+def test_fit_begins_anew_behind_a_closed_form_that_is_far_from_the_old_module(
+    monkeypatch: pytest.MonkeyPatch, near: float, begun: set[str]
+) -> None:
+    monkeypatch.setattr("modswap.ops.heal.healer._NEAR", near)
+    net = classifier()
+    both = models(net, swapped(net, new_module("BRA")))
+    request = HealingRequest(stages=("closed",), chosen=True)
+    healer = Healer(both, sites_to_heal(net, both.model), request)
+    assert healer.run().healing.stages[0].kept
+    assert healer.fits.begun == begun

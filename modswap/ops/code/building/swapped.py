@@ -10,13 +10,14 @@ from torch import nn
 
 from modswap.core.asked.job import CodeJob, Job, Subject
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.scripts.needed import is_script
+from modswap.core.asked.scripts.script import Script, load_script, script_of
 from modswap.core.errors import UsageError
 from modswap.core.progress import Progress
 from modswap.io.formats.outline import outline
 from modswap.io.recipe.embedded import embedded_recipe
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.code.building.builder import Builder, builder_of_class, named_builder, shapes_of
-from modswap.ops.code.building.script import Script, is_script, load_script, script_of
 from modswap.ops.code.building.source import file_of, is_own
 from modswap.ops.code.building.wanted import NewModule, wanted_of_receipt, wanted_of_swap
 from modswap.ops.first_input.find import find_input, settled

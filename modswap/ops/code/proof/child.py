@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from modswap.core.asked.scripts.script import Script, load_script
 from modswap.core.errors import ModswapError
 from modswap.live_values import live_tensors
 from modswap.ops.code.building.builder import Builder
-from modswap.ops.code.building.script import Script, load_script
 from modswap.ops.code.proof.facts import facts_of, first_difference
 from modswap.ops.run.describe import one_line
 from modswap.seeds import seeded

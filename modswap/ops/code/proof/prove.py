@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from modswap.core.asked.scripts.script import Script
 from modswap.core.errors import ProofError
 from modswap.live_values import live_tensors, map_leaves
 from modswap.ops.code.building.builder import Builder
-from modswap.ops.code.building.script import Script
 from modswap.ops.code.proof.facts import facts_of
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case, DummyCall

@@ -9,7 +9,7 @@ from functools import cached_property
 from inspect import CO_OPTIMIZED
 from types import CodeType
 
-from modswap.ops.code.building.script import names_of
+from modswap.core.asked.scripts.needed import names_of
 from modswap.ops.code.building.source import SourceFile, Span, span_of
 
 _AT_ONCE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from modswap.core.asked.scripts.needed import changed_name, is_plain, literals_of
 from modswap.core.errors import UsageError
-from modswap.ops.code.building.script import changed_name, is_plain, literals_of
 from modswap.ops.code.building.source import SourceFile, is_ours, is_own
 from modswap.ops.code.standalone.module import Imported, PythonModule
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modswap.core.asked.import_name import module_of_file, split_arguments
+from modswap.core.asked.import_name import split_arguments
+from modswap.core.asked.scripts.script import module_of_file
 from modswap.core.errors import UsageError
 from modswap.core.version import __version__
 from modswap.core.words.printable import tame

@@ -113,21 +113,15 @@ def _solved(
         if given is None or target is None:
             return None
         layout = getattr(site.inner, "layout", None) or "NCHW"
-        maps = map_of(given, layout, (1, 1)).float()
+        maps = map_of(given, layout, (given.shape[1], 1)).float()  # tokens: a map of one column
         height, width = maps.shape[2:]
         size = (-(-height // form.stride), -(-width // form.stride))
-        wanted = map_of(target, _layout(site, layout), size).float()
+        wanted = map_of(target, site.layout or layout, size).float()
         if moments is None:
             moments = Moments(maps.shape[1], wanted.shape[1], form.taps, form.centre)
         moments.add(maps, wanted, form.seen)
         seen += len(maps)
     return solve(form, moments.fitting(biased=form.biased)) if moments is not None else None
-
-
-def _layout(site: HealedSite, layout: str) -> str:
-    """Return the layout of a site's own tensors."""
-    adapter = site.learned
-    return (adapter.layout or layout) if isinstance(adapter, SiteAdapter) else layout
 
 
 def inner_input(site: HealedSite, call: SiteCall) -> torch.Tensor | None:

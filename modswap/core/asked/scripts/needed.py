@@ -1,103 +1,62 @@
-"""Make a module of a script: only the statements run that its classes and functions need."""
+"""The statements of a script that its classes and functions need; none of them is run here."""
 
 import ast
 import builtins
 import symtable
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-
-from modswap.core.asked.import_name import importable, module_of_file
-from modswap.core.errors import RecipeError
-from modswap.ops.run.describe import one_line
 
 _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef,
                 ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Pass, ast.Raise)  # fmt: skip
+_SETTINGS = ("sys.path", "os.environ")
 _DISPLAYS = (ast.Dict, ast.List, ast.Set, ast.Constant, ast.Tuple)
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A file of code of which only some names are used.
-
-    Args:
-        file: The file.
-        names: The classes and functions that are used.
-        module: The module's name in `sys.modules`.
-    """
-
-    file: str
-    names: tuple[str, ...]
-    module: str
-
-
-def load_script(script: Script, data: bytes | None = None, where: str = "--model") -> ModuleType:
-    """Return the module of a script, and make it known by its name.
-
-    Imports, definitions and values that the names need are executed; loops, calls and all other
-    statements are not. `data` takes the place of the file's bytes.
-
-    Raises:
-        RecipeError: If the file is no Python, or what is needed raises or is made by a loop.
-    """
-    file = Path(script.file)
-    try:
-        tree = ast.parse(file.read_bytes() if data is None else data)
-        body = needed(tree, script.names)
-        code = compile(ast.Module(body, []), script.file, "exec")
-    except OSError as error:
-        raise RecipeError(f"no file {script.file!r}", where, "correct its name") from error
-    except (SyntaxError, ValueError) as error:
-        what = f"{file.name} cannot be read: {one_line(error)}"
-        raise RecipeError(what, where, "correct it, or name another file") from error
-    module = ModuleType(script.module)
-    module.__file__ = script.file
-    known = module_of_file(file)
-    sys.modules[script.module] = sys.modules[known] = module
-    try:
-        with importable(str(file.parent)):
-            exec(code, vars(module))  # noqa: S102 - the user's own definitions, as an import runs them
-    except (Exception, SystemExit) as error:
-        del sys.modules[script.module]
-        sys.modules.pop(known, None)
-        what = f"the definitions that {script.names[0]} needs raised {one_line(error)}"
-        fix = f"move {script.names[0]} into a module of its own, without the script's work"
-        raise RecipeError(what, f"{file.name}", fix) from error
-    return module
-
-
-def script_of(file: Path, names: Sequence[str]) -> Script:
-    """Return a script under the name that an import of the file would have, where that is free."""
-    known = module_of_file(file)
-    free = file.stem.isidentifier() and file.stem not in sys.modules
-    return Script(str(file), tuple(names), file.stem if free else known)
-
-
 def is_script(file: Path) -> bool:
-    """Return whether an import of a file would do more than define and import."""
+    """Return whether an import of a file would do more than define, import and hold values."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return False
-    work = (ast.For, ast.While, ast.With, ast.Expr)
-    return any(
-        isinstance(node, work) and not isinstance(getattr(node, "value", None), ast.Constant)
-        for node in tree.body
-    )
+    return any(map(_works, tree.body))
+
+
+def _works(node: ast.stmt) -> bool:
+    """Return whether a statement does work, also behind a condition: a loop, a block, a call."""
+    match node:
+        case ast.Expr(value=value):
+            return not isinstance(value, ast.Constant)
+        case ast.If():
+            return not _is_main(node) and any(map(_works, (*node.body, *node.orelse)))
+        case ast.Try():
+            return any(map(_works, _parts(node)))
+        case ast.Assign(value=value) | ast.AnnAssign(value=value) | ast.AugAssign(value=value):
+            return value is not None and any(isinstance(n, ast.Call) for n in ast.walk(value))
+    return not isinstance(node, _DEFINITIONS)
+
+
+def _is_main(node: ast.If) -> bool:
+    return "__name__" in ast.unparse(node.test)
+
+
+def _parts(node: ast.Try) -> list[ast.stmt]:
+    handled = (one for handler in node.handlers for one in handler.body)
+    return [*node.body, *handled, *node.orelse, *node.finalbody]
 
 
 def needed(tree: ast.Module, names: Sequence[str]) -> list[ast.stmt]:
     """Return the top statements that names need, in their order.
+
+    Those that change `sys.path` or `os.environ` are among them, since imports depend on these.
 
     Raises:
         ValueError: If a name is made by a loop or the like, which does the script's work.
     """
     found = [names_of(node) for node in tree.body]
     bound = {number: names for number, (names, _) in enumerate(found)}
-    taken = {n for n, node in enumerate(tree.body) if _is_future(node)}
-    pending, seen = list(names), set(names)
+    taken = {n for n, node in enumerate(tree.body) if is_future(node) or _is_setting(node)}
+    seen = set(names).union(*(found[number][1] for number in taken))
+    pending = sorted(seen)
     while pending:
         for number in _made_by(tree, pending.pop(), bound):
             fresh = set() if number in taken else set.union(*found[number]) - seen
@@ -107,6 +66,23 @@ def needed(tree: ast.Module, names: Sequence[str]) -> list[ast.stmt]:
     filled = seen & literals_of(tree)
     taken |= {n for n, node in enumerate(tree.body) if changed_name(node) in filled}
     return [tree.body[number] for number in sorted(taken)]
+
+
+def _is_setting(node: ast.stmt) -> bool:
+    """Return whether a statement changes where imports are looked for, or the environment."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        called = ast.unparse(node.value.func)
+        return called.rpartition(".")[0] in _SETTINGS
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return any(
+        isinstance(one, ast.Subscript) and ast.unparse(one.value) in _SETTINGS for one in targets
+    )
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """Return the names that statements bind which only define and import, and call nothing."""
+    quiet = (node for node in tree.body if is_plain(node) and not _works(node))
+    return {name for node in quiet for name in names_of(node)[0]}
 
 
 def _made_by(tree: ast.Module, name: str, bound: Mapping[int, set[str]]) -> Iterator[int]:
@@ -136,7 +112,8 @@ def _used(table: symtable.SymbolTable, *, top: bool) -> Iterator[str]:
         yield from _used(inner, top=False)
 
 
-def _is_future(node: ast.stmt) -> bool:
+def is_future(node: ast.stmt) -> bool:
+    """Return whether a statement changes how all others are compiled."""
     return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
@@ -147,12 +124,9 @@ def _is_star(node: ast.stmt) -> bool:
 def is_plain(node: ast.stmt) -> bool:
     """Return whether a statement only defines and imports, also behind a condition."""
     if isinstance(node, ast.If):
-        main = "__name__" in ast.unparse(node.test)
-        return not main and all(map(is_plain, (*node.body, *node.orelse)))
+        return not _is_main(node) and all(map(is_plain, (*node.body, *node.orelse)))
     if isinstance(node, ast.Try):
-        handled = (one for handler in node.handlers for one in handler.body)
-        parts = (*node.body, *handled, *node.orelse, *node.finalbody)
-        return all(map(is_plain, parts))
+        return all(map(is_plain, _parts(node)))
     return isinstance(node, _DEFINITIONS)
 
 

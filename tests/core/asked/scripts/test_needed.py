@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from modswap.core.asked.scripts.needed import is_script, needed
+from modswap.core.asked.scripts.script import Script, load_script, script_of
 from modswap.core.errors import RecipeError
-from modswap.ops.code.building.script import Script, is_script, load_script, needed, script_of
 
 TEXT = '''"""Train."""
 from __future__ import annotations
@@ -110,7 +111,7 @@ def test_module_has_the_files_name_and_is_known(tmp_path: Path) -> None:
         assert not hasattr(module, "model")
         assert module.Net.__module__ == "part_of_it"
         assert sys.modules["part_of_it"] is module
-        assert script_of(tmp_path / "part_of_it.py", []).module.startswith("modswap_file_")
+        assert script_of(tmp_path / "part_of_it.py", []).module == "part_of_it"
     finally:
         del sys.modules["part_of_it"]
 
