@@ -7,13 +7,14 @@ import torch
 from modswap.nn.inherit.convolution import Convolution
 from modswap.nn.linear_forms.form import Parts, ridged
 from modswap.nn.linear_forms.moments import Fitting
+from modswap.nn.linear_forms.projected import Projected, fill_by_heads
 from modswap.nn.multi_head_self_attention import MultiHeadSelfAttention
 
 _ITERATIONS = 30
 _MOST_COLUMNS = 5000  # of the moments: 384 channels and 12 heads have 4,620
 
 
-class Attended:
+class Attended(Projected):
     """The map Wo · (attention of each head) · Wv of tokens.
 
     Queries and keys stay, so that attention is a linear map of the values: a tap for each head
@@ -46,16 +47,13 @@ class Attended:
         """
         probe = self._probe = self._probe or copy.deepcopy(self.module).eval()
         given = maps.flatten(2).transpose(1, 2).to(probe.qkv.weight.dtype)  # (N, L, C)
-        eye = torch.eye(self.channels, dtype=given.dtype, device=given.device)
-        found = maps.new_ones(len(maps), self.channels + 1, self.heads, given.shape[1])
-        for turn in range(self.heads):
-            # head h has the values of the channels of head h + turn
-            _set_values(probe, eye.roll(-turn * self.each, 0))
-            attended = _before_last(probe, given).transpose(1, 2)  # (N, C, L)
-            for head in range(self.heads):
-                first = (head + turn) % self.heads * self.each
-                own = attended[:, head * self.each : (head + 1) * self.each]
-                found[:, first : first + self.each, head] = own
+        found = given.new_ones(len(maps), self.channels + 1, self.heads, given.shape[1])
+
+        def attend(values: torch.Tensor) -> torch.Tensor:
+            _set_values(probe, values)
+            return _before_last(probe, given).transpose(1, 2)  # (N, C, L)
+
+        fill_by_heads(found, attend)
         return found.flatten(1, 2)
 
     def begin(self, fitting: Fitting) -> list[torch.Tensor]:
@@ -71,34 +69,13 @@ class Attended:
             values.append(torch.linalg.solve(root.T, left[:, : self.each]).T)
         return self.settled([torch.cat(values)], fitting)
 
-    def _rows(self, parts: Parts) -> torch.Tensor:
+    def rows(self, parts: Parts) -> torch.Tensor:
         """Return the map up to the output projection, (C, D)."""
         values = parts[0]
         head = torch.arange(self.channels) // self.each
         own = torch.nn.functional.one_hot(head, self.heads).to(values)
         whole = torch.nn.functional.pad(values, (0, 1))  # no bias
         return torch.einsum("rt,rc->rct", own, whole).flatten(1)
-
-    def kernel(self, parts: Parts) -> torch.Tensor:
-        """Return the map (D, C)."""
-        return (parts[1] @ self._rows(parts)).T
-
-    def settled(self, parts: Parts, fitting: Fitting) -> list[torch.Tensor]:
-        """Return the parts with the best output projection."""
-        last, _ = self._solved(parts, fitting)
-        return [parts[0], last.to(parts[0].dtype)]
-
-    def loss(self, parts: Parts, fitting: Fitting) -> torch.Tensor:
-        """Return the error over the variance, with the best output projection."""
-        last, cross = self._solved(parts, fitting)
-        return (fitting.square - (last.T * cross).sum()) / fitting.variance
-
-    def _solved(self, parts: Parts, fitting: Fitting) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best output projection (O, C), and the covariances (C, O) that it explains."""
-        rows = self._rows(parts)
-        gram = ridged((rows @ fitting.gram @ rows.T).double())
-        cross = (rows @ fitting.cross).double()
-        return torch.linalg.solve(gram, cross).T, cross
 
     def inherited(self, convolution: Convolution) -> list[torch.Tensor] | None:
         """Return None: attention is no convolution."""

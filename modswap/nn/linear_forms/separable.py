@@ -8,8 +8,9 @@ from torch import nn
 
 from modswap.nn.bilevel_routing_attention import BiLevelRoutingAttention
 from modswap.nn.inherit.convolution import Convolution
-from modswap.nn.linear_forms.form import Parts, ridged, search
+from modswap.nn.linear_forms.form import Parts, search
 from modswap.nn.linear_forms.moments import Fitting, unfolded
+from modswap.nn.linear_forms.projected import Projected, fill_by_heads
 
 _NOISE = 0.1  # of the depthwise kernel at the start, beside its centre of 1
 _SEED = 0
@@ -22,7 +23,7 @@ _MOST_COLUMNS = 2500  # up to which attention is fitted with the map
 _LINEAR_POOLING = frozenset({"identity", "avgpool", "ada_avgpool"})
 
 
-class Separable:
+class Separable(Projected):
     """The map Wo · (K + attention) · Wv of a module: values, a depthwise kernel, the projection.
 
     The parts are Wv (C, C + 1) with its bias in the last column, K (C, side²), and Wo (C, C).
@@ -70,17 +71,11 @@ class Separable:
         of one head after those of another.
         """
         self._probe = self._probe or _bare(self.module)
-        heads, each = self.heads, self.channels // self.heads
-        eye = torch.eye(self.channels, dtype=maps.dtype, device=maps.device)
-        found = maps.new_zeros(len(maps), self.channels + 1, heads, *maps.shape[2:])
-        for turn in range(heads):
-            # head h has the values of the channels of head h + turn
-            given = _attended(self._probe, maps, eye.roll(-turn * each, 0), 0.0)
-            for head in range(heads):
-                first = (head + turn) % heads * each
-                found[:, first : first + each, head] = given[:, head * each : (head + 1) * each]
-        ones = _attended(self._probe, maps, torch.zeros_like(eye), 1.0)
-        found[:, -1] = ones[:, ::each]
+        probe, channels = self._probe, self.channels
+        found = maps.new_zeros(len(maps), channels + 1, self.heads, *maps.shape[2:])
+        fill_by_heads(found, lambda values: _attended(probe, maps, values, 0.0))
+        ones = _attended(probe, maps, maps.new_zeros(channels, channels), 1.0)
+        found[:, -1] = ones[:, :: channels // self.heads]
         return found.flatten(3)
 
     def begin(self, fitting: Fitting) -> list[torch.Tensor]:
@@ -106,7 +101,7 @@ class Separable:
         eye = torch.eye(self.channels, dtype=torch.float64)
         return torch.cat([eye, eye.new_zeros(self.channels, 1)], 1)
 
-    def _rows(self, parts: Parts) -> torch.Tensor:
+    def rows(self, parts: Parts) -> torch.Tensor:
         """Return the map up to the output projection, (C, D)."""
         values, local = parts[:2]
         if self.attended:
@@ -116,30 +111,6 @@ class Separable:
             own = torch.nn.functional.one_hot(head, self.heads).to(local)
             local = torch.cat([local, own * weight[:, None]], 1)
         return torch.einsum("rt,rc->rct", local, values).flatten(1)
-
-    def kernel(self, parts: Parts) -> torch.Tensor:
-        """Return the map (D, C)."""
-        return (parts[2] @ self._rows(parts)).T
-
-    def settled(self, parts: Parts, fitting: Fitting) -> list[torch.Tensor]:
-        """Return the parts with the best output projection."""
-        last, _ = self._solved(parts, fitting)
-        return [parts[0], parts[1], last.to(parts[0].dtype)]
-
-    def loss(self, parts: Parts, fitting: Fitting) -> torch.Tensor:
-        """Return the error over the variance, with the best output projection.
-
-        That projection leaves the square of the targets less what it explains of them.
-        """
-        last, cross = self._solved(parts, fitting)
-        return (fitting.square - (last.T * cross).sum()) / fitting.variance
-
-    def _solved(self, parts: Parts, fitting: Fitting) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best output projection (O, C), and the covariances (C, O) that it explains."""
-        rows = self._rows(parts)
-        gram = ridged((rows @ fitting.gram @ rows.T).double())
-        cross = (rows @ fitting.cross).double()
-        return torch.linalg.solve(gram, cross).T, cross
 
     def inherited(self, convolution: Convolution) -> list[torch.Tensor] | None:
         """Return the parts that are a depthwise convolution of at most this side."""

@@ -243,7 +243,7 @@ class Healer:
 
     def _enough(self) -> bool:
         """Return whether the goal is reached, and no stage was asked for by its name."""
-        return not self.request.chosen and self.best.lower_bound() >= self.request.until
+        return not self.request.chosen and self.metric.shown(self.best) >= self.request.until
 
     def _run(self, stage: str) -> str:
         """Run a stage, or put in what it found before the run was broken off; return its note."""

@@ -1,6 +1,6 @@
 """Linear maps that rows hold, fitted to second moments and written into their layers.
 
-Covers: __init__, mixed, moments, separable.
+Covers: __init__, mixed, moments, projected, separable.
 """
 
 from collections.abc import Callable

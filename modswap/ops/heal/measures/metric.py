@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modswap.core.errors import UsageError
+from modswap.core.healed.agreement import Agreement
 from modswap.core.words.nearest import did_you_mean
 from modswap.ops.heal.measures.boxes import MatchedBoxes, least_score
 from modswap.ops.heal.measures.outputs import (
@@ -49,6 +50,10 @@ class Metric:
     score: Score | None
     reason: str
     notes: tuple[str, ...] = ()
+
+    def shown(self, found: Agreement) -> float:
+        """Return the agreement that a value on few samples shows: of shares, the lower bound."""
+        return found.lower_bound() if self.name == "top-1" else found.value
 
 
 @dataclass(frozen=True, slots=True)

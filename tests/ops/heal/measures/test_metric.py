@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from modswap.core.errors import ShapeError, UsageError
+from modswap.core.healed.agreement import Agreement
 from modswap.ops.heal.measures.metric import METRICS, metric_for
 from modswap.ops.heal.measures.outputs import compared, detections, principal, required
 from modswap.ops.heal.samples import Batch
@@ -153,3 +154,11 @@ def test_the_principal_tensor_is_floating() -> None:
     assert principal({"x": drawn(3), "logits": drawn(2)}).shape == (2,)  # type: ignore[union-attr] # there is one
     with pytest.raises(ShapeError, match="no floating tensor"):
         required(torch.arange(3))
+
+
+def test_few_samples_show_less_of_a_share_and_all_of_a_mean() -> None:
+    shares, means = (metric_for(torch.eye(8), name) for name in ("top-1", "cosine"))
+    full = Agreement("", 1.0, count=100)
+
+    assert shares.shown(full) == pytest.approx(0.974, abs=5e-4)
+    assert means.shown(full) == 1.0
