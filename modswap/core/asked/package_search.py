@@ -45,8 +45,9 @@ def class_in_package(name: str, *, folder: str, where: str) -> type | None:
     module = module_for(module_name, "", folder, where)
     if not _is_own(module, module_name):
         return None
-    script = isinstance(module, ScriptModule)  # defines a class when it is asked for
-    found: Any = getattr(module, names[0], None) if script else vars(module).get(names[0])
+    if isinstance(module, ScriptModule) and module.defines(names[0]):
+        module.define((names[0],), where)
+    found: Any = vars(module).get(names[0])
     for segment in names[1:]:
         found = _namespace(found).get(segment) if is_class(found) else None
     home = str(_home(found)) if is_class(found) else ""

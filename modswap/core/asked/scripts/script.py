@@ -11,7 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from modswap.core.asked.scripts.needed import defined, is_future, needed
+from modswap.core.asked.scripts.needed import (
+    WorkError,
+    defined,
+    defined_without_calls,
+    is_future,
+    needed,
+    without_words,
+)
 from modswap.core.errors import RecipeError
 
 
@@ -55,6 +62,10 @@ class ScriptModule(ModuleType):
             raise AttributeError(str(error)) from error
         return vars(self)[name]
 
+    def defines(self, name: str) -> bool:
+        """Return whether the script defines a name, or imports it, without a call of its own."""
+        return name in defined_without_calls(self.__tree)
+
     def __dir__(self) -> list[str]:
         """Return the names that are defined, and those that could be."""
         return sorted({*vars(self), *defined(self.__tree)})
@@ -69,6 +80,8 @@ class ScriptModule(ModuleType):
         try:
             body = self._left([name for name in names if name not in vars(self)])
             code = compile(ast.Module(body, []), str(file), "exec")
+        except WorkError as error:
+            raise RecipeError(str(error), file.name, _move(names)) from error
         except (SyntaxError, ValueError) as error:
             raise _unreadable(file, error, where) from error
         self.__done.update(map(id, body))
@@ -79,13 +92,16 @@ class ScriptModule(ModuleType):
             self.__done.difference_update(map(id, body))
             text = " ".join(str(error).split())[:200]
             what = f"the definitions that {names[0]} needs raised {type(error).__name__}: {text}"
-            fix = f"move {names[0]} into a module of its own, without the script's work"
-            raise RecipeError(what, file.name, fix) from error
+            raise RecipeError(what, file.name, _move(names)) from error
 
     def _left(self, names: Sequence[str]) -> list[ast.stmt]:
         """Return what names need and did not run yet, and `from __future__` in each part."""
         wanted = needed(self.__tree, names)
         return [node for node in wanted if is_future(node) or id(node) not in self.__done]
+
+
+def _move(names: Sequence[str]) -> str:
+    return f"move {names[0]} into a module of its own, without the script's work"
 
 
 def known_script(script: Script, where: str) -> ModuleType:
@@ -129,7 +145,7 @@ def load_script(script: Script, data: bytes | None = None, where: str = "--model
 
 def _parsed(file: Path, data: bytes | None, where: str) -> ast.Module:
     try:
-        return ast.parse(file.read_bytes() if data is None else data)
+        return without_words(ast.parse(file.read_bytes() if data is None else data))
     except OSError as error:
         raise RecipeError(f"no file {str(file)!r}", where, "correct its name") from error
     except (SyntaxError, ValueError) as error:

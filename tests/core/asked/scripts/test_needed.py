@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from modswap.core.asked.scripts.needed import is_script, needed
+from modswap.core.asked.scripts.needed import (
+    WorkError,
+    is_script,
+    needed,
+    without_words,
+)
 from modswap.core.asked.scripts.script import Script, load_script, script_of
 from modswap.core.errors import RecipeError
 
@@ -91,7 +96,9 @@ def test_star_import_is_taken_for_names_that_nothing_else_binds() -> None:
 @pytest.mark.parametrize(
     ("text", "script"),
     [("import os\nx = 1\nclass A: pass\n", False), ('"""Text."""\n', False), ("x(", False),
-     ("print(1)\n", True), ("for x in ():\n    pass\n", True)],
+     ("print(1)\n", True), ("log = getLogger()\n", False),
+     ("def a(): pass\nx = a()\n", True), ("if x:\n    a()\n", True),
+     ("try:\n    import a\nexcept E:\n    warn()\n", True), ("for x in ():\n    pass\n", True)],
 )  # fmt: skip
 def test_script_is_known_from_a_module(text: str, script: bool, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(text)
@@ -137,3 +144,71 @@ def test_script_that_cannot_be_used_is_refused(
 
     assert message in str(refused.value)
     assert "modswap_no_such" not in sys.modules
+
+
+WORK = "print(1 / 0)\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class Net: x = 1\ndef two(): pass\nNet.forward = two\n",
+        "class C: pass\nC = C()\nC.width = 8\nclass Net: x = C\n",
+        "D = dict(width=4)\nD['width'] = 8\nclass Net: x = D\n",
+        "D: dict = {}\nD['width'] = 8\nclass Net: x = D\n",
+        "N = 1\nN += 1\nclass Net: x = N\n",
+        "R = {}\ndef add(c):\n    R[1] = c\n@add\nclass A: pass\ndef Net(): return R[1]\n",
+        "class A: pass\ndef Net(): return globals()['A']\n",
+        "import os\nos.environ['A'] = 'x'\nclass Net: pass\n",
+        (
+            "import sys\nfrom pathlib import Path\nFILE = Path(__file__).resolve()\n"
+            "ROOT = FILE.parent\nif str(ROOT) not in sys.path:\n    sys.path.append(str(ROOT))\n"
+            "class Net: pass\n"
+        ),
+        "L = []\nclass A: pass\nL.append(A)\nclass Net: x = L\n",
+    ],
+)
+def test_all_that_changes_or_registers_is_taken(text: str) -> None:
+    whole = ast.parse(text)
+
+    assert [*map(ast.dump, needed(ast.parse(text + WORK), ["Net"]))] == [*map(ast.dump, whole.body)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("W = 4\nfor _ in ():\n    W *= 2\nclass Net: x = W\n", 2),
+        ("W = {}\nfor _ in ():\n    W[1] = 2\nclass Net: x = W\n", 2),
+        ("W = 4\nif W:\n    train()\n    W = 5\nclass Net: x = W\n", 2),
+    ],
+)
+def test_value_that_a_loop_changes_is_refused(text: str, line: int) -> None:
+    with pytest.raises(WorkError, match=f"W is made by line {line}, which does the script's work"):
+        needed(ast.parse(text), ["Net"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (
+            "import argparse, os\np = argparse.ArgumentParser()\na = p.parse_args()\n"
+            "os.environ['GPU'] = a.gpu\nclass Net: pass\n"
+        ),
+        "import sys\nsys.path.append(sys.argv[1])\nclass Net: pass\n",
+        "log = object()\nlog.info(1 / 0)\nimport a\na.b = 1 / a.c\nclass Net: pass\n",
+        "import q\nq.seed(1 / 0)\nclass Net: x = q\n",
+        "import sys\ndef f(): 1 / 0\nsys.path.append(f())\nclass Net: pass\n",
+    ],
+)
+def test_work_that_a_class_does_not_need_is_left_out(text: str) -> None:
+    taken = {type(node) for node in needed(ast.parse(text), ["Net"])}
+
+    assert taken <= {ast.ClassDef, ast.Import}
+
+
+def test_words_behind_a_condition_do_not_make_it_work() -> None:
+    text = "try:\n    import fast\nexcept ImportError:\n    warn('slow')\n    fast = None\n"
+    tree = without_words(ast.parse(f"{text}class Net:\n    x = fast\n"))
+
+    assert "warn" not in "".join(map(ast.unparse, needed(tree, ["Net"])))
+    assert len(needed(tree, ["Net"])) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modswap.core.asked.import_name import import_object
+from modswap.core.asked.package_search import class_in_package
 from modswap.core.asked.scripts.script import Script, ScriptModule, load_script, script_of
 from modswap.core.errors import RecipeError
 
@@ -34,6 +35,14 @@ class Late(Net):
 
 
 class Plain:
+    pass
+
+
+class Wrong:
+    return 1
+
+
+for made in ():
     pass
 
 
@@ -78,7 +87,7 @@ def test_further_names_are_defined_in_the_same_module(tmp_path: Path) -> None:
     assert isinstance(module, ScriptModule)
     assert issubclass(module.Plain, object)
     assert not hasattr(module, "Broken")
-    assert not hasattr(module, "model")
+    assert isinstance(module.model, net)  # type: ignore[arg-type] # a class of the script
     assert {"Net", "Late", "Broken"} <= set(dir(module))
 
 
@@ -92,6 +101,17 @@ def test_script_that_is_loaded_again_makes_another_module(tmp_path: Path) -> Non
     changed = import_object("trains:Net", folder=".", where="--model")
 
     assert changed.width == 3  # type: ignore[attr-defined] # a class of the script
+
+
+def test_file_that_names_what_a_script_makes_has_it_not_made(tmp_path: Path) -> None:
+    (tmp_path / "trains.py").write_text(TEXT)
+
+    assert class_in_package("trains.model", folder=".", where="net.pt") is None
+    found = class_in_package("trains.Net", folder=".", where="net.pt")
+
+    assert found is not None
+    assert found.__name__ == "Net"
+    assert "model" not in vars(sys.modules["trains"])
 
 
 def test_script_in_a_package_has_its_relative_imports(tmp_path: Path) -> None:
@@ -120,6 +140,11 @@ def test_module_that_only_defines_is_imported_whole(tmp_path: Path) -> None:
     [
         ("Nett", "trains.py has no 'Nett'; did you mean 'Net'?"),
         ("Broken", "trains.py: the definitions that Broken needs raised ValueError: no"),
+        ("Wrong", "trains.py cannot be read: SyntaxError: 'return' outside function"),
+        (
+            "made",
+            "made is made by line 32, which does the script's work; move made into a module",
+        ),
     ],
 )
 def test_name_that_a_script_has_not_is_refused(name: str, message: str, tmp_path: Path) -> None:
