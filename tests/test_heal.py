@@ -388,6 +388,10 @@ def test_numbers_of_pictures_are_taken_and_shown_before_anything_starts(
         (["--size", "8"], "--size: size, mean and deviation are those of pictures, and the data "),
         (["--size", "8,8,8"], "--size: (8, 8, 8) is no height and width of pictures"),
         (["--size", "8.5"], "--size: '8.5' is no list of numbers"),
+        (["--size", "5000"], "--size: (5000, 5000) is no height and width of pictures up to 4096"),
+        (["--mean", "124"], "--mean: (124.0,) is no mean of pixels in 0 to 1"),
+        (["--mean", "0.5"], "--mean: mean is given, and std is not"),
+        (["--std", "0.5"], "--std: std is given, and mean is not"),
         (["--mean", "nan"], "--mean: (nan,) is no mean of pixels in 0 to 1"),
         (["--std", "1,0"], "--std: (1.0, 0.0) is no deviation of pixels in 0 to 1"),
     ],
@@ -436,7 +440,11 @@ def test_linear_map_beside_a_module_is_written_and_examined(
     was = package.load(tmp_path / "cbam.pt", allow=[ALLOW[1]])
     assert back.state_dict().keys() == was.state_dict().keys()
     call[1] = str(out)
-    assert run([*call[:-1], "--dry-run"]) == 0  # it can be healed again
+    capsys.readouterr()
+    assert run([*call[:-1], "--dry-run", "--format", "json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [site["path"] for site in again["healing"]["sites"]] == ["mix"]  # the map is a part
+    assert again["params"]["before"] == again["params"]["after"]
     more = ["--heal", str(files / "data.npy"), "--bypass", "--steps", "1", "--fast"]
     assert run([*swap, *more, "-o", str(tmp_path / "both.pt")]) == 0
     both = package.load(tmp_path / "both.pt", allow=[ALLOW[1]])

@@ -11,6 +11,7 @@ from modswap.core.words.nearest import did_you_mean
 
 GOAL = 0.99
 STEPS = 400  # of a fitted stage
+MOST_SIDE = 4096  # pixels of a picture
 PICTURE_WISHES = ("size", "mean", "std")
 
 
@@ -66,6 +67,10 @@ class HealingRequest:
             _refuse_beyond(name, getattr(self, name), least, most)
         for name in PICTURE_WISHES:
             object.__setattr__(self, name, _numbers_of(name, getattr(self, name)))
+        if (self.mean is None) != (self.std is None):
+            given, other = ("mean", "std") if self.std is None else ("std", "mean")
+            what = f"{given} is given, and {other} is not"
+            raise UsageError(what, f"--{given}", f"give --{other} too: 0 and 1 change nothing")
 
     @property
     def fit_steps(self) -> int:
@@ -116,15 +121,15 @@ def _numbers_of(name: str, given: Any) -> tuple[Any, ...] | None:
 def _are_numbers(name: str, found: Sequence[Any]) -> bool:
     """Return whether all are numbers within the bounds of a wish on pictures."""
     if name == "size":
-        return len(found) == 2 and all(type(one) is int and one > 0 for one in found)
-    least = -inf if name == "mean" else 0
-    return all(type(one) in {int, float} and least < one < inf for one in found)
+        return len(found) == 2 and all(type(one) is int and 0 < one <= MOST_SIDE for one in found)
+    zero = name == "mean"
+    return all(type(one) in {int, float} and (0 < one <= 1 or (zero and one == 0)) for one in found)
 
 
 _NUMBERS = {
-    "size": ("height and width of pictures", "give 224, or 224,320"),
-    "mean": ("mean of pixels in 0 to 1", "give one number, or one for each channel"),
-    "std": ("deviation of pixels in 0 to 1", "give numbers above 0: one, or one for each channel"),
+    "size": (f"height and width of pictures up to {MOST_SIDE}", "give 224, or 224,320"),
+    "mean": ("mean of pixels in 0 to 1", "give one number, or one for each channel; 127 is 0.498"),
+    "std": ("deviation of pixels in 0 to 1", "give one number above 0, or one for each channel"),
 }
 
 

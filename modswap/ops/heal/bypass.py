@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.seen.joint import Joint, free_name
+from modswap.nn.inserted_site import inserted_names
 from modswap.nn.insertion import Insertion
 from modswap.ops.heal.closed.maps import tensor_of
 from modswap.ops.heal.passes import Models, SiteCall
@@ -37,6 +38,8 @@ def put_bypasses(
 
 
 def _put(models: Models, site: HealedSite, chosen: Sequence[int]) -> Bypass | None:
+    if inserted_names(site.learned):
+        return None  # a healing before this one put it there, and it learns with the module
     kinds = _kinds(site, models.observed(site, chosen[:2]))
     sums = [_LayerSums(kind) for kind in kinds]
     for call in models.calls(site, chosen) if kinds else ():
@@ -53,15 +56,28 @@ def _put(models: Models, site: HealedSite, chosen: Sequence[int]) -> Bypass | No
     joint = Joint("around", "plain", axes=0 if kind.rows else 2, source=(kind.key,))
     blueprint = Blueprint(f"torch.nn:{type(layer).__name__}", args, joint=joint)
     inserted = Insertion(layer.to(next(module.parameters(), torch.zeros(1))), joint)
-    found = Bypass(name, blueprint, inserted)
-    found.clear()
     module.add_module(name, inserted)
 
     def beside(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         return inserted.joined(output, inserted.branch(args, kwargs))
 
-    module.register_forward_hook(beside, with_kwargs=True)
+    hook = module.register_forward_hook(beside, with_kwargs=True)
+    found = Bypass(name, blueprint, inserted, hook)
+    found.clear()
     return found
+
+
+def without_idle(sites: Sequence[HealedSite]) -> tuple[HealedSite, ...]:
+    """Take out the layers that give nothing, which no fit is to train; return the sites."""
+    return tuple(_without_idle(site) for site in sites)
+
+
+def _without_idle(site: HealedSite) -> HealedSite:
+    if site.bypass is None or site.bypass.used:
+        return site
+    site.bypass.hook.remove()
+    delattr(site.learned, site.bypass.name)
+    return replace(site, bypass=None)
 
 
 @dataclass(frozen=True, slots=True)

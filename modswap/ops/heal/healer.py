@@ -14,7 +14,7 @@ from modswap.core.healed.agreement import Agreement, Control
 from modswap.core.healed.healing import Healing, Measured, SiteHealing, StageResult
 from modswap.core.progress import Progress, silent
 from modswap.ops.apply import module_at
-from modswap.ops.heal.bypass import fit_bypass, put_bypasses
+from modswap.ops.heal.bypass import fit_bypass, put_bypasses, without_idle
 from modswap.ops.heal.closed.fit import fit_closed, inherit_map
 from modswap.ops.heal.fitted import Fits, changing_everywhere
 from modswap.ops.heal.fitting.resume import ResumeFile
@@ -217,8 +217,9 @@ class Healer:
                 fitted = stage in {"fit", "end"}
                 if self.fits.interrupted or (fitted and self._enough()):
                     break
-                done.append(self._stage(stage, held))
-                held = self._state()
+                if fitted:
+                    self.sites = self.fits.sites = without_idle(self.sites)
+                done.append(self._stage(stage, held := self._state()))
         except KeyboardInterrupt:
             self._restore(held)
             self.fits.interrupted = True

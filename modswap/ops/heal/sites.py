@@ -6,6 +6,7 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import MatchError, UsageError
@@ -16,7 +17,6 @@ from modswap.nn.adapters import SiteAdapter
 from modswap.nn.inserted_site import inserted_names
 from modswap.nn.insertion import Insertion
 from modswap.ops.apply import module_at
-from modswap.ops.run.describe import class_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,13 @@ class Bypass:
         name: Its name among the new module's children.
         blueprint: What it was made of.
         inserted: The layer, joined to the module.
+        hook: The hook of the module in which it runs.
     """
 
     name: str
     blueprint: Blueprint
     inserted: Insertion
+    hook: RemovableHandle
 
     @property
     def layer(self) -> nn.Linear | nn.Conv2d:
@@ -111,7 +113,7 @@ def sites_to_heal(
 def _recorded(
     original: nn.Module, model: nn.Module, records: Sequence[SiteRecord]
 ) -> Iterator[HealedSite]:
-    for record in records:
+    for record in _places(model, records):
         path = record.paths[0]
         learned = module_at(model, path)
         around = path.rpartition(".")[0]
@@ -121,6 +123,14 @@ def _recorded(
         paths = tuple(f"{one}.{prefix}".rstrip(".") for one in record.paths)
         old, new = _at(original, at), module_at(model, at)
         yield HealedSite(at, paths, old, new, layer, record)
+
+
+def _places(model: nn.Module, records: Sequence[SiteRecord]) -> list[SiteRecord]:
+    """Return records without those of modules beside a new one, which are a part of that."""
+    swapped = {path for record in records for path in record.paths}
+    beside = (one for one in records if one.paths[0].rpartition(".")[0] in swapped)
+    parts = [one for one in beside if isinstance(module_at(model, one.paths[0]), Insertion)]
+    return [one for one in records if one not in parts]
 
 
 def _at(original: nn.Module, path: str) -> nn.Module:
@@ -141,11 +151,18 @@ def _different(original: nn.Module, model: nn.Module) -> Iterator[HealedSite]:
         path, new = place.path, place.module
         if not path or path not in olds or (inside and path.startswith(inside)):
             continue
-        if class_name(olds[path]) != class_name(new) and not inserted_names(new):
+        if not _holds_old(new, olds[path]):
             found.setdefault(id(new), (new, []))[1].append(path)
             inside = f"{path}."
     for new, paths in found.values():
         yield HealedSite(paths[0], tuple(paths), olds[paths[0]], new, new)
+
+
+def _holds_old(new: nn.Module, old: nn.Module) -> bool:
+    """Return whether a module is of the old one's class, also with others beside it."""
+    classes = type(new).__mro__ if inserted_names(new) else (type(new),)
+    own = (type(old).__module__, type(old).__qualname__)
+    return own in {(one.__module__, one.__qualname__) for one in classes}
 
 
 def _beside(olds: Mapping[str, nn.Module], model: nn.Module) -> Iterator[HealedSite]:
@@ -155,7 +172,9 @@ def _beside(olds: Mapping[str, nn.Module], model: nn.Module) -> Iterator[HealedS
         for name in inserted_names(place.module):
             path = f"{place.path}.{name}" if place.path else name
             new = place.module.get_submodule(name)
-            if place.path in olds and path not in olds and isinstance(new, Insertion):
+            if not isinstance(new, Insertion) or place.path not in olds or path in olds:
+                continue
+            if _holds_old(place.module, olds[place.path]):  # else it belongs to a new module
                 paths: list[str] = []
                 one = (place.module, place.path, new, paths)
                 found.setdefault(id(new), one)[3].append(f"{path}.module")

@@ -167,6 +167,13 @@ def test_module_that_holds_the_old_one_gets_no_map_beside_it() -> None:
     assert outcome.params_after == outcome.params_before
 
 
+@pytest.mark.parametrize("stages", [("fit",), ("closed", "fit")])
+def test_map_that_no_closed_form_needs_is_not_trained(stages: tuple[str, ...]) -> None:
+    _, other, outcome = healed(new_module("ACmix"), stages=stages, steps=2)
+    assert not [name for name, _ in other.named_parameters() if "bypass" in name]
+    assert outcome.params_after == outcome.params_before
+
+
 def test_map_of_a_stage_that_is_taken_back_is_not_put_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modswap.core.healed.agreement.Agreement.better_than", lambda *_: False)
     torch.manual_seed(1)

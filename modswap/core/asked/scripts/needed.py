@@ -136,11 +136,14 @@ class _Needed:
         if not found and not hasattr(builtins, name):
             return [number for number, node in enumerate(self.body) if _is_star(node)]
         plain = [number for number in found if is_plain(self.body[number])]
-        others = [self.body[number] for number in found if number not in plain]
-        working = [node for node in others if not _is_main(node)] if plain else others
-        if working:
-            raise _work(name, working[0])
+        self._refuse_others(name, [self.body[n] for n in found if n not in plain], bool(plain))
         return plain
+
+    def _refuse_others(self, name: str, nodes: Sequence[ast.stmt], bound: bool) -> None:  # noqa: FBT001 - whether it is bound elsewhere
+        """Refuse a name that the script's work binds, or only what runs where it is started."""
+        for node in nodes:
+            if not (bound and _is_main(node)):
+                raise _work(name, node)
 
     def _belongs(self, number: int, node: ast.stmt) -> bool:
         """Return whether a statement changes what is needed, or registers itself there."""
@@ -172,8 +175,7 @@ class _Needed:
         if number in within or "argv" in ast.unparse(node):
             return False
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            module = getattr(node, "module", None) or node.names[0].name
-            return module.partition(".")[0] in _PLACES
+            return _is_of_places(node)
         if not _is_value(node) and not _is_setting(node) and not changed_name(node):
             return False
         further = self.used[number] - self.bound[number]
@@ -192,6 +194,12 @@ class _Needed:
         inside = (one for one in ast.walk(node) if isinstance(one, ast.stmt))
         changed = (changed_name(one) for one in inside if not _is_telling(one))
         return next((name for name in changed if name in self.seen & self.held), "")
+
+
+def _is_of_places(node: ast.Import | ast.ImportFrom) -> bool:
+    """Return whether an import is of a library of paths and the environment."""
+    module = getattr(node, "module", None) or node.names[0].name
+    return module.partition(".")[0] in _PLACES
 
 
 def _work(name: str, node: ast.stmt) -> WorkError:
