@@ -388,7 +388,7 @@ def test_numbers_of_pictures_are_taken_and_shown_before_anything_starts(
         (["--size", "8"], "--size: size, mean and deviation are those of pictures, and the data "),
         (["--size", "8,8,8"], "--size: (8, 8, 8) is no height and width of pictures"),
         (["--size", "8.5"], "--size: '8.5' is no list of numbers"),
-        (["--size", "5000"], "--size: (5000, 5000) is no height and width of pictures up to 4096"),
+        (["--size", "5000"], "--size: (5000,) is no height and width of pictures up to 4096"),
         (["--mean", "124"], "--mean: (124.0,) is no mean of pixels in 0 to 1"),
         (["--mean", "0.5"], "--mean: mean is given, and std is not"),
         (["--std", "0.5"], "--std: std is given, and mean is not"),

@@ -70,7 +70,9 @@ class HealingRequest:
         if (self.mean is None) != (self.std is None):
             given, other = ("mean", "std") if self.std is None else ("std", "mean")
             what = f"{given} is given, and {other} is not"
-            raise UsageError(what, f"--{given}", f"give --{other} too: 0 and 1 change nothing")
+            raise UsageError(
+                what, f"--{given}", f"give {other} too: a mean of 0 and a std of 1 change nothing"
+            )
 
     @property
     def fit_steps(self) -> int:
