@@ -212,3 +212,9 @@ def test_words_behind_a_condition_do_not_make_it_work() -> None:
 
     assert "warn" not in "".join(map(ast.unparse, needed(tree, ["Net"])))
     assert len(needed(tree, ["Net"])) == 2
+
+
+def test_name_that_only_the_started_script_binds_again_stays() -> None:
+    text = "W = 4\nclass Net: x = W\nif __name__ == '__main__':\n    W = 5\n"
+
+    assert len(needed(ast.parse(text), ["Net"])) == 2
