@@ -51,9 +51,7 @@ def again(outcome: Outcome, args: Sequence[str]) -> tuple[Again, ...]:
     the commands are made of the outcome.
     """
     line = " ".join(map(shlex.quote, _words(outcome, args)))
-    found = [
-        Again(key, what, f"{line} | jq {shlex.quote(path)}") for key, what, path in _NUMBERS
-    ]
+    found = [Again(key, what, f"{line} | jq {shlex.quote(path)}") for key, what, path in _NUMBERS]
     kept = [one for one in found if one.key != "healing" or outcome.healing is not None]
     return (*kept, *_of_files(outcome))
 

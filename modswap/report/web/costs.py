@@ -38,7 +38,7 @@ def _rows(outcome: Outcome) -> Iterator[Cost]:
     if outcome.params_before or outcome.params_after:
         old, new = outcome.params_before, outcome.params_after
         yield Cost("parameters", f"{old:,}", f"{new:,}", change(old, new), "params")
-    data, why = _of_model(outcome, "cost")
+    data, why = _of_model(outcome, "cost", "before")
     if data is None:
         yield Cost("FLOPs and memory", why=why)
         return
@@ -58,7 +58,7 @@ def _agreement(outcome: Outcome) -> Iterator[Cost]:
 
 
 def _drift(outcome: Outcome) -> Iterator[Cost]:
-    data, why = _of_model(outcome, "drift")
+    data, why = _of_model(outcome, "drift", "relative")
     name = "outputs moved, of their size"
     if data is None:
         yield Cost(name, why=why)
@@ -68,11 +68,11 @@ def _drift(outcome: Outcome) -> Iterator[Cost]:
         yield Cost(name, "0", f"{data['relative']:.3g}", key="drift")
 
 
-def _of_model(outcome: Outcome, check: str) -> tuple[Mapping[str, Any] | None, str]:
-    """Return the numbers of an examination of the whole model, or why there are none."""
+def _of_model(outcome: Outcome, check: str, name: str) -> tuple[Mapping[str, Any] | None, str]:
+    """Return the data of an examination of the whole model that has a number, or why none has."""
     findings = outcome.verdict.findings if outcome.verdict is not None else ()
     found = [one for one in findings if one.check == check and not one.path]
-    held = next((one.data for one in found if one.status == "passed" and one.data), None)
+    held = next((one.data for one in found if one.status == "passed" and name in one.data), None)
     return held, next((one.what for one in found if one.status == "skipped"), NOT_MEASURED)
 
 
@@ -83,7 +83,7 @@ def site_costs(outcome: Outcome) -> Mapping[str, str]:
 
 
 def change(old: float, new: float) -> str:
-    """Return how a number changed in percent: `−18.1 %`; empty where it was 0."""
+    """Return how a number changed in percent: `+18.1 %`; empty where it was 0."""
     if old == new:
         return "kept"
     return f"{100 * (new - old) / old:+.1f} %".replace("-", "\N{MINUS SIGN}") if old else ""

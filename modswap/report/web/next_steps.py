@@ -10,14 +10,14 @@ from modswap.report.web.again import typed
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextStep:
     """A step in words; its command is empty where there is none."""
 
     what: str
     command: str = ""
 
 
-def next_steps(outcome: Outcome, args: Sequence[str] = ()) -> tuple[Step, ...]:
+def next_steps(outcome: Outcome, args: Sequence[str] = ()) -> tuple[NextStep, ...]:
     """Return the steps after an outcome, the first one first.
 
     `args` are the words of the command that was typed; empty where there was none.
@@ -25,37 +25,39 @@ def next_steps(outcome: Outcome, args: Sequence[str] = ()) -> tuple[Step, ...]:
     return tuple(_failing(outcome) if not outcome.ok else _holding(outcome, args))
 
 
-def _failing(outcome: Outcome) -> Iterator[Step]:
+def _failing(outcome: Outcome) -> Iterator[NextStep]:
     errors = outcome.error.all if outcome.error is not None else ()
     fixes = dict.fromkeys(error.fix for error in errors if error.fix)
     for fix in [*fixes][:3]:
-        yield Step(fix[0].upper() + fix[1:])
+        yield NextStep(fix[0].upper() + fix[1:])
     if not fixes:
-        yield Step("See the failed checks below")
+        yield NextStep("See the failed checks below")
 
 
-def _holding(outcome: Outcome, args: Sequence[str]) -> Iterator[Step]:
+def _holding(outcome: Outcome, args: Sequence[str]) -> Iterator[NextStep]:
     if outcome.written is None and outcome.command in ("check", "replace"):
         _, *words = typed(outcome, args)
-        yield Step("Write the swapped file", _line("modswap", "replace", *words, "-o", "OUT"))
+        yield NextStep("Write the swapped file", _line("modswap", "replace", *words, "-o", "OUT"))
     out = str(outcome.written.file) if outcome.written is not None else "OUT"
     starts = {site.start for site in outcome.sites}
     if outcome.healing is not None:
         yield _after_healing(outcome.healing)
     elif starts == {"preserve"}:
-        yield Step("Train: the new modules start behind gates of 0 and change nothing yet")
-        yield Step("Then fold the gates", _line("modswap", "finalize", out, "-o", "FINAL"))
+        yield NextStep("Train: the new modules start behind gates of 0 and change nothing yet")
+        yield NextStep("Then fold the gates", _line("modswap", "finalize", out, "-o", "FINAL"))
     elif "fresh" in starts:
         words = ("modswap", "heal", out, "--against", outcome.checkpoint)
         line = _line(*words, "--data", "FOLDER", "-o", "HEALED")
-        yield Step("Heal or train before use: the new weights are random", line)
+        yield NextStep("Heal or train before use: the new weights are random", line)
 
 
-def _after_healing(healing: Healing) -> Step:
+def _after_healing(healing: Healing) -> NextStep:
     if healing.after.value >= healing.goal:
-        return Step(f"Use it: the goal of {healing.goal:g} is reached on {healing.held} samples")
+        return NextStep(
+            f"Use it: the goal of {healing.goal:g} is reached on {healing.held} samples"
+        )
     found = f"{healing.after.metric} {healing.after.value:.3f}"
-    return Step(f"Heal longer, or train: {found} is below the goal of {healing.goal:g}")
+    return NextStep(f"Heal longer, or train: {found} is below the goal of {healing.goal:g}")
 
 
 def _line(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""Outcomes as a page of HTML: the verdict, the cost, the change, the next step, then all details."""
+"""Outcomes as a page of HTML: verdict, cost, change and next step, then all details."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from modswap.report.web.again import Again, again
 from modswap.report.web.costs import Cost, costs
 from modswap.report.web.findings import FAILED, SKIPPED, WARNED, FindingRow, counted, finding_rows
 from modswap.report.web.frame import framed
-from modswap.report.web.next_steps import Step, next_steps
+from modswap.report.web.next_steps import NextStep, next_steps
 from modswap.report.web.paste import as_latex, as_markdown
 from modswap.report.web.sites import SiteEntry, site_entries
 
@@ -39,7 +39,7 @@ class OutcomeView:
     sites: tuple[SiteEntry, ...]
     findings: tuple[FindingRow, ...]
     counts: dict[str, int]
-    steps: tuple[Step, ...]
+    steps: tuple[NextStep, ...]
     again: tuple[Again, ...]
     tensors: tuple[tuple[str, str, str, str, tuple[str, ...]], ...]
     markdown: str

@@ -7,12 +7,13 @@ from modswap.core.version import __version__
 from modswap.core.words.printable import tame
 from modswap.report.github import markdown
 from modswap.report.web.costs import Cost, costs
+from modswap.report.web.frame import short
 from modswap.report.web.sites import SiteEntry, site_entries
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "_": r"\_", "%": r"\%", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-    "→": r"$\rightarrow$", "×": r"$\times$", "−": "$-$", "<": r"$<$", ">": r"$>$",
+    "→": r"$\rightarrow$", "×": r"$\times$", "\N{MINUS SIGN}": "$-$", "<": r"$<$", ">": r"$>$",
     "–": "--", "…": r"\ldots{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}",
 }  # fmt: skip
 _HEADS = ("site", "old → new", "parameters")
@@ -69,7 +70,8 @@ def sentence(outcome: Outcome) -> str:
     held = "every check of the swap holds" if outcome.ok else "the swap does not hold"
     numbers = "; ".join(_cost_words(one) for one in costs(outcome) if one.after)
     found = f" {numbers[:1].upper()}{numbers[1:]}." if numbers else ""
-    return f"In {outcome.checkpoint}, {done}; {held}.{found} Measured with modswap {__version__}."
+    said = f"In {short(outcome.checkpoint)}, {done}; {held}.{found}"
+    return f"{said} Measured with modswap {__version__}."
 
 
 def _cost_words(one: Cost) -> str:
@@ -79,11 +81,11 @@ def _cost_words(one: Cost) -> str:
 
 def _named(outcome: Outcome, *, new: bool) -> str:
     names = [entry.new if new else entry.old for entry in site_entries(outcome)]
-    return ", ".join(dict.fromkeys(name or "nothing" for name in names))
+    return ", ".join(dict.fromkeys(short(name) or "nothing" for name in names))
 
 
 def _sites(entries: Sequence[SiteEntry]) -> list[tuple[str, ...]]:
-    return [(entry.name, entry.change, entry.params) for entry in entries]
+    return [(short(entry.name), short(entry.change), entry.params) for entry in entries]
 
 
 def _costs(rows: Sequence[Cost]) -> list[tuple[str, ...]]:
