@@ -46,8 +46,8 @@ def _holding(outcome: Outcome, args: Sequence[str]) -> Iterator[NextStep]:
         yield NextStep("Train: the new modules start behind gates of 0 and change nothing yet")
         yield NextStep("Then fold the gates", _line("modswap", "finalize", out, "-o", "FINAL"))
     elif "fresh" in starts:
-        words = ("modswap", "heal", out, "--against", outcome.checkpoint)
-        line = _line(*words, "--data", "FOLDER", "-o", "HEALED")
+        against = ("--against", outcome.checkpoint, "--data", "FOLDER")
+        line = _line("modswap", "heal", out, *against, "-o", "HEALED")
         yield NextStep("Heal or train before use: the new weights are random", line)
 
 
