@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from modswap.cli import healing, one_rule, options
-from modswap.cli.outcomes import STOPPED
-from modswap.cli.sweeping import WITH, grid_of, modules_of, recipe_of
+from modswap.cli.sweeping import WITH, asked_of, finish_sweep
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.used_paths import healing_files
 from modswap.core.errors import UsageError
@@ -49,9 +48,7 @@ Data = Annotated[
     ),
 ]
 Samples = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")]
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", min=0, help="For the choice of samples.")
-]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="For the choice of samples.")]
 Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples in a pass.")]
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps.")
@@ -99,18 +96,8 @@ def sweep(
     options.note_paths(session, [], model)
     options.check_format(session, form, ("table", "json"))
     session.by_options = True
-    names = modules_of(with_)
-    rule = one_rule.OneRule(
-        match=match or (),
-        with_=names[0],
-        settings=settings or (),
-        exclude=exclude or (),
-        classes=classes or (),
-        expect=expect or "",
-        adapt=adapt,
-        start=start or "",
-    )
-    varied = grid_of(grid or ())
+    del match, with_, settings, exclude, classes, expect, adapt, start, grid  # by `asked_of`
+    asked = asked_of(context.params)
     if data is None:
         what = "there are no data to learn from"
         raise UsageError(what, "--data", "name a folder or a file; `--data none` draws them")
@@ -118,23 +105,13 @@ def sweep(
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     renames = options.renames_of(rename, strip_prefix)
     subject = options.subject(file, policy, model, inputs, renames)
-    recipe = recipe_of(rule)
     numbers = healing.of_pictures(size, mean, std)
     request = HealingRequest(samples=samples, seed=seed, batch=batch, device=device, **numbers)
 
     from modswap.core.asked.job import SweepJob
     from modswap.ops.jobs.sweep import sweep_file
-    from modswap.report.swept.data import sweep_json
-    from modswap.report.swept.table import sweep_table
 
-    job = SweepJob(subject, data, recipe, request, names, varied)
+    job = SweepJob(subject, data, asked.recipe(), request, asked.modules, asked.grid)
     with session.guarded() as progress:
         found = sweep_file(job, progress)
-    if session.format == "json":
-        session.emit(sweep_json(found))
-    elif not (quiet and found.error is None):
-        session.emit(sweep_table(found, session.page()))
-    if found.error is not None and session.format == "json":
-        session.complain(found.error)
-    if found.exit_code or found.interrupted:
-        raise typer.Exit(found.exit_code or STOPPED)
+    finish_sweep(session, found)

@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any
 
 from modswap.core.errors import UsageError
-from modswap.core.swept.record import Trial
+from modswap.core.swept.record import SiteTrial
 from modswap.core.words.nearest import did_you_mean
 
 MAX_TRIALS = 10_000
@@ -17,7 +17,7 @@ def trials_of(
     modules: Mapping[str, Sequence[str] | None],
     settings: Mapping[str, Any],
     grid: Grid,
-) -> tuple[Trial, ...]:
+) -> tuple[SiteTrial, ...]:
     """Return the trials, site by site.
 
     Args:
@@ -34,8 +34,10 @@ def trials_of(
     variants = [(name, *one) for name, has in modules.items() for one in _args(has, settings, grid)]
     if len(sites) * len(variants) > MAX_TRIALS:
         what = f"{len(sites)} sites with {len(variants)} combinations are more than {MAX_TRIALS:,}"
-        raise UsageError(f"{what} trials", "--grid", "narrow --match, or try fewer values")
-    return tuple(Trial(site, name, args, base) for site in sites for name, args, base in variants)
+        raise UsageError(f"{what} trials", "--grid", "select fewer sites, or try fewer values")
+    return tuple(
+        SiteTrial(site, name, args, base) for site in sites for name, args, base in variants
+    )
 
 
 def _args(
@@ -51,19 +53,22 @@ def _args(
 def _refuse_wrong(
     modules: Mapping[str, Sequence[str] | None], settings: Mapping[str, Any], grid: Grid
 ) -> None:
-    known = None
-    if all(has is not None for has in modules.values()):
-        known = list(dict.fromkeys(name for has in modules.values() for name in has or ()))
+    for name in grid:
+        if name in settings:
+            what = f"{name!r:.80} is set, and varied as well"
+            raise UsageError(what, "--grid", "keep one of them")
+    known: dict[str, None] = {}
+    for has in modules.values():
+        if has is None:
+            return  # the options of a class are seen when it is built
+        known |= dict.fromkeys(has)
     for option, names in (("--set", settings), ("--grid", grid)):
         for name in names:
-            if option == "--grid" and name in settings:
-                fix = "keep one of them"
-                raise UsageError(f"{name!r:.80} is set, and varied as well", option, fix)
-            if known is not None and name not in known:
-                fix = did_you_mean(name, known) or f"the options are {', '.join(known)}"
-                what = f"{' and '.join(modules)} have no option {name!r:.80}"
-                raise UsageError(what if len(modules) > 1 else _one(what), option, fix)
+            _refuse_unknown(name, tuple(known), tuple(modules), option)
 
 
-def _one(what: str) -> str:
-    return what.replace(" have no ", " has no ", 1)
+def _refuse_unknown(name: str, known: Sequence[str], modules: Sequence[str], option: str) -> None:
+    if name not in known:
+        have = f"{' and '.join(modules)} {'has' if len(modules) == 1 else 'have'}"
+        fix = did_you_mean(name, known) or f"the options are {', '.join(known)}"
+        raise UsageError(f"{have} no option {name!r:.80}", option, fix)

@@ -22,8 +22,11 @@ class SweptCost:
     latency: float
 
 
+NO_COST = SweptCost(0, 0, 0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SiteTrial:
     """A new module at a site.
 
     Args:
@@ -68,7 +71,7 @@ class TrialResult:
         healing_seconds: Duration of the healing.
     """
 
-    trial: Trial
+    trial: SiteTrial
     added: SweptCost | None = None
     error: float | None = None
     at_site: float | None = None

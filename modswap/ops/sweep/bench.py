@@ -9,17 +9,16 @@ import torch
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.plan import Plan
-from modswap.core.errors import InputError
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
 from modswap.core.swept.grid import Grid, trials_of
-from modswap.core.swept.record import SweptCost, Trial
+from modswap.core.swept.record import SiteTrial, SweptCost
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import module_at
 from modswap.ops.build.fit import BARE
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.heal.data.taker import Taker
-from modswap.ops.heal.healer import HELD, LEAST, MOST_HELD
+from modswap.ops.heal.healer import HELD, MOST_HELD
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.run import HealingWishes, samples_for
 from modswap.ops.heal.samples import Samples
@@ -95,7 +94,7 @@ class TrialBench:
         """Return the sites of the rule."""
         return self.plan.steps[0].sites
 
-    def trials(self) -> tuple[Trial, ...]:
+    def trials(self) -> tuple[SiteTrial, ...]:
         """Return every trial that is asked for.
 
         Raises:
@@ -150,15 +149,8 @@ def bench_of(taker: Taker, wishes: SweepWishes) -> TrialBench:
 
 
 def _parts(samples: Samples, request: HealingRequest) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the numbers of samples to learn from, and of those held out, as a healing parts them.
-
-    Raises:
-        InputError: If there are too few.
-    """
+    """Return the samples to learn from, and those held out, as a healing parts them."""
     count = min(samples.count, request.samples)
-    if count < LEAST:
-        what = f"there are {count} samples, and a sweep needs {LEAST} or more"
-        raise InputError(what, "--data", "give more, or `--data none` for drawn ones")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(request.seed)).tolist()
     held = min(count // HELD, MOST_HELD)
     return tuple(order[held:]), tuple(order[:held])
@@ -172,4 +164,3 @@ def block_site(bench: TrialBench, site: HealedSite) -> HealedSite:
         for model in (bench.models.original, bench.models.model)
     )
     return replace(site, path=path, paths=(path,), old=old, new=new, learned=new, record=None)
-

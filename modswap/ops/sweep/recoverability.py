@@ -58,12 +58,15 @@ def _forms(
     yield FRESH
     if inherit(site):
         yield "inherited"
-    for inherited in (False, True):
-        if inherited and not inherit_map(site, 1.0):
-            continue
-        with torch.enable_grad():
-            found = fit_closed(models, site, learn, 1.0, inherited=inherited)
-        if found.residual is not None or found.layer:
-            yield "inherited and closed" if inherited else "closed"
-        elif inherited:
-            yield "inherited"
+    if _closed(models, site, learn, inherited=False):
+        yield "closed"
+    if inherit_map(site, 1.0):
+        fitted = _closed(models, site, learn, inherited=True)
+        yield "inherited and closed" if fitted else "inherited"
+
+
+def _closed(models: Models, site: HealedSite, learn: tuple[int, ...], *, inherited: bool) -> bool:
+    """Give a module the weights of a closed form; return whether it has one."""
+    with torch.enable_grad():
+        found = fit_closed(models, site, learn, 1.0, inherited=inherited)
+    return found.residual is not None or bool(found.layer)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from modswap.core.progress import Passing
-from modswap.core.swept.record import Trial, TrialResult
+from modswap.core.swept.record import SiteTrial, TrialResult
 from modswap.ops.sweep.bench import TrialBench
 from modswap.ops.sweep.trial import run_trial
 
@@ -11,7 +11,7 @@ Take = Callable[[TrialResult], None]
 
 
 def run_trials(
-    bench: TrialBench, trials: Sequence[Trial], done: Mapping[str, TrialResult], take: Take
+    bench: TrialBench, trials: Sequence[SiteTrial], done: Mapping[str, TrialResult], take: Take
 ) -> None:
     """Run the trials that are not done, and give each result away as soon as it is there."""
     site = ""
@@ -26,6 +26,8 @@ def run_trials(
         take(run_trial(bench, trial))
 
 
-def in_order(trials: Iterable[Trial], done: Mapping[str, TrialResult]) -> tuple[TrialResult, ...]:
+def in_order(
+    trials: Iterable[SiteTrial], done: Mapping[str, TrialResult]
+) -> tuple[TrialResult, ...]:
     """Return the results in the order of the trials, as far as they are there."""
     return tuple(done[trial.key] for trial in trials if trial.key in done)

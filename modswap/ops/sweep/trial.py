@@ -1,18 +1,16 @@
-"""One trial of a sweep: swap a site, verify, count, time, solve the closed form, put it back."""
+"""Try a new module at a site: verify, count, time, solve the closed form, put the old one back."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from torch import nn
-
 from modswap.core.asked.patterns import pattern_of
 from modswap.core.asked.recipe import Recipe
 from modswap.core.errors import ModswapError
 from modswap.core.kept.receipt import record
 from modswap.core.progress import silent
-from modswap.core.swept.record import SweptCost, Trial, TrialResult
+from modswap.core.swept.record import SiteTrial, SweptCost, TrialResult
 from modswap.ops.apply import apply
 from modswap.ops.heal.healer import Healer
 from modswap.ops.heal.measures.passes import still
@@ -20,19 +18,19 @@ from modswap.ops.heal.passes import Models
 from modswap.ops.heal.sites import HealedSite, sites_to_heal
 from modswap.ops.heal.working import working_copy
 from modswap.ops.outcomes import failure
-from modswap.ops.swap import Making, Prepared, prepare, verified
+from modswap.ops.swap import Making, prepare, verified
 from modswap.ops.sweep.bench import TrialBench, block_site
 from modswap.ops.sweep.costs import added_latency, cost_of_model
 from modswap.ops.sweep.recoverability import recovered
 from modswap.seeds import seeded
 
 
-def recipe_of(recipe: Recipe, trial: Trial) -> Recipe:
+def recipe_of(recipe: Recipe, trial: SiteTrial) -> Recipe:
     """Return the recipe that makes the swap of a trial alone."""
     return recipe_of_sites(recipe, trial, (trial.site,))
 
 
-def recipe_of_sites(recipe: Recipe, trial: Trial, sites: tuple[str, ...]) -> Recipe:
+def recipe_of_sites(recipe: Recipe, trial: SiteTrial, sites: tuple[str, ...]) -> Recipe:
     """Return a recipe whose one rule puts the module of a trial at some sites."""
     change = {
         "match": tuple(map(pattern_of, sites)),
@@ -47,7 +45,7 @@ def recipe_of_sites(recipe: Recipe, trial: Trial, sites: tuple[str, ...]) -> Rec
     return recipe.model_copy(update={"replace": (rule,)}).read_from(recipe.source)
 
 
-def run_trial(bench: TrialBench, trial: Trial) -> TrialResult:
+def run_trial(bench: TrialBench, trial: SiteTrial) -> TrialResult:
     """Return the result of a trial; one that does not hold has the reason. The model stays."""
     started = time.monotonic()
     try:
@@ -59,16 +57,15 @@ def run_trial(bench: TrialBench, trial: Trial) -> TrialResult:
     return replace(result, seconds=time.monotonic() - started)
 
 
-def _tried(bench: TrialBench, trial: Trial) -> TrialResult:
+def _tried(bench: TrialBench, trial: SiteTrial) -> TrialResult:
     models = bench.models
-    with swapped(bench, trial) as (prepared, site):
+    with swapped(bench, trial) as site:
         counted = cost_of_model(models.model, bench.case, timed=False)
         latency = added_latency(site.old, site.new, bench.given[trial.site])
         block = block_site(bench, site)
         with still(models.original, models.model), seeded(bench.wishes.request.seed):
             parts = bench.learn, bench.held
             found = recovered(models, site, block, parts, bench.inherit)
-        del prepared
     before = bench.before
     added = SweptCost(
         counted.params - before.params,
@@ -83,7 +80,7 @@ def _tried(bench: TrialBench, trial: Trial) -> TrialResult:
 
 
 @contextmanager
-def swapped(bench: TrialBench, trial: Trial) -> Iterator[tuple[Prepared, HealedSite]]:
+def swapped(bench: TrialBench, trial: SiteTrial) -> Iterator[HealedSite]:
     """Swap a site of the model for a block, verified by its passes; the old module comes back.
 
     Raises:
@@ -99,7 +96,7 @@ def swapped(bench: TrialBench, trial: Trial) -> Iterator[tuple[Prepared, HealedS
     try:
         records = [record(built.paths, built.blueprint) for built in prepared.built]
         (site,) = sites_to_heal(models.original, models.model, records)
-        yield prepared, site
+        yield site
     finally:
         apply(models.model, olds)
         prepared.close()
@@ -109,8 +106,8 @@ def heal_trial(bench: TrialBench, result: TrialResult) -> TrialResult:
     """Return the result of a trial with the agreement of the model after a healing."""
     started = time.monotonic()
     models, request = bench.models, bench.wishes.request
-    with swapped(bench, result.trial) as (_, site):
-        healed: nn.Module = working_copy(models.model, (site.learned,), request)
+    with swapped(bench, result.trial) as site:
+        healed = working_copy(models.model, (site.learned,), request)
         made = sites_to_heal(models.original, healed, (site.record,) if site.record else ())
         pair = Models(models.original, healed, models.samples, models.size)
         healer = Healer(pair, made, request, bench.inherit, bench.wishes.progress)

@@ -1,6 +1,8 @@
 """A sweep as a table: the trials that hold, the smallest error first, and why others do not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
 from rich.console import RenderableType
@@ -8,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modswap.core.decided.cost import count_text, size_text
-from modswap.core.swept.record import SweepChoice, SweepResult, SweptCost, TrialResult
+from modswap.core.swept.record import NO_COST, SweepChoice, SweepResult, SweptCost, TrialResult
 from modswap.report.folded_names import folded
 from modswap.report.page import Page
 from modswap.report.tamed import tamed
@@ -30,6 +32,8 @@ def _parts(found: SweepResult, page: Page) -> Iterator[RenderableType]:
     yield Text.assemble(("before  ", "cyan"), f"{_cost(found.before)}, for {found.inputs}")
     if found.ranked:
         yield _trials(found, page)
+    if len(found.ranked) > SHOWN_TRIALS and not page.verbose:
+        yield Text(f"and {len(found.ranked) - SHOWN_TRIALS} more with larger errors; -v lists all")
     yield from _reasons(found.failed, page)
     if found.choice is not None:
         yield from _choice(found.choice)
@@ -39,40 +43,75 @@ def _parts(found: SweepResult, page: Page) -> Iterator[RenderableType]:
 def _trials(found: SweepResult, page: Page) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     ranked = found.ranked
-    several = len({one.trial.module for one in ranked}) > 1
-    varied = any(one.trial.args for one in ranked)
-    healed = any(one.healed is not None for one in ranked)
-    table.add_column("site", overflow="fold")
-    for name, shown in (("module", several), ("options", varied)):
-        if shown:
-            table.add_column(name, overflow="fold")
-    for name in ("error", "params", "FLOPs", "memory", "ms", "s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if healed:
-        table.add_column("healed", justify="right", no_wrap=True)
+    columns = [column for column in COLUMNS if column.is_shown(ranked)]
+    for column in columns:
+        column.put(table)
     chosen = {one.trial.key for one in found.choice.results} if found.choice else set()
-    for one in ranked if page.verbose else ranked[:SHOWN_TRIALS]:
-        cells: list[str] = [one.trial.module] if several else []
-        cells += [one.trial.words] if varied else []
-        cells += [_error(one.error), *_added(one.added), f"{one.seconds:.1f}"]
-        cells += ["" if one.healed is None else f"{one.healed.value:.3f}"] if healed else []
-        table.add_row(one.trial.site, *cells, style="bold green" if one.trial.key in chosen else "")
-    hidden = 0 if page.verbose else len(ranked) - SHOWN_TRIALS
-    if hidden > 0:
-        table.add_row(f"… and {hidden} more with larger errors; -v lists all")
+    for one in ranked[: None if page.verbose else SHOWN_TRIALS]:
+        style = "bold green" if one.trial.key in chosen else ""
+        table.add_row(*(column.cell(one) for column in columns), style=style)
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the table.
+
+    Args:
+        name: Its head.
+        cell: Returns the text of a trial.
+        is_text: Whether it holds words, which may break.
+        is_shown: Returns whether it says anything of some trials.
+    """
+
+    name: str
+    cell: Callable[[TrialResult], str]
+    is_text: bool = False
+    is_shown: Callable[[Sequence[TrialResult]], bool] = bool
+
+    def put(self, table: Table) -> None:
+        """Add the column to a table."""
+        justify: Literal["left", "right"] = "left" if self.is_text else "right"
+        table.add_column(self.name, overflow="fold", justify=justify, no_wrap=not self.is_text)
+
+
+def _several_modules(ranked: Sequence[TrialResult]) -> bool:
+    return len({one.trial.module for one in ranked}) > 1
+
+
+def _added(one: TrialResult) -> SweptCost:
+    return one.added or NO_COST
+
+
+def _counted(count: int) -> str:
+    return _signed(count_text(abs(count)), count)
+
+
+def _healed(one: TrialResult) -> str:
+    return "" if one.healed is None else f"{one.healed.value:.3f}"
+
+
+COLUMNS = (
+    _Column("site", lambda one: one.trial.site, is_text=True),
+    _Column("module", lambda one: one.trial.module, is_text=True, is_shown=_several_modules),
+    _Column(
+        "options",
+        lambda one: one.trial.words,
+        is_text=True,
+        is_shown=lambda ranked: any(one.trial.args for one in ranked),
+    ),
+    _Column("error", lambda one: _error(one.error)),
+    _Column("params", lambda one: _counted(_added(one).params)),
+    _Column("FLOPs", lambda one: _counted(_added(one).flops)),
+    _Column("memory", lambda one: _signed(size_text(abs(_added(one).memory)), _added(one).memory)),
+    _Column("ms", lambda one: f"{_added(one).latency:+.2f}"),
+    _Column("s", lambda one: f"{one.seconds:.1f}"),
+    _Column("healed", _healed, is_shown=lambda ranked: any(map(_healed, ranked))),
+)
 
 
 def _error(error: float | None) -> str:
     return "" if error is None else f"{error:.2g}"
-
-
-def _added(cost: SweptCost | None) -> list[str]:
-    if cost is None:
-        return [""] * 4
-    counts = [_signed(count_text(abs(n)), n) for n in (cost.params, cost.flops)]
-    memory = _signed(size_text(abs(cost.memory)), cost.memory)
-    return [*counts, memory, f"{cost.latency:+.2f}"]
 
 
 def _signed(text: str, value: float) -> str:
