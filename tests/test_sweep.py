@@ -84,7 +84,7 @@ def test_sweep_in_which_nothing_holds_fails(
         ([*RULE, "--grid", "auto_pad=true,true"], "has a value twice"),
         ([*RULE, "--grid", "n_win=2,4"], "'n_win' is set, and varied as well"),
         ([*RULE, "--grid", "topq=2,4"], "BRA has no option 'topq'; did you mean 'topk'"),
-        ([*RULE, "--start", "preserve"], "sweep with fresh or inherit"),
+        ([*RULE, "--start", "preserve"], "write fresh or inherit"),
         ([*RULE, "--expect", "2"], "expect"),
         (["--match", "mis", "--with", "BRA"], "no module matches 'mis'"),
     ],
