@@ -46,7 +46,7 @@ def made(seed: int, sites: int, options: int, budgets: int) -> SearchProblem:
     count, more = draw.randrange(1, sites), bool(draw.randrange(2))
     loose = SearchProblem(rows, count, more, (0,) * budgets)
     least = [loose.least(d) or 0 for d in range(budgets)]
-    share = draw.choice([-0.1, 0.05, 0.2, 0.5])
+    share = draw.choice([-0.1, 0.4, 0.8, 1.2])
     return SearchProblem(rows, count, more, tuple(round(v + share * 3e8 * count) for v in least))
 
 
@@ -63,6 +63,13 @@ def test_optimum_is_that_of_trying_everything(budgets: int) -> None:
             assert sum(one.error for one in taken) == best.error
             assert len({site for site, _ in best.options}) == len(taken) >= problem.count
     assert found > 10
+
+
+def test_too_few_sites_have_no_least_amount() -> None:
+    problem = SearchProblem(((), (SearchOption(1, (4,)),)), 2, False, (9,))
+
+    assert problem.least(0) is None
+    assert search(problem) is None
 
 
 def results_of(seed: int, sites: int, options: int) -> list[TrialResult]:
