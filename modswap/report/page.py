@@ -13,6 +13,15 @@ from modswap.core.kept.outcome import SiteOutcome
 from modswap.core.words.printable import tame_lines, without_commands
 
 
+# characters of reports, in ASCII
+_IN_ASCII = {
+    "→": "->", "×": "x", "–": "-", "…": "...", "✗": "x", "✓": "ok", "─": "-", "│": "|", "▶": ">",
+    "²": "2",
+}  # fmt: skip
+MARKS = "".join(_IN_ASCII)
+_TO_ASCII = str.maketrans(_IN_ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """The page that a report is written on."""
@@ -20,6 +29,11 @@ class Page:
     width: int = 100  # columns
     color: bool = False  # whether the reader shows colours
     verbose: bool = False  # whether the report is detailed
+    ascii: bool = False  # whether the reader shows no other characters
+
+    def said(self, text: str) -> str:
+        """Return a text with the marks of reports in characters that the reader shows."""
+        return text.translate(_TO_ASCII) if self.ascii else text
 
     def render(self, parts: Iterable[RenderableType]) -> str:
         """Return parts as text, below each other, without blanks at the ends of lines."""
@@ -34,8 +48,8 @@ class Page:
             emoji=False,
         )
         for part in parts:
-            console.print(_Tamed(part))
-        lines = without_commands(stream.getvalue()).split("\n")
+            console.print(_Tamed(part), crop=False)
+        lines = self.said(without_commands(stream.getvalue())).split("\n")
         return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 
