@@ -12,7 +12,6 @@ from rich.segment import Segment
 from modswap.core.kept.outcome import SiteOutcome
 from modswap.core.words.printable import tame_lines, without_commands
 
-
 # characters of reports, in ASCII
 _IN_ASCII = {
     "→": "->", "×": "x", "–": "-", "…": "...", "✗": "x", "✓": "ok", "─": "-", "│": "|", "▶": ">",

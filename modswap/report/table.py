@@ -50,7 +50,7 @@ def _label(name: str) -> Text:
 def _verdict(outcome: Outcome, page: Page) -> Part:
     headline = headline_of(outcome)
     style = "bold green" if headline.ok else "bold red"
-    yield unbroken(Text.assemble((headline.label, style), f"  {page.said(headline.text)}"))
+    yield from wrapped(Text.assemble((headline.label, style), "  "), headline.text, page)
 
 
 def _written(outcome: Outcome, page: Page) -> Part:
@@ -59,8 +59,8 @@ def _written(outcome: Outcome, page: Page) -> Part:
         return
     digest = written.sha256 if page.verbose else f"{written.sha256[:SHOWN_DIGITS]}…"
     size = human_bytes(written.nbytes)
-    said = f"{written.file}  {size}, {written.format}, sha256 {digest}"
-    yield unbroken(Text.assemble(_label("written"), page.said(said)))
+    said = f"{written.file}, {size}, {written.format}, sha256 {digest}"
+    yield from wrapped(_label("written"), said, page)
 
 
 def _cost(outcome: Outcome, page: Page) -> Part:
@@ -100,10 +100,11 @@ def _tensors(outcome: Outcome, page: Page) -> Part:
     ledger = outcome.ledger
     if ledger is None or not outcome.ok:
         return
-    yield from wrapped(_label("tensors"), ledger_words(ledger, outcome.sites), page)
-    if page.verbose:
-        yield ledger_table(ledger, outcome.sites)
-        yield from parameter_groups(outcome)
+    if not page.verbose:
+        yield from wrapped(_label("tensors"), ledger_words(ledger, outcome.sites), page)
+        return
+    yield ledger_table(ledger, outcome.sites)
+    yield from parameter_groups(outcome)
 
 
 def _findings(outcome: Outcome, page: Page) -> Part:
@@ -133,7 +134,7 @@ def _remark(remark: Remark, page: Page) -> Part:
 def _counts(outcome: Outcome, page: Page) -> Part:
     said = counted(outcome)
     if said:
-        details = "" if page.verbose else " (-v lists them)"
+        details = "" if page.verbose else " (-v shows each)"
         yield from wrapped(Text(), f"{said}{details}", page)
 
 

@@ -10,6 +10,7 @@ _LINE = re.MULTILINE
 _REPORTS = (
     # tables: of `check` and `replace`, `verify`, `diff`, `tree`, `catalogue`, `catalogue NAME`
     re.compile(r"^(OK  the swap of \d|OK  \d+ sites? \w+ |FAILED  \S)", _LINE),
+    re.compile(r"^OK  .*: (no stage brought it nearer|broken off before anything)", _LINE),
     re.compile(r"^compared  [\d,]+ (file|tensor|record)s?\b", _LINE),
     re.compile(r"^(EQUAL|DIFFERENT)  [\d,]+ (tensor|module|other value)", _LINE),
     re.compile(r"^total [\d,]+ parameters, each once, \d", _LINE),

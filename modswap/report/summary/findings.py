@@ -35,7 +35,7 @@ class Remark:
     @property
     def text(self) -> str:
         """Return the remark in a sentence, without its fix."""
-        check = f" ({self.check})" if self.check else ""
+        check = f" ({self.check})" if self.check not in {"", "pass"} else ""
         return f"{self.about}: {self.what}{check}" if self.about else f"{self.what}{check}"
 
 

@@ -14,7 +14,7 @@ from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome
 from modswap.core.seen.site import Call
 from modswap.report.page import Page, human_bytes
 from modswap.report.summary.findings import places
-from modswap.report.terminal.layout import wrapped
+from modswap.report.terminal.layout import unbroken, wrapped
 
 
 def site_details(sites: Sequence[SiteOutcome], page: Page) -> Iterator[RenderableType]:
@@ -26,13 +26,14 @@ def site_details(sites: Sequence[SiteOutcome], page: Page) -> Iterator[Renderabl
 
 
 def _site(site: SiteOutcome, page: Page) -> Iterator[Text]:
-    head = Text(f"{site.path}  ", "cyan")
+    yield unbroken(Text(page.said(site.path), "cyan"))
     parts = [*dict.fromkeys(map(_call, site.calls))]
     parts += [f"{len(site.calls)} calls"] if len(site.calls) > 1 else []
-    parts += [site.layout] if site.layout else []
+    parts += [f"layout {site.layout}"] if site.layout else []
     parts += [f"also {alias}" for alias in site.aliases]
     parts += [f"one instance with {other}" for other in site.shared_with]
-    yield from wrapped(head, "; ".join([*parts, f"by {site.rule}"]), page)
+    for part in (*parts, f"by {site.rule}"):
+        yield from wrapped(Text("  "), part, page)
 
 
 def _call(call: Call) -> str:

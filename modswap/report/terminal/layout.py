@@ -10,7 +10,7 @@ from modswap.report.page import Page
 
 GAP = 2  # columns between two cells
 # a word, or a shape with its blanks: `(1, 64, 14, 14)`
-_WORD = re.compile(r"\(\d+(?:, \d+)*,?\)\S*|\S+")
+_WORD = re.compile(r"[^\s(]*\(\d+(?:, \d+)*,?\)\S*|\S+")
 
 
 def wrapped(head: Text, text: str, page: Page) -> Iterator[Text]:

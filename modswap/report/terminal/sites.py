@@ -8,7 +8,7 @@ from modswap.report.page import Page, change_parts
 from modswap.report.summary.sites import SiteLine
 from modswap.report.terminal.layout import columns, columns_width, unbroken
 
-MAX_LINES = 24  # of a report that is not verbose
+MAX_LINES = 16  # of a report that is not verbose
 HEAD = ("site", "old → new", "shape", "parameters")
 # exact or short parameters, full or short shapes, the widest first
 FORMS = ((True, True), (False, True), (False, False))
