@@ -24,10 +24,9 @@ def healing_words(healing: Healing) -> str:
 
 def healing_lines(healing: Healing) -> Iterator[str]:
     """Yield the result in few lines: agreements, comparisons, other numbers, the samples."""
-    yield f"agreement {healing_words(healing)}"
-    if healing.controls:
-        beside = (f"{one.name} {_number(one.agreement.value)}" for one in healing.controls)
-        yield f"beside it: {', '.join(beside)}"
+    controls = (f"{one.name} {_number(one.agreement.value)}" for one in healing.controls)
+    beside = f"; beside it: {', '.join(controls)}" if healing.controls else ""
+    yield f"{healing_words(healing)}{beside}"
     for one in healing.measured:
         yield (
             f"{one.name} {_number(one.original)} original, {_number(one.before)} swapped, "

@@ -80,8 +80,8 @@ def _cost(outcome: Outcome, page: Page) -> Part:
 def _healing(outcome: Outcome, page: Page) -> Part:
     if outcome.healing is None:
         return
-    for line in healing_lines(outcome.healing):
-        yield from wrapped(_label("healing"), line, page)
+    for number, line in enumerate(healing_lines(outcome.healing)):
+        yield from wrapped(_label("" if number else "healing"), line, page)
     if page.verbose:
         yield from healing_parts(outcome.healing)
 

@@ -276,9 +276,7 @@ def _crowd() -> Outcome:
     others = (
         finding("copies", sites[3].path, "failed", "copy.deepcopy raised TypeError: no copy of it"),
         finding("survival", "", "passed", "`train()` loses it", "import modswap\nmodel = 1"),
-        finding(
-            "matrix", sites[0].path, "passed", "channels_last is lost", "end with `contiguous`"
-        ),
+        finding("matrix", sites[0].path, "passed", "channels_last is lost", "use `contiguous`"),
         *(finding(n, "", "skipped", "it takes 4e+08 multiplications") for n in ("finite", "sizes")),
     )
     errors = [ShapeError.of(one) for one in (*failures, *PROBLEMS, others[0])]

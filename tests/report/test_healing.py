@@ -24,8 +24,7 @@ def test_every_number_is_in_the_table() -> None:
     said = shown(HEALING)
     for words in (
         "500 pictures of photos/, 32x32: 400 to learn from, 100 held out to judge",
-        "agreement top-1 0.100 → 0.990",
-        "beside it: dropped 0.100",
+        "top-1 0.100 → 0.990; beside it: dropped 0.100",
         "confident half",
         "nothing better",
         "the statistics of 1 batch norm; taken back",
@@ -35,6 +34,10 @@ def test_every_number_is_in_the_table() -> None:
     ):
         assert words in " ".join(said.split()), words
     assert healing_words(HEALING) == "top-1 0.100 → 0.990"
+
+
+def test_result_without_comparisons_is_alone() -> None:
+    assert next(healing_lines(replace(HEALING, controls=()))) == "top-1 0.100 → 0.990"
 
 
 def test_metric_without_confidence_has_no_such_column() -> None:

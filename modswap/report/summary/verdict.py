@@ -11,7 +11,7 @@ OK, FAILED = "OK", "FAILED"
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """Whether the outcome holds, and what was done."""
+    """The verdict on an outcome, and its action in words."""
 
     ok: bool
     text: str
@@ -33,7 +33,7 @@ def headline_of(outcome: Outcome) -> Headline:
 
 
 def _done(outcome: Outcome, sites: str) -> str:
-    """Return what a command did that held, in words; `sites` is their number."""
+    """Return the action of a command that held, in words; `sites` is their number."""
     if outcome.healing is not None and outcome.command == "heal":
         return _healed(outcome, outcome.healing, sites)
     if outcome.command == "revert":

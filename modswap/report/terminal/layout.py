@@ -9,8 +9,8 @@ from rich.text import Text
 from modswap.report.page import Page
 
 GAP = 2  # columns between two cells
-# a word, or a shape with its blanks: `(1, 64, 14, 14)`
-_WORD = re.compile(r"[^\s(]*\(\d+(?:, \d+)*,?\)\S*|\S+")
+# a word, or numbers in parentheses with their blanks: `(1, 64, 14, 14)`, `(-1.2 %)`, `(3.1 s)`
+_WORD = re.compile(r"[^\s(]*\([-+×\d.,s% ]+\)\S*|\S+")
 
 
 def wrapped(head: Text, text: str, page: Page) -> Iterator[Text]:

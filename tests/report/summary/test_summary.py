@@ -209,5 +209,5 @@ def test_headline_says_what_was_done(outcome: Outcome, text: str) -> None:
 
 
 def test_verdict_is_first_and_counts_are_last() -> None:
-    assert [*SECTIONS][0] == "verdict"
+    assert next(iter(SECTIONS)) == "verdict"
     assert [*SECTIONS][-1] == "counts"
