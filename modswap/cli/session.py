@@ -58,7 +58,7 @@ class Session:
         width = shutil.get_terminal_size((100, 24)).columns
         # a file is written in UTF-8
         plain = self.report is None and not can_show_marks(sys.stdout.encoding)
-        return Page(max(width, 60), color, self.verbose, plain)
+        return Page(max(width, 60), color, self.verbose, self.args, plain)
 
     def progress(self) -> Progress:
         """Return a function that prints a step on standard error, if steps are shown."""

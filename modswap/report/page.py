@@ -28,6 +28,7 @@ class Page:
     width: int = 100  # columns
     color: bool = False  # whether the reader shows colours
     verbose: bool = False  # whether the report is detailed
+    args: tuple[str, ...] = ()  # words of the command that was typed; empty for none
     ascii: bool = False  # whether the reader shows no other characters
 
     def said(self, text: str) -> str:
