@@ -12,6 +12,7 @@ from rich.segment import Segment
 from modswap.core.kept.outcome import SiteOutcome
 from modswap.core.words.printable import tame_lines, without_commands
 
+SCHEMA = 1  # of JSON reports; it grows where a key changes its meaning, or goes
 # characters of reports, in ASCII
 _IN_ASCII = {
     "→": "->", "×": "x", "–": "-", "…": "...", "✗": "x", "✓": "ok", "─": "-", "│": "|", "▶": ">",

@@ -100,6 +100,7 @@ def test_json_has_the_keys_of_the_contract() -> None:
 def test_every_error_is_in_json() -> None:
     error = as_data(outcomes.FAILED)["error"]
 
+    assert error is not None
     assert error["where"] == "head"
     assert error["code"] == 1
     assert [one["where"] for one in error["more"]] == ["the model"]

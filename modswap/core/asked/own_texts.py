@@ -19,9 +19,11 @@ _REPORTS = (
     re.compile(r"^FLOPs +\S.*^memory +\S.*^option +type +default +meaning$", _LINE | re.DOTALL),
     # JSON: of outcomes and comparisons, `tree`, `catalogue`, `schema`
     re.compile(r'\A\s*\[?\s*\{\s*("schema":\s*\d+\s*,\s*)?"modswap":\s*"'),
-    re.compile(r'\A\s*\{\s*"file":\s*".*",\s*"format":\s*".*",\s*"notes":\s*\['),
+    re.compile(
+        r'\A\s*\{\s*("schema":\s*\d+,\s*)?"file":\s*".*",\s*"format":\s*".*",\s*"notes":\s*\['
+    ),
     re.compile(r'\A\s*\[\s*\{\s*"name":\s*".*",\s*"summary":\s*".*",\s*"source":\s*"'),
-    re.compile(r'"title":\s*"modswap recipe"'),
+    re.compile(r'"title":\s*"modswap (recipe|report)"'),
     # an explained pass: text and Markdown, in both languages, and HTML
     re.compile(r"FLOP\s+[\d,]+(\s+=\s+torch's\s+own|，\s*与\s*torch)"),
     re.compile(r'<meta name="generator" content="modswap[ "]'),

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from modswap.core.decided.verdict import Verdict
 from modswap.core.finding import Finding
+from modswap.core.kept.outcome import Amount, Ledger
 from modswap.report import REPORTS
 from modswap.report.page import Page
 from modswap.report.terminal.layout import columns, wrapped
@@ -111,14 +112,14 @@ def test_details_say_where_weights_come_from_and_what_began_fresh() -> None:
 
 
 def test_mapped_tensors_are_counted() -> None:
-    ledger = replace(outcomes.DONE.ledger, mapped=outcomes.Amount(3, 900))
+    ledger = Ledger(Amount(182), Amount(3, 900), Amount(12), Amount(14), proved=True)
     made = replace(outcomes.site("a"), mapped=(("weight", "0.weight"),))
     outcome = replace(outcomes.DONE, ledger=ledger, sites=(made,))
 
     assert "182 kept, equal bit for bit; 3 mapped; 12 fresh" in REPORTS["table"]([outcome], Page())
     text = REPORTS["table"]([outcome], Page(verbose=True))
     assert re.search(r"mapped +3 +900 B   made of other weights\n", text)
-    nothing = replace(outcomes.DONE, ledger=outcomes.Ledger())
+    nothing = replace(outcomes.DONE, ledger=Ledger())
     assert "tensors  0 kept\n" in REPORTS["table"]([nothing], Page())
 
 

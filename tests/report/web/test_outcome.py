@@ -21,7 +21,7 @@ from modswap.report.web.findings import MAX_EVIDENCE, counted, finding_rows
 from modswap.report.web.frame import short
 from modswap.report.web.sites import site_entries
 from tests.report import outcomes
-from tests.report.test_healing import HEALING
+from tests.report.outcomes import HEALING
 from tests.report.web.pages import ParsedPage, parsed_page
 
 CASES = {

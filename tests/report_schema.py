@@ -1,0 +1,30 @@
+"""Every JSON report that a test makes keeps the schema of `modswap schema report`."""
+
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+
+
+@cache
+def _validator() -> Any:
+    import jsonschema
+
+    from modswap.report.json_shapes import report_schema
+
+    return jsonschema.Draft202012Validator(report_schema())
+
+
+def refuse_other_reports(patch: pytest.MonkeyPatch) -> None:
+    """Fail each report in JSON that the schema does not take."""
+    from modswap.report import json_report
+
+    make = json_report.as_data
+
+    def checked(outcome: Any) -> Any:
+        data = make(outcome)
+        _validator().validate(json.loads(json_report.as_json(data)))
+        return data
+
+    patch.setattr(json_report, "as_data", checked)
