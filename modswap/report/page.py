@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
@@ -12,7 +12,7 @@ from rich.segment import Segment
 from modswap.core.kept.outcome import SiteOutcome
 from modswap.core.words.printable import tame_lines, without_commands
 
-SCHEMA = 1  # of JSON reports; it grows where a key changes its meaning, or goes
+SCHEMA: Literal[1] = 1  # of JSON reports; it grows where a key changes its meaning, or goes
 # characters of reports, in ASCII
 _IN_ASCII = {
     "→": "->", "×": "x", "–": "-", "…": "...", "✗": "x", "✓": "ok", "─": "-", "│": "|", "▶": ">",

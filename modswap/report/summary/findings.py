@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from modswap.core.errors import ModswapError
-from modswap.core.finding import THE_MODEL, Finding
+from modswap.core.finding import THE_MODEL, Finding, Status
 from modswap.core.kept.outcome import Outcome
 from modswap.report.checks import checks_of, counts_of
 from modswap.report.folded_names import folded, pattern_of
@@ -51,22 +51,24 @@ def remarks_of(outcome: Outcome) -> tuple[Remark, ...]:
     )
 
 
+_VERBS: tuple[tuple[Status, str, str], ...] = (
+    ("failed", "fails", "fail"),
+    ("passed", "holds", "hold"),
+    ("skipped", "was skipped", "were skipped"),
+)
+
+
 def counted(outcome: Outcome) -> str:
     """Return how many checks hold, fail and were skipped; empty where none was made."""
     if outcome.verdict is None:
         return ""
     counts = counts_of(checks_of(outcome))
-    parts = []
-    for status, one, many in (
-        ("failed", "check fails", "checks fail"),
-        ("passed", "holds", "hold"),
-        ("skipped", "was skipped", "were skipped"),
-    ):
-        count = counts[status]
-        if count:
-            verb = one if count == 1 else many
-            noun = "" if parts or status == "failed" else "check " if count == 1 else "checks "
-            parts.append(f"{count:,} {noun}{verb}")
+    parts: list[str] = []
+    for status, one, many in _VERBS:
+        if counts[status]:
+            single = counts[status] == 1
+            noun = "" if parts else " check" if single else " checks"
+            parts.append(f"{counts[status]:,}{noun} {one if single else many}")
     alone = [SHAPES_ALONE] if outcome.verdict.finite is None else []
     return "; ".join(filter(None, (", ".join(parts), *alone)))
 
@@ -121,14 +123,14 @@ def _noted(outcome: Outcome) -> Iterator[Remark]:
 
 def _skipped(findings: Sequence[Finding]) -> Iterator[Remark]:
     """Yield what was skipped; checks with one reason at the same places are one remark."""
-    reasons: dict[tuple[str, str], dict[str, list[str]]] = {}
+    reasons: dict[tuple[str, bool], dict[str, list[str]]] = {}
     for found in findings:
         if found.status == "skipped":
-            kind = (found.what, "site" if found.path else "model")
-            reasons.setdefault(kind, {}).setdefault(found.check, []).append(found.path)
-    for (reason, kind), checks in reasons.items():
+            key = (found.what, bool(found.path))
+            reasons.setdefault(key, {}).setdefault(found.check, []).append(found.path)
+    for (reason, of_sites), checks in reasons.items():
         for names, where in _by_places(checks).items():
-            at = f" at {places(where)}" if kind == "site" else ""
+            at = f" at {places(where)}" if of_sites else ""
             yield Remark(SKIPS, f"{names}{at}", reason or "not examined")
 
 
