@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modswap.core.decided.cost import count_text, size_text
+from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome
 
 NOT_MEASURED = "not measured"
@@ -38,6 +39,20 @@ def _rows(outcome: Outcome) -> Iterator[Cost]:
     if outcome.params_before or outcome.params_after:
         old, new = outcome.params_before, outcome.params_after
         yield Cost("parameters", f"{old:,}", f"{new:,}", change(old, new), "params")
+    yield from _counted(outcome)
+    yield from _latency(outcome.view)
+
+
+def _latency(view: ModelView | None) -> Iterator[Cost]:
+    """Yield the time of a pass, where it was asked for."""
+    if view is not None and view.milliseconds is not None:
+        old, new = view.milliseconds
+        yield Cost("latency", f"{old:.3g} ms", f"{new:.3g} ms", change(old, new), "latency")
+    elif view is not None:
+        yield Cost("latency", why=view.untimed or NOT_MEASURED)
+
+
+def _counted(outcome: Outcome) -> Iterator[Cost]:
     data, why = _of_model(outcome, "cost", "before")
     if data is None:
         yield Cost("FLOPs and memory", why=why)

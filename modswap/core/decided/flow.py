@@ -1,0 +1,82 @@
+"""The flow of tensors around a module: which modules made its inputs, and which took its output."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from modswap.core.decided.verdict import Visit
+from modswap.core.seen.values import tensors
+
+MAX_NEIGHBOURS = 4  # on either side
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A module from which a tensor comes, or to which it goes.
+
+    Args:
+        path: Dotted name of the module; empty for the model itself.
+        inside: Whether it is the module around the site, whose own operations gave or took the
+            tensor.
+    """
+
+    path: str
+    inside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The first call of a module in a pass.
+
+    Args:
+        path: Dotted name of the module.
+        inputs: Its inputs in words.
+        output: Its output in words.
+        sources: The modules that made its inputs.
+        targets: The modules that took its output.
+    """
+
+    path: str
+    inputs: str
+    output: str
+    sources: tuple[Neighbour, ...]
+    targets: tuple[Neighbour, ...]
+
+
+def flows_of(visits: Sequence[Visit], paths: Sequence[str]) -> tuple[Flow, ...]:
+    """Return the flow around each of some modules, of those that a pass reached."""
+    wanted = dict.fromkeys(paths)
+    firsts: dict[str, Visit] = {}
+    for visit in visits:
+        if visit.path in wanted:
+            firsts.setdefault(visit.path, visit)
+    takers: dict[str, list[Visit]] = {path: [] for path in firsts}
+    for visit in visits:
+        for source in visit.takes:
+            if source in takers and source != visit.path:
+                takers[source].append(visit)
+    return tuple(_flow(firsts[path], takers) for path in wanted if path in firsts)
+
+
+def _flow(visit: Visit, takers: Mapping[str, Sequence[Visit]]) -> Flow:
+    around = visit.around[-1] if visit.around else ""
+    inside = Neighbour(around, inside=True)
+    sources = [Neighbour(path) for path in dict.fromkeys(visit.takes)]
+    given = sum(1 for value in visit.call.inputs for _ in tensors(value))
+    if len(visit.takes) < given or not sources:
+        sources.append(inside)
+    targets = [Neighbour(path) for path in dict.fromkeys(_outermost(takers[visit.path]))]
+    return Flow(
+        visit.path,
+        ", ".join(map(str, visit.call.inputs)),
+        str(visit.call.output),
+        tuple(sources[:MAX_NEIGHBOURS]),
+        tuple(targets[:MAX_NEIGHBOURS]) or (inside,),
+    )
+
+
+def _outermost(visits: Sequence[Visit]) -> Iterator[str]:
+    """Yield the paths of visits that are in none of the others."""
+    paths = {visit.path for visit in visits}
+    for visit in visits:
+        if not visit.inside(paths):
+            yield visit.path
