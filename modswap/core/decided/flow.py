@@ -1,6 +1,6 @@
 """The flow of tensors around a module: which modules made its inputs, and which took its output."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modswap.core.decided.verdict import Visit
@@ -17,10 +17,12 @@ class Neighbour:
         path: Dotted name of the module; empty for the model itself.
         inside: Whether it is the module around the site, whose own operations gave or took the
             tensor.
+        beside: The module that it called last before the site, or next after it; empty for none.
     """
 
     path: str
     inside: bool = False
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,25 @@ def flows_of(visits: Sequence[Visit], paths: Sequence[str]) -> tuple[Flow, ...]:
         for source in visit.takes:
             if source in takers and source != visit.path:
                 takers[source].append(visit)
-    return tuple(_flow(firsts[path], takers) for path in wanted if path in firsts)
+    calls: dict[tuple[str, ...], list[Visit]] = {}
+    for visit in visits:
+        calls.setdefault(visit.around, []).append(visit)
+    found = [firsts[path] for path in wanted if path in firsts]
+    return tuple(_flow(visit, takers[visit.path], calls[visit.around]) for visit in found)
 
 
-def _flow(visit: Visit, takers: Mapping[str, Sequence[Visit]]) -> Flow:
+def _flow(visit: Visit, takers: Sequence[Visit], calls: Sequence[Visit]) -> Flow:
+    """Return the flow of a visit; `calls` are those of the module around it, in their order."""
     around = visit.around[-1] if visit.around else ""
-    inside = Neighbour(around, inside=True)
+    at = next(number for number, one in enumerate(calls) if one is visit)
+    earlier = calls[at - 1].path if at else ""
+    later = calls[at + 1].path if at + 1 < len(calls) else ""
     sources = [Neighbour(path) for path in dict.fromkeys(visit.takes)]
     given = sum(1 for value in visit.call.inputs for _ in tensors(value))
     if len(visit.takes) < given or not sources:
-        sources.append(inside)
-    targets = [Neighbour(path) for path in dict.fromkeys(_outermost(takers[visit.path]))]
+        sources.append(Neighbour(around, inside=True, beside=earlier))
+    targets = [Neighbour(path) for path in dict.fromkeys(_outermost(takers))]
+    inside = Neighbour(around, inside=True, beside=later)
     return Flow(
         visit.path,
         ", ".join(map(str, visit.call.inputs)),

@@ -1,6 +1,6 @@
 """The module tree of a loaded checkpoint, with shapes if a dummy input is given."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,12 +10,12 @@ from modswap.core.asked.job import ALL_SHAPES, Layers, Subject
 from modswap.core.errors import NAME_A_FACTORY, UsageError
 from modswap.core.progress import Progress
 from modswap.core.seen.site import Call
-from modswap.core.seen.tree import BareParameter, OutputValues, Tree, TreeRow, dtypes_below
+from modswap.core.seen.tree import OutputValues, Tree
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
 from modswap.io.formats.target import refuse_target
 from modswap.io.recognise.implied_tree import WEIGHTS, TensorSize, implied_rows
-from modswap.live_values import dtype_name, module_paths, named_tensors, sizes_below
+from modswap.live_values import dtype_name, module_paths
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.first_input.find import find_input
 from modswap.ops.first_input.from_file import read_input
@@ -24,7 +24,6 @@ from modswap.ops.load.hub_folder import pretrained
 from modswap.ops.load.model import Loaded
 from modswap.ops.measure.layer_flops import layer_flops
 from modswap.ops.reopen import reopen
-from modswap.ops.run.describe import class_name
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.run.module_rows import Known, is_floating, module_rows
 from modswap.ops.swap import refused

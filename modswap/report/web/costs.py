@@ -74,13 +74,15 @@ def _agreement(outcome: Outcome) -> Iterator[Cost]:
 
 def _drift(outcome: Outcome) -> Iterator[Cost]:
     data, why = _of_model(outcome, "drift", "relative")
-    name = "outputs moved, of their size"
+    name = "output drift"
     if data is None:
         yield Cost(name, why=why)
     elif data["relative"] is None:
-        yield Cost(name, "0", "not finite", key="drift")
+        yield Cost(name, "", "not finite", key="drift")
     else:
-        yield Cost(name, "0", f"{data['relative']:.3g}", key="drift")
+        share = 100 * data["relative"]
+        said = "none" if not share else f"{share:.3g} %"
+        yield Cost(name, "", said, "of their size", "drift")
 
 
 def _of_model(outcome: Outcome, check: str, name: str) -> tuple[Mapping[str, Any] | None, str]:

@@ -1,6 +1,6 @@
 """Drawings of pages as numbers and texts: the flow around a site, the stages of a healing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modswap.core.decided.flow import Flow, Neighbour
@@ -49,8 +49,11 @@ class DrawnFlow:
     words: str
 
 
-def drawn_flow(flow: Flow, site: SiteOutcome) -> DrawnFlow:
-    """Return the drawing of the tensors that enter and leave a site."""
+def drawn_flow(flow: Flow, site: SiteOutcome, classes: Mapping[str, str]) -> DrawnFlow:
+    """Return the drawing of the tensors that enter and leave a site.
+
+    `classes` are the bare class names of modules by their paths.
+    """
     rows = max(len(flow.sources), len(flow.targets))
     height = rows * ROW
     middle = height // 2
@@ -58,8 +61,8 @@ def drawn_flow(flow: Flow, site: SiteOutcome) -> DrawnFlow:
     name = bare(site.new_class) or "taken out"
     old = f"{bare(site.old_class)} → {name}" if not site.place else f"{name}, new"
     centre = DrawnBox(left, middle - BOX_HEIGHT // 2, _end(flow.path), _cut(old), "site")
-    sources = _column(flow.sources, 0, height)
-    targets = _column(flow.targets, right, height)
+    sources = _column([_texts(one, classes, "after") for one in flow.sources], 0, height)
+    targets = _column([_texts(one, classes, "before") for one in flow.targets], right, height)
     arrows = [DrawnArrow(BOX_WIDTH, _mid(box), left - 8, middle) for box in sources]
     arrows += [DrawnArrow(left + BOX_WIDTH, middle, right - 8, _mid(box)) for box in targets]
     over = middle - 8 if rows == 1 else middle - BOX_HEIGHT // 2 - 6
@@ -73,18 +76,21 @@ def drawn_flow(flow: Flow, site: SiteOutcome) -> DrawnFlow:
     return DrawnFlow(right + BOX_WIDTH, height, boxes, tuple(arrows), shapes, words)
 
 
-def _column(neighbours: Sequence[Neighbour], x: int, height: int) -> list[DrawnBox]:
-    top = (height - len(neighbours) * ROW) // 2 + (ROW - BOX_HEIGHT) // 2
+def _column(texts: Sequence[tuple[str, str, str]], x: int, height: int) -> list[DrawnBox]:
+    top = (height - len(texts) * ROW) // 2 + (ROW - BOX_HEIGHT) // 2
     return [
-        DrawnBox(x, top + number * ROW, *_names(one), "around" if one.inside else "other")
-        for number, one in enumerate(neighbours)
+        DrawnBox(x, top + number * ROW, first, second, kind)
+        for number, (first, second, kind) in enumerate(texts)
     ]
 
 
-def _names(one: Neighbour) -> tuple[str, str]:
-    if one.inside:
-        return "operations of the forward", _end(one.path or "the model")
-    return _end(one.path or "the model"), "module"
+def _texts(one: Neighbour, classes: Mapping[str, str], side: str) -> tuple[str, str, str]:
+    """Return the two lines of a neighbour's box, and its kind."""
+    name = classes.get(one.path) or "module"
+    if not one.inside:
+        return _end(one.path or "the model"), _cut(name), "other"
+    beside = f"{side} {one.beside}" if one.beside else f"in {one.path or 'the model'}"
+    return _cut(f"operations of {name}"), _end(beside), "around"
 
 
 def _mid(box: DrawnBox) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome
-from modswap.report.page import Page, human_bytes
+from modswap.report.page import Page, bare, human_bytes
 from modswap.report.tamed import tamed
 from modswap.report.web.again import Again, again
 from modswap.report.web.costs import Cost, costs
@@ -123,8 +123,9 @@ def _view(outcome: Outcome, page: Page, prefix: str) -> OutcomeView:
 
 def _flows(entries: Sequence[SiteEntry], model: ModelView) -> Mapping[str, DrawnFlow]:
     known = {flow.path: flow for flow in model.flows}
+    classes = {row.path: bare(row.class_name) for row in model.after}
     firsts = [(entry.paths[0], entry.site) for entry in entries]
-    return {path: drawn_flow(known[path], site) for path, site in firsts if path in known}
+    return {path: drawn_flow(known[path], site, classes) for path, site in firsts if path in known}
 
 
 def _tensors(outcome: Outcome) -> Sequence[tuple[str, str, str, str, tuple[str, ...]]]:
