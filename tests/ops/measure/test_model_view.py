@@ -17,10 +17,12 @@ CASE = Case(DummyCall((TensorInput(shape=(1, 4)),), {}))
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.site, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.stem, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.site: nn.Module = nn.Linear(4, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.site(self.stem(x)) + 1)
+        found: torch.Tensor = self.head(self.site(self.stem(x)) + 1)
+        return found
 
 
 def test_view_has_both_trees_and_the_flow_of_the_very_tensors() -> None:

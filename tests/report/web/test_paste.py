@@ -53,7 +53,7 @@ def test_latex_has_balanced_tables_and_no_command_of_a_name() -> None:
 
 def test_number_without_a_value_before_is_said_by_itself() -> None:
     found = Finding("drift", "", "passed", data={"relative": 0.25})
-    verdict = replace(outcomes.DONE.verdict or Verdict(()), findings=(found,))
+    verdict = replace(outcomes.DONE.verdict or Verdict((), finite=None), findings=(found,))
 
     text = sentence(replace(outcomes.DONE, verdict=verdict))
 
