@@ -145,10 +145,9 @@ def _swapped(
                 out=job.out,
                 progress=writer.progress,
             )
-            outcome = _viewed(outcome, bench, standing)
             verdict = examined(standing.verdict, bench)
             outcome = replace(
-                outcome,
+                _viewed(outcome, bench, standing),
                 verdict=verdict,
                 params_after=count_params(loaded.model),
                 notes=(*outcome.notes, *swap_notes(verdict, prepared, outcome.sites)),

@@ -13,14 +13,14 @@ SAME, CHANGED, ADDED, REMOVED = "same", "changed", "added", "removed"
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class TreeSide:
     """A module on one side: its class and its parameters; empty texts where it is not there."""
 
     name: str = ""
     params: str = ""
 
     @classmethod
-    def of(cls, row: TreeRow | None) -> "Side":
+    def of(cls, row: TreeRow | None) -> "TreeSide":
         """Return the side of a row of the tree, or of none."""
         return cls() if row is None else cls(bare(row.class_name) or "?", f"{row.params:,}")
 
@@ -42,8 +42,8 @@ class TreeItem:
     place: str
     name: str = ""
     path: str = ""
-    before: Side = Side()
-    after: Side = Side()
+    before: TreeSide = TreeSide()
+    after: TreeSide = TreeSide()
     kind: str = SAME
     open: bool = False
 
@@ -103,7 +103,7 @@ def _items(
         name = line.label.removeprefix(parent) or "(the model)"
         filled = number + 1 < len(lines) and _inside(lines[number + 1], line)
         place = "start" if filled else "leaf"
-        sides = Side.of(old), Side.of(new)
+        sides = TreeSide.of(old), TreeSide.of(new)
         yield TreeItem(place, name, line.path, *sides, _kind(old, new), path in opened)
         if filled:
             around.append(line)
