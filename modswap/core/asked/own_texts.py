@@ -8,9 +8,10 @@ REPORT, RECIPE_TEXT, LOCK, SUMMARY = "report", "recipe", "lock file", "summary"
 _LINE = re.MULTILINE
 # of every form of a report, a piece that no other program writes
 _REPORTS = (
-    # tables: of `check` and `replace`, `verify`, `diff`, `tree`, `catalogue`, `catalogue NAME`
+    # tables: of `check` and `replace`, `verify`, `sweep`, `diff`, `tree`, `catalogue` (with NAME)
     re.compile(r"^(OK  the swap of \d|OK  \d+ sites? swapped in|FAILED  \S)", _LINE),
     re.compile(r"^compared  [\d,]+ (file|tensor|record)s?\b", _LINE),
+    re.compile(r"^(OK|STOPPED)  \d+ of \d+ trials measured in ", _LINE),
     re.compile(r"^(EQUAL|DIFFERENT)  [\d,]+ (tensor|module|other value)", _LINE),
     re.compile(r"^total [\d,]+ parameters, each once, \d", _LINE),
     re.compile(r"\Apath +class +(input → output +)?parameters +size$", _LINE),
@@ -23,7 +24,7 @@ _REPORTS = (
     re.compile(r'"title":\s*"modswap recipe"'),
     # an explained pass: text and Markdown, in both languages, and HTML
     re.compile(r"FLOP\s+[\d,]+(\s+=\s+torch's\s+own|，\s*与\s*torch)"),
-    re.compile(r'<meta name="generator" content="modswap explain">'),
+    re.compile(r'<meta name="generator" content="modswap[ "]'),
     # for servers of CI, and the page of the catalogue
     re.compile(r'\A\s*<\?xml[^>]*\?>\s*<testsuites\s+name="modswap"'),
     re.compile(r'"driver":\s*\{\s*"name":\s*"modswap"'),
