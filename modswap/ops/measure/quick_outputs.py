@@ -56,12 +56,9 @@ def _normalised_backward(grad: Tensor, x: Tensor, weight: Tensor | None, *rest: 
     out = _like_exact(x, [] if weight is None else [weight])
     if out is None or (grad.shape, grad.dtype, grad.stride()) != (x.shape, x.dtype, x.stride()):
         return None
-    return tuple(
-        made() if wanted else None
-        for made, wanted in zip(
-            (lambda: out, *(lambda: x.new_empty(x.shape[1]),) * 2), mask, strict=True
-        )
-    )
+    # as the output mask asks: the gradients of the input, the weight and the bias
+    given = (out, x.new_empty(x.shape[1]), x.new_empty(x.shape[1]))
+    return tuple(tensor if wanted else None for tensor, wanted in zip(given, mask, strict=True))
 
 
 def _like_exact(x: Tensor, of_channels: Sequence[Tensor]) -> Tensor | None:
