@@ -25,7 +25,7 @@ from modswap.ops.load.model import Loaded
 from modswap.ops.measure.layer_flops import layer_flops
 from modswap.ops.reopen import reopen
 from modswap.ops.run.inputs import Case, DummyCall
-from modswap.ops.run.module_rows import Known, is_floating, module_rows
+from modswap.ops.run.module_rows import KnownFacts, is_floating, module_rows
 from modswap.ops.swap import refused
 from modswap.ops.trace.passes import Trace, trace
 
@@ -53,7 +53,7 @@ def build_tree(subject: Subject, progress: Progress, layers: Layers = ALL_SHAPES
     seen = _seen(loaded, subject, progress) if shaped else _Seen()
     outputs = _outputs(loaded, seen, layers, subject, progress)
     stored = loaded.stored.places if loaded.stored is not None else {}
-    known = Known(seen.calls, seen.flops, outputs, stored)
+    known = KnownFacts(seen.calls, seen.flops, outputs, stored)
     rows = tuple(module_rows(loaded.model, known))
     notes = (*loaded.container.notes, *seen.notes, *_other_slots(container))
     return Tree(str(subject.file), container.format, rows, shaped, notes)

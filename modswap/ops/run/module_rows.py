@@ -13,7 +13,7 @@ from modswap.ops.run.describe import class_name
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownFacts:
     """Further facts on modules.
 
     Args:
@@ -29,10 +29,10 @@ class Known:
     stored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-NOTHING = Known()
+NOTHING = KnownFacts()
 
 
-def module_rows(model: nn.Module, about: Known = NOTHING) -> Iterator[TreeRow]:
+def module_rows(model: nn.Module, about: KnownFacts = NOTHING) -> Iterator[TreeRow]:
     """Yield a row for every path of every module, in the order of `named_modules`."""
     first: dict[nn.Module, str] = {}
     tensors: dict[int, str] = {}

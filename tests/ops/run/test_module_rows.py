@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from modswap.ops.run.module_rows import Known, is_floating, module_rows
+from modswap.ops.run.module_rows import KnownFacts, is_floating, module_rows
 
 
 def test_rows_name_classes_sizes_aliases_ties_and_own_parameters() -> None:
@@ -12,7 +12,7 @@ def test_rows_name_classes_sizes_aliases_ties_and_own_parameters() -> None:
     model[2].weight = shared.weight
     model.register_parameter("scale", nn.Parameter(torch.ones(3)))
 
-    rows = {row.path: row for row in module_rows(model, Known(flops={shared: 7}))}
+    rows = {row.path: row for row in module_rows(model, KnownFacts(flops={shared: 7}))}
 
     assert list(rows) == ["", "0", "1", "2"]
     assert rows["0"].class_name == "torch.nn.modules.linear.Linear"
