@@ -482,7 +482,7 @@ def test_wrong_wish_of_a_caller_is_refused(wishes: dict[str, Any]) -> None:
     assert HealingRequest(stages=("norms", "closed")).stages == ("closed", "norms")
 
 
-@pytest.mark.parametrize("at", ["estimate_again", "site_error"])
+@pytest.mark.parametrize("at", ["best_estimate", "site_error"])
 def test_ctrl_c_at_any_place_leaves_what_is_reported(
     at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
