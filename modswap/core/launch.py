@@ -9,11 +9,12 @@ _ERRORS = "TORCHELASTIC_ERROR_FILE"
 
 
 class Launch(NamedTuple):
-    """The number of this process, of all of them, and its number among those of this machine."""
+    """The number of this process and of all, and the same among those of this machine."""
 
     rank: int = 0
     world: int = 1
     local: int = 0
+    beside: int = 1
 
     @property
     def first(self) -> bool:
@@ -25,7 +26,7 @@ def launch(environment: Mapping[str, str] = os.environ) -> Launch:
     """Return the place of this process; that of a single one where `torchrun` did not start it."""
     if "TORCHELASTIC_RUN_ID" not in environment:
         return Launch()
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     return Launch(*(int(environment[name]) for name in names))
 
 

@@ -9,15 +9,16 @@ OF_TORCHRUN = {
     "RANK": "3",
     "WORLD_SIZE": "4",
     "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
     "TORCHELASTIC_ERROR_FILE": "/tmp/run/attempt_0/1/error.json",
 }
 
 
 def test_launch_is_that_of_torchrun_alone() -> None:
-    assert launch(OF_TORCHRUN) == Launch(rank=3, world=4, local=1)
+    assert launch(OF_TORCHRUN) == Launch(rank=3, world=4, local=1, beside=2)
     assert not launch(OF_TORCHRUN).first
     other = {name: text for name, text in OF_TORCHRUN.items() if name != "TORCHELASTIC_RUN_ID"}
-    assert launch(other) == Launch(rank=0, world=1, local=0)
+    assert launch(other) == Launch(rank=0, world=1, local=0, beside=1)
     assert launch(other).first
 
 

@@ -107,9 +107,10 @@ def _average(norms: Sequence[_BatchNorm], passes: int) -> None:
     """Give norms the averages over the passes of all processes."""
     (whole,) = ranks.totals([float(passes)])
     held = [one for norm in norms for one in (norm.running_mean, norm.running_var)]
-    for own, total in zip(held, ranks.summed([one * passes for one in held]), strict=True):
-        if ranks.world() > 1:
-            own.copy_(total / whole)
+    own = [one * passes for one in held if one is not None]
+    for one, total in zip(held, ranks.summed(own), strict=True):
+        if one is not None and total is not None and ranks.world() > 1:
+            one.copy_(total / whole)
 
 
 @contextmanager

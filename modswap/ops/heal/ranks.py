@@ -14,7 +14,9 @@ from itertools import islice, zip_longest
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from modswap.core.errors import LostRankError, UsageError
 from modswap.core.launch import launch
@@ -131,7 +133,9 @@ def heard() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # torch has no narrower class for all of them
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
         time.sleep(_SIGNAL_SECONDS)
         who = f"rank {launch().rank} of {launch().world}"
         what = "another process ended, or cannot be reached"
@@ -200,6 +204,33 @@ def totals(numbers: Sequence[float]) -> list[float]:
     if world() == 1:
         return list(numbers)
     return list(_reduced(torch.tensor(numbers, dtype=torch.float64)).tolist())
+
+
+def weights(counts: Sequence[int]) -> list[float]:
+    """Return what the means over so many values weigh in the sum over the processes.
+
+    The mean of all processes then is that over all values. In one process they weigh 1.
+    """
+    if world() == 1:
+        return [1.0] * len(counts)
+    whole = totals([float(count) for count in counts])
+    return [world() * count / max(total, 1.0) for count, total in zip(counts, whole, strict=True)]
+
+
+def averaged(module: nn.Module) -> nn.Module:
+    """Return a module in which every gradient becomes the mean over all processes."""
+    if world() == 1:
+        return module
+    made = DistributedDataParallel(
+        module, broadcast_buffers=False, init_sync=False, find_unused_parameters=True
+    )
+    made.register_comm_hook(_traffic.get() or Traffic(), _mean)  # type: ignore[no-untyped-call] # torch's own
+    return made
+
+
+def _mean(traffic: Traffic, bucket: distributed.GradBucket) -> Any:
+    traffic.add("gradient", bucket.buffer().nbytes)
+    return allreduce_hook(None, bucket)  # type: ignore[arg-type] # None is the group of all
 
 
 def summed(values: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:

@@ -81,3 +81,27 @@ def _table(said: str) -> list[list[str]]:
     first = next(number for number, line in enumerate(lines) if line.startswith("agreement"))
     last = next(number for number, line in enumerate(lines) if line.startswith("mix  "))
     return [line.split()[:5] for line in lines[first : last + 1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "name", "stages"),
+    [
+        pytest.param(2, "BiLevelRoutingAttention", "fit,end", marks=pytest.mark.ci),
+        (4, "BiLevelRoutingAttention", "fit"),
+        (4, "BiLevelRoutingAttention", "end"),
+        (3, "ACmix", "fit,end"),
+    ],
+)
+def test_fits_of_several_processes_are_those_of_one(
+    count: int, name: str, stages: str, folder: Path, tmp_path: Path
+) -> None:
+    more = ["--stages", stages, "--steps", "30", "--all"]
+    one, several = tmp_path / "one.pt", tmp_path / "several.pt"
+
+    alone = torchrun.heal(1, folder, name, one, *more)
+    done = torchrun.heal(count, folder, name, several, *more)
+
+    assert (alone.returncode, done.returncode) == (0, 0), done.stderr
+    assert torchrun.difference(one, folder / f"{name}.pt") > 100 * ROUNDING
+    assert torchrun.difference(one, several) <= ROUNDING

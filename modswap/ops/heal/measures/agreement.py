@@ -56,7 +56,7 @@ class Part(NamedTuple):
 
     error: ErrorSum
     scores: list[Scores]  # of each batch
-    count: int
+    samples: int
 
 
 def part_of(pairs: Iterable[Pair], metric: Metric) -> Part:
@@ -78,7 +78,7 @@ def joined_agreement(parts: Sequence[Part], metric: Metric) -> Agreement:
 
 def _of_parts(parts: Sequence[Part], metric: Metric) -> Agreement:
     error = ErrorSum.joined([part.error for part in parts])
-    count = sum(part.count for part in parts)
+    count = sum(part.samples for part in parts)
     if metric.score is None:
         return Agreement(metric.title, 1 - error.value, None, error.value, count)
     scores = _joined(ranks.interleaved(part.scores for part in parts))

@@ -1,11 +1,12 @@
 """The normalised error of outputs: squared difference over the original's variance."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from modswap.core.errors import ShapeError
+from modswap.ops.heal import ranks
 from modswap.ops.heal.measures.outputs import compared
 from modswap.ops.heal.samples import Batch
 
@@ -48,6 +49,15 @@ class ChannelSpread:
         each = max(self.count / len(self.first), 1)
         total = float((self.second - self.first.pow(2) / each).sum())
         return max(total / max(self.count, 1), LEAST_VARIANCE)
+
+
+def variances(spreads: Mapping[str, ChannelSpread]) -> dict[str, float]:
+    """Return the variances of spreads by name, over what all processes have added."""
+    joined: dict[str, ChannelSpread] = {}
+    for ranked in ranks.gathered(dict(spreads)):
+        for name, spread in ranked.items():
+            joined.setdefault(name, ChannelSpread()).join(spread)
+    return ranks.from_first({name: spread.variance for name, spread in joined.items()})
 
 
 class ErrorSum:
