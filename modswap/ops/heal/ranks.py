@@ -6,6 +6,7 @@ summed. In a single process each function gives back what it is given.
 
 import pickle
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +25,8 @@ from modswap.core.launch import launch
 _T = TypeVar("_T")
 _SIGNAL_SECONDS = 0.3  # in which a signal of torchrun's arrives, after another process has ended
 _NOTHING = object()
+# of DistributedDataParallel: a new name of an argument, and how it copies gradients
+_IDLE_WARNINGS = ("`broadcast_buffers` is deprecated", "Grad strides do not match")
 
 
 @dataclass
@@ -97,10 +100,13 @@ def joined(device: str) -> Iterator[str]:
     own = own_device(device, place.local)
     with heard():
         distributed.init_process_group("cpu:gloo,cuda:nccl" if own != device else "gloo")
-    try:
-        yield own
-    finally:
-        leave()
+    with warnings.catch_warnings():
+        for text in _IDLE_WARNINGS:
+            warnings.filterwarnings("ignore", text)
+        try:
+            yield own
+        finally:
+            leave()
 
 
 def own_device(device: str, number: int) -> str:
@@ -224,11 +230,14 @@ def averaged(module: nn.Module) -> nn.Module:
     made = DistributedDataParallel(
         module, broadcast_buffers=False, init_sync=False, find_unused_parameters=True
     )
-    made.register_comm_hook(_traffic.get() or Traffic(), _mean)  # type: ignore[no-untyped-call] # torch's own
+    made.register_comm_hook(_traffic.get() or Traffic(), _mean)
     return made
 
 
-def _mean(traffic: Traffic, bucket: distributed.GradBucket) -> Any:
+def _mean(
+    traffic: Traffic,
+    bucket: distributed.GradBucket,  # type: ignore[name-defined] # torch's stubs lack it
+) -> torch.futures.Future[torch.Tensor]:
     traffic.add("gradient", bucket.buffer().nbytes)
     return allreduce_hook(None, bucket)  # type: ignore[arg-type] # None is the group of all
 

@@ -87,5 +87,5 @@ class StepLoss:
         weights = ranks.weights([term.number if own else 0 for term in terms])
         parts = [term.mean * weight for term, weight in zip(terms, weights, strict=True)]
         loss = torch.stack(parts).mean()
-        loss.backward()  # type: ignore[no-untyped-call] # torch's own
+        loss.backward()
         return loss.detach()
