@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modswap.core.asked.renames import Rename
 
 AUTO = "auto"
+FORMS_WITH_VIEW = ("html", "model-explorer")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint.", show_default=False)]
 Config = Annotated[
@@ -192,6 +193,11 @@ def check_format(session: Session, name: str, known: Collection[str]) -> None:
     """Set the form of the report, or raise a `UsageError` if no form has this name."""
     _check_name(name, known, "report of the form", "--format")
     session.format = name
+
+
+def wants_view(session: Session) -> bool:
+    """Return whether the report shows the modules of the model before and after."""
+    return session.format in FORMS_WITH_VIEW
 
 
 def _check_name(name: str, known: Collection[str], what: str, option: str) -> None:

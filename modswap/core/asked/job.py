@@ -101,6 +101,7 @@ class Job:
     # a swap alone
     heal: str = ""
     healing: "HealingRequest | None" = None  # what is asked of it; None for nothing
+    view: bool = False  # whether the outcome has the modules before and after, for pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class HealJob:
         out: File or folder to write; None for a dry run.
         force: Whether an existing `out` may be replaced.
         resume: Whether to go on where a run was broken off, by the file that it left beside `out`.
+        view: Whether the outcome has the modules before and after, for pages.
     """
 
     subject: Subject
@@ -135,6 +137,7 @@ class HealJob:
     out: Path | None = None
     force: bool = False
     resume: bool = False
+    view: bool = False
 
 
 @dataclass(frozen=True, slots=True)
