@@ -1,4 +1,4 @@
-"""Where a process stands among those that torchrun started is read from the environment."""
+"""The place of a process among those that torchrun started is read from the environment."""
 
 from pathlib import Path
 

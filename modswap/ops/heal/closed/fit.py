@@ -116,7 +116,7 @@ def _put_solution(site: HealedSite, form: LinearForm, moments: Moments | None) -
 
 
 class _Maps(NamedTuple):
-    """What a form is given in a call, and the target, as maps."""
+    """The input of a form in a call, and the target, as maps."""
 
     given: torch.Tensor
     wanted: torch.Tensor
@@ -150,19 +150,22 @@ def _moments(
         if any(one is None for ranked in sizes for one in ranked):
             return None
         taken = [[enough.takes(*one) for one in ranked if one is not None] for ranked in sizes]
-        for one, take in zip(maps, taken[ranks.rank()], strict=True):
-            if one is not None and take:
-                moments = moments or Moments(
-                    one.given.shape[1], one.wanted.shape[1], form.taps, form.centre
-                )
-                moments.add(*one, form.seen)
+        own = [one for one, take in zip(maps, taken[ranks.rank()], strict=True) if one and take]
+        moments = _added(moments, own, form)
         if enough:
             break
     return _joined(moments, form)
 
 
+def _added(moments: Moments | None, maps: Sequence[_Maps], form: LinearForm) -> Moments | None:
+    for given, wanted in maps:
+        moments = moments or Moments(given.shape[1], wanted.shape[1], form.taps, form.centre)
+        moments.add(given, wanted, form.seen)
+    return moments
+
+
 class _Enough:
-    """Whether the calls so far are enough for a linear map; each is taken until they are."""
+    """Take calls until they are enough for a linear map."""
 
     def __init__(self, taps: int) -> None:
         self.taps = taps

@@ -51,15 +51,15 @@ def agreement_of(pairs: Iterable[Pair], metric: Metric) -> Agreement:
     return joined_agreement(ranks.gathered(part_of(pairs, metric)), metric)
 
 
-class Part(NamedTuple):
-    """What an agreement needs of the batches of one process."""
+class AgreementPart(NamedTuple):
+    """The numbers that an agreement needs of the batches of one process."""
 
     error: ErrorSum
     scores: list[Scores]  # of each batch
     samples: int
 
 
-def part_of(pairs: Iterable[Pair], metric: Metric) -> Part:
+def part_of(pairs: Iterable[Pair], metric: Metric) -> AgreementPart:
     """Return what an agreement needs of outputs, given batch by batch."""
     error, found, count = ErrorSum(), list[Scores](), 0
     for batch, original, model in pairs:
@@ -68,15 +68,15 @@ def part_of(pairs: Iterable[Pair], metric: Metric) -> Part:
         count += 0 if old is None else len(old)
         if metric.score is not None:
             found.append(metric.score(original, model, batch))
-    return Part(error, found, count)
+    return AgreementPart(error, found, count)
 
 
-def joined_agreement(parts: Sequence[Part], metric: Metric) -> Agreement:
+def joined_agreement(parts: Sequence[AgreementPart], metric: Metric) -> Agreement:
     """Return the agreement over the batches of all processes, the same in each of them."""
     return ranks.from_first(_of_parts(parts, metric))
 
 
-def _of_parts(parts: Sequence[Part], metric: Metric) -> Agreement:
+def _of_parts(parts: Sequence[AgreementPart], metric: Metric) -> Agreement:
     error = ErrorSum.joined([part.error for part in parts])
     count = sum(part.samples for part in parts)
     if metric.score is None:

@@ -1,5 +1,7 @@
 """The loss of a step is that of its terms; which samples a process learns from."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -15,7 +17,7 @@ def test_loss_is_the_mean_of_its_terms() -> None:
     model = nn.Linear(1, 1, bias=False)
     seen = []
 
-    def terms(chosen: list[int], scales: dict[str, float]) -> list[Term]:
+    def terms(chosen: Sequence[int], scales: dict[str, float]) -> list[Term]:
         seen.append((chosen, scales))
         return [Term(model.weight.sum() * 2, 5), Term(model.weight.sum() * 4, 1)]
 
