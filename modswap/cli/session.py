@@ -57,7 +57,9 @@ class Session:
         terminal = sys.stdout.isatty() and self.report is None
         color = terminal and self.color and not os.environ.get("NO_COLOR")
         width = shutil.get_terminal_size((100, 24)).columns
-        return Page(max(width, 60), color, self.verbose, self.args)
+        # a file is written in UTF-8
+        plain = self.report is None and not can_show_marks(sys.stdout.encoding)
+        return Page(max(width, 60), color, self.verbose, self.args, plain)
 
     def progress(self) -> Progress:
         """Return a function that prints a step on standard error, if steps are shown."""
@@ -217,6 +219,17 @@ def _refuse(written: UsedPath, used: Iterable[UsedPath]) -> None:
         refuse_foreign(written)
     except CheckpointError as error:
         raise ReportError(error.what, error.where, error.fix) from error
+
+
+def can_show_marks(encoding: str | None) -> bool:
+    """Return whether an encoding has the arrows and marks of reports."""
+    from modswap.report.page import MARKS
+
+    try:
+        MARKS.encode(encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def note(text: str) -> None:
