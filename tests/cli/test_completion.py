@@ -132,7 +132,7 @@ def test_every_form_of_a_report_is_completed() -> None:
     for name in ("replace", "check", "heal", "finalize", "revert"):
         context = commands[name].make_context(name, ["net.pt"], resilient_parsing=True)
         assert completion.forms(context, "") == [*REPORTS]
-    assert completion.forms(context, "ju") == ["junit"]
+        assert completion.forms(context, "ju") == ["junit"]
     tree = commands["demo"].make_context("demo", [], resilient_parsing=True)
     assert completion.forms(tree, "") == []
 
