@@ -12,5 +12,5 @@ def refusal() -> str:
         return ""
     return (
         "modswap runs on Linux and macOS: Windows lacks the calls by which it writes files as a "
-        "whole and measures free space; run it in WSL (`wsl --install`)"
+        "whole and measures free space; run it in WSL"
     )
