@@ -126,8 +126,8 @@ class _Lines:
         shown = "".join(f'<td class="n">{one}</td>' for one in numbers)
         if bar:
             width = (
-                '<svg class="bar" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
-                f'<rect width="{100 * min(bar, 1):.0f}" height="4"/></svg>'
+                '<svg class="bar" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true"'
+                f'><rect width="{100 * min(bar, 1):.0f}" height="4"/></svg>'
             )
             shown = shown.removesuffix("</td>") + f"{width}</td>"
         return f'<tr><td class="no">{line.first}</td><td>{"".join(parts)}</td>{shown}</tr>\n'

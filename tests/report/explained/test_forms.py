@@ -79,7 +79,7 @@ def test_hostile_names_do_no_harm(form: str, timed: bool) -> None:
     text = FORMS[form](explained(timed=timed, lesson=timed), "en", Page())
 
     assert "\x1b" not in text
-    assert form != "html" or "<script>" not in text
+    assert text.count("<script>") == (form == "html")  # the page's own
 
 
 def test_markdown_has_a_table_of_lines_in_which_names_mark_up_nothing() -> None:
@@ -106,7 +106,7 @@ class Balance(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
         self.names[tag] += 1
-        if tag not in ("meta", "rect"):
+        if tag != "meta":
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
