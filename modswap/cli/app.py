@@ -24,6 +24,7 @@ from modswap.cli.commands.sweep import sweep
 from modswap.cli.commands.tree import tree
 from modswap.cli.commands.verify import verify
 from modswap.cli.outcomes import STOPPED, prints_errors, publish
+from modswap.cli.ranks import may_complain, silence_warnings
 from modswap.cli.session import ReportError, Session
 from modswap.cli.streams import use_own_streams
 from modswap.core.errors import ModswapError, UsageError
@@ -83,6 +84,7 @@ def make_app() -> typer.Typer:
 def run(args: Sequence[str]) -> int:
     """Run the command with the arguments behind `modswap`; return its exit code, never raise."""
     use_own_streams()
+    silence_warnings()
     # for errors of the parser
     session = Session(color="--no-color" not in args, args=tuple(args))
     # torch works without NumPy, and warns of it when it is imported
@@ -163,6 +165,8 @@ def _report_raised(session: Session, error: Exception | SystemExit, args: Sequen
 
 
 def _report_bug(error: BaseException) -> int:
+    if not may_complain():
+        return BUG
     lines = tame_lines("".join(traceback.format_exception(error)))
     sys.stderr.write(without_commands(lines))
     sys.stderr.write(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from modswap.cli.ranks import refuse_others
 from modswap.cli.session import Session
 from modswap.core.asked.used_paths import DIGESTS, INPUT, OUT, RECIPE, UsedPath, code_files
 from modswap.core.errors import UsageError
@@ -167,6 +168,7 @@ def begin(
     """
     session = context.obj if isinstance(context.obj, Session) else Session()
     session.command, session.checkpoint = str(context.info_name), str(checkpoint)
+    refuse_others(session.command)
     session.report, session.quiet, session.verbose = report, quiet, verbose
     session.color = not no_color
     session.reads += [UsedPath(INPUT, Path(checkpoint))] if checkpoint else []

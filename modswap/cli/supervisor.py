@@ -38,6 +38,7 @@ _KNOWN = {
         "run it again while no other program writes to the checkpoint",
     ),
 }
+_RANKED = "TORCHELASTIC_RUN_ID"  # set by torchrun, which stops all processes when one ends
 _TRACE = f"for the place in the code: `{SWITCH}=1 python -X faulthandler -m modswap …`"
 
 
@@ -144,12 +145,26 @@ def end(code: int, args: Sequence[str]) -> NoReturn:
     if name == "SIGINT":  # it came once more while the child ended
         os._exit(STOPPED)
     if name in _STOPS:
+        if name == "SIGTERM" and _RANKED in os.environ:
+            from modswap.cli.ranks import BY_TORCHRUN
+
+            _say(args, *BY_TORCHRUN)
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     what, fix = _KNOWN.get(name, (f"torch or a module of the model crashed ({name})", _TRACE))
+    _say(args, what, fix)
+    os._exit(CRASHED)
+
+
+def _say(args: Sequence[str], what: str, fix: str) -> None:
+    """Print an error; of several processes one does."""
+    if _RANKED in os.environ:
+        from modswap.cli.ranks import may_complain
+
+        if not may_complain():
+            return
     command = next((arg for arg in args if not arg.startswith("-")), "")
     os.write(2, f"error: modswap {command}: {what}\n  fix: {fix}\n".encode("utf-8", "replace"))
-    os._exit(CRASHED)
 
 
 def _remove_litter(args: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from modswap.report.web.frame import short
 from modswap.report.web.sites import site_entries
 from modswap.report.web.trees import tree_items
 from tests.report import outcomes
-from tests.report.test_healing import HEALING
+from tests.report.outcomes import HEALING
 from tests.report.web.pages import ParsedPage, parsed_page
 
 CASES = {
