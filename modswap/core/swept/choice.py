@@ -11,6 +11,7 @@ from modswap.core.swept.search import SearchOption, SearchProblem, search
 
 _ERROR_UNITS = 1 << 40  # errors and milliseconds become whole numbers, so that sums are exact
 _TIME_UNITS = 1_000_000
+_OPTIONS = {"flops": "--max-flops", "params": "--max-params", "latency": "--max-latency"}
 _STEPS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -135,7 +136,7 @@ def _impossible(problem: SearchProblem, before: SweptCost, request: ChoiceReques
                 for value in (total, _whole(name, getattr(request.budgets, name)))
             )
             what = f"{request.words} of the sites take {shown} or more, {most} are allowed"
-            return ShapeError(what, f"--max-{name}", f"allow {shown}, or ask for fewer sites")
+            return ShapeError(what, _OPTIONS[name], f"allow {shown}, or ask for fewer sites")
     what = f"no choice of {request.words} sites keeps all budgets at once"
     return ShapeError(f"{what}: {', '.join(names)}", "--choose", "allow more of one of them")
 

@@ -48,8 +48,8 @@ def calls_in_pass(model: nn.Module, case: Case, modules: dict[str, nn.Module]) -
 def added_latency(old: nn.Module, new: nn.Module, calls: Sequence[Given]) -> float:
     """Return the milliseconds that a new module takes more than the old one for the same calls.
 
-    Both run in turn, so that the machine's own changes fall on both. The fastest run of each counts,
-    after one to warm up: other programs only make runs slower.
+    Both run in turn, so that the machine's own changes fall on both. The fastest run of each
+    counts, after one to warm up: other programs only make runs slower.
     """
     found: list[tuple[float, float]] = []
     end = time.perf_counter() + TIMEOUT_SECONDS
@@ -59,8 +59,7 @@ def added_latency(old: nn.Module, new: nn.Module, calls: Sequence[Given]) -> flo
             found.append(pair)
         if found and time.perf_counter() > end:
             break
-    before, after = (min(seconds) for seconds in zip(*found, strict=True))
-    return 1000 * (after - before)
+    return 1000 * (min(new for _, new in found) - min(old for old, _ in found))
 
 
 def _seconds(module: nn.Module, calls: Sequence[Given]) -> float:
