@@ -16,7 +16,7 @@ def drawn(
     *results: TrialResult, cost: str = "flops", choice: SweepChoice | None = None
 ) -> ElementTree.Element:
     found = replace(FOUND, results=results, choice=choice)
-    return ElementTree.fromstring(sweep_svg(found, cost))  # noqa: S314 - our own text
+    return ElementTree.fromstring(sweep_svg(found, cost))
 
 
 def at(error: float, flops: int, site: str = "a") -> TrialResult:
