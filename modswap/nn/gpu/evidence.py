@@ -5,16 +5,18 @@ card that was measured. No row, no second way.
 """
 
 import json
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 TABLE = Path(__file__).with_name("measured.json")
 KEYS = (
     "layer", "sizes", "batch", "dtype", "card_class", "windows", "fused", "card", "torch", "triton",
     "date",
 )  # fmt: skip
+Key = tuple[str, str, str, str]  # layer, sizes, type, class of card
 TIMES = ("forward", "training")  # milliseconds of a pass without and with gradients
 
 
@@ -28,24 +30,28 @@ class Measured(NamedTuple):
     training: bool  # whether a backward pass follows
 
 
+def read_rows(file: Path = TABLE) -> Mapping[Key, Sequence[Mapping[str, Any]]]:
+    """Return the rows of a table, by all that picks them but the batch."""
+    found: dict[Key, list[Mapping[str, Any]]] = {}
+    for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
+        key = (row["layer"], row["sizes"], row["dtype"], row["card_class"])
+        found.setdefault(key, []).append(row)
+    return found
+
+
+ROWS = read_rows()
+
+
+@torch.compiler.assume_constant_result
 def faster(measured: Measured, card_class: str) -> bool:
     """Return whether the fused way was measured to be faster for such a call on such a card.
 
     The row that counts has the largest batch that is not above the call's.
     """
-    rows = _table().get((measured.layer, measured.sizes, measured.dtype, card_class), ())
+    rows = ROWS.get((measured.layer, measured.sizes, measured.dtype, card_class), ())
     below = [row for row in rows if row["batch"] <= measured.batch]
     if not below:
         return False
     row = max(below, key=lambda one: int(one["batch"]))
     kind = TIMES[measured.training]
     return bool(row["fused"][kind] < row["windows"][kind])
-
-
-@cache
-def _table() -> Mapping[tuple[str, str, str, str], list[Mapping[str, Any]]]:
-    found: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
-    for row in json.loads(TABLE.read_text(encoding="utf-8"))["rows"]:
-        key = (row["layer"], row["sizes"], row["dtype"], row["card_class"])
-        found.setdefault(key, []).append(row)
-    return found

@@ -4,12 +4,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 
+# read once: a compiled graph cannot
+HAS_TRITON = find_spec("triton") is not None
+INTERPRETED = HAS_TRITON and os.environ.get("TRITON_INTERPRET") == "1"  # programs run anywhere
 MAX_INT = 1 << 31  # numbers of pixels and channels that programs count in int32
 _counted: list[list[str]] = []  # the names of launched programs, for each `counted` that runs
 
@@ -46,17 +48,6 @@ def counted() -> Iterator[list[str]]:
         yield names
     finally:
         _counted.remove(names)
-
-
-@cache
-def has_triton() -> bool:
-    """Return whether Triton is installed."""
-    return find_spec("triton") is not None
-
-
-def interpreted() -> bool:
-    """Return whether Triton's interpreter runs the programs, on any device."""
-    return os.environ.get("TRITON_INTERPRET") == "1" and has_triton()
 
 
 def power(length: int, least: int = 16) -> int:

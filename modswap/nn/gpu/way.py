@@ -1,13 +1,13 @@
 """The choice between the ways to compute a layer on a GPU."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
-from modswap.nn.gpu.evidence import Measured, faster
-from modswap.nn.gpu.launches import has_triton, interpreted
+from modswap.nn.gpu.evidence import ROWS, Measured, faster
+from modswap.nn.gpu.launches import HAS_TRITON, INTERPRETED
 
 VARIABLE = "MODSWAP_GPU_WAY"
 WAYS = ("auto", "windows", "fused")
@@ -41,18 +41,26 @@ def gpu_way(way: str) -> Iterator[None]:
         _asked = before
 
 
-def wants_fused(x: torch.Tensor, measured: Measured) -> bool:
+def wants_fused(x: torch.Tensor, measured: Callable[[], Measured]) -> bool:
     """Return whether the fused way is to compute a layer for this input.
 
     Raises:
         ValueError: If the environment names no such way.
     """
-    if not (x.is_cuda or interpreted()) or _asked == "windows":
+    if not (x.is_cuda or INTERPRETED) or _asked == "windows":
         return False
     _check(_asked, VARIABLE)
-    if x.dtype not in DTYPES or not _can(x):
+    if x.dtype not in DTYPES or (_asked == "auto" and not (ROWS and x.is_cuda)):
         return False
-    return _asked == "fused" or (x.is_cuda and faster(measured, _card(x)))
+    capability = _capability(x.device.index or 0) if x.is_cuda else OLDEST
+    if not HAS_TRITON or capability < OLDEST:
+        return False
+    return _asked == "fused" or faster(measured(), card_class(capability))
+
+
+def card_class(capability: tuple[int, int]) -> str:
+    """Return the class of a card, `sm_90`: cards of one class run the same programs."""
+    return "sm_{}{}".format(*capability)
 
 
 def _check(way: str, name: str) -> None:
@@ -60,13 +68,6 @@ def _check(way: str, name: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(WAYS)}, got {way!r}")
 
 
-def _can(x: torch.Tensor) -> bool:
-    if not x.is_cuda:
-        return True
-    return has_triton() and torch.cuda.get_device_capability(x.device) >= OLDEST
-
-
-def _card(x: torch.Tensor) -> str:
-    """Return the class of a card, `sm_90`: cards of one class run the same programs."""
-    major, minor = torch.cuda.get_device_capability(x.device)
-    return f"sm_{major}{minor}"
+@torch.compiler.assume_constant_result
+def _capability(device: int) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)

@@ -57,7 +57,7 @@ def suits(layer: Any, x: torch.Tensor) -> bool:
 
     Layers that others have hooked, wrapped or quantised keep the first way, which calls them.
     """
-    if not wants_fused(x, _call(layer, x)):
+    if not wants_fused(x, lambda: _call(layer, x)):
         return False
     usual = not (layer.soft_routing or layer.diff_routing)
     usual = usual and layer.kv_downsample_mode == "identity" and type(layer).__module__ == OWNER
@@ -113,7 +113,9 @@ def _call(layer: Layer, x: torch.Tensor) -> Measured:
         f"topk {layer.topk} qk {layer.qk_dim} side {side}"
     )
     training = torch.is_grad_enabled()
-    return Measured("BiLevelRoutingAttention", sizes, N, str(x.dtype).removeprefix("torch."), training)
+    return Measured(
+        "BiLevelRoutingAttention", sizes, N, str(x.dtype).removeprefix("torch."), training
+    )
 
 
 def _projection(layer: Any) -> Any:

@@ -127,9 +127,7 @@ def backward(grad: Tensor, given: Given, setting: Setting, result: Result) -> Gr
         return Gradients(grad_qkv, *_tap_gradients(grad, given, plan))
 
 
-def _tap_gradients(
-    grad: Tensor, given: Given, plan: Plan
-) -> tuple[Tensor | None, Tensor | None]:
+def _tap_gradients(grad: Tensor, given: Given, plan: Plan) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of the convolution's weight and bias."""
     sizes, qkv = plan.sizes, given.qkv
     if given.lepe is None:

@@ -161,9 +161,18 @@ def _route(sizes: Sizes) -> Launch:
     _, H, W = sizes.shape
     wh, ww, _, columns = sizes.windows
     seen = (ceiling(H, wh), ceiling(W, ww))  # windows that have a pixel
-    tiles = {"block_r": 16, "block_p": power(sizes.count), "block_c": 64 if sizes.count <= 64 else 32}
+    tiles = {
+        "block_r": 16,
+        "block_p": power(sizes.count),
+        "block_c": 64 if sizes.count <= 64 else 32,
+    }
     numbers = (sizes.scale, sizes.count, sizes.qk, sizes.topk, *seen, columns)
-    constants = {"masked": sizes.masked and not sizes.even, **tiles, "num_warps": 4, "num_stages": 2}
+    constants = {
+        "masked": sizes.masked and not sizes.even,
+        **tiles,
+        "num_warps": 4,
+        "num_stages": 2,
+    }
     return Launch(route_kernel, (ceiling(sizes.count, 16), sizes.shape[0]), numbers, constants)
 
 

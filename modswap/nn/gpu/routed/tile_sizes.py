@@ -59,4 +59,3 @@ def of_keys(length: int, head: int, *, half: bool, precision: str) -> Tiles:
         return Tiles(64, power(length), 4, 2) if half else Tiles(32, power(length), 4, 1)
     exact = not half and precision == "tf32x3"
     return Tiles(16 if (exact and head > 32) or head > 64 else 32, 64, 4, 2)
-
