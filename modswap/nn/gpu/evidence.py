@@ -1,7 +1,7 @@
 """The table of measured times that the choice between ways reads.
 
-`measured.json` is written by `benchmarks/gpu.py --write` and has a row for each layer, size, type and
-card that was measured. No row, no second way.
+`measured.json` is written by `benchmarks/gpu.py --write` and has a row for each layer, size, type
+and card that was measured. No row, no second way.
 """
 
 import json

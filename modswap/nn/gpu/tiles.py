@@ -29,10 +29,7 @@ def load_tile(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by one
     channel = tl.arange(0, block)
     where = base + at[:, None] * step + channel[None, :]
     if size == block:
-        if whole:
-            tile = tl.load(where)
-        else:
-            tile = tl.load(where, mask=keep[:, None], other=0.0)
+        tile = tl.load(where) if whole else tl.load(where, mask=keep[:, None], other=0.0)
     else:
         tile = tl.load(where, mask=keep[:, None] & (channel < size)[None, :], other=0.0)
     return tile

@@ -116,7 +116,7 @@ def test_table_of_the_package_has_every_key_of_its_rows() -> None:
 
 def test_unknown_way_is_refused_with_those_that_are_there(card: OnCard) -> None:
     with (
-        pytest.raises(ValueError, match="^way must be one of auto, windows, fused, got 'fast'$"),
+        pytest.raises(ValueError, match=r"^way must be one of auto, windows, fused, got 'fast'$"),
         gpu_way("fast"),
     ):
         pass
@@ -128,5 +128,5 @@ def test_unknown_way_of_the_environment_is_refused_at_first_use(
     monkeypatch.setattr(way, "_asked", "fast")
 
     assert not asked(torch.zeros(1))  # not on a card: nothing to choose
-    with pytest.raises(ValueError, match="^MODSWAP_GPU_WAY must be one of auto, windows, fused"):
+    with pytest.raises(ValueError, match=r"^MODSWAP_GPU_WAY must be one of auto, windows, fused"):
         asked(card)

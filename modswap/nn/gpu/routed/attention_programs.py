@@ -209,6 +209,54 @@ def _slopes(  # noqa: PLR0913, PLR0917 - a program's parts take its tiles one by
 
 
 @triton.jit
+def _slope_once(  # noqa: PLR0913, PLR0917 - a program's parts take its tiles one by one
+    query: tl.tensor,
+    slope: tl.tensor,
+    level: tl.tensor,
+    source: tl.tuple,
+    geometry: tl.tuple,
+    scale: tl.tensor,
+    sizes: tl.tuple,
+    modes: tl.tuple,
+    block_k: tl.constexpr,
+    precision: tl.constexpr,
+) -> tl.tuple:
+    """Return the gradient of queries before the scale, and delta, for keys in one tile."""
+    spot = tl.arange(0, block_k)
+    key, value, keep = _keys_and_values(source, geometry, spot, sizes, modes)
+    share, part = _slopes(query, slope, key, value, level, keep, scale, modes[2], precision)
+    offset = tl.sum(share * part, 1)
+    part = share * (part - offset[:, None])
+    return tl.dot(part.to(key.dtype), key, input_precision=precision), offset
+
+
+@triton.jit
+def _slope_in_steps(  # noqa: PLR0913, PLR0917 - a program's parts take its tiles one by one
+    query: tl.tensor,
+    slope: tl.tensor,
+    level: tl.tensor,
+    offset: tl.tensor,
+    source: tl.tuple,
+    geometry: tl.tuple,
+    scale: tl.tensor,
+    sizes: tl.tuple,
+    modes: tl.tuple,
+    block_q: tl.constexpr,
+    block_k: tl.constexpr,
+    precision: tl.constexpr,
+) -> tl.tensor:
+    """Return the gradient of queries before the scale, tile by tile of keys."""
+    total = tl.zeros((block_q, sizes[2]), tl.float32)
+    for start in range(0, source[3], block_k):
+        spot = start + tl.arange(0, block_k)
+        key, value, keep = _keys_and_values(source, geometry, spot, sizes, modes)
+        share, part = _slopes(query, slope, key, value, level, keep, scale, modes[2], precision)
+        part = share * (part - offset[:, None])
+        total = tl.dot(part.to(key.dtype), key, total, input_precision=precision)
+    return total
+
+
+@triton.jit
 def query_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by one
     qkv: tl.tensor,
     index: tl.tensor,
@@ -256,22 +304,16 @@ def query_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides on
     picked, value_at = index + (n * windows + window) * topk, image + 2 * heads * kd + head * vd
     source = (image + heads * kd + head * kd, value_at, picked, topk * wh * ww, step)
     if single:
-        spot = tl.arange(0, block_k)
-        key, value, keep = _keys_and_values(source, geometry, spot, sizes, modes)
-        share, part = _slopes(query, slope, key, value, level, keep, scale, whole, precision)
-        offset = tl.sum(share * part, 1)
-        part = share * (part - offset[:, None])
-        total = tl.dot(part.to(key.dtype), key, input_precision=precision)
+        total, offset = _slope_once(
+            query, slope, level, source, geometry, scale, sizes, modes, block_k, precision
+        )
     else:
         result = load_tile(attended + to, own, inside, heads * vd, vd, block_v, False)  # noqa: FBT003 - as above
         offset = tl.sum(result.to(tl.float32) * slope.to(tl.float32), 1)
-        total = tl.zeros((block_q, block_c), tl.float32)
-        for start in range(0, topk * wh * ww, block_k):
-            spot = start + tl.arange(0, block_k)
-            key, value, keep = _keys_and_values(source, geometry, spot, sizes, modes)
-            share, part = _slopes(query, slope, key, value, level, keep, scale, whole, precision)
-            part = share * (part - offset[:, None])
-            total = tl.dot(part.to(key.dtype), key, total, input_precision=precision)
+        total = _slope_in_steps(
+            query, slope, level, offset, source, geometry, scale, sizes, modes,
+            block_q, block_k, precision,
+        )  # fmt: skip
     tl.store(delta + line, offset, mask=inside)
     to = grad_qkv + n * H * W * step + head * kd
     store_tile(to, total * scale, own, inside, step, kd, block_c)

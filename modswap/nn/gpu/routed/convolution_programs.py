@@ -175,7 +175,7 @@ def tap_sum_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one b
     block: tl.constexpr,
     block_c: tl.constexpr,
 ) -> None:
-    """Add up the partial gradients of one tap in a fixed order; write them as the weight has them."""
+    """Add up the partial gradients of one tap in a fixed order, laid out as the weight."""
     tap = tl.program_id(1)
     channel = tl.program_id(0) * block_c + tl.arange(0, block_c)
     known = channel < channels

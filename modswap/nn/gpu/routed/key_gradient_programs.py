@@ -122,6 +122,7 @@ def key_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one 
         total_v += load_tile(to + value_at, own, inside, step, vd, block_v, False).to(tl.float32)  # noqa: FBT003 - as above
     if side > 0:
         total_v += convolved(
-            grad_at, taps + head * vd, y, x, (H, W), grad_step, grad_step, vd, block_k, block_v, side, -1
+            grad_at, taps + head * vd, y, x, (H, W), grad_step, grad_step, vd,
+            block_k, block_v, side, -1,
         )  # fmt: skip
     store_tile(to + value_at, total_v, own, inside, step, vd, block_v)

@@ -69,7 +69,7 @@ def attend(layer: Any, x: torch.Tensor) -> torch.Tensor:
     from modswap.nn.gpu.routed.operator import map_attention
     from modswap.nn.gpu.routed.passes import Given, Setting
 
-    N, H, W, _ = x.shape
+    _, H, W, _ = x.shape
     full, windows, masked = cut_of(layer, H, W)
     x = filled_up(x, *full)
     projection = _projection(layer)

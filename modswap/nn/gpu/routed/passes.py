@@ -32,7 +32,7 @@ class Setting(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The output, and the tensors that the backward pass needs; the output for those it does not."""
+    """The output and the tensors that the backward pass needs; the output in place of others."""
 
     out: Tensor  # (N, H, W, C)
     index: Tensor  # of the windows that each window is routed to, (N, P, topk) int32
