@@ -20,7 +20,7 @@ Key = tuple[str, str, str, str]  # layer, sizes, type, class of card
 TIMES = ("forward", "training")  # milliseconds of a pass without and with gradients
 
 
-class Measured(NamedTuple):
+class MeasuredCall(NamedTuple):
     """A call of a layer, by which rows of the table are found."""
 
     layer: str
@@ -43,7 +43,7 @@ ROWS = read_rows()
 
 
 @torch.compiler.assume_constant_result
-def faster(measured: Measured, card_class: str) -> bool:
+def faster(measured: MeasuredCall, card_class: str) -> bool:
     """Return whether the fused way was measured to be faster for such a call on such a card.
 
     The row that counts has the largest batch that is not above the call's.

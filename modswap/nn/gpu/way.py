@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from modswap.nn.gpu.evidence import ROWS, Measured, faster
+from modswap.nn.gpu.evidence import ROWS, MeasuredCall, faster
 from modswap.nn.gpu.launches import HAS_TRITON, INTERPRETED
 
 VARIABLE = "MODSWAP_GPU_WAY"
@@ -41,7 +41,7 @@ def gpu_way(way: str) -> Iterator[None]:
         _asked = before
 
 
-def wants_fused(x: torch.Tensor, measured: Callable[[], Measured]) -> bool:
+def wants_fused(x: torch.Tensor, measured: Callable[[], MeasuredCall]) -> bool:
     """Return whether the fused way is to compute a layer for this input.
 
     Raises:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from modswap.nn.gpu import evidence, gpu_way, way
-from modswap.nn.gpu.evidence import KEYS, TABLE, TIMES, Measured, faster, read_rows
+from modswap.nn.gpu.evidence import KEYS, TABLE, TIMES, MeasuredCall, faster, read_rows
 
-CALL = Measured("BiLevelRoutingAttention", "16@4x4", 8, "float32", training=False)
+CALL = MeasuredCall("BiLevelRoutingAttention", "16@4x4", 8, "float32", training=False)
 ROW = {
     "layer": CALL.layer, "sizes": CALL.sizes, "batch": 4, "dtype": CALL.dtype,
     "card_class": "sm_90", "windows": {"forward": 2.0, "training": 5.0},
@@ -22,7 +22,7 @@ ROW = {
 }  # fmt: skip
 
 
-def asked(x: Any, call: Measured = CALL) -> bool:
+def asked(x: Any, call: MeasuredCall = CALL) -> bool:
     return way.wants_fused(x, lambda: call)
 
 
@@ -87,7 +87,7 @@ def test_switch_does_not_choose_where_the_programs_cannot_run(
     ],
 )
 def test_fused_way_is_chosen_where_it_was_faster(
-    row: dict[str, Any], call: Measured, chosen: bool, card: OnCard, tmp_path: Path,
+    row: dict[str, Any], call: MeasuredCall, chosen: bool, card: OnCard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     write([row], tmp_path / "rows.json", monkeypatch)

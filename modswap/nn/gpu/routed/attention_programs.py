@@ -4,6 +4,7 @@ A program has one head of a block of a window's pixels, and reads the keys and v
 windows by the places of their pixels, as one axis of topk * L keys. Where they fit one tile
 (`single`) there is no running softmax, and the backward pass needs no output.
 
+Triton keeps constants in tuples only where they are written into a call, and by index.
 `sizes` are the channels of a head of keys and of values, and the tiles that hold them; `source` is
 where keys and values of the head begin, the list of routed windows, the number of keys, and the
 channels of a pixel; `even`, `masked` and `whole` say that windows cover the map exactly, that
@@ -32,11 +33,9 @@ def _keys_and_values(
 ) -> tl.tuple:
     """Return tiles of some routed keys and values, and which keys take part."""
     key_at, value_at, picked, amount, step = source
-    kd, vd, block_c, block_v = sizes
-    even, masked, whole = modes
-    at, real, keep = routed_keys(geometry, picked, spot, amount, even, masked)
-    key = load_tile(key_at, at, real, step, kd, block_c, whole)
-    value = load_tile(value_at, at, real, step, vd, block_v, whole)
+    at, real, keep = routed_keys(geometry, picked, spot, amount, modes[0], modes[1])
+    key = load_tile(key_at, at, real, step, sizes[0], sizes[2], modes[2])
+    value = load_tile(value_at, at, real, step, sizes[1], sizes[3], modes[2])
     return key, value, keep
 
 
@@ -133,7 +132,6 @@ def attend_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by
 ) -> None:
     """Attend a block of a window, one head, to its routed windows; add the convolution; write."""
     geometry = (H, W, wh, ww, columns, magic_l, magic_w, magic_c)
-    sizes, modes = (kd, vd, block_c, block_v), (even, masked, whole)
     n, windows, window, head, place = own_program(heads, wh * ww, block_q)
     step = heads * (2 * kd + vd)
     image = qkv + n * H * W * step
@@ -146,12 +144,14 @@ def attend_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by
     scale *= _LOG2_E
     if single:
         total, mass, top = _attend_once(
-            query, source, geometry, scale, sizes, modes, block_k, precision
-        )
+            query, source, geometry, scale, (kd, vd, block_c, block_v), (even, masked, whole),
+            block_k, precision,
+        )  # fmt: skip
     else:
         total, mass, top = _attend_in_steps(
-            query, source, geometry, scale, sizes, modes, block_q, block_k, precision
-        )
+            query, source, geometry, scale, (kd, vd, block_c, block_v), (even, masked, whole),
+            block_q, block_k, precision,
+        )  # fmt: skip
     total = total / mass[:, None]
     to = n * H * W * (heads * vd) + head * vd
     if kept:
@@ -162,7 +162,9 @@ def attend_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by
         there = load_tile(out + to, own, inside, heads * vd, vd, block_v, False)  # noqa: FBT003 - as above
         total += there.to(tl.float32)
     if side > 0:
-        total += _local(taps + head * vd, value_at, y, x, (H, W), step, heads * vd, sizes, side)
+        total += _local(
+            taps + head * vd, value_at, y, x, (H, W), step, heads * vd, vd, block_v, block_q, side
+        )
     store_tile(out + to, total, own, inside, heads * vd, vd, block_v)
 
 
@@ -175,16 +177,16 @@ def _local(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by one
     shape: tl.tuple,
     step: tl.tensor,
     channels: tl.tensor,
-    sizes: tl.tuple,
+    size: tl.constexpr,
+    block: tl.constexpr,
+    pixels: tl.constexpr,
     side: tl.constexpr,
 ) -> tl.tensor:
     """Return the depthwise convolution of a head's values at some pixels, with the bias."""
-    channel = tl.arange(0, sizes[3])
+    channel = tl.arange(0, block)
     at = taps + side * side * channels + channel
-    offset = tl.load(at, mask=channel < sizes[1], other=0.0)
-    near = convolved(
-        base, taps, y, x, shape, step, channels, sizes[1], y.shape[0], sizes[3], side, 1
-    )
+    offset = tl.load(at, mask=channel < size, other=0.0)
+    near = convolved(base, taps, y, x, shape, step, channels, size, pixels, block, side, 1)
     return near + offset[None, :]
 
 
@@ -290,7 +292,6 @@ def query_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides on
 ) -> None:
     """Write the gradient of a block of queries, and delta = sum(attended * grad)."""
     geometry = (H, W, wh, ww, columns, magic_l, magic_w, magic_c)
-    sizes, modes = (kd, vd, block_c, block_v), (even, masked, whole)
     n, windows, window, head, place = own_program(heads, wh * ww, block_q)
     step = heads * (2 * kd + vd)
     image = qkv + n * H * W * step
@@ -305,14 +306,15 @@ def query_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides on
     source = (image + heads * kd + head * kd, value_at, picked, topk * wh * ww, step)
     if single:
         total, offset = _slope_once(
-            query, slope, level, source, geometry, scale, sizes, modes, block_k, precision
-        )
+            query, slope, level, source, geometry, scale, (kd, vd, block_c, block_v), (even, masked, whole),
+            block_k, precision,
+        )  # fmt: skip
     else:
         result = load_tile(attended + to, own, inside, heads * vd, vd, block_v, False)  # noqa: FBT003 - as above
         offset = tl.sum(result.to(tl.float32) * slope.to(tl.float32), 1)
         total = _slope_in_steps(
-            query, slope, level, offset, source, geometry, scale, sizes, modes,
-            block_q, block_k, precision,
+            query, slope, level, offset, source, geometry, scale, (kd, vd, block_c, block_v),
+            (even, masked, whole), block_q, block_k, precision,
         )  # fmt: skip
     tl.store(delta + line, offset, mask=inside)
     to = grad_qkv + n * H * W * step + head * kd

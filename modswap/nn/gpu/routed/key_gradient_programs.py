@@ -21,14 +21,13 @@ def _queries(
     The log-sum-exp of a query that takes no part is infinite, so that no key has a share in it.
     """
     query_at, grad_at, level_at, offset_at, listed, amount, step, grad_step = source
-    kd, vd, block_c, block_v = sizes
     keep = spot < amount
     y, x = listed_pixels(geometry, listed, spot, keep)
     if not even:
         keep = keep & (y < geometry[0]) & (x < geometry[1])
     at = y * geometry[1] + x
-    query = load_tile(query_at, at, keep, step, kd, block_c, False)  # noqa: FBT003 - Triton's functions have no keywords
-    slope = load_tile(grad_at, at, keep, grad_step, vd, block_v, False)  # noqa: FBT003 - as above
+    query = load_tile(query_at, at, keep, step, sizes[0], sizes[2], False)  # noqa: FBT003 - Triton's functions have no keywords
+    slope = load_tile(grad_at, at, keep, grad_step, sizes[1], sizes[3], False)  # noqa: FBT003 - as above
     level = tl.load(level_at + at, mask=keep, other=float("inf"))
     return query, slope, level, tl.load(offset_at + at, mask=keep, other=0.0)
 
@@ -97,7 +96,6 @@ def key_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one 
     The values' gradient has that of the convolution: its transpose, or what is `added` from before.
     """
     geometry = (H, W, wh, ww, columns, magic_l, magic_w, magic_c)
-    sizes = (kd, vd, block_c, block_v)
     n, windows, window, head, place = own_program(heads, wh * ww, block_k)
     step, grad_step = heads * (2 * kd + vd), heads * vd
     image, pixels = qkv + n * H * W * step, n * H * W
@@ -114,8 +112,9 @@ def key_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one 
         image + head * kd, grad_at, lse + lines, delta + lines, listed, amount, step, grad_step
     )  # fmt: skip
     total_k, total_v = _sums(
-        key, value, source, geometry, scale, sizes, block_k, block_q, even, precision
-    )
+        key, value, source, geometry, scale, (kd, vd, block_c, block_v), block_k, block_q,
+        even, precision,
+    )  # fmt: skip
     to = grad_qkv + pixels * step
     store_tile(to + key_at, total_k * scale, own, inside, step, kd, block_c)
     if added:

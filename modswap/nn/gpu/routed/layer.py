@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
-from modswap.nn.gpu.evidence import Measured
+from modswap.nn.gpu.evidence import MeasuredCall
 from modswap.nn.gpu.launches import MAX_INT
 from modswap.nn.gpu.routed.tile_sizes import head_tile
 from modswap.nn.gpu.way import wants_fused
@@ -39,7 +39,7 @@ class Layer(Protocol):
 
 
 class Cut(NamedTuple):
-    """How a layer cuts a map into windows.
+    """The windows into which a layer cuts a map.
 
     Args:
         full: Height and width of the map that is projected, filled up.
@@ -67,7 +67,7 @@ def suits(layer: Any, x: torch.Tensor) -> bool:
 def attend(layer: Any, x: torch.Tensor) -> torch.Tensor:
     """Return the attended map before the output projection, (N, H, W, C)."""
     from modswap.nn.gpu.routed.operator import map_attention
-    from modswap.nn.gpu.routed.passes import Given, Setting
+    from modswap.nn.gpu.routed.passes import MapTensors, Setting
 
     _, H, W, _ = x.shape
     full, windows, masked = cut_of(layer, H, W)
@@ -78,7 +78,7 @@ def attend(layer: Any, x: torch.Tensor) -> torch.Tensor:
     else:
         qkv = projection(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     lepe = layer.lepe
-    given = Given(
+    given = MapTensors(
         x.detach().contiguous(),
         qkv.contiguous(),
         projection.weight.detach().flatten(1).contiguous(),
@@ -105,7 +105,7 @@ def cut_of(layer: Layer, H: int, W: int) -> Cut:
     return Cut((H, W) if masked else (h * n, w * n), (h, w, n, n), masked)
 
 
-def _call(layer: Layer, x: torch.Tensor) -> Measured:
+def _call(layer: Layer, x: torch.Tensor) -> MeasuredCall:
     N, H, W, C = x.shape
     side = 0 if layer.lepe is None else layer.lepe.kernel_size[0]
     sizes = (
@@ -113,7 +113,7 @@ def _call(layer: Layer, x: torch.Tensor) -> Measured:
         f"topk {layer.topk} qk {layer.qk_dim} side {side}"
     )
     training = torch.is_grad_enabled()
-    return Measured(
+    return MeasuredCall(
         "BiLevelRoutingAttention", sizes, N, str(x.dtype).removeprefix("torch."), training
     )
 

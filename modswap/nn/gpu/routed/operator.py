@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.nn.gpu.routed.passes import Given, Gradients, Result, Setting, backward, forward
+from modswap.nn.gpu.routed.passes import MapTensors, Gradients, MapResult, Setting, backward, forward
 from modswap.nn.gpu.routed.tile_sizes import head_tile, in_one_tile
 from modswap.nn.kernels.tracing import for_each
 from modswap.nn.kernels.windows import cut_off, filled_up, inside, join, split
 from modswap.nn.routed_attention.plain import Operands, plain_attention
 
 
-def map_attention(given: Given, setting: Setting) -> Tensor:
+def map_attention(given: MapTensors, setting: Setting) -> Tensor:
     """Return the attended map with the convolution added, (N, H, W, C)."""
     kept = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
     out: Tensor
@@ -38,7 +38,7 @@ class MapAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, setting: Setting, *tensors: Tensor | None) -> Tensor:
         """Return the output, and keep what the gradients need."""
-        given = Given(*tensors)  # type: ignore[arg-type] # as `apply` was called
+        given = MapTensors(*tensors)  # type: ignore[arg-type] # as `apply` was called
         result = forward(given, setting, kept=True)
         ctx.setting, ctx.single = setting, result.attended is result.out
         kept = result if not ctx.single else result._replace(attended=result.lse)
@@ -48,7 +48,7 @@ class MapAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients; differentiable if autograd says so."""
-        given, result = Given(*ctx.saved_tensors[:6]), Result(gradients[0], *ctx.saved_tensors[6:])
+        given, result = MapTensors(*ctx.saved_tensors[:6]), MapResult(gradients[0], *ctx.saved_tensors[6:])
         if torch.is_grad_enabled():
             found = _differentiably(gradients[0], given, result.index, ctx.setting)
         else:
@@ -56,7 +56,7 @@ class MapAttention(torch.autograd.Function):
         return None, None, found.qkv, None, None, found.lepe, found.lepe_bias
 
 
-def plain(given: Given, index: Tensor, setting: Setting) -> Tensor:
+def plain(given: MapTensors, index: Tensor, setting: Setting) -> Tensor:
     """Return the same by torch's own operators, for windows that are already chosen."""
     heads, qk, (wh, ww, rows, columns), _, scale, masked = setting
     qkv = given.qkv
@@ -78,7 +78,7 @@ def plain(given: Given, index: Tensor, setting: Setting) -> Tensor:
     return y + near.permute(0, 2, 3, 1)
 
 
-def _differentiably(grad: Tensor, given: Given, index: Tensor, setting: Setting) -> Gradients:
+def _differentiably(grad: Tensor, given: MapTensors, index: Tensor, setting: Setting) -> Gradients:
     """Return the gradients, themselves differentiable."""
     parts = (given.qkv, given.lepe, given.lepe_bias)
     wanted = [part for part in parts if part is not None and part.requires_grad]
@@ -111,8 +111,8 @@ def _attend(  # noqa: PLR0913, PLR0917 - a torch operator takes tensors and numb
     masked: bool,  # noqa: FBT001 - an operator's argument
     kept: bool,  # noqa: FBT001 - an operator's argument
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the fields of `Result`, empty where they are not needed."""
-    given = Given(x, qkv, weight, bias, lepe, lepe_bias)
+    """Return the fields of `MapResult`, empty where they are not needed."""
+    given = MapTensors(x, qkv, weight, bias, lepe, lepe_bias)
     setting = Setting(heads, qk, _four(windows), topk, scale, masked)
     out, index, taps, attended, lse = forward(given, setting, kept=kept)
     taps = taps if lepe is not None else qkv.new_empty(0)
@@ -154,7 +154,7 @@ def _attend_fake(  # noqa: PLR0913, PLR0917 - the operator's own signature
 
 
 def _single(qkv: Tensor, qk: int, heads: int, windows: list[int], topk: int) -> bool:
-    """Return whether no output is kept apart, as `Plan.single`."""
+    """Return whether no output is kept apart, as `MapPlan.single`."""
     head = head_tile(qk, qkv.shape[3] - 2 * qk, heads)
     keys = topk * windows[0] * windows[1]
     return in_one_tile(keys, head, half=qkv.dtype != torch.float32)
@@ -181,9 +181,9 @@ def _attend_backward(  # noqa: PLR0913, PLR0917 - a torch operator takes tensors
     masked: bool,  # noqa: FBT001 - an operator's argument
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the fields of `Gradients`, empty where there are none."""
-    given = Given(x, qkv, weight, bias, lepe, lepe_bias)
+    given = MapTensors(x, qkv, weight, bias, lepe, lepe_bias)
     setting = Setting(heads, qk, _four(windows), topk, scale, masked)
-    found = backward(grad, given, setting, Result(grad, index, taps, attended, lse))
+    found = backward(grad, given, setting, MapResult(grad, index, taps, attended, lse))
     return tuple(qkv.new_empty(0) if one is None else one for one in found)  # type: ignore[return-value] # three
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from modswap.nn.gpu.launches import dot_precision
-from modswap.nn.gpu.routed.plan import Plan, Sizes, plan_of
+from modswap.nn.gpu.routed.plan import MapPlan, MapSizes, plan_of
 
 
-class Given(NamedTuple):
+class MapTensors(NamedTuple):
     """The tensors of a call."""
 
     x: Tensor  # the layer's input, (N, H, W, inputs), from which half precision is routed
@@ -31,7 +31,7 @@ class Setting(NamedTuple):
     masked: bool  # whether pixels outside of the map take no part
 
 
-class Result(NamedTuple):
+class MapResult(NamedTuple):
     """The output and the tensors that the backward pass needs; the output in place of others."""
 
     out: Tensor  # (N, H, W, C)
@@ -49,20 +49,20 @@ class Gradients(NamedTuple):
     lepe_bias: Tensor | None
 
 
-def sizes_of(given: Given, setting: Setting, *, kept: bool) -> Sizes:
+def sizes_of(given: MapTensors, setting: Setting, *, kept: bool) -> MapSizes:
     """Return what the launches of a call depend on; reads torch's setting for float32."""
     N, H, W, step = given.qkv.shape
     heads, qk, windows, topk, scale, masked = setting
     side = 0 if given.lepe is None else given.lepe.shape[2]
     biased = (given.bias is not None, given.lepe_bias is not None)
     dtype = given.qkv.dtype
-    return Sizes(
+    return MapSizes(
         (N, H, W), heads, qk, step - 2 * qk, windows, topk, scale, side, biased, masked, kept,
         given.x.shape[3], given.weight.dtype, dtype, dot_precision(dtype),
     )  # fmt: skip
 
 
-def forward(given: Given, setting: Setting, *, kept: bool) -> Result:
+def forward(given: MapTensors, setting: Setting, *, kept: bool) -> MapResult:
     """Return the attended map with the convolution added, in 3 to 5 launches."""
     plan = plan_of(sizes_of(given, setting, kept=kept))
     sizes, qkv = plan.sizes, given.qkv
@@ -77,10 +77,10 @@ def forward(given: Given, setting: Setting, *, kept: bool) -> Result:
         if plan.convolve is not None:
             plan.convolve(qkv[..., 2 * sizes.qk :], taps, out)
         plan.attend(qkv, index, out, attended, lse, taps)
-    return Result(out, index, taps, attended, lse)
+    return MapResult(out, index, taps, attended, lse)
 
 
-def _route(given: Given, plan: Plan) -> tuple[Tensor, Tensor]:
+def _route(given: MapTensors, plan: MapPlan) -> tuple[Tensor, Tensor]:
     """Return the windows that each window is routed to, and the laid out taps."""
     sizes, qkv = plan.sizes, given.qkv
     N, count = sizes.shape[0], sizes.count
@@ -105,7 +105,7 @@ def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
     return other if tensor is None else tensor
 
 
-def backward(grad: Tensor, given: Given, setting: Setting, result: Result) -> Gradients:
+def backward(grad: Tensor, given: MapTensors, setting: Setting, result: MapResult) -> Gradients:
     """Return the gradients of the projected map and of the convolution, in 3 to 6 launches.
 
     Every sum is taken in a fixed order, so that two runs give the same bits.
@@ -127,7 +127,7 @@ def backward(grad: Tensor, given: Given, setting: Setting, result: Result) -> Gr
         return Gradients(grad_qkv, *_tap_gradients(grad, given, plan))
 
 
-def _tap_gradients(grad: Tensor, given: Given, plan: Plan) -> tuple[Tensor | None, Tensor | None]:
+def _tap_gradients(grad: Tensor, given: MapTensors, plan: MapPlan) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of the convolution's weight and bias."""
     sizes, qkv = plan.sizes, given.qkv
     if given.lepe is None:

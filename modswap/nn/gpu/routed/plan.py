@@ -27,7 +27,7 @@ MULTIPROCESSORS = 132  # of an H100; grids with few programs are split until eac
 TAP_PROGRAMS = 16 * MULTIPROCESSORS
 
 
-class Sizes(NamedTuple):
+class MapSizes(NamedTuple):
     """All that the launches of a call depend on."""
 
     shape: tuple[int, int, int]  # images, height and width of the map
@@ -81,10 +81,10 @@ class Sizes(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MapPlan:
     """The launches of a call, in their order; None for those that it does not need."""
 
-    sizes: Sizes
+    sizes: MapSizes
     single: bool  # whether all keys of a window are in one tile
     prepare: Launch
     project: Launch | None
@@ -101,11 +101,11 @@ class Plan:
 
 
 @lru_cache(maxsize=MAX_PLANS)
-def plan_of(sizes: Sizes) -> Plan:
+def plan_of(sizes: MapSizes) -> MapPlan:
     """Return the launches for some sizes."""
     apart = bool(sizes.side) and not tile_sizes.fuses_convolution(sizes.length)
     tap_grad, parts = _tap_grad(sizes)
-    return Plan(
+    return MapPlan(
         sizes,
         _single(sizes),
         _prepare(sizes),
@@ -123,16 +123,16 @@ def plan_of(sizes: Sizes) -> Plan:
     )
 
 
-def _single(sizes: Sizes) -> bool:
+def _single(sizes: MapSizes) -> bool:
     return tile_sizes.in_one_tile(sizes.topk * sizes.length, _head(sizes), half=sizes.half)
 
 
-def _head(sizes: Sizes) -> int:
+def _head(sizes: MapSizes) -> int:
     """Return the channels of the tile that holds a head."""
     return tile_sizes.head_tile(sizes.qk, sizes.values, sizes.heads)
 
 
-def _prepare(sizes: Sizes) -> Launch:
+def _prepare(sizes: MapSizes) -> Launch:
     N, count, side = sizes.shape[0], sizes.count, sizes.side
     channels = sizes.inputs if sizes.half else 2 * sizes.qk
     step = sizes.inputs if sizes.half else sizes.step
@@ -147,7 +147,7 @@ def _prepare(sizes: Sizes) -> Launch:
     return Launch(prepare_kernel, grid, numbers, {**constants, "num_warps": 4})
 
 
-def _project(sizes: Sizes) -> Launch:
+def _project(sizes: MapSizes) -> Launch:
     split = sizes.weight == torch.bfloat16
     rows, outputs = sizes.shape[0] * sizes.count, 2 * sizes.qk
     tiles = {"block_m": 64, "block_n": 64, "block_k": 64 if split else 32}
@@ -157,7 +157,7 @@ def _project(sizes: Sizes) -> Launch:
     return Launch(project_kernel, grid, (rows, sizes.inputs, outputs), {**constants, **how})
 
 
-def _route(sizes: Sizes) -> Launch:
+def _route(sizes: MapSizes) -> Launch:
     _, H, W = sizes.shape
     wh, ww, _, columns = sizes.windows
     seen = (ceiling(H, wh), ceiling(W, ww))  # windows that have a pixel
@@ -176,20 +176,20 @@ def _route(sizes: Sizes) -> Launch:
     return Launch(route_kernel, (ceiling(sizes.count, 16), sizes.shape[0]), numbers, constants)
 
 
-def _pickers(sizes: Sizes) -> Launch:
+def _pickers(sizes: MapSizes) -> Launch:
     constants = {"block": min(256, power(sizes.count)), "num_warps": 1}
     grid = (sizes.count, sizes.shape[0])
     return Launch(pickers_kernel, grid, (sizes.count, sizes.topk), constants)
 
 
-def _heads(sizes: Sizes) -> dict[str, Any]:
+def _heads(sizes: MapSizes) -> dict[str, Any]:
     """Return the constants of all programs of attention."""
     kd, vd = sizes.qk // sizes.heads, sizes.values // sizes.heads
     channels = {"kd": kd, "vd": vd, "block_c": power(kd), "block_v": power(vd)}
     return {**channels, "even": sizes.even, "precision": sizes.precision}
 
 
-def _queries(sizes: Sizes) -> tuple[tile_sizes.Tiles, dict[str, Any]]:
+def _queries(sizes: MapSizes) -> tuple[tile_sizes.Tiles, dict[str, Any]]:
     """Return the tiles and constants of the two programs that have blocks of queries."""
     keys = sizes.topk * sizes.length
     tiles = tile_sizes.of_queries(
@@ -200,24 +200,24 @@ def _queries(sizes: Sizes) -> tuple[tile_sizes.Tiles, dict[str, Any]]:
     return tiles, {**_heads(sizes), **modes, **tiles.constants()}
 
 
-def _grid(sizes: Sizes, block: int) -> tuple[int, int]:
+def _grid(sizes: MapSizes, block: int) -> tuple[int, int]:
     return sizes.count * ceiling(sizes.length, block) * sizes.heads, sizes.shape[0]
 
 
-def _attend(sizes: Sizes, *, apart: bool) -> Launch:
+def _attend(sizes: MapSizes, *, apart: bool) -> Launch:
     tiles, constants = _queries(sizes)
     modes = {"side": 0 if apart else sizes.side, "added": apart, "kept": sizes.kept}
     numbers = (sizes.scale, *sizes.geometry, sizes.topk, sizes.heads)
     return Launch(attend_kernel, _grid(sizes, tiles.queries), numbers, {**constants, **modes})
 
 
-def _query_grad(sizes: Sizes) -> Launch:
+def _query_grad(sizes: MapSizes) -> Launch:
     tiles, constants = _queries(sizes)
     numbers = (sizes.scale, *sizes.geometry, sizes.topk, sizes.heads)
     return Launch(query_grad_kernel, _grid(sizes, tiles.queries), numbers, constants)
 
 
-def _key_grad(sizes: Sizes, *, apart: bool) -> Launch:
+def _key_grad(sizes: MapSizes, *, apart: bool) -> Launch:
     tiles = tile_sizes.of_keys(
         sizes.length, _head(sizes), half=sizes.half, precision=sizes.precision
     )
@@ -227,7 +227,7 @@ def _key_grad(sizes: Sizes, *, apart: bool) -> Launch:
     return Launch(key_grad_kernel, _grid(sizes, tiles.keys), numbers, constants)
 
 
-def _convolve(sizes: Sizes, steps: tuple[int, int], sign: int) -> Launch:
+def _convolve(sizes: MapSizes, steps: tuple[int, int], sign: int) -> Launch:
     """Return the convolution apart: of the values (sign 1), or of the gradient (sign -1)."""
     N, H, W = sizes.shape
     block_x, block_c = min(32, power(W, 8)), min(64, power(sizes.values))
@@ -237,7 +237,7 @@ def _convolve(sizes: Sizes, steps: tuple[int, int], sign: int) -> Launch:
     return Launch(conv_kernel, grid, (H, W, *steps, sizes.values), constants)
 
 
-def _tap_grad(sizes: Sizes) -> tuple[Launch, int]:
+def _tap_grad(sizes: MapSizes) -> tuple[Launch, int]:
     """Return the launch for the gradients of the taps, and into how many sums it splits them."""
     N, H, W = sizes.shape
     side, rows = max(1, sizes.side), N * H
@@ -250,7 +250,7 @@ def _tap_grad(sizes: Sizes) -> tuple[Launch, int]:
     return Launch(tap_grad_kernel, (blocks, parts), numbers, constants), parts
 
 
-def _tap_sum(sizes: Sizes, parts: int) -> Launch:
+def _tap_sum(sizes: MapSizes, parts: int) -> Launch:
     constants = {"side": sizes.side, "biased": sizes.biased[1], "block": 32, "block_c": 64}
     grid = (ceiling(sizes.values, 64), sizes.side**2 + 1)
     return Launch(tap_sum_kernel, grid, (parts, sizes.values), {**constants, "num_warps": 4})
