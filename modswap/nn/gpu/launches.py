@@ -12,6 +12,9 @@ import torch
 # read once: a compiled graph cannot
 HAS_TRITON = find_spec("triton") is not None
 INTERPRETED = HAS_TRITON and os.environ.get("TRITON_INTERPRET") == "1"  # programs run anywhere
+MAX_PLANS = 256  # shapes whose launches are kept
+MULTIPROCESSORS = 132  # of an H100; grids with few programs are split until each has some
+TAP_PROGRAMS = 16 * MULTIPROCESSORS
 MAX_INT = 1 << 31  # numbers of pixels and channels that programs count in int32
 _counted: list[list[str]] = []  # the names of launched programs, for each `counted` that runs
 

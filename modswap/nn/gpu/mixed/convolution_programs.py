@@ -1,7 +1,7 @@
 """Triton programs of ACmix's folded convolution, on queries, keys and values as they are in memory.
 
-Output channel d * heads + h sums inputs j * D + d, j < 3 * heads, for a head of D channels. The taps
-are laid out as (3 * heads, side, side, C) float32.
+Output channel d * heads + h sums inputs j * D + d, j < 3 * heads, for a head of D channels. The
+taps are laid out as (3 * heads, side, side, C) float32.
 """
 # mypy: disable-error-code="untyped-decorator"
 # triton has no types, and its compiler reads the functions below as they are

@@ -278,7 +278,7 @@ def local_key_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its stride
 
 
 @triton.jit
-def position_kernel(
+def position_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides one by one
     grad_qkv: tl.tensor,
     result: tl.tensor,
     images: tl.tensor,
@@ -296,7 +296,13 @@ def position_kernel(
     for one in range(images * heads):
         base = grad_qkv + (one // heads).to(tl.int64) * pixels * step
         part = load_tile(
-            base + (heads + one % heads) * size, pixel, inside, step, size, block_d, False  # noqa: FBT003 - Triton's functions have no keywords
+            base + (heads + one % heads) * size,
+            pixel,
+            inside,
+            step,
+            size,
+            block_d,
+            False,  # noqa: FBT003 - Triton's functions have no keywords
         )
         total += part.to(tl.float32)
     store_tile(result, -total, pixel, inside, size, size, block_d)

@@ -306,8 +306,8 @@ def query_grad_kernel(  # noqa: PLR0913, PLR0917 - a kernel takes its strides on
     source = (image + heads * kd + head * kd, value_at, picked, topk * wh * ww, step)
     if single:
         total, offset = _slope_once(
-            query, slope, level, source, geometry, scale, (kd, vd, block_c, block_v), (even, masked, whole),
-            block_k, precision,
+            query, slope, level, source, geometry, scale, (kd, vd, block_c, block_v),
+            (even, masked, whole), block_k, precision,
         )  # fmt: skip
     else:
         result = load_tile(attended + to, own, inside, heads * vd, vd, block_v, False)  # noqa: FBT003 - as above

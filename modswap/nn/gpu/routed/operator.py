@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from modswap.nn.gpu.routed.passes import MapTensors, Gradients, MapResult, Setting, backward, forward
+from modswap.nn.gpu.routed.passes import (
+    Gradients,
+    MapResult,
+    MapTensors,
+    Setting,
+    backward,
+    forward,
+)
 from modswap.nn.gpu.routed.tile_sizes import head_tile, in_one_tile
 from modswap.nn.kernels.tracing import for_each
 from modswap.nn.kernels.windows import cut_off, filled_up, inside, join, split
@@ -48,7 +55,10 @@ class MapAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients; differentiable if autograd says so."""
-        given, result = MapTensors(*ctx.saved_tensors[:6]), MapResult(gradients[0], *ctx.saved_tensors[6:])
+        given, result = (
+            MapTensors(*ctx.saved_tensors[:6]),
+            MapResult(gradients[0], *ctx.saved_tensors[6:]),
+        )
         if torch.is_grad_enabled():
             found = _differentiably(gradients[0], given, result.index, ctx.setting)
         else:

@@ -127,7 +127,9 @@ def backward(grad: Tensor, given: MapTensors, setting: Setting, result: MapResul
         return Gradients(grad_qkv, *_tap_gradients(grad, given, plan))
 
 
-def _tap_gradients(grad: Tensor, given: MapTensors, plan: MapPlan) -> tuple[Tensor | None, Tensor | None]:
+def _tap_gradients(
+    grad: Tensor, given: MapTensors, plan: MapPlan
+) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of the convolution's weight and bias."""
     sizes, qkv = plan.sizes, given.qkv
     if given.lepe is None:

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from modswap.nn.gpu.launches import Launch, ceiling, magic, power
+from modswap.nn.gpu.launches import (
+    MAX_PLANS,
+    MULTIPROCESSORS,
+    TAP_PROGRAMS,
+    Launch,
+    ceiling,
+    magic,
+    power,
+)
 from modswap.nn.gpu.routed import tile_sizes
 from modswap.nn.gpu.routed.attention_programs import attend_kernel, query_grad_kernel
 from modswap.nn.gpu.routed.convolution_programs import (
@@ -21,10 +29,6 @@ from modswap.nn.gpu.routed.routing_programs import (
     project_kernel,
     route_kernel,
 )
-
-MAX_PLANS = 256
-MULTIPROCESSORS = 132  # of an H100; grids with few programs are split until each has some
-TAP_PROGRAMS = 16 * MULTIPROCESSORS
 
 
 class MapSizes(NamedTuple):
