@@ -20,6 +20,7 @@ from modswap.cli.commands.init import init
 from modswap.cli.commands.replace import replace
 from modswap.cli.commands.revert import revert
 from modswap.cli.commands.schema import schema
+from modswap.cli.commands.sweep import sweep
 from modswap.cli.commands.tree import tree
 from modswap.cli.commands.verify import verify
 from modswap.cli.outcomes import STOPPED, prints_errors, publish
@@ -32,8 +33,8 @@ from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
 
 COMMANDS = (
-    tree, init, replace, check, heal, finalize, revert, verify, diff, catalogue, code, explain,
-    schema, demo,
+    tree, init, replace, check, heal, sweep, finalize, revert, verify, diff, catalogue, code,
+    explain, schema, demo,
 )  # fmt: skip
 _REPORTING = (
     "replace",

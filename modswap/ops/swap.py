@@ -121,6 +121,21 @@ def prepare(
     return Prepared(cases, before, plan, built, unreal, recipe.seed, notes, expect, close)
 
 
+def plan_of(
+    model: nn.Module, recipe: Recipe, calls: Sequence[DummyCall], *, unreal: bool = False
+) -> Plan:
+    """Return the sites that the rules of a recipe select; nothing is built.
+
+    Raises:
+        InputError: If the dummy input does not fit the model.
+        MatchError: If a rule selects what it should not.
+    """
+    cases = cases_of(tuple(calls), recipe.verify)
+    unreal = unreal or is_without_data(model)
+    before, unreal, _ = _reference(model, cases, seed=recipe.seed, unreal=unreal)
+    return _planned(model, recipe, before, partial(trace, model, cases[0], unreal=unreal))
+
+
 def _planned(
     model: nn.Module, recipe: Recipe, before: Sequence[Trace], run: Callable[[], object]
 ) -> Plan:

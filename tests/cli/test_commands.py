@@ -266,8 +266,19 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
         "revert": ["beside.pt", "--dry-run"],
         "finalize": ["faded.pt", "--dry-run", "--at", "1", *ALLOW],
         "heal": ["faded.pt", "--against", "net.pt", "--data", "x.npy", "--dry-run", *ALLOW],
+        "sweep": [
+            "net.pt",
+            "--match",
+            "head",
+            "--with",
+            "ACmix",
+            "--adapt",
+            "--data",
+            "x.npy",
+            *ALLOW,
+        ],
     }
-    if command == "heal":
+    if command in {"heal", "sweep"}:
         np.save("x.npy", np.ones((40, 3, 28, 28), np.float32))
     if command in {"finalize", "heal"}:
         Path("faded.yaml").write_text(
@@ -282,7 +293,7 @@ def test_every_command_takes(modswap: Command, command: str, options: str) -> No
     ran = modswap(command, *subjects.get(command, ()), *options.split())
 
     assert ran.code == 0, ran.err
-    quiet = {"replace", "check", "finalize", "heal", "revert", "verify", "diff"}
+    quiet = {"replace", "check", "finalize", "heal", "revert", "verify", "diff", "sweep"}
     silent = command in quiet and "q" in options
     assert bool(ran.out) is not silent
 

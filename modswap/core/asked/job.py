@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modswap.core.asked.renames import Rename
 
@@ -135,3 +135,24 @@ class HealJob:
     out: Path | None = None
     force: bool = False
     resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SweepJob:
+    """A file in which new modules are tried at every site of a rule, one at a time.
+
+    Args:
+        subject: The file.
+        data: What the samples are read from: a folder, a file, `file.py:callable` or `none`.
+        recipe: A recipe of one rule, which selects the sites.
+        request: The wishes about samples, and about the healing of the best trials.
+        modules: Names of the new modules.
+        grid: The options that are varied, each with its values.
+    """
+
+    subject: Subject
+    data: str
+    recipe: "Recipe"
+    request: "HealingRequest"
+    modules: tuple[str, ...] = ()
+    grid: "tuple[tuple[str, tuple[Any, ...]], ...]" = ()

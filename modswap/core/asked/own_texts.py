@@ -8,9 +8,10 @@ REPORT, RECIPE_TEXT, LOCK, SUMMARY = "report", "recipe", "lock file", "summary"
 _LINE = re.MULTILINE
 # of every form of a report, a piece that no other program writes
 _REPORTS = (
-    # tables: of `check` and `replace`, `verify`, `diff`, `tree`, `catalogue`, `catalogue NAME`
+    # tables: of `check` and `replace`, `verify`, `sweep`, `diff`, `tree`, `catalogue` (with NAME)
     re.compile(r"^(OK  the swap of \d|OK  \d+ sites? swapped in|FAILED  \S)", _LINE),
     re.compile(r"^compared  [\d,]+ (file|tensor|record)s?\b", _LINE),
+    re.compile(r"^(OK|STOPPED)  \d+ of \d+ trials measured in ", _LINE),
     re.compile(r"^(EQUAL|DIFFERENT)  [\d,]+ (tensor|module|other value)", _LINE),
     re.compile(r"^total [\d,]+ parameters, each once, \d", _LINE),
     re.compile(r"\Apath +class +(input → output +)?parameters +size$", _LINE),

@@ -154,7 +154,7 @@ def _asked(wanted: HealingWishes) -> DataRequest:
     )
 
 
-def _samples(taker: Taker, wanted: HealingWishes) -> tuple[Samples, HealingRequest]:
+def samples_for(taker: Taker, wanted: HealingWishes) -> tuple[Samples, HealingRequest]:
     """Return the samples, and the request with the time that they leave; say what they are."""
     request, started, asked = wanted.request, time.monotonic(), _asked(wanted)
     samples = open_samples(wanted.data, taker, asked, wanted.progress)
@@ -185,7 +185,7 @@ def heal_models(
         ModswapError: If the data cannot be used, or a wish does not fit.
     """
     taker = replace(taker, masked=takes_mask(taker, model))
-    samples, request = _samples(taker, wanted)
+    samples, request = samples_for(taker, wanted)
     old = running(taker.model, request)
     working = working_copy(model, (site.learned for site in sites), request)
     models = Models(old, working, samples, request.batch)

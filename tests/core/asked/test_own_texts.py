@@ -24,16 +24,20 @@ from modswap.report.difference.table import diff_table
 from modswap.report.explained import FORMS
 from modswap.report.github import github_summary
 from modswap.report.page import Page, as_json
+from modswap.report.swept.data import sweep_json
+from modswap.report.swept.table import sweep_table
 from modswap.report.tree import tree_json, tree_table
 from modswap.report.verify import verify_json, verify_table
 from tests.report.explained.records import explained
 from tests.report.outcomes import CHECKED, DONE, DRY, EARLY, FAILED, HELD, NASTY, REFUSED
+from tests.report.swept.sweeps import FOUND, NOTHING_HELD
 from tests.report.test_diff import FULL
 from tests.report.test_listings import ENTRY, MEASURED, PLAIN, ROWS, TRACED
 from tests.report.test_verify import RECORD
 
 OUTCOMES = [DONE, CHECKED, DRY, FAILED, EARLY, HELD, NASTY, REFUSED]
 WIDTHS = [60, 100, 250]
+SWEEPS = [FOUND, replace(FOUND, interrupted=True), NOTHING_HELD]
 EQUAL = Comparison("net.pt", "torch", Amount(3, 2048))
 UNEQUAL = [
     Comparison("net.pt", "torch", Amount(1, 4), 2, Amount(1, 9), (RECORD,), ("no checksum",)),
@@ -76,6 +80,8 @@ def test_reports_of_other_commands_are_reports(width: int) -> None:
         *(tree_json(tree, tree.rows) for tree in (TRACED, PLAIN)),
         *(diff_table(found, page) for found in DIFFERENCES),
         *(diff_json(found) for found in DIFFERENCES),
+        *(sweep_table(found, page) for found in SWEEPS),
+        *map(sweep_json, SWEEPS),
         *(verify_table(found, page) for found in (EQUAL, *UNEQUAL)),
         *(verify_json(found) for found in (EQUAL, *UNEQUAL)),
         catalogue_table([ENTRY], page),

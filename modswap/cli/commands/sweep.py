@@ -1,0 +1,117 @@
+"""`modswap sweep`: where in a model which new module pays."""
+
+from typing import Annotated
+
+import typer
+
+from modswap.cli import healing, one_rule, options
+from modswap.cli.sweeping import WITH, asked_of, finish_sweep
+from modswap.core.asked.healing import HealingRequest
+from modswap.core.asked.used_paths import healing_files
+from modswap.core.errors import UsageError
+
+Match = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--match",
+        metavar="PATTERN",
+        help="Modules to replace, one at a time; may be repeated.",
+        show_default=False,
+    ),
+]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        WITH,
+        metavar="MODULE",
+        help="The new module: a name of `modswap catalogue`, or package.module:Class; may be "
+        "repeated.",
+        show_default=False,
+    ),
+]
+Grid = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--grid",
+        metavar="OPTION=A,B",
+        help="An argument of the new module and its values to try; may be repeated.",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="D",
+        help="Inputs to learn from, no labels, as `modswap heal` takes them.",
+        show_default=False,
+    ),
+]
+Samples = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="For the choice of samples.")]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples in a pass.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps.")
+]
+
+
+def sweep(
+    context: typer.Context,
+    file: options.File,
+    match: Match = None,
+    with_: With = None,
+    data: Data = None,
+    settings: one_rule.Settings = None,
+    grid: Grid = None,
+    exclude: one_rule.Exclude = None,
+    classes: one_rule.Classes = None,
+    expect: one_rule.Expect = None,
+    adapt: one_rule.Adapt = False,
+    start: one_rule.Start = None,
+    samples: Samples = 512,
+    seed: Seed = 0,
+    size: healing.Size = None,
+    mean: healing.Mean = None,
+    std: healing.Std = None,
+    batch: Batch = 32,
+    device: Device = "cpu",
+    inputs: options.Input = None,
+    model: options.Model = None,
+    rename: options.Renames = None,
+    strip_prefix: options.StripPrefix = None,
+    allow: options.Allow = None,
+    alias: options.Alias = None,
+    trust: options.Trust = False,
+    no_checksum: options.NoChecksum = False,
+    form: options.Format = "table",
+    report: options.Report = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_color: options.NoColor = False,
+) -> None:
+    """Try new modules at every site, one at a time: what each costs, and what it recovers."""
+    session = options.begin(
+        context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
+    )
+    options.note_paths(session, [], model)
+    options.check_format(session, form, ("table", "json"))
+    session.by_options = True
+    del match, with_, settings, exclude, classes, expect, adapt, start, grid  # by `asked_of`
+    asked = asked_of(context.params)
+    if data is None:
+        what = "there are no data to learn from"
+        raise UsageError(what, "--data", "name a folder or a file; `--data none` draws them")
+    session.reads += healing_files(data)
+    policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
+    renames = options.renames_of(rename, strip_prefix)
+    subject = options.subject(file, policy, model, inputs, renames)
+    numbers = healing.of_pictures(size, mean, std)
+    request = HealingRequest(samples=samples, seed=seed, batch=batch, device=device, **numbers)
+
+    from modswap.core.asked.job import SweepJob
+    from modswap.ops.jobs.sweep import sweep_file
+
+    job = SweepJob(subject, data, asked.recipe(), request, asked.modules, asked.grid)
+    with session.guarded() as progress:
+        found = sweep_file(job, progress)
+    finish_sweep(session, found)

@@ -1,0 +1,1 @@
+"""A sweep: where in a model which new module pays, measured."""

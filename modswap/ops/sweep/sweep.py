@@ -1,0 +1,33 @@
+"""All trials of a sweep, one after another in this process."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from modswap.core.progress import Passing
+from modswap.core.swept.record import SiteTrial, TrialResult
+from modswap.ops.sweep.bench import TrialBench
+from modswap.ops.sweep.trial import run_trial
+
+Take = Callable[[TrialResult], None]
+
+
+def run_trials(
+    bench: TrialBench, trials: Sequence[SiteTrial], done: Mapping[str, TrialResult], take: Take
+) -> None:
+    """Run the trials that are not done, and give each result away as soon as it is there."""
+    site = ""
+    for number, trial in enumerate(trials, 1):
+        if trial.key in done:
+            continue
+        if trial.site != site:
+            bench.models.forget()
+            site = trial.site
+        words = " ".join((trial.site, trial.module, trial.words)).rstrip()
+        bench.wishes.progress(Passing(f"trial {number} of {len(trials)}: {words}"))
+        take(run_trial(bench, trial))
+
+
+def in_order(
+    trials: Iterable[SiteTrial], done: Mapping[str, TrialResult]
+) -> tuple[TrialResult, ...]:
+    """Return the results in the order of the trials, as far as they are there."""
+    return tuple(done[trial.key] for trial in trials if trial.key in done)

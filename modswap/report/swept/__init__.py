@@ -1,0 +1,1 @@
+"""A sweep in reports: a table, JSON and a plot."""

@@ -1,0 +1,169 @@
+"""A sweep as a table: the trials that hold, the smallest error first, and why others do not."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from modswap.core.decided.cost import count_text, size_text
+from modswap.core.swept.record import NO_COST, SweepChoice, SweepResult, SweptCost, TrialResult
+from modswap.report.folded_names import folded
+from modswap.report.page import Page
+from modswap.report.tamed import tamed
+
+SHOWN_TRIALS = 40
+SHOWN_REASONS = 8
+
+
+def sweep_table(found: SweepResult, page: Page) -> str:
+    """Return a sweep as tables and lines."""
+    return page.render(_parts(tamed(found), page))
+
+
+def _parts(found: SweepResult, page: Page) -> Iterator[RenderableType]:
+    data = f"{found.samples}: {found.learned} to learn from, {found.held} held out to judge"
+    yield Text.assemble(("data  ", "cyan"), data)
+    for note in found.notes:
+        yield Text.assemble(("note  ", "yellow"), note)
+    yield Text.assemble(("before  ", "cyan"), f"{_cost(found.before)}, for {found.inputs}")
+    if found.ranked:
+        yield _trials(found, page)
+    if len(found.ranked) > SHOWN_TRIALS and not page.verbose:
+        yield Text(f"and {len(found.ranked) - SHOWN_TRIALS} more with larger errors; -v lists all")
+    yield from _reasons(found.failed, page)
+    if found.choice is not None:
+        yield from _choice(found.choice)
+    yield _last(found)
+
+
+def _trials(found: SweepResult, page: Page) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    ranked = found.ranked
+    columns = [column for column in COLUMNS if column.is_shown(ranked)]
+    for column in columns:
+        column.put(table)
+    chosen = {one.trial.key for one in found.choice.results} if found.choice else set()
+    for one in ranked[: None if page.verbose else SHOWN_TRIALS]:
+        style = "bold green" if one.trial.key in chosen else ""
+        table.add_row(*(column.cell(one) for column in columns), style=style)
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the table.
+
+    Args:
+        name: Its head.
+        cell: Returns the text of a trial.
+        is_text: Whether it holds words, which may break.
+        is_shown: Returns whether it says anything of some trials.
+    """
+
+    name: str
+    cell: Callable[[TrialResult], str]
+    is_text: bool = False
+    is_shown: Callable[[Sequence[TrialResult]], bool] = bool
+
+    def put(self, table: Table) -> None:
+        """Add the column to a table."""
+        justify: Literal["left", "right"] = "left" if self.is_text else "right"
+        table.add_column(self.name, overflow="fold", justify=justify, no_wrap=not self.is_text)
+
+
+def _several_modules(ranked: Sequence[TrialResult]) -> bool:
+    return len({one.trial.module for one in ranked}) > 1
+
+
+def _added(one: TrialResult) -> SweptCost:
+    return one.added or NO_COST
+
+
+def _counted(count: int) -> str:
+    return _signed(count_text(abs(count)), count)
+
+
+def _healed(one: TrialResult) -> str:
+    return "" if one.healed is None else f"{one.healed.value:.3f}"
+
+
+COLUMNS = (
+    _Column("site", lambda one: one.trial.site, is_text=True),
+    _Column("module", lambda one: one.trial.module, is_text=True, is_shown=_several_modules),
+    _Column(
+        "options",
+        lambda one: one.trial.words,
+        is_text=True,
+        is_shown=lambda ranked: any(one.trial.args for one in ranked),
+    ),
+    _Column("error", lambda one: _error(one.error)),
+    _Column("params", lambda one: _counted(_added(one).params)),
+    _Column("FLOPs", lambda one: _counted(_added(one).flops)),
+    _Column("memory", lambda one: _signed(size_text(abs(_added(one).memory)), _added(one).memory)),
+    _Column("ms", lambda one: f"{_added(one).latency:+.2f}"),
+    _Column("s", lambda one: f"{one.seconds:.1f}"),
+    _Column("healed", _healed, is_shown=lambda ranked: any(map(_healed, ranked))),
+)
+
+
+def _error(error: float | None) -> str:
+    return "" if error is None else f"{error:.2g}"
+
+
+def _signed(text: str, value: float) -> str:
+    return text if not value else f"{'-' if value < 0 else '+'}{text}"
+
+
+def _reasons(failed: Sequence[TrialResult], page: Page) -> Iterator[Text]:
+    """Yield the trials that do not hold, those of one reason together."""
+    groups: dict[tuple[str, str], list[TrialResult]] = {}
+    for one in failed:
+        groups.setdefault((one.reason, one.fix), []).append(one)
+    shown = list(groups.items())[: None if page.verbose else SHOWN_REASONS]
+    for (reason, fix), alike in shown:
+        advice = f"; {fix}" if fix else ""
+        yield Text.assemble(("fails  ", "red"), f"{_together(alike)}: {reason}{advice}")
+    if len(groups) > len(shown):
+        yield Text(f"and {len(groups) - len(shown)} more reasons; -v lists all")
+
+
+def _together(alike: Sequence[TrialResult]) -> str:
+    """Return the sites and the options of trials, each once."""
+    sites = folded((site, "") for site in dict.fromkeys(one.trial.site for one in alike))
+    options = dict.fromkeys(f"{one.trial.module} {one.trial.words}".rstrip() for one in alike)
+    listed = list(options)
+    more = f" and {len(listed) - SHOWN_REASONS} more" if len(listed) > SHOWN_REASONS else ""
+    return f"{', '.join(one.words for one in sites)} {', '.join(listed[:SHOWN_REASONS])}{more}"
+
+
+def _named(one: TrialResult) -> str:
+    return " ".join((one.trial.site, one.trial.module, one.trial.words)).rstrip()
+
+
+def _choice(choice: SweepChoice) -> Iterator[Text]:
+    for one in choice.results:
+        yield Text.assemble(("chosen  ", "green"), f"{_named(one)}  ", (_error(one.error), "dim"))
+    said = f"sum of errors {_error(choice.error)}, {_cost(choice.cost)}"
+    yield Text.assemble(("with them  ", "cyan"), said)
+
+
+def _cost(cost: SweptCost) -> str:
+    return (
+        f"{cost.params:,} parameters, {count_text(cost.flops)} FLOPs, "
+        f"{size_text(cost.memory)}, {cost.latency:.2f} ms"
+    )
+
+
+def _last(found: SweepResult) -> Text:
+    holding = len(found.ranked)
+    said = f"{holding} of {found.planned} trials measured in {found.checkpoint or 'the model'}"
+    if found.error is not None:
+        error = found.error
+        return Text.assemble(("FAILED  ", "bold red"), f"{error.line()}")
+    if found.interrupted:
+        return Text.assemble(("STOPPED  ", "bold yellow"), f"{said} ({found.seconds:.1f} s)")
+    return Text.assemble(("OK  ", "bold green"), f"{said} ({found.seconds:.1f} s)")

@@ -1,0 +1,105 @@
+"""`modswap sweep` on real files: its tables, its JSON and its refusals.
+
+Covers: cli.sweeping, cli.commands.sweep, ops.jobs.sweep, ops.sweep.sweep.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from modswap.cli.app import run
+from tests.ops.heal.nets import classifier, pictures
+
+ALLOW = ["--allow", "tests.ops.heal.nets.*"]
+INPUT = ["--input", "2,3,8,8"]
+RULE = ["--match", "mix", "--with", "BRA", "--set", "n_win=2", "--grid", "topk=1,3"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    torch.save(classifier(), folder / "net.pt")
+    np.save(folder / "data.npy", pictures().numpy())
+    return folder
+
+
+def call(files: Path, *more: str, rule: list[str] = RULE) -> list[str]:
+    data = ["--data", str(files / "data.npy")]
+    return ["sweep", str(files / "net.pt"), *rule, *data, *INPUT, *ALLOW, *more]
+
+
+def test_every_option_is_measured_at_every_site(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(call(files, "--match", "stem.0", "--samples", "96"))
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert code == 0
+    assert "data.npy, as they are: 77 to learn from, 19 held out to judge" in said
+    assert "mix topk=3 0." in said
+    assert "fails stem.0 BRA topk=1, BRA topk=3: the site turns (2, 3, 8, 8) into" in said
+    assert "OK 2 of 4 trials measured in" in said
+
+
+def test_json_has_every_trial(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(call(files, "--samples", "64", "--with", "ACmix", "--format", "json"))
+
+    data: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert [(one["module"], one["args"], one["base"]) for one in data["trials"]] == [
+        ("BRA", {"topk": 1}, {"n_win": 2}),
+        ("BRA", {"topk": 3}, {"n_win": 2}),
+        ("ACmix", {}, {}),
+    ]
+    assert all(0 < one["error"] < 1 and one["holds"] for one in data["trials"])
+    assert data["inputs"] == "(2, 3, 8, 8)"
+    assert [one["how"] for one in data["trials"]] == ["closed", "closed", "inherited"]
+
+
+def test_sweep_in_which_nothing_holds_fails(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = ["--match", "mix", "--with", "BRA", "--set", "n_win=2", "--grid", "topk=9"]
+
+    assert run(call(files, rule=rule)) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "FAILED mix: none of 1 trials holds; the first: --set: topk is 9" in shown
+    assert run(call(files, "--format", "json", rule=rule)) == 1
+    found = capsys.readouterr()
+    assert json.loads(found.out)["error"]["code"] == 1
+    assert "error: mix: none of 1 trials holds" in found.err
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (["--match", "mix"], "--with: there is no new module to try; add --with MODULE"),
+        (["--with", "BRA"], "--with needs --match as well"),
+        ([*RULE, "--grid", "n_win"], "'n_win' is no OPTION=A,B; write --grid topk=1,4,8"),
+        ([*RULE, "--grid", "topk=2"], "'topk' is given twice"),
+        ([*RULE, "--grid", "auto_pad=true,true"], "has a value twice"),
+        ([*RULE, "--grid", "n_win=2,4"], "'n_win' is set, and varied as well"),
+        ([*RULE, "--grid", "topq=2,4"], "BRA has no option 'topq'; did you mean 'topk'"),
+        ([*RULE, "--start", "preserve"], "sweep with fresh or inherit"),
+        ([*RULE, "--expect", "2"], "expect"),
+        (["--match", "mis", "--with", "BRA"], "no module matches 'mis'"),
+    ],
+)
+def test_wrong_call_is_refused(
+    files: Path, capsys: pytest.CaptureFixture[str], rule: list[str], message: str
+) -> None:
+    assert run(call(files, rule=rule)) == 2
+    said = capsys.readouterr().err.replace("\n  fix: ", "; ")
+    assert message in said
+
+
+def test_data_are_needed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["sweep", str(files / "net.pt"), *RULE, *INPUT, *ALLOW]
+
+    assert run(given) == 2
+    assert "error: --data: there are no data to learn from" in capsys.readouterr().err
+    assert run([*given, "--data", str(files / "none.npy")]) == 3
