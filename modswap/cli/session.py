@@ -56,7 +56,7 @@ class Session:
         terminal = sys.stdout.isatty() and self.report is None
         color = terminal and self.color and not os.environ.get("NO_COLOR")
         width = shutil.get_terminal_size((100, 24)).columns
-        return Page(max(width, 60), color, self.verbose)
+        return Page(max(width, 60), color, self.verbose, self.args)
 
     def progress(self) -> Progress:
         """Return a function that prints a step on standard error, if steps are shown."""

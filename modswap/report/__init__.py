@@ -9,6 +9,7 @@ from modswap.report.junit import junit_report
 from modswap.report.page import Page
 from modswap.report.sarif import sarif_report
 from modswap.report.table import table_report
+from modswap.report.web import html_report
 
 __all__ = ["REPORTS", "Page"]
 
@@ -18,4 +19,5 @@ REPORTS: Mapping[str, Callable[[Sequence[Outcome], Page], str]] = {
     "junit": junit_report,
     "sarif": sarif_report,
     "github": github_report,
+    "html": html_report,
 }

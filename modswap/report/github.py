@@ -84,7 +84,7 @@ def _counted(outcome: Outcome) -> str:
 
 
 def _summary(outcome: Outcome) -> Iterator[str]:
-    yield f"### {'✅' if outcome.ok else '❌'} {_markdown(_title(outcome))}"
+    yield f"### {'✅' if outcome.ok else '❌'} {markdown(_title(outcome))}"
     yield ""
     yield f"{_counted(outcome)}."
     yield ""
@@ -132,14 +132,14 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
     yield f"| {' | '.join(names)} |"
     yield f"|{' --- |' * len(names)}"
     for row in rows[:MAX_ROWS]:
-        yield f"| {' | '.join(map(_markdown, row))} |"
+        yield f"| {' | '.join(map(markdown, row))} |"
     yield ""
     if len(rows) > MAX_ROWS:
         yield f"… and {len(rows) - MAX_ROWS} more."
         yield ""
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
     """Return a text that Markdown shows as it is: no HTML, no marks, links or mentions."""
     shown = tame(text).translate(_MARKS)
     return shown.replace("www.", "www&#46;").replace("://", "&#58;//")

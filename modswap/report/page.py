@@ -20,6 +20,7 @@ class Page:
     width: int = 100  # columns
     color: bool = False  # whether the reader shows colours
     verbose: bool = False  # whether the report is detailed
+    args: tuple[str, ...] = ()  # words of the command that was typed; empty for none
 
     def render(self, parts: Iterable[RenderableType]) -> str:
         """Return parts as text, below each other, without blanks at the ends of lines."""

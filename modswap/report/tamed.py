@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from modswap.core.errors import ModswapError
 from modswap.core.words.printable import tame, tame_lines
 
-OF_LINES = "fix"  # the field of findings whose texts are ours, and may have several lines
+# fields whose texts may have several lines: fixes, which are ours, and texts shown as a block
+OF_LINES = ("fix", "recipe_text", "receipt_text")
 T = TypeVar("T")
 
 
@@ -25,7 +26,7 @@ def tamed(value: T) -> T:
 def _tamed(value: Any, name: str) -> Any:
     """Return the value of a field with visible escapes; itself where there is none to make."""
     if isinstance(value, str):
-        return tame_lines(value) if name == OF_LINES else tame(value)
+        return tame_lines(value) if name in OF_LINES else tame(value)
     if is_dataclass(value) and not isinstance(value, type):
         different = _changed({field.name: getattr(value, field.name) for field in fields(value)})
         return replace(value, **different) if different else value

@@ -154,7 +154,7 @@ def test_summary_that_cannot_be_written_is_an_error(
     assert "no/such/folder.md: the summary cannot be written: No such file or" in ran.out
 
 
-@pytest.mark.parametrize("form", ["json", "junit", "sarif", "github"])
+@pytest.mark.parametrize("form", ["json", "junit", "sarif", "github", "html"])
 def test_early_failure_is_reported_in_the_form_asked_for(modswap: Command, form: str) -> None:
     ran = modswap("replace", "gone.pt", "-c", "good.yaml", "--dry-run", "--format", form)
 

@@ -482,7 +482,9 @@ def test_report_of_any_command_replaces_no_foreign_text(
 @pytest.mark.ci
 def test_report_replaces_reports_of_any_form(modswap: Command) -> None:
     Path("r").touch()  # as mktemp makes it
-    forms = [(*CHECK, "--format", form) for form in ("table", "json", "junit", "sarif", "github")]
+    forms = [
+        (*CHECK, "--format", form) for form in ("table", "json", "junit", "sarif", "github", "html")
+    ]
     lists = [("tree", "net.pt"), ("tree", "net.pt", "--format", "json"), ("verify", "net.pt")]
     runs = [*forms, *lists, ("schema",), ("catalogue", "ECA"), (*CHECK, "--input", "1,5,8,8")]
 

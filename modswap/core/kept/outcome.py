@@ -152,6 +152,7 @@ class Outcome:
         fixed: Change that `--fix` made to the recipe, and its place; empty for none.
         stamps: The files of the checkpoint as they were when they were first opened.
         recipe_sha256: Digest of the recipe's text as it was read, in hexadecimal; empty if unknown.
+        recipe_text: The recipe's text as it was read; empty if unknown.
         found_input: The dummy input that was found; None if it was given.
         healing: What was measured when the new modules were healed; None if they were not.
     """
@@ -172,6 +173,7 @@ class Outcome:
     fixed: str = ""
     stamps: Stamps = field(default=(), compare=False, repr=False)
     recipe_sha256: str = field(default="", compare=False, repr=False)
+    recipe_text: str = field(default="", compare=False, repr=False)
     found_input: FoundInput | None = None
     healing: Healing | None = None
 

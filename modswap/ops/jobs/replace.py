@@ -92,6 +92,7 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
         found_input=given.found,
         stamps=held.stamps,
         recipe_sha256=job.recipe.source.digest,
+        recipe_text=job.recipe.source.text,
     )
     return _swapped(writer, prepared, outcome, bounds)
 

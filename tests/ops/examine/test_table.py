@@ -83,7 +83,7 @@ def check(
     return Check(capsys)
 
 
-@pytest.mark.parametrize("form", ["table", "json", "junit", "sarif", "github"])
+@pytest.mark.parametrize("form", ["table", "json", "junit", "sarif", "github", "html"])
 def test_a_new_row_runs_and_is_reported_in_every_form(check: Check, form: str) -> None:
     code, out = check(form=form)
 

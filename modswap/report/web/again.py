@@ -1,0 +1,87 @@
+"""The commands that print the numbers of a page again."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from modswap.core.kept.outcome import Outcome
+
+# options of the report, of the file to write, and those that `check` alone has
+_WITH_VALUE = (
+    "--format", "--report", "-o", "--output", "--save-recipe", "-j", "--jobs", "--lock-file",
+)  # fmt: skip
+_FLAGS = (
+    "--force", "--dry-run", "-v", "--verbose", "-q", "--quiet", "--resume", "--fix", "--lock",
+    "--locked", "--strict",
+)  # fmt: skip
+_WRITING = ("replace", "heal", "finalize", "revert")
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A command that prints numbers again.
+
+    Args:
+        key: The name by which numbers link to it.
+        what: The numbers, in words.
+        command: A line for a shell.
+    """
+
+    key: str
+    what: str
+    command: str
+
+
+_NUMBERS = (
+    ("verdict", "whether it holds", ".ok"),
+    ("params", "parameters", ".params"),
+    ("cost", "FLOPs and memory", '.verify.checks[] | select(.check == "cost")'),
+    ("drift", "distance of the outputs", '.verify.checks[] | select(.check == "drift")'),
+    ("sites", "sites, classes, shapes, chosen values", ".sites"),
+    ("checks", "findings", ".verify"),
+    ("ledger", "tensors kept, mapped, fresh and dropped", ".ledger"),
+    ("healing", "agreements and errors of the healing", ".healing"),
+)
+
+
+def again(outcome: Outcome, args: Sequence[str]) -> tuple[Again, ...]:
+    """Return the commands for the numbers of an outcome.
+
+    Nothing is written by them. `args` are the words of the command that was typed; without them
+    the commands are made of the outcome.
+    """
+    line = " ".join(map(shlex.quote, _words(outcome, args)))
+    found = [Again(key, what, f"{line} | jq {shlex.quote(path)}") for key, what, path in _NUMBERS]
+    kept = [one for one in found if one.key != "healing" or outcome.healing is not None]
+    return (*kept, *_of_files(outcome))
+
+
+def _of_files(outcome: Outcome) -> Iterator[Again]:
+    if outcome.written is not None:
+        file = shlex.quote(str(outcome.written.file))
+        yield Again("file", "the written file and its checksums", f"modswap verify {file}")
+        before = shlex.quote(outcome.checkpoint)
+        what = "all that differs between the two files"
+        yield Again("diff", what, f"modswap diff {before} {file}")
+
+
+def _words(outcome: Outcome, args: Sequence[str]) -> list[str]:
+    dry = ["--dry-run"] if outcome.command in _WRITING else []
+    return ["modswap", *typed(outcome, args), *dry, "--format", "json"]
+
+
+def typed(outcome: Outcome, args: Sequence[str]) -> list[str]:
+    """Return the words of a command, without those on its report and on the file to write."""
+    if not args:
+        recipe = ["-c", outcome.recipe] if outcome.recipe else []
+        return [outcome.command, outcome.checkpoint, *recipe]
+    return list(_plain(args))
+
+
+def _plain(args: Sequence[str]) -> Iterator[str]:
+    words = iter(args)
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, "")
+        elif word not in _FLAGS and word.partition("=")[0] not in _WITH_VALUE:
+            yield word

@@ -1,0 +1,108 @@
+
+"use strict";
+(() => {
+  const all = (where, what) => Array.from(where.querySelectorAll(what));
+  const reveal = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      if (at.tagName === "DETAILS") at.open = true;
+      if (at.hidden && at.hasAttribute("data-find")) at.hidden = false;
+    }
+  };
+
+  // links: #site=PATH, and the names of sections
+  const go = () => {
+    const raw = location.hash.slice(1);
+    if (!raw) return;
+    let name = raw;
+    try { name = decodeURIComponent(raw); } catch (error) { name = raw; }
+    const path = name.startsWith("site=") ? name.slice(5) : null;
+    const node = document.getElementById(raw) || document.getElementById(name)
+      || (path !== null && all(document, "[data-site]").find((one) => one.dataset.site === path));
+    if (!node) return;
+    reveal(node);
+    all(document, ".hit").forEach((one) => one.classList.remove("hit"));
+    node.classList.add("hit");
+    node.scrollIntoView({ block: "start" });
+    const target = node.matches("details") ? node.querySelector("summary") : node;
+    if (!target.matches("summary, a, button, input")) target.tabIndex = -1;
+    target.focus({ preventScroll: true });
+  };
+  addEventListener("hashchange", go);
+
+  // search: items that do not match are hidden, folded ones that do are opened
+  const form = document.querySelector("form.search");
+  const input = form && form.querySelector("input");
+  const said = form && form.querySelector("output");
+  let items = null;
+  let opened = [];
+  const text = (node) => (node.matches(".tree li") ? node.firstElementChild : node).textContent.toLowerCase();
+  const search = () => {
+    items = items || all(document, "[data-find]").map((node) => [node, text(node)]);
+    const wanted = input.value.trim().toLowerCase();
+    opened.forEach((node) => { node.open = false; });
+    opened = [];
+    if (!wanted) {
+      items.forEach(([node]) => { node.hidden = false; });
+      said.textContent = "";
+      return;
+    }
+    const found = new Set();
+    let count = 0;
+    for (const [node, words] of items) {
+      if (!words.includes(wanted)) continue;
+      count += 1;
+      for (let at = node; at && !found.has(at); at = at.parentElement) {
+        found.add(at);
+        const holds = at !== node && at.tagName === "DETAILS" && !at.open;
+        if (holds && count <= 200) { at.open = true; opened.push(at); }
+      }
+    }
+    items.forEach(([node]) => { node.hidden = !found.has(node); });
+    said.textContent = `${count.toLocaleString("en")} of ${items.length.toLocaleString("en")} match`;
+  };
+  if (form) {
+    form.hidden = false;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const first = all(document, "[data-find]").find((node) => !node.hidden && input.value);
+      if (first) first.scrollIntoView({ block: "center" });
+    });
+    let waiting = 0;
+    input.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(search, 120); });
+    addEventListener("keydown", (event) => {
+      const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
+      if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) { event.preventDefault(); input.focus(); }
+      if (event.key === "Escape" && event.target === input) { input.value = ""; search(); }
+    });
+  }
+
+  // buttons that copy
+  all(document, "pre.copy, pre.command").forEach((pre) => {
+    const button = document.createElement("button");
+    const code = pre.querySelector("code");
+    button.type = "button";
+    button.className = "copier";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        button.textContent = "Copied";
+      } catch (error) {
+        getSelection().selectAllChildren(code);
+        button.textContent = "Selected";
+      }
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+    pre.append(button);
+  });
+
+  // paper has no folds
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = all(document, "details:not([open])").filter((node) => !node.closest(".tree"));
+    unfolded.forEach((node) => { node.open = true; });
+  });
+  addEventListener("afterprint", () => { unfolded.forEach((node) => { node.open = false; }); });
+
+  go();
+})();

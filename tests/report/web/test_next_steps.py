@@ -1,0 +1,50 @@
+"""The next steps that a page names."""
+
+from dataclasses import replace
+
+from modswap.core.errors import ShapeError
+from modswap.report.web.next_steps import next_steps
+from tests.report import outcomes
+from tests.report.test_healing import HEALING
+
+
+def test_checked_swap_is_to_be_written_then_healed() -> None:
+    write, heal = next_steps(outcomes.CHECKED)
+
+    assert write.command == "modswap replace unetpp.pt -c configs/unetpp_bra.yaml -o OUT"
+    assert heal.command == "modswap heal OUT --against unetpp.pt --data FOLDER -o HEALED"
+
+
+def test_swap_of_options_is_written_with_the_same_options() -> None:
+    args = ("check", "net.pt", "--match", "a", "--with", "ECA", "--format", "html")
+
+    write, *_ = next_steps(outcomes.CHECKED, args)
+
+    assert write.command == "modswap replace net.pt --match a --with ECA -o OUT"
+
+
+def test_new_modules_behind_gates_are_to_be_trained() -> None:
+    train, fold = next_steps(outcomes.BESIDE)
+
+    assert train.what.startswith("Train")
+    assert fold.command == "modswap finalize out.pt -o FINAL"
+
+
+def test_donated_weights_need_no_step() -> None:
+    site = replace(outcomes.site("a"), start="donor")
+
+    assert next_steps(replace(outcomes.DONE, sites=(site,))) == ()
+
+
+def test_healed_model_is_to_be_used_or_healed_longer() -> None:
+    (use,) = next_steps(replace(outcomes.DONE, healing=replace(HEALING, goal=0.9)))
+    (more,) = next_steps(replace(outcomes.DONE, healing=replace(HEALING, goal=0.999)))
+
+    assert use.what == f"Use it: the goal of 0.9 is reached on {HEALING.held} samples"
+    assert more.what == "Heal longer, or train: top-1 0.990 is below the goal of 0.999"
+
+
+def test_failure_names_its_fixes() -> None:
+    assert [step.what for step in next_steps(outcomes.FAILED)] == ["Set `adapt: true`"]
+    bare = replace(outcomes.EARLY, error=ShapeError("what", "gate"))
+    assert [step.what for step in next_steps(bare)] == ["See the failed checks below"]

@@ -1,0 +1,251 @@
+"""The page of an outcome: sound, safe, and with all that the outcome says.
+
+Covers: __init__, outcome, frame, sites, findings, costs.
+"""
+
+import re
+from base64 import b64encode
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+
+from modswap.core.finding import Finding
+from modswap.core.kept.found_input import FoundInput
+from modswap.core.kept.outcome import Amount, Ledger, Outcome
+from modswap.core.seen.values import TensorInfo
+from modswap.report import REPORTS
+from modswap.report.page import Page
+from modswap.report.web.costs import change, costs
+from modswap.report.web.findings import MAX_EVIDENCE, counted, finding_rows
+from modswap.report.web.frame import short
+from modswap.report.web.sites import site_entries
+from tests.report import outcomes
+from tests.report.test_healing import HEALING
+from tests.report.web.pages import ParsedPage, parsed_page
+
+CASES = {
+    "done": outcomes.DONE,
+    "checked": outcomes.CHECKED,
+    "failed": outcomes.FAILED,
+    "odd": outcomes.ODD,
+    "beside": outcomes.BESIDE,
+    "dry": outcomes.DRY,
+    "early": outcomes.EARLY,
+    "examined": outcomes.EXAMINED,
+    "held": outcomes.HELD,
+    "many": outcomes.MANY,
+    "refused": outcomes.REFUSED,
+    "nasty": outcomes.NASTY,
+}
+
+
+def with_findings(outcome: Outcome, *findings: Finding) -> Outcome:
+    assert outcome.verdict is not None
+    return replace(outcome, verdict=replace(outcome.verdict, findings=findings))
+
+
+def page_of(*shown: Outcome) -> ParsedPage:
+    return parsed_page(REPORTS["html"](shown, Page()))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_page_is_sound_and_every_link_in_it_has_its_place(name: str) -> None:
+    page = page_of(CASES[name])
+
+    assert len(set(page.ids)) == len(page.ids)
+    assert {link.removeprefix("#") for link in page.links} <= {*page.ids}
+    assert page.count("h1") == 1
+    assert page.count("main") == 1
+
+
+def test_page_says_verdict_cost_change_and_next_step_first() -> None:
+    text = " ".join(page_of(outcomes.DONE).text.split())
+
+    assert "The swap of 2 sites holds; written to out.pt" in text
+    questions = ("Did it hold?", "What does it cost?", "What changed?", "What to do next?")
+    places = [text.index(question) for question in questions]
+    assert places == sorted(places)
+    assert max(places) < text.index("Print it again")
+    assert re.search("parameters ?9,163,000 ?6,552,824 ?\N{MINUS SIGN}28.5 %", text)
+    assert "modswap heal out.pt --against unetpp.pt --data FOLDER -o HEALED" in text
+
+
+def test_page_of_a_failure_says_no_with_its_reason_and_fix() -> None:
+    text = " ".join(page_of(outcomes.FAILED).text.split())
+
+    assert "The swap of 2 sites does not hold" in text
+    assert "head: output was (1, 2, 224, 224), is now (1, 2, 112, 112)" in text
+    assert "Fix: set `adapt: true`" in text
+
+
+def test_page_of_several_outcomes_lists_them_and_repeats_no_name() -> None:
+    page = page_of(outcomes.CHECKED, outcomes.FAILED)
+
+    assert "1 of 2 hold" in page.text
+    assert len(set(page.ids)) == len(page.ids)
+    assert {"1-verdict", "2-verdict", "2-site=space_attention"} <= {*page.ids}
+
+
+def test_policy_admits_the_style_and_the_script_of_the_page_alone() -> None:
+    text = REPORTS["html"]([outcomes.NASTY], Page())
+    page = parsed_page(text)
+
+    policies = [a["content"] for tag, a in page.tags if a.get("http-equiv")]
+    (policy,) = policies
+    for tag in ("style", "script"):
+        (inner,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = b64encode(sha256(inner.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    attributes = [name for _, given in page.tags for name in given]
+    assert [name for name in attributes if name.startswith("on") or name == "style"] == []
+    assert [link for link in page.links if not link.startswith("#")] == []
+    assert {"src", "srcset", "action", "data"}.isdisjoint(attributes)
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "'\"><img src=x onerror=alert(1)>",
+    "</style></script><!--",
+    "{{ 7*7 }}{% raw %}",
+    "javascript:alert(1)",
+    "\u202egnp.\u2066right\u200b",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_text(name: str) -> None:
+    plain = page_of(outcomes.EXAMINED)
+    rows = [replace(one, path=name, what=name, fix=name) for one in outcomes.FINDINGS]
+    site = replace(outcomes.site(name), new_class=name, args={name: name}, notes=(name,))
+    shown = replace(
+        with_findings(outcomes.EXAMINED, *rows), checkpoint=name, recipe=name, sites=(site,),
+        notes=(name,), recipe_text=name, ledger=Ledger(fresh=Amount.of([(name, 1, 4)])),
+    )  # fmt: skip
+
+    page = page_of(shown)
+
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags} | {"tr", "ul", "li"}
+    assert page.count("script") == 1
+    assert not any(mark in page.text for mark in "\u202e\u2066\u200b")
+    seen = name if name.isprintable() else "\\u202egnp.\\u2066right\\u200b"
+    assert page.text.count(seen) >= 8
+    assert {"src", "onerror"}.isdisjoint(key for _, given in page.tags for key in given)
+
+
+def test_long_names_are_cut_in_their_middle() -> None:
+    name = "a" * 5000 + "." + "b" * 5000
+
+    text = REPORTS["html"]([replace(outcomes.DONE, sites=(outcomes.site(name),))], Page())
+
+    assert short(name).startswith("aaa")
+    assert short(name).endswith("bbb")
+    assert len(short(name)) == 160
+    assert len(text) < len(REPORTS["html"]([outcomes.DONE], Page())) + 12_000
+
+
+def test_page_of_a_thousand_sites_is_under_a_megabyte() -> None:
+    sites = tuple(outcomes.site(f"encoder.layers.{n}.attention.self") for n in range(1000))
+    findings = tuple(outcomes.finding("reached", site.path, "passed") for site in sites)
+    shown = replace(with_findings(outcomes.CHECKED, *findings), sites=sites)
+
+    page = REPORTS["html"]([shown], Page())
+
+    assert len(page.encode()) < 1_000_000
+    assert "encoder.layers.0–999.attention.self ×1000" in page
+    assert 'id="site=encoder.layers.999.attention.self"' in page
+
+
+def test_sites_that_differ_in_their_paths_alone_share_an_entry() -> None:
+    other = replace(outcomes.site("c"), new_params=1)
+
+    entries = site_entries(replace(outcomes.DONE, sites=(*outcomes.DONE.sites, other)))
+
+    assert [entry.paths for entry in entries] == [("channel_attention", "space_attention"), ("c",)]
+    assert entries[0].old == "Sequential"
+    assert entries[0].new == "BiLevelRoutingAttention"
+
+
+def test_calls_of_many_shapes_are_cut() -> None:
+    calls = tuple(
+        replace(outcomes.DONE.sites[0].calls[0], output=TensorInfo((n,))) for n in range(9)
+    )
+
+    (entry,) = site_entries(
+        replace(outcomes.DONE, sites=(replace(outcomes.site("a"), calls=calls),))
+    )
+
+    assert entry.calls[-1] == "… 5 other shapes"
+    assert len(entry.calls) == 5
+
+
+def test_findings_come_with_failures_first_and_are_counted_by_examination() -> None:
+    advice = Finding("cost", "", "passed", "much", "use less")
+
+    rows = finding_rows(with_findings(outcomes.EXAMINED, advice, *outcomes.FINDINGS))
+
+    kinds = [row.kind for row in rows]
+    assert kinds == sorted(kinds, key=["failed", "warning", "skipped", "holds"].index)
+    assert [row.mark for row in rows][:3] == ["\N{BALLOT X}", "!", "\N{EN DASH}"]
+    assert counted(rows) == {"failed": 1, "warning": 1, "skipped": 1, "holds": 3}
+    assert rows[2].where == ("channel_attention", "space_attention")
+
+
+def test_evidence_of_a_finding_is_shown_and_bounded() -> None:
+    data = {"cases": ["x" * 100] * 100}
+    found = Finding("matrix", "", "passed", data=data)
+    shown = with_findings(outcomes.HELD, found)
+
+    row = next(row for row in finding_rows(shown) if row.evidence)
+
+    assert row.evidence.startswith('{"cases": ["xxx')
+    assert len(row.evidence) == MAX_EVIDENCE + 1
+
+
+BEFORE = {"params": 9, "flops": 2_000_000, "peak_inference": 2048, "peak_training": 4096}
+AFTER = BEFORE | {"flops": 1_000_000}
+COST = Finding("cost", "", "passed", data={"before": BEFORE, "after": AFTER})
+
+
+def test_costs_are_those_that_the_examinations_found() -> None:
+    drift = Finding("drift", "", "passed", data={"relative": 0.26502, "rows": 0, "agreeing": 0})
+
+    found = costs(with_findings(outcomes.DONE, COST, drift))
+    rows = {row.name: (row.before, row.after, row.change) for row in found}
+
+    assert rows["outputs moved, of their size"] == ("0", "0.265", "")
+    assert rows["FLOPs"] == ("2.0 M", "1.0 M", "\N{MINUS SIGN}50.0 %")
+    assert rows["memory, inference"] == ("2.0 KiB", "2.0 KiB", "kept")
+
+
+def test_costs_that_were_not_measured_say_why() -> None:
+    infinite = Finding("drift", "", "passed", data={"relative": None})
+    skipped = Finding("cost", "", "skipped", "no time")
+
+    rows = {row.name: row for row in costs(with_findings(outcomes.DONE, infinite, skipped))}
+    none = {row.name: row for row in costs(replace(outcomes.EARLY, params_after=0))}
+
+    assert rows["outputs moved, of their size"].after == "not finite"
+    assert rows["FLOPs and memory"].why == "no time"
+    assert none["FLOPs and memory"].why == "not measured"
+    assert "parameters" not in none
+    assert change(0, 5) == ""
+
+
+def test_agreement_of_a_healing_is_the_first_number() -> None:
+    first = costs(replace(outcomes.DONE, healing=HEALING))[0]
+
+    assert first.name.startswith("agreement with the original, ")
+    assert first.key == "healing"
+
+
+def test_recipe_and_found_input_are_on_the_page() -> None:
+    text = 'version: 1\nreplace:\n  - match: "<b>"\n'
+    found = FoundInput("(1, 3, 8, 8)", "it fits")
+
+    page = page_of(replace(outcomes.DONE, recipe_text=text, found_input=found))
+
+    assert text in page.text
+    assert "no input was given: took (1, 3, 8, 8), it fits" in page.text
