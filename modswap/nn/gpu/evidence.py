@@ -42,7 +42,7 @@ def read_rows(file: Path = TABLE) -> Mapping[Key, Sequence[Mapping[str, Any]]]:
 ROWS = read_rows()
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch's own
 def faster(measured: MeasuredCall, card_class: str) -> bool:
     """Return whether the fused way was measured to be faster for such a call on such a card.
 

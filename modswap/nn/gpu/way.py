@@ -68,6 +68,6 @@ def _check(way: str, name: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(WAYS)}, got {way!r}")
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch's own
 def _capability(device: int) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)

@@ -91,7 +91,8 @@ def mix_projected(
     mixed = mixed.reshape(N, 3 * C, H, W)
     side = kernel.shape[-1] // 2
     convolved = conv2d(mixed, kernel, stride=geometry.stride, padding=side, groups=D)
-    return rate * attended + convolved
+    total: torch.Tensor = rate * attended + convolved
+    return total
 
 
 def _unfold(pixels: torch.Tensor, geometry: Geometry) -> torch.Tensor:

@@ -126,7 +126,11 @@ def _untouched(layer: Any) -> bool:
     """Return whether all parts are torch's and ours own, without hooks that expect to be called."""
     if _hooked_everywhere():
         return False
-    parts = [layer.router, *((layer.lepe,) if layer.lepe is not None else ()), _projection(layer)]
+    parts: list[Any] = [
+        layer.router,
+        *((layer.lepe,) if layer.lepe is not None else ()),
+        _projection(layer),
+    ]
     kinds: list[type] = [Router, *((nn.Conv2d,) if layer.lepe is not None else ())]
     kinds.append(nn.Linear if layer.variant == "original" else nn.Conv2d)
     if layer.variant == "original":

@@ -60,7 +60,7 @@ class MapAttention(torch.autograd.Function):
             MapResult(gradients[0], *ctx.saved_tensors[6:]),
         )
         if torch.is_grad_enabled():
-            found = _differentiably(gradients[0], given, result.index, ctx.setting)
+            found = _differentiably(gradients[0], given, result.routes, ctx.setting)
         else:
             found = backward(gradients[0], given, ctx.setting, result)
         return None, None, found.qkv, None, None, found.lepe, found.lepe_bias

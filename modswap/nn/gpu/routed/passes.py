@@ -35,7 +35,7 @@ class MapResult(NamedTuple):
     """The output and the tensors that the backward pass needs; the output in place of others."""
 
     out: Tensor  # (N, H, W, C)
-    index: Tensor  # of the windows that each window is routed to, (N, P, topk) int32
+    routes: Tensor  # of the windows that each window is routed to, (N, P, topk) int32
     taps: Tensor  # of the convolution, (side² + 1, C) float32
     attended: Tensor  # the output without the convolution
     lse: Tensor  # log-sum-exp of each query's logits, in powers of 2, (N, heads, H, W) float32
@@ -83,7 +83,7 @@ def forward(given: MapTensors, setting: Setting, *, kept: bool) -> MapResult:
 def _route(given: MapTensors, plan: MapPlan) -> tuple[Tensor, Tensor]:
     """Return the windows that each window is routed to, and the laid out taps."""
     sizes, qkv = plan.sizes, given.qkv
-    N, count = sizes.shape[0], sizes.count
+    N, count = sizes.shape[0], sizes.window_count
     source = given.x if sizes.half else qkv
     channels = sizes.inputs if sizes.half else 2 * sizes.qk
     means = qkv.new_empty(N * count, channels, dtype=torch.float32)
@@ -112,15 +112,15 @@ def backward(grad: Tensor, given: MapTensors, setting: Setting, result: MapResul
     """
     plan = plan_of(sizes_of(given, setting, kept=True))
     sizes, qkv = plan.sizes, given.qkv
-    N, count = sizes.shape[0], sizes.count
+    N, count = sizes.shape[0], sizes.window_count
     grad = grad.to(qkv.dtype).contiguous()
     with torch.cuda.device_of(qkv):
         grad_qkv = torch.empty_like(qkv)
         pickers = qkv.new_empty(N, count, count, dtype=torch.int32)
         counts = qkv.new_empty(N, count, dtype=torch.int32)
-        plan.pickers(result.index, pickers, counts)
+        plan.pickers(result.routes, pickers, counts)
         lse, delta = result.lse, torch.empty_like(result.lse)
-        plan.query_grad(qkv, result.index, result.attended, lse, grad, delta, grad_qkv)
+        plan.query_grad(qkv, result.routes, result.attended, lse, grad, delta, grad_qkv)
         if plan.convolve_back is not None:
             plan.convolve_back(grad, result.taps, grad_qkv[..., 2 * sizes.qk :])
         plan.key_grad(qkv, pickers, counts, lse, grad, delta, grad_qkv, result.taps)

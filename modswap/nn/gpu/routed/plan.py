@@ -61,7 +61,7 @@ class MapSizes(NamedTuple):
         return self.windows[0] * self.windows[1]
 
     @property
-    def count(self) -> int:
+    def window_count(self) -> int:
         """Return the number of an image's windows."""
         return self.windows[2] * self.windows[3]
 
@@ -137,7 +137,7 @@ def _head(sizes: MapSizes) -> int:
 
 
 def _prepare(sizes: MapSizes) -> Launch:
-    N, count, side = sizes.shape[0], sizes.count, sizes.side
+    N, count, side = sizes.shape[0], sizes.window_count, sizes.side
     channels = sizes.inputs if sizes.half else 2 * sizes.qk
     step = sizes.inputs if sizes.half else sizes.step
     block_c = min(128, power(channels))
@@ -153,7 +153,7 @@ def _prepare(sizes: MapSizes) -> Launch:
 
 def _project(sizes: MapSizes) -> Launch:
     split = sizes.weight == torch.bfloat16
-    rows, outputs = sizes.shape[0] * sizes.count, 2 * sizes.qk
+    rows, outputs = sizes.shape[0] * sizes.window_count, 2 * sizes.qk
     tiles = {"block_m": 64, "block_n": 64, "block_k": 64 if split else 32}
     constants = {"biased": sizes.biased[0], "split": split, **tiles}
     grid = (ceiling(rows, 64), ceiling(outputs, 64))
@@ -167,23 +167,25 @@ def _route(sizes: MapSizes) -> Launch:
     seen = (ceiling(H, wh), ceiling(W, ww))  # windows that have a pixel
     tiles = {
         "block_r": 16,
-        "block_p": power(sizes.count),
-        "block_c": 64 if sizes.count <= 64 else 32,
+        "block_p": power(sizes.window_count),
+        "block_c": 64 if sizes.window_count <= 64 else 32,
     }
-    numbers = (sizes.scale, sizes.count, sizes.qk, sizes.topk, *seen, columns)
+    numbers = (sizes.scale, sizes.window_count, sizes.qk, sizes.topk, *seen, columns)
     constants = {
         "masked": sizes.masked and not sizes.even,
         **tiles,
         "num_warps": 4,
         "num_stages": 2,
     }
-    return Launch(route_kernel, (ceiling(sizes.count, 16), sizes.shape[0]), numbers, constants)
+    return Launch(
+        route_kernel, (ceiling(sizes.window_count, 16), sizes.shape[0]), numbers, constants
+    )
 
 
 def _pickers(sizes: MapSizes) -> Launch:
-    constants = {"block": min(256, power(sizes.count)), "num_warps": 1}
-    grid = (sizes.count, sizes.shape[0])
-    return Launch(pickers_kernel, grid, (sizes.count, sizes.topk), constants)
+    constants = {"block": min(256, power(sizes.window_count)), "num_warps": 1}
+    grid = (sizes.window_count, sizes.shape[0])
+    return Launch(pickers_kernel, grid, (sizes.window_count, sizes.topk), constants)
 
 
 def _heads(sizes: MapSizes) -> dict[str, Any]:
@@ -205,7 +207,7 @@ def _queries(sizes: MapSizes) -> tuple[tile_sizes.Tiles, dict[str, Any]]:
 
 
 def _grid(sizes: MapSizes, block: int) -> tuple[int, int]:
-    return sizes.count * ceiling(sizes.length, block) * sizes.heads, sizes.shape[0]
+    return sizes.window_count * ceiling(sizes.length, block) * sizes.heads, sizes.shape[0]
 
 
 def _attend(sizes: MapSizes, *, apart: bool) -> Launch:
