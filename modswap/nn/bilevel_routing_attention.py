@@ -214,10 +214,10 @@ class BiLevelRoutingAttention(nn.Module):
     def _projected(self, y: torch.Tensor) -> torch.Tensor:
         """Return the output projection of a map (N, H, W, C)."""
         if self.variant == "original":
-            y = self.wo(y)
-            return y
-        y = self.output_linear(y.permute(0, 3, 1, 2))
-        return y.permute(0, 2, 3, 1)
+            projected: torch.Tensor = self.wo(y)
+        else:
+            projected = self.output_linear(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return projected
 
     def _original(self, x: torch.Tensor, *, keep: bool) -> _Attended:
         """Attend to a map (N, H, W, C), filled up before it is projected."""

@@ -38,7 +38,7 @@ def routed_launches(
     shape: tuple[int, int, int, int], heads: int, n_win: int, topk: int, side: int, dtype: Any
 ) -> list[Recorded]:
     """Return the launches of a forward and backward pass of bi-level routing attention."""
-    from modswap.nn.gpu.routed.passes import Setting, MapTensors, backward, forward
+    from modswap.nn.gpu.routed.passes import MapTensors, Setting, backward, forward
 
     N, H, W, C = shape
     x, qkv = (torch.empty(N, H, W, k, dtype=dtype, device="meta") for k in (C, 3 * C))
@@ -49,7 +49,7 @@ def routed_launches(
     given = MapTensors(x, qkv, weight, bias, lepe, lepe_bias)
     windows = (H // n_win, W // n_win, n_win, n_win)
     setting = Setting(heads, C, windows, topk, C**-0.5, masked=False)
-    with _recorded() as found:
+    with Recording() as found:
         result = forward(given, setting, kept=True)
         backward(result.out, given, setting, result)
     return found.launches
@@ -69,19 +69,19 @@ def mixed_launches(
         torch.empty(1, dtype=dtype, device="meta"),
     )
     setting = MixSetting(heads, window, 1)
-    with _recorded() as found:
+    with Recording() as found:
         result = forward(given, setting, kept=True)
         backward(result.out, given, setting, result)
     return found.launches
 
 
-class _recorded:
+class Recording:
     """Records launches in place of running them."""
 
     def __init__(self) -> None:
         self.launches: list[Recorded] = []
 
-    def __enter__(self) -> "_recorded":
+    def __enter__(self) -> "Recording":
         def note(launch: Launch, *tensors: Tensor) -> None:
             self.launches.append((launch, tensors))
 

@@ -77,7 +77,7 @@ class Kernels(TorchDispatchMode):
     """Counts the operators of torch that are no views and allocations."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # torch's own
+        super().__init__()
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -107,7 +107,7 @@ _launch = Launch.__call__
 
 def _unseen(self: Launch, *tensors: Tensor) -> None:
     """Run a program without counting the operators of the interpreter."""
-    with _disable_current_modes():  # type: ignore[no-untyped-call] # torch's own
+    with _disable_current_modes():  # type: ignore[no-untyped-call] # of torch
         _launch(self, *tensors)
 
 

@@ -12,6 +12,7 @@ from tests.nn.gpu.ahead import Recorded, compiled, mixed_launches, routed_launch
 from tests.nn.gpu.interpreter import NO_TRITON
 
 CARDS = (80, 90)
+MAX_SPILLED = 64  # bytes of a thread
 SHARED = {80: 163 << 10, 90: 227 << 10}  # bytes of a block
 DOTS = {"attend_kernel", "query_grad_kernel", "key_grad_kernel", "project_kernel", "local_kernel",
         "local_query_grad_kernel", "local_key_grad_kernel"}  # fmt: skip
@@ -52,7 +53,7 @@ def faults(launches: list[Recorded], card: int) -> dict[str, Any]:
         name = launch[0].kernel.__name__
         needs = compiled(launch, card)
         missed = name in DOTS and not needs.dots
-        if needs.spilled or missed or needs.shared > SHARED[card]:
+        if needs.spilled > MAX_SPILLED or missed or needs.shared > SHARED[card]:
             found[name] = needs
     return found
 
@@ -62,7 +63,7 @@ def faults(launches: list[Recorded], card: int) -> dict[str, Any]:
 def test_programs_of_routed_attention_fit_their_registers(name: str, dtype: Any, card: int) -> None:
     pytest.importorskip("triton", reason=NO_TRITON)
 
-    launches = routed_launches(*ROUTED[name], dtype)
+    launches = routed_launches(*ROUTED[name], dtype=dtype)
 
     assert len(launches) >= 8
     assert faults(launches, card) == {}
@@ -75,7 +76,7 @@ def test_programs_of_acmix_fit_their_registers(name: str, dtype: Any, card: int)
     if dtype is FULL and MIXED[name][0][3] // MIXED[name][1] > 64:
         pytest.skip("the first way computes heads of more than 64 channels in float32")
 
-    launches = mixed_launches(*MIXED[name], dtype)
+    launches = mixed_launches(*MIXED[name], dtype=dtype)
 
     assert len(launches) == 7
     assert faults(launches, card) == {}

@@ -126,16 +126,14 @@ def _untouched(layer: Any) -> bool:
     """Return whether all parts are torch's and ours own, without hooks that expect to be called."""
     if _hooked_everywhere():
         return False
-    parts: list[Any] = [
-        layer.router,
-        *((layer.lepe,) if layer.lepe is not None else ()),
-        _projection(layer),
-    ]
-    kinds: list[type] = [Router, *((nn.Conv2d,) if layer.lepe is not None else ())]
-    kinds.append(nn.Linear if layer.variant == "original" else nn.Conv2d)
+    usual: list[tuple[Any, type]] = [(layer.router, Router)]
+    if layer.lepe is not None:
+        usual.append((layer.lepe, nn.Conv2d))
     if layer.variant == "original":
-        parts, kinds = [*parts, layer.qkv], [*kinds, Projection]
-    return all(type(p) is k and not _hooked(p) for p, k in zip(parts, kinds, strict=True))
+        usual += [(layer.qkv, Projection), (layer.qkv.qkv, nn.Linear)]
+    else:
+        usual.append((layer.qkv_linear, nn.Conv2d))
+    return all(not _hooked(part) and type(part) is kind for part, kind in usual)
 
 
 def _hooked(module: nn.Module) -> bool:
