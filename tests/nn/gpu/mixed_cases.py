@@ -64,7 +64,7 @@ def compiled(device: str = "cpu", backend: str = "aot_eager") -> list[bool]:
     x, grad = drawn(layer, (3, 4), "float32", device)
     with gpu_way("fused"):
         eager = results(layer, x, grad)
-        whole = torch.compile(layer, fullgraph=True, backend=backend)
+        whole: Any = torch.compile(layer, fullgraph=True, backend=backend)
         with counted() as names:
             found = results(whole, x, grad)
     found = {name.removeprefix("_orig_mod."): tensor for name, tensor in found.items()}

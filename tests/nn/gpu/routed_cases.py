@@ -77,7 +77,7 @@ class Kernels(TorchDispatchMode):
     """Counts the operators of torch that are no views and allocations."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # torch's own
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -107,7 +107,7 @@ _launch = Launch.__call__
 
 def _unseen(self: Launch, *tensors: Tensor) -> None:
     """Run a program without counting the operators of the interpreter."""
-    with _disable_current_modes():  # type: ignore[no-untyped-call] # of torch
+    with _disable_current_modes():
         _launch(self, *tensors)
 
 
@@ -126,7 +126,7 @@ def compiled(device: str = "cpu", backend: str = "aot_eager") -> list[bool]:
     x, grad = drawn(layer, (1, 4, 4), "float32", device)
     with gpu_way("fused"):
         eager = results(layer, x, grad)
-        whole = torch.compile(layer, fullgraph=True, backend=backend)
+        whole: Any = torch.compile(layer, fullgraph=True, backend=backend)
         with counted() as names:
             found = results(whole, x, grad)
         with torch.no_grad():

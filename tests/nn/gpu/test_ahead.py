@@ -19,14 +19,14 @@ DOTS = {"attend_kernel", "query_grad_kernel", "key_grad_kernel", "project_kernel
 BFLOAT, FULL = torch.bfloat16, torch.float32
 
 # map, heads, windows a side, topk, side of the convolution: the layers of the published networks
-ROUTED: dict[str, tuple[Any, ...]] = {
+ROUTED: dict[str, Any] = {
     "512@28": ((64, 28, 28, 512), 8, 7, 4, 3),
     "64@56": ((64, 56, 56, 64), 2, 7, 1, 5),
     "128@28": ((64, 28, 28, 128), 4, 7, 4, 5),
     "256@14": ((64, 14, 14, 256), 8, 7, 16, 5),
     "128@128": ((8, 128, 128, 128), 4, 8, 8, 5),
 }
-MIXED: dict[str, tuple[Any, ...]] = {
+MIXED: dict[str, Any] = {
     "512@28": ((8, 28, 28, 512), 4, 7),
     "256@14": ((64, 14, 14, 256), 4, 7),
     "64@56": ((64, 56, 56, 64), 4, 7),
