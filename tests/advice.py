@@ -45,16 +45,19 @@ def foreign_options(text: str, command: str) -> list[str]:
     ]
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """Yield the texts of the package that name an option, with their places; no docstrings."""
+@cache
+def texts() -> dict[str, str]:
+    """Return the texts of the package that name an option, by their places; no docstrings."""
     root = Path(modswap.__file__).parent
-    for file in sorted(root.rglob("*.py")):
+    named = {file: file.read_text(encoding="utf-8") for file in sorted(root.rglob("*.py"))}
+    found: dict[str, str] = {}
+    for file, source in named.items():
         inside = file.relative_to(root)
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        if inside.parts[0] != "cli" and inside.name != "python_spelling.py":
-            for line, text in _texts(tree):
-                if OPTION.search(text):
-                    yield f"{inside}:{line}", text
+        apart = inside.parts[0] == "cli" or inside.name == "python_spelling.py"
+        if OPTION.search(source) and not apart:
+            texts_of = _texts(ast.parse(source))
+            found |= {f"{inside}:{line}": text for line, text in texts_of if OPTION.search(text)}
+    return found
 
 
 def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:

@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from tests.advice import refuse_foreign_options
+from tests.report_schema import refuse_other_reports
 
 # a busy machine makes examples slowly, which is no fault of theirs
 PATIENT: dict[str, Any] = {
@@ -111,7 +112,11 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _advice_of_commands() -> Iterator[None]:
-    """Fail each run of the command whose advice names an option that it does not have."""
+    """Fail each run of the command whose advice names an option that it does not have.
+
+    And each whose report in JSON is not of the schema.
+    """
     with pytest.MonkeyPatch.context() as patch:
         refuse_foreign_options(patch)
+        refuse_other_reports(patch)
         yield

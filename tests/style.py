@@ -4,9 +4,9 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache, cached_property
+from pathlib import Path, PurePosixPath
 
 _BRANCHES = (
     ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.comprehension,
@@ -28,7 +28,7 @@ _COVERS = re.compile(r"Covers:\s+(?P<names>[\w.,\s]+?)\.(?:\s|\Z)")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """A parsed source file.
 
@@ -42,17 +42,31 @@ class Source:
     text: str
     tree: ast.Module
 
+    @cached_property
+    def documented(self) -> list[ast.Module | Function | ast.ClassDef]:
+        """Return all that may have a docstring: the module, every function and class."""
+        return [node for node in ast.walk(self.tree) if isinstance(node, (ast.Module, *_SCOPES))]
+
     @property
     def functions(self) -> list[Function]:
         """Return every function, nested ones and methods included."""
-        return [node for node in ast.walk(self.tree) if isinstance(node, Function)]
+        return [node for node in self.documented if isinstance(node, Function)]
 
     @property
     def classes(self) -> list[str]:
         """Return the name of every class."""
-        return [node.name for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef)]
+        return [node.name for node in self.documented if isinstance(node, ast.ClassDef)]
+
+    @cached_property
+    def comments(self) -> list[tokenize.TokenInfo]:
+        """Return every comment, of a file whose text a rule about comments may complain of."""
+        if not any(rule.search(self.text) for rule in (_UNCLEAR, _SWITCH, _PLANS)):
+            return []  # tokens take 10 ms a file
+        tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
+        return [token for token in tokens if token.type == tokenize.COMMENT]
 
 
+@cache
 def sources(package: Path) -> list[Source]:
     """Return every source file of a package, in the order of their names."""
     return [
@@ -66,6 +80,7 @@ def parsed(name: str, text: str) -> Source:
     return Source(name, text, ast.parse(text))
 
 
+@cache
 def branch_score(function: Function) -> int:
     """Return 1 + branches, loops, handlers, boolean operators and comprehensions of a function.
 
@@ -97,31 +112,24 @@ def parameters(function: Function) -> int:
 
 def banned_first_lines(source: Source) -> list[str]:
     """Return the first lines of docstrings that open with or contain a banned word."""
-    documented = [
-        node for node in ast.walk(source.tree) if isinstance(node, (ast.Module, *_SCOPES))
+    firsts = [
+        (ast.get_docstring(node, clean=False) or "").partition("\n")[0]
+        for node in source.documented
     ]
-    firsts = [(ast.get_docstring(node) or "").partition("\n")[0] for node in documented]
     return [line for line in firsts if _OPENINGS.match(line) or _ANYWHERE.search(line)]
 
 
 def unclear(source: Source) -> list[str]:
     """Return the names of tests, docstrings and comments with a word that has several meanings."""
     names = [function.name for function in source.functions if function.name.startswith("test_")]
-    nodes = (node for node in ast.walk(source.tree) if isinstance(node, (ast.Module, *_SCOPES)))
-    docstrings = [ast.get_docstring(node) or "" for node in nodes]
-    comments = [token.string for token in _comments(source)]
+    docstrings = [ast.get_docstring(node, clean=False) or "" for node in source.documented]
+    comments = [token.string for token in source.comments]
     return [text for text in (*names, *docstrings, *comments) if _UNCLEAR.search(text)]
-
-
-def _comments(source: Source) -> Iterator[tokenize.TokenInfo]:
-    for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
-        if token.type == tokenize.COMMENT:
-            yield token
 
 
 def unreasoned(source: Source) -> list[str]:
     """Return the comments that switch a tool off without a reason behind them."""
-    found = ((token, _SWITCH.search(token.string)) for token in _comments(source))
+    found = ((token, _SWITCH.search(token.string)) for token in source.comments)
     return [
         f"{token.start[0]}: {token.string}"
         for token, switch in found
@@ -131,22 +139,21 @@ def unreasoned(source: Source) -> list[str]:
 
 def plans(source: Source) -> list[str]:
     """Return the comments that promise work for later."""
-    return [token.string for token in _comments(source) if _PLANS.search(token.string)]
+    return [token.string for token in source.comments if _PLANS.search(token.string)]
 
 
-def covered(file: Path, tests: Path) -> list[str]:
+def covered(source: Source) -> list[str]:
     """Return the modules that a test file is for, as paths below the package.
 
     These are the module of its own name, and those that its docstring lists: `Covers: a, b, c.d.`
     names `a.py`, `b.py` and `c/d.py` of the folder that the test's folder mirrors.
 
     Args:
-        file: The test file.
-        tests: The folder of all tests.
+        source: The test file, named by its path below the folder of all tests.
     """
-    folder = file.parent.relative_to(tests)
-    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    file = PurePosixPath(source.name)
+    docstring = ast.get_docstring(source.tree) or ""
     listed = _COVERS.search(docstring)
     names = [file.stem.removeprefix("test_")]
     names += re.split(r"[,\s]+", listed["names"]) if listed else []
-    return [(folder / f"{name.replace('.', '/')}.py").as_posix() for name in names]
+    return [(file.parent / f"{name.replace('.', '/')}.py").as_posix() for name in names]

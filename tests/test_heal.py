@@ -200,6 +200,8 @@ def test_fitted_stages_run_where_the_goal_is_not_reached(
     assert any(name.startswith("stem.") for name in changed) is bool(more)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_swap_is_healed_before_it_is_written(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +349,8 @@ def test_numbers_that_are_none_have_room_in_json(
     assert json.loads(capsys.readouterr().out)["healing"]["sites"][0]["before"] is None
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_report_of_a_healing_swap_names_the_healing(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

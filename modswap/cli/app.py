@@ -24,6 +24,7 @@ from modswap.cli.commands.sweep import sweep
 from modswap.cli.commands.tree import tree
 from modswap.cli.commands.verify import verify
 from modswap.cli.outcomes import STOPPED, prints_errors, publish
+from modswap.cli.ranks import may_complain, silence_warnings
 from modswap.cli.session import ReportError, Session
 from modswap.cli.streams import use_own_streams
 from modswap.core.errors import ModswapError, UsageError
@@ -68,7 +69,6 @@ def make_app() -> typer.Typer:
     """Return the command with its subcommands."""
     app = typer.Typer(
         name="modswap",
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -83,6 +83,7 @@ def make_app() -> typer.Typer:
 def run(args: Sequence[str]) -> int:
     """Run the command with the arguments behind `modswap`; return its exit code, never raise."""
     use_own_streams()
+    silence_warnings()
     # for errors of the parser
     session = Session(color="--no-color" not in args, args=tuple(args))
     # torch works without NumPy, and warns of it when it is imported
@@ -153,7 +154,12 @@ def _unknown_name(error: Any, context: Any, args: Sequence[str]) -> tuple[str, s
 
 
 def _report_raised(session: Session, error: Exception | SystemExit, args: Sequence[str]) -> int:
-    """Print an exception of the parser, of the model's own code, or of a bug."""
+    """Print an exception of the parser, of the model's own code, or of a bug.
+
+    Before a command begins, the process is ended where a shell that asked for words was answered.
+    """
+    if isinstance(error, SystemExit) and not session.command:
+        return error.code if isinstance(error.code, int) else 0
     if hasattr(error, "format_message"):
         return _report_usage(session, error, args)
     of_model = error_of_model(error, session.checkpoint) if session.checkpoint else None
@@ -163,6 +169,8 @@ def _report_raised(session: Session, error: Exception | SystemExit, args: Sequen
 
 
 def _report_bug(error: BaseException) -> int:
+    if not may_complain():
+        return BUG
     lines = tame_lines("".join(traceback.format_exception(error)))
     sys.stderr.write(without_commands(lines))
     sys.stderr.write(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from modswap.cli import completion
+from modswap.cli.ranks import refuse_others
 from modswap.cli.session import Session
 from modswap.core.asked.used_paths import DIGESTS, INPUT, OUT, RECIPE, UsedPath, code_files
 from modswap.core.errors import UsageError
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from modswap.core.asked.renames import Rename
 
 AUTO = "auto"
+FORMS_WITH_VIEW = ("html", "model-explorer")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint.", show_default=False)]
 Config = Annotated[
@@ -144,10 +147,20 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no report unle
 Hush = Annotated[bool, typer.Option("-q", "--quiet", help="Print the result only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print each step and more detail.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
-Format = Annotated[str, typer.Option("--format", metavar="FORM", help="table or json.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="FORM", help="table or json.", autocompletion=completion.forms
+    ),
+]
 ReportFormat = Annotated[
     str,
-    typer.Option("--format", metavar="FORM", help="table, json, junit, sarif, github or html."),
+    typer.Option(
+        "--format",
+        metavar="FORM",
+        help="table, json, junit, sarif, github or html.",
+        autocompletion=completion.forms,
+    ),
 ]
 
 
@@ -166,6 +179,7 @@ def begin(
     """
     session = context.obj if isinstance(context.obj, Session) else Session()
     session.command, session.checkpoint = str(context.info_name), str(checkpoint)
+    refuse_others(session.command)
     session.report, session.quiet, session.verbose = report, quiet, verbose
     session.color = not no_color
     session.reads += [UsedPath(INPUT, Path(checkpoint))] if checkpoint else []
@@ -190,6 +204,11 @@ def check_format(session: Session, name: str, known: Collection[str]) -> None:
     """Set the form of the report, or raise a `UsageError` if no form has this name."""
     _check_name(name, known, "report of the form", "--format")
     session.format = name
+
+
+def wants_view(session: Session) -> bool:
+    """Return whether the report shows the modules of the model before and after."""
+    return session.format in FORMS_WITH_VIEW
 
 
 def _check_name(name: str, known: Collection[str], what: str, option: str) -> None:

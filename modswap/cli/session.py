@@ -6,13 +6,14 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from modswap.cli.again import command_again
+from modswap.cli.ranks import may_complain, prints
 from modswap.core.asked import own_texts
 from modswap.core.asked.used_paths import OUT, UsedPath
 from modswap.core.errors import BugError, CheckpointError, ModswapError
@@ -56,16 +57,24 @@ class Session:
         terminal = sys.stdout.isatty() and self.report is None
         color = terminal and self.color and not os.environ.get("NO_COLOR")
         width = shutil.get_terminal_size((100, 24)).columns
-        return Page(max(width, 60), color, self.verbose, self.args)
+        # a file is written in UTF-8
+        plain = self.report is None and not can_show_marks(sys.stdout.encoding)
+        return Page(max(width, 60), color, self.verbose, self.args, plain)
 
     def progress(self) -> Progress:
         """Return a function that prints a step on standard error, if steps are shown."""
-        return _StepLines() if self.verbose or (sys.stderr.isatty() and not self.quiet) else silent
+        shown = self.verbose or (sys.stderr.isatty() and not self.quiet)
+        return _StepLines() if shown and prints() else silent
 
     @contextmanager
     def _live(self) -> Iterator[Progress]:
         """Yield the progress of a run, which a terminal shows in place."""
-        if self.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        if (
+            self.quiet
+            or not prints()
+            or not sys.stderr.isatty()
+            or os.environ.get("TERM") == "dumb"
+        ):
             yield self.progress()
             return
         from modswap.cli.live import LiveProgress
@@ -104,7 +113,7 @@ class Session:
     def summary(self) -> Path | None:
         """Return the file of a GitHub job to which the report adds a summary, or None."""
         named = os.environ.get(SUMMARY)
-        return Path(named) if named and self.format == "github" else None
+        return Path(named) if named and self.format == "github" and prints() else None
 
     @contextmanager
     def guarded(self) -> Iterator[Progress]:
@@ -116,8 +125,10 @@ class Session:
         if self.report is not None:
             _require_folder(self.report)
         self.judge()
-        with redirect_stdout(sys.stderr), self._live() as progress:
-            yield progress
+        with ExitStack() as stack:
+            other = sys.stderr if prints() else stack.enter_context(_nowhere())
+            stack.enter_context(redirect_stdout(other))
+            yield stack.enter_context(self._live())
 
     def announce(self, error: ModswapError) -> None:
         """Print an error early, on standard error, which GitHub reads for annotations too."""
@@ -134,6 +145,8 @@ class Session:
 
     def complain(self, error: ModswapError) -> None:
         """Print an error, and the errors that came with it, on standard error."""
+        if not may_complain():
+            return
         red = sys.stderr.isatty() and self.color and not os.environ.get("NO_COLOR")
         label = "\x1b[1;31merror\x1b[0m" if red else "error"
         for one in error.all:
@@ -162,12 +175,18 @@ class Session:
 
     def emit(self, text: str) -> None:
         """Write a report to its file, or to standard output, or raise a `ReportError`."""
+        if not prints():
+            return
         if self.report is None:
             sys.stdout.write(text)
             sys.stdout.flush()
             return
         self.judge()  # links may be others than at the beginning
         put_text(self.report, text)
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 class ReportError(CheckpointError):
@@ -200,6 +219,17 @@ def _refuse(written: UsedPath, used: Iterable[UsedPath]) -> None:
         refuse_foreign(written)
     except CheckpointError as error:
         raise ReportError(error.what, error.where, error.fix) from error
+
+
+def can_show_marks(encoding: str | None) -> bool:
+    """Return whether an encoding has the arrows and marks of reports."""
+    from modswap.report.page import MARKS
+
+    try:
+        MARKS.encode(encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def note(text: str) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from pathlib import Path
 
+COMPLETING = "_MODSWAP_COMPLETE"  # a shell asks for words that a command may have
 SWITCH = "MODSWAP_ONE_PROCESS"  # set to 1, it keeps the command in one process, for debuggers
 CRASHED = 3
 STOPPED = 130
@@ -38,6 +39,7 @@ _KNOWN = {
         "run it again while no other program writes to the checkpoint",
     ),
 }
+_RANKED = "TORCHELASTIC_RUN_ID"  # set by torchrun, which stops all processes when one ends
 _TRACE = f"for the place in the code: `{SWITCH}=1 python -X faulthandler -m modswap …`"
 
 
@@ -72,7 +74,7 @@ def supervise(args: Sequence[str]) -> None:
 
 def _stays_alone(args: Sequence[str]) -> bool:
     asked = not args or bool(_HELP.intersection(args)) or os.environ.get(SWITCH) == "1"
-    return asked or not hasattr(os, "fork")
+    return asked or COMPLETING in os.environ or not hasattr(os, "fork")
 
 
 def _become_child(parent: int, passed: Sequence[signal.Signals]) -> None:
@@ -144,12 +146,26 @@ def end(code: int, args: Sequence[str]) -> NoReturn:
     if name == "SIGINT":  # it came once more while the child ended
         os._exit(STOPPED)
     if name in _STOPS:
+        if name == "SIGTERM" and _RANKED in os.environ:
+            from modswap.cli.ranks import BY_TORCHRUN
+
+            _say(args, *BY_TORCHRUN)
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     what, fix = _KNOWN.get(name, (f"torch or a module of the model crashed ({name})", _TRACE))
+    _say(args, what, fix)
+    os._exit(CRASHED)
+
+
+def _say(args: Sequence[str], what: str, fix: str) -> None:
+    """Print an error; of several processes one does."""
+    if _RANKED in os.environ:
+        from modswap.cli.ranks import may_complain
+
+        if not may_complain():
+            return
     command = next((arg for arg in args if not arg.startswith("-")), "")
     os.write(2, f"error: modswap {command}: {what}\n  fix: {fix}\n".encode("utf-8", "replace"))
-    os._exit(CRASHED)
 
 
 def _remove_litter(args: Sequence[str]) -> None:

@@ -167,6 +167,13 @@ class CheckpointError(ModswapError):
     check = "checkpoint"
 
 
+class LostRankError(ModswapError):
+    """Another process of those that do the work together has ended."""
+
+    code = 3
+    check = "ranks"
+
+
 class ExplainError(ModswapError):
     """A module has no lines that can be explained."""
 

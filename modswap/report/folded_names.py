@@ -38,10 +38,15 @@ def folded(rows: Iterable[tuple[str, Hashable]], *, verbose: bool = False) -> Se
     groups: dict[Hashable, list[str]] = {}
     keys: dict[Hashable, Any] = {}
     for number, (name, key) in enumerate(rows):
-        pattern = number if verbose else (_NUMBER.sub("#", name), _NUMBER.sub("#", str(key)))
+        pattern = number if verbose else (pattern_of(name), pattern_of(str(key)))
         groups.setdefault(pattern, []).append(name)
         keys.setdefault(pattern, key)
     return [NameFold(tuple(names), keys[pattern]) for pattern, names in groups.items()]
+
+
+def pattern_of(name: str) -> str:
+    """Return a name with a mark for each segment that is a number."""
+    return _NUMBER.sub("#", name)
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -22,20 +22,24 @@ def healing_words(healing: Healing) -> str:
     return f"{healing.after.metric} {before} → {after}"
 
 
+def healing_lines(healing: Healing) -> Iterator[str]:
+    """Yield the result in few lines: agreements, comparisons, other numbers, the samples."""
+    controls = (f"{one.name} {_number(one.agreement.value)}" for one in healing.controls)
+    beside = f"; beside it: {', '.join(controls)}" if healing.controls else ""
+    yield f"{healing_words(healing)}{beside}"
+    for one in healing.measured:
+        yield (
+            f"{one.name} {_number(one.original)} original, {_number(one.before)} swapped, "
+            f"{_number(one.after)} healed"
+        )
+    yield f"{healing.samples}: {healing.learned} to learn from, {healing.held} held out to judge"
+
+
 def healing_parts(healing: Healing) -> Iterator[RenderableType]:
-    """Yield the parts of a report for people."""
-    data = f"{healing.samples}: {healing.learned} to learn from, {healing.held} held out to judge"
-    yield Text.assemble(("data  ", "cyan"), data)
-    for note in healing.notes:
-        yield Text.assemble(("note  ", "yellow"), note)
+    """Yield the tables of a verbose report: agreements by stage, errors by site."""
     yield _agreements(healing)
     if healing.sites:
         yield _sites(healing.sites)
-    yield from _noted(healing.sites)
-    for one in healing.measured:
-        said = f"{_number(one.original)} original, {_number(one.before)} swapped, "
-        said += f"{_number(one.after)} healed"
-        yield Text.assemble((f"{one.name}  ", "cyan"), said)
 
 
 def _agreements(healing: Healing) -> Table:
@@ -84,17 +88,6 @@ def _sites(sites: Sequence[SiteHealing]) -> Table:
     if len(sites) > SHOWN_SITES:
         table.add_row(f"… and {len(sites) - SHOWN_SITES} more, in the JSON report", "", "")
     return table
-
-
-def _noted(sites: Sequence[SiteHealing]) -> Iterator[Text]:
-    """Yield the notes on sites, each once with the paths that it is about."""
-    alike: dict[str, list[str]] = {}
-    for site in sites:
-        for note in site.notes:
-            alike.setdefault(note, []).append(site.path)
-    for note, paths in alike.items():
-        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        yield Text.assemble(("note  ", "yellow"), f"{', '.join(paths[:3])}{more}: {note}")
 
 
 def _number(value: float) -> str:

@@ -1,7 +1,6 @@
 """The outcome as one JSON object, several as a list, for programs."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from modswap.core.decided.verdict import CaseVerdict, Verdict
 from modswap.core.errors import ModswapError
@@ -12,7 +11,21 @@ from modswap.core.seen.site import Call
 from modswap.core.seen.values import shapes
 from modswap.core.version import __version__
 from modswap.report.healing import healing_as_data
-from modswap.report.page import Page, as_json
+from modswap.report.json_shapes import (
+    AmountData,
+    CallData,
+    CaseData,
+    CheckData,
+    ErrorData,
+    InputData,
+    LedgerData,
+    NamedAmountData,
+    ReportData,
+    SingleErrorData,
+    SiteData,
+    VerifyData,
+)
+from modswap.report.page import SCHEMA, Page, as_json
 
 
 def json_report(outcomes: Sequence[Outcome], page: Page) -> str:
@@ -22,10 +35,11 @@ def json_report(outcomes: Sequence[Outcome], page: Page) -> str:
     return as_json(data[0] if len(data) == 1 else data)
 
 
-def as_data(outcome: Outcome) -> dict[str, Any]:
+def as_data(outcome: Outcome) -> ReportData:
     """Return the outcome as plain data."""
     written = outcome.written
     return {
+        "schema": SCHEMA,
         "modswap": __version__,
         "command": outcome.command,
         "checkpoint": outcome.checkpoint,
@@ -51,14 +65,14 @@ def as_data(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _found(found: FoundInput | None) -> dict[str, Any] | None:
+def _found(found: FoundInput | None) -> InputData | None:
     if found is None:
         return None
     inputs = [entry.model_dump(mode="json", exclude_defaults=True) for entry in found.inputs]
     return {"input": found.shown, "why": found.why, "inputs": inputs}
 
 
-def _site(site: SiteOutcome) -> dict[str, Any]:
+def _site(site: SiteOutcome) -> SiteData:
     return {
         "path": site.path,
         "aliases": list(site.aliases),
@@ -79,7 +93,7 @@ def _site(site: SiteOutcome) -> dict[str, Any]:
     }
 
 
-def calls_as_data(calls: Sequence[Call]) -> list[dict[str, Any]]:
+def calls_as_data(calls: Sequence[Call]) -> list[CallData]:
     """Return the shapes of calls as plain data."""
     return [
         {
@@ -90,7 +104,7 @@ def calls_as_data(calls: Sequence[Call]) -> list[dict[str, Any]]:
     ]
 
 
-def _verify(verdict: Verdict | None) -> dict[str, Any] | None:
+def _verify(verdict: Verdict | None) -> VerifyData | None:
     if verdict is None:
         return None
     return {
@@ -101,7 +115,7 @@ def _verify(verdict: Verdict | None) -> dict[str, Any] | None:
     }
 
 
-def _finding(found: Finding) -> dict[str, Any]:
+def _finding(found: Finding) -> CheckData:
     return {
         "check": found.check,
         "about": found.about,
@@ -113,7 +127,7 @@ def _finding(found: Finding) -> dict[str, Any]:
     }
 
 
-def _case(case: CaseVerdict) -> dict[str, Any]:
+def _case(case: CaseVerdict) -> CaseData:
     first = case.problems[0] if case.problems else None
     return {
         "input": case.key.input,
@@ -126,23 +140,27 @@ def _case(case: CaseVerdict) -> dict[str, Any]:
     }
 
 
-def _ledger(ledger: Ledger | None) -> dict[str, Any] | None:
+def _ledger(ledger: Ledger | None) -> LedgerData | None:
     if ledger is None:
         return None
     return {
         "kept": _amount(ledger.kept),
-        "mapped": {**_amount(ledger.mapped), "names": list(ledger.mapped.names)},
-        "fresh": {**_amount(ledger.fresh), "names": list(ledger.fresh.names)},
-        "dropped": {**_amount(ledger.dropped), "names": list(ledger.dropped.names)},
+        "mapped": _named(ledger.mapped),
+        "fresh": _named(ledger.fresh),
+        "dropped": _named(ledger.dropped),
         "proved": ledger.proved,
     }
 
 
-def _amount(amount: Amount) -> dict[str, int]:
+def _amount(amount: Amount) -> AmountData:
     return {"tensors": amount.tensors, "bytes": amount.nbytes}
 
 
-def error_as_data(error: ModswapError | None) -> dict[str, Any] | None:
+def _named(amount: Amount) -> NamedAmountData:
+    return {"tensors": amount.tensors, "bytes": amount.nbytes, "names": list(amount.names)}
+
+
+def error_as_data(error: ModswapError | None) -> ErrorData | None:
     """Return an error, and those that came with it, as plain data."""
     if error is None:
         return None
@@ -150,7 +168,7 @@ def error_as_data(error: ModswapError | None) -> dict[str, Any] | None:
     return {**first, "more": more}
 
 
-def _alone(error: ModswapError) -> dict[str, Any]:
+def _alone(error: ModswapError) -> SingleErrorData:
     return {
         "check": error.check,
         "code": error.code,

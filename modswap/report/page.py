@@ -4,13 +4,22 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 
 from modswap.core.kept.outcome import SiteOutcome
 from modswap.core.words.printable import tame_lines, without_commands
+
+SCHEMA: Literal[1] = 1  # of JSON reports; it grows where a key changes its meaning, or goes
+# characters of reports, in ASCII
+_IN_ASCII = {
+    "→": "->", "×": "x", "–": "-", "…": "...", "✗": "x", "✓": "ok", "─": "-", "│": "|", "▶": ">",
+    "²": "2",
+}  # fmt: skip
+MARKS = "".join(_IN_ASCII)
+_TO_ASCII = str.maketrans(_IN_ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,11 @@ class Page:
     color: bool = False  # whether the reader shows colours
     verbose: bool = False  # whether the report is detailed
     args: tuple[str, ...] = ()  # words of the command that was typed; empty for none
+    ascii: bool = False  # whether the reader shows no other characters
+
+    def said(self, text: str) -> str:
+        """Return a text with the marks of reports in characters that the reader shows."""
+        return text.translate(_TO_ASCII) if self.ascii else text
 
     def render(self, parts: Iterable[RenderableType]) -> str:
         """Return parts as text, below each other, without blanks at the ends of lines."""
@@ -35,8 +49,8 @@ class Page:
             emoji=False,
         )
         for part in parts:
-            console.print(_Tamed(part))
-        lines = without_commands(stream.getvalue()).split("\n")
+            console.print(_Tamed(part), crop=False)
+        lines = self.said(without_commands(stream.getvalue())).split("\n")
         return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from modswap.core.seen.tree import OutputValues, Tree, TreeRow
 from modswap.core.words.printable import without_commands
 from modswap.report.json_report import calls_as_data
-from modswap.report.page import Page, as_json, bare, human_bytes, human_count
+from modswap.report.page import SCHEMA, Page, as_json, bare, human_bytes, human_count
 from modswap.report.tamed import tamed
 from modswap.report.tree_rows import TreeLine, lines_of
 
@@ -234,6 +234,7 @@ def _calls(row: TreeRow) -> Text:
 def tree_json(tree: Tree, rows: Sequence[TreeRow], marked: Collection[str] = ()) -> str:
     """Return the tree, with the given rows, as one JSON object; each path has a row of its own."""
     data = {
+        "schema": SCHEMA,
         "file": tree.file,
         "format": tree.format,
         "notes": list(tree.notes),

@@ -1,7 +1,8 @@
 """The lines of the module tree: modules that repeat one another on one line, with a count."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from modswap.core.seen.tree import TreeRow
 
@@ -32,16 +33,24 @@ class _Node:
 
 
 def lines_of(
-    rows: Sequence[TreeRow], marked: Collection[str] = (), *, fold: bool = True
+    rows: Sequence[TreeRow],
+    marked: Collection[str] = (),
+    *,
+    fold: bool = True,
+    beside: Mapping[str, Hashable] = MappingProxyType({}),
 ) -> list[TreeLine]:
-    """Return the lines of some rows; `fold` puts equal neighbours with numbers for names on one."""
+    """Return the lines of some rows; `fold` puts equal neighbours with numbers for names on one.
+
+    `beside` has further facts by which the modules at some paths differ.
+    """
     if not fold:
         return [TreeLine(row, row.path, marked=row.path in marked) for row in rows]
     roots = _nodes(rows)
     keys: dict[object, int] = {}
     for node in _inside_out(roots):
         # numbers, so that two modules are compared without a walk through them
-        node.key = keys.setdefault(_key(node, marked=node.row.path in marked), len(keys))
+        key = _key(node, marked=node.row.path in marked), beside.get(node.row.path)
+        node.key = keys.setdefault(key, len(keys))
     return _lines(roots, marked)
 
 

@@ -9,7 +9,7 @@ from modswap.core.kept.comparison import Comparison, Unequal
 from modswap.core.version import __version__
 from modswap.core.words.printable import SHOWN_CHARACTERS, shown
 from modswap.report.json_report import error_as_data
-from modswap.report.page import Page, as_json, human_bytes
+from modswap.report.page import SCHEMA, Page, as_json, human_bytes
 from modswap.report.tamed import tamed
 
 SHOWN_DIFFERENCES = 20  # differences in a table that is not verbose
@@ -18,7 +18,7 @@ SHOWN_DIFFERENCES = 20  # differences in a table that is not verbose
 def verify_json(found: Comparison) -> str:
     """Return a comparison as one JSON object."""
     data = {
-        "schema": 1,
+        "schema": SCHEMA,
         "modswap": __version__,
         "command": "verify",
         "checkpoint": found.checkpoint,

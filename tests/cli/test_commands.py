@@ -26,6 +26,7 @@ from modswap.core.seen.joint import Joint
 from modswap.nn.inserted_site import put_in
 from modswap.nn.insertion import Insertion
 from modswap.ops.examine.table import examination_names
+from modswap.report.json_shapes import report_schema
 from tests.commands import Command, Ran
 from tests.models import GatedNet, build_gated
 from tests.recipes import UNEXAMINED
@@ -527,6 +528,9 @@ def test_catalogue_page_in_docs_is_the_one_that_the_program_prints(modswap: Comm
 
 def test_schema_is_json(modswap: Command) -> None:
     assert json.loads(modswap("schema").out) == recipe_schema(examination_names())
+    assert json.loads(modswap("schema", "report").out) == report_schema()
+    wrong = modswap("schema", "reprot")
+    assert (wrong.code, "did you mean 'report'?" in wrong.err) == (2, True)
 
 
 # -- as a process of its own

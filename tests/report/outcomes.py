@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from modswap.core.decided.blueprint import Choice
+from modswap.core.decided.cost import PassCost, cost_finding
 from modswap.core.decided.verdict import CaseKey, CaseVerdict, Verdict
 from modswap.core.errors import MatchError, RecipeError, ShapeError, UnsafeError, together
 from modswap.core.finding import Finding
+from modswap.core.healed.agreement import Agreement, Control
+from modswap.core.healed.healing import Healing, Measured, SiteHealing, StageResult
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome, Written
 from modswap.core.seen.site import Call
 from modswap.core.seen.values import NONE, Group, TensorInfo
@@ -232,3 +235,92 @@ def beside(path: str, place: str) -> SiteOutcome:
 
 PLACES = ("after", "before", "around", "instead", "after")
 BESIDE = replace(DONE, sites=tuple(beside(f"stages.{n}", place) for n, place in enumerate(PLACES)))
+
+BEFORE_COST = PassCost(9_163_000, 868_000_000, 48_970_000, 15_600_000, 56_600_000)
+AFTER_COST = PassCost(6_552_824, 854_000_000, 49_390_000, 15_500_000, 56_900_000)
+COSTS = (
+    replace(cost_finding("", BEFORE_COST, AFTER_COST), about="costs"),
+    finding("drift", "", "passed", "outputs moved", data={"relative": 1.34e-05, "rows": 0}),
+)
+MEASURED = replace(
+    DONE, verdict=Verdict((CaseVerdict(IMAGE, LOGITS, LOGITS),), finite=True, findings=COSTS)
+)
+
+
+def layer(path: str, number: int, channels: int) -> SiteOutcome:
+    """Return a site of a large model."""
+    tokens = TensorInfo((1, 196, channels))
+    return replace(
+        site(f"encoder.layers.{number}.{path}"),
+        old_class="transformers.models.vit.modeling_vit.ViTSelfAttention",
+        new_class="modswap.nn.self_attention.SelfAttention",
+        calls=(Call((tokens,), (), tokens),),
+        layout="NLC",
+        choices=(),
+        notes=("frozen, as the old module's parameters were",) if number > 5 else (),
+    )
+
+
+def _crowd() -> Outcome:
+    """Return a swap of many sites that fails in several ways."""
+    sites = (
+        *(layer("attention", number, 768) for number in range(48)),
+        *(layer(f"side{number % 5}", number, 32 * (1 + number)) for number in range(30)),
+    )
+    failures = tuple(
+        finding(
+            "gradients", one.path, "failed", "12 parameters had gradients, now 11", "set `topk`"
+        )
+        for one in sites[:12]
+    )
+    others = (
+        finding("copies", sites[3].path, "failed", "copy.deepcopy raised TypeError: no copy of it"),
+        finding("survival", "", "passed", "`train()` loses it", "import modswap\nmodel = 1"),
+        finding("matrix", sites[0].path, "passed", "channels_last is lost", "use `contiguous`"),
+        *(finding(n, "", "skipped", "it takes 4e+08 multiplications") for n in ("finite", "sizes")),
+    )
+    errors = [ShapeError.of(one) for one in (*failures, *PROBLEMS, others[0])]
+    case = CaseVerdict(IMAGE, LOGITS, TensorInfo((1, 2, 112, 112)), PROBLEMS)
+    return replace(
+        DONE,
+        sites=sites,
+        verdict=Verdict((case,), finite=None, findings=(*COSTS, *failures, *others)),
+        ledger=None,
+        written=None,
+        notes=("an input was found: 1,3,224,224, as `pretrained_cfg` of the file says",),
+        error=together(errors),
+    )
+
+
+CROWDED = _crowd()
+LONG = replace(
+    DONE,
+    sites=tuple(
+        replace(
+            site(f"model.{'backbone.' * 8}stages.{n}.token_mixer_of_the_{n}th_block.attention"),
+            new_class=f"mynets.AttentionWithAVeryLongNameThatNobodyWouldTypeTwice{n}",
+        )
+        for n in range(2)
+    ),
+)
+
+AGREED_BEFORE = Agreement("top-1", 0.1, 0.2, 3.5, 100)
+AGREED_AFTER = Agreement("top-1", 0.99, 1.0, 0.02, 100)
+HEALING = Healing(
+    samples="500 pictures of photos/, 32x32",
+    learned=400,
+    held=100,
+    before=AGREED_BEFORE,
+    after=AGREED_AFTER,
+    goal=0.99,
+    stages=(
+        StageResult("inherit", AGREED_BEFORE, 0.1, kept=False),
+        StageResult("closed", AGREED_AFTER, 1.5, note="1 of 1 modules fitted"),
+        StageResult("norms", AGREED_BEFORE, 0.4, kept=False, note="the statistics of 1 batch norm"),
+    ),
+    sites=(SiteHealing("conv", 2.5, 0.05, 0.02, ("it holds",)),),
+    controls=(Control("dropped", replace(AGREED_BEFORE, confident=None)),),
+    notes=("one picture was broken",),
+    measured=(Measured("accuracy on labels", 0.9, 0.1, 0.89),),
+)
+HEALED = replace(DONE, command="heal", healing=HEALING)

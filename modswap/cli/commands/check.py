@@ -106,7 +106,7 @@ def check(
 
     first = Request(
         "", None, policy, model, shapes, renames, thorough, fix, options.memory_of(max_memory),
-        strict, find_input=find, fast=fast,
+        strict, find_input=find, fast=fast, view=options.wants_view(session),
     )  # fmt: skip
     requests = [replace(first, recipe=name, file=file, rule=chosen.rule) for file, name in pairs]
     if any((report, lock, fix, session.summary)):

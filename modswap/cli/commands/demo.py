@@ -34,6 +34,7 @@ def demo(
     from modswap.report.tree import tree_table
 
     progress = session.progress()
+    session.verbose = verbose  # steps are shown, and reports are short
     session.emit(f"1. Train a UNet++ of width {width} on handwritten digits ({steps} steps)\n")
     made = run.make(folder, width=width, steps=steps, progress=progress)
     session.emit(

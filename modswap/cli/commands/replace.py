@@ -113,6 +113,7 @@ def replace(
         max_memory=most,
         heal=heal,
         healing=request,
+        view=options.wants_view(session),
     )
     outcome = _run(session, job, digest, no_forward=no_forward)
     chosen.save(session, [outcome])

@@ -101,6 +101,7 @@ class Job:
     # a swap alone
     heal: str = ""
     healing: "HealingRequest | None" = None  # what is asked of it; None for nothing
+    view: bool = False  # whether the outcome has the modules before and after, for pages
 
 
 @dataclass(frozen=True, slots=True)

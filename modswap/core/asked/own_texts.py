@@ -9,7 +9,8 @@ _LINE = re.MULTILINE
 # of every form of a report, a piece that no other program writes
 _REPORTS = (
     # tables: of `check` and `replace`, `verify`, `sweep`, `diff`, `tree`, `catalogue` (with NAME)
-    re.compile(r"^(OK  the swap of \d|OK  \d+ sites? swapped in|FAILED  \S)", _LINE),
+    re.compile(r"^(OK  the swap of \d|OK  \d+ sites? \w+ |FAILED  \S)", _LINE),
+    re.compile(r"^OK  .*: (no stage brought it nearer|broken off before anything)", _LINE),
     re.compile(r"^compared  [\d,]+ (file|tensor|record)s?\b", _LINE),
     re.compile(r"^(OK|STOPPED)  \d+ of \d+ trials measured in ", _LINE),
     re.compile(r"^(EQUAL|DIFFERENT)  [\d,]+ (tensor|module|other value)", _LINE),
@@ -19,9 +20,11 @@ _REPORTS = (
     re.compile(r"^FLOPs +\S.*^memory +\S.*^option +type +default +meaning$", _LINE | re.DOTALL),
     # JSON: of outcomes and comparisons, `tree`, `catalogue`, `schema`
     re.compile(r'\A\s*\[?\s*\{\s*("schema":\s*\d+\s*,\s*)?"modswap":\s*"'),
-    re.compile(r'\A\s*\{\s*"file":\s*".*",\s*"format":\s*".*",\s*"notes":\s*\['),
+    re.compile(
+        r'\A\s*\{\s*("schema":\s*\d+,\s*)?"file":\s*".*",\s*"format":\s*".*",\s*"notes":\s*\['
+    ),
     re.compile(r'\A\s*\[\s*\{\s*"name":\s*".*",\s*"summary":\s*".*",\s*"source":\s*"'),
-    re.compile(r'"title":\s*"modswap recipe"'),
+    re.compile(r'"title":\s*"modswap (recipe|report)"'),
     # an explained pass: text and Markdown, in both languages, and HTML
     re.compile(r"FLOP\s+[\d,]+(\s+=\s+torch's\s+own|，\s*与\s*torch)"),
     re.compile(r'<meta name="generator" content="modswap[ "]'),

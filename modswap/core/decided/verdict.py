@@ -37,6 +37,8 @@ class Visit:
     # `contiguous`, `channels_last` or `other` where its output is a map; empty for no map, for a
     # map that is both, or where it is not known
     memory_format: str = field(default="", compare=False)
+    # paths of the modules that made its inputs, as far as it was given their very tensors
+    takes: tuple[str, ...] = field(default=(), compare=False)
 
     def inside(self, sites: Container[str]) -> bool:
         """Return whether it was called from inside one of these sites."""

@@ -10,6 +10,7 @@ from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import ModswapError
 from modswap.core.healed.healing import Healing
 from modswap.core.kept.found_input import FoundInput
+from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.stamp import Stamps
 from modswap.core.seen.site import Call, Layout
 
@@ -154,6 +155,8 @@ class Outcome:
         recipe_sha256: Digest of the recipe's text as it was read, in hexadecimal; empty if unknown.
         recipe_text: The recipe's text as it was read; empty if unknown.
         found_input: The dummy input that was found; None if it was given.
+        receipt_text: The receipt inside the written file; empty if nothing was written.
+        view: The modules before and after, and the flow around sites; None if it was not asked for.
         healing: What was measured when the new modules were healed; None if they were not.
     """
 
@@ -174,6 +177,8 @@ class Outcome:
     stamps: Stamps = field(default=(), compare=False, repr=False)
     recipe_sha256: str = field(default="", compare=False, repr=False)
     recipe_text: str = field(default="", compare=False, repr=False)
+    receipt_text: str = field(default="", compare=False, repr=False)
+    view: ModelView | None = field(default=None, compare=False, repr=False)
     found_input: FoundInput | None = None
     healing: Healing | None = None
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 Seen = Callable[[torch.Tensor], torch.Tensor]
-_PLACES = 200  # for each value that is seen of one
+PLACES = 200  # for each value that is seen of one, with which more hardly change the fit
 _CHUNK_BYTES = 64 << 20  # of patches at once
 
 
@@ -68,11 +68,6 @@ class Moments:
         self.sums = torch.zeros(outputs, dtype=torch.float64)
         self.squares = torch.zeros(outputs, dtype=torch.float64)
         self.one = channels * taps + centre  # it is 1 everywhere
-
-    @property
-    def plenty(self) -> bool:
-        """Return whether there are so many places that more hardly change the fit."""
-        return self.count >= _PLACES * len(self.gram)
 
     def add(self, maps: torch.Tensor, targets: torch.Tensor, seen: Seen) -> None:
         """Add maps (N, C, H, W) and their targets (N, O, H', W').

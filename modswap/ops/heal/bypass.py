@@ -12,6 +12,7 @@ from modswap.core.decided.blueprint import Blueprint
 from modswap.core.seen.joint import Joint, free_name
 from modswap.nn.inserted_site import inserted_names
 from modswap.nn.insertion import Insertion
+from modswap.ops.heal import ranks
 from modswap.ops.heal.closed.maps import tensor_of
 from modswap.ops.heal.passes import Models, SiteCall
 from modswap.ops.heal.sites import Bypass, HealedSite
@@ -45,7 +46,9 @@ def _put(models: Models, site: HealedSite, chosen: Sequence[int]) -> Bypass | No
     for call in models.calls(site, chosen) if kinds else ():
         for one in sums:
             one.add(_given(call), tensor_of(call.target))
-    explained = [one.explained() for one in sums]
+    for one in sums:
+        one.join()
+    explained = ranks.from_first([one.explained() for one in sums])
     if not explained or max(explained) < LEAST:
         return None
     kind = kinds[explained.index(max(explained))]
@@ -160,6 +163,12 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
+def _joined(*sums: Any) -> list[Any]:
+    """Return sums over all processes; 0 for one to which nothing was added."""
+    found = ranks.summed([one if isinstance(one, torch.Tensor) else None for one in sums])
+    return [0.0 if one is None else one for one in found]
+
+
 class _Variance:
     """The sum of squares of values (groups, places, values) around the mean of each."""
 
@@ -173,6 +182,12 @@ class _Variance:
         wide = _wide(values)
         self.squares += float(wide.square().sum())
         self.totals = self.totals + wide.sum(1)
+
+    def join(self) -> None:
+        """Add what the other processes have."""
+        count, self.squares = ranks.totals([self.count, self.squares])
+        self.count = int(count)
+        (self.totals,) = _joined(self.totals)
 
     @property
     def value(self) -> float:
@@ -202,6 +217,11 @@ class _LayerSums:
         self.gram = self.gram + seen.mT @ seen
         self.cross = self.cross + seen.mT @ y
         self.totals = self.totals + y.sum(1)
+
+    def join(self) -> None:
+        """Add what the other processes have."""
+        self.of_target.join()
+        self.gram, self.cross, self.totals = _joined(self.gram, self.cross, self.totals)
 
     def solution(self) -> torch.Tensor:
         """Return the weights with the bias in the last row, (groups, values, outputs)."""
@@ -236,7 +256,8 @@ def fit_bypass(
         target, own = tensor_of(call.target), tensor_of(site.new(*call.args, **call.kwargs))
         if target is not None and own is not None and own.shape == target.shape:
             sums.add(_given(call), target, own)
-    if sums.explained() < LEAST:
+    sums.join()
+    if ranks.from_first(sums.explained()) < LEAST:
         return ()
     found = sums.solution()  # (groups, values, outputs)
     weight = found[:, :-1].mT.reshape(layer.weight.shape)

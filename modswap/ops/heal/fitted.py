@@ -12,8 +12,10 @@ from modswap.core.asked.healing import HealingRequest
 from modswap.core.errors import UsageError
 from modswap.core.healed.agreement import Agreement
 from modswap.core.healed.progress import INTERRUPTED, FitStep, Fitted
+from modswap.core.launch import launch
 from modswap.core.progress import Progress
 from modswap.live_values import module_paths
+from modswap.ops.heal import ranks
 from modswap.ops.heal.fitting.end import EndFit, fit_end
 from modswap.ops.heal.fitting.local import LocalFit, fit_local, judged_with_old
 from modswap.ops.heal.fitting.pace import RATE_FROM_CLOSED_FORM, RATE_FROM_RANDOM, Pace, Watch
@@ -99,7 +101,7 @@ class Fits:
         seconds = None
         if self.request.minutes is not None:
             gone = time.monotonic() - self._started
-            seconds = max(60 * self.request.minutes - gone, 0.0) / left
+            seconds = ranks.from_first(max(60 * self.request.minutes - gone, 0.0) / left)
         rate = RATE_FROM_CLOSED_FORM if begun else RATE_FROM_RANDOM
         batch = 2 * self.request.batch
         return Pace(self.request.fit_steps, rate, batch, self.request.seed, seconds=seconds)
@@ -111,7 +113,7 @@ class Fits:
         most = self.request.max_memory
         free = available()
         nbytes = most if most is not None else 0 if free is None else free // _SHARE
-        return Room(nbytes, Path(tempfile.gettempdir()))
+        return Room(nbytes // launch().beside, Path(tempfile.gettempdir()))
 
 
 def _said(fits: Sequence[Fitted]) -> str:

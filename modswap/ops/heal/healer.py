@@ -14,6 +14,7 @@ from modswap.core.healed.agreement import Agreement, Control
 from modswap.core.healed.healing import Healing, Measured, SiteHealing, StageResult
 from modswap.core.progress import Progress, silent
 from modswap.ops.apply import module_at
+from modswap.ops.heal import ranks
 from modswap.ops.heal.bypass import fit_bypass, put_bypasses, without_idle
 from modswap.ops.heal.closed.fit import fit_closed, inherit_map
 from modswap.ops.heal.fitted import Fits, changing_everywhere
@@ -23,7 +24,7 @@ from modswap.ops.heal.measures.controls import Judged, disturbed, dropped
 from modswap.ops.heal.measures.metric import Metric, metric_for
 from modswap.ops.heal.measures.passes import outputs_of, still
 from modswap.ops.heal.measures.user_metric import user_metric
-from modswap.ops.heal.norms import estimate_again, norms_behind
+from modswap.ops.heal.norms import best_estimate, norms_behind
 from modswap.ops.heal.passes import Models, call_order, tried
 from modswap.ops.heal.site_errors import SiteError, site_error
 from modswap.ops.heal.sites import HealedSite, in_order
@@ -166,10 +167,17 @@ class Healer:
             after = {site.path: self._error(site) for site in self.sites}
             return after, [measure(self.models.model) for measure in measures]
         except KeyboardInterrupt:
-            self.fits.interrupted = True
-            self.resume.keep("", "", {})
+            self._broken_off()
             gone = SiteError(float("nan"), None)
             return {site.path: gone for site in self.sites}, [float("nan") for _ in measures]
+
+    def _broken_off(self) -> None:
+        """Note Ctrl-C; of several processes the first one goes on alone with what it has."""
+        if not ranks.first():
+            raise KeyboardInterrupt
+        ranks.leave()
+        self.fits.interrupted = True
+        self.resume.keep("", "", {})  # so that the file is there in any case
 
     @contextmanager
     def _still(self) -> Iterator[None]:
@@ -197,7 +205,8 @@ class Healer:
 
             yield "accuracy on labels", share
         if self.request.evaluate:
-            yield self.request.evaluate, user_metric(self.request.evaluate)
+            own = user_metric(self.request.evaluate)
+            yield self.request.evaluate, lambda model: ranks.computed_once(lambda: own(model))
 
     def _error(self, site: HealedSite) -> SiteError:
         return site_error(self.models, site, self.held)
@@ -222,8 +231,7 @@ class Healer:
                 done.append(self._stage(stage, held := self._state()))
         except KeyboardInterrupt:
             self._restore(held)
-            self.fits.interrupted = True
-            self.resume.keep("", "", {})  # so that the file is there in any case
+            self._broken_off()
         return done
 
     def _stage(self, stage: str, held: State) -> StageResult:
@@ -328,32 +336,14 @@ class Healer:
         """Estimate the statistics of the norms behind the sites again, the nearest or all."""
         # what is beside others can be taken out again, and the norms are to be as they were then
         paths = self.behind if any(site.replaces for site in self.sites) else ()
-        tried: list[tuple[Agreement, tuple[str, ...], dict[str, dict[str, torch.Tensor]]]] = []
-        for some in dict.fromkeys((paths[: len(self.sites)], paths)):
-            held = {path: values_of(self.models.model.get_submodule(path)) for path in some}
-            if not some:
-                continue
-            try:
-                estimate_again(self.models, some, self.learn)
-                tried.append((self._judged(), some, self._copies(some)))
-            finally:
-                self._fill(held)
-        if not tried:
+        candidates = [paths[: len(self.sites)], paths]
+        tried = best_estimate(self.models, candidates, self.learn, self._judged)
+        if tried is None or tried.agreement.value <= self.best.value:
             return ""
-        found, some, state = max(tried, key=lambda one: one[0].order)
-        if found.value <= self.best.value:
-            return ""
-        self._fill(state)
-        self.norms = some
-        norms = "1 batch norm" if len(some) == 1 else f"{len(some)} batch norms"
+        tried.put(self.models.model)
+        self.norms = tried.paths
+        norms = "1 batch norm" if len(self.norms) == 1 else f"{len(self.norms)} batch norms"
         return f"the statistics of {norms} estimated again"
-
-    def _copies(self, paths: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
-        return {path: values_of(self.models.model.get_submodule(path)) for path in paths}
-
-    def _fill(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        for path, values in state.items():
-            put_values(self.models.model.get_submodule(path), values)
 
     def _state(self) -> State:
         modules = [*(site.learned for site in self.sites), *map(self._module, self.behind)]

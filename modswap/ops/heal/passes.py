@@ -10,6 +10,7 @@ from torch import nn
 
 from modswap.core.errors import InputError
 from modswap.live_values import map_tensors
+from modswap.ops.heal import ranks
 from modswap.ops.heal.measures.passes import outputs_of
 from modswap.ops.heal.samples import Batch, Samples
 from modswap.ops.heal.sites import HealedSite
@@ -60,8 +61,8 @@ class Models:
             yield chosen[start : start + self.size]
 
     def calls(self, site: HealedSite, chosen: Sequence[int]) -> Iterator[SiteCall]:
-        """Yield every call of a site, pass by pass."""
-        for some in self.parts(chosen):
+        """Yield every call of a site in the passes of this process, pass by pass."""
+        for some in ranks.dealt(self.parts(chosen)):
             yield from self.observed(site, some)
 
     def observed(self, site: HealedSite, chosen: Sequence[int]) -> list[SiteCall]:

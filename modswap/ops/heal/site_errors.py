@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 
 from modswap.nn.linear_forms import form_of
+from modswap.ops.heal import ranks
 from modswap.ops.heal.closed.maps import tensor_of
-from modswap.ops.heal.passes import Models, cloned
+from modswap.ops.heal.passes import Models, SiteCall, cloned
 from modswap.ops.heal.sites import HealedSite
 
 
@@ -26,39 +27,53 @@ def site_error(models: Models, site: HealedSite, chosen: Sequence[int]) -> SiteE
     parts = form.mechanism() if form is not None else []
     if site.bypass is not None and site.bypass.used:
         parts = [*parts, *site.bypass.layer.parameters()]
-    wrong, wanted, given, own = _Spread(), _Spread(), _Spread(), _Spread()
+    wrong, wanted, given, own = spreads = tuple(_Spread() for _ in range(4))
+    fits = True
     for call in models.calls(site, chosen):
-        target = tensor_of(call.target)
-        output = tensor_of(site.new(*cloned(call.args), **cloned(call.kwargs)))
+        target, output = tensor_of(call.target), _output(site, call)
         if target is None or output is None or target.shape != output.shape:
-            return SiteError(float("nan"), None)
+            fits = False
+            break
         wrong.add(output - target)
         wanted.add(target)
         if parts:
             given.add(output)
             with _zeroed(parts):
-                alone = tensor_of(site.new(*cloned(call.args), **cloned(call.kwargs)))
-            if alone is not None:
-                own.add(alone)
+                own.add(_output(site, call))
+    if not all(ranks.gathered(fits)):
+        return SiteError(float("nan"), None)
+    for one in spreads:
+        one.join()
     share = own.variance / max(given.variance, 1e-30) if parts else None
-    return SiteError(wrong.square / max(wanted.variance, 1e-30), share)
+    return ranks.from_first(SiteError(wrong.square / max(wanted.variance, 1e-30), share))
+
+
+def _output(site: HealedSite, call: SiteCall) -> torch.Tensor | None:
+    return tensor_of(site.new(*cloned(call.args), **cloned(call.kwargs)))
 
 
 class _Spread:
     """Mean square and variance of a tensor over all samples and places, one value each."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.total = self.squares = 0.0
+        self.count, self.squares = 0, 0.0
         self.means: torch.Tensor | None = None
 
-    def add(self, value: torch.Tensor) -> None:
+    def add(self, value: torch.Tensor | None) -> None:
         """Add a tensor whose first axis are samples."""
+        if value is None:
+            return
         wide = value.double()
         self.count += len(wide)
         self.squares += float(wide.square().sum())
         sums = wide.sum(0)
         self.means = sums if self.means is None else self.means + sums
+
+    def join(self) -> None:
+        """Add what the other processes have."""
+        count, self.squares = ranks.totals([self.count, self.squares])
+        self.count = int(count)
+        (self.means,) = ranks.summed([self.means])
 
     @property
     def square(self) -> float:

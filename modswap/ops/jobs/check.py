@@ -39,6 +39,7 @@ class Request:
     rule: RuleText | None = None  # the recipe of the command line, in place of a file
     fast: bool = False  # whether the passes alone are run
     find_input: bool = False  # whether a dummy input is looked for, also where the recipe has one
+    view: bool = False  # whether the outcome has the modules before and after, for pages
 
 
 def job_of(request: Request) -> Job:
@@ -68,6 +69,7 @@ def job_of(request: Request) -> Job:
         fast=request.fast,
         max_memory=request.max_memory,
         strict=request.strict,
+        view=request.view,
     )
 
 

@@ -30,6 +30,7 @@ from modswap.io.recognise.look import look_at
 from modswap.ops.apply import applied, apply
 from modswap.ops.build.fit import Built
 from modswap.ops.first_input.find import first_pass
+from modswap.ops.heal import ranks
 from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.run import HealingWishes, heal_models, healed_start
@@ -57,8 +58,12 @@ def heal_file(job: HealJob, progress: Progress = silent) -> Outcome:
         reads = (*paths_read(job.subject), *used)
         refuse_target(job.subject.file, job.out, force=job.force, reads=reads)
     look_at_data(job.data)
-    with holding(job.subject.file) as held, without_compiler():
-        outcome = _held(job, held, held.watched(progress))
+    with (
+        holding(job.subject.file) as held,
+        without_compiler(),
+        ranks.joined(job.request.device) as device,
+    ):
+        outcome = _held(job, device, held, held.watched(progress))
     return replace(outcome, seconds=time.monotonic() - started)
 
 
@@ -73,7 +78,7 @@ def look_at_data(data: str) -> None:
             look_at(used.file)
 
 
-def _held(job: HealJob, held: Held, progress: Progress) -> Outcome:
+def _held(job: HealJob, device: str, held: Held, progress: Progress) -> Outcome:
     progress(f"loading {job.subject.file}")
     loaded = reopen(job.subject)
     loaded = replace(loaded, container=replace(loaded.container, held=held))
@@ -84,8 +89,10 @@ def _held(job: HealJob, held: Held, progress: Progress) -> Outcome:
     progress("looking for an input that fits")
     call = first_pass(loaded, job.subject).calls[0]
     size = told_size(job.subject.inputs)
-    request = _request(loaded, job.request)
-    wanted = HealingWishes(job.data, request, size, progress, _kept(job))
+    request = replace(_request(loaded, job.request), device=device)
+    resume = _kept(job) if ranks.first() else ResumeFile(None, {})
+    resume.share()
+    wanted = HealingWishes(job.data, request, size, progress, resume)
     result = heal_models(Taker.of(before, call), loaded.model, sites, wanted)
     writer = Writer(_as_swap(job, loaded), loaded, progress, unread=False)
     built = result.built(loaded.model)
@@ -102,6 +109,8 @@ def _held(job: HealJob, held: Held, progress: Progress) -> Outcome:
         stamps=held.stamps,
         healing=result.healing,
     )
+    if not ranks.first():
+        return outcome
     with applied(loaded.model, prepared.placements):
         outcome = writer.finish(outcome, prepared)
     if outcome.ledger is not None:

@@ -1,6 +1,6 @@
 """The module tree of a loaded checkpoint, with shapes if a dummy input is given."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,12 +10,12 @@ from modswap.core.asked.job import ALL_SHAPES, Layers, Subject
 from modswap.core.errors import NAME_A_FACTORY, UsageError
 from modswap.core.progress import Progress
 from modswap.core.seen.site import Call
-from modswap.core.seen.tree import BareParameter, OutputValues, Tree, TreeRow, dtypes_below
+from modswap.core.seen.tree import OutputValues, Tree
 from modswap.io.formats.container import Container
 from modswap.io.formats.reading import read
 from modswap.io.formats.target import refuse_target
 from modswap.io.recognise.implied_tree import WEIGHTS, TensorSize, implied_rows
-from modswap.live_values import dtype_name, module_paths, named_tensors, sizes_below
+from modswap.live_values import dtype_name, module_paths
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.first_input.find import find_input
 from modswap.ops.first_input.from_file import read_input
@@ -24,8 +24,8 @@ from modswap.ops.load.hub_folder import pretrained
 from modswap.ops.load.model import Loaded
 from modswap.ops.measure.layer_flops import layer_flops
 from modswap.ops.reopen import reopen
-from modswap.ops.run.describe import class_name
 from modswap.ops.run.inputs import Case, DummyCall
+from modswap.ops.run.module_rows import KnownFacts, is_floating, module_rows
 from modswap.ops.swap import refused
 from modswap.ops.trace.passes import Trace, trace
 
@@ -52,7 +52,9 @@ def build_tree(subject: Subject, progress: Progress, layers: Layers = ALL_SHAPES
     loaded = reopen(subject)
     seen = _seen(loaded, subject, progress) if shaped else _Seen()
     outputs = _outputs(loaded, seen, layers, subject, progress)
-    rows = tuple(_rows(loaded, seen, outputs))
+    stored = loaded.stored.places if loaded.stored is not None else {}
+    known = KnownFacts(seen.calls, seen.flops, outputs, stored)
+    rows = tuple(module_rows(loaded.model, known))
     notes = (*loaded.container.notes, *seen.notes, *_other_slots(container))
     return Tree(str(subject.file), container.format, rows, shaped, notes)
 
@@ -124,60 +126,6 @@ def _dummy_pass(model: nn.Module, call: DummyCall) -> Trace:
     return traced
 
 
-def _rows(
-    loaded: Loaded, seen: _Seen, outputs: Mapping[str, Sequence[OutputValues]]
-) -> Iterator[TreeRow]:
-    first: dict[nn.Module, str] = {}
-    tensors: dict[int, str] = {}
-    stored = loaded.stored.places if loaded.stored is not None else {}
-    places = tuple(module_paths(loaded.model))
-    params, nbytes = sizes_below(places)
-    dtypes = dtypes_below([place.parent for place in places], [_dtypes(p.module) for p in places])
-    for number, (path, module, *_) in enumerate(places):
-        known = first.setdefault(module, path)
-        alias = "" if known == path else known
-        yield TreeRow(
-            path=path,
-            class_name=class_name(module),
-            params=params[number],
-            nbytes=nbytes[number],
-            alias_of=alias,
-            calls=seen.calls.get(known, ()),
-            stored_as=stored.get(path, ()),
-            ties=() if alias else tuple(_ties(path, module, tensors)),
-            bare=() if alias else tuple(_bare(module)),
-            dtype=dtypes[number],
-            flops=seen.flops.get(module),
-            outputs=tuple(outputs.get(path, ())),
-        )
-
-
-def _dtypes(module: nn.Module) -> set[str]:
-    """Return the dtypes of a module's own floating tensors."""
-    held = named_tensors(module, recurse=False).values()
-    return {dtype_name(tensor.dtype) for tensor in held if _is_floating(tensor)}
-
-
-def _is_floating(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized
-
-
-def _bare(module: nn.Module) -> Iterator[BareParameter]:
-    """Yield a module's own parameters, if it has modules in it."""
-    if any(True for _ in module.children()):
-        for name, own in module.named_parameters(recurse=False):
-            yield BareParameter(name, own.numel(), own.numel() * own.element_size())
-
-
-def _ties(path: str, module: nn.Module, tensors: dict[int, str]) -> Iterator[tuple[str, str]]:
-    """Yield a module's own tensors that were met before, with the name that they had there."""
-    for name, tensor in named_tensors(module, recurse=False).items():
-        full = f"{path}.{name}" if path else name
-        known = tensors.setdefault(id(tensor), full)
-        if known != full:
-            yield name, known
-
-
 def _other_slots(container: Container) -> tuple[str, ...]:
     others = [".".join(slot.keys) for slot in container.slots[1:]]
     if not others:
@@ -191,7 +139,7 @@ def _size(tensor: torch.Tensor) -> TensorSize:
     plain = tensor.layout is torch.strided and tensor.device.type != "meta"
     place = (tensor.data_ptr(), tensor.numel()) if plain and nbytes else None
     dtype = dtype_name(tensor.dtype)
-    return TensorSize(tensor.numel(), nbytes, place, _is_floating(tensor), dtype)
+    return TensorSize(tensor.numel(), nbytes, place, is_floating(tensor), dtype)
 
 
 def _implied(container: Container) -> Tree:

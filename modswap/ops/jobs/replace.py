@@ -28,11 +28,12 @@ from modswap.ops.measure.memory import (
     check_memory,
     check_swapped_memory,
 )
+from modswap.ops.measure.model_view import timed, viewed_after, viewed_before
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.inputs import calls_of, cases_of
 from modswap.ops.run.without_compiler import without_compiler
-from modswap.ops.swap import Making, Prepared, prepare, verified
+from modswap.ops.swap import Making, Prepared, Verified, prepare, verified
 from modswap.ops.write.writer import Writer
 
 
@@ -77,6 +78,7 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
     writer = Writer(job, loaded, progress, unread=unreal)
     large = () if unreal else _too_large(loaded)
     bounds = bounds_of(job, unreal=unreal or bool(large))
+    view = viewed_before(loaded.model) if job.view else None
     prepared = _prepared(writer, given, bounds, unreal=unreal or bool(large))
     params = count_params(loaded.model)
     ending = ending_note(loaded.container.format, subject.file, job.out)
@@ -93,6 +95,7 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
         stamps=held.stamps,
         recipe_sha256=job.recipe.source.digest,
         recipe_text=job.recipe.source.text,
+        view=view,
     )
     return _swapped(writer, prepared, outcome, bounds)
 
@@ -144,7 +147,7 @@ def _swapped(
             )
             verdict = examined(standing.verdict, bench)
             outcome = replace(
-                outcome,
+                _viewed(outcome, bench, standing),
                 verdict=verdict,
                 params_after=count_params(loaded.model),
                 notes=(*outcome.notes, *swap_notes(verdict, prepared, outcome.sites)),
@@ -162,6 +165,18 @@ def _swapped(
     except ModswapError as error:
         return replace(outcome, error=error)
     return outcome
+
+
+def _viewed(outcome: Outcome, bench: Bench, standing: Verified) -> Outcome:
+    """Return the outcome with the view of the swapped model, if a view was asked for."""
+    if outcome.view is None:
+        return outcome
+    prepared, model = bench.prepared, bench.model
+    paths = [built.sites[0].path for built in prepared.built]
+    view = viewed_after(outcome.view, model, [one.seen for one in standing.after], paths)
+    if standing.verdict.ok:
+        view = timed(view, model, bench.original, prepared.cases[0], unreal=prepared.unreal)
+    return replace(outcome, view=view)
 
 
 def _keys(loaded: Loaded) -> tuple[str, ...]:

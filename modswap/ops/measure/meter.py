@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from modswap.live_values import live_tensors
 from modswap.nn.routed_attention import chunks
-from modswap.ops.run.shape_shortcuts import like
+from modswap.ops.measure.quick_outputs import quick_output
 
 _FLASH = "_scaled_dot_product_flash_attention_for_cpu"  # private: it may be missing one day
 
@@ -24,11 +24,6 @@ def _sdpa(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     return int(sdpa_flop_count(query.shape, key.shape, value.shape))
 
 
-_aten = torch.ops.aten
-_ELEMENTWISE = {
-    *(_aten.relu.default, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default),
-    *(_aten.add.Tensor, _aten.mul.Tensor, _aten.threshold_backward.default),
-}
 # modswap's own operators hide their steps; they run step by step here, to count their workspace
 _OPENED: Mapping[str, Callable[..., Any]] = {
     "modswap::routed_attention": chunks.forward,
@@ -88,13 +83,13 @@ class Meter(TorchDispatchMode):
             with self:
                 return opened(*tensors, heads=heads, scale=scale)
         formula = self._formulas.get(func.overloadpacket)
-        if formula is None:
+        out = quick_output(func, args)
+        if out is None and formula is None:
             with self:
                 # an operator that torch itself decomposes is counted by its parts
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        out = _elementwise(func, args)
         out = func(*args, **kwargs) if out is None else out
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
@@ -115,22 +110,6 @@ class Meter(TorchDispatchMode):
 
     def _freed(self, key: int) -> None:
         self.live -= self._sizes.pop(key)
-
-
-def _elementwise(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """Return the output of an elementwise operator on tensors of the same strides.
-
-    Torch's own way on the meta device takes ten times as long. None for anything else.
-    """
-    if func not in _ELEMENTWISE:
-        return None
-    first, *rest = (arg for arg in args if isinstance(arg, torch.Tensor))
-    same = (first.shape, first.dtype, first.stride())
-    if first.device.type != "meta" or any(
-        (other.shape, other.dtype, other.stride()) != same for other in rest
-    ):
-        return None
-    return like(first)
 
 
 class LikeCpu(TorchFunctionMode):

@@ -1,5 +1,6 @@
 """Record every module's calls during a forward pass, by hooks."""
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class _Running:
     path: str
     first: torch.Tensor | None  # among its inputs
     around: tuple[str, ...]  # paths of the modules around it
+    takes: tuple[str, ...] = ()  # paths of the modules that made its inputs
 
     @cached_property
     def inside(self) -> tuple[str, ...]:
@@ -53,6 +55,9 @@ class Recorder:
         self.same_tensor: dict[str, list[Clue]] = {}
         self._running: list[_Running] = []
         self._producers: list[tuple[torch.Tensor, Clue]] = []
+        # the outermost module that has put out a tensor so far, by the tensor's identity; the
+        # references keep no tensor, and show when an identity belongs to a later one
+        self._makers: dict[int, tuple[weakref.ref[torch.Tensor], str]] = {}
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -69,6 +74,7 @@ class Recorder:
             for handle in handles:
                 handle.remove()
             self._producers.clear()
+            self._makers.clear()
 
     def innermost(self) -> str:
         """Return the path of the innermost module that is running, or ran last."""
@@ -76,9 +82,10 @@ class Recorder:
 
     def _before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._start(path, [args, kwargs])
-        first = next(iter(live_tensors([args, kwargs])), None)
+        given = live_tensors([args, kwargs])
+        first = next(iter(given), None)
         around = self._running[-1].inside if self._running else ()
-        self._running.append(_Running(path, first, around))
+        self._running.append(_Running(path, first, around, tuple(self._made_by(given))))
         if first is not None:
             self._seek_clues(path, module, first)
 
@@ -96,9 +103,10 @@ class Recorder:
 
     def _after(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         around: tuple[str, ...] = ()
+        takes: tuple[str, ...] = ()
         while self._running:
             ended = self._running.pop()
-            around = ended.around
+            around, takes = ended.around, ended.takes
             if ended.path == path:
                 break  # others inside raised, and their caller caught the exception
         described = partial(describe, device=self.device)
@@ -107,12 +115,22 @@ class Recorder:
         inputs = [*((str(at), value) for at, value in enumerate(args)), *kwargs.items()]
         places = self._grids(inputs), self._windows(inputs)
         call = Call(tuple(map(described, args)), named, described(output), _same(given), *places)
-        self.visits.append(Visit(path, call, around, "" if self.device else memory_layout(output)))
+        layout = "" if self.device else memory_layout(output)
+        self.visits.append(Visit(path, call, around, layout, takes))
+        for tensor in live_tensors(output):
+            self._makers[id(tensor)] = weakref.ref(tensor), path
         if isinstance(output, torch.Tensor):
             clue = self._clue(path, module, output)
             if clue is not None:
                 # only the latest few: a tensor is mostly taken soon after it was made
                 self._producers = [*self._producers[-7:], (output, clue)]
+
+    def _made_by(self, given: Sequence[torch.Tensor]) -> Iterator[str]:
+        """Yield the module that made each tensor, if one put out this very tensor."""
+        for tensor in given:
+            reference, path = self._makers.get(id(tensor), (None, ""))
+            if reference is not None and reference() is tensor:
+                yield path
 
     def _start(self, path: str, given: Any) -> None:
         """Note that the model itself is entered; take the images that it is given as maps."""

@@ -71,7 +71,7 @@ def write_archive(
     source = loaded.container
     packed = Container(EXPORTED.name, source.file, (program, how), (slot,), held=source.held)
     written = write(packed, [program], job.out, records=records, force=job.force, accept=proved)
-    return replace(outcome, ledger=ledgers[0], written=written)
+    return replace(outcome, ledger=ledgers[0], written=written, receipt_text=records.receipt)
 
 
 def _same(model: nn.Module, own: nn.Module, how: Export, where: str) -> None:

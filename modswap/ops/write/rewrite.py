@@ -41,7 +41,8 @@ def rewritten(
 
     written = write_rewriting(source, out, put, force=job.force, held=held)
     notes = (*checksum_notes(job.subject), *outcome.notes)
-    return replace(outcome, ledger=found[0], written=written, notes=notes)
+    outcome = replace(outcome, ledger=found[0], written=written, notes=notes)
+    return replace(outcome, receipt_text=records.receipt)
 
 
 def records_of(job: Job, prepared: Prepared, source: Path, earlier: Receipt | None) -> Records:

@@ -104,7 +104,7 @@ class Writer:
             force=self.job.force,
             accept=lambda file: found.append(self._prove(file, changes, prepared)),
         )
-        return replace(outcome, ledger=found[0], written=written)
+        return replace(outcome, ledger=found[0], written=written, receipt_text=records.receipt)
 
     def _archived(self, outcome: Outcome, prepared: Prepared) -> Outcome:
         """Export the swapped model, write it and compare what was written."""

@@ -6,13 +6,13 @@ from typing import Any
 
 from modswap.core.kept.difference import ClassChange, DiffResult, Lone, Side, Spread, TensorPair
 from modswap.core.version import __version__
-from modswap.report.page import as_json
+from modswap.report.page import SCHEMA, as_json
 
 
 def diff_json(found: DiffResult) -> str:
     """Return a difference as one JSON object, with every tensor that differs."""
     data = {
-        "schema": 1,
+        "schema": SCHEMA,
         "modswap": __version__,
         "command": "diff",
         "a": _side_as_data(found.a),

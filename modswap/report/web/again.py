@@ -52,8 +52,19 @@ def again(outcome: Outcome, args: Sequence[str]) -> tuple[Again, ...]:
     """
     line = " ".join(map(shlex.quote, _words(outcome, args)))
     found = [Again(key, what, f"{line} | jq {shlex.quote(path)}") for key, what, path in _NUMBERS]
-    kept = [one for one in found if one.key != "healing" or outcome.healing is not None]
-    return (*kept, *_of_files(outcome))
+    without = {"healing"} if outcome.healing is None else set()
+    without |= {"cost", "drift", "checks"} if outcome.verdict is None and outcome.ok else set()
+    kept = [one for one in found if one.key not in without]
+    return (*kept, *_of_view(outcome, line), *_of_files(outcome))
+
+
+def _of_view(outcome: Outcome, line: str) -> Iterator[Again]:
+    view = outcome.view
+    if view is not None and view.milliseconds is not None:
+        html = f"{line.removesuffix('json')}html --report PAGE.html"
+        yield Again("latency", "time of a pass, measured anew", html)
+    if view is not None and view.after:
+        yield Again("tree", "the modules", f"modswap tree {shlex.quote(outcome.checkpoint)}")
 
 
 def _of_files(outcome: Outcome) -> Iterator[Again]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modswap.core.decided.cost import count_text, size_text
+from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome
 
 NOT_MEASURED = "not measured"
@@ -28,8 +29,12 @@ class Cost:
 
 
 def costs(outcome: Outcome) -> tuple[Cost, ...]:
-    """Return the cost of a swap, the distance of the outputs first."""
-    return tuple(_rows(outcome))
+    """Return the cost of a swap, the distance of the outputs first.
+
+    A command without examinations has no rows for their numbers.
+    """
+    unknown = outcome.verdict is None and outcome.ok
+    return tuple(row for row in _rows(outcome) if not (unknown and row.why))
 
 
 def _rows(outcome: Outcome) -> Iterator[Cost]:
@@ -38,6 +43,20 @@ def _rows(outcome: Outcome) -> Iterator[Cost]:
     if outcome.params_before or outcome.params_after:
         old, new = outcome.params_before, outcome.params_after
         yield Cost("parameters", f"{old:,}", f"{new:,}", change(old, new), "params")
+    yield from _counted(outcome)
+    yield from _latency(outcome.view)
+
+
+def _latency(view: ModelView | None) -> Iterator[Cost]:
+    """Yield the time of a pass, where it was asked for."""
+    if view is not None and view.milliseconds is not None:
+        old, new = view.milliseconds
+        yield Cost("latency", f"{old:.3g} ms", f"{new:.3g} ms", change(old, new), "latency")
+    elif view is not None:
+        yield Cost("latency", why=view.untimed or NOT_MEASURED)
+
+
+def _counted(outcome: Outcome) -> Iterator[Cost]:
     data, why = _of_model(outcome, "cost", "before")
     if data is None:
         yield Cost("FLOPs and memory", why=why)
@@ -59,13 +78,15 @@ def _agreement(outcome: Outcome) -> Iterator[Cost]:
 
 def _drift(outcome: Outcome) -> Iterator[Cost]:
     data, why = _of_model(outcome, "drift", "relative")
-    name = "outputs moved, of their size"
+    name = "output drift"
     if data is None:
         yield Cost(name, why=why)
     elif data["relative"] is None:
-        yield Cost(name, "0", "not finite", key="drift")
+        yield Cost(name, "", "not finite", key="drift")
     else:
-        yield Cost(name, "0", f"{data['relative']:.3g}", key="drift")
+        share = 100 * data["relative"]
+        said = "none" if not share else f"{share:.3g} %"
+        yield Cost(name, "", said, "of their size", "drift")
 
 
 def _of_model(outcome: Outcome, check: str, name: str) -> tuple[Mapping[str, Any] | None, str]:

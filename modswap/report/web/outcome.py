@@ -1,18 +1,22 @@
 """Outcomes as a page of HTML: verdict, cost, change and next step, then all details."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome
-from modswap.report.page import Page, human_bytes
+from modswap.report.healing import healing_words
+from modswap.report.page import Page, bare, human_bytes
 from modswap.report.tamed import tamed
 from modswap.report.web.again import Again, again
 from modswap.report.web.costs import Cost, costs
+from modswap.report.web.drawn import DrawnCurve, DrawnFlow, drawn_curve, drawn_flow
 from modswap.report.web.findings import FAILED, SKIPPED, WARNED, FindingRow, counted, finding_rows
 from modswap.report.web.frame import framed
 from modswap.report.web.next_steps import NextStep, next_steps
 from modswap.report.web.paste import as_latex, as_markdown
 from modswap.report.web.sites import SiteEntry, site_entries
+from modswap.report.web.trees import TreeItem, tree_items
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,9 @@ class OutcomeView:
         prefix: The beginning of all names to link to, of a page with several outcomes.
         costs: Numbers before and after.
         sites: The sites, those that are alike together.
+        flows: The drawing of the flow around the first site of each entry, by its path.
+        tree: The lines of the module trees.
+        curve: The drawing of the healing; None where nothing was healed.
         findings: The findings, failures first.
         counts: How many examinations failed, warn, were skipped, hold.
         steps: The next steps.
@@ -37,6 +44,9 @@ class OutcomeView:
     prefix: str
     costs: tuple[Cost, ...]
     sites: tuple[SiteEntry, ...]
+    flows: Mapping[str, DrawnFlow]
+    tree: tuple[TreeItem, ...]
+    curve: DrawnCurve | None
     findings: tuple[FindingRow, ...]
     counts: dict[str, int]
     steps: tuple[NextStep, ...]
@@ -54,12 +64,29 @@ class OutcomeView:
     @property
     def verdict(self) -> str:
         """Return the verdict in a sentence."""
-        count = len(self.outcome.sites)
-        sites = f"the swap of {count} site{'s' if count != 1 else ''}" if count else "the swap"
-        if not self.outcome.ok:
-            return f"{sites[0].upper()}{sites[1:]} does not hold"
-        end = f"; written to {self.outcome.written.file}" if self.outcome.written else ""
-        return f"{sites[0].upper()}{sites[1:]} holds{end or '; nothing was written'}"
+        outcome = self.outcome
+        count = len(outcome.sites)
+        sites = f"{count} site{'s' if count != 1 else ''}"
+        file = f"; written to {outcome.written.file}" if outcome.written else ""
+        end = file or "; nothing was written"
+        if outcome.healing is not None and self.heals and outcome.ok:
+            return f"{sites} healed, {healing_words(outcome.healing)}{end}"
+        subject = f"The swap of {sites}" if count else "The swap"
+        return f"{subject} holds{end}" if outcome.ok else f"{subject} does not hold"
+
+    @property
+    def heals(self) -> bool:
+        """Return whether the command was a healing of a swapped file."""
+        return self.outcome.command == "heal"
+
+    @property
+    def answer(self) -> tuple[str, bool]:
+        """Return the answer to the first question, and whether it is good."""
+        healing = self.outcome.healing
+        if self.outcome.ok and self.heals and healing is not None:
+            reached = healing.after.value >= healing.goal
+            return ("Yes" if reached else "Not yet"), reached
+        return ("Yes" if self.outcome.ok else "No"), self.outcome.ok
 
     @property
     def counted(self) -> str:
@@ -92,11 +119,16 @@ def _count(kind: str, count: int) -> str:
 
 def _view(outcome: Outcome, page: Page, prefix: str) -> OutcomeView:
     findings = finding_rows(outcome)
+    sites = site_entries(outcome)
+    model = outcome.view if outcome.view is not None else ModelView()
     return OutcomeView(
         outcome=outcome,
         prefix=prefix,
         costs=costs(outcome),
-        sites=site_entries(outcome),
+        sites=sites,
+        flows=_flows(sites, model),
+        tree=tree_items(model),
+        curve=None if outcome.healing is None else drawn_curve(outcome.healing),
         findings=findings,
         counts=counted(findings),
         steps=next_steps(outcome, page.args),
@@ -105,6 +137,13 @@ def _view(outcome: Outcome, page: Page, prefix: str) -> OutcomeView:
         markdown=as_markdown(outcome),
         latex=as_latex(outcome),
     )
+
+
+def _flows(entries: Sequence[SiteEntry], model: ModelView) -> Mapping[str, DrawnFlow]:
+    known = {flow.path: flow for flow in model.flows}
+    classes = {row.path: bare(row.class_name) for row in model.after}
+    firsts = [(entry.paths[0], entry.site) for entry in entries]
+    return {path: drawn_flow(known[path], site, classes) for path, site in firsts if path in known}
 
 
 def _tensors(outcome: Outcome) -> Sequence[tuple[str, str, str, str, tuple[str, ...]]]:

@@ -75,6 +75,8 @@ def sentence(outcome: Outcome) -> str:
 
 
 def _cost_words(one: Cost) -> str:
+    if not one.before:
+        return " ".join(filter(None, (one.name, one.after, one.change)))
     change = f" ({one.change})" if one.change else ""
     return f"{one.name} {one.before} → {one.after}{change}"
 

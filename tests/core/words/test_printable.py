@@ -1,5 +1,6 @@
 """Text from files, made safe to print."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,23 +128,24 @@ def ring() -> Any:
     return held
 
 
-LARGE = {
-    "text": "x" * 10**7,
-    "line breaks": "\n" * 10**6,
-    "bytes": b"x" * 10**7,
-    "laughs": laughing(64),
-    "deep": deep(100_000),
-    "ring": ring(),
-    "wide": list(range(10**6)),
-    "instance": Instance("new", Name("a", "b"), laughing(64)),
-    "storage": TENSOR,
+LARGE: dict[str, Callable[[], Any]] = {
+    "text": lambda: "x" * 10**7,
+    "line breaks": lambda: "\n" * 10**6,
+    "bytes": lambda: b"x" * 10**7,
+    "laughs": lambda: laughing(64),
+    "deep": lambda: deep(100_000),
+    "ring": ring,
+    "wide": lambda: list(range(10**6)),
+    "instance": lambda: Instance("new", Name("a", "b"), laughing(64)),
+    "storage": lambda: TENSOR,
 }
 
 
 @pytest.mark.parametrize("name", LARGE)
 def test_no_more_of_a_value_is_looked_at_than_is_shown(name: str) -> None:
-    text = shown(LARGE[name])
+    value = LARGE[name]()
+    text = shown(value)
 
     assert len(text) <= SHOWN_CHARACTERS
     assert text.isprintable()
-    assert len(shown(LARGE[name], 20)) <= 20
+    assert len(shown(value, 20)) <= 20

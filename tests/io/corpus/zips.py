@@ -5,7 +5,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from tests.io.corpus.case import Case
+from tests.io.corpus.case import FILE, Case
 from tests.io.corpus.raw import Entry, bare, bomb, entries_of, records_of, torch_zip, zipped
 
 ENTRIES = entries_of(records_of("module"))
@@ -40,6 +40,12 @@ def _sparse(folder: Path) -> None:
     with (folder / "net.pt").open("wb") as stream:
         stream.truncate(1 << 40)
         stream.write(b"PK\3\4")
+
+
+def many_entries(folder: Path) -> None:
+    """Write a file of more entries than the end of a zip can count."""
+    more = (Entry(f"net/{n}", b"") for n in range(70_000))
+    (folder / FILE).write_bytes(zipped([*ENTRIES, *more], count=0xFFFF))
 
 
 def _zip64(extra: bytes, **changes: int) -> bytes:
@@ -177,7 +183,7 @@ CASES = (
     ),
     Case(
         "70,000 entries",
-        zipped([*ENTRIES, *(Entry(f"net/{n}", b"") for n in range(70_000))], count=0xFFFF),
+        many_entries,
         "says 65,535 entries",
     ),
 )

@@ -195,7 +195,7 @@ def test_more_places_than_a_map_needs_are_left_to_the_last_layer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("modswap.ops.heal.closed.fit._SAMPLES", 40)
-    monkeypatch.setattr("modswap.nn.linear_forms.moments._PLACES", 2)
+    monkeypatch.setattr("modswap.ops.heal.closed.fit.PLACES", 2)
     counts: list[int] = []
     solved = form.solve
 
@@ -482,7 +482,7 @@ def test_wrong_wish_of_a_caller_is_refused(wishes: dict[str, Any]) -> None:
     assert HealingRequest(stages=("norms", "closed")).stages == ("closed", "norms")
 
 
-@pytest.mark.parametrize("at", ["estimate_again", "site_error"])
+@pytest.mark.parametrize("at", ["best_estimate", "site_error"])
 def test_ctrl_c_at_any_place_leaves_what_is_reported(
     at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,13 +493,13 @@ def test_ctrl_c_at_any_place_leaves_what_is_reported(
     def stop(*args: Any) -> Any:
         found = real(*args)
         calls.append(1)
-        if at == "estimate_again" or len(calls) == 4:  # the last is behind all stages
+        if at == "best_estimate" or len(calls) == 4:  # the last is behind all stages
             raise KeyboardInterrupt
         return found
 
     monkeypatch.setattr(healer, at, stop)
     before = copy.deepcopy(both.model.norm.state_dict())  # type: ignore[union-attr] # it has one
-    found = healed(both, "closed,norms" if at == "estimate_again" else "closed").healing
+    found = healed(both, "closed,norms" if at == "best_estimate" else "closed").healing
     assert found.interrupted
     assert any("broken off" in note for note in found.notes)
     for key, value in both.model.norm.state_dict().items():  # type: ignore[union-attr] # as above

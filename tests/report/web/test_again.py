@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from modswap.report.web.again import again, typed
 from tests.report import outcomes
-from tests.report.test_healing import HEALING
+from tests.report.outcomes import HEALING
 
 ARGS = (
     "check", "net.pt", "--match", "a b", "--with", "ECA", "--fix", "-j", "2", "--format", "html",

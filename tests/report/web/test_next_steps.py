@@ -5,7 +5,7 @@ from dataclasses import replace
 from modswap.core.errors import ShapeError
 from modswap.report.web.next_steps import next_steps
 from tests.report import outcomes
-from tests.report.test_healing import HEALING
+from tests.report.outcomes import HEALING
 
 
 def test_checked_swap_is_to_be_written_then_healed() -> None:

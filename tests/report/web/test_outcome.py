@@ -1,6 +1,6 @@
 """The page of an outcome: sound, safe, and with all that the outcome says.
 
-Covers: __init__, outcome, frame, sites, findings, costs.
+Covers: __init__, outcome, frame, sites, findings, costs, drawn, trees.
 """
 
 import re
@@ -10,18 +10,23 @@ from hashlib import sha256
 
 import pytest
 
+from modswap.core.decided.flow import Flow, Neighbour
 from modswap.core.finding import Finding
 from modswap.core.kept.found_input import FoundInput
+from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Amount, Ledger, Outcome
+from modswap.core.seen.tree import TreeRow
 from modswap.core.seen.values import TensorInfo
 from modswap.report import REPORTS
 from modswap.report.page import Page
 from modswap.report.web.costs import change, costs
+from modswap.report.web.drawn import drawn_curve, drawn_flow
 from modswap.report.web.findings import MAX_EVIDENCE, counted, finding_rows
 from modswap.report.web.frame import short
 from modswap.report.web.sites import site_entries
+from modswap.report.web.trees import tree_items
 from tests.report import outcomes
-from tests.report.test_healing import HEALING
+from tests.report.outcomes import HEALING
 from tests.report.web.pages import ParsedPage, parsed_page
 
 CASES = {
@@ -215,7 +220,7 @@ def test_costs_are_those_that_the_examinations_found() -> None:
     found = costs(with_findings(outcomes.DONE, COST, drift))
     rows = {row.name: (row.before, row.after, row.change) for row in found}
 
-    assert rows["outputs moved, of their size"] == ("0", "0.265", "")
+    assert rows["output drift"] == ("", "26.5 %", "of their size")
     assert rows["FLOPs"] == ("2.0 M", "1.0 M", "\N{MINUS SIGN}50.0 %")
     assert rows["memory, inference"] == ("2.0 KiB", "2.0 KiB", "kept")
 
@@ -227,7 +232,7 @@ def test_costs_that_were_not_measured_say_why() -> None:
     rows = {row.name: row for row in costs(with_findings(outcomes.DONE, infinite, skipped))}
     none = {row.name: row for row in costs(replace(outcomes.EARLY, params_after=0))}
 
-    assert rows["outputs moved, of their size"].after == "not finite"
+    assert rows["output drift"].after == "not finite"
     assert rows["FLOPs and memory"].why == "no time"
     assert none["FLOPs and memory"].why == "not measured"
     assert "parameters" not in none
@@ -249,3 +254,130 @@ def test_recipe_and_found_input_are_on_the_page() -> None:
 
     assert text in page.text
     assert "no input was given: took (1, 3, 8, 8), it fits" in page.text
+
+
+def row(path: str, class_name: str = "torch.nn.Linear", params: int = 4) -> TreeRow:
+    return TreeRow(path, class_name, params, 4 * params)
+
+
+def layers(count: int, inner: str) -> tuple[TreeRow, ...]:
+    """Return rows of a model of equal layers, each with one module of a class inside."""
+    rows = [row("", "net.Net", 9), row("layers", "torch.nn.ModuleList")]
+    for number in range(count):
+        rows += [row(f"layers.{number}", "net.Layer"), row(f"layers.{number}.attn", inner)]
+    return (*rows, row("head"))
+
+
+def test_trees_show_equal_changes_on_one_line_and_open_them_alone() -> None:
+    before, after = layers(12, "net.Attention"), layers(12, "net.New")
+    view = ModelView(before, (*after, row("layers.0.attn.gate")))
+
+    items = tree_items(view)
+
+    shown = [(one.place, one.name, one.kind, one.open) for one in items if one.place != "end"]
+    assert shown == [
+        ("start", "(the model)", "same", True),
+        ("start", "layers", "same", True),
+        ("start", "0", "same", True),
+        ("start", "attn", "changed", True),
+        ("leaf", "gate", "added", False),
+        ("start", "1–11 ×11", "same", True),
+        ("leaf", "attn", "changed", False),
+        ("leaf", "head", "same", False),
+    ]
+    assert sum(one.place == "end" for one in items) == sum(one.place == "start" for one in items)
+    attention = items[3]
+    assert (attention.before.name, attention.after.name) == ("Attention", "New")
+    assert tree_items(ModelView()) == ()
+
+
+def test_modules_that_differ_on_the_other_side_share_no_line() -> None:
+    after = layers(2, "net.New")
+    before = tuple(replace(one, params=7) if one.path == "layers.1.attn" else one for one in after)
+
+    names = [one.name for one in tree_items(ModelView(before, after))]
+
+    assert {"0", "1"} <= set(names)
+    gone = tree_items(ModelView((*after, row("old")), after))
+    assert [(one.name, one.kind) for one in gone if one.kind != "same"] == [("old", "removed")]
+
+
+FLOW = Flow(
+    "channel_attention",
+    "(1, 512, 14, 14)",
+    "(1, 512, 14, 14)",
+    (Neighbour("encoder.4"), Neighbour("a" * 60)),
+    (Neighbour("", inside=True, beside="up"), Neighbour("", inside=True), Neighbour("")),
+)
+VIEW = ModelView(layers(3, "net.Old"), layers(3, "net.New"), (FLOW,), (20.0, 10.0))
+
+
+def test_flow_around_a_site_is_drawn_with_its_shapes() -> None:
+    drawn = drawn_flow(FLOW, outcomes.site("channel_attention"), {"": "Net", "encoder.4": "Block"})
+
+    assert [(box.first, box.second, box.kind) for box in drawn.boxes] == [
+        ("encoder.4", "Block", "other"),
+        (f"…{'a' * 27}", "module", "other"),
+        ("channel_attention", "Sequential → BiLevelRouting…", "site"),
+        ("operations of Net", "before up", "around"),
+        ("operations of Net", "in the model", "around"),
+        ("the model", "Net", "other"),
+    ]
+    assert len(drawn.arrows) == 5
+    assert {shape for _, _, shape in drawn.shapes} == {"(1, 512, 14, 14)"}
+    assert drawn.words.startswith("encoder.4, aaa")
+    beside = drawn_flow(FLOW, outcomes.beside("channel_attention", "after"), {})
+    assert "BiLevelRoutingAttention, new" in beside.words
+    assert drawn_flow(replace(FLOW, sources=FLOW.sources[:1], targets=FLOW.targets[:1]),
+                      outcomes.site("a"), {}).height == 68  # fmt: skip
+
+
+def test_page_with_a_view_has_trees_flow_and_latency() -> None:
+    page = page_of(replace(outcomes.DONE, view=VIEW, receipt_text='{"modswap": "<0>"}'))
+
+    assert page.count("svg") == 1
+    assert "latency" in page.text
+    assert "20 ms" in page.text
+    assert '{"modswap": "<0>"}' in page.text
+    assert {link.removeprefix("#") for link in page.links} <= {*page.ids}
+    unread = replace(VIEW, milliseconds=None, untimed="weights were not read")
+    assert "weights were not read" in page_of(replace(outcomes.DONE, view=unread)).text
+    assert len(set(page.ids)) == len(page.ids)
+
+
+def test_healing_is_drawn_by_its_stages() -> None:
+    curve = drawn_curve(HEALING)
+    page = page_of(replace(outcomes.DONE, healing=HEALING))
+
+    assert next(point.name for point in curve.points) == "swapped"
+    assert [point.value for point in curve.points][-1] == "0.990"
+    assert len(curve.line.split()) == sum(point.kept for point in curve.points)
+    assert page.count("polyline") == 1
+    for control in HEALING.controls:
+        assert f"beside: {control.name}" in page.text
+
+
+def test_page_of_a_healed_file_answers_whether_the_goal_is_reached() -> None:
+    healed = replace(
+        outcomes.DONE, command="heal", recipe="", verdict=None, healing=replace(HEALING, goal=0.9),
+        sites=(replace(outcomes.site("a"), start="healed", mapped=(("w", "a.w"),), rule=""),),
+    )  # fmt: skip
+
+    text = page_of(healed).text
+    short_of_it = page_of(replace(healed, healing=replace(HEALING, goal=0.999))).text
+
+    assert "1 site healed, top-1 0.100 → 0.990; written to out.pt" in text
+    assert "Is the goal reached?" in text
+    assert "Not yet" not in text
+    assert "Not yet" in short_of_it
+    assert "not measured" not in text
+    assert "a.w" not in text
+
+
+def test_page_of_a_thousand_different_modules_is_under_a_megabyte() -> None:
+    rows = tuple(row(f"part{n % 100}x.layer{n}y", f"net.Layer{n}") for n in range(1000))
+    rows = (row("", "net.Net"), *(row(f"part{n}x", "net.Part") for n in range(100)), *rows)
+
+    page = REPORTS["html"]([replace(outcomes.CHECKED, view=ModelView(rows, rows))], Page())
+
+    assert len(page.encode()) < 1_000_000

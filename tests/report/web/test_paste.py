@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from modswap.core.decided.verdict import Verdict
+from modswap.core.finding import Finding
 from modswap.core.kept.outcome import Outcome
 from modswap.report.web.paste import as_latex, as_markdown, latex, sentence
 from tests.report import outcomes
@@ -47,3 +49,12 @@ def test_latex_has_balanced_tables_and_no_command_of_a_name() -> None:
     assert r"\input" not in text
     assert r"\textbackslash{}input\{/etc/passwd\}\$\_" in text
     assert latex("a → b") == r"a $\rightarrow$ b"
+
+
+def test_number_without_a_value_before_is_said_by_itself() -> None:
+    found = Finding("drift", "", "passed", data={"relative": 0.25})
+    verdict = replace(outcomes.DONE.verdict or Verdict((), finite=None), findings=(found,))
+
+    text = sentence(replace(outcomes.DONE, verdict=verdict))
+
+    assert "Output drift 25 % of their size; parameters 9,163,000 →" in text

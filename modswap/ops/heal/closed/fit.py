@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -11,8 +12,9 @@ from modswap.nn.inherit.attention_rows import UnfitFormError
 from modswap.nn.inherit.convolution import Convolution, convolution_of, read_convolution
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.nn.linear_forms import form_of
-from modswap.nn.linear_forms.form import LinearForm, Solution, solve
-from modswap.nn.linear_forms.moments import Moments
+from modswap.nn.linear_forms.form import LinearForm, solve
+from modswap.nn.linear_forms.moments import PLACES, Moments
+from modswap.ops.heal import ranks
 from modswap.ops.heal.closed.last_layer import last_layer, refit
 from modswap.ops.heal.closed.maps import map_of, tensor_of
 from modswap.ops.heal.passes import Models, SiteCall
@@ -71,11 +73,8 @@ def fit_closed(
     form = form_of(site.inner, damp) if _plain(site) else None
     residual, notes = None, []
     if form is not None and not inherited:
-        solution = _solved(models, site, form, chosen)
-        if solution is not None:
-            form.put(solution.parts, solution.bias)
-            residual = solution.residual
-            notes = [_held(residual)]
+        residual = _put_solution(site, form, _moments(models, site, form, chosen))
+        notes = [_held(residual)] if residual is not None else []
     first = models.observed(site, chosen[: models.size])
     last = last_layer(site.learned, first[0]) if site.replaces and first else None
     if last is None:
@@ -100,28 +99,102 @@ def _plain(site: HealedSite) -> bool:
     return adapter.project is None and adapter.stride == (1, 1)
 
 
-def _solved(
+def _put_solution(site: HealedSite, form: LinearForm, moments: Moments | None) -> float | None:
+    """Give a new module the linear map that fits best; return what it leaves.
+
+    Without moments, where the targets are no maps, the module stays.
+    """
+    if moments is None:
+        return None
+    residual = None
+    if ranks.first():
+        solution = solve(form, moments.fitting(biased=form.biased))
+        form.put(solution.parts, solution.bias)
+        residual = solution.residual
+    ranks.same(tensors_of(site.learned).values())
+    return ranks.from_first(residual)
+
+
+class _Maps(NamedTuple):
+    """The input of a form in a call, and the target, as maps."""
+
+    given: torch.Tensor
+    wanted: torch.Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return the samples, and the places of the targets."""
+        return len(self.given), len(self.wanted) * self.wanted.shape[2:].numel()
+
+
+def _maps(site: HealedSite, form: LinearForm, call: SiteCall) -> _Maps | None:
+    given, target = inner_input(site, call), tensor_of(call.target)
+    if given is None or target is None:
+        return None
+    layout = getattr(site.inner, "layout", None) or "NCHW"
+    maps = map_of(given, layout, (given.shape[1], 1)).float()  # tokens: a map of one column
+    height, width = maps.shape[2:]
+    size = (-(-height // form.stride), -(-width // form.stride))
+    return _Maps(maps, map_of(target, site.layout or layout, size).float())
+
+
+def _moments(
     models: Models, site: HealedSite, form: LinearForm, chosen: Sequence[int]
-) -> Solution | None:
-    """Return the linear map that fits best; None if the targets are no maps."""
-    moments = None
-    seen = 0
-    for call in models.calls(site, chosen):
-        if moments is not None and seen >= _SAMPLES and moments.plenty:
-            break
-        given, target = inner_input(site, call), tensor_of(call.target)
-        if given is None or target is None:
+) -> Moments | None:
+    """Return the moments of as many calls as are enough; None if the targets are no maps."""
+    moments, enough = None, _Enough(form.taps)
+    for some in ranks.rounds(models.parts(chosen)):
+        calls = models.observed(site, some) if some is not None else []
+        maps = [_maps(site, form, call) for call in calls]
+        sizes = ranks.gathered([one and (*one.size, one.given.shape[1]) for one in maps])
+        if any(one is None for ranked in sizes for one in ranked):
             return None
-        layout = getattr(site.inner, "layout", None) or "NCHW"
-        maps = map_of(given, layout, (given.shape[1], 1)).float()  # tokens: a map of one column
-        height, width = maps.shape[2:]
-        size = (-(-height // form.stride), -(-width // form.stride))
-        wanted = map_of(target, site.layout or layout, size).float()
-        if moments is None:
-            moments = Moments(maps.shape[1], wanted.shape[1], form.taps, form.centre)
-        moments.add(maps, wanted, form.seen)
-        seen += len(maps)
-    return solve(form, moments.fitting(biased=form.biased)) if moments is not None else None
+        taken = [[enough.takes(*one) for one in ranked if one is not None] for ranked in sizes]
+        own = [one for one, take in zip(maps, taken[ranks.rank()], strict=True) if one and take]
+        moments = _added(moments, own, form)
+        if enough:
+            break
+    return _joined(moments, form)
+
+
+def _added(moments: Moments | None, maps: Sequence[_Maps], form: LinearForm) -> Moments | None:
+    for given, wanted in maps:
+        moments = moments or Moments(given.shape[1], wanted.shape[1], form.taps, form.centre)
+        moments.add(given, wanted, form.seen)
+    return moments
+
+
+class _Enough:
+    """Take calls until they are enough for a linear map."""
+
+    def __init__(self, taps: int) -> None:
+        self.taps = taps
+        self.samples = self.places = self.width = 0
+
+    def takes(self, samples: int, places: int, channels: int) -> bool:
+        """Return whether a further call is taken."""
+        if self:
+            return False
+        self.samples, self.places = self.samples + samples, self.places + places
+        self.width = self.width or (channels + 1) * self.taps
+        return True
+
+    def __bool__(self) -> bool:
+        return self.samples >= _SAMPLES and self.places >= PLACES * self.width
+
+
+def _joined(moments: Moments | None, form: LinearForm) -> Moments | None:
+    """Return the sums of all processes."""
+    own = [moments.gram, moments.cross, moments.sums, moments.squares] if moments else [None] * 4
+    gram, cross, sums, squares = ranks.summed(own)
+    (count,) = ranks.totals([moments.count if moments else 0])
+    if gram is None or cross is None or sums is None or squares is None:
+        return None
+    channels = len(gram) // form.taps - 1
+    moments = moments or Moments(channels, len(sums), form.taps, form.centre)
+    moments.gram, moments.cross, moments.sums, moments.squares = gram, cross, sums, squares
+    moments.count = int(count)
+    return moments
 
 
 def inner_input(site: HealedSite, call: SiteCall) -> torch.Tensor | None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from modswap.ops.heal import ranks
 from modswap.ops.heal.closed.maps import tensor_of
 from modswap.ops.heal.passes import SiteCall, cloned
 
@@ -161,8 +162,10 @@ def refit(
         first, second = (given.T @ given).double(), (given.T @ wanted).double()
         gram = first if gram is None else gram + first
         cross = second if cross is None else cross + second
-    if gram is not None and cross is not None:
+    gram, cross = ranks.summed([gram, cross])
+    if gram is not None and cross is not None and ranks.first():
         _solve(last.layer, gram, cross, ridge)
+    ranks.same(last.layer.parameters())
 
 
 def _solve(layer: Linear, gram: torch.Tensor, cross: torch.Tensor, ridge: float) -> None:

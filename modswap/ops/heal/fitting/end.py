@@ -11,9 +11,10 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from modswap.core.healed.progress import Fitted
 from modswap.live_values import named_tensors
 from modswap.ops.heal.fitting.local import SCALE_BATCHES
-from modswap.ops.heal.fitting.loop import FitTask, Judge, Scales, train
+from modswap.ops.heal.fitting.loop import FitTask, Judge, train
 from modswap.ops.heal.fitting.pace import Order, Pace, Watch, mixed
-from modswap.ops.heal.measures.error import ChannelSpread, paired
+from modswap.ops.heal.fitting.steps import Scales, Share, Term, looks_at_all, sliced, whole
+from modswap.ops.heal.measures.error import ChannelSpread, paired, variances
 from modswap.ops.heal.measures.outputs import compared
 from modswap.ops.heal.measures.passes import outputs_of
 from modswap.ops.heal.samples import Samples
@@ -63,6 +64,7 @@ def fit_end(fit: EndFit, pace: Pace, watch: Watch | None = None) -> Fitted:
     changing = {id(each) for parameters, _ in groups for each in parameters}
     changing |= {id(each) for module in fit.learned for each in module.buffers()}
     named = named_tensors(fit.model)
+    share = whole if looks_at_all(fit.learned) else sliced
     task = FitTask(
         stage="end",
         site="",
@@ -71,34 +73,36 @@ def fit_end(fit: EndFit, pace: Pace, watch: Watch | None = None) -> Fitted:
         groups=groups,
         held={name: each for name, each in named.items() if id(each) in changing},
         indices=fit.indices,
-        scales=partial(_scales, fit, pace),
-        loss=partial(_loss, fit),
+        scales=partial(_scales, fit, pace, share),
+        terms=partial(_terms, fit),
         judge=fit.judge,
+        share=share,
     )
     with untouched(fit.original, training=False):
         return train(task, pace, watch or Watch())
 
 
-def _scales(fit: EndFit, pace: Pace) -> Scales:
+def _scales(fit: EndFit, pace: Pace, share: Share) -> Scales:
     """Return the variance of each of the original's outputs over the samples of the first steps."""
     order, spreads = Order(fit.indices, pace), dict[str, ChannelSpread]()
     for step in range(SCALE_BATCHES):
-        batch = fit.samples.batch(order.chosen(step))
+        if not (own := share(order.chosen(step))):
+            continue
+        batch = fit.samples.batch(own)
         with torch.no_grad():
             found = compared(outputs_of(fit.original, batch), batch)
         for place, tensor in found.items():
             spreads.setdefault(place, ChannelSpread()).add(tensor)
-    return {place: spread.variance for place, spread in spreads.items()}
+    return variances(spreads)
 
 
-def _loss(fit: EndFit, indices: Sequence[int], scales: Scales) -> torch.Tensor:
+def _terms(fit: EndFit, indices: Sequence[int], scales: Scales) -> list[Term]:
     batch = fit.samples.batch(indices)
     with torch.no_grad():
         wanted = outputs_of(fit.original, batch)
     with mixed(device_of(fit.model)):
         given = outputs_of(fit.model, batch)
-    losses = [
-        F.mse_loss(new.float(), old.float().to(new.device)) / scales[place]
+    return [
+        Term(F.mse_loss(new.float(), old.float().to(new.device)) / scales[place], new.numel())
         for place, (old, new) in paired(wanted, given, batch).items()
     ]
-    return torch.stack(losses).mean()

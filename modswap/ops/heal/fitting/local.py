@@ -14,10 +14,11 @@ from modswap.core.healed.agreement import Agreement
 from modswap.core.healed.progress import Fitted
 from modswap.live_values import live_tensors, map_tensors, named_tensors
 from modswap.ops.apply import Placement, temporarily
-from modswap.ops.heal.fitting.loop import FitTask, Judge, Scales, train
+from modswap.ops.heal.fitting.loop import FitTask, Judge, train
 from modswap.ops.heal.fitting.pace import Order, Pace, Watch, mixed
+from modswap.ops.heal.fitting.steps import Scales, Share, Term, looks_at_all, owned, whole
 from modswap.ops.heal.fitting.stored import Calls, Pairs, Room, stored
-from modswap.ops.heal.measures.error import ChannelSpread
+from modswap.ops.heal.measures.error import ChannelSpread, variances
 from modswap.ops.run.devices import device_of
 
 SCALE_BATCHES = 4  # whose targets give the variance that the loss is over
@@ -62,7 +63,9 @@ def fit_local(
     """
     watch, room = watch or Watch(), room or Room()
     parameters = list(fit.learned.parameters())
-    with stored(fit.pairs, fit.indices, pace, room) as kept:
+    share = whole if looks_at_all([fit.learned]) else owned(fit.indices)
+    room = room if pace.steps * pace.batch > len(fit.indices) else Room()  # each is seen once
+    with stored(fit.pairs, share(fit.indices), pace, room) as kept:
         task = FitTask(
             stage="fit",
             site=fit.path,
@@ -71,9 +74,10 @@ def fit_local(
             groups=((parameters, 1.0),),
             held=named_tensors(fit.learned),
             indices=fit.indices,
-            scales=partial(_scales, fit, kept.pairs, pace),
-            loss=partial(_loss, fit, kept.pairs, pace.cosine),
+            scales=partial(_scales, fit, kept.pairs, pace, share),
+            terms=partial(_terms, fit, kept.pairs, pace.cosine),
             judge=fit.judge,
+            share=share,
         )
         return replace(train(task, pace, watch), targets=kept.description)
 
@@ -96,20 +100,21 @@ def judged_with_old(model: nn.Module, later: Sequence[Placement], judge: Judge) 
     return judged
 
 
-def _scales(fit: LocalFit, pairs: Pairs, pace: Pace) -> Scales:
+def _scales(fit: LocalFit, pairs: Pairs, pace: Pace, share: Share) -> Scales:
     """Return the variance of the targets of the first steps."""
     order, spread = Order(fit.indices, pace), ChannelSpread()
     for step in range(SCALE_BATCHES):
-        for _, _, target in _given(fit, pairs, order.chosen(step)):
+        own = share(order.chosen(step))
+        for _, _, target in _given(fit, pairs, own) if own else ():
             spread.add(_tensor(target, fit.path), fit.channel_axis)
-    return {"variance": spread.variance}
+    return variances({"variance": spread})
 
 
-def _loss(
+def _terms(
     fit: LocalFit, pairs: Pairs, cosine: float, indices: Sequence[int], scales: Scales
-) -> torch.Tensor:
+) -> list[Term]:
     calls = _given(fit, pairs, indices)
-    device, losses = device_of(fit.module), list[torch.Tensor]()
+    device, terms = device_of(fit.module), list[Term]()
     for args, kwargs, target in calls:
         with mixed(device):
             output = fit.module(*args, **kwargs)
@@ -121,8 +126,8 @@ def _loss(
         if cosine:
             alike = F.cosine_similarity(given, wanted, dim=fit.channel_axis).mean()
             loss = loss + cosine * (1 - alike)
-        losses.append(loss)
-    return torch.stack(losses).mean()
+        terms.append(Term(loss, given.numel()))
+    return terms
 
 
 def _given(fit: LocalFit, pairs: Pairs, indices: Sequence[int]) -> Calls:

@@ -22,9 +22,11 @@ from modswap.core.healed.progress import (
     FitProgress,
     Fitted,
 )
+from modswap.ops.heal import ranks
 from modswap.ops.heal.fitting.interruption import Interruption, interruption
 from modswap.ops.heal.fitting.pace import Order, Pace, Watch, one_cycle, seed_of_step
 from modswap.ops.heal.fitting.resume import State
+from modswap.ops.heal.fitting.steps import Scales, Share, StepLoss, Terms, whole
 from modswap.ops.heal.tensors import copied, fill
 from modswap.seeds import seeded
 
@@ -34,7 +36,6 @@ KEPT_EVERY_SECONDS = 5.0  # the state, or more seldom
 WRITES_EACH = 20  # times as long as a write takes, so that it costs a twentieth of the time
 MOST_NORM = 1.0  # of the gradient
 
-Scales = dict[str, float]
 Judge = Callable[[], Agreement]
 
 
@@ -51,7 +52,8 @@ class FitTask:
         held: All tensors that change, buffers included, by name.
         indices: Numbers of the samples to learn from.
         scales: Returns numbers that the loss needs, measured before the first step.
-        loss: Returns the loss of the samples of these numbers, given the scales.
+        terms: Returns the terms of the loss of the samples of these numbers, given the scales.
+        share: Returns the samples of a step that this process learns from.
         judge: Returns the agreement on other samples; None where none is measured.
     """
 
@@ -63,8 +65,9 @@ class FitTask:
     held: Mapping[str, torch.Tensor]
     indices: Sequence[int]
     scales: Callable[[], Scales]
-    loss: Callable[[Sequence[int], Scales], torch.Tensor]
+    terms: Terms
     judge: Judge | None = None
+    share: Share = whole
 
 
 def train(task: FitTask, pace: Pace, watch: Watch) -> Fitted:
@@ -99,6 +102,7 @@ class _FitRun:
         self.optimizer = torch.optim.AdamW(groups, pace.rate, weight_decay=0.0, foreach=True)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.order = Order(task.indices, pace)
+        self.loss = StepLoss(task.model, task.terms, task.share, task.indices)
         self.losses: deque[float] = deque(maxlen=REPORTED_EVERY)
         self.earlier = 0.0  # seconds of the runs before this one
         self.started, self.begun = time.monotonic(), 0
@@ -124,22 +128,29 @@ class _FitRun:
         ended = ""
         while not ended:
             ended = self._ended() or self._next()
-            if interrupted:
+            pressed, due = ranks.any_of(bool(interrupted), ranks.first() and self._due())
+            if pressed:
                 interrupted.taken, ended = True, INTERRUPTED
-            self._keep(ended)
+            if pressed or (due and not ended):
+                self._keep()
         if ended == DIVERGED:
             fill(self.task.held, self.best_tensors)
         return ended
 
-    def _keep(self, ended: str) -> None:
-        """Write the state of a fit that goes on, every few steps or seconds, or that is stopped."""
+    def _due(self) -> bool:
+        """Return whether the state is to be written, every few steps or seconds."""
+        passed = time.monotonic() - self.kept
+        late = passed >= max(KEPT_EVERY_SECONDS, WRITES_EACH * self.writing)
+        return late or self.step % self.watch.every == 0
+
+    def _keep(self) -> None:
+        """Write the state."""
+        if self.watch.resume.file is None:
+            return
         started = time.monotonic()
-        late = started - self.kept >= max(KEPT_EVERY_SECONDS, WRITES_EACH * self.writing)
-        due = ended == INTERRUPTED or (not ended and (late or self.step % self.watch.every == 0))
-        if due and self.watch.resume.file is not None:
-            self.watch.resume.keep(self.task.stage, self.task.site, self._state())
-            self.kept = time.monotonic()
-            self.writing = self.kept - started
+        self.watch.resume.keep(self.task.stage, self.task.site, self._state())
+        self.kept = time.monotonic()
+        self.writing = self.kept - started
 
     def result(self, ended: str) -> Fitted:
         """Return the result of the fit."""
@@ -171,14 +182,15 @@ class _FitRun:
             group["betas"] = (decay, group["betas"][1])
         with seeded(seed_of_step(self.pace.seed, self.step)):
             chosen = self.order.chosen(self.step)
-            loss = self.task.loss(chosen, self.scales)
             self.optimizer.zero_grad()
-            loss.backward()
+            with ranks.heard():
+                loss = self.loss.backward(chosen, self.scales)
         nn.utils.clip_grad_norm_(self.parameters, MOST_NORM)
         self.optimizer.step()
         self.step += 1
         if self.step % REPORTED_EVERY == 0 or self.step == self.steps:
-            self.losses.append(float(loss.detach()))
+            (total,) = ranks.totals([float(loss)])
+            self.losses.append(total / ranks.world())
             if not math.isfinite(self.losses[-1]):
                 return DIVERGED
         self._judge()
@@ -201,7 +213,7 @@ class _FitRun:
         if self.pace.seconds is None or self.step % TIMED_STEPS:
             return
         left = max(self.pace.seconds - self._seconds(), 0.0)
-        possible = self.step + int(left * self._steps_per_second())
+        possible = ranks.from_first(self.step + int(left * self._steps_per_second()))
         self.steps = min(self.steps, max(possible, self.step))
 
     def _report(self, batch: int) -> None:

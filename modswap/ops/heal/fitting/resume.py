@@ -15,6 +15,7 @@ import torch
 
 from modswap.core.errors import CheckpointError, UsageError
 from modswap.io.raw.atomic import replacing
+from modswap.ops.heal import ranks
 
 OPTION = "--resume"
 _VERSION = 1
@@ -83,6 +84,10 @@ class ResumeFile:
         if held["present"]:
             made._present = (held["present"]["key"], held["present"]["state"])
         return made
+
+    def share(self) -> None:
+        """Give every process what the first one has read."""
+        self._finished, self._present = ranks.from_first((self._finished, self._present))
 
     def finished(self, stage: str, site: str) -> State | None:
         """Return the result of a stage at a site, or None if it has not ended."""

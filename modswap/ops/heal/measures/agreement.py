@@ -1,12 +1,13 @@
 """Agreement of a model with the original on samples, and its accuracy where labels are given."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from modswap.core.healed.agreement import Agreement
+from modswap.ops.heal import ranks
 from modswap.ops.heal.measures.error import ErrorSum
 from modswap.ops.heal.measures.metric import Metric
 from modswap.ops.heal.measures.outputs import principal
@@ -43,10 +44,23 @@ def agreement(
 
 
 def agreement_of(pairs: Iterable[Pair], metric: Metric) -> Agreement:
-    """Return the agreement of outputs, given batch by batch.
+    """Return the agreement of outputs, given batch by batch; all processes give theirs.
 
     Without a box or a foreground in any of them there is nothing to agree on: the value is 0.
     """
+    return joined_agreement(ranks.gathered(part_of(pairs, metric)), metric)
+
+
+class AgreementPart(NamedTuple):
+    """The numbers that an agreement needs of the batches of one process."""
+
+    error: ErrorSum
+    scores: list[Scores]  # of each batch
+    samples: int
+
+
+def part_of(pairs: Iterable[Pair], metric: Metric) -> AgreementPart:
+    """Return what an agreement needs of outputs, given batch by batch."""
     error, found, count = ErrorSum(), list[Scores](), 0
     for batch, original, model in pairs:
         error.add(original, model, batch)
@@ -54,9 +68,20 @@ def agreement_of(pairs: Iterable[Pair], metric: Metric) -> Agreement:
         count += 0 if old is None else len(old)
         if metric.score is not None:
             found.append(metric.score(original, model, batch))
+    return AgreementPart(error, found, count)
+
+
+def joined_agreement(parts: Sequence[AgreementPart], metric: Metric) -> Agreement:
+    """Return the agreement over the batches of all processes, the same in each of them."""
+    return ranks.from_first(_of_parts(parts, metric))
+
+
+def _of_parts(parts: Sequence[AgreementPart], metric: Metric) -> Agreement:
+    error = ErrorSum.joined([part.error for part in parts])
+    count = sum(part.samples for part in parts)
     if metric.score is None:
         return Agreement(metric.title, 1 - error.value, None, error.value, count)
-    scores = _joined(found)
+    scores = _joined(ranks.interleaved(part.scores for part in parts))
     value, sure = _mean(scores), _mean(_confident(scores))
     confident = None if scores.confidence is None else sure
     return Agreement(metric.title, value, confident, error.value, count)
@@ -69,20 +94,27 @@ def accuracy(
 
     Labels are whole numbers, one for each sample, token or place of a map.
     """
-    right = total = 0
     with still(model):
-        for each in batches_of(samples, indices, batch):
-            if each.labels is None:
-                return None
-            logits, labels = principal(outputs_of(model, each)), torch.as_tensor(each.labels)
-            if logits is None or logits.ndim < 2 or labels.is_floating_point():
-                return None
-            given = classes(logits)
-            if given.shape != labels.shape:
-                return None
-            right += int((given.cpu() == labels.cpu()).sum())
-            total += labels.numel()
-    return right / total if total else None
+        found = ranks.gathered(_right(model, batches_of(samples, indices, batch)))
+    right, total = (sum(one[axis] for one in found if one is not None) for axis in (0, 1))
+    return right / total if total and None not in found else None
+
+
+def _right(model: nn.Module, batches: Iterable[Batch]) -> tuple[int, int] | None:
+    """Return how many classes are as labelled, and of how many."""
+    right = total = 0
+    for each in batches:
+        if each.labels is None:
+            return None
+        logits, labels = principal(outputs_of(model, each)), torch.as_tensor(each.labels)
+        if logits is None or logits.ndim < 2 or labels.is_floating_point():
+            return None
+        given = classes(logits)
+        if given.shape != labels.shape:
+            return None
+        right += int((given.cpu() == labels.cpu()).sum())
+        total += labels.numel()
+    return right, total
 
 
 def _joined(found: Sequence[Scores]) -> Scores:

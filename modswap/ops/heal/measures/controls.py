@@ -7,6 +7,7 @@ to .86, it is good; where the model without the module agrees to .95, the module
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,13 @@ from torch import nn
 from modswap.core.healed.agreement import Control
 from modswap.live_values import live_tensors, map_tensors
 from modswap.ops.apply import module_at
-from modswap.ops.heal.measures.agreement import Pair, agreement_of
+from modswap.ops.heal import ranks
+from modswap.ops.heal.measures.agreement import (
+    Pair,
+    agreement_of,
+    joined_agreement,
+    part_of,
+)
 from modswap.ops.heal.measures.metric import Metric
 from modswap.ops.heal.measures.passes import batches_of, outputs_of, still
 from modswap.ops.heal.samples import Batch, Samples
@@ -23,7 +30,7 @@ from modswap.ops.heal.samples import Batch, Samples
 NOISE = 4 / 255  # standard deviation over the range of the inputs
 PEEKED = 32  # samples whose smallest and largest value are the range
 
-Change = Callable[[torch.Tensor], torch.Tensor]
+Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +66,9 @@ def disturbed(judged: Judged) -> tuple[Control, ...]:
         ranges = [float(each.max() - each.min()) for each in given if _is_signal(each)]
         if not ranges:
             return ()
-        generator = torch.Generator().manual_seed(0)
-
-        def noisy(tensor: torch.Tensor) -> torch.Tensor:
-            noise = torch.randn(tensor.shape, generator=generator)
-            return tensor + (noise * max(ranges) * NOISE).to(tensor)
-
-        changes: dict[str, Change] = {"noise of 4/255": noisy}
+        changes: dict[str, Change] = {"noise of 4/255": partial(_noisy, max(ranges) * NOISE)}
         if any(each.ndim > 2 for each in given):
-            changes = {"shifted by one pixel": shifted, **changes}
+            changes = {"shifted by one pixel": lambda each, _: shifted(each), **changes}
         return tuple(
             Control(name, agreement_of(_against_itself(judged, change), judged.metric))
             for name, change in changes.items()
@@ -89,9 +90,14 @@ def dropped(judged: Judged, paths: Sequence[str]) -> Control | None:
 
     with still(judged.original):
         try:
-            return Control("dropped", agreement_of(pairs(), judged.metric))
+            own = part_of(pairs(), judged.metric)
         except _NoDropError:
-            return None
+            own = None
+    parts = ranks.gathered(own)
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        return None
+    return Control("dropped", joined_agreement(whole, judged.metric))
 
 
 def shifted(tensor: torch.Tensor) -> torch.Tensor:
@@ -131,15 +137,20 @@ def _passing(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
     return changed
 
 
+def _noisy(deviation: float, tensor: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    return tensor + (torch.randn(tensor.shape, generator=draw) * deviation).to(tensor)
+
+
 def _against_itself(judged: Judged, change: Change) -> Iterator[Pair]:
-    for batch in batches_of(judged.samples, judged.indices, judged.batch):
-        changed = Batch(
-            *map_tensors(
-                lambda tensor: change(tensor) if _is_signal(tensor) else tensor,
-                (tuple(batch.args), dict(batch.kwargs)),
-            )
-        )
-        yield batch, outputs_of(judged.original, batch), outputs_of(judged.original, changed)
+    own = batches_of(judged.samples, judged.indices, judged.batch)
+    for number, batch in ranks.numbered(own):
+        draw = torch.Generator().manual_seed(number)
+
+        def changed(tensor: torch.Tensor, draw: torch.Generator = draw) -> torch.Tensor:
+            return change(tensor, draw) if _is_signal(tensor) else tensor
+
+        given = Batch(*map_tensors(changed, (tuple(batch.args), dict(batch.kwargs))))
+        yield batch, outputs_of(judged.original, batch), outputs_of(judged.original, given)
 
 
 def _is_signal(tensor: torch.Tensor) -> bool:

@@ -1,11 +1,12 @@
 """The normalised error of outputs: squared difference over the original's variance."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from modswap.core.errors import ShapeError
+from modswap.ops.heal import ranks
 from modswap.ops.heal.measures.outputs import compared
 from modswap.ops.heal.samples import Batch
 
@@ -35,12 +36,28 @@ class ChannelSpread:
         self.first, self.second = self.first + first, self.second + second
         self.count += count
 
+    def join(self, other: "ChannelSpread") -> None:
+        """Add what another one has."""
+        if other.count and not self.count:
+            self.first, self.second = torch.zeros_like(other.first), torch.zeros_like(other.first)
+        if other.count:
+            self._sum(other.first, other.second, other.count)
+
     @property
     def variance(self) -> float:
         """Return the mean variance of a value, more than 0."""
         each = max(self.count / len(self.first), 1)
         total = float((self.second - self.first.pow(2) / each).sum())
         return max(total / max(self.count, 1), LEAST_VARIANCE)
+
+
+def variances(spreads: Mapping[str, ChannelSpread]) -> dict[str, float]:
+    """Return the variances of spreads by name, over what all processes have added."""
+    joined: dict[str, ChannelSpread] = {}
+    for ranked in ranks.gathered(dict(spreads)):
+        for name, spread in ranked.items():
+            joined.setdefault(name, ChannelSpread()).join(spread)
+    return ranks.from_first({name: spread.variance for name, spread in joined.items()})
 
 
 class ErrorSum:
@@ -51,8 +68,8 @@ class ErrorSum:
     """
 
     def __init__(self) -> None:
-        self._spreads: dict[str, ChannelSpread] = {}
-        self._squares: dict[str, float] = {}
+        self.spreads: dict[str, ChannelSpread] = {}
+        self.squares: dict[str, float] = {}
 
     def add(self, original: Any, model: Any, batch: Batch) -> None:
         """Add the outputs of both models for a batch.
@@ -61,16 +78,26 @@ class ErrorSum:
             ShapeError: If the model has other outputs.
         """
         for place, (old, new) in paired(original, model, batch).items():
-            self._spreads.setdefault(place, ChannelSpread()).add(old)
+            self.spreads.setdefault(place, ChannelSpread()).add(old)
             square = sum(float((one - other).pow(2).sum()) for one, other in _parts(new, old))
-            self._squares[place] = self._squares.get(place, 0.0) + square
+            self.squares[place] = self.squares.get(place, 0.0) + square
+
+    @classmethod
+    def joined(cls, parts: "Sequence[ErrorSum]") -> "ErrorSum":
+        """Return the error over the batches of all parts."""
+        whole, *others = parts
+        for other in others:
+            for place, spread in other.spreads.items():
+                whole.spreads.setdefault(place, ChannelSpread()).join(spread)
+                whole.squares[place] = whole.squares.get(place, 0.0) + other.squares[place]
+        return whole
 
     @property
     def value(self) -> float:
         """Return the error: 0 for the same outputs, about 1 for those of a constant model."""
         errors = [
-            self._squares[place] / (spread.variance * spread.count)
-            for place, spread in self._spreads.items()
+            self.squares[place] / (spread.variance * spread.count)
+            for place, spread in self.spreads.items()
             if spread.count
         ]
         error = sum(errors) / max(len(errors), 1)

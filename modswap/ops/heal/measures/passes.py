@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modswap.live_values import map_tensors
+from modswap.ops.heal import ranks
 from modswap.ops.heal.samples import Batch, Samples
 from modswap.ops.run.devices import device_of
 from modswap.ops.run.isolation import untouched
@@ -37,8 +38,11 @@ def moved(batch: Batch, model: nn.Module) -> Batch:
 
 
 def batches_of(samples: Samples, indices: Sequence[int], batch: int) -> Iterator[Batch]:
-    """Yield the samples of these numbers, at most `batch` at a time, in their order."""
-    for start in range(0, len(indices), batch):
+    """Yield the samples of these numbers, at most `batch` at a time, in their order.
+
+    Of several processes each gets every so many batches.
+    """
+    for start in ranks.dealt(range(0, len(indices), batch)):
         yield samples.batch(indices[start : start + batch])
 
 

@@ -35,7 +35,11 @@
   const said = form && form.querySelector("output");
   let items = null;
   let opened = [];
-  const text = (node) => (node.matches(".tree li") ? node.firstElementChild : node).textContent.toLowerCase();
+  const text = (node) => {
+    if (node.dataset.path === undefined) return node.textContent.toLowerCase();
+    const row = node.firstElementChild.matches(".row") ? node.firstElementChild : node.firstElementChild.firstElementChild;
+    return `${node.dataset.path} ${row.textContent}`.toLowerCase();
+  };
   const search = () => {
     items = items || all(document, "[data-find]").map((node) => [node, text(node)]);
     const wanted = input.value.trim().toLowerCase();
@@ -75,6 +79,24 @@
       if (event.key === "Escape" && event.target === input) { input.value = ""; search(); }
     });
   }
+
+  // keys in the trees: up and down to the next line that is shown, right and left to open and close
+  all(document, ".tree").forEach((tree) => {
+    tree.addEventListener("keydown", (event) => {
+      const now = event.target.closest("summary");
+      if (!now || !/^Arrow(Up|Down|Left|Right)$/.test(event.key)) return;
+      event.preventDefault();
+      const shown = all(tree, "summary").filter((one) => one.offsetParent !== null);
+      const at = shown.indexOf(now);
+      if (event.key === "ArrowRight") now.parentElement.open = true;
+      if (event.key === "ArrowLeft") {
+        if (now.parentElement.open) now.parentElement.open = false;
+        else now.parentElement.parentElement.closest("details")?.querySelector("summary").focus();
+      }
+      if (event.key === "ArrowDown" && shown[at + 1]) shown[at + 1].focus();
+      if (event.key === "ArrowUp" && shown[at - 1]) shown[at - 1].focus();
+    });
+  });
 
   // buttons that copy
   all(document, "pre.copy, pre.command").forEach((pre) => {

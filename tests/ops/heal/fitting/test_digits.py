@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
 from modswap.core.healed.agreement import Agreement
@@ -24,6 +23,9 @@ TEST = range(1100, 1797)
 
 
 def digits() -> HeldSamples:
+    # a second, in each process that collects the tests
+    from sklearn.datasets import load_digits
+
     found = load_digits()
     pictures = torch.tensor(found.images, dtype=torch.float32)[:, None] / 16
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(0))

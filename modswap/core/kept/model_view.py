@@ -1,0 +1,25 @@
+"""The model of an outcome for pages: its modules before and after, and the flow around sites."""
+
+from dataclasses import dataclass
+
+from modswap.core.decided.flow import Flow
+from modswap.core.seen.tree import TreeRow
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model before and after a swap.
+
+    Args:
+        before: A row for each module before.
+        after: The same after the swap.
+        flows: The tensors that enter and leave each new module, and where from and where to.
+        milliseconds: The time of a pass before and after; None where it was not measured.
+        untimed: The reason why it was not measured; empty where it was.
+    """
+
+    before: tuple[TreeRow, ...] = ()
+    after: tuple[TreeRow, ...] = ()
+    flows: tuple[Flow, ...] = ()
+    milliseconds: tuple[float, float] | None = None
+    untimed: str = ""

@@ -1,0 +1,1 @@
+"""Parts of the report at a terminal."""

@@ -1,0 +1,107 @@
+"""Several processes under torchrun give what one gives, and one of them prints."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from modswap.core.errors import LostRankError, UsageError
+from modswap.ops.heal import ranks
+from tests.ops.heal import torchrun
+
+ROUNDING = 1e-4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return torchrun.files(tmp_path_factory.mktemp("ranks"))
+
+
+def test_a_single_process_gets_back_what_it_gives() -> None:
+    tensor = torch.ones(2)
+    with ranks.joined("cpu") as device, ranks.counted() as traffic:
+        assert device == "cpu"
+        assert (ranks.world(), ranks.rank(), ranks.first()) == (1, 0, True)
+        assert list(ranks.dealt("abc")) == list(ranks.rounds("abc")) == ["a", "b", "c"]
+        assert list(ranks.numbered("ab")) == [(0, "a"), (1, "b")]
+        assert ranks.gathered(3) == [3]
+        assert ranks.from_first(3) == ranks.computed_once(lambda: 3) == 3
+        assert ranks.any_of(True, False) == (True, False)
+        assert ranks.totals([1.5]) == [1.5]
+        assert ranks.summed([tensor, None]) == [tensor, None]
+        ranks.same([tensor])
+        ranks.leave()
+    assert traffic.calls == {}
+
+
+def test_what_was_dealt_comes_back_in_its_order() -> None:
+    assert ranks.interleaved([["a", "d"], ["b"], ["c"]]) == ["a", "b", "c", "d"]
+
+
+def test_a_gpu_that_all_would_use_is_refused() -> None:
+    assert ranks.own_device("cpu", 3) == "cpu"
+    with pytest.raises(UsageError, match="name cpu, or cuda for a GPU each"):
+        ranks.own_device("cuda:1", 3)
+
+
+def test_a_process_that_is_gone_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "_SIGNAL_SECONDS", 0.0)
+    with pytest.raises(LostRankError, match="another process ended"), ranks.heard():
+        raise RuntimeError("Connection closed by peer")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "name", "more"),
+    [
+        pytest.param(2, "BiLevelRoutingAttention", [], marks=pytest.mark.ci),
+        (4, "BiLevelRoutingAttention", []),
+        (4, "ACmix", ["--bypass"]),
+    ],
+)
+def test_closed_forms_of_several_processes_are_those_of_one(
+    count: int, name: str, more: list[str], folder: Path, tmp_path: Path
+) -> None:
+    stages = ["--stages", "inherit,closed,norms", *more]
+    one, several = tmp_path / "one.pt", tmp_path / "several.pt"
+
+    alone = torchrun.heal(1, folder, name, one, *stages)
+    done = torchrun.heal(count, folder, name, several, *stages)
+
+    assert (alone.returncode, done.returncode) == (0, 0), done.stderr
+    assert torchrun.difference(one, folder / f"{name}.pt") > 100 * ROUNDING
+    assert torchrun.difference(one, several) <= ROUNDING
+    assert done.stdout.count("1 site healed in") == 1
+    assert _table(alone.stdout) == _table(done.stdout)
+
+
+def _table(said: str) -> list[list[str]]:
+    """Return the rows of the agreements without their seconds."""
+    lines = said.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("agreement"))
+    last = next(number for number, line in enumerate(lines) if line.startswith("mix  "))
+    return [line.split()[:5] for line in lines[first : last + 1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "name", "stages"),
+    [
+        pytest.param(2, "BiLevelRoutingAttention", "fit,end", marks=pytest.mark.ci),
+        (4, "BiLevelRoutingAttention", "fit"),
+        (4, "BiLevelRoutingAttention", "end"),
+        (3, "ACmix", "fit,end"),
+    ],
+)
+def test_fits_of_several_processes_are_those_of_one(
+    count: int, name: str, stages: str, folder: Path, tmp_path: Path
+) -> None:
+    more = ["--stages", stages, "--steps", "30", "--all"]
+    one, several = tmp_path / "one.pt", tmp_path / "several.pt"
+
+    alone = torchrun.heal(1, folder, name, one, *more)
+    done = torchrun.heal(count, folder, name, several, *more)
+
+    assert (alone.returncode, done.returncode) == (0, 0), done.stderr
+    assert torchrun.difference(one, folder / f"{name}.pt") > 100 * ROUNDING
+    assert torchrun.difference(one, several) <= ROUNDING

@@ -1,0 +1,56 @@
+"""A model before and after a swap, as pages show it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from modswap.core.asked.recipe import TensorInput
+from modswap.ops.measure.model_view import timed, viewed_after, viewed_before
+from modswap.ops.run.inputs import Case, DummyCall
+from modswap.ops.trace.passes import trace
+
+CASE = Case(DummyCall((TensorInput(shape=(1, 4)),), {}))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.site: nn.Module = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.site(self.stem(x)) + 1)
+        return found
+
+
+def test_view_has_both_trees_and_the_flow_of_the_very_tensors() -> None:
+    model = Net()
+    view = viewed_before(model)
+    model.site = nn.Sequential(nn.Linear(4, 4))
+
+    view = viewed_after(view, model, [trace(model, CASE, unreal=True).seen], ["site"])
+
+    assert {row.path for row in view.after} - {row.path for row in view.before} == {"site.0"}
+    (flow,) = view.flows
+    assert [(one.path, one.inside) for one in flow.sources] == [("stem", False)]
+    assert [(one.path, one.beside) for one in flow.targets] == [("", "head")]
+    assert viewed_after(view, model, [], ["site"]).flows == ()
+
+
+@contextmanager
+def original() -> Iterator[nn.Module]:
+    yield Net()
+
+
+def test_passes_are_timed_where_the_weights_are_real() -> None:
+    found = timed(viewed_before(Net()), Net(), original, CASE, unreal=False)
+    shapes = timed(viewed_before(Net()), Net(), original, CASE, unreal=True)
+    meta = timed(viewed_before(Net()), Net().to("meta"), original, CASE, unreal=True)
+
+    assert found.milliseconds is not None
+    assert min(found.milliseconds) > 0
+    assert shapes.milliseconds is None
+    assert shapes.untimed == "no values were computed"
+    assert meta.untimed == "the weights were not read: `modswap replace` reads them"
