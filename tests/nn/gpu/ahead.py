@@ -35,7 +35,7 @@ Recorded = tuple[Launch, tuple[Tensor, ...]]
 
 
 def routed_launches(
-    shape: tuple[int, int, int, int], heads: int, n_win: int, topk: int, side: int, dtype: Any
+    dtype: Any, shape: tuple[int, int, int, int], heads: int, n_win: int, topk: int, side: int
 ) -> list[Recorded]:
     """Return the launches of a forward and backward pass of bi-level routing attention."""
     from modswap.nn.gpu.routed.passes import MapTensors, Setting, backward, forward
@@ -56,7 +56,7 @@ def routed_launches(
 
 
 def mixed_launches(
-    shape: tuple[int, int, int, int], heads: int, window: int, dtype: Any
+    dtype: Any, shape: tuple[int, int, int, int], heads: int, window: int
 ) -> list[Recorded]:
     """Return the launches of a forward and backward pass of ACmix."""
     from modswap.nn.gpu.mixed.passes import MixSetting, MixTensors, backward, forward

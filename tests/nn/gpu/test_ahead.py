@@ -63,7 +63,7 @@ def faults(launches: list[Recorded], card: int) -> dict[str, Any]:
 def test_programs_of_routed_attention_fit_their_registers(name: str, dtype: Any, card: int) -> None:
     pytest.importorskip("triton", reason=NO_TRITON)
 
-    launches = routed_launches(*ROUTED[name], dtype=dtype)
+    launches = routed_launches(dtype, *ROUTED[name])
 
     assert len(launches) >= 8
     assert faults(launches, card) == {}
@@ -76,7 +76,7 @@ def test_programs_of_acmix_fit_their_registers(name: str, dtype: Any, card: int)
     if dtype is FULL and MIXED[name][0][3] // MIXED[name][1] > 64:
         pytest.skip("the first way computes heads of more than 64 channels in float32")
 
-    launches = mixed_launches(*MIXED[name], dtype=dtype)
+    launches = mixed_launches(dtype, *MIXED[name])
 
     assert len(launches) == 7
     assert faults(launches, card) == {}
