@@ -20,7 +20,7 @@ _counted: list[list[str]] = []  # the names of launched programs, for each `coun
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class KernelLaunch:
     """A program with all of its arguments but the tensors, made once for a shape.
 
     Args:

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from modswap.nn.gpu.launches import Launch
+from modswap.nn.gpu.launches import KernelLaunch
 
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int32: "i32"}
 OPTIONS = ("num_warps", "num_stages")
@@ -31,7 +31,7 @@ class Compiled:
     dots: int  # instructions of tensor cores
 
 
-Recorded = tuple[Launch, tuple[Tensor, ...]]
+Recorded = tuple[KernelLaunch, tuple[Tensor, ...]]
 
 
 def routed_launches(
@@ -82,10 +82,10 @@ class Recording:
         self.launches: list[Recorded] = []
 
     def __enter__(self) -> "Recording":
-        def note(launch: Launch, *tensors: Tensor) -> None:
+        def note(launch: KernelLaunch, *tensors: Tensor) -> None:
             self.launches.append((launch, tensors))
 
-        self.patch = patch.object(Launch, "__call__", note)
+        self.patch = patch.object(KernelLaunch, "__call__", note)
         self.patch.start()
         return self
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from modswap.nn import BiLevelRoutingAttention
 from modswap.nn.gpu import gpu_way
-from modswap.nn.gpu.launches import Launch, counted
+from modswap.nn.gpu.launches import KernelLaunch, counted
 from tests.nn.gpu.interpreter import answer
 
 VIEWS = {
@@ -91,7 +91,7 @@ def launches(dtype: str = "float32", device: str = "cpu", **options: Any) -> lis
     """Return what is launched forward without gradients, and in a forward and backward pass."""
     layer = layer_of(options, dtype, device).to(getattr(torch, dtype))
     x, grad = drawn(layer, (1, 4, 4), dtype, device)
-    with gpu_way("fused"), patch.object(Launch, "__call__", _unseen):
+    with gpu_way("fused"), patch.object(KernelLaunch, "__call__", _unseen):
         with torch.no_grad(), counted() as names, Kernels() as kernels:
             layer(x)
         forward = names + kernels.names
@@ -102,10 +102,10 @@ def launches(dtype: str = "float32", device: str = "cpu", **options: Any) -> lis
     return [forward, names + kernels.names]
 
 
-_launch = Launch.__call__
+_launch = KernelLaunch.__call__
 
 
-def _unseen(self: Launch, *tensors: Tensor) -> None:
+def _unseen(self: KernelLaunch, *tensors: Tensor) -> None:
     """Run a program without counting the operators of the interpreter."""
     with _disable_current_modes():
         _launch(self, *tensors)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from modswap.nn.gpu.launches import MAX_PLANS, TAP_PROGRAMS, Launch, ceiling, power
+from modswap.nn.gpu.launches import MAX_PLANS, TAP_PROGRAMS, KernelLaunch, ceiling, power
 from modswap.nn.gpu.mixed.convolution_programs import (
     mixed_grad_kernel,
     mixed_kernel,
@@ -45,13 +45,13 @@ class MixPlan:
     """The launches of a call, in their order."""
 
     sizes: MixSizes
-    attend: Launch
-    mix: Launch
-    query_grad: Launch
-    key_grad: Launch
-    position: Launch
-    mix_grad: Launch
-    tap_grad: Launch
+    attend: KernelLaunch
+    mix: KernelLaunch
+    query_grad: KernelLaunch
+    key_grad: KernelLaunch
+    position: KernelLaunch
+    mix_grad: KernelLaunch
+    tap_grad: KernelLaunch
     tap_parts: int  # partial sums of the gradients of the taps
 
 
@@ -75,7 +75,7 @@ def plan_of(sizes: MixSizes) -> MixPlan:
 
 def _local(
     sizes: MixSizes, kernel: Any, tile: tuple[int, int, int], more: dict[str, Any]
-) -> Launch:
+) -> KernelLaunch:
     """Return a program of attention with tiles of rows and columns, and a block around them."""
     N, H, W = sizes.shape
     rows, columns, block = tile
@@ -84,7 +84,9 @@ def _local(
     how = {"num_warps": 4, "num_stages": 1 if sizes.wide else 2, "precision": sizes.precision}
     grid = (ceiling(H, rows) * ceiling(W, columns), sizes.heads, N)
     numbers = (H, W, sizes.heads, sizes.dilation, sizes.size**-0.5)
-    return Launch(kernel, grid, numbers, {"size": sizes.size, **window, **tiles, **how, **more})
+    return KernelLaunch(
+        kernel, grid, numbers, {"size": sizes.size, **window, **tiles, **how, **more}
+    )
 
 
 def _rows(sizes: MixSizes) -> tuple[int, dict[str, Any]]:
@@ -96,26 +98,26 @@ def _rows(sizes: MixSizes) -> tuple[int, dict[str, Any]]:
     return count, {"heads": sizes.heads, "side": sizes.side, **tiles}
 
 
-def _mix(sizes: MixSizes) -> Launch:
+def _mix(sizes: MixSizes) -> KernelLaunch:
     N, H, W = sizes.shape
     count, constants = _rows(sizes)
-    return Launch(mixed_kernel, (count, N), (H, W, sizes.size), constants)
+    return KernelLaunch(mixed_kernel, (count, N), (H, W, sizes.size), constants)
 
 
-def _mix_grad(sizes: MixSizes) -> Launch:
+def _mix_grad(sizes: MixSizes) -> KernelLaunch:
     N, H, W = sizes.shape
     count, constants = _rows(sizes)
     grid = (count, 3 * sizes.heads, N)
-    return Launch(mixed_grad_kernel, grid, (H, W, sizes.size), constants)
+    return KernelLaunch(mixed_grad_kernel, grid, (H, W, sizes.size), constants)
 
 
-def _position(sizes: MixSizes) -> Launch:
+def _position(sizes: MixSizes) -> KernelLaunch:
     N, H, W = sizes.shape
     constants = {"size": sizes.size, "block": 16, "block_d": power(sizes.size), "num_warps": 2}
-    return Launch(position_kernel, (ceiling(H * W, 16),), (N, H * W, sizes.heads), constants)
+    return KernelLaunch(position_kernel, (ceiling(H * W, 16),), (N, H * W, sizes.heads), constants)
 
 
-def _tap_grad(sizes: MixSizes) -> tuple[Launch, int]:
+def _tap_grad(sizes: MixSizes) -> tuple[KernelLaunch, int]:
     """Return the launch for the gradients of the taps, and into how many sums it splits them."""
     N, H, W = sizes.shape
     block_x, block_d = min(16, power(W, 8)), min(16, power(sizes.size, 8))
@@ -125,4 +127,4 @@ def _tap_grad(sizes: MixSizes) -> tuple[Launch, int]:
     tiles = {"block_x": block_x, "block_d": block_d, "num_warps": 4}
     numbers = (rows, per, H, W, sizes.size)
     constants = {"heads": sizes.heads, **tiles}
-    return Launch(mixed_tap_grad_kernel, (blocks, parts), numbers, constants), parts
+    return KernelLaunch(mixed_tap_grad_kernel, (blocks, parts), numbers, constants), parts

@@ -10,7 +10,7 @@ from modswap.nn.gpu.launches import (
     MAX_PLANS,
     MULTIPROCESSORS,
     TAP_PROGRAMS,
-    Launch,
+    KernelLaunch,
     ceiling,
     magic,
     power,
@@ -90,17 +90,17 @@ class MapPlan:
 
     sizes: MapSizes
     single: bool  # whether all keys of a window are in one tile
-    prepare: Launch
-    project: Launch | None
-    route: Launch
-    convolve: Launch | None
-    attend: Launch
-    pickers: Launch
-    query_grad: Launch
-    convolve_back: Launch | None
-    key_grad: Launch
-    tap_grad: Launch
-    tap_sum: Launch
+    prepare: KernelLaunch
+    project: KernelLaunch | None
+    route: KernelLaunch
+    convolve: KernelLaunch | None
+    attend: KernelLaunch
+    pickers: KernelLaunch
+    query_grad: KernelLaunch
+    convolve_back: KernelLaunch | None
+    key_grad: KernelLaunch
+    tap_grad: KernelLaunch
+    tap_sum: KernelLaunch
     tap_parts: int  # partial sums of the gradients of the taps
 
 
@@ -136,7 +136,7 @@ def _head(sizes: MapSizes) -> int:
     return tile_sizes.head_tile(sizes.qk, sizes.values, sizes.heads)
 
 
-def _prepare(sizes: MapSizes) -> Launch:
+def _prepare(sizes: MapSizes) -> KernelLaunch:
     N, count, side = sizes.shape[0], sizes.window_count, sizes.side
     channels = sizes.inputs if sizes.half else 2 * sizes.qk
     step = sizes.inputs if sizes.half else sizes.step
@@ -148,20 +148,20 @@ def _prepare(sizes: MapSizes) -> Launch:
     constants = {"side": side, "biased": sizes.biased[1], "block_p": block_p, "block_c": block_c}
     numbers = (*sizes.geometry, count, channels, step, sizes.values)
     grid = (width, N + (1 if side else 0))
-    return Launch(prepare_kernel, grid, numbers, {**constants, "num_warps": 4})
+    return KernelLaunch(prepare_kernel, grid, numbers, {**constants, "num_warps": 4})
 
 
-def _project(sizes: MapSizes) -> Launch:
+def _project(sizes: MapSizes) -> KernelLaunch:
     split = sizes.weight == torch.bfloat16
     rows, outputs = sizes.shape[0] * sizes.window_count, 2 * sizes.qk
     tiles = {"block_m": 64, "block_n": 64, "block_k": 64 if split else 32}
     constants = {"biased": sizes.biased[0], "split": split, **tiles}
     grid = (ceiling(rows, 64), ceiling(outputs, 64))
     how = {"num_warps": 4, "num_stages": 3}
-    return Launch(project_kernel, grid, (rows, sizes.inputs, outputs), {**constants, **how})
+    return KernelLaunch(project_kernel, grid, (rows, sizes.inputs, outputs), {**constants, **how})
 
 
-def _route(sizes: MapSizes) -> Launch:
+def _route(sizes: MapSizes) -> KernelLaunch:
     _, H, W = sizes.shape
     wh, ww, _, columns = sizes.windows
     seen = (ceiling(H, wh), ceiling(W, ww))  # windows that have a pixel
@@ -177,15 +177,15 @@ def _route(sizes: MapSizes) -> Launch:
         "num_warps": 4,
         "num_stages": 2,
     }
-    return Launch(
+    return KernelLaunch(
         route_kernel, (ceiling(sizes.window_count, 16), sizes.shape[0]), numbers, constants
     )
 
 
-def _pickers(sizes: MapSizes) -> Launch:
+def _pickers(sizes: MapSizes) -> KernelLaunch:
     constants = {"block": min(256, power(sizes.window_count)), "num_warps": 1}
     grid = (sizes.window_count, sizes.shape[0])
-    return Launch(pickers_kernel, grid, (sizes.window_count, sizes.topk), constants)
+    return KernelLaunch(pickers_kernel, grid, (sizes.window_count, sizes.topk), constants)
 
 
 def _heads(sizes: MapSizes) -> dict[str, Any]:
@@ -210,40 +210,40 @@ def _grid(sizes: MapSizes, block: int) -> tuple[int, int]:
     return sizes.window_count * ceiling(sizes.length, block) * sizes.heads, sizes.shape[0]
 
 
-def _attend(sizes: MapSizes, *, apart: bool) -> Launch:
+def _attend(sizes: MapSizes, *, apart: bool) -> KernelLaunch:
     tiles, constants = _queries(sizes)
     modes = {"side": 0 if apart else sizes.side, "added": apart, "kept": sizes.kept}
     numbers = (sizes.scale, *sizes.geometry, sizes.topk, sizes.heads)
-    return Launch(attend_kernel, _grid(sizes, tiles.queries), numbers, {**constants, **modes})
+    return KernelLaunch(attend_kernel, _grid(sizes, tiles.queries), numbers, {**constants, **modes})
 
 
-def _query_grad(sizes: MapSizes) -> Launch:
+def _query_grad(sizes: MapSizes) -> KernelLaunch:
     tiles, constants = _queries(sizes)
     numbers = (sizes.scale, *sizes.geometry, sizes.topk, sizes.heads)
-    return Launch(query_grad_kernel, _grid(sizes, tiles.queries), numbers, constants)
+    return KernelLaunch(query_grad_kernel, _grid(sizes, tiles.queries), numbers, constants)
 
 
-def _key_grad(sizes: MapSizes, *, apart: bool) -> Launch:
+def _key_grad(sizes: MapSizes, *, apart: bool) -> KernelLaunch:
     tiles = tile_sizes.of_keys(
         sizes.length, _head(sizes), half=sizes.half, precision=sizes.precision
     )
     modes = {"side": 0 if apart else sizes.side, "added": apart}
     constants = {**_heads(sizes), **tiles.constants(), **modes}
     numbers = (sizes.scale, *sizes.geometry, sizes.heads)
-    return Launch(key_grad_kernel, _grid(sizes, tiles.keys), numbers, constants)
+    return KernelLaunch(key_grad_kernel, _grid(sizes, tiles.keys), numbers, constants)
 
 
-def _convolve(sizes: MapSizes, steps: tuple[int, int], sign: int) -> Launch:
+def _convolve(sizes: MapSizes, steps: tuple[int, int], sign: int) -> KernelLaunch:
     """Return the convolution apart: of the values (sign 1), or of the gradient (sign -1)."""
     N, H, W = sizes.shape
     block_x, block_c = min(32, power(W, 8)), min(64, power(sizes.values))
     grid = (ceiling(sizes.values, block_c) * ceiling(W, block_x) * H, N)
     tiles = {"block_x": block_x, "block_c": block_c, "num_warps": 4}
     constants = {"side": sizes.side, "sign": sign, **tiles}
-    return Launch(conv_kernel, grid, (H, W, *steps, sizes.values), constants)
+    return KernelLaunch(conv_kernel, grid, (H, W, *steps, sizes.values), constants)
 
 
-def _tap_grad(sizes: MapSizes) -> tuple[Launch, int]:
+def _tap_grad(sizes: MapSizes) -> tuple[KernelLaunch, int]:
     """Return the launch for the gradients of the taps, and into how many sums it splits them."""
     N, H, W = sizes.shape
     side, rows = max(1, sizes.side), N * H
@@ -253,10 +253,10 @@ def _tap_grad(sizes: MapSizes) -> tuple[Launch, int]:
     parts = ceiling(rows, per)
     constants = {"side": side, "block_x": block_x, "block_c": block_c, "num_warps": 4}
     numbers = (rows, per, H, W, sizes.step, sizes.values)
-    return Launch(tap_grad_kernel, (blocks, parts), numbers, constants), parts
+    return KernelLaunch(tap_grad_kernel, (blocks, parts), numbers, constants), parts
 
 
-def _tap_sum(sizes: MapSizes, parts: int) -> Launch:
+def _tap_sum(sizes: MapSizes, parts: int) -> KernelLaunch:
     constants = {"side": sizes.side, "biased": sizes.biased[1], "block": 32, "block_c": 64}
     grid = (ceiling(sizes.values, 64), sizes.side**2 + 1)
-    return Launch(tap_sum_kernel, grid, (parts, sizes.values), {**constants, "num_warps": 4})
+    return KernelLaunch(tap_sum_kernel, grid, (parts, sizes.values), {**constants, "num_warps": 4})
