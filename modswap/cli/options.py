@@ -149,7 +149,11 @@ NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours
 Format = Annotated[str, typer.Option("--format", metavar="FORM", help="table or json.")]
 ReportFormat = Annotated[
     str,
-    typer.Option("--format", metavar="FORM", help="table, json, junit, sarif, github or html."),
+    typer.Option(
+        "--format",
+        metavar="FORM",
+        help="table, json, junit, sarif, github, html or model-explorer.",
+    ),
 ]
 
 

@@ -190,7 +190,7 @@ def test_hostile_names_run_nothing(opened: Open) -> None:
         for number, name in enumerate(names)
     )
     rows = tuple(TreeRow(name.replace(".", ""), name, 1, 4) for name in names)
-    view = ModelView((TreeRow("", "Net", 1, 4), *rows), (TreeRow("", "Net", 1, 4),), (FLOW,))
+    view = ModelView((TreeRow("", "Net", 1, 4), *rows), (TreeRow("", "Net", 1, 4),), flows=(FLOW,))
     page = opened(
         replace(SHOWN, checkpoint=names[0], sites=sites, view=view), place=f"#site={names[1]}"
     )

@@ -307,7 +307,9 @@ FLOW = Flow(
     (Neighbour("encoder.4"), Neighbour("a" * 60)),
     (Neighbour("", inside=True, beside="up"), Neighbour("", inside=True), Neighbour("")),
 )
-VIEW = ModelView(layers(3, "net.Old"), layers(3, "net.New"), (FLOW,), (20.0, 10.0))
+VIEW = ModelView(
+    layers(3, "net.Old"), layers(3, "net.New"), flows=(FLOW,), milliseconds=(20.0, 10.0)
+)
 
 
 def test_flow_around_a_site_is_drawn_with_its_shapes() -> None:
