@@ -10,7 +10,7 @@ from modswap.core.version import __version__
 from modswap.core.words.printable import tame
 
 WIDTH, HEIGHT = 760, 460
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 40, 56  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 40, 40, 56  # margins
 _LEAST = 1e-6  # an error of 0 is drawn there
 _MOST_LABELS = 12
 _LETTER = 6.5  # width of a letter
