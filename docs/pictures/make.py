@@ -1,7 +1,7 @@
 """Make the pictures of this folder: pages of the demo's swap, read by Chromium.
 
-    pip install playwright   # and Debian's package chromium
-    python docs/pictures/make.py
+pip install playwright   # and Debian's package chromium
+python docs/pictures/make.py
 """
 
 import shutil
@@ -27,7 +27,7 @@ PICTURES = {
 
 def _modswap(folder: Path, line: str) -> None:
     command = [sys.executable, "-m", "modswap", *line.split()]
-    subprocess.run(command, cwd=folder, check=False, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=folder, check=False, stdout=subprocess.DEVNULL)  # noqa: S603 - lines of this file
 
 
 def _pages(folder: Path) -> None:
