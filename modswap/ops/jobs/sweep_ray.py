@@ -103,7 +103,7 @@ def _connect(ray: Any, job: SweepJob) -> None:
 def _trainable(tune: Any, work: TrialWork) -> Any:
     """Return the class that Ray runs: an actor loads the model once, and then runs trials."""
 
-    class OneTrial(tune.Trainable):  # type: ignore[misc, name-defined] # of a package without types
+    class OneTrial(tune.Trainable):  # type: ignore[misc] # of a package without types
         """Runs one trial in a step."""
 
         def setup(self, config: Any) -> None:
