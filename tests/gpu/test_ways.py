@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from modswap.nn.gpu import gpu_way
 from tests.nn.gpu import mixed_cases, routed_cases, test_mixed, test_routed
 from tests.nn.gpu.test_routed import LAUNCHES, wrong
 from tests.nn.test_routed_triton import CASES as WINDOWS
@@ -88,7 +89,7 @@ def test_hooked_and_wrapped_layers_keep_the_first_way() -> None:
 def test_cuda_graph_replays_the_fused_way() -> None:
     layer = routed_cases.layer_of({}, "float32", "cuda").float()
     x, other = routed_cases.drawn(layer, (2, 8, 8), "float32", "cuda")
-    with routed_cases.gpu_way("fused"), torch.no_grad():
+    with gpu_way("fused"), torch.no_grad():
         expected = layer(other)
         layer(x)  # compiles the programs
         torch.cuda.synchronize()
