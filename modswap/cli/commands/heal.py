@@ -93,6 +93,14 @@ Room = Annotated[
         show_default=False,
     ),
 ]
+Shard = Annotated[
+    bool,
+    typer.Option(
+        "--shard",
+        help="Under torchrun: let each process hold a part alone of the weights, gradients and "
+        "moments of the stage `end`.",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on where a run was broken off, by OUT.resume that it left."),
@@ -130,6 +138,7 @@ def heal(
     batch: Batch = 32,
     device: Device = "cpu",
     max_memory: Room = None,
+    shard: Shard = False,
     resume: Resume = False,
     inputs: options.Input = None,
     model: options.Model = None,
@@ -177,6 +186,7 @@ def heal(
         device=device,
         max_memory=options.memory_of(max_memory),
         bypass=bypass,
+        shard=shard,
         **healing.of_pictures(size, mean, std),
     )
 

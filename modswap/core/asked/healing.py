@@ -39,6 +39,7 @@ class HealingRequest:
         mean: Mean of pixels in 0 to 1, one number or one for each channel; None as above.
         std: Standard deviation by which they are divided then.
         bypass: Whether a linear map may be put beside a new module.
+        shard: Whether the last stage divides the model among the processes of torchrun.
     """
 
     stages: tuple[str, ...] = STAGES
@@ -59,12 +60,16 @@ class HealingRequest:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     bypass: bool = False
+    shard: bool = False
 
     def __post_init__(self) -> None:
         """Put the stages in order; refuse a wrong number."""
         object.__setattr__(self, "stages", stages_of(self.stages))
         for name, least, most in _BOUNDS:
             _refuse_beyond(name, getattr(self, name), least, most)
+        if self.shard and self.bypass:
+            what = "a map beside a module runs in a hook, and a model in parts has none of those"
+            raise UsageError(what, "--shard", "leave out --shard or --bypass")
         for name in PICTURE_WISHES:
             object.__setattr__(self, name, _numbers_of(name, getattr(self, name)))
         if (self.mean is None) != (self.std is None):

@@ -155,6 +155,11 @@ def dealt(parts: Iterable[_T]) -> Iterator[_T]:
     return (part for number, part in enumerate(parts) if number % every == own)
 
 
+def is_short(parts: int) -> bool:
+    """Return whether so many parts leave this process one fewer than others have."""
+    return 0 < parts % world() <= rank()
+
+
 def numbered(own: Iterable[_T]) -> Iterator[tuple[int, _T]]:
     """Yield what was dealt to this process with its number among all."""
     return ((rank() + place * world(), part) for place, part in enumerate(own))

@@ -14,6 +14,7 @@ from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Step
 from modswap.core.decided.started import Started
+from modswap.core.errors import UsageError
 from modswap.core.healed.healing import HEALED, Healing
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
@@ -21,6 +22,7 @@ from modswap.live_values import module_paths
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import apply, module_at
 from modswap.ops.build.fit import Built
+from modswap.ops.heal import ranks
 from modswap.ops.heal.data.drawn.samples import NONE
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
@@ -184,6 +186,9 @@ def heal_models(
     Raises:
         ModswapError: If the data cannot be used, or a wish does not fit.
     """
+    if wanted.request.shard and ranks.world() == 1:
+        what = "there is one process, and --shard divides a model among several"
+        raise UsageError(what, "--shard", "leave it out, or start the command by torchrun")
     taker = replace(taker, masked=takes_mask(taker, model))
     samples, request = samples_for(taker, wanted)
     old = running(taker.model, request)

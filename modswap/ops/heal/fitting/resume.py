@@ -37,6 +37,7 @@ class ResumeFile:
     def __init__(self, file: Path | None, job: Mapping[str, Plain]) -> None:
         self.file = file
         self.job = dict(job)
+        self.kept = file is not None  # by the first of several processes
         self._finished: dict[str, State] = {}
         self._present: tuple[str, State] | None = None
 
@@ -87,7 +88,8 @@ class ResumeFile:
 
     def share(self) -> None:
         """Give every process what the first one has read."""
-        self._finished, self._present = ranks.from_first((self._finished, self._present))
+        held = self._finished, self._present, self.kept
+        self._finished, self._present, self.kept = ranks.from_first(held)
 
     def finished(self, stage: str, site: str) -> State | None:
         """Return the result of a stage at a site, or None if it has not ended."""
