@@ -90,7 +90,7 @@ class Fits:
         own = self.models.model
         try:
             with sharded(own) as self.models.model:
-                return self._end()
+                return f"{self._end()}; the model in {ranks.world()} parts"
         finally:
             self.models.model = own
 

@@ -1,4 +1,4 @@
-"""A model of which every process holds a part of each parameter, of its gradient and of its moments."""
+"""A model of which every process holds a part: of its parameters, gradients and moments."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ def sharded(model: nn.Module) -> Iterator[nn.Module]:
     made = copy.deepcopy(model)
     mesh = init_device_mesh(device_of(model).type, (ranks.world(),))
     for unit in (*_members(made), made):
-        fully_shard(unit, mesh=mesh, reshard_after_forward=True)  # type: ignore[call-overload] # any module
+        fully_shard(unit, mesh=mesh, reshard_after_forward=True)
     try:
         yield made
     finally:
