@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from modswap.core.platforms import refusal
 from modswap.core.version import __version__
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'modswap' has no attribute {name!r}")
     from importlib import import_module
 
+    if reason := refusal():
+        raise ImportError(reason)
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -5,11 +5,17 @@ import signal
 import sys
 from typing import Any
 
+from modswap.core.platforms import refusal
+
 _STOPPED = 130
+_WRONG_CALL = 2
 
 
 def main() -> None:
     """Run the command, in a child process where there are any, and end with its exit code."""
+    if reason := refusal():
+        sys.stderr.write(f"error: {reason}\n")
+        sys.exit(_WRONG_CALL)
     try:
         run = _command()
         # a model of a thousand modules is many objects and no garbage: looking less often saves

@@ -1,6 +1,7 @@
 """A forward pass explained line by line, for callers from Python."""
 
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from modswap.core.explained.record import Explained
@@ -42,7 +43,11 @@ class Explanation:
         return self.text()
 
     def _repr_html_(self) -> str:
-        return self.html()
+        # a frame of its own, so that its styles and its script do not reach the notebook
+        return (
+            '<iframe sandbox title="modswap explain" width="100%" height="640" '
+            f'style="border: 0" srcdoc="{escape(self.html())}"></iframe>'
+        )
 
 
 @for_python

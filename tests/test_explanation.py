@@ -25,3 +25,11 @@ def test_what_is_no_module_is_refused() -> None:
         modswap.explain(lambda x: x, torch.zeros(1))  # type: ignore[arg-type] # as users try
     with pytest.raises(ExplainError, match=r"^explain: Tensor is no torch.nn.Module"):
         modswap.explain(torch.zeros(1))  # type: ignore[arg-type] # as users try
+
+
+def test_notebook_shows_the_page_in_a_frame_without_scripts(found: Explanation) -> None:
+    shown = found._repr_html_()
+
+    assert shown.startswith('<iframe sandbox title="modswap explain"')
+    assert "&lt;!doctype html&gt;" in shown
+    assert "<script" not in shown

@@ -69,7 +69,6 @@ def make_app() -> typer.Typer:
     """Return the command with its subcommands."""
     app = typer.Typer(
         name="modswap",
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -155,7 +154,12 @@ def _unknown_name(error: Any, context: Any, args: Sequence[str]) -> tuple[str, s
 
 
 def _report_raised(session: Session, error: Exception | SystemExit, args: Sequence[str]) -> int:
-    """Print an exception of the parser, of the model's own code, or of a bug."""
+    """Print an exception of the parser, of the model's own code, or of a bug.
+
+    Before a command begins, the process is ended where a shell that asked for words was answered.
+    """
+    if isinstance(error, SystemExit) and not session.command:
+        return error.code if isinstance(error.code, int) else 0
     if hasattr(error, "format_message"):
         return _report_usage(session, error, args)
     of_model = error_of_model(error, session.checkpoint) if session.checkpoint else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modswap.cli import completion
 from modswap.cli.options import inputs_of
 from modswap.core.asked.own_texts import RECIPE_TEXT
 from modswap.core.asked.source import COMMAND_LINE, RuleText
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from modswap.core.kept.outcome import Outcome
 
 
-def _valued(option: str, metavar: str, text: str) -> Any:
+def _valued(option: str, metavar: str, text: str, complete: Any = None) -> Any:
     """Return an option with a value and no default."""
-    return typer.Option(option, metavar=metavar, help=text, show_default=False)
+    return typer.Option(
+        option, metavar=metavar, help=text, show_default=False, autocompletion=complete
+    )
 
 
 _Several = list[str] | None
@@ -56,6 +59,7 @@ With = Annotated[
         "--with",
         "MODULE",
         "The new module: a name of `modswap catalogue`, or package.module:Class.",
+        completion.modules,
     ),
 ]
 Settings = Annotated[
@@ -78,6 +82,7 @@ Start = Annotated[
         "--start",
         "START",
         "How the new weights begin: fresh, inherit, preserve, or donor:FILE:PATH.",
+        completion.starts,
     ),
 ]
 SaveRecipe = Annotated[

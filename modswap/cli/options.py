@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from modswap.cli import completion
 from modswap.cli.ranks import refuse_others
 from modswap.cli.session import Session
 from modswap.core.asked.used_paths import DIGESTS, INPUT, OUT, RECIPE, UsedPath, code_files
@@ -146,10 +147,20 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no report unle
 Hush = Annotated[bool, typer.Option("-q", "--quiet", help="Print the result only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print each step and more detail.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="Print without colours.")]
-Format = Annotated[str, typer.Option("--format", metavar="FORM", help="table or json.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="FORM", help="table or json.", autocompletion=completion.forms
+    ),
+]
 ReportFormat = Annotated[
     str,
-    typer.Option("--format", metavar="FORM", help="table, json, junit, sarif, github or html."),
+    typer.Option(
+        "--format",
+        metavar="FORM",
+        help="table, json, junit, sarif, github or html.",
+        autocompletion=completion.forms,
+    ),
 ]
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from pathlib import Path
 
+COMPLETING = "_MODSWAP_COMPLETE"  # a shell asks for words that a command may have
 SWITCH = "MODSWAP_ONE_PROCESS"  # set to 1, it keeps the command in one process, for debuggers
 CRASHED = 3
 STOPPED = 130
@@ -73,7 +74,7 @@ def supervise(args: Sequence[str]) -> None:
 
 def _stays_alone(args: Sequence[str]) -> bool:
     asked = not args or bool(_HELP.intersection(args)) or os.environ.get(SWITCH) == "1"
-    return asked or not hasattr(os, "fork")
+    return asked or COMPLETING in os.environ or not hasattr(os, "fork")
 
 
 def _become_child(parent: int, passed: Sequence[signal.Signals]) -> None:

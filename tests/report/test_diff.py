@@ -1,6 +1,6 @@
 """Reports of `diff`, for people and for programs.
 
-Covers: folded_names, difference.data, difference.distances, difference.table.
+Covers: folded_names, difference.data, difference.distances, difference.html, difference.table.
 """
 
 import json
@@ -24,9 +24,11 @@ from modswap.core.kept.difference import (
 )
 from modswap.report.difference.data import diff_json
 from modswap.report.difference.distances import SHOWN_LINES
+from modswap.report.difference.html import diff_html
 from modswap.report.difference.table import diff_table
 from modswap.report.folded_names import NameFold, folded
 from modswap.report.page import Page
+from tests.report.web.pages import parsed_page
 
 NET, OUT = Side("net.pt", "torch", 40, 4096), Side("out.safetensors", "safetensors", 1, 12)
 FACTS = Facts("float32", (8, 3))
@@ -191,3 +193,33 @@ def test_only_names_with_one_key_are_folded() -> None:
     groups = folded([("a.0", "x"), ("a.1", "x"), ("a.2", "y"), ("conv1", "x"), ("conv2", "x")])
 
     assert [group.words for group in groups] == ["a.0–1 ×2", "a.2", "conv1", "conv2"]
+
+
+def test_page_lists_every_difference_and_the_distances() -> None:
+    hostile = replace(FULL, headline="</table><script>", notes=("\u202enote",))
+
+    page = parsed_page(diff_html(hostile, Page()))
+
+    assert "Different" in page.text
+    assert "</table><script>" in page.text
+    assert page.count("script") == 1
+    assert "\\u202enote" in page.text
+    for name in ("blocks.0–11.attn.weight ×12", "head.weight", "lone.weight"):
+        assert name in page.text
+    assert f"modswap diff {NET.file} {OUT.file} --format json" in page.text
+
+
+def test_page_of_equal_files_says_so() -> None:
+    page = parsed_page(diff_html(DiffResult(NET, NET, "values"), Page()))
+
+    assert "Equal" in page.text
+    assert "--only values --format json" in page.text
+    assert page.count("table") == 0
+
+
+def test_page_of_very_many_differences_folds_them() -> None:
+    many = tuple(Lone(f"new.{n}.w", "float32 (1,)") for n in range(6000))
+
+    page = diff_html(DiffResult(NET, OUT, added=many), Page())
+
+    assert len(page) < 100_000

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modswap.cli import options
+from modswap.cli import completion, options
 from modswap.cli.session import Session
 from modswap.core.asked.catalogue import CatalogueEntry, OptionEntry
 from modswap.core.errors import RecipeError, UsageError
@@ -21,10 +21,21 @@ def catalogue(
     context: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="The name of a module.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]",
+            help="The name of a module.",
+            show_default=False,
+            autocompletion=completion.modules,
+        ),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", metavar="FORM", help="table, json or markdown.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            help="table, json or markdown.",
+            autocompletion=completion.forms,
+        ),
     ] = "table",
     report: options.Report = None,
     quiet: options.Hush = False,

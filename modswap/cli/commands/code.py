@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modswap.cli import one_rule, options
+from modswap.cli import completion, one_rule, options
 from modswap.cli.session import Session, note, put_text
 from modswap.core.asked.used_paths import OUT, UsedPath
 from modswap.core.errors import UsageError
@@ -78,7 +78,13 @@ def code(
     alias: options.Alias = None,
     trust: options.Trust = False,
     form: Annotated[
-        str, typer.Option("--format", metavar="FORM", help="diff, markdown or json.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            help="diff, markdown or json.",
+            autocompletion=completion.forms,
+        ),
     ] = "diff",
     report: options.Report = None,
     quiet: options.Hush = False,

@@ -14,6 +14,8 @@ from modswap.core.words.nearest import did_you_mean
 A = Annotated[Path, typer.Argument(metavar="A", help="A checkpoint.", show_default=False)]
 B = Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)]
 
+Form = Annotated[str, typer.Option("--format", metavar="FORM", help="table, json or html.")]
+
 
 def diff(
     context: typer.Context,
@@ -28,7 +30,7 @@ def diff(
             show_default=False,
         ),
     ] = None,
-    form: options.Format = "table",
+    form: Form = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -39,7 +41,7 @@ def diff(
         context, a, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     session.reads.append(UsedPath(INPUT, b))
-    options.check_format(session, form, ("table", "json"))
+    options.check_format(session, form, ("table", "json", "html"))
     parts = [part for part in get_args(Part) if part != "all"]
     if only is not None and only not in parts:
         fix = did_you_mean(only, parts) or f"use one of {', '.join(parts)}"
@@ -47,12 +49,15 @@ def diff(
 
     from modswap.ops.compare.files import diff_files
     from modswap.report.difference.data import diff_json
+    from modswap.report.difference.html import diff_html
     from modswap.report.difference.table import diff_table
 
     with session.guarded() as progress:
         found = diff_files(a, b, cast("Part", only or "all"), progress)
     if session.format == "json":
         session.emit(diff_json(found))
+    elif session.format == "html":
+        session.emit(diff_html(found, session.page()))
     elif not (quiet and found.equal):
         session.emit(diff_table(found, session.page()))
     if found.exit_code:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modswap.cli import one_rule, options
+from modswap.cli import completion, one_rule, options
 from modswap.cli.session import Session
 from modswap.core.asked.used_paths import UsedPath
 from modswap.core.errors import UsageError
@@ -27,6 +27,7 @@ def explain(
             metavar="MODULE",
             help="A name of `modswap catalogue`, FILE:PATH, or package.module:Class(…).",
             show_default=False,
+            autocompletion=completion.modules,
         ),
     ],
     inputs: options.Input = None,
@@ -87,7 +88,13 @@ def explain(
     alias: options.Alias = None,
     trust: options.Trust = False,
     form: Annotated[
-        str, typer.Option("--format", metavar="FORM", help="text, markdown, html or json.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            help="text, markdown, html or json.",
+            autocompletion=completion.forms,
+        ),
     ] = "text",
     report: options.Report = None,
     quiet: options.Hush = False,

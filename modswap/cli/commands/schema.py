@@ -4,18 +4,23 @@ from typing import Annotated
 
 import typer
 
-from modswap.cli import options
+from modswap.cli import completion, options
 from modswap.core.errors import UsageError
 from modswap.core.words.nearest import did_you_mean
 
-RECIPE = "recipe"
-FORMS = (RECIPE, "report")
+RECIPE, FORMS = completion.SCHEMAS[0], completion.SCHEMAS
 
 
 def schema(
     context: typer.Context,
     of: Annotated[
-        str, typer.Argument(metavar="[recipe|report]", help="The form.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[recipe|report]",
+            help="Of which of both.",
+            show_default=False,
+            autocompletion=completion.schemas,
+        ),
     ] = RECIPE,
     report: options.Report = None,
     quiet: options.Hush = False,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from modswap.cli import healing, one_rule, options
+from modswap.cli import completion, healing, one_rule, options
 from modswap.cli.sweeping import WITH, asked_of, finish_sweep
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.used_paths import healing_files
@@ -27,6 +27,7 @@ With = Annotated[
         help="The new module: a name of `modswap catalogue`, or package.module:Class; may be "
         "repeated.",
         show_default=False,
+        autocompletion=completion.modules,
     ),
 ]
 Grid = Annotated[

@@ -127,7 +127,6 @@ class HealJob:
         out: File or folder to write; None for a dry run.
         force: Whether an existing `out` may be replaced.
         resume: Whether to go on where a run was broken off, by the file that it left beside `out`.
-        view: Whether the outcome has the modules before and after, for pages.
     """
 
     subject: Subject
@@ -137,7 +136,6 @@ class HealJob:
     out: Path | None = None
     force: bool = False
     resume: bool = False
-    view: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The table of the distances between the values of two checkpoints."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -13,28 +13,43 @@ from modswap.report.page import Page
 SHOWN_LINES = 20  # of each kind of difference, in a table that is not verbose
 
 
+DistanceRow = tuple[str, tuple[str, str, str, str], str]  # names, numbers, remarks
+TITLES = ("max abs", "relative", "cosine", "changed")  # of the numbers
+
+
 def distances(pairs: Sequence[TensorPair], page: Page) -> Iterator[Table | Text]:
     """Yield a table of the distances, the largest first."""
-    groups = folded([(pair.a, "") for pair in pairs], verbose=page.verbose)
-    by_name = {pair.a: pair for pair in pairs}
-    rows = [(_worst(group, by_name), group) for group in groups]
-    rows.sort(key=lambda row: -row[0])
+    rows = ranked(pairs, verbose=page.verbose)
     shown = rows if page.verbose else rows[:SHOWN_LINES]
+    by_name = {pair.a: pair for pair in pairs}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("values", overflow="fold")
-    for title in ("max abs", "relative", "cosine", "changed"):
+    for title in TITLES:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
-    for _, group in shown:
-        spreads = [one.spread for name in group.names if (one := by_name[name]).spread is not None]
-        table.add_row(group.words, *_numbers(spreads), _remarks(spreads))
+    for group in shown:
+        name, numbers, remarks = distance_row(group, by_name)
+        table.add_row(name, *numbers, remarks)
     yield table
-    left = sum(len(group.names) for _, group in rows[len(shown) :])
+    left = sum(len(group.names) for group in rows[len(shown) :])
     if left:
         yield Text(f"and {left:,} more tensors, each less far apart; -v lists all", "dim")
 
 
-def _worst(group: NameFold, pairs: dict[str, TensorPair]) -> float:
+def ranked(pairs: Sequence[TensorPair], *, verbose: bool = False) -> list[NameFold]:
+    """Return the names of pairs in groups, those that are furthest apart first."""
+    by_name = {pair.a: pair for pair in pairs}
+    groups = folded([(pair.a, "") for pair in pairs], verbose=verbose)
+    return sorted(groups, key=lambda group: -_worst(group, by_name))
+
+
+def distance_row(group: NameFold, pairs: Mapping[str, TensorPair]) -> DistanceRow:
+    """Return the names of a group, its numbers and remarks; `pairs` are those of all names."""
+    spreads = [one.spread for name in group.names if (one := pairs[name]).spread is not None]
+    return group.words, _numbers(spreads), _remarks(spreads)
+
+
+def _worst(group: NameFold, pairs: Mapping[str, TensorPair]) -> float:
     """Return the largest relative distance in a group."""
     spreads = (pairs[name].spread for name in group.names)
     return max(math.inf if s is None or s.relative is None else s.relative for s in spreads)

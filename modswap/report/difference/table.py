@@ -35,17 +35,23 @@ def _parts(found: DiffResult, page: Page) -> Iterator[Text | Table]:
         )
     notes = [found.headline, *found.notes] if found.headline else found.notes
     yield from (Text.assemble(("note  ", "yellow"), note) for note in notes)
-    lines = list(_lines(found, page))
+    lines = list(difference_lines(found, page))
     if lines:
         yield _table(lines)
-    far = [pair for pair in found.changed if pair.spread is not None and not pair.equal]
+    far = far_apart(found)
     if far:
         yield Text()
         yield from distances(far, page)
-    yield _last(found)
+    yield last_line(found)
 
 
-def _last(found: DiffResult) -> Text:
+def far_apart(found: DiffResult) -> list[TensorPair]:
+    """Return the pairs whose values were compared and differ."""
+    return [pair for pair in found.changed if pair.spread is not None and not pair.equal]
+
+
+def last_line(found: DiffResult) -> Text:
+    """Return whether the two are equal, with the counts of their differences."""
     if found.equal:
         entries = (
             f", {_count(found.compared_entries, 'other value')}" if found.part == "all" else ""
@@ -90,7 +96,7 @@ def _table(lines: Iterable[Line]) -> Table:
     return table
 
 
-def _lines(found: DiffResult, page: Page) -> Iterator[Line]:
+def difference_lines(found: DiffResult, page: Page) -> Iterator[Line]:
     """Yield all differences but the distances of values."""
     shown = found if page.verbose else _outside(found)
     kinds: list[list[Line]] = [

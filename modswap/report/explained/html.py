@@ -5,7 +5,7 @@ from dataclasses import replace
 from html import escape
 
 from modswap.core.explained.record import Explained, Followed, Line
-from modswap.core.words.printable import tame, without_commands
+from modswap.core.words.printable import tame
 from modswap.report.explained.labels import (
     cells,
     closing,
@@ -19,40 +19,15 @@ from modswap.report.explained.labels import (
 from modswap.report.explained.layout import called, called_words, own_lines, values_words
 from modswap.report.page import Page
 
-_STYLE = """\
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem;
-       color: #1f2328; background: #fff; }
-code, pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; }
-th, td { text-align: left; vertical-align: top; padding: .15rem .6rem; }
-.lines > * > tr { border-top: 1px solid #d8dee4; }
-.lines th, td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.lines th:first-child, .lines th:nth-child(2) { text-align: left; white-space: normal; }
-td.no { color: #818b98; text-align: right; }
-.set { color: #1a7f37; } .step { color: #57606a; } .mark { color: #cf222e; font-weight: bold; }
-.skipped { color: #818b98; } details { margin: .3rem 0 .3rem 1rem; }
-summary { cursor: pointer; } .bar { background: #ddf4ff; display: block; height: .3rem; }
-@media (prefers-color-scheme: dark) {
-  body { color: #d1d7e0; background: #151b23; } .set { color: #3fb950; } .step { color: #9198a1; }
-  .lines > * > tr { border-color: #3d444d; } .bar { background: #1f6feb; }
-  .mark { color: #ff7b72; }
-}
-"""
-
 
 def explained_html(explained: Explained, language: str, page: Page) -> str:
     """Return the explanation as a page of HTML."""
     del page
+    # its import takes a tenth of a second, which the other forms do not need
+    from modswap.report.web.frame import framed
+
     parts = "\n".join(_parts(explained, language))
-    title = _text(explained.title)
-    return without_commands(
-        f'<!doctype html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        '<meta name="generator" content="modswap explain">\n'
-        f"<title>{title}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n{parts}\n"
-        "</body>\n</html>\n"
-    )
+    return framed("explained.html", title=explained.title, language=language, parts=parts)
 
 
 def _text(text: str) -> str:
@@ -150,7 +125,10 @@ class _Lines:
         bar = share_of(line.numbers.seconds, self._whole.seconds)
         shown = "".join(f'<td class="n">{one}</td>' for one in numbers)
         if bar:
-            width = f'<span class="bar" style="width:{min(bar, 1):.0%}"></span>'
+            width = (
+                '<svg class="bar" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true"'
+                f'><rect width="{100 * min(bar, 1):.0f}" height="4"/></svg>'
+            )
             shown = shown.removesuffix("</td>") + f"{width}</td>"
         return f'<tr><td class="no">{line.first}</td><td>{"".join(parts)}</td>{shown}</tr>\n'
 

@@ -52,7 +52,9 @@ def again(outcome: Outcome, args: Sequence[str]) -> tuple[Again, ...]:
     """
     line = " ".join(map(shlex.quote, _words(outcome, args)))
     found = [Again(key, what, f"{line} | jq {shlex.quote(path)}") for key, what, path in _NUMBERS]
-    kept = [one for one in found if one.key != "healing" or outcome.healing is not None]
+    without = {"healing"} if outcome.healing is None else set()
+    without |= {"cost", "drift", "checks"} if outcome.verdict is None and outcome.ok else set()
+    kept = [one for one in found if one.key not in without]
     return (*kept, *_of_view(outcome, line), *_of_files(outcome))
 
 

@@ -29,8 +29,12 @@ class Cost:
 
 
 def costs(outcome: Outcome) -> tuple[Cost, ...]:
-    """Return the cost of a swap, the distance of the outputs first."""
-    return tuple(_rows(outcome))
+    """Return the cost of a swap, the distance of the outputs first.
+
+    A command without examinations has no rows for their numbers.
+    """
+    unknown = outcome.verdict is None and outcome.ok
+    return tuple(row for row in _rows(outcome) if not (unknown and row.why))
 
 
 def _rows(outcome: Outcome) -> Iterator[Cost]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome
+from modswap.report.healing import healing_words
 from modswap.report.page import Page, bare, human_bytes
 from modswap.report.tamed import tamed
 from modswap.report.web.again import Again, again
@@ -63,12 +64,29 @@ class OutcomeView:
     @property
     def verdict(self) -> str:
         """Return the verdict in a sentence."""
-        count = len(self.outcome.sites)
-        sites = f"the swap of {count} site{'s' if count != 1 else ''}" if count else "the swap"
-        if not self.outcome.ok:
-            return f"{sites[0].upper()}{sites[1:]} does not hold"
-        end = f"; written to {self.outcome.written.file}" if self.outcome.written else ""
-        return f"{sites[0].upper()}{sites[1:]} holds{end or '; nothing was written'}"
+        outcome = self.outcome
+        count = len(outcome.sites)
+        sites = f"{count} site{'s' if count != 1 else ''}"
+        file = f"; written to {outcome.written.file}" if outcome.written else ""
+        end = file or "; nothing was written"
+        if outcome.healing is not None and self.heals and outcome.ok:
+            return f"{sites} healed, {healing_words(outcome.healing)}{end}"
+        subject = f"The swap of {sites}" if count else "The swap"
+        return f"{subject} holds{end}" if outcome.ok else f"{subject} does not hold"
+
+    @property
+    def heals(self) -> bool:
+        """Return whether the command was a healing of a swapped file."""
+        return self.outcome.command == "heal"
+
+    @property
+    def answer(self) -> tuple[str, bool]:
+        """Return the answer to the first question, and whether it is good."""
+        healing = self.outcome.healing
+        if self.outcome.ok and self.heals and healing is not None:
+            reached = healing.after.value >= healing.goal
+            return ("Yes" if reached else "Not yet"), reached
+        return ("Yes" if self.outcome.ok else "No"), self.outcome.ok
 
     @property
     def counted(self) -> str:

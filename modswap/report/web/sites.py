@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from modswap.core.healed.healing import HEALED
 from modswap.core.kept.outcome import Outcome, SiteOutcome
 from modswap.report.folded_names import folded
 from modswap.report.page import bare, change_words, params_words
@@ -36,6 +37,11 @@ class SiteEntry:
         return params_words(self.site)
 
     @property
+    def mapped(self) -> tuple[tuple[str, str], ...]:
+        """Return where the new weights come from."""
+        return mapped_of(self.site)
+
+    @property
     def old(self) -> str:
         """Return the bare name of the old class."""
         return bare(self.site.old_class)
@@ -61,10 +67,15 @@ def _key(site: SiteOutcome, cost: Mapping[str, str]) -> str:
         (
             site.rule, site.old_class, site.old_params, site.new_class, site.new_params,
             sorted(site.args.items()), _calls(site), site.layout, site.start, site.place,
-            site.choices, site.notes, site.mapped, site.fresh, site.aliases, site.shared_with,
+            site.choices, site.notes, mapped_of(site), site.fresh, site.aliases, site.shared_with,
             cost.get(site.new_path or site.path),
         )
     )  # fmt: skip
+
+
+def mapped_of(site: SiteOutcome) -> tuple[tuple[str, str], ...]:
+    """Return where the new weights come from; nothing for healed ones, which changed since."""
+    return () if site.start == HEALED else site.mapped
 
 
 def _entry(group: Sequence[SiteOutcome], cost: Mapping[str, str]) -> SiteEntry:

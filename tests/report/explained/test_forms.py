@@ -79,7 +79,7 @@ def test_hostile_names_do_no_harm(form: str, timed: bool) -> None:
     text = FORMS[form](explained(timed=timed, lesson=timed), "en", Page())
 
     assert "\x1b" not in text
-    assert form != "html" or "<script>" not in text
+    assert form != "html" or text.count("<script>") == 1  # the page's own
 
 
 def test_markdown_has_a_table_of_lines_in_which_names_mark_up_nothing() -> None:
@@ -120,7 +120,8 @@ def test_html_is_a_sound_page_with_a_table_for_each_function() -> None:
     balance.feed(page)
 
     assert balance.open == []
-    assert balance.names["script"] == 0
+    assert balance.names["script"] == 1
+    assert "style=" not in page
     assert balance.names["details"] == 2
     assert '<html lang="zh">' in page
     assert "y = f(\n    &#x27;&lt;script&gt;" in page
@@ -129,7 +130,7 @@ def test_html_is_a_sound_page_with_a_table_for_each_function() -> None:
     assert page.count("NaN!") == 1
     assert '<tfoot><tr><td></td><th scope="row">合计</th><td class="n">1k</td>' in page
     assert '<th scope="row">目录中的公式</th><td class="n">8</td><td class="n"></td>' in page
-    assert '<span class="bar" style="width:100%">' in page
+    assert '<rect width="100" height="4"/>' in page
     assert "2\N{MULTIPLICATION SIGN} z = fc(y)" in page
     assert 'class="bar"' not in FORMS["html"](explained(timed=False), "zh", Page())
 

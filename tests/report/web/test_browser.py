@@ -19,7 +19,7 @@ from modswap.core.seen.tree import TreeRow
 from modswap.report import REPORTS
 from modswap.report.page import Page
 from tests.report import outcomes
-from tests.report.test_healing import HEALING
+from tests.report.outcomes import HEALING
 from tests.report.web.test_outcome import FLOW, HOSTILE, VIEW
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")

@@ -357,6 +357,23 @@ def test_healing_is_drawn_by_its_stages() -> None:
         assert f"beside: {control.name}" in page.text
 
 
+def test_page_of_a_healed_file_answers_whether_the_goal_is_reached() -> None:
+    healed = replace(
+        outcomes.DONE, command="heal", recipe="", verdict=None, healing=replace(HEALING, goal=0.9),
+        sites=(replace(outcomes.site("a"), start="healed", mapped=(("w", "a.w"),), rule=""),),
+    )  # fmt: skip
+
+    text = page_of(healed).text
+    short_of_it = page_of(replace(healed, healing=replace(HEALING, goal=0.999))).text
+
+    assert "1 site healed, top-1 0.100 → 0.990; written to out.pt" in text
+    assert "Is the goal reached?" in text
+    assert "Not yet" not in text
+    assert "Not yet" in short_of_it
+    assert "not measured" not in text
+    assert "a.w" not in text
+
+
 def test_page_of_a_thousand_different_modules_is_under_a_megabyte() -> None:
     rows = tuple(row(f"part{n % 100}x.layer{n}y", f"net.Layer{n}") for n in range(1000))
     rows = (row("", "net.Net"), *(row(f"part{n}x", "net.Part") for n in range(100)), *rows)
