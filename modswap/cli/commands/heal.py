@@ -163,8 +163,7 @@ def heal(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     options.note_paths(session, [], model, output)
-    session.reads += healing_files(data, against, evaluate)
-    session.reads += [UsedPath(RESUME, resume_file(output))] if output is not None else []
+    session.reads += _read(data, against, evaluate, output)
     options.check_format(session, form, REPORTS)
     options.refuse_idle(output, dry_run=dry_run)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
@@ -198,3 +197,9 @@ def heal(
     with session.guarded() as progress:
         outcome = heal_file(job, progress)
     finish(session, [outcome])
+
+
+def _read(data: str, against: Path, evaluate: str, output: Path | None) -> list[UsedPath]:
+    """Return the files that a healing reads beside its own."""
+    found = list(healing_files(data, against, evaluate))
+    return [*found, *([UsedPath(RESUME, resume_file(output))] if output is not None else [])]

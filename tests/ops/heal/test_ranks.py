@@ -1,4 +1,7 @@
-"""Several processes under torchrun give what one gives, and one of them prints."""
+"""Several processes under torchrun give what one gives, and one of them prints.
+
+Covers: fitting.sharded.
+"""
 
 from pathlib import Path
 
