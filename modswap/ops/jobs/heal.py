@@ -116,7 +116,7 @@ def _held(job: HealJob, device: str, held: Held, progress: Progress) -> Outcome:
     if outcome.ledger is not None:
         outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
     if job.out is not None and not result.healing.interrupted:
-        resume_file(job.out).unlink(missing_ok=True)
+        resume.remove()
     return outcome
 
 

@@ -251,9 +251,9 @@ class _FitRun:
             "scales": self.scales,
             "before": self.before and asdict(self.before),
             "best": self.best and asdict(self.best),
-            "best tensors": whole_values(self.best_tensors),
-            "tensors": whole_values(copied(self.task.held)),
-            "optimizer": whole_values(self.optimizer.state_dict()),
+            "best tensors": self.best_tensors,
+            "tensors": copied(self.task.held),
+            "optimizer": self.optimizer.state_dict(),
             "seconds": self._seconds(),
         }
 
