@@ -74,6 +74,36 @@ def test_sweep_in_which_nothing_holds_fails(
     assert "error: mix: none of 1 trials holds" in found.err
 
 
+def test_chosen_sites_are_written_as_a_recipe_that_holds(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "best.yaml"
+    more = ["--choose", "1", "--max-params", "1k", "--save-recipe", str(saved), "--samples", "64"]
+    assert run(call(files, *more, "--format", "json")) == 0
+    data: dict[str, Any] = json.loads(capsys.readouterr().out)
+
+    best = min(data["trials"], key=lambda one: one["error"])
+    assert data["choice"]["trials"] == [{"site": "mix", "module": "BRA", "args": best["args"]}]
+    together = data["choice"]["together"]
+    assert together["params"] == data["before"]["params"] + best["added"]["params"]
+    assert together["memory"] == data["before"]["memory"] + best["added"]["memory"]
+    assert run(["check", str(files / "net.pt"), "-c", str(saved), "--fast", *ALLOW]) == 0
+    assert "holds (2, 3, 8, 8) eval float32" in capsys.readouterr().out
+    assert "expect: 1" in saved.read_text()
+
+
+def test_choice_that_there_is_not_fails(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "best.yaml"
+    more = ["--choose", "1", "--max-flops", "1k", "--save-recipe", str(saved), "--samples", "64"]
+
+    assert run(call(files, *more)) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "FAILED --max-flops: 1 of the sites take " in said
+    assert not saved.exists()
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
@@ -84,8 +114,11 @@ def test_sweep_in_which_nothing_holds_fails(
         ([*RULE, "--grid", "auto_pad=true,true"], "has a value twice"),
         ([*RULE, "--grid", "n_win=2,4"], "'n_win' is set, and varied as well"),
         ([*RULE, "--grid", "topq=2,4"], "BRA has no option 'topq'; did you mean 'topk'"),
-        ([*RULE, "--start", "preserve"], "sweep with fresh or inherit"),
+        ([*RULE, "--start", "preserve"], "write fresh or inherit"),
         ([*RULE, "--expect", "2"], "expect"),
+        ([*RULE, "--choose", "0"], "'0' is no number of sites; write 3, or 3+ for 3 or more"),
+        ([*RULE, "--max-flops", "1G"], "--max-flops: nothing is to be chosen; add --choose K"),
+        ([*RULE, "--choose", "1", "--max-params", "1x"], "--max-params: '1x' is no number"),
         (["--match", "mis", "--with", "BRA"], "no module matches 'mis'"),
     ],
 )

@@ -76,7 +76,7 @@ def _fit(now: FitProgress) -> RenderableType:
     agreed = "" if now.agreement is None else f"{now.agreement.metric} {now.agreement.value:.3f} · "
     left = timedelta(seconds=round(now.seconds_left))
     numbers = (
-        f"step {now.step:,} of {now.steps:,} · loss {now.loss:.3g} · {agreed}"
-        f"{now.samples_per_second:,.0f} samples/s · {left} left"
+        f"step {now.step:,} of {now.steps:,} · {left} left · loss {now.loss:.3g} · {agreed}"
+        f"{now.samples_per_second:,.0f} samples/s"
     )
     return Group(head, Text(numbers, no_wrap=True, overflow="ellipsis"))

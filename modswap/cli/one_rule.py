@@ -90,7 +90,7 @@ SaveRecipe = Annotated[
 ]
 _PLACES = ("match", "after", "before", "around")
 _HERE = Path()
-_HEAD = "# written by modswap from the options of a command; docs/recipe.md explains every key\n"
+HEAD = "# written by modswap from the options of a command; docs/recipe.md explains every key\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class Chosen:
             found = next((one.found_input for one in outcomes if one.found_input), None)
             inputs = self.inputs if found is None else found.inputs
             rule = self.options.text(inputs, self.save_to.parent)
-            put_text(self.save_to, _HEAD + rule.text)
+            put_text(self.save_to, HEAD + rule.text)
 
 
 def chosen(context: typer.Context, session: "Session", files: int = 1) -> Chosen:

@@ -158,7 +158,7 @@ ReportFormat = Annotated[
     typer.Option(
         "--format",
         metavar="FORM",
-        help="table, json, junit, sarif, github or html.",
+        help="table, json, junit, sarif, github, html or model-explorer.",
         autocompletion=completion.forms,
     ),
 ]

@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from modswap.cli.one_rule import OneRule, settings_of
+from modswap.cli.one_rule import HEAD, OneRule, settings_of
 from modswap.cli.outcomes import STOPPED, prints_errors
+from modswap.cli.session import put_text
+from modswap.core.asked.own_texts import RECIPE_TEXT
+from modswap.core.asked.used_paths import UsedPath
 from modswap.core.errors import UsageError
 
 if TYPE_CHECKING:
     from modswap.cli.session import Session
     from modswap.core.asked.recipe import Recipe
+    from modswap.core.swept.choice import ChoiceRequest
     from modswap.core.swept.record import SweepResult
 
 WITH = "--with"
@@ -61,6 +66,7 @@ class SweepOptions:
     modules: tuple[str, ...]
     grid: tuple[tuple[str, tuple[Any, ...]], ...]
     rule: OneRule
+    choice: "ChoiceRequest | None" = None
 
     def recipe(self) -> "Recipe":
         """Return the recipe of the rule.
@@ -83,14 +89,43 @@ def asked_of(given: Mapping[str, Any]) -> SweepOptions:
     rule = OneRule(**{one.name: given[one.name] for one in fields(OneRule) if given.get(one.name)})
     rule = replace(rule, with_=modules[0])
     rule.refuse_half()
-    if rule.start == "preserve":
-        what = "behind a gate of 0 every new module computes what the old one did"
-        raise UsageError(what, "--start", "sweep with fresh or inherit")
-    return SweepOptions(modules, grid_of(given["grid"] or ()), rule)
+    if rule.start not in {"", "fresh", "inherit"}:
+        what = f"a sweep tries modules that begin fresh or inherit, not {rule.start!r:.40}"
+        raise UsageError(what, "--start", "write fresh or inherit")
+    return SweepOptions(modules, grid_of(given["grid"] or ()), rule, _choice_of(given))
 
 
-def finish_sweep(session: "Session", found: "SweepResult") -> None:
-    """Print a sweep, and end with its exit code.
+def _choice_of(given: Mapping[str, Any]) -> "ChoiceRequest | None":
+    """Return what is asked of a choice; None for none.
+
+    Raises:
+        UsageError: If there is a budget or a recipe for it, and no number of sites.
+    """
+    from modswap.core.swept.choice import Budgets, ChoiceRequest, amount_of, count_of
+
+    if given["choose"] is None:
+        for name in ("max_flops", "max_params", "max_latency", "save_recipe"):
+            if given[name] is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    "nothing is to be chosen", option, "add --choose K, or leave it out"
+                )
+        return None
+    flops, params = (
+        None if given[name] is None else amount_of(given[name], f"--{name.replace('_', '-')}")
+        for name in ("max_flops", "max_params")
+    )
+    return ChoiceRequest(*count_of(given["choose"]), Budgets(flops, params, given["max_latency"]))
+
+
+def note_recipe(session: "Session", file: Path | None) -> None:
+    """Note the file that the recipe of the choice is written to."""
+    if file is not None:
+        session.writes.append(UsedPath("the saved recipe", file, RECIPE_TEXT))
+
+
+def finish_sweep(session: "Session", found: "SweepResult", save_to: Path | None = None) -> None:
+    """Print a sweep, write the recipe of its choice, and end with its exit code.
 
     Raises:
         typer.Exit: With the exit code, if it is not 0.
@@ -98,11 +133,20 @@ def finish_sweep(session: "Session", found: "SweepResult") -> None:
     from modswap.report.swept.data import sweep_json
     from modswap.report.swept.table import sweep_table
 
-    table = session.format == "table"
-    if not (table and session.quiet and found.error is None):
-        session.emit(sweep_table(found, session.page()) if table else sweep_json(found))
+    shown = {"table": lambda: sweep_table(found, session.page()), "json": lambda: sweep_json(found)}
+    if not (session.format == "table" and session.quiet and found.error is None):
+        session.emit(shown[session.format]())
+    if save_to is not None:
+        _save_recipe(session, found, save_to)
     if found.error is not None and prints_errors(session):
         session.complain(found.error)
     code = found.exit_code or (STOPPED if found.interrupted else 0)
     if code:
         raise typer.Exit(code)
+
+
+def _save_recipe(session: "Session", found: "SweepResult", file: Path) -> None:
+    """Write the recipe of the choice, if there is one that holds."""
+    if found.recipe and found.error is None:
+        session.judge()
+        put_text(file, HEAD + found.recipe)

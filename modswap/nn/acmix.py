@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from modswap.nn.checks import check_divides, check_odd, check_positive
+from modswap.nn.gpu.mixed import layer as fused
 from modswap.nn.kernels.acmix import Mix, Terms, computable, mix, mix_plain, supported
 from modswap.nn.kernels.local_attention import Geometry
 
@@ -139,13 +140,9 @@ class ACmix(nn.Module):
         """Return the output, in tiles where their kernel is available, else in plain operations."""
         geometry = Geometry(self.head, self.kernel_att, self.stride, self.dilation)
         dtype = torch.promote_types(terms.x.dtype, self.rate1.dtype)
-        out: torch.Tensor
-        if self.kernel_att == 1 or not supported(terms):
-            out = mix_plain(terms, geometry)
-        elif torch.is_grad_enabled() and any(term.requires_grad for term in terms):
-            out = Mix.apply(geometry, *computable(terms))  # type: ignore[no-untyped-call] # torch's stubs leave `apply` untyped
-        else:
-            out = mix(computable(terms), geometry)
+        out = (
+            fused.mix(terms, geometry) if fused.suits(terms, geometry) else _mixed(terms, geometry)
+        )
         out = out.to(dtype)
         if self.dep_conv.bias is not None:
             out = out + (self.rate2 * self.dep_conv.bias)[:, None, None]
@@ -157,3 +154,15 @@ class ACmix(nn.Module):
         if state_dict.get(f"{prefix}dep_conv.bias", 0) is None:  # as the published class has it
             del state_dict[f"{prefix}dep_conv.bias"]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _mixed(terms: Terms, geometry: Geometry) -> torch.Tensor:
+    """Return the output in tiles where their kernel is available, else in plain operations."""
+    out: torch.Tensor
+    if geometry.kernel == 1 or not supported(terms):
+        out = mix_plain(terms, geometry)
+    elif torch.is_grad_enabled() and any(term.requires_grad for term in terms):
+        out = Mix.apply(geometry, *computable(terms))  # type: ignore[no-untyped-call] # torch's stubs leave `apply` untyped
+    else:
+        out = mix(computable(terms), geometry)
+    return out

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from modswap.nn.checks import check_choice
+from modswap.nn.gpu.routed import layer as fused
 from modswap.nn.kernels.half_precision import slow_autocast
 from modswap.nn.kernels.maps import ordered_as
 from modswap.nn.kernels.tracing import for_each, own_tensors, recorded
@@ -26,6 +27,7 @@ from modswap.nn.routed_attention.arguments import (
     check_refactored,
     check_routing,
     check_sizes,
+    check_window,
     depthwise,
     pooling,
 )
@@ -194,20 +196,28 @@ class BiLevelRoutingAttention(nn.Module):
         """Return the result of `forward`, computed in the types of the input."""
         # (N, H, W, C): a view, for cutting into windows copies anyway
         maps = x if self.layout == "NHWC" else x.permute(0, 2, 3, 1)
+        windows = self._original if self.variant == "original" else self._refactored
         # the tensors behind the projection's input are freed before it runs
-        if self.variant == "original":
-            y, routing, operands = self._original(maps, keep=ret_attn_mask)
-            y = self.wo(y)
-        else:
-            y, routing, operands = self._refactored(maps, keep=ret_attn_mask)
-            y = self.output_linear(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        if not (return_routing or ret_attn_mask):
+            y = fused.attend(self, maps) if fused.suits(self, maps) else windows(maps, keep=False).y
+            return self._laid_out(self._projected(y), x)
+        y, routing, operands = windows(maps, keep=ret_attn_mask)
+        y = self._projected(y)
         y = self._laid_out(y, x)
         if operands is None:
-            return (y, routing) if return_routing else y
+            return y, routing
         shares = plain_shares(operands)
         if self.variant == "original":
             return y, routing.weights, routing.indices, shares
         return y, shares.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+
+    def _projected(self, y: torch.Tensor) -> torch.Tensor:
+        """Return the output projection of a map (N, H, W, C)."""
+        if self.variant == "original":
+            projected: torch.Tensor = self.wo(y)
+        else:
+            projected = self.output_linear(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return projected
 
     def _original(self, x: torch.Tensor, *, keep: bool) -> _Attended:
         """Attend to a map (N, H, W, C), filled up before it is projected."""
@@ -313,7 +323,7 @@ class BiLevelRoutingAttention(nn.Module):
         if self.kv_downsample_mode == "identity":
             mask = None if valid is None else for_each(valid.flatten(1), N)
             return kv.flatten(2, 3), mask
-        self._check_window(h, w)
+        check_window(self.kv_downsample_mode, self.kv_downsample_ratio, h, w)
         maps = kv.flatten(0, 1).permute(0, 3, 1, 2)  # (N P, c, h, w)
         if valid is None:
             pooled = self._fewer(maps)
@@ -375,13 +385,6 @@ class BiLevelRoutingAttention(nn.Module):
         elif not self.auto_pad and size % self.n_win:
             how = "is below" if size < self.n_win else "is not a multiple of"
             raise ValueError(f"{name} {size} {how} n_win {self.n_win}, and auto_pad is false")
-
-    def _check_window(self, h: int, w: int) -> None:
-        ratio = self.kv_downsample_ratio or 1
-        if self.kv_downsample_mode in {"avgpool", "maxpool"} and min(h, w) < ratio:
-            raise ValueError(
-                f"kv_downsample_ratio {ratio} is larger than the windows, which are {h}x{w} pixels"
-            )
 
     def _axes(self) -> str:
         return f"(N, H, W, {self.dim})" if self.layout == "NHWC" else f"(N, {self.dim}, H, W)"

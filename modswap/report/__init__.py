@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from modswap.core.kept.outcome import Outcome
 from modswap.report.github import github_report
+from modswap.report.graph.model_explorer import model_explorer_report
 from modswap.report.json_report import json_report
 from modswap.report.junit import junit_report
 from modswap.report.page import Page
@@ -20,4 +21,5 @@ REPORTS: Mapping[str, Callable[[Sequence[Outcome], Page], str]] = {
     "sarif": sarif_report,
     "github": github_report,
     "html": html_report,
+    "model-explorer": model_explorer_report,
 }

@@ -90,8 +90,8 @@ def test_fit_is_shown_in_place_with_all_its_numbers(
     assert lines == ["loading net.pt", "stage fit: top-1 0.981"]
     assert "stage fit" in words
     assert "layer3.mix" in words
-    assert "step 10 of 400 · loss 0.0123 · 512 samples/s · 0:01:15 left" in words
-    assert "step 20 of 400 · loss 0.0123 · top-1 0.981 · 512 samples/s · 0:01:15 left" in words
+    assert "step 10 of 400 · 0:01:15 left · loss 0.0123 · 512 samples/s" in words
+    assert "step 20 of 400 · 0:01:15 left · loss 0.0123 · top-1 0.981 · 512 samples/s" in words
     assert "\x1b[1A" in said  # the second picture is drawn over the first
     assert said.rstrip().endswith("\x1b[2K")  # and in the end the place is cleared
     assert all(len(line) <= 80 for line in words.replace("\r", "\n").split("\n"))

@@ -482,9 +482,8 @@ def test_report_of_any_command_replaces_no_foreign_text(
 @pytest.mark.ci
 def test_report_replaces_reports_of_any_form(modswap: Command) -> None:
     Path("r").touch()  # as mktemp makes it
-    forms = [
-        (*CHECK, "--format", form) for form in ("table", "json", "junit", "sarif", "github", "html")
-    ]
+    names = ("table", "json", "junit", "sarif", "github", "html", "model-explorer")
+    forms = [(*CHECK, "--format", name) for name in names]
     lists = [("tree", "net.pt"), ("tree", "net.pt", "--format", "json"), ("verify", "net.pt")]
     runs = [*forms, *lists, ("schema",), ("catalogue", "ECA"), (*CHECK, "--input", "1,5,8,8")]
 

@@ -65,6 +65,8 @@ CASES = {
     "strided inputs": Case(strided=True),
 }
 
+QUICK = ("a mask and weights", "channels of no round number", "float16")
+
 
 class Given(NamedTuple):
     """The tensors that both computations take."""
@@ -206,13 +208,21 @@ def interpreter() -> Iterator[Callable[[Case], str]]:
         sink.close()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow, pytest.mark.ci])
+        for name in CASES
+    ],
+)
 def test_the_kernels_follow_the_definition_in_the_interpreter(
     name: str, interpreter: Callable[[Case], str]
 ) -> None:
     assert interpreter(CASES[name]) == ""
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @hypothesis.settings(max_examples=examples(10), deadline=None)
 @hypothesis.given(
     case=st.builds(

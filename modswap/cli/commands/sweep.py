@@ -1,11 +1,12 @@
 """`modswap sweep`: where in a model which new module pays."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from modswap.cli import completion, healing, one_rule, options
-from modswap.cli.sweeping import WITH, asked_of, finish_sweep
+from modswap.cli.sweeping import WITH, asked_of, finish_sweep, note_recipe
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.used_paths import healing_files
 from modswap.core.errors import UsageError
@@ -48,6 +49,52 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+Choose = Annotated[
+    str | None,
+    typer.Option(
+        "--choose",
+        metavar="K",
+        help="Choose K sites, or K+ for K or more, one trial each, with the least sum of errors.",
+        show_default=False,
+    ),
+]
+MaxFlops = Annotated[
+    str | None,
+    typer.Option(
+        "--max-flops",
+        metavar="N",
+        help="With --choose: the most FLOPs of a pass of the swapped model, 4.1G.",
+        show_default=False,
+    ),
+]
+MaxParams = Annotated[
+    str | None,
+    typer.Option(
+        "--max-params",
+        metavar="N",
+        help="With --choose: the most parameters of the swapped model, 25M.",
+        show_default=False,
+    ),
+]
+MaxLatency = Annotated[
+    float | None,
+    typer.Option(
+        "--max-latency",
+        metavar="MS",
+        min=0.0,
+        help="With --choose: the most milliseconds of a pass, as the sum over the sites.",
+        show_default=False,
+    ),
+]
+SaveRecipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-recipe",
+        metavar="FILE",
+        help="With --choose: write the recipe of the chosen sites.",
+        show_default=False,
+    ),
+]
 Samples = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="For the choice of samples.")]
 Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples in a pass.")]
@@ -69,6 +116,11 @@ def sweep(
     expect: one_rule.Expect = None,
     adapt: one_rule.Adapt = False,
     start: one_rule.Start = None,
+    choose: Choose = None,
+    max_flops: MaxFlops = None,
+    max_params: MaxParams = None,
+    max_latency: MaxLatency = None,
+    save_recipe: SaveRecipe = None,
     samples: Samples = 512,
     seed: Seed = 0,
     size: healing.Size = None,
@@ -97,8 +149,11 @@ def sweep(
     options.note_paths(session, [], model)
     options.check_format(session, form, ("table", "json"))
     session.by_options = True
-    del match, with_, settings, exclude, classes, expect, adapt, start, grid  # by `asked_of`
+    # by `asked_of`
+    del (match, with_, settings, exclude, classes, expect, adapt, start, grid, choose, max_flops,
+         max_params, max_latency)  # fmt: skip
     asked = asked_of(context.params)
+    note_recipe(session, save_recipe)
     if data is None:
         what = "there are no data to learn from"
         raise UsageError(what, "--data", "name a folder or a file; `--data none` draws them")
@@ -112,7 +167,7 @@ def sweep(
     from modswap.core.asked.job import SweepJob
     from modswap.ops.jobs.sweep import sweep_file
 
-    job = SweepJob(subject, data, asked.recipe(), request, asked.modules, asked.grid)
+    job = SweepJob(subject, data, asked.recipe(), request, asked.modules, asked.grid, asked.choice)
     with session.guarded() as progress:
         found = sweep_file(job, progress)
-    finish_sweep(session, found)
+    finish_sweep(session, found, save_recipe)

@@ -61,7 +61,7 @@ def import_object(reference: str, *, folder: str, where: str) -> object:
     module_name, name = split_reference(reference, where)
     if module_name.endswith(".py"):
         with importable(folder):
-            module = _load_file(Path(folder, module_name), name, where)
+            module = _load_in_package(module_name, name, folder, where)
     else:
         module = module_for(module_name, name, folder, where)
     found: object = module
@@ -114,6 +114,23 @@ def load_module(name: str, folder: str, where: str) -> ModuleType:
         raise _raised(name, where, error) from error
     except Exception as error:
         raise _raised(name, where, error) from error
+
+
+def _load_in_package(file_name: str, name: str, folder: str, where: str) -> ModuleType:
+    """Return the module of a file; if it needs to be a part of its package, say how to name it.
+
+    Raises:
+        RecipeError: As `_load_file` does.
+    """
+    try:
+        return _load_file(Path(folder, file_name), name, where)
+    except RecipeError as error:
+        cause, parts = error.__cause__, Path(file_name).with_suffix("").parts
+        relative = isinstance(cause, ImportError) and "relative import" in str(cause)
+        if not relative or len(parts) < 2 or not all(part.isidentifier() for part in parts):
+            raise
+        fix = f"name it as a module of its package: {'.'.join(parts)}:{name}"
+        raise RecipeError(error.what, error.where, fix) from cause
 
 
 def _load_file(file: Path, name: str, where: str) -> ModuleType:

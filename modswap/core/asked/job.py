@@ -10,6 +10,7 @@ from modswap.core.asked.renames import Rename
 if TYPE_CHECKING:
     from modswap.core.asked.healing import HealingRequest
     from modswap.core.asked.recipe import Recipe, TensorInput
+    from modswap.core.swept.choice import ChoiceRequest
 
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
@@ -149,6 +150,7 @@ class SweepJob:
         request: The wishes about samples, and about the healing of the best trials.
         modules: Names of the new modules.
         grid: The options that are varied, each with its values.
+        choice: How many sites are to be chosen, under which budgets; None for none.
     """
 
     subject: Subject
@@ -157,3 +159,4 @@ class SweepJob:
     request: "HealingRequest"
     modules: tuple[str, ...] = ()
     grid: "tuple[tuple[str, tuple[Any, ...]], ...]" = ()
+    choice: "ChoiceRequest | None" = None

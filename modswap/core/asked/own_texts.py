@@ -28,6 +28,7 @@ _REPORTS = (
     # an explained pass: text and Markdown, in both languages, and HTML
     re.compile(r"FLOP\s+[\d,]+(\s+=\s+torch's\s+own|，\s*与\s*torch)"),
     re.compile(r'<meta name="generator" content="modswap[ "]'),
+    re.compile(r'\A\s*\{\s*"label":\s*".*",\s*"graphs":\s*\['),  # for Model Explorer
     # for servers of CI, and the page of the catalogue
     re.compile(r'\A\s*<\?xml[^>]*\?>\s*<testsuites\s+name="modswap"'),
     re.compile(r'"driver":\s*\{\s*"name":\s*"modswap"'),

@@ -90,3 +90,25 @@ def _outermost(visits: Sequence[Visit]) -> Iterator[str]:
     for visit in visits:
         if not visit.inside(paths):
             yield visit.path
+
+
+def edges_of(visits: Sequence[Visit]) -> tuple[tuple[str, str], ...]:
+    """Return pairs of innermost modules, of which the second took a tensor that the first made.
+
+    Where a module that holds others made or took it, the last of them made it, or the first took
+    it.
+    """
+    holding = {path for visit in visits for path in visit.around}
+    firsts: dict[str, str] = {}  # the innermost module that ran first in each module
+    for visit in visits:
+        if visit.path not in holding:
+            firsts |= {around: visit.path for around in visit.around if around not in firsts}
+    edges: dict[tuple[str, str], None] = {}
+    last: dict[str, str] = {}  # the innermost module that ran last in each module
+    for visit in visits:
+        taker = firsts.get(visit.path, visit.path)
+        makers = (last.get(source, source) for source in visit.takes)
+        edges |= {(maker, taker): None for maker in makers if maker != taker}
+        if visit.path not in holding:
+            last |= dict.fromkeys((visit.path, *visit.around), visit.path)
+    return tuple(edges)

@@ -13,6 +13,8 @@ class ModelView:
     Args:
         before: A row for each module before.
         after: The same after the swap.
+        edges_before: Pairs of innermost modules, the second of which took a tensor of the first.
+        edges_after: The same after the swap.
         flows: The tensors that enter and leave each new module, and where from and where to.
         milliseconds: The time of a pass before and after; None where it was not measured.
         untimed: The reason why it was not measured; empty where it was.
@@ -20,6 +22,8 @@ class ModelView:
 
     before: tuple[TreeRow, ...] = ()
     after: tuple[TreeRow, ...] = ()
+    edges_before: tuple[tuple[str, str], ...] = ()
+    edges_after: tuple[tuple[str, str], ...] = ()
     flows: tuple[Flow, ...] = ()
     milliseconds: tuple[float, float] | None = None
     untimed: str = ""

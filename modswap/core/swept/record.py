@@ -97,13 +97,16 @@ class SweepChoice:
         asked: The number of sites as the user wrote it, `3` or `3+`.
         results: The chosen trials, in the order of the sites.
         error: The sum of their errors.
-        cost: The cost of the model with all of them, latency as the sum over the sites.
+        cost: The cost of the model with all of them, each amount as the sum over the sites, and of
+            memory the largest.
+        together: The same measured with all of them in the model; None where it was not.
     """
 
     asked: str
     results: tuple[TrialResult, ...]
     error: float
     cost: SweptCost
+    together: SweptCost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class SweepResult:
         interrupted: Whether it was broken off.
         seconds: Wall time.
         inputs: The dummy input as text.
+        recipe: The recipe of the choice, as YAML; empty without one.
     """
 
     checkpoint: str
@@ -139,6 +143,7 @@ class SweepResult:
     interrupted: bool = False
     seconds: float = field(default=0.0, compare=False)
     inputs: str = ""
+    recipe: str = ""
 
     @property
     def ranked(self) -> tuple[TrialResult, ...]:

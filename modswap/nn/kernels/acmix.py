@@ -61,11 +61,22 @@ def computable(terms: Terms) -> Terms:
 def mix_plain(terms: Terms, geometry: Geometry) -> torch.Tensor:
     """Return ACmix's output by differentiable operations, windows unfolded."""
     x, projection, bias, position, kernel, rate = terms
-    N, _, H, W = x.shape
+    qkv = conv2d(x, projection[:, :, None, None], bias)  # (N, 3 * C, H, W)
+    return ordered_as(mix_projected(qkv, position, kernel, rate, geometry), x)
+
+
+def mix_projected(
+    qkv: torch.Tensor,
+    position: torch.Tensor,
+    kernel: torch.Tensor,
+    rate: torch.Tensor,
+    geometry: Geometry,
+) -> torch.Tensor:
+    """Return ACmix's output from queries, keys and values below each other, (N, 3 * C, H, W)."""
+    N, _, H, W = qkv.shape
     C, D = len(kernel), position.shape[1]
     heads, window = geometry.heads, geometry.kernel**2
     out_size = ((H - 1) // geometry.stride + 1, (W - 1) // geometry.stride + 1)
-    qkv = conv2d(x, projection[:, :, None, None], bias)  # (N, 3 * C, H, W)
     q, k, v = qkv.view(N, 3, heads, D, H, W).unbind(1)  # each (N, heads, D, H, W)
     # q (k + p_query - p_key): the query's own position adds the same to all its logits
     k = k - position.t().view(D, H, W)
@@ -80,7 +91,8 @@ def mix_plain(terms: Terms, geometry: Geometry) -> torch.Tensor:
     mixed = mixed.reshape(N, 3 * C, H, W)
     side = kernel.shape[-1] // 2
     convolved = conv2d(mixed, kernel, stride=geometry.stride, padding=side, groups=D)
-    return ordered_as(rate * attended + convolved, x)
+    total: torch.Tensor = rate * attended + convolved
+    return total
 
 
 def _unfold(pixels: torch.Tensor, geometry: Geometry) -> torch.Tensor:

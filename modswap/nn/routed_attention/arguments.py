@@ -92,3 +92,15 @@ def check_refactored(layer: nn.Module, dim: int) -> None:
         given = getattr(layer, name)
         if given != value:
             raise ValueError(f"variant 'refactored' has {name} {value!r} only, got {given!r}")
+
+
+def check_window(mode: str, ratio: int | None, h: int, w: int) -> None:
+    """Refuse windows that are smaller than the pooling of their keys and values.
+
+    Raises:
+        ValueError: If they are.
+    """
+    if mode in {"avgpool", "maxpool"} and min(h, w) < (ratio or 1):
+        raise ValueError(
+            f"kv_downsample_ratio {ratio} is larger than the windows, which are {h}x{w} pixels"
+        )

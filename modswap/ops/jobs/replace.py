@@ -173,7 +173,8 @@ def _viewed(outcome: Outcome, bench: Bench, standing: Verified) -> Outcome:
         return outcome
     prepared, model = bench.prepared, bench.model
     paths = [built.sites[0].path for built in prepared.built]
-    view = viewed_after(outcome.view, model, [one.seen for one in standing.after], paths)
+    passes = prepared.before[0].seen, standing.after[0].seen
+    view = viewed_after(outcome.view, model, passes, paths)
     if standing.verdict.ok:
         view = timed(view, model, bench.original, prepared.cases[0], unreal=prepared.unreal)
     return replace(outcome, view=view)

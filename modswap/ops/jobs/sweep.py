@@ -4,9 +4,12 @@ import time
 from dataclasses import replace
 
 from modswap.core.asked.job import SweepJob
+from modswap.core.errors import ModswapError
 from modswap.core.progress import Progress, silent
+from modswap.core.swept.choice import ChoiceRequest, choose
 from modswap.core.swept.record import SweepResult, TrialResult, none_holds
 from modswap.io.raw.held import holding
+from modswap.io.recipe.reader import write_recipe
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal.data.taker import Taker, told_size
@@ -15,6 +18,7 @@ from modswap.ops.reopen import reopen
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.ops.sweep.bench import SweepWishes, TrialBench, bench_of
 from modswap.ops.sweep.sweep import in_order, run_trials
+from modswap.ops.sweep.together import measured_together, recipe_of_choice
 
 
 def sweep_file(job: SweepJob, progress: Progress = silent) -> SweepResult:
@@ -47,7 +51,7 @@ def _swept(job: SweepJob, progress: Progress) -> SweepResult:
     except KeyboardInterrupt:
         interrupted = True
     results = in_order(trials, done)
-    return SweepResult(
+    found = SweepResult(
         checkpoint=str(job.subject.file),
         before=bench.before,
         results=results,
@@ -60,6 +64,21 @@ def _swept(job: SweepJob, progress: Progress) -> SweepResult:
         interrupted=interrupted,
         inputs=str(bench.case.call),
     )
+    if job.choice is None or interrupted or found.error is not None:
+        return found
+    return _with_choice(found, bench, job.choice)
+
+
+def _with_choice(found: SweepResult, bench: TrialBench, request: ChoiceRequest) -> SweepResult:
+    """Return a sweep with the choice among its trials, or with the error that there is none."""
+    try:
+        choice = choose(found.before, found.results, request)
+        recipe = recipe_of_choice(bench, choice)
+        found = replace(found, choice=choice, recipe=write_recipe(recipe))
+        bench.wishes.progress("measuring the chosen trials together")
+        return replace(found, choice=measured_together(bench, choice, recipe))
+    except ModswapError as error:
+        return replace(found, error=error)
 
 
 def open_bench(job: SweepJob, progress: Progress) -> TrialBench:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from modswap.core.decided.flow import flows_of
+from modswap.core.decided.flow import edges_of, flows_of
 from modswap.core.decided.verdict import Pass
 from modswap.core.kept.model_view import ModelView
 from modswap.ops.measure.timing import latency, unread
@@ -20,11 +20,20 @@ def viewed_before(model: nn.Module) -> ModelView:
 
 
 def viewed_after(
-    view: ModelView, model: nn.Module, passes: Sequence[Pass], paths: Sequence[str]
+    view: ModelView, model: nn.Module, passes: tuple[Pass, Pass], paths: Sequence[str]
 ) -> ModelView:
-    """Return the view with the swapped model, and the flow around its sites in the first pass."""
-    flows = flows_of(passes[0].visits, paths) if passes else ()
-    return replace(view, after=tuple(module_rows(model)), flows=flows)
+    """Return the view with the swapped model, and the flow around its sites.
+
+    `passes` are one of the model before and one after.
+    """
+    before, after = (one.visits for one in passes)
+    return replace(
+        view,
+        after=tuple(module_rows(model)),
+        edges_before=edges_of(before),
+        edges_after=edges_of(after),
+        flows=flows_of(after, paths),
+    )
 
 
 def timed(

@@ -1,12 +1,13 @@
 """Try a new module at a site: verify, count, time, solve the closed form, put the old one back."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from modswap.core.asked.patterns import pattern_of
 from modswap.core.asked.recipe import Recipe
+from modswap.core.asked.rules.rule import Rule
 from modswap.core.errors import ModswapError
 from modswap.core.kept.receipt import record
 from modswap.core.progress import silent
@@ -27,11 +28,12 @@ from modswap.seeds import seeded
 
 def recipe_of(recipe: Recipe, trial: SiteTrial) -> Recipe:
     """Return the recipe that makes the swap of a trial alone."""
-    return recipe_of_sites(recipe, trial, (trial.site,))
+    rules = (rule_of(recipe, trial, (trial.site,)),)
+    return recipe.model_copy(update={"replace": rules}).read_from(recipe.source)
 
 
-def recipe_of_sites(recipe: Recipe, trial: SiteTrial, sites: tuple[str, ...]) -> Recipe:
-    """Return a recipe whose one rule puts the module of a trial at some sites."""
+def rule_of(recipe: Recipe, trial: SiteTrial, sites: Sequence[str]) -> Rule:
+    """Return the rule that puts the module of a trial at some sites."""
     change = {
         "match": tuple(map(pattern_of, sites)),
         "exclude": (),
@@ -41,8 +43,7 @@ def recipe_of_sites(recipe: Recipe, trial: SiteTrial, sites: tuple[str, ...]) ->
         "with_": trial.module,
         "args": {**trial.base, **trial.args},
     }
-    rule = recipe.replace[0].model_copy(update=change)
-    return recipe.model_copy(update={"replace": (rule,)}).read_from(recipe.source)
+    return recipe.replace[0].model_copy(update=change)
 
 
 def run_trial(bench: TrialBench, trial: SiteTrial) -> TrialResult:

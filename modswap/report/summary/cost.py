@@ -62,12 +62,12 @@ def costs_of(outcome: Outcome) -> tuple[CostChange, ...]:
 def _costs(outcome: Outcome) -> Iterator[CostChange]:
     before, after = outcome.params_before, outcome.params_after
     if before or after:
-        yield _changed("parameters", (before, after), "{:,}".format, count_text)
+        yield changed("parameters", (before, after), "{:,}".format, count_text)
     measured = _data(outcome, "cost")
     for name, key, said in _MEASURED:
         if "before" in measured:
             numbers = (measured["before"][key], measured["after"][key])
-            yield _changed(name, numbers, said, said)
+            yield changed(name, numbers, said, said)
     moved = _data(outcome, "drift")
     if "relative" in moved:
         far = moved["relative"]
@@ -75,9 +75,10 @@ def _costs(outcome: Outcome) -> Iterator[CostChange]:
         yield CostChange("drift", "", said_far, said_far)
 
 
-def _changed(
+def changed(
     name: str, numbers: tuple[int, int], exact: Callable[[int], str], rough: Callable[[int], str]
 ) -> CostChange:
+    """Return the change of a number, in exact and in rough words."""
     before, after = numbers
     both = rough(after) if before == after else _joined(rough(before), rough(after))
     return CostChange(name, exact(before), exact(after), both, _change(before, after))

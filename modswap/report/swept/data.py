@@ -24,6 +24,7 @@ def sweep_json(found: SweepResult) -> str:
         "trials": [_trial(one) for one in found.results],
         "planned": found.planned,
         "choice": None if found.choice is None else _choice(found.choice),
+        "recipe": found.recipe or None,
         "interrupted": found.interrupted,
         "notes": list(found.notes),
         "seconds": round(found.seconds, 3),
@@ -59,6 +60,7 @@ def _choice(choice: SweepChoice) -> dict[str, Any]:
         "asked": choice.asked,
         "error": choice.error,
         "cost": asdict(choice.cost),
+        "together": None if choice.together is None else asdict(choice.together),
         "trials": [
             {"site": one.trial.site, "module": one.trial.module, "args": dict(one.trial.args)}
             for one in choice.results

@@ -148,7 +148,9 @@ def _choice(choice: SweepChoice) -> Iterator[Text]:
     for one in choice.results:
         yield Text.assemble(("chosen  ", "green"), f"{_named(one)}  ", (_error(one.error), "dim"))
     said = f"sum of errors {_error(choice.error)}, {_cost(choice.cost)}"
-    yield Text.assemble(("with them  ", "cyan"), said)
+    yield Text.assemble(("by the sites  ", "cyan"), said)
+    if choice.together is not None:
+        yield Text.assemble(("together  ", "cyan"), _cost(choice.together))
 
 
 def _cost(cost: SweptCost) -> str:

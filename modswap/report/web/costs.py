@@ -2,14 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from modswap.core.decided.cost import count_text, size_text
+from modswap.core.decided.cost import size_text
+from modswap.core.finding import Finding
 from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome
+from modswap.report.summary.cost import changed, costs_of
 
 NOT_MEASURED = "not measured"
-_MEMORY = (("peak_inference", "memory, inference"), ("peak_training", "memory, training step"))
+# costs by their names in short reports, each with its name here and the key of its command
+_NAMES = {
+    "drift": ("output drift", "drift"),
+    "parameters": ("parameters", "params"),
+    "FLOPs": ("FLOPs", "cost"),
+    "memory": ("memory, training step", "cost"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +46,16 @@ def costs(outcome: Outcome) -> tuple[Cost, ...]:
 
 def _rows(outcome: Outcome) -> Iterator[Cost]:
     yield from _agreement(outcome)
-    yield from _drift(outcome)
-    if outcome.params_before or outcome.params_after:
-        old, new = outcome.params_before, outcome.params_after
-        yield Cost("parameters", f"{old:,}", f"{new:,}", change(old, new), "params")
-    yield from _counted(outcome)
+    known = {one.name: one for one in costs_of(outcome)}
+    for name, (shown, key) in _NAMES.items():
+        found = known.get(name)
+        if found is not None:
+            change = found.change or ("of their size" if name == "drift" else "")
+            yield Cost(shown, found.before, found.after, change, key)
+        elif name != "parameters":
+            yield Cost(shown, why=_reason(outcome, key))
+        if name == "FLOPs":
+            yield from _inference(outcome)
     yield from _latency(outcome.view)
 
 
@@ -51,22 +63,19 @@ def _latency(view: ModelView | None) -> Iterator[Cost]:
     """Yield the time of a pass, where it was asked for."""
     if view is not None and view.milliseconds is not None:
         old, new = view.milliseconds
-        yield Cost("latency", f"{old:.3g} ms", f"{new:.3g} ms", change(old, new), "latency")
+        change = f"{100 * (new - old) / old:+.1f} %"
+        yield Cost("latency", f"{old:.3g} ms", f"{new:.3g} ms", change, "latency")
     elif view is not None:
         yield Cost("latency", why=view.untimed or NOT_MEASURED)
 
 
-def _counted(outcome: Outcome) -> Iterator[Cost]:
-    data, why = _of_model(outcome, "cost", "before")
-    if data is None:
-        yield Cost("FLOPs and memory", why=why)
-        return
-    before, after = data["before"], data["after"]
-    old, new = before["flops"], after["flops"]
-    yield Cost("FLOPs", count_text(old), count_text(new), change(old, new), "cost")
-    for key, name in _MEMORY:
-        old, new = before[key], after[key]
-        yield Cost(name, size_text(old), size_text(new), change(old, new), "cost")
+def _inference(outcome: Outcome) -> Iterator[Cost]:
+    """Yield the peak of a pass without gradients, which shorter reports leave out."""
+    for one in _of_model(outcome, "cost"):
+        if "before" in one.data:
+            old, new = (one.data[when]["peak_inference"] for when in ("before", "after"))
+            found = changed("memory, inference", (old, new), size_text, size_text)
+            yield Cost(found.name, found.before, found.after, found.change, "cost")
 
 
 def _agreement(outcome: Outcome) -> Iterator[Cost]:
@@ -76,35 +85,18 @@ def _agreement(outcome: Outcome) -> Iterator[Cost]:
         yield Cost(name, f"{before.value:.3f}", f"{after.value:.3f}", "", "healing")
 
 
-def _drift(outcome: Outcome) -> Iterator[Cost]:
-    data, why = _of_model(outcome, "drift", "relative")
-    name = "output drift"
-    if data is None:
-        yield Cost(name, why=why)
-    elif data["relative"] is None:
-        yield Cost(name, "", "not finite", key="drift")
-    else:
-        share = 100 * data["relative"]
-        said = "none" if not share else f"{share:.3g} %"
-        yield Cost(name, "", said, "of their size", "drift")
+def _reason(outcome: Outcome, check: str) -> str:
+    """Return the reason why an examination of the whole model has no number."""
+    skipped = (one.what for one in _of_model(outcome, check) if one.status == "skipped")
+    return next(skipped, NOT_MEASURED)
 
 
-def _of_model(outcome: Outcome, check: str, name: str) -> tuple[Mapping[str, Any] | None, str]:
-    """Return the data of an examination of the whole model that has a number, or why none has."""
+def _of_model(outcome: Outcome, check: str) -> list[Finding]:
     findings = outcome.verdict.findings if outcome.verdict is not None else ()
-    found = [one for one in findings if one.check == check and not one.path]
-    held = next((one.data for one in found if one.status == "passed" and name in one.data), None)
-    return held, next((one.what for one in found if one.status == "skipped"), NOT_MEASURED)
+    return [one for one in findings if one.check == check and not one.path]
 
 
 def site_costs(outcome: Outcome) -> Mapping[str, str]:
     """Return in words how the cost of each site changed, by its path."""
     findings = outcome.verdict.findings if outcome.verdict is not None else ()
     return {one.path: one.what for one in findings if one.check == "cost" and one.path}
-
-
-def change(old: float, new: float) -> str:
-    """Return how a number changed in percent: `+18.1 %`; empty where it was 0."""
-    if old == new:
-        return "kept"
-    return f"{100 * (new - old) / old:+.1f} %".replace("-", "\N{MINUS SIGN}") if old else ""

@@ -1,7 +1,7 @@
 """Findings on a page: those that need attention first, those that hold counted."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modswap.core.finding import THE_MODEL, Finding
@@ -74,15 +74,3 @@ def _row(kind: str, group: Sequence[Finding]) -> FindingRow:
     if len(evidence) > MAX_EVIDENCE:
         evidence = f"{evidence[:MAX_EVIDENCE]}…"
     return FindingRow(kind, first.check, about, tuple(places), first.what, first.fix, evidence)
-
-
-def counted(rows: Iterable[FindingRow]) -> dict[str, int]:
-    """Return how many examinations there are of each kind; each counts as its worst finding."""
-    worst: dict[str, str] = {}
-    for row in rows:  # the worst come first; a part that was skipped leaves the others held
-        if worst.get(row.check, SKIPPED) == SKIPPED:
-            worst[row.check] = row.kind
-    counts = dict.fromkeys(MARKS, 0)
-    for kind in worst.values():
-        counts[kind] += 1
-    return counts

@@ -1,17 +1,19 @@
 """Outcomes as a page of HTML: verdict, cost, change and next step, then all details."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome
-from modswap.report.healing import healing_words
+from modswap.report.checks import checks_of, counts_of
 from modswap.report.page import Page, bare, human_bytes
+from modswap.report.summary.findings import counted
+from modswap.report.summary.verdict import headline_of
 from modswap.report.tamed import tamed
 from modswap.report.web.again import Again, again
 from modswap.report.web.costs import Cost, costs
 from modswap.report.web.drawn import DrawnCurve, DrawnFlow, drawn_curve, drawn_flow
-from modswap.report.web.findings import FAILED, SKIPPED, WARNED, FindingRow, counted, finding_rows
+from modswap.report.web.findings import FindingRow, finding_rows
 from modswap.report.web.frame import framed
 from modswap.report.web.next_steps import NextStep, next_steps
 from modswap.report.web.paste import as_latex, as_markdown
@@ -32,7 +34,6 @@ class OutcomeView:
         tree: The lines of the module trees.
         curve: The drawing of the healing; None where nothing was healed.
         findings: The findings, failures first.
-        counts: How many examinations failed, warn, were skipped, hold.
         steps: The next steps.
         again: The commands that print the numbers again.
         tensors: The rows of the ledger: name, number, size, remark, names.
@@ -48,7 +49,6 @@ class OutcomeView:
     tree: tuple[TreeItem, ...]
     curve: DrawnCurve | None
     findings: tuple[FindingRow, ...]
-    counts: dict[str, int]
     steps: tuple[NextStep, ...]
     again: tuple[Again, ...]
     tensors: tuple[tuple[str, str, str, str, tuple[str, ...]], ...]
@@ -65,14 +65,13 @@ class OutcomeView:
     def verdict(self) -> str:
         """Return the verdict in a sentence."""
         outcome = self.outcome
-        count = len(outcome.sites)
-        sites = f"{count} site{'s' if count != 1 else ''}"
+        if not outcome.ok:
+            count = len(outcome.sites)
+            sites = f" of {count} site{'s' if count != 1 else ''}" if count else ""
+            return f"The swap{sites} does not hold"
+        text = headline_of(replace(outcome, seconds=0.0)).text
         file = f"; written to {outcome.written.file}" if outcome.written else ""
-        end = file or "; nothing was written"
-        if outcome.healing is not None and self.heals and outcome.ok:
-            return f"{sites} healed, {healing_words(outcome.healing)}{end}"
-        subject = f"The swap of {sites}" if count else "The swap"
-        return f"{subject} holds{end}" if outcome.ok else f"{subject} does not hold"
+        return f"{text[:1].upper()}{text[1:]}{file}"
 
     @property
     def heals(self) -> bool:
@@ -90,8 +89,13 @@ class OutcomeView:
 
     @property
     def counted(self) -> str:
-        """Return how many checks failed, warn, were skipped and hold, in words."""
-        return ", ".join(_count(kind, count) for kind, count in self.counts.items() if count)
+        """Return how many checks hold, fail and were skipped, in words."""
+        return counted(self.outcome)
+
+    @property
+    def holding(self) -> int:
+        """Return how many checks hold."""
+        return counts_of(checks_of(self.outcome))["passed"]
 
     @property
     def recipe(self) -> str:
@@ -111,12 +115,6 @@ def outcome_page(outcomes: Sequence[Outcome], page: Page) -> str:
     return framed("outcome.html", title=f"modswap {first.command}: {title}", views=views)
 
 
-def _count(kind: str, count: int) -> str:
-    checks = f"{count} check{'s' if count != 1 else ''}"
-    said = {FAILED: "failed", WARNED: "with advice", SKIPPED: "skipped in part or whole"}
-    return f"{checks} {said.get(kind, 'hold' if count != 1 else 'holds')}"
-
-
 def _view(outcome: Outcome, page: Page, prefix: str) -> OutcomeView:
     findings = finding_rows(outcome)
     sites = site_entries(outcome)
@@ -130,7 +128,6 @@ def _view(outcome: Outcome, page: Page, prefix: str) -> OutcomeView:
         tree=tree_items(model),
         curve=None if outcome.healing is None else drawn_curve(outcome.healing),
         findings=findings,
-        counts=counted(findings),
         steps=next_steps(outcome, page.args),
         again=again(outcome, page.args),
         tensors=tuple(_tensors(outcome)),

@@ -3,6 +3,7 @@
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,3 +186,27 @@ def test_factory_that_is_no_call_is_refused_in_a_line(text: str, message: str) -
 def test_arguments_are_split_off_and_come_back() -> None:
     assert split_arguments("nets.py:build(width=2)") == ("nets.py:build", "(width=2)")
     assert split_arguments("nets.py:build") == ("nets.py:build", "")
+
+
+@pytest.mark.parametrize("more", ["", "for _ in range(2):\n    print(Net)\n"])
+def test_file_of_a_package_is_named_as_its_module(more: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "parts.py").write_text("WIDTH = 3\n")
+    text = f"from .parts import WIDTH\n\n\nclass Net:\n    width = WIDTH\n\n\n{more}"
+    (tmp_path / "mine" / "relative.py").write_text(text)
+
+    with pytest.raises(RecipeError) as raised:
+        import_object("mine/relative.py:Net", folder=str(tmp_path), where="--model")
+
+    assert raised.value.fix == "name it as a module of its package: mine.relative:Net"
+    found: Any = import_object("mine.relative:Net", folder=str(tmp_path), where="--model")
+    assert found.width == 3
+
+
+def test_file_beside_the_recipe_has_no_package_to_name(tmp_path: Path) -> None:
+    (tmp_path / "lone_relative.py").write_text("from .parts import WIDTH\n")
+
+    with pytest.raises(RecipeError, match="relative import") as raised:
+        import_object("lone_relative.py:Net", folder=str(tmp_path), where="--model")
+
+    assert raised.value.fix == "import it in a Python session to see why"

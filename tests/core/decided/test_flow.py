@@ -1,6 +1,6 @@
 """The flow of tensors around a module."""
 
-from modswap.core.decided.flow import MAX_NEIGHBOURS, Flow, Neighbour, flows_of
+from modswap.core.decided.flow import MAX_NEIGHBOURS, Flow, Neighbour, edges_of, flows_of
 from modswap.core.decided.verdict import Visit
 from modswap.core.seen.site import Call
 from modswap.core.seen.values import TensorInfo
@@ -45,3 +45,19 @@ def test_inputs_of_two_makers_are_both_sources_and_many_takers_are_cut() -> None
         Neighbour("a"), Neighbour("b"), Neighbour("", inside=True, beside="b"),
     )  # fmt: skip
     assert len(flow.targets) == MAX_NEIGHBOURS
+
+
+def test_edges_join_the_innermost_modules() -> None:
+    visits = [
+        visit("stem.conv", (), ("", "stem")),
+        visit("stem.act", ("stem.conv",), ("", "stem")),
+        visit("stem"),
+        visit("body.first", ("stem",), ("", "body")),
+        visit("body", ("stem",)),
+        visit("head", ("body",)),
+        visit("", (), ()),
+    ]
+
+    assert edges_of(visits) == (
+        ("stem.conv", "stem.act"), ("stem.act", "body.first"), ("body.first", "head"),
+    )  # fmt: skip

@@ -27,16 +27,18 @@ class Net(nn.Module):
 
 def test_view_has_both_trees_and_the_flow_of_the_very_tensors() -> None:
     model = Net()
-    view = viewed_before(model)
+    view, before = viewed_before(model), trace(model, CASE, unreal=True).seen
     model.site = nn.Sequential(nn.Linear(4, 4))
 
-    view = viewed_after(view, model, [trace(model, CASE, unreal=True).seen], ["site"])
+    after = trace(model, CASE, unreal=True).seen
+    view = viewed_after(view, model, (before, after), ["site"])
 
     assert {row.path for row in view.after} - {row.path for row in view.before} == {"site.0"}
     (flow,) = view.flows
     assert [(one.path, one.inside) for one in flow.sources] == [("stem", False)]
     assert [(one.path, one.beside) for one in flow.targets] == [("", "head")]
-    assert viewed_after(view, model, [], ["site"]).flows == ()
+    assert view.edges_before == (("stem", "site"),)
+    assert view.edges_after == (("stem", "site.0"),)
 
 
 @contextmanager

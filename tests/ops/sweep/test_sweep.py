@@ -1,6 +1,6 @@
 """The trials of a sweep on small networks.
 
-Covers: bench, blocks, calls, costs, recoverability, trial.
+Covers: bench, blocks, calls, costs, recoverability, together, trial.
 """
 
 import copy
@@ -12,6 +12,7 @@ from torch import nn
 
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.errors import InputError
+from modswap.core.swept.choice import ChoiceRequest, choose
 from modswap.core.swept.record import SiteTrial
 from modswap.live_values import named_tensors
 from modswap.ops.heal.data.taker import Taker
@@ -26,6 +27,7 @@ from modswap.ops.sweep.blocks import blocks_of
 from modswap.ops.sweep.calls import KeptCalls
 from modswap.ops.sweep.costs import added_latency
 from modswap.ops.sweep.sweep import in_order, run_trials
+from modswap.ops.sweep.together import measured_together, recipe_of_choice
 from modswap.ops.sweep.trial import heal_trial, run_trial, swapped
 from tests.ops.heal.nets import Twice, classifier, models, new_module, pictures
 from tests.ops.heal.nets import swapped as with_module
@@ -139,6 +141,20 @@ def test_too_few_samples_are_refused() -> None:
 
     with pytest.raises(InputError, match="31"):
         bench_of(Taker(classifier(), calls_of(recipe.inputs)[0]), wanted)
+
+
+def test_chosen_modules_are_measured_together_and_taken_out_again() -> None:
+    made = bench(classifier(), ["mix", "stem.0"])
+    results = [run_trial(made, trial) for trial in made.trials()]
+    choice = choose(made.before, [one for one in results if one.holds], ChoiceRequest(1))
+
+    recipe = recipe_of_choice(made, choice)
+    found = measured_together(made, choice, recipe)
+
+    assert found.together is not None
+    assert found.together.params == found.cost.params
+    assert recipe.replace[0].expect == 1
+    assert type(made.models.model.get_submodule("mix")) is nn.Conv2d
 
 
 class Wrapped(nn.Module):

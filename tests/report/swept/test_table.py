@@ -70,10 +70,14 @@ def test_long_sweeps_are_cut_unless_all_is_asked_for() -> None:
 
 def test_choice_is_shown_with_its_cost() -> None:
     choice = SweepChoice("1", (RESULTS[1],), 0.125, replace(BEFORE, params=800))
-    shown = lines(replace(FOUND, choice=choice))
+    alone = lines(replace(FOUND, choice=choice))
+    shown = lines(replace(FOUND, choice=replace(choice, together=BEFORE)))
 
     assert "chosen net.1 BRA k=4 0.12" in shown
-    assert "with them sum of errors 0.12, 800 parameters, 2.0 M FLOPs, 4.0 KiB, 1.50 ms" in shown
+    by_sites = "by the sites sum of errors 0.12, 800 parameters, 2.0 M FLOPs, 4.0 KiB, 1.50 ms"
+    assert by_sites in shown
+    assert "together 1,000 parameters, 2.0 M FLOPs, 4.0 KiB, 1.50 ms" in shown
+    assert [line for line in shown if not line.startswith("together")] == alone
     data = json.loads(sweep_json(replace(FOUND, choice=choice)))
     assert data["choice"]["trials"] == [{"site": "net.1", "module": "BRA", "args": {"k": 4}}]
 

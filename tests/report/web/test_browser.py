@@ -17,9 +17,13 @@ from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Amount, Ledger, Outcome
 from modswap.core.seen.tree import TreeRow
 from modswap.report import REPORTS
+from modswap.report.difference.html import diff_html
+from modswap.report.explained import FORMS
 from modswap.report.page import Page
 from tests.report import outcomes
+from tests.report.explained.records import explained
 from tests.report.outcomes import HEALING
+from tests.report.test_diff import FULL
 from tests.report.web.test_outcome import FLOW, HOSTILE, VIEW
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -55,9 +59,10 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
     messages: list[str] = []
     contexts: list[Any] = []
 
-    def open_page(shown: Outcome = SHOWN, place: str = "", **context: Any) -> Any:
+    def open_page(shown: Outcome | str = SHOWN, place: str = "", **context: Any) -> Any:
         file = tmp_path / "page.html"
-        file.write_text(REPORTS["html"]([shown], Page()), encoding="utf-8")
+        text = shown if isinstance(shown, str) else REPORTS["html"]([shown], Page())
+        file.write_text(text, encoding="utf-8")
         contexts.append(browser.new_context(**context))
         page = contexts[-1].new_page()
         page.on("console", lambda message: messages.append(message.text))
@@ -190,7 +195,7 @@ def test_hostile_names_run_nothing(opened: Open) -> None:
         for number, name in enumerate(names)
     )
     rows = tuple(TreeRow(name.replace(".", ""), name, 1, 4) for name in names)
-    view = ModelView((TreeRow("", "Net", 1, 4), *rows), (TreeRow("", "Net", 1, 4),), (FLOW,))
+    view = ModelView((TreeRow("", "Net", 1, 4), *rows), (TreeRow("", "Net", 1, 4),), flows=(FLOW,))
     page = opened(
         replace(SHOWN, checkpoint=names[0], sites=sites, view=view), place=f"#site={names[1]}"
     )
@@ -219,13 +224,21 @@ def test_large_models_open_in_two_seconds(opened: Open, count: int) -> None:
     assert time.monotonic() - started < 2
 
 
+SHOWN_PAGES: dict[str, Outcome | str] = {
+    "holds": SHOWN,
+    "fails": outcomes.FAILED,
+    "diff": diff_html(FULL, Page()),
+    "explain": FORMS["html"](explained(), "en", Page()),
+}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("shown", [SHOWN, outcomes.FAILED], ids=["holds", "fails"])
-def test_axe_finds_nothing_serious(opened: Open, scheme: str, shown: Outcome) -> None:
+@pytest.mark.parametrize("name", SHOWN_PAGES)
+def test_axe_finds_nothing_serious(opened: Open, scheme: str, name: str) -> None:
     axe = os.environ.get("AXE", "")
     if not Path(axe).is_file():
         pytest.skip("AXE names no file: set it to the axe.min.js of axe-core")
-    page = opened(shown, color_scheme=scheme, bypass_csp=True)
+    page = opened(SHOWN_PAGES[name], color_scheme=scheme, bypass_csp=True)
     page.add_script_tag(content=Path(axe).read_text(encoding="utf-8"))
 
     found = page.evaluate("axe.run()")

@@ -13,7 +13,11 @@ from modswap.ops.code.building.source import SourceFile, is_ours, is_own
 from modswap.ops.code.standalone.module import Imported, PythonModule
 
 # kernels that need a compiler of their own; code that asks whether they suit goes the other way
-LEFT_OUT = ("modswap.nn.routed_attention.gpu",)
+LEFT_OUT = (
+    "modswap.nn.routed_attention.gpu",
+    "modswap.nn.gpu.routed.layer",
+    "modswap.nn.gpu.mixed.layer",
+)
 OPERATORS = ('"modswap::', '"modswap_standalone::')  # torch knows each operator's name once
 
 

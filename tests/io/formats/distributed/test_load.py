@@ -96,9 +96,6 @@ def saved(saved_by: Callable[[int], Path]) -> Path:
     return saved_by(2)
 
 
-RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
-
-
 @pytest.fixture
 def single(tmp_path: Path) -> Path:
     """Return a checkpoint that one process wrote: a model, and objects of other kinds."""
@@ -122,8 +119,11 @@ def loaded(folder: Path) -> dict[str, Any]:
     return state
 
 
-@pytest.mark.parametrize("writers", RANKS)
-@pytest.mark.parametrize("form", [pytest.param("nested", marks=[pytest.mark.slow]), "flat"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "writers"),
+    [pytest.param("flat", 2, marks=pytest.mark.ci), ("flat", 4), ("nested", 2), ("nested", 4)],
+)
 def test_kept_items_are_equal_in_torchs_reader(
     saved_by: Callable[[int], Path], tmp_path: Path, form: str, writers: int
 ) -> None:
@@ -187,6 +187,8 @@ def test_swapped_checkpoint_is_loaded_and_trained_on_by_other_ranks(
         assert found["loss"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_groups_take_new_parameters_by_kind(saved: Path, tmp_path: Path) -> None:
     swap(saved / "nested", tmp_path / "out")
 
@@ -198,6 +200,8 @@ def test_groups_take_new_parameters_by_kind(saved: Path, tmp_path: Path) -> None
     assert "stem.bias" in others
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_check_reads_no_weights_and_agrees_with_replace(saved: Path, tmp_path: Path) -> None:
     blind = tmp_path / "blind"
     shutil.copytree(saved / "nested", blind)
@@ -218,6 +222,8 @@ def test_check_reads_no_weights_and_agrees_with_replace(saved: Path, tmp_path: P
     assert checked.ledger.fresh == written.ledger.fresh
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_tree_shows_the_models_modules(saved: Path, single: Path) -> None:
     paths = [row.path for row in read_tree(Subject(saved / "nested")).rows]
     assert [row.path for row in read_tree(Subject(saved / "flat")).rows] == paths
@@ -241,6 +247,8 @@ def test_swapped_checkpoint_is_swapped_again(single: Path, tmp_path: Path) -> No
     assert own == ["__modswap_0.distcp", "__modswap_1.distcp"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["out.pt", "out.safetensors"])
 def test_weights_are_written_to_a_file(saved: Path, tmp_path: Path, name: str) -> None:
     outcome = swap(saved / "nested", tmp_path / name)
@@ -777,6 +785,8 @@ def test_unreadable_metadata_are_reported(single: Path, monkeypatch: pytest.Monk
         read_distributed(single)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_checkpoint_is_swapped_without_its_models_code(saved: Path, tmp_path: Path) -> None:
     rules = "{match: space_attention, with: SEBlock, layout: NCHW, args: {channel: 16}}"
     asked = parse_recipe(f"version: 1\nreplace: [{rules}]\n", "swap.yaml", ".")

@@ -1,0 +1,185 @@
+"""Whether `modswap sweep` ranks sites as healing them does, and in which share of the time.
+
+    python -m benchmarks.sweep [digits] [scenes] [docs]
+
+`digits`: a residual classifier of scikit-learn's digits with ten 3x3 convolutions. `scenes`: the
+UNet++ of `modswap demo`, ten of its 3x3 convolutions. At each site alone a new module is tried as
+`modswap sweep` does, then healed by all stages, no goal. Spearman's rank correlation is that of
+the error with the agreement on held-out samples (of equal ones, with its error), and for
+comparison that of the error at the site itself. Results are kept in benchmarks/results/sweep.json;
+`docs` writes the tables and the plots of docs/sweep.md from it.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.heal import out
+from benchmarks.heal_closed import samples
+from modswap.core.asked.healing import HealingRequest
+from modswap.ops.demo.data import CLASSES, make_scenes
+from modswap.ops.demo.network import build_network
+from modswap.ops.demo.train import train
+from modswap.ops.heal.data.taker import Taker
+from modswap.ops.rule_call import recipe_of_call
+from modswap.ops.run.inputs import calls_of
+from modswap.ops.sweep.bench import SweepWishes, bench_of
+from modswap.ops.sweep.trial import heal_trial, run_trial
+from modswap.seeds import seeded
+
+RESULTS = Path(__file__).parent / "results" / "sweep.json"
+SAMPLES, STEPS = 500, 100  # samples of both; steps of each fitted stage of a healing
+TEST = 599  # digits
+SCENE_SITES = (
+    *(f"encoder.{i}.3" for i in range(5)),
+    *(f"nested.{name}.3" for name in ("x0_1", "x1_1", "x2_1", "x0_2", "x0_4")),
+)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions with norms beside a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a map of the shape of the input."""
+        y = self.norm1(self.conv1(x)).relu()
+        z: torch.Tensor = (x + self.norm2(self.conv2(y))).relu()
+        return z
+
+
+def residual_classifier(channels: int = 32) -> nn.Sequential:
+    """Return a network of five residual blocks, trained on the digits that do not test."""
+    known = samples(0, 8)
+    with seeded(0):
+        stem = (nn.Conv2d(1, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU())
+        first, second = ([Residual(channels) for _ in range(n)] for n in (2, 3))
+        tail = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+        net = nn.Sequential(*stem, *first, nn.MaxPool2d(2), *second, *tail)
+        optimizer = torch.optim.AdamW(net.parameters(), 4e-3)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=300)
+        for _ in range(300):
+            batch = known.batch(torch.randint(known.count - TEST, (64,)).tolist())
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(*batch.args), batch.labels).backward()
+            optimizer.step()
+            cycle.step()
+        return net.eval()
+
+
+def digits() -> dict[str, Any]:
+    """Return the results for the classifier of digits."""
+    net = residual_classifier()
+    known = samples(0, 8).args[0]
+    with torch.no_grad():
+        test = samples(0, 8)
+        right = (net(known[-TEST:]).argmax(1) == test.labels[-TEST:]).float().mean()  # type: ignore[index] # it has labels
+    out(f"digits: a residual classifier, {float(right):.3f} right on {TEST} digits")
+    return {
+        name: ranked(net, known[:SAMPLES], (2, 1, 8, 8), "**.{conv1,conv2}", name)
+        for name in ("BiLevelRoutingAttention", "ACmix")
+    }
+
+
+def scenes() -> dict[str, Any]:
+    """Return the results for the UNet++ of the demo."""
+    learned, _ = make_scenes(3000, 400)
+    with seeded(0):
+        net = build_network(classes=CLASSES, base_width=4)
+        train(net, learned, 360)
+    images = learned.images[:SAMPLES]
+    name = "BiLevelRoutingAttention"
+    return {name: ranked(net, images, (2, 3, 32, 32), list(SCENE_SITES), name)}
+
+
+def ranked(
+    net: nn.Module, data: torch.Tensor, shape: Sequence[int], match: Any, module: str
+) -> list[dict[str, Any]]:
+    """Try and heal a module at every site; print and return the numbers of each."""
+    args = {"n_win": 4, "auto_pad": True} if module == "BiLevelRoutingAttention" else {}
+    recipe = recipe_of_call({"match": match, "with_": module, "args": args}, [shape])
+    request = HealingRequest(samples=SAMPLES, steps=STEPS, until=1.0)
+    bench = bench_of(Taker(net, calls_of(recipe.inputs)[0]), SweepWishes(recipe, [data], request))
+    found = []
+    out(f"{module:32} block   site    agreement  error   s: trial  healing")
+    for trial in bench.trials():
+        bench.models.forget()
+        result = run_trial(bench, trial)
+        healed = heal_trial(bench, result)
+        assert healed.healed is not None  # noqa: S101 - it was healed
+        row = {
+            "site": trial.site,
+            "error": result.error,
+            "at_site": result.at_site,
+            "how": result.how,
+            "block": result.block,
+            "metric": healed.healed.metric,
+            "agreement": healed.healed.value,
+            "healed_error": healed.healed.error,
+            "seconds": result.seconds,
+            "healing_seconds": healed.healing_seconds,
+        }
+        found.append(row)
+        out(
+            f"{trial.site:32} {result.error:.4f} {result.at_site:.4f} {healed.healed.value:8.4f} "
+            f"{healed.healed.error:9.5f} {result.seconds:7.1f} {healed.healing_seconds:8.1f}"
+        )
+    out(f"{'':32} {said(found)}")
+    return found
+
+
+def said(found: Sequence[dict[str, Any]]) -> str:
+    """Return the correlations, and the share of the time."""
+    order = [(one["agreement"], -one["healed_error"]) for one in found]
+    by_block, by_site = (
+        spearman([-one[key] for one in found], order) for key in ("error", "at_site")
+    )
+    share = sum(one["seconds"] for one in found) / sum(one["healing_seconds"] for one in found)
+    return (
+        f"Spearman {by_block:.2f} (by the error at the site {by_site:.2f}), "
+        f"{100 * share:.1f} % of the time"
+    )
+
+
+def spearman(one: Sequence[Any], other: Sequence[Any]) -> float:
+    """Return the correlation of the ranks of two orders; equal values share their mean rank."""
+    first, second = (torch.tensor(ranks(values), dtype=torch.float64) for values in (one, other))
+    return float(torch.corrcoef(torch.stack([first, second]))[0, 1])
+
+
+def ranks(values: Sequence[Any]) -> list[float]:
+    """Return the rank of each value."""
+    return [
+        sum(other < one for other in values) + (sum(other == one for other in values) - 1) / 2
+        for one in values
+    ]
+
+
+PARTS = {"digits": digits, "scenes": scenes}
+
+
+def main() -> None:
+    """Run the parts that are named, or all."""
+    asked = sys.argv[1:] or list(PARTS)
+    out(f"torch {torch.__version__}, threads: {torch.get_num_threads()}")
+    for name in asked:
+        started = time.monotonic()
+        found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        found[name] = PARTS[name]()
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        out(f"{name}: {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

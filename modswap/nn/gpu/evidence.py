@@ -1,0 +1,57 @@
+"""The table of measured times that the choice between ways reads.
+
+`measured.json` is written by `benchmarks/gpu.py --write` and has a row for each layer, size, type
+and card that was measured. No row, no second way.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+TABLE = Path(__file__).with_name("measured.json")
+KEYS = (
+    "layer", "sizes", "batch", "dtype", "card_class", "windows", "fused", "card", "torch", "triton",
+    "date",
+)  # fmt: skip
+Key = tuple[str, str, str, str]  # layer, sizes, type, class of card
+TIMES = ("forward", "training")  # milliseconds of a pass without and with gradients
+
+
+class MeasuredCall(NamedTuple):
+    """A call of a layer, by which rows of the table are found."""
+
+    layer: str
+    sizes: str  # all that its time depends on but the batch, such as "512@28x28 heads 8"
+    batch: int
+    dtype: str
+    training: bool  # whether a backward pass follows
+
+
+def read_rows(file: Path = TABLE) -> Mapping[Key, Sequence[Mapping[str, Any]]]:
+    """Return the rows of a table, by all that picks them but the batch."""
+    found: dict[Key, list[Mapping[str, Any]]] = {}
+    for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
+        key = (row["layer"], row["sizes"], row["dtype"], row["card_class"])
+        found.setdefault(key, []).append(row)
+    return found
+
+
+ROWS = read_rows()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch's own
+def faster(measured: MeasuredCall, card_class: str) -> bool:
+    """Return whether the fused way was measured to be faster for such a call on such a card.
+
+    The row that counts has the largest batch that is not above the call's.
+    """
+    rows = ROWS.get((measured.layer, measured.sizes, measured.dtype, card_class), ())
+    below = [row for row in rows if row["batch"] <= measured.batch]
+    if not below:
+        return False
+    row = max(below, key=lambda one: int(one["batch"]))
+    kind = TIMES[measured.training]
+    return bool(row["fused"][kind] < row["windows"][kind])

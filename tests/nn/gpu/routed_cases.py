@@ -1,0 +1,193 @@
+"""Cases of the fused way of bi-level routing attention, compared with float64 by the first way."""
+
+import copy
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from modswap.nn import BiLevelRoutingAttention
+from modswap.nn.gpu import gpu_way
+from modswap.nn.gpu.launches import KernelLaunch, counted
+from tests.nn.gpu.interpreter import answer
+
+VIEWS = {
+    "view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "split", "unbind",
+    "detach", "alias", "unsqueeze", "select", "as_strided", "empty", "new_empty", "empty_like",
+    "reshape", "split_with_sizes",
+}  # fmt: skip
+
+
+def layer_of(options: dict[str, Any], dtype: str, device: str) -> Any:
+    """Return a layer in float64, with its weights rounded to a type."""
+    torch.manual_seed(0)
+    layer = BiLevelRoutingAttention(**{"dim": 16, "num_heads": 2, "n_win": 2, **options})
+    return layer.to(device, getattr(torch, dtype)).double()
+
+
+def drawn(layer: Any, size: tuple[int, int, int], dtype: str, device: str) -> tuple[Tensor, Tensor]:
+    """Return an input and the gradient of its output, in a type."""
+    N, H, W = size
+    shape = (N, H, W, layer.dim) if layer.layout == "NHWC" else (N, layer.dim, H, W)
+    generator = torch.Generator().manual_seed(1)
+    x, grad = (torch.randn(shape, generator=generator) for _ in range(2))
+    return x.to(device, getattr(torch, dtype)), grad.to(device, getattr(torch, dtype))
+
+
+def results(layer: Any, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
+    """Return output and all gradients of a layer for an input."""
+    layer.zero_grad()
+    x = x.clone().requires_grad_()
+    y = layer(x)
+    y.backward(grad)
+    found = {"output": y.detach(), "input": x.grad}
+    found |= {name: p.grad for name, p in layer.named_parameters()}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def errors(
+    size: tuple[int, int, int] = (1, 4, 4), dtype: str = "float32", device: str = "cpu",
+    **options: Any,
+) -> dict[str, float]:  # fmt: skip
+    """Return the error of each result, relative to the largest number of the exact one."""
+    exact = layer_of(options, dtype, device)
+    x, grad = drawn(exact, size, dtype, device)
+    wanted = results(exact, x.double(), grad.double())
+    layer = copy.deepcopy(exact).to(getattr(torch, dtype))
+    with gpu_way("fused"), counted() as names:
+        found = results(layer, x, grad)
+        with torch.no_grad():
+            found["output alone"] = layer(x)
+    assert "key_grad_kernel" in names, "the first way ran"
+    wanted["output alone"] = wanted["output"]
+    assert found.keys() == wanted.keys(), (found.keys(), wanted.keys())
+    return {name: error(found[name], wanted[name]) for name in wanted}
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    """Return the largest difference, relative to the largest number; infinite for nan."""
+    if not found.isfinite().all():
+        return float("inf")
+    return float((found.double() - wanted).abs().max() / wanted.abs().max().clamp_min(1e-3))
+
+
+class Kernels(TorchDispatchMode):
+    """Counts the operators of torch that are no views and allocations."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch's own
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name not in VIEWS:
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def launches(dtype: str = "float32", device: str = "cpu", **options: Any) -> list[list[str]]:
+    """Return what is launched forward without gradients, and in a forward and backward pass."""
+    layer = layer_of(options, dtype, device).to(getattr(torch, dtype))
+    x, grad = drawn(layer, (1, 4, 4), dtype, device)
+    with gpu_way("fused"), patch.object(KernelLaunch, "__call__", _unseen):
+        with torch.no_grad(), counted() as names, Kernels() as kernels:
+            layer(x)
+        forward = names + kernels.names
+        x.requires_grad_()
+        layer(x).backward(grad)  # makes the gradients that the next pass adds to
+        with counted() as names, Kernels() as kernels:
+            layer(x).backward(grad)
+    return [forward, names + kernels.names]
+
+
+_launch = KernelLaunch.__call__
+
+
+def _unseen(self: KernelLaunch, *tensors: Tensor) -> None:
+    """Run a program without counting the operators of the interpreter."""
+    with _disable_current_modes():
+        _launch(self, *tensors)
+
+
+def twice(dtype: str = "float32", device: str = "cpu") -> bool:
+    """Return whether two passes give the same bits."""
+    layer = layer_of({"n_win": 3}, dtype, device).to(getattr(torch, dtype))
+    x, grad = drawn(layer, (1, 6, 6), dtype, device)
+    with gpu_way("fused"):
+        once, again = results(layer, x, grad), results(layer, x, grad)
+    return all(torch.equal(once[name], again[name]) for name in once)
+
+
+def compiled(device: str = "cpu", backend: str = "aot_eager") -> list[bool]:
+    """Return whether a compiled layer is a single graph, and gives eager's bits with gradients."""
+    layer = layer_of({}, "float32", device).float()
+    x, grad = drawn(layer, (1, 4, 4), "float32", device)
+    with gpu_way("fused"):
+        eager = results(layer, x, grad)
+        whole: Any = torch.compile(layer, fullgraph=True, backend=backend)
+        with counted() as names:
+            found = results(whole, x, grad)
+        with torch.no_grad():
+            alone = whole(x)
+    found = {name.removeprefix("_orig_mod."): tensor for name, tensor in found.items()}
+    same = all(torch.equal(eager[name], found[name]) for name in eager)
+    return ["key_grad_kernel" in names, same, torch.equal(alone, eager["output"])]
+
+
+def double_backward(device: str = "cpu") -> float:
+    """Return the error of a gradient of a gradient, with windows outside of the map masked."""
+    options = {"auto_pad": True, "mask_padding": True, "topk": 2}
+    exact = layer_of(options, "float32", device)
+    x, _ = drawn(exact, (1, 5, 6), "float32", device)
+    layer = copy.deepcopy(exact).float()
+    with gpu_way("fused"):
+        found = _curvature(layer, x)
+    return error(found, _curvature(exact, x.double()))
+
+
+def _curvature(layer: Any, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    (first,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    second: Tensor
+    (second,) = torch.autograd.grad(first.square().sum(), x)
+    return second
+
+
+def untaken(device: str = "cpu") -> dict[str, list[str]]:
+    """Return what is launched for layers and calls that keep the first way."""
+    return {name: _launched(one, device) for name, one in UNTAKEN.items()}
+
+
+def _launched(change: Any, device: str) -> list[str]:
+    layer = layer_of({}, "float32", device).float()
+    x, _ = drawn(layer, (1, 4, 4), "float32", device)
+    kwargs: dict[str, Any] = change(layer) or {}
+    with gpu_way("fused"), counted() as names, torch.no_grad():
+        layer(x.to(layer.wo.weight.dtype), **kwargs)
+    return names
+
+
+class Wrapped(torch.nn.Linear):
+    """A projection that somebody has wrapped."""
+
+
+def _wrap(layer: Any) -> None:
+    layer.qkv.qkv = Wrapped(16, 48)
+
+
+UNTAKEN = {
+    "nothing changed": lambda _: {},
+    "hook of the router": lambda layer: layer.router.register_forward_hook(lambda *_: None) and {},
+    "hook of the convolution": lambda layer: (
+        layer.lepe.register_forward_pre_hook(lambda *_: None) and {}
+    ),
+    "wrapped projection": _wrap,
+    "routing asked for": lambda _: {"return_routing": True},
+    "attention asked for": lambda _: {"ret_attn_mask": True},
+    "float64": lambda layer: layer.double() and {},
+}
+
+if __name__ == "__main__":
+    answer({f.__name__: f for f in (errors, launches, twice, compiled, double_backward, untaken)})

@@ -1,0 +1,66 @@
+"""The fused way of ACmix computes the layer, in Triton's interpreter.
+
+Covers: mixed.convolution_programs, mixed.layer, mixed.local_programs, mixed.operator, mixed.passes,
+mixed.plan.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.nn.gpu.interpreter import interpreter
+from tests.nn.gpu.test_routed import wrong
+
+Ask = Callable[..., Any]
+# a gradient of the projections of positions is a difference of large sums
+TOLERANCE = {"float32": 5e-6, "float16": 2e-2}
+
+CASES: dict[str, dict[str, Any]] = {
+    "float32": {},
+    "float16 and four heads": {"dtype": "float16", "head": 4},
+    "one head, a window of 7": {"head": 1, "kernel_att": 7, "size": (4, 9)},
+    "dilation": {"dilation": 2, "kernel_att": 3, "size": (5, 3)},
+    "channels of no round number": {"out_planes": 10, "kernel_att": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Ask]:
+    with interpreter("tests.nn.gpu.mixed_cases") as asked:
+        yield asked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.ci) if n == "float32" else n for n in CASES]
+)
+def test_the_fused_way_follows_the_first(name: str, ask: Ask) -> None:
+    case = CASES[name]
+
+    assert wrong(ask("errors", **case), TOLERANCE[case.get("dtype", "float32")]) == {}
+
+
+@pytest.mark.slow
+def test_two_passes_give_the_same_bits(ask: Ask) -> None:
+    assert ask("twice") is True
+
+
+@pytest.mark.slow
+def test_compiled_layer_is_one_graph_with_the_numbers_of_eager(ask: Ask) -> None:
+    assert ask("compiled") == [True, True, True]
+
+
+@pytest.mark.slow
+def test_gradients_have_gradients(ask: Ask) -> None:
+    assert ask("double_backward") < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_other_layers_keep_the_first_way(ask: Ask) -> None:
+    found = ask("untaken")
+
+    assert found.pop("nothing changed") == ["local_kernel", "mixed_kernel"]
+    assert all(names == [] for names in found.values()), found
+    assert len(found) == 4
