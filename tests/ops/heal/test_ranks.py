@@ -1,6 +1,6 @@
 """Several processes under torchrun give what one gives, and one of them prints.
 
-Covers: fitting.sharded.
+Covers: fitting.resume_parts, fitting.sharded.
 """
 
 from pathlib import Path
@@ -126,18 +126,22 @@ def test_a_run_of_which_a_process_was_killed_goes_on_with_another_number(
     counts: tuple[int, int], stage: str, more: list[str], folder: Path, tmp_path: Path
 ) -> None:
     asked = ["--stages", stage, "--steps", "400"]
-    one, several = tmp_path / "one.pt", tmp_path / "several.pt"
+    whole, several = tmp_path / "whole.pt", tmp_path / "several.pt"
     name = "BiLevelRoutingAttention"
 
-    alone = torchrun.heal(1, folder, name, one, *asked)
+    alone = torchrun.heal(counts[0], folder, name, whole, *asked, *more)
     said = torchrun.killed(counts[0], folder, name, several, *asked, *more)
-    left = several.exists()
+    left = sorted(
+        "tensors of all processes" if (one / ".metadata").exists() else one.name
+        for one in tmp_path.glob("several*")
+    )
     again = more if counts[1] > 1 else []
     done = torchrun.heal(counts[1], folder, name, several, *asked, *again, "--resume")
 
     assert said.count("error: ") == 1
     assert f"(SIGKILL), as it does where memory runs out (rank {counts[0] - 1} of" in said
     assert "modswap/" not in said.split("error: ")[0]
-    assert not left
+    assert left == [several.with_name("several.pt.resume").name, "tensors of all processes"]
     assert (alone.returncode, done.returncode) == (0, 0), done.stderr
-    assert torchrun.difference(one, several) <= ROUNDING
+    assert torchrun.difference(whole, several) <= ROUNDING
+    assert [one.name for one in tmp_path.glob("several*")] == ["several.pt"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from modswap.io.formats.distributed.load import read_tensor
 from modswap.io.formats.distributed.metadata import read_distributed
@@ -36,7 +36,7 @@ def save_parts(folder: Path, state: Any) -> Any:
 
     rest = map_tensors(mark, state)
     with ranks.heard():
-        checkpoint.save(tensors, checkpoint_id=folder)
+        save(tensors, checkpoint_id=folder)
     return rest
 
 
