@@ -44,6 +44,7 @@ docs: $(VENV)/dev.done  ## write the pages that are made from the tables of the 
 	$(BIN)/python -m tests.ops.examine.verification_page
 	$(BIN)/python -m tests.ops.code.code_page
 	$(BIN)/python -m tests.cli.tree_page
+	$(BIN)/python -m tests.cli.terminal_picture
 	$(BIN)/python -m tests.ops.explain.explain_page
 	$(BIN)/modswap catalogue --format markdown > docs/catalogue.md
 

@@ -1,4 +1,4 @@
-"""The README's example runs, and prints what it says."""
+"""The examples of the README and of the guide run, and print what they say."""
 
 import re
 import subprocess
@@ -25,11 +25,11 @@ def without_what_varies(text: str) -> str:
     return re.sub(r"\([\d.]+ s\)", "(… s)", text)
 
 
-def test_example_prints_what_the_readme_shows(
+def test_example_prints_what_the_guide_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = re.search(
-        r"```console\n\$ modswap (.*)\n([\s\S]*?)```", (ROOT / "README.md").read_text()
+        r"```console\n\$ modswap (.*)\n([\s\S]*?)```", (ROOT / "docs/guide.md").read_text()
     )
     assert shown is not None
     monkeypatch.chdir(tmp_path)
@@ -96,10 +96,11 @@ def test_recipe_of_the_page_on_verification_has_every_limit() -> None:
     assert limits.model_fields_set == set(Limits.model_fields)
 
 
-def test_python_of_the_readme_runs_as_it_is_written(
+def test_python_of_the_guide_runs_as_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = re.search(r"```python\n(import modswap[\s\S]*?)```", (ROOT / "README.md").read_text())
+    text = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    shown = re.search(r"```python\n(import modswap[\s\S]*?)```", text)
     assert shown is not None
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

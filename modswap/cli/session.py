@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from math import inf
@@ -149,7 +149,7 @@ class Session:
             return
         red = sys.stderr.isatty() and self.color and not os.environ.get("NO_COLOR")
         label = "\x1b[1;31merror\x1b[0m" if red else "error"
-        for one in error.all:
+        for one in self._gathered(error.all):
             addition = self._addition(one)
             if addition is not None:
                 addition = self.worded(one.with_fix(addition)).fix
@@ -162,6 +162,24 @@ class Session:
             if isinstance(one, BugError):
                 sys.stderr.write(without_commands(tame_lines(one.traceback)))
         self.suggest([error])
+
+    def _gathered(self, errors: Sequence[ModswapError]) -> Sequence[ModswapError]:
+        """Return errors, those that differ in their places alone as one."""
+        if len(errors) == 1 or self.announced:
+            return errors
+        from modswap.report.folded_names import pattern_of
+        from modswap.report.summary.findings import places
+
+        groups: dict[tuple[str, ...], list[ModswapError]] = {}
+        for one in errors:
+            line = one.where if ":" in one.where else ""  # of a recipe
+            trace = getattr(one, "traceback", "")
+            key = (one.check, pattern_of(one.what), one.fix, line, trace)
+            groups.setdefault(key, []).append(one)
+        return [
+            group[0].at(places([one.where for one in group])) if len(group) > 1 else group[0]
+            for group in groups.values()
+        ]
 
     def worded(self, error: ModswapError) -> ModswapError:
         """Return an error that names options where options made the rule."""

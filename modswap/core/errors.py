@@ -70,6 +70,12 @@ class ModswapError(Exception):
         changed.fix = fix
         return changed
 
+    def at(self, where: str) -> Self:
+        """Return a copy of the error at another place."""
+        changed = copy.copy(self)
+        changed.where = where
+        return changed
+
     def with_retry(self, *options: str) -> Self:
         """Return a copy of the error with options for another try."""
         changed = copy.copy(self)

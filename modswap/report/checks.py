@@ -23,6 +23,7 @@ ABOUT: Mapping[str, str] = {  # the sentences of examinations are in their findi
     "checkpoint": "the file can be read, and the output written",
     "safety": "loading the file builds and runs nothing that was not allowed",
     "lock": "recipe, file, versions and sites are those of the lock file",
+    "ranks": "the processes that do the work together all go on to its end",
     "explain": "the forward of the module has lines that can be run one by one",
     "code": "the model's own source can be changed as the swap changes the model",
     "other": "no error of another kind",

@@ -104,12 +104,12 @@ def _tensors(outcome: Outcome, page: Page) -> Part:
         yield from wrapped(_label("tensors"), ledger_words(ledger, outcome.sites), page)
         return
     yield ledger_table(ledger, outcome.sites)
-    yield from parameter_groups(outcome)
+    yield from parameter_groups(outcome, page)
 
 
 def _findings(outcome: Outcome, page: Page) -> Part:
     if page.verbose and outcome.verdict is not None:
-        yield from verification(outcome.verdict)
+        yield from verification(outcome.verdict, page)
     remarks = remarks_of(outcome)
     for mark in (FAILS, WARNS, SKIPS):
         alike = [remark for remark in remarks if remark.mark == mark]

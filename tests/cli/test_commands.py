@@ -21,7 +21,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modswap.cli.app import COMMANDS, run
+from modswap.cli.session import Session
 from modswap.core.asked.schema import recipe_schema
+from modswap.core.errors import MatchError, ShapeError, together
 from modswap.core.seen.joint import Joint
 from modswap.nn.inserted_site import put_in
 from modswap.nn.insertion import Insertion
@@ -524,6 +526,19 @@ def test_catalogue_page_in_docs_is_the_one_that_the_program_prints(modswap: Comm
     page = Path(__file__).parents[2].joinpath("docs", "catalogue.md").read_text(encoding="utf-8")
 
     assert modswap("catalogue", "--format", "markdown").out == page
+
+
+def test_errors_that_differ_in_their_places_are_one(capsys: pytest.CaptureFixture[str]) -> None:
+    errors = [ShapeError(f"it does not fit at b.{n}", f"b.{n}.c", "adapt it") for n in range(12)]
+
+    Session().complain(
+        together([*errors, MatchError("a", "s.yaml:1"), MatchError("a", "s.yaml:2")])
+    )
+
+    assert capsys.readouterr().err.splitlines() == [
+        "error: b.0–11.c ×12: it does not fit at b.0", "  fix: adapt it",
+        "error: s.yaml:1: a", "error: s.yaml:2: a",
+    ]  # fmt: skip
 
 
 def test_schema_is_json(modswap: Command) -> None:

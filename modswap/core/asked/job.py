@@ -151,6 +151,9 @@ class SweepJob:
         modules: Names of the new modules.
         grid: The options that are varied, each with its values.
         choice: How many sites are to be chosen, under which budgets; None for none.
+        resume: The file that keeps the results, also of an earlier run; None for none.
+        jobs: The most processes to run at once.
+        heal_best: How many trials with the smallest errors are healed.
     """
 
     subject: Subject
@@ -160,3 +163,6 @@ class SweepJob:
     modules: tuple[str, ...] = ()
     grid: "tuple[tuple[str, tuple[Any, ...]], ...]" = ()
     choice: "ChoiceRequest | None" = None
+    resume: Path | None = None
+    jobs: int = 1
+    heal_best: int = 0

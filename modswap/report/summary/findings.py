@@ -96,19 +96,25 @@ def _row(found: Finding) -> Row:
 
 def _alike(mark: str, rows: Iterable[Row]) -> Iterator[Remark]:
     """Yield a remark for all rows that differ in their places alone."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in rows:
-        check, _, what, fix = row
-        groups.setdefault((check, pattern_of(what), fix), []).append(row)
-    for (check, _, fix), group in groups.items():
+        check, about, what, fix = row
+        line = about if ":" in about else ""  # of a recipe
+        groups.setdefault((check, pattern_of(what), fix, line), []).append(row)
+    for (check, _, fix, _), group in groups.items():
         yield Remark(mark, places([about for _, about, _, _ in group]), group[0][2], fix, check)
 
 
 def places(names: Sequence[str]) -> str:
     """Return names in few words: those of a list folded, the first ones of many."""
-    found = [one.words for one in folded((name, "") for name in dict.fromkeys(names) if name)]
+    found = all_places(names)
     more = f" and {len(found) - SHOWN_PLACES} more" if len(found) > SHOWN_PLACES else ""
     return ", ".join(found[:SHOWN_PLACES]) + more
+
+
+def all_places(names: Sequence[str]) -> list[str]:
+    """Return names, each once, those of a list folded."""
+    return [one.words for one in folded((name, "") for name in dict.fromkeys(names) if name)]
 
 
 def _noted(outcome: Outcome) -> Iterator[Remark]:

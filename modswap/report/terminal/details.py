@@ -13,7 +13,7 @@ from modswap.core.healed.healing import HEALED
 from modswap.core.kept.outcome import Amount, Ledger, Outcome, SiteOutcome
 from modswap.core.seen.site import Call
 from modswap.report.page import Page, human_bytes
-from modswap.report.summary.findings import places
+from modswap.report.summary.findings import all_places, places
 from modswap.report.terminal.layout import unbroken, wrapped
 
 
@@ -21,8 +21,8 @@ def site_details(sites: Sequence[SiteOutcome], page: Page) -> Iterator[Renderabl
     """Yield calls, other paths, chosen values and the origin of the weights."""
     for site in sites:
         yield from _site(site, page)
-    yield from _chosen(sites)
-    yield from _begun(sites)
+    yield from _chosen(sites, page)
+    yield from _begun(sites, page)
 
 
 def _site(site: SiteOutcome, page: Page) -> Iterator[Text]:
@@ -41,7 +41,7 @@ def _call(call: Call) -> str:
     return f"{given}, kept" if given == got else f"{given} → {got}"
 
 
-def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
+def _chosen(sites: Sequence[SiteOutcome], page: Page) -> Iterator[RenderableType]:
     """Yield the chosen values with their reasons; sites with the same choices share a line."""
     groups: dict[tuple[tuple[str, str, str], ...], list[str]] = {}
     for site in sites:
@@ -50,7 +50,7 @@ def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
     for choices, paths in groups.items():
         if not choices:
             continue
-        yield Text.assemble(("chosen  ", "cyan"), ", ".join(paths))
+        yield from wrapped(Text("chosen  ", "cyan"), ", ".join(all_places(paths)), page)
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
@@ -59,14 +59,14 @@ def _chosen(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
         yield Padding(table, (0, 0, 0, 2))
 
 
-def _begun(sites: Sequence[SiteOutcome]) -> Iterator[RenderableType]:
+def _begun(sites: Sequence[SiteOutcome], page: Page) -> Iterator[RenderableType]:
     """Yield where new weights come from, and those that began fresh, where some did not."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for site in sites:
         if site.mapped and site.start != HEALED:
             groups.setdefault((site.mapped, site.fresh), []).append(site.path)
     for (mapped, fresh), paths in groups.items():
-        yield Text.assemble(("mapped  ", "cyan"), ", ".join(paths))
+        yield from wrapped(Text("mapped  ", "cyan"), ", ".join(all_places(paths)), page)
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(overflow="fold")
         table.add_column(overflow="fold")
@@ -110,11 +110,11 @@ def ledger_table(ledger: Ledger, sites: Sequence[SiteOutcome]) -> Table:
     return table
 
 
-def parameter_groups(outcome: Outcome) -> Iterator[Text]:
+def parameter_groups(outcome: Outcome, page: Page) -> Iterator[Text]:
     """Yield the parameters that are new beside modules that stay, as groups for an optimizer."""
     if not any(site.place for site in outcome.sites):
         return
     paths = dict.fromkeys(f"{site.new_path or site.path}.*" for site in outcome.sites)
     new = len(outcome.fresh_parameters())
     said = f"{new:,} new parameters: {places([*paths])}; the others are the old ones"
-    yield Text.assemble(("groups  ", "cyan"), said)
+    yield from wrapped(Text("groups  ", "cyan"), said, page)

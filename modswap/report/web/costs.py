@@ -12,7 +12,7 @@ from modswap.report.summary.cost import changed, costs_of
 NOT_MEASURED = "not measured"
 # costs by their names in short reports, each with its name here and the key of its command
 _NAMES = {
-    "drift": ("output drift", "drift"),
+    "drift": ("output drift, relative", "drift"),
     "parameters": ("parameters", "params"),
     "FLOPs": ("FLOPs", "cost"),
     "memory": ("memory, training step", "cost"),
@@ -50,8 +50,7 @@ def _rows(outcome: Outcome) -> Iterator[Cost]:
     for name, (shown, key) in _NAMES.items():
         found = known.get(name)
         if found is not None:
-            change = found.change or ("of their size" if name == "drift" else "")
-            yield Cost(shown, found.before, found.after, change, key)
+            yield Cost(shown, found.before, found.after, found.change, key)
         elif name != "parameters":
             yield Cost(shown, why=_reason(outcome, key))
         if name == "FLOPs":
@@ -64,7 +63,7 @@ def _latency(view: ModelView | None) -> Iterator[Cost]:
     if view is not None and view.milliseconds is not None:
         old, new = view.milliseconds
         change = f"{100 * (new - old) / old:+.1f} %"
-        yield Cost("latency", f"{old:.3g} ms", f"{new:.3g} ms", change, "latency")
+        yield Cost("latency, this machine", f"{old:.3g} ms", f"{new:.3g} ms", change, "latency")
     elif view is not None:
         yield Cost("latency", why=view.untimed or NOT_MEASURED)
 

@@ -54,5 +54,5 @@ def test_passes_are_timed_where_the_weights_are_real() -> None:
     assert found.milliseconds is not None
     assert min(found.milliseconds) > 0
     assert shapes.milliseconds is None
-    assert shapes.untimed == "no values were computed"
+    assert shapes.untimed == "no values were computed: `modswap replace` measures it"
     assert meta.untimed == "the weights were not read: `modswap replace` reads them"

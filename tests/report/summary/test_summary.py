@@ -132,6 +132,13 @@ def test_errors_before_any_check_are_failures_without_counts() -> None:
     assert counted(outcome) == ""
 
 
+def test_errors_at_lines_of_a_recipe_are_not_folded() -> None:
+    errors = [MatchError("no module matches", f"swap.yaml:{line}:5") for line in (4, 5)]
+    outcome = Outcome("check", "net.pt", "swap.yaml", error=together(errors))
+
+    assert [one.about for one in remarks_of(outcome)] == ["swap.yaml:4:5", "swap.yaml:5:5"]
+
+
 def test_advice_and_notes_are_warnings() -> None:
     advice = Finding("survival", "", "passed", "`train()` loses it", "import modswap\nmodel = 1")
     sites = tuple(replace(outcomes.site(path), notes=("frozen",)) for path in ("a.0", "a.1"))

@@ -219,7 +219,7 @@ def test_costs_are_those_that_the_examinations_found() -> None:
     found = costs(with_findings(outcomes.DONE, COST, drift))
     rows = {row.name: (row.before, row.after, row.change) for row in found}
 
-    assert rows["output drift"] == ("", "0.27", "of their size")
+    assert rows["output drift, relative"] == ("", "0.27", "")
     assert rows["FLOPs"] == ("2.0 M", "1.0 M", "-50.0 %")
     assert rows["memory, inference"] == ("2.0 KiB", "2.0 KiB", "kept")
 
@@ -231,7 +231,7 @@ def test_costs_that_were_not_measured_say_why() -> None:
     rows = {row.name: row for row in costs(with_findings(outcomes.DONE, infinite, skipped))}
     none = {row.name: row for row in costs(replace(outcomes.EARLY, params_after=0))}
 
-    assert rows["output drift"].after == "infinite"
+    assert rows["output drift, relative"].after == "infinite"
     assert rows["FLOPs"].why == "no time"
     assert none["FLOPs"].why == "not measured"
     assert "parameters" not in none

@@ -57,4 +57,4 @@ def test_number_without_a_value_before_is_said_by_itself() -> None:
 
     text = sentence(replace(outcomes.DONE, verdict=verdict))
 
-    assert "Output drift 0.25 of their size; parameters 9,163,000 →" in text
+    assert "Output drift, relative 0.25; parameters 9,163,000 →" in text
