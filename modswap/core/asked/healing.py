@@ -67,9 +67,6 @@ class HealingRequest:
         object.__setattr__(self, "stages", stages_of(self.stages))
         for name, least, most in _BOUNDS:
             _refuse_beyond(name, getattr(self, name), least, most)
-        if self.shard and self.bypass:
-            what = "a map beside a module runs in a hook, and a model in parts has none of those"
-            raise UsageError(what, "--shard", "leave out --shard or --bypass")
         for name in PICTURE_WISHES:
             object.__setattr__(self, name, _numbers_of(name, getattr(self, name)))
         if (self.mean is None) != (self.std is None):

@@ -178,6 +178,20 @@ def _of_half(model: nn.Module) -> tuple[str, ...]:
     return (said,)
 
 
+def _refuse_parts(request: HealingRequest) -> None:
+    """Refuse to divide a model that cannot be.
+
+    Raises:
+        UsageError: If it is to be divided.
+    """
+    if request.shard and ranks.world() == 1:
+        what = "there is one process, and --shard divides a model among several"
+        raise UsageError(what, "--shard", "leave it out, or start the command by torchrun")
+    if request.shard and request.bypass:
+        what = "a map beside a module runs in a hook, which a model in parts does not have"
+        raise UsageError(what, "--shard", "leave out --shard or --bypass")
+
+
 def heal_models(
     taker: Taker, model: nn.Module, sites: Sequence[HealedSite], wanted: HealingWishes
 ) -> Result:
@@ -186,9 +200,7 @@ def heal_models(
     Raises:
         ModswapError: If the data cannot be used, or a wish does not fit.
     """
-    if wanted.request.shard and ranks.world() == 1:
-        what = "there is one process, and --shard divides a model among several"
-        raise UsageError(what, "--shard", "leave it out, or start the command by torchrun")
+    _refuse_parts(wanted.request)
     taker = replace(taker, masked=takes_mask(taker, model))
     samples, request = samples_for(taker, wanted)
     old = running(taker.model, request)
