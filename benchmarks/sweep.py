@@ -114,7 +114,6 @@ def ranked(
     found = []
     out(f"{module:32} block   site    agreement  error   s: trial  healing")
     for trial in bench.trials():
-        bench.models.forget()
         result = run_trial(bench, trial)
         healed = heal_trial(bench, result)
         assert healed.healed is not None  # noqa: S101 - it was healed

@@ -1,9 +1,12 @@
 """`modswap sweep` on real files: its tables, its JSON and its refusals.
 
-Covers: cli.sweeping, cli.commands.sweep, ops.jobs.sweep, ops.sweep.sweep.
+Covers: cli.sweeping, cli.commands.sweep, ops.jobs.sweep, ops.jobs.sweep_workers, ops.sweep.sweep.
 """
 
 import json
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,15 @@ import pytest
 import torch
 
 from modswap.cli.app import run
+from modswap.core.asked.healing import HealingRequest
+from modswap.core.asked.job import Policy, Subject, SweepJob
+from modswap.core.progress import Progress
+from modswap.core.swept.record import SiteTrial, TrialResult
+from modswap.ops.jobs.sweep import open_bench, sweep_file
+from modswap.ops.jobs.sweep_workers import run_in_processes
+from modswap.ops.rule_call import recipe_of_call
+from modswap.ops.sweep import trial
+from modswap.ops.sweep.bench import TrialBench
 from tests.ops.heal.nets import classifier, pictures
 
 ALLOW = ["--allow", "tests.ops.heal.nets.*"]
@@ -88,7 +100,7 @@ def test_chosen_sites_are_written_as_a_recipe_that_holds(
     assert together["params"] == data["before"]["params"] + best["added"]["params"]
     assert together["memory"] == data["before"]["memory"] + best["added"]["memory"]
     assert run(["check", str(files / "net.pt"), "-c", str(saved), "--fast", *ALLOW]) == 0
-    assert "holds (2, 3, 8, 8) eval float32" in capsys.readouterr().out
+    assert "OK  the swap of 1 site" in capsys.readouterr().out
     assert "expect: 1" in saved.read_text()
 
 
@@ -104,6 +116,90 @@ def test_choice_that_there_is_not_fails(
     assert not saved.exists()
 
 
+def test_trials_that_are_done_are_not_run_again(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    kept = tmp_path / "sweep.resume"
+    more = ["--resume", str(kept), "--samples", "64", "--format", "json"]
+    ran: list[str] = []
+    tried = trial._tried
+
+    def counted(bench: Any, one: SiteTrial) -> TrialResult:
+        ran.append(one.words)
+        if one.words == "topk=2":
+            raise KeyboardInterrupt
+        return tried(bench, one)
+
+    monkeypatch.setattr(trial, "_tried", counted)
+    wider = [*RULE[:-1], "topk=1,2,3"]
+    assert run(call(files, *more, rule=wider)) == 130
+    first = json.loads(capsys.readouterr().out)
+    assert (first["interrupted"], first["planned"], ran) == (True, 3, ["topk=1", "topk=2"])
+    assert "--resume goes on" in first["notes"][-1]
+    ran.clear()
+
+    assert run(call(files, *more)) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert ran == ["topk=3"]
+    assert second["trials"][0] == first["trials"][0]
+    assert run(call(files, *more[:2], "--samples", "65")) == 2
+    assert "is of another run: its samples was '64', is now '65'" in capsys.readouterr().err
+
+
+def test_best_trials_are_healed_and_drawn(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svg = tmp_path / "sweep.svg"
+    more = ["--heal-best", "1", "--steps", "2", "--plot", str(svg), "--plot-cost", "params"]
+
+    assert run(call(files, *more, "--samples", "64")) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    head = next(line for line in lines if line[:1] == ["site"])
+    rows = [line for line in lines if line[:1] == ["mix"]]
+    assert head[-1] == "healed"
+    assert [len(row) for row in rows] == [len(head) + 2, len(head) + 1]  # units, and one agreement
+    assert 0 < float(rows[0][-1]) <= 1
+    assert "parameters added" in svg.read_text()
+    other = tmp_path / "other.svg"
+    other.write_text("<svg>of another program</svg>")
+    assert run(call(files, "--samples", "64", "--plot", str(other))) == 3
+
+
+class Killed:
+    """The work of a sweep whose process is killed at the first try of a trial."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __call__(self, job: SweepJob, progress: Progress) -> TrialBench:
+        bench = open_bench(job, progress)
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return bench
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_killed_process_loses_one_trial_which_is_run_again(files: Path, tmp_path: Path) -> None:
+    recipe = recipe_of_call({"match": "mix", "with_": "BRA", "args": {"n_win": 2}}, [(2, 3, 8, 8)])
+    subject = Subject(files / "net.pt", Policy(("tests.ops.heal.nets.*",)), inputs=recipe.inputs)  # type: ignore[arg-type] # tensors alone
+    request = HealingRequest(samples=64)
+    grid = (("topk", (1, 2, 3)),)
+    job = SweepJob(subject, str(files / "data.npy"), recipe, request, (), grid, jobs=2)
+    done: list[TrialResult] = []
+    said: list[str] = []
+    trials = open_bench(job, said.append).trials()
+
+    run_in_processes(job, Killed(tmp_path / "killed"), trials, done.append, said.append)
+
+    assert sorted(one.trial.words for one in done) == ["topk=1", "topk=2", "topk=3"]
+    assert any("1 trials are run again: its process was ended by SIGKILL" in line for line in said)
+    alone = sweep_file(replace(job, jobs=1))
+    errors = {one.trial.key: one.error for one in alone.results}
+    assert {one.trial.key: one.error for one in done} == pytest.approx(errors, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
@@ -116,6 +212,8 @@ def test_choice_that_there_is_not_fails(
         ([*RULE, "--grid", "topq=2,4"], "BRA has no option 'topq'; did you mean 'topk'"),
         ([*RULE, "--start", "preserve"], "write fresh or inherit"),
         ([*RULE, "--expect", "2"], "expect"),
+        ([*RULE, "--plot", "a.png"], "--plot: 'a.png' is no SVG; name FILE.svg"),
+        ([*RULE, "--plot-cost", "flop"], "there is no cost 'flop'; did you mean 'flops'"),
         ([*RULE, "--choose", "0"], "'0' is no number of sites; write 3, or 3+ for 3 or more"),
         ([*RULE, "--max-flops", "1G"], "--max-flops: nothing is to be chosen; add --choose K"),
         ([*RULE, "--choose", "1", "--max-params", "1x"], "--max-params: '1x' is no number"),

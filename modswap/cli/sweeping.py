@@ -10,9 +10,11 @@ import typer
 from modswap.cli.one_rule import HEAD, OneRule, settings_of
 from modswap.cli.outcomes import STOPPED, prints_errors
 from modswap.cli.session import put_text
-from modswap.core.asked.own_texts import RECIPE_TEXT
-from modswap.core.asked.used_paths import UsedPath
+from modswap.core.asked.own_texts import DRAWING, RECIPE_TEXT
+from modswap.core.asked.used_paths import RESUME, UsedPath
 from modswap.core.errors import UsageError
+from modswap.core.swept.record import SweptCost
+from modswap.core.words.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from modswap.cli.session import Session
@@ -66,7 +68,8 @@ class SweepOptions:
     modules: tuple[str, ...]
     grid: tuple[tuple[str, tuple[Any, ...]], ...]
     rule: OneRule
-    choice: "ChoiceRequest | None" = None
+    choice: "ChoiceRequest | None"
+    texts: "SweepTexts"
 
     def recipe(self) -> "Recipe":
         """Return the recipe of the rule.
@@ -92,7 +95,8 @@ def asked_of(given: Mapping[str, Any]) -> SweepOptions:
     if rule.start not in {"", "fresh", "inherit"}:
         what = f"a sweep tries modules that begin fresh or inherit, not {rule.start!r:.40}"
         raise UsageError(what, "--start", "write fresh or inherit")
-    return SweepOptions(modules, grid_of(given["grid"] or ()), rule, _choice_of(given))
+    grid = grid_of(given["grid"] or ())
+    return SweepOptions(modules, grid, rule, _choice_of(given), texts_of(given))
 
 
 def _choice_of(given: Mapping[str, Any]) -> "ChoiceRequest | None":
@@ -118,14 +122,58 @@ def _choice_of(given: Mapping[str, Any]) -> "ChoiceRequest | None":
     return ChoiceRequest(*count_of(given["choose"]), Budgets(flops, params, given["max_latency"]))
 
 
-def note_recipe(session: "Session", file: Path | None) -> None:
-    """Note the file that the recipe of the choice is written to."""
-    if file is not None:
-        session.writes.append(UsedPath("the saved recipe", file, RECIPE_TEXT))
+@dataclass(frozen=True, slots=True)
+class SweepTexts:
+    """The files that a sweep writes beside its report.
+
+    Args:
+        recipe: That of the recipe of the choice; None for none.
+        plot: That of the drawing.
+        cost: The cost in the drawing.
+    """
+
+    recipe: Path | None = None
+    plot: Path | None = None
+    cost: str = "flops"
+
+    def note(self, session: "Session", resume: Path | None) -> None:
+        """Note the files as written, so that none of them is another one of the run."""
+        if self.recipe is not None:
+            session.writes.append(UsedPath("the saved recipe", self.recipe, RECIPE_TEXT))
+        if self.plot is not None:
+            session.writes.append(UsedPath("the plot", self.plot, DRAWING))
+        if resume is not None:
+            session.reads.append(UsedPath(RESUME, resume))
+
+    def write(self, session: "Session", found: "SweepResult") -> None:
+        """Write the drawing, and the recipe of the choice where one holds."""
+        from modswap.report.swept.plot import sweep_svg
+
+        session.judge()
+        if self.recipe is not None and found.recipe and found.error is None:
+            put_text(self.recipe, HEAD + found.recipe)
+        if self.plot is not None and found.ranked:
+            put_text(self.plot, sweep_svg(found, self.cost))
 
 
-def finish_sweep(session: "Session", found: "SweepResult", save_to: Path | None = None) -> None:
-    """Print a sweep, write the recipe of its choice, and end with its exit code.
+def texts_of(given: Mapping[str, Any]) -> SweepTexts:
+    """Return the files that the options name.
+
+    Raises:
+        UsageError: If the drawing is no SVG, or its cost is unknown.
+    """
+    plot, cost = given["plot"], given["plot_cost"]
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise UsageError(f"{plot.name!r:.80} is no SVG", "--plot", "name FILE.svg")
+    costs = [one.name for one in fields(SweptCost)]
+    if cost not in costs:
+        fix = did_you_mean(cost, costs) or f"name one of {', '.join(costs)}"
+        raise UsageError(f"there is no cost {cost!r:.40}", "--plot-cost", fix)
+    return SweepTexts(given["save_recipe"], plot, cost)
+
+
+def finish_sweep(session: "Session", found: "SweepResult", texts: SweepTexts) -> None:
+    """Print a sweep, write the texts beside its report, and end with its exit code.
 
     Raises:
         typer.Exit: With the exit code, if it is not 0.
@@ -136,17 +184,9 @@ def finish_sweep(session: "Session", found: "SweepResult", save_to: Path | None 
     shown = {"table": lambda: sweep_table(found, session.page()), "json": lambda: sweep_json(found)}
     if not (session.format == "table" and session.quiet and found.error is None):
         session.emit(shown[session.format]())
-    if save_to is not None:
-        _save_recipe(session, found, save_to)
+    texts.write(session, found)
     if found.error is not None and prints_errors(session):
         session.complain(found.error)
     code = found.exit_code or (STOPPED if found.interrupted else 0)
     if code:
         raise typer.Exit(code)
-
-
-def _save_recipe(session: "Session", found: "SweepResult", file: Path) -> None:
-    """Write the recipe of the choice, if there is one that holds."""
-    if found.recipe and found.error is None:
-        session.judge()
-        put_text(file, HEAD + found.recipe)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from modswap.cli import completion, healing, one_rule, options
-from modswap.cli.sweeping import WITH, asked_of, finish_sweep, note_recipe
+from modswap.cli.sweeping import WITH, asked_of, finish_sweep
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.used_paths import healing_files
 from modswap.core.errors import UsageError
@@ -95,6 +95,41 @@ SaveRecipe = Annotated[
         show_default=False,
     ),
 ]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE.svg",
+        help="Draw the errors against a cost, and the trials that no other one beats in both.",
+        show_default=False,
+    ),
+]
+PlotCost = Annotated[
+    str,
+    typer.Option("--plot-cost", metavar="NAME", help="flops, params, memory or latency."),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="FILE",
+        help="Keep the results there, and do not run again what it holds.",
+        show_default=False,
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option("-j", "--jobs", metavar="N", min=1, help="The most processes to run at once."),
+]
+HealBest = Annotated[
+    int,
+    typer.Option(
+        "--heal-best",
+        metavar="K",
+        min=0,
+        help="Heal the K trials with the smallest errors, and report the agreement.",
+    ),
+]
 Samples = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="For the choice of samples.")]
 Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples in a pass.")]
@@ -121,6 +156,12 @@ def sweep(
     max_params: MaxParams = None,
     max_latency: MaxLatency = None,
     save_recipe: SaveRecipe = None,
+    heal_best: HealBest = 0,
+    steps: healing.Steps = None,
+    plot: Plot = None,
+    plot_cost: PlotCost = "flops",
+    resume: Resume = None,
+    jobs: Jobs = 1,
     samples: Samples = 512,
     seed: Seed = 0,
     size: healing.Size = None,
@@ -151,9 +192,9 @@ def sweep(
     session.by_options = True
     # by `asked_of`
     del (match, with_, settings, exclude, classes, expect, adapt, start, grid, choose, max_flops,
-         max_params, max_latency)  # fmt: skip
+         max_params, max_latency, save_recipe, plot, plot_cost)  # fmt: skip
     asked = asked_of(context.params)
-    note_recipe(session, save_recipe)
+    asked.texts.note(session, resume)
     if data is None:
         what = "there are no data to learn from"
         raise UsageError(what, "--data", "name a folder or a file; `--data none` draws them")
@@ -162,12 +203,17 @@ def sweep(
     renames = options.renames_of(rename, strip_prefix)
     subject = options.subject(file, policy, model, inputs, renames)
     numbers = healing.of_pictures(size, mean, std)
-    request = HealingRequest(samples=samples, seed=seed, batch=batch, device=device, **numbers)
+    request = HealingRequest(
+        samples=samples, seed=seed, batch=batch, device=device, steps=steps, **numbers
+    )
 
     from modswap.core.asked.job import SweepJob
     from modswap.ops.jobs.sweep import sweep_file
 
-    job = SweepJob(subject, data, asked.recipe(), request, asked.modules, asked.grid, asked.choice)
+    job = SweepJob(
+        subject, data, asked.recipe(), request, asked.modules, asked.grid, asked.choice,
+        resume, jobs, heal_best,
+    )  # fmt: skip
     with session.guarded() as progress:
         found = sweep_file(job, progress)
-    finish_sweep(session, found, save_recipe)
+    finish_sweep(session, found, asked.texts)

@@ -103,6 +103,8 @@ class Job:
     heal: str = ""
     healing: "HealingRequest | None" = None  # what is asked of it; None for nothing
     view: bool = False  # whether the outcome has the modules before and after, for pages
+    # where a check reads the weights and runs; empty or `meta`: on shapes alone
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,9 @@ class SweepJob:
         modules: Names of the new modules.
         grid: The options that are varied, each with its values.
         choice: How many sites are to be chosen, under which budgets; None for none.
+        resume: The file that keeps the results, also of an earlier run; None for none.
+        jobs: The most processes to run at once.
+        heal_best: How many trials with the smallest errors are healed.
     """
 
     subject: Subject
@@ -160,3 +165,6 @@ class SweepJob:
     modules: tuple[str, ...] = ()
     grid: "tuple[tuple[str, tuple[Any, ...]], ...]" = ()
     choice: "ChoiceRequest | None" = None
+    resume: Path | None = None
+    jobs: int = 1
+    heal_best: int = 0

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 
 REPORT, RECIPE_TEXT, LOCK, SUMMARY = "report", "recipe", "lock file", "summary"
+DRAWING = "drawing"
 
 _LINE = re.MULTILINE
 # of every form of a report, a piece that no other program writes
@@ -54,6 +55,7 @@ _KINDS: Mapping[str, Callable[[str], bool]] = {
     RECIPE_TEXT: lambda text: _RECIPE.search(text) is not None,
     LOCK: lambda text: _LOCK.match(text) is not None,
     SUMMARY: _may_be_summary,
+    DRAWING: lambda text: "<metadata>modswap " in text,
 }
 
 

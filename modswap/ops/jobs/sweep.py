@@ -1,24 +1,32 @@
 """Try new modules at every site of a file, one at a time; nothing is written."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from modswap.core.asked.job import SweepJob
+from modswap.core.asked.used_paths import INPUT, UsedPath, healing_files
 from modswap.core.errors import ModswapError
 from modswap.core.progress import Progress, silent
 from modswap.core.swept.choice import ChoiceRequest, choose
-from modswap.core.swept.record import SweepResult, TrialResult, none_holds
-from modswap.io.raw.held import holding
+from modswap.core.swept.record import SiteTrial, SweepResult, TrialResult, none_holds
+from modswap.core.swept.stored import result_of, text_of
+from modswap.io.raw.held import holding, stamps_of
 from modswap.io.recipe.reader import write_recipe
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal.data.taker import Taker, told_size
+from modswap.ops.heal.fitting.resume import Plain, ResumeFile
 from modswap.ops.jobs.heal import look_at_data
+from modswap.ops.jobs.sweep_workers import run_in_processes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.ops.sweep.bench import SweepWishes, TrialBench, bench_of
 from modswap.ops.sweep.sweep import in_order, run_trials
 from modswap.ops.sweep.together import measured_together, recipe_of_choice
+from modswap.ops.sweep.trial import heal_trial
+
+_TRIAL = "trial"  # the stage of a resume file whose results are those of trials
 
 
 def sweep_file(job: SweepJob, progress: Progress = silent) -> SweepResult:
@@ -31,35 +39,117 @@ def sweep_file(job: SweepJob, progress: Progress = silent) -> SweepResult:
     """
     started = time.monotonic()
     look_at_data(job.data)
+    kept = _kept(job)
     with holding(job.subject.file) as held, without_compiler():
-        result = _swept(job, held.watched(progress))
+        result = _swept(job, kept, held.watched(progress))
         held.refuse_change()
     return replace(result, seconds=time.monotonic() - started)
 
 
-def _swept(job: SweepJob, progress: Progress) -> SweepResult:
+def _kept(job: SweepJob) -> ResumeFile:
+    """Return the file that keeps the results, with those that it holds.
+
+    Raises:
+        UsageError: If it is that of another sweep.
+        CheckpointError: If it cannot be read.
+    """
+    if job.resume is None:
+        return ResumeFile(None, {})
+    depends = _depends(job)
+    if job.resume.exists():
+        return ResumeFile.read(job.resume, depends)
+    return ResumeFile(job.resume, depends)
+
+
+def _depends(job: SweepJob) -> dict[str, Plain]:
+    """Return what the result of a trial depends on beside the trial, by name."""
+    subject, request, rule = job.subject, job.request, job.recipe.replace[0]
+    found: dict[str, Plain] = {
+        "file": str(subject.file),
+        "data": job.data,
+        "model": f"{subject.factory} {subject.renames} {subject.inputs}",
+        "start": rule.start,
+        "adapt": rule.adapt,
+    }
+    for name in ("samples", "seed", "batch", "device", "size", "mean", "std", "steps"):
+        found[name] = str(getattr(request, name))
+    for used in (UsedPath(INPUT, subject.file), *healing_files(job.data)):
+        sizes = [(one.name, one.nbytes, one.mtime_ns) for one in stamps_of(used.file)]
+        found[f"size and time of {used.name}"] = str(sizes)
+    return found
+
+
+class _Results:
+    """The results so far; each new one is written to the resume file as well."""
+
+    def __init__(self, trials: Sequence[SiteTrial], file: ResumeFile) -> None:
+        self._file = file
+        held = {trial.key: file.finished(_TRIAL, trial.key) for trial in trials}
+        self.done = {key: result_of(state["result"]) for key, state in held.items() if state}
+
+    def take(self, result: TrialResult) -> None:
+        """Keep a result."""
+        self.done[result.trial.key] = result
+        self._file.finish(_TRIAL, result.trial.key, {"result": text_of(result)})
+
+
+def _swept(job: SweepJob, kept: ResumeFile, progress: Progress) -> SweepResult:
     bench = open_bench(job, progress)
     trials = bench.trials()
-    done: dict[str, TrialResult] = {}
-
-    def take(result: TrialResult) -> None:
-        done[result.trial.key] = result
-
+    results = _Results(trials, kept)
+    if results.done:
+        progress(f"{len(results.done)} of {len(trials)} trials were done before")
     interrupted = False
     try:
-        run_trials(bench, trials, done, take)
+        _run(job, bench, trials, results)
+        _heal_best(job.heal_best, bench, trials, results)
     except KeyboardInterrupt:
         interrupted = True
-    results = in_order(trials, done)
+    return _ended(job, bench, trials, results.done, interrupted=interrupted)
+
+
+def _run(job: SweepJob, bench: TrialBench, trials: Sequence[SiteTrial], results: _Results) -> None:
+    """Run the trials that are left, in this process or in several."""
+    left = [trial for trial in trials if trial.key not in results.done]
+    if job.jobs > 1 and len(left) > 1:
+        run_in_processes(job, open_bench, left, results.take, bench.wishes.progress)
+    else:
+        run_trials(bench, trials, results.done, results.take)
+
+
+def _heal_best(
+    count: int, bench: TrialBench, trials: Sequence[SiteTrial], results: _Results
+) -> None:
+    """Heal the trials with the smallest errors, and keep the agreements."""
+    ranked = sorted(
+        (one for one in in_order(trials, results.done) if one.holds),
+        key=lambda one: one.error or 0.0,
+    )
+    for number, one in enumerate(ranked[:count], 1):
+        if one.healed is None:
+            bench.wishes.progress(f"healing {number} of {count}: {one.trial.site}")
+            results.take(heal_trial(bench, one))
+
+
+def _ended(
+    job: SweepJob,
+    bench: TrialBench,
+    trials: Sequence[SiteTrial],
+    done: Mapping[str, TrialResult],
+    *,
+    interrupted: bool,
+) -> SweepResult:
+    results, samples = in_order(trials, done), bench.models.samples
+    more = ("--resume goes on with the trials that are left",)
     found = SweepResult(
         checkpoint=str(job.subject.file),
         before=bench.before,
         results=results,
         planned=len(trials),
-        samples=bench.models.samples.description,
+        samples=samples.description,
         learned=len(bench.learn),
         held=len(bench.held),
-        notes=bench.models.samples.notes,
+        notes=(*samples.notes, *(more if interrupted and job.resume else ())),
         error=None if interrupted else none_holds(results),
         interrupted=interrupted,
         inputs=str(bench.case.call),

@@ -28,11 +28,13 @@ class KeptCalls(Models):
     room: int = 1 << 30
     _kept: dict[tuple[str, tuple[int, ...]], list[SiteCall]] = field(default_factory=dict)
     _nbytes: int = 0
+    _site: str = ""
 
-    def forget(self) -> None:
-        """Drop what is kept, since another site follows."""
-        self._kept.clear()
-        self._nbytes = 0
+    def begin(self, site: str) -> None:
+        """Drop what is kept, if it is of another site."""
+        if site != self._site:
+            self._kept.clear()
+            self._site, self._nbytes = site, 0
 
     def observed(self, site: HealedSite, chosen: Sequence[int]) -> list[SiteCall]:
         """Return every call of a site for one batch of samples."""

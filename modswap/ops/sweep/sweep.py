@@ -14,13 +14,9 @@ def run_trials(
     bench: TrialBench, trials: Sequence[SiteTrial], done: Mapping[str, TrialResult], take: Take
 ) -> None:
     """Run the trials that are not done, and give each result away as soon as it is there."""
-    site = ""
     for number, trial in enumerate(trials, 1):
         if trial.key in done:
             continue
-        if trial.site != site:
-            bench.models.forget()
-            site = trial.site
         words = " ".join((trial.site, trial.module, trial.words)).rstrip()
         bench.wishes.progress(Passing(f"trial {number} of {len(trials)}: {words}"))
         take(run_trial(bench, trial))

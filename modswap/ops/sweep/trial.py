@@ -49,6 +49,7 @@ def rule_of(recipe: Recipe, trial: SiteTrial, sites: Sequence[str]) -> Rule:
 def run_trial(bench: TrialBench, trial: SiteTrial) -> TrialResult:
     """Return the result of a trial; one that does not hold has the reason. The model stays."""
     started = time.monotonic()
+    bench.models.begin(trial.site)
     try:
         result = _tried(bench, trial)
     except ModswapError as error:

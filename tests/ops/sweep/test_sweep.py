@@ -192,7 +192,7 @@ def test_kept_calls_are_those_that_both_models_see() -> None:
         assert torch.equal(mine.args[0], theirs.args[0])
         assert torch.equal(mine.target, theirs.target)
     assert len(runs) == 1 + 2  # once for both, and each time without it
-    kept.forget()
+    kept.begin("mix")
     kept.room = 0
     for _ in range(2):
         kept.observed(site, [1, 4])

@@ -1,0 +1,93 @@
+"""The trials of a sweep in several processes at once; one that dies loses its trial alone."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from modswap.core.asked.job import SweepJob
+from modswap.core.errors import BugError
+from modswap.core.progress import Passing, Progress, silent
+from modswap.core.swept.record import SiteTrial, TrialResult
+from modswap.ops.jobs.workers import Event, Task, Workers, cores
+from modswap.ops.sweep.bench import TrialBench
+
+ATTEMPTS = 3  # at a trial whose process dies
+Open = Callable[[SweepJob, Progress], TrialBench]
+
+
+class TrialWork:
+    """Runs trials in a worker process, which loads the model once.
+
+    Args:
+        job: The sweep.
+        opened: Loads the model and the samples.
+        threads: Threads of a process.
+    """
+
+    def __init__(self, job: SweepJob, opened: Open, threads: int) -> None:
+        self._job = job
+        self._open = opened
+        self._threads = threads
+        self._bench: TrialBench | None = None
+
+    def __call__(self, trial: SiteTrial, progress: Progress) -> TrialResult:
+        """Return the result of a trial."""
+        from modswap.ops.run.without_compiler import without_compiler
+        from modswap.ops.sweep.trial import run_trial
+
+        del progress
+        with without_compiler():
+            if self._bench is None:
+                import torch
+
+                torch.set_num_threads(min(self._threads, torch.get_num_threads()))
+                self._bench = self._open(self._job, silent)
+            return run_trial(self._bench, trial)
+
+
+def run_in_processes(
+    job: SweepJob,
+    opened: Open,
+    trials: Sequence[SiteTrial],
+    take: Callable[[TrialResult], None],
+    progress: Progress,
+) -> None:
+    """Run trials in as many processes as the job says, and give each result away.
+
+    A trial whose process dies is run again, at most twice. When this function returns or raises,
+    no process is left.
+
+    Raises:
+        BugError: If a trial raised what is no error of a user's.
+    """
+    size = min(job.jobs, max(len(trials), 1))
+    work = TrialWork(job, opened, max(1, cores() // size))
+    left, why = list(trials), ""
+    for _ in range(ATTEMPTS):
+        lost: list[SiteTrial] = []
+        tasks = [Task(trial, "") for trial in left]
+        with Workers(work, tasks, size) as workers:
+            for event in workers.events():
+                trial = left[event.task]
+                if event.kind == "done":
+                    take(event.content)
+                    words = " ".join((trial.site, trial.module, trial.words)).rstrip()
+                    progress(Passing(f"tried {words}"))
+                elif event.kind == "lost":
+                    lost.append(trial)
+                    why = f"its process {event.content}"
+                elif event.kind == "bug":
+                    raise _bug(job.subject.file, event)
+        left = lost
+        if not left:
+            return
+        progress(f"{len(left)} trials are run again: {why}")
+    for trial in left:
+        fix = "run fewer at once: `--jobs 1`, or give it more memory"
+        take(TrialResult(trial, reason=f"{why}, {ATTEMPTS} times", fix=fix))
+
+
+def _bug(file: Path, event: Event) -> BugError:
+    what = f"a bug of modswap: {event.content.rstrip().rpartition(chr(10))[2]}"
+    error = BugError(what, str(file), "report it with the traceback and the command")
+    error.traceback = event.content
+    return error
