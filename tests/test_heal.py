@@ -483,3 +483,10 @@ def test_numbers_of_a_file_in_half_precision_are_said_to_be_of_a_copy(half: torc
 
 def flat(text: str) -> str:
     return " ".join(text.split())
+
+
+def test_a_single_process_has_no_parts_of_a_model(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(healing(files, "--dry-run", "--shard")) == 2
+    assert "there is one process" in capsys.readouterr().err

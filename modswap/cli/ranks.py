@@ -21,7 +21,12 @@ def prints() -> bool:
 
 
 def silence_warnings() -> None:
-    """Show no warnings of the processes that print nothing."""
+    """Show no warnings of the processes that print nothing, nor those of torch's C++ in any.
+
+    Torch must not have been imported yet.
+    """
+    if launch().world > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if not prints():
         warnings.simplefilter("ignore")
 

@@ -164,6 +164,7 @@ def _say(args: Sequence[str], what: str, fix: str) -> None:
 
         if not may_complain():
             return
+        what += f" (rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')})"
     command = next((arg for arg in args if not arg.startswith("-")), "")
     os.write(2, f"error: modswap {command}: {what}\n  fix: {fix}\n".encode("utf-8", "replace"))
 

@@ -93,6 +93,14 @@ Room = Annotated[
         show_default=False,
     ),
 ]
+Shard = Annotated[
+    bool,
+    typer.Option(
+        "--shard",
+        help="Under torchrun: let each process hold a part alone of the weights, gradients and "
+        "moments of the stage `end`.",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on where a run was broken off, by OUT.resume that it left."),
@@ -130,6 +138,7 @@ def heal(
     batch: Batch = 32,
     device: Device = "cpu",
     max_memory: Room = None,
+    shard: Shard = False,
     resume: Resume = False,
     inputs: options.Input = None,
     model: options.Model = None,
@@ -154,8 +163,7 @@ def heal(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     options.note_paths(session, [], model, output)
-    session.reads += healing_files(data, against, evaluate)
-    session.reads += [UsedPath(RESUME, resume_file(output))] if output is not None else []
+    session.reads += _read(data, against, evaluate, output)
     options.check_format(session, form, REPORTS)
     options.refuse_idle(output, dry_run=dry_run)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
@@ -177,6 +185,7 @@ def heal(
         device=device,
         max_memory=options.memory_of(max_memory),
         bypass=bypass,
+        shard=shard,
         **healing.of_pictures(size, mean, std),
     )
 
@@ -188,3 +197,9 @@ def heal(
     with session.guarded() as progress:
         outcome = heal_file(job, progress)
     finish(session, [outcome])
+
+
+def _read(data: str, against: Path, evaluate: str, output: Path | None) -> list[UsedPath]:
+    """Return the files that a healing reads beside its own."""
+    found = list(healing_files(data, against, evaluate))
+    return [*found, *([UsedPath(RESUME, resume_file(output))] if output is not None else [])]

@@ -39,6 +39,7 @@ class HealingRequest:
         mean: Mean of pixels in 0 to 1, one number or one for each channel; None as above.
         std: Standard deviation by which they are divided then.
         bypass: Whether a linear map may be put beside a new module.
+        shard: Whether the last stage divides the model among the processes of torchrun.
     """
 
     stages: tuple[str, ...] = STAGES
@@ -59,6 +60,7 @@ class HealingRequest:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     bypass: bool = False
+    shard: bool = False
 
     def __post_init__(self) -> None:
         """Put the stages in order; refuse a wrong number."""

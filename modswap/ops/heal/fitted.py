@@ -15,11 +15,13 @@ from modswap.core.healed.progress import INTERRUPTED, FitStep, Fitted
 from modswap.core.launch import launch
 from modswap.core.progress import Progress
 from modswap.live_values import module_paths
+from modswap.ops.apply import module_at
 from modswap.ops.heal import ranks
 from modswap.ops.heal.fitting.end import EndFit, fit_end
 from modswap.ops.heal.fitting.local import LocalFit, fit_local, judged_with_old
 from modswap.ops.heal.fitting.pace import RATE_FROM_CLOSED_FORM, RATE_FROM_RANDOM, Pace, Watch
 from modswap.ops.heal.fitting.resume import ResumeFile
+from modswap.ops.heal.fitting.sharded import sharded
 from modswap.ops.heal.fitting.stored import Room
 from modswap.ops.heal.passes import Models
 from modswap.ops.heal.sites import HealedSite
@@ -83,10 +85,21 @@ class Fits:
 
     def end(self) -> str:
         """Fit the new modules, or all weights, through the whole model; return what was done."""
+        if not self.request.shard:
+            return self._end()
+        own = self.models.model
+        try:
+            with sharded(own) as self.models.model:
+                return f"{self._end()}; the model in {ranks.world()} parts"
+        finally:
+            self.models.model = own
+
+    def _end(self) -> str:
+        model = self.models.model
         task = EndFit(
             original=self.models.original,
-            model=self.models.model,
-            learned=[site.learned for site in self.sites],
+            model=model,
+            learned=[module_at(model, site.paths[0]) for site in self.sites],
             samples=self.models.samples,
             indices=self.learn,
             judge=self.judge,

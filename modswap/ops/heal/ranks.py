@@ -33,8 +33,10 @@ _IDLE_WARNINGS = ("`broadcast_buffers` is deprecated", "Grad strides do not matc
 class Traffic:
     """Calls and bytes that one process gave to each kind of collective operation.
 
-    The kinds are `sum`, `gradient`, `gather` and `broadcast`. Bytes are those of the tensors before
-    a library divides and repeats them: a ring sends each about twice to sum it.
+    The kinds are `sum`, `gradient` and `broadcast`, of tensors, and `objects`: a few numbers of
+    each batch, decisions and notes. Bytes are those of the values before a library divides and
+    repeats them: a ring sends each about twice to sum it. What a model in parts exchanges is not
+    counted.
     """
 
     calls: dict[str, int] = field(default_factory=dict)
@@ -155,6 +157,11 @@ def dealt(parts: Iterable[_T]) -> Iterator[_T]:
     return (part for number, part in enumerate(parts) if number % every == own)
 
 
+def is_short(parts: int) -> bool:
+    """Return whether so many parts leave this process one fewer than others have."""
+    return 0 < parts % world() <= rank()
+
+
 def numbered(own: Iterable[_T]) -> Iterator[tuple[int, _T]]:
     """Yield what was dealt to this process with its number among all."""
     return ((rank() + place * world(), part) for place, part in enumerate(own))
@@ -178,7 +185,7 @@ def gathered(value: _T) -> list[_T]:
     if world() == 1:
         return [value]
     found: list[Any] = [None] * world()
-    _note("gather", len(pickle.dumps(value)))
+    _note("objects", len(pickle.dumps(value)))
     with heard():
         distributed.all_gather_object(found, value)
     return found
@@ -189,7 +196,7 @@ def from_first(value: _T) -> _T:
     if world() == 1:
         return value
     held: list[Any] = [value if first() else None]
-    _note("broadcast", len(pickle.dumps(value)) if first() else 0)
+    _note("objects", len(pickle.dumps(value)) if first() else 0)
     with heard():
         distributed.broadcast_object_list(held, 0)
     return cast("_T", held[0])

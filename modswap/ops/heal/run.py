@@ -14,6 +14,7 @@ from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint
 from modswap.core.decided.plan import Step
 from modswap.core.decided.started import Started
+from modswap.core.errors import UsageError
 from modswap.core.healed.healing import HEALED, Healing
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
@@ -21,6 +22,7 @@ from modswap.live_values import module_paths
 from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import apply, module_at
 from modswap.ops.build.fit import Built
+from modswap.ops.heal import ranks
 from modswap.ops.heal.data.drawn.samples import NONE
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
@@ -176,6 +178,20 @@ def _of_half(model: nn.Module) -> tuple[str, ...]:
     return (said,)
 
 
+def _refuse_parts(request: HealingRequest) -> None:
+    """Refuse to divide a model that cannot be.
+
+    Raises:
+        UsageError: If it is to be divided.
+    """
+    if request.shard and ranks.world() == 1:
+        what = "there is one process, and --shard divides a model among several"
+        raise UsageError(what, "--shard", "leave it out, or start the command by torchrun")
+    if request.shard and request.bypass:
+        what = "a map beside a module runs in a hook, which a model in parts does not have"
+        raise UsageError(what, "--shard", "leave out --shard or --bypass")
+
+
 def heal_models(
     taker: Taker, model: nn.Module, sites: Sequence[HealedSite], wanted: HealingWishes
 ) -> Result:
@@ -184,6 +200,7 @@ def heal_models(
     Raises:
         ModswapError: If the data cannot be used, or a wish does not fit.
     """
+    _refuse_parts(wanted.request)
     taker = replace(taker, masked=takes_mask(taker, model))
     samples, request = samples_for(taker, wanted)
     old = running(taker.model, request)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from modswap.nn.inherit.respelling import tensors_of
+from modswap.ops.heal.fitting.sharded import part_of_value
 
 
 def copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -17,7 +18,7 @@ def copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def fill(tensors: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
     """Put values into tensors of the same names, each in its own dtype and place."""
     for name, value in values.items():
-        tensors[name].copy_(value)
+        tensors[name].copy_(part_of_value(value, tensors[name]))
 
 
 def values_of(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -116,7 +116,7 @@ def _held(job: HealJob, device: str, held: Held, progress: Progress) -> Outcome:
     if outcome.ledger is not None:
         outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
     if job.out is not None and not result.healing.interrupted:
-        resume_file(job.out).unlink(missing_ok=True)
+        resume.remove()
     return outcome
 
 
@@ -180,6 +180,7 @@ def _request(loaded: Loaded, request: HealingRequest) -> HealingRequest:
 def _kept(job: HealJob) -> ResumeFile:
     """Return the file that keeps the state of the run, with what it holds of an earlier one."""
     wishes = {name: _plain(value) for name, value in asdict(job.request).items()}
+    del wishes["shard"]  # a run goes on with another number of processes, and in parts or whole
     depends = {"file": str(job.subject.file), "original": str(job.against), "data": job.data}
     subject = job.subject
     depends["model"] = f"{subject.factory} {subject.renames} {subject.inputs}"

@@ -1,4 +1,7 @@
-"""Several processes under torchrun give what one gives, and one of them prints."""
+"""Several processes under torchrun give what one gives, and one of them prints.
+
+Covers: fitting.resume_parts, fitting.sharded.
+"""
 
 from pathlib import Path
 
@@ -85,23 +88,60 @@ def _table(said: str) -> list[list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("count", "name", "stages"),
+    ("count", "name", "stages", "shard"),
     [
-        pytest.param(2, "BiLevelRoutingAttention", "fit,end", marks=pytest.mark.ci),
-        (4, "BiLevelRoutingAttention", "fit"),
-        (4, "BiLevelRoutingAttention", "end"),
-        (3, "ACmix", "fit,end"),
+        pytest.param(2, "BiLevelRoutingAttention", "fit,end", [], marks=pytest.mark.ci),
+        (4, "BiLevelRoutingAttention", "fit", []),
+        (4, "BiLevelRoutingAttention", "end", []),
+        (3, "ACmix", "fit,end", []),
+        pytest.param(2, "BiLevelRoutingAttention", "end", ["--shard"], marks=pytest.mark.ci),
+        (4, "ACmix", "end", ["--shard"]),
     ],
 )
 def test_fits_of_several_processes_are_those_of_one(
-    count: int, name: str, stages: str, folder: Path, tmp_path: Path
+    count: int, name: str, stages: str, shard: list[str], folder: Path, tmp_path: Path
 ) -> None:
     more = ["--stages", stages, "--steps", "30", "--all"]
     one, several = tmp_path / "one.pt", tmp_path / "several.pt"
 
     alone = torchrun.heal(1, folder, name, one, *more)
-    done = torchrun.heal(count, folder, name, several, *more)
+    done = torchrun.heal(count, folder, name, several, *more, *shard)
 
     assert (alone.returncode, done.returncode) == (0, 0), done.stderr
     assert torchrun.difference(one, folder / f"{name}.pt") > 100 * ROUNDING
     assert torchrun.difference(one, several) <= ROUNDING
+    assert (f"in {count} parts" in " ".join(done.stdout.split())) == bool(shard)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("counts", "stage", "more"),
+    [
+        pytest.param((2, 3), "fit", [], marks=pytest.mark.ci),
+        ((3, 2), "end", ["--shard"]),
+        ((2, 1), "end", []),
+    ],
+)
+def test_a_run_of_which_a_process_was_killed_goes_on_with_another_number(
+    counts: tuple[int, int], stage: str, more: list[str], folder: Path, tmp_path: Path
+) -> None:
+    asked = ["--stages", stage, "--steps", "400"]
+    whole, several = tmp_path / "whole.pt", tmp_path / "several.pt"
+    name = "BiLevelRoutingAttention"
+
+    alone = torchrun.heal(counts[0], folder, name, whole, *asked, *more)
+    said = torchrun.killed(counts[0], folder, name, several, *asked, *more)
+    left = sorted(
+        "tensors of all processes" if (one / ".metadata").exists() else one.name
+        for one in tmp_path.glob("several*")
+    )
+    again = more if counts[1] > 1 else []
+    done = torchrun.heal(counts[1], folder, name, several, *asked, *again, "--resume")
+
+    assert said.count("error: ") == 1
+    assert f"(SIGKILL), as it does where memory runs out (rank {counts[0] - 1} of" in said
+    assert "modswap/" not in said.split("error: ")[0]
+    assert left == [several.with_name("several.pt.resume").name, "tensors of all processes"]
+    assert (alone.returncode, done.returncode) == (0, 0), done.stderr
+    assert torchrun.difference(whole, several) <= ROUNDING
+    assert [one.name for one in tmp_path.glob("several*")] == ["several.pt"]

@@ -1,8 +1,11 @@
 """Real commands under torchrun, for the tests of a healing by several processes."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,34 @@ def heal(
     return subprocess.run(
         line, capture_output=True, text=True, timeout=240, env=environment(), check=False
     )
+
+
+def killed(count: int, folder: Path, name: str, out: Path, *more: str) -> str:
+    """Heal a swap, and kill the last process when there is a file to go on from; return its errors.
+
+    The process that works is killed, as the system does where memory runs out.
+    """
+    line = command(count, folder, name, out, *more)
+    with (folder / "said").open("w+") as said:
+        launcher = subprocess.Popen(line, stderr=said, stdout=said, env=environment())
+        resume = out.with_name(f"{out.name}.resume")
+        for _ in range(1200):
+            if resume.exists():
+                break
+            time.sleep(0.1)
+        os.kill(_children(_children(launcher.pid)[-1])[0], signal.SIGKILL)
+        assert launcher.wait(timeout=60) == 1
+        said.seek(0)
+        return said.read()
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = place.read_text().rpartition(")")[2].split()
+            found += [int(place.parent.name)] if int(fields[1]) == pid else []
+    return sorted(found)
 
 
 def difference(one: Path, other: Path) -> float:

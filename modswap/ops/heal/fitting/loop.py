@@ -26,6 +26,7 @@ from modswap.ops.heal import ranks
 from modswap.ops.heal.fitting.interruption import Interruption, interruption
 from modswap.ops.heal.fitting.pace import Order, Pace, Watch, one_cycle, seed_of_step
 from modswap.ops.heal.fitting.resume import State
+from modswap.ops.heal.fitting.sharded import put_parts, whole_values
 from modswap.ops.heal.fitting.steps import Scales, Share, StepLoss, Terms, whole
 from modswap.ops.heal.tensors import copied, fill
 from modswap.seeds import seeded
@@ -85,9 +86,8 @@ def train(task: FitTask, pace: Pace, watch: Watch) -> Fitted:
         ended = run.to_end(interrupted)
     result = run.result(ended)
     if ended != INTERRUPTED:
-        watch.resume.finish(
-            task.stage, task.site, {"tensors": copied(task.held), "result": asdict(result)}
-        )
+        found = {"tensors": whole_values(copied(task.held)), "result": asdict(result)}
+        watch.resume.finish(task.stage, task.site, found)
     return result
 
 
@@ -145,7 +145,7 @@ class _FitRun:
 
     def _keep(self) -> None:
         """Write the state."""
-        if self.watch.resume.file is None:
+        if not self.watch.resume.kept:
             return
         started = time.monotonic()
         self.watch.resume.keep(self.task.stage, self.task.site, self._state())
@@ -265,6 +265,7 @@ class _FitRun:
         self.best_tensors, self.earlier = state["best tensors"], state["seconds"]
         fill(self.task.held, state["tensors"])
         self.optimizer.load_state_dict(state["optimizer"])
+        put_parts(self.optimizer)
 
 
 @contextmanager

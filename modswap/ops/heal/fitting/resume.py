@@ -16,6 +16,12 @@ import torch
 from modswap.core.errors import CheckpointError, UsageError
 from modswap.io.raw.atomic import replacing
 from modswap.ops.heal import ranks
+from modswap.ops.heal.fitting.resume_parts import (
+    load_parts,
+    new_folder,
+    remove_folders,
+    save_parts,
+)
 
 OPTION = "--resume"
 _VERSION = 1
@@ -37,8 +43,10 @@ class ResumeFile:
     def __init__(self, file: Path | None, job: Mapping[str, Plain]) -> None:
         self.file = file
         self.job = dict(job)
+        self.kept = file is not None  # by the first of several processes
         self._finished: dict[str, State] = {}
         self._present: tuple[str, State] | None = None
+        self._parts = ""  # name of the folder of the present state's tensors, where there is one
 
     @classmethod
     def begin(cls, file: Path, job: Mapping[str, Plain], *, force: bool) -> "ResumeFile":
@@ -82,12 +90,15 @@ class ResumeFile:
         made = cls(file, job)
         made._finished = held["finished"]
         if held["present"]:
-            made._present = (held["present"]["key"], held["present"]["state"])
+            state, made._parts = held["present"]["state"], Path(held.get("parts", "")).name
+            state = load_parts(file.with_name(made._parts), state) if made._parts else state
+            made._present = (held["present"]["key"], state)
         return made
 
     def share(self) -> None:
         """Give every process what the first one has read."""
-        self._finished, self._present = ranks.from_first((self._finished, self._present))
+        held = self._finished, self._present, self.kept
+        self._finished, self._present, self.kept = ranks.from_first(held)
 
     def finished(self, stage: str, site: str) -> State | None:
         """Return the result of a stage at a site, or None if it has not ended."""
@@ -100,15 +111,20 @@ class ResumeFile:
         return self._present[1]
 
     def keep(self, stage: str, site: str, state: State) -> None:
-        """Write the file with the state of a stage that goes on."""
-        if self.file is None:
+        """Write the file with the state of a stage that goes on, all processes together."""
+        if not self.kept:
             return
+        if ranks.world() > 1:
+            folder = Path(ranks.from_first(str(new_folder(self.file)) if self.file else ""))
+            state, self._parts = save_parts(folder, state), folder.name
+        else:
+            self._parts = ""
         self._present = (_key(stage, site), state)
         self._write()
 
     def finish(self, stage: str, site: str, result: State) -> None:
         """Write the file with the result of a stage."""
-        self._present = None
+        self._present, self._parts = None, ""
         self._finished[_key(stage, site)] = result
         self._write()
 
@@ -121,10 +137,18 @@ class ResumeFile:
             "job": self.job,
             "finished": self._finished,
             "present": present,
+            "parts": self._parts,
             "time": time.time(),
         }
         with replacing(self.file, force=True) as temporary:
             torch.serialization.save(held, temporary)
+        remove_folders(self.file, but=self._parts)
+
+    def remove(self) -> None:
+        """Remove the file, which a run that has ended needs no more."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+            remove_folders(self.file)
 
 
 def _key(stage: str, site: str) -> str:

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from modswap.ops.heal import ranks
+from modswap.ops.heal.fitting.sharded import is_sharded
 
 Scales = dict[str, float]
 Share = Callable[[Sequence[int]], Sequence[int]]
@@ -77,7 +78,9 @@ class StepLoss:
     def __init__(
         self, model: nn.Module, terms: Terms, share: Share, indices: Sequence[int]
     ) -> None:
-        self.terms, self.share = ranks.averaged(_Terms(model, terms)), share
+        whole_model = _Terms(model, terms)
+        self.terms = whole_model if is_sharded(model) else ranks.averaged(whole_model)
+        self.share = share
         self.stand_in = [*share(indices), indices[0]][:1]
 
     def backward(self, chosen: Sequence[int], scales: Scales) -> torch.Tensor:

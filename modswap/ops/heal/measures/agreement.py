@@ -8,6 +8,7 @@ from torch import nn
 
 from modswap.core.healed.agreement import Agreement
 from modswap.ops.heal import ranks
+from modswap.ops.heal.fitting.sharded import is_sharded
 from modswap.ops.heal.measures.error import ErrorSum
 from modswap.ops.heal.measures.metric import Metric
 from modswap.ops.heal.measures.outputs import principal
@@ -38,6 +39,8 @@ def agreement(
     def pairs() -> Iterator[Pair]:
         for each in batches_of(samples, indices, batch):
             yield each, outputs_of(original, each), outputs_of(model, each)
+        if is_sharded(model) and ranks.is_short(-(-len(indices) // batch)):
+            outputs_of(model, samples.batch(indices[:batch]))  # the others wait for its parts
 
     with still(original, model):
         return agreement_of(pairs(), metric)

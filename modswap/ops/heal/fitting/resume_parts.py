@@ -1,0 +1,67 @@
+"""The tensors of a fit in progress: several processes write a folder beside the resume file.
+
+It is a folder of `torch.distributed.checkpoint`, in which each process writes the parts that it
+holds. It is read as data, whole, by any number of processes.
+"""
+
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from modswap.io.formats.distributed.load import read_tensor
+from modswap.io.formats.distributed.metadata import read_distributed
+from modswap.live_values import map_leaves, map_tensors
+from modswap.ops.heal import ranks
+
+_MARK = "modswap.part:"  # and a number, in the place of a tensor
+
+
+def new_folder(file: Path) -> Path:
+    """Return the place of another folder beside a resume file."""
+    return file.with_name(f"{_beginning(file)}{secrets.token_hex(4)}")
+
+
+def save_parts(folder: Path, state: Any) -> Any:
+    """Write the tensors of a state, all processes together; return the rest of it."""
+    tensors: dict[str, torch.Tensor] = {}
+
+    def mark(tensor: torch.Tensor) -> str:
+        name = f"{_MARK}{len(tensors)}"
+        tensors[name] = tensor
+        return name
+
+    rest = map_tensors(mark, state)
+    with ranks.heard():
+        save(tensors, checkpoint_id=folder)
+    return rest
+
+
+def load_parts(folder: Path, rest: Any) -> Any:
+    """Return a state with its tensors.
+
+    Raises:
+        CheckpointError: If the folder is damaged.
+        UnsafeError: If it is none of tensors alone.
+    """
+    source = read_distributed(folder)
+
+    def tensor(leaf: Any) -> Any:
+        marked = isinstance(leaf, str) and leaf.startswith(_MARK)
+        return read_tensor(source, source.items[leaf]) if marked else leaf
+
+    return map_leaves(tensor, rest)
+
+
+def remove_folders(file: Path, but: str = "") -> None:
+    """Remove the folders beside a resume file, but for the one that it names."""
+    for one in file.absolute().parent.iterdir():
+        if one.name.startswith(_beginning(file)) and one.name != but:
+            shutil.rmtree(one, ignore_errors=True)
+
+
+def _beginning(file: Path) -> str:
+    return f"{file.name}.parts-"
