@@ -121,14 +121,6 @@ Jobs = Annotated[
     int,
     typer.Option("-j", "--jobs", metavar="N", min=1, help="The most processes to run at once."),
 ]
-Ray = Annotated[
-    str,
-    typer.Option(
-        "--ray",
-        metavar="ADDRESS",
-        help="Run the trials on this Ray cluster: auto, HOST:PORT, or local for --jobs processes.",
-    ),
-]
 HealBest = Annotated[
     int,
     typer.Option(
@@ -170,7 +162,6 @@ def sweep(
     plot_cost: PlotCost = "flops",
     resume: Resume = None,
     jobs: Jobs = 1,
-    ray: Ray = "",
     samples: Samples = 512,
     seed: Seed = 0,
     size: healing.Size = None,
@@ -221,7 +212,7 @@ def sweep(
 
     job = SweepJob(
         subject, data, asked.recipe(), request, asked.modules, asked.grid, asked.choice,
-        resume, jobs, heal_best, ray,
+        resume, jobs, heal_best,
     )  # fmt: skip
     with session.guarded() as progress:
         found = sweep_file(job, progress)

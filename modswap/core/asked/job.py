@@ -155,8 +155,6 @@ class SweepJob:
         choice: How many sites are to be chosen, under which budgets; None for none.
         resume: The file that keeps the results, also of an earlier run; None for none.
         jobs: The most processes to run at once.
-        ray: Address of a Ray cluster that runs the trials, `local` for one of this machine; empty
-            for none.
         heal_best: How many trials with the smallest errors are healed.
     """
 
@@ -170,4 +168,3 @@ class SweepJob:
     resume: Path | None = None
     jobs: int = 1
     heal_best: int = 0
-    ray: str = ""

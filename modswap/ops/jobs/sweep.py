@@ -15,7 +15,6 @@ from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import Plain, ResumeFile
 from modswap.ops.jobs.heal import look_at_data
-from modswap.ops.jobs.sweep_ray import run_on_ray
 from modswap.ops.jobs.sweep_workers import run_in_processes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.without_compiler import without_compiler
@@ -107,11 +106,9 @@ def _swept(job: SweepJob, kept: ResumeFile, progress: Progress) -> SweepResult:
 
 
 def _run(job: SweepJob, bench: TrialBench, trials: Sequence[SiteTrial], results: _Results) -> None:
-    """Run the trials that are left, in this process, in several, or on a cluster."""
+    """Run the trials that are left, in this process or in several."""
     left = [trial for trial in trials if trial.key not in results.done]
-    if job.ray and left:
-        run_on_ray(job, open_bench, left, results.take, bench.wishes.progress)
-    elif job.jobs > 1 and len(left) > 1:
+    if job.jobs > 1 and len(left) > 1:
         run_in_processes(job, open_bench, left, results.take, bench.wishes.progress)
     else:
         run_trials(bench, trials, results.done, results.take)
