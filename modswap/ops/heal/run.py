@@ -31,7 +31,7 @@ from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.healer import Healer
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.passes import Models
-from modswap.ops.heal.samples import Samples
+from modswap.ops.heal.samples import HeldSamples, Samples
 from modswap.ops.heal.sites import Bypass, HealedSite
 from modswap.ops.heal.working import moved, running, take_values, taken_back, working_copy
 from modswap.ops.run.describe import class_name
@@ -163,6 +163,8 @@ def samples_for(taker: Taker, wanted: HealingWishes) -> tuple[Samples, HealingRe
     for said in (samples.description, *samples.notes):
         wanted.progress(f"data: {said}")
     if asked.optimise_steps and request.minutes is not None:
+        if isinstance(samples, HeldSamples):  # drawn in a time, which is another in each process
+            ranks.same((*samples.args, *samples.kwargs.values()))
         left = request.minutes - (time.monotonic() - started) / 60
         request = replace(request, minutes=max(left, 0))
     return samples, request
