@@ -23,6 +23,7 @@ from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import apply, module_at
 from modswap.ops.build.fit import Built
 from modswap.ops.heal import ranks
+from modswap.ops.heal.data.columns import TensorSamples
 from modswap.ops.heal.data.drawn.samples import NONE
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
@@ -31,7 +32,7 @@ from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.healer import Healer
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.passes import Models
-from modswap.ops.heal.samples import HeldSamples, Samples
+from modswap.ops.heal.samples import Samples
 from modswap.ops.heal.sites import Bypass, HealedSite
 from modswap.ops.heal.working import moved, running, take_values, taken_back, working_copy
 from modswap.ops.run.describe import class_name
@@ -163,8 +164,8 @@ def samples_for(taker: Taker, wanted: HealingWishes) -> tuple[Samples, HealingRe
     for said in (samples.description, *samples.notes):
         wanted.progress(f"data: {said}")
     if asked.optimise_steps and request.minutes is not None:
-        if isinstance(samples, HeldSamples):  # drawn in a time, which is another in each process
-            ranks.same((*samples.args, *samples.kwargs.values()))
+        if isinstance(samples, TensorSamples):  # optimised in a time, in which each gets elsewhere
+            ranks.same(samples.given.values())
         left = request.minutes - (time.monotonic() - started) / 60
         request = replace(request, minutes=max(left, 0))
     return samples, request
