@@ -7,7 +7,7 @@ INPUTS := pyproject.toml constraints.txt
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo test test-all lint fuzz fuzz-mutations bench hosts docs clean
+.PHONY: help demo test test-all test-gpu lint fuzz fuzz-mutations bench hosts docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: $(VENV)/dev.done  ## run the quick tests, in at most 5 minutes on 2 cores
 test-all: $(VENV)/hosts.done  ## run all tests with all hosts, then fuzz for MINUTES=5; keep a summary
 	$(PYTEST) -m '' --hypothesis-profile=thorough --summary benchmarks/results/test-all.txt $(PYTEST_ARGS)
 	$(BIN)/python -m tests.io.fuzz.mutations --minutes $(or $(MINUTES),5)
+
+test-gpu: $(VENV)/dev.done  ## run what needs a GPU; elsewhere it is skipped, with the reason
+	$(BIN)/python -m pytest -n 0 -m '' tests/gpu $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.done  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -68,7 +68,7 @@ def test_drift_fails_the_check_and_is_reported_piece_by_piece(check: Check) -> N
 
     assert code == 1
     for what in ("recipe was ", "checkpoint was net.pt (", "dim of space_attention was 16, is 32"):
-        assert f"\n  swap.yaml: {what}" in out
+        assert f"\n✗ swap.yaml: {what}" in out
 
 
 def test_drift_is_reported_beside_what_fails(check: Check) -> None:

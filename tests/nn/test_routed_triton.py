@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -244,25 +244,6 @@ def test_the_kernels_follow_the_definition_at_any_sizes(
     case: Case, interpreter: Callable[[Case], str]
 ) -> None:
     assert interpreter(case) == ""
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", CASES)
-def test_the_kernels_follow_the_definition_on_a_gpu(name: str, dtype: str) -> None:
-    pytest.importorskip("triton", reason=NO_TRITON)
-
-    assert verdict(replace(CASES[name], dtype=dtype), "cuda") == ""
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_the_kernels_give_the_same_bits_twice_on_a_gpu() -> None:
-    pytest.importorskip("triton", reason=NO_TRITON)
-    case = Case(64, 8, 49, 49, 8, 4, 32, 32, dtype="float16", masked=False)
-
-    once, again = run_kernels(case, "cuda"), run_kernels(case, "cuda")
-
-    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,13 @@ def check(
     lock: locking.Lock = False,
     locked: locking.Locked = False,
     lock_file: locking.LockFile = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", metavar="NAME", show_default=False,
+            help="Read the weights and run there: cpu, cuda, cuda:1, mps; meta: shapes alone.",
+        ),
+    ] = "",
     max_memory: options.MaxMemory = None,
     strict: options.Strict = False,
     form: options.ReportFormat = "table",
@@ -106,7 +113,7 @@ def check(
 
     first = Request(
         "", None, policy, model, shapes, renames, thorough, fix, options.memory_of(max_memory),
-        strict, find_input=find, fast=fast, view=options.wants_view(session),
+        strict, find_input=find, fast=fast, view=options.wants_view(session), device=device,
     )  # fmt: skip
     requests = [replace(first, recipe=name, file=file, rule=chosen.rule) for file, name in pairs]
     if any((report, lock, fix, session.summary)):

@@ -103,6 +103,8 @@ class Job:
     heal: str = ""
     healing: "HealingRequest | None" = None  # what is asked of it; None for nothing
     view: bool = False  # whether the outcome has the modules before and after, for pages
+    # where a check reads the weights and runs; empty or `meta`: on shapes alone
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,24 +16,8 @@ from modswap.ops.apply import module_at
 from modswap.ops.heal.sites import HealedSite
 from modswap.ops.heal.tensors import put_values
 from modswap.ops.run.describe import one_line
+from modswap.ops.run.devices import device_asked
 from modswap.ops.run.forward import half_of
-
-
-def device_asked(name: str) -> torch.device:
-    """Return the device of a name.
-
-    Raises:
-        UsageError: If this machine has no such device.
-    """
-    try:
-        device = torch.device(name)
-        if device.type not in {"cpu", "cuda", "mps"}:
-            raise RuntimeError(f"no model is healed on {device.type}")  # noqa: TRY301 - made a UsageError below
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        what = f"device {name!r:.40} cannot be used: {one_line(error, 120)}"
-        raise UsageError(what, "--device", "name cpu, cuda, cuda:1 or mps") from error
-    return device
 
 
 def working_copy(

@@ -40,6 +40,7 @@ class Request:
     fast: bool = False  # whether the passes alone are run
     find_input: bool = False  # whether a dummy input is looked for, also where the recipe has one
     view: bool = False  # whether the outcome has the modules before and after, for pages
+    device: str = ""  # where the weights are read and run; empty or `meta`: on shapes alone
 
 
 def job_of(request: Request) -> Job:
@@ -70,6 +71,7 @@ def job_of(request: Request) -> Job:
         max_memory=request.max_memory,
         strict=request.strict,
         view=request.view,
+        device=request.device,
     )
 
 

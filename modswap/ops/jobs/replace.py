@@ -31,6 +31,7 @@ from modswap.ops.measure.memory import (
 from modswap.ops.measure.model_view import timed, viewed_after, viewed_before
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
+from modswap.ops.run.devices import device_asked
 from modswap.ops.run.inputs import calls_of, cases_of
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.ops.swap import Making, Prepared, Verified, prepare, verified
@@ -48,12 +49,15 @@ def replace_file(job: Job, progress: Progress = silent) -> Outcome:
 
 
 def check_file(job: Job, progress: Progress = silent) -> Outcome:
-    """Do all steps of `replace_file` except writing, without reading the weights.
+    """Do all steps of `replace_file` except writing; read no weights unless a device is named.
 
     Raises:
-        ModswapError: As `replace_file`.
+        ModswapError: As `replace_file`, or if there is no such device.
     """
-    return _run(replace(job, out=None), "check", progress, unreal=True)
+    on_shapes = job.device in {"", "meta"}
+    if not on_shapes:
+        device_asked(job.device)
+    return _run(replace(job, out=None), "check", progress, unreal=on_shapes)
 
 
 def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome:
@@ -77,6 +81,8 @@ def _held(job: Job, command: str, held: Held, progress: Progress, *, unreal: boo
     job = given.job
     writer = Writer(job, loaded, progress, unread=unreal)
     large = () if unreal else _too_large(loaded)
+    if job.device and not (unreal or large):
+        loaded.model.to(device_asked(job.device))
     bounds = bounds_of(job, unreal=unreal or bool(large))
     view = viewed_before(loaded.model) if job.view else None
     prepared = _prepared(writer, given, bounds, unreal=unreal or bool(large))

@@ -5,7 +5,28 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from modswap.core.errors import UsageError
+from modswap.ops.run.describe import one_line
+
 CPU = torch.device("cpu")
+NAMED = ("cpu", "cuda", "mps")  # kinds that `--device` takes, as they compute values
+
+
+def device_asked(name: str) -> torch.device:
+    """Return the device of a name that the user gave.
+
+    Raises:
+        UsageError: If it is the name of no device that this machine has and that computes values.
+    """
+    try:
+        device = torch.device(name)
+        if device.type not in NAMED:
+            raise RuntimeError(f"no model is run on {device.type}")  # noqa: TRY301 - made a UsageError below
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        what = f"device {name!r:.40} cannot be used: {one_line(error, 120)}"
+        raise UsageError(what, "--device", "name cpu, cuda, cuda:1 or mps") from error
+    return device
 
 
 def devices_of(model: nn.Module) -> tuple[torch.device, ...]:

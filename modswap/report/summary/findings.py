@@ -1,5 +1,6 @@
 """Everything in an outcome that is not plain success, with its fix, and the number of the rest."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from modswap.report.folded_names import folded, pattern_of
 
 FAILS, WARNS, SKIPS = "✗", "!", "–"
 SHAPES_ALONE = "on shapes alone: no values were computed"
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]\d+)?")
 SHOWN_PLACES = 4  # that a remark names
 
 
@@ -124,7 +126,24 @@ def _noted(outcome: Outcome) -> Iterator[Remark]:
         yield Remark(WARNS, "", note)
     notes = [(s.new_path or s.path, note) for s in outcome.sites for note in s.notes]
     notes += [(s.path, note) for s in (healing.sites if healing else ()) for note in s.notes]
-    yield from _alike(WARNS, (("", path, note, "") for path, note in notes))
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for path, note in notes:
+        groups.setdefault(_NUMBER.sub("#", note), []).append((path, note))
+    for group in groups.values():
+        paths, said = zip(*group, strict=True)
+        yield Remark(WARNS, places(paths), _spanned(said))
+
+
+def _spanned(texts: Sequence[str]) -> str:
+    """Return texts that differ in numbers alone as one, with the range of each number."""
+    columns = zip(*map(_NUMBER.findall, texts), strict=True)
+    ranges = iter([_range(column) for column in columns])
+    return _NUMBER.sub(lambda _: next(ranges), texts[0])
+
+
+def _range(numbers: Sequence[str]) -> str:
+    least, most = min(numbers, key=float), max(numbers, key=float)
+    return least if least == most else f"{least} to {most}"
 
 
 def _skipped(findings: Sequence[Finding]) -> Iterator[Remark]:

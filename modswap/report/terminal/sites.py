@@ -18,11 +18,12 @@ Rows = list[list[Text]]
 def site_table(lines: Sequence[SiteLine], page: Page) -> Iterator[Text]:
     """Yield the lines of the table in the widest form that fits the page."""
     shown = lines if page.verbose else lines[:MAX_LINES]
-    head = [Text(page.said(title), "dim") for title in HEAD]
+    titles = HEAD if _shaped(shown) else (*HEAD[:2], HEAD[3])
+    head = [Text(page.said(title), "dim") for title in titles]
     starts = [[_path(line, page), _change(line, page)] for line in shown]
     forms = ([head, *_joined(starts, numbers)] for numbers in _forms(shown, page))
     rows = _first_fitting(forms, page)
-    yield from columns(rows, right=[3]) if rows else _grouped(shown, page)
+    yield from columns(rows, right=[len(titles) - 1]) if rows else _grouped(shown, page)
     left = sum(line.count for line in lines[len(shown) :])
     if left:
         yield Text(page.said(f"… and {left:,} more sites: -v lists them"), "dim")
@@ -38,7 +39,7 @@ def _grouped(lines: Sequence[SiteLine], page: Page) -> Iterator[Text]:
         starts = [[Text(), _path(line, page)] for line in group]
         rows = _first_fitting((_joined(starts, n) for n in _forms(group, page)), page)
         if rows:
-            yield from columns(rows, right=[3])
+            yield from columns(rows, right=[len(rows[0]) - 1])
             continue
         for start, numbers in zip(starts, next(_forms(group, page)), strict=True):
             yield from columns([start])
@@ -46,15 +47,16 @@ def _grouped(lines: Sequence[SiteLine], page: Page) -> Iterator[Text]:
 
 
 def _forms(lines: Sequence[SiteLine], page: Page) -> Iterator[Rows]:
-    """Yield the cells of shapes and parameters in each form."""
+    """Yield the cells of shapes, where there are any, and parameters in each form."""
     for exact, full in FORMS:
-        yield [
-            [
-                Text(page.said(line.shape if full else line.short_shape)),
-                Text(page.said(line.params if exact else line.short_params)),
-            ]
-            for line in lines
-        ]
+        params = [[line.params if exact else line.short_params] for line in lines]
+        shapes = [[line.shape if full else line.short_shape] for line in lines]
+        pairs = zip(shapes, params, strict=True) if _shaped(lines) else ((p,) for p in params)
+        yield [[Text(page.said(one)) for part in parts for one in part] for parts in pairs]
+
+
+def _shaped(lines: Sequence[SiteLine]) -> bool:
+    return any(line.shape for line in lines)
 
 
 def _joined(starts: Rows, ends: Rows) -> Rows:

@@ -9,10 +9,12 @@ from torch import nn
 
 import modswap
 from modswap.core.asked.recipe import TensorInput
+from modswap.core.errors import UsageError
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.measure import timing
 from modswap.ops.run.devices import (
     autocast_type,
+    device_asked,
     device_of,
     devices_of,
     is_without_data,
@@ -132,3 +134,15 @@ def test_latency_waits_for_the_device_before_and_after_each_pass(
 
     assert passes == list(range(1, 2 * len(passes), 2))
     assert len(waited) == 2 * len(passes)
+
+
+def test_named_device_is_one_that_computes_values() -> None:
+    assert device_asked("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "why"), [("meta", "no model is run on meta"), ("gpu", "")])
+def test_other_names_of_devices_are_refused(name: str, why: str) -> None:
+    with pytest.raises(UsageError, match=f"device '{name}' cannot be used: .*{why}") as raised:
+        device_asked(name)
+
+    assert raised.value.fix == "name cpu, cuda, cuda:1 or mps"

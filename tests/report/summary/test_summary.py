@@ -156,6 +156,17 @@ def test_advice_and_notes_are_warnings() -> None:
     ]  # fmt: skip
 
 
+def test_notes_that_differ_in_numbers_are_one_with_their_range() -> None:
+    sites = tuple(
+        replace(outcomes.site(f"a.{number}"), notes=(f"{share} of the variance in 2 parts",))
+        for number, share in enumerate(("9e-05", "0.5", "0.02"))
+    )
+
+    (remark,) = remarks_of(replace(holding(), sites=sites))
+
+    assert remark.text == "a.0–2 ×3: 9e-05 to 0.5 of the variance in 2 parts"
+
+
 def test_checks_skipped_for_one_reason_are_one_remark() -> None:
     skipped = [
         Finding("finite", "a", "skipped", "not read"),

@@ -66,6 +66,18 @@ def test_table_without_room_for_a_path_puts_the_numbers_below_it() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("width", "line"), [(80, "a     Sequential → B  2,360"), (30, "  a  2,360")]
+)
+def test_column_without_a_shape_is_left_out(width: int, line: str) -> None:
+    one = replace(outcomes.site("a"), calls=(), new_class="B")
+
+    text = REPORTS["table"]([replace(outcomes.DONE, sites=(one,))], Page(width))
+
+    assert "shape" not in text
+    assert f"\n{line}" in text
+
+
 def test_many_sites_are_cut_short_unless_all_are_asked_for() -> None:
     paths = [f"block_{chr(97 + number)}" for number in range(20)]
 

@@ -19,7 +19,7 @@ MAX_GRID = 65_535  # images and heads: a grid's second and third axis
 
 def suits(terms: Terms, geometry: Geometry) -> bool:
     """Return whether the fused way computes ACmix from these terms."""
-    if not wants_fused(terms.x, lambda: _call(terms, geometry)):
+    if not wants_fused(terms.x, lambda: measured_call(terms, geometry)):
         return False
     if recorded() or transformed(*terms) or any(t.dtype != terms.x.dtype for t in terms):
         return False
@@ -42,7 +42,8 @@ def mix(terms: Terms, geometry: Geometry) -> torch.Tensor:
     return ordered_as(out.permute(0, 3, 1, 2), x)
 
 
-def _call(terms: Terms, geometry: Geometry) -> MeasuredCall:
+def measured_call(terms: Terms, geometry: Geometry) -> MeasuredCall:
+    """Return a call as the table of measured times has it."""
     N, inputs, H, W = terms.x.shape
     sizes = (
         f"{inputs} to {len(terms.kernel)}@{H}x{W} heads {geometry.heads} "

@@ -57,7 +57,7 @@ def suits(layer: Any, x: torch.Tensor) -> bool:
 
     Layers that others have hooked, wrapped or quantised keep the first way, which calls them.
     """
-    if not wants_fused(x, lambda: _call(layer, x)):
+    if not wants_fused(x, lambda: measured_call(layer, x)):
         return False
     usual = not (layer.soft_routing or layer.diff_routing)
     usual = usual and layer.kv_downsample_mode == "identity" and type(layer).__module__ == OWNER
@@ -105,7 +105,8 @@ def cut_of(layer: Layer, H: int, W: int) -> Cut:
     return Cut((H, W) if masked else (h * n, w * n), (h, w, n, n), masked)
 
 
-def _call(layer: Layer, x: torch.Tensor) -> MeasuredCall:
+def measured_call(layer: Layer, x: torch.Tensor) -> MeasuredCall:
+    """Return a call as the table of measured times has it."""
     N, H, W, C = x.shape
     side = 0 if layer.lepe is None else layer.lepe.kernel_size[0]
     sizes = (

@@ -1,0 +1,17 @@
+"""Tests that need a GPU: `make test-gpu`. Elsewhere they are skipped."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+NO_GPU = "no GPU: torch.cuda.is_available() is false"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.skip(reason=NO_GPU))
