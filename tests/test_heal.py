@@ -46,10 +46,11 @@ def test_healed_file_agrees_and_keeps_all_else(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "healed.pt"
-    code = run(healing(files, "--stages", "closed", "-o", str(out)))
+    code = run(healing(files, "--stages", "closed", "-o", str(out), "-v"))
     said = " ".join(capsys.readouterr().out.split())
     assert code == 0
     assert "128 to learn from, 32 held out to judge" in said
+    assert "; beside it: dropped" in said
     for word in ("swapped", "closed", "healed", "beside: dropped", "error at the site"):
         assert word in said
     assert "OK 1 site healed in " in said

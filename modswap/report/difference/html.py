@@ -1,6 +1,5 @@
 """The differences between two checkpoints as a page of HTML."""
 
-import shlex
 from dataclasses import replace
 
 from modswap.core.kept.difference import DiffResult
@@ -15,6 +14,7 @@ SHOWN_LINES = 5000  # of differences, and of distances
 def diff_html(found: DiffResult, page: Page) -> str:
     """Return a difference as a page: the verdict and the counts first, then all that differs."""
     # its import takes a tenth of a second, which the other forms do not need
+    from modswap.report.web.again import shell_line
     from modswap.report.web.frame import framed
 
     found = tamed(found)
@@ -24,7 +24,7 @@ def diff_html(found: DiffResult, page: Page) -> str:
     verbose = len(found.pairs) + len(found.added) + len(found.removed) <= SHOWN_LINES
     lines = list(difference_lines(found, replace(page, verbose=verbose)))
     words = (found.a.file, found.b.file, *(["--only", found.part] if found.part != "all" else []))
-    line = " ".join(map(shlex.quote, ("modswap", "diff", *words, "--format", "json")))
+    line = shell_line("modswap", "diff", *words, "--format", "json")
     verdict, _, counts = last_line(found).plain.partition("  ")
     return framed(
         "difference.html",

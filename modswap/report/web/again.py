@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modswap.core.kept.outcome import Outcome
+from modswap.core.words.printable import tame
 
 # options of the report, of the file to write, and those that `check` alone has
 _WITH_VALUE = (
@@ -50,7 +51,7 @@ def again(outcome: Outcome, args: Sequence[str]) -> tuple[Again, ...]:
     Nothing is written by them. `args` are the words of the command that was typed; without them
     the commands are made of the outcome.
     """
-    line = " ".join(map(shlex.quote, _words(outcome, args)))
+    line = shell_line(*_words(outcome, args))
     found = [Again(key, what, f"{line} | jq {shlex.quote(path)}") for key, what, path in _NUMBERS]
     without = {"healing"} if outcome.healing is None else set()
     without |= {"cost", "drift", "checks"} if outcome.verdict is None and outcome.ok else set()
@@ -64,16 +65,21 @@ def _of_view(outcome: Outcome, line: str) -> Iterator[Again]:
         html = f"{line.removesuffix('json')}html --report PAGE.html"
         yield Again("latency", "time of a pass, measured anew", html)
     if view is not None and view.after:
-        yield Again("tree", "the modules", f"modswap tree {shlex.quote(outcome.checkpoint)}")
+        yield Again("tree", "the modules", shell_line("modswap", "tree", outcome.checkpoint))
 
 
 def _of_files(outcome: Outcome) -> Iterator[Again]:
     if outcome.written is not None:
-        file = shlex.quote(str(outcome.written.file))
-        yield Again("file", "the written file and its checksums", f"modswap verify {file}")
-        before = shlex.quote(outcome.checkpoint)
+        file = str(outcome.written.file)
+        verify = shell_line("modswap", "verify", file)
+        yield Again("file", "the written file and its checksums", verify)
         what = "all that differs between the two files"
-        yield Again("diff", what, f"modswap diff {before} {file}")
+        yield Again("diff", what, shell_line("modswap", "diff", outcome.checkpoint, file))
+
+
+def shell_line(*words: str) -> str:
+    """Return words as a line for a shell, what cannot be seen in them with escapes."""
+    return tame(" ".join(map(shlex.quote, words)))
 
 
 def _words(outcome: Outcome, args: Sequence[str]) -> list[str]:

@@ -1,12 +1,11 @@
 """The next steps that a page names, with the command of each."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modswap.core.healed.healing import Healing
 from modswap.core.kept.outcome import Outcome
-from modswap.report.web.again import typed
+from modswap.report.web.again import shell_line, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +36,19 @@ def _failing(outcome: Outcome) -> Iterator[NextStep]:
 def _holding(outcome: Outcome, args: Sequence[str]) -> Iterator[NextStep]:
     if outcome.written is None and outcome.command in ("check", "replace"):
         _, *words = typed(outcome, args)
-        yield NextStep("Write the swapped file", _line("modswap", "replace", *words, "-o", "OUT"))
+        yield NextStep(
+            "Write the swapped file", shell_line("modswap", "replace", *words, "-o", "OUT")
+        )
     out = str(outcome.written.file) if outcome.written is not None else "OUT"
     starts = {site.start for site in outcome.sites}
     if outcome.healing is not None:
         yield _after_healing(outcome.healing)
     elif starts == {"preserve"}:
         yield NextStep("Train: the new modules start behind gates of 0 and change nothing yet")
-        yield NextStep("Then fold the gates", _line("modswap", "finalize", out, "-o", "FINAL"))
+        yield NextStep("Then fold the gates", shell_line("modswap", "finalize", out, "-o", "FINAL"))
     elif "fresh" in starts:
         against = ("--against", outcome.checkpoint, "--data", "FOLDER")
-        line = _line("modswap", "heal", out, *against, "-o", "HEALED")
+        line = shell_line("modswap", "heal", out, *against, "-o", "HEALED")
         yield NextStep("Heal or train before use: the new weights are random", line)
 
 
@@ -58,7 +59,3 @@ def _after_healing(healing: Healing) -> NextStep:
         )
     found = f"{healing.after.metric} {healing.after.value:.3f}"
     return NextStep(f"Heal longer, or train: {found} is below the goal of {healing.goal:g}")
-
-
-def _line(*words: str) -> str:
-    return " ".join(map(shlex.quote, words))

@@ -1,5 +1,6 @@
 """A model before and after a swap, as pages show it."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from modswap.core.asked.recipe import TensorInput
 from modswap.ops.measure.model_view import timed, viewed_after, viewed_before
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.trace.passes import trace
+from modswap.ops.trace.recorder import Recorder
 
 CASE = Case(DummyCall((TensorInput(shape=(1, 4)),), {}))
 
@@ -39,6 +41,15 @@ def test_view_has_both_trees_and_the_flow_of_the_very_tensors() -> None:
     assert [(one.path, one.beside) for one in flow.targets] == [("", "head")]
     assert view.edges_before == (("stem", "site"),)
     assert view.edges_after == (("stem", "site.0"),)
+
+
+def test_tensor_of_the_identity_of_an_earlier_one_has_no_maker() -> None:
+    recorder, earlier, later = Recorder({}, ""), torch.zeros(1), torch.zeros(1)
+    recorder._makers[id(later)] = weakref.ref(earlier), "stem"
+    recorder._makers[id(earlier)] = weakref.ref(earlier), "stem"
+
+    assert list(recorder._made_by([later])) == []
+    assert list(recorder._made_by([earlier])) == ["stem"]
 
 
 @contextmanager

@@ -37,3 +37,10 @@ def test_numbers_of_a_healing_have_a_command() -> None:
 
     assert "healing" in [one.key for one in found]
     assert "-o" not in found[0].command
+
+
+def test_words_that_cannot_be_seen_have_escapes() -> None:
+    found = again(outcomes.DONE, ("replace", "a\u202eb\n.pt"))
+
+    assert "\\u202e" in found[0].command
+    assert all(one.command.isprintable() for one in found)

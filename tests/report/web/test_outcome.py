@@ -145,6 +145,7 @@ def test_long_names_are_cut_in_their_middle() -> None:
 
     text = REPORTS["html"]([replace(outcomes.DONE, sites=(outcomes.site(name),))], Page())
 
+    assert short("a\u202e\nb") == "a\\u202e\\nb"
     assert short(name).startswith("aaa")
     assert short(name).endswith("bbb")
     assert len(short(name)) == 160
