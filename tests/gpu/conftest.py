@@ -1,11 +1,14 @@
 """Tests that need a GPU: `make test-gpu`. Elsewhere they are skipped."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 HERE = Path(__file__).parent
+# Triton 3.9 warns where it is unset, and tests take warnings as errors
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 NO_GPU = "no GPU: torch.cuda.is_available() is false"
 
 

@@ -48,6 +48,8 @@ class Traffic:
         self.nbytes[kind] = self.nbytes.get(kind, 0) + nbytes
 
 
+# whether the group is one that a healing made: another program's processes share no work here
+_joined: ContextVar[bool] = ContextVar("joined", default=False)
 _traffic: ContextVar[Traffic | None] = ContextVar("traffic", default=None)
 
 
@@ -69,7 +71,7 @@ def _note(kind: str, nbytes: int) -> None:
 
 
 def _together() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+    return _joined.get() and distributed.is_initialized()
 
 
 def world() -> int:
@@ -96,12 +98,13 @@ def joined(device: str) -> Iterator[str]:
         LostRankError: If another one ends.
     """
     place = launch()
-    if place.world == 1 or _together():
+    if place.world == 1 or distributed.is_initialized():
         yield device
         return
     own = own_device(device, place.local)
     with heard():
         distributed.init_process_group("cpu:gloo,cuda:nccl" if own != device else "gloo")
+    token = _joined.set(True)
     with warnings.catch_warnings():
         for text in _IDLE_WARNINGS:
             warnings.filterwarnings("ignore", text)
@@ -109,6 +112,7 @@ def joined(device: str) -> Iterator[str]:
             yield own
         finally:
             leave()
+            _joined.reset(token)
 
 
 def own_device(device: str, number: int) -> str:

@@ -23,6 +23,7 @@ from modswap.nn.inherit.respelling import tensors_of
 from modswap.ops.apply import apply, module_at
 from modswap.ops.build.fit import Built
 from modswap.ops.heal import ranks
+from modswap.ops.heal.data.columns import TensorSamples
 from modswap.ops.heal.data.drawn.samples import NONE
 from modswap.ops.heal.data.open import open_samples
 from modswap.ops.heal.data.taker import DataRequest, Taker
@@ -163,6 +164,8 @@ def samples_for(taker: Taker, wanted: HealingWishes) -> tuple[Samples, HealingRe
     for said in (samples.description, *samples.notes):
         wanted.progress(f"data: {said}")
     if asked.optimise_steps and request.minutes is not None:
+        if isinstance(samples, TensorSamples):  # optimised in a time, in which each gets elsewhere
+            ranks.same(samples.given.values())
         left = request.minutes - (time.monotonic() - started) / 60
         request = replace(request, minutes=max(left, 0))
     return samples, request

@@ -25,8 +25,8 @@ def layer_of(options: dict[str, Any], dtype: str, device: str) -> Any:
 def drawn(layer: Any, size: tuple[int, int], dtype: str, device: str) -> tuple[Tensor, Tensor]:
     """Return an input and the gradient of its output, in a type."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, layer.in_planes, *size, generator=generator)
-    grad = torch.randn(2, layer.out_planes, *size, generator=generator)
+    x = torch.randn(1, layer.in_planes, *size, generator=generator)
+    grad = torch.randn(1, layer.out_planes, *size, generator=generator)
     return x.to(device, getattr(torch, dtype)), grad.to(device, getattr(torch, dtype))
 
 

@@ -48,8 +48,8 @@ def environment() -> dict[str, str]:
 def heal(
     count: int, folder: Path, name: str, out: Path, *more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Heal a swap by several processes."""
-    line = command(count, folder, name, out, *more)
+    """Heal a swap by several processes; the report is JSON."""
+    line = command(count, folder, name, out, *more, "--format", "json")
     return subprocess.run(
         line, capture_output=True, text=True, timeout=240, env=environment(), check=False
     )
