@@ -185,6 +185,12 @@ def ranks(values: Sequence[Any]) -> list[float]:
 
 def docs() -> None:
     """Write the table of docs/sweep.md, and the plot beside it."""
+    table()
+    Path("docs/sweep.svg").write_text(sweep_svg(drawn(), "flops"), encoding="utf-8")
+
+
+def table() -> None:
+    """Write the table of docs/sweep.md from the results that are kept."""
     page = Path("docs/sweep.md")
     head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     tail = rest.partition(END)[2]
@@ -201,7 +207,6 @@ def docs() -> None:
                 lines.append(f"| {network}, {module}, `{row['site']}` | {shown} |")
             lines.append(f"| **{network}, {module}**: {said(rows)} | | | | |")
     page.write_text(f"{head}{BEGIN}\n{chr(10).join(lines)}\n{END}{tail}", encoding="utf-8")
-    Path("docs/sweep.svg").write_text(sweep_svg(drawn(), "flops"), encoding="utf-8")
 
 
 def drawn() -> SweepResult:
