@@ -52,7 +52,9 @@ def test_a_gpu_that_all_would_use_is_refused() -> None:
 def test_a_process_that_is_gone_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "_SIGNAL_SECONDS", 0.0)
     with pytest.raises(LostRankError, match="another process ended"), ranks.heard():
-        raise RuntimeError("Connection closed by peer")
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="of a model"), ranks.heard():
+        raise RuntimeError("of a model")
 
 
 @pytest.mark.slow
