@@ -14,32 +14,45 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+import modswap
 from benchmarks.heal import out
 from benchmarks.heal_closed import samples
 from modswap.core.asked.healing import HealingRequest
-from modswap.ops.demo.data import CLASSES, make_scenes
-from modswap.ops.demo.network import build_network
-from modswap.ops.demo.train import train
+from modswap.core.swept.choice import Budgets, ChoiceRequest, choose
+from modswap.core.swept.record import SweepResult
+from modswap.ops.demo.data import make_scenes
 from modswap.ops.heal.data.taker import Taker
 from modswap.ops.rule_call import recipe_of_call
 from modswap.ops.run.inputs import calls_of
 from modswap.ops.sweep.bench import SweepWishes, bench_of
 from modswap.ops.sweep.trial import heal_trial, run_trial
+from modswap.report.swept.plot import sweep_svg
 from modswap.seeds import seeded
 
 RESULTS = Path(__file__).parent / "results" / "sweep.json"
-SAMPLES, STEPS = 500, 100  # samples of both; steps of each fitted stage of a healing
+SAMPLES, STEPS = 500, 100  # digits; steps of each fitted stage of a healing, a quarter of the usual
+SCENES, SCENE_STEPS = 320, 25
+UNETPP = Path("modswap-demo/unetpp.pt")
 TEST = 599  # digits
 SCENE_SITES = (
     *(f"encoder.{i}.3" for i in range(5)),
     *(f"nested.{name}.3" for name in ("x0_1", "x1_1", "x2_1", "x0_2", "x0_4")),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The samples of a sweep, and the steps of each fitted stage of a healing."""
+
+    samples: int = SAMPLES
+    steps: int = STEPS
 
 
 class Residual(nn.Module):
@@ -94,22 +107,27 @@ def digits() -> dict[str, Any]:
 
 def scenes() -> dict[str, Any]:
     """Return the results for the UNet++ of the demo."""
-    learned, _ = make_scenes(3000, 400)
-    with seeded(0):
-        net = build_network(classes=CLASSES, base_width=4)
-        train(net, learned, 360)
-    images = learned.images[:SAMPLES]
+    if not UNETPP.exists():
+        raise SystemExit(f"{UNETPP} is missing: `modswap demo` makes it")
+    net = modswap.load(UNETPP)
+    learned, _ = make_scenes(SCENES, 1)
     name = "BiLevelRoutingAttention"
-    return {name: ranked(net, images, (2, 3, 32, 32), list(SCENE_SITES), name)}
+    size = Size(SCENES, SCENE_STEPS)
+    return {name: ranked(net, learned.images, (2, 3, 32, 32), list(SCENE_SITES), name, size)}
 
 
 def ranked(
-    net: nn.Module, data: torch.Tensor, shape: Sequence[int], match: Any, module: str
+    net: nn.Module,
+    data: torch.Tensor,
+    shape: Sequence[int],
+    match: Any,
+    module: str,
+    size: Size = Size(),
 ) -> list[dict[str, Any]]:
     """Try and heal a module at every site; print and return the numbers of each."""
     args = {"n_win": 4, "auto_pad": True} if module == "BiLevelRoutingAttention" else {}
     recipe = recipe_of_call({"match": match, "with_": module, "args": args}, [shape])
-    request = HealingRequest(samples=SAMPLES, steps=STEPS, until=1.0)
+    request = HealingRequest(samples=size.samples, steps=size.steps, until=1.0)
     bench = bench_of(Taker(net, calls_of(recipe.inputs)[0]), SweepWishes(recipe, [data], request))
     found = []
     out(f"{module:32} block   site    agreement  error   s: trial  healing")
@@ -165,6 +183,53 @@ def ranks(values: Sequence[Any]) -> list[float]:
     ]
 
 
+def docs() -> None:
+    """Write the table of docs/sweep.md, and the plot beside it."""
+    table()
+    Path("docs/sweep.svg").write_text(sweep_svg(drawn(), "flops"), encoding="utf-8")
+
+
+def table() -> None:
+    """Write the table of docs/sweep.md from the results that are kept."""
+    page = Path("docs/sweep.md")
+    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    tail = rest.partition(END)[2]
+    found = json.loads(RESULTS.read_text())
+    lines = ["| network, module, site | error | at the site | agreement | error of the outputs |"]
+    lines.append("| --- | --: | --: | --: | --: |")
+    for network, modules in found.items():
+        for module, rows in modules.items():
+            for row in sorted(rows, key=lambda one: one["error"]):
+                numbers = (row["error"], row["at_site"], row["agreement"], row["healed_error"])
+                shown = " | ".join(
+                    f"{value:.2g}" if value < 0.1 else f"{value:.4f}" for value in numbers
+                )
+                lines.append(f"| {network}, {module}, `{row['site']}` | {shown} |")
+            lines.append(f"| **{network}, {module}**: {said(rows)} | | | | |")
+    page.write_text(f"{head}{BEGIN}\n{chr(10).join(lines)}\n{END}{tail}", encoding="utf-8")
+
+
+def drawn() -> SweepResult:
+    """Return a sweep of the classifier of digits by two modules, with the choice of three sites."""
+    net = residual_classifier()
+    args = {"n_win": 4, "auto_pad": True}
+    rule = {"match": "**.{conv1,conv2}", "with_": "BRA", "args": args}
+    recipe = recipe_of_call(rule, [(2, 1, 8, 8)])
+    wishes = SweepWishes(
+        recipe,
+        [samples(0, 8).args[0][:SAMPLES]],
+        HealingRequest(samples=SAMPLES),
+        ("BRA", "ACmix"),
+        {"topk": (1, 8)},
+    )
+    bench = bench_of(Taker(net, calls_of(recipe.inputs)[0]), wishes)
+    results = tuple(run_trial(bench, trial) for trial in bench.trials())
+    request = ChoiceRequest(3, budgets=Budgets(flops=11_000_000))
+    choice = choose(bench.before, results, request)
+    return SweepResult("", bench.before, results, len(results), choice=choice)
+
+
+BEGIN, END = "<!-- written by python -m benchmarks.sweep docs -->", "<!-- end -->"
 PARTS = {"digits": digits, "scenes": scenes}
 
 
@@ -172,7 +237,11 @@ def main() -> None:
     """Run the parts that are named, or all."""
     asked = sys.argv[1:] or list(PARTS)
     out(f"torch {torch.__version__}, threads: {torch.get_num_threads()}")
+    if "docs" in asked:
+        docs()
     for name in asked:
+        if name == "docs":
+            continue
         started = time.monotonic()
         found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         found[name] = PARTS[name]()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from modswap.ops.api import apply_recipe, heal, insert, load, replace, save
     from modswap.ops.compare.call import diff
     from modswap.ops.recipes import read_recipe
+    from modswap.ops.sweep.call import sweep
 
 __all__ = [
     "Explanation",
@@ -27,6 +28,7 @@ __all__ = [
     "read_recipe",
     "replace",
     "save",
+    "sweep",
 ]
 
 _HOMES = {
@@ -42,6 +44,7 @@ _HOMES = {
     "load": "modswap.ops.api",
     "replace": "modswap.ops.api",
     "save": "modswap.ops.api",
+    "sweep": "modswap.ops.sweep.call",
 }
 
 

@@ -6,13 +6,10 @@ from dataclasses import replace
 
 from modswap.core.asked.job import SweepJob
 from modswap.core.asked.used_paths import INPUT, UsedPath, healing_files
-from modswap.core.errors import ModswapError
 from modswap.core.progress import Progress, silent
-from modswap.core.swept.choice import ChoiceRequest, choose
-from modswap.core.swept.record import SiteTrial, SweepResult, TrialResult, none_holds
+from modswap.core.swept.record import SiteTrial, SweepResult, TrialResult
 from modswap.core.swept.stored import result_of, text_of
 from modswap.io.raw.held import holding, stamps_of
-from modswap.io.recipe.reader import write_recipe
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal.data.taker import Taker, told_size
@@ -22,8 +19,8 @@ from modswap.ops.jobs.sweep_workers import run_in_processes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.ops.sweep.bench import SweepWishes, TrialBench, bench_of
-from modswap.ops.sweep.sweep import in_order, run_trials
-from modswap.ops.sweep.together import measured_together, recipe_of_choice
+from modswap.ops.sweep.sweep import in_order, run_trials, summed_up
+from modswap.ops.sweep.together import found_with_choice
 from modswap.ops.sweep.trial import heal_trial
 
 _TRIAL = "trial"  # the stage of a resume file whose results are those of trials
@@ -139,36 +136,11 @@ def _ended(
     *,
     interrupted: bool,
 ) -> SweepResult:
-    results, samples = in_order(trials, done), bench.models.samples
-    more = ("--resume goes on with the trials that are left",)
-    found = SweepResult(
-        checkpoint=str(job.subject.file),
-        before=bench.before,
-        results=results,
-        planned=len(trials),
-        samples=samples.description,
-        learned=len(bench.learn),
-        held=len(bench.held),
-        notes=(*samples.notes, *(more if interrupted and job.resume else ())),
-        error=None if interrupted else none_holds(results),
-        interrupted=interrupted,
-        inputs=str(bench.case.call),
-    )
-    if job.choice is None or interrupted or found.error is not None:
-        return found
-    return _with_choice(found, bench, job.choice)
-
-
-def _with_choice(found: SweepResult, bench: TrialBench, request: ChoiceRequest) -> SweepResult:
-    """Return a sweep with the choice among its trials, or with the error that there is none."""
-    try:
-        choice = choose(found.before, found.results, request)
-        recipe = recipe_of_choice(bench, choice)
-        found = replace(found, choice=choice, recipe=write_recipe(recipe))
-        bench.wishes.progress("measuring the chosen trials together")
-        return replace(found, choice=measured_together(bench, choice, recipe))
-    except ModswapError as error:
-        return replace(found, error=error)
+    found = summed_up(bench, trials, done, interrupted=interrupted)
+    if interrupted and job.resume is not None:
+        more = "--resume goes on with the trials that are left"
+        found = replace(found, notes=(*found.notes, more))
+    return replace(found_with_choice(found, bench, job.choice), checkpoint=str(job.subject.file))
 
 
 def open_bench(job: SweepJob, progress: Progress) -> TrialBench:

@@ -82,8 +82,13 @@ def run_in_processes(
             return
         progress(f"{len(left)} trials are run again: {why}")
     for trial in left:
-        fix = "run fewer at once: `--jobs 1`, or give it more memory"
-        take(TrialResult(trial, reason=f"{why}, {ATTEMPTS} times", fix=fix))
+        take(died(trial, why))
+
+
+def died(trial: SiteTrial, why: str) -> TrialResult:
+    """Return the result of a trial whose process died each time."""
+    fix = "run fewer at once: `--jobs 1`, or give it more memory"
+    return TrialResult(trial, reason=f"{why}, {ATTEMPTS} times", fix=fix)
 
 
 def _bug(file: Path, event: Event) -> BugError:

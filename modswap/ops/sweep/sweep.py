@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from modswap.core.progress import Passing
-from modswap.core.swept.record import SiteTrial, TrialResult
+from modswap.core.swept.record import SiteTrial, SweepResult, TrialResult, none_holds
 from modswap.ops.sweep.bench import TrialBench
 from modswap.ops.sweep.trial import run_trial
 
@@ -27,3 +27,27 @@ def in_order(
 ) -> tuple[TrialResult, ...]:
     """Return the results in the order of the trials, as far as they are there."""
     return tuple(done[trial.key] for trial in trials if trial.key in done)
+
+
+def summed_up(
+    bench: TrialBench,
+    trials: Sequence[SiteTrial],
+    done: Mapping[str, TrialResult],
+    *,
+    interrupted: bool = False,
+) -> SweepResult:
+    """Return the result of a sweep, without a choice."""
+    results, samples = in_order(trials, done), bench.models.samples
+    return SweepResult(
+        checkpoint="",
+        before=bench.before,
+        results=results,
+        planned=len(trials),
+        samples=samples.description,
+        learned=len(bench.learn),
+        held=len(bench.held),
+        notes=samples.notes,
+        error=None if interrupted else none_holds(results),
+        interrupted=interrupted,
+        inputs=str(bench.case.call),
+    )

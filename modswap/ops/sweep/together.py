@@ -5,8 +5,11 @@ from dataclasses import replace
 
 from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.rules.rule import Rule
+from modswap.core.errors import ModswapError
 from modswap.core.progress import silent
-from modswap.core.swept.record import SiteTrial, SweepChoice
+from modswap.core.swept.choice import ChoiceRequest, choose
+from modswap.core.swept.record import SiteTrial, SweepChoice, SweepResult
+from modswap.io.recipe.reader import write_recipe
 from modswap.ops.apply import apply
 from modswap.ops.outcomes import failure
 from modswap.ops.run.inputs import entries_of
@@ -51,3 +54,19 @@ def measured_together(bench: TrialBench, choice: SweepChoice, recipe: Recipe) ->
     finally:
         apply(model, [(one.paths, standing.old[one.sites[0].path]) for one in prepared.built])
     return replace(choice, together=cost)
+
+
+def found_with_choice(
+    found: SweepResult, bench: TrialBench, request: ChoiceRequest | None
+) -> SweepResult:
+    """Return a sweep with the choice among its trials, or with the error that there is none."""
+    if request is None or found.interrupted or found.error is not None:
+        return found
+    try:
+        choice = choose(found.before, found.results, request)
+        recipe = recipe_of_choice(bench, choice)
+        found = replace(found, choice=choice, recipe=write_recipe(recipe))
+        bench.wishes.progress("measuring the chosen trials together")
+        return replace(found, choice=measured_together(bench, choice, recipe))
+    except ModswapError as error:
+        return replace(found, error=error)

@@ -1,6 +1,6 @@
 """The trials of a sweep on small networks.
 
-Covers: bench, blocks, calls, costs, recoverability, together, trial.
+Covers: bench, blocks, call, calls, costs, recoverability, together, trial.
 """
 
 import copy
@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+import modswap
 from modswap.core.asked.healing import HealingRequest
-from modswap.core.errors import InputError
+from modswap.core.errors import InputError, UsageError
 from modswap.core.swept.choice import ChoiceRequest, choose
 from modswap.core.swept.record import SiteTrial
 from modswap.live_values import named_tensors
@@ -155,6 +156,30 @@ def test_chosen_modules_are_measured_together_and_taken_out_again() -> None:
     assert found.together.params == found.cost.params
     assert recipe.replace[0].expect == 1
     assert type(made.models.model.get_submodule("mix")) is nn.Conv2d
+
+
+def test_sweep_from_python_chooses_under_a_budget() -> None:
+    net = classifier()
+    wishes: dict[str, Any] = {"inputs": [SHAPE], "samples": 64, "args": {"n_win": 2}}
+    params = sum(p.numel() for p in net.parameters())
+
+    found = modswap.sweep(
+        net,
+        match="mix",
+        with_=["BRA", "ACmix"],
+        data=[pictures()],
+        grid={"topk": (1, 3)},
+        choose="1+",
+        max_params=params,
+        **wishes,
+    )
+
+    assert len(found.ranked) == 3
+    assert found.choice is not None
+    assert found.choice.cost.params <= params
+    assert "with: " in found.recipe
+    with pytest.raises(UsageError, match="max_flops: nothing is to be chosen; add choose=3"):
+        modswap.sweep(net, match="mix", with_="ECA", data=[pictures()], max_flops=1)
 
 
 class Wrapped(nn.Module):

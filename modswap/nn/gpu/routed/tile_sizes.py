@@ -1,7 +1,8 @@
 """Tiles of the programs of attention, chosen by how Triton compiles them for sm_80 and sm_90.
 
-None of them spills registers; none was timed on a device. They are a table and not searched for
-while a program runs, for other tiles give other bits.
+They spill at most 24 bytes of a thread's registers for the published networks' layers (Triton
+3.9); none was timed on a device. They are a
+table and not searched for while a program runs, for other tiles give other bits.
 """
 
 from typing import NamedTuple
