@@ -111,7 +111,7 @@ def test_fits_of_several_processes_are_those_of_one(
     done = torchrun.heal(count, folder, name, several, *more, *shard)
 
     assert (alone.returncode, done.returncode) == (0, 0), done.stderr
-    assert torchrun.difference(one, folder / f"{name}.pt") > 100 * ROUNDING
+    assert torchrun.difference(one, folder / f"{name}.pt") > 10 * ROUNDING
     assert torchrun.difference(one, several) <= ROUNDING
     assert (f"in {count} parts" in done.stdout) == bool(shard)
 
