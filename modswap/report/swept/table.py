@@ -2,11 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from modswap.core.decided.cost import count_text, size_text
@@ -14,6 +11,7 @@ from modswap.core.swept.record import NO_COST, SweepChoice, SweepResult, SweptCo
 from modswap.report.folded_names import folded
 from modswap.report.page import Page
 from modswap.report.tamed import tamed
+from modswap.report.terminal.layout import columns, columns_width
 
 SHOWN_TRIALS = 40
 SHOWN_REASONS = 8
@@ -25,32 +23,56 @@ def sweep_table(found: SweepResult, page: Page) -> str:
 
 
 def _parts(found: SweepResult, page: Page) -> Iterator[RenderableType]:
+    yield _verdict(found)
     data = f"{found.samples}: {found.learned} to learn from, {found.held} held out to judge"
     yield Text.assemble(("data  ", "cyan"), data)
     for note in found.notes:
         yield Text.assemble(("note  ", "yellow"), note)
     yield Text.assemble(("before  ", "cyan"), f"{_cost(found.before)}, for {found.inputs}")
     if found.ranked:
-        yield _trials(found, page)
+        yield from _trials(found, page)
     if len(found.ranked) > SHOWN_TRIALS and not page.verbose:
         yield Text(f"and {len(found.ranked) - SHOWN_TRIALS} more with larger errors; -v lists all")
     yield from _reasons(found.failed, page)
     if found.choice is not None:
         yield from _choice(found.choice)
-    yield _last(found)
 
 
-def _trials(found: SweepResult, page: Page) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    ranked = found.ranked
-    columns = [column for column in COLUMNS if column.is_shown(ranked)]
-    for column in columns:
-        column.put(table)
+def _trials(found: SweepResult, page: Page) -> Iterator[RenderableType]:
+    """Yield the table, without the columns that are the least asked for where the page is narrow.
+
+    Sites, modules and options never break: what has no room goes past the margin.
+    """
+    ranked = found.ranked[: None if page.verbose else SHOWN_TRIALS]
+    shown = [column for column in COLUMNS if column.is_shown(found.ranked)]
+    spared = [name for name in SPARED if name in {column.name for column in shown}]
+    left_out: list[str] = []
+    while spared and not page.verbose and columns_width(_rows(shown, found, ranked)) > page.width:
+        left_out.append(spared.pop(0))
+        shown = [column for column in shown if column.name != left_out[-1]]
+    numbers = [place for place, column in enumerate(shown) if not column.is_text]
+    yield Text()
+    yield from columns(_rows(shown, found, ranked), numbers)
+    if left_out:
+        yield Text(f"no room for {', '.join(reversed(left_out))}: -v shows all columns", "dim")
+    yield Text()
+
+
+def _rows(
+    shown: Sequence["_Column"], found: SweepResult, ranked: Sequence[TrialResult]
+) -> list[list[Text]]:
     chosen = {one.trial.key for one in found.choice.results} if found.choice else set()
-    for one in ranked[: None if page.verbose else SHOWN_TRIALS]:
-        style = "bold green" if one.trial.key in chosen else ""
-        table.add_row(*(column.cell(one) for column in columns), style=style)
-    return table
+    head = [Text(column.name, "bold") for column in shown]
+    return [
+        head,
+        *(
+            [
+                Text(column.cell(one), "bold green" if one.trial.key in chosen else "")
+                for column in shown
+            ]
+            for one in ranked
+        ),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +82,7 @@ class _Column:
     Args:
         name: Its head.
         cell: Returns the text of a trial.
-        is_text: Whether it holds words, which may break.
+        is_text: Whether it holds words.
         is_shown: Returns whether it says anything of some trials.
     """
 
@@ -68,11 +90,6 @@ class _Column:
     cell: Callable[[TrialResult], str]
     is_text: bool = False
     is_shown: Callable[[Sequence[TrialResult]], bool] = bool
-
-    def put(self, table: Table) -> None:
-        """Add the column to a table."""
-        justify: Literal["left", "right"] = "left" if self.is_text else "right"
-        table.add_column(self.name, overflow="fold", justify=justify, no_wrap=not self.is_text)
 
 
 def _several_modules(ranked: Sequence[TrialResult]) -> bool:
@@ -108,6 +125,10 @@ COLUMNS = (
     _Column("s", lambda one: f"{one.seconds:.1f}"),
     _Column("healed", _healed, is_shown=lambda ranked: any(map(_healed, ranked))),
 )
+
+
+# columns that a narrow page goes without, the first of them first
+SPARED = ("s", "memory", "FLOPs", "ms", "params")
 
 
 def _error(error: float | None) -> str:
@@ -160,7 +181,7 @@ def _cost(cost: SweptCost) -> str:
     )
 
 
-def _last(found: SweepResult) -> Text:
+def _verdict(found: SweepResult) -> Text:
     holding = len(found.ranked)
     said = f"{holding} of {found.planned} trials measured in {found.checkpoint or 'the model'}"
     if found.error is not None:

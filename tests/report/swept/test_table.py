@@ -6,6 +6,8 @@ Covers: data.
 import json
 from dataclasses import replace
 
+import pytest
+
 from modswap.core.errors import ShapeError
 from modswap.core.healed.agreement import Agreement
 from modswap.core.swept.record import SiteTrial, SweepChoice, SweepResult, SweptCost, TrialResult
@@ -22,17 +24,19 @@ def lines(found: SweepResult, page: Page = Page(80)) -> list[str]:  # noqa: B008
 def test_trials_are_listed_the_smallest_error_first_with_reasons_below() -> None:
     shown = lines(FOUND)
 
-    assert shown[:3] == [
+    assert shown[:5] == [
+        "OK 2 of 3 trials measured in net.pt (2.0 s)",
         "data 40 rows: 32 to learn from, 8 held out to judge",
         "note a note",
         "before 1,000 parameters, 2.0 M FLOPs, 4.0 KiB, 1.50 ms, for (1, 3)",
+        "",
     ]
-    assert shown[3] == "site options error params FLOPs memory ms s"
-    assert shown[5:] == [
+    assert shown[5] == "site options error params FLOPs memory ms s"
+    assert shown[6:] == [
         "net.1 k=4 0.12 -200 +1.5 k +2.0 KiB +0.25 0.5",
         "net.0 k=1 0.25 -200 +1.5 k +2.0 KiB +0.25 0.5",
+        "",
         "fails net.3 BRA k=9: k is too much; take 4",
-        "OK 2 of 3 trials measured in net.pt (2.0 s)",
     ]
 
 
@@ -44,10 +48,30 @@ def test_several_modules_and_healings_have_columns_of_their_own() -> None:
     found = replace(FOUND, checkpoint="", results=(healed, other), planned=2)
 
     shown = lines(found, Page(120))
-    assert shown[3] == "site module options error params FLOPs memory ms s healed"
-    assert shown[5] == "net.1 CBAM 0.2 0 0 0 B +0.00 0.5"
-    assert shown[6].endswith("0.5 0.750")
-    assert shown[7].startswith("OK 2 of 2 trials measured in the model")
+    assert shown[0].startswith("OK 2 of 2 trials measured in the model")
+    assert shown[5] == "site module options error params FLOPs memory ms s healed"
+    assert shown[6] == "net.1 CBAM 0.2 0 0 0 B +0.00 0.5"
+    assert shown[7].endswith("0.5 0.750")
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [(68, "params, ms, FLOPs, memory, s"), (80, "ms, FLOPs, memory, s"), (120, "")],
+)
+def test_names_never_break_and_a_narrow_page_goes_without_some_columns(
+    width: int, left_out: str
+) -> None:
+    trial = SiteTrial("encoder.layers.0.attention", "BiLevelRoutingAttention", {"k": 4})
+    found = replace(FOUND, results=(replace(result("a", 0.25), trial=trial), RESULTS[0]))
+
+    text = sweep_table(found, Page(width))
+
+    (row,) = (line for line in text.splitlines() if line.startswith(trial.site))
+    assert row.split()[:4] == [trial.site, trial.module, "k=4", "0.25"]
+    said = [line for line in text.splitlines() if line.startswith("no room")]
+    assert said == ([f"no room for {left_out}: -v shows all columns"] if left_out else [])
+    assert max(map(len, text.splitlines())) <= width
+    assert "no room" not in sweep_table(found, Page(width, verbose=True))
 
 
 def test_long_sweeps_are_cut_unless_all_is_asked_for() -> None:
@@ -83,8 +107,8 @@ def test_choice_is_shown_with_its_cost() -> None:
 
 
 def test_sweep_that_was_broken_off_or_failed_says_so() -> None:
-    assert lines(replace(FOUND, interrupted=True))[-1].startswith("STOPPED 2 of 3 trials")
-    assert lines(NOTHING_HELD)[-1] == (
+    assert lines(replace(FOUND, interrupted=True))[0].startswith("STOPPED 2 of 3 trials")
+    assert lines(NOTHING_HELD)[0] == (
         "FAILED net.3: none of 1 trials holds; the first: k is too much; take 4"
     )
     assert json.loads(sweep_json(NOTHING_HELD))["error"]["code"] == ShapeError.code
