@@ -50,8 +50,12 @@ def made(seed: int, sites: int, options: int, budgets: int) -> SearchProblem:
     return SearchProblem(rows, count, more, tuple(round(v + share * 3e8 * count) for v in least))
 
 
+@pytest.mark.parametrize("beams", [(16, 128), (1,)])  # of the quick searches before
 @pytest.mark.parametrize("budgets", [0, 1, 2, 3])
-def test_optimum_is_that_of_trying_everything(budgets: int) -> None:
+def test_optimum_is_that_of_trying_everything(
+    budgets: int, beams: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modswap.core.swept.search._BEAMS", beams)
     found = 0
     for seed in range(examples(25)):
         problem = made(seed, 5, 3, budgets)
