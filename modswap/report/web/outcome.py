@@ -88,6 +88,14 @@ class OutcomeView:
         return ("Yes" if self.outcome.ok else "No"), self.outcome.ok
 
     @property
+    def untrained(self) -> bool:
+        """Return whether new modules hold random weights that nothing has trained."""
+        fresh = any(site.start == "fresh" for site in self.outcome.sites)
+        ledger = self.outcome.ledger
+        new = fresh and ledger is not None and ledger.fresh.tensors > 0
+        return self.outcome.ok and new and self.outcome.healing is None
+
+    @property
     def counted(self) -> str:
         """Return how many checks hold, fail and were skipped, in words."""
         return counted(self.outcome)

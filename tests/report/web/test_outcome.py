@@ -355,7 +355,7 @@ def test_healing_is_drawn_by_its_stages() -> None:
     assert len(curve.line.split()) == sum(point.kept for point in curve.points)
     assert page.count("polyline") == 1
     for control in HEALING.controls:
-        assert f"beside: {control.name}" in page.text
+        assert f"for comparison: {control.name}" in page.text
 
 
 def test_page_of_a_healed_file_answers_whether_the_goal_is_reached() -> None:
@@ -382,3 +382,17 @@ def test_page_of_a_thousand_different_modules_is_under_a_megabyte() -> None:
     page = REPORTS["html"]([replace(outcomes.CHECKED, view=ModelView(rows, rows))], Page())
 
     assert len(page.encode()) < 1_000_000
+
+
+UNTRAINED = "their weights are random"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [(outcomes.DONE, True), (outcomes.HEALED, False), (outcomes.FAILED, False)],
+    ids=["fresh", "healed", "failed"],
+)
+def test_yes_is_not_said_of_random_weights_alone(outcome: Outcome, *, said: bool) -> None:
+    assert (UNTRAINED in page_of(outcome).text.partition("What does it cost?")[0]) is said
+    kept = tuple(replace(site, start="preserve") for site in outcome.sites)
+    assert UNTRAINED not in page_of(replace(outcome, sites=kept)).text.partition("What does")[0]

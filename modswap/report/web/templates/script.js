@@ -29,6 +29,12 @@
   };
   addEventListener("hashchange", go);
 
+  // a drawing wider than the page shows its middle: the site
+  for (const drawing of all(document, ".flow")) {
+    const frame = drawing.parentElement;
+    frame.scrollLeft = (frame.scrollWidth - frame.clientWidth) / 2;
+  }
+
   // search: items that do not match are hidden, folded ones that do are opened
   const form = document.querySelector("form.search");
   const input = form && form.querySelector("input");
