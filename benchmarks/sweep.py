@@ -6,7 +6,7 @@
 UNet++ of `modswap demo`, ten of its 3x3 convolutions. At each site alone a new module is tried as
 `modswap sweep` does, then healed by all stages, no goal. Spearman's rank correlation is that of
 the error with the agreement on held-out samples (of equal ones, with its error), and for
-comparison that of the error at the site itself. Results are kept in benchmarks/results/sweep.json;
+comparison those of the errors at the block around the site and at the site itself. Results are kept in benchmarks/results/sweep.json;
 `docs` writes the tables and the plots of docs/sweep.md from it.
 """
 
@@ -130,7 +130,7 @@ def ranked(
     request = HealingRequest(samples=size.samples, steps=size.steps, until=1.0)
     bench = bench_of(Taker(net, calls_of(recipe.inputs)[0]), SweepWishes(recipe, [data], request))
     found = []
-    out(f"{module:32} block   site    agreement  error   s: trial  healing")
+    out(f"{module:32} error   block   site    agreement  error   s: trial  healing")
     for trial in bench.trials():
         result = run_trial(bench, trial)
         healed = heal_trial(bench, result)
@@ -138,6 +138,7 @@ def ranked(
         row = {
             "site": trial.site,
             "error": result.error,
+            "at_block": result.at_block,
             "at_site": result.at_site,
             "how": result.how,
             "block": result.block,
@@ -149,7 +150,7 @@ def ranked(
         }
         found.append(row)
         out(
-            f"{trial.site:32} {result.error:.4f} {result.at_site:.4f} {healed.healed.value:8.4f} "
+            f"{trial.site:32} {result.error:.5f} {result.at_block:.4f} {result.at_site:.4f} {healed.healed.value:8.4f} "
             f"{healed.healed.error:9.5f} {result.seconds:7.1f} {healed.healing_seconds:8.1f}"
         )
     out(f"{'':32} {said(found)}")
@@ -159,12 +160,13 @@ def ranked(
 def said(found: Sequence[dict[str, Any]]) -> str:
     """Return the correlations, and the share of the time."""
     order = [(one["agreement"], -one["healed_error"]) for one in found]
-    by_block, by_site = (
-        spearman([-one[key] for one in found], order) for key in ("error", "at_site")
+    by_error, by_block, by_site = (
+        spearman([-one[key] for one in found], order) for key in ("error", "at_block", "at_site")
     )
     share = sum(one["seconds"] for one in found) / sum(one["healing_seconds"] for one in found)
     return (
-        f"Spearman {by_block:.2f} (by the error at the site {by_site:.2f}), "
+        f"Spearman {by_error:.2f} (by the error at the block {by_block:.2f}, at the site "
+        f"{by_site:.2f}), "
         f"{100 * share:.1f} % of the time"
     )
 
@@ -195,17 +197,19 @@ def table() -> None:
     head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     tail = rest.partition(END)[2]
     found = json.loads(RESULTS.read_text())
-    lines = ["| network, module, site | error | at the site | agreement | error of the outputs |"]
-    lines.append("| --- | --: | --: | --: | --: |")
+    heads = ("error", "at the block", "at the site", "agreement", "error then")
+    lines = [f"| network, module, site | {' | '.join(heads)} |"]
+    lines.append("| --- | --: | --: | --: | --: | --: |")
     for network, modules in found.items():
         for module, rows in modules.items():
             for row in sorted(rows, key=lambda one: one["error"]):
-                numbers = (row["error"], row["at_site"], row["agreement"], row["healed_error"])
+                errors = (row["error"], row["at_block"], row["at_site"])
+                numbers = (*errors, row["agreement"], row["healed_error"])
                 shown = " | ".join(
                     f"{value:.2g}" if value < 0.1 else f"{value:.4f}" for value in numbers
                 )
                 lines.append(f"| {network}, {module}, `{row['site']}` | {shown} |")
-            lines.append(f"| **{network}, {module}**: {said(rows)} | | | | |")
+            lines.append(f"| **{network}, {module}**: {said(rows)} | | | | | |")
     page.write_text(f"{head}{BEGIN}\n{chr(10).join(lines)}\n{END}{tail}", encoding="utf-8")
 
 

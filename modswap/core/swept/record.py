@@ -59,7 +59,7 @@ class TrialResult:
     Args:
         trial: The trial.
         added: The cost that the swap adds to that of the model; None where it does not hold.
-        error: Squared error of the block's outputs over their variance, on held-out samples, after
+        error: Squared error of the model's outputs over their variance, on held-out samples, after
             the closed form; None where it does not hold.
         at_site: The same at the site itself.
         block: Dotted name of the block around the site; empty for the model.
@@ -69,6 +69,7 @@ class TrialResult:
         fix: What to do about it.
         healed: The agreement of the model after a healing; None where it was not healed.
         healing_seconds: Duration of the healing.
+        at_block: The error at the output of the block around the site.
     """
 
     trial: SiteTrial
@@ -82,6 +83,7 @@ class TrialResult:
     fix: str = ""
     healed: Agreement | None = None
     healing_seconds: float = 0.0
+    at_block: float | None = None
 
     @property
     def holds(self) -> bool:

@@ -1,4 +1,4 @@
-"""Calls of sites in the original, kept for all trials at a site."""
+"""Calls of sites in the original, kept for all trials at a site, and its outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,9 @@ class KeptCalls(Models):
 
     room: int = 1 << 30
     _kept: dict[tuple[str, tuple[int, ...]], list[SiteCall]] = field(default_factory=dict)
-    _nbytes: int = 0
+    _results: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    _nbytes: int = 0  # of the calls
+    _output_nbytes: int = 0
     _site: str = ""
 
     def begin(self, site: str) -> None:
@@ -45,10 +47,23 @@ class KeptCalls(Models):
         if len(calls) != 1:
             return super().observed(site, chosen)
         nbytes = sum(map(nbytes_of, live_tensors([(c.args, c.kwargs, c.target) for c in calls])))
-        if self._nbytes + nbytes <= self.room:
+        if self._output_nbytes + self._nbytes + nbytes <= self.room:
             self._kept[key] = calls
             self._nbytes += nbytes
         return calls
+
+    def original_outputs(self, chosen: Sequence[int]) -> Any:
+        """Return the outputs of the original for one batch of samples."""
+        key = tuple(chosen)
+        if key in self._results:
+            return self._results[key]
+        found = cloned(outputs_of(self.original, self.samples.batch(chosen)))
+        nbytes = sum(map(nbytes_of, live_tensors(found)))
+        # half of the room at most: the calls take the rest
+        if self._output_nbytes + nbytes <= self.room // 2:
+            self._results[key] = found
+            self._output_nbytes += nbytes
+        return found
 
     @torch.no_grad()
     def _original(self, module: nn.Module, chosen: Sequence[int]) -> list[SiteCall]:

@@ -1,4 +1,4 @@
-"""The part of a block's output that a new module does not recover by its closed form."""
+"""The part of the model's outputs that a new module does not recover by its closed form."""
 
 from collections.abc import Callable, Iterator
 from math import inf, isfinite
@@ -7,29 +7,36 @@ from typing import NamedTuple
 import torch
 
 from modswap.ops.heal.closed.fit import fit_closed, inherit_map
+from modswap.ops.heal.measures.error import ErrorSum
+from modswap.ops.heal.measures.passes import outputs_of
 from modswap.ops.heal.passes import Models
 from modswap.ops.heal.site_errors import site_error
 from modswap.ops.heal.sites import HealedSite
+from modswap.ops.sweep.calls import KeptCalls
 
 FRESH = "as it starts"
 
 
 class Recovered(NamedTuple):
-    """The smallest error of a block, the site's own error there, and how it was reached."""
+    """The smallest error of the model's outputs, those of the block and of the site then.
+
+    `how` says how the new module got its weights.
+    """
 
     error: float
+    at_block: float
     at_site: float
     how: str
 
 
 def recovered(
-    models: Models,
+    models: KeptCalls,
     site: HealedSite,
     block: HealedSite,
     parts: tuple[tuple[int, ...], tuple[int, ...]],
     inherit: Callable[[HealedSite], bool],
 ) -> Recovered:
-    """Return the error of a block after the closed form of the module in it; weights change.
+    """Return the error of a model after the closed form of the module in it; weights change.
 
     Args:
         models: Both models and the samples.
@@ -39,13 +46,24 @@ def recovered(
         inherit: Gives the new module what it inherits; returns whether there is anything.
     """
     learn, held = parts
-    best = Recovered(inf, inf, "")
+    best = Recovered(inf, inf, inf, "")
     for how in _forms(models, site, learn, inherit):
-        error = site_error(models, block, held).error
+        error = _output_error(models, held)
         if isfinite(error) and error < best.error:
-            at_site = error if block is site else site_error(models, site, held).error
-            best = Recovered(error, at_site, how)
+            at_block, at_site = (site_error(models, one, held).error for one in (block, site))
+            best = Recovered(error, at_block, at_site, how)
     return best
+
+
+@torch.no_grad()
+def _output_error(models: KeptCalls, held: tuple[int, ...]) -> float:
+    """Return the error of the model's outputs on samples, as a healing measures it."""
+    error = ErrorSum()
+    for start in range(0, len(held), models.size):
+        chosen = held[start : start + models.size]
+        batch = models.samples.batch(chosen)
+        error.add(models.original_outputs(chosen), outputs_of(models.model, batch), batch)
+    return error.value
 
 
 def _forms(

@@ -45,6 +45,7 @@ def _trial(one: TrialResult) -> dict[str, Any]:
         "reason": one.reason or None,
         "fix": one.fix or None,
         "error": _number(one.error),
+        "at_block": _number(one.at_block),
         "at_site": _number(one.at_site),
         "block": one.block,
         "how": one.how or None,

@@ -100,7 +100,7 @@ class _Drawing:
             yield f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>'
             yield _text(_LEFT - 8, y + 4, f"{10.0**power:g}", "end")
         yield _text((_LEFT + right) / 2, HEIGHT - 14, _TITLES[self.cost], "middle")
-        yield _text(_LEFT, _TOP - 18, "error of the block after the closed form", "start")
+        yield _text(_LEFT, _TOP - 18, "error of the outputs after the closed form", "start")
 
     def _said(self, value: float) -> str:
         if self.cost == "latency":

@@ -17,16 +17,17 @@ from modswap.core.swept.choice import ChoiceRequest, choose
 from modswap.core.swept.record import SiteTrial
 from modswap.live_values import named_tensors
 from modswap.ops.heal.data.taker import Taker
+from modswap.ops.heal.measures.passes import still
 from modswap.ops.heal.passes import Models
 from modswap.ops.heal.samples import Batch
-from modswap.ops.heal.site_errors import site_error
 from modswap.ops.heal.sites import sites_to_heal
 from modswap.ops.rule_call import recipe_of_call
 from modswap.ops.run.inputs import calls_of
-from modswap.ops.sweep.bench import SweepWishes, TrialBench, bench_of, block_site
+from modswap.ops.sweep.bench import SweepWishes, TrialBench, bench_of
 from modswap.ops.sweep.blocks import blocks_of
 from modswap.ops.sweep.calls import KeptCalls
 from modswap.ops.sweep.costs import added_latency
+from modswap.ops.sweep.recoverability import _output_error
 from modswap.ops.sweep.sweep import in_order, run_trials
 from modswap.ops.sweep.together import measured_together, recipe_of_choice
 from modswap.ops.sweep.trial import heal_trial, run_trial, swapped
@@ -65,22 +66,42 @@ def test_trial_is_measured_and_leaves_the_model_as_it_was() -> None:
         assert type(model.get_submodule("mix")) is nn.Conv2d
 
 
-def test_error_is_that_of_the_block_with_the_fitted_module_in_it() -> None:
+def test_error_is_that_of_the_outputs_with_the_fitted_module_in_the_model() -> None:
     """By hand: the same module, the outputs of the whole network on the held-out samples."""
     made = bench(classifier())
     trial = made.trials()[0]
-    with swapped(made, trial) as site:
-        block = block_site(made, site)
-        assert block.new is made.models.model
+    with swapped(made, trial), still(made.models.original, made.models.model):
         x = made.models.samples.batch(made.held).args[0]
         with torch.no_grad():
             old, new = made.models.original(x), made.models.model(x)
         error = (new - old).square().sum() / (old - old.mean(0)).square().sum()
-        found = site_error(made.models, block, made.held).error
+        found = _output_error(made.models, made.held)
+        assert _output_error(made.models, made.held) == found  # by the outputs that were kept
     assert found == pytest.approx(float(error), rel=1e-4)
     result = run_trial(made, trial)
     assert result.error is not None
     assert result.error < found  # it was fitted since
+
+
+def test_errors_at_the_block_and_the_site_are_beside_it() -> None:
+    made = bench(classifier(), "stem.0")
+
+    result = run_trial(made, made.trials()[0])
+
+    assert result.block == "stem"
+    errors = [result.error, result.at_block, result.at_site]
+    assert None not in errors
+    assert len({*errors}) == 3
+
+
+def test_outputs_without_room_are_computed_again() -> None:
+    made = bench(classifier())
+    made.models.room = 0
+
+    with swapped(made, made.trials()[0]), still(made.models.original, made.models.model):
+        errors = [_output_error(made.models, made.held) for _ in range(2)]
+
+    assert errors[0] == errors[1] > 0
 
 
 def test_trials_run_in_order_and_those_that_are_done_are_not_run_again() -> None:
