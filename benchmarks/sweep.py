@@ -6,8 +6,9 @@
 UNet++ of `modswap demo`, ten of its 3x3 convolutions. At each site alone a new module is tried as
 `modswap sweep` does, then healed by all stages, no goal. Spearman's rank correlation is that of
 the error with the agreement on held-out samples (of equal ones, with its error), and for
-comparison those of the errors at the block around the site and at the site itself. Results are kept in benchmarks/results/sweep.json;
-`docs` writes the tables and the plots of docs/sweep.md from it.
+comparison those of the errors at the block around the site and at the site itself. Results are
+kept in benchmarks/results/sweep.json; `docs` writes the tables and the plots of docs/sweep.md from
+it.
 """
 
 import json
@@ -150,8 +151,9 @@ def ranked(
         }
         found.append(row)
         out(
-            f"{trial.site:32} {result.error:.5f} {result.at_block:.4f} {result.at_site:.4f} {healed.healed.value:8.4f} "
-            f"{healed.healed.error:9.5f} {result.seconds:7.1f} {healed.healing_seconds:8.1f}"
+            f"{trial.site:32} {result.error:.5f} {result.at_block:.4f} {result.at_site:.4f} "
+            f"{healed.healed.value:8.4f} {healed.healed.error:9.5f} "
+            f"{result.seconds:7.1f} {healed.healing_seconds:8.1f}"
         )
     out(f"{'':32} {said(found)}")
     return found

@@ -78,8 +78,15 @@ def _tried(bench: TrialBench, trial: SiteTrial) -> TrialResult:
     if not found.how:
         reason = "its outputs are not finite, or of another shape"
         return TrialResult(trial, added, reason=reason, block=block.path)
-    errors = {"error": found.error, "at_block": found.at_block, "at_site": found.at_site}
-    return TrialResult(trial, added, **errors, block=block.path, how=found.how)
+    return TrialResult(
+        trial,
+        added,
+        found.error,
+        found.at_site,
+        block.path,
+        found.how,
+        at_block=found.at_block,
+    )
 
 
 @contextmanager
