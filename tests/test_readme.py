@@ -53,6 +53,30 @@ def test_commands_of_the_readme_are_targets_of_the_makefile() -> None:
     assert named <= targets
 
 
+def commands_of(text: str) -> list[str]:
+    blocks = re.findall(r"```sh\n([\s\S]*?)```", text)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return lines + re.findall(r"`([^`\n]+)`", re.sub(r"```[\s\S]*?```", "", text))
+
+
+def links_of(text: str) -> list[str]:
+    found = re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", text)
+    return [one or other for one, other in found if not one.startswith("README")]
+
+
+def test_both_readmes_have_the_same_commands_and_links_which_are_there() -> None:
+    english, chinese = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")
+    )
+
+    assert commands_of(english) == commands_of(chinese)
+    assert links_of(english) == links_of(chinese)
+    assert len(links_of(english)) > 12
+    assert [link for link in links_of(english) if not (ROOT / link).exists()] == []
+    assert english.count("\n|") == chinese.count("\n|")  # rows of the table
+    assert len(english.splitlines()) < 50  # one screen
+
+
 def test_help_of_make_lists_every_target() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     shown = subprocess.run(
