@@ -142,6 +142,10 @@ def test_trials_that_are_done_are_not_run_again(
     second = json.loads(capsys.readouterr().out)
     assert ran == ["topk=3"]
     assert second["trials"][0] == first["trials"][0]
+    page = tmp_path / "sweep.html"
+    assert run(call(files, *more[:-1], "html", "--report", str(page))) == 0
+    assert ran == ["topk=3"]
+    assert "2 of 2 trials measured" in page.read_text()
     assert run(call(files, *more[:2], "--samples", "65")) == 2
     assert "is of another run: its samples was '64', is now '65'" in capsys.readouterr().err
 

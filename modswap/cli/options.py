@@ -153,6 +153,12 @@ Format = Annotated[
         "--format", metavar="FORM", help="table or json.", autocompletion=completion.forms
     ),
 ]
+FormatOrPage = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="FORM", help="table, json or html.", autocompletion=completion.forms
+    ),
+]
 ReportFormat = Annotated[
     str,
     typer.Option(

@@ -179,9 +179,14 @@ def finish_sweep(session: "Session", found: "SweepResult", texts: SweepTexts) ->
         typer.Exit: With the exit code, if it is not 0.
     """
     from modswap.report.swept.data import sweep_json
+    from modswap.report.swept.html import sweep_html
     from modswap.report.swept.table import sweep_table
 
-    shown = {"table": lambda: sweep_table(found, session.page()), "json": lambda: sweep_json(found)}
+    shown = {
+        "table": lambda: sweep_table(found, session.page()),
+        "json": lambda: sweep_json(found),
+        "html": lambda: sweep_html(found, session.page()),
+    }
     if not (session.format == "table" and session.quiet and found.error is None):
         session.emit(shown[session.format]())
     texts.write(session, found)

@@ -5,7 +5,7 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from modswap.cli import completion, options
+from modswap.cli import options
 from modswap.core.asked.used_paths import INPUT, UsedPath
 from modswap.core.errors import UsageError
 from modswap.core.kept.difference import Part
@@ -13,16 +13,6 @@ from modswap.core.words.nearest import did_you_mean
 
 A = Annotated[Path, typer.Argument(metavar="A", help="A checkpoint.", show_default=False)]
 B = Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)]
-
-Form = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        metavar="FORM",
-        help="table, json or html.",
-        autocompletion=completion.forms,
-    ),
-]
 
 
 def diff(
@@ -38,7 +28,7 @@ def diff(
             show_default=False,
         ),
     ] = None,
-    form: Form = "table",
+    form: options.FormatOrPage = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

@@ -177,7 +177,7 @@ def sweep(
     alias: options.Alias = None,
     trust: options.Trust = False,
     no_checksum: options.NoChecksum = False,
-    form: options.Format = "table",
+    form: options.FormatOrPage = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -188,7 +188,7 @@ def sweep(
         context, file, report=report, quiet=quiet, verbose=verbose, no_color=no_color
     )
     options.note_paths(session, [], model)
-    options.check_format(session, form, ("table", "json"))
+    options.check_format(session, form, ("table", "json", "html"))
     session.by_options = True
     # by `asked_of`
     del (match, with_, settings, exclude, classes, expect, adapt, start, grid, choose, max_flops,

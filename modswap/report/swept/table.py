@@ -23,12 +23,12 @@ def sweep_table(found: SweepResult, page: Page) -> str:
 
 
 def _parts(found: SweepResult, page: Page) -> Iterator[RenderableType]:
-    yield _verdict(found)
+    yield verdict_line(found)
     data = f"{found.samples}: {found.learned} to learn from, {found.held} held out to judge"
     yield Text.assemble(("data  ", "cyan"), data)
     for note in found.notes:
         yield Text.assemble(("note  ", "yellow"), note)
-    yield Text.assemble(("before  ", "cyan"), f"{_cost(found.before)}, for {found.inputs}")
+    yield Text.assemble(("before  ", "cyan"), f"{cost_words(found.before)}, for {found.inputs}")
     if found.ranked:
         yield from _trials(found, page)
     if len(found.ranked) > SHOWN_TRIALS and not page.verbose:
@@ -141,15 +141,22 @@ def _signed(text: str, value: float) -> str:
 
 def _reasons(failed: Sequence[TrialResult], page: Page) -> Iterator[Text]:
     """Yield the trials that do not hold, those of one reason together."""
+    groups = list(same_reasons(failed))
+    shown = groups[: None if page.verbose else SHOWN_REASONS]
+    for names, reason, fix in shown:
+        advice = f"; {fix}" if fix else ""
+        yield Text.assemble(("fails  ", "red"), f"{names}: {reason}{advice}")
+    if len(groups) > len(shown):
+        yield Text(f"and {len(groups) - len(shown)} more reasons; -v lists all")
+
+
+def same_reasons(failed: Sequence[TrialResult]) -> Iterator[tuple[str, str, str]]:
+    """Yield the trials of one reason in words, with the reason and its fix."""
     groups: dict[tuple[str, str], list[TrialResult]] = {}
     for one in failed:
         groups.setdefault((one.reason, one.fix), []).append(one)
-    shown = list(groups.items())[: None if page.verbose else SHOWN_REASONS]
-    for (reason, fix), alike in shown:
-        advice = f"; {fix}" if fix else ""
-        yield Text.assemble(("fails  ", "red"), f"{_together(alike)}: {reason}{advice}")
-    if len(groups) > len(shown):
-        yield Text(f"and {len(groups) - len(shown)} more reasons; -v lists all")
+    for (reason, fix), alike in groups.items():
+        yield _together(alike), reason, fix
 
 
 def _together(alike: Sequence[TrialResult]) -> str:
@@ -168,20 +175,22 @@ def _named(one: TrialResult) -> str:
 def _choice(choice: SweepChoice) -> Iterator[Text]:
     for one in choice.results:
         yield Text.assemble(("chosen  ", "green"), f"{_named(one)}  ", (_error(one.error), "dim"))
-    said = f"sum of errors {_error(choice.error)}, {_cost(choice.cost)}"
+    said = f"sum of errors {_error(choice.error)}, {cost_words(choice.cost)}"
     yield Text.assemble(("by the sites  ", "cyan"), said)
     if choice.together is not None:
-        yield Text.assemble(("together  ", "cyan"), _cost(choice.together))
+        yield Text.assemble(("together  ", "cyan"), cost_words(choice.together))
 
 
-def _cost(cost: SweptCost) -> str:
+def cost_words(cost: SweptCost) -> str:
+    """Return a cost in words."""
     return (
         f"{cost.params:,} parameters, {count_text(cost.flops)} FLOPs, "
         f"{size_text(cost.memory)}, {cost.latency:.2f} ms"
     )
 
 
-def _verdict(found: SweepResult) -> Text:
+def verdict_line(found: SweepResult) -> Text:
+    """Return the line that says how a sweep ended."""
     holding = len(found.ranked)
     said = f"{holding} of {found.planned} trials measured in {found.checkpoint or 'the model'}"
     if found.error is not None:

@@ -1,0 +1,98 @@
+"""A sweep as a page."""
+
+import re
+from base64 import b64decode
+from dataclasses import replace
+
+import pytest
+
+from modswap.core.healed.agreement import Agreement
+from modswap.core.swept.record import SiteTrial, SweepChoice, SweepResult, TrialResult
+from modswap.report.page import Page
+from modswap.report.swept.html import SHOWN_ROWS, sweep_html
+from tests.report.swept.sweeps import BEFORE, FOUND, NOTHING_HELD, RESULTS, result
+from tests.report.web.pages import ParsedPage, parsed_page
+
+CHOICE = SweepChoice("1", (RESULTS[1],), 0.125, replace(BEFORE, params=800))
+CHOSEN = replace(FOUND, choice=CHOICE, recipe="version: 1\nreplace: []\n")
+HEALED = Agreement("top-1", 0.75, None, 0.1, 8)
+CASES = {
+    "found": FOUND,
+    "chosen": CHOSEN,
+    "measured": replace(CHOSEN, choice=replace(CHOICE, together=BEFORE)),
+    "failed": NOTHING_HELD,
+    "broken off": replace(FOUND, interrupted=True),
+    "in memory": replace(FOUND, checkpoint="", inputs="", notes=()),
+    "healed": replace(FOUND, results=(replace(RESULTS[0], healed=HEALED),)),
+    "nothing": replace(FOUND, results=(), planned=0),
+}
+
+
+def page_of(found: SweepResult, *args: str) -> ParsedPage:
+    return parsed_page(sweep_html(found, Page(args=args)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_page_is_sound_and_every_link_in_it_has_its_place(name: str) -> None:
+    page = page_of(CASES[name])
+
+    assert len(set(page.ids)) == len(page.ids)
+    assert page.count("h1") == page.count("main") == 1
+    assert "What to do next?" in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("found", "modswap replace net.pt --match net.1 --with BRA --set n_win=2 --set k=4 -o OUT"),
+        ("chosen", "modswap replace net.pt -c RECIPE -o OUT"),
+        ("measured", "Measured together: 1,000 parameters"),
+        ("failed", "take 4"),
+        ("broken off", "modswap sweep net.pt --resume sweep.jsonl"),
+        ("in memory", "modswap replace FILE --match net.1"),
+        ("healed", "0.750"),
+        ("nothing", "Nowhere that was tried."),
+    ],
+)
+def test_page_says_what_was_found_and_what_to_do_next(name: str, words: str) -> None:
+    assert words in " ".join(page_of(CASES[name], "sweep", "net.pt").text.split())
+
+
+def test_what_was_chosen_is_marked_and_its_recipe_is_there() -> None:
+    text = sweep_html(CHOSEN, Page())
+
+    assert re.findall(r'<tr data-find class="taken"><td>(net\.\d)', text) == ["net.1"]
+    assert "version: 1\nreplace: []" in text
+    going_on = sweep_html(replace(FOUND, interrupted=True), Page(args=("sweep", "--resume", "f")))
+    assert '<span class="word">--resume</span> <span class="word">f</span>' in going_on
+
+
+def test_plot_is_a_picture_inside_the_page() -> None:
+    address = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', sweep_html(FOUND, Page()))
+
+    assert address is not None
+    assert b"<svg" in b64decode(address[1])
+    assert "<img" not in sweep_html(NOTHING_HELD, Page())
+
+
+def test_very_many_trials_are_cut() -> None:
+    many = tuple(result(f"net.{n}", 0.1 + n) for n in range(SHOWN_ROWS + 2))
+
+    text = sweep_html(replace(FOUND, results=many, planned=len(many)), Page())
+
+    assert text.count("<tr data-find") == SHOWN_ROWS
+    assert "and 2 more, in the JSON report" in text
+
+
+def test_names_are_text() -> None:
+    bad = "<script>alert(1)</script>\"'\x1b[31m"
+    failed = TrialResult(SiteTrial(bad, bad, {bad: bad}), reason=bad, fix=bad)
+    found = replace(
+        FOUND, results=(replace(RESULTS[0], trial=SiteTrial(bad, "BRA", {"k": bad})), failed)
+    )
+
+    text = sweep_html(found, Page())
+
+    assert "alert(1)" in parsed_page(text).text
+    assert "<script>alert" not in text
+    assert "\x1b" not in text
