@@ -93,7 +93,7 @@ def _healing(report: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("count", "name", "stages", "shard"),
     [
-        pytest.param(2, "BiLevelRoutingAttention", "fit,end", [], marks=pytest.mark.ci),
+        (2, "BiLevelRoutingAttention", "fit,end", []),
         (4, "BiLevelRoutingAttention", "fit", []),
         (4, "BiLevelRoutingAttention", "end", []),
         (3, "ACmix", "fit,end", []),
@@ -120,7 +120,7 @@ def test_fits_of_several_processes_are_those_of_one(
 @pytest.mark.parametrize(
     ("counts", "stage", "more"),
     [
-        pytest.param((2, 3), "fit", [], marks=pytest.mark.ci),
+        ((2, 3), "fit", []),
         ((3, 2), "end", ["--shard"]),
         ((2, 1), "end", []),
     ],

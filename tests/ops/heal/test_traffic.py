@@ -15,7 +15,6 @@ STEPS = 10  # after as many without improvement a fit ends
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_traffic_of_four_processes_is_that_of_the_formulas(tmp_path: Path) -> None:
     out = tmp_path / "traffic.json"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
