@@ -281,7 +281,7 @@ def test_plugin_fails_tests_of_swaps_that_do_not_hold(project: Path) -> None:
 
     assert done.code == 1, done.out + done.err
     assert "3 failed, 2 passed" in done.out, done.out
-    assert "modswap check bad.yaml\nsite " in done.out
+    assert "modswap check bad.yaml\nFAILED  " in done.out
     assert "lost.yaml:5:5: no module matches 'one'" in done.out
     assert "the recipe names no checkpoint" in done.out
     assert "Traceback" not in done.out

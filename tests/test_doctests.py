@@ -35,6 +35,6 @@ def test_examples_of_the_docstring_hold(
 
 def test_every_function_and_every_layer_is_looked_at() -> None:
     names = ["apply_recipe", "diff", "explain", "heal", "insert", "load"]
-    names += ["read_recipe", "replace", "save"]
+    names += ["read_recipe", "replace", "save", "sweep"]
     assert sorted(FUNCTIONS) == names
     assert set(LAYERS) <= set(nn.__all__)

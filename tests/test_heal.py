@@ -441,7 +441,7 @@ def test_linear_map_beside_a_module_is_written_and_examined(
     assert run([*call, str(out)]) == 0
     said = flat(capsys.readouterr().out)
     assert "mix: beside it is a linear map (bypass): Conv2d(8, 8, " in said
-    assert "fresh 0 " in said
+    assert "fresh, to be trained" not in said
     assert run(["verify", str(out)]) == 0
     assert run(["check", str(out), "--around", "mix", "--with", "ECA", *INPUT, *ALLOW, "-q"]) == 0
     assert run(["revert", str(out), "--partial", *ALLOW, "-o", str(tmp_path / "back.pt")]) == 0

@@ -188,18 +188,21 @@ def test_arguments_are_split_off_and_come_back() -> None:
     assert split_arguments("nets.py:build") == ("nets.py:build", "")
 
 
-@pytest.mark.parametrize("more", ["", "for _ in range(2):\n    print(Net)\n"])
-def test_file_of_a_package_is_named_as_its_module(more: str, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "parts.py").write_text("WIDTH = 3\n")
+@pytest.mark.parametrize(
+    ("package", "more"),
+    [("package_of_a_file", ""), ("package_of_a_script", "for _ in range(2):\n    print(Net)\n")],
+)
+def test_file_of_a_package_is_named_as_its_module(package: str, more: str, tmp_path: Path) -> None:
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "parts.py").write_text("WIDTH = 3\n")
     text = f"from .parts import WIDTH\n\n\nclass Net:\n    width = WIDTH\n\n\n{more}"
-    (tmp_path / "mine" / "relative.py").write_text(text)
+    (tmp_path / package / "relative.py").write_text(text)
 
     with pytest.raises(RecipeError) as raised:
-        import_object("mine/relative.py:Net", folder=str(tmp_path), where="--model")
+        import_object(f"{package}/relative.py:Net", folder=str(tmp_path), where="--model")
 
-    assert raised.value.fix == "name it as a module of its package: mine.relative:Net"
-    found: Any = import_object("mine.relative:Net", folder=str(tmp_path), where="--model")
+    assert raised.value.fix == f"name it as a module of its package: {package}.relative:Net"
+    found: Any = import_object(f"{package}.relative:Net", folder=str(tmp_path), where="--model")
     assert found.width == 3
 
 
