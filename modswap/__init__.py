@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from modswap.core.platforms import refusal
 from modswap.core.version import __version__
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'modswap' has no attribute {name!r}")
     from importlib import import_module
+
+    from modswap.core.platforms import refusal
 
     if reason := refusal():
         raise ImportError(reason)
