@@ -63,7 +63,7 @@ def _latency(view: ModelView | None) -> Iterator[Cost]:
     if view is not None and view.milliseconds is not None:
         old, new = view.milliseconds
         change = f"{100 * (new - old) / old:+.1f} %"
-        yield Cost("latency, this machine", f"{old:.3g} ms", f"{new:.3g} ms", change, "latency")
+        yield Cost("latency, this machine", _duration(old), _duration(new), change, "latency")
     elif view is not None:
         yield Cost("latency", why=view.untimed or NOT_MEASURED)
 
@@ -99,3 +99,8 @@ def site_costs(outcome: Outcome) -> Mapping[str, str]:
     """Return in words how the cost of each site changed, by its path."""
     findings = outcome.verdict.findings if outcome.verdict is not None else ()
     return {one.path: one.what for one in findings if one.check == "cost" and one.path}
+
+
+def _duration(ms: float) -> str:
+    """Return milliseconds for people; from a second on as seconds."""
+    return f"{ms:.3g} ms" if ms < 999.5 else f"{ms / 1000:.3g} s"
