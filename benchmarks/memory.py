@@ -150,10 +150,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.one:
-        print(grown(*options.one))  # noqa: T201
+        print(grown(*options.one))  # noqa: T201 - a table for a terminal
         return
-    print(f"{'model':14}{'pass':12}{'predicted':>12}{'measured':>12}{'ratio':>8}", end="")  # noqa: T201
-    print(f"{'resident':>12}{'ratio':>8}" if options.resident else "")  # noqa: T201
+    print(f"{'model':14}{'pass':12}{'predicted':>12}{'measured':>12}{'ratio':>8}", end="")  # noqa: T201 - a table for a terminal
+    print(f"{'resident':>12}{'ratio':>8}" if options.resident else "")  # noqa: T201 - a table for a terminal
     for name in CASES:
         predicted, real = peaks(name)
         for way in WAYS:
@@ -162,7 +162,7 @@ def main() -> None:
             if options.resident:
                 taken = apart(name, way)
                 line += f"{size_text(taken):>12}{predicted[way] / taken:>8.2f}"
-            print(line, flush=True)  # noqa: T201
+            print(line, flush=True)  # noqa: T201 - a table for a terminal
 
 
 if __name__ == "__main__":

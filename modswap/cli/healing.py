@@ -1,4 +1,4 @@
-"""Options of a healing that `heal` and `replace --heal` share."""
+"""Options of a healing that `heal`, `sweep` and `replace --heal` share."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -8,6 +8,14 @@ import typer
 from modswap.core.asked.healing import PICTURE_WISHES, STEPS, HealingRequest
 from modswap.core.errors import UsageError
 
+Samples = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="For the choice and order of samples.")
+]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples in a pass.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps.")
+]
 Steps = Annotated[
     int | None,
     typer.Option(

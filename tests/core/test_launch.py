@@ -10,7 +10,7 @@ OF_TORCHRUN = {
     "WORLD_SIZE": "4",
     "LOCAL_RANK": "1",
     "LOCAL_WORLD_SIZE": "2",
-    "TORCHELASTIC_ERROR_FILE": "/tmp/run/attempt_0/1/error.json",
+    "TORCHELASTIC_ERROR_FILE": "run/attempt_0/1/error.json",
 }
 
 
@@ -23,6 +23,6 @@ def test_launch_is_that_of_torchrun_alone() -> None:
 
 
 def test_shared_folder_is_that_of_all_processes_of_a_start() -> None:
-    assert shared_folder(OF_TORCHRUN) == Path("/tmp/run/attempt_0")
+    assert shared_folder(OF_TORCHRUN) == Path("run/attempt_0")
     assert shared_folder({**OF_TORCHRUN, "TORCHELASTIC_ERROR_FILE": ""}) is None
     assert shared_folder({**OF_TORCHRUN, "WORLD_SIZE": "1"}) is None

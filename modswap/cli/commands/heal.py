@@ -105,14 +105,6 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on where a run was broken off, by OUT.resume that it left."),
 ]
-Samples = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")]
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", min=0, help="For the choice and order of samples.")
-]
-Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples in a pass.")]
-Device = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps.")
-]
 
 
 def heal(
@@ -129,14 +121,14 @@ def heal(
     everything: Everything = False,
     metric: Metric = "",
     evaluate: Evaluate = "",
-    samples: Samples = 1024,
-    seed: Seed = 0,
+    samples: healing.Samples = 1024,
+    seed: healing.Seed = 0,
     size: healing.Size = None,
     mean: healing.Mean = None,
     std: healing.Std = None,
     bypass: healing.Bypass = False,
-    batch: Batch = 32,
-    device: Device = "cpu",
+    batch: healing.Batch = 32,
+    device: healing.Device = "cpu",
     max_memory: Room = None,
     shard: Shard = False,
     resume: Resume = False,

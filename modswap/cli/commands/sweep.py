@@ -130,12 +130,6 @@ HealBest = Annotated[
         help="Heal the K trials with the smallest errors, and report the agreement.",
     ),
 ]
-Samples = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Most samples to use.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="For the choice of samples.")]
-Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples in a pass.")]
-Device = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps.")
-]
 
 
 def sweep(
@@ -162,13 +156,13 @@ def sweep(
     plot_cost: PlotCost = "flops",
     resume: Resume = None,
     jobs: Jobs = 1,
-    samples: Samples = 512,
-    seed: Seed = 0,
+    samples: healing.Samples = 512,
+    seed: healing.Seed = 0,
     size: healing.Size = None,
     mean: healing.Mean = None,
     std: healing.Std = None,
-    batch: Batch = 32,
-    device: Device = "cpu",
+    batch: healing.Batch = 32,
+    device: healing.Device = "cpu",
     inputs: options.Input = None,
     model: options.Model = None,
     rename: options.Renames = None,
