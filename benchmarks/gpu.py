@@ -8,8 +8,8 @@ medians by the device's clock, in milliseconds forward / forward and backward: t
 (without its file the plain reference of the tests), the same under torch.compile, the two ways of
 modswap, and the floor: projections and depthwise convolution alone. Behind them are peak memory of
 a training pass, launches and the host's time of a call. --write adds what was measured to the
-table that chooses between the ways. --short takes 150 seconds on an H100. Without a GPU it says so
-and exits with 3.
+table that chooses between the ways. --short starts no row after 150 seconds. Without a GPU it says
+so and exits with 3.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 BARS = {"float32": 2e-6, "tf32": 3e-3, "float16": 5e-3, "bfloat16": 4e-2}  # of the largest number
+CHECKED_SIDE = 200  # larger maps are timed, and not compared with float64
 NO_DEVICE = 3
 SECONDS = 150.0  # of a short run
 BUDGET = 0.4  # seconds for the timing of one cell
@@ -191,13 +192,15 @@ def measure(row: Row, args: argparse.Namespace) -> dict[str, Cell]:
     import torch
 
     torch.backends.cuda.matmul.fp32_precision = "tf32" if row.dtype == "tf32" else "ieee"
-    wrong = {way: failing(row, way, args.device) for way in ("windows", "fused")}
+    # convolutions too: else the published class is timed in another precision than the ways
+    torch.backends.cudnn.allow_tf32 = row.dtype == "tf32"
+    wrong = {way: fault_of(row, way, args.device) for way in ("windows", "fused")}
     cells = {}
     for name, make in makers(row, args).items():
         fault = wrong.get(name, "")
         try:
             cells[name] = Cell(error=fault) if fault else timed(row, *make(), args.device)
-        except (RuntimeError, ValueError) as error:  # out of memory, or it does not compile
+        except Exception as error:  # noqa: BLE001 - out of memory, or a compiler's own; others go on
             cells[name] = Cell(error=f"{type(error).__name__}: {str(error)[:60]!r}")
         if args.device == "cuda":
             torch.cuda.empty_cache()
@@ -303,18 +306,31 @@ def drawn(row: Row, device: str, batch: int | None = None) -> tuple[Any, Any]:
     return x, grad
 
 
+def fault_of(row: Row, way: str, device: str) -> str:
+    """Return how a way differs from float64, or what it raises; an empty text if it is right."""
+    try:
+        return failing(row, way, device)
+    except Exception as error:  # noqa: BLE001 - out of memory, or a compiler's own; others go on
+        return f"{type(error).__name__}: {str(error)[:60]!r}"
+
+
 def failing(row: Row, way: str, device: str) -> str:
     """Return how a way differs from float64, or an empty text."""
+    import torch
+
     from modswap.nn.gpu import gpu_way
     from modswap.nn.gpu.launches import counted
 
     layer = ours(row, device)
     x, grad = drawn(row, device, batch=2 if row.side < 100 else 1)
-    if row.side > 200:
+    if row.side > CHECKED_SIDE:
         return ""  # float64 would not fit the time; smaller maps run the same programs
     exact = results(copy.deepcopy(layer).double(), x.double(), grad.double())
     with gpu_way(way), counted() as names:
         found = results(layer, x, grad)
+        with torch.no_grad():
+            found["output alone"] = layer(x)
+    exact["output alone"] = exact["output"]
     if way == "fused" and not names:
         return "not fused at this size"
     errors = {k: error(found[k], exact[k]) for k in exact}
@@ -445,13 +461,14 @@ def write(measured: list[tuple[Row, dict[str, Cell]]], device: str) -> None:
 
 
 def table_row(row: Row, cells: dict[str, Cell], device: str) -> dict[str, Any] | None:
-    """Return a row as the table has it; None where a way was not measured, or by tf32."""
+    """Return a row as the table has it; None where a way was not measured or compared."""
     import torch
     import triton
 
     from modswap.nn.gpu.way import card_class
 
-    if row.dtype == "tf32" or cells["windows"].error or cells["fused"].error:
+    compared = row.dtype != "tf32" and row.side <= CHECKED_SIDE
+    if not compared or cells["windows"].error or cells["fused"].error:
         return None
     call = call_of(row, device)
     times = {

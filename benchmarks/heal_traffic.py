@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 DOUBLE, SINGLE = 8, 4  # bytes
 FLAGS = 2  # numbers after each step, and at the end: Ctrl-C, and a file to be written
+LENGTHS = 2  # numbers by which each step knows that all have as many terms
 REPORTED_EVERY = 10  # steps, of whose last the loss is summed
 PROCESSES, NETWORK = 64, 12.5e9  # bytes a second into each machine and out of it: 100 Gbit
 
@@ -55,7 +56,7 @@ def norms(channels: int, count: int = 1) -> dict[str, int]:
 
 def fit(parameters: int, steps: int, terms: int = 1) -> dict[str, int]:
     """Return the bytes of the steps of a fit: gradients, and numbers of each step."""
-    numbers = steps * terms + (steps + 1) * FLAGS + steps // REPORTED_EVERY
+    numbers = steps * (LENGTHS + terms) + (steps + 1) * FLAGS + steps // REPORTED_EVERY
     return {"gradient": SINGLE * parameters * steps, "sum": DOUBLE * numbers}
 
 

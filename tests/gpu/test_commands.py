@@ -84,14 +84,16 @@ def test_random_state_of_the_gpu_is_as_before() -> None:
 def test_layers_run_under_autocast_in_both_ways() -> None:
     from modswap.nn import ACmix, BiLevelRoutingAttention
     from modswap.nn.gpu import gpu_way
+    from modswap.nn.gpu.launches import counted
 
     routed = BiLevelRoutingAttention(16, num_heads=2, n_win=2, topk=2, layout="NCHW").cuda()
     for layer, channels in ((routed, 16), (ACmix(8, 8).cuda(), 8)):
         x = torch.randn(1, channels, 8, 8, device="cuda")
         exact = copy.deepcopy(layer).double()(x.double())
         for way in ("windows", "fused"):
-            with gpu_way(way), torch.autocast("cuda", torch.bfloat16):
+            with gpu_way(way), counted() as names, torch.autocast("cuda", torch.bfloat16):
                 y = layer(x)
+            assert bool(names) is (way == "fused")
             torch.testing.assert_close(
                 y.double(), exact, rtol=0, atol=0.1 * float(exact.abs().max())
             )
@@ -107,8 +109,13 @@ def test_determinism_is_examined_with_torchs_own_switch() -> None:
     try:
         for layer, channels in ((routed, 16), (acmix, 8)):
             x = torch.randn(1, channels, 8, 8, device="cuda")
-            with gpu_way("fused"):
-                layer(x).sum().backward()
+            found = []
+            for _ in range(2):
+                layer.zero_grad()
+                with gpu_way("fused"):
+                    layer(x).sum().backward()
+                found.append([p.grad for p in layer.parameters() if p.grad is not None])
+            assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
         with gpu_way("windows"):
             routed(torch.randn(1, 16, 8, 8, device="cuda")).sum().backward()
     finally:

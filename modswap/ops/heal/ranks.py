@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice, zip_longest
 from typing import Any, TypeVar, cast
 
@@ -23,6 +24,7 @@ from modswap.core.errors import LostRankError, UsageError
 from modswap.core.launch import launch
 
 _T = TypeVar("_T")
+_WAIT = timedelta(days=1)  # for a process that measures alone; torchrun ends all if one ends
 _SIGNAL_SECONDS = 0.3  # in which a signal of torchrun's arrives, after another process has ended
 _NOTHING = object()
 # of DistributedDataParallel: a new name of an argument, and how it copies gradients
@@ -70,6 +72,11 @@ def _note(kind: str, nbytes: int) -> None:
         traffic.add(kind, nbytes)
 
 
+def _note_object(value: Any) -> None:
+    if _traffic.get() is not None:  # else nobody counts, and a dump is a copy
+        _note("objects", len(pickle.dumps(value)))
+
+
 def _together() -> bool:
     return _joined.get() and distributed.is_initialized()
 
@@ -103,7 +110,8 @@ def joined(device: str) -> Iterator[str]:
         return
     own = own_device(device, place.local)
     with heard():
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if own != device else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if own != device else "gloo"
+        distributed.init_process_group(backend, timeout=_WAIT)
     token = _joined.set(True)
     with warnings.catch_warnings():
         for text in _IDLE_WARNINGS:
@@ -119,9 +127,12 @@ def own_device(device: str, number: int) -> str:
     """Return the device of a process by its number on its machine.
 
     Raises:
-        UsageError: If all are to use one GPU.
+        UsageError: If all are to use one GPU, or there are fewer GPUs than processes.
     """
     if device == "cuda":
+        if number >= torch.cuda.device_count():
+            what = f"this machine has {torch.cuda.device_count()} GPUs, and more processes"
+            raise UsageError(what, "--nproc-per-node", "start one process for each GPU")
         torch.cuda.set_device(number)
         return f"cuda:{number}"
     if device != "cpu":
@@ -189,7 +200,7 @@ def gathered(value: _T) -> list[_T]:
     if world() == 1:
         return [value]
     found: list[Any] = [None] * world()
-    _note("objects", len(pickle.dumps(value)))
+    _note_object(value)
     with heard():
         distributed.all_gather_object(found, value)
     return found
@@ -200,7 +211,8 @@ def from_first(value: _T) -> _T:
     if world() == 1:
         return value
     held: list[Any] = [value if first() else None]
-    _note("objects", len(pickle.dumps(value)) if first() else 0)
+    if first():
+        _note_object(value)
     with heard():
         distributed.broadcast_object_list(held, 0)
     return cast("_T", held[0])
@@ -227,9 +239,18 @@ def weights(counts: Sequence[int]) -> list[float]:
     """Return what the means over so many values weigh in the sum over the processes.
 
     The mean of all processes then is that over all values. In one process they weigh 1.
+
+    Raises:
+        UsageError: If other processes have another number of means.
     """
     if world() == 1:
         return [1.0] * len(counts)
+    # first a sum of one size in all, since a sum of different sizes gives wrong numbers, or hangs
+    lengths, squares = totals([float(len(counts)), float(len(counts) ** 2)])
+    if lengths**2 != squares * world():
+        what = "the loss has another number of terms in some processes"
+        fix = "give a --batch that the number of processes divides, or heal in one process"
+        raise UsageError(what, "torchrun", fix)
     whole = totals([float(count) for count in counts])
     return [world() * count / max(total, 1.0) for count, total in zip(counts, whole, strict=True)]
 
@@ -257,6 +278,9 @@ def summed(values: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
     """Return the sums of tensors over the processes, of which some may have none.
 
     A tensor has one shape and dtype in all of them.
+
+    Raises:
+        UsageError: If it has not.
     """
     if world() == 1:
         return list(values)
@@ -268,6 +292,9 @@ def summed(values: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         if not shapes:
             found.append(None)
             continue
+        if len(set(shapes)) > 1:
+            what = f"a tensor has different sizes in the processes: {shapes}"
+            raise UsageError(what, "torchrun", "heal in one process")
         shape, dtype = shapes[0]
         own = torch.zeros(shape, dtype=dtype, device=device) if value is None else value.clone()
         found.append(_reduced(own))

@@ -157,7 +157,22 @@ def _curvature(layer: Any, x: Tensor) -> Tensor:
 
 def untaken(device: str = "cpu") -> dict[str, list[str]]:
     """Return what is launched for layers and calls that keep the first way."""
-    return {name: _launched(one, device) for name, one in UNTAKEN.items()}
+    found = {name: _launched(one, device) for name, one in UNTAKEN.items()}
+    return {**found, "transform of the parameters": _transformed(device)}
+
+
+def _transformed(device: str) -> list[str]:
+    """Return what is launched where `torch.func` differentiates by the parameters."""
+    layer = layer_of({}, "float32", device).float()
+    x, _ = drawn(layer, (1, 4, 4), "float32", device)
+
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        output: Tensor = torch.func.functional_call(layer, weights, (x.float(),))
+        return output.square().sum()
+
+    with gpu_way("fused"), counted() as names:
+        torch.func.grad(loss)({name: one.detach() for name, one in layer.named_parameters()})
+    return names
 
 
 def _launched(change: Any, device: str) -> list[str]:
@@ -177,6 +192,14 @@ def _wrap(layer: Any) -> None:
     layer.qkv.qkv = Wrapped(16, 48)
 
 
+class Quantised(torch.nn.Parameter):
+    """A weight of a class of its own, as quantising puts into torch's layers."""
+
+
+def _quantise(layer: Any) -> None:
+    layer.qkv.qkv.weight = Quantised(layer.qkv.qkv.weight.detach())
+
+
 UNTAKEN = {
     "nothing changed": lambda _: {},
     "hook of the router": lambda layer: layer.router.register_forward_hook(lambda *_: None) and {},
@@ -184,6 +207,10 @@ UNTAKEN = {
         layer.lepe.register_forward_pre_hook(lambda *_: None) and {}
     ),
     "wrapped projection": _wrap,
+    "quantised projection": _quantise,
+    "another topk of the router": lambda layer: setattr(layer.router, "topk", 1),
+    "another scale of the router": lambda layer: setattr(layer.router, "scale", -1.0),
+    "projected router": lambda layer: setattr(layer.router, "emb", torch.nn.Linear(16, 16)),
     "routing asked for": lambda _: {"return_routing": True},
     "attention asked for": lambda _: {"ret_attn_mask": True},
     "float64": lambda layer: layer.double() and {},

@@ -16,7 +16,7 @@ from modswap.nn.routed_attention.routing import Projection, Router
 OWNER = "modswap.nn.bilevel_routing_attention"  # subclasses elsewhere may change any step
 MAX_WINDOWS = 256  # of an image, which the program that routes compares at once
 MAX_HEAD_CHANNELS = {True: 128, False: 64}  # in half precision, and in float32
-MAX_IMAGES = 65_535  # a grid's second axis
+MAX_IMAGES = 65_534  # a grid has 65,535 rows, one of which is for the convolution
 
 
 class Layer(Protocol):
@@ -61,7 +61,8 @@ def suits(layer: Any, x: torch.Tensor) -> bool:
         return False
     usual = not (layer.soft_routing or layer.diff_routing)
     usual = usual and layer.kv_downsample_mode == "identity" and type(layer).__module__ == OWNER
-    return usual and not (recorded() or transformed(x)) and _untouched(layer) and _fits(layer, x)
+    watched = recorded() or transformed(x, *layer.parameters())
+    return usual and not watched and _untouched(layer) and _fits(layer, x)
 
 
 def attend(layer: Any, x: torch.Tensor) -> torch.Tensor:
@@ -71,7 +72,7 @@ def attend(layer: Any, x: torch.Tensor) -> torch.Tensor:
 
     _, H, W, _ = x.shape
     full, windows, masked = cut_of(layer, H, W)
-    x = filled_up(x, *full)
+    x = filled_up(x, *full).contiguous()  # once: the projection keeps it for its backward pass
     projection = _projection(layer)
     if layer.variant == "original":
         qkv = projection(x)
@@ -79,7 +80,7 @@ def attend(layer: Any, x: torch.Tensor) -> torch.Tensor:
         qkv = projection(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     lepe = layer.lepe
     given = MapTensors(
-        x.detach().contiguous(),
+        x.detach(),
         qkv.contiguous(),
         projection.weight.detach().flatten(1).contiguous(),
         None if projection.bias is None else projection.bias.detach(),
@@ -124,10 +125,16 @@ def _projection(layer: Any) -> Any:
 
 
 def _untouched(layer: Any) -> bool:
-    """Return whether all parts are torch's and ours own, without hooks that expect to be called."""
-    if _hooked_everywhere():
+    """Return whether all parts are torch's and ours own, without hooks that expect to be called.
+
+    Quantised weights may be tensors of a class of their own in torch's layers.
+    """
+    if _hooked_everywhere() or not _plain(layer):
         return False
-    usual: list[tuple[Any, type]] = [(layer.router, Router)]
+    router = layer.router
+    if (router.topk, router.scale) != (layer.topk, layer.scale):
+        return False
+    usual: list[tuple[Any, type]] = [(router, Router), (router.emb, nn.Identity)]
     if layer.lepe is not None:
         usual.append((layer.lepe, nn.Conv2d))
     if layer.variant == "original":
@@ -135,6 +142,10 @@ def _untouched(layer: Any) -> bool:
     else:
         usual.append((layer.qkv_linear, nn.Conv2d))
     return all(not _hooked(part) and type(part) is kind for part, kind in usual)
+
+
+def _plain(layer: nn.Module) -> bool:
+    return {type(p) for p in layer.parameters()} <= {torch.Tensor, nn.Parameter}
 
 
 def _hooked(module: nn.Module) -> bool:

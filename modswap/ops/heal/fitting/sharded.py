@@ -26,14 +26,13 @@ def sharded(model: nn.Module) -> Iterator[nn.Module]:
     mesh = init_device_mesh(device_of(model).type, (ranks.world(),))
     for unit in (*_members(made), made):
         fully_shard(unit, mesh=mesh, reshard_after_forward=True)
-    try:
-        yield made
-    finally:
-        if ranks.world() > 1:  # else this process went on alone
-            values = whole_values(named_tensors(made))
-            with torch.no_grad():
-                for name, tensor in named_tensors(model).items():
-                    tensor.copy_(values[name])
+    yield made
+    # not after an error: the other processes would wait elsewhere, and the error be lost
+    if ranks.world() > 1:  # else this process went on alone
+        values = whole_values(named_tensors(made))
+        with torch.no_grad():
+            for name, tensor in named_tensors(model).items():
+                tensor.copy_(values[name])
 
 
 def _members(model: nn.Module) -> list[nn.Module]:
