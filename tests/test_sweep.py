@@ -17,12 +17,14 @@ import torch
 from modswap.cli.app import run
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.job import Policy, Subject, SweepJob
+from modswap.core.errors import ShapeError
 from modswap.core.progress import Progress
 from modswap.core.swept.record import SiteTrial, TrialResult
+from modswap.ops.jobs import sweep as jobs_sweep
 from modswap.ops.jobs.sweep import open_bench, sweep_file
 from modswap.ops.jobs.sweep_workers import run_in_processes
 from modswap.ops.rule_call import recipe_of_call
-from modswap.ops.sweep import trial
+from modswap.ops.sweep import together, trial
 from modswap.ops.sweep.bench import TrialBench
 from tests.ops.heal.nets import classifier, pictures
 
@@ -215,6 +217,8 @@ def test_killed_process_loses_one_trial_which_is_run_again(files: Path, tmp_path
         ([*RULE, "--grid", "n_win=2,4"], "'n_win' is set, and varied as well"),
         ([*RULE, "--grid", "topq=2,4"], "BRA has no option 'topq'; did you mean 'topk'"),
         ([*RULE, "--start", "preserve"], "write fresh or inherit"),
+        ([*RULE, "--with", "CBAMM"], "--with: no module 'CBAMM' in the catalogue; did you mean"),
+        ([*RULE, "--choose", "2"], "--choose: 2 sites are to be chosen, and the rule selects 1"),
         ([*RULE, "--expect", "2"], "expect"),
         ([*RULE, "--plot", "a.png"], "--plot: 'a.png' is no SVG; name FILE.svg"),
         ([*RULE, "--plot-cost", "flop"], "there is no cost 'flop'; did you mean 'flops'"),
@@ -230,6 +234,105 @@ def test_wrong_call_is_refused(
     assert run(call(files, rule=rule)) == 2
     said = capsys.readouterr().err.replace("\n  fix: ", "; ")
     assert message in said
+
+
+def test_texts_need_a_folder_before_anything_is_tried(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, name in (("--save-recipe", "r.yaml"), ("--plot", "p.svg")):
+        given = call(files, "--choose", "1", option, str(files / "none" / name))
+        assert run(given) == 3
+        said = capsys.readouterr()
+        assert "make its folder first" in said.err
+        assert said.out == ""
+
+
+CODE = """
+import os
+from pathlib import Path
+import torch
+
+class Own(torch.nn.Conv2d):
+    def __init__(self):
+        super().__init__(8, 8, 1)
+
+    def forward(self, x):
+        {}
+        return super().forward(x)
+"""
+
+
+def written(folder: Path, line: str) -> str:
+    (folder / "own_module.py").write_text(CODE.format(line))
+    return f"{folder / 'own_module.py'}:Own"
+
+
+def test_module_that_raises_on_the_data_loses_its_trial_alone(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = written(tmp_path, "assert len(x) == 2, 'two rows'")
+    rule = ["--match", "mix", "--with", own, "--with", "ECA"]
+
+    assert run(call(files, "--samples", "64", "--format", "json", rule=rule)) == 0
+
+    one, other = json.loads(capsys.readouterr().out)["trials"]
+    assert one["reason"] == "it raised AssertionError: two rows"
+    assert one["fix"] == f"mend {own}, or leave it out"
+    assert other["holds"]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_trial_whose_process_dies_is_tried_again_in_the_next_run(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = ["--match", "mix", "--with", "", "--with", "ECA"]
+    rule[3] = written(
+        tmp_path, f"len(x) == 2 or Path({str(tmp_path / 'ok')!r}).exists() or os._exit(9)"
+    )
+    more = ["--samples", "64", "--format", "json", "--resume", str(tmp_path / "kept")]
+
+    assert run(call(files, *more, "--jobs", "2", rule=rule)) == 0
+    first = json.loads(capsys.readouterr().out)["trials"]
+    (tmp_path / "ok").touch()
+    assert run(call(files, *more, rule=rule)) == 0
+    second = json.loads(capsys.readouterr().out)["trials"]
+
+    assert "exit code 9, 3 times" in first[0]["reason"]
+    assert [one["holds"] for one in first] == [False, True]
+    assert [one["holds"] for one in second] == [True, True]
+    written(tmp_path, "pass")
+    assert run(call(files, *more, rule=rule)) == 2
+    assert "is of another run" in capsys.readouterr().err
+
+
+def test_interruption_while_the_best_are_healed_or_the_choice_is_measured_keeps_the_trials(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    def stop(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def fail(*_: Any) -> Any:
+        raise ShapeError("it does not heal", "mix")
+
+    saved = tmp_path / "chosen.yaml"
+    more = ["--samples", "64", "--format", "json", "--choose", "1", "--save-recipe", str(saved)]
+    more += ["--resume", str(tmp_path / "kept")]
+    monkeypatch.setattr(jobs_sweep, "heal_trial", stop)
+    assert run(call(files, *more, "--heal-best", "1")) == 130
+    healing = json.loads(capsys.readouterr().out)
+    assert healing["choice"]["together"] is None
+    assert saved.read_text().count("with: BRA") == 1
+    monkeypatch.setattr(jobs_sweep, "heal_trial", fail)
+    assert run(call(files, *more, "--heal-best", "1")) == 0
+    assert (
+        "was not healed: mix: it does not heal" in json.loads(capsys.readouterr().out)["notes"][-1]
+    )
+    monkeypatch.setattr(together, "measured_together", stop)
+    assert run(call(files, *more)) == 130
+    stopped = json.loads(capsys.readouterr().out)
+    assert [one["holds"] for one in stopped["trials"]] == [True, True]
+    assert stopped["interrupted"]
 
 
 def test_data_are_needed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

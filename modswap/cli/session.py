@@ -123,7 +123,7 @@ class Session:
         overwrite what the run reads or writes, before any work is done.
         """
         if self.report is not None:
-            _require_folder(self.report)
+            require_folder(self.report)
         self.judge()
         with ExitStack() as stack:
             other = sys.stderr if prints() else stack.enter_context(_nowhere())
@@ -211,7 +211,8 @@ class ReportError(CheckpointError):
     """A text file cannot be written."""
 
 
-def _require_folder(file: Path) -> None:
+def require_folder(file: Path) -> None:
+    """Raise a `ReportError` if a text file has no folder to be written to."""
     if not file.absolute().parent.is_dir():
         what = f"it cannot be written: {os.strerror(errno.ENOENT)}"
         raise ReportError(what, str(file), "make its folder first")
@@ -221,7 +222,7 @@ def put_text(file: Path, text: str, *, force: bool = True) -> None:
     """Write a text file as a whole, or raise a `ReportError` if that fails."""
     from modswap.io.raw.texts import write_text
 
-    _require_folder(file)
+    require_folder(file)
     try:
         write_text(file, text, force=force)
     except CheckpointError as error:

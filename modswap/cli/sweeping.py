@@ -9,7 +9,7 @@ import typer
 
 from modswap.cli.one_rule import HEAD, OneRule, settings_of
 from modswap.cli.outcomes import STOPPED, prints_errors
-from modswap.cli.session import put_text
+from modswap.cli.session import put_text, require_folder
 from modswap.core.asked.own_texts import DRAWING, RECIPE_TEXT
 from modswap.core.asked.used_paths import RESUME, UsedPath
 from modswap.core.errors import UsageError
@@ -92,9 +92,6 @@ def asked_of(given: Mapping[str, Any]) -> SweepOptions:
     rule = OneRule(**{one.name: given[one.name] for one in fields(OneRule) if given.get(one.name)})
     rule = replace(rule, with_=modules[0])
     rule.refuse_half()
-    if rule.start not in {"", "fresh", "inherit"}:
-        what = f"a sweep tries modules that begin fresh or inherit, not {rule.start!r:.40}"
-        raise UsageError(what, "--start", "write fresh or inherit")
     grid = grid_of(given["grid"] or ())
     return SweepOptions(modules, grid, rule, _choice_of(given), texts_of(given))
 
@@ -138,6 +135,9 @@ class SweepTexts:
 
     def note(self, session: "Session", resume: Path | None) -> None:
         """Note the files as written, so that none of them is another one of the run."""
+        for file in (self.recipe, self.plot):
+            if file is not None:
+                require_folder(file)
         if self.recipe is not None:
             session.writes.append(UsedPath("the saved recipe", self.recipe, RECIPE_TEXT))
         if self.plot is not None:

@@ -49,6 +49,16 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="START",
+        help="How the new weights begin: fresh or inherit.",
+        show_default=False,
+        autocompletion=lambda incomplete: completion.starts(incomplete)[:2],
+    ),
+]
 Choose = Annotated[
     str | None,
     typer.Option(
@@ -144,7 +154,7 @@ def sweep(
     classes: one_rule.Classes = None,
     expect: one_rule.Expect = None,
     adapt: one_rule.Adapt = False,
-    start: one_rule.Start = None,
+    start: Start = None,
     choose: Choose = None,
     max_flops: MaxFlops = None,
     max_params: MaxParams = None,

@@ -43,6 +43,17 @@ class ChoiceRequest:
         return f"{self.count}{'+' if self.more else ''}"
 
 
+def refuse_too_many(request: ChoiceRequest | None, sites: int) -> None:
+    """Refuse a choice of more sites than there are.
+
+    Raises:
+        UsageError: If there are fewer.
+    """
+    if request is not None and request.count > sites:
+        what = f"{request.count} sites are to be chosen, and the rule selects {sites}"
+        raise UsageError(what, "--choose", f"choose {sites} or fewer, or select more sites")
+
+
 def count_of(text: str) -> tuple[int, bool]:
     """Return the number of a text, `3`, and whether more may be chosen, `3+`.
 

@@ -30,7 +30,7 @@ def trials_of(
     Raises:
         UsageError: If an option is given twice, or no module has it, or there are too many trials.
     """
-    _refuse_wrong(modules, settings, grid)
+    refuse_wrong(modules, settings, grid)
     variants = [(name, *one) for name, has in modules.items() for one in _args(has, settings, grid)]
     if len(sites) * len(variants) > MAX_TRIALS:
         what = f"{len(sites)} sites with {len(variants)} combinations are more than {MAX_TRIALS:,}"
@@ -50,13 +50,16 @@ def _args(
         yield dict(zip(own, values, strict=True)), base
 
 
-def _refuse_wrong(
+def refuse_wrong(
     modules: Mapping[str, Sequence[str] | None], settings: Mapping[str, Any], grid: Grid
 ) -> None:
-    for name in grid:
-        if name in settings:
-            what = f"{name!r:.80} is set, and varied as well"
-            raise UsageError(what, "--grid", "keep one of them")
+    """Refuse options that no module has, values that are no list, and what is given twice.
+
+    Raises:
+        UsageError: If there is such an option.
+    """
+    for name, values in grid.items():
+        _refuse_values(name, values, settings)
     known: dict[str, None] = {}
     for has in modules.values():
         if has is None:
@@ -65,6 +68,14 @@ def _refuse_wrong(
     for option, names in (("--set", settings), ("--grid", grid)):
         for name in names:
             _refuse_unknown(name, tuple(known), tuple(modules), option)
+
+
+def _refuse_values(name: str, values: Any, settings: Mapping[str, Any]) -> None:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        what = f"{name!r:.80} has {values!r:.40} in the place of a list of values"
+        raise UsageError(what, "--grid", "give each option a list of values")
+    if name in settings:
+        raise UsageError(f"{name!r:.80} is set, and varied as well", "--grid", "keep one of them")
 
 
 def _refuse_unknown(name: str, known: Sequence[str], modules: Sequence[str], option: str) -> None:

@@ -51,6 +51,11 @@ class SiteTrial:
         """Return the varied arguments as text: `topk=4 n_win=7`."""
         return " ".join(f"{name}={value}" for name, value in self.args.items())
 
+    @property
+    def name(self) -> str:
+        """Return the site, the module and the varied arguments as text."""
+        return " ".join((self.site, self.module, self.words)).rstrip()
+
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:

@@ -1,14 +1,18 @@
 """Try new modules at every site of a file, one at a time; nothing is written."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from modswap.core.asked.job import SweepJob
 from modswap.core.asked.used_paths import INPUT, UsedPath, healing_files
+from modswap.core.errors import ModswapError
 from modswap.core.progress import Progress, silent
+from modswap.core.swept.choice import refuse_too_many
 from modswap.core.swept.record import SiteTrial, SweepResult, TrialResult
 from modswap.core.swept.stored import result_of, text_of
+from modswap.core.version import __version__
 from modswap.io.raw.held import holding, stamps_of
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.first_input.find import first_pass
@@ -23,6 +27,8 @@ from modswap.ops.sweep.sweep import in_order, run_trials, summed_up
 from modswap.ops.sweep.together import found_with_choice
 from modswap.ops.sweep.trial import heal_trial
 
+GOES_ON = "--resume goes on with the trials that are left"
+NOTHING_KEPT = "nothing was kept: with --resume FILE the next run could go on where this one ended"
 _TRIAL = "trial"  # the stage of a resume file whose results are those of trials
 
 
@@ -70,19 +76,36 @@ def _depends(job: SweepJob) -> dict[str, Plain]:
     }
     for name in ("samples", "seed", "batch", "device", "size", "mean", "std", "steps"):
         found[name] = str(getattr(request, name))
-    for used in (UsedPath(INPUT, subject.file), *healing_files(job.data)):
+    found["modswap"] = __version__
+    for used in (UsedPath(INPUT, subject.file), *healing_files(job.data), *_code_files(job)):
         sizes = [(one.name, one.nbytes, one.mtime_ns) for one in stamps_of(used.file)]
         found[f"size and time of {used.name}"] = str(sizes)
     return found
 
 
+def _code_files(job: SweepJob) -> list[UsedPath]:
+    """Return the files of code that the job names, `file.py:Class`."""
+    named = [*job.modules, job.subject.factory or ""]
+    files = [Path(one.partition(":")[0]) for one in named if ".py:" in one]
+    return [UsedPath(str(file), file) for file in files if file.is_file()]
+
+
 class _Results:
-    """The results so far; each new one is written to the resume file as well."""
+    """The results so far; each new one is written to the resume file as well.
+
+    Args:
+        trials: All trials.
+        file: The resume file.
+
+    Attributes:
+        notes: Sentences for the report.
+    """
 
     def __init__(self, trials: Sequence[SiteTrial], file: ResumeFile) -> None:
         self._file = file
         held = {trial.key: file.finished(_TRIAL, trial.key) for trial in trials}
         self.done = {key: result_of(state["result"]) for key, state in held.items() if state}
+        self.notes: list[str] = []
 
     def take(self, result: TrialResult) -> None:
         """Keep a result."""
@@ -92,6 +115,7 @@ class _Results:
 
 def _swept(job: SweepJob, kept: ResumeFile, progress: Progress) -> SweepResult:
     bench = open_bench(job, progress)
+    refuse_too_many(job.choice, len(bench.sites))
     trials = bench.trials()
     results = _Results(trials, kept)
     if results.done:
@@ -102,14 +126,16 @@ def _swept(job: SweepJob, kept: ResumeFile, progress: Progress) -> SweepResult:
         _heal_best(job.heal_best, bench, trials, results)
     except KeyboardInterrupt:
         interrupted = True
-    return _ended(job, bench, trials, results.done, interrupted=interrupted)
+    return _ended(job, bench, trials, results, interrupted=interrupted)
 
 
 def _run(job: SweepJob, bench: TrialBench, trials: Sequence[SiteTrial], results: _Results) -> None:
     """Run the trials that are left, in this process or in several."""
     left = [trial for trial in trials if trial.key not in results.done]
     if job.jobs > 1 and len(left) > 1:
-        run_in_processes(job, open_bench, left, results.take, bench.wishes.progress)
+        lost = run_in_processes(job, open_bench, left, results.take, bench.wishes.progress)
+        # not in the file: the next run tries them again
+        results.done |= {one.trial.key: one for one in lost}
     else:
         run_trials(bench, trials, results.done, results.take)
 
@@ -125,22 +151,29 @@ def _heal_best(
     for number, one in enumerate(ranked[:count], 1):
         if one.healed is None:
             bench.wishes.progress(f"healing {number} of {count}: {one.trial.site}")
-            results.take(heal_trial(bench, one))
+            try:
+                results.take(heal_trial(bench, one))
+            except ModswapError as error:
+                results.notes.append(f"{one.trial.name} was not healed: {error.line()}")
 
 
 def _ended(
     job: SweepJob,
     bench: TrialBench,
     trials: Sequence[SiteTrial],
-    done: Mapping[str, TrialResult],
+    results: _Results,
     *,
     interrupted: bool,
 ) -> SweepResult:
-    found = summed_up(bench, trials, done, interrupted=interrupted)
-    if interrupted and job.resume is not None:
-        more = "--resume goes on with the trials that are left"
-        found = replace(found, notes=(*found.notes, more))
-    return replace(found_with_choice(found, bench, job.choice), checkpoint=str(job.subject.file))
+    found = summed_up(bench, trials, results.done, interrupted=interrupted)
+    try:
+        found = found_with_choice(found, bench, job.choice)
+    except KeyboardInterrupt:
+        found = replace(found, interrupted=True)
+    notes = [*found.notes, *results.notes]
+    if found.interrupted:
+        notes.append(GOES_ON if job.resume is not None else NOTHING_KEPT)
+    return replace(found, notes=tuple(notes), checkpoint=str(job.subject.file))
 
 
 def open_bench(job: SweepJob, progress: Progress) -> TrialBench:

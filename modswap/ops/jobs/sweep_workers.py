@@ -50,11 +50,11 @@ def run_in_processes(
     trials: Sequence[SiteTrial],
     take: Callable[[TrialResult], None],
     progress: Progress,
-) -> None:
+) -> list[TrialResult]:
     """Run trials in as many processes as the job says, and give each result away.
 
-    A trial whose process dies is run again, at most twice. When this function returns or raises,
-    no process is left.
+    A trial whose process dies is run again, at most twice; of those that die each time the results
+    are returned. When this function returns or raises, no process is left.
 
     Raises:
         BugError: If a trial raised what is no error of a user's.
@@ -70,8 +70,7 @@ def run_in_processes(
                 trial = left[event.task]
                 if event.kind == "done":
                     take(event.content)
-                    words = " ".join((trial.site, trial.module, trial.words)).rstrip()
-                    progress(Passing(f"tried {words}"))
+                    progress(Passing(f"tried {trial.name}"))
                 elif event.kind == "lost":
                     lost.append(trial)
                     why = f"its process {event.content}"
@@ -79,10 +78,9 @@ def run_in_processes(
                     raise _bug(job.subject.file, event)
         left = lost
         if not left:
-            return
+            return []
         progress(f"{len(left)} trials are run again: {why}")
-    for trial in left:
-        take(died(trial, why))
+    return [died(trial, why) for trial in left]
 
 
 def died(trial: SiteTrial, why: str) -> TrialResult:

@@ -9,9 +9,10 @@ import torch
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.plan import Plan
+from modswap.core.errors import UsageError
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
-from modswap.core.swept.grid import Grid, trials_of
+from modswap.core.swept.grid import Grid, refuse_wrong, trials_of
 from modswap.core.swept.record import SiteTrial, SweptCost
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import module_at
@@ -32,6 +33,7 @@ from modswap.ops.sweep.blocks import blocks_of
 from modswap.ops.sweep.calls import KeptCalls
 from modswap.ops.sweep.costs import Given, calls_in_pass, cost_of_model
 
+STARTS = ("fresh", "inherit")  # a gate of 0, or the weights of another file say nothing of a site
 _SHARE = 4  # of the free memory, in which calls of a site are kept
 _ROOM_BYTES = 1 << 30  # where the free memory is not known
 
@@ -100,16 +102,31 @@ class TrialBench:
         Raises:
             UsageError: If an option is one of none of the modules.
         """
-        rule = self.wishes.recipe.replace[0]
-        modules = {name: options_of(name) for name in self.wishes.modules or (rule.with_,)}
+        rule, modules = self.wishes.recipe.replace[0], modules_of(self.wishes)
         paths = [site.path for site in self.sites]
         return trials_of(paths, modules, rule.args, self.wishes.grid)
 
 
-def options_of(name: str) -> tuple[str, ...] | None:
-    """Return the options of a module of the catalogue; None of any other."""
-    known = CATALOGUE.spelled(BARE.get(name.lower(), name)) if ":" not in name else None
-    return tuple(CATALOGUE[known].options.model_fields) if known is not None else None
+def modules_of(wishes: SweepWishes) -> dict[str, tuple[str, ...] | None]:
+    """Return the new modules, each with its options; None for those of a class that is named.
+
+    Raises:
+        UsageError: If one is not in the catalogue.
+    """
+    names = wishes.modules or (wishes.recipe.replace[0].with_,)
+    return {name: None if ":" in name else _options_of(name) for name in names}
+
+
+def _options_of(name: str) -> tuple[str, ...] | None:
+    bare = BARE.get(name.lower(), name)
+    if ":" in bare:
+        return None
+    known = CATALOGUE.spelled(bare)
+    if known is None:
+        raise UsageError(
+            f"no module {name!r:.80} in the catalogue", "--with", CATALOGUE.advice(name)
+        )
+    return tuple(CATALOGUE[known].options.model_fields)
 
 
 def bench_of(taker: Taker, wishes: SweepWishes) -> TrialBench:
@@ -119,6 +136,11 @@ def bench_of(taker: Taker, wishes: SweepWishes) -> TrialBench:
         ModswapError: If the rule or the data do not fit the model.
     """
     request, progress = wishes.request, wishes.progress
+    start = wishes.recipe.replace[0].start
+    if start not in STARTS:
+        what = f"a sweep tries modules that begin fresh or inherit, not {start!r:.40}"
+        raise UsageError(what, "--start", "write fresh or inherit")
+    refuse_wrong(modules_of(wishes), wishes.recipe.replace[0].args, wishes.grid)
     progress("planning")
     original = running(taker.model, request)
     case = Case(taker.call)

@@ -8,7 +8,13 @@ from torch import nn
 
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.errors import UsageError
-from modswap.core.swept.choice import Budgets, ChoiceRequest, count_of
+from modswap.core.swept.choice import (
+    Budgets,
+    ChoiceRequest,
+    amount_of,
+    count_of,
+    refuse_too_many,
+)
 from modswap.core.swept.record import SweepResult, TrialResult
 from modswap.core.words.python_spelling import for_python
 from modswap.ops.first_input.find import find_for
@@ -70,6 +76,7 @@ def sweep(
     call = calls_of(recipe.inputs)[0] if inputs else find_for(model, "inputs").calls[0]
     request = HealingRequest(**{"samples": _SAMPLES, **wishes})
     bench = bench_of(Taker(model, call), SweepWishes(recipe, data, request, modules, grid or {}))
+    refuse_too_many(choice, len(bench.sites))
     trials = bench.trials()
     done: dict[str, TrialResult] = {}
 
@@ -86,7 +93,11 @@ def _choice_of(more: dict[str, Any]) -> ChoiceRequest | None:
     Raises:
         UsageError: If there is a budget, and nothing is to be chosen.
     """
-    budgets = {_BUDGETS[name]: more.pop(name) for name in tuple(more) if name in _BUDGETS}
+    given = {name: more.pop(name) for name in tuple(more) if name in _BUDGETS}
+    budgets = {
+        _BUDGETS[name]: amount_of(amount, name) if isinstance(amount, str) else amount
+        for name, amount in given.items()
+    }
     asked = more.pop("choose", None)
     if asked is None:
         if budgets:

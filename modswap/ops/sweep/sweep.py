@@ -17,8 +17,7 @@ def run_trials(
     for number, trial in enumerate(trials, 1):
         if trial.key in done:
             continue
-        words = " ".join((trial.site, trial.module, trial.words)).rstrip()
-        bench.wishes.progress(Passing(f"trial {number} of {len(trials)}: {words}"))
+        bench.wishes.progress(Passing(f"trial {number} of {len(trials)}: {trial.name}"))
         take(run_trial(bench, trial))
 
 

@@ -60,12 +60,14 @@ def found_with_choice(
     found: SweepResult, bench: TrialBench, request: ChoiceRequest | None
 ) -> SweepResult:
     """Return a sweep with the choice among its trials, or with the error that there is none."""
-    if request is None or found.interrupted or found.error is not None:
+    if request is None or len(found.results) < found.planned or found.error is not None:
         return found
     try:
         choice = choose(found.before, found.results, request)
         recipe = recipe_of_choice(bench, choice)
         found = replace(found, choice=choice, recipe=write_recipe(recipe))
+        if found.interrupted:  # while the best trials were healed
+            return found
         bench.wishes.progress("measuring the chosen trials together")
         return replace(found, choice=measured_together(bench, choice, recipe))
     except ModswapError as error:

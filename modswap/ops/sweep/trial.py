@@ -19,6 +19,7 @@ from modswap.ops.heal.passes import Models
 from modswap.ops.heal.sites import HealedSite, sites_to_heal
 from modswap.ops.heal.working import working_copy
 from modswap.ops.outcomes import failure
+from modswap.ops.run.describe import one_line
 from modswap.ops.swap import Making, prepare, verified
 from modswap.ops.sweep.bench import TrialBench, block_site
 from modswap.ops.sweep.costs import added_latency, cost_of_model
@@ -56,6 +57,9 @@ def run_trial(bench: TrialBench, trial: SiteTrial) -> TrialResult:
         first = error.all[0]
         at = "" if first.where in {"", trial.site} else f"{first.where}: "
         result = TrialResult(trial, reason=f"{at}{first.what}", fix=first.fix)
+    except Exception as error:  # noqa: BLE001 - code of the new module may raise anything
+        fix = f"mend {trial.module}, or leave it out"
+        result = TrialResult(trial, reason=f"it raised {one_line(error)}", fix=fix)
     return replace(result, seconds=time.monotonic() - started)
 
 

@@ -1,9 +1,12 @@
 """A sweep as a page of HTML: what was tried, what it costs, what to take, and every trial."""
 
+import json
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from modswap.core.swept.record import SweepResult, TrialResult
+from modswap.core.asked.patterns import pattern_of
+from modswap.core.swept.record import SweepResult
 from modswap.core.words.printable import tame_lines
 from modswap.report.page import Page
 from modswap.report.swept.plot import sweep_svg
@@ -12,6 +15,14 @@ from modswap.report.tamed import tamed
 
 SHOWN_ROWS = 5000
 _PLOTTED = "flops"
+# options that the command of the next step takes over, and whether each has a value
+_OF_RULE = {"--adapt": False, "--start": True}
+_OF_FILE = {
+    **dict.fromkeys(("--input", "--model", "--rename", "--strip-prefix", "--allow"), True),
+    "--alias": True,
+    "--trust": False,
+    "--no-checksum": False,
+}
 
 
 def sweep_html(found: SweepResult, page: Page) -> str:
@@ -19,7 +30,7 @@ def sweep_html(found: SweepResult, page: Page) -> str:
     # its import takes a tenth of a second, which the other forms do not need
     from modswap.report.web.frame import framed
 
-    recipe = tame_lines(found.recipe)
+    recipe, steps = tame_lines(found.recipe), list(_steps(found, page))
     found = tamed(found)
     columns = [column for column in COLUMNS if column.is_shown(found.ranked)]
     head, _, words = verdict_line(found).plain.partition("  ")
@@ -31,10 +42,10 @@ def sweep_html(found: SweepResult, page: Page) -> str:
         head=head,
         words=words,
         before=cost_words(found.before),
-        chosen=[_name(one) for one in found.choice.results] if found.choice else [],
+        chosen=[one.trial.name for one in found.choice.results] if found.choice else [],
         choice_cost=cost_words(found.choice.cost) if found.choice else "",
         together=_together(found),
-        steps=list(_steps(found, page)),
+        steps=steps,
         plot=_plot(found),
         columns=columns,
         rows=[
@@ -45,10 +56,6 @@ def sweep_html(found: SweepResult, page: Page) -> str:
         recipe=recipe,
         reasons=list(same_reasons(found.failed))[:SHOWN_ROWS],
     )
-
-
-def _name(one: TrialResult) -> str:
-    return " ".join((one.trial.site, one.trial.module, one.trial.words)).rstrip()
 
 
 def _together(found: SweepResult) -> str:
@@ -68,20 +75,47 @@ def _steps(found: SweepResult, page: Page) -> Iterator[tuple[str, str]]:
     """Yield what to do next, each with its command; empty where there is none."""
     from modswap.report.web.again import shell_line
 
+    resumed = any(word.partition("=")[0] == "--resume" for word in page.args)
     if found.error is not None:
         yield found.error.fix or "See the reasons below", ""
+    elif found.interrupted and resumed:
+        yield "Go on with the trials that are left", shell_line("modswap", *page.args)
     elif found.interrupted:
-        words = page.args if "--resume" in page.args else (*page.args, "--resume", "sweep.jsonl")
-        yield "Go on with the trials that are left", shell_line("modswap", *words)
+        yield "Start again with --resume FILE, to be able to go on", ""
     elif found.choice is not None and found.recipe:
-        line = shell_line("modswap", "replace", found.checkpoint, "-c", "RECIPE", "-o", "OUT")
+        words = ("replace", found.checkpoint or "FILE", "-c", "RECIPE", *_shared(page), "-o", "OUT")
+        line = shell_line("modswap", *words)
         yield "Save the recipe below as RECIPE, swap by it, then heal", line
     elif found.ranked:
-        best = found.ranked[0].trial
-        settings = {**best.base, **best.args}
-        options = [word for name in settings for word in ("--set", f"{name}={settings[name]}")]
-        words = ("--match", best.site, "--with", best.module, *options, "-o", "OUT")
-        yield (
-            "Take the trial with the smallest error, then heal",
-            shell_line("modswap", "replace", found.checkpoint or "FILE", *words),
-        )
+        line = shell_line("modswap", "replace", found.checkpoint or "FILE", *_swap(found, page))
+        yield "Take the trial with the smallest error, then heal", line
+
+
+def _swap(found: SweepResult, page: Page) -> list[str]:
+    """Return the options that swap the best trial alone."""
+    best = found.ranked[0].trial
+    settings = {**best.base, **best.args}
+    # a value as JSON, which YAML reads as the same
+    options = [word for name in settings for word in ("--set", f"{name}={_yaml(settings[name])}")]
+    rule = ["--match", pattern_of(best.site), "--with", best.module, *options]
+    return [*rule, *_given(page, _OF_RULE), *_shared(page), "-o", "OUT"]
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _shared(page: Page) -> list[str]:
+    return _given(page, _OF_FILE)
+
+
+def _given(page: Page, names: Mapping[str, bool]) -> list[str]:
+    """Return those options of the command as they were typed, with their values."""
+    words, found = iter(page.args), list[str]()
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in names:
+            found.append(word)
+            if names[name] and not equals:
+                found += [next(words, "")]
+    return found

@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 760, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 40, 40, 56  # margins
 _LEAST = 1e-6  # an error of 0 is drawn there
 _MOST_LABELS = 12
+_COLOURS = 6  # of modules; all further ones are grey
 _LETTER = 6.5  # width of a letter
 _TITLES = {
     "flops": "FLOPs added to a pass",
@@ -23,11 +24,12 @@ _TITLES = {
 _STYLE = """
 text{font:12px system-ui,sans-serif;fill:#1f2328}
 .paper{fill:#fff}.grid{stroke:#d8dee4}.front{stroke:#8c959f;fill:none;stroke-dasharray:4 3}
-.m0{fill:#0969da}.m1{fill:#bf8700}.m2{fill:#8250df}.m3{fill:#1a7f37}
+.m0{fill:#0969da}.m1{fill:#bf8700}.m2{fill:#8250df}.m3{fill:#1a7f37}.m4{fill:#bf3989}.m5{fill:#0f7b82}.m6{fill:#6e7781}
 .chosen{stroke:#cf222e;stroke-width:2.5;fill-opacity:1}
 circle{fill-opacity:.7}
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.paper{fill:#0d1117}.grid{stroke:#30363d}
-.m0{fill:#58a6ff}.m1{fill:#d29922}.m2{fill:#bc8cff}.m3{fill:#3fb950}.chosen{stroke:#ff7b72}}
+.m0{fill:#58a6ff}.m1{fill:#d29922}.m2{fill:#bc8cff}.m3{fill:#3fb950}.m4{fill:#f778ba}.m5{fill:#39c5cf}.m6{fill:#8b949e}
+.chosen{stroke:#ff7b72}}
 """
 
 
@@ -110,7 +112,7 @@ class _Drawing:
 
     def _point(self, one: TrialResult) -> str:
         x, y = self._place(one)
-        kind = f"m{self.modules.index(one.trial.module) % 4}"
+        kind = f"m{min(self.modules.index(one.trial.module), _COLOURS)}"
         chosen = " chosen" if one.trial.key in self.chosen else ""
         said = escape(f"{_name(one)} {one.trial.module}: error {_error(one):.3g}")
         circle = f'<circle class="{kind}{chosen}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
@@ -130,7 +132,9 @@ class _Drawing:
     def _legend(self) -> Iterator[str]:
         if len(self.modules) < 2:
             return
-        for number, name in enumerate(self.modules[:4]):
+        names = self.modules[:_COLOURS]
+        names += ["others"] if len(self.modules) > _COLOURS else []
+        for number, name in enumerate(names):
             y = _TOP + 10 + 18 * number
             yield f'<circle class="m{number}" cx="{WIDTH - 190}" cy="{y}" r="5"/>'
             yield _text(WIDTH - 178, y + 4, tame(name)[:26], "start")

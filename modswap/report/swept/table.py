@@ -168,13 +168,10 @@ def _together(alike: Sequence[TrialResult]) -> str:
     return f"{', '.join(one.words for one in sites)} {', '.join(listed[:SHOWN_REASONS])}{more}"
 
 
-def _named(one: TrialResult) -> str:
-    return " ".join((one.trial.site, one.trial.module, one.trial.words)).rstrip()
-
-
 def _choice(choice: SweepChoice) -> Iterator[Text]:
     for one in choice.results:
-        yield Text.assemble(("chosen  ", "green"), f"{_named(one)}  ", (_error(one.error), "dim"))
+        error = (_error(one.error), "dim")
+        yield Text.assemble(("chosen  ", "green"), f"{one.trial.name}  ", error)
     said = f"sum of errors {_error(choice.error)}, {cost_words(choice.cost)}"
     yield Text.assemble(("by the sites  ", "cyan"), said)
     if choice.together is not None:
@@ -193,6 +190,8 @@ def verdict_line(found: SweepResult) -> Text:
     """Return the line that says how a sweep ended."""
     holding = len(found.ranked)
     said = f"{holding} of {found.planned} trials measured in {found.checkpoint or 'the model'}"
+    if found.failed:
+        said += f", {len(found.failed)} do{'es' if len(found.failed) == 1 else ''} not hold"
     if found.error is not None:
         error = found.error
         return Text.assemble(("FAILED  ", "bold red"), f"{error.line()}")

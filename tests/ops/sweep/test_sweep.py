@@ -203,6 +203,27 @@ def test_sweep_from_python_chooses_under_a_budget() -> None:
         modswap.sweep(net, match="mix", with_="ECA", data=[pictures()], max_flops=1)
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"choose": 1, "max_params": "25X"}, "max_params: '25X' is no number"),
+        ({"choose": 3}, "3 sites are to be chosen, and the rule selects 1"),
+        ({"grid": {"gamma": 4}}, "'gamma' has 4 in the place of a list of values"),
+        ({"grid": {"gamma": "48"}}, "'gamma' has '48' in the place of a list"),
+        ({"start": "preserve"}, "begin fresh or inherit, not 'preserve'"),
+    ],
+)
+def test_wrong_wish_is_refused_before_anything_is_tried(
+    more: dict[str, Any], message: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("modswap.ops.sweep.call.run_trials", None)
+
+    with pytest.raises(UsageError, match=message):
+        modswap.sweep(
+            classifier(), match="mix", with_="ECA", data=[pictures()], inputs=[SHAPE], **more
+        )
+
+
 class Wrapped(nn.Module):
     """A block in a container that only passes its output on."""
 

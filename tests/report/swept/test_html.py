@@ -1,15 +1,17 @@
 """A sweep as a page."""
 
 import re
+import shlex
 from base64 import b64decode
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from modswap.core.healed.agreement import Agreement
 from modswap.core.swept.record import SiteTrial, SweepChoice, SweepResult, TrialResult
 from modswap.report.page import Page
-from modswap.report.swept.html import SHOWN_ROWS, sweep_html
+from modswap.report.swept.html import SHOWN_ROWS, _steps, sweep_html
 from tests.report.swept.sweeps import BEFORE, FOUND, NOTHING_HELD, RESULTS, result
 from tests.report.web.pages import ParsedPage, parsed_page
 
@@ -48,7 +50,7 @@ def test_page_is_sound_and_every_link_in_it_has_its_place(name: str) -> None:
         ("chosen", "modswap replace net.pt -c RECIPE -o OUT"),
         ("measured", "Measured together: 1,000 parameters"),
         ("failed", "take 4"),
-        ("broken off", "modswap sweep net.pt --resume sweep.jsonl"),
+        ("broken off", "Start again with --resume FILE"),
         ("in memory", "modswap replace FILE --match net.1"),
         ("healed", "0.750"),
         ("nothing", "Nowhere that was tried."),
@@ -65,6 +67,32 @@ def test_what_was_chosen_is_marked_and_its_recipe_is_there() -> None:
     assert "version: 1\nreplace: []" in text
     going_on = sweep_html(replace(FOUND, interrupted=True), Page(args=("sweep", "--resume", "f")))
     assert '<span class="word">--resume</span> <span class="word">f</span>' in going_on
+
+
+@pytest.mark.parametrize(
+    ("typed", "options"),
+    [
+        (["--adapt", "--allow", "a.B", "--grid", "k=1,2"], ["--adapt", "--allow", "a.B"]),
+        (["--input=1,3,8,8", "--start", "inherit"], ["--start", "inherit", "--input=1,3,8,8"]),
+        (["--resume=f", "--samples", "64"], []),
+    ],
+)
+def test_command_of_the_next_step_swaps_that_module_alone(
+    typed: list[str], options: list[str]
+) -> None:
+    trial = SiteTrial("{a,b}", "BRA", {"k": None, "kernel": [1, None]}, {"mode": "max"})
+    found = replace(FOUND, results=(replace(RESULTS[0], trial=trial),))
+
+    (line,) = (what for _, what in _steps(found, Page(args=("sweep", "net.pt", *typed))))
+
+    words = shlex.split(line)
+    assert words[:5] == ["modswap", "replace", "net.pt", "--match", r"re:\{a,b\}"]
+    settings = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+    read = dict(one.split("=", 1) for one in settings)
+    assert {name: yaml.safe_load(text) for name, text in read.items()} == {
+        "mode": "max", "k": None, "kernel": [1, None],
+    }  # fmt: skip
+    assert words[words.index("kernel=[1, null]") + 1 :] == [*options, "-o", "OUT"]
 
 
 def test_plot_is_a_picture_inside_the_page() -> None:

@@ -54,6 +54,21 @@ def test_chosen_trials_are_marked_and_modules_have_colours() -> None:
     assert "prefers-color-scheme:dark" in (root.findtext(f"{SVG}style") or "")
 
 
+def test_no_two_modules_of_the_legend_have_one_colour() -> None:
+    some = [replace(at(0.1 * n, n), trial=SiteTrial("a", f"M{n}")) for n in range(1, 9)]
+    root = drawn(*some)
+
+    circles = root.findall(f"{SVG}circle")
+    kinds = {
+        (one.findtext(f"{SVG}title") or "").split()[1][:2]: one.get("class") for one in circles[:8]
+    }
+    legend = [one.get("class") for one in circles[8:]]
+    assert len({kinds[f"M{n}"] for n in range(1, 7)}) == 6
+    assert kinds["M7"] == kinds["M8"] == legend[-1] == "m6"
+    assert legend == [f"m{n}" for n in range(7)]
+    assert "others" in [text.text for text in root.findall(f"{SVG}text")]
+
+
 def test_names_bring_no_markup_and_stay_inside() -> None:
     name = "<script>&" + "x" * 60
     root = drawn(*(replace(at(0.1, 9), trial=SiteTrial(f"{name}{i}", "M")) for i in range(3)))

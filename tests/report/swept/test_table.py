@@ -25,7 +25,7 @@ def test_trials_are_listed_the_smallest_error_first_with_reasons_below() -> None
     shown = lines(FOUND)
 
     assert shown[:5] == [
-        "OK 2 of 3 trials measured in net.pt (2.0 s)",
+        "OK 2 of 3 trials measured in net.pt, 1 does not hold (2.0 s)",
         "data 40 rows: 32 to learn from, 8 held out to judge",
         "note a note",
         "before 1,000 parameters, 2.0 M FLOPs, 4.0 KiB, 1.50 ms, for (1, 3)",
