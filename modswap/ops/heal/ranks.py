@@ -132,7 +132,7 @@ def own_device(device: str, number: int) -> str:
     if device == "cuda":
         if number >= torch.cuda.device_count():
             what = f"this machine has {torch.cuda.device_count()} GPUs, and more processes"
-            raise UsageError(what, "--nproc-per-node", "start one process for each GPU")
+            raise UsageError(what, "torchrun", "start one process for each GPU")
         torch.cuda.set_device(number)
         return f"cuda:{number}"
     if device != "cpu":
