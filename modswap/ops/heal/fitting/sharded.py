@@ -55,9 +55,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 def whole_values(value: Any) -> Any:
     """Return nested containers with whole tensors in the place of parts; all processes ask."""
-    return map_tensors(
-        lambda each: each.full_tensor() if _is_part(each) else each, value
-    )
+    return map_tensors(lambda each: each.full_tensor() if _is_part(each) else each, value)
 
 
 def part_of_value(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
