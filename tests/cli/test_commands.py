@@ -242,6 +242,7 @@ def test_quiet_says_nothing_when_all_is_well(modswap: Command) -> None:
     assert modswap("check", "net.pt", "-c", "swap.yaml", "-q", *ALLOW) == Ran(0, "", "")
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize(
     "command",
     # `code` starts a process to prove what it prints: tests/cli/test_code.py
@@ -555,6 +556,7 @@ def process(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "args", [[], ["--help"], ["replace", "--help"], ["schema"], ["chek"]], ids=" ".join
 )

@@ -61,6 +61,7 @@ ENCODINGS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_standard_output_of_any_encoding_shows_every_name(name: str, folder: Path) -> None:
     ran = tree_in_a_process(folder, **ENCODINGS[name])

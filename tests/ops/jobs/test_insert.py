@@ -80,6 +80,7 @@ def loaded(file: str, needs: tuple[str, ...]) -> nn.Module:
     return modswap.load(file, model="tests.models:build_gated")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "kind", ["whole", "averaged", "weights", "training", "legacy", "safetensors"]
 )

@@ -73,6 +73,7 @@ def everything(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reverted_file_is_the_file_from_before(
     kind: str, net: GatedNet, capsys: pytest.CaptureFixture[str]

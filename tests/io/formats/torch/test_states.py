@@ -235,6 +235,7 @@ def test_planted_code_is_refused(name: str, tmp_path: Path, *, legacy: bool) -> 
     assert "trust=True" in refusal.value.fix
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_planted_code_does_not_travel(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
