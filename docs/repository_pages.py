@@ -39,9 +39,7 @@ def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     return files
 
 
-def on_page_markdown(
-    markdown: str, page: "Page", config: "MkDocsConfig", files: "Files"
-) -> str:  # fmt: skip
+def on_page_markdown(markdown: str, page: "Page", **_: object) -> str:
     """Return a page whose links lead to places in the site."""
     return with_links_of_the_site(markdown, page.file.src_uri)
 
