@@ -383,6 +383,7 @@ def test_several_files_with_one_recipe_are_reported(modswap: Command) -> None:
 # -- wrong calls
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
@@ -614,12 +615,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_importing_the_package_imports_no_torch() -> None:
     done = process("-c", "import modswap, sys; assert 'torch' not in sys.modules; modswap.load")
 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_interruption_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     torch.save(build_gated(), tmp_path / "net.pt")
     (tmp_path / "slow.py").write_text(
@@ -651,6 +656,8 @@ def test_interruption_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*part"))
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     torch.save(nn.Sequential(*(nn.Linear(4, 4) for _ in range(3000))), tmp_path / "net.pt")
 

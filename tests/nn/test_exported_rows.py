@@ -129,6 +129,7 @@ def test_row_exported_at_one_size_gives_the_same_at_others(row: Replacement, way
     assert_same(run, module, MAPS)
 
 
+@pytest.mark.one_in(3)
 @every_row
 def test_row_traced_at_one_image_takes_more(row: Replacement) -> None:
     module = made(row, EVEN, "NCHW")

@@ -221,6 +221,7 @@ def planted(**changes: Any) -> None:
     torch.save(model, "bad.pt")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ["_inner", "forward", "joined"])
 def test_a_file_cannot_plant_code_in_a_module_with_others_beside_it(name: str) -> None:
     planted(**{name: torch.nn.functional.relu})

@@ -223,6 +223,7 @@ WEIGHTS = ("pairs", "ordered", "renamed", "new", "counter", "tuple", "state of a
 OLD = [name for name in HOSTILE if name in WEIGHTS or "of a tensor" in name]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("name", "legacy"), [*((name, False) for name in HOSTILE), *((name, True) for name in OLD)]
 )
