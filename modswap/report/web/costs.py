@@ -62,8 +62,11 @@ def _latency(view: ModelView | None) -> Iterator[Cost]:
     """Yield the time of a pass, where it was asked for."""
     if view is not None and view.milliseconds is not None:
         old, new = view.milliseconds
+        before, after = map(_duration, view.milliseconds, view.spread)
         change = f"{100 * (new - old) / old:+.1f} %"
-        yield Cost("latency, this machine", _duration(old), _duration(new), change, "latency")
+        within = abs(new - old) <= sum(view.spread)
+        change += ", within the spread" if within else ""
+        yield Cost("latency, this machine", before, after, change, "latency")
     elif view is not None:
         yield Cost("latency", why=view.untimed or NOT_MEASURED)
 
@@ -101,6 +104,8 @@ def site_costs(outcome: Outcome) -> Mapping[str, str]:
     return {one.path: one.what for one in findings if one.check == "cost" and one.path}
 
 
-def _duration(ms: float) -> str:
-    """Return milliseconds for people; from a second on as seconds."""
-    return f"{ms:.3g} ms" if ms < 999.5 else f"{ms / 1000:.3g} s"
+def _duration(ms: float, spread: float) -> str:
+    """Return milliseconds with their spread for people; from a second on as seconds."""
+    unit, scale = ("ms", 1) if ms < 999.5 else ("s", 1000)
+    shown = f"{ms / scale:.3g}"
+    return f"{shown} ± {spread / scale:.1g} {unit}" if spread else f"{shown} {unit}"
