@@ -108,7 +108,7 @@ class OutcomeView:
         reasons: dict[str, list[str]] = {}
         for row in self.findings:
             if row.kind == SKIPPED:
-                reasons.setdefault(row.what, []).append(row.check)
+                reasons.setdefault(row.what.partition(": ")[0], []).append(row.check)
         said = [f"{', '.join(dict.fromkeys(names))}: {what}" for what, names in reasons.items()]
         more = f"and {len(said) - SHOWN_REASONS} more reasons, below"
         return (*said[:SHOWN_REASONS], *([more] if len(said) > SHOWN_REASONS else []))
