@@ -1,5 +1,6 @@
 """Fixtures and settings that all tests share."""
 
+import gc
 import os
 import platform
 import signal
@@ -56,6 +57,10 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_others_slow(items)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported is not looked through for garbage again and again
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
