@@ -84,8 +84,8 @@ def test_closed_form_brings_a_swapped_classifier_back(name: str) -> None:
 
 def test_closed_form_goes_through_an_adapter_that_projects_and_pools() -> None:
     torch.manual_seed(0)
-    net = classifier()
-    net.mix = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, 2, 1), nn.Conv2d(CHANNELS, 6, 1))
+    old = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, 2, 1), nn.Conv2d(CHANNELS, 6, 1))
+    net = swapped(classifier(), old)
     net.norm, net.head = nn.BatchNorm2d(6).eval(), nn.Linear(6, 5)
     adaptation = Adaptation(CHANNELS, 6, (2, 2))
     adapter = SiteAdapter(new_module("BRA"), layout="NCHW", wants="NCHW", adaptation=adaptation)
