@@ -116,6 +116,9 @@ OTHERS = {
     "text": "a text\nof mine: OK  FAILED\n",
     "vocab": "[PAD]\n[UNK]\nOK\n",
     "readme": "# modswap\n\nIt is a model.\n",
+    "code with such keys": 'import torch\n\nCFG = {"replace": 1, "with": 2}\n',
+    "settings of a rule's name": "replace:\n  - a\nwidth: 3\n",
+    "JSON of another program": '{"rules": {"insert": []}, "replace": []}',
     "settings": "model: resnet\ntrain:\n  replace: 3\nlr: 0.1\n",
     "requirements": "modswap==0.1.0\n",
 }
