@@ -30,6 +30,9 @@ _REPORTS = (
     re.compile(r"FLOP\s+[\d,]+(\s+=\s+torch's\s+own|，\s*与\s*torch)"),
     re.compile(r'<meta name="generator" content="modswap[ "]'),
     re.compile(r'\A\s*\{\s*"label":\s*".*",\s*"graphs":\s*\['),  # for Model Explorer
+    # changes of code: a diff that brings a module of the catalogue in, and Markdown
+    re.compile(r"\A--- \S[^\n]*\n\+\+\+ \S.*?^\+(from|import) modswap\b", _LINE | re.DOTALL),
+    re.compile(r"^- `OK  \d+ sites? in \d", _LINE),
     # for servers of CI, and the page of the catalogue
     re.compile(r'\A\s*<\?xml[^>]*\?>\s*<testsuites\s+name="modswap"'),
     re.compile(r'"driver":\s*\{\s*"name":\s*"modswap"'),

@@ -104,6 +104,23 @@ def test_earlier_forms_of_reports_are_reports() -> None:
         assert may_replace(REPORT, text)
 
 
+CHANGE = """\
+--- a/net.py
++++ b/net.py
+@@ -1,2 +1,3 @@
+ import torch
++from modswap.nn import ECA
+"""
+
+
+def test_changes_of_code_are_reports() -> None:
+    said = "- `OK  1 site in 1 file: net:Net() of the changed source builds the swapped model`"
+
+    assert may_replace(REPORT, CHANGE)
+    assert may_replace(REPORT, f"```diff\n{CHANGE}```\n\n{said}\n")
+    assert not may_replace(REPORT, CHANGE.replace("modswap", "mine"))
+
+
 OTHERS = {
     "config.json": '{"architectures": ["ViT"], "hidden_size": 32, "model_type": "vit"}',
     "index": '{"metadata": {"total_size": 4}, "weight_map": {"a": "model-1.safetensors"}}',
