@@ -168,7 +168,7 @@ def _read(file: Path) -> State:
         with opened(file) as stream:
             _compare_checksums(file, stream)
             # its tensors and plain values: weights_only builds nothing else
-            held = torch.serialization.load(stream, map_location="cpu", weights_only=True)  # noqa: TID251 - as said above
+            held: State = torch.serialization.load(stream, map_location="cpu", weights_only=True)  # noqa: TID251 - as said above
     except OSError as error:
         what = f"it cannot be read: {error.strerror or error}"
         raise CheckpointError(what, str(file), f"name the file, or {_START_AGAIN}") from error
