@@ -79,7 +79,9 @@ class SweepOptions:
         """
         from modswap.ops.recipes import recipe_of_options
 
-        return recipe_of_options(self.rule.text(()))
+        text = self.rule.text(())
+        varied = {("replace", 0, "args", name): f"--grid {name}" for name, _ in self.grid}
+        return recipe_of_options(replace(text, options={**text.options, **varied}))
 
 
 def asked_of(given: Mapping[str, Any]) -> SweepOptions:
