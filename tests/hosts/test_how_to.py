@@ -30,7 +30,7 @@ def test_page_has_a_section_for_each_library() -> None:
 
 @pytest.mark.parametrize("section", LIBRARIES)
 def test_section_leads_to_the_swapped_model(
-    section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes_as_this_one: None
 ) -> None:
     library, new = LIBRARIES[section]
     pytest.importorskip(library, reason=f"{library} is not installed (extra: hosts)")
