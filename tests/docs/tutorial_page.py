@@ -49,6 +49,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         written = followed_tutorial(Path(name), steps=360)
     PAGE.write_text(written, encoding="utf-8")
-    CHINESE.write_text(
-        with_outputs(CHINESE.read_text(encoding="utf-8"), written), encoding="utf-8"
-    )
+    CHINESE.write_text(with_outputs(CHINESE.read_text(encoding="utf-8"), written), encoding="utf-8")
