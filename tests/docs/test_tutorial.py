@@ -1,4 +1,4 @@
-"""The tutorial: its outputs are those of its commands, and both languages have the same commands."""
+"""The tutorial: its outputs are those of its commands, which are the same in both languages."""
 
 import re
 from pathlib import Path
