@@ -1,8 +1,8 @@
 """Run the blocks of a page in their order, and fill in what its commands print.
 
 A `console` block holds commands (`$ …`) and what they print; a `sh` block holds commands alone. A
-`python` block runs in names that all such blocks share; it is saved where its first line is a file's
-name (`# net.py`). Commands are those of modswap, `cat` and `python FILE`.
+`python` block runs in names that all such blocks share; it is saved where its first line is a
+file's name (`# net.py`). Commands are those of modswap, `cat` and `python FILE`.
 """
 
 import os

@@ -1,8 +1,9 @@
 """Every Python block and every command in the documents is run by a test.
 
-`FOLLOWED` are the pages that a test runs from top to bottom, `WRITTEN` those that a script writes,
-with what the commands print. Each command and block of another page is in `EXAMPLES`, with the
-test that runs it, or one of its kind on a file of its own. All commands are parsed as the program does.
+`FOLLOWED` are the pages that a test runs from top to bottom, `WRITTEN` those that a script
+writes, with what the commands print. Each command and block of another page is in `EXAMPLES`,
+with the test that runs it, or one of its kind on a file of its own. All commands are parsed as
+the program does.
 """
 
 import re
