@@ -8,7 +8,7 @@ file's name (`# net.py`). Commands are those of modswap, `cat` and `python FILE`
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
@@ -31,7 +31,7 @@ class Reader:
         stand_ins: What is done in place of a command that takes long, by the command.
     """
 
-    stand_ins: dict[str, Callable[[], None]] = field(default_factory=dict)
+    stand_ins: Mapping[str, Callable[[], object]] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__page__"})
 
     def follow(self, page: str) -> str:
