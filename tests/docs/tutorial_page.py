@@ -22,12 +22,16 @@ def demonstrate(steps: int) -> None:
 
 
 def followed_tutorial(folder: Path, steps: int) -> str:
-    """Return the tutorial with what its commands print for a network trained in some steps."""
+    """Return the tutorial with what its commands print for a network trained in some steps.
+
+    Seconds, which are those of the machine, are left out.
+    """
     stand_ins = {
         "modswap demo": partial(demonstrate, steps),
         "cd modswap-demo": partial(os.chdir, "modswap-demo"),
     }
-    return followed(PAGE, folder, Reader(stand_ins))
+    made = followed(PAGE, folder, Reader(stand_ins))
+    return re.sub(r"\([\d.]+ s\)", "(… s)", made)
 
 
 def with_outputs(page: str, made: str) -> str:
