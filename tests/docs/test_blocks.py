@@ -17,6 +17,7 @@ import typer
 from safetensors.torch import save_file
 
 from modswap.cli.app import make_app
+from modswap.io.recipe.reader import parse_recipe
 from modswap.nn import BiLevelRoutingAttention
 from tests.docs.console import blocks, commands
 
@@ -118,7 +119,29 @@ def test_every_command_has_only_options_of_the_program() -> None:
     assert parsed > 50
 
 
-@pytest.mark.parametrize("place", ["diff.md import", "gpu.md from", "guide.md from"])
+def test_every_recipe_of_the_pages_is_read() -> None:
+    head = "version: 1\ninputs: [{shape: [1, 3, 8, 8]}]\n"
+    recipes = [
+        code if code.startswith("version") else head + code
+        for page in PAGES.values()
+        for kind, code in blocks(page)
+        if kind == "yaml" and code.startswith(("version:", "replace:", "insert:"))
+    ]
+
+    assert len(recipes) > 3
+    for text in recipes:
+        recipe = parse_recipe(text, "swap.yaml", ".")
+        assert recipe.replace or recipe.insert
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "diff.md import",
+        "gpu.md from",
+        pytest.param("guide.md from", marks=pytest.mark.slow),  # 512 channels take seconds
+    ],
+)
 def test_python_of_the_pages_runs(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,14 +1,11 @@
 """The messages that `docs/troubleshooting.md` explains are those of the program."""
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import modswap
-from tests.style import sources
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 HEADINGS = re.findall(r"^### `(.+)`$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
@@ -16,25 +13,20 @@ OF_TORCH = ("Missing key(s) in state_dict",)
 HOLE = "…"
 
 
-def texts(tree: ast.AST) -> Iterator[str]:
-    """Yield each text in a file; `…` is in place of the values in it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
-        elif isinstance(node, ast.JoinedStr):
-            parts = [part.value if isinstance(part, ast.Constant) else HOLE for part in node.values]
-            yield "".join(map(str, parts))
-
-
 def bare(text: str) -> str:
     """Return a text without marks of code and with one hole for neighbouring values."""
-    return re.sub(rf"{HOLE}+", HOLE, text.replace("`", "").replace(f"{HOLE!r}", HOLE))
+    return re.sub(rf"{HOLE}+", HOLE, text.replace("`", "").replace(f"'{HOLE}'", HOLE))
+
+
+def joined(source: str) -> str:
+    """Return a source file whose texts are in one piece each, with holes for the values in them."""
+    return re.sub(r"\{[^{}\n]*\}", HOLE, re.sub(r"\"\s*\n\s*f?\"", "", source))
 
 
 @pytest.fixture(scope="module")
-def known() -> set[str]:
+def known() -> str:
     package = Path(modswap.__file__).parent
-    return {bare(text) for source in sources(package) for text in texts(source.tree)}
+    return bare("\n".join(joined(file.read_text("utf-8")) for file in package.rglob("*.py")))
 
 
 def test_page_explains_many_messages() -> None:
@@ -42,11 +34,12 @@ def test_page_explains_many_messages() -> None:
     assert len(set(HEADINGS)) == len(HEADINGS)
 
 
-def test_every_message_is_one_of_the_program(known: set[str]) -> None:
+def test_every_message_is_one_of_the_program(known: str) -> None:
     own = [heading for heading in HEADINGS if heading not in OF_TORCH]
 
-    assert [one for one in own if not any(bare(one) in text for text in known)] == []
+    assert [heading for heading in own if bare(heading) not in known] == []
 
 
-def test_a_message_that_was_changed_is_found(known: set[str]) -> None:
-    assert not any("it holds weights without any code" in text for text in known)
+@pytest.mark.parametrize("other", ["it holds weights without any code", "no module fits …"])
+def test_a_message_of_another_text_is_found(other: str, known: str) -> None:
+    assert bare(other) not in known
