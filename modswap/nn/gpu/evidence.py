@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
+from modswap.nn.kernels.tracing import constant_result
 
 TABLE = Path(__file__).with_name("measured.json")
 KEYS = (
@@ -42,7 +42,7 @@ def read_rows(file: Path = TABLE) -> Mapping[Key, Sequence[Mapping[str, Any]]]:
 ROWS = read_rows()
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch's own
+@constant_result
 def faster(measured: MeasuredCall, card_class: str) -> bool:
     """Return whether the fused way was measured to be faster for such a call on such a card.
 

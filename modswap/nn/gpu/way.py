@@ -8,6 +8,7 @@ import torch
 
 from modswap.nn.gpu.evidence import ROWS, MeasuredCall, faster
 from modswap.nn.gpu.launches import HAS_TRITON, INTERPRETED
+from modswap.nn.kernels.tracing import constant_result
 
 VARIABLE = "MODSWAP_GPU_WAY"
 WAYS = ("auto", "windows", "fused")
@@ -68,6 +69,6 @@ def _check(way: str, name: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(WAYS)}, got {way!r}")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch's own
+@constant_result
 def _capability(device: int) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)

@@ -1,6 +1,21 @@
 """Detect torch's tracers and function transforms."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+def constant_result(function: _F) -> _F:
+    """Mark a function whose result `torch.compile` may take as constant.
+
+    `torch.compiler.assume_constant_result` sets the same mark, and imports the compiler for it,
+    which takes seconds.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def recorded() -> bool:

@@ -102,3 +102,18 @@ def test_torch_runs_without_its_compiler_and_compiles_afterwards() -> None:
 
     assert ran.returncode == 0, ran.stderr
     assert "_dynamo" in ran.stdout
+
+
+def test_jobs_import_neither_the_compiler_nor_distributed_tensors() -> None:
+    """Each takes seconds, and no swap needs them."""
+    code = "import sys, modswap.ops.jobs.replace; print(*sys.modules)"
+
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    loaded = set(ran.stdout.split())
+    assert "modswap.nn.gpu.evidence" in loaded
+    assert not loaded & {
+        "torch._dynamo",
+        "torch.distributed.tensor",
+        "torch.distributed.checkpoint",
+    }
