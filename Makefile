@@ -7,7 +7,7 @@ INPUTS := pyproject.toml constraints.txt
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo test test-all test-gpu lint fuzz fuzz-mutations bench hosts docs clean
+.PHONY: help demo test test-all test-gpu lint fuzz fuzz-mutations bench hosts docs docs-site docs-serve docs-pages clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -42,7 +42,16 @@ bench: $(VENV)/dev.done  ## time the main job
 
 hosts: $(VENV)/hosts.done  ## add the libraries whose models tests/hosts swaps
 
-docs: $(VENV)/dev.done  ## write the pages that are made from the tables of the program
+docs: docs-pages  ## write the pages that the program makes, then build the site into build/site
+	$(MAKE) --no-print-directory docs-site
+
+docs-site: $(VENV)/docs.done  ## build the site alone; a dead link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+docs-serve: $(VENV)/docs.done  ## show the site at http://127.0.0.1:8000, and follow changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+docs-pages: $(VENV)/dev.done  ## write the pages that are made from the tables of the program
 	$(BIN)/python -m tests.core.asked.recipe_page
 	$(BIN)/python -m tests.ops.examine.verification_page
 	$(BIN)/python -m tests.ops.code.code_page
@@ -74,6 +83,10 @@ $(VENV)/hosts.done: $(VENV)/dev.done
 	@# the build of torchvision that PyPI has needs CUDA; its requirements are left out
 	$(PIP) --no-deps 'torchvision==0.28.0'
 	$(PIP) --editable '.[hosts]'
+	@touch $@
+
+$(VENV)/docs.done: $(VENV)/made.done
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/fuzz.done: $(VENV)/dev.done

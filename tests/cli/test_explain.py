@@ -215,6 +215,19 @@ def test_routing_is_drawn_over_a_picture(modswap: Command) -> None:
     assert Path("out.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("routed")
+def test_page_has_the_routing_over_the_picture(modswap: Command) -> None:
+    pytest.importorskip("PIL.Image").new("RGB", (64, 48)).save("photo.png")
+
+    ran = modswap(*ROUTED, "--image", "photo.png", "--format", "html")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert 'href="data:image/jpeg;base64,' in ran.out
+    assert '<input type="range" id="window" min="0" max="15"' in ran.out
+    plain = modswap("net.pt:0", *ROUTED[1:], "--image", "photo.png", "--format", "html")
+    assert "<image" not in plain.out
+
+
 def test_picture_takes_the_place_of_a_named_input(modswap: Command) -> None:
     pytest.importorskip("PIL.Image").new("RGB", (64, 48), (255, 0, 0)).save("photo.png")
     torch.save(Named(), "net.pt")

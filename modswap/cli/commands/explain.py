@@ -120,14 +120,26 @@ def explain(
     from modswap.ops.explain.job import ExplainOptions, explain_asked
     from modswap.ops.explain.subject import Asked
     from modswap.report.explained import FORMS
+    from modswap.report.explained.html import explained_html
 
     with session.guarded() as progress:
         asked = Asked(target, subject, given, image)
-        choice = ExplainOptions(depth, plain, times, routed=routing is not None)
+        shown = session.format == "html"
+        choice = ExplainOptions(depth, plain, times, routing is not None, routed_where_any=shown)
         answer = explain_asked(asked, choice, progress)
     if routing is not None and answer.explained.routing is not None:
         _draw(answer, routing, drawing, lang, force=force)
-    session.emit(FORMS[session.format](answer.explained, lang, session.page()))
+    if session.format == "html":
+        session.emit(explained_html(answer.explained, lang, session.page(), _picture(answer)))
+    else:
+        session.emit(FORMS[session.format](answer.explained, lang, session.page()))
+
+
+def _picture(answer: "Answer") -> bytes:
+    """Return the picture of a page over which a routing is drawn."""
+    from modswap.ops.explain.picture import page_picture
+
+    return page_picture(answer.png) if answer.explained.routing is not None else b""
 
 
 _Place = tuple[int, int]

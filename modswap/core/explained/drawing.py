@@ -103,6 +103,11 @@ def drawing_of(found: RoutedWindows, chosen: Sequence[int], language: str) -> Dr
     )
 
 
+def opacity_of(weight: float, weights: Sequence[float]) -> float:
+    """Return the opacity of a window by its weight, among those of all windows attended to."""
+    return _LEAST + (_MOST - _LEAST) * weight / (max(weights, default=1.0) or 1.0)
+
+
 def _grid(found: RoutedWindows, panel: _Panel) -> Iterator[Mark]:
     for box in found.boxes:
         if box is not None:
@@ -112,14 +117,13 @@ def _grid(found: RoutedWindows, panel: _Panel) -> Iterator[Mark]:
 def _routed(found: RoutedWindows, window: int, panel: _Panel, language: str) -> Iterator[Mark]:
     yield from _grid(found, panel)
     weights = found.weights[window]
-    most = max(weights, default=1.0) or 1.0
     names = []
     start = panel.point(found.centre(window))
     for rank, (other, weight) in enumerate(zip(found.routes[window], weights, strict=True), 1):
         box = found.boxes[other]
         if box is None:
             continue
-        opacity = _LEAST + (_MOST - _LEAST) * weight / most
+        opacity = opacity_of(weight, weights)
         yield Rectangle(panel.placed(box), ROUTED, opacity=opacity)
         end = panel.point(found.centre(other))
         if other != window:

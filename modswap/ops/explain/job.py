@@ -11,7 +11,7 @@ from modswap.core.explained.record import Explained
 from modswap.core.progress import Progress, silent
 from modswap.ops.explain.explain import ExplainRequest, explained
 from modswap.ops.explain.passes import Forward
-from modswap.ops.explain.routing import refuse_unrouted, routed_windows
+from modswap.ops.explain.routing import is_routed, refuse_unrouted, routed_windows
 from modswap.ops.explain.subject import Asked, found
 from modswap.ops.run.without_compiler import without_compiler
 
@@ -24,6 +24,7 @@ class ExplainOptions:
     plain: bool | None = None
     times: bool = True
     routed: bool = False  # whether the routing is read too
+    routed_where_any: bool = False  # the same, of a module that has one
 
 
 class Answer(NamedTuple):
@@ -47,7 +48,8 @@ def explain_asked(asked: Asked, options: ExplainOptions, progress: Progress = si
         progress("running it line by line")
         wanted = ExplainRequest(one.title, options.depth, options.plain, options.times, one.args)
         result = explained(one.forward, wanted)
-        routing = routed_windows(one.forward, one.size) if options.routed else None
+        routed = options.routed or (options.routed_where_any and is_routed(one.forward.module))
+        routing = routed_windows(one.forward, one.size) if routed else None
     notes = (*result.notes, *one.notes)
     return Answer(replace(result, notes=notes, routing=routing), one.png)
 

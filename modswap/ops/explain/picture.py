@@ -15,6 +15,8 @@ NORMALISED = Words(
     "the picture was scaled to {0}x{1} pixels and normalised by ImageNet's means and deviations",
     "图片已缩放到 {0}x{1} 像素，并按 ImageNet 的均值和标准差归一化",
 )
+# of a picture in a page: at most 640 x 640 pixels of noise have 0.3 MB
+PAGE_SIDE, PAGE_QUALITY = 640, 80
 _INSTALL = 'install it: pip install "modswap[pictures]"'
 
 
@@ -62,6 +64,17 @@ def read_picture(file: Path, shape: tuple[int, ...]) -> Picture:
     stream = BytesIO()
     scaled.convert("RGB").save(stream, "PNG")
     return Picture(normalised(pixels), stream.getvalue())
+
+
+def page_picture(png: bytes | None) -> bytes:
+    """Return a picture in PNG as a JPEG of few bytes for a page; nothing for none."""
+    if png is None:
+        return b""
+    shown = _pillow("--image").open(BytesIO(png))
+    shown.thumbnail((PAGE_SIDE, PAGE_SIDE))
+    stream = BytesIO()
+    shown.save(stream, "JPEG", quality=PAGE_QUALITY)
+    return stream.getvalue()
 
 
 def routing_png(drawing: Drawing, picture: bytes | None) -> bytes:

@@ -11,13 +11,18 @@ from modswap.nn.kernels.windows import count_windows
 from modswap.ops.explain.passes import Forward, Fresh, repeatable
 
 
+def is_routed(module: torch.nn.Module) -> bool:
+    """Return whether a module has a routing."""
+    return isinstance(module, BiLevelRoutingAttention)
+
+
 def refuse_unrouted(module: torch.nn.Module, title: str) -> None:
     """Refuse a module that has no routing.
 
     Raises:
         ExplainError: If it is no bi-level routing attention.
     """
-    if not isinstance(module, BiLevelRoutingAttention):
+    if not is_routed(module):
         what = "it has no routing: it is no BiLevelRoutingAttention"
         fix = "leave --routing out, or name such a module: `modswap tree FILE` lists them"
         raise ExplainError(what, title, fix)

@@ -8,26 +8,39 @@ from modswap.core.explained.record import Explained, Followed, Line
 from modswap.core.words.printable import tame
 from modswap.report.explained.labels import (
     cells,
-    closing,
+    compared,
     heading,
     label,
+    routing_measures,
     share_of,
     shown_numbers,
     skipped,
     totals,
 )
 from modswap.report.explained.layout import called, called_words, own_lines, values_words
+from modswap.report.explained.routed import drawn_routing
 from modswap.report.page import Page
 
 
-def explained_html(explained: Explained, language: str, page: Page) -> str:
-    """Return the explanation as a page of HTML."""
-    del page
+def explained_html(explained: Explained, language: str, page: Page, picture: bytes = b"") -> str:
+    """Return the explanation as a page of HTML; `picture` is that of its routing, as JPEG."""
     # its import takes a tenth of a second, which the other forms do not need
+    from modswap.report.web.again import explained_again
     from modswap.report.web.frame import framed
 
-    parts = "\n".join(_parts(explained, language))
-    return framed("explained.html", title=explained.title, language=language, parts=parts)
+    routing = explained.routing
+    return framed(
+        "explained.html",
+        title=explained.title,
+        language=language,
+        heading=heading(explained, language),
+        routed=None if routing is None else drawn_routing(routing, picture, language),
+        measures=routing_measures(explained, language),
+        notes=[note.into(language) for note in explained.notes],
+        again=explained_again(page.args),
+        label=lambda name: label(name, language),
+        parts="\n".join(_parts(explained, language)),
+    )
 
 
 def _text(text: str) -> str:
@@ -35,8 +48,6 @@ def _text(text: str) -> str:
 
 
 def _parts(explained: Explained, language: str) -> Iterator[str]:
-    yield f"<h1>{_text(explained.title)}</h1>"
-    yield f"<p>{_text(heading(explained, language))}</p>"
     text = explained.text
     if text is not None:
         yield f"<p>{_text(text.summary.into(language))}</p>"
@@ -54,7 +65,7 @@ def _parts(explained: Explained, language: str) -> Iterator[str]:
         axes = ", ".join(f"{name} = {size}" for name, size in explained.axes)
         yield f"<p>{_text(label('axes', language))}<code>{_text(axes)}</code></p>"
     yield _Lines(explained, language).whole(explained.root)
-    yield "".join(f"<p>{_text(sentence)}</p>" for sentence in closing(explained, language))
+    yield "".join(f"<p>{_text(sentence)}</p>" for sentence in compared(explained, language))
 
 
 def _facts(rows: Iterable[tuple[str, str, str]]) -> str:

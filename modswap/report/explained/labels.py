@@ -30,6 +30,29 @@ LABELS = {
     "input": Words("input", "输入"),
     "plain": Words("the paper's form", "论文形式"),
     "fast": Words("the form that runs", "实际运行的形式"),
+    "padding": Words("padding", "补边"),
+    "routing": Words("Which windows attend to which", "哪些窗口关注哪些窗口"),
+    "window": Words("Window", "窗口"),
+    "window_place": Words("row {0}, column {1}", "第 {0} 行，第 {1} 列"),
+    "steps": Words(
+        "The slider chooses the window with the red frame; so do the arrow keys; page up and page "
+        "down go by a row, and a click on the picture chooses too. Blue are the windows that it "
+        "attends to, numbered from the best; the darker, the larger their weight.",
+        "用滑块选择一个窗口（红框），也可用方向键；Page Up 和 Page Down 按行移动，也可以点击图片。"
+        "蓝色为它所关注的窗口，编号从最优先的开始；颜色越深，权重越大。",
+    ),
+    "no_picture": Words(
+        "The input is a dummy one; `--image photo.jpg` takes a picture in its place.",
+        "输入为随机数据；用 `--image photo.jpg` 可换成图片。",
+    ),
+    "too_many": Words(
+        "There are too many windows for a page: `--routing OUT.svg --window 3,4` draws some.",
+        "窗口太多，网页无法全部显示：用 `--routing OUT.svg --window 3,4` 画出其中几个。",
+    ),
+    "attends": Words("attends to", "关注的窗口"),
+    "used": Words("attended to by", "被关注次数"),
+    "all_windows": Words("All windows", "所有窗口"),
+    "again": Words("Print the numbers again", "再次输出这些数字"),
     "skipped": Words("… {0} statements did not run", "……有 {0} 条语句没有执行"),
     "skipped_one": Words("… 1 statement did not run", "……有 1 条语句没有执行"),
 }
@@ -67,6 +90,7 @@ _EVEN = Words(
     "使用的均匀程度 {0}（1 表示完全均匀）；{1} 个窗口无人关注；用得最多的窗口被 {2} 个窗口关注",
 )
 _PADDED = Words("{0} of their routes lead into padding", "其中 {0} 的路由指向补边")
+_ROUTES = Words("Window {0},{1} (row, column) attends to {2}", "窗口 {0},{1}（行, 列）关注 {2}")
 _MS = Words(", {0} ms", "，{0} 毫秒")
 _APART = Words(
     "; outputs are {0} of their size apart; `{1}` explains it",
@@ -148,8 +172,19 @@ def heading(explained: Explained, language: str) -> str:
     return f"{explained.title}{form}{colon}{', '.join(explained.inputs)}{semicolon}{facts}"
 
 
+def routed_words(place: tuple[int, int], routes: list[str], language: str) -> str:
+    """Return the windows that a window attends to in a sentence."""
+    return _ROUTES.into(language).format(*place, _COMMA.into(language).join(routes))
+
+
 def closing(explained: Explained, language: str) -> list[str]:
     """Return the sentences below the table: what was compared, and with what result."""
+    notes = (note.into(language) for note in explained.notes)
+    return [*compared(explained, language), *routing_measures(explained, language), *notes]
+
+
+def compared(explained: Explained, language: str) -> list[str]:
+    """Return the sentences on the counts, the times and the other form."""
     numbers = explained.numbers
     counts = (f"{explained.counter:,}", f"{numbers.beyond:,}")
     first = (_COUNTED if numbers.beyond else _EXACT).into(language).format(*counts)
@@ -164,12 +199,10 @@ def closing(explained: Explained, language: str) -> list[str]:
         times = (milliseconds(numbers.seconds), milliseconds(explained.plain_seconds))
         second.append(_TIMES.into(language).format(*times))
     second += [_EQUAL.into(language)] if explained.equal else []
-    return [first, _SEMICOLON.into(language).join(second), *_other(explained, language),
-        *_routing(explained, language),
-            *(note.into(language) for note in explained.notes)]  # fmt: skip
+    return [first, _SEMICOLON.into(language).join(second), *_other(explained, language)]
 
 
-def _routing(explained: Explained, language: str) -> list[str]:
+def routing_measures(explained: Explained, language: str) -> list[str]:
     """Return the measures of the routing: how far windows look, and how evenly they are used."""
     found = explained.routing
     if found is None:

@@ -14,7 +14,11 @@ from modswap.report.swept.table import COLUMNS, cost_words, same_reasons, verdic
 from modswap.report.tamed import tamed
 
 SHOWN_ROWS = 5000
-_PLOTTED = "flops"
+PLOTTED_ALL = 400  # trials, of which a page holds a plot for each cost
+# the costs on which a budget may be set, each with its name; the first is plotted always
+_PLOTTED = {
+    "flops": "FLOPs", "params": "parameters", "memory": "memory", "latency": "latency",
+}  # fmt: skip
 # options that the command of the next step takes over, and whether each has a value
 _OF_RULE = {"--adapt": False, "--start": True}
 _OF_FILE = {
@@ -26,7 +30,7 @@ _OF_FILE = {
 
 
 def sweep_html(found: SweepResult, page: Page) -> str:
-    """Return a sweep as a page; its plot is that of the errors against added FLOPs."""
+    """Return a sweep as a page, with plots of the errors against what the trials cost."""
     # its import takes a tenth of a second, which the other forms do not need
     from modswap.report.web.frame import framed
 
@@ -46,7 +50,7 @@ def sweep_html(found: SweepResult, page: Page) -> str:
         choice_cost=cost_words(found.choice.cost) if found.choice else "",
         together=_together(found),
         steps=steps,
-        plot=_plot(found),
+        plots=list(_plots(found)),
         columns=columns,
         rows=[
             (one.trial.key in chosen, [column.cell(one) for column in columns])
@@ -63,12 +67,14 @@ def _together(found: SweepResult) -> str:
     return "" if together is None else cost_words(together)
 
 
-def _plot(found: SweepResult) -> str:
-    """Return the plot as the address of a picture; empty without a trial that holds."""
+def _plots(found: SweepResult) -> Iterator[tuple[str, str]]:
+    """Yield the plots, each as a name of a cost and the address of a picture."""
     if not found.ranked:
-        return ""
-    svg = sweep_svg(found, _PLOTTED).encode("utf-8")
-    return f"data:image/svg+xml;base64,{b64encode(svg).decode('ascii')}"
+        return
+    count = len(_PLOTTED) if len(found.ranked) <= PLOTTED_ALL else 1
+    for cost, name in [*_PLOTTED.items()][:count]:
+        svg = sweep_svg(found, cost).encode("utf-8")
+        yield name, f"data:image/svg+xml;base64,{b64encode(svg).decode('ascii')}"
 
 
 def _steps(found: SweepResult, page: Page) -> Iterator[tuple[str, str]]:

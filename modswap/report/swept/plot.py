@@ -26,10 +26,10 @@ text{font:12px system-ui,sans-serif;fill:#1f2328}
 .paper{fill:#fff}.grid{stroke:#d8dee4}.front{stroke:#8c959f;fill:none;stroke-dasharray:4 3}
 .m0{fill:#0969da}.m1{fill:#bf8700}.m2{fill:#8250df}.m3{fill:#1a7f37}.m4{fill:#bf3989}.m5{fill:#0f7b82}.m6{fill:#6e7781}
 .chosen{stroke:#cf222e;stroke-width:2.5;fill-opacity:1}
-circle{fill-opacity:.7}
+circle{fill-opacity:.7}.way,.healed{stroke:#57606a;stroke-width:1.5;fill:none}
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.paper{fill:#0d1117}.grid{stroke:#30363d}
 .m0{fill:#58a6ff}.m1{fill:#d29922}.m2{fill:#bc8cff}.m3{fill:#3fb950}.m4{fill:#f778ba}.m5{fill:#39c5cf}.m6{fill:#8b949e}
-.chosen{stroke:#ff7b72}}
+.chosen{stroke:#ff7b72}.way,.healed{stroke:#9da7b1}}
 """
 
 
@@ -53,6 +53,7 @@ class _Drawing:
         self.modules = list(dict.fromkeys(one.trial.module for one in found.results))
         costs = [self._cost(one) for one in self.results]
         errors = [log10(_error(one)) for one in self.results]
+        errors += [log10(_healed(one)) for one in self.results if one.healed is not None]
         self.low, self.high = floor(min(errors)), max(ceil(max(errors)), floor(min(errors)) + 1)
         self.ticks = _ticks(min(*costs, 0.0), max(*costs, 0.0))
 
@@ -83,6 +84,7 @@ class _Drawing:
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(self._place, front))
         yield f'<polyline class="front" points="{points}"/>'
         for one in self.results:
+            yield from self._healing(one)
             yield self._point(one)
         yield from self._labels(front)
         yield from self._legend()
@@ -90,6 +92,12 @@ class _Drawing:
 
     def _place(self, one: TrialResult) -> tuple[float, float]:
         return self.x(self._cost(one)), self.y(log10(_error(one)))
+
+    @property
+    def _title(self) -> str:
+        healed = any(one.healed is not None for one in self.results)
+        more = "; the ring below: after healing" if healed else ""
+        return f"error of the outputs after the closed form{more}"
 
     def _axes(self) -> Iterator[str]:
         bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
@@ -102,7 +110,7 @@ class _Drawing:
             yield f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>'
             yield _text(_LEFT - 8, y + 4, f"{10.0**power:g}", "end")
         yield _text((_LEFT + right) / 2, HEIGHT - 14, _TITLES[self.cost], "middle")
-        yield _text(_LEFT, _TOP - 18, "error of the outputs after the closed form", "start")
+        yield _text(_LEFT, _TOP - 18, self._title, "start")
 
     def _said(self, value: float) -> str:
         if self.cost == "latency":
@@ -117,6 +125,19 @@ class _Drawing:
         said = escape(f"{_name(one)} {one.trial.module}: error {_error(one):.3g}")
         circle = f'<circle class="{kind}{chosen}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
         return f"{circle}<title>{said}</title></circle>"
+
+    def _healing(self, one: TrialResult) -> Iterator[str]:
+        """Yield the way from a trial's error to that after its healing, if it was healed."""
+        if one.healed is None:
+            return
+        (x, y), end = self._place(one), self.y(log10(_healed(one)))
+        yield f'<line class="way" x1="{x:.1f}" y1="{y:.1f}" x2="{x:.1f}" y2="{end:.1f}"/>'
+        healed = one.healed
+        said = escape(
+            f"{_name(one)} healed: error {healed.error:.3g}, {healed.metric} {healed.value:.3f}"
+        )
+        circle = f'<circle class="healed" cx="{x:.1f}" cy="{end:.1f}" r="4.5">'
+        yield f"{circle}<title>{said}</title></circle>"
 
     def _labels(self, front: Sequence[TrialResult]) -> Iterator[str]:
         """Yield the names of the trials that no other one beats, where there is room."""
@@ -157,6 +178,10 @@ def _name(one: TrialResult) -> str:
 
 def _error(one: TrialResult) -> float:
     return max(one.error or 0.0, _LEAST)
+
+
+def _healed(one: TrialResult) -> float:
+    return max(one.healed.error if one.healed else 0.0, _LEAST)
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

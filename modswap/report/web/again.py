@@ -10,6 +10,7 @@ from modswap.core.words.printable import tame
 # options of the report, of the file to write, and those that `check` alone has
 _WITH_VALUE = (
     "--format", "--report", "-o", "--output", "--save-recipe", "-j", "--jobs", "--lock-file",
+    "--routing", "--window",
 )  # fmt: skip
 _FLAGS = (
     "--force", "--dry-run", "-v", "--verbose", "-q", "--quiet", "--resume", "--fix", "--lock",
@@ -75,6 +76,11 @@ def _of_files(outcome: Outcome) -> Iterator[Again]:
         yield Again("file", "the written file and its checksums", verify)
         what = "all that differs between the two files"
         yield Again("diff", what, shell_line("modswap", "diff", outcome.checkpoint, file))
+
+
+def explained_again(args: Sequence[str]) -> str:
+    """Return the command for the numbers of an explanation; empty where none was typed."""
+    return shell_line("modswap", *_plain(args), "--format", "json") if args else ""
 
 
 def shell_line(*words: str) -> str:

@@ -18,7 +18,7 @@ from modswap.core.explained.drawing import drawing_of
 from modswap.nn import BiLevelRoutingAttention
 from modswap.ops.explain import picture
 from modswap.ops.explain.passes import Forward
-from modswap.ops.explain.picture import read_picture, routing_png
+from modswap.ops.explain.picture import page_picture, read_picture, routing_png
 from modswap.ops.explain.routing import refuse_unrouted, routed_windows
 from tests.core.explained.test_routing import PADDED
 
@@ -54,6 +54,20 @@ def test_later_variant_has_as_many_windows_as_the_map_needs() -> None:
 
     assert (found.rows, found.columns, found.width, found.height) == (3, 3, 7, 5)
     assert found.boxes[-1] == (6, 4, 7, 5)
+
+
+def test_picture_of_a_page_is_a_small_jpeg() -> None:
+    image = pytest.importorskip("PIL.Image")
+    stream = BytesIO()
+    noise = torch.randint(256, (1000, 1500, 3), dtype=torch.uint8)
+    image.frombytes("RGB", (1500, 1000), bytes(noise.flatten().tolist())).save(stream, "PNG")
+
+    found = page_picture(stream.getvalue())
+
+    assert image.open(BytesIO(found)).size == (640, 427)
+    assert found.startswith(b"\xff\xd8")
+    assert len(found) < 400_000
+    assert page_picture(None) == b""
 
 
 def test_other_modules_have_no_routing() -> None:

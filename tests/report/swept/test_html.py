@@ -11,7 +11,7 @@ import yaml
 from modswap.core.healed.agreement import Agreement
 from modswap.core.swept.record import SiteTrial, SweepChoice, SweepResult, TrialResult
 from modswap.report.page import Page
-from modswap.report.swept.html import SHOWN_ROWS, _steps, sweep_html
+from modswap.report.swept.html import PLOTTED_ALL, SHOWN_ROWS, _steps, sweep_html
 from tests.report.swept.sweeps import BEFORE, FOUND, NOTHING_HELD, RESULTS, result
 from tests.report.web.pages import ParsedPage, parsed_page
 
@@ -95,12 +95,25 @@ def test_command_of_the_next_step_swaps_that_module_alone(
     assert words[words.index("kernel=[1, null]") + 1 :] == [*options, "-o", "OUT"]
 
 
-def test_plot_is_a_picture_inside_the_page() -> None:
-    address = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', sweep_html(FOUND, Page()))
+def test_plots_of_all_costs_are_pictures_inside_the_page() -> None:
+    addresses = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', sweep_html(FOUND, Page()))
 
-    assert address is not None
-    assert b"<svg" in b64decode(address[1])
+    drawings = [b64decode(address) for address in addresses]
+    titles = (b"FLOPs added", b"parameters added", b"bytes added", b"milliseconds added")
+    assert all(title in drawing for title, drawing in zip(titles, drawings, strict=True))
     assert "<img" not in sweep_html(NOTHING_HELD, Page())
+
+
+def test_plots_of_a_thousand_trials_fit_into_a_page() -> None:
+    name = "backbone.stages.0.blocks.0.attention"
+    many = tuple(result(f"{name}.{n}", 0.1 + n) for n in range(1000))
+
+    some = sweep_html(replace(FOUND, results=many[:PLOTTED_ALL]), Page())
+    text = sweep_html(replace(FOUND, results=many), Page())
+
+    assert (some.count("<img"), text.count("<img")) == (4, 1)
+    assert max(len(some), len(text)) < 1_000_000
+    assert "--plot-cost NAME" in text
 
 
 def test_very_many_trials_are_cut() -> None:

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from modswap.core.healed.agreement import Agreement
 from modswap.core.swept.record import SiteTrial, SweepChoice, SweptCost, TrialResult
 from modswap.report.swept.plot import HEIGHT, WIDTH, front_of, sweep_svg
 from tests.report.swept.sweeps import BEFORE, FOUND, RESULTS, result
@@ -33,6 +34,18 @@ def test_trials_are_placed_by_cost_and_error(cost: str) -> None:
     xs = [x for x, _ in places]
     assert xs == sorted(xs, reverse=cost == "params")
     assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)
+
+
+def test_healing_goes_from_the_error_to_that_after_it() -> None:
+    healed = Agreement("top-1", 0.9, error=0.001, count=8)
+    root = drawn(at(0.5, 7), replace(at(0.1, 9), healed=healed))
+
+    (way,) = root.findall(f"{SVG}line[@class='way']")
+    (ring,) = root.findall(f"{SVG}circle[@class='healed']")
+    assert float(way.get("y2", "")) > float(way.get("y1", ""))  # down, to a smaller error
+    assert (ring.get("cx"), ring.get("cy")) == (way.get("x2"), way.get("y2"))
+    assert ring.findtext(f"{SVG}title") == "a healed: error 0.001, top-1 0.900"
+    assert "after healing" in "".join(root.itertext())
 
 
 def test_front_has_the_trials_that_no_other_one_beats() -> None:

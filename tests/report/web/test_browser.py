@@ -6,6 +6,7 @@
 import os
 import shutil
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from modswap.core.seen.tree import TreeRow
 from modswap.report import REPORTS
 from modswap.report.difference.html import diff_html
 from modswap.report.explained import FORMS
+from modswap.report.explained.html import explained_html
 from modswap.report.page import Page
 from tests.report import outcomes
 from tests.report.explained.records import explained
@@ -42,6 +44,16 @@ SHOWN = replace(
     healing=HEALING,
     recipe_text="version: 1\n",
     ledger=Ledger(Amount(3, 9), fresh=Amount.of([("gate.weight", 1, 4), ("proj.weight", 2, 4)])),
+)
+
+ROUTED = explained(timed=False)
+# of 2 x 2 pixels
+JPEG = b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAP////////////////////////////////////////////////////////"
+    "//////////////////////////////wAALCAACAAIBAREA/8QAHwAAAQUBAQEBAQEAAAAAAAAAAAECAwQFBgcICQoL"
+    "/8QAtRAAAgEDAwIEAwUFBAQAAAF9AQIDAAQRBRIhMUEGE1FhByJxFDKBkaEII0KxwRVS0fAkM2JyggkKFhcYGRolJi"
+    "coKSo0NTY3ODk6Q0RFRkdISUpTVFVWV1hZWmNkZWZnaGlqc3R1dnd4eXqDhIWGh4iJipKTlJWWl5iZmqKjpKWmp6ip"
+    "qrKztLW2t7i5usLDxMXGx8jJytLT1NXW19jZ2uHi4+Tl5ufo6erx8vP09fb3+Pn6/9oACAEBAAA/ACv/2Q=="
 )
 
 
@@ -224,11 +236,44 @@ def test_large_models_open_in_two_seconds(opened: Open, count: int) -> None:
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_slider_chooses_the_window_whose_routes_are_shown(opened: Open, scheme: str) -> None:
+    page = opened(explained_html(ROUTED, "en", Page(), JPEG), color_scheme=scheme)
+    slider = page.get_by_role("slider", name="Window")
+    said = page.locator("output")
+
+    assert page.locator("svg image").count() == 1
+    loaded = """address => new Promise((done) => {
+        const one = new Image();
+        one.onload = () => done(one.width);
+        one.onerror = () => done(0);
+        one.src = address;
+    })"""
+    address = page.locator("svg image").get_attribute("href")
+    assert page.evaluate(loaded, address) == 2  # the policy admits it
+    assert said.inner_text() == "Window 0,0 (row, column) attends to 0,0 (100%)"
+    slider.press("End")
+    assert said.inner_text() == "Window 1,1 (row, column) attends to 0,0 (100%)"
+    assert slider.get_attribute("aria-valuetext") == "row 1, column 1"
+    slider.press("PageUp")
+    assert slider.get_attribute("aria-valuetext") == "row 0, column 1"
+    page.locator(".routing svg g").nth(2).click()
+    assert slider.input_value() == "2"
+    chosen = page.locator(".routing svg g.source")
+    assert chosen.count() == 1
+    filled = page.locator(".routing rect").evaluate_all(
+        "all => all.map((one) => one.getAttribute('fill-opacity'))"
+    )
+    assert filled == ["0.62", "0", "0", "0"]
+    assert page.locator(".routing svg text").first.inner_html() == "1"
+
+
 SHOWN_PAGES: dict[str, Outcome | str] = {
     "holds": SHOWN,
     "fails": outcomes.FAILED,
     "diff": diff_html(FULL, Page()),
     "explain": FORMS["html"](explained(), "en", Page()),
+    "explain, routing": explained_html(ROUTED, "zh", Page(args=("explain", "BRA")), JPEG),
 }
 
 

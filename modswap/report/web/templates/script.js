@@ -104,6 +104,43 @@
     });
   });
 
+  // routing: the slider, or a click, chooses a window; its row in the table names those it attends to
+  all(document, ".routing").forEach((part) => {
+    const slider = part.querySelector("input");
+    const said = part.querySelector("output");
+    const windows = all(part, "svg g");
+    const rows = all(part, "tr[data-routes]");
+    const show = () => {
+      const row = rows[slider.value];
+      const routes = new Map(row.dataset.routes.split(" ").filter(Boolean).map((route, at) => {
+        const [other, opacity] = route.split(":");
+        return [Number(other), [at + 1, opacity]];
+      }));
+      windows.forEach((one, number) => {
+        const [rank, opacity] = routes.get(number) || ["", "0"];
+        one.classList.toggle("source", number === Number(slider.value));
+        one.querySelector("rect").setAttribute("fill-opacity", opacity);
+        if (one.querySelector("text")) one.querySelector("text").textContent = rank;
+      });
+      said.textContent = row.querySelector("th").textContent;
+      const place = [row.dataset.row, row.dataset.column];
+      slider.setAttribute("aria-valuetext", slider.dataset.place.replace(/\{(\d)\}/g, (_, at) => place[at]));
+    };
+    const choose = (number) => { slider.value = number; show(); };
+    slider.addEventListener("input", show);
+    slider.addEventListener("keydown", (event) => {
+      const by = { PageDown: 1, PageUp: -1 }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      const { row, column } = rows[slider.value].dataset;
+      const next = rows.findIndex((one) => Number(one.dataset.row) === Number(row) + by && one.dataset.column === column);
+      if (next >= 0) choose(next);
+    });
+    windows.forEach((one, number) => one.addEventListener("click", () => choose(number)));
+    all(part, ".control").forEach((one) => { one.hidden = false; });
+    show();
+  });
+
   // buttons that copy
   all(document, "pre.copy, pre.command").forEach((pre) => {
     const button = document.createElement("button");
