@@ -14,7 +14,7 @@ def constant_result(function: _F) -> _F:
     `torch.compiler.assume_constant_result` sets the same mark, and imports the compiler for it,
     which takes seconds.
     """
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    vars(function)["_dynamo_marked_constant"] = True
     return function
 
 
