@@ -6,9 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
-from modswap.nn.gpu.evidence import ROWS, MeasuredCall, faster
+from modswap.nn.gpu.evidence import ROWS, MeasuredCall, constant_result, faster
 from modswap.nn.gpu.launches import HAS_TRITON, INTERPRETED
-from modswap.nn.kernels.tracing import constant_result
 
 VARIABLE = "MODSWAP_GPU_WAY"
 WAYS = ("auto", "windows", "fused")

@@ -1,21 +1,6 @@
 """Detect torch's tracers and function transforms."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
-
-_F = TypeVar("_F", bound=Callable[..., object])
-
-
-def constant_result(function: _F) -> _F:
-    """Mark a function whose result `torch.compile` may take as constant.
-
-    `torch.compiler.assume_constant_result` sets the same mark, and imports the compiler for it,
-    which takes seconds.
-    """
-    vars(function)["_dynamo_marked_constant"] = True
-    return function
 
 
 def recorded() -> bool:

@@ -26,7 +26,7 @@ def new_folder(file: Path) -> Path:
 
 def save_parts(folder: Path, state: Any) -> Any:
     """Write the tensors of a state, all processes together; return the rest of it."""
-    from torch.distributed.checkpoint.state_dict_saver import save  # it imports much
+    from torch.distributed.checkpoint.state_dict_saver import save  # takes seconds
 
     tensors: dict[str, torch.Tensor] = {}
 
