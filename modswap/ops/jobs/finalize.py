@@ -122,14 +122,11 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     writer = Writer(given.job, loaded, progress, unread=False)
     settings = given.job.recipe.verify.model_copy(update={"dtypes": ("float32",)})
     cases = cases_of(given.calls or calls_of(given.job.recipe.inputs), settings)
-    built, staying = _ends(copies, cases[0], job)
-    if not built[0]:
-        raise together(staying)
+    every, staying = _ends(copies, cases, recipe.seed, job)
     progress("measuring the drift")
-    every = [Prepared(cases, (), Plan(()), one, unreal=False, seed=recipe.seed) for one in built]
     moved = [_drift(*pair, job) for pair in zip(copies, every, strict=True)]
-    for index, one in enumerate(built[1:], 1):
-        writer.renewed |= {(index, made.sites[0].path): made.module for made in one}
+    for index, one in enumerate(every[1:], 1):
+        writer.renewed |= {(index, made.sites[0].path): made.module for made in one.built}
     prepared = every[0]
     before = count_params(loaded.model)
     with applied(loaded.model, prepared.placements):
@@ -312,23 +309,27 @@ def _built(one: _Fading) -> Built:
 
 
 def _ends(
-    copies: Sequence[_Copy], case: Case, job: Rework
-) -> tuple[list[tuple[Built, ...]], tuple[ShapeError, ...]]:
+    copies: Sequence[_Copy], cases: tuple[Case, ...], seed: int, job: Rework
+) -> tuple[list[Prepared], tuple[ShapeError, ...]]:
     """Return for each copy the modules that do without their gates, and an error for others.
 
     A module ends in the same form in all copies, or stays as it is in all of them.
+
+    Raises:
+        ShapeError: If every module has to stay.
     """
-    folded, staying = zip(*(_folded(copy, case, job) for copy in copies), strict=True)
+    folded, staying = zip(*(_folded(copy, cases[0], job) for copy in copies), strict=True)
     forms = [{one.sites[0].path: one.blueprint.joint for one in built} for built in folded]
     same = {path for path, joint in forms[0].items() if all(f.get(path) == joint for f in forms)}
-    built = [
-        (
-            *(_built(one) for one in copy.ended),
-            *(one for one in inserted if one.sites[0].path in same),
-        )
-        for copy, inserted in zip(copies, folded, strict=True)
-    ]
-    return built, tuple(error for errors in staying for error in errors)
+    errors = tuple(error for found in staying for error in found)
+    if not same and not copies[0].ended:
+        raise together(errors)
+    prepared = []
+    for copy, inserted in zip(copies, folded, strict=True):
+        kept = (one for one in inserted if one.sites[0].path in same)
+        built = (*map(_built, copy.ended), *kept)
+        prepared.append(Prepared(cases, (), Plan(()), built, unreal=False, seed=seed))
+    return prepared, errors
 
 
 def _folded(
