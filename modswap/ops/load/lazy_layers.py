@@ -28,14 +28,14 @@ def give_sizes(model: nn.Module, weights: Mapping[str, torch.Tensor], factory: F
         _settle(module)
 
 
-def _materialize(module: nn.Module, prefix: str, weights: Mapping[str, torch.Tensor]) -> str:
+def _materialize(module: Any, prefix: str, weights: Mapping[str, torch.Tensor]) -> str:
     """Make the tensors of a layer; return the name of one that the weights lack, or nothing."""
     own = {
         **dict(module.named_parameters(recurse=False)),
         **dict(module.named_buffers(recurse=False)),
     }
     for name, tensor in own.items():
-        if not is_lazy(tensor):  # type: ignore[no-untyped-call] # torch's own
+        if not is_lazy(tensor):
             continue
         if f"{prefix}{name}" not in weights:
             return f"{prefix}{name}"
