@@ -44,8 +44,7 @@ def test_both_tutorials_have_the_same_commands() -> None:
     assert len(followed_lines(english)) > 10
 
 
-@pytest.mark.slow
-@pytest.mark.ci
+@pytest.mark.slow  # about two minutes of one core
 def test_outputs_are_those_of_the_commands(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra: demo)")
 
