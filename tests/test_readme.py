@@ -25,6 +25,8 @@ def without_what_varies(text: str) -> str:
     return re.sub(r"\([\d.]+ s\)", "(… s)", text)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_example_prints_what_the_guide_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
