@@ -25,7 +25,6 @@ PICTURES = {
     "page-healing.png": ("heal.html", 1280, 900, "light", "#healing"),
     "page-diff.png": ("diff.html", 1280, 760, "light", ""),
     "page-routing.png": ("routing.html", 1280, 860, "light", "#routing"),
-    "page-sweep.png": ("sweep.html", 1280, 900, "light", ""),
 }
 
 
@@ -48,9 +47,6 @@ def _pages(folder: Path) -> None:
     _scene(folder)
     explain = "explain healed.pt:space_attention --image scene.png --no-time"
     _modswap(folder, f"{explain} {html} routing.html")
-    rule = "--match *_attention --with BiLevelRoutingAttention --set n_win=7 --grid topk=1,4,16"
-    sweep = f"sweep unetpp.pt {rule} --data scenes.npy --samples 128 --heal-best 2 --steps 100"
-    _modswap(folder, f"{sweep} --choose 1 {html} sweep.html")
 
 
 def _scene(folder: Path) -> None:
