@@ -19,6 +19,7 @@ from modswap.core.words.nearest import did_you_mean
 if TYPE_CHECKING:
     from modswap.cli.session import Session
     from modswap.core.asked.recipe import Recipe
+    from modswap.core.asked.source import Place
     from modswap.core.swept.choice import ChoiceRequest
     from modswap.core.swept.record import SweepResult
 
@@ -79,7 +80,11 @@ class SweepOptions:
         """
         from modswap.ops.recipes import recipe_of_options
 
-        return recipe_of_options(self.rule.text(()))
+        text = self.rule.text(())
+        varied: dict[Place, str] = {
+            ("replace", 0, "args", name): f"--grid {name}" for name, _ in self.grid
+        }
+        return recipe_of_options(replace(text, options={**text.options, **varied}))
 
 
 def asked_of(given: Mapping[str, Any]) -> SweepOptions:
@@ -135,15 +140,15 @@ class SweepTexts:
 
     def note(self, session: "Session", resume: Path | None) -> None:
         """Note the files as written, so that none of them is another one of the run."""
-        for file in (self.recipe, self.plot):
+        for file in (resume, self.recipe, self.plot):
             if file is not None:
                 require_folder(file)
+        if resume is not None:
+            session.writes.append(UsedPath(RESUME, resume))
         if self.recipe is not None:
             session.writes.append(UsedPath("the saved recipe", self.recipe, RECIPE_TEXT))
         if self.plot is not None:
             session.writes.append(UsedPath("the plot", self.plot, DRAWING))
-        if resume is not None:
-            session.reads.append(UsedPath(RESUME, resume))
 
     def write(self, session: "Session", found: "SweepResult") -> None:
         """Write the drawing, and the recipe of the choice where one holds."""
