@@ -81,7 +81,7 @@ def test_sweep_in_which_nothing_holds_fails(
 
     assert run(call(files, rule=rule)) == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "FAILED mix: none of 1 trials holds; the first: --set: topk is 9" in shown
+    assert "FAILED mix: none of 1 trials holds; the first: --grid topk: topk is 9" in shown
     assert run(call(files, "--format", "json", rule=rule)) == 1
     found = capsys.readouterr()
     assert json.loads(found.out)["error"]["code"] == 1
@@ -216,6 +216,12 @@ def test_killed_process_loses_one_trial_which_is_run_again(files: Path, tmp_path
         ([*RULE, "--grid", "auto_pad=true,true"], "has a value twice"),
         ([*RULE, "--grid", "n_win=2,4"], "'n_win' is set, and varied as well"),
         ([*RULE, "--grid", "topq=2,4"], "BRA has no option 'topq'; did you mean 'topk'"),
+        (
+            ["--match", "mix", "--with", "BRA", "--grid", "topk=a,1"],
+            "--grid topk: topk is 'a', expected a whole number of at least 1 or auto; correct",
+        ),
+        ([*RULE, "--set", "num_heads=x"], "--set num_heads: num_heads is 'x', expected"),
+        ([*RULE, "--samples", "16"], "--samples: at most 16 samples are asked for, expected 32"),
         ([*RULE, "--start", "preserve"], "write fresh or inherit"),
         ([*RULE, "--with", "CBAMM"], "--with: no module 'CBAMM' in the catalogue; did you mean"),
         ([*RULE, "--choose", "2"], "--choose: 2 sites are to be chosen, and the rule selects 1"),

@@ -19,6 +19,7 @@ from modswap.core.words.nearest import did_you_mean
 if TYPE_CHECKING:
     from modswap.cli.session import Session
     from modswap.core.asked.recipe import Recipe
+    from modswap.core.asked.source import Place
     from modswap.core.swept.choice import ChoiceRequest
     from modswap.core.swept.record import SweepResult
 
@@ -79,7 +80,11 @@ class SweepOptions:
         """
         from modswap.ops.recipes import recipe_of_options
 
-        return recipe_of_options(self.rule.text(()))
+        text = self.rule.text(())
+        varied: dict[Place, str] = {
+            ("replace", 0, "args", name): f"--grid {name}" for name, _ in self.grid
+        }
+        return recipe_of_options(replace(text, options={**text.options, **varied}))
 
 
 def asked_of(given: Mapping[str, Any]) -> SweepOptions:

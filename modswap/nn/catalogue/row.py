@@ -140,17 +140,10 @@ def read_options(row: Replacement, args: Mapping[str, Any], at: Callable[[str], 
     Raises:
         RecipeError: If arguments are unknown or wrong or exclude each other; names all of them.
     """
-    known = row.options.model_fields
-    given = {name: v for name, v in args.items() if name not in known or not is_auto(v)}
-    errors: dict[str, RecipeError] = {}
-    try:
-        options = row.options.model_validate(given)
-    except ValidationError as error:
-        for problem in error.errors(include_url=False):
-            name = str(problem["loc"][0])
-            errors.setdefault(name, _sentence(row, name, problem, given[name], at(name)))
-        sound = {name: value for name, value in given.items() if name not in errors}
-        options = row.options.model_validate(sound)
+    given = _without_open(row, args)
+    errors = wrong_values(row, args, at)
+    sound = {name: value for name, value in given.items() if name not in errors}
+    options = row.options.model_validate(sound)
     for conflict in options.conflicts():
         if conflict.option not in errors:
             wrong = RecipeError(
@@ -162,6 +155,29 @@ def read_options(row: Replacement, args: Mapping[str, Any], at: Callable[[str], 
         order = [*args, *errors]
         raise together([errors[name] for name in sorted(errors, key=order.index)])
     return options
+
+
+def wrong_values(
+    row: Replacement, args: Mapping[str, Any], at: Callable[[str], str]
+) -> dict[str, RecipeError]:
+    """Return an error for each argument that the row does not have, or whose value it cannot take.
+
+    `at` gives the `file:line:column` of an argument.
+    """
+    given = _without_open(row, args)
+    errors: dict[str, RecipeError] = {}
+    try:
+        row.options.model_validate(given)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            name = str(problem["loc"][0])
+            errors.setdefault(name, _sentence(row, name, problem, given[name], at(name)))
+    return errors
+
+
+def _without_open(row: Replacement, args: Mapping[str, Any]) -> dict[str, Any]:
+    known = row.options.model_fields
+    return {name: v for name, v in args.items() if name not in known or not is_auto(v)}
 
 
 def is_auto(value: Any) -> bool:

@@ -9,12 +9,13 @@ import torch
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.plan import Plan
-from modswap.core.errors import UsageError
+from modswap.core.errors import UsageError, together
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
 from modswap.core.swept.grid import Grid, refuse_wrong, trials_of
 from modswap.core.swept.record import SiteTrial, SweptCost
 from modswap.nn import CATALOGUE
+from modswap.nn.catalogue.row import Replacement, wrong_values
 from modswap.ops.apply import module_at
 from modswap.ops.build.fit import BARE
 from modswap.ops.build.starts.start import Starts
@@ -113,11 +114,16 @@ def modules_of(wishes: SweepWishes) -> dict[str, tuple[str, ...] | None]:
     Raises:
         UsageError: If one is not in the catalogue.
     """
+    rows = _rows_of(wishes)
+    return {name: tuple(row.options.model_fields) if row else None for name, row in rows.items()}
+
+
+def _rows_of(wishes: SweepWishes) -> dict[str, Replacement | None]:
     names = wishes.modules or (wishes.recipe.replace[0].with_,)
-    return {name: None if ":" in name else _options_of(name) for name in names}
+    return {name: None if ":" in name else _row_of(name) for name in names}
 
 
-def _options_of(name: str) -> tuple[str, ...] | None:
+def _row_of(name: str) -> Replacement | None:
     bare = BARE.get(name.lower(), name)
     if ":" in bare:
         return None
@@ -126,7 +132,30 @@ def _options_of(name: str) -> tuple[str, ...] | None:
         raise UsageError(
             f"no module {name!r:.80} in the catalogue", "--with", CATALOGUE.advice(name)
         )
-    return tuple(CATALOGUE[known].options.model_fields)
+    return CATALOGUE[known]
+
+
+def _refuse_wrong_values(wishes: SweepWishes) -> None:
+    """Refuse values that a module cannot take at any site.
+
+    Raises:
+        RecipeError: If there are some; names all of them.
+    """
+    settings = [("--set", name, one) for name, one in wishes.recipe.replace[0].args.items()]
+    varied = [("--grid", name, one) for name, values in wishes.grid.items() for one in values]
+    errors = [
+        error
+        for row in filter(None, _rows_of(wishes).values())
+        for option, name, value in (*settings, *varied)
+        if name in row.options.model_fields
+        for error in wrong_values(row, {name: value}, _placed(option)).values()
+    ]
+    if errors:
+        raise together(errors)
+
+
+def _placed(option: str) -> Callable[[str], str]:
+    return lambda name: f"{option} {name}"
 
 
 def bench_of(taker: Taker, wishes: SweepWishes) -> TrialBench:
@@ -141,6 +170,7 @@ def bench_of(taker: Taker, wishes: SweepWishes) -> TrialBench:
         what = f"a sweep tries modules that begin fresh or inherit, not {start!r:.40}"
         raise UsageError(what, "--start", "write fresh or inherit")
     refuse_wrong(modules_of(wishes), wishes.recipe.replace[0].args, wishes.grid)
+    _refuse_wrong_values(wishes)
     progress("planning")
     original = running(taker.model, request)
     case = Case(taker.call)

@@ -48,7 +48,7 @@ def open_samples(
     """
     if request.most < MIN_SAMPLES:
         what = f"at most {request.most} samples are asked for, expected {MIN_SAMPLES} or more"
-        raise UsageError(what, "data", "ask for more")
+        raise UsageError(what, "--samples", f"ask for {MIN_SAMPLES} or more")
     is_text = isinstance(given, (str, Path))
     samples = (_of_text if is_text else _of_object)(given, taker, request, progress)
     taker.check(samples.batch([0, 1]), str(given) if is_text else "data")
