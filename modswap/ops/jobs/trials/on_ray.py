@@ -71,10 +71,11 @@ class TrialActor:
     def run(self, trial: SiteTrial) -> TrialResult | ModswapError | str:
         """Return the result of a trial, the error of a user's, or the traceback of a bug."""
         try:
-            if not Path(self._folder).is_dir():
-                what = f"{socket.gethostname()}, a machine of the cluster, lacks {self._folder!r}"
-                raise CheckpointError(what, OPTION, "give all machines the same files")
             os.chdir(self._folder)
+        except OSError:
+            what = f"{socket.gethostname()}, a machine of the cluster, lacks {self._folder!r}"
+            return CheckpointError(what, OPTION, "give all machines the same files")
+        try:
             return self._work(trial, silent)
         except ModswapError as error:
             return error
