@@ -11,6 +11,7 @@ from modswap.cli.one_rule import HEAD, OneRule, settings_of
 from modswap.cli.outcomes import STOPPED, prints_errors
 from modswap.cli.session import put_text, require_folder
 from modswap.core.asked.own_texts import DRAWING, RECIPE_TEXT
+from modswap.core.asked.source import Place
 from modswap.core.asked.used_paths import RESUME, UsedPath
 from modswap.core.errors import UsageError
 from modswap.core.swept.record import SweptCost
@@ -80,7 +81,9 @@ class SweepOptions:
         from modswap.ops.recipes import recipe_of_options
 
         text = self.rule.text(())
-        varied = {("replace", 0, "args", name): f"--grid {name}" for name, _ in self.grid}
+        varied: dict[Place, str] = {
+            ("replace", 0, "args", name): f"--grid {name}" for name, _ in self.grid
+        }
         return recipe_of_options(replace(text, options={**text.options, **varied}))
 
 

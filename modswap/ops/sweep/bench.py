@@ -148,12 +148,14 @@ def _refuse_wrong_values(wishes: SweepWishes) -> None:
         for row in filter(None, _rows_of(wishes).values())
         for option, name, value in (*settings, *varied)
         if name in row.options.model_fields
-        for error in wrong_values(
-            row, {name: value}, lambda wrong, at=option: f"{at} {wrong}"
-        ).values()
+        for error in wrong_values(row, {name: value}, _placed(option)).values()
     ]
     if errors:
         raise together(errors)
+
+
+def _placed(option: str) -> Callable[[str], str]:
+    return lambda name: f"{option} {name}"
 
 
 def bench_of(taker: Taker, wishes: SweepWishes) -> TrialBench:
