@@ -11,7 +11,6 @@ from modswap.cli.one_rule import HEAD, OneRule, settings_of
 from modswap.cli.outcomes import STOPPED, prints_errors
 from modswap.cli.session import put_text, require_folder
 from modswap.core.asked.own_texts import DRAWING, RECIPE_TEXT
-from modswap.core.asked.source import Place
 from modswap.core.asked.used_paths import RESUME, UsedPath
 from modswap.core.errors import UsageError
 from modswap.core.swept.record import SweptCost
@@ -20,6 +19,7 @@ from modswap.core.words.nearest import did_you_mean
 if TYPE_CHECKING:
     from modswap.cli.session import Session
     from modswap.core.asked.recipe import Recipe
+    from modswap.core.asked.source import Place
     from modswap.core.swept.choice import ChoiceRequest
     from modswap.core.swept.record import SweepResult
 
