@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -50,6 +50,31 @@ def site_error(models: Models, site: HealedSite, chosen: Sequence[int]) -> SiteE
 
 def _output(site: HealedSite, call: SiteCall) -> torch.Tensor | None:
     return tensor_of(site.new(*cloned(call.args), **cloned(call.kwargs)))
+
+
+class SiteErrorSum:
+    """Squared error over variance of the outputs of a site, in this process alone."""
+
+    def __init__(self) -> None:
+        self._wrong, self._wanted = _Spread(), _Spread()
+        self._fits = True
+
+    def add(self, targets: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Add the outputs of all calls in a pass."""
+        self._fits = self._fits and len(targets) == len(outputs)
+        for wanted, given in zip(map(tensor_of, targets), map(tensor_of, outputs), strict=False):
+            if wanted is None or given is None or wanted.shape != given.shape:
+                self._fits = False
+            else:
+                self._wrong.add(given - wanted)
+                self._wanted.add(wanted)
+
+    @property
+    def value(self) -> float:
+        """Return the error; not a number if outputs are no tensors, or of other shapes."""
+        if not self._fits:
+            return float("nan")
+        return self._wrong.square / max(self._wanted.variance, 1e-30)
 
 
 class _Spread:

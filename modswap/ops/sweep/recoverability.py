@@ -1,16 +1,18 @@
 """The part of the model's outputs that a new module does not recover by its closed form."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import inf, isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from modswap.ops.heal.closed.fit import fit_closed, inherit_map
 from modswap.ops.heal.measures.error import ErrorSum
 from modswap.ops.heal.measures.passes import outputs_of
-from modswap.ops.heal.passes import Models
-from modswap.ops.heal.site_errors import site_error
+from modswap.ops.heal.passes import Models, cloned
+from modswap.ops.heal.site_errors import SiteErrorSum
 from modswap.ops.heal.sites import HealedSite
 from modswap.ops.sweep.calls import KeptCalls
 
@@ -48,22 +50,45 @@ def recovered(
     learn, held = parts
     best = Recovered(inf, inf, inf, "")
     for how in _forms(models, site, learn, inherit):
-        error = _output_error(models, held)
+        error, (at_block, at_site) = _errors(models, (block, site), held)
         if isfinite(error) and error < best.error:
-            at_block, at_site = (site_error(models, one, held).error for one in (block, site))
             best = Recovered(error, at_block, at_site, how)
     return best
 
 
 @torch.no_grad()
-def _output_error(models: KeptCalls, held: tuple[int, ...]) -> float:
-    """Return the error of the model's outputs on samples, as a healing measures it."""
-    error = ErrorSum()
-    for start in range(0, len(held), models.size):
-        chosen = held[start : start + models.size]
+def _errors(
+    models: KeptCalls, places: Sequence[HealedSite], held: tuple[int, ...]
+) -> tuple[float, list[float]]:
+    """Return the error of the model's outputs, and those at modules in it, of the same passes."""
+    error, at_places = ErrorSum(), [SiteErrorSum() for _ in places]
+    for chosen in models.parts(held):
         batch = models.samples.batch(chosen)
-        error.add(models.original_outputs(chosen), outputs_of(models.model, batch), batch)
-    return error.value
+        with _outputs_noted(places) as noted:
+            outputs = outputs_of(models.model, batch)
+        error.add(models.original_outputs(chosen), outputs, batch)
+        for place, given, found in zip(places, noted, at_places, strict=True):
+            targets = [call.target for call in models.observed(place, chosen)]
+            found.add(targets, given)
+    return error.value, [one.value for one in at_places]
+
+
+@contextmanager
+def _outputs_noted(places: Sequence[HealedSite]) -> Iterator[list[list[Any]]]:
+    """Yield for each module of the swapped model a list, which gets its outputs in the block."""
+    noted: list[list[Any]] = [[] for _ in places]
+    handles = []
+    for place, found in zip(places, noted, strict=True):
+
+        def note(_: nn.Module, __: Any, output: Any, found: list[Any] = found) -> None:
+            found.append(cloned(output))
+
+        handles.append(place.new.register_forward_hook(note))
+    try:
+        yield noted
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _forms(

@@ -20,14 +20,15 @@ from modswap.ops.heal.data.taker import Taker
 from modswap.ops.heal.measures.passes import still
 from modswap.ops.heal.passes import Models
 from modswap.ops.heal.samples import Batch
+from modswap.ops.heal.site_errors import site_error
 from modswap.ops.heal.sites import sites_to_heal
 from modswap.ops.rule_call import recipe_of_call
 from modswap.ops.run.inputs import calls_of
-from modswap.ops.sweep.bench import SweepWishes, TrialBench, bench_of
+from modswap.ops.sweep.bench import SweepWishes, TrialBench, bench_of, block_site
 from modswap.ops.sweep.blocks import blocks_of
 from modswap.ops.sweep.calls import KeptCalls
 from modswap.ops.sweep.costs import added_latency
-from modswap.ops.sweep.recoverability import _output_error
+from modswap.ops.sweep.recoverability import _errors
 from modswap.ops.sweep.sweep import in_order, run_trials
 from modswap.ops.sweep.together import measured_together, recipe_of_choice
 from modswap.ops.sweep.trial import heal_trial, run_trial, swapped
@@ -70,13 +71,16 @@ def test_error_is_that_of_the_outputs_with_the_fitted_module_in_the_model() -> N
     """By hand: the same module, the outputs of the whole network on the held-out samples."""
     made = bench(classifier())
     trial = made.trials()[0]
-    with swapped(made, trial), still(made.models.original, made.models.model):
+    with swapped(made, trial) as site, still(made.models.original, made.models.model):
         x = made.models.samples.batch(made.held).args[0]
         with torch.no_grad():
             old, new = made.models.original(x), made.models.model(x)
         error = (new - old).square().sum() / (old - old.mean(0)).square().sum()
-        found = _output_error(made.models, made.held)
-        assert _output_error(made.models, made.held) == found  # by the outputs that were kept
+        found = _errors(made.models, (), made.held)[0]
+        assert _errors(made.models, (), made.held)[0] == found  # by the outputs that were kept
+        places = site, block_site(made, site)
+        alone = [site_error(made.models, one, made.held).error for one in places]
+        assert _errors(made.models, places, made.held) == (found, pytest.approx(alone, rel=1e-6))
     assert found == pytest.approx(float(error), rel=1e-4)
     result = run_trial(made, trial)
     assert result.error is not None
@@ -99,7 +103,7 @@ def test_outputs_without_room_are_computed_again() -> None:
     made.models.room = 0
 
     with swapped(made, made.trials()[0]), still(made.models.original, made.models.model):
-        errors = [_output_error(made.models, made.held) for _ in range(2)]
+        errors = [_errors(made.models, (), made.held)[0] for _ in range(2)]
 
     assert errors[0] == errors[1] > 0
 
