@@ -17,6 +17,8 @@ class ModelView:
         edges_after: The same after the swap.
         flows: The tensors that enter and leave each new module, and where from and where to.
         milliseconds: The time of a pass before and after; None where it was not measured.
+        spread: By how much most passes differ from that time, before and after, in milliseconds:
+            half of the distance between the quartiles.
         untimed: The reason why it was not measured; empty where it was.
     """
 
@@ -26,4 +28,5 @@ class ModelView:
     edges_after: tuple[tuple[str, str], ...] = ()
     flows: tuple[Flow, ...] = ()
     milliseconds: tuple[float, float] | None = None
+    spread: tuple[float, float] = (0.0, 0.0)
     untimed: str = ""

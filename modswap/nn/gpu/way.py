@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from modswap.nn.gpu.evidence import ROWS, MeasuredCall, faster
+from modswap.nn.gpu.evidence import ROWS, MeasuredCall, constant_result, faster
 from modswap.nn.gpu.launches import HAS_TRITON, INTERPRETED
 
 VARIABLE = "MODSWAP_GPU_WAY"
@@ -68,6 +68,6 @@ def _check(way: str, name: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(WAYS)}, got {way!r}")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch's own
+@constant_result
 def _capability(device: int) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from statistics import median, quantiles
 
 from torch import nn
 
 from modswap.core.decided.flow import edges_of, flows_of
 from modswap.core.decided.verdict import Pass
 from modswap.core.kept.model_view import ModelView
-from modswap.ops.measure.timing import latency, unread
+from modswap.ops.measure.timing import pass_times, unread
 from modswap.ops.run.inputs import Case
 from modswap.ops.run.module_rows import module_rows
 
@@ -55,11 +56,21 @@ def timed(
     reason = unread(model, unreal=unreal) or (UNREAL if unreal else "")
     if reason:
         return replace(view, untimed=reason)
-    found: tuple[list[float], list[float]] = [], []
+    found: tuple[list[list[float]], list[list[float]]] = [], []
     for _ in range(ROUNDS):
-        found[1].append(latency(model, case))
+        found[1].append(pass_times(model, case))
         with original() as before:
-            found[0].append(latency(before, case))
-        if found[1][0] > SLOW_MILLISECONDS:
+            found[0].append(pass_times(before, case))
+        if median(found[1][0]) > SLOW_MILLISECONDS:
             break
-    return replace(view, milliseconds=(min(found[0]), min(found[1])))
+    old, new = (min(rounds, key=median) for rounds in found)
+    both = spread_of(old), spread_of(new)
+    return replace(view, milliseconds=(median(old), median(new)), spread=both)
+
+
+def spread_of(times: Sequence[float]) -> float:
+    """Return half of the distance between the quartiles of times."""
+    if len(times) < 2:
+        return 0.0
+    first, _, third = quantiles(times, n=4, method="inclusive")
+    return (third - first) / 2

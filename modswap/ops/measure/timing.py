@@ -30,7 +30,12 @@ def unread(model: nn.Module, *, unreal: bool) -> str:
 
 
 def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
-    """Return the milliseconds that a pass takes: the median of several, after one to warm up.
+    """Return the milliseconds that a pass takes: the median of several, after one to warm up."""
+    return statistics.median(pass_times(model, case, seed=seed))
+
+
+def pass_times(model: nn.Module, case: Case, *, seed: int = 0) -> list[float]:
+    """Return the milliseconds that each of several passes takes, after one to warm up.
 
     The clock is read when the devices of the model have finished all work.
     """
@@ -44,7 +49,7 @@ def latency(model: nn.Module, case: Case, *, seed: int = 0) -> float:
             seconds.append(_clock(devices) - started)
             if number and time.perf_counter() > end:
                 break
-    return 1000 * statistics.median(seconds[1:])
+    return [1000 * one for one in seconds[1:]]
 
 
 def _clock(devices: Collection[torch.device]) -> float:

@@ -80,14 +80,8 @@ def changed(
 ) -> CostChange:
     """Return the change of a number, in exact and in rough words."""
     before, after = numbers
-    both = rough(after) if before == after else _joined(rough(before), rough(after))
+    both = rough(after) if before == after else f"{rough(before)} → {rough(after)}"
     return CostChange(name, exact(before), exact(after), both, _change(before, after))
-
-
-def _joined(before: str, after: str) -> str:
-    """Return two sizes with their unit once, where they share it."""
-    number, _, unit = before.partition(" ")
-    return f"{number if unit and after.endswith(f' {unit}') else before} → {after}"
 
 
 def _change(before: int, after: int) -> str:

@@ -32,6 +32,7 @@ _OF_FILE = {
 def sweep_html(found: SweepResult, page: Page) -> str:
     """Return a sweep as a page, with plots of the errors against what the trials cost."""
     # its import takes a tenth of a second, which the other forms do not need
+    from modswap.report.web.again import swept_again
     from modswap.report.web.frame import framed
 
     recipe, steps = tame_lines(found.recipe), list(_steps(found, page))
@@ -50,6 +51,8 @@ def sweep_html(found: SweepResult, page: Page) -> str:
         choice_cost=cost_words(found.choice.cost) if found.choice else "",
         together=_together(found),
         steps=steps,
+        again=swept_again(page.args),
+        resumed=_resumes(page),
         plots=list(_plots(found)),
         columns=columns,
         rows=[
@@ -77,11 +80,16 @@ def _plots(found: SweepResult) -> Iterator[tuple[str, str]]:
         yield name, f"data:image/svg+xml;base64,{b64encode(svg).decode('ascii')}"
 
 
+def _resumes(page: Page) -> bool:
+    """Return whether the trials are kept in a file."""
+    return any(word.partition("=")[0] == "--resume" for word in page.args)
+
+
 def _steps(found: SweepResult, page: Page) -> Iterator[tuple[str, str]]:
     """Yield what to do next, each with its command; empty where there is none."""
     from modswap.report.web.again import shell_line
 
-    resumed = any(word.partition("=")[0] == "--resume" for word in page.args)
+    resumed = _resumes(page)
     if found.error is not None:
         yield found.error.fix or "See the reasons below", ""
     elif found.interrupted and resumed:

@@ -83,6 +83,13 @@ def explained_again(args: Sequence[str]) -> str:
     return shell_line("modswap", *_plain(args), "--format", "json") if args else ""
 
 
+def swept_again(args: Sequence[str]) -> str:
+    """Return the command for the numbers of a sweep; empty where none was typed."""
+    left_out = (*_WITH_VALUE, "--plot", "--plot-cost")
+    words = _without(args, left_out, [one for one in _FLAGS if one != "--resume"])
+    return shell_line("modswap", *words, "--format", "json") if args else ""
+
+
 def shell_line(*words: str) -> str:
     """Return words as a line for a shell, what cannot be seen in them with escapes."""
     return tame(" ".join(map(shlex.quote, words)))
@@ -102,9 +109,14 @@ def typed(outcome: Outcome, args: Sequence[str]) -> list[str]:
 
 
 def _plain(args: Sequence[str]) -> Iterator[str]:
+    return _without(args, _WITH_VALUE, _FLAGS)
+
+
+def _without(args: Sequence[str], valued: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
+    """Yield the words of a command without some options; `valued` are those with a value."""
     words = iter(args)
     for word in words:
-        if word in _WITH_VALUE:
+        if word in valued:
             next(words, "")
-        elif word not in _FLAGS and word.partition("=")[0] not in _WITH_VALUE:
+        elif word not in flags and word.partition("=")[0] not in valued:
             yield word

@@ -24,7 +24,8 @@ class Cost:
     """A number before and after.
 
     `before` and `after` are words, `change` is that of the number in percent, and `key` names the
-    command that prints it again. Where nothing was measured, `why` has the reason.
+    command that prints it again. Where nothing was measured, `why` has the reason. `remark` says
+    how sure the numbers are; it is empty where they are exact.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Cost:
     change: str = ""
     key: str = ""
     why: str = ""
+    remark: str = ""
 
 
 def costs(outcome: Outcome) -> tuple[Cost, ...]:
@@ -63,7 +65,8 @@ def _latency(view: ModelView | None) -> Iterator[Cost]:
     if view is not None and view.milliseconds is not None:
         old, new = view.milliseconds
         change = f"{100 * (new - old) / old:+.1f} %"
-        yield Cost("latency, this machine", _duration(old), _duration(new), change, "latency")
+        both = _duration(old), _duration(new)
+        yield Cost("latency, this machine", *both, change, "latency", remark=_spread(view))
     elif view is not None:
         yield Cost("latency", why=view.untimed or NOT_MEASURED)
 
@@ -101,6 +104,17 @@ def site_costs(outcome: Outcome) -> Mapping[str, str]:
     return {one.path: one.what for one in findings if one.check == "cost" and one.path}
 
 
-def _duration(ms: float) -> str:
+def _spread(view: ModelView) -> str:
+    """Return in words by how much passes differ; empty where there was one pass alone."""
+    if view.milliseconds is None or not any(view.spread):
+        return ""
+    old, new = (_duration(one, 1) for one in view.spread)
+    change = abs(view.milliseconds[1] - view.milliseconds[0])
+    more = "more" if change > sum(view.spread) else "not more"
+    return f"most passes are within ±{old} before and ±{new} after: the change is {more} than that"
+
+
+def _duration(ms: float, digits: int = 3) -> str:
     """Return milliseconds for people; from a second on as seconds."""
-    return f"{ms:.3g} ms" if ms < 999.5 else f"{ms / 1000:.3g} s"
+    unit, number = ("ms", ms) if ms < 999.5 else ("s", ms / 1000)
+    return f"{float(f'{number:.{digits}g}'):g} {unit}"

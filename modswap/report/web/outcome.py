@@ -13,12 +13,14 @@ from modswap.report.tamed import tamed
 from modswap.report.web.again import Again, again
 from modswap.report.web.costs import Cost, costs
 from modswap.report.web.drawn import DrawnCurve, DrawnFlow, drawn_curve, drawn_flow
-from modswap.report.web.findings import FindingRow, finding_rows
+from modswap.report.web.findings import SKIPPED, FindingRow, finding_rows
 from modswap.report.web.frame import framed
 from modswap.report.web.next_steps import NextStep, next_steps
 from modswap.report.web.paste import as_latex, as_markdown
 from modswap.report.web.sites import SiteEntry, site_entries
 from modswap.report.web.trees import TreeItem, tree_items
+
+SHOWN_REASONS = 3  # of skipped checks, at the top
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,17 @@ class OutcomeView:
     def counted(self) -> str:
         """Return how many checks hold, fail and were skipped, in words."""
         return counted(self.outcome)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Return why checks were skipped, in few words; the first reasons of many."""
+        reasons: dict[str, list[str]] = {}
+        for row in self.findings:
+            if row.kind == SKIPPED:
+                reasons.setdefault(row.what.partition(": ")[0], []).append(row.check)
+        said = [f"{', '.join(dict.fromkeys(names))}: {what}" for what, names in reasons.items()]
+        more = f"and {len(said) - SHOWN_REASONS} more reasons, below"
+        return (*said[:SHOWN_REASONS], *([more] if len(said) > SHOWN_REASONS else []))
 
     @property
     def holding(self) -> int:

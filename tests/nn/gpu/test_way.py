@@ -114,6 +114,16 @@ def test_table_of_the_package_has_every_key_of_its_rows() -> None:
     assert set(ROW) == set(KEYS)
 
 
+def test_mark_of_a_constant_result_is_that_of_torch() -> None:
+    def ours() -> None: ...
+
+    def of_torch() -> None: ...
+
+    torch.compiler.assume_constant_result(of_torch)
+
+    assert vars(evidence.constant_result(ours)) == vars(of_torch)
+
+
 def test_unknown_way_is_refused_with_those_that_are_there(card: OnCard) -> None:
     with (
         pytest.raises(ValueError, match=r"^way must be one of auto, windows, fused, got 'fast'$"),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
-from modswap.ops.measure.model_view import timed, viewed_after, viewed_before
+from modswap.ops.measure.model_view import spread_of, timed, viewed_after, viewed_before
 from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.trace.passes import trace
 from modswap.ops.trace.recorder import Recorder
@@ -64,6 +64,12 @@ def test_passes_are_timed_where_the_weights_are_real() -> None:
 
     assert found.milliseconds is not None
     assert min(found.milliseconds) > 0
+    assert min(found.spread) >= 0
     assert shapes.milliseconds is None
     assert shapes.untimed == "no values were computed: `modswap replace` measures it"
     assert meta.untimed == "the weights were not read: `modswap replace` reads them"
+
+
+def test_spread_is_half_of_the_distance_between_the_quartiles() -> None:
+    assert spread_of([5.0, 1.0, 3.0, 2.0, 4.0]) == 1.0
+    assert spread_of([3.0]) == 0.0

@@ -13,6 +13,18 @@ from modswap.ops.run import without_compiler as module
 from modswap.ops.run.without_compiler import without_compiler
 
 COMPILER = "compiler_of_a_test"
+IMPORTS = """
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+import modswap.nn
+import modswap.ops.jobs as jobs
+for one in iter_modules(jobs.__path__, "modswap.ops.jobs."):
+    import_module(one.name)
+parts = {f"torch.distributed.{one}" for one in ("tensor", "checkpoint", "fsdp")}
+takes_seconds = {"torch._dynamo", "sympy", *parts}
+assert not takes_seconds & set(sys.modules), takes_seconds & set(sys.modules)
+"""
 REAL = """
 import torch
 from torch import nn
@@ -93,6 +105,16 @@ def test_torch_with_its_settings_elsewhere_runs_as_it_is(
 
     with without_compiler():
         assert compiler not in sys.modules
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_jobs_import_nothing_that_takes_seconds_and_few_need() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.slow

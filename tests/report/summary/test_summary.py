@@ -38,10 +38,10 @@ def test_costs_are_given_in_three_lengths() -> None:
     params, flops, memory, drift = costs_of(outcomes.MEASURED)
 
     assert params.full == "parameters 9,163,000 → 6,552,824 (-28.5 %)"
-    assert params.short == "parameters 9.2 → 6.6 M"
+    assert params.short == "parameters 9.2 M → 6.6 M"
     assert params.shortest == "parameters -28.5 %"
     assert flops.full == "FLOPs 868 M → 854 M (-1.6 %)"
-    assert memory.short == "memory 54.0 → 54.3 MiB"
+    assert memory.short == "memory 54.0 MiB → 54.3 MiB"
     assert drift.full == drift.short == drift.shortest == "drift 1.3e-05"
 
 

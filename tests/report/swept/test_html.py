@@ -137,3 +137,22 @@ def test_names_are_text() -> None:
     assert "alert(1)" in parsed_page(text).text
     assert "<script>alert" not in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("sweep", "a.pt"), "All trials run again"),
+        (("sweep", "a.pt", "--resume=k"), "are read from the file of --resume"),
+        ((), ""),
+    ],
+)
+def test_numbers_lead_to_the_command_that_prints_them_again(
+    args: tuple[str, ...], said: str
+) -> None:
+    page = parsed_page(sweep_html(FOUND, Page(args=args)))
+
+    assert said in page.text
+    assert ("#again" in page.links) is bool(args)
+    assert ("again" in page.ids) is bool(args)
+    assert len(set(page.ids)) == len(page.ids)

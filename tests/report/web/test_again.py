@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from modswap.report.web.again import again, typed
+from modswap.report.web.again import again, explained_again, swept_again, typed
 from tests.report import outcomes
 from tests.report.outcomes import HEALING
 
@@ -44,3 +44,22 @@ def test_words_that_cannot_be_seen_have_escapes() -> None:
 
     assert "\\u202e" in found[0].command
     assert all(one.command.isprintable() for one in found)
+
+
+def test_command_of_a_sweep_keeps_the_file_of_its_results_and_draws_nothing() -> None:
+    args = (
+        "sweep", "net.pt", "--resume", "kept.json", "--plot", "a.svg", "--plot-cost=memory", "-q",
+        "--heal-best", "2", "--format", "html",
+    )  # fmt: skip
+
+    assert swept_again(args) == (
+        "modswap sweep net.pt --resume kept.json --heal-best 2 --format json"
+    )
+    assert swept_again(()) == ""
+
+
+def test_command_of_an_explanation_draws_nothing() -> None:
+    args = ("explain", "a.pt:b", "--routing", "o.svg", "--window", "1,2", "--format=html")
+
+    assert explained_again(args) == "modswap explain a.pt:b --format json"
+    assert explained_again(()) == ""

@@ -5,7 +5,6 @@
 
 import os
 import shutil
-import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,9 +21,11 @@ from modswap.report.difference.html import diff_html
 from modswap.report.explained import FORMS
 from modswap.report.explained.html import explained_html
 from modswap.report.page import Page
+from modswap.report.swept.html import sweep_html
 from tests.report import outcomes
 from tests.report.explained.records import explained
 from tests.report.outcomes import HEALING
+from tests.report.swept.sweeps import FOUND, NOTHING_HELD
 from tests.report.test_diff import FULL
 from tests.report.web.test_outcome import FLOW, HOSTILE, VIEW
 
@@ -218,6 +219,17 @@ def test_hostile_names_run_nothing(opened: Open) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+# milliseconds until the matches of a word are shown
+SEARCHED = """async (word) => {
+    const input = document.querySelector("#search");
+    const started = performance.now();
+    input.value = word;
+    input.dispatchEvent(new Event("input"));
+    while (!document.querySelector("output").textContent) await new Promise(requestAnimationFrame);
+    return performance.now() - started;
+}"""
+
+
 @pytest.mark.parametrize("count", [1_000, 10_000])
 def test_large_models_open_in_two_seconds(opened: Open, count: int) -> None:
     classes = [f"net.Layer{n % 97}" for n in range(count)]
@@ -227,13 +239,16 @@ def test_large_models_open_in_two_seconds(opened: Open, count: int) -> None:
     view = ModelView((*parts, *rows), (*parts, *rows[:-1]))
 
     page = opened(replace(SHOWN, view=view))
-    spent = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
-    started = time.monotonic()
-    page.locator("#search").fill("layer49")
-    page.locator("output", has_text="match").wait_for()
+    times = []
+    for _ in range(3):  # a busy moment of the machine does not count
+        page.reload()
+        loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+        times.append((loaded, page.evaluate(SEARCHED, "layer49")))
 
-    assert spent < 2000
-    assert time.monotonic() - started < 2
+    loaded, searched = map(min, zip(*times, strict=True))
+    assert loaded < 2000
+    assert searched < 2000
+    assert page.locator("output", has_text="match").count() == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -272,6 +287,8 @@ SHOWN_PAGES: dict[str, Outcome | str] = {
     "holds": SHOWN,
     "fails": outcomes.FAILED,
     "diff": diff_html(FULL, Page()),
+    "sweep": sweep_html(FOUND, Page(args=("sweep", "net.pt"))),
+    "sweep, fails": sweep_html(NOTHING_HELD, Page()),
     "explain": FORMS["html"](explained(), "en", Page()),
     "explain, routing": explained_html(ROUTED, "zh", Page(args=("explain", "BRA")), JPEG),
 }

@@ -19,7 +19,7 @@ from modswap.core.seen.tree import TreeRow
 from modswap.core.seen.values import TensorInfo
 from modswap.report import REPORTS
 from modswap.report.page import Page
-from modswap.report.web.costs import _duration, costs
+from modswap.report.web.costs import costs
 from modswap.report.web.drawn import drawn_curve, drawn_flow
 from modswap.report.web.findings import MAX_EVIDENCE, finding_rows
 from modswap.report.web.frame import short
@@ -396,10 +396,3 @@ def test_yes_is_not_said_of_random_weights_alone(outcome: Outcome, *, said: bool
     assert (UNTRAINED in page_of(outcome).text.partition("What does it cost?")[0]) is said
     kept = tuple(replace(site, start="preserve") for site in outcome.sites)
     assert UNTRAINED not in page_of(replace(outcome, sites=kept)).text.partition("What does")[0]
-
-
-@pytest.mark.parametrize(
-    ("ms", "said"), [(0.1234, "0.123 ms"), (181.4, "181 ms"), (999.6, "1 s"), (1640.0, "1.64 s")]
-)
-def test_latency_of_seconds_is_said_in_seconds(ms: float, said: str) -> None:
-    assert _duration(ms) == said

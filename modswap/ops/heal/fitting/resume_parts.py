@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from modswap.io.formats.distributed.load import read_tensor
 from modswap.io.formats.distributed.metadata import read_distributed
@@ -27,6 +26,8 @@ def new_folder(file: Path) -> Path:
 
 def save_parts(folder: Path, state: Any) -> Any:
     """Write the tensors of a state, all processes together; return the rest of it."""
+    from torch.distributed.checkpoint.state_dict_saver import save  # takes seconds
+
     tensors: dict[str, torch.Tensor] = {}
 
     def mark(tensor: torch.Tensor) -> str:

@@ -1,19 +1,20 @@
 """A model of which every process holds a part: of its parameters, gradients and moments."""
 
 import copy
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from modswap.live_values import map_tensors, named_tensors
 from modswap.ops.heal import ranks
 from modswap.ops.run.devices import device_of
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 @contextmanager
@@ -22,6 +23,10 @@ def sharded(model: nn.Module) -> Iterator[nn.Module]:
 
     The members of lists of modules are gathered one after another, all else at once.
     """
+    # imported here: it takes a second, and few runs need it
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     made = copy.deepcopy(model)
     mesh = init_device_mesh(device_of(model).type, (ranks.world(),))
     for unit in (*_members(made), made):
@@ -44,22 +49,28 @@ def _members(model: nn.Module) -> list[nn.Module]:
 
 def is_sharded(model: nn.Module) -> bool:
     """Return whether the processes hold a model in parts: all of them run each of its passes."""
-    return isinstance(model, FSDPModule)
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # without it there are no parts
+    return fsdp is not None and isinstance(model, fsdp.FSDPModule)
 
 
 def whole_values(value: Any) -> Any:
     """Return nested containers with whole tensors in the place of parts; all processes ask."""
-    return map_tensors(
-        lambda each: each.full_tensor() if isinstance(each, DTensor) else each, value
-    )
+    return map_tensors(lambda each: each.full_tensor() if _is_part(each) else each, value)
 
 
 def part_of_value(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Return the part of a whole tensor that this process holds of another; else the tensor."""
-    if not isinstance(like, DTensor) or isinstance(whole, DTensor):
+    if not _is_part(like) or _is_part(whole):
         return whole
+    from torch.distributed.tensor import distribute_tensor
+
     moved = whole.to(like.device, like.dtype)
     return distribute_tensor(moved, like.device_mesh, like.placements)
+
+
+def _is_part(value: torch.Tensor) -> TypeGuard["DTensor"]:
+    tensor = sys.modules.get("torch.distributed.tensor")  # without it there are no parts
+    return tensor is not None and isinstance(value, tensor.DTensor)
 
 
 def put_parts(optimizer: torch.optim.Optimizer) -> None:
