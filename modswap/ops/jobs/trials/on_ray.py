@@ -52,7 +52,7 @@ def _ray() -> Any:
 
 def _unreached(address: str, error: Exception) -> CheckpointError:
     why = str(error).partition("\n")[0]
-    fix = f"start it, `ray start --head`, and name its HOST:PORT; {_TOKEN}"
+    fix = f"start it, and name the HOST:PORT of its head; {_TOKEN}"
     return CheckpointError(f"no cluster answers at {address!r:.80}: {why:.200}", OPTION, fix)
 
 
