@@ -31,7 +31,19 @@ needs_ray = pytest.mark.skipif(
     not importlib.util.find_spec("ray"), reason="Ray is not installed: pip install '.[ray]'"
 )
 ROOT = Path(__file__).parents[4]
-WAIT_SECONDS = 280
+WAIT_SECONDS = 600
+STARTS = 10
+HEAD = (
+    "--head",
+    "--block",
+    "--num-cpus=2",
+    "--object-store-memory=100000000",
+    "--node-ip-address=127.0.0.1",
+    "--include-dashboard=false",
+    "--include-log-monitor=false",
+    "--no-monitor",
+    "--disable-usage-stats",
+)
 CODE = """
 import os, signal
 from pathlib import Path
@@ -72,35 +84,45 @@ BRA = ["--with", "BRA", "--set", "n_win=2", "--grid", "topk=1,2,3"]
 def cluster() -> Iterator[dict[str, str]]:
     """Yield the environment of a program that uses a cluster of two CPUs at RAY_ADDRESS."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short, as names of sockets have to be
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
-    program = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
-    sizes = ["--num-cpus=2", "--object-store-memory=100000000", f"--port={port}"]
-    place = ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--include-dashboard=false"]
-    head = subprocess.Popen(
-        [*program, *sizes, *place, "--disable-usage-stats"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    environment["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+    head = _head(folder, environment)
     try:
         yield environment
     finally:
-        head.terminate()  # it stops what it started
+        head.terminate()  # it stops the processes that it started
         head.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _head(folder: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a cluster; Ray gives its parts 15 seconds to start, few on a busy machine."""
+    log = folder / "log"
+    for _ in range(STARTS):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        environment["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+        with log.open("wb") as written:
+            program = [str(Path(sys.executable).with_name("ray")), "start", *HEAD]
+            head = subprocess.Popen(
+                [*program, f"--port={port}", f"--temp-dir={folder}"],
+                env=environment,
+                stdout=written,
+                stderr=written,
+            )
+        while head.poll() is None:
+            if b"Ray runtime started" in log.read_bytes():
+                return head
+            time.sleep(0.5)
+    pytest.fail(f"no cluster started: {log.read_text()[-2000:]}")
+
+
 def started(files: Path, environment: dict[str, str], *more: str) -> "subprocess.Popen[str]":
     address = environment["RAY_ADDRESS"]
-    _wait_for(address)
     return subprocess.Popen(
         [sys.executable, "-m", "modswap", *call(*more), "--ray", address],
         cwd=files,
@@ -109,18 +131,6 @@ def started(files: Path, environment: dict[str, str], *more: str) -> "subprocess
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def _wait_for(address: str) -> None:
-    host, _, port = address.partition(":")
-    for _ in range(WAIT_SECONDS):
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except OSError:
-            time.sleep(1)
-        else:
-            return
-    pytest.fail("the cluster did not start")
 
 
 def swept(files: Path, environment: dict[str, str], *more: str) -> dict[str, Any]:
