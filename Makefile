@@ -58,6 +58,8 @@ docs-pages: $(VENV)/dev.done  ## write the pages that are made from the tables o
 	$(BIN)/python -m tests.cli.tree_page
 	$(BIN)/python -m tests.cli.terminal_picture
 	$(BIN)/python -m tests.ops.explain.explain_page
+	$(BIN)/python -m tests.docs.module_pictures
+	$(BIN)/python -m tests.docs.tutorial_page
 	$(BIN)/modswap catalogue --format markdown > docs/catalogue.md
 
 clean:  ## remove what the targets made

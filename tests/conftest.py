@@ -1,5 +1,6 @@
 """Fixtures and settings that all tests share."""
 
+import gc
 import os
 import platform
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from tests.advice import refuse_foreign_options
 from tests.report_schema import refuse_other_reports
+from tests.tiers import mark_others_slow
 
 # a busy machine makes examples slowly, which is no fault of theirs
 PATIENT: dict[str, Any] = {
@@ -50,6 +52,15 @@ def pytest_xdist_auto_num_workers() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return min(cores, MAX_WORKERS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_others_slow(items)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported is not looked through for garbage again and again
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

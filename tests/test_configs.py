@@ -18,9 +18,11 @@ from modswap.ops.demo.network import build_network
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
-QUICK = {"detector_bra.yaml", "vit_self_attention.yaml"}
+QUICK = {"detector_bra.yaml"}
 SLOW = (pytest.mark.slow,)
-IN_CI = dict.fromkeys(["unetpp_acmix_cbam.yaml"], (*SLOW, pytest.mark.ci))
+IN_CI = dict.fromkeys(
+    ["unetpp_acmix_cbam.yaml", "vit_self_attention.yaml"], (*SLOW, pytest.mark.ci)
+)
 
 
 def commands_of(recipe: Path) -> list[list[str]]:

@@ -62,6 +62,7 @@ def test_recipe_and_receipt_inside_an_old_file_are_read(name: str) -> None:
     assert read_receipt(container.receipt, name).sites
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", [name for name in OUTPUTS if name != PROGRAM])
 def test_model_of_an_old_file_is_swapped_again(name: str) -> None:
     model = model_of(name)
@@ -72,6 +73,7 @@ def test_model_of_an_old_file_is_swapped_again(name: str) -> None:
     assert outcome.sites[0].new_class == "modswap.nn.se_block.SEBlock"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["weights.pt", "training.pt", "weights.safetensors", "shards"])
 def test_old_file_is_rewritten(name: str, tmp_path: Path) -> None:
     recipe = tmp_path / "again.yaml"

@@ -25,6 +25,8 @@ def without_what_varies(text: str) -> str:
     return re.sub(r"\([\d.]+ s\)", "(… s)", text)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_example_prints_what_the_guide_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,9 +72,10 @@ def test_both_readmes_have_the_same_commands_and_links_which_are_there() -> None
     )
 
     assert commands_of(english) == commands_of(chinese)
-    assert links_of(english) == links_of(chinese)
-    assert len(links_of(english)) > 12
-    assert [link for link in links_of(english) if not (ROOT / link).exists()] == []
+    links = links_of(chinese)
+    assert links_of(english) == [link.replace(".zh-CN", "") for link in links]
+    assert len(links) > 12
+    assert [link for link in (*links_of(english), *links) if not (ROOT / link).exists()] == []
     assert english.count("\n|") == chinese.count("\n|")  # rows of the table
     assert len(english.splitlines()) < 50  # one screen
 

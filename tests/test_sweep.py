@@ -246,12 +246,32 @@ def test_wrong_call_is_refused(
 def test_texts_need_a_folder_before_anything_is_tried(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for option, name in (("--save-recipe", "r.yaml"), ("--plot", "p.svg")):
+    for option, name in (("--save-recipe", "r.yaml"), ("--plot", "p.svg"), ("--resume", "kept")):
         given = call(files, "--choose", "1", option, str(files / "none" / name))
         assert run(given) == 3
         said = capsys.readouterr()
         assert "make its folder first" in said.err
         assert said.out == ""
+
+
+@pytest.mark.parametrize("place", ["net.pt", "net.pt/kept", "link", "hard"])
+def test_results_are_never_kept_in_what_is_read(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    net = tmp_path / "net.pt"
+    net.write_bytes((files / "net.pt").read_bytes())
+    (tmp_path / "link").symlink_to("net.pt")
+    (tmp_path / "hard").hardlink_to(net)
+    if "/" in place:
+        net = tmp_path / "folder"
+        net.mkdir()
+        place = "folder/kept"
+
+    code = run(["sweep", str(net), *RULE, "--data", "none", "--resume", str(tmp_path / place)])
+
+    assert code == 3
+    assert "the file to go on from cannot be there: it is " in capsys.readouterr().err
+    assert not (tmp_path / "folder" / "kept").exists()
 
 
 CODE = """

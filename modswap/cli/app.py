@@ -4,9 +4,11 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from modswap.cli.commands.catalogue import catalogue
 from modswap.cli.commands.check import check
@@ -80,6 +82,12 @@ def make_app() -> typer.Typer:
     return app
 
 
+@cache
+def _parser() -> Any:
+    """Return the parser of arguments, made once: that takes longer than most of its uses."""
+    return get_command(make_app())
+
+
 def run(args: Sequence[str]) -> int:
     """Run the command with the arguments behind `modswap`; return its exit code, never raise."""
     use_own_streams()
@@ -89,7 +97,7 @@ def run(args: Sequence[str]) -> int:
     # torch works without NumPy, and warns of it when it is imported
     warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
     try:
-        ended = make_app()(list(args), prog_name="modswap", standalone_mode=False, obj=session)
+        ended = _parser()(list(args), prog_name="modswap", standalone_mode=False, obj=session)
         sys.stdout.flush()
         return ended if isinstance(ended, int) else 0
     except ModswapError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from modswap.cli.again import command_again
 from modswap.cli.ranks import may_complain, prints
 from modswap.core.asked import own_texts
-from modswap.core.asked.used_paths import OUT, UsedPath
+from modswap.core.asked.used_paths import OUT, UsedPath, imported_as
 from modswap.core.errors import BugError, CheckpointError, ModswapError
 from modswap.core.progress import Passing, Progress, silent
 from modswap.core.words.option_spelling import spelled
@@ -100,7 +100,7 @@ class Session:
         written: list[UsedPath] = []
         for one in (*self.writes, *self._own_writes()):
             if one.name != OUT:  # the job refuses that, and the report says so
-                _refuse(one, (*self.reads, *written))
+                _refuse(one, (*self.reads, *written, *imported_as(one.file)))
             written.append(one)
 
     def _own_writes(self) -> Iterator[UsedPath]:

@@ -27,7 +27,10 @@ _IMPORT_SECONDS = 3.0  # that an interruption waits for the end of an import
 _AGAIN_SECONDS = 0.02
 _PARENT_DEATH = 1  # PR_SET_PDEATHSIG of Linux
 _HELP = frozenset(("-h", "--help", "--version"))
-_OUTPUTS = ("-o", "--output", "--report", "--save-recipe")
+_OUTPUTS = (
+    "-o", "--output", "--report", "--save-recipe", "--save-outputs", "--plot", "--resume",
+    "--routing", "--standalone",
+)  # fmt: skip
 _STOPS = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGPIPE")
 _KNOWN = {
     "SIGKILL": (

@@ -140,15 +140,15 @@ class SweepTexts:
 
     def note(self, session: "Session", resume: Path | None) -> None:
         """Note the files as written, so that none of them is another one of the run."""
-        for file in (self.recipe, self.plot):
+        for file in (resume, self.recipe, self.plot):
             if file is not None:
                 require_folder(file)
+        if resume is not None:
+            session.writes.append(UsedPath(RESUME, resume))
         if self.recipe is not None:
             session.writes.append(UsedPath("the saved recipe", self.recipe, RECIPE_TEXT))
         if self.plot is not None:
             session.writes.append(UsedPath("the plot", self.plot, DRAWING))
-        if resume is not None:
-            session.reads.append(UsedPath(RESUME, resume))
 
     def write(self, session: "Session", found: "SweepResult") -> None:
         """Write the drawing, and the recipe of the choice where one holds."""

@@ -3,6 +3,7 @@
 Covers: commands.code.
 """
 
+import importlib
 import json
 import subprocess
 import sys
@@ -39,6 +40,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_diff_is_printed_and_its_proof_beside_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,6 +152,27 @@ def test_wrong_call_is_refused_in_a_line(
     assert "Traceback" not in said.err
     assert said.out == ""
     assert Path("here.py").read_text() == "mine = 1\n"
+
+
+def test_standalone_file_is_never_the_source_of_the_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("red_source.py").write_text("from modswap.nn import ECA as Net\n")
+    monkeypatch.syspath_prepend(folder)
+    (folder / "link.py").symlink_to("red_source.py")
+
+    def made(*_: object) -> StandaloneFile:
+        importlib.import_module("red_source")
+        return StandaloneFile("text\n", 0.0)
+
+    monkeypatch.setattr(job, "standalone_file", made)
+
+    for name in ("red_source.py", "link.py"):
+        assert run(["code", "unetpp.pt", "--standalone", name, "--force"]) == 3
+        assert f"{name}: the standalone file cannot be there: it is the code of 'red_source'" in (
+            capsys.readouterr().err
+        )
+    assert Path("red_source.py").read_text() == "from modswap.nn import ECA as Net\n"
 
 
 def test_standalone_file_and_lines_are_written_and_described(

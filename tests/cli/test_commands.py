@@ -242,6 +242,7 @@ def test_quiet_says_nothing_when_all_is_well(modswap: Command) -> None:
     assert modswap("check", "net.pt", "-c", "swap.yaml", "-q", *ALLOW) == Ran(0, "", "")
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize(
     "command",
     # `code` starts a process to prove what it prints: tests/cli/test_code.py
@@ -382,6 +383,7 @@ def test_several_files_with_one_recipe_are_reported(modswap: Command) -> None:
 # -- wrong calls
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
@@ -555,6 +557,7 @@ def process(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "args", [[], ["--help"], ["replace", "--help"], ["schema"], ["chek"]], ids=" ".join
 )
@@ -612,12 +615,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_importing_the_package_imports_no_torch() -> None:
     done = process("-c", "import modswap, sys; assert 'torch' not in sys.modules; modswap.load")
 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_interruption_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     torch.save(build_gated(), tmp_path / "net.pt")
     (tmp_path / "slow.py").write_text(
@@ -649,6 +656,8 @@ def test_interruption_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*part"))
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     torch.save(nn.Sequential(*(nn.Linear(4, 4) for _ in range(3000))), tmp_path / "net.pt")
 

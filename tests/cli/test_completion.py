@@ -66,6 +66,7 @@ def typed(line: str, folder: Path, environment: Mapping[str, str], until: str) -
     return shown
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.skipif(BASH is None, reason="bash is not installed")
 @pytest.mark.parametrize(
     ("line", "whole"),

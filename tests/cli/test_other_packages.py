@@ -178,6 +178,8 @@ def test_wrong_argument_of_an_installed_row_is_refused_with_its_place(
     assert "did you mean 'side'?" in done.err
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "name", "message"),
     [

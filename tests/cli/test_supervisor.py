@@ -211,3 +211,10 @@ def test_folders_of_written_files_are_found_in_a_call(tmp_path: Path) -> None:
 
     assert outputs(args) == [tmp_path / "a", tmp_path / "b"]
     assert outputs(["replace", "net.pt", f"-o{tmp_path}/c/out.pt"]) == [tmp_path / "c"]
+
+
+@pytest.mark.parametrize(
+    "option", ["--plot", "--resume", "--save-recipe", "--save-outputs", "--standalone", "--routing"]
+)
+def test_every_option_that_names_a_written_file_is_an_output(option: str, tmp_path: Path) -> None:
+    assert outputs(["sweep", "net.pt", option, f"{tmp_path}/a/x"]) == [tmp_path / "a"]

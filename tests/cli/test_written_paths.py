@@ -66,6 +66,7 @@ CHECK = ("check", "net.pt", "-c", "swap.yaml")
 DATA = ("replace", "A/B", "-c", "weights.yaml", "--no-forward", "-o", "new")
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("form", ["table", "json", "github"])
 @pytest.mark.parametrize(
     ("args", "report"),
@@ -142,6 +143,7 @@ def test_reports_of_other_commands_overwrite_no_checkpoint(
     assert everything() == before
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("form", ["table", "json"])
 @pytest.mark.parametrize("command", ["replace", "data"])
 @pytest.mark.parametrize(
@@ -275,6 +277,7 @@ def test_recipe_from_a_pipe_is_read_once(modswap: Command, more: tuple[str, ...]
 # -- folders that are replaced
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("files", "what"),
     [
@@ -441,6 +444,7 @@ FOREIGN = {
 ONE_FILE = ("check", "A/B/model.safetensors", "-c", "weights.yaml")
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("form", ["table", "sarif"])
 @pytest.mark.parametrize("name", FOREIGN)
 def test_report_replaces_no_foreign_text(modswap: Command, name: str, form: str) -> None:

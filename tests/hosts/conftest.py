@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 # nothing may be fetched
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,6 +11,7 @@ os.environ["YOLO_OFFLINE"] = "1"
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-")
 
+import pytest
 import torch
 
 _KEPT: list[torch.library.Library] = []
@@ -31,3 +33,12 @@ def declare_torchvision_operators() -> None:
 
 if torch.version.cuda is None:
     declare_torchvision_operators()
+
+
+@pytest.fixture
+def processes_as_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes that a test starts import the libraries as this one does."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import tests.hosts.conftest\n")
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path / "site"), str(root))))

@@ -1,6 +1,5 @@
 """Lines of `modswap code --for` in the real libraries, run in a fresh process."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,12 +69,8 @@ ALLOW = [
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the current folder; processes there import the libraries as this one does."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text("import tests.hosts.conftest\n")
-    root = Path(__file__).parents[2]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path / "site"), str(root))))
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes_as_this_one: None) -> Path:
+    """Return the current folder."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     return tmp_path

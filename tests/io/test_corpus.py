@@ -11,6 +11,9 @@ from tests.io.corpus import CASES
 from tests.io.corpus.case import Case, net
 from tests.io.worker import Ran, Worker
 
+SLOW = (pytest.mark.slow,)
+# of five cases one is quick and another runs before a change lands; each has one command in turn
+TIERS = ((), SLOW, (*SLOW, pytest.mark.ci), SLOW, SLOW)
 SECONDS = 10  # of the processor
 MAX_WAIT_SECONDS = 120  # on a busy machine
 MEMORY = 256 << 20  # bytes
@@ -56,8 +59,7 @@ def check_advice(args: Sequence[str], ran: Ran, worker: Worker, folder: Path) ->
 @pytest.mark.parametrize(
     ("number", "case"),
     [
-        # every other one in `make test`
-        pytest.param(n, case, id=case.name, marks=[pytest.mark.slow, pytest.mark.ci] * (n % 2))
+        pytest.param(n, case, id=case.name, marks=TIERS[n % len(TIERS)])
         for n, case in enumerate(CASES)
     ],
 )

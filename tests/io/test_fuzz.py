@@ -9,7 +9,7 @@ from tests.io.fuzz.changes import KINDS, operations
 from tests.io.fuzz.mutations import broken, fuzzed, search, verdict
 from tests.io.worker import Ran, Worker
 
-QUICK = {"pickle": 30, "directory": 20, "legacy": 15, "safetensors": 15, "recipe": 15}
+QUICK = {"pickle": 12, "directory": 8, "legacy": 6, "safetensors": 6, "recipe": 6}
 TRIES = {"pickle": 300, "directory": 200, "legacy": 150, "safetensors": 150, "recipe": 150}
 
 

@@ -104,6 +104,7 @@ def test_same_numbers_as_the_papers_steps(
     compare(module, reference, x.contiguous(memory_format=order))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("planes", "size", "options"),
     [
@@ -148,6 +149,7 @@ def test_reflection_counts_how_often_a_key_is_met(
     assert counts.tolist() == expected
 
 
+@pytest.mark.one_in(2)
 @ways
 def test_gradients_hold_against_finite_differences(plain: bool) -> None:
     module, _ = pair(2, 4, kernel_att=3, head=2, stride=2)
@@ -249,6 +251,8 @@ def test_meta_and_fake_tensors_have_the_right_shape() -> None:
     assert module.to("meta")(torch.empty(2, 4, 9, 7, device="meta")).shape == (2, 8, 5, 4)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_compiled_whole_it_gives_the_same() -> None:
     module, _ = pair(4, 8, stride=2)
     x = torch.randn(2, 4, 9, 7, dtype=torch.float64)

@@ -113,6 +113,7 @@ def assert_same(run: Exported, module: nn.Module, shapes: Sequence[Shape]) -> No
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5), (shape, apart)
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize(
     ("way", "row"),
     row_cases(
@@ -128,6 +129,7 @@ def test_row_exported_at_one_size_gives_the_same_at_others(row: Replacement, way
     assert_same(run, module, MAPS)
 
 
+@pytest.mark.one_in(3)
 @every_row
 def test_row_traced_at_one_image_takes_more(row: Replacement) -> None:
     module = made(row, EVEN, "NCHW")
@@ -137,6 +139,7 @@ def test_row_traced_at_one_image_takes_more(row: Replacement) -> None:
     assert_same(run, module, MAPS)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("way", "row"), row_cases(["torchscript", "pt2"], {"pt2": "SelfAttention"})
 )
@@ -148,6 +151,7 @@ def test_row_that_is_given_pixels_last_does_so_too(row: Replacement, way: str) -
     assert_same(run, module, PIXELS)
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize(
     ("way", "row"), row_cases(["torchscript", "pt2"], {"pt2": "SelfAttention"})
 )
@@ -185,6 +189,7 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
 MARKS: dict[str, list[pytest.MarkDecorator]] = {"strided ACmix": []}
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("way", "variant"),
     [
@@ -275,6 +280,7 @@ def test_program_of_pt2_refuses_sizes_that_make_one_of_something(limit: str) -> 
         run(torch.randn(below))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("way", "limit"),
     [

@@ -222,6 +222,8 @@ def test_hooks_state_dicts_and_training_work_as_before(site: nn.Sequential) -> N
     assert all(p.grad is not None for p in site.parameters())
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_a_file_of_the_whole_module_runs_in_a_fresh_process(
     site: nn.Sequential, tmp_path: Path
 ) -> None:

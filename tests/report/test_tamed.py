@@ -68,6 +68,7 @@ def test_annotations_for_github_stand_on_lines_of_ours(text: str) -> None:
     assert all(line.isprintable() for line in (*lines, *github_summary([outcome]).split("\n")))
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("count", [1, MAX_FOLDED_ROWS])
 @pytest.mark.parametrize("text", WILD)
 def test_tree_prints_a_row_for_each_module(text: str, count: int) -> None:

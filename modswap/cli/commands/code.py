@@ -224,6 +224,7 @@ def _write_standalone(session: Session, job: "CodeJob", out: Path, *, force: boo
         raise exists(out)
     with session.guarded() as progress:
         made = standalone_file(job, progress)
+    session.judge()  # the code of the model is known by now
     put_text(out, made.text, force=force)
     if session.format == "json":
         session.emit(file_json(made, str(job.subject.file), str(out)))

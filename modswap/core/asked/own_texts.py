@@ -30,19 +30,31 @@ _REPORTS = (
     re.compile(r"FLOP\s+[\d,]+(\s+=\s+torch's\s+own|，\s*与\s*torch)"),
     re.compile(r'<meta name="generator" content="modswap[ "]'),
     re.compile(r'\A\s*\{\s*"label":\s*".*",\s*"graphs":\s*\['),  # for Model Explorer
+    # changes of code: a diff that brings a module of the catalogue in, and Markdown
+    re.compile(r"\A--- \S[^\n]*\n\+\+\+ \S.*?^\+(from|import) modswap\b", _LINE | re.DOTALL),
+    re.compile(r"^- `OK  \d+ sites? in \d", _LINE),
     # for servers of CI, and the page of the catalogue
     re.compile(r'\A\s*<\?xml[^>]*\?>\s*<testsuites\s+name="modswap"'),
     re.compile(r'"driver":\s*\{\s*"name":\s*"modswap"'),
     re.compile(r"^(::error .*\btitle=modswap |(holds|FAILED): modswap )", _LINE),
     re.compile(r"^What a rule's `with` may name\. Printed by `modswap catalogue", _LINE),
 )
-_RECIPE = re.compile(r"""(^|[{,]\s*)["']?(replace|insert)["']?\s*:""", _LINE)
+_KEY = r"""["']?(version|checkpoint|allow|seed|model|inputs|replace|insert|verify)["']?\s*:"""
+# of a recipe: what begins a line, in YAML and in one pair of braces, and the lists of its rules
+_RECIPE_LINE = re.compile(rf"[\s#\-\]}}]|\.\.\.|{_KEY}|\{{\s*({_KEY}|#|$)")
+_RULES = re.compile(r"""(^|[{,]\s*)["']?(replace|insert)["']?\s*:""", _LINE)
 _LOCK = re.compile(r'\A\s*\{\s*("version":\s*\d+\s*,\s*)?"recipes":')
 _DATA = re.compile(r"\s*[\[{<]")  # JSON, XML and pages
 
 
 def _is_report(text: str) -> bool:
     return any(form.search(text) for form in _REPORTS)
+
+
+def _is_recipe(text: str) -> bool:
+    """Return whether all that is not indented is of a recipe, with a list of rules."""
+    lines = (line for line in text.split("\n") if line)
+    return _RULES.search(text) is not None and all(map(_RECIPE_LINE.match, lines))
 
 
 def _may_be_summary(text: str) -> bool:
@@ -52,7 +64,7 @@ def _may_be_summary(text: str) -> bool:
 
 _KINDS: Mapping[str, Callable[[str], bool]] = {
     REPORT: _is_report,
-    RECIPE_TEXT: lambda text: _RECIPE.search(text) is not None,
+    RECIPE_TEXT: _is_recipe,
     LOCK: lambda text: _LOCK.match(text) is not None,
     SUMMARY: _may_be_summary,
     DRAWING: lambda text: "<metadata>modswap " in text,

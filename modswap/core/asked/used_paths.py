@@ -1,6 +1,9 @@
 """The files that a run reads, from the request and the recipe, so that none of them is written."""
 
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,3 +75,20 @@ def code_files(reference: str, folder: Path) -> Iterator[UsedPath]:
         return
     place = folder.joinpath(*module.split("."))
     yield from (UsedPath(name, file) for file in (Path(f"{place}.py"), place / "__init__.py"))
+
+
+def imported_as(file: Path) -> Iterator[UsedPath]:
+    """Yield a file again for each module that was imported from it, by any name."""
+    with suppress(OSError, ValueError):
+        status = file.stat()
+        for name, module in tuple(sys.modules.items()):
+            source = getattr(module, "__file__", None)
+            if isinstance(source, str) and _is(Path(source), status):
+                yield UsedPath(f"the code of {name!r}", Path(source))
+
+
+def _is(source: Path, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(source.stat(), status)
+    except (OSError, ValueError):
+        return False

@@ -14,7 +14,18 @@ def text_of(result: TrialResult) -> str:
 
 
 def result_of(text: str) -> TrialResult:
-    """Return the result that a text holds."""
+    """Return the result that a text holds.
+
+    Raises:
+        ValueError: If it holds none.
+    """
+    try:
+        return _result_of(text)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"it holds no result of a trial: {error}") from None
+
+
+def _result_of(text: str) -> TrialResult:
     data: dict[str, Any] = json.loads(text)
     trial = SiteTrial(**data.pop("trial"))
     added, healed = data.pop("added"), data.pop("healed")

@@ -47,7 +47,7 @@ def read_small(file: Path, most: int, *, folder: Path | None = None) -> bytes:
         CheckpointError: If it is no regular file, too large, outside the folder, or unreadable.
     """
     try:
-        with _opened(file, folder) as stream:
+        with opened(file, folder) as stream:
             nbytes = os.fstat(stream.fileno()).st_size
             data = stream.read(most + 1) if nbytes <= most else b""
     except FileNotFoundError:
@@ -61,7 +61,13 @@ def read_small(file: Path, most: int, *, folder: Path | None = None) -> bytes:
     return data
 
 
-def _opened(file: Path, folder: Path | None) -> BinaryIO:
+def opened(file: Path, folder: Path | None = None) -> BinaryIO:
+    """Return an open regular file; see `read_small`.
+
+    Raises:
+        OSError: If it cannot be opened.
+        CheckpointError: If it is no regular file, or outside the folder.
+    """
     place = Path(os.path.realpath(file)) if folder is None else place_of(file, folder)
     _refuse_odd(file, place.stat().st_mode)  # a device may act when it is opened
     return os.fdopen(os.open(place, os.O_RDONLY | _FLAGS), "rb")

@@ -22,7 +22,7 @@ class Attended(Projected):
     a head has C / heads rows and columns. A bias of the values adds what one of the output does.
     """
 
-    stride = 1
+    stride = (1, 1)
     searched = 1
     biased = True
     centre = 0

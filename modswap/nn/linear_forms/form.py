@@ -17,7 +17,7 @@ _WIDE = 2500  # columns from which a fit runs in single precision
 class LinearForm(Protocol):
     """The linear map of patches that a module holds as a product of its layers' weights."""
 
-    stride: int  # pixels of the map for each of the output
+    stride: tuple[int, int]  # rows and columns of the map for one of the output
     taps: int  # values of each channel that it sees at a place
     centre: int  # the tap that is the place itself
     iterations: int  # of the search

@@ -31,11 +31,11 @@ class Mixed:
         self.module: ACmix = module
         self.side = module.kernel_conv
         self.taps, self.centre = self.side**2, self.side**2 // 2
-        self.stride = module.stride
+        self.stride = (module.stride, module.stride)
 
     def seen(self, maps: torch.Tensor) -> torch.Tensor:
         """Return the patches of maps."""
-        return unfolded(maps, self.side, self.stride)
+        return unfolded(maps, self.side, self.stride[0])
 
     def begin(self, fitting: Fitting) -> list[torch.Tensor]:
         """Return the best low rank of each group in the dense solution."""

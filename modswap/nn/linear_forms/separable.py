@@ -31,7 +31,7 @@ class Separable(Projected):
     head holds the map attended by that head, and what attention adds is fitted as it is.
     """
 
-    stride = 1
+    stride = (1, 1)
     searched = 2
     biased = True
 

@@ -2,6 +2,7 @@
 
 import ast
 import math
+import os
 import struct
 import warnings
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from modswap.core.asked.job import ARRAY
-from modswap.core.errors import InputError, MissingModuleError, UnsafeError
+from modswap.core.errors import CheckpointError, InputError, MissingModuleError, UnsafeError
 from modswap.io.recognise.look import look_at, unreadable
+from modswap.io.recognise.small_files import opened as opened_regular
 from modswap.ops.load.closed import closed_off
 from modswap.ops.run.describe import one_line
 
@@ -24,6 +26,7 @@ MEANS = (0.485, 0.456, 0.406)
 DEVIATIONS = (0.229, 0.224, 0.225)
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 1 << 16
+_MAX_PICTURE_BYTES = 256 << 20
 # dtypes by the names in the header of an array; the first character is the order of bytes
 _DTYPES = {
     "f8": torch.float64, "f4": torch.float32, "f2": torch.float16, "i8": torch.int64,
@@ -110,7 +113,7 @@ def decoded(image: Any, file: Path, change: Callable[[Any], T]) -> T:
         OSError: If the file cannot be read.
         NoPictureError: If it cannot be decoded.
     """
-    data = BytesIO(file.read_bytes())
+    data = BytesIO(_picture_bytes(file))
     try:
         quiet = warnings.catch_warnings(action="error")
         with closed_off(str(file)), quiet, image.open(data) as opened:
@@ -119,6 +122,18 @@ def decoded(image: Any, file: Path, change: Callable[[Any], T]) -> T:
         unknown = isinstance(error, (image.UnidentifiedImageError, UnsafeError, ImportError))
         what = "Pillow knows no such kind" if unknown else one_line(error, 120)
         raise NoPictureError(what) from error
+
+
+def _picture_bytes(file: Path) -> bytes:
+    try:
+        with opened_regular(file) as stream:
+            nbytes = os.fstat(stream.fileno()).st_size
+            if nbytes > _MAX_PICTURE_BYTES:
+                most = f"{_MAX_PICTURE_BYTES:,}"
+                raise NoPictureError(f"it has {nbytes:,} bytes, expected at most {most}")
+            return stream.read(nbytes)
+    except CheckpointError as error:  # a pipe or a device
+        raise NoPictureError(error.what) from error
 
 
 def upright(opened: Any) -> Any:
@@ -149,7 +164,9 @@ def _array(file: Path) -> torch.Tensor:
 
 
 # errors of reading a file that is no array
-NO_ARRAY = (ValueError, KeyError, SyntaxError, TypeError, struct.error)
+NO_ARRAY = (
+    ValueError, KeyError, SyntaxError, TypeError, struct.error, RecursionError, MemoryError,
+)  # fmt: skip
 
 
 def no_array(error: BaseException) -> tuple[str, str]:
@@ -192,7 +209,18 @@ def array_header(stream: Any) -> ArrayHeader:
 
 def _parsed(stream: Any) -> torch.Tensor:
     header = array_header(stream)
-    return numbers(header, stream.read(header.nbytes) if header.nbytes < 1 << 40 else b"")
+    refuse_short(header, os.fstat(stream.fileno()).st_size - stream.tell())
+    return numbers(header, stream.read(header.nbytes))
+
+
+def refuse_short(header: ArrayHeader, nbytes: int) -> None:
+    """Refuse an array that has more numbers than there are bytes, before room is made for them.
+
+    Raises:
+        ValueError: If some are missing.
+    """
+    if header.nbytes > nbytes:
+        raise ValueError("it is cut short")
 
 
 def numbers(header: ArrayHeader, data: bytes | bytearray) -> torch.Tensor:

@@ -23,7 +23,7 @@ class SiteError(NamedTuple):
 @torch.no_grad()
 def site_error(models: Models, site: HealedSite, chosen: Sequence[int]) -> SiteError:
     """Return the error of a site over samples, on the inputs that the healed model gives it."""
-    form = form_of(site.inner) if site.replaces else None
+    form = form_of(site.learned) if site.replaces else None
     parts = form.mechanism() if form is not None else []
     if site.bypass is not None and site.bypass.used:
         parts = [*parts, *site.bypass.layer.parameters()]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from modswap.core.asked.job import SweepJob
 from modswap.core.asked.used_paths import INPUT, UsedPath, healing_files
-from modswap.core.errors import ModswapError
+from modswap.core.errors import CheckpointError, ModswapError
 from modswap.core.progress import Progress, silent
 from modswap.core.swept.choice import refuse_too_many
 from modswap.core.swept.record import SiteTrial, SweepResult, TrialResult
 from modswap.core.swept.stored import result_of, text_of
 from modswap.core.version import __version__
+from modswap.core.words.printable import shown
 from modswap.io.raw.held import holding, stamps_of
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.first_input.find import first_pass
@@ -108,7 +109,11 @@ class _Results:
     def __init__(self, trials: Sequence[SiteTrial], file: ResumeFile) -> None:
         self._file = file
         held = {trial.key: file.finished(_TRIAL, trial.key) for trial in trials}
-        self.done = {key: result_of(state["result"]) for key, state in held.items() if state}
+        try:
+            self.done = {key: result_of(state["result"]) for key, state in held.items() if state}
+        except (ValueError, LookupError) as error:
+            what = f"its results cannot be read: {shown(str(error))}"
+            raise CheckpointError(what, str(file.file), "start again without it") from error
         self.notes: list[str] = []
 
     def take(self, result: TrialResult) -> None:

@@ -104,6 +104,23 @@ def test_earlier_forms_of_reports_are_reports() -> None:
         assert may_replace(REPORT, text)
 
 
+CHANGE = """\
+--- a/net.py
++++ b/net.py
+@@ -1,2 +1,3 @@
+ import torch
++from modswap.nn import ECA
+"""
+
+
+def test_changes_of_code_are_reports() -> None:
+    said = "- `OK  1 site in 1 file: net:Net() of the changed source builds the swapped model`"
+
+    assert may_replace(REPORT, CHANGE)
+    assert may_replace(REPORT, f"```diff\n{CHANGE}```\n\n{said}\n")
+    assert not may_replace(REPORT, CHANGE.replace("modswap", "mine"))
+
+
 OTHERS = {
     "config.json": '{"architectures": ["ViT"], "hidden_size": 32, "model_type": "vit"}',
     "index": '{"metadata": {"total_size": 4}, "weight_map": {"a": "model-1.safetensors"}}',
@@ -116,6 +133,9 @@ OTHERS = {
     "text": "a text\nof mine: OK  FAILED\n",
     "vocab": "[PAD]\n[UNK]\nOK\n",
     "readme": "# modswap\n\nIt is a model.\n",
+    "code with such keys": 'import torch\n\nCFG = {"replace": 1, "with": 2}\n',
+    "settings of a rule's name": "replace:\n  - a\nwidth: 3\n",
+    "JSON of another program": '{"rules": {"insert": []}, "replace": []}',
     "settings": "model: resnet\ntrain:\n  replace: 3\nlr: 0.1\n",
     "requirements": "modswap==0.1.0\n",
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from modswap.core.asked.job import Subject
-from modswap.core.asked.used_paths import code_files, paths_read
+from modswap.core.asked.used_paths import code_files, imported_as, paths_read
 from modswap.io.recipe.reader import parse_recipe
 
 
@@ -43,3 +43,12 @@ def test_request_and_recipe_name_all_that_is_read() -> None:
         "sub/b.py": "the code of 'b.py:B'",
     }
     assert [one.file for one in paths_read(Subject(Path("net.pt")))] == [Path("net.pt")]
+
+
+def test_imported_files_are_found_by_any_path(tmp_path: Path) -> None:
+    (tmp_path / "link.py").symlink_to(__file__)
+    (tmp_path / "mine.py").write_text("")
+
+    assert f"the code of {__name__!r}" in [one.name for one in imported_as(tmp_path / "link.py")]
+    for name in ("mine.py", "none.py", "zero\0byte.py"):
+        assert list(imported_as(tmp_path / name)) == []

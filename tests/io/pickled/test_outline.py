@@ -81,6 +81,7 @@ def loaded(file: Path) -> Tree:
     return build_tree(Subject(file, allow), lambda _: None)
 
 
+@pytest.mark.each_once
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor:UserWarning")
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("model", MODELS)

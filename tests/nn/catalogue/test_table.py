@@ -145,6 +145,7 @@ def plainly(module: nn.Module) -> nn.Module:
     return module
 
 
+@pytest.mark.one_in(3)
 @every_row
 def test_memory_is_what_the_forward_pass_takes(row: Replacement) -> None:
     shape = (1, 64, 96, 88)
@@ -288,6 +289,7 @@ def test_module_runs_on_meta_as_it_does_on_a_device(row: Replacement, layout: La
     assert shape_only.stride() == real.stride()
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("layout", "row"),
     [
@@ -313,6 +315,7 @@ def test_module_compiles_as_one_graph(row: Replacement, layout: Layout) -> None:
     torch.testing.assert_close(given[0].grad, given[1].grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "row",
     [
@@ -335,6 +338,7 @@ def test_module_exports_for_any_batch(row: Replacement) -> None:
     torch.testing.assert_close(found, layers(larger), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.one_in(3)
 @every_row
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_module_traces(row: Replacement) -> None:

@@ -118,6 +118,7 @@ class Odd(nn.Module):
 USUAL = ["d_model", "dim", "channels", "channel", "c1", "in_channels", "in_planes", "inp"]
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("name", [*USUAL, "embed_dim", "in_ch", "nf", "num_features", "n_feats"])
 @pytest.mark.parametrize("default", ["", "=512", "=None"])
 def test_channels_of_a_usual_name_are_the_sites(name: str, default: str) -> None:

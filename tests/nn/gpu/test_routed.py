@@ -96,6 +96,8 @@ def test_gradients_have_gradients(ask: Ask) -> None:
     assert ask("double_backward") < 1e-5
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_hooks_wrapped_layers_and_other_calls_keep_the_first_way(ask: Ask) -> None:
     found = ask("untaken")
 

@@ -1,6 +1,6 @@
 """Linear maps that rows hold, fitted to second moments and written into their layers.
 
-Covers: __init__, mixed, moments, projected, separable.
+Covers: __init__, adapted, mixed, moments, projected, separable.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from modswap.nn import ACmix, BiLevelRoutingAttention, SEBlock
+from modswap.core.decided.blueprint import Adaptation
+from modswap.nn import ACmix, BiLevelRoutingAttention, MultiHeadSelfAttention, SEBlock
+from modswap.nn.adapters import SiteAdapter
 from modswap.nn.inherit.convolution import Convolution
 from modswap.nn.linear_forms import form_of
 from modswap.nn.linear_forms.form import LinearForm, Solution, solve
@@ -114,6 +116,43 @@ def test_a_strided_map_is_fitted_at_its_own_places() -> None:
     form.put(found.parts, found.bias)
     error = float((module(x) - y).square().mean() / y.var(unbiased=False))
     assert error == pytest.approx(found.residual, rel=0.3, abs=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("stride", "outputs"),
+    [((1, 1), CHANNELS + 3), ((2, 1), CHANNELS), ((4, 4), CHANNELS - 1)],  # 4 does not divide 6
+)
+def test_a_map_goes_through_the_projection_and_pooling_of_an_adapter(
+    stride: tuple[int, int], outputs: int
+) -> None:
+    x, adaptation = maps(), Adaptation(CHANNELS, outputs, stride)
+    adapter = SiteAdapter(bra(), layout="NCHW", wants="NCHW", adaptation=adaptation).eval()
+    old = nn.Sequential(separable(), nn.AvgPool2d(stride, ceil_mode=True))
+    old.append(nn.Conv2d(CHANNELS, outputs, 1))
+    y = old(x)
+    form = form_of(adapter, damp=1e4)
+    assert form is not None
+    with torch.enable_grad():
+        found = solved(form, x, y)
+    form.put(found.parts, found.bias)
+    spread = y - y.mean((0, 2, 3), keepdim=True)
+    error = float((adapter(x) - y).square().sum() / spread.square().sum())
+    assert error == pytest.approx(found.residual, rel=0.3, abs=1e-5)
+    assert error < 0.02
+
+
+def test_adapters_that_make_another_map_leave_no_form() -> None:
+    wider, pooled = Adaptation(CHANNELS, CHANNELS + 1), Adaptation(CHANNELS, CHANNELS, (2, 2))
+    mixed = SiteAdapter(
+        ACmix(CHANNELS, CHANNELS), layout="NCHW", wants="NCHW", adaptation=wider
+    )  # its outputs are in groups
+    tokens = MultiHeadSelfAttention(CHANNELS, 2)
+    rows = SiteAdapter(tokens, layout="NLC", wants="NLC", adaptation=pooled)
+    assert form_of(mixed) is None
+    assert form_of(rows) is None
+    assert form_of(SiteAdapter(tokens, layout="NLC", wants="NLC", adaptation=wider)) is not None
+    assert form_of(SiteAdapter(bra(), layout="NHWC", wants="NCHW")) is not None
 
 
 def conv(**options: object) -> Callable[[], nn.Conv2d]:

@@ -26,6 +26,7 @@ from tests.ops.code import code_page
 from tests.ops.code.cases import BLOCKS, CASES, HEAD, Case, changed, proved_here
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", CASES)
 def test_change_is_shown_and_proved(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -139,6 +140,8 @@ def test_layers_without_code_and_files_without_a_swap_are_refused(folder: Path) 
         job.code_change(replace(asked("plain.pt", "torch.nn:Sequential"), recipe=None))
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_swap_inside_a_file_is_shown_as_well(folder: Path) -> None:
     (folder / "swapped_net.py").write_text(NET.replace("WIDTH", "width"))
     net = importlib.import_module("swapped_net").Net

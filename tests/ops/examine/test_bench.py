@@ -480,6 +480,7 @@ class TiedPart(nn.Module):
 BOTH = "{{match: '{{first,second}}', with: '{}', layout: NCHW, share: {}}}"
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("share", ["false", "true"])
 @pytest.mark.parametrize("new", ["SEBlock", f"{__name__}:TiedPart"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

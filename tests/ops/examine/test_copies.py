@@ -248,6 +248,7 @@ def found(new: type[nn.Module], old: type[nn.Module] = Block) -> Finding:
     return one
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("new", "attribute", "what", "fix"),
     [

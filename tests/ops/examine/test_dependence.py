@@ -233,6 +233,7 @@ CAUSAL_ARGS = ", args: {mask: true}"
 LINEAR_ARGS = f", args: {{in_features: {DIM}, out_features: {DIM}}}"
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("hides", [False, True])
 @pytest.mark.parametrize(
     ("causal", "more", "what"),

@@ -22,6 +22,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("command", [check_file, replace_file])
 @pytest.mark.parametrize("name", LIMITS)
 def test_limit_passes_and_fails(

@@ -188,6 +188,7 @@ def takes(model: nn.Module, size: tuple[int, ...]) -> bool:
     return True
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", MAPS)
 def test_rule_says_what_brute_force_does(name: str) -> None:
     build, size, words = MAPS[name]
@@ -374,6 +375,7 @@ def here(cls: type[nn.Module]) -> str:
     return f"{{match: gate, with: '{__name__}:{cls.__name__}'}}"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("model", "new", "size"),
     [

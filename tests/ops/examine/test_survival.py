@@ -85,12 +85,16 @@ CONTAINERS: dict[str, Callable[[nn.Module, Path], Any]] = {
 
 
 CASES = [(command, name) for command in (check_file, replace_file) for name in CONTAINERS]
-QUICK = [(replace_file, "net.pt"), (check_file, "net.safetensors")]  # each starts a process
+# each starts a process
+QUICK = {
+    (replace_file, "net.pt"): (),
+    (check_file, "net.safetensors"): (pytest.mark.slow, pytest.mark.ci),
+}
 
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
+    [pytest.param(*case, marks=QUICK.get(case, pytest.mark.slow)) for case in CASES],
 )
 def test_sound_swap_computes_the_same_in_a_fresh_process(
     command: Callable[[Job], Outcome], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -132,6 +136,8 @@ def test_factory_is_called_there_with_its_arguments(
     assert [one.status for one in survival(outcome)] == ["passed"]
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [replace_file, pytest.param(check_file, marks=pytest.mark.slow)]
 )

@@ -1,8 +1,12 @@
 """The outputs in `docs/explain.md`."""
 
+import pytest
+
 from tests.ops.explain.explain_page import PAGE, explain_page, without_what_varies
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_page_shows_what_the_commands_print() -> None:
     page = PAGE.read_text(encoding="utf-8")
 

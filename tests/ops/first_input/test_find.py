@@ -177,6 +177,7 @@ USUAL: Mapping[str, tuple[nn.Module, str]] = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", USUAL)
 def test_usual_input_fits_the_first_layers(kind: str) -> None:
     model, expected = USUAL[kind]

@@ -155,7 +155,7 @@ def test_file_of_a_picture_that_cannot_be_read_says_why(
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "x.png").write_bytes(b"x")
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("modswap.ops.first_input.from_file.opened_regular", refuse)
 
     with pytest.raises(CheckpointError, match="it cannot be read: Permission denied"):
         read_input(f"{tmp_path}/x.png")

@@ -13,6 +13,7 @@ from torch import nn
 
 import modswap
 from modswap.core.asked.healing import HealingRequest
+from modswap.core.decided.blueprint import Adaptation
 from modswap.core.errors import InputError, MatchError, UsageError
 from modswap.core.healed.agreement import Agreement
 from modswap.core.healed.healing import Healing
@@ -79,6 +80,23 @@ def test_closed_form_brings_a_swapped_classifier_back(name: str) -> None:
     assert {control.name for control in found.controls} >= {"dropped", "shifted by one pixel"}
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key]), key
+
+
+def test_closed_form_goes_through_an_adapter_that_projects_and_pools() -> None:
+    torch.manual_seed(0)
+    old = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, 2, 1), nn.Conv2d(CHANNELS, 6, 1))
+    net = swapped(classifier(), old)
+    net.norm, net.head = nn.BatchNorm2d(6).eval(), nn.Linear(6, 5)
+    adaptation = Adaptation(CHANNELS, 6, (2, 2))
+    adapter = SiteAdapter(new_module("BRA"), layout="NCHW", wants="NCHW", adaptation=adaptation)
+    both = models(net, swapped(net, adapter.eval()))
+
+    (site,) = healed(both, "closed").healing.sites
+
+    assert site.after < site.before / 5
+    assert any("of the variance" in note for note in site.notes)
+    assert site.share is not None
+    assert site.share > 0
 
 
 def test_attention_stays_in_play_unless_it_is_damped() -> None:

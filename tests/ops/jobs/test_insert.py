@@ -80,6 +80,7 @@ def loaded(file: str, needs: tuple[str, ...]) -> nn.Module:
     return modswap.load(file, model="tests.models:build_gated")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "kind", ["whole", "averaged", "weights", "training", "legacy", "safetensors"]
 )
@@ -220,6 +221,7 @@ def planted(**changes: Any) -> None:
     torch.save(model, "bad.pt")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ["_inner", "forward", "joined"])
 def test_a_file_cannot_plant_code_in_a_module_with_others_beside_it(name: str) -> None:
     planted(**{name: torch.nn.functional.relu})

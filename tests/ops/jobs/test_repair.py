@@ -89,6 +89,7 @@ BRA = "with: BiLevelRoutingAttention"
 GATES = '"{space,channel}_attention"'
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("rule", "fixed"),
     [
@@ -233,6 +234,7 @@ def test_error_is_said_before_a_search_that_takes_long(
     )
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("form", ["table", "json", "github"])
 def test_error_that_was_said_early_is_not_printed_again(
     check: Check, monkeypatch: pytest.MonkeyPatch, form: str

@@ -73,6 +73,7 @@ def everything(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reverted_file_is_the_file_from_before(
     kind: str, net: GatedNet, capsys: pytest.CaptureFixture[str]
@@ -285,6 +286,7 @@ def test_a_module_that_torch_names_alone_is_noted(
     assert "no receipt says whether space_attention replaced other modules" in said
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("form", ["json", "junit", "sarif", "github", "html"])
 def test_every_report_has_the_refusal(
     form: str, net: GatedNet, capsys: pytest.CaptureFixture[str]

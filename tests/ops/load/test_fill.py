@@ -217,6 +217,7 @@ OTHERS: dict[str, tuple[Callable[[str], str], list[tuple[str, str]], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("kind", ["prefix", "beginning"])
 @pytest.mark.parametrize("name", SAVERS)
 def test_other_names_are_found_tried_and_offered(kind: str, name: str, tmp_path: Path) -> None:

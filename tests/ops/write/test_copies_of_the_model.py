@@ -18,6 +18,7 @@ def build() -> nn.Module:
     return nn.Sequential(OnMaps(), nn.ReLU())
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", ["weights", "modules", "modules to be saved anew"])
 @torch.no_grad()
 def test_average_inherits_from_the_average(

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from modswap.nn.adapters import SiteAdapter
 from modswap.nn.inherit.attention_rows import UnfitFormError
 from modswap.nn.inherit.convolution import Convolution, convolution_of, read_convolution
 from modswap.nn.inherit.respelling import tensors_of
@@ -53,9 +52,10 @@ def convolution_at(site: HealedSite) -> Convolution | None:
 
 def inherit_map(site: HealedSite, damp: float) -> bool:
     """Give a new module the convolution of the old one, where its linear map can be that."""
-    form, convolution = form_of(site.inner, damp), convolution_at(site)
+    form = form_of(site.learned, damp) if site.replaces else None
+    convolution = convolution_at(site)
     parts = form.inherited(convolution) if form is not None and convolution is not None else None
-    if form is None or convolution is None or parts is None or not _plain(site):
+    if form is None or convolution is None or parts is None:
         return False
     bias = convolution.bias
     outputs = convolution.weight.shape[0]
@@ -70,7 +70,7 @@ def fit_closed(
 
     With `inherited` the linear map is there already, and the last layer alone is fitted.
     """
-    form = form_of(site.inner, damp) if _plain(site) else None
+    form = form_of(site.learned, damp) if site.replaces else None
     residual, notes = None, []
     if form is not None and not inherited:
         residual = _put_solution(site, form, _moments(models, site, form, chosen))
@@ -87,16 +87,6 @@ def _held(residual: float) -> str:
     if residual < _EXACT:
         return "its layers can hold the old module's linear map exactly"
     return f"its layers can hold the old module's linear map but for {residual:.2g} of the variance"
-
-
-def _plain(site: HealedSite) -> bool:
-    """Return whether the output of the new module is that of its site, but for the axes."""
-    adapter = site.learned
-    if not site.replaces:
-        return False
-    if not isinstance(adapter, SiteAdapter):
-        return True
-    return adapter.project is None and adapter.stride == (1, 1)
 
 
 def _put_solution(site: HealedSite, form: LinearForm, moments: Moments | None) -> float | None:
@@ -134,7 +124,7 @@ def _maps(site: HealedSite, form: LinearForm, call: SiteCall) -> _Maps | None:
     layout = getattr(site.inner, "layout", None) or "NCHW"
     maps = map_of(given, layout, (given.shape[1], 1)).float()  # tokens: a map of one column
     height, width = maps.shape[2:]
-    size = (-(-height // form.stride), -(-width // form.stride))
+    size = (-(-height // form.stride[0]), -(-width // form.stride[1]))
     return _Maps(maps, map_of(target, site.layout or layout, size).float())
 
 

@@ -1,5 +1,6 @@
 """Arrays in files: .npy, .npz and .safetensors, along the first axis of each."""
 
+import random
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +15,21 @@ from safetensors import SafetensorError, safe_open
 from modswap.core.errors import InputError
 from modswap.core.words.printable import tame
 from modswap.io.recognise.look import Look, header_of_safetensors, look_at, unreadable
-from modswap.ops.first_input.from_file import NO_ARRAY, array_header, no_array, numbers
+from modswap.ops.first_input.from_file import (
+    NO_ARRAY,
+    array_header,
+    no_array,
+    numbers,
+    refuse_short,
+)
 from modswap.ops.heal.data.columns import by_name
 from modswap.ops.heal.data.taker import DataRequest, Taker
 from modswap.ops.heal.samples import Samples
 from modswap.ops.run.process_memory import available
 
+_MOST_IN_ORDER = 1 << 24  # samples of which all are put in an order
+# of arrays in a zip: times its bytes, and more bytes that they may take
+_MOST_TIMES, _MOST_MORE = 64, 512 << 20
 Rows = Callable[[Sequence[int]], torch.Tensor]  # the rows of some numbers, which rise
 
 
@@ -70,6 +80,8 @@ def _some(count: int, request: DataRequest) -> list[int]:
     """Return the numbers of the samples that are taken, in their order."""
     if count <= request.most:
         return list(range(count))
+    if count > _MOST_IN_ORDER:  # an order of all would take 8 bytes for each
+        return sorted(random.Random(request.seed).sample(range(count), request.most))  # noqa: S311 - no secret
     drawn = torch.randperm(count, generator=torch.Generator().manual_seed(request.seed))
     return sorted(drawn[: request.most].tolist())
 
@@ -86,7 +98,7 @@ def _refuse_large(arrays: Mapping[str, StoredArray], share: float, where: str) -
 @contextmanager
 def _npy(look: Look) -> Iterator[dict[str, StoredArray]]:
     with _reading(look), look.file.open("rb") as stream:
-        yield {"": _stored(stream)}
+        yield {"": _stored(stream, look.file.stat().st_size)}
 
 
 @contextmanager
@@ -95,8 +107,18 @@ def _npz(look: Look) -> Iterator[dict[str, StoredArray]]:
         entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
         if any(entry.flag_bits & 1 for entry in entries):
             raise ValueError("it is locked by a password")
-        streams = {entry.filename.removesuffix(".npy"): archive.open(entry) for entry in entries}
-        yield {name: _stored(stream) for name, stream in streams.items()}
+        _refuse_swollen(entries, look.file.stat().st_size)
+        yield {
+            entry.filename.removesuffix(".npy"): _stored(archive.open(entry), entry.file_size)
+            for entry in entries
+        }
+
+
+def _refuse_swollen(entries: Sequence[zipfile.ZipInfo], nbytes: int) -> None:
+    """Refuse arrays that are far larger than their file: unpacking them may take hours."""
+    unpacked, most = sum(entry.file_size for entry in entries), _MOST_TIMES * nbytes + _MOST_MORE
+    if unpacked > most:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, expected at most {most:,}")
 
 
 @contextmanager
@@ -128,10 +150,11 @@ def _reading(look: Look) -> Iterator[None]:
         raise look.error(*no_array(error)) from None
 
 
-def _stored(stream: Any) -> StoredArray:
-    """Return the array whose header is next in a stream."""
+def _stored(stream: Any, nbytes: int) -> StoredArray:
+    """Return the array whose header is next in a stream of so many bytes."""
     header = array_header(stream)
     start = stream.tell()
+    refuse_short(header, nbytes - start)
     row = header._replace(shape=header.shape[1:], by_columns=False)
 
     def rows(chosen: Sequence[int]) -> torch.Tensor:

@@ -8,15 +8,18 @@ import pickle
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from zipfile import is_zipfile
+from typing import Any, BinaryIO
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 
 from modswap.core.errors import CheckpointError, UsageError
+from modswap.core.words.printable import shown
 from modswap.io.raw.atomic import replacing
+from modswap.io.recognise.small_files import opened
 from modswap.ops.heal import ranks
 from modswap.ops.heal.fitting.resume_parts import (
+    is_folder,
     load_parts,
     new_folder,
     remove_folders,
@@ -26,6 +29,11 @@ from modswap.ops.heal.fitting.resume_parts import (
 OPTION = "--resume"
 _VERSION = 1
 _START_AGAIN = "start again without it"
+# of torch and of Python's zips, about a file that is damaged or of something else
+_DAMAGED = (
+    RuntimeError, ValueError, LookupError, AttributeError, TypeError, EOFError,
+    pickle.UnpicklingError, BadZipFile,
+)  # fmt: skip
 
 Plain = str | int | float | bool | None
 State = dict[str, Any]  # nested dicts and lists of tensors, numbers and texts
@@ -79,18 +87,18 @@ class ResumeFile:
         """
         held = _read(file)
         changed = sorted(
-            name
+            str(name)
             for name in {*job, *held["job"]}
             if job.get(name, "absent") != held["job"].get(name, "absent")
         )
         if changed:
-            before, now = (each.get(changed[0]) for each in (held["job"], job))
-            what = f"{file} is of another run: its {changed[0]} was {before!r}, is now {now!r}"
+            before, now = (shown(each.get(changed[0])) for each in (held["job"], job))
+            what = f"{file} is of another run: its {changed[0]} was {before}, is now {now}"
             raise UsageError(what, OPTION, f"call it with the same options, or {_START_AGAIN}")
         made = cls(file, job)
         made._finished = held["finished"]
         if held["present"]:
-            state, made._parts = held["present"]["state"], Path(held.get("parts", "")).name
+            state, made._parts = held["present"]["state"], held.get("parts", "")
             state = load_parts(file.with_name(made._parts), state) if made._parts else state
             made._present = (held["present"]["key"], state)
         return made
@@ -157,16 +165,41 @@ def _key(stage: str, site: str) -> str:
 
 def _read(file: Path) -> State:
     try:
-        with file.open("rb") as stream:
-            if not is_zipfile(stream):
-                raise CheckpointError("it is no resume file", str(file), _START_AGAIN)
-        # its tensors and plain values: weights_only builds nothing else
-        held = torch.serialization.load(file, map_location="cpu", weights_only=True)  # noqa: TID251 - as said above
+        with opened(file) as stream:
+            _compare_checksums(file, stream)
+            # its tensors and plain values: weights_only builds nothing else
+            held: State = torch.serialization.load(stream, map_location="cpu", weights_only=True)  # noqa: TID251 - as said above
     except OSError as error:
         what = f"it cannot be read: {error.strerror or error}"
         raise CheckpointError(what, str(file), f"name the file, or {_START_AGAIN}") from error
-    except (RuntimeError, ValueError, LookupError, pickle.UnpicklingError) as error:
-        raise CheckpointError("it is no resume file", str(file), _START_AGAIN) from error
-    if not isinstance(held, dict) or held.get("modswap.resume") != _VERSION:
-        raise CheckpointError("it is no resume file", str(file), _START_AGAIN)
+    except _DAMAGED as error:
+        raise _no_resume_file(file) from error
+    if not _is_whole(held):
+        raise _no_resume_file(file)
     return held
+
+
+def _compare_checksums(file: Path, stream: BinaryIO) -> None:
+    """Refuse a file that torch would not have written, or in which a bit has changed."""
+    if not is_zipfile(stream):
+        raise _no_resume_file(file)
+    with ZipFile(stream) as records:
+        if any(one.compress_type != ZIP_STORED for one in records.infolist()):
+            raise _no_resume_file(file)
+        if records.testzip() is not None:
+            raise CheckpointError("it is damaged: a checksum differs", str(file), _START_AGAIN)
+    stream.seek(0)
+
+
+def _is_whole(held: Any) -> bool:
+    """Return whether a file holds all that `ResumeFile` writes."""
+    if not isinstance(held, dict) or held.get("modswap.resume") != _VERSION:
+        return False
+    present, parts = held.get("present"), held.get("parts", "")
+    named = all(isinstance(held.get(name), dict) for name in ("job", "finished"))
+    stated = present is None or (isinstance(present, dict) and {"key", "state"} <= present.keys())
+    return named and stated and isinstance(parts, str) and (not parts or is_folder(parts))
+
+
+def _no_resume_file(file: Path) -> CheckpointError:
+    return CheckpointError("it is no resume file", str(file), _START_AGAIN)

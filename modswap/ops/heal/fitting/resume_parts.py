@@ -4,6 +4,7 @@ It is a folder of `torch.distributed.checkpoint`, in which each process writes t
 holds. It is read as data, whole, by any number of processes.
 """
 
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -16,12 +17,18 @@ from modswap.io.formats.distributed.metadata import read_distributed
 from modswap.live_values import map_leaves, map_tensors
 from modswap.ops.heal import ranks
 
+_FOLDER = re.compile(r"[^/\0]+\.parts-[0-9a-f]{8}")
 _MARK = "modswap.part:"  # and a number, in the place of a tensor
 
 
 def new_folder(file: Path) -> Path:
     """Return the place of another folder beside a resume file."""
-    return file.with_name(f"{_beginning(file)}{secrets.token_hex(4)}")
+    return file.with_name(f"{file.name}.parts-{secrets.token_hex(4)}")
+
+
+def is_folder(name: str) -> bool:
+    """Return whether a folder has a name as `new_folder` makes it."""
+    return _FOLDER.fullmatch(name) is not None
 
 
 def save_parts(folder: Path, state: Any) -> Any:
@@ -60,9 +67,6 @@ def load_parts(folder: Path, rest: Any) -> Any:
 def remove_folders(file: Path, but: str = "") -> None:
     """Remove the folders beside a resume file, but for the one that it names."""
     for one in file.absolute().parent.iterdir():
-        if one.name.startswith(_beginning(file)) and one.name != but:
+        own = is_folder(one.name) and one.name.startswith(f"{file.name}.parts-")
+        if own and one.name != but and not one.is_symlink():
             shutil.rmtree(one, ignore_errors=True)
-
-
-def _beginning(file: Path) -> str:
-    return f"{file.name}.parts-"

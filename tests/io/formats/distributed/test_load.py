@@ -497,6 +497,7 @@ def trained(model: GatedNet, kind: str) -> torch.optim.Optimizer:
     return optimizer
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", ["adamw", "amsgrad", "groups", "names", "sgd"])
 def test_ordinary_optimizer_is_remapped_and_loaded(kind: str, tmp_path: Path) -> None:
     model = GatedNet()
@@ -562,6 +563,7 @@ def named_state(form: str) -> dict[str, Any]:
     return {"state": state, "param_groups": groups}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("form", "note"),
     [

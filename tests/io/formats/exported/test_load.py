@@ -192,6 +192,8 @@ def test_archive_without_signatures_says_what_it_assumes(tmp_path: Path) -> None
     assert any("does not say how 'space_attention' is called" in note for note in outcome.notes)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_swapped_archive_is_swapped_again(tmp_path: Path) -> None:
     swap(archive(tmp_path / "net.pt2", seeded(GatedNet)), tmp_path / "once.pt2")
 
@@ -440,6 +442,8 @@ def test_sizes_that_get_fewer_are_reported(tmp_path: Path) -> None:
     assert any("refuses some of them when it is run" in note for note in outcome.notes)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_module_that_torch_cannot_trace_is_refused(tmp_path: Path) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))
 

@@ -128,6 +128,7 @@ OUTWARD: dict[str, Make] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", OUTWARD)
 def test_folder_with_a_link_that_leaves_it_or_no_file_is_not_copied(
     kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -171,6 +172,7 @@ WITHIN: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", WITHIN)
 def test_link_within_a_folder_stays_a_link(kind: str, folder: Path) -> None:
     links, expected = WITHIN[kind]
@@ -251,6 +253,7 @@ def test_two_uses_of_one_file_are_refused(
     assert "are one file" in " ".join("".join(capsys.readouterr()).split())
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("part", ["", "unet"])
 @pytest.mark.parametrize("many", [True, False])
 def test_snapshot_of_the_hub_is_read_and_copied_as_files(

@@ -223,6 +223,7 @@ WEIGHTS = ("pairs", "ordered", "renamed", "new", "counter", "tuple", "state of a
 OLD = [name for name in HOSTILE if name in WEIGHTS or "of a tensor" in name]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("name", "legacy"), [*((name, False) for name in HOSTILE), *((name, True) for name in OLD)]
 )
@@ -235,6 +236,7 @@ def test_planted_code_is_refused(name: str, tmp_path: Path, *, legacy: bool) -> 
     assert "trust=True" in refusal.value.fix
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_planted_code_does_not_travel(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

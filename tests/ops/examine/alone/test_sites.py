@@ -214,6 +214,7 @@ QUICK = {"BiLevelRoutingAttention", "ACmix", "SelfAttention", "CBAM"}
 PARAMS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CATALOGUE]
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("site", range(len(SITES)))
 @pytest.mark.parametrize("name", PARAMS)
 def test_no_row_of_the_catalogue_raises_an_alarm(name: str, site: int) -> None:
@@ -225,6 +226,7 @@ def test_no_row_of_the_catalogue_raises_an_alarm(name: str, site: int) -> None:
     assert [(one.check, one.path, one.what) for one in found if one.status != "passed"] == []
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", PARAMS)
 def test_no_row_replaced_by_another_of_itself_raises_an_alarm(name: str) -> None:
     torch.manual_seed(0)

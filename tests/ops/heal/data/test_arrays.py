@@ -183,3 +183,54 @@ def test_bytes_are_pictures(tmp_path: Path) -> None:
     )
     expected = drawn[7, 4:16].permute(2, 0, 1).float() / 127.5 - 1
     torch.testing.assert_close(samples.batch([7]).args[0][0], expected)
+
+
+def header(shape: str) -> bytes:
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n"
+    return b"\x93NUMPY\2\0" + struct.pack("<I", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("(4000000000000, 4)", "it is cut short"),
+        ("(9223372036854775807, 9223372036854775807)", "it is cut short"),
+        ("(4" + "+4" * 20_000 + ",)", "it is no array of numbers"),
+        ("(" + "-" * 20_000 + "4,)", "it is no array of numbers"),
+    ],
+    ids=["terabytes", "overflow", "sums", "signs"],
+)
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_header_that_promises_more_than_the_file_has_takes_no_room(
+    tmp_path: Path, shape: str, message: str, ending: str
+) -> None:
+    file, data = tmp_path / f"x.{ending}", header(shape) + bytes(64)
+    if ending == "npz":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("x.npy", data)
+    else:
+        file.write_bytes(data)
+
+    with pytest.raises(CheckpointError, match=message):
+        open_samples(file, taker_of(NET, 1, 4))
+
+
+def test_endless_empty_rows_are_not_counted_out(tmp_path: Path) -> None:
+    file = saved(tmp_path / "x.npy", header("(1000000000000000, 0)"))
+
+    with pytest.raises(InputError):
+        open_samples(file, taker_of(NET, 1, 4))
+
+
+def test_archive_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
+    file, rows = tmp_path / "x.npz", 200_000_000
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", header(f"({rows}, 4)"))
+    # a directory that promises 3.2 GB, as a bomb's does; nothing of it is unpacked
+    data = bytearray(file.read_bytes())
+    entry = data.rindex(b"PK\1\2")
+    data[entry + 24 : entry + 28] = struct.pack("<I", 16 * rows)
+    file.write_bytes(data)
+
+    with pytest.raises(CheckpointError, match="it unpacks to 3,200,000,000 bytes, expected at"):
+        open_samples(file, taker_of(NET, 1, 4))

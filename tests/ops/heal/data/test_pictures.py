@@ -115,6 +115,22 @@ def test_broken_picture_is_left_out_and_named(tmp_path: Path, net: nn.Module) ->
     assert "class0/000.png (" in samples.notes[1]
 
 
+def test_pipes_devices_and_endless_files_are_left_out(tmp_path: Path, net: nn.Module) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zeros.jpg").symlink_to("/dev/zero")
+    with (tmp_path / "large.png").open("wb") as stream:
+        stream.truncate(1 << 40)
+    write_pictures(tmp_path, 32)
+
+    samples = open_samples(tmp_path, taker_of(net))
+
+    assert samples.count == 32
+    notes = " ".join(samples.notes)
+    assert "pipe.png (it is a pipe, expected a regular file)" in notes
+    assert "zeros.jpg (it is a device, expected a regular file)" in notes
+    assert "large.png (it has 1,099,511,627,776 bytes, expected at most" in notes
+
+
 def test_unreadable_picture_is_left_out(tmp_path: Path, net: nn.Module) -> None:
     write_pictures(tmp_path, 32)
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")

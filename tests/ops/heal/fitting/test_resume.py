@@ -140,7 +140,7 @@ class Evil:
         (None, "it cannot be read: No such file or directory; name the file, or start again"),
         (b"text", "it is no resume file; start again without it"),
         (b"", "it is no resume file"),
-        ("folder", "it cannot be read: Is a directory"),
+        ("folder", "it is a folder, expected a regular file"),
         ({"a": 1}, "it is no resume file"),
         ([1], "it is no resume file"),
         ({"modswap.resume": 1, "job": Evil()}, "it is no resume file"),
@@ -261,3 +261,79 @@ def test_ctrl_c_is_left_alone_in_other_threads_and_where_it_is_ignored() -> None
         signal.signal(signal.SIGINT, before)
 
     assert seen == [True, True]
+
+
+def kept(file: Path) -> bytes:
+    """Write a resume file of a stage that ended; return its bytes."""
+    ResumeFile.begin(file, JOB, force=False).finish("fit", "site", {"tensors": torch.ones(64)})
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "heal.resume"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        file.mkdir()
+
+    with pytest.raises(CheckpointError, match="expected a regular file"):
+        ResumeFile.read(file, JOB)
+
+
+def test_a_flipped_bit_of_a_tensor_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "heal.resume"
+    held = bytearray(kept(file))
+    held[held.index(torch.ones(2).numpy().tobytes()) + 2] ^= 64
+    file.write_bytes(held)
+
+    with pytest.raises(CheckpointError, match="it is damaged: a checksum differs"):
+        ResumeFile.read(file, JOB)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"job": None},
+        {"finished": [1]},
+        {"present": {"key": "fit site"}},
+        {"parts": "../neighbour"},
+        {"parts": "..", "present": {"key": "fit site", "state": {}}},
+        {"modswap.resume": 2},
+    ],
+)
+def test_a_file_that_lacks_something_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    file = tmp_path / "heal.resume"
+    kept(file)
+    held = torch.serialization.load(file, weights_only=True)
+    torch.serialization.save(held | wrong, file)
+
+    with pytest.raises(CheckpointError, match="no resume file"):
+        ResumeFile.read(file, JOB)
+
+
+def test_a_long_value_of_another_job_is_shown_in_part(tmp_path: Path) -> None:
+    file = tmp_path / "heal.resume"
+    kept(file)
+
+    with pytest.raises(UsageError) as caught:
+        ResumeFile.read(file, {**JOB, "data": "\x1b[31m" + "x" * 10_000})
+
+    assert len(caught.value.what) < 700
+    assert "\x1b" not in caught.value.what
+
+
+def test_folders_of_others_beside_it_stay(tmp_path: Path) -> None:
+    file = tmp_path / "heal.resume"
+    others = ["heal.resume.parts-mine", "heal.resume.parts-01234567-kept", ".parts-01234567"]
+    for name in (*others, "heal.resume.parts-01234567"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "heal.resume.parts-89abcdef").symlink_to(tmp_path / others[0])
+
+    kept(file)
+
+    assert {one.name for one in tmp_path.iterdir()} == {
+        *others, "heal.resume", "heal.resume.parts-89abcdef",
+    }  # fmt: skip

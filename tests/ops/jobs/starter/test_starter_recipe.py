@@ -216,6 +216,8 @@ def test_several_inputs_of_one_call_are_written_as_one_call(tmp_path: Path) -> N
     assert check_file(Job(own, parse_recipe(text, "first.yaml", "."))).ok
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_model_that_keeps_no_shape_is_given_a_rule_with_adapt(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 3, 2, 1))
     given = subject(model, tmp_path, 1, 3, 28, 28)
