@@ -24,6 +24,7 @@ import torch
 
 from modswap.cli.app import run
 from modswap.core.errors import BugError, CheckpointError
+from modswap.core.swept.record import SiteTrial
 from modswap.ops.jobs.trials import on_ray
 from tests.ops.heal.nets import classifier, pictures
 
@@ -242,12 +243,16 @@ def test_address_at_which_nothing_answers_is_refused(
     assert f"--ray: no cluster answers at '{address}': [Errno" in capsys.readouterr().err
 
 
-def test_error_in_a_process_of_the_cluster_is_that_of_the_sweep() -> None:
-    def wrong(*_: Any) -> Any:
-        raise ZeroDivisionError("by 0")
+def wrong_work(*_: Any) -> Any:
+    raise ZeroDivisionError("by 0")
 
-    lacking = on_ray.TrialActor(wrong, "/no/such/folder").run(None)  # type: ignore[arg-type]
-    broken = on_ray.TrialActor(wrong, ".").run(None)  # type: ignore[arg-type]
+
+def test_error_in_a_process_of_the_cluster_is_that_of_the_sweep() -> None:
+    work: Any = wrong_work
+    trial = SiteTrial("mix", "BRA", {}, {})
+
+    lacking = on_ray.TrialActor(work, "/no/such/folder").run(trial)
+    broken = on_ray.TrialActor(work, ".").run(trial)
 
     with pytest.raises(CheckpointError, match="lacks '/no/such/folder'; give all machines the"):
         on_ray._result(lacking)
