@@ -265,3 +265,10 @@ def test_wrong_drawing_is_refused_in_one_line(
     assert first.startswith(f"error: {message}")
     assert fix.startswith("  fix: ")
     assert not list(Path().glob("*.svg"))
+
+
+def test_module_that_ends_the_program_is_no_bug_of_modswap(modswap: Command) -> None:
+    ran = modswap("tests.ops.explain.odd_tensors:Leaves", "--input", "2,3")
+
+    assert ran.code == 3
+    assert ran.err.startswith("error: explain: the model's own code raised SystemExit: 2")

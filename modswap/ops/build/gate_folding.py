@@ -109,7 +109,14 @@ def _joined(inserted: Insertion, joint: Joint, form: Form, layer: str | None = N
 def _last_layer(
     module: nn.Module, gate: torch.Tensor, axes: int, given: ModuleInputs
 ) -> str | None:
-    """Return the last layer of a module that scales its output as a gate would."""
+    """Return the last layer of a module that scales its output as a gate would.
+
+    A module that is stored in half precision is tried in the precision of what it was given.
+    """
+    tensors = (t for t in (*given.args, *given.kwargs.values()) if isinstance(t, torch.Tensor))
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), gate.dtype)
+    if any(t.is_floating_point() and t.dtype != dtype for t in named_tensors(module).values()):
+        module, gate = copy.deepcopy(module).to(dtype), gate.to(dtype)
     with untouched(module, training=False), torch.no_grad(), seeded(0):
         order = _order(module, given)
         return next((path for path in order if _scales(module, path, gate, axes, given)), None)

@@ -42,6 +42,7 @@ from modswap.ops.run.describe import class_name
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case, calls_of, cases_of
 from modswap.ops.swap import Prepared
+from modswap.ops.write.slot_models import key_of, models_of_slots
 from modswap.ops.write.writer import Writer
 
 MAX_DRIFT = 1e-5  # of the outputs, where every gate is 1
@@ -66,6 +67,27 @@ class _Fading:
     paths: tuple[str, ...]
     least: float
     most: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A model of the file and its modules with gates; `key` says where it is, if not first."""
+
+    loaded: Loaded
+    key: str
+    ended: tuple[_Fading, ...]
+    beside: tuple[_Beside, ...]
+
+    @property
+    def records(self) -> list[SiteRecord]:
+        """Return the records of all modules with gates."""
+        return [*(one.record for one in self.ended), *(one.record for one in self.beside)]
+
+    @property
+    def placements(self) -> list[Placement]:
+        """Return the modules as they were, with their paths."""
+        olds: list[Placement] = [(one.paths, one.site) for one in self.ended]
+        return [*olds, *((one.record.paths, one.module) for one in self.beside)]
 
 
 def finalize_file(job: Rework, progress: Progress = silent) -> Outcome:
@@ -93,22 +115,21 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     loaded = reopen(job.subject)
     loaded = replace(loaded, container=replace(loaded.container, held=held))
     where = str(job.subject.file)
-    ended, beside = list(_fading(loaded, where)), list(_beside(loaded, where))
-    _refuse(ended, beside, loaded, job)
-    recipe = _recipe(loaded, _records(ended, beside), where)
+    copies = _copies(loaded, where)
+    _refuse(copies, job)
+    recipe = _recipe(loaded, copies[0].records, where)
     given = settled(Job(job.subject, recipe, job.out, job.force), loaded, progress)
     writer = Writer(given.job, loaded, progress, unread=False)
     settings = given.job.recipe.verify.model_copy(update={"dtypes": ("float32",)})
     cases = cases_of(given.calls or calls_of(given.job.recipe.inputs), settings)
-    folded, staying = _folded(loaded, beside, cases[0], job)
-    built = (*(_built(one) for one in ended), *folded)
-    if not built:
-        raise together(staying)
-    prepared = Prepared(cases, (), Plan(()), built, unreal=False, seed=recipe.seed)
+    every, staying = _ends(copies, cases, recipe.seed, job)
+    progress("measuring the drift")
+    moved = [_drift(*pair, job) for pair in zip(copies, every, strict=True)]
+    for index, one in enumerate(every[1:], 1):
+        writer.renewed |= {(index, made.sites[0].path): made.module for made in one.built}
+    prepared = every[0]
     before = count_params(loaded.model)
     with applied(loaded.model, prepared.placements):
-        progress("measuring the drift")
-        moved = _drift(loaded, _olds(ended, beside), prepared, job)
         outcome = Outcome(
             command="finalize",
             checkpoint=where,
@@ -117,7 +138,7 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
             params_before=before,
             params_after=count_params(loaded.model),
             notes=(
-                moved,
+                *moved,
                 *(f"{error.where} stays as it is: {error.what}" for error in staying),
                 *ending_note(loaded.container.format, job.subject.file, job.out),
                 *given.notes,
@@ -131,8 +152,13 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     return outcome
 
 
-def _records(ended: Sequence[_Fading], beside: Sequence[_Beside]) -> list[SiteRecord]:
-    return [*(one.record for one in ended), *(one.record for one in beside)]
+def _copies(loaded: Loaded, where: str) -> list[_Copy]:
+    """Return the models of a file, each with its own gates, the loaded one first."""
+    keys = ("", *(f" under {key_of(slot)!r}" for slot in loaded.container.slots[1:]))
+    return [
+        _Copy(one, key, tuple(_fading(one, where)), tuple(_beside(one, where)))
+        for one, key in zip(models_of_slots(loaded), keys, strict=True)
+    ]
 
 
 def _recipe(loaded: Loaded, records: Sequence[SiteRecord], where: str) -> Recipe:
@@ -153,26 +179,21 @@ def _recipe(loaded: Loaded, records: Sequence[SiteRecord], where: str) -> Recipe
     )
 
 
-def _olds(ended: Sequence[_Fading], beside: Sequence[_Beside]) -> list[Placement]:
-    """Return the modules as they were, with their paths."""
-    olds: list[Placement] = [(one.paths, one.site) for one in ended]
-    return [*olds, *((one.record.paths, one.module) for one in beside)]
-
-
-def _drift(loaded: Loaded, olds: Sequence[Placement], prepared: Prepared, job: Rework) -> str:
+def _drift(one: _Copy, prepared: Prepared, job: Rework) -> str:
     """Return in words how far the outputs moved; refuse if that is much and was not asked for."""
-    cases, seed = prepared.cases, prepared.seed
-    drift = drift_of(loaded.model, lambda: _original(loaded, olds), cases, seed)
+    model = one.loaded.model
+    with applied(model, prepared.placements):
+        drift = drift_of(model, lambda: _original(one), prepared.cases, prepared.seed)
     if not job.at_one and not drift.relative <= MAX_DRIFT:
         what = f"{drift.text}, more than {MAX_DRIFT:g}"
-        raise ShapeError(what, str(job.subject.file), "add `--at 1` to accept it")
-    return drift.text
+        raise ShapeError(what, f"{job.subject.file}{one.key}", "add `--at 1` to accept it")
+    return f"{one.key.strip()}: {drift.text}" if one.key else drift.text
 
 
 @contextmanager
-def _original(loaded: Loaded, olds: Sequence[Placement]) -> Iterator[nn.Module]:
-    with temporarily(loaded.model, olds):
-        yield loaded.model
+def _original(one: _Copy) -> Iterator[nn.Module]:
+    with temporarily(one.loaded.model, one.placements):
+        yield one.loaded.model
 
 
 def _gates(loaded: Loaded, where: str) -> Iterator[tuple[SiteRecord, Joint, Insertion]]:
@@ -231,22 +252,23 @@ def _range(module: Insertion) -> tuple[float, float]:
     return float(gate.min()), float(gate.max())
 
 
-def _refuse(
-    ended: Sequence[_Fading], beside: Sequence[_Beside], loaded: Loaded, job: Rework
-) -> None:
+def _refuse(copies: Sequence[_Copy], job: Rework) -> None:
     """Refuse a file without a module that has a gate, or with one that has not come to its end."""
     where = str(job.subject.file)
-    if not ended and not beside:
+    first = copies[0]
+    if not first.records:
         what = "no module in it has a gate, by which it fades in or is added"
         fix = "name a file in which `start: preserve` put a module; one of weights alone needs the "
         fix += "receipt that `modswap.save` writes"
         raise UsageError(what, where, fix)
-    if len(loaded.container.slots) > 1:
-        keys = " and ".join(repr(".".join(slot.keys)) for slot in loaded.container.slots)
-        what = f"it holds the model more than once, under {keys}, each with weights of its own"
-        raise CheckpointError(what, where, "save the one that you want by itself")
-    _refuse_weights(_records(ended, beside), loaded, job)
-    errors = [error for one in ended for error in _unfinished(one, job)]
+    for other in copies[1:]:
+        if {r.paths for r in other.records} != {r.paths for r in first.records}:
+            what = f"the model{other.key} has other modules with gates than the first one"
+            raise CheckpointError(what, where, "save the one that you want by itself")
+    _refuse_weights(first.records, first.loaded, job)
+    errors = [
+        error for copy in copies for one in copy.ended for error in _unfinished(one, copy, job)
+    ]
     if errors:
         raise together(errors)
 
@@ -263,13 +285,14 @@ def _refuse_weights(records: Sequence[SiteRecord], loaded: Loaded, job: Rework) 
             raise UsageError(what, str(job.out), "name it as the input is named, such as out.pt")
 
 
-def _unfinished(one: _Fading, job: Rework) -> Iterator[ShapeError]:
-    path = one.paths[0]
+def _unfinished(one: _Fading, copy: _Copy, job: Rework) -> Iterator[ShapeError]:
+    path = f"{one.paths[0]}{copy.key}"
     if len(inserted_names(one.site)) > 1:
         what = "another module was put in beside it, which would go with the old one"
         yield ShapeError(what, path, "take that out first")
     if not job.at_one and not one.least == one.most == 1:
-        what = f"its gate is not 1, but from {one.least:.4g} to {one.most:.4g}"
+        ends = dict.fromkeys((f"{one.least:.4g}", f"{one.most:.4g}"))
+        what = f"the gate of the new module is {' to '.join(ends)}, not 1"
         yield ShapeError(what, path, "train on, or add `--at 1` to take it as 1")
 
 
@@ -286,11 +309,35 @@ def _built(one: _Fading) -> Built:
     return Built(step, (site,), blueprint, layer, (), Started("preserve", names))
 
 
+def _ends(
+    copies: Sequence[_Copy], cases: tuple[Case, ...], seed: int, job: Rework
+) -> tuple[list[Prepared], tuple[ShapeError, ...]]:
+    """Return for each copy the modules that do without their gates, and an error for others.
+
+    A module ends in the same form in all copies, or stays as it is in all of them.
+
+    Raises:
+        ShapeError: If every module has to stay.
+    """
+    folded, staying = zip(*(_folded(copy, cases[0], job) for copy in copies), strict=True)
+    forms = [{one.sites[0].path: one.blueprint.joint for one in built} for built in folded]
+    same = {path for path, joint in forms[0].items() if all(f.get(path) == joint for f in forms)}
+    errors = tuple(error for found in staying for error in found)
+    if not same and not copies[0].ended:
+        raise together(errors)
+    prepared = []
+    for copy, inserted in zip(copies, folded, strict=True):
+        kept = (one for one in inserted if one.sites[0].path in same)
+        built = (*map(_built, copy.ended), *kept)
+        prepared.append(Prepared(cases, (), Plan(()), built, unreal=False, seed=seed))
+    return prepared, errors
+
+
 def _folded(
-    loaded: Loaded, beside: Sequence[_Beside], case: Case, job: Rework
+    copy: _Copy, case: Case, job: Rework
 ) -> tuple[tuple[Built, ...], tuple[ShapeError, ...]]:
     """Return the modules that do without their gates, and an error for each that does not."""
-    built, staying = [], []
+    built, staying, loaded, beside = [], [], copy.loaded, copy.beside
     inner = {one.record.paths[0]: one.module for one in beside}
     with recorded(inner) as given, ready(loaded.model, case, 0) as (args, kwargs, dtype):
         if beside:
@@ -300,13 +347,13 @@ def _folded(
         call = given.get(path)
         made = without_gate(one.module, one.joint, call, at_one=job.at_one) if call else None
         if made is None:
-            staying.append(_stays(one, reached=call is not None))
+            staying.append(_stays(one, copy, reached=call is not None))
         else:
             built.append(_built_beside(loaded, one, made))
     return tuple(built), tuple(staying)
 
 
-def _stays(one: _Beside, *, reached: bool) -> ShapeError:
+def _stays(one: _Beside, copy: _Copy, *, reached: bool) -> ShapeError:
     """Return the reason for which a module keeps its gate."""
     least, most = _range(one.module)
     gates = f"its gate is {_between(least, most)}"
@@ -319,7 +366,7 @@ def _stays(one: _Beside, *, reached: bool) -> ShapeError:
     else:
         what = f"{gates}, and no layer at its end can hold it"
     fix = "take it out by `modswap revert`" if most == least == 0 else "train on, or leave it so"
-    return ShapeError(what, one.record.paths[0], fix)
+    return ShapeError(what, f"{one.record.paths[0]}{copy.key}", fix)
 
 
 def _between(least: float, most: float) -> str:

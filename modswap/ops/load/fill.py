@@ -11,6 +11,7 @@ from torch import nn
 from modswap.core.asked.renames import Rename
 from modswap.core.decided.renaming import found_renames
 from modswap.ops.load.factory import Factory
+from modswap.ops.load.lazy_layers import give_sizes
 from modswap.ops.load.library_names import LibraryNames
 from modswap.ops.load.stored import Naming, Stored
 
@@ -77,6 +78,7 @@ def fill(model: nn.Module, stored: Stored, factory: Factory, where: str) -> tupl
     Raises:
         ModswapError: Of the factory's kind, with the names that are missing or do not fit.
     """
+    give_sizes(model, stored.weights, factory)
     wanted = model.state_dict(keep_vars=True)
     _refuse_unfit(model, wanted, stored, factory, where)
     ties = _ties(wanted)

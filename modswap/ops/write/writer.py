@@ -1,7 +1,7 @@
 """Write a verified swap to a file: rewritten by copy where that is possible, else saved anew."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,10 +148,10 @@ class Writer:
 
     def _module(self, index: int, built: Built) -> nn.Module:
         """Return the new module for a slot; in a copy of the model it inherits from that copy."""
-        if index == 0 or built.heir is None or self.unread:
-            return built.module
         path = built.sites[0].path
         if (index, path) not in self.renewed:
+            if index == 0 or built.heir is None or self.unread:
+                return built.module
             state = _state_of(self.container.slots[index], path)
             known = tensors_of(built.heir.old).keys() <= state.keys()
             made = renewed(built.module, built.heir, state) if known else built.module
@@ -179,6 +179,7 @@ class Writer:
                 apply(slot.value, swap.modules)
             return slot.value
         covered, state = model_changes(prepared), model.state_dict()
+        state |= {name: tensor for name, tensor in _new_tensors(swap) if name in state}
         stored = self.loaded.stored
         if stored is None or swap.names is None:
             return plain_values(slot.value, state, covered)
@@ -238,6 +239,13 @@ def _state_of(slot: Slot, path: str) -> dict[str, torch.Tensor]:
         return tensors_of(slot.value.get_submodule(path))
     start = f"{path}."
     return {n.removeprefix(start): t for n, t in slot.value.items() if n.startswith(start)}
+
+
+def _new_tensors(swap: Swap) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors of a slot's new modules by their names in the model."""
+    for paths, module in swap.modules:
+        for name, tensor in module.state_dict().items():
+            yield from ((f"{path}.{name}", tensor) for path in paths)
 
 
 def _below(

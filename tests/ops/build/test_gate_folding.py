@@ -162,3 +162,17 @@ def test_what_modules_are_given_is_recorded_while_the_block_runs() -> None:
     inserted(torch.zeros_like(X))
 
     assert torch.equal(found["a"].args[0], X)
+
+
+def test_layer_in_half_precision_takes_the_gate_in_a_pass_in_float32() -> None:
+    inserted = Insertion(nn.Conv2d(6, 6, 3, padding=1).half(), ADDED).half()
+    with torch.no_grad():
+        inserted.gate.fill_(0.5)  # type: ignore[union-attr] # the joint says that there is one
+
+    made = without_gate(inserted, ADDED, ModuleInputs((X,), {}), at_one=False)
+
+    assert made is not None
+    assert made.layer == ""
+    old, new = inserted.module.state_dict()["weight"], made.module.module.state_dict()["weight"]
+    assert torch.equal(new, old * 0.5)
+    assert new.dtype == torch.float16

@@ -1,5 +1,6 @@
 """Modules that faded in for old ones, which take their place for good."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import modswap
 from modswap.cli.app import run
 from modswap.nn.insertion import Insertion
 from tests.models import GatedNet, build_gated
-from tests.ops.jobs.test_insert import ALLOW, FACTORY, X, loaded, saved
-from tests.ops.jobs.test_revert import UNEXAMINED
+from tests.ops.jobs.test_insert import ALLOW, FACTORY, X, loaded
+from tests.ops.jobs.test_revert import UNEXAMINED, held
 
 RULE = 'replace: [{match: "{space,channel}_attention", with: ECA, start: preserve}]\n'
 
@@ -79,7 +80,7 @@ def test_other_gates_are_taken_as_1_if_that_is_asked_for_and_the_drift_is_said(
     capsys.readouterr()
 
     assert run(["finalize", file, "-o", "final.pt", *needs]) == 1
-    assert "its gate is not 1, but from 0.5 to 0.5" in " ".join(capsys.readouterr().err.split())
+    assert "the gate of the new module is 0.5, not 1" in " ".join(capsys.readouterr().err.split())
     assert not Path("final.pt").exists()
     assert run(["finalize", file, "--dry-run", *needs, "--at", "1"]) == 0
     assert "outputs moved by" in " ".join(capsys.readouterr().out.split())
@@ -101,17 +102,72 @@ def test_calls_and_files_that_cannot_be_finalized_are_refused(
     assert not Path("final.pt").exists()
 
 
-def test_a_file_with_an_average_of_the_model_is_refused(
-    net: GatedNet, capsys: pytest.CaptureFixture[str]
+ATTENDED = "insert: [{after: stem, with: MultiHeadSelfAttention, args: {num_heads: 2}}]\n"
+GATES = {"model": 0.5, "ema": 0.25}
+
+
+def averaged(kind: str, net: GatedNet) -> tuple[str, ...]:
+    """Write a swapped model and its average, trained since, into a file; return its needs."""
+    again = copy.deepcopy(net)
+    if kind == "modules":
+        torch.save({"model": net, "ema": again.half()}, "net.pt")
+    else:
+        torch.save({"model": net.state_dict(), "ema": again.state_dict()}, "net.pt")
+    Path("swap.yaml").write_text(UNEXAMINED + RULE + ATTENDED)
+    needs = ALLOW if kind == "modules" else FACTORY
+    assert run(["replace", "net.pt", "-c", "swap.yaml", "-o", "out.pt", *needs, "-q"]) == 0
+    payload = held("out.pt")
+    for key, gate in GATES.items():
+        state = payload[key] if kind == "weights" else payload[key].state_dict()
+        for name, tensor in state.items():
+            if name.endswith(".gate"):
+                tensor.fill_(gate if name.startswith("stem.") else 1)
+            elif "eca.module." in name:
+                tensor.mul_(1 + gate)
+    torch.save(payload, "trained.pt")
+    return needs
+
+
+@pytest.mark.parametrize("kind", ["modules", "weights"])
+def test_an_average_of_the_model_in_the_file_ends_with_its_own_gates(
+    kind: str, net: GatedNet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, needs = saved("averaged", net)
-    Path("swap.yaml").write_text(UNEXAMINED + RULE)
-    assert run(["replace", file, "-c", "swap.yaml", "-o", "out.pt", *needs, "-q"]) == 0
+    needs = averaged(kind, net)
     capsys.readouterr()
 
-    assert run(["finalize", "out.pt", "-o", "final.pt", *needs]) == 3
+    assert run(["finalize", "trained.pt", "-o", "final.pt", *needs, "--input", "2,3,28,28"]) == 0
 
-    assert "it holds the model more than once" in " ".join(capsys.readouterr().err.split())
+    assert "under 'ema': " in " ".join(capsys.readouterr().out.split())
+    assert run(["verify", "final.pt", "-q"]) == 0
+    old, new = (held(file) for file in ("trained.pt", "final.pt"))
+    for key, gate in GATES.items():
+        before, after = old[key], new[key]
+        if kind == "modules":
+            y, wanted = after.float()(X), before.float()(X)
+            assert (y - wanted).abs().max() <= (
+                1e-5 if key == "model" else 1e-2
+            ) * wanted.abs().max()
+            before, after = before.state_dict(), after.state_dict()
+        assert not [name for name in after if name.endswith(".gate")]
+        last = next(name for name in before if name.endswith("proj.weight"))
+        assert torch.equal(after[last], before[last] * gate)
+        eca = "space_attention.eca.module.conv.weight"
+        assert torch.equal(after["space_attention.conv.weight"], before[eca])
+
+
+def test_a_gate_of_the_average_that_is_not_1_is_named(
+    net: GatedNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs = averaged("weights", net)
+    payload = held("trained.pt")
+    payload["ema"]["space_attention.eca.gate"].fill_(0.75)
+    torch.save(payload, "trained.pt")
+    capsys.readouterr()
+
+    assert run(["finalize", "trained.pt", "-o", "final.pt", *needs]) == 1
+
+    said = " ".join(capsys.readouterr().err.split())
+    assert "space_attention under 'ema': its gate is not 1, but from 0.75 to 0.75" in said
 
 
 def test_modules_that_multiply_beside_others_keep_gates_that_are_not_1(

@@ -150,7 +150,7 @@ def test_what_took_the_place_of_others_is_named_and_may_stay(
 
     assert run(["revert", both, "-o", back]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "head: it took the place of a module whose tensors are no longer in the file" in said
+    assert "head: the tensors of the module that was there before are no longer in the file" in said
     assert "--partial to take out the 3 others" in said
     assert not Path(back).exists()
 

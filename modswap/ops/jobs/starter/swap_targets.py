@@ -1,6 +1,7 @@
 """Modules that a user is likely to want replaced, in kinds, the likely ones first."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -13,7 +14,7 @@ from modswap.core.seen.values import NONE, Group, TensorInfo, difference
 # words of the names and classes of modules
 ATTENTIONS = frozenset(
     ("attention", "attn", "att", "mhsa", "mhca", "msa", "sa", "psa", "bra", "mixer", "lka", "token")
-)
+) | frozenset(("mla", "gsa", "lsa", "wsa", "xca", "mdta", "sdta", "modulation", "aifi"))
 GATES = frozenset(
     ("gate", "se", "ca", "cbam", "scse", "cse", "sse", "eca", "ema", "gam", "squeeze", "excite")
 )
@@ -30,6 +31,7 @@ MIN_KERNEL = 3  # of a convolution that mixes neighbours
 
 MIN_AREA = 16  # pixels of a map on which an attention has something to do
 LAST = 1 << 62
+_LINEAR = "torch.nn.modules.linear.Linear"
 
 INNERMOST, AROUND, CONVOLUTION, OTHER = range(4)  # the tiers
 
@@ -46,11 +48,15 @@ class Kind:
     adapt: bool  # whether the output of a site differs from its input
 
     @property
-    def order(self) -> tuple[bool, int, bool, int, int, int]:
-        """Return the key by which kinds are sorted: of convolutions those of small maps first."""
+    def order(self) -> tuple[bool, bool, int, bool, int, int, int]:
+        """Return the key by which kinds are sorted: of convolutions those of small maps first.
+
+        A linear layer, which is a part of something else, is the last resort.
+        """
+        linear = self.sites[0].class_name == _LINEAR
         # a gate that changes its shape is half of one: of channels alone, or of places
         shaped = self.adapt and (self.tier >= CONVOLUTION or self.rank > 0)
-        return (shaped, self.tier, self.adapt, self.rank, self._area, -len(self.sites))
+        return (linear, shaped, self.tier, self.adapt, self.rank, self._area, -len(self.sites))
 
     @property
     def _area(self) -> int:
@@ -81,12 +87,16 @@ class _Census:
 
     model: nn.Module
     every: Sequence[Site]
+    tied: set[int] = field(init=False)  # ids of parameters that several modules hold
     sites: list[Site] = field(init=False)
     likely: dict[str, int] = field(init=False)  # rank by path
     outer: set[str] = field(init=False)  # paths of modules that hold a likely one
 
     def __post_init__(self) -> None:
         self.total = sum(parameter.numel() for parameter in self.model.parameters())
+        modules = [*self.model.modules()]
+        held = [id(tensor) for one in modules for tensor in one.parameters(recurse=False)]
+        self.tied = {one for one, times in Counter(held).items() if times > 1}
         self.sites = [site for site in self.every if self._replaceable(site)]
         ranks = {site.path: self._likeness(site) for site in self.sites}
         self.likely = {path: rank for path, rank in ranks.items() if rank is not None}
@@ -98,6 +108,8 @@ class _Census:
             return False
         module = self.model.get_submodule(site.path)
         *_, file, _ = ("", *site.class_name.split("."))
+        if any(id(tensor) in self.tied for tensor in module.parameters(recurse=False)):
+            return False  # such as a head with the weights of the embedding
         unfit = _is_torch(site) and file in UNFIT_FILES and not _is_attention(module)
         if unfit or UNFIT & _words(site.short_class):
             return False

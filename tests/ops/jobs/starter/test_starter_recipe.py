@@ -176,6 +176,45 @@ def test_block_norm_activation_and_subnet_are_not_likely() -> None:
     assert first_paths(nn.Sequential(parts), 1, 3, 16, 16) == ["body.0.conv"]
 
 
+class LiteMLA(Gate):
+    """Linear attention, by the name that its paper gives it."""
+
+
+def test_attention_whose_class_alone_says_so_is_taken_before_convolutions() -> None:
+    parts = OrderedDict(main=LiteMLA(), conv=nn.Conv2d(8, 8, 3, padding=1))
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(parts))
+
+    assert first_paths(model, 1, 3, 16, 16) == ["1.main"]
+
+
+class Language(nn.Module):
+    """A model of tokens whose head has the weights of its embedding: (N, L) -> (N, L, 200)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(200, 8)
+        self.proj = nn.Linear(8, 8)
+        self.feed = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
+        self.back = nn.Linear(16, 8)
+        self.head = nn.Linear(8, 200, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.back(self.feed(self.proj(self.embed(tokens)))))
+        return out
+
+
+def test_linear_layers_come_last_and_a_head_with_tied_weights_never() -> None:
+    model = Language()
+    given = Subject(Path("net.pt"), inputs=(TensorInput(shape=(1, 9), dtype="int64"),))
+    traced = first_pass(loaded(model), given).traced
+
+    kinds = kinds_of(model, sites_of(model, (traced,)))
+
+    paths = [site.path for kind in kinds for site in kind.sites]
+    assert paths == ["feed", "proj", "feed.0", "back"]
+
+
 def test_attention_that_gives_a_pair_is_a_target_with_adapt(tmp_path: Path) -> None:
     given = subject(PairNet(), tmp_path, 1, 5, 16)
 
