@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -45,22 +44,6 @@ HEAD = (
     "--no-monitor",
     "--disable-usage-stats",
 )
-CODE = """
-import os, signal
-from pathlib import Path
-import torch
-
-class Own(torch.nn.Conv2d):
-    def __init__(self, dilation=1):
-        super().__init__(8, 8, 3, padding=dilation, dilation=dilation)
-
-    def forward(self, x):
-        mark = Path(__file__).with_name("killed")
-        if len(x) > 2 and self.dilation == (2, 2) and not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().forward(x)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +51,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ray")
     torch.save(classifier(), folder / "net.pt")
     np.save(folder / "data.npy", pictures().numpy())
-    (folder / "own.py").write_text(CODE)
     return folder
 
 
@@ -162,47 +144,6 @@ def test_cluster_gives_the_table_of_local_processes(
         assert mine["error"] == pytest.approx(theirs["error"], rel=1e-4)
         costs = [{**one["added"], "latency": 0} for one in (mine, theirs)]
         assert costs[0] == costs[1]
-
-
-@needs_ray
-@pytest.mark.slow
-def test_worker_that_is_killed_loses_one_trial_which_is_run_again(
-    files: Path, cluster: dict[str, str]
-) -> None:
-    found = swept(files, cluster, "--with", "own.py:Own", "--grid", "dilation=1,2,3")["trials"]
-
-    assert (files / "killed").exists()
-    assert [one["args"]["dilation"] for one in found] == [1, 2, 3]
-    assert all(one["holds"] for one in found)
-
-
-@needs_ray
-@pytest.mark.slow
-def test_sweep_that_was_killed_goes_on(files: Path, cluster: dict[str, str]) -> None:
-    kept = files / "kept"
-    grid = [
-        "--with",
-        "BRA",
-        "--set",
-        "n_win=4",
-        "--grid",
-        f"topk={','.join(map(str, range(1, 9)))}",
-    ]
-    first = started(files, cluster, *grid, "--resume", str(kept))
-    until = time.monotonic() + WAIT_SECONDS
-    while not kept.exists() and first.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    before = kept.read_bytes()
-
-    second = started(files, cluster, *grid, "--resume", str(kept), "-v")
-    out, said = second.communicate(timeout=WAIT_SECONDS)
-
-    assert first.returncode == -signal.SIGKILL
-    assert len(kept.read_bytes()) > len(before)
-    assert " of 8 trials were done before" in said
-    assert [one["holds"] for one in json.loads(out)["trials"]] == [True] * 8
 
 
 @pytest.mark.parametrize(
