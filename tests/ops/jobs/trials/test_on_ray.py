@@ -44,6 +44,22 @@ HEAD = (
     "--no-monitor",
     "--disable-usage-stats",
 )
+CODE = """
+import os, signal
+from pathlib import Path
+import torch
+
+class Own(torch.nn.Conv2d):
+    def __init__(self, dilation=1):
+        super().__init__(8, 8, 3, padding=dilation, dilation=dilation)
+
+    def forward(self, x):
+        mark = Path(__file__).with_name("killed")
+        if len(x) > 2 and self.dilation == (2, 2) and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(x)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +67,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ray")
     torch.save(classifier(), folder / "net.pt")
     np.save(folder / "data.npy", pictures().numpy())
+    (folder / "own.py").write_text(CODE)
     return folder
 
 
@@ -144,6 +161,18 @@ def test_cluster_gives_the_table_of_local_processes(
         assert mine["error"] == pytest.approx(theirs["error"], rel=1e-4)
         costs = [{**one["added"], "latency": 0} for one in (mine, theirs)]
         assert costs[0] == costs[1]
+
+
+@needs_ray
+@pytest.mark.slow
+def test_worker_that_is_killed_loses_one_trial_which_is_run_again(
+    files: Path, cluster: dict[str, str]
+) -> None:
+    found = swept(files, cluster, "--with", "own.py:Own", "--grid", "dilation=1,2,3")["trials"]
+
+    assert (files / "killed").exists()
+    assert [one["args"]["dilation"] for one in found] == [1, 2, 3]
+    assert all(one["holds"] for one in found)
 
 
 @pytest.mark.parametrize(
