@@ -67,6 +67,7 @@ DATA = ("replace", "A/B", "-c", "weights.yaml", "--no-forward", "-o", "new")
 
 
 @pytest.mark.each_once
+@pytest.mark.ci
 @pytest.mark.parametrize("form", ["table", "json", "github"])
 @pytest.mark.parametrize(
     ("args", "report"),
@@ -144,6 +145,7 @@ def test_reports_of_other_commands_overwrite_no_checkpoint(
 
 
 @pytest.mark.each_once
+@pytest.mark.ci
 @pytest.mark.parametrize("form", ["table", "json"])
 @pytest.mark.parametrize("command", ["replace", "data"])
 @pytest.mark.parametrize(
@@ -278,6 +280,7 @@ def test_recipe_from_a_pipe_is_read_once(modswap: Command, more: tuple[str, ...]
 
 
 @pytest.mark.one_in(2)
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("files", "what"),
     [
@@ -445,6 +448,7 @@ ONE_FILE = ("check", "A/B/model.safetensors", "-c", "weights.yaml")
 
 
 @pytest.mark.each_once
+@pytest.mark.ci
 @pytest.mark.parametrize("form", ["table", "sarif"])
 @pytest.mark.parametrize("name", FOREIGN)
 def test_report_replaces_no_foreign_text(modswap: Command, name: str, form: str) -> None:

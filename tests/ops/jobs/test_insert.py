@@ -81,6 +81,7 @@ def loaded(file: str, needs: tuple[str, ...]) -> nn.Module:
 
 
 @pytest.mark.one_in(2)
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "kind", ["whole", "averaged", "weights", "training", "legacy", "safetensors"]
 )
@@ -222,6 +223,7 @@ def planted(**changes: Any) -> None:
 
 
 @pytest.mark.one_in(3)
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["_inner", "forward", "joined"])
 def test_a_file_cannot_plant_code_in_a_module_with_others_beside_it(name: str) -> None:
     planted(**{name: torch.nn.functional.relu})
