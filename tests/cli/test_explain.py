@@ -86,6 +86,8 @@ def test_form_that_runs_is_one_option_away(modswap: Command) -> None:
     assert "in operators that it leaves out" in ran.out
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_chinese_is_one_option_away(modswap: Command) -> None:
     ran = modswap("ACmix", "--lang", "zh", *QUICK)
 
