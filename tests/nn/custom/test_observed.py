@@ -218,3 +218,23 @@ def test_linear_layer_takes_the_last_axis(shape: tuple[int, ...]) -> None:
 
     assert found.args == {"in_features": 8, "out_features": 6}
     assert found.fits
+
+
+class Narrowed(nn.Module):
+    """A layer that gives one value for each channel, with a number by chance that of the map."""
+
+    def __init__(self, channels: int, ratio: int = 8) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(channels, 3, 1)
+        self.ratio = ratio
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.mix(x)
+        return out
+
+
+def test_argument_that_has_the_value_of_the_site_already_is_not_suspected() -> None:
+    with pytest.raises(ShapeError) as raised:
+        fit(MAP, Narrowed)
+
+    assert "ratio" not in f"{raised.value.what} {raised.value.fix}"
