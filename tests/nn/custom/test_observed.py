@@ -220,21 +220,19 @@ def test_linear_layer_takes_the_last_axis(shape: tuple[int, ...]) -> None:
     assert found.fits
 
 
-class Narrowed(nn.Module):
-    """A layer that gives one value for each channel, with a number by chance that of the map."""
+class Failing(nn.Module):
+    """A layer whose message has the number of the channels, and of a default, in it."""
 
-    def __init__(self, channels: int, ratio: int = 8) -> None:
+    def __init__(self, channels: int, ratio: int = 16) -> None:
         super().__init__()
-        self.mix = nn.Conv2d(channels, 3, 1)
-        self.ratio = ratio
+        self.ratio = channels // ratio
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.mix(x)
-        return out
+        raise RuntimeError(f"no map of {x.shape[1]} channels")
 
 
 def test_argument_that_has_the_value_of_the_site_already_is_not_suspected() -> None:
-    with pytest.raises(ShapeError) as raised:
-        fit(MAP, Narrowed)
+    with pytest.raises(ShapeError, match="no map of 16 channels") as raised:
+        fit(site(tensor(1, 16, 4, 6)), Failing)
 
     assert "ratio" not in f"{raised.value.what} {raised.value.fix}"
