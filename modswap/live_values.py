@@ -49,6 +49,28 @@ def nbytes_of(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
+_BY_ROWS = (torch.sparse_csr, torch.sparse_bsr)
+_BY_COLUMNS = (torch.sparse_csc, torch.sparse_bsc)
+
+
+def plain_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the plain tensors of which a sparse, nested, packed or quantised one consists.
+
+    A plain one is the only part of itself.
+    """
+    if tensor.is_nested:
+        return [part for one in tensor.unbind() for part in plain_parts(one)]
+    if tensor.layout is torch.strided:
+        return [tensor.int_repr() if tensor.is_quantized else tensor]
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]  # noqa: SLF001 - the others want it coalesced
+    if tensor.layout in _BY_ROWS:
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in _BY_COLUMNS:
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor.to_dense()]
+
+
 def map_leaves(
     change: Callable[[Any], Any], value: Any, is_leaf: Callable[[Any], bool] | None = None
 ) -> Any:

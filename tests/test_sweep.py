@@ -1,6 +1,7 @@
 """`modswap sweep` on real files: its tables, its JSON and its refusals.
 
-Covers: cli.sweeping, cli.commands.sweep, ops.jobs.sweep, ops.jobs.sweep_workers, ops.sweep.sweep.
+Covers: cli.sweeping, cli.commands.sweep, ops.jobs.sweep, ops.jobs.trials.processes,
+ops.jobs.trials.work, ops.sweep.sweep.
 """
 
 import json
@@ -22,7 +23,7 @@ from modswap.core.progress import Progress
 from modswap.core.swept.record import SiteTrial, TrialResult
 from modswap.ops.jobs import sweep as jobs_sweep
 from modswap.ops.jobs.sweep import open_bench, sweep_file
-from modswap.ops.jobs.sweep_workers import run_in_processes
+from modswap.ops.jobs.trials.processes import run_in_processes
 from modswap.ops.rule_call import recipe_of_call
 from modswap.ops.sweep import together, trial
 from modswap.ops.sweep.bench import TrialBench

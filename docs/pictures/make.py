@@ -1,6 +1,6 @@
 """Make the pictures of this folder: pages of the demo's swap, read by Chromium.
 
-pip install playwright   # and Debian's package chromium
+pip install playwright numpy pillow   # and Debian's package chromium
 python docs/pictures/make.py
 """
 
@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 HERE = Path(__file__).parent
@@ -22,6 +24,7 @@ PICTURES = {
     "page-modules.png": ("swap.html", 1280, 760, "light", "#trees"),
     "page-healing.png": ("heal.html", 1280, 900, "light", "#healing"),
     "page-diff.png": ("diff.html", 1280, 760, "light", ""),
+    "page-routing.png": ("routing.html", 1280, 860, "light", "#routing"),
 }
 
 
@@ -41,6 +44,16 @@ def _pages(folder: Path) -> None:
     heal = "heal swapped.pt --against unetpp.pt --data scenes.npy --stages closed"
     _modswap(folder, f"{heal} --samples 256 -o healed.pt {html} heal.html")
     _modswap(folder, f"diff unetpp.pt healed.pt {html} diff.html")
+    _scene(folder)
+    explain = "explain healed.pt:space_attention --image scene.png --no-time"
+    _modswap(folder, f"{explain} {html} routing.html")
+
+
+def _scene(folder: Path) -> None:
+    """Write a scene of the demo as a picture."""
+    scene = np.load(folder / "scenes.npy")[3].transpose(1, 2, 0)
+    pixels = (scene * 255).clip(0, 255).astype("uint8")
+    Image.fromarray(pixels).resize((448, 448)).save(folder / "scene.png")
 
 
 def _take(browser: Browser, folder: Path, name: str) -> None:

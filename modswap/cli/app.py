@@ -170,7 +170,8 @@ def _report_raised(session: Session, error: Exception | SystemExit, args: Sequen
         return error.code if isinstance(error.code, int) else 0
     if hasattr(error, "format_message"):
         return _report_usage(session, error, args)
-    of_model = error_of_model(error, session.checkpoint) if session.checkpoint else None
+    where = session.checkpoint or session.command  # `explain` and `catalogue` may have no file
+    of_model = error_of_model(error, where) if where else None
     if of_model is not None:
         return _report_failure(session, of_model)
     return _report_bug(error)

@@ -86,6 +86,8 @@ def test_form_that_runs_is_one_option_away(modswap: Command) -> None:
     assert "in operators that it leaves out" in ran.out
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_chinese_is_one_option_away(modswap: Command) -> None:
     ran = modswap("ACmix", "--lang", "zh", *QUICK)
 
@@ -265,3 +267,10 @@ def test_wrong_drawing_is_refused_in_one_line(
     assert first.startswith(f"error: {message}")
     assert fix.startswith("  fix: ")
     assert not list(Path().glob("*.svg"))
+
+
+def test_module_that_ends_the_program_is_no_bug_of_modswap(modswap: Command) -> None:
+    ran = modswap("tests.ops.explain.odd_tensors:Leaves", "--input", "2,3")
+
+    assert ran.code == 3
+    assert ran.err.startswith("error: explain: the model's own code raised SystemExit: 2")

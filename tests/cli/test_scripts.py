@@ -78,6 +78,7 @@ def whole_model() -> None:
     Path("ran.txt").unlink()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("factory", ["trains_it.py:Net", "trains_it:Net"])
 def test_factory_in_a_script_builds_without_training(factory: str) -> None:
     before = Path("net.pt").read_bytes()

@@ -113,7 +113,7 @@ def assert_same(run: Exported, module: nn.Module, shapes: Sequence[Shape]) -> No
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5), (shape, apart)
 
 
-@pytest.mark.each_once
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("way", "row"),
     row_cases(
@@ -151,7 +151,7 @@ def test_row_that_is_given_pixels_last_does_so_too(row: Replacement, way: str) -
     assert_same(run, module, PIXELS)
 
 
-@pytest.mark.each_once
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("way", "row"), row_cases(["torchscript", "pt2"], {"pt2": "SelfAttention"})
 )

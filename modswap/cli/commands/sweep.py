@@ -131,6 +131,15 @@ Jobs = Annotated[
     int,
     typer.Option("-j", "--jobs", metavar="N", min=1, help="The most processes to run at once."),
 ]
+Ray = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run the trials on this Ray cluster: HOST:PORT, or auto for that of this machine.",
+        show_default=False,
+    ),
+]
 HealBest = Annotated[
     int,
     typer.Option(
@@ -166,6 +175,7 @@ def sweep(
     plot_cost: PlotCost = "flops",
     resume: Resume = None,
     jobs: Jobs = 1,
+    ray: Ray = "",
     samples: healing.Samples = 512,
     seed: healing.Seed = 0,
     size: healing.Size = None,
@@ -216,7 +226,7 @@ def sweep(
 
     job = SweepJob(
         subject, data, asked.recipe(), request, asked.modules, asked.grid, asked.choice,
-        resume, jobs, heal_best,
+        resume, jobs, heal_best, ray,
     )  # fmt: skip
     with session.guarded() as progress:
         found = sweep_file(job, progress)

@@ -156,6 +156,7 @@ class SweepJob:
         resume: The file that keeps the results, also of an earlier run; None for none.
         jobs: The most processes to run at once.
         heal_best: How many trials with the smallest errors are healed.
+        ray: Address of the Ray cluster that runs the trials; empty for none.
     """
 
     subject: Subject
@@ -168,3 +169,4 @@ class SweepJob:
     resume: Path | None = None
     jobs: int = 1
     heal_best: int = 0
+    ray: str = ""

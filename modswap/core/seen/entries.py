@@ -30,8 +30,9 @@ def text_of(value: Any) -> str:
 
 
 def in_short(text: str) -> str:
-    """Return a text of several lines or more, such as a recipe, with a digest where it is long."""
-    return tame(text) if len(text) <= MAX_TEXT else _cut(tame(text[: MAX_TEXT // 2]), text)
+    """Return a text of several lines or more, such as a recipe; the first line of a long one."""
+    first = text[: MAX_TEXT // 2].partition("\n")[0]
+    return tame(text) if len(text) <= MAX_TEXT else _cut(f"{tame(first)}…", text)
 
 
 def _cut(beginning: str, text: str) -> str:

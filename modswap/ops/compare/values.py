@@ -17,6 +17,7 @@ from modswap.io.raw.spans import Descriptors, Span, threads
 BLOCK_ELEMENTS = 1 << 16  # whose float64 values stay in the processor's cache
 _PART_ELEMENTS = 1 << 22  # read by one thread
 _QUANTIZED = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}  # their numbers as stored
+_LONG = (torch.int64, torch.uint64)
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 
 
@@ -161,11 +162,20 @@ def _sums(x: torch.Tensor, y: torch.Tensor) -> _Sums:
     if math.isfinite(found.aa + found.bb):
         found.changed = _changed(x, y, a, b)
         if found.changed:
-            apart = a - b
+            apart = _apart(x, y, a, b)
             found.apart = _dot(apart, apart)
             found.most = _largest(apart)
         return found
     return _odd_sums(x, y, a, b)
+
+
+def _apart(x: torch.Tensor, y: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the distances of two blocks in float64, those of large whole numbers too."""
+    apart = a - b
+    if x.dtype == y.dtype and x.dtype in _LONG:  # a float64 rounds them from 2^53 on
+        exact = x.view(torch.int64) - y.view(torch.int64)  # modulo 2^64
+        apart = apart.where(apart.abs() > 2.0**62, exact.to(torch.float64))
+    return apart
 
 
 def _odd_sums(x: torch.Tensor, y: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> _Sums:

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from modswap.core.decided.cost import count_text
 from modswap.core.finding import Finding
 from modswap.live_values import live_tensors
 from modswap.nn.inserted_site import inserted_names, take_out
@@ -64,7 +65,7 @@ def _too_long(bench: Bench) -> str:
     macs = bounds.model_macs(bench)
     if macs <= MAX_MACS or bench.thorough:
         return ""
-    return f"a run takes {macs:.1e} multiplications, `--thorough` takes that time"
+    return f"a run takes {count_text(round(macs))} multiplications, `--thorough` takes that time"
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,7 @@ def names_in(function: Followed) -> set[str]:
     return whole | {part for name in whole for part in re.split("[·/]", name)}
 
 
+MAX_WITHIN = 24  # functions within one another that are shown, as of one that calls itself
 _EINSUM = "einsum"
 
 
@@ -285,7 +286,7 @@ def shapes_in(
                 yield (path, number, name, which), value[0]
         for which, shape in enumerate(spot.einsum[1] if spot.einsum else ()):
             yield (path, number, _EINSUM, which), tuple(shape)
-        for inner in spot.scenes.values():
+        for inner in spot.scenes.values() if len(path) < MAX_WITHIN else ():
             yield from shapes_in(inner, path)
 
 

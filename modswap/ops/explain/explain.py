@@ -271,13 +271,15 @@ class _Explaining:
 
 
 def _take_marks(scene: Scene, found: Scene) -> None:
-    for number, spot in scene.spots.items():
-        other = found.spots.get(number)
-        if other is not None:
-            spot.marks = other.marks
-            for code, inner in spot.scenes.items():
-                if code in other.scenes:
-                    _take_marks(inner, other.scenes[code])
+    waiting = [(scene, found)]  # as deep as Python lets a forward call itself
+    while waiting:
+        one, its = waiting.pop()
+        for number, spot in one.spots.items():
+            other = its.spots.get(number)
+            if other is not None:
+                spot.marks = other.marks
+                shared = spot.scenes.keys() & other.scenes.keys()
+                waiting += ((spot.scenes[code], other.scenes[code]) for code in shared)
 
 
 def _total(scene: Scene) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
+from modswap.live_values import nbytes_of, plain_parts
 from modswap.ops.explain.recorder import LineRecord, LineRecorder
 
 _aten = torch.ops.aten
@@ -116,9 +117,14 @@ class Operators(TorchDispatchMode):
             self._left_out(spot, (self._inside or [kind.name])[0], flops)
         if kind.fresh:
             made = out if isinstance(out, (tuple, list)) else (out,)
-            spot.nbytes += sum(one.nbytes for one in made if isinstance(one, torch.Tensor))
+            spot.nbytes += sum(_allocated(one) for one in made if isinstance(one, torch.Tensor))
             spot.makes |= kind.makes
 
     def _left_out(self, spot: LineRecord, name: str, flops: int) -> None:
         spot.beyond += flops
         self.beyond[name] += flops
+
+
+def _allocated(tensor: torch.Tensor) -> int:
+    """Return the bytes of a tensor's values, and of the indices of a sparse one."""
+    return sum(map(nbytes_of, plain_parts(tensor)))

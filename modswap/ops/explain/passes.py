@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from modswap.live_values import live_tensors
+from modswap.live_values import live_tensors, plain_parts
 from modswap.nn.attention_backend import plain_attention
 from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.recorder import LineRecorder, Scene, at_once
@@ -123,9 +123,19 @@ def same_bits(one: Any, other: Any) -> bool:
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype is not other.dtype:
+    kinds = [
+        (t.layout, t.dtype, t.is_quantized, None if t.is_nested else t.shape) for t in (one, other)
+    ]
+    parts = [plain_parts(t.detach()) for t in (one, other)]
+    if kinds[0] != kinds[1] or len(parts[0]) != len(parts[1]):
         return False
-    flat = (t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (one, other))
+    return all(_equal_parts(a, b) for a, b in zip(*parts, strict=True))
+
+
+def _equal_parts(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.is_meta or other.is_meta:
+        return one.shape == other.shape and one.is_meta is other.is_meta
+    flat = (t.contiguous().reshape(-1).view(torch.uint8) for t in (one, other))
     return torch.equal(*flat)
 
 

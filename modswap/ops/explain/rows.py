@@ -11,7 +11,7 @@ from torch import nn
 
 from modswap.core.explained.record import Followed, Line, Numbers, SetValue, Shape
 from modswap.core.explained.words import ModuleText
-from modswap.ops.explain.axes import Axes
+from modswap.ops.explain.axes import MAX_WITHIN, Axes
 from modswap.ops.explain.passes import Place
 from modswap.ops.explain.recorder import LineRecord, Scene
 from modswap.ops.explain.source import Statement
@@ -112,7 +112,7 @@ class Rows:
             left = depth - (not own)
             chosen = self.only is None or inner.code.co_qualname in self.only
             wrapper = inner.code.co_filename == _FUNCTIONAL and not _of_torch(scene)
-            if left >= 0 and chosen and not wrapper:
+            if left >= 0 and chosen and not wrapper and len(path) < MAX_WITHIN:
                 yield self._followed(inner, path, left)
 
     def _numbers(self, spot: LineRecord, path: tuple[CodeType, ...], number: int) -> Numbers:
@@ -172,11 +172,12 @@ def _name(scene: Scene) -> str:
 
 def total(spot: LineRecord) -> tuple[int, int, int]:
     """Return the FLOPs, those beyond torch's counter and the new bytes of a statement in all."""
-    flops, beyond, nbytes = spot.flops, spot.beyond, spot.nbytes
-    for scene in spot.scenes.values():
-        for inner in scene.spots.values():
-            more = total(inner)
-            flops, beyond, nbytes = flops + more[0], beyond + more[1], nbytes + more[2]
+    flops = beyond = nbytes = 0
+    waiting = [spot]  # a forward may call itself as deep as Python lets it
+    while waiting:
+        one = waiting.pop()
+        flops, beyond, nbytes = flops + one.flops, beyond + one.beyond, nbytes + one.nbytes
+        waiting += (inner for scene in one.scenes.values() for inner in scene.spots.values())
     return flops, beyond, nbytes
 
 

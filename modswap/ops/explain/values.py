@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from modswap.live_values import MAX_DEPTH, dtype_name, items_of, live_tensors
+from modswap.live_values import MAX_DEPTH, dtype_name, items_of, live_tensors, plain_parts
 
 MAX_ITEMS = 6  # of a tuple or list
 MAX_NESTED = 2  # tuples in tuples
@@ -36,6 +36,8 @@ class ItemsWords(tuple[Any, ...]):
 def described(value: Any, depth: int = 0) -> Described:
     """Return a value as a hashable description."""
     if isinstance(value, torch.Tensor):
+        if value.is_nested:
+            return f"{value.size(0)} nested tensors {_dtype(value.dtype)}"
         return TensorWords((tuple(value.shape), _dtype(value.dtype)))
     if isinstance(value, (tuple, list)) and depth < MAX_NESTED:
         names = getattr(value, "_fields", None)
@@ -86,9 +88,11 @@ def not_finite(value: Any) -> set[str]:
     """Return which of NaN and infinity the tensors of a value hold."""
     found: set[str] = set()
     with _disable_current_modes(), torch.no_grad():
-        for tensor in live_tensors(value):
-            if not (tensor.is_floating_point() and tensor.numel()):
+        for tensor in (part for one in live_tensors(value) for part in plain_parts(one)):
+            if not (tensor.is_floating_point() and tensor.numel()) or tensor.is_meta:
                 continue
+            if tensor.dtype.itemsize == 1:  # torch cannot add these up
+                tensor = tensor.float()  # noqa: PLW2901 - the same numbers
             if not math.isfinite(float(tensor.sum())):  # or a sum too large: look closer
                 tests = (("NaN", torch.isnan), ("inf", torch.isinf))
                 found |= {word for word, test in tests if bool(test(tensor).any())}

@@ -291,7 +291,8 @@ def _unfinished(one: _Fading, copy: _Copy, job: Rework) -> Iterator[ShapeError]:
         what = "another module was put in beside it, which would go with the old one"
         yield ShapeError(what, path, "take that out first")
     if not job.at_one and not one.least == one.most == 1:
-        what = f"its gate is not 1, but from {one.least:.4g} to {one.most:.4g}"
+        ends = dict.fromkeys((f"{one.least:.4g}", f"{one.most:.4g}"))
+        what = f"the gate of the new module is {' to '.join(ends)}, not 1"
         yield ShapeError(what, path, "train on, or add `--at 1` to take it as 1")
 
 

@@ -28,7 +28,7 @@ from modswap.ops.reopen import reopen
 from modswap.ops.write.rewrite import data_ledger, rewritten
 
 _SHOWN = 4  # paths in a note
-_STAYS = "it took the place of a module whose tensors are no longer in the file"
+_STAYS = "the tensors of the module that was there before are no longer in the file"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import Plain, ResumeFile
 from modswap.ops.jobs.heal import look_at_data
-from modswap.ops.jobs.sweep_workers import run_in_processes
+from modswap.ops.jobs.trials.on_ray import refuse_ray, run_on_ray
+from modswap.ops.jobs.trials.processes import run_in_processes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.ops.sweep.bench import SweepWishes, TrialBench, bench_of
@@ -37,11 +38,14 @@ def sweep_file(job: SweepJob, progress: Progress = silent) -> SweepResult:
     """Try every new module at every site of a file; after Ctrl-C return what is there.
 
     Raises:
-        UsageError: If an option does not fit.
+        UsageError: If an option does not fit, or Ray is not installed.
+        CheckpointError: If a cluster cannot be reached.
         InputError: If the data cannot be used.
         ModswapError: If the file cannot be read, or the rule does not fit it.
     """
     started = time.monotonic()
+    if job.ray:
+        refuse_ray(job)
     look_at_data(job.data)
     kept = _kept(job)
     with holding(job.subject.file) as held, without_compiler():
@@ -135,14 +139,15 @@ def _swept(job: SweepJob, kept: ResumeFile, progress: Progress) -> SweepResult:
 
 
 def _run(job: SweepJob, bench: TrialBench, trials: Sequence[SiteTrial], results: _Results) -> None:
-    """Run the trials that are left, in this process or in several."""
+    """Run the trials that are left, in this process, in several, or on a cluster."""
     left = [trial for trial in trials if trial.key not in results.done]
-    if job.jobs > 1 and len(left) > 1:
-        lost = run_in_processes(job, open_bench, left, results.take, bench.wishes.progress)
-        # not in the file: the next run tries them again
-        results.done |= {one.trial.key: one for one in lost}
-    else:
+    if not (job.ray and left) and not (job.jobs > 1 and len(left) > 1):
         run_trials(bench, trials, results.done, results.take)
+        return
+    run = run_on_ray if job.ray else run_in_processes
+    lost = run(job, open_bench, left, results.take, bench.wishes.progress)
+    # not in the file: the next run tries them again
+    results.done |= {one.trial.key: one for one in lost}
 
 
 def _heal_best(

@@ -16,7 +16,7 @@ from modswap.ops.run.module_rows import module_rows
 
 UNREAL = "no values were computed: `modswap replace` measures it"
 ROUNDS = 3  # in turns, so that a busy moment of the machine does not count for one side alone
-SLOW_MILLISECONDS = 400  # of a pass; slower ones are timed in one round
+SLOW_MILLISECONDS = 400  # of a pass; slower ones are timed in two rounds
 
 
 def viewed_before(model: nn.Module) -> ModelView:
@@ -57,15 +57,16 @@ def timed(
     if reason:
         return replace(view, untimed=reason)
     found: tuple[list[list[float]], list[list[float]]] = [], []
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         found[1].append(pass_times(model, case))
         with original() as before:
             found[0].append(pass_times(before, case))
-        if median(found[1][0]) > SLOW_MILLISECONDS:
+        if number and median(found[1][0]) > SLOW_MILLISECONDS:
             break
-    old, new = (min(rounds, key=median) for rounds in found)
-    both = spread_of(old), spread_of(new)
-    return replace(view, milliseconds=(median(old), median(new)), spread=both)
+    old, new = (min(map(median, rounds)) for rounds in found)
+    # of the passes of all rounds, between which the machine may have become busy
+    spread = tuple(spread_of([one for times in rounds for one in times]) for rounds in found)
+    return replace(view, milliseconds=(old, new), spread=(spread[0], spread[1]))
 
 
 def spread_of(times: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from modswap.report.checks import checks_of, counts_of
 from modswap.report.folded_names import folded, pattern_of
 
 FAILS, WARNS, SKIPS = "✗", "!", "–"
-SHAPES_ALONE = "on shapes alone: no values were computed"
+SHAPES_ALONE = "only shapes were computed"
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]\d+)?")
 SHOWN_PLACES = 4  # that a remark names
 

@@ -83,6 +83,15 @@ def explained_again(args: Sequence[str]) -> str:
     return shell_line("modswap", *_plain(args), "--format", "json") if args else ""
 
 
+def routing_line(outcome: Outcome, path: str) -> str:
+    """Return the command for the page of a site's routing over a picture; empty without a file."""
+    if outcome.written is None:
+        return ""
+    place = f"{outcome.written.file}:{path}"
+    form = ("--format", "html", "--report", "routing.html")
+    return shell_line("modswap", "explain", place, "--image", "PHOTO.jpg", *form)
+
+
 def swept_again(args: Sequence[str]) -> str:
     """Return the command for the numbers of a sweep; empty where none was typed."""
     left_out = (*_WITH_VALUE, "--plot", "--plot-cost")

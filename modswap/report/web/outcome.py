@@ -10,7 +10,7 @@ from modswap.report.page import Page, bare, human_bytes
 from modswap.report.summary.findings import counted
 from modswap.report.summary.verdict import headline_of
 from modswap.report.tamed import tamed
-from modswap.report.web.again import Again, again
+from modswap.report.web.again import Again, again, routing_line
 from modswap.report.web.costs import Cost, costs
 from modswap.report.web.drawn import DrawnCurve, DrawnFlow, drawn_curve, drawn_flow
 from modswap.report.web.findings import SKIPPED, FindingRow, finding_rows
@@ -20,6 +20,7 @@ from modswap.report.web.paste import as_latex, as_markdown
 from modswap.report.web.sites import SiteEntry, site_entries
 from modswap.report.web.trees import TreeItem, tree_items
 
+ROUTED = "BiLevelRoutingAttention"  # the module that attends to chosen windows
 SHOWN_REASONS = 3  # of skipped checks, at the top
 
 
@@ -112,6 +113,10 @@ class OutcomeView:
         said = [f"{', '.join(dict.fromkeys(names))}: {what}" for what, names in reasons.items()]
         more = f"and {len(said) - SHOWN_REASONS} more reasons, below"
         return (*said[:SHOWN_REASONS], *([more] if len(said) > SHOWN_REASONS else []))
+
+    def routing(self, entry: SiteEntry) -> str:
+        """Return the command that shows the routing of a site; empty where there is none."""
+        return routing_line(self.outcome, entry.paths[0]) if entry.new == ROUTED else ""
 
     @property
     def holding(self) -> int:

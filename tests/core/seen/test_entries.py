@@ -26,6 +26,7 @@ def test_long_values_that_differ_at_the_end_differ_as_texts() -> None:
     assert "(2,997 characters, sha256 " in one
     assert len(one) < 2 * MAX_TEXT
     assert in_short("x" * 999) != in_short("x" * 998 + "y")
+    assert in_short("version: 1\n" * 99).startswith("version: 1… (1,089 characters, sha256 ")
 
 
 def test_json_is_flattened_to_its_plain_values() -> None:

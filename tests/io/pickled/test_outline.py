@@ -82,6 +82,7 @@ def loaded(file: Path) -> Tree:
 
 
 @pytest.mark.each_once
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor:UserWarning")
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("model", MODELS)

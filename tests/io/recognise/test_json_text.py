@@ -70,6 +70,8 @@ def test_text_that_is_no_json_has_an_error_of_its_own(text: bytes) -> None:
         parse_json(text, "x")
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_bounds_leave_room_for_the_largest_index() -> None:
     tensors = 200_000
     text = json.dumps({"weight_map": {f"model.layers.{n}.w": "a" for n in range(tensors)}})

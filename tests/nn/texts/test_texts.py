@@ -69,6 +69,7 @@ def explained_keys(function: Followed) -> Iterator[tuple[str, Words]]:
             yield line.text, line.words
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_step_is_a_line_of_the_explained_forward(name: str) -> None:
     lesson = LESSONS[name]

@@ -54,6 +54,23 @@ def test_equal_files_are_equal_and_torch_is_not_asked(
     assert [pair.equal for pair in found.pairs] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "most"),
+    [
+        ([2**62, 5], [2**62 + 1, 5], 1.0),  # a float64 holds neither
+        ([-(2**63), 0], [2**63 - 1, 0], 2.0**64),
+        ([2**53 + 1, -7], [2**53 - 2, -9], 3.0),
+    ],
+)
+def test_large_whole_numbers_are_as_far_apart_as_they_are(
+    diff: Callable[..., DiffResult], a: list[int], b: list[int], most: float
+) -> None:
+    found = spread_of(diff({"w": torch.tensor(a)}, {"w": torch.tensor(b)}))
+
+    assert found.max_abs == most
+    assert found.relative
+
+
 def test_distances_are_those_of_a_plain_computation(diff: Callable[..., DiffResult]) -> None:
     a = torch.randn(70_000, 2)
     b = a.clone()

@@ -19,6 +19,7 @@ from modswap.ops.explain.explain import UNFUSED, UNSURE, ExplainRequest, explain
 from modswap.ops.explain.operators import Operators
 from modswap.ops.explain.passes import Forward, same_bits
 from modswap.ops.explain.recorder import LineRecorder
+from tests.ops.explain.odd_tensors import Again, Nested, Packed, Sparse
 from tests.ops.explain.traps import Broken, Doubled, Loops, Mended, Once, Restless, Traps
 
 
@@ -353,3 +354,31 @@ def test_lines_of_a_device_wait_for_its_work() -> None:
     forward.recorded(LineRecorder(forward.code, values=False, wait=lambda: waits.append(1)))
 
     assert len(waits) == 4  # three lines, and the return
+
+
+@pytest.mark.parametrize("kind", [Sparse, Packed, pytest.param(Nested, marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore")  # torch calls nested and quantised tensors unfinished
+def test_tensors_that_are_not_plain_are_described(kind: type[nn.Module]) -> None:
+    module, x = kind(), torch.randn(4, 8)
+    found = told(module, x)
+
+    assert line_of(found, "return").values
+    assert same_bits(module(x), module(x))
+    assert not same_bits(module(x), module(x + 1))
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+def test_nested_and_sparse_tensors_have_the_bytes_of_their_parts() -> None:
+    found = told(Sparse(), torch.ones(4, 8))
+
+    # 32 elements of 4 bytes with two indices of 8 bytes each, the product, and its transpose
+    assert line_of(found, "rows = ").numbers.nbytes >= 8 * 4 + 8 * 8 + 9 * 8
+    nested = line_of(told(Nested(), torch.ones(4, 8)), "nested")
+    assert nested.values[0].what == ("2 nested tensors float32",)
+
+
+def test_forward_that_calls_itself_is_shown_as_deep_as_one_can_read() -> None:
+    found = told(Again(), torch.randn(2, 3), times=True)
+
+    assert found.numbers.nbytes == 300 * 24
+    assert 20 < len(list(found.root.walk())) < 40

@@ -80,7 +80,7 @@ def test_other_gates_are_taken_as_1_if_that_is_asked_for_and_the_drift_is_said(
     capsys.readouterr()
 
     assert run(["finalize", file, "-o", "final.pt", *needs]) == 1
-    assert "its gate is not 1, but from 0.5 to 0.5" in " ".join(capsys.readouterr().err.split())
+    assert "the gate of the new module is 0.5, not 1" in " ".join(capsys.readouterr().err.split())
     assert not Path("final.pt").exists()
     assert run(["finalize", file, "--dry-run", *needs, "--at", "1"]) == 0
     assert "outputs moved by" in " ".join(capsys.readouterr().out.split())

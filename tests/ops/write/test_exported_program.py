@@ -9,6 +9,8 @@ from tests.io.formats.exported.test_load import archive, seeded, swap
 from tests.models import GatedNet
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_written_archive_is_compared_before_it_takes_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from modswap.core.explained.words import Words
+from modswap.core.kept.difference import Lone
 from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Amount, Ledger, Outcome
 from modswap.core.seen.tree import TreeRow
+from modswap.core.swept.record import SiteTrial, TrialResult
 from modswap.report import REPORTS
 from modswap.report.difference.html import diff_html
 from modswap.report.explained import FORMS
@@ -25,7 +28,7 @@ from modswap.report.swept.html import sweep_html
 from tests.report import outcomes
 from tests.report.explained.records import explained
 from tests.report.outcomes import HEALING
-from tests.report.swept.sweeps import FOUND, NOTHING_HELD
+from tests.report.swept.sweeps import ADDED, FOUND, NOTHING_HELD
 from tests.report.test_diff import FULL
 from tests.report.web.test_outcome import FLOW, HOSTILE, VIEW
 
@@ -217,6 +220,33 @@ def test_hostile_names_run_nothing(opened: Open) -> None:
     assert page.locator("img").count() == 0
     assert page.get_by_text("<script>alert(1)</script>").count() > 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def _hostile_pages() -> dict[str, str]:
+    name = "".join(HOSTILE) + "x" * 10_000
+    trial = SiteTrial(name, name, {name: name})
+    swept = replace(FOUND, checkpoint=name, notes=(name,), results=(
+        TrialResult(trial, ADDED, 0.1), TrialResult(trial, reason=name, fix=name)))  # fmt: skip
+    lone = (Lone(name, name),)
+    differs = replace(FULL, headline=name, notes=(name,), removed=lone, added=lone, gone=lone)
+    shown = replace(ROUTED, title=name, notes=(Words(name, name),))
+    return {
+        "sweep": sweep_html(swept, Page(args=("sweep", name))),
+        "diff": diff_html(differs, Page()),
+        "explain": explained_html(shown, "en", Page(args=("explain", name)), JPEG),
+    }
+
+
+@pytest.mark.parametrize("name", ["sweep", "diff", "explain"])
+def test_hostile_names_are_text_on_pages_of_other_commands(opened: Open, name: str) -> None:
+    page = opened(_hostile_pages()[name])
+    page.emulate_media(media="print")
+
+    assert page.locator("script").count() == 1
+    assert page.locator("img:not(.plots img)").count() == 0
+    assert page.get_by_text("<script>alert(1)</script>").count() > 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert len(page.content()) < 1_000_000
 
 
 # milliseconds until the matches of a word are shown

@@ -346,6 +346,15 @@ def test_page_with_a_view_has_trees_flow_and_latency() -> None:
     assert len(set(page.ids)) == len(page.ids)
 
 
+def test_site_of_routed_windows_leads_to_its_routing_over_a_picture() -> None:
+    line = "modswap explain out.pt:channel_attention --image PHOTO.jpg --format html"
+
+    assert line in page_of(outcomes.DONE).text
+    assert "PHOTO.jpg" not in page_of(replace(outcomes.DONE, written=None)).text
+    others = tuple(replace(site, new_class="ECA") for site in outcomes.DONE.sites)
+    assert "PHOTO.jpg" not in page_of(replace(outcomes.DONE, sites=others)).text
+
+
 def test_healing_is_drawn_by_its_stages() -> None:
     curve = drawn_curve(HEALING)
     page = page_of(replace(outcomes.DONE, healing=HEALING))

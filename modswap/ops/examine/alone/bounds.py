@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from modswap.core.decided.cost import size_text
+from modswap.core.decided.cost import count_text, size_text
 from modswap.core.seen.site import Call, Site, extent
 from modswap.core.seen.values import tensors
 from modswap.ops.examine.alone.inputs import CallInputs, shrunk
@@ -46,7 +46,9 @@ def check_model(bench: Bench) -> None:
         raise UnfitError(f"the model's weights are {nbytes >> 20} MiB, at most {most} are drawn")
     macs = model_macs(bench)
     if macs > MAX_MODEL_MACS and not bench.thorough:
-        raise UnfitError(f"a run takes {macs:.1e} multiplications, `--thorough` takes that time")
+        raise UnfitError(
+            f"a run takes {count_text(round(macs))} multiplications, `--thorough` takes that time"
+        )
 
 
 def check_peak(module: nn.Module, inputs: CallInputs) -> None:

@@ -498,6 +498,7 @@ def trained(model: GatedNet, kind: str) -> torch.optim.Optimizer:
 
 
 @pytest.mark.one_in(2)
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["adamw", "amsgrad", "groups", "names", "sgd"])
 def test_ordinary_optimizer_is_remapped_and_loaded(kind: str, tmp_path: Path) -> None:
     model = GatedNet()
@@ -564,6 +565,7 @@ def named_state(form: str) -> dict[str, Any]:
 
 
 @pytest.mark.one_in(2)
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("form", "note"),
     [

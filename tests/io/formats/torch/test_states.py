@@ -224,6 +224,7 @@ OLD = [name for name in HOSTILE if name in WEIGHTS or "of a tensor" in name]
 
 
 @pytest.mark.one_in(2)
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "legacy"), [*((name, False) for name in HOSTILE), *((name, True) for name in OLD)]
 )
@@ -237,6 +238,7 @@ def test_planted_code_is_refused(name: str, tmp_path: Path, *, legacy: bool) -> 
 
 
 @pytest.mark.one_in(3)
+@pytest.mark.ci
 @pytest.mark.parametrize("name", HOSTILE)
 def test_planted_code_does_not_travel(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

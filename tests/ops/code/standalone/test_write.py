@@ -183,6 +183,7 @@ def same(model: nn.Module, other: nn.Module, shape: tuple[int, ...] = (1, 3, 16,
         return all(torch.equal(one, two) for one, two in pairs)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("file", ["whole.pt", "flat.safetensors"])
 def test_file_holds_all_that_it_needs(file: str, package: str) -> None:
     model = f"{package}.nets:build(width=8)"

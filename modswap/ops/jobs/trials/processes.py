@@ -5,43 +5,12 @@ from pathlib import Path
 
 from modswap.core.asked.job import SweepJob
 from modswap.core.errors import BugError
-from modswap.core.progress import Passing, Progress, silent
+from modswap.core.progress import Passing, Progress
 from modswap.core.swept.record import SiteTrial, TrialResult
+from modswap.ops.jobs.trials.work import ATTEMPTS, Open, TrialWork, died
 from modswap.ops.jobs.workers import Event, Task, Workers, cores
-from modswap.ops.sweep.bench import TrialBench
 
-ATTEMPTS = 3  # at a trial whose process dies
-Open = Callable[[SweepJob, Progress], TrialBench]
-
-
-class TrialWork:
-    """Runs trials in a worker process, which loads the model once.
-
-    Args:
-        job: The sweep.
-        opened: Loads the model and the samples.
-        threads: Threads of a process.
-    """
-
-    def __init__(self, job: SweepJob, opened: Open, threads: int) -> None:
-        self._job = job
-        self._open = opened
-        self._threads = threads
-        self._bench: TrialBench | None = None
-
-    def __call__(self, trial: SiteTrial, progress: Progress) -> TrialResult:
-        """Return the result of a trial."""
-        from modswap.ops.run.without_compiler import without_compiler
-        from modswap.ops.sweep.trial import run_trial
-
-        del progress
-        with without_compiler():
-            if self._bench is None:
-                import torch
-
-                torch.set_num_threads(min(self._threads, torch.get_num_threads()))
-                self._bench = self._open(self._job, silent)
-            return run_trial(self._bench, trial)
+_FIX = "run fewer at once: `--jobs 1`, or give it more memory"
 
 
 def run_in_processes(
@@ -80,13 +49,7 @@ def run_in_processes(
         if not left:
             return []
         progress(f"{len(left)} trials are run again: {why}")
-    return [died(trial, why) for trial in left]
-
-
-def died(trial: SiteTrial, why: str) -> TrialResult:
-    """Return the result of a trial whose process died each time."""
-    fix = "run fewer at once: `--jobs 1`, or give it more memory"
-    return TrialResult(trial, reason=f"{why}, {ATTEMPTS} times", fix=fix)
+    return [died(trial, why, _FIX) for trial in left]
 
 
 def _bug(file: Path, event: Event) -> BugError:
