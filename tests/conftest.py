@@ -63,6 +63,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # what was imported is not looked through for garbage again and again
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[STARTED] = time.monotonic()
 

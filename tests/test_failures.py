@@ -424,7 +424,7 @@ def built(row: Row) -> nn.Module:
     return row.build().eval()
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @EXAMINED
 @TABLE
 def test_failure_is_found_by_its_name_and_place(
@@ -527,6 +527,7 @@ def test_sizes_and_requests_that_are_not_passed_on_are_not_reported(check: Check
 # -- state that a check does not change
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("module", "code"), [("SEBlock", 0), ("tests.failing_models:DropsAlways", 1)]
 )

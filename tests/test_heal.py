@@ -417,6 +417,8 @@ def test_wishes_of_a_healing_need_one(files: Path, capsys: pytest.CaptureFixture
     )
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_drawn_pictures_are_optimised_where_steps_are_given(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ def again(capsys: pytest.CaptureFixture[str], *args: str, code: int) -> list[str
     return shlex.split(line.partition(": ")[2])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("command", ["replace", "check"])
 def test_rule_of_options_is_printed_whole_and_goes_on_as_pasted(
     command: str, capsys: pytest.CaptureFixture[str]

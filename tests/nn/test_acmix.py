@@ -86,6 +86,7 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, int], tuple[int, int, int]]:
     return options, (draw(st.integers(1, 3)), draw(side), draw(side))
 
 
+@pytest.mark.one_in(2)
 @ways
 @settings(
     max_examples=examples(60),

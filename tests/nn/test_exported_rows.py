@@ -369,6 +369,8 @@ class Attending(nn.Module):
         return out
 
 
+@pytest.mark.ci
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("way", ["torchscript", "pt2", pytest.param("compile", marks=SLOW), onnx])
 def test_key_and_value_that_are_the_query_are_one_tensor_in_a_graph_too(way: str) -> None:
     around = SiteAdapter(
