@@ -9,7 +9,17 @@ from modswap.core.errors import ModswapError
 _OPTIONS = "match|exclude|class|expect|with|start|after|before|around|name"
 _SWITCHES = "adapt|share"
 _KEYS = "layout|wants|where|prefix|grid|input|output|verify|sizes"  # of a recipe alone
+
+
+def _settings(found: re.Match[str]) -> str:
+    """Return the options for arguments: `args: {a: 1, b: 2}` as `--set a=1 --set b=2`."""
+    pairs = re.split(r", (?=\w+: )", found[2])
+    options = [f"--set {pair.replace(': ', '=', 1)}" for pair in pairs]
+    return f"{'add ' if found[1] else ''}`{' '.join(options)}`"
+
+
 _SPELLED = (
+    (re.compile(r"(set )?`args: \{([^`{}]+)\}`"), _settings),
     (re.compile(rf"`({_SWITCHES}): true`"), r"`--\1`"),
     (re.compile(rf"`({_OPTIONS}): ([^`]+)`"), r"`--\1 \2`"),
     (re.compile(rf"`({_OPTIONS}|{_SWITCHES}):?`"), r"`--\1`"),

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from torch import nn
+
 from modswap.core.words.nearest import in_question, mistyped
 
 MIN_PREFIX = 3  # characters of the beginning of a name by which it is offered
@@ -28,6 +30,9 @@ def advice(name: str, spellings: Mapping[str, Sequence[str]], otherwise: str) ->
     module, dot, cls = name.rpartition(".")
     if dot and ":" not in name and cls.isidentifier() and cls != "py":
         return f"write `{module}:{cls}` if that class is meant"
+    layer = getattr(nn, name, None)
+    if isinstance(layer, type) and issubclass(layer, nn.Module):
+        return f"write `torch.nn:{name}` if torch's layer is meant"
     near = _near(name, spellings)
     return f"{near} {OWN_CLASS[0].upper()}{OWN_CLASS[1:]}" if near else f"{otherwise}; {OWN_CLASS}"
 

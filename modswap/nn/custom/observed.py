@@ -112,10 +112,13 @@ class Observed:
     def _unusual(self, given: Mapping[str, Any], error: str) -> Iterator[Choice]:
         """Yield arguments of other names whose default is a number in an error."""
         channels = self._seen("channels")
+        if channels is None:
+            return
         for name, parameter in parameters(self.cls).items():
             default = parameter.default
             plain = type(default) is int and default >= LEAST and name not in {*given, *OBSERVED}
-            if plain and channels is not None and re.search(rf"\b{default}\b", error):
+            # the value that it has already is no cure
+            if plain and default != channels.value and re.search(rf"\b{default}\b", error):
                 reason = f"its default is {default}, {channels.reason}"
                 yield Choice(name, channels.value, reason)
 

@@ -19,6 +19,8 @@ from modswap.core.words.option_spelling import never_trusted, spelled, with_opti
         ("correct `expect`, or narrow `match`", "correct `--expect`, or narrow `--match`"),
         ("set `dim` under `args`", "add `--set dim=…`"),
         ("correct `args`", "correct `--set`"),
+        ("set `args: {nc: 8, k: [1, 2]}`, or", "add `--set nc=8 --set k=[1, 2]`, or"),
+        ("try `args: {nc: 8}`", "try `--set nc=8`"),
         ("name it, `with: package.module:Class`", "name it, `--with package.module:Class`"),
         ("leave it out with `exclude`", "leave it out with `--exclude`"),
         ("run `modswap tree` to list the paths", "run `modswap tree` to list the paths"),

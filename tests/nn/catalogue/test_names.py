@@ -37,6 +37,10 @@ def test_dotted_name_is_answered_by_its_reference() -> None:
     assert CATALOGUE.advice("torch.nn.Conv2d") == "write `torch.nn:Conv2d` if that class is meant"
 
 
+def test_layer_of_torch_is_answered_by_its_reference() -> None:
+    assert CATALOGUE.advice("Linear") == "write `torch.nn:Linear` if torch's layer is meant"
+
+
 def test_spelling_of_several_rows_is_never_guessed() -> None:
     assert rows_named("c_a", ROWS) == ("Gate", "ca")
     assert advice("c_a", ROWS, "") == "it can mean Gate and ca: write one of these"

@@ -218,3 +218,21 @@ def test_linear_layer_takes_the_last_axis(shape: tuple[int, ...]) -> None:
 
     assert found.args == {"in_features": 8, "out_features": 6}
     assert found.fits
+
+
+class Failing(nn.Module):
+    """A layer whose message has the number of the channels, and of a default, in it."""
+
+    def __init__(self, channels: int, ratio: int = 16) -> None:
+        super().__init__()
+        self.ratio = channels // ratio
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(f"no map of {x.shape[1]} channels")
+
+
+def test_argument_that_has_the_value_of_the_site_already_is_not_suspected() -> None:
+    with pytest.raises(ShapeError, match="no map of 16 channels") as raised:
+        fit(site(tensor(1, 16, 4, 6)), Failing)
+
+    assert "ratio" not in f"{raised.value.what} {raised.value.fix}"

@@ -15,6 +15,7 @@ import torch
 
 from modswap.core.errors import CheckpointError, UsageError
 from modswap.core.words.printable import shown
+from modswap.io.formats.torch.save import unsaved
 from modswap.io.raw.atomic import replacing
 from modswap.io.recognise.small_files import opened
 from modswap.ops.heal import ranks
@@ -148,8 +149,11 @@ class ResumeFile:
             "parts": self._parts,
             "time": time.time(),
         }
-        with replacing(self.file, force=True) as temporary:
-            torch.serialization.save(held, temporary)
+        with replacing(self.file, force=True) as temporary, temporary.open("wb") as stream:
+            try:
+                torch.serialization.save(held, stream)
+            except RuntimeError as error:  # as torch reports a full disk
+                raise unsaved(error) from error
         remove_folders(self.file, but=self._parts)
 
     def remove(self) -> None:

@@ -6,6 +6,7 @@ Covers: interruption.
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -337,3 +338,20 @@ def test_folders_of_others_beside_it_stay(tmp_path: Path) -> None:
     assert {one.name for one in tmp_path.iterdir()} == {
         *others, "heal.resume", "heal.resume.parts-89abcdef",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("nbytes", [0, 700, 3000])
+def test_full_disk_is_an_error_and_leaves_the_file_before(tmp_path: Path, nbytes: int) -> None:
+    file = tmp_path / "heal.resume"
+    before = kept(file)
+    written = ResumeFile.read(file, JOB)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="no space left to write it"):
+            written.finish("fit", "another", {"tensors": torch.ones(4000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert file.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["heal.resume"]

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -173,6 +174,35 @@ def test_worker_that_is_killed_loses_one_trial_which_is_run_again(
     assert (files / "killed").exists()
     assert [one["args"]["dilation"] for one in found] == [1, 2, 3]
     assert all(one["holds"] for one in found)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_sweep_that_was_killed_goes_on(files: Path, cluster: dict[str, str]) -> None:
+    kept = files / "kept"
+    grid = [
+        "--with",
+        "BRA",
+        "--set",
+        "n_win=4",
+        "--grid",
+        f"topk={','.join(map(str, range(1, 9)))}",
+    ]
+    first = started(files, cluster, *grid, "--resume", str(kept))
+    until = time.monotonic() + WAIT_SECONDS
+    while not kept.exists() and first.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = kept.read_bytes()
+
+    second = started(files, cluster, *grid, "--resume", str(kept), "-v")
+    out, said = second.communicate(timeout=WAIT_SECONDS)
+
+    assert first.returncode == -signal.SIGKILL
+    assert len(kept.read_bytes()) > len(before)
+    assert " of 8 trials were done before" in said
+    assert [one["holds"] for one in json.loads(out)["trials"]] == [True] * 8
 
 
 @pytest.mark.parametrize(
