@@ -167,7 +167,7 @@ def test_a_gate_of_the_average_that_is_not_1_is_named(
     assert run(["finalize", "trained.pt", "-o", "final.pt", *needs]) == 1
 
     said = " ".join(capsys.readouterr().err.split())
-    assert "space_attention under 'ema': its gate is not 1, but from 0.75 to 0.75" in said
+    assert "space_attention under 'ema': the gate of the new module is 0.75, not 1" in said
 
 
 def test_modules_that_multiply_beside_others_keep_gates_that_are_not_1(
