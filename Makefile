@@ -46,7 +46,7 @@ docs: docs-pages  ## write the pages that the program makes, then build the site
 	$(MAKE) --no-print-directory docs-site
 
 docs-site: $(VENV)/docs.done  ## build the site alone; a dead link or anchor is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-serve: $(VENV)/docs.done  ## show the site at http://127.0.0.1:8000, and follow changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve

@@ -39,6 +39,7 @@ COMMANDS = (
     tree, init, replace, check, heal, sweep, finalize, revert, verify, diff, catalogue, code,
     explain, schema, demo,
 )  # fmt: skip
+_WITHOUT_FILE = frozenset({"explain", "catalogue"})  # they may run a module that no file holds
 _REPORTING = (
     "replace",
     "check",
@@ -170,7 +171,7 @@ def _report_raised(session: Session, error: Exception | SystemExit, args: Sequen
         return error.code if isinstance(error.code, int) else 0
     if hasattr(error, "format_message"):
         return _report_usage(session, error, args)
-    where = session.checkpoint or session.command  # `explain` and `catalogue` may have no file
+    where = session.checkpoint or (session.command if session.command in _WITHOUT_FILE else "")
     of_model = error_of_model(error, where) if where else None
     if of_model is not None:
         return _report_failure(session, of_model)

@@ -11,7 +11,7 @@ from modswap.cli.app import run
 from modswap.core.raised import error_of_model
 from modswap.core.words.nearest import nearest
 from modswap.ops.jobs.check import Request, check_one
-from modswap.ops.load.fill import fill
+from modswap.ops.load.lazy_layers import give_sizes
 from tests.recipes import UNEXAMINED
 
 MODEL = """\
@@ -82,7 +82,7 @@ def test_exception_of_a_torch_method_is_the_models() -> None:
     model._modules["x"] = 5  # type: ignore[assignment] # as a file may hold it
 
     with pytest.raises(AttributeError) as raised:
-        fill(model, model.weight, None, "net.pt")  # type: ignore[arg-type] # it raises before
+        give_sizes(model, {}, None)  # type: ignore[arg-type] # it raises before
 
     found = error_of_model(raised.value, "net.pt")
     assert found is not None
