@@ -17,3 +17,9 @@ FULL = TrialResult(
 def test_result_comes_back_as_it_was(result: TrialResult) -> None:
     assert result_of(text_of(result)) == result
     assert result_of(text_of(result)).trial.key == TRIAL.key
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"trial": 1}', '{"trial": {"site": "a"}}', "{"])
+def test_text_of_another_kind_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"holds no result of a trial|Expecting property name"):
+        result_of(text)
