@@ -1,5 +1,6 @@
 """Options that several commands share, and the functions that parse them."""
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -230,12 +231,25 @@ def subject(
     inputs: Sequence[str] | None,
     renames: "tuple[Rename, ...]" = (),
 ) -> "Subject":
-    """Return the checkpoint that a command reads; wrong inputs and factories are `UsageError`s."""
+    """Return the checkpoint that a command reads; wrong inputs and factories are `UsageError`s.
+
+    Raises:
+        CheckpointError: If there is no such file.
+    """
     from modswap.core.asked.job import Subject
 
     check_model(model)
     shapes, find = inputs_of(inputs)
+    require_file(file)
     return Subject(file, policy, model, shapes, renames, find)
+
+
+def require_file(file: Path) -> None:
+    """Raise a `CheckpointError` for a name that no file has, before torch is imported."""
+    from modswap.io.recognise.look import look_at
+
+    if not os.path.lexists(file):
+        look_at(file)
 
 
 def check_model(model: str | None) -> None:
