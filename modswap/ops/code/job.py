@@ -40,7 +40,8 @@ def code_change(job: CodeJob, progress: Progress = silent) -> CodeChange:
         ModswapError: If the swap does not hold, a site is made by no code of the user's own, or
             the change is not proved.
     """
-    with _held(job, progress) as (held, progress):
+    with _held(job) as held:
+        progress = held.watched(progress)
         made = swapped(job, held, progress)
         builder = made.named_builder
         locator = _locator(made, builder, progress)
@@ -78,7 +79,8 @@ def standalone_file(job: CodeJob, progress: Progress = silent) -> StandaloneFile
         ModswapError: If the swap does not hold, no call builds the model, or the file is not
             proved.
     """
-    with _held(job, progress) as (held, progress):
+    with _held(job) as held:
+        progress = held.watched(progress)
         made = swapped(job, held, progress)
         refuse_exported(made)
         try:
@@ -100,7 +102,8 @@ def host_lines(job: CodeJob, host: str, progress: Progress = silent) -> Standalo
         ModswapError: If the swap does not hold, the model is of another library, or the lines are
             not proved.
     """
-    with _held(job, progress) as (held, progress):
+    with _held(job) as held:
+        progress = held.watched(progress)
         made = swapped(job, held, progress)
         if not made.recorded:
             what = "it is not swapped yet, and the lines load the swapped file"
@@ -120,10 +123,10 @@ def host_lines(job: CodeJob, host: str, progress: Progress = silent) -> Standalo
 
 
 @contextmanager
-def _held(job: CodeJob, progress: Progress) -> Iterator[tuple[Held, Progress]]:
-    """Hold the file, compare it at each step and at the end, and give the steps' function."""
+def _held(job: CodeJob) -> Iterator[Held]:
+    """Hold the file, and compare it with what it was at the end."""
     with holding(job.subject.file) as held, without_compiler():
-        yield held, held.watched(progress)
+        yield held
         held.refuse_change()
 
 
