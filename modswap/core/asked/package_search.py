@@ -26,9 +26,9 @@ def class_in_package(name: str, *, folder: str, where: str) -> type | None:
     """Return the class that a package defines under a dotted name, or None.
 
     A module that is not imported yet is imported if its source defines that class, or imports it
-    from another module of the package. Not looked at are modules with a name in double underscores (`__main__`),
-    extension modules, attributes that a module makes up when they are asked for, and classes that
-    a module imported from another package.
+    from another module of the package. Not looked at are modules with a name in double underscores
+    (`__main__`), extension modules, attributes that a module makes up when they are asked for, and
+    classes that a module imported from another package.
 
     Raises:
         RecipeError: If a module is not there or raises; a package not installed is a
