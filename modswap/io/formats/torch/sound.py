@@ -1,7 +1,9 @@
-"""Refuse modules of a file that lack a table on which torch relies, or hold one of another kind."""
+"""Refuse modules of a file that lack what torch relies on, or hold it as another kind of value."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import cache
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -95,7 +97,22 @@ def _wrong(module: nn.Module) -> str:
         return "no flag 'training'"
     if not isinstance(held.get("_non_persistent_buffers_set", set()), set):
         return "no set '_non_persistent_buffers_set'"
-    return ""
+    return next(filter(None, (_wrong_number(held, name) for name in _numbers(type(module)))), "")
+
+
+@cache
+def _numbers(cls: type[nn.Module]) -> tuple[str, ...]:
+    """Return the attributes of a layer that torch declares to be whole numbers."""
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("torch.nn.")]
+    found = [one for base in bases for one in vars(base).get("__annotations__", {}).items()]
+    return tuple(dict.fromkeys(name for name, kind in found if kind in (int, "int")))
+
+
+def _wrong_number(held: Mapping[str, Any], name: str) -> str:
+    value = held.get(name, 0)
+    if isinstance(value, Integral):
+        return ""
+    return f"its {name!r} is a {type(value).__name__}, expected a whole number"
 
 
 def _wrong_tensor(module: nn.Module) -> str:

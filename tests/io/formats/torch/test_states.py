@@ -269,7 +269,7 @@ class Hooked(nn.Module):
     def helper(self, x: torch.Tensor) -> torch.Tensor:
         return x
 
-    half = partialmethod(helper)
+    halved = partialmethod(helper)
 
     @singledispatchmethod
     def each(self, x: Any) -> Any:
@@ -327,9 +327,9 @@ def of_state(value: Any, state: Any) -> Any:
 
 THEIRS: Mapping[str, Callable[[], Any]] = {
     "helper": lambda: hooked(helper=RELU),
-    "helper with arguments": lambda: hooked(half=RELU),
+    "helper with arguments": lambda: hooked(halved=RELU),
     "helper for each type": lambda: hooked(each=RELU),
-    "table with the name of a helper": lambda: hooked(_modules={"half": nn.ReLU()}),
+    "table with the name of a helper": lambda: hooked(_modules={"halved": nn.ReLU()}),
     "place for code": lambda: hooked(slot=RELU),
     "place for a module": lambda: hooked(slot=nn.ReLU()),
     "hook": lambda: hooked(_forward_hooks=OrderedDict({0: RELU})),
