@@ -35,16 +35,20 @@ def _tamed(value: Any, name: str) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         different = _changed({field: getattr(value, field) for field in _fields(type(value))})
         return replace(value, **different) if different else value
-    if type(value) in (tuple, list):
-        new = [_tamed(item, name) for item in value]
-        return value if all(map(is_, new, value)) else type(value)(new)
-    if isinstance(value, Mapping):
-        return {_tamed(key, ""): _tamed(item, "") for key, item in value.items()}
+    if type(value) in (tuple, list) or isinstance(value, Mapping):
+        return _collected(value, name)
     if isinstance(value, ModswapError):
         error = copy.copy(value)
         vars(error).update(_changed(vars(value)), fix=tame(value.fix))
         return error
     return type(value)(tame(str(value))) if isinstance(value, PurePath) else value
+
+
+def _collected(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return {_tamed(key, ""): _tamed(item, "") for key, item in value.items()}
+    new = [_tamed(item, name) for item in value]
+    return value if all(map(is_, new, value)) else type(value)(new)
 
 
 @cache
