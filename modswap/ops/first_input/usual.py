@@ -93,9 +93,8 @@ def picture_channels(model: nn.Module, said: int | None = None) -> list[int]:
     """
     found = [m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
     few = sorted({number for number in found if number <= MAX_CHANNELS})
-    return list(dict.fromkeys(n for n in (*found[:1], said, 3, 1, *few) if n and n > 0))[
-        :MAX_CHOICES
-    ]
+    numbers = (n for n in (*found[:1], said, 3, 1, *few) if n and n > 0)
+    return list(dict.fromkeys(numbers))[:MAX_CHOICES]
 
 
 class _Layer(NamedTuple):

@@ -216,7 +216,7 @@ def _unrecorded(model: nn.Module) -> Iterator[tuple[SiteRecord, Joint, Insertion
     found: dict[int, tuple[Insertion, list[str]]] = {}
     for place in module_paths(model):
         for name in inserted_names(place.module):
-            module = place.module.get_submodule(name)
+            module = module_at(place.module, name)
             if isinstance(module, Insertion) and module.gate is not None:
                 path = f"{place.path}.{name}" if place.path else name
                 found.setdefault(id(module), (module, []))[1].append(path)

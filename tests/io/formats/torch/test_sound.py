@@ -126,3 +126,14 @@ def test_size_that_is_no_size_is_no_bug(tmp_path: Path, capsys: pytest.CaptureFi
 
         assert code in {1, 2}
         assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [5, ["eca"], ("nowhere",), (5,), None])
+def test_module_that_names_none_beside_it_is_refused(names: object, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1))
+    modswap.insert(model, after="0", with_="ECA", inputs=[(1, 3, 8, 8)])
+    assert modswap.load(saved(model, tmp_path)) is not None
+    vars(model[0])["_inserted"] = names
+
+    with pytest.raises(CheckpointError, match="half made: no names of its modules in '_inserted'"):
+        modswap.load(saved(model, tmp_path))
