@@ -1,4 +1,4 @@
-"""The structure of a module in which layers were folded into others: its weights are not set here."""
+"""The structure of a module in which layers were folded into others, without their weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -56,4 +56,4 @@ def _layer(module: nn.Module, path: str, kinds: tuple[type[nn.Module], ...]) -> 
 def _put(module: nn.Module, path: str, kinds: tuple[type[nn.Module], ...], new: nn.Module) -> None:
     old = _layer(module, path, kinds)
     around, _, name = path.rpartition(".")
-    module.get_submodule(around)._modules[name] = new.train(old.training)
+    module.get_submodule(around).add_module(name, new.train(old.training))

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from modswap.live_values import map_tensors
+from modswap.live_values import live_tensors, map_tensors
 from modswap.nn.folded_layers import LINEAR, NORMS
 
 
@@ -17,6 +18,12 @@ class ModuleInputs(NamedTuple):
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Return the dtype of the first floating tensor."""
+        tensors = live_tensors((self.args, dict(self.kwargs)))
+        return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
 
     def copied(self, dtype: torch.dtype | None = None) -> "ModuleInputs":
         """Return inputs that a module may change in place, their floating tensors in a dtype."""
@@ -32,6 +39,24 @@ class ModuleInputs(NamedTuple):
         """Return the output of a module for a copy of the inputs."""
         made = self.copied()
         return module(*made.args, **made.kwargs)
+
+
+@contextmanager
+def recorded(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, ModuleInputs]]:
+    """Record what modules are given in a block, by path; the last call of each."""
+    found: dict[str, ModuleInputs] = {}
+    hooks = []
+    for path, module in modules.items():
+
+        def note(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+            found[path] = ModuleInputs(args, kwargs).copied()
+
+        hooks.append(module.register_forward_pre_hook(note, with_kwargs=True))
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +94,9 @@ def normed(calls: list[LayerCall]) -> Iterator[tuple[LayerCall, LayerCall]]:
     """Yield each linear layer with the batch norm that is given its output."""
     for norm in calls:
         for linear in calls:
-            if type(norm.layer) in NORMS and type(linear.layer) in LINEAR:
-                if norm.given is linear.gave:
-                    yield linear, norm
+            kinds = type(norm.layer) in NORMS and type(linear.layer) in LINEAR
+            if kinds and norm.given is linear.gave:
+                yield linear, norm
 
 
 def same_input(calls: list[LayerCall]) -> list[list[LayerCall]]:

@@ -27,6 +27,7 @@ _TOLERANCE = 1e-9  # of the largest output, in double precision
 _NO_STATISTICS = "it takes its statistics from each batch, in evaluation as well"
 _NOTHING_BEFORE = "no convolution or linear layer gives it its input"
 _OTHERS = "the outputs would be others: what comes before it is used otherwise as well"
+_SHARED = "its weights, or those of the layer before it, are other modules' as well"
 _NOT_REACHED = "the dummy input does not reach it"
 
 
@@ -74,6 +75,9 @@ def merges_of(module: nn.Module, inputs: ModuleInputs, shared: Set[int] = frozen
         calls = [call for call in every if not _ids(call.layer) & shared]
         found, staying = _behind_layers(module, calls, inputs)
         found = _with_branches(module, calls, found, inputs)
+    for linear, norm in normed(every):
+        if (_ids(linear.layer) | _ids(norm.layer)) & shared:
+            staying.setdefault(norm.path, _SHARED)
     gone = {path for merge in found for path in (*merge.fold.norms, *merge.fold.branches)}
     norms = {p: m for p, m in module.named_modules() if type(m) in NORMS and p not in gone}
     reached = {call.path for call in every}
