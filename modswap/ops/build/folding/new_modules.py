@@ -91,8 +91,8 @@ def fold_modules(
         merges = _merges(record, records, inners[0], inputs[0], shared)
         new, wrong = _every(inners, inputs, merges.found)
         errors += _left(path, merges, wrong)
-        for index, (inner, found) in enumerate(zip(inners, new, strict=True)):
-            whole = _around(copies[index].modules[path], inner, found.module)
+        for index, found in enumerate(new):
+            whole = _around(copies[index].modules[path], inners[index], found.module)
             made[index][path] = FoldedModule(whole, found.folds, found.note)
     return made, tuple(errors)
 

@@ -77,7 +77,8 @@ def added(one: LinearMap, other: LinearMap) -> LinearMap | None:
         place = _place(taps, other, one)
         if place is None:
             return None
-        found[(slice(None), slice(None), *place)] += weight[(slice(None), slice(None), *taps)]
+        here, there = (..., *place), (..., *taps)
+        found[here] += weight[there]
     return replace(one, weight=found, bias=one.bias + other.bias)
 
 
