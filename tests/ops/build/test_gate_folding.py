@@ -1,4 +1,7 @@
-"""Gates go into the layers that can hold them, and into no other one."""
+"""Gates go into the layers that can hold them, and into no other one.
+
+Covers: ops.build.gates.
+"""
 
 import copy
 from collections.abc import Callable

@@ -18,7 +18,7 @@ from modswap.live_values import live_tensors, named_tensors
 from modswap.nn.folded_layers import LINEAR, NORMS, refolded
 from modswap.ops.build.folded_places import fold_of
 from modswap.ops.build.folding.flow import LayerCall, ModuleInputs, layer_calls, normed, same_input
-from modswap.ops.build.folding.weights import LinearMap, added, identity_of, map_of, set_weights
+from modswap.ops.build.folding.weights import TapWeights, added, identity_of, map_of, set_weights
 from modswap.ops.run.isolation import set_mode, untouched
 from modswap.seeds import kept_random_state, seeded
 
@@ -231,7 +231,7 @@ def _drawn(module: nn.Module) -> nn.Module:
     return module
 
 
-def _sum(layers: Mapping[str, nn.Module], merge: Merge) -> LinearMap:
+def _sum(layers: Mapping[str, nn.Module], merge: Merge) -> TapWeights:
     """Return the weights of a layer with what goes into it."""
     total = map_of(layers[merge.own.layer], layers.get(merge.own.norm or "\0"))
     for layer, norm in merge.others:

@@ -13,7 +13,7 @@ _NORM = Fold("layer", "norm", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class LinearMap:
+class TapWeights:
     """A convolution or linear map as weights, in double precision.
 
     Args:
@@ -33,7 +33,7 @@ class LinearMap:
     groups: int = 1
 
 
-def map_of(layer: Any, norm: Any = None) -> LinearMap | None:
+def map_of(layer: Any, norm: Any = None) -> TapWeights | None:
     """Return a linear layer with the batch norm behind it, if there is one, as weights.
 
     None if its padding is not the same on both sides.
@@ -42,15 +42,15 @@ def map_of(layer: Any, norm: Any = None) -> LinearMap | None:
     bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double()
     weight, bias = _normed(weight, bias, norm)
     if isinstance(layer, nn.Linear):
-        return LinearMap(weight, bias)
+        return TapWeights(weight, bias)
     padding = _padding(layer)
     if padding is None:
         return None
     sizes = (tuple(layer.stride), padding, tuple(layer.dilation))
-    return LinearMap(weight, bias, *sizes, layer.groups)
+    return TapWeights(weight, bias, *sizes, layer.groups)
 
 
-def identity_of(norm: Any, like: LinearMap) -> LinearMap | None:
+def identity_of(norm: Any, like: TapWeights) -> TapWeights | None:
     """Return a batch norm alone as a map of the groups of another; None if it cannot be one."""
     channels, axes = like.weight.shape[1] * like.groups, like.weight.ndim - 2
     if channels != len(like.weight) or norm.num_features != channels:
@@ -59,10 +59,10 @@ def identity_of(norm: Any, like: LinearMap) -> LinearMap | None:
     weight = torch.nn.functional.one_hot(within, like.weight.shape[1]).to(like.weight)
     weight, bias = _normed(weight.view(*weight.shape, *[1] * axes), like.bias * 0, norm)
     ones, zeros = (1,) * axes, (0,) * axes
-    return LinearMap(weight, bias, ones, zeros, ones, like.groups)
+    return TapWeights(weight, bias, ones, zeros, ones, like.groups)
 
 
-def added(one: LinearMap, other: LinearMap) -> LinearMap | None:
+def added(one: TapWeights, other: TapWeights) -> TapWeights | None:
     """Return the map that gives the sum of two, in the form of the first; None if it cannot.
 
     How the maps are padded is not looked at.
@@ -73,16 +73,17 @@ def added(one: LinearMap, other: LinearMap) -> LinearMap | None:
     if weight is None:
         return None
     found = one.weight.clone()
-    for taps in product(*map(range, other.weight.shape[2:])):
+    for taps in product(*(range(side) for side in other.weight.shape[2:])):
         place = _place(taps, other, one)
         if place is None:
             return None
-        here, there = (..., *place), (..., *taps)
+        here: tuple[Any, ...] = (..., *place)
+        there: tuple[Any, ...] = (..., *taps)
         found[here] += weight[there]
     return replace(one, weight=found, bias=one.bias + other.bias)
 
 
-def set_weights(layer: Any, of: LinearMap) -> None:
+def set_weights(layer: Any, of: TapWeights) -> None:
     """Give a layer with a bias the weights of a map."""
     with torch.no_grad():
         layer.weight.copy_(of.weight)
@@ -109,7 +110,7 @@ def _padding(layer: Any) -> tuple[int, ...] | None:
     return None if any(span % 2 for span in spans) else tuple(span // 2 for span in spans)
 
 
-def _grouped(other: LinearMap, one: LinearMap) -> torch.Tensor | None:
+def _grouped(other: TapWeights, one: TapWeights) -> torch.Tensor | None:
     """Return the weights of a map in the groups of another; None if these are narrower."""
     if other.groups == one.groups:
         return other.weight if other.weight.shape[1] == one.weight.shape[1] else None
@@ -123,7 +124,7 @@ def _grouped(other: LinearMap, one: LinearMap) -> torch.Tensor | None:
     return wide
 
 
-def _place(taps: tuple[int, ...], other: LinearMap, one: LinearMap) -> tuple[int, ...] | None:
+def _place(taps: tuple[int, ...], other: TapWeights, one: TapWeights) -> tuple[int, ...] | None:
     """Return the tap of a map that is where a tap of another one is; None if none is there."""
     found = []
     for axis, tap in enumerate(taps):

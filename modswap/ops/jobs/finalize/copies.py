@@ -54,8 +54,9 @@ class FileCopy:
     @property
     def records(self) -> list[SiteRecord]:
         """Return the records of all modules that may change."""
-        gated = (*self.ended, *self.beside)
-        return [*(one.record for one in gated), *(record for record, _ in self.plain)]
+        ended = [one.record for one in self.ended]
+        beside = [one.record for one in self.beside]
+        return [*ended, *beside, *(record for record, _ in self.plain)]
 
     @property
     def placements(self) -> list[Placement]:

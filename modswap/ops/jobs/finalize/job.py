@@ -73,13 +73,18 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
         progress("folding layers")
         every, unfolded = with_layers_folded(copies, every)
         staying = (*staying, *unfolded)
-    if not every[0].built:
-        raise together(staying or [_nothing_to_fold(where)])
+    _refuse_nothing(every[0], staying, where)
     progress("measuring the drift")
     moved = [_drift(*pair, job) for pair in zip(copies, every, strict=True)]
     for index, one in enumerate(every[1:], 1):
         writer.renewed |= {(index, made.sites[0].path): made.module for made in one.built}
     prepared = every[0]
+    notes = (
+        *moved,
+        *(f"{error.where} stays as it is: {error.what}" for error in staying),
+        *ending_note(loaded.container.format, job.subject.file, job.out),
+        *given.notes,
+    )
     before = count_params(loaded.model)
     with applied(loaded.model, prepared.placements):
         outcome = Outcome(
@@ -89,12 +94,7 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
             sites=site_outcomes(prepared),
             params_before=before,
             params_after=count_params(loaded.model),
-            notes=(
-                *moved,
-                *(f"{error.where} stays as it is: {error.what}" for error in staying),
-                *ending_note(loaded.container.format, job.subject.file, job.out),
-                *given.notes,
-            ),
+            notes=notes,
             found_input=given.found,
             stamps=held.stamps,
         )
@@ -144,6 +144,8 @@ def _original(one: FileCopy) -> Iterator[nn.Module]:
         yield one.loaded.model
 
 
-def _nothing_to_fold(where: str) -> ShapeError:
+def _refuse_nothing(prepared: Prepared, staying: Sequence[ShapeError], where: str) -> None:
+    """Refuse a file in which every module stays as it is."""
     what = "no module in it has a gate, and no layer of its new modules can be folded"
-    return ShapeError(what, where, "leave it so")
+    if not prepared.built:
+        raise together(staying or [ShapeError(what, where, "leave it so")])

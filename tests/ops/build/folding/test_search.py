@@ -1,6 +1,7 @@
 """Layers that other layers can do the work of are found by a pass and by trying.
 
-Covers: ops.build.folding.flow, ops.build.folding.weights, nn.folded_layers.
+Covers: ops.build.folding.flow, ops.build.folding.weights, ops.build.folding.built,
+ops.build.folding.new_modules.
 """
 
 from typing import Any
@@ -11,17 +12,16 @@ from torch import nn
 
 from modswap.core.decided.blueprint import LayerFold
 from modswap.nn import CBAM
-from modswap.nn.folded_layers import refolded
 from modswap.ops.build.folding.flow import ModuleInputs
 from modswap.ops.build.folding.search import apart, merges_of, with_merges
+from modswap.seeds import seeded
 from tests.models import ReparamBlock
 
 X = torch.randn(2, 8, 9, 7, generator=torch.Generator().manual_seed(0))
 
 
 def drawn(module: nn.Module) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.random.default_generator.manual_seed(1)
+    with seeded(1):
         for name, tensor in module.state_dict().items():
             if "running_var" in name:
                 tensor.uniform_(0.5, 2)
@@ -84,7 +84,8 @@ def test_three_branches_become_one_convolution() -> None:
     )
 
 
-CONV = {"padding": 1, "bias": False}
+def by_channel() -> nn.Conv2d:
+    return nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ CONV = {"padding": 1, "bias": False}
         (nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6)), X[:, :, 0, 0], LayerFold("0", ("1",))),
         (nn.Sequential(nn.Conv1d(8, 6, 3), nn.BatchNorm1d(6)), X[:, :, 0], LayerFold("0", ("1",))),
         (
-            nn.Sequential(nn.Conv2d(8, 8, 3, groups=8, **CONV), nn.BatchNorm2d(8, affine=False)),
+            nn.Sequential(by_channel(), nn.BatchNorm2d(8, affine=False)),
             X,
             LayerFold("0", ("1",)),
         ),
@@ -103,7 +104,7 @@ CONV = {"padding": 1, "bias": False}
             LayerFold("SpatialGate.spatial.conv", ("SpatialGate.spatial.bn",)),
         ),
         (
-            Summed(nn.Conv2d(8, 8, 3, groups=8, **CONV), nn.BatchNorm2d(8)),
+            Summed(by_channel(), nn.BatchNorm2d(8)),
             X,
             LayerFold("one", (), ("other",)),
         ),
@@ -167,13 +168,3 @@ def test_weights_that_others_hold_stay() -> None:
 
     assert not found.found
     assert found.staying["1"].startswith("its weights, or those of the layer before it")
-
-
-@pytest.mark.parametrize(
-    "fold", [LayerFold("9"), LayerFold("1"), LayerFold("0", ("0",)), LayerFold("0", (), ("2",))]
-)
-def test_a_module_without_such_layers_is_refused(fold: LayerFold) -> None:
-    module = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
-
-    with pytest.raises(ValueError, match="no layer can be folded at"):
-        refolded(module, [fold])

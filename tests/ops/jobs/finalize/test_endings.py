@@ -1,7 +1,6 @@
 """Batch norms and branches of new modules go into their layers.
 
-Covers: ops.jobs.finalize.copies, ops.jobs.finalize.endings, ops.build.folding.built,
-ops.build.folding.new_modules.
+Covers: ops.jobs.finalize.copies.
 """
 
 import copy
