@@ -1,6 +1,6 @@
 """Gates go into the layers that can hold them, and into no other one.
 
-Covers: ops.build.gates.
+Covers: gates.
 """
 
 import copy

@@ -87,21 +87,24 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     )
     before = count_params(loaded.model)
     with applied(loaded.model, prepared.placements):
-        outcome = Outcome(
-            command="finalize",
-            checkpoint=where,
-            recipe="",
-            sites=site_outcomes(prepared),
-            params_before=before,
-            params_after=count_params(loaded.model),
-            notes=notes,
-            found_input=given.found,
-            stamps=held.stamps,
-        )
+        outcome = _outcome(where, prepared, before, count_params(loaded.model))
+        found = given.found
+        outcome = replace(outcome, notes=notes, found_input=found, stamps=held.stamps)
         outcome = writer.finish(outcome, prepared)
     if outcome.ledger is not None:
         outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
     return outcome
+
+
+def _outcome(where: str, prepared: Prepared, before: int, after: int) -> Outcome:
+    return Outcome(
+        command="finalize",
+        checkpoint=where,
+        recipe="",
+        sites=site_outcomes(prepared),
+        params_before=before,
+        params_after=after,
+    )
 
 
 def _recipe(loaded: Loaded, records: Sequence[SiteRecord], where: str) -> Recipe:

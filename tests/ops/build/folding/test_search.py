@@ -1,7 +1,6 @@
 """Layers that other layers can do the work of are found by a pass and by trying.
 
-Covers: ops.build.folding.flow, ops.build.folding.weights, ops.build.folding.built,
-ops.build.folding.new_modules.
+Covers: built, flow, new_modules, weights.
 """
 
 from typing import Any

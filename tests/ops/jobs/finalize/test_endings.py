@@ -1,6 +1,6 @@
 """Batch norms and branches of new modules go into their layers.
 
-Covers: ops.jobs.finalize.copies.
+Covers: copies.
 """
 
 import copy
