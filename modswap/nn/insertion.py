@@ -78,7 +78,7 @@ class Insertion(nn.Module):
         Raises:
             ValueError: If one of them is nothing that a joint has.
         """
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call] # torch gives it no types
         for name, fits in _FITTING.items():
             if name in state and not fits(state[name]):
                 raise ValueError(f"the attribute {name!r} of an {type(self).__name__} is none")
