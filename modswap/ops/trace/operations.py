@@ -23,7 +23,34 @@ class _Edge:
     """The output of a module: its path, and the modules and operations that read it."""
 
     producer: str
-    readers: dict[str, None] = field(default_factory=dict)
+    # the path of a module, and the operation in its forward; empty where the module itself reads
+    readers: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """Return what a module behind it would change; readers inside the producer are left out."""
+        own = f"{self.producer}."
+        outside = [one for one in self.readers if not f"{one[0]}.".startswith(own)]
+        named = [f"`{name}` in {path}" if path else f"`{name}`" for path, name in outside if name]
+        modules = [path for path, name in outside if not name]
+        readers = _listed([*modules, *named])
+        return f"`after: {self.producer}` changes it for all that read it: {readers}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A module that runs, with the tensors that it was given and how often these were changed."""
+
+    path: str
+    tensors: list[torch.Tensor] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        return any(tensor is one for one in self.tensors)
+
+    def changed(self, tensor: torch.Tensor) -> bool:
+        pairs = zip(self.tensors, self.versions, strict=True)
+        return any(tensor is one and one._version != version for one, version in pairs)  # noqa: SLF001 - torch has no public name
 
 
 class _Operations(TorchFunctionMode):
@@ -32,9 +59,9 @@ class _Operations(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         # the modules that run, each with the tensors that it was given
-        self.running: list[tuple[str, list[torch.Tensor]]] = [("", [])]
+        self.running: list[_Given] = [_Given("")]
         self.seen: dict[str, dict[str, dict[int, _Edge]]] = {}
-        self.edges: Any = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self.edges: Any = WeakTensorKeyDictionary()
 
     def __torch_function__(
         self,
@@ -44,10 +71,10 @@ class _Operations(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        name, path = getattr(func, "__name__", ""), self.running[-1][0]
+        name, path = getattr(func, "__name__", ""), self.running[-1].path
         edges = self.seen.setdefault(name, {}).setdefault(path, {})
         for tensor in live_tensors([args, dict(kwargs or {})]) if live_tensors(output) else ():
-            edge = self._read(tensor, f"`{name}` in {path}" if path else f"`{name}`")
+            edge = self._read(tensor, path, name)
             if edge is not None:
                 edges[id(edge)] = edge
         return output
@@ -57,22 +84,25 @@ class _Operations(TorchFunctionMode):
         tensors = live_tensors(given)
         for tensor in tensors:
             self._read(tensor, path)
-        self.running.append((path, tensors))
+        versions = [tensor._version for tensor in tensors]  # noqa: SLF001 - torch has no public name
+        self.running.append(_Given(path, tensors, versions))
 
     def leave(self, path: str, output: Any) -> None:
         """Note that a module ends, and its output, if that is a tensor of its own."""
-        _, given = self.running.pop()
-        if isinstance(output, torch.Tensor) and not any(output is one for one in given):
+        given = self.running.pop()
+        if isinstance(output, torch.Tensor) and not given.holds(output):
             # the outermost module that gives a tensor has the last word
             edge = self.edges.setdefault(output, _Edge(path))
             edge.producer = path
+        elif isinstance(output, torch.Tensor) and given.changed(output):
+            self.edges[output] = _Edge(path)  # from here on it holds other values
 
-    def _read(self, tensor: torch.Tensor, reader: str) -> _Edge | None:
+    def _read(self, tensor: torch.Tensor, path: str, operation: str = "") -> _Edge | None:
         """Note who reads an output, unless a module around was given it; return its edge."""
         edge: _Edge | None = self.edges.get(tensor)
-        inside = any(tensor is one for _, given in self.running for one in given)
+        inside = any(given.holds(tensor) for given in self.running)
         if edge is not None and not inside:
-            edge.readers[reader] = None
+            edge.readers[path, operation] = None
         return edge
 
 
@@ -104,13 +134,8 @@ def _advice(operation: str, paths: Mapping[str, Mapping[int, _Edge]]) -> str:
     around = f"name the module around it: {_listed(inside)}"
     said += f": {around}" if inside else ", in the model's own forward"
     edges = {id(edge): edge for found in paths.values() for edge in found.values()}
-    lines = [_behind(edge) for edge in edges.values()]
+    lines = [edge.text for edge in edges.values()]
     return "; ".join([said, *lines[:MAX_SHOWN], *(["…"] if len(lines) > MAX_SHOWN else [])])
-
-
-def _behind(edge: _Edge) -> str:
-    readers = _listed(list(edge.readers))
-    return f"`after: {edge.producer}` changes it for all that read it: {readers}"
 
 
 def _listed(names: list[str]) -> str:

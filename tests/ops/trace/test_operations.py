@@ -66,13 +66,13 @@ class Skipping(nn.Module):
         self.stem, self.down = nn.Sequential(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 4, 2, 2)
         self.up, self.head = nn.Upsample(scale_factor=2), nn.Conv2d(8, 2, 1)
         self.side = nn.Identity()
-        self.block = Block()
+        self.relu, self.block = nn.ReLU(inplace=True), Block()
 
     def forward(self, x: torch.Tensor) -> Any:
         skip = self.stem(x)
         deep = self.side(self.down(skip))
         joined = self.head(torch.cat([self.up(deep), skip], 1))
-        return self.block(joined, skip)
+        return self.block(self.relu(joined), skip)
 
 
 class Block(nn.Module):
@@ -86,22 +86,17 @@ class Block(nn.Module):
         return self.conv(torch.hstack([x, skip]))
 
 
-STEM = "`after: stem` changes it for all that read it: down, `cat`, block"
+ALL = "changes it for all that read it"
+STEM = f"`after: stem` {ALL}: down, block, `cat`"
+CAT = f"in the model's own forward; `after: up` {ALL}: `cat`; {STEM}"
+HSTACK = f"name the module around it: block; `after: relu` {ALL}: block; {STEM}"
 
 
 @pytest.mark.parametrize(
     ("pattern", "fix"),
     [
-        (
-            "torch.cat",
-            "`cat` is an operation and no module, in the model's own forward; `after: up` changes "
-            + f"it for all that read it: `cat`; {STEM}",
-        ),
-        (
-            "hstack",
-            "`hstack` is an operation and no module: name the module around it: block; `after: "
-            + f"head` changes it for all that read it: block; {STEM}",
-        ),
+        ("torch.cat", f"`cat` is an operation and no module, {CAT}"),
+        ("hstack", f"`hstack` is an operation and no module: {HSTACK}"),
     ],
 )
 def test_every_reader_of_what_an_operation_is_given_is_listed(pattern: str, fix: str) -> None:
