@@ -176,7 +176,10 @@ def compiled(device: str = "cpu", backend: str = "aot_eager") -> list[bool]:
 
 
 def by_evidence() -> list[bool]:
-    """Return whether the default way follows the table: without a row, with one, and compiled."""
+    """Return whether the default way follows the table: empty, with a row, and compiled.
+
+    Compiled with the row's size, with another, and with larger batches.
+    """
     layer = layer_of({}, "float32", "cpu").float()
     x, _ = drawn(layer, (1, 4, 4), "float32", "cpu")
     whole: Any = torch.compile(layer, fullgraph=True, backend="aot_eager")
@@ -187,7 +190,8 @@ def by_evidence() -> list[bool]:
         rows = {key: [{"batch": call.batch, **times}]}
         found = [_takes(layer, x)]
         with patch.object(evidence, "ROWS", rows), patch.object(way, "ROWS", rows):
-            found += [_takes(layer, x), _takes(whole, x)]
+            found += [_takes(layer, x), _takes(whole, x), _takes(whole, x[:, :2])]
+            found += [_takes(whole, x.repeat(n, 1, 1, 1)) for n in (2, 3)]
     return found
 
 

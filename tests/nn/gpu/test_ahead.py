@@ -1,4 +1,4 @@
-"""The programs of the fused way compile for cards of two kinds, and fit their registers.
+"""The programs of both ways compile for cards of two kinds, and fit their registers.
 
 No GPU is needed: Triton's compiler and its assembler run anywhere.
 """
@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.nn.gpu.ahead import Recorded, compiled, mixed_launches, routed_launches
+from tests.nn.gpu.ahead import (
+    FIRST_WAY,
+    Recorded,
+    compiled,
+    mixed_launches,
+    routed_launches,
+    window_launches,
+)
 from tests.nn.gpu.interpreter import NO_TRITON
 
 CARDS = (80, 90)
@@ -31,8 +38,12 @@ MIXED: dict[str, Any] = {
     "256@14": ((64, 14, 14, 256), 4, 7),
     "64@56": ((64, 56, 56, 64), 4, 7),
 }
-# in the quick part of CI, one case of each kind
-QUICK = {("256@14", BFLOAT, 90)}
+# windows, pixels of a window, channels of a head, topk
+WINDOWS: dict[str, Any] = {"512@28": (49, 16, 64, 4), "128@128": (64, 256, 32, 8)}
+# in CI every program for every kind of card
+QUICK = {
+    ("256@14", BFLOAT, 90), ("128@128", BFLOAT, 80), ("256@14", FULL, 80), ("512@28", BFLOAT, 90),
+}  # fmt: skip
 
 
 def cases(table: dict[str, Any]) -> list[Any]:
@@ -79,4 +90,15 @@ def test_programs_of_acmix_fit_their_registers(name: str, dtype: Any, card: int)
     launches = mixed_launches(dtype, *MIXED[name])
 
     assert len(launches) == 7
+    assert faults(launches, card) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dtype", "card"), cases(WINDOWS))
+def test_programs_of_the_first_way_fit_their_registers(name: str, dtype: Any, card: int) -> None:
+    pytest.importorskip("triton", reason=NO_TRITON)
+
+    launches = window_launches(dtype, *WINDOWS[name])
+
+    assert [launch.kernel.__name__ for launch, _ in launches] == list(FIRST_WAY)
     assert faults(launches, card) == {}
