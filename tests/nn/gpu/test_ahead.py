@@ -21,8 +21,8 @@ from tests.nn.gpu.interpreter import NO_TRITON
 CARDS = (80, 90)
 MAX_SPILLED = 64  # bytes of a thread
 SHARED = {80: 163 << 10, 90: 227 << 10}  # bytes of a block
-DOTS = {"attend_kernel", "query_grad_kernel", "key_grad_kernel", "project_kernel", "local_kernel",
-        "local_query_grad_kernel", "local_key_grad_kernel"}  # fmt: skip
+DOTS = frozenset({"attend_kernel", "query_grad_kernel", "key_grad_kernel", "project_kernel", "local_kernel",
+        "local_query_grad_kernel", "local_key_grad_kernel"})  # fmt: skip
 BFLOAT, FULL = torch.bfloat16, torch.float32
 
 # map, heads, windows a side, topk, side of the convolution: the layers of the published networks
@@ -42,7 +42,7 @@ MIXED: dict[str, Any] = {
 WINDOWS: dict[str, Any] = {"512@28": (49, 16, 64, 4), "128@128": (64, 256, 32, 8)}
 # in CI every program for every kind of card
 QUICK = {
-    ("256@14", BFLOAT, 90), ("128@128", BFLOAT, 80), ("256@14", FULL, 80), ("512@28", BFLOAT, 90),
+    ("256@14", BFLOAT, 90), ("128@128", BFLOAT, 80), ("256@14", FULL, 80),
 }  # fmt: skip
 
 
@@ -57,13 +57,13 @@ def cases(table: dict[str, Any]) -> list[Any]:
     return found
 
 
-def faults(launches: list[Recorded], card: int) -> dict[str, Any]:
+def faults(launches: list[Recorded], card: int, dots: frozenset[str] = DOTS) -> dict[str, Any]:
     """Return the programs that spill, take too much memory, or miss the tensor cores."""
     found = {}
     for launch in launches:
         name = launch[0].kernel.__name__
         needs = compiled(launch, card)
-        missed = name in DOTS and not needs.dots
+        missed = name in dots and not needs.dots
         if needs.spilled > MAX_SPILLED or missed or needs.shared > SHARED[card]:
             found[name] = needs
     return found
@@ -101,4 +101,6 @@ def test_programs_of_the_first_way_fit_their_registers(name: str, dtype: Any, ca
     launches = window_launches(dtype, *WINDOWS[name])
 
     assert [launch.kernel.__name__ for launch, _ in launches] == list(FIRST_WAY)
-    assert faults(launches, card) == {}
+    # its products of float32 are exact, which no tensor core takes
+    dots = frozenset(FIRST_WAY[:3]) if dtype is BFLOAT else frozenset()
+    assert faults(launches, card, dots) == {}
