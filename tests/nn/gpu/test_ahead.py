@@ -21,8 +21,10 @@ from tests.nn.gpu.interpreter import NO_TRITON
 CARDS = (80, 90)
 MAX_SPILLED = 64  # bytes of a thread
 SHARED = {80: 163 << 10, 90: 227 << 10}  # bytes of a block
-DOTS = frozenset({"attend_kernel", "query_grad_kernel", "key_grad_kernel", "project_kernel", "local_kernel",
-        "local_query_grad_kernel", "local_key_grad_kernel"})  # fmt: skip
+DOTS = frozenset({
+    "attend_kernel", "query_grad_kernel", "key_grad_kernel", "project_kernel", "local_kernel",
+    "local_query_grad_kernel", "local_key_grad_kernel",
+})  # fmt: skip
 BFLOAT, FULL = torch.bfloat16, torch.float32
 
 # map, heads, windows a side, topk, side of the convolution: the layers of the published networks
