@@ -41,7 +41,7 @@ sys.path.insert(0, str(ROOT))
 NO_DEVICE, DEVICE_LOST = 3, 4
 SECONDS = 140.0  # after which a short run starts nothing
 TRIED_BY = 80.0  # seconds of a short run after which no way is tried any more
-MAX_PROCESSES = 12  # that try the ways at once
+MAX_PROCESSES = 16  # that try the ways at once
 BYTES_EACH = 8 << 30  # of the device's memory, for each of them
 WAYS = ("windows", "fused")
 COLUMNS = ("published", "compiled", *WAYS, "fused compiled", "floor")
@@ -185,10 +185,11 @@ def fault_in_process(trial: Trial, args: argparse.Namespace, until: float) -> st
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return NO_TIME
-    if found.returncode:
+    answer = found.stdout.strip().rpartition("\n")[2]
+    if found.returncode or not answer.startswith('"'):
         last = found.stderr.strip().rpartition("\n")[2]
         return f"ended with {found.returncode}: {last[:120]}"
-    text: str = json.loads(found.stdout.strip().rpartition("\n")[2])
+    text: str = json.loads(answer)
     return text
 
 

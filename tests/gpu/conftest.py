@@ -9,7 +9,16 @@ import torch
 HERE = Path(__file__).parent
 # Triton 3.9 warns where it is unset, and tests take warnings as errors
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+# torch refuses products of matrices under its switch for determinism without it; read at the first
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 NO_GPU = "no GPU: torch.cuda.is_available() is false"
+
+
+@pytest.fixture(autouse=True)
+def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take products of float32 in full; torch takes those of convolutions in TF32 by default."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -116,7 +116,7 @@ def test_cuda_graph_replays_the_fused_way() -> None:
         graph.replay()
         torch.cuda.synchronize()
 
-    assert torch.equal(y, expected)
+    assert routed_cases.error(y, expected.double()) < 1e-6  # cuBLAS may pick other programs
 
 
 def test_cuda_graph_replays_a_training_step_of_the_fused_way() -> None:
@@ -149,7 +149,7 @@ def test_cuda_graph_replays_a_training_step_of_the_fused_way() -> None:
     for name, tensor in expected.items():
         replayed = found[name]
         assert replayed is not None
-        assert torch.equal(replayed, tensor), name
+        assert routed_cases.error(replayed, tensor.double()) < 1e-6, name
 
 
 @pytest.mark.parametrize("allowed", [False, True])

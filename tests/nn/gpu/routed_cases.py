@@ -254,7 +254,7 @@ class Wrapped(torch.nn.Linear):
 
 
 def _wrap(layer: Any) -> None:
-    layer.qkv.qkv = Wrapped(16, 48)
+    layer.qkv.qkv = Wrapped(16, 48, device=layer.qkv.qkv.weight.device)
 
 
 class Quantised(torch.nn.Parameter):
@@ -275,7 +275,9 @@ UNTAKEN = {
     "quantised projection": _quantise,
     "another topk of the router": lambda layer: setattr(layer.router, "topk", 1),
     "another scale of the router": lambda layer: setattr(layer.router, "scale", -1.0),
-    "projected router": lambda layer: setattr(layer.router, "emb", torch.nn.Linear(16, 16)),
+    "projected router": lambda layer: setattr(
+        layer.router, "emb", torch.nn.Linear(16, 16, device=layer.wo.weight.device)
+    ),
     "routing asked for": lambda _: {"return_routing": True},
     "attention asked for": lambda _: {"ret_attn_mask": True},
     "float64": lambda layer: layer.double() and {},
