@@ -1,6 +1,7 @@
 """Tests that need a GPU: `make test-gpu`. Elsewhere they are skipped."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ NO_GPU = "no GPU: torch.cuda.is_available() is false"
 
 
 @pytest.fixture(autouse=True)
-def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
+def exact_products() -> Iterator[None]:
     """Take products of float32 in full; torch takes those of convolutions in TF32 by default."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    # by hand: pytest's monkeypatch cannot put these back
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -153,14 +153,15 @@ def test_cuda_graph_replays_a_training_step_of_the_fused_way() -> None:
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_tf32_is_used_where_torch_allows_it(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tf32_is_used_where_torch_allows_it(allowed: bool) -> None:
     layer = routed_cases.layer_of({"num_heads": 1}, "float32", "cuda").float()
     x, _ = routed_cases.drawn(layer, (2, 8, 8), "float32", "cuda")
     qkv = layer.qkv.qkv(x).detach()  # in float32: the programs alone take TF32
     setting = Setting(1, 16, (4, 4, 2, 2), 4, layer.scale, masked=False)  # all windows: no choice
     given = MapTensors(x, qkv, layer.qkv.qkv.weight, layer.qkv.qkv.bias, None, None)
-    exact = plain(MapTensors(*(t if t is None else t.double() for t in given)), routes(), setting)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", allowed)
+    wide = MapTensors._make(None if one is None else one.double() for one in given)
+    exact = plain(wide, routes(), setting)
+    torch.backends.cuda.matmul.allow_tf32 = allowed  # put back by `exact_products`
 
     with torch.no_grad():
         found = forward(given, setting, kept=False).out
