@@ -76,8 +76,8 @@ def main(words: Sequence[str] | None = None) -> int:
         cells = measure(row, args, {way: faults[number, way] for way in ways_of(row)}, limits[1])
         say(f"{row}: " + " | ".join(f"{k} {v}" for k, v in cells.items()))
         measured.append((row, cells))
-        if args.write:  # each time: a run that is ended keeps its rows
-            write(measured, args.device, Path(args.write))
+        if args.write and (new := table_row(row, cells)):
+            write(new, Path(args.write))  # at once: a run that is ended keeps its rows
         lost = args.device == "cuda" and not answers()
         if lost:
             say("the device does not answer any more: rows behind this one were not measured")
@@ -211,14 +211,14 @@ def attempt(args: argparse.Namespace) -> int:
 def fault_of(row: "Row", way: str, args: argparse.Namespace) -> str:
     """Return how a way differs from float64; compile what its full batch needs."""
     from benchmarks.gpu_clock import passes
-    from benchmarks.gpu_layers import drawn, failing
+    from benchmarks.gpu_layers import failing, filled
 
     if way in WAYS and (found := failing(row, way, args.device)):
         return found
     if args.device == "cpu":
         return ""
     with asked(way):
-        forward, training = passes(makers(row, args)[way](), *drawn(row, args.device))
+        forward, training = passes(makers(row, args)[way](), *filled(row, args.device))
         forward()
         training()
     import torch
@@ -242,9 +242,10 @@ def measure(
     import torch
 
     from benchmarks.gpu_clock import Cell, timed
-    from benchmarks.gpu_layers import drawn, in_one_line, set_precision
+    from benchmarks.gpu_layers import filled, in_one_line, set_precision
 
     set_precision(row)
+    given = filled(row, args.device)
     cells = {}
     for name, make in makers(row, args).items():
         fault = faults.get(name, "")
@@ -252,9 +253,7 @@ def measure(
             fault = NO_TIME
         try:
             with asked(name):
-                cells[name] = (
-                    Cell(error=fault) if fault else timed(make(), *drawn(row, args.device))
-                )
+                cells[name] = Cell(error=fault) if fault else timed(make(), *given)
         except Exception as error:  # noqa: BLE001 - out of memory, or a compiler's own; others go on
             cells[name] = Cell(error=in_one_line(error))
         if args.device == "cuda" and answers():
@@ -314,23 +313,21 @@ def table(measured: "Iterable[tuple[Row, dict[str, Cell]]]") -> str:
     return "\n".join(lines)
 
 
-def write(measured: "Iterable[tuple[Row, dict[str, Cell]]]", device: str, file: Path) -> None:
-    """Put the measured rows into the table that chooses, in place of older ones."""
+def write(row: dict[str, Any], file: Path) -> None:
+    """Put a measured row into the table that chooses, in place of an older one."""
     stored = json.loads((file if file.is_file() else TABLE).read_text(encoding="utf-8"))
-    new = [found for row, cells in measured if (found := table_row(row, cells, device))]
-    file.write_text(joined(stored["rows"], new), encoding="utf-8")
+    file.write_text(joined(stored["rows"], row), encoding="utf-8")
 
 
-def joined(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> str:
-    """Return the text of a table with new rows in place of older ones of the same call."""
+def joined(old: list[dict[str, Any]], new: dict[str, Any]) -> str:
+    """Return the text of a table with a new row in place of an older one of the same call."""
     keys = ("layer", "sizes", "batch", "dtype", "card_class")
-    made = {tuple(one[k] for k in keys) for one in new}
-    kept = [one for one in old if tuple(one[k] for k in keys) not in made]
-    rows = ",\n  ".join(json.dumps(one) for one in [*kept, *new])
-    return f'{{"schema": 1, "rows": [\n  {rows}\n]}}\n' if rows else '{"schema": 1, "rows": []}\n'
+    kept = [one for one in old if any(one[k] != new[k] for k in keys)]
+    rows = ",\n  ".join(json.dumps(one) for one in [*kept, new])
+    return f'{{"schema": 1, "rows": [\n  {rows}\n]}}\n'
 
 
-def table_row(row: "Row", cells: "dict[str, Cell]", device: str) -> dict[str, Any] | None:
+def table_row(row: "Row", cells: "dict[str, Cell]") -> dict[str, Any] | None:
     """Return a row as the table has it; None where a way was not measured or compared."""
     import torch
     import triton
@@ -341,7 +338,7 @@ def table_row(row: "Row", cells: "dict[str, Cell]", device: str) -> dict[str, An
     compared = row.dtype != "tf32" and row.side <= CHECKED_SIDE
     if not compared or any(cells[way].error for way in WAYS):
         return None
-    call = call_of(row, device)
+    call = call_of(row)
     times = {way: {"forward": cells[way].forward, "training": cells[way].training} for way in WAYS}
     return {
         "layer": call.layer, "sizes": call.sizes, "batch": call.batch, "dtype": call.dtype,
@@ -351,14 +348,17 @@ def table_row(row: "Row", cells: "dict[str, Cell]", device: str) -> dict[str, An
     }  # fmt: skip
 
 
-def call_of(row: "Row", device: str) -> Any:
+def call_of(row: "Row") -> Any:
     """Return the call of a row as the choice between the ways sees it."""
-    from benchmarks.gpu_layers import drawn, ours
+    import torch
+
+    from benchmarks.gpu_layers import dtype_of, ours, shape_of
     from modswap.nn.gpu.mixed.layer import measured_call as mixed_call
     from modswap.nn.gpu.routed.layer import measured_call as routed_call
     from modswap.nn.kernels.local_attention import Geometry
 
-    layer, (x, _) = ours(row, device), drawn(row, device)
+    layer = ours(row, "meta")  # sizes alone count
+    x = torch.empty(shape_of(row, row.batch), dtype=dtype_of(row), device="meta")
     if not row.mixed:
         return routed_call(layer, x)
     geometry = Geometry(layer.head, layer.kernel_att, layer.stride, layer.dilation)

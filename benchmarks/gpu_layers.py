@@ -180,13 +180,25 @@ def floor(row: Row, device: str) -> Any:
     return Floor(row).to(device, dtype_of(row))
 
 
-def drawn(row: Row, device: str, batch: int | None = None) -> tuple[Any, Any]:
-    """Return an input and a gradient."""
-    N, side = batch or row.batch, row.side  # noqa: N806 - as in the papers
+def shape_of(row: Row, batch: int) -> tuple[int, int, int, int]:
+    """Return the shape of an input, and of its output."""
     channels = row.options["in_planes" if row.mixed else "dim"]
-    shape = (N, channels, side, side) if row.mixed else (N, side, side, channels)
-    generator = torch.Generator().manual_seed(1)
+    if row.mixed:
+        return batch, channels, row.side, row.side
+    return batch, row.side, row.side, channels
+
+
+def drawn(row: Row, device: str, batch: int) -> tuple[Any, Any]:
+    """Return an input and a gradient, with the same numbers on every device."""
+    generator, shape = torch.Generator().manual_seed(1), shape_of(row, batch)
     x, grad = (torch.randn(shape, generator=generator).to(device, dtype_of(row)) for _ in "ab")
+    return x, grad
+
+
+def filled(row: Row, device: str) -> tuple[Any, Any]:
+    """Return an input and a gradient of the full batch, drawn where they are."""
+    shape = shape_of(row, row.batch)
+    x, grad = (torch.randn(shape, device=device, dtype=dtype_of(row)) for _ in "ab")
     return x, grad
 
 

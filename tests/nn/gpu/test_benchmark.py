@@ -75,7 +75,7 @@ def test_layer_of_each_row_is_one_that_the_fused_way_takes(row: Row) -> None:
     from modswap.nn.gpu.routed import layer as routed
 
     small = Row(row.layer, row.name, 1, row.dtype, row.side, row.options)
-    layer, (x, _) = gpu_layers.ours(small, "meta"), gpu_layers.drawn(small, "meta")
+    layer, (x, _) = gpu_layers.ours(small, "meta"), gpu_layers.filled(small, "meta")
     if not row.mixed:
         assert routed._fits(layer, x)
         assert routed._untouched(layer)
@@ -108,7 +108,7 @@ def test_way_that_does_not_run_is_named() -> None:
 
 def test_tf32_is_compared_on_the_windows_that_it_chooses() -> None:
     row = Row(ROUTED.layer, ROUTED.name, 1, "tf32", 4, ROUTED.options)
-    layer, (x, _) = gpu_layers.ours(row, "cpu"), gpu_layers.drawn(row, "cpu")
+    layer, (x, _) = gpu_layers.ours(row, "cpu"), gpu_layers.drawn(row, "cpu", 1)
     layer.router.register_forward_hook(lambda _, __, r: r._replace(indices=(r.indices + 1) % 4))
 
     exact = gpu_layers.exact_layer(row, layer, x)
@@ -170,13 +170,15 @@ def test_written_row_is_the_one_by_which_the_way_is_chosen(
     row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "measured.json"
-    gpu.write([(row, {"windows": FASTER, "fused": GOOD})], "cpu", file)  # replaced by the next
-    gpu.write([(row, {"windows": GOOD, "fused": FASTER})], "cpu", file)
+    for cells in ({"windows": FASTER, "fused": GOOD}, {"windows": GOOD, "fused": FASTER}):
+        new = gpu.table_row(row, cells)
+        assert new is not None
+        gpu.write(new, file)  # the second replaces the first
 
     (stored,) = json.loads(file.read_text())["rows"]
     assert set(stored) == set(evidence.KEYS)
     monkeypatch.setattr(evidence, "ROWS", evidence.read_rows(file))
-    call = gpu.call_of(row, "cpu")
+    call = gpu.call_of(row)
     assert evidence.faster(call, "sm_90")
     assert not evidence.faster(call, "sm_80")
 
@@ -189,14 +191,8 @@ def test_written_row_is_the_one_by_which_the_way_is_chosen(
         (Row(ROUTED.layer, "16@4", 1, "tf32", 4, ROUTED.options), {"windows": GOOD, "fused": GOOD}),
     ],
 )
-def test_what_was_not_compared_is_not_written(
-    row: Row, cells: dict[str, Cell], tmp_path: Path
-) -> None:
-    file = tmp_path / "measured.json"
-
-    gpu.write([(row, cells)], "cpu", file)
-
-    assert json.loads(file.read_text()) == {"schema": 1, "rows": []}
+def test_what_was_not_compared_is_not_written(row: Row, cells: dict[str, Cell]) -> None:
+    assert gpu.table_row(row, cells) is None
 
 
 def test_default_table_is_that_of_the_package() -> None:
