@@ -38,9 +38,9 @@ def test_pictures_in_html_follow_too() -> None:
 
 
 def test_lines_of_chinese_are_joined_without_a_space() -> None:
-    text = "换成。\n例子是\n模块，\nmodswap\n\n- 一\n- 二\n"
+    text = "换成。\n例子是\n模块、\nmodswap\n\n- 一\n- 二\n"
 
-    assert without_breaks(text) == "换成。例子是模块，\nmodswap\n\n- 一\n- 二\n"
+    assert without_breaks(text) == "换成。例子是模块、\nmodswap\n\n- 一\n- 二\n"
 
 
 def built(folder: Path, site: Path) -> tuple[int, list[str]]:

@@ -33,9 +33,7 @@ def _result_of(text: str) -> TrialResult:
     healed, unhealed = (_agreement(data.pop(name, None)) for name in ("healed", "unhealed"))
     stages = tuple(_stage(**one) for one in data.pop("stages", ()))
     cost = None if added is None else SweptCost(**added)
-    return TrialResult(
-        trial, added=cost, healed=healed, unhealed=unhealed, stages=stages, **data
-    )
+    return TrialResult(trial, added=cost, healed=healed, unhealed=unhealed, stages=stages, **data)
 
 
 def _agreement(data: dict[str, Any] | None) -> Agreement | None:
