@@ -185,7 +185,8 @@ def heal(
     from modswap.ops.jobs.heal import heal_file
 
     out = None if dry_run else output
-    job = HealJob(subject, against, data, request, out, force, resume=resume)
+    view = options.wants_view(session)
+    job = HealJob(subject, against, data, request, out, force, resume=resume, view=view)
     with session.guarded() as progress:
         outcome = heal_file(job, progress)
     finish(session, [outcome])

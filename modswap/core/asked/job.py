@@ -130,6 +130,7 @@ class HealJob:
         out: File or folder to write; None for a dry run.
         force: Whether an existing `out` may be replaced.
         resume: Whether to go on where a run was broken off, by the file that it left beside `out`.
+        view: Whether the outcome has what pages show.
     """
 
     subject: Subject
@@ -139,6 +140,7 @@ class HealJob:
     out: Path | None = None
     force: bool = False
     resume: bool = False
+    view: bool = False
 
 
 @dataclass(frozen=True, slots=True)

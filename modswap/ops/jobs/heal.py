@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from torch import nn
+
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.job import HealJob, Job, Subject
 from modswap.core.asked.recipe import Recipe
@@ -18,7 +20,9 @@ from modswap.core.asked.used_paths import (
 )
 from modswap.core.decided.plan import Plan
 from modswap.core.errors import UsageError
+from modswap.core.explained.routing import SiteRouting
 from modswap.core.healed.healing import HEALED
+from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome, SiteOutcome
 from modswap.core.kept.receipt import record
 from modswap.core.progress import Progress, silent
@@ -33,12 +37,13 @@ from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal import ranks
 from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import ResumeFile
-from modswap.ops.heal.run import HealingWishes, heal_models, healed_start
+from modswap.ops.heal.run import HealingWishes, Result, heal_models, healed_start
 from modswap.ops.heal.sites import HealedSite, sites_to_heal
 from modswap.ops.load.model import Loaded
+from modswap.ops.measure.site_routing import site_routings
 from modswap.ops.outcomes import count_params, site_outcomes
 from modswap.ops.reopen import reopen
-from modswap.ops.run.inputs import Case
+from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.ops.swap import Prepared
 from modswap.ops.write.writer import Writer
@@ -108,11 +113,12 @@ def _held(job: HealJob, device: str, held: Held, progress: Progress) -> Outcome:
         notes=(*ending_note(loaded.container.format, job.subject.file, job.out),),
         stamps=held.stamps,
         healing=result.healing,
+        view=ModelView() if job.view else None,
     )
     if not ranks.first():
         return outcome
     with applied(loaded.model, prepared.placements):
-        outcome = writer.finish(outcome, prepared)
+        outcome = writer.finish(_routed(outcome, loaded.model, result), prepared)
     if outcome.ledger is not None:
         outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
     if job.out is not None and not result.healing.interrupted:
@@ -155,7 +161,20 @@ def healed_swap(
     apply(loaded.model, [(one.paths, one.module) for one in others])
     beside = _added(others)
     outcome = replace(outcome, healing=result.healing, params_after=outcome.params_after + beside)
+    outcome = _routed(outcome, loaded.model, result)
     return outcome, replace(prepared, built=(*prepared.built, *others))
+
+
+def _routed(outcome: Outcome, model: nn.Module, result: Result) -> Outcome:
+    """Return the outcome whose view, if asked for, has routings over a picture that judged them."""
+    judged, view = result.judged, outcome.view
+    if view is None:
+        return outcome
+    routings: tuple[SiteRouting, ...] = ()
+    if judged is not None:
+        paths = [site.new_path for site in outcome.sites]
+        routings = site_routings(model, paths, DummyCall(judged.args, judged.kwargs))
+    return replace(outcome, view=replace(view, routings=routings))
 
 
 def _added(built: Sequence[Built]) -> int:

@@ -29,6 +29,7 @@ from modswap.ops.measure.memory import (
     check_swapped_memory,
 )
 from modswap.ops.measure.model_view import timed, viewed_after, viewed_before
+from modswap.ops.measure.site_routing import site_routings
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.devices import device_asked
@@ -183,6 +184,9 @@ def _viewed(outcome: Outcome, bench: Bench, standing: Verified) -> Outcome:
     view = viewed_after(outcome.view, model, passes, paths)
     if standing.verdict.ok:
         view = timed(view, model, bench.original, prepared.cases[0], unreal=prepared.unreal)
+        if not prepared.unreal:
+            call = prepared.cases[0].call
+            view = replace(view, routings=site_routings(model, paths, call))
     return replace(outcome, view=view)
 
 

@@ -84,10 +84,13 @@ def explained_again(args: Sequence[str]) -> str:
 
 
 def routing_line(outcome: Outcome, path: str) -> str:
-    """Return the command for the page of a site's routing over a picture; empty without a file."""
-    if outcome.written is None:
+    """Return the command for the page of a site's routing over a picture.
+
+    OUT is the file of the first next step where none was written; empty where no swap holds.
+    """
+    if not outcome.ok:
         return ""
-    place = f"{outcome.written.file}:{path}"
+    place = f"{outcome.written.file if outcome.written is not None else 'OUT'}:{path}"
     form = ("--format", "html", "--report", "routing.html")
     return shell_line("modswap", "explain", place, "--image", "PHOTO.jpg", *form)
 
