@@ -185,8 +185,7 @@ def heal(
     from modswap.ops.jobs.heal import heal_file
 
     out = None if dry_run else output
-    view = options.wants_view(session)
-    job = HealJob(subject, against, data, request, out, force, resume=resume, view=view)
+    job = HealJob(subject, against, data, request, out, force, resume, options.wants_view(session))
     with session.guarded() as progress:
         outcome = heal_file(job, progress)
     finish(session, [outcome])

@@ -20,7 +20,6 @@ from modswap.core.asked.used_paths import (
 )
 from modswap.core.decided.plan import Plan
 from modswap.core.errors import UsageError
-from modswap.core.explained.routing import SiteRouting
 from modswap.core.healed.healing import HEALED
 from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome, SiteOutcome
@@ -170,10 +169,8 @@ def _routed(outcome: Outcome, model: nn.Module, result: Result) -> Outcome:
     judged, view = result.judged, outcome.view
     if view is None:
         return outcome
-    routings: tuple[SiteRouting, ...] = ()
-    if judged is not None:
-        paths = [site.new_path for site in outcome.sites]
-        routings = site_routings(model, paths, DummyCall(judged.args, judged.kwargs))
+    call = DummyCall((), {}) if judged is None else DummyCall(judged.args, judged.kwargs)
+    routings = site_routings(model, [site.new_path for site in outcome.sites], call)
     return replace(outcome, view=replace(view, routings=routings))
 
 

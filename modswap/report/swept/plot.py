@@ -113,7 +113,7 @@ class _Drawing:
         yield _text(_LEFT, _TOP - 18, self._title, "start")
 
     def _power(self, power: int) -> str:
-        """Return a power of ten as text; the last one stands for all errors below it."""
+        """Return a power of ten as text; the lowest is that of smaller errors too."""
         least = 10.0**power <= _LEAST and any((one.error or 0.0) < _LEAST for one in self.results)
         return ("\N{LESS-THAN OR EQUAL TO}" if least else "") + f"{10.0**power:g}"
 
