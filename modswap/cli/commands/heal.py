@@ -142,6 +142,7 @@ def heal(
     no_checksum: options.NoChecksum = False,
     dry_run: options.DryRun = False,
     force: options.Force = False,
+    image: options.Image = None,
     form: options.ReportFormat = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -185,7 +186,8 @@ def heal(
     from modswap.ops.jobs.heal import heal_file
 
     out = None if dry_run else output
-    job = HealJob(subject, against, data, request, out, force, resume, options.wants_view(session))
+    shown = options.wants_view(session), options.note_image(session, image)
+    job = HealJob(subject, against, data, request, out, force, resume, *shown)
     with session.guarded() as progress:
         outcome = heal_file(job, progress)
     finish(session, [outcome])

@@ -39,7 +39,7 @@ from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.run import HealingWishes, Result, heal_models, healed_start
 from modswap.ops.heal.sites import HealedSite, sites_to_heal
 from modswap.ops.load.model import Loaded
-from modswap.ops.measure.site_routing import site_routings
+from modswap.ops.measure.site_routing import pictured, site_routings
 from modswap.ops.outcomes import count_params, site_outcomes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.inputs import Case, DummyCall
@@ -92,6 +92,7 @@ def _held(job: HealJob, device: str, held: Held, progress: Progress) -> Outcome:
     sites = sites_to_heal(before.model, loaded.model, records)
     progress("looking for an input that fits")
     call = first_pass(loaded, job.subject).calls[0]
+    shown = pictured(call, job.image)
     size = told_size(job.subject.inputs)
     request = replace(_request(loaded, job.request), device=device)
     resume = _kept(job) if ranks.first() else ResumeFile(None, {})
@@ -117,7 +118,7 @@ def _held(job: HealJob, device: str, held: Held, progress: Progress) -> Outcome:
     if not ranks.first():
         return outcome
     with applied(loaded.model, prepared.placements):
-        outcome = writer.finish(_routed(outcome, loaded.model, result), prepared)
+        outcome = writer.finish(_routed(outcome, loaded.model, result, shown), prepared)
     if outcome.ledger is not None:
         outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
     if job.out is not None and not result.healing.interrupted:
@@ -160,17 +161,22 @@ def healed_swap(
     apply(loaded.model, [(one.paths, one.module) for one in others])
     beside = _added(others)
     outcome = replace(outcome, healing=result.healing, params_after=outcome.params_after + beside)
-    outcome = _routed(outcome, loaded.model, result)
+    outcome = _routed(outcome, loaded.model, result, pictured(call, job.image))
     return outcome, replace(prepared, built=(*prepared.built, *others))
 
 
-def _routed(outcome: Outcome, model: nn.Module, result: Result) -> Outcome:
-    """Return the outcome whose view, if asked for, has routings over a picture that judged them."""
+def _routed(outcome: Outcome, model: nn.Module, result: Result, shown: DummyCall) -> Outcome:
+    """Return the outcome whose view, if asked for, has the routing of healed modules.
+
+    It is drawn over the picture of a call, or over one of those that judged them.
+    """
     judged, view = result.judged, outcome.view
     if view is None:
         return outcome
-    call = DummyCall((), {}) if judged is None else DummyCall(judged.args, judged.kwargs)
-    routings = site_routings(model, [site.new_path for site in outcome.sites], call)
+    paths = [site.new_path for site in outcome.sites]
+    routings = site_routings(model, paths, shown)
+    if not routings and judged is not None:
+        routings = site_routings(model, paths, DummyCall(judged.args, judged.kwargs))
     return replace(outcome, view=replace(view, routings=routings))
 
 

@@ -4,18 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from modswap.core.errors import MissingModuleError
+from modswap.core.errors import MissingModuleError, UsageError
 from modswap.core.explained.routing import Box, RoutedWindows, SiteRouting
 from modswap.live_values import live_tensors
 from modswap.nn import BiLevelRoutingAttention
 from modswap.nn.kernels.windows import count_windows
 from modswap.ops.apply import module_at
-from modswap.ops.first_input.from_file import DEVIATIONS, MEANS, pillow
+from modswap.ops.first_input.from_file import DEVIATIONS, MEANS, pillow, read_input
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case, DummyCall
 
@@ -23,6 +24,25 @@ MAX_SITES = 3
 MAX_WINDOWS = 1024  # of all sites together
 SIDE, QUALITY = 448, 80  # of the picture in a page
 _CLOSE = 0.02  # by which a picture that is normalised again may leave 0 to 1
+
+
+def pictured(call: DummyCall, image: Path | None) -> DummyCall:
+    """Return a call with a picture for its first tensor of that kind, scaled to its size.
+
+    Raises:
+        UsageError: If the model takes no pictures of 3 channels.
+        ModswapError: If the file cannot be read as one.
+    """
+    if image is None:
+        return call
+    taken = next((one for one in call.tensors if len(one.shape) == 4 and one.shape[1] == 3), None)
+    if taken is None:
+        what = f"the model takes {call}, no picture (N, 3, H, W)"
+        raise UsageError(what, "--image", "leave it out")
+    height, width = taken.shape[2:]
+    picture, _ = read_input(f"{image}:{height}x{width}")
+    given = iter([picture])
+    return call.with_tensors(lambda one: next(given, one) if one.shape == taken.shape else one)
 
 
 def site_routings(

@@ -117,7 +117,7 @@ def typed(outcome: Outcome, args: Sequence[str]) -> list[str]:
     if not args:
         recipe = ["-c", outcome.recipe] if outcome.recipe else []
         return [outcome.command, outcome.checkpoint, *recipe]
-    return list(_plain(args))
+    return list(_without(args, (*_WITH_VALUE, "--image"), _FLAGS))
 
 
 def _plain(args: Sequence[str]) -> Iterator[str]:
