@@ -39,7 +39,7 @@ def diff_html(found: DiffResult, page: Page) -> str:
             ("B", found.b, human_bytes(found.b.nbytes)),
         ],
         short=short[:IN_SHORT],
-        more=max(len(short) - IN_SHORT, 0),
+        more=len(short) > IN_SHORT,
         lines=lines[:SHOWN_LINES],
         titles=TITLES,
         distances=[distance_row(group, by_name) for group in ranked(pairs)[:SHOWN_LINES]],

@@ -1,17 +1,18 @@
 """The windows that new modules choose in a picture that their model is given."""
 
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
-from modswap.core.errors import MissingModuleError
+from modswap.core.errors import MissingModuleError, UsageError
 from modswap.nn import BiLevelRoutingAttention
 from modswap.ops.first_input.from_file import normalised
 from modswap.ops.measure import site_routing
-from modswap.ops.measure.site_routing import pixels_of, site_routings
+from modswap.ops.measure.site_routing import pictured, pixels_of, site_routings
 from modswap.ops.run.inputs import DummyCall
 
 
@@ -74,6 +75,23 @@ def test_page_has_room_for_some_sites_and_windows(monkeypatch: pytest.MonkeyPatc
     assert [one.path for one in site_routings(model, paths, given(1, 3, 8, 8))] == ["1", "2", "3"]
     monkeypatch.setattr(site_routing, "MAX_WINDOWS", 9)
     assert [one.path for one in site_routings(model, paths, given(1, 3, 8, 8))] == ["1", "2"]
+
+
+def test_picture_takes_the_place_of_the_first_tensor_of_its_kind(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (9, 5), "white").save(tmp_path / "a.png")
+    maps = TensorInput(shape=(2, 3, 8, 16))
+    call = DummyCall((TensorInput(shape=(2, 7)), maps), {"other": maps})
+
+    shown = pictured(call, tmp_path / "a.png")
+
+    assert shown.args[0] == call.args[0]
+    assert shown.args[1].shape == (1, 3, 8, 16)
+    assert shown.kwargs == call.kwargs
+    assert pixels_of(shown.args[1][0]).min() > 0.99
+    assert pictured(call, None) is call
+    with pytest.raises(UsageError, match="no picture"):
+        pictured(DummyCall((TensorInput(shape=(1, 4, 8, 8)),), {}), tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
