@@ -112,7 +112,7 @@ def test_routing_is_drawn_over_a_picture_of_ones_own_and_over_one_of_the_data(
     image = pytest.importorskip("PIL.Image")
     image.new("RGB", (40, 30), "red").save("photo.png")
     numpy = pytest.importorskip("numpy")
-    numpy.save("data.npy", torch.rand(12, 3, 28, 28).numpy())
+    numpy.save("data.npy", torch.rand(40, 3, 28, 28).numpy())
     page = ("--format", "html", "--report")
 
     swap = (*REPLACE, "-o", "out.pt", "--image", "photo.png", *page, "a.html")

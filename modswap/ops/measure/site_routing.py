@@ -41,7 +41,7 @@ def pictured(call: DummyCall, image: Path | None) -> DummyCall:
         raise UsageError(what, "--image", "leave it out")
     height, width = taken.shape[2:]
     picture, _ = read_input(f"{image}:{height}x{width}")
-    given = iter([picture])
+    given = iter([picture.expand(taken.shape[0], -1, -1, -1)])
     return call.with_tensors(lambda one: next(given, one) if one.shape == taken.shape else one)
 
 

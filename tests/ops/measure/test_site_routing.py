@@ -86,7 +86,7 @@ def test_picture_takes_the_place_of_the_first_tensor_of_its_kind(tmp_path: Path)
     shown = pictured(call, tmp_path / "a.png")
 
     assert shown.args[0] == call.args[0]
-    assert shown.args[1].shape == (1, 3, 8, 16)
+    assert shown.args[1].shape == (2, 3, 8, 16)
     assert shown.kwargs == call.kwargs
     assert pixels_of(shown.args[1][0]).min() > 0.99
     assert pictured(call, None) is call
