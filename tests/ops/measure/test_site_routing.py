@@ -31,21 +31,22 @@ def given(*shape: int) -> DummyCall:
 
 def test_windows_are_those_that_the_module_returns_in_pixels_of_the_picture() -> None:
     image = pytest.importorskip("PIL.Image")
-    model, call = net(routed(), nn.ReLU()), given(2, 3, 8, 16)
+    layer, call = routed(), given(2, 3, 8, 16)
+    model = net(layer, nn.ReLU())
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
     (found,) = site_routings(model, ["1", "2"], call)
 
     with torch.no_grad():
-        _, routing = model[1](model[0](call.args[0]), return_routing=True)
+        _, routing = layer(model[0](call.args[0]), return_routing=True)
     assert found.path == "1"
     assert [list(one) for one in found.windows.routes] == routing.indices[0].tolist()
     assert (found.windows.width, found.windows.height) == (16, 8)
     assert list(found.windows.boxes[-1] or ()) == [8, 4, 16, 8]
     assert image.open(BytesIO(found.picture)).size == (16, 8)
     assert model.training
-    assert not model[1]._forward_pre_hooks
-    assert not model[1].router._forward_hooks
+    assert not layer._forward_pre_hooks
+    assert not layer.router._forward_hooks
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
