@@ -93,23 +93,21 @@ def _held(job: HealJob, device: str, held: Held, progress: Progress) -> Outcome:
     progress("looking for an input that fits")
     call = first_pass(loaded, job.subject).calls[0]
     shown = pictured(call, job.image)
-    size = told_size(job.subject.inputs)
     request = replace(_request(loaded, job.request), device=device)
     resume = _kept(job) if ranks.first() else ResumeFile(None, {})
     resume.share()
-    wanted = HealingWishes(job.data, request, size, progress, resume)
+    wanted = HealingWishes(job.data, request, told_size(job.subject.inputs), progress, resume)
     result = heal_models(Taker.of(before, call), loaded.model, sites, wanted)
     writer = Writer(_as_swap(job, loaded), loaded, progress, unread=False)
     built = result.built(loaded.model)
     prepared = Prepared((Case(call),), (), Plan(()), built, unreal=False, seed=0)
-    params = count_params(loaded.model)
     outcome = Outcome(
         command="heal",
         checkpoint=str(job.subject.file),
         recipe="",
         sites=_sites(prepared, sites),
-        params_before=params,
-        params_after=params + _added(built),
+        params_before=count_params(loaded.model),
+        params_after=count_params(loaded.model) + _added(built),
         notes=(*ending_note(loaded.container.format, job.subject.file, job.out),),
         stamps=held.stamps,
         healing=result.healing,
