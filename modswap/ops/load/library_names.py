@@ -153,7 +153,7 @@ def record_outputs(model: nn.Module) -> None:
     Their constructors note for each class what can be handed out, and a pickle calls none.
     """
     known: Any = sys.modules.get("transformers.modeling_utils")
-    registry = getattr(known, "_CAN_RECORD_REGISTRY", None)  # None in older versions
+    registry: Any = getattr(known, "_CAN_RECORD_REGISTRY", None)  # None in older versions
     for module in () if registry is None else model.modules():
         if isinstance(module, known.PreTrainedModel):
             registry[module] = module._can_record_outputs  # noqa: SLF001 - as its constructor does
