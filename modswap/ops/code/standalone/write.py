@@ -19,7 +19,15 @@ from modswap.ops.code.editing.lines import AddedLine, reading, statement
 from modswap.ops.code.editing.spell import literal, spell
 from modswap.ops.code.standalone.module import Imported
 from modswap.ops.code.standalone.shake import Shaker, Target
-from modswap.ops.code.standalone.template import HEAD, LICENCE, LOADING, RESERVED, UNBUILT
+from modswap.ops.code.standalone.template import (
+    HEAD,
+    LICENCE,
+    LOADING,
+    REBUILT,
+    RESERVED,
+    UNBUILT,
+    WHOLE,
+)
 from modswap.ops.code.standalone.text import Printed
 
 _OURS = (
@@ -95,6 +103,7 @@ def standalone(
         keys=repr(tuple(slot.keys)),
         prefix=repr(slot.prefix),
         names=repr(_file_names(made)),
+        whole=REBUILT if isinstance(builder, ConfigBuilder) else WHOLE,
     )
     notes = _notes(shaker, printed, builder)
     parts = (

@@ -88,6 +88,13 @@ def test_two_gates_become_one_name_in_source_and_file(folder: Path) -> None:
     assert list(dict(loaded.named_children())) == ["stem", "attention", "blocks"]
 
 
+def test_modules_of_a_whole_model_keep_their_order(folder: Path) -> None:
+    job.code_change(asked(file="whole.pt", out=Path("out.pt")))
+
+    loaded = modswap.load("out.pt", allow=["named_net.*"])
+    assert list(dict(loaded.named_children())) == ["stem", "attention", "blocks"]
+
+
 def test_every_instance_of_a_class_is_renamed(folder: Path) -> None:
     rule = {"match": "blocks.*.a", "share": False}
 
