@@ -24,6 +24,7 @@ _HELD: Mapping[str, tuple[type, ...]] = {
 }
 _ALWAYS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # older files lack others
 _HOOKS = tuple(name for name, held in vars(nn.Module()).items() if isinstance(held, OrderedDict))
+_WHOLE = (int, "int")
 _BESIDE = "_inserted"  # of modswap's modules that have others put in beside them
 _UNSHAPED = "never got a shape"
 _SPARE_HOOKS = 20_000  # that modules share
@@ -118,10 +119,13 @@ def _are_beside(held: Mapping[str, Any]) -> bool:
 
 @cache
 def _numbers(cls: type) -> tuple[str, ...]:
-    """Return the attributes of a layer that torch declares to be whole numbers."""
+    """Return the attributes of a layer that torch declares to be whole numbers.
+
+    An axis is left out: it may have a name.
+    """
     bases = [base for base in cls.__mro__ if base.__module__.startswith("torch.nn.")]
     found = [one for base in bases for one in vars(base).get("__annotations__", {}).items()]
-    return tuple(dict.fromkeys(name for name, kind in found if kind in (int, "int")))
+    return tuple(dict.fromkeys(name for name, kind in found if kind in _WHOLE and name != "dim"))
 
 
 def _wrong_number(held: Mapping[str, Any], name: str) -> str:

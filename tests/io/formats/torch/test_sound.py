@@ -115,6 +115,16 @@ def test_size_of_a_layer_that_is_no_whole_number_is_refused(
         read(saved(model, tmp_path), Policy())
 
 
+def test_axis_may_have_a_name_and_numbers_may_be_those_of_numpy() -> None:
+    numpy = pytest.importorskip("numpy")
+    named, layer = nn.Unflatten(1, (2, 2)), nn.Linear(2, 2)
+    vars(named)["dim"] = "features"
+    vars(layer)["in_features"] = numpy.int64(2)
+
+    assert sound._wrong(named) == ""
+    assert sound._wrong(layer) == ""
+
+
 def test_size_that_is_no_size_is_no_bug(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in (-5, 0, 10**12):
         model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.MultiheadAttention(4, 1))
