@@ -271,4 +271,6 @@ def test_a_place_inside_an_encoder_that_packs_tokens_is_refused_and_one_behind_i
         assert raised.value.fix == "put it in beside the whole encoder: encoder"
 
     model = Padded().eval()
-    assert modswap.insert(model, after="head", **rule).verdict.ok
+    verdict = modswap.insert(model, after="head", **rule).verdict
+    assert verdict is not None
+    assert verdict.ok
