@@ -121,7 +121,7 @@ def test_tf32_is_compared_on_the_windows_that_it_chooses() -> None:
 def test_bars_are_wider_for_sums_over_all_pixels() -> None:
     row = Row("ACmix", "64@56", 1, "float32", 56)
 
-    assert [bar_of(row, n) for n in ("output", "input", "rate1")] == [2e-6, 2e-6, 3e-5]
+    assert [bar_of(row, n) for n in ("output", "input", "fc.weight")] == [2e-6, 2e-6, 3e-5]
     assert bar_of(row, "conv_p.weight") == pytest.approx(1.5e-4)
 
 
