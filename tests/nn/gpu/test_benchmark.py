@@ -28,10 +28,9 @@ def arguments(*words: str) -> argparse.Namespace:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name a card that is not there, and a version of triton where there is none."""
+    """Name a card that is not there."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
-    monkeypatch.setitem(sys.modules, "triton", argparse.Namespace(__version__="3.9.0"))
 
 
 def test_machine_without_a_gpu_is_said_with_what_runs_there(
