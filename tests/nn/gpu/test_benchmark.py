@@ -199,13 +199,16 @@ def test_default_table_is_that_of_the_package() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
-def test_whole_run_with_the_interpreter() -> None:
+@pytest.mark.parametrize(
+    "rows", [TINY, pytest.param((MIXED,), marks=pytest.mark.ci)], ids=["whole", "ACmix"]
+)
+def test_run_with_the_interpreter(rows: tuple[Row, ...]) -> None:
     pytest.importorskip("triton", reason=NO_TRITON)
     pytest.importorskip("numpy", reason=NO_TRITON)
 
+    only = ["--only", rows[0].layer] if len(rows) == 1 else []
     run = subprocess.run(
-        [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--interpret"],
+        [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--interpret", *only],
         capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=False,
     )  # fmt: skip
@@ -213,7 +216,7 @@ def test_whole_run_with_the_interpreter() -> None:
     lines = run.stdout.splitlines()
     assert run.returncode == 0, run.stderr
     assert lines[0].startswith("no GPU, Triton's interpreter, torch ")
-    for row in TINY:
+    for row in rows:
         (line,) = (one for one in lines if one.startswith(f"{row}: "))
         cells = dict(one.split(" ", 1) for one in line.removeprefix(f"{row}: ").split(" | "))
         failed = {n: cell for n, cell in cells.items() if "launches" not in cell}
