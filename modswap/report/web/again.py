@@ -84,10 +84,13 @@ def explained_again(args: Sequence[str]) -> str:
 
 
 def routing_line(outcome: Outcome, path: str) -> str:
-    """Return the command for the page of a site's routing over a picture; empty without a file."""
-    if outcome.written is None:
+    """Return the command for the page of a site's routing over a picture.
+
+    OUT is the file of the first next step where none was written; empty where no swap holds.
+    """
+    if not outcome.ok:
         return ""
-    place = f"{outcome.written.file}:{path}"
+    place = f"{outcome.written.file if outcome.written is not None else 'OUT'}:{path}"
     form = ("--format", "html", "--report", "routing.html")
     return shell_line("modswap", "explain", place, "--image", "PHOTO.jpg", *form)
 
@@ -114,7 +117,7 @@ def typed(outcome: Outcome, args: Sequence[str]) -> list[str]:
     if not args:
         recipe = ["-c", outcome.recipe] if outcome.recipe else []
         return [outcome.command, outcome.checkpoint, *recipe]
-    return list(_plain(args))
+    return list(_without(args, (*_WITH_VALUE, "--image"), _FLAGS))
 
 
 def _plain(args: Sequence[str]) -> Iterator[str]:

@@ -30,17 +30,21 @@ def test_new_modules_behind_gates_are_to_be_trained() -> None:
     assert fold.command == "modswap finalize out.pt -o FINAL"
 
 
-def test_donated_weights_need_no_step() -> None:
+def test_donated_weights_are_to_be_used() -> None:
     site = replace(outcomes.site("a"), start="donor")
+    donated = replace(outcomes.DONE, sites=(site,))
 
-    assert next_steps(replace(outcomes.DONE, sites=(site,))) == ()
+    (use,) = next_steps(donated)
+    assert use.command == "modswap.load('out.pt')"
+    assert next_steps(replace(donated, written=None, command="heal")) == ()
 
 
 def test_healed_model_is_to_be_used_or_healed_longer() -> None:
     (use,) = next_steps(replace(outcomes.DONE, healing=replace(HEALING, goal=0.9)))
     (more,) = next_steps(replace(outcomes.DONE, healing=replace(HEALING, goal=0.999)))
 
-    assert use.what == f"Use it: the goal of 0.9 is reached on {HEALING.held} samples"
+    assert use.what == f"Use it: the goal of 0.9 is reached on {HEALING.held} samples. In Python:"
+    assert use.command.startswith("modswap.load('")
     assert more.what == "Heal longer, or train: top-1 0.990 is below the goal of 0.999"
 
 
