@@ -64,10 +64,11 @@ def heal_file(job: HealJob, progress: Progress = silent) -> Outcome:
     look_at_data(job.data)
     with (
         holding(job.subject.file) as held,
+        holding(job.against) as original,
         without_compiler(),
         ranks.joined(job.request.device) as device,
     ):
-        outcome = _held(job, device, held, held.watched(progress))
+        outcome = _held(job, device, held, original.watched(held.watched(progress)))
     return replace(outcome, seconds=time.monotonic() - started)
 
 

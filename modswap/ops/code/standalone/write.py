@@ -223,9 +223,9 @@ def _file_names(made: Swapped) -> dict[str, str]:
 
 
 def _display(classes: Mapping[str, str]) -> str:
-    inner = "".join(f'    "{name}": {value},\n' for name, value in classes.items())
+    inner = "".join(f"    {literal(name)}: {value},\n" for name, value in classes.items())
     return f"{{\n{inner}}}" if inner else "{}"
 
 
 def _listed(names: Sequence[str]) -> str:
-    return "{\n" + "".join(f'    "{name}",\n' for name in names) + "}"
+    return "{\n" + "".join(f"    {literal(name)},\n" for name in names) + "}"
