@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from modswap.core.asked.patterns import pattern_of
@@ -26,12 +26,6 @@ _PLOTTED = {
 }  # fmt: skip
 # options that the command of the next step takes over, and whether each has a value
 _OF_RULE = {"--adapt": False, "--start": True}
-_OF_FILE = {
-    **dict.fromkeys(("--input", "--model", "--rename", "--strip-prefix", "--allow"), True),
-    "--alias": True,
-    "--trust": False,
-    "--no-checksum": False,
-}
 
 
 def sweep_html(found: SweepResult, page: Page) -> str:
@@ -138,8 +132,10 @@ def _swap(found: SweepResult, page: Page) -> list[str]:
     settings = {**best.base, **best.args}
     # a value as JSON, which YAML reads as the same
     options = [word for name in settings for word in ("--set", f"{name}={_yaml(settings[name])}")]
+    from modswap.report.web.again import given
+
     rule = ["--match", pattern_of(best.site), "--with", best.module, *options]
-    return [*rule, *_given(page, _OF_RULE), *_shared(page), "-o", "OUT"]
+    return [*rule, *given(page.args, _OF_RULE), *_shared(page), "-o", "OUT"]
 
 
 def _yaml(value: Any) -> str:
@@ -147,16 +143,6 @@ def _yaml(value: Any) -> str:
 
 
 def _shared(page: Page) -> list[str]:
-    return _given(page, _OF_FILE)
+    from modswap.report.web.again import loading
 
-
-def _given(page: Page, names: Mapping[str, bool]) -> list[str]:
-    """Return those options of the command as they were typed, with their values."""
-    words, found = iter(page.args), list[str]()
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if name in names:
-            found.append(word)
-            if names[name] and not equals:
-                found += [next(words, "")]
-    return found
+    return loading(page.args, ("--input",))

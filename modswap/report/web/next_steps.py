@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from modswap.core.healed.healing import Healing
 from modswap.core.kept.outcome import Outcome
 from modswap.core.words.printable import tame
-from modswap.report.web.again import shell_line, typed
+from modswap.report.web.again import loading, shell_line, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,13 @@ def _holding(outcome: Outcome, args: Sequence[str]) -> Iterator[NextStep]:
         yield _after_healing(outcome.healing, out)
     elif starts == {"preserve"}:
         yield NextStep("Train: the new modules start behind gates of 0 and change nothing yet")
-        yield NextStep("Then fold the gates", shell_line("modswap", "finalize", out, "-o", "FINAL"))
+        yield NextStep(
+            "Then fold the gates",
+            shell_line("modswap", "finalize", out, *loading(args), "-o", "FINAL"),
+        )
     elif "fresh" in starts:
         against = ("--against", outcome.checkpoint, "--data", "FOLDER")
-        line = shell_line("modswap", "heal", out, *against, "-o", "HEALED")
+        line = shell_line("modswap", "heal", out, *against, *loading(args), "-o", "HEALED")
         yield NextStep("Heal or train before use: the new weights are random", line)
     elif outcome.written is not None:
         yield NextStep("Use it, or train it further. In Python:", _loaded(out))

@@ -46,6 +46,7 @@ class OutcomeView:
         tensors: The rows of the ledger: name, number, size, remark, names.
         markdown: A paragraph and tables.
         latex: The same.
+        args: The words of the command that was typed.
     """
 
     outcome: Outcome
@@ -62,6 +63,7 @@ class OutcomeView:
     tensors: tuple[tuple[str, str, str, str, tuple[str, ...]], ...]
     markdown: str
     latex: str
+    args: tuple[str, ...]
 
     @property
     def title(self) -> str:
@@ -121,7 +123,7 @@ class OutcomeView:
 
     def routing(self, entry: SiteEntry) -> str:
         """Return the command that shows the routing of a site; empty where there is none."""
-        return routing_line(self.outcome, entry.paths[0]) if entry.new == ROUTED else ""
+        return routing_line(self.outcome, entry.paths[0], self.args) if entry.new == ROUTED else ""
 
     @property
     def holding(self) -> int:
@@ -172,6 +174,7 @@ def _view(outcome: Outcome, page: Page, prefix: str) -> OutcomeView:
         tensors=tuple(_tensors(outcome)),
         markdown=as_markdown(outcome),
         latex=as_latex(outcome),
+        args=tuple(page.args),
     )
 
 

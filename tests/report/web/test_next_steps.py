@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from modswap.core.errors import ShapeError
+from modswap.report.web.again import routing_line
 from modswap.report.web.next_steps import next_steps
 from tests.report import outcomes
 from tests.report.outcomes import HEALING
@@ -52,3 +53,13 @@ def test_failure_names_its_fixes() -> None:
     assert [step.what for step in next_steps(outcomes.FAILED)] == ["Set `adapt: true`"]
     bare = replace(outcomes.EARLY, error=ShapeError("what", "gate"))
     assert [step.what for step in next_steps(bare)] == ["See the failed checks below"]
+
+
+def test_next_commands_load_the_file_as_the_first_one_did() -> None:
+    typed = ("replace", "net.pt", "--allow", "a.*", "--model=b:c", "--trust", "--expect", "2")
+    (heal,) = next_steps(outcomes.DONE, typed)
+    *_, fold = next_steps(outcomes.BESIDE, typed)
+
+    assert heal.command.endswith("--data FOLDER --allow 'a.*' --model=b:c --trust -o HEALED")
+    assert fold.command == "modswap finalize out.pt --allow 'a.*' --model=b:c --trust -o FINAL"
+    assert "--allow 'a.*'" in routing_line(outcomes.DONE, "a", typed)
