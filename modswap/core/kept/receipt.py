@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from modswap.core.decided.blueprint import Adaptation, Blueprint, LayerFold
@@ -31,7 +31,8 @@ class AdaptationRecord(_Record):
 class SiteRecord(_Record):
     """A new module, complete enough to make it again without a trace."""
 
-    paths: tuple[str, ...]  # the paths that hold it; several where it is shared
+    # the paths that hold it; several where it is shared
+    paths: tuple[str, ...] = Field(min_length=1)
     module: str  # catalogue name or `package.module:Class`
     args: dict[str, Any]  # every constructor argument
     layout: Layout | None = None  # layout of the site's tensors

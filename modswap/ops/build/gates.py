@@ -55,6 +55,13 @@ def _unrecorded(model: nn.Module) -> Iterator[tuple[SiteRecord, Joint, Insertion
 
 
 def gate_range(module: Insertion) -> tuple[float, float]:
-    """Return the least and the largest gate."""
+    """Return the least and the largest gate.
+
+    Raises:
+        CheckpointError: If a file gives it no numbers.
+    """
     gate = cast("nn.Parameter", module.gate).detach()
+    if gate.numel() == 0:
+        what = "the gate of a new module in it is empty"
+        raise CheckpointError(what, fix="write the file again with `modswap replace`")
     return float(gate.min()), float(gate.max())

@@ -36,7 +36,15 @@ def test_receipt_of_a_later_version_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "place"), [("{", "its top"), ('{"modswap": 1, "torch": "2"}', "modswap")]
+    ("text", "place"),
+    [
+        ("{", "its top"),
+        ('{"modswap": 1, "torch": "2"}', "modswap"),
+        (
+            '{"modswap": "1", "torch": "2", "sites": [{"paths": [], "module": "ECA", "args": {}}]}',
+            "sites.0.paths",
+        ),
+    ],
 )
 def test_damaged_receipt_names_the_file_and_the_place(text: str, place: str) -> None:
     with pytest.raises(CheckpointError, match=rf"^net\.pt: the receipt inside.*'{place}'"):

@@ -300,3 +300,16 @@ def test_copies_whose_weights_have_other_names_in_the_file_end_as_well(net: Gate
         eca = "space_attention.eca.module.conv.weight"
         assert torch.equal(new[key]["space_attention.conv.weight"], old[key][eca])
         assert torch.equal(new[key]["trunk.weight"], old[key]["trunk.weight"])
+
+
+def test_empty_gate_of_a_file_is_no_bug(net: GatedNet, capsys: pytest.CaptureFixture[str]) -> None:
+    _, needs = faded("faded.pt", net, 1.0)
+    for module in net.modules():
+        if isinstance(module, Insertion):
+            module.gate = nn.Parameter(torch.zeros(0))
+    modswap.save(net, "faded.pt", force=True)
+    capsys.readouterr()
+
+    assert run(["finalize", "faded.pt", "-o", "out.pt", *needs, "--at", "1"]) == 3
+    assert "the gate of a new module in it is empty" in capsys.readouterr().err
+    assert not Path("out.pt").exists()
