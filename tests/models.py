@@ -299,3 +299,21 @@ class ByValue(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.weight if float(x.sum()) > 0 else x - self.weight
+
+
+class ReparamBlock(nn.Module):
+    """A convolution of 3x3, one of 1x1 and the input itself, each normed, added up as in RepVGG."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dense = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        )
+        self.point = nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        )
+        self.skip = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = (self.dense(x) + self.point(x) + self.skip(x)).relu()
+        return out

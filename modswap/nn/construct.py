@@ -5,6 +5,7 @@ from torch import nn
 from modswap.core.decided.blueprint import Blueprint
 from modswap.nn import CATALOGUE
 from modswap.nn.adapters import SiteAdapter
+from modswap.nn.folded_layers import refolded
 from modswap.nn.insertion import Insertion
 
 
@@ -14,12 +15,13 @@ def construct(blueprint: Blueprint, cls: type[nn.Module] | None = None) -> nn.Mo
     `cls` is the class of a module that is not in the catalogue; None: the catalogue's.
 
     Raises:
-        ValueError: If the blueprint's module is neither in the catalogue nor given.
+        ValueError: If the blueprint's module is neither in the catalogue nor given, or has no such
+            layers as were folded.
     """
     if cls is None and blueprint.module not in CATALOGUE:
         raise ValueError(f"{blueprint.module!r} is not in the catalogue, and no class is given")
     make = CATALOGUE[blueprint.module].module if cls is None else cls
-    module = _adapted(make(**blueprint.args), blueprint)
+    module = _adapted(refolded(make(**blueprint.args), blueprint.folds), blueprint)
     return module if blueprint.joint is None else Insertion(module, blueprint.joint)
 
 

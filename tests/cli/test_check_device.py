@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,4 +43,36 @@ def test_device_that_is_not_there_is_a_wrong_call(capsys: pytest.CaptureFixture[
 
     error = capsys.readouterr().err
     assert "--device: device 'gpu' cannot be used" in error
-    assert "name cpu, cuda, cuda:1 or mps" in error
+    assert "fix: name a device of this machine: cpu" in error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_gpu_that_is_not_there_is_said_with_what_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "net.pt", *RULE, "--device", "cuda"]) == 2
+
+    error = capsys.readouterr().err
+    assert "--device: device 'cuda' cannot be used: " in error
+    assert "fix: name a device of this machine: cpu" in error
+
+
+@pytest.mark.parametrize("with_", ["ECA", "ACmix"])
+def test_file_that_was_saved_on_a_gpu_keeps_the_device_of_each_tensor(
+    with_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+        torch.save(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)), "gpu.pt")
+
+    rule = ("--match", "1", "--with", with_, "--input", "1,8,14,14", "-q")
+    assert run(["replace", "gpu.pt", *rule, "-o", "out.pt"]) == 0
+
+    tags: list[str] = []
+
+    def note(storage: Any, tag: str) -> Any:
+        tags.append(tag)
+        return storage
+
+    torch.load("out.pt", map_location=note, weights_only=False)  # noqa: TID251 - as others load it
+    assert set(tags) == {"cuda:0"}
+    loaded = torch.load("out.pt", map_location="cpu", weights_only=False)  # noqa: TID251 - as above
+    assert loaded(torch.zeros(1, 8, 14, 14)).shape == (1, 8, 14, 14)

@@ -103,3 +103,12 @@ def test_lines_of_advice_stay_and_other_texts_get_escapes() -> None:
     assert tamed(written).file == Path(r"g\n")
     error = tamed(ShapeError("a\n", fix="c\nd"))
     assert (error.what, error.fix) == (r"a\n", r"c\nd")
+
+
+def test_records_without_wild_texts_stay_the_same_objects() -> None:
+    tree = Tree("net.pt", "torch", (TreeRow("a", "nets.A", 9, 36), TreeRow("b", "nets.B", 4, 16)))
+
+    assert tamed(tree) is tree
+    changed = tamed(replace(tree, file="a\nb"))
+    assert (changed.file, changed.rows) == ("a\\nb", tree.rows)
+    assert changed.rows is tree.rows

@@ -19,6 +19,14 @@ def finalize(
             "--at", metavar="1", help="Take gates that are not 1 as 1.", show_default=False
         ),
     ] = None,
+    fold: Annotated[
+        bool,
+        typer.Option(
+            "--fold",
+            help="Fold batch norms and summed branches of new modules into their layers, for "
+            "evaluation.",
+        ),
+    ] = False,
     inputs: options.Input = None,
     model: options.Model = None,
     rename: options.Renames = None,
@@ -51,9 +59,9 @@ def finalize(
     subject = options.subject(file, policy, model, inputs, renames)
 
     from modswap.core.asked.job import Rework
-    from modswap.ops.jobs.finalize import finalize_file
+    from modswap.ops.jobs.finalize.job import finalize_file
 
     out = None if dry_run else output
     with session.guarded() as progress:
-        outcome = finalize_file(Rework(subject, out, force, at_one=at == "1"), progress)
+        outcome = finalize_file(Rework(subject, out, force, at_one=at == "1", fold=fold), progress)
     finish(session, [outcome])

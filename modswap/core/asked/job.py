@@ -82,6 +82,8 @@ class Rework:
     force: bool = False  # whether an existing `out` may be replaced
     partial: bool = False  # whether sites that cannot be changed may stay as they are
     at_one: bool = False  # whether gates that are not 1 count as 1
+    # whether batch norms and branches of new modules go into the layers before and beside them
+    fold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,21 @@ class Adaptation:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerFold:
+    """A linear layer of a new module that computes what other layers around it did before.
+
+    Args:
+        layer: Its path in the module; it has a bias afterwards.
+        norms: Paths of batch norms whose factors are in its weights; identities now.
+        branches: Paths of layers beside it whose outputs were added to its own; they give 0 now.
+    """
+
+    layer: str
+    norms: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Blueprint:
     """The instructions for making a new module."""
 
@@ -58,6 +73,8 @@ class Blueprint:
     changes: bool = field(default=False, compare=False)
     # how it is joined to the module that it is put in beside; None where it replaces one
     joint: Joint | None = None
+    # the layers of the module that were folded into others since
+    folds: tuple[LayerFold, ...] = ()
 
     @property
     def fits(self) -> bool:

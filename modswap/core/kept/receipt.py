@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from modswap.core.decided.blueprint import Adaptation, Blueprint
+from modswap.core.decided.blueprint import Adaptation, Blueprint, LayerFold
 from modswap.core.errors import CheckpointError
 from modswap.core.seen.joint import Joint
 from modswap.core.seen.site import Grid, Layout
@@ -45,6 +45,7 @@ class SiteRecord(_Record):
 
     # how it is joined to the module around its path; None where it replaces one
     joint: Joint | None = None
+    folds: tuple[LayerFold, ...] = ()  # layers of it that were folded into others
 
     def blueprint(self) -> Blueprint:
         """Return the instructions for making the module."""
@@ -61,6 +62,7 @@ class SiteRecord(_Record):
             drops=self.drops,
             adaptation=added,
             joint=self.joint,
+            folds=self.folds,
         )
 
 
@@ -133,6 +135,7 @@ def record(paths: tuple[str, ...], blueprint: Blueprint) -> SiteRecord:
         grid=blueprint.grid,
         drops=blueprint.drops,
         joint=blueprint.joint,
+        folds=blueprint.folds,
         adaptation=None
         if added is None
         else AdaptationRecord(

@@ -1,19 +1,22 @@
 """Read and compare bytes that lie in several places, in little memory and in several threads."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from threading import Event, Lock, local
+from typing import TypeVar
 
 from modswap.core.errors import CheckpointError
 from modswap.io.raw.byte_range import ByteRange
 from modswap.io.raw.held import open_source
 
+Task = TypeVar("Task")
 BLOCK_BYTES = 1 << 19  # of each side, read and compared at once: they stay in the cache
 _PART_BYTES = 64 << 20  # of each side, compared by one thread
+_BATCH_BYTES = 1 << 20  # of small parts, given to a thread together: each handover takes its time
 MAX_THREADS = 4
 
 
@@ -87,6 +90,22 @@ def threads() -> int:
     return max(1, min(MAX_THREADS, os.cpu_count() or 1))
 
 
+def batches(
+    tasks: Iterable[Task], size: Callable[[Task], int], most: int
+) -> Iterator[tuple[Task, ...]]:
+    """Yield tasks in groups, each of a size of `most` or a little more; a large task alone."""
+    group: list[Task] = []
+    total = 0
+    for task in tasks:
+        group.append(task)
+        total += size(task)
+        if total >= most:
+            yield tuple(group)
+            group, total = [], 0
+    if group:
+        yield tuple(group)
+
+
 class _Buffers(local):
     """Two buffers of each thread."""
 
@@ -112,22 +131,21 @@ def are_equal(
         if a.nbytes != b.nbytes:
             different.set()
 
-    def compare(task: tuple[int, int]) -> None:
-        number, start = task
-        a, b = pairs[number]
-        end = min(start + _PART_BYTES, a.nbytes)
-        if not differ[number].is_set() and not _equal_part(a, b, start, end, differ[number]):
-            differ[number].set()
-        advance(2 * (end - start))
+    def compare(tasks: Sequence[tuple[int, int, int]]) -> None:
+        for number, start, end in tasks:
+            a, b = pairs[number]
+            if not differ[number].is_set() and not _equal_part(a, b, start, end, differ[number]):
+                differ[number].set()
+            advance(2 * (end - start))
 
     tasks = [
-        (number, start)
+        (number, start, min(start + _PART_BYTES, a.nbytes))
         for number, (a, _) in enumerate(pairs)
         if not differ[number].is_set()
         for start in range(0, a.nbytes, _PART_BYTES)
     ]
     with ThreadPoolExecutor(threads()) as pool:
-        list(pool.map(compare, tasks))
+        list(pool.map(compare, batches(tasks, lambda task: task[2] - task[1], _BATCH_BYTES)))
     return [not different.is_set() for different in differ]
 
 

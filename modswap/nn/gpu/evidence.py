@@ -51,16 +51,27 @@ def constant_result(fn: F) -> F:
     return fn
 
 
-@constant_result
 def faster(measured: MeasuredCall, card_class: str) -> bool:
     """Return whether the fused way was measured to be faster for such a call on such a card.
 
     The row that counts has the largest batch that is not above the call's.
     """
-    rows = ROWS.get((measured.layer, measured.sizes, measured.dtype, card_class), ())
-    below = [row for row in rows if row["batch"] <= measured.batch]
-    if not below:
-        return False
-    row = max(below, key=lambda one: int(one["batch"]))
-    kind = TIMES[measured.training]
-    return bool(row["fused"][kind] < row["windows"][kind])
+    layer, sizes, batch, dtype, training = measured
+    found = False
+    # in a compiled graph the batch may be a symbol, which a constant's function cannot take
+    for least, better in _by_batch(layer, sizes, dtype, card_class, TIMES[training]):
+        if least <= batch:
+            found = better
+    return found
+
+
+@constant_result
+def _by_batch(
+    layer: str, sizes: str, dtype: str, card_class: str, kind: str
+) -> tuple[tuple[int, bool], ...]:
+    """Return the batches of the rows of a call, ascending, and whether fused was faster there."""
+    rows = ROWS.get((layer, sizes, dtype, card_class), ())
+    return tuple(
+        (row["batch"], row["fused"][kind] < row["windows"][kind])
+        for row in sorted(rows, key=lambda one: int(one["batch"]))
+    )

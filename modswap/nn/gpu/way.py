@@ -50,7 +50,7 @@ def wants_fused(x: torch.Tensor, measured: Callable[[], MeasuredCall]) -> bool:
     if not (x.is_cuda or INTERPRETED) or _asked == "windows":
         return False
     _check(_asked, VARIABLE)
-    if x.dtype not in DTYPES or (_asked == "auto" and not (ROWS and x.is_cuda)):
+    if x.dtype not in DTYPES or (_asked == "auto" and not ROWS):
         return False
     capability = _capability(x.device.index or 0) if x.is_cuda else OLDEST
     if not HAS_TRITON or capability < OLDEST:

@@ -1,10 +1,7 @@
 """Fold the gate of an inserted module into the module's last linear layer."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -12,6 +9,7 @@ from torch import nn
 from modswap.core.seen.joint import Form, Joint
 from modswap.live_values import named_tensors
 from modswap.nn.insertion import Insertion
+from modswap.ops.build.folding.flow import ModuleInputs
 from modswap.ops.run.isolation import untouched
 from modswap.seeds import seeded
 
@@ -22,13 +20,6 @@ _LINEAR = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm),
 )
-
-
-class ModuleInputs(NamedTuple):
-    """The inputs of a call."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +34,6 @@ class Folded:
 
     module: Insertion
     layer: str | None = None
-
-
-@contextmanager
-def recorded(modules: Mapping[str, Insertion]) -> Iterator[dict[str, ModuleInputs]]:
-    """Record what the new modules are given in a block, by path; the last call of each."""
-    found: dict[str, ModuleInputs] = {}
-    hooks = []
-    for path, inserted in modules.items():
-
-        def note(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
-            found[path] = ModuleInputs(args, kwargs)
-
-        hooks.append(inserted.module.register_forward_pre_hook(note, with_kwargs=True))
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def without_gate(
@@ -113,8 +86,7 @@ def _last_layer(
 
     A module that is stored in half precision is tried in the precision of what it was given.
     """
-    tensors = (t for t in (*given.args, *given.kwargs.values()) if isinstance(t, torch.Tensor))
-    dtype = next((t.dtype for t in tensors if t.is_floating_point()), gate.dtype)
+    dtype = given.dtype or gate.dtype
     if any(t.is_floating_point() and t.dtype != dtype for t in named_tensors(module).values()):
         module, gate = copy.deepcopy(module).to(dtype), gate.to(dtype)
     with untouched(module, training=False), torch.no_grad(), seeded(0):
@@ -134,7 +106,7 @@ def _order(module: nn.Module, given: ModuleInputs) -> list[str]:
         for path, layer in layers.items()
     ]
     try:
-        module(*_copied(given.args), **_copied(given.kwargs))
+        given.run(module)
     finally:
         for hook in hooks:
             hook.remove()
@@ -173,13 +145,8 @@ def _holders(module: nn.Module, layer: nn.Module) -> int:
 
 
 def _output(module: nn.Module, given: ModuleInputs) -> torch.Tensor | None:
-    output = module(*_copied(given.args), **_copied(given.kwargs))
+    output = given.run(module)
     return output if isinstance(output, torch.Tensor) else None
-
-
-def _copied(value: Any) -> Any:
-    """Return inputs that a module may change in place."""
-    return copy.deepcopy(value)
 
 
 def _scale(layer: nn.Module, factors: torch.Tensor) -> None:

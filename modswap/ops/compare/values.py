@@ -12,10 +12,11 @@ import torch
 
 from modswap.core.kept.difference import Spread
 from modswap.io.formats.contents import HeldTensor
-from modswap.io.raw.spans import Descriptors, Span, threads
+from modswap.io.raw.spans import Descriptors, Span, batches, threads
 
 BLOCK_ELEMENTS = 1 << 16  # whose float64 values stay in the processor's cache
 _PART_ELEMENTS = 1 << 22  # read by one thread
+_BATCH_ELEMENTS = 1 << 16  # of small tensors, given to a thread together
 _QUANTIZED = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}  # their numbers as stored
 _LONG = (torch.int64, torch.uint64)
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
@@ -39,12 +40,14 @@ class _Sums:
     def add(self, other: "_Sums") -> None:
         """Add the sums over further elements."""
         most = max(self.most, other.most)
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+        for name in _SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.most = most
 
 
+_SUMMED = tuple(one.name for one in fields(_Sums))
 Block = Callable[[int, int], torch.Tensor]  # start, count → elements
+_Task = tuple[int, int, int]  # the number of a pair, the first element and the end
 
 
 def spreads(
@@ -58,26 +61,31 @@ def spreads(
     """
     sums: dict[int, _Sums] = {}
 
-    def work(task: tuple[int, int, int]) -> tuple[int, _Sums]:
+    def work(task: _Task) -> tuple[int, _Sums]:
         number, start, end = task
         a, b = pairs[number]
         found = _part(blocks(a, b, files), start, end)
         advance((end - start) * (_itemsize(a) + _itemsize(b)))
         return number, found
 
+    def work_all(tasks: Sequence[_Task]) -> list[tuple[int, _Sums]]:
+        return [work(task) for task in tasks]
+
     known = [(n, *pair) for n, pair in enumerate(pairs) if None not in map(_torch_dtype, pair)]
     streamed = [(n, a.numel) for n, a, b in known if _is_streamed(a, b)]
     whole = [(n, 0, a.numel) for n, a, b in known if not _is_streamed(a, b)]
     with _one_thread_each(), ThreadPoolExecutor(threads()) as pool:
         tasks = (task for number, count in streamed for task in _parts(number, count))
+        groups = batches(tasks, lambda task: task[2] - task[1], _BATCH_ELEMENTS)
+        done = chain.from_iterable(pool.map(work_all, groups))
         # of those that are read as a whole, one at once is in memory
-        for number, found in chain(pool.map(work, tasks), map(work, whole)):
+        for number, found in chain(done, map(work, whole)):
             sums.setdefault(number, _Sums()).add(found)
     found_of = {number: _spread(found, *pairs[number]) for number, found in sums.items()}
     return [found_of.get(number) for number in range(len(pairs))]
 
 
-def _parts(number: int, count: int) -> Iterator[tuple[int, int, int]]:
+def _parts(number: int, count: int) -> Iterator[_Task]:
     """Yield the parts of a tensor that one thread reads each: its number, the start, the end."""
     for start in range(0, count, _PART_ELEMENTS):
         yield number, start, min(start + _PART_ELEMENTS, count)

@@ -25,8 +25,16 @@ def device_asked(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         what = f"device {name!r:.40} cannot be used: {one_line(error, 120)}"
-        raise UsageError(what, "--device", "name cpu, cuda, cuda:1 or mps") from error
+        fix = f"name a device of this machine: {', '.join(devices_here())}"
+        raise UsageError(what, "--device", fix) from error
     return device
+
+
+def devices_here() -> tuple[str, ...]:
+    """Return the names of the devices of this machine that torch computes on."""
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    others = ["mps"] if torch.backends.mps.is_available() else []
+    return ("cpu", *(f"cuda:{n}" for n in range(cards)), *others)
 
 
 def devices_of(model: nn.Module) -> tuple[torch.device, ...]:

@@ -8,7 +8,7 @@ import pytest
 from modswap.core.errors import CheckpointError
 from modswap.io.raw import spans
 from modswap.io.raw.byte_range import ByteRange, in_memory
-from modswap.io.raw.spans import Span, are_equal, descriptors
+from modswap.io.raw.spans import Span, are_equal, batches, descriptors
 
 
 @pytest.fixture
@@ -70,3 +70,11 @@ def test_file_that_ends_too_early_is_named(file: Path) -> None:
 
         with pytest.raises(CheckpointError, match="it ends within 'data/0'"):
             are_equal([(span, Span([in_memory(bytes(200))], files))])
+
+
+def test_small_tasks_are_handed_over_together_and_large_ones_alone() -> None:
+    sizes = [1, 2, 9, 1, 3, 1, 1]
+
+    assert list(batches(sizes, lambda size: size, 4)) == [(1, 2, 9), (1, 3), (1, 1)]
+    assert list(batches([], lambda size: size, 4)) == []
+    assert list(batches([5, 4], lambda size: size, 4)) == [(5,), (4,)]

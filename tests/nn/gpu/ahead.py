@@ -7,6 +7,7 @@ place of being run.
 import re
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from torch import Tensor
 
 from modswap.nn.gpu.launches import KernelLaunch
 
-TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int32: "i32"}
+TYPES = {
+    torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int32: "i32",
+    torch.int64: "i64", torch.uint8: "u8",
+}  # fmt: skip
+FIRST_WAY = ("forward_kernel", "query_grad_kernel", "key_grad_kernel", "weight_grad_kernel")
 OPTIONS = ("num_warps", "num_stages")
 
 
@@ -73,6 +78,43 @@ def mixed_launches(
         result = forward(given, setting, kept=True)
         backward(result.out, given, setting, result)
     return found.launches
+
+
+def window_launches(
+    dtype: Any, windows: int, length: int, channels: int, topk: int
+) -> list[Recorded]:
+    """Return the launches of the first way: attention of windows that are cut out, one head."""
+    from modswap.nn.routed_attention import triton_kernel
+
+    q, k, v = (torch.empty(windows, length, channels, dtype=dtype, device="meta") for _ in "qkv")
+    indices = torch.empty(windows, topk, dtype=torch.int64, device="meta")
+    weights = torch.empty(windows, topk, device="meta")
+    mask = torch.empty(windows, length, dtype=torch.bool, device="meta")
+    found: list[Recorded] = []
+    with ExitStack() as stack:
+        for name in FIRST_WAY:
+            noted = _Noted(getattr(triton_kernel, name), found)
+            stack.enter_context(patch.object(triton_kernel, name, noted))
+        out, lse = triton_kernel.forward(q, k, v, indices, weights, mask, heads=1, scale=0.1)
+        triton_kernel.backward(
+            out, q, k, v, indices, weights, mask, out, lse, heads=1, scale=0.1, needs_weights=True
+        )
+    return found
+
+
+class _Noted:
+    """A program of the first way that notes how it is launched."""
+
+    def __init__(self, kernel: Any, launches: list[Recorded]) -> None:
+        self.kernel, self.launches = kernel, launches
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def note(*values: Any, **constants: Any) -> None:
+            tensors = tuple(one for one in values if isinstance(one, Tensor))
+            numbers = values[len(tensors) :]
+            self.launches.append((KernelLaunch(self.kernel, grid, numbers, constants), tensors))
+
+        return note
 
 
 class Recording:

@@ -11,6 +11,7 @@ from modswap.nn.gpu import gpu_way
 from modswap.nn.gpu.launches import counted
 from tests.nn.gpu.interpreter import answer
 from tests.nn.gpu.routed_cases import error, results
+from tests.nn.gpu.tensor_cores import tensor_cores
 
 
 def layer_of(options: dict[str, Any], dtype: str, device: str) -> Any:
@@ -47,6 +48,15 @@ def errors(
     wanted["output alone"] = wanted["output"]
     assert found.keys() == wanted.keys(), (found.keys(), wanted.keys())
     return {name: error(found[name], wanted[name]) for name in wanted}
+
+
+def on_tensor_cores(*, tf32: bool = False, **case: Any) -> list[Any]:
+    """Return the errors with products as tensor cores take them, and in which precisions."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    with tensor_cores() as asked:
+        found = errors(**case)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return [found, sorted(set(asked))]
 
 
 def twice(device: str = "cpu") -> bool:
@@ -113,4 +123,9 @@ UNTAKEN: dict[str, dict[str, Any]] = {
 }
 
 if __name__ == "__main__":
-    answer({f.__name__: f for f in (errors, twice, compiled, double_backward, untaken)})
+    answer(
+        {
+            f.__name__: f
+            for f in (errors, on_tensor_cores, twice, compiled, double_backward, untaken)
+        }
+    )

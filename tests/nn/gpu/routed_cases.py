@@ -6,12 +6,16 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch._dynamo.backends.registry import lookup_backend
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from modswap.nn import BiLevelRoutingAttention
-from modswap.nn.gpu import gpu_way
+from modswap.nn.gpu import evidence, gpu_way, way
+from modswap.nn.gpu import launches as launching
 from modswap.nn.gpu.launches import KernelLaunch, counted
+from modswap.nn.gpu.routed.layer import measured_call
 from tests.nn.gpu.interpreter import answer
+from tests.nn.gpu.tensor_cores import tensor_cores
 
 VIEWS = {
     "view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "split", "unbind",
@@ -73,6 +77,15 @@ def error(found: Tensor, wanted: Tensor) -> float:
     return float((found.double() - wanted).abs().max() / wanted.abs().max().clamp_min(1e-3))
 
 
+def on_tensor_cores(*, tf32: bool = False, **case: Any) -> list[Any]:
+    """Return the errors with products as tensor cores take them, and in which precisions."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    with tensor_cores() as asked:
+        found = errors(**case)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return [found, sorted(set(asked))]
+
+
 class Kernels(TorchDispatchMode):
     """Counts the operators of torch that are no views and allocations."""
 
@@ -87,16 +100,23 @@ class Kernels(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def launches(dtype: str = "float32", device: str = "cpu", **options: Any) -> list[list[str]]:
-    """Return what is launched forward without gradients, and in a forward and backward pass."""
+def launches(
+    dtype: str = "float32", device: str = "cpu", size: tuple[int, int, int] = (1, 4, 4),
+    **options: Any,
+) -> list[list[str]]:  # fmt: skip
+    """Return what is launched forward without gradients, and in a forward and backward pass.
+
+    On the meta device no tensor has values: a step that waited for them would fail.
+    """
     layer = layer_of(options, dtype, device).to(getattr(torch, dtype))
-    x, grad = drawn(layer, (1, 4, 4), dtype, device)
+    x, grad = drawn(layer, size, dtype, device)
     with gpu_way("fused"), patch.object(KernelLaunch, "__call__", _unseen):
         with torch.no_grad(), counted() as names, Kernels() as kernels:
             layer(x)
         forward = names + kernels.names
         x.requires_grad_()
-        layer(x).backward(grad)  # makes the gradients that the next pass adds to
+        layer(x).backward(grad)  # makes the parameters' gradients that the next pass adds to
+        x.grad = None  # in a network, the input is no leaf
         with counted() as names, Kernels() as kernels:
             layer(x).backward(grad)
     return [forward, names + kernels.names]
@@ -106,9 +126,13 @@ _launch = KernelLaunch.__call__
 
 
 def _unseen(self: KernelLaunch, *tensors: Tensor) -> None:
-    """Run a program without counting the operators of the interpreter."""
-    with _disable_current_modes():
-        _launch(self, *tensors)
+    """Count a program, and run it on a GPU alone: what it would write is not looked at."""
+    if tensors[0].is_cuda:
+        with _disable_current_modes():
+            _launch(self, *tensors)
+    else:
+        for names in launching._counted:
+            names.append(self.kernel.__name__)
 
 
 def twice(dtype: str = "float32", device: str = "cpu") -> bool:
@@ -120,20 +144,61 @@ def twice(dtype: str = "float32", device: str = "cpu") -> bool:
     return all(torch.equal(once[name], again[name]) for name in once)
 
 
+class Noted:
+    """A backend of `torch.compile` that keeps the steps of each graph."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = lookup_backend(backend)
+        self.graphs: list[list[str]] = []
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        self.graphs.append([str(node.target) for node in graph.graph.nodes])
+        return self.backend(graph, inputs)
+
+
 def compiled(device: str = "cpu", backend: str = "aot_eager") -> list[bool]:
     """Return whether a compiled layer is a single graph, and gives eager's bits with gradients."""
     layer = layer_of({}, "float32", device).float()
     x, grad = drawn(layer, (1, 4, 4), "float32", device)
+    noted = Noted(backend)
     with gpu_way("fused"):
         eager = results(layer, x, grad)
-        whole: Any = torch.compile(layer, fullgraph=True, backend=backend)
+        whole: Any = torch.compile(layer, fullgraph=True, backend=noted)
         with counted() as names:
             found = results(whole, x, grad)
         with torch.no_grad():
             alone = whole(x)
     found = {name.removeprefix("_orig_mod."): tensor for name, tensor in found.items()}
     same = all(torch.equal(eager[name], found[name]) for name in eager)
-    return ["key_grad_kernel" in names, same, torch.equal(alone, eager["output"])]
+    recorded = all("modswap.map_attention.default" in graph for graph in noted.graphs)
+    ran = "key_grad_kernel" in names and recorded and len(noted.graphs) == 2
+    return [ran, same, torch.equal(alone, eager["output"])]
+
+
+def by_evidence() -> list[bool]:
+    """Return whether the default way follows the table: empty, with a row, and compiled.
+
+    Compiled with the row's size, with another, and with larger batches.
+    """
+    layer = layer_of({}, "float32", "cpu").float()
+    x, _ = drawn(layer, (1, 4, 4), "float32", "cpu")
+    whole: Any = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        call = measured_call(layer, x)
+        times = {"windows": {"forward": 2.0}, "fused": {"forward": 1.0}}
+        key = (call.layer, call.sizes, call.dtype, "sm_80")
+        rows = {key: [{"batch": call.batch, **times}]}
+        found = [_takes(layer, x)]
+        with patch.object(evidence, "ROWS", rows), patch.object(way, "ROWS", rows):
+            found += [_takes(layer, x), _takes(whole, x), _takes(whole, x[:, :2])]
+            found += [_takes(whole, x.repeat(n, 1, 1, 1)) for n in (2, 3)]
+    return found
+
+
+def _takes(layer: Any, x: Tensor) -> bool:
+    with counted() as names:
+        layer(x)
+    return "attend_kernel" in names
 
 
 def double_backward(device: str = "cpu") -> float:
@@ -189,7 +254,7 @@ class Wrapped(torch.nn.Linear):
 
 
 def _wrap(layer: Any) -> None:
-    layer.qkv.qkv = Wrapped(16, 48)
+    layer.qkv.qkv = Wrapped(16, 48, device=layer.qkv.qkv.weight.device)
 
 
 class Quantised(torch.nn.Parameter):
@@ -210,11 +275,23 @@ UNTAKEN = {
     "quantised projection": _quantise,
     "another topk of the router": lambda layer: setattr(layer.router, "topk", 1),
     "another scale of the router": lambda layer: setattr(layer.router, "scale", -1.0),
-    "projected router": lambda layer: setattr(layer.router, "emb", torch.nn.Linear(16, 16)),
+    "projected router": lambda layer: setattr(
+        layer.router, "emb", torch.nn.Linear(16, 16, device=layer.wo.weight.device)
+    ),
     "routing asked for": lambda _: {"return_routing": True},
     "attention asked for": lambda _: {"ret_attn_mask": True},
     "float64": lambda layer: layer.double() and {},
 }
 
 if __name__ == "__main__":
-    answer({f.__name__: f for f in (errors, launches, twice, compiled, double_backward, untaken)})
+    asked = (
+        errors,
+        on_tensor_cores,
+        launches,
+        twice,
+        compiled,
+        by_evidence,
+        double_backward,
+        untaken,
+    )
+    answer({f.__name__: f for f in asked})

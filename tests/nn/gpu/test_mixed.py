@@ -42,6 +42,25 @@ def test_the_fused_way_follows_the_first(name: str, ask: Ask) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "asked", "most"),
+    [
+        ({}, ["TF32x3"], 5e-6),
+        ({"tf32": True}, ["TF32"], 1e-2),
+        ({"dtype": "bfloat16"}, [], 5e-2),
+    ],
+    ids=["float32", "TF32 where torch allows it", "bfloat16"],
+)
+def test_products_are_as_exact_as_torch_asks_for(
+    case: dict[str, Any], asked: list[str], most: float, ask: Ask
+) -> None:
+    found, precisions = ask("on_tensor_cores", **case)
+
+    assert precisions == asked
+    assert wrong(found, most) == {}
+
+
+@pytest.mark.slow
 def test_two_passes_give_the_same_bits(ask: Ask) -> None:
     assert ask("twice") is True
 

@@ -1,4 +1,7 @@
-"""Gates go into the layers that can hold them, and into no other one."""
+"""Gates go into the layers that can hold them, and into no other one.
+
+Covers: gates.
+"""
 
 import copy
 from collections.abc import Callable
@@ -9,7 +12,8 @@ from torch import nn
 
 from modswap.core.seen.joint import Joint
 from modswap.nn.insertion import Insertion
-from modswap.ops.build.gate_folding import ModuleInputs, recorded, without_gate
+from modswap.ops.build.folding.flow import ModuleInputs, recorded
+from modswap.ops.build.gate_folding import without_gate
 
 X = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(0))
 ADDED = Joint("after", "add", channels=6, axes=2)
@@ -157,7 +161,7 @@ def test_a_module_without_a_gate_has_none_to_fold() -> None:
 def test_what_modules_are_given_is_recorded_while_the_block_runs() -> None:
     inserted = joined(nn.Conv2d(6, 6, 1), [1.0])
 
-    with recorded({"a": inserted}) as found:
+    with recorded({"a": inserted.module}) as found:
         inserted(X)
     inserted(torch.zeros_like(X))
 

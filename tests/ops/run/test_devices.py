@@ -16,6 +16,7 @@ from modswap.ops.run.devices import (
     autocast_type,
     device_asked,
     device_of,
+    devices_here,
     devices_of,
     is_without_data,
     synchronize,
@@ -145,4 +146,12 @@ def test_other_names_of_devices_are_refused(name: str, why: str) -> None:
     with pytest.raises(UsageError, match=f"device '{name}' cannot be used: .*{why}") as raised:
         device_asked(name)
 
-    assert raised.value.fix == "name cpu, cuda, cuda:1 or mps"
+    assert raised.value.fix.startswith("name a device of this machine: cpu")
+
+
+def test_devices_of_a_machine_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+
+    assert devices_here() == ("cpu", "cuda:0", "cuda:1", "mps")

@@ -13,6 +13,7 @@ from modswap.ops.code.building.wanted import NewModule
 from modswap.ops.code.editing.locate import Use, held_by
 
 ADAPTERS, INSERTIONS = "modswap.nn.adapters", "modswap.nn.insertion"
+BLUEPRINTS, FOLDS = "modswap.core.decided.blueprint", "modswap.nn.folded_layers"
 
 
 class ClassNames(Protocol):
@@ -93,7 +94,8 @@ def spell(new: NewModule, names: ClassNames, uses: Sequence[Use] = ()) -> Spelle
         for name, value in written.items()
         if held[name] is None and name in new.observed and type(value) is int
     )
-    call = _adapted(CallText(names.of(new), args), new.blueprint, names)
+    call = _folded(CallText(names.of(new), args), new.blueprint, names)
+    call = _adapted(call, new.blueprint, names)
     return Spelled(_joined(call, new, names), literals)
 
 
@@ -129,6 +131,17 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
+def _folded(call: CallText, blueprint: Blueprint, names: ClassNames) -> CallText:
+    """Return a call with the folding around it of layers that are no longer in the module."""
+    if not blueprint.folds:
+        return call
+    head = names.name(BLUEPRINTS, "LayerFold")
+    made = [{name: getattr(one, name) for name in one.__slots__} for one in blueprint.folds]
+    texts = "".join(f"{_changed(head, type(blueprint.folds[0]), one)}, " for one in made)
+    folds = f"({texts.rstrip() if len(made) == 1 else texts[:-2]})"
+    return CallText(names.name(FOLDS, "refolded"), (("", call), ("", folds)))
+
+
 def _adapted(call: CallText, blueprint: Blueprint, names: ClassNames) -> CallText:
     """Return a call with the adapter around it that its site needs."""
     if blueprint.fits:
@@ -143,7 +156,7 @@ def _adapted(call: CallText, blueprint: Blueprint, names: ClassNames) -> CallTex
     added = blueprint.adaptation
     if added is not None:
         made = {name: getattr(added, name) for name in added.__slots__}
-        head = names.name("modswap.core.decided.blueprint", "Adaptation")
+        head = names.name(BLUEPRINTS, "Adaptation")
         args.append(("adaptation", _changed(head, type(added), made)))
     tail = f".of_grid({literal(blueprint.grid)})" if blueprint.grid is not None else ""
     tail += f".without({literal(blueprint.drops)})" if blueprint.drops else ""

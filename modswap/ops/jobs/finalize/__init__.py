@@ -1,0 +1,1 @@
+"""End gates, and fold layers: the job of `modswap finalize`."""
