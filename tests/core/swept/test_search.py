@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from modswap.core.errors import ShapeError, UsageError
-from modswap.core.swept.choice import Budgets, ChoiceRequest, amount_of, choose, count_of
+from modswap.core.swept.choice import (
+    Budgets,
+    ChoiceRequest,
+    amount_of,
+    choose,
+    count_of,
+    refuse_too_many,
+)
 from modswap.core.swept.record import SiteTrial, SweptCost, TrialResult
 from modswap.core.swept.search import SearchOption, SearchProblem, search
 from tests.effort import examples
@@ -218,3 +225,10 @@ def test_sixty_sites_of_twelve_options_take_few_steps(
 
     assert search(SearchProblem(rows, count, more, most)) is not None
     assert 0 < steps < 200_000
+
+
+def test_more_sites_than_there_are_cannot_be_chosen() -> None:
+    refuse_too_many(None, 1)
+    refuse_too_many(ChoiceRequest(2), 2)
+    with pytest.raises(UsageError, match="3 sites are to be chosen, and the rule selects 2"):
+        refuse_too_many(ChoiceRequest(3), 2)

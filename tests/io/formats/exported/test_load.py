@@ -1,6 +1,6 @@
 """Archives of torch.export: trusted or refused, swapped, exported again, run without modswap.
 
-Covers: load, agreement, graphs.
+Covers: load, graphs.
 """
 
 import os
