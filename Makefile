@@ -57,6 +57,7 @@ docs-pages: $(VENV)/dev.done  ## write the pages that are made from the tables o
 	$(BIN)/python -m tests.ops.examine.verification_page
 	$(BIN)/python -m tests.ops.code.code_page
 	$(BIN)/python -m tests.cli.tree_page
+	$(BIN)/python -m tests.cli.diff_page
 	$(BIN)/python -m tests.cli.terminal_picture
 	$(BIN)/python -m tests.ops.explain.explain_page
 	$(BIN)/python -m tests.docs.module_pictures

@@ -27,6 +27,8 @@ PLACES = {
     },
 }
 _LINK = re.compile(r"(?<=\]\()(?P<markdown>[^)\s]+)(?=\))|(?<= src=\")(?P<html>[^\"]+)(?=\")")
+# a line break between Chinese letters or signs
+_BREAK = re.compile(r"(?<=[\u3001\u3002\u4e00-\u9fff\uff08-\uff1b])\n(?=[\u4e00-\u9fff\uff08])")
 _SCHEME = re.compile(r"[a-z]+:|#|/")
 
 
@@ -41,7 +43,12 @@ def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
 
 def on_page_markdown(markdown: str, page: "Page", **_: object) -> str:
     """Return a page whose links lead to places in the site."""
-    return with_links_of_the_site(markdown, page.file.src_uri)
+    return without_breaks(with_links_of_the_site(markdown, page.file.src_uri))
+
+
+def without_breaks(markdown: str) -> str:
+    """Return a page without line breaks between Chinese letters: they would show as spaces."""
+    return _BREAK.sub("", markdown)
 
 
 def with_links_of_the_site(markdown: str, place: str) -> str:

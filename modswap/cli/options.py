@@ -43,6 +43,16 @@ Input = Annotated[
         show_default=False,
     ),
 ]
+Image = Annotated[
+    Path | None,
+    typer.Option(
+        "--image",
+        metavar="FILE",
+        help="A picture over which the page draws which windows a BiLevelRoutingAttention attends "
+        "to; with --format html.",
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -216,6 +226,23 @@ def check_format(session: Session, name: str, known: Collection[str]) -> None:
 def wants_view(session: Session) -> bool:
     """Return whether the report shows the modules of the model before and after."""
     return session.format in FORMS_WITH_VIEW
+
+
+def note_image(session: Session, image: Path | None) -> Path | None:
+    """Note a picture for the page as read, and return it.
+
+    Raises:
+        UsageError: If no page is asked for.
+        CheckpointError: If there is no such file.
+    """
+    if image is None:
+        return None
+    if session.format != "html":
+        fix = "leave it out, or ask for a page: `--format html`"
+        raise UsageError("it is drawn on a page alone", "--image", fix)
+    require_file(image)
+    session.reads.append(UsedPath("the picture", image))
+    return image
 
 
 def _check_name(name: str, known: Collection[str], what: str, option: str) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -14,6 +14,20 @@ from modswap.nn.kernels.tracing import traced, transformed
 from modswap.seeds import kept_random_state
 
 MAX_AXES = 8  # behind that of the channels
+
+
+def _is_place_inside(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(key) in (int, str) for key in value)
+
+
+# what the attributes may be in a file, which anybody can have written
+_FITTING: Mapping[str, Callable[[Any], bool]] = {
+    "place": lambda value: type(value) is str and value in get_args(Place),
+    "form": lambda value: type(value) is str and value in get_args(Form),
+    "axes": lambda value: type(value) is int and 0 <= value <= MAX_AXES,
+    "source": _is_place_inside,
+    "target": _is_place_inside,
+}
 
 
 class Insertion(nn.Module):
@@ -57,6 +71,17 @@ class Insertion(nn.Module):
         self.gate: nn.Parameter | None = None
         if joint.has_gate:
             self.gate = nn.Parameter(torch.zeros(joint.channels))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the attributes that a file holds.
+
+        Raises:
+            ValueError: If one of them is nothing that a joint has.
+        """
+        super().__setstate__(state)  # type: ignore[no-untyped-call] # torch gives it no types
+        for name, fits in _FITTING.items():
+            if name in state and not fits(state[name]):
+                raise ValueError(f"the attribute {name!r} of an {type(self).__name__} is none")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return x with the new module's output in it; around a module, that output alone.

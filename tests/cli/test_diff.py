@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from modswap.cli.app import run
+from tests.cli.diff_page import PAGE, page, without_what_varies
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +68,11 @@ def test_report_is_not_written_over_a_checkpoint() -> None:
 
     assert run(["diff", "net.pt", "other.pt", "--report", "other.pt"]) == 3
     assert Path("other.pt").read_bytes() == before
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_page_shows_what_the_command_prints() -> None:
+    shown = PAGE.read_text(encoding="utf-8")
+
+    assert without_what_varies(page(shown)) == without_what_varies(shown), "`make docs` writes it"

@@ -102,3 +102,44 @@ def test_two_pages_of_one_check_are_equal(modswap: Command) -> None:
     check = ("check", "net.pt", "-c", "swap.yaml", "--fast", "--format", "html")
 
     assert modswap(*check).out == modswap(*check).out
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_routing_is_drawn_over_a_picture_of_ones_own_and_over_one_of_the_data(
+    modswap: Command,
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (40, 30), "red").save("photo.png")
+    numpy = pytest.importorskip("numpy")
+    numpy.save("data.npy", torch.rand(40, 3, 28, 28).numpy())
+    page = ("--format", "html", "--report")
+
+    swap = (*REPLACE, "-o", "out.pt", "--image", "photo.png", *page, "a.html")
+    assert modswap(*swap).code == 0
+    allow = ("--allow", "tests.models.*")
+    heal = ("heal", "out.pt", "--against", "net.pt", "--data", "data.npy", "--stages", "closed")
+    assert modswap(*heal, *allow, "-o", "healed.pt", *page, "b.html").code == 0
+
+    for file in ("a.html", "b.html"):
+        drawn = page_at(file)
+        assert drawn.count("image") == 1
+        assert "PHOTO.jpg" not in drawn.text
+    assert "--image" not in page_at("a.html").text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--image", "photo.png"), 2, "--image: it is drawn on a page alone"),
+        (("--image", "none.png", "--format", "html"), 3, "none.png: no such file"),
+        (("--image", "swap.yaml", "--format", "html"), 2, "swap.yaml: it is no picture"),
+    ],
+)
+def test_picture_that_cannot_be_drawn_is_refused(
+    modswap: Command, words: tuple[str, ...], code: int, said: str
+) -> None:
+    ran = modswap(*REPLACE, "--dry-run", *words)
+
+    assert ran.code == code
+    assert said in ran.err

@@ -41,7 +41,7 @@ EXAMPLES = {
         "def test_swap_still_fits": "tests/test_ci_parts.py",
     },
     "diff.md": {
-        "modswap diff": "tests/cli/test_diff.py::test_difference_ends_with_one_and_json_names_it",
+        "modswap diff": "tests/cli/test_diff.py::test_page_shows_what_the_command_prints",
         "import modswap": HERE,
     },
     "gpu.md": {"from modswap.nn.gpu": HERE},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.repository_pages import ROOT, with_links_of_the_site
+from docs.repository_pages import ROOT, with_links_of_the_site, without_breaks
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,12 @@ def test_pictures_in_html_follow_too() -> None:
     led = with_links_of_the_site('<img src="docs/pictures/page.png" width="720">', "index.md")
 
     assert led == '<img src="pictures/page.png" width="720">'
+
+
+def test_lines_of_chinese_are_joined_without_a_space() -> None:
+    text = "换成。\n例子是\n模块、\nmodswap\n\n- 一\n- 二\n"
+
+    assert without_breaks(text) == "换成。例子是模块、\nmodswap\n\n- 一\n- 二\n"
 
 
 def built(folder: Path, site: Path) -> tuple[int, list[str]]:

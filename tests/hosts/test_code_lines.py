@@ -140,6 +140,20 @@ def test_standalone_file_of_a_function_that_calls_transformers(
     assert "OK  its `load(file)` gives the swapped model in a process" in capfd.readouterr().err
 
 
+def test_standalone_file_of_a_whole_module_of_transformers(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, _, rule, shape = CASES["segformer"]
+    torch.save(segformer(), "net.pt")
+    command = [sys.executable, "-m", "modswap"]
+    # in processes that have built no such model
+    made = [*command, "replace", "net.pt", *rule, "--input", shape, *ALLOW, "-o", "out.pt", "-q"]
+    subprocess.run(made, check=True)
+    subprocess.run([*command, "code", "out.pt", "--standalone", "model.py", *ALLOW], check=True)
+
+    assert "OK  its `load(file)` gives the swapped model in a process" in capfd.readouterr().err
+
+
 SETTINGS = (
     "import os\n"
     'settings = dict(data="data.yaml", epochs=1, imgsz=64, batch=2, device="cpu", workers=0, '

@@ -1,6 +1,7 @@
 """Modules beside others: a gate of 0 keeps every bit."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import modswap
+from modswap.core.errors import CheckpointError
 from modswap.core.seen.joint import Form, Joint, Place
 from modswap.nn.insertion import Insertion, Probe, changed_at, changed_inputs, input_at
 
@@ -271,3 +274,14 @@ def test_what_is_recorded_or_has_no_values_takes_the_form_that_reads_none() -> N
         assert not torch.equal(made(x), x)
     for made in (traced, exported):
         torch.testing.assert_close(made(x), expected)
+
+
+@pytest.mark.parametrize("name", ["place", "form", "axes", "source", "target"])
+@pytest.mark.parametrize("value", [None, 9, "x", [1], {}, (None,), 1.5])
+def test_file_that_joins_in_no_known_way_is_refused(name: str, value: Any, tmp_path: Path) -> None:
+    module = inserted(nn.ReLU(), "add")
+    vars(module)[name] = value
+    torch.save(nn.Sequential(module), tmp_path / "net.pt")
+
+    with pytest.raises(CheckpointError, match=f"the attribute '{name}' of an Insertion is none"):
+        modswap.load(tmp_path / "net.pt")

@@ -142,6 +142,7 @@ def heal(
     no_checksum: options.NoChecksum = False,
     dry_run: options.DryRun = False,
     force: options.Force = False,
+    image: options.Image = None,
     form: options.ReportFormat = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -159,8 +160,7 @@ def heal(
     options.check_format(session, form, REPORTS)
     options.refuse_idle(output, dry_run=dry_run)
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
-    renames = options.renames_of(rename, strip_prefix)
-    subject = options.subject(file, policy, model, inputs, renames)
+    subject = options.subject(file, policy, model, inputs, options.renames_of(rename, strip_prefix))
     request = HealingRequest(
         stages=STAGES if stages is None else stages_of(stages),
         chosen=stages is not None,
@@ -184,8 +184,9 @@ def heal(
     from modswap.core.asked.job import HealJob
     from modswap.ops.jobs.heal import heal_file
 
+    shown = options.wants_view(session), options.note_image(session, image)
     out = None if dry_run else output
-    job = HealJob(subject, against, data, request, out, force, resume=resume)
+    job = HealJob(subject, against, data, request, out, force, resume, *shown)
     with session.guarded() as progress:
         outcome = heal_file(job, progress)
     finish(session, [outcome])

@@ -73,6 +73,7 @@ def replace(
     thorough: options.Thorough = False,
     fast: options.Fast = False,
     max_memory: options.MaxMemory = None,
+    image: options.Image = None,
     form: options.ReportFormat = "table",
     report: options.Report = None,
     quiet: options.Quiet = False,
@@ -114,6 +115,7 @@ def replace(
         heal=heal,
         healing=request,
         view=options.wants_view(session),
+        image=options.note_image(session, image),
     )
     outcome = _run(session, job, digest, no_forward=no_forward)
     chosen.save(session, [outcome])

@@ -105,6 +105,7 @@ class Job:
     heal: str = ""
     healing: "HealingRequest | None" = None  # what is asked of it; None for nothing
     view: bool = False  # whether the outcome has the modules before and after, for pages
+    image: Path | None = None  # a picture over which a page draws the routing of new modules
     # where a check reads the weights and runs; empty or `meta`: on shapes alone
     device: str = ""
 
@@ -132,6 +133,8 @@ class HealJob:
         out: File or folder to write; None for a dry run.
         force: Whether an existing `out` may be replaced.
         resume: Whether to go on where a run was broken off, by the file that it left beside `out`.
+        view: Whether the outcome has what pages show.
+        image: A picture over which a page draws the routing of new modules; None for a sample.
     """
 
     subject: Subject
@@ -141,6 +144,8 @@ class HealJob:
     out: Path | None = None
     force: bool = False
     resume: bool = False
+    view: bool = False
+    image: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ def class_in_package(name: str, *, folder: str, where: str) -> type | None:
     """Return the class that a package defines under a dotted name, or None.
 
     A module that is not imported yet is imported if its source defines that class, or imports it
-    from another module. Not looked at are modules with a name in double underscores (`__main__`),
-    extension modules, attributes that a module makes up when they are asked for, and classes that
-    a module imported from another package.
+    from another module of the package. Not looked at are modules with a name in double underscores
+    (`__main__`), extension modules, attributes that a module makes up when they are asked for, and
+    classes that a module imported from another package.
 
     Raises:
         RecipeError: If a module is not there or raises; a package not installed is a
@@ -40,7 +40,7 @@ def class_in_package(name: str, *, folder: str, where: str) -> type | None:
     first = module_for(segments[0], "", folder, where)
     module_name, spec = _innermost_module(segments, first)
     names = segments[module_name.count(".") + 1 :]
-    if module_name not in sys.modules and not _may_import(spec, names[0]):
+    if module_name not in sys.modules and not _may_import(spec, names[0], segments[0]):
         return None
     module = module_for(module_name, "", folder, where)
     if not _is_own(module, module_name):
@@ -82,23 +82,34 @@ def _innermost_module(segments: list[str], package: ModuleType) -> tuple[str, Mo
     return name, spec
 
 
-def _may_import(spec: ModuleSpec | None, name: str) -> bool:
-    """Return whether a module is Python source that defines a name, or imports it from another."""
+def _may_import(spec: ModuleSpec | None, name: str, package: str) -> bool:
+    """Return whether a module is Python source that defines a name, or has it from its package."""
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
         return False
     try:
         tree = ast.parse(spec.loader.get_data(spec.loader.path))
     except (SyntaxError, ValueError):
         return True  # importing it says what is wrong, and runs nothing
-    return any({name, "*"} & {*_bound(node)} for node in ast.walk(tree))
+    return any({name, "*"} & {*_bound(node, package)} for node in _at_the_top(tree))
 
 
-def _bound(node: ast.AST) -> Iterator[str]:
+def _at_the_top(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield what is not inside a function or a class."""
+    left: list[ast.AST] = [*tree.body]
+    while left:
+        node = left.pop()
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            left += ast.iter_child_nodes(node)
+
+
+def _bound(node: ast.AST, package: str) -> Iterator[str]:
     """Yield the names that a class statement, an assignment or an import gives to a class."""
     if isinstance(node, ast.ClassDef):
         yield node.name
     elif isinstance(node, ast.ImportFrom):
-        yield from (alias.asname or alias.name for alias in node.names)
+        if node.level or str(node.module).partition(".")[0] == package:
+            yield from (alias.asname or alias.name for alias in node.names)
     elif isinstance(node, ast.Assign):
         yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 

@@ -102,3 +102,12 @@ class RoutedWindows:
         spread = ((0.25, 0.25), (0.25, 0.75), (0.5, 0.5), (0.75, 0.25), (0.75, 0.75))
         found = (self.number(int(rows * y), int(columns * x)) for y, x in spread)
         return tuple(dict.fromkeys(one for one in found if one is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRouting:
+    """The routing of a new module in a model, over a picture as JPEG."""
+
+    path: str
+    windows: RoutedWindows
+    picture: bytes

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from modswap.core.decided.flow import Flow
+from modswap.core.explained.routing import SiteRouting
 from modswap.core.seen.tree import TreeRow
 
 
@@ -19,6 +20,7 @@ class ModelView:
         milliseconds: The time of a pass before and after; None where it was not measured.
         spread: By how much most passes differ from that time, before and after, in milliseconds:
             half of the distance between the quartiles.
+        routings: The windows that attend to one another in new modules, over the model's picture.
         untimed: The reason why it was not measured; empty where it was.
     """
 
@@ -29,4 +31,5 @@ class ModelView:
     flows: tuple[Flow, ...] = ()
     milliseconds: tuple[float, float] | None = None
     spread: tuple[float, float] = (0.0, 0.0)
+    routings: tuple[SiteRouting, ...] = ()
     untimed: str = ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from modswap.core.errors import ModswapError, ShapeError
 from modswap.core.healed.agreement import Agreement
+from modswap.core.healed.healing import StageResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,9 @@ class TrialResult:
         healed: The agreement of the model after a healing; None where it was not healed.
         healing_seconds: Duration of the healing.
         at_block: The error at the output of the block around the site.
+        unhealed: The agreement before the healing; None where it was not healed.
+        stages: The stages of the healing, in order.
+        goal: The agreement from which the healing ran no further stage.
     """
 
     trial: SiteTrial
@@ -89,6 +93,9 @@ class TrialResult:
     healed: Agreement | None = None
     healing_seconds: float = 0.0
     at_block: float | None = None
+    unhealed: Agreement | None = None
+    stages: tuple[StageResult, ...] = ()
+    goal: float = 1.0
 
     @property
     def holds(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from modswap.core.healed.agreement import Agreement
+from modswap.core.healed.healing import StageResult
 from modswap.core.swept.record import SiteTrial, SweptCost, TrialResult
 
 
@@ -28,10 +29,16 @@ def result_of(text: str) -> TrialResult:
 def _result_of(text: str) -> TrialResult:
     data: dict[str, Any] = json.loads(text)
     trial = SiteTrial(**data.pop("trial"))
-    added, healed = data.pop("added"), data.pop("healed")
-    return TrialResult(
-        trial,
-        added=None if added is None else SweptCost(**added),
-        healed=None if healed is None else Agreement(**healed),
-        **data,
-    )
+    added = data.pop("added")
+    healed, unhealed = (_agreement(data.pop(name, None)) for name in ("healed", "unhealed"))
+    stages = tuple(_stage(**one) for one in data.pop("stages", ()))
+    cost = None if added is None else SweptCost(**added)
+    return TrialResult(trial, added=cost, healed=healed, unhealed=unhealed, stages=stages, **data)
+
+
+def _agreement(data: dict[str, Any] | None) -> Agreement | None:
+    return None if data is None else Agreement(**data)
+
+
+def _stage(agreement: dict[str, Any], **rest: Any) -> StageResult:
+    return StageResult(agreement=Agreement(**agreement), **rest)

@@ -275,7 +275,7 @@ def _sized(site: Site, call: Call, output: Value, size: Extent) -> tuple[TensorI
             same = size.height if seen.tokens == size.tokens else None
             height = seen.height or same or seen.tokens
             return output, Size(seen.channels, height, seen.tokens // height)
-    fix = structure_fix(call.output, output) or "choose a class that gives the same"
+    fix = structure_fix(call.output, output) or "choose a class that gives the same shape"
     raise ShapeError(mismatch(call, output), site.path, fix)
 
 

@@ -11,6 +11,7 @@ from modswap.core.decided.dependence import STILL_RATIO
 from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import Plain, TensorInfo, Value, tensors
 from modswap.live_values import live_tensors
+from modswap.ops.apply import module_at
 from modswap.ops.run.random_weights import copied, placeholders
 from modswap.seeds import seeded
 
@@ -25,7 +26,7 @@ def unused_inputs(model: nn.Module, site: Site) -> tuple[str, ...]:
     A copy with random weights is run on random tensors. Nothing is returned for a module that is
     large, or that does not run by itself.
     """
-    old = model.get_submodule(site.path)
+    old = module_at(model, site.path)
     if site.params > MAX_WEIGHTS or not all(map(_is_small, site.calls)):
         return ()
     with seeded(0), torch.no_grad():

@@ -1,12 +1,14 @@
 """The change of a model's own source that makes a swap, with its proof."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from modswap.core.asked.job import CodeJob
 from modswap.core.errors import ModswapError, UsageError
 from modswap.core.kept.code_change import CodeChange, StandaloneFile
 from modswap.core.progress import Progress, silent
-from modswap.io.raw.held import holding
+from modswap.io.raw.held import Held, holding
 from modswap.ops.code.building.builder import Builder, refuse_other, shapes_of
 from modswap.ops.code.building.record import Recording, record
 from modswap.ops.code.building.source import Sources
@@ -38,8 +40,9 @@ def code_change(job: CodeJob, progress: Progress = silent) -> CodeChange:
         ModswapError: If the swap does not hold, a site is made by no code of the user's own, or
             the change is not proved.
     """
-    with holding(job.subject.file), without_compiler():
-        made = swapped(job, progress)
+    with _held(job) as held:
+        progress = held.watched(progress)
+        made = swapped(job, held, progress)
         builder = made.named_builder
         locator = _locator(made, builder, progress)
         files, sites = Editor(locator).changes()
@@ -76,8 +79,9 @@ def standalone_file(job: CodeJob, progress: Progress = silent) -> StandaloneFile
         ModswapError: If the swap does not hold, no call builds the model, or the file is not
             proved.
     """
-    with holding(job.subject.file), without_compiler():
-        made = swapped(job, progress)
+    with _held(job) as held:
+        progress = held.watched(progress)
+        made = swapped(job, held, progress)
         refuse_exported(made)
         try:
             files, _ = Editor(_locator(made, made.named_builder, progress)).changes()
@@ -98,8 +102,9 @@ def host_lines(job: CodeJob, host: str, progress: Progress = silent) -> Standalo
         ModswapError: If the swap does not hold, the model is of another library, or the lines are
             not proved.
     """
-    with holding(job.subject.file), without_compiler():
-        made = swapped(job, progress)
+    with _held(job) as held:
+        progress = held.watched(progress)
+        made = swapped(job, held, progress)
         if not made.recorded:
             what = "it is not swapped yet, and the lines load the swapped file"
             fix = "swap it first: modswap replace FILE -c RECIPE -o OUT"
@@ -115,6 +120,14 @@ def host_lines(job: CodeJob, host: str, progress: Progress = silent) -> Standalo
         if job.out is not None:
             write_configured(made, text.config, job.out, force=job.force)
         return proved
+
+
+@contextmanager
+def _held(job: CodeJob) -> Iterator[Held]:
+    """Hold the file, and compare it with what it was at the end."""
+    with holding(job.subject.file) as held, without_compiler():
+        yield held
+        held.refuse_change()
 
 
 def _usable(made: Swapped, error: ModswapError) -> Builder | None:

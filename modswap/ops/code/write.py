@@ -18,6 +18,7 @@ from modswap.io.raw.places import refuse_overlap
 from modswap.io.rewriting import Records
 from modswap.ops.code.building.source import is_ours
 from modswap.ops.code.building.swapped import Swapped
+from modswap.ops.load.checksums import compared
 
 GIT_SECONDS = 20
 
@@ -71,7 +72,8 @@ def write_renamed(made: Swapped, out: Path, *, force: bool) -> str:
     """Write a model whose modules have other names, in the container of its file.
 
     Raises:
-        CheckpointError: If it cannot be written.
+        CheckpointError: If it cannot be written, or a tensor of the file is damaged: it would get
+            a checksum of its own.
         UsageError: If the file holds more than one model.
     """
     container = made.loaded.container
@@ -79,6 +81,7 @@ def write_renamed(made: Swapped, out: Path, *, force: bool) -> str:
         what = "it holds more than one copy of the model"
         raise UsageError(what, str(made.subject.file), "save one of them to a file of its own")
     refuse_overlap(UsedPath(OUT, out), paths_read(made.subject))
+    compared(made.subject)
     sites = tuple(record(new.paths, new.blueprint) for new in made.wanted)
     receipt = Receipt(modswap=__version__, torch=torch.__version__, sites=sites)
     value = made.model if container.slots[0].kind == "module" else made.model.state_dict()

@@ -93,7 +93,8 @@ def picture_channels(model: nn.Module, said: int | None = None) -> list[int]:
     """
     found = [m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
     few = sorted({number for number in found if number <= MAX_CHANNELS})
-    return list(dict.fromkeys(n for n in (*found[:1], said, 3, 1, *few) if n))[:MAX_CHOICES]
+    numbers = (n for n in (*found[:1], said, 3, 1, *few) if n and n > 0)
+    return list(dict.fromkeys(numbers))[:MAX_CHOICES]
 
 
 class _Layer(NamedTuple):
@@ -116,7 +117,9 @@ def _accepted(module: nn.Module) -> list[TensorInput]:
     for kinds, attribute, shapes in _LAYERS:
         if isinstance(module, kinds):
             dtype: Dtype = "float32" if attribute else "int64"
-            features = getattr(module, attribute) if attribute else 0
+            features = getattr(module, attribute) if attribute else 1
+            if not isinstance(features, int) or features < 1:  # a file may say anything
+                return []
             return [TensorInput(shape=(1, *sizes), dtype=dtype) for sizes in shapes(features)]
     return []
 

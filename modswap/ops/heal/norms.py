@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from modswap.core.healed.agreement import Agreement
 from modswap.live_values import module_paths
+from modswap.ops.apply import module_at
 from modswap.ops.heal import ranks
 from modswap.ops.heal.measures.passes import outputs_of
 from modswap.ops.heal.passes import Models
@@ -83,18 +84,18 @@ def best_estimate(
 
 
 def _copies(model: nn.Module, paths: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
-    return {path: values_of(model.get_submodule(path)) for path in paths}
+    return {path: values_of(module_at(model, path)) for path in paths}
 
 
 def _fill(model: nn.Module, values: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
     for path, tensors in values.items():
-        put_values(model.get_submodule(path), tensors)
+        put_values(module_at(model, path), tensors)
 
 
 @torch.no_grad()
 def estimate_again(models: Models, paths: Sequence[str], chosen: Sequence[int]) -> None:
     """Give batch norms the mean and variance of what they are given over the samples."""
-    norms = [models.model.get_submodule(path) for path in paths]
+    norms = [module_at(models.model, path) for path in paths]
     with _accumulating([norm for norm in norms if isinstance(norm, _BatchNorm)]):
         passes = 0
         for some in ranks.dealt(models.parts(chosen)):

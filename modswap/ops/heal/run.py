@@ -32,7 +32,7 @@ from modswap.ops.heal.fitting.resume import ResumeFile
 from modswap.ops.heal.healer import Healer
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.passes import Models
-from modswap.ops.heal.samples import Samples
+from modswap.ops.heal.samples import Batch, Samples
 from modswap.ops.heal.sites import Bypass, HealedSite
 from modswap.ops.heal.working import moved, running, take_values, taken_back, working_copy
 from modswap.ops.run.describe import class_name
@@ -63,12 +63,16 @@ class HealingWishes:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A healing, the healed copy of the model, and the paths of what changed in it."""
+    """A healing, the healed copy of the model, and the paths of what changed in it.
+
+    `judged` is a sample that the user gave, one of those that judge; None for drawn ones.
+    """
 
     healing: Healing
     copy: nn.Module
     changed: tuple[str, ...]
     sites: tuple[HealedSite, ...]
+    judged: Batch | None = None
 
     def built(self, model: nn.Module) -> tuple[Built, ...]:
         """Return copies of the model's modules with the values of the healed ones."""
@@ -221,4 +225,6 @@ def heal_models(
     used = {s.path: s.bypass for s in healer.sites if s.bypass is not None and s.bypass.used}
     found = tuple(replace(site, bypass=used.get(site.path)) for site in sites)
     notes = (*healed.healing.notes, *_of_half(model))
-    return Result(replace(healed.healing, notes=notes), working, healed.changed, found)
+    judged = None if wanted.data == NONE else samples.batch(healer.held[:1])
+    healing = replace(healed.healing, notes=notes)
+    return Result(healing, working, healed.changed, found, judged)

@@ -171,7 +171,7 @@ def _beside(olds: Mapping[str, nn.Module], model: nn.Module) -> Iterator[HealedS
     for place in module_paths(model):
         for name in inserted_names(place.module):
             path = f"{place.path}.{name}" if place.path else name
-            new = place.module.get_submodule(name)
+            new = module_at(place.module, name)
             if not isinstance(new, Insertion) or place.path not in olds or path in olds:
                 continue
             if _holds_old(place.module, olds[place.path]):  # else it belongs to a new module

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from torch import nn
+
 from modswap.core.asked.healing import HealingRequest
 from modswap.core.asked.job import HealJob, Job, Subject
 from modswap.core.asked.recipe import Recipe
@@ -19,6 +21,7 @@ from modswap.core.asked.used_paths import (
 from modswap.core.decided.plan import Plan
 from modswap.core.errors import UsageError
 from modswap.core.healed.healing import HEALED
+from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome, SiteOutcome
 from modswap.core.kept.receipt import record
 from modswap.core.progress import Progress, silent
@@ -33,12 +36,13 @@ from modswap.ops.first_input.find import first_pass
 from modswap.ops.heal import ranks
 from modswap.ops.heal.data.taker import Taker, told_size
 from modswap.ops.heal.fitting.resume import ResumeFile
-from modswap.ops.heal.run import HealingWishes, heal_models, healed_start
+from modswap.ops.heal.run import HealingWishes, Result, heal_models, healed_start
 from modswap.ops.heal.sites import HealedSite, sites_to_heal
 from modswap.ops.load.model import Loaded
+from modswap.ops.measure.site_routing import pictured, site_routings
 from modswap.ops.outcomes import count_params, site_outcomes
 from modswap.ops.reopen import reopen
-from modswap.ops.run.inputs import Case
+from modswap.ops.run.inputs import Case, DummyCall
 from modswap.ops.run.without_compiler import without_compiler
 from modswap.ops.swap import Prepared
 from modswap.ops.write.writer import Writer
@@ -60,10 +64,11 @@ def heal_file(job: HealJob, progress: Progress = silent) -> Outcome:
     look_at_data(job.data)
     with (
         holding(job.subject.file) as held,
+        holding(job.against) as original,
         without_compiler(),
         ranks.joined(job.request.device) as device,
     ):
-        outcome = _held(job, device, held, held.watched(progress))
+        outcome = _held(job, device, held, original.watched(held.watched(progress)))
     return replace(outcome, seconds=time.monotonic() - started)
 
 
@@ -88,31 +93,31 @@ def _held(job: HealJob, device: str, held: Held, progress: Progress) -> Outcome:
     sites = sites_to_heal(before.model, loaded.model, records)
     progress("looking for an input that fits")
     call = first_pass(loaded, job.subject).calls[0]
-    size = told_size(job.subject.inputs)
+    shown = pictured(call, job.image)
     request = replace(_request(loaded, job.request), device=device)
     resume = _kept(job) if ranks.first() else ResumeFile(None, {})
     resume.share()
-    wanted = HealingWishes(job.data, request, size, progress, resume)
+    wanted = HealingWishes(job.data, request, told_size(job.subject.inputs), progress, resume)
     result = heal_models(Taker.of(before, call), loaded.model, sites, wanted)
     writer = Writer(_as_swap(job, loaded), loaded, progress, unread=False)
     built = result.built(loaded.model)
     prepared = Prepared((Case(call),), (), Plan(()), built, unreal=False, seed=0)
-    params = count_params(loaded.model)
     outcome = Outcome(
         command="heal",
         checkpoint=str(job.subject.file),
         recipe="",
         sites=_sites(prepared, sites),
-        params_before=params,
-        params_after=params + _added(built),
+        params_before=count_params(loaded.model),
+        params_after=count_params(loaded.model) + _added(built),
         notes=(*ending_note(loaded.container.format, job.subject.file, job.out),),
         stamps=held.stamps,
         healing=result.healing,
+        view=ModelView() if job.view else None,
     )
     if not ranks.first():
         return outcome
     with applied(loaded.model, prepared.placements):
-        outcome = writer.finish(outcome, prepared)
+        outcome = writer.finish(_routed(outcome, loaded.model, result, shown), prepared)
     if outcome.ledger is not None:
         outcome = replace(outcome, ledger=outcome.ledger.with_mapped(writer.mapped(prepared)))
     if job.out is not None and not result.healing.interrupted:
@@ -155,7 +160,23 @@ def healed_swap(
     apply(loaded.model, [(one.paths, one.module) for one in others])
     beside = _added(others)
     outcome = replace(outcome, healing=result.healing, params_after=outcome.params_after + beside)
+    outcome = _routed(outcome, loaded.model, result, pictured(call, job.image))
     return outcome, replace(prepared, built=(*prepared.built, *others))
+
+
+def _routed(outcome: Outcome, model: nn.Module, result: Result, shown: DummyCall) -> Outcome:
+    """Return the outcome whose view, if asked for, has the routing of healed modules.
+
+    It is drawn over the picture of a call, or over one of those that judged them.
+    """
+    judged, view = result.judged, outcome.view
+    if view is None:
+        return outcome
+    paths = [site.new_path for site in outcome.sites]
+    routings = site_routings(model, paths, shown)
+    if not routings and judged is not None:
+        routings = site_routings(model, paths, DummyCall(judged.args, judged.kwargs))
+    return replace(outcome, view=replace(view, routings=routings))
 
 
 def _added(built: Sequence[Built]) -> int:

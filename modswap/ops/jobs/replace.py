@@ -29,6 +29,7 @@ from modswap.ops.measure.memory import (
     check_swapped_memory,
 )
 from modswap.ops.measure.model_view import timed, viewed_after, viewed_before
+from modswap.ops.measure.site_routing import pictured, site_routings
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
 from modswap.ops.reopen import reopen
 from modswap.ops.run.devices import device_asked
@@ -121,6 +122,8 @@ def _prepared(writer: Writer, given: Settled, bounds: Sequence[Bound], *, unreal
     """Run the reference passes, if they fit into memory, and build the new modules."""
     model, recipe, calls = writer.loaded.model, writer.job.recipe, given.calls
     first = cases_of(calls or calls_of(recipe.inputs), recipe.verify)
+    for case in first[:1]:
+        pictured(case.call, writer.job.image)  # a file that is no picture is refused at once
     check_memory(model, first, bounds, seed=recipe.seed)
     starts = Starts(values=not writer.unread, policy=writer.job.subject.policy)
     making = Making(starts=starts)
@@ -153,7 +156,7 @@ def _swapped(
             )
             verdict = examined(standing.verdict, bench)
             outcome = replace(
-                _viewed(outcome, bench, standing),
+                _viewed(outcome, bench, standing, job.image),
                 verdict=verdict,
                 params_after=count_params(loaded.model),
                 notes=(*outcome.notes, *swap_notes(verdict, prepared, outcome.sites)),
@@ -173,7 +176,7 @@ def _swapped(
     return outcome
 
 
-def _viewed(outcome: Outcome, bench: Bench, standing: Verified) -> Outcome:
+def _viewed(outcome: Outcome, bench: Bench, standing: Verified, image: Path | None) -> Outcome:
     """Return the outcome with the view of the swapped model, if a view was asked for."""
     if outcome.view is None:
         return outcome
@@ -183,6 +186,9 @@ def _viewed(outcome: Outcome, bench: Bench, standing: Verified) -> Outcome:
     view = viewed_after(outcome.view, model, passes, paths)
     if standing.verdict.ok:
         view = timed(view, model, bench.original, prepared.cases[0], unreal=prepared.unreal)
+        if not prepared.unreal:
+            call = pictured(prepared.cases[0].call, image)
+            view = replace(view, routings=site_routings(model, paths, call))
     return replace(outcome, view=view)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from modswap.core.asked.renames import Rename
 from modswap.core.decided.renaming import found_renames
+from modswap.live_values import module_paths
 from modswap.ops.load.factory import Factory
 from modswap.ops.load.lazy_layers import give_sizes
 from modswap.ops.load.library_names import LibraryNames
@@ -214,21 +215,22 @@ def _ties(tensors: Mapping[str, Any]) -> list[list[str]]:
 
 def _tie(model: nn.Module, ties: list[list[str]], stored: Stored) -> None:
     weights = stored.weights
+    modules = {place.path: place.module for place in module_paths(model)}
     for names in ties:
         first = next((name for name in names if name in weights), "")
         if not first:
             continue  # the model has it by itself
-        tensor = _table(model, first)[first.rpartition(".")[2]]
+        tensor = _table(modules, first)[first.rpartition(".")[2]]
         for name in names:
             # the file may hold two
             if name not in weights or _alike(weights[first], weights[name]):
-                _table(model, name)[name.rpartition(".")[2]] = tensor
+                _table(modules, name)[name.rpartition(".")[2]] = tensor
 
 
-def _table(model: nn.Module, name: str) -> dict[str, Any]:
+def _table(modules: Mapping[str, nn.Module], name: str) -> dict[str, Any]:
     """Return the table of a module that holds a parameter or buffer."""
     owner, _, leaf = name.rpartition(".")
-    module = model.get_submodule(owner)
+    module = modules[owner]
     parameters: dict[str, Any] = module._parameters
     return parameters if leaf in parameters else module._buffers
 

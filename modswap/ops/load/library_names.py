@@ -145,3 +145,15 @@ def library_names(model: nn.Module) -> LibraryNames | None:
         return LibraryNames(model)
     except (ImportError, AttributeError):  # a version without such tables
         return None
+
+
+def record_outputs(model: nn.Module) -> None:
+    """Let models of transformers that a pickle made hand out hidden states.
+
+    Their constructors note for each class what can be handed out, and a pickle calls none.
+    """
+    known: Any = sys.modules.get("transformers.modeling_utils")
+    registry: Any = getattr(known, "_CAN_RECORD_REGISTRY", None)  # None in older versions
+    for module in () if registry is None else model.modules():
+        if isinstance(module, known.PreTrainedModel):
+            registry[module] = module._can_record_outputs  # noqa: SLF001 - as its constructor does

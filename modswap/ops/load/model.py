@@ -17,7 +17,7 @@ from modswap.io.formats.reading import read
 from modswap.ops.load.factory import Factory, call_factory, imported_factory
 from modswap.ops.load.fill import fill, stored_in
 from modswap.ops.load.hub_folder import CONFIG, pretrained
-from modswap.ops.load.library_names import library_names
+from modswap.ops.load.library_names import library_names, record_outputs
 from modswap.ops.load.sparing import built
 from modswap.ops.load.stored import Stored
 
@@ -62,6 +62,7 @@ def load(
     receipt = read_receipt(container.receipt, where) if container.receipt else None
     slot = container.slots[0]
     if slot.kind == "module":
+        record_outputs(slot.value)
         return Loaded(slot.value, container, receipt)
     factory = _named_factory(subject, recipe) or _factory_of_folder(subject.file, slot.value)
     of_library = factory.name == CONFIG

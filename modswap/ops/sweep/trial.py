@@ -127,4 +127,11 @@ def heal_trial(bench: TrialBench, result: TrialResult) -> TrialResult:
         healer = Healer(pair, made, request, bench.inherit, bench.wishes.progress)
         found = healer.run().healing
     seconds = time.monotonic() - started
-    return replace(result, healed=found.after, healing_seconds=seconds)
+    return replace(
+        result,
+        healed=found.after,
+        healing_seconds=seconds,
+        unhealed=found.before,
+        stages=found.stages,
+        goal=found.goal,
+    )

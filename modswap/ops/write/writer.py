@@ -23,7 +23,7 @@ from modswap.io.pickled.optimizers import Parameters
 from modswap.io.rewriting import Records
 from modswap.nn import CATALOGUE
 from modswap.nn.inherit.respelling import tensors_of
-from modswap.ops.apply import apply
+from modswap.ops.apply import apply, module_at
 from modswap.ops.build.fit import Built
 from modswap.ops.build.starts.start import renewed
 from modswap.ops.load.checksums import checksum_notes, compared
@@ -236,7 +236,7 @@ class Writer:
 def _state_of(slot: Slot, path: str) -> dict[str, torch.Tensor]:
     """Return the state of a module in a slot, before the swap."""
     if slot.kind == "module":
-        return tensors_of(slot.value.get_submodule(path))
+        return tensors_of(module_at(slot.value, path))
     start = f"{path}."
     return {n.removeprefix(start): t for n, t in slot.value.items() if n.startswith(start)}
 

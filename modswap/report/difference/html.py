@@ -9,6 +9,7 @@ from modswap.report.page import Page, human_bytes
 from modswap.report.tamed import tamed
 
 SHOWN_LINES = 5000  # of differences, and of distances
+IN_SHORT = 6  # lines at the top
 
 
 def diff_html(found: DiffResult, page: Page) -> str:
@@ -23,6 +24,7 @@ def diff_html(found: DiffResult, page: Page) -> str:
     # many tensors of one kind are one line where there are very many
     verbose = len(found.pairs) + len(found.added) + len(found.removed) <= SHOWN_LINES
     lines = list(difference_lines(found, replace(page, verbose=verbose)))
+    short = list(difference_lines(found, replace(page, verbose=False)))
     words = (found.a.file, found.b.file, *(["--only", found.part] if found.part != "all" else []))
     line = shell_line("modswap", "diff", *words, "--format", "json")
     verdict, _, counts = last_line(found).plain.partition("  ")
@@ -36,6 +38,8 @@ def diff_html(found: DiffResult, page: Page) -> str:
             ("A", found.a, human_bytes(found.a.nbytes)),
             ("B", found.b, human_bytes(found.b.nbytes)),
         ],
+        short=short[:IN_SHORT],
+        more=len(short) > IN_SHORT,
         lines=lines[:SHOWN_LINES],
         titles=TITLES,
         distances=[distance_row(group, by_name) for group in ranked(pairs)[:SHOWN_LINES]],

@@ -96,7 +96,9 @@ class _Lines:
             for name, numbers in self._totals
         )
         body = self.table(function).removesuffix("</table>")
-        return f"{body}<tfoot>{''.join(rows)}</tfoot></table>"
+        table = f"{body}<tfoot>{''.join(rows)}</tfoot></table>"
+        said = _text(label("source", self._language))
+        return f'<div class="wide" tabindex="0" role="group" aria-label="{said}">{table}</div>'
 
     def table(self, function: Followed) -> str:
         """Return the table of a function's lines."""

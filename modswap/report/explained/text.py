@@ -11,6 +11,7 @@ from rich.text import Text
 from modswap.core.explained.record import Explained
 from modswap.report.explained.labels import cells, closing, heading, label, shown_numbers, totals
 from modswap.report.explained.layout import TableRow, rows_of
+from modswap.report.explained.sentence import sentence
 from modswap.report.page import Page
 
 _HANGING = 4  # blanks before what belongs to a line
@@ -22,10 +23,10 @@ def explained_text(explained: Explained, language: str, page: Page) -> str:
 
 
 def _parts(explained: Explained, language: str) -> Iterator[RenderableType]:
-    yield Text(heading(explained, language), "bold")
+    yield sentence(heading(explained, language), "bold")
     text = explained.text
     if text is not None:
-        yield Text(text.summary.into(language))
+        yield sentence(text.summary.into(language))
         yield Text()
         yield Padding(Text("\n".join(text.equations(language))), (0, 0, 0, 2))
         meanings = [(symbol, words.into(language)) for symbol, words in text.symbols.items()]
@@ -38,8 +39,7 @@ def _parts(explained: Explained, language: str) -> Iterator[RenderableType]:
         axes = ", ".join(f"{name} = {size}" for name, size in explained.axes)
         yield Text(f"{label('axes', language)}{axes}")
     yield _table(explained, language)
-    for sentence in closing(explained, language):
-        yield Text(sentence)
+    yield from map(sentence, closing(explained, language))
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
@@ -47,7 +47,7 @@ def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for first, second in pairs:
-        table.add_row(first, Text(second))
+        table.add_row(first, sentence(second))
     return table
 
 
@@ -84,7 +84,7 @@ def _cell(row: TableRow) -> RenderableType:
     style = {"call": "bold", "skipped": "dim"}.get(row.kind, "")
     parts: list[RenderableType] = [Padding(_Hanging(row.text, style), (0, 0, 0, row.indent))]
     for style, texts in (("green", row.values), ("dim", row.words)):
-        parts += [Padding(Text(one, style), (0, 0, 0, row.indent + _HANGING)) for one in texts]
+        parts += [Padding(sentence(one, style), (0, 0, 0, row.indent + _HANGING)) for one in texts]
     return Group(*parts)
 
 

@@ -51,6 +51,7 @@ def _trial(one: TrialResult) -> dict[str, Any]:
         "how": one.how or None,
         "added": None if one.added is None else asdict(one.added),
         "healed": None if one.healed is None else asdict(one.healed),
+        "stages": [asdict(stage) for stage in one.stages],
         "seconds": round(one.seconds, 3),
         "healing_seconds": round(one.healing_seconds, 3),
     }

@@ -2,18 +2,23 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from modswap.core.asked.patterns import pattern_of
-from modswap.core.swept.record import SweepResult
+from modswap.core.swept.record import SweepResult, TrialResult
 from modswap.core.words.printable import tame_lines
 from modswap.report.page import Page
 from modswap.report.swept.plot import sweep_svg
 from modswap.report.swept.table import COLUMNS, cost_words, same_reasons, verdict_line
 from modswap.report.tamed import tamed
 
+if TYPE_CHECKING:
+    from modswap.report.web.drawn import DrawnCurve
+
 SHOWN_ROWS = 5000
+SHOWN_BEST = 3  # at the top
+SHOWN_CURVES = 50
 PLOTTED_ALL = 400  # trials, of which a page holds a plot for each cost
 # the costs on which a budget may be set, each with its name; the first is plotted always
 _PLOTTED = {
@@ -21,12 +26,6 @@ _PLOTTED = {
 }  # fmt: skip
 # options that the command of the next step takes over, and whether each has a value
 _OF_RULE = {"--adapt": False, "--start": True}
-_OF_FILE = {
-    **dict.fromkeys(("--input", "--model", "--rename", "--strip-prefix", "--allow"), True),
-    "--alias": True,
-    "--trust": False,
-    "--no-checksum": False,
-}
 
 
 def sweep_html(found: SweepResult, page: Page) -> str:
@@ -39,6 +38,7 @@ def sweep_html(found: SweepResult, page: Page) -> str:
     found = tamed(found)
     columns = [column for column in COLUMNS if column.is_shown(found.ranked)]
     head, _, words = verdict_line(found).plain.partition("  ")
+    curves = list(_curves(found))
     chosen = {one.trial.key for one in found.choice.results} if found.choice else set()
     return framed(
         "swept.html",
@@ -48,12 +48,15 @@ def sweep_html(found: SweepResult, page: Page) -> str:
         words=words,
         before=cost_words(found.before),
         chosen=[one.trial.name for one in found.choice.results] if found.choice else [],
+        best=[(one.trial, _in_short(one)) for one in found.ranked[:SHOWN_BEST]],
         choice_cost=cost_words(found.choice.cost) if found.choice else "",
         together=_together(found),
         steps=steps,
         again=swept_again(page.args),
         resumed=_resumes(page),
         plots=list(_plots(found)),
+        curves=curves[:SHOWN_CURVES],
+        metric=next((one.healed.metric for one in found.ranked if one.healed), ""),
         columns=columns,
         rows=[
             (one.trial.key in chosen, [column.cell(one) for column in columns])
@@ -63,6 +66,14 @@ def sweep_html(found: SweepResult, page: Page) -> str:
         recipe=recipe,
         reasons=list(same_reasons(found.failed))[:SHOWN_ROWS],
     )
+
+
+def _in_short(one: TrialResult) -> str:
+    """Return the error of a trial, and what it adds, in words."""
+    cells = {column.name: column.cell(one) for column in COLUMNS}
+    added = f"parameters {cells['params']}, FLOPs {cells['FLOPs']}"
+    healed = f", healed {cells['healed']}" if cells["healed"] else ""
+    return f"error {cells['error']}, {added}{healed}"
 
 
 def _together(found: SweepResult) -> str:
@@ -78,6 +89,16 @@ def _plots(found: SweepResult) -> Iterator[tuple[str, str]]:
     for cost, name in [*_PLOTTED.items()][:count]:
         svg = sweep_svg(found, cost).encode("utf-8")
         yield name, f"data:image/svg+xml;base64,{b64encode(svg).decode('ascii')}"
+
+
+def _curves(found: SweepResult) -> Iterator[tuple[str, float, "DrawnCurve"]]:
+    """Yield each trial that was healed: its name, the seconds, and its agreement by stages."""
+    from modswap.report.web.drawn import drawn_stages
+
+    for one in found.ranked:
+        if one.healed is not None and one.unhealed is not None:
+            drawn = drawn_stages(one.unhealed, one.stages, one.healed, one.goal)
+            yield one.trial.name, one.healing_seconds, drawn
 
 
 def _resumes(page: Page) -> bool:
@@ -111,8 +132,10 @@ def _swap(found: SweepResult, page: Page) -> list[str]:
     settings = {**best.base, **best.args}
     # a value as JSON, which YAML reads as the same
     options = [word for name in settings for word in ("--set", f"{name}={_yaml(settings[name])}")]
+    from modswap.report.web.again import given
+
     rule = ["--match", pattern_of(best.site), "--with", best.module, *options]
-    return [*rule, *_given(page, _OF_RULE), *_shared(page), "-o", "OUT"]
+    return [*rule, *given(page.args, _OF_RULE), *_shared(page), "-o", "OUT"]
 
 
 def _yaml(value: Any) -> str:
@@ -120,16 +143,6 @@ def _yaml(value: Any) -> str:
 
 
 def _shared(page: Page) -> list[str]:
-    return _given(page, _OF_FILE)
+    from modswap.report.web.again import loading
 
-
-def _given(page: Page, names: Mapping[str, bool]) -> list[str]:
-    """Return those options of the command as they were typed, with their values."""
-    words, found = iter(page.args), list[str]()
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if name in names:
-            found.append(word)
-            if names[name] and not equals:
-                found += [next(words, "")]
-    return found
+    return loading(page.args, ("--input",))

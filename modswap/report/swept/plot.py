@@ -11,7 +11,7 @@ from modswap.core.words.printable import tame
 
 WIDTH, HEIGHT = 760, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 40, 40, 56  # margins
-_LEAST = 1e-6  # an error of 0 is drawn there
+_LEAST = 1e-6  # smaller errors are drawn there
 _MOST_LABELS = 12
 _COLOURS = 6  # of modules; all further ones are grey
 _LETTER = 6.5  # width of a letter
@@ -108,9 +108,14 @@ class _Drawing:
         for power in range(self.low, self.high + 1):
             y = self.y(power)
             yield f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>'
-            yield _text(_LEFT - 8, y + 4, f"{10.0**power:g}", "end")
+            yield _text(_LEFT - 8, y + 4, self._power(power), "end")
         yield _text((_LEFT + right) / 2, HEIGHT - 14, _TITLES[self.cost], "middle")
         yield _text(_LEFT, _TOP - 18, self._title, "start")
+
+    def _power(self, power: int) -> str:
+        """Return a power of ten as text; the lowest is that of smaller errors too."""
+        least = 10.0**power <= _LEAST and any((one.error or 0.0) < _LEAST for one in self.results)
+        return ("\N{LESS-THAN OR EQUAL TO}" if least else "") + f"{10.0**power:g}"
 
     def _said(self, value: float) -> str:
         if self.cost == "latency":
@@ -122,7 +127,7 @@ class _Drawing:
         x, y = self._place(one)
         kind = f"m{min(self.modules.index(one.trial.module), _COLOURS)}"
         chosen = " chosen" if one.trial.key in self.chosen else ""
-        said = escape(f"{_name(one)} {one.trial.module}: error {_error(one):.3g}")
+        said = escape(f"{_name(one)} {one.trial.module}: error {one.error or 0:.3g}")
         circle = f'<circle class="{kind}{chosen}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
         return f"{circle}<title>{said}</title></circle>"
 

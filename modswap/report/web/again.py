@@ -1,7 +1,7 @@
 """The commands that print the numbers of a page again."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from modswap.core.kept.outcome import Outcome
@@ -16,6 +16,11 @@ _FLAGS = (
     "--force", "--dry-run", "-v", "--verbose", "-q", "--quiet", "--resume", "--fix", "--lock",
     "--locked", "--strict",
 )  # fmt: skip
+# options by which a file is loaded, and whether each has a value
+_LOADING = {
+    **dict.fromkeys(("--model", "--rename", "--strip-prefix", "--allow", "--alias"), True),
+    "--trust": False,
+}
 _WRITING = ("replace", "heal", "finalize", "revert")
 
 
@@ -83,13 +88,34 @@ def explained_again(args: Sequence[str]) -> str:
     return shell_line("modswap", *_plain(args), "--format", "json") if args else ""
 
 
-def routing_line(outcome: Outcome, path: str) -> str:
-    """Return the command for the page of a site's routing over a picture; empty without a file."""
-    if outcome.written is None:
+def loading(args: Sequence[str], others: Sequence[str] = ()) -> list[str]:
+    """Return the options of a command by which its file is loaded, and others that have values."""
+    return given(args, {**_LOADING, **dict.fromkeys(others, True)})
+
+
+def given(args: Sequence[str], names: Mapping[str, bool]) -> list[str]:
+    """Return some options of a command as they were typed, with their values."""
+    words, found = iter(args), list[str]()
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in names:
+            found.append(word)
+            if names[name] and not equals:
+                found += [next(words, "")]
+    return found
+
+
+def routing_line(outcome: Outcome, path: str, args: Sequence[str] = ()) -> str:
+    """Return the command for the page of a site's routing over a picture.
+
+    OUT is the file of the first next step where none was written; empty where no swap holds.
+    """
+    if not outcome.ok:
         return ""
-    place = f"{outcome.written.file}:{path}"
+    place = f"{outcome.written.file if outcome.written is not None else 'OUT'}:{path}"
     form = ("--format", "html", "--report", "routing.html")
-    return shell_line("modswap", "explain", place, "--image", "PHOTO.jpg", *form)
+    words = ("explain", place, "--image", "PHOTO.jpg", *loading(args), *form)
+    return shell_line("modswap", *words)
 
 
 def swept_again(args: Sequence[str]) -> str:
@@ -114,7 +140,7 @@ def typed(outcome: Outcome, args: Sequence[str]) -> list[str]:
     if not args:
         recipe = ["-c", outcome.recipe] if outcome.recipe else []
         return [outcome.command, outcome.checkpoint, *recipe]
-    return list(_plain(args))
+    return list(_without(args, (*_WITH_VALUE, "--image"), _FLAGS))
 
 
 def _plain(args: Sequence[str]) -> Iterator[str]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modswap.core.decided.flow import Flow, Neighbour
-from modswap.core.healed.healing import Healing
+from modswap.core.healed.agreement import Agreement
+from modswap.core.healed.healing import Healing, StageResult
 from modswap.core.kept.outcome import SiteOutcome
 from modswap.report.page import bare
 from modswap.report.web.frame import short
@@ -138,9 +139,16 @@ class DrawnCurve:
 
 def drawn_curve(healing: Healing) -> DrawnCurve:
     """Return the drawing of a healing; agreements below 0 are drawn at 0."""
-    steps = [("swapped", healing.before.value, True)]
-    steps += [(one.stage, one.agreement.value, one.kept) for one in healing.stages]
-    steps.append(("healed", healing.after.value, True))
+    return drawn_stages(healing.before, healing.stages, healing.after, healing.goal)
+
+
+def drawn_stages(
+    before: Agreement, stages: Sequence[StageResult], after: Agreement, goal: float
+) -> DrawnCurve:
+    """Return the drawing of the agreements by stages; those below 0 are drawn at 0."""
+    steps = [("swapped", before.value, True)]
+    steps += [(one.stage, one.agreement.value, one.kept) for one in stages]
+    steps.append(("healed", after.value, True))
     wide = (CHART_WIDTH - 2 * MARGIN) / (len(steps) - 1)
     points = tuple(
         DrawnPoint(round(MARGIN + number * wide, 1), _height(value), name, f"{value:.3f}", kept)
@@ -148,7 +156,7 @@ def drawn_curve(healing: Healing) -> DrawnCurve:
     )
     line = " ".join(f"{point.x},{point.y}" for point in points if point.kept)
     words = ", ".join(f"{name} {value:.3f}" for name, value, _ in steps)
-    return DrawnCurve(points, line, _height(healing.goal), f"{healing.after.metric}: {words}")
+    return DrawnCurve(points, line, _height(goal), f"{after.metric}: {words}")
 
 
 def _height(value: float) -> float:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from modswap.core.healed.healing import Healing
 from modswap.core.kept.outcome import Outcome
-from modswap.report.web.again import shell_line, typed
+from modswap.core.words.printable import tame
+from modswap.report.web.again import loading, shell_line, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +43,28 @@ def _holding(outcome: Outcome, args: Sequence[str]) -> Iterator[NextStep]:
     out = str(outcome.written.file) if outcome.written is not None else "OUT"
     starts = {site.start for site in outcome.sites}
     if outcome.healing is not None:
-        yield _after_healing(outcome.healing)
+        yield _after_healing(outcome.healing, out)
     elif starts == {"preserve"}:
         yield NextStep("Train: the new modules start behind gates of 0 and change nothing yet")
-        yield NextStep("Then fold the gates", shell_line("modswap", "finalize", out, "-o", "FINAL"))
+        yield NextStep(
+            "Then fold the gates",
+            shell_line("modswap", "finalize", out, *loading(args), "-o", "FINAL"),
+        )
     elif "fresh" in starts:
         against = ("--against", outcome.checkpoint, "--data", "FOLDER")
-        line = shell_line("modswap", "heal", out, *against, "-o", "HEALED")
+        line = shell_line("modswap", "heal", out, *against, *loading(args), "-o", "HEALED")
         yield NextStep("Heal or train before use: the new weights are random", line)
+    elif outcome.written is not None:
+        yield NextStep("Use it, or train it further. In Python:", _loaded(out))
 
 
-def _after_healing(healing: Healing) -> NextStep:
+def _loaded(out: str) -> str:
+    return f"modswap.load({tame(out)!r})"
+
+
+def _after_healing(healing: Healing, out: str) -> NextStep:
     if healing.after.value >= healing.goal:
-        return NextStep(
-            f"Use it: the goal of {healing.goal:g} is reached on {healing.held} samples"
-        )
+        reached = f"the goal of {healing.goal:g} is reached on {healing.held} samples"
+        return NextStep(f"Use it: {reached}. In Python:", _loaded(out))
     found = f"{healing.after.metric} {healing.after.value:.3f}"
     return NextStep(f"Heal longer, or train: {found} is below the goal of {healing.goal:g}")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from modswap.core.kept.model_view import ModelView
 from modswap.core.kept.outcome import Outcome
 from modswap.report.checks import checks_of, counts_of
+from modswap.report.explained.labels import label
+from modswap.report.explained.routed import DrawnRouting, drawn_routing
 from modswap.report.page import Page, bare, human_bytes
 from modswap.report.summary.findings import counted
 from modswap.report.summary.verdict import headline_of
@@ -21,6 +23,7 @@ from modswap.report.web.sites import SiteEntry, site_entries
 from modswap.report.web.trees import TreeItem, tree_items
 
 ROUTED = "BiLevelRoutingAttention"  # the module that attends to chosen windows
+LANGUAGE = "en"
 SHOWN_REASONS = 3  # of skipped checks, at the top
 
 
@@ -34,6 +37,7 @@ class OutcomeView:
         costs: Numbers before and after.
         sites: The sites, those that are alike together.
         flows: The drawing of the flow around the first site of each entry, by its path.
+        routed: The drawings of the windows that attend to one another, by the path of their site.
         tree: The lines of the module trees.
         curve: The drawing of the healing; None where nothing was healed.
         findings: The findings, failures first.
@@ -42,6 +46,7 @@ class OutcomeView:
         tensors: The rows of the ledger: name, number, size, remark, names.
         markdown: A paragraph and tables.
         latex: The same.
+        args: The words of the command that was typed.
     """
 
     outcome: Outcome
@@ -49,6 +54,7 @@ class OutcomeView:
     costs: tuple[Cost, ...]
     sites: tuple[SiteEntry, ...]
     flows: Mapping[str, DrawnFlow]
+    routed: Mapping[str, DrawnRouting]
     tree: tuple[TreeItem, ...]
     curve: DrawnCurve | None
     findings: tuple[FindingRow, ...]
@@ -57,6 +63,7 @@ class OutcomeView:
     tensors: tuple[tuple[str, str, str, str, tuple[str, ...]], ...]
     markdown: str
     latex: str
+    args: tuple[str, ...]
 
     @property
     def title(self) -> str:
@@ -116,7 +123,7 @@ class OutcomeView:
 
     def routing(self, entry: SiteEntry) -> str:
         """Return the command that shows the routing of a site; empty where there is none."""
-        return routing_line(self.outcome, entry.paths[0]) if entry.new == ROUTED else ""
+        return routing_line(self.outcome, entry.paths[0], self.args) if entry.new == ROUTED else ""
 
     @property
     def holding(self) -> int:
@@ -138,7 +145,12 @@ def outcome_page(outcomes: Sequence[Outcome], page: Page) -> str:
     ]
     first = outcomes[0]
     title = f"{len(outcomes)} outcomes" if several else f"{first.checkpoint}"
-    return framed("outcome.html", title=f"modswap {first.command}: {title}", views=views)
+    return framed(
+        "outcome.html",
+        title=f"modswap {first.command}: {title}",
+        views=views,
+        label=lambda name: label(name, LANGUAGE),
+    )
 
 
 def _view(outcome: Outcome, page: Page, prefix: str) -> OutcomeView:
@@ -151,6 +163,9 @@ def _view(outcome: Outcome, page: Page, prefix: str) -> OutcomeView:
         costs=costs(outcome),
         sites=sites,
         flows=_flows(sites, model),
+        routed={
+            one.path: drawn_routing(one.windows, one.picture, LANGUAGE) for one in model.routings
+        },
         tree=tree_items(model),
         curve=None if outcome.healing is None else drawn_curve(outcome.healing),
         findings=findings,
@@ -159,6 +174,7 @@ def _view(outcome: Outcome, page: Page, prefix: str) -> OutcomeView:
         tensors=tuple(_tensors(outcome)),
         markdown=as_markdown(outcome),
         latex=as_latex(outcome),
+        args=tuple(page.args),
     )
 
 

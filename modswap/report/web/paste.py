@@ -62,6 +62,11 @@ def latex(text: str) -> str:
 
 def sentence(outcome: Outcome) -> str:
     """Return the swap in a few sentences."""
+    if not outcome.sites and not outcome.ok:
+        errors = outcome.error.all if outcome.error is not None else ()
+        why = "".join(f" ({one.where}: {one.what})" for one in errors[:1])
+        said = f"In {short(outcome.checkpoint)}, the swap does not hold{short(why, 400)}."
+        return f"{said} Measured with modswap {__version__}."
     count = len(outcome.sites)
     places = f"{count} module{'s' if count != 1 else ''} ({_named(outcome, new=False)})"
     new = _named(outcome, new=True)

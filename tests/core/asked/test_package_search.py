@@ -92,6 +92,29 @@ def test_module_that_lacks_the_name_is_not_imported(package: Path) -> None:
     assert not [*package.rglob("*.ran")]
 
 
+@pytest.mark.parametrize("name", ["Path", "loads", "Inner", "Nested"])
+def test_module_that_has_the_name_from_elsewhere_or_inside_is_not_imported(
+    name: str, package: Path
+) -> None:
+    (package / "work.py").write_text(
+        "from json import *\nfrom pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\n"
+        "def main():\n    class Inner: ...\n\nclass Outer:\n    class Nested: ...\n"
+    )
+
+    assert find(f"{package.name}.work.{name}") is None
+    assert not [*package.rglob("*.ran")]
+
+
+@pytest.mark.parametrize("line", ["from .inner.nets import Net", "from {0}.inner import *"])
+def test_class_that_another_module_of_the_package_defines_is_found(
+    line: str, package: Path
+) -> None:
+    text = f"try:\n    {line.format(package.name)}\nexcept ImportError:\n    Net = None\n"
+    (package / "again.py").write_text(text)
+
+    assert find(f"{package.name}.again.Net") is not None
+
+
 def test_class_that_an_assignment_makes_is_found(package: Path) -> None:
     text = "from enum import Enum\n\nColor = Enum('Color', 'red', module=__name__)\n"
     (package / "assigned.py").write_text(text)

@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 import modswap
-from modswap.core.asked.job import Job, Policy, Subject
+from modswap.core.asked.healing import HealingRequest
+from modswap.core.asked.job import HealJob, Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError
 from modswap.core.kept.outcome import Outcome
 from modswap.core.progress import Progress
 from modswap.io.raw import atomic
 from modswap.io.recipe.reader import parse_recipe
+from modswap.ops.jobs.heal import heal_file
 from modswap.ops.jobs.lock import lock
 from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.replace_as_data import replace_unbuilt
@@ -246,3 +248,26 @@ def test_lock_holds_the_digests_of_what_was_checked(
     assert not Path("modswap.lock").exists()
     unknown = replace(outcome, stamps=(), recipe_sha256="")  # made by another program
     assert lock([unknown], Path("modswap.lock"))
+
+
+@pytest.mark.each_once
+@pytest.mark.parametrize("changed", ["net.pt", "original.pt"])
+def test_healing_notices_a_change_of_both_of_its_files(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Path(make("torch", tmp_path).source.name)
+    source.rename("original.pt")
+    policy = Policy(allow=("tests.models.*",))
+    swapped = replace_file(Job(Subject(Path("original.pt"), policy), RECIPE, source))
+    assert swapped.ok
+
+    def progress(said: str) -> None:
+        if said.startswith("writing"):
+            Path(changed).touch()
+
+    request = HealingRequest(stages=("closed",), samples=32)
+    job = HealJob(Subject(source, policy), Path("original.pt"), "none", request, Path("out.pt"))
+    with pytest.raises(CheckpointError, match=f"^{changed}: it changed while it was read"):
+        heal_file(job, progress)
+    assert not Path("out.pt").exists()

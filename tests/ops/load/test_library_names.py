@@ -4,7 +4,9 @@ Covers: stored.
 """
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,7 +22,7 @@ from modswap.core.kept.outcome import Outcome
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.tree import read_tree
-from modswap.ops.load.library_names import library_names
+from modswap.ops.load.library_names import library_names, record_outputs
 from tests.hosts import conftest as hosts  # noqa: F401 - declares what the library imports
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own
@@ -270,3 +272,23 @@ def test_experts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
 
 def test_other_models_have_no_names_of_a_library() -> None:
     assert library_names(nn.Linear(2, 2)) is None
+
+
+def test_classes_of_a_pickle_record_what_their_constructors_would_have_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Inner(nn.Module):
+        _can_record_outputs = {"hidden_states": nn.Linear}  # noqa: RUF012 - as the library has it
+
+    registry: dict[nn.Module, object] = {}
+    library = SimpleNamespace(PreTrainedModel=Inner, _CAN_RECORD_REGISTRY=registry)
+    monkeypatch.setitem(sys.modules, "transformers.modeling_utils", library)
+    model = nn.Sequential(Inner(), nn.Linear(2, 2))
+
+    record_outputs(model)
+
+    assert registry == {model[0]: {"hidden_states": nn.Linear}}
+    del library._CAN_RECORD_REGISTRY
+    record_outputs(model)  # an older version
+    monkeypatch.delitem(sys.modules, "transformers.modeling_utils")
+    record_outputs(model)

@@ -43,7 +43,7 @@ def test_the_error_about_an_operation_names_the_module_around_it(
         modswap.replace(model, parse_recipe(text, "swap.yaml", "."))
 
     around = "name the module around it: 1.0"
-    assert raised.value.fix == f"`{operation}` is an operation and no module: {around}"
+    assert raised.value.fix.startswith(f"`{operation}` is an operation and no module: {around}")
     assert not model[0]._forward_hooks
 
 
@@ -56,3 +56,54 @@ def test_other_patterns_are_answered_as_before(pattern: str) -> None:
         modswap.replace(nn.Sequential(Joined()), parse_recipe(text, "swap.yaml", "."))
 
     assert "is an operation" not in raised.value.fix
+
+
+class Skipping(nn.Module):
+    """A small U-Net that joins a skip in its own forward, and another one inside a block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down = nn.Sequential(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 4, 2, 2)
+        self.up, self.head = nn.Upsample(scale_factor=2), nn.Conv2d(8, 2, 1)
+        self.side = nn.Identity()
+        self.relu, self.block = nn.ReLU(inplace=True), Block()
+
+    def forward(self, x: torch.Tensor) -> Any:
+        skip = self.stem(x)
+        deep = self.side(self.down(skip))
+        joined = self.head(torch.cat([self.up(deep), skip], 1))
+        return self.block(self.relu(joined), skip)
+
+
+class Block(nn.Module):
+    """A block that is given a skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> Any:
+        return self.conv(torch.hstack([x, skip]))
+
+
+ALL = "changes it for all that read it"
+STEM = f"`after: stem` {ALL}: down, block, `cat`"
+CAT = f"in the model's own forward; `after: up` {ALL}: `cat`; {STEM}"
+HSTACK = f"name the module around it: block; `after: relu` {ALL}: block; {STEM}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fix"),
+    [
+        ("torch.cat", f"`cat` is an operation and no module, {CAT}"),
+        ("hstack", f"`hstack` is an operation and no module: {HSTACK}"),
+    ],
+)
+def test_every_reader_of_what_an_operation_is_given_is_listed(pattern: str, fix: str) -> None:
+    text = f"version: 1\n{UNEXAMINED}inputs: [{{shape: [2, 3, 6, 6]}}]\n"
+    text += f"insert: [{{before: '{pattern}', with: ECA}}]\n"
+
+    with pytest.raises(MatchError, match=r"no module matches") as raised:
+        modswap.replace(Skipping(), parse_recipe(text, "swap.yaml", "."))
+
+    assert raised.value.fix == fix

@@ -38,9 +38,18 @@ def test_copies_have_the_modules_and_weights_of_their_slots(net: nn.Module) -> N
     assert not torch.equal(net.state_dict()["0.weight"], weights["0.weight"])
 
 
-def test_weights_by_other_names_than_the_models_are_refused(net: nn.Module) -> None:
-    one = loaded(net, Slot(("ema",), "weights", {"x": torch.ones(1)}))
+def test_weights_by_other_names_than_the_models_are_found_by_them(net: nn.Module) -> None:
+    one = loaded(net, Slot(("ema",), "weights", {"x": torch.ones(2, 2)}))
     stored = Stored({}, {}, {"0.weight": ("x",)}, {"y": "y"})
 
-    with pytest.raises(CheckpointError, match="again under 'ema', by names"):
+    _, other = models_of_slots(replace(one, stored=stored))
+
+    assert torch.equal(other.model.state_dict()["0.weight"], torch.ones(2, 2))
+
+
+def test_weights_of_which_several_make_a_tensor_are_refused(net: nn.Module) -> None:
+    one = loaded(net, Slot(("ema",), "weights", {"x": torch.ones(1)}))
+    stored = Stored({}, {}, {"0.weight": ("x", "z")}, {})
+
+    with pytest.raises(CheckpointError, match="again under 'ema', by tensors that its library"):
         models_of_slots(replace(one, stored=stored))

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from modswap.core.healed.agreement import Agreement
+from modswap.core.healed.healing import StageResult
 from modswap.core.swept.record import SiteTrial, SweepChoice, SweepResult, TrialResult
 from modswap.report.page import Page
 from modswap.report.swept.html import PLOTTED_ALL, SHOWN_ROWS, _steps, sweep_html
@@ -18,7 +19,14 @@ from tests.report.web.pages import ParsedPage, parsed_page
 CHOICE = SweepChoice("1", (RESULTS[1],), 0.125, replace(BEFORE, params=800))
 CHOSEN = replace(FOUND, choice=CHOICE, recipe="version: 1\nreplace: []\n")
 HEALED = Agreement("top-1", 0.75, None, 0.1, 8)
+STAGED = replace(
+    RESULTS[0],
+    healed=HEALED,
+    unhealed=replace(HEALED, value=0.5),
+    stages=(StageResult("inherit", HEALED, 1.0, kept=False), StageResult("closed", HEALED, 2.0)),
+)
 CASES = {
+    "staged": replace(FOUND, results=(STAGED,)),
     "found": FOUND,
     "chosen": CHOSEN,
     "measured": replace(CHOSEN, choice=replace(CHOICE, together=BEFORE)),
@@ -52,7 +60,11 @@ def test_page_is_sound_and_every_link_in_it_has_its_place(name: str) -> None:
         ("failed", "take 4"),
         ("broken off", "Start again with --resume FILE"),
         ("in memory", "modswap replace FILE --match net.1"),
+        ("found", "modswap sweep: net.pt Skip"),
+        ("found", "error 0.12, parameters -200, FLOPs +1.5 k"),
         ("healed", "0.750"),
+        ("staged", "Healings by stages"),
+        ("staged", "0.500swapped 0.750inherit 0.750closed 0.750healed"),
         ("nothing", "Nowhere that was tried."),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from modswap.core.explained.routing import SiteRouting
 from modswap.core.explained.words import Words
 from modswap.core.kept.difference import Lone
 from modswap.core.kept.model_view import ModelView
@@ -25,10 +26,12 @@ from modswap.report.explained import FORMS
 from modswap.report.explained.html import explained_html
 from modswap.report.page import Page
 from modswap.report.swept.html import sweep_html
+from tests.core.explained.test_routing import FIRST
 from tests.report import outcomes
 from tests.report.explained.records import explained
 from tests.report.outcomes import HEALING
 from tests.report.swept.sweeps import ADDED, FOUND, NOTHING_HELD
+from tests.report.swept.test_html import STAGED
 from tests.report.test_diff import FULL
 from tests.report.web.test_outcome import FLOW, HOSTILE, VIEW
 
@@ -50,6 +53,7 @@ SHOWN = replace(
     ledger=Ledger(Amount(3, 9), fresh=Amount.of([("gate.weight", 1, 4), ("proj.weight", 2, 4)])),
 )
 
+OVER_PICTURE = replace(VIEW, routings=(SiteRouting("channel_attention", FIRST, b""),))
 ROUTED = explained(timed=False)
 # of 2 x 2 pixels
 JPEG = b64decode(
@@ -315,9 +319,11 @@ def test_slider_chooses_the_window_whose_routes_are_shown(opened: Open, scheme: 
 
 SHOWN_PAGES: dict[str, Outcome | str] = {
     "holds": SHOWN,
+    "holds, routing": replace(SHOWN, view=OVER_PICTURE),
     "fails": outcomes.FAILED,
     "diff": diff_html(FULL, Page()),
     "sweep": sweep_html(FOUND, Page(args=("sweep", "net.pt"))),
+    "sweep, healed": sweep_html(replace(FOUND, results=(STAGED,)), Page(args=("sweep", "a"))),
     "sweep, fails": sweep_html(NOTHING_HELD, Page()),
     "explain": FORMS["html"](explained(), "en", Page()),
     "explain, routing": explained_html(ROUTED, "zh", Page(args=("explain", "BRA")), JPEG),
@@ -341,3 +347,24 @@ def test_axe_finds_nothing_serious(opened: Open, scheme: str, name: str) -> None
         if one["impact"] in ("serious", "critical")
     ]
     assert serious == []
+
+
+@pytest.mark.parametrize("name", SHOWN_PAGES)
+def test_no_page_is_wider_than_a_telephone(opened: Open, name: str) -> None:
+    page = opened(SHOWN_PAGES[name], viewport={"width": 390, "height": 844})
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_each_routing_of_a_page_has_a_slider_of_its_own(opened: Open) -> None:
+    both = tuple(SiteRouting(path, FIRST, JPEG) for path in ("channel_attention", "layers.0.attn"))
+    page = opened(replace(SHOWN, view=replace(VIEW, routings=both)))
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    first, second = page.get_by_role("slider", name="Window").all()
+
+    first.press("End")
+
+    said = page.locator(".routing output").all_inner_texts()
+    assert said[0].startswith("Window 1,1 ")
+    assert said[1].startswith("Window 0,0 ")
+    assert second.input_value() == "0"

@@ -11,6 +11,7 @@ from hashlib import sha256
 import pytest
 
 from modswap.core.decided.flow import Flow, Neighbour
+from modswap.core.explained.routing import SiteRouting
 from modswap.core.finding import Finding
 from modswap.core.kept.found_input import FoundInput
 from modswap.core.kept.model_view import ModelView
@@ -25,6 +26,7 @@ from modswap.report.web.findings import MAX_EVIDENCE, finding_rows
 from modswap.report.web.frame import short
 from modswap.report.web.sites import site_entries
 from modswap.report.web.trees import tree_items
+from tests.core.explained.test_routing import FIRST
 from tests.report import outcomes
 from tests.report.outcomes import HEALING
 from tests.report.web.pages import ParsedPage, parsed_page
@@ -350,9 +352,22 @@ def test_site_of_routed_windows_leads_to_its_routing_over_a_picture() -> None:
     line = "modswap explain out.pt:channel_attention --image PHOTO.jpg --format html"
 
     assert line in page_of(outcomes.DONE).text
-    assert "PHOTO.jpg" not in page_of(replace(outcomes.DONE, written=None)).text
+    unwritten = page_of(replace(outcomes.DONE, written=None)).text
+    assert "modswap explain OUT:channel_attention --image PHOTO.jpg" in unwritten
+    assert "PHOTO.jpg" not in page_of(outcomes.FAILED).text
     others = tuple(replace(site, new_class="ECA") for site in outcomes.DONE.sites)
     assert "PHOTO.jpg" not in page_of(replace(outcomes.DONE, sites=others)).text
+
+
+def test_routing_of_a_site_over_its_picture_is_in_the_place_of_the_command() -> None:
+    routing = SiteRouting("channel_attention", FIRST, b"a picture")
+    page = page_of(replace(outcomes.DONE, view=replace(VIEW, routings=(routing,))))
+
+    assert "PHOTO.jpg" not in page.text
+    assert "attend to which at channel_attention" in page.text
+    assert page.count("image") == 1
+    assert [one["type"] for tag, one in page.tags if tag == "input"] == ["search", "range"]
+    assert len(set(page.ids)) == len(page.ids)
 
 
 def test_healing_is_drawn_by_its_stages() -> None:

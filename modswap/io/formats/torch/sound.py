@@ -1,7 +1,9 @@
-"""Refuse modules of a file that lack a table on which torch relies, or hold one of another kind."""
+"""Refuse modules of a file that lack what torch relies on, or hold it as another kind of value."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import cache
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ _HELD: Mapping[str, tuple[type, ...]] = {
 }
 _ALWAYS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")  # older files lack others
 _HOOKS = tuple(name for name, held in vars(nn.Module()).items() if isinstance(held, OrderedDict))
+_BESIDE = "_inserted"  # of modswap's modules that have others put in beside them
 _UNSHAPED = "never got a shape"
 _SPARE_HOOKS = 20_000  # that modules share
 _FLAGS = ("_with_kwargs", "_always_called")  # tables of flags for other hooks
@@ -91,11 +94,41 @@ def _wrong(module: nn.Module) -> str:
         default = None if table in _ALWAYS else OrderedDict[Any, Any]()
         if not _are_hooks(held.get(table, default), flags=table.endswith(_FLAGS)):
             return f"no table {table!r}"
+    return next(_wrong_values(type(module), held), "")
+
+
+def _wrong_values(cls: type, held: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with attributes that are neither tables nor tensors."""
     if not isinstance(held.get("training"), bool):
-        return "no flag 'training'"
+        yield "no flag 'training'"
     if not isinstance(held.get("_non_persistent_buffers_set", set()), set):
-        return "no set '_non_persistent_buffers_set'"
-    return ""
+        yield "no set '_non_persistent_buffers_set'"
+    if hasattr(cls, _BESIDE) and not _are_beside(held):
+        yield f"no names of its modules in {_BESIDE!r}"
+    yield from filter(None, (_wrong_number(held, name) for name in _numbers(cls)))
+
+
+def _are_beside(held: Mapping[str, Any]) -> bool:
+    """Return whether a module names modules that it has as those put in beside it."""
+    names = held.get(_BESIDE, ())
+    return isinstance(names, tuple) and all(
+        isinstance(name, str) and held["_modules"].get(name) is not None for name in names
+    )
+
+
+@cache
+def _numbers(cls: type) -> tuple[str, ...]:
+    """Return the attributes of a layer that torch declares to be whole numbers."""
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("torch.nn.")]
+    found = [one for base in bases for one in vars(base).get("__annotations__", {}).items()]
+    return tuple(dict.fromkeys(name for name, kind in found if kind in (int, "int")))
+
+
+def _wrong_number(held: Mapping[str, Any], name: str) -> str:
+    value = held.get(name, 0)
+    if isinstance(value, Integral):
+        return ""
+    return f"its {name!r} is a {type(value).__name__}, expected a whole number"
 
 
 def _wrong_tensor(module: nn.Module) -> str:

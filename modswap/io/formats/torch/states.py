@@ -8,7 +8,7 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partialmethod, singledispatchmethod
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ _BARE = re.compile(
     r"torch\.(Size|device|nn\.parameter\.\w+|(\w+\.)*\w*(Tensor|Storage))|builtins\.\w+|_codecs\.\w+"
 )
 _OF_TENSORS = frozenset(dir(torch.Tensor))
+_UNCALLED = (classmethod, partialmethod, singledispatchmethod)  # methods that are no callables
 _NOTHING = object()
 _FIX = "do not load it unless it is your own; for a file of your own making there is --trust"
 
@@ -169,7 +170,7 @@ def _shadows(key: str, value: Any, of_class: Mapping[str, Any], known: Known) ->
 
 
 def _is_method(held: Any) -> bool:
-    return held is not _NOTHING and (callable(held) or isinstance(held, classmethod))
+    return held is not _NOTHING and (callable(held) or isinstance(held, _UNCALLED))
 
 
 def _is_code(value: Any, known: Known) -> bool:

@@ -17,6 +17,7 @@ from modswap.core.errors import CheckpointError, RecipeError
 from modswap.core.seen.site import Site
 from modswap.nn.inherit.attention_rows import Given
 from modswap.nn.inherit.respelling import tensors_of
+from modswap.ops.apply import module_at
 from modswap.ops.build.make import seed_of
 from modswap.ops.build.starts.donate import donate
 from modswap.ops.build.starts.inherit import Heir, heir_of
@@ -53,7 +54,7 @@ class Starts:
     def _heir(self, model: nn.Module, step: Step, site: Site, cls: Any) -> Heir:
         key = step.place, site.path
         if key not in self._heirs:
-            old = model.get_submodule(site.path)
+            old = module_at(model, site.path)
             self._heirs[key] = heir_of(old, site, cls, placeholders(model))
         return self._heirs[key]
 

@@ -15,6 +15,7 @@ from modswap.core.asked.scripts.script import Script, load_script, script_of
 from modswap.core.errors import UsageError
 from modswap.core.progress import Progress
 from modswap.io.formats.outline import outline
+from modswap.io.raw.held import Held
 from modswap.io.recipe.embedded import embedded_recipe
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.code.building.builder import Builder, builder_of_class, named_builder, shapes_of
@@ -81,8 +82,8 @@ class Swapped:
         return tuple(path for new in self.wanted for path in new.paths)
 
 
-def swapped(job: CodeJob, progress: Progress) -> Swapped:
-    """Return the swapped model of a file.
+def swapped(job: CodeJob, held: Held, progress: Progress) -> Swapped:
+    """Return the swapped model of a file, which is held.
 
     Raises:
         ModswapError: If the file cannot be loaded, the swap does not hold, or no swap is known.
@@ -93,6 +94,7 @@ def swapped(job: CodeJob, progress: Progress) -> Swapped:
     progress(f"loading {subject.file}")
     subject, scripts = with_scripts(subject, named)
     loaded = reopen(subject, recipe)
+    loaded = replace(loaded, container=replace(loaded.container, held=held))
     builder = named or _builder_of_class(loaded.model, str(subject.file))
     if recipe is None:
         return _recorded(subject, loaded, builder, scripts)

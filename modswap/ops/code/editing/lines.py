@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 
 from torch import nn
 
@@ -12,6 +13,7 @@ from modswap.ops.code.building.wanted import NewModule
 from modswap.ops.code.editing.locate import Locator
 from modswap.ops.code.editing.spell import literal
 
+_LOOKED_UP = ".get_submodule("
 OTHERWISE = "see `--standalone FILE`, or `--for HOST` for models of a library"
 
 
@@ -142,9 +144,10 @@ def statement(line: AddedLine, model: nn.Module, this: str, value: str, put_in: 
     if line.new.beside:
         name = literal(line.new.paths[0].rpartition(".")[2])
         return f"{put_in}({text}{_step(at, last)}, {name}, {value})"
-    if last.isidentifier() or isinstance(at, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
-        return f"{text}{_step(at, last)} = {value}"
-    return f"{text}.add_module({literal(last)}, {value})"
+    step = _step(at, last)
+    if step.startswith(_LOOKED_UP):
+        return f"{text}.add_module({literal(last)}, {value})"
+    return f"{text}{step} = {value}"
 
 
 def reading(line: AddedLine, model: nn.Module, this: str) -> str:
@@ -162,4 +165,5 @@ def _step(at: nn.Module, name: str) -> str:
         return f"[{name}]"
     if isinstance(at, nn.ModuleDict):
         return f"[{literal(name)}]"
-    return f".{name}" if name.isidentifier() else f".get_submodule({literal(name)})"
+    known = name.isidentifier() and not iskeyword(name)
+    return f".{name}" if known else f"{_LOOKED_UP}{literal(name)})"

@@ -47,7 +47,7 @@ def rename_modules(model: nn.Module, names: Sequence[NewName]) -> None:
     """
     for one in names:
         parent, old = parent_of(model, one.path)
-        there = dict(parent.named_children())
+        there = dict(parent._modules)  # noqa: SLF001 - named_children leaves out a second name
         module = parent.get_submodule(old)
         other = getattr(parent, one.name, None)
         if other is not None and other is not module:

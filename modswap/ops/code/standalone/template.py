@@ -93,11 +93,14 @@ def load(file) -> nn.Module:
     if isinstance(found, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         found = found.module
     if isinstance(found, nn.Module):
-        return found
+{whole}
     model = _build()
     model.load_state_dict(_own_names(found, model), strict=True)
     return model
 '''
+WHOLE = "        return found"
+# what the library's constructor does beside making the modules is missing in one of a pickle
+REBUILT = "        found = found.state_dict()"
 UNBUILT = """\
 def _build() -> nn.Module:
     raise ValueError("this file loads whole modules: the call that builds the model is not known")

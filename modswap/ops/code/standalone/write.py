@@ -19,7 +19,15 @@ from modswap.ops.code.editing.lines import AddedLine, reading, statement
 from modswap.ops.code.editing.spell import literal, spell
 from modswap.ops.code.standalone.module import Imported
 from modswap.ops.code.standalone.shake import Shaker, Target
-from modswap.ops.code.standalone.template import HEAD, LICENCE, LOADING, RESERVED, UNBUILT
+from modswap.ops.code.standalone.template import (
+    HEAD,
+    LICENCE,
+    LOADING,
+    REBUILT,
+    RESERVED,
+    UNBUILT,
+    WHOLE,
+)
 from modswap.ops.code.standalone.text import Printed
 
 _OURS = (
@@ -95,6 +103,7 @@ def standalone(
         keys=repr(tuple(slot.keys)),
         prefix=repr(slot.prefix),
         names=repr(_file_names(made)),
+        whole=REBUILT if isinstance(builder, ConfigBuilder) else WHOLE,
     )
     notes = _notes(shaker, printed, builder)
     parts = (
@@ -214,9 +223,9 @@ def _file_names(made: Swapped) -> dict[str, str]:
 
 
 def _display(classes: Mapping[str, str]) -> str:
-    inner = "".join(f'    "{name}": {value},\n' for name, value in classes.items())
+    inner = "".join(f"    {literal(name)}: {value},\n" for name, value in classes.items())
     return f"{{\n{inner}}}" if inner else "{}"
 
 
 def _listed(names: Sequence[str]) -> str:
-    return "{\n" + "".join(f'    "{name}",\n' for name in names) + "}"
+    return "{\n" + "".join(f"    {literal(name)},\n" for name in names) + "}"

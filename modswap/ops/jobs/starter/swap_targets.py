@@ -10,6 +10,7 @@ from torch import nn
 
 from modswap.core.seen.site import Site
 from modswap.core.seen.values import NONE, Group, TensorInfo, difference
+from modswap.live_values import module_paths
 
 # words of the names and classes of modules
 ATTENTIONS = frozenset(
@@ -87,6 +88,7 @@ class _Census:
 
     model: nn.Module
     every: Sequence[Site]
+    modules: dict[str, nn.Module] = field(init=False)  # by path; names may contain dots
     tied: set[int] = field(init=False)  # ids of parameters that several modules hold
     sites: list[Site] = field(init=False)
     likely: dict[str, int] = field(init=False)  # rank by path
@@ -94,6 +96,7 @@ class _Census:
 
     def __post_init__(self) -> None:
         self.total = sum(parameter.numel() for parameter in self.model.parameters())
+        self.modules = {place.path: place.module for place in module_paths(self.model)}
         modules = [*self.model.modules()]
         held = [id(tensor) for one in modules for tensor in one.parameters(recurse=False)]
         self.tied = {one for one, times in Counter(held).items() if times > 1}
@@ -106,7 +109,7 @@ class _Census:
         seen, output = site.input, site.output
         if seen is None or site.layout is None or site.params == 0:
             return False
-        module = self.model.get_submodule(site.path)
+        module = self.modules[site.path]
         *_, file, _ = ("", *site.class_name.split("."))
         if any(id(tensor) in self.tied for tensor in module.parameters(recurse=False)):
             return False  # such as a head with the weights of the embedding
@@ -120,7 +123,7 @@ class _Census:
 
     def _likeness(self, site: Site) -> int | None:
         """Return the rank of a site that looks like an attention or a gate; None for others."""
-        module = self.model.get_submodule(site.path)
+        module = self.modules[site.path]
         if _is_attention(module):
             return 0
         if _is_torch(site) and next(module.children(), None) is None:
@@ -138,7 +141,7 @@ class _Census:
         above, _, last = site.path.rpartition(".")
         if not last.isdigit() or not above:
             return "" if last.isdigit() else last
-        is_list = isinstance(self.model.get_submodule(above), nn.ModuleList)
+        is_list = isinstance(self.modules.get(above), nn.ModuleList)
         name = above.rpartition(".")[2]
         return (
             name.removesuffix("s")
@@ -152,13 +155,13 @@ class _Census:
             return AROUND if site.path in self.outer else INNERMOST
         if site.path in self.outer or any(above in self.likely for above in _above(site.path)):
             return None
-        if isinstance(self.model.get_submodule(site.path), nn.Conv2d):
+        if isinstance(self.modules[site.path], nn.Conv2d):
             return CONVOLUTION
         return OTHER if site.params <= MAX_SHARE * self.total else None
 
     def rank(self, site: Site, tier: int) -> int:
         """Return the rank of a site within its tier."""
-        module = self.model.get_submodule(site.path)
+        module = self.modules[site.path]
         if isinstance(module, nn.Conv2d):
             return 2 * (min(module.kernel_size) < MIN_KERNEL) + (module.groups > 1)
         return self.likely[site.path] if tier <= AROUND else 0

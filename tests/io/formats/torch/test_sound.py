@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import modswap
+from modswap.cli.app import run
 from modswap.core.asked.job import Policy, Subject
 from modswap.core.errors import CheckpointError, UsageError
 from modswap.io.formats.reading import read
@@ -90,3 +91,49 @@ def test_hooks_that_modules_share_are_bounded(
     monkeypatch.setattr(sound, "_SPARE_HOOKS", 14)
     with pytest.raises(CheckpointError, match="its modules share over 14 hooks"):
         modswap.load(file)
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (nn.Conv2d(3, 3, 1), "in_channels"),
+        (nn.Linear(3, 3), "out_features"),
+        (nn.BatchNorm2d(3), "num_features"),
+        (nn.Embedding(3, 3), "num_embeddings"),
+        (nn.GRU(3, 3), "hidden_size"),
+        (nn.PixelShuffle(2), "upscale_factor"),
+    ],
+)
+@pytest.mark.parametrize("value", ["x", None, 1.5, [3]])
+def test_size_of_a_layer_that_is_no_whole_number_is_refused(
+    layer: nn.Module, name: str, value: object, tmp_path: Path
+) -> None:
+    model = nn.Sequential(copy.deepcopy(layer))
+    vars(model[0])[name] = value
+
+    with pytest.raises(CheckpointError, match=f"half made: its '{name}' is a .*, expected a whole"):
+        read(saved(model, tmp_path), Policy())
+
+
+def test_size_that_is_no_size_is_no_bug(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (-5, 0, 10**12):
+        model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.MultiheadAttention(4, 1))
+        vars(model[0])["in_channels"] = number
+        vars(model[1])["embed_dim"] = "x"
+        file = saved(model, tmp_path)
+
+        code = run(["check", str(file), "--match", "0", "--with", "ECA", "--quiet"])
+
+        assert code in {1, 2}
+        assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [5, ["eca"], ("nowhere",), (5,), None])
+def test_module_that_names_none_beside_it_is_refused(names: object, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1))
+    modswap.insert(model, after="0", with_="ECA", inputs=[(1, 3, 8, 8)])
+    assert modswap.load(saved(model, tmp_path)) is not None
+    vars(model[0])["_inserted"] = names
+
+    with pytest.raises(CheckpointError, match="half made: no names of its modules in '_inserted'"):
+        modswap.load(saved(model, tmp_path))

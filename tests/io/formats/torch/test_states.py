@@ -6,6 +6,7 @@ import pickle
 import types
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partialmethod, singledispatchmethod
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,12 @@ class Hooked(nn.Module):
     def helper(self, x: torch.Tensor) -> torch.Tensor:
         return x
 
+    halved = partialmethod(helper)
+
+    @singledispatchmethod
+    def each(self, x: Any) -> Any:
+        return x
+
     @property
     def size(self) -> int:
         return 1
@@ -320,6 +327,9 @@ def of_state(value: Any, state: Any) -> Any:
 
 THEIRS: Mapping[str, Callable[[], Any]] = {
     "helper": lambda: hooked(helper=RELU),
+    "helper with arguments": lambda: hooked(halved=RELU),
+    "helper for each type": lambda: hooked(each=RELU),
+    "table with the name of a helper": lambda: hooked(_modules={"halved": nn.ReLU()}),
     "place for code": lambda: hooked(slot=RELU),
     "place for a module": lambda: hooked(slot=nn.ReLU()),
     "hook": lambda: hooked(_forward_hooks=OrderedDict({0: RELU})),

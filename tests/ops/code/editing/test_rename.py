@@ -88,6 +88,13 @@ def test_two_gates_become_one_name_in_source_and_file(folder: Path) -> None:
     assert list(dict(loaded.named_children())) == ["stem", "attention", "blocks"]
 
 
+def test_modules_of_a_whole_model_keep_their_order(folder: Path) -> None:
+    job.code_change(asked(file="whole.pt", out=Path("out.pt")))
+
+    loaded = modswap.load("out.pt", allow=["named_net.*"])
+    assert list(dict(loaded.named_children())) == ["stem", "attention", "blocks"]
+
+
 def test_every_instance_of_a_class_is_renamed(folder: Path) -> None:
     rule = {"match": "blocks.*.a", "share": False}
 
@@ -165,4 +172,31 @@ def test_file_is_not_written_if_the_source_changed_meanwhile(
 
     with pytest.raises(CheckpointError, match="it changed since it was read"):
         job.code_change(one)
+    assert not Path("out.pt").exists()
+
+
+def test_flipped_bit_gets_no_new_checksum(folder: Path) -> None:
+    one = asked(out=Path("out.pt"))
+    content = bytearray(Path("net.pt").read_bytes())
+    stem = torch.serialization.load("net.pt")["state_dict"]["stem.weight"]
+    content[content.index(bytes(stem.untyped_storage())) + 5] ^= 16
+    Path("net.pt").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match="damaged"):
+        job.code_change(one)
+
+    assert not Path("out.pt").exists()
+
+
+@pytest.mark.parametrize("step", ["proving", "writing"])
+def test_file_that_changes_meanwhile_is_not_written(step: str, folder: Path) -> None:
+    one = asked(out=Path("out.pt"))
+
+    def progress(said: str) -> None:
+        if said.startswith(step):
+            Path("net.pt").touch()
+
+    with pytest.raises(CheckpointError, match="it changed while it was read"):
+        job.code_change(one, progress)
+
     assert not Path("out.pt").exists()

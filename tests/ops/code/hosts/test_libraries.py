@@ -152,6 +152,8 @@ def test_standalone_file_builds_by_a_configuration(
     text = job.standalone_file(CodeJob(Subject(Path("out.pt"), Policy(allow=ALLOW)))).text
 
     assert '    model = Configured(Settings.from_dict({"num_classes": 3}))\n' in text
+    # its constructor does more than making the modules: a whole module is built anew
+    assert "if isinstance(found, nn.Module):\n        found = found.state_dict()\n" in text
 
 
 def test_timm_takes_the_call_that_is_named_and_other_weights(library: Make) -> None:

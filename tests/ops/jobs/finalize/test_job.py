@@ -280,3 +280,23 @@ def test_a_module_saved_by_a_training_script_needs_no_receipt(
     assert (model(X) - before).abs().max() <= 1e-5 * before.abs().max()
     assert not [name for name in model.state_dict() if name.endswith(".gate")]
     assert type(model.get_submodule("space_attention")).__name__ == "ECA"
+
+
+def test_copies_whose_weights_have_other_names_in_the_file_end_as_well(net: GatedNet) -> None:
+    needs = averaged("weights", net)
+    payload = held("trained.pt")
+    for key in GATES:
+        payload[key] = {n.replace("stem.", "trunk."): t for n, t in payload[key].items()}
+    torch.save(payload, "other.pt")
+
+    asked = [*needs, "--rename", "trunk.=stem.", "--input", "2,3,28,28", "-q"]
+    assert run(["finalize", "other.pt", "-o", "final.pt", *asked]) == 0
+
+    old, new = held("other.pt"), held("final.pt")
+    for key, gate in GATES.items():
+        last = next(name for name in old[key] if name.endswith("proj.weight"))
+        assert last.startswith("trunk.")
+        assert torch.equal(new[key][last], old[key][last] * gate)
+        eca = "space_attention.eca.module.conv.weight"
+        assert torch.equal(new[key]["space_attention.conv.weight"], old[key][eca])
+        assert torch.equal(new[key]["trunk.weight"], old[key]["trunk.weight"])
