@@ -132,13 +132,19 @@ def versions(device: str) -> str:
     """Return card and versions."""
     import torch
 
-    parts = [f"torch {torch.__version__}"]
-    if importlib.util.find_spec("triton") is not None:
-        import triton
-
-        parts.append(f"triton {triton.__version__}")
     card = torch.cuda.get_device_name() if device == "cuda" else "no GPU, Triton's interpreter"
-    return ", ".join([card, *parts, datetime.now(UTC).date().isoformat()])
+    parts = (card, f"torch {torch.__version__}", f"triton {triton_version()}")
+    return ", ".join([*parts, datetime.now(UTC).date().isoformat()])
+
+
+def triton_version() -> str:
+    """Return the version of triton, or that there is none."""
+    if importlib.util.find_spec("triton") is None:
+        return "none"
+    import triton
+
+    found: str = triton.__version__
+    return found
 
 
 def ways_of(row: "Row") -> tuple[str, ...]:
@@ -330,7 +336,6 @@ def joined(old: list[dict[str, Any]], new: dict[str, Any]) -> str:
 def table_row(row: "Row", cells: "dict[str, Cell]") -> dict[str, Any] | None:
     """Return a row as the table has it; None where a way was not measured or compared."""
     import torch
-    import triton
 
     from benchmarks.gpu_layers import CHECKED_SIDE
     from modswap.nn.gpu.way import card_class
@@ -344,7 +349,7 @@ def table_row(row: "Row", cells: "dict[str, Cell]") -> dict[str, Any] | None:
         "layer": call.layer, "sizes": call.sizes, "batch": call.batch, "dtype": call.dtype,
         "card_class": card_class(torch.cuda.get_device_capability()), **times,
         "card": torch.cuda.get_device_name(), "torch": torch.__version__,
-        "triton": triton.__version__, "date": datetime.now(UTC).date().isoformat(),
+        "triton": triton_version(), "date": datetime.now(UTC).date().isoformat(),
     }  # fmt: skip
 
 

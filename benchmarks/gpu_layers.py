@@ -12,8 +12,8 @@ import torch
 # of the largest number of a result
 BARS = {"float32": 2e-6, "tf32": 1e-2, "float16": 5e-3, "bfloat16": 4e-2}
 SUM_BAR = 3e-5  # of float32's gradients of parameters: sums over all pixels, in torch's ways too
-POSITIONS = "conv_p.weight"  # of ACmix: its gradient is a difference of large sums
-POSITIONS_FACTOR = 5
+CANCELLING = {"conv_p.weight", "rate1", "rate2"}  # of ACmix: gradients that are differences of sums
+CANCELLING_FACTOR = 5
 CHECKED_SIDE = 200  # larger maps are timed, and not compared with float64
 
 
@@ -235,7 +235,7 @@ def bar_of(row: Row, name: str) -> float:
     bar = BARS[row.dtype]
     if name not in {"output", "output alone", "input"}:
         bar = max(bar, SUM_BAR)
-    return bar * POSITIONS_FACTOR if name == POSITIONS else bar
+    return bar * CANCELLING_FACTOR if name in CANCELLING else bar
 
 
 def exact_layer(row: Row, layer: Any, x: torch.Tensor) -> Any:

@@ -19,7 +19,7 @@ ROUTED = test_routed.CASES
 MIXED = test_mixed.CASES
 # of the largest number; products of float32 are taken in three parts on tensor cores
 BARS = {"float32": 2e-6, "float16": 5e-3, "bfloat16": 4e-2}
-MIXED_BARS = {"float32": 5e-6, "float16": 2e-2, "bfloat16": 1e-1}
+MIXED_BARS = {"float32": 5e-6, "float16": 1e-2, "bfloat16": 4e-2}
 SUM_BAR = 3e-5  # of float32's gradients of parameters of large maps: sums over all pixels
 RESULTS = {"output", "output alone", "input"}
 LARGE: dict[str, dict[str, Any]] = {
@@ -69,7 +69,7 @@ def test_fused_acmix_follows_float64(name: str, dtype: str) -> None:
 
     found = mixed_cases.errors(**case, device="cuda")
 
-    assert wrong(found, MIXED_BARS[dtype]) == {}
+    assert test_mixed.outside(found, MIXED_BARS[dtype]) == {}
 
 
 @pytest.mark.parametrize("name", test_routed.LAUNCHED)

@@ -9,7 +9,7 @@ from modswap.core.asked.recipe import Recipe
 from modswap.core.asked.rules.insert import Insert
 from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.plan import Plan, Step
-from modswap.core.errors import ModswapError, RecipeError, ShapeError, together
+from modswap.core.errors import MatchError, ModswapError, RecipeError, ShapeError, together
 from modswap.core.seen.joint import Joint, Key, free_name, snake_case
 from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import Group, TensorInfo, Value
@@ -59,6 +59,7 @@ def spots_of(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Spot, ...]:
             held = taken.setdefault(site.path, set())
             try:
                 check_folds(model, site.path)
+                _check_padding(model, site)
                 spots.append(_spot(module_at(model, site.path), step, site, recipe, held))
             except ModswapError as error:
                 error.rule = step.where
@@ -68,6 +69,25 @@ def spots_of(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Spot, ...]:
     if errors:
         raise together(errors)
     return tuple(spots)
+
+
+def _check_padding(model: nn.Module, site: Site) -> None:
+    """Refuse a place inside torch's encoder that packs tokens by a padding mask.
+
+    Raises:
+        MatchError: With the encoder, beside which a module is safe.
+    """
+    given = (named for call in site.calls for named in call.kwargs)
+    if not any("padding_mask" in name and isinstance(one, TensorInfo) for name, one in given):
+        return
+    for path, around in model.named_modules():
+        inside = site.path.startswith(f"{path}.") if path else True
+        if isinstance(around, nn.TransformerEncoder) and inside and around.use_nested_tensor:
+            name = repr(path) if path else "the model itself"
+            what = f"it is inside {name}, torch's TransformerEncoder, which in evaluation packs "
+            what += "tokens by the padding mask that it gets: no module can be beside its parts"
+            fix = f"put it in beside the whole encoder: {path}" if path else "replace the encoder"
+            raise MatchError(what, site.path, fix)
 
 
 def _spot(module: nn.Module, step: Step, site: Site, recipe: Recipe, taken: set[str]) -> Spot:

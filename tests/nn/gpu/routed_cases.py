@@ -14,6 +14,8 @@ from modswap.nn.gpu import evidence, gpu_way, way
 from modswap.nn.gpu import launches as launching
 from modswap.nn.gpu.launches import KernelLaunch, counted
 from modswap.nn.gpu.routed.layer import measured_call
+from modswap.nn.gpu.routed.operator import map_attention, plain
+from modswap.nn.gpu.routed.passes import MapTensors, Setting
 from tests.nn.gpu.interpreter import answer
 from tests.nn.gpu.tensor_cores import tensor_cores
 
@@ -201,6 +203,26 @@ def _takes(layer: Any, x: Tensor) -> bool:
     return "attend_kernel" in names
 
 
+def halved(dtype: str = "float16") -> dict[str, float]:
+    """Return the errors where the projection alone is in half precision, as under autocast."""
+    layer = layer_of({"topk": 4}, "float32", "cpu").float()
+    x, grad = drawn(layer, (1, 4, 4), "float32", "cpu")
+    projection, lepe = layer.qkv.qkv, layer.lepe
+    qkv = projection(x).detach().to(getattr(torch, dtype)).requires_grad_()
+    given = MapTensors(x, qkv, projection.weight, projection.bias, lepe.weight, lepe.bias)
+    setting = Setting(2, 16, (2, 2, 2, 2), 4, layer.scale, masked=False)  # all windows: no choice
+    map_attention(given, setting).backward(grad.to(qkv.dtype))
+    found = {"input": qkv.grad, "weight": lepe.weight.grad, "bias": lepe.bias.grad}
+    wide = MapTensors._make(
+        None if t is None else t.detach().double().requires_grad_() for t in given
+    )
+    plain(wide, torch.arange(4).expand(1, 4, 4), setting).backward(grad.double())
+    wanted = {"input": wide.qkv.grad, "weight": wide[4].grad, "bias": wide[5].grad}  # type: ignore[union-attr] # both there
+    return {
+        name: error(found[name], tensor) for name, tensor in wanted.items() if tensor is not None
+    }
+
+
 def double_backward(device: str = "cpu") -> float:
     """Return the error of a gradient of a gradient, with windows outside of the map masked."""
     options = {"auto_pad": True, "mask_padding": True, "topk": 2}
@@ -285,6 +307,7 @@ UNTAKEN = {
 
 if __name__ == "__main__":
     asked = (
+        halved,
         errors,
         on_tensor_cores,
         launches,

@@ -13,7 +13,8 @@ from tests.nn.gpu.interpreter import interpreter
 from tests.nn.gpu.test_routed import wrong
 
 Ask = Callable[..., Any]
-# a gradient of the projections of positions is a difference of large sums
+# gradients that are differences of large sums: in bfloat16 torch's own way has 4e-2 at these sizes
+CANCELLING = {"conv_p.weight", "rate1", "rate2"}
 TOLERANCE = {"float32": 5e-6, "float16": 2e-2}
 
 CASES: dict[str, dict[str, Any]] = {
@@ -23,6 +24,13 @@ CASES: dict[str, dict[str, Any]] = {
     "dilation": {"dilation": 2, "kernel_att": 3, "size": (5, 3)},
     "channels of no round number": {"out_planes": 10, "kernel_att": 3},
 }
+
+
+def outside(found: dict[str, float], most: float) -> dict[str, float]:
+    """Return the errors above a bar, which is five times as wide for differences of sums."""
+    loose = {name: found[name] for name in CANCELLING}
+    others = {name: found[name] for name in found.keys() - CANCELLING}
+    return wrong(others, most) | {n: error for n, error in loose.items() if not error <= 5 * most}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +55,7 @@ def test_the_fused_way_follows_the_first(name: str, ask: Ask) -> None:
     [
         ({}, ["TF32x3"], 5e-6),
         ({"tf32": True}, ["TF32"], 1e-2),
-        ({"dtype": "bfloat16"}, [], 5e-2),
+        ({"dtype": "bfloat16"}, [], 4e-2),
     ],
     ids=["float32", "TF32 where torch allows it", "bfloat16"],
 )
@@ -57,7 +65,7 @@ def test_products_are_as_exact_as_torch_asks_for(
     found, precisions = ask("on_tensor_cores", **case)
 
     assert precisions == asked
-    assert wrong(found, most) == {}
+    assert outside(found, most) == {}
 
 
 @pytest.mark.slow

@@ -132,6 +132,11 @@ def test_products_are_as_exact_as_torch_asks_for(
 
 
 @pytest.mark.slow
+def test_projection_in_half_precision_has_weights_of_float32(ask: Ask) -> None:
+    assert wrong(ask("halved"), TOLERANCE["float16"]) == {}
+
+
+@pytest.mark.slow
 @pytest.mark.ci
 def test_default_way_follows_the_table_eagerly_and_compiled(ask: Ask) -> None:
     assert ask("by_evidence") == [False, True, True, False, True, True]

@@ -246,3 +246,31 @@ def test_a_replacement_that_preserves_fades_in(net: Net) -> None:
     expected = y.module(X)
     opened(net)
     torch.testing.assert_close(net.down(X), expected)
+
+
+class Padded(nn.Module):
+    """An encoder of torch that is given a padding mask, and a layer behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoder, self.head = nn.TransformerEncoder(layer, 2), nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        padding = torch.arange(x.shape[1]).expand(x.shape[:2]) >= x.shape[1] - 1
+        return self.head(self.encoder(x, src_key_padding_mask=padding))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_place_inside_an_encoder_that_packs_tokens_is_refused_and_one_behind_it_is_not() -> None:
+    rule: dict[str, Any] = {"with_": "SelfAttention", "args": {"num_heads": 2}}
+    rule["inputs"] = [{"shape": [2, 9, 16]}]
+    for path in ("encoder.layers.0", "encoder.layers.1.self_attn"):
+        with pytest.raises(MatchError, match="packs tokens by the padding mask") as raised:
+            modswap.insert(Padded().eval(), after=path, **rule)
+        assert raised.value.fix == "put it in beside the whole encoder: encoder"
+
+    model = Padded().eval()
+    verdict = modswap.insert(model, after="head", **rule).verdict
+    assert verdict is not None
+    assert verdict.ok
