@@ -63,7 +63,7 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     where = str(job.subject.file)
     copies = copies_of(loaded, where, fold=job.fold)
     refuse_unfinished(copies, job)
-    recipe = _recipe(loaded, copies[0].records, where)
+    recipe, before = _recipe(loaded, copies[0].records, where), count_params(loaded.model)
     given = settled(Job(job.subject, recipe, job.out, job.force), loaded, progress)
     writer = Writer(given.job, loaded, progress, unread=False)
     settings = given.job.recipe.verify.model_copy(update={"dtypes": ("float32",)})
@@ -85,7 +85,6 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
         *ending_note(loaded.container.format, job.subject.file, job.out),
         *given.notes,
     )
-    before = count_params(loaded.model)
     with applied(loaded.model, prepared.placements):
         outcome = _outcome(where, prepared, before, count_params(loaded.model))
         found = given.found

@@ -104,6 +104,8 @@ def test_batch_norms_and_branches_of_new_modules_go_into_their_layers(
     }
     assert report["ledger"]["fresh"]["tensors"] == 0
     assert report["ledger"]["proved"]
+    counts = [sum(p.numel() for p in one.parameters()) for one in (before, model)]
+    assert [report["params"][key] for key in ("before", "after")] == counts
     said = {site["new"]["class"]: " ".join(site["notes"]) for site in report["sites"]}
     assert (
         "bn1 went into conv1, its outputs within"
