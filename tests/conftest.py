@@ -60,8 +60,8 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
     mark_others_slow(items)
-    measured: list[str] | None = config.getoption("--cov-of")
-    for item in items if measured is not None else ():
+    measured: list[str] = config.getoption("--cov-of") or []
+    for item in items if measured else ():
         if not any(item.path.is_relative_to(config.rootpath / folder) for folder in measured):
             item.add_marker(pytest.mark.no_cover)
 

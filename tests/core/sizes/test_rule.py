@@ -223,7 +223,7 @@ def test_squares_alone_tell_of_a_side_that_is_too_small() -> None:
 
 
 def test_few_sizes_are_tried_where_a_plain_rule_is_enough() -> None:
-    known = {(32, 32): True, (64, 64): True}
+    known: dict[Size, bool] = {(32, 32): True, (64, 64): True}
 
     few = [*few_sizes_to_try((32, 32), known)]
 

@@ -1,6 +1,6 @@
 """The trials of a sweep: every combination, and options that are wrong."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -50,6 +50,6 @@ def test_wrong_options_are_refused(
 
 def test_values_are_a_list_and_vary_what_is_not_set() -> None:
     with pytest.raises(UsageError, match="'topk' has 3 in the place of a list of values"):
-        refuse_wrong({"BRA": None}, {}, {"topk": 3})
+        refuse_wrong({"BRA": None}, {}, cast("Any", {"topk": 3}))
     with pytest.raises(UsageError, match="'topk' is set, and varied as well"):
         refuse_wrong({"BRA": None}, {"topk": 1}, {"topk": [1, 2]})

@@ -214,9 +214,9 @@ def test_sixty_sites_of_twelve_options_take_few_steps(
     most = tuple(round((loose.least(d) or 0) + spare) for d in range(budgets))
     steps = 0
     searches = vars(sys.modules[search.__module__])["_SiteSearch"]
-    leads_on = vars(searches)["_leads_on"]
+    leads_on: Any = vars(searches)["_leads_on"]
 
-    def counted(*args: Any) -> bool:
+    def counted(*args: Any) -> Any:
         nonlocal steps
         steps += 1
         return leads_on(*args)
