@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 INPUTS := pyproject.toml constraints.txt
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
@@ -19,7 +19,8 @@ test: $(VENV)/dev.done  ## run the quick tests, in at most 5 minutes on 2 cores
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: $(VENV)/hosts.done  ## run all tests with all hosts, then fuzz for MINUTES=5; keep a summary
-	$(PYTEST) -m '' --hypothesis-profile=thorough --summary benchmarks/results/test-all.txt $(PYTEST_ARGS)
+	$(PYTEST) -m '' --hypothesis-profile=thorough --summary benchmarks/results/test-all.txt --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/coverage report --fail-under=95
 	$(BIN)/python -m tests.io.fuzz.mutations --minutes $(or $(MINUTES),5)
 
 test-gpu: $(VENV)/dev.done  ## run what needs a GPU; elsewhere it is skipped, with the reason

@@ -64,7 +64,8 @@ def timed(layer: Any, x: torch.Tensor, grad: torch.Tensor) -> Cell:
 
 def median(run: Callable[[], None]) -> float:
     """Return the median milliseconds of a call, by the device's clock."""
-    begun, found = time.monotonic(), []
+    found: list[float] = []
+    begun = time.monotonic()
     while len(found) < 3 or (time.monotonic() - begun < BUDGET and len(found) < 50):
         first, last = (torch.cuda.Event(enable_timing=True) for _ in "ab")
         first.record()

@@ -44,6 +44,9 @@ STARTED = pytest.StashKey[float]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the expected reports anew")
     parser.addoption("--summary", type=Path, help="write counts, seconds and slowest tests there")
+    parser.addoption(
+        "--cov-of", action="append", help="with --cov: measure in tests of this folder alone"
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -55,8 +58,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
     mark_others_slow(items)
+    measured: list[str] = config.getoption("--cov-of") or []
+    for item in items if measured else ():
+        if not any(item.path.is_relative_to(config.rootpath / folder) for folder in measured):
+            item.add_marker(pytest.mark.no_cover)
 
 
 def pytest_collection_finish() -> None:

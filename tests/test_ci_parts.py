@@ -107,7 +107,6 @@ def test_action_installs_nothing_where_modswap_is_there(project: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_action_checks_recipes_and_writes_the_summary(project: Path) -> None:
     done = acted(project, "swap.yaml\n\nmore recipes/*.yaml\n")
 
@@ -132,7 +131,6 @@ def test_action_fails_with_the_command_and_annotates_the_line(project: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_action_writes_other_reports_to_a_file(project: Path) -> None:
     done = acted(project, "swap.yaml", "sarif", "--verbose  --allow nets.*")
 
@@ -202,7 +200,6 @@ def precommit(folder: Path) -> Ran:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_hook_checks_the_recipes_of_a_repository(hooked: Path) -> None:
     done = precommit(hooked)
 

@@ -98,17 +98,10 @@ CONTAINERS: dict[str, tuple[str, Callable[[nn.Module, Path], object]]] = {
     ),
     "safetensors": ("net.safetensors", lambda m, f: save_file(m.state_dict(), f)),
 }
-MAIN = ("module", True)  # the case that `.ci/run` runs; `modswap demo` runs the other one
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "shared"),
-    [
-        pytest.param(kind, shared, marks=[pytest.mark.ci] if (kind, shared) == MAIN else [])
-        for kind, shared in product(CONTAINERS, [False, True])
-    ],
-)
+@pytest.mark.parametrize(("kind", "shared"), [*product(CONTAINERS, [False, True])])
 def test_main_case_at_full_width(kind: str, shared: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build_network().eval()

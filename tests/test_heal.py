@@ -353,7 +353,6 @@ def test_numbers_that_are_none_have_room_in_json(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_report_of_a_healing_swap_names_the_healing(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -309,7 +309,6 @@ def test_module_that_raises_on_the_data_loses_its_trial_alone(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_trial_whose_process_dies_is_tried_again_in_the_next_run(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

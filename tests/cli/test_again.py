@@ -57,7 +57,6 @@ def test_other_commands_print_themselves(command: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_recipes_of_several_files_print_one_command(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.yaml", "b.yaml"):
         Path(name).write_text(RECIPE.format("my net.pt"))

@@ -204,7 +204,6 @@ def test_standalone_file_and_lines_are_written_and_described(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_demo_by_its_recipe(folder: Path) -> None:
     recipe = Path(__file__).parents[2] / "configs" / "unetpp_bra_shared.yaml"
     command = [sys.executable, "-m", "modswap", "code", "unetpp.pt", "-c", str(recipe), *MODEL]

@@ -178,7 +178,6 @@ def test_wrong_argument_of_an_installed_row_is_refused_with_its_place(
     assert "did you mean 'side'?" in done.err
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "name", "message"),
@@ -228,7 +227,6 @@ def test_rule_that_names_a_broken_row_is_refused(tmp_path: Path, run: Run) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_no_other_package_takes_the_name_of_our_own_row(tmp_path: Path, run: Run) -> None:
     site = install(tmp_path, "ROW = 3\n", {"ECA": "sharp_gates:ROW"})
 

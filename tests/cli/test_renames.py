@@ -29,7 +29,6 @@ def test_fix_of_the_error_is_the_option_that_helps(call: Command) -> None:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("options", [STRIP, RENAME])
 def test_commands_that_load_weights_take_the_options(
     options: tuple[str, ...], call: Command

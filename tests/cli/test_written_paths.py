@@ -67,7 +67,6 @@ DATA = ("replace", "A/B", "-c", "weights.yaml", "--no-forward", "-o", "new")
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("form", ["table", "json", "github"])
 @pytest.mark.parametrize(
     ("args", "report"),
@@ -145,7 +144,6 @@ def test_reports_of_other_commands_overwrite_no_checkpoint(
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("form", ["table", "json"])
 @pytest.mark.parametrize("command", ["replace", "data"])
 @pytest.mark.parametrize(
@@ -280,7 +278,6 @@ def test_recipe_from_a_pipe_is_read_once(modswap: Command, more: tuple[str, ...]
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("files", "what"),
     [
@@ -448,7 +445,6 @@ ONE_FILE = ("check", "A/B/model.safetensors", "-c", "weights.yaml")
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("form", ["table", "sarif"])
 @pytest.mark.parametrize("name", FOREIGN)
 def test_report_replaces_no_foreign_text(modswap: Command, name: str, form: str) -> None:
@@ -487,7 +483,6 @@ def test_report_of_any_command_replaces_no_foreign_text(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_report_replaces_reports_of_any_form(modswap: Command) -> None:
     Path("r").touch()  # as mktemp makes it
     names = ("table", "json", "junit", "sarif", "github", "html", "model-explorer")
@@ -531,7 +526,6 @@ def test_lock_and_first_recipe_replace_no_foreign_text(modswap: Command, name: s
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_lock_and_first_recipe_replace_their_own_kind(modswap: Command) -> None:
     Path("empty").touch()
     for file in ("empty", "new.lock", "new.lock"):

@@ -80,3 +80,10 @@ def test_error_with_another_fix_or_further_errors_keeps_what_it_carries() -> Non
 
     assert str(changed) == "x: a; d\nc"
     assert (changed.rule, changed.settings, error.fix) == ("swap.yaml:3:5", (("topk", 4),), "b")
+
+
+def test_error_at_another_place_leaves_the_first_one() -> None:
+    error = ShapeError("wrong", "a", "mend it")
+
+    assert str(error.at("b")) == "b: wrong; mend it"
+    assert error.where == "a"

@@ -51,7 +51,6 @@ def built(folder: Path, site: Path) -> tuple[int, list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_site_is_built_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="MkDocs is not installed (extra: docs)")
 

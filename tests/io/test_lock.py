@@ -13,6 +13,7 @@ from modswap.core.errors import CheckpointError, UsageError
 from modswap.core.kept.lock import Entry, Fingerprint
 from modswap.io import lock
 from modswap.io.lock import digest_of_recipe, fingerprint, key_of, read_lock, write_lock
+from modswap.io.raw.held import stamps_of
 
 MARK = Fingerprint(name="net.pt", nbytes=10, kind="sha256", digest="ab")
 LARGE = 9 << 20  # beyond what is taken for small, where not all is read
@@ -198,3 +199,16 @@ def test_empty_file_becomes_a_lock_file(tmp_path: Path) -> None:
     write_lock(file, {"a": entry("1")})
 
     assert read_lock(file).recipes == {"a": entry("1")}
+
+
+def test_what_changed_after_it_was_checked_is_not_locked() -> None:
+    Path("a.yaml").write_text("version: 1\n")
+    Path("net.pt").write_bytes(b"abc")
+    checked = stamps_of(Path("net.pt"))
+
+    assert fingerprint(Path("net.pt"), "net.pt", checked=checked).nbytes == 3
+    Path("net.pt").write_bytes(b"abcd")
+    with pytest.raises(CheckpointError, match="after it was checked"):
+        fingerprint(Path("net.pt"), "net.pt", checked=checked)
+    with pytest.raises(CheckpointError, match=r"a.yaml: it changed after it was checked"):
+        digest_of_recipe("a.yaml", "0" * 64)

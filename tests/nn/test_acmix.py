@@ -264,7 +264,6 @@ def test_compiled_whole_it_gives_the_same() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_exported_it_gives_the_same_at_every_size() -> None:
     module, _ = pair(4, 8)
     sizes = {0: Dim("n", max=99), 2: Dim("h", min=5, max=999), 3: Dim("w", min=5, max=999)}

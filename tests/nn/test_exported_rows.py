@@ -62,14 +62,15 @@ def row_cases(ways: Sequence[str], quick: Mapping[str, str]) -> list[Any]:
     Args:
         ways: The ways, `torchscript` the quickest.
         quick: The row that `make test` tries by a slower way. `.ci/run` tries the attention, whose
-            graph is the largest, as well.
+            graph is the largest, in ONNX as well.
     """
     found = []
     for way in ways:
         for name, row in CATALOGUE.items():
             marks = [needs_onnx] if way == "onnx" else []
             if way != "torchscript" and quick.get(way) != name:
-                marks += [SLOW, pytest.mark.ci] if name == "BiLevelRoutingAttention" else [SLOW]
+                largest = (way, name) == ("onnx", "BiLevelRoutingAttention")
+                marks += [SLOW, pytest.mark.ci] if largest else [SLOW]
             found.append(pytest.param(way, row, marks=marks, id=f"{way}-{name}"))
     return found
 
@@ -214,10 +215,7 @@ def test_variant_exported_with_or_without_padding_takes_both(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "variant",
-    [
-        *("refactored, masked", "masked", "means, masked", "maxima, masked"),
-        pytest.param("windows", marks=pytest.mark.ci),
-    ],
+    ["refactored, masked", "masked", "means, masked", "maxima, masked", "windows"],
 )
 def test_variant_in_onnx_takes_sizes_with_and_without_padding(variant: str) -> None:
     module = VARIANTS[variant]()
@@ -255,12 +253,12 @@ LIMITS: dict[str, tuple[Callable[[], nn.Module], Shape, Shape]] = {
 @pytest.mark.parametrize(
     "limit",
     [
-        pytest.param("refactored windows of one row", marks=[SLOW, pytest.mark.ci]),
         "output of one row",
         *(
             pytest.param(name, marks=SLOW)
             for name in (
                 "windows of one row",
+                "refactored windows of one row",
                 "windows pooled to one row",
                 "windows pooled to one row of maxima",
                 "one row of windows",
@@ -369,7 +367,6 @@ class Attending(nn.Module):
         return out
 
 
-@pytest.mark.ci
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("way", ["torchscript", "pt2", pytest.param("compile", marks=SLOW), onnx])
 def test_key_and_value_that_are_the_query_are_one_tensor_in_a_graph_too(way: str) -> None:

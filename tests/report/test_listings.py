@@ -241,3 +241,16 @@ def test_catalogue_looks_as_expected(golden: Callable[[str, str], None]) -> None
 
 def test_catalogue_as_json_has_every_option() -> None:
     assert json.loads(catalogue_json([ENTRY]))[0]["options"][0]["name"] == "ratio"
+
+
+def test_other_spellings_of_a_module_are_listed() -> None:
+    entry = replace(ENTRY, spellings=("GateModule", "SG"))
+
+    assert "also    GateModule, SG" in catalogue_entry(entry, Page(80))
+    assert "- Also found as: GateModule, SG\n" in catalogue_page([entry])
+
+
+def test_tree_says_under_which_names_a_file_holds_a_module() -> None:
+    row = replace(ROWS[1], stored_as=("e.s", "s"))
+
+    assert "in the file: e.s, s" in tree_table(PLAIN, [row], Page(80))

@@ -6,13 +6,16 @@ Covers: json_report, page, table.
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from modswap.core.asked.recipe import TensorInput
+from modswap.core.kept.found_input import FoundInput
 from modswap.core.kept.outcome import Outcome
 from modswap.report import REPORTS
 from modswap.report.json_report import as_data
-from modswap.report.page import Page, human_bytes
+from modswap.report.page import Page, change_words, human_bytes
 from modswap.report.summary.sections import SECTIONS
 from modswap.report.table import _SECTIONS
 from tests.report import outcomes
@@ -138,3 +141,20 @@ def test_colour_is_for_those_who_show_it() -> None:
 )
 def test_bytes_are_written_for_people(count: int, text: str) -> None:
     assert human_bytes(count) == text
+
+
+def test_module_that_is_taken_out_has_no_new_one() -> None:
+    assert change_words(replace(outcomes.site("gate"), new_class="")) == "Sequential taken out"
+
+
+def test_input_that_was_found_is_in_json() -> None:
+    inputs = (TensorInput.model_validate({"shape": [1, 3, 8, 8]}),)
+    found = FoundInput("(1, 3, 8, 8)", "the first layer takes 3 channels", inputs)
+
+    data = as_data(replace(outcomes.DONE, found_input=found))
+
+    assert data["input_found"] == {
+        "input": "(1, 3, 8, 8)",
+        "why": "the first layer takes 3 channels",
+        "inputs": [{"shape": [1, 3, 8, 8]}],
+    }

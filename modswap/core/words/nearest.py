@@ -75,6 +75,12 @@ def file_near(file: Path) -> str:
         beside = sorted(other.name for other in islice(file.parent.iterdir(), MAX_BESIDE))
     except (OSError, ValueError):  # there is no such folder, or it cannot be read
         return ""
-    # by the whole name: endings are alike in most files of a folder
+    stem = file.stem.lower()
+    # endings are alike in most files of a folder, and alone make no name near
+    beside = [
+        name
+        for name in beside
+        if difflib.SequenceMatcher(None, stem, Path(name).stem.lower()).ratio() >= CUTOFF_RATIO
+    ]
     close = difflib.get_close_matches(file.name, beside, n=1, cutoff=CUTOFF_RATIO)
     return f"did you mean {close[0]!r}?" if close else ""

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from modswap.core.asked.job import Subject
-from modswap.core.asked.used_paths import code_files, imported_as, paths_read
+from modswap.core.asked.source import Source
+from modswap.core.asked.used_paths import (
+    UsedPath,
+    code_files,
+    healing_files,
+    imported_as,
+    paths_read,
+    recipe_files,
+    resume_file,
+)
 from modswap.io.recipe.reader import parse_recipe
 
 
@@ -52,3 +61,21 @@ def test_imported_files_are_found_by_any_path(tmp_path: Path) -> None:
     assert f"the code of {__name__!r}" in [one.name for one in imported_as(tmp_path / "link.py")]
     for name in ("mine.py", "none.py", "zero\0byte.py"):
         assert list(imported_as(tmp_path / name)) == []
+
+
+def test_donor_and_what_a_healing_reads_are_known(tmp_path: Path) -> None:
+    rule = "{match: a, with: ECA, start: donor, donor: {file: other.pt, path: eca}}"
+    recipe = parse_recipe(f"{{version: 1, replace: [{rule}]}}", "sub/swap.yaml", "sub")
+
+    assert UsedPath("the donor", Path("sub/other.pt")) in [*recipe_files(recipe)]
+    found = healing_files("photos", Path("net.pt"), "judge.py:dice")
+    assert [(one.name, one.file.name) for one in found] == [
+        ("the original", "net.pt"),
+        ("the code of 'judge.py:dice'", "judge.py"),
+        ("the data", "photos"),
+    ]
+    assert [one.file.name for one in healing_files("batches.py:give")] == ["batches.py"]
+    assert [*healing_files("none")] == []
+    by_options = recipe.read_from(Source("options", options={("replace", 0, "match"): "--match"}))
+    assert UsedPath("the recipe", Path("options")) not in [*recipe_files(by_options)]
+    assert resume_file(tmp_path / "o.pt") == tmp_path / "o.pt.resume"

@@ -188,3 +188,11 @@ def test_refused_condition_names_the_observed_sizes(layout: Layout | None, facts
 )
 def test_class_is_found_by_its_bare_and_its_public_name(wanted: str, expected: bool) -> None:
     assert is_class(CONV, wanted) is expected
+
+
+def test_step_names_the_key_of_its_patterns() -> None:
+    rules = [{"match": "a", "with": "ACmix"}]
+
+    (step,) = make_plan(recipe(*rules), [site("a")]).steps
+
+    assert step.key == "match"

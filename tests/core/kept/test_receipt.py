@@ -4,7 +4,7 @@ import pytest
 
 from modswap.core.decided.blueprint import Adaptation, Blueprint
 from modswap.core.errors import CheckpointError
-from modswap.core.kept.receipt import Receipt, SiteRecord, read_receipt, record
+from modswap.core.kept.receipt import Receipt, SiteRecord, read_receipt, record, with_digests
 
 PLAIN = Blueprint("BiLevelRoutingAttention", {"dim": 8, "qk_scale": None}, "NCHW", "NCHW")
 ADAPTED = Blueprint(
@@ -58,3 +58,12 @@ def test_half_a_character_is_refused() -> None:
 
     with pytest.raises(CheckpointError, match=r"a name of a swapped module cannot be written"):
         receipt.text()
+
+
+def test_digests_are_put_into_a_receipt() -> None:
+    text = Receipt(modswap="1", torch="2", sites=(record(("a",), PLAIN),)).text()
+
+    again = read_receipt(with_digests(text, {"a.weight": "0badcafe"}), "net.pt")
+
+    assert again.digests == {"a.weight": "0badcafe"}
+    assert again.sites == read_receipt(text, "net.pt").sites

@@ -81,3 +81,10 @@ def test_gate_has_a_number_for_each_channel_where_these_are_known(
 
 def test_gate_of_a_site_that_was_never_called_is_one_number() -> None:
     assert gated(Site("a", "Conv2d"), Joint("after"), "scale").channels == 1
+
+
+def test_map_of_the_tokens_of_an_input_is_known_by_its_name() -> None:
+    call = Call((TensorInfo((2, 64, 8), "float32"),), (), NONE, grids=(("0", (8, 8)),))
+
+    assert call.grid("0") == (8, 8)
+    assert call.grid("1") is None

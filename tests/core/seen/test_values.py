@@ -1,5 +1,7 @@
 """Shapes and types without data."""
 
+from dataclasses import replace
+
 import pytest
 
 from modswap.core.seen.values import (
@@ -9,6 +11,7 @@ from modswap.core.seen.values import (
     TensorInfo,
     Value,
     difference,
+    of_any_precision,
     shapes,
     tensors,
 )
@@ -67,3 +70,12 @@ def test_first_difference_is_named_with_both_sides(
     before: Value, after: Value, found: str | None
 ) -> None:
     assert difference(before, after) == found
+
+
+def test_floating_dtypes_of_any_value_become_one() -> None:
+    half, whole = TensorInfo((2,), "float16"), TensorInfo((2,), "int64")
+
+    found = of_any_precision(pair(half, whole, pair(half), NONE))
+
+    single = replace(half, dtype="float32")
+    assert found == pair(single, whole, pair(single), NONE)

@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modswap.core.sizes.probes import sizes_to_try, span_in_words
+from modswap.core.sizes.probes import (
+    few_sizes_to_try,
+    rectangles,
+    sizes_to_try,
+    span_in_words,
+)
 from modswap.core.sizes.rule import explains, fit_rule, in_words, size_in_words
 from modswap.core.sizes.two_axes import Size
 
@@ -215,3 +220,18 @@ def test_squares_alone_tell_of_a_side_that_is_too_small() -> None:
     rule = fit_rule(probes)
 
     assert str(rule) == "H and W at least 8"
+
+
+def test_few_sizes_are_tried_where_a_plain_rule_is_enough() -> None:
+    known: dict[Size, bool] = {(32, 32): True, (64, 64): True}
+
+    few = [*few_sizes_to_try((32, 32), known)]
+
+    assert 0 < len(few) < len([*sizes_to_try((32, 32), known, thorough=True)])
+    assert known.keys().isdisjoint(few)
+    assert min(map(min, few)) > 0
+
+
+def test_rectangles_are_made_of_maps_alone() -> None:
+    assert [*rectangles((64, 64), 32, {(32, 64): True})] == [(64, 32), (96, 64)]
+    assert [*rectangles((64,), 32, {})] == []

@@ -1,11 +1,11 @@
 """The trials of a sweep: every combination, and options that are wrong."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from modswap.core.errors import UsageError
-from modswap.core.swept.grid import trials_of
+from modswap.core.swept.grid import refuse_wrong, trials_of
 
 
 def test_every_site_is_tried_with_every_combination() -> None:
@@ -46,3 +46,10 @@ def test_wrong_options_are_refused(
         trials_of(["a"], modules, settings, grid)
 
     assert str(caught.value).startswith(message)
+
+
+def test_values_are_a_list_and_vary_what_is_not_set() -> None:
+    with pytest.raises(UsageError, match="'topk' has 3 in the place of a list of values"):
+        refuse_wrong({"BRA": None}, {}, cast("Any", {"topk": 3}))
+    with pytest.raises(UsageError, match="'topk' is set, and varied as well"):
+        refuse_wrong({"BRA": None}, {"topk": 1}, {"topk": [1, 2]})

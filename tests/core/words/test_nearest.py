@@ -67,6 +67,9 @@ def test_file_of_a_folder_that_cannot_be_listed_has_no_near_one(
 ) -> None:
     (tmp_path / "swap.yaml").touch()
     assert file_near(tmp_path / "swpa.yaml") == "did you mean 'swap.yaml'?"
+    (tmp_path / "net.pt").touch()
+    assert file_near(tmp_path / "nte.pth") == "did you mean 'net.pt'?"
+    assert file_near(tmp_path / "resnet50.pt") == ""  # the ending alone is alike
 
     def refuse(_: Path) -> None:
         raise PermissionError(13, "Permission denied")

@@ -97,3 +97,23 @@ def test_optimizers_are_looked_for_in_a_bounded_number_of_containers() -> None:
     assert len(done.notes) == 1
     assert near["state"].keys() == {0, 2}
     assert far["state"].keys() == {0, 1, 2}
+
+
+def test_names_of_a_group_are_those_of_its_new_parameters() -> None:
+    held = optimizer()
+    held["param_groups"][0]["param_names"] = ["a", "gate.w", "b"]
+
+    remap({"optimizer": held}, PARAMETERS)
+
+    assert held["param_groups"][0]["param_names"] == ["a", "gate.new", "b"]
+
+
+def test_shapes_are_found_inside_subclasses_of_tensors() -> None:
+    held = optimizer()
+    rebuild = Name("torch._utils", "_rebuild_parameter")
+    held["state"][0]["avg"] = Instance("called", rebuild, (moment(2), False, {}))
+
+    done = remap({"optimizer": held}, PARAMETERS)
+
+    assert [*held["state"]] == [0, 2]
+    assert done.left == ("optimizer.state.1.",)

@@ -3,7 +3,7 @@
 import pytest
 
 from modswap.core.errors import CheckpointError, RecipeError
-from modswap.io.recipe.embedded import embedded_recipe
+from modswap.io.recipe.embedded import embedded_inputs, embedded_recipe
 
 RULE = "replace: [{match: '**.gate', with: SEBlock}]"
 INPUT = "inputs: [{shape: [1, 3, 64, 64]}]"
@@ -69,3 +69,8 @@ def test_recipe_that_asks_for_too_much_is_refused(inputs: str, rules: str, wrong
 def test_damaged_recipe_is_an_error_of_the_recipe() -> None:
     with pytest.raises(RecipeError, match=r"net\.pt:recipe:1:1"):
         embedded_recipe("[]", "net.pt")
+
+
+def test_text_that_is_no_recipe_has_no_inputs() -> None:
+    assert embedded_inputs("{version: 7}", "net.pt") == ()
+    assert len(embedded_inputs(f"{{version: 1, {INPUT}, {RULE}}}", "net.pt")) == 1

@@ -73,10 +73,7 @@ def test_the_fused_way_follows_the_first(ask: Ask) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.ci) if n in {"float16", "masked"} else n for n in CASES],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_the_fused_way_follows_the_first_in_every_mode(name: str, ask: Ask) -> None:
     case = CASES[name]
 

@@ -116,13 +116,12 @@ def test_sound_swap_computes_the_same_in_a_fresh_process(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("head", "factory"),
     [
         (f"model: {{factory: '{HERE}:build', args: {{channels: 8}}}}\n", None),
-        pytest.param(f"model: {{factory: '{HERE}:build(8)'}}\n", None, marks=pytest.mark.slow),
-        pytest.param("", f"{HERE}:build(channels=8)", marks=pytest.mark.slow),
+        (f"model: {{factory: '{HERE}:build(8)'}}\n", None),
+        pytest.param("", f"{HERE}:build(channels=8)", marks=pytest.mark.ci),
     ],
 )
 def test_factory_is_called_there_with_its_arguments(
@@ -136,11 +135,8 @@ def test_factory_is_called_there_with_its_arguments(
     assert [one.status for one in survival(outcome)] == ["passed"]
 
 
-@pytest.mark.ci
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command", [replace_file, pytest.param(check_file, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("command", [pytest.param(replace_file, marks=pytest.mark.ci), check_file])
 def test_swap_that_computes_something_else_elsewhere_fails(
     command: Callable[[Job], Outcome], tmp_path: Path
 ) -> None:

@@ -61,7 +61,7 @@ def test_a_process_that_is_gone_is_one_error(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("count", "name", "more"),
     [
-        pytest.param(2, "BiLevelRoutingAttention", [], marks=pytest.mark.ci),
+        (2, "BiLevelRoutingAttention", []),
         (4, "BiLevelRoutingAttention", []),
         (4, "ACmix", ["--bypass"]),
     ],

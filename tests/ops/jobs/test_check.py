@@ -110,7 +110,6 @@ def test_outcomes_keep_the_given_order_even_if_processes_die(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_what_a_process_finds_is_what_this_one_finds(folder: Path) -> None:
     requests = [Request("good.yaml"), Request("bad.yaml"), Request("none.yaml")]
 

@@ -129,7 +129,6 @@ def test_an_optimizer_steps_on_with_the_new_parameters(net: GatedNet) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_what_was_put_in_is_swapped_and_added_to_again(net: GatedNet) -> None:
     file, needs = saved("whole", net)
     assert run(["replace", file, "-c", "swap.yaml", "-o", "a.pt", *needs, "-q"]) == 0
@@ -148,7 +147,6 @@ def test_what_was_put_in_is_swapped_and_added_to_again(net: GatedNet) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_weights_that_were_put_in_beside_are_swapped_again(net: GatedNet) -> None:
     file, needs = saved("safetensors", net)
     out = "a.safetensors"

@@ -502,10 +502,7 @@ def test_model_saved_from_memory_comes_back(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "first",
-    ["BiLevelRoutingAttention", "SelfAttention", pytest.param("CBAM", marks=pytest.mark.ci)],
-)
+@pytest.mark.parametrize("first", ["BiLevelRoutingAttention", "SelfAttention", "CBAM"])
 def test_what_was_swapped_in_is_swapped_again(first: str, tmp_path: Path) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")
     text = "version: 1\ninputs: [{shape: [1, 3, 28, 28]}]\nreplace: [{match: %s, with: %s}]\n"

@@ -9,6 +9,7 @@ import pytest
 from modswap.core.asked.scripts.needed import (
     WorkError,
     is_script,
+    literals_of,
     needed,
     without_words,
 )
@@ -218,3 +219,9 @@ def test_name_that_only_the_started_script_binds_again_stays() -> None:
     text = "W = 4\nclass Net: x = W\nif __name__ == '__main__':\n    W = 5\n"
 
     assert len(needed(ast.parse(text), ["Net"])) == 2
+
+
+def test_names_that_begin_as_literals_are_known() -> None:
+    tree = ast.parse("a = b = {}\nc = [1]\nd = make()\ne: int = 3\n(f, g) = 1, 2\n")
+
+    assert literals_of(tree) == {"a", "b", "c"}

@@ -1,6 +1,6 @@
 """Archives of torch.export: trusted or refused, swapped, exported again, run without modswap.
 
-Covers: load, agreement, graphs.
+Covers: load, graphs.
 """
 
 import os
@@ -505,7 +505,6 @@ def test_model_of_an_archive_is_saved_as_one(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_starter_recipe_takes_the_example_inputs_of_an_archive(tmp_path: Path) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))
 

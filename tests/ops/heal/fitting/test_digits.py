@@ -61,7 +61,7 @@ def original(samples: HeldSamples) -> nn.Sequential:
         pytest.param(
             lambda: BiLevelRoutingAttention(CHANNELS, n_win=4, layout="NCHW"),
             id="BRA",
-            marks=(pytest.mark.slow, pytest.mark.ci),
+            marks=pytest.mark.slow,
         ),
         pytest.param(lambda: ACmix(CHANNELS, CHANNELS), id="ACmix", marks=pytest.mark.slow),
     ],
