@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -127,3 +128,27 @@ def test_main_case_at_full_width(kind: str, shared: bool, tmp_path: Path) -> Non
     kept = [name for name in old if name in new]
     assert len(kept) == len(old) - 14
     assert all(torch.equal(old[name], new[name]) for name in kept)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(file, marks=() if file.name in QUICK else SLOW) for file in RECIPES],
+    ids=lambda f: f.name,
+)
+def test_model_computes_the_same_bits_where_the_old_modules_stay(
+    recipe: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program, *words), *commands = commands_of(recipe)
+    make_checkpoint(program, words)
+    checkpoint = next(words[1] for _, *words in commands if words[0] == "replace")
+    text = re.sub(r"^( +)with: .*$", r"\g<0>\n\1start: preserve", recipe.read_text(), flags=re.M)
+    (folder / "configs").unlink()  # a link to the recipes of the repository
+    shutil.copytree(CONFIGS, folder / "configs")
+    changed = folder / "configs" / recipe.name
+    changed.write_text(text)
+
+    code = run(["check", checkpoint, "-c", str(changed), "--device", "cpu", "--format", "json"])
+
+    verify = json.loads(capsys.readouterr().out)["verify"]
+    found = [one for one in verify["checks"] if one["check"] == "preserved"]
+    assert (code, {one["status"] for one in found}) == (0, {"passed"})

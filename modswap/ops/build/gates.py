@@ -1,6 +1,7 @@
 """The modules with gates of a model from a file."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 from torch import nn
@@ -20,14 +21,15 @@ def gates_of(loaded: Loaded, where: str) -> Iterator[tuple[SiteRecord, Joint, In
     """Yield every module with a gate: those of the file's receipt, then others in the model.
 
     Raises:
-        CheckpointError: If the receipt says that there is one, and there is none.
+        CheckpointError: If the receipt says that there is one, and there is none or another one.
     """
     known: set[str] = set()
     for record in loaded.receipt.sites if loaded.receipt is not None else ():
         if record.joint is None or not record.joint.has_gate:
             continue
         module = module_at(loaded.model, record.paths[0])
-        if not isinstance(module, Insertion) or module.gate is None:
+        joined = isinstance(module, Insertion) and module.gate is not None
+        if not joined or replace(record.joint, channels=1) != replace(_joint(module), channels=1):
             what = f"its receipt and its module {record.paths[0]!r} disagree"
             raise CheckpointError(what, where, "write the file again with `modswap replace`")
         known.update(record.paths)
@@ -45,13 +47,18 @@ def _unrecorded(model: nn.Module) -> Iterator[tuple[SiteRecord, Joint, Insertion
                 path = f"{place.path}.{name}" if place.path else name
                 found.setdefault(id(module), (module, []))[1].append(path)
     for module, paths in found.values():
-        channels = cast("nn.Parameter", module.gate).numel()
-        ends = (module.source, module.target)
-        joint = Joint(module.place, module.form, channels, module.axes, *ends)
+        joint = _joint(module)
         layer = module.module
         cls = type(layer.module if isinstance(layer, SiteAdapter) else layer)
         name = f"{cls.__module__}:{cls.__qualname__}"
         yield SiteRecord(paths=tuple(paths), module=name, args={}, joint=joint), joint, module
+
+
+def _joint(module: Insertion) -> Joint:
+    """Return the joint of a module with a gate, as its attributes have it."""
+    channels = cast("nn.Parameter", module.gate).numel()
+    ends = (module.source, module.target)
+    return Joint(module.place, module.form, channels, module.axes, *ends)
 
 
 def gate_range(module: Insertion) -> tuple[float, float]:

@@ -1,13 +1,14 @@
 """The new modules of a model in the form that they have without gates, and with layers folded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from modswap.core.asked.job import Rework
 from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.decided.started import Started
-from modswap.core.errors import ShapeError
+from modswap.core.errors import CheckpointError, ModswapError, ShapeError
 from modswap.core.seen.site import Site
 from modswap.nn.inserted_site import without_others
 from modswap.ops.apply import module_at
@@ -81,6 +82,20 @@ def with_layers_folded(
     return made, errors
 
 
+@contextmanager
+def run_or_refused(where: str) -> Iterator[None]:
+    """Raise a `CheckpointError` for what a model of the file raises in a pass."""
+    try:
+        yield
+    except ModswapError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        what = f"its model does not run on the dummy input: {type(error).__name__}: {text:.200}"
+        fix = "name an input that it takes by `--input`, or write the file again"
+        raise CheckpointError(what, where, fix) from error
+
+
 def _folded(
     copy: FileCopy, case: Case, job: Rework
 ) -> tuple[tuple[Built, ...], tuple[ShapeError, ...]]:
@@ -89,7 +104,8 @@ def _folded(
     inner = {one.record.paths[0]: one.module.module for one in beside}
     with recorded(inner) as given, ready(loaded.model, case, 0) as (args, kwargs, dtype):
         if beside:
-            run_model(loaded.model, args, kwargs, dtype=dtype, stand_ins=None)
+            with run_or_refused(f"{job.subject.file}{copy.key}"):
+                run_model(loaded.model, args, kwargs, dtype=dtype, stand_ins=None)
     for one in beside:
         path = one.record.paths[0]
         call = given.get(path)

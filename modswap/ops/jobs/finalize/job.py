@@ -23,7 +23,7 @@ from modswap.io.recipe.embedded import embedded_recipe
 from modswap.ops.apply import applied, temporarily
 from modswap.ops.first_input.find import settled
 from modswap.ops.jobs.finalize.copies import FileCopy, copies_of, refuse_unfinished
-from modswap.ops.jobs.finalize.endings import ended, with_layers_folded
+from modswap.ops.jobs.finalize.endings import ended, run_or_refused, with_layers_folded
 from modswap.ops.load.model import Loaded
 from modswap.ops.measure.drift import drift_of
 from modswap.ops.outcomes import count_params, site_outcomes
@@ -130,7 +130,7 @@ def _recipe(loaded: Loaded, records: Sequence[SiteRecord], where: str) -> Recipe
 def _drift(one: FileCopy, prepared: Prepared, job: Rework) -> str:
     """Return in words how far the outputs moved; refuse if that is much and was not asked for."""
     model = one.loaded.model
-    with applied(model, prepared.placements):
+    with applied(model, prepared.placements), run_or_refused(f"{job.subject.file}{one.key}"):
         drift = drift_of(model, lambda: _original(one), prepared.cases, prepared.seed)
     half = half_of(model)
     most = MAX_DRIFT if half is None else torch.finfo(half).eps
