@@ -28,8 +28,7 @@ def gates_of(loaded: Loaded, where: str) -> Iterator[tuple[SiteRecord, Joint, In
         if record.joint is None or not record.joint.has_gate:
             continue
         module = module_at(loaded.model, record.paths[0])
-        joined = isinstance(module, Insertion) and module.gate is not None
-        if not joined or replace(record.joint, channels=1) != replace(_joint(module), channels=1):
+        if not isinstance(module, Insertion) or not _is_as_said(module, record.joint):
             what = f"its receipt and its module {record.paths[0]!r} disagree"
             raise CheckpointError(what, where, "write the file again with `modswap replace`")
         known.update(record.paths)
@@ -52,6 +51,12 @@ def _unrecorded(model: nn.Module) -> Iterator[tuple[SiteRecord, Joint, Insertion
         cls = type(layer.module if isinstance(layer, SiteAdapter) else layer)
         name = f"{cls.__module__}:{cls.__qualname__}"
         yield SiteRecord(paths=tuple(paths), module=name, args={}, joint=joint), joint, module
+
+
+def _is_as_said(module: Insertion, joint: Joint) -> bool:
+    """Return whether a module has a gate and the joint of a receipt, whose channels it knows."""
+    own = _joint(module) if module.gate is not None else None
+    return own is not None and replace(joint, channels=own.channels) == own
 
 
 def _joint(module: Insertion) -> Joint:
