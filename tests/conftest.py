@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from tests.advice import refuse_foreign_options
+from tests.measured import MeasuredTests
 from tests.report_schema import refuse_other_reports
 from tests.tiers import mark_others_slow
 
@@ -58,12 +59,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_others_slow(items)
-    measured: list[str] = config.getoption("--cov-of") or []
-    for item in items if measured else ():
-        if not any(item.path.is_relative_to(config.rootpath / folder) for folder in measured):
-            item.add_marker(pytest.mark.no_cover)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if folders := config.getoption("--cov-of"):
+        places = [config.rootpath / folder for folder in folders]
+        config.pluginmanager.register(MeasuredTests(places), "measured tests")
 
 
 def pytest_collection_finish() -> None:

@@ -117,3 +117,11 @@ def test_shapes_are_found_inside_subclasses_of_tensors() -> None:
 
     assert [*held["state"]] == [0, 2]
     assert done.left == ("optimizer.state.1.",)
+
+
+def test_state_of_tensors_whose_shape_is_unknown_is_assigned_to_none() -> None:
+    held = optimizer()
+    rebuild = Name("torch._utils", "_rebuild_tensor_v2")
+    held["state"][0]["avg"] = Instance("called", rebuild, (3,))
+
+    assert "was left out" in remap({"optimizer": held}, PARAMETERS).notes[0]

@@ -63,7 +63,7 @@ def test_module_with_a_dot_in_its_name_is_no_bug(tmp_path: Path) -> None:
     model = nn.Sequential(OrderedDict(stem=nn.Conv2d(3, 16, 3, padding=1)))
     vars(model)["_modules"]["a.attn.0"] = nn.Sequential(nn.Conv2d(16, 16, 1))
 
-    assert '- match: "a.attn.0"' in starter_recipe(subject(model, tmp_path, 1, 3, 28, 28))
+    assert '- match: "a.attn.0.0"' in starter_recipe(subject(model, tmp_path, 1, 3, 28, 28))
 
 
 def test_tokens_that_make_no_map_get_a_module_for_tokens(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Coverage in the tests of some folders alone: tracing doubles the time of a test."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from coverage import Coverage
+
+
+class MeasuredTests:
+    """Trace the tests of some folders, which every worker runs first, and no others."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = folders
+        self._coverage: Coverage | None = None  # while others run
+
+    def measures(self, item: pytest.Item) -> bool:
+        """Return whether a test is in one of the folders, or the file of one is named."""
+        return any(item.path.is_relative_to(folder) for folder in self.folders)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Order the tests so that each worker's part begins with its share of the measured ones."""
+        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        measured = [item for item in items if self.measures(item)]
+        others = [item for item in items if not self.measures(item)]
+        items[:] = [
+            item
+            for worker in range(workers)
+            for some in (measured, others)
+            for item in some[worker::workers]
+        ]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        """Stop the tracing before the first of the others, and go on with it if one comes late."""
+        if not self.measures(item) and self._coverage is None:
+            self._coverage = Coverage.current()
+            if self._coverage is not None:
+                self._coverage.stop()
+        elif self.measures(item) and self._coverage is not None:
+            self._coverage.start()
+            self._coverage = None

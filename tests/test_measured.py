@@ -1,0 +1,41 @@
+"""Coverage is measured in the tests of some folders alone."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from coverage import Coverage
+
+from tests.measured import MeasuredTests
+
+PLACES = ["a/x.py", "b/y.py", "a/z.py", "b/u.py", "c.py", "a/w.py"]
+ITEMS: list[Any] = [SimpleNamespace(path=Path(place)) for place in PLACES]
+
+
+def test_part_of_each_worker_begins_with_measured_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
+    items = [*ITEMS]
+
+    MeasuredTests([Path("a")]).pytest_collection_modifyitems(items)
+
+    found = [item.path.as_posix() for item in items]
+    assert found == ["a/x.py", "a/w.py", "b/y.py", "c.py", "a/z.py", "b/u.py"]
+
+
+def test_others_are_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    tracing: Any = SimpleNamespace(
+        start=lambda: calls.append("start"), stop=lambda: calls.append("stop")
+    )
+    monkeypatch.setattr(Coverage, "current", lambda: tracing)
+    measured = MeasuredTests([Path("a"), Path("c.py")])
+
+    for item in ITEMS:
+        measured.pytest_runtest_protocol(item)
+        calls.append(item.path.as_posix())
+
+    assert calls == [
+        *("a/x.py", "stop", "b/y.py", "start", "a/z.py"),
+        *("stop", "b/u.py", "start", "c.py", "a/w.py"),
+    ]
