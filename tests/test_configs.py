@@ -21,9 +21,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 QUICK = {"detector_bra.yaml"}
 SLOW = (pytest.mark.slow,)
-IN_CI = dict.fromkeys(
-    ["unetpp_acmix_cbam.yaml", "vit_self_attention.yaml"], (*SLOW, pytest.mark.ci)
-)
+IN_CI = {"vit_self_attention.yaml": (*SLOW, pytest.mark.ci)}
 
 
 def commands_of(recipe: Path) -> list[list[str]]:

@@ -53,7 +53,6 @@ def test_sharded_convnext_of_transformers(tmp_path: Path) -> None:
             assert torch.equal(loaded.state_dict()[name], tensor)
 
 
-@pytest.mark.ci
 def test_folder_of_timm(tmp_path: Path) -> None:
     timm = only_in("timm")
     folder = tmp_path / "net"

@@ -138,7 +138,6 @@ def test_branch_that_a_trace_takes_for_good_fails_at_other_values() -> None:
 
 @onnx_installed
 @pytest.mark.slow
-@pytest.mark.ci
 def test_module_that_asks_for_values_fails_in_onnx() -> None:
     (found,) = findings(GatedNet(), "onnx", "tests.models:ByValue")
 

@@ -433,7 +433,6 @@ class Patches(nn.Module):
         return tokens.transpose(1, 2).reshape(maps.shape)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_rectangle_whose_tokens_are_a_square_number_is_no_size_that_is_taken() -> None:
     rule = "{match: attention, with: BiLevelRoutingAttention, args: {n_win: 1, topk: 1}}"
