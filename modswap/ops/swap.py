@@ -104,7 +104,7 @@ def prepare(
     progress("planning")
     plan = _planned(model, recipe, before, partial(trace, model, cases[0], unreal=unreal))
     notes += check_calls(model, plan)
-    spots = spots_of(model, plan, recipe)
+    spots = spots_of(model, plan, recipe, lambda: sites_of(model, _first(before)))
     close = open_spots(model, spots)
     try:
         if spots:

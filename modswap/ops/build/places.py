@@ -44,8 +44,10 @@ class Spot:
         return tuple(f"{path}.{self.name}" for path in self.site.paths)
 
 
-def spots_of(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Spot, ...]:
-    """Return every place beside a module that a plan's rules name.
+def spots_of(
+    model: nn.Module, plan: Plan, recipe: Recipe, seen: Callable[[], Sequence[Site]]
+) -> tuple[Spot, ...]:
+    """Return every place beside a module that a plan's rules name; `seen` gives all modules.
 
     Raises:
         ShapeError: If no tensor is there, or it is not known which of several is meant.
@@ -54,12 +56,13 @@ def spots_of(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Spot, ...]:
     spots: list[Spot] = []
     errors: list[ModswapError] = []
     taken: dict[str, set[str]] = {}
+    packing = _packing(model, seen()) if any(step.rule.beside for step in plan.steps) else ()
     for step in plan.steps:
         for site in step.sites if step.rule.beside else ():
             held = taken.setdefault(site.path, set())
             try:
                 check_folds(model, site.path)
-                _check_padding(model, site)
+                _check_padding(packing, site)
                 spots.append(_spot(module_at(model, site.path), step, site, recipe, held))
             except ModswapError as error:
                 error.rule = step.where
@@ -71,18 +74,33 @@ def spots_of(model: nn.Module, plan: Plan, recipe: Recipe) -> tuple[Spot, ...]:
     return tuple(spots)
 
 
-def _check_padding(model: nn.Module, site: Site) -> None:
+def _packing(model: nn.Module, sites: Sequence[Site]) -> tuple[str, ...]:
+    """Return the paths of torch's encoders that packed tokens by a padding mask in a pass."""
+    return tuple(
+        path
+        for path, around in model.named_modules()
+        if isinstance(around, nn.TransformerEncoder) and around.use_nested_tensor
+        if any(_is_within(site.path, path) and _takes_padding(site) for site in sites)
+    )
+
+
+def _is_within(path: str, around: str) -> bool:
+    return not around or path == around or path.startswith(f"{around}.")
+
+
+def _takes_padding(site: Site) -> bool:
+    given = (named for call in site.calls for named in call.kwargs)
+    return any("padding_mask" in name and isinstance(one, TensorInfo) for name, one in given)
+
+
+def _check_padding(packing: Sequence[str], site: Site) -> None:
     """Refuse a place inside torch's encoder that packs tokens by a padding mask.
 
     Raises:
         MatchError: With the encoder, beside which a module is safe.
     """
-    given = (named for call in site.calls for named in call.kwargs)
-    if not any("padding_mask" in name and isinstance(one, TensorInfo) for name, one in given):
-        return
-    for path, around in model.named_modules():
-        inside = site.path.startswith(f"{path}.") if path else True
-        if isinstance(around, nn.TransformerEncoder) and inside and around.use_nested_tensor:
+    for path in packing:
+        if site.path != path and _is_within(site.path, path):
             name = repr(path) if path else "the model itself"
             what = f"it is inside {name}, torch's TransformerEncoder, which in evaluation packs "
             what += "tokens by the padding mask that it gets: no module can be beside its parts"

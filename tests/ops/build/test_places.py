@@ -265,7 +265,7 @@ class Padded(nn.Module):
 def test_a_place_inside_an_encoder_that_packs_tokens_is_refused_and_one_behind_it_is_not() -> None:
     rule: dict[str, Any] = {"with_": "SelfAttention", "args": {"num_heads": 2}}
     rule["inputs"] = [{"shape": [2, 9, 16]}]
-    for path in ("encoder.layers.0", "encoder.layers.1.self_attn"):
+    for path in ("encoder.layers.0", "encoder.layers.1.self_attn", "encoder.layers.0.norm1"):
         with pytest.raises(MatchError, match="packs tokens by the padding mask") as raised:
             modswap.insert(Padded().eval(), after=path, **rule)
         assert raised.value.fix == "put it in beside the whole encoder: encoder"
