@@ -68,7 +68,9 @@ def test_receipt_and_module_that_disagree_are_refused(
     assert run(["finalize", str(with_joint(out, channels=7)), *final]) == 0  # the gate says that
 
 
-@pytest.mark.parametrize("joint", [{"target": [3]}, {"place": "instead"}], ids=str)
+@pytest.mark.parametrize(
+    "joint", [{"target": [3]}, {"place": "instead"}, {"target": [3], "form": "plain"}], ids=str
+)
 def test_weights_whose_receipt_makes_a_model_that_does_not_run_are_refused(
     joint: dict[str, Any], net: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,6 +78,7 @@ def test_weights_whose_receipt_makes_a_model_that_does_not_run_are_refused(
     other = with_joint(out, **joint)
     capsys.readouterr()
 
-    assert run(["finalize", str(other), "-o", str(tmp_path / "f.pth"), "--at", "1", *MODEL]) == 3
+    final = ("-o", str(tmp_path / "final.pth"), "--at", "1", "--fold", *MODEL)
+    assert run(["finalize", str(other), *final]) == 3
 
     assert "its model does not run on the dummy input: ValueError" in capsys.readouterr().err

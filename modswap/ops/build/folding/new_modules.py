@@ -74,13 +74,15 @@ def inner_of(module: nn.Module) -> nn.Module:
 
 
 def fold_modules(
-    copies: Sequence[NewModules], records: Sequence[SiteRecord], case: Case
+    copies: Sequence[NewModules],
+    records: Sequence[SiteRecord],
+    given: Sequence[Mapping[str, ModuleInputs]],
 ) -> tuple[list[dict[str, FoldedModule]], tuple[ShapeError, ...]]:
     """Return for each model the new modules that were folded, and an error for what stays.
 
-    A module is folded in the same form in all models, or in none.
+    A module is folded in the same form in all models, or in none. `given` is what each model gives
+    its new modules in a pass.
     """
-    given = [one.inputs(case) for one in copies]
     shared = _shared(copies[0].model)
     made: list[dict[str, FoldedModule]] = [{} for _ in copies]
     errors: list[ShapeError] = []

@@ -60,20 +60,28 @@ def ended(
 
 
 def with_layers_folded(
-    copies: Sequence[FileCopy], every: Sequence[Prepared]
+    copies: Sequence[FileCopy], every: Sequence[Prepared], where: str
 ) -> tuple[list[Prepared], tuple[ShapeError, ...]]:
-    """Return for each copy the new modules with their layers folded, and an error for others."""
+    """Return for each copy the new modules with their layers folded, and an error for others.
+
+    Raises:
+        CheckpointError: If a copy does not run on the dummy input.
+    """
     pairs = [(copy, prepared) for copy, prepared in zip(copies, every, strict=True)]
     news = [copy.new_modules(prepared.built) for copy, prepared in pairs]
     records = copies[0].records
-    folded, errors = fold_modules(news, records, every[0].cases[0])
+    given = []
+    for copy, new in zip(copies, news, strict=True):
+        with run_or_refused(f"{where}{copy.key}"):
+            given.append(new.inputs(every[0].cases[0]))
+    folded, errors = fold_modules(news, records, given)
     ends = {one.record.paths[0]: one.paths[0] for one in copies[0].ended}
     made = []
-    for (copy, prepared), new in zip(pairs, folded, strict=True):
+    for (copy, prepared), found_in in zip(pairs, folded, strict=True):
         built = {one.sites[0].path: one for one in prepared.built}
         for record in records:
             path = record.paths[0]
-            end, found = ends.get(path, path), new.get(path)
+            end, found = ends.get(path, path), found_in.get(path)
             if found is not None and end in built:
                 built[end] = ended_and_folded(built[end], found)
             elif found is not None:

@@ -71,7 +71,7 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     every, staying = ended(copies, cases, recipe.seed, job)
     if job.fold:
         progress("folding layers")
-        every, unfolded = with_layers_folded(copies, every)
+        every, unfolded = with_layers_folded(copies, every, where)
         staying = (*staying, *unfolded)
     _refuse_nothing(every[0], staying, where)
     progress("measuring the drift")
