@@ -1,4 +1,4 @@
-"""Sites that are alike: run once, and told apart by all but the values of their weights."""
+"""Sites that are alike: run once, and kept apart by all but the values of their weights."""
 
 from collections.abc import Callable
 from functools import partial
