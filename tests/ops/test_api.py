@@ -12,6 +12,7 @@ from torch import nn
 
 import modswap
 from modswap.core.errors import CheckpointError, ModswapError, ShapeError, UnsafeError, UsageError
+from modswap.io.formats.outline import survey
 from modswap.io.recipe.reader import parse_recipe
 from tests.models import GatedNet, SharedNet, build_gated
 from tests.recipes import UNEXAMINED
@@ -80,6 +81,25 @@ def test_saved_model_is_loaded_with_its_swap(name: str, tmp_path: Path) -> None:
     loaded = modswap.load(written.file, "tests.models:build_gated", allow=["tests.models.*"])
 
     assert torch.equal(loaded.eval()(image), model(image))
+
+
+@pytest.mark.parametrize("name", ["out.safetensors", "out.pt"])
+def test_model_of_a_file_is_saved_with_the_swaps_of_the_file(name: str, tmp_path: Path) -> None:
+    def loaded(file: Path) -> nn.Module:
+        return modswap.load(file, "tests.models:build_gated", allow=["tests.models.*"]).eval()
+
+    model, image = build_gated().eval(), torch.ones(1, 3, 28, 28)
+    modswap.replace(model, ECA)
+    trained = loaded(modswap.save(model, tmp_path / name).file)
+    torch.nn.init.normal_(trained.get_parameter("head.weight"))
+
+    again = loaded(modswap.save(trained, tmp_path / f"trained-{name}").file)
+
+    assert torch.equal(again(image), trained(image))
+    assert type(again.get_submodule("space_attention")).__name__ == "ECA"
+    records = [survey(tmp_path / f"{start}{name}") for start in ("", "trained-")]
+    assert records[0].receipt
+    assert records[0].receipt == records[1].receipt
 
 
 def test_existing_file_is_kept_without_force(tmp_path: Path) -> None:
