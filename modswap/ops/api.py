@@ -115,7 +115,7 @@ def load(  # noqa: PLR0913 - an argument for each option of the commands
     _sources[loaded.model] = subject.file.absolute()
     if text := loaded.container.recipe:
         known = loaded.receipt or make_receipt(None, text, source=None, earlier=None)
-        _swaps[loaded.model] = _Swaps(text, known)
+        _swaps[loaded.model] = _Swaps(text, known.model_copy(update={"digests": {}}))
     return loaded.model
 
 
