@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +27,7 @@ def _computed(layer: nn.Module) -> Iterator[tuple[str, str]]:
     """Yield the names of the tensors that a layer computes, with the class that does."""
     for name, steps in _parametrized(layer).items():
         yield name, ", ".join(type(step).__name__.strip("_") for step in steps)
-    for hook in layer._forward_pre_hooks.values():
+    for hook in _own(layer, "_forward_pre_hooks").values():
         if isinstance(hook, _HOOKS):
             yield _hooked_name(hook), type(hook).__name__
 
@@ -64,28 +65,41 @@ def make_plain(module: nn.Module) -> None:
 
 def _value(layer: nn.Module, name: str) -> torch.Tensor:
     """Return the value of a computed tensor as evaluation has it."""
-    for hook in layer._forward_pre_hooks.values():
+    for hook in _own(layer, "_forward_pre_hooks").values():
         if isinstance(hook, _HOOKS) and _hooked_name(hook) == name:
-            hook(layer, ())  # type: ignore[arg-type] # none of them reads the inputs
+            hook(layer, ())  # none of them reads the inputs
     value: torch.Tensor = getattr(layer, name)
     return value.detach().clone()
 
 
 def _unhook(layer: nn.Module) -> None:
     """Take torch's hooks off a layer, and the tensors from which they compute."""
-    for key, hook in [*layer._forward_pre_hooks.items()]:
+    hooks = _own(layer, "_forward_pre_hooks")
+    for key, hook in [*hooks.items()]:
         if not isinstance(hook, _HOOKS):
             continue
         name = _hooked_name(hook)
         for suffix in ("_g", "_v", "_u", "_orig", "_mask"):
-            layer._parameters.pop(f"{name}{suffix}", None)
-            layer._buffers.pop(f"{name}{suffix}", None)
-        del layer._forward_pre_hooks[key]
-    for hooks in (layer._state_dict_hooks, layer._load_state_dict_pre_hooks):
+            _own(layer, "_parameters").pop(f"{name}{suffix}", None)
+            _own(layer, "_buffers").pop(f"{name}{suffix}", None)
+        del hooks[key]
+    _unhook_state(layer)
+
+
+def _unhook_state(layer: nn.Module) -> None:
+    """Take the hooks off that write and read the tensors of spectral norm."""
+    for table in ("_state_dict_hooks", "_load_state_dict_pre_hooks"):
+        hooks = _own(layer, table)
         for key, hook in [*hooks.items()]:
             inside = getattr(hook, "hook", hook)  # torch wraps some
             if type(inside).__name__.startswith("SpectralNorm"):
                 del hooks[key]
+
+
+def _own(layer: nn.Module, table: str) -> dict[Any, Any]:
+    """Return a table of torch's inside a layer."""
+    found: dict[Any, Any] = vars(layer)[table]
+    return found
 
 
 def plain_values(

@@ -26,7 +26,12 @@ from modswap.ops.apply import module_at
 from modswap.ops.build.make import import_class, new_module
 from modswap.ops.build.starts.inherit import Heir
 from modswap.ops.build.starts.start import Starts
-from modswap.ops.build.take_over import host_attributes, take_over
+from modswap.ops.build.take_over import (
+    carried_attributes,
+    carry_over,
+    host_attributes,
+    take_over,
+)
 from modswap.ops.build.unused_inputs import unused_inputs
 from modswap.ops.run.describe import positional
 
@@ -87,10 +92,12 @@ def build(
         judge(blueprint)
         module = new_module(step, sites, blueprint, recipe)
         old = module_at(model, (sites[0].beside or sites[0]).path)
-        carried = host_attributes(old) if sites[0].beside is None else {}
-        notes = list(take_over(module, sites[0], carried))
+        replaced = sites[0].beside is None
+        notes = list(take_over(module, sites[0], host_attributes(old) if replaced else {}))
+        if replaced:
+            carry_over(module, carried_attributes(old))
         tables = (getattr(old, name, ()) for name in ("_forward_hooks", "_forward_pre_hooks"))
-        hooks = sum(map(len, tables)) if sites[0].beside is None else 0
+        hooks = sum(map(len, tables)) if replaced else 0
         if hooks:
             notes.append(f"{hooks} forward hooks of the old module were left behind")
         notes += _not_passed_on(old, sites, blueprint.ignores)
