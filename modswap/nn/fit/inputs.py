@@ -212,9 +212,14 @@ def _layout_and_extent(site: Site, tensor: TensorInfo) -> tuple[Layout, Extent]:
     return site.layout, size
 
 
+def takes_length_first(site: Site) -> bool:
+    """Return whether the layers that take a site's tensor are of attention without batch first."""
+    return site.layout is None and site.layout_reason.endswith("which say LNC")
+
+
 def _layout_fix(site: Site, fits: str) -> str:
     """Return the fix where no layout is known: none is right for tokens that come first."""
-    if not site.layout_reason.endswith("which say LNC"):
+    if not takes_length_first(site):
         return f"set {fits} in its rule"
     fix = "modules of the catalogue take the batch first: build the model with `batch_first=True`, "
     return fix + "or swap in a class of yours that takes (length, batch, channels)"

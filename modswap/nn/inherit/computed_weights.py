@@ -35,7 +35,7 @@ def _computed(layer: nn.Module) -> Iterator[tuple[str, str]]:
 def _parametrized(layer: nn.Module) -> Mapping[str, nn.ModuleList]:
     if not parametrize.is_parametrized(layer):
         return {}
-    return dict(layer.parametrizations.items())  # type: ignore[union-attr,operator,arg-type] # a ModuleDict
+    return dict(layer.parametrizations.items())  # type: ignore[union-attr,operator] # a ModuleDict
 
 
 def _hooked_name(hook: object) -> str:
@@ -55,7 +55,7 @@ def make_plain(module: nn.Module) -> None:
             values = {name: _value(layer, name) for name in names}
         if parametrize.is_parametrized(layer):
             # not by `remove_parametrizations`: copies share the class from which it takes names
-            layer.__class__ = parametrize.type_before_parametrizations(layer)  # type: ignore[assignment]
+            layer.__class__ = parametrize.type_before_parametrizations(layer)
             del layer.parametrizations
         _unhook(layer)
         for name, value in values.items():

@@ -46,15 +46,15 @@ def _of_second_axis(pair: Pair) -> Finding:
     Models of sequences may take (length, batch, channels) and return one value for each sample.
     """
     second = along_second_axis(pair)
-    for axis in (1, 0) if second is not None else ():
+    if second is None:
+        return Finding("independence", pair.path, "passed")
+    for axis in (1, 0):
         old, new = (_change_of_others(one, second, axis) for one in (second.old, second.new))
         if InputChange("sample 0", old, new).gained:
             what = "sample 0 along the second axis, the batch of this model, changes the output of "
             what += "other samples, as it did not before"
-            fix = (
-                "the site's tokens are (length, batch, channels), which no layout says: swap in a "
-            )
-            fix += "class of yours that takes them so, or build the model with `batch_first=True`"
+            fix = "the site's tokens are (length, batch, channels), which no layout says: swap in "
+            fix += "a class of yours that takes them so, or build the model with `batch_first=True`"
             return Finding("independence", pair.path, "failed", what, fix, {"change": new})
     return Finding("independence", pair.path, "passed")
 
