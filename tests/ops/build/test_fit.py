@@ -147,12 +147,12 @@ class Sized(nn.Module):
 @pytest.mark.parametrize(
     ("args", "note"),
     [
-        ("", "made with d_model=8, H=8 of the site, in place of its defaults; by H it takes this"),
+        ("", "made with d_model=8, H=28 of the site, in place of its defaults; by H it takes this"),
         (
             ", args: {d_model: 8, H: auto}",
-            "made with H=8 of the site; by H it takes this size alone",
+            "made with H=28 of the site; by H it takes this",
         ),
-        (", args: {d_model: 8, H: 8}", ""),
+        (", args: {d_model: 8, H: 28}", ""),
     ],
 )
 def test_arguments_in_place_of_defaults_are_noted(args: str, note: str, tmp_path: Path) -> None:
