@@ -58,10 +58,11 @@ def test_flat_optimizer_has_state_and_settings_of_each_new_parameter(tmp_path: P
         ("optim", "state.gate.new.avg"),
         ("optim", "param_groups.gate.new.lr"),
     }
-    assert done.notes == [
+    (note,) = done.notes
+    assert note == (
         "'optim' was remapped by name: the state of 2 parameters kept, of 1 dropped; "
         "1 new ones start from zeros, as in a fresh optimizer"
-    ]
+    )
 
 
 def test_names_of_a_group_are_those_of_its_new_parameters(tmp_path: Path) -> None:
