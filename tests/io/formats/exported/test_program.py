@@ -92,7 +92,9 @@ def test_sizes_that_get_fewer_are_reported(program: Any) -> None:
         UNCHECKED,
         "the archive took inputs of ([2, 64], 3, 4, 4), the written one takes ([2, …], 3, 4, 4)",
     )
-    assert written.module()(torch.ones(6, 3, 4, 4)).shape == (6, 3, 4, 4)
+    assert written.module()(torch.ones(2, 3, 4, 4)).shape == (2, 3, 4, 4)
+    with pytest.raises(AssertionError, match="Guard failed"):
+        written.module()(torch.ones(3, 3, 4, 4))
 
 
 def test_module_that_torch_cannot_trace_is_refused(program: Any) -> None:
