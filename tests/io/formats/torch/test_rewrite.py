@@ -372,8 +372,9 @@ NO_PARAMETERS = Parameters((), (), ())
 
 
 def test_module_that_was_put_in_is_taken_out_of_a_file(tmp_path: Path) -> None:
-    model = nn.Sequential(OrderedDict(gate=nn.Linear(2, 2), head=nn.Linear(2, 2)))
-    put_in(model.gate, "more", nn.Identity())
+    old = nn.Linear(2, 2)
+    model = nn.Sequential(OrderedDict(gate=old, head=nn.Linear(2, 2)))
+    put_in(old, "more", nn.Identity())
     torch.save(model, tmp_path / "net.pt")
     container = read_file(tmp_path / "net.pt", Policy())
     swaps = Swaps((Swap(container.slots[0], (), taken=("gate.more",)),), NO_PARAMETERS)
@@ -385,7 +386,7 @@ def test_module_that_was_put_in_is_taken_out_of_a_file(tmp_path: Path) -> None:
     gate = read(tmp_path / "out.pt").gate
     assert type(gate) is nn.Linear
     assert not gate._modules
-    assert torch.equal(gate.weight, model.gate.weight)
+    assert torch.equal(gate.weight, old.weight)
 
 
 def test_file_that_names_what_runs_code_is_written_again_with_trust_alone(tmp_path: Path) -> None:
