@@ -150,9 +150,7 @@ def test_kept_items_are_equal_in_torchs_reader(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("writers", "ranks"), [pytest.param(2, 2, marks=pytest.mark.ci), (2, 4), (4, 2), (4, 4)]
-)
+@pytest.mark.parametrize(("writers", "ranks"), [(2, 2), (2, 4), (4, 2), (4, 4)])
 def test_swapped_checkpoint_is_loaded_and_trained_on_by_other_ranks(
     saved_by: Callable[[int], Path], tmp_path: Path, writers: int, ranks: int
 ) -> None:

@@ -449,7 +449,6 @@ def test_numbers_stay_where_sizes_are_open(tmp_path: Path) -> None:
     assert outcome.error is None, outcome.error
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_sizes_that_get_fewer_are_reported(tmp_path: Path) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))
