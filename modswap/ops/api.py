@@ -113,6 +113,9 @@ def load(  # noqa: PLR0913 - an argument for each option of the commands
         intact(subject)
         held.refuse_change()
     _sources[loaded.model] = subject.file.absolute()
+    if text := loaded.container.recipe:
+        known = loaded.receipt or make_receipt(None, text, source=None, earlier=None)
+        _swaps[loaded.model] = _Swaps(text, known.model_copy(update={"digests": {}}))
     return loaded.model
 
 
@@ -351,7 +354,8 @@ def save(
         model: The model.
         file: Where to write.
         recipe: The recipe that the model was swapped with, which is stored inside the file; that
-            of the last `replace` or `insert` where it is left out.
+            of the last `replace` or `insert`, or of the file that `load` read, where it is left
+            out.
         force: Whether an existing file may be replaced.
 
     Raises:

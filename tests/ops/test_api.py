@@ -11,7 +11,10 @@ import torch
 from torch import nn
 
 import modswap
+from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError, ModswapError, ShapeError, UnsafeError, UsageError
+from modswap.core.kept.receipt import read_receipt
+from modswap.io.formats.reading import read
 from modswap.io.recipe.reader import parse_recipe
 from tests.models import GatedNet, SharedNet, build_gated
 from tests.recipes import UNEXAMINED
@@ -80,6 +83,27 @@ def test_saved_model_is_loaded_with_its_swap(name: str, tmp_path: Path) -> None:
     loaded = modswap.load(written.file, "tests.models:build_gated", allow=["tests.models.*"])
 
     assert torch.equal(loaded.eval()(image), model(image))
+
+
+@pytest.mark.parametrize("name", ["out.safetensors", "out.pt"])
+def test_model_of_a_file_is_saved_with_the_swaps_of_the_file(name: str, tmp_path: Path) -> None:
+    def loaded(file: Path) -> nn.Module:
+        return modswap.load(file, "tests.models:build_gated", allow=["tests.models.*"]).eval()
+
+    model, image = build_gated().eval(), torch.ones(1, 3, 28, 28)
+    modswap.replace(model, ECA)
+    trained = loaded(modswap.save(model, tmp_path / name).file)
+    torch.nn.init.normal_(trained.get_parameter("head.weight"))
+
+    again = loaded(modswap.save(trained, tmp_path / f"trained-{name}").file)
+
+    assert torch.equal(again(image), trained(image))
+    assert type(again.get_submodule("space_attention")).__name__ == "ECA"
+    policy = Policy(allow=("tests.models.*",))
+    old, new = (read(tmp_path / f"{start}{name}", policy) for start in ("", "trained-"))
+    assert new.recipe == old.recipe
+    receipts = [read_receipt(one.receipt or "", name) for one in (old, new)]
+    assert receipts[0].sites == receipts[1].sites != ()
 
 
 def test_existing_file_is_kept_without_force(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from modswap.ops.run.isolation import untouched
 from modswap.seeds import seeded
 
 _TOLERANCE = 1e-5  # of the largest output; the layers round in another order
-_DRAWS = 2
+# the size of the factors that are tried; large ones reach a bound of the output, if it has one
+_SIZES = (1.0, 100.0, 0.01)
 # layers whose output is scaled by scaling their weight and bias, one value for each channel
 _LINEAR = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
@@ -42,8 +43,8 @@ def without_gate(
     """Return an inserted module without its gate, which computes the same; None if there is none.
 
     The gate of a module that is added goes into the last layer whose output it can scale: that is
-    tried with other gates of the same signs, on what the module was given. A gate of 1 is left
-    out. `joint` is how the module is joined; `at_one` takes every gate as 1.
+    tried with other gates of the same signs, on what the module was given and on other values. A
+    gate of 1 is left out. `joint` is how the module is joined; `at_one` takes every gate as 1.
     """
     gate = inserted.gate
     if gate is None:
@@ -123,18 +124,32 @@ def _scales(
         return False
     if _holders(module, layer) > 1:
         return False
-    plain = _output(module, given)
-    if plain is None:
+    try:
+        return all(
+            _comes_out(module, path, size * _factors(gate), axes, inputs)
+            for inputs, size in zip((given, given.drawn(), given.drawn()), _SIZES, strict=True)
+        )
+    except Exception:  # noqa: BLE001 - the module's code is anyone's: what fails is not folded
         return False
-    for _ in range(_DRAWS):
-        factors = gate.sign() * torch.empty_like(gate).uniform_(0.5, 2)
-        other = copy.deepcopy(module)
-        _scale(other.get_submodule(path), factors)
-        scaled, wanted = _output(other, given), plain * factors.view(-1, *[1] * axes)
-        most = _TOLERANCE * float(wanted.abs().max())
-        if scaled is None or not float((scaled - wanted).abs().max()) <= most:
-            return False
-    return True
+
+
+def _factors(gate: torch.Tensor) -> torch.Tensor:
+    return gate.sign() * torch.empty_like(gate).uniform_(0.5, 2)
+
+
+def _comes_out(
+    module: nn.Module, path: str, factors: torch.Tensor, axes: int, given: ModuleInputs
+) -> bool:
+    """Return whether these factors in a layer are those of the output, which is not 0."""
+    plain = _output(module, given)
+    other = copy.deepcopy(module)
+    _scale(other.get_submodule(path), factors)
+    scaled = _output(other, given)
+    if plain is None or scaled is None:
+        return False
+    wanted = plain * factors.view(-1, *[1] * axes)
+    most = float(wanted.abs().max())
+    return most > 0 and float((scaled - wanted).abs().max()) <= _TOLERANCE * most
 
 
 def _holders(module: nn.Module, layer: nn.Module) -> int:

@@ -87,6 +87,17 @@ class Pair(nn.Module):
         return self.conv(x), x
 
 
+class ByPool(nn.Module):
+    """A module that multiplies its input, so that a layer in it cannot scale its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.fc(x.mean((2, 3)))[:, :, None, None].sigmoid()  # type: ignore[no-any-return] # a module's output
+
+
 def chain(*layers: nn.Module) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(*map(copy.deepcopy, layers))
 
@@ -147,6 +158,22 @@ def test_one_gate_for_all_channels_and_gates_of_0_are_folded(values: list[float]
 
     assert made is not None
     torch.testing.assert_close(made.module(X), inserted(X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("module", "x"),
+    [
+        (nn.Sequential(nn.Conv2d(6, 6, 1), nn.ReLU6()), 0.1 * X),
+        (ByPool(), torch.zeros_like(X)),
+    ],
+    ids=["bound that the input does not reach", "input of zeros"],
+)
+def test_no_layer_takes_a_gate_that_comes_out_on_the_given_input_alone(
+    module: nn.Module, x: torch.Tensor
+) -> None:
+    inserted = joined(module, [0.3, 1.5, 2.0, 0.7, 0.1, 1.0])
+
+    assert without_gate(inserted, ADDED, ModuleInputs((x,), {}), at_one=False) is None
 
 
 def test_a_module_without_a_gate_has_none_to_fold() -> None:

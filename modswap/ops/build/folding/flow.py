@@ -1,7 +1,7 @@
 """The linear layers and batch norms of a module as a pass calls them, and what each is given."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from modswap.live_values import live_tensors, map_tensors
+from modswap.live_values import live_tensors
 from modswap.nn.folded_layers import LINEAR, NORMS
 
 
@@ -29,11 +29,26 @@ class ModuleInputs(NamedTuple):
         """Return inputs that a module may change in place, their floating tensors in a dtype."""
 
         def change(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(dtype if tensor.is_floating_point() else None, copy=True)
+            own = tensor.detach().clone()
+            return own.to(dtype) if tensor.is_floating_point() else own
 
-        if dtype is None:
-            return copy.deepcopy(self)
-        return ModuleInputs(map_tensors(change, self.args), map_tensors(change, self.kwargs))
+        return self._changed(change)
+
+    def drawn(self) -> "ModuleInputs":
+        """Return inputs with other values of the same signs; zeros alone become normal values."""
+
+        def change(tensor: torch.Tensor) -> torch.Tensor:
+            own = tensor.detach().clone()
+            if not tensor.is_floating_point():
+                return own
+            return own.mul_(torch.empty_like(own).uniform_(0.5, 2)) if own.any() else own.normal_()
+
+        return self._changed(change)
+
+    def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "ModuleInputs":
+        """Return a copy with every tensor changed; what was one tensor stays one."""
+        tensors = live_tensors((self.args, dict(self.kwargs)))
+        return copy.deepcopy(self, {id(one): change(one) for one in tensors})
 
     def run(self, module: nn.Module) -> Any:
         """Return the output of a module for a copy of the inputs."""

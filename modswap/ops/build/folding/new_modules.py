@@ -125,23 +125,33 @@ def _every(
     for inner, given in zip(inners, inputs, strict=True):
         if given is None:
             return [], "a copy of the model does not reach it"
-        error = _error(_in_dtype(inner, given), given, merges)
-        if not error <= MAX_ERROR:
+        new = with_merges(inner, merges)
+        error = _error(inner, new, given)
+        if not error <= _most(inner, given):
             return [], f"the outputs of its module would move by {error:.3g}"
         folds = tuple(merge.fold for merge in merges)
         note = f"{', '.join(_said(folds))}, its outputs within {error:.2g}"
-        made.append(FoldedModule(with_merges(inner, merges), folds, note))
+        made.append(FoldedModule(new, folds, note))
     return made, ""
 
 
-def _error(module: nn.Module, inputs: ModuleInputs, merges: Sequence[Merge]) -> float:
-    """Return how far a module's outputs move, on what it is given in evaluation."""
-    with untouched(module, training=False), torch.no_grad():
-        other = with_merges(module, merges)
-        with seeded(0):
-            wanted = inputs.run(module)
-        with seeded(0):
-            return apart(wanted, inputs.run(other))
+def _error(module: nn.Module, other: nn.Module, inputs: ModuleInputs) -> float:
+    """Return how far a module's outputs move, on what it is given in evaluation.
+
+    Both run in the precision of the inputs, with weights that are rounded as they are stored.
+    """
+    ran = []
+    for one in (module, other):
+        made = _in_dtype(one, inputs)
+        with untouched(made, training=False), torch.no_grad(), seeded(0):
+            ran.append(inputs.run(made))
+    return apart(*ran)
+
+
+def _most(module: nn.Module, inputs: ModuleInputs) -> float:
+    """Return how far its outputs may move: more if the weights are stored in half precision."""
+    stored = (torch.finfo(dtype).eps for dtype in _floating(module) - {inputs.dtype})
+    return max((MAX_ERROR, *stored))
 
 
 def _said(folds: Sequence[LayerFold]) -> Iterator[str]:
@@ -160,10 +170,13 @@ def _left(path: str, merges: Merges, wrong: str) -> Iterator[ShapeError]:
 
 def _in_dtype(inner: nn.Module, inputs: ModuleInputs) -> nn.Module:
     """Return a module in the precision of what it is given; a copy if that is another one."""
-    floating = {t.dtype for t in named_tensors(inner).values() if t.is_floating_point()}
-    if inputs.dtype is None or floating <= {inputs.dtype}:
+    if inputs.dtype is None or _floating(inner) <= {inputs.dtype}:
         return inner
     return copy.deepcopy(inner).to(inputs.dtype)
+
+
+def _floating(module: nn.Module) -> set[torch.dtype]:
+    return {t.dtype for t in named_tensors(module).values() if t.is_floating_point()}
 
 
 def _around(module: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:

@@ -125,10 +125,14 @@ def refuse_unfinished(copies: Sequence[FileCopy], job: Rework) -> None:
     first = copies[0]
     if not first.records:
         what = "no module in it has a gate, by which it fades in or is added"
-        if job.fold:
-            what = "no module of a swap is recorded in it"
         fix = "name a file in which `start: preserve` put a module; one of weights alone needs the "
         fix += "receipt that `modswap.save` writes"
+        if job.fold:
+            what = "no module of a swap is recorded in it"
+            fix = (
+                "name a file that `modswap replace` or `modswap.save` wrote: a script that trains "
+            )
+            fix += "on keeps the record by `modswap.load` and `modswap.save`"
         raise UsageError(what, where, fix)
     for other in copies[1:]:
         if {r.paths for r in other.records} != {r.paths for r in first.records}:

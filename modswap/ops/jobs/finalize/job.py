@@ -136,7 +136,9 @@ def _drift(one: FileCopy, prepared: Prepared, job: Rework) -> str:
     most = MAX_DRIFT if half is None else torch.finfo(half).eps
     if not job.at_one and not drift.relative <= most:
         what = f"{drift.text}, more than {most:g}"
-        raise ShapeError(what, f"{job.subject.file}{one.key}", "add `--at 1` to accept it")
+        fix = "leave out `--fold`, or add `--at 1` to accept it"
+        fix = fix if job.fold else "add `--at 1` to accept it"
+        raise ShapeError(what, f"{job.subject.file}{one.key}", fix)
     return f"{one.key.strip()}: {drift.text}" if one.key else drift.text
 
 

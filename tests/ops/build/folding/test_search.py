@@ -3,6 +3,7 @@
 Covers: built, flow, new_modules, weights.
 """
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from torch import nn
 
 from modswap.core.decided.blueprint import LayerFold
+from modswap.core.kept.receipt import SiteRecord
 from modswap.nn import CBAM
 from modswap.ops.build.folding.flow import ModuleInputs
+from modswap.ops.build.folding.new_modules import NewModules, fold_modules
 from modswap.ops.build.folding.search import apart, merges_of, with_merges
 from modswap.seeds import seeded
 from tests.models import ReparamBlock
@@ -60,6 +63,20 @@ class Watched(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv(x)
         return self.bn(y) + y.relu()  # type: ignore[no-any-return] # a module's output
+
+
+class Bounded(Summed):
+    """The sum of two layers, of which the outputs of the first are bounded before."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.one(x).clamp(-50, 50) + self.other(x)  # type: ignore[no-any-return] # a module's output
+
+
+class Multiplied(Summed):
+    """The sum of two layers, of which the outputs of the second are multiplied by the input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.one(x) + self.other(x) * x  # type: ignore[no-any-return] # a module's output
 
 
 class Unit(nn.Module):
@@ -137,7 +154,7 @@ def test_is_folded(module: nn.Module, x: torch.Tensor, expected: LayerFold) -> N
             nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(inplace=True), nn.BatchNorm2d(8)),
             {"2": "the outputs"},
         ),
-        (nn.Sequential(nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1)), {"0": "no convolution"}),
+        (nn.Sequential(nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1)), {"0": "no plain convolution"}),
         (Unit(), {"bn": "its class, Unit, folds it itself"}),
         (Summed(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1), 0.5), {}),
         (
@@ -158,6 +175,47 @@ def test_stays(module: nn.Module, staying: dict[str, str]) -> None:
     assert not found
     assert reasons.keys() == staying.keys()
     assert all(reasons[name].startswith(why) for name, why in staying.items())
+
+
+@pytest.mark.parametrize("x", [X, torch.zeros_like(X), torch.ones_like(X)])
+@pytest.mark.parametrize("cls", [Bounded, Multiplied])
+def test_branches_stay_that_are_a_sum_on_the_given_input_alone(
+    cls: type[Summed], x: torch.Tensor
+) -> None:
+    module = cls(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1, bias=False))
+
+    assert folded(module, x) == ([], {})
+
+
+def test_copies_of_inputs_are_without_a_graph_and_keep_what_is_one_tensor() -> None:
+    x = torch.ones(2, 3, requires_grad=True) * 2
+    inputs = ModuleInputs((x, x), {"mask": torch.tensor([True]), "zero": torch.zeros(2)})
+
+    for made in (inputs.copied(), inputs.copied(torch.float64), inputs.drawn()):
+        assert made.args[0] is made.args[1]
+        assert made.args[0] is not x
+        assert not made.args[0].requires_grad
+        assert made.kwargs["mask"].dtype == torch.bool
+    assert inputs.copied(torch.float64).dtype == torch.float64
+    assert (made.args[0] > 0).all()
+    assert made.kwargs["zero"].all()
+
+
+def test_the_error_in_the_note_is_that_of_the_weights_as_they_are_stored() -> None:
+    layers = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))
+    model = nn.ModuleDict({"new": drawn(layers).bfloat16()})
+    given = {"new": ModuleInputs((X,), {})}
+    news = NewModules(model, {"new": model["new"]}, ())
+
+    (made,), errors = fold_modules(
+        [news], [SiteRecord(paths=("new",), module="", args={})], [given]
+    )
+
+    with torch.no_grad():
+        outputs = [copy.deepcopy(one).float()(X) for one in (model["new"], made["new"].module)]
+    assert not errors
+    assert f"its outputs within {apart(*outputs):.2g}" in made["new"].note
+    assert apart(*outputs) > 1e-4
 
 
 def test_weights_that_others_hold_stay() -> None:

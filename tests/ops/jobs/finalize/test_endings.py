@@ -178,5 +178,5 @@ def test_what_cannot_be_folded_is_said(net: GatedNet, capsys: pytest.CaptureFixt
     assert run(["finalize", "net.safetensors", "-o", "out.safetensors", "--fold", *needs]) == 1
 
     said = " ".join(capsys.readouterr().err.split())
-    assert "no convolution or linear layer gives it its input" in said
+    assert "no plain convolution or linear layer gives it its input" in said
     assert not Path("out.safetensors").exists()

@@ -92,6 +92,7 @@ def test_calls_and_files_that_cannot_be_finalized_are_refused(
     torch.save(net, "net.pt")
     for args, code, message in [
         (["net.pt", "-o", "final.pt", *ALLOW], 2, "no module in it has a gate"),
+        (["net.pt", "-o", "final.pt", "--fold", *ALLOW], 2, "a file that `modswap replace` or"),
         (["net.pt"], 2, "there is no file to write"),
         (["net.pt", "-o", "final.pt", "--at", "0.5"], 2, "a gate can end at 1 alone"),
         (["net.pt", "-o", "net.pt", "--force"], 3, "is the input"),
