@@ -3,6 +3,8 @@
 Covers: random_weights.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -65,12 +67,14 @@ def test_reference_to_another_module_is_copied_without_its_weights() -> None:
     assert found.weight.is_meta
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec:FutureWarning")  # of torch's own copy
-def test_program_of_free_sizes_is_copied_though_its_notes_cannot_be() -> None:
+def test_program_of_free_sizes_is_copied_though_its_notes_cannot_be(tmp_path: Path) -> None:
     layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval()
     free = ({0: torch.export.Dim("batch", min=1, max=9)},)
     program = torch.export.export(layers, (torch.randn(2, 3, 4, 4),), dynamic_shapes=free)
-    module = torch.export.unflatten(program)
+    torch.export.save(program, tmp_path / "net.pt2")
+    module = torch.export.unflatten(torch.export.load(tmp_path / "net.pt2"))
 
     twin = copied(module, placeholders(module))
 
