@@ -54,7 +54,7 @@ def test_a_file_for_the_page_that_is_no_picture_is_refused_and_its_name_is_no_si
     tmp_path: Path,
 ) -> None:
     image = pytest.importorskip("PIL.Image")
-    (file := tmp_path / "a:b.png").touch()
+    (file := tmp_path / "a:b.png").write_text("no picture")
 
     with pytest.raises(InputError, match="it is no picture") as raised:
         pictured(given(1, 3, 8, 16), file)
