@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the expected reports anew")
     parser.addoption("--summary", type=Path, help="write counts, seconds and slowest tests there")
     parser.addoption(
-        "--cov-of", action="append", help="with --cov: measure in tests of this folder alone"
+        "--cov-of", action="append", help="with --cov: measure in quick tests of this folder alone"
     )
 
 

@@ -1,4 +1,4 @@
-"""Coverage in the tests of some folders alone: tracing doubles the time of a test."""
+"""Coverage in the quick tests of some folders alone: tracing doubles the time of a test."""
 
 import os
 from collections.abc import Sequence
@@ -9,14 +9,16 @@ from coverage import Coverage
 
 
 class MeasuredTests:
-    """Trace the tests of some folders, which every worker runs first, and no others."""
+    """Trace the quick tests of some folders, which every worker runs first, and no others."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = folders
         self._coverage: Coverage | None = None  # while others run
 
     def measures(self, item: pytest.Item) -> bool:
-        """Return whether a test is in one of the folders, or the file of one is named."""
+        """Return whether a test is in one of the folders and has no mark `slow`."""
+        if item.get_closest_marker("slow"):
+            return False
         return any(item.path.is_relative_to(folder) for folder in self.folders)
 
     @pytest.hookimpl(trylast=True)

@@ -209,7 +209,6 @@ def test_hook_checks_the_recipes_of_a_repository(hooked: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_hook_stops_a_commit_whose_recipe_does_not_fit(hooked: Path) -> None:
     (hooked / "gate.swap.yml").write_text(LOST)
     git(hooked, "add", ".")

@@ -182,7 +182,6 @@ def test_broken_off_run_leaves_its_best_state_and_goes_on_to_the_same_bits(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize("more", [[], ["--all"]])
 def test_fitted_stages_run_where_the_goal_is_not_reached(
     files: Path, tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
@@ -430,7 +429,6 @@ def test_drawn_pictures_are_optimised_where_steps_are_given(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_linear_map_beside_a_module_is_written_and_examined(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Coverage is measured in the tests of some folders alone."""
+"""Coverage is measured in the quick tests of some folders alone."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +9,16 @@ from coverage import Coverage
 
 from tests.measured import MeasuredTests
 
-PLACES = ["a/x.py", "b/y.py", "a/z.py", "b/u.py", "c.py", "a/w.py"]
-ITEMS: list[Any] = [SimpleNamespace(path=Path(place)) for place in PLACES]
+PLACES = ["a/x.py", "b/y.py", "a/z.py", "a/slow.py", "b/u.py", "c.py", "a/w.py"]
+
+
+def item(place: str) -> Any:
+    """Return a test in a file; those of `slow.py` have that mark."""
+    marks = {"slow": pytest.mark.slow} if place.endswith("slow.py") else {}
+    return SimpleNamespace(path=Path(place), get_closest_marker=marks.get)
+
+
+ITEMS: list[Any] = [*map(item, PLACES)]
 
 
 def test_part_of_each_worker_begins_with_measured_tests(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +28,7 @@ def test_part_of_each_worker_begins_with_measured_tests(monkeypatch: pytest.Monk
     MeasuredTests([Path("a")]).pytest_collection_modifyitems(items)
 
     found = [item.path.as_posix() for item in items]
-    assert found == ["a/x.py", "a/w.py", "b/y.py", "c.py", "a/z.py", "b/u.py"]
+    assert found == ["a/x.py", "a/w.py", "b/y.py", "b/u.py", "a/z.py", "a/slow.py", "c.py"]
 
 
 def test_others_are_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +44,6 @@ def test_others_are_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(item.path.as_posix())
 
     assert calls == [
-        *("a/x.py", "stop", "b/y.py", "start", "a/z.py"),
-        *("stop", "b/u.py", "start", "c.py", "a/w.py"),
+        *("a/x.py", "stop", "b/y.py", "start", "a/z.py", "stop", "a/slow.py"),
+        *("b/u.py", "start", "c.py", "a/w.py"),
     ]

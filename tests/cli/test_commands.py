@@ -349,7 +349,6 @@ def test_recipes_name_their_own_checkpoint(modswap: Command) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_one_wrong_recipe_of_several_does_not_stop_the_others(modswap: Command) -> None:
     Path("one.yaml").write_text(QUICKLY + "checkpoint: nett.pt\n")
     Path("two.yaml").write_text(QUICKLY + "checkpoint: net.pt\nallow: tests.models.*\n")
@@ -490,7 +489,6 @@ def test_tree_as_json_lists_modules(modswap: Command) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_starter_recipe_works_unchanged(modswap: Command) -> None:
     ran = modswap("init", "net.pt", "-o", "first.yaml", *ALLOW)
 
@@ -656,7 +654,6 @@ def test_interruption_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*part"))
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     torch.save(nn.Sequential(*(nn.Linear(4, 4) for _ in range(3000))), tmp_path / "net.pt")

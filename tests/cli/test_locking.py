@@ -109,7 +109,6 @@ def test_missing_checkpoint_is_reported_once(check: Check) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_nothing_is_locked_unless_all_recipes_hold(check: Check) -> None:
     Path("two.yaml").write_text(RECIPE.replace("{space,channel}", "spade"))
 

@@ -165,7 +165,6 @@ def test_weights_import_an_installed_row_only_if_allowed(sound: Path, run: Run) 
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_wrong_argument_of_an_installed_row_is_refused_with_its_place(
     tmp_path: Path, sound: Path, run: Run
 ) -> None:

@@ -12,8 +12,8 @@ from tests.io.corpus.case import Case, net
 from tests.io.worker import Ran, Worker
 
 SLOW = (pytest.mark.slow,)
-# of five cases one is quick and another runs before a change lands; each has one command in turn
-TIERS = ((), SLOW, (*SLOW, pytest.mark.ci), SLOW, SLOW)
+# of ten cases two are quick and another runs before a change lands; each has one command in turn
+TIERS = ((), SLOW, (*SLOW, pytest.mark.ci), SLOW, SLOW, (), SLOW, SLOW, SLOW, SLOW)
 SECONDS = 10  # of the processor
 MAX_WAIT_SECONDS = 120  # on a busy machine
 MEMORY = 256 << 20  # bytes
@@ -79,7 +79,7 @@ def test_bad_input_is_refused_by_every_command(case: Case, worker: Worker, tmp_p
     "case",
     [
         # some of each kind in CI
-        pytest.param(case, id=case.name, marks=[pytest.mark.ci] * (n % 16 == 0))
+        pytest.param(case, id=case.name, marks=[pytest.mark.ci] * (n % 32 == 0))
         for n, case in enumerate(CASES)
     ],
 )

@@ -312,7 +312,6 @@ def test_program_of_pt2_exported_at_one_image_refuses_more() -> None:
 
 @needs_onnx
 @pytest.mark.slow
-@pytest.mark.ci
 def test_onnx_of_tokens_put_into_a_square_takes_that_number_alone() -> None:
     # torch has no ONNX for the square root of a size
     module = made(CATALOGUE["SEBlock"], (2, 256, 8), "NLC")

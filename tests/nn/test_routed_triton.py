@@ -66,6 +66,8 @@ CASES = {
 }
 
 QUICK = ("a mask and weights",)
+IN_CI = ("float16",)
+SLOW = (pytest.mark.slow,)
 
 
 class Given(NamedTuple):
@@ -211,7 +213,10 @@ def interpreter() -> Iterator[Callable[[Case], str]]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow, pytest.mark.ci])
+        pytest.param(
+            name,
+            marks=() if name in QUICK else (*SLOW, pytest.mark.ci) if name in IN_CI else SLOW,
+        )
         for name in CASES
     ],
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -26,7 +27,7 @@ def copies(bench: Bench) -> Iterator[Finding]:
     originals = {path: (old, new) for path, old, new in bench.sites}
     for found in pairs(bench):
         unrun = isinstance(found, NoPair) and not found.raised
-        pair = unfilled(bench, found.path) if unrun else found
+        pair = replace(unfilled(bench, found.path), like=found.like) if unrun else found
         check = partial(_of_pair, *originals[pair.path])
         yield finding_of("copies", pair, check, bench, compares=False)
 

@@ -25,7 +25,8 @@ def finite(bench: Bench) -> Iterator[Finding]:
     are also run under autocast to float16, unless `verify.precisions` has neither.
     """
     for pair in pairs(bench):
-        yield finding_of("finite", pair, partial(_of_site, bench), bench, compares=False)
+        check = partial(_of_site, bench)  # at the magnitudes of each site
+        yield finding_of("finite", pair, check, bench, compares=False, shares=False)
     yield finding_of("finite", whole_model(bench), _of_pair, bench, compares=False)
 
 

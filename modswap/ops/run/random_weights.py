@@ -45,6 +45,11 @@ def placeholders(*modules: nn.Module) -> dict[int, torch.Tensor]:
     }
 
 
+def is_statistic(name: str) -> bool:
+    """Return whether a buffer holds statistics of batch normalisation, which are no structure."""
+    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
 def _dtype(tensor: torch.Tensor) -> torch.dtype:
     narrow = tensor.is_floating_point() and tensor.element_size() < 4
     return torch.float32 if narrow else tensor.dtype
@@ -67,7 +72,7 @@ def _structure(name: str, buffer: torch.Tensor) -> torch.Tensor:
     dtype = _dtype(buffer)
     if name.endswith("running_var"):
         return torch.ones(buffer.shape, dtype=dtype)
-    if name.endswith(("running_mean", "num_batches_tracked")):
+    if is_statistic(name):
         return torch.zeros(buffer.shape, dtype=dtype)
     if nbytes_of(buffer) < MAX_STRUCTURE_BYTES and buffer.device.type != "meta":
         return buffer.detach().to("cpu", dtype, copy=True)

@@ -137,7 +137,6 @@ def test_part_of_a_path_is_found_where_no_pattern_matches() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_wrong_module_and_file_that_exists_are_said() -> None:
     async def script(user: Browsed) -> None:
         await user.press("slash")

@@ -4,16 +4,19 @@ Covers: writing, target, choice, torch.load, torch.save, safetensors.load, safet
 """
 
 import errno
+import json
 import os
 import re
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -21,11 +24,14 @@ from torch import nn
 from modswap.core.asked.job import Policy
 from modswap.core.errors import CheckpointError
 from modswap.io.formats.choice import ending_note, refuse_ending
+from modswap.io.formats.container import Container
+from modswap.io.formats.format import Swap, Swaps
 from modswap.io.formats.reading import read, tensors
 from modswap.io.formats.safetensors.save import save as save_safetensors
 from modswap.io.formats.target import refuse_target
 from modswap.io.formats.torch.save import save as save_torch
-from modswap.io.formats.writing import blank, left_out, write
+from modswap.io.formats.writing import blank, left_out, prepare_copy, prepare_rewriting, write
+from modswap.io.pickled.optimizers import Parameters
 from modswap.io.raw import atomic
 from modswap.io.rewriting import Records
 
@@ -655,3 +661,62 @@ def test_error_of_the_zip_writer_counts_as_a_full_disk(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="No space left"):
         save_torch(Full(), tmp_path / "x.pt", Records(), {})
+
+
+def of_torch(place: Path, records: dict[str, str]) -> None:
+    torch.save({"model": {"a": torch.ones(2)}, "epoch": 1, "modswap": records}, place)
+
+
+def of_a_folder(place: Path, records: dict[str, str]) -> None:
+    place.mkdir()
+    save_file({"a": torch.ones(2)}, place / "model.safetensors")
+    (place / "config.json").write_text("{}")
+    (place / "modswap.json").write_text(json.dumps(records))
+
+
+def of_ranks(place: Path, records: dict[str, str]) -> None:
+    dcp: Any = torch.distributed.checkpoint
+    dcp.save({"model": {"a": torch.ones(2)}}, checkpoint_id=place, no_dist=True)
+    (place / "modswap.json").write_text(json.dumps(records))
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize("make", [of_torch, of_a_folder, of_ranks])
+def test_file_written_again_without_records_has_none_of_an_earlier_swap(
+    make: Callable[[Path, dict[str, str]], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "in", {"recipe": "r: 1", "receipt": ""})
+    container = read(tmp_path / "in", PLAIN)
+    assert container.recipe == "r: 1"
+    swaps = Swaps((Swap(container.slots[0], ()),), Parameters((), (), ()))
+    out = tmp_path / "out"
+    if container.file.is_dir():
+        out.mkdir()
+
+    prepared = prepare_rewriting(container, swaps, None, PLAIN)
+    assert prepared is not None
+    prepared.write(out, Records(), checksums=False)
+
+    written = read(out, PLAIN)
+    assert written.recipe is None
+    assert torch.equal(written.slots[0].value["a"], torch.ones(2))
+
+
+def test_file_of_which_nothing_can_be_built_keeps_its_format(tmp_path: Path) -> None:
+    container, out = Container("torch", tmp_path / "net.pt", {}, ()), tmp_path / "out.safetensors"
+
+    with pytest.raises(CheckpointError) as caught:
+        prepare_copy(container, Swaps((), Parameters((), (), ())), out, PLAIN)
+
+    assert caught.value.what == "it cannot be rewritten as data in another format"
+    assert caught.value.where == str(tmp_path / "net.pt")
+    assert caught.value.fix == "give OUT the ending that the file has"
+
+
+@pytest.mark.parametrize("out", ["out.pt", "out.safetensors"])
+def test_folder_of_ranks_that_goes_over_to_one_file_loses_its_other_contents(out: str) -> None:
+    container = Container("distributed", Path("in"), {}, ())
+
+    note = "only the models' weights are written, not the folder's other contents"
+    assert left_out(container, Path(out)) == (note,)
+    assert left_out(container, Path("out")) == ()

@@ -73,6 +73,31 @@ def test_a_module_of_which_all_others_are_taken_out_is_of_its_plain_class() -> N
     assert site.state == {"_modules": {}, "_parameters": {}, "forward": 3}
 
 
+def test_a_module_that_is_taken_out_leaves_no_forward_that_was_not_there() -> None:
+    own = Name("nets", "Net")
+    child = Instance("new", Name("nets", "Gate"), (), {"_modules": {}, "_parameters": {}})
+    state = {"_modules": {"a": child}, "_parameters": {}, "_inserted": ("a",)}
+    site = Instance("called", BLANK, (own,), state)
+    model = Instance("new", own, (), {"_modules": {"site": site}, "_parameters": {}})
+
+    take_beside(model, "site.a")
+
+    assert (site.what, site.state) == (own, {"_modules": {}, "_parameters": {}})
+
+
+def test_a_module_is_put_in_beside_one_whose_name_has_dots() -> None:
+    own = Name("nets", "Net")
+    site = Instance("new", own, (), {"_modules": {}, "_parameters": {}})
+    model = Instance("new", own, (), {"_modules": {"a.b": site}, "_parameters": {}})
+    new = Instance("new", Name("nets", "Gate"), (), {"_modules": {}, "_parameters": {}})
+
+    put_beside(model, "a.b.gate", new)
+
+    assert site.state["_modules"] == {"gate": new}
+    with pytest.raises(UnreadableError, match=r"it has no module 'c'"):
+        put_beside(model, "a.b.c.gate", new)
+
+
 def test_nearest_names_are_those_that_share_the_most() -> None:
     held = {"a.x": 1, "z": 2}
 

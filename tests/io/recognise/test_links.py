@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from modswap.core.errors import CheckpointError
-from modswap.io.recognise.links import blobs_of, place_of
+from modswap.io.recognise.links import blobs_of, hop_of, place_of
 
 
 @pytest.fixture
@@ -71,6 +71,14 @@ def test_link_that_leaves_a_folder_is_refused(links: dict[str, str], folder: Pat
         place_of(folder / last, folder)
 
     assert caught.value.where == str(folder)
+
+
+def test_link_that_leaves_a_folder_and_comes_back_has_no_next_place_in_it(folder: Path) -> None:
+    (folder.parent / "back").symlink_to("in/a")
+    (folder / "x").symlink_to("../back")
+
+    with pytest.raises(CheckpointError, match="its file 'x' is a link that leaves the folder"):
+        hop_of(folder / "x", folder)
 
 
 def test_link_of_a_circle_is_refused(folder: Path) -> None:

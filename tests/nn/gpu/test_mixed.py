@@ -84,7 +84,6 @@ def test_gradients_have_gradients(ask: Ask) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_other_layers_keep_the_first_way(ask: Ask) -> None:
     found = ask("untaken")
 

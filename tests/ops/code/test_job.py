@@ -233,7 +233,6 @@ def test_script_is_not_executed_as_a_whole(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_page_shows_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "prove", proved_here)
     for name in ("net", "modswap_file_net"):

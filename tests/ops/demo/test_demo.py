@@ -51,7 +51,6 @@ def test_gates_compute_what_the_case_says() -> None:
     torch.testing.assert_close(network.gated(x), expected)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @needs_images
 def test_scenes_are_repeatable_and_labelled() -> None:

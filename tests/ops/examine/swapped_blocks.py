@@ -119,9 +119,15 @@ class Counts(nn.Module):
         return x * self.seen
 
 
-def recipe(with_: str, match: str = "block", shape: str = "[1, 6, 16]", more: str = "") -> Recipe:
+def recipe(
+    with_: str,
+    match: str = "block",
+    shape: str = "[1, 6, 16]",
+    more: str = "",
+    head: str = "",
+) -> Recipe:
     text = (
-        f"version: 1\ninputs: [{{shape: {shape}}}]\n"
+        f"version: 1\n{head}\ninputs: [{{shape: {shape}}}]\n"
         f'replace:\n  - {{match: "{match}", with: "{with_}"{more}}}\n'
     )
     return parse_recipe(text, "swap.yaml", ".")
@@ -133,7 +139,8 @@ def examine(model: nn.Module, wanted: Recipe, *names: str, unreal: bool = True) 
     rows = [row for row in EXAMINATIONS if row.kind == "pairs" and (not names or row.name in names)]
     with verified(model, prepared, lambda _: None) as standing:
         assert standing.verdict.ok, standing.verdict.problems
-        bench = Bench(model, prepared, standing.after, standing.old, wanted)
+        thorough = wanted.verify.thorough
+        bench = Bench(model, prepared, standing.after, standing.old, wanted, thorough=thorough)
         return list(examined(standing.verdict, bench, rows).findings)
 
 

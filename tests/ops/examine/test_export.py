@@ -287,7 +287,6 @@ class Halved(nn.Module):
         return x / 2
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_commands_report_it_and_end_with_an_error(tmp_path: Path) -> None:
     torch.save(GatedNet(), tmp_path / "net.pt")

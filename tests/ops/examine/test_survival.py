@@ -121,7 +121,7 @@ def test_sound_swap_computes_the_same_in_a_fresh_process(
     [
         (f"model: {{factory: '{HERE}:build', args: {{channels: 8}}}}\n", None),
         (f"model: {{factory: '{HERE}:build(8)'}}\n", None),
-        pytest.param("", f"{HERE}:build(channels=8)", marks=pytest.mark.ci),
+        ("", f"{HERE}:build(channels=8)"),
     ],
 )
 def test_factory_is_called_there_with_its_arguments(
@@ -157,7 +157,6 @@ def test_swap_that_computes_something_else_elsewhere_fails(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_class_that_exists_in_this_process_alone_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

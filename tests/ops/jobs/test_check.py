@@ -140,7 +140,6 @@ def test_modules_of_one_name_in_two_folders_stay_apart(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_bug_in_one_check_is_the_outcome_of_its_recipe_alone(folder: Path) -> None:
     broken = Request("bad.yaml", policy=3)  # type: ignore[arg-type] # as a bug of ours would
 

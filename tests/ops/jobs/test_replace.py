@@ -533,7 +533,6 @@ def test_model_is_not_saved_over_what_is_there(
     assert modswap.load("net.pt").weight.shape == (3, 3)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_every_size_mode_and_dtype_is_run(tmp_path: Path) -> None:
     torch.save(seeded(GatedNet), tmp_path / "net.pt")

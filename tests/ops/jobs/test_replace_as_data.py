@@ -143,7 +143,6 @@ def test_tree_reads_a_whole_module_of_the_old_format_without_its_classes(gone: P
     assert [wanted.name for wanted in old.wanted] == ["gone_nets.Net", "gone_nets.Block"]
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_dry_run_writes_nothing(gone: Path) -> None:
     outcome = swap(gone / "net.pt")

@@ -214,7 +214,6 @@ def test_sharded_experts_are_made_of_all_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_swap_of_a_part_of_a_fused_tensor_leaves_it(tmp_path: Path) -> None:
     args = {**SMALL, "image_size": 64, "patch_size": 16, "use_swiglu_ffn": True}
     rule = linear("**.layer.0.mlp.gate_proj", 32, 88)

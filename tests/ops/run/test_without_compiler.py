@@ -118,7 +118,6 @@ def test_jobs_import_nothing_that_takes_seconds_and_few_need() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_torch_runs_without_its_compiler_and_compiles_afterwards() -> None:
     ran = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True, check=False)
 

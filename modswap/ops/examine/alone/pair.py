@@ -24,6 +24,7 @@ class Pair:
     batch_axis: int = 0
     batch: int = 0  # size of the batch; 0 where the first axis is no batch
     refused: str = ""  # message of the new module for a larger batch than the recorded one
+    like: str = ""  # path of an earlier site that is alike, whose pair this is
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class NoPair:
     path: str  # of the site; empty for the whole model
     reason: str  # why no examination is made there
     raised: str = ""  # message of the new module on values that the old one takes, if it was run
+    like: str = ""  # path of an earlier site that is alike
 
 
 def outputs_of(

@@ -14,6 +14,7 @@ from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import NONE, tensors
 from modswap.ops.examine.alone import bounds
 from modswap.ops.examine.alone.inputs import CallInputs, enlarged, make_inputs, shrunk
+from modswap.ops.examine.alone.likeness import first_alike
 from modswap.ops.examine.alone.pair import NoPair, Pair, loses_finite, outputs_of
 from modswap.ops.examine.bench import Bench
 from modswap.ops.run.describe import one_line, positional
@@ -29,15 +30,25 @@ RAISES_FIX = "shapes alone pass: run its forward on a random tensor to see why"
 
 
 def pairs(bench: Bench) -> Iterator[Pair | NoPair]:
-    """Yield the pair of each site; a pair is made once for all examinations of a bench."""
+    """Yield the pair of each site; a pair is made once for all examinations of a bench.
+
+    Sites that are alike share the pair of the first of them, unless all is examined thoroughly.
+    """
     work = 0
     sites = {site.path: site for built in bench.prepared.built for site in built.sites}
+    firsts = first_alike(bench)
+    made: dict[str, Pair | NoPair] = {}  # the last one alone: a pair may be large
     for path, old, new in bench.sites:
-        work += bounds.site_macs(sites[path], (old, new))
-        if work > bounds.MAX_SITES_MACS and not bench.thorough:
-            yield NoPair(path, _reason(UnfitError(LONG), path))
-        else:
-            yield _kept(bench, path, partial(_site, bench, sites[path]))
+        first = firsts[path]
+        if first not in made:
+            work += bounds.site_macs(sites[first], (old, new)) if first == path else 0
+            long = work > bounds.MAX_SITES_MACS and not bench.thorough
+            made = {
+                first: NoPair(first, _reason(UnfitError(LONG), first))
+                if long
+                else _kept(bench, first, partial(_site, bench, sites[first]))
+            }
+        yield made[first] if first == path else replace(made[first], path=path, like=first)
 
 
 def whole_model(bench: Bench) -> Pair | NoPair:
@@ -54,11 +65,33 @@ def finding_of(
     bench: Bench,
     *,
     compares: bool = True,
+    shares: bool = True,
 ) -> Finding:
     """Return the finding of an examination on one pair, skipped where the pair does not run.
 
     A check that `compares` outputs is also skipped where the new module's outputs are not finite.
+    A check that `shares` is passed without a run where it passed, without a word, at a site that
+    is alike.
     """
+    passed: dict[tuple[str, str], Finding] = bench.shared.setdefault("passed", {})
+    key = name, pair.like or pair.path
+    if shares and pair.like and key in passed:
+        known = passed[key]
+        return replace(known, path=pair.path, data={**known.data, "like": pair.like})
+    found = _finding_of(name, pair, check, bench, compares=compares)
+    if found.status == "passed" and not found.what:
+        passed[key] = found
+    return found
+
+
+def _finding_of(
+    name: str,
+    pair: Pair | NoPair,
+    check: Callable[[Pair], Finding],
+    bench: Bench,
+    *,
+    compares: bool,
+) -> Finding:
     if isinstance(pair, NoPair):
         if pair.raised and name == _reporter(bench, name, pair.path):
             return Finding(name, pair.path, "failed", f"{RAISES}: {pair.raised}", RAISES_FIX)

@@ -19,6 +19,7 @@ from modswap.core.asked.job import Job, Policy, Subject
 from modswap.core.errors import CheckpointError, ModswapError, ShapeError, UnsafeError
 from modswap.core.kept.outcome import Outcome
 from modswap.io.formats.exported.agreement import distance
+from modswap.io.formats.exported.program import export_of
 from modswap.io.recipe.reader import parse_recipe
 from modswap.ops.jobs.replace import check_file, replace_file
 from modswap.ops.jobs.starter.starter_recipe import starter_recipe
@@ -247,6 +248,18 @@ def test_model_in_memory_is_not_exported_by_save(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_inputs_that_cannot_be_pickled_are_reported(tmp_path: Path) -> None:
+    model = modswap.load(archive(tmp_path / "net.pt2", nn.Conv2d(3, 2, 1)), trust=True)
+    how = export_of(model)
+    assert how is not None
+    vars(how.args[0])["note"] = lambda: None
+
+    with pytest.raises(CheckpointError, match="lambda"):
+        modswap.save(model, tmp_path / "out.pt2")
+
+    assert not (tmp_path / "out.pt2").exists()
+
+
 class Sized(nn.Module):
     """Reads sizes inside a module: (N, 3, H, W) -> (N, 2, H, W), H and W even."""
 
@@ -436,7 +449,6 @@ def test_numbers_stay_where_sizes_are_open(tmp_path: Path) -> None:
     assert outcome.error is None, outcome.error
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_sizes_that_get_fewer_are_reported(tmp_path: Path) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))

@@ -18,10 +18,17 @@ from torch import nn
 
 import modswap
 from modswap.core.asked.job import Job, Policy, Subject
-from modswap.core.errors import CheckpointError
+from modswap.core.errors import CheckpointError, UnsafeError
 from modswap.core.kept.outcome import Outcome
+from modswap.io.formats.container import Container
+from modswap.io.formats.format import Swap, Swaps
 from modswap.io.formats.outline import survey
+from modswap.io.formats.reading import read as read_file
+from modswap.io.formats.writing import prepare_rewriting
+from modswap.io.pickled.optimizers import Parameters
 from modswap.io.recipe.reader import parse_recipe
+from modswap.io.rewriting import Records
+from modswap.nn.inserted_site import put_in
 from modswap.ops.jobs.replace import replace_file
 from modswap.ops.jobs.replace_as_data import replace_unbuilt
 from tests.models import GatedNet
@@ -359,3 +366,37 @@ def test_deep_boxes_are_kept_unopened(tmp_path: Path) -> None:
     for _ in range(60):
         (deep,), (written["deep"],) = deep, written["deep"]
     assert torch.equal(written["deep"], deep)
+
+
+NO_PARAMETERS = Parameters((), (), ())
+
+
+def test_module_that_was_put_in_is_taken_out_of_a_file(tmp_path: Path) -> None:
+    old = nn.Linear(2, 2)
+    model = nn.Sequential(OrderedDict(gate=old, head=nn.Linear(2, 2)))
+    put_in(old, "more", nn.Identity())
+    torch.save(model, tmp_path / "net.pt")
+    container = read_file(tmp_path / "net.pt", Policy())
+    swaps = Swaps((Swap(container.slots[0], (), taken=("gate.more",)),), NO_PARAMETERS)
+
+    prepared = prepare_rewriting(container, swaps, None, Policy())
+    assert prepared is not None
+    prepared.write(tmp_path / "out.pt", Records(), checksums=False)
+
+    gate = read(tmp_path / "out.pt").gate
+    assert type(gate) is nn.Linear
+    assert not gate._modules
+    assert torch.equal(gate.weight, old.weight)
+
+
+def test_file_that_names_what_runs_code_is_written_again_with_trust_alone(tmp_path: Path) -> None:
+    torch.save({"weights": {"a": torch.ones(2)}, "loss": eval}, tmp_path / "net.pt")
+    container = Container("torch", tmp_path / "net.pt", {}, ())
+    swaps = Swaps((), NO_PARAMETERS)
+
+    with pytest.raises(UnsafeError, match=r"it names what can run any code: \w+\.eval") as caught:
+        prepare_rewriting(container, swaps, None, Policy())
+
+    assert caught.value.where == str(tmp_path / "net.pt")
+    assert caught.value.fix.endswith("for a file of your own making: --trust")
+    assert prepare_rewriting(container, swaps, None, Policy(trust=True)) is not None

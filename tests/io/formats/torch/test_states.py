@@ -536,3 +536,13 @@ def test_table_that_is_missing_is_left_to_the_loader() -> None:
     made = Instance("new", Name("nets", "Net"), (), state)
 
     refuse_planted([made], Known({}), Path("net.pt"))
+
+
+def test_table_of_hooks_that_is_an_object_is_refused() -> None:
+    hooks = Instance("new", Name("nets", "Hooks"), (), {})
+    state: dict[str, Any] = {"_modules": {}, "_forward_hooks": hooks}
+    made = Instance("new", Name("nets", "Net"), (), state)
+
+    what = r"the table '_forward_hooks' of a nets\.Net is a nets\.Hooks, expected a dictionary"
+    with pytest.raises(UnsafeError, match=what):
+        refuse_planted([made], Known({}), Path("net.pt"))

@@ -95,7 +95,6 @@ def test_wrong_change_is_not_proved(name: str, proof: Proof) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_fresh_process_sees_the_new_text_and_not_the_file(proof: Proof) -> None:
     assert prove(proof, texts(RIGHT)).apart == 0
     with pytest.raises(ProofError, match="the process ended"):

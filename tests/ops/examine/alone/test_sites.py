@@ -91,7 +91,7 @@ def test_pairs_are_made_once_for_all_examinations(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sites, "_site", counted)
 
     def run() -> list[Finding]:
-        model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1))
+        model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, 1, 1))
         return examine(model, recipe("SEBlock", "[12]", "[1, 3, 16, 16]"))
 
     found = run()
@@ -241,7 +241,7 @@ def test_no_row_replaced_by_another_of_itself_raises_an_alarm(name: str) -> None
 
 
 def test_time_is_bounded_by_work_and_not_by_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1))
+    wide = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, 1, 1))
     swap = recipe("SEBlock", "[12]", "[1, 3, 16, 16]")
     monkeypatch.setattr("modswap.ops.examine.alone.bounds.MAX_SITES_MACS", 30_000)
 

@@ -46,7 +46,6 @@ def process(file: Path, out: Path, how: int, step: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_killed_process_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     file, out = tmp_path / "heal.resume", tmp_path / "out.pt"
 

@@ -233,7 +233,6 @@ def test_attention_that_gives_a_pair_is_a_target_with_adapt(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_pattern_takes_all_of_a_kind_and_holds(tmp_path: Path) -> None:
     given = subject_of(AttentionNet("gate", "gate"), tmp_path, (1, 3, 28, 28))
 
@@ -262,7 +261,6 @@ def test_several_inputs_of_one_call_are_written_as_one_call(tmp_path: Path) -> N
     assert check_file(Job(own, parse_recipe(text, "first.yaml", "."))).ok
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_model_that_keeps_no_shape_is_given_a_rule_with_adapt(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 3, 2, 1))
