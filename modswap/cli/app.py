@@ -2,7 +2,6 @@
 
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any
@@ -34,6 +33,7 @@ from modswap.core.raised import error_of_model
 from modswap.core.version import __version__
 from modswap.core.words.nearest import did_you_mean, nearest
 from modswap.core.words.printable import tame_lines, without_commands
+from modswap.core.words.unhelpful_warnings import ignore_unhelpful_warnings
 
 COMMANDS = (
     tree, init, replace, check, heal, sweep, finalize, revert, verify, diff, catalogue, code,
@@ -95,8 +95,7 @@ def run(args: Sequence[str]) -> int:
     silence_warnings()
     # for errors of the parser
     session = Session(color="--no-color" not in args, args=tuple(args))
-    # torch works without NumPy, and warns of it when it is imported
-    warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
+    ignore_unhelpful_warnings()
     try:
         ended = _parser()(list(args), prog_name="modswap", standalone_mode=False, obj=session)
         sys.stdout.flush()

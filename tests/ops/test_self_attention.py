@@ -264,7 +264,6 @@ class Encoder(nn.Module):
 @pytest.mark.parametrize(
     ("match", "attribute", "path"),
     [
-        ("**.self_attn", "batch_first", "encoder.layers.0.self_attn"),
         ("encoder.layers.*", "self_attn", "encoder.layers.0"),
     ],
 )
@@ -277,6 +276,26 @@ def test_host_that_reads_the_replaced_module_is_reported_with_the_attribute(
     text = str(error.value)
     assert f"object has no attribute '{attribute}'; the module around reads `.{attribute}`" in text
     assert f"keep '{path}' out with `exclude`" in text
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors"])
+def test_attention_of_torchs_encoder_is_replaced_and_inherited(name: str, tmp_path: Path) -> None:
+    model = Encoder().eval()
+    x = torch.randn(2, 9, DIM)
+    with torch.no_grad():
+        before = model(x)
+    rule = recipe("MultiHeadSelfAttention", "**.self_attn", ", adapt: true, start: inherit")
+
+    outcome = modswap.replace(model, rule)
+    modswap.save(model, tmp_path / name, recipe=rule)
+    factory = f"{__name__}:Encoder"
+    loaded = modswap.load(tmp_path / name, model=factory, allow=[f"{__name__}.*"])
+
+    assert outcome.ok
+    assert not [note for site in outcome.sites for note in site.notes if "batch_first" in note]
+    for one in (model, loaded.eval()):
+        with torch.no_grad():
+            torch.testing.assert_close(one(x), before)
 
 
 def test_host_keeps_running_where_the_module_that_it_reads_is_excluded() -> None:

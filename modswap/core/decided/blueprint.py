@@ -15,6 +15,8 @@ class Choice:
     name: str
     value: Any
     reason: str  # the observation that led to it
+    replaces: bool = False  # whether the class has another default for it
+    fixes: bool = False  # whether the module takes one size alone by it
 
 
 @dataclass(frozen=True, slots=True)

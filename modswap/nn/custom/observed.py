@@ -77,12 +77,12 @@ class Observed:
             return Choice(name, channels, f"{channels} output channels observed")
         if name in TOKENS:
             tokens = self._tokens(name)
-            return Choice(name, tokens, f"{tokens} tokens observed; {FIXED}")
+            return Choice(name, tokens, f"{tokens} tokens observed; {FIXED}", fixes=True)
         height, width = self._size(name)
         value = height if name in HEIGHT else width if name in WIDTH else None
         if value is None:
             value = self._pair(name, height, width)
-        return Choice(name, value, f"{height}x{width} observed; {FIXED}")
+        return Choice(name, value, f"{height}x{width} observed; {FIXED}", fixes=True)
 
     def defaults(self, given: Container[str]) -> Iterator[Choice]:
         """Yield the observed values of arguments that are not given and have another default."""
@@ -92,7 +92,7 @@ class Observed:
             seen = self._seen(name)
             if seen is not None and seen.value != parameter.default:
                 reason = f"{seen.reason}; its default is {parameter.default!r:.40}"
-                yield replace(seen, reason=reason)
+                yield replace(seen, reason=reason, replaces=True)
 
     def doubtful(self, given: Mapping[str, Any], error: str) -> list[Choice]:
         """Return arguments that may be the cause of an error, with values that may be the cure.

@@ -204,12 +204,25 @@ def _layout_and_extent(site: Site, tensor: TensorInfo) -> tuple[Layout, Extent]:
     why = f" ({site.layout_reason})" if site.layout_reason else ""
     if site.layout is None:
         what = f"the layout of {tensor} is unknown{why}"
-        raise ShapeError(what, site.path, f"set {fits} in its rule")
+        raise ShapeError(what, site.path, _layout_fix(site, fits))
     size = extent(tensor.shape, site.layout)
     if size is None:
         what = f"it is given {tensor}, which is not {site.layout}{why}"
         raise ShapeError(what, site.path, f"set {fits} in its rule")
     return site.layout, size
+
+
+def takes_length_first(site: Site) -> bool:
+    """Return whether the layers that take a site's tensor are of attention without batch first."""
+    return site.layout is None and site.layout_reason.endswith("which say LNC")
+
+
+def _layout_fix(site: Site, fits: str) -> str:
+    """Return the fix where no layout is known: none is right for tokens that come first."""
+    if not takes_length_first(site):
+        return f"set {fits} in its rule"
+    fix = "modules of the catalogue take the batch first: build the model with `batch_first=True`, "
+    return fix + "or swap in a class of yours that takes (length, batch, channels)"
 
 
 def _size(site: Site, call: Call, seen: Extent, *, any_length: bool) -> Size:

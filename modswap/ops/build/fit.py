@@ -1,7 +1,7 @@
 """Fit a rule to its sites, and make every new module before any is applied."""
 
 import inspect
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +26,12 @@ from modswap.ops.apply import module_at
 from modswap.ops.build.make import import_class, new_module
 from modswap.ops.build.starts.inherit import Heir
 from modswap.ops.build.starts.start import Starts
-from modswap.ops.build.take_over import host_attributes, take_over
+from modswap.ops.build.take_over import (
+    carried_attributes,
+    carry_over,
+    host_attributes,
+    take_over,
+)
 from modswap.ops.build.unused_inputs import unused_inputs
 from modswap.ops.run.describe import positional
 
@@ -87,13 +92,15 @@ def build(
         judge(blueprint)
         module = new_module(step, sites, blueprint, recipe)
         old = module_at(model, (sites[0].beside or sites[0]).path)
-        carried = host_attributes(old) if sites[0].beside is None else {}
-        notes = list(take_over(module, sites[0], carried))
+        replaced = sites[0].beside is None
+        notes = list(take_over(module, sites[0], host_attributes(old) if replaced else {}))
+        if replaced:
+            carry_over(module, carried_attributes(old))
         tables = (getattr(old, name, ()) for name in ("_forward_hooks", "_forward_pre_hooks"))
-        hooks = sum(map(len, tables)) if sites[0].beside is None else 0
+        hooks = sum(map(len, tables)) if replaced else 0
         if hooks:
             notes.append(f"{hooks} forward hooks of the old module were left behind")
-        notes += _not_passed_on(old, sites, blueprint.ignores)
+        notes += [*_chosen(blueprint.choices), *_not_passed_on(old, sites, blueprint.ignores)]
         notes += _dropped(step, sites[0], blueprint.drops)
         layer = module.module if isinstance(module, Insertion) else module
         started = begun.begin(model, step, sites, layer, recipe)
@@ -112,6 +119,18 @@ def build(
         return fitter.fit(replace(site, unused=unused), taken)
 
     return build_plan(plan, recipe, fit, make)
+
+
+def _chosen(choices: Sequence[Choice]) -> Iterator[str]:
+    """Yield a note on arguments that are the site's in place of defaults, or that fix a size."""
+    noted = [choice for choice in choices if choice.replaces or choice.fixes]
+    if not noted:
+        return
+    values = ", ".join(f"{choice.name}={choice.value}" for choice in noted)
+    fixed = " and ".join(choice.name for choice in noted if choice.fixes)
+    size = f"; by {fixed} it takes this size alone" if fixed else ""
+    rather = ", in place of its defaults" if any(choice.replaces for choice in noted) else ""
+    yield f"made with {values} of the site{rather}{size}"
 
 
 def _of_place(error: ShapeError, site: Site) -> ShapeError:

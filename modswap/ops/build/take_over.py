@@ -12,6 +12,8 @@ from torch import nn
 from modswap.core.seen.site import Site
 from modswap.io.formats.exported.program import is_stand_in
 
+WITHOUT_FAST_PATH: Mapping[str, Any] = {"in_proj_bias": None, "_qkv_same_embed_dim": False}
+
 
 def take_over(module: nn.Module, site: Site, carried: Mapping[str, Any]) -> tuple[str, ...]:
     """Give a new module the device, dtype, mode and host attributes of its site; return notes."""
@@ -33,6 +35,18 @@ def take_over(module: nn.Module, site: Site, carried: Mapping[str, Any]) -> tupl
 def carry_over(module: nn.Module, carried: Mapping[str, Any]) -> None:
     """Set plain attributes on a new module, except names that it has already."""
     vars(module).update({n: value for n, value in carried.items() if n not in vars(module)})
+
+
+def carried_attributes(old: nn.Module) -> dict[str, Any]:
+    """Return the attributes that a module in the place of another one is given.
+
+    Torch's encoder layers read those of their attention, and then its weights past its forward,
+    unless it seems to have no bias.
+    """
+    carried = host_attributes(old)
+    if isinstance(old, nn.MultiheadAttention):
+        carried |= {"batch_first": old.batch_first, **WITHOUT_FAST_PATH}
+    return carried
 
 
 def host_attributes(module: nn.Module) -> dict[str, Any]:

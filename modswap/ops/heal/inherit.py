@@ -31,9 +31,9 @@ def inheriting(original: nn.Module, case: Case) -> Callable[[HealedSite], bool]:
             known.update({one.path: one for one in sites_of(original, [trace(original, case)])})
         if not site.replaces or site.path not in known:
             return False
-        heir = heir_of(site.old, known[site.path], type(site.inner), placeholders(original))
         state = {name: tensor.detach() for name, tensor in tensors_of(site.old).items()}
         try:
+            heir = heir_of(site.old, known[site.path], type(site.inner), placeholders(original))
             given = heir.give(site.learned, state)
         except ShapeError:
             return False

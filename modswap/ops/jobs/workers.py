@@ -6,7 +6,6 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from types import ModuleType
 from typing import Any, Literal, Self
 
 from modswap.core.progress import Progress
+from modswap.core.words.unhelpful_warnings import ignore_unhelpful_warnings
 
 EXIT_TIMEOUT_SECONDS = 10.0  # for a process that closed its pipe to end
 TERMINATE_TIMEOUT_SECONDS = 2.0  # for a process to end its own child processes
@@ -208,7 +208,7 @@ def _serve(pipe: "Connection[Any, Any]", work: Work, scratch: str) -> None:
     signal.signal(signal.SIGTERM, _exit_on_signal)
     tempfile.tempdir = os.environ["TMPDIR"] = scratch  # for child processes as well
     sys.stdout = sys.stderr  # output of a model's code does not belong in the report
-    warnings.filterwarnings("ignore", "Failed to initialize NumPy", UserWarning)
+    ignore_unhelpful_warnings()
     with suppress(EOFError, OSError):  # the process that started this one has ended
         while True:
             pipe.send(_run(work, pipe.recv(), pipe))

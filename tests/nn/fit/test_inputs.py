@@ -43,6 +43,19 @@ def test_height_and_width_of_tokens_come_from_the_call(one: Call, ignores: tuple
     assert inputs.ignores == ignores
 
 
+@pytest.mark.parametrize(
+    ("layer", "fix"),
+    [("LNC", "build the model with `batch_first=True`"), ("NCL", "set `layout: NLC`")],
+)
+def test_fix_of_an_unknown_layout_is_none_that_mixes_samples(layer: str, fix: str) -> None:
+    unknown = replace(site(tensor(9, 2, 8)), layout=None, layout_reason=f"…, which say {layer}")
+
+    with pytest.raises(ShapeError) as error:
+        read_inputs(unknown)
+
+    assert fix in error.value.fix
+
+
 def tokens_of(count: int, grid: tuple[int, int] | None, *maps: tuple[int, int]) -> Site:
     """Return a site of tokens that come from a map, or not, with further maps before it."""
     one = call(tensor(1, count, 8))

@@ -131,6 +131,38 @@ def test_other_spelling_of_a_module_is_said_in_the_report(fitted: Fitted, tmp_pa
     assert "SEAttention is another name of SEBlock of the catalogue" in site.notes
 
 
+class Sized(nn.Module):
+    """Has other defaults than a site, and takes one size."""
+
+    def __init__(self, d_model: int = 512, H: int = 4) -> None:  # noqa: N803 - as users write it
+        super().__init__()
+        self.conv = nn.Conv2d(d_model, d_model, 1)
+        self.rows = nn.Linear(H, H)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.rows(self.conv(x).transpose(2, 3)).transpose(2, 3)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("args", "note"),
+    [
+        ("", "made with d_model=8, H=28 of the site, in place of its defaults; by H it takes this"),
+        (
+            ", args: {d_model: 8, H: auto}",
+            "made with H=28 of the site; by H it takes this",
+        ),
+        (", args: {d_model: 8, H: 28}", ""),
+    ],
+)
+def test_arguments_in_place_of_defaults_are_noted(args: str, note: str, tmp_path: Path) -> None:
+    (site,) = with_a_pass(f"{{match: a, with: '{__name__}:Sized'{args}}}", tmp_path)
+
+    (found,) = [one for one in site.notes if one.startswith("made with")] or [""]
+    assert found.startswith(note)
+    assert bool(found) == bool(note)
+
+
 @both
 def test_only_what_a_host_put_on_a_torch_layer_is_carried_over(
     fitted: Fitted, tmp_path: Path

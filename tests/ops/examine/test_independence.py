@@ -77,3 +77,34 @@ def test_fault_of_a_module_alone_is_found(new: type[nn.Module], what: str) -> No
 
     (fault,) = [one for one in found if one.path and one.status == "failed"]
     assert what in fault.what
+
+
+class LengthFirst(nn.Module):
+    """Attention over the first axis, and one value for each sample: (L, N, C) -> (N, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(DIM, 1)
+        self.block = nn.Linear(DIM, DIM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed: torch.Tensor = self.attn(x, x, x, need_weights=False)[0]
+        out: torch.Tensor = self.block(mixed).mean(0)
+        return out
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(
+    ("new", "status"), [("SelfAttention", "failed"), ("torch.nn:Tanh", "passed")]
+)
+def test_samples_along_the_second_axis_are_found(new: str, status: str, samples: int) -> None:
+    inputs = f"inputs: [{{shape: [5, {samples}, {DIM}]}}]"
+    rule = f"{{match: block, with: '{new}', layout: NLC}}"
+
+    found = examine(
+        LengthFirst(), parse_recipe(f"version: 1\n{inputs}\nreplace: [{rule}]\n", "swap.yaml", ".")
+    )
+
+    (told,) = [one for one in found if (one.check, one.path) == ("independence", "")]
+    assert told.status == status
+    assert ("second axis, the batch" in told.what) == (status == "failed")

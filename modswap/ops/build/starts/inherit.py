@@ -22,6 +22,7 @@ from modswap.nn.inherit.attention_rows import (
     Given,
     UnfitFormError,
 )
+from modswap.nn.inherit.computed_weights import computed_weights, make_plain, plain_values
 from modswap.nn.inherit.convolution import (
     ConvReading,
     convolution_of,
@@ -65,9 +66,21 @@ class Heir:
     old: nn.Module
     site: Site
     around: Mapping[int, torch.Tensor]  # stand-ins for the tensors of the model around it
+    computed: Mapping[str, str] = field(init=False)  # its weights that it computes, and by what
+    form: nn.Module = field(init=False)  # itself, or a copy with plain weights in their place
     arguments: dict[str, Any] = field(default_factory=dict)  # of the new module, by the old one
     attention: Reading | None = None
     convolution: ConvReading | None = None
+
+    def __post_init__(self) -> None:
+        """Find the weights that the old module computes before each pass."""
+        self.computed, self.form = computed_weights(self.old), self.old
+        if self.computed:
+            try:
+                self.form = copied(self.old, self.around)
+                make_plain(self.form)
+            except Exception as error:  # the code of a user's parametrization may fail in any way
+                raise self._not_computed(error) from error
 
     def give(self, module: nn.Module, state: Mapping[str, torch.Tensor]) -> Given:
         """Return the values of a new module, by the values of the old one.
@@ -77,7 +90,7 @@ class Heir:
         """
         inner = _inner(module)
         try:
-            given = self._given(inner, module, state)
+            given = self._plainly_given(inner, module, state)
             self._check(given, inner)
         except UnfitFormError as error:
             raise self.nothing(inner, str(error)) from None
@@ -86,11 +99,42 @@ class Heir:
             given.sources = {f"module.{name}": value for name, value in given.sources.items()}
         return given
 
-    def _given(
+    def _plainly_given(
         self, inner: nn.Module, module: nn.Module, state: Mapping[str, torch.Tensor]
     ) -> Given:
-        old = _inner(self.old)
-        start = "" if old is self.old else "module."
+        """Return what a module is given, by the values of weights that the old one computes."""
+        if not self.computed or same_layers(_inner(self.old), inner):
+            return self._given(self.old, inner, module, state)
+        given = self._given(self.form, inner, module, self._plain_state(state))
+        shown = [f"{name} ({kind})" for name, kind in self.computed.items()]
+        given.notes.append(f"inherited as the old module computes it: {', '.join(shown)}")
+        return given
+
+    def _plain_state(self, state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Return the tensors of the old module's plain form."""
+        if any(tensor.is_meta for tensor in state.values()):
+            plain = tensors_of(self.form).items()
+            return {name: torch.empty_like(tensor, device="meta") for name, tensor in plain}
+        try:
+            return plain_values(self.old, state)
+        except Exception as error:  # as above
+            raise self._not_computed(error) from error
+
+    def _not_computed(self, error: Exception) -> ShapeError:
+        names = ", ".join(self.computed)
+        what = f"there is nothing to inherit: {names} cannot be computed: {one_line(error)}"
+        fix = "leave `start: inherit` out"
+        return ShapeError(what, self.site.path, fix, settings=(("start", "fresh"),))
+
+    def _given(
+        self,
+        source: nn.Module,
+        inner: nn.Module,
+        module: nn.Module,
+        state: Mapping[str, torch.Tensor],
+    ) -> Given:
+        old = _inner(source)
+        start = "" if old is source else "module."
         state = {name.removeprefix(start): tensor for name, tensor in state.items()}
         if same_layers(old, inner):
             return Given(dict(state), {name: name for name in state})
@@ -169,7 +213,7 @@ class Heir:
 
     def copy(self) -> nn.Module:
         """Return the old module with random weights in single precision."""
-        return copied(self.old, self.around).float()
+        return copied(self.form, self.around).float()
 
     def _check(self, given: Given, inner: nn.Module) -> None:
         """Refuse values of other shapes than the new module has."""
@@ -185,7 +229,7 @@ class Heir:
 
     def nothing(self, new: nn.Module, why: str = "") -> ShapeError:
         """Return the error where there is nothing to inherit; it lists the tensors of both."""
-        kind = f"{self.site.short_class} has {_listed(self.old)}"
+        kind = f"{self.site.short_class} has {_listed(self.form)}"
         what = f"there is nothing to inherit: {kind}; {type(new).__name__} has {_listed(new)}"
         if why:
             what = f"{what}; {why}"
@@ -216,7 +260,7 @@ def heir_of(
 ) -> Heir:
     """Return the old module of a site as a module of the class `row` can inherit from it."""
     heir = Heir(old, site, around)
-    inner, channels = _inner(old), _channels(site)
+    inner, channels = _inner(heir.form), _channels(site)
     if row in ATTENTION_ROWS and channels:
         _read_attention(heir, ATTENTION_ROWS[row], inner, channels)  # type: ignore[index] # a class of the table
     elif row in _CONVOLUTIONS:

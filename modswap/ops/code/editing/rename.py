@@ -16,6 +16,8 @@ from modswap.ops.code.editing.locate import Locator
 
 _BY_TEXT = ("getattr", "setattr", "hasattr", "delattr", "__getattr__", "__getattribute__", "vars")
 
+_SENTENCE = re.compile(r"\s")
+
 
 @dataclass(frozen=True, slots=True)
 class NewName:
@@ -117,7 +119,7 @@ def refuse_other_uses(source: SourceFile, name: str, cls: str, *, own: bool) -> 
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Attribute) and node.attr == name and id(node) not in passed:
             raise _used(source, node, f"uses .{name} of another object")
-        if isinstance(node, ast.Constant) and _says(source, node, name):
+        if isinstance(node, ast.Constant) and _says(source, node, name, own=own):
             raise _used(source, node, f"has {name!r} in a text")
     for inner in ast.walk(source.classes[cls]) if own else ():
         called = inner.id if isinstance(inner, ast.Name) else getattr(inner, "name", "")
@@ -125,9 +127,14 @@ def refuse_other_uses(source: SourceFile, name: str, cls: str, *, own: bool) -> 
             raise _used(source, inner, f"reaches attributes by {called}")
 
 
-def _says(source: SourceFile, node: ast.Constant, name: str) -> bool:
-    """Return whether a text other than a docstring holds a name."""
+def _says(source: SourceFile, node: ast.Constant, name: str, *, own: bool) -> bool:
+    """Return whether a text other than a docstring holds a name.
+
+    In another file than the class's own, a sentence is no path of a module.
+    """
     if not isinstance(node.value, str) or isinstance(source.parents[node], ast.Expr):
+        return False
+    if not own and _SENTENCE.search(node.value.strip()):
         return False
     return re.search(rf"\b{re.escape(name)}\b", node.value) is not None
 

@@ -203,6 +203,19 @@ def _whole(bench: Bench) -> Pair:
     return _enlarged(pair, names, thorough=bench.thorough)
 
 
+def along_second_axis(pair: Pair) -> Pair | None:
+    """Return the pair of a model with its second axis as the batch; None if it does not run so."""
+    call = pair.inputs.call
+    batch = next(iter(_first_shape(call)[1:]), 0)
+    larger = call if batch != 1 else enlarged(call, 1, batch, 2)
+    names = positional(pair.old, len(call.args))
+    try:
+        made = replace(pair, inputs=make_inputs(larger, names), batch_axis=1, batch=max(batch, 2))
+        return _tried(made) if batch else None
+    except Exception:  # noqa: BLE001 - a module's own code may raise anything
+        return None
+
+
 def _richest(site: Site) -> Call:
     """Return the first of the calls with the most tensors."""
     if not site.calls:

@@ -11,6 +11,7 @@ from modswap.core.decided.kind_pattern import selection_of
 from modswap.core.errors import ModswapError, ShapeError, UsageError
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
+from modswap.nn.fit.inputs import takes_length_first
 from modswap.ops.apply import apply
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.jobs.replace import check_file
@@ -47,7 +48,8 @@ def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
     progress("looking for an input that fits")
     first_input = first_pass(loaded, subject)
     call, model = first_input.calls[0].described(), loaded.model
-    kinds = kinds_of(model, sites_of(model, (first_input.traced,)))
+    sites = sites_of(model, (first_input.traced,))
+    kinds = kinds_of(model, sites)
     trials = _Trials(loaded, subject, call)
     progress("trying a rule")
     end = time.monotonic() + RULE_SECONDS
@@ -56,7 +58,7 @@ def starter_recipe(subject: Subject, progress: Progress = silent) -> str:
         found = trials.checked([first, *trials.beside(first, kinds)])
         if found:
             return render(subject, call, found, "" if subject.inputs else first_input.record.note)
-    raise trials.none(kinds)
+    raise trials.none(kinds, sites)
 
 
 @dataclass
@@ -156,7 +158,7 @@ class _Trials:
         except ModswapError as error:
             return error
 
-    def none(self, kinds: Sequence[Kind]) -> UsageError:
+    def none(self, kinds: Sequence[Kind], sites: Sequence[Site]) -> UsageError:
         """Return the error of a model none of whose kinds holds."""
         same = [site for kind in kinds if not kind.adapt for site in kind.sites]
         others = sum(len(kind.sites) for kind in kinds) - len(same)
@@ -172,6 +174,9 @@ class _Trials:
         else:
             what = "no module of it takes and gives a map, or tokens, which another could take over"
         why = f"; the first try: {self.errors[0].what}" if self.errors else ""
+        if late := next((site for site in sites if takes_length_first(site)), None):
+            why = f"; {late.path!r} is not among them: it is given (length, batch, channels), and "
+            why += "these modules take the batch first"
         fix = "run `modswap tree --input …` to look around; `adapt: true` in a rule takes modules "
         fix += "that change channels or sizes, and a class of yours takes any"
         return UsageError(what + why, str(self.subject.file), fix)

@@ -129,6 +129,19 @@ def test_name_that_something_else_uses_is_refused(name: str, folder: Path) -> No
         job.code_change(asked(text))
 
 
+def test_another_file_may_have_the_name_in_a_sentence(folder: Path) -> None:
+    Path("plots.py").write_text("def plot(show):\n    show('the space_attention of a picture')\n")
+
+    assert job.code_change(asked()).apart == 0
+
+
+def test_another_file_that_says_the_path_is_refused(folder: Path) -> None:
+    Path("plots.py").write_text("KEYS = ['space_attention.weight']\n")
+
+    with pytest.raises(UsageError, match=r"plots\.py.*it has 'space_attention' in a text"):
+        job.code_change(asked())
+
+
 def test_other_classes_may_have_such_an_attribute(folder: Path) -> None:
     Path("others.py").write_text(
         "class Other:\n    def __init__(self):\n        self.space_attention = 1\n"

@@ -286,3 +286,20 @@ def test_search_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(UsageError, match="none of 2 modules that keep their shape"):
         starter_recipe(subject(GatedNet(), tmp_path, 1, 3, 28, 28))
+
+
+class Late(nn.Module):
+    """Attention of (length, batch, channels)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.attn(x, x, x, need_weights=False)[0]
+        return out
+
+
+def test_attention_of_tokens_that_come_first_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"; 'attn' is not among them: it is given \(length, "):
+        starter_recipe(subject_of(Late(), tmp_path, (5, 2, 8)))
