@@ -283,6 +283,21 @@ def test_a_module_saved_by_a_training_script_needs_no_receipt(
     assert type(model.get_submodule("space_attention")).__name__ == "ECA"
 
 
+def test_a_tensor_that_a_new_module_shared_with_another_one_is_named(
+    net: GatedNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faded("faded.pt", net, 1.0)
+    net.head.spare = net.get_parameter("space_attention.eca.module.conv.weight")
+    torch.save(net, "tied.pt")
+    capsys.readouterr()
+
+    assert run(["finalize", "tied.pt", "-o", "final.pt", *ALLOW, "--input", "1,3,28,28"]) == 0
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("was one tensor with") == 1
+    assert "space_attention.conv.weight was one tensor with head.spare" in said
+
+
 def test_copies_whose_weights_have_other_names_in_the_file_end_as_well(net: GatedNet) -> None:
     needs = averaged("weights", net)
     payload = held("trained.pt")
