@@ -154,6 +154,9 @@ def test_an_average_of_the_model_in_the_file_ends_with_its_own_gates(
         assert torch.equal(after[last], before[last] * gate)
         eca = "space_attention.eca.module.conv.weight"
         assert torch.equal(after["space_attention.conv.weight"], before[eca])
+    assert run(["revert", "final.pt", "-o", "back.pt"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "before the swap, 'net.pt', or add --partial to take out the other one" in said
 
 
 def test_a_gate_of_the_average_that_is_not_1_is_named(
