@@ -13,7 +13,7 @@ from modswap.core.asked.job import Policy, Subject
 from modswap.core.asked.package_search import class_in_package
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
-from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
+from modswap.core.errors import CheckpointError, MatchError, ModswapError, UnsafeError
 from modswap.core.kept.receipt import SiteRecord
 from modswap.io.pickled.names import runs_code
 from modswap.io.recipe.embedded import embedded_recipe
@@ -81,7 +81,12 @@ def _apply_receipt(
         for path in paths[:1]:
             if path in old:  # else the path is inside another new module
                 carry_over_from(old[path], module)
-    apply(model, placements)
+    try:
+        apply(model, placements)
+    except MatchError as error:
+        what = f"{error.what}, where the receipt inside has a new one"
+        fix = "build the model that was swapped: see `--model`"
+        raise MatchError(what, where, fix) from error
     for _, module in placements:
         module.train(model.training)
 

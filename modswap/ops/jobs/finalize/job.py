@@ -66,7 +66,8 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
     recipe, before = _recipe(loaded, copies[0].records, where), count_params(loaded.model)
     given = settled(Job(job.subject, recipe, job.out, job.force), loaded, progress)
     writer = Writer(given.job, loaded, progress, unread=False)
-    settings = given.job.recipe.verify.model_copy(update={"dtypes": ("float32",)})
+    modes = ("eval",) if job.fold else given.job.recipe.verify.modes  # norms are folded for it
+    settings = given.job.recipe.verify.model_copy(update={"dtypes": ("float32",), "modes": modes})
     cases = cases_of(given.calls or calls_of(given.job.recipe.inputs), settings)
     every, staying = ended(copies, cases, recipe.seed, job)
     if job.fold:
