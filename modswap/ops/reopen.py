@@ -20,7 +20,7 @@ from modswap.io.recipe.embedded import embedded_recipe
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, apply
 from modswap.ops.build.make import import_class, make_module
-from modswap.ops.build.take_over import carried_attributes, carry_over
+from modswap.ops.build.take_over import carry_over_from
 from modswap.ops.load.allowed import allowed, in_full
 from modswap.ops.load.closed import closed_off
 from modswap.ops.load.model import Loaded, load
@@ -80,7 +80,7 @@ def _apply_receipt(
     for paths, module in placements:
         for path in paths[:1]:
             if path in old:  # else the path is inside another new module
-                carry_over(module, carried_attributes(old[path]))
+                carry_over_from(old[path], module)
     try:
         apply(model, placements)
     except MatchError as error:

@@ -21,7 +21,7 @@ from modswap.ops.build.folding.flow import recorded
 from modswap.ops.build.folding.new_modules import fold_modules
 from modswap.ops.build.gate_folding import Folded, without_gate
 from modswap.ops.build.gates import gate_range
-from modswap.ops.build.take_over import carried_attributes, carry_over
+from modswap.ops.build.take_over import carry_over_from
 from modswap.ops.jobs.finalize.copies import BesideModule, FadingModule, FileCopy
 from modswap.ops.load.model import Loaded
 from modswap.ops.run.describe import class_name
@@ -33,7 +33,7 @@ from modswap.ops.swap import Prepared
 def _built(one: FadingModule) -> Built:
     """Return the new module, to be put in the place of the old one."""
     layer, old = one.module.module, without_others(one.site)
-    carry_over(layer, carried_attributes(old))
+    carry_over_from(old, layer)
     rule = Rule.model_validate({"match": "**", "with": one.record.module, "start": "preserve"})
     elements = sum(parameter.numel() for parameter in old.parameters())
     site = Site(one.paths[0], class_name(old), aliases=one.paths[1:], params=elements)
