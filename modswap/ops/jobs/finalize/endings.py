@@ -98,18 +98,23 @@ def untied(model: nn.Module, built: Sequence[Built]) -> Iterator[str]:
 
     A module is written with tensors of its own.
     """
-    paths = tuple(path for one in built for path in one.paths)
-    kept = {
-        id(tensor): f"{place.path}.{name}".lstrip(".")
-        for place in module_paths(model)
-        if not any(place.path == path or place.path.startswith(f"{path}.") for path in paths)
-        for name, tensor in named_tensors(place.module, recurse=False).items()
-    }
+    kept = _staying(model, tuple(path for one in built for path in one.paths))
     for one in built:
         for name, tensor in named_tensors(one.module).items():
             if other := kept.get(id(tensor)):
                 own = f"{one.paths[0]}.{name}"
                 yield f"{own} was one tensor with {other}, and is one of its own now"
+
+
+def _staying(model: nn.Module, paths: Sequence[str]) -> dict[int, str]:
+    """Return the names of the tensors of a model that are not below some paths, by their ids."""
+    changed = [f"{path}." for path in paths]
+    return {
+        id(tensor): f"{place.path}.{name}".lstrip(".")
+        for place in module_paths(model)
+        if not f"{place.path}.".startswith(tuple(changed))
+        for name, tensor in named_tensors(place.module, recurse=False).items()
+    }
 
 
 @contextmanager
