@@ -13,14 +13,14 @@ from modswap.core.asked.job import Policy, Subject
 from modswap.core.asked.package_search import class_in_package
 from modswap.core.asked.recipe import Recipe
 from modswap.core.decided.blueprint import Blueprint
-from modswap.core.errors import CheckpointError, ModswapError, UnsafeError
+from modswap.core.errors import CheckpointError, MatchError, ModswapError, UnsafeError
 from modswap.core.kept.receipt import SiteRecord
 from modswap.io.pickled.names import runs_code
 from modswap.io.recipe.embedded import embedded_recipe
 from modswap.nn import CATALOGUE
 from modswap.ops.apply import Placement, apply
 from modswap.ops.build.make import import_class, make_module
-from modswap.ops.build.take_over import carried_attributes, carry_over
+from modswap.ops.build.take_over import carry_over_from
 from modswap.ops.load.allowed import allowed, in_full
 from modswap.ops.load.closed import closed_off
 from modswap.ops.load.model import Loaded, load
@@ -80,8 +80,18 @@ def _apply_receipt(
     for paths, module in placements:
         for path in paths[:1]:
             if path in old:  # else the path is inside another new module
-                carry_over(module, carried_attributes(old[path]))
-    apply(model, placements)
+                carry_over_from(old[path], module)
+    _put_in(model, placements, where)
+
+
+def _put_in(model: nn.Module, placements: Sequence[Placement], where: str) -> None:
+    """Put the modules of a receipt into a model, in its mode."""
+    try:
+        apply(model, placements)
+    except MatchError as error:
+        what = f"{error.what}, where the receipt inside has a new one"
+        fix = "build the model that was swapped: see `--model`"
+        raise MatchError(what, where, fix) from error
     for _, module in placements:
         module.train(model.training)
 

@@ -279,7 +279,8 @@ def test_receipt_that_does_not_fit_the_factory_is_reported(tmp_path: Path) -> No
     state = {"state_dict": GatedNet().state_dict(), "modswap": {"recipe": "", "receipt": receipt}}
     torch.save(state, tmp_path / "net.pt")
 
-    with pytest.raises(ModswapError, match="no module 'nowhere' in GatedNet"):
+    fault = "no module 'nowhere' in GatedNet, where the receipt inside has a new one; build the"
+    with pytest.raises(ModswapError, match=fault):
         modswap.load(tmp_path / "net.pt", "tests.models:build_gated")
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from modswap.core.seen.site import Layout
 
+# of one-dimensional convolutions, and of attention without `batch_first`
+OTHER_LAYOUTS = ("NCL", "LNC")
+
 
 @dataclass(frozen=True, slots=True)
 class Clue:
@@ -90,6 +93,12 @@ def judge_layout(
     if nearby := known.of_rank(rank):
         return _decide(nearby, f"all layers of the model that took {rank}-D tensors")
     return None, "no layer of known convention takes such tensors"
+
+
+def other_layout(shape: tuple[int, ...], same_tensor: Sequence[Clue]) -> str:
+    """Return the layout of a site's tensor where it is none that a rule can say; else nothing."""
+    direct = next((clue.layout for clue in same_tensor if clue.rank == len(shape)), "")
+    return direct if direct in OTHER_LAYOUTS else ""
 
 
 def _decide(kinds_of: Mapping[str, Iterable[str]], reason_for: str) -> tuple[Layout | None, str]:

@@ -82,6 +82,8 @@ class Site:
     calls: tuple[Call, ...] = ()
     layout: Layout | None = None  # layout of its maps or tokens, where it is known
     layout_reason: str = ""  # the reason for the layout, or for its being unknown
+    # `NCL` or `LNC` where a layer that takes its own tensor says that: no layout of a rule
+    other_layout: str = ""
     # layouts of the further tensors of its first call, by the names of the inputs, with reasons
     layouts: tuple[tuple[str, Layout | None, str], ...] = ()
     params: int = 0  # number of parameter elements, shared ones once

@@ -135,6 +135,8 @@ class Observed:
             return maps[0].shape[-1]  # of any number of axes
         if all(len(tensor.shape) == 2 for tensor in maps):
             return maps[0].shape[1]
+        if self.site.layout is None and self.site.other_layout:
+            return maps[0].shape[self.site.other_layout.index("C")]
         _, sizes = read_layout(self.site, maps)
         return sizes[0].channels
 
@@ -143,6 +145,9 @@ class Observed:
         flat = issubclass(self.cls, nn.Linear) and self.site.layout != "NCHW"
         if tensor is not None and (flat or len(tensor.shape) == 2):
             return tensor.shape[-1]
+        other = self.site.other_layout
+        if tensor is not None and self.site.layout is None and len(tensor.shape) == len(other):
+            return tensor.shape[other.index("C")]
         layout, _ = read_layout(self.site, tensor_inputs(self.site))
         seen = extent(tensor.shape, layout) if tensor is not None else None
         if seen is None:

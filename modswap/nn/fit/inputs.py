@@ -15,6 +15,7 @@ _WHOLE = (
     "select a module around it that is given whole maps or tokens; if these are maps, set the "
     "`layout` of its rule"
 )
+_LENGTH_FIRST = "(length, batch, channels)"
 _TOKENS_FIX = "choose a module that takes tokens, such as MultiHeadSelfAttention"
 
 
@@ -212,17 +213,14 @@ def _layout_and_extent(site: Site, tensor: TensorInfo) -> tuple[Layout, Extent]:
     return site.layout, size
 
 
-def takes_length_first(site: Site) -> bool:
-    """Return whether the layers that take a site's tensor are of attention without batch first."""
-    return site.layout is None and site.layout_reason.endswith("which say LNC")
-
-
 def _layout_fix(site: Site, fits: str) -> str:
-    """Return the fix where no layout is known: none is right for tokens that come first."""
-    if not takes_length_first(site):
-        return f"set {fits} in its rule"
-    fix = "modules of the catalogue take the batch first: build the model with `batch_first=True`, "
-    return fix + "or swap in a class of yours that takes (length, batch, channels)"
+    """Return the fix where no layout is known: none of a rule is right for some tensors."""
+    if site.other_layout == "LNC":
+        fix = "modules of the catalogue take the batch first: build the model with "
+        return f"{fix}`batch_first=True`, or swap in a class of yours that takes {_LENGTH_FIRST}"
+    if site.other_layout == "NCL":
+        return "swap in a class that takes (batch, channels, length), such as `torch.nn:Conv1d`"
+    return f"set {fits} in its rule"
 
 
 def _size(site: Site, call: Call, seen: Extent, *, any_length: bool) -> Size:

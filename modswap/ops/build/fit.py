@@ -27,8 +27,7 @@ from modswap.ops.build.make import import_class, new_module
 from modswap.ops.build.starts.inherit import Heir
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.build.take_over import (
-    carried_attributes,
-    carry_over,
+    carry_over_from,
     host_attributes,
     take_over,
 )
@@ -95,7 +94,7 @@ def build(
         replaced = sites[0].beside is None
         notes = list(take_over(module, sites[0], host_attributes(old) if replaced else {}))
         if replaced:
-            carry_over(module, carried_attributes(old))
+            carry_over_from(old, module)
         tables = (getattr(old, name, ()) for name in ("_forward_hooks", "_forward_pre_hooks"))
         hooks = sum(map(len, tables)) if replaced else 0
         if hooks:

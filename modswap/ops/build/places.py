@@ -104,7 +104,8 @@ def _check_padding(packing: Sequence[str], site: Site) -> None:
             name = repr(path) if path else "the model itself"
             what = f"it is inside {name}, torch's TransformerEncoder, which in evaluation packs "
             what += "tokens by the padding mask that it gets: no module can be beside its parts"
-            fix = f"put it in beside the whole encoder: {path}" if path else "replace the encoder"
+            plain = f"write the file with {path}.use_nested_tensor = False".replace(" .", " ")
+            fix = f"put it in beside the whole encoder, {path}, or {plain}" if path else plain
             raise MatchError(what, site.path, fix)
 
 

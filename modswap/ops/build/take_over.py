@@ -37,16 +37,17 @@ def carry_over(module: nn.Module, carried: Mapping[str, Any]) -> None:
     vars(module).update({n: value for n, value in carried.items() if n not in vars(module)})
 
 
-def carried_attributes(old: nn.Module) -> dict[str, Any]:
-    """Return the attributes that a module in the place of another one is given.
+def carry_over_from(old: nn.Module, module: nn.Module) -> None:
+    """Set the attributes on a new module that the code around the old one may read.
 
     Torch's encoder layers read those of their attention, and then its weights past its forward,
     unless it seems to have no bias.
     """
-    carried = host_attributes(old)
+    carry_over(module, host_attributes(old))
     if isinstance(old, nn.MultiheadAttention):
-        carried |= {"batch_first": old.batch_first, **WITHOUT_FAST_PATH}
-    return carried
+        read = {"batch_first": old.batch_first, **WITHOUT_FAST_PATH}
+        # an attention of torch's kind has them, its bias as a parameter
+        carry_over(module, {n: value for n, value in read.items() if not hasattr(module, n)})
 
 
 def host_attributes(module: nn.Module) -> dict[str, Any]:

@@ -32,7 +32,7 @@ _DTYPES = {
     "f8": torch.float64, "f4": torch.float32, "f2": torch.float16, "i8": torch.int64,
     "i4": torch.int32, "i2": torch.int16, "i1": torch.int8, "u1": torch.uint8, "b1": torch.bool,
 }  # fmt: skip
-_PICTURE_FIX = "give a JPEG or PNG, or an array: `--input x.npy`"
+_PICTURE_FIX = "give a JPEG or PNG"
 
 
 def read_input(text: str) -> tuple[torch.Tensor, str]:
@@ -50,7 +50,8 @@ def read_input(text: str) -> tuple[torch.Tensor, str]:
     if file.suffix.lower() == ARRAY and not size:
         tensor = _array(file)
         return tensor, f"the input is {name}, {tuple(tensor.shape)}"
-    tensor = _picture(file, _size(size, text))
+    fix = f"{_PICTURE_FIX}, or an array: `--input x.npy`"
+    tensor = picture_input(file, _size(size, text), fix)
     words = f"the input is {name} as {tuple(tensor.shape)}, RGB, normalised by ImageNet's means"
     return tensor, f"{words} and deviations"
 
@@ -65,7 +66,16 @@ def _size(text: str, whole: str) -> tuple[int, int] | None:
     raise InputError(what, "--input", "write photo.jpg:224x224, height and width")
 
 
-def _picture(file: Path, size: tuple[int, int] | None) -> torch.Tensor:
+def picture_input(
+    file: Path, size: tuple[int, int] | None, fix: str = _PICTURE_FIX
+) -> torch.Tensor:
+    """Return the picture in a file, (1, 3, H, W), normalised, resized to a height and width.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        InputError: If it is no picture; `fix` says what to give.
+        MissingModuleError: If pictures cannot be read here.
+    """
     look_at(file)  # a pipe or a folder is refused
     image = pillow(str(file))
 
@@ -78,7 +88,7 @@ def _picture(file: Path, size: tuple[int, int] | None) -> torch.Tensor:
     except OSError as error:
         raise unreadable(file, error) from None
     except NoPictureError as error:
-        raise InputError(f"it is no picture: {error}", str(file), _PICTURE_FIX) from error
+        raise InputError(f"it is no picture: {error}", str(file), fix) from error
     data, (width, height) = picture.tobytes(), picture.size
     pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, 3)
     return normalised(pixels.permute(2, 0, 1)[None].float() / 255)

@@ -19,7 +19,7 @@ class Drift:
 
     Args:
         relative: Norm of the difference over the norm of the original's outputs, over all floating
-            outputs; the largest of all passes. Infinite where outputs are not finite.
+            outputs; the largest of all passes. Infinite where outputs that are not finite differ.
         rows: Rows of logits in all passes; 0 where the output is not one tensor (N, classes).
         agreeing: Rows whose largest value is in the same place as before.
         resized: Whether outputs have other sizes, or are others, so that they cannot be compared.
@@ -71,11 +71,17 @@ def _shapes(tensors: Sequence[torch.Tensor]) -> list[torch.Size]:
 
 
 def _distance(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
-    apart = sum(float((n - o).square().sum()) for o, n in zip(before, after, strict=True))
-    size = sum(float(old.square().sum()) for old in before)
+    apart = sum(float(_difference(o, n).square().sum()) for o, n in zip(before, after, strict=True))
+    size = sum(float(old[old.isfinite()].square().sum()) for old in before)
     if size == 0:
         return 0.0 if apart == 0 else math.inf
     return math.sqrt(apart / size)
+
+
+def _difference(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Return the difference, 0 where both are the same infinity or no number."""
+    same = (before == after) | (before.isnan() & after.isnan())
+    return (after - before).masked_fill(same, 0)
 
 
 def _rows(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from modswap.live_values import live_tensors
 from modswap.nn import BiLevelRoutingAttention
 from modswap.nn.kernels.windows import count_windows
 from modswap.ops.apply import module_at
-from modswap.ops.first_input.from_file import DEVIATIONS, MEANS, pillow, read_input
+from modswap.ops.first_input.from_file import DEVIATIONS, MEANS, picture_input, pillow
 from modswap.ops.run.forward import ready, run_model
 from modswap.ops.run.inputs import Case, DummyCall
 
@@ -40,7 +40,7 @@ def pictured(call: DummyCall, image: Path | None) -> DummyCall:
         what = f"the model takes {call}, no picture (N, 3, H, W)"
         raise UsageError(what, "--image", "leave it out")
     height, width = taken.shape[2:]
-    picture, _ = read_input(f"{image}:{height}x{width}")
+    picture = picture_input(image, (height, width))
     given = iter([picture.expand(taken.shape[0], -1, -1, -1)])
     return call.with_tensors(lambda one: next(given, one) if one.shape == taken.shape else one)
 

@@ -134,7 +134,7 @@ def _advice(operation: str, paths: Mapping[str, Mapping[int, _Edge]]) -> str:
     around = f"name the module around it: {_listed(inside)}"
     said += f": {around}" if inside else ", in the model's own forward"
     edges = {id(edge): edge for found in paths.values() for edge in found.values()}
-    lines = [edge.text for edge in edges.values()]
+    lines = list(dict.fromkeys(edge.text for edge in edges.values()))
     return "; ".join([said, *lines[:MAX_SHOWN], *(["…"] if len(lines) > MAX_SHOWN else [])])
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import nn
 
-from modswap.core.seen.layout import KnownLayers, judge_layout
+from modswap.core.seen.layout import KnownLayers, judge_layout, other_layout
 from modswap.core.seen.site import Call, Layout, Site
 from modswap.core.seen.tree import first_below
 from modswap.core.seen.values import TensorInfo
@@ -34,8 +34,10 @@ def sites_of(model: nn.Module, traces: Sequence[Trace]) -> tuple[Site, ...]:
         module, own = places[number].module, tuple(calls.get(path, ()))
         site = _site(path, module, held[number], tuple(aliases), own)
         if (seen := site.input) is not None:
-            layout, reason = judge_layout(path, seen.shape, same.get(path, []), known)
-            site = replace(site, layout=layout, layout_reason=reason)
+            own_clues = same.get(path, [])
+            layout, reason = judge_layout(path, seen.shape, own_clues, known)
+            other = other_layout(seen.shape, own_clues)
+            site = replace(site, layout=layout, layout_reason=reason, other_layout=other)
             site = replace(site, layouts=_further_layouts(site, known))
         sites.append(replace(site, grids=grids_of(site, maps)))
     return tuple(sites)

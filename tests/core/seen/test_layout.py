@@ -2,7 +2,7 @@
 
 import pytest
 
-from modswap.core.seen.layout import Clue, KnownLayers, judge_layout
+from modswap.core.seen.layout import Clue, KnownLayers, judge_layout, other_layout
 
 CONV = Clue("a.conv", "Conv2d", "NCHW", (1, 8, 5, 6))
 NORM = Clue("a.norm", "LayerNorm", "NHWC", (1, 5, 6, 8))
@@ -75,3 +75,14 @@ def test_layout_has_a_reason(
 
     assert told == layout
     assert reason in why
+
+
+@pytest.mark.parametrize(
+    ("layout", "rank", "other"),
+    [("NCL", 3, "NCL"), ("LNC", 3, "LNC"), ("NLC", 3, ""), ("NCL", 4, "")],
+)
+def test_layout_that_no_rule_can_say_is_known(layout: str, rank: int, other: str) -> None:
+    clue = Clue("a", "Conv1d", layout, (2, 8, 5))
+
+    assert other_layout((2, 8, 5, 1)[:rank], [clue]) == other
+    assert other_layout((2, 8, 5), []) == ""

@@ -1,5 +1,6 @@
 """Arguments of usual names are taken from the site."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from modswap.core.decided.blueprint import Blueprint
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Site
 from modswap.nn.custom.fit import fit_custom
-from modswap.nn.custom.observed import CHANNELS, OUT_CHANNELS, SIZES
+from modswap.nn.custom.observed import CHANNELS, OUT_CHANNELS, SIZES, Observed
 from tests.nn.sites import call, site, tensor
 
 MAP = site(tensor(1, 8, 4, 6))
@@ -128,6 +129,16 @@ def test_channels_of_a_usual_name_are_the_sites(name: str, default: str) -> None
     assert fit(MAP, cls, {name: "auto"}).args == {name: 8}
     reason = fit(MAP, cls).choices[0].reason
     assert reason == "8 channels observed" + (f"; its default is {default[1:]}" if default else "")
+
+
+@pytest.mark.parametrize(("layout", "channels"), [("NCL", 8), ("LNC", 5)])
+def test_channels_of_a_row_are_read_by_the_layers_that_take_it(layout: str, channels: int) -> None:
+    row = site(call(tensor(2, 8, 5), output=tensor(2, 8, 5)))
+    place = replace(row, layout=None, other_layout=layout)
+    observed = Observed(place, nn.Conv1d, "torch.nn:Conv1d")
+
+    assert observed.choice("in_channels").value == channels
+    assert observed.choice("out_channels").value == channels
 
 
 def test_no_name_means_two_sizes() -> None:

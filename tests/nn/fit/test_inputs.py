@@ -45,10 +45,14 @@ def test_height_and_width_of_tokens_come_from_the_call(one: Call, ignores: tuple
 
 @pytest.mark.parametrize(
     ("layer", "fix"),
-    [("LNC", "build the model with `batch_first=True`"), ("NCL", "set `layout: NLC`")],
+    [
+        ("LNC", "build the model with `batch_first=True`"),
+        ("NCL", "such as `torch.nn:Conv1d`"),
+        ("", "set `layout: NLC`"),
+    ],
 )
 def test_fix_of_an_unknown_layout_is_none_that_mixes_samples(layer: str, fix: str) -> None:
-    unknown = replace(site(tensor(9, 2, 8)), layout=None, layout_reason=f"…, which say {layer}")
+    unknown = replace(site(tensor(9, 2, 8)), layout=None, other_layout=layer)
 
     with pytest.raises(ShapeError) as error:
         read_inputs(unknown)

@@ -268,8 +268,16 @@ def test_a_place_inside_an_encoder_that_packs_tokens_is_refused_and_one_behind_i
     for path in ("encoder.layers.0", "encoder.layers.1.self_attn", "encoder.layers.0.norm1"):
         with pytest.raises(MatchError, match="packs tokens by the padding mask") as raised:
             modswap.insert(Padded().eval(), after=path, **rule)
-        assert raised.value.fix == "put it in beside the whole encoder: encoder"
+        assert raised.value.fix == (
+            "put it in beside the whole encoder, encoder, or write the file with "
+            "encoder.use_nested_tensor = False"
+        )
 
+    plain = Padded().eval()
+    plain.encoder.use_nested_tensor = False
+    verdict = modswap.insert(plain, after="encoder.layers.0", **rule).verdict
+    assert verdict is not None
+    assert verdict.ok
     model = Padded().eval()
     verdict = modswap.insert(model, after="head", **rule).verdict
     assert verdict is not None

@@ -1,11 +1,14 @@
 """Device, mode and attributes of an old module on a new one."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from modswap.core.seen.site import Site
 from modswap.ops.build.take_over import (
     carry_over,
+    carry_over_from,
     host_attributes,
     take_over,
     unknown_attributes,
@@ -53,6 +56,17 @@ def test_attribute_that_is_there_is_not_overwritten() -> None:
     carry_over(block, {"width": 9, "i": 4})
 
     assert (block.width, vars(block)["i"]) == (3, 4)
+
+
+def test_encoder_layers_find_what_they_read_of_their_attention() -> None:
+    own = nn.MultiheadAttention(4, 2)
+    plain: Any = Block()
+    for module in (plain, own):
+        carry_over_from(nn.MultiheadAttention(4, 2, batch_first=True), module)
+
+    assert (plain.batch_first, plain.in_proj_bias) == (True, None)
+    assert own.in_proj_bias is own.get_parameter("in_proj_bias")
+    assert not own.batch_first
 
 
 def test_new_module_has_dtype_mode_and_freeze_of_its_site() -> None:

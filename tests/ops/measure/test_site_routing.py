@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from modswap.core.asked.recipe import TensorInput
-from modswap.core.errors import MissingModuleError, UsageError
+from modswap.core.errors import InputError, MissingModuleError, UsageError
 from modswap.nn import BiLevelRoutingAttention
 from modswap.ops.first_input.from_file import normalised
 from modswap.ops.measure import site_routing
@@ -48,6 +48,20 @@ def test_windows_are_those_that_the_module_returns_in_pixels_of_the_picture() ->
     assert not layer._forward_pre_hooks
     assert not layer.router._forward_hooks
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_file_for_the_page_that_is_no_picture_is_refused_and_its_name_is_no_size(
+    tmp_path: Path,
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    (file := tmp_path / "a:b.png").write_text("no picture")
+
+    with pytest.raises(InputError, match="it is no picture") as raised:
+        pictured(given(1, 3, 8, 16), file)
+    assert raised.value.fix == "give a JPEG or PNG"
+
+    image.new("RGB", (4, 4)).save(file)
+    assert pictured(given(1, 3, 8, 16), file).tensors[0].shape == (1, 3, 8, 16)
 
 
 def test_call_without_a_picture_has_none() -> None:

@@ -107,3 +107,25 @@ def test_every_reader_of_what_an_operation_is_given_is_listed(pattern: str, fix:
         modswap.replace(Skipping(), parse_recipe(text, "swap.yaml", "."))
 
     assert raised.value.fix == fix
+
+
+class UpTwice(nn.Module):
+    """Two maps that one module makes larger before they are joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.up = nn.Conv2d(3, 4, 1), nn.Upsample(scale_factor=2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = self.stem(x)
+        return torch.cat([self.up(y), self.up(y + 1)], 1)
+
+
+def test_a_module_that_gives_several_inputs_is_named_once() -> None:
+    text = f"version: 1\n{UNEXAMINED}inputs: [{{shape: [2, 3, 6, 6]}}]\n"
+    text += "insert: [{before: torch.cat, with: ECA}]\n"
+
+    with pytest.raises(MatchError, match=r"no module matches") as raised:
+        modswap.replace(UpTwice(), parse_recipe(text, "swap.yaml", "."))
+
+    assert raised.value.fix.count("`after: up`") == 1

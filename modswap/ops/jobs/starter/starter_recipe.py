@@ -11,7 +11,6 @@ from modswap.core.decided.kind_pattern import selection_of
 from modswap.core.errors import ModswapError, ShapeError, UsageError
 from modswap.core.progress import Progress, silent
 from modswap.core.seen.site import Site
-from modswap.nn.fit.inputs import takes_length_first
 from modswap.ops.apply import apply
 from modswap.ops.first_input.find import first_pass
 from modswap.ops.jobs.replace import check_file
@@ -174,7 +173,7 @@ class _Trials:
         else:
             what = "no module of it takes and gives a map, or tokens, which another could take over"
         why = f"; the first try: {self.errors[0].what}" if self.errors else ""
-        if late := next((site for site in sites if takes_length_first(site)), None):
+        if late := next((site for site in sites if site.other_layout == "LNC"), None):
             why = f"; {late.path!r} is not among them: it is given (length, batch, channels), and "
             why += "these modules take the batch first"
         fix = "run `modswap tree --input …` to look around; `adapt: true` in a rule takes modules "
