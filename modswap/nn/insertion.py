@@ -81,7 +81,9 @@ class Insertion(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call] # torch gives it no types
         for name, fits in _FITTING.items():
             if name in state and not fits(state[name]):
-                raise ValueError(f"the attribute {name!r} of an {type(self).__name__} is none")
+                kind = type(state[name]).__name__
+                fault = f"has a value that it cannot have, of class {kind}"
+                raise ValueError(f"the attribute {name!r} of an Insertion {fault}")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return x with the new module's output in it; around a module, that output alone.

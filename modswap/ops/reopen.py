@@ -81,6 +81,11 @@ def _apply_receipt(
         for path in paths[:1]:
             if path in old:  # else the path is inside another new module
                 carry_over_from(old[path], module)
+    _put_in(model, placements, where)
+
+
+def _put_in(model: nn.Module, placements: Sequence[Placement], where: str) -> None:
+    """Put the modules of a receipt into a model, in its mode."""
     try:
         apply(model, placements)
     except MatchError as error:

@@ -151,7 +151,8 @@ def _instead(receipt: Receipt | None, others: int) -> str:
     fix = "use the file from before the swap"
     if receipt is not None and receipt.source is not None:
         fix = f"{fix}, {receipt.source.name!r}"
-    return f"{fix}, or add --partial to take out the {others} others" if others else fix
+    rest = "the other one" if others == 1 else f"the {others} others"
+    return f"{fix}, or add --partial to take out {rest}" if others else fix
 
 
 def _unknown(found: Survey, receipt: Receipt | None, taken: Sequence[_Taken]) -> Iterator[str]:

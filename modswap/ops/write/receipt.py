@@ -32,16 +32,18 @@ def make_receipt(
     """Return the receipt of a swap; `prepared` is None if nothing is known of it.
 
     `text` is the recipe as it is written beside the receipt; the modules of an earlier swap may
-    still be there.
+    still be there. Where nothing was planned, as in a healing, the swap is the earlier one.
     """
     made = [built for built in prepared.built if not built.there] if prepared else []
     new = [record(built.paths, built.blueprint) for built in made]
     gone = tuple(path for site in new for path in site.paths)
     kept = [site for site in (earlier.sites if earlier else ()) if not _covered(site, gone)]
+    again = earlier if prepared is not None and not prepared.plan.steps else None
+    before = again.source if again is not None else None
     return Receipt(
         modswap=__version__,
         torch=torch.__version__,
-        source=_source(source) if source is not None else None,
+        source=before or (_source(source) if source is not None else None),
         recipe_sha256=sha256(text.encode()).hexdigest(),
         sites=(*kept, *new),
     )

@@ -4,12 +4,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from torch import nn
+
 from modswap.core.asked.job import Rework
 from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.decided.started import Started
 from modswap.core.errors import CheckpointError, ModswapError, ShapeError
 from modswap.core.seen.site import Site
+from modswap.live_values import module_paths, named_tensors
 from modswap.nn.inserted_site import without_others
 from modswap.ops.apply import module_at
 from modswap.ops.build.fit import Built
@@ -88,6 +91,30 @@ def with_layers_folded(
                 built[end] = folded_alone(copy.loaded.model, record, found)
         made.append(replace(prepared, built=tuple(built.values())))
     return made, errors
+
+
+def untied(model: nn.Module, built: Sequence[Built]) -> Iterator[str]:
+    """Yield a note for each tensor that a changed module shares with one that stays.
+
+    A module is written with tensors of its own.
+    """
+    kept = _staying(model, tuple(path for one in built for path in one.paths))
+    for one in built:
+        for name, tensor in named_tensors(one.module).items():
+            if other := kept.get(id(tensor)):
+                own = f"{one.paths[0]}.{name}"
+                yield f"{own} was one tensor with {other}, and is one of its own now"
+
+
+def _staying(model: nn.Module, paths: Sequence[str]) -> dict[int, str]:
+    """Return the names of the tensors of a model that are not below some paths, by their ids."""
+    changed = [f"{path}." for path in paths]
+    return {
+        id(tensor): f"{place.path}.{name}".lstrip(".")
+        for place in module_paths(model)
+        if not f"{place.path}.".startswith(tuple(changed))
+        for name, tensor in named_tensors(place.module, recurse=False).items()
+    }
 
 
 @contextmanager

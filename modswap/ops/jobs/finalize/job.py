@@ -23,7 +23,7 @@ from modswap.io.recipe.embedded import embedded_recipe
 from modswap.ops.apply import applied, temporarily
 from modswap.ops.first_input.find import settled
 from modswap.ops.jobs.finalize.copies import FileCopy, copies_of, refuse_unfinished
-from modswap.ops.jobs.finalize.endings import ended, run_or_refused, with_layers_folded
+from modswap.ops.jobs.finalize.endings import ended, run_or_refused, untied, with_layers_folded
 from modswap.ops.load.model import Loaded
 from modswap.ops.measure.drift import drift_of
 from modswap.ops.outcomes import count_params, site_outcomes
@@ -81,7 +81,7 @@ def _held(job: Rework, held: Held, progress: Progress) -> Outcome:
         writer.renewed |= {(index, made.sites[0].path): made.module for made in one.built}
     prepared = every[0]
     notes = (
-        *moved,
+        *(*moved, *untied(loaded.model, prepared.built)),
         *(f"{error.where} stays as it is: {error.what}" for error in staying),
         *ending_note(loaded.container.format, job.subject.file, job.out),
         *given.notes,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modswap.core.asked.job import Subject
+from modswap.core.asked.job import Policy, Subject
 from modswap.core.asked.patterns import pattern_of
 from modswap.core.asked.recipe import TensorInput
 from modswap.core.decided.kind_pattern import Selection
@@ -109,11 +109,14 @@ def render(subject: Subject, call: DummyCall, found: Sequence[Proposal], note: s
     first = found[0]
     changed = "Modules whose output differs from their input: a rule needs `adapt: true` for them."
     same = "Modules whose output has the shape of their input, and that were replaced in a trial:"
+    allowed = _allowed(subject.policy)
+    built = ["--model", subject.factory] if subject.factory is not None else []
+    swap = _command("replace", name, "-c", "RECIPE", "-o", "OUT", *allowed)
     lines = [
         f"# A first recipe for {name}. The rule below was tried on it and holds.",
-        f"#   modswap check {name} -c RECIPE                  # the dry run",
-        f"#   modswap replace {name} -c RECIPE -o OUT         # the swap",
-        f"#   {_one_line(name, first)}  # the same without a recipe",
+        f"#   {_command('check', name, '-c', 'RECIPE', *allowed):<{len(swap) + 9}}# the dry run",
+        f"#   {swap}         # the swap",
+        f"#   {_one_line(name, first, [*built, *allowed])}  # the same without a recipe",
         *_targets(same, [one for one in found if not one.kind.adapt]),
         *_targets(changed, [one for one in found if one.kind.adapt]),
         *(["#", f"# {note[:1].upper()}{tame(note[1:])}."] if note else []),
@@ -135,12 +138,23 @@ def render(subject: Subject, call: DummyCall, found: Sequence[Proposal], note: s
     return without_commands("\n".join(lines) + "\n")
 
 
-def _one_line(name: str, found: Proposal) -> str:
-    """Return the command that does what a rule says."""
+def _one_line(name: str, found: Proposal, needs: Sequence[str]) -> str:
+    """Return the command that does what a rule says; `needs` are options that the file needs."""
     options = _options(found)
     words = [word for option in (*options, ("--with", found.module)) for word in option]
     words += ["--adapt"] if found.kind.adapt else []
-    return tame(shlex.join(["modswap", "replace", name, *words, "-o", "OUT"]))
+    return _command("replace", name, *words, "-o", "OUT", *needs)
+
+
+def _command(*words: str) -> str:
+    return tame(shlex.join(["modswap", *words]))
+
+
+def _allowed(policy: Policy) -> list[str]:
+    """Return the options of a command for what the file may build."""
+    words = [word for name in policy.allow for word in ("--allow", name)]
+    words += [word for old, new in policy.aliases for word in ("--alias", f"{old}={new}")]
+    return [*words, *(["--trust"] if policy.trust else [])]
 
 
 def _options(found: Proposal) -> list[tuple[str, str]]:

@@ -154,6 +154,9 @@ def test_an_average_of_the_model_in_the_file_ends_with_its_own_gates(
         assert torch.equal(after[last], before[last] * gate)
         eca = "space_attention.eca.module.conv.weight"
         assert torch.equal(after["space_attention.conv.weight"], before[eca])
+    assert run(["revert", "final.pt", "-o", "back.pt"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "before the swap, 'net.pt', or add --partial to take out the other one" in said
 
 
 def test_a_gate_of_the_average_that_is_not_1_is_named(
@@ -281,6 +284,21 @@ def test_a_module_saved_by_a_training_script_needs_no_receipt(
     assert (model(X) - before).abs().max() <= 1e-5 * before.abs().max()
     assert not [name for name in model.state_dict() if name.endswith(".gate")]
     assert type(model.get_submodule("space_attention")).__name__ == "ECA"
+
+
+def test_a_tensor_that_a_new_module_shared_with_another_one_is_named(
+    net: GatedNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faded("faded.pt", net, 1.0)
+    net.head.spare = net.get_parameter("space_attention.eca.module.conv.weight")
+    torch.save(net, "tied.pt")
+    capsys.readouterr()
+
+    assert run(["finalize", "tied.pt", "-o", "final.pt", *ALLOW, "--input", "1,3,28,28"]) == 0
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("was one tensor with") == 1
+    assert "space_attention.conv.weight was one tensor with head.spare" in said
 
 
 def test_copies_whose_weights_have_other_names_in_the_file_end_as_well(net: GatedNet) -> None:

@@ -44,7 +44,20 @@ def test_recipe_shows_the_targets_and_holds(tmp_path: Path) -> None:
     assert "# No input was given: took (1, 3, 224, 224), a usual one, with the sizes of" in text
     assert '- match: "{channel,space}_attention"' in text
     line = "modswap replace net.pt --match '{channel,space}_attention' --with BiLevelRouting"
-    assert f"#   {line}Attention -o OUT  # the same without a recipe" in text
+    line += "Attention -o OUT --allow 'tests.models.*'"
+    assert f"#   {line}  # the same without a recipe" in text
+    assert "#   modswap check net.pt -c RECIPE --allow 'tests.models.*'  " in text
+
+
+def test_command_without_a_recipe_names_the_factory(tmp_path: Path) -> None:
+    torch.save(GatedNet().state_dict(), tmp_path / "net.pth")
+    shape = TensorInput(shape=(1, 3, 28, 28))
+    given = Subject(tmp_path / "net.pth", Policy(), "tests.models:build_gated", (shape,))
+
+    text = starter_recipe(given)
+
+    assert "-o OUT --model tests.models:build_gated  # the same without a recipe" in text
+    assert "#   modswap replace net.pth -c RECIPE -o OUT         # the swap" in text
 
 
 def test_module_whose_name_says_attention_is_taken_before_others(tmp_path: Path) -> None:
