@@ -62,7 +62,7 @@ class Detector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 8, 1)
+        self.stem = nn.Conv2d(3, 3, 1)
 
     def forward(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
         if any(image.ndim != 3 for image in images):
