@@ -1,14 +1,15 @@
 """Whether `modswap sweep` ranks sites as healing them does, and in which share of the time.
 
-    python -m benchmarks.sweep [digits] [scenes] [docs]
+    python -m benchmarks.sweep [digits] [scenes] [usual] [docs]
 
 `digits`: a residual classifier of scikit-learn's digits with ten 3x3 convolutions. `scenes`: the
 UNet++ of `modswap demo`, ten of its 3x3 convolutions. At each site alone a new module is tried as
 `modswap sweep` does, then healed by all stages, no goal. Spearman's rank correlation is that of
 the error with the agreement on held-out samples (of equal ones, with its error), and for
-comparison those of the errors at the block around the site and at the site itself. Results are
-kept in benchmarks/results/sweep.json; `docs` writes the tables and the plots of docs/sweep.md from
-it.
+comparison those of the errors at the block around the site and at the site itself. `usual`: the
+share of the time at three sites of the digits, healed with as many steps as a user's are. Results
+of the first two are kept in benchmarks/results/sweep.json; `docs` writes the tables and the plots
+of docs/sweep.md from it.
 """
 
 import json
@@ -104,6 +105,14 @@ def digits() -> dict[str, Any]:
         name: ranked(net, known[:SAMPLES], (2, 1, 8, 8), "**.{conv1,conv2}", name)
         for name in ("BiLevelRoutingAttention", "ACmix")
     }
+
+
+def usual() -> None:
+    """Print the share of the time at three sites that are healed with the usual steps."""
+    net, known = residual_classifier(), samples(0, 8).args[0]
+    size = Size(steps=HealingRequest().fit_steps)
+    for name in ("BiLevelRoutingAttention", "ACmix"):
+        ranked(net, known[:SAMPLES], (2, 1, 8, 8), ["3.conv1", "6.conv2", "8.conv2"], name, size)
 
 
 def scenes() -> dict[str, Any]:
@@ -247,6 +256,9 @@ def main() -> None:
         docs()
     for name in asked:
         if name == "docs":
+            continue
+        if name == "usual":
+            usual()
             continue
         started = time.monotonic()
         found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

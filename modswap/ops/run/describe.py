@@ -16,8 +16,8 @@ def class_name(value: object) -> str:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """Return the class and message of an exception in one line."""
-    text = " ".join(str(error).split())
+    """Return the class and message of an exception in one line, without the frames of its C++."""
+    text = " ".join(str(error).partition("\nException raised from ")[0].split())
     shown = text if len(text) <= limit else f"{text[:limit]}…"
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 

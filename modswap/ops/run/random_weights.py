@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modswap.live_values import nbytes_of
+from modswap.live_values import live_tensors, nbytes_of
 
 MAX_STRUCTURE_BYTES = 1 << 20  # of a buffer that is structure, such as an index table
 
@@ -31,9 +31,23 @@ def copied(module: nn.Module, around: Mapping[int, torch.Tensor]) -> nn.Module:
         held = {n: t for n, t in vars(inner).items() if isinstance(t, torch.Tensor)}
         for name, buffer in (*inner.named_buffers(recurse=False), *held.items()):
             memo[id(buffer)] = _structure(name, buffer)
+        memo |= _noted(inner)
     # a stray reference to a parent must not copy the model's weights
     result: nn.Module = copy.deepcopy(module, memo)
     return result
+
+
+def _noted(module: nn.Module) -> dict[int, Any]:
+    """Return, by identity, the values noted at the nodes of an exported program.
+
+    They have no data, and of symbolic sizes they cannot be copied.
+    """
+    held = [*vars(module).values()]
+    held += [each for some in held if isinstance(some, list) for each in some]
+    graphs = [each for each in held if isinstance(each, torch.fx.Graph)]
+    graphs += [each.graph for each in held if isinstance(each, torch.fx.Node)]
+    notes = (value for graph in graphs for node in graph.nodes for value in node.meta.values())
+    return {id(leaf): leaf for note in notes for leaf in live_tensors(note)}
 
 
 def placeholders(*modules: nn.Module) -> dict[int, torch.Tensor]:

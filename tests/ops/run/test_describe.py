@@ -42,6 +42,7 @@ def test_containers_that_hold_themselves_end() -> None:
         (ValueError("a\n  b"), "ValueError: a b"),
         (ValueError(), "ValueError"),
         (ValueError("x" * 9), "ValueError: xxxxx…"),
+        (RuntimeError("no\nException raised from f at T.cpp:3:\nframe #0: f"), "RuntimeError: no"),
     ],
 )
 def test_error_is_one_line_of_limited_length(error: Exception, text: str) -> None:

@@ -3,6 +3,8 @@
 Covers: random_weights.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -63,6 +65,21 @@ def test_reference_to_another_module_is_copied_without_its_weights() -> None:
 
     (found,) = vars(twin)["parent"]
     assert found.weight.is_meta
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec:FutureWarning")  # of torch's own copy
+def test_program_of_free_sizes_is_copied_though_its_notes_cannot_be(tmp_path: Path) -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval()
+    free = ({0: torch.export.Dim("batch", min=1, max=9)},)
+    program = torch.export.export(layers, (torch.randn(2, 3, 4, 4),), dynamic_shapes=free)
+    torch.export.save(program, tmp_path / "net.pt2")
+    module = torch.export.unflatten(torch.export.load(tmp_path / "net.pt2"))
+
+    twin = copied(module, placeholders(module))
+
+    assert not torch.equal(twin.get_parameter("0.weight"), module.get_parameter("0.weight"))
+    assert twin(torch.randn(5, 3, 4, 4)).shape == (5, 4, 4, 4)
 
 
 def test_model_over_the_limit_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
