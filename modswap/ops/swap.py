@@ -180,7 +180,10 @@ def refused(failed: Trace) -> InputError:
     seen = failed.seen
     place = f" in {seen.raised_in!r}" if seen.raised_in else ""
     what = f"the model refuses the dummy input {seen.case}{place}: {seen.error}"
-    return InputError(what, "inputs", "give an input that the model takes: `--input SHAPE`")
+    fix = "give an input that the model takes: `--input SHAPE`"
+    if "list of" in str(seen.error):  # as models of detection say
+        fix += ", or a list of tensors in a recipe, `inputs: [{args: [[{shape: [3, 64, 96]}]]}]`"
+    return InputError(what, "inputs", fix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,30 @@ def test_input_that_the_model_refuses_names_the_module(unreal: bool) -> None:
         prepare(GatedNet(), recipe, unreal=unreal)
 
 
+class Detector(nn.Module):
+    """Takes a list of pictures of any sizes, as torchvision's detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 3, 1)
+
+    def forward(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
+        if any(image.ndim != 3 for image in images):
+            raise ValueError("images is expected to be a list of 3d tensors")
+        return [self.stem(image[None]) for image in images]
+
+
+def test_model_that_takes_a_list_is_answered_with_how_to_write_one() -> None:
+    text = "version: 1\ninputs: [{shape: [3, 8, 8]}]\nreplace: [{match: stem, with: SEBlock}]\n"
+
+    with pytest.raises(InputError) as error:
+        prepare(Detector(), parse_recipe(text, "swap.yaml", "."))
+
+    assert "`inputs: [{args: [[{shape: [3, 64, 96]}]]}]`" in error.value.fix
+    listed = text.replace("{shape: [3, 8, 8]}", "{args: [[{shape: [3, 64, 96]}]]}")
+    assert prepare(Detector(), parse_recipe(listed, "swap.yaml", ".")).built
+
+
 class Broken(nn.Module):
     """A module that changes the size of its map."""
 

@@ -58,10 +58,23 @@ def first_flaw(
     allow: Sequence[str], aliases: Sequence[tuple[str, str]]
 ) -> tuple[str, str, str] | None:
     """Return the option, the fault and the fix of the first wrong permission, or None."""
+    if isinstance(allow, str):
+        return "allow", f"{allow!r:.80} is one text, not a list of names", f"write [{allow!r:.80}]"
     for entry in allow:
         if flaw := permission_flaw(entry):
             return ("allow", *flaw)
-    for old, new in aliases:
-        if flaw := alias_flaw(old, new):
+    for pair in aliases:
+        if not _is_pair(pair):
+            what = f"{pair!r:.80} is no pair of names, old and new"
+            return "alias", what, "write [('__main__.Net', 'mynets.Net')]"
+        if flaw := alias_flaw(*pair):
             return ("alias", *flaw)
     return None
+
+
+def _is_pair(entry: object) -> bool:
+    """Return whether an entry is two texts; a caller from Python may give anything."""
+    match entry:
+        case (str(), str()):
+            return True
+    return False

@@ -11,6 +11,7 @@ from torch import nn
 from modswap.core.decided.blueprint import Choice
 from modswap.core.errors import ShapeError
 from modswap.core.seen.site import Site, extent
+from modswap.core.seen.values import TensorInfo
 from modswap.nn.catalogue.row import AUTO
 from modswap.nn.fit.inputs import first_map, read_layout, tensor_inputs, token_grid
 from modswap.nn.fit.outputs import map_given
@@ -135,8 +136,8 @@ class Observed:
             return maps[0].shape[-1]  # of any number of axes
         if all(len(tensor.shape) == 2 for tensor in maps):
             return maps[0].shape[1]
-        if self.site.layout is None and self.site.other_layout:
-            return maps[0].shape[self.site.other_layout.index("C")]
+        if row := self._row_channels(maps[0]):
+            return row
         _, sizes = read_layout(self.site, maps)
         return sizes[0].channels
 
@@ -145,15 +146,21 @@ class Observed:
         flat = issubclass(self.cls, nn.Linear) and self.site.layout != "NCHW"
         if tensor is not None and (flat or len(tensor.shape) == 2):
             return tensor.shape[-1]
-        other = self.site.other_layout
-        if tensor is not None and self.site.layout is None and len(tensor.shape) == len(other):
-            return tensor.shape[other.index("C")]
+        if row := self._row_channels(tensor):
+            return row
         layout, _ = read_layout(self.site, tensor_inputs(self.site))
         seen = extent(tensor.shape, layout) if tensor is not None else None
         if seen is None:
             what = f"its output {self.site.calls[0].output} is no map, so its channels are unknown"
             raise ShapeError(what, self.site.path, "set them under `args`")
         return seen.channels
+
+    def _row_channels(self, tensor: TensorInfo | None) -> int:
+        """Return the channels of a row in a layout that no rule can say; 0 for other tensors."""
+        other = self.site.other_layout if self.site.layout is None else ""
+        if tensor is None or len(tensor.shape) != len(other):
+            return 0
+        return tensor.shape[other.index("C")]
 
     def _tokens(self, name: str) -> int:
         _, sizes = read_layout(self.site, tensor_inputs(self.site))

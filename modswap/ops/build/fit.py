@@ -122,14 +122,12 @@ def build(
 
 def _chosen(choices: Sequence[Choice]) -> Iterator[str]:
     """Yield a note on arguments that are the site's in place of defaults, or that fix a size."""
-    noted = [choice for choice in choices if choice.replaces or choice.fixes]
-    if not noted:
-        return
-    values = ", ".join(f"{choice.name}={choice.value}" for choice in noted)
-    fixed = " and ".join(choice.name for choice in noted if choice.fixes)
-    size = f"; by {fixed} it takes this size alone" if fixed else ""
-    rather = ", in place of its defaults" if any(choice.replaces for choice in noted) else ""
-    yield f"made with {values} of the site{rather}{size}"
+    replacing, fixing = ([c for c in choices if getattr(c, name)] for name in ("replaces", "fixes"))
+    values = ", ".join(f"{c.name}={c.value}" for c in choices if c in replacing or c in fixing)
+    size = f"; by {' and '.join(c.name for c in fixing)} it takes this size alone" if fixing else ""
+    rather = ", in place of its defaults" if replacing else ""
+    if values:
+        yield f"made with {values} of the site{rather}{size}"
 
 
 def _of_place(error: ShapeError, site: Site) -> ShapeError:

@@ -34,10 +34,15 @@ def _of_pair(pair: Pair) -> Finding:
         fix = "look for an operation over the batch axis; "
         fix += "a layout that is not the site's does it too"
         return Finding("independence", pair.path, "failed", what, fix, {"change": new})
-    sizes = [output.shape[:1] for output in outputs_of(pair.old, pair.inputs)]
-    if not pair.path and (old > CLEAR_RATIO or (pair.batch,) not in sizes):
+    if not pair.path and (old > CLEAR_RATIO or not _returns_batch(pair)):
         return _of_second_axis(pair)
     return Finding("independence", pair.path, "passed")
+
+
+def _returns_batch(pair: Pair) -> bool:
+    """Return whether an output of the original has the batch as its first axis."""
+    sizes = [output.shape[:1] for output in outputs_of(pair.old, pair.inputs)]
+    return (pair.batch,) in sizes
 
 
 def _of_second_axis(pair: Pair) -> Finding:

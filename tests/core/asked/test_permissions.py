@@ -1,5 +1,7 @@
 """Which names a user may allow a checkpoint to build."""
 
+from typing import Any
+
 import pytest
 
 from modswap.core.asked.permissions import (
@@ -75,3 +77,20 @@ def test_alias_is_for_dotted_names(old: str, new: str) -> None:
 def test_first_wrong_permission_is_named_with_its_option() -> None:
     assert first_flaw(SOUND, [("__main__.Net", "mynets.Net")]) is None
     assert first_flaw([*SOUND, "*"], []) == ("allow", *(permission_flaw("*") or ()))
+
+
+@pytest.mark.parametrize(
+    ("allow", "aliases", "what"),
+    [
+        ("nets.Net", (), "'nets.Net' is one text, not a list of names"),
+        ((), ["__main__.Net=nets.Net"], "'__main__.Net=nets.Net' is no pair of names"),
+        ((), {"__main__.Net": "nets.Net"}, "'__main__.Net' is no pair of names"),
+        ((), [("a.B", 3)], "is no pair of names"),
+    ],
+)
+def test_permissions_of_another_form_are_refused(allow: Any, aliases: Any, what: str) -> None:
+    flaw = first_flaw(allow, aliases)
+
+    assert flaw is not None
+    assert what in flaw[1]
+    assert flaw[2].startswith("write [")

@@ -157,6 +157,13 @@ class _Trials:
         except ModswapError as error:
             return error
 
+    def _reason(self, sites: Sequence[Site]) -> str:
+        """Return why the likeliest module is not replaced, as far as that is known."""
+        if late := next((site for site in sites if site.other_layout == "LNC"), None):
+            why = f"; {late.path!r} is not among them: it is given (length, batch, channels), and "
+            return f"{why}these modules take the batch first"
+        return f"; the first try: {self.errors[0].what}" if self.errors else ""
+
     def none(self, kinds: Sequence[Kind], sites: Sequence[Site]) -> UsageError:
         """Return the error of a model none of whose kinds holds."""
         same = [site for kind in kinds if not kind.adapt for site in kind.sites]
@@ -172,10 +179,7 @@ class _Trials:
             what += "and no other keeps its shape"
         else:
             what = "no module of it takes and gives a map, or tokens, which another could take over"
-        why = f"; the first try: {self.errors[0].what}" if self.errors else ""
-        if late := next((site for site in sites if site.other_layout == "LNC"), None):
-            why = f"; {late.path!r} is not among them: it is given (length, batch, channels), and "
-            why += "these modules take the batch first"
+        why = self._reason(sites)
         fix = "run `modswap tree --input …` to look around; `adapt: true` in a rule takes modules "
         fix += "that change channels or sizes, and a class of yours takes any"
         return UsageError(what + why, str(self.subject.file), fix)
